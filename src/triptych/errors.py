@@ -1,0 +1,145 @@
+"""What can go wrong, and what mends it.
+
+    TriptychError
+    ├── BadRequest            the caller can mend it: nothing was sent, nothing was paid
+    │   ├── UnknownHandle         no image under that handle
+    │   ├── UnreadableImage       a path or URL that cannot be read, or is not an image
+    │   ├── NotAllowed            a path or an address outside what is allowed
+    │   ├── UnknownModel          no such model or provider
+    │   ├── OutOfLimits           a count, size, format or prompt that the model does not take
+    │   ├── NoKey                 the provider's key variable is not set
+    │   └── OverBudget            the quote is above a cap, or wants a confirmation
+    ├── Refused               the provider said no before accepting: nothing was paid
+    │   ├── KeyRejected           401 or 403
+    │   ├── NoFunds               402: the provider's balance is too low
+    │   └── RateLimited           429, or busy: the same request may be sent again later
+    ├── Failed                the provider accepted, then decided against it
+    │   └── Moderated             its content filter said no
+    ├── Outage                no usable answer: time-outs, 5xx, HTML, broken JSON
+    │   ├── NotSent               the request surely did not arrive
+    │   └── AnswerLost            the request may have arrived; its answer was lost
+    └── Uncertain             a paid request may have been accepted and could not be found again
+
+Rules: `message` is safe to show (bounded, no keys; a provider's text in it is quoted data). `kind` is a stable word
+for programs. `retryable` says whether the same call may help later. Nothing here does any I/O.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+MESSAGE_LIMIT_CHARS = 900
+"""A refusal is under 1,000 characters when it reaches the assistant, whatever the provider wrote."""
+
+
+def quoted(text: object, limit_chars: int = 300) -> str:
+    """Return a provider's text as data: one line, no control characters or angle brackets, bounded, in quotes."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    line = line.replace("<", "‹").replace(">", "›").replace('"', "'")
+    return f'"{line[: limit_chars - 1]}…"' if len(line) > limit_chars else f'"{line}"'
+
+
+class TriptychError(Exception):
+    """The root; catching it catches everything Triptych means to raise."""
+
+    kind: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, request_id: str | None = None) -> None:
+        super().__init__(message[:MESSAGE_LIMIT_CHARS])
+        self.message = message[:MESSAGE_LIMIT_CHARS]
+        self.request_id = request_id
+
+
+class BadRequest(TriptychError):
+    """The caller can mend it; nothing was sent and nothing was paid."""
+
+    kind = "bad_request"
+
+
+class UnknownHandle(BadRequest):
+    kind = "unknown_handle"
+
+
+class UnreadableImage(BadRequest):
+    kind = "unreadable_image"
+
+
+class NotAllowed(BadRequest):
+    kind = "not_allowed"
+
+
+class UnknownModel(BadRequest):
+    kind = "unknown_model"
+
+
+class OutOfLimits(BadRequest):
+    kind = "out_of_limits"
+
+
+class NoKey(BadRequest):
+    kind = "no_key"
+
+
+class OverBudget(BadRequest):
+    kind = "over_budget"
+
+
+class Refused(TriptychError):
+    """The provider said no before accepting; nothing was paid."""
+
+    kind = "refused"
+
+
+class KeyRejected(Refused):
+    kind = "key_rejected"
+
+
+class NoFunds(Refused):
+    kind = "no_funds"
+
+
+class RateLimited(Refused):
+    """Not accepted, try later; `retry_after_s` is the provider's own wish, if it had one."""
+
+    kind = "rate_limited"
+    retryable = True
+
+    def __init__(self, message: str, *, request_id: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, request_id=request_id)
+        self.retry_after_s = retry_after_s
+
+
+class Failed(TriptychError):
+    """The provider accepted the request, then decided against it."""
+
+    kind = "failed"
+
+
+class Moderated(Failed):
+    kind = "moderated"
+
+
+class Outage(TriptychError):
+    """No usable answer came."""
+
+    kind = "outage"
+    retryable = True
+
+
+class NotSent(Outage):
+    """The request surely did not arrive: sending it again cannot pay twice."""
+
+    kind = "not_sent"
+
+
+class AnswerLost(Outage):
+    """The request may have arrived; whether it did is not known."""
+
+    kind = "answer_lost"
+
+
+class Uncertain(TriptychError):
+    """A paid request may have been accepted and could not be found again."""
+
+    kind = "uncertain"
