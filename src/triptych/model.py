@@ -1,0 +1,293 @@
+"""The words everything else is said in: images, jobs, predictions, offers, quotes.
+
+Rules: every type is frozen and knows nothing of files, networks, clocks or databases. Money is `Decimal` in US dollars,
+time is a UTC `datetime`, a size is `(width, height)` in pixels. What a tool answers lives in `results`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+
+Size = tuple[int, int]
+
+
+class Operation(StrEnum):
+    """What a model can be asked for; a `-sequential` one answers with several coherent images."""
+
+    GENERATE = "generate"
+    GENERATE_SEQUENTIAL = "generate-sequential"
+    EDIT = "edit"
+    EDIT_SEQUENTIAL = "edit-sequential"
+
+    @property
+    def edits(self) -> bool:
+        return self in (Operation.EDIT, Operation.EDIT_SEQUENTIAL)
+
+    @property
+    def sequential(self) -> bool:
+        return self in (Operation.GENERATE_SEQUENTIAL, Operation.EDIT_SEQUENTIAL)
+
+
+class State(StrEnum):
+    """Where a prediction stands; the allowed moves are in `lifecycle`."""
+
+    WAITING = "waiting"
+    QUEUED = "queued"
+    SUBMITTING = "submitting"
+    RUNNING = "running"
+    FETCHING = "fetching"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNCERTAIN = "uncertain"
+
+
+class Status(StrEnum):
+    """Where a job stands, as the assistant sees it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNCERTAIN = "uncertain"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture that is home: verified bytes on disk under their sha256."""
+
+    sha256: str
+    handle: str
+    mime_type: str
+    width: int
+    height: int
+    bytes: int
+    path: Path
+
+    @property
+    def size(self) -> Size:
+        return (self.width, self.height)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A list price per image, with the day it was read and where."""
+
+    usd_per_image: Decimal
+    as_of: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """When a model came and goes (ISO dates), and who says so; empty strings where nobody does."""
+
+    released: str = ""
+    deprecated: str = ""
+    retired: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What sizes an offer takes.
+
+    `presets` maps a word ("2K") to its sizes by ratio ("16:9"). With `exact` only the presets' sizes are taken;
+    without it any size between the areas (pixels) and within `aspect` (longer side over shorter) is.
+    """
+
+    presets: Mapping[str, Mapping[str, Size]]
+    exact: bool = False
+    min_area: int = 1
+    max_area: int = 1 << 62
+    max_aspect: float = 16.0
+
+    def all(self) -> tuple[Size, ...]:
+        return tuple(size for by_ratio in self.presets.values() for size in by_ratio.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One model family, for one operation, as one provider sells it under its own endpoint id."""
+
+    provider: str
+    family: str
+    operation: Operation
+    endpoint: str
+    price: Price
+    sizes: Sizes
+    max_references: int = 0
+    max_outputs: int = 1
+    max_references_and_outputs: int = 15
+    formats: tuple[str, ...] = ()
+    """Formats that can be asked for; empty: the model answers in a format of its own choice."""
+    max_prompt_chars: int = 4000
+    names_count_in_prompt: bool = False
+    """The prompt itself has to say how many images are wanted."""
+    latency_s: float = 12.0
+    """What one image usually takes; where polling starts."""
+    latency_per_image_s: float = 6.0
+    aliases: tuple[str, ...] = ()
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An input image as a request carries it: a URL the provider can read, or the bytes themselves."""
+
+    sha256: str
+    mime_type: str
+    url: str | None = None
+    data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One provider request, in our words; a provider turns it into its own."""
+
+    offer: Offer
+    prompt: str
+    count: int
+    size: Size | None
+    format: str | None
+    references: tuple[Reference, ...] = ()
+    client_id: str = ""
+    """A UUID made before anything is sent: the ticket or the idempotency key where the provider takes one."""
+    variation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One frame of an answer, in order: a URL, or the bytes, or why it is missing."""
+
+    url: str | None = None
+    data: bytes | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The provider accepted; `ticket` is how it calls the prediction, `poll_url` where it says to ask."""
+
+    ticket: str
+    poll_url: str | None = None
+    done: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The provider finished: its frames in order, the charge where it said one, when its URLs expire (seconds)."""
+
+    outputs: tuple[Output, ...]
+    charged_usd: Decimal | None = None
+    url_lifetime_s: float | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """An uploaded file at a provider: its URL and how long it stays (seconds)."""
+
+    url: str
+    lifetime_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a job will cost, and whether the provider said so (`exact`) or the list price did."""
+
+    usd: Decimal
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a prediction or job did not work out, kept as data."""
+
+    kind: str
+    message: str
+    retryable: bool = False
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One request to a provider, and how far it came.
+
+    `inputs` are handles, in the order the provider sees them; `step` and `lane` place it in a chain (0 elsewhere);
+    `after` is the prediction whose first output is this one's first input. `first_output` is the place in the job of
+    this prediction's first frame (from 1).
+    """
+
+    id: str
+    job_id: str
+    lane: int
+    step: int
+    after: str | None
+    first_output: int
+    state: State
+    provider: str
+    endpoint: str
+    prompt: str
+    count: int
+    size: Size | None
+    format: str | None
+    inputs: tuple[str, ...]
+    client_id: str
+    quoted_usd: Decimal
+    quote_exact: bool
+    charged_usd: Decimal | None
+    ticket: str | None
+    poll_url: str | None
+    submitted_at: datetime | None
+    deadline_at: datetime | None
+    finished_at: datetime | None
+    due_at: datetime
+    attempts: int
+    fault: Fault | None
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One output of a job: `n` is its place (from 1). `sha256` is set once it is home."""
+
+    job_id: str
+    n: int
+    prediction_id: str
+    url: str | None
+    url_expires_at: datetime | None
+    sha256: str | None
+    saved_path: str | None
+    source: tuple[str, ...]
+    error: str | None = None
+
+    @property
+    def handle(self) -> str:
+        return f"{self.job_id}/{self.n}"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one paid tool call made; its predictions and frames are kept beside it."""
+
+    id: str
+    tool: str
+    created_at: datetime
+    fingerprint: str
+    provider: str
+    model: str
+    endpoint: str
+    prompt: str
+    requested: int
+    lanes: int
+    steps: int
+    save_to: str | None
+    warnings: tuple[str, ...]
+    cancel_requested: bool

@@ -1,0 +1,157 @@
+"""What a provider is: data and pure functions, one file each.
+
+A provider's flows are generators in the style of httpx's auth flow: they yield a `Call`, are sent an `Answer`, and
+return what came of it. They hold no client, no clock and never await; the one driver in `wire` runs them all. So the
+same flow serves the engine, the tests and a dry run (which shows the first `Call` and stops).
+
+A flow reports trouble by raising from `errors`:
+  `Refused` and below    surely not accepted, nothing paid
+  `Failed` and below     accepted, then decided against
+  `Outage`               no usable answer; on a submit this means "may have been accepted"
+
+This file must not know any provider by name: they are found by listing the folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, TypeVar
+
+from triptych import errors
+from triptych.model import Done, Edit, Hosted, Offer, Pending, Prediction, Quote
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request a flow wants sent: to a base URL by name, or to a whole URL the provider gave on its own origin.
+
+    `repeatable` says that sending it twice costs nothing (everything but a submit without a key of its own).
+    """
+
+    method: str
+    path: str
+    base: str = "api"
+    json: Any = None
+    content: bytes | None = None
+    files: Mapping[str, tuple[str, bytes, str]] | None = None
+    params: Mapping[str, str | int] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    authorize: bool = True
+    repeatable: bool = True
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: a whole response, its body bounded by the driver."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the parsed body, or None where it is not JSON (an HTML page, an empty body)."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+
+Flow = Generator[Call, Answer, T]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseUrl:
+    """Where a provider lives by default, and the variable that moves it."""
+
+    env: str
+    default: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A live model list: endpoint id → current price per image in USD, where it says one."""
+
+    prices_usd: Mapping[str, Decimal | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider as data and pure functions; what it cannot do is None.
+
+    `key_env` None means that it needs no key and no network: its `submit` then runs to its end without a `Call`.
+    `inline` providers take reference bytes in the request; the others get URLs, made with `upload`.
+    """
+
+    name: str
+    title: str
+    key_env: str | None
+    base_urls: Mapping[str, BaseUrl]
+    offers: tuple[Offer, ...]
+    submit: Callable[[Edit], Flow[Pending | Done]]
+    poll: Callable[[str, str | None], Flow[Pending | Done]] | None = None
+    upload: Callable[[bytes, str, str], Flow[Hosted]] | None = None
+    find: Callable[[Edit, Prediction, datetime], Flow[Pending | None]] | None = None
+    quote: Callable[[Edit], Flow[Quote | None]] | None = None
+    charge: Callable[[str, str | None], Flow[Decimal | None]] | None = None
+    listing: Callable[[], Flow[Listing]] | None = None
+    balance: Callable[[], Flow[Decimal | None]] | None = None
+    inline: bool = False
+    client_ids: bool = False
+    """The provider takes an id or key of ours, so that the same submit may be sent again."""
+    result_lifetime_s: float | None = None
+    max_running: int = 4
+    deadline_s: float = 1800.0
+
+    @property
+    def offline(self) -> bool:
+        return self.key_env is None
+
+
+def names() -> tuple[str, ...]:
+    """Return every provider's name, found by listing this folder; imports none of them."""
+    return tuple(sorted(module.name for module in iter_modules(__path__)))
+
+
+def load(name: str) -> Provider:
+    """Return the provider of that name.
+
+    Raises: `errors.UnknownModel` when there is none.
+    """
+    if name not in names():
+        raise errors.UnknownModel(f"There is no provider {errors.quoted(name, 40)}; there are: {', '.join(names())}.")
+    provider: Provider = import_module(f"{__name__}.{name}").PROVIDER
+    return provider
+
+
+def refuse(status: int, message: str, *, request_id: str | None = None, retry_after: str | None = None) -> None:
+    """Raise what an HTTP status means when the provider itself wrote it; return for a 2xx.
+
+    401 and 403 → `KeyRejected`, 402 → `NoFunds`, 429 → `RateLimited`, other 4xx → `Refused`, the rest → `Outage`.
+    """
+    said = f"HTTP {status}: {errors.quoted(message)}"
+    match status:
+        case _ if 200 <= status < 300:
+            return
+        case 401 | 403:
+            raise errors.KeyRejected(f"The provider rejected the API key or its rights ({said}).", request_id=request_id)
+        case 402:
+            raise errors.NoFunds(f"The provider's balance is too low ({said}).", request_id=request_id)
+        case 429:
+            raise errors.RateLimited(
+                f"The provider is limiting requests ({said}).",
+                request_id=request_id,
+                retry_after_s=float(retry_after) if retry_after and retry_after.isdecimal() else None,
+            )
+        case _ if 400 <= status < 500:
+            raise errors.Refused(f"The provider refused the request ({said}).", request_id=request_id)
+        case _:
+            raise errors.Outage(f"The provider gave no usable answer ({said}).", request_id=request_id)

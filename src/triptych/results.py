@@ -1,0 +1,211 @@
+"""What tools and commands answer: one shape for every job, and a few small ones beside it.
+
+These models are the output schemas that assistants see, so their field names are contracts. Rules: no base64, ever;
+money leaves as a JSON number of US dollars; times leave as ISO 8601 in UTC; `text()` says the same as the fields do, for
+hosts that show only text.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer
+
+Usd = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
+Utc = Annotated[
+    datetime, PlainSerializer(lambda t: t.strftime("%Y-%m-%dT%H:%M:%SZ"), return_type=str, when_used="json")
+]
+
+
+class Result(BaseModel):
+    """The root of every answer: frozen, and nothing unknown gets in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Progress(Result):
+    done: int
+    total: int
+
+
+class ImageResult(Result):
+    """One image with every face it has; what is not known yet is null."""
+
+    handle: str
+    url: str | None = None
+    url_expires_at: Utc | None = None
+    path: str | None = None
+    uri: str
+    mime_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+    source: list[str] = []
+
+    def line(self) -> str:
+        """Return the image in one line of text."""
+        size = f" {self.width}x{self.height}" if self.width else ""
+        source = f" from {', '.join(self.source)}" if self.source else ""
+        expires = f" (until {self.url_expires_at:%Y-%m-%d %H:%MZ})" if self.url and self.url_expires_at else ""
+        # A local file's URL repeats its path.
+        where = [self.url + expires] if self.url and not self.url.startswith("file:") else []
+        where += [f"file {self.path}"] if self.path else []
+        return f"{self.handle}{size}{source}: {' | '.join(where) or 'not here yet'}"
+
+
+class Cost(Result):
+    currency: str = "USD"
+    quoted: Usd
+    charged: Usd | None = None
+
+
+class ErrorResult(Result):
+    kind: str
+    message: str
+    retryable: bool
+    request_id: str | None = None
+
+
+class JobResult(Result):
+    """The one result of every tool that makes or shows a job."""
+
+    job_id: str | None
+    """Null for a dry run, which makes no job."""
+    status: str
+    """queued, running, done, partial, failed, cancelled, uncertain; or dry_run."""
+    provider: str
+    model: str
+    endpoint: str
+    progress: Progress
+    requested: int
+    returned: int
+    images: list[ImageResult]
+    cost: Cost
+    error: ErrorResult | None = None
+    warnings: list[str] = []
+    next: str | None = None
+    request: dict[str, Any] | None = None
+    """A dry run's exact provider request."""
+
+    def text(self) -> str:
+        """Return the whole result as a few lines of text."""
+        charged = "not charged yet" if self.cost.charged is None else f"charged ${self.cost.charged:f}"
+        lines = [
+            f"{self.job_id or 'no job'}: {self.status}, {self.returned} of {self.requested} images, "
+            f"{self.model} on {self.provider}, quoted ${self.cost.quoted:f}, {charged}"
+        ]
+        lines += [image.line() for image in self.images]
+        if self.error:
+            lines.append(f"error {self.error.kind}: {self.error.message}")
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        if self.request is not None:
+            lines.append(f"request: {self.request}")
+        if self.next:
+            lines.append(f"next: {self.next}")
+        return "\n".join(lines)
+
+
+class UploadResult(Result):
+    images: list[ImageResult]
+    provider: str
+    warnings: list[str] = []
+    next: str | None = None
+
+    def text(self) -> str:
+        """Return the handles, one a line."""
+        lines = [image.line() for image in self.images] + [f"warning: {warning}" for warning in self.warnings]
+        return "\n".join([*lines, f"next: {self.next}"] if self.next else lines)
+
+
+class JobSummary(Result):
+    job_id: str
+    status: str
+    tool: str
+    prompt: str
+    provider: str
+    model: str
+    requested: int
+    returned: int
+    created_at: Utc
+    cost: Cost
+
+
+class JobsResult(Result):
+    jobs: list[JobSummary]
+    next: str | None = None
+
+    def text(self) -> str:
+        """Return the jobs, newest first, one a line."""
+        if not self.jobs:
+            return "No jobs yet."
+        lines = [
+            f"{j.job_id} {j.status} {j.returned}/{j.requested} {j.tool} {j.created_at:%Y-%m-%d %H:%MZ}: {j.prompt}"
+            for j in self.jobs
+        ]
+        return "\n".join([*lines, f"next: {self.next}"] if self.next else lines)
+
+
+class ModelRow(Result):
+    """A model as one provider sells it for one operation."""
+
+    model: str
+    operation: str
+    provider: str
+    endpoint: str
+    usd_per_image: Usd
+    price_as_of: str
+    max_references: int
+    max_outputs: int
+    sizes: list[str]
+    formats: list[str]
+    lifecycle: str
+    usable: bool
+    why_not: str | None = None
+
+
+class ProviderRow(Result):
+    provider: str
+    usable: bool
+    why_not: str | None = None
+    balance_usd: Usd | None = None
+
+
+class ModelsResult(Result):
+    default_provider: str
+    providers: list[ProviderRow]
+    models: list[ModelRow]
+    warnings: list[str] = []
+
+    def text(self) -> str:
+        """Return the offers, one a line."""
+        lines = [
+            f"{m.model} {m.operation} on {m.provider} ({m.endpoint}): ${m.usd_per_image:f} an image, "
+            f"up to {m.max_references} references and {m.max_outputs} images, sizes {', '.join(m.sizes)}; "
+            + ("usable" if m.usable else f"not usable: {m.why_not}")
+            for m in self.models
+        ]
+        return "\n".join([f"default provider: {self.default_provider}", *lines, *self.warnings])
+
+
+class Saved(Result):
+    handle: str
+    path: str
+
+
+class SaveResult(Result):
+    saved: list[Saved]
+    warnings: list[str] = []
+
+    def text(self) -> str:
+        """Return where each image lies now, one a line."""
+        return "\n".join(
+            [f"{s.handle} saved as {s.path}" for s in self.saved] + [f"warning: {w}" for w in self.warnings]
+        )
+
+
+class Preview(Result):
+    """What `view_images` shows: a small JPEG and what is on it."""
+
+    jpeg: bytes
+    caption: str
