@@ -100,7 +100,8 @@ class Sizes:
     """What sizes an offer takes.
 
     `presets` maps a word ("2K") to its sizes by ratio ("16:9"). With `exact` only the presets' sizes are taken;
-    without it any size between the areas (pixels) and within `aspect` (longer side over shorter) is.
+    without it any size between the areas (pixels) and within `aspect` (longer side over shorter) is. `default` is the
+    preset meant when none is named. With `follows_reference` no size at all means the first reference's own pixels.
     """
 
     presets: Mapping[str, Mapping[str, Size]]
@@ -108,6 +109,8 @@ class Sizes:
     min_area: int = 1
     max_area: int = 1 << 62
     max_aspect: float = 16.0
+    default: str = "2K"
+    follows_reference: bool = False
 
     def all(self) -> tuple[Size, ...]:
         return tuple(size for by_ratio in self.presets.values() for size in by_ratio.values())
@@ -161,6 +164,7 @@ class Edit:
     client_id: str = ""
     """A UUID made before anything is sent: the ticket or the idempotency key where the provider takes one."""
     variation: str = ""
+    """Set when another result of the same request is wanted, for a provider that would otherwise repeat itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +245,7 @@ class Prediction:
     format: str | None
     inputs: tuple[str, ...]
     client_id: str
+    variation: str
     quoted_usd: Decimal
     quote_exact: bool
     charged_usd: Decimal | None

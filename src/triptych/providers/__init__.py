@@ -15,7 +15,7 @@ This file must not know any provider by name: they are found by listing the fold
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -58,10 +58,10 @@ class Answer:
     body: bytes
 
     def json(self) -> Any:
-        """Return the parsed body, or None where it is not JSON (an HTML page, an empty body)."""
+        """Return the parsed body, or None where it is not JSON (an HTML page, an empty body, a tower of brackets)."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 
@@ -99,9 +99,12 @@ class Provider:
     submit: Callable[[Edit], Flow[Pending | Done]]
     poll: Callable[[str, str | None], Flow[Pending | Done]] | None = None
     upload: Callable[[bytes, str, str], Flow[Hosted]] | None = None
-    find: Callable[[Edit, Prediction, datetime], Flow[Pending | None]] | None = None
+    find: Callable[[Edit, Prediction, datetime, frozenset[str]], Flow[Pending | None]] | None = None
+    """Look for a submit whose answer was lost, sent at that time; the tickets are taken by other predictions."""
     quote: Callable[[Edit], Flow[Quote | None]] | None = None
     charge: Callable[[str, str | None], Flow[Decimal | None]] | None = None
+    finished: Callable[[Sequence[str]], Flow[frozenset[str]]] | None = None
+    """Of these tickets, those that one look at the provider's list shows as ended; a hint, where many run at once."""
     listing: Callable[[], Flow[Listing]] | None = None
     balance: Callable[[], Flow[Decimal | None]] | None = None
     inline: bool = False
@@ -142,7 +145,9 @@ def refuse(status: int, message: str, *, request_id: str | None = None, retry_af
         case _ if 200 <= status < 300:
             return
         case 401 | 403:
-            raise errors.KeyRejected(f"The provider rejected the API key or its rights ({said}).", request_id=request_id)
+            raise errors.KeyRejected(
+                f"The provider rejected the API key or its rights ({said}).", request_id=request_id
+            )
         case 402:
             raise errors.NoFunds(f"The provider's balance is too low ({said}).", request_id=request_id)
         case 429:

@@ -1,0 +1,41 @@
+"""Where `triptych` and `python -m triptych` begin.
+
+With no arguments and no terminal this is the stdio server, which is how MCP clients start it: nothing else is imported
+then. Everything else is the command line's.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from triptych.config import Settings
+
+
+def main() -> None:
+    """Run the stdio server, or the command line."""
+    if len(sys.argv) > 1 or sys.stdin is None or sys.stdin.isatty():
+        from triptych import cli
+
+        cli.main()
+        return
+    # Importing the SDK builds thousands of objects that live for good: collecting among them is wasted time.
+    gc.disable()
+    from triptych.server import transports
+
+    gc.freeze()
+    gc.enable()
+    transports.serve(_settings)
+
+
+def _settings() -> Settings:
+    from triptych import config
+
+    return config.read(os.environ)
+
+
+if __name__ == "__main__":
+    main()

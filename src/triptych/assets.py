@@ -1,0 +1,247 @@
+"""Content-addressed files, and the one guarded door for outside bytes.
+
+An image is home when its bytes, decoded to the last pixel, lie on disk under their sha256, written atomically. Outside
+bytes come in as a path, a `file://` or `https://` URL or a `data:` URI, through `bring_in` alone: a path must resolve,
+symbolic links and all, to a regular file inside an allowed directory; a URL goes through `Wire.fetch`; whatever comes is
+decoded in full and stripped of its metadata before it is kept. Copies leave through `save`, which never overwrites.
+
+This file must not know the database.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+from uuid import uuid4
+
+import anyio.to_thread
+
+from triptych import errors
+from triptych.model import Image
+
+FILE_LIMIT_BYTES = 64 * 1024 * 1024
+
+_SUFFIX = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/gif": ".gif"}
+_SUFFIX |= {"image/bmp": ".bmp", "image/tiff": ".tiff"}
+_RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(10)), *(f"lpt{i}" for i in range(10))}
+
+Fetch = Callable[[str], Awaitable[bytes]]
+
+
+class Assets:
+    """The files below `home`, and the door to them. `fetch` reads an https URL."""
+
+    def __init__(self, home: Path, fetch: Fetch) -> None:
+        self.images_dir = home / "images"
+        self._fetch = fetch
+
+    async def keep(self, data: bytes) -> Image:
+        """Verify a provider's result, write it, and return it as an image.
+
+        Raises: `errors.UnreadableImage` when it does not decode to its last pixel; `errors.Outage` on a full disk.
+        """
+        return await anyio.to_thread.run_sync(self._keep, data)
+
+    def _keep(self, data: bytes) -> Image:
+        from triptych import imaging
+
+        return self._write(data, imaging.verify(data))
+
+    async def bring_in(self, item: str, allowed: Sequence[Path]) -> Image:
+        """Return the image behind a path, a `file://` or `https://` URL or a `data:` URI, now home and without metadata.
+
+        Raises: `errors.NotAllowed`, `errors.UnreadableImage`, and for URLs what `Wire.fetch` raises.
+        """
+        if item.startswith("data:"):
+            data = _from_data_uri(item)
+        elif re.match(r"https?://", item, re.IGNORECASE):
+            data = await self._fetch(item)
+        else:
+            data = await anyio.to_thread.run_sync(_read_allowed, _to_path(item), (*allowed, self.images_dir))
+        try:
+            return await anyio.to_thread.run_sync(self._clean, data)
+        except errors.UnreadableImage as error:
+            raise errors.UnreadableImage(f"{_short(item)}: {error.message}") from error
+
+    def _clean(self, data: bytes) -> Image:
+        from triptych import imaging
+
+        clean, facts = imaging.clean(data)
+        del data
+        return self._write(clean, facts)
+
+    def _write(self, data: bytes, facts: object) -> Image:
+        from triptych.imaging import Facts
+
+        assert isinstance(facts, Facts)
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self.images_dir / sha256[:2] / (sha256 + _SUFFIX.get(facts.mime_type, ".img"))
+        if not path.exists():
+            try:
+                _write_whole(path, data)
+            except OSError as error:
+                raise errors.Outage(
+                    f"The image could not be written to {path.parent} ({error.strerror}); is the disk full?"
+                ) from error
+        return Image(sha256, f"img_{sha256[:8]}", facts.mime_type, facts.width, facts.height, len(data), path)
+
+    def save(self, image: Image, directory: Path, stem: str) -> Path:
+        """Copy an image into a directory under a name made safe, overwriting nothing; return where it lies.
+
+        A file of that name with the same bytes counts as saved; another one's name gets `-2`, `-3` …
+        Raises: `errors.NotAllowed` when the directory cannot be written.
+        """
+        stem, suffix = safe_name(stem), _SUFFIX.get(image.mime_type, ".img")
+        data = image.path.read_bytes()
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for n in range(1, 10_000):
+                target = directory / f"{stem}{'' if n == 1 else f'-{n}'}{suffix}"
+                if _create(target, data) or (target.is_file() and target.read_bytes() == data):
+                    return target
+        except OSError as error:
+            raise errors.NotAllowed(f"{directory} cannot be written ({error.strerror}).") from error
+        raise errors.NotAllowed(f"{directory} has too many files named {stem}.")
+
+
+def allowed_directory(directory: str, allowed: Sequence[Path]) -> Path:
+    """Return a directory to write into, resolved, if it is inside an allowed one.
+
+    Raises: `errors.NotAllowed`, saying what is allowed and how to allow more.
+    """
+    path = _resolved(_to_path(directory))
+    _require_inside(path, allowed)
+    if path.exists() and not path.is_dir():
+        raise errors.NotAllowed(f"{path} is a file, not a directory; name a directory.")
+    return path
+
+
+def safe_name(name: str) -> str:
+    """Return a file name without separators, control characters, leading dots or reserved words; at most 80 characters."""
+    clean = re.sub(r"[^\w\- .()]", "-", name, flags=re.UNICODE).strip(" .-")[:80].rstrip(" .-")
+    return f"{clean}-image" if clean.split(".")[0].lower() in _RESERVED else clean or "image"
+
+
+def _to_path(item: str) -> Path:
+    if item.lower().startswith("file:"):
+        parts = urlsplit(item)
+        if parts.netloc not in ("", "localhost"):
+            raise errors.NotAllowed(f"{_short(item)} names another machine; pass a local path.")
+        return Path(url2pathname(parts.path) if os.name == "nt" else unquote(parts.path))
+    if "\x00" in item:
+        raise errors.NotAllowed("A path cannot contain a zero byte.")
+    return Path(item).expanduser()
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise errors.UnreadableImage(f"{_short(str(path))} cannot be resolved.") from error
+
+
+def _require_inside(path: Path, allowed: Sequence[Path]) -> None:
+    directories = list(dict.fromkeys(_resolved(directory) for directory in allowed))
+    if not any(path.is_relative_to(directory) for directory in directories):
+        shown = ", ".join(str(directory) for directory in directories[:4]) or "none"
+        raise errors.NotAllowed(
+            f"{_short(str(path))} is outside the allowed directories ({shown}). Add its directory to TRIPTYCH_ALLOWED_DIRS "
+            "in the server's environment, or use a file inside an allowed one."
+        )
+
+
+def _read_allowed(path: Path, allowed: Sequence[Path]) -> bytes:
+    """Read a regular file inside an allowed directory, from the one descriptor on which it was checked."""
+    real = _resolved(path)
+    _require_inside(real, allowed)
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(real, flags)
+    except FileNotFoundError as error:
+        raise errors.UnreadableImage(f"There is no file {_short(str(real))}; check the path.") from error
+    except OSError as error:
+        raise errors.UnreadableImage(f"{_short(str(real))} cannot be read ({error.strerror}).") from error
+    with os.fdopen(descriptor, "rb") as file:
+        opened = os.fstat(file.fileno())
+        if not stat.S_ISREG(opened.st_mode):
+            raise errors.UnreadableImage(f"{_short(str(real))} is not a file; name an image file.")
+        if not os.path.samestat(opened, real.lstat()) or real.resolve() != real:
+            raise errors.NotAllowed(f"{_short(str(real))} changed while it was opened.")
+        if opened.st_size > FILE_LIMIT_BYTES:
+            raise errors.UnreadableImage(
+                f"{_short(str(real))} has {opened.st_size / 1e6:.0f} MB; at most {FILE_LIMIT_BYTES / 1e6:.0f} MB are read."
+            )
+        return file.read(FILE_LIMIT_BYTES + 1)
+
+
+def _from_data_uri(item: str) -> bytes:
+    head, comma, body = item.partition(",")
+    if not comma:
+        raise errors.UnreadableImage("The data: URI has no comma; it must look like data:image/png;base64,….")
+    if len(body) > FILE_LIMIT_BYTES * 4 // 3 + 4:
+        raise errors.UnreadableImage(f"The data: URI is larger than {FILE_LIMIT_BYTES / 1e6:.0f} MB.")
+    try:
+        if head.lower().endswith(";base64"):
+            return base64.b64decode("".join(body.split()), validate=True)
+        return unquote(body).encode("latin-1")
+    except (binascii.Error, ValueError) as error:
+        raise errors.UnreadableImage("The data: URI is not valid base64.") from error
+
+
+def _short(item: str) -> str:
+    return errors.quoted(item, 160)
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is there in full, on the disk, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(path.parent, data) as temporary:
+        temporary.replace(path)
+
+
+def _create(path: Path, data: bytes) -> bool:
+    """Write a new file in full; return False, touching nothing, if there is one of that name."""
+    if path.exists() or path.is_symlink():
+        return False
+    with _temporary(path.parent, data) as temporary:
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            try:
+                with path.open("xb") as file:
+                    file.write(data)
+            except FileExistsError:
+                return False
+    return True
+
+
+class _temporary:
+    """A finished, flushed file beside its target; gone afterwards, if it was not moved."""
+
+    def __init__(self, directory: Path, data: bytes) -> None:
+        self._path = directory / f".triptych-{uuid4().hex}.part"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        try:
+            with os.fdopen(os.open(self._path, flags, 0o666), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            self._path.unlink(missing_ok=True)
+            raise
+
+    def __enter__(self) -> Path:
+        return self._path
+
+    def __exit__(self, *_: object) -> None:
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,128 @@
+"""Settings from the environment, and logging to stderr. Read by `server` and `cli` alone; everyone else is handed values."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from triptych import errors
+from triptych.providers import load, names
+from triptych.studio import Setup
+from triptych.wire import Account
+
+PREFERENCE = ("atlas", "wavespeed", "ark", "evolink", "runware", "novita")
+"""Which hosted provider is the default, of those with a key; a new one comes after these."""
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the environment says."""
+
+    setup: Setup
+    auth_token: SecretStr | None
+    log_level: str
+
+
+def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
+    """Return the settings; `remote` leaves the working directory out of what callers may use.
+
+    Raises: `errors.BadRequest` naming the variable that cannot be right.
+    """
+    accounts = _accounts(environ)
+    default = environ.get("TRIPTYCH_PROVIDER", "").strip().lower()
+    if default and default not in accounts:
+        raise errors.BadRequest(
+            f"TRIPTYCH_PROVIDER is {errors.quoted(default, 40)}; it must be one of {', '.join(accounts)}."
+        )
+    hosted = [name for name, account in accounts.items() if account.usable and not account.provider.offline]
+    return Settings(
+        setup=Setup(
+            home=_home(environ),
+            accounts=accounts,
+            default_provider=default or (hosted[0] if hosted else "draft"),
+            allowed_dirs=_allowed_dirs(environ, remote),
+            budget_usd=_money(environ, "TRIPTYCH_BUDGET_USD", Decimal(10)),
+            confirm_usd=_money(environ, "TRIPTYCH_CONFIRM_USD", Decimal(1)) or Decimal(1),
+        ),
+        auth_token=_secret(environ, "TRIPTYCH_AUTH_TOKEN"),
+        log_level=log_level(environ),
+    )
+
+
+def log_level(environ: Mapping[str, str]) -> str:
+    """Return the level that `TRIPTYCH_LOG_LEVEL` names; WARNING by default and for a word that is none."""
+    level = environ.get("TRIPTYCH_LOG_LEVEL", "").strip().upper()
+    return level if level in LEVELS else "WARNING"
+
+
+def configure_logging(level: str) -> None:
+    """Send log lines to stderr, for stdout belongs to the protocol."""
+    logging.basicConfig(
+        stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    # These log whole URLs, and URLs can carry signatures.
+    for noisy in ("httpx2", "httpcore2", "PIL"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _accounts(environ: Mapping[str, str]) -> dict[str, Account]:
+    found = names()
+    order = [name for name in PREFERENCE if name in found] + [name for name in found if name not in PREFERENCE]
+    accounts = {}
+    for name in order:
+        provider = load(name)
+        base_urls = {
+            base: environ.get(url.env, "").strip().rstrip("/") or url.default
+            for base, url in provider.base_urls.items()
+        }
+        key = _secret(environ, provider.key_env) if provider.key_env else None
+        accounts[name] = Account(provider, key, base_urls)
+    return accounts
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    if named := environ.get("TRIPTYCH_HOME", "").strip():
+        return Path(named).expanduser().absolute()
+    from platformdirs import user_data_path
+
+    return user_data_path("triptych", appauthor=False)
+
+
+def _allowed_dirs(environ: Mapping[str, str], remote: bool) -> tuple[Path, ...]:
+    listed = [
+        Path(item.strip()).expanduser().absolute()
+        for item in environ.get("TRIPTYCH_ALLOWED_DIRS", "").split(os.pathsep)
+        if item.strip()
+    ]
+    here = Path.cwd()
+    # A server that was started from the file system's root would otherwise open the whole machine.
+    return tuple(listed if remote or here == Path(here.anchor) else [here, *listed])
+
+
+def _money(environ: Mapping[str, str], name: str, default: Decimal) -> Decimal | None:
+    text = environ.get(name, "").strip().lower().removeprefix("$")
+    if not text:
+        return default
+    if text == "none":
+        return None
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not value.is_finite() or value < 0:
+        raise errors.BadRequest(f"{name} must be an amount in US dollars such as 5 or 0.50 (or none); it is {text!r}.")
+    return value
+
+
+def _secret(environ: Mapping[str, str], name: str) -> SecretStr | None:
+    value = environ.get(name, "").strip()
+    return SecretStr(value) if value else None

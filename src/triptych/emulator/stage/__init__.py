@@ -1,0 +1,36 @@
+"""The stage: what every emulated API stands on.
+
+`faults` says what can go wrong and when, `answers` makes it go wrong, `works` holds accepted jobs and draws their
+pictures, `log` writes down what was asked, `loopback` listens, and `theatre` brings them together. An API's own module
+(`triptych.emulator.atlas`, …) brings its routes, its bodies and its odd habits, and knows nothing of threads, sockets
+or pixels.
+"""
+
+from __future__ import annotations
+
+from triptych.emulator.stage.faults import (
+    Armed,
+    BadDirective,
+    Failure,
+    Fault,
+    for_every_op,
+    for_results,
+    without_directives,
+)
+from triptych.emulator.stage.log import Seen
+from triptych.emulator.stage.theatre import Emulator
+from triptych.emulator.stage.works import Order, Work
+
+__all__ = [
+    "Armed",
+    "BadDirective",
+    "Emulator",
+    "Failure",
+    "Fault",
+    "Order",
+    "Seen",
+    "Work",
+    "for_every_op",
+    "for_results",
+    "without_directives",
+]

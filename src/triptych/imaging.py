@@ -1,0 +1,421 @@
+"""Pictures as bytes: told apart, checked, cleaned, fitted to limits, made small enough to show.
+
+Rules: every function is bytes in, bytes out, and the same bytes in give the same bytes out. Nothing is decoded before
+its dimensions are checked against a cap. Whatever a decoder raises leaves here as `UnreadableImage`, saying what was
+wrong and what would be right. Widths and heights are in pixels, as the picture is shown (EXIF orientation applied).
+
+Must not know: files, URLs, handles, providers. What a provider's limits are is handed in.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageCms
+
+from triptych import sheet
+from triptych.errors import OutOfLimits, UnreadableImage, quoted
+
+MAX_PIXELS = 100_000_000
+READABLE = {
+    "image/jpeg": "JPEG",
+    "image/png": "PNG",
+    "image/webp": "WEBP",
+    "image/gif": "GIF",
+    "image/bmp": "BMP",
+    "image/tiff": "TIFF",
+}
+"""What is accepted, and Pillow's word for it."""
+ENCODABLE = ("image/jpeg", "image/png", "image/webp")
+JPEG_QUALITIES = (92, 86, 80, 72)
+
+ORIENTATION_TAG = 0x0112
+PNG_PLAIN_CHUNKS = frozenset(
+    (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"sBIT", b"bKGD")
+)
+"""Chunks that carry pixels or how to show them; any other may carry words about the person who took the picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a picture is, measured by decoding it."""
+
+    mime_type: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One picture of a contact sheet, with the words under it."""
+
+    data: bytes
+    label: str
+    note: str = ""
+
+
+def sniff(head: bytes) -> str | None:
+    """Return the mime type that the first bytes (32 are enough) announce, or None when it is no image we know of.
+
+    HEIC and AVIF are recognised so that a refusal can name them; they are not decoded.
+    """
+    for magic, mime_type in (
+        (b"\xff\xd8\xff", "image/jpeg"),
+        (b"\x89PNG\r\n\x1a\n", "image/png"),
+        (b"GIF87a", "image/gif"),
+        (b"GIF89a", "image/gif"),
+        (b"BM", "image/bmp"),
+        (b"II*\x00", "image/tiff"),
+        (b"MM\x00*", "image/tiff"),
+    ):
+        if head.startswith(magic):
+            return mime_type
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    if head[4:8] == b"ftyp":
+        brand = head[8:12]
+        if brand in (b"avif", b"avis"):
+            return "image/avif"
+        if brand in (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"):
+            return "image/heic"
+    return None
+
+
+def verify(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Facts:
+    """Decode every pixel and return what the picture is. Raises `UnreadableImage`.
+
+    Of an animation or a multi-page file, the first frame counts.
+    """
+    mime_type, image = _decode(data, max_pixels)
+    width, height = image.size
+    if _orientation(image) >= 5:
+        width, height = height, width
+    return Facts(mime_type, width, height)
+
+
+def open_upright(data: bytes, *, max_pixels: int = MAX_PIXELS, near_px: int | None = None) -> Image.Image:
+    """Return the first frame as it is meant to be seen: upright, sRGB, mode L, RGB or RGBA, without metadata.
+
+    `near_px`: the longest side that will be needed; a JPEG may then be decoded at a fraction of its size, which is
+    several times faster. Raises `UnreadableImage`.
+    """
+    _, image = _decode(data, max_pixels, near_px)
+    return _plain(image)
+
+
+def clean(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Facts]:
+    """Return a copy that is safe to send out, and its facts: upright, sRGB, no metadata of any kind.
+
+    JPEG stays JPEG (quality 95, 4:4:4), everything else becomes PNG, keeping its alpha. A file that is already clean
+    comes back byte for byte, so that its digest is stable. Raises `UnreadableImage`.
+    """
+    mime_type, image = _decode(data, max_pixels)
+    if mime_type == "image/jpeg":
+        untouched = image.mode in ("L", "RGB") and _is_plain_jpeg(data)
+    else:
+        untouched = mime_type == "image/png" and image.mode in ("L", "RGB", "RGBA") and _is_plain_png(data)
+    if untouched:
+        return data, Facts(mime_type, image.width, image.height)
+    image = _plain(image)
+    if mime_type == "image/jpeg":
+        return _jpeg(image, 95, subsampling=0), Facts("image/jpeg", image.width, image.height)
+    return encode(image, "image/png"), Facts("image/png", image.width, image.height)
+
+
+def fit(
+    data: bytes,
+    *,
+    max_bytes: int | None = None,
+    max_pixels: int | None = None,
+    max_side: int | None = None,
+    formats: Sequence[str] = ENCODABLE,
+) -> tuple[bytes, Facts, tuple[str, ...]]:
+    """Return the picture within the limits, its facts, and one sentence per thing that was done to it.
+
+    `max_pixels` is width times height, `max_side` the longest side, `formats` the mime types allowed. A picture that
+    fits comes back byte for byte, with no sentence. Raises `UnreadableImage`, and `OutOfLimits` when the limits leave
+    nothing (no format we can write, or fewer bytes than any picture has).
+    """
+    facts = verify(data)
+    width, height = facts.width, facts.height
+    scale = min(1.0, max_side / max(width, height) if max_side else 1.0)
+    if max_pixels:
+        scale = min(scale, math.sqrt(max_pixels / (width * height)))
+    if scale == 1.0 and facts.mime_type in formats and (max_bytes is None or len(data) <= max_bytes):
+        return data, facts, ()
+
+    image = open_upright(data)
+    see_through = image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255)
+    targets = _targets(facts.mime_type, formats, see_through)
+    if scale < 1.0:
+        image = image.resize(_scaled((width, height), scale), Image.Resampling.LANCZOS)
+    best = image
+    for _ in range(24):
+        for mime_type in targets:
+            for quality in (None,) if mime_type == "image/png" else JPEG_QUALITIES:
+                out = encode(best, mime_type) if quality is None else _lossy(best, mime_type, quality)
+                if max_bytes is None or len(out) <= max_bytes:
+                    made = Facts(mime_type, best.width, best.height)
+                    return out, made, _fit_sentences(facts, len(data), made, len(out), see_through)
+        if max(best.size) <= 16:
+            break
+        best = image.resize(_scaled(best.size, 0.8), Image.Resampling.LANCZOS)
+    raise OutOfLimits(f"No version of this image fits in {max_bytes} bytes; use a smaller or simpler image.")
+
+
+def preview(data: bytes, *, max_side: int = 768, max_bytes: int = 100_000) -> bytes:
+    """Return a JPEG of at most `max_side` pixels a side and `max_bytes` bytes; transparency shows as a light checker.
+
+    Raises `UnreadableImage`.
+    """
+    image = open_upright(data, near_px=max_side)
+    image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    return _jpeg_within(sheet.opaque(image), max_bytes)
+
+
+def contact_sheet(
+    panels: Sequence[Panel],
+    *,
+    columns: int | None = None,
+    cell: int = 384,
+    title: str = "",
+    max_bytes: int = 400_000,
+    row_labels: Sequence[str] = (),
+) -> bytes:
+    """Return one JPEG that shows every panel with its label, in rows, at most `max_bytes` long.
+
+    `cell` is the widest a picture is drawn, in pixels; it shrinks when there are many. `columns` is chosen by count and
+    shape unless given; `row_labels` name the rows from the top. Raises `UnreadableImage` for a panel that is no image,
+    and `ValueError` without panels.
+    """
+    if not panels:
+        raise ValueError("a contact sheet needs at least one panel")
+    cards = []
+    for panel in panels:
+        image = open_upright(panel.data, near_px=cell)
+        image.thumbnail((cell * 2, cell * 2), Image.Resampling.LANCZOS)
+        cards.append(sheet.Card(sheet.opaque(image), panel.label, panel.note))
+    return _jpeg_within(sheet.lay_out(cards, columns=columns, cell=cell, title=title, row_labels=row_labels), max_bytes)
+
+
+def encode(image: Image.Image, mime_type: str) -> bytes:
+    """Return the picture as a file, quickly: PNG lightly compressed, JPEG and WebP at quality 92. No metadata."""
+    if mime_type != "image/png":
+        return _lossy(image, mime_type, 92)
+    buffer = io.BytesIO()
+    _bare(image).save(buffer, "PNG", compress_level=2)
+    return buffer.getvalue()
+
+
+# --- reading ---
+
+
+def _decode(data: bytes, max_pixels: int, near_px: int | None = None) -> tuple[str, Image.Image]:
+    """Return mime type and the loaded first frame, as stored; the one place where outside bytes meet a decoder."""
+    mime_type = sniff(data[:32])
+    if mime_type not in READABLE:
+        raise UnreadableImage(f"{_what_it_is(data, mime_type)} Use a JPEG, PNG, WebP, GIF, BMP or TIFF file.")
+    name = READABLE[mime_type]
+    try:
+        image = Image.open(io.BytesIO(data), formats=[name])
+        too_many = image.width * image.height > max_pixels
+        if not too_many:
+            if near_px is not None:
+                image.draft(None, (near_px * 2, near_px * 2))
+            image.load()
+            return mime_type, image
+        size = f"{image.width}×{image.height}"
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        size = "of extreme dimensions"
+    except Exception as trouble:  # decoders raise whatever the broken bytes led them to
+        raise UnreadableImage(
+            f"The {name} image cannot be decoded ({quoted(trouble or type(trouble).__name__, 120)}): "
+            "the file is damaged or cut short. Send a complete file."
+        ) from trouble
+    raise UnreadableImage(
+        f"The {name} image is {size}; at most {max_pixels / 1e6:g} million pixels are read. Send a smaller version."
+    )
+
+
+def _what_it_is(data: bytes, mime_type: str | None) -> str:
+    if not data:
+        return "The file is empty."
+    if mime_type:
+        return f"{mime_type.removeprefix('image/').upper()} images are not supported; convert it first."
+    start = data[:256].lstrip().lower()
+    if start.startswith((b"<svg", b"<?xml")):
+        return "This is SVG or XML, not a bitmap image."
+    if start.startswith((b"<!doctype", b"<html", b"<head")):
+        return "This is a web page, not an image; the address of the image itself is needed."
+    if start.startswith(b"%pdf"):
+        return "This is a PDF, not an image."
+    return "This is not an image."
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(ORIENTATION_TAG, 1)
+    except Exception:  # broken EXIF says nothing about the pixels
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Return the picture upright, in sRGB, as L, RGB or RGBA, with nothing attached."""
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    turn = turns.get(_orientation(image))
+    profile = image.info.get("icc_profile")
+    image = _eight_bit(image)
+    if profile:
+        image = _to_srgb(image, profile)
+    if image.mode not in ("L", "RGB", "RGBA"):
+        see_through = "A" in image.mode or "a" in image.mode or "transparency" in image.info
+        image = image.convert("RGBA" if see_through else "L" if image.mode == "1" else "RGB")
+    elif "transparency" in image.info and image.mode != "RGBA":
+        image = image.convert("RGBA")
+    if turn is not None:
+        image = image.transpose(turn)
+    return _bare(image)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Return 16- and 32-bit greys as 8-bit, by value and not by clipping."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    sixteen = image.mode.startswith("I;16")
+    wide = image.convert("F")
+    low, high = wide.getextrema()
+    if not isinstance(low, float) or not isinstance(high, float) or not math.isfinite(high - low):
+        raise UnreadableImage("The image has no finite brightness values. Save it with 8 bits per channel.")
+    if sixteen:
+        low, high = 0.0, 65535.0
+    elif low >= 0:
+        low, high = 0.0, next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)
+    gain = 255.0 / (high - low) if high > low else 0.0
+    return wide.point(lambda value: value * gain - low * gain + 0.5).convert("L")
+
+
+def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    alpha = image.convert("RGBA").getchannel("A") if image.mode in ("RGBA", "LA", "PA") else None
+    colours = image.convert("RGB") if image.mode in ("RGBA", "P", "PA") else image
+    colours = colours.convert("L") if colours.mode == "LA" else colours
+    if "transparency" in image.info and alpha is None:
+        alpha = image.convert("RGBA").getchannel("A")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        made = ImageCms.profileToProfile(colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image  # a broken or ill-matched profile: the numbers are taken for sRGB
+    if made is None:
+        return image
+    made = _bare(made)
+    if alpha is not None:
+        made.putalpha(alpha)
+    return made
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Whether nothing is in the file but a picture: no EXIF, profile, comment, thumbnail, or bytes after its end."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
+        if marker == 0xDA:
+            return data.find(b"\xff\xd9", at) == len(data) - 2
+        jfif = marker == 0xE0 and data[at + 4 : at + 9] == b"JFIF\0" and length == 16
+        adobe = marker == 0xEE and data[at + 4 : at + 9] == b"Adobe" and length == 14
+        if marker == 0xFE or (0xE0 <= marker <= 0xEF and not jfif and not adobe):
+            return False
+        at += 2 + length
+    return False
+
+
+def _is_plain_png(data: bytes) -> bool:
+    """Whether nothing is in the file but a picture of at most 8 bits a channel."""
+    at, bit_depth = 8, data[24]
+    while at + 12 <= len(data):
+        name = data[at + 4 : at + 8]
+        if name not in PNG_PLAIN_CHUNKS:
+            return False
+        at += 12 + int.from_bytes(data[at : at + 4])
+        if name == b"IEND":
+            return at == len(data) and bit_depth <= 8 and b"tRNS" not in data[:1024]
+    return False
+
+
+# --- writing ---
+
+
+def _bare(image: Image.Image) -> Image.Image:
+    """Return a picture whose `info` is empty: Pillow writes what it finds there into the file."""
+    if not image.info and type(image) is Image.Image:
+        return image
+    bare = image.copy()
+    bare.info = {}
+    return bare
+
+
+def _jpeg(image: Image.Image, quality: int, *, subsampling: int = 2) -> bytes:
+    image = sheet.opaque(image, checker=False)
+    buffer = io.BytesIO()
+    _bare(image).save(buffer, "JPEG", quality=quality, subsampling=subsampling)
+    return buffer.getvalue()
+
+
+def _lossy(image: Image.Image, mime_type: str, quality: int) -> bytes:
+    if mime_type == "image/jpeg":
+        return _jpeg(image, quality, subsampling=0 if quality > 90 else 2)
+    if mime_type != "image/webp":
+        raise OutOfLimits(f"Images are written as PNG, JPEG or WebP, not as {quoted(mime_type, 40)}.")
+    buffer = io.BytesIO()
+    _bare(image).save(buffer, "WEBP", quality=quality, method=2)
+    return buffer.getvalue()
+
+
+def _jpeg_within(image: Image.Image, max_bytes: int) -> bytes:
+    """Return a JPEG of at most `max_bytes`: lower quality first, then smaller; the smallest try if nothing fits."""
+    while True:
+        for quality in (88, 80, 70, 58):
+            out = _jpeg(image, quality)
+            if len(out) <= max_bytes:
+                return out
+        if max(image.size) <= 16:
+            return out
+        image = image.resize(_scaled(image.size, 0.8), Image.Resampling.LANCZOS)
+
+
+def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
+
+
+def _targets(mime_type: str, formats: Sequence[str], see_through: bool) -> tuple[str, ...]:
+    """Return the formats to try, best first: the picture's own, then those that lose nothing it has, then any."""
+    order = ("image/png", "image/webp", "image/jpeg") if see_through else ("image/jpeg", "image/png", "image/webp")
+    allowed = [one for one in (mime_type, *order) if one in formats and one in ENCODABLE]
+    if not allowed:
+        raise OutOfLimits(f"None of these formats can be written: {', '.join(formats)}. Allow PNG, JPEG or WebP.")
+    return tuple(dict.fromkeys(allowed))
+
+
+def _fit_sentences(was: Facts, was_bytes: int, now: Facts, now_bytes: int, see_through: bool) -> tuple[str, ...]:
+    said = []
+    if (was.width, was.height) != (now.width, now.height):
+        said.append(f"Scaled from {was.width}×{was.height} to {now.width}×{now.height} to fit the model's limits.")
+    if was.mime_type != now.mime_type:
+        lost = ", its transparency filled with white" if see_through and now.mime_type == "image/jpeg" else ""
+        said.append(
+            f"Converted from {was.mime_type.removeprefix('image/')} to {now.mime_type.removeprefix('image/')}{lost}."
+        )
+    if not said:
+        said.append(f"Compressed from {was_bytes / 1e6:.1f} MB to {now_bytes / 1e6:.1f} MB to fit the model's limits.")
+    return tuple(said)

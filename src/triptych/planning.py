@@ -1,0 +1,223 @@
+"""From a request in words to a job that can be written down: which offer, which size, how many, at what price.
+
+Nothing is sent and nothing is written from here. What cannot be right is refused here, before it costs anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import uuid4
+
+from triptych import catalog, errors
+from triptych.model import Edit, Image, Job, Offer, Operation, Prediction, Quote, Reference, Size, State
+from triptych.wire import Account
+
+MAX_LANES = 200
+MAX_STEPS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The optional arguments that the three paid tools share."""
+
+    model: str | None = None
+    provider: str | None = None
+    size: str | None = None
+    format: str | None = None
+    wait_s: float = 25
+    save_to: str | None = None
+    max_cost_usd: Decimal | None = None
+    dry_run: bool = False
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An image under the handle that the caller knows it by."""
+
+    handle: str
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A job before it is written: one offer, and `lanes` of prompts over inputs (one lane of one prompt but in a chain)."""
+
+    tool: str
+    offer: Offer
+    lanes: tuple[tuple[Input, ...], ...]
+    """What each lane's first request sees: its image (none to generate) and the references."""
+    references: tuple[Input, ...]
+    """What every request of every lane sees besides its image."""
+    prompts: tuple[str, ...]
+    count: int
+    sizes: tuple[Size | None, ...]
+    """One for each lane."""
+    format: str | None
+    quote: Quote
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def requests(self) -> int:
+        return len(self.lanes) * len(self.prompts)
+
+    @property
+    def requested(self) -> int:
+        return self.requests * self.count
+
+    @property
+    def quoted_usd(self) -> Decimal:
+        return self.quote.usd * self.requests
+
+    def first_edit(self, references: Sequence[Reference]) -> Edit:
+        """Return the plan's first request."""
+        return Edit(self.offer, self.prompts[0], self.count, self.sizes[0], self.format, tuple(references))
+
+
+def choose(
+    accounts: Mapping[str, Account], default_provider: str, operation: Operation, options: Options, count: int
+) -> Offer:
+    """Return the offer to use: the named provider's, or else the default's first, then any other usable one's.
+
+    Raises: `errors.UnknownModel`, `errors.NoKey`, `errors.OutOfLimits`.
+    """
+    if options.provider:
+        name = options.provider.strip().lower()
+        account = accounts.get(name)
+        if not account:
+            raise errors.UnknownModel(
+                f"There is no provider {errors.quoted(options.provider, 40)}; there are: {', '.join(sorted(accounts))}."
+            )
+        _require_key(account)
+        return catalog.choose(account.provider.offers, operation, options.model, count)
+    order = [default_provider, *(name for name in accounts if name != default_provider)]
+    usable = [accounts[name] for name in order if accounts[name].usable]
+    hosted = [a for a in usable if not a.provider.offline or a.provider.name == default_provider]
+    try:
+        return catalog.choose([o for a in hosted for o in a.provider.offers], operation, options.model, count)
+    except errors.UnknownModel:
+        # A model that exists, but only behind a key: say which.
+        for account in accounts.values():
+            if not account.usable:
+                try:
+                    catalog.choose(account.provider.offers, operation, options.model, count)
+                except errors.BadRequest:
+                    continue
+                _require_key(account)
+        raise
+
+
+def _require_key(account: Account) -> None:
+    if not account.usable:
+        raise errors.NoKey(
+            f"{account.provider.title} needs a key: set {account.provider.key_env} in the server's environment and "
+            'restart it. provider="draft" works without one (an offline preview, not Seedream).'
+        )
+
+
+def check_prompt(prompt: str) -> str:
+    """Return the prompt, trimmed.
+
+    Raises: `errors.OutOfLimits` when it is empty.
+    """
+    if not prompt.strip():
+        raise errors.OutOfLimits("The prompt is empty; say what the images should show or what should change.")
+    return prompt.strip()
+
+
+def check_cost(quoted_usd: Decimal, max_cost_usd: Decimal | None, confirm_usd: Decimal) -> None:
+    """Refuse a quote above the caller's cap, or a large one that nobody confirmed.
+
+    Raises: `errors.OverBudget`, with the exact argument that confirms.
+    """
+    if max_cost_usd is not None:
+        if quoted_usd > max_cost_usd:
+            raise errors.OverBudget(
+                f"The quote of ${quoted_usd:f} is above max_cost_usd={max_cost_usd:f}. Nothing was sent. "
+                f"Ask for fewer images, or call again with max_cost_usd={quoted_usd:f}."
+            )
+    elif quoted_usd > confirm_usd:
+        raise errors.OverBudget(
+            f"The quote of ${quoted_usd:f} is above ${confirm_usd:f} (TRIPTYCH_CONFIRM_USD) and wants a confirmation. "
+            f"Nothing was sent. If the user agrees, repeat the call with max_cost_usd={quoted_usd:f}."
+        )
+
+
+def fingerprint(plan: Plan) -> str:
+    """Return a hash of everything that makes two requests the same: model, prompts, inputs by content, options."""
+    said = [
+        plan.tool,
+        plan.offer.provider,
+        plan.offer.endpoint,
+        plan.prompts,
+        [[i.image.sha256 for i in lane] for lane in plan.lanes],
+        plan.count,
+        plan.sizes,
+        plan.format,
+    ]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def write_up(plan: Plan, *, now: datetime, save_to: str | None, again: bool) -> tuple[Job, list[Prediction]]:
+    """Return the job and its predictions, ready to be stored."""
+    job_id = f"job_{uuid4().hex[:8]}"
+    job = Job(
+        id=job_id,
+        tool=plan.tool,
+        created_at=now,
+        fingerprint=fingerprint(plan),
+        provider=plan.offer.provider,
+        model=plan.offer.family,
+        endpoint=plan.offer.endpoint,
+        prompt=" → ".join(plan.prompts),
+        requested=plan.requested,
+        lanes=len(plan.lanes),
+        steps=len(plan.prompts),
+        save_to=save_to,
+        warnings=plan.warnings,
+        cancel_requested=False,
+    )
+    predictions = []
+    for lane, inputs in enumerate(plan.lanes):
+        for step, prompt in enumerate(plan.prompts):
+            place = lane * len(plan.prompts) + step
+            handles = tuple(i.handle for i in inputs)
+            if step:
+                handles = (f"{job_id}/{place}", *(i.handle for i in plan.references))
+            predictions.append(
+                Prediction(
+                    id=f"{job_id}-{lane}-{step}",
+                    job_id=job_id,
+                    lane=lane,
+                    step=step,
+                    after=f"{job_id}-{lane}-{step - 1}" if step else None,
+                    first_output=place + 1,
+                    state=State.WAITING if step else State.QUEUED,
+                    provider=plan.offer.provider,
+                    endpoint=plan.offer.endpoint,
+                    prompt=prompt,
+                    count=plan.count,
+                    size=plan.sizes[lane],
+                    format=plan.format,
+                    inputs=handles,
+                    client_id=str(uuid4()),
+                    variation=job_id if again else "",
+                    quoted_usd=plan.quote.usd,
+                    quote_exact=plan.quote.exact,
+                    charged_usd=None,
+                    ticket=None,
+                    poll_url=None,
+                    submitted_at=None,
+                    deadline_at=None,
+                    finished_at=None,
+                    due_at=now,
+                    attempts=0,
+                    fault=None,
+                )
+            )
+    return job, predictions

@@ -1,0 +1,161 @@
+-- Every statement that store.py runs, by name. A parameter that is given a list stands for its items, comma-separated.
+
+-- name: add_image
+INSERT INTO images (sha256, handle, mime_type, width, height, bytes, file, created_at)
+VALUES (:sha256, :handle, :mime_type, :width, :height, :bytes, :file, :now)
+ON CONFLICT (sha256) DO NOTHING;
+
+-- name: image_by_sha256
+SELECT * FROM images WHERE sha256 = :sha256;
+
+-- name: image_by_handle
+SELECT * FROM images WHERE handle = :handle;
+
+-- name: set_copy
+INSERT INTO copies (sha256, provider, url, expires_at) VALUES (:sha256, :provider, :url, :expires_at)
+ON CONFLICT (sha256, provider) DO UPDATE SET url = excluded.url, expires_at = excluded.expires_at;
+
+-- name: copy
+SELECT url, expires_at FROM copies WHERE sha256 = :sha256 AND provider = :provider AND expires_at > :now;
+
+-- name: forget_copies
+DELETE FROM copies WHERE provider = :provider AND url IN (:urls);
+
+-- name: add_job
+INSERT INTO jobs (id, tool, created_at, fingerprint, provider, model, endpoint, prompt, requested, lanes, steps,
+                  save_to, warnings, status)
+VALUES (:id, :tool, :created_at, :fingerprint, :provider, :model, :endpoint, :prompt, :requested, :lanes, :steps,
+        :save_to, :warnings, :status);
+
+-- name: add_prediction
+INSERT INTO predictions (id, job_id, lane, step, after_id, first_output, state, provider, endpoint, prompt, count,
+                         width, height, format, inputs, client_id, variation, quoted_usd, quote_exact, reserved_usd,
+                         created_at, due_at)
+VALUES (:id, :job_id, :lane, :step, :after, :first_output, :state, :provider, :endpoint, :prompt, :count,
+        :width, :height, :format, :inputs, :client_id, :variation, :quoted_usd, :quote_exact, :quoted_usd,
+        :now, :due_at);
+
+-- name: in_flight
+SELECT id FROM jobs WHERE fingerprint = :fingerprint AND status IN ('queued', 'running', 'uncertain')
+ORDER BY created_at DESC LIMIT 1;
+
+-- name: money_since
+SELECT reserved_usd, charged_usd FROM predictions WHERE created_at > :since AND (reserved_usd <> '0' OR charged_usd IS NOT NULL);
+
+-- name: job
+SELECT * FROM jobs WHERE id = :id;
+
+-- name: jobs
+SELECT * FROM jobs WHERE (:status IS NULL OR status = :status) ORDER BY created_at DESC, id LIMIT :limit;
+
+-- name: predictions
+SELECT * FROM predictions WHERE job_id = :job_id ORDER BY lane, step;
+
+-- name: prediction
+SELECT * FROM predictions WHERE id = :id;
+
+-- name: frames
+SELECT * FROM frames WHERE job_id = :job_id ORDER BY n;
+
+-- name: frames_of
+SELECT * FROM frames WHERE prediction_id = :prediction_id ORDER BY n;
+
+-- name: frame
+SELECT * FROM frames WHERE job_id = :job_id AND n = :n;
+
+-- name: recent_frames
+SELECT * FROM frames WHERE sha256 IS NOT NULL ORDER BY created_at DESC, job_id, n LIMIT :limit;
+
+-- name: busy
+SELECT provider, COUNT(*) AS running FROM predictions
+WHERE state IN ('submitting', 'running') OR (state = 'queued' AND lease_until > :now)
+GROUP BY provider;
+
+-- name: claim
+UPDATE predictions SET lease = :lease, lease_until = :until
+WHERE id = (
+  SELECT id FROM predictions
+  WHERE (state IN ('queued', 'submitting', 'running', 'fetching')
+         OR (state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL AND attempts < :settle_tries))
+    AND due_at <= :now AND lease_until <= :now
+    AND provider IN (:providers)
+    AND NOT (state = 'queued' AND provider IN (:full))
+  ORDER BY CASE state WHEN 'queued' THEN 1 ELSE 0 END, due_at, created_at, lane, step
+  LIMIT 1
+)
+RETURNING *;
+
+-- name: next_due
+SELECT MIN(CASE WHEN due_at > lease_until THEN due_at ELSE lease_until END) AS due FROM predictions
+WHERE (state IN ('queued', 'submitting', 'running', 'fetching')
+       OR (state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL AND attempts < :settle_tries))
+  AND provider IN (:providers)
+  AND NOT (state = 'queued' AND provider IN (:full));
+
+-- name: heartbeat
+UPDATE predictions SET lease_until = :until WHERE lease IN (:leases);
+
+-- name: move
+UPDATE predictions SET
+  state = :state, due_at = :due_at, attempts = :attempts, fault = :fault, ticket = :ticket, poll_url = :poll_url,
+  submitted_at = :submitted_at, deadline_at = :deadline_at, finished_at = :finished_at,
+  charged_usd = :charged_usd, reserved_usd = :reserved_usd, lease = :lease, lease_until = :lease_until
+WHERE id = :id;
+
+-- name: lease_of
+SELECT state, lease, reserved_usd, lease_until FROM predictions WHERE id = :id;
+
+-- name: add_frame
+INSERT INTO frames (job_id, n, prediction_id, url, url_expires_at, sha256, source, error, created_at)
+VALUES (:job_id, :n, :prediction_id, :url, :url_expires_at, :sha256, :source, :error, :now)
+ON CONFLICT (job_id, n) DO NOTHING;
+
+-- name: frame_home
+UPDATE frames SET sha256 = :sha256, error = NULL WHERE job_id = :job_id AND n = :n;
+
+-- name: frame_failed
+UPDATE frames SET error = :error, attempts = attempts + 1 WHERE job_id = :job_id AND n = :n;
+
+-- name: frame_saved
+UPDATE frames SET saved_path = :saved_path WHERE job_id = :job_id AND n = :n;
+
+-- name: unblock
+UPDATE predictions SET state = 'queued', due_at = :now WHERE after_id = :id AND state = 'waiting';
+
+-- name: followers
+SELECT id FROM predictions WHERE after_id = :id;
+
+-- name: states
+SELECT state, COUNT(*) AS n FROM predictions WHERE job_id = :job_id GROUP BY state;
+
+-- name: home
+SELECT COUNT(*) AS n FROM frames WHERE job_id = :job_id AND sha256 IS NOT NULL;
+
+-- name: refresh_job
+UPDATE jobs SET status = :status, returned = :returned WHERE id = :job_id;
+
+-- name: warn_job
+UPDATE jobs SET warnings = :warnings WHERE id = :job_id;
+
+-- name: ask_cancel
+UPDATE jobs SET cancel_requested = 1 WHERE id = :id;
+
+-- name: tickets
+SELECT ticket FROM predictions WHERE provider = :provider AND ticket IS NOT NULL;
+
+-- name: running_tickets
+SELECT ticket FROM predictions WHERE provider = :provider AND state = 'running' AND ticket IS NOT NULL
+ORDER BY submitted_at LIMIT 50;
+
+-- name: poll_now
+UPDATE predictions SET due_at = :now
+WHERE provider = :provider AND state = 'running' AND ticket IN (:tickets);
+
+-- name: durations
+SELECT finished_at - submitted_at AS seconds FROM predictions
+WHERE endpoint = :endpoint AND count = :count AND state = 'done' AND finished_at IS NOT NULL
+  AND submitted_at IS NOT NULL
+ORDER BY finished_at DESC LIMIT 21;
+
+-- name: unfinished
+SELECT COUNT(*) AS n FROM predictions WHERE state IN ('waiting', 'queued', 'submitting', 'running', 'fetching');

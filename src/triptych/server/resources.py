@@ -1,0 +1,154 @@
+"""What can be read without a tool: jobs, images and models, each under its `triptych://` uri.
+
+    triptych://jobs              recent jobs, JSON
+    triptych://jobs/{id}         one job, JSON, the same fields as a tool's result
+    triptych://images/{handle}   a preview (JPEG, 100 KB at most); URL, path and facts in `_meta`
+    triptych://models            models and providers, JSON
+
+Rules: nothing is bigger than a preview, because hosts put a blob into the conversation whole. Recent outputs are listed
+as resources of their own, because hosts do not list templates. What is not there is an invalid-params error that says
+how to find what is.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import mcp_types as types
+from mcp.shared.exceptions import MCPError
+
+from triptych import errors
+from triptych.results import ImageResult, Result
+
+if TYPE_CHECKING:
+    from triptych.studio import Studio
+
+logger = logging.getLogger(__name__)
+
+SCHEME = "triptych://"
+RECENT = 20
+
+
+async def listing(open_studio: Callable[[], Awaitable[Studio]]) -> types.ListResourcesResult:
+    """Return the two lists and the newest outputs as concrete resources."""
+    with _Told("resources/list"):
+        studio = await open_studio()
+        images = [_listed(image) for image in studio.recent_images(RECENT)]
+    fixed = [
+        types.Resource(
+            uri=f"{SCHEME}jobs",
+            name="jobs",
+            title="Recent jobs",
+            description="Recent jobs, newest first: status, images, cost",
+            mime_type="application/json",
+        ),
+        types.Resource(
+            uri=f"{SCHEME}models",
+            name="models",
+            title="Models",
+            description="Models by provider: price, limits, usable now or why not; balances where told",
+            mime_type="application/json",
+        ),
+    ]
+    return types.ListResourcesResult(resources=[*fixed, *images])
+
+
+def _listed(image: ImageResult) -> types.Resource:
+    size = f"{image.width}x{image.height}" if image.width else "size not known yet"
+    source = f", from {', '.join(image.source)}" if image.source else ""
+    return types.Resource(
+        uri=image.uri,
+        name=image.handle,
+        title=f"Image {image.handle}",
+        description=f"{size}{source}; a preview, full size with save_images",
+        mime_type="image/jpeg",
+    )
+
+
+def templates() -> types.ListResourceTemplatesResult:
+    """Return the two templates."""
+    return types.ListResourceTemplatesResult(
+        resource_templates=[
+            types.ResourceTemplate(
+                uri_template=f"{SCHEME}jobs/{{id}}",
+                name="job",
+                title="Job",
+                description="One job: status, progress, images, cost",
+                mime_type="application/json",
+            ),
+            types.ResourceTemplate(
+                uri_template=f"{SCHEME}images/{{handle}}",
+                name="image",
+                title="Image",
+                description="A preview of an uploaded or produced image; URL, path and facts in _meta",
+                mime_type="image/jpeg",
+            ),
+        ],
+        ttl_ms=3_600_000,
+        cache_scope="public",
+    )
+
+
+async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str) -> types.ReadResourceResult:
+    """Return one resource.
+
+    Raises:
+        MCPError: invalid params where there is no such resource, an internal error where it cannot be read now.
+    """
+    kind, _, name = uri.removeprefix(SCHEME).partition("/") if uri.startswith(SCHEME) else ("", "", "")
+    # A handle contains a slash, and a strict template expansion escapes it.
+    name = unquote(name)
+    with _Told(uri):
+        match kind, name:
+            case "jobs", "":
+                return _json(uri, await (await open_studio()).list_jobs())
+            case "jobs", job_id:
+                return _json(uri, (await open_studio()).job(job_id, every=True))
+            case "models", "":
+                return _json(uri, await (await open_studio()).list_models())
+            case "images", handle if handle:
+                jpeg, image = await (await open_studio()).preview(handle)
+                return types.ReadResourceResult(
+                    contents=[
+                        types.BlobResourceContents(
+                            uri=uri,
+                            mime_type="image/jpeg",
+                            blob=base64.b64encode(jpeg).decode("ascii"),
+                            _meta=image.model_dump(mode="json"),
+                        )
+                    ]
+                )
+        raise errors.BadRequest(
+            f"There is no resource {errors.quoted(uri, 120)}. There are {SCHEME}jobs, {SCHEME}jobs/{{id}}, "
+            f"{SCHEME}images/{{handle}} and {SCHEME}models."
+        )
+
+
+def _json(uri: str, result: Result) -> types.ReadResourceResult:
+    text = result.model_dump_json(exclude={"request"})
+    return types.ReadResourceResult(
+        contents=[types.TextResourceContents(uri=uri, mime_type="application/json", text=text)]
+    )
+
+
+class _Told:
+    """Turns what goes wrong inside the block into an error of the protocol; what nobody meant is logged, not quoted."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, errors.BadRequest):
+            raise MCPError(types.INVALID_PARAMS, error.message, {"uri": self._what}) from error
+        if isinstance(error, errors.TriptychError):
+            raise MCPError(types.INTERNAL_ERROR, error.message) from error
+        if isinstance(error, Exception):
+            logger.error("%s could not be read", self._what, exc_info=error)
+            raise MCPError(types.INTERNAL_ERROR, "Triptych failed; the server's log (stderr) says why.") from error

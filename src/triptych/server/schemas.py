@@ -1,0 +1,229 @@
+"""What the tools take: one model each, their lean JSON schemas, and refusals in plain words.
+
+Rules: the models are the contract of DESIGN section 2. Hosts are met halfway (one string for a list, a list written as
+JSON, numbers written as text, null for "not given") but never guessed at: what is not understood is refused, and the
+refusal says what would be right. Schemas carry no titles, no `$ref`, no null noise: every byte of them is paid for in
+every conversation. Limits that hosts may strip are said in the descriptions too.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema
+
+from triptych.errors import BadRequest, quoted
+
+
+def _listed(value: object) -> object:
+    """Return one string as a list of it, and a list written as JSON as that list."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            found = json.loads(value)
+        except ValueError:
+            return [value]
+        if isinstance(found, list):
+            return found
+    return [value]
+
+
+def _format(value: object) -> object:
+    return {"jpg": "jpeg"}.get(value.lower(), value.lower()) if isinstance(value, str) else value
+
+
+Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Items = Annotated[list[Words], BeforeValidator(_listed)]
+Usd = Annotated[Decimal, WithJsonSchema({"type": "number"})]
+WAIT_LIMIT_S = 55
+"""Below the 60 s at which many hosts give a call up."""
+
+
+class Arguments(BaseModel):
+    """The root of every tool's arguments: nothing unknown gets in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Paid(Arguments):
+    """The optional arguments that the three paid tools share."""
+
+    model: Words | None = Field(None, description="Id from list_models")
+    provider: Words | None = None
+    size: Words | None = Field(None, description="2K, 16:9 or 2048x2048")
+    format: Annotated[Literal["png", "jpeg"], BeforeValidator(_format)] | None = None
+    wait_s: float = Field(25, ge=0, le=WAIT_LIMIT_S, description="0-55 s")
+    save_to: Words | None = Field(None, description="Directory for copies")
+    max_cost_usd: Usd | None = Field(None, ge=0, description="Refuse above; confirms a costly job")
+    dry_run: bool = Field(False, description="Only quote")
+    again: bool = Field(False, description="Anew, though in flight or uncertain")
+
+
+class UploadImages(Arguments):
+    images: Items = Field(min_length=1, max_length=200, description="1-200 paths, file:// or https:// URLs, data: URIs")
+
+
+class EditSequence(Paid):
+    images: Items = Field(
+        min_length=1, max_length=14, description="1-14 handles, paths, file:// or https:// URLs, data: URIs"
+    )
+    prompt: Words = Field(description="The edit; if count > 1, how the images differ")
+    count: int = Field(1, ge=1, le=15, description="1-15; images + count ≤ 15")
+
+
+class EditChain(Paid):
+    images: Items = Field(min_length=1, max_length=200, description="1-200, any form edit_sequence takes")
+    steps: Items = Field(min_length=1, max_length=10, description="1-10 instructions")
+    references: Items = Field([], max_length=13, description="0-13 images that go into every request, for one look")
+
+
+class GenerateSequence(Paid):
+    prompt: Words = Field(description="If count > 1, how the images differ")
+    count: int = Field(1, ge=1, le=15, description="1-15")
+
+
+class GetStatus(Arguments):
+    job_id: Words
+    wait_s: float = Field(0, ge=0, le=WAIT_LIMIT_S, description="0-55 s, for a change")
+
+
+class ListJobs(Arguments):
+    limit: int = Field(20, ge=1, le=100, description="1-100")
+    status: Literal["queued", "running", "done", "partial", "failed", "cancelled", "uncertain"] | None = None
+
+
+class CancelJob(Arguments):
+    job_id: Words
+
+
+class ListModels(Arguments):
+    query: str = Field("", description="Part of an id")
+    operation: Literal["generate", "generate-sequential", "edit", "edit-sequential"] | None = None
+    provider: Words | None = None
+
+
+class ViewImages(Arguments):
+    images: Items = Field(min_length=1, max_length=40, description="1-40 handles, paths, URLs")
+
+
+class SaveImages(Arguments):
+    images: Items = Field(min_length=1, description="Handles, paths, URLs")
+    directory: Words
+    name: Words | None = Field(None, description="File name, numbered")
+
+
+ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
+
+
+def read(model: type[ArgumentsT], tool: str, given: Mapping[str, Any]) -> ArgumentsT:
+    """Return the arguments as `model`; null counts as not given.
+
+    Raises:
+        BadRequest: naming each argument that is wrong, what is wrong with it, and what would be right.
+    """
+    try:
+        return model.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        # From None: pydantic's own text quotes the values, and they may be megabytes of base64.
+        raise BadRequest(_refusal(model, tool, error)) from None
+
+
+def _refusal(model: type[Arguments], tool: str, error: ValidationError) -> str:
+    names = list(model.model_fields)
+    faults = error.errors(include_url=False, include_context=True)
+    said = [_fault(fault["type"], fault["loc"], fault.get("input"), fault.get("ctx") or {}, names) for fault in faults]
+    more = f" And {len(said) - 3} more." if len(said) > 3 else ""
+    return f"{tool}: {' '.join(said[:3])}{more} Nothing was sent. {tool} takes: {', '.join(names)}."
+
+
+_FAULTS = {
+    "missing": "is missing",
+    "greater_than_equal": "is {shown}; it must be at least {ge:g}",
+    "less_than_equal": "is {shown}; it can be at most {le:g}",
+    "too_short": "is empty; it needs at least {min_length}",
+    "too_long": "has {length} items; it can have at most {max_length}",
+    "string_too_short": "is empty; it needs some text",
+    "string_type": "is {shown}; it must be text",
+    "list_type": "is {shown}; it must be a list of strings",
+    "literal_error": "is {shown}; it must be one of {expected}",
+    "int": "is {shown}; it must be a whole number",
+    "float": "is {shown}; it must be a number",
+    "finite": "is {shown}; it must be a number",
+    "decimal": "is {shown}; it must be a number of US dollars",
+    "bool": "is {shown}; it must be true or false",
+}
+
+
+def _fault(kind: str, loc: tuple[int | str, ...], value: object, ctx: Mapping[str, Any], names: list[str]) -> str:
+    """Return one fault as a sentence; the value is shown only if it is short and cannot be an image."""
+    name = quoted(loc[0], 60)[1:-1]
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        return f"there is no argument `{name}`" + (f"; did you mean `{near[0]}`?" if near else ".")
+    place = f"`{name}`" + "".join(f" item {part + 1}" for part in loc[1:2] if isinstance(part, int))
+    said = _FAULTS.get(kind) or _FAULTS.get(kind.partition("_")[0], "is {shown}, which is not understood")
+    length = len(value) if isinstance(value, list) else 0
+    return f"{place} {said.format(shown=_shown(value), length=length, **ctx)}."
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str | int | float):
+        return quoted(value, 60)
+    return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else "not understood"
+
+
+def input_schema(model: type[Arguments]) -> dict[str, Any]:
+    """Return the model's JSON schema without titles, null noise and defaults that say nothing; own fields first."""
+    schema = _lean(model.model_json_schema(), {})
+    own = set(model.__annotations__)
+    schema["properties"] = dict(sorted(schema["properties"].items(), key=lambda item: item[0] not in own))
+    return dict(schema)
+
+
+def output_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema of what the model serializes to, with its parts inlined."""
+    schema = model.model_json_schema(mode="serialization")
+    lean: dict[str, Any] = _lean(schema, schema.get("$defs", {}), keep_null=True)
+    return lean
+
+
+_NOTHING: tuple[object, ...] = (None, False, "", [])
+
+
+def _lean(node: Any, parts: Mapping[str, Any], *, keep_null: bool = False) -> Any:
+    if isinstance(node, list):
+        return [_lean(item, parts, keep_null=keep_null) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _lean(parts[node["$ref"].rpartition("/")[2]], parts, keep_null=keep_null)
+    lean: dict[str, Any] = {}
+    for key, value in node.items():
+        if key in ("title", "$defs") or (key == "default" and (keep_null or value in _NOTHING)):
+            continue
+        if key == "description" and keep_null:
+            continue
+        if key == "properties":
+            lean[key] = {name: _lean(part, parts, keep_null=keep_null) for name, part in value.items()}
+        elif key == "anyOf":
+            lean |= _union([_lean(part, parts, keep_null=keep_null) for part in value], keep_null=keep_null)
+        elif key in ("minLength", "minItems", "minimum") and value in (0, 1) and not keep_null:
+            continue  # Nobody sends nothing on purpose; the refusal says it, and every list would pay for it.
+        else:
+            lean[key] = _lean(value, parts, keep_null=keep_null)
+    return lean
+
+
+def _union(arms: list[dict[str, Any]], *, keep_null: bool) -> dict[str, Any]:
+    """Return "this or null" as this, or as a type pair where null is an answer."""
+    real = [arm for arm in arms if arm != {"type": "null"}]
+    if len(real) != 1 or len(real) == len(arms):
+        return {"anyOf": arms}
+    if not keep_null:
+        return real[0]
+    return {**real[0], "type": [real[0]["type"], "null"]} if "type" in real[0] else {"anyOf": arms}

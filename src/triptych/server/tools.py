@@ -1,0 +1,302 @@
+"""The ten tools: what an assistant reads of them, and how a call becomes a studio's use-case and its answer.
+
+Rules: the table is data and the list made of it is built once. Annotations are truthful. A result is the model of
+`results` as structured content, the same in compact text for hosts that show only text, and one link per image; only
+`view_images` carries pixels, and it alone has no output schema, because some hosts then drop everything else. A refusal
+is an `isError` result of under 1,000 characters; an exception nobody meant is logged and never quoted.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import mcp_types as types
+
+from triptych import errors
+from triptych.results import ImageResult, JobResult, JobsResult, ModelsResult, Preview, Result, SaveResult, UploadResult
+from triptych.server import schemas
+
+if TYPE_CHECKING:
+    from triptych.studio import Caller, Options, Studio
+
+logger = logging.getLogger(__name__)
+
+REFUSAL_LIMIT_CHARS = 999
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One tool, whole: its words, its models, its four annotations, and the use-case behind it."""
+
+    name: str
+    title: str
+    description: str
+    arguments: type[schemas.Arguments]
+    output: type[Result] | None
+    run: Callable[[Studio, Any, Caller], Awaitable[Result]]
+    reads_only: bool = False
+    destroys: bool = False
+    repeats: bool = False
+    """The same call again changes nothing more (`idempotentHint`)."""
+    reaches_out: bool = True
+    """It may talk to a provider or fetch a URL (`openWorldHint`)."""
+
+    def listed(self) -> types.Tool:
+        """Return the tool as `tools/list` shows it."""
+        return types.Tool(
+            name=self.name,
+            title=self.title,
+            description=self.description,
+            input_schema=schemas.input_schema(self.arguments),
+            output_schema=schemas.output_schema(self.output) if self.output else None,
+            annotations=types.ToolAnnotations(
+                title=self.title,
+                read_only_hint=self.reads_only,
+                destructive_hint=self.destroys,
+                idempotent_hint=self.repeats,
+                open_world_hint=self.reaches_out,
+            ),
+        )
+
+
+def _options(a: schemas.Paid) -> Options:
+    from triptych.studio import Options
+
+    return Options(
+        model=a.model,
+        provider=a.provider,
+        size=a.size,
+        format=a.format,
+        wait_s=a.wait_s,
+        save_to=a.save_to,
+        max_cost_usd=a.max_cost_usd,
+        dry_run=a.dry_run,
+        again=a.again,
+    )
+
+
+async def _upload_images(studio: Studio, a: schemas.UploadImages, caller: Caller) -> Result:
+    return await studio.upload_images(a.images, caller)
+
+
+async def _edit_sequence(studio: Studio, a: schemas.EditSequence, caller: Caller) -> Result:
+    return await studio.edit_sequence(a.images, a.prompt, a.count, _options(a), caller)
+
+
+async def _edit_chain(studio: Studio, a: schemas.EditChain, caller: Caller) -> Result:
+    return await studio.edit_chain(a.images, a.steps, a.references, _options(a), caller)
+
+
+async def _generate_sequence(studio: Studio, a: schemas.GenerateSequence, caller: Caller) -> Result:
+    return await studio.generate_sequence(a.prompt, a.count, _options(a), caller)
+
+
+async def _get_status(studio: Studio, a: schemas.GetStatus, caller: Caller) -> Result:
+    return await studio.get_status(a.job_id, a.wait_s, caller)
+
+
+async def _list_jobs(studio: Studio, a: schemas.ListJobs, caller: Caller) -> Result:
+    return await studio.list_jobs(a.limit, a.status)
+
+
+async def _cancel_job(studio: Studio, a: schemas.CancelJob, caller: Caller) -> Result:
+    return await studio.cancel_job(a.job_id)
+
+
+async def _list_models(studio: Studio, a: schemas.ListModels, caller: Caller) -> Result:
+    return await studio.list_models(a.query, a.operation, a.provider)
+
+
+async def _view_images(studio: Studio, a: schemas.ViewImages, caller: Caller) -> Result:
+    return await studio.view_images(a.images, caller)
+
+
+async def _save_images(studio: Studio, a: schemas.SaveImages, caller: Caller) -> Result:
+    return await studio.save_images(a.images, a.directory, a.name, caller)
+
+
+_TOOLS = (
+    Tool(
+        "upload_images",
+        "Upload images",
+        "Take in images; returns a handle (img_…) and URL for each. Optional, as every tool takes paths and URLs: for "
+        "images used again and again. Free.",
+        schemas.UploadImages,
+        UploadResult,
+        _upload_images,
+        repeats=True,
+    ),
+    Tool(
+        "edit_sequence",
+        "Edit as a coherent set",
+        "Edit 1-14 reference images into 1-15 coherent images, in order, in ONE paid request: variants, storyboards, "
+        "one character throughout. To edit each image on its own, or in stages, use edit_chain. Returns a job: "
+        "job_id, status, images (handle, url, path), cost, next. Any handle (img_…, job_…/2) can be edited again: "
+        "undo, redo, branch. Not done yet? get_status; never repeat this call.",
+        schemas.EditSequence,
+        JobResult,
+        _edit_sequence,
+    ),
+    Tool(
+        "edit_chain",
+        "Edit step by step",
+        "Put each image through the steps, every step editing the last one's output; images run side by side. Pays "
+        "images × steps requests. For several outputs of one edit use edit_sequence. Returns a job like it.",
+        schemas.EditChain,
+        JobResult,
+        _edit_chain,
+    ),
+    Tool(
+        "generate_sequence",
+        "Generate a coherent set",
+        "Make 1-15 coherent images from words alone, in one paid request. From images: edit_sequence. Returns a job "
+        "like it.",
+        schemas.GenerateSequence,
+        JobResult,
+        _generate_sequence,
+    ),
+    Tool(
+        "get_status",
+        "Get a job's status",
+        "A job's status, progress, images, cost and the next call to make; wait_s waits for a change. Looks again for "
+        "an uncertain job. Free.",
+        schemas.GetStatus,
+        JobResult,
+        _get_status,
+        reads_only=True,
+        repeats=True,
+    ),
+    Tool(
+        "list_jobs",
+        "List recent jobs",
+        "Recent jobs, newest first; finds the job of a call whose answer was lost.",
+        schemas.ListJobs,
+        JobsResult,
+        _list_jobs,
+        reads_only=True,
+        repeats=True,
+        reaches_out=False,
+    ),
+    Tool(
+        "cancel_job",
+        "Cancel a job",
+        "Stop what is not submitted, cancel at the provider where possible, accept an uncertain job as lost. Says "
+        "what is still charged.",
+        schemas.CancelJob,
+        JobResult,
+        _cancel_job,
+        destroys=True,
+        repeats=True,
+    ),
+    Tool(
+        "list_models",
+        "List models",
+        "Models by provider: endpoint id, price, limits, sizes, usable now or why not.",
+        schemas.ListModels,
+        ModelsResult,
+        _list_models,
+        reads_only=True,
+        repeats=True,
+    ),
+    Tool(
+        "view_images",
+        "Look at images",
+        "See images yourself: one as a preview (≤ 768 px), several as a labelled contact sheet.",
+        schemas.ViewImages,
+        None,
+        _view_images,
+        reads_only=True,
+        repeats=True,
+    ),
+    Tool(
+        "save_images",
+        "Save images",
+        "Copy images, full size, into a directory; never overwrites. Returns the paths.",
+        schemas.SaveImages,
+        SaveResult,
+        _save_images,
+        repeats=True,
+    ),
+)
+TOOLS = {tool.name: tool for tool in _TOOLS}
+
+
+@functools.cache
+def listing() -> types.ListToolsResult:
+    """Return the answer to `tools/list`: the same object every time, fresh for an hour."""
+    return types.ListToolsResult(
+        tools=[tool.listed() for tool in _TOOLS], ttl_ms=3_600_000, cache_scope="public", next_cursor=None
+    )
+
+
+@functools.cache
+def input_schema(name: str) -> dict[str, Any] | None:
+    """Return one tool's input schema, or None where there is no such tool."""
+    return next((tool.input_schema for tool in listing().tools if tool.name == name), None)
+
+
+async def call(
+    studio: Callable[[], Awaitable[Studio]], name: str, given: dict[str, Any], caller: Caller
+) -> types.CallToolResult:
+    """Run one tool and return its result, or a refusal; only `errors.NotAllowed` is raised, so that roots can mend it.
+
+    The arguments are checked before the studio is opened: a wrong call costs nothing at all.
+    """
+    tool = TOOLS.get(name)
+    if tool is None:
+        return refusal(errors.BadRequest(f"There is no tool {errors.quoted(name, 60)}. Tools: {', '.join(TOOLS)}."))
+    try:
+        arguments = schemas.read(tool.arguments, name, given)
+        return answer(await tool.run(await studio(), arguments, caller))
+    except errors.NotAllowed:
+        raise
+    except errors.TriptychError as error:
+        return refusal(error)
+    except Exception:
+        logger.exception("%s raised what nobody meant it to", name)
+        return refusal(
+            errors.TriptychError(
+                f"{name} failed inside Triptych; the server's log (stderr) says why. If it was a paid call, look for "
+                "its job with list_jobs before making it again."
+            )
+        )
+
+
+def refusal(error: errors.TriptychError) -> types.CallToolResult:
+    """Return an error as the assistant reads it: the message, its kind, and whether the same call may help later."""
+    tail = f" [{error.kind}{'; the same call may help later' if error.retryable else ''}]"
+    text = error.message[: REFUSAL_LIMIT_CHARS - len(tail)] + tail
+    return types.CallToolResult(content=[types.TextContent(text=text)], is_error=True)
+
+
+def answer(result: Result) -> types.CallToolResult:
+    """Return a studio's result as a tool's: fields, the same as text, and a link per image."""
+    if isinstance(result, Preview):
+        shown = base64.b64encode(result.jpeg).decode("ascii")
+        return types.CallToolResult(
+            content=[
+                types.ImageContent(data=shown, mime_type="image/jpeg"),
+                types.TextContent(text=" ".join(result.caption.split())),
+            ]
+        )
+    assert isinstance(result, JobResult | UploadResult | JobsResult | ModelsResult | SaveResult)
+    fields = result.model_dump(mode="json")
+    if fields.get("request", ...) is None:
+        del fields["request"]
+    images = result.images if isinstance(result, JobResult | UploadResult) else []
+    links = [_link(image, image.url) for image in images if image.url]
+    return types.CallToolResult(
+        content=[types.TextContent(text=result.text()), *links], structured_content=fields, is_error=False
+    )
+
+
+def _link(image: ImageResult, url: str) -> types.ResourceLink:
+    facts = [f"{image.width}x{image.height}"] if image.width else []
+    facts += [f"expires {image.url_expires_at:%Y-%m-%d %H:%MZ}"] if image.url_expires_at else []
+    facts += [f"durable {image.uri}"]
+    return types.ResourceLink(uri=url, name=image.handle, description=", ".join(facts), mime_type=image.mime_type)

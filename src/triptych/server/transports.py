@@ -1,0 +1,355 @@
+"""How clients reach the server: stdio, streamable HTTP at `/mcp`, SSE at `/sse` (its messages at `/messages/`).
+
+Rules: the studio is opened once per process, outside every connection, and outlives them all. Host and Origin are
+always checked, and a bind that other machines can reach needs `TRIPTYCH_AUTH_TOKEN`; a set token is asked for on every
+route, loopback included. stdout belongs to the protocol; whatever is said to people goes to stderr.
+
+Hosts that are answered to: on loopback its three names; on another address that address too; on all addresses
+(`0.0.0.0`, `::`) this machine's own name and addresses as well. A reverse proxy has to send one of them as Host.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+import anyio.abc
+from mcp.server.stdio import stdio_server
+from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
+
+from triptych.server.build import TriptychServer, build
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from triptych.config import Settings
+    from triptych.studio import Studio
+
+logger = logging.getLogger(__name__)
+
+Transport = Literal["stdio", "http", "sse"]
+SettingsSource = Callable[[], "Settings"]
+
+BODY_LIMIT_BYTES = 64 * 1024 * 1024
+"""Images may come as base64 in a call."""
+FIRST_LOOK_S = 1.0
+"""When unfinished jobs are taken up if nobody calls: after the start, which has a client waiting."""
+CLOSE_LIMIT_S = 5.0
+DRAIN_LIMIT_S = 2
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+def serve(
+    settings: Settings | SettingsSource, transport: Transport = "stdio", host: str = "127.0.0.1", port: int = 8765
+) -> None:
+    """Serve until stdin closes (stdio) or a SIGTERM or SIGINT comes; `port` 0 takes a free one.
+
+    Settings given as a function are read at the first need: over stdio what is wrong with them is then answered to
+    whoever calls a tool, and the server stays up. For HTTP and SSE read them with `config.read(environ, remote=True)`,
+    so that the directory the server was started in is not open to its clients.
+
+    Raises:
+        SystemExit: 2, when the bind is open to other machines and no token is set, or cannot be had.
+    """
+    if transport == "stdio":
+        resident = Resident(_opener(settings))
+        anyio.run(_serve_stdio, resident)
+        return
+    read = settings() if callable(settings) else settings
+    token = read.auth_token.get_secret_value() if read.auth_token else None
+    if not token and not is_loopback(host):
+        _refuse(
+            f"{host} can be reached from other machines: set TRIPTYCH_AUTH_TOKEN to a long random text, which clients "
+            "then send as `Authorization: Bearer …`, or bind to 127.0.0.1."
+        )
+    try:
+        listener = _bind(host, port)
+    except OSError as error:
+        _refuse(f"{host}:{port} cannot be listened on: {error}.")
+    resident = Resident(_opener(read))
+    server = build(resident, remote=True)
+    app = http_app(server, transport, host, token)
+    url = f"http://{_in_url(host)}:{listener.getsockname()[1]}/{'sse' if transport == 'sse' else 'mcp'}"
+    anyio.run(_serve_http, resident, app, listener, url)
+
+
+def _refuse(message: str) -> None:
+    sys.stderr.write(f"triptych: {message}\n")
+    raise SystemExit(2)
+
+
+def _opener(settings: Settings | SettingsSource) -> Callable[[], AbstractAsyncContextManager[Studio]]:
+    def open_it() -> AbstractAsyncContextManager[Studio]:
+        from triptych import config, studio
+
+        read = settings() if callable(settings) else settings
+        config.configure_logging(read.log_level)
+        return studio.open_studio(read.setup)
+
+    return open_it
+
+
+class Resident:
+    """The process's one studio: opened when first needed, kept open until the server ends.
+
+    Awaiting it (`await resident()`) returns the studio. An opening that failed is reported to whoever needed it and
+    tried again at the next need; a studio that broke is opened anew.
+    """
+
+    def __init__(self, open_studio: Callable[[], AbstractAsyncContextManager[Studio]]) -> None:
+        self._open = open_studio
+        self._studio: Studio | None = None
+        self._closing = anyio.Event()
+        self._closed = anyio.Event()
+        self._opening = anyio.Lock()
+        self._tasks: anyio.abc.TaskGroup | None = None
+
+    async def __call__(self) -> Studio:
+        """Return the studio.
+
+        Raises: `errors.TriptychError` saying why it cannot be opened.
+        """
+        if self._studio is not None:
+            return self._studio
+        async with self._opening:
+            if self._studio is None:
+                assert self._tasks is not None, "the studio is asked for outside `staying`"
+                try:
+                    await self._tasks.start(self._hold)
+                except Exception as error:
+                    raise _why_not(error) from error
+            assert self._studio is not None
+            return self._studio
+
+    @asynccontextmanager
+    async def staying(self) -> AsyncIterator[Resident]:
+        """Keep the studio for as long as the block runs, and open it soon even if nobody asks."""
+        async with anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self._open_soon)
+            try:
+                yield self
+            finally:
+                await self.close()
+                self._tasks.cancel_scope.cancel()
+
+    async def close(self) -> None:
+        """Close the studio in good order, or give up on that after a few seconds."""
+        self._closing.set()
+        with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
+            if self._studio is not None:
+                await self._closed.wait()
+
+    async def _open_soon(self) -> None:
+        from triptych.errors import TriptychError
+
+        with anyio.move_on_after(FIRST_LOOK_S):
+            await self._closing.wait()
+            return
+        with suppress(TriptychError):  # Logged where it was raised; the next call reports it.
+            await self()
+
+    async def _hold(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Open the studio, say so, and keep it open until the end."""
+        opened = False
+        try:
+            async with self._open() as self._studio:
+                opened = True
+                task_status.started()
+                await self._closing.wait()
+        except Exception:
+            if not opened:
+                raise
+            logger.exception("the studio broke; the next call opens it anew")
+        finally:
+            self._studio = None
+            if self._closing.is_set():
+                self._closed.set()
+
+
+def _why_not(error: Exception) -> Exception:
+    """Return the refusal for a studio that does not open, and log what is behind it."""
+    from triptych.errors import TriptychError
+
+    if isinstance(error, TriptychError):
+        logger.error("Triptych cannot start working: %s", error.message)
+        return error
+    logger.error("Triptych cannot start working", exc_info=error)
+    if isinstance(error, OSError) or type(error).__module__ == "sqlite3":
+        return TriptychError(
+            f"Triptych cannot use its data directory: {str(error)[:300]}. Set TRIPTYCH_HOME to a directory that it can "
+            "write to, and restart the server."
+        )
+    return TriptychError("Triptych cannot start working; the server's log (stderr) says why.")
+
+
+# -- stdio -------------------------------------------------------------------------------------------------------------
+
+
+async def _serve_stdio(resident: Resident) -> None:
+    server = build(resident, remote=False)
+    async with resident.staying(), anyio.create_task_group() as tasks:
+        tasks.start_soon(_leave_when_told, resident)
+        async with stdio_server() as (incoming, outgoing):
+            await server.run(incoming, outgoing, server.create_initialization_options())
+        tasks.cancel_scope.cancel()
+
+
+async def _leave_when_told(resident: Resident) -> None:
+    """End the process on a signal.
+
+    A thread of the SDK's is blocked reading stdin then, and nothing but the next line would wake it: so this closes the
+    studio in good order and leaves without it.
+    """
+    # Not implemented on Windows, where the default handlers end the process.
+    with suppress(NotImplementedError), anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            await resident.close()
+            logging.shutdown()
+            sys.stderr.flush()
+            os._exit(0)
+
+
+# -- HTTP --------------------------------------------------------------------------------------------------------------
+
+
+def http_app(server: TriptychServer, transport: Transport, host: str, token: str | None) -> Starlette:
+    """Return the ASGI application of one HTTP transport, with its checks around every route."""
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.routing import Mount, Route
+
+    security = security_settings(host)
+    guard = [Middleware(BearerToken, token=token)] if token else []
+    if transport == "http":
+        from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
+
+        manager = StreamableHTTPSessionManager(
+            server, security_settings=security, max_request_body_size=BODY_LIMIT_BYTES
+        )
+        return Starlette(
+            routes=[Route("/mcp", endpoint=StreamableHTTPASGIApp(manager))],
+            middleware=guard,
+            lifespan=lambda _: manager.run(),
+        )
+    from mcp.server.sse import SseServerTransport
+    from starlette.responses import Response
+
+    sse = SseServerTransport("/messages/", security, BODY_LIMIT_BYTES)
+
+    async def connect(request: Request) -> Response:
+        # Asked here too, because connect_sse raises after it has answered a refused Host or Origin.
+        refused = await TransportSecurityMiddleware(security).validate_request(request)
+        if refused:
+            return refused
+        async with sse.connect_sse(request.scope, request.receive, request._send) as (incoming, outgoing):
+            await server.run(incoming, outgoing, server.create_initialization_options())
+        return Response()
+
+    return Starlette(
+        routes=[Route("/sse", endpoint=connect, methods=["GET"]), Mount("/messages/", app=sse.handle_post_message)],
+        middleware=guard,
+    )
+
+
+def security_settings(host: str) -> TransportSecuritySettings:
+    """Return which Host and Origin headers are answered when bound to `host`; any port, for ports get mapped."""
+    names = list(LOOPBACK)
+    if not is_loopback(host):
+        names += [_in_url(name) for name in (_own_names() if _is_wildcard(host) else [host])]
+    origins = [f"{scheme}://{name}" for scheme in ("http", "https") for name in names]
+    return TransportSecuritySettings(
+        enable_dns_rebinding_protection=True,
+        allowed_hosts=[*names, *(f"{name}:*" for name in names)],
+        allowed_origins=[*origins, *(f"{origin}:*" for origin in origins)],
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a bind to `host`; a name other than localhost is not taken for one."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return not host or ipaddress.ip_address(host.strip("[]")).is_unspecified
+    except ValueError:
+        return False
+
+
+def _own_names() -> list[str]:
+    """Return this machine's name and the addresses it resolves to."""
+    name = socket.gethostname()
+    names = {name, name.lower()}
+    with suppress(OSError):
+        names |= {str(found[4][0]).partition("%")[0] for found in socket.getaddrinfo(name, None)}
+    return sorted(names)
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host.strip("[]"), port), family=family)
+
+
+class BearerToken:
+    """Lets requests through that carry the token, and answers 401 to all others."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or self._admits(scope):
+            await self._app(scope, receive, send)
+            return
+        from starlette.responses import PlainTextResponse
+
+        response = PlainTextResponse(
+            "Triptych: send `Authorization: Bearer …` with the server's TRIPTYCH_AUTH_TOKEN.\n",
+            401,
+            {"WWW-Authenticate": 'Bearer realm="triptych"'},
+        )
+        await response(scope, receive, send)
+
+    def _admits(self, scope: Scope) -> bool:
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, token = given.partition(b" ")
+        return hmac.compare_digest(scheme.lower() + b" " + token.strip(), self._expected)
+
+
+async def _serve_http(resident: Resident, app: Starlette, listener: socket.socket, url: str) -> None:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            sys.stderr.write(f"Triptych is listening on {url}\n")
+            sys.stderr.flush()
+
+        def handle_exit(self, sig: int, frame: object) -> None:
+            # Not passed on: uvicorn would raise the signal again, and an orderly end would look like a death by it.
+            self.force_exit = self.should_exit
+            self.should_exit = True
+
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_LIMIT_S, server_header=False
+    )
+    async with resident.staying():
+        await Server(config).serve(sockets=[listener])

@@ -1,0 +1,612 @@
+"""What is remembered: domain verbs over named SQL (`schema.sql`, `queries.sql`), in SQLite's WAL mode.
+
+Rules: every verb that writes is one transaction, and it is on the disk when the verb returns (`synchronous=FULL`, so
+that not even a power cut forgets that a paid request was about to leave). A prediction moves only along
+`lifecycle.MOVES` and only for whoever holds its lease. Several processes share one database.
+
+Verbs are plain calls, each well under a millisecond of work besides its flush to the disk: they are made from the event
+loop as they are. This file must not know providers, networks or files other than its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from importlib.resources import files
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from triptych import errors
+from triptych.lifecycle import job_status, may_move
+from triptych.model import Fault, Frame, Image, Job, Prediction, State, Status
+
+SETTLE_TRIES = 6
+"""How often a finished prediction without a charge is asked about."""
+
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A prediction that is ours until the lease runs out."""
+
+    prediction: Prediction
+    lease: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job with the status and count that follow from its predictions."""
+
+    job: Job
+    status: Status
+    returned: int
+
+
+def _when(value: float | None) -> datetime | None:
+    return None if value is None else datetime.fromtimestamp(value, UTC)
+
+
+def _seconds(value: datetime | None) -> float | None:
+    return None if value is None else value.timestamp()
+
+
+def _utc(value: float) -> datetime:
+    return datetime.fromtimestamp(value, UTC)
+
+
+def _load_queries() -> Mapping[str, str]:
+    text = files("triptych").joinpath("queries.sql").read_text("utf-8")
+    return {
+        name: sql.strip()
+        for name, sql in re.findall(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", text, re.DOTALL | re.MULTILINE)
+    }
+
+
+class Store:
+    """One connection to the database at `path`; made, with its tables, if it is not there.
+
+    Raises: `errors.BadRequest` when the file cannot be opened or written.
+    """
+
+    def __init__(self, path: Path, images_dir: Path) -> None:
+        self._images_dir = images_dir
+        self._queries = _load_queries()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            schema = files("triptych").joinpath("schema.sql").read_text("utf-8")
+            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'frames_by_time'").fetchone():
+                self._db.executescript(schema)
+        except (OSError, sqlite3.Error) as error:
+            raise errors.BadRequest(
+                f"The database at {path} cannot be opened ({error}). Set TRIPTYCH_HOME to a directory that can be written."
+            ) from error
+
+    def close(self) -> None:
+        """Close the connection; what was written stays."""
+        self._db.close()
+
+    # -- the plumbing: everything below this block is domain verbs
+
+    def _run(self, query: str, **values: Any) -> sqlite3.Cursor:
+        sql = self._queries[query]
+        for name, value in list(values.items()):
+            if isinstance(value, list | tuple | set | frozenset):
+                del values[name]
+                items = {f"{name}_{i}": item for i, item in enumerate(value)}
+                sql = re.sub(rf":{name}\b", ", ".join(f":{key}" for key in items) or "''", sql)
+                values.update(items)
+        try:
+            return self._db.execute(sql, values)
+        except sqlite3.OperationalError as error:
+            raise errors.Outage(
+                f"The database did not take a write ({error}); is the disk full, or read-only? TRIPTYCH_HOME says where it is."
+            ) from error
+
+    def _all(self, query: str, **values: Any) -> list[sqlite3.Row]:
+        return self._run(query, **values).fetchall()
+
+    def _one(self, query: str, **values: Any) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = self._run(query, **values).fetchone()
+        return row
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise errors.Outage(f"The database is not available ({error}).") from error
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            self._db.execute("ROLLBACK")
+            raise errors.Outage(f"The database did not take a write ({error}); is the disk full?") from error
+
+    # -- images
+
+    def add_image(self, image: Image, now: datetime) -> Image:
+        """Remember an image that is home; return it as it is remembered (the same bytes keep their first handle)."""
+        known = self.image_by_sha256(image.sha256)
+        if known:
+            return known
+        handle, length = image.handle, 8
+        while self._one("image_by_handle", handle=handle):
+            length += 1  # two files whose hashes begin alike: the later one's handle is longer
+            handle = f"img_{image.sha256[:length]}"
+        self._run(
+            "add_image",
+            sha256=image.sha256,
+            handle=handle,
+            mime_type=image.mime_type,
+            width=image.width,
+            height=image.height,
+            bytes=image.bytes,
+            file=image.path.relative_to(self._images_dir).as_posix(),
+            now=now.timestamp(),
+        )
+        stored = self.image_by_sha256(image.sha256)
+        assert stored
+        return stored
+
+    def image_by_sha256(self, sha256: str) -> Image | None:
+        """Return the image with these bytes."""
+        row = self._one("image_by_sha256", sha256=sha256)
+        return self._image(row) if row else None
+
+    def image_by_handle(self, handle: str) -> Image | None:
+        """Return the image behind `img_…` or `job_…/n`; None when there is none, or it is not home yet."""
+        if handle.startswith("img_"):
+            row = self._one("image_by_handle", handle=handle)
+            return self._image(row) if row else None
+        frame = self.frame(handle)
+        return self.image_by_sha256(frame.sha256) if frame and frame.sha256 else None
+
+    def _image(self, row: sqlite3.Row) -> Image:
+        return Image(
+            sha256=row["sha256"],
+            handle=row["handle"],
+            mime_type=row["mime_type"],
+            width=row["width"],
+            height=row["height"],
+            bytes=row["bytes"],
+            path=self._images_dir / row["file"],
+        )
+
+    def set_copy(self, sha256: str, provider: str, url: str, expires_at: datetime) -> None:
+        """Remember where an image can be read at a provider, and until when."""
+        self._run("set_copy", sha256=sha256, provider=provider, url=url, expires_at=expires_at.timestamp())
+
+    def copy(self, sha256: str, provider: str, now: datetime) -> tuple[str, datetime] | None:
+        """Return the URL of an image at a provider and when it expires, where it has not expired yet."""
+        row = self._one("copy", sha256=sha256, provider=provider, now=now.timestamp())
+        return (row["url"], _utc(row["expires_at"])) if row else None
+
+    def forget_copies(self, provider: str, urls: Sequence[str]) -> None:
+        """Forget uploads that the provider could no longer read."""
+        self._run("forget_copies", provider=provider, urls=urls)
+
+    # -- jobs
+
+    def add_job(
+        self, job: Job, predictions: Sequence[Prediction], *, now: datetime, budget_usd: Decimal | None, attach: bool
+    ) -> Job | None:
+        """Write a job and reserve its quote, in one transaction.
+
+        With `attach`, a job with the same fingerprint that is still in flight (or uncertain) is returned instead and
+        nothing is written; otherwise the answer is None.
+        Raises: `errors.OverBudget` when the quote and what was spent in the last 24 h exceed `budget_usd`.
+        """
+        with self._transaction():
+            if attach and (row := self._one("in_flight", fingerprint=job.fingerprint)):
+                found = self.job(row["id"])
+                assert found
+                return found.job
+            asked = sum((p.quoted_usd for p in predictions), Decimal(0))
+            if budget_usd is not None and asked > 0:
+                charged, reserved = self.money_since(now.timestamp() - DAY_S)
+                if charged + reserved + asked > budget_usd:
+                    raise errors.OverBudget(
+                        f"This job's quote of ${asked:f} does not fit the budget: cap ${budget_usd:f} per 24 h "
+                        f"(TRIPTYCH_BUDGET_USD), spent ${charged:f}, reserved ${reserved:f}, asked ${asked:f}. "
+                        "Raise TRIPTYCH_BUDGET_USD, ask for fewer images, or wait."
+                    )
+            self._run(
+                "add_job",
+                **{
+                    **{k: v for k, v in asdict(job).items() if k != "cancel_requested"},
+                    "created_at": job.created_at.timestamp(),
+                    "warnings": json.dumps(job.warnings),
+                    "status": Status.QUEUED,
+                },
+            )
+            for p in predictions:
+                self._run(
+                    "add_prediction",
+                    id=p.id,
+                    job_id=p.job_id,
+                    lane=p.lane,
+                    step=p.step,
+                    after=p.after,
+                    first_output=p.first_output,
+                    state=p.state,
+                    provider=p.provider,
+                    endpoint=p.endpoint,
+                    prompt=p.prompt,
+                    count=p.count,
+                    width=p.size[0] if p.size else None,
+                    height=p.size[1] if p.size else None,
+                    format=p.format,
+                    inputs=json.dumps(p.inputs),
+                    client_id=p.client_id,
+                    variation=p.variation,
+                    quoted_usd=str(p.quoted_usd),
+                    quote_exact=int(p.quote_exact),
+                    now=now.timestamp(),
+                    due_at=p.due_at.timestamp(),
+                )
+        return None
+
+    def money_since(self, since_s: float) -> tuple[Decimal, Decimal]:
+        """Return what was charged, and what is still reserved, for predictions made since then (UTC seconds)."""
+        charged = reserved = Decimal(0)
+        for row in self._all("money_since", since=since_s):
+            if row["charged_usd"] is not None:
+                charged += Decimal(row["charged_usd"])
+            else:
+                reserved += Decimal(row["reserved_usd"])
+        return charged, reserved
+
+    def job(self, job_id: str) -> JobRow | None:
+        """Return a job with its status."""
+        row = self._one("job", id=job_id)
+        return _job(row) if row else None
+
+    def jobs(self, limit: int, status: str | None = None) -> list[JobRow]:
+        """Return the newest jobs first."""
+        return [_job(row) for row in self._all("jobs", limit=limit, status=status)]
+
+    def predictions(self, job_id: str) -> list[Prediction]:
+        """Return a job's predictions, lane by lane, step by step."""
+        return [_prediction(row) for row in self._all("predictions", job_id=job_id)]
+
+    def frames(self, job_id: str) -> list[Frame]:
+        """Return a job's outputs in order."""
+        return [_frame(row) for row in self._all("frames", job_id=job_id)]
+
+    def frames_of(self, prediction_id: str) -> list[Frame]:
+        """Return one prediction's outputs in order."""
+        return [_frame(row) for row in self._all("frames_of", prediction_id=prediction_id)]
+
+    def frame(self, handle: str) -> Frame | None:
+        """Return the output behind `job_…/n`."""
+        job_id, _, n = handle.partition("/")
+        row = self._one("frame", job_id=job_id, n=int(n)) if n.isdecimal() and len(n) < 6 else None
+        return _frame(row) if row else None
+
+    def recent_frames(self, limit: int) -> list[Frame]:
+        """Return the newest outputs that are home."""
+        return [_frame(row) for row in self._all("recent_frames", limit=limit)]
+
+    def warn(self, job_id: str, warnings: Iterable[str]) -> None:
+        """Add warnings to a job; one that it has already is not said twice."""
+        with self._transaction():
+            row = self._one("job", id=job_id)
+            assert row
+            merged = list(dict.fromkeys([*json.loads(row["warnings"]), *warnings]))
+            self._run("warn_job", job_id=job_id, warnings=json.dumps(merged))
+
+    # -- the engine's verbs
+
+    def claim(
+        self, *, now: datetime, lease: str, lease_s: float, providers: Sequence[str], max_running: Mapping[str, int]
+    ) -> Claim | None:
+        """Take the most urgent due prediction, if any; what already runs goes before what is queued.
+
+        A queued one is passed over while its provider runs as many as `max_running` allows.
+        """
+        now_s = now.timestamp()
+        with self._transaction():
+            row = self._one(
+                "claim",
+                lease=lease,
+                until=now_s + lease_s,
+                now=now_s,
+                providers=providers,
+                full=self._full(now_s, max_running),
+                settle_tries=SETTLE_TRIES,
+            )
+        return Claim(_prediction(row), lease) if row else None
+
+    def next_due(self, *, now: datetime, providers: Sequence[str], max_running: Mapping[str, int]) -> datetime | None:
+        """Return when the next claim can succeed, as far as it is known."""
+        row = self._one(
+            "next_due",
+            providers=providers,
+            full=self._full(now.timestamp(), max_running),
+            settle_tries=SETTLE_TRIES,
+        )
+        return _when(row["due"]) if row else None
+
+    def _full(self, now_s: float, max_running: Mapping[str, int]) -> list[str]:
+        running = {row["provider"]: row["running"] for row in self._all("busy", now=now_s)}
+        return [provider for provider, limit in max_running.items() if running.get(provider, 0) >= limit]
+
+    def heartbeat(self, leases: Sequence[str], until: datetime) -> None:
+        """Keep leases for longer."""
+        if leases:
+            self._run("heartbeat", leases=leases, until=until.timestamp())
+
+    def move(
+        self,
+        claim: Claim,
+        state: State,
+        *,
+        now: datetime,
+        due_at: datetime,
+        frames: Sequence[Frame] = (),
+        keep_lease: bool = False,
+        release_money: bool = False,
+        **changes: Any,
+    ) -> Claim | None:
+        """Write a prediction's next state and all that comes with it, in one transaction.
+
+        `changes` are fields of `Prediction`; `frames` are added, those after it in a chain are let go (on done) or
+        cancelled (on failure), and the job's status follows. Returns the claim as it now stands, or None when the
+        lease was lost to another process, in which case nothing was written. A ticket that arrives late is never
+        lost: it is written even then, as long as nobody knows a better one.
+        """
+        prediction = claim.prediction
+        with self._transaction():
+            row = self._one("lease_of", id=prediction.id)
+            assert row
+            ours = row["lease"] == claim.lease
+            late_ticket = changes.get("ticket") is not None and row["state"] in (State.SUBMITTING, State.UNCERTAIN)
+            if not ours and not late_ticket:
+                return None
+            old = State(row["state"])
+            if not may_move(old, state):
+                raise AssertionError(f"no move from {old} to {state}")
+            moved = replace(prediction, state=state, due_at=due_at, **changes)
+            self._write(
+                moved, row["reserved_usd"], row, lease=claim.lease if keep_lease else None, release=release_money
+            )
+            for frame in frames:
+                self._run(
+                    "add_frame",
+                    job_id=frame.job_id,
+                    n=frame.n,
+                    prediction_id=frame.prediction_id,
+                    url=frame.url,
+                    url_expires_at=_seconds(frame.url_expires_at),
+                    sha256=frame.sha256,
+                    source=json.dumps(frame.source),
+                    error=frame.error,
+                    now=now.timestamp(),
+                )
+            if old != state:
+                self._let_followers_know(moved, now)
+            self._refresh(moved.job_id)
+        return Claim(moved, claim.lease)
+
+    def _write(
+        self, moved: Prediction, reserved: str, row: sqlite3.Row | None, *, lease: str | None, release: bool = False
+    ) -> None:
+        self._run(
+            "move",
+            id=moved.id,
+            state=moved.state,
+            due_at=moved.due_at.timestamp(),
+            attempts=moved.attempts,
+            fault=json.dumps(asdict(moved.fault)) if moved.fault else None,
+            ticket=moved.ticket,
+            poll_url=moved.poll_url,
+            submitted_at=_seconds(moved.submitted_at),
+            deadline_at=_seconds(moved.deadline_at),
+            finished_at=_seconds(moved.finished_at),
+            charged_usd=None if moved.charged_usd is None else str(moved.charged_usd),
+            reserved_usd="0" if release else reserved,
+            lease=lease,
+            lease_until=row["lease_until"] if lease and row else 0,
+        )
+
+    def _let_followers_know(self, moved: Prediction, now: datetime) -> None:
+        """Queue what waited for this prediction's image, or cancel it when that image will not come."""
+        if moved.state is State.DONE:
+            first = self._one("frame", job_id=moved.job_id, n=moved.first_output)
+            if first and first["sha256"]:
+                self._run("unblock", id=moved.id, now=now.timestamp())
+                return
+        elif moved.state not in (State.FAILED, State.CANCELLED, State.UNCERTAIN):
+            return
+        for row in self._all("followers", id=moved.id):
+            follower = self._one("prediction", id=row["id"])
+            assert follower
+            if follower["state"] != State.WAITING:
+                continue
+            fault = Fault("input_missing", f"Not sent: step {moved.step + 1} before it did not deliver its image.")
+            cancelled = replace(_prediction(follower), state=State.CANCELLED, fault=fault, finished_at=now)
+            self._write(cancelled, "0", None, lease=None, release=True)
+            self._let_followers_know(cancelled, now)
+
+    def _refresh(self, job_id: str) -> None:
+        row = self._one("job", id=job_id)
+        home = self._one("home", job_id=job_id)
+        assert row and home
+        states = [State(r["state"]) for r in self._all("states", job_id=job_id)]
+        status = job_status(states, home["n"], row["requested"])
+        self._run("refresh_job", job_id=job_id, status=status, returned=home["n"])
+
+    def frame_home(self, frame: Frame, sha256: str) -> None:
+        """Remember that an output is home."""
+        with self._transaction():
+            self._run("frame_home", job_id=frame.job_id, n=frame.n, sha256=sha256)
+            self._refresh(frame.job_id)
+
+    def frame_failed(self, frame: Frame, error: str) -> None:
+        """Remember why an output could not be fetched."""
+        self._run("frame_failed", job_id=frame.job_id, n=frame.n, error=error)
+
+    def frame_saved(self, frame: Frame, saved_path: str) -> None:
+        """Remember where an output was saved for the user."""
+        self._run("frame_saved", job_id=frame.job_id, n=frame.n, saved_path=saved_path)
+
+    def revive(
+        self, prediction_id: str, state: State, *, now: datetime, deadline_at: datetime, attempts: int = 0
+    ) -> None:
+        """Take up again what had ended without its images: a missed deadline, a failed fetch, an uncertain submit.
+
+        What was cancelled only because it waited for this prediction waits again.
+        """
+        with self._transaction():
+            row = self._one("prediction", id=prediction_id)
+            assert row
+            old = _prediction(row)
+            if not may_move(old.state, state):
+                return
+            self._write(
+                replace(old, state=state, due_at=now, fault=None, attempts=attempts, deadline_at=deadline_at),
+                row["reserved_usd"],
+                None,
+                lease=None,
+            )
+            self._let_followers_wait(prediction_id, now)
+            self._refresh(old.job_id)
+
+    def _let_followers_wait(self, prediction_id: str, now: datetime) -> None:
+        for row in self._all("followers", id=prediction_id):
+            found = self._one("prediction", id=row["id"])
+            assert found
+            follower = _prediction(found)
+            if follower.state is State.CANCELLED and follower.fault and follower.fault.kind == "input_missing":
+                waiting = replace(follower, state=State.WAITING, fault=None, finished_at=None, due_at=now)
+                self._write(waiting, str(follower.quoted_usd), None, lease=None)
+                self._let_followers_wait(follower.id, now)
+
+    def cancel(self, job_id: str, now: datetime) -> None:
+        """Cancel what of a job has not been submitted, and accept an uncertain submit as lost.
+
+        What runs at the provider goes on; its images still come home, for they will be charged.
+        """
+        with self._transaction():
+            self._run("ask_cancel", id=job_id)
+            for row in self._all("predictions", job_id=job_id):
+                leased = row["lease_until"] > now.timestamp()
+                if row["state"] not in (State.WAITING, State.QUEUED, State.UNCERTAIN) or (
+                    leased and row["state"] != State.WAITING
+                ):
+                    continue
+                fault = Fault("cancelled", "Cancelled before it was submitted.")
+                if row["state"] == State.UNCERTAIN:
+                    fault = Fault("cancelled", "Accepted as lost: the provider may still charge it.")
+                cancelled = replace(_prediction(row), state=State.CANCELLED, fault=fault, finished_at=now)
+                self._write(cancelled, row["reserved_usd"], None, lease=None, release=row["state"] != State.UNCERTAIN)
+            self._refresh(job_id)
+
+    def cancel_requested(self, job_id: str) -> bool:
+        """Return whether a job's unsubmitted predictions should not be submitted any more."""
+        row = self._one("job", id=job_id)
+        return bool(row and row["cancel_requested"])
+
+    def tickets(self, provider: str) -> frozenset[str]:
+        """Return every ticket of a provider that belongs to a prediction."""
+        return frozenset(row["ticket"] for row in self._all("tickets", provider=provider))
+
+    def running_tickets(self, provider: str) -> list[str]:
+        """Return the tickets that run at a provider now, oldest first, at most 50."""
+        return [row["ticket"] for row in self._all("running_tickets", provider=provider)]
+
+    def poll_now(self, provider: str, tickets: Sequence[str], now: datetime) -> None:
+        """Make running predictions due at once."""
+        self._run("poll_now", provider=provider, tickets=tickets, now=now.timestamp())
+
+    def expected_s(self, endpoint: str, count: int) -> float | None:
+        """Return the median duration of the last predictions like this one, when at least five are known."""
+        seconds = [row["seconds"] for row in self._all("durations", endpoint=endpoint, count=count)]
+        return median(seconds) if len(seconds) >= 5 else None
+
+    def unfinished(self) -> int:
+        """Return how many predictions still have something to do."""
+        row = self._one("unfinished")
+        return int(row["n"]) if row else 0
+
+
+def _job(row: sqlite3.Row) -> JobRow:
+    job = Job(
+        id=row["id"],
+        tool=row["tool"],
+        created_at=_utc(row["created_at"]),
+        fingerprint=row["fingerprint"],
+        provider=row["provider"],
+        model=row["model"],
+        endpoint=row["endpoint"],
+        prompt=row["prompt"],
+        requested=row["requested"],
+        lanes=row["lanes"],
+        steps=row["steps"],
+        save_to=row["save_to"],
+        warnings=tuple(json.loads(row["warnings"])),
+        cancel_requested=bool(row["cancel_requested"]),
+    )
+    return JobRow(job, Status(row["status"]), row["returned"])
+
+
+def _prediction(row: sqlite3.Row) -> Prediction:
+    return Prediction(
+        id=row["id"],
+        job_id=row["job_id"],
+        lane=row["lane"],
+        step=row["step"],
+        after=row["after_id"],
+        first_output=row["first_output"],
+        state=State(row["state"]),
+        provider=row["provider"],
+        endpoint=row["endpoint"],
+        prompt=row["prompt"],
+        count=row["count"],
+        size=(row["width"], row["height"]) if row["width"] else None,
+        format=row["format"],
+        inputs=tuple(json.loads(row["inputs"])),
+        client_id=row["client_id"],
+        variation=row["variation"],
+        quoted_usd=Decimal(row["quoted_usd"]),
+        quote_exact=bool(row["quote_exact"]),
+        charged_usd=None if row["charged_usd"] is None else Decimal(row["charged_usd"]),
+        ticket=row["ticket"],
+        poll_url=row["poll_url"],
+        submitted_at=_when(row["submitted_at"]),
+        deadline_at=_when(row["deadline_at"]),
+        finished_at=_when(row["finished_at"]),
+        due_at=_utc(row["due_at"]),
+        attempts=row["attempts"],
+        fault=Fault(**json.loads(row["fault"])) if row["fault"] else None,
+    )
+
+
+def _frame(row: sqlite3.Row) -> Frame:
+    return Frame(
+        job_id=row["job_id"],
+        n=row["n"],
+        prediction_id=row["prediction_id"],
+        url=row["url"],
+        url_expires_at=_when(row["url_expires_at"]),
+        sha256=row["sha256"],
+        saved_path=row["saved_path"],
+        source=tuple(json.loads(row["source"])),
+        error=row["error"],
+    )

@@ -1,0 +1,133 @@
+"""Turns what the store remembers into what a tool answers. Pure: rows in, results out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+
+from triptych.model import Fault, Frame, Image, Prediction, State, Status
+from triptych.results import Cost, ErrorResult, ImageResult, JobResult, JobSummary, Progress
+from triptych.store import JobRow
+
+MOST_IMAGES = 24
+"""A result lists at most so many images; the job's resource lists all."""
+
+ImageOf = Callable[[str], Image | None]
+
+
+def image_of_frame(frame: Frame, image: Image | None) -> ImageResult:
+    """Return an output with every face it has so far."""
+    return ImageResult(
+        handle=frame.handle,
+        url=frame.url or (image.path.as_uri() if image else None),
+        url_expires_at=frame.url_expires_at,
+        path=str(image.path) if image else None,
+        uri=f"triptych://images/{frame.handle}",
+        mime_type=image.mime_type if image else None,
+        width=image.width if image else None,
+        height=image.height if image else None,
+        source=list(frame.source),
+    )
+
+
+def image_of_upload(image: Image, hosted: tuple[str, object] | None = None) -> ImageResult:
+    """Return an uploaded image; `hosted` is its URL at a provider and when that expires."""
+    return ImageResult.model_validate(
+        {
+            "handle": image.handle,
+            "url": hosted[0] if hosted else image.path.as_uri(),
+            "url_expires_at": hosted[1] if hosted else None,
+            "path": str(image.path),
+            "uri": f"triptych://images/{image.handle}",
+            "mime_type": image.mime_type,
+            "width": image.width,
+            "height": image.height,
+        }
+    )
+
+
+def cost_of(predictions: Sequence[Prediction]) -> Cost:
+    """Return a job's quote, and its charge once every prediction that can be charged has been."""
+    quoted = sum((p.quoted_usd for p in predictions), Decimal(0))
+    known = [p.charged_usd for p in predictions if p.charged_usd is not None]
+    free = (State.CANCELLED, State.FAILED)
+    settled = known and all(p.charged_usd is not None or p.state in free for p in predictions)
+    return Cost(quoted=quoted, charged=sum(known, Decimal(0)) if settled else None)
+
+
+def job_result(
+    row: JobRow, predictions: Sequence[Prediction], frames: Sequence[Frame], image_of: ImageOf, *, every: bool = False
+) -> JobResult:
+    """Return the one result of a job; with `every`, all its images however many."""
+    job, shown, warnings = row.job, list(frames), list(row.job.warnings)
+    if len(shown) > MOST_IMAGES and not every:
+        if job.steps > 1:
+            shown = [frame for frame in shown if frame.n % job.steps == 0]
+            warnings.append("Only the last step's images are listed here.")
+        if len(shown) > MOST_IMAGES:
+            warnings.append(f"Only the first {MOST_IMAGES} of {len(shown)} images are listed here.")
+            shown = shown[:MOST_IMAGES]
+        warnings.append(f"triptych://jobs/{job.id} lists all {len(frames)}.")
+    fault = _fault(predictions)
+    return JobResult(
+        job_id=job.id,
+        status=row.status,
+        provider=job.provider,
+        model=job.model,
+        endpoint=job.endpoint,
+        progress=Progress(done=row.returned, total=job.requested),
+        requested=job.requested,
+        returned=row.returned,
+        images=[image_of_frame(f, image_of(f.sha256) if f.sha256 else None) for f in shown if f.url or f.sha256],
+        cost=cost_of(predictions),
+        error=ErrorResult(
+            kind=fault.kind, message=fault.message, retryable=fault.retryable, request_id=fault.request_id
+        )
+        if fault
+        else None,
+        warnings=warnings,
+        next=_next(row, fault, [frame for frame in shown if frame.sha256]),
+    )
+
+
+def job_summary(row: JobRow, predictions: Sequence[Prediction]) -> JobSummary:
+    """Return a job in one line's worth."""
+    job = row.job
+    return JobSummary(
+        job_id=job.id,
+        status=row.status,
+        tool=job.tool,
+        prompt=job.prompt if len(job.prompt) <= 80 else job.prompt[:79] + "…",
+        provider=job.provider,
+        model=job.model,
+        requested=job.requested,
+        returned=row.returned,
+        created_at=job.created_at,
+        cost=cost_of(predictions),
+    )
+
+
+def _fault(predictions: Sequence[Prediction]) -> Fault | None:
+    """Return the fault that explains the job: an uncertain submit first, then a failure, then what is being retried."""
+    ranks = {State.UNCERTAIN: 0, State.FAILED: 1, State.CANCELLED: 3}
+    faulty = sorted((p for p in predictions if p.fault), key=lambda p: ranks.get(p.state, 2))
+    return faulty[0].fault if faulty else None
+
+
+def _next(row: JobRow, fault: Fault | None, home: Sequence[Frame]) -> str | None:
+    job_id = row.job.id
+    match row.status:
+        case Status.QUEUED | Status.RUNNING:
+            return f'get_status(job_id="{job_id}", wait_s=50)'
+        case Status.UNCERTAIN:
+            return (
+                f'get_status(job_id="{job_id}", wait_s=30) looks again; cancel_job(job_id="{job_id}") accepts it as lost; '
+                f"the same {row.job.tool} call with again=true pays for a new one"
+            )
+        case Status.PARTIAL | Status.FAILED if fault and fault.kind in ("deadline", "fetch_failed"):
+            return f'get_status(job_id="{job_id}", wait_s=50)'
+        case Status.DONE | Status.PARTIAL if home:
+            handles = ", ".join(f'"{frame.handle}"' for frame in home[:15])
+            return f"view_images(images=[{handles}])"
+        case _:
+            return None

@@ -1,0 +1,236 @@
+"""Claims about pictures as bytes: what is let in, what is taken off, what fits."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw, ImageFilter, ImageStat, PngImagePlugin
+
+import triptych
+from triptych import imaging
+from triptych.errors import OutOfLimits, UnreadableImage
+
+SAMPLES = Path(triptych.__file__).parent / "samples"
+COFFEE = (SAMPLES / "coffee.jpg").read_bytes()
+CAT = (SAMPLES / "cat.jpg").read_bytes()
+
+
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def opened(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def halves(size: tuple[int, int] = (60, 40)) -> Image.Image:
+    """Red on the left, blue on the right."""
+    image = Image.new("RGB", size, (220, 30, 30))
+    ImageDraw.Draw(image).rectangle((size[0] // 2, 0, *size), fill=(30, 30, 220))
+    return image
+
+
+def noisy(size: tuple[int, int]) -> Image.Image:
+    tile = Image.effect_noise((400, 300), 90)
+    return Image.merge("RGB", (tile, tile.rotate(180), tile.transpose(Image.Transpose.FLIP_LEFT_RIGHT))).resize(size)
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_every_accepted_format_is_told_by_its_bytes_and_measured(kind: str) -> None:
+    data = saved(halves(), kind)
+    assert imaging.sniff(data[:32]) == f"image/{kind.lower()}"
+    assert imaging.verify(data) == imaging.Facts(f"image/{kind.lower()}", 60, 40)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"hello", b"<svg/>", b"<!doctype html><p>", b"%PDF-1.7", b"RIFF\0\0\0\0WAVE", b"\0" * 99]
+)
+def test_what_is_no_image_is_refused_with_what_would_be_right(data: bytes) -> None:
+    assert imaging.sniff(data) is None
+    with pytest.raises(UnreadableImage, match="JPEG, PNG, WebP"):
+        imaging.verify(data)
+
+
+@pytest.mark.parametrize(("brand", "name"), [(b"avif", "AVIF"), (b"heic", "HEIC")])
+def test_heic_and_avif_are_refused_by_name(brand: bytes, name: str) -> None:
+    with pytest.raises(UnreadableImage, match=f"{name} images are not supported"):
+        imaging.verify(b"\0\0\0\x20ftyp" + brand + b"\0" * 40)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
+def test_a_file_cut_short_is_refused(kind: str) -> None:
+    data = saved(noisy((200, 150)), kind)
+    with pytest.raises(UnreadableImage, match="damaged or cut short"):
+        imaging.verify(data[: len(data) * 2 // 3])
+
+
+def test_a_bomb_is_refused_by_its_dimensions_before_it_is_decoded() -> None:
+    with pytest.raises(UnreadableImage, match="million pixels"):
+        imaging.verify(png_claiming(60_000, 60_000))
+    with pytest.raises(UnreadableImage, match="12000×9000"):
+        imaging.verify(png_claiming(12_000, 9_000))
+    with pytest.raises(UnreadableImage, match="600×400.*0.1 million"):
+        imaging.verify(COFFEE, max_pixels=100_000)
+
+
+def test_of_an_animation_the_first_frame_counts() -> None:
+    data = saved(halves(), "GIF", save_all=True, append_images=[Image.new("RGB", (60, 40), "green")])
+    image = opened(imaging.clean(data)[0])
+    assert image.getpixel((5, 5))[0] > 180  # type: ignore[index]
+
+
+def test_orientation_six_is_applied_and_counts_in_the_facts() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(halves(), "JPEG", exif=exif, quality=95)
+    assert imaging.verify(data) == imaging.Facts("image/jpeg", 40, 60)
+    out, facts = imaging.clean(data)
+    image = opened(out)
+    assert image.size == (40, 60) == (facts.width, facts.height)
+    assert image.getpixel((20, 10))[0] > 180, "what was left is now on top"  # type: ignore[index]
+    assert image.getpixel((20, 50))[2] > 180  # type: ignore[index]
+
+
+def test_where_a_photo_was_taken_does_not_leave() -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 51.0, 29.0)})
+    exif[0x010F] = "SecretCamera"
+    data = saved(halves(), "JPEG", exif=exif, comment=b"private words", xmp=b"<x:xmpmeta>private</x:xmpmeta>")
+    assert b"SecretCamera" in data and b"private" in data
+    out, _ = imaging.clean(data)
+    assert b"SecretCamera" not in out and b"private" not in out and b"Exif" not in out
+    assert not opened(out).getexif()
+
+
+def test_words_in_a_png_do_not_leave() -> None:
+    words = PngImagePlugin.PngInfo()
+    words.add_text("Author", "somebody private")
+    words.add_itxt("Comment", "private too")
+    out, _ = imaging.clean(saved(halves(), "PNG", pnginfo=words))
+    assert b"private" not in out and b"tEXt" not in out
+    assert imaging.clean(out)[0] == out
+
+
+def test_bytes_hidden_after_the_end_do_not_leave() -> None:
+    for data in (saved(halves(), "JPEG"), saved(halves(), "PNG")):
+        out, _ = imaging.clean(data + b"hidden film")
+        assert b"hidden" not in out
+
+
+def test_a_clean_file_comes_back_byte_for_byte_and_cleaning_twice_changes_nothing() -> None:
+    assert imaging.clean(COFFEE)[0] is COFFEE
+    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
+        once, facts = imaging.clean(saved(halves(), kind))
+        assert imaging.clean(once) == (once, facts)
+        assert facts.mime_type == ("image/jpeg" if kind == "JPEG" else "image/png")
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "mode"),
+    [
+        (halves().convert("CMYK"), "JPEG", "RGB"),
+        (halves().convert("CMYK"), "TIFF", "RGB"),
+        (halves().convert("L"), "JPEG", "L"),
+        (halves().convert("1"), "PNG", "L"),
+        (halves().convert("LA"), "PNG", "RGBA"),
+        (halves().convert("RGBA").quantize(), "PNG", "RGBA"),
+        (halves().convert("P"), "GIF", "RGB"),
+        (halves().convert("L").convert("I").point(lambda v: v * 257).convert("I;16"), "PNG", "L"),
+        (halves().convert("F"), "TIFF", "L"),
+    ],
+)
+def test_unusual_pixels_come_out_plain_and_look_the_same(image: Image.Image, kind: str, mode: str) -> None:
+    out = opened(imaging.clean(saved(image, kind))[0])
+    assert out.mode in (mode, "RGB") and out.size == image.size
+    before, after = (ImageStat.Stat(one.convert("L")).mean[0] for one in (halves(), out))
+    assert abs(before - after) < 12
+
+
+def test_a_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
+    grey = Image.new("I;16", (10, 10), 32768)
+    assert abs(opened(imaging.clean(saved(grey, "PNG"))[0]).getpixel((1, 1)) - 128) <= 1  # type: ignore[operator]
+
+
+def test_alpha_is_kept_for_png_and_webp() -> None:
+    image = halves().convert("RGBA")
+    image.putalpha(90)
+    for kind in ("PNG", "WEBP"):
+        out = opened(imaging.clean(saved(image, kind, lossless=True))[0])
+        assert out.mode == "RGBA" and out.getpixel((5, 5))[3] == 90  # type: ignore[index]
+
+
+def test_a_picture_that_fits_is_not_touched() -> None:
+    assert imaging.fit(COFFEE, max_side=600, max_pixels=240_000, max_bytes=len(COFFEE)) == (
+        COFFEE,
+        imaging.Facts("image/jpeg", 600, 400),
+        (),
+    )
+
+
+def test_fitting_meets_every_limit_and_says_what_it_did() -> None:
+    data = saved(noisy((1200, 800)), "PNG")
+    out, facts, said = imaging.fit(data, max_side=1000, max_pixels=500_000, max_bytes=120_000, formats=("image/jpeg",))
+    image = opened(out)
+    assert len(out) <= 120_000 and image.format == "JPEG" and facts.mime_type == "image/jpeg"
+    assert image.size == (facts.width, facts.height) and max(image.size) <= 1000
+    assert image.width * image.height <= 500_000 and abs(image.width / image.height - 1.5) < 0.01
+    assert "1200×800" in said[0] and "png to jpeg" in said[1]
+
+
+def test_limits_that_nothing_meets_are_refused() -> None:
+    with pytest.raises(OutOfLimits, match="can be written"):
+        imaging.fit(saved(halves(), "BMP"), formats=("image/avif",))
+    with pytest.raises(OutOfLimits, match="bytes"):
+        imaging.fit(COFFEE, max_bytes=100)
+
+
+def test_the_preview_of_a_noisy_twelve_megapixel_photo_is_small() -> None:
+    data = imaging.preview(saved(noisy((4000, 3000)), "JPEG", quality=80))
+    assert len(data) <= 100_000 and max(opened(data).size) <= 768 and opened(data).format == "JPEG"
+
+
+def test_transparency_previews_as_a_light_checker() -> None:
+    image = opened(imaging.preview(saved(Image.new("RGBA", (64, 64), (255, 0, 0, 0)), "PNG")))
+    assert ImageStat.Stat(image.convert("L")).mean[0] > 230
+
+
+def test_a_contact_sheet_of_sixty_stays_under_its_bytes_and_shows_all() -> None:
+    names = ("coffee", "cat", "rocket", "astronaut")
+    files = [(SAMPLES / f"{name}.jpg").read_bytes() for name in names]
+    sheet = imaging.contact_sheet([imaging.Panel(files[n % 4], f"job_1234abcd/{n}", "a note") for n in range(60)])
+    assert len(sheet) <= 400_000 and min(opened(sheet).size) > 900
+
+
+def test_a_contact_sheet_keeps_pictures_whole_and_takes_any_words() -> None:
+    tall = saved(Image.new("RGB", (40, 400), "red"), "PNG")
+    words = "日本語 العربية 🎨 \ud800 \0 " + "endless " * 60
+    one = imaging.contact_sheet(
+        [imaging.Panel(tall, words, words), imaging.Panel(CAT, "", "")], title=words, row_labels=[words]
+    )
+    red = opened(one).convert("RGB").filter(ImageFilter.BoxBlur(1))
+    count = sum(1 for r, g, b in red.get_flattened_data() if r > 200 and g < 60 and b < 60)  # type: ignore[misc]
+    assert count > 1000, "the tall panel is there"
+    with pytest.raises(ValueError, match="at least one panel"):
+        imaging.contact_sheet([])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9, 12])
+def test_a_contact_sheet_is_well_proportioned(count: int) -> None:
+    image = opened(imaging.contact_sheet([imaging.Panel(CAT, str(n)) for n in range(count)], cell=120))
+    assert 0.5 < image.width / image.height < 3.2
