@@ -83,9 +83,9 @@ def test_a_file_cut_short_is_refused(kind: str) -> None:
 def test_a_bomb_is_refused_by_its_dimensions_before_it_is_decoded() -> None:
     with pytest.raises(UnreadableImage, match="million pixels"):
         imaging.verify(png_claiming(60_000, 60_000))
-    with pytest.raises(UnreadableImage, match="12000×9000"):
+    with pytest.raises(UnreadableImage, match="million pixels"):
         imaging.verify(png_claiming(12_000, 9_000))
-    with pytest.raises(UnreadableImage, match="600×400.*0.1 million"):
+    with pytest.raises(UnreadableImage, match=r"600×400; at most 0\.1 million"):
         imaging.verify(COFFEE, max_pixels=100_000)
 
 

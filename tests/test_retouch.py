@@ -18,6 +18,31 @@ from triptych.errors import UnreadableImage
 SAMPLES = Path(triptych.__file__).parent / "samples"
 CAT, COFFEE, ROCKET = ((SAMPLES / f"{name}.jpg").read_bytes() for name in ("cat", "coffee", "rocket"))
 VISIBLE = 2.5
+WORDS = (
+    *("warm", "night", "not", "1)", "2)", "panel 1:", "and", ",", ";", ":", ".", "one", "first", "second", "then"),
+    *(
+        "spring",
+        "winter",
+        "from",
+        "to",
+        "very",
+        "slightly",
+        "less",
+        "keep",
+        '"x"',
+        "crop",
+        "16:9",
+        "0:0",
+        "rotate",
+        "90",
+    ),
+    *("left", "red", "square", "zoom in", "four seasons", "each", "without", "add", "dragon", "5%", "version 2 -", "→"),
+)
+LOOKS = (
+    *("golden hour", "dawn", "sunset", "dusk", "night", "sepia", "vintage", "vignette", "fog", "rain"),
+    *("snow", "film grain", "blue tint", "teal and orange", "invert", "posterise", "pencil sketch", "watercolour"),
+    *("oil painting", "pixelate", "white border", "soft focus", "zoom in", "zoom out", "sunny", "morning", "noon"),
+)
 SEASONS = "Four seasonal variants: spring, summer, autumn, winter"
 
 
@@ -141,12 +166,7 @@ def test_a_list_that_is_too_short_starts_over_and_one_too_long_is_cut_both_with_
     st.one_of(
         st.text(max_size=120),
         st.lists(
-            st.sampled_from(
-                "warm night not 1) 2) panel 1: and , ; : . one first second then spring winter from to very slightly less "
-                'keep "x" crop 16:9 0:0 rotate 90 left blue red square zoom in four seasons each without add dragon'.split(
-                    " "
-                )
-            ),
+            st.sampled_from(WORDS),
             max_size=24,
         ).map(" ".join),
     ),
@@ -206,7 +226,7 @@ def test_grey_world_takes_a_colour_cast_off() -> None:
         )
     )
     before, after = mean(opened(cast)), mean(edited("fix the white balance", cast))
-    assert max(after) - min(after) < (max(before) - min(before)) * 0.7
+    assert min(after) / max(after) > min(before) / max(before) + 0.2
 
 
 def test_blur_and_sharpen_move_the_edges_apart() -> None:
@@ -243,15 +263,9 @@ def test_a_caption_changes_pixels_only_where_it_stands(where: str, rows: tuple[i
     assert rows[0] <= changed[1] < changed[3] <= rows[1] and 60 < changed[0] < changed[2] < 391
 
 
-@pytest.mark.parametrize(
-    "prompt",
-    "golden hour,dawn,sunset,dusk,night,sepia,vintage,vignette,fog,rain,snow,film grain,blue tint,teal and orange,invert,"
-    "posterise,pencil sketch,watercolour,oil painting,pixelate,white border,soft focus,zoom in,zoom out,sunny,morning,noon".split(
-        ","
-    ),
-)
+@pytest.mark.parametrize("prompt", LOOKS)
 def test_every_word_visibly_changes_the_picture(prompt: str) -> None:
-    result = retouch.edit([TINY if prompt == "x" else CAT], prompt, mime_type="image/jpeg")
+    result = retouch.edit([CAT], prompt, mime_type="image/jpeg")
     assert apart(opened(result.images[0]), opened(CAT)) > VISIBLE and result.warnings == ()
 
 
@@ -329,8 +343,9 @@ def test_any_text_edits_any_small_picture(prompt: str, count: int, size: tuple[i
 @pytest.mark.parametrize("size", [(1, 1), (2, 40), (30, 3)])
 def test_every_operation_takes_the_tiniest_pictures(size: tuple[int, int]) -> None:
     everything = (
-        "golden dawn sunset dusk night spring summer autumn winter snow rain fog sunny grain vintage blur glow sharpen vignette "
-        'white balance, sketch, watercolour, oil painting, poster, pixelate, rotate 30 degrees, flip, zoom out, border, write "Hi"'
+        "golden dawn sunset dusk night spring summer autumn winter snow rain fog sunny grain vintage blur glow sharpen "
+        "vignette white balance, sketch, watercolour, oil painting, poster, pixelate, rotate 30 degrees, flip, "
+        'zoom out, border, write "Hi"'
     )
     result = retouch.edit([png(Image.new("RGB", size, "teal"))], everything)
     assert result.size == size

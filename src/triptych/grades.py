@@ -221,7 +221,7 @@ def _sunny(r: float, g: float, b: float, s: float, _: str) -> RGB:
 
 def _wash(r: float, g: float, b: float, s: float, _: str) -> RGB:
     """Thin paint: lighter, shadows never black."""
-    r, g, b = saturated(*_three(brightened, r, g, b, 0.6), 1.22)
+    r, g, b = saturated(*_three(brightened, r, g, b, 0.95), 1.3)
     return 0.1 + r * 0.9, 0.1 + g * 0.9, 0.11 + b * 0.89
 
 

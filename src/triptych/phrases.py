@@ -41,7 +41,10 @@ class Plan:
 _PREPOSITIONS = frozenset(
     ("at", "in", "during", "under", "for", "on", "but", "while", "as", "with", "make", "add", "into", "by", "to")
 )
-_EACH = re.compile(r"\b(each|every|all)\b(?: one)?(?: of)?(?: the| these| them| my| our)*\b")
+_EACH = re.compile(
+    r"\b(?:each|every)\b(?! (?:season|panel|variant|version|variation|time|day|frame|step))"
+    r"|\ball (?:of )?(?:the |these |those |my |our )?(?:them|these|images|photos|pictures|references|shots)\b"
+)
 
 
 def plan(prompt: str, count: int, *, known: Collection[str] = ()) -> Plan:

@@ -163,7 +163,7 @@ def _winter(image: Image.Image, op: Op, seed: str) -> Image.Image:
     return _snow(Image.composite(_flat(image, (232, 240, 250)), image, edge), Op("snow", op.strength), seed)
 
 
-def _drift(  # noqa: PLR0917
+def _drift(
     image: Image.Image, seed: str, count: int, colours: Sequence[tuple[int, int, int]], size: float, strength: float
 ) -> Image.Image:
     """Return the picture with petals or leaves in the air, the near ones large and soft."""
@@ -266,7 +266,7 @@ def _levels(image: Image.Image, op: Op, seed: str) -> Image.Image:
     """Grey world: the average moves most of the way to neutral; then the range is stretched."""
     means = ImageStat.Stat(image).mean
     grey = sum(means) / 3
-    gains = [max(0.6, min(1.7, (grey + 1) / (mean + 1))) ** 0.6 for mean in means]
+    gains = [max(0.5, min(2.2, (grey + 1) / (mean + 1))) ** 0.75 for mean in means]
     table = [min(255, round(value * gain)) for gain in gains for value in range(256)]
     return ImageOps.autocontrast(image.point(table), cutoff=0.5, preserve_tone=True)
 
@@ -297,8 +297,8 @@ def _sketch(image: Image.Image, op: Op, seed: str) -> Image.Image:
 
 
 def _watercolour(image: Image.Image, op: Op, seed: str) -> Image.Image:
-    small = reduced(image, 640)
-    flat = small.filter(ImageFilter.MedianFilter(7)).filter(ImageFilter.MedianFilter(5))
+    small = reduced(image, 560)
+    flat = small.filter(ImageFilter.MedianFilter(5)).filter(ImageFilter.MedianFilter(5))
     edges = flat.convert("L").filter(ImageFilter.GaussianBlur(1)).filter(ImageFilter.FIND_EDGES)
     edges = ImageOps.expand(ImageOps.crop(edges, 2), 2, 0) if min(edges.size) > 8 else edges
     wash = flat.filter(_table((("wash", 1.0, ""),))).resize(image.size, Image.Resampling.BICUBIC)
@@ -308,9 +308,12 @@ def _watercolour(image: Image.Image, op: Op, seed: str) -> Image.Image:
     paper = grit.point([min(255, round(246 + (value - 128) * 0.16)) for value in range(256)])
     for mask in (rim, bleed, paper):
         wash = ImageChops.multiply(wash, Image.merge("RGB", (mask, mask, mask)))
-    edge = radial(image.size, (0.5, 0.5), 1.0, 0.4)
-    ragged = ImageChops.add(edge, clouds(image.size, f"{seed}edge", 9), 1, -128)
-    margin = ragged.point([0 if value > 92 else min(255, (92 - value) * 9) for value in range(256)])
+    inset = max(1, round(0.035 * min(image.size)))
+    sheet_edge = Image.new("L", image.size)
+    sheet_edge.paste(255, (inset, inset, max(inset + 1, image.width - inset), max(inset + 1, image.height - inset)))
+    soft = sheet_edge.filter(ImageFilter.GaussianBlur(inset * 0.8))
+    ragged = ImageChops.add(soft, clouds(image.size, f"{seed}edge", 12), 2)
+    margin = ragged.point([max(0, min(255, (118 - value) * 14)) for value in range(256)])
     return Image.composite(_flat(image, (250, 248, 242)), wash, margin)
 
 

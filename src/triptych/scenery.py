@@ -39,8 +39,11 @@ _THINGS: dict[str, str] = {
     "abstract": "abstract logo icon icons pattern shapes geometric poster wallpaper shape circles gradient branding",
 }
 _THING_OF = {word: thing for thing, words in _THINGS.items() for word in words.split()}
-NOUNS = frozenset(_THING_OF) | frozenset(COLOURS) | {"white", "black", "grey", "gray", "landscape", "lone", "calm",
-                                                      "small",                                                       "big", "large", "tiny", "old", "tall", "hot", "air"}  # fmt: skip
+_PLAIN_WORDS = (
+    "white", "black", "grey", "gray", "landscape", "lone", "calm", "small", "big",
+    "large", "tiny", "old", "tall", "hot", "air",
+)  # fmt: skip
+NOUNS = frozenset((*_THING_OF, *COLOURS, *_PLAIN_WORDS))
 """Words that the painter uses or may pass over; all others are for the caller to report."""
 PAINTED = frozenset(TIMES)
 """Operations that the painting itself carries out."""

@@ -1,6 +1,7 @@
 """A prompt → tokens: words, known phrases, quotes, numbered marks, ratios, turns.
 
-Rules: total (any text gives tokens) and linear in the text's length. A token keeps the words it came from.
+Rules: total (any text gives tokens) and quick on the few thousand characters it is handed. A token
+keeps the words it came from.
 
 Must not know: panels, lists, what an operation does.
 """

@@ -258,7 +258,7 @@ class Emulated(Emulator):
             if by_model:
                 models = sorted({work.order.model for work in works})
                 results = [{"model": m, **summed([work for work in works if work.order.model == m])} for m in models]
-            partial = day == datetime.now(UTC).date()
+            partial = day == datetime.fromtimestamp(self.clock(), UTC).date()
             days.append({"object": "bucket", "date": day.isoformat(), "partial": partial, "results": results})
         told = {"object": "list", "scope": "self", "data": days, "has_more": False, "next_page": None}
         return JSONResponse(told)

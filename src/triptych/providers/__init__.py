@@ -120,8 +120,11 @@ class Provider:
 
 
 def names() -> tuple[str, ...]:
-    """Return every provider's name, found by listing this folder; imports none of them."""
-    return tuple(sorted(module.name for module in iter_modules(__path__)))
+    """Return every provider's name, found by listing this folder; imports none of them.
+
+    A module with a leading underscore is not a provider, but something that several of them share.
+    """
+    return tuple(sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_")))
 
 
 def load(name: str) -> Provider:

@@ -1,21 +1,20 @@
 """Atlas Cloud: submit and poll, uploads, live quotes, and a history in which a lost submit is found again.
 
-Facts are from wire notes A (models A.2, polling A.3, uploads A.4, the rest A.5, errors A.6). Rules: answers are hostile,
-so every shape is tolerated and nothing but our own errors leaves; a body that carries a prediction outranks the HTTP
-status around it; a poll ends only with the provider's own decision, whatever else comes back.
+Facts are from wire notes A (models A.2, polling A.3, uploads A.4, the rest A.5, errors A.6). Rules: every shape of
+answer is tolerated and nothing but our own errors leaves; a body that carries a prediction outranks the HTTP status
+around it; a poll ends only with the provider's own decision, whatever else comes back.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
-from functools import lru_cache
+from decimal import Decimal
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import quote as percent_escaped
 
@@ -35,15 +34,18 @@ from triptych.model import (
     Reference,
     Sizes,
 )
-from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, refuse
+from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider
+from triptych.providers import _reading as read
 
 log = logging.getLogger(__name__)
 
-_DONE = frozenset({"completed", "succeeded"})
+_DONE = frozenset({"completed", "succeeded", "success"})
 _FAILED = frozenset({"failed", "timeout", "canceled", "cancelled", "error"})
 _RUNNING = frozenset({"created", "queued", "starting", "pending", "processing"})
 _MODERATION_CODE = 1039
-_MODERATION_WORDS = re.compile(r"moderat|sensitive|nsfw|content.?(policy|filter|safety)|unsafe|prohibited", re.I)
+_FIELD_WORDS = re.compile(r"missing|requir|unknown|unexpected|additional|unsupported|not (allowed|defined)|field", re.I)
+_HINT_401 = "Atlas Cloud says 401 for a wrong path too: check ATLASCLOUD_BASE_URL as well as the key"
+_raise_for = partial(read.raise_for, hint_401=_HINT_401)
 
 RESULT_LIFETIME_S = 24 * 3600.0
 UPLOAD_LIFETIME_S = 20 * 3600.0
@@ -80,7 +82,7 @@ class _Family:
     max_outputs: int
     formats: tuple[str, ...] = ()
     count_field: str = "max_images"
-    lifecycle: Lifecycle = Lifecycle()
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
 
 _FAMILIES: Mapping[str, _Family] = {
@@ -181,10 +183,8 @@ def _source(reference: Reference) -> str:
 def _about_the_image_field(answer: Answer) -> bool:
     if answer.status not in (400, 422):
         return False
-    text = _message(answer.json()).casefold()
-    return re.search(r"\bimages?\b", text) is not None and re.search(
-        r"missing|requir|unknown|unexpected|additional|unsupported|not (allowed|supported|defined)|field|propert", text
-    ) is not None
+    text = read.message(answer.json())
+    return bool(re.search(r"\bimages?\b", text, re.I) and _FIELD_WORDS.search(text))
 
 
 def _accepted(answer: Answer) -> Pending:
@@ -195,19 +195,18 @@ def _accepted(answer: Answer) -> Pending:
     if said and _status(said) in _FAILED:
         raise _failure(answer, body, said)
     ok = 200 <= answer.status < 300
-    if isinstance(ticket, str) and _is_ticket(ticket) and (ok or answer.status >= 500):
-        urls = said.get("urls")
-        url = urls.get("get") if isinstance(urls, dict) else None
-        return Pending(ticket, url if isinstance(url, str) and _is_url(url) else None)
-    if answer.status == 503 and isinstance(body, dict) and _message(body):
-        message = f"The provider is busy and took nothing (HTTP 503: {errors.quoted(_message(body))})."
-        raise errors.RateLimited(message, request_id=_request_id(answer, body))
+    if read.is_ticket(ticket) and (ok or answer.status >= 500):
+        url = read.at(said, "urls", "get")
+        return Pending(ticket, url if read.is_url(url) else None)
+    if answer.status == 503 and isinstance(body, dict) and read.message(body):
+        message = f"The provider is busy and took nothing (HTTP 503: {errors.quoted(read.message(body))})."
+        raise errors.RateLimited(message, request_id=read.request_id(answer, body))
     if answer.status in (408, 499):
-        raise _outage(answer, body)
-    _refuse(answer, body)
+        raise read.outage(answer, body)
+    _raise_for(answer, body)
     raise errors.Outage(
         "The provider answered without a usable id; the request may have been accepted.",
-        request_id=_request_id(answer, body),
+        request_id=read.request_id(answer, body),
     )
 
 
@@ -230,8 +229,8 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
         return _finished(answer, body, said)
     if not status:
         if answer.status in (401, 403, 429):
-            _refuse(answer, body)
-        raise _outage(answer, body)
+            _raise_for(answer, body)
+        raise read.outage(answer, body)
     if status not in _RUNNING:
         _log_odd_status(status)
     outputs = said.get("outputs")
@@ -241,58 +240,51 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
 def charge(ticket: str, poll_url: str | None) -> Flow[Decimal | None]:
     """Return the charge of a finished prediction, which often arrives after its images; None while it is not there."""
     answer = yield from _asked(ticket, poll_url)
-    return _usd(_prediction(answer.json()).get("price"))
+    return read.usd(_prediction(answer.json()).get("price"))
 
 
 def _asked(ticket: str, poll_url: str | None) -> Flow[Answer]:
     """Return the answer about a prediction: from the URL it came with if that is allowed and works, else the usual."""
-    if poll_url and _is_url(poll_url):
+    path = f"/api/v1/model/prediction/{percent_escaped(ticket, safe='', errors='replace')}"
+    if read.is_url(poll_url):
         try:
             answer = yield Call("GET", poll_url)
         except errors.NotAllowed:
-            pass
+            pass  # It is not on the provider's own origin, so nothing was sent there.
         else:
-            if answer.status not in (400, 401, 403, 404, 405):
+            if answer.status not in (400, 401, 403, 404, 405) or poll_url.endswith(path):
                 return answer
-    escaped = percent_escaped(ticket, safe="", errors="replace")
-    if not escaped.strip("."):
-        escaped = escaped.replace(".", "%2E")
-    return (yield Call("GET", f"/api/v1/model/prediction/{escaped}"))
+    return (yield Call("GET", path))
 
 
 def _finished(answer: Answer, body: Any, said: Mapping[str, Any]) -> Done:
     raw = said.get("outputs") or said.get("output")
-    items = raw if isinstance(raw, list) else [raw] if raw else []
-    outputs = tuple(_output(item) for item in items[:MAX_OUTPUTS_READ])
+    items = (raw if isinstance(raw, list) else [raw] if raw else [])[:MAX_OUTPUTS_READ]
+    outputs = tuple(_output(item) for item in items)
     if not any(output.url for output in outputs):
         why = next((f": {output.error}" for output in outputs if output.error), ".")
-        kind = errors.Moderated if _MODERATION_WORDS.search(why) else errors.Failed
-        raise kind(
-            f"The provider calls the prediction completed, but gave no image{why}", request_id=_request_id(answer, body)
-        )
-    return Done(outputs, charged_usd=_usd(said.get("price")), url_lifetime_s=RESULT_LIFETIME_S)
+        kind = errors.Moderated if read.MODERATION_WORDS.search(why) else errors.Failed
+        message = f"The provider calls the prediction completed, but gave no image{why}"
+        raise kind(message, request_id=read.request_id(answer, body))
+    return Done(outputs, charged_usd=read.usd(said.get("price")), url_lifetime_s=RESULT_LIFETIME_S)
 
 
 def _output(item: Any) -> Output:
     """Return one frame: a URL, an object that carries one, or why there is none."""
-    url = item
-    if isinstance(item, dict):
-        url = next((item[key] for key in ("url", "download_url") if item.get(key)), None)
-        if url is None and _message(item):
-            return Output(error=errors.quoted(_message(item)))
-    if isinstance(url, str) and _is_url(url):
+    url = read.at(item, "url") or read.at(item, "download_url") if isinstance(item, dict) else item
+    if read.is_url(url):
         return Output(url=url)
-    return Output(error="the provider gave no URL for this image")
+    said = read.message(item) if isinstance(item, dict) else ""
+    return Output(error=errors.quoted(said) if said else "the provider gave no URL for this image")
 
 
 def _failure(answer: Answer, body: Any, said: Mapping[str, Any]) -> errors.Failed:
     """Return the provider's decision against a prediction as an error of ours."""
-    text = _message(said) or _message(body) or "no reason given"
-    code = _int(said.get("error_code"))
+    text = read.message(said) or read.message(body) or "no reason given"
+    code = read.integer(said.get("error_code"))
+    moderated = code == _MODERATION_CODE or (code is None and read.MODERATION_WORDS.search(text) is not None)
     message = f"The provider reports the prediction as {errors.quoted(_status(said), 40)}: {errors.quoted(text)}."
-    moderated = code == _MODERATION_CODE or (code is None and _MODERATION_WORDS.search(text) is not None)
-    request_id = _request_id(answer, body)
-    return (errors.Moderated if moderated else errors.Failed)(message, request_id=request_id)
+    return (errors.Moderated if moderated else errors.Failed)(message, request_id=read.request_id(answer, body))
 
 
 @lru_cache(maxsize=64)
@@ -317,56 +309,47 @@ def find(edit: Edit, prediction: Prediction, submitted_at: datetime, known: froz
     sent_s = submitted_at.timestamp()
     found: list[tuple[float, str]] = []
     for page in range(1, HISTORY_PAGES + 1):
-        answer = yield Call(
-            "GET",
-            "/api/v1/model/history",
-            params={"no": page, "size": HISTORY_PAGE_ITEMS, "model": prediction.endpoint},
-        )
+        params: dict[str, str | int] = {"no": page, "size": HISTORY_PAGE_ITEMS, "model": prediction.endpoint}
+        answer = yield Call("GET", "/api/v1/model/history", params=params)
         body = answer.json()
-        data = body.get("data") if isinstance(body, dict) else None
-        items = data.get("items") if isinstance(data, dict) else None
-        if not isinstance(data, dict) or not isinstance(items, list):
-            _refuse(answer, body, only=(401, 403, 429))
-            raise _outage(answer, body)
-        rows = [item for item in items if isinstance(item, dict)]
-        for item in rows:
-            ticket, at_s = item.get("ID") or item.get("id"), _seconds(item.get("createdAt"))
-            if not isinstance(ticket, str) or not _is_ticket(ticket) or ticket in known or at_s is None:
+        items = read.at(body, "data", "items")
+        if not isinstance(items, list):
+            _raise_for(answer, body, only=(401, 403, 429))
+            raise read.outage(answer, body)
+        entries = [(float(made), item) for item in items if (made := read.decimal(read.at(item, "createdAt")))]
+        for at_s, item in entries:
+            ticket = item.get("ID") or item.get("id")
+            if not read.is_ticket(ticket) or ticket in known or not -SKEW_S <= at_s - sent_s <= LATEST_S:
                 continue
-            same = item.get("model") == prediction.endpoint and wanted == _comparable(_sent(item), of=wanted)
-            if same and -SKEW_S <= at_s - sent_s <= LATEST_S:
+            if item.get("model") == prediction.endpoint and wanted.items() <= _comparable(_sent(item)).items():
                 found.append((at_s, ticket))
-        times_s = [at_s for item in rows if (at_s := _seconds(item.get("createdAt"))) is not None]
-        total = _int(data.get("total"))
-        past = total is not None and page * HISTORY_PAGE_ITEMS >= total
-        if not rows or past or any(at_s < sent_s - SKEW_S for at_s in times_s):
+        total = read.integer(read.at(body, "data", "total"))
+        last = total is not None and page * HISTORY_PAGE_ITEMS >= total
+        if last or not entries or min(at_s for at_s, _ in entries) < sent_s - SKEW_S:
             break
-    if not found:
-        return None
     after = [entry for entry in found if entry[0] >= sent_s - 5]
-    return Pending((min(after) if after else max(found))[1])
+    return Pending(min(after)[1] if after else max(found)[1]) if found else None
 
 
-def _sent(item: Mapping[str, Any]) -> dict[str, Any]:
+def _sent(item: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the request a history entry recorded: JSON in a string, its fields maybe nested under `input`."""
-    raw = item.get("requestBody")
-    body = Answer(200, {}, raw.encode(errors="replace")).json() if isinstance(raw, str) else raw
+    body = read.parsed(item.get("requestBody"))
     if not isinstance(body, dict):
         return {}
     nested = body.get("input")
     return {**body, **nested} if isinstance(nested, dict) else body
 
 
-def _comparable(body: Mapping[str, Any], of: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the fields that tell requests apart, spelled one way; with `of`, only the fields in it."""
-    fields = {key: value for key, value in body.items() if key not in ("model", "image")}
-    if "image" in body and "images" not in fields:
-        fields["images"] = body["image"] if isinstance(body["image"], list) else [body["image"]]
-    plain = {
-        key: value if isinstance(value, list) else str(value).replace("x", "*") if key == "size" else str(value)
-        for key, value in fields.items()
+def _comparable(body: Mapping[str, Any]) -> dict[str, str | tuple[str, ...]]:
+    """Return the fields that tell requests apart, spelled one way; `image` and `images` are one."""
+    fields: dict[str, str | tuple[str, ...]] = {
+        key: value.replace("x", "*") if key == "size" and isinstance(value, str) else str(value)
+        for key, value in body.items()
+        if key not in ("model", "image", "images") and isinstance(value, str | int)
     }
-    return {key: value for key, value in plain.items() if of is None or key in of}
+    images = body.get("images") or body.get("image") or []
+    fields["images"] = tuple(one for one in (images if isinstance(images, list) else [images]) if isinstance(one, str))
+    return fields
 
 
 # Uploads, quotes, the account ----------------------------------------------------------------------------------------
@@ -380,14 +363,12 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Hosted]:
     body = answer.json()
     if answer.status == 413:
         raise errors.OutOfLimits(f"The provider takes no upload of {len(data) / 1e6:.1f} MB; its limit is 50 MB.")
-    if 200 <= answer.status < 300 and isinstance(body, dict):
-        for place in (body.get("data"), body):
-            for key in ("download_url", "url"):
-                url = place.get(key) if isinstance(place, dict) else None
-                if isinstance(url, str) and _is_url(url):
-                    return Hosted(url, UPLOAD_LIFETIME_S)
-    _refuse(answer, body)
-    raise _outage(answer, body)
+    _raise_for(answer, body)
+    for place in (read.at(body, "data"), body):
+        for key in ("download_url", "url"):
+            if read.is_url(url := read.at(place, key)):
+                return Hosted(url, UPLOAD_LIFETIME_S)
+    raise read.outage(answer, body)
 
 
 def quote(edit: Edit) -> Flow[Quote | None]:
@@ -396,12 +377,9 @@ def quote(edit: Edit) -> Flow[Quote | None]:
         return None
     answer = yield Call("POST", "/api/v1/model/calculate", json=_body(edit))
     body = answer.json()
-    data = body.get("data") if isinstance(body, dict) else None
-    if not 200 <= answer.status < 300 or not isinstance(data, dict):
+    if not 200 <= answer.status < 300 or not _in_dollars(read.at(body, "data", "currency")):
         return None
-    if str(data.get("currency") or "usd").casefold() not in ("usd", "$"):
-        return None
-    usd = _usd(data.get("price"))
+    usd = read.usd(read.at(body, "data", "price"))
     return None if usd is None else Quote(usd, exact=True)
 
 
@@ -409,30 +387,26 @@ def listing() -> Flow[Listing]:
     """Return the models Atlas lists now, with their price per image; an error envelope is an outage, not "none"."""
     answer = yield Call("GET", "/api/v1/models")
     body = answer.json()
-    data = body.get("data") if isinstance(body, dict) else None
+    _raise_for(answer, body, only=(401, 403, 429))
+    data = read.at(body, "data")
     if not 200 <= answer.status < 300 or not isinstance(data, list) or not data:
-        _refuse(answer, body, only=(401, 403, 429))
-        raise _outage(answer, body)
-    prices: dict[str, Decimal | None] = {}
-    for entry in data:
-        if not isinstance(entry, dict) or entry.get("display_console") is False:
-            continue
-        price = entry.get("price")
-        actual = price.get("actual") if isinstance(price, dict) else None
-        if isinstance(entry.get("model"), str):
-            prices[entry["model"][:200]] = _usd(actual.get("base_price")) if isinstance(actual, dict) else None
-    return Listing(prices)
+        raise read.outage(answer, body)
+    shown = [entry for entry in data if read.at(entry, "display_console") is not False]
+    named = [(model, entry) for entry in shown if read.is_ticket(model := read.at(entry, "model"))]
+    return Listing({model: read.usd(read.at(entry, "price", "actual", "base_price")) for model, entry in named})
 
 
 def balance() -> Flow[Decimal | None]:
     """Return the account's balance in US dollars, or None where the answer has none."""
     answer = yield Call("GET", "/public/v1/balance")
     body = answer.json()
-    _refuse(answer, body)
-    available = body.get("available") if isinstance(body, dict) else None
-    if not isinstance(available, dict) or str(available.get("currency") or "usd").casefold() != "usd":
-        return None
-    return _decimal(available.get("value"))
+    _raise_for(answer, body)
+    available = read.at(body, "available")
+    return read.decimal(read.at(available, "value")) if _in_dollars(read.at(available, "currency")) else None
+
+
+def _in_dollars(currency: Any) -> bool:
+    return currency is None or (isinstance(currency, str) and currency.casefold() in ("", "usd", "$"))
 
 
 # Reading answers -----------------------------------------------------------------------------------------------------
@@ -443,7 +417,7 @@ def _prediction(body: Any) -> Mapping[str, Any]:
 
     Flat, only an object with an id is one: an error envelope may have a `status` of its own.
     """
-    data = body.get("data") if isinstance(body, dict) else None
+    data = read.at(body, "data")
     if isinstance(data, dict):
         return data
     return body if isinstance(body, dict) and data is None and isinstance(body.get("id"), str) else {}
@@ -452,80 +426,6 @@ def _prediction(body: Any) -> Mapping[str, Any]:
 def _status(said: Mapping[str, Any]) -> str:
     status = said.get("status")
     return status.strip().casefold()[:80] if isinstance(status, str) else ""
-
-
-def _message(body: Any) -> str:
-    """Return the words of an error, wherever an answer keeps them; empty where it has none."""
-    if isinstance(body, str):
-        return body[:2000]
-    for key in ("error", "msg", "message", "detail", "reason") if isinstance(body, dict) else ():
-        value = body[key] if key in body else None
-        if isinstance(value, dict):
-            value = next((value[k] for k in ("message", "msg", "type", "code") if isinstance(value.get(k), str)), None)
-        if isinstance(value, str) and value.strip():
-            return value[:2000]
-    return ""
-
-
-def _request_id(answer: Answer, body: Any) -> str | None:
-    header = next((value for key, value in answer.headers.items() if key.casefold() == "x-request-id"), None)
-    own = body.get("request_id") if isinstance(body, dict) else None
-    found = header or (own if isinstance(own, str) else "")
-    return "".join(c for c in found if c.isascii() and c.isprintable())[:100] or None
-
-
-def _refuse(answer: Answer, body: Any, only: tuple[int, ...] = ()) -> None:
-    """Raise what an error answer means; a code in the body counts where HTTP says 200 (wire notes A.3, A.6)."""
-    code = _int(body.get("code")) if isinstance(body, dict) else None
-    status = code if 200 <= answer.status < 300 and code is not None and 400 <= code < 600 else answer.status
-    if only and status not in only:
-        return
-    text = _message(body) or "no reason given"
-    if status == 401:
-        text = f"{text[:150]} [Atlas Cloud says 401 for a wrong path too: check ATLASCLOUD_BASE_URL as well as the key]"
-    headers = {key.casefold(): value for key, value in answer.headers.items()}
-    refuse(status, text, request_id=_request_id(answer, body), retry_after=headers.get("retry-after"))
-
-
-def _outage(answer: Answer, body: Any) -> errors.Outage:
-    text = _message(body)
-    said = f"HTTP {answer.status}" + (f": {errors.quoted(text)}" if text else "" if body else ", not JSON")
-    return errors.Outage(f"The provider gave no usable answer ({said}).", request_id=_request_id(answer, body))
-
-
-def _is_ticket(text: str) -> bool:
-    return re.fullmatch(r"[!-~]{1,200}", text) is not None and text.strip(".") != ""
-
-
-def _is_url(text: str) -> bool:
-    return re.fullmatch(r"https?://[!-~]{1,8000}", text) is not None
-
-
-def _int(value: Any) -> int | None:
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _decimal(value: Any) -> Decimal | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str) or len(str(value)) > 40:
-        return None
-    try:
-        number = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() and abs(number) < 10**9 else None
-
-
-def _usd(value: Any) -> Decimal | None:
-    """Return a price; nothing and zero both mean that it is not known (yet)."""
-    number = _decimal(value)
-    return number if number is not None and number > 0 else None
-
-
-def _seconds(value: Any) -> float | None:
-    number = _decimal(value)
-    return None if number is None else float(number)
 
 
 PROVIDER = Provider(

@@ -134,7 +134,7 @@ def read(model: type[ArgumentsT], tool: str, given: Mapping[str, Any]) -> Argume
 
 
 def _refusal(model: type[Arguments], tool: str, error: ValidationError) -> str:
-    names = list(model.model_fields)
+    names = _names(model)
     faults = error.errors(include_url=False, include_context=True)
     said = [_fault(fault["type"], fault["loc"], fault.get("input"), fault.get("ctx") or {}, names) for fault in faults]
     more = f" And {len(said) - 3} more." if len(said) > 3 else ""
@@ -180,9 +180,13 @@ def _shown(value: object) -> str:
 def input_schema(model: type[Arguments]) -> dict[str, Any]:
     """Return the model's JSON schema without titles, null noise and defaults that say nothing; own fields first."""
     schema = _lean(model.model_json_schema(), {})
-    own = set(model.__annotations__)
-    schema["properties"] = dict(sorted(schema["properties"].items(), key=lambda item: item[0] not in own))
+    schema["properties"] = {name: schema["properties"][name] for name in _names(model)}
     return dict(schema)
+
+
+def _names(model: type[Arguments]) -> list[str]:
+    """Return the tool's arguments in the order to show them: what is its own, then what the paid ones share."""
+    return sorted(model.model_fields, key=lambda name: name not in model.__annotations__)
 
 
 def output_schema(model: type[BaseModel]) -> dict[str, Any]:

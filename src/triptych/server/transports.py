@@ -63,7 +63,7 @@ def serve(
         SystemExit: 2, when the bind is open to other machines and no token is set, or cannot be had.
     """
     if transport == "stdio":
-        resident = Resident(_opener(settings))
+        resident = Resident(opener(settings))
         anyio.run(_serve_stdio, resident)
         return
     read = settings() if callable(settings) else settings
@@ -77,7 +77,7 @@ def serve(
         listener = _bind(host, port)
     except OSError as error:
         _refuse(f"{host}:{port} cannot be listened on: {error}.")
-    resident = Resident(_opener(read))
+    resident = Resident(opener(read))
     server = build(resident, remote=True)
     app = http_app(server, transport, host, token)
     url = f"http://{_in_url(host)}:{listener.getsockname()[1]}/{'sse' if transport == 'sse' else 'mcp'}"
@@ -89,7 +89,8 @@ def _refuse(message: str) -> None:
     raise SystemExit(2)
 
 
-def _opener(settings: Settings | SettingsSource) -> Callable[[], AbstractAsyncContextManager[Studio]]:
+def opener(settings: Settings | SettingsSource) -> Callable[[], AbstractAsyncContextManager[Studio]]:
+    """Return what opens a studio from settings, which are read then; logging goes to stderr from then on."""
     def open_it() -> AbstractAsyncContextManager[Studio]:
         from triptych import config, studio
 

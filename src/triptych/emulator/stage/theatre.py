@@ -49,7 +49,7 @@ class Emulator:
         seed: int = 0,
         max_side: int | None = None,
         key: str | None = "test-key",
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.clock = clock
         self.base_url = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import math
 import random
 import threading
@@ -25,6 +26,9 @@ from triptych.emulator.stage.faults import Armed, Failure, without_directives
 
 KEPT_BYTES = 256 * 1024 * 1024
 """Result files and uploads kept, each."""
+
+REMEMBERED_BYTES = 32 * 1024 * 1024
+"""Drawings kept so that the same request is drawn once: a test suite asks for the same few pictures all the time."""
 
 EXTENSIONS: Mapping[str, str] = {"image/png": "png", "image/jpeg": "jpg", "image/webp": "webp"}
 
@@ -49,7 +53,7 @@ class Order:
 
 @dataclass
 class Work:
-    """One accepted job. Times are of the emulator's clock, in seconds, but `created_at`, which is UTC."""
+    """One accepted job. Times are of the emulator's clock, in UTC seconds."""
 
     order: Order
     id: str
@@ -123,6 +127,7 @@ class Studio:
         self._seed = seed
         self._max_side = max_side
         self._latency_s = latency_s
+        self._drawn: dict[tuple[object, ...], tuple[bytes, ...]] = {}
         self._hands = ThreadPoolExecutor(max_workers=1, thread_name_prefix="emulator-pictures")
 
     def close(self) -> None:
@@ -141,7 +146,7 @@ class Studio:
             submitted_at=now,
             finish_at=now + self._duration_s(number, order.count),
             pictures=Future(),
-            created_at=datetime.now(UTC),
+            created_at=datetime.fromtimestamp(now, UTC),
             waiting=[armed for armed in asked if armed.fault.reach != "work"],
         )
         for armed in traits:
@@ -164,14 +169,25 @@ class Studio:
         order = work.order
         images = [self.read(reference) for reference in order.references]
         prompt, seed, size = without_directives(order.prompt), str(self._seed), self._fitted(order.size)
-        if images:
-            made = retouch.edit(images, prompt, count=order.count, size=size, mime_type=order.mime_type, seed=seed)
-        else:
-            made = retouch.draw(prompt, count=order.count, size=size, mime_type=order.mime_type, seed=seed)
+        request = (prompt, tuple(hashlib.sha256(data).digest() for data in images), order.count, size, order.mime_type)
+        drawn = self._drawn.get(request)
+        if drawn is None:
+            mime_type = order.mime_type
+            if images:
+                made = retouch.edit(images, prompt, count=order.count, size=size, mime_type=mime_type, seed=seed)
+            else:
+                made = retouch.draw(prompt, count=order.count, size=size, mime_type=mime_type, seed=seed)
+            drawn = tuple(made.images)
+            self._remember(request, drawn)
         extension = EXTENSIONS[order.mime_type]
-        for index, data in enumerate(made.images, start=1):
+        for index, data in enumerate(drawn, start=1):
             self.results.put(f"{work.key}/{index}.{extension}", data, order.mime_type)
-        return tuple(made.images)
+        return drawn
+
+    def _remember(self, request: tuple[object, ...], drawn: tuple[bytes, ...]) -> None:
+        self._drawn[request] = drawn
+        while len(self._drawn) > 1 and sum(len(d) for made in self._drawn.values() for d in made) > REMEMBERED_BYTES:
+            self._drawn.pop(next(iter(self._drawn)))
 
     def _fitted(self, size: tuple[int, int]) -> tuple[int, int]:
         if self._max_side is None or max(size) <= self._max_side:

@@ -1,0 +1,209 @@
+"""What the command line says: results as lines for people, and exit codes for programs.
+
+Pure: results in, text and numbers out. Lines stay within 100 columns, but for paths and URLs, which stand alone so that
+they can be copied.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+
+from triptych import errors
+from triptych.results import Cost, ImageResult, JobResult, JobsResult, ModelsResult, SaveResult, UploadResult
+
+COLUMNS = 100
+
+
+class Exit(IntEnum):
+    """What an exit code means; the README's table and `--help` are made of this."""
+
+    DONE = 0
+    FAILED = 1
+    BAD_REQUEST = 2
+    PARTIAL = 3
+    UNCERTAIN = 4
+    RUNNING = 5
+    TOO_COSTLY = 6
+    UNAVAILABLE = 7
+    CANCELLED = 8
+
+
+EXIT_MEANINGS = {
+    Exit.DONE: "done",
+    Exit.FAILED: "failed: the job, a check of doctor, or Triptych itself",
+    Exit.BAD_REQUEST: "bad request or usage; nothing was sent",
+    Exit.PARTIAL: "partial: some of it came",
+    Exit.UNCERTAIN: "uncertain: it may have been paid, and its answer was lost",
+    Exit.RUNNING: "still running (--no-wait, or interrupted)",
+    Exit.TOO_COSTLY: "over the budget or the cap, or not confirmed; nothing was sent",
+    Exit.UNAVAILABLE: "the provider refused or could not be reached",
+    Exit.CANCELLED: "cancelled",
+}
+
+_OF_STATUS = {
+    "done": Exit.DONE,
+    "dry_run": Exit.DONE,
+    "partial": Exit.PARTIAL,
+    "failed": Exit.FAILED,
+    "cancelled": Exit.CANCELLED,
+    "uncertain": Exit.UNCERTAIN,
+    "queued": Exit.RUNNING,
+    "running": Exit.RUNNING,
+}
+_MARKS = {Exit.DONE: "✓", Exit.PARTIAL: "◐", Exit.RUNNING: "…", Exit.UNCERTAIN: "?"}
+
+
+def exit_of_status(status: str) -> Exit:
+    """Return the exit code of a job's status."""
+    return _OF_STATUS[status]
+
+
+def exit_of_error(error: errors.TriptychError) -> Exit:
+    """Return the exit code of a refusal or failure."""
+    match error:
+        case errors.OverBudget():
+            return Exit.TOO_COSTLY
+        case errors.BadRequest():
+            return Exit.BAD_REQUEST
+        case errors.Refused() | errors.Outage():
+            return Exit.UNAVAILABLE
+        case errors.Uncertain():
+            return Exit.UNCERTAIN
+        case _:
+            return Exit.FAILED
+
+
+def job_text(result: JobResult) -> str:
+    """Return a job: one line of facts, its images, what went wrong, and what to type next."""
+    return "\n".join(_job_lines(result))
+
+
+def _job_lines(result: JobResult) -> Iterator[str]:
+    mark = _MARKS.get(exit_of_status(result.status), "✗")
+    if result.job_id is None:
+        yield f"{mark} dry run: {_count(result.requested)}, {result.model} on {result.provider}"
+        yield f"  {cost_text(result.cost)}; nothing was sent"
+    else:
+        yield f"{mark} {result.job_id} {result.status}: {result.returned} of {_count(result.requested)}"
+        yield f"  {result.model} on {result.provider}, {cost_text(result.cost)}"
+    for image in result.images:
+        yield from _image_lines(image)
+    if result.error:
+        yield from wrapped(f"{result.error.kind}: {result.error.message}", "  ")
+    for warning in result.warnings:
+        yield from wrapped(f"note: {warning}", "  ")
+    if result.request is not None:
+        yield json.dumps(result.request, indent=2, ensure_ascii=False)
+    match result.status:
+        case "queued" | "running":
+            yield f"  next: triptych status {result.job_id} --wait"
+        case "uncertain":
+            yield f"  look again: triptych status {result.job_id} --wait"
+            yield f"  accept it as lost: triptych cancel {result.job_id}"
+            yield "  pay anew: the same command with --again"
+        case _ if result.error and result.error.kind in ("deadline", "fetch_failed"):
+            yield f"  look again: triptych status {result.job_id} --wait"
+
+
+def cost_text(cost: Cost) -> str:
+    """Return what was quoted and charged, in a few words."""
+    if cost.quoted == 0 and not cost.charged:
+        return "free"
+    charged = "not charged yet" if cost.charged is None else f"charged ${cost.charged.normalize():f}"
+    return f"quoted ${cost.quoted.normalize():f}, {charged}"
+
+
+def _count(images: int) -> str:
+    return "1 image" if images == 1 else f"{images} images"
+
+
+def _image_lines(image: ImageResult) -> Iterator[str]:
+    facts = [image.handle]
+    facts += [f"{image.width}x{image.height}"] if image.width else []
+    facts += [f"from {', '.join(image.source)}"] if image.source else []
+    yield from wrapped("  ".join(facts), "  ")
+    if image.url and not image.url.startswith("file:"):
+        yield f"    {image.url}"
+        if image.url_expires_at:
+            yield f"    (until {image.url_expires_at:%Y-%m-%d %H:%M} UTC)"
+    if image.path:
+        yield f"    {image.path}"
+
+
+def upload_text(result: UploadResult) -> str:
+    """Return the handles of uploaded images, and where they lie."""
+    lines = [line for image in result.images for line in _image_lines(image)]
+    return "\n".join([*lines, *(line for note in result.warnings for line in wrapped(f"note: {note}", "  "))])
+
+
+def jobs_text(result: JobsResult) -> str:
+    """Return the jobs as a table, newest first."""
+    if not result.jobs:
+        return 'No jobs yet. `triptych edit photo.jpg -p "…"` makes one.'
+    rows = [
+        (
+            job.job_id,
+            job.status,
+            f"{job.returned}/{job.requested}",
+            f"{job.created_at.astimezone():%m-%d %H:%M}",
+            f"${(job.cost.quoted if job.cost.charged is None else job.cost.charged).normalize():f}",
+            job.prompt,
+        )
+        for job in result.jobs
+    ]
+    return table(("job", "status", "images", "made", "cost", "prompt"), rows)
+
+
+def models_text(result: ModelsResult) -> str:
+    """Return the models as a table, and beside it which providers can be used."""
+    rows = [
+        (
+            m.model,
+            m.operation,
+            f"${m.usd_per_image.normalize():f}",
+            str(m.max_references),
+            str(m.max_outputs),
+            m.endpoint,
+        )
+        for m in result.models
+    ]
+    lines = (
+        [table(("model", "operation", "an image", "refs", "most", "endpoint"), rows)] if rows else ["No such model."]
+    )
+    lines.append("")
+    for p in result.providers:
+        default = ", the default" if p.provider == result.default_provider else ""
+        balance = f", balance ${p.balance_usd.normalize():f}" if p.balance_usd is not None else ""
+        lines.append(f"{p.provider}: " + (f"usable{default}{balance}" if p.usable else f"not usable: {p.why_not}"))
+    return "\n".join([*lines, *(line for note in result.warnings for line in wrapped(f"note: {note}"))])
+
+
+def save_text(result: SaveResult) -> str:
+    """Return where each image was saved."""
+    return "\n".join([f"{saved.handle}  {saved.path}" for saved in result.saved] + result.warnings)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows under heads in aligned columns; the last column is cut to keep within 100 columns."""
+    widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
+    lines = []
+    for row in (heads, *rows):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        lines.append(line if len(line) <= COLUMNS else line[: COLUMNS - 1] + "…")
+    return "\n".join(lines)
+
+
+def wrapped(text: str, indent: str = "") -> list[str]:
+    """Return the text as lines within 100 columns; words longer than a line (paths, URLs) stay whole."""
+    from textwrap import wrap
+
+    return wrap(
+        text,
+        COLUMNS,
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

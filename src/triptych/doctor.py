@@ -1,0 +1,233 @@
+"""What stands in the way of working: versions, settings, directories, providers, clock.
+
+Rules: a key is never shown, not even in part; nothing is paid, and nothing is left behind in TRIPTYCH_HOME but the
+database itself, brought up to date. What is not configured is not a fault. Every fault says what mends it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from triptych import __version__, config, errors
+from triptych.providers import Answer, Call, Flow
+from triptych.store import Store
+from triptych.studio import Setup
+from triptych.wire import Account, Wire
+
+LITTLE_DISK_BYTES = 500_000_000
+KNOCK_TIMEOUT_S = 6.0
+CLOCK_LEEWAY_S = 300
+RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+class Check(BaseModel):
+    """One thing looked at: `ok`, `off` (not configured, so no fault) or `fault`, and what mends it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    about: str
+    state: Literal["ok", "off", "fault"]
+    found: str
+    mend: str | None = None
+
+    def line(self) -> str:
+        """Return the check as one or two lines of text."""
+        mark = {"ok": "✓", "off": "–", "fault": "✗"}[self.state]
+        mend = f"\n    → {self.mend}" if self.mend else ""
+        return f"{mark} {self.about}: {self.found}{mend}"
+
+
+class Report(BaseModel):
+    """All checks; `ok` when nothing that is configured is broken."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ok: bool
+    checks: list[Check]
+
+    def text(self) -> str:
+        """Return the checks, one a line, and what they come to."""
+        faults = sum(check.state == "fault" for check in self.checks)
+        verdict = "All is well." if self.ok else f"{faults} {'thing needs' if faults == 1 else 'things need'} mending."
+        return "\n".join([*(check.line() for check in self.checks), "", verdict])
+
+
+async def examine(environ: Mapping[str, str], *, offline: bool = False) -> Report:
+    """Look at everything; `offline` leaves the providers' addresses alone."""
+    checks = list(_versions())
+    try:
+        setup = config.read(environ).setup
+    except errors.TriptychError as error:
+        checks.append(Check(about="settings", state="fault", found=error.message, mend="correct the variable it names"))
+    else:
+        checks += _home(setup.home)
+        checks += _directories(setup)
+        checks += _choices(setup, environ)
+        told: list[datetime] = []
+        wire = Wire()
+        try:
+            for account in setup.accounts.values():
+                checks.append(_key(account))
+                if account.usable and not account.provider.offline and not offline:
+                    checks.append(await _reach(wire, account, told))
+        finally:
+            await wire.aclose()
+        checks.append(_clock(told))
+    return Report(ok=all(check.state != "fault" for check in checks), checks=checks)
+
+
+def _versions() -> Iterator[Check]:
+    python = platform.python_version()
+    if sys.version_info >= (3, 11):
+        yield Check(about="versions", state="ok", found=f"triptych {__version__}, python {python}{_packages()}")
+    else:
+        yield Check(
+            about="versions", state="fault", found=f"python {python}", mend="Triptych needs Python 3.11 or newer"
+        )
+
+
+def _packages() -> str:
+    found = ""
+    for package in ("mcp", "httpx2", "pydantic", "pillow"):
+        try:
+            found += f", {package} {version(package)}"
+        except PackageNotFoundError:
+            found += f", {package} without metadata"
+    return found
+
+
+def _home(home: Path) -> Iterator[Check]:
+    mend = "set TRIPTYCH_HOME to a directory that can be written to"
+    there = home
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        found = f"{there} cannot be written to ({error.strerror})"
+        yield Check(about="TRIPTYCH_HOME", state="fault", found=found, mend=mend)
+        return
+    later = "" if there == home else " (made at the first use)"
+    yield Check(about="TRIPTYCH_HOME", state="ok", found=f"{home}{later}, can be written to")
+    yield _database(home)
+    free = shutil.disk_usage(there).free
+    low = free < LITTLE_DISK_BYTES
+    yield Check(
+        about="disk",
+        state="fault" if low else "ok",
+        found=f"{free / 1e9:.1f} GB free",
+        mend="a full disk loses results: free some space, or move TRIPTYCH_HOME" if low else None,
+    )
+
+
+def _database(home: Path) -> Check:
+    path = home / "triptych.db"
+    if not path.exists():
+        return Check(about="database", state="off", found="not there yet; the first use makes it")
+    try:
+        store = Store(path, home / "images")
+        try:
+            store.jobs(1, None)
+        finally:
+            store.close()
+    except (errors.TriptychError, sqlite3.Error, OSError) as error:
+        mend = f"move {path} away (its jobs with it) or restore it from a backup"
+        return Check(about="database", state="fault", found=f"{path} does not open: {str(error)[:200]}", mend=mend)
+    return Check(about="database", state="ok", found=f"opens, {path.stat().st_size / 1e6:.1f} MB")
+
+
+def _directories(setup: Setup) -> Iterator[Check]:
+    for directory in setup.allowed_dirs:
+        problem = None
+        if not directory.is_dir():
+            problem = "is not a directory"
+        elif not os.access(directory, os.R_OK | os.X_OK):
+            problem = "cannot be read"
+        yield Check(
+            about="allowed directory",
+            state="fault" if problem else "ok",
+            found=f"{directory} {problem or 'can be read'}",
+            mend="correct TRIPTYCH_ALLOWED_DIRS" if problem else None,
+        )
+
+
+def _choices(setup: Setup, environ: Mapping[str, str]) -> Iterator[Check]:
+    default = setup.accounts[setup.default_provider]
+    title = f"{default.provider.name}, {default.provider.title}"
+    if default.usable:
+        yield Check(about="default provider", state="ok", found=title)
+    else:
+        yield Check(
+            about="default provider",
+            state="fault",
+            found=f"{title}, has no key",
+            mend=f"set {default.provider.key_env}, or another TRIPTYCH_PROVIDER",
+        )
+    budget = "no cap" if setup.budget_usd is None else f"at most ${setup.budget_usd:f} in 24 hours"
+    yield Check(about="money", state="ok", found=f"{budget}; a job above ${setup.confirm_usd:f} wants a confirmation")
+    if not environ.get("TRIPTYCH_AUTH_TOKEN", "").strip():
+        yield Check(about="TRIPTYCH_AUTH_TOKEN", state="off", found="not set; only needed to serve other machines")
+    else:
+        yield Check(about="TRIPTYCH_AUTH_TOKEN", state="ok", found="set")
+
+
+def _key(account: Account) -> Check:
+    provider = account.provider
+    if provider.offline:
+        return Check(about=provider.name, state="ok", found=f"{provider.title}, needs no key")
+    if account.usable:
+        return Check(about=provider.name, state="ok", found=f"{provider.key_env} is set")
+    return Check(about=provider.name, state="off", found=f"no key; set {provider.key_env} to use {provider.title}")
+
+
+async def _reach(wire: Wire, account: Account, told: list[datetime]) -> Check:
+    """Knock at a provider's base URL without the key; any answer counts. `told` collects the time it says it is."""
+    provider = account.provider
+    bases = {name: account.base_urls.get(name) or url.default for name, url in provider.base_urls.items()}
+    for name, url in bases.items():
+        try:
+            answer = await wire.run(account, _knock(name))
+        except errors.TriptychError as error:
+            return Check(
+                about=provider.name,
+                state="fault",
+                found=f"{url}: {error.message}",
+                mend=f"check the network, a proxy, and {provider.base_urls[name].env}",
+            )
+        if date := answer.headers.get("date"):
+            try:
+                told.append(parsedate_to_datetime(date).astimezone(UTC))
+            except ValueError:
+                continue
+    return Check(about=provider.name, state="ok", found=f"{', '.join(bases.values())} answers")
+
+
+def _knock(base: str) -> Flow[Answer]:
+    return (yield Call("GET", "/", base=base, authorize=False, repeatable=False, timeout_s=KNOCK_TIMEOUT_S))
+
+
+def _clock(told: list[datetime]) -> Check:
+    """Compare the clock with the providers' or, where none said, with the day this was released."""
+    now = datetime.now(UTC)
+    mend = "set the machine's clock: budgets, deadlines and expiry times are reckoned by it"
+    if now < RELEASED:
+        return Check(about="clock", state="fault", found=f"it says {now:%Y-%m-%d}", mend=mend)
+    off_s = max((abs((now - there).total_seconds()) for there in told), default=0.0)
+    if off_s > CLOCK_LEEWAY_S:
+        return Check(about="clock", state="fault", found=f"{off_s / 60:.0f} minutes off the provider's", mend=mend)
+    agrees = ", as at the provider" if told else ""
+    return Check(about="clock", state="ok", found=f"{now:%Y-%m-%d %H:%M} UTC{agrees}")

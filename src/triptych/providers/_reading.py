@@ -1,0 +1,120 @@
+"""Read a provider's answers as what they are: hostile, of any shape, and full of words that are not ours.
+
+Rules: nothing here raises but our own errors; text is bounded; a field of the wrong kind is a field that is not there.
+Several providers share this file, so it knows none of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from decimal import Decimal, InvalidOperation
+from typing import Any, TypeGuard
+from urllib.parse import urlsplit
+
+from triptych import errors
+from triptych.providers import Answer, refuse
+
+MESSAGE_READ_CHARS = 2000
+MODERATION_WORDS = re.compile(r"moderat|sensitive|nsfw|content.?(policy|filter|safety)|unsafe|prohibited", re.I)
+"""What a content filter's refusal says where no code tells it from any other failure."""
+
+
+def at(body: Any, *keys: str) -> Any:
+    """Return what lies under nested keys, or None where the way there is missing."""
+    for key in keys:
+        body = body.get(key) if isinstance(body, dict) else None
+    return body
+
+
+def parsed(text: Any) -> Any:
+    """Return JSON that an answer carries as a string; what is no string is returned as it is."""
+    return Answer(200, {}, text.encode(errors="replace")).json() if isinstance(text, str) else text
+
+
+def message(body: Any) -> str:
+    """Return the words of an error, wherever an answer keeps them; empty where it has none."""
+    if isinstance(body, str):
+        return body[:MESSAGE_READ_CHARS]
+    for key in ("error", "msg", "message", "detail", "reason"):
+        value = at(body, key)
+        if isinstance(value, dict):
+            value = next((value[k] for k in ("message", "msg", "type", "code") if isinstance(value.get(k), str)), None)
+        if isinstance(value, str) and value.strip():
+            return value[:MESSAGE_READ_CHARS]
+    return ""
+
+
+def header(answer: Answer, name: str) -> str | None:
+    return next((value for key, value in answer.headers.items() if key.casefold() == name), None)
+
+
+def request_id(answer: Answer, body: Any) -> str | None:
+    """Return the id a provider's support asks for: from the header, else from the body."""
+    own = at(body, "request_id")
+    found = header(answer, "x-request-id") or (own if isinstance(own, str) else "")
+    return "".join(c for c in found if c.isascii() and c.isprintable())[:100] or None
+
+
+def meant_status(answer: Answer, body: Any) -> int:
+    """Return the status an answer means: an error code in the body counts where HTTP says 2xx."""
+    code = integer(at(body, "code"))
+    return code if 200 <= answer.status < 300 and code is not None and 400 <= code < 600 else answer.status
+
+
+def raise_for(answer: Answer, body: Any, *, only: Collection[int] = (), hint_401: str = "") -> None:
+    """Raise what an error answer means (see `refuse`), for the `only` statuses if given; return for a good answer."""
+    status = meant_status(answer, body)
+    if only and status not in only:
+        return
+    text = message(body) or "no reason given"
+    if status == 401 and hint_401:
+        text = f"{text[:150]} [{hint_401}]"
+    refuse(status, text, request_id=request_id(answer, body), retry_after=header(answer, "retry-after"))
+
+
+def outage(answer: Answer, body: Any) -> errors.Outage:
+    """Return an answer that cannot be used as an error of ours."""
+    text = message(body)
+    why = f": {errors.quoted(text)}" if text else "" if body is not None else ", not JSON"
+    return errors.Outage(
+        f"The provider gave no usable answer (HTTP {answer.status}{why}).", request_id=request_id(answer, body)
+    )
+
+
+def is_ticket(value: Any) -> TypeGuard[str]:
+    """Return whether this can be a prediction's id: printable, bounded, and no way up a path once it is escaped."""
+    return isinstance(value, str) and len(value) <= 200 and value.isprintable() and value.strip(" .") != ""
+
+
+def is_url(value: Any) -> TypeGuard[str]:
+    """Return whether this is a whole http(s) URL that parses; whether it may be read is the reader's business."""
+    if not isinstance(value, str) or not re.fullmatch(r"https?://[!-~]{1,8000}", value):
+        return False
+    try:
+        parts = urlsplit(value)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def integer(value: Any) -> int | None:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def decimal(value: Any) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or len(str(value)) > 40:
+        return None
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and abs(number) < 10**12 else None
+
+
+def usd(value: Any) -> Decimal | None:
+    """Return a price; nothing and zero both mean that it is not known (yet)."""
+    number = decimal(value)
+    return number if number is not None and number > 0 else None

@@ -1,0 +1,130 @@
+"""What the tests share: a clock that nobody waits for, and a studio on the emulator or the offline engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from triptych import config
+from triptych.clock import Bell
+from triptych.emulator import running
+from triptych.studio import Setup, Studio
+
+SAMPLES = Path(config.__file__).parent / "samples"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _no_real_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever keys and homes this machine has, the tests see none of them."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("TRIPTYCH_") and name != "TRIPTYCH_UPDATE_SNAPSHOTS":
+            monkeypatch.delenv(name)
+        if name.endswith(("_API_KEY", "_BASE_URL")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("TRIPTYCH_HOME", str(tmp_path / "home"))
+
+
+class FakeClock:
+    """Time that moves only when somebody waits; whoever waits drives the engine in the meantime."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+        self.drive: Callable[[], Awaitable[bool]] | None = None
+        self.next_due: Callable[[], datetime | None] | None = None
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._now.timestamp()
+
+    def advance(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+
+    async def wait(self, bell: Bell, seconds: float) -> None:
+        if self.drive and await self.drive():
+            return
+        due = self.next_due() if self.next_due else None
+        self.advance(min(seconds, max((due - self._now).total_seconds(), 0.01)) if due else seconds)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def samples() -> Path:
+    return SAMPLES
+
+
+@pytest.fixture
+def coffee(samples: Path) -> str:
+    return str(samples / "coffee.jpg")
+
+
+@pytest.fixture
+def atlas(clock: FakeClock) -> Iterator[Any]:
+    """The Atlas emulator on loopback; a prediction takes ten seconds of the fake clock, its results are small."""
+    with running("atlas", latency_s=10.0, max_side=96, clock=clock.monotonic) as emulator:
+        yield emulator
+
+
+MakeStudio = Callable[..., Any]
+
+
+@pytest.fixture
+def make_studio(clock: FakeClock, tmp_path: Path) -> MakeStudio:
+    """Make studios over one home; nothing runs by itself: waiting drives the engine, and so does `finish`."""
+
+    @asynccontextmanager
+    async def make(*emulators: Any, **environ: str) -> AsyncIterator[Studio]:
+        env = {"TRIPTYCH_HOME": str(tmp_path / "home"), "TRIPTYCH_ALLOWED_DIRS": str(SAMPLES), **environ}
+        for emulator in emulators:
+            name = {"atlas": "ATLASCLOUD"}.get(emulator.name, emulator.name.upper())
+            env |= {f"{name}_API_KEY": emulator.key, f"{name}_BASE_URL": emulator.base_url}
+        studio = Studio(config.read(env).setup, clock)
+        clock.drive, clock.next_due = studio.engine.step, studio.engine.next_due
+        try:
+            yield studio
+        finally:
+            await studio.wire.aclose()
+            studio.store.close()
+
+    return make
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Setup:
+    return config.read({"TRIPTYCH_HOME": str(tmp_path / "home"), "TRIPTYCH_ALLOWED_DIRS": str(SAMPLES)}).setup
+
+
+Finish = Callable[[Studio], Awaitable[None]]
+
+
+@pytest.fixture
+def finish(clock: FakeClock) -> Finish:
+    """Let a studio's engine work, and time pass, until nothing is left to do."""
+
+    async def until_quiet(studio: Studio) -> None:
+        for _ in range(5000):
+            if await studio.engine.step():
+                continue
+            if not studio.store.unfinished():
+                return
+            due = studio.engine.next_due()
+            clock.advance(max((due - clock.now()).total_seconds(), 0.01) if due else 1.0)
+        raise AssertionError("the engine never came to rest")
+
+    return until_quiet

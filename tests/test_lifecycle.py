@@ -1,0 +1,97 @@
+"""The table of states, and when a prediction is looked at again."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from triptych.lifecycle import MOVES, TERMINAL, job_status, may_move, poll_delay_s, retry_delay_s
+from triptych.model import State, Status
+
+
+def test_every_state_has_a_row_in_the_table() -> None:
+    assert set(MOVES) == set(State)
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.FETCHING, State.DONE, State.UNCERTAIN])
+def test_what_may_have_been_paid_is_never_queued_again(state: State) -> None:
+    assert not may_move(state, State.QUEUED)
+
+
+def test_only_surely_unaccepted_submits_go_back_to_the_queue() -> None:
+    assert [state for state in State if may_move(state, State.QUEUED) and state is not State.QUEUED] == [
+        State.WAITING,
+        State.SUBMITTING,
+    ]
+
+
+def test_a_done_prediction_stays_done() -> None:
+    assert MOVES[State.DONE] == frozenset()
+
+
+def test_every_state_that_is_not_terminal_leads_to_done() -> None:
+    for start in set(State) - TERMINAL:
+        reached, grown = {start}, True
+        while grown:
+            more = {new for old in reached for new in MOVES[old]} - reached
+            reached, grown = reached | more, bool(more)
+        assert State.DONE in reached, start
+
+
+@pytest.mark.parametrize(
+    ("states", "home", "requested", "status"),
+    [
+        ([State.QUEUED], 0, 4, Status.QUEUED),
+        ([State.QUEUED, State.WAITING], 0, 2, Status.QUEUED),
+        ([State.SUBMITTING], 0, 4, Status.RUNNING),
+        ([State.DONE, State.QUEUED], 1, 2, Status.RUNNING),
+        ([State.DONE], 4, 4, Status.DONE),
+        ([State.DONE], 3, 4, Status.DONE),
+        ([State.DONE, State.FAILED], 1, 2, Status.PARTIAL),
+        ([State.FAILED], 2, 4, Status.PARTIAL),
+        ([State.FAILED], 0, 4, Status.FAILED),
+        ([State.FAILED, State.CANCELLED], 0, 2, Status.FAILED),
+        ([State.CANCELLED], 0, 1, Status.CANCELLED),
+        ([State.DONE, State.CANCELLED], 1, 2, Status.PARTIAL),
+        ([State.DONE, State.UNCERTAIN], 1, 2, Status.UNCERTAIN),
+    ],
+)
+def test_a_jobs_status_follows_from_its_predictions(
+    states: list[State], home: int, requested: int, status: Status
+) -> None:
+    assert job_status(states, home, requested) is status
+
+
+def test_the_first_poll_comes_near_the_earliest_likely_end() -> None:
+    assert poll_delay_s(0, 20) == pytest.approx(8.4)
+
+
+def test_polls_are_densest_around_the_expected_end_and_spread_out_long_after() -> None:
+    early, around, late = poll_delay_s(9, 20), poll_delay_s(22, 20), poll_delay_s(300, 20)
+    assert around < early
+    assert late > 3 * around
+    assert late <= 20
+
+
+def test_alone_a_prediction_is_seen_sooner_than_by_a_two_second_loop_and_with_fewer_polls() -> None:
+    rng = random.Random(7)
+    lag_s = loop_lag_s = 0.0
+    polls = loop_polls = 0
+    for _ in range(2000):
+        took_s = rng.lognormvariate(math.log(20), 0.5)
+        at = 0.0
+        while at < took_s:
+            at += poll_delay_s(at, 20)
+            polls += 1
+        lag_s += at - took_s
+        loop_polls += math.ceil(took_s / 2)
+        loop_lag_s += math.ceil(took_s / 2) * 2 - took_s
+    assert lag_s < loop_lag_s
+    assert polls < 0.8 * loop_polls
+
+
+def test_retries_back_off_up_to_half_a_minute_but_a_providers_wish_is_heard() -> None:
+    assert [retry_delay_s(n) for n in (1, 2, 3, 4, 5, 6, 60)] == [1, 2, 4, 8, 16, 30, 30]
+    assert retry_delay_s(1, 7.0) == 7.0
+    assert retry_delay_s(1, 3600.0) == 120.0
