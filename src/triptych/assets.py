@@ -17,6 +17,8 @@ import os
 import re
 import stat
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
@@ -28,6 +30,8 @@ from triptych import errors
 from triptych.model import Image
 
 FILE_LIMIT_BYTES = 64 * 1024 * 1024
+PART_LIFETIME_S = 30.0
+"""No write takes this long; if one did, it would fail and be tried again."""
 
 _SUFFIX = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/gif": ".gif"}
 _SUFFIX |= {"image/bmp": ".bmp", "image/tiff": ".tiff"}
@@ -41,6 +45,7 @@ class Assets:
 
     def __init__(self, home: Path, fetch: Fetch) -> None:
         self.images_dir = home / "images"
+        self._parts_dir = home / "parts"
         self._fetch = fetch
 
     async def keep(self, data: bytes) -> Image:
@@ -86,12 +91,26 @@ class Assets:
         path = self.images_dir / sha256[:2] / (sha256 + _SUFFIX.get(facts.mime_type, ".img"))
         if not path.exists():
             try:
-                _write_whole(path, data)
+                self._write_whole(path, data)
             except OSError as error:
                 raise errors.Outage(
                     f"The image could not be written to {path.parent} ({error.strerror}); is the disk full?"
                 ) from error
         return Image(sha256, f"img_{sha256[:8]}", facts.mime_type, facts.width, facts.height, len(data), path)
+
+    def _write_whole(self, path: Path, data: bytes) -> None:
+        """Write a file so that it is there in full, on the disk, or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._parts_dir.mkdir(parents=True, exist_ok=True)
+        with _temporary(self._parts_dir, data) as temporary:
+            temporary.replace(path)
+
+    def sweep(self, now: datetime) -> None:
+        """Remove what a process that died in the middle of a write left behind."""
+        for part in self._parts_dir.glob("*.part"):
+            with suppress(OSError):
+                if now.timestamp() - part.stat().st_mtime > PART_LIFETIME_S:
+                    part.unlink()
 
     def save(self, image: Image, directory: Path, stem: str) -> Path:
         """Copy an image into a directory under a name made safe, overwriting nothing; return where it lies.
@@ -198,13 +217,6 @@ def _from_data_uri(item: str) -> bytes:
 
 def _short(item: str) -> str:
     return errors.quoted(item, 160)
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there in full, on the disk, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary(path.parent, data) as temporary:
-        temporary.replace(path)
 
 
 def _create(path: Path, data: bytes) -> bool:

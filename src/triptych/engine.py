@@ -56,6 +56,7 @@ PREPARE_TRIES = 8
 SUBMIT_TRIES = 10
 FETCH_TRIES = 6
 LOOK_TRIES = 5
+UNSENT_AFTER_S = 60.0
 SWEEP_FROM = 3
 """With so many predictions running at a provider, one look at its list replaces most single polls."""
 SWEEP_EVERY_S = 1.5
@@ -270,21 +271,27 @@ class Engine:
         if not provider.find:
             self._end(claim, State.UNCERTAIN, lost)
             return
+        assert prediction.submitted_at
         try:
             edit = await self._prepare(account, prediction)
-            assert prediction.submitted_at
             known = self._store.tickets(provider.name)
             found = await self._wire.run(account, provider.find(edit, prediction, prediction.submitted_at, known))
         except errors.TriptychError as error:
             log.info("looking for %s: %s", prediction.id, error.message)
-            found = None
-            attempts_allowed = 2 * LOOK_TRIES
+            found, enough = None, attempts >= 2 * LOOK_TRIES
+            unsent = False
         else:
-            attempts_allowed = LOOK_TRIES
+            # A process that died before it heard anything may never have sent the request. When the provider's own
+            # list, read again and again for a minute, does not have it, it surely was not accepted.
+            unsent = prediction.fault is None
+            looked_s = (self._clock.now() - prediction.submitted_at).total_seconds()
+            enough = attempts >= LOOK_TRIES and (not unsent or looked_s >= UNSENT_AFTER_S)
         if found:
             await self._take(claim, found)
-        elif attempts < attempts_allowed:
+        elif not enough:
             self._move(claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts)
+        elif unsent:
+            self._move(claim, State.QUEUED, wait_s=0, attempts=0)
         else:
             self._end(claim, State.UNCERTAIN, lost)
 

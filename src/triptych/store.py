@@ -16,16 +16,17 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from triptych import errors
+from triptych import errors, rows
 from triptych.lifecycle import job_status, may_move
 from triptych.model import Fault, Frame, Image, Job, Prediction, State, Status
+from triptych.rows import JobRow
 
 SETTLE_TRIES = 6
 """How often a finished prediction without a charge is asked about."""
@@ -39,27 +40,6 @@ class Claim:
 
     prediction: Prediction
     lease: str
-
-
-@dataclass(frozen=True, slots=True)
-class JobRow:
-    """A job with the status and count that follow from its predictions."""
-
-    job: Job
-    status: Status
-    returned: int
-
-
-def _when(value: float | None) -> datetime | None:
-    return None if value is None else datetime.fromtimestamp(value, UTC)
-
-
-def _seconds(value: datetime | None) -> float | None:
-    return None if value is None else value.timestamp()
-
-
-def _utc(value: float) -> datetime:
-    return datetime.fromtimestamp(value, UTC)
 
 
 def _load_queries() -> Mapping[str, str]:
@@ -195,7 +175,7 @@ class Store:
     def copy(self, sha256: str, provider: str, now: datetime) -> tuple[str, datetime] | None:
         """Return the URL of an image at a provider and when it expires, where it has not expired yet."""
         row = self._one("copy", sha256=sha256, provider=provider, now=now.timestamp())
-        return (row["url"], _utc(row["expires_at"])) if row else None
+        return (row["url"], rows.utc(row["expires_at"])) if row else None
 
     def forget_copies(self, provider: str, urls: Sequence[str]) -> None:
         """Forget uploads that the provider could no longer read."""
@@ -275,33 +255,33 @@ class Store:
     def job(self, job_id: str) -> JobRow | None:
         """Return a job with its status."""
         row = self._one("job", id=job_id)
-        return _job(row) if row else None
+        return rows.job_row(row) if row else None
 
     def jobs(self, limit: int, status: str | None = None) -> list[JobRow]:
         """Return the newest jobs first."""
-        return [_job(row) for row in self._all("jobs", limit=limit, status=status)]
+        return [rows.job_row(row) for row in self._all("jobs", limit=limit, status=status)]
 
     def predictions(self, job_id: str) -> list[Prediction]:
         """Return a job's predictions, lane by lane, step by step."""
-        return [_prediction(row) for row in self._all("predictions", job_id=job_id)]
+        return [rows.prediction(row) for row in self._all("predictions", job_id=job_id)]
 
     def frames(self, job_id: str) -> list[Frame]:
         """Return a job's outputs in order."""
-        return [_frame(row) for row in self._all("frames", job_id=job_id)]
+        return [rows.frame(row) for row in self._all("frames", job_id=job_id)]
 
     def frames_of(self, prediction_id: str) -> list[Frame]:
         """Return one prediction's outputs in order."""
-        return [_frame(row) for row in self._all("frames_of", prediction_id=prediction_id)]
+        return [rows.frame(row) for row in self._all("frames_of", prediction_id=prediction_id)]
 
     def frame(self, handle: str) -> Frame | None:
         """Return the output behind `job_…/n`."""
         job_id, _, n = handle.partition("/")
         row = self._one("frame", job_id=job_id, n=int(n)) if n.isdecimal() and len(n) < 6 else None
-        return _frame(row) if row else None
+        return rows.frame(row) if row else None
 
     def recent_frames(self, limit: int) -> list[Frame]:
         """Return the newest outputs that are home."""
-        return [_frame(row) for row in self._all("recent_frames", limit=limit)]
+        return [rows.frame(row) for row in self._all("recent_frames", limit=limit)]
 
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:
         """Add warnings to a job; one that it has already is not said twice."""
@@ -331,7 +311,7 @@ class Store:
                 full=self._full(now_s, max_running),
                 settle_tries=SETTLE_TRIES,
             )
-        return Claim(_prediction(row), lease) if row else None
+        return Claim(rows.prediction(row), lease) if row else None
 
     def next_due(self, *, now: datetime, providers: Sequence[str], max_running: Mapping[str, int]) -> datetime | None:
         """Return when the next claim can succeed, as far as it is known."""
@@ -341,7 +321,7 @@ class Store:
             full=self._full(now.timestamp(), max_running),
             settle_tries=SETTLE_TRIES,
         )
-        return _when(row["due"]) if row else None
+        return rows.when(row["due"]) if row else None
 
     def _full(self, now_s: float, max_running: Mapping[str, int]) -> list[str]:
         running = {row["provider"]: row["running"] for row in self._all("busy", now=now_s)}
@@ -393,7 +373,7 @@ class Store:
                     n=frame.n,
                     prediction_id=frame.prediction_id,
                     url=frame.url,
-                    url_expires_at=_seconds(frame.url_expires_at),
+                    url_expires_at=rows.seconds(frame.url_expires_at),
                     sha256=frame.sha256,
                     source=json.dumps(frame.source),
                     error=frame.error,
@@ -416,9 +396,9 @@ class Store:
             fault=json.dumps(asdict(moved.fault)) if moved.fault else None,
             ticket=moved.ticket,
             poll_url=moved.poll_url,
-            submitted_at=_seconds(moved.submitted_at),
-            deadline_at=_seconds(moved.deadline_at),
-            finished_at=_seconds(moved.finished_at),
+            submitted_at=rows.seconds(moved.submitted_at),
+            deadline_at=rows.seconds(moved.deadline_at),
+            finished_at=rows.seconds(moved.finished_at),
             charged_usd=None if moved.charged_usd is None else str(moved.charged_usd),
             reserved_usd="0" if release else reserved,
             lease=lease,
@@ -440,7 +420,7 @@ class Store:
             if follower["state"] != State.WAITING:
                 continue
             fault = Fault("input_missing", f"Not sent: step {moved.step + 1} before it did not deliver its image.")
-            cancelled = replace(_prediction(follower), state=State.CANCELLED, fault=fault, finished_at=now)
+            cancelled = replace(rows.prediction(follower), state=State.CANCELLED, fault=fault, finished_at=now)
             self._write(cancelled, "0", None, lease=None, release=True)
             self._let_followers_know(cancelled, now)
 
@@ -476,7 +456,7 @@ class Store:
         with self._transaction():
             row = self._one("prediction", id=prediction_id)
             assert row
-            old = _prediction(row)
+            old = rows.prediction(row)
             if not may_move(old.state, state):
                 return
             self._write(
@@ -492,7 +472,7 @@ class Store:
         for row in self._all("followers", id=prediction_id):
             found = self._one("prediction", id=row["id"])
             assert found
-            follower = _prediction(found)
+            follower = rows.prediction(found)
             if follower.state is State.CANCELLED and follower.fault and follower.fault.kind == "input_missing":
                 waiting = replace(follower, state=State.WAITING, fault=None, finished_at=None, due_at=now)
                 self._write(waiting, str(follower.quoted_usd), None, lease=None)
@@ -514,7 +494,7 @@ class Store:
                 fault = Fault("cancelled", "Cancelled before it was submitted.")
                 if row["state"] == State.UNCERTAIN:
                     fault = Fault("cancelled", "Accepted as lost: the provider may still charge it.")
-                cancelled = replace(_prediction(row), state=State.CANCELLED, fault=fault, finished_at=now)
+                cancelled = replace(rows.prediction(row), state=State.CANCELLED, fault=fault, finished_at=now)
                 self._write(cancelled, row["reserved_usd"], None, lease=None, release=row["state"] != State.UNCERTAIN)
             self._refresh(job_id)
 
@@ -544,69 +524,3 @@ class Store:
         """Return how many predictions still have something to do."""
         row = self._one("unfinished")
         return int(row["n"]) if row else 0
-
-
-def _job(row: sqlite3.Row) -> JobRow:
-    job = Job(
-        id=row["id"],
-        tool=row["tool"],
-        created_at=_utc(row["created_at"]),
-        fingerprint=row["fingerprint"],
-        provider=row["provider"],
-        model=row["model"],
-        endpoint=row["endpoint"],
-        prompt=row["prompt"],
-        requested=row["requested"],
-        lanes=row["lanes"],
-        steps=row["steps"],
-        save_to=row["save_to"],
-        warnings=tuple(json.loads(row["warnings"])),
-        cancel_requested=bool(row["cancel_requested"]),
-    )
-    return JobRow(job, Status(row["status"]), row["returned"])
-
-
-def _prediction(row: sqlite3.Row) -> Prediction:
-    return Prediction(
-        id=row["id"],
-        job_id=row["job_id"],
-        lane=row["lane"],
-        step=row["step"],
-        after=row["after_id"],
-        first_output=row["first_output"],
-        state=State(row["state"]),
-        provider=row["provider"],
-        endpoint=row["endpoint"],
-        prompt=row["prompt"],
-        count=row["count"],
-        size=(row["width"], row["height"]) if row["width"] else None,
-        format=row["format"],
-        inputs=tuple(json.loads(row["inputs"])),
-        client_id=row["client_id"],
-        variation=row["variation"],
-        quoted_usd=Decimal(row["quoted_usd"]),
-        quote_exact=bool(row["quote_exact"]),
-        charged_usd=None if row["charged_usd"] is None else Decimal(row["charged_usd"]),
-        ticket=row["ticket"],
-        poll_url=row["poll_url"],
-        submitted_at=_when(row["submitted_at"]),
-        deadline_at=_when(row["deadline_at"]),
-        finished_at=_when(row["finished_at"]),
-        due_at=_utc(row["due_at"]),
-        attempts=row["attempts"],
-        fault=Fault(**json.loads(row["fault"])) if row["fault"] else None,
-    )
-
-
-def _frame(row: sqlite3.Row) -> Frame:
-    return Frame(
-        job_id=row["job_id"],
-        n=row["n"],
-        prediction_id=row["prediction_id"],
-        url=row["url"],
-        url_expires_at=_when(row["url_expires_at"]),
-        sha256=row["sha256"],
-        saved_path=row["saved_path"],
-        source=tuple(json.loads(row["source"])),
-        error=row["error"],
-    )

@@ -39,7 +39,8 @@ from triptych.results import (
     SaveResult,
     UploadResult,
 )
-from triptych.store import JobRow, Store
+from triptych.rows import JobRow
+from triptych.store import Store
 from triptych.wire import Account, Wire, first_call
 
 log = logging.getLogger(__name__)
@@ -124,6 +125,7 @@ class Studio:
         self._cache: dict[object, _Cached] = {}
         self.wire = Wire()
         self._assets = Assets(setup.home, self.wire.fetch)
+        self._assets.sweep(clock.now())
         self.store = Store(setup.home / "triptych.db", self._assets.images_dir)
         self.engine = Engine(self.store, self._assets, self.wire, setup.accounts, clock, self._tell)
 

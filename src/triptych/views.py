@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from triptych.model import Fault, Frame, Image, Prediction, State, Status
 from triptych.results import Cost, ErrorResult, ImageResult, JobResult, JobSummary, Progress
-from triptych.store import JobRow
+from triptych.rows import JobRow
 
 MOST_IMAGES = 24
 """A result lists at most so many images; the job's resource lists all."""

@@ -362,6 +362,18 @@ async def test_a_path_outside_the_roots_too_is_refused_without_asking_for_ever(
     assert "outside the allowed directories" in refusal and rooted.asked == 1
 
 
+@pytest.mark.parametrize("era", ["legacy"], indirect=True)
+async def test_a_client_that_declares_roots_and_cannot_list_them_is_served_without(
+    client_of: Connect, told: ToldStudio
+) -> None:
+    async def broken(context: Any) -> types.ErrorData:
+        return types.ErrorData(code=types.INTERNAL_ERROR, message="no idea")
+
+    async with client_of(list_roots_callback=broken) as client:
+        assert not (await client.call_tool("edit_sequence", WORDS)).is_error
+    assert told.callers[0].roots == ()
+
+
 async def test_roots_of_a_client_on_another_machine_count_for_nothing(
     client_of: Connect, told: ToldStudio, tmp_path: Path
 ) -> None:

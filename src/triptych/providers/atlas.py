@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -52,6 +52,7 @@ UPLOAD_LIFETIME_S = 20 * 3600.0
 """Uploads are temporary, "24 h" by one account (wire notes A.4); four hours are kept in hand."""
 HISTORY_PAGES = 3
 HISTORY_PAGE_ITEMS = 20
+HISTORY_SWEEP_ITEMS = 50
 SKEW_S = 120.0
 """How far the provider's clock may be behind ours."""
 LATEST_S = 900.0
@@ -352,6 +353,23 @@ def _comparable(body: Mapping[str, Any]) -> dict[str, str | tuple[str, ...]]:
     return fields
 
 
+def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
+    """Return which of these predictions the newest page of the history shows as ended: one look for many polls."""
+    params: dict[str, str | int] = {"no": 1, "size": HISTORY_SWEEP_ITEMS}
+    answer = yield Call("GET", "/api/v1/model/history", params=params)
+    body = answer.json()
+    items = read.at(body, "data", "items")
+    if not isinstance(items, list):
+        _raise_for(answer, body, only=(401, 403, 429))
+        raise read.outage(answer, body)
+    running = set(tickets)
+    return frozenset(
+        ticket
+        for item in items
+        if (ticket := read.at(item, "ID") or read.at(item, "id")) in running and _status(item) in _DONE | _FAILED
+    )
+
+
 # Uploads, quotes, the account ----------------------------------------------------------------------------------------
 
 
@@ -438,6 +456,7 @@ PROVIDER = Provider(
     poll=poll,
     upload=upload,
     find=find,
+    finished=finished,
     quote=quote,
     charge=charge,
     listing=listing,

@@ -172,7 +172,7 @@ class Audience:
                 self._roots = _directories(
                     await ctx.session.send_request(types.ListRootsRequest(), types.ListRootsResult, ROOTS_LIMIT_S)
                 )
-            except MCPError as error:
+            except (MCPError, ValueError) as error:
                 logger.warning("the client declares roots and did not list them: %s", error)
         return self._roots or ()
 

@@ -85,11 +85,12 @@ def build(open_studio: Callable[[], Awaitable[Studio]], *, remote: bool) -> Trip
     ) -> types.CallToolResult | types.InputRequiredResult:
         from triptych.errors import NotAllowed
         from triptych.server import tools
+        from triptych.server.progress import Steady
         from triptych.studio import Caller
 
         audience = ctx.lifespan_context
         roots = () if remote else await audience.roots(ctx, params.input_responses)
-        caller = Caller(roots=roots, report=ctx.session.report_progress)
+        caller = Caller(roots=roots, report=Steady(ctx.session.report_progress))
         try:
             return await tools.call(audience.studio, params.name, params.arguments or {}, caller)
         except NotAllowed as error:

@@ -91,6 +91,7 @@ def _refuse(message: str) -> None:
 
 def opener(settings: Settings | SettingsSource) -> Callable[[], AbstractAsyncContextManager[Studio]]:
     """Return what opens a studio from settings, which are read then; logging goes to stderr from then on."""
+
     def open_it() -> AbstractAsyncContextManager[Studio]:
         from triptych import config, studio
 
@@ -152,11 +153,11 @@ class Resident:
                 await self._closed.wait()
 
     async def _open_soon(self) -> None:
-        from triptych.errors import TriptychError
-
         with anyio.move_on_after(FIRST_LOOK_S):
             await self._closing.wait()
             return
+        from triptych.errors import TriptychError
+
         with suppress(TriptychError):  # Logged where it was raised; the next call reports it.
             await self()
 

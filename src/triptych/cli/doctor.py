@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 import sqlite3
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -67,7 +66,7 @@ class Report(BaseModel):
 
 async def examine(environ: Mapping[str, str], *, offline: bool = False) -> Report:
     """Look at everything; `offline` leaves the providers' addresses alone."""
-    checks = list(_versions())
+    checks = [_versions()]
     try:
         setup = config.read(environ).setup
     except errors.TriptychError as error:
@@ -89,14 +88,10 @@ async def examine(environ: Mapping[str, str], *, offline: bool = False) -> Repor
     return Report(ok=all(check.state != "fault" for check in checks), checks=checks)
 
 
-def _versions() -> Iterator[Check]:
-    python = platform.python_version()
-    if sys.version_info >= (3, 11):
-        yield Check(about="versions", state="ok", found=f"triptych {__version__}, python {python}{_packages()}")
-    else:
-        yield Check(
-            about="versions", state="fault", found=f"python {python}", mend="Triptych needs Python 3.11 or newer"
-        )
+def _versions() -> Check:
+    return Check(
+        about="versions", state="ok", found=f"triptych {__version__}, python {platform.python_version()}{_packages()}"
+    )
 
 
 def _packages() -> str:

@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from triptych import geometry, imaging, painting, pixels, scenery, sheet
-from triptych.phrases import Plan, plan
-from triptych.vocabulary import SEASONS
-from triptych.wording import Op
+from triptych import imaging, sheet
+from triptych.retouch import geometry, painting, pixels, scenery
+from triptych.retouch.phrases import Plan, plan
+from triptych.retouch.vocabulary import SEASONS
+from triptych.retouch.wording import Op
 
 __all__ = ["Op", "Plan", "Retouched", "draw", "edit", "plan"]
 

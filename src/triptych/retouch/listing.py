@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from triptych import vocabulary as v
-from triptych.wording import Op, Token, text_of
+from triptych.retouch import vocabulary as v
+from triptych.retouch.wording import Op, Token, text_of
 
 _ORDINAL_WORDS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 _ORDINALS = {word: n for n, word in enumerate(_ORDINAL_WORDS)}

@@ -15,10 +15,11 @@ from functools import lru_cache
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageOps, ImageStat
 
-from triptych import grades, sheet
-from triptych.geometry import closer, cover, crop, flip, reduced, rotate, zoom
-from triptych.masks import Dice, clouds, noise, radial, ramp
-from triptych.wording import Op
+from triptych import sheet
+from triptych.retouch import grades
+from triptych.retouch.geometry import closer, cover, crop, flip, reduced, rotate, zoom
+from triptych.retouch.masks import Dice, clouds, noise, radial, ramp
+from triptych.retouch.wording import Op
 
 LUT_STEPS = 17
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from enum import IntEnum
 
 from triptych import errors
@@ -84,7 +85,7 @@ def _job_lines(result: JobResult) -> Iterator[str]:
     mark = _MARKS.get(exit_of_status(result.status), "✗")
     if result.job_id is None:
         yield f"{mark} dry run: {_count(result.requested)}, {result.model} on {result.provider}"
-        yield f"  {cost_text(result.cost)}; nothing was sent"
+        yield f"  quoted ${plain(result.cost.quoted)}; nothing was sent"
     else:
         yield f"{mark} {result.job_id} {result.status}: {result.returned} of {_count(result.requested)}"
         yield f"  {result.model} on {result.provider}, {cost_text(result.cost)}"
@@ -107,12 +108,17 @@ def _job_lines(result: JobResult) -> Iterator[str]:
             yield f"  look again: triptych status {result.job_id} --wait"
 
 
+def plain(usd: Decimal) -> str:
+    """Return an amount without trailing zeros or an exponent."""
+    return f"{usd.normalize():f}"
+
+
 def cost_text(cost: Cost) -> str:
     """Return what was quoted and charged, in a few words."""
     if cost.quoted == 0 and not cost.charged:
         return "free"
-    charged = "not charged yet" if cost.charged is None else f"charged ${cost.charged.normalize():f}"
-    return f"quoted ${cost.quoted.normalize():f}, {charged}"
+    charged = "not charged yet" if cost.charged is None else f"charged ${plain(cost.charged)}"
+    return f"quoted ${plain(cost.quoted)}, {charged}"
 
 
 def _count(images: int) -> str:
@@ -148,7 +154,7 @@ def jobs_text(result: JobsResult) -> str:
             job.status,
             f"{job.returned}/{job.requested}",
             f"{job.created_at.astimezone():%m-%d %H:%M}",
-            f"${(job.cost.quoted if job.cost.charged is None else job.cost.charged).normalize():f}",
+            f"${plain((job.cost.quoted if job.cost.charged is None else job.cost.charged))}",
             job.prompt,
         )
         for job in result.jobs
@@ -162,7 +168,7 @@ def models_text(result: ModelsResult) -> str:
         (
             m.model,
             m.operation,
-            f"${m.usd_per_image.normalize():f}",
+            f"${plain(m.usd_per_image)}",
             str(m.max_references),
             str(m.max_outputs),
             m.endpoint,
@@ -175,7 +181,7 @@ def models_text(result: ModelsResult) -> str:
     lines.append("")
     for p in result.providers:
         default = ", the default" if p.provider == result.default_provider else ""
-        balance = f", balance ${p.balance_usd.normalize():f}" if p.balance_usd is not None else ""
+        balance = f", balance ${plain(p.balance_usd)}" if p.balance_usd is not None else ""
         lines.append(f"{p.provider}: " + (f"usable{default}{balance}" if p.usable else f"not usable: {p.why_not}"))
     return "\n".join([*lines, *(line for note in result.warnings for line in wrapped(f"note: {note}"))])
 

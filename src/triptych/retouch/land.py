@@ -11,8 +11,8 @@ import math
 
 from PIL import Image, ImageDraw, ImageFilter
 
-from triptych import masks
-from triptych.scenery import HOURS, RGB, Scene
+from triptych.retouch import masks
+from triptych.retouch.scenery import HOURS, RGB, Scene
 
 HORIZON = 0.62
 GROUND: dict[str, RGB] = {"spring": (126, 182, 84), "summer": (92, 148, 66), "autumn": (176, 132, 62),

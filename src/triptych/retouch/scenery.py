@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from triptych import masks
-from triptych.vocabulary import COLOURS, SEASONS, TIMES
-from triptych.wording import Op
+from triptych.retouch import masks
+from triptych.retouch.vocabulary import COLOURS, SEASONS, TIMES
+from triptych.retouch.wording import Op
 
 RGB = tuple[int, int, int]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Callable
 
-from triptych.vocabulary import COLOURS
+from triptych.retouch.vocabulary import COLOURS
 
 RGB = tuple[float, float, float]
 Grade = Callable[[float, float, float, float, str], RGB]

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from triptych import vocabulary as v
+from triptych.retouch import vocabulary as v
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from triptych import masks
-from triptych.land import Land
-from triptych.scenery import RGB, Scene
-from triptych.vocabulary import COLOURS
+from triptych.retouch import masks
+from triptych.retouch.land import Land
+from triptych.retouch.scenery import RGB, Scene
+from triptych.retouch.vocabulary import COLOURS
 
 PAINT_SIDE_PX = 1600
 _LEAVES: dict[str, tuple[RGB, RGB]] = {

@@ -11,7 +11,7 @@ import math
 
 from PIL import Image, ImageFilter, ImageOps
 
-from triptych.wording import Op
+from triptych.retouch.wording import Op
 
 
 def cover(image: Image.Image, size: tuple[int, int], centre: tuple[float, float] = (0.5, 0.5)) -> Image.Image:

@@ -13,9 +13,9 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from triptych import vocabulary as v
-from triptych.listing import split
-from triptych.wording import Op, Token, text_of, tokens
+from triptych.retouch import vocabulary as v
+from triptych.retouch.listing import split
+from triptych.retouch.wording import Op, Token, text_of, tokens
 
 PROMPT_LIMIT_CHARS = 4000
 REPORTED_PHRASES = 4

@@ -1,0 +1,1 @@
+"""How fast and how small Triptych is, measured: see README.md in this folder."""

@@ -1,0 +1,46 @@
+"""The command line: the same use-cases as the tools, for people and scripts.
+
+Rules: results go to stdout, everything else to stderr; with `--json` stdout is exactly one JSON document. An error is a
+sentence and an exit code, never a traceback. The studio is opened in this process, on the same TRIPTYCH_HOME as the
+server's, so both see the same jobs; only commands that wait for a job do work on jobs. Whoever types a path may read
+it: paths on the command line need not be in TRIPTYCH_ALLOWED_DIRS.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from triptych import __version__
+from triptych.cli import commands
+from triptych.cli.words import EXIT_MEANINGS
+
+_CODES = "\n".join(f"  {int(code)}  {meaning}" for code, meaning in EXIT_MEANINGS.items())
+EPILOG = f"\b\nExit codes:\n{_CODES}\n\nSettings come from the environment; `triptych doctor` shows what they come to."
+
+
+@click.group(invoke_without_command=True, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "--version", prog_name="triptych", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Make and edit sets of images that belong together.
+
+    IMAGE is a path, an https:// URL, a data: URI or a handle (img_…, job_…/2) from an earlier command or from an
+    assistant that uses Triptych as its MCP server. Without arguments and without a terminal, `triptych` is that server.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main() -> None:
+    """Run the command line."""
+    # Marks and typographic characters must not break a pipe whose encoding cannot say them.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    cli(prog_name="triptych")
+
+
+for _command in commands.ALL:
+    cli.add_command(_command)

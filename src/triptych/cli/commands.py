@@ -1,0 +1,231 @@
+"""The commands, one function each: options in, a use-case of the studio, its result on the screen, an exit code out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import anyio
+import click
+from pydantic import BaseModel
+
+from triptych import errors
+from triptych.cli import words
+from triptych.cli.paying import followed, paid, pay
+from triptych.cli.screen import Screen, caller_for, command, resolved, run
+from triptych.cli.words import Exit, exit_of_status
+
+
+class _Viewed(BaseModel):
+    path: str
+    caption: str
+
+
+class _Faults(BaseModel):
+    faults: list[dict[str, str]]
+
+
+@click.command()
+@click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
+@click.option("-p", "--prompt", required=True, help="What should change; for several images, how they differ.")
+@click.option("-n", "--count", type=click.IntRange(1, 15), default=1, show_default=True, help="Images wanted, 1-15.")
+@paid
+@command
+def edit(screen: Screen, images: tuple[str, ...], prompt: str, count: int, **given: Any) -> Exit:
+    """Edit 1-14 references into 1-15 coherent images, in one paid request."""
+    return pay(screen, lambda s, o, c: s.edit_sequence(images, prompt, count, o, c), images, given)
+
+
+@click.command()
+@click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
+@click.option("-s", "--step", "steps", multiple=True, required=True, help="An instruction; repeat it, in order.")
+@click.option("-r", "--reference", "references", multiple=True, help="An image for every request; repeatable.")
+@paid
+@command
+def chain(
+    screen: Screen, images: tuple[str, ...], steps: tuple[str, ...], references: tuple[str, ...], **given: Any
+) -> Exit:
+    """Take each image through the steps, each on the last one's output."""
+    return pay(screen, lambda s, o, c: s.edit_chain(images, steps, references, o, c), (*images, *references), given)
+
+
+@click.command()
+@click.option("-p", "--prompt", required=True, help="What to show; for several images, how they differ.")
+@click.option("-n", "--count", type=click.IntRange(1, 15), default=1, show_default=True, help="Images wanted, 1-15.")
+@paid
+@command
+def generate(screen: Screen, prompt: str, count: int, **given: Any) -> Exit:
+    """Make 1-15 coherent images from words alone, in one paid request."""
+    return pay(screen, lambda s, o, c: s.generate_sequence(prompt, count, o, c), (), given)
+
+
+@click.command()
+@click.argument("job")
+@click.option("--wait/--no-wait", default=False, help="Stay, and work on the job, to its end.")
+@command
+def status(screen: Screen, job: str, wait: bool) -> Exit:
+    """Show a job: its state, images and cost; free."""
+    if wait:
+        result = followed(screen, lambda studio: studio.get_status(job), wait=True)
+    else:
+        result = run(lambda studio: studio.get_status(job))
+    screen.show(result, words.job_text(result))
+    return exit_of_status(result.status)
+
+
+@click.command()
+@click.option("-n", "--limit", type=click.IntRange(1, 100), default=20, show_default=True)
+@click.option("--status", help="Only jobs of this status.")
+@command
+def jobs(screen: Screen, limit: int, status: str | None) -> Exit:
+    """List recent jobs, the assistant's too, newest first."""
+    result = run(lambda studio: studio.list_jobs(limit, status))
+    screen.show(result, words.jobs_text(result))
+    return Exit.DONE
+
+
+@click.command()
+@click.argument("job")
+@command
+def cancel(screen: Screen, job: str) -> Exit:
+    """Stop what is not submitted yet; says what is still charged."""
+    result = run(lambda studio: studio.cancel_job(job))
+    screen.show(result, words.job_text(result))
+    return Exit.RUNNING if result.status == "running" else Exit.DONE
+
+
+@click.command()
+@click.argument("query", default="")
+@click.option("--operation", help="generate, generate-sequential, edit or edit-sequential.")
+@click.option("--provider")
+@command
+def models(screen: Screen, query: str, operation: str | None, provider: str | None) -> Exit:
+    """List models by provider, with prices and limits."""
+    result = run(lambda studio: studio.list_models(query, operation, provider))
+    screen.show(result, words.models_text(result))
+    return Exit.DONE
+
+
+@click.command()
+@click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
+@command
+def upload(screen: Screen, images: tuple[str, ...]) -> Exit:
+    """Take in images, and upload them to the default provider; free."""
+    result = run(lambda studio: studio.upload_images(images, caller_for(images)))
+    screen.show(result, words.upload_text(result))
+    return Exit.PARTIAL if result.warnings else Exit.DONE
+
+
+@click.command()
+@click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
+@click.option("-o", "--output", type=click.Path(dir_okay=False), default="sheet.jpg", show_default=True)
+@command
+def view(screen: Screen, images: tuple[str, ...], output: str) -> Exit:
+    """Write a preview of one image, or a labelled contact sheet of several."""
+    preview = run(lambda studio: studio.view_images(images, caller_for(images)))
+    path = resolved(output)
+    try:
+        path.write_bytes(preview.jpeg)
+    except OSError as error:
+        raise errors.NotAllowed(f"{path} cannot be written ({error.strerror}).") from error
+    screen.show(_Viewed(path=str(path), caption=preview.caption), f"{preview.caption}\n{path}")
+    return Exit.DONE
+
+
+@click.command()
+@click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
+@click.option("-d", "--directory", required=True, type=click.Path(file_okay=False), help="Where to; made if need be.")
+@click.option("--name", help="The file name, numbered if there are several; else the handles.")
+@command
+def save(screen: Screen, images: tuple[str, ...], directory: str, name: str | None) -> Exit:
+    """Copy images at full size into a directory; overwrites nothing."""
+    caller = caller_for(images, directory)
+    result = run(lambda studio: studio.save_images(images, directory, name, caller))
+    screen.show(result, words.save_text(result))
+    return Exit.DONE
+
+
+@click.command()
+@click.option("--offline", is_flag=True, help="Do not ask whether the providers can be reached.")
+@command
+def doctor(screen: Screen, offline: bool) -> Exit:
+    """Look for what stands in the way, and say what mends it."""
+    from triptych.cli.doctor import examine
+
+    report = anyio.run(lambda: examine(os.environ, offline=offline))
+    screen.show(report, report.text())
+    return Exit.DONE if report.ok else Exit.FAILED
+
+
+@click.command()
+@click.option("--transport", type=click.Choice(["stdio", "http", "sse"]), default="stdio", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True)
+def serve(transport: Any, host: str, port: int) -> None:
+    """Run the MCP server: stdio, streamable HTTP at /mcp, or SSE at /sse."""
+    from triptych import config
+    from triptych.server import transports
+
+    try:
+        if transport == "stdio":
+            transports.serve(lambda: config.read(os.environ))
+        else:
+            transports.serve(config.read(os.environ, remote=True), transport, host, port)
+    except errors.TriptychError as error:
+        sys.exit(int(Screen(False).refuse(error)))
+
+
+@click.command()
+@click.argument("name")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8901, show_default=True, help="0 takes a free one.")
+@click.option("--latency", type=click.FloatRange(0), help="Seconds each image request takes; realistic by default.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--list-faults", is_flag=True, help="Show everything that can be made to go wrong, and leave.")
+@command
+def emulate(
+    screen: Screen, name: str, host: str, port: int, latency: float | None, seed: int, list_faults: bool
+) -> Exit:
+    """Run a provider's API on loopback, for tests and dry runs."""
+    from triptych import emulator
+    from triptych.providers import load
+
+    if name not in emulator.names():
+        raise errors.UnknownModel(f"There is no emulated {name!r}; there are: {', '.join(emulator.names())}.")
+    if list_faults:
+        rows = [(f.op, f.name, f.about) for f in emulator.faults(name)]
+        listed = _Faults(faults=[{"op": op, "name": fault, "about": about} for op, fault, about in rows])
+        screen.show(listed, words.table(("request", "fault", "what happens"), rows))
+        return Exit.DONE
+    provider = load(name)
+
+    def ready(base_url: str) -> None:
+        base = next(iter(provider.base_urls.values())).env
+        screen.note(f"{provider.title}, emulated, at {base_url} (Ctrl-C ends it). Any key will do:")
+        screen.note(f"  export {base}={base_url} {provider.key_env}=any-key")
+
+    try:
+        emulator.serve(name, host, port, latency_s=latency, seed=seed, on_ready=ready)
+    except OSError as error:
+        raise errors.BadRequest(f"{host}:{port} cannot be listened on ({error.strerror}).") from error
+    return Exit.DONE
+
+
+@click.command()
+@click.option("--out", type=click.Path(file_okay=False), default="demo-output", show_default=True)
+@click.option("--provider", type=click.Choice(["atlas"]), default="atlas", show_default=True)
+@command
+def demo(screen: Screen, out: str, provider: str) -> Exit:
+    """Show all of it in a minute: emulated provider, real server, real client."""
+    from triptych.cli.demo import show
+
+    say = screen.note if screen.as_json else click.echo
+    live = sys.stdout.isatty() and not screen.as_json
+    report = anyio.run(lambda: show(resolved(out), provider, say, live=live))
+    if screen.as_json:
+        screen.show(report, "")
+    return Exit.DONE if report.ok else Exit.FAILED
+
+
+ALL = (edit, chain, generate, status, jobs, cancel, models, upload, view, save, doctor, serve, emulate, demo)

@@ -1,0 +1,135 @@
+"""What every command stands on: where it says things, how it ends, and the studio it works in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+import click
+
+from triptych import errors
+from triptych.cli.words import Exit, exit_of_error
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from triptych.studio import Caller, Setup, Studio
+
+T = TypeVar("T")
+
+
+class Screen:
+    """Where one command says things, as text or as JSON."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def show(self, result: BaseModel, text: str) -> None:
+        """Write a result to stdout, as it is or in words."""
+        if self.as_json:
+            unsaid = {"request"} if getattr(result, "request", ...) is None else None
+            text = result.model_dump_json(indent=2, exclude=unsaid)
+        click.echo(text)
+
+    def note(self, text: str) -> None:
+        """Say something beside the result, to stderr."""
+        click.echo(text, err=True)
+
+    def refuse(self, error: errors.TriptychError) -> Exit:
+        """Say what went wrong, and return the exit code for it."""
+        if self.as_json:
+            import json
+
+            said = {"kind": error.kind, "message": error.message, "retryable": error.retryable}
+            click.echo(json.dumps({"error": said}, indent=2, ensure_ascii=False))
+        self.note(f"triptych: {error.message}")
+        return exit_of_error(error)
+
+
+def command(work: Callable[..., Exit]) -> Callable[..., None]:
+    """Make a click callback of a function that returns its exit code: adds `--json`, turns errors into sentences."""
+
+    @wraps(work)
+    def run_it(as_json: bool, **given: object) -> None:
+        screen = Screen(as_json)
+        try:
+            code = work(screen, **given)
+        except errors.TriptychError as error:
+            code = screen.refuse(error)
+        sys.exit(int(code))
+
+    return click.option("--json", "as_json", is_flag=True, help="Write the exact result as JSON to stdout.")(run_it)
+
+
+def setup_of_environment() -> Setup:
+    """Return what the environment says, and send log lines to stderr.
+
+    Raises: `errors.BadRequest` naming the variable that cannot be right.
+    """
+    from triptych import config
+
+    config.configure_logging(config.log_level(os.environ))
+    return config.read(os.environ).setup
+
+
+@asynccontextmanager
+async def _at_rest(setup: Setup) -> AsyncIterator[Studio]:
+    """Open the studio without its engine: what only looks around must not set a waiting job going and leave it."""
+    from triptych.clock import SystemClock
+    from triptych.studio import Studio
+
+    studio = Studio(setup, SystemClock())
+    try:
+        yield studio
+    finally:
+        await studio.wire.aclose()
+        studio.store.close()
+
+
+def run(work: Callable[[Studio], Awaitable[T]], *, engine: bool = False) -> T:
+    """Return what `work` returns when given the studio, with the engine running if it is asked for."""
+    from triptych.studio import open_studio
+
+    setup = setup_of_environment()
+
+    async def in_studio() -> T | errors.TriptychError:
+        async with open_studio(setup) if engine else _at_rest(setup) as studio:
+            try:
+                return await work(studio)
+            except errors.TriptychError as error:  # returned, because the studio's task group would wrap it
+                return error
+
+    done = anyio.run(in_studio)
+    if isinstance(done, errors.TriptychError):
+        raise done
+    return done
+
+
+def caller_for(items: Sequence[str], *directories: str | None) -> Caller:
+    """Return a caller that may read the files named, and write to the directories named."""
+    from triptych.studio import Caller
+
+    named = [item for item in items if item.startswith("file://") or not _is_no_path(item)]
+    roots = [resolved(item.removeprefix("file://")).parent for item in named]
+    return Caller(roots=tuple(dict.fromkeys([*roots, *(resolved(d) for d in directories if d)])))
+
+
+def _is_no_path(item: str) -> bool:
+    return item.strip().startswith(("img_", "job_", "triptych:", "http://", "https://", "data:"))
+
+
+def resolved(path: str) -> Path:
+    """Return where a path on the command line leads, links and all.
+
+    Raises: `errors.UnreadableImage` for what is no path.
+    """
+    try:
+        return Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise errors.UnreadableImage(f"{errors.quoted(path, 160)} is not a path.") from error

@@ -1,0 +1,101 @@
+"""Turns rows of the database into the words of `model`, and back where a value has two forms.
+
+Times are UTC seconds in the database and `datetime` outside it; money is decimal text; lists are JSON text.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from triptych.model import Fault, Frame, Job, Prediction, State, Status
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job with the status and count that follow from its predictions."""
+
+    job: Job
+    status: Status
+    returned: int
+
+
+def when(value: float | None) -> datetime | None:
+    return None if value is None else datetime.fromtimestamp(value, UTC)
+
+
+def seconds(value: datetime | None) -> float | None:
+    return None if value is None else value.timestamp()
+
+
+def utc(value: float) -> datetime:
+    return datetime.fromtimestamp(value, UTC)
+
+
+def job_row(row: sqlite3.Row) -> JobRow:
+    job = Job(
+        id=row["id"],
+        tool=row["tool"],
+        created_at=utc(row["created_at"]),
+        fingerprint=row["fingerprint"],
+        provider=row["provider"],
+        model=row["model"],
+        endpoint=row["endpoint"],
+        prompt=row["prompt"],
+        requested=row["requested"],
+        lanes=row["lanes"],
+        steps=row["steps"],
+        save_to=row["save_to"],
+        warnings=tuple(json.loads(row["warnings"])),
+        cancel_requested=bool(row["cancel_requested"]),
+    )
+    return JobRow(job, Status(row["status"]), row["returned"])
+
+
+def prediction(row: sqlite3.Row) -> Prediction:
+    return Prediction(
+        id=row["id"],
+        job_id=row["job_id"],
+        lane=row["lane"],
+        step=row["step"],
+        after=row["after_id"],
+        first_output=row["first_output"],
+        state=State(row["state"]),
+        provider=row["provider"],
+        endpoint=row["endpoint"],
+        prompt=row["prompt"],
+        count=row["count"],
+        size=(row["width"], row["height"]) if row["width"] else None,
+        format=row["format"],
+        inputs=tuple(json.loads(row["inputs"])),
+        client_id=row["client_id"],
+        variation=row["variation"],
+        quoted_usd=Decimal(row["quoted_usd"]),
+        quote_exact=bool(row["quote_exact"]),
+        charged_usd=None if row["charged_usd"] is None else Decimal(row["charged_usd"]),
+        ticket=row["ticket"],
+        poll_url=row["poll_url"],
+        submitted_at=when(row["submitted_at"]),
+        deadline_at=when(row["deadline_at"]),
+        finished_at=when(row["finished_at"]),
+        due_at=utc(row["due_at"]),
+        attempts=row["attempts"],
+        fault=Fault(**json.loads(row["fault"])) if row["fault"] else None,
+    )
+
+
+def frame(row: sqlite3.Row) -> Frame:
+    return Frame(
+        job_id=row["job_id"],
+        n=row["n"],
+        prediction_id=row["prediction_id"],
+        url=row["url"],
+        url_expires_at=when(row["url_expires_at"]),
+        sha256=row["sha256"],
+        saved_path=row["saved_path"],
+        source=tuple(json.loads(row["source"])),
+        error=row["error"],
+    )

@@ -1,0 +1,34 @@
+"""Progress as the protocol wants it: a number that only grows, though work comes in stages that count anew."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+Send = Callable[[float, float, str], Awaitable[None]]
+NUDGE = 0.001
+"""What a report adds that says something new of the same count: hosts reset their patience by it."""
+
+
+class Steady:
+    """Sends reports of stages (3 of 14 images read, then 0 of 4 made) as one growing count (3 of 14, then 14 of 18)."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._before = 0.0
+        self._done = -1.0
+        self._total = 0.0
+        self._nudges = 0
+
+    async def __call__(self, done: float, total: float, message: str) -> None:
+        """Send one report; a stage begins where the count falls or its total changes. A finished count is sent once."""
+        if done < self._done or (self._total and total != self._total):
+            self._before += self._total
+            self._done = -1.0
+        if done > self._done:
+            self._nudges = 0
+        elif done >= total:
+            return
+        else:
+            self._nudges += 1
+        self._done, self._total = done, total
+        await self._send(self._before + done + self._nudges * NUDGE, self._before + total, message)
