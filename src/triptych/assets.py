@@ -183,6 +183,9 @@ def _read_allowed(path: Path, allowed: Sequence[Path]) -> bytes:
     _require_inside(real, allowed)
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
+        seen = real.lstat()
+        if not stat.S_ISREG(seen.st_mode):
+            raise errors.UnreadableImage(f"{_short(str(real))} is not a file; name an image file.")
         descriptor = os.open(real, flags)
     except FileNotFoundError as error:
         raise errors.UnreadableImage(f"There is no file {_short(str(real))}; check the path.") from error
@@ -190,9 +193,7 @@ def _read_allowed(path: Path, allowed: Sequence[Path]) -> bytes:
         raise errors.UnreadableImage(f"{_short(str(real))} cannot be read ({error.strerror}).") from error
     with os.fdopen(descriptor, "rb") as file:
         opened = os.fstat(file.fileno())
-        if not stat.S_ISREG(opened.st_mode):
-            raise errors.UnreadableImage(f"{_short(str(real))} is not a file; name an image file.")
-        if not os.path.samestat(opened, real.lstat()) or real.resolve() != real:
+        if not os.path.samestat(opened, seen) or real.resolve() != real:
             raise errors.NotAllowed(f"{_short(str(real))} changed while it was opened.")
         if opened.st_size > FILE_LIMIT_BYTES:
             raise errors.UnreadableImage(

@@ -42,6 +42,12 @@ class Claim:
     lease: str
 
 
+def _not_written(error: sqlite3.OperationalError) -> errors.Outage:
+    return errors.Outage(
+        f"The database did not take a write ({error}). Is the disk full, or read-only? TRIPTYCH_HOME says where it is."
+    )
+
+
 def _load_queries() -> Mapping[str, str]:
     text = files("triptych").joinpath("queries.sql").read_text("utf-8")
     return {
@@ -70,7 +76,8 @@ class Store:
                 self._db.executescript(schema)
         except (OSError, sqlite3.Error) as error:
             raise errors.BadRequest(
-                f"The database at {path} cannot be opened ({error}). Set TRIPTYCH_HOME to a directory that can be written."
+                f"The database at {path} cannot be opened ({error}). "
+                "Set TRIPTYCH_HOME to a directory that can be written."
             ) from error
 
     def close(self) -> None:
@@ -90,9 +97,7 @@ class Store:
         try:
             return self._db.execute(sql, values)
         except sqlite3.OperationalError as error:
-            raise errors.Outage(
-                f"The database did not take a write ({error}); is the disk full, or read-only? TRIPTYCH_HOME says where it is."
-            ) from error
+            raise _not_written(error) from error
 
     def _all(self, query: str, **values: Any) -> list[sqlite3.Row]:
         return self._run(query, **values).fetchall()
@@ -109,14 +114,13 @@ class Store:
             raise errors.Outage(f"The database is not available ({error}).") from error
         try:
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        try:
             self._db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            self._db.execute("ROLLBACK")
-            raise errors.Outage(f"The database did not take a write ({error}); is the disk full?") from error
+        except BaseException as error:
+            if self._db.in_transaction:  # a full disk has already undone it
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise _not_written(error) from error
+            raise
 
     # -- images
 

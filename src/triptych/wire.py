@@ -14,11 +14,11 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any, AnyStr, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -30,23 +30,29 @@ from triptych.providers import Answer, Call, Flow, Provider
 
 T = TypeVar("T")
 Resolve = Callable[[str, int], "list[str]"]
+Sleep = Callable[[float], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
 ANSWER_LIMIT_BYTES = 32 * 1024 * 1024
+ANSWER_PATIENCE = 4.0
+"""A call may take this many times its own time-out, which counts from byte to byte, before its answer is lost."""
 FETCH_LIMIT_BYTES = 64 * 1024 * 1024
 FETCH_TIMEOUT_S = 120.0
 MAX_REDIRECTS = 5
 USER_AGENT = f"triptych/{__version__}"
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
     """A provider as this user has it: its key, and where it lives.
 
-    Raises: `errors.BadRequest` for a base URL that would carry the key over plain http beyond this machine.
+    Raises: `errors.BadRequest`, naming the variable, for a base URL that would carry the key over plain http beyond
+    this machine, and for a key that no header can carry.
     """
 
     provider: Provider
@@ -55,15 +61,14 @@ class Account:
 
     def __post_init__(self) -> None:
         for name, url in self.base_urls.items():
-            parts = urlsplit(url)
-            if parts.scheme == "https" and parts.hostname:
-                continue
-            if not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-                env = self.provider.base_urls[name].env
+            if not _may_carry_key(url):
                 raise errors.BadRequest(
-                    f"{env} must be an https:// URL (http:// only for 127.0.0.1, localhost or [::1]); it is "
-                    f"{errors.quoted(url, 80)}."
+                    f"{self.provider.base_urls[name].env} must be an https:// URL without credentials (http:// only for "
+                    f"127.0.0.1, localhost or [::1])."
                 )
+        key = self.key.get_secret_value() if self.key else ""
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise errors.BadRequest(f"{self.provider.key_env} has a space or another character that is in no API key.")
 
     @property
     def usable(self) -> bool:
@@ -75,14 +80,24 @@ class Account:
 
     def loopback_origins(self) -> frozenset[str]:
         """Return the origins on this machine whose result URLs may be read."""
-        return frozenset(_origin(url) for url in self.base_urls.values() if urlsplit(url).hostname in _LOOPBACK)
+        return frozenset(_origin(url) for url in self.base_urls.values() if httpx2.URL(url).host in _LOOPBACK)
 
 
 class Wire:
-    """The connections of one process; `aclose` ends them. `resolve` turns a host into addresses."""
+    """The connections of one process; `aclose` ends them.
 
-    def __init__(self, resolve: Resolve | None = None) -> None:
+    `resolve` turns a host into addresses, `sleep` waits between tries, `public` carries what `fetch` asks for.
+    """
+
+    def __init__(
+        self,
+        resolve: Resolve | None = None,
+        sleep: Sleep = anyio.sleep,
+        public: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
         self._resolve = resolve or _resolve
+        self._sleep = sleep
+        self._public = public
         self._api: httpx2.AsyncClient | None = None
         self._open: httpx2.AsyncClient | None = None
 
@@ -129,41 +144,55 @@ class Wire:
             else:
                 if attempt == tries or answer.status not in (408, 429, 500, 502, 503, 504):
                     return answer
-            await anyio.sleep(0.5 * attempt)
+            await self._sleep(0.5 * attempt)
         raise AssertionError("at least one try")
 
     async def _send_once(self, account: Account, call: Call, url: str) -> Answer:
-        if self._api is None:
-            self._api = httpx2.AsyncClient(headers={"User-Agent": USER_AGENT}, follow_redirects=False)
-        headers = dict(call.headers)
+        title = account.provider.title
         key = account.key.get_secret_value() if account.key else ""
+        headers = dict(call.headers)
         if call.authorize and key:
             headers["Authorization"] = f"Bearer {key}"
-        files = {name: (file[0], file[1], file[2]) for name, file in call.files.items()} if call.files else None
-        timeout = httpx2.Timeout(call.timeout_s, connect=15.0, pool=call.timeout_s)
+        client = self._api_client()
         try:
-            async with self._api.stream(
+            request = client.build_request(
                 call.method,
                 url,
                 params=dict(call.params) or None,
                 json=call.json,
                 content=call.content,
-                files=files,
+                files=call.files or None,
                 headers=headers,
-                timeout=timeout,
-            ) as response:
-                body = await _read(response, ANSWER_LIMIT_BYTES)
-                answer = Answer(
-                    response.status_code, {k.lower(): v for k, v in response.headers.items()}, _without(key, body)
-                )
+                timeout=httpx2.Timeout(call.timeout_s, connect=15.0, pool=call.timeout_s),
+            )
+        except (httpx2.InvalidURL, UnicodeError) as error:
+            raise errors.BadRequest(f"The request to {title} cannot be written ({type(error).__name__}).") from error
+        try:
+            with anyio.fail_after(ANSWER_PATIENCE * call.timeout_s):
+                response = await client.send(request, stream=True)
+                try:
+                    body = await _read(response, ANSWER_LIMIT_BYTES)
+                finally:
+                    await response.aclose()
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError) as error:
-            raise errors.NotSent(f"{account.provider.title} could not be reached ({type(error).__name__}).") from error
-        except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL) as error:
-            raise errors.AnswerLost(
-                f"The answer of {account.provider.title} was lost ({type(error).__name__})."
-            ) from error
-        log.debug("%s %s %s: %s", account.provider.name, call.method, call.path, answer.status)
-        return answer
+            raise errors.NotSent(f"{title} could not be reached ({type(error).__name__}).") from error
+        except (httpx2.HTTPError, httpx2.StreamError, TimeoutError, _TooLarge) as error:
+            raise errors.AnswerLost(f"The answer of {title} was lost ({type(error).__name__}).") from error
+        log.debug("%s %s %s: %s", account.provider.name, call.method, call.path, response.status_code)
+        kept = {name.lower(): _without(key, value) for name, value in response.headers.items()}
+        return Answer(response.status_code, kept, _without(key.encode(), body))
+
+    def _api_client(self) -> httpx2.AsyncClient:
+        if self._api is None:
+            try:
+                # What is meant for this machine goes to no proxy: it may be plain http, and carry a key.
+                self._api = _client(mounts={"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None})
+            except (ImportError, ValueError) as error:
+                raise errors.BadRequest(
+                    "The proxy that the environment names cannot be used; set HTTPS_PROXY to an http:// URL, or unset "
+                    "it and ALL_PROXY."
+                ) from error
+        return self._api
 
     async def fetch(
         self, url: str, *, origins: frozenset[str] = frozenset(), max_bytes: int = FETCH_LIMIT_BYTES
@@ -185,8 +214,11 @@ class Wire:
     async def _fetch_once(self, url: str, origins: frozenset[str], max_bytes: int) -> bytes | str:
         """Return the bytes, or the URL that the answer redirects to."""
         if self._open is None:
-            # A proxy would resolve the name itself, so the checked address could not be pinned.
-            self._open = httpx2.AsyncClient(headers={"User-Agent": USER_AGENT}, follow_redirects=False, trust_env=False)
+            # A proxy would resolve the name itself, so the checked address could not be pinned. A connection serves one
+            # fetch: another host at the same address would be read over it without showing its certificate.
+            self._open = _client(
+                trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0), transport=self._public
+            )
         target, headers, extensions = await self._pinned(url, origins)
         try:
             async with self._open.stream(
@@ -199,32 +231,31 @@ class Wire:
                 if response.status_code != 200:
                     raise errors.Outage(f"The URL answered HTTP {response.status_code}.")
                 return await _read(response, max_bytes)
-        except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL) as error:
+        except _TooLarge as error:
+            raise errors.Refused(f"What lies at the URL is larger than {max_bytes / 1e6:.0f} MB.") from error
+        except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, UnicodeError) as error:
             raise errors.Outage(f"The URL could not be read ({type(error).__name__}).") from error
 
-    async def _pinned(self, url: str, origins: frozenset[str]) -> tuple[str, dict[str, str], dict[str, Any]]:
+    async def _pinned(self, url: str, origins: frozenset[str]) -> tuple[httpx2.URL, dict[str, str], dict[str, Any]]:
         """Return the URL with its host replaced by a checked address, and what keeps Host and TLS truthful."""
-        parts = _split(url)
-        if _origin(url) in origins:
-            return url, {}, {}
-        if parts.scheme != "https" or not parts.hostname or parts.username or parts.password:
+        parsed = _parsed(url)
+        if not parsed.userinfo and _origin(url) in origins:
+            return parsed, {}, {}
+        host, port = parsed.raw_host.decode("ascii"), 443 if parsed.port is None else parsed.port
+        if parsed.scheme != "https" or not host or parsed.userinfo or not 0 < port < 65536:
             raise errors.NotAllowed(
                 f"Only https:// URLs without credentials are read; this is {errors.quoted(url, 100)}."
             )
-        host, port = parts.hostname, parts.port or 443
         try:
-            addresses = await anyio.to_thread.run_sync(self._resolve, host, port)
+            addresses = await anyio.to_thread.run_sync(self._resolve, host, port, abandon_on_cancel=True)
         except (OSError, UnicodeError) as error:
             raise errors.NotSent(f"The host {errors.quoted(host, 80)} cannot be resolved.") from error
-        if not addresses or not all(_public(address) for address in addresses):
+        if not addresses or not all(_is_public(address) for address in addresses):
             raise errors.NotAllowed(
                 f"The host {errors.quoted(host, 80)} is not on the public internet; only public addresses are read. "
                 "Pass a local file by its path instead."
             )
-        address = addresses[0]
-        netloc = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-        host_header = host if port == 443 else f"{host}:{port}"
-        return parts._replace(netloc=netloc).geturl(), {"Host": host_header}, {"sni_hostname": host}
+        return parsed.copy_with(host=addresses[0]), {"Host": parsed.netloc.decode("ascii")}, {"sni_hostname": host}
 
 
 def first_call(account: Account, flow: Flow[Any]) -> dict[str, Any]:
@@ -251,38 +282,52 @@ def _exhaust(flow: Flow[T]) -> T:
 
 def _url(account: Account, call: Call) -> str:
     base = account.base_urls.get(call.base) or account.provider.base_urls[call.base].default
-    if "://" not in call.path:
+    if call.path.startswith("/"):
         return base.rstrip("/") + call.path
-    if _origin(call.path) != _origin(base):
+    if _origin(call.path) != _origin(base) or _parsed(call.path).userinfo:
         raise errors.NotAllowed(
             f"{account.provider.title} named a URL on another host; it is not followed with the key."
         )
     return call.path
 
 
-def _split(url: str) -> Any:
+def _client(**options: Any) -> httpx2.AsyncClient:
+    """Return a client that follows no redirect and remembers no cookie."""
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+    return httpx2.AsyncClient(headers={"User-Agent": USER_AGENT}, cookies=no_cookies, follow_redirects=False, **options)
+
+
+def _parsed(url: str) -> httpx2.URL:
+    """Return a URL as the sender itself reads it, so that what is checked is what is asked."""
     try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
+        return httpx2.URL(url)
+    except (httpx2.InvalidURL, UnicodeError) as error:
         raise errors.NotAllowed(f"This is not a URL: {errors.quoted(url, 100)}.") from error
-    return parts
+
+
+def _may_carry_key(url: str) -> bool:
+    try:
+        parsed = httpx2.URL(url)
+    except (httpx2.InvalidURL, UnicodeError):
+        return False
+    safe = parsed.scheme == "https" or (parsed.scheme == "http" and parsed.host in _LOOPBACK)
+    return safe and bool(parsed.host) and not parsed.userinfo and 0 < (parsed.port or 443) < 65536
 
 
 def _origin(url: str) -> str:
-    parts = _split(url)
-    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme, 0)
-    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+    parsed = _parsed(url)
+    port = parsed.port or {"https": 443, "http": 80}.get(parsed.scheme, 0)
+    return f"{parsed.scheme}://{parsed.host}:{port}"
 
 
-def _public(address: str) -> bool:
+def _is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        embedded = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if embedded is not None:
-            return embedded.is_global and not embedded.is_multicast
-        if ip in ipaddress.ip_network("64:ff9b::/96"):
-            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF).is_global
+        # An address that stands for an IPv4 one is judged by that.
+        inner = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(ip.packed[12:]) if ip in _NAT64 else None)
+        if inner is None:
+            return ip in _GLOBAL_UNICAST and ip.is_global
+        ip = inner
     return ip.is_global and not ip.is_multicast
 
 
@@ -291,17 +336,22 @@ def _resolve(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def _without(key: str, body: bytes) -> bytes:
-    return body.replace(key.encode(), b"[key]") if len(key) >= 8 else body
+def _without(key: AnyStr, text: AnyStr) -> AnyStr:
+    hidden: Any = b"[key]" if isinstance(text, bytes) else "[key]"
+    return text.replace(key, hidden) if len(key) >= 8 else text
+
+
+class _TooLarge(Exception):
+    """An answer beyond its cap."""
 
 
 async def _read(response: httpx2.Response, limit_bytes: int) -> bytes:
     declared = response.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit_bytes:
-        raise errors.Refused(f"The answer is larger than {limit_bytes // 1_048_576} MiB.")
+        raise _TooLarge
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > limit_bytes:
-            raise errors.Refused(f"The answer is larger than {limit_bytes // 1_048_576} MiB.")
+            raise _TooLarge
     return bytes(body)

@@ -154,7 +154,7 @@ def jobs_text(result: JobsResult) -> str:
             job.status,
             f"{job.returned}/{job.requested}",
             f"{job.created_at.astimezone():%m-%d %H:%M}",
-            f"${plain((job.cost.quoted if job.cost.charged is None else job.cost.charged))}",
+            f"${plain(job.cost.quoted if job.cost.charged is None else job.cost.charged)}",
             job.prompt,
         )
         for job in result.jobs

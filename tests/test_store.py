@@ -1,0 +1,272 @@
+"""The store on real SQLite: one transaction a verb, leases that exclude, a table of moves that holds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from triptych import errors
+from triptych.model import Fault, Frame, Image, Job, Prediction, State
+from triptych.store import Claim, Store
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+WHO = {"providers": ["atlas"], "max_running": {"atlas": 4}}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "triptych.db"
+
+
+@pytest.fixture
+def store(path: Path, tmp_path: Path) -> Iterator[Store]:
+    opened = Store(path, tmp_path / "images")
+    yield opened
+    opened.close()
+
+
+def job(job_id: str = "job_00000001", fingerprint: str = "f") -> Job:
+    return Job(job_id, "edit_sequence", NOW, fingerprint, "atlas", "m", "e", "p", 1, 1, 1, None, (), False)
+
+
+def prediction(job_id: str = "job_00000001", step: int = 0, usd: str = "1.00") -> Prediction:
+    return Prediction(
+        id=f"{job_id}-0-{step}",
+        job_id=job_id,
+        lane=0,
+        step=step,
+        after=f"{job_id}-0-{step - 1}" if step else None,
+        first_output=step + 1,
+        state=State.WAITING if step else State.QUEUED,
+        provider="atlas",
+        endpoint="e",
+        prompt="p",
+        count=1,
+        size=(2048, 2048),
+        format=None,
+        inputs=("img_00000001",),
+        client_id="c",
+        variation="",
+        quoted_usd=Decimal(usd),
+        quote_exact=True,
+        charged_usd=None,
+        ticket=None,
+        poll_url=None,
+        submitted_at=None,
+        deadline_at=None,
+        finished_at=None,
+        due_at=NOW,
+        attempts=0,
+        fault=None,
+    )
+
+
+def add(store: Store, *predictions: Prediction, fingerprint: str = "f", budget: str | None = None, attach: bool = True) -> Job | None:
+    return store.add_job(
+        job(predictions[0].job_id, fingerprint),
+        predictions,
+        now=NOW,
+        budget_usd=Decimal(budget) if budget else None,
+        attach=attach,
+    )
+
+
+def claim(store: Store, lease: str = "a", at: datetime = NOW) -> Claim | None:
+    return store.claim(now=at, lease=lease, lease_s=12, **WHO)  # type: ignore[arg-type]
+
+
+def test_what_is_written_is_what_is_read(store: Store) -> None:
+    made = prediction()
+    add(store, made)
+    assert store.predictions(made.job_id) == [made]
+    row = store.job(made.job_id)
+    assert row and row.job == job() and row.status == "queued"
+
+
+def test_only_one_of_many_claims_a_prediction(store: Store, path: Path, tmp_path: Path) -> None:
+    add(store, prediction())
+    other = Store(path, tmp_path / "images")
+    assert claim(store, "a")
+    assert claim(other, "b") is None
+    other.close()
+
+
+def test_a_dead_process_s_work_is_taken_over_within_15_seconds(store: Store) -> None:
+    add(store, prediction())
+    claim(store, "dead")
+    assert claim(store, "next", NOW + timedelta(seconds=11)) is None
+    taken = claim(store, "next", NOW + timedelta(seconds=13))
+    assert taken and taken.lease == "next"
+
+
+def test_a_heartbeat_keeps_a_lease(store: Store) -> None:
+    add(store, prediction())
+    claim(store, "alive")
+    store.heartbeat(["alive"], NOW + timedelta(seconds=30))
+    assert claim(store, "next", NOW + timedelta(seconds=20)) is None
+
+
+def test_whoever_lost_the_lease_writes_nothing(store: Store) -> None:
+    add(store, prediction())
+    old = claim(store, "old")
+    later = NOW + timedelta(seconds=20)
+    assert old and claim(store, "new", later)
+    assert store.move(old, State.SUBMITTING, now=later, due_at=later) is None
+    assert store.predictions("job_00000001")[0].state is State.QUEUED
+
+
+def test_a_ticket_that_comes_after_the_lease_was_lost_is_kept_all_the_same(store: Store) -> None:
+    add(store, prediction())
+    old = claim(store, "old")
+    assert old
+    old = store.move(old, State.SUBMITTING, now=NOW, due_at=NOW, keep_lease=True, submitted_at=NOW)
+    later = NOW + timedelta(seconds=20)
+    assert old and claim(store, "new", later)
+    assert store.move(old, State.RUNNING, now=later, due_at=later, ticket="t1")
+    (kept,) = store.predictions("job_00000001")
+    assert (kept.state, kept.ticket) == (State.RUNNING, "t1")
+
+
+def test_a_move_that_is_not_in_the_table_is_refused(store: Store) -> None:
+    add(store, prediction())
+    held = claim(store)
+    assert held
+    with pytest.raises(AssertionError, match="no move from queued to done"):
+        store.move(held, State.DONE, now=NOW, due_at=NOW)
+
+
+def test_running_predictions_are_claimed_before_queued_ones_and_a_full_provider_starts_nothing(store: Store) -> None:
+    for n in range(1, 6):
+        add(store, prediction(f"job_0000000{n}"), fingerprint=str(n))
+    started = [claim(store, f"l{n}") for n in range(4)]
+    assert all(started)
+    assert claim(store, "one too many") is None
+    first = started[0]
+    assert first
+    moved = store.move(first, State.SUBMITTING, now=NOW, due_at=NOW, keep_lease=True)
+    assert moved
+    store.move(moved, State.RUNNING, now=NOW, due_at=NOW, ticket="t")
+    again = claim(store, "poll")
+    assert again and again.prediction.state is State.RUNNING
+
+
+def test_an_identical_request_in_flight_is_attached_to_and_again_is_not(store: Store) -> None:
+    assert add(store, prediction()) is None
+    attached = add(store, prediction("job_00000002"))
+    assert attached and attached.id == "job_00000001"
+    assert store.job("job_00000002") is None
+    assert add(store, prediction("job_00000003"), attach=False) is None
+
+
+def test_the_budget_counts_what_is_reserved_and_charged_in_one_transaction(store: Store) -> None:
+    add(store, prediction(usd="6"), budget="10")
+    with pytest.raises(errors.OverBudget) as refused:
+        add(store, prediction("job_00000002", usd="5"), fingerprint="g", budget="10")
+    for part in ("cap $10", "spent $0", "reserved $6", "asked $5", "TRIPTYCH_BUDGET_USD"):
+        assert part in refused.value.message
+    assert store.job("job_00000002") is None
+    held = claim(store)
+    assert held
+    store.move(held, State.FAILED, now=NOW, due_at=NOW, release_money=True, fault=Fault("refused", "no"))
+    assert add(store, prediction("job_00000002", usd="5"), fingerprint="g", budget="10") is None
+
+
+def frame(n: int, sha256: str | None) -> Frame:
+    return Frame("job_00000001", n, f"job_00000001-0-{n - 1}", "https://x/y", NOW, sha256, None, ("img_1",))
+
+
+def finish_step(store: Store, lease: str, sha256: str | None) -> None:
+    held = claim(store, lease)
+    assert held
+    for state in (State.SUBMITTING, State.FETCHING):
+        moved = store.move(held, state, now=NOW, due_at=NOW, keep_lease=True)
+        assert moved
+        held = moved
+    store.move(held, State.DONE, now=NOW, due_at=NOW, frames=[frame(1, sha256)], charged_usd=Decimal(1))
+
+
+def test_a_step_waits_for_the_one_before_it(store: Store) -> None:
+    add(store, prediction(), prediction(step=1))
+    finish_step(store, "a", "ab" * 32)
+    assert [p.state for p in store.predictions("job_00000001")] == [State.DONE, State.QUEUED]
+
+
+def test_when_a_step_has_no_image_those_after_it_are_cancelled_and_their_money_freed(store: Store) -> None:
+    add(store, prediction(), prediction(step=1), prediction(step=2))
+    held = claim(store)
+    assert held
+    store.move(held, State.FAILED, now=NOW, due_at=NOW, release_money=True, fault=Fault("failed", "no"))
+    states = [(p.state, p.fault.kind if p.fault else "") for p in store.predictions("job_00000001")]
+    assert states == [(State.FAILED, "failed"), (State.CANCELLED, "input_missing"), (State.CANCELLED, "input_missing")]
+    assert store.money_since(0) == (0, 0)
+
+
+def image(sha256: str, directory: Path) -> Image:
+    return Image(sha256, f"img_{sha256[:8]}", "image/png", 1, 1, 1, directory / sha256[:2] / f"{sha256}.png")
+
+
+def test_two_files_whose_hashes_begin_alike_have_handles_that_differ(store: Store, tmp_path: Path) -> None:
+    first, second = (image("0123abcd" + tail * 56, tmp_path / "images") for tail in "01")
+    assert store.add_image(first, NOW).handle == "img_0123abcd"
+    assert store.add_image(second, NOW).handle == "img_0123abcd1"
+    assert store.add_image(first, NOW).handle == "img_0123abcd"
+
+
+def test_a_database_copied_in_the_middle_of_a_write_opens_and_has_every_finished_write(
+    store: Store, path: Path, tmp_path: Path
+) -> None:
+    add(store, prediction())
+    store._db.execute("BEGIN IMMEDIATE")
+    store._run("ask_cancel", id="job_00000001")
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    for file in tmp_path.glob("triptych.db*"):
+        if not file.name.endswith("-shm"):
+            shutil.copy(file, cut / file.name)
+    store._db.execute("ROLLBACK")
+    recovered = Store(cut / "triptych.db", tmp_path / "images")
+    row = recovered.job("job_00000001")
+    assert row and not row.job.cancel_requested
+    recovered.close()
+
+
+def test_every_write_is_flushed_before_the_verb_returns(store: Store) -> None:
+    assert store._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert store._db.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+def test_a_home_that_cannot_be_written_is_named_with_the_setting_that_mends_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(errors.BadRequest, match="TRIPTYCH_HOME"):
+        Store(tmp_path / "file" / "triptych.db", tmp_path)
+
+
+def test_a_full_disk_is_an_outage_that_names_the_disk(store: Store) -> None:
+    store._db.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(errors.Outage, match="disk .*full"):
+        for n in range(500):
+            add(store, prediction(f"job_{n:08}"), fingerprint=str(n))
+    store._db.execute("PRAGMA max_page_count = 100000")
+    assert add(store, prediction("job_99999999"), fingerprint="there is room again") is None
+
+
+def test_the_expected_duration_is_learned_from_what_finished(store: Store) -> None:
+    for n in range(5):
+        job_id = f"job_0000000{n}"
+        add(store, prediction(job_id), fingerprint=str(n))
+        held = claim(store, f"l{n}")
+        assert held
+        held = Claim(replace(held.prediction, submitted_at=NOW), held.lease)
+        for state in (State.SUBMITTING, State.FETCHING, State.DONE):
+            moved = store.move(
+                held, state, now=NOW, due_at=NOW, keep_lease=True, finished_at=NOW + timedelta(seconds=10 + n),
+                charged_usd=Decimal(0),
+            )
+            assert moved
+            held = moved
+        assert store.expected_s("e", 1) == (12 if n == 4 else None)
