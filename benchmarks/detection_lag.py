@@ -1,4 +1,4 @@
-"""How soon a finished prediction is noticed, and how many requests that takes, beside a loop that asks every two seconds.
+"""How soon a finished prediction is noticed, and how many requests that takes, beside a loop that asks every 2 s.
 
 Two hundred predictions with log-normal durations (median 20 s, σ = 0.5, seeded) run at a simulated Atlas Cloud, which
 answers at once. The engine, the store and the provider's flows are the real ones, and so is the event loop, but for its
@@ -33,16 +33,16 @@ import anyio
 import anyio.lowlevel
 from PIL import Image as Picture
 from pydantic import SecretStr
-from triptych.assets import Assets
-from triptych.clock import SystemClock
-from triptych.engine import Engine, edit_of
-from triptych.model import Done, Image, Offer, Operation, Prediction, Quote
-from triptych.planning import Plan, write_up
-from triptych.providers import Answer, Call, Flow, Provider, atlas
-from triptych.store import Store
-from triptych.wire import Account, Wire
 
 from benchmarks.table import Row, main
+from triptych.assets import Assets
+from triptych.clock import SystemClock
+from triptych.engine import Engine
+from triptych.model import Done, Edit, Image, Job, Offer, Operation, Prediction, Quote
+from triptych.planning import Plan, write_up
+from triptych.providers import Answer, Call, Flow, atlas
+from triptych.store import Store
+from triptych.wire import Account, Wire
 
 PREDICTIONS = 200
 MEDIAN_S = 20.0
@@ -141,6 +141,7 @@ class SimulatedAtlas:
     seen_s: dict[str, float] = field(default_factory=dict)
     """When a prediction was first told to be completed, to somebody who polled it."""
     asked: Counter[str] = field(default_factory=Counter)
+    all_seen: anyio.Event = field(default_factory=anyio.Event)
 
     def answer(self, call: Call) -> Answer:
         kind, _, ticket = call.path.removeprefix("/api/v1/model/").partition("/")
@@ -153,7 +154,9 @@ class SimulatedAtlas:
             case "prediction":
                 data = self._told(unquote(ticket))
                 if data["status"] == "completed":
-                    self.seen_s.setdefault(ticket, anyio.current_time())
+                    self.seen_s.setdefault(data["id"], anyio.current_time())
+                    if len(self.seen_s) == len(self.durations_s):
+                        self.all_seen.set()
             case "history":
                 newest = list(reversed(self.ends_s))[: int(call.params["size"])]
                 data = {"items": [{"ID": one, "status": self._told(one)["status"]} for one in newest]}
@@ -182,11 +185,12 @@ class InstantWire(Wire):
         Picture.new("RGB", (8, 8)).save(buffer, "PNG")
         self._picture = buffer.getvalue()
 
-    async def run(self, account: Account, flow: Flow[Any], *, tries: int = 1) -> Any:
+    async def run(self, account: Account, flow: Flow[Any], *, tries: int = 1, came: Any = None) -> Any:
         await anyio.lowlevel.checkpoint()
         try:
             call = next(flow)
             while True:
+                assert isinstance(call, Call)
                 call = flow.send(self._simulated.answer(call))
         except StopIteration as stop:
             return stop.value
@@ -210,8 +214,12 @@ def simulate(run: Any, *arguments: Any) -> Figures:
     return api.figures()
 
 
-def _job(number: int) -> tuple[Any, list[Prediction]]:
-    offer = next(o for o in atlas.PROVIDER.offers if o.operation is Operation.GENERATE)
+def _offer() -> Offer:
+    return next(offer for offer in atlas.PROVIDER.offers if offer.operation is Operation.GENERATE)
+
+
+def _job(number: int) -> tuple[Job, list[Prediction]]:
+    offer = _offer()
     plan = Plan(
         tool="generate_sequence",
         offer=offer,
@@ -237,8 +245,7 @@ async def _engine(api: SimulatedAtlas, at_once: int) -> None:
             store.add_job(*_job(number), now=START, budget_usd=None, attach=False)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(engine.run)
-            while store.unfinished():
-                await anyio.sleep(30)
+            await api.all_seen.wait()
             tasks.cancel_scope.cancel()
         store.close()
 
@@ -247,8 +254,9 @@ async def _loop(api: SimulatedAtlas) -> None:
     """Ask for each of them every two seconds, as a plain client does."""
     account, wire = Account(atlas.PROVIDER, SecretStr("simulated")), InstantWire(api)
 
-    async def one(prediction: Prediction, offer: Offer) -> None:
-        pending = await wire.run(account, atlas.submit(edit_of(prediction, offer, ())))
+    async def one(prediction: Prediction) -> None:
+        edit = Edit(_offer(), prediction.prompt, prediction.count, None, None)
+        pending = await wire.run(account, atlas.submit(edit))
         while True:
             await anyio.sleep(LOOP_S)
             if isinstance(await wire.run(account, atlas.poll(pending.ticket, None)), Done):
@@ -256,9 +264,7 @@ async def _loop(api: SimulatedAtlas) -> None:
 
     async with anyio.create_task_group() as tasks:
         for number in range(PREDICTIONS):
-            prediction = _job(number)[1][0]
-            offer = next(o for o in atlas.PROVIDER.offers if o.endpoint == prediction.endpoint)
-            tasks.start_soon(one, prediction, offer)
+            tasks.start_soon(one, _job(number)[1][0])
 
 
 if __name__ == "__main__":

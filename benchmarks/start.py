@@ -28,14 +28,14 @@ LIMIT = 1.15
 BARE = 'from mcp.server import MCPServer\n\nMCPServer("bare").run()\n'
 
 CLIENT = {"name": "benchmark", "version": "1"}
-MODERN = {
+MODERN: dict[str, Any] = {
     "_meta": {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientInfo": CLIENT,
         "io.modelcontextprotocol/clientCapabilities": {},
     }
 }
-HANDSHAKE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": CLIENT}
+HANDSHAKE: dict[str, Any] = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": CLIENT}
 FIRST = {"initialize": HANDSHAKE, "server/discover": MODERN}
 
 
@@ -68,7 +68,7 @@ def measure() -> list[Row]:
 
 def _rows(method: str, runs: dict[str, list[Started]]) -> list[Row]:
     def median(name: str, field: str) -> float:
-        return statistics.median(getattr(run, field) for run in runs[name])
+        return float(statistics.median(getattr(run, field) for run in runs[name]))
 
     rows = [
         at_most(

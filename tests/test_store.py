@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from triptych import errors
-from triptych.model import Fault, Frame, Image, Job, Prediction, State
+from triptych.model import Fault, Frame, Image, Job, Operation, Prediction, State
 from triptych.store import Claim, Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -45,6 +45,7 @@ def prediction(job_id: str = "job_00000001", step: int = 0, usd: str = "1.00") -
         state=State.WAITING if step else State.QUEUED,
         provider="atlas",
         endpoint="e",
+        operation=Operation.EDIT_SEQUENTIAL,
         prompt="p",
         count=1,
         size=(2048, 2048),

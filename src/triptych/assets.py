@@ -2,8 +2,8 @@
 
 An image is home when its bytes, decoded to the last pixel, lie on disk under their sha256, written atomically. Outside
 bytes come in as a path, a `file://` or `https://` URL or a `data:` URI, through `bring_in` alone: a path must resolve,
-symbolic links and all, to a regular file inside an allowed directory; a URL goes through `Wire.fetch`; whatever comes is
-decoded in full and stripped of its metadata before it is kept. Copies leave through `save`, which never overwrites.
+symbolic links and all, to a regular file inside an allowed directory; a URL goes through `Wire.fetch`; whatever comes
+is decoded in full and stripped of its metadata before it is kept. Copies leave through `save`, which never overwrites.
 
 This file must not know the database.
 """
@@ -16,11 +16,11 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 from uuid import uuid4
 
@@ -35,7 +35,7 @@ PART_LIFETIME_S = 30.0
 
 _SUFFIX = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/gif": ".gif"}
 _SUFFIX |= {"image/bmp": ".bmp", "image/tiff": ".tiff"}
-_RESERVED = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(10)), *(f"lpt{i}" for i in range(10))}
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in "0123456789¹²³")}
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -61,11 +61,11 @@ class Assets:
         return self._write(data, imaging.verify(data))
 
     async def bring_in(self, item: str, allowed: Sequence[Path]) -> Image:
-        """Return the image behind a path, a `file://` or `https://` URL or a `data:` URI, now home and without metadata.
+        """Return the image behind a path, a `file://` or `https://` URL or a `data:` URI: home, and without metadata.
 
         Raises: `errors.NotAllowed`, `errors.UnreadableImage`, and for URLs what `Wire.fetch` raises.
         """
-        if item.startswith("data:"):
+        if item[:5].lower() == "data:":
             data = _from_data_uri(item)
         elif re.match(r"https?://", item, re.IGNORECASE):
             data = await self._fetch(item)
@@ -102,8 +102,8 @@ class Assets:
         """Write a file so that it is there in full, on the disk, or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._parts_dir.mkdir(parents=True, exist_ok=True)
-        with _temporary(self._parts_dir, data) as temporary:
-            temporary.replace(path)
+        with _part(self._parts_dir, data) as part:
+            part.replace(path)
 
     def sweep(self, now: datetime) -> None:
         """Remove what a process that died in the middle of a write left behind."""
@@ -116,10 +116,13 @@ class Assets:
         """Copy an image into a directory under a name made safe, overwriting nothing; return where it lies.
 
         A file of that name with the same bytes counts as saved; another one's name gets `-2`, `-3` …
-        Raises: `errors.NotAllowed` when the directory cannot be written.
+        Raises: `errors.NotAllowed` when the directory cannot be written, `errors.UnreadableImage` when the image is gone.
         """
         stem, suffix = safe_name(stem), _SUFFIX.get(image.mime_type, ".img")
-        data = image.path.read_bytes()
+        try:
+            data = image.path.read_bytes()
+        except OSError as error:
+            raise errors.UnreadableImage(f"The file of {image.handle} cannot be read ({error.strerror}).") from error
         try:
             directory.mkdir(parents=True, exist_ok=True)
             for n in range(1, 10_000):
@@ -138,32 +141,33 @@ def allowed_directory(directory: str, allowed: Sequence[Path]) -> Path:
     """
     path = _resolved(_to_path(directory))
     _require_inside(path, allowed)
-    if path.exists() and not path.is_dir():
+    if path.is_file():
         raise errors.NotAllowed(f"{path} is a file, not a directory; name a directory.")
     return path
 
 
 def safe_name(name: str) -> str:
-    """Return a file name without separators, control characters, leading dots or reserved words; at most 80 characters."""
-    clean = re.sub(r"[^\w\- .()]", "-", name, flags=re.UNICODE).strip(" .-")[:80].rstrip(" .-")
-    return f"{clean}-image" if clean.split(".")[0].lower() in _RESERVED else clean or "image"
+    """Return a file name without separators, control characters, leading dots or reserved words; at most 120 bytes."""
+    clean = re.sub(r"[^\w\- .()]", "-", name).strip(" .-").encode()[:120].decode(errors="ignore").rstrip(" .-")
+    return f"image-{clean}" if clean.split(".")[0].strip().lower() in _RESERVED else clean or "image"
 
 
 def _to_path(item: str) -> Path:
-    if item.lower().startswith("file:"):
+    try:
+        if item[:5].lower() != "file:":
+            return Path(item).expanduser()
         parts = urlsplit(item)
-        if parts.netloc not in ("", "localhost"):
-            raise errors.NotAllowed(f"{_short(item)} names another machine; pass a local path.")
-        return Path(url2pathname(parts.path) if os.name == "nt" else unquote(parts.path))
-    if "\x00" in item:
-        raise errors.NotAllowed("A path cannot contain a zero byte.")
-    return Path(item).expanduser()
+    except (RuntimeError, ValueError) as error:
+        raise errors.UnreadableImage(f"{_short(item)} is no path on this machine.") from error
+    if parts.netloc not in ("", "localhost"):
+        raise errors.NotAllowed(f"{_short(item)} names another machine; pass a local path.")
+    return Path(url2pathname(parts.path) if os.name == "nt" else unquote(parts.path))
 
 
 def _resolved(path: Path) -> Path:
     try:
         return path.resolve()
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # loops of links, zero bytes, lone surrogates
         raise errors.UnreadableImage(f"{_short(str(path))} cannot be resolved.") from error
 
 
@@ -172,8 +176,8 @@ def _require_inside(path: Path, allowed: Sequence[Path]) -> None:
     if not any(path.is_relative_to(directory) for directory in directories):
         shown = ", ".join(str(directory) for directory in directories[:4]) or "none"
         raise errors.NotAllowed(
-            f"{_short(str(path))} is outside the allowed directories ({shown}). Add its directory to TRIPTYCH_ALLOWED_DIRS "
-            "in the server's environment, or use a file inside an allowed one."
+            f"{_short(str(path))} is outside the allowed directories ({shown}). Add its directory to "
+            "TRIPTYCH_ALLOWED_DIRS in the server's environment, or use an allowed one."
         )
 
 
@@ -183,23 +187,25 @@ def _read_allowed(path: Path, allowed: Sequence[Path]) -> bytes:
     _require_inside(real, allowed)
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        seen = real.lstat()
-        if not stat.S_ISREG(seen.st_mode):
-            raise errors.UnreadableImage(f"{_short(str(real))} is not a file; name an image file.")
         descriptor = os.open(real, flags)
+        try:
+            opened = os.fstat(descriptor)
+            unmoved = os.path.samestat(opened, real.lstat()) and real.resolve() == real
+            if unmoved and stat.S_ISREG(opened.st_mode) and opened.st_size <= FILE_LIMIT_BYTES:
+                with open(descriptor, "rb", closefd=False) as file:
+                    return file.read(FILE_LIMIT_BYTES)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError as error:
         raise errors.UnreadableImage(f"There is no file {_short(str(real))}; check the path.") from error
     except OSError as error:
         raise errors.UnreadableImage(f"{_short(str(real))} cannot be read ({error.strerror}).") from error
-    with os.fdopen(descriptor, "rb") as file:
-        opened = os.fstat(file.fileno())
-        if not os.path.samestat(opened, seen) or real.resolve() != real:
-            raise errors.NotAllowed(f"{_short(str(real))} changed while it was opened.")
-        if opened.st_size > FILE_LIMIT_BYTES:
-            raise errors.UnreadableImage(
-                f"{_short(str(real))} has {opened.st_size / 1e6:.0f} MB; at most {FILE_LIMIT_BYTES / 1e6:.0f} MB are read."
-            )
-        return file.read(FILE_LIMIT_BYTES + 1)
+    if not unmoved:
+        raise errors.NotAllowed(f"{_short(str(real))} changed while it was opened.")
+    if not stat.S_ISREG(opened.st_mode):
+        raise errors.UnreadableImage(f"{_short(str(real))} is not a file; name an image file.")
+    size, limit = opened.st_size / 1e6, FILE_LIMIT_BYTES / 1e6
+    raise errors.UnreadableImage(f"{_short(str(real))} has {size:.0f} MB; at most {limit:.0f} MB are read.")
 
 
 def _from_data_uri(item: str) -> bytes:
@@ -209,9 +215,8 @@ def _from_data_uri(item: str) -> bytes:
     if len(body) > FILE_LIMIT_BYTES * 4 // 3 + 4:
         raise errors.UnreadableImage(f"The data: URI is larger than {FILE_LIMIT_BYTES / 1e6:.0f} MB.")
     try:
-        if head.lower().endswith(";base64"):
-            return base64.b64decode("".join(body.split()), validate=True)
-        return unquote(body).encode("latin-1")
+        plain = unquote_to_bytes(body)
+        return base64.b64decode(b"".join(plain.split()), validate=True) if head.lower().endswith(";base64") else plain
     except (binascii.Error, ValueError) as error:
         raise errors.UnreadableImage("The data: URI is not valid base64.") from error
 
@@ -224,37 +229,39 @@ def _create(path: Path, data: bytes) -> bool:
     """Write a new file in full; return False, touching nothing, if there is one of that name."""
     if path.exists() or path.is_symlink():
         return False
-    with _temporary(path.parent, data) as temporary:
+    with _part(path.parent, data) as part:
         try:
-            path.hardlink_to(temporary)
+            path.hardlink_to(part)
         except FileExistsError:
             return False
         except OSError:  # a file system without hard links
-            try:
-                with path.open("xb") as file:
-                    file.write(data)
-            except FileExistsError:
-                return False
+            return _create_in_place(path, data)
     return True
 
 
-class _temporary:
-    """A finished, flushed file beside its target; gone afterwards, if it was not moved."""
+def _create_in_place(path: Path, data: bytes) -> bool:
+    try:
+        file = path.open("xb")
+    except FileExistsError:
+        return False
+    try:
+        with file:
+            file.write(data)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return True
 
-    def __init__(self, directory: Path, data: bytes) -> None:
-        self._path = directory / f".triptych-{uuid4().hex}.part"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        try:
-            with os.fdopen(os.open(self._path, flags, 0o666), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            self._path.unlink(missing_ok=True)
-            raise
 
-    def __enter__(self) -> Path:
-        return self._path
-
-    def __exit__(self, *_: object) -> None:
-        self._path.unlink(missing_ok=True)
+@contextmanager
+def _part(directory: Path, data: bytes) -> Iterator[Path]:
+    """A finished, flushed file to be moved to its place; gone afterwards, if it was not."""
+    path = directory / f".triptych-{uuid4().hex}.part"
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield path
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,4 +1,7 @@
-"""Settings from the environment, and logging to stderr. Read by `server` and `cli` alone; everyone else is handed values."""
+"""Settings from the environment, and logging to stderr.
+
+Read by `server` and `cli` alone; everyone else is handed values.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
             default_provider=default or (hosted[0] if hosted else "draft"),
             allowed_dirs=_allowed_dirs(environ, remote),
             budget_usd=_money(environ, "TRIPTYCH_BUDGET_USD", Decimal(10)),
-            confirm_usd=_money(environ, "TRIPTYCH_CONFIRM_USD", Decimal(1)) or Decimal(1),
+            confirm_usd=_confirm_usd(environ),
         ),
         auth_token=_secret(environ, "TRIPTYCH_AUTH_TOKEN"),
         log_level=log_level(environ),
@@ -91,7 +94,7 @@ def _accounts(environ: Mapping[str, str]) -> dict[str, Account]:
 
 def _home(environ: Mapping[str, str]) -> Path:
     if named := environ.get("TRIPTYCH_HOME", "").strip():
-        return Path(named).expanduser().absolute()
+        return _directory("TRIPTYCH_HOME", named)
     from platformdirs import user_data_path
 
     return user_data_path("triptych", appauthor=False)
@@ -99,13 +102,28 @@ def _home(environ: Mapping[str, str]) -> Path:
 
 def _allowed_dirs(environ: Mapping[str, str], remote: bool) -> tuple[Path, ...]:
     listed = [
-        Path(item.strip()).expanduser().absolute()
+        _directory("TRIPTYCH_ALLOWED_DIRS", item.strip())
         for item in environ.get("TRIPTYCH_ALLOWED_DIRS", "").split(os.pathsep)
         if item.strip()
     ]
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was removed
+        return tuple(listed)
     # A server that was started from the file system's root would otherwise open the whole machine.
     return tuple(listed if remote or here == Path(here.anchor) else [here, *listed])
+
+
+def _directory(name: str, text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except (RuntimeError, FileNotFoundError) as error:  # ~nobody, or a relative path below a removed directory
+        raise errors.BadRequest(f"{name} must be a directory; it is {errors.quoted(text, 100)}.") from error
+
+
+def _confirm_usd(environ: Mapping[str, str]) -> Decimal:
+    value = _money(environ, "TRIPTYCH_CONFIRM_USD", Decimal(1))
+    return Decimal("Infinity") if value is None else value
 
 
 def _money(environ: Mapping[str, str], name: str, default: Decimal) -> Decimal | None:

@@ -12,6 +12,7 @@
     ├── Refused               the provider said no before accepting: nothing was paid
     │   ├── KeyRejected           401 or 403
     │   ├── NoFunds               402: the provider's balance is too low
+    │   ├── NotOffered            404: the provider does not have the model, or not for this account
     │   └── RateLimited           429, or busy: the same request may be sent again later
     ├── Failed                the provider accepted, then decided against it
     │   └── Moderated             its content filter said no
@@ -97,6 +98,10 @@ class KeyRejected(Refused):
 
 class NoFunds(Refused):
     kind = "no_funds"
+
+
+class NotOffered(Refused):
+    kind = "not_offered"
 
 
 class RateLimited(Refused):

@@ -90,8 +90,7 @@ def verify(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Facts:
     Of an animation or a multi-page file, the first frame counts. Pillow's own guard stays in place above `max_pixels`:
     nothing beyond 178 million pixels is ever read.
     """
-    mime_type, image = _decode(data, max_pixels)
-    width, height = image.size
+    mime_type, (width, height), image = _decode(data, max_pixels, near_px=1)
     if _orientation(image) >= 5:
         width, height = height, width
     return Facts(mime_type, width, height)
@@ -103,7 +102,7 @@ def open_upright(data: bytes, *, max_pixels: int = MAX_PIXELS, near_px: int | No
     `near_px`: the longest side that will be needed; a JPEG may then be decoded at a fraction of its size, which is
     several times faster. Raises `UnreadableImage`.
     """
-    _, image = _decode(data, max_pixels, near_px)
+    _, _, image = _decode(data, max_pixels, near_px)
     return _plain(image)
 
 
@@ -113,13 +112,16 @@ def clean(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Facts]:
     JPEG stays JPEG (quality 95, 4:4:4), everything else becomes PNG, keeping its alpha. A file that is already clean
     comes back byte for byte, so that its digest is stable. Raises `UnreadableImage`.
     """
-    mime_type, image = _decode(data, max_pixels)
+    plain_jpeg = _is_plain_jpeg(data)
+    mime_type, size, image = _decode(data, max_pixels, near_px=1 if plain_jpeg else None)
     if mime_type == "image/jpeg":
-        untouched = image.mode in ("L", "RGB") and _is_plain_jpeg(data)
+        untouched = image.mode in ("L", "RGB") and plain_jpeg
     else:
         untouched = mime_type == "image/png" and image.mode in ("L", "RGB", "RGBA") and _is_plain_png(data)
     if untouched:
-        return data, Facts(mime_type, image.width, image.height)
+        return data, Facts(mime_type, *size)
+    if image.size != size:  # a JPEG that needs other colours after all
+        _, _, image = _decode(data, max_pixels)
     image = _plain(image)
     if mime_type == "image/jpeg":
         return _jpeg(image, 95, subsampling=0), Facts("image/jpeg", image.width, image.height)
@@ -214,20 +216,25 @@ def encode(image: Image.Image, mime_type: str) -> bytes:
 # --- reading ---
 
 
-def _decode(data: bytes, max_pixels: int, near_px: int | None = None) -> tuple[str, Image.Image]:
-    """Return mime type and the loaded first frame, as stored; the one place where outside bytes meet a decoder."""
+def _decode(data: bytes, max_pixels: int, near_px: int | None = None) -> tuple[str, tuple[int, int], Image.Image]:
+    """Return mime type, stored size and loaded first frame; the one place where outside bytes meet a decoder.
+
+    With `near_px` a JPEG's frame may be smaller than stored: every bit is still read, at a fraction of the memory.
+    """
     mime_type = sniff(data[:32])
     if mime_type not in READABLE:
         raise UnreadableImage(f"{_what_it_is(data, mime_type)} Use a JPEG, PNG, WebP, GIF, BMP or TIFF file.")
     name = READABLE[mime_type]
     try:
         image = Image.open(io.BytesIO(data), formats=[name])
+        stored = image.size
         too_many = image.width * image.height > max_pixels
         if not too_many:
             if near_px is not None:
                 image.draft(None, (near_px * 2, near_px * 2))
             image.load()
-            return mime_type, image
+            # Reading a TIFF turns it upright, which may change its size.
+            return mime_type, stored if name == "JPEG" else image.size, image
         size = f"{image.width}×{image.height}"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         size = "of extreme dimensions"

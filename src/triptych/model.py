@@ -239,6 +239,7 @@ class Prediction:
     state: State
     provider: str
     endpoint: str
+    operation: Operation
     prompt: str
     count: int
     size: Size | None
@@ -257,6 +258,18 @@ class Prediction:
     due_at: datetime
     attempts: int
     fault: Fault | None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Another provider that a job may go to when the one before it refuses before accepting; one size for each lane."""
+
+    provider: str
+    family: str
+    endpoint: str
+    operation: Operation
+    sizes: tuple[Size | None, ...]
+    quoted_usd: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,3 +309,4 @@ class Job:
     save_to: str | None
     warnings: tuple[str, ...]
     cancel_requested: bool
+    routes: tuple[Route, ...] = ()

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from decimal import Decimal
 from uuid import uuid4
 
 from triptych import catalog, errors
-from triptych.model import Edit, Image, Job, Offer, Operation, Prediction, Quote, Reference, Size, State
+from triptych.model import Edit, Image, Job, Offer, Operation, Prediction, Quote, Reference, Route, Size, State
 from triptych.wire import Account
 
 MAX_LANES = 200
@@ -46,7 +47,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A job before it is written: one offer, and `lanes` of prompts over inputs (one lane of one prompt but in a chain)."""
+    """A job before it is written: one offer, and `lanes` of prompts over inputs (just one of one but in a chain)."""
 
     tool: str
     offer: Offer
@@ -60,6 +61,7 @@ class Plan:
     """One for each lane."""
     format: str | None
     quote: Quote
+    routes: tuple[Route, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -79,37 +81,68 @@ class Plan:
         return Edit(self.offer, self.prompts[0], self.count, self.sizes[0], self.format, tuple(references))
 
 
-def choose(
-    accounts: Mapping[str, Account], default_provider: str, operation: Operation, options: Options, count: int
-) -> Offer:
-    """Return the offer to use: the named provider's, or else the default's first, then any other usable one's.
+CHEAPEST = "cheapest"
 
-    Raises: `errors.UnknownModel`, `errors.NoKey`, `errors.OutOfLimits`.
+
+def candidates(
+    accounts: Mapping[str, Account],
+    default_provider: str,
+    operation: Operation,
+    options: Options,
+    count: int,
+    fits: Callable[[Offer], None],
+    today: date,
+) -> list[Offer]:
+    """Return the offers that can do it, the one to use first: one for each provider, all of one family.
+
+    With a provider named, only its offer; with none, the default's first and then any other usable one's; with
+    "cheapest", by list price. `fits` raises what an offer cannot do.
+    Raises: `errors.UnknownModel`, `errors.NoKey`, `errors.OutOfLimits`: what the first provider would have said.
     """
-    if options.provider:
-        name = options.provider.strip().lower()
-        account = accounts.get(name)
+    named = (options.provider or "").strip().lower()
+    if named and named != CHEAPEST:
+        account = accounts.get(named)
         if not account:
             raise errors.UnknownModel(
-                f"There is no provider {errors.quoted(options.provider, 40)}; there are: {', '.join(sorted(accounts))}."
+                f"There is no provider {errors.quoted(options.provider, 40)}; there are: "
+                f"{', '.join([*sorted(accounts), CHEAPEST])}."
             )
         _require_key(account)
-        return catalog.choose(account.provider.offers, operation, options.model, count)
+        offer = catalog.choose(account.provider.offers, operation, options.model, count, today=today)
+        fits(offer)
+        return [offer]
     order = [default_provider, *(name for name in accounts if name != default_provider)]
     usable = [accounts[name] for name in order if accounts[name].usable]
-    hosted = [a for a in usable if not a.provider.offline or a.provider.name == default_provider]
-    try:
-        return catalog.choose([o for a in hosted for o in a.provider.offers], operation, options.model, count)
-    except errors.UnknownModel:
-        # A model that exists, but only behind a key: say which.
-        for account in accounts.values():
-            if not account.usable:
-                try:
-                    catalog.choose(account.provider.offers, operation, options.model, count)
-                except errors.BadRequest:
-                    continue
-                _require_key(account)
-        raise
+    found: list[Offer] = []
+    first_error: errors.BadRequest | None = None
+    for account in usable:
+        if account.provider.offline and account.provider.name != default_provider:
+            continue  # a preview is not what was asked for
+        try:
+            offer = catalog.choose(account.provider.offers, operation, options.model, count, today=today)
+            fits(offer)
+        except errors.BadRequest as error:
+            first_error = first_error or error
+        else:
+            found.append(offer)
+    if not found:
+        if isinstance(first_error, errors.UnknownModel):
+            _name_the_key(accounts, operation, options, count)
+        raise first_error or errors.UnknownModel("No provider can be used; `triptych doctor` says why.")
+    if named == CHEAPEST:
+        found.sort(key=lambda offer: catalog.quote(offer, count).usd)
+    return [offer for offer in found if offer.family == found[0].family]
+
+
+def _name_the_key(accounts: Mapping[str, Account], operation: Operation, options: Options, count: int) -> None:
+    """Raise `NoKey` for a model that exists, but only behind a key that is not set."""
+    for account in accounts.values():
+        if not account.usable:
+            try:
+                catalog.choose(account.provider.offers, operation, options.model, count)
+            except errors.BadRequest:
+                continue
+            _require_key(account)
 
 
 def _require_key(account: Account) -> None:
@@ -118,6 +151,47 @@ def _require_key(account: Account) -> None:
             f"{account.provider.title} needs a key: set {account.provider.key_env} in the server's environment and "
             'restart it. provider="draft" works without one (an offline preview, not Seedream).'
         )
+
+
+def lay_out(
+    tool: str,
+    offers: Sequence[Offer],
+    lanes: tuple[tuple[Input, ...], ...],
+    references: tuple[Input, ...],
+    prompts: tuple[str, ...],
+    count: int,
+    options: Options,
+) -> Plan:
+    """Return the plan for the first offer, with the others as routes; sizes are resolved for each of them.
+
+    Raises: `errors.OutOfLimits` when the first offer has no such size.
+    """
+
+    def sizes(offer: Offer) -> tuple[Size | None, ...]:
+        return tuple(catalog.resolve_size(offer, options.size, lane[0].image.size if lane else None) for lane in lanes)
+
+    routes = []
+    for offer in offers[1:]:
+        with suppress(errors.OutOfLimits):
+            quoted = catalog.quote(offer, count).usd
+            routes.append(Route(offer.provider, offer.family, offer.endpoint, offer.operation, sizes(offer), quoted))
+    return Plan(
+        tool=tool,
+        offer=offers[0],
+        lanes=lanes,
+        references=references,
+        prompts=prompts,
+        count=count,
+        sizes=sizes(offers[0]),
+        format=options.format,
+        quote=catalog.quote(offers[0], count),
+        routes=tuple(routes),
+    )
+
+
+def affordable(plan: Plan, limit_usd: Decimal) -> Plan:
+    """Return the plan without the routes that would cost more than was agreed to."""
+    return replace(plan, routes=tuple(r for r in plan.routes if r.quoted_usd * plan.requests <= limit_usd))
 
 
 def check_prompt(prompt: str) -> str:
@@ -181,6 +255,7 @@ def write_up(plan: Plan, *, now: datetime, save_to: str | None, again: bool) -> 
         save_to=save_to,
         warnings=plan.warnings,
         cancel_requested=False,
+        routes=plan.routes,
     )
     predictions = []
     for lane, inputs in enumerate(plan.lanes):
@@ -200,6 +275,7 @@ def write_up(plan: Plan, *, now: datetime, save_to: str | None, again: bool) -> 
                     state=State.WAITING if step else State.QUEUED,
                     provider=plan.offer.provider,
                     endpoint=plan.offer.endpoint,
+                    operation=plan.offer.operation,
                     prompt=prompt,
                     count=plan.count,
                     size=plan.sizes[lane],

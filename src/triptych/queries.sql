@@ -23,16 +23,16 @@ DELETE FROM copies WHERE provider = :provider AND url IN (:urls);
 
 -- name: add_job
 INSERT INTO jobs (id, tool, created_at, fingerprint, provider, model, endpoint, prompt, requested, lanes, steps,
-                  save_to, warnings, status)
+                  save_to, warnings, routes, status)
 VALUES (:id, :tool, :created_at, :fingerprint, :provider, :model, :endpoint, :prompt, :requested, :lanes, :steps,
-        :save_to, :warnings, :status);
+        :save_to, :warnings, :routes, :status);
 
 -- name: add_prediction
-INSERT INTO predictions (id, job_id, lane, step, after_id, first_output, state, provider, endpoint, prompt, count,
-                         width, height, format, inputs, client_id, variation, quoted_usd, quote_exact, reserved_usd,
+INSERT INTO predictions (id, job_id, lane, step, after_id, first_output, state, provider, endpoint, operation, prompt,
+                         count, width, height, format, inputs, client_id, variation, quoted_usd, quote_exact, reserved_usd,
                          created_at, due_at)
-VALUES (:id, :job_id, :lane, :step, :after, :first_output, :state, :provider, :endpoint, :prompt, :count,
-        :width, :height, :format, :inputs, :client_id, :variation, :quoted_usd, :quote_exact, :quoted_usd,
+VALUES (:id, :job_id, :lane, :step, :after, :first_output, :state, :provider, :endpoint, :operation, :prompt,
+        :count, :width, :height, :format, :inputs, :client_id, :variation, :quoted_usd, :quote_exact, :quoted_usd,
         :now, :due_at);
 
 -- name: in_flight
@@ -136,6 +136,17 @@ UPDATE jobs SET status = :status, returned = :returned WHERE id = :job_id;
 
 -- name: warn_job
 UPDATE jobs SET warnings = :warnings WHERE id = :job_id;
+
+-- name: reroute_job
+UPDATE jobs SET provider = :provider, model = :model, endpoint = :endpoint, routes = :routes, warnings = :warnings
+WHERE id = :id;
+
+-- name: reroute_prediction
+UPDATE predictions SET
+  provider = :provider, endpoint = :endpoint, operation = :operation, width = :width, height = :height,
+  quoted_usd = :quoted_usd, reserved_usd = :quoted_usd, quote_exact = 0, state = :state, attempts = 0, fault = NULL,
+  submitted_at = NULL, deadline_at = NULL, due_at = :now, lease = NULL, lease_until = 0
+WHERE id = :id;
 
 -- name: ask_cancel
 UPDATE jobs SET cancel_requested = 1 WHERE id = :id;

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
-from triptych.model import Fault, Frame, Job, Prediction, State, Status
+from triptych.model import Fault, Frame, Job, Operation, Prediction, Route, State, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,24 @@ def job_row(row: sqlite3.Row) -> JobRow:
         save_to=row["save_to"],
         warnings=tuple(json.loads(row["warnings"])),
         cancel_requested=bool(row["cancel_requested"]),
+        routes=tuple(route(said) for said in json.loads(row["routes"])),
     )
     return JobRow(job, Status(row["status"]), row["returned"])
+
+
+def route(said: dict[str, Any]) -> Route:
+    return Route(
+        provider=said["provider"],
+        family=said["family"],
+        endpoint=said["endpoint"],
+        operation=Operation(said["operation"]),
+        sizes=tuple((size[0], size[1]) if size else None for size in said["sizes"]),
+        quoted_usd=Decimal(said["quoted_usd"]),
+    )
+
+
+def routes_text(routes: Sequence[Route]) -> str:
+    return json.dumps([asdict(route) for route in routes], default=str)
 
 
 def prediction(row: sqlite3.Row) -> Prediction:
@@ -66,6 +84,7 @@ def prediction(row: sqlite3.Row) -> Prediction:
         state=State(row["state"]),
         provider=row["provider"],
         endpoint=row["endpoint"],
+        operation=Operation(row["operation"]),
         prompt=row["prompt"],
         count=row["count"],
         size=(row["width"], row["height"]) if row["width"] else None,

@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   save_to          TEXT,
   warnings         TEXT NOT NULL,
   cancel_requested INTEGER NOT NULL DEFAULT 0,
+  routes           TEXT NOT NULL,       -- where it may still go, when refused before it was accepted
   status           TEXT NOT NULL,       -- follows from the predictions; written in the same transaction as they are
   returned         INTEGER NOT NULL DEFAULT 0
 );
@@ -52,6 +53,7 @@ CREATE TABLE IF NOT EXISTS predictions (
   state         TEXT NOT NULL,
   provider      TEXT NOT NULL,
   endpoint      TEXT NOT NULL,
+  operation     TEXT NOT NULL,
   prompt        TEXT NOT NULL,
   count         INTEGER NOT NULL,
   width         INTEGER,

@@ -25,7 +25,7 @@ from typing import Any
 
 from triptych import errors, rows
 from triptych.lifecycle import job_status, may_move
-from triptych.model import Fault, Frame, Image, Job, Prediction, State, Status
+from triptych.model import Fault, Frame, Image, Job, Prediction, Route, State, Status
 from triptych.rows import JobRow
 
 SETTLE_TRIES = 6
@@ -201,21 +201,14 @@ class Store:
                 found = self.job(row["id"])
                 assert found
                 return found.job
-            asked = sum((p.quoted_usd for p in predictions), Decimal(0))
-            if budget_usd is not None and asked > 0:
-                charged, reserved = self.money_since(now.timestamp() - DAY_S)
-                if charged + reserved + asked > budget_usd:
-                    raise errors.OverBudget(
-                        f"This job's quote of ${asked:f} does not fit the budget: cap ${budget_usd:f} per 24 h "
-                        f"(TRIPTYCH_BUDGET_USD), spent ${charged:f}, reserved ${reserved:f}, asked ${asked:f}. "
-                        "Raise TRIPTYCH_BUDGET_USD, ask for fewer images, or wait."
-                    )
+            self._require_budget(sum((p.quoted_usd for p in predictions), Decimal(0)), budget_usd, now)
             self._run(
                 "add_job",
                 **{
                     **{k: v for k, v in asdict(job).items() if k != "cancel_requested"},
                     "created_at": job.created_at.timestamp(),
                     "warnings": json.dumps(job.warnings),
+                    "routes": rows.routes_text(job.routes),
                     "status": Status.QUEUED,
                 },
             )
@@ -231,6 +224,7 @@ class Store:
                     state=p.state,
                     provider=p.provider,
                     endpoint=p.endpoint,
+                    operation=p.operation,
                     prompt=p.prompt,
                     count=p.count,
                     width=p.size[0] if p.size else None,
@@ -245,6 +239,17 @@ class Store:
                     due_at=p.due_at.timestamp(),
                 )
         return None
+
+    def _require_budget(self, asked: Decimal, budget_usd: Decimal | None, now: datetime) -> None:
+        if budget_usd is None or asked <= 0:
+            return
+        charged, reserved = self.money_since(now.timestamp() - DAY_S)
+        if charged + reserved + asked > budget_usd:
+            raise errors.OverBudget(
+                f"This job's quote of ${asked:f} does not fit the budget: cap ${budget_usd:f} per 24 h "
+                f"(TRIPTYCH_BUDGET_USD), spent ${charged:f}, reserved ${reserved:f}, asked ${asked:f}. "
+                "Raise TRIPTYCH_BUDGET_USD, ask for fewer images, or wait."
+            )
 
     def money_since(self, since_s: float) -> tuple[Decimal, Decimal]:
         """Return what was charged, and what is still reserved, for predictions made since then (UTC seconds)."""
@@ -370,23 +375,74 @@ class Store:
             self._write(
                 moved, row["reserved_usd"], row, lease=claim.lease if keep_lease else None, release=release_money
             )
-            for frame in frames:
-                self._run(
-                    "add_frame",
-                    job_id=frame.job_id,
-                    n=frame.n,
-                    prediction_id=frame.prediction_id,
-                    url=frame.url,
-                    url_expires_at=rows.seconds(frame.url_expires_at),
-                    sha256=frame.sha256,
-                    source=json.dumps(frame.source),
-                    error=frame.error,
-                    now=now.timestamp(),
-                )
+            self._add_frames(frames, now)
             if old != state:
                 self._let_followers_know(moved, now)
             self._refresh(moved.job_id)
         return Claim(moved, claim.lease)
+
+    def add_frames(self, frames: Sequence[Frame], *, now: datetime) -> None:
+        """Write down outputs that came before their prediction's end."""
+        with self._transaction():
+            self._add_frames(frames, now)
+            self._refresh(frames[0].job_id)
+
+    def _add_frames(self, frames: Sequence[Frame], now: datetime) -> None:
+        for frame in frames:
+            self._run(
+                "add_frame",
+                job_id=frame.job_id,
+                n=frame.n,
+                prediction_id=frame.prediction_id,
+                url=frame.url,
+                url_expires_at=rows.seconds(frame.url_expires_at),
+                sha256=frame.sha256,
+                source=json.dumps(frame.source),
+                error=frame.error,
+                now=now.timestamp(),
+            )
+
+    def reroute(self, claim: Claim, route: Route, warning: str, *, now: datetime) -> bool:
+        """Send what of a job was not accepted yet to another provider; return False if the lease was lost.
+
+        Everything unsent of the job goes along, so that a chain stays with one model.
+        """
+        with self._transaction():
+            held = self._one("lease_of", id=claim.prediction.id)
+            job = self._one("job", id=claim.prediction.job_id)
+            assert held and job
+            if held["lease"] != claim.lease:
+                return False
+            left = [r for r in rows.job_row(job).job.routes if r.provider != route.provider]
+            self._run(
+                "reroute_job",
+                id=claim.prediction.job_id,
+                provider=route.provider,
+                model=route.family,
+                endpoint=route.endpoint,
+                routes=rows.routes_text(left),
+                warnings=json.dumps([*json.loads(job["warnings"]), warning]),
+            )
+            for row in self._all("predictions", job_id=claim.prediction.job_id):
+                refused = row["id"] == claim.prediction.id
+                unsent = row["state"] in (State.WAITING, State.QUEUED) and row["lease_until"] <= now.timestamp()
+                if not (refused or unsent):
+                    continue
+                size = route.sizes[row["lane"]]
+                self._run(
+                    "reroute_prediction",
+                    id=row["id"],
+                    provider=route.provider,
+                    endpoint=route.endpoint,
+                    operation=route.operation,
+                    width=size[0] if size else None,
+                    height=size[1] if size else None,
+                    quoted_usd=str(route.quoted_usd),
+                    state=State.QUEUED if refused else row["state"],
+                    now=now.timestamp(),
+                )
+            self._refresh(claim.prediction.job_id)
+        return True
 
     def _write(
         self, moved: Prediction, reserved: str, row: sqlite3.Row | None, *, lease: str | None, release: bool = False
@@ -463,8 +519,10 @@ class Store:
             old = rows.prediction(row)
             if not may_move(old.state, state):
                 return
+            # That an answer was lost must not be forgotten: it says that the request had left.
+            fault = old.fault if state is State.SUBMITTING else None
             self._write(
-                replace(old, state=state, due_at=now, fault=None, attempts=attempts, deadline_at=deadline_at),
+                replace(old, state=state, due_at=now, fault=fault, attempts=attempts, deadline_at=deadline_at),
                 row["reserved_usd"],
                 None,
                 lease=None,

@@ -11,10 +11,11 @@ before anybody reads it; nothing is retried here but what costs nothing to repea
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -26,11 +27,12 @@ import httpx2
 from pydantic import SecretStr
 
 from triptych import __version__, errors
-from triptych.providers import Answer, Call, Flow, Provider
+from triptych.providers import END, Answer, Call, Came, Flow, Next, Provider
 
 T = TypeVar("T")
 Resolve = Callable[[str, int], "list[str]"]
 Sleep = Callable[[float], Awaitable[None]]
+Arrival = Callable[[Came], Awaitable[None]]
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +65,8 @@ class Account:
         for name, url in self.base_urls.items():
             if not _may_carry_key(url):
                 raise errors.BadRequest(
-                    f"{self.provider.base_urls[name].env} must be an https:// URL without credentials (http:// only for "
-                    f"127.0.0.1, localhost or [::1])."
+                    f"{self.provider.base_urls[name].env} must be an https:// URL without credentials "
+                    "(http:// only for 127.0.0.1, localhost or [::1])."
                 )
         key = self.key.get_secret_value() if self.key else ""
         if not (key.isascii() and key.isprintable()) or " " in key:
@@ -108,10 +110,11 @@ class Wire:
                 await client.aclose()
         self._api = self._open = None
 
-    async def run(self, account: Account, flow: Flow[T], *, tries: int = 1) -> T:
+    async def run(self, account: Account, flow: Flow[T], *, tries: int = 1, came: Arrival | None = None) -> T:
         """Drive a provider's flow to its end and return what it returns.
 
-        `tries` is how often a repeatable call is sent before an outage is reported.
+        `tries` is how often a repeatable call is sent before an outage is reported; `came` is told of each frame that
+        a stream brings before its end.
         Raises: what the flow raises; `errors.NoKey`; `errors.NotSent` and `errors.AnswerLost` from the network.
         """
         if account.provider.offline:
@@ -120,24 +123,35 @@ class Wire:
             raise errors.NoKey(
                 f"{account.provider.title} needs a key: set {account.provider.key_env} in the server's environment."
             )
+        stream = _Stream()
         try:
-            call = next(flow)
+            wanted = next(flow)
             while True:
                 try:
-                    answer = await self._send(account, call, tries if call.repeatable else 1)
+                    match wanted:
+                        case Call():
+                            answer = await self._send(account, wanted, tries if wanted.repeatable else 1, stream)
+                        case Next():
+                            answer = await stream.next_event(account)
+                        case Came():
+                            answer = Answer(END, {}, b"")
+                            if came:
+                                await came(wanted)
                 except errors.TriptychError as error:
-                    call = flow.throw(error)
+                    wanted = flow.throw(error)
                 else:
-                    call = flow.send(answer)
+                    wanted = flow.send(answer)
         except StopIteration as stop:
             value: T = stop.value
             return value
+        finally:
+            await stream.aclose()
 
-    async def _send(self, account: Account, call: Call, tries: int) -> Answer:
+    async def _send(self, account: Account, call: Call, tries: int, stream: _Stream) -> Answer:
         url = _url(account, call)
         for attempt in range(1, tries + 1):
             try:
-                answer = await self._send_once(account, call, url)
+                answer = await self._send_once(account, call, url, stream)
             except errors.Outage:
                 if attempt == tries:
                     raise
@@ -147,29 +161,38 @@ class Wire:
             await self._sleep(0.5 * attempt)
         raise AssertionError("at least one try")
 
-    async def _send_once(self, account: Account, call: Call, url: str) -> Answer:
+    async def _send_once(self, account: Account, call: Call, url: str, stream: _Stream) -> Answer:
         title = account.provider.title
         key = account.key.get_secret_value() if account.key else ""
         headers = dict(call.headers)
         if call.authorize and key:
             headers["Authorization"] = f"Bearer {key}"
-        client = self._api_client()
+        # As streams: bytes would reach the socket in one piece, and be copied there.
+        files = {field: (name, io.BytesIO(data), kind) for field, (name, data, kind) in (call.files or {}).items()}
+        client, target, extensions = self._api_client(), _parsed(url), {}
+        if not _on_origin(account, call, url):  # an upload ticket: a URL somebody else wrote, without the key
+            client = self._open_client()
+            target, pinned, extensions = await self._pinned(url, account.loopback_origins())
+            headers |= pinned
         try:
             request = client.build_request(
                 call.method,
-                url,
+                target,
                 params=dict(call.params) or None,
                 json=call.json,
                 content=call.content,
-                files=call.files or None,
+                files=files or None,
                 headers=headers,
                 timeout=httpx2.Timeout(call.timeout_s, connect=15.0, pool=call.timeout_s),
+                extensions=extensions,
             )
         except (httpx2.InvalidURL, UnicodeError) as error:
             raise errors.BadRequest(f"The request to {title} cannot be written ({type(error).__name__}).") from error
         try:
             with anyio.fail_after(ANSWER_PATIENCE * call.timeout_s):
                 response = await client.send(request, stream=True)
+                if call.stream and stream.takes(response):
+                    return Answer(response.status_code, dict(response.headers), b"")
                 try:
                     body = await _read(response, ANSWER_LIMIT_BYTES)
                 finally:
@@ -213,15 +236,9 @@ class Wire:
 
     async def _fetch_once(self, url: str, origins: frozenset[str], max_bytes: int) -> bytes | str:
         """Return the bytes, or the URL that the answer redirects to."""
-        if self._open is None:
-            # A proxy would resolve the name itself, so the checked address could not be pinned. A connection serves one
-            # fetch: another host at the same address would be read over it without showing its certificate.
-            self._open = _client(
-                trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0), transport=self._public
-            )
         target, headers, extensions = await self._pinned(url, origins)
         try:
-            async with self._open.stream(
+            async with self._open_client().stream(
                 "GET", target, headers=headers, extensions=extensions, timeout=httpx2.Timeout(30.0, connect=10.0)
             ) as response:
                 if response.is_redirect and "location" in response.headers:
@@ -235,6 +252,15 @@ class Wire:
             raise errors.Refused(f"What lies at the URL is larger than {max_bytes / 1e6:.0f} MB.") from error
         except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, UnicodeError) as error:
             raise errors.Outage(f"The URL could not be read ({type(error).__name__}).") from error
+
+    def _open_client(self) -> httpx2.AsyncClient:
+        if self._open is None:
+            # A proxy would resolve the name itself, so the checked address could not be pinned. A connection serves one
+            # fetch: another host at the same address would be read over it without showing its certificate.
+            self._open = _client(
+                trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0), transport=self._public
+            )
+        return self._open
 
     async def _pinned(self, url: str, origins: frozenset[str]) -> tuple[httpx2.URL, dict[str, str], dict[str, Any]]:
         """Return the URL with its host replaced by a checked address, and what keeps Host and TLS truthful."""
@@ -258,6 +284,43 @@ class Wire:
         return parsed.copy_with(host=addresses[0]), {"Host": parsed.netloc.decode("ascii")}, {"sni_hostname": host}
 
 
+class _Stream:
+    """The one stream of server-sent events that a flow may have open."""
+
+    def __init__(self) -> None:
+        self._response: httpx2.Response | None = None
+        self._events: AsyncIterator[httpx2.ServerSentEvent] | None = None
+
+    def takes(self, response: httpx2.Response) -> bool:
+        """Keep a response open if it is a stream of events; return whether it is."""
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if response.status_code != 200 or kind != "text/event-stream":
+            return False
+        self._response, self._events = response, aiter(httpx2.EventSource(response))
+        return True
+
+    async def next_event(self, account: Account) -> Answer:
+        """Return the next event's data, or the `END`.
+
+        Raises: `errors.AnswerLost` when the stream is cut off.
+        """
+        assert self._events, "a flow asks for events of the stream that it opened"
+        key = account.key.get_secret_value() if account.key else ""
+        try:
+            event = await anext(self._events, None)
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            title = account.provider.title
+            raise errors.AnswerLost(f"The stream of {title} was cut off ({type(error).__name__}).") from error
+        if event is None:
+            return Answer(END, {}, b"")
+        return Answer(200, {"event": event.event}, _without(key, event.data).encode())
+
+    async def aclose(self) -> None:
+        if self._response:
+            with anyio.CancelScope(shield=True):
+                await self._response.aclose()
+
+
 def first_call(account: Account, flow: Flow[Any]) -> dict[str, Any]:
     """Return a flow's first request as plain data, and send nothing: what a dry run shows.
 
@@ -267,6 +330,7 @@ def first_call(account: Account, flow: Flow[Any]) -> dict[str, Any]:
         flow.close()
         return {"method": "LOCAL", "url": None, "json": None}
     call = next(flow)
+    assert isinstance(call, Call)
     flow.close()
     return {"method": call.method, "url": _url(account, call), "json": call.json}
 
@@ -284,11 +348,16 @@ def _url(account: Account, call: Call) -> str:
     base = account.base_urls.get(call.base) or account.provider.base_urls[call.base].default
     if call.path.startswith("/"):
         return base.rstrip("/") + call.path
-    if _origin(call.path) != _origin(base) or _parsed(call.path).userinfo:
+    if call.authorize and not _on_origin(account, call, call.path):
         raise errors.NotAllowed(
             f"{account.provider.title} named a URL on another host; it is not followed with the key."
         )
     return call.path
+
+
+def _on_origin(account: Account, call: Call, url: str) -> bool:
+    base = account.base_urls.get(call.base) or account.provider.base_urls[call.base].default
+    return _origin(url) == _origin(base) and not _parsed(url).userinfo
 
 
 def _client(**options: Any) -> httpx2.AsyncClient:

@@ -139,6 +139,7 @@ class Meter:
 
     def set(self, done: float, total: float) -> None:
         """Note how far the job is."""
+        done = float(int(done))  # servers may count in fractions, for a progress must always grow
         if (done, total) != (self._done, self._total):
             self._done, self._total = done, total
             if not self._live:
@@ -162,7 +163,9 @@ class Meter:
             await anyio.sleep(0.25)
 
     def _line(self, width: int = 24) -> str:
-        full = round(width * self._done / self._total) if self._total else 0
+        if not self._total:
+            return f"{MARGIN}{'░' * width} starting"
+        full = round(width * self._done / self._total)
         bar = "█" * full + "░" * (width - full)
         return f"{MARGIN}{bar} {self._done:.0f} of {self._total:.0f} images, {time.monotonic() - self._began:.0f} s "
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from triptych.studio import Caller, Setup, Studio
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class Screen:
@@ -62,6 +65,16 @@ def command(work: Callable[..., Exit]) -> Callable[..., None]:
             code = work(screen, **given)
         except errors.TriptychError as error:
             code = screen.refuse(error)
+        except (click.ClickException, click.Abort):
+            raise
+        except Exception as error:
+            logger.debug("a command failed", exc_info=error)
+            named = f"{type(error).__name__}: {str(error)[:300]}"
+            code = screen.refuse(
+                errors.TriptychError(
+                    f"Triptych failed ({named}). TRIPTYCH_LOG_LEVEL=DEBUG shows where; please report it."
+                )
+            )
         sys.exit(int(code))
 
     return click.option("--json", "as_json", is_flag=True, help="Write the exact result as JSON to stdout.")(run_it)

@@ -24,16 +24,18 @@ from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 from triptych import errors
-from triptych.model import Done, Edit, Hosted, Offer, Pending, Prediction, Quote
+from triptych.model import Done, Edit, Hosted, Offer, Output, Pending, Prediction, Quote
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request a flow wants sent: to a base URL by name, or to a whole URL the provider gave on its own origin.
+    """A request a flow wants sent: to a base URL by name, or to a whole URL that the provider gave.
 
-    `repeatable` says that sending it twice costs nothing (everything but a submit without a key of its own).
+    A whole URL has to be on the provider's own origin, or, without `authorize`, on the public internet (an upload
+    ticket). `repeatable` says that sending it twice costs nothing (everything but a submit without a key of its own).
+    With `stream`, an answer that is a stream of server-sent events has an empty body; `Next` then asks for its events.
     """
 
     method: str
@@ -46,7 +48,28 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     authorize: bool = True
     repeatable: bool = True
+    stream: bool = False
     timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The next event of a stream is wanted: it is sent as an `Answer` with its data as the body.
+
+    At the stream's end that answer's status is `END`. A stream that is cut off raises `errors.AnswerLost` here.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """A frame came before the flow is at its end; `index` is its place in the answer, from 0."""
+
+    index: int
+    output: Output
+
+
+END = 0
+"""The status of the answer that ends a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +88,21 @@ class Answer:
             return None
 
 
-Flow = Generator[Call, Answer, T]
+Flow = Generator[Call | Next | Came, Answer, T]
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceLimits:
+    """What a provider takes as a reference image; a larger one is fitted down, with a warning.
+
+    `max_body_bytes` bounds a whole request whose references are inline (base64 makes them a third larger).
+    """
+
+    max_bytes: int | None = None
+    max_pixels: int | None = None
+    max_side: int | None = None
+    formats: tuple[str, ...] = ("image/jpeg", "image/png", "image/webp")
+    max_body_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +125,8 @@ class Provider:
     """A provider as data and pure functions; what it cannot do is None.
 
     `key_env` None means that it needs no key and no network: its `submit` then runs to its end without a `Call`.
-    `inline` providers take reference bytes in the request; the others get URLs, made with `upload`.
+    `inline` providers take reference bytes in the request, where they have no URL for them yet; the others get URLs,
+    made with `upload`.
     """
 
     name: str
@@ -108,6 +146,7 @@ class Provider:
     listing: Callable[[], Flow[Listing]] | None = None
     balance: Callable[[], Flow[Decimal | None]] | None = None
     inline: bool = False
+    reference_limits: ReferenceLimits = ReferenceLimits()
     client_ids: bool = False
     """The provider takes an id or key of ours, so that the same submit may be sent again."""
     result_lifetime_s: float | None = None
@@ -141,7 +180,7 @@ def load(name: str) -> Provider:
 def refuse(status: int, message: str, *, request_id: str | None = None, retry_after: str | None = None) -> None:
     """Raise what an HTTP status means when the provider itself wrote it; return for a 2xx.
 
-    401 and 403 → `KeyRejected`, 402 → `NoFunds`, 429 → `RateLimited`, other 4xx → `Refused`, the rest → `Outage`.
+    401 and 403 → `KeyRejected`, 402 → `NoFunds`, 404 → `NotOffered`, 429 → `RateLimited`, other 4xx → `Refused`, the rest → `Outage`.
     """
     said = f"HTTP {status}: {errors.quoted(message)}"
     match status:
@@ -153,6 +192,8 @@ def refuse(status: int, message: str, *, request_id: str | None = None, retry_af
             )
         case 402:
             raise errors.NoFunds(f"The provider's balance is too low ({said}).", request_id=request_id)
+        case 404:
+            raise errors.NotOffered(f"The provider does not have it ({said}).", request_id=request_id)
         case 429:
             raise errors.RateLimited(
                 f"The provider is limiting requests ({said}).",

@@ -8,6 +8,7 @@ or pixels.
 
 from __future__ import annotations
 
+from triptych.emulator.stage.answers import Events
 from triptych.emulator.stage.faults import (
     Armed,
     BadDirective,
@@ -19,16 +20,18 @@ from triptych.emulator.stage.faults import (
 )
 from triptych.emulator.stage.log import Seen
 from triptych.emulator.stage.theatre import Emulator
-from triptych.emulator.stage.works import Order, Work
+from triptych.emulator.stage.works import Order, UnreachableImage, Work
 
 __all__ = [
     "Armed",
     "BadDirective",
     "Emulator",
+    "Events",
     "Failure",
     "Fault",
     "Order",
     "Seen",
+    "UnreachableImage",
     "Work",
     "for_every_op",
     "for_results",

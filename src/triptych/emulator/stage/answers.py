@@ -8,7 +8,7 @@ request's scope.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -72,6 +72,37 @@ class Slow(Response):
         await send({"type": "http.response.body", "body": b""})
 
 
+class Events(Response):
+    """Server-sent events, each sent once `due` lets it go; after `cut` of them the connection closes, or just ends."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        events: Sequence[str],
+        due: Callable[[int], Awaitable[object]],
+        *,
+        cut: int | None = None,
+        quietly: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__("".join(events), headers=headers)
+        self._events = [event.encode() for event in events][:cut]
+        self._due = due
+        self._closes = cut is not None and not quietly
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        for index, event in enumerate(self._events):
+            await self._due(index)
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        if self._closes:
+            await _close(scope)
+        else:
+            await send({"type": "http.response.body", "body": b""})
+
+
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -90,8 +121,8 @@ Refuse = Callable[[int, dict[str, Any]], Response]
 def spoiled(armed: Armed, request: Request, answer: Response, refuse: Refuse, stopping: asyncio.Event) -> Response:
     """Return what is sent instead of `answer` (which is empty when the request was not looked at)."""
     name, options = armed.fault.name, armed.options
-    if name.isdigit():
-        return refuse(int(name), options)
+    if name.isdigit() or armed.fault.refuses is not None:
+        return refuse(int(name), options) if name.isdigit() else refuse(armed.fault.refuses, {**options, "fault": name})
     body = bytes(answer.body)
     made: Response
     match name:

@@ -42,6 +42,8 @@ class Fault:
     reach: Reach = "before"
     options: Mapping[str, Any] = field(default_factory=dict)
     fails: Failure | None = None
+    refuses: int | None = None
+    """The HTTP status of an error in the provider's own shape, which is told the fault's name and options."""
 
 
 @dataclass

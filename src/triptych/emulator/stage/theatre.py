@@ -10,6 +10,7 @@ that the prompt asked for.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import threading
 import time
@@ -30,6 +31,9 @@ from triptych.emulator.stage.loopback import Loopback
 from triptych.emulator.stage.works import EXTENSIONS, Order, Studio, UnreachableImage, Work
 
 Handler = Callable[[Request], Awaitable[Response]]
+
+LOOK_S = 0.01
+"""How often a held answer looks at the clock, in real seconds."""
 
 DRAWING_PATIENCE_S = 5.0
 """A poll waits this long for pictures whose time has come but which are still being drawn."""
@@ -171,6 +175,25 @@ class Emulator:
                 known = isinstance(error, UnreachableImage)
                 work.failure = Failure(str(error) if known else f"internal error: {error!r}", 400 if known else 500)
         return "failed" if work.failure else "done"
+
+    async def ended(self, work: Work, share: float = 1.0) -> str:
+        """Where a job ends, waited for on the emulator's clock; with a smaller `share`, of that much of its time.
+
+        With no latency it returns at once. A clock that nobody turns is looked at again and again, until the emulator
+        stops.
+        """
+        due = work.submitted_at + share * (work.finish_at - work.submitted_at)
+        while self.clock() < min(due, work.finish_at) and not self._stopping.is_set():
+            await self._look_away()
+        if share < 1.0:
+            return "running"
+        while (outcome := await self.outcome(work)) == "running" and not self._stopping.is_set():
+            await self._look_away()
+        return outcome
+
+    async def _look_away(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), LOOK_S)
 
     def output_urls(self, work: Work) -> list[str]:
         """Where a finished job's images are, in order."""

@@ -67,6 +67,8 @@ class Work:
     traits: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     waiting: list[Armed] = field(default_factory=list)
     failure: Failure | None = None
+    missing: int = 0
+    """How many of the images failed by themselves; they are not charged."""
     polls: int = 0
     polls_after_end: int = 0
 
@@ -88,7 +90,7 @@ class Work:
             drawn = self.pictures
             if self.failure or (drawn.done() and not drawn.cancelled() and drawn.exception()):
                 return Decimal(0)
-        return self.order.price_usd * self.expected
+        return self.order.price_usd * max(0, self.expected - self.missing)
 
 
 class UnreachableImage(Exception):

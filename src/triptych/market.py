@@ -1,0 +1,158 @@
+"""What providers say of themselves: live prices, quotes, balances. Asked when needed, remembered for a while.
+
+The built-in catalog stands in for whatever a provider does not say in time; an error is never taken for "no models".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import anyio
+
+from triptych import catalog, errors
+from triptych.clock import Clock
+from triptych.model import Lifecycle, Offer, Operation, Quote
+from triptych.planning import Plan
+from triptych.references import refer
+from triptych.results import ModelRow, ModelsResult, ProviderRow
+from triptych.store import Store
+from triptych.wire import Account, Wire
+
+PATIENCE_S = 8.0
+"""How long a call waits for what a provider says before it makes do with the built-in list."""
+LIFETIME_S = 600.0
+
+
+@dataclass(slots=True)
+class _Cached:
+    at: datetime
+    value: Any
+
+
+@dataclass(slots=True)
+class _Said:
+    prices_usd: Mapping[str, Decimal | None] | None = None
+    balance_usd: Decimal | None = None
+    warning: str | None = None
+
+
+class Market:
+    """The offers of all accounts, and what their providers say today."""
+
+    def __init__(
+        self, store: Store, wire: Wire, accounts: Mapping[str, Account], default_provider: str, clock: Clock
+    ) -> None:
+        self._store = store
+        self._wire = wire
+        self._accounts = accounts
+        self._default_provider = default_provider
+        self._clock = clock
+        self._cache: dict[object, _Cached] = {}
+
+    async def list_models(self, query: str, operation: str | None, provider: str | None) -> ModelsResult:
+        """Return models × providers with price, limits, lifecycle, and whether each is usable now.
+
+        Raises: `errors.OutOfLimits` for an unknown operation, `errors.UnknownModel` for an unknown provider.
+        """
+        if operation is not None and operation not in set(Operation):
+            raise errors.OutOfLimits(
+                f"operation is one of {', '.join(Operation)}; it was {errors.quoted(operation, 40)}."
+            )
+        if provider is not None and provider not in self._accounts:
+            names = ", ".join(self._accounts)
+            raise errors.UnknownModel(f"There is no provider {errors.quoted(provider, 40)}; there are: {names}.")
+        accounts = [account for name, account in self._accounts.items() if provider in (None, name)]
+        said = {account.provider.name: _Said() for account in accounts}
+        async with anyio.create_task_group() as tasks:
+            for account in accounts:
+                if account.usable:
+                    tasks.start_soon(self._ask, account, said[account.provider.name])
+        return ModelsResult(
+            default_provider=self._default_provider,
+            providers=[
+                ProviderRow(
+                    provider=account.provider.name,
+                    usable=account.usable,
+                    why_not=account.why_not,
+                    balance_usd=said[account.provider.name].balance_usd,
+                )
+                for account in accounts
+            ],
+            models=[
+                _row(account, offer, said[account.provider.name])
+                for account in accounts
+                for offer in catalog.search(account.provider.offers, query, operation, None)
+            ],
+            warnings=[told.warning for told in said.values() if told.warning],
+        )
+
+    async def quote(self, plan: Plan) -> Quote:
+        """Return the provider's own quote for one request, or the list price when it does not say in time."""
+        account = self._accounts[plan.offer.provider]
+        if not account.provider.quote:
+            return plan.quote
+        key = ("quote", plan.offer.provider, plan.offer.endpoint, plan.count, plan.sizes[0], len(plan.lanes[0]))
+        if cached := self._cached(key):
+            known: Quote = cached
+            return known
+        with anyio.move_on_after(PATIENCE_S), suppress(errors.Outage, errors.Refused, errors.Failed):
+            references = [
+                (await refer(self._store, self._wire, self._clock, account, item.image, of=len(plan.lanes[0])))[0]
+                for item in plan.lanes[0]
+            ]
+            found = await self._wire.run(account, account.provider.quote(plan.first_edit(references)))
+            if found:
+                self._cache[key] = _Cached(self._clock.now(), found)
+                return found
+        return plan.quote
+
+    async def _ask(self, account: Account, said: _Said) -> None:
+        provider, key = account.provider, ("listing", account.provider.name)
+        try:
+            with anyio.fail_after(PATIENCE_S):
+                if provider.listing:
+                    listing = self._cached(key) or await self._wire.run(account, provider.listing())
+                    self._cache.setdefault(key, _Cached(self._clock.now(), listing))
+                    said.prices_usd = listing.prices_usd
+                if provider.balance:
+                    said.balance_usd = await self._wire.run(account, provider.balance())
+        except (errors.TriptychError, TimeoutError) as error:
+            reason = error.message if isinstance(error, errors.TriptychError) else "no answer in time"
+            said.warning = f"{provider.title} was not asked to the end: {reason} The built-in list is shown."
+
+    def _cached(self, key: object) -> Any:
+        entry = self._cache.get(key)
+        if entry and self._clock.now() - entry.at < timedelta(seconds=LIFETIME_S):
+            return entry.value
+        self._cache.pop(key, None)
+        return None
+
+
+def _row(account: Account, offer: Offer, said: _Said) -> ModelRow:
+    live = (said.prices_usd or {}).get(offer.endpoint)
+    gone = bool(said.prices_usd) and offer.endpoint not in (said.prices_usd or {})
+    return ModelRow(
+        model=offer.family,
+        operation=offer.operation,
+        provider=account.provider.name,
+        endpoint=offer.endpoint,
+        usd_per_image=live or offer.price.usd_per_image,
+        price_as_of="live" if live else offer.price.as_of,
+        max_references=offer.max_references,
+        max_outputs=offer.max_outputs,
+        sizes=catalog.sizes_text(offer),
+        formats=list(offer.formats),
+        lifecycle=_lifecycle(offer.lifecycle),
+        usable=account.usable and not gone,
+        why_not=account.why_not or (f"not in {account.provider.title}'s live list" if gone else None),
+    )
+
+
+def _lifecycle(lifecycle: Lifecycle) -> str:
+    said = [f"{word} {day}" for word in ("released", "deprecated", "retired") if (day := getattr(lifecycle, word))]
+    return ", ".join(said) + (f" ({lifecycle.source})" if said and lifecycle.source else "")

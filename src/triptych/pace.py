@@ -1,0 +1,97 @@
+"""When to ask which provider: polls, pauses it asked for, and looks at its list when many predictions run there.
+
+What is known here is this process's own and need not survive; nothing is sent from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from triptych.clock import Clock
+from triptych.lifecycle import poll_delay_s
+from triptych.model import Offer, Prediction
+from triptych.store import Store
+from triptych.wire import Account
+
+SWEEP_FROM = 3
+"""With so many predictions running at a provider, one look at its list replaces most single polls."""
+SWEEP_EVERY_S = 1.0
+SWEEP_SHARE_S = 5.4
+"""The time between two looks, times how many run: with fewer, looks are rarer, or they would cost more than polls."""
+SWEEP_PAUSE_S = 60.0
+"""How long a list that could not be had is left alone."""
+UNSWEPT = 4
+"""How many times rarer single polls are while the list is looked at."""
+
+
+@dataclass(slots=True)
+class _Standing:
+    hold_until: datetime | None = None
+    next_sweep: datetime | None = None
+    sweeping: bool = False
+
+
+class Pace:
+    """The pace for every usable provider among `accounts`."""
+
+    def __init__(self, store: Store, accounts: Mapping[str, Account], clock: Clock) -> None:
+        self._store = store
+        self._accounts = accounts
+        self._clock = clock
+        self._standing = {name: _Standing() for name in accounts}
+        self._offers = {
+            (offer.provider, offer.endpoint, offer.operation): offer
+            for account in accounts.values()
+            for offer in account.provider.offers
+        }
+
+    def offer(self, prediction: Prediction) -> Offer | None:
+        """Return the offer that a prediction was made under, if its provider still has it."""
+        return self._offers.get((prediction.provider, prediction.endpoint, prediction.operation))
+
+    def limits(self) -> dict[str, int]:
+        """Return how many predictions may run at each provider now; none where it asked for patience."""
+        now = self._clock.now()
+        return {
+            name: 0 if standing.hold_until and standing.hold_until > now else self._accounts[name].provider.max_running
+            for name, standing in self._standing.items()
+        }
+
+    def hold(self, provider: str, seconds: float) -> None:
+        """Submit nothing more to a provider for a while."""
+        self._standing[provider].hold_until = self._clock.now() + timedelta(seconds=seconds)
+
+    def poll_wait_s(self, prediction: Prediction, elapsed_s: float | None = None) -> float:
+        """Return how long to wait before a prediction is polled (again)."""
+        offer = self.offer(prediction)
+        usual_s = offer.latency_s + offer.latency_per_image_s * (prediction.count - 1) if offer else 15.0
+        expected_s = self._store.expected_s(prediction.endpoint, prediction.count) or usual_s
+        if elapsed_s is None:
+            now = self._clock.now()
+            elapsed_s = (now - (prediction.submitted_at or now)).total_seconds()
+        wait_s = poll_delay_s(elapsed_s, max(expected_s, 0.5))
+        return wait_s * UNSWEPT if self._standing[prediction.provider].sweeping else wait_s
+
+    def next_sweep(self) -> datetime | None:
+        """Return when the next look at a list is due, if any is."""
+        due = [s.next_sweep for s in self._standing.values() if s.sweeping and s.next_sweep]
+        return min(due, default=None)
+
+    def sweep_is_due(self, name: str) -> bool:
+        """Return whether to look at a provider's list now; if so, the next look is planned."""
+        standing, now = self._standing[name], self._clock.now()
+        if not self._accounts[name].provider.finished or (standing.next_sweep and standing.next_sweep > now):
+            return False
+        running = len(self._store.running_tickets(name))
+        standing.sweeping = running >= SWEEP_FROM
+        if standing.sweeping:
+            standing.next_sweep = now + timedelta(seconds=max(SWEEP_EVERY_S, SWEEP_SHARE_S / running))
+        return standing.sweeping
+
+    def sweep_failed(self, name: str) -> None:
+        """Go back to single polls for a while."""
+        standing = self._standing[name]
+        standing.sweeping = False
+        standing.next_sweep = self._clock.now() + timedelta(seconds=SWEEP_PAUSE_S)

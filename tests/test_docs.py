@@ -1,0 +1,148 @@
+"""What the documents say is so: names, settings, exit codes, states; and the configuration blocks start the server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+
+from triptych import __version__, config
+from triptych.cli import cli, words
+from triptych.lifecycle import MOVES
+from triptych.server import tools
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+EXAMPLE = (ROOT / "mcp.json.example").read_text("utf-8")
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "mcp.json.example"]
+
+
+def table(head: str, text: str = README) -> list[list[str]]:
+    """Return the cells of the table whose first column has this head, without code marks."""
+    rows = iter(text.splitlines())
+    for line in rows:
+        if line.startswith(f"| {head} |"):
+            break
+    next(rows)
+    found = []
+    for line in rows:
+        if not line.startswith("|"):
+            break
+        cells = re.split(r"(?<!\\)\|", line)[1:-1]
+        found.append([cell.strip().replace("`", "") for cell in cells])
+    assert found, f"no table of {head}"
+    return found
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def servers(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for key in ("mcpServers", "servers", "mcp_servers"):
+        yield from document.get(key, {}).values()
+
+
+def test_the_readme_lists_the_tools_there_are_in_their_order() -> None:
+    assert [row[0] for row in table("tool")] == [tool.name for tool in tools.listing().tools]
+
+
+def test_the_readme_lists_every_command_there_is() -> None:
+    listed = [row[0].split()[1] for row in table("command")]
+    assert listed == list(dict.fromkeys(listed))
+    assert set(listed) == set(cli.commands)
+
+
+def test_the_options_in_the_readmes_command_table_exist() -> None:
+    for usage, _ in table("command"):
+        command = cli.commands[usage.split()[1]]
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", usage)) <= known, usage
+
+
+def test_the_readmes_exit_codes_are_the_command_lines() -> None:
+    assert table("exit code") == [[str(int(code)), meaning] for code, meaning in words.EXIT_MEANINGS.items()]
+
+
+def test_every_variable_that_is_read_is_in_the_readmes_settings_and_no_other() -> None:
+    asked: set[str] = set()
+
+    class Environment(dict[str, str]):
+        def get(self, key: str, default: Any = None) -> Any:
+            asked.add(key)
+            return default
+
+    config.read(Environment())
+    assert {row[0] for row in table("variable")} == asked
+
+
+def test_the_readmes_defaults_are_those_of_an_empty_environment() -> None:
+    defaults = {row[0]: row[2] for row in table("variable")}
+    setup = config.read({}).setup
+    assert defaults["TRIPTYCH_BUDGET_USD"] == f"{setup.budget_usd:f}"
+    assert float(defaults["TRIPTYCH_CONFIRM_USD"]) == setup.confirm_usd
+    assert defaults["TRIPTYCH_LOG_LEVEL"] == config.log_level({})
+    assert defaults["ATLASCLOUD_BASE_URL"] == setup.accounts["atlas"].base_urls["api"]
+
+
+def test_every_configuration_block_parses_and_names_a_server() -> None:
+    documents = [json.loads(block) for block in (*blocks("json"), EXAMPLE)]
+    documents += [tomllib.loads(block) for block in blocks("toml")]
+    assert len(documents) == 7
+    for document in documents:
+        for server in servers(document):
+            assert server.get("command", "").endswith("/.venv/bin/triptych") or server["url"].endswith("/mcp")
+        assert len(list(servers(document))) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("text", [EXAMPLE, blocks("json")[-2]], ids=["mcp.json.example", "Claude Desktop"])
+async def test_a_stdio_block_starts_the_server_once_the_path_is_right(text: str, tmp_path: Path) -> None:
+    (server,) = servers(json.loads(text))
+    # The command of the block, in this environment; the settings as they stand in it.
+    env = {**server["env"], "TRIPTYCH_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    command = StdioServerParameters(command=sys.executable, args=["-m", "triptych", *server["args"]], env=env)
+    async with Client(stdio_client(command), mode="legacy") as client:
+        assert client.server_info is not None
+        assert (client.server_info.name, client.server_info.version) == ("triptych", __version__)
+        models = await client.call_tool("list_models", {"provider": "draft"})
+        assert models.structured_content["default_provider"] == "draft"
+
+
+def test_the_drawing_of_a_jobs_life_is_the_table_of_moves() -> None:
+    text = (ROOT / "docs" / "how-a-job-lives.md").read_text("utf-8")
+    drawn = set(re.findall(r"^    (\w+) --> (\w+)$", text, re.MULTILINE))
+    assert drawn == {(str(old), str(new)) for old, news in MOVES.items() for new in news}
+
+
+def test_every_link_between_the_documents_leads_somewhere() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", document.read_text("utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_changelog_knows_this_version() -> None:
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_the_scripts_can_be_run_and_ci_runs_the_tests() -> None:
+    for name in ("scripts/demo", "scripts/test", "scripts/fix", ".ci/run"):
+        assert os.access(ROOT / name, os.X_OK), name
+    assert "./scripts/test" in (ROOT / ".ci" / "run").read_text("utf-8")
+
+
+def test_what_the_tests_need_is_pinned_by_name_and_version_alone() -> None:
+    pinned = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in pinned)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    needed = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
+    assert {re.split(r"[<>=]", item)[0] for item in needed} <= {line.split("==")[0] for line in pinned}

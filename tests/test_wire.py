@@ -1,0 +1,1102 @@
+"""Claims about the one sender: where the key goes, what is sent twice, whose URLs are read."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import ssl
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from triptych import errors, wire
+from triptych.providers import END, Answer, BaseUrl, Call, Flow, Next, Provider, load
+from triptych.wire import Account, Wire
+
+KEY = "sk-a-secret-of-ours"
+PUBLIC = "93.184.215.14"
+
+PROVIDER = Provider(
+    name="echo",
+    title="Echo Images",
+    key_env="ECHO_API_KEY",
+    base_urls={"api": BaseUrl("ECHO_BASE_URL", "https://api.echo.invalid")},
+    offers=(),
+    submit=lambda edit: ask(),  # type: ignore[arg-type, return-value]
+)
+OFFLINE = Provider(name="here", title="Here", key_env=None, base_urls={}, offers=(), submit=PROVIDER.submit)
+
+
+# -- a server on loopback that does as it is told
+
+
+@dataclass
+class Seen:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    connection: int
+
+
+class Server:
+    """A real HTTP server; `on` says what a path answers, `seen` what came."""
+
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
+        self.on: dict[str, Callable[[Any], None]] = {}
+        self.released = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one_request(self) -> None:
+                try:
+                    super().handle_one_request()
+                except OSError:  # the other side left
+                    self.close_connection = True
+
+            def serve(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                outer.seen.append(Seen(self.command, self.path, headers, body, self.client_address[1]))
+                outer.on.get(self.path.partition("?")[0], says())(self)
+
+            do_GET = do_POST = serve  # noqa: N815
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._http.server_address[1]
+        self.base_url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    def close(self) -> None:
+        self.released.set()
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+
+
+def says(status: int = 200, body: bytes = b"{}", **headers: str) -> Callable[[Any], None]:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        if "Content_Length" not in headers:
+            handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return answer
+
+
+def drops(handler: BaseHTTPRequestHandler) -> None:
+    """The request was read; the connection ends without an answer."""
+    handler.close_connection = True
+
+
+def undeclared(body: bytes) -> Callable[[Any], None]:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(body)
+        handler.close_connection = True
+
+    return answer
+
+
+def hangs(server: Server) -> Callable[[Any], None]:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        server.released.wait(30)
+        handler.close_connection = True
+
+    return answer
+
+
+def drips(server: Server) -> Callable[[Any], None]:
+    """A byte at a time, for ever: no gap is long enough for a read time-out."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        while not server.released.wait(0.02):
+            handler.wfile.write(b".")
+            handler.wfile.flush()
+        handler.close_connection = True
+
+    return answer
+
+
+def in_turn(*answers: Callable[[Any], None]) -> Callable[[Any], None]:
+    left = list(answers)
+    return lambda handler: left.pop(0)(handler)
+
+
+@contextmanager
+def _served() -> Iterator[Server]:
+    server = Server()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with _served() as one:
+        yield one
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Server]:
+    """Another origin: it must hear nothing."""
+    with _served() as one:
+        yield one
+        assert one.seen == []
+
+
+@pytest.fixture
+def naps() -> list[float]:
+    return []
+
+
+@pytest.fixture
+async def sender(naps: list[float]) -> AsyncIterator[Wire]:
+    async def nap(seconds: float) -> None:
+        naps.append(seconds)
+
+    sender = Wire(sleep=nap)
+    yield sender
+    await sender.aclose()
+
+
+@pytest.fixture
+def account(server: Server) -> Account:
+    return account_at(server.base_url)
+
+
+def account_at(base_url: str, key: str | None = KEY) -> Account:
+    return Account(PROVIDER, SecretStr(key) if key else None, {"api": base_url})
+
+
+def ask(*calls: Call) -> Flow[list[Answer]]:
+    answers = []
+    for call in calls or (Call("GET", "/"),):
+        answers.append((yield call))
+    return answers
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+# -- the key
+
+
+@pytest.mark.anyio
+async def test_the_key_goes_to_the_providers_origin_as_a_bearer_and_nowhere_else_in_the_request(
+    server: Server, account: Account, sender: Wire
+) -> None:
+    await sender.run(account, ask(Call("POST", "/v1/make", json={"prompt": "a fox"}, params={"n": 2})))
+    [seen] = server.seen
+    assert seen.headers.pop("authorization") == f"Bearer {KEY}"
+    assert (seen.method, seen.path, seen.body) == ("POST", "/v1/make?n=2", b'{"prompt":"a fox"}')
+    assert KEY not in str(seen)
+
+
+@pytest.mark.anyio
+async def test_a_call_that_asks_for_no_authorization_carries_no_key(
+    server: Server, account: Account, sender: Wire
+) -> None:
+    await sender.run(account, ask(Call("GET", "/public", authorize=False)))
+    assert "authorization" not in server.seen[0].headers
+
+
+@pytest.mark.anyio
+async def test_a_key_that_the_server_echoes_is_cut_out_of_body_and_headers(
+    server: Server, account: Account, sender: Wire
+) -> None:
+    server.on["/"] = says(401, f'{{"message": "bad key {KEY}!"}}'.encode(), X_Trace=f"for {KEY}")
+    [answer] = await sender.run(account, ask())
+    assert answer.json() == {"message": "bad key [key]!"}
+    assert answer.headers["x-trace"] == "for [key]"
+    assert KEY not in repr(answer)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_an_answer_and_is_not_followed(
+    server: Server, elsewhere: Server, account: Account, sender: Wire, status: int
+) -> None:
+    server.on["/"] = says(status, Location=f"{elsewhere.base_url}/steal")
+    [answer] = await sender.run(account, ask())
+    assert answer.status == status
+    assert len(server.seen) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("tail", ["/jobs/1", "/../../x", "//x", "/x?next=https://api.echo.invalid"])
+async def test_a_whole_url_on_another_origin_is_refused_inside_the_flow_which_may_fall_back(
+    server: Server, elsewhere: Server, account: Account, sender: Wire, tail: str
+) -> None:
+    def flow() -> Flow[str]:
+        try:
+            yield Call("GET", elsewhere.base_url + tail)
+        except errors.NotAllowed:
+            answer = yield Call("GET", "/jobs/1")
+            return f"fell back: {answer.status}"
+        return "followed"
+
+    assert await sender.run(account, flow()) == "fell back: 200"
+    assert [seen.path for seen in server.seen] == ["/jobs/1"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "path",
+    [
+        "https://127.0.0.1:{port}/x",
+        "http://localhost:{port}/x",
+        "http://user:pass@127.0.0.1:{port}/x",
+        "http://127.0.0.1:{port}\\@evil.invalid/x",
+        "http://127.0.0.1:{port}@evil.invalid/x",
+        "http://[::1",
+        "@evil.invalid/x",
+        ".evil.invalid/x",
+        "",
+    ],
+)
+async def test_a_url_that_only_looks_like_the_providers_origin_is_refused(
+    server: Server, account: Account, sender: Wire, path: str
+) -> None:
+    with pytest.raises(errors.NotAllowed):
+        await sender.run(account, ask(Call("GET", path.format(port=server.port))))
+    assert server.seen == []
+
+
+@pytest.mark.anyio
+async def test_a_whole_url_on_the_providers_own_origin_is_followed_with_the_key(
+    server: Server, account: Account, sender: Wire
+) -> None:
+    await sender.run(account, ask(Call("GET", f"{server.base_url}/jobs/1?with=https://other.invalid")))
+    assert server.seen[0].path == "/jobs/1?with=https://other.invalid"
+    assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.anyio
+async def test_a_path_with_a_url_in_its_query_is_still_a_path(server: Server, account: Account, sender: Wire) -> None:
+    await sender.run(account, ask(Call("GET", "/find?image=https://cdn.invalid/a.png")))
+    assert server.seen[0].path == "/find?image=https://cdn.invalid/a.png"
+
+
+@pytest.mark.anyio
+async def test_the_path_of_a_base_url_comes_before_every_call(server: Server, sender: Wire) -> None:
+    await sender.run(account_at(f"{server.base_url}/api/v3"), ask(Call("GET", "/images")))
+    assert server.seen[0].path == "/api/v3/images"
+
+
+@pytest.mark.anyio
+async def test_no_cookie_is_ever_sent_back(server: Server, account: Account, sender: Wire) -> None:
+    server.on["/"] = says(Set_Cookie="session=1; Path=/")
+    await sender.run(account, ask(Call("GET", "/"), Call("GET", "/")))
+    assert all("cookie" not in seen.headers for seen in server.seen)
+
+
+@pytest.mark.anyio
+async def test_what_is_meant_for_loopback_goes_to_no_proxy_for_it_may_carry_the_key_over_plain_http(
+    server: Server, elsewhere: Server, account: Account, sender: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, elsewhere.base_url)
+    [answer] = await sender.run(account, ask())
+    assert answer.status == 200
+
+
+@pytest.mark.anyio
+async def test_a_proxy_that_cannot_be_used_is_told_by_its_variables(
+    account: Account, sender: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "gopher://somewhere:70")
+    with pytest.raises(errors.BadRequest, match="ALL_PROXY"):
+        await sender.run(account, ask())
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "http://api.echo.invalid",
+        "http://192.168.1.20:8901",
+        "http://0.0.0.0:8901",
+        "http://localhost.evil.invalid",
+        "http://127.0.0.1@evil.invalid",
+        "https://user:hunter2@api.echo.invalid",
+        "https://",
+        "https://[::1",
+        "https://host:99999",
+        "ftp://127.0.0.1",
+        "api.echo.invalid",
+    ],
+)
+def test_a_base_url_that_would_carry_the_key_unsafely_is_refused_by_its_variable(base_url: str) -> None:
+    with pytest.raises(errors.BadRequest, match="ECHO_BASE_URL") as refused:
+        account_at(base_url)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "base_url", ["https://api.echo.invalid", "http://127.0.0.1:1", "http://localhost:1/v1", "http://[::1]:1"]
+)
+def test_https_anywhere_and_plain_http_on_this_machine_are_fine(base_url: str) -> None:
+    assert account_at(base_url).usable
+
+
+@pytest.mark.parametrize("key", ["sk-two words", "sk-line\nbreak", "sk-ключ", "sk-“quoted”"])
+def test_a_key_that_no_header_can_carry_is_refused_by_its_variable_and_not_shown(key: str) -> None:
+    with pytest.raises(errors.BadRequest, match="ECHO_API_KEY") as refused:
+        account_at("https://api.echo.invalid", key)
+    assert "sk-" not in str(refused.value)
+
+
+@pytest.mark.anyio
+async def test_without_a_key_nothing_is_sent_and_the_variable_is_named(server: Server, sender: Wire) -> None:
+    account = account_at(server.base_url, key=None)
+    assert (account.usable, account.why_not) == (False, "set ECHO_API_KEY")
+    with pytest.raises(errors.NoKey, match="ECHO_API_KEY"):
+        await sender.run(account, ask())
+    assert server.seen == []
+
+
+# -- whether it arrived
+
+
+@pytest.mark.anyio
+async def test_a_refused_connection_surely_did_not_arrive(sender: Wire) -> None:
+    with pytest.raises(errors.NotSent, match="Echo Images could not be reached"):
+        await sender.run(account_at(f"http://127.0.0.1:{closed_port()}"), ask())
+
+
+@pytest.mark.anyio
+async def test_a_connection_dropped_after_the_request_was_read_is_a_lost_answer(
+    server: Server, account: Account, sender: Wire
+) -> None:
+    server.on["/"] = drops
+    with pytest.raises(errors.AnswerLost):
+        await sender.run(account, ask(Call("POST", "/", json={}, repeatable=False)))
+    assert len(server.seen) == 1
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_does_not_come_in_time_is_lost(server: Server, account: Account, sender: Wire) -> None:
+    server.on["/"] = hangs(server)
+    with pytest.raises(errors.AnswerLost, match="ReadTimeout"):
+        await sender.run(account, ask(Call("POST", "/", timeout_s=0.05)))
+    assert len(server.seen) == 1
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_drips_for_ever_is_lost_too(
+    server: Server, account: Account, sender: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "ANSWER_PATIENCE", 0.2)
+    server.on["/"] = drips(server)
+    with pytest.raises(errors.AnswerLost, match="TimeoutError"):
+        await sender.run(account, ask(Call("GET", "/", timeout_s=1.0)))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "answer", [says(200, b"x" * 2000), undeclared(b"x" * 2000), says(200, b"", Content_Length="2000")]
+)
+async def test_an_answer_too_large_to_read_is_lost_and_not_a_refusal_for_it_may_have_been_paid(
+    server: Server, account: Account, sender: Wire, monkeypatch: pytest.MonkeyPatch, answer: Callable[[Any], None]
+) -> None:
+    monkeypatch.setattr(wire, "ANSWER_LIMIT_BYTES", 1000)
+    server.on["/"] = answer
+    with pytest.raises(errors.AnswerLost):
+        await sender.run(account, ask(Call("POST", "/", repeatable=False)))
+    assert len(server.seen) == 1
+
+
+@pytest.mark.anyio
+async def test_an_answer_cut_off_in_its_body_is_lost(server: Server, account: Account, sender: Wire) -> None:
+    def cut(handler: BaseHTTPRequestHandler) -> None:
+        says(200, b"{", Content_Length="100")(handler)
+        handler.close_connection = True
+
+    server.on["/"] = cut
+    with pytest.raises(errors.AnswerLost):
+        await sender.run(account, ask())
+
+
+@pytest.mark.anyio
+async def test_a_request_that_cannot_be_written_down_is_not_sent(
+    server: Server, account: Account, sender: Wire
+) -> None:
+    for call in (Call("POST", "/", json={"prompt": "\ud800"}), Call("GET", "/a\nb")):
+        with pytest.raises(errors.BadRequest):
+            await sender.run(account, ask(call))
+    assert server.seen == []
+
+
+@pytest.mark.anyio
+async def test_what_went_wrong_is_thrown_into_the_flow_which_may_go_on(
+    server: Server, account: Account, sender: Wire
+) -> None:
+    def flow() -> Flow[str]:
+        try:
+            yield Call("GET", "/dropped")
+        except errors.AnswerLost as lost:
+            yield Call("GET", "/after")
+            return f"went on after {lost.kind}"
+        return "nothing happened"
+
+    server.on["/dropped"] = drops
+    assert await sender.run(account, flow()) == "went on after answer_lost"
+
+
+# -- again, where that costs nothing
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+async def test_a_repeatable_call_is_tried_again_after_a_status_that_may_pass(
+    server: Server, account: Account, sender: Wire, naps: list[float], status: int
+) -> None:
+    server.on["/"] = in_turn(says(status), says(status), says(200))
+    [answer] = await sender.run(account, ask(), tries=3)
+    assert answer.status == 200
+    assert len(server.seen) == 3
+    assert naps == [0.5, 1.0]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", [200, 201, 302, 400, 401, 402, 403, 404, 422])
+async def test_any_other_status_is_the_answer_the_first_time(
+    server: Server, account: Account, sender: Wire, naps: list[float], status: int
+) -> None:
+    server.on["/"] = says(status)
+    [answer] = await sender.run(account, ask(), tries=3)
+    assert (answer.status, len(server.seen), naps) == (status, 1, [])
+
+
+@pytest.mark.anyio
+async def test_the_last_try_is_the_answer_whatever_it_is(server: Server, account: Account, sender: Wire) -> None:
+    server.on["/"] = says(503, b"<html>busy</html>")
+    [answer] = await sender.run(account, ask(), tries=3)
+    assert (answer.status, answer.json(), len(server.seen)) == (503, None, 3)
+
+
+@pytest.mark.anyio
+async def test_a_repeatable_call_is_tried_again_after_a_lost_answer(
+    server: Server, account: Account, sender: Wire
+) -> None:
+    server.on["/"] = in_turn(drops, says(200))
+    [answer] = await sender.run(account, ask(), tries=2)
+    assert (answer.status, len(server.seen)) == (200, 2)
+
+
+@pytest.mark.anyio
+async def test_without_being_asked_to_nothing_is_tried_again(
+    server: Server, account: Account, sender: Wire, naps: list[float]
+) -> None:
+    server.on["/"] = says(500)
+    await sender.run(account, ask())
+    assert (len(server.seen), naps) == (1, [])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("answer", [says(500), says(429), says(503), drops])
+async def test_a_call_that_is_not_repeatable_is_never_sent_twice(
+    server: Server, account: Account, sender: Wire, answer: Callable[[Any], None]
+) -> None:
+    server.on["/"] = answer
+    flow = ask(Call("POST", "/", json={}, repeatable=False))
+    if answer is drops:
+        with pytest.raises(errors.AnswerLost):
+            await sender.run(account, flow, tries=5)
+    else:
+        await sender.run(account, flow, tries=5)
+    assert len(server.seen) == 1
+
+
+# -- nothing is sent
+
+
+@pytest.mark.anyio
+async def test_an_offline_providers_flow_runs_in_a_thread_without_any_network(
+    sender: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flow() -> Flow[str]:
+        yield from ()
+        return threading.current_thread().name
+
+    monkeypatch.setattr(httpx2, "AsyncClient", None)
+    assert await sender.run(Account(OFFLINE), flow()) != threading.current_thread().name
+    assert Account(load("draft")).usable
+
+
+def test_a_dry_run_shows_the_first_request_without_the_key_and_sends_nothing(server: Server, account: Account) -> None:
+    flow = ask(Call("POST", "/v1/make", json={"prompt": "a fox"}), Call("GET", "/never"))
+    shown = wire.first_call(account, flow)
+    assert shown == {"method": "POST", "url": f"{server.base_url}/v1/make", "json": {"prompt": "a fox"}}
+    assert server.seen == []
+    with pytest.raises(StopIteration):
+        next(flow)
+
+
+# -- events, one by one
+
+
+def told() -> Flow[list[str]]:
+    """Read a stream to its end; return what each event said."""
+    answer = yield Call("POST", "/stream", json={}, stream=True, repeatable=False)
+    if answer.body:
+        return [f"no stream: {answer.body.decode()}"]
+    said = []
+    while (event := (yield Next())).status != END:
+        said.append(event.body.decode())
+    return said
+
+
+@pytest.mark.anyio
+async def test_a_stream_is_read_event_by_event_without_the_key(server: Server, account: Account, sender: Wire) -> None:
+    body = f"data: one\n\n: a comment\n\nevent: x\ndata: two {KEY}\n\n".encode()
+    server.on["/stream"] = says(200, body, Content_Type="text/event-stream; charset=utf-8")
+    assert await sender.run(account, told()) == ["one", "two [key]"]
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_is_no_stream_comes_whole_though_a_stream_was_asked_for(
+    server: Server, account: Account, sender: Wire
+) -> None:
+    server.on["/stream"] = says(400, b"no such size", Content_Type="text/event-stream")
+    assert await sender.run(account, told()) == ["no stream: no such size"]
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_is_cut_off_is_a_lost_answer(server: Server, account: Account, sender: Wire) -> None:
+    def cut(handler: BaseHTTPRequestHandler) -> None:
+        says(200, b"data: one\n\n", Content_Type="text/event-stream", Content_Length="100")(handler)
+        handler.close_connection = True
+
+    server.on["/stream"] = cut
+    with pytest.raises(errors.AnswerLost, match="cut off"):
+        await sender.run(account, told())
+    assert len(server.seen) == 1
+
+
+# -- URLs that somebody else wrote
+
+
+def resolving(*addresses: str, **hosts: Sequence[str]) -> Callable[[str, int], list[str]]:
+    """Answer with the addresses given, or those of a host whose dots are written as underscores."""
+    return lambda host, port: list(hosts.get(host.replace(".", "_"), addresses))
+
+
+@pytest.fixture
+async def make_wire() -> AsyncIterator[Callable[..., Wire]]:
+    made: list[Wire] = []
+
+    def make(*args: Any, **kwargs: Any) -> Wire:
+        made.append(Wire(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for one in made:
+        await one.aclose()
+
+
+@dataclass
+class Recorder:
+    """A transport that keeps what it was asked, and answers by host name."""
+
+    answers: dict[str, httpx2.Response] = field(default_factory=dict)
+    asked: list[httpx2.Request] = field(default_factory=list)
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.asked.append(request)
+        return self.answers.get(request.headers["host"]) or httpx2.Response(200, content=b"a picture")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("url", "address", "target", "host", "sni"),
+    [
+        ("https://images.example/a?b=c#d", PUBLIC, f"https://{PUBLIC}/a?b=c#d", "images.example", "images.example"),
+        ("https://images.example:8443/", PUBLIC, f"https://{PUBLIC}:8443/", "images.example:8443", "images.example"),
+        (
+            "https://images.example/",
+            "2606:4700::6810",
+            "https://[2606:4700::6810]/",
+            "images.example",
+            "images.example",
+        ),
+        (
+            "https://bücher.example/ä",
+            PUBLIC,
+            f"https://{PUBLIC}/%C3%A4",
+            "xn--bcher-kva.example",
+            "xn--bcher-kva.example",
+        ),
+    ],
+)
+async def test_the_connection_goes_to_the_checked_address_and_host_and_tls_still_say_the_name(
+    make_wire: Callable[..., Wire], url: str, address: str, target: str, host: str, sni: str
+) -> None:
+    recorder = Recorder()
+    sender = make_wire(resolving(address, "8.8.8.8"), public=httpx2.MockTransport(recorder))
+    assert await sender.fetch(url) == b"a picture"
+    [asked] = recorder.asked
+    assert str(asked.url) == target
+    assert asked.headers["host"] == host
+    assert asked.extensions["sni_hostname"] == sni
+    assert "authorization" not in asked.headers
+
+
+@pytest.mark.anyio
+async def test_a_name_is_resolved_once_per_hop_so_that_a_second_answer_cannot_move_the_connection(
+    make_wire: Callable[..., Wire],
+) -> None:
+    resolved: list[str] = []
+
+    def rebinding(host: str, port: int) -> list[str]:
+        resolved.append(host)
+        return [PUBLIC] if resolved.count(host) == 1 else ["127.0.0.1"]
+
+    moved = httpx2.Response(302, headers={"location": "https://cdn.example/b"})
+    recorder = Recorder({"images.example": moved})
+    sender = make_wire(rebinding, public=httpx2.MockTransport(recorder))
+    await sender.fetch("https://images.example/a")
+    assert resolved == ["images.example", "cdn.example"]
+    assert [asked.url.host for asked in recorder.asked] == [PUBLIC, PUBLIC]
+    with pytest.raises(errors.NotAllowed):
+        await sender.fetch("https://images.example/a")
+    assert len(recorder.asked) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "127.9.9.9",
+        "0.0.0.0",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.0.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "192.0.2.1",
+        "198.18.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "::127.0.0.1",
+        "::ffff:127.0.0.1",
+        "::ffff:10.0.0.1",
+        "::ffff:224.0.0.1",
+        "fe80::1",
+        "fe80::1%eth0",
+        "fc00::1",
+        "fec0::1",
+        "fd00:ec2::254",
+        "ff02::1",
+        "ff0e::1",
+        "2001:db8::1",
+        "2001::7f00:1",
+        "2002:7f00:1::",
+        "2002:a9fe:a9fe::",
+        "64:ff9b::7f00:1",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b::e000:1",
+        "64:ff9b:1::7f00:1",
+        "100::1",
+    ],
+)
+async def test_an_address_that_is_not_public_is_not_read(make_wire: Callable[..., Wire], address: str) -> None:
+    recorder = Recorder()
+    sender = make_wire(resolving(address), public=httpx2.MockTransport(recorder))
+    with pytest.raises(errors.NotAllowed, match="not on the public internet"):
+        await sender.fetch("https://images.example/a")
+    assert recorder.asked == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("address", [PUBLIC, "2606:4700::6810", "::ffff:93.184.215.14", "64:ff9b::5db8:d70e"])
+async def test_a_public_address_is_read_also_where_ipv6_only_networks_translate_it(
+    make_wire: Callable[..., Wire], address: str
+) -> None:
+    sender = make_wire(resolving(address), public=httpx2.MockTransport(Recorder()))
+    assert await sender.fetch("https://images.example/a") == b"a picture"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("addresses", [(PUBLIC, "10.0.0.1"), ("10.0.0.1", PUBLIC), (PUBLIC, "::1"), ()])
+async def test_a_host_with_one_public_and_one_private_address_or_none_is_not_read(
+    make_wire: Callable[..., Wire], addresses: tuple[str, ...]
+) -> None:
+    recorder = Recorder()
+    sender = make_wire(resolving(*addresses), public=httpx2.MockTransport(recorder))
+    with pytest.raises(errors.NotAllowed):
+        await sender.fetch("https://images.example/a")
+    assert recorder.asked == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0", "[::1]", "[::ffff:7f00:1]"]
+)
+async def test_every_way_to_write_this_machine_is_refused_by_the_machines_own_resolver(
+    elsewhere: Server, sender: Wire, host: str
+) -> None:
+    with pytest.raises(errors.NotAllowed):
+        await sender.fetch(f"https://{host}:{elsewhere.port}/")
+
+
+ODD_URLS = (
+    "",
+    "http://",
+    "http:///",
+    "https://",
+    "https:///etc/passwd",
+    "https:images.example",
+    "https://[::1",
+    "https://[]/",
+    "https://[::1]x/",
+    "https://host:99999",
+    "https://host:0/",
+    "https://host:port/",
+    "https://☃.example/\n",
+    "https://\ud800/",
+    "https://images.example/\ud800",
+    "https://․/",
+    "https://" + "a" * 70_000,
+    "http://images.example/a",
+    "ftp://images.example/a",
+    "file:///etc/passwd",
+    "gopher://127.0.0.1:70/",
+    "data:image/png;base64,AAAA",
+    "javascript:alert(1)",
+    "//images.example/a",
+    "https://user@images.example/a",
+    "https://user:secret@images.example/a",
+    "https://127.0.0.1@images.example/",
+    "https://images.example\\@127.0.0.1/",
+)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("url", ODD_URLS, ids=range(len(ODD_URLS)))
+async def test_an_odd_url_is_refused_before_anything_is_resolved(make_wire: Callable[..., Wire], url: str) -> None:
+    def never(host: str, port: int) -> list[str]:
+        raise AssertionError(f"{host!r} was looked up")
+
+    with pytest.raises(errors.NotAllowed) as refused:
+        await make_wire(never).fetch(url)
+    assert len(str(refused.value)) < 400
+
+
+@given(st.text(max_size=40), st.sampled_from(["https://", "https://images.example/", "https://[", "http://127.0.0.1:"]))
+def test_whatever_a_url_is_only_our_own_errors_come_out(text: str, head: str) -> None:
+    async def fetch() -> None:
+        sender = Wire(resolving(PUBLIC), public=httpx2.MockTransport(Recorder()))
+        try:
+            await sender.fetch(head + text, origins=frozenset({"http://127.0.0.1:1"}))
+        except errors.TriptychError:
+            pass
+        finally:
+            await sender.aclose()
+
+    anyio.run(fetch)
+
+
+@pytest.mark.anyio
+async def test_a_host_that_cannot_be_resolved_was_not_asked(make_wire: Callable[..., Wire]) -> None:
+    def nowhere(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "no such host")
+
+    with pytest.raises(errors.NotSent, match=r"nowhere\.example"):
+        await make_wire(nowhere).fetch("https://nowhere.example/a")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("host", ["a..example", "a" * 64 + ".example"])
+async def test_a_name_that_no_resolver_takes_was_not_asked(sender: Wire, host: str) -> None:
+    with pytest.raises(errors.NotSent):
+        await sender.fetch(f"https://{host}/a")
+
+
+@pytest.mark.anyio
+async def test_a_loopback_origin_that_is_allowed_is_read_and_no_other_spelling_of_it(
+    server: Server, elsewhere: Server, sender: Wire, account: Account
+) -> None:
+    origins = account.loopback_origins()
+    server.on["/out.png"] = says(200, b"a picture")
+    assert await sender.fetch(f"{server.base_url}/out.png?sig=1", origins=origins) == b"a picture"
+    for other in (
+        f"{elsewhere.base_url}/out.png",
+        f"http://localhost:{server.port}/out.png",
+        f"https://127.0.0.1:{server.port}/out.png",
+        f"http://me@127.0.0.1:{server.port}/out.png",
+        f"http://127.0.0.2:{server.port}/out.png",
+    ):
+        with pytest.raises(errors.NotAllowed):
+            await sender.fetch(other, origins=origins)
+    with pytest.raises(errors.NotAllowed):
+        await sender.fetch(f"{server.base_url}/out.png")
+    assert len(server.seen) == 1
+
+
+def test_only_a_base_url_on_this_machine_opens_an_origin() -> None:
+    assert account_at("https://api.echo.invalid").loopback_origins() == frozenset()
+    assert account_at("http://[::1]:81/v1").loopback_origins() == {"http://::1:81"}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "location",
+    [
+        "{elsewhere}/secret",
+        "https://intranet.example/secret",
+        "https://169.254.169.254/latest/meta-data",
+        "//intranet.example/secret",
+        "http://images.example/",
+        "file:///etc/passwd",
+        "https://user:secret@images.example/",
+    ],
+)
+async def test_a_redirect_is_checked_like_the_url_itself(
+    server: Server, elsewhere: Server, make_wire: Callable[..., Wire], location: str
+) -> None:
+    sender = make_wire(resolving("10.0.0.1", images_example=[PUBLIC]))
+    server.on["/a"] = says(302, Location=location.format(elsewhere=elsewhere.base_url))
+    with pytest.raises(errors.NotAllowed):
+        await sender.fetch(f"{server.base_url}/a", origins=frozenset({server.base_url}))
+    assert [seen.path for seen in server.seen] == ["/a"]
+
+
+@pytest.mark.anyio
+async def test_a_public_host_cannot_redirect_to_a_private_one(make_wire: Callable[..., Wire]) -> None:
+    recorder = Recorder({"images.example": httpx2.Response(301, headers={"location": "https://intranet.example/"})})
+    sender = make_wire(resolving(PUBLIC, intranet_example=["192.168.0.1"]), public=httpx2.MockTransport(recorder))
+    with pytest.raises(errors.NotAllowed, match=r"intranet\.example"):
+        await sender.fetch("https://images.example/a")
+    assert len(recorder.asked) == 1
+
+
+@pytest.mark.anyio
+async def test_a_relative_redirect_stays_where_it_is_and_a_loop_ends(server: Server, sender: Wire) -> None:
+    origins = frozenset({server.base_url})
+    server.on |= {"/a": says(302, Location="b"), "/b": says(200, b"found"), "/loop": says(302, Location="/loop")}
+    assert await sender.fetch(f"{server.base_url}/a", origins=origins) == b"found"
+    with pytest.raises(errors.Refused, match="redirects more than 5 times"):
+        await sender.fetch(f"{server.base_url}/loop", origins=origins)
+    assert len(server.seen) == 2 + 6
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("location", ["https://[::1", "https://host:port/", "https://\x80\xff/"])
+async def test_a_redirect_to_no_url_is_our_own_error(server: Server, sender: Wire, location: str) -> None:
+    server.on["/a"] = says(302, Location=location)
+    with pytest.raises(errors.TriptychError):
+        await sender.fetch(f"{server.base_url}/a", origins=frozenset({server.base_url}))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says(200, b"x" * 2000),
+        undeclared(b"x" * 2000),
+        says(200, gzip.compress(b"x" * 2000), Content_Encoding="gzip"),
+    ],
+    ids=["declared", "undeclared", "packed"],
+)
+async def test_more_than_the_cap_is_not_read(server: Server, sender: Wire, answer: Callable[[Any], None]) -> None:
+    server.on["/a"] = answer
+    with pytest.raises(errors.Refused, match="larger"):
+        await sender.fetch(f"{server.base_url}/a", origins=frozenset({server.base_url}), max_bytes=1999)
+    assert len(await sender.fetch(f"{server.base_url}/a", origins=frozenset({server.base_url}), max_bytes=2000)) == 2000
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, errors.Refused),
+        (403, errors.Refused),
+        (404, errors.Refused),
+        (408, errors.Outage),
+        (429, errors.Outage),
+        (500, errors.Outage),
+        (204, errors.Outage),
+        (304, errors.Outage),
+    ],
+)
+async def test_a_status_says_whether_it_may_work_later(
+    server: Server, sender: Wire, status: int, error: type[errors.TriptychError]
+) -> None:
+    server.on["/a"] = says(status, b"")
+    with pytest.raises(error, match=str(status)) as raised:
+        await sender.fetch(f"{server.base_url}/a", origins=frozenset({server.base_url}))
+    assert raised.value.retryable is (error is errors.Outage)
+
+
+@pytest.mark.anyio
+async def test_a_body_cut_short_is_an_outage_and_not_a_smaller_file(server: Server, sender: Wire) -> None:
+    def cut(handler: BaseHTTPRequestHandler) -> None:
+        says(200, b"half", Content_Length="8")(handler)
+        handler.close_connection = True
+
+    server.on["/a"] = cut
+    with pytest.raises(errors.Outage):
+        await sender.fetch(f"{server.base_url}/a", origins=frozenset({server.base_url}))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("answer", [hangs, drips])
+async def test_reading_a_url_ends_in_bounded_time(
+    server: Server, sender: Wire, monkeypatch: pytest.MonkeyPatch, answer: Callable[[Server], Callable[[Any], None]]
+) -> None:
+    monkeypatch.setattr(wire, "FETCH_TIMEOUT_S", 0.2)
+    server.on["/a"] = answer(server)
+    with pytest.raises(errors.Outage, match="took longer"):
+        await sender.fetch(f"{server.base_url}/a", origins=frozenset({server.base_url}))
+
+
+@pytest.mark.anyio
+async def test_no_connection_serves_two_fetches_for_two_hosts_may_share_an_address(
+    server: Server, sender: Wire
+) -> None:
+    for _ in range(2):
+        await sender.fetch(f"{server.base_url}/a", origins=frozenset({server.base_url}))
+    assert len({seen.connection for seen in server.seen}) == 2
+
+
+# -- upload tickets: a URL elsewhere, without the key
+
+
+@pytest.mark.anyio
+async def test_a_call_without_the_key_may_go_to_a_public_host_that_the_provider_named(
+    server: Server, account: Account, make_wire: Callable[..., Wire]
+) -> None:
+    recorder = Recorder()
+    sender = make_wire(resolving(PUBLIC), public=httpx2.MockTransport(recorder))
+    ticket = Call("PUT", "https://bucket.example/put?sig=1", content=b"a picture", authorize=False)
+    [answer] = await sender.run(account, ask(ticket))
+    [asked] = recorder.asked
+    assert (answer.status, asked.method, asked.content) == (200, "PUT", b"a picture")
+    assert (str(asked.url), asked.headers["host"]) == (f"https://{PUBLIC}/put?sig=1", "bucket.example")
+    assert KEY not in str(asked.headers.raw)
+    assert server.seen == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("url", ["https://bucket.example/put", "http://bucket.example/put", "{elsewhere}/put"])
+async def test_but_to_no_private_one(
+    elsewhere: Server, account: Account, make_wire: Callable[..., Wire], url: str
+) -> None:
+    sender = make_wire(resolving("10.0.0.1"))
+    with pytest.raises(errors.NotAllowed):
+        await sender.run(account, ask(Call("PUT", url.format(elsewhere=elsewhere.base_url), authorize=False)))
+
+
+# -- TLS, with a certificate of our own
+
+
+class Detour(httpx2.AsyncBaseTransport):
+    """Stands for the internet: whatever address is asked, the connection goes to one port on loopback."""
+
+    def __init__(self, port: int, trust: ssl.SSLContext) -> None:
+        self._port = port
+        self._inner = httpx2.AsyncHTTPTransport(verify=trust)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        request.url = request.url.copy_with(host="127.0.0.1", port=self._port)
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def certificate(directory: Path, name: str) -> Path:
+    """Write a certificate for a host, signed by itself, with its key; return where."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = directory / f"{name}.pem"
+    path.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return path
+
+
+@pytest.mark.anyio
+async def test_over_a_pinned_address_the_certificate_must_still_be_the_hosts_own(
+    make_wire: Callable[..., Wire], tmp_path: Path
+) -> None:
+    pem = certificate(tmp_path, "images.example")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    shown: list[str | None] = []
+    context.sni_callback = lambda sock, name, ctx: shown.append(name)
+
+    async def serve(stream: Any) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+    from anyio.streams.tls import TLSListener
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    tls = TLSListener(listener, context, standard_compatible=False)
+    sender = make_wire(resolving(PUBLIC), public=Detour(port, ssl.create_default_context(cafile=str(pem))))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(tls.serve, serve)
+        assert await sender.fetch("https://images.example/a") == b"ok"
+        with pytest.raises(errors.Outage):
+            await sender.fetch("https://impostor.example/a")
+        tasks.cancel_scope.cancel()
+    await tls.aclose()
+    assert shown == ["images.example", "impostor.example"]
