@@ -365,6 +365,13 @@ def test_doctor_is_content_with_a_bare_machine() -> None:
     assert "set ATLASCLOUD_API_KEY to use Atlas Cloud" in result.stdout
 
 
+def test_doctor_says_what_the_money_settings_come_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "at most $10 in 24 hours; a job above $1 wants a confirmation" in run("doctor").stdout
+    monkeypatch.setenv("TRIPTYCH_BUDGET_USD", "none")
+    monkeypatch.setenv("TRIPTYCH_CONFIRM_USD", "none")
+    assert "no cap; no job wants a confirmation" in run("doctor").stdout
+
+
 def test_doctor_knocks_without_the_key_and_never_shows_it(with_key: Emulator) -> None:
     result = run("doctor")
     assert result.exit_code == Exit.DONE

@@ -187,7 +187,7 @@ async def test_a_submit_whose_answer_was_lost_is_found_again_and_not_repeated(
 
 @pytest.mark.parametrize("fault", ["drop", "500", "html-502", "504", "code-500-null"])
 async def test_a_submit_that_cannot_be_found_is_uncertain_and_never_sent_again(
-    make_studio: Any, atlas: Any, finish: Any, coffee: str, fault: str
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, fault: str
 ) -> None:
     atlas.fault("submit", fault, times=1)
     async with make_studio(atlas) as studio:
@@ -205,6 +205,12 @@ async def test_a_submit_that_cannot_be_found_is_uncertain_and_never_sent_again(
         again = await studio.edit_sequence([coffee], "make it golden hour", 2, Options(wait_s=0, again=True))
         assert again.job_id != job_id
         assert (await ended(studio, finish, again.job_id or "")).status == "done"
+        # Looking again does not find it either, and still sends nothing.
+        await studio.get_status(job_id)
+        await finish(studio)
+        clock.advance(600)
+        await finish(studio)
+        assert studio.job(job_id).status == "uncertain"
         lost = await studio.cancel_job(job_id)
         assert lost.status == "cancelled"
     assert len(atlas.accepted) == 1

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageDraw, ImageFilter, ImageStat, PngImagePlugin
+from PIL import Image, ImageCms, ImageDraw, ImageFilter, ImageStat, PngImagePlugin
 
 import triptych
 from triptych import imaging
@@ -116,6 +116,39 @@ def test_where_a_photo_was_taken_does_not_leave() -> None:
     out, _ = imaging.clean(data)
     assert b"SecretCamera" not in out and b"private" not in out and b"Exif" not in out
     assert not opened(out).getexif()
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_an_upright_photo_loses_its_metadata_and_not_one_pixel(progressive: bool) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "SecretCamera"
+    photo = noisy((301, 203))
+    data = saved(photo, "JPEG", exif=exif, comment=b"private words", quality=85, progressive=progressive)
+    out, facts = imaging.clean(data + b"a second picture")
+    assert out == saved(photo, "JPEG", quality=85, progressive=progressive)
+    assert facts == imaging.Facts("image/jpeg", 301, 203)
+
+
+def test_a_word_between_the_scans_of_a_progressive_photo_does_not_leave() -> None:
+    data = saved(noisy((301, 203)), "JPEG", progressive=True)
+    second_scan = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    table = data.rindex(b"\xff\xc4", 0, second_scan)
+    out, _ = imaging.clean(data[:table] + b"\xff\xfe\x00\x09private" + data[table:])
+    assert out == data
+
+
+def test_a_png_with_words_keeps_its_pixels_as_they_were_packed() -> None:
+    words = PngImagePlugin.PngInfo()
+    words.add_text("Author", "somebody private")
+    photo = noisy((120, 90))
+    assert imaging.clean(saved(photo, "PNG", pnginfo=words))[0] == saved(photo, "PNG")
+
+
+def test_a_photo_with_a_colour_profile_is_converted_and_not_only_stripped() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for kind in ("JPEG", "PNG"):
+        out, _ = imaging.clean(saved(halves(), kind, icc_profile=profile))
+        assert profile[:64] not in out and "icc_profile" not in opened(out).info
 
 
 def test_words_in_a_png_do_not_leave() -> None:

@@ -116,7 +116,7 @@ class Assets:
         """Copy an image into a directory under a name made safe, overwriting nothing; return where it lies.
 
         A file of that name with the same bytes counts as saved; another one's name gets `-2`, `-3` …
-        Raises: `errors.NotAllowed` when the directory cannot be written, `errors.UnreadableImage` when the image is gone.
+        Raises: `errors.NotAllowed` when the directory cannot be written, `errors.UnreadableImage` for a lost image.
         """
         stem, suffix = safe_name(stem), _SUFFIX.get(image.mime_type, ".img")
         try:
@@ -141,8 +141,9 @@ def allowed_directory(directory: str, allowed: Sequence[Path]) -> Path:
     """
     path = _resolved(_to_path(directory))
     _require_inside(path, allowed)
-    if path.is_file():
-        raise errors.NotAllowed(f"{path} is a file, not a directory; name a directory.")
+    with suppress(OSError):  # a name too long, say: the writing will tell
+        if path.is_file():
+            raise errors.NotAllowed(f"{path} is a file, not a directory; name a directory.")
     return path
 
 

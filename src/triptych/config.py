@@ -143,4 +143,5 @@ def _money(environ: Mapping[str, str], name: str, default: Decimal) -> Decimal |
 
 def _secret(environ: Mapping[str, str], name: str) -> SecretStr | None:
     value = environ.get(name, "").strip()
-    return SecretStr(value) if value else None
+    # A host that does not expand "${NAME}" hands the words over as they are.
+    return SecretStr(value) if value and not value.startswith("${") else None

@@ -27,6 +27,7 @@ for programs. `retryable` says whether the same call may help later. Nothing her
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import ClassVar
 
 MESSAGE_LIMIT_CHARS = 900
@@ -83,7 +84,13 @@ class NoKey(BadRequest):
 
 
 class OverBudget(BadRequest):
+    """Above a cap; `confirm_usd` is the quote that a confirmation would agree to, where that alone is missing."""
+
     kind = "over_budget"
+
+    def __init__(self, message: str, *, confirm_usd: Decimal | None = None) -> None:
+        super().__init__(message)
+        self.confirm_usd = confirm_usd
 
 
 class Refused(TriptychError):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageCms
 
-from triptych import sheet
+from triptych import metadata, sheet
 from triptych.errors import OutOfLimits, UnreadableImage, quoted
 
 MAX_PIXELS = 100_000_000
@@ -33,10 +33,6 @@ ENCODABLE = ("image/jpeg", "image/png", "image/webp")
 JPEG_QUALITIES = (92, 86, 80, 72)
 
 ORIENTATION_TAG = 0x0112
-PNG_PLAIN_CHUNKS = frozenset(
-    (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"sBIT", b"bKGD")
-)
-"""Chunks that carry pixels or how to show them; any other may carry words about the person who took the picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +105,18 @@ def open_upright(data: bytes, *, max_pixels: int = MAX_PIXELS, near_px: int | No
 def clean(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Facts]:
     """Return a copy that is safe to send out, and its facts: upright, sRGB, no metadata of any kind.
 
-    JPEG stays JPEG (quality 95, 4:4:4), everything else becomes PNG, keeping its alpha. A file that is already clean
-    comes back byte for byte, so that its digest is stable. Raises `UnreadableImage`.
+    JPEG stays JPEG, everything else becomes PNG, keeping its alpha. Where only metadata has to go the pixels are not
+    encoded again, and a file that is already clean comes back byte for byte, so that its digest is stable; otherwise
+    JPEG is written at quality 95, 4:4:4. Raises `UnreadableImage`.
     """
-    plain_jpeg = _is_plain_jpeg(data)
-    mime_type, size, image = _decode(data, max_pixels, near_px=1 if plain_jpeg else None)
-    if mime_type == "image/jpeg":
-        untouched = image.mode in ("L", "RGB") and plain_jpeg
-    else:
-        untouched = mime_type == "image/png" and image.mode in ("L", "RGB", "RGBA") and _is_plain_png(data)
-    if untouched:
-        return data, Facts(mime_type, *size)
-    if image.size != size:  # a JPEG that needs other colours after all
+    mime_type, size, image = _decode(data, max_pixels, near_px=1)
+    plain = image.mode in ("L", "RGB", "RGBA") and _orientation(image) == 1 and "icc_profile" not in image.info
+    parts_of = {"image/jpeg": metadata.jpeg_parts, "image/png": metadata.png_parts}.get(mime_type)
+    parts = parts_of(data) if parts_of and plain else None
+    if parts:
+        del image  # as large as the file, or several times larger
+        return metadata.joined(data, parts), Facts(mime_type, *size)
+    if image.size != size:
         _, _, image = _decode(data, max_pixels)
     image = _plain(image)
     if mime_type == "image/jpeg":
@@ -331,34 +327,6 @@ def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     if alpha is not None:
         made.putalpha(alpha)
     return made
-
-
-def _is_plain_jpeg(data: bytes) -> bool:
-    """Whether nothing is in the file but a picture: no EXIF, profile, comment, thumbnail, or bytes after its end."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
-        if marker == 0xDA:
-            return data.find(b"\xff\xd9", at) == len(data) - 2
-        jfif = marker == 0xE0 and data[at + 4 : at + 9] == b"JFIF\0" and length == 16
-        adobe = marker == 0xEE and data[at + 4 : at + 9] == b"Adobe" and length == 14
-        if marker == 0xFE or (0xE0 <= marker <= 0xEF and not jfif and not adobe):
-            return False
-        at += 2 + length
-    return False
-
-
-def _is_plain_png(data: bytes) -> bool:
-    """Whether nothing is in the file but a picture of at most 8 bits a channel."""
-    at, bit_depth = 8, data[24]
-    while at + 12 <= len(data):
-        name = data[at + 4 : at + 8]
-        if name not in PNG_PLAIN_CHUNKS:
-            return False
-        at += 12 + int.from_bytes(data[at : at + 4])
-        if name == b"IEND":
-            return at == len(data) and bit_depth <= 8 and b"tRNS" not in data[:1024]
-    return False
 
 
 # --- writing ---

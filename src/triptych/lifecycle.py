@@ -16,7 +16,7 @@ MOVES: Mapping[State, frozenset[State]] = {
     State.WAITING: frozenset({State.QUEUED, State.CANCELLED, State.FAILED}),
     # Nothing paid for has been sent.
     State.QUEUED: frozenset({State.SUBMITTING, State.CANCELLED, State.FAILED}),
-    # Written before the request leaves: from here on it may have been paid. Back to queued only when surely not accepted.
+    # Written before the request leaves: it may have been paid now. Back to queued only when surely not accepted.
     State.SUBMITTING: frozenset({State.RUNNING, State.FETCHING, State.QUEUED, State.FAILED, State.UNCERTAIN}),
     State.RUNNING: frozenset({State.FETCHING, State.FAILED, State.CANCELLED}),
     State.FETCHING: frozenset({State.DONE, State.FAILED}),

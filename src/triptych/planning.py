@@ -61,6 +61,8 @@ class Plan:
     """One for each lane."""
     format: str | None
     quote: Quote
+    words: tuple[str, ...] = ()
+    """The prompts as the caller wrote them."""
     routes: tuple[Route, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -218,7 +220,8 @@ def check_cost(quoted_usd: Decimal, max_cost_usd: Decimal | None, confirm_usd: D
     elif quoted_usd > confirm_usd:
         raise errors.OverBudget(
             f"The quote of ${quoted_usd:f} is above ${confirm_usd:f} (TRIPTYCH_CONFIRM_USD) and wants a confirmation. "
-            f"Nothing was sent. If the user agrees, repeat the call with max_cost_usd={quoted_usd:f}."
+            f"Nothing was sent. If the user agrees, repeat the call with max_cost_usd={quoted_usd:f}.",
+            confirm_usd=quoted_usd,
         )
 
 
@@ -248,7 +251,7 @@ def write_up(plan: Plan, *, now: datetime, save_to: str | None, again: bool) -> 
         provider=plan.offer.provider,
         model=plan.offer.family,
         endpoint=plan.offer.endpoint,
-        prompt=" → ".join(plan.prompts),
+        prompt=" → ".join(plan.words or plan.prompts),
         requested=plan.requested,
         lanes=len(plan.lanes),
         steps=len(plan.prompts),

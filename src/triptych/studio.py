@@ -70,15 +70,18 @@ PLAIN = Options()
 
 
 @asynccontextmanager
-async def open_studio(setup: Setup, clock: Clock | None = None) -> AsyncIterator[Studio]:
+async def open_studio(setup: Setup, *, work: bool = True) -> AsyncIterator[Studio]:
     """Open the database, take up what was left unfinished, and work until the block ends.
+
+    Without `work`, nothing that was left unfinished is taken up: for a short look around.
 
     Raises: `errors.BadRequest` when TRIPTYCH_HOME cannot be used.
     """
-    studio = Studio(setup, clock or SystemClock())
+    studio = Studio(setup, SystemClock())
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(studio.engine.run)
+            if work:
+                tasks.start_soon(studio.engine.run)
             yield studio
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
@@ -314,7 +317,7 @@ class Studio:
         inputs = tuple(await self._library.bring_in(images, caller))
         prompts = (catalog.name_count(offers[0], prompt, count),)
         plan = planning.lay_out(tool, offers, (inputs,), (), prompts, count, options)
-        return await self._start(plan, options, caller)
+        return await self._start(replace(plan, words=(prompt,)), options, caller)
 
     def _offers(
         self, operation: Operation, prompts: Sequence[str], references: int, count: int, options: Options

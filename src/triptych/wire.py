@@ -169,7 +169,8 @@ class Wire:
             headers["Authorization"] = f"Bearer {key}"
         # As streams: bytes would reach the socket in one piece, and be copied there.
         files = {field: (name, io.BytesIO(data), kind) for field, (name, data, kind) in (call.files or {}).items()}
-        client, target, extensions = self._api_client(), _parsed(url), {}
+        client, target = self._api_client(), _parsed(url)
+        extensions: dict[str, Any] = {}
         if not _on_origin(account, call, url):  # an upload ticket: a URL somebody else wrote, without the key
             client = self._open_client()
             target, pinned, extensions = await self._pinned(url, account.loopback_origins())

@@ -86,26 +86,23 @@ def pay(
 
     try:
         result = start(options)
-    except errors.OverBudget:
-        if options.max_cost_usd is not None:
+    except errors.OverBudget as error:
+        if error.confirm_usd is None:
             raise
-        result = start(
-            replace(options, max_cost_usd=_confirmed(lambda s: call(s, replace(options, dry_run=True), caller)))
-        )
+        result = start(replace(options, max_cost_usd=_confirmed(error.confirm_usd)))
     screen.show(result, job_text(result))
     return exit_of_status(result.status)
 
 
-def _confirmed(quote: Callable[[Studio], Awaitable[JobResult]]) -> Decimal:
-    """Return the quote that the person at the terminal agrees to.
+def _confirmed(quoted: Decimal) -> Decimal:
+    """Return the quote once the person at the terminal agrees to it.
 
     Raises: `errors.OverBudget` when there is nobody to ask, or the answer is no.
     """
-    quoted = run(quote).cost.quoted.normalize()
     above = f"above ${setup_of_environment().confirm_usd:f} (TRIPTYCH_CONFIRM_USD)"
     if not sys.stdin.isatty():
         raise errors.OverBudget(
-            f"The quote of ${quoted:f} is {above} or over the budget (TRIPTYCH_BUDGET_USD); nothing was sent. "
+            f"The quote of ${quoted:f} is {above}; nothing was sent. "
             f"Confirm with --yes or --max-cost-usd {quoted:f}."
         )
     if not click.confirm(f"This will cost ${quoted:f}, {above}. Go on?", err=True):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -91,37 +90,18 @@ def setup_of_environment() -> Setup:
     return config.read(os.environ).setup
 
 
-@asynccontextmanager
-async def _at_rest(setup: Setup) -> AsyncIterator[Studio]:
-    """Open the studio without its engine: what only looks around must not set a waiting job going and leave it."""
-    from triptych.clock import SystemClock
-    from triptych.studio import Studio
-
-    studio = Studio(setup, SystemClock())
-    try:
-        yield studio
-    finally:
-        await studio.wire.aclose()
-        studio.store.close()
-
-
 def run(work: Callable[[Studio], Awaitable[T]], *, engine: bool = False) -> T:
     """Return what `work` returns when given the studio, with the engine running if it is asked for."""
     from triptych.studio import open_studio
 
     setup = setup_of_environment()
 
-    async def in_studio() -> T | errors.TriptychError:
-        async with open_studio(setup) if engine else _at_rest(setup) as studio:
-            try:
-                return await work(studio)
-            except errors.TriptychError as error:  # returned, because the studio's task group would wrap it
-                return error
+    async def in_studio() -> T:
+        # What only looks around must not set a waiting job going and leave it.
+        async with open_studio(setup, work=engine) as studio:
+            return await work(studio)
 
-    done = anyio.run(in_studio)
-    if isinstance(done, errors.TriptychError):
-        raise done
-    return done
+    return anyio.run(in_studio)
 
 
 def caller_for(items: Sequence[str], *directories: str | None) -> Caller:

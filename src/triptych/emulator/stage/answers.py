@@ -121,8 +121,9 @@ Refuse = Callable[[int, dict[str, Any]], Response]
 def spoiled(armed: Armed, request: Request, answer: Response, refuse: Refuse, stopping: asyncio.Event) -> Response:
     """Return what is sent instead of `answer` (which is empty when the request was not looked at)."""
     name, options = armed.fault.name, armed.options
-    if name.isdigit() or armed.fault.refuses is not None:
-        return refuse(int(name), options) if name.isdigit() else refuse(armed.fault.refuses, {**options, "fault": name})
+    status = int(name) if name.isdigit() else armed.fault.refuses
+    if status is not None:
+        return refuse(status, {**options, "fault": name})
     body = bytes(answer.body)
     made: Response
     match name:

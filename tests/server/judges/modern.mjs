@@ -1,0 +1,15 @@
+// The TypeScript client of the 2026-07-28 era: list the tools, make two images, read a resource, over streamable HTTP.
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
+const [url, mode, home] = process.argv.slice(2);
+const from = createRequire(home + "/package.json");
+const load = (name) => import(pathToFileURL(from.resolve(name)));
+const { Client, StreamableHTTPClientTransport } = await load("@modelcontextprotocol/client");
+const client = new Client({ name: "judge", version: "1" }, mode === "auto" ? { versionNegotiation: { mode: "auto" } } : {});
+await client.connect(new StreamableHTTPClientTransport(new URL(url)));
+const { tools } = await client.listTools();
+const made = await client.callTool({ name: "generate_sequence", arguments: { prompt: "a lighthouse at dusk", count: 2 } });
+const refused = await client.callTool({ name: "edit_sequence", arguments: { images: ["img_00000000"], prompt: "x" } });
+const read = await client.readResource({ uri: "triptych://jobs/" + made.structuredContent.job_id });
+console.log(JSON.stringify({ tools: tools.map((tool) => tool.name), made, refused, read }));
+await client.close();
