@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from triptych import config
 from triptych.clock import Bell
 from triptych.emulator import running

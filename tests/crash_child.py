@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+
 from triptych import config
 from triptych.clock import Bell
 from triptych.studio import Options, Studio
@@ -95,7 +96,7 @@ async def main(home: str, url: str, image: str, tool: str, point: str, when: str
     while studio.store.unfinished():
         if not await studio.engine.step():
             await clock.wait(studio.engine.bell, 1.0)
-    print(points.passed)
+    sys.stdout.write(f"{points.passed}\n")
 
 
 if __name__ == "__main__":

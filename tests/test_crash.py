@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from triptych.emulator import running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -20,6 +21,10 @@ CHILD = Path(__file__).with_name("crash_child.py")
 def child(home: Path, url: str, image: str, tool: str, point: int, when: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(CHILD), str(home), url, image, tool, str(point), when]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def left_behind(home: Path) -> list[Path]:
+    return list(home.rglob("*.part"))
 
 
 @pytest.mark.parametrize("tool", ["sequence", "chain"])
@@ -45,7 +50,7 @@ async def test_killed_at_any_persist_point_every_job_comes_home_with_one_submit_
                 assert row.returned == 2
             assert len(atlas.accepted) == len(rows) * (2 if tool == "chain" else 1), f"{when} point {point}"
             assert (charged, reserved) == (atlas.charged_usd, 0), f"{when} point {point}"
-        assert list(home.rglob("*.part")) == []
+        assert left_behind(home) == []
 
     cases = [(point, when) for point in range(1, points + 1) for when in ("before", "after")]
 

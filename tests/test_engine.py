@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+
 from triptych.model import State
 from triptych.results import JobResult
 from triptych.studio import Options, Studio
@@ -254,7 +255,9 @@ async def test_a_shortfall_is_reported_and_never_hidden(make_studio: Any, atlas:
     assert job.cost.charged == Decimal("0.096")
 
 
-async def test_the_late_price_becomes_the_charge(make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str) -> None:
+async def test_the_late_price_becomes_the_charge(
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str
+) -> None:
     atlas.fault("poll", "price-late", times=None, polls=2)
     async with make_studio(atlas) as studio:
         job_id = await edit(studio, coffee)
@@ -395,7 +398,9 @@ async def test_cancelling_stops_what_was_not_sent_and_says_what_will_be_charged(
     assert len(atlas.accepted) == 1
 
 
-async def test_a_cancelled_queued_job_is_never_submitted(make_studio: Any, atlas: Any, finish: Any, coffee: str) -> None:
+async def test_a_cancelled_queued_job_is_never_submitted(
+    make_studio: Any, atlas: Any, finish: Any, coffee: str
+) -> None:
     async with make_studio(atlas) as studio:
         job_id = await edit(studio, coffee)
         assert (await studio.cancel_job(job_id)).status == "cancelled"

@@ -6,6 +6,7 @@ import math
 import random
 
 import pytest
+
 from triptych.lifecycle import MOVES, TERMINAL, job_status, may_move, poll_delay_s, retry_delay_s
 from triptych.model import State, Status
 

@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+
 from triptych import errors
 from triptych.model import Fault, Frame, Image, Job, Operation, Prediction, State
 from triptych.store import Claim, Store
@@ -67,7 +68,9 @@ def prediction(job_id: str = "job_00000001", step: int = 0, usd: str = "1.00") -
     )
 
 
-def add(store: Store, *predictions: Prediction, fingerprint: str = "f", budget: str | None = None, attach: bool = True) -> Job | None:
+def add(
+    store: Store, *predictions: Prediction, fingerprint: str = "f", budget: str | None = None, attach: bool = True
+) -> Job | None:
     return store.add_job(
         job(predictions[0].job_id, fingerprint),
         predictions,
@@ -249,7 +252,7 @@ def test_a_home_that_cannot_be_written_is_named_with_the_setting_that_mends_it(t
 
 def test_a_full_disk_is_an_outage_that_names_the_disk(store: Store) -> None:
     store._db.execute("PRAGMA max_page_count = 1")
-    with pytest.raises(errors.Outage, match="disk .*full"):
+    with pytest.raises(errors.Outage, match=r"disk .*full"):
         for n in range(500):
             add(store, prediction(f"job_{n:08}"), fingerprint=str(n))
     store._db.execute("PRAGMA max_page_count = 100000")
@@ -265,7 +268,12 @@ def test_the_expected_duration_is_learned_from_what_finished(store: Store) -> No
         held = Claim(replace(held.prediction, submitted_at=NOW), held.lease)
         for state in (State.SUBMITTING, State.FETCHING, State.DONE):
             moved = store.move(
-                held, state, now=NOW, due_at=NOW, keep_lease=True, finished_at=NOW + timedelta(seconds=10 + n),
+                held,
+                state,
+                now=NOW,
+                due_at=NOW,
+                keep_lease=True,
+                finished_at=NOW + timedelta(seconds=10 + n),
                 charged_usd=Decimal(0),
             )
             assert moved

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from triptych import errors
 from triptych.studio import Caller, Options, Studio
 
@@ -87,6 +88,7 @@ async def test_with_no_key_at_all_the_offline_engine_does_the_same_job(make_stud
     async with make_studio() as studio:
         result = await studio.edit_sequence([coffee], "four seasons: spring, summer, autumn, winter", 4)
     assert (result.provider, result.status, result.returned) == ("draft", "done", 4)
+    assert result.warnings == ["Drawn by the offline preview engine, not by Seedream."]
     assert result.cost.quoted == result.cost.charged == 0
     assert len({image.path for image in result.images}) == 4
     assert all(image.url and image.url.startswith("file:") for image in result.images)
@@ -120,9 +122,7 @@ async def test_a_dry_run_shows_the_exact_request_and_sends_nothing(make_studio: 
     assert result.request["json"]["model"] == "bytedance/seedream-v5.0-lite/edit-sequential"
 
 
-async def test_a_call_waits_no_longer_than_it_was_told(
-    make_studio: Any, atlas: Any, clock: Any, coffee: str
-) -> None:
+async def test_a_call_waits_no_longer_than_it_was_told(make_studio: Any, atlas: Any, clock: Any, coffee: str) -> None:
     async with make_studio(atlas) as studio:
         before = clock.now()
         result = await studio.edit_sequence([coffee], "warmer", 1, Options(wait_s=3))
@@ -145,9 +145,7 @@ async def test_progress_is_reported_while_a_call_waits(make_studio: Any, atlas: 
     assert "done" in told[-1][2]
 
 
-async def test_any_output_can_be_the_next_input_which_is_undo_redo_and_branching(
-    make_studio: Any, coffee: str
-) -> None:
+async def test_any_output_can_be_the_next_input_which_is_undo_redo_and_branching(make_studio: Any, coffee: str) -> None:
     async with make_studio() as studio:
         first = await studio.edit_sequence([coffee], "spring, summer, autumn, winter", 4)
         third = first.images[2].handle

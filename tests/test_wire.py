@@ -586,6 +586,13 @@ async def test_a_stream_is_read_event_by_event_without_the_key(server: Server, a
 
 
 @pytest.mark.anyio
+async def test_the_key_is_cut_out_of_a_streams_headers_too(server: Server, account: Account, sender: Wire) -> None:
+    server.on["/"] = says(200, b"", Content_Type="text/event-stream", X_Trace=f"for {KEY}")
+    [answer] = await sender.run(account, ask(Call("GET", "/", stream=True)))
+    assert answer.headers["x-trace"] == "for [key]"
+
+
+@pytest.mark.anyio
 async def test_an_answer_that_is_no_stream_comes_whole_though_a_stream_was_asked_for(
     server: Server, account: Account, sender: Wire
 ) -> None:

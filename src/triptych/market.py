@@ -54,8 +54,12 @@ class Market:
         self._clock = clock
         self._cache: dict[object, _Cached] = {}
 
-    async def list_models(self, query: str, operation: str | None, provider: str | None) -> ModelsResult:
-        """Return models × providers with price, limits, lifecycle, and whether each is usable now.
+    async def list_models(
+        self, query: str, operation: str | None, provider: str | None, most: int | None
+    ) -> ModelsResult:
+        """Return models × providers with price, limits, lifecycle, and whether each is usable now; usable ones first.
+
+        With more than `most` rows the rest is counted in a warning.
 
         Raises: `errors.OutOfLimits` for an unknown operation, `errors.UnknownModel` for an unknown provider.
         """
@@ -72,6 +76,17 @@ class Market:
             for account in accounts:
                 if account.usable:
                     tasks.start_soon(self._ask, account, said[account.provider.name])
+        rows = [
+            _row(account, offer, said[account.provider.name])
+            for account in accounts
+            for offer in catalog.search(account.provider.offers, query, operation, None)
+        ]
+        rows.sort(key=lambda row: not row.usable)
+        warnings = [told.warning for told in said.values() if told.warning]
+        if most is not None and len(rows) > most:
+            warnings.append(
+                f"{len(rows) - most} more are not shown; narrow the list with query, operation or provider."
+            )
         return ModelsResult(
             default_provider=self._default_provider,
             providers=[
@@ -83,12 +98,8 @@ class Market:
                 )
                 for account in accounts
             ],
-            models=[
-                _row(account, offer, said[account.provider.name])
-                for account in accounts
-                for offer in catalog.search(account.provider.offers, query, operation, None)
-            ],
-            warnings=[told.warning for told in said.values() if told.warning],
+            models=rows[:most],
+            warnings=warnings,
         )
 
     async def quote(self, plan: Plan) -> Quote:

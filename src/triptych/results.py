@@ -1,8 +1,8 @@
 """What tools and commands answer: one shape for every job, and a few small ones beside it.
 
 These models are the output schemas that assistants see, so their field names are contracts. Rules: no base64, ever;
-money leaves as a JSON number of US dollars; times leave as ISO 8601 in UTC; `text()` says the same as the fields do, for
-hosts that show only text.
+money leaves as a JSON number of US dollars; times leave as ISO 8601 in UTC; `text()` says the same as the fields do,
+for hosts that show only text.
 """
 
 from __future__ import annotations

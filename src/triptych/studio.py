@@ -47,6 +47,7 @@ __all__ = ["Caller", "Options", "Setup", "Studio", "open_studio"]
 
 MAX_WAIT_S = 55.0
 LOOK_AGAIN_S = 1.0
+MOST_MODELS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,13 +241,17 @@ class Studio:
         return result.model_copy(update={"warnings": [*result.warnings, warning]})
 
     async def list_models(
-        self, query: str = "", operation: str | None = None, provider: str | None = None
+        self,
+        query: str = "",
+        operation: str | None = None,
+        provider: str | None = None,
+        most: int | None = MOST_MODELS,
     ) -> ModelsResult:
-        """Return models × providers with price, limits, lifecycle, and whether each is usable now.
+        """Return models × providers with price, limits, lifecycle, and whether each is usable now; at most so many.
 
         Raises: `errors.OutOfLimits` for an unknown operation, `errors.UnknownModel` for an unknown provider.
         """
-        return await self._market.list_models(query, operation, provider)
+        return await self._market.list_models(query, operation, provider, most)
 
     async def view_images(self, images: Sequence[str], caller: Caller = ANYONE) -> Preview:
         """Return one image as a preview, several as a labelled contact sheet; a JPEG either way.

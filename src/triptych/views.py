@@ -121,7 +121,8 @@ def _next(row: JobRow, fault: Fault | None, home: Sequence[Frame]) -> str | None
             return f'get_status(job_id="{job_id}", wait_s=50)'
         case Status.UNCERTAIN:
             return (
-                f'get_status(job_id="{job_id}", wait_s=30) looks again; cancel_job(job_id="{job_id}") accepts it as lost; '
+                f'get_status(job_id="{job_id}", wait_s=30) looks again; '
+                f'cancel_job(job_id="{job_id}") accepts it as lost; '
                 f"the same {row.job.tool} call with again=true pays for a new one"
             )
         case Status.PARTIAL | Status.FAILED if fault and fault.kind in ("deadline", "fetch_failed"):

@@ -193,7 +193,7 @@ class Wire:
             with anyio.fail_after(ANSWER_PATIENCE * call.timeout_s):
                 response = await client.send(request, stream=True)
                 if call.stream and stream.takes(response):
-                    return Answer(response.status_code, dict(response.headers), b"")
+                    return Answer(response.status_code, _headers(response, key), b"")
                 try:
                     body = await _read(response, ANSWER_LIMIT_BYTES)
                 finally:
@@ -203,8 +203,7 @@ class Wire:
         except (httpx2.HTTPError, httpx2.StreamError, TimeoutError, _TooLarge) as error:
             raise errors.AnswerLost(f"The answer of {title} was lost ({type(error).__name__}).") from error
         log.debug("%s %s %s: %s", account.provider.name, call.method, call.path, response.status_code)
-        kept = {name.lower(): _without(key, value) for name, value in response.headers.items()}
-        return Answer(response.status_code, kept, _without(key.encode(), body))
+        return Answer(response.status_code, _headers(response, key), _without(key.encode(), body))
 
     def _api_client(self) -> httpx2.AsyncClient:
         if self._api is None:
@@ -404,6 +403,10 @@ def _is_public(address: str) -> bool:
 def _resolve(host: str, port: int) -> list[str]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _headers(response: httpx2.Response, key: str) -> dict[str, str]:
+    return {name.lower(): _without(key, value) for name, value in response.headers.items()}
 
 
 def _without(key: AnyStr, text: AnyStr) -> AnyStr:

@@ -239,7 +239,7 @@ ENVELOPE = {"code": 0, "msg": "no <b>luck</b>", "request_id": "req-1", "data": N
         (401, ENVELOPE, errors.KeyRejected),
         (402, ENVELOPE, errors.NoFunds),
         (403, ENVELOPE, errors.KeyRejected),
-        (404, ENVELOPE, errors.Refused),
+        (404, ENVELOPE, errors.NotOffered),
         (413, ENVELOPE, errors.Refused),
         (429, ENVELOPE, errors.RateLimited),
         (429, HTML, errors.RateLimited),
@@ -488,7 +488,8 @@ def test_a_strange_poll_url_is_not_used_and_a_strange_ticket_is_escaped() -> Non
 def lost(request_: Edit) -> Prediction:
     return Prediction(
         id="pre_1", job_id="job_1", lane=0, step=0, after=None, first_output=1, state=State.SUBMITTING,
-        provider="atlas", endpoint=request_.offer.endpoint, prompt=request_.prompt, count=request_.count,
+        provider="atlas", endpoint=request_.offer.endpoint, operation=request_.offer.operation,
+        prompt=request_.prompt, count=request_.count,
         size=request_.size, format=request_.format, inputs=(), client_id="", quoted_usd=Decimal(0), quote_exact=False,
         charged_usd=None, ticket=None, poll_url=None, submitted_at=SENT_AT, deadline_at=None, finished_at=None,
         due_at=SENT_AT, attempts=1, fault=None, variation="",

@@ -102,7 +102,7 @@ def cancel(screen: Screen, job: str) -> Exit:
 @command
 def models(screen: Screen, query: str, operation: str | None, provider: str | None) -> Exit:
     """List models by provider, with prices and limits."""
-    result = run(lambda studio: studio.list_models(query, operation, provider))
+    result = run(lambda studio: studio.list_models(query, operation, provider, None))
     screen.show(result, words.models_text(result))
     return Exit.DONE
 

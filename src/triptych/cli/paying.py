@@ -102,8 +102,7 @@ def _confirmed(quoted: Decimal) -> Decimal:
     above = f"above ${setup_of_environment().confirm_usd:f} (TRIPTYCH_CONFIRM_USD)"
     if not sys.stdin.isatty():
         raise errors.OverBudget(
-            f"The quote of ${quoted:f} is {above}; nothing was sent. "
-            f"Confirm with --yes or --max-cost-usd {quoted:f}."
+            f"The quote of ${quoted:f} is {above}; nothing was sent. Confirm with --yes or --max-cost-usd {quoted:f}."
         )
     if not click.confirm(f"This will cost ${quoted:f}, {above}. Go on?", err=True):
         raise errors.OverBudget("Not confirmed; nothing was sent.")

@@ -180,7 +180,8 @@ def load(name: str) -> Provider:
 def refuse(status: int, message: str, *, request_id: str | None = None, retry_after: str | None = None) -> None:
     """Raise what an HTTP status means when the provider itself wrote it; return for a 2xx.
 
-    401 and 403 → `KeyRejected`, 402 → `NoFunds`, 404 → `NotOffered`, 429 → `RateLimited`, other 4xx → `Refused`, the rest → `Outage`.
+    401 and 403 → `KeyRejected`, 402 → `NoFunds`, 404 → `NotOffered`, 429 → `RateLimited`, other 4xx → `Refused`, the
+    rest → `Outage`.
     """
     said = f"HTTP {status}: {errors.quoted(message)}"
     match status:

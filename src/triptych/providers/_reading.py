@@ -7,17 +7,23 @@ Several providers share this file, so it knows none of them.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Collection
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from triptych import errors
+from triptych.model import Output, Reference
 from triptych.providers import Answer, refuse
 
 MESSAGE_READ_CHARS = 2000
 MODERATION_WORDS = re.compile(r"moderat|sensitive|nsfw|content.?(policy|filter|safety)|unsafe|prohibited", re.I)
 """What a content filter's refusal says where no code tells it from any other failure."""
+NO_FUNDS_WORDS = re.compile(
+    r"(insufficient|not.?enough|exhaust\w*|low).{0,20}(balance|credit|fund|quota)|overdue|arrear|top.?up|recharge", re.I
+)
+"""What a refusal for want of money says where its status alone does not."""
 
 
 def at(body: Any, *keys: str) -> Any:
@@ -71,6 +77,59 @@ def raise_for(answer: Answer, body: Any, *, only: Collection[int] = (), hint_401
     if status == 401 and hint_401:
         text = f"{text[:150]} [{hint_401}]"
     refuse(status, text, request_id=request_id(answer, body), retry_after=header(answer, "retry-after"))
+
+
+def raise_unaccepted(answer: Answer, body: Any, code: str = "") -> None:
+    """Raise what a paid request's answer says about its acceptance, `code` being the provider's own word for the error.
+
+    Money and moderation outrank the status around them, and a busy provider that says so in its own words took nothing.
+    Returns for a good answer.
+    """
+    status, text = meant_status(answer, body), message(body)
+    said, ids = f"{code} {text}", request_id(answer, body)
+    if status in (400, 402, 403, 422) and NO_FUNDS_WORDS.search(said):
+        why = errors.quoted(text or code)
+        raise errors.NoFunds(f"The provider's balance is too low (HTTP {status}: {why}).", request_id=ids)
+    if status in (400, 403, 422, 451) and MODERATION_WORDS.search(said):
+        why = errors.quoted(text or code)
+        raise errors.Moderated(
+            f"The provider refused the request for its content (HTTP {status}: {why}).", request_id=ids
+        )
+    if status == 503 and text:
+        raise errors.RateLimited(
+            f"The provider is busy and took nothing (HTTP 503: {errors.quoted(text)}).",
+            request_id=ids,
+            retry_after_s=seconds(header(answer, "retry-after")),
+        )
+    if status in (408, 499):
+        raise outage(answer, body)
+    raise_for(answer, body)
+
+
+def seconds(value: Any) -> float | None:
+    """Return a Retry-After that is a plain number of seconds."""
+    return float(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,6}", value) else None
+
+
+def frame(item: Any) -> Output:
+    """Return one image of an answer: a URL, an object that carries one, or why there is none."""
+    url = at(item, "url") or at(item, "download_url") if isinstance(item, dict) else item
+    if is_url(url):
+        return Output(url=url)
+    said = message(item) if isinstance(item, dict) else ""
+    return Output(error=errors.quoted(said) if said else "the provider gave no URL for this image")
+
+
+def source(reference: Reference) -> str:
+    """Return a reference as most providers take it: its URL, or its bytes as a data URI.
+
+    Raises: `errors.UnreadableImage` for one that has neither.
+    """
+    if reference.url:
+        return reference.url
+    if reference.data is None:
+        raise errors.UnreadableImage("A reference has neither a URL nor its bytes.")
+    return f"data:{reference.mime_type};base64,{b64encode(reference.data).decode()}"
 
 
 def outage(answer: Answer, body: Any) -> errors.Outage:

@@ -13,6 +13,7 @@ from triptych.errors import UnreadableImage
 from triptych.model import Done, Edit, Offer, Operation, Output, Pending, Price, Sizes
 from triptych.providers import Flow, Provider
 
+LABEL = "Drawn by the offline preview engine, not by Seedream."
 _MIME_TYPES = {"png": "image/png", "jpeg": "image/jpeg"}
 
 
@@ -36,7 +37,7 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
     return Done(
         outputs=tuple(Output(data=data) for data in made.images),
         charged_usd=Decimal(0),
-        warnings=tuple(made.warnings),
+        warnings=(LABEL, *made.warnings),
     )
 
 

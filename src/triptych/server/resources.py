@@ -109,7 +109,7 @@ async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str) -> types.
             case "jobs", job_id:
                 return _json(uri, (await open_studio()).job(job_id, every=True))
             case "models", "":
-                return _json(uri, await (await open_studio()).list_models())
+                return _json(uri, await (await open_studio()).list_models(most=None))
             case "images", handle if handle:
                 jpeg, image = await (await open_studio()).preview(handle)
                 return types.ReadResourceResult(

@@ -154,10 +154,14 @@ class Emulator:
         with self._lock:
             return self._works.get(work_id) or next((w for w in self._works.values() if w.key == work_id), None)
 
-    def accept(self, request: Request, order: Order) -> Work:
-        """Take a paid submit: the job is counted, charged, and being drawn when this returns."""
+    def accept(self, request: Request, order: Order, *, work_id: str | None = None) -> Work:
+        """Take a paid submit: the job is counted, charged, and being drawn when this returns.
+
+        `work_id` is the client's own id, where the API goes by that.
+        """
         with self._lock:
             work = self.studio.accept(order, len(self._works) + 1, self.clock(), getattr(request.state, "asked", ()))
+            work.id = work_id or work.id
             self._works[work.id] = work
         return work
 

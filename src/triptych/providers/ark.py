@@ -1,0 +1,367 @@
+"""BytePlus ModelArk, and Volcengine Ark through its base URL: one synchronous call, streamed where it makes a sequence.
+
+Facts are from wire notes 1 (request 1.2, answer 1.3, limits 1.4, stream 1.5, errors 1.6, listing and prices 1.7).
+Seedream 5.0 pro and flash are there by their ids only; their sizes and prices are resellers' accounts, and no pro or
+flash request ever carries a sequence or stream field, which they answer with 400.
+
+The base URL is not visible here, and Volcengine prefixes every model id with `doubao-`. So those ids are aliases; an
+answer that the plain id does not exist, which is surely not accepted, is asked once more with the prefix.
+
+Rules: every shape of answer is tolerated and nothing but our own errors leaves; a failed frame never loses a later one;
+there is no id to find a call again by, so one that was cut off is reported as lost, and what came of it is kept.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, NoReturn
+
+from triptych import catalog, errors
+from triptych.model import Done, Edit, Lifecycle, Offer, Operation, Output, Pending, Price, Reference, Sizes
+from triptych.providers import END, Answer, BaseUrl, Call, Came, Flow, Listing, Next, Provider, ReferenceLimits, refuse
+from triptych.providers import _reading as read
+
+RESULT_LIFETIME_S = 24 * 3600.0
+TIMEOUT_S = 900.0
+"""One image takes 19 to 24 s (wire notes 1.2), and without a stream all fifteen come in one answer."""
+MAX_OUTPUTS_READ = 32
+
+_SENSITIVE = "SensitiveContent"
+_EXHAUSTED = ("QuotaExceeded", "SetLimitExceeded")
+_UNKNOWN_MODEL = "InvalidEndpointOrModel"
+_NOT_OPEN = ("ModelNotOpen", "OperationDenied.ServiceNotOpen")
+_VOLCENGINE = "doubao-"
+
+
+# The models (wire notes 1.2, 1.4, 1.7) -------------------------------------------------------------------------------
+
+_LARGEST = 16_777_216
+_PRO_LARGEST = 4_194_304
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """What sets a family apart; `single` families make one image per request, by the provider's own words."""
+
+    model: str
+    usd: str
+    sizes: Sizes
+    references: int = 14
+    formats: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    single: bool = False
+    latency_s: float = 22.0
+    priced_by: str = "wire notes 1.7"
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+
+
+def _up_to_4_mp() -> Sizes:
+    rows = {
+        word: {ratio: size for ratio, size in row.items() if size[0] * size[1] <= _PRO_LARGEST}
+        for word, row in catalog.presets("1K", "2K").items()
+    }
+    return Sizes(presets=rows, min_area=921_600, max_area=_PRO_LARGEST)
+
+
+_FAMILIES: Mapping[str, _Family] = {
+    "seedream-5.0-lite": _Family(
+        model="seedream-5-0-260128",
+        usd="0.035",
+        # The larger reading of the disputed largest area, 16,777,216, is not relied on (wire notes 7).
+        sizes=Sizes(presets=catalog.presets("2K", "3K"), min_area=3_686_400, max_area=10_404_496),
+        formats=("png", "jpeg"),
+        aliases=("seedream-5-0-lite-260128", "doubao-seedream-5-0-260128", "doubao-seedream-5-0-lite-260128"),
+        lifecycle=Lifecycle(
+            released="2026-01-28",
+            deprecated="2026-11-24",
+            source="a third party's claim that Volcengine Ark retires it then, not confirmed; wire notes 9",
+        ),
+    ),
+    "seedream-4.5": _Family(
+        model="seedream-4-5-251128",
+        usd="0.04",
+        sizes=Sizes(presets=catalog.presets("2K", "4K"), min_area=3_686_400, max_area=_LARGEST),
+        aliases=("doubao-seedream-4-5-251128",),
+        lifecycle=Lifecycle(released="2025-11-28", source="the date in the model id"),
+    ),
+    "seedream-4.0": _Family(
+        model="seedream-4-0-250828",
+        usd="0.03",
+        sizes=Sizes(presets=catalog.presets("1K", "2K", "4K"), min_area=921_600, max_area=_LARGEST),
+        aliases=("doubao-seedream-4-0-250828",),
+        lifecycle=Lifecycle(released="2025-08-28", source="the date in the model id"),
+    ),
+    **{
+        f"seedream-5.0-{name}": _Family(
+            model=model,
+            usd=usd,
+            sizes=_up_to_4_mp(),
+            references=10,
+            formats=("png", "jpeg"),
+            aliases=(f"dola-{model}", f"doubao-{model}"),
+            single=True,
+            latency_s=latency_s,
+            priced_by="resellers' price pages, the highest tier; not read at the provider",
+            lifecycle=Lifecycle(released=released, source="the date in the model id"),
+        )
+        for name, model, usd, latency_s, released in (
+            ("pro", "seedream-5-0-pro-260628", "0.09", 120.0, "2026-06-28"),
+            ("flash", "seedream-5-0-flash-260915", "0.018", 15.0, "2026-09-15"),
+        )
+    },
+}
+
+
+def _offers() -> tuple[Offer, ...]:
+    return tuple(
+        Offer(
+            provider="ark",
+            family=name,
+            operation=operation,
+            endpoint=family.model,
+            price=Price(Decimal(family.usd), "2026-11-21", family.priced_by),
+            sizes=family.sizes,
+            max_references=family.references if operation.edits else 0,
+            max_outputs=15 if operation.sequential else 1,
+            formats=family.formats,
+            names_count_in_prompt=operation.sequential,
+            latency_s=family.latency_s,
+            latency_per_image_s=20.0,
+            aliases=family.aliases,
+            lifecycle=family.lifecycle,
+        )
+        for name, family in _FAMILIES.items()
+        for operation in Operation
+        if not (family.single and operation.sequential)
+    )
+
+
+# The one call --------------------------------------------------------------------------------------------------------
+
+
+def submit(edit: Edit) -> Flow[Pending | Done]:
+    """Return the finished images; those of a sequence are handed over one by one as they come.
+
+    Raises: `AnswerLost` for an answer or a stream that was cut off; the frames handed over until then are there.
+    """
+    body = _body(edit)
+    answer = yield _generate(body)
+    if answer.status == 404 and _code(answer.json()).startswith(_UNKNOWN_MODEL):
+        second = yield _generate({**body, "model": _VOLCENGINE + body["model"]})
+        if second.status != 404:
+            answer = second
+    kind = (read.header(answer, "content-type") or "").casefold()
+    if body.get("stream") and answer.status == 200 and kind.startswith("text/event-stream"):
+        return (yield from _streamed(edit, answer))
+    return _whole(edit, answer)
+
+
+def _generate(body: Mapping[str, Any]) -> Call:
+    streamed = "stream" in body
+    return Call("POST", "/images/generations", json=body, repeatable=False, stream=streamed, timeout_s=TIMEOUT_S)
+
+
+def _body(edit: Edit) -> dict[str, Any]:
+    """Return the request's fields and no others; unset ones are absent, not null."""
+    offer = edit.offer
+    body: dict[str, Any] = {"model": offer.endpoint, "prompt": edit.prompt}
+    if offer.operation.edits:
+        body["image"] = [_source(reference) for reference in edit.references]
+    if edit.size:
+        body["size"] = f"{edit.size[0]}x{edit.size[1]}"
+    if edit.format and offer.formats:
+        body["output_format"] = edit.format
+    body |= {"response_format": "url", "watermark": False}
+    if offer.operation.sequential:
+        body["sequential_image_generation"] = "auto"
+        body["sequential_image_generation_options"] = {"max_images": edit.count}
+        body["stream"] = True
+    return body
+
+
+def _source(reference: Reference) -> str:
+    if reference.url:
+        return reference.url
+    if reference.data is None:
+        raise errors.UnreadableImage("A reference has neither a URL nor its bytes.")
+    return f"data:{reference.mime_type.lower()};base64,{b64encode(reference.data).decode()}"
+
+
+def _streamed(edit: Edit, answer: Answer) -> Flow[Pending | Done]:
+    """Return what a stream brought, to its last event: a `partial_failed` one loses only its own frame."""
+    outputs: dict[int, Output] = {}
+    usage = trouble = None
+    while True:
+        try:
+            event = yield Next()
+        except errors.AnswerLost:
+            if len(outputs) < edit.count:
+                raise
+            break  # every frame is accounted for
+        if event.body.strip() == b"[DONE]":
+            break
+        if event.status == END:
+            if len(outputs) >= edit.count:
+                break
+            raise errors.AnswerLost("The provider's stream ended too early.", request_id=_request_id(answer, None))
+        said = event.json()
+        kind = read.at(said, "type")
+        kind = kind if isinstance(kind, str) else ""
+        if not isinstance(said, dict) or kind.endswith("partial_image"):
+            continue
+        index = read.integer(said.get("image_index"))
+        if kind.endswith("completed"):
+            usage, trouble = said.get("usage"), said.get("error")
+            break
+        output = _output(said)
+        if index is None and said.get("error"):
+            trouble = said["error"]
+            break
+        if index is None:
+            index = len(outputs)
+        if 0 <= index < MAX_OUTPUTS_READ and index not in outputs:
+            outputs[index] = output
+            if not output.error:
+                yield Came(index, output)
+    missing = Output(error="the provider said nothing about this image")
+    places = range(max(outputs, default=-1) + 1)
+    return _done(edit, answer, tuple(outputs.get(index, missing) for index in places), usage, trouble)
+
+
+def _whole(edit: Edit, answer: Answer) -> Done:
+    """Return the images of a plain answer, or raise what it means (wire notes 1.3, 1.6)."""
+    body = answer.json()
+    data = read.at(body, "data")
+    if not 200 <= answer.status < 300:
+        _raise_refusal(answer, body)
+    trouble = read.at(body, "error") or (body if _code(body) else None)
+    if not isinstance(data, list) and not isinstance(trouble, dict):
+        raise read.outage(answer, body)
+    items = data[:MAX_OUTPUTS_READ] if isinstance(data, list) else []
+    return _done(edit, answer, tuple(_output(item) for item in items), read.at(body, "usage"), trouble)
+
+
+def _done(edit: Edit, answer: Answer, outputs: tuple[Output, ...], usage: Any, trouble: Any) -> Done:
+    """Return the frames with their charge; only images that came are billed (wire notes 1.3).
+
+    Raises: `Moderated` or `Failed` where none came.
+    """
+    came = sum(1 for output in outputs if not output.error)
+    why = _said(trouble) if trouble else ""
+    if not came:
+        why = why or next((output.error for output in outputs if output.error), "") or ""
+        kind = errors.Moderated if _SENSITIVE in why or read.MODERATION_WORDS.search(why) else errors.Failed
+        message = f"The provider made no image: {why}" if why else "The provider answered without any image."
+        raise kind(message, request_id=_request_id(answer, why))
+    made = read.integer(read.at(usage, "generated_images"))
+    billed = made if made is not None and 0 <= made <= MAX_OUTPUTS_READ else came
+    return Done(
+        outputs,
+        charged_usd=edit.offer.price.usd_per_image * billed,
+        url_lifetime_s=RESULT_LIFETIME_S,
+        warnings=(f"The provider stopped early: {why}",) if why else (),
+    )
+
+
+def _output(item: Any) -> Output:
+    """Return one frame: a URL, its bytes, or why it is missing."""
+    if read.is_url(url := read.at(item, "url")):
+        return Output(url=url)
+    encoded = read.at(item, "b64_json")
+    if isinstance(encoded, str) and encoded:
+        try:
+            return Output(data=b64decode(encoded, validate=True))
+        except (binascii.Error, ValueError):
+            return Output(error="the provider's image data cannot be decoded")
+    error = read.at(item, "error")
+    return Output(error=_said(error) if error else "the provider gave no URL for this image")
+
+
+# Errors (wire notes 1.6: wrapped in `error`, or bare) ----------------------------------------------------------------
+
+
+def _error(body: Any) -> Mapping[str, Any]:
+    wrapped = read.at(body, "error")
+    found = wrapped if isinstance(wrapped, dict) else body
+    return found if isinstance(found, dict) else {}
+
+
+def _code(body: Any) -> str:
+    code = _error(body).get("code")
+    return code[:120] if isinstance(code, str) else ""
+
+
+def _said(error: Any) -> str:
+    """Return an error object's code and words as quoted data."""
+    code, text = read.at(error, "code"), read.message(error)
+    words = f"{code[:120]}: {text}" if isinstance(code, str) and code else text
+    return errors.quoted(words or "no reason given")
+
+
+def _request_id(answer: Answer, body: Any) -> str | None:
+    """Return the server's own id: from the header, or the end of the message."""
+    text = body if isinstance(body, str) else read.message(_error(body))
+    found = re.search(r"Request id: ([0-9A-Za-z_-]{8,100})", text)
+    return read.request_id(answer, body) or (found[1] if found else None)
+
+
+def _raise_refusal(answer: Answer, body: Any) -> NoReturn:
+    """Raise what an answer that is no success means: a 4xx was surely not accepted, a 5xx may have been."""
+    status, code, said = answer.status, _code(body), _said(_error(body))
+    request_id = _request_id(answer, body)
+    if status in (408, 499) or not 400 <= status < 600:
+        raise errors.Outage(f"The provider gave no usable answer (HTTP {status}: {said}).", request_id=request_id)
+    if status < 500 and _SENSITIVE in code:
+        raise errors.Moderated(f"The provider's content filter refused the request: {said}.", request_id=request_id)
+    if status == 402 or (status == 403 and code.startswith("AccountOverdue")):
+        raise errors.NoFunds(f"The provider's account is overdue: {said}.", request_id=request_id)
+    if status in (403, 404) and code in _NOT_OPEN:
+        message = f"The model is not activated for this account; activate it in the provider's console: {said}."
+        raise errors.NotOffered(message, request_id=request_id)
+    if status == 429 and code in _EXHAUSTED:
+        message = f"A limit of this account is used up; raise it in the provider's console: {said}."
+        raise errors.NoFunds(message, request_id=request_id)
+    if status == 503 and code:
+        raise errors.RateLimited(f"The provider is busy and took nothing: {said}.", request_id=request_id)
+    text = f"{code}: {read.message(_error(body))}" if code else read.message(_error(body)) or "no reason given"
+    refuse(status, text, request_id=request_id, retry_after=read.header(answer, "retry-after"))
+    raise AssertionError("a status from 400 to 599 is refused")
+
+
+# The account ---------------------------------------------------------------------------------------------------------
+
+
+def listing() -> Flow[Listing]:
+    """Return which of our models the provider lists; it names no prices. A third party's knowledge (wire notes 1.7)."""
+    answer = yield Call("GET", "/models")
+    body = answer.json()
+    read.raise_for(answer, body, only=(401, 403, 429))
+    data = read.at(body, "data")
+    listed = {name for entry in data if isinstance(name := read.at(entry, "id"), str)} if isinstance(data, list) else ()
+    known = {
+        family.model: None for family in _FAMILIES.values() if not {family.model, *family.aliases}.isdisjoint(listed)
+    }
+    if not 200 <= answer.status < 300 or not known:
+        raise read.outage(answer, body)
+    return Listing(known)
+
+
+PROVIDER = Provider(
+    name="ark",
+    title="BytePlus ModelArk",
+    key_env="ARK_API_KEY",
+    base_urls={"api": BaseUrl("ARK_BASE_URL", "https://ark.ap-southeast.bytepluses.com/api/v3")},
+    offers=_offers(),
+    submit=submit,
+    listing=listing,
+    inline=True,
+    reference_limits=ReferenceLimits(max_bytes=10_000_000, max_pixels=36_000_000, max_body_bytes=64_000_000),
+    result_lifetime_s=RESULT_LIFETIME_S,
+    max_running=8,
+    deadline_s=1800.0,
+)

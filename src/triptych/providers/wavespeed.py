@@ -1,0 +1,427 @@
+"""WaveSpeedAI: submit to the model's path and poll, ticket uploads, live prices, and a history of predictions.
+
+Facts are from wire notes 2 (models and bodies 2.2, polling and task codes 2.3, errors 2.4, uploads 2.5, the rest 2.6);
+areas and reference limits are the origin's (1.4), which this provider hands requests on to. Rules: every shape of
+answer is tolerated and nothing but our own errors leaves; a poll ends only with the provider's own decision.
+
+Nothing tells the charge of a prediction, so the quote stands. There is no idempotency key: a lost submit is looked for
+in the history, whose items show no request by the documentation (see `find`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote as percent_escaped
+
+from triptych import catalog, errors
+from triptych.model import Done, Edit, Hosted, Lifecycle, Offer, Operation, Pending, Prediction, Price, Quote, Sizes
+from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, ReferenceLimits
+from triptych.providers import _reading as read
+
+log = logging.getLogger(__name__)
+
+_DONE = frozenset({"completed", "succeeded"})
+_FAILED = frozenset({"failed", "cancelled", "canceled", "timeout", "deleted", "error"})
+_RUNNING = frozenset({"created", "queued", "pending", "starting", "processing"})
+_MODERATION_CODE = 1200
+_CODES: Mapping[int, str] = {
+    1400: "a parameter is missing",
+    1401: "a parameter is invalid",
+    1402: "an input image could not be read",
+    1403: "the execution failed",
+    5000: "an internal error",
+    5003: "an internal error",
+}
+
+RESULT_LIFETIME_S = 24 * 3600.0
+"""How long result URLs live is not stated, "temporary" is; a day is on the safe side of the history's seven."""
+UPLOAD_LIFETIME_S = 6 * 24 * 3600.0
+"""Uploads are kept for seven days (wire notes 2.5); one is kept in hand."""
+UPLOAD_LIMIT_BYTES = 200 * 1024 * 1024
+HISTORY_PAGES = 3
+HISTORY_PAGE_ITEMS = 50
+HISTORY_SWEEP_ITEMS = 100
+SKEW_S = 30.0
+"""How far the provider's clock may be behind ours."""
+LATEST_S = 150.0
+"""How long after its submit a prediction may appear in the history and still be the one that was lost."""
+MAX_OUTPUTS_READ = 32
+_HOP_HEADERS = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade"})
+
+
+# The models (wire notes 2.2) -----------------------------------------------------------------------------------------
+
+_TAILS = {
+    Operation.GENERATE: "",
+    Operation.GENERATE_SEQUENTIAL: "/sequential",
+    Operation.EDIT: "/edit",
+    Operation.EDIT_SEQUENTIAL: "/edit-sequential",
+}
+_AREA_MAX = 16_777_216
+_LITE = Lifecycle(
+    deprecated="2026-11-24",
+    source="a third party's claim about the origin (Volcengine Ark), not confirmed for resellers; wire notes 9",
+)
+_NOTED, _PAGES = "wire notes 2.6 (documentation)", "the provider's model pages"
+_FAMILIES = (
+    ("seedream-5.0-lite", "seedream-v5.0-lite", "0.035", _NOTED, ("2K", "3K", "4K"), 3_686_400, ("png", "jpeg"), _LITE),
+    ("seedream-4.5", "seedream-v4.5", "0.04", _PAGES, ("2K", "4K"), 3_686_400, (), Lifecycle()),
+    ("seedream-4.0", "seedream-v4", "0.027", _PAGES, ("1K", "2K", "4K"), 921_600, (), Lifecycle()),
+)
+
+
+def _offers() -> tuple[Offer, ...]:
+    return tuple(
+        Offer(
+            provider="wavespeed",
+            family=family,
+            operation=operation,
+            endpoint=f"bytedance/{model}{tail}",
+            price=Price(Decimal(usd), "2026-11-21", priced_by),
+            sizes=Sizes(presets=catalog.presets(*words), min_area=min_area, max_area=_AREA_MAX),
+            max_references=10 if operation.edits else 0,
+            max_outputs=15 if operation.sequential else 1,
+            formats=formats,
+            names_count_in_prompt=operation.sequential,
+            lifecycle=lifecycle,
+        )
+        for family, model, usd, priced_by, words, min_area, formats, lifecycle in _FAMILIES
+        for operation, tail in _TAILS.items()
+    )
+
+
+# Submit --------------------------------------------------------------------------------------------------------------
+
+
+def submit(edit: Edit) -> Flow[Pending | Done]:
+    """Return the ticket of an accepted request."""
+    call = Call("POST", f"/api/v3/{edit.offer.endpoint}", json=_body(edit), repeatable=False, timeout_s=120.0)
+    answer = yield call
+    body = answer.json()
+    said = _prediction(body)
+    if _status(said) in _FAILED:
+        raise _failure(answer, body, said)
+    ticket = said.get("id")
+    if read.is_ticket(ticket) and (200 <= answer.status < 300 or answer.status >= 500):
+        url = read.at(said, "urls", "get")
+        return Pending(ticket, url if read.is_url(url) else None)
+    read.raise_unaccepted(answer, body, _error_code(body))
+    raise errors.Outage(
+        "The provider answered without a usable id; the request may have been accepted.",
+        request_id=read.request_id(answer, body),
+    )
+
+
+def _body(edit: Edit) -> dict[str, Any]:
+    """Return the model's own fields and no others; the model itself is in the path."""
+    offer = edit.offer
+    body: dict[str, Any] = {"prompt": edit.prompt}
+    if offer.operation.edits:
+        body["images"] = [read.source(reference) for reference in edit.references]
+    if offer.operation.sequential:
+        body["max_images"] = edit.count
+    if edit.size:
+        body["size"] = f"{edit.size[0]}*{edit.size[1]}"
+    if edit.format and offer.formats:
+        body["output_format"] = edit.format
+    return body
+
+
+def _error_code(body: Any) -> str:
+    """Return the provider's own word or number for an error, where it gives one (wire notes 2.4)."""
+    code = read.at(body, "error_code")
+    return "content moderation" if read.integer(code) == _MODERATION_CODE else code if isinstance(code, str) else ""
+
+
+# Poll ----------------------------------------------------------------------------------------------------------------
+
+
+def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
+    """Return how a prediction stands: still pending, or done with its frames in order.
+
+    Raises: `Failed` or `Moderated`, the provider's decision; anything else says nothing about the prediction.
+    """
+    answer = yield from _asked(ticket, poll_url)
+    body = answer.json()
+    said = _prediction(body)
+    status = _status(said)
+    if status in _FAILED:
+        raise _failure(answer, body, said)
+    if status in _DONE:
+        return _finished(answer, body, said)
+    if not status:
+        read.raise_for(answer, body, only=(401, 403, 429))
+        raise read.outage(answer, body)
+    if status not in _RUNNING:
+        _log_odd_status(status)
+    outputs = said.get("outputs")
+    return Pending(ticket, poll_url, done=min(len(outputs), MAX_OUTPUTS_READ) if isinstance(outputs, list) else 0)
+
+
+def _asked(ticket: str, poll_url: str | None) -> Flow[Answer]:
+    """Return the answer about a prediction: from the URL it came with if that is allowed and works, else the usual."""
+    path = f"/api/v3/predictions/{percent_escaped(ticket, safe='', errors='replace')}/result"
+    if read.is_url(poll_url):
+        try:
+            answer = yield Call("GET", poll_url)
+        except errors.NotAllowed:
+            pass  # It is not on the provider's own origin, so nothing was sent there.
+        else:
+            if answer.status not in (400, 401, 403, 404, 405) or poll_url.endswith(path):
+                return answer
+    return (yield Call("GET", path))
+
+
+def _finished(answer: Answer, body: Any, said: Mapping[str, Any]) -> Done:
+    raw = said.get("outputs")
+    items = (raw if isinstance(raw, list) else [raw] if raw else [])[:MAX_OUTPUTS_READ]
+    outputs = tuple(read.frame(item) for item in items)
+    if not any(output.url for output in outputs):
+        flags = said.get("has_nsfw_contents")
+        flagged = isinstance(flags, list) and True in flags
+        message = "The provider calls the prediction completed, but gave no image."
+        kind = errors.Moderated if flagged else errors.Failed
+        raise kind(message, request_id=read.request_id(answer, body))
+    return Done(outputs, url_lifetime_s=RESULT_LIFETIME_S)
+
+
+def _failure(answer: Answer, body: Any, said: Mapping[str, Any]) -> errors.Failed:
+    """Return the provider's decision against a prediction as an error of ours."""
+    code = read.integer(said.get("code"))
+    known = f" [task code {code}{': ' + _CODES[code] if code in _CODES else ''}]" if code else ""
+    text = read.message(said) or "no reason given"
+    moderated = code == _MODERATION_CODE or (not code and read.MODERATION_WORDS.search(text) is not None)
+    message = (
+        f"The provider reports the prediction as {errors.quoted(_status(said), 40)}: {errors.quoted(text)}{known}."
+    )
+    return (errors.Moderated if moderated else errors.Failed)(message, request_id=read.request_id(answer, body))
+
+
+@lru_cache(maxsize=64)
+def _log_odd_status(status: str) -> None:
+    """Log an unknown status, once each; it counts as still running."""
+    log.warning("wavespeed: the unknown status %s counts as still running", errors.quoted(status, 40))
+
+
+# The history ---------------------------------------------------------------------------------------------------------
+
+
+def find(edit: Edit, prediction: Prediction, submitted_at: datetime, known: frozenset[str]) -> Flow[Pending | None]:
+    """Return the submit whose answer was lost, looked up in the account's history, or None where it is not there.
+
+    It has to be of the same model and lie between 30 s before and 150 s after the submit. Where the history shows what
+    was asked, that has to be the same in every field, and the first after the submit wins. Where it does not, only one
+    that is alone in that time is taken: of two nobody could say which.
+
+    Raises: `Outage`, `KeyRejected` or `RateLimited` when the history cannot be read: that is no "not there".
+    """
+    wanted = _comparable(_body(edit))
+    sent_s = submitted_at.timestamp()
+    same: list[tuple[float, str]] = []
+    nameless: set[str] = set()
+    for page in range(1, HISTORY_PAGES + 1):
+        entries = yield from _history(page, HISTORY_PAGE_ITEMS, prediction.endpoint)
+        dated = [(at_s, item) for item in entries if (at_s := _made_s(item)) is not None]
+        for at_s, item in dated:
+            ticket = item.get("id")
+            if not read.is_ticket(ticket) or ticket in known or not -SKEW_S <= at_s - sent_s <= LATEST_S:
+                continue
+            if item.get("model") != prediction.endpoint or _too_many(item, edit.count):
+                continue
+            asked = item.get("input")
+            if not isinstance(asked, dict):
+                nameless.add(ticket)
+            elif wanted.items() <= _comparable(asked).items():
+                same.append((at_s, ticket))
+        if len(entries) < HISTORY_PAGE_ITEMS or not dated or min(at_s for at_s, _ in dated) < sent_s - SKEW_S:
+            break
+    if same:
+        after = [entry for entry in same if entry[0] >= sent_s - 5]
+        return Pending(min(after)[1] if after else max(same)[1])
+    return Pending(nameless.pop()) if len(nameless) == 1 else None
+
+
+def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
+    """Return which of these predictions the newest page of the history shows as ended: one look for many polls."""
+    entries = yield from _history(1, HISTORY_SWEEP_ITEMS)
+    running = set(tickets)
+    return frozenset(
+        ticket
+        for item in entries
+        if read.is_ticket(ticket := item.get("id")) and ticket in running and _status(item) in _DONE | _FAILED
+    )
+
+
+def _history(page: int, items: int, model: str = "") -> Flow[list[Mapping[str, Any]]]:
+    asked = {"page": page, "page_size": items, **({"model": model} if model else {})}
+    answer = yield Call("POST", "/api/v3/predictions", json=asked)
+    body = answer.json()
+    found = read.at(body, "data", "items")
+    if not isinstance(found, list):
+        read.raise_for(answer, body, only=(401, 403, 429))
+        raise read.outage(answer, body)
+    return [item for item in found if isinstance(item, dict)]
+
+
+def _made_s(item: Mapping[str, Any]) -> float | None:
+    """Return when a history item was made; its time is ISO 8601, to the nanosecond."""
+    made = item.get("created_at")
+    try:
+        moment = datetime.fromisoformat(made) if isinstance(made, str) and len(made) <= 60 else None
+        # Without a zone it is UTC, as everything of this provider is.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() if moment else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _too_many(item: Mapping[str, Any], count: int) -> bool:
+    outputs = item.get("outputs")
+    return isinstance(outputs, list) and len(outputs) > count
+
+
+def _comparable(body: Mapping[str, Any]) -> dict[str, str | tuple[str, ...]]:
+    """Return the fields that tell requests apart, spelled one way."""
+    fields: dict[str, str | tuple[str, ...]] = {
+        key: value.replace("x", "*") if key == "size" and isinstance(value, str) else str(value)
+        for key, value in body.items()
+        if key != "images" and isinstance(value, str | int)
+    }
+    images = body.get("images") or []
+    fields["images"] = tuple(one for one in (images if isinstance(images, list) else [images]) if isinstance(one, str))
+    return fields
+
+
+# Uploads (wire notes 2.5) --------------------------------------------------------------------------------------------
+
+
+def upload(data: bytes, mime_type: str, filename: str) -> Flow[Hosted]:
+    """Return the URL of an uploaded file: by ticket and PUT, or by the older form where that does not work."""
+    if len(data) > UPLOAD_LIMIT_BYTES:
+        raise _too_large(data)
+    asked = {"filename": filename, "size": len(data), "content_type": mime_type}
+    answer = yield Call("POST", "/api/v3/media/uploads", json=asked)
+    body = answer.json()
+    if answer.status == 413:
+        raise _too_large(data)
+    read.raise_for(answer, body, only=(401, 402, 403, 429))
+    if ticket := _ticket(read.at(body, "data")):
+        url, headers, download_url = ticket
+        try:
+            put = yield Call("PUT", url, content=data, headers=headers, authorize=False, timeout_s=180.0)
+        except (errors.NotAllowed, errors.Outage):
+            pass  # The ticket's host cannot be reached from here; the provider's own can.
+        else:
+            if 200 <= put.status < 300:
+                return Hosted(download_url, UPLOAD_LIFETIME_S)
+    files = {"file": (filename, data, mime_type)}
+    answer = yield Call("POST", "/api/v3/media/upload/binary", files=files, timeout_s=180.0)
+    body = answer.json()
+    if answer.status == 413:
+        raise _too_large(data)
+    read.raise_for(answer, body)
+    if read.is_url(url := read.at(body, "data", "download_url")):
+        return Hosted(url, UPLOAD_LIFETIME_S)
+    raise read.outage(answer, body)
+
+
+def _ticket(told: Any) -> tuple[str, dict[str, str], str] | None:
+    """Return where to PUT, with exactly which headers, and the file's URL then; None for anything else than a PUT."""
+    method, url = read.at(told, "upload", "method"), read.at(told, "upload", "url")
+    given = read.at(told, "upload", "headers") or {}
+    download_url = read.at(told, "download_url")
+    if not (isinstance(method, str) and method.upper() == "PUT" and read.is_url(url) and read.is_url(download_url)):
+        return None
+    if not isinstance(given, dict) or len(given) > 40:
+        return None
+    headers = {
+        name: value
+        for name, value in given.items()
+        if isinstance(value, str)
+        and re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", name)
+        and re.fullmatch(r"[!-~](?:[ -~]{0,3998}[!-~])?", value)
+        and name.casefold() not in _HOP_HEADERS
+    }
+    return url, headers, download_url
+
+
+def _too_large(data: bytes) -> errors.OutOfLimits:
+    return errors.OutOfLimits(f"The provider takes no upload of {len(data) / 1e6:.1f} MB; its limit is 200 MB.")
+
+
+# Prices, models, the account (wire notes 2.6) ------------------------------------------------------------------------
+
+
+def quote(edit: Edit) -> Flow[Quote | None]:
+    """Return what WaveSpeedAI says this whole request will cost, or None where it gives no usable price."""
+    if not all(reference.url or reference.data for reference in edit.references):
+        return None
+    asked = {"model_id": edit.offer.endpoint, "inputs": _body(edit)}
+    answer = yield Call("POST", "/api/v3/model/price", json=asked)
+    told = read.at(answer.json(), "data")
+    currency = read.at(told, "currency")
+    dollars = currency is None or (isinstance(currency, str) and currency.casefold() in ("", "usd", "$"))
+    if not 200 <= answer.status < 300 or not dollars:
+        return None
+    usd = read.usd(read.at(told, "discounted_price")) or read.usd(read.at(told, "price"))
+    return None if usd is None else Quote(usd, exact=True)
+
+
+def listing() -> Flow[Listing]:
+    """Return the models listed now, with their base price; an error envelope is an outage, not "none"."""
+    answer = yield Call("GET", "/api/v3/models")
+    body = answer.json()
+    read.raise_for(answer, body, only=(401, 403, 429))
+    data = read.at(body, "data")
+    if not 200 <= answer.status < 300 or not isinstance(data, list) or not data:
+        raise read.outage(answer, body)
+    named = [(model, entry) for entry in data if read.is_ticket(model := read.at(entry, "model_id"))]
+    return Listing({model: read.usd(read.at(entry, "base_price")) for model, entry in named})
+
+
+def balance() -> Flow[Decimal | None]:
+    """Return the account's balance in US dollars, or None where the answer has none."""
+    answer = yield Call("GET", "/api/v3/balance")
+    body = answer.json()
+    read.raise_for(answer, body)
+    return read.decimal(read.at(body, "data", "balance"))
+
+
+# Reading answers -----------------------------------------------------------------------------------------------------
+
+
+def _prediction(body: Any) -> Mapping[str, Any]:
+    """Return the prediction in an answer, under `data` or flat; flat, only an object with an id is one."""
+    data = read.at(body, "data")
+    if isinstance(data, dict):
+        return data
+    return body if isinstance(body, dict) and data is None and isinstance(body.get("id"), str) else {}
+
+
+def _status(said: Mapping[str, Any]) -> str:
+    status = said.get("status")
+    return status.strip().casefold()[:80] if isinstance(status, str) else ""
+
+
+PROVIDER = Provider(
+    name="wavespeed",
+    title="WaveSpeedAI",
+    key_env="WAVESPEED_API_KEY",
+    base_urls={"api": BaseUrl("WAVESPEED_BASE_URL", "https://api.wavespeed.ai")},
+    offers=_offers(),
+    submit=submit,
+    poll=poll,
+    upload=upload,
+    find=find,
+    finished=finished,
+    quote=quote,
+    listing=listing,
+    balance=balance,
+    reference_limits=ReferenceLimits(max_bytes=10_000_000, max_pixels=36_000_000),
+    result_lifetime_s=RESULT_LIFETIME_S,
+)
