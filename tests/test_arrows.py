@@ -20,6 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "triptych model errors",
         "lifecycle imaging metadata sheet retouch catalog results",
         "providers",
+        "addresses",
         "assets store rows wire clock",
         "pace references",
         "steps engine",
@@ -44,7 +45,7 @@ KNOWN_BY = {
 ONLY_IN = {
     "click": frozenset({"cli"}),
     "mcp": frozenset({"server", "cli"}),
-    "httpx2": frozenset({"wire"}),
+    "httpx2": frozenset({"wire", "addresses"}),
     "sqlite3": frozenset({"store", "rows", "cli"}),
     "PIL": frozenset({"imaging", "metadata", "sheet", "retouch"}),
     "platformdirs": frozenset({"config"}),

@@ -283,7 +283,6 @@ async def test_a_whole_url_on_another_origin_is_refused_inside_the_flow_which_ma
         "http://[::1",
         "@evil.invalid/x",
         ".evil.invalid/x",
-        "",
     ],
 )
 async def test_a_url_that_only_looks_like_the_providers_origin_is_refused(

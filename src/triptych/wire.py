@@ -12,9 +12,7 @@ before anybody reads it; nothing is retried here but what costs nothing to repea
 from __future__ import annotations
 
 import io
-import ipaddress
 import logging
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +24,7 @@ import anyio.to_thread
 import httpx2
 from pydantic import SecretStr
 
-from triptych import __version__, errors
+from triptych import __version__, addresses, errors
 from triptych.providers import END, Answer, Call, Came, Flow, Next, Provider
 
 T = TypeVar("T")
@@ -44,10 +42,6 @@ FETCH_TIMEOUT_S = 120.0
 MAX_REDIRECTS = 5
 USER_AGENT = f"triptych/{__version__}"
 
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
-
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -63,7 +57,7 @@ class Account:
 
     def __post_init__(self) -> None:
         for name, url in self.base_urls.items():
-            if not _may_carry_key(url):
+            if not addresses.may_carry_key(url):
                 raise errors.BadRequest(
                     f"{self.provider.base_urls[name].env} must be an https:// URL without credentials "
                     "(http:// only for 127.0.0.1, localhost or [::1])."
@@ -82,7 +76,9 @@ class Account:
 
     def loopback_origins(self) -> frozenset[str]:
         """Return the origins on this machine whose result URLs may be read."""
-        return frozenset(_origin(url) for url in self.base_urls.values() if httpx2.URL(url).host in _LOOPBACK)
+        return frozenset(
+            addresses.origin(url) for url in self.base_urls.values() if httpx2.URL(url).host in addresses.LOOPBACK
+        )
 
 
 class Wire:
@@ -97,7 +93,7 @@ class Wire:
         sleep: Sleep = anyio.sleep,
         public: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self._resolve = resolve or _resolve
+        self._resolve = resolve or addresses.resolve
         self._sleep = sleep
         self._public = public
         self._api: httpx2.AsyncClient | None = None
@@ -169,7 +165,7 @@ class Wire:
             headers["Authorization"] = f"Bearer {key}"
         # As streams: bytes would reach the socket in one piece, and be copied there.
         files = {field: (name, io.BytesIO(data), kind) for field, (name, data, kind) in (call.files or {}).items()}
-        client, target = self._api_client(), _parsed(url)
+        client, target = self._api_client(), addresses.parsed(url)
         extensions: dict[str, Any] = {}
         if not _on_origin(account, call, url):  # an upload ticket: a URL somebody else wrote, without the key
             client = self._open_client()
@@ -192,7 +188,7 @@ class Wire:
         try:
             with anyio.fail_after(ANSWER_PATIENCE * call.timeout_s):
                 response = await client.send(request, stream=True)
-                if call.stream and stream.takes(response):
+                if call.stream and stream.takes(response, ANSWER_PATIENCE * call.timeout_s):
                     return Answer(response.status_code, _headers(response, key), b"")
                 try:
                     body = await _read(response, ANSWER_LIMIT_BYTES)
@@ -264,8 +260,8 @@ class Wire:
 
     async def _pinned(self, url: str, origins: frozenset[str]) -> tuple[httpx2.URL, dict[str, str], dict[str, Any]]:
         """Return the URL with its host replaced by a checked address, and what keeps Host and TLS truthful."""
-        parsed = _parsed(url)
-        if not parsed.userinfo and _origin(url) in origins:
+        parsed = addresses.parsed(url)
+        if not parsed.userinfo and addresses.origin(url) in origins:
             return parsed, {}, {}
         host, port = parsed.raw_host.decode("ascii"), 443 if parsed.port is None else parsed.port
         if parsed.scheme != "https" or not host or parsed.userinfo or not 0 < port < 65536:
@@ -273,15 +269,15 @@ class Wire:
                 f"Only https:// URLs without credentials are read; this is {errors.quoted(url, 100)}."
             )
         try:
-            addresses = await anyio.to_thread.run_sync(self._resolve, host, port, abandon_on_cancel=True)
+            found = await anyio.to_thread.run_sync(self._resolve, host, port, abandon_on_cancel=True)
         except (OSError, UnicodeError) as error:
             raise errors.NotSent(f"The host {errors.quoted(host, 80)} cannot be resolved.") from error
-        if not addresses or not all(_is_public(address) for address in addresses):
+        if not found or not all(addresses.is_public(address) for address in found):
             raise errors.NotAllowed(
                 f"The host {errors.quoted(host, 80)} is not on the public internet; only public addresses are read. "
                 "Pass a local file by its path instead."
             )
-        return parsed.copy_with(host=addresses[0]), {"Host": parsed.netloc.decode("ascii")}, {"sni_hostname": host}
+        return parsed.copy_with(host=found[0]), {"Host": parsed.netloc.decode("ascii")}, {"sni_hostname": host}
 
 
 class _Stream:
@@ -290,13 +286,15 @@ class _Stream:
     def __init__(self) -> None:
         self._response: httpx2.Response | None = None
         self._events: AsyncIterator[httpx2.ServerSentEvent] | None = None
+        self._end = 0.0
 
-    def takes(self, response: httpx2.Response) -> bool:
-        """Keep a response open if it is a stream of events; return whether it is."""
+    def takes(self, response: httpx2.Response, patience_s: float) -> bool:
+        """Keep a response open, so long at most, if it is a stream of events; return whether it is."""
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if response.status_code != 200 or kind != "text/event-stream":
             return False
         self._response, self._events = response, aiter(httpx2.EventSource(response))
+        self._end = anyio.current_time() + patience_s
         return True
 
     async def next_event(self, account: Account) -> Answer:
@@ -307,8 +305,9 @@ class _Stream:
         assert self._events, "a flow asks for events of the stream that it opened"
         key = account.key.get_secret_value() if account.key else ""
         try:
-            event = await anext(self._events, None)
-        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            with anyio.fail_after(self._end - anyio.current_time()):
+                event = await anext(self._events, None)
+        except (httpx2.HTTPError, httpx2.StreamError, TimeoutError) as error:
             title = account.provider.title
             raise errors.AnswerLost(f"The stream of {title} was cut off ({type(error).__name__}).") from error
         if event is None:
@@ -346,7 +345,7 @@ def _exhaust(flow: Flow[T]) -> T:
 
 def _url(account: Account, call: Call) -> str:
     base = account.base_urls.get(call.base) or account.provider.base_urls[call.base].default
-    if call.path.startswith("/"):
+    if not call.path or call.path.startswith("/"):
         return base.rstrip("/") + call.path
     if call.authorize and not _on_origin(account, call, call.path):
         raise errors.NotAllowed(
@@ -357,52 +356,13 @@ def _url(account: Account, call: Call) -> str:
 
 def _on_origin(account: Account, call: Call, url: str) -> bool:
     base = account.base_urls.get(call.base) or account.provider.base_urls[call.base].default
-    return _origin(url) == _origin(base) and not _parsed(url).userinfo
+    return addresses.origin(url) == addresses.origin(base) and not addresses.parsed(url).userinfo
 
 
 def _client(**options: Any) -> httpx2.AsyncClient:
     """Return a client that follows no redirect and remembers no cookie."""
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
     return httpx2.AsyncClient(headers={"User-Agent": USER_AGENT}, cookies=no_cookies, follow_redirects=False, **options)
-
-
-def _parsed(url: str) -> httpx2.URL:
-    """Return a URL as the sender itself reads it, so that what is checked is what is asked."""
-    try:
-        return httpx2.URL(url)
-    except (httpx2.InvalidURL, UnicodeError) as error:
-        raise errors.NotAllowed(f"This is not a URL: {errors.quoted(url, 100)}.") from error
-
-
-def _may_carry_key(url: str) -> bool:
-    try:
-        parsed = httpx2.URL(url)
-    except (httpx2.InvalidURL, UnicodeError):
-        return False
-    safe = parsed.scheme == "https" or (parsed.scheme == "http" and parsed.host in _LOOPBACK)
-    return safe and bool(parsed.host) and not parsed.userinfo and 0 < (parsed.port or 443) < 65536
-
-
-def _origin(url: str) -> str:
-    parsed = _parsed(url)
-    port = parsed.port or {"https": 443, "http": 80}.get(parsed.scheme, 0)
-    return f"{parsed.scheme}://{parsed.host}:{port}"
-
-
-def _is_public(address: str) -> bool:
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        # An address that stands for an IPv4 one is judged by that.
-        inner = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(ip.packed[12:]) if ip in _NAT64 else None)
-        if inner is None:
-            return ip in _GLOBAL_UNICAST and ip.is_global
-        ip = inner
-    return ip.is_global and not ip.is_multicast
-
-
-def _resolve(host: str, port: int) -> list[str]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def _headers(response: httpx2.Response, key: str) -> dict[str, str]:

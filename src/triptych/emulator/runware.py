@@ -210,7 +210,7 @@ class Emulated(Emulator):
         """Return what an odd task says instead of where it stands."""
 
         def now(name: str) -> bool:
-            return work.polls <= work.traits.get(name, {}).get("n", 0)
+            return work.polls <= int(work.traits.get(name, {}).get("n", 0))
 
         if now("not-found-at-first"):
             return [], [(404, *USUAL[404], "")]

@@ -21,7 +21,8 @@ MESSAGE_READ_CHARS = 2000
 MODERATION_WORDS = re.compile(r"moderat|sensitive|nsfw|content.?(policy|filter|safety)|unsafe|prohibited", re.I)
 """What a content filter's refusal says where no code tells it from any other failure."""
 NO_FUNDS_WORDS = re.compile(
-    r"(insufficient|not.?enough|exhaust\w*|low).{0,20}(balance|credit|fund|quota)|overdue|arrear|top.?up|recharge", re.I
+    r"(insufficient|not.?enough|exhaust\w*|\blow).{0,20}(balance|credit|fund|quota)|overdue|arrear|top.?up|recharge",
+    re.I,
 )
 """What a refusal for want of money says where its status alone does not."""
 
@@ -90,7 +91,7 @@ def raise_unaccepted(answer: Answer, body: Any, code: str = "") -> None:
     if status in (400, 402, 403, 422) and NO_FUNDS_WORDS.search(said):
         why = errors.quoted(text or code)
         raise errors.NoFunds(f"The provider's balance is too low (HTTP {status}: {why}).", request_id=ids)
-    if status in (400, 403, 422, 451) and MODERATION_WORDS.search(said):
+    if status in (400, 403, 422, 451) and MODERATION_WORDS.search(code if status == 403 else said):
         why = errors.quoted(text or code)
         raise errors.Moderated(
             f"The provider refused the request for its content (HTTP {status}: {why}).", request_id=ids

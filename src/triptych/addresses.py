@@ -1,0 +1,66 @@
+"""Which URLs and addresses may be asked, and which may carry a key. Pure, but for `resolve`.
+
+A URL is always read as the sender itself reads it, so that what is checked is what is asked.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+import httpx2
+
+from triptych import errors
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+
+
+def parsed(url: str) -> httpx2.URL:
+    """Return a URL as the sender itself reads it, so that what is checked is what is asked.
+
+    Raises: `errors.NotAllowed` for what is no URL.
+    """
+    try:
+        return httpx2.URL(url)
+    except (httpx2.InvalidURL, UnicodeError) as error:
+        raise errors.NotAllowed(f"This is not a URL: {errors.quoted(url, 100)}.") from error
+
+
+def may_carry_key(url: str) -> bool:
+    """Return whether a base URL may be sent a key: https, or plain http to this machine; no credentials in it."""
+    try:
+        read = httpx2.URL(url)
+    except (httpx2.InvalidURL, UnicodeError):
+        return False
+    safe = read.scheme == "https" or (read.scheme == "http" and read.host in LOOPBACK)
+    return safe and bool(read.host) and not read.userinfo and 0 < (read.port or 443) < 65536
+
+
+def origin(url: str) -> str:
+    """Return scheme, host and port, the port spelled out.
+
+    Raises: `errors.NotAllowed` for what is no URL.
+    """
+    read = parsed(url)
+    port = read.port or {"https": 443, "http": 80}.get(read.scheme, 0)
+    return f"{read.scheme}://{read.host}:{port}"
+
+
+def is_public(address: str) -> bool:
+    """Return whether an IP address is on the public internet."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        # An address that stands for an IPv4 one is judged by that.
+        inner = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(ip.packed[12:]) if ip in _NAT64 else None)
+        if inner is None:
+            return ip in _GLOBAL_UNICAST and ip.is_global
+        ip = inner
+    return ip.is_global and not ip.is_multicast
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """Return a host's addresses. Raises: `OSError` when it has none."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))

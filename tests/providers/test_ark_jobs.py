@@ -1,0 +1,166 @@
+"""Jobs on ModelArk through the real engine, against its emulator: one paid call each, and nothing that came is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from triptych.emulator import Emulator, running
+from triptych.studio import Options
+
+pytestmark = pytest.mark.anyio
+
+GENERATE = ("POST", "/images/generations")
+NOW = Options(wait_s=0, provider="ark")
+
+
+@pytest.fixture
+def ark(clock: Any) -> Iterator[Emulator]:
+    with running("ark", max_side=48, clock=clock.monotonic) as emulator:
+        yield emulator
+
+
+async def test_a_sequence_is_one_streamed_call_with_the_reference_inside(
+    make_studio: Any, ark: Any, finish: Any, coffee: str
+) -> None:
+    async with make_studio(ark) as studio:
+        started = await studio.edit_sequence([coffee], "make it golden hour", 3, NOW)
+        await finish(studio)
+        job = studio.job(started.job_id)
+    assert (job.status, job.returned, job.cost.charged) == ("done", 3, Decimal("0.105"))
+    assert all(image.path and image.url_expires_at for image in job.images)
+    (call,) = ark.seen_at(*GENERATE)
+    (reference,) = call.json.pop("image")
+    assert reference.startswith("data:image/jpeg;base64,")
+    width, height = call.json.pop("size").split("x")
+    assert int(width) * int(height) >= 3_686_400
+    assert "3 images" in call.json.pop("prompt")
+    assert call.json == {
+        "model": "seedream-5-0-260128",
+        "response_format": "url",
+        "watermark": False,
+        "sequential_image_generation": "auto",
+        "sequential_image_generation_options": {"max_images": 3},
+        "stream": True,
+    }
+    assert call.headers["authorization"] == "Bearer test-key"
+    assert len(ark.accepted) == 1
+
+
+async def test_images_from_a_prompt_alone_come_in_one_call_too(make_studio: Any, ark: Any, finish: Any) -> None:
+    async with make_studio(ark) as studio:
+        started = await studio.generate_sequence("two lighthouses", 2, NOW)
+        await finish(studio)
+        job = studio.job(started.job_id)
+    assert (job.status, job.returned, len(ark.accepted)) == ("done", 2, 1)
+    assert "image" not in ark.seen_at(*GENERATE)[0].json
+
+
+async def test_a_chain_hands_each_result_on_as_its_url(make_studio: Any, ark: Any, finish: Any, coffee: str) -> None:
+    async with make_studio(ark) as studio:
+        started = await studio.edit_chain([coffee], ["warmer", "add snow"], options=NOW)
+        await finish(studio)
+        job = studio.job(started.job_id)
+    assert (job.status, job.returned) == ("done", 2)
+    first, second = ark.seen_at(*GENERATE)
+    assert first.json["image"][0].startswith("data:") and "stream" not in first.json
+    assert second.json["image"] == [job.images[0].url]
+    assert len(ark.accepted) == 2
+
+
+async def test_a_failed_frame_leaves_the_others(make_studio: Any, ark: Any, finish: Any, coffee: str) -> None:
+    ark.fault("submit", "frame-failed", n=2)
+    async with make_studio(ark) as studio:
+        started = await studio.edit_sequence([coffee], "three seasons", 3, NOW)
+        await finish(studio)
+        job = studio.job(started.job_id)
+    assert (job.status, job.returned, job.cost.charged) == ("done", 2, Decimal("0.070"))
+    assert any("OutputImageSensitiveContentDetected" in warning for warning in job.warnings)
+    assert job.cost.charged == ark.charged_usd
+
+
+@pytest.mark.parametrize("quietly", [False, True])
+async def test_a_stream_that_is_cut_is_uncertain_and_keeps_what_came(
+    make_studio: Any, ark: Any, finish: Any, coffee: str, quietly: bool
+) -> None:
+    ark.fault("submit", "cut", after=2, quietly=quietly)
+    async with make_studio(ark) as studio:
+        started = await studio.edit_sequence([coffee], "four seasons", 4, NOW)
+        await finish(studio)
+        job = studio.job(started.job_id)
+    assert (job.status, job.returned) == ("uncertain", 2)
+    assert all(image.path for image in job.images)
+    assert len(ark.accepted) == len(ark.seen_at(*GENERATE)) == 1
+
+
+@pytest.mark.parametrize(
+    "fault", ["lost-answer", "html-502", "broken-json", "empty-body", "500", "504", "code-500-null"]
+)
+async def test_a_lost_answer_is_uncertain_and_never_sent_again(
+    make_studio: Any, ark: Any, finish: Any, coffee: str, fault: str
+) -> None:
+    ark.fault("submit", fault)
+    async with make_studio(ark) as studio:
+        started = await studio.edit_sequence([coffee], "three seasons", 3, NOW)
+        await finish(studio)
+        job = studio.job(started.job_id)
+    assert (job.status, job.error and job.error.kind) == ("uncertain", "uncertain")
+    assert len(ark.seen_at(*GENERATE)) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("key-unknown", "key_rejected"),
+        ("no-funds", "no_funds"),
+        ("quota", "no_funds"),
+        ("model-not-open", "not_offered"),
+        ("moderated-before", "moderated"),
+        ("moderated", "moderated"),
+        ("all-failed", "moderated"),
+        ("empty", "failed"),
+        ("413", "refused"),
+    ],
+)
+async def test_a_refusal_fails_the_job_with_its_kind_and_frees_the_money(
+    make_studio: Any, ark: Any, finish: Any, coffee: str, fault: str, kind: str
+) -> None:
+    ark.fault("submit", fault)
+    async with make_studio(ark) as studio:
+        started = await studio.edit_sequence([coffee], "three seasons", 3, NOW)
+        await finish(studio)
+        job = studio.job(started.job_id)
+        assert sum(studio.store.money_since(0)) == 0
+    assert (job.status, job.error and job.error.kind) == ("failed", kind)
+    assert job.error and len(job.error.message) < 1000
+    assert ark.charged_usd == 0
+
+
+@pytest.mark.parametrize("fault", ["429", "model-ipm", "burst", "overloaded", "503"])
+async def test_a_busy_provider_is_asked_again_later(
+    make_studio: Any, ark: Any, finish: Any, coffee: str, fault: str
+) -> None:
+    ark.fault("submit", fault, times=2)
+    async with make_studio(ark) as studio:
+        started = await studio.edit_sequence([coffee], "three seasons", 3, NOW)
+        await finish(studio)
+        assert studio.job(started.job_id).status == "done"
+    assert len(ark.accepted) == 1 and len(ark.seen_at(*GENERATE)) == 3
+
+
+async def test_volcengine_is_reached_through_the_base_url_alone(
+    make_studio: Any, clock: Any, finish: Any, coffee: str
+) -> None:
+    with running("ark", max_side=48, clock=clock.monotonic, volcengine=True) as volcengine:
+        async with make_studio(volcengine) as studio:
+            started = await studio.edit_sequence([coffee], "three seasons", 3, NOW)
+            await finish(studio)
+            assert studio.job(started.job_id).status == "done"
+            listed = await studio.list_models("5.0 lite", "edit-sequential", "ark")
+        models = [call.json["model"] for call in volcengine.seen_at(*GENERATE)]
+    assert models == ["seedream-5-0-260128", "doubao-seedream-5-0-260128"]
+    assert [(row.endpoint, row.usable) for row in listed.models] == [("seedream-5-0-260128", True)]
+    assert len(volcengine.accepted) == 1

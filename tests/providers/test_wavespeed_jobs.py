@@ -1,0 +1,167 @@
+"""WaveSpeedAI through the real engine: every job comes home with one paid submit, and nothing is paid twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from triptych.emulator import running
+from triptych.results import JobResult
+from triptych.studio import Options, Studio
+
+pytestmark = pytest.mark.anyio
+
+EDIT_SEQUENCE = "/api/v3/bytedance/seedream-v5.0-lite/edit-sequential"
+NOW = Options(wait_s=0)
+
+
+@pytest.fixture
+def api(clock: Any) -> Iterator[Any]:
+    with running("wavespeed", latency_s=10.0, max_side=64, clock=clock.monotonic) as emulator:
+        yield emulator
+
+
+async def ended(studio: Studio, finish: Any, job_id: str | None) -> JobResult:
+    assert job_id
+    await finish(studio)
+    return studio.job(job_id)
+
+
+async def edited(studio: Studio, finish: Any, image: str, count: int = 3) -> JobResult:
+    started = await studio.edit_sequence([image], "make it golden hour", count, NOW)
+    return await ended(studio, finish, started.job_id)
+
+
+async def test_an_edit_of_three_comes_home_with_one_submit(
+    make_studio: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    async with make_studio(api) as studio:
+        job = await edited(studio, finish, coffee)
+    assert (job.status, job.returned, job.provider) == ("done", 3, "wavespeed")
+    assert all(image.path and image.url and image.width for image in job.images)
+    (submit,) = api.seen_at("POST", EDIT_SEQUENCE)
+    assert len(api.accepted) == 1 and api.charged_usd == Decimal("0.105")
+    body = dict(submit.json)
+    assert body.pop("images")[0].startswith(f"{api.base_url}/_uploads/")
+    assert "3" in body.pop("prompt")
+    assert body == {"max_images": 3, "size": "2496*1664"}
+    (put,) = [seen for seen in api.seen if seen.method == "PUT"]
+    assert "authorization" not in put.headers and put.status == 200
+
+
+async def test_images_from_a_prompt_alone_and_a_chain_come_home_too(
+    make_studio: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    async with make_studio(api) as studio:
+        made = await studio.generate_sequence("two lighthouses", 2, NOW)
+        job = await ended(studio, finish, made.job_id)
+        assert (job.status, job.returned, len(api.accepted)) == ("done", 2, 1)
+        started = await studio.edit_chain([coffee], ["warmer", "add snow"], (), NOW)
+        chain = await ended(studio, finish, started.job_id)
+    assert chain.status == "done" and len(api.accepted) == 3
+    first, second = api.seen_at("POST", "/api/v3/bytedance/seedream-v5.0-lite/edit")
+    assert second.json["images"][0].startswith(f"{api.base_url}/_results/{api.accepted[1]}/")
+    assert first.json["images"] != second.json["images"]
+
+
+@pytest.mark.parametrize("shows_the_request", [True, False])
+async def test_a_submit_whose_answer_was_lost_is_found_again_and_not_repeated(
+    make_studio: Any, clock: Any, finish: Any, coffee: str, shows_the_request: bool
+) -> None:
+    with running(
+        "wavespeed", latency_s=10.0, max_side=64, clock=clock.monotonic, history_input=shows_the_request
+    ) as api:
+        api.fault("submit", "lost-answer")
+        async with make_studio(api) as studio:
+            job = await edited(studio, finish, coffee)
+        assert (job.status, job.returned) == ("done", 3)
+        assert len(api.seen_at("POST", EDIT_SEQUENCE)) == len(api.accepted) == 1
+
+
+async def test_a_submit_that_cannot_be_found_is_uncertain_and_never_sent_again(
+    make_studio: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    api.fault("submit", "drop")
+    async with make_studio(api) as studio:
+        job = await edited(studio, finish, coffee)
+    assert job.status == "uncertain"
+    assert len(api.seen_at("POST", EDIT_SEQUENCE)) == 1 and not api.accepted
+
+
+@pytest.mark.parametrize(
+    ("op", "fault", "kind"),
+    [
+        ("submit", "401", "key_rejected"),
+        ("submit", "402", "no_funds"),
+        ("submit", "no-funds", "no_funds"),
+        ("submit", "moderated-at-once", "moderated"),
+        ("poll", "moderated", "moderated"),
+        ("poll", "code-1402", "failed"),
+        ("poll", "deleted", "failed"),
+        ("poll", "empty-outputs", "failed"),
+    ],
+)
+async def test_a_no_ends_the_job_with_its_kind_and_frees_the_money(
+    make_studio: Any, api: Any, finish: Any, coffee: str, op: str, fault: str, kind: str
+) -> None:
+    api.fault(op, fault, times=None)
+    async with make_studio(api) as studio:
+        job = await edited(studio, finish, coffee)
+        assert sum(studio.store.money_since(0)) == 0
+    assert job.status == "failed" and job.error and job.error.kind == kind
+    assert len(api.seen_at("POST", EDIT_SEQUENCE)) == 1
+
+
+@pytest.mark.parametrize(
+    ("op", "fault"),
+    [
+        ("submit", "429"),
+        ("submit", "503"),
+        ("poll", "html-502"),
+        ("poll", "401"),
+        ("poll", "404"),
+        ("poll", "drop"),
+        ("poll", "unknown-status"),
+        ("poll", "bare"),
+        ("upload", "404"),
+        ("upload", "odd-ticket"),
+        ("put", "403"),
+        ("put", "drop"),
+        ("result", "html-502"),
+    ],
+)
+async def test_no_passing_trouble_kills_a_job(
+    make_studio: Any, api: Any, finish: Any, coffee: str, op: str, fault: str
+) -> None:
+    api.fault(op, fault, times=2)
+    async with make_studio(api) as studio:
+        job = await edited(studio, finish, coffee)
+    assert (job.status, job.returned) == ("done", 3), job.error
+    assert len(api.accepted) == 1
+
+
+@pytest.mark.parametrize(("fault", "status", "returned"), [("fewer", "done", 2), ("frame-missing", "partial", 2)])
+async def test_fewer_images_than_asked_are_told(
+    make_studio: Any, api: Any, finish: Any, coffee: str, fault: str, status: str, returned: int
+) -> None:
+    api.fault("poll", fault, times=None)
+    async with make_studio(api) as studio:
+        job = await edited(studio, finish, coffee)
+    assert (job.status, job.returned) == (status, returned) and job.warnings
+
+
+async def test_many_at_once_are_swept(make_studio: Any, api: Any, finish: Any, coffee: str) -> None:
+    async with make_studio(api) as studio:
+        for prompt in ("one", "two", "three"):
+            await studio.edit_sequence([coffee], prompt, 2, NOW)
+        while len(api.accepted) < 3:
+            await studio.engine.step()
+        assert studio.engine.sweep_is_due("wavespeed")
+        api.finish_all()
+        await studio.engine.sweep("wavespeed")
+        await finish(studio)
+    assert len(api.seen_at("POST", "/api/v3/predictions")) == 1
+    assert len(api.accepted) == 3
