@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -269,13 +270,20 @@ class Steps:
             wait_s=0,
             keep_lease=True,
             frames=frames,
-            charged_usd=answer.charged_usd,
+            charged_usd=self._charge(claim.prediction, answer),
             finished_at=self._clock.now(),
             attempts=0,
             fault=None,
         )
         if fetching:
             await self._bring_home(fetching)
+
+    def _charge(self, prediction: Prediction, done: Done) -> Decimal | None:
+        """Return what the provider said it charged; one that never says charges what came, at the price quoted."""
+        if done.charged_usd is not None or self._accounts[prediction.provider].provider.charge:
+            return done.charged_usd
+        came = sum(1 for output in done.outputs if output.url or output.data)
+        return prediction.quoted_usd * came / prediction.count
 
     async def _keep_ticket(self, claim: Claim, pending: Pending) -> None:
         """Write down a ticket, however often the disk says no: it is all that leads back to what was paid."""

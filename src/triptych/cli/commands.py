@@ -191,8 +191,7 @@ def emulate(
     from triptych import emulator
     from triptych.providers import load
 
-    if name not in emulator.names():
-        raise errors.UnknownModel(f"There is no emulated {name!r}; there are: {', '.join(emulator.names())}.")
+    _require_emulated(name)
     if list_faults:
         rows = [(f.op, f.name, f.about) for f in emulator.faults(name)]
         listed = _Faults(faults=[{"op": op, "name": fault, "about": about} for op, fault, about in rows])
@@ -212,14 +211,22 @@ def emulate(
     return Exit.DONE
 
 
+def _require_emulated(name: str) -> None:
+    from triptych import emulator
+
+    if name not in emulator.names():
+        raise errors.UnknownModel(f"There is no emulated {name!r}; there are: {', '.join(emulator.names())}.")
+
+
 @click.command()
 @click.option("--out", type=click.Path(file_okay=False), default="demo-output", show_default=True)
-@click.option("--provider", type=click.Choice(["atlas"]), default="atlas", show_default=True)
+@click.option("--provider", default="atlas", show_default=True, help="Whose API is emulated.")
 @command
 def demo(screen: Screen, out: str, provider: str) -> Exit:
     """Show all of it in a minute: emulated provider, real server, real client."""
     from triptych.cli.demo import show
 
+    _require_emulated(provider)
     say = screen.note if screen.as_json else click.echo
     live = sys.stdout.isatty() and not screen.as_json
     report = anyio.run(lambda: show(resolved(out), provider, say, live=live))

@@ -19,12 +19,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 from pydantic import BaseModel
 
 from triptych import errors, imaging
 from triptych.emulator import Emulator, running
+from triptych.providers import load, names
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 LATENCY_S = 4.0
@@ -233,11 +235,18 @@ async def _connected(api: Emulator, home: Path) -> AsyncIterator[Any]:
     from mcp import Client
     from mcp.client.stdio import StdioServerParameters, stdio_client
 
-    env = {name: value for name, value in os.environ.items() if not name.startswith("TRIPTYCH_")}
+    # No key but the emulator's: the demo must not be able to pay.
+    others = {provider.key_env for name in names() if (provider := load(name)).key_env}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("TRIPTYCH_") and name not in others and not name.endswith("_BASE_URL")
+    }
+    mine = load(api.name)
+    env |= {url.env: api.base_url + urlsplit(url.default).path for url in mine.base_urls.values()}
     env |= {
-        "ATLASCLOUD_API_KEY": api.key,
-        "ATLASCLOUD_BASE_URL": api.base_url,
-        "TRIPTYCH_PROVIDER": "atlas",
+        str(mine.key_env): api.key,
+        "TRIPTYCH_PROVIDER": mine.name,
         "TRIPTYCH_HOME": str(home),
         "TRIPTYCH_ALLOWED_DIRS": str(SAMPLES),
     }

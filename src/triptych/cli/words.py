@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import IntEnum
 
 from triptych import errors
-from triptych.results import Cost, ImageResult, JobResult, JobsResult, ModelsResult, SaveResult, UploadResult
+from triptych.results import Cost, ImageResult, JobResult, JobsResult, ModelRow, ModelsResult, SaveResult, UploadResult
 
 COLUMNS = 100
 
@@ -163,27 +163,36 @@ def jobs_text(result: JobsResult) -> str:
 
 
 def models_text(result: ModelsResult) -> str:
-    """Return the models as a table, and beside it which providers can be used."""
-    rows = [
-        (
-            m.model,
-            m.operation,
-            f"${plain(m.usd_per_image)}",
-            str(m.max_references),
-            str(m.max_outputs),
-            m.endpoint,
-        )
-        for m in result.models
-    ]
-    lines = (
-        [table(("model", "operation", "an image", "refs", "most", "endpoint"), rows)] if rows else ["No such model."]
-    )
-    lines.append("")
+    """Return the models, provider by provider: price, how many references and images, and the endpoint ids."""
+    lines: list[str] = []
     for p in result.providers:
+        mine = [m for m in result.models if m.provider == p.provider]
+        if not mine:
+            continue
         default = ", the default" if p.provider == result.default_provider else ""
         balance = f", balance ${plain(p.balance_usd)}" if p.balance_usd is not None else ""
-        lines.append(f"{p.provider}: " + (f"usable{default}{balance}" if p.usable else f"not usable: {p.why_not}"))
-    return "\n".join([*lines, *(line for note in result.warnings for line in wrapped(f"note: {note}"))])
+        state = f"usable{default}{balance}" if p.usable else f"not usable: {p.why_not}"
+        lines += [f"{p.provider}: {state}", *(f"  {line}" for line in _model_rows(mine)), ""]
+    lines = lines or ["No such model.", ""]
+    notes = [line for note in result.warnings for line in wrapped(f"note: {note}")]
+    return "\n".join([*lines, *notes]).rstrip()
+
+
+def _model_rows(mine: Sequence[ModelRow]) -> list[str]:
+    """Return one provider's models: a row for each endpoint id, with what it can do in one request."""
+    endpoints: dict[tuple[str, str], list[ModelRow]] = {}
+    for m in mine:
+        endpoints.setdefault((m.model, m.endpoint), []).append(m)
+    rows = []
+    for (model, endpoint), offers in endpoints.items():
+        most = max(offers, key=lambda m: (m.max_references, m.max_outputs))
+        kinds = dict.fromkeys(m.operation.removesuffix("-sequential") for m in offers)
+        sets = any(m.operation.endswith("-sequential") for m in offers)
+        images = str(max(m.max_outputs for m in offers)) if sets else "1"
+        rows.append(
+            (model, "/".join(kinds), str(most.max_references), images, f"${plain(most.usd_per_image)}", endpoint)
+        )
+    return table(("model", "does", "refs", "images", "each", "endpoint id"), rows).split("\n")
 
 
 def save_text(result: SaveResult) -> str:

@@ -10,6 +10,7 @@ Switches: `inline` says which base64 is taken, "both", "uri" or "plain"; `error_
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from triptych.emulator.novita_models import OFFERS, Malformed, Offer, understood
-from triptych.emulator.stage import Emulator, Fault, Work, for_every_op, for_results
+from triptych.emulator.stage import Emulator, Fault, UnreachableImage, Work, for_every_op, for_results
 
 SENSITIVE = "OutputImageSensitiveContentDetected"
 USUAL: dict[int, tuple[str, str]] = {
@@ -116,24 +117,16 @@ class Emulated(Emulator):
     async def _generate(self, offer: Offer, request: Request) -> Response:
         try:
             order = understood(_parsed(await request.body()), offer, inline=self._inline)
-        except Malformed as error:
+            for reference in order.references:
+                await asyncio.to_thread(self.studio.read, reference)
+        except (Malformed, UnreachableImage) as error:
             return self.refusal(request, 400, str(error))
         work = self.accept(request, order)
         urls = _came(work, self.output_urls(work))
         work.missing = work.expected - sum(url is not None for url in urls)
         if await self.ended(work) != "done":
-            status = 400 if work.failure and work.failure.code == 400 else 500
-            return self.refusal(request, status, work.failure.message if work.failure else "")
-        if "moderated-200" in work.traits:
-            code, message = _ORIGIN["moderated"]
-            return JSONResponse({"error": {"code": code, "message": message}})
-        if "task-id" in work.traits:
-            return JSONResponse({"task_id": work.id})
-        if "no-images" in work.traits:
-            return JSONResponse({})
-        if field := work.traits.get("objects", {}).get("field"):
-            return JSONResponse({"images": [{field: url, "image_type": "jpeg"} for url in urls]})
-        return JSONResponse({"images": urls})
+            return self.refusal(request, 500, work.failure.message if work.failure else "")
+        return JSONResponse(_told(work, urls))
 
     async def _task_result(self, request: Request) -> Response:
         return self.refusal(request, 404 if self.authorised(request) else 401)
@@ -145,6 +138,19 @@ def _came(work: Work, urls: list[str]) -> list[str | None]:
         return []
     missing = work.traits.get("frame-failed", {}).get("n")
     return [None if place == missing else url for place, url in enumerate(urls, start=1)]
+
+
+def _told(work: Work, urls: list[str | None]) -> dict[str, Any]:
+    if "moderated-200" in work.traits:
+        code, message = _ORIGIN["moderated"]
+        return {"error": {"code": code, "message": message}}
+    if "task-id" in work.traits:
+        return {"task_id": work.id}
+    if "no-images" in work.traits:
+        return {}
+    if field := work.traits.get("objects", {}).get("field"):
+        return {"images": [{field: url, "image_type": "jpeg"} for url in urls]}
+    return {"images": urls}
 
 
 def _parsed(raw: bytes) -> Any:

@@ -1,0 +1,243 @@
+"""Novita AI: one synchronous call per request, references inside, a list of URLs back.
+
+Facts are from wire notes 3 (requests 3.1, errors 3.3, the rest 3.4). References go as data URIs, the form its page for
+4.0 demands and others use for 4.5; the notes also show plain base64, so a refusal over that form, which is surely not
+accepted, is tried once with the other. The answer says nothing of money: the charge is the list price of what came.
+How long a result stays is not documented; an hour is counted on.
+
+Rules: every shape of answer is tolerated and nothing but our own errors leaves; there is no id to find a call again by,
+so one whose answer was lost is reported as lost.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, NoReturn
+
+from triptych import catalog, errors
+from triptych.model import Done, Edit, Lifecycle, Offer, Operation, Output, Pending, Price, Reference, Sizes
+from triptych.providers import Answer, BaseUrl, Call, Flow, Provider, ReferenceLimits, refuse
+from triptych.providers import _reading as read
+
+RESULT_LIFETIME_S = 3600.0
+TIMEOUT_S = 900.0
+"""All images of a sequence come in one answer, at about 20 s each."""
+MAX_OUTPUTS_READ = 32
+
+_NO_FUNDS = "NOT_ENOUGH_BALANCE"
+_FORM_WORDS = re.compile(r"base64|data:image|data uri|invalid (image|url)|image (url|format)", re.I)
+
+
+# The models (wire notes 3.1) -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """What sets a family apart: 4.0 names its references and its count differently."""
+
+    model: str
+    usd: str
+    sizes: Sizes
+    references: int = 14
+    reference_field: str = "image"
+    nested_count: bool = True
+    priced_by: str = "the origin's list price (wire notes 1.7); not read at this provider"
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+
+
+_LARGEST = 16_777_216
+_SMALLEST_4 = 1_048_576
+_ROWS_4 = {
+    word: {ratio: size for ratio, size in row.items() if size[0] * size[1] >= _SMALLEST_4}
+    for word, row in catalog.presets("1K", "2K", "4K").items()
+}
+_FAMILIES: Mapping[str, _Family] = {
+    "seedream-5.0-lite": _Family(
+        model="seedream-5.0-lite",
+        usd="0.035",
+        sizes=Sizes(presets=catalog.presets("2K", "3K"), min_area=3_686_400, max_area=10_404_496),
+        priced_by="wire notes 3.4",
+        lifecycle=Lifecycle(
+            deprecated="2026-11-24",
+            source="a third party's claim about the origin (Volcengine Ark), not confirmed for resellers; wire notes 9",
+        ),
+    ),
+    "seedream-4.5": _Family(
+        "seedream-4.5", "0.04", Sizes(presets=catalog.presets("2K", "4K"), min_area=3_686_400, max_area=_LARGEST)
+    ),
+    "seedream-4.0": _Family(
+        model="seedream-4.0",
+        usd="0.03",
+        sizes=Sizes(presets=_ROWS_4, min_area=_SMALLEST_4, max_area=_LARGEST),
+        references=10,
+        reference_field="images",
+        nested_count=False,
+    ),
+}
+
+
+def _offers() -> tuple[Offer, ...]:
+    return tuple(
+        Offer(
+            provider="novita",
+            family=name,
+            operation=operation,
+            endpoint=family.model,
+            price=Price(Decimal(family.usd), "2026-11-21", family.priced_by),
+            sizes=family.sizes,
+            max_references=family.references if operation.edits else 0,
+            max_outputs=15 if operation.sequential else 1,
+            names_count_in_prompt=operation.sequential,
+            latency_s=22.0,
+            latency_per_image_s=20.0,
+            lifecycle=family.lifecycle,
+        )
+        for name, family in _FAMILIES.items()
+        for operation in Operation
+    )
+
+
+# The one call --------------------------------------------------------------------------------------------------------
+
+
+def submit(edit: Edit) -> Flow[Pending | Done]:
+    """Return the finished images of an accepted request.
+
+    Raises: `Outage` for any answer that leaves open whether it was accepted.
+    """
+    answer = yield _generate(edit, uris=True)
+    inline = any(not reference.url for reference in edit.references)
+    if answer.status == 400 and inline and _FORM_WORDS.search(_words(answer.json())):
+        second = yield _generate(edit, uris=False)
+        if second.status != 400:
+            answer = second
+    return _answered(edit, answer)
+
+
+def _generate(edit: Edit, *, uris: bool) -> Call:
+    path = f"/v3/{edit.offer.endpoint}"
+    return Call("POST", path, json=_body(edit, uris=uris), repeatable=False, timeout_s=TIMEOUT_S)
+
+
+def _body(edit: Edit, *, uris: bool) -> dict[str, Any]:
+    """Return the request's fields: no model, which is in the path, and no format, which is always JPEG."""
+    offer, family = edit.offer, _FAMILIES[edit.offer.family]
+    body: dict[str, Any] = {"prompt": edit.prompt}
+    if offer.operation.edits:
+        body[family.reference_field] = [_source(reference, uris=uris) for reference in edit.references]
+    if edit.size:
+        body["size"] = f"{edit.size[0]}x{edit.size[1]}"
+    body["watermark"] = False
+    if offer.operation.sequential:
+        most = {"max_images": edit.count}
+        body["sequential_image_generation"] = "auto"
+        body |= {"sequential_image_generation_options": most} if family.nested_count else most
+    return body
+
+
+def _source(reference: Reference, *, uris: bool) -> str:
+    if reference.url:
+        return reference.url
+    if reference.data is None:
+        raise errors.UnreadableImage("A reference has neither a URL nor its bytes.")
+    plain = b64encode(reference.data).decode()
+    return f"data:{reference.mime_type.lower()};base64,{plain}" if uris else plain
+
+
+def _answered(edit: Edit, answer: Answer) -> Done:
+    """Return the images of an answer, or raise what it means (wire notes 3.1, 3.3)."""
+    body = answer.json()
+    if not 200 <= answer.status < 300:
+        _raise_refusal(answer, body)
+    images = read.at(body, "images")
+    if not isinstance(images, list):
+        if _code(body):  # an error under 200: a decision
+            raise _no_image(answer, body, _said(body))
+        raise read.outage(answer, body)
+    outputs = tuple(_output(image) for image in images[:MAX_OUTPUTS_READ])
+    came = sum(1 for output in outputs if output.url)
+    if not came:
+        why = _said(body) if _code(body) else next((output.error for output in outputs if output.error), "") or ""
+        raise _no_image(answer, body, why)
+    return Done(outputs, charged_usd=edit.offer.price.usd_per_image * came, url_lifetime_s=RESULT_LIFETIME_S)
+
+
+def _output(image: Any) -> Output:
+    """Return one frame: a URL, an object that carries one, or why there is none."""
+    url = read.at(image, "url") or read.at(image, "image_url") if isinstance(image, dict) else image
+    if read.is_url(url):
+        return Output(url=url)
+    said = read.message(image) if isinstance(image, dict) else ""
+    return Output(error=errors.quoted(said) if said else "the provider gave no URL for this image")
+
+
+def _no_image(answer: Answer, body: Any, why: str) -> errors.Failed:
+    kind = errors.Moderated if read.MODERATION_WORDS.search(why) else errors.Failed
+    message = f"The provider made no image: {why}" if why else "The provider answered without any image."
+    return kind(message, request_id=_trace_id(answer, body))
+
+
+# Errors (wire notes 3.3: the provider's own with a `reason`, or the origin's under `error`) ----------------------------
+
+
+def _code(body: Any) -> str:
+    for code in (read.at(body, "error", "code"), read.at(body, "reason")):
+        if isinstance(code, str) and code:
+            return code[:120]
+    return ""
+
+
+def _words(body: Any) -> str:
+    """Return an error's message; its reason is a code, and says less."""
+    for text in (read.at(body, "error", "message"), read.at(body, "message")):
+        if isinstance(text, str) and text:
+            return text[: read.MESSAGE_READ_CHARS]
+    return read.message(body)
+
+
+def _said(body: Any) -> str:
+    """Return an error's code and words as quoted data."""
+    code, words = _code(body), _words(body)
+    return errors.quoted(f"{code}: {words}" if code and words != code else words or code or "no reason given")
+
+
+def _trace_id(answer: Answer, body: Any) -> str | None:
+    trace = read.at(body, "metadata", "trace_id")
+    return read.request_id(answer, {"request_id": trace})
+
+
+def _raise_refusal(answer: Answer, body: Any) -> NoReturn:
+    """Raise what an answer that is no success means: a 4xx was surely not accepted, a 5xx may have been."""
+    status, code, said, trace = answer.status, _code(body), _said(body), _trace_id(answer, body)
+    if status in (408, 499) or not 400 <= status < 600:
+        raise errors.Outage(f"The provider gave no usable answer (HTTP {status}: {said}).", request_id=trace)
+    if status < 500 and "SensitiveContent" in code:
+        raise errors.Moderated(f"The content filter refused the request: {said}.", request_id=trace)
+    if status == 402 or (status == 403 and code == _NO_FUNDS):
+        raise errors.NoFunds(f"The provider's balance is too low: {said}.", request_id=trace)
+    if status == 503 and code:
+        raise errors.RateLimited(f"The provider is busy and took nothing: {said}.", request_id=trace)
+    text = f"{code}: {_words(body)}" if code else _words(body) or "no reason given"
+    refuse(status, text, request_id=trace, retry_after=read.header(answer, "retry-after"))
+    raise AssertionError("a status from 400 to 599 is refused")
+
+
+PROVIDER = Provider(
+    name="novita",
+    title="Novita AI",
+    key_env="NOVITA_API_KEY",
+    base_urls={"api": BaseUrl("NOVITA_BASE_URL", "https://api.novita.ai")},
+    offers=_offers(),
+    submit=submit,
+    inline=True,
+    reference_limits=ReferenceLimits(
+        max_bytes=10_000_000, max_pixels=36_000_000, formats=("image/jpeg", "image/png"), max_body_bytes=64_000_000
+    ),
+    result_lifetime_s=RESULT_LIFETIME_S,
+    max_running=4,
+    deadline_s=1800.0,
+)
