@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from triptych.emulator import Emulator, running
@@ -69,6 +71,25 @@ async def test_a_chain_hands_each_result_on_as_its_url(make_studio: Any, ark: An
     assert first.json["image"][0].startswith("data:") and "stream" not in first.json
     assert second.json["image"] == [job.images[0].url]
     assert len(ark.accepted) == 2
+
+
+async def test_each_image_of_a_stream_is_home_before_the_next_one_is_made(
+    make_studio: Any, clock: Any, coffee: str
+) -> None:
+    with running("ark", max_side=48, latency_s=90.0, clock=clock.monotonic) as slow:
+        async with make_studio(slow) as studio, anyio.create_task_group() as tasks:
+            started = await studio.edit_sequence([coffee], "three seasons", 3, NOW)
+            tasks.start_soon(studio.engine.step)
+            with anyio.fail_after(20):
+                while not slow.works:
+                    await anyio.lowlevel.checkpoint()
+                for n in (1, 2):
+                    clock.advance(30)
+                    while not (n <= len(images := studio.job(started.job_id).images) and images[n - 1].path):
+                        await anyio.lowlevel.checkpoint()
+                    assert (studio.job(started.job_id).status, len(images)) == ("running", n)
+                clock.advance(30)
+        assert len(slow.accepted) == 1
 
 
 async def test_a_failed_frame_leaves_the_others(make_studio: Any, ark: Any, finish: Any, coffee: str) -> None:

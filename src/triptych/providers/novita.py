@@ -181,7 +181,7 @@ def _no_image(answer: Answer, body: Any, why: str) -> errors.Failed:
     return kind(message, request_id=_trace_id(answer, body))
 
 
-# Errors (wire notes 3.3: the provider's own with a `reason`, or the origin's under `error`) ----------------------------
+# Errors (wire notes 3.3: the provider's own with a `reason`, or the origin's under `error`) --------------------------
 
 
 def _code(body: Any) -> str:

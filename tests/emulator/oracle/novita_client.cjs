@@ -13,8 +13,8 @@ async function main() {
     try {
       process.stdout.write(JSON.stringify({ answer: await sdk.httpFetch({ url, method: "POST", data }) }) + "\n");
     } catch (error) {
-      const { code, reason, message, metadata } = error;
-      process.stdout.write(JSON.stringify({ code, reason, message, metadata }) + "\n");
+      const { code, reason, msg, metadata } = error;
+      process.stdout.write(JSON.stringify({ code, reason, message: msg, metadata }) + "\n");
     }
   }
 }

@@ -1,0 +1,22 @@
+"""A process that works on whatever is unfinished in a home until nothing is: `python work_child.py HOME ATLAS_URL`."""
+
+from __future__ import annotations
+
+import sys
+
+import anyio
+
+from triptych import config
+from triptych.clock import SystemClock
+from triptych.studio import open_studio
+
+
+async def main(home: str, url: str) -> None:
+    environ = {"TRIPTYCH_HOME": home, "ATLASCLOUD_API_KEY": "test-key", "ATLASCLOUD_BASE_URL": url}
+    async with open_studio(config.read(environ).setup) as studio:
+        while studio.store.unfinished():
+            await SystemClock().wait(studio.engine.bell, 0.2)
+
+
+if __name__ == "__main__":
+    anyio.run(main, *sys.argv[1:3])
