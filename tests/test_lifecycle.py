@@ -41,27 +41,26 @@ def test_every_state_that_is_not_terminal_leads_to_done() -> None:
 
 
 @pytest.mark.parametrize(
-    ("states", "home", "requested", "status"),
+    ("states", "home", "lost", "status"),
     [
-        ([State.QUEUED], 0, 4, Status.QUEUED),
-        ([State.QUEUED, State.WAITING], 0, 2, Status.QUEUED),
-        ([State.SUBMITTING], 0, 4, Status.RUNNING),
-        ([State.DONE, State.QUEUED], 1, 2, Status.RUNNING),
-        ([State.DONE], 4, 4, Status.DONE),
-        ([State.DONE], 3, 4, Status.DONE),
-        ([State.DONE, State.FAILED], 1, 2, Status.PARTIAL),
-        ([State.FAILED], 2, 4, Status.PARTIAL),
-        ([State.FAILED], 0, 4, Status.FAILED),
-        ([State.FAILED, State.CANCELLED], 0, 2, Status.FAILED),
-        ([State.CANCELLED], 0, 1, Status.CANCELLED),
-        ([State.DONE, State.CANCELLED], 1, 2, Status.PARTIAL),
-        ([State.DONE, State.UNCERTAIN], 1, 2, Status.UNCERTAIN),
+        ([State.QUEUED], 0, 0, Status.QUEUED),
+        ([State.QUEUED, State.WAITING], 0, 0, Status.QUEUED),
+        ([State.SUBMITTING], 0, 0, Status.RUNNING),
+        ([State.DONE, State.QUEUED], 1, 0, Status.RUNNING),
+        ([State.DONE], 4, 0, Status.DONE),
+        ([State.DONE], 3, 0, Status.DONE),
+        ([State.DONE], 3, 1, Status.PARTIAL),
+        ([State.DONE, State.FAILED], 1, 0, Status.PARTIAL),
+        ([State.FAILED], 2, 0, Status.PARTIAL),
+        ([State.FAILED], 0, 0, Status.FAILED),
+        ([State.FAILED, State.CANCELLED], 0, 0, Status.FAILED),
+        ([State.CANCELLED], 0, 0, Status.CANCELLED),
+        ([State.DONE, State.CANCELLED], 1, 0, Status.PARTIAL),
+        ([State.DONE, State.UNCERTAIN], 1, 0, Status.UNCERTAIN),
     ],
 )
-def test_a_jobs_status_follows_from_its_predictions(
-    states: list[State], home: int, requested: int, status: Status
-) -> None:
-    assert job_status(states, home, requested) is status
+def test_a_jobs_status_follows_from_its_predictions(states: list[State], home: int, lost: int, status: Status) -> None:
+    assert job_status(states, home, lost) is status
 
 
 def test_the_first_poll_comes_near_the_earliest_likely_end() -> None:

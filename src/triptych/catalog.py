@@ -129,9 +129,10 @@ def _by_endpoint(offers: Sequence[Offer], named: Sequence[Offer], operation: Ope
         return found
     if right and any(offer.operation is Operation.GENERATE for offer in named):
         return right
-    use = f"use {right.endpoint}" if right else f"{named[0].family} on {named[0].provider} has no endpoint for that"
-    endpoint = named[0].endpoint
-    if named[0].operation.edits == operation.edits:
+    first = next((offer for offer in named if offer.operation.edits == operation.edits), named[0])
+    use = f"use {right.endpoint}" if right else f"{first.family} on {first.provider} has no endpoint for that"
+    endpoint = first.endpoint
+    if first.operation.edits == operation.edits:
         raise OutOfLimits(f"{endpoint} makes one image per request; for {count} that belong together {use}.")
     if operation.edits:
         raise OutOfLimits(f"{endpoint} makes images from a prompt alone; to edit images {use}.")

@@ -43,17 +43,18 @@ def may_move(old: State, new: State) -> bool:
     return old == new or new in MOVES[old]
 
 
-def job_status(states: Iterable[State], home: int, requested: int) -> Status:
-    """Return a job's status from its predictions' states and how many of its images are home.
+def job_status(states: Iterable[State], home: int, lost: int = 0) -> Status:
+    """Return a job's status from its predictions' states, how many of its images are home, and how many are lost.
 
-    `done` says that everything ended well, even with fewer images than were requested (a shortfall is a warning).
+    A lost image is one that the provider said it could not make. A model that makes fewer than it was asked for has
+    lost none: the job is `done`, and the shortfall is a warning.
     """
     seen = list(states)
     if all(state in TERMINAL for state in seen):
         if State.UNCERTAIN in seen:
             return Status.UNCERTAIN
         if all(state is State.DONE for state in seen):
-            return Status.DONE
+            return Status.PARTIAL if lost else Status.DONE
         if home:
             return Status.PARTIAL
         return Status.FAILED if State.FAILED in seen else Status.CANCELLED

@@ -129,7 +129,8 @@ SELECT id FROM predictions WHERE after_id = :id;
 SELECT state, COUNT(*) AS n FROM predictions WHERE job_id = :job_id GROUP BY state;
 
 -- name: home
-SELECT COUNT(*) AS n FROM frames WHERE job_id = :job_id AND sha256 IS NOT NULL;
+SELECT COUNT(sha256) AS n, COUNT(CASE WHEN sha256 IS NULL AND url IS NULL THEN 1 END) AS lost FROM frames
+WHERE job_id = :job_id;
 
 -- name: refresh_job
 UPDATE jobs SET status = :status, returned = :returned WHERE id = :job_id;

@@ -489,7 +489,7 @@ class Store:
         home = self._one("home", job_id=job_id)
         assert row and home
         states = [State(r["state"]) for r in self._all("states", job_id=job_id)]
-        status = job_status(states, home["n"], row["requested"])
+        status = job_status(states, home["n"], home["lost"])
         self._run("refresh_job", job_id=job_id, status=status, returned=home["n"])
 
     def frame_home(self, frame: Frame, sha256: str) -> None:

@@ -369,7 +369,8 @@ class Studio:
         references = []
         for item in plan.lanes[0]:
             known = self.store.copy(item.image.sha256, account.provider.name, now)
-            url = known[0] if known else f"triptych://images/{item.handle} (uploaded when it is sent)"
+            how = "sent along" if account.provider.inline else "uploaded when it is sent"
+            url = known[0] if known else f"triptych://images/{item.handle} ({how})"
             references.append(Reference(item.image.sha256, item.image.mime_type, url=url))
         return JobResult(
             job_id=None,

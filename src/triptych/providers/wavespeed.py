@@ -4,7 +4,7 @@ Facts are from wire notes 2 (models and bodies 2.2, polling and task codes 2.3, 
 areas and reference limits are the origin's (1.4), which this provider hands requests on to. Rules: every shape of
 answer is tolerated and nothing but our own errors leaves; a poll ends only with the provider's own decision.
 
-Nothing tells the charge of a prediction, so the quote stands. There is no idempotency key: a lost submit is looked for
+Nothing tells the charge of a prediction. There is no idempotency key: a lost submit is looked for
 in the history, whose items show no request by the documentation (see `find`).
 """
 

@@ -26,7 +26,8 @@ async def main(base_url: str, key: str) -> None:
             except RunwareError as error:
                 kept = ("code", "message", "retryable", "parameter", "task_type", "task_uuid", "status_code")
                 told = {"error": {name: getattr(error, name) for name in kept}}
-            print(json.dumps(told), flush=True)
+            sys.stdout.write(json.dumps(told) + "\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":
