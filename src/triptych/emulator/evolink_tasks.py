@@ -115,9 +115,9 @@ ODDITIES: tuple[Fault, ...] = (
     _fails("no-reason", "the task fails without an error", Failure("")),
     _fails("cancelled", "the task ends with status cancelled", Failure("", None, "cancelled")),
     Fault("poll", "empty-outputs", "the task completes with an empty list", "work"),
-    Fault("poll", "result-data", "result_data instead of results; field is image_url or url", "work", {"field": "image_url"}),
+    Fault("poll", "result-data", "result_data, not results; field is image_url or url", "work", {"field": "image_url"}),
     Fault("poll", "frame-missing", "the n-th result is null", "work", {"n": 1}),
     Fault("poll", "fewer", "n images fewer than asked for, charged accordingly", "work", {"n": 1}),
     Fault("poll", "price-never", "no cost at all", "work"),
     Fault("poll", "credits-only", "the cost in credits alone", "work"),
-)  # fmt: skip
+)

@@ -58,8 +58,9 @@ def header(answer: Answer, name: str) -> str | None:
 
 def request_id(answer: Answer, body: Any) -> str | None:
     """Return the id a provider's support asks for: from the header, else from the body."""
-    own = at(body, "request_id")
-    found = header(answer, "x-request-id") or (own if isinstance(own, str) else "")
+    own = at(body, "request_id") or at(body, "error", "request_id")
+    named = (value for key, value in answer.headers.items() if key.casefold().endswith("-request-id"))
+    found = header(answer, "x-request-id") or next(named, "") or (own if isinstance(own, str) else "")
     return "".join(c for c in found if c.isascii() and c.isprintable())[:100] or None
 
 

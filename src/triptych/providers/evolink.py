@@ -1,0 +1,370 @@
+"""EvoLink: submit under an idempotency key, poll, many tasks in one look, a files host, and the charge with the result.
+
+Facts are from wire notes 4 (bodies and models 4.1, tasks 4.2, errors 4.3, uploads 4.4, the rest 4.5); areas are the
+origin's (1.4), which this provider hands requests on to. One model id serves a prompt alone and a prompt with images,
+one output and several, so an offer is told from its kin by its operation.
+
+Rules: every shape of answer is tolerated and nothing but our own errors leaves; a poll ends only with the provider's
+own decision. A submit carries our id as its Idempotency-Key, so that the same one may be sent again: what was accepted
+the first time is then told once more, and nothing is paid twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote as percent_escaped
+
+from triptych import catalog, errors
+from triptych.model import Done, Edit, Hosted, Lifecycle, Offer, Operation, Pending, Price, Sizes
+from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, ReferenceLimits
+from triptych.providers import _reading as read
+
+log = logging.getLogger(__name__)
+
+_DONE = frozenset({"completed", "succeeded"})
+_FAILED = frozenset({"failed", "cancelled", "canceled", "timeout", "expired", "error"})
+_RUNNING = frozenset({"pending", "processing", "queued", "in_progress"})
+_MODERATION_CODE = "content_policy_violation"
+_NOT_OFFERED = frozenset({"model_unavailable", "model_not_found", "model_not_available"})
+_GONE = frozenset({"retired", "removed", "offline", "disabled"})
+
+CREDITS_PER_USD = 68
+RESULT_LIFETIME_S = 24 * 3600.0
+UPLOAD_LIFETIME_S = 70 * 3600.0
+"""Uploads expire after 72 h (wire notes 4.4); two hours are kept in hand."""
+UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
+BATCH_TASKS = 50
+MAX_OUTPUTS_READ = 32
+
+
+# The models (wire notes 4.1) -----------------------------------------------------------------------------------------
+
+_AREA_MAX = 16_777_216
+_SINGLE_AREA_MAX = 4_194_304
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """What sets a family apart; `single` families make one image per request."""
+
+    usd: str
+    sizes: Sizes
+    priced_by: str = "the origin's list price (wire notes 1.7); not read at this provider"
+    max_references: int = 14
+    max_prompt_chars: int = 2000
+    formats: tuple[str, ...] = ()
+    single: bool = False
+    latency_s: float = 15.0
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+
+
+def _up_to_4_mp() -> Sizes:
+    rows = {
+        word: {ratio: size for ratio, size in row.items() if size[0] * size[1] <= _SINGLE_AREA_MAX}
+        for word, row in catalog.presets("1K", "2K").items()
+    }
+    return Sizes(presets=rows, min_area=921_600, max_area=_SINGLE_AREA_MAX)
+
+
+_FROM_RESELLERS = "resellers' price pages, the highest tier; not read at this provider"
+_FAMILIES: Mapping[str, _Family] = {
+    "seedream-5.0-lite": _Family(
+        usd="0.032",
+        sizes=Sizes(presets=catalog.presets("2K", "3K", "4K"), min_area=3_686_400, max_area=_AREA_MAX),
+        priced_by="wire notes 4.5 (documentation)",
+        formats=("png", "jpeg"),
+        lifecycle=Lifecycle(
+            deprecated="2026-11-24",
+            source="a third party's claim about the origin (Volcengine Ark), not confirmed for resellers; wire notes 9",
+        ),
+    ),
+    "seedream-4.5": _Family(
+        usd="0.04", sizes=Sizes(presets=catalog.presets("2K", "4K"), min_area=3_686_400, max_area=_AREA_MAX)
+    ),
+    "seedream-4.0": _Family(
+        usd="0.03",
+        sizes=Sizes(presets=catalog.presets("1K", "2K", "4K"), min_area=921_600, max_area=_AREA_MAX),
+        max_prompt_chars=1000,  # the provider's own page of this model
+    ),
+    "seedream-5.0-pro": _Family(
+        "0.09", _up_to_4_mp(), _FROM_RESELLERS, max_references=10, single=True, latency_s=120.0
+    ),
+    "seedream-5.0-flash": _Family("0.018", _up_to_4_mp(), _FROM_RESELLERS, max_references=10, single=True),
+}
+
+
+def _offers() -> tuple[Offer, ...]:
+    return tuple(
+        Offer(
+            provider="evolink",
+            family=name,
+            operation=operation,
+            endpoint=f"doubao-{name}",
+            price=Price(Decimal(family.usd), "2026-11-21", family.priced_by),
+            sizes=family.sizes,
+            max_references=family.max_references if operation.edits else 0,
+            max_outputs=15 if operation.sequential else 1,
+            formats=family.formats,
+            max_prompt_chars=family.max_prompt_chars,
+            names_count_in_prompt=operation.sequential,
+            latency_s=family.latency_s,
+            lifecycle=family.lifecycle,
+        )
+        for name, family in _FAMILIES.items()
+        for operation in Operation
+        if not (family.single and operation.sequential)
+    )
+
+
+# Submit --------------------------------------------------------------------------------------------------------------
+
+
+def submit(edit: Edit) -> Flow[Pending | Done]:
+    """Return the ticket of an accepted request; the same request under the same key gives the same ticket."""
+    call = Call(
+        "POST",
+        "/v1/images/generations",
+        json=_body(edit),
+        headers={"Idempotency-Key": edit.client_id} if edit.client_id else {},
+        repeatable=bool(edit.client_id),
+        timeout_s=120.0,
+    )
+    answer = yield call
+    body = answer.json()
+    said = _task(body)
+    if _status(said) in _FAILED:
+        raise _failure(answer, body, said)
+    ticket = said.get("id")
+    if read.is_ticket(ticket) and (200 <= answer.status < 300 or answer.status >= 500):
+        return Pending(ticket)
+    code = _error_code(body)
+    if code in _NOT_OFFERED and 400 <= answer.status < 500:
+        why = errors.quoted(read.message(body) or code)
+        raise errors.NotOffered(
+            f"The provider does not offer this model now (HTTP {answer.status}: {why}).",
+            request_id=read.request_id(answer, body),
+        )
+    if answer.status in (409, 425):
+        raise read.outage(answer, body)  # About the key: the request it was first used for may have been accepted.
+    read.raise_unaccepted(answer, body, code)
+    raise errors.Outage(
+        "The provider answered without a usable id; the request may have been accepted.",
+        request_id=read.request_id(answer, body),
+    )
+
+
+def _body(edit: Edit) -> dict[str, Any]:
+    """Return the model's own fields and no others; `n` is what the task is charged for at most."""
+    offer = edit.offer
+    body: dict[str, Any] = {"model": offer.endpoint, "prompt": edit.prompt}
+    if offer.operation.sequential:
+        body["n"] = edit.count
+    if edit.size:
+        body["size"] = f"{edit.size[0]}x{edit.size[1]}"
+    if offer.operation.edits:
+        body["image_urls"] = [read.source(reference) for reference in edit.references]
+    if edit.format and offer.formats:
+        body["model_params"] = {"output_format": edit.format}
+    return body
+
+
+def _error_code(body: Any) -> str:
+    """Return the provider's own word for an error (wire notes 4.3)."""
+    found = (read.at(body, "error", key) for key in ("code", "type"))
+    return next((code[:100] for code in found if isinstance(code, str) and code), "")
+
+
+# Poll ----------------------------------------------------------------------------------------------------------------
+
+
+def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
+    """Return how a task stands: still pending, or done with its frames in order and its charge.
+
+    Raises: `Failed` or `Moderated`, the provider's decision; anything else says nothing about the task.
+    """
+    answer = yield Call("GET", f"/v1/tasks/{percent_escaped(ticket, safe='', errors='replace')}")
+    body = answer.json()
+    said = _task(body)
+    status = _status(said)
+    if status in _FAILED:
+        raise _failure(answer, body, said)
+    if status in _DONE:
+        return _finished(answer, body, said)
+    if not status:
+        read.raise_for(answer, body, only=(401, 403, 429))
+        raise read.outage(answer, body)
+    if status not in _RUNNING:
+        _log_odd_status(status)
+    return Pending(ticket, poll_url)
+
+
+def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
+    """Return which of these tasks have ended: one look for up to fifty."""
+    ended: set[str] = set()
+    for start in range(0, len(tickets), BATCH_TASKS):
+        asked = list(tickets[start : start + BATCH_TASKS])
+        answer = yield Call("POST", "/v1/tasks/batch", json={"task_ids": asked})
+        body = answer.json()
+        tasks = read.at(body, "data")
+        if not isinstance(tasks, list):
+            read.raise_for(answer, body, only=(401, 403, 429))
+            raise read.outage(answer, body)
+        for task in tasks:
+            ticket = read.at(task, "id")
+            if isinstance(ticket, str) and ticket in asked and _status(task) in _DONE | _FAILED:
+                ended.add(ticket)
+    return frozenset(ended)
+
+
+def _finished(answer: Answer, body: Any, said: Mapping[str, Any]) -> Done:
+    outputs = tuple(read.frame(_plain(item)) for item in _results(said)[:MAX_OUTPUTS_READ])
+    if not any(output.url for output in outputs):
+        why = next((f": {output.error}" for output in outputs if output.error), ".")
+        kind = errors.Moderated if read.MODERATION_WORDS.search(why) else errors.Failed
+        message = f"The provider calls the task completed, but gave no image{why}"
+        raise kind(message, request_id=read.request_id(answer, body))
+    return Done(outputs, charged_usd=_charged_usd(said), url_lifetime_s=RESULT_LIFETIME_S)
+
+
+def _results(said: Mapping[str, Any]) -> list[Any]:
+    """Return the results, or the `result_data` that the official client reads too."""
+    for key in ("results", "result_data"):
+        raw = said.get(key)
+        if raw:
+            return raw if isinstance(raw, list) else [raw]
+    return []
+
+
+def _plain(item: Any) -> Any:
+    return item["image_url"] if isinstance(item, dict) and read.is_url(item.get("image_url")) else item
+
+
+def _charged_usd(said: Mapping[str, Any]) -> Decimal | None:
+    """Return what a task cost: in dollars where it says so, else in credits (68 are one dollar)."""
+    usd = read.usd(read.at(said, "usage", "cost", "usd"))
+    if usd is not None:
+        return usd
+    credits = read.usd(read.at(said, "usage", "cost", "credits")) or read.usd(read.at(said, "usage", "credits_used"))
+    return None if credits is None else (credits / CREDITS_PER_USD).quantize(Decimal("0.000001"))
+
+
+def _failure(answer: Answer, body: Any, said: Mapping[str, Any]) -> errors.Failed:
+    """Return the provider's decision against a task as an error of ours."""
+    code, text = _error_code(said), read.message(said) or "no reason given"
+    hint = read.at(said, "error", "suggestion")
+    moderated = code == _MODERATION_CODE or (
+        code in ("", "unknown_error") and read.MODERATION_WORDS.search(text) is not None
+    )
+    message = (
+        f"The provider reports the task as {errors.quoted(_status(said), 40)}: {errors.quoted(text)}"
+        f"{f' [{errors.quoted(code, 60)}]' if code else ''}"
+        f"{f'; it suggests {errors.quoted(hint, 200)}' if isinstance(hint, str) and hint else ''}."
+    )
+    return (errors.Moderated if moderated else errors.Failed)(message, request_id=read.request_id(answer, body))
+
+
+@lru_cache(maxsize=64)
+def _log_odd_status(status: str) -> None:
+    """Log an unknown status, once each; it counts as still running."""
+    log.warning("evolink: the unknown status %s counts as still running", errors.quoted(status, 40))
+
+
+# Uploads, models, the account ----------------------------------------------------------------------------------------
+
+
+def upload(data: bytes, mime_type: str, filename: str) -> Flow[Hosted]:
+    """Return the URL of a file on the files host (wire notes 4.4)."""
+    too_large = f"The provider takes no upload of {len(data) / 1e6:.1f} MB; its limit is 100 MB."
+    if len(data) > UPLOAD_LIMIT_BYTES:
+        raise errors.OutOfLimits(too_large)
+    files = {"file": (filename, data, mime_type)}
+    answer = yield Call("POST", "/api/v1/files/upload/stream", base="files", files=files, timeout_s=180.0)
+    body = answer.json()
+    if answer.status == 413:
+        raise errors.OutOfLimits(too_large)
+    text = read.message(body)
+    if answer.status == 403 and "quota" in text.casefold():
+        message = f"The provider keeps no more files for this account, delete some there: {errors.quoted(text)}."
+        raise errors.Refused(message, request_id=read.request_id(answer, body))
+    if not 200 <= answer.status < 300:
+        read.raise_for(answer, body)
+    if read.at(body, "success") is False:
+        code = read.integer(read.at(body, "code")) or 0
+        message = f"The provider took no upload: {errors.quoted(text)} [code {code}]."
+        kind = errors.Refused if 40000 <= code < 50000 else errors.Outage
+        raise kind(message, request_id=read.request_id(answer, body))
+    for key in ("file_url", "download_url"):
+        if read.is_url(url := read.at(body, "data", key)):
+            return Hosted(url, UPLOAD_LIFETIME_S)
+    raise read.outage(answer, body)
+
+
+def listing() -> Flow[Listing]:
+    """Return the image models in the catalog now, which tells no prices; an error envelope is an outage, not "none"."""
+    answer = yield Call("GET", "/v1/catalog/models", params={"capability": "image"})
+    body = answer.json()
+    read.raise_for(answer, body, only=(401, 403, 429))
+    models = read.at(body, "models")
+    if not 200 <= answer.status < 300 or not isinstance(models, list) or not models:
+        raise read.outage(answer, body)
+    return Listing(
+        {
+            name: None
+            for model in models
+            if read.is_ticket(name := read.at(model, "model_id")) and str(read.at(model, "lifecycle")) not in _GONE
+        }
+    )
+
+
+def balance() -> Flow[Decimal | None]:
+    """Return what is left in US dollars, of the account or of the key if that has less; None where nothing says so."""
+    answer = yield Call("GET", "/v1/credits")
+    body = answer.json()
+    read.raise_for(answer, body)
+    credits = [read.decimal(read.at(body, "data", "user", "remaining_credits"))]
+    if read.at(body, "data", "token", "unlimited_credits") is False:
+        credits.append(read.decimal(read.at(body, "data", "token", "remaining_credits")))
+    known = [value for value in credits if value is not None]
+    return (min(known) / CREDITS_PER_USD).quantize(Decimal("0.0001")) if known else None
+
+
+# Reading answers -----------------------------------------------------------------------------------------------------
+
+
+def _task(body: Any) -> Mapping[str, Any]:
+    """Return the task in an answer, flat or under `data`; only an object with an id or a status is one."""
+    for found in (body, read.at(body, "data")):
+        if isinstance(found, dict) and (isinstance(found.get("id"), str) or isinstance(found.get("status"), str)):
+            return found
+    return {}
+
+
+def _status(said: Any) -> str:
+    status = read.at(said, "status")
+    return status.strip().casefold()[:80] if isinstance(status, str) else ""
+
+
+PROVIDER = Provider(
+    name="evolink",
+    title="EvoLink",
+    key_env="EVOLINK_API_KEY",
+    base_urls={
+        "api": BaseUrl("EVOLINK_BASE_URL", "https://api.evolink.ai"),
+        "files": BaseUrl("EVOLINK_FILES_BASE_URL", "https://files-api.evolink.ai"),
+    },
+    offers=_offers(),
+    submit=submit,
+    poll=poll,
+    upload=upload,
+    finished=finished,
+    listing=listing,
+    balance=balance,
+    reference_limits=ReferenceLimits(max_bytes=10_000_000, max_pixels=36_000_000, max_side=6000),
+    client_ids=True,
+    result_lifetime_s=RESULT_LIFETIME_S,
+)
