@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from triptych import config
+from triptych import config, providers
 from triptych.clock import Bell
 from triptych.emulator import running
 from triptych.studio import Setup, Studio
@@ -93,8 +93,10 @@ def make_studio(clock: FakeClock, tmp_path: Path) -> MakeStudio:
     async def make(*emulators: Any, **environ: str) -> AsyncIterator[Studio]:
         env = {"TRIPTYCH_HOME": str(tmp_path / "home"), "TRIPTYCH_ALLOWED_DIRS": str(SAMPLES), **environ}
         for emulator in emulators:
-            name = {"atlas": "ATLASCLOUD"}.get(emulator.name, emulator.name.upper())
-            env |= {f"{name}_API_KEY": emulator.key, f"{name}_BASE_URL": emulator.base_url}
+            provider = providers.load(emulator.name)
+            assert provider.key_env
+            env[provider.key_env] = emulator.key
+            env |= {base.env: emulator.base_url for base in provider.base_urls.values()}
         studio = Studio(config.read(env).setup, clock)
         clock.drive, clock.next_due = studio.engine.step, studio.engine.next_due
         try:

@@ -17,7 +17,7 @@ ROOT = Path(triptych.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
-        "triptych model errors",
+        "triptych model errors tasks",
         "lifecycle imaging metadata sheet retouch catalog results",
         "providers",
         "addresses",

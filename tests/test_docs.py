@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -146,3 +147,18 @@ def test_what_the_tests_need_is_pinned_by_name_and_version_alone() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     needed = [*project["project"]["dependencies"], *project["dependency-groups"]["dev"]]
     assert {re.split(r"[<>=]", item)[0] for item in needed} <= {line.split("==")[0] for line in pinned}
+
+
+def test_the_readmes_table_of_providers_follows_from_the_catalog() -> None:
+    checked = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "tables"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_what_contributing_shows_of_a_provider_is_what_stands_there() -> None:
+    shown = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
+    source = (ROOT / "src" / "triptych" / "providers" / "novita.py").read_text("utf-8")
+    assert shown and all(part in source for part in shown)
+    files = re.findall(r"^\+\+\+ (\S+)", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE)
+    assert len(files) == 7 and all((ROOT / name).is_file() for name in files)

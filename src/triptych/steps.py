@@ -26,6 +26,7 @@ from triptych.pace import Pace
 from triptych.providers import Came
 from triptych.references import refer
 from triptych.store import SETTLE_TRIES, Claim, Store
+from triptych.tasks import unwrapped
 from triptych.wire import Account, Wire
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ SUBMIT_TRIES_WITH_A_WAY_OUT = 3
 FETCH_TRIES = 6
 LOOK_TRIES = 5
 UNSENT_AFTER_S = 60.0
-TICKET_TRIES = 60
+WRITE_TRIES = 60
 SETTLE_DELAYS_S = (1.5, 4.0, 15.0, 60.0, 300.0, 1800.0)
 
 
@@ -122,34 +123,48 @@ class Steps:
 
     async def _send(self, account: Account, claim: Claim, edit: Edit, *, again: bool = False) -> None:
         """Send the request that costs money, and write down what came of it even if this process is being stopped."""
-        async with anyio.create_task_group() as tasks:
-            shield = anyio.CancelScope(shield=True)
-            tasks.start_soon(_limit_when_cancelled, shield)
-            with shield:
-                await self._send_and_write(account, claim, edit, again)
-            tasks.cancel_scope.cancel()
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                shield = anyio.CancelScope(shield=True)
+                tasks.start_soon(_limit_when_cancelled, shield)
+                with shield:
+                    await self._send_and_write(account, claim, edit, again)
+                tasks.cancel_scope.cancel()
 
     async def _send_and_write(self, account: Account, claim: Claim, edit: Edit, again: bool) -> None:
-        async with anyio.create_task_group() as fetches:
-
-            async def came(frame: Came) -> None:
-                await self._take_early(claim.prediction, frame, fetches)
-
-            try:
-                answer = await self._wire.run(account, account.provider.submit(edit), came=came)
-            except (errors.Refused, errors.NotSent) as error:
-                if again:  # this try was not accepted, but the one before may have been
-                    self._lose_answer(claim, error, again)
-                else:
-                    self._refused(claim, error)
-                return
-            except errors.Outage as error:
+        try:
+            answer = await self._sent(account, claim.prediction, edit)
+        except (errors.Refused, errors.NotSent) as error:
+            if again:  # this try was not accepted, but the one before may have been
                 self._lose_answer(claim, error, again)
-                return
-            except errors.TriptychError as error:
-                self._end(claim, State.FAILED, _fault(error), free=True)
-                return
-        await self._take(claim, answer)
+            else:
+                self._refused(claim, error)
+        except errors.Outage as error:
+            self._lose_answer(claim, error, again)
+        except errors.TriptychError as error:
+            self._end(claim, State.FAILED, _fault(error), free=True)
+        else:
+            await self._take(claim, answer)
+
+    async def _sent(self, account: Account, prediction: Prediction, edit: Edit) -> Pending | Done:
+        """Return the answer to a submit; frames that a stream brings early are fetched while it goes on.
+
+        When the stream breaks off, what it brought still comes home before the error is raised.
+        """
+        outcome: Pending | Done | errors.TriptychError
+        with unwrapped():
+            async with anyio.create_task_group() as fetches:
+
+                async def came(frame: Came) -> None:
+                    await self._take_early(prediction, frame, fetches)
+
+                try:
+                    outcome = await self._wire.run(account, account.provider.submit(edit), came=came)
+                except errors.TriptychError as error:
+                    outcome = error
+        if isinstance(outcome, errors.TriptychError):
+            raise outcome
+        return outcome
 
     def _refused(self, claim: Claim, error: errors.Refused | errors.NotSent) -> None:
         """Try what surely was not accepted again, there or at the next provider of the job's routes; or give up."""
@@ -193,12 +208,12 @@ class Steps:
             retryable=True,
         )
         attempts = prediction.attempts + 1
-        if (provider.client_ids or provider.offline) and attempts < 2 * LOOK_TRIES:
-            # The same id, or no money at all: sending it again is the same request.
-            await self._send(account, claim, await self._prepare(account, prediction), again=True)
-            return
+        repeatable = provider.client_ids or provider.offline  # the same id, or no money: it is the same request
         if not provider.find:
-            self._end(claim, State.UNCERTAIN, lost)
+            if repeatable and attempts < 2 * LOOK_TRIES:
+                await self._send(account, claim, await self._prepare(account, prediction), again=True)
+            else:
+                self._end(claim, State.UNCERTAIN, lost)
             return
         assert prediction.submitted_at
         try:
@@ -208,8 +223,9 @@ class Steps:
         except errors.TriptychError as error:
             log.info("looking for %s: %s", prediction.id, error.message)
             found, enough = None, attempts >= 2 * LOOK_TRIES
-            unsent = False
+            readable = unsent = False
         else:
+            readable = True
             # A process that died before it heard anything may never have sent the request. When the provider's own
             # list, read again and again for a minute, does not have it, it surely was not accepted.
             unsent = prediction.fault is None
@@ -217,6 +233,8 @@ class Steps:
             enough = attempts >= LOOK_TRIES and (not unsent or looked_s >= UNSENT_AFTER_S)
         if found:
             await self._take(claim, found)
+        elif repeatable and readable and attempts < 2 * LOOK_TRIES:
+            await self._send(account, claim, edit, again=True)
         elif not enough:
             self._move(claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts)
         elif unsent:
@@ -249,7 +267,8 @@ class Steps:
         elif prediction.deadline_at and now >= prediction.deadline_at:
             self._miss_deadline(claim, "it was still running when last asked")
         else:
-            self._move(claim, State.RUNNING, wait_s=self._pace.poll_wait_s(prediction), attempts=0)
+            poll_url = answer.poll_url or prediction.poll_url
+            self._move(claim, State.RUNNING, wait_s=self._pace.poll_wait_s(prediction), attempts=0, poll_url=poll_url)
 
     def _miss_deadline(self, claim: Claim, why: str) -> None:
         minutes = self._accounts[claim.prediction.provider].provider.deadline_s / 60
@@ -258,25 +277,50 @@ class Steps:
 
     async def _take(self, claim: Claim, answer: Pending | Done) -> None:
         """Write down what the provider answered; go on to fetch where it is finished."""
-        if isinstance(answer, Pending):
-            await self._keep_ticket(claim, answer)
-            return
-        frames, warnings = await self._frames(claim.prediction, answer)
+        taken = await self._insist(claim, answer)
+        if taken and taken.prediction.state is State.FETCHING:
+            await self._bring_home(taken)
+
+    async def _insist(self, claim: Claim, answer: Pending | Done) -> Claim | None:
+        """Write an answer down, however often the disk says no: it is all that leads back to what was paid."""
+        for left in reversed(range(WRITE_TRIES)):
+            try:
+                if isinstance(answer, Pending):
+                    return self._write_ticket(claim, answer)
+                return await self._write_frames(claim, answer)
+            except errors.Outage as error:
+                log.error("what came of %s is not written yet (%s): %s", claim.prediction.id, answer, error)
+                if not left:
+                    raise
+                await self._clock.wait(Bell(), 1.0)
+        raise AssertionError("the last try returns or raises")
+
+    def _write_ticket(self, claim: Claim, pending: Pending) -> Claim | None:
+        return self._move(
+            claim,
+            State.RUNNING,
+            wait_s=self._pace.poll_wait_s(claim.prediction, elapsed_s=0.0),
+            ticket=pending.ticket,
+            poll_url=pending.poll_url,
+            attempts=0,
+            fault=None,
+        )
+
+    async def _write_frames(self, claim: Claim, done: Done) -> Claim | None:
+        frames, warnings = await self._frames(claim.prediction, done)
         if warnings:
             self._store.warn(claim.prediction.job_id, warnings)
-        fetching = self._move(
+        return self._move(
             claim,
             State.FETCHING,
             wait_s=0,
             keep_lease=True,
             frames=frames,
-            charged_usd=self._charge(claim.prediction, answer),
+            charged_usd=self._charge(claim.prediction, done),
             finished_at=self._clock.now(),
             attempts=0,
             fault=None,
         )
-        if fetching:
-            await self._bring_home(fetching)
 
     def _charge(self, prediction: Prediction, done: Done) -> Decimal | None:
         """Return what the provider said it charged; one that never says charges what came, at the price quoted."""
@@ -284,27 +328,6 @@ class Steps:
             return done.charged_usd
         came = sum(1 for output in done.outputs if output.url or output.data)
         return prediction.quoted_usd * came / prediction.count
-
-    async def _keep_ticket(self, claim: Claim, pending: Pending) -> None:
-        """Write down a ticket, however often the disk says no: it is all that leads back to what was paid."""
-        for left in reversed(range(TICKET_TRIES)):
-            try:
-                self._move(
-                    claim,
-                    State.RUNNING,
-                    wait_s=self._pace.poll_wait_s(claim.prediction, elapsed_s=0.0),
-                    ticket=pending.ticket,
-                    poll_url=pending.poll_url,
-                    attempts=0,
-                    fault=None,
-                )
-            except errors.Outage as error:
-                log.error("the ticket %s of %s is not written yet: %s", pending.ticket, claim.prediction.id, error)
-                if not left:
-                    raise
-                await self._clock.wait(Bell(), 1.0)
-            else:
-                return
 
     async def _frames(self, prediction: Prediction, done: Done) -> tuple[list[Frame], list[str]]:
         warnings = list(done.warnings)

@@ -39,6 +39,7 @@ from triptych.results import (
 )
 from triptych.rows import JobRow
 from triptych.store import Store
+from triptych.tasks import unwrapped
 from triptych.wire import Account, Wire, first_call
 
 log = logging.getLogger(__name__)
@@ -80,16 +81,12 @@ async def open_studio(setup: Setup, *, work: bool = True) -> AsyncIterator[Studi
     """
     studio = Studio(setup, SystemClock())
     try:
-        async with anyio.create_task_group() as tasks:
-            if work:
-                tasks.start_soon(studio.engine.run)
-            yield studio
-            tasks.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        # What the block raised, as it raised it.
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from group.exceptions[0].__cause__
-        raise
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                if work:
+                    tasks.start_soon(studio.engine.run)
+                yield studio
+                tasks.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             await studio.wire.aclose()

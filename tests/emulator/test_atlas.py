@@ -526,6 +526,14 @@ def test_an_odd_answer_to_a_submit_is_still_an_accepted_one(api: Emulator, clien
     assert polled(client, api.accepted[-1])["id"] == api.accepted[-1]
 
 
+def test_content_that_is_refused_at_once_is_not_accepted(api: Emulator, client: httpx2.Client) -> None:
+    before = len(api.accepted)
+    api.fault("submit", "moderated-before")
+    refused = submit(client)
+    assert refused.status_code == 400 and "content safety policy" in refused.json()["msg"]
+    assert len(api.accepted) == before
+
+
 def check_truncated(ask_file: Callable[[], httpx2.Response]) -> None:
     with pytest.raises(httpx2.RemoteProtocolError):
         ask_file()
@@ -647,7 +655,7 @@ def test_the_log_and_the_ledger_can_be_read_over_http_without_the_key(api: Emula
 def test_every_fault_of_the_table_is_exercised_here() -> None:
     known = {(fault.op, fault.name) for fault in faults("atlas")}
     assert {name for op, name in known if op == "poll"} == GENERIC | set(ODD_POLLS)
-    assert {name for op, name in known if op == "submit"} == GENERIC | set(ODD_SUBMITS)
+    assert {name for op, name in known if op == "submit"} == GENERIC | set(ODD_SUBMITS) | {"moderated-before"}
     assert {name for op, name in known if op == "result"} == GENERIC | set(ODD_RESULTS)
     assert len(known) == len(faults("atlas"))
     assert all(fault.about for fault in faults("atlas"))

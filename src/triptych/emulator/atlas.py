@@ -46,6 +46,7 @@ MESSAGES = {
     503: "service unavailable",
     504: "gateway timeout",
 }
+MODERATED = "The request was rejected by the content safety policy."
 RETENTION = {"x-atlascloud-object-expiration-hours": (1, 336), "x-atlascloud-request-retention-hours": (0, 336)}
 
 
@@ -57,6 +58,7 @@ class Emulated(Emulator):
     unknown_path_status = 401
     faults: ClassVar[tuple[Fault, ...]] = (
         *for_every_op(("submit", "poll", "upload", "models", "calculate", "history", "balance", "result")),
+        Fault("submit", "moderated-before", "HTTP 400: the content is refused at once (inferred)", refuses=400),
         Fault("submit", "short-form", 'the answer is {"id":…} without an envelope', "work"),
         Fault("submit", "no-id", "accepted, but the answer has no id", "work"),
         Fault("submit", "odd-ids", "an id with a slash, a colon and a letter outside ASCII", "work"),
@@ -98,7 +100,8 @@ class Emulated(Emulator):
         )
 
     def refusal(self, request: Request, status: int, message: str = "", **options: Any) -> Response:
-        said, request_id = message or MESSAGES.get(status, "error"), uuid.uuid4().hex
+        usual = MODERATED if options.get("fault") == "moderated-before" else MESSAGES.get(status, "error")
+        said, request_id = message or usual, uuid.uuid4().hex
         headers = {"X-Request-ID": request_id}
         if options.get("retry_after") is not None:
             headers["Retry-After"] = str(options["retry_after"])

@@ -57,6 +57,9 @@ _MODERATED = ("invalidProviderContent", "The provider's content filter rejected 
 _FAILED = ("providerError", "The provider could not generate the image.")
 _FRAME = ("providerContentPolicyViolation", "The provider's content filter rejected this image.")
 
+_DECIDED = "(decided)"
+"""Marks an error that is about the image, not about the question."""
+
 ENDS: Mapping[str, tuple[str, str]] = {"failed": _FAILED, "failed-errors": _FAILED, "moderated": _MODERATED}
 """How a task that fails as a whole says so."""
 
@@ -165,6 +168,8 @@ class Emulated(Emulator):
                 status = http_status
                 told = {"code": code, "message": message, "taskType": task.get("taskType")}
                 told |= {"taskUUID": task.get("taskUUID"), **({"parameter": parameter} if parameter else {})}
+                if parameter == _DECIDED:
+                    told = {**told, "taskType": "imageInference", "status": "error", "parameter": None}
                 failed.append(told)
         if not failed:
             return JSONResponse({"data": data})
@@ -237,7 +242,7 @@ class Emulated(Emulator):
             end = next((ENDS[name] for name in work.traits if name in ENDS), None)
             code, message = end or ("invalidImage", work.failure.message if work.failure else "failed")
             if "failed-errors" in work.traits:
-                return [], [(400, code, message, "")]
+                return [], [(400, code, message, _DECIDED)]
             return [{**common, "status": "error", "error": {"code": code, "message": message}}], []
         if "empty-outputs" in work.traits:
             return [{**common, "status": "success"}], []
@@ -249,7 +254,7 @@ class Emulated(Emulator):
             bad = work.traits.get("frame-failed", work.traits.get("frame-failed-errors", {})).get("n")
             if "all-failed" in work.traits or bad == index + 1:
                 if "frame-failed-errors" in work.traits:
-                    errors.append((400, *_FRAME, ""))
+                    errors.append((400, *_FRAME, _DECIDED))
                 else:
                     told = {"code": _FRAME[0], "message": _FRAME[1]}
                     data.append({**item, "status": "error", "error": told})

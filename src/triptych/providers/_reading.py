@@ -89,7 +89,7 @@ def raise_unaccepted(answer: Answer, body: Any, code: str = "") -> None:
     """
     status, text = meant_status(answer, body), message(body)
     said, ids = f"{code} {text}", request_id(answer, body)
-    if status in (400, 402, 403, 422) and NO_FUNDS_WORDS.search(said):
+    if status in (400, 402, 403, 422, 429) and NO_FUNDS_WORDS.search(code if status == 429 else said):
         why = errors.quoted(text or code)
         raise errors.NoFunds(f"The provider's balance is too low (HTTP {status}: {why}).", request_id=ids)
     if status in (400, 403, 422, 451) and MODERATION_WORDS.search(code if status == 403 else said):

@@ -199,11 +199,8 @@ def _accepted(answer: Answer) -> Pending:
     if read.is_ticket(ticket) and (ok or answer.status >= 500):
         url = read.at(said, "urls", "get")
         return Pending(ticket, url if read.is_url(url) else None)
-    if answer.status == 503 and isinstance(body, dict) and read.message(body):
-        message = f"The provider is busy and took nothing (HTTP 503: {errors.quoted(read.message(body))})."
-        raise errors.RateLimited(message, request_id=read.request_id(answer, body))
-    if answer.status in (408, 499):
-        raise read.outage(answer, body)
+    if read.meant_status(answer, body) != 401:
+        read.raise_unaccepted(answer, body)
     _raise_for(answer, body)
     raise errors.Outage(
         "The provider answered without a usable id; the request may have been accepted.",

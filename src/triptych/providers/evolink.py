@@ -337,9 +337,12 @@ def balance() -> Flow[Decimal | None]:
 
 
 def _task(body: Any) -> Mapping[str, Any]:
-    """Return the task in an answer, flat or under `data`; only an object with an id or a status is one."""
+    """Return the task in an answer, flat or under `data`; only an object with an id is one.
+
+    An error envelope may have a `status` of its own.
+    """
     for found in (body, read.at(body, "data")):
-        if isinstance(found, dict) and (isinstance(found.get("id"), str) or isinstance(found.get("status"), str)):
+        if isinstance(found, dict) and isinstance(found.get("id"), str):
             return found
     return {}
 

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -63,6 +64,8 @@ class Emulator:
         self._log = Log()
         self._works: dict[str, Work] = {}
         self._stopping = asyncio.Event()
+        self.performed: Counter[str] = Counter()
+        """How many requests each operation had, those that were spoiled among them."""
         self.studio = Studio(seed=seed, max_side=max_side, latency_s=latency_s)
 
     # What a test asks of it
@@ -255,6 +258,7 @@ class Emulator:
 
     async def _perform(self, op: str, request: Request, handler: Handler, work: Work | None) -> Response:
         armed = self._board.take(op)
+        self.performed[op] += 1
         try:
             own = await self._asked_in(request) if op == "submit" else None
         except BadDirective as error:

@@ -1,0 +1,441 @@
+"""Runware: arrays of tasks, all POSTed to one address, each under an id that its client made.
+
+Facts are from wire notes 5 (tasks 5.2, answers 5.3, errors 5.4, uploads 5.5); sizes, and the prices of all but 5.0
+lite, are the origin's (1.4, 1.7). The id is the ticket from the start: a submit whose answer was lost is simply asked
+for, and sent again under the same id it is `conflictTaskUUID`, which says that the first one arrived.
+
+References are stored with `mediaStorage`: `imageUpload` is deprecated and shrinks to 2048 px, and fourteen pictures
+inline would travel again with every step of a chain and every second try.
+
+A sequence may come at once or image by image, with or without a word about the others (5.3, 7). So what a poll hands on
+as its poll URL, which Runware does not need, is how many images were asked for and how many came when. The model search
+is no listing: nobody says that it has every model, nor what they cost.
+
+Rules: every shape of answer is tolerated and nothing but our own errors leaves; items outrank the HTTP status around
+them; a poll ends only with the provider's own decision about this task.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+from uuid import uuid4
+
+from triptych import catalog, errors
+from triptych.model import Done, Edit, Hosted, Lifecycle, Offer, Operation, Output, Pending, Prediction, Price, Sizes
+from triptych.providers import Answer, BaseUrl, Call, Flow, Provider, ReferenceLimits, refuse
+from triptych.providers import _reading as read
+
+log = logging.getLogger(__name__)
+
+TTL_S = 24 * 3600
+"""How long result files are asked to be kept."""
+UPLOAD_LIFETIME_S = 14 * 24 * 3600.0
+"""The older uploads stay for 30 days after their last use (wire notes 5.5); half of that is relied on."""
+MAX_OUTPUTS_READ = 32
+QUIET_LOOKS = 2
+"""So many more looks without a further image, and a sequence that says nothing of the missing ones is complete."""
+
+_CONFLICT = "conflictTaskUUID"
+_SAFETY = re.compile(r"contentPolicy|sensitive|unsafe|nsfw|(prompt|image)Blocked|moderat|invalidProviderContent", re.I)
+_FAILURE = re.compile(r"^provider|^inferenceError$|^processingFailed$|^taskFailed$", re.I)
+_NOT_FOUND = re.compile(r"NotFound$|Expired$|^taskCancelled$")
+_MEANT: Sequence[tuple[re.Pattern[str], int]] = (
+    (re.compile(r"credit|quota|balance|fund|paymentRequired", re.I), 402),
+    (re.compile(r"rateLimit|noAvailableServer|model(Unavailable|NotReady)", re.I), 429),
+    (re.compile(r"apiKey|unauthori|forbidden|permission|auth(enti|Fail)|credential|^token|suspended$", re.I), 401),
+    (re.compile(r"^(invalid|unknown)Model$|^model(Disabled|NotFound)$"), 404),
+    (re.compile(r"timeout|serverError|unavailable$|^(standard|unknown|undefined|default)Error$", re.I), 500),
+)
+"""What a code means as an HTTP status, whatever the status around it; the official client groups them so (S)."""
+
+
+# The models (wire notes 5.2) -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """What sets a family apart; a `single` one makes one image a task."""
+
+    air: str
+    usd: str
+    priced_by: str
+    sizes: Sizes
+    references: int = 14
+    single: bool = False
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+
+
+def _sized(*words: str, least: int, most: int = 16_777_216) -> Sizes:
+    rows = {
+        word: {ratio: size for ratio, size in row.items() if size[0] * size[1] <= most}
+        for word, row in catalog.presets(*words).items()
+    }
+    return Sizes(presets=rows, min_area=least, max_area=most)
+
+
+_ORIGIN = "the origin's price (wire notes 1.7); not read at Runware"
+_UP_TO_4_MP = _sized("1K", "2K", least=921_600, most=4_194_304)
+_RESELLERS = "resellers' price pages, the highest tier; not read at Runware"
+_FAMILIES: Mapping[str, _Family] = {
+    "seedream-5.0-lite": _Family(
+        "bytedance:seedream@5.0-lite",
+        "0.035",
+        "wire notes 5.5",
+        Sizes(presets=catalog.presets("2K", "3K"), exact=True),
+        lifecycle=Lifecycle(
+            deprecated="2026-11-24",
+            source="a third party's claim about the origin (Volcengine Ark), not confirmed for resellers; wire notes 9",
+        ),
+    ),
+    "seedream-4.5": _Family("bytedance:seedream@4.5", "0.04", _ORIGIN, _sized("2K", "4K", least=3_686_400)),
+    "seedream-4.0": _Family("bytedance:5@0", "0.03", _ORIGIN, _sized("1K", "2K", "4K", least=921_600)),
+    "seedream-5.0-pro": _Family("bytedance:seedream@5.0-pro", "0.09", _RESELLERS, _UP_TO_4_MP, 10, True),
+    "seedream-5.0-flash": _Family("bytedance:seedream@5.0-flash", "0.018", _RESELLERS, _UP_TO_4_MP, 10, True),
+}
+_FORMATS = {"png": "PNG", "jpeg": "JPG"}
+
+
+def _offers() -> tuple[Offer, ...]:
+    return tuple(
+        Offer(
+            provider="runware",
+            family=name,
+            operation=operation,
+            endpoint=family.air,
+            price=Price(Decimal(family.usd), "2026-11-21", family.priced_by),
+            sizes=family.sizes,
+            max_references=family.references if operation.edits else 0,
+            max_outputs=15 if operation.sequential else 1,
+            formats=tuple(_FORMATS),
+            max_prompt_chars=2000,
+            names_count_in_prompt=operation.sequential,
+            lifecycle=family.lifecycle,
+        )
+        for name, family in _FAMILIES.items()
+        for operation in Operation
+        if not (family.single and operation.sequential)
+    )
+
+
+# Submit --------------------------------------------------------------------------------------------------------------
+
+
+def submit(edit: Edit) -> Flow[Pending | Done]:
+    """Return the ticket, which is the id that the edit came with; or the images, from a server that did not wait."""
+    answer = yield _post([_task(edit)], repeatable=False, timeout_s=120.0)
+    body = answer.json()
+    items, said = _about(body, edit.client_id)
+    if items:
+        return _standing(answer, items, said, edit.client_id, _Count(edit.count))
+    if any(_code(error) == _CONFLICT for error in said):
+        return Pending(edit.client_id, _Count(edit.count).text())
+    _raise_for(answer, body, said)
+    raise read.outage(answer, body)
+
+
+def _task(edit: Edit) -> dict[str, Any]:
+    """Return the task, with the model's own fields and no others (wire notes 5.2)."""
+    offer = edit.offer
+    task: dict[str, Any] = {
+        "taskType": "imageInference",
+        "taskUUID": edit.client_id,
+        "model": offer.endpoint,
+        "positivePrompt": edit.prompt,
+    }
+    if edit.size:
+        task["width"], task["height"] = edit.size
+    if offer.operation.edits:
+        task["inputs"] = {"referenceImages": [read.source(reference) for reference in edit.references]}
+    if offer.operation.sequential:
+        task["settings"] = {"maxSequentialImages": edit.count}
+    task |= {"deliveryMethod": "async", "outputType": "URL", "includeCost": True, "ttl": TTL_S}
+    if edit.format in _FORMATS:
+        task["outputFormat"] = _FORMATS[edit.format]
+    return task
+
+
+def _post(tasks: Sequence[Mapping[str, Any]], *, repeatable: bool = True, timeout_s: float = 60.0) -> Call:
+    return Call("POST", "", json=list(tasks), repeatable=repeatable, timeout_s=timeout_s)
+
+
+# Poll and find -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """How many images were asked for (0: not known), how many came by the last look, and since how many looks."""
+
+    asked: int = 0
+    came: int = 0
+    quiet: int = 0
+
+    def text(self) -> str:
+        return f"asked={self.asked} came={self.came} quiet={self.quiet}"
+
+    @classmethod
+    def of(cls, text: str | None) -> _Count:
+        found = re.fullmatch(r"asked=(\d{1,3}) came=(\d{1,3}) quiet=(\d{1,3})", text or "")
+        return cls(*map(int, found.groups())) if found else cls()
+
+    def now(self, came: int) -> _Count:
+        return _Count(self.asked, came, self.quiet + 1 if came <= self.came else 0)
+
+    @property
+    def more_may_come(self) -> bool:
+        return self.came < self.asked and self.quiet < QUIET_LOOKS
+
+
+def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
+    """Return how a task stands: still pending, or done with its images in order.
+
+    Raises: `Failed` or `Moderated`, the provider's decision; anything else (`Outage`, `KeyRejected`, `RateLimited`)
+    says nothing about the task, and the caller asks again later.
+    """
+    answer = yield _post([{"taskType": "getResponse", "taskUUID": ticket}])
+    body = answer.json()
+    items, said = _about(body, ticket)
+    if items or any(_decides(error) for error in said):
+        return _standing(answer, items, said, ticket, _Count.of(poll_url))
+    if _is_unknown(body, said):
+        past = yield from _past(ticket)
+        if past:
+            return _standing(answer, *past, ticket, _Count())
+        raise errors.Outage("The provider does not know the task (yet).", request_id=read.request_id(answer, body))
+    _raise_for(answer, body, said)
+    raise read.outage(answer, body)
+
+
+def find(edit: Edit, prediction: Prediction, submitted_at: datetime, known: frozenset[str]) -> Flow[Pending | None]:
+    """Return the task if Runware knows its id, now or among past tasks; None if it does not.
+
+    Raises: `Outage`, `KeyRejected` or `RateLimited` when Runware cannot be asked: that is no "not there".
+    """
+    answer = yield _post([{"taskType": "getResponse", "taskUUID": edit.client_id}])
+    body = answer.json()
+    items, said = _about(body, edit.client_id)
+    pending = Pending(edit.client_id, _Count(edit.count).text())
+    if items or any(_decides(error) for error in said):
+        return pending
+    if _is_unknown(body, said):
+        return pending if (yield from _past(edit.client_id)) else None
+    _raise_for(answer, body, said)
+    raise read.outage(answer, body)
+
+
+def _past(ticket: str) -> Flow[tuple[list[dict[str, Any]], list[dict[str, Any]]] | None]:
+    """Return the items and errors of a past task, or None where Runware knows no such task (wire notes 5.3).
+
+    Raises: what an answer means that says neither.
+    """
+    answer = yield _post([{"taskType": "getTaskDetails", "taskUUID": ticket}])
+    body = answer.json()
+    found, said = _about(body, ticket)
+    response = read.parsed(next((item["response"] for item in found if item.get("response")), None))
+    if isinstance(response, list) or (isinstance(response, dict) and not {"data", "errors"} & set(response)):
+        response = {"data": response if isinstance(response, list) else [response]}
+    items, past_errors = _about(response, ticket)
+    if items or past_errors:
+        return items, [{**error, "status": "error"} for error in past_errors]
+    if found or _is_unknown(body, said):
+        return None
+    _raise_for(answer, body, said)
+    raise read.outage(answer, body)
+
+
+def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
+    """Return which of these tasks are at their end: one request asks for all of them."""
+    answer = yield _post([{"taskType": "getResponse", "taskUUID": ticket} for ticket in tickets])
+    body = answer.json()
+    if not isinstance(read.at(body, "data"), list):
+        _raise_for(answer, body, _errors(body))
+        raise read.outage(answer, body)
+    ended = set()
+    for ticket in tickets:
+        items, said = _about(body, ticket, named=True)
+        if (items or any(map(_decides, said))) and not any(_output(item) is None for item in items):
+            ended.add(ticket)
+    return frozenset(ended)
+
+
+# Reading answers (wire notes 5.3, 5.4) -------------------------------------------------------------------------------
+
+
+def _standing(
+    answer: Answer, items: Sequence[Mapping[str, Any]], said: Sequence[Any], ticket: str, count: _Count
+) -> Pending | Done:
+    """Return what a task's items and errors come to.
+
+    Raises: `Moderated` or `Failed` where it is at its end and no image came.
+    """
+    places = [read.integer(item.get("resultIndex")) for item in items]
+    if None not in places:
+        items = [item for _, item in sorted(zip(places, items, strict=True), key=lambda pair: pair[0] or 0)]
+    read_items = [_output(item) for item in items]
+    outputs = [output for output in read_items if output]
+    outputs += [Output(error=_words(error)) for error in said if _decides(error)]
+    came = sum(1 for output in outputs if not output.error)
+    if None in read_items or not outputs:
+        return Pending(ticket, count.text(), done=came)
+    if not came:
+        why = next((output.error for output in outputs if output.error), None)
+        filtered = any(_SAFETY.search(_code(error)) for error in (*said, *(item.get("error") for item in items)))
+        kind = errors.Moderated if filtered or read.MODERATION_WORDS.search(why or "") else errors.Failed
+        raise kind(f"The provider made no image: {why}.", request_id=ticket)
+    count = count.now(len(outputs))
+    if count.more_may_come:
+        return Pending(ticket, count.text(), done=came)
+    costs = [read.usd(item.get("cost")) for item in items if _is_image(item)]
+    known = [cost for cost in costs if cost is not None]
+    charged = sum(known, Decimal(0)) if len(known) == len(costs) else None
+    return Done(tuple(outputs), charged_usd=charged, url_lifetime_s=float(TTL_S))
+
+
+def _output(item: Mapping[str, Any]) -> Output | None:
+    """Return one image, or why it is missing; None while it is being made."""
+    status = item.get("status")
+    if status == "error" or isinstance(item.get("error"), dict):
+        return Output(error=_words(item.get("error")))
+    if _is_image(item):
+        return Output(url=item["imageURL"])
+    if status == "success" or item.get("imageURL"):
+        return Output(error="the provider gave no URL for this image")
+    if isinstance(status, str) and status != "processing":
+        _log_odd_status(status[:80])
+    return None
+
+
+def _is_image(item: Mapping[str, Any]) -> bool:
+    return item.get("status") != "error" and read.is_url(item.get("imageURL"))
+
+
+@lru_cache(maxsize=64)
+def _log_odd_status(status: str) -> None:
+    """Log an unknown status, once each; it counts as still running."""
+    log.warning("runware: the unknown status %s counts as still running", errors.quoted(status, 40))
+
+
+def _about(body: Any, ticket: str, *, named: bool = False) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return an answer's items and errors that are about a task; with `named` not those that name none."""
+    data = read.at(body, "data")
+    items = (
+        [item for item in data[: 100 * MAX_OUTPUTS_READ] if isinstance(item, dict)] if isinstance(data, list) else []
+    )
+    mine = (ticket.casefold(), *(() if named else ("",)))
+    about = [
+        [entry for entry in entries if str(entry.get("taskUUID") or "").casefold() in mine][:MAX_OUTPUTS_READ]
+        for entries in (items, _errors(body))
+    ]
+    return about[0], about[1]
+
+
+def _errors(body: Any) -> list[dict[str, Any]]:
+    found = read.at(body, "errors") or read.at(body, "error")
+    entries = found if isinstance(found, list) else [found]
+    return [entry for entry in entries[: 100 * MAX_OUTPUTS_READ] if isinstance(entry, dict)]
+
+
+def _code(error: Any) -> str:
+    code = read.at(error, "code")
+    return code[:100] if isinstance(code, str) else ""
+
+
+def _words(error: Any) -> str:
+    text = f"{_code(error)}: {read.message(error)}".strip(": ")
+    return errors.quoted(text or "no reason given")
+
+
+def _decides(error: Mapping[str, Any]) -> bool:
+    """Return whether an error is the provider's decision about a task, and not trouble with asking for it."""
+    if error.get("status") == "error" or error.get("taskType") == "imageInference":
+        return True
+    return bool(_SAFETY.search(_code(error)) or _FAILURE.search(_code(error)))
+
+
+def _is_unknown(body: Any, said: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether an answer says that there is no such task: by a code, or by an empty list."""
+    if said:
+        return any(_NOT_FOUND.search(_code(error)) for error in said)
+    return bool(read.at(body, "data") == [])
+
+
+def _raise_for(answer: Answer, body: Any, said: Sequence[Mapping[str, Any]]) -> None:
+    """Raise what the first error means, by its code and then by the HTTP status; return for a good answer."""
+    if not said:
+        read.raise_for(answer, body)
+        return
+    code, ids = _code(said[0]), read.request_id(answer, body)
+    if _SAFETY.search(code):
+        raise errors.Moderated(f"The provider refused the request for its content: {_words(said[0])}.", request_id=ids)
+    status = next((status for pattern, status in _MEANT if code and pattern.search(code)), None)
+    if status is None:
+        status = 429 if answer.status == 503 else answer.status if answer.status >= 400 else 400
+    refuse(
+        500 if status in (408, 499) else status,
+        _words(said[0]),
+        request_id=ids,
+        retry_after=read.header(answer, "retry-after"),
+    )
+
+
+# Uploads and the account ---------------------------------------------------------------------------------------------
+
+
+def upload(data: bytes, mime_type: str, filename: str) -> Flow[Hosted]:
+    """Return the URL of a file in Runware's media storage, or its id there, which serves as well (wire notes 5.5)."""
+    media = f"data:{mime_type};base64,{b64encode(data).decode()}"
+    task = {"taskType": "mediaStorage", "taskUUID": str(uuid4()), "operation": "upload", "media": media}
+    answer = yield _post([task], timeout_s=180.0)
+    body = answer.json()
+    if answer.status == 413:
+        raise errors.OutOfLimits(f"The provider takes no upload of {len(data) / 1e6:.1f} MB.")
+    items, said = _about(body, task["taskUUID"])
+    for name in ("mediaURL", "imageURL", "mediaUUID", "imageUUID"):
+        for item in items:
+            if read.is_url(item.get(name)) or (name.endswith("UUID") and read.is_ticket(item.get(name))):
+                return Hosted(item[name], UPLOAD_LIFETIME_S)
+    _raise_for(answer, body, said)
+    raise read.outage(answer, body)
+
+
+def balance() -> Flow[Decimal | None]:
+    """Return the account's balance in US dollars, or None where the answer has none; its shape is not documented."""
+    task = {"taskType": "accountManagement", "taskUUID": str(uuid4()), "operation": "getDetails"}
+    answer = yield _post([task])
+    body = answer.json()
+    items, said = _about(body, task["taskUUID"])
+    held = next((item["balance"] for item in items if item.get("balance") is not None), None)
+    if held is None:
+        _raise_for(answer, body, said)
+        return None
+    if not isinstance(held, dict):
+        return read.decimal(held)
+    if str(held.get("currency") or "usd").casefold() not in ("usd", "$"):
+        return None
+    amounts = (read.decimal(held.get(name)) for name in ("amount", "available", "balance", "value", "total"))
+    return next((amount for amount in amounts if amount is not None), None)
+
+
+PROVIDER = Provider(
+    name="runware",
+    title="Runware",
+    key_env="RUNWARE_API_KEY",
+    base_urls={"api": BaseUrl("RUNWARE_BASE_URL", "https://api.runware.ai/v1")},
+    offers=_offers(),
+    submit=submit,
+    poll=poll,
+    upload=upload,
+    find=find,
+    finished=finished,
+    balance=balance,
+    reference_limits=ReferenceLimits(max_bytes=10_000_000, max_pixels=36_000_000),
+    client_ids=True,
+    result_lifetime_s=float(TTL_S),
+)

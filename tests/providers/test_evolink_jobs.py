@@ -1,0 +1,177 @@
+"""EvoLink through the real engine: every job comes home with one accepted submit, and nothing is paid twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from triptych.emulator import running
+from triptych.results import JobResult
+from triptych.studio import Options, Studio
+
+pytestmark = pytest.mark.anyio
+
+SUBMIT = ("POST", "/v1/images/generations")
+NOW = Options(wait_s=0)
+
+
+@pytest.fixture
+def api(clock: Any) -> Iterator[Any]:
+    with running("evolink", latency_s=10.0, max_side=64, clock=clock.monotonic) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def open_studio(make_studio: Any, api: Any) -> Any:
+    """A studio with the API and the files host on the emulator."""
+    return lambda: make_studio(api, EVOLINK_FILES_BASE_URL=api.base_url)
+
+
+async def ended(studio: Studio, finish: Any, job_id: str | None) -> JobResult:
+    assert job_id
+    await finish(studio)
+    return studio.job(job_id)
+
+
+async def edited(studio: Studio, finish: Any, image: str, count: int = 3, **options: Any) -> JobResult:
+    started = await studio.edit_sequence([image], "make it golden hour", count, Options(wait_s=0, **options))
+    return await ended(studio, finish, started.job_id)
+
+
+async def test_an_edit_of_three_comes_home_with_one_submit(
+    open_studio: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    async with open_studio() as studio:
+        job = await edited(studio, finish, coffee)
+    assert (job.status, job.returned, job.provider) == ("done", 3, "evolink")
+    assert all(image.path and image.url and image.width for image in job.images)
+    assert len(api.accepted) == 1 and job.cost.charged == api.charged_usd == Decimal("0.096")
+    (submit,) = api.seen_at(*SUBMIT)
+    body = dict(submit.json)
+    assert body.pop("image_urls")[0].startswith(f"{api.base_url}/_uploads/")
+    assert "3" in body.pop("prompt")
+    assert body == {"model": "doubao-seedream-5.0-lite", "n": 3, "size": "2496x1664"}
+    assert len(submit.headers["idempotency-key"]) >= 32
+    assert len(api.seen_at("POST", "/api/v1/files/upload/stream")) == 1
+
+
+async def test_images_from_a_prompt_alone_and_a_chain_come_home_too(
+    open_studio: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    async with open_studio() as studio:
+        made = await studio.generate_sequence("two lighthouses", 2, NOW)
+        job = await ended(studio, finish, made.job_id)
+        assert (job.status, job.returned, len(api.accepted)) == ("done", 2, 1)
+        started = await studio.edit_chain([coffee], ["warmer", "add snow"], (), NOW)
+        chain = await ended(studio, finish, started.job_id)
+    assert chain.status == "done" and len(api.accepted) == 3
+    _, first, second = api.seen_at(*SUBMIT)
+    assert "n" not in first.json and "image_urls" not in api.seen_at(*SUBMIT)[0].json
+    assert second.json["image_urls"][0].startswith(f"{api.base_url}/_results/")
+    assert len({seen.headers["idempotency-key"] for seen in api.seen_at(*SUBMIT)}) == 3
+
+
+@pytest.mark.parametrize(
+    "fault", ["lost-answer", "broken-json", "empty-body", "no-id", "drop", "500", "html-502", "502"]
+)
+async def test_a_submit_whose_answer_was_lost_is_sent_again_under_the_same_key_and_paid_once(
+    open_studio: Any, api: Any, finish: Any, coffee: str, fault: str
+) -> None:
+    api.fault("submit", fault)
+    async with open_studio() as studio:
+        job = await edited(studio, finish, coffee)
+    if fault == "no-id":  # Accepted, and the same answer every time: nobody can say under which id.
+        assert job.status == "uncertain"
+    else:
+        assert (job.status, job.returned) == ("done", 3), job.error
+    submits = api.seen_at(*SUBMIT)
+    assert len(submits) >= 2 and len({seen.headers["idempotency-key"] for seen in submits}) == 1
+    assert len(api.accepted) == 1
+
+
+@pytest.mark.parametrize(
+    ("op", "fault", "kind"),
+    [
+        ("submit", "401", "key_rejected"),
+        ("submit", "402", "no_funds"),
+        ("submit", "user-quota", "no_funds"),
+        ("submit", "moderated-at-once", "moderated"),
+        ("submit", "model-unavailable", "not_offered"),
+        ("poll", "moderated", "moderated"),
+        ("poll", "image_processing_error", "failed"),
+        ("poll", "cancelled", "failed"),
+        ("poll", "empty-outputs", "failed"),
+    ],
+)
+async def test_a_no_ends_the_job_with_its_kind_and_frees_the_money(
+    open_studio: Any, api: Any, finish: Any, coffee: str, op: str, fault: str, kind: str
+) -> None:
+    api.fault(op, fault, times=None)
+    async with open_studio() as studio:
+        job = await edited(studio, finish, coffee)
+        assert sum(studio.store.money_since(0)) == 0
+    assert job.status == "failed" and job.error and job.error.kind == kind
+    assert len(api.seen_at(*SUBMIT)) == 1
+
+
+@pytest.mark.parametrize(
+    ("op", "fault"),
+    [
+        ("submit", "429"),
+        ("submit", "503"),
+        ("poll", "html-502"),
+        ("poll", "401"),
+        ("poll", "404"),
+        ("poll", "drop"),
+        ("poll", "unknown-status"),
+        ("poll", "result-data"),
+        ("poll", "price-never"),
+        ("upload", "503"),
+        ("result", "html-502"),
+    ],
+)
+async def test_no_passing_trouble_kills_a_job(
+    open_studio: Any, api: Any, finish: Any, coffee: str, op: str, fault: str
+) -> None:
+    api.fault(op, fault, times=2)
+    async with open_studio() as studio:
+        job = await edited(studio, finish, coffee)
+    assert (job.status, job.returned) == ("done", 3), job.error
+    assert len(api.accepted) == 1
+
+
+@pytest.mark.parametrize(("fault", "status"), [("fewer", "done"), ("frame-missing", "partial")])
+async def test_fewer_images_than_asked_are_told_and_charged_as_they_came(
+    open_studio: Any, api: Any, finish: Any, coffee: str, fault: str, status: str
+) -> None:
+    api.fault("poll", fault, times=None)
+    async with open_studio() as studio:
+        job = await edited(studio, finish, coffee)
+    assert (job.status, job.returned) == (status, 2) and job.warnings
+    assert job.cost.charged == api.charged_usd == Decimal("0.064")
+
+
+async def test_a_sequence_on_pro_is_refused_with_what_to_use_instead(open_studio: Any, api: Any, coffee: str) -> None:
+    from triptych.errors import OutOfLimits
+
+    async with open_studio() as studio:
+        with pytest.raises(OutOfLimits, match="use seedream-"):
+            await studio.edit_sequence([coffee], "warmer", 3, Options(wait_s=0, model="seedream-5.0-pro"))
+    assert not api.seen
+
+
+async def test_many_at_once_are_asked_in_one_batch(open_studio: Any, api: Any, finish: Any, coffee: str) -> None:
+    async with open_studio() as studio:
+        for prompt in ("one", "two", "three"):
+            await studio.edit_sequence([coffee], prompt, 2, NOW)
+        while len(api.accepted) < 3:
+            await studio.engine.step()
+        assert studio.engine.sweep_is_due("evolink")
+        api.finish_all()
+        await studio.engine.sweep("evolink")
+        await finish(studio)
+    (batch,) = api.seen_at("POST", "/v1/tasks/batch")
+    assert set(batch.json["task_ids"]) == set(api.accepted)
