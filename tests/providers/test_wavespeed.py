@@ -462,13 +462,6 @@ def test_a_history_that_cannot_be_read_is_not_a_no(status: int, body: Any, kind:
         look(answer(status, body))
 
 
-def test_one_look_at_the_history_says_which_of_many_have_ended() -> None:
-    items = (entry("a"), entry("b", status="processing"), entry("c", status="failed"), entry("other"), {"id": ["x"]})
-    ended, (call,) = drive(wavespeed.finished(["a", "b", "c", "d"]), history(*items))
-    assert ended == {"a", "c"}
-    assert call.json == {"page": 1, "page_size": 100}
-
-
 # Uploads, prices, the account
 
 TICKET_TOLD = {
@@ -624,7 +617,6 @@ def test_nothing_but_our_own_errors_leaves_a_flow(hostile: Answer, after: Answer
         wavespeed.poll(TICKET, "https://api.wavespeed.ai/elsewhere"),
         wavespeed.upload(b"", "image/png", "a.png"),
         wavespeed.find(single, lost(single), SENT_AT, frozenset()),
-        wavespeed.finished([TICKET]),
         wavespeed.quote(edit()),
         wavespeed.listing(),
         wavespeed.balance(),

@@ -152,17 +152,3 @@ async def test_fewer_images_than_asked_are_told(
         job = await edited(studio, finish, coffee)
     assert (job.status, job.returned) == (status, 2) and job.warnings
     assert job.cost.charged == api.charged_usd == Decimal("0.07")
-
-
-async def test_many_at_once_are_swept(make_studio: Any, api: Any, finish: Any, coffee: str) -> None:
-    async with make_studio(api) as studio:
-        for prompt in ("one", "two", "three"):
-            await studio.edit_sequence([coffee], prompt, 2, NOW)
-        while len(api.accepted) < 3:
-            await studio.engine.step()
-        assert studio.engine.sweep_is_due("wavespeed")
-        api.finish_all()
-        await studio.engine.sweep("wavespeed")
-        await finish(studio)
-    assert len(api.seen_at("POST", "/api/v3/predictions")) == 1
-    assert len(api.accepted) == 3

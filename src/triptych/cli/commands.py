@@ -200,9 +200,9 @@ def emulate(
     provider = load(name)
 
     def ready(base_url: str) -> None:
-        base = next(iter(provider.base_urls.values())).env
+        bases = " ".join(f"{base.env}={base_url}" for base in provider.base_urls.values())
         screen.note(f"{provider.title}, emulated, at {base_url} (Ctrl-C ends it). Any key will do:")
-        screen.note(f"  export {base}={base_url} {provider.key_env}=any-key")
+        screen.note(f"  export {bases} {provider.key_env}=any-key")
 
     try:
         emulator.serve(name, host, port, latency_s=latency, seed=seed, on_ready=ready)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -46,7 +46,6 @@ UPLOAD_LIFETIME_S = 6 * 24 * 3600.0
 UPLOAD_LIMIT_BYTES = 200 * 1024 * 1024
 HISTORY_PAGES = 3
 HISTORY_PAGE_ITEMS = 50
-HISTORY_SWEEP_ITEMS = 100
 SKEW_S = 30.0
 """How far the provider's clock may be behind ours."""
 LATEST_S = 150.0
@@ -247,17 +246,6 @@ def find(edit: Edit, prediction: Prediction, submitted_at: datetime, known: froz
     return Pending(nameless.pop()) if len(nameless) == 1 else None
 
 
-def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
-    """Return which of these predictions the newest page of the history shows as ended: one look for many polls."""
-    entries = yield from _history(1, HISTORY_SWEEP_ITEMS)
-    running = set(tickets)
-    return frozenset(
-        ticket
-        for item in entries
-        if read.is_ticket(ticket := item.get("id")) and ticket in running and _status(item) in _DONE | _FAILED
-    )
-
-
 def _history(page: int, items: int, model: str = "") -> Flow[list[Mapping[str, Any]]]:
     asked = {"page": page, "page_size": items, **({"model": model} if model else {})}
     answer = yield Call("POST", "/api/v3/predictions", json=asked)
@@ -418,7 +406,6 @@ PROVIDER = Provider(
     poll=poll,
     upload=upload,
     find=find,
-    finished=finished,
     quote=quote,
     listing=listing,
     balance=balance,
