@@ -53,6 +53,10 @@ class FakeClock:
     def advance(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
 
+    async def pass_by(self, seconds: float) -> None:
+        """Sleep, for those who only sleep."""
+        self.advance(seconds)
+
     async def wait(self, bell: Bell, seconds: float) -> None:
         if self.drive and await self.drive():
             return
@@ -98,6 +102,7 @@ def make_studio(clock: FakeClock, tmp_path: Path) -> MakeStudio:
             env[provider.key_env] = emulator.key
             env |= {base.env: emulator.base_url for base in provider.base_urls.values()}
         studio = Studio(config.read(env).setup, clock)
+        studio.wire._sleep = clock.pass_by
         clock.drive, clock.next_due = studio.engine.step, studio.engine.next_due
         try:
             yield studio

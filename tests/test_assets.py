@@ -1,7 +1,5 @@
 """Claims about the one door for outside bytes, what is kept, and copies that overwrite nothing."""
 
-# ruff: noqa: ASYNC240 (the files here are tiny)
-
 from __future__ import annotations
 
 import base64
