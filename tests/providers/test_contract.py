@@ -320,7 +320,9 @@ def check_lost(provider: Provider, api: Any, studio: Studio, job: JobResult, *, 
     """Hold a job whose submit's answer was lost against what its provider can do about it."""
     if provider.client_ids or (provider.find and accepted):
         assert is_home(job, api)
-        assert provider.client_ids or api.performed["submit"] == 1
+        assert not (provider.find and accepted) or api.performed["submit"] == 1, (
+            "it is looked for before it is repeated"
+        )
         return
     assert (job.status, api.performed["submit"]) == ("uncertain", 1), job.text()
     assert job.error and job.error.kind == "uncertain"

@@ -1,0 +1,300 @@
+"""How much one edit takes beyond the provider's own time, and how often it is asked for, beside the official client.
+
+Each provider's emulator runs with a fixed latency. Triptych and the provider's official client, each a warm process of
+its own, take turns with one and the same request: Triptych shows it in a dry run, and the client sends that. Its
+reference is an image that lies at the provider, so neither uploads anything. What counts is the time from the call
+until the result URLs are known, less the latency, and the requests that ask how far the job has come. Triptych then
+fetches, checks and keeps the image, which no client does; the time until then is told beside it.
+
+The latency of what is polled lies in the middle between two looks of a loop of 1 s and of one of 3 s: in step with a
+loop, nothing would be measured but the step. Triptych has seen a few such jobs before, as a server in use has.
+
+The official clients of EvoLink and Atlas Cloud submit and look, but do not wait: their looks come every 3 s here, which
+is what the one recommends and the other has written down as its interval.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+from mcp import ClientSession, StdioServerParameters, stdio_client
+
+from benchmarks.table import Row, main
+from triptych import config, providers
+from triptych.emulator import Emulator, running
+from triptych.planning import Options
+from triptych.studio import Studio, open_studio
+
+ROUNDS = 7
+LEARNED_FROM = 6
+POLLED_LATENCY_S = 4.5
+HELD_LATENCY_S = 0.5
+LOOK_S = 3.0
+LIMIT = 1.2
+PROMPT = "the same harbour at night"
+MODEL = "seedream-4.5"
+MODELS = {"atlas": "seedream-5.0-lite"}
+POLLED = ("wavespeed", "runware", "evolink", "atlas")
+HELD = ("ark", "novita")
+
+ROOT = Path(__file__).parents[1]
+ORACLES = ROOT / ".oracles"
+LOADERS = ROOT / "tests/emulator/oracle"
+CLIENTS = {
+    "ark": ORACLES / "ark-venv/bin/python",
+    "runware": ORACLES / "runware-venv/bin/python",
+    "wavespeed": ORACLES / "wavespeed-venv/bin/python",
+    "novita": ORACLES / "novita/node_modules/novita-sdk",
+    "evolink": ORACLES / "evolink/node_modules/@evolinkai/evolink-media/dist/evolink-media/src/index.js",
+    "atlas": ORACLES / "atlas/node_modules/atlascloud-mcp/dist/index.js",
+}
+TITLES = {"evolink": "its MCP server, 3 s loop", "atlas": "its MCP server, 3 s loop"}
+
+Edit = Callable[[dict[str, Any]], Any]
+"""Makes the edit of a request once; returns what was told of it, `known_s` among it."""
+
+
+@dataclass(slots=True)
+class Runs:
+    """One side's runs: seconds until the URLs were known, until the image was home, and polls."""
+
+    known_s: list[float] = field(default_factory=list)
+    home_s: list[float] = field(default_factory=list)
+    polls: list[int] = field(default_factory=list)
+
+
+def measure() -> list[Row]:
+    """Return overhead and polls of the median of seven edits, for every provider whose client is installed."""
+    return anyio.run(_measure)
+
+
+async def _measure() -> list[Row]:
+    rows: dict[str, list[Row]] = {}
+
+    async def one(name: str, latency_s: float) -> None:
+        rows[name] = await _provider(name, latency_s)
+
+    # These do nothing but wait nearly all the time, so they wait together.
+    async with anyio.create_task_group() as tasks:
+        for name in POLLED:
+            tasks.start_soon(one, name, POLLED_LATENCY_S)
+    for name in HELD:
+        await one(name, HELD_LATENCY_S)
+    return [row for name in (*POLLED, *HELD) for row in rows[name]]
+
+
+async def _provider(name: str, latency_s: float) -> list[Row]:
+    if not CLIENTS[name].exists() or (CLIENTS[name].name != "python" and not shutil.which("node")):
+        target = f"≤ {LIMIT:g}×"
+        return [Row(f"edit at {name}: overhead", "not measured", "run ./scripts/oracles", target=target)]
+    ours, theirs = Runs(), Runs()
+    with running(name, max_side=64, latency_s=latency_s) as api:
+        async with _triptych(api) as (call, edit), _official(name, api) as official:
+            await official(call)
+            for _ in range(ROUNDS):
+                for runs, make in ((ours, edit), (theirs, official)):
+                    told = await make(call)
+                    runs.known_s.append(told["known_s"] - latency_s)
+                    runs.home_s.append(told.get("home_s", 0.0) - latency_s)
+                    runs.polls.append(_polls(api))
+    return _rows(name, ours, theirs)
+
+
+def _polls(api: Emulator) -> int:
+    """Return how often it was asked for the newest job."""
+    ticket = api.accepted[-1]
+    return sum(1 for seen in api.seen if ticket in seen.path or (ticket.encode() in seen.body and _asks(seen.json)))
+
+
+def _asks(body: Any) -> bool:
+    return not (isinstance(body, list) and body[0].get("taskType") == "imageInference")
+
+
+def _rows(name: str, ours: Runs, theirs: Runs) -> list[Row]:
+    known_s, official_s = statistics.median(ours.known_s), statistics.median(theirs.known_s)
+    home_s, title = statistics.median(ours.home_s), TITLES.get(name, "its SDK")
+    rows = [
+        Row(
+            f"edit at {name}: overhead until its URLs are known",
+            f"{known_s * 1000:,.0f} ms ({home_s * 1000:,.0f} ms until it is home)",
+            f"{official_s * 1000:,.0f} ms ({title})",
+            known_s / official_s,
+            f"≤ {LIMIT:g}×",
+            known_s <= LIMIT * official_s,
+        )
+    ]
+    if name in POLLED:
+        asked, official_asked = statistics.median(ours.polls), statistics.median(theirs.polls)
+        rows.append(
+            Row(
+                f"edit at {name}: polls",
+                f"{asked:g}",
+                f"{official_asked:g} ({title})",
+                asked / official_asked,
+                "≤ 1×",
+                asked <= official_asked,
+            )
+        )
+    return rows
+
+
+# -- the two sides ----------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _lines(command: list[str], env: dict[str, str]) -> AsyncIterator[Callable[[Any], Any]]:
+    """Yield a function that hands a child process a line of JSON and returns the line that it answers."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT) as child:
+
+        def answered(line: Any) -> Any:
+            assert child.stdin and child.stdout
+            if line is not None:
+                child.stdin.write(json.dumps(line) + "\n")
+                child.stdin.flush()
+            said = child.stdout.readline()
+            assert said, f"{command} ended before it answered"
+            return json.loads(said)
+
+        async def ask(line: Any = None) -> Any:
+            return await anyio.to_thread.run_sync(answered, line)
+
+        yield ask
+        assert child.stdin
+        child.stdin.close()
+
+
+@asynccontextmanager
+async def _triptych(api: Emulator) -> AsyncIterator[tuple[dict[str, Any], Edit]]:
+    """Yield the request that Triptych would send, and what lets it make that edit, warm."""
+    provider = providers.load(api.name)
+    assert provider.key_env
+    with tempfile.TemporaryDirectory() as home:
+        env = _env() | {"TRIPTYCH_HOME": home, provider.key_env: api.key}
+        env |= {url.env: api.base_url + urlsplit(url.default).path for url in provider.base_urls.values()}
+        async with _lines([sys.executable, "-m", "benchmarks.overhead", api.name], env) as ask:
+            yield await ask(), ask
+
+
+def _official(name: str, api: Emulator) -> AbstractAsyncContextManager[Edit]:
+    return _waits_itself(name, api) if name not in TITLES else _is_looked_after(name, api)
+
+
+@asynccontextmanager
+async def _waits_itself(name: str, api: Emulator) -> AsyncIterator[Edit]:
+    here = Path(__file__).parent
+    command = [str(CLIENTS[name]), "-I", str(here / "official.py"), name, api.base_url, api.key]
+    if name == "novita":
+        command = ["node", str(here / "official_novita.cjs"), str(CLIENTS[name]), api.base_url, api.key]
+    async with _lines(command, _env()) as ask:
+
+        async def edit(call: dict[str, Any]) -> Any:
+            path = urlsplit(call["url"]).path
+            match name:
+                case "wavespeed":
+                    told = await ask({"model": path.removeprefix("/api/v3/"), "input": call["json"]})
+                case "novita":
+                    told = await ask({"url": path, "data": call["json"]})
+                case _:
+                    told = await ask(call["json"])
+            assert len(told["urls"]) == 1, told
+            return told
+
+        yield edit
+
+
+@asynccontextmanager
+async def _is_looked_after(name: str, api: Emulator) -> AsyncIterator[Edit]:
+    """Yield an edit by an official MCP server that submits, and looks when it is told to."""
+    keys = {"EVOLINK_API_KEY": api.key, "ATLASCLOUD_API_KEY": api.key}
+    env = _env() | keys | {f"TRIPTYCH_{name.upper()}_BASE_URL": api.base_url}
+    loader = (LOADERS / f"{name}_on_loopback.mjs").as_uri()
+    server = StdioServerParameters(command="node", args=["--import", loader, str(CLIENTS[name])], env=env)
+    with Path(os.devnull).open("w") as quiet:
+        async with stdio_client(server, errlog=quiet) as streams, ClientSession(*streams) as session:
+            await session.initialize()
+
+            async def tool(tool_name: str, arguments: dict[str, Any]) -> str:
+                result = await session.call_tool(tool_name, arguments)
+                return "\n".join(getattr(block, "text", "") for block in result.content)
+
+            async def edit(call: dict[str, Any]) -> Any:
+                body = dict(call["json"])
+                began = time.perf_counter()
+                if name == "evolink":
+                    submitted = await tool("generate_image", body)
+                else:
+                    submitted = await tool("atlas_generate_image", {"model": body.pop("model"), "params": body})
+                found = re.search(r"(?:Task ID: |Prediction ID\*\*: `)([^\s`]+)", submitted)
+                assert found, submitted
+                while True:
+                    await anyio.sleep(LOOK_S)
+                    if name == "evolink":
+                        told = await tool("check_task", {"task_id": found[1]})
+                    else:
+                        told = await tool("atlas_get_prediction", {"prediction_id": found[1]})
+                    if re.search(r"Status(\*\*)?: completed", told):
+                        return {"known_s": time.perf_counter() - began}
+
+            yield edit
+
+
+def _env() -> dict[str, str]:
+    return {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
+
+
+# -- Triptych's own process -------------------------------------------------------------------------------------------
+
+
+async def _edits(provider: str) -> None:
+    """Warm up, print the request of the edit, and then make that edit for every line of input."""
+    options = Options(provider=provider, model=MODELS.get(provider, MODEL), wait_s=55)
+    async with open_studio(config.read(os.environ).setup) as studio:
+        made = await studio.generate_sequence("a harbour", 1, options)
+        image = made.images[0].handle
+        for _ in range(LEARNED_FROM):
+            await _edit(studio, image, options)
+        shown = await studio.edit_sequence(
+            [image], PROMPT, 1, Options(provider=provider, model=options.model, dry_run=True)
+        )
+        print(json.dumps(shown.request), flush=True)
+        while await anyio.to_thread.run_sync(sys.stdin.readline):
+            print(json.dumps(await _edit(studio, image, options)), flush=True)
+
+
+async def _edit(studio: Studio, image: str, options: Options) -> dict[str, Any]:
+    known: list[float] = []
+
+    def moved(job_id: str) -> None:
+        if not known and any(frame.url for frame in studio.store.frames(job_id)):
+            known.append(time.perf_counter())
+
+    forget = studio.watch(moved)
+    began = time.perf_counter()
+    result = await studio.edit_sequence([image], PROMPT, 1, options)
+    home = time.perf_counter()
+    forget()
+    assert result.status == "done", result
+    return {"known_s": known[0] - began, "home_s": home - began}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 2 and sys.argv[1] in providers.names():
+        anyio.run(_edits, sys.argv[1])
+    else:
+        main(measure)
