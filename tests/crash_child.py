@@ -86,7 +86,7 @@ async def main(home: str, url: str, image: str, tool: str, point: str, when: str
         "TRIPTYCH_ALLOWED_DIRS": str(Path(image).parent),
     }
     studio = Studio(config.read(environ).setup, clock)
-    studio.store._db = Connection(studio.store._db, points)  # type: ignore[assignment]
+    studio.store._db.connection = Connection(studio.store._db.connection, points)  # type: ignore[assignment]
     replace = Path.replace
     Path.replace = lambda self, target: points.reach(lambda: replace(self, target))  # type: ignore[method-assign,assignment]
     if tool == "chain":

@@ -225,14 +225,14 @@ def test_a_database_copied_in_the_middle_of_a_write_opens_and_has_every_finished
     store: Store, path: Path, tmp_path: Path
 ) -> None:
     add(store, prediction())
-    store._db.execute("BEGIN IMMEDIATE")
-    store._run("ask_cancel", id="job_00000001")
+    store._db.connection.execute("BEGIN IMMEDIATE")
+    store._db.run("ask_cancel", id="job_00000001")
     cut = tmp_path / "cut"
     cut.mkdir()
     for file in tmp_path.glob("triptych.db*"):
         if not file.name.endswith("-shm"):
             shutil.copy(file, cut / file.name)
-    store._db.execute("ROLLBACK")
+    store._db.connection.execute("ROLLBACK")
     recovered = Store(cut / "triptych.db", tmp_path / "images")
     row = recovered.job("job_00000001")
     assert row and not row.job.cancel_requested
@@ -240,8 +240,8 @@ def test_a_database_copied_in_the_middle_of_a_write_opens_and_has_every_finished
 
 
 def test_every_write_is_flushed_before_the_verb_returns(store: Store) -> None:
-    assert store._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-    assert store._db.execute("PRAGMA synchronous").fetchone()[0] == 2
+    assert store._db.connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert store._db.connection.execute("PRAGMA synchronous").fetchone()[0] == 2
 
 
 def test_a_home_that_cannot_be_written_is_named_with_the_setting_that_mends_it(tmp_path: Path) -> None:
@@ -251,11 +251,11 @@ def test_a_home_that_cannot_be_written_is_named_with_the_setting_that_mends_it(t
 
 
 def test_a_full_disk_is_an_outage_that_names_the_disk(store: Store) -> None:
-    store._db.execute("PRAGMA max_page_count = 1")
+    store._db.connection.execute("PRAGMA max_page_count = 1")
     with pytest.raises(errors.Outage, match=r"disk .*full"):
         for n in range(500):
             add(store, prediction(f"job_{n:08}"), fingerprint=str(n))
-    store._db.execute("PRAGMA max_page_count = 100000")
+    store._db.connection.execute("PRAGMA max_page_count = 100000")
     assert add(store, prediction("job_99999999"), fingerprint="there is room again") is None
 
 

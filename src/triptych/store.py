@@ -11,19 +11,17 @@ loop as they are. This file must not know providers, networks or files other tha
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from importlib.resources import files
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from triptych import errors, rows
+from triptych.database import Database
 from triptych.lifecycle import job_status, may_move
 from triptych.model import Fault, Frame, Image, Job, Prediction, Route, State, Status
 from triptych.rows import JobRow
@@ -42,20 +40,6 @@ class Claim:
     lease: str
 
 
-def _not_written(error: sqlite3.OperationalError) -> errors.Outage:
-    return errors.Outage(
-        f"The database did not take a write ({error}). Is the disk full, or read-only? TRIPTYCH_HOME says where it is."
-    )
-
-
-def _load_queries() -> Mapping[str, str]:
-    text = files("triptych").joinpath("queries.sql").read_text("utf-8")
-    return {
-        name: sql.strip()
-        for name, sql in re.findall(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", text, re.DOTALL | re.MULTILINE)
-    }
-
-
 class Store:
     """One connection to the database at `path`; made, with its tables, if it is not there.
 
@@ -64,63 +48,11 @@ class Store:
 
     def __init__(self, path: Path, images_dir: Path) -> None:
         self._images_dir = images_dir
-        self._queries = _load_queries()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-            self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            schema = files("triptych").joinpath("schema.sql").read_text("utf-8")
-            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'frames_by_time'").fetchone():
-                self._db.executescript(schema)
-        except (OSError, sqlite3.Error) as error:
-            raise errors.BadRequest(
-                f"The database at {path} cannot be opened ({error}). "
-                "Set TRIPTYCH_HOME to a directory that can be written."
-            ) from error
+        self._db = Database(path)
 
     def close(self) -> None:
         """Close the connection; what was written stays."""
         self._db.close()
-
-    # -- the plumbing: everything below this block is domain verbs
-
-    def _run(self, query: str, **values: Any) -> sqlite3.Cursor:
-        sql = self._queries[query]
-        for name, value in list(values.items()):
-            if isinstance(value, list | tuple | set | frozenset):
-                del values[name]
-                items = {f"{name}_{i}": item for i, item in enumerate(value)}
-                sql = re.sub(rf":{name}\b", ", ".join(f":{key}" for key in items) or "''", sql)
-                values.update(items)
-        try:
-            return self._db.execute(sql, values)
-        except sqlite3.OperationalError as error:
-            raise _not_written(error) from error
-
-    def _all(self, query: str, **values: Any) -> list[sqlite3.Row]:
-        return self._run(query, **values).fetchall()
-
-    def _one(self, query: str, **values: Any) -> sqlite3.Row | None:
-        row: sqlite3.Row | None = self._run(query, **values).fetchone()
-        return row
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            raise errors.Outage(f"The database is not available ({error}).") from error
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException as error:
-            if self._db.in_transaction:  # a full disk has already undone it
-                self._db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError):
-                raise _not_written(error) from error
-            raise
 
     # -- images
 
@@ -130,10 +62,10 @@ class Store:
         if known:
             return known
         handle, length = image.handle, 8
-        while self._one("image_by_handle", handle=handle):
+        while self._db.one("image_by_handle", handle=handle):
             length += 1  # two files whose hashes begin alike: the later one's handle is longer
             handle = f"img_{image.sha256[:length]}"
-        self._run(
+        self._db.run(
             "add_image",
             sha256=image.sha256,
             handle=handle,
@@ -150,13 +82,13 @@ class Store:
 
     def image_by_sha256(self, sha256: str) -> Image | None:
         """Return the image with these bytes."""
-        row = self._one("image_by_sha256", sha256=sha256)
+        row = self._db.one("image_by_sha256", sha256=sha256)
         return self._image(row) if row else None
 
     def image_by_handle(self, handle: str) -> Image | None:
         """Return the image behind `img_…` or `job_…/n`; None when there is none, or it is not home yet."""
         if handle.startswith("img_"):
-            row = self._one("image_by_handle", handle=handle)
+            row = self._db.one("image_by_handle", handle=handle)
             return self._image(row) if row else None
         frame = self.frame(handle)
         return self.image_by_sha256(frame.sha256) if frame and frame.sha256 else None
@@ -174,16 +106,16 @@ class Store:
 
     def set_copy(self, sha256: str, provider: str, url: str, expires_at: datetime) -> None:
         """Remember where an image can be read at a provider, and until when."""
-        self._run("set_copy", sha256=sha256, provider=provider, url=url, expires_at=expires_at.timestamp())
+        self._db.run("set_copy", sha256=sha256, provider=provider, url=url, expires_at=expires_at.timestamp())
 
     def copy(self, sha256: str, provider: str, now: datetime) -> tuple[str, datetime] | None:
         """Return the URL of an image at a provider and when it expires, where it has not expired yet."""
-        row = self._one("copy", sha256=sha256, provider=provider, now=now.timestamp())
+        row = self._db.one("copy", sha256=sha256, provider=provider, now=now.timestamp())
         return (row["url"], rows.utc(row["expires_at"])) if row else None
 
     def forget_copies(self, provider: str, urls: Sequence[str]) -> None:
         """Forget uploads that the provider could no longer read."""
-        self._run("forget_copies", provider=provider, urls=urls)
+        self._db.run("forget_copies", provider=provider, urls=urls)
 
     # -- jobs
 
@@ -196,13 +128,13 @@ class Store:
         nothing is written; otherwise the answer is None.
         Raises: `errors.OverBudget` when the quote and what was spent in the last 24 h exceed `budget_usd`.
         """
-        with self._transaction():
-            if attach and (row := self._one("in_flight", fingerprint=job.fingerprint)):
+        with self._db.transaction():
+            if attach and (row := self._db.one("in_flight", fingerprint=job.fingerprint)):
                 found = self.job(row["id"])
                 assert found
                 return found.job
             self._require_budget(sum((p.quoted_usd for p in predictions), Decimal(0)), budget_usd, now)
-            self._run(
+            self._db.run(
                 "add_job",
                 **{
                     **{k: v for k, v in asdict(job).items() if k != "cancel_requested"},
@@ -213,7 +145,7 @@ class Store:
                 },
             )
             for p in predictions:
-                self._run(
+                self._db.run(
                     "add_prediction",
                     id=p.id,
                     job_id=p.job_id,
@@ -254,7 +186,7 @@ class Store:
     def money_since(self, since_s: float) -> tuple[Decimal, Decimal]:
         """Return what was charged, and what is still reserved, for predictions made since then (UTC seconds)."""
         charged = reserved = Decimal(0)
-        for row in self._all("money_since", since=since_s):
+        for row in self._db.all("money_since", since=since_s):
             if row["charged_usd"] is not None:
                 charged += Decimal(row["charged_usd"])
             else:
@@ -263,42 +195,42 @@ class Store:
 
     def job(self, job_id: str) -> JobRow | None:
         """Return a job with its status."""
-        row = self._one("job", id=job_id)
+        row = self._db.one("job", id=job_id)
         return rows.job_row(row) if row else None
 
     def jobs(self, limit: int, status: str | None = None) -> list[JobRow]:
         """Return the newest jobs first."""
-        return [rows.job_row(row) for row in self._all("jobs", limit=limit, status=status)]
+        return [rows.job_row(row) for row in self._db.all("jobs", limit=limit, status=status)]
 
     def predictions(self, job_id: str) -> list[Prediction]:
         """Return a job's predictions, lane by lane, step by step."""
-        return [rows.prediction(row) for row in self._all("predictions", job_id=job_id)]
+        return [rows.prediction(row) for row in self._db.all("predictions", job_id=job_id)]
 
     def frames(self, job_id: str) -> list[Frame]:
         """Return a job's outputs in order."""
-        return [rows.frame(row) for row in self._all("frames", job_id=job_id)]
+        return [rows.frame(row) for row in self._db.all("frames", job_id=job_id)]
 
     def frames_of(self, prediction_id: str) -> list[Frame]:
         """Return one prediction's outputs in order."""
-        return [rows.frame(row) for row in self._all("frames_of", prediction_id=prediction_id)]
+        return [rows.frame(row) for row in self._db.all("frames_of", prediction_id=prediction_id)]
 
     def frame(self, handle: str) -> Frame | None:
         """Return the output behind `job_…/n`."""
         job_id, _, n = handle.partition("/")
-        row = self._one("frame", job_id=job_id, n=int(n)) if n.isdecimal() and len(n) < 6 else None
+        row = self._db.one("frame", job_id=job_id, n=int(n)) if n.isdecimal() and len(n) < 6 else None
         return rows.frame(row) if row else None
 
     def recent_frames(self, limit: int) -> list[Frame]:
         """Return the newest outputs that are home."""
-        return [rows.frame(row) for row in self._all("recent_frames", limit=limit)]
+        return [rows.frame(row) for row in self._db.all("recent_frames", limit=limit)]
 
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:
         """Add warnings to a job; one that it has already is not said twice."""
-        with self._transaction():
-            row = self._one("job", id=job_id)
+        with self._db.transaction():
+            row = self._db.one("job", id=job_id)
             assert row
             merged = list(dict.fromkeys([*json.loads(row["warnings"]), *warnings]))
-            self._run("warn_job", job_id=job_id, warnings=json.dumps(merged))
+            self._db.run("warn_job", job_id=job_id, warnings=json.dumps(merged))
 
     # -- the engine's verbs
 
@@ -310,8 +242,8 @@ class Store:
         A queued one is passed over while its provider runs as many as `max_running` allows.
         """
         now_s = now.timestamp()
-        with self._transaction():
-            row = self._one(
+        with self._db.transaction():
+            row = self._db.one(
                 "claim",
                 lease=lease,
                 until=now_s + lease_s,
@@ -324,7 +256,7 @@ class Store:
 
     def next_due(self, *, now: datetime, providers: Sequence[str], max_running: Mapping[str, int]) -> datetime | None:
         """Return when the next claim can succeed, as far as it is known."""
-        row = self._one(
+        row = self._db.one(
             "next_due",
             providers=providers,
             full=self._full(now.timestamp(), max_running),
@@ -333,13 +265,13 @@ class Store:
         return rows.when(row["due"]) if row else None
 
     def _full(self, now_s: float, max_running: Mapping[str, int]) -> list[str]:
-        running = {row["provider"]: row["running"] for row in self._all("busy", now=now_s)}
+        running = {row["provider"]: row["running"] for row in self._db.all("busy", now=now_s)}
         return [provider for provider, limit in max_running.items() if running.get(provider, 0) >= limit]
 
     def heartbeat(self, leases: Sequence[str], until: datetime) -> None:
         """Keep leases for longer."""
         if leases:
-            self._run("heartbeat", leases=leases, until=until.timestamp())
+            self._db.run("heartbeat", leases=leases, until=until.timestamp())
 
     def move(
         self,
@@ -361,8 +293,8 @@ class Store:
         lost: it is written even then, as long as nobody knows a better one.
         """
         prediction = claim.prediction
-        with self._transaction():
-            row = self._one("lease_of", id=prediction.id)
+        with self._db.transaction():
+            row = self._db.one("lease_of", id=prediction.id)
             assert row
             ours = row["lease"] == claim.lease
             late_ticket = changes.get("ticket") is not None and row["state"] in (State.SUBMITTING, State.UNCERTAIN)
@@ -383,13 +315,13 @@ class Store:
 
     def add_frames(self, frames: Sequence[Frame], *, now: datetime) -> None:
         """Write down outputs that came before their prediction's end."""
-        with self._transaction():
+        with self._db.transaction():
             self._add_frames(frames, now)
             self._refresh(frames[0].job_id)
 
     def _add_frames(self, frames: Sequence[Frame], now: datetime) -> None:
         for frame in frames:
-            self._run(
+            self._db.run(
                 "add_frame",
                 job_id=frame.job_id,
                 n=frame.n,
@@ -407,14 +339,14 @@ class Store:
 
         Everything unsent of the job goes along, so that a chain stays with one model.
         """
-        with self._transaction():
-            held = self._one("lease_of", id=claim.prediction.id)
-            job = self._one("job", id=claim.prediction.job_id)
+        with self._db.transaction():
+            held = self._db.one("lease_of", id=claim.prediction.id)
+            job = self._db.one("job", id=claim.prediction.job_id)
             assert held and job
             if held["lease"] != claim.lease:
                 return False
             left = [r for r in rows.job_row(job).job.routes if r.provider != route.provider]
-            self._run(
+            self._db.run(
                 "reroute_job",
                 id=claim.prediction.job_id,
                 provider=route.provider,
@@ -423,13 +355,13 @@ class Store:
                 routes=rows.routes_text(left),
                 warnings=json.dumps([*json.loads(job["warnings"]), warning]),
             )
-            for row in self._all("predictions", job_id=claim.prediction.job_id):
+            for row in self._db.all("predictions", job_id=claim.prediction.job_id):
                 refused = row["id"] == claim.prediction.id
                 unsent = row["state"] in (State.WAITING, State.QUEUED) and row["lease_until"] <= now.timestamp()
                 if not (refused or unsent):
                     continue
                 size = route.sizes[row["lane"]]
-                self._run(
+                self._db.run(
                     "reroute_prediction",
                     id=row["id"],
                     provider=route.provider,
@@ -447,7 +379,7 @@ class Store:
     def _write(
         self, moved: Prediction, reserved: str, row: sqlite3.Row | None, *, lease: str | None, release: bool = False
     ) -> None:
-        self._run(
+        self._db.run(
             "move",
             id=moved.id,
             state=moved.state,
@@ -468,14 +400,14 @@ class Store:
     def _let_followers_know(self, moved: Prediction, now: datetime) -> None:
         """Queue what waited for this prediction's image, or cancel it when that image will not come."""
         if moved.state is State.DONE:
-            first = self._one("frame", job_id=moved.job_id, n=moved.first_output)
+            first = self._db.one("frame", job_id=moved.job_id, n=moved.first_output)
             if first and first["sha256"]:
-                self._run("unblock", id=moved.id, now=now.timestamp())
+                self._db.run("unblock", id=moved.id, now=now.timestamp())
                 return
         elif moved.state not in (State.FAILED, State.CANCELLED, State.UNCERTAIN):
             return
-        for row in self._all("followers", id=moved.id):
-            follower = self._one("prediction", id=row["id"])
+        for row in self._db.all("followers", id=moved.id):
+            follower = self._db.one("prediction", id=row["id"])
             assert follower
             if follower["state"] != State.WAITING:
                 continue
@@ -485,26 +417,26 @@ class Store:
             self._let_followers_know(cancelled, now)
 
     def _refresh(self, job_id: str) -> None:
-        row = self._one("job", id=job_id)
-        home = self._one("home", job_id=job_id)
+        row = self._db.one("job", id=job_id)
+        home = self._db.one("home", job_id=job_id)
         assert row and home
-        states = [State(r["state"]) for r in self._all("states", job_id=job_id)]
+        states = [State(r["state"]) for r in self._db.all("states", job_id=job_id)]
         status = job_status(states, home["n"], home["lost"])
-        self._run("refresh_job", job_id=job_id, status=status, returned=home["n"])
+        self._db.run("refresh_job", job_id=job_id, status=status, returned=home["n"])
 
     def frame_home(self, frame: Frame, sha256: str) -> None:
         """Remember that an output is home."""
-        with self._transaction():
-            self._run("frame_home", job_id=frame.job_id, n=frame.n, sha256=sha256)
+        with self._db.transaction():
+            self._db.run("frame_home", job_id=frame.job_id, n=frame.n, sha256=sha256)
             self._refresh(frame.job_id)
 
     def frame_failed(self, frame: Frame, error: str) -> None:
         """Remember why an output could not be fetched."""
-        self._run("frame_failed", job_id=frame.job_id, n=frame.n, error=error)
+        self._db.run("frame_failed", job_id=frame.job_id, n=frame.n, error=error)
 
     def frame_saved(self, frame: Frame, saved_path: str) -> None:
         """Remember where an output was saved for the user."""
-        self._run("frame_saved", job_id=frame.job_id, n=frame.n, saved_path=saved_path)
+        self._db.run("frame_saved", job_id=frame.job_id, n=frame.n, saved_path=saved_path)
 
     def revive(
         self, prediction_id: str, state: State, *, now: datetime, deadline_at: datetime, attempts: int = 0
@@ -513,8 +445,8 @@ class Store:
 
         What was cancelled only because it waited for this prediction waits again.
         """
-        with self._transaction():
-            row = self._one("prediction", id=prediction_id)
+        with self._db.transaction():
+            row = self._db.one("prediction", id=prediction_id)
             assert row
             old = rows.prediction(row)
             if not may_move(old.state, state):
@@ -531,8 +463,8 @@ class Store:
             self._refresh(old.job_id)
 
     def _let_followers_wait(self, prediction_id: str, now: datetime) -> None:
-        for row in self._all("followers", id=prediction_id):
-            found = self._one("prediction", id=row["id"])
+        for row in self._db.all("followers", id=prediction_id):
+            found = self._db.one("prediction", id=row["id"])
             assert found
             follower = rows.prediction(found)
             if follower.state is State.CANCELLED and follower.fault and follower.fault.kind == "input_missing":
@@ -545,9 +477,9 @@ class Store:
 
         What runs at the provider goes on; its images still come home, for they will be charged.
         """
-        with self._transaction():
-            self._run("ask_cancel", id=job_id)
-            for row in self._all("predictions", job_id=job_id):
+        with self._db.transaction():
+            self._db.run("ask_cancel", id=job_id)
+            for row in self._db.all("predictions", job_id=job_id):
                 leased = row["lease_until"] > now.timestamp()
                 if row["state"] not in (State.WAITING, State.QUEUED, State.UNCERTAIN) or (
                     leased and row["state"] != State.WAITING
@@ -562,27 +494,27 @@ class Store:
 
     def cancel_requested(self, job_id: str) -> bool:
         """Return whether a job's unsubmitted predictions should not be submitted any more."""
-        row = self._one("job", id=job_id)
+        row = self._db.one("job", id=job_id)
         return bool(row and row["cancel_requested"])
 
     def tickets(self, provider: str) -> frozenset[str]:
         """Return every ticket of a provider that belongs to a prediction."""
-        return frozenset(row["ticket"] for row in self._all("tickets", provider=provider))
+        return frozenset(row["ticket"] for row in self._db.all("tickets", provider=provider))
 
     def running_tickets(self, provider: str) -> list[str]:
         """Return the tickets that run at a provider now, oldest first, at most 50."""
-        return [row["ticket"] for row in self._all("running_tickets", provider=provider)]
+        return [row["ticket"] for row in self._db.all("running_tickets", provider=provider)]
 
     def poll_now(self, provider: str, tickets: Sequence[str], now: datetime) -> None:
         """Make running predictions due at once."""
-        self._run("poll_now", provider=provider, tickets=tickets, now=now.timestamp())
+        self._db.run("poll_now", provider=provider, tickets=tickets, now=now.timestamp())
 
     def expected_s(self, endpoint: str, count: int) -> float | None:
         """Return the median duration of the last predictions like this one, when at least five are known."""
-        seconds = [row["seconds"] for row in self._all("durations", endpoint=endpoint, count=count)]
+        seconds = [row["seconds"] for row in self._db.all("durations", endpoint=endpoint, count=count)]
         return median(seconds) if len(seconds) >= 5 else None
 
     def unfinished(self) -> int:
         """Return how many predictions still have something to do."""
-        row = self._one("unfinished")
+        row = self._db.one("unfinished")
         return int(row["n"]) if row else 0

@@ -1,0 +1,271 @@
+"""What comes back from a provider: a ticket, frames, a charge. Polled for, written down, brought home, settled.
+
+A result is not a result until it is home: fetched, decoded to its last pixel, hashed, on disk. What a paid request
+answered is written however often the disk says no.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from triptych import errors
+from triptych.assets import Assets
+from triptych.clock import Bell, Clock
+from triptych.lifecycle import retry_delay_s
+from triptych.model import Done, Fault, Frame, Output, Pending, Prediction, State
+from triptych.notes import Notes, fault_of
+from triptych.pace import Pace
+from triptych.providers import Came
+from triptych.store import SETTLE_TRIES, Claim, Store
+from triptych.tasks import unwrapped
+from triptych.wire import Account, Wire
+
+log = logging.getLogger(__name__)
+
+FETCH_TRIES = 6
+WRITE_TRIES = 60
+SETTLE_DELAYS_S = (1.5, 4.0, 15.0, 60.0, 300.0, 1800.0)
+
+
+class Arrivals:
+    """The steps after a submit; the bell is rung when an image came home."""
+
+    def __init__(
+        self,
+        store: Store,
+        assets: Assets,
+        wire: Wire,
+        accounts: Mapping[str, Account],
+        clock: Clock,
+        pace: Pace,
+        notes: Notes,
+        bell: Bell,
+    ) -> None:
+        self._store = store
+        self._assets = assets
+        self._wire = wire
+        self._accounts = accounts
+        self._clock = clock
+        self._pace = pace
+        self._notes = notes
+        self._bell = bell
+
+    async def poll(self, claim: Claim) -> None:
+        """Ask how a running prediction stands; nothing but the provider's decision or the deadline ends it."""
+        prediction = claim.prediction
+        account = self._accounts[prediction.provider]
+        now = self._clock.now()
+        assert account.provider.poll and prediction.ticket
+        try:
+            answer = await self._wire.run(account, account.provider.poll(prediction.ticket, prediction.poll_url))
+        except errors.Failed as error:
+            self._notes.end(claim, State.FAILED, fault_of(error), free=True)
+            return
+        except errors.TriptychError as error:  # an outage, however it looks: the prediction lives on
+            if prediction.deadline_at and now >= prediction.deadline_at:
+                self._miss_deadline(claim, error.message)
+                return
+            attempts = prediction.attempts + 1
+            wait_s = max(retry_delay_s(attempts), self._pace.poll_wait_s(prediction))
+            self._notes.move(claim, State.RUNNING, wait_s=wait_s, attempts=attempts)
+            return
+        if isinstance(answer, Done):
+            await self.take(claim, answer)
+        elif prediction.deadline_at and now >= prediction.deadline_at:
+            self._miss_deadline(claim, "it was still running when last asked")
+        else:
+            poll_url = answer.poll_url or prediction.poll_url
+            self._notes.move(
+                claim, State.RUNNING, wait_s=self._pace.poll_wait_s(prediction), attempts=0, poll_url=poll_url
+            )
+
+    def _miss_deadline(self, claim: Claim, why: str) -> None:
+        minutes = self._accounts[claim.prediction.provider].provider.deadline_s / 60
+        message = f"No result within {minutes:.0f} minutes: {why} The provider's ticket is kept; get_status asks again."
+        self._notes.end(claim, State.FAILED, Fault("deadline", message, retryable=True))
+
+    async def take(self, claim: Claim, answer: Pending | Done) -> None:
+        """Write down what the provider answered; go on to fetch where it is finished."""
+        taken = await self._insist(claim, answer)
+        if taken and taken.prediction.state is State.FETCHING:
+            await self.bring_home(taken)
+
+    async def _insist(self, claim: Claim, answer: Pending | Done) -> Claim | None:
+        """Write an answer down, however often the disk says no: it is all that leads back to what was paid."""
+        for left in reversed(range(WRITE_TRIES)):
+            try:
+                if isinstance(answer, Pending):
+                    return self._write_ticket(claim, answer)
+                return await self._write_frames(claim, answer)
+            except errors.Outage as error:
+                log.error("what came of %s is not written yet (%s): %s", claim.prediction.id, answer, error)
+                if not left:
+                    raise
+                await self._clock.wait(Bell(), 1.0)
+        raise AssertionError("the last try returns or raises")
+
+    def _write_ticket(self, claim: Claim, pending: Pending) -> Claim | None:
+        return self._notes.move(
+            claim,
+            State.RUNNING,
+            wait_s=self._pace.poll_wait_s(claim.prediction, elapsed_s=0.0),
+            ticket=pending.ticket,
+            poll_url=pending.poll_url,
+            attempts=0,
+            fault=None,
+        )
+
+    async def _write_frames(self, claim: Claim, done: Done) -> Claim | None:
+        frames, warnings = await self._frames(claim.prediction, done)
+        if warnings:
+            self._store.warn(claim.prediction.job_id, warnings)
+        return self._notes.move(
+            claim,
+            State.FETCHING,
+            wait_s=0,
+            keep_lease=True,
+            frames=frames,
+            charged_usd=self._charge(claim.prediction, done),
+            finished_at=self._clock.now(),
+            attempts=0,
+            fault=None,
+        )
+
+    def _charge(self, prediction: Prediction, done: Done) -> Decimal | None:
+        """Return what the provider said it charged; one that never says charges what came, at the price quoted."""
+        if done.charged_usd is not None or self._accounts[prediction.provider].provider.charge:
+            return done.charged_usd
+        came = sum(1 for output in done.outputs if output.url or output.data)
+        return prediction.quoted_usd * came / prediction.count
+
+    async def _frames(self, prediction: Prediction, done: Done) -> tuple[list[Frame], list[str]]:
+        warnings = list(done.warnings)
+        row = self._store.job(prediction.job_id)
+        # In a chain the next place belongs to the next step.
+        alone = row is not None and row.job.lanes * row.job.steps == 1
+        outputs = done.outputs if alone else done.outputs[: prediction.count]
+        frames = []
+        for i, output in enumerate(outputs):
+            frames.append(await self._frame(prediction, i, output, done.url_lifetime_s))
+            if output.error:
+                warnings.append(f"{frames[-1].handle} is missing: {output.error}")
+        came = sum(1 for output in outputs if output.url or output.data)
+        if came < prediction.count:
+            warnings.append(f"{prediction.count} images were requested, {came} came back.")
+        return frames, warnings
+
+    async def _frame(self, prediction: Prediction, i: int, output: Output, lifetime_s: float | None = None) -> Frame:
+        lifetime_s = lifetime_s or self._accounts[prediction.provider].provider.result_lifetime_s
+        expires = self._clock.now() + timedelta(seconds=lifetime_s) if lifetime_s else None
+        return Frame(
+            job_id=prediction.job_id,
+            n=prediction.first_output + i,
+            prediction_id=prediction.id,
+            url=output.url,
+            url_expires_at=expires if output.url else None,
+            sha256=await self._keep_inline(output),
+            saved_path=None,
+            source=prediction.inputs,
+            error=output.error,
+        )
+
+    async def take_early(self, prediction: Prediction, came: Came, fetches: anyio.abc.TaskGroup) -> None:
+        """Write down a frame of a stream that goes on, and fetch it meanwhile."""
+        frame = await self._frame(prediction, came.index, came.output)
+        self._store.add_frames([frame], now=self._clock.now())
+        self._notes.changed(prediction.job_id)
+        self._bell.ring()
+        if frame.url:
+            fetches.start_soon(self._fetch, prediction, frame)
+
+    async def _keep_inline(self, output: Output) -> str | None:
+        if output.data is None:
+            return None
+        image = await self._assets.keep(output.data)
+        return self._store.add_image(image, self._clock.now()).sha256
+
+    async def bring_home(self, claim: Claim) -> None:
+        """Fetch, verify and keep what is not home yet; then the prediction is done."""
+        prediction = claim.prediction
+        frames = self._store.frames_of(prediction.id)
+        missing = [frame for frame in frames if frame.url and not frame.sha256]
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                for frame in missing:
+                    tasks.start_soon(self._fetch, prediction, frame)
+        frames = self._store.frames_of(prediction.id)
+        missing = [frame for frame in frames if frame.url and not frame.sha256]
+        attempts = prediction.attempts + 1
+        if missing and attempts < FETCH_TRIES:
+            self._notes.move(claim, State.FETCHING, wait_s=retry_delay_s(attempts), attempts=attempts)
+            return
+        await self._save(prediction.job_id, frames)
+        if missing:
+            message = (
+                f"{len(missing)} finished image(s) could not be fetched: {missing[0].error} The URL is reported; "
+                "get_status tries again."
+            )
+            self._notes.end(claim, State.FAILED, Fault("fetch_failed", message, retryable=True))
+        elif not any(frame.sha256 for frame in frames):
+            reason = next((frame.error for frame in frames if frame.error), "the provider returned no images")
+            self._notes.end(claim, State.FAILED, Fault("failed", f"No image came: {reason}"))
+        else:
+            settled = self._accounts[prediction.provider].provider.charge is None
+            self._notes.move(
+                claim, State.DONE, wait_s=SETTLE_DELAYS_S[0], attempts=SETTLE_TRIES if settled else 0, fault=None
+            )
+
+    async def _fetch(self, prediction: Prediction, frame: Frame) -> None:
+        account = self._accounts[prediction.provider]
+        assert frame.url
+        try:
+            data = await self._wire.fetch(frame.url, origins=account.loopback_origins())
+            image = await self._assets.keep(data)
+        except errors.TriptychError as error:
+            self._store.frame_failed(frame, error.message)
+            return
+        now = self._clock.now()
+        kept = self._store.add_image(image, now)
+        self._store.frame_home(frame, kept.sha256)
+        if frame.url_expires_at:
+            self._store.set_copy(kept.sha256, prediction.provider, frame.url, frame.url_expires_at)
+        self._notes.changed(prediction.job_id)
+        self._bell.ring()
+
+    async def _save(self, job_id: str, frames: Sequence[Frame]) -> None:
+        row = self._store.job(job_id)
+        if not row or not row.job.save_to:
+            return
+        for frame in frames:
+            image = self._store.image_by_sha256(frame.sha256) if frame.sha256 else None
+            if image and not frame.saved_path:
+                name = f"{job_id}-{frame.n:02d}"
+                try:
+                    path = await anyio.to_thread.run_sync(self._assets.save, image, Path(row.job.save_to), name)
+                except errors.TriptychError as error:
+                    self._store.warn(job_id, [f"Not saved: {error.message}"])
+                    return
+                self._store.frame_saved(frame, str(path))
+
+    async def settle(self, claim: Claim) -> None:
+        """Pick up a charge that the provider tells late."""
+        prediction = claim.prediction
+        account = self._accounts[prediction.provider]
+        attempts = prediction.attempts + 1
+        charged = None
+        assert prediction.ticket
+        if account.provider.charge:
+            try:
+                charged = await self._wire.run(account, account.provider.charge(prediction.ticket, prediction.poll_url))
+            except errors.TriptychError as error:
+                log.info("the charge of %s is not known yet: %s", prediction.id, error.message)
+        wait_s = SETTLE_DELAYS_S[min(attempts, len(SETTLE_DELAYS_S) - 1)]
+        self._notes.move(claim, State.DONE, wait_s=wait_s, attempts=attempts, charged_usd=charged)
