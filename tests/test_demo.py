@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from triptych import errors
+from triptych import emulator, errors
 from triptych.cli import demo
 
 pytestmark = pytest.mark.anyio
@@ -40,6 +41,32 @@ def test_the_demo_drives_the_real_server_through_everything_in_under_a_minute(tm
     assert not (tmp_path / "theirs").exists()
     assert "4 of 4 images" in ended.stderr
     assert (out / "server.log").read_text("utf-8") == ""
+
+
+@pytest.mark.slow
+def test_the_demo_shows_the_same_through_every_other_provider(tmp_path: Path) -> None:
+    def shown(name: str) -> dict[str, Any]:
+        command = [
+            sys.executable,
+            "-m",
+            "triptych",
+            "demo",
+            "--provider",
+            name,
+            "--out",
+            str(tmp_path / name),
+            "--json",
+        ]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+        assert ended.returncode == 0, name + ended.stdout + ended.stderr
+        made: dict[str, Any] = json.loads(ended.stdout)
+        return made
+
+    others = [name for name in emulator.names() if name != "atlas"]
+    with ThreadPoolExecutor(max_workers=3) as hands:
+        for name, result in zip(others, hands.map(shown, others), strict=True):
+            assert (result["ok"], len(result["urls"])) == (True, 10), name
+            assert result["quoted_usd"] == result["charged_usd"] > 0, name
 
 
 async def test_a_step_that_was_refused_fails_the_demo_with_a_sentence(
