@@ -259,7 +259,7 @@ def test_a_full_disk_is_an_outage_that_names_the_disk(store: Store) -> None:
     assert add(store, prediction("job_99999999"), fingerprint="there is room again") is None
 
 
-def test_the_expected_duration_is_learned_from_what_finished(store: Store) -> None:
+def test_it_is_known_how_long_the_last_predictions_took(store: Store) -> None:
     for n in range(5):
         job_id = f"job_0000000{n}"
         add(store, prediction(job_id), fingerprint=str(n))
@@ -278,4 +278,5 @@ def test_the_expected_duration_is_learned_from_what_finished(store: Store) -> No
             )
             assert moved
             held = moved
-        assert store.expected_s("e", 1) == (12 if n == 4 else None)
+    assert store.durations_s("e", 1) == [14, 13, 12, 11, 10]
+    assert store.durations_s("e", 2) == []

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from triptych.clock import Clock
-from triptych.lifecycle import poll_delay_s
+from triptych.lifecycle import USUAL_SPREAD, learned, poll_delay_s
 from triptych.model import Offer, Prediction
 from triptych.store import Store
 from triptych.wire import Account
@@ -67,11 +67,12 @@ class Pace:
         """Return how long to wait before a prediction is polled (again)."""
         offer = self.offer(prediction)
         usual_s = offer.latency_s + offer.latency_per_image_s * (prediction.count - 1) if offer else 15.0
-        expected_s = self._store.expected_s(prediction.endpoint, prediction.count) or usual_s
+        known = learned(self._store.durations_s(prediction.endpoint, prediction.count))
+        expected_s, spread = known or (usual_s, USUAL_SPREAD)
         if elapsed_s is None:
             now = self._clock.now()
             elapsed_s = (now - (prediction.submitted_at or now)).total_seconds()
-        wait_s = poll_delay_s(elapsed_s, max(expected_s, 0.5))
+        wait_s = poll_delay_s(elapsed_s, max(expected_s, 0.5), spread)
         return wait_s * UNSWEPT if self._standing[prediction.provider].sweeping else wait_s
 
     def next_sweep(self) -> datetime | None:

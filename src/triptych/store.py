@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from triptych import errors, rows
@@ -509,10 +508,9 @@ class Store:
         """Make running predictions due at once."""
         self._db.run("poll_now", provider=provider, tickets=tickets, now=now.timestamp())
 
-    def expected_s(self, endpoint: str, count: int) -> float | None:
-        """Return the median duration of the last predictions like this one, when at least five are known."""
-        seconds = [row["seconds"] for row in self._db.all("durations", endpoint=endpoint, count=count)]
-        return median(seconds) if len(seconds) >= 5 else None
+    def durations_s(self, endpoint: str, count: int) -> list[float]:
+        """Return how long the last predictions like this one took, the newest first."""
+        return [row["seconds"] for row in self._db.all("durations", endpoint=endpoint, count=count)]
 
     def unfinished(self) -> int:
         """Return how many predictions still have something to do."""

@@ -30,6 +30,7 @@ from triptych.providers import load, names
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 LATENCY_S = 4.0
+PATIENCE_S = 180.0
 SEASONS = "Four seasonal variants of this photo: spring, summer, autumn, winter"
 LANES = ("cat.jpg", "rocket.jpg")
 STEPS = ("golden hour light", "more contrast and a soft vignette", 'add a caption "Triptych"')
@@ -191,8 +192,10 @@ async def show(out: Path, provider: str, say: Say, *, live: bool = False) -> Sho
     with running(provider, latency_s=LATENCY_S, key="demo-key") as api:
         try:
             async with _connected(api, home) as demo.client:
-                with suppress(Unfinished):
+                with suppress(Unfinished), anyio.fail_after(PATIENCE_S):
                     await _steps(demo)
+        except TimeoutError:
+            demo.check(False, f"it took longer than {PATIENCE_S:.0f} s; {out / 'server.log'} may say why")
         except Exception as error:  # whatever ends the connection ends the demo, with a sentence
             demo.check(False, f"the connection broke ({error!r}); {out / 'server.log'} may say why")
         accepted = len(api.accepted)
