@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import threading
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -14,45 +13,16 @@ import httpx2
 import pytest
 from PIL import Image
 
+from hands import AUTH, HandClock, picture
 from triptych.emulator import Emulator, faults, names, running
 from triptych.emulator.ark import REFUSALS
 from triptych.emulator.stage import Fault
 
+EMULATED = {"name": "ark"}
+
 GENERATE = "/api/v3/images/generations"
 LITE = "seedream-5-0-260128"
-AUTH = {"Authorization": "Bearer test-key"}
 SENSITIVE = "OutputImageSensitiveContentDetected"
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Emulator]:
-    with running("ark", max_side=48, clock=Clock()) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def api(shared: Emulator) -> Emulator:
-    shared.clear()
-    return shared
-
-
-@pytest.fixture(scope="module")
-def client(shared: Emulator) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=shared.base_url, headers=AUTH, timeout=10) as client:
-        yield client
-
-
-def png(width: int = 40, height: int = 40, kind: str = "PNG") -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (width, height), "teal").save(out, kind)
-    return out.getvalue()
 
 
 def uri(data: bytes, kind: str = "png") -> str:
@@ -100,7 +70,7 @@ def test_it_is_one_of_the_emulated_apis() -> None:
 def test_references_become_a_sequence_of_real_images(api: Emulator, client: httpx2.Client) -> None:
     before = api.charged_usd
     answer = generate(
-        client, 3, image=[uri(png())], size="2304x1728", output_format="png", response_format="url", watermark=False
+        client, 3, image=[uri(picture())], size="2304x1728", output_format="png", response_format="url", watermark=False
     )
     told = answer.json()
     assert (answer.status_code, told["model"], told["created"]) == (200, LITE, 1000)
@@ -136,9 +106,9 @@ def test_null_is_as_good_as_absent(client: httpx2.Client) -> None:
 
 
 def test_a_single_string_is_a_reference_too_and_so_is_an_earlier_result(client: httpx2.Client) -> None:
-    first = generate(client, image=uri(png(kind="JPEG"), "jpeg")).json()["data"][0]["url"]
+    first = generate(client, image=uri(picture(kind="JPEG"), "jpeg")).json()["data"][0]["url"]
     assert generate(client, image=first).status_code == 200
-    assert generate(client, image=[first, uri(png())]).status_code == 200
+    assert generate(client, image=[first, uri(picture())]).status_code == 200
 
 
 def test_base64_comes_instead_of_urls_when_asked_for(client: httpx2.Client) -> None:
@@ -208,15 +178,15 @@ def test_a_size_word_leaves_the_shape_to_the_model(client: httpx2.Client) -> Non
         ({"sequential_image_generation": "on"}, 400, "InvalidParameter", "sequential_image_generation"),
         ({"image": []}, 400, "InvalidParameter", "`image`"),
         ({"image": 7}, 400, "InvalidParameter", "`image`"),
-        ({"image": [uri(png())] * 15}, 400, "InvalidParameter", "must not exceed 14"),
-        ({"image": base64.b64encode(png()).decode()}, 400, "InvalidParameter", "lower case"),
-        ({"image": uri(png(), "PNG")}, 400, "InvalidParameter", "lower case"),
+        ({"image": [uri(picture())] * 15}, 400, "InvalidParameter", "must not exceed 14"),
+        ({"image": base64.b64encode(picture()).decode()}, 400, "InvalidParameter", "lower case"),
+        ({"image": uri(picture(), "PNG")}, 400, "InvalidParameter", "lower case"),
         ({"image": uri(b"no image")}, 400, "InvalidImageURL.Unreachable", "image[0]"),
         ({"image": "https://example.org/cat.png"}, 400, "InvalidImageURL.Unreachable", "image[0]"),
-        ({"image": uri(png(14, 100))}, 400, "InvalidParameter", "greater than 14 pixels"),
-        ({"image": uri(png(20, 400))}, 400, "InvalidParameter", "aspect ratio"),
-        ({"image": uri(png(6001, 6000, "GIF"), "gif")}, 400, "InvalidParameter", "36000000"),
-        ({"image": uri(png() + bytes(10 * 2**20))}, 400, "InvalidParameter", "10MB"),
+        ({"image": uri(picture(size=(14, 100)))}, 400, "InvalidParameter", "greater than 14 pixels"),
+        ({"image": uri(picture(size=(20, 400)))}, 400, "InvalidParameter", "aspect ratio"),
+        ({"image": uri(picture(size=(6001, 6000), kind="GIF"), "gif")}, 400, "InvalidParameter", "36000000"),
+        ({"image": uri(picture() + bytes(10 * 2**20))}, 400, "InvalidParameter", "10MB"),
         ({"model": "seedream-5-0-pro-260628", "stream": False}, 400, "InvalidParameter", "`stream`"),
         (
             {"model": "seedream-5-0-flash-260915", "sequential_image_generation": "disabled"},
@@ -241,12 +211,12 @@ def test_a_request_outside_the_limits_is_refused_and_not_accepted(
 def test_a_sequence_has_at_most_fifteen_images_with_its_references(
     client: httpx2.Client, count: Any, references: int
 ) -> None:
-    more = {"image": [uri(png())] * references} if references else {}
+    more = {"image": [uri(picture())] * references} if references else {}
     assert "max_images" in generate(client, count, **more).json()["message"]
 
 
 def test_without_a_number_a_sequence_has_all_it_may(client: httpx2.Client) -> None:
-    answer = generate(client, sequential_image_generation="auto", image=[uri(png())] * 12)
+    answer = generate(client, sequential_image_generation="auto", image=[uri(picture())] * 12)
     assert len(answer.json()["data"]) == 3
 
 
@@ -257,7 +227,7 @@ def test_the_disputed_limits_are_switches() -> None:
     ):
         assert generate(client, size="4K").status_code == generate(client, size="4096x4096").status_code == 400
         assert generate(client, size="3K").status_code == 200
-        assert generate(client, image=uri(png() + bytes(20 * 2**20))).status_code == 200
+        assert generate(client, image=uri(picture() + bytes(20 * 2**20))).status_code == 200
 
 
 def test_a_body_over_64_mb_is_413(client: httpx2.Client) -> None:
@@ -288,7 +258,7 @@ def test_a_wrong_key_is_401_in_the_wrapped_shape(client: httpx2.Client) -> None:
 
 
 def test_an_answer_is_held_until_its_time_has_come_and_a_stream_brings_each_image_in_its_own() -> None:
-    clock = Clock()
+    clock = HandClock()
     with (
         running("ark", max_side=16, latency_s=60.0, clock=clock) as api,
         httpx2.Client(base_url=api.base_url, headers=AUTH, timeout=10) as client,

@@ -6,13 +6,12 @@ PyPI volcengine-ark-runtime lives in an environment of its own and runs there, u
 
 from __future__ import annotations
 
-import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hands import lines_through
 from triptych.emulator import Emulator, running
 
 ROOT = Path(__file__).parents[2]
@@ -32,11 +31,8 @@ pytestmark = [
 
 def made_of(api: Emulator, *calls: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Return what the official client makes of each call."""
-    lines = "\n".join(json.dumps({"call": call, "arguments": arguments}) for call, arguments in calls)
-    command = [str(PYTHON), str(DRIVER), f"{api.base_url}/api/v3", api.key]
-    done = subprocess.run(command, input=lines, text=True, capture_output=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    command = [PYTHON, DRIVER, f"{api.base_url}/api/v3", api.key]
+    return lines_through(command, [{"call": call, "arguments": arguments} for call, arguments in calls])
 
 
 def asked(prompt: str = "two cats", **more: Any) -> dict[str, Any]:

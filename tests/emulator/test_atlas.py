@@ -8,7 +8,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
@@ -17,44 +17,15 @@ import httpx2
 import pytest
 from PIL import Image
 
+from hands import AUTH, HandClock, picture
 from triptych.emulator import Emulator, faults, names, running
 from triptych.emulator.stage import Fault
+
+EMULATED = {"name": "atlas", "balance_usd": "1000"}
 
 SUBMIT = "/api/v1/model/generateImage"
 SEQUENCE = "bytedance/seedream-v5.0-lite/sequential"
 EDIT_SEQUENCE = "bytedance/seedream-v5.0-lite/edit-sequential"
-AUTH = {"Authorization": "Bearer test-key"}
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Emulator]:
-    with running("atlas", max_side=48, clock=Clock(), balance_usd="1000") as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def api(shared: Emulator) -> Emulator:
-    shared.clear()
-    return shared
-
-
-@pytest.fixture(scope="module")
-def client(shared: Emulator) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=shared.base_url, headers=AUTH, timeout=10) as client:
-        yield client
-
-
-def png(colour: str = "teal", side: int = 40) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (side, side), colour).save(out, "PNG")
-    return out.getvalue()
 
 
 def submit(client: httpx2.Client, prompt: str = "two lighthouses", **fields: Any) -> httpx2.Response:
@@ -89,7 +60,7 @@ def test_an_unknown_name_is_refused_with_the_names_there_are() -> None:
 
 
 def test_uploaded_images_are_edited_into_a_sequence_of_real_images(api: Emulator, client: httpx2.Client) -> None:
-    url = upload(client, png())
+    url = upload(client, picture())
     before = api.charged_usd
     answer = submit(
         client,
@@ -109,7 +80,7 @@ def test_uploaded_images_are_edited_into_a_sequence_of_real_images(api: Emulator
     assert [picture.headers["content-type"] for picture in pictures] == ["image/jpeg"] * 3
     assert [Image.open(io.BytesIO(picture.content)).size for picture in pictures] == [(48, 36)] * 3
     assert done["outputs"][0].endswith("/1.jpg")
-    assert client.get(url).content == png()
+    assert client.get(url).content == picture()
     assert api.charged_usd - before == Decimal("0.096")
     assert api.seen_at("POST", SUBMIT)[0].json["max_images"] == 3
     assert api.accepted[-1] == told["data"]["id"]
@@ -133,7 +104,7 @@ def test_the_same_request_gives_the_same_pixels_wherever_it_is_asked(client: htt
 
 def test_an_output_can_be_the_next_input_and_so_can_base64_and_data_uris(client: httpx2.Client) -> None:
     output = polled(client, submitted(client))["outputs"][0]
-    plain = base64.b64encode(png()).decode()
+    plain = base64.b64encode(picture()).decode()
     images = [output, plain, f"data:image/png;base64,{plain}"]
     work_id = submitted(client, model=EDIT_SEQUENCE, images=images)
     assert polled(client, work_id)["status"] == "completed"
@@ -155,7 +126,7 @@ def test_both_poll_paths_tell_the_same(client: httpx2.Client) -> None:
 
 
 def test_a_prediction_ends_when_its_time_has_passed_and_not_before() -> None:
-    clock = Clock()
+    clock = HandClock()
     with (
         running("atlas", max_side=16, latency_s=9.0, clock=clock) as api,
         httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
@@ -176,7 +147,7 @@ def test_a_prediction_ends_when_its_time_has_passed_and_not_before() -> None:
 def test_realistic_latency_is_the_same_for_the_same_seed_and_longer_for_more_images() -> None:
     def durations(seed: int) -> list[float]:
         with (
-            running("atlas", max_side=16, latency_s=None, seed=seed, clock=Clock()) as api,
+            running("atlas", max_side=16, latency_s=None, seed=seed, clock=HandClock()) as api,
             httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
         ):
             submitted(client)
@@ -195,7 +166,7 @@ def test_the_charge_is_told_from_the_second_poll_on(client: httpx2.Client) -> No
 
 
 def test_v4_gives_base64_when_asked_to(client: httpx2.Client) -> None:
-    fields: dict[str, Any] = {"images": [upload(client, png())], "enable_base64_output": True}
+    fields: dict[str, Any] = {"images": [upload(client, picture())], "enable_base64_output": True}
     told = polled(client, submitted(client, model="bytedance/seedream-v4/edit-sequential", **fields))
     head, _, data = told["outputs"][0].partition(",")
     assert head == "data:image/jpeg;base64" and Image.open(io.BytesIO(base64.b64decode(data))).size == (48, 48)
@@ -208,14 +179,14 @@ def test_the_disputed_edit_field_is_a_switch(given: str) -> None:
         httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
     ):
         model = "bytedance/seedream-v5.0-lite/edit"
-        picture = base64.b64encode(png()).decode()
-        assert submit(client, model=model, image=picture).status_code == (200 if given == "image" else 400)
-        assert submit(client, model=model, images=[picture]).status_code == (200 if given == "images" else 400)
+        plain = base64.b64encode(picture()).decode()
+        assert submit(client, model=model, image=plain).status_code == (200 if given == "image" else 400)
+        assert submit(client, model=model, images=[plain]).status_code == (200 if given == "images" else 400)
         fields = client.get(f"/_schemas/{model}.json").json()["components"]["schemas"]["Input"]
         assert given in fields["required"] and fields["x-order-properties"] == list(fields["properties"])
 
 
-PICTURE = base64.b64encode(png()).decode()
+PICTURE = base64.b64encode(picture()).decode()
 
 
 @pytest.mark.parametrize(
@@ -299,7 +270,7 @@ def test_history_is_newest_first_filtered_paged_and_gives_requests_back_as_text(
 
 def test_the_balance_goes_down_and_an_empty_one_refuses_with_402() -> None:
     with (
-        running("atlas", max_side=16, balance_usd="0.10", clock=Clock()) as api,
+        running("atlas", max_side=16, balance_usd="0.10", clock=HandClock()) as api,
         httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
     ):
         assert submit(client, max_images=3).status_code == 200
@@ -351,7 +322,7 @@ def test_an_upload_over_50_mb_is_413(client: httpx2.Client) -> None:
 GENERIC = {fault.name for fault in faults("atlas") if fault.op == "models"}
 PATHS: dict[str, Callable[[httpx2.Client], httpx2.Response]] = {
     "submit": submit,
-    "upload": lambda c: c.post("/api/v1/model/uploadMedia", files={"file": ("cat.png", png(), "image/png")}),
+    "upload": lambda c: c.post("/api/v1/model/uploadMedia", files={"file": ("cat.png", picture(), "image/png")}),
     "models": lambda c: c.get("/api/v1/models"),
     "calculate": lambda c: c.post("/api/v1/model/calculate", json={"model": SEQUENCE, "prompt": "two"}),
     "history": lambda c: c.get("/api/v1/model/history"),

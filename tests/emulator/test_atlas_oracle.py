@@ -6,19 +6,16 @@ were installed; `oracle/atlas_on_loopback.mjs` points its three base URLs at the
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import anyio
 import httpx2
 import pytest
-from mcp import ClientSession, StdioServerParameters, stdio_client
 
+from hands import CallTool, bare_environ, drive_node_mcp, only
 from triptych.emulator import Emulator, running
 
 ROOT = Path(__file__).parents[2]
@@ -35,41 +32,17 @@ pytestmark = [
     ),
 ]
 
-Call = Callable[..., Coroutine[Any, Any, str]]
 
-
-def drive(api: Emulator, body: Callable[[Call], Coroutine[Any, Any, None]]) -> None:
+def drive(api: Emulator, body: Callable[[CallTool], Coroutine[Any, Any, None]]) -> None:
     """Run `body` with a function that calls a tool of the official client and returns its text."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
-    env = {**kept, "ATLASCLOUD_API_KEY": api.key, "TRIPTYCH_ATLAS_BASE_URL": api.base_url}
-    server = StdioServerParameters(command="node", args=["--import", LOADER.as_uri(), str(CLIENT)], env=env)
-
-    async def session(quiet: TextIO) -> None:
-        async with AsyncExitStack() as stack:
-            streams = await stack.enter_async_context(stdio_client(server, errlog=quiet))
-            client = await stack.enter_async_context(ClientSession(*streams))
-            await client.initialize()
-
-            async def call(tool: str, **arguments: Any) -> str:
-                result = await client.call_tool(tool, arguments)
-                return "\n".join(getattr(block, "text", "") for block in result.content)
-
-            await body(call)
-
-    with Path(os.devnull).open("w") as quiet:
-        anyio.run(session, quiet)
-
-
-def only(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    assert found, text
-    return found[1]
+    env = bare_environ(ATLASCLOUD_API_KEY=api.key, TRIPTYCH_ATLAS_BASE_URL=api.base_url)
+    drive_node_mcp(CLIENT, LOADER, env, body)
 
 
 def test_the_official_client_uploads_submits_polls_and_finds_its_job_again() -> None:
     with running("atlas", max_side=64) as api:
 
-        async def body(call: Call) -> None:
+        async def body(call: CallTool) -> None:
             listed = await call("atlas_list_models", type="Image", query="seedream")
             assert EDIT_SEQUENCE in listed and "seedream-v3" not in listed
             info = await call("atlas_get_model_info", model=EDIT_SEQUENCE)
@@ -117,7 +90,7 @@ def test_the_official_client_uploads_submits_polls_and_finds_its_job_again() -> 
 def test_the_official_client_reads_the_failures_as_they_are_meant() -> None:
     with running("atlas", max_side=64, edit_field="image") as api:
 
-        async def body(call: Call) -> None:
+        async def body(call: CallTool) -> None:
             async def outcome(fault: str) -> str:
                 params = {"prompt": f"one kite [[emulate: {fault}]]"}
                 started = await call("atlas_generate_image", model="bytedance/seedream-v5.0-lite", params=params)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
@@ -14,45 +14,16 @@ import httpx2
 import pytest
 from PIL import Image
 
+from hands import AUTH, HandClock, picture
 from triptych.emulator import Emulator, faults, names, running
 from triptych.emulator.evolink_tasks import CODES
 from triptych.emulator.stage import Fault
 
+EMULATED = {"name": "evolink", "balance_usd": "1000"}
+
 SUBMIT = "/v1/images/generations"
 LITE = "doubao-seedream-5.0-lite"
 FILES = "/api/v1/files"
-AUTH = {"Authorization": "Bearer test-key"}
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Emulator]:
-    with running("evolink", max_side=48, clock=Clock(), balance_usd="1000") as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def api(shared: Emulator) -> Emulator:
-    shared.clear()
-    return shared
-
-
-@pytest.fixture(scope="module")
-def client(shared: Emulator) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=shared.base_url, headers=AUTH, timeout=10) as client:
-        yield client
-
-
-def png(colour: str = "teal") -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (40, 40), colour).save(out, "PNG")
-    return out.getvalue()
 
 
 def submit(
@@ -91,7 +62,7 @@ def test_it_is_found_by_name_and_its_other_files_are_not() -> None:
 
 
 def test_uploaded_images_are_edited_into_several_real_images(api: Emulator, client: httpx2.Client) -> None:
-    url = uploaded(client, png())
+    url = uploaded(client, picture())
     before = api.charged_usd
     params = {"output_format": "png"}
     told = submit(client, "three warm ones", n=3, size="2304x1728", image_urls=[url], model_params=params).json()
@@ -105,7 +76,7 @@ def test_uploaded_images_are_edited_into_several_real_images(api: Emulator, clie
     pictures = [client.get(output) for output in done["results"]]
     assert [picture.headers["content-type"] for picture in pictures] == ["image/png"] * 3
     assert [Image.open(io.BytesIO(picture.content)).size for picture in pictures] == [(48, 36)] * 3
-    assert client.get(url).content == png()
+    assert client.get(url).content == picture()
     assert api.charged_usd - before == Decimal("0.096") and api.accepted[-1] == told["id"]
 
 
@@ -145,7 +116,7 @@ def test_the_same_idempotency_key_gives_the_first_answer_again_and_accepts_nothi
 
 
 def test_a_task_ends_when_its_time_has_passed_and_not_before() -> None:
-    clock = Clock()
+    clock = HandClock()
     with (
         running("evolink", max_side=16, latency_s=9.0, clock=clock) as api,
         httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
@@ -210,7 +181,7 @@ def test_an_input_that_cannot_be_read_fails_the_task_and_costs_nothing(api: Emul
 
 def test_credits_go_down_and_an_empty_account_is_a_402_with_an_action() -> None:
     with (
-        running("evolink", max_side=16, balance_usd="0.07", clock=Clock()) as api,
+        running("evolink", max_side=16, balance_usd="0.07", clock=HandClock()) as api,
         httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
     ):
         assert submit(client, n=2).status_code == 200
@@ -240,19 +211,19 @@ def test_the_catalog_is_filtered_and_tagged(client: httpx2.Client) -> None:
 
 def test_files_come_by_form_base64_and_url_and_can_be_listed_and_deleted() -> None:
     with (
-        running("evolink", max_side=16, files_kept=3, clock=Clock()) as api,
+        running("evolink", max_side=16, files_kept=3, clock=HandClock()) as api,
         httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
     ):
-        first = upload(client, png()).json()
+        first = upload(client, picture()).json()
         assert (first["success"], first["code"], first["data"]["original_name"]) == (True, 200, "cat.png")
         assert first["data"]["expires_at"].startswith("1970-01-04T00:16:40")
-        coded = base64.b64encode(png()).decode()
+        coded = base64.b64encode(picture()).decode()
         for path, body in (("base64", {"base64_data": f"data:image/png;base64,{coded}"}),
                            ("url", {"file_url": first["data"]["file_url"], "file_name": "x.png"})):  # fmt: skip
             told = client.post(f"{FILES}/upload/{path}", json=body).json()["data"]
-            assert client.get(told["file_url"]).content == png()
+            assert client.get(told["file_url"]).content == picture()
         assert client.get(f"{FILES}/quota").json()["data"]["remain_files"] == 0
-        assert upload(client, png()).json()["code"] == 40003
+        assert upload(client, picture()).json()["code"] == 40003
         assert client.get(f"{FILES}/list").json()["data"]["total"] == 3
         assert client.delete(f"{FILES}/{first['data']['file_id']}").json()["success"] is True
         assert client.delete(f"{FILES}/nothing").status_code == 404
@@ -269,7 +240,7 @@ PATHS: dict[str, Callable[[httpx2.Client], httpx2.Response]] = {
     "submit": submit,
     "batch": lambda c: c.post("/v1/tasks/batch", json={"task_ids": ["x"]}),
     "tasks": lambda c: c.get("/v1/tasks"),
-    "upload": lambda c: upload(c, png()),
+    "upload": lambda c: upload(c, picture()),
     "files": lambda c: c.get(f"{FILES}/list"),
     "models": lambda c: c.get("/v1/catalog/models"),
     "balance": lambda c: c.get("/v1/credits"),
@@ -409,7 +380,7 @@ def test_a_rate_limit_can_say_how_long_and_an_upload_can_fail_with_200(api: Emul
     api.fault("submit", "429", retry_after=7)
     assert submit(client).headers["retry-after"] == "7"
     api.fault("upload", "not-kept")
-    told = upload(client, png())
+    told = upload(client, picture())
     assert (told.status_code, told.json()["success"], told.json()["code"]) == (200, False, 50001)
 
 

@@ -6,19 +6,16 @@ as they were installed; `oracle/evolink_on_loopback.mjs` sends what it fetches t
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import anyio
 import httpx2
 import pytest
-from mcp import ClientSession, StdioServerParameters, stdio_client
 
+from hands import CallTool, bare_environ, drive_node_mcp, only
 from triptych.emulator import Emulator, running
 
 ROOT = Path(__file__).parents[2]
@@ -36,41 +33,17 @@ pytestmark = [
     ),
 ]
 
-Call = Callable[..., Coroutine[Any, Any, str]]
 
-
-def drive(api: Emulator, body: Callable[[Call], Coroutine[Any, Any, None]], key: str = "") -> None:
+def drive(api: Emulator, body: Callable[[CallTool], Coroutine[Any, Any, None]], key: str = "") -> None:
     """Run `body` with a function that calls a tool of the official client and returns its text."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
-    env = {**kept, "EVOLINK_API_KEY": key or api.key, "TRIPTYCH_EVOLINK_BASE_URL": api.base_url}
-    server = StdioServerParameters(command="node", args=["--import", LOADER.as_uri(), str(CLIENT)], env=env)
-
-    async def session(quiet: TextIO) -> None:
-        async with AsyncExitStack() as stack:
-            streams = await stack.enter_async_context(stdio_client(server, errlog=quiet))
-            client = await stack.enter_async_context(ClientSession(*streams))
-            await client.initialize()
-
-            async def call(tool: str, **arguments: Any) -> str:
-                result = await client.call_tool(tool, arguments)
-                return "\n".join(getattr(block, "text", "") for block in result.content)
-
-            await body(call)
-
-    with Path(os.devnull).open("w") as quiet:
-        anyio.run(session, quiet)
-
-
-def only(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    assert found, text
-    return found[1]
+    env = bare_environ(EVOLINK_API_KEY=key or api.key, TRIPTYCH_EVOLINK_BASE_URL=api.base_url)
+    drive_node_mcp(CLIENT, LOADER, env, body)
 
 
 def test_the_official_client_uploads_submits_and_polls_to_the_end() -> None:
     with running("evolink", max_side=64, latency_s=0.3) as api:
 
-        async def body(call: Call) -> None:
+        async def body(call: CallTool) -> None:
             told = await call("upload_file", file_path=str(SAMPLE))
             url = only(r"File URL: (\S+)", told)
             assert "Type: image/jpeg" in told and "File Name: cat.jpg" in told
@@ -108,7 +81,7 @@ def test_the_official_client_uploads_submits_and_polls_to_the_end() -> None:
 def test_the_official_client_reads_the_failures_as_they_are_meant() -> None:
     with running("evolink", max_side=64) as api:
 
-        async def body(call: Call) -> None:
+        async def body(call: CallTool) -> None:
             async def outcome(fault: str) -> str:
                 started = await call("generate_image", model=MODEL, prompt=f"one kite [[emulate: {fault}]]")
                 return await call("check_task", task_id=only(r"Task ID: (\S+)", started))
@@ -139,7 +112,7 @@ def test_the_official_client_reads_the_failures_as_they_are_meant() -> None:
 def test_the_official_client_sends_a_submit_once_more_after_429() -> None:
     with running("evolink", max_side=64) as api:
 
-        async def body(call: Call) -> None:
+        async def body(call: CallTool) -> None:
             api.fault("submit", "429")
             assert "task submitted" in await call("generate_image", model=MODEL, prompt="a kite")
 

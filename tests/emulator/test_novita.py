@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -12,47 +11,18 @@ import httpx2
 import pytest
 from PIL import Image
 
+from hands import AUTH, picture
 from triptych.emulator import Emulator, faults, names, running
 from triptych.emulator.novita import REFUSALS, UPSTREAM
 from triptych.emulator.stage import Fault
 
+EMULATED = {"name": "novita"}
+
 LITE = "/v3/seedream-5.0-lite"
 V4 = "/v3/seedream-4.0"
-AUTH = {"Authorization": "Bearer test-key"}
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Emulator]:
-    with running("novita", max_side=48, clock=Clock()) as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def api(shared: Emulator) -> Emulator:
-    shared.clear()
-    return shared
-
-
-@pytest.fixture(scope="module")
-def client(shared: Emulator) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=shared.base_url, headers=AUTH, timeout=10) as client:
-        yield client
-
-
-def png() -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (40, 40), "teal").save(out, "PNG")
-    return out.getvalue()
-
-
-PLAIN = base64.b64encode(png()).decode()
+PLAIN = base64.b64encode(picture()).decode()
 URI = f"data:image/png;base64,{PLAIN}"
 
 

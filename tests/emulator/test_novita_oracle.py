@@ -6,15 +6,14 @@ It runs unmodified as a child process; `oracle/novita_client.cjs` hands it its c
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from hands import lines_through
 from triptych.emulator import Emulator, running
 
 ROOT = Path(__file__).parents[2]
@@ -33,11 +32,8 @@ pytestmark = [
 
 def made_of(api: Emulator, *calls: tuple[str, dict[str, Any]], key: str | None = None) -> list[dict[str, Any]]:
     """Return what the official client makes of each call."""
-    lines = "\n".join(json.dumps({"url": url, "data": data}) for url, data in calls)
-    command = ["node", str(DRIVER), str(CLIENT), api.base_url, key or api.key]
-    done = subprocess.run(command, input=lines, text=True, capture_output=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    command = ["node", DRIVER, CLIENT, api.base_url, key or api.key]
+    return lines_through(command, [{"url": url, "data": data} for url, data in calls])
 
 
 @pytest.mark.parametrize("scheme", ["", "Bearer "])

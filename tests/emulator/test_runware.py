@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -13,42 +13,18 @@ import httpx2
 import pytest
 from PIL import Image
 
+import hands
+from hands import AUTH, HandClock
 from triptych.emulator import Emulator, faults, names, running
 from triptych.emulator.stage import for_every_op
 
-AUTH = {"Authorization": "Bearer test-key"}
+EMULATED = {"name": "runware", "balance_usd": "1000"}
+
 LITE = "bytedance:seedream@5.0-lite"
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Emulator]:
-    with running("runware", max_side=48, clock=Clock(), balance_usd="1000") as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def api(shared: Emulator) -> Emulator:
-    shared.clear()
-    return shared
-
-
-@pytest.fixture(scope="module")
-def client(shared: Emulator) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=shared.base_url, headers=AUTH, timeout=10) as client:
-        yield client
-
-
 def picture(colour: str = "teal") -> str:
-    out = io.BytesIO()
-    Image.new("RGB", (40, 40), colour).save(out, "PNG")
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(hands.picture(colour)).decode()
 
 
 def task(prompt: str = "two lighthouses", count: int = 1, **fields: Any) -> dict[str, Any]:
@@ -164,7 +140,7 @@ def test_several_tasks_share_a_request_and_data_stands_beside_errors(client: htt
 
 
 def test_a_task_is_processing_until_its_time_has_passed() -> None:
-    clock = Clock()
+    clock = HandClock()
     with (
         running("runware", max_side=16, latency_s=9.0, clock=clock) as api,
         httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
@@ -272,7 +248,7 @@ def test_an_unknown_task_is_an_error_or_an_empty_list() -> None:
 
 def test_the_balance_goes_down_and_an_empty_one_refuses_with_402() -> None:
     with (
-        running("runware", max_side=16, balance_usd="0.10", clock=Clock()) as api,
+        running("runware", max_side=16, balance_usd="0.10", clock=HandClock()) as api,
         httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
     ):
         submitted(client, count=2)

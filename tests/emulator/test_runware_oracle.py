@@ -7,7 +7,6 @@ line by line through `oracle/runware_calls.py`.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
+from hands import bare_environ
 from triptych.emulator import Emulator, running
 
 ROOT = Path(__file__).parents[2]
@@ -41,10 +41,9 @@ Do = Callable[..., dict[str, Any]]
 @contextmanager
 def client(api: Emulator) -> Iterator[Do]:
     """Yield a function that calls a method of the official client and returns its answer or its error."""
-    env = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
     command = [str(PYTHON), str(DRIVER), api.base_url, api.key]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=bare_environ()
     ) as process:
         assert process.stdin and process.stdout and process.stderr
 

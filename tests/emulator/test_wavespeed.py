@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
@@ -14,47 +14,18 @@ import httpx2
 import pytest
 from PIL import Image
 
+from hands import AUTH, HandClock, picture
 from triptych.emulator import Emulator, faults, names, running
 from triptych.emulator.stage import Fault
+
+EMULATED = {"name": "wavespeed", "balance_usd": "1000"}
 
 SEQUENCE = "bytedance/seedream-v5.0-lite/sequential"
 EDIT_SEQUENCE = "bytedance/seedream-v5.0-lite/edit-sequential"
 SUBMIT = f"/api/v3/{SEQUENCE}"
-AUTH = {"Authorization": "Bearer test-key"}
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Emulator]:
-    with running("wavespeed", max_side=48, clock=Clock(), balance_usd="1000") as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def api(shared: Emulator) -> Emulator:
-    shared.clear()
-    return shared
-
-
-@pytest.fixture(scope="module")
-def client(shared: Emulator) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=shared.base_url, headers=AUTH, timeout=10) as client:
-        yield client
-
-
-def png(colour: str = "teal", size: tuple[int, int] = (40, 40)) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", size, colour).save(out, "PNG")
-    return out.getvalue()
-
-
-PICTURE = base64.b64encode(png()).decode()
+PICTURE = base64.b64encode(picture()).decode()
 
 
 def submit(
@@ -103,7 +74,7 @@ def test_it_is_found_by_name_and_its_other_files_are_not() -> None:
 
 
 def test_uploaded_images_are_edited_into_a_sequence_of_real_images(api: Emulator, client: httpx2.Client) -> None:
-    url = upload(client, png())
+    url = upload(client, picture())
     before = api.charged_usd
     fields = {"images": [url], "max_images": 3, "size": "2304*1728", "output_format": "png"}
     answer = submit(client, "make three warm versions", EDIT_SEQUENCE, **fields)
@@ -116,13 +87,13 @@ def test_uploaded_images_are_edited_into_a_sequence_of_real_images(api: Emulator
     pictures = [client.get(output) for output in done["outputs"]]
     assert [picture.headers["content-type"] for picture in pictures] == ["image/png"] * 3
     assert [Image.open(io.BytesIO(picture.content)).size for picture in pictures] == [(48, 36)] * 3
-    assert client.get(url).content == png()
+    assert client.get(url).content == picture()
     assert api.charged_usd - before == Decimal("0.105")
     assert api.accepted[-1] == told["data"]["id"]
 
 
 def test_without_a_size_an_edit_follows_its_first_reference(client: httpx2.Client) -> None:
-    wide = upload(client, png(size=(32, 16)))
+    wide = upload(client, picture(size=(32, 16)))
     output = polled(client, submitted(client, model=EDIT_SEQUENCE, images=[wide]))["outputs"][0]
     assert Image.open(io.BytesIO(client.get(output).content)).size == (32, 16)
     plain = polled(client, submitted(client, size=None))["outputs"][0]
@@ -130,7 +101,7 @@ def test_without_a_size_an_edit_follows_its_first_reference(client: httpx2.Clien
 
 
 def test_a_prediction_ends_when_its_time_has_passed_and_not_before() -> None:
-    clock = Clock()
+    clock = HandClock()
     with (
         running("wavespeed", max_side=16, latency_s=9.0, clock=clock) as api,
         httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
@@ -144,7 +115,7 @@ def test_a_prediction_ends_when_its_time_has_passed_and_not_before() -> None:
 
 
 def test_sync_mode_answers_with_the_images_or_gives_up_with_5004_and_the_task_goes_on() -> None:
-    clock = Clock()
+    clock = HandClock()
     with (
         running("wavespeed", max_side=16, sync_hold_s=0.0, latency_s=5.0, clock=clock) as api,
         httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
@@ -236,22 +207,24 @@ def test_an_empty_balance_refuses_with_the_status_of_the_switch(status: int) -> 
 
 
 def test_a_tickets_put_takes_exactly_its_headers_and_no_key(client: httpx2.Client) -> None:
-    told = ticket(client, png())
+    told = ticket(client, picture())
     assert told["upload"]["method"] == "PUT" and told["upload"]["headers"] == {"Content-Type": "image/png"}
     url = told["upload"]["url"]
-    assert client.put(url, content=png(), headers=told["upload"]["headers"]).status_code == 400
-    assert httpx2.put(url, content=png()).status_code == 403
+    assert client.put(url, content=picture(), headers=told["upload"]["headers"]).status_code == 400
+    assert httpx2.put(url, content=picture()).status_code == 403
     assert httpx2.put(url, content=b"less", headers=told["upload"]["headers"]).status_code == 403
-    assert httpx2.put(url.replace("_put/", "_put/x"), content=png()).status_code == 403
+    assert httpx2.put(url.replace("_put/", "_put/x"), content=picture()).status_code == 403
     assert client.get(told["download_url"]).status_code == 404
     assert client.post("/api/v3/media/uploads", json={"filename": "x"}).status_code == 400
     assert client.post("/api/v3/media/uploads", json={"filename": "x", "size": 1 << 28}).status_code == 413
 
 
 def test_the_form_upload_takes_one_file(client: httpx2.Client) -> None:
-    told = client.post("/api/v3/media/upload/binary", files={"file": ("cat.png", png(), "image/png")}).json()["data"]
-    assert (told["type"], told["filename"], told["size"]) == ("image", "cat.png", len(png()))
-    assert client.get(told["download_url"]).content == png()
+    told = client.post("/api/v3/media/upload/binary", files={"file": ("cat.png", picture(), "image/png")}).json()[
+        "data"
+    ]
+    assert (told["type"], told["filename"], told["size"]) == ("image", "cat.png", len(picture()))
+    assert client.get(told["download_url"]).content == picture()
     assert client.post("/api/v3/media/upload/binary", files={"other": ("a", b"a")}).status_code == 400
 
 
@@ -300,7 +273,7 @@ def test_history_shows_the_request_when_the_switch_says_so() -> None:
 # Every fault of the table
 
 GENERIC = {fault.name for fault in faults("wavespeed") if fault.op == "models"}
-FORM = {"file": ("cat.png", png(), "image/png")}
+FORM = {"file": ("cat.png", picture(), "image/png")}
 PATHS: dict[str, Callable[[httpx2.Client], httpx2.Response]] = {
     "submit": submit,
     "upload": lambda c: c.post("/api/v3/media/uploads", json={"filename": "cat.png", "size": 1}),
@@ -316,8 +289,8 @@ def ask(client: httpx2.Client, op: str) -> Callable[[], httpx2.Response]:
     if op in PATHS:
         return lambda: PATHS[op](client)
     if op == "put":
-        instruction = ticket(client, png())["upload"]
-        return lambda: httpx2.put(instruction["url"], content=png(), headers=instruction["headers"])
+        instruction = ticket(client, picture())["upload"]
+        return lambda: httpx2.put(instruction["url"], content=picture(), headers=instruction["headers"])
     work_id = submitted(client)
     if op == "poll":
         return lambda: poll(client, work_id)
@@ -439,7 +412,7 @@ def test_a_rate_limit_can_say_how_long_and_a_ticket_can_be_odd(api: Emulator, cl
     api.fault("submit", "429", retry_after=7)
     assert submit(client).headers["retry-after"] == "7"
     api.fault("upload", "odd-ticket")
-    assert ticket(client, png())["upload"]["method"] == "POST"
+    assert ticket(client, picture())["upload"]["method"] == "POST"
 
 
 def test_every_fault_of_the_table_is_exercised_here() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from hands import bare_environ
 from triptych.emulator import Emulator, running
 
 ROOT = Path(__file__).parents[2]
@@ -33,9 +34,14 @@ pytestmark = [
 def client_does(api: Emulator, *steps: tuple[str, dict[str, Any]], key: str = "") -> list[dict[str, Any]]:
     """Return what the official client answers to each step: `answer`, or `error` and its `kind`."""
     given = {"key": key or api.key, "base_url": api.base_url, "steps": steps}
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
     done = subprocess.run(
-        [PYTHON, "-I", STEPS], input=json.dumps(given), capture_output=True, text=True, timeout=60, check=True, env=kept
+        [PYTHON, "-I", STEPS],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env=bare_environ(),
     )
     told = json.loads(done.stdout)
     assert told["version"] == "2.0.5"

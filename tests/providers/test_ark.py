@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hands
+from hands import HTML, OVER, answer, any_json, drive_stream
 from triptych import catalog, errors, providers
 from triptych.model import Done, Edit, Operation, Output, Reference
-from triptych.providers import END, Answer, Call, Came, Flow, Next, ark
+from triptych.providers import Answer, Came, ark
+from triptych.providers import _reading as read
 
-T = TypeVar("T")
-HTML = b"<html><body>502 Bad Gateway</body></html>"
 SENSITIVE = "OutputImageSensitiveContentDetected"
 STREAM = Answer(200, {"content-type": "text/event-stream; charset=utf-8"}, b"")
 URLS = ["https://tos.example/1.jpeg?X-Tos-Signature=a", "https://tos.example/2.jpeg", "https://tos.example/3.jpeg"]
-
-
-def answer(status: int = 200, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(status, headers or {}, body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
 def event(kind: str, **more: Any) -> Answer:
@@ -47,56 +44,20 @@ def completed(images: Any = 2, **more: Any) -> Answer:
 
 
 DONE_LINE = Answer(200, {}, b"[DONE]")
-OVER = Answer(END, {}, b"")
 LOST = errors.AnswerLost("cut off")
 
 
-def drive(flow: Flow[T], *answers: Answer | errors.TriptychError) -> tuple[T, list[Call], list[Came]]:
-    """Return what a flow returns, the calls it made and the frames it handed over; it has to want all the answers."""
-    calls: list[Call] = []
-    came: list[Came] = []
-    waiting = list(answers)
-    try:
-        wanted = next(flow)
-        while True:
-            if isinstance(wanted, Came):
-                came.append(wanted)
-                wanted = flow.send(OVER)
-                continue
-            if isinstance(wanted, Call):
-                calls.append(wanted)
-            else:
-                assert wanted == Next() and calls[-1].stream
-            assert waiting, f"one answer too few for {wanted}"
-            following = waiting.pop(0)
-            wanted = flow.throw(following) if isinstance(following, Exception) else flow.send(following)
-    except StopIteration as stop:
-        assert not waiting, "an answer was not wanted"
-        value: T = stop.value
-        return value, calls, came
-
-
-def edit(operation: Operation = Operation.EDIT_SEQUENTIAL, family: str = "seedream-5.0-lite", **changes: Any) -> Edit:
-    offer = next(o for o in ark.PROVIDER.offers if (o.family, o.operation) == (family, operation))
-    plain = Edit(
-        offer=offer,
-        prompt="two cats",
-        count=2 if operation.sequential else 1,
-        size=(2048, 2048),
-        format="png" if offer.formats else None,
-        references=(Reference("00", "image/png", url="https://tos.example/0.png"),) if operation.edits else (),
-    )
-    return replace(plain, **changes)
+edit = partial(hands.edit, ark.PROVIDER)
 
 
 def finished(body: Any, request: Edit | None = None) -> Done:
-    done, _, _ = drive(ark.submit(request or edit()), answer(body=body))
+    done, _, _ = drive_stream(ark.submit(request or edit()), answer(body=body))
     assert isinstance(done, Done)
     return done
 
 
 def streamed(*events: Answer | errors.TriptychError, count: int = 2) -> tuple[Done, list[Came]]:
-    done, _, came = drive(ark.submit(edit(count=count)), STREAM, *events)
+    done, _, came = drive_stream(ark.submit(edit(count=count)), STREAM, *events)
     assert isinstance(done, Done)
     return done, came
 
@@ -172,7 +133,7 @@ SEQUENCE = {
     "stream": True,
 }
 PLAIN = {"prompt": "two cats", "response_format": "url", "watermark": False, "size": "2048x2048"}
-REFERENCE = {"image": ["https://tos.example/0.png"]}
+REFERENCE = {"image": ["https://host.example/0.png"]}
 PNG = {"output_format": "png"}
 
 
@@ -190,7 +151,7 @@ PNG = {"output_format": "png"}
     ],
 )
 def test_the_body_has_the_fields_that_are_meant_and_no_nulls(request_: Edit, body: dict[str, Any]) -> None:
-    _, (call,), _ = drive(ark.submit(request_), answer(body={"data": [{"url": URLS[0]}]}))
+    _, (call,), _ = drive_stream(ark.submit(request_), answer(body={"data": [{"url": URLS[0]}]}))
     assert (call.method, call.path, call.base, call.json) == ("POST", "/images/generations", "api", body)
     assert call.stream == ("stream" in body)
     assert not call.repeatable and call.authorize and call.timeout_s >= 600
@@ -200,7 +161,7 @@ def test_references_without_a_url_go_as_data_uris_in_lower_case_and_one_with_not
     inline = replace(
         edit(), references=(Reference("0", "image/PNG", data=b"x"), Reference("1", "image/webp", data=b"y"))
     )
-    _, (call,), _ = drive(ark.submit(inline), answer(body={"data": [{"url": URLS[0]}]}))
+    _, (call,), _ = drive_stream(ark.submit(inline), answer(body={"data": [{"url": URLS[0]}]}))
     assert call.json["image"] == ["data:image/png;base64,eA==", "data:image/webp;base64,eQ=="]
     with pytest.raises(errors.UnreadableImage):
         next(ark.submit(replace(edit(), references=(Reference("0", "image/png"),))))
@@ -216,7 +177,7 @@ NOT_FOUND = {"error": {"code": "InvalidEndpointOrModel.NotFound", "message": "Th
 
 
 def test_an_unknown_id_is_asked_once_more_with_volcengines_prefix() -> None:
-    done, calls, _ = drive(ark.submit(edit()), answer(404, NOT_FOUND), STREAM, image(0), image(1), completed())
+    done, calls, _ = drive_stream(ark.submit(edit()), answer(404, NOT_FOUND), STREAM, image(0), image(1), completed())
     assert [call.json["model"] for call in calls] == ["seedream-5-0-260128", "doubao-seedream-5-0-260128"]
     assert {**calls[0].json, "model": ""} == {**calls[1].json, "model": ""}
     assert isinstance(done, Done) and len(done.outputs) == 2
@@ -225,7 +186,7 @@ def test_an_unknown_id_is_asked_once_more_with_volcengines_prefix() -> None:
 def test_the_first_refusal_is_told_when_the_prefix_is_unknown_too() -> None:
     second = {"error": {"code": "InvalidEndpointOrModel.NotFound", "message": "nor with the prefix"}}
     with pytest.raises(errors.NotOffered, match="The model does not exist"):
-        drive(ark.submit(edit()), answer(404, NOT_FOUND), answer(404, second))
+        drive_stream(ark.submit(edit()), answer(404, NOT_FOUND), answer(404, second))
 
 
 # A plain answer (wire notes 1.3)
@@ -357,7 +318,7 @@ def said(code: str, message: str = "Not <this> time. Request id: 021790758342364
 def test_both_shapes_of_an_error_mean_the_same(status: int, code: str, kind: type[Exception], wrapped: bool) -> None:
     body = {"error": said(code)} if wrapped else said(code)
     with pytest.raises(errors.TriptychError) as caught:
-        drive(ark.submit(edit()), answer(status, body))
+        drive_stream(ark.submit(edit()), answer(status, body))
     assert type(caught.value) is kind
     assert "Not ‹this› time" in caught.value.message
     assert caught.value.request_id == "021790758342364337dd80e2"
@@ -380,14 +341,14 @@ def test_both_shapes_of_an_error_mean_the_same(status: int, code: str, kind: typ
 )
 def test_an_error_in_no_shape_goes_by_its_status(status: int, body: Any, kind: type[Exception]) -> None:
     with pytest.raises(errors.TriptychError) as caught:
-        drive(ark.submit(edit()), answer(status, body))
+        drive_stream(ark.submit(edit()), answer(status, body))
     assert type(caught.value) is kind
 
 
 def test_the_servers_own_request_id_and_a_wish_to_wait_are_handed_on() -> None:
     headers = {"X-Request-Id": "from-the-header", "Retry-After": "7"}
     with pytest.raises(errors.RateLimited) as caught:
-        drive(ark.submit(edit()), answer(429, {"error": said("ServerOverloaded")}, headers))
+        drive_stream(ark.submit(edit()), answer(429, {"error": said("ServerOverloaded")}, headers))
     assert (caught.value.request_id, caught.value.retry_after_s) == ("from-the-header", 7)
 
 
@@ -398,7 +359,7 @@ def test_no_other_refusal_is_ever_sent_again() -> None:
         (500, "InternalServiceError"),
     ]:
         with pytest.raises(errors.TriptychError):
-            drive(ark.submit(edit()), answer(status, {"error": said(code)}))
+            drive_stream(ark.submit(edit()), answer(status, {"error": said(code)}))
 
 
 # A stream (wire notes 1.5)
@@ -505,7 +466,7 @@ def test_a_plain_answer_to_a_stream_is_read_as_well() -> None:
 
 def test_a_stream_that_was_not_asked_for_is_no_answer() -> None:
     with pytest.raises(errors.Outage):
-        drive(ark.submit(edit(Operation.EDIT)), STREAM)
+        drive_stream(ark.submit(edit(Operation.EDIT)), STREAM)
 
 
 # The listing
@@ -513,7 +474,7 @@ def test_a_stream_that_was_not_asked_for_is_no_answer() -> None:
 
 def test_the_listing_names_our_models_by_any_of_their_ids() -> None:
     entries = [{"id": "doubao-seedream-5-0-260128", "object": "model"}, {"id": "seedream-4-5-251128"}, {"id": "glm"}, 7]
-    listing, (call,), _ = drive(ark.listing(), answer(body={"object": "list", "data": entries}))
+    listing, (call,), _ = drive_stream(ark.listing(), answer(body={"object": "list", "data": entries}))
     assert listing.prices_usd == {"seedream-5-0-260128": None, "seedream-4-5-251128": None}
     assert (call.method, call.path) == ("GET", "/models")
 
@@ -531,7 +492,7 @@ def test_the_listing_names_our_models_by_any_of_their_ids() -> None:
 )
 def test_a_listing_that_cannot_be_read_is_never_no_models(status: int, body: Any, kind: type[Exception]) -> None:
     with pytest.raises(errors.TriptychError) as caught:
-        drive(ark.listing(), answer(status, body))
+        drive_stream(ark.listing(), answer(status, body))
     assert type(caught.value) is kind
 
 
@@ -542,11 +503,7 @@ _WORDS = st.sampled_from([*URLS, SENSITIVE, "image_generation.completed", "image
 _KEYS = st.sampled_from(
     ["data", "error", "code", "message", "url", "b64_json", "usage", "generated_images", "image_index", "type", "id"]
 )
-_JSON = st.recursive(
-    _SCALARS | _WORDS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEYS, inner, max_size=5),
-    max_leaves=12,
-)
+_JSON = any_json(_SCALARS | _WORDS, _KEYS)
 _ENTRY = st.dictionaries(_KEYS, _JSON, max_size=6)
 
 
@@ -573,4 +530,4 @@ def test_no_stream_raises_anything_but_our_errors(events: list[Any], count: int)
     except errors.TriptychError as error:
         assert len(error.message) < 1000
     except StopIteration as stop:
-        assert isinstance(stop.value, Done) and len(stop.value.outputs) <= ark.MAX_OUTPUTS_READ
+        assert isinstance(stop.value, Done) and len(stop.value.outputs) <= read.MAX_OUTPUTS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -10,8 +9,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from triptych.emulator import Emulator, running
+from hands import edited
+from triptych.emulator import running
 from triptych.studio import Options
+
+EMULATED = {"name": "ark", "max_side": 48}
 
 pytestmark = pytest.mark.anyio
 
@@ -19,22 +21,14 @@ GENERATE = ("POST", "/images/generations")
 NOW = Options(wait_s=0, provider="ark")
 
 
-@pytest.fixture
-def ark(clock: Any) -> Iterator[Emulator]:
-    with running("ark", max_side=48, clock=clock.monotonic) as emulator:
-        yield emulator
-
-
 async def test_a_sequence_is_one_streamed_call_with_the_reference_inside(
-    make_studio: Any, ark: Any, finish: Any, coffee: str
+    make_studio: Any, api: Any, finish: Any, coffee: str
 ) -> None:
-    async with make_studio(ark) as studio:
-        started = await studio.edit_sequence([coffee], "make it golden hour", 3, NOW)
-        await finish(studio)
-        job = studio.job(started.job_id)
+    async with make_studio(api) as studio:
+        job = await edited(studio, finish, coffee, 3, provider="ark")
     assert (job.status, job.returned, job.cost.charged) == ("done", 3, Decimal("0.105"))
     assert all(image.path and image.url_expires_at for image in job.images)
-    (call,) = ark.seen_at(*GENERATE)
+    (call,) = api.seen_at(*GENERATE)
     (reference,) = call.json.pop("image")
     assert reference.startswith("data:image/jpeg;base64,")
     width, height = call.json.pop("size").split("x")
@@ -49,28 +43,28 @@ async def test_a_sequence_is_one_streamed_call_with_the_reference_inside(
         "stream": True,
     }
     assert call.headers["authorization"] == "Bearer test-key"
-    assert len(ark.accepted) == 1
+    assert len(api.accepted) == 1
 
 
-async def test_images_from_a_prompt_alone_come_in_one_call_too(make_studio: Any, ark: Any, finish: Any) -> None:
-    async with make_studio(ark) as studio:
+async def test_images_from_a_prompt_alone_come_in_one_call_too(make_studio: Any, api: Any, finish: Any) -> None:
+    async with make_studio(api) as studio:
         started = await studio.generate_sequence("two lighthouses", 2, NOW)
         await finish(studio)
         job = studio.job(started.job_id)
-    assert (job.status, job.returned, len(ark.accepted)) == ("done", 2, 1)
-    assert "image" not in ark.seen_at(*GENERATE)[0].json
+    assert (job.status, job.returned, len(api.accepted)) == ("done", 2, 1)
+    assert "image" not in api.seen_at(*GENERATE)[0].json
 
 
-async def test_a_chain_hands_each_result_on_as_its_url(make_studio: Any, ark: Any, finish: Any, coffee: str) -> None:
-    async with make_studio(ark) as studio:
+async def test_a_chain_hands_each_result_on_as_its_url(make_studio: Any, api: Any, finish: Any, coffee: str) -> None:
+    async with make_studio(api) as studio:
         started = await studio.edit_chain([coffee], ["warmer", "add snow"], options=NOW)
         await finish(studio)
         job = studio.job(started.job_id)
     assert (job.status, job.returned) == ("done", 2)
-    first, second = ark.seen_at(*GENERATE)
+    first, second = api.seen_at(*GENERATE)
     assert first.json["image"][0].startswith("data:") and "stream" not in first.json
     assert second.json["image"] == [job.images[0].url]
-    assert len(ark.accepted) == 2
+    assert len(api.accepted) == 2
 
 
 async def test_each_image_of_a_stream_is_home_before_the_next_one_is_made(
@@ -92,44 +86,38 @@ async def test_each_image_of_a_stream_is_home_before_the_next_one_is_made(
         assert len(slow.accepted) == 1
 
 
-async def test_a_failed_frame_leaves_the_others(make_studio: Any, ark: Any, finish: Any, coffee: str) -> None:
-    ark.fault("submit", "frame-failed", n=2)
-    async with make_studio(ark) as studio:
-        started = await studio.edit_sequence([coffee], "three seasons", 3, NOW)
-        await finish(studio)
-        job = studio.job(started.job_id)
+async def test_a_failed_frame_leaves_the_others(make_studio: Any, api: Any, finish: Any, coffee: str) -> None:
+    api.fault("submit", "frame-failed", n=2)
+    async with make_studio(api) as studio:
+        job = await edited(studio, finish, coffee, 3, provider="ark")
     assert (job.status, job.returned, job.cost.charged) == ("partial", 2, Decimal("0.070"))
     assert any("OutputImageSensitiveContentDetected" in warning for warning in job.warnings)
-    assert job.cost.charged == ark.charged_usd
+    assert job.cost.charged == api.charged_usd
 
 
 @pytest.mark.parametrize("quietly", [False, True])
 async def test_a_stream_that_is_cut_is_uncertain_and_keeps_what_came(
-    make_studio: Any, ark: Any, finish: Any, coffee: str, quietly: bool
+    make_studio: Any, api: Any, finish: Any, coffee: str, quietly: bool
 ) -> None:
-    ark.fault("submit", "cut", after=2, quietly=quietly)
-    async with make_studio(ark) as studio:
-        started = await studio.edit_sequence([coffee], "four seasons", 4, NOW)
-        await finish(studio)
-        job = studio.job(started.job_id)
+    api.fault("submit", "cut", after=2, quietly=quietly)
+    async with make_studio(api) as studio:
+        job = await edited(studio, finish, coffee, 4, provider="ark")
     assert (job.status, job.returned) == ("uncertain", 2)
     assert all(image.path for image in job.images)
-    assert len(ark.accepted) == len(ark.seen_at(*GENERATE)) == 1
+    assert len(api.accepted) == len(api.seen_at(*GENERATE)) == 1
 
 
 @pytest.mark.parametrize(
     "fault", ["lost-answer", "html-502", "broken-json", "empty-body", "500", "504", "code-500-null"]
 )
 async def test_a_lost_answer_is_uncertain_and_never_sent_again(
-    make_studio: Any, ark: Any, finish: Any, coffee: str, fault: str
+    make_studio: Any, api: Any, finish: Any, coffee: str, fault: str
 ) -> None:
-    ark.fault("submit", fault)
-    async with make_studio(ark) as studio:
-        started = await studio.edit_sequence([coffee], "three seasons", 3, NOW)
-        await finish(studio)
-        job = studio.job(started.job_id)
+    api.fault("submit", fault)
+    async with make_studio(api) as studio:
+        job = await edited(studio, finish, coffee, 3, provider="ark")
     assert (job.status, job.error and job.error.kind) == ("uncertain", "uncertain")
-    assert len(ark.seen_at(*GENERATE)) == 1
+    assert len(api.seen_at(*GENERATE)) == 1
 
 
 @pytest.mark.parametrize(
@@ -147,29 +135,26 @@ async def test_a_lost_answer_is_uncertain_and_never_sent_again(
     ],
 )
 async def test_a_refusal_fails_the_job_with_its_kind_and_frees_the_money(
-    make_studio: Any, ark: Any, finish: Any, coffee: str, fault: str, kind: str
+    make_studio: Any, api: Any, finish: Any, coffee: str, fault: str, kind: str
 ) -> None:
-    ark.fault("submit", fault)
-    async with make_studio(ark) as studio:
-        started = await studio.edit_sequence([coffee], "three seasons", 3, NOW)
-        await finish(studio)
-        job = studio.job(started.job_id)
+    api.fault("submit", fault)
+    async with make_studio(api) as studio:
+        job = await edited(studio, finish, coffee, 3, provider="ark")
         assert sum(studio.store.money_since(0)) == 0
     assert (job.status, job.error and job.error.kind) == ("failed", kind)
     assert job.error and len(job.error.message) < 1000
-    assert ark.charged_usd == 0
+    assert api.charged_usd == 0
 
 
 @pytest.mark.parametrize("fault", ["429", "model-ipm", "burst", "overloaded", "503"])
 async def test_a_busy_provider_is_asked_again_later(
-    make_studio: Any, ark: Any, finish: Any, coffee: str, fault: str
+    make_studio: Any, api: Any, finish: Any, coffee: str, fault: str
 ) -> None:
-    ark.fault("submit", fault, times=2)
-    async with make_studio(ark) as studio:
-        started = await studio.edit_sequence([coffee], "three seasons", 3, NOW)
-        await finish(studio)
-        assert studio.job(started.job_id).status == "done"
-    assert len(ark.accepted) == 1 and len(ark.seen_at(*GENERATE)) == 3
+    api.fault("submit", fault, times=2)
+    async with make_studio(api) as studio:
+        job = await edited(studio, finish, coffee, 3, provider="ark")
+        assert job.status == "done"
+    assert len(api.accepted) == 1 and len(api.seen_at(*GENERATE)) == 3
 
 
 async def test_volcengine_is_reached_through_the_base_url_alone(
@@ -177,9 +162,8 @@ async def test_volcengine_is_reached_through_the_base_url_alone(
 ) -> None:
     with running("ark", max_side=48, clock=clock.monotonic, volcengine=True) as volcengine:
         async with make_studio(volcengine) as studio:
-            started = await studio.edit_sequence([coffee], "three seasons", 3, NOW)
-            await finish(studio)
-            assert studio.job(started.job_id).status == "done"
+            job = await edited(studio, finish, coffee, 3, provider="ark")
+            assert job.status == "done"
             listed = await studio.list_models("5.0 lite", "edit-sequential", "ark")
         models = [call.json["model"] for call in volcengine.seen_at(*GENERATE)]
     assert models == ["seedream-5-0-260128", "doubao-seedream-5-0-260128"]

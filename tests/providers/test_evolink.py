@@ -3,69 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Mapping
-from dataclasses import replace
 from decimal import Decimal
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hands
+from hands import HTML, answer, any_answer, any_json, drive
 from triptych import catalog, errors, providers
 from triptych.emulator.evolink_tasks import CODES
-from triptych.model import Done, Edit, Hosted, Operation, Output, Pending, Reference
-from triptych.providers import Answer, Call, Flow, evolink
+from triptych.model import Done, Edit, Hosted, Operation, Output, Pending
+from triptych.providers import Answer, Call, evolink
 
-T = TypeVar("T")
 TICKET = "task-unified-1757165031-seedream4d"
 CLIENT_ID = "6b0ff4e4-5c6f-4f4e-9a2e-0d3c9d4d6f11"
-HTML = b"<html><body>502 Bad Gateway</body></html>"
 URLS = ["https://a.example/1.png", "https://b.example/2.png"]
 LITE = "doubao-seedream-5.0-lite"
 
 
-def answer(status: int = 200, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(status, headers or {}, body if isinstance(body, bytes) else json.dumps(body).encode())
-
-
-def drive(flow: Flow[T], *answers: Answer | errors.TriptychError) -> tuple[T, list[Call]]:
-    """Return what a flow returns, and the calls it made; it has to want exactly these answers."""
-    calls: list[Call] = []
-    waiting = list(answers)
-    try:
-        call = next(flow)
-        while True:
-            assert isinstance(call, Call)
-            calls.append(call)
-            assert waiting, f"one call too many: {call}"
-            following = waiting.pop(0)
-            call = flow.throw(following) if isinstance(following, Exception) else flow.send(following)
-    except StopIteration as stop:
-        assert not waiting, "an answer was not wanted"
-        value: T = stop.value
-        return value, calls
-
-
-def edit(
-    operation: Operation = Operation.EDIT_SEQUENTIAL,
-    family: str = "seedream-5.0-lite",
-    references: int = 1,
-    **changes: Any,
-) -> Edit:
-    offer = next(o for o in evolink.PROVIDER.offers if (o.family, o.operation) == (family, operation))
-    urls = [f"https://host.example/{n}.png" for n in range(references if operation.edits else 0)]
-    plain = Edit(
-        offer=offer,
-        prompt="two cats",
-        count=2 if operation.sequential else 1,
-        size=(2048, 2048),
-        format="png" if offer.formats else None,
-        references=tuple(Reference("00", "image/png", url=url) for url in urls),
-        client_id=CLIENT_ID,
-    )
-    return replace(plain, **changes)
+edit = partial(hands.edit, evolink.PROVIDER, client_id=CLIENT_ID)
 
 
 def accepted(**changes: Any) -> dict[str, Any]:
@@ -434,16 +393,8 @@ lifecycle request_id"""
 _KEYS = st.sampled_from(_WORDS.split()) | st.text(max_size=5)
 _ODD = ["failed", "completed", "processing", TICKET, URLS[0], "http://[", "\ud800", "1e999", "NaN", 1e300, 1e11]
 _LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(_ODD)
-_JSON = st.recursive(
-    _LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=5), max_leaves=12
-)
-_BODIES = st.binary(max_size=40) | _JSON.map(lambda body: json.dumps(body).encode())
-_ANSWERS = st.builds(
-    Answer,
-    st.sampled_from([200, 201, 204, 302, 400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 451, 500, 502, 503]),
-    st.dictionaries(st.sampled_from(["X-Request-ID", "retry-after"]), st.text(max_size=10)),
-    _BODIES,
-)
+_JSON = any_json(_LEAVES, _KEYS)
+_ANSWERS = any_answer(_JSON)
 
 
 @given(_ANSWERS)

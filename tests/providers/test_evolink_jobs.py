@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from triptych.emulator import running
-from triptych.results import JobResult
-from triptych.studio import Options, Studio
+from hands import NOW, edited, ended
+from triptych.studio import Options
+
+EMULATED = {"name": "evolink", "latency_s": 10.0, "max_side": 64}
 
 pytestmark = pytest.mark.anyio
 
 SUBMIT = ("POST", "/v1/images/generations")
-NOW = Options(wait_s=0)
-
-
-@pytest.fixture
-def api(clock: Any) -> Iterator[Any]:
-    with running("evolink", latency_s=10.0, max_side=64, clock=clock.monotonic) as emulator:
-        yield emulator
 
 
 @pytest.fixture
 def open_studio(make_studio: Any, api: Any) -> Any:
     """A studio with the API and the files host on the emulator."""
     return lambda: make_studio(api, EVOLINK_FILES_BASE_URL=api.base_url)
-
-
-async def ended(studio: Studio, finish: Any, job_id: str | None) -> JobResult:
-    assert job_id
-    await finish(studio)
-    return studio.job(job_id)
-
-
-async def edited(studio: Studio, finish: Any, image: str, count: int = 3, **options: Any) -> JobResult:
-    started = await studio.edit_sequence([image], "make it golden hour", count, Options(wait_s=0, **options))
-    return await ended(studio, finish, started.job_id)
 
 
 async def test_an_edit_of_three_comes_home_with_one_submit(

@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Mapping
-from dataclasses import replace
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hands
+from hands import HTML, answer, any_json, drive
 from triptych import catalog, errors, providers
 from triptych.model import Done, Edit, Operation, Output, Reference
-from triptych.providers import Answer, Call, Flow, novita
+from triptych.providers import Answer, novita
+from triptych.providers import _reading as read
 
-T = TypeVar("T")
-HTML = b"<html><body>502 Bad Gateway</body></html>"
 URLS = ["https://s3.example/1.jpeg?X-Amz-Expires=3600", "https://s3.example/2.jpeg"]
 SENSITIVE = "OutputImageSensitiveContentDetected"
-
-
-def answer(status: int = 200, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(status, headers or {}, body if isinstance(body, bytes) else json.dumps(body).encode())
-
-
-def drive(flow: Flow[T], *answers: Answer | errors.TriptychError) -> tuple[T, list[Call]]:
-    """Return what a flow returns, and the calls it made; it has to want exactly these answers."""
-    calls: list[Call] = []
-    waiting = list(answers)
-    try:
-        wanted = next(flow)
-        while True:
-            assert isinstance(wanted, Call) and not wanted.stream
-            calls.append(wanted)
-            assert waiting, f"one call too many: {wanted}"
-            following = waiting.pop(0)
-            wanted = flow.throw(following) if isinstance(following, Exception) else flow.send(following)
-    except StopIteration as stop:
-        assert not waiting, "an answer was not wanted"
-        value: T = stop.value
-        return value, calls
 
 
 REFERENCE = Reference("00", "image/PNG", data=b"x")
@@ -50,16 +26,8 @@ HOSTED = Reference("01", "image/jpeg", url=URLS[0])
 
 
 def edit(operation: Operation = Operation.EDIT_SEQUENTIAL, family: str = "seedream-5.0-lite", **changes: Any) -> Edit:
-    offer = next(o for o in novita.PROVIDER.offers if (o.family, o.operation) == (family, operation))
-    plain = Edit(
-        offer=offer,
-        prompt="two cats",
-        count=2 if operation.sequential else 1,
-        size=(2048, 2048),
-        format=None,
-        references=(REFERENCE, HOSTED) if operation.edits else (),
-    )
-    return replace(plain, **changes)
+    references = (REFERENCE, HOSTED) if operation.edits else ()
+    return hands.edit(novita.PROVIDER, operation, family, **{"references": references, **changes})
 
 
 def finished(body: Any, status: int = 200) -> Done:
@@ -274,11 +242,7 @@ _WORDS = st.sampled_from([*URLS, SENSITIVE, "invalid base64", "NOT_ENOUGH_BALANC
 _KEYS = st.sampled_from(
     ["images", "error", "code", "message", "reason", "metadata", "trace_id", "url", "image_url", "task_id"]
 )
-_JSON = st.recursive(
-    _SCALARS | _WORDS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEYS, inner, max_size=5),
-    max_leaves=12,
-)
+_JSON = any_json(_SCALARS | _WORDS, _KEYS)
 _ENTRY = st.dictionaries(_KEYS, _JSON, max_size=6)
 _STATUSES = st.sampled_from([200, 201, 302, 400, 401, 403, 404, 429, 500, 503])
 
@@ -295,4 +259,4 @@ def test_no_answer_raises_anything_but_our_errors(first: int, second: int, body:
         except errors.TriptychError as error:
             assert len(error.message) < 1000
         except StopIteration as stop:
-            assert isinstance(stop.value, Done) and len(stop.value.outputs) <= novita.MAX_OUTPUTS_READ
+            assert isinstance(stop.value, Done) and len(stop.value.outputs) <= read.MAX_OUTPUTS

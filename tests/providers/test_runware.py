@@ -5,61 +5,26 @@ from __future__ import annotations
 import contextlib
 import json
 from base64 import b64encode
-from collections.abc import Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hands
+from hands import HTML, SENT_AT, answer, any_answer, any_json, drive, lost
 from triptych import errors, providers
-from triptych.model import Done, Edit, Hosted, Operation, Output, Pending, Prediction, Reference, State
-from triptych.providers import Answer, Call, Flow, runware
+from triptych.model import Done, Edit, Hosted, Operation, Output, Pending, Reference
+from triptych.providers import Answer, runware
 
-T = TypeVar("T")
 TICKET = "dfb92a9d-76fa-4c64-9f7e-78179a8fd374"
-HTML = b"<html><body>502 Bad Gateway</body></html>"
-SENT_AT = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 LITE = "bytedance:seedream@5.0-lite"
 ASKED = "asked=2 came=0 quiet=0"
 
 
-def answer(status: int = 200, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(status, headers or {}, body if isinstance(body, bytes) else json.dumps(body).encode())
-
-
-def drive(flow: Flow[T], *answers: Answer) -> tuple[T, list[Call]]:
-    """Return what a flow returns, and the calls it made; it has to want exactly these answers."""
-    calls: list[Call] = []
-    waiting = list(answers)
-    try:
-        call = next(flow)
-        while True:
-            assert isinstance(call, Call)
-            calls.append(call)
-            assert waiting, f"one call too many: {call}"
-            call = flow.send(waiting.pop(0))
-    except StopIteration as stop:
-        assert not waiting, "an answer was not wanted"
-        value: T = stop.value
-        return value, calls
-
-
-def edit(operation: Operation = Operation.EDIT_SEQUENTIAL, family: str = "seedream-5.0-lite", **changes: Any) -> Edit:
-    offer = next(o for o in runware.PROVIDER.offers if (o.family, o.operation) == (family, operation))
-    plain = Edit(
-        offer=offer,
-        prompt="two cats",
-        count=2 if operation.sequential else 1,
-        size=(2304, 1728),
-        format="png",
-        references=(Reference("00", "image/png", url="https://host.example/0.png"),) if operation.edits else (),
-        client_id=TICKET,
-    )
-    return replace(plain, **changes)
+edit = partial(hands.edit, runware.PROVIDER, size=(2304, 1728), client_id=TICKET)
 
 
 def item(n: int = 1, **more: Any) -> dict[str, Any]:
@@ -408,16 +373,6 @@ def test_a_failure_quotes_the_provider_in_bounds() -> None:
 # Find
 
 
-def lost(request_: Edit) -> Prediction:
-    return Prediction(
-        id="pre_1", job_id="job_1", lane=0, step=0, after=None, first_output=1, state=State.SUBMITTING,
-        provider="runware", endpoint=request_.offer.endpoint, operation=request_.offer.operation,
-        prompt=request_.prompt, count=request_.count, size=request_.size, format=request_.format, inputs=(),
-        client_id=TICKET, quoted_usd=Decimal(0), quote_exact=False, charged_usd=None, ticket=None, poll_url=None,
-        submitted_at=SENT_AT, deadline_at=None, finished_at=None, due_at=SENT_AT, attempts=1, fault=None, variation="",
-    )  # fmt: skip
-
-
 def look(*answers: Answer) -> Pending | None:
     found, calls = drive(runware.find(edit(), lost(edit()), SENT_AT, frozenset()), *answers)
     assert calls[0].json == [{"taskType": "getResponse", "taskUUID": TICKET}]
@@ -545,19 +500,11 @@ _LEAVES = (
         ["error", "success", "processing", TICKET, "https://a.example/1.png", "http://[", "\ud800", "1e999", 1e300]
     )
 )
-_JSON = st.recursive(
-    _LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=5), max_leaves=12
-)
+_JSON = any_json(_LEAVES, _KEYS)
 _ENVELOPES = st.fixed_dictionaries(
     {}, optional={"data": st.lists(_JSON, max_size=3), "errors": st.lists(_JSON, max_size=3)}
 )
-_BODIES = st.binary(max_size=40) | (_JSON | _ENVELOPES).map(lambda body: json.dumps(body).encode())
-_ANSWERS = st.builds(
-    Answer,
-    st.sampled_from([200, 201, 204, 302, 400, 401, 402, 404, 408, 413, 422, 429, 451, 500, 502, 503]),
-    st.dictionaries(st.sampled_from(["X-Request-ID", "retry-after"]), st.text(max_size=10)),
-    _BODIES,
-)
+_ANSWERS = any_answer(_JSON | _ENVELOPES)
 
 
 @given(_ANSWERS)

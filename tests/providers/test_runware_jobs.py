@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from triptych.emulator import running
-from triptych.results import JobResult
-from triptych.studio import Options, Studio
+from hands import NOW, edited, ended
+
+EMULATED = {"name": "runware", "latency_s": 10.0, "max_side": 64}
 
 pytestmark = pytest.mark.anyio
-
-NOW = Options(wait_s=0)
-
-
-@pytest.fixture
-def api(clock: Any) -> Iterator[Any]:
-    with running("runware", latency_s=10.0, max_side=64, clock=clock.monotonic) as emulator:
-        yield emulator
 
 
 def tasks(api: Any, kind: str) -> list[dict[str, Any]]:
     return [task for seen in api.seen_at("POST", "/") for task in seen.json if task["taskType"] == kind]
-
-
-async def ended(studio: Studio, finish: Any, job_id: str | None) -> JobResult:
-    assert job_id
-    await finish(studio)
-    return studio.job(job_id)
-
-
-async def edited(studio: Studio, finish: Any, image: str, count: int = 3) -> JobResult:
-    started = await studio.edit_sequence([image], "make it golden hour", count, NOW)
-    return await ended(studio, finish, started.job_id)
 
 
 async def test_an_edit_of_three_comes_home_with_one_submit(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hands
+from hands import HTML, SENT_AT, answer, any_answer, any_json, drive, lost
 from triptych import catalog, errors, providers
 from triptych.model import (
     Done,
@@ -22,62 +23,19 @@ from triptych.model import (
     Operation,
     Output,
     Pending,
-    Prediction,
     Quote,
     Reference,
-    State,
 )
-from triptych.providers import Answer, Call, Flow, wavespeed
+from triptych.providers import Answer, Call, wavespeed
 
-T = TypeVar("T")
 TICKET = "0123456789abcdef0123456789abcdef"
 STATUS_PATH = f"/api/v3/predictions/{TICKET}/result"
 POLL_URL = f"https://api.wavespeed.ai{STATUS_PATH}"
-HTML = b"<html><body>502 Bad Gateway</body></html>"
-SENT_AT = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 URLS = ["https://a.example/1.png", "https://b.example/2.png"]
 LITE = "bytedance/seedream-v5.0-lite"
 
 
-def answer(status: int = 200, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(status, headers or {}, body if isinstance(body, bytes) else json.dumps(body).encode())
-
-
-def drive(flow: Flow[T], *answers: Answer | errors.TriptychError) -> tuple[T, list[Call]]:
-    """Return what a flow returns, and the calls it made; it has to want exactly these answers."""
-    calls: list[Call] = []
-    waiting = list(answers)
-    try:
-        call = next(flow)
-        while True:
-            assert isinstance(call, Call)
-            calls.append(call)
-            assert waiting, f"one call too many: {call}"
-            following = waiting.pop(0)
-            call = flow.throw(following) if isinstance(following, Exception) else flow.send(following)
-    except StopIteration as stop:
-        assert not waiting, "an answer was not wanted"
-        value: T = stop.value
-        return value, calls
-
-
-def edit(
-    operation: Operation = Operation.EDIT_SEQUENTIAL,
-    family: str = "seedream-5.0-lite",
-    references: int = 1,
-    **changes: Any,
-) -> Edit:
-    offer = next(o for o in wavespeed.PROVIDER.offers if (o.family, o.operation) == (family, operation))
-    urls = [f"https://host.example/{n}.png" for n in range(references if operation.edits else 0)]
-    plain = Edit(
-        offer=offer,
-        prompt="two cats",
-        count=2 if operation.sequential else 1,
-        size=(2048, 2048),
-        format="png" if offer.formats else None,
-        references=tuple(Reference("00", "image/png", url=url) for url in urls),
-    )
-    return replace(plain, **changes)
+edit = partial(hands.edit, wavespeed.PROVIDER)
 
 
 def accepted(**changes: Any) -> dict[str, Any]:
@@ -363,16 +321,6 @@ def test_the_poll_url_of_the_answer_wins_where_it_may_be_asked_and_is_there() ->
 # The history
 
 
-def lost(request_: Edit) -> Prediction:
-    return Prediction(
-        id="pre_1", job_id="job_1", lane=0, step=0, after=None, first_output=1, state=State.SUBMITTING,
-        provider="wavespeed", endpoint=request_.offer.endpoint, operation=request_.offer.operation,
-        prompt=request_.prompt, count=request_.count, size=request_.size, format=request_.format, inputs=(),
-        client_id="", quoted_usd=Decimal(0), quote_exact=False, charged_usd=None, ticket=None, poll_url=None,
-        submitted_at=SENT_AT, deadline_at=None, finished_at=None, due_at=SENT_AT, attempts=1, fault=None, variation="",
-    )  # fmt: skip
-
-
 def entry(ticket: str = TICKET, after_s: float = 1, asked: Edit | None = None, **changes: Any) -> dict[str, Any]:
     """A history item; with `asked` it shows the request."""
     made = datetime.fromtimestamp(SENT_AT.timestamp() + after_s, UTC)
@@ -596,16 +544,8 @@ currency items model created_at input images discounted_price balance model_id b
 _KEYS = st.sampled_from(_WORDS.split()) | st.text(max_size=5)
 _ODD = ["failed", "completed", "processing", TICKET, URLS[0], "http://[", "\ud800", "1e999", "PUT", 1e300]
 _LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(_ODD)
-_JSON = st.recursive(
-    _LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=5), max_leaves=12
-)
-_BODIES = st.binary(max_size=40) | _JSON.map(lambda body: json.dumps(body).encode())
-_ANSWERS = st.builds(
-    Answer,
-    st.sampled_from([200, 201, 204, 302, 400, 401, 402, 403, 404, 408, 413, 422, 429, 451, 500, 502, 503]),
-    st.dictionaries(st.sampled_from(["X-Request-ID", "retry-after"]), st.text(max_size=10)),
-    _BODIES,
-)
+_JSON = any_json(_LEAVES, _KEYS)
+_ANSWERS = any_answer(_JSON)
 
 
 @given(_ANSWERS, st.none() | _ANSWERS)

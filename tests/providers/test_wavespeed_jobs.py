@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from hands import NOW, edited, ended
 from triptych.emulator import running
-from triptych.results import JobResult
-from triptych.studio import Options, Studio
+
+EMULATED = {"name": "wavespeed", "latency_s": 10.0, "max_side": 64}
 
 pytestmark = pytest.mark.anyio
 
 EDIT_SEQUENCE = "/api/v3/bytedance/seedream-v5.0-lite/edit-sequential"
-NOW = Options(wait_s=0)
-
-
-@pytest.fixture
-def api(clock: Any) -> Iterator[Any]:
-    with running("wavespeed", latency_s=10.0, max_side=64, clock=clock.monotonic) as emulator:
-        yield emulator
-
-
-async def ended(studio: Studio, finish: Any, job_id: str | None) -> JobResult:
-    assert job_id
-    await finish(studio)
-    return studio.job(job_id)
-
-
-async def edited(studio: Studio, finish: Any, image: str, count: int = 3) -> JobResult:
-    started = await studio.edit_sequence([image], "make it golden hour", count, NOW)
-    return await ended(studio, finish, started.job_id)
 
 
 async def test_an_edit_of_three_comes_home_with_one_submit(

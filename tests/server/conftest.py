@@ -16,13 +16,10 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.sse import sse_client
 
+from server_stage import SERVE, Child, Connect, ToldStudio, environ
 from triptych import config
 from triptych.server.build import build
 from triptych.server.transports import Resident, opener
-
-sys.path.append(str(Path(__file__).parent))  # For the module below: tests are not packages.
-
-from server_stage import SERVE, Child, Connect, ToldStudio, environ
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,8 @@ import jsonschema
 import mcp_types as types
 import pytest
 from mcp import MCPError
-from server_stage import Connect, ToldStudio, image_result, job_result
 
+from server_stage import Connect, ToldStudio, image_result, job_result
 from triptych import errors
 from triptych.results import (
     ErrorResult,

@@ -11,6 +11,7 @@ import jsonschema
 import mcp_types as types
 import pytest
 from mcp import Client, MCPError
+
 from server_stage import SAMPLES, Connect
 
 pytestmark = pytest.mark.anyio

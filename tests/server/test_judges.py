@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_stage import SERVE, Child, environ
 
+from server_stage import SERVE, Child, environ
 from triptych.server.tools import TOOLS
 
 pytestmark = [pytest.mark.oracle, pytest.mark.slow]

@@ -9,8 +9,8 @@ import mcp_types as types
 import pytest
 from mcp import MCPError
 from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated
-from server_stage import Connect, ToldStudio
 
+from server_stage import Connect, ToldStudio
 from triptych import errors
 from triptych.server import audience
 from triptych.server.build import build

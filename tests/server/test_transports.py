@@ -22,8 +22,8 @@ from mcp import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
-from server_stage import SERVE, Child, ToldStudio, environ
 
+from server_stage import SERVE, Child, ToldStudio, environ
 from triptych import errors
 from triptych.server import transports
 from triptych.server.build import build

@@ -6,18 +6,24 @@ Several providers share this file, so it knows none of them.
 
 from __future__ import annotations
 
+import logging
 import re
 from base64 import b64encode
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from triptych import errors
-from triptych.model import Output, Reference
-from triptych.providers import Answer, refuse
+from triptych.model import Output, Pending, Reference
+from triptych.providers import Answer, Call, Flow, refuse
+
+log = logging.getLogger(__name__)
 
 MESSAGE_READ_CHARS = 2000
+MAX_OUTPUTS = 32
+"""So many images of an answer are read."""
 MODERATION_WORDS = re.compile(r"moderat|sensitive|nsfw|content.?(policy|filter|safety)|unsafe|prohibited", re.I)
 """What a content filter's refusal says where no code tells it from any other failure."""
 NO_FUNDS_WORDS = re.compile(
@@ -113,13 +119,23 @@ def seconds(value: Any) -> float | None:
     return float(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,6}", value) else None
 
 
-def frame(item: Any) -> Output:
-    """Return one image of an answer: a URL, an object that carries one, or why there is none."""
-    url = at(item, "url") or at(item, "download_url") if isinstance(item, dict) else item
-    if is_url(url):
-        return Output(url=url)
+def frame(item: Any, *names: str) -> Output:
+    """Return one image of an answer: a URL, an object that carries one under these names, or why there is none."""
+    urls = [at(item, name) for name in names or ("url", "download_url")] if isinstance(item, dict) else [item]
+    for url in urls:
+        if is_url(url):
+            return Output(url=url)
     said = message(item) if isinstance(item, dict) else ""
     return Output(error=errors.quoted(said) if said else "the provider gave no URL for this image")
+
+
+def items(value: Any) -> list[Any]:
+    """Return what an answer lists, as many as are read, or what it has in place of a list of one."""
+    return (value if isinstance(value, list) else [value] if value else [])[:MAX_OUTPUTS]
+
+
+def count(value: Any) -> int:
+    return len(items(value)) if isinstance(value, list) else 0
 
 
 def source(reference: Reference) -> str:
@@ -131,7 +147,7 @@ def source(reference: Reference) -> str:
         return reference.url
     if reference.data is None:
         raise errors.UnreadableImage("A reference has neither a URL nor its bytes.")
-    return f"data:{reference.mime_type};base64,{b64encode(reference.data).decode()}"
+    return f"data:{reference.mime_type.lower()};base64,{b64encode(reference.data).decode()}"
 
 
 def outage(answer: Answer, body: Any) -> errors.Outage:
@@ -140,6 +156,23 @@ def outage(answer: Answer, body: Any) -> errors.Outage:
     why = f": {errors.quoted(text)}" if text else "" if body is not None else ", not JSON"
     return errors.Outage(
         f"The provider gave no usable answer (HTTP {answer.status}{why}).", request_id=request_id(answer, body)
+    )
+
+
+def no_ticket(answer: Answer, body: Any) -> errors.Outage:
+    """Return a good answer to a submit that names no prediction as an error of ours."""
+    return errors.Outage(
+        "The provider answered without a usable id; the request may have been accepted.",
+        request_id=request_id(answer, body),
+    )
+
+
+def no_image(answer: Answer, body: Any, kind: str, outputs: Sequence[Output]) -> errors.Failed:
+    """Return an end without any image as an error of ours, with the reason of the first frame that gives one."""
+    why = next((f": {output.error}" for output in outputs if output.error), ".")
+    error = errors.Moderated if MODERATION_WORDS.search(why) else errors.Failed
+    return error(
+        f"The provider calls the {kind} completed, but gave no image{why}", request_id=request_id(answer, body)
     )
 
 
@@ -179,3 +212,73 @@ def usd(value: Any) -> Decimal | None:
     """Return a price; nothing and zero both mean that it is not known (yet)."""
     number = decimal(value)
     return number if number is not None and number > 0 else None
+
+
+def in_dollars(currency: Any) -> bool:
+    """Return whether a price is in US dollars; one without a currency is."""
+    return currency is None or (isinstance(currency, str) and currency.casefold() in ("", "usd", "$"))
+
+
+# Predictions: an id and a status, and a URL to ask at ---------------------------------------------------------------
+
+
+def prediction(body: Any) -> Mapping[str, Any]:
+    """Return the prediction in an answer, under `data` or flat; empty where there is none.
+
+    Flat, only an object with an id is one: an error envelope may have a `status` of its own.
+    """
+    data = at(body, "data")
+    if isinstance(data, dict):
+        return data
+    return body if isinstance(body, dict) and data is None and isinstance(body.get("id"), str) else {}
+
+
+def status(said: Any) -> str:
+    """Return how a prediction stands, in the provider's own word; empty where it does not say."""
+    word = at(said, "status")
+    return word.strip().casefold()[:80] if isinstance(word, str) else ""
+
+
+@lru_cache(maxsize=256)
+def log_odd_status(provider: str, word: str) -> None:
+    """Log an unknown status, once each; it counts as still running."""
+    log.warning("%s: the unknown status %s counts as still running", provider, errors.quoted(word, 40))
+
+
+def accepted(answer: Answer, said: Mapping[str, Any]) -> Pending | None:
+    """Return the ticket of a submit's answer, with the URL to ask at; a 5xx that carries one was accepted too."""
+    ticket, url = said.get("id"), at(said, "urls", "get")
+    if not is_ticket(ticket) or not (200 <= answer.status < 300 or answer.status >= 500):
+        return None
+    return Pending(ticket, url if is_url(url) else None)
+
+
+def asked(url: str | None, path: str) -> Flow[Answer]:
+    """Return the answer about a prediction: from the URL it came with if that is allowed and works, else the usual."""
+    if is_url(url):
+        try:
+            answer = yield Call("GET", url)
+        except errors.NotAllowed:
+            pass  # It is not on the provider's own origin, so nothing was sent there.
+        else:
+            if answer.status not in (400, 401, 403, 404, 405) or url.endswith(path):
+                return answer
+    return (yield Call("GET", path))
+
+
+def comparable(body: Mapping[str, Any]) -> dict[str, str | tuple[str, ...]]:
+    """Return the fields that tell requests apart, spelled one way; `image` and `images` are one."""
+    fields: dict[str, str | tuple[str, ...]] = {
+        key: value.replace("x", "*") if key == "size" and isinstance(value, str) else str(value)
+        for key, value in body.items()
+        if key not in ("model", "image", "images") and isinstance(value, str | int)
+    }
+    images = body.get("images") or body.get("image") or []
+    fields["images"] = tuple(one for one in (images if isinstance(images, list) else [images]) if isinstance(one, str))
+    return fields
+
+
+def likeliest(found: Sequence[tuple[float, str]], sent_s: float) -> str:
+    """Return the ticket of the first prediction after a submit (clocks may differ by 5 s), else of the last before."""
+    after = [entry for entry in found if entry[0] >= sent_s - 5]
+    return min(after)[1] if after else max(found)[1]

@@ -15,21 +15,21 @@ from __future__ import annotations
 
 import binascii
 import re
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from triptych import catalog, errors
-from triptych.model import Done, Edit, Lifecycle, Offer, Operation, Output, Pending, Price, Reference, Sizes
+from triptych import errors
+from triptych.model import Done, Edit, Lifecycle, Output, Pending
 from triptych.providers import END, Answer, BaseUrl, Call, Came, Flow, Listing, Next, Provider, ReferenceLimits, refuse
+from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
+from triptych.providers._offers import Family
 
 RESULT_LIFETIME_S = 24 * 3600.0
 TIMEOUT_S = 900.0
 """One image takes 19 to 24 s (wire notes 1.2), and without a stream all fifteen come in one answer."""
-MAX_OUTPUTS_READ = 32
 
 _SENSITIVE = "SensitiveContent"
 _EXHAUSTED = ("QuotaExceeded", "SetLimitExceeded")
@@ -40,40 +40,22 @@ _VOLCENGINE = "doubao-"
 
 # The models (wire notes 1.2, 1.4, 1.7) -------------------------------------------------------------------------------
 
-_LARGEST = 16_777_216
-_PRO_LARGEST = 4_194_304
-
 
 @dataclass(frozen=True, slots=True)
-class _Family:
-    """What sets a family apart; `single` families make one image per request, by the provider's own words."""
+class _Family(Family):
+    """A family as the origin itself sells it: an image takes about 20 s (wire notes 1.2)."""
 
-    model: str
-    usd: str
-    sizes: Sizes
-    references: int = 14
-    formats: tuple[str, ...] = ()
-    aliases: tuple[str, ...] = ()
-    single: bool = False
-    latency_s: float = 22.0
     priced_by: str = "wire notes 1.7"
-    lifecycle: Lifecycle = field(default_factory=Lifecycle)
-
-
-def _up_to_4_mp() -> Sizes:
-    rows = {
-        word: {ratio: size for ratio, size in row.items() if size[0] * size[1] <= _PRO_LARGEST}
-        for word, row in catalog.presets("1K", "2K").items()
-    }
-    return Sizes(presets=rows, min_area=921_600, max_area=_PRO_LARGEST)
+    latency_s: float = 22.0
+    latency_per_image_s: float = 20.0
 
 
 _FAMILIES: Mapping[str, _Family] = {
     "seedream-5.0-lite": _Family(
-        model="seedream-5-0-260128",
+        endpoint="seedream-5-0-260128",
         usd="0.035",
         # The larger reading of the disputed largest area, 16,777,216, is not relied on (wire notes 7).
-        sizes=Sizes(presets=catalog.presets("2K", "3K"), min_area=3_686_400, max_area=10_404_496),
+        sizes=offering.sized("2K", "3K", least=3_686_400, most=10_404_496),
         formats=("png", "jpeg"),
         aliases=("seedream-5-0-lite-260128", "doubao-seedream-5-0-260128", "doubao-seedream-5-0-lite-260128"),
         lifecycle=Lifecycle(
@@ -83,25 +65,25 @@ _FAMILIES: Mapping[str, _Family] = {
         ),
     ),
     "seedream-4.5": _Family(
-        model="seedream-4-5-251128",
+        endpoint="seedream-4-5-251128",
         usd="0.04",
-        sizes=Sizes(presets=catalog.presets("2K", "4K"), min_area=3_686_400, max_area=_LARGEST),
+        sizes=offering.sized("2K", "4K", least=3_686_400),
         aliases=("doubao-seedream-4-5-251128",),
         lifecycle=Lifecycle(released="2025-11-28", source="the date in the model id"),
     ),
     "seedream-4.0": _Family(
-        model="seedream-4-0-250828",
+        endpoint="seedream-4-0-250828",
         usd="0.03",
-        sizes=Sizes(presets=catalog.presets("1K", "2K", "4K"), min_area=921_600, max_area=_LARGEST),
+        sizes=offering.sized("1K", "2K", "4K", least=921_600),
         aliases=("doubao-seedream-4-0-250828",),
         lifecycle=Lifecycle(released="2025-08-28", source="the date in the model id"),
     ),
     **{
         f"seedream-5.0-{name}": _Family(
-            model=model,
+            endpoint=model,
             usd=usd,
-            sizes=_up_to_4_mp(),
-            references=10,
+            sizes=offering.up_to_4_mp(),
+            max_references=10,
             formats=("png", "jpeg"),
             aliases=(f"dola-{model}", f"doubao-{model}"),
             single=True,
@@ -115,30 +97,6 @@ _FAMILIES: Mapping[str, _Family] = {
         )
     },
 }
-
-
-def _offers() -> tuple[Offer, ...]:
-    return tuple(
-        Offer(
-            provider="ark",
-            family=name,
-            operation=operation,
-            endpoint=family.model,
-            price=Price(Decimal(family.usd), "2026-11-21", family.priced_by),
-            sizes=family.sizes,
-            max_references=family.references if operation.edits else 0,
-            max_outputs=15 if operation.sequential else 1,
-            formats=family.formats,
-            names_count_in_prompt=operation.sequential,
-            latency_s=family.latency_s,
-            latency_per_image_s=20.0,
-            aliases=family.aliases,
-            lifecycle=family.lifecycle,
-        )
-        for name, family in _FAMILIES.items()
-        for operation in Operation
-        if not (family.single and operation.sequential)
-    )
 
 
 # The one call --------------------------------------------------------------------------------------------------------
@@ -171,7 +129,7 @@ def _body(edit: Edit) -> dict[str, Any]:
     offer = edit.offer
     body: dict[str, Any] = {"model": offer.endpoint, "prompt": edit.prompt}
     if offer.operation.edits:
-        body["image"] = [_source(reference) for reference in edit.references]
+        body["image"] = [read.source(reference) for reference in edit.references]
     if edit.size:
         body["size"] = f"{edit.size[0]}x{edit.size[1]}"
     if edit.format and offer.formats:
@@ -182,14 +140,6 @@ def _body(edit: Edit) -> dict[str, Any]:
         body["sequential_image_generation_options"] = {"max_images": edit.count}
         body["stream"] = True
     return body
-
-
-def _source(reference: Reference) -> str:
-    if reference.url:
-        return reference.url
-    if reference.data is None:
-        raise errors.UnreadableImage("A reference has neither a URL nor its bytes.")
-    return f"data:{reference.mime_type.lower()};base64,{b64encode(reference.data).decode()}"
 
 
 def _streamed(edit: Edit, answer: Answer) -> Flow[Pending | Done]:
@@ -224,7 +174,7 @@ def _streamed(edit: Edit, answer: Answer) -> Flow[Pending | Done]:
             break
         if index is None:
             index = len(outputs)
-        if 0 <= index < MAX_OUTPUTS_READ and index not in outputs:
+        if 0 <= index < read.MAX_OUTPUTS and index not in outputs:
             outputs[index] = output
             if not output.error:
                 yield Came(index, output)
@@ -242,7 +192,7 @@ def _whole(edit: Edit, answer: Answer) -> Done:
     trouble = read.at(body, "error") or (body if _code(body) else None)
     if not isinstance(data, list) and not isinstance(trouble, dict):
         raise read.outage(answer, body)
-    items = data[:MAX_OUTPUTS_READ] if isinstance(data, list) else []
+    items = data[: read.MAX_OUTPUTS] if isinstance(data, list) else []
     return _done(edit, answer, tuple(_output(item) for item in items), read.at(body, "usage"), trouble)
 
 
@@ -259,7 +209,7 @@ def _done(edit: Edit, answer: Answer, outputs: tuple[Output, ...], usage: Any, t
         message = f"The provider made no image: {why}" if why else "The provider answered without any image."
         raise kind(message, request_id=_request_id(answer, why))
     made = read.integer(read.at(usage, "generated_images"))
-    billed = made if made is not None and 0 <= made <= MAX_OUTPUTS_READ else came
+    billed = made if made is not None and 0 <= made <= read.MAX_OUTPUTS else came
     return Done(
         outputs,
         charged_usd=edit.offer.price.usd_per_image * billed,
@@ -344,7 +294,9 @@ def listing() -> Flow[Listing]:
     data = read.at(body, "data")
     listed = {name for entry in data if isinstance(name := read.at(entry, "id"), str)} if isinstance(data, list) else ()
     known = {
-        family.model: None for family in _FAMILIES.values() if not {family.model, *family.aliases}.isdisjoint(listed)
+        family.endpoint: None
+        for family in _FAMILIES.values()
+        if not {family.endpoint, *family.aliases}.isdisjoint(listed)
     }
     if not 200 <= answer.status < 300 or not known:
         raise read.outage(answer, body)
@@ -356,7 +308,7 @@ PROVIDER = Provider(
     title="BytePlus ModelArk",
     key_env="ARK_API_KEY",
     base_urls={"api": BaseUrl("ARK_BASE_URL", "https://ark.ap-southeast.bytepluses.com/api/v3")},
-    offers=_offers(),
+    offers=offering.offers("ark", _FAMILIES),
     submit=submit,
     listing=listing,
     inline=True,

@@ -7,14 +7,12 @@ around it; a poll ends only with the provider's own decision, whatever else come
 
 from __future__ import annotations
 
-import logging
 import re
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 from urllib.parse import quote as percent_escaped
 
@@ -23,21 +21,16 @@ from triptych.model import (
     Done,
     Edit,
     Hosted,
-    Lifecycle,
-    Offer,
     Operation,
-    Output,
     Pending,
     Prediction,
-    Price,
     Quote,
-    Reference,
     Sizes,
 )
 from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider
+from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
-
-log = logging.getLogger(__name__)
+from triptych.providers._offers import Family
 
 _DONE = frozenset({"completed", "succeeded", "success"})
 _FAILED = frozenset({"failed", "timeout", "canceled", "cancelled", "error"})
@@ -57,80 +50,37 @@ SKEW_S = 120.0
 """How far the provider's clock may be behind ours."""
 LATEST_S = 900.0
 """How long after its submit a prediction may appear in the history and still be the one that was lost."""
-MAX_OUTPUTS_READ = 32
 
 
 # The models (wire notes A.2) -----------------------------------------------------------------------------------------
 
-_TAILS = {
-    Operation.GENERATE: "",
-    Operation.GENERATE_SEQUENTIAL: "/sequential",
-    Operation.EDIT: "/edit",
-    Operation.EDIT_SEQUENTIAL: "/edit-sequential",
-}
-_AREA_MAX = 16_777_216
-_FROM_2K = Sizes(presets=catalog.presets("2K", "4K"), min_area=3_686_400, max_area=_AREA_MAX)
+_FROM_2K = offering.sized("2K", "4K", least=3_686_400)
 
 
 @dataclass(frozen=True, slots=True)
-class _Family:
-    """What sets a family apart on Atlas; the field that carries the number of images was renamed once."""
+class _Family(Family):
+    """A family on Atlas; the field that carries the number of images was renamed once."""
 
-    model: str
-    usd: str
-    sizes: Sizes
-    max_references: int
-    max_outputs: int
-    formats: tuple[str, ...] = ()
+    priced_by: str = "wire notes A.2 (product pages)"
+    max_references: int = 10
     count_field: str = "max_images"
-    lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
 
 _FAMILIES: Mapping[str, _Family] = {
     "seedream-5.0-lite": _Family(
-        model="bytedance/seedream-v5.0-lite",
-        usd="0.032",
-        sizes=Sizes(presets=catalog.presets("2K", "3K"), exact=True),
+        "bytedance/seedream-v5.0-lite",
+        "0.032",
+        Sizes(presets=catalog.presets("2K", "3K"), exact=True),
         max_references=14,
-        max_outputs=15,
         formats=("png", "jpeg"),
-        lifecycle=Lifecycle(
-            deprecated="2026-11-24",
-            source="a third party's claim about the origin (Volcengine Ark), not confirmed for resellers; wire notes 9",
-        ),
+        lifecycle=offering.LITE_MAY_END,
     ),
-    "seedream-4.5": _Family("bytedance/seedream-v4.5", "0.036", _FROM_2K, max_references=10, max_outputs=15),
+    "seedream-4.5": _Family("bytedance/seedream-v4.5", "0.036", _FROM_2K),
     "seedream-4.0": _Family(
-        model="bytedance/seedream-v4",
-        usd="0.027",
-        sizes=Sizes(presets=catalog.presets("1K", "2K", "4K"), min_area=921_600, max_area=_AREA_MAX),
-        max_references=10,
-        max_outputs=14,
+        "bytedance/seedream-v4", "0.027", offering.sized("1K", "2K", "4K", least=921_600), max_outputs=14
     ),
-    "seedream-4.7": _Family(
-        "bytedance/seedream-v4.7", "0.03", _FROM_2K, max_references=10, max_outputs=14, count_field="num_images"
-    ),
+    "seedream-4.7": _Family("bytedance/seedream-v4.7", "0.03", _FROM_2K, max_outputs=14, count_field="num_images"),
 }
-
-
-def _offers() -> tuple[Offer, ...]:
-    return tuple(
-        Offer(
-            provider="atlas",
-            family=name,
-            operation=operation,
-            endpoint=family.model + tail,
-            price=Price(Decimal(family.usd), "2026-11-21", "wire notes A.2 (product pages)"),
-            sizes=family.sizes,
-            max_references=family.max_references if operation.edits else 0,
-            max_outputs=family.max_outputs if operation.sequential else 1,
-            formats=family.formats,
-            names_count_in_prompt=operation.sequential,
-            lifecycle=family.lifecycle,
-        )
-        for name, family in _FAMILIES.items()
-        for operation, tail in _TAILS.items()
-    )
 
 
 # Submit --------------------------------------------------------------------------------------------------------------
@@ -162,7 +112,7 @@ def _body(edit: Edit) -> dict[str, Any]:
     offer = edit.offer
     body: dict[str, Any] = {"model": offer.endpoint, "prompt": edit.prompt}
     if offer.operation.edits:
-        body["images"] = [_source(reference) for reference in edit.references]
+        body["images"] = [read.source(reference) for reference in edit.references]
     if offer.operation.sequential:
         family = _FAMILIES.get(offer.family)
         body[family.count_field if family else "max_images"] = edit.count
@@ -171,14 +121,6 @@ def _body(edit: Edit) -> dict[str, Any]:
     if edit.format and offer.formats:
         body["output_format"] = edit.format
     return body
-
-
-def _source(reference: Reference) -> str:
-    if reference.url:
-        return reference.url
-    if reference.data is None:
-        raise errors.UnreadableImage("A reference has neither a URL nor its bytes.")
-    return f"data:{reference.mime_type};base64,{b64encode(reference.data).decode()}"
 
 
 def _about_the_image_field(answer: Answer) -> bool:
@@ -191,21 +133,15 @@ def _about_the_image_field(answer: Answer) -> bool:
 def _accepted(answer: Answer) -> Pending:
     """Return the ticket of a submit's answer, or raise what it means (wire notes A.2, A.3, A.6)."""
     body = answer.json()
-    said = _prediction(body)
-    ticket = said.get("id")
-    if said and _status(said) in _FAILED:
+    said = read.prediction(body)
+    if said and read.status(said) in _FAILED:
         raise _failure(answer, body, said)
-    ok = 200 <= answer.status < 300
-    if read.is_ticket(ticket) and (ok or answer.status >= 500):
-        url = read.at(said, "urls", "get")
-        return Pending(ticket, url if read.is_url(url) else None)
+    if pending := read.accepted(answer, said):
+        return pending
     if read.meant_status(answer, body) != 401:
         read.raise_unaccepted(answer, body)
     _raise_for(answer, body)
-    raise errors.Outage(
-        "The provider answered without a usable id; the request may have been accepted.",
-        request_id=read.request_id(answer, body),
-    )
+    raise read.no_ticket(answer, body)
 
 
 # Poll ----------------------------------------------------------------------------------------------------------------
@@ -217,10 +153,10 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
     Raises: `Failed` or `Moderated`, the provider's decision; anything else (`Outage`, `KeyRejected`, `RateLimited`)
     says nothing about the prediction, and the caller asks again later.
     """
-    answer = yield from _asked(ticket, poll_url)
+    answer = yield from read.asked(poll_url, _path(ticket))
     body = answer.json()
-    said = _prediction(body)
-    status = _status(said)
+    said = read.prediction(body)
+    status = read.status(said)
     if status in _FAILED:
         raise _failure(answer, body, said)
     if status in _DONE:
@@ -230,50 +166,25 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
             _raise_for(answer, body)
         raise read.outage(answer, body)
     if status not in _RUNNING:
-        _log_odd_status(status)
-    outputs = said.get("outputs")
-    return Pending(ticket, poll_url, done=min(len(outputs), MAX_OUTPUTS_READ) if isinstance(outputs, list) else 0)
+        read.log_odd_status("atlas", status)
+    return Pending(ticket, poll_url, done=read.count(said.get("outputs")))
 
 
 def charge(ticket: str, poll_url: str | None) -> Flow[Decimal | None]:
     """Return the charge of a finished prediction, which often arrives after its images; None while it is not there."""
-    answer = yield from _asked(ticket, poll_url)
-    return read.usd(_prediction(answer.json()).get("price"))
+    answer = yield from read.asked(poll_url, _path(ticket))
+    return read.usd(read.prediction(answer.json()).get("price"))
 
 
-def _asked(ticket: str, poll_url: str | None) -> Flow[Answer]:
-    """Return the answer about a prediction: from the URL it came with if that is allowed and works, else the usual."""
-    path = f"/api/v1/model/prediction/{percent_escaped(ticket, safe='', errors='replace')}"
-    if read.is_url(poll_url):
-        try:
-            answer = yield Call("GET", poll_url)
-        except errors.NotAllowed:
-            pass  # It is not on the provider's own origin, so nothing was sent there.
-        else:
-            if answer.status not in (400, 401, 403, 404, 405) or poll_url.endswith(path):
-                return answer
-    return (yield Call("GET", path))
+def _path(ticket: str) -> str:
+    return f"/api/v1/model/prediction/{percent_escaped(ticket, safe='', errors='replace')}"
 
 
 def _finished(answer: Answer, body: Any, said: Mapping[str, Any]) -> Done:
-    raw = said.get("outputs") or said.get("output")
-    items = (raw if isinstance(raw, list) else [raw] if raw else [])[:MAX_OUTPUTS_READ]
-    outputs = tuple(_output(item) for item in items)
+    outputs = tuple(read.frame(item) for item in read.items(said.get("outputs") or said.get("output")))
     if not any(output.url for output in outputs):
-        why = next((f": {output.error}" for output in outputs if output.error), ".")
-        kind = errors.Moderated if read.MODERATION_WORDS.search(why) else errors.Failed
-        message = f"The provider calls the prediction completed, but gave no image{why}"
-        raise kind(message, request_id=read.request_id(answer, body))
+        raise read.no_image(answer, body, "prediction", outputs)
     return Done(outputs, charged_usd=read.usd(said.get("price")), url_lifetime_s=RESULT_LIFETIME_S)
-
-
-def _output(item: Any) -> Output:
-    """Return one frame: a URL, an object that carries one, or why there is none."""
-    url = read.at(item, "url") or read.at(item, "download_url") if isinstance(item, dict) else item
-    if read.is_url(url):
-        return Output(url=url)
-    said = read.message(item) if isinstance(item, dict) else ""
-    return Output(error=errors.quoted(said) if said else "the provider gave no URL for this image")
 
 
 def _failure(answer: Answer, body: Any, said: Mapping[str, Any]) -> errors.Failed:
@@ -281,14 +192,8 @@ def _failure(answer: Answer, body: Any, said: Mapping[str, Any]) -> errors.Faile
     text = read.message(said) or read.message(body) or "no reason given"
     code = read.integer(said.get("error_code"))
     moderated = code == _MODERATION_CODE or (code is None and read.MODERATION_WORDS.search(text) is not None)
-    message = f"The provider reports the prediction as {errors.quoted(_status(said), 40)}: {errors.quoted(text)}."
+    message = f"The provider reports the prediction as {errors.quoted(read.status(said), 40)}: {errors.quoted(text)}."
     return (errors.Moderated if moderated else errors.Failed)(message, request_id=read.request_id(answer, body))
-
-
-@lru_cache(maxsize=64)
-def _log_odd_status(status: str) -> None:
-    """Log an unknown status, once each; it counts as still running (wire notes A.3)."""
-    log.warning("atlas: the unknown status %s counts as still running", errors.quoted(status, 40))
 
 
 # Find a lost submit --------------------------------------------------------------------------------------------------
@@ -303,7 +208,7 @@ def find(edit: Edit, prediction: Prediction, submitted_at: datetime, known: froz
 
     Raises: `Outage`, `KeyRejected` or `RateLimited` when the history cannot be read: that is no "not there".
     """
-    wanted = _comparable(_body(edit))
+    wanted = read.comparable(_body(edit))
     sent_s = submitted_at.timestamp()
     found: list[tuple[float, str]] = []
     for page in range(1, HISTORY_PAGES + 1):
@@ -319,14 +224,13 @@ def find(edit: Edit, prediction: Prediction, submitted_at: datetime, known: froz
             ticket = item.get("ID") or item.get("id")
             if not read.is_ticket(ticket) or ticket in known or not -SKEW_S <= at_s - sent_s <= LATEST_S:
                 continue
-            if item.get("model") == prediction.endpoint and wanted.items() <= _comparable(_sent(item)).items():
+            if item.get("model") == prediction.endpoint and wanted.items() <= read.comparable(_sent(item)).items():
                 found.append((at_s, ticket))
         total = read.integer(read.at(body, "data", "total"))
         last = total is not None and page * HISTORY_PAGE_ITEMS >= total
         if last or not entries or min(at_s for at_s, _ in entries) < sent_s - SKEW_S:
             break
-    after = [entry for entry in found if entry[0] >= sent_s - 5]
-    return Pending(min(after)[1] if after else max(found)[1]) if found else None
+    return Pending(read.likeliest(found, sent_s)) if found else None
 
 
 def _sent(item: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -336,18 +240,6 @@ def _sent(item: Mapping[str, Any]) -> Mapping[str, Any]:
         return {}
     nested = body.get("input")
     return {**body, **nested} if isinstance(nested, dict) else body
-
-
-def _comparable(body: Mapping[str, Any]) -> dict[str, str | tuple[str, ...]]:
-    """Return the fields that tell requests apart, spelled one way; `image` and `images` are one."""
-    fields: dict[str, str | tuple[str, ...]] = {
-        key: value.replace("x", "*") if key == "size" and isinstance(value, str) else str(value)
-        for key, value in body.items()
-        if key not in ("model", "image", "images") and isinstance(value, str | int)
-    }
-    images = body.get("images") or body.get("image") or []
-    fields["images"] = tuple(one for one in (images if isinstance(images, list) else [images]) if isinstance(one, str))
-    return fields
 
 
 def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
@@ -363,7 +255,7 @@ def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
     return frozenset(
         ticket
         for item in items
-        if (ticket := read.at(item, "ID") or read.at(item, "id")) in running and _status(item) in _DONE | _FAILED
+        if (ticket := read.at(item, "ID") or read.at(item, "id")) in running and read.status(item) in _DONE | _FAILED
     )
 
 
@@ -392,7 +284,7 @@ def quote(edit: Edit) -> Flow[Quote | None]:
         return None
     answer = yield Call("POST", "/api/v1/model/calculate", json=_body(edit))
     body = answer.json()
-    if not 200 <= answer.status < 300 or not _in_dollars(read.at(body, "data", "currency")):
+    if not 200 <= answer.status < 300 or not read.in_dollars(read.at(body, "data", "currency")):
         return None
     usd = read.usd(read.at(body, "data", "price"))
     return None if usd is None else Quote(usd, exact=True)
@@ -417,30 +309,7 @@ def balance() -> Flow[Decimal | None]:
     body = answer.json()
     _raise_for(answer, body)
     available = read.at(body, "available")
-    return read.decimal(read.at(available, "value")) if _in_dollars(read.at(available, "currency")) else None
-
-
-def _in_dollars(currency: Any) -> bool:
-    return currency is None or (isinstance(currency, str) and currency.casefold() in ("", "usd", "$"))
-
-
-# Reading answers -----------------------------------------------------------------------------------------------------
-
-
-def _prediction(body: Any) -> Mapping[str, Any]:
-    """Return the prediction in an answer, under `data` or flat; empty where there is none.
-
-    Flat, only an object with an id is one: an error envelope may have a `status` of its own.
-    """
-    data = read.at(body, "data")
-    if isinstance(data, dict):
-        return data
-    return body if isinstance(body, dict) and data is None and isinstance(body.get("id"), str) else {}
-
-
-def _status(said: Mapping[str, Any]) -> str:
-    status = said.get("status")
-    return status.strip().casefold()[:80] if isinstance(status, str) else ""
+    return read.decimal(read.at(available, "value")) if read.in_dollars(read.at(available, "currency")) else None
 
 
 PROVIDER = Provider(
@@ -448,7 +317,7 @@ PROVIDER = Provider(
     title="Atlas Cloud",
     key_env="ATLASCLOUD_API_KEY",
     base_urls={"api": BaseUrl("ATLASCLOUD_BASE_URL", "https://api.atlascloud.ai")},
-    offers=_offers(),
+    offers=offering.offers("atlas", _FAMILIES, offering.PATH_TAILS),
     submit=submit,
     poll=poll,
     upload=upload,

@@ -11,20 +11,18 @@ the first time is then told once more, and nothing is paid twice.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote as percent_escaped
 
-from triptych import catalog, errors
-from triptych.model import Done, Edit, Hosted, Lifecycle, Offer, Operation, Pending, Price, Sizes
+from triptych import errors
+from triptych.model import Done, Edit, Hosted, Pending
 from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, ReferenceLimits
+from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
-
-log = logging.getLogger(__name__)
+from triptych.providers._offers import Family
 
 _DONE = frozenset({"completed", "succeeded"})
 _FAILED = frozenset({"failed", "cancelled", "canceled", "timeout", "expired", "error"})
@@ -39,86 +37,48 @@ UPLOAD_LIFETIME_S = 70 * 3600.0
 """Uploads expire after 72 h (wire notes 4.4); two hours are kept in hand."""
 UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
 BATCH_TASKS = 50
-MAX_OUTPUTS_READ = 32
 
 
 # The models (wire notes 4.1) -----------------------------------------------------------------------------------------
 
-_AREA_MAX = 16_777_216
-_SINGLE_AREA_MAX = 4_194_304
-
 
 @dataclass(frozen=True, slots=True)
-class _Family:
-    """What sets a family apart; `single` families make one image per request."""
+class _Family(Family):
+    """A family as EvoLink sells it: a short prompt, and a task that takes its time."""
 
-    usd: str
-    sizes: Sizes
-    priced_by: str = "the origin's list price (wire notes 1.7); not read at this provider"
-    max_references: int = 14
     max_prompt_chars: int = 2000
-    formats: tuple[str, ...] = ()
-    single: bool = False
     latency_s: float = 15.0
-    lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
 
-def _up_to_4_mp() -> Sizes:
-    rows = {
-        word: {ratio: size for ratio, size in row.items() if size[0] * size[1] <= _SINGLE_AREA_MAX}
-        for word, row in catalog.presets("1K", "2K").items()
-    }
-    return Sizes(presets=rows, min_area=921_600, max_area=_SINGLE_AREA_MAX)
-
-
-_FROM_RESELLERS = "resellers' price pages, the highest tier; not read at this provider"
 _FAMILIES: Mapping[str, _Family] = {
     "seedream-5.0-lite": _Family(
-        usd="0.032",
-        sizes=Sizes(presets=catalog.presets("2K", "3K", "4K"), min_area=3_686_400, max_area=_AREA_MAX),
-        priced_by="wire notes 4.5 (documentation)",
+        "doubao-seedream-5.0-lite",
+        "0.032",
+        offering.sized("2K", "3K", "4K", least=3_686_400),
+        "wire notes 4.5 (documentation)",
         formats=("png", "jpeg"),
-        lifecycle=Lifecycle(
-            deprecated="2026-11-24",
-            source="a third party's claim about the origin (Volcengine Ark), not confirmed for resellers; wire notes 9",
-        ),
+        lifecycle=offering.LITE_MAY_END,
     ),
-    "seedream-4.5": _Family(
-        usd="0.04", sizes=Sizes(presets=catalog.presets("2K", "4K"), min_area=3_686_400, max_area=_AREA_MAX)
-    ),
+    "seedream-4.5": _Family("doubao-seedream-4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
     "seedream-4.0": _Family(
-        usd="0.03",
-        sizes=Sizes(presets=catalog.presets("1K", "2K", "4K"), min_area=921_600, max_area=_AREA_MAX),
+        "doubao-seedream-4.0",
+        "0.03",
+        offering.sized("1K", "2K", "4K", least=921_600),
         max_prompt_chars=1000,  # the provider's own page of this model
     ),
-    "seedream-5.0-pro": _Family(
-        "0.09", _up_to_4_mp(), _FROM_RESELLERS, max_references=10, single=True, latency_s=120.0
-    ),
-    "seedream-5.0-flash": _Family("0.018", _up_to_4_mp(), _FROM_RESELLERS, max_references=10, single=True),
-}
-
-
-def _offers() -> tuple[Offer, ...]:
-    return tuple(
-        Offer(
-            provider="evolink",
-            family=name,
-            operation=operation,
-            endpoint=f"doubao-{name}",
-            price=Price(Decimal(family.usd), "2026-11-21", family.priced_by),
-            sizes=family.sizes,
-            max_references=family.max_references if operation.edits else 0,
-            max_outputs=15 if operation.sequential else 1,
-            formats=family.formats,
-            max_prompt_chars=family.max_prompt_chars,
-            names_count_in_prompt=operation.sequential,
-            latency_s=family.latency_s,
-            lifecycle=family.lifecycle,
+    **{
+        f"seedream-5.0-{name}": _Family(
+            f"doubao-seedream-5.0-{name}",
+            usd,
+            offering.up_to_4_mp(),
+            offering.FROM_RESELLERS,
+            max_references=10,
+            single=True,
+            latency_s=latency_s,
         )
-        for name, family in _FAMILIES.items()
-        for operation in Operation
-        if not (family.single and operation.sequential)
-    )
+        for name, usd, latency_s in (("pro", "0.09", 120.0), ("flash", "0.018", 15.0))
+    },
+}
 
 
 # Submit --------------------------------------------------------------------------------------------------------------
@@ -137,7 +97,7 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
     answer = yield call
     body = answer.json()
     said = _task(body)
-    if _status(said) in _FAILED:
+    if read.status(said) in _FAILED:
         raise _failure(answer, body, said)
     ticket = said.get("id")
     if read.is_ticket(ticket) and (200 <= answer.status < 300 or answer.status >= 500):
@@ -152,10 +112,7 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
     if answer.status in (409, 425):
         raise read.outage(answer, body)  # About the key: the request it was first used for may have been accepted.
     read.raise_unaccepted(answer, body, code)
-    raise errors.Outage(
-        "The provider answered without a usable id; the request may have been accepted.",
-        request_id=read.request_id(answer, body),
-    )
+    raise read.no_ticket(answer, body)
 
 
 def _body(edit: Edit) -> dict[str, Any]:
@@ -190,7 +147,7 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
     answer = yield Call("GET", f"/v1/tasks/{percent_escaped(ticket, safe='', errors='replace')}")
     body = answer.json()
     said = _task(body)
-    status = _status(said)
+    status = read.status(said)
     if status in _FAILED:
         raise _failure(answer, body, said)
     if status in _DONE:
@@ -199,7 +156,7 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
         read.raise_for(answer, body, only=(401, 403, 429))
         raise read.outage(answer, body)
     if status not in _RUNNING:
-        _log_odd_status(status)
+        read.log_odd_status("evolink", status)
     return Pending(ticket, poll_url)
 
 
@@ -216,32 +173,21 @@ def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
             raise read.outage(answer, body)
         for task in tasks:
             ticket = read.at(task, "id")
-            if isinstance(ticket, str) and ticket in asked and _status(task) in _DONE | _FAILED:
+            if isinstance(ticket, str) and ticket in asked and read.status(task) in _DONE | _FAILED:
                 ended.add(ticket)
     return frozenset(ended)
 
 
 def _finished(answer: Answer, body: Any, said: Mapping[str, Any]) -> Done:
-    outputs = tuple(read.frame(_plain(item)) for item in _results(said)[:MAX_OUTPUTS_READ])
+    outputs = tuple(read.frame(item, "image_url", "url", "download_url") for item in _results(said))
     if not any(output.url for output in outputs):
-        why = next((f": {output.error}" for output in outputs if output.error), ".")
-        kind = errors.Moderated if read.MODERATION_WORDS.search(why) else errors.Failed
-        message = f"The provider calls the task completed, but gave no image{why}"
-        raise kind(message, request_id=read.request_id(answer, body))
+        raise read.no_image(answer, body, "task", outputs)
     return Done(outputs, charged_usd=_charged_usd(said), url_lifetime_s=RESULT_LIFETIME_S)
 
 
 def _results(said: Mapping[str, Any]) -> list[Any]:
     """Return the results, or the `result_data` that the official client reads too."""
-    for key in ("results", "result_data"):
-        raw = said.get(key)
-        if raw:
-            return raw if isinstance(raw, list) else [raw]
-    return []
-
-
-def _plain(item: Any) -> Any:
-    return item["image_url"] if isinstance(item, dict) and read.is_url(item.get("image_url")) else item
+    return read.items(said.get("results") or said.get("result_data"))
 
 
 def _charged_usd(said: Mapping[str, Any]) -> Decimal | None:
@@ -261,17 +207,11 @@ def _failure(answer: Answer, body: Any, said: Mapping[str, Any]) -> errors.Faile
         code in ("", "unknown_error") and read.MODERATION_WORDS.search(text) is not None
     )
     message = (
-        f"The provider reports the task as {errors.quoted(_status(said), 40)}: {errors.quoted(text)}"
+        f"The provider reports the task as {errors.quoted(read.status(said), 40)}: {errors.quoted(text)}"
         f"{f' [{errors.quoted(code, 60)}]' if code else ''}"
         f"{f'; it suggests {errors.quoted(hint, 200)}' if isinstance(hint, str) and hint else ''}."
     )
     return (errors.Moderated if moderated else errors.Failed)(message, request_id=read.request_id(answer, body))
-
-
-@lru_cache(maxsize=64)
-def _log_odd_status(status: str) -> None:
-    """Log an unknown status, once each; it counts as still running."""
-    log.warning("evolink: the unknown status %s counts as still running", errors.quoted(status, 40))
 
 
 # Uploads, models, the account ----------------------------------------------------------------------------------------
@@ -347,11 +287,6 @@ def _task(body: Any) -> Mapping[str, Any]:
     return {}
 
 
-def _status(said: Any) -> str:
-    status = read.at(said, "status")
-    return status.strip().casefold()[:80] if isinstance(status, str) else ""
-
-
 PROVIDER = Provider(
     name="evolink",
     title="EvoLink",
@@ -360,7 +295,7 @@ PROVIDER = Provider(
         "api": BaseUrl("EVOLINK_BASE_URL", "https://api.evolink.ai"),
         "files": BaseUrl("EVOLINK_FILES_BASE_URL", "https://files-api.evolink.ai"),
     },
-    offers=_offers(),
+    offers=offering.offers("evolink", _FAMILIES),
     submit=submit,
     poll=poll,
     upload=upload,

@@ -12,21 +12,20 @@ so one whose answer was lost is reported as lost.
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from triptych import catalog, errors
-from triptych.model import Done, Edit, Lifecycle, Offer, Operation, Output, Pending, Price, Reference, Sizes
+from triptych import errors
+from triptych.model import Done, Edit, Offer, Pending, Reference
 from triptych.providers import Answer, BaseUrl, Call, Flow, Provider, ReferenceLimits, refuse
+from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
+from triptych.providers._offers import Family
 
 RESULT_LIFETIME_S = 3600.0
 TIMEOUT_S = 900.0
 """All images of a sequence come in one answer, at about 20 s each."""
-MAX_OUTPUTS_READ = 32
 
 _NO_FUNDS = "NOT_ENOUGH_BALANCE"
 _FORM_WORDS = re.compile(r"base64|data:image|data uri|invalid (image|url)|image (url|format)", re.I)
@@ -36,44 +35,29 @@ _FORM_WORDS = re.compile(r"base64|data:image|data uri|invalid (image|url)|image 
 
 
 @dataclass(frozen=True, slots=True)
-class _Family:
-    """What sets a family apart: 4.0 names its references and its count differently."""
+class _Family(Family):
+    """A family on Novita; 4.0 names its references and its count differently."""
 
-    model: str
-    usd: str
-    sizes: Sizes
-    references: int = 14
+    latency_s: float = 22.0
+    latency_per_image_s: float = 20.0
     reference_field: str = "image"
     nested_count: bool = True
-    priced_by: str = "the origin's list price (wire notes 1.7); not read at this provider"
-    lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
 
-_LARGEST = 16_777_216
-_SMALLEST_4 = 1_048_576
-_ROWS_4 = {
-    word: {ratio: size for ratio, size in row.items() if size[0] * size[1] >= _SMALLEST_4}
-    for word, row in catalog.presets("1K", "2K", "4K").items()
-}
 _FAMILIES: Mapping[str, _Family] = {
     "seedream-5.0-lite": _Family(
-        model="seedream-5.0-lite",
-        usd="0.035",
-        sizes=Sizes(presets=catalog.presets("2K", "3K"), min_area=3_686_400, max_area=10_404_496),
-        priced_by="wire notes 3.4",
-        lifecycle=Lifecycle(
-            deprecated="2026-11-24",
-            source="a third party's claim about the origin (Volcengine Ark), not confirmed for resellers; wire notes 9",
-        ),
+        "seedream-5.0-lite",
+        "0.035",
+        offering.sized("2K", "3K", least=3_686_400, most=10_404_496),
+        "wire notes 3.4",
+        lifecycle=offering.LITE_MAY_END,
     ),
-    "seedream-4.5": _Family(
-        "seedream-4.5", "0.04", Sizes(presets=catalog.presets("2K", "4K"), min_area=3_686_400, max_area=_LARGEST)
-    ),
+    "seedream-4.5": _Family("seedream-4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
     "seedream-4.0": _Family(
-        model="seedream-4.0",
-        usd="0.03",
-        sizes=Sizes(presets=_ROWS_4, min_area=_SMALLEST_4, max_area=_LARGEST),
-        references=10,
+        "seedream-4.0",
+        "0.03",
+        offering.sized("1K", "2K", "4K", least=1_048_576),
+        max_references=10,
         reference_field="images",
         nested_count=False,
     ),
@@ -81,24 +65,7 @@ _FAMILIES: Mapping[str, _Family] = {
 
 
 def _offers() -> tuple[Offer, ...]:
-    return tuple(
-        Offer(
-            provider="novita",
-            family=name,
-            operation=operation,
-            endpoint=family.model,
-            price=Price(Decimal(family.usd), "2026-11-21", family.priced_by),
-            sizes=family.sizes,
-            max_references=family.references if operation.edits else 0,
-            max_outputs=15 if operation.sequential else 1,
-            names_count_in_prompt=operation.sequential,
-            latency_s=22.0,
-            latency_per_image_s=20.0,
-            lifecycle=family.lifecycle,
-        )
-        for name, family in _FAMILIES.items()
-        for operation in Operation
-    )
+    return offering.offers("novita", _FAMILIES)
 
 
 # The one call --------------------------------------------------------------------------------------------------------
@@ -140,12 +107,8 @@ def _body(edit: Edit, *, uris: bool) -> dict[str, Any]:
 
 
 def _source(reference: Reference, *, uris: bool) -> str:
-    if reference.url:
-        return reference.url
-    if reference.data is None:
-        raise errors.UnreadableImage("A reference has neither a URL nor its bytes.")
-    plain = b64encode(reference.data).decode()
-    return f"data:{reference.mime_type.lower()};base64,{plain}" if uris else plain
+    source = read.source(reference)
+    return source if uris or reference.url else source.partition(",")[2]
 
 
 def _answered(edit: Edit, answer: Answer) -> Done:
@@ -158,21 +121,12 @@ def _answered(edit: Edit, answer: Answer) -> Done:
         if _code(body):  # an error under 200: a decision
             raise _no_image(answer, body, _said(body))
         raise read.outage(answer, body)
-    outputs = tuple(_output(image) for image in images[:MAX_OUTPUTS_READ])
+    outputs = tuple(read.frame(image, "url", "image_url") for image in images[: read.MAX_OUTPUTS])
     came = sum(1 for output in outputs if output.url)
     if not came:
         why = _said(body) if _code(body) else next((output.error for output in outputs if output.error), "") or ""
         raise _no_image(answer, body, why)
     return Done(outputs, charged_usd=edit.offer.price.usd_per_image * came, url_lifetime_s=RESULT_LIFETIME_S)
-
-
-def _output(image: Any) -> Output:
-    """Return one frame: a URL, an object that carries one, or why there is none."""
-    url = read.at(image, "url") or read.at(image, "image_url") if isinstance(image, dict) else image
-    if read.is_url(url):
-        return Output(url=url)
-    said = read.message(image) if isinstance(image, dict) else ""
-    return Output(error=errors.quoted(said) if said else "the provider gave no URL for this image")
 
 
 def _no_image(answer: Answer, body: Any, why: str) -> errors.Failed:

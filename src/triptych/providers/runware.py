@@ -17,29 +17,26 @@ them; a poll ends only with the provider's own decision about this task.
 
 from __future__ import annotations
 
-import logging
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
 from triptych import catalog, errors
-from triptych.model import Done, Edit, Hosted, Lifecycle, Offer, Operation, Output, Pending, Prediction, Price, Sizes
+from triptych.model import Done, Edit, Hosted, Output, Pending, Prediction, Sizes
 from triptych.providers import Answer, BaseUrl, Call, Flow, Provider, ReferenceLimits, refuse
+from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
-
-log = logging.getLogger(__name__)
+from triptych.providers._offers import Family
 
 TTL_S = 24 * 3600
 """How long result files are asked to be kept."""
 UPLOAD_LIFETIME_S = 14 * 24 * 3600.0
 """The older uploads stay for 30 days after their last use (wire notes 5.5); half of that is relied on."""
-MAX_OUTPUTS_READ = 32
 QUIET_LOOKS = 2
 """So many more looks without a further image, and a sequence that says nothing of the missing ones is complete."""
 
@@ -59,70 +56,39 @@ _MEANT: Sequence[tuple[re.Pattern[str], int]] = (
 
 # The models (wire notes 5.2) -----------------------------------------------------------------------------------------
 
+_FORMATS = {"png": "PNG", "jpeg": "JPG"}
+
 
 @dataclass(frozen=True, slots=True)
-class _Family:
-    """What sets a family apart; a `single` one makes one image a task."""
+class _Family(Family):
+    """A family on Runware, which sends either format of every model."""
 
-    air: str
-    usd: str
-    priced_by: str
-    sizes: Sizes
-    references: int = 14
-    single: bool = False
-    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    formats: tuple[str, ...] = tuple(_FORMATS)
+    max_prompt_chars: int = 2000
 
 
-def _sized(*words: str, least: int, most: int = 16_777_216) -> Sizes:
-    rows = {
-        word: {ratio: size for ratio, size in row.items() if size[0] * size[1] <= most}
-        for word, row in catalog.presets(*words).items()
-    }
-    return Sizes(presets=rows, min_area=least, max_area=most)
-
-
-_ORIGIN = "the origin's price (wire notes 1.7); not read at Runware"
-_UP_TO_4_MP = _sized("1K", "2K", least=921_600, most=4_194_304)
-_RESELLERS = "resellers' price pages, the highest tier; not read at Runware"
 _FAMILIES: Mapping[str, _Family] = {
     "seedream-5.0-lite": _Family(
         "bytedance:seedream@5.0-lite",
         "0.035",
-        "wire notes 5.5",
         Sizes(presets=catalog.presets("2K", "3K"), exact=True),
-        lifecycle=Lifecycle(
-            deprecated="2026-11-24",
-            source="a third party's claim about the origin (Volcengine Ark), not confirmed for resellers; wire notes 9",
-        ),
+        "wire notes 5.5",
+        lifecycle=offering.LITE_MAY_END,
     ),
-    "seedream-4.5": _Family("bytedance:seedream@4.5", "0.04", _ORIGIN, _sized("2K", "4K", least=3_686_400)),
-    "seedream-4.0": _Family("bytedance:5@0", "0.03", _ORIGIN, _sized("1K", "2K", "4K", least=921_600)),
-    "seedream-5.0-pro": _Family("bytedance:seedream@5.0-pro", "0.09", _RESELLERS, _UP_TO_4_MP, 10, True),
-    "seedream-5.0-flash": _Family("bytedance:seedream@5.0-flash", "0.018", _RESELLERS, _UP_TO_4_MP, 10, True),
-}
-_FORMATS = {"png": "PNG", "jpeg": "JPG"}
-
-
-def _offers() -> tuple[Offer, ...]:
-    return tuple(
-        Offer(
-            provider="runware",
-            family=name,
-            operation=operation,
-            endpoint=family.air,
-            price=Price(Decimal(family.usd), "2026-11-21", family.priced_by),
-            sizes=family.sizes,
-            max_references=family.references if operation.edits else 0,
-            max_outputs=15 if operation.sequential else 1,
-            formats=tuple(_FORMATS),
-            max_prompt_chars=2000,
-            names_count_in_prompt=operation.sequential,
-            lifecycle=family.lifecycle,
+    "seedream-4.5": _Family("bytedance:seedream@4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
+    "seedream-4.0": _Family("bytedance:5@0", "0.03", offering.sized("1K", "2K", "4K", least=921_600)),
+    **{
+        f"seedream-5.0-{name}": _Family(
+            f"bytedance:seedream@5.0-{name}",
+            usd,
+            offering.up_to_4_mp(),
+            offering.FROM_RESELLERS,
+            max_references=10,
+            single=True,
         )
-        for name, family in _FAMILIES.items()
-        for operation in Operation
-        if not (family.single and operation.sequential)
-    )
+        for name, usd in (("pro", "0.09"), ("flash", "0.018"))
+    },
+}
 
 
 # Submit --------------------------------------------------------------------------------------------------------------
@@ -308,7 +274,7 @@ def _output(item: Mapping[str, Any]) -> Output | None:
     if status == "success" or item.get("imageURL"):
         return Output(error="the provider gave no URL for this image")
     if isinstance(status, str) and status != "processing":
-        _log_odd_status(status[:80])
+        read.log_odd_status("runware", status[:80])
     return None
 
 
@@ -316,21 +282,15 @@ def _is_image(item: Mapping[str, Any]) -> bool:
     return item.get("status") != "error" and read.is_url(item.get("imageURL"))
 
 
-@lru_cache(maxsize=64)
-def _log_odd_status(status: str) -> None:
-    """Log an unknown status, once each; it counts as still running."""
-    log.warning("runware: the unknown status %s counts as still running", errors.quoted(status, 40))
-
-
 def _about(body: Any, ticket: str, *, named: bool = False) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return an answer's items and errors that are about a task; with `named` not those that name none."""
     data = read.at(body, "data")
     items = (
-        [item for item in data[: 100 * MAX_OUTPUTS_READ] if isinstance(item, dict)] if isinstance(data, list) else []
+        [item for item in data[: 100 * read.MAX_OUTPUTS] if isinstance(item, dict)] if isinstance(data, list) else []
     )
     mine = (ticket.casefold(), *(() if named else ("",)))
     about = [
-        [entry for entry in entries if str(entry.get("taskUUID") or "").casefold() in mine][:MAX_OUTPUTS_READ]
+        [entry for entry in entries if str(entry.get("taskUUID") or "").casefold() in mine][: read.MAX_OUTPUTS]
         for entries in (items, _errors(body))
     ]
     return about[0], about[1]
@@ -339,7 +299,7 @@ def _about(body: Any, ticket: str, *, named: bool = False) -> tuple[list[dict[st
 def _errors(body: Any) -> list[dict[str, Any]]:
     found = read.at(body, "errors") or read.at(body, "error")
     entries = found if isinstance(found, list) else [found]
-    return [entry for entry in entries[: 100 * MAX_OUTPUTS_READ] if isinstance(entry, dict)]
+    return [entry for entry in entries[: 100 * read.MAX_OUTPUTS] if isinstance(entry, dict)]
 
 
 def _code(error: Any) -> str:
@@ -428,7 +388,7 @@ PROVIDER = Provider(
     title="Runware",
     key_env="RUNWARE_API_KEY",
     base_urls={"api": BaseUrl("RUNWARE_BASE_URL", "https://api.runware.ai/v1")},
-    offers=_offers(),
+    offers=offering.offers("runware", _FAMILIES),
     submit=submit,
     poll=poll,
     upload=upload,

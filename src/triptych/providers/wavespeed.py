@@ -10,21 +10,20 @@ in the history, whose items show no request by the documentation (see `find`).
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote as percent_escaped
 
-from triptych import catalog, errors
-from triptych.model import Done, Edit, Hosted, Lifecycle, Offer, Operation, Pending, Prediction, Price, Quote, Sizes
+from triptych import errors
+from triptych.model import Done, Edit, Hosted, Pending, Prediction, Quote
 from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, ReferenceLimits
+from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
-
-log = logging.getLogger(__name__)
+from triptych.providers._offers import Family
 
 _DONE = frozenset({"completed", "succeeded"})
 _FAILED = frozenset({"failed", "cancelled", "canceled", "timeout", "deleted", "error"})
@@ -50,49 +49,32 @@ SKEW_S = 30.0
 """How far the provider's clock may be behind ours."""
 LATEST_S = 150.0
 """How long after its submit a prediction may appear in the history and still be the one that was lost."""
-MAX_OUTPUTS_READ = 32
 _HOP_HEADERS = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade"})
 
 
 # The models (wire notes 2.2) -----------------------------------------------------------------------------------------
 
-_TAILS = {
-    Operation.GENERATE: "",
-    Operation.GENERATE_SEQUENTIAL: "/sequential",
-    Operation.EDIT: "/edit",
-    Operation.EDIT_SEQUENTIAL: "/edit-sequential",
+
+@dataclass(frozen=True, slots=True)
+class _Family(Family):
+    """A family as WaveSpeedAI's model pages show it."""
+
+    priced_by: str = "the provider's model pages"
+    max_references: int = 10
+
+
+_FAMILIES: Mapping[str, _Family] = {
+    "seedream-5.0-lite": _Family(
+        "bytedance/seedream-v5.0-lite",
+        "0.035",
+        offering.sized("2K", "3K", "4K", least=3_686_400),
+        "wire notes 2.6 (documentation)",
+        formats=("png", "jpeg"),
+        lifecycle=offering.LITE_MAY_END,
+    ),
+    "seedream-4.5": _Family("bytedance/seedream-v4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
+    "seedream-4.0": _Family("bytedance/seedream-v4", "0.027", offering.sized("1K", "2K", "4K", least=921_600)),
 }
-_AREA_MAX = 16_777_216
-_LITE = Lifecycle(
-    deprecated="2026-11-24",
-    source="a third party's claim about the origin (Volcengine Ark), not confirmed for resellers; wire notes 9",
-)
-_NOTED, _PAGES = "wire notes 2.6 (documentation)", "the provider's model pages"
-_FAMILIES = (
-    ("seedream-5.0-lite", "seedream-v5.0-lite", "0.035", _NOTED, ("2K", "3K", "4K"), 3_686_400, ("png", "jpeg"), _LITE),
-    ("seedream-4.5", "seedream-v4.5", "0.04", _PAGES, ("2K", "4K"), 3_686_400, (), Lifecycle()),
-    ("seedream-4.0", "seedream-v4", "0.027", _PAGES, ("1K", "2K", "4K"), 921_600, (), Lifecycle()),
-)
-
-
-def _offers() -> tuple[Offer, ...]:
-    return tuple(
-        Offer(
-            provider="wavespeed",
-            family=family,
-            operation=operation,
-            endpoint=f"bytedance/{model}{tail}",
-            price=Price(Decimal(usd), "2026-11-21", priced_by),
-            sizes=Sizes(presets=catalog.presets(*words), min_area=min_area, max_area=_AREA_MAX),
-            max_references=10 if operation.edits else 0,
-            max_outputs=15 if operation.sequential else 1,
-            formats=formats,
-            names_count_in_prompt=operation.sequential,
-            lifecycle=lifecycle,
-        )
-        for family, model, usd, priced_by, words, min_area, formats, lifecycle in _FAMILIES
-        for operation, tail in _TAILS.items()
-    )
 
 
 # Submit --------------------------------------------------------------------------------------------------------------
@@ -103,18 +85,13 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
     call = Call("POST", f"/api/v3/{edit.offer.endpoint}", json=_body(edit), repeatable=False, timeout_s=120.0)
     answer = yield call
     body = answer.json()
-    said = _prediction(body)
-    if _status(said) in _FAILED:
+    said = read.prediction(body)
+    if read.status(said) in _FAILED:
         raise _failure(answer, body, said)
-    ticket = said.get("id")
-    if read.is_ticket(ticket) and (200 <= answer.status < 300 or answer.status >= 500):
-        url = read.at(said, "urls", "get")
-        return Pending(ticket, url if read.is_url(url) else None)
+    if pending := read.accepted(answer, said):
+        return pending
     read.raise_unaccepted(answer, body, _error_code(body))
-    raise errors.Outage(
-        "The provider answered without a usable id; the request may have been accepted.",
-        request_id=read.request_id(answer, body),
-    )
+    raise read.no_ticket(answer, body)
 
 
 def _body(edit: Edit) -> dict[str, Any]:
@@ -146,10 +123,10 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
 
     Raises: `Failed` or `Moderated`, the provider's decision; anything else says nothing about the prediction.
     """
-    answer = yield from _asked(ticket, poll_url)
+    answer = yield from read.asked(poll_url, _path(ticket))
     body = answer.json()
-    said = _prediction(body)
-    status = _status(said)
+    said = read.prediction(body)
+    status = read.status(said)
     if status in _FAILED:
         raise _failure(answer, body, said)
     if status in _DONE:
@@ -158,29 +135,16 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
         read.raise_for(answer, body, only=(401, 403, 429))
         raise read.outage(answer, body)
     if status not in _RUNNING:
-        _log_odd_status(status)
-    outputs = said.get("outputs")
-    return Pending(ticket, poll_url, done=min(len(outputs), MAX_OUTPUTS_READ) if isinstance(outputs, list) else 0)
+        read.log_odd_status("wavespeed", status)
+    return Pending(ticket, poll_url, done=read.count(said.get("outputs")))
 
 
-def _asked(ticket: str, poll_url: str | None) -> Flow[Answer]:
-    """Return the answer about a prediction: from the URL it came with if that is allowed and works, else the usual."""
-    path = f"/api/v3/predictions/{percent_escaped(ticket, safe='', errors='replace')}/result"
-    if read.is_url(poll_url):
-        try:
-            answer = yield Call("GET", poll_url)
-        except errors.NotAllowed:
-            pass  # It is not on the provider's own origin, so nothing was sent there.
-        else:
-            if answer.status not in (400, 401, 403, 404, 405) or poll_url.endswith(path):
-                return answer
-    return (yield Call("GET", path))
+def _path(ticket: str) -> str:
+    return f"/api/v3/predictions/{percent_escaped(ticket, safe='', errors='replace')}/result"
 
 
 def _finished(answer: Answer, body: Any, said: Mapping[str, Any]) -> Done:
-    raw = said.get("outputs")
-    items = (raw if isinstance(raw, list) else [raw] if raw else [])[:MAX_OUTPUTS_READ]
-    outputs = tuple(read.frame(item) for item in items)
+    outputs = tuple(read.frame(item) for item in read.items(said.get("outputs")))
     if not any(output.url for output in outputs):
         flags = said.get("has_nsfw_contents")
         flagged = isinstance(flags, list) and True in flags
@@ -197,15 +161,9 @@ def _failure(answer: Answer, body: Any, said: Mapping[str, Any]) -> errors.Faile
     text = read.message(said) or "no reason given"
     moderated = code == _MODERATION_CODE or (not code and read.MODERATION_WORDS.search(text) is not None)
     message = (
-        f"The provider reports the prediction as {errors.quoted(_status(said), 40)}: {errors.quoted(text)}{known}."
+        f"The provider reports the prediction as {errors.quoted(read.status(said), 40)}: {errors.quoted(text)}{known}."
     )
     return (errors.Moderated if moderated else errors.Failed)(message, request_id=read.request_id(answer, body))
-
-
-@lru_cache(maxsize=64)
-def _log_odd_status(status: str) -> None:
-    """Log an unknown status, once each; it counts as still running."""
-    log.warning("wavespeed: the unknown status %s counts as still running", errors.quoted(status, 40))
 
 
 # The history ---------------------------------------------------------------------------------------------------------
@@ -220,7 +178,7 @@ def find(edit: Edit, prediction: Prediction, submitted_at: datetime, known: froz
 
     Raises: `Outage`, `KeyRejected` or `RateLimited` when the history cannot be read: that is no "not there".
     """
-    wanted = _comparable(_body(edit))
+    wanted = read.comparable(_body(edit))
     sent_s = submitted_at.timestamp()
     same: list[tuple[float, str]] = []
     nameless: set[str] = set()
@@ -236,13 +194,12 @@ def find(edit: Edit, prediction: Prediction, submitted_at: datetime, known: froz
             asked = item.get("input")
             if not isinstance(asked, dict):
                 nameless.add(ticket)
-            elif wanted.items() <= _comparable(asked).items():
+            elif wanted.items() <= read.comparable(asked).items():
                 same.append((at_s, ticket))
         if len(entries) < HISTORY_PAGE_ITEMS or not dated or min(at_s for at_s, _ in dated) < sent_s - SKEW_S:
             break
     if same:
-        after = [entry for entry in same if entry[0] >= sent_s - 5]
-        return Pending(min(after)[1] if after else max(same)[1])
+        return Pending(read.likeliest(same, sent_s))
     return Pending(nameless.pop()) if len(nameless) == 1 else None
 
 
@@ -271,18 +228,6 @@ def _made_s(item: Mapping[str, Any]) -> float | None:
 def _too_many(item: Mapping[str, Any], count: int) -> bool:
     outputs = item.get("outputs")
     return isinstance(outputs, list) and len(outputs) > count
-
-
-def _comparable(body: Mapping[str, Any]) -> dict[str, str | tuple[str, ...]]:
-    """Return the fields that tell requests apart, spelled one way."""
-    fields: dict[str, str | tuple[str, ...]] = {
-        key: value.replace("x", "*") if key == "size" and isinstance(value, str) else str(value)
-        for key, value in body.items()
-        if key != "images" and isinstance(value, str | int)
-    }
-    images = body.get("images") or []
-    fields["images"] = tuple(one for one in (images if isinstance(images, list) else [images]) if isinstance(one, str))
-    return fields
 
 
 # Uploads (wire notes 2.5) --------------------------------------------------------------------------------------------
@@ -352,9 +297,7 @@ def quote(edit: Edit) -> Flow[Quote | None]:
     asked = {"model_id": edit.offer.endpoint, "inputs": _body(edit)}
     answer = yield Call("POST", "/api/v3/model/price", json=asked)
     told = read.at(answer.json(), "data")
-    currency = read.at(told, "currency")
-    dollars = currency is None or (isinstance(currency, str) and currency.casefold() in ("", "usd", "$"))
-    if not 200 <= answer.status < 300 or not dollars:
+    if not 200 <= answer.status < 300 or not read.in_dollars(read.at(told, "currency")):
         return None
     usd = read.usd(read.at(told, "discounted_price")) or read.usd(read.at(told, "price"))
     return None if usd is None else Quote(usd, exact=True)
@@ -380,28 +323,12 @@ def balance() -> Flow[Decimal | None]:
     return read.decimal(read.at(body, "data", "balance"))
 
 
-# Reading answers -----------------------------------------------------------------------------------------------------
-
-
-def _prediction(body: Any) -> Mapping[str, Any]:
-    """Return the prediction in an answer, under `data` or flat; flat, only an object with an id is one."""
-    data = read.at(body, "data")
-    if isinstance(data, dict):
-        return data
-    return body if isinstance(body, dict) and data is None and isinstance(body.get("id"), str) else {}
-
-
-def _status(said: Mapping[str, Any]) -> str:
-    status = said.get("status")
-    return status.strip().casefold()[:80] if isinstance(status, str) else ""
-
-
 PROVIDER = Provider(
     name="wavespeed",
     title="WaveSpeedAI",
     key_env="WAVESPEED_API_KEY",
     base_urls={"api": BaseUrl("WAVESPEED_BASE_URL", "https://api.wavespeed.ai")},
-    offers=_offers(),
+    offers=offering.offers("wavespeed", _FAMILIES, offering.PATH_TAILS),
     submit=submit,
     poll=poll,
     upload=upload,
