@@ -91,7 +91,7 @@ def poll_delay_s(elapsed_s: float, expected_s: float, spread: float = USUAL_SPRE
     near the earliest likely end, polls are densest around the expected end, and they spread out after it. What
     outlasts a small spread is polled as if the usual one held.
     """
-    first = expected_s * 0.42 ** (spread / USUAL_SPREAD)
+    first = expected_s * math.pow(0.42, spread / USUAL_SPREAD)
     if elapsed_s < first:
         return max(first - elapsed_s, 0.2)
     delay = min(_interval_s(elapsed_s, expected_s, spread), _interval_s(elapsed_s, expected_s, USUAL_SPREAD))

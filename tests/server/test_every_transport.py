@@ -158,9 +158,14 @@ async def test_a_subscriber_hears_of_a_jobs_changes_and_of_new_images(connect: C
 
 
 async def test_a_job_goes_on_when_its_client_leaves(connect: Connect) -> None:
-    async with connect() as client:
-        job = await call(client, "edit_chain", images=[CAT], steps=["warm", "sepia", "vignette"], wait_s=0, again=True)
-        assert job["status"] in ("queued", "running")
+    job: Any = None
+    try:
+        async with connect() as client:
+            chain = {"images": [CAT], "steps": ["warm", "sepia", "vignette"], "wait_s": 0, "again": True}
+            job = await call(client, "edit_chain", **chain)
+    except* anyio.BrokenResourceError:
+        pass  # leaving in the middle of a stream can break the client's own reader; the claim is about the job
+    assert job["status"] in ("queued", "running")
     async with connect() as client:
         with anyio.fail_after(PATIENCE_S):
             while job["status"] in ("queued", "running"):
