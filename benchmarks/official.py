@@ -9,6 +9,7 @@ out; each line out is `{"known_s": …, "urls": […]}`: the seconds from the ca
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import json
 import sys
@@ -39,6 +40,7 @@ def runware(root: str, key: str) -> Edit:
     loop = asyncio.new_event_loop()
     client = Runware(api_key=key, transport="rest", http_base_url=f"{root}/v1")
     loop.run_until_complete(client.__aenter__())
+    atexit.register(lambda: loop.run_until_complete(client.__aexit__(None, None, None)))
 
     def edit(body: Any) -> list[str]:
         task = {name: value for name, value in body[0].items() if name != "taskUUID"}

@@ -107,7 +107,7 @@ def test_a_provider_that_always_takes_as_long_is_asked_about_twice() -> None:
 
 
 @pytest.mark.parametrize("after_s", [2.0, 10.0, 40.0])
-def test_a_provider_that_gets_faster_or_slower_is_noticed_within_ten_predictions(after_s: float) -> None:
+def test_a_provider_that_gets_faster_or_slower_is_noticed_within_fifteen_predictions(after_s: float) -> None:
     _, lag_s, _ = followed([20.0] * 30 + [after_s] * 40)
     assert max(lag_s[45:]) < 0.11 * max(20, after_s)
 
