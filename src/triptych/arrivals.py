@@ -80,7 +80,7 @@ class Arrivals:
         if isinstance(answer, Done):
             await self.take(claim, answer)
         elif prediction.deadline_at and now >= prediction.deadline_at:
-            self._miss_deadline(claim, "it was still running when last asked")
+            self._miss_deadline(claim, "it was still running when last asked.")
         else:
             poll_url = answer.poll_url or prediction.poll_url
             self._notes.move(
@@ -106,7 +106,8 @@ class Arrivals:
                     return self._write_ticket(claim, answer)
                 return await self._write_frames(claim, answer)
             except errors.Outage as error:
-                log.error("what came of %s is not written yet (%s): %s", claim.prediction.id, answer, error)
+                came = f"ticket {answer.ticket}" if isinstance(answer, Pending) else f"{len(answer.outputs)} images"
+                log.error("what came of %s is not written yet (%s): %s", claim.prediction.id, came, error.message)
                 if not left:
                     raise
                 await self._clock.wait(Bell(), 1.0)

@@ -204,26 +204,25 @@ class Steps:
         )
         attempts = prediction.attempts + 1
         repeatable = provider.client_ids or provider.offline  # the same id, or no money: it is the same request
-        if not provider.find:
-            if repeatable and attempts < 2 * LOOK_TRIES:
-                await self._send(account, claim, await self._prepare(account, prediction), again=True)
-            else:
-                self._notes.end(claim, State.UNCERTAIN, lost)
+        if not provider.find and not repeatable:
+            self._notes.end(claim, State.UNCERTAIN, lost)
             return
         assert prediction.submitted_at
+        found = None
         try:
             edit = await self._prepare(account, prediction)
-            known = self._store.tickets(provider.name)
-            found = await self._wire.run(account, provider.find(edit, prediction, prediction.submitted_at, known))
+            if provider.find:
+                known = self._store.tickets(provider.name)
+                found = await self._wire.run(account, provider.find(edit, prediction, prediction.submitted_at, known))
         except errors.TriptychError as error:
             log.info("looking for %s: %s", prediction.id, error.message)
-            found, enough = None, attempts >= 2 * LOOK_TRIES
+            enough = attempts >= 2 * LOOK_TRIES
             readable = unsent = False
         else:
             readable = True
             # A process that died before it heard anything may never have sent the request. When the provider's own
             # list, read again and again for a minute, does not have it, it surely was not accepted.
-            unsent = prediction.fault is None
+            unsent = prediction.fault is None and provider.find is not None
             looked_s = (self._clock.now() - prediction.submitted_at).total_seconds()
             enough = attempts >= LOOK_TRIES and (not unsent or looked_s >= UNSENT_AFTER_S)
         if found:
