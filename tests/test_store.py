@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -239,8 +240,48 @@ def test_a_database_copied_in_the_middle_of_a_write_opens_and_has_every_finished
     recovered.close()
 
 
-def test_every_write_is_flushed_before_the_verb_returns(store: Store) -> None:
-    assert store._db.connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+def test_every_write_but_a_lease_is_flushed_before_the_verb_returns(store: Store) -> None:
+    connection = store._db.connection
+    assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    made, taken = prediction(), None
+
+    def take() -> None:
+        nonlocal taken
+        taken = claim(store)
+
+    def submit() -> None:
+        assert taken and store.move(taken, State.SUBMITTING, now=NOW, due_at=NOW, keep_lease=True)
+
+    def flushed(verb: Callable[[], object]) -> bool:
+        said: list[str] = []
+        full = True
+        connection.set_trace_callback(said.append)
+        verb()
+        connection.set_trace_callback(None)
+        for sql in said:
+            if sql.startswith("PRAGMA synchronous"):
+                full = sql.endswith("FULL")
+            elif sql == "COMMIT" or sql.startswith("UPDATE predictions SET lease_until"):
+                wrote_full = full
+        assert full, "whatever comes next is flushed again"
+        return wrote_full
+
+    assert flushed(lambda: add(store, made))
+    assert not flushed(take)
+    assert not flushed(lambda: store.heartbeat(["a"], NOW + timedelta(seconds=12)))
+    assert flushed(submit)
+    assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+def test_leases_that_could_not_be_written_leave_the_next_write_flushed(store: Store, path: Path) -> None:
+    add(store, prediction())
+    store._db.connection.execute("PRAGMA busy_timeout = 0")
+    with sqlite3.connect(path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(errors.Outage):
+            claim(store)
+        other.execute("ROLLBACK")
+    other.close()
     assert store._db.connection.execute("PRAGMA synchronous").fetchone()[0] == 2
 
 

@@ -1,6 +1,7 @@
 """The plumbing under the store: one SQLite connection, statements by name, transactions, errors that a person can mend.
 
-WAL mode with `synchronous=FULL`: several processes share the file, and a write is on the disk when it returns.
+WAL mode with `synchronous=FULL`: several processes share the file, and a write is on the disk when it returns, unless
+it is one that a power cut may forget (`unflushed`).
 """
 
 from __future__ import annotations
@@ -68,6 +69,15 @@ class Database:
         """Return the first row of a statement, if there is one."""
         row: sqlite3.Row | None = self.run(query, **values).fetchone()
         return row
+
+    @contextmanager
+    def unflushed(self) -> Iterator[None]:
+        """Write without waiting for the disk: a power cut may forget it, the end of this process does not."""
+        self.connection.execute("PRAGMA synchronous=NORMAL")
+        try:
+            yield
+        finally:
+            self.connection.execute("PRAGMA synchronous=FULL")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

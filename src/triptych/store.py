@@ -1,8 +1,8 @@
 """What is remembered: domain verbs over named SQL (`schema.sql`, `queries.sql`), in SQLite's WAL mode.
 
 Rules: every verb that writes is one transaction, and it is on the disk when the verb returns (`synchronous=FULL`, so
-that not even a power cut forgets that a paid request was about to leave). A prediction moves only along
-`lifecycle.MOVES` and only for whoever holds its lease. Several processes share one database.
+that not even a power cut forgets that a paid request was about to leave); only leases are not waited for. A prediction
+moves only along `lifecycle.MOVES` and only for whoever holds its lease. Several processes share one database.
 
 Verbs are plain calls, each well under a millisecond of work besides its flush to the disk: they are made from the event
 loop as they are. This file must not know providers, networks or files other than its own.
@@ -241,7 +241,7 @@ class Store:
         A queued one is passed over while its provider runs as many as `max_running` allows.
         """
         now_s = now.timestamp()
-        with self._db.transaction():
+        with self._db.unflushed(), self._db.transaction():
             row = self._db.one(
                 "claim",
                 lease=lease,
@@ -270,7 +270,8 @@ class Store:
     def heartbeat(self, leases: Sequence[str], until: datetime) -> None:
         """Keep leases for longer."""
         if leases:
-            self._db.run("heartbeat", leases=leases, until=until.timestamp())
+            with self._db.unflushed():
+                self._db.run("heartbeat", leases=leases, until=until.timestamp())
 
     def move(
         self,

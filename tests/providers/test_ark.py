@@ -157,6 +157,13 @@ def test_the_body_has_the_fields_that_are_meant_and_no_nulls(request_: Edit, bod
     assert not call.repeatable and call.authorize and call.timeout_s >= 600
 
 
+def test_a_sequence_of_one_is_not_streamed_for_there_is_no_frame_to_show_early() -> None:
+    done, (call,), came = drive_stream(ark.submit(replace(edit(), count=1)), answer(body={"data": [{"url": URLS[0]}]}))
+    assert "stream" not in call.json and not call.stream and not came
+    assert call.json["sequential_image_generation_options"] == {"max_images": 1}
+    assert [output.url for output in done.outputs] == [URLS[0]]
+
+
 def test_references_without_a_url_go_as_data_uris_in_lower_case_and_one_with_nothing_goes_nowhere() -> None:
     inline = replace(
         edit(), references=(Reference("0", "image/PNG", data=b"x"), Reference("1", "image/webp", data=b"y"))

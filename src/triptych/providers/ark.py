@@ -1,4 +1,4 @@
-"""BytePlus ModelArk, and Volcengine Ark through its base URL: one synchronous call, streamed where it makes a sequence.
+"""BytePlus ModelArk, and Volcengine Ark through its base URL: one synchronous call, streamed for several images.
 
 Facts are from wire notes 1 (request 1.2, answer 1.3, limits 1.4, stream 1.5, errors 1.6, listing and prices 1.7).
 Seedream 5.0 pro and flash are there by their ids only; their sizes and prices are resellers' accounts, and no pro or
@@ -138,7 +138,8 @@ def _body(edit: Edit) -> dict[str, Any]:
     if offer.operation.sequential:
         body["sequential_image_generation"] = "auto"
         body["sequential_image_generation_options"] = {"max_images": edit.count}
-        body["stream"] = True
+        if edit.count > 1:
+            body["stream"] = True
     return body
 
 
