@@ -99,13 +99,28 @@ def full(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_digest_that_begins_like_another_s_gets_a_longer_name_and_neither_file_is_lost(
+    door: Assets, fox: Path, inside: Path, home: Path
+) -> None:
+    digest = hashlib.sha256(fox.read_bytes()).hexdigest()
+    other = home / "images" / f"{digest[:16]}.png"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"another picture")
+    for _ in range(2):
+        image = await door.bring_in(str(fox), [inside])
+        assert image.path.name == f"{digest}.png"
+        assert image.path.read_bytes() == fox.read_bytes()
+    assert other.read_bytes() == b"another picture"
+
+
+@pytest.mark.anyio
 async def test_a_file_inside_an_allowed_directory_comes_home_under_its_digest(
     door: Assets, fox: Path, inside: Path, home: Path
 ) -> None:
     image = await door.bring_in(str(fox), [inside])
     digest = hashlib.sha256(fox.read_bytes()).hexdigest()
     assert kept(home) == [image.path]
-    assert image.path.name == f"{digest}.png"
+    assert image.path == home / "images" / f"{digest[:16]}.png"
     assert image.path.read_bytes() == fox.read_bytes()
     assert (image.sha256, image.handle) == (digest, f"img_{digest[:8]}")
     assert (image.mime_type, image.width, image.height) == ("image/png", 60, 40)

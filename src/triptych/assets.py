@@ -88,7 +88,7 @@ class Assets:
 
         assert isinstance(facts, Facts)
         sha256 = hashlib.sha256(data).hexdigest()
-        path = self.images_dir / sha256[:2] / (sha256 + _SUFFIX.get(facts.mime_type, ".img"))
+        path = self._place(sha256, _SUFFIX.get(facts.mime_type, ".img"), data)
         if not path.exists():
             try:
                 self._write_whole(path, data)
@@ -97,6 +97,14 @@ class Assets:
                     f"The image could not be written to {path.parent} ({error.strerror}); is the disk full?"
                 ) from error
         return Image(sha256, f"img_{sha256[:8]}", facts.mime_type, facts.width, facts.height, len(data), path)
+
+    def _place(self, sha256: str, suffix: str, data: bytes) -> Path:
+        """Return where an image lies: under the first digits of its hash: paths are paid for by the word."""
+        path = self.images_dir / f"{sha256[:16]}{suffix}"
+        with suppress(OSError):
+            if path.read_bytes() != data:
+                return self.images_dir / f"{sha256}{suffix}"
+        return path
 
     def _write_whole(self, path: Path, data: bytes) -> None:
         """Write a file so that it is there in full, on the disk, or not at all."""

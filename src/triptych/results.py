@@ -7,8 +7,10 @@ for hosts that show only text.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from pathlib import PurePath
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
@@ -43,15 +45,28 @@ class ImageResult(Result):
     height: int | None = None
     source: list[str] = []
 
-    def line(self) -> str:
-        """Return the image in one line of text."""
-        size = f" {self.width}x{self.height}" if self.width else ""
-        source = f" from {', '.join(self.source)}" if self.source else ""
-        expires = f" (until {self.url_expires_at:%Y-%m-%d %H:%MZ})" if self.url and self.url_expires_at else ""
-        # A local file's URL repeats its path.
-        where = [self.url + expires] if self.url and not self.url.startswith("file:") else []
-        where += [f"file {self.path}"] if self.path else []
-        return f"{self.handle}{size}{source}: {' | '.join(where) or 'not here yet'}"
+
+def images_text(images: Sequence[ImageResult]) -> list[str]:
+    """Return a line for each image, after one that says what is the same for all of them."""
+    sizes = {f"{i.width}x{i.height}" for i in images if i.width}
+    expiries = {f"{i.url_expires_at:%Y-%m-%d %H:%MZ}" for i in images if i.url_expires_at}
+    directories = {str(PurePath(i.path).parent) for i in images if i.path}
+    shared = [f"each {size}" for size in sizes] if len(sizes) == 1 else []
+    shared += [f"URLs until {expiry}" for expiry in expiries] if len(expiries) == 1 else []
+    shared += [f"files in {directory}" for directory in directories] if len(directories) == 1 else []
+    lines = [", ".join(shared)] if shared else []
+    for image in images:
+        words = [image.handle]
+        words += [f"{image.width}x{image.height}"] if image.width and len(sizes) > 1 else []
+        words += [f"from {', '.join(image.source)}"] if image.source else []
+        if image.path:
+            words.append(PurePath(image.path).name if len(directories) == 1 else image.path)
+        if image.url and not image.url.startswith("file:"):  # a local file's URL repeats its path
+            words.append(image.url)
+            if image.url_expires_at and len(expiries) > 1:
+                words.append(f"(until {image.url_expires_at:%Y-%m-%d %H:%MZ})")
+        lines.append(" ".join(words))
+    return lines
 
 
 class Cost(Result):
@@ -95,7 +110,7 @@ class JobResult(Result):
             f"{self.job_id or 'no job'}: {self.status}, {self.returned} of {self.requested} images, "
             f"{self.model} on {self.provider}, quoted ${self.cost.quoted:f}, {charged}"
         ]
-        lines += [image.line() for image in self.images]
+        lines += images_text(self.images)
         if self.error:
             lines.append(f"error {self.error.kind}: {self.error.message}")
         lines += [f"warning: {warning}" for warning in self.warnings]
@@ -114,7 +129,7 @@ class UploadResult(Result):
 
     def text(self) -> str:
         """Return the handles, one a line."""
-        lines = [image.line() for image in self.images] + [f"warning: {warning}" for warning in self.warnings]
+        lines = images_text(self.images) + [f"warning: {warning}" for warning in self.warnings]
         return "\n".join([*lines, f"next: {self.next}"] if self.next else lines)
 
 
