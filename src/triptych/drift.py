@@ -28,7 +28,7 @@ FEWEST = 4
 """In a smaller set nothing can stand out: of three, one is always the furthest."""
 CLEAR = 2.5
 MEASURES = ("palette", "brightness", "structure")
-VISIBLE = {"palette": 5.0, "brightness": 12.0, "structure": 0.4}
+VISIBLE = {"palette": 5.0, "brightness": 12.0, "structure": 0.5}
 """Less than this is never told, however even the rest is."""
 
 

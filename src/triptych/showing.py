@@ -77,7 +77,7 @@ def loose(images: Sequence[tuple[str, Image, Made | None]]) -> Sheet:
     """Return images in the order given, each with its size, its step and its sources."""
     pictures = tuple(Picture(handle, image, _origin(image, made), made) for handle, image, made in images)
     left_out = pictures[MOST_PICTURES:]
-    caption = f"In reading order: {', '.join(p.handle for p in pictures[:MOST_PICTURES])}."
+    caption = f"In reading order: {_listed([p.handle for p in pictures[:MOST_PICTURES]])}."
     if left_out:
         caption += f" Left out, as a sheet holds {MOST_PICTURES}: {_listed([p.handle for p in left_out])}."
     return Sheet(pictures[:MOST_PICTURES], caption)
@@ -107,9 +107,8 @@ def job(row: JobRow, predictions: Sequence[Prediction], frames: Sequence[Frame],
         Picture(one.frame.handle, home.get(n), f"{after}{_size(home[n])}" if n in home else "not here", one)
         for n, one in sorted(made.items())
     ]
-    asked = f'"{_cut(row.job.prompt, 300)}"'
-    from_what = f" from {', '.join(p.handle for p in sources)} (first)" if sources else ""
-    caption = f"{row.job.tool} {asked}{from_what}: {_listed([p.handle for p in outputs])}."
+    from_what = f" from {_listed([p.handle for p in sources])} (first)" if sources else ""
+    caption = f"{row.job.tool} {_quoted(row.job.prompt, 300)}{from_what}: {_listed([p.handle for p in outputs])}."
     return Sheet((*sources, *outputs), caption, title=_cut(row.job.prompt, 200))
 
 
@@ -133,7 +132,7 @@ def _chain(
             note = "" if n in home else str(by_place[lane, step].state)
             pictures.append(Picture(f"{job_id}/{n}", home.get(n), note, made.get(n)))
     words = [by_place[0, step].prompt for step in range(steps)]
-    said = ", ".join(f'step {n} "{_cut(prompt, 120)}"' for n, prompt in enumerate(words, 1))
+    said = ", ".join(f"step {n} {_quoted(prompt, 120)}" for n, prompt in enumerate(words, 1))
     heads = ("original", *(f"{n}. {_cut(prompt, 120)}" for n, prompt in enumerate(words, 1)))
     rest = by_place[0, 0].inputs[1:]
     caption = f"edit_chain, every lane left to right: original, {said}"
@@ -147,13 +146,8 @@ def _chain(
         caption += f". Left out, as a sheet holds {MOST_PICTURES} pictures: lanes {shown + 1} to {lanes} ({left})"
     if lanes == 1:
         # One lane has no columns to head: larger pictures, each under its own step's words.
-        return Sheet(
-            tuple(
-                replace(p, note=f"{head}: {p.note}" if p.note else head)
-                for p, head in zip(pictures, heads, strict=True)
-            ),
-            f"{caption}.",
-        )
+        notes = [f"{head}: {p.note}" if p.note else head for p, head in zip(pictures, heads, strict=True)]
+        return Sheet(tuple(replace(p, note=note) for p, note in zip(pictures, notes, strict=True)), f"{caption}.")
     return Sheet(tuple(pictures), f"{caption}.", group=1 + steps, heads=heads)
 
 
@@ -250,11 +244,24 @@ def _span(job_id: str, first: int, count: int) -> str:
 
 
 def _listed(handles: Sequence[str]) -> str:
-    return ", ".join(handles) if len(handles) <= 15 else f"{handles[0]} to {handles[-1]}"
+    """Return the handles in order, a run of one job's as its first and last."""
+    runs: list[tuple[str, int, int]] = []  # a job and its first and last place, or an upload and zeros
+    for handle in handles:
+        job_id, _, place = handle.partition("/")
+        n = int(place or 0)
+        if n and runs and runs[-1][::2] == (job_id, n - 1):
+            runs[-1] = (job_id, runs[-1][1], n)
+        else:
+            runs.append((job_id, n, n))
+    return ", ".join(_span(job_id, first, last - first + 1) if first else job_id for job_id, first, last in runs)
 
 
 def _number(standing: drift.Standing) -> str:
     return f"{standing.value:.2f}" if standing.measure == "structure" else f"{standing.value:.1f}"
+
+
+def _quoted(text: str, chars: int) -> str:
+    return json.dumps(_cut(text, chars), ensure_ascii=False)
 
 
 def _cut(text: str, chars: int) -> str:
