@@ -18,14 +18,14 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
         "triptych model errors tasks",
-        "lifecycle imaging metadata sheet retouch catalog results",
+        "lifecycle imaging metadata sheet drift retouch catalog results",
         "providers",
         "addresses",
         "assets store database rows wire clock",
         "pace references notes",
         "arrivals",
         "steps engine",
-        "planning views library market",
+        "planning views showing library market",
         "studio",
         "config",
         "server cli __main__",
@@ -48,7 +48,7 @@ ONLY_IN = {
     "mcp": frozenset({"server", "cli"}),
     "httpx2": frozenset({"wire", "addresses"}),
     "sqlite3": frozenset({"database", "store", "rows", "cli"}),
-    "PIL": frozenset({"imaging", "metadata", "sheet", "retouch"}),
+    "PIL": frozenset({"imaging", "metadata", "sheet", "drift", "retouch"}),
     "platformdirs": frozenset({"config"}),
 }
 """Libraries that must not leave the rooms made for them."""

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageCms, ImageDraw, ImageFilter, ImageStat, PngImagePlugin
+from PIL import Image, ImageCms, ImageDraw, ImageStat, PngImagePlugin
 
 import triptych
 from triptych import imaging
@@ -241,29 +241,3 @@ def test_the_preview_of_a_noisy_twelve_megapixel_photo_is_small() -> None:
 def test_transparency_previews_as_a_light_checker() -> None:
     image = opened(imaging.preview(saved(Image.new("RGBA", (64, 64), (255, 0, 0, 0)), "PNG")))
     assert ImageStat.Stat(image.convert("L")).mean[0] > 230
-
-
-def test_a_contact_sheet_of_sixty_stays_under_its_bytes_and_shows_all() -> None:
-    names = ("coffee", "cat", "rocket", "astronaut")
-    files = [(SAMPLES / f"{name}.jpg").read_bytes() for name in names]
-    sheet = imaging.contact_sheet([imaging.Panel(files[n % 4], f"job_1234abcd/{n}", "a note") for n in range(60)])
-    assert len(sheet) <= 400_000 and min(opened(sheet).size) > 900
-
-
-def test_a_contact_sheet_keeps_pictures_whole_and_takes_any_words() -> None:
-    tall = saved(Image.new("RGB", (40, 400), "red"), "PNG")
-    words = "日本語 العربية 🎨 \ud800 \0 " + "endless " * 60
-    one = imaging.contact_sheet(
-        [imaging.Panel(tall, words, words), imaging.Panel(CAT, "", "")], title=words, row_labels=[words]
-    )
-    red = opened(one).convert("RGB").filter(ImageFilter.BoxBlur(1))
-    count = sum(1 for r, g, b in red.get_flattened_data() if r > 200 and g < 60 and b < 60)  # type: ignore[misc]
-    assert count > 1000, "the tall panel is there"
-    with pytest.raises(ValueError, match="at least one panel"):
-        imaging.contact_sheet([])
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9, 12])
-def test_a_contact_sheet_is_well_proportioned(count: int) -> None:
-    image = opened(imaging.contact_sheet([imaging.Panel(CAT, str(n)) for n in range(count)], cell=120))
-    assert 0.5 < image.width / image.height < 3.2

@@ -44,15 +44,6 @@ class Facts:
     height: int
 
 
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One picture of a contact sheet, with the words under it."""
-
-    data: bytes
-    label: str
-    note: str = ""
-
-
 def sniff(head: bytes) -> str | None:
     """Return the mime type that the first bytes (32 are enough) announce, or None when it is no image we know of.
 
@@ -170,34 +161,29 @@ def preview(data: bytes, *, max_side: int = 768, max_bytes: int = 100_000) -> by
 
     Raises `UnreadableImage`.
     """
-    image = open_upright(data, near_px=max_side)
-    image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
-    return _jpeg_within(sheet.opaque(image), max_bytes)
+    return small_jpeg(thumbnail(data, max_side), max_bytes)
 
 
-def contact_sheet(
-    panels: Sequence[Panel],
-    *,
-    columns: int | None = None,
-    cell: int = 384,
-    title: str = "",
-    max_bytes: int = 400_000,
-    row_labels: Sequence[str] = (),
-) -> bytes:
-    """Return one JPEG that shows every panel with its label, in rows, at most `max_bytes` long.
+def thumbnail(data: bytes, side_px: int) -> Image.Image:
+    """Return the picture as it is meant to be seen, at most so large; transparency shows as a light checker.
 
-    `cell` is the widest a picture is drawn, in pixels; it shrinks when there are many. `columns` is chosen by count and
-    shape unless given; `row_labels` name the rows from the top. Raises `UnreadableImage` for a panel that is no image,
-    and `ValueError` without panels.
+    Raises `UnreadableImage`.
     """
-    if not panels:
-        raise ValueError("a contact sheet needs at least one panel")
-    cards = []
-    for panel in panels:
-        image = open_upright(panel.data, near_px=cell)
-        image.thumbnail((cell * 2, cell * 2), Image.Resampling.LANCZOS)
-        cards.append(sheet.Card(sheet.opaque(image), panel.label, panel.note))
-    return _jpeg_within(sheet.lay_out(cards, columns=columns, cell=cell, title=title, row_labels=row_labels), max_bytes)
+    image = open_upright(data, near_px=side_px)
+    image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+    return sheet.opaque(image)
+
+
+def small_jpeg(image: Image.Image, max_bytes: int) -> bytes:
+    """Return a JPEG of at most `max_bytes`: lower quality first, then smaller; the smallest try if nothing fits."""
+    while True:
+        for quality in (88, 80, 70, 58):
+            out = _jpeg(image, quality)
+            if len(out) <= max_bytes:
+                return out
+        if max(image.size) <= 16:
+            return out
+        image = image.resize(_scaled(image.size, 0.8), Image.Resampling.LANCZOS)
 
 
 def encode(image: Image.Image, mime_type: str) -> bytes:
@@ -356,18 +342,6 @@ def _lossy(image: Image.Image, mime_type: str, quality: int) -> bytes:
     buffer = io.BytesIO()
     _bare(image).save(buffer, "WEBP", quality=quality, method=2)
     return buffer.getvalue()
-
-
-def _jpeg_within(image: Image.Image, max_bytes: int) -> bytes:
-    """Return a JPEG of at most `max_bytes`: lower quality first, then smaller; the smallest try if nothing fits."""
-    while True:
-        for quality in (88, 80, 70, 58):
-            out = _jpeg(image, quality)
-            if len(out) <= max_bytes:
-                return out
-        if max(image.size) <= 16:
-            return out
-        image = image.resize(_scaled(image.size, 0.8), Image.Resampling.LANCZOS)
 
 
 def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from triptych import errors, views
+from triptych import errors, showing, views
 from triptych.assets import Assets, allowed_directory
 from triptych.clock import Clock
 from triptych.model import Image
@@ -19,7 +19,6 @@ from triptych.planning import Input
 from triptych.results import ImageResult, Preview, Saved, SaveResult
 from triptych.store import Store
 
-MAX_SHEET_IMAGES = 40
 MAX_SAVED_IMAGES = 2000
 
 Report = Callable[[float, float, str], Awaitable[None]]
@@ -107,15 +106,20 @@ class Library:
         return allowed_directory(directory, self.allowed(caller))
 
     async def show(self, images: Sequence[str], caller: Caller) -> Preview:
-        """Return one image as a preview, several as a labelled contact sheet; a JPEG either way.
+        """Return one image as a preview, several as a labelled contact sheet, a job as its set beside its sources.
 
         Raises: `errors.BadRequest` for what cannot be shown.
         """
-        if not 1 <= len(images) <= MAX_SHEET_IMAGES:
-            raise errors.OutOfLimits(f"view_images shows 1 to {MAX_SHEET_IMAGES} images; {len(images)} were given.")
-        inputs = await self.bring_in(images, caller)
-        notes = [self._note(item) for item in inputs]
-        return await anyio.to_thread.run_sync(_draw, inputs, notes)
+        most = showing.MOST_PICTURES
+        if not 1 <= len(images) <= most:
+            raise errors.OutOfLimits(f"view_images shows 1 to {most} images; {len(images)} were given.")
+        if len(images) == 1 and (job_id := showing.job_named(images[0])):
+            sheet = self._sheet_of_job(job_id)
+        else:
+            named = [handle for item in images for handle in self._unfolded(item)]
+            inputs = await self.bring_in(named, caller)
+            sheet = showing.loose([(item.handle, item.image, self._made(item.handle)) for item in inputs])
+        return await anyio.to_thread.run_sync(showing.draw, sheet)
 
     async def save(self, images: Sequence[str], directory: str, name: str | None, caller: Caller) -> SaveResult:
         """Copy images at full resolution into an allowed directory, overwriting nothing.
@@ -144,23 +148,31 @@ class Library:
         facts = views.image_of_frame(frame, image) if frame else views.image_of_upload(image)
         return await anyio.to_thread.run_sync(_preview, image.path), facts
 
-    def _note(self, item: Input) -> str:
-        frame = self._store.frame(item.handle)
-        size = f"{item.image.width}x{item.image.height}"
-        return f"{size} from {', '.join(frame.source)}" if frame and frame.source else size
+    def _sheet_of_job(self, job_id: str) -> showing.Sheet:
+        row = self._store.job(job_id)
+        if not row:
+            raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
+        predictions, frames = self._store.predictions(job_id), self._store.frames(job_id)
+        return showing.job(row, predictions, frames, self._at_home)
 
+    def _unfolded(self, item: str) -> list[str]:
+        """Return the images of a job that is named among others, or the item itself."""
+        job_id = showing.job_named(item)
+        home = [frame.handle for frame in self._store.frames(job_id) if frame.sha256] if job_id else []
+        return home or [item]
 
-def _draw(inputs: Sequence[Input], notes: Sequence[str]) -> Preview:
-    from triptych import imaging
+    def _at_home(self, handle: str) -> Image | None:
+        image = self._store.image_by_handle(handle)
+        return image if image and image.path.exists() else None
 
-    if len(inputs) == 1:
-        caption = f"{inputs[0].handle}, {notes[0]}"
-        return Preview(jpeg=imaging.preview(inputs[0].image.path.read_bytes(), max_bytes=300_000), caption=caption)
-    panels = [
-        imaging.Panel(item.image.path.read_bytes(), item.handle, note) for item, note in zip(inputs, notes, strict=True)
-    ]
-    handles = ", ".join(item.handle for item in inputs)
-    return Preview(jpeg=imaging.contact_sheet(panels), caption=f"Contact sheet, in reading order: {handles}")
+    def _made(self, handle: str) -> showing.Made | None:
+        """Return where an image was made, if it was made here."""
+        frame = self._store.frame(handle) if handle.startswith("job_") else None
+        row = self._store.job(frame.job_id) if frame else None
+        if not frame or not row:
+            return None
+        by_id = {prediction.id: prediction for prediction in self._store.predictions(frame.job_id)}
+        return showing.Made(row, by_id[frame.prediction_id], frame)
 
 
 def _preview(path: Path) -> bytes:

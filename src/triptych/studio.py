@@ -251,7 +251,7 @@ class Studio:
         return await self._market.list_models(query, operation, provider, most)
 
     async def view_images(self, images: Sequence[str], caller: Caller = ANYONE) -> Preview:
-        """Return one image as a preview, several as a labelled contact sheet; a JPEG either way.
+        """Return one image as a preview, several as a labelled contact sheet, a job as its set beside its sources.
 
         Raises: `errors.BadRequest` for what cannot be shown.
         """

@@ -128,7 +128,6 @@ def _next(row: JobRow, fault: Fault | None, home: Sequence[Frame]) -> str | None
         case Status.PARTIAL | Status.FAILED if fault and fault.kind in ("deadline", "fetch_failed"):
             return f'get_status(job_id="{job_id}", wait_s=50)'
         case Status.DONE | Status.PARTIAL if home:
-            handles = ", ".join(f'"{frame.handle}"' for frame in home[:15])
-            return f"view_images(images=[{handles}])"
+            return f'view_images(images=["{job_id}"])'
         case _:
             return None

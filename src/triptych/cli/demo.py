@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -296,38 +296,14 @@ async def _steps(demo: Demo) -> None:
     kilobytes = len(base64.b64decode(read.blob)) // 1024
     say(f"\n6  resources: {len(resources)} listed; {uri} reads as a preview of {kilobytes} KB")
 
-    views = [image["handle"] for image in seasons["images"]]
-    content = await demo.call("view_images", images=views)
-    jpeg = base64.b64decode(next(block.data for block in content if block.type == "image"))
-    demo.sheet("view-images.jpg", jpeg)
-    say(f"\n7  view_images: the assistant sees the four panels in {len(jpeg) // 1024} KB")
-    _draw_sheets(demo, seasons["images"], chain["images"])
-
-
-def _draw_sheets(demo: Demo, seasons: Sequence[dict[str, Any]], chain: Sequence[dict[str, Any]]) -> None:
-    names = ("spring", "summer", "autumn", "winter")
-    demo.check(len({image["path"] for image in seasons}) == 4, "the four panels should all be different")
-    demo.sheet(
-        "contact-sheet.jpg",
-        imaging.contact_sheet(
-            [
-                imaging.Panel(Path(image["path"]).read_bytes(), f"{n}  {name}", image["handle"])
-                for n, (name, image) in enumerate(zip(names, seasons, strict=True), 1)
-            ],
-            columns=2,
-            cell=560,
-            title=SEASONS,
-            max_bytes=240_000,
-        ),
-    )
-    panels = []
-    for lane, photo in enumerate(LANES):
-        panels.append(imaging.Panel((SAMPLES / photo).read_bytes(), photo, "as uploaded"))
-        for step, words in enumerate(STEPS):
-            image = chain[lane * len(STEPS) + step]
-            panels.append(imaging.Panel(Path(image["path"]).read_bytes(), f"{step + 1}  {words}", image["handle"]))
-    title = f"edit_chain: {len(LANES)} photographs, {len(STEPS)} steps"
-    demo.sheet("chain.jpg", imaging.contact_sheet(panels, columns=1 + len(STEPS), title=title))
+    paths = {image["path"] for image in seasons["images"]}
+    demo.check(len(paths) == 4, "the four panels should all be different")
+    say("\n7  view_images: what the assistant sees of them")
+    for name, job in (("contact-sheet.jpg", seasons), ("chain.jpg", chain)):
+        content = await demo.call("view_images", images=[job["job_id"]])
+        jpeg = base64.b64decode(next(block.data for block in content if block.type == "image"))
+        demo.sheet(name, jpeg)
+        say(f"{MARGIN}{name}, {len(jpeg) // 1024} KB: {next(b.text for b in content if b.type == 'text')}")
 
 
 def _close(demo: Demo, seconds: float, accepted: int) -> None:

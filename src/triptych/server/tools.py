@@ -206,7 +206,7 @@ _TOOLS = (
     Tool(
         "view_images",
         "Look at images",
-        "See images yourself: one as a preview (≤ 768 px), several as a labelled contact sheet.",
+        "See images: one as a preview (≤ 768 px), several, or a whole job (job_…), as a labelled contact sheet.",
         schemas.ViewImages,
         None,
         _view_images,
