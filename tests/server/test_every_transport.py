@@ -38,7 +38,7 @@ async def test_a_client_meets_triptych_and_is_told_the_truth_about_what_changes(
     assert instructions and "list_jobs" in instructions
     assert capabilities.resources and capabilities.resources.subscribe and capabilities.resources.list_changed
     assert capabilities.tools and not capabilities.tools.list_changed
-    assert capabilities.prompts is None and capabilities.completions is None
+    assert capabilities.prompts and not capabilities.prompts.list_changed and capabilities.completions is not None
 
 
 async def test_every_tool_does_its_part_of_the_work(connect: Connect, tmp_path: Any) -> None:

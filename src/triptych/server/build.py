@@ -58,8 +58,9 @@ class TriptychServer(Server[Audience]):
     def get_capabilities(self, *args: Any, **kwargs: Any) -> types.ServerCapabilities:
         # For 2026-07-28 the SDK derives every listChanged from "there is a listen handler".
         capabilities = super().get_capabilities(*args, **kwargs)
-        if capabilities.tools:
-            capabilities.tools.list_changed = False
+        for fixed in (capabilities.tools, capabilities.prompts):
+            if fixed:
+                fixed.list_changed = False
         return capabilities
 
 
@@ -116,6 +117,21 @@ def build(open_studio: Callable[[], Awaitable[Studio]], *, remote: bool) -> Trip
 
         return await resources.read(ctx.lifespan_context.studio, params.uri)
 
+    async def list_prompts(ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListPromptsResult:
+        from triptych.server import prompts
+
+        return prompts.listing()
+
+    async def get_prompt(ctx: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+        from triptych.server import prompts
+
+        return prompts.get(params.name, params.arguments or {})
+
+    async def complete(ctx: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
+        from triptych.server import prompts
+
+        return await prompts.complete(ctx.lifespan_context.studio, params.ref, params.argument)
+
     async def subscribe(ctx: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
         await ctx.lifespan_context.subscribe(ctx, params.uri)
         return types.EmptyResult()
@@ -154,6 +170,9 @@ def build(open_studio: Callable[[], Awaitable[Studio]], *, remote: bool) -> Trip
         on_subscribe_resource=subscribe,
         on_unsubscribe_resource=unsubscribe,
         on_subscriptions_listen=listen,
+        on_list_prompts=list_prompts,
+        on_get_prompt=get_prompt,
+        on_completion=complete,
     )
     # Registered by name: the constructor's own argument for the second one warns that roots are on their way out.
     server.add_notification_handler("notifications/initialized", types.NotificationParams, initialized)
