@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from pathlib import PurePath
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
@@ -47,24 +46,28 @@ class ImageResult(Result):
 
 
 def images_text(images: Sequence[ImageResult]) -> list[str]:
-    """Return a line for each image, after one that says what is the same for all of them."""
+    """Return a line for each image, after one that says what is the same for all; a file only where it is all there is.
+
+    What has a URL has its path in the fields; said twice, it would be the larger part of the text.
+    """
     sizes = {f"{i.width}x{i.height}" for i in images if i.width}
     expiries = {f"{i.url_expires_at:%Y-%m-%d %H:%MZ}" for i in images if i.url_expires_at}
-    directories = {str(PurePath(i.path).parent) for i in images if i.path}
     shared = [f"each {size}" for size in sizes] if len(sizes) == 1 else []
     shared += [f"URLs until {expiry}" for expiry in expiries] if len(expiries) == 1 else []
-    shared += [f"files in {directory}" for directory in directories] if len(directories) == 1 else []
     lines = [", ".join(shared)] if shared else []
     for image in images:
         words = [image.handle]
         words += [f"{image.width}x{image.height}"] if image.width and len(sizes) > 1 else []
         words += [f"from {', '.join(image.source)}"] if image.source else []
-        if image.path:
-            words.append(PurePath(image.path).name if len(directories) == 1 else image.path)
-        if image.url and not image.url.startswith("file:"):  # a local file's URL repeats its path
+        if image.url and not image.url.startswith("file:"):
             words.append(image.url)
-            if image.url_expires_at and len(expiries) > 1:
-                words.append(f"(until {image.url_expires_at:%Y-%m-%d %H:%MZ})")
+            words += (
+                [f"(until {image.url_expires_at:%Y-%m-%d %H:%MZ})"]
+                if image.url_expires_at and len(expiries) > 1
+                else []
+            )
+        elif image.path:
+            words.append(image.path)
         lines.append(" ".join(words))
     return lines
 

@@ -146,7 +146,7 @@ async def test_each_image_with_a_url_gets_a_link_named_by_its_handle(client_of: 
         ("job_12345678/1", "https://cdn.example/a.png?sig=1", "image/png"),
         ("img_0a1b2c3d", "file:///home/a.png", "image/png"),
     ]
-    assert links[0].description == ("2048x1024, expires 2026-11-21 12:00Z, durable triptych://images/job_12345678/1")
+    assert links[0].description == ("2048x1024, until 2026-11-21 12:00Z, triptych://images/job_12345678/1")
 
 
 async def test_pixels_come_as_an_image_block_with_a_caption_and_nothing_structured(

@@ -297,6 +297,6 @@ def answer(result: Result) -> types.CallToolResult:
 
 def _link(image: ImageResult, url: str) -> types.ResourceLink:
     facts = [f"{image.width}x{image.height}"] if image.width else []
-    facts += [f"expires {image.url_expires_at:%Y-%m-%d %H:%MZ}"] if image.url_expires_at else []
-    facts += [f"durable {image.uri}"]
+    facts += [f"until {image.url_expires_at:%Y-%m-%d %H:%MZ}"] if image.url_expires_at else []
+    facts += [image.uri]
     return types.ResourceLink(uri=url, name=image.handle, description=", ".join(facts), mime_type=image.mime_type)
