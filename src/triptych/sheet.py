@@ -144,7 +144,7 @@ def lay_out(
     `group` cards stay side by side: a pair of before and after, or a lane's steps, with `heads` over them. `cell` is
     the widest a picture is drawn, in pixels; less when there are many. Raises: `ValueError` without a picture.
     """
-    aspects = sorted(max(0.6, min(1.8, c.image.width / c.image.height)) for c in cards if c.image)
+    aspects = sorted(max(0.5, min(2.4, c.image.width / c.image.height)) for c in cards if c.image)
     if not aspects:
         raise ValueError("a contact sheet needs at least one picture")
     lines = wrapped(drawable(title), font(TITLE_PX), WIDTH_PX - 2 * MARGIN_PX, 1)

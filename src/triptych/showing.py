@@ -211,7 +211,7 @@ def redo(picture: Picture, steady: str) -> str:
     row, prediction = picture.made.row, picture.made.prediction
     references = [*prediction.inputs[: MOST_REFERENCES - 1], steady]
     prompt = (
-        f"{_cut(row.job.prompt, MOST_PROMPT_CHARS)} Make only image {picture.made.place} of these "
+        f"{_cut(row.job.prompt, MOST_PROMPT_CHARS).rstrip('.')}. Make only image {picture.made.place} of these "
         f"{prediction.count}, in the palette, light and style of the last reference, another image of the set."
     )
     arguments: dict[str, object] = {"images": references, "prompt": prompt}
