@@ -264,7 +264,7 @@ OTHERS: dict[str, str] = {
     "no servers": '{\n    "theme": "dark",\n    "list": [1, 2,\n 3]\n}',
     "nothing in it": "{}",
     "empty": "",
-    "comments": '// mine\n{ /* the\n servers */\n  "mcpServers": {\n    "a": {"command": "npx"}, // "}" kept\n  },\n}\n',
+    "comments": '// mine\n{ /* the\n servers */\n  "mcpServers": {\n    "a": {"command": "npx"}, // "}"\n  },\n}\n',
     "byte order mark": '\ufeff{\n  "mcpServers": {}\n}\n',
 }
 
