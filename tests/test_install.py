@@ -22,8 +22,8 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from triptych import __version__, errors, providers
-from triptych.cli import cli, install, splice
-from triptych.cli.install import HOSTS, Machine
+from triptych.cli import cli, hosts, install, splice
+from triptych.cli.hosts import HOSTS, Machine
 from triptych.cli.screen import Screen
 from triptych.cli.words import Exit
 
@@ -126,23 +126,23 @@ REFERENCES = {
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_no_key_is_written_anywhere_only_where_it_comes_from(host: str, tmp_path: Path) -> None:
-    every_key = dict.fromkeys(install.key_variables(), KEY)
+    every_key = dict.fromkeys(hosts.key_variables(), KEY)
     put(host, machine(tmp_path, **every_key, TRIPTYCH_AUTH_TOKEN=KEY))
     [path] = [tmp_path / name for name in files(tmp_path)]
     text = path.read_text("utf-8")
     assert KEY not in text
     entry = server(host, text)
     if host == "codex":
-        assert entry["env_vars"] == install.key_variables()
+        assert entry["env_vars"] == hosts.key_variables()
     else:
         assert set(every_key) <= set(entry["env"])
         assert entry["env"]["ATLASCLOUD_API_KEY"] == REFERENCES[host]
 
 
 def test_only_keys_that_are_set_are_named_and_atlas_clouds_when_none_is() -> None:
-    assert install.keys({}) == ["ATLASCLOUD_API_KEY"]
-    assert install.keys({"RUNWARE_API_KEY": KEY, "NOVITA_API_KEY": " "}) == ["RUNWARE_API_KEY"]
-    assert set(install.key_variables()) == {providers.load(name).key_env for name in providers.names()} - {None}
+    assert hosts.keys({}) == ["ATLASCLOUD_API_KEY"]
+    assert hosts.keys({"RUNWARE_API_KEY": KEY, "NOVITA_API_KEY": " "}) == ["RUNWARE_API_KEY"]
+    assert set(hosts.key_variables()) == {providers.load(name).key_env for name in providers.names()} - {None}
 
 
 def test_a_reference_that_a_host_leaves_as_it_is_counts_as_no_key() -> None:
@@ -187,7 +187,7 @@ def test_a_server_over_http_is_reached_with_a_token_from_the_environment(host: s
 
 @pytest.mark.parametrize("host", OVER_HTTP)
 def test_on_loopback_a_token_is_only_sent_when_there_is_one(host: str, tmp_path: Path) -> None:
-    put(host, machine(tmp_path), url=install.LOCAL_URL)
+    put(host, machine(tmp_path), url=hosts.LOCAL_URL)
     assert "TOKEN" not in HOSTS[host].user(machine(tmp_path)).read_text("utf-8").upper()
 
 
@@ -208,7 +208,7 @@ def test_an_address_that_would_give_something_away_is_refused(url: str, why: str
 
 def test_claude_desktop_is_told_where_http_servers_go(tmp_path: Path) -> None:
     with pytest.raises(errors.BadRequest, match="Connectors"):
-        put("claude-desktop", machine(tmp_path), url=install.LOCAL_URL)
+        put("claude-desktop", machine(tmp_path), url=hosts.LOCAL_URL)
 
 
 # -- which command
@@ -217,12 +217,12 @@ def test_claude_desktop_is_told_where_http_servers_go(tmp_path: Path) -> None:
 def test_the_command_is_the_script_beside_the_interpreter_by_its_absolute_path(tmp_path: Path) -> None:
     for platform, name in (("linux", "triptych"), ("win32", "triptych.exe")):
         (tmp_path / name).touch()
-        assert install.launcher(str(tmp_path / "python"), machine(tmp_path, platform), None) == [str(tmp_path / name)]
+        assert hosts.launcher(str(tmp_path / "python"), machine(tmp_path, platform), None) == [str(tmp_path / name)]
 
 
 def test_without_a_script_the_interpreter_starts_the_module(tmp_path: Path) -> None:
     python = str(tmp_path / "python")
-    assert install.launcher(python, machine(tmp_path), None) == [python, "-m", "triptych"]
+    assert hosts.launcher(python, machine(tmp_path), None) == [python, "-m", "triptych"]
 
 
 @pytest.mark.parametrize(
@@ -232,13 +232,13 @@ def test_without_a_script_the_interpreter_starts_the_module(tmp_path: Path) -> N
 def test_from_uvx_the_same_thing_is_asked_for_again(source: str | None, wanted: str, tmp_path: Path) -> None:
     python = str(tmp_path / "cache/uv/archive-v0/abc/bin/python")
     there = machine(tmp_path, UV="/usr/bin/uv")
-    assert install.launcher(python, there, source) == ["/usr/bin/uv", "tool", "run", "--from", wanted, "triptych"]
+    assert hosts.launcher(python, there, source) == ["/usr/bin/uv", "tool", "run", "--from", wanted, "triptych"]
     with pytest.raises(errors.BadRequest, match="temporary installation"):
-        install.launcher(python, machine(tmp_path, PATH=""), source)
+        hosts.launcher(python, machine(tmp_path, PATH=""), source)
 
 
 def test_this_installation_knows_where_it_came_from() -> None:
-    source = install.installed_from()
+    source = hosts.installed_from()
     assert source is not None and urlsplit(source).scheme == "file"
     assert (Path(urlsplit(source).path) / "pyproject.toml").exists()
 
@@ -354,9 +354,9 @@ def test_codexs_own_entry_is_changed_line_by_line(tmp_path: Path) -> None:
     assert entry["command"] != "/gone/triptych" and entry["args"] == []
     assert (entry["tool_timeout_sec"], entry["enabled"]) == (240, True)
     assert entry["env_vars"] == ["RUNWARE_API_KEY", "ARK_API_KEY"]
-    put("codex", machine(tmp_path, ARK_API_KEY=KEY), url=install.LOCAL_URL)
+    put("codex", machine(tmp_path, ARK_API_KEY=KEY), url=hosts.LOCAL_URL)
     over_http = server("codex", path.read_text("utf-8"))
-    assert over_http == {"url": install.LOCAL_URL, "tool_timeout_sec": 240, "enabled": True}
+    assert over_http == {"url": hosts.LOCAL_URL, "tool_timeout_sec": 240, "enabled": True}
 
 
 @pytest.mark.parametrize("host", JSON_HOSTS)
@@ -378,7 +378,7 @@ def test_changing_the_transport_leaves_nothing_of_the_other_behind(tmp_path: Pat
         path = HOSTS[host].user(here)
         put(host, here)
         first = server(host, path.read_text("utf-8"))
-        put(host, here, url=install.LOCAL_URL)
+        put(host, here, url=hosts.LOCAL_URL)
         assert not {"command", "args", "env", "env_vars"} & set(server(host, path.read_text("utf-8")))
         put(host, here)
         assert server(host, path.read_text("utf-8")) == first
@@ -558,9 +558,9 @@ def test_the_difference_shows_nobody_elses_keys(at_home: Path) -> None:
 
 
 def test_url_goes_with_http_alone(at_home: Path) -> None:
-    assert "--url goes with --transport http" in run("cursor", "--url", install.LOCAL_URL).stderr
+    assert "--url goes with --transport http" in run("cursor", "--url", hosts.LOCAL_URL).stderr
     assert run("cursor", "--transport", "http", "--yes").exit_code == 0
-    assert server("cursor", (at_home / ".cursor/mcp.json").read_text("utf-8")) == {"url": install.LOCAL_URL}
+    assert server("cursor", (at_home / ".cursor/mcp.json").read_text("utf-8")) == {"url": hosts.LOCAL_URL}
 
 
 def test_cursors_link_says_what_would_be_written(at_home: Path) -> None:
