@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -9,15 +10,17 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from triptych import __version__, config
-from triptych.cli import cli, words
+from triptych.cli import cli, hosts, words
 from triptych.lifecycle import MOVES
 from triptych.server import tools
 
@@ -96,19 +99,50 @@ def test_the_readmes_defaults_are_those_of_an_empty_environment() -> None:
 
 
 def test_every_configuration_block_parses_and_names_a_server() -> None:
-    documents = [json.loads(block) for block in (*blocks("json"), EXAMPLE)]
+    documents = [json.loads(block) for block in blocks("json")]
     documents += [tomllib.loads(block) for block in blocks("toml")]
-    assert len(documents) == 7
     for document in documents:
-        for server in servers(document):
-            assert server.get("command", "").endswith("/.venv/bin/triptych") or server["url"].endswith("/mcp")
-        assert len(list(servers(document))) == 1
+        [server] = servers(document)
+        assert server.get("command", "").endswith("/.venv/bin/triptych") or server["url"].endswith("/mcp")
+
+
+def test_the_example_has_every_transport() -> None:
+    stdio, http, sse = servers(json.loads(EXAMPLE))
+    assert stdio["command"].endswith("/.venv/bin/triptych")
+    assert (http["type"], http["url"]) == ("http", "http://127.0.0.1:8765/mcp")
+    assert (sse["type"], sse["url"]) == ("sse", "http://127.0.0.1:8765/sse")
+
+
+@pytest.mark.parametrize("host", list(hosts.HOSTS))
+def test_the_readme_shows_for_every_host_what_install_writes(host: str) -> None:
+    machine = hosts.Machine("linux", {"TRIPTYCH_ALLOWED_DIRS": "/path/to/your/pictures"}, Path("/"), Path("/"))
+    if host != "claude-desktop":
+        machine = replace(machine, environ={})
+    entry = hosts.stdio_entry(hosts.HOSTS[host], ["/path/to/triptych/.venv/bin/triptych"], machine)
+    assert hosts.snippet(hosts.HOSTS[host], entry) in blocks("toml" if host == "codex" else "json")
+
+
+def test_the_readmes_table_of_hosts_has_their_files() -> None:
+    rows = {row[0]: row for row in table("host")}
+    assert list(rows) == list(hosts.HOSTS)
+    machine = hosts.Machine("linux", {}, Path("~"), Path())
+    for name, host in hosts.HOSTS.items():
+        assert rows[name][2] == ("/".join(host.project) if host.project else "–")
+        assert host.user(machine).as_posix().endswith(rows[name][1].split(" of ")[0])
+
+
+def test_the_readmes_link_adds_to_cursor_what_install_writes() -> None:
+    cursor = hosts.HOSTS["cursor"]
+    entry = hosts.stdio_entry(cursor, ["triptych"], hosts.Machine("linux", {}, Path("/"), Path("/")))
+    [link] = re.findall(r"\]\((cursor://[^)]+)\)", README)
+    assert link == hosts.deeplink(entry)
+    config = parse_qs(urlsplit(link).query)["config"][0]
+    assert json.loads(base64.b64decode(config, validate=True)) == entry
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("text", [EXAMPLE, blocks("json")[-2]], ids=["mcp.json.example", "Claude Desktop"])
-async def test_a_stdio_block_starts_the_server_once_the_path_is_right(text: str, tmp_path: Path) -> None:
-    (server,) = servers(json.loads(text))
+async def test_the_example_starts_the_server_once_the_path_is_right(tmp_path: Path) -> None:
+    server = next(servers(json.loads(EXAMPLE)))
     # The command of the block, in this environment; the settings as they stand in it.
     env = {**server["env"], "TRIPTYCH_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
     command = StdioServerParameters(command=sys.executable, args=["-m", "triptych", *server["args"]], env=env)
@@ -127,7 +161,7 @@ def test_the_drawing_of_a_jobs_life_is_the_table_of_moves() -> None:
 
 def test_every_link_between_the_documents_leads_somewhere() -> None:
     for document in DOCUMENTS:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", document.read_text("utf-8")):
+        for target in re.findall(r"\]\((?!https?:|cursor:)([^)#]+)(?:#[^)]*)?\)", document.read_text("utf-8")):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
@@ -136,7 +170,7 @@ def test_the_changelog_knows_this_version() -> None:
 
 
 def test_the_scripts_can_be_run_and_ci_runs_the_tests() -> None:
-    for name in ("scripts/demo", "scripts/test", "scripts/fix", ".ci/run"):
+    for name in ("scripts/demo", "scripts/test", "scripts/lint", "scripts/fix", "scripts/bundle", ".ci/run"):
         assert os.access(ROOT / name, os.X_OK), name
     assert "./scripts/test" in (ROOT / ".ci" / "run").read_text("utf-8")
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from triptych import errors
 from triptych.cli import words
+from triptych.cli.install import install
 from triptych.cli.paying import followed, paid, pay
 from triptych.cli.screen import Screen, caller_for, command, resolved, run
 from triptych.cli.words import Exit, exit_of_status
@@ -235,4 +236,4 @@ def demo(screen: Screen, out: str, provider: str) -> Exit:
     return Exit.DONE if report.ok else Exit.FAILED
 
 
-ALL = (edit, chain, generate, status, jobs, cancel, models, upload, view, save, doctor, serve, emulate, demo)
+ALL = (edit, chain, generate, status, jobs, cancel, models, upload, view, save, doctor, install, serve, emulate, demo)

@@ -1,0 +1,233 @@
+"""Put one thing into somebody's configuration file, and leave every other byte of it as it was.
+
+JSON may have comments and trailing commas, as editors allow; TOML keeps its order and comments. Whatever the edit does
+to the text, the result is parsed again and must say exactly what was meant: a file that cannot be edited so is refused
+with a `ValueError`, never rewritten. Pure: text in, text out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+_STRING = r'("(?:[^"\\\r\n]|\\.)*")'
+_COMMENT = re.compile(_STRING + r"|//[^\r\n]*|/\*.*?\*/", re.DOTALL)
+_LAST_COMMA = re.compile(_STRING + r"|,(?=\s*[}\]])")
+_DECODER = json.JSONDecoder()
+
+# -- JSON --------------------------------------------------------------------------------------------------------------
+
+
+def read_json(text: str) -> dict[str, Any]:
+    """Return the object that a file holds; nothing at all is an empty object.
+
+    Raises: `ValueError` for what is not JSON, or not an object.
+    """
+    flat = _flat(text)
+    found = json.loads(flat) if flat.strip() else {}
+    if not isinstance(found, dict):
+        raise ValueError("it is JSON, but not an object")
+    return found
+
+
+def put_json(text: str, path: Sequence[str], value: object) -> str:
+    """Return the text with `value` at `path`: replaced in its place, or added as the last member.
+
+    Raises: `ValueError` when the file cannot be edited so.
+    """
+    if not _flat(text).strip():
+        text = "{}\n"
+    meant = read_json(text)
+    inner = meant
+    for key in path[:-1]:
+        inner = inner.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise ValueError(f'"{key}" is not an object')
+    inner[path[-1]] = value
+    return _checked_json(_put(text, path, value), meant)
+
+
+def append_json(text: str, path: Sequence[str], value: object) -> str:
+    """Return the text with `value` as the last item of the list at `path`, which is made if need be.
+
+    Raises: `ValueError` when the file cannot be edited so.
+    """
+    listed: Any = read_json(text)
+    for key in path:
+        listed = listed.get(key) if isinstance(listed, dict) else None
+    if listed is None:
+        return put_json(text, path, [value])
+    if not isinstance(listed, list):
+        raise ValueError(f'"{path[-1]}" is not a list')
+    meant = read_json(text)
+    _at(meant, path).append(value)
+    flat = _flat(text)
+    start = flat.index("{")
+    for key in path:
+        start, _ = _members(flat, start)[key]
+    return _checked_json(_inserted(text, flat, start, _dumped(text, value, len(path) + 1), len(path) + 1), meant)
+
+
+def _at(document: Any, path: Sequence[str]) -> Any:
+    for key in path:
+        document = document[key]
+    return document
+
+
+def _checked_json(text: str, meant: Mapping[str, Any]) -> str:
+    if read_json(text) != meant:
+        raise ValueError("it is written in a way that cannot be edited safely")
+    return text
+
+
+def _flat(text: str) -> str:
+    """Return the text as plain JSON of the same length: comments, last commas and a byte order mark are blanks."""
+    if text.startswith("\ufeff"):
+        text = " " + text[1:]
+    return _LAST_COMMA.sub(_blank, _COMMENT.sub(_blank, text))
+
+
+def _blank(found: re.Match[str]) -> str:
+    return found[1] or re.sub(r"[^\r\n]", " ", found[0])
+
+
+def _put(text: str, path: Sequence[str], value: object) -> str:
+    flat = _flat(text)
+    start = flat.index("{")
+    end = start
+    for depth, key in enumerate(path):
+        members = _members(flat, start)
+        if key not in members:
+            for missing in reversed(path[depth + 1 :]):
+                value = {missing: value}
+            member = f"{json.dumps(key, ensure_ascii=False)}: {_dumped(text, value, depth + 1)}"
+            return _inserted(text, flat, start, member, depth + 1)
+        start, end = members[key]
+    return text[:start] + _dumped(text, value, len(path)) + text[end:]
+
+
+def _members(flat: str, start: int) -> dict[str, tuple[int, int]]:
+    """Return where the values of the object at `start` begin and end."""
+    found = {}
+    at = _skip(flat, start + 1)
+    while flat[at] != "}":
+        key, at = _DECODER.raw_decode(flat, at)
+        value_at = _skip(flat, flat.index(":", at) + 1)
+        _, end = _DECODER.raw_decode(flat, value_at)
+        found[key] = (value_at, end)
+        at = _skip(flat, end)
+        if flat[at] == ",":
+            at = _skip(flat, at + 1)
+    return found
+
+
+def _ends(flat: str, start: int) -> Iterator[int]:
+    """Return where each item or member of the list or object at `start` ends."""
+    if flat[start] == "{":
+        yield from (end for _, end in _members(flat, start).values())
+        return
+    at = _skip(flat, start + 1)
+    while flat[at] != "]":
+        _, end = _DECODER.raw_decode(flat, at)
+        yield end
+        at = _skip(flat, end)
+        if flat[at] == ",":
+            at = _skip(flat, at + 1)
+
+
+def _skip(flat: str, at: int) -> int:
+    while flat[at].isspace():
+        at += 1
+    return at
+
+
+def _inserted(text: str, flat: str, start: int, new: str, depth: int) -> str:
+    """Return the text with a member or item at the end of the object or list at `start`."""
+    unit, newline = _unit(text), _newline(text)
+    _, close = _DECODER.raw_decode(flat, start)
+    close -= 1
+    ends = list(_ends(flat, start))
+    last = max(ends, default=start + 1)
+    rest = text[last:close]
+    has_comma = "," in _COMMENT.sub("", rest)
+    body = rest.rstrip()
+    tail = rest[len(body) :]
+    if "\n" not in tail:
+        tail = newline + unit * (depth - 1)
+    comma = "," if ends and not has_comma else ""
+    return text[:last] + comma + body + newline + unit * depth + new + ("," if has_comma else "") + tail + text[close:]
+
+
+def _dumped(text: str, value: object, depth: int) -> str:
+    unit, newline = _unit(text), _newline(text)
+    return json.dumps(value, indent=unit, ensure_ascii=False).replace("\n", newline + unit * depth)
+
+
+def _unit(text: str) -> str:
+    indented = re.search(r"^([ \t]+)\S", _flat(text), re.MULTILINE)
+    return indented[1] if indented else "  "
+
+
+def _newline(text: str) -> str:
+    return "\r\n" if "\r\n" in text else "\n"
+
+
+# -- TOML --------------------------------------------------------------------------------------------------------------
+
+
+def put_toml(text: str, path: Sequence[str], values: Mapping[str, object]) -> str:
+    """Return the text with the table at `path` holding exactly `values`: changed line by line, or added at the end.
+
+    Raises: `ValueError` for what is not TOML, or a table that is not written one line to a key.
+    """
+    meant = tomllib.loads(text)
+    inner = meant
+    for key in path[:-1]:
+        inner = inner.setdefault(key, {})
+    old = inner.get(path[-1])
+    inner[path[-1]] = dict(values)
+    newline = _newline(text)
+    if old is None:
+        lines = [f"[{'.'.join(path)}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
+        before = text if not text or text.endswith("\n") else text + newline
+        edited = before + (newline if before else "") + newline.join(lines) + newline
+    else:
+        edited = _table_edited(text, path, old, values)
+    try:
+        same = tomllib.loads(edited) == meant
+    except tomllib.TOMLDecodeError:
+        same = False
+    if not same:
+        raise ValueError("it is written in a way that cannot be edited safely")
+    return edited
+
+
+def _table_edited(text: str, path: Sequence[str], old: Mapping[str, object], values: Mapping[str, object]) -> str:
+    name = r"[ \t]*\.[ \t]*".join(f'"?{re.escape(key)}"?' for key in path)
+    head = re.search(rf"^[ \t]*\[[ \t]*{name}[ \t]*\][^\r\n]*(\r?\n|\Z)", text, re.MULTILINE)
+    if head is None:
+        raise ValueError("it is written in a way that cannot be edited safely")
+    following = re.compile(r"^[ \t]*\[", re.MULTILINE).search(text, head.end())
+    end = following.start() if following else len(text)
+    body = text[head.end() : end]
+    for key in (*old, *(key for key in values if key not in old)):
+        if key in old and key in values and old[key] == values[key]:
+            continue
+        line = re.compile(rf"^[ \t]*{re.escape(key)}[ \t]*=[^\r\n]*(\r?\n|\Z)", re.MULTILINE)
+        new = f"{key} = {_toml(values[key])}{_newline(text)}" if key in values else ""
+        found = line.search(body) if key in old else None
+        at, after = found.span() if found else (0, 0)
+        body = body[:at] + new + body[after:]
+    opening = text[: head.end()]
+    return (opening if opening.endswith("\n") else opening + _newline(text)) + body + text[end:]
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
