@@ -180,7 +180,7 @@ def test_of_two_that_race_for_the_last_of_the_budget_exactly_one_wins(path: Path
 
 # -- the ledger adds up, whatever happens ------------------------------------------------------------------------------
 
-CAP = Decimal(4)
+CAP = Decimal(2)
 CENTS = st.sampled_from([Decimal(text) for text in ("0", "0.1", "0.3", "0.70", "1", "1.3333333", "2")])
 
 
@@ -229,9 +229,11 @@ class AnyLife(RuleBasedStateMachine):
             assert sum((one.charged_usd or 0) + one.reserved_usd for one in listed) == owed
             assert all(one.reserved_usd >= 0 for one in listed)
 
-    @rule(which=st.integers(0, 1), steps=st.integers(1, 3), usd=CENTS)
-    def a_job_is_asked_for(self, which: int, steps: int, usd: Decimal) -> None:
+    @rule(which=st.integers(0, 1), steps=st.integers(1, 3), usd=CENTS | st.none())
+    def a_job_is_asked_for(self, which: int, steps: int, usd: Decimal | None) -> None:
         job_id = f"job_{len(self.jobs):08}"
+        if usd is None:  # all that is left
+            usd, steps = self.stores[which].ledger.balance(self.now).left_usd or Decimal(1), 1
         predictions = [replace(prediction(job_id, step), quoted_usd=usd, due_at=self.now) for step in range(steps)]
         before, asked = total(self.stores[1 - which], self.now), usd * steps
         made = replace(job(job_id, job_id), created_at=self.now)
@@ -256,7 +258,9 @@ class AnyLife(RuleBasedStateMachine):
     def one_move(self, store: Store, held: Claim, data: st.DataObject) -> Claim | None:
         p, now = held.prediction, self.now
         stop, keep = {"now": now, "due_at": now}, {"now": now, "due_at": now, "keep_lease": True}
-        fate = data.draw(st.sampled_from(["on", "on", "on", "free", "lost", "back", "reroute", "die"]))
+        fate = data.draw(
+            st.sampled_from(["on", "on", "on", "free", "lost", "lost", "back", "reroute", "reroute", "die"])
+        )
         charge = data.draw(st.none() | CENTS)
         if fate == "die":
             return None
@@ -304,8 +308,8 @@ class AnyLife(RuleBasedStateMachine):
         self.lost |= {p.id for p in self.stores[which].predictions(job_id) if p.state is State.UNCERTAIN}
         self.stores[which].cancel(job_id, self.now)
 
-    @rule(which=st.integers(0, 1), data=st.data())
-    def what_ended_is_taken_up_again(self, which: int, data: st.DataObject) -> None:
+    @rule(which=st.integers(0, 1), crowded=st.booleans(), data=st.data())
+    def what_ended_is_taken_up_again(self, which: int, crowded: bool, data: st.DataObject) -> None:
         ways = {"deadline": State.RUNNING, "fetch_failed": State.FETCHING, "uncertain": State.SUBMITTING}
         ended = [
             p
@@ -314,20 +318,22 @@ class AnyLife(RuleBasedStateMachine):
         ]
         if not ended:
             return
+        if crowded:
+            self.a_job_is_asked_for(which, 1, None)
         p = data.draw(st.sampled_from(ended))
-        waiting = sum(q.state is State.WAITING for q in self.predictions())
+        waiting = {q.id for q in self.predictions() if q.state is State.WAITING}
         assert p.fault
         self.stores[which].revive(p.id, ways[p.fault.kind], now=self.now, deadline_at=self.now + timedelta(minutes=10))
-        more = [q for q in self.predictions() if q.state is State.WAITING]
-        if len(more) > waiting and any(q.quoted_usd for q in more):
+        more = [q for q in self.predictions() if q.state is State.WAITING and q.id not in waiting]
+        if any(q.quoted_usd for q in more):
             assert total(self.stores[which], self.now) <= CAP
 
-    @rule(seconds=st.sampled_from([1, 13, 600, 90_000]))
+    @rule(seconds=st.sampled_from([1, 13, 13, 13, 90_000]))
     def time_passes(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)
 
 
 TestAnyLife = pytest.mark.slow(AnyLife.TestCase)
 TestAnyLife.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
