@@ -69,16 +69,8 @@ def prediction(job_id: str = "job_00000001", step: int = 0, usd: str = "1.00") -
     )
 
 
-def add(
-    store: Store, *predictions: Prediction, fingerprint: str = "f", budget: str | None = None, attach: bool = True
-) -> Job | None:
-    return store.add_job(
-        job(predictions[0].job_id, fingerprint),
-        predictions,
-        now=NOW,
-        budget_usd=Decimal(budget) if budget else None,
-        attach=attach,
-    )
+def add(store: Store, *predictions: Prediction, fingerprint: str = "f", attach: bool = True) -> Job | None:
+    return store.add_job(job(predictions[0].job_id, fingerprint), predictions, now=NOW, attach=attach)
 
 
 def claim(store: Store, lease: str = "a", at: datetime = NOW) -> Claim | None:
@@ -166,19 +158,6 @@ def test_an_identical_request_in_flight_is_attached_to_and_again_is_not(store: S
     assert attached and attached.id == "job_00000001"
     assert store.job("job_00000002") is None
     assert add(store, prediction("job_00000003"), attach=False) is None
-
-
-def test_the_budget_counts_what_is_reserved_and_charged_in_one_transaction(store: Store) -> None:
-    add(store, prediction(usd="6"), budget="10")
-    with pytest.raises(errors.OverBudget) as refused:
-        add(store, prediction("job_00000002", usd="5"), fingerprint="g", budget="10")
-    for part in ("cap $10", "spent $0", "reserved $6", "asked $5", "TRIPTYCH_BUDGET_USD"):
-        assert part in refused.value.message
-    assert store.job("job_00000002") is None
-    held = claim(store)
-    assert held
-    store.move(held, State.FAILED, now=NOW, due_at=NOW, release_money=True, fault=Fault("refused", "no"))
-    assert add(store, prediction("job_00000002", usd="5"), fingerprint="g", budget="10") is None
 
 
 def frame(n: int, sha256: str | None) -> Frame:

@@ -40,7 +40,17 @@ SELECT id FROM jobs WHERE fingerprint = :fingerprint AND status IN ('queued', 'r
 ORDER BY created_at DESC LIMIT 1;
 
 -- name: money_since
-SELECT reserved_usd, charged_usd FROM predictions WHERE created_at > :since AND (reserved_usd <> '0' OR charged_usd IS NOT NULL);
+SELECT reserved_usd, charged_usd FROM predictions
+WHERE (COALESCE(submitted_at, created_at) > :since
+       OR state IN ('waiting', 'queued', 'submitting', 'running', 'fetching'))
+  AND (reserved_usd <> '0' OR charged_usd IS NOT NULL);
+
+-- name: spending
+SELECT COALESCE(p.submitted_at, p.created_at) AS at, p.job_id, p.provider, j.model, p.quoted_usd, p.charged_usd,
+       p.reserved_usd, (SELECT COUNT(f.sha256) FROM frames f WHERE f.prediction_id = p.id) AS images
+FROM predictions p JOIN jobs j ON j.id = p.job_id
+WHERE COALESCE(p.submitted_at, p.created_at) >= :since
+ORDER BY at DESC, p.id;
 
 -- name: job
 SELECT * FROM jobs WHERE id = :id;

@@ -81,7 +81,7 @@ CREATE TABLE IF NOT EXISTS predictions (
 CREATE INDEX IF NOT EXISTS predictions_by_job ON predictions (job_id, state);
 CREATE INDEX IF NOT EXISTS predictions_due ON predictions (state, due_at);
 CREATE INDEX IF NOT EXISTS predictions_after ON predictions (after_id);
-CREATE INDEX IF NOT EXISTS predictions_by_time ON predictions (created_at);
+CREATE INDEX IF NOT EXISTS predictions_by_spending ON predictions (COALESCE(submitted_at, created_at));
 
 CREATE TABLE IF NOT EXISTS frames (
   job_id         TEXT NOT NULL,

@@ -23,7 +23,7 @@ from triptych.clock import Clock, SystemClock
 from triptych.engine import Engine
 from triptych.library import Caller, Library
 from triptych.market import Market
-from triptych.model import Offer, Operation, Prediction, Reference, State, Status
+from triptych.model import Job, Offer, Operation, Prediction, Reference, State, Status
 from triptych.planning import MAX_LANES, MAX_STEPS, Options, Plan
 from triptych.references import refer
 from triptych.results import (
@@ -35,6 +35,7 @@ from triptych.results import (
     Preview,
     Progress,
     SaveResult,
+    SpendResult,
     UploadResult,
 )
 from triptych.rows import JobRow
@@ -49,6 +50,7 @@ __all__ = ["Caller", "Options", "Setup", "Studio", "open_studio"]
 MAX_WAIT_S = 55.0
 LOOK_AGAIN_S = 1.0
 MOST_MODELS = 20
+MOST_SPEND_DAYS = 366
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class Studio:
         self.wire = Wire()
         self._assets = Assets(setup.home, self.wire.fetch)
         self._assets.sweep(clock.now())
-        self.store = Store(setup.home / "triptych.db", self._assets.images_dir)
+        self.store = Store(setup.home / "triptych.db", self._assets.images_dir, setup.budget_usd)
         self._library = Library(self.store, self._assets, clock, setup.allowed_dirs)
         self._market = Market(self.store, self.wire, setup.accounts, setup.default_provider, clock)
         self.engine = Engine(self.store, self._assets, self.wire, setup.accounts, clock, self._tell)
@@ -232,8 +234,8 @@ class Studio:
         cost = sum((p.quoted_usd for p in at_provider), Decimal(0))
         provider = self.setup.accounts[row.job.provider].provider.title
         warning = (
-            f"{len(at_provider)} request(s) are already at {provider}, which cannot cancel them: about ${cost:f} "
-            "will be charged, and their images still come home."
+            f"{len(at_provider)} request(s) are already at {provider}, which cannot cancel them: "
+            f"about ${errors.plain(cost)} will be charged, and their images still come home."
         )
         return result.model_copy(update={"warnings": [*result.warnings, warning]})
 
@@ -281,6 +283,17 @@ class Studio:
             self.store.image_by_sha256,
             every=every,
         )
+
+    def spend(self, days: int = 7) -> SpendResult:
+        """Return the ledger of so many days (UTC, with today) by day, provider and model, and the budget's state.
+
+        Raises: `errors.OutOfLimits`.
+        """
+        if not 1 <= days <= MOST_SPEND_DAYS:
+            raise errors.OutOfLimits(f"days is 1 to {MOST_SPEND_DAYS}; it was {days}.")
+        now, ledger = self._clock.now(), self.store.ledger
+        since = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
+        return views.spend_result(ledger.spending(since), ledger.balance(now), days)
 
     def recent_images(self, limit: int = 20) -> list[ImageResult]:
         """Return the newest outputs that are home."""
@@ -345,20 +358,25 @@ class Studio:
         save_to = str(self._library.directory(options.save_to, caller)) if options.save_to else None
         if options.dry_run:
             return self._dry_run(plan)
+        in_flight = None if options.again else self.store.in_flight(planning.fingerprint(plan))
+        if in_flight:  # it was agreed to when it was made
+            return await self._attached(in_flight, options, caller)
         plan = replace(plan, quote=await self._market.quote(plan))
-        planning.check_cost(plan.quoted_usd, options.max_cost_usd, self.setup.confirm_usd)
+        balance = self.store.ledger.balance(self._clock.now())
+        planning.check_cost(plan, options.max_cost_usd, self.setup.confirm_usd, balance)
         plan = planning.affordable(plan, max(options.max_cost_usd or self.setup.confirm_usd, plan.quoted_usd))
         job, predictions = planning.write_up(plan, now=self._clock.now(), save_to=save_to, again=options.again)
-        attached = self.store.add_job(
-            job, predictions, now=self._clock.now(), budget_usd=self.setup.budget_usd, attach=not options.again
-        )
-        if attached:
-            note = "The same request was in flight already: this is that job. again=true pays for another variation."
-            result = await self._wait(attached.id, options.wait_s, caller)
-            return result.model_copy(update={"warnings": [*result.warnings, note]})
+        in_flight = self.store.add_job(job, predictions, now=self._clock.now(), attach=not options.again)
+        if in_flight:  # another process was quicker
+            return await self._attached(in_flight, options, caller)
         self._tell(job.id)
         self.engine.bell.ring()
         return await self._wait(job.id, options.wait_s, caller)
+
+    async def _attached(self, job: Job, options: Options, caller: Caller) -> JobResult:
+        note = "The same request was in flight already: this is that job. again=true pays for another variation."
+        result = await self._wait(job.id, options.wait_s, caller)
+        return result.model_copy(update={"warnings": [*result.warnings, note]})
 
     def _dry_run(self, plan: Plan) -> JobResult:
         account = self.setup.accounts[plan.offer.provider]

@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from itertools import groupby
+from typing import Any
 
+from triptych.ledger import Balance, Spending
 from triptych.model import Fault, Frame, Image, Prediction, State, Status
-from triptych.results import Cost, ErrorResult, ImageResult, JobResult, JobSummary, Progress
+from triptych.results import (
+    Budget,
+    Cost,
+    ErrorResult,
+    ImageResult,
+    JobResult,
+    JobSummary,
+    Progress,
+    SpendResult,
+    Spent,
+    SpentRow,
+)
 from triptych.rows import JobRow
 
 MOST_IMAGES = 24
@@ -105,6 +119,38 @@ def job_summary(row: JobRow, predictions: Sequence[Prediction]) -> JobSummary:
         created_at=job.created_at,
         cost=cost_of(predictions),
     )
+
+
+def spend_result(spendings: Sequence[Spending], balance: Balance, days: int) -> SpendResult:
+    """Return the ledger by UTC day, provider and model, the newest day first."""
+
+    def place(one: Spending) -> tuple[str, str, str]:
+        return f"{one.at:%Y-%m-%d}", one.provider, one.model
+
+    by_name = sorted(spendings, key=place)
+    by_day = sorted(by_name, key=lambda one: one.at.date(), reverse=True)
+    return SpendResult(
+        days=days,
+        rows=[
+            SpentRow(day=day, provider=provider, model=model, **_spent(list(some)))
+            for (day, provider, model), some in groupby(by_day, key=place)
+        ],
+        total=Spent(**_spent(spendings)),
+        budget=Budget(
+            cap=balance.cap_usd, spent=balance.spent_usd, reserved=balance.reserved_usd, left=balance.left_usd
+        ),
+    )
+
+
+def _spent(some: Sequence[Spending]) -> dict[str, Any]:
+    return {
+        "jobs": len({one.job_id for one in some}),
+        "predictions": len(some),
+        "images": sum(one.images for one in some),
+        "quoted": sum((one.quoted_usd for one in some), Decimal(0)),
+        "charged": sum((one.charged_usd or Decimal(0) for one in some), Decimal(0)),
+        "reserved": sum((one.reserved_usd for one in some), Decimal(0)),
+    }
 
 
 def _fault(predictions: Sequence[Prediction]) -> Fault | None:

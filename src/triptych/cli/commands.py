@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
@@ -16,6 +16,10 @@ from triptych.cli.install import install
 from triptych.cli.paying import followed, paid, pay
 from triptych.cli.screen import Screen, caller_for, command, resolved, run
 from triptych.cli.words import Exit, exit_of_status
+
+if TYPE_CHECKING:
+    from triptych.results import SpendResult
+    from triptych.studio import Studio
 
 
 class _Viewed(BaseModel):
@@ -83,6 +87,20 @@ def jobs(screen: Screen, limit: int, status: str | None) -> Exit:
     """List recent jobs, the assistant's too, newest first."""
     result = run(lambda studio: studio.list_jobs(limit, status))
     screen.show(result, words.jobs_text(result))
+    return Exit.DONE
+
+
+@click.command()
+@click.option("--days", type=click.IntRange(1, 366), default=7, show_default=True, help="How far back, in UTC days.")
+@command
+def spend(screen: Screen, days: int) -> Exit:
+    """Show what was spent by day, provider and model, and what is left of the budget."""
+
+    async def look(studio: Studio) -> SpendResult:
+        return studio.spend(days)
+
+    result = run(look)
+    screen.show(result, words.spend_text(result))
     return Exit.DONE
 
 
@@ -236,4 +254,21 @@ def demo(screen: Screen, out: str, provider: str) -> Exit:
     return Exit.DONE if report.ok else Exit.FAILED
 
 
-ALL = (edit, chain, generate, status, jobs, cancel, models, upload, view, save, doctor, install, serve, emulate, demo)
+ALL = (
+    edit,
+    chain,
+    generate,
+    status,
+    jobs,
+    spend,
+    cancel,
+    models,
+    upload,
+    view,
+    save,
+    doctor,
+    install,
+    serve,
+    emulate,
+    demo,
+)

@@ -86,14 +86,19 @@ def build(open_studio: Callable[[], Awaitable[Studio]], *, remote: bool) -> Trip
     ) -> types.CallToolResult | types.InputRequiredResult:
         from triptych.errors import NotAllowed
         from triptych.server import tools
+        from triptych.server.confirming import confirmed
         from triptych.server.progress import Steady
         from triptych.studio import Caller
 
         audience = ctx.lifespan_context
         roots = () if remote else await audience.roots(ctx, params.input_responses)
         caller = Caller(roots=roots, report=Steady(ctx.session.report_progress))
+
+        async def run(given: dict[str, Any]) -> types.CallToolResult:
+            return await tools.call(audience.studio, params.name, given, caller)
+
         try:
-            return await tools.call(audience.studio, params.name, params.arguments or {}, caller)
+            return await confirmed(ctx, params, run)
         except NotAllowed as error:
             askable = not remote and not ctx.session.can_send_request and audience.has_roots(ctx)
             if askable and params.input_responses is None:

@@ -4,6 +4,7 @@
     triptych://jobs/{id}         one job, JSON, the same fields as a tool's result
     triptych://images/{handle}   a preview (JPEG, 100 KB at most); URL, path and facts in `_meta`
     triptych://models            models and providers, JSON
+    triptych://spend             what the last days cost, and the budget, JSON
 
 Rules: nothing is bigger than a preview, because hosts put a blob into the conversation whole. Recent outputs are listed
 as resources of their own, because hosts do not list templates. What is not there is an invalid-params error that says
@@ -34,7 +35,7 @@ RECENT = 20
 
 
 async def listing(open_studio: Callable[[], Awaitable[Studio]]) -> types.ListResourcesResult:
-    """Return the two lists and the newest outputs as concrete resources."""
+    """Return the lists and the newest outputs as concrete resources."""
     with _Told("resources/list"):
         studio = await open_studio()
         images = [_listed(image) for image in studio.recent_images(RECENT)]
@@ -51,6 +52,13 @@ async def listing(open_studio: Callable[[], Awaitable[Studio]]) -> types.ListRes
             name="models",
             title="Models",
             description="Models by provider: price, limits, usable now or why not; balances where told",
+            mime_type="application/json",
+        ),
+        types.Resource(
+            uri=f"{SCHEME}spend",
+            name="spend",
+            title="Spend",
+            description="What the last 7 days cost by day, provider and model; the 24 h budget and what is left of it",
             mime_type="application/json",
         ),
     ]
@@ -110,6 +118,8 @@ async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str) -> types.
                 return _json(uri, (await open_studio()).job(job_id, every=True))
             case "models", "":
                 return _json(uri, await (await open_studio()).list_models(most=None))
+            case "spend", "":
+                return _json(uri, (await open_studio()).spend())
             case "images", handle if handle:
                 jpeg, image = await (await open_studio()).preview(handle)
                 return types.ReadResourceResult(
@@ -124,7 +134,7 @@ async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str) -> types.
                 )
         raise errors.BadRequest(
             f"There is no resource {errors.quoted(uri, 120)}. There are {SCHEME}jobs, {SCHEME}jobs/{{id}}, "
-            f"{SCHEME}images/{{handle}} and {SCHEME}models."
+            f"{SCHEME}images/{{handle}}, {SCHEME}models and {SCHEME}spend."
         )
 
 

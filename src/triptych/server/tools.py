@@ -243,8 +243,9 @@ def input_schema(name: str) -> dict[str, Any] | None:
 async def call(
     studio: Callable[[], Awaitable[Studio]], name: str, given: dict[str, Any], caller: Caller
 ) -> types.CallToolResult:
-    """Run one tool and return its result, or a refusal; only `errors.NotAllowed` is raised, so that roots can mend it.
+    """Run one tool and return its result, or a refusal.
 
+    Raises what the client may mend when asked: `errors.NotAllowed` (by its roots) and `errors.OverBudget` (by a yes).
     The arguments are checked before the studio is opened: a wrong call costs nothing at all.
     """
     tool = TOOLS.get(name)
@@ -256,6 +257,8 @@ async def call(
     except errors.NotAllowed:
         raise
     except errors.TriptychError as error:
+        if isinstance(error, errors.OverBudget) and error.confirm_usd is not None:
+            raise
         return refusal(error)
     except Exception:
         logger.exception("%s raised what nobody meant it to", name)
