@@ -32,11 +32,10 @@ from typing import Any, NoReturn
 import anyio
 import PIL.Image
 
-from triptych import assets, config, imaging, providers, references, wire
+from triptych import config, imaging, providers, references, wire
 from triptych.clock import Bell
 from triptych.studio import Options, Studio
 
-WARM = (PIL.Image, assets, imaging, references, *map(providers.load, providers.names()))
 FORKS = hasattr(os, "fork") and sys.platform != "darwin"  # the system libraries of macOS do not outlive a fork
 
 
@@ -73,18 +72,20 @@ class Connection:
     """The database's connection, with its writes counted."""
 
     def __init__(self, db: Any, moments: Moments) -> None:
-        self._db, self._moments, self._last = db, moments, ""
+        self._db, self._moments, self._first = db, moments, ""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._db, name)
 
     def execute(self, sql: str, *values: Any) -> Any:
-        words = sql.split(maxsplit=3)
-        writes = words[0].upper() in ("INSERT", "UPDATE", "DELETE")
-        if writes:
-            self._last = words[1] if words[0].upper() == "UPDATE" else words[2]
-        if words[0].upper() == "COMMIT" or (writes and not self._db.in_transaction):
-            return self._moments.around(f"write of {self._last}", lambda: self._db.execute(sql, *values))
+        verb, *words = sql.split(maxsplit=3)
+        writes, alone = verb in ("INSERT", "UPDATE", "DELETE"), not self._db.in_transaction
+        if alone:
+            self._first = ""
+        if writes and not self._first:
+            self._first = words[0 if verb == "UPDATE" else 1]
+        if verb == "COMMIT" or (writes and alone):
+            return self._moments.around(f"write of {self._first}", lambda: self._db.execute(sql, *values))
         return self._db.execute(sql, *values)
 
 
@@ -165,9 +166,15 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Reading the system's certificates takes longer than a case, and here is nothing but loopback."""
 
 
+def no_flushes(studio: Studio) -> None:
+    """Leave flushing to the system: a killed process loses nothing by it, and most of a case's time goes there."""
+    studio.store._db.connection.execute("PRAGMA synchronous=OFF")
+
+
 async def work(case: dict[str, Any]) -> None:
     clock, moments = JumpingClock(), Moments(case["fatal"], Path(case["trace"]))
     studio = Studio(config.read(case["environ"]).setup, clock)
+    no_flushes(studio)
     studio.store._db.connection = Connection(studio.store._db.connection, moments)  # type: ignore[assignment]
     watch_files(moments)
     watch_requests(moments)
@@ -180,6 +187,13 @@ async def work(case: dict[str, Any]) -> None:
         if not await studio.engine.step():
             await clock.wait(studio.engine.bell, 1.0)
     die()
+
+
+async def warm_up() -> None:
+    """Import what a job needs only later."""
+    PIL.Image.init()
+    assert imaging and references and [providers.load(name) for name in providers.names()]
+    await wire._client(verify=NO_TLS).aclose()
 
 
 def killed(line: str) -> int:
@@ -200,6 +214,7 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         anyio.run(work, json.loads(sys.argv[1]))
     else:
+        anyio.run(warm_up)
         for line in sys.stdin:
             sys.stdout.write(f"{killed(line)}\n")
             sys.stdout.flush()
