@@ -47,6 +47,7 @@ class Moments:
         self._passed = 0
         self._lock = threading.Lock()
         self._trace = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._log_bytes = trace.with_name("log-bytes")
 
     def reach(self, label: str) -> None:
         with self._lock:
@@ -54,6 +55,11 @@ class Moments:
             os.write(self._trace, f"{label}\n".encode())
             if self._passed == self._fatal:
                 die()
+
+    def note_log(self, size_bytes: int) -> None:
+        """Leave how long the database's log was before the write that comes now."""
+        with self._lock:
+            self._log_bytes.write_text(str(size_bytes))
 
     def around(self, label: str, write: Callable[[], Any]) -> Any:
         self.reach(f"before {label}")
@@ -73,6 +79,7 @@ class Connection:
 
     def __init__(self, db: Any, moments: Moments) -> None:
         self._db, self._moments, self._first = db, moments, ""
+        self._log = Path(db.execute("PRAGMA database_list").fetchone()["file"] + "-wal")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._db, name)
@@ -85,6 +92,7 @@ class Connection:
         if writes and not self._first:
             self._first = words[0 if verb == "UPDATE" else 1]
         if verb == "COMMIT" or (writes and alone):
+            self._moments.note_log(self._log.stat().st_size if self._log.exists() else 0)
             return self._moments.around(f"write of {self._first}", lambda: self._db.execute(sql, *values))
         return self._db.execute(sql, *values)
 

@@ -1,20 +1,21 @@
 """The crash matrix: kinds of provider × shapes of job, each killed at every moment, and what must hold afterwards.
 
-`run` does one cell of it. A real child (`crash_child.py`) makes a job against an emulated API and kills itself at one of
-its moments; another process, this one, opens the same home a minute later and works until nothing is left to do. What
-does not hold then is a violation, in words.
+`run` does one cell of it. A real child (`crash_child.py`) makes a job against an emulated API and kills itself at one
+of its moments; another process, this one, opens the same home a minute later and works until nothing is left to do.
+What does not hold then is a violation, in words.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import random
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -24,8 +25,8 @@ from typing import Any
 from unittest import mock
 
 import anyio
-import crash_child
 
+import crash_child
 from triptych import config, emulator, providers, wire
 from triptych.clock import Bell
 from triptych.model import Prediction, State, Status
@@ -100,30 +101,12 @@ class Tally:
     violations: list[str] = field(default_factory=list)
 
 
-def run(kind: str, shape: str, root: Path, *, every: bool) -> Tally:
-    """Kill one job of this shape at its moments and return what was seen.
-
-    Without `every`, a moment just before a write is left out: on the disk and at the provider, it is the one before it.
-    """
-    tally = Tally(kind, shape)
-    with _child() as child, ThreadPoolExecutor(max_workers=1) as hand:
-        whole = Case(KINDS[kind], kind, SHAPES[shape], root / "whole", NEVER)
-        whole.kill(child)
-        moments = whole.moments
-        tally.moments = len(moments)
-        whole.judge(tally)
-        fatal = [n for n, label in enumerate(moments, 1) if every or n == 1 or not label.startswith("before")]
-        ahead: deque[Any] = deque()
-        for n in [*fatal, None, None]:
-            if n is not None:
-                ahead.append(hand.submit(Case(KINDS[kind], kind, SHAPES[shape], root / str(n), n).kill, child))
-            if len(ahead) > (2 if n is not None else 0):
-                ahead.popleft().result().judge(tally)
-    return tally
+Child = subprocess.Popen[str]
 
 
 @contextmanager
-def _child() -> Iterator[subprocess.Popen[str]]:
+def ready_child() -> Iterator[Child]:
+    """A child that waits for cases; it can be had for many cells."""
     with subprocess.Popen(
         [sys.executable, crash_child.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
@@ -132,25 +115,78 @@ def _child() -> Iterator[subprocess.Popen[str]]:
         child.stdin.close()
 
 
+def run(child: Child, kind: str, shape: str, root: Path, *, every: bool) -> Tally:
+    """Kill one job of this shape at its moments and return what was seen; without `every`, only at telling ones."""
+    moments = moments_of(child, kind, shape, root)
+    fatal = range(1, len(moments) + 1) if every else _telling(moments)
+    return _judged(child, kind, shape, len(moments), [Case(kind, shape, root / str(n), n) for n in fatal])
+
+
+def cut_power(child: Child, kind: str, shape: str, root: Path) -> Tally:
+    """Cut the power in the middle of every write of the database: what of it is in the log ends at any byte.
+
+    The log's index (`-shm`) is memory, and gone.
+    """
+    moments = moments_of(child, kind, shape, root)
+    writes = [n for n, label in enumerate(moments, 1) if label.startswith("after write")]
+    return _judged(child, kind, shape, len(moments), [Case(kind, shape, root / str(n), n, cuts=True) for n in writes])
+
+
+def moments_of(child: Child, kind: str, shape: str, root: Path) -> list[str]:
+    """Return the moments of a job that is let live to its end."""
+    whole = Case(kind, shape, root / "whole", NEVER)
+    tally = Tally(kind, shape)
+    whole.kill(child).judge(tally)
+    assert (tally.done, tally.violations) == (1, [])
+    return whole.moments
+
+
+def _judged(child: Child, kind: str, shape: str, moments: int, cases: Sequence[Case]) -> Tally:
+    """Let the child die of one case while the one before it is judged."""
+    tally = Tally(kind, shape, moments)
+    ahead: deque[Future[Case]] = deque()
+    with ThreadPoolExecutor(max_workers=1) as hand:
+        for case in cases:
+            ahead.append(hand.submit(case.kill, child))
+            if len(ahead) > 2:
+                ahead.popleft().result().judge(tally)
+        for killed in ahead:
+            killed.result().judge(tally)
+    return tally
+
+
+def _telling(moments: Sequence[str]) -> list[int]:
+    """Return the first and the last moment of each sort, from the job's being written on.
+
+    The one just before a write is left out: on the disk and at the provider, nothing is different from the one before.
+    """
+    written = moments.index("after write of jobs")
+    sorts: dict[str, list[int]] = {}
+    for n, label in enumerate(moments[written:], written + 1):
+        if not label.startswith("before"):
+            sorts.setdefault(label, []).append(n)
+    return sorted({n for found in sorts.values() for n in (found[0], found[-1])})
+
+
 class Case:
     """One job that is killed at its moment number `fatal`, in a home of its own, at an emulated API of its own."""
 
-    def __init__(self, kind: Kind, name: str, shape: Shape, root: Path, fatal: int) -> None:
-        self.kind, self.name, self.shape, self.fatal = kind, name, shape, fatal
+    def __init__(self, kind: str, shape: str, root: Path, fatal: int, *, cuts: bool = False) -> None:
+        self.name, self.kind, self.shape, self.fatal, self._cuts = kind, KINDS[kind], SHAPES[shape], fatal, cuts
         self.root, self.home, self.out = root, root / "home", root / "out"
         self._trace = root / "moments"
-        root.mkdir(parents=True)
-        self._images = [_picture(root / f"{lane}.png", lane) for lane in range(shape.lanes)]
-        self.api = emulator._emulated(name)(latency_s=0.0, max_side=48, **kind.switches)
-        self._loopback = self.api.open("127.0.0.1", 0)
-        self._loopback.start()
 
     @property
     def moments(self) -> list[str]:
         return self._trace.read_text().splitlines()
 
-    def kill(self, child: subprocess.Popen[str]) -> Case:
+    def kill(self, child: Child) -> Case:
         """Let the child make the job and die; return once the API has done what had reached it."""
+        self.root.mkdir(parents=True)
+        self._images = [_picture(self.root / f"{lane}.png", lane) for lane in range(self.shape.lanes)]
+        self.api = emulator._emulated(self.name)(latency_s=0.0, max_side=48, **self.kind.switches)
+        self._loopback = self.api.open("127.0.0.1", 0)
+        self._loopback.start()
         case = {
             "environ": self._environ(),
             "images": self._images,
@@ -169,17 +205,33 @@ class Case:
         server = self._loopback._server.server_state
         while server.connections or server.tasks:
             time.sleep(0.001)
+        if self._cuts:
+            self._cut_power()
         return self
+
+    def _cut_power(self) -> None:
+        log = self.home / "triptych.db-wal"
+        before, after = int((self.root / "log-bytes").read_text()), log.stat().st_size
+        assert before <= after, "the log only grows"
+        # A claim that finds nothing writes nothing; and under load a moment's number may be another one's.
+        if before < after and self.moments[-1].startswith("after write"):
+            with log.open("r+b") as file:
+                file.truncate(random.Random(self.fatal).randrange(before, after))
+        (self.home / "triptych.db-shm").unlink()
 
     def judge(self, tally: Tally) -> None:
         """Take up what was left, add to the tally what is seen, and stop the API."""
-        label = f"{self.name} {self.shape} killed at {self.fatal} ({self.moments[-1]})"
+        label = f"{self.name}, {self.shape}, killed at moment {self.fatal} ({self.moments[-1]})"
+        with self.aftermath():
+            clock = LaterClock()
+            anyio.run(self.visit, Aftermath(self, tally, label, clock).judge, clock)
+
+    @contextmanager
+    def aftermath(self) -> Iterator[None]:
+        """Stop the API afterwards."""
         try:
             with mock.patch.object(wire, "_client", _client):
-                anyio.run(Aftermath(self, tally, label).judge)
-        except Exception as error:
-            tally.violations.append(f"{label}: {error!r}")
-            raise
+                yield
         finally:
             self._loopback.stop()
             self.api.close()
@@ -194,11 +246,16 @@ class Case:
             **{base.env: self.api.base_url for base in provider.base_urls.values()},
         }
 
-    def open(self, clock: LaterClock) -> Studio:
+    async def visit(self, look: Callable[[Studio], Awaitable[None]], clock: LaterClock) -> None:
+        """Open what was left, as the next server does."""
         studio = Studio(config.read(self._environ()).setup, clock)
         studio.wire._sleep = clock.pass_by
         crash_child.no_flushes(studio)
-        return studio
+        try:
+            await look(studio)
+        finally:
+            await studio.wire.aclose()
+            studio.store.close()
 
     async def ask(self, studio: Studio, **options: Any) -> JobResult:
         """Make the same call once more."""
@@ -234,61 +291,54 @@ class LaterClock:
         self.advance(seconds)
 
 
+async def finish(studio: Studio, clock: LaterClock) -> None:
+    """Let a studio work, and time pass, until nothing is left to do."""
+    for _ in range(2000):
+        if await studio.engine.step():
+            continue
+        if not studio.store.unfinished():
+            return
+        due = studio.engine.next_due()
+        clock.advance(max((due - clock.now()).total_seconds(), 0.01) if due else 1.0)
+    raise AssertionError("the engine never came to rest")
+
+
 class Aftermath:
     """What another process finds and makes of it."""
 
-    def __init__(self, case: Case, tally: Tally, label: str) -> None:
-        self._case, self._tally, self._label = case, tally, label
-        self._clock = LaterClock()
+    def __init__(self, case: Case, tally: Tally, label: str, clock: LaterClock) -> None:
+        self._case, self._tally, self._label, self._clock = case, tally, label, clock
 
     def _claim(self, holds: bool, claim: str, *seen: object) -> None:
         if not holds:
             self._tally.violations.append(f"{self._label}: not so: {claim} {' '.join(map(repr, seen))}".rstrip())
 
-    async def judge(self) -> None:
+    async def judge(self, studio: Studio) -> None:
+        """Take up what was left, and add to the tally what is seen."""
         tally, api = self._tally, self._case.api
-        studio = self._case.open(self._clock)
-        try:
-            rows = studio.store.jobs(10)
-            left = [p for row in rows for p in studio.store.predictions(row.job.id)]
-            frames = {p.id: studio.store.frames_of(p.id) for p in left}
-            lost = [
-                p
-                for p in left
-                if not self._case.kind.recovers and p.state is State.SUBMITTING and len(frames[p.id]) < p.count
-            ]
-            accepted, sent = len(api.accepted), api.performed["submit"]
-            self._claim(len(rows) <= 1, "one job at most", rows)
-            self._claim(accepted <= sum(p.submitted_at is not None for p in left), "written before it is paid")
-            await self._finish(studio)
-            expected = accepted if lost else self._case.shape.requests * len(rows)
-            tally.kills += 1
-            tally.jobs += len(rows)
-            tally.submits_expected += expected
-            tally.submits_seen += len(api.accepted)
-            self._claim(len(api.accepted) == expected, f"{expected} accepted", len(api.accepted))
-            for row in rows:
-                early = sum(len(frames[p.id]) for p in left)
-                self._judge_job(studio, row.job.id, lost, early)
-                if lost:
-                    self._claim(api.performed["submit"] == sent, "nothing is sent again")
-                    await self._ways_out(studio, row.job.id, lost)
-            self._judge_rest(studio)
-            if not rows:
-                self._claim(studio.store.money_since(0) == (0, 0) == (api.charged_usd, 0), "no job, no money")
-        finally:
-            await studio.wire.aclose()
-            studio.store.close()
-
-    async def _finish(self, studio: Studio) -> None:
-        for _ in range(2000):
-            if await studio.engine.step():
-                continue
-            if not studio.store.unfinished():
-                return
-            due = studio.engine.next_due()
-            self._clock.advance(max((due - self._clock.now()).total_seconds(), 0.01) if due else 1.0)
-        self._claim(False, "the engine comes to rest")
+        rows = studio.store.jobs(10)
+        left = [p for row in rows for p in studio.store.predictions(row.job.id)]
+        early = {p.id: len(studio.store.frames_of(p.id)) for p in left}
+        silent = not self._case.kind.recovers
+        lost = [p for p in left if silent and p.state is State.SUBMITTING and early[p.id] < p.count]
+        accepted, sent = len(api.accepted), api.performed["submit"]
+        self._claim(len(rows) <= 1, "one job at most", rows)
+        self._claim(accepted <= sum(p.submitted_at is not None for p in left), "written before it is paid")
+        await finish(studio, self._clock)
+        expected = accepted if lost else self._case.shape.requests * len(rows)
+        tally.kills += 1
+        tally.jobs += len(rows)
+        tally.submits_expected += expected
+        tally.submits_seen += len(api.accepted)
+        self._claim(len(api.accepted) == expected, f"{expected} accepted", len(api.accepted))
+        if not rows:
+            self._claim(studio.store.money_since(0) == (0, 0) == (api.charged_usd, 0), "no job, no money")
+        for row in rows:
+            self._judge_job(studio, row.job.id, lost, sum(early.values()))
+            if lost:
+                self._claim(api.performed["submit"] == sent, "nothing is sent again")
+                await self._ways_out(studio, row.job.id, lost)
+        self._judge_rest(studio)
 
     def _judge_job(self, studio: Studio, job_id: str, lost: Sequence[Prediction], early: int) -> None:
         """A job is done and paid once; where an answer was lost it is uncertain, with its money held back."""
@@ -311,17 +361,17 @@ class Aftermath:
             self._claim(bool(whole and image.url), "every image is home in full", image)
 
     async def _ways_out(self, studio: Studio, job_id: str, lost: Sequence[Prediction]) -> None:
-        """`get_status` sends nothing, the same call attaches, `again` makes a new job, `cancel_job` accepts the loss."""
+        """`get_status` and the same call send nothing, `again` makes a new job, `cancel_job` accepts the loss."""
         api = self._case.api
         accepted, sent, money = len(api.accepted), api.performed["submit"], studio.store.money_since(0)
         looked = await studio.get_status(job_id)
         self._claim(looked.status == Status.UNCERTAIN, "get_status alone decides nothing", looked.text())
-        await self._finish(studio)
+        await finish(studio, self._clock)
         self._claim((await self._case.ask(studio)).job_id == job_id, "the same call attaches")
-        await self._finish(studio)
+        await finish(studio, self._clock)
         self._claim((len(api.accepted), api.performed["submit"]) == (accepted, sent), "neither sends anything")
         again = await self._case.ask(studio, again=True)
-        await self._finish(studio)
+        await finish(studio, self._clock)
         made = studio.job(again.job_id or "")
         self._claim(again.job_id != job_id and made.status == Status.DONE, "again makes a new job", made.text())
         self._claim(len(api.accepted) == accepted + self._case.shape.requests, "again pays once", len(api.accepted))
