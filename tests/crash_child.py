@@ -25,6 +25,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,6 +35,7 @@ import PIL.Image
 
 from triptych import config, imaging, providers, references, wire
 from triptych.clock import Bell
+from triptych.steps import Steps
 from triptych.studio import Options, Studio
 
 FORKS = hasattr(os, "fork") and sys.platform != "darwin"  # the system libraries of macOS do not outlive a fork
@@ -91,6 +93,8 @@ class Connection:
             self._first = ""
         if writes and not self._first:
             self._first = words[0 if verb == "UPDATE" else 1]
+            state = values[0].get("state") if values else None
+            self._first += f" ({state})" if state else ""
         if verb == "COMMIT" or (writes and alone):
             self._moments.note_log(self._log.stat().st_size if self._log.exists() else 0)
             return self._moments.around(f"write of {self._first}", lambda: self._db.execute(sql, *values))
@@ -150,13 +154,21 @@ def _around(moments: Moments, label: str, move: Callable[..., Any]) -> Callable[
 
 
 def watch_requests(moments: Moments) -> None:
-    bare, next_event = wire._client, wire._Stream.next_event
+    bare, sent, next_event = wire._client, Steps._sent, wire._Stream.next_event
+    whose: ContextVar[str] = ContextVar("whose", default="a request's")
 
     async def told(event: str, _: Any) -> None:
         if event == "http11.send_request_body.complete":
-            moments.reach("a request's last byte left")
+            moments.reach(f"{whose.get()} last byte left")
         elif event == "http11.receive_response_headers.complete":
-            moments.reach("an answer's head came")
+            moments.reach(f"{whose.get()} answer came")
+
+    async def submit(*what: Any) -> Any:
+        whose.set("the submit's")
+        try:
+            return await sent(*what)
+        finally:
+            whose.set("a request's")
 
     async def follow(request: Any) -> None:
         request.extensions = {**request.extensions, "trace": told}
@@ -167,6 +179,7 @@ def watch_requests(moments: Moments) -> None:
         return came
 
     wire._client = lambda **options: bare(verify=NO_TLS, event_hooks={"request": [follow]}, **options)
+    Steps._sent = submit  # type: ignore[method-assign]
     wire._Stream.next_event = event  # type: ignore[method-assign]
 
 

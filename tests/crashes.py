@@ -321,11 +321,16 @@ class Aftermath:
         early = {p.id: len(studio.store.frames_of(p.id)) for p in left}
         silent = not self._case.kind.recovers
         lost = [p for p in left if silent and p.state is State.SUBMITTING and early[p.id] < p.count]
+        behind = {p.id for p in lost}
+        for p in left:  # step by step
+            behind |= {p.id} if p.after in behind else set()
+        free = [p for p in left if p.id not in behind]
         accepted, sent = len(api.accepted), api.performed["submit"]
         self._claim(len(rows) <= 1, "one job at most", rows)
         self._claim(accepted <= sum(p.submitted_at is not None for p in left), "written before it is paid")
         await finish(studio, self._clock)
-        expected = accepted if lost else self._case.shape.requests * len(rows)
+        unsent = sum(p.submitted_at is None for p in free)
+        expected = accepted + unsent if lost else self._case.shape.requests * len(rows)
         tally.kills += 1
         tally.jobs += len(rows)
         tally.submits_expected += expected
@@ -334,28 +339,29 @@ class Aftermath:
         if not rows:
             self._claim(studio.store.money_since(0) == (0, 0) == (api.charged_usd, 0), "no job, no money")
         for row in rows:
-            self._judge_job(studio, row.job.id, lost, sum(early.values()))
+            images = sum(p.count for p in free) + sum(early[p.id] for p in lost)
+            self._judge_job(studio, row.job.id, lost, images)
             if lost:
-                self._claim(api.performed["submit"] == sent, "nothing is sent again")
+                self._claim(api.performed["submit"] == sent + unsent, "nothing is sent again")
                 await self._ways_out(studio, row.job.id, lost)
         self._judge_rest(studio)
 
-    def _judge_job(self, studio: Studio, job_id: str, lost: Sequence[Prediction], early: int) -> None:
+    def _judge_job(self, studio: Studio, job_id: str, lost: Sequence[Prediction], images: int) -> None:
         """A job is done and paid once; where an answer was lost it is uncertain, with its money held back."""
         job, api = studio.job(job_id, every=True), self._case.api
-        money = studio.store.money_since(0)
+        charged, reserved = studio.store.money_since(0)
         held = sum((p.quoted_usd for p in lost), Decimal(0))
+        self._claim(job.returned == images, f"{images} images are home", job.returned)
+        self._claim(reserved == held, f"${held} held back", reserved)
         if lost:
             self._tally.uncertain += 1
             self._claim(job.status == Status.UNCERTAIN, "uncertain", job.text())
-            self._claim(job.returned == early, f"the {early} frames that came early are home", job.text())
-            self._claim(money[1] == held, f"${held} held back", money)
-            self._claim(api.charged_usd - money[0] in (0, held), "the rest is charged as it was paid", money)
+            self._claim(api.charged_usd - charged in (0, held), "the rest is charged as it was paid", charged)
         else:
             self._tally.done += 1
             self._claim(job.status == Status.DONE, "done", job.text())
-            self._claim(job.returned == self._case.shape.images, f"{self._case.shape.images} images", job.text())
-            self._claim(money == (api.charged_usd, 0), f"${api.charged_usd} charged", money)
+            self._claim(images == self._case.shape.images, "every image came", images)
+            self._claim(charged == api.charged_usd, f"${api.charged_usd} charged", charged)
         for image in job.images:
             whole = image.path and _is_whole(Path(image.path))
             self._claim(bool(whole and image.url), "every image is home in full", image)

@@ -26,7 +26,7 @@ def child() -> Iterator[crashes.Child]:
         yield ready
 
 
-@pytest.mark.parametrize(("kind", "shape"), [*CELLS, ("atlas", "lanes")])
+@pytest.mark.parametrize(("kind", "shape"), [*CELLS, ("atlas", "lanes"), ("novita", "lanes")])
 def test_whoever_is_killed_every_job_ends_rightly_and_is_paid_once(
     child: crashes.Child, kind: str, shape: str, tmp_path: Path
 ) -> None:
@@ -51,7 +51,7 @@ def test_what_a_killed_process_had_sent_is_found_by_get_status_once_the_provider
     child: crashes.Child, kind: str, asked: str, tmp_path: Path
 ) -> None:
     moments = crashes.moments_of(child, kind, "single", tmp_path)
-    answered = moments.index("an answer's head came", moments.index("after write of jobs")) + 1
+    answered = moments.index("the submit's answer came") + 1
     case = crashes.Case(kind, "single", tmp_path / "killed", answered).kill(child)
     clock = crashes.LaterClock()
 
