@@ -4,7 +4,7 @@
 
 A case is one line of JSON: `environ`, `images`, `tool`, `count`, `steps`, `save_to`, `fatal` (the number of the moment,
 from 1; beyond the last one it is killed when the job has ended) and `trace`, the file to which the moments are written
-as they are reached. One line of JSON answers it when the process is dead: its exit status.
+as they are reached. One line answers it when the process is dead: its exit status.
 
 The first process only imports, and forks for each case; where there is no safe fork each case is a fresh process.
 
