@@ -231,6 +231,31 @@ async def test_an_uncertain_job_is_found_when_the_history_shows_it_at_last(
     assert len(atlas.accepted) == 1
 
 
+async def test_a_look_for_a_submit_whose_input_is_gone_ends_and_goes_on_once_it_is_back(
+    make_studio: Any, atlas: Any, finish: Any, coffee: str
+) -> None:
+    atlas.fault("submit", "lost-answer", times=1)
+    async with make_studio(atlas) as studio:
+        job_id = await edit(studio, coffee)
+        while not atlas.accepted:
+            assert await studio.engine.step()
+        (prediction,) = studio.store.predictions(job_id)
+        image = studio.store.image_by_handle(prediction.inputs[0])
+        assert image
+        url, _ = studio.store.copy(image.sha256, "atlas", prediction.due_at) or ("", None)
+        studio.store.forget_copies("atlas", [url])
+        data = image.path.read_bytes()
+        image.path.unlink()
+        job = await ended(studio, finish, job_id)
+        (left,) = studio.store.predictions(job_id)
+        assert (job.status, left.attempts) == ("uncertain", 9), "the tenth look is the last"
+        assert sum(studio.store.money_since(0)) == Decimal("0.064")
+        image.path.write_bytes(data)
+        await studio.get_status(job_id)
+        assert (await ended(studio, finish, job_id)).status == "done"
+    assert len(atlas.seen_at(*SUBMIT)) == len(atlas.accepted) == 1
+
+
 async def test_a_missed_deadline_keeps_the_ticket_and_get_status_takes_it_up(
     make_studio: Any, atlas: Any, finish: Any, coffee: str
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -201,22 +201,46 @@ def test_two_files_whose_hashes_begin_alike_have_handles_that_differ(store: Stor
     assert store.add_image(first, NOW).handle == "img_0123abcd"
 
 
-def test_a_database_copied_in_the_middle_of_a_write_opens_and_has_every_finished_write(
+def test_a_database_copied_at_any_moment_has_every_write_that_was_whole_and_no_other(
     store: Store, path: Path, tmp_path: Path
 ) -> None:
-    add(store, prediction())
+    """The log is cut at any byte, as by a failing disk or a copy in the middle of a write; its index is not there."""
+    log = path.with_name(f"{path.name}-wal")
+    whole: list[tuple[int, list[Prediction]]] = [(0, [])]
+
+    def written() -> None:
+        whole.append((log.stat().st_size, store.predictions("job_00000001")))
+
+    whole.append((log.stat().st_size, []))
+    add(store, prediction(), prediction(step=1))
+    written()
+    held: Claim | None = claim(store)
+    for state in (State.SUBMITTING, State.FETCHING, State.DONE):
+        assert held
+        frames = [frame(1, "ab" * 32)] if state is State.DONE else []
+        held = store.move(held, state, now=NOW, due_at=NOW, keep_lease=state is not State.DONE, frames=frames)
+        written()
+    # And what a transaction that is not finished has written already, the log's end.
+    store._db.connection.execute("PRAGMA cache_size = 1")
     store._db.connection.execute("BEGIN IMMEDIATE")
-    store._db.run("ask_cancel", id="job_00000001")
-    cut = tmp_path / "cut"
-    cut.mkdir()
-    for file in tmp_path.glob("triptych.db*"):
-        if not file.name.endswith("-shm"):
-            shutil.copy(file, cut / file.name)
+    for _ in range(20):
+        store._db.run("warn_job", job_id="job_00000001", warnings="x" * 20_000)
+    database, logged = path.read_bytes(), log.read_bytes()
     store._db.connection.execute("ROLLBACK")
-    recovered = Store(cut / "triptych.db", tmp_path / "images")
-    row = recovered.job("job_00000001")
-    assert row and not row.job.cancel_requested
-    recovered.close()
+    assert len(logged) > whole[-1][0], "the unfinished transaction is in the log"
+    chance = random.Random(4)
+    ends = {size for size, _ in whole} | {max(size - 1, 0) for size, _ in whole} | {len(logged)}
+    for end in sorted(ends | {chance.randrange(len(logged)) for _ in range(30)}):
+        cut = tmp_path / f"cut-{end}"
+        cut.mkdir()
+        (cut / path.name).write_bytes(database)
+        (cut / log.name).write_bytes(logged[:end])
+        recovered = Store(cut / path.name, tmp_path / "images")
+        assert recovered._db.connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        kept = [predictions for size, predictions in whole if size <= end][-1]
+        assert recovered.predictions("job_00000001") == kept, end
+        assert not kept or len(recovered.job("job_00000001").job.warnings) == 0  # type: ignore[union-attr]
+        recovered.close()
 
 
 def test_every_write_but_a_lease_is_flushed_before_the_verb_returns(store: Store) -> None:

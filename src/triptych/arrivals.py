@@ -196,14 +196,7 @@ class Arrivals:
     async def bring_home(self, claim: Claim) -> None:
         """Fetch, verify and keep what is not home yet; then the prediction is done."""
         prediction = claim.prediction
-        frames = self._store.frames_of(prediction.id)
-        missing = [frame for frame in frames if frame.url and not frame.sha256]
-        with unwrapped():
-            async with anyio.create_task_group() as tasks:
-                for frame in missing:
-                    tasks.start_soon(self._fetch, prediction, frame)
-        frames = self._store.frames_of(prediction.id)
-        missing = [frame for frame in frames if frame.url and not frame.sha256]
+        frames, missing = await self._fetch_missing(prediction)
         attempts = prediction.attempts + 1
         if missing and attempts < FETCH_TRIES:
             self._notes.move(claim, State.FETCHING, wait_s=retry_delay_s(attempts), attempts=attempts)
@@ -223,6 +216,44 @@ class Arrivals:
             self._notes.move(
                 claim, State.DONE, wait_s=SETTLE_DELAYS_S[0], attempts=SETTLE_TRIES if settled else 0, fault=None
             )
+
+    async def leave_uncertain(self, claim: Claim, fault: Fault) -> None:
+        """End a submit of which nobody can say what became; what it brought before its answer was lost comes home.
+
+        When it brought all of its frames, nothing is uncertain: it is done, and charged at its quote.
+        """
+        prediction = claim.prediction
+        if len(self._store.frames_of(prediction.id)) >= prediction.count:
+            whole = self._notes.move(
+                claim,
+                State.FETCHING,
+                wait_s=0,
+                keep_lease=True,
+                charged_usd=prediction.quoted_usd,
+                finished_at=self._clock.now(),
+                attempts=0,
+                fault=None,
+            )
+            if whole:
+                await self.bring_home(whole)
+            return
+        frames, missing = await self._fetch_missing(prediction)
+        attempts = prediction.attempts + 1
+        if missing and attempts < FETCH_TRIES:
+            self._notes.move(claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts)
+            return
+        await self._save(prediction.job_id, frames)
+        self._notes.end(claim, State.UNCERTAIN, fault)
+
+    async def _fetch_missing(self, prediction: Prediction) -> tuple[list[Frame], list[Frame]]:
+        """Fetch what is not home yet; return all frames, and those that still are not."""
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                for frame in self._store.frames_of(prediction.id):
+                    if frame.url and not frame.sha256:
+                        tasks.start_soon(self._fetch, prediction, frame)
+        frames = self._store.frames_of(prediction.id)
+        return frames, [frame for frame in frames if frame.url and not frame.sha256]
 
     async def _fetch(self, prediction: Prediction, frame: Frame) -> None:
         account = self._accounts[prediction.provider]

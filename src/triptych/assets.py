@@ -135,11 +135,31 @@ class Assets:
             directory.mkdir(parents=True, exist_ok=True)
             for n in range(1, 10_000):
                 target = directory / f"{stem}{'' if n == 1 else f'-{n}'}{suffix}"
-                if _create(target, data) or (target.is_file() and target.read_bytes() == data):
+                if self._create(target, data) or (target.is_file() and target.read_bytes() == data):
                     return target
         except OSError as error:
             raise errors.NotAllowed(f"{directory} cannot be written ({error.strerror}).") from error
         raise errors.NotAllowed(f"{directory} has too many files named {stem}.")
+
+    def _create(self, path: Path, data: bytes) -> bool:
+        """Write a new file in full; return False, touching nothing, if there is one of that name.
+
+        It is written below `home` and linked from there, so that a process that dies leaves nothing in a directory of
+        the user's; beside its place only where that is another file system.
+        """
+        if path.exists() or path.is_symlink():
+            return False
+        self._parts_dir.mkdir(parents=True, exist_ok=True)
+        for directory in (self._parts_dir, path.parent):
+            with _part(directory, data) as part:
+                try:
+                    path.hardlink_to(part)
+                except FileExistsError:
+                    return False
+                except OSError:
+                    continue
+                return True
+        return _create_in_place(path, data)  # a file system without hard links
 
 
 def allowed_directory(directory: str, allowed: Sequence[Path]) -> Path:
@@ -232,20 +252,6 @@ def _from_data_uri(item: str) -> bytes:
 
 def _short(item: str) -> str:
     return errors.quoted(item, 160)
-
-
-def _create(path: Path, data: bytes) -> bool:
-    """Write a new file in full; return False, touching nothing, if there is one of that name."""
-    if path.exists() or path.is_symlink():
-        return False
-    with _part(path.parent, data) as part:
-        try:
-            path.hardlink_to(part)
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without hard links
-            return _create_in_place(path, data)
-    return True
 
 
 def _create_in_place(path: Path, data: bytes) -> bool:

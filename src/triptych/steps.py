@@ -205,7 +205,7 @@ class Steps:
         attempts = prediction.attempts + 1
         repeatable = provider.client_ids or provider.offline  # the same id, or no money: it is the same request
         if not provider.find and not repeatable:
-            self._notes.end(claim, State.UNCERTAIN, lost)
+            await self._arrivals.leave_uncertain(claim, lost)
             return
         assert prediction.submitted_at
         found = None
