@@ -47,7 +47,7 @@ from benchmarks.table import Row, show
 ROOT = Path(__file__).parents[1]
 PROVIDERS = ("atlas", "wavespeed", "ark", "evolink", "runware", "novita")
 MOST_BYTES = 1 << 22
-BACKLOG = 120
+BACKLOG = 160
 """So many predictions wait or run before the callers pause: a longer queue would only be searched, not tested."""
 CALLERS = 12
 STUCK_S = 90.0

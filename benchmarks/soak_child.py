@@ -3,8 +3,8 @@
     python -m benchmarks.soak_child server              an MCP server on stdio, its settings in the environment
     python -m benchmarks.soak_child emulators '{…}'     one line with the base URLs; every line in brings out the books
 
-The server is the real one; only its clock is another: it starts a day ago and goes `SOAK_HASTE` times as fast, in all
-of these processes alike. Leases, back-offs and deadlines keep their lengths on it. It starts in the past because file
+The server is the real one but for two values that it is handed. More requests may run at once (`MAX_RUNNING`), and its
+clock is another: it starts a day ago and goes `SOAK_HASTE` times as fast, in all of these processes alike. Leases, back-offs and deadlines keep their lengths on it. It starts in the past because file
 times are the machine's: a half-written file would otherwise look old at once.
 """
 
@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,8 @@ from typing import Any
 from triptych.clock import Bell, SystemClock
 
 BEHIND_S = 86_400.0
+MAX_RUNNING = 16
+"""So many requests may run at a provider at once, in place of 4 or 8: more of them then meet each other."""
 
 
 class HastyClock(SystemClock):
@@ -55,7 +58,12 @@ def serve() -> None:
     from triptych.server import transports
 
     studio.SystemClock = HastyClock.of_environment  # type: ignore[misc,assignment]
-    transports.serve(lambda: config.read(os.environ))
+    settings = config.read(os.environ)
+    accounts = {
+        name: replace(account, provider=replace(account.provider, max_running=MAX_RUNNING))
+        for name, account in settings.setup.accounts.items()
+    }
+    transports.serve(replace(settings, setup=replace(settings.setup, accounts=accounts)))
 
 
 def emulate(asked: dict[str, Any]) -> None:

@@ -500,6 +500,20 @@ class Store:
         """Return every ticket of a provider that belongs to a prediction."""
         return frozenset(row["ticket"] for row in self._db.all("tickets", provider=provider))
 
+    def unaccounted(self, prediction: Prediction, *, since: datetime, now: datetime) -> list[tuple[Prediction, bool]]:
+        """Return the other predictions at the same endpoint that may have been accepted and have no ticket.
+
+        Each with whether somebody works on it now.
+        """
+        found = self._db.all(
+            "unaccounted",
+            id=prediction.id,
+            provider=prediction.provider,
+            endpoint=prediction.endpoint,
+            since=since.timestamp(),
+        )
+        return [(rows.prediction(row), row["lease_until"] > now.timestamp()) for row in found]
+
     def running_tickets(self, provider: str) -> list[str]:
         """Return the tickets that run at a provider now, oldest first, at most 50."""
         return [row["ticket"] for row in self._db.all("running_tickets", provider=provider)]
