@@ -117,9 +117,7 @@ class Server:
     async def _meet(self, task_status: anyio.abc.TaskStatus[None]) -> None:
         with suppress(Gone):
             client = {"name": "soak", "version": "1"}
-            await self._ask(
-                "initialize", {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client}
-            )
+            await self._ask("initialize", {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client})
             await self._send({"method": "notifications/initialized"})
             self.alive = True
         task_status.started()
@@ -192,6 +190,8 @@ class Fleet:
         self._tasks = tasks
         self._lot = random.Random(plan.seed + 1)
         self._servers: list[Server] = []
+        self._peace = anyio.Event()
+        self._replacing = anyio.Lock()
         self.kills = 0
 
     async def start(self) -> None:
@@ -215,12 +215,23 @@ class Fleet:
     async def kill_now_and_then(self) -> None:
         """Kill one server every few seconds, and start another in its place."""
         while self.kills < self._plan.most_kills:
-            await anyio.sleep(self._plan.kill_every_s)
-            victim = await self.any()
-            victim.kill()
-            self._servers.remove(victim)
-            self.kills += 1
-            await self._add()
+            with anyio.move_on_after(self._plan.kill_every_s):
+                await self._peace.wait()
+                return
+            async with self._replacing:
+                if self._peace.is_set():
+                    return
+                victim = await self.any()
+                victim.kill()
+                self._servers.remove(victim)
+                await self._add()
+                self.kills += 1
+
+    async def spare(self) -> None:
+        """Kill no more; return when all servers are there."""
+        self._peace.set()
+        async with self._replacing:
+            pass
 
     async def call(self, tool: str, arguments: Mapping[str, Any], told: Told) -> Any:
         """Call a tool of any server; when that server dies in the middle, make the same call to another one."""
@@ -233,6 +244,7 @@ class Fleet:
 
     async def close(self) -> None:
         """End them all as a host does."""
+        await self.spare()
         async with anyio.create_task_group() as tasks:
             for server in self._servers:
                 tasks.start_soon(server.close)
@@ -257,7 +269,11 @@ def request(n: int, lot: random.Random, images: list[str]) -> tuple[str, dict[st
         tool = "edit_chain"
     elif kind < 0.65:
         count = lot.choice((1, 1, 2, 3))
-        arguments |= {"images": lot.sample(images, lot.choice((1, 2))), "prompt": f"at dusk #{n}.1{dead}", "count": count}
+        arguments |= {
+            "images": lot.sample(images, lot.choice((1, 2))),
+            "prompt": f"at dusk #{n}.1{dead}",
+            "count": count,
+        }
         tool = "edit_sequence"
     else:
         arguments |= {"prompt": f"a red kite over dunes #{n}.1{dead}", "count": lot.choice((1, 1, 2, 3))}
@@ -413,8 +429,7 @@ async def run(plan: Plan, room: Path, log: IO[bytes]) -> tuple[Told, Findings]:
     async with emulators(plan, env) as (settings, books), anyio.create_task_group() as tasks:
         fleet, watch = Fleet(plan, env | settings, log, tasks), Watch(home)
         await fleet.start()
-        killing = anyio.CancelScope()
-        tasks.start_soon(_within, killing, fleet)
+        tasks.start_soon(fleet.kill_now_and_then)
         queue = list(reversed(list(enumerate(requests))))
 
         async def caller() -> None:
@@ -429,7 +444,7 @@ async def run(plan: Plan, room: Path, log: IO[bytes]) -> tuple[Told, Findings]:
                 callers.start_soon(caller)
         told.made_s = time.monotonic() - began
         await drain(watch)
-        killing.cancel()
+        await fleet.spare()
         early = _unattached(home)
         await _look_again(home, fleet, told)
         await drain(watch)
@@ -442,11 +457,6 @@ async def run(plan: Plan, room: Path, log: IO[bytes]) -> tuple[Told, Findings]:
     found.parts += [path.name for path in home.rglob("*.part")]
     found.unattached = early  # what was asked for once more has moved since then
     return told, found
-
-
-async def _within(scope: anyio.CancelScope, fleet: Fleet) -> None:
-    with scope:
-        await fleet.kill_now_and_then()
 
 
 def _unattached(home: Path) -> list[str]:

@@ -87,7 +87,7 @@ class Findings:
 
 
 def audit(accepted: Sequence[Accepted], home: Path, promised: Collection[str] = ()) -> Findings:
-    """Return what is found in a home that nobody works on any more; `promised` are the job ids that callers were told."""
+    """Return what is found in a home that nobody works on any more; `promised` are the job ids that callers heard."""
     found = Findings()
     with closing(sqlite3.connect(home / "triptych.db")) as db:
         db.row_factory = sqlite3.Row
@@ -177,7 +177,7 @@ def _is_open(row: dict[str, Any]) -> bool:
 
 
 def _may_be_free(row: dict[str, Any]) -> bool:
-    """Return whether a prediction was sent and ended for a cause, without a ticket: an acceptance may have cost nothing."""
+    """Return whether a prediction was sent and failed without a ticket: its acceptance can only have cost nothing."""
     return row["state"] == "failed" and row["submitted_at"] is not None
 
 
@@ -201,7 +201,9 @@ def _balance(accepted: Sequence[Accepted], rows: Sequence[dict[str, Any]], found
             if not (_is_open(row) or row["kind"] in WAY_BACK or (row["state"] == "done" and row["ticket"])):
                 found.money.append(f"{named}: ${row['reserved_usd']} are held back for nothing")
             elif row["reserved_usd"] < cost_usd:
-                found.money.append(f"{named}: ${row['reserved_usd']} are held back, {row['provider']} charges ${cost_usd}")
+                found.money.append(
+                    f"{named}: ${row['reserved_usd']} are held back, {row['provider']} charges ${cost_usd}"
+                )
 
 
 def unattached(jobs: Iterable[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -220,5 +222,7 @@ def unattached(jobs: Iterable[dict[str, Any]], rows: Sequence[dict[str, Any]]) -
             for earlier in alike[:at]:
                 ends = [row["finished_at"] for row in mine[earlier["id"]]]
                 if earlier["status"] == "uncertain" or any(end is None or end > later["created_at"] for end in ends):
-                    complaints.append(f"{later['id']} was made while {earlier['id']} ({earlier['status']}) was in flight")
+                    complaints.append(
+                        f"{later['id']} was made while {earlier['id']} ({earlier['status']}) was in flight"
+                    )
     return complaints

@@ -4,8 +4,9 @@
     python -m benchmarks.soak_child emulators '{…}'     one line with the base URLs; every line in brings out the books
 
 The server is the real one but for two values that it is handed. More requests may run at once (`MAX_RUNNING`), and its
-clock is another: it starts a day ago and goes `SOAK_HASTE` times as fast, in all of these processes alike. Leases, back-offs and deadlines keep their lengths on it. It starts in the past because file
-times are the machine's: a half-written file would otherwise look old at once.
+clock is another: it starts a day ago and goes `SOAK_HASTE` times as fast, in all of these processes alike. Leases,
+back-offs and deadlines keep their lengths on it. It starts in the past because file times are the machine's: a
+half-written file would otherwise look old at once.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ async def test_sixty_jobs_on_two_servers_one_of_them_killed_lose_nothing_and_pay
     plan = Plan(jobs=60, servers=2, seed=7, most_kills=1, kill_every_s=1.5, haste=8.0)
     with (tmp_path / "servers.log").open("wb") as log:
         told, found = await run(plan, tmp_path, log)
-    assert found.wrong() == dict.fromkeys(found.wrong(), [])
+    assert {what: lines for what, lines in found.wrong().items() if lines} == {}
     assert bugs(tmp_path / "servers.log") == []
     assert told.kills == 1
     assert len(told.jobs) == sum(found.jobs.values()) >= 60

@@ -38,7 +38,9 @@ def test_a_job_changes_only_when_it_is_submitted_and_what_is_left_out_is_never_d
 
 def test_nobody_is_refused_and_charged_all_the_same() -> None:
     chance = Chance(emulator.faults("atlas"), 1.0, 1, ())
-    taken = {found.fault.name for _ in range(2000) if (found := chance.draw("submit")) and found.options.get("accepted")}
+    taken = {
+        found.fault.name for _ in range(2000) if (found := chance.draw("submit")) and found.options.get("accepted")
+    }
     assert taken == MAY_HAVE_BEEN_ACCEPTED
 
 
