@@ -9,10 +9,11 @@ answers that are lost before or after acceptance, cut or slow downloads, bytes t
 jobs, missing frames. Every few seconds one server is killed with SIGKILL and replaced. A caller whose server died in
 the middle of a call makes the same call to another one.
 
-The calls are a mix of all three paid tools: alone, twice at once on two servers (they have to attach), again with
-`again`, cancelled at once, and some whose result URL is dead for good. When all are made, the servers finish what is
-there; then every job that is not done is asked for once more, as its `next` says. At the end `soak_audit` holds the
-emulators' books against the database. Exit status 1 on any double payment, any loss, and any other disagreement.
+The calls are a mix of all three paid tools: alone, twice at once on any servers (they have to attach), again with
+`again`, cancelled at once, and some whose result URL is dead for good. When all are made, or the time for them is over,
+the servers finish what is there; then every job that is not done is asked for once more, as its `next` says. At the end
+`soak_audit` holds the emulators' books against the database. Exit status 1 on any double payment, any loss, and any
+other disagreement.
 
 A second, short phase has a budget that runs out in the middle of many calls at once, over all the servers.
 
@@ -75,6 +76,8 @@ class Plan:
 class Told:
     """What the callers did and heard."""
 
+    requests: int = 0
+    """How many of the planned requests were made before the time was over."""
     calls: int = 0
     jobs: dict[str, int] = field(default_factory=dict)
     """The job ids that were answered, each with the number of its request."""
@@ -437,6 +440,7 @@ async def run(plan: Plan, room: Path, log: IO[bytes]) -> tuple[Told, Findings]:
                 if watch.backlog() > BACKLOG:
                     await anyio.sleep(0.25)
                     continue
+                told.requests += 1
                 await make(*queue.pop(), fleet, told)
 
         async with anyio.create_task_group() as callers:
@@ -547,8 +551,8 @@ async def spend(plan: Plan, room: Path, log: IO[bytes]) -> Spent:
 # -- what is printed --------------------------------------------------------------------------------------------------
 
 
-def rows(told: Told, found: Findings) -> list[Row]:
-    """Return the soak's figures; what must be zero has its target."""
+def rows(asked: int, told: Told, found: Findings) -> list[Row]:
+    """Return the figures of a soak of so many requests; what must be zero has its target."""
 
     def listed(counter: Mapping[str, int]) -> str:
         return ", ".join(f"{name} {n:,}" for name, n in sorted(counter.items(), key=lambda item: -item[1]))
@@ -557,6 +561,7 @@ def rows(told: Told, found: Findings) -> list[Row]:
     failed = {name.partition(": ")[2]: n for name, n in ends.items() if name.startswith("failed")}
     cancelled = {name.partition(": ")[2]: n for name, n in ends.items() if name.startswith("cancelled")}
     made = [
+        Row("requests", f"{told.requests:,}", f"{asked:,} asked for, as far as the time goes"),
         Row("calls", f"{told.calls:,}", f"{told.repeated:,} made again after a kill, {told.attached:,} attached"),
         Row("servers killed", f"{told.kills:,}"),
         Row("jobs", f"{jobs:,}", listed(found.jobs)),
@@ -601,7 +606,7 @@ async def main(plan: Plan, keep: str | None) -> None:
             spent = await spend(plan, room / "budget", log)
         broken = bugs(room / "servers.log")
         bug_row = Row("bugs that servers logged", f"{len(broken)}", target="0", met=not broken)
-        table = [*rows(told, found), bug_row, spent_row(spent)]
+        table = [*rows(plan.jobs, told, found), bug_row, spent_row(spent)]
         show(table)
         for what, lines in (*found.wrong().items(), ("bugs", broken), ("budget", spent.otherwise)):
             for line in lines[:20]:
