@@ -8,6 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import httpx2
 import pytest
 
 from triptych.model import State
@@ -129,7 +130,7 @@ async def test_the_providers_own_decision_fails_the_job_with_its_reason_and_free
     assert (job.status, job.returned) == ("failed", 0)
     assert job.error and job.error.kind == kind
     assert len(job.error.message) < 1000
-    assert reserved == 0
+    assert reserved == atlas.charged_usd == 0
     assert len(atlas.accepted) == 1
 
 
@@ -254,6 +255,31 @@ async def test_a_look_for_a_submit_whose_input_is_gone_ends_and_goes_on_once_it_
         await studio.get_status(job_id)
         assert (await ended(studio, finish, job_id)).status == "done"
     assert len(atlas.seen_at(*SUBMIT)) == len(atlas.accepted) == 1
+
+
+async def test_a_lost_submit_does_not_take_the_ticket_of_the_same_request_on_its_way(
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str
+) -> None:
+    atlas.fault("submit", "drop")
+    async with make_studio(atlas) as studio:
+        lost, other = await edit(studio, coffee), await edit(studio, coffee, again=True)
+        while not atlas.seen_at(*SUBMIT):
+            await studio.engine.step()
+        # Another process has just sent the same request, and has not heard its answer yet.
+        claim = studio.store.claim(
+            now=clock.now(), lease="another", lease_s=3600, providers=["atlas"], max_running={"atlas": 8}
+        )
+        assert claim and claim.prediction.job_id == other
+        assert studio.store.move(
+            claim, State.SUBMITTING, now=clock.now(), due_at=clock.now(), keep_lease=True, submitted_at=clock.now()
+        )
+        (sent,) = atlas.seen_at(*SUBMIT)
+        httpx2.post(atlas.base_url + SUBMIT[1], json=sent.json, headers={"Authorization": f"Bearer {atlas.key}"})
+        assert len(atlas.accepted) == 1
+        while studio.job(lost).status not in ("uncertain", "done"):
+            await studio.engine.step() or clock.advance(1)
+        assert studio.job(lost).status == "uncertain"
+        assert not studio.store.tickets("atlas")
 
 
 async def test_a_missed_deadline_keeps_the_ticket_and_get_status_takes_it_up(

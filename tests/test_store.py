@@ -129,6 +129,22 @@ def test_a_ticket_that_comes_after_the_lease_was_lost_is_kept_all_the_same(store
     assert (kept.state, kept.ticket) == (State.RUNNING, "t1")
 
 
+def test_frames_that_come_after_the_lease_was_lost_are_kept_and_what_waited_for_them_waits_again(store: Store) -> None:
+    add(store, prediction(), prediction(step=1))
+    old = claim(store, "old")
+    assert old
+    old = store.move(old, State.SUBMITTING, now=NOW, due_at=NOW, keep_lease=True, submitted_at=NOW)
+    later = NOW + timedelta(seconds=20)
+    new = claim(store, "new", later)
+    assert old and new and store.move(new, State.UNCERTAIN, now=later, due_at=later)
+    assert [p.state for p in store.predictions("job_00000001")] == [State.UNCERTAIN, State.CANCELLED]
+    assert store.move(old, State.FETCHING, now=later, due_at=later, keep_lease=True, frames=[frame(1, None)])
+    assert [p.state for p in store.predictions("job_00000001")] == [State.FETCHING, State.WAITING]
+    assert len(store.frames("job_00000001")) == 1
+    # It is his to bring home, and anybody's once he is gone.
+    assert claim(store, "third", later + timedelta(seconds=20))
+
+
 def test_a_move_that_is_not_in_the_table_is_refused(store: Store) -> None:
     add(store, prediction())
     held = claim(store)

@@ -165,6 +165,11 @@ UPDATE jobs SET cancel_requested = 1 WHERE id = :id;
 -- name: tickets
 SELECT ticket FROM predictions WHERE provider = :provider AND ticket IS NOT NULL;
 
+-- name: unaccounted
+SELECT * FROM predictions
+WHERE provider = :provider AND endpoint = :endpoint AND id <> :id AND ticket IS NULL AND submitted_at > :since
+  AND state IN ('submitting', 'uncertain', 'cancelled');
+
 -- name: running_tickets
 SELECT ticket FROM predictions WHERE provider = :provider AND state = 'running' AND ticket IS NOT NULL
 ORDER BY submitted_at LIMIT 50;

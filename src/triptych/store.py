@@ -279,16 +279,17 @@ class Store:
 
         `changes` are fields of `Prediction`; `frames` are added, those after it in a chain are let go (on done) or
         cancelled (on failure), and the job's status follows. Returns the claim as it now stands, or None when the
-        lease was lost to another process, in which case nothing was written. A ticket that arrives late is never
-        lost: it is written even then, as long as nobody knows a better one.
+        lease was lost to another process, in which case nothing was written. What a paid request answered is never
+        lost: its ticket, or its frames where they come at once, are written even then, as long as nobody knows better.
         """
         prediction = claim.prediction
         with self._db.transaction():
             row = self._db.one("lease_of", id=prediction.id)
             assert row
             ours = row["lease"] == claim.lease
-            late_ticket = changes.get("ticket") is not None and row["state"] in (State.SUBMITTING, State.UNCERTAIN)
-            if not ours and not late_ticket:
+            answered = changes.get("ticket") is not None or state is State.FETCHING
+            late_answer = answered and row["state"] in (State.SUBMITTING, State.UNCERTAIN)
+            if not ours and not late_answer:
                 return None
             old = State(row["state"])
             if not may_move(old, state):
@@ -298,6 +299,8 @@ class Store:
                 moved, row["reserved_usd"], row, lease=claim.lease if keep_lease else None, release=release_money
             )
             self._add_frames(frames, now)
+            if old is State.UNCERTAIN:
+                self._let_followers_wait(moved.id, now)
             if old != state:
                 self._let_followers_know(moved, now)
             self._refresh(moved.job_id)
@@ -499,6 +502,20 @@ class Store:
     def tickets(self, provider: str) -> frozenset[str]:
         """Return every ticket of a provider that belongs to a prediction."""
         return frozenset(row["ticket"] for row in self._db.all("tickets", provider=provider))
+
+    def unaccounted(self, prediction: Prediction, *, since: datetime, now: datetime) -> list[tuple[Prediction, bool]]:
+        """Return the other predictions at the same endpoint that may have been accepted and have no ticket.
+
+        Each with whether somebody works on it now.
+        """
+        found = self._db.all(
+            "unaccounted",
+            id=prediction.id,
+            provider=prediction.provider,
+            endpoint=prediction.endpoint,
+            since=since.timestamp(),
+        )
+        return [(rows.prediction(row), row["lease_until"] > now.timestamp()) for row in found]
 
     def running_tickets(self, provider: str) -> list[str]:
         """Return the tickets that run at a provider now, oldest first, at most 50."""
