@@ -15,7 +15,6 @@ from typing import Any
 
 from triptych import errors
 
-
 VERSION = 1
 """Of the tables in `schema.sql`, written into the file: whoever changes them adds one, and a line to `_make`."""
 
@@ -50,7 +49,9 @@ class Database:
         schema = re.sub(r"--.*", "", files("triptych").joinpath("schema.sql").read_text("utf-8"))
         with self.transaction():
             if self._version() > VERSION:
-                raise sqlite3.DatabaseError(f"a newer Triptych made it: its version is {self._version()}, not {VERSION}")
+                raise sqlite3.DatabaseError(
+                    f"a newer Triptych made it: its version is {self._version()}, not {VERSION}"
+                )
             columns = {row["name"] for row in self.connection.execute("PRAGMA table_info(jobs)")}
             if columns and "owner" not in columns:
                 self.connection.execute("ALTER TABLE jobs ADD COLUMN owner TEXT")

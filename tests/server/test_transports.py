@@ -29,7 +29,7 @@ from triptych.server import transports
 from triptych.server.build import build
 from triptych.server.transports import BODY_LIMIT_BYTES, Resident, http_app, is_loopback, security_settings
 
-TOKEN = "a long random text"
+TOKEN = "a-long-random-text"
 INITIALIZE = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -262,7 +262,7 @@ async def test_a_body_above_64_mib_is_refused_before_it_is_read(told: ToldStudio
     async def open_told() -> Any:
         return told
 
-    app = http_app(build(open_told, remote=True), transport, "127.0.0.1", None)
+    app = http_app(build(open_told, remote=True), transport, "127.0.0.1", ())
     web = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1")
     async with app.router.lifespan_context(app), web as client:
         answer = await client.post(path, content=b"{}", headers={"content-length": str(BODY_LIMIT_BYTES + 1)})

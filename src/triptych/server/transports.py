@@ -1,8 +1,9 @@
 """How clients reach the server: stdio, streamable HTTP at `/mcp`, SSE at `/sse` (its messages at `/messages/`).
 
 Rules: the studio is opened once per process, outside every connection, and outlives them all. Host and Origin are
-always checked, and a bind that other machines can reach needs `TRIPTYCH_AUTH_TOKEN`; a set token is asked for on every
-route, loopback included. stdout belongs to the protocol; whatever is said to people goes to stderr.
+always checked, and a bind that other machines can reach needs `TRIPTYCH_AUTH_TOKEN`; where it is set, one of its tokens
+is asked for on every route, loopback included, and each sees only what is its own. stdout belongs to the protocol;
+whatever is said to people goes to stderr.
 
 Hosts that are answered to: on loopback its three names; on another address that address too; on all addresses
 (`0.0.0.0`, `::`) this machine's own name and addresses as well. A reverse proxy has to send one of them as Host.
@@ -10,14 +11,13 @@ Hosts that are answered to: on loopback its three names; on another address that
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
@@ -31,9 +31,9 @@ from triptych.server.build import TriptychServer, build
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
-    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from triptych.config import Settings
+    from triptych.server.guard import Limits
     from triptych.studio import Studio
 
 logger = logging.getLogger(__name__)
@@ -67,8 +67,8 @@ def serve(
         anyio.run(_serve_stdio, resident)
         return
     read = settings() if callable(settings) else settings
-    token = read.auth_token.get_secret_value() if read.auth_token else None
-    if not token and not is_loopback(host):
+    tokens = [token.get_secret_value() for token in read.auth_tokens]
+    if not tokens and not is_loopback(host):
         _refuse(
             f"{host} can be reached from other machines: set TRIPTYCH_AUTH_TOKEN to a long random text, which clients "
             "then send as `Authorization: Bearer …`, or bind to 127.0.0.1."
@@ -79,7 +79,7 @@ def serve(
         _refuse(f"{host}:{port} cannot be listened on: {error}.")
     resident = Resident(opener(read))
     server = build(resident, remote=True)
-    app = http_app(server, transport, host, token)
+    app = http_app(server, transport, host, tokens)
     url = f"http://{_in_url(host)}:{listener.getsockname()[1]}/{'sse' if transport == 'sse' else 'mcp'}"
     anyio.run(_serve_http, resident, app, listener, url)
 
@@ -225,14 +225,19 @@ async def _leave_when_told(resident: Resident) -> None:
 # -- HTTP --------------------------------------------------------------------------------------------------------------
 
 
-def http_app(server: TriptychServer, transport: Transport, host: str, token: str | None) -> Starlette:
+def http_app(
+    server: TriptychServer, transport: Transport, host: str, tokens: Sequence[str], limits: Limits | None = None
+) -> Starlette:
     """Return the ASGI application of one HTTP transport, with its checks around every route."""
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from starlette.routing import Mount, Route
 
+    from triptych.server import guard
+
     security = security_settings(host)
-    guard = [Middleware(BearerToken, token=token)] if token else []
+    checks = [Middleware(guard.BearerToken, tokens=tokens)] if tokens else []
+    checks += [Middleware(guard.InWork, limits=limits or guard.LIMITS)]
     if transport == "http":
         from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 
@@ -241,7 +246,7 @@ def http_app(server: TriptychServer, transport: Transport, host: str, token: str
         )
         return Starlette(
             routes=[Route("/mcp", endpoint=StreamableHTTPASGIApp(manager))],
-            middleware=guard,
+            middleware=checks,
             lifespan=lambda _: manager.run(),
         )
     from mcp.server.sse import SseServerTransport
@@ -260,7 +265,7 @@ def http_app(server: TriptychServer, transport: Transport, host: str, token: str
 
     return Starlette(
         routes=[Route("/sse", endpoint=connect, methods=["GET"]), Mount("/messages/", app=sse.handle_post_message)],
-        middleware=guard,
+        middleware=checks,
     )
 
 
@@ -310,34 +315,12 @@ def _bind(host: str, port: int) -> socket.socket:
     return socket.create_server((host.strip("[]"), port), family=family)
 
 
-class BearerToken:
-    """Lets requests through that carry the token, and answers 401 to all others."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._expected = f"bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or self._admits(scope):
-            await self._app(scope, receive, send)
-            return
-        from starlette.responses import PlainTextResponse
-
-        response = PlainTextResponse(
-            "Triptych: send `Authorization: Bearer …` with the server's TRIPTYCH_AUTH_TOKEN.\n",
-            401,
-            {"WWW-Authenticate": 'Bearer realm="triptych"'},
-        )
-        await response(scope, receive, send)
-
-    def _admits(self, scope: Scope) -> bool:
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        scheme, _, token = given.partition(b" ")
-        return hmac.compare_digest(scheme.lower() + b" " + token.strip(), self._expected)
-
-
-async def _serve_http(resident: Resident, app: Starlette, listener: socket.socket, url: str) -> None:
+async def _serve_http(
+    resident: Resident, app: Starlette, listener: socket.socket, url: str, limits: Limits | None = None
+) -> None:
     import uvicorn
+
+    from triptych.server import guard
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -351,7 +334,11 @@ async def _serve_http(resident: Resident, app: Starlette, listener: socket.socke
             self.should_exit = True
 
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_LIMIT_S, server_header=False
+        app,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=DRAIN_LIMIT_S,
+        **guard.uvicorn_options(limits or guard.LIMITS),
     )
     async with resident.staying():
         await Server(config).serve(sockets=[listener])
