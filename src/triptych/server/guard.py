@@ -115,6 +115,8 @@ class InWork:
         except _TooSlow:
             said = f"The request's body did not come within {self._limits.body_s:g} s; send it again, all at once."
             await _plain(408, said, {"Connection": "close"})(scope, receive, send)
+        except _Gone:
+            pass  # nobody is left to be answered, and nothing was begun
         finally:
             self._busy[owner] -= 1
             if not self._busy[owner]:
@@ -144,6 +146,8 @@ class InWork:
                     message = await receive()
             except TimeoutError:
                 raise _TooSlow from None
+            if message["type"] == "http.disconnect":
+                raise _Gone
             ended = not message.get("more_body", False)
             return message
 
@@ -152,6 +156,10 @@ class InWork:
 
 class _TooSlow(Exception):
     """A request's body did not come to its end in time."""
+
+
+class _Gone(Exception):
+    """The client left before its request's body came to its end."""
 
 
 def _plain(status: int, said: str, headers: dict[str, str]) -> PlainTextResponse:

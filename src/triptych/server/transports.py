@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from triptych.config import Settings
-    from triptych.server.guard import Limits
     from triptych.studio import Studio
 
 logger = logging.getLogger(__name__)
@@ -225,9 +224,7 @@ async def _leave_when_told(resident: Resident) -> None:
 # -- HTTP --------------------------------------------------------------------------------------------------------------
 
 
-def http_app(
-    server: TriptychServer, transport: Transport, host: str, tokens: Sequence[str], limits: Limits | None = None
-) -> Starlette:
+def http_app(server: TriptychServer, transport: Transport, host: str, tokens: Sequence[str]) -> Starlette:
     """Return the ASGI application of one HTTP transport, with its checks around every route."""
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
@@ -237,7 +234,7 @@ def http_app(
 
     security = security_settings(host)
     checks = [Middleware(guard.BearerToken, tokens=tokens)] if tokens else []
-    checks += [Middleware(guard.InWork, limits=limits or guard.LIMITS)]
+    checks += [Middleware(guard.InWork, limits=guard.LIMITS)]
     if transport == "http":
         from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 
@@ -315,9 +312,7 @@ def _bind(host: str, port: int) -> socket.socket:
     return socket.create_server((host.strip("[]"), port), family=family)
 
 
-async def _serve_http(
-    resident: Resident, app: Starlette, listener: socket.socket, url: str, limits: Limits | None = None
-) -> None:
+async def _serve_http(resident: Resident, app: Starlette, listener: socket.socket, url: str) -> None:
     import uvicorn
 
     from triptych.server import guard
@@ -338,7 +333,7 @@ async def _serve_http(
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=DRAIN_LIMIT_S,
-        **guard.uvicorn_options(limits or guard.LIMITS),
+        **guard.uvicorn_options(guard.LIMITS),
     )
     async with resident.staying():
         await Server(config).serve(sockets=[listener])
