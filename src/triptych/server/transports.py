@@ -31,6 +31,7 @@ from triptych.server.build import TriptychServer, build
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
+    from starlette.routing import BaseRoute
 
     from triptych.config import Settings
     from triptych.studio import Studio
@@ -241,17 +242,18 @@ def http_app(server: TriptychServer, transport: Transport, host: str, tokens: Se
         manager = StreamableHTTPSessionManager(
             server, security_settings=security, max_request_body_size=BODY_LIMIT_BYTES
         )
-        return Starlette(
-            routes=[Route("/mcp", endpoint=StreamableHTTPASGIApp(manager))],
-            middleware=checks,
-            lifespan=lambda _: manager.run(),
-        )
+        endpoint = StreamableHTTPASGIApp(manager)
+        # Both named, because a redirect to one of them would be made of a Host that nobody has checked.
+        routes: list[BaseRoute] = [Route(path, endpoint=endpoint) for path in ("/mcp", "/mcp/")]
+        return _strict(Starlette(routes=routes, middleware=checks, lifespan=lambda _: manager.run()))
     from mcp.server.sse import SseServerTransport
     from starlette.responses import Response
 
     sse = SseServerTransport("/messages/", security, BODY_LIMIT_BYTES)
 
     async def connect(request: Request) -> Response:
+        if request.method != "GET":  # a route for GET takes HEAD as well, and would open a session for it
+            return Response(status_code=405, headers={"Allow": "GET"})
         # Asked here too, because connect_sse raises after it has answered a refused Host or Origin.
         refused = await TransportSecurityMiddleware(security).validate_request(request)
         if refused:
@@ -260,10 +262,14 @@ def http_app(server: TriptychServer, transport: Transport, host: str, tokens: Se
             await server.run(incoming, outgoing, server.create_initialization_options())
         return Response()
 
-    return Starlette(
-        routes=[Route("/sse", endpoint=connect, methods=["GET"]), Mount("/messages/", app=sse.handle_post_message)],
-        middleware=checks,
-    )
+    routes = [Route("/sse", endpoint=connect, methods=["GET"]), Mount("/messages/", app=sse.handle_post_message)]
+    return _strict(Starlette(routes=routes, middleware=checks))
+
+
+def _strict(app: Starlette) -> Starlette:
+    """Return the application without redirects from a path to its likeness."""
+    app.router.redirect_slashes = False
+    return app
 
 
 def security_settings(host: str) -> TransportSecuritySettings:
