@@ -153,7 +153,7 @@ def _auth_tokens(environ: Mapping[str, str]) -> tuple[SecretStr, ...]:
             which = f"token {n} of {len(tokens)}" if len(tokens) > 1 else "the token"
             raise errors.BadRequest(
                 f"TRIPTYCH_AUTH_TOKEN holds tokens separated by commas or spaces, each of at least {TOKEN_CHARS} ASCII "
-                f"characters; {which} has {len(token)}, or others. Make one with: "
+                f"characters; {which} has {len(token)}, or some that are not ASCII. Make one with: "
                 'python -c "import secrets; print(secrets.token_urlsafe())"'
             )
     return tuple(SecretStr(token) for token in dict.fromkeys(tokens))
