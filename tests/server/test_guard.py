@@ -135,6 +135,12 @@ def test_a_connection_on_which_no_request_comes_is_cut(urls: dict[str, str], sai
         assert LIMIT_S * 0.8 <= time.monotonic() - began < PATIENCE_S / 2
 
 
+def test_a_head_that_is_too_long_is_refused(urls: dict[str, str]) -> None:
+    with closing(connected(urls["http"])) as client:
+        client.sendall(b"GET /mcp HTTP/1.1\r\nX-Long: " + b"a" * 40_000)
+        assert until_closed(client).startswith(b"HTTP/1.1 400 ")
+
+
 def drip(client: socket.socket) -> float:
     """Send a byte every now and then until the other end has closed; return how long that took."""
     began = time.monotonic()

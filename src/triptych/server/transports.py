@@ -43,6 +43,8 @@ SettingsSource = Callable[[], "Settings"]
 
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
 """Images may come as base64 in a call."""
+SESSIONS_LIMIT = 1000
+"""Of the early eras, each of which ends after half an hour without a request."""
 FIRST_LOOK_S = 1.0
 """When unfinished jobs are taken up if nobody calls: after the start, which has a client waiting."""
 CLOSE_LIMIT_S = 5.0
@@ -240,7 +242,10 @@ def http_app(server: TriptychServer, transport: Transport, host: str, tokens: Se
         from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 
         manager = StreamableHTTPSessionManager(
-            server, security_settings=security, max_request_body_size=BODY_LIMIT_BYTES
+            server,
+            security_settings=security,
+            max_request_body_size=BODY_LIMIT_BYTES,
+            max_sessions=SESSIONS_LIMIT,
         )
         endpoint = StreamableHTTPASGIApp(manager)
         # Both named, because a redirect to one of them would be made of a Host that nobody has checked.
