@@ -24,6 +24,7 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 from uuid import uuid4
 
+import anyio.from_thread
 import anyio.to_thread
 
 from triptych import errors
@@ -38,6 +39,8 @@ _SUFFIX |= {"image/bmp": ".bmp", "image/tiff": ".tiff"}
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in "0123456789¹²³")}
 
 Fetch = Callable[[str], Awaitable[bytes]]
+MayUse = Callable[[str], bool]
+"""Whether a caller may use the image at home with this sha256; asked on the event loop."""
 
 
 class Assets:
@@ -60,9 +63,10 @@ class Assets:
 
         return self._write(data, imaging.verify(data))
 
-    async def bring_in(self, item: str, allowed: Sequence[Path]) -> Image:
+    async def bring_in(self, item: str, allowed: Sequence[Path], may_use: MayUse = lambda _: True) -> Image:
         """Return the image behind a path, a `file://` or `https://` URL or a `data:` URI: home, and without metadata.
 
+        A path to an image that is home already is read only if `may_use` agrees, whatever is allowed besides.
         Raises: `errors.NotAllowed`, `errors.UnreadableImage`, and for URLs what `Wire.fetch` raises.
         """
         if item[:5].lower() == "data:":
@@ -70,7 +74,7 @@ class Assets:
         elif re.match(r"https?://", item, re.IGNORECASE):
             data = await self._fetch(item)
         else:
-            data = await anyio.to_thread.run_sync(_read_allowed, _to_path(item), (*allowed, self.images_dir))
+            data = await anyio.to_thread.run_sync(_read_allowed, _to_path(item), allowed, self.images_dir, may_use)
         try:
             return await anyio.to_thread.run_sync(self._clean, data)
         except errors.UnreadableImage as error:
@@ -200,9 +204,20 @@ def _resolved(path: Path) -> Path:
         raise errors.UnreadableImage(f"{_short(str(path))} cannot be resolved.") from error
 
 
-def _require_inside(path: Path, allowed: Sequence[Path]) -> None:
+def _is_below(path: Path, directory: Path) -> bool:
+    """Return whether a resolved path is below a directory, by whatever name: case may not count, mounts may double."""
+    if path.is_relative_to(_resolved(directory)):
+        return True
+    for parent in path.parents:
+        with suppress(OSError):
+            if parent.samefile(directory):
+                return True
+    return False
+
+
+def _require_inside(path: Path, allowed: Sequence[Path], refused: bool = False) -> None:
     directories = list(dict.fromkeys(_resolved(directory) for directory in allowed))
-    if not any(path.is_relative_to(directory) for directory in directories):
+    if refused or not any(path.is_relative_to(directory) for directory in directories):
         shown = ", ".join(str(directory) for directory in directories[:4]) or "none"
         raise errors.NotAllowed(
             f"{_short(str(path))} is outside the allowed directories ({shown}). Add its directory to "
@@ -210,10 +225,13 @@ def _require_inside(path: Path, allowed: Sequence[Path]) -> None:
         )
 
 
-def _read_allowed(path: Path, allowed: Sequence[Path]) -> bytes:
+def _read_allowed(path: Path, allowed: Sequence[Path], images_dir: Path, may_use: MayUse) -> bytes:
     """Read a regular file inside an allowed directory, from the one descriptor on which it was checked."""
     real = _resolved(path)
-    _require_inside(real, allowed)
+    if not _is_below(real, images_dir):
+        _require_inside(real, allowed)
+    elif not anyio.from_thread.run_sync(may_use, real.stem):
+        _require_inside(real, allowed, refused=True)
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         descriptor = os.open(real, flags)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from triptych.wire import Account
 PREFERENCE = ("atlas", "wavespeed", "ark", "evolink", "runware", "novita")
 """Which hosted provider is the default, of those with a key; a new one comes after these."""
 
+TOKEN_CHARS = 16
+"""A token of HTTP clients has no fewer; shorter ones can be guessed."""
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -31,7 +35,7 @@ class Settings:
     """Everything the environment says."""
 
     setup: Setup
-    auth_token: SecretStr | None
+    auth_tokens: tuple[SecretStr, ...]
     log_level: str
 
 
@@ -56,7 +60,7 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
             budget_usd=_money(environ, "TRIPTYCH_BUDGET_USD", Decimal(10)),
             confirm_usd=_confirm_usd(environ),
         ),
-        auth_token=_secret(environ, "TRIPTYCH_AUTH_TOKEN"),
+        auth_tokens=_auth_tokens(environ),
         log_level=log_level(environ),
     )
 
@@ -139,6 +143,20 @@ def _money(environ: Mapping[str, str], name: str, default: Decimal) -> Decimal |
     if not value.is_finite() or value < 0:
         raise errors.BadRequest(f"{name} must be an amount in US dollars such as 5 or 0.50 (or none); it is {text!r}.")
     return value
+
+
+def _auth_tokens(environ: Mapping[str, str]) -> tuple[SecretStr, ...]:
+    value = _secret(environ, "TRIPTYCH_AUTH_TOKEN")
+    tokens = re.split(r"[\s,]+", value.get_secret_value().strip(" ,")) if value else []
+    for n, token in enumerate(tokens, 1):
+        if len(token) < TOKEN_CHARS or not (token.isascii() and token.isprintable()):
+            which = f"token {n} of {len(tokens)}" if len(tokens) > 1 else "the token"
+            raise errors.BadRequest(
+                f"TRIPTYCH_AUTH_TOKEN holds tokens separated by commas or spaces, each of at least {TOKEN_CHARS} ASCII "
+                f"characters; {which} has {len(token)}, or some that are not ASCII. Make one with: "
+                'python -c "import secrets; print(secrets.token_urlsafe())"'
+            )
+    return tuple(SecretStr(token) for token in dict.fromkeys(tokens))
 
 
 def _secret(environ: Mapping[str, str], name: str) -> SecretStr | None:

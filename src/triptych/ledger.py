@@ -96,8 +96,8 @@ class Ledger:
                 reserved += Decimal(row["reserved_usd"])
         return charged, reserved
 
-    def spending(self, since: datetime) -> list[Spending]:
-        """Return every prediction since then, the newest first."""
+    def spending(self, since: datetime, owner: str | None = None) -> list[Spending]:
+        """Return every prediction since then, or every one of an owner's, the newest first."""
         return [
             Spending(
                 at=rows.utc(row["at"]),
@@ -109,5 +109,5 @@ class Ledger:
                 charged_usd=None if row["charged_usd"] is None else Decimal(row["charged_usd"]),
                 reserved_usd=Decimal(row["reserved_usd"]) if row["charged_usd"] is None else Decimal(0),
             )
-            for row in self._db.all("spending", since=since.timestamp())
+            for row in self._db.all("spending", since=since.timestamp(), owner=owner)
         ]

@@ -314,3 +314,5 @@ class Job:
     warnings: tuple[str, ...]
     cancel_requested: bool
     routes: tuple[Route, ...] = ()
+    owner: str | None = None
+    """Whose token made it; None for the person at the machine."""

@@ -232,9 +232,10 @@ def check_cost(plan: Plan, max_cost_usd: Decimal | None, confirm_usd: Decimal, b
         )
 
 
-def fingerprint(plan: Plan) -> str:
-    """Return a hash of everything that makes two requests the same: model, prompts, inputs by content, options."""
+def fingerprint(plan: Plan, owner: str | None) -> str:
+    """Return a hash of all that makes two requests the same: whose, model, prompts, inputs by content, options."""
     said = [
+        owner,
         plan.tool,
         plan.offer.provider,
         plan.offer.endpoint,
@@ -247,14 +248,16 @@ def fingerprint(plan: Plan) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def write_up(plan: Plan, *, now: datetime, save_to: str | None, again: bool) -> tuple[Job, list[Prediction]]:
+def write_up(
+    plan: Plan, *, now: datetime, save_to: str | None, again: bool, owner: str | None
+) -> tuple[Job, list[Prediction]]:
     """Return the job and its predictions, ready to be stored."""
     job_id = f"job_{uuid4().hex[:8]}"
     job = Job(
         id=job_id,
         tool=plan.tool,
         created_at=now,
-        fingerprint=fingerprint(plan),
+        fingerprint=fingerprint(plan, owner),
         provider=plan.offer.provider,
         model=plan.offer.family,
         endpoint=plan.offer.endpoint,
@@ -266,6 +269,7 @@ def write_up(plan: Plan, *, now: datetime, save_to: str | None, again: bool) -> 
         warnings=plan.warnings,
         cancel_requested=False,
         routes=plan.routes,
+        owner=owner,
     )
     predictions = []
     for lane, inputs in enumerate(plan.lanes):

@@ -57,8 +57,13 @@ class Store:
 
     # -- images
 
-    def add_image(self, image: Image, now: datetime) -> Image:
-        """Remember an image that is home; return it as it is remembered (the same bytes keep their first handle)."""
+    def add_image(self, image: Image, now: datetime, owner: str | None = None) -> Image:
+        """Remember an image that is home; return it as it is remembered (the same bytes keep their first handle).
+
+        With an owner, that owner holds it from now on, whoever else does.
+        """
+        if owner is not None:
+            self._db.run("hold", sha256=image.sha256, owner=owner)
         known = self.image_by_sha256(image.sha256)
         if known:
             return known
@@ -80,6 +85,10 @@ class Store:
         stored = self.image_by_sha256(image.sha256)
         assert stored
         return stored
+
+    def holds(self, owner: str, sha256: str) -> bool:
+        """Return whether an owner has brought these bytes in, or has them as the output of a job."""
+        return self._db.one("holds", sha256=sha256, owner=owner) is not None
 
     def image_by_sha256(self, sha256: str) -> Image | None:
         """Return the image with these bytes."""
@@ -184,9 +193,9 @@ class Store:
         row = self._db.one("job", id=job_id)
         return rows.job_row(row) if row else None
 
-    def jobs(self, limit: int, status: str | None = None) -> list[JobRow]:
-        """Return the newest jobs first."""
-        return [rows.job_row(row) for row in self._db.all("jobs", limit=limit, status=status)]
+    def jobs(self, limit: int, status: str | None = None, owner: str | None = None) -> list[JobRow]:
+        """Return the newest jobs first: one owner's, or everybody's."""
+        return [rows.job_row(row) for row in self._db.all("jobs", limit=limit, status=status, owner=owner)]
 
     def predictions(self, job_id: str) -> list[Prediction]:
         """Return a job's predictions, lane by lane, step by step."""
@@ -206,9 +215,9 @@ class Store:
         row = self._db.one("frame", job_id=job_id, n=int(n)) if n.isdecimal() and len(n) < 6 else None
         return rows.frame(row) if row else None
 
-    def recent_frames(self, limit: int) -> list[Frame]:
-        """Return the newest outputs that are home."""
-        return [rows.frame(row) for row in self._db.all("recent_frames", limit=limit)]
+    def recent_frames(self, limit: int, owner: str | None = None) -> list[Frame]:
+        """Return the newest outputs that are home: one owner's, or everybody's."""
+        return [rows.frame(row) for row in self._db.all("recent_frames", limit=limit, owner=owner)]
 
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:
         """Add warnings to a job; one that it has already is not said twice."""

@@ -197,29 +197,29 @@ class Studio:
         A missed deadline, a failed fetch and an uncertain submit are looked at again.
         Raises: `errors.UnknownHandle`.
         """
-        row = self._job(job_id)
+        row = self._job(job_id, caller)
         self._take_up(row)
         return await self._wait(row.job.id, wait_s, caller, any_change=True)
 
-    async def list_jobs(self, limit: int = 20, status: str | None = None) -> JobsResult:
+    async def list_jobs(self, limit: int = 20, status: str | None = None, caller: Caller = ANYONE) -> JobsResult:
         """Return recent jobs, newest first."""
         if not 1 <= limit <= 100:
             raise errors.OutOfLimits(f"limit is 1 to 100; it was {limit}.")
         if status is not None and status not in set(Status):
             raise errors.OutOfLimits(f"status is one of {', '.join(Status)}; it was {errors.quoted(status, 40)}.")
-        rows = self.store.jobs(limit, status)
+        rows = self.store.jobs(limit, status, caller.owner)
         unfinished = next((r.job.id for r in rows if r.status in (Status.QUEUED, Status.RUNNING)), None)
         return JobsResult(
             jobs=[views.job_summary(row, self.store.predictions(row.job.id)) for row in rows],
             next=f'get_status(job_id="{unfinished}", wait_s=50)' if unfinished else None,
         )
 
-    async def cancel_job(self, job_id: str) -> JobResult:
+    async def cancel_job(self, job_id: str, caller: Caller = ANYONE) -> JobResult:
         """Stop what has not been submitted; say what is still at the provider and will be charged.
 
         Raises: `errors.UnknownHandle`.
         """
-        row = self._job(job_id)
+        row = self._job(job_id, caller)
         self.store.cancel(row.job.id, self._clock.now())
         self._tell(row.job.id)
         self.engine.bell.ring()
@@ -228,7 +228,7 @@ class Studio:
             for p in self.store.predictions(row.job.id)
             if p.state in (State.SUBMITTING, State.RUNNING, State.FETCHING)
         ]
-        result = self.job(row.job.id)
+        result = self.job(row.job.id, caller)
         if not at_provider:
             return result
         cost = sum((p.quoted_usd for p in at_provider), Decimal(0))
@@ -270,12 +270,19 @@ class Studio:
 
     # -- what resources show
 
-    def job(self, job_id: str, *, every: bool = False) -> JobResult:
-        """Return a job as it stands; with `every`, all its images.
+    def owner(self, job_id: str) -> str | None:
+        """Return whose job it is; None for the person at the machine.
 
         Raises: `errors.UnknownHandle`.
         """
-        row = self._job(job_id)
+        return self._job(job_id, ANYONE).job.owner
+
+    def job(self, job_id: str, caller: Caller = ANYONE, *, every: bool = False) -> JobResult:
+        """Return a job as it stands; with `every`, all its images.
+
+        Raises: `errors.UnknownHandle`, for another owner's job as for none.
+        """
+        row = self._job(job_id, caller)
         return views.job_result(
             row,
             self.store.predictions(row.job.id),
@@ -284,8 +291,10 @@ class Studio:
             every=every,
         )
 
-    def spend(self, days: int = 7) -> SpendResult:
+    def spend(self, days: int = 7, caller: Caller = ANYONE) -> SpendResult:
         """Return the ledger of so many days (UTC, with today) by day, provider and model, and the budget's state.
+
+        An owner sees its own jobs; the budget is everybody's.
 
         Raises: `errors.OutOfLimits`.
         """
@@ -293,21 +302,21 @@ class Studio:
             raise errors.OutOfLimits(f"days is 1 to {MOST_SPEND_DAYS}; it was {days}.")
         now, ledger = self._clock.now(), self.store.ledger
         since = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
-        return views.spend_result(ledger.spending(since), ledger.balance(now), days)
+        return views.spend_result(ledger.spending(since, caller.owner), ledger.balance(now), days)
 
-    def recent_images(self, limit: int = 20) -> list[ImageResult]:
+    def recent_images(self, limit: int = 20, caller: Caller = ANYONE) -> list[ImageResult]:
         """Return the newest outputs that are home."""
         return [
             views.image_of_frame(frame, self.store.image_by_sha256(frame.sha256 or ""))
-            for frame in self.store.recent_frames(limit)
+            for frame in self.store.recent_frames(limit, caller.owner)
         ]
 
-    async def preview(self, handle: str) -> tuple[bytes, ImageResult]:
+    async def preview(self, handle: str, caller: Caller = ANYONE) -> tuple[bytes, ImageResult]:
         """Return a JPEG of at most 100 KB and the facts of the image behind a handle.
 
         Raises: `errors.UnknownHandle`.
         """
-        return await self._library.preview(handle)
+        return await self._library.preview(handle, caller)
 
     def watch(self, listener: Callable[[str], None]) -> Callable[[], None]:
         """Tell `listener` the id of each job that moves, until the returned function is called."""
@@ -358,14 +367,16 @@ class Studio:
         save_to = str(self._library.directory(options.save_to, caller)) if options.save_to else None
         if options.dry_run:
             return self._dry_run(plan)
-        in_flight = None if options.again else self.store.in_flight(planning.fingerprint(plan))
+        in_flight = None if options.again else self.store.in_flight(planning.fingerprint(plan, caller.owner))
         if in_flight:  # it was agreed to when it was made
             return await self._attached(in_flight, options, caller)
         plan = replace(plan, quote=await self._market.quote(plan))
         balance = self.store.ledger.balance(self._clock.now())
         planning.check_cost(plan, options.max_cost_usd, self.setup.confirm_usd, balance)
         plan = planning.affordable(plan, max(options.max_cost_usd or self.setup.confirm_usd, plan.quoted_usd))
-        job, predictions = planning.write_up(plan, now=self._clock.now(), save_to=save_to, again=options.again)
+        job, predictions = planning.write_up(
+            plan, now=self._clock.now(), save_to=save_to, again=options.again, owner=caller.owner
+        )
         in_flight = self.store.add_job(job, predictions, now=self._clock.now(), attach=not options.again)
         if in_flight:  # another process was quicker
             return await self._attached(in_flight, options, caller)
@@ -406,11 +417,11 @@ class Studio:
     async def _wait(self, job_id: str, wait_s: float, caller: Caller, *, any_change: bool = False) -> JobResult:
         """Return the job when it has ended, when (`any_change`) it has moved, or when `wait_s` is over."""
         end = self._clock.now() + timedelta(seconds=min(max(wait_s, 0), MAX_WAIT_S))
-        row = self._job(job_id)
+        row = self._job(job_id, caller)
         first = (row.status, row.returned)
         told = None
         while True:
-            row = self._job(job_id)
+            row = self._job(job_id, caller)
             seen = (row.status, row.returned)
             if caller.report and seen != told:
                 told = seen
@@ -419,9 +430,9 @@ class Studio:
             left_s = (end - self._clock.now()).total_seconds()
             ended = row.status not in (Status.QUEUED, Status.RUNNING)
             if ended or left_s <= 0 or (any_change and seen != first and row.status is not Status.RUNNING):
-                return self.job(job_id)
+                return self.job(job_id, caller)
             if any_change and row.returned != first[1]:
-                return self.job(job_id)
+                return self.job(job_id, caller)
             await self._clock.wait(self.engine.bell, min(left_s, LOOK_AGAIN_S))
 
     def _take_up(self, row: JobRow) -> None:
@@ -450,9 +461,9 @@ class Studio:
             return State.SUBMITTING
         return None
 
-    def _job(self, job_id: str) -> JobRow:
+    def _job(self, job_id: str, caller: Caller) -> JobRow:
         row = self.store.job(job_id.strip().partition("/")[0])
-        if not row:
+        if not row or not caller.sees(row.job.owner):
             raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
         return row
 

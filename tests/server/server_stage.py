@@ -116,8 +116,8 @@ class ToldStudio:
         if name.startswith("_"):
             raise AttributeError(name)
 
-        async def use_case(*arguments: Any) -> Any:
-            caller = next((a for a in arguments if isinstance(a, Caller)), None)
+        async def use_case(*arguments: Any, **named: Any) -> Any:
+            caller = next((a for a in (*arguments, *named.values()) if isinstance(a, Caller)), None)
             self.asked.append((name, *(a for a in arguments if a is not caller)))
             if caller:
                 self.callers.append(caller)
@@ -129,16 +129,20 @@ class ToldStudio:
 
         return use_case
 
-    def recent_images(self, limit: int) -> list[ImageResult]:
+    def recent_images(self, limit: int, caller: Caller | None = None) -> list[ImageResult]:
         return [image_result()]
 
-    def job(self, job_id: str, *, every: bool = False) -> JobResult:
+    def owner(self, job_id: str) -> str | None:
+        self.job(job_id)
+        return None
+
+    def job(self, job_id: str, caller: Caller | None = None, *, every: bool = False) -> JobResult:
         try:
             return self.jobs[job_id]
         except KeyError:
             raise errors.UnknownHandle(f"There is no job {job_id}.") from None
 
-    async def preview(self, handle: str) -> tuple[bytes, ImageResult]:
+    async def preview(self, handle: str, caller: Caller | None = None) -> tuple[bytes, ImageResult]:
         if isinstance(self.answer, Exception):
             raise self.answer
         return b"\xff\xd8jpeg", image_result(handle)

@@ -26,7 +26,7 @@ from triptych import errors
 from triptych.results import ImageResult, Result
 
 if TYPE_CHECKING:
-    from triptych.studio import Studio
+    from triptych.studio import Caller, Studio
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +34,11 @@ SCHEME = "triptych://"
 RECENT = 20
 
 
-async def listing(open_studio: Callable[[], Awaitable[Studio]]) -> types.ListResourcesResult:
+async def listing(open_studio: Callable[[], Awaitable[Studio]], caller: Caller) -> types.ListResourcesResult:
     """Return the lists and the newest outputs as concrete resources."""
     with _Told("resources/list"):
         studio = await open_studio()
-        images = [_listed(image) for image in studio.recent_images(RECENT)]
+        images = [_listed(image) for image in studio.recent_images(RECENT, caller)]
     fixed = [
         types.Resource(
             uri=f"{SCHEME}jobs",
@@ -101,8 +101,8 @@ def templates() -> types.ListResourceTemplatesResult:
     )
 
 
-async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str) -> types.ReadResourceResult:
-    """Return one resource.
+async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str, caller: Caller) -> types.ReadResourceResult:
+    """Return one resource, if it is one of this caller's.
 
     Raises:
         MCPError: invalid params where there is no such resource, an internal error where it cannot be read now.
@@ -113,15 +113,15 @@ async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str) -> types.
     with _Told(uri):
         match kind, name:
             case "jobs", "":
-                return _json(uri, await (await open_studio()).list_jobs())
+                return _json(uri, await (await open_studio()).list_jobs(caller=caller))
             case "jobs", job_id:
-                return _json(uri, (await open_studio()).job(job_id, every=True))
+                return _json(uri, (await open_studio()).job(job_id, caller, every=True))
             case "models", "":
                 return _json(uri, await (await open_studio()).list_models(most=None))
             case "spend", "":
-                return _json(uri, (await open_studio()).spend())
+                return _json(uri, (await open_studio()).spend(caller=caller))
             case "images", handle if handle:
-                jpeg, image = await (await open_studio()).preview(handle)
+                jpeg, image = await (await open_studio()).preview(handle, caller)
                 return types.ReadResourceResult(
                     contents=[
                         types.BlobResourceContents(

@@ -101,11 +101,11 @@ async def _get_status(studio: Studio, a: schemas.GetStatus, caller: Caller) -> R
 
 
 async def _list_jobs(studio: Studio, a: schemas.ListJobs, caller: Caller) -> Result:
-    return await studio.list_jobs(a.limit, a.status)
+    return await studio.list_jobs(a.limit, a.status, caller)
 
 
 async def _cancel_job(studio: Studio, a: schemas.CancelJob, caller: Caller) -> Result:
-    return await studio.cancel_job(a.job_id)
+    return await studio.cancel_job(a.job_id, caller)
 
 
 async def _list_models(studio: Studio, a: schemas.ListModels, caller: Caller) -> Result:
