@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image as Picture
 
 from triptych import assets, errors
-from triptych.assets import Assets, allowed_directory, safe_name
+from triptych.assets import Assets, safe_name
 from triptych.model import Image
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="the kind of file does not exist on Windows")
@@ -633,20 +633,22 @@ async def test_whatever_the_name_the_copy_lies_in_the_directory_itself(
     assert door.save(image, inside, name).parent == inside
 
 
-def test_a_directory_to_write_into_must_be_inside_an_allowed_one(inside: Path, outside: Path, fox: Path) -> None:
-    assert allowed_directory(str(inside / "new" / "deep"), [inside]) == inside / "new" / "deep"
+def test_a_directory_to_write_into_must_be_inside_an_allowed_one(
+    door: Assets, inside: Path, outside: Path, fox: Path
+) -> None:
+    assert door.allowed_directory(str(inside / "new" / "deep"), [inside]) == inside / "new" / "deep"
     (inside / "door").symlink_to(outside)
     for refused in (outside, inside / ".." / "outside", inside / "door" / "new"):
         with pytest.raises(errors.NotAllowed, match="TRIPTYCH_ALLOWED_DIRS"):
-            allowed_directory(str(refused), [inside])
+            door.allowed_directory(str(refused), [inside])
     with pytest.raises(errors.NotAllowed, match="not a directory"):
-        allowed_directory(str(fox), [inside])
+        door.allowed_directory(str(fox), [inside])
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "a\x00b", "~no-such-user-here", "file://server/share"])
-def test_an_odd_directory_is_our_own_error_or_left_to_the_writing(inside: Path, name: str) -> None:
+def test_an_odd_directory_is_our_own_error_or_left_to_the_writing(door: Assets, inside: Path, name: str) -> None:
     try:
-        found = allowed_directory(name if name[0] in "~f" else str(inside / name), [inside])
+        found = door.allowed_directory(name if name[0] in "~f" else str(inside / name), [inside])
     except errors.BadRequest:
         return
     assert found.is_relative_to(inside)

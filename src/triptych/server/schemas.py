@@ -26,7 +26,7 @@ def _listed(value: object) -> object:
     if value.lstrip().startswith("["):
         try:
             found = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return [value]
         if isinstance(found, list):
             return found
@@ -39,7 +39,8 @@ def _format(value: object) -> object:
 
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Items = Annotated[list[Words], BeforeValidator(_listed)]
-Usd = Annotated[Decimal, WithJsonSchema({"type": "number"})]
+# Bounded, because an amount of 1e-999999999 dollars has a billion digits once it is written out.
+Usd = Annotated[Decimal, Field(max_digits=40, decimal_places=20), WithJsonSchema({"type": "number"})]
 WAIT_LIMIT_S = 55
 """Below the 60 s at which many hosts give a call up."""
 
