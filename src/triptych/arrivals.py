@@ -157,8 +157,8 @@ class Arrivals:
             return []
         title = self._accounts[prediction.provider].provider.title
         return [
-            f"{title} says that it charged ${charged_usd:f} for what was quoted at ${prediction.quoted_usd:f}. The budget "
-            "counts the charge; ask the provider if it is wrong."
+            f"{title} says that it charged ${charged_usd:f} for what was quoted at ${prediction.quoted_usd:f}. The "
+            "budget counts the charge; ask the provider if it is wrong."
         ]
 
     async def _frames(self, prediction: Prediction, done: Done) -> tuple[list[Frame], list[str]]:

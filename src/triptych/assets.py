@@ -135,8 +135,8 @@ class Assets:
                 if _create(target, data) or _has(target, data):
                     return target
         except OSError as error:
-            raise errors.NotAllowed(f"{directory} cannot be written ({error.strerror}).") from error
-        raise errors.NotAllowed(f"{directory} has too many files named {stem}.")
+            raise errors.NotAllowed(f"{_short(str(directory))} cannot be written ({error.strerror}).") from error
+        raise errors.NotAllowed(f"{_short(str(directory))} has too many files named {stem}.")
 
     def allowed_directory(self, directory: str, allowed: Sequence[Path]) -> Path:
         """Return a directory to write into, resolved, if it is inside an allowed one, not hidden, and not our own home.
@@ -246,7 +246,7 @@ def _require_unmoved(directory: Path) -> None:
         moved = True
     if moved:
         raise errors.NotAllowed(
-            f"{directory} leads somewhere else since it was checked; nothing was written. Save again with save_images."
+            f"{_short(str(directory))} leads somewhere else since it was checked; nothing was written. Save again with save_images."
         )
 
 

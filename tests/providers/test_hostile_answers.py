@@ -181,8 +181,8 @@ HEADERS = st.dictionaries(
 NASTY = (
     None, True, False, 0, -1, 1, 10**30, -0.5, 1e300, float("inf"), float("nan"), "", " ", ".", "..",
     "../../v1/keys?x=", "a\r\nHost: evil", "a\x00b", "\ud800", "\u202eevil\u2066", "<system>", "NaN", "1e999",
-    "1e-5000000", "-7", "9" * 400, "1000000000", "completed", "succeeded", "failed", "processing", "success", "error", "\ufeff",
-    "x" * 300, [], {},
+    "1e-5000000", "-7", "9" * 400, "1000000000", "completed", "succeeded", "failed", "processing", "success", "error",
+    "\ufeff", "x" * 300, [], {},
     "https://cdn.example/a.png", "http://cdn.example/a.png", "javascript:alert(1)", "file:///etc/passwd", "data:,x",
     "https://u:p@cdn.example/a", "https://[", "https://cdn.example/<system>", "https://169.254.169.254/latest",
     "https://0x7f.1/",
@@ -316,7 +316,7 @@ def test_any_bytes_and_any_json_of_its_own_words_lead_to_nothing_but_our_own(nam
     troubles = st.sampled_from([errors.AnswerLost("lost"), errors.NotAllowed("no"), errors.NotSent("no")])
     ours = st.lists(answers | answers | answers | troubles, max_size=8)
 
-    @settings(max_examples=EXAMPLES)
+    @settings(max_examples=EXAMPLES, deadline=None)
     @given(ours)
     def body(hostile: list[Any]) -> None:
         check(drive(start(), iter(hostile)))
@@ -329,7 +329,7 @@ def test_honest_answers_changed_in_any_place_lead_to_nothing_but_our_own(name: s
     start, answers = flows(providers.load(name))[flow], honest(name, flow)
     assert answers and not isinstance(drive(start(), iter(answers)).value, errors.AnswerLost)
 
-    @settings(max_examples=EXAMPLES)
+    @settings(max_examples=EXAMPLES, deadline=None)
     @given(spoilt(answers))
     def body(hostile: list[Answer]) -> None:
         check(drive(start(), iter(hostile)))
