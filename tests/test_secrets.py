@@ -154,9 +154,13 @@ async def rounds(urls: dict[str, str], home: Path, coffee: str) -> tuple[list[st
     return told, (home.parent / f"{home.name}.stderr").read_bytes()
 
 
+LOOKS = 15
+"""Each of a second at most, all jobs at once: the first poll of a job comes after its usual time."""
+
+
 async def settled(call: Callable[..., Awaitable[Any]], job_id: str) -> None:
-    """Look at a job until it has ended, or four times."""
-    for _ in range(4):
+    """Look at a job until it has ended, or so many times."""
+    for _ in range(LOOKS):
         if (await call("get_status", job_id=job_id, wait_s=1)).get("status") not in ("queued", "running"):
             return
 

@@ -246,7 +246,8 @@ def _require_unmoved(directory: Path) -> None:
         moved = True
     if moved:
         raise errors.NotAllowed(
-            f"{_short(str(directory))} leads somewhere else since it was checked; nothing was written. Save again with save_images."
+            f"{_short(str(directory))} leads somewhere else since it was checked; nothing was written. "
+            "Save again with save_images."
         )
 
 
