@@ -11,6 +11,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from triptych import errors
+from triptych.emulator import running
+from triptych.emulator.stage.works import Work
 from triptych.model import State
 from triptych.results import JobResult
 from triptych.studio import Options, Studio
@@ -433,6 +436,32 @@ async def test_a_chain_continues_after_its_missed_step_was_taken_up(
         await studio.get_status(job_id)
         assert (await ended(studio, finish, job_id)).status == "done"
     assert len(atlas.accepted) == 2
+
+
+async def test_a_charge_far_above_its_quote_is_counted_and_warned_of_and_stops_what_comes_after(
+    make_studio: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Work, "charge_usd", lambda work, now: Decimal(10**9))
+    with running("atlas", max_side=48, clock=clock.monotonic, price="prompt") as atlas:
+        async with make_studio(atlas, TRIPTYCH_BUDGET_USD="10") as studio:
+            job = await ended(studio, finish, await edit(studio, coffee))
+            assert job.cost.charged == 10**9
+            assert any("$1000000000" in warning and "$0.064" in warning for warning in job.warnings), job.warnings
+            with pytest.raises(errors.OverBudget, match="spent \\$1000000000"):
+                await studio.generate_sequence("a fox", options=NOW)
+            assert len(atlas.accepted) == 1
+
+
+@pytest.mark.parametrize("patience", ["9" * 400, "99999999", "-1", "1e9"])
+async def test_no_patience_that_a_provider_asks_for_breaks_or_stops_the_engine(
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, patience: str
+) -> None:
+    atlas.fault("submit", "429", retry_after=patience)
+    async with make_studio(atlas) as studio:
+        started = clock.now()
+        job = await ended(studio, finish, await edit(studio, coffee))
+        assert job.status == "done" and len(atlas.accepted) == 1
+        assert (clock.now() - started).total_seconds() < 3600
 
 
 async def test_cancelling_stops_what_was_not_sent_and_says_what_will_be_charged(

@@ -31,6 +31,8 @@ from triptych.wire import Account, Wire
 log = logging.getLogger(__name__)
 
 FETCH_TRIES = 6
+SURPRISE = 2
+"""A charge of so many times its quote is warned of."""
 WRITE_TRIES = 60
 SETTLE_DELAYS_S = (1.5, 4.0, 15.0, 60.0, 300.0, 1800.0)
 
@@ -126,6 +128,8 @@ class Arrivals:
 
     async def _write_frames(self, claim: Claim, done: Done) -> Claim | None:
         frames, warnings = await self._frames(claim.prediction, done)
+        charged = self._charge(claim.prediction, done)
+        warnings += self._surprise(claim.prediction, charged)
         if warnings:
             self._store.warn(claim.prediction.job_id, warnings)
         return self._notes.move(
@@ -134,7 +138,7 @@ class Arrivals:
             wait_s=0,
             keep_lease=True,
             frames=frames,
-            charged_usd=self._charge(claim.prediction, done),
+            charged_usd=charged,
             finished_at=self._clock.now(),
             attempts=0,
             fault=None,
@@ -146,6 +150,16 @@ class Arrivals:
             return done.charged_usd
         came = sum(1 for output in done.outputs if output.url or output.data)
         return prediction.quoted_usd * came / prediction.count
+
+    def _surprise(self, prediction: Prediction, charged_usd: Decimal | None) -> list[str]:
+        """Return a warning of a charge far above its quote: it counts, for it may be true, but nobody shall miss it."""
+        if charged_usd is None or charged_usd <= SURPRISE * prediction.quoted_usd:
+            return []
+        title = self._accounts[prediction.provider].provider.title
+        return [
+            f"{title} says that it charged ${charged_usd:f} for what was quoted at ${prediction.quoted_usd:f}. The "
+            "budget counts the charge; ask the provider if it is wrong."
+        ]
 
     async def _frames(self, prediction: Prediction, done: Done) -> tuple[list[Frame], list[str]]:
         warnings = list(done.warnings)
@@ -299,5 +313,7 @@ class Arrivals:
                 charged = await self._wire.run(account, account.provider.charge(prediction.ticket, prediction.poll_url))
             except errors.TriptychError as error:
                 log.info("the charge of %s is not known yet: %s", prediction.id, error.message)
+        if surprise := self._surprise(prediction, charged):
+            self._store.warn(prediction.job_id, surprise)
         wait_s = SETTLE_DELAYS_S[min(attempts, len(SETTLE_DELAYS_S) - 1)]
         self._notes.move(claim, State.DONE, wait_s=wait_s, attempts=attempts, charged_usd=charged)

@@ -2,8 +2,9 @@
 
 An image is home when its bytes, decoded to the last pixel, lie on disk under their sha256, written atomically. Outside
 bytes come in as a path, a `file://` or `https://` URL or a `data:` URI, through `bring_in` alone: a path must resolve,
-symbolic links and all, to a regular file inside an allowed directory; a URL goes through `Wire.fetch`; whatever comes
-is decoded in full and stripped of its metadata before it is kept. Copies leave through `save`, which never overwrites.
+symbolic links and all, to a regular file with one name, inside an allowed directory and not hidden there; a URL goes
+through `Wire.fetch`; whatever comes is decoded in full and stripped of its metadata before it is kept. Copies leave
+through `save`, which never overwrites. What is refused is named as the caller named it.
 
 This file must not know the database.
 """
@@ -19,7 +20,7 @@ import stat
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 from uuid import uuid4
@@ -40,13 +41,14 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt
 
 Fetch = Callable[[str], Awaitable[bytes]]
 MayUse = Callable[[str], bool]
-"""Whether a caller may use the image at home with this sha256; asked on the event loop."""
+"""Whether a caller may use the image at home with this sha256."""
 
 
 class Assets:
     """The files below `home`, and the door to them. `fetch` reads an https URL."""
 
     def __init__(self, home: Path, fetch: Fetch) -> None:
+        self._home = home
         self.images_dir = home / "images"
         self._parts_dir = home / "parts"
         self._fetch = fetch
@@ -70,11 +72,13 @@ class Assets:
         Raises: `errors.NotAllowed`, `errors.UnreadableImage`, and for URLs what `Wire.fetch` raises.
         """
         if item[:5].lower() == "data:":
-            data = _from_data_uri(item)
+            data = await anyio.to_thread.run_sync(_from_data_uri, item)
         elif re.match(r"https?://", item, re.IGNORECASE):
             data = await self._fetch(item)
         else:
-            data = await anyio.to_thread.run_sync(_read_allowed, _to_path(item), allowed, self.images_dir, may_use)
+            data, at_home = await anyio.to_thread.run_sync(_read_allowed, item, allowed, self.images_dir)
+            if at_home and not may_use(hashlib.sha256(data).hexdigest()):
+                raise _outside(item, allowed)
         try:
             return await anyio.to_thread.run_sync(self._clean, data)
         except errors.UnreadableImage as error:
@@ -127,7 +131,8 @@ class Assets:
     def save(self, image: Image, directory: Path, stem: str) -> Path:
         """Copy an image into a directory under a name made safe, overwriting nothing; return where it lies.
 
-        A file of that name with the same bytes counts as saved; another one's name gets `-2`, `-3` …
+        The directory is one that `allowed_directory` returned, maybe hours ago: it has to be where it was then. A file
+        of that name with the same bytes counts as saved; another one's name gets `-2`, `-3` …
         Raises: `errors.NotAllowed` when the directory cannot be written, `errors.UnreadableImage` for a lost image.
         """
         stem, suffix = safe_name(stem), _SUFFIX.get(image.mime_type, ".img")
@@ -136,14 +141,16 @@ class Assets:
         except OSError as error:
             raise errors.UnreadableImage(f"The file of {image.handle} cannot be read ({error.strerror}).") from error
         try:
+            _require_unmoved(directory)
             directory.mkdir(parents=True, exist_ok=True)
+            _require_unmoved(directory)
             for n in range(1, 10_000):
                 target = directory / f"{stem}{'' if n == 1 else f'-{n}'}{suffix}"
-                if self._create(target, data) or (target.is_file() and target.read_bytes() == data):
+                if self._create(target, data) or _has(target, data):
                     return target
         except OSError as error:
-            raise errors.NotAllowed(f"{directory} cannot be written ({error.strerror}).") from error
-        raise errors.NotAllowed(f"{directory} has too many files named {stem}.")
+            raise errors.NotAllowed(f"{_short(str(directory))} cannot be written ({error.strerror}).") from error
+        raise errors.NotAllowed(f"{_short(str(directory))} has too many files named {stem}.")
 
     def _create(self, path: Path, data: bytes) -> bool:
         """Write a new file in full; return False, touching nothing, if there is one of that name.
@@ -165,18 +172,18 @@ class Assets:
                 return True
         return _create_in_place(path, data)  # a file system without hard links
 
+    def allowed_directory(self, directory: str, allowed: Sequence[Path]) -> Path:
+        """Return a directory to write into, resolved, if it is inside an allowed one, not hidden, and not our own home.
 
-def allowed_directory(directory: str, allowed: Sequence[Path]) -> Path:
-    """Return a directory to write into, resolved, if it is inside an allowed one.
-
-    Raises: `errors.NotAllowed`, saying what is allowed and how to allow more.
-    """
-    path = _resolved(_to_path(directory))
-    _require_inside(path, allowed)
-    with suppress(OSError):  # a name too long, say: the writing will tell
-        if path.is_file():
-            raise errors.NotAllowed(f"{path} is a file, not a directory; name a directory.")
-    return path
+        Raises: `errors.NotAllowed`, saying what is allowed and how to allow more.
+        """
+        path = _allowed(directory, allowed)
+        if _is_inside(path, self._home):
+            raise errors.NotAllowed(f"{_short(directory)} is inside TRIPTYCH_HOME; name a directory of your own.")
+        with suppress(OSError):  # a name too long, say: the writing will tell
+            if path.is_file():
+                raise errors.NotAllowed(f"{_short(directory)} is a file, not a directory; name a directory.")
+        return path
 
 
 def safe_name(name: str) -> str:
@@ -197,62 +204,129 @@ def _to_path(item: str) -> Path:
     return Path(url2pathname(parts.path) if os.name == "nt" else unquote(parts.path))
 
 
-def _resolved(path: Path) -> Path:
+def _allowed(item: str, allowed: Sequence[Path], own: Path | None = None) -> Path:
+    """Return a path, resolved, if it is inside an allowed directory and not hidden there, or inside our `own`.
+
+    A directory is hidden where the user did not name it: what lies below one that is itself allowed is not.
+    """
+    path = _to_path(item)
+    _require_on_this_machine(item, path, allowed)
+    path = _resolved(item, path)
+    directories = list(dict.fromkeys(_resolved(str(directory), directory) for directory in allowed))
+    around = [directory for directory in directories if path.is_relative_to(directory)]
+    if own and _is_inside(path, own):
+        return path
+    if not around:
+        raise _outside(item, directories)
+    if all(_is_hidden_below(directory, path) for directory in around):
+        raise errors.NotAllowed(
+            f"{_short(item)} is hidden or in a hidden directory, and such are not used. Use another place, or name the "
+            "hidden directory itself in TRIPTYCH_ALLOWED_DIRS in the server's environment."
+        )
+    return path
+
+
+def _outside(item: str, allowed: Sequence[Path]) -> errors.NotAllowed:
+    shown = ", ".join(str(directory) for directory in allowed[:4]) or "none"
+    return errors.NotAllowed(
+        f"{_short(item)} is outside the allowed directories ({shown}; links count as where they lead). Add its "
+        "directory to TRIPTYCH_ALLOWED_DIRS in the server's environment, or use an allowed one."
+    )
+
+
+def _resolved(item: str, path: Path) -> Path:
     try:
         return path.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # loops of links, zero bytes, lone surrogates
-        raise errors.UnreadableImage(f"{_short(str(path))} cannot be resolved.") from error
+        raise errors.UnreadableImage(f"{_short(item)} cannot be resolved.") from error
 
 
-def _is_below(path: Path, directory: Path) -> bool:
-    """Return whether a resolved path is below a directory, by whatever name: case may not count, mounts may double."""
-    if path.is_relative_to(_resolved(directory)):
-        return True
-    for parent in path.parents:
+def _require_on_this_machine(item: str, path: PurePath, allowed: Sequence[PurePath]) -> None:
+    """Refuse a Windows share before anything touches it: a mere look sends the user's login to its server."""
+    drives = {directory.drive.casefold() for directory in allowed}
+    if path.drive.startswith("\\\\") and path.drive.casefold() not in drives:
+        raise errors.NotAllowed(
+            f"{_short(item)} is on a network share. Add the share to TRIPTYCH_ALLOWED_DIRS in the server's "
+            "environment, or pass a local path."
+        )
+
+
+def _is_hidden_below(directory: Path, path: Path) -> bool:
+    below = path.relative_to(directory).parts
+    return any(
+        name.startswith(".") or _has_hidden_flag(directory.joinpath(*below[: i + 1])) for i, name in enumerate(below)
+    )
+
+
+def _has_hidden_flag(path: Path) -> bool:
+    """Return whether Windows or macOS was told not to show this."""
+    try:
+        found = path.lstat()
+    except (OSError, ValueError):
+        return False
+    attributes, flags = getattr(found, "st_file_attributes", 0), getattr(found, "st_flags", 0)
+    return bool(attributes & stat.FILE_ATTRIBUTE_HIDDEN or flags & stat.UF_HIDDEN)
+
+
+def _is_inside(path: Path, directory: Path) -> bool:
+    """Return whether a path is this directory or below it, however its name is spelled."""
+    for one in (path, *path.parents):
         with suppress(OSError):
-            if parent.samefile(directory):
+            if one.samefile(directory):
                 return True
     return False
 
 
-def _require_inside(path: Path, allowed: Sequence[Path], refused: bool = False) -> None:
-    directories = list(dict.fromkeys(_resolved(directory) for directory in allowed))
-    if refused or not any(path.is_relative_to(directory) for directory in directories):
-        shown = ", ".join(str(directory) for directory in directories[:4]) or "none"
+def _require_unmoved(directory: Path) -> None:
+    try:
+        moved = directory.resolve() != directory
+    except (OSError, RuntimeError):  # a loop of links
+        moved = True
+    if moved:
         raise errors.NotAllowed(
-            f"{_short(str(path))} is outside the allowed directories ({shown}). Add its directory to "
-            "TRIPTYCH_ALLOWED_DIRS in the server's environment, or use an allowed one."
+            f"{_short(str(directory))} leads somewhere else since it was checked; nothing was written. "
+            "Save again with save_images."
         )
 
 
-def _read_allowed(path: Path, allowed: Sequence[Path], images_dir: Path, may_use: MayUse) -> bytes:
-    """Read a regular file inside an allowed directory, from the one descriptor on which it was checked."""
-    real = _resolved(path)
-    if not _is_below(real, images_dir):
-        _require_inside(real, allowed)
-    elif not anyio.from_thread.run_sync(may_use, real.stem):
-        _require_inside(real, allowed, refused=True)
+def _read_allowed(item: str, allowed: Sequence[Path], own: Path) -> tuple[bytes, bool]:
+    """Read a regular file inside an allowed directory, from the one descriptor on which it was checked.
+
+    The second value says whether it lies in our `own` directory.
+    """
+    real = _allowed(item, allowed, own)
+    at_home = _is_inside(real, own)
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         descriptor = os.open(real, flags)
         try:
             opened = os.fstat(descriptor)
             unmoved = os.path.samestat(opened, real.lstat()) and real.resolve() == real
-            if unmoved and stat.S_ISREG(opened.st_mode) and opened.st_size <= FILE_LIMIT_BYTES:
+            regular, small = stat.S_ISREG(opened.st_mode), opened.st_size <= FILE_LIMIT_BYTES
+            # A second name may lie anywhere. What we keep ourselves may have one: some back up by hard links.
+            only_here = opened.st_nlink <= 1 or at_home
+            if unmoved and regular and small and only_here:
                 with open(descriptor, "rb", closefd=False) as file:
-                    return file.read(FILE_LIMIT_BYTES)
+                    return file.read(FILE_LIMIT_BYTES), at_home
         finally:
             os.close(descriptor)
     except FileNotFoundError as error:
-        raise errors.UnreadableImage(f"There is no file {_short(str(real))}; check the path.") from error
+        raise errors.UnreadableImage(
+            f"There is no file {_short(item)}; check the path, and write it in full if it is relative."
+        ) from error
     except OSError as error:
-        raise errors.UnreadableImage(f"{_short(str(real))} cannot be read ({error.strerror}).") from error
+        raise errors.UnreadableImage(f"{_short(item)} cannot be read ({error.strerror}).") from error
     if not unmoved:
-        raise errors.NotAllowed(f"{_short(str(real))} changed while it was opened.")
-    if not stat.S_ISREG(opened.st_mode):
-        raise errors.UnreadableImage(f"{_short(str(real))} is not a file; name an image file.")
+        raise errors.NotAllowed(f"{_short(item)} changed while it was opened.")
+    if not regular:
+        raise errors.UnreadableImage(f"{_short(item)} is not a file; name an image file.")
+    if not only_here:
+        raise errors.NotAllowed(
+            f"{_short(item)} is a hard link: the same file has another name, which may be outside the allowed "
+            "directories. Make a copy of it and name the copy."
+        )
     size, limit = opened.st_size / 1e6, FILE_LIMIT_BYTES / 1e6
-    raise errors.UnreadableImage(f"{_short(str(real))} has {size:.0f} MB; at most {limit:.0f} MB are read.")
+    raise errors.UnreadableImage(f"{_short(item)} has {size:.0f} MB; at most {limit:.0f} MB are read.")
 
 
 def _from_data_uri(item: str) -> bytes:
@@ -270,6 +344,10 @@ def _from_data_uri(item: str) -> bytes:
 
 def _short(item: str) -> str:
     return errors.quoted(item, 160)
+
+
+def _has(path: Path, data: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
 
 
 def _create_in_place(path: Path, data: bytes) -> bool:

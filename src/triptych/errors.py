@@ -36,7 +36,8 @@ MESSAGE_LIMIT_CHARS = 900
 
 def quoted(text: object, limit_chars: int = 300) -> str:
     """Return a provider's text as data: one line, no control characters or angle brackets, bounded, in quotes."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    # Bidirectional overrides and zero-width characters are not printable. The end of megabytes is not looked at.
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 4 * limit_chars]).split())
     line = line.replace("<", "‹").replace(">", "›").replace('"', "'")
     return f'"{line[: limit_chars - 1]}…"' if len(line) > limit_chars else f'"{line}"'
 

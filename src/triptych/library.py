@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import anyio.to_thread
 
 from triptych import errors, showing, views
-from triptych.assets import Assets, allowed_directory
+from triptych.assets import Assets
 from triptych.clock import Clock
 from triptych.model import Image
 from triptych.planning import Input
@@ -64,8 +65,10 @@ class Library:
         found = []
         for i, item in enumerate(items):
             text = item.strip()
-            if text.startswith("triptych://images/"):
-                text = text.removeprefix("triptych://images/")
+            if text.startswith("triptych:"):  # a handle and nothing else
+                text = unquote(text.removeprefix("triptych://images/"))
+                found.append(Input(text, self.by_handle(text, caller)))
+                continue
             if text.startswith(("img_", "job_")):
                 found.append(Input(text, self.by_handle(text, caller)))
                 continue
@@ -120,7 +123,7 @@ class Library:
 
         Raises: `errors.NotAllowed`.
         """
-        return allowed_directory(directory, self.allowed(caller))
+        return self._assets.allowed_directory(directory, self.allowed(caller))
 
     async def show(self, images: Sequence[str], caller: Caller) -> Preview:
         """Return one image as a preview, several as a labelled contact sheet, a job as its set beside its sources.

@@ -168,7 +168,7 @@ class Steps:
         routes = row.job.routes if row else ()
         if isinstance(error, errors.RateLimited | errors.NotSent):
             if isinstance(error, errors.RateLimited):
-                self._pace.hold(prediction.provider, error.retry_after_s or retry_delay_s(prediction.attempts + 1))
+                self._pace.hold(prediction.provider, retry_delay_s(prediction.attempts + 1, error.retry_after_s))
             if prediction.attempts + 1 < (SUBMIT_TRIES_WITH_A_WAY_OUT if routes else SUBMIT_TRIES):
                 self._notes.again_later(claim, error, SUBMIT_TRIES)
                 return

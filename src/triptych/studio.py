@@ -58,7 +58,7 @@ class Setup:
     """What a studio is opened with; `config` reads it from the environment.
 
     `accounts` are all known providers, usable or not, in order of preference. `allowed_dirs` may be read and written by
-    every caller; `budget_usd` None is no cap.
+    every caller; `budget_usd` None is no cap; `proxy_resolves` is explained in `Wire`.
     """
 
     home: Path
@@ -67,6 +67,7 @@ class Setup:
     allowed_dirs: tuple[Path, ...] = ()
     budget_usd: Decimal | None = Decimal(10)
     confirm_usd: Decimal = Decimal(1)
+    proxy_resolves: bool = False
 
 
 ANYONE = Caller()
@@ -102,7 +103,7 @@ class Studio:
         self.setup = setup
         self._clock = clock
         self._listeners: dict[object, Callable[[str], None]] = {}
-        self.wire = Wire()
+        self.wire = Wire(proxy_resolves=setup.proxy_resolves)
         self._assets = Assets(setup.home, self.wire.fetch)
         self._assets.sweep(clock.now())
         self.store = Store(setup.home / "triptych.db", self._assets.images_dir, setup.budget_usd)

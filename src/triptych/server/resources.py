@@ -156,9 +156,9 @@ class _Told:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, errors.BadRequest):
-            raise MCPError(types.INVALID_PARAMS, error.message, {"uri": self._what}) from error
+            raise MCPError(types.INVALID_PARAMS, error.message, {"uri": self._what[:500]}) from error
         if isinstance(error, errors.TriptychError):
             raise MCPError(types.INTERNAL_ERROR, error.message) from error
         if isinstance(error, Exception):
-            logger.error("%s could not be read", self._what, exc_info=error)
+            logger.error("%s could not be read", errors.quoted(self._what, 120), exc_info=error)
             raise MCPError(types.INTERNAL_ERROR, "Triptych failed; the server's log (stderr) says why.") from error
