@@ -41,7 +41,7 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt
 
 Fetch = Callable[[str], Awaitable[bytes]]
 MayUse = Callable[[str], bool]
-"""Whether a caller may use the image at home with this sha256."""
+"""Whether a caller may use the image at home with this sha256; with "", whatever is there."""
 
 
 class Assets:
@@ -76,13 +76,24 @@ class Assets:
         elif re.match(r"https?://", item, re.IGNORECASE):
             data = await self._fetch(item)
         else:
-            data, at_home = await anyio.to_thread.run_sync(_read_allowed, item, allowed, self.images_dir)
-            if at_home and not may_use(hashlib.sha256(data).hexdigest()):
-                raise _outside(item, allowed)
+            data = await self._read(item, allowed, may_use)
         try:
             return await anyio.to_thread.run_sync(self._clean, data)
         except errors.UnreadableImage as error:
             raise errors.UnreadableImage(f"{_short(item)}: {error.message}") from error
+
+    async def _read(self, item: str, allowed: Sequence[Path], may_use: MayUse) -> bytes:
+        """Return what lies at a path; whether there is anything at home that is not the caller's is not told either."""
+        real, at_home = await anyio.to_thread.run_sync(_locate, item, allowed, self.images_dir)
+        try:
+            data = await anyio.to_thread.run_sync(_read_once, item, real, at_home)
+        except errors.TriptychError:
+            if at_home and not may_use(""):
+                raise _outside(item, allowed) from None
+            raise
+        if at_home and not may_use(hashlib.sha256(data).hexdigest()):
+            raise _outside(item, allowed)
+        return data
 
     def _clean(self, data: bytes) -> Image:
         from triptych import imaging
@@ -289,13 +300,14 @@ def _require_unmoved(directory: Path) -> None:
         )
 
 
-def _read_allowed(item: str, allowed: Sequence[Path], own: Path) -> tuple[bytes, bool]:
-    """Read a regular file inside an allowed directory, from the one descriptor on which it was checked.
-
-    The second value says whether it lies in our `own` directory.
-    """
+def _locate(item: str, allowed: Sequence[Path], own: Path) -> tuple[Path, bool]:
+    """Return a path that may be read, resolved, and whether it is inside our `own` directory."""
     real = _allowed(item, allowed, own)
-    at_home = _is_inside(real, own)
+    return real, _is_inside(real, own)
+
+
+def _read_once(item: str, real: Path, at_home: bool) -> bytes:
+    """Read a regular file from the one descriptor on which it is checked."""
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         descriptor = os.open(real, flags)
@@ -307,7 +319,7 @@ def _read_allowed(item: str, allowed: Sequence[Path], own: Path) -> tuple[bytes,
             only_here = opened.st_nlink <= 1 or at_home
             if unmoved and regular and small and only_here:
                 with open(descriptor, "rb", closefd=False) as file:
-                    return file.read(FILE_LIMIT_BYTES), at_home
+                    return file.read(FILE_LIMIT_BYTES)
         finally:
             os.close(descriptor)
     except FileNotFoundError as error:
