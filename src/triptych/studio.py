@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -291,6 +291,15 @@ class Studio:
             self.store.image_by_sha256,
             every=every,
         )
+
+    def times(self, job_id: str, caller: Caller = ANYONE) -> tuple[datetime, datetime, datetime]:
+        """Return when a job was made, when it last moved, as far as that is kept, and the time now.
+
+        Raises: `errors.UnknownHandle`.
+        """
+        job = self._job(job_id, caller).job
+        moves = [at for p in self.store.predictions(job.id) for at in (p.submitted_at, p.finished_at) if at]
+        return job.created_at, max([job.created_at, *moves]), self._clock.now()
 
     def spend(self, days: int = 7, caller: Caller = ANYONE) -> SpendResult:
         """Return the ledger of so many days (UTC, with today) by day, provider and model, and the budget's state.

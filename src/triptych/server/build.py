@@ -1,8 +1,9 @@
 """The server itself: which requests are answered, and by whom.
 
 Built on the SDK's low-level server, so that schemas, results and refusals are wholly Triptych's and both protocol eras
-are served by the same handlers. Rules: building and starting import nothing of ours but `audience`; tools and resources
-are imported by the first request for them. The studio is somebody else's, handed over as a function that awaits it.
+are served by the same handlers. Rules: building and starting
+import nothing of ours but `audience` and `tasks`, which import nothing more; tools and resources are imported by the
+first request for them. The studio is somebody else's, handed over as a function that awaits it.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from mcp.server.models import InitializationOptions
 from mcp.shared.exceptions import MCPError
 
 from triptych import __version__
+from triptych.server import tasks
 from triptych.server.audience import Audience
 
 if TYPE_CHECKING:
-    from triptych.studio import Studio
+    from triptych.studio import Caller, Studio
 
 INSTRUCTIONS = """\
 Triptych edits and makes sets of images that belong together.
@@ -115,7 +117,7 @@ class Answers:
 
     async def call_tool(
         self, ctx: Context, params: types.CallToolRequestParams
-    ) -> types.CallToolResult | types.InputRequiredResult:
+    ) -> types.CallToolResult | types.InputRequiredResult | dict[str, Any]:
         from triptych.errors import NotAllowed
         from triptych.server import tools
         from triptych.server.confirming import confirmed
@@ -126,12 +128,17 @@ class Answers:
         roots = () if self._remote else await audience.roots(ctx, params.input_responses)
         caller = Caller(roots=roots, report=Steady(ctx.session.report_progress), owner=audience.owner(ctx))
 
+        as_task = params.name in tasks.PAID and tasks.declared(ctx)
+
         async def run(given: dict[str, Any]) -> types.CallToolResult:
-            return await tools.call(audience.studio, params.name, given, caller)
+            return await tools.call(audience.studio, params.name, {**given, "wait_s": 0} if as_task else given, caller)
 
         try:
             with self._turns.taken(caller.owner):
-                return await confirmed(ctx, params, run)
+                result = await confirmed(ctx, params, run)
+            if as_task and isinstance(result, types.CallToolResult):
+                return tasks.created(await audience.studio(), result, caller)
+            return result
         except NotAllowed as error:
             askable = not self._remote and not ctx.session.can_send_request and audience.has_roots(ctx)
             if askable and params.input_responses is None:
@@ -182,6 +189,24 @@ class Answers:
         with self._turns.taken(caller.owner):
             return await prompts.complete(audience.studio, params.ref, params.argument, caller)
 
+    async def get_task(self, ctx: Context, params: tasks.TaskParams) -> dict[str, Any]:
+        return tasks.get(*await self._task(ctx, params))
+
+    async def update_task(self, ctx: Context, params: tasks.TaskParams) -> dict[str, Any]:
+        tasks.get(*await self._task(ctx, params))  # no task ever asks for anything, so there is nothing to take
+        return {}
+
+    async def cancel_task(self, ctx: Context, params: tasks.TaskParams) -> dict[str, Any]:
+        await tasks.cancel(*await self._task(ctx, params))
+        return {}
+
+    async def _task(self, ctx: Context, params: tasks.TaskParams) -> tuple[Studio, str, Caller]:
+        from triptych.studio import Caller
+
+        tasks.required(ctx)
+        audience = ctx.lifespan_context
+        return await audience.studio(), params.task_id, Caller(owner=audience.owner(ctx))
+
     async def subscribe(self, ctx: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
         await ctx.lifespan_context.subscribe(ctx, params.uri)
         return types.EmptyResult()
@@ -223,7 +248,6 @@ def build(open_studio: Callable[[], Awaitable[Studio]], *, remote: bool) -> Trip
         lifespan=answers.lifespan,
         get_tool_input_schema=answers.input_schema,
         on_list_tools=answers.list_tools,
-        on_call_tool=answers.call_tool,
         on_list_resources=answers.list_resources,
         on_list_resource_templates=answers.list_templates,
         on_read_resource=answers.read_resource,
@@ -234,7 +258,13 @@ def build(open_studio: Callable[[], Awaitable[Studio]], *, remote: bool) -> Trip
         on_get_prompt=answers.get_prompt,
         on_completion=answers.complete,
     )
-    # Registered by name: the constructor's own argument for the second one warns that roots are on their way out.
+    # Registered by name: what answers a call may be a task, which the constructor's argument does not know.
+    server.add_request_handler("tools/call", types.CallToolRequestParams, answers.call_tool)
+    server.add_request_handler("tasks/get", tasks.TaskParams, answers.get_task)
+    server.add_request_handler("tasks/update", tasks.TaskParams, answers.update_task)
+    server.add_request_handler("tasks/cancel", tasks.TaskParams, answers.cancel_task)
+    server.extensions[tasks.TASKS] = {}
+    # The constructor's own argument for the second one warns that roots are on their way out.
     server.add_notification_handler("notifications/initialized", types.NotificationParams, answers.initialized)
     server.add_notification_handler("notifications/roots/list_changed", types.NotificationParams, answers.roots_changed)
     return server
