@@ -63,6 +63,9 @@ SELECT * FROM frames WHERE prediction_id = :prediction_id ORDER BY n;
 -- name: frame
 SELECT * FROM frames WHERE job_id = :job_id AND n = :n;
 
+-- name: frames_made_from
+SELECT * FROM frames WHERE sha256 IS NOT NULL AND source LIKE :holding ORDER BY created_at, job_id, n;
+
 -- name: recent_frames
 SELECT * FROM frames WHERE sha256 IS NOT NULL ORDER BY created_at DESC, job_id, n LIMIT :limit;
 

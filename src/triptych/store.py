@@ -223,6 +223,12 @@ class Store:
         """Return the newest outputs that are home."""
         return [rows.frame(row) for row in self._db.all("recent_frames", limit=limit)]
 
+    def frames_made_from(self, handle: str) -> list[Frame]:
+        """Return the outputs that are home and were made from this image, oldest first."""
+        # The pattern lets more through than the handle: an underscore in it stands for any character.
+        found = (rows.frame(row) for row in self._db.all("frames_made_from", holding=f'%"{handle}"%'))
+        return [frame for frame in found if handle in frame.source]
+
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:
         """Add warnings to a job; one that it has already is not said twice."""
         with self._db.transaction():

@@ -31,6 +31,7 @@ from triptych.results import (
     ImageResult,
     JobResult,
     JobsResult,
+    Making,
     ModelsResult,
     Preview,
     Progress,
@@ -281,6 +282,18 @@ class Studio:
             self.store.image_by_sha256,
             every=every,
         )
+
+    def making(self, job_id: str) -> Making:
+        """Return how a job was asked for.
+
+        Raises: `errors.UnknownHandle`.
+        """
+        row = self._job(job_id)
+        return views.making(row, self.store.predictions(row.job.id))
+
+    def made_from(self, handle: str) -> list[str]:
+        """Return the handles of what was made from an image, oldest first."""
+        return [frame.handle for frame in self.store.frames_made_from(handle)]
 
     def recent_images(self, limit: int = 20) -> list[ImageResult]:
         """Return the newest outputs that are home."""

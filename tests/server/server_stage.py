@@ -16,7 +16,7 @@ from typing import Any
 from mcp import Client
 
 from triptych import config, errors
-from triptych.results import Cost, ImageResult, JobResult, Progress
+from triptych.results import Cost, ImageResult, JobResult, Making, Progress
 from triptych.studio import Caller
 
 Connect = Callable[..., AbstractAsyncContextManager[Client]]
@@ -137,6 +137,12 @@ class ToldStudio:
             return self.jobs[job_id]
         except KeyError:
             raise errors.UnknownHandle(f"There is no job {job_id}.") from None
+
+    def making(self, job_id: str) -> Making:
+        return Making(tool="edit_sequence", prompts=["warmer"], lanes=[["img_12345678"]], requests=[])
+
+    def made_from(self, handle: str) -> list[str]:
+        return []
 
     async def preview(self, handle: str) -> tuple[bytes, ImageResult]:
         if isinstance(self.answer, Exception):

@@ -76,9 +76,9 @@ def build(open_studio: Callable[[], Awaitable[Studio]], *, remote: bool) -> Trip
             yield audience
 
     async def list_tools(ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-        from triptych.server import tools
+        from triptych.server import gallery, tools
 
-        return tools.listing()
+        return gallery.linked(tools.listing()) if gallery.is_shown_by(ctx) else tools.listing()
 
     async def call_tool(
         ctx: Context, params: types.CallToolRequestParams
@@ -100,9 +100,9 @@ def build(open_studio: Callable[[], Awaitable[Studio]], *, remote: bool) -> Trip
             return tools.refusal(error)
 
     async def list_resources(ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListResourcesResult:
-        from triptych.server import resources
+        from triptych.server import gallery, resources
 
-        return await resources.listing(ctx.lifespan_context.studio)
+        return await resources.listing(ctx.lifespan_context.studio, with_gallery=gallery.is_shown_by(ctx))
 
     async def list_templates(
         ctx: Context, params: types.PaginatedRequestParams | None
@@ -155,6 +155,7 @@ def build(open_studio: Callable[[], Awaitable[Studio]], *, remote: bool) -> Trip
         on_unsubscribe_resource=unsubscribe,
         on_subscriptions_listen=listen,
     )
+    server.extensions["io.modelcontextprotocol/ui"] = {}  # What it means stands in `gallery`.
     # Registered by name: the constructor's own argument for the second one warns that roots are on their way out.
     server.add_notification_handler("notifications/initialized", types.NotificationParams, initialized)
     server.add_notification_handler("notifications/roots/list_changed", types.NotificationParams, roots_changed)
