@@ -40,7 +40,8 @@ def environ(home: Path, **more: str) -> dict[str, str]:
 class Child:
     """A server in a process of its own, which says on stderr where it listens."""
 
-    def __init__(self, *argv: str, env: dict[str, str]) -> None:
+    def __init__(self, *argv: str, env: dict[str, str], ready: str = "is listening on") -> None:
+        self._ready = ready
         self.said: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
@@ -59,7 +60,7 @@ class Child:
         """Return where it listens, once it does."""
         while (line := self._lines.get(timeout=60)) is not None:
             self.said.append(line)
-            if "is listening on" in line:
+            if self._ready in line:
                 return line.split()[-1]
         raise AssertionError(f"the server ended: {''.join(self.said)}")
 
