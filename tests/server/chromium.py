@@ -10,7 +10,6 @@ import base64
 import fcntl
 import json
 import os
-import queue
 import shutil
 import subprocess
 import threading
@@ -22,7 +21,7 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
 MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
-LIMIT_S = 10.0
+LIMIT_S = 30.0
 KEYS = {"Enter": 13, "Escape": 27, "Tab": 9, "Home": 36, "End": 35, "ArrowLeft": 37, "ArrowUp": 38}
 KEYS |= {"ArrowRight": 39, "ArrowDown": 40}
 
@@ -64,7 +63,7 @@ class Chromium:
             os.close(end)
         self._ids = 0
         self._lock = threading.Lock()
-        self._waiting: dict[int, Future[dict[str, Any]]] = {}
+        self._waiting: dict[int, tuple[str | None, Future[dict[str, Any]]]] = {}
         self._pages: dict[str, Page] = {}
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -78,7 +77,7 @@ class Chromium:
         with self._lock:
             self._ids += 1
             message = {"id": self._ids, "method": method, "params": params}
-            self._waiting[self._ids] = future
+            self._waiting[self._ids] = (session, future)
             if session:
                 message["sessionId"] = session
             os.write(self._out, json.dumps(message).encode() + b"\0")
@@ -90,7 +89,7 @@ class Chromium:
             *messages, rest = (rest + data).split(b"\0")
             for message in map(json.loads, messages):
                 if "id" in message:
-                    future = self._waiting.pop(message["id"])
+                    _, future = self._waiting.pop(message["id"], (None, Future()))
                     if "error" in message:
                         future.set_exception(RuntimeError(str(message["error"])))
                     else:
@@ -103,13 +102,22 @@ class Chromium:
         context = self.send("Target.createBrowserContext")["browserContextId"]
         target = self.send("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        page = self._pages[session] = Page(self, session)
+        page = self._pages[session] = Page(self, session, context)
         for domain in ("Page", "Runtime", "Log", "Network"):
             page.send(f"{domain}.enable")
         page.resize(width, height)
         features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
         page.send("Emulation.setEmulatedMedia", features=features)
         return page
+
+    def forget(self, session: str, context: str) -> None:
+        """Close a page; whoever still waits for an answer from it hears that there is none."""
+        del self._pages[session]
+        self.send("Target.disposeBrowserContext", browserContextId=context)
+        with self._lock:
+            gone = [number for number, (of, _) in self._waiting.items() if of == session]
+            for number in gone:
+                self._waiting.pop(number)[1].set_exception(RuntimeError("the page was closed"))
 
     def close(self) -> None:
         self.send("Browser.close")
@@ -122,14 +130,14 @@ class Chromium:
 class Page:
     """One page; `frame` is evaluated in the first frame inside it where there is one."""
 
-    def __init__(self, browser: Chromium, session: str) -> None:
+    def __init__(self, browser: Chromium, session: str, context: str) -> None:
         self._browser = browser
+        self._context = context
         self._session = session
         self._contexts: dict[int, bool] = {}
         self._main = ""
         self._bound: dict[str, Callable[[Any], None]] = {}
         self._workers = ThreadPoolExecutor(4)
-        self._news: queue.Queue[None] = queue.Queue()
         self.requests: list[str] = []
         self.problems: list[str] = []
 
@@ -160,9 +168,7 @@ class Page:
                 self._workers.submit(self._bound[params["name"]], json.loads(params["payload"]))
 
     def resize(self, width: int, height: int) -> None:
-        self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def go(self, url: str) -> None:
         self._main = self.send("Page.getFrameTree")["frameTree"]["frame"]["id"]
@@ -183,18 +189,28 @@ class Page:
             raise AssertionError(f"{expression}: {done['exceptionDetails']}")
         return done["result"].get("value")
 
-    def wait_for(self, expression: str, *, frame: bool = False, limit_s: float = LIMIT_S) -> Any:
-        """Return what an expression comes to as soon as that is true."""
-        end = time.monotonic() + limit_s
-        expression = f"((found) => found instanceof Node || found)({expression})"
-        while True:
+    def wait_for(self, expression: str, *, frame: bool = False) -> Any:
+        """Return what an expression comes to as soon as that is true; an element counts as true."""
+        waiting = f"""new Promise((resolve) => {{
+            const end = performance.now() + {LIMIT_S * 500};
+            (function look() {{
+                let found, fault = '';
+                try {{ found = {expression}; }} catch (error) {{ fault = String(error); }}
+                if (found) resolve({{ found: found instanceof Node || found }});
+                else if (performance.now() > end) resolve({{ fault }});
+                else setTimeout(look, 20);
+            }})();
+        }})"""
+        end = time.monotonic() + LIMIT_S
+        while time.monotonic() < end:
             try:
-                if found := self.evaluate(expression, frame=frame):
-                    return found
-            except (AssertionError, StopIteration, RuntimeError) as error:  # not loaded yet
-                found = error
-            assert time.monotonic() < end, f"never true: {expression} ({found}); problems: {self.problems}"
-            time.sleep(0.02)
+                seen = self.evaluate(waiting, frame=frame)
+            except (StopIteration, RuntimeError):  # it is not loaded yet, or was loaded anew
+                time.sleep(0.02)
+                continue
+            assert "found" in seen, f"never true: {expression} ({seen['fault']}); problems: {self.problems}"
+            return seen["found"]
+        raise AssertionError(f"never loaded, for: {expression}; problems: {self.problems}")
 
     def key(self, name: str, text: str = "") -> None:
         """Press a key, as a person does."""
@@ -210,3 +226,7 @@ class Page:
     def screenshot(self, path: Path, *, quality: int = 80) -> None:
         kind: dict[str, Any] = {"format": "png"} if path.suffix == ".png" else {"format": "jpeg", "quality": quality}
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", **kind)["data"]))
+
+    def close(self) -> None:
+        self._browser.forget(self._session, self._context)
+        self._workers.shutdown()
