@@ -493,7 +493,7 @@ def test_a_refusal_is_shown_and_the_price_can_be_raised(open_host: Callable[...,
     host.see("document.getElementById('price').innerText.includes('above max_cost_usd')")
     told.refuses.clear()
     host.fill("most", "0.08")
-    host.click("Pay")
+    host.click("Pay up to $0.08 and make it")
     host.see("document.querySelector('#grid')")
     assert [given["max_cost_usd"] for _, given in host.paid()] == [0.064, 0.08]
 
@@ -587,6 +587,8 @@ def test_a_chain_is_lanes_and_steps_and_a_step_is_redone_on_what_it_was_made_fro
         ],
     ]
     assert host.text("h1") == " → ".join(STEPS)
+    headings = host.see("[...document.querySelectorAll('.lane b')].map((b) => b.innerText)")
+    assert headings == ["Before", "Step 1", "Step 2", "Step 3"] * 2
     host.picture("chain")
     host.click("Image 2")
     assert host.text("#words") == STEPS[1]
@@ -755,6 +757,29 @@ def test_through_a_host_a_real_job_is_seen_edited_and_saved(open_host: Callable[
     host.picture("saved")
 
 
+def test_a_real_chain_is_redone_in_the_middle(open_host: Callable[..., Host], server: Server) -> None:
+    photographs = [str(SAMPLES / name) for name in ("coffee.jpg", "rocket.jpg")]
+    arguments = {"images": photographs, "steps": ["autumn", "black and white", "a warm sepia tone"]}
+    answer = server.call("edit_chain", **arguments)
+    host = open_host(server.ask, theme="dark")
+    host.shows(arguments, answer)
+    host.see("document.querySelectorAll('#grid img').length === 8")
+    host.picture("real-chain")
+    host.click("Image 5")
+    host.see("document.getElementById('slider')")
+    host.click("Redo this image")
+    assert host.see("document.querySelector('[name=prompt]').value") == "black and white"
+    host.fill("prompt", "at night")
+    host.click("Show the price")
+    host.click("Make it")
+    host.see("document.querySelector('h1')?.innerText === 'at night'")
+    host.see("document.querySelector('.chip').innerText === 'done'")
+    [(tool, given)] = host.paid()
+    job_id = answer["structuredContent"]["job_id"]
+    assert (tool, given["images"], given["steps"]) == ("edit_chain", [f"{job_id}/4"], ["at night"])
+    assert [t.split(",")[0] for t in tiles(host)] == [f"Before: {job_id}/4", "Image 1: at night"]
+
+
 def test_a_redo_of_a_real_frame_is_another_picture(open_host: Callable[..., Host], server: Server) -> None:
     arguments = {"prompt": "a boat at sunset, a boat at night", "count": 2}
     answer = server.call("generate_sequence", **arguments)
@@ -799,6 +824,12 @@ def test_in_a_tab_of_its_own_it_lists_jobs_and_shows_one(tab: chromium.Page, ser
         f"{server.base}/mcp",
     }
     assert tab.problems == []
+
+
+def test_a_server_without_a_token_is_not_asked_for_one(tab: chromium.Page, http_url: str) -> None:
+    tab.go(http_url.replace("/mcp", "/gallery"))
+    tab.wait_for("document.querySelector('h1')?.innerText === 'Recent jobs'")
+    assert not tab.evaluate("Boolean(document.querySelector('[name=token]'))") and tab.problems == []
 
 
 def test_in_a_tab_without_the_token_it_asks_and_tells_a_wrong_one(tab: chromium.Page, server: Server) -> None:
