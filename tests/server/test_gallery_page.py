@@ -590,6 +590,15 @@ def test_a_chain_is_lanes_and_steps_and_a_step_is_redone_on_what_it_was_made_fro
     headings = host.see("[...document.querySelectorAll('.lane b')].map((b) => b.innerText)")
     assert headings == ["Before", "Step 1", "Step 2", "Step 3"] * 2
     host.picture("chain")
+    host.page.evaluate("document.getElementById('frame').focus()")
+    host.page.evaluate("document.querySelector('[aria-label^=\"Image 1\"]').focus()", frame=True)
+    for key, there in (
+        ("ArrowDown", "Image 4"),
+        ("ArrowLeft", "Before: img_4e5f6a7b"),
+        ("ArrowUp", "Before: img_0a1b2c3d"),
+    ):
+        host.page.key(key)
+        assert str(host.page.evaluate("document.activeElement.ariaLabel", frame=True)).startswith(there)
     host.click("Image 2")
     assert host.text("#words") == STEPS[1]
     host.see("document.getElementById('slider')?.ariaLabel.includes('job_12345678/1')")
@@ -773,6 +782,7 @@ def test_a_real_chain_is_redone_in_the_middle(open_host: Callable[..., Host], se
     host.click("Show the price")
     host.click("Make it")
     host.see("document.querySelector('h1')?.innerText === 'at night'")
+    assert host.see("document.activeElement.id === 'title'"), "the keyboard is not lost with the form"
     host.see("document.querySelector('.chip').innerText === 'done'")
     [(tool, given)] = host.paid()
     job_id = answer["structuredContent"]["job_id"]
