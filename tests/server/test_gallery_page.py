@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import jsonschema
 import pytest
 
 from server_stage import SAMPLES, Child, environ, image_result, job_result
@@ -161,12 +162,12 @@ class Host:
         if method is None or "id" not in message:
             return
         try:
-            self.say({"id": message["id"], "result": self._result(method, params)})
+            self.say({"id": message["id"], "result": self.result(method, params)})
         except Exception as error:
             code, text = error.args if len(error.args) == 2 else (-32000, str(error))
             self.say({"id": message["id"], "error": {"code": code, "message": text}})
 
-    def _result(self, method: str, params: dict[str, Any]) -> Any:
+    def result(self, method: str, params: dict[str, Any]) -> Any:
         if method == "ui/initialize":
             return {
                 "protocolVersion": "2026-01-26",
@@ -721,6 +722,47 @@ def test_a_refused_call_and_a_dry_run_say_what_they_are(open_host: Callable[...,
     dry.shows({"prompt": "a boat", "count": 2, "dry_run": True}, shown(result))
     dry.see("document.querySelector('.chip')?.innerText === 'dry run'")
     assert "quoted $0.07" in dry.text("#facts") and "nothing was sent" in dry.text("#notices")
+
+
+# -- by the official package's schemas --------------------------------------------------------------------------------
+
+SCHEMAS = Path(__file__).parents[2] / ".oracles/apps/node_modules/@modelcontextprotocol/ext-apps/dist/src/generated"
+KINDS = {
+    "ui/initialize": "McpUiInitializeRequest",
+    "ui/open-link": "McpUiOpenLinkRequest",
+    "ui/request-display-mode": "McpUiRequestDisplayModeRequest",
+    "ui/update-model-context": "McpUiUpdateModelContextRequest",
+    "ui/notifications/initialized": "McpUiInitializedNotification",
+    "ui/notifications/size-changed": "McpUiSizeChangedNotification",
+}
+
+
+@pytest.mark.oracle
+def test_every_message_is_one_that_the_official_package_knows(open_host: Callable[..., Host]) -> None:
+    if not SCHEMAS.is_dir():
+        pytest.skip("the schemas of MCP Apps are not installed; run scripts/oracles (it needs npm)")
+    schemas = json.loads((SCHEMAS / "schema.json").read_text("utf-8"))["$defs"]
+
+    def check(kind: str, value: dict[str, Any]) -> None:
+        jsonschema.Draft202012Validator(schemas[kind]).validate(value)
+
+    host = open_host(Told(MADE, seasons(4, "done")), availableDisplayModes=["inline", "fullscreen"])
+    host.shows({"prompt": SEASONS, "count": 4}, shown(seasons(4, "done")))
+    host.click("Full screen")
+    host.click("Image 1")
+    host.click("Open the full image")
+    host.click("Redo this image")
+    host.click("Show the price")
+    host.click("Pay $0.064")
+    host.hears("ui/update-model-context")
+    said = [m for m in host.heard if m.get("method", "").startswith("ui/")]
+    assert {m["method"] for m in said} == set(KINDS)
+    for message in said:
+        check(KINDS[message["method"]], {key: message[key] for key in ("method", "params") if key in message})
+    # The host that is played here says what a host may say.
+    check("McpUiInitializeResult", host.result("ui/initialize", {}))
+    check("McpUiToolMeta", gallery.linked(tools.listing()).tools[1].model_dump(by_alias=True)["_meta"]["ui"])
+    check("McpUiResourceMeta", (gallery.read().contents[0].meta or {})["ui"])
 
 
 # -- with a real server ------------------------------------------------------------------------------------------------
