@@ -411,7 +411,7 @@ def _sha256(path: Path) -> str:
 
 
 def _is_whole(path: Path) -> bool:
-    return _sha256(path) == path.stem
+    return _sha256(path).startswith(path.stem)
 
 
 def _picture(path: Path, lane: int) -> str:

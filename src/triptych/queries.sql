@@ -83,6 +83,11 @@ SELECT * FROM frames WHERE prediction_id = :prediction_id ORDER BY n;
 -- name: frame
 SELECT * FROM frames WHERE job_id = :job_id AND n = :n;
 
+-- name: frames_made_from
+SELECT frames.* FROM frames JOIN jobs ON jobs.id = frames.job_id
+WHERE frames.sha256 IS NOT NULL AND frames.source LIKE :holding AND (:owner IS NULL OR jobs.owner = :owner)
+ORDER BY frames.created_at, frames.job_id, frames.n;
+
 -- name: recent_frames
 SELECT frames.* FROM frames JOIN jobs ON jobs.id = frames.job_id
 WHERE frames.sha256 IS NOT NULL AND (:owner IS NULL OR jobs.owner = :owner)

@@ -219,6 +219,12 @@ class Store:
         """Return the newest outputs that are home: one owner's, or everybody's."""
         return [rows.frame(row) for row in self._db.all("recent_frames", limit=limit, owner=owner)]
 
+    def frames_made_from(self, handle: str, owner: str | None = None) -> list[Frame]:
+        """Return the outputs that are home and were made from this image, oldest first; with an owner, its own."""
+        # The pattern lets more through than the handle: an underscore in it stands for any character.
+        found = (rows.frame(row) for row in self._db.all("frames_made_from", holding=f'%"{handle}"%', owner=owner))
+        return [frame for frame in found if handle in frame.source]
+
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:
         """Add warnings to a job; one that it has already is not said twice."""
         with self._db.transaction():

@@ -31,6 +31,7 @@ from triptych.results import (
     ImageResult,
     JobResult,
     JobsResult,
+    Making,
     ModelsResult,
     Preview,
     Progress,
@@ -313,6 +314,18 @@ class Studio:
         now, ledger = self._clock.now(), self.store.ledger
         since = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
         return views.spend_result(ledger.spending(since, caller.owner), ledger.balance(now), days)
+
+    def making(self, job_id: str, caller: Caller = ANYONE) -> Making:
+        """Return how a job was asked for.
+
+        Raises: `errors.UnknownHandle`.
+        """
+        row = self._job(job_id, caller)
+        return views.making(row, self.store.predictions(row.job.id))
+
+    def made_from(self, handle: str, caller: Caller = ANYONE) -> list[str]:
+        """Return the handles of what a caller made from an image, oldest first."""
+        return [frame.handle for frame in self.store.frames_made_from(handle, caller.owner)]
 
     def recent_images(self, limit: int = 20, caller: Caller = ANYONE) -> list[ImageResult]:
         """Return the newest outputs that are home."""

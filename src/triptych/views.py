@@ -16,7 +16,9 @@ from triptych.results import (
     ImageResult,
     JobResult,
     JobSummary,
+    Making,
     Progress,
+    RequestPlace,
     SpendResult,
     Spent,
     SpentRow,
@@ -101,6 +103,30 @@ def job_result(
         else None,
         warnings=warnings,
         next=_next(row, fault, [frame for frame in shown if frame.sha256]),
+    )
+
+
+def making(row: JobRow, predictions: Sequence[Prediction]) -> Making:
+    """Return how a job was asked for."""
+    ordered = sorted(predictions, key=lambda p: (p.lane, p.step))
+    first_lane = [p.prompt for p in ordered if p.lane == 0]
+    return Making(
+        tool=row.job.tool,
+        # A sequence's request may name the number of images, which its caller did not.
+        prompts=first_lane if row.job.tool == "edit_chain" else [row.job.prompt],
+        lanes=[list(p.inputs) for p in ordered if p.step == 0],
+        format=ordered[0].format,
+        requests=[
+            RequestPlace(
+                lane=p.lane,
+                step=p.step,
+                first_output=p.first_output,
+                count=p.count,
+                size=f"{p.size[0]}x{p.size[1]}" if p.size else None,
+                state=p.state,
+            )
+            for p in ordered
+        ],
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from mcp import Client
 
 from triptych import config, errors
-from triptych.results import Cost, ImageResult, JobResult, Progress
+from triptych.results import Cost, ImageResult, JobResult, Making, Progress
 from triptych.studio import Caller
 
 Connect = Callable[..., AbstractAsyncContextManager[Client]]
@@ -40,7 +40,8 @@ def environ(home: Path, **more: str) -> dict[str, str]:
 class Child:
     """A server in a process of its own, which says on stderr where it listens."""
 
-    def __init__(self, *argv: str, env: dict[str, str]) -> None:
+    def __init__(self, *argv: str, env: dict[str, str], ready: str = "is listening on") -> None:
+        self._ready = ready
         self.said: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
@@ -59,7 +60,7 @@ class Child:
         """Return where it listens, once it does."""
         while (line := self._lines.get(timeout=60)) is not None:
             self.said.append(line)
-            if "is listening on" in line:
+            if self._ready in line:
                 return line.split()[-1]
         raise AssertionError(f"the server ended: {''.join(self.said)}")
 
@@ -141,6 +142,12 @@ class ToldStudio:
             return self.jobs[job_id]
         except KeyError:
             raise errors.UnknownHandle(f"There is no job {job_id}.") from None
+
+    def making(self, job_id: str, caller: Caller | None = None) -> Making:
+        return Making(tool="edit_sequence", prompts=["warmer"], lanes=[["img_12345678"]], requests=[])
+
+    def made_from(self, handle: str, caller: Caller | None = None) -> list[str]:
+        return []
 
     async def preview(self, handle: str, caller: Caller | None = None) -> tuple[bytes, ImageResult]:
         if isinstance(self.answer, Exception):

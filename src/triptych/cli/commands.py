@@ -196,6 +196,41 @@ def serve(transport: Any, host: str, port: int) -> None:
 
 
 @click.command()
+@click.argument("job", default="")
+@click.option("--open/--no-open", "opens", default=True, help="Open a browser; otherwise only show the address.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="By default a free one.")
+def gallery(job: str, opens: bool, port: int) -> None:
+    """See jobs and images in a browser, and go on from there (Ctrl-C ends it)."""
+    import secrets
+    import threading
+    import webbrowser
+    from dataclasses import replace
+    from urllib.parse import urlencode
+
+    from pydantic import SecretStr
+
+    from triptych import config
+    from triptych.server import transports
+    from triptych.server.gallery import ROUTE
+
+    screen = Screen(False)
+    token = secrets.token_urlsafe(32)
+
+    def ready(url: str) -> None:
+        # In the fragment, which no browser sends anywhere.
+        page = f"{url.removesuffix('/mcp')}{ROUTE}#{urlencode({'token': token} | ({'show': job} if job else {}))}"
+        screen.note(f"The gallery is at {page}")
+        if opens:
+            threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
+
+    try:
+        settings = replace(config.read(os.environ), auth_tokens=(SecretStr(token),))
+        transports.serve(settings, "http", "127.0.0.1", port, ready)
+    except errors.TriptychError as error:
+        sys.exit(int(screen.refuse(error)))
+
+
+@click.command()
 @click.argument("name")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8901, show_default=True, help="0 takes a free one.")
@@ -269,6 +304,7 @@ ALL = (
     doctor,
     install,
     serve,
+    gallery,
     emulate,
     demo,
 )

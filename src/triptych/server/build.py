@@ -111,9 +111,9 @@ class Answers:
             yield audience
 
     async def list_tools(self, ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-        from triptych.server import tools
+        from triptych.server import gallery, tools
 
-        return tools.listing()
+        return gallery.linked(tools.listing()) if gallery.is_shown_by(ctx) else tools.listing()
 
     async def call_tool(
         self, ctx: Context, params: types.CallToolRequestParams
@@ -148,11 +148,11 @@ class Answers:
     async def list_resources(
         self, ctx: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListResourcesResult:
-        from triptych.server import resources
+        from triptych.server import gallery, resources
         from triptych.studio import Caller
 
-        audience = ctx.lifespan_context
-        return await resources.listing(audience.studio, Caller(owner=audience.owner(ctx)))
+        audience, shown = ctx.lifespan_context, gallery.is_shown_by(ctx)
+        return await resources.listing(audience.studio, Caller(owner=audience.owner(ctx)), with_gallery=shown)
 
     async def list_templates(
         self, ctx: Context, params: types.PaginatedRequestParams | None
@@ -263,7 +263,7 @@ def build(open_studio: Callable[[], Awaitable[Studio]], *, remote: bool) -> Trip
     server.add_request_handler("tasks/get", tasks.TaskParams, answers.get_task)
     server.add_request_handler("tasks/update", tasks.TaskParams, answers.update_task)
     server.add_request_handler("tasks/cancel", tasks.TaskParams, answers.cancel_task)
-    server.extensions[tasks.TASKS] = {}
+    server.extensions |= {tasks.TASKS: {}, "io.modelcontextprotocol/ui": {}}  # what that means stands in `gallery`
     # The constructor's own argument for the second one warns that roots are on their way out.
     server.add_notification_handler("notifications/initialized", types.NotificationParams, answers.initialized)
     server.add_notification_handler("notifications/roots/list_changed", types.NotificationParams, answers.roots_changed)

@@ -1,10 +1,11 @@
 """What can be read without a tool: jobs, images and models, each under its `triptych://` uri.
 
     triptych://jobs              recent jobs, JSON
-    triptych://jobs/{id}         one job, JSON, the same fields as a tool's result
-    triptych://images/{handle}   a preview (JPEG, 100 KB at most); URL, path and facts in `_meta`
+    triptych://jobs/{id}         one job, JSON, the same fields as a tool's result; in `_meta` how it was asked for
+    triptych://images/{handle}   a preview (JPEG, 100 KB at most); URL, path, facts and what was made from it in `_meta`
     triptych://models            models and providers, JSON
     triptych://spend             what the last days cost, and the budget, JSON
+    ui://triptych/gallery        the gallery, for hosts that show one (`gallery`)
 
 Rules: nothing is bigger than a preview, because hosts put a blob into the conversation whole. Recent outputs are listed
 as resources of their own, because hosts do not list templates. What is not there is an invalid-params error that says
@@ -16,7 +17,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import mcp_types as types
@@ -24,6 +25,7 @@ from mcp.shared.exceptions import MCPError
 
 from triptych import errors
 from triptych.results import ImageResult, Result
+from triptych.server import gallery
 
 if TYPE_CHECKING:
     from triptych.studio import Caller, Studio
@@ -34,8 +36,10 @@ SCHEME = "triptych://"
 RECENT = 20
 
 
-async def listing(open_studio: Callable[[], Awaitable[Studio]], caller: Caller) -> types.ListResourcesResult:
-    """Return the lists and the newest outputs as concrete resources."""
+async def listing(
+    open_studio: Callable[[], Awaitable[Studio]], caller: Caller, *, with_gallery: bool = False
+) -> types.ListResourcesResult:
+    """Return the lists and the newest outputs as concrete resources; the gallery for a host that shows one."""
     with _Told("resources/list"):
         studio = await open_studio()
         images = [_listed(image) for image in studio.recent_images(RECENT, caller)]
@@ -62,6 +66,8 @@ async def listing(open_studio: Callable[[], Awaitable[Studio]], caller: Caller) 
             mime_type="application/json",
         ),
     ]
+    if with_gallery:
+        fixed.append(gallery.listed())
     return types.ListResourcesResult(resources=[*fixed, *images])
 
 
@@ -107,6 +113,8 @@ async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str, caller: C
     Raises:
         MCPError: invalid params where there is no such resource, an internal error where it cannot be read now.
     """
+    if uri == gallery.URI:
+        return gallery.read()
     kind, _, name = uri.removeprefix(SCHEME).partition("/") if uri.startswith(SCHEME) else ("", "", "")
     # A handle contains a slash, and a strict template expansion escapes it.
     name = unquote(name)
@@ -115,20 +123,24 @@ async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str, caller: C
             case "jobs", "":
                 return _json(uri, await (await open_studio()).list_jobs(caller=caller))
             case "jobs", job_id:
-                return _json(uri, (await open_studio()).job(job_id, caller, every=True))
+                studio = await open_studio()
+                made = studio.making(job_id, caller).model_dump(mode="json")
+                return _json(uri, studio.job(job_id, caller, every=True), {"making": made})
             case "models", "":
                 return _json(uri, await (await open_studio()).list_models(most=None))
             case "spend", "":
                 return _json(uri, (await open_studio()).spend(caller=caller))
             case "images", handle if handle:
-                jpeg, image = await (await open_studio()).preview(handle, caller)
+                studio = await open_studio()
+                jpeg, image = await studio.preview(handle, caller)
+                facts = image.model_dump(mode="json") | {"made_from_it": studio.made_from(image.handle, caller)}
                 return types.ReadResourceResult(
                     contents=[
                         types.BlobResourceContents(
                             uri=uri,
                             mime_type="image/jpeg",
                             blob=base64.b64encode(jpeg).decode("ascii"),
-                            _meta=image.model_dump(mode="json"),
+                            _meta=facts,
                         )
                     ]
                 )
@@ -138,10 +150,10 @@ async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str, caller: C
         )
 
 
-def _json(uri: str, result: Result) -> types.ReadResourceResult:
+def _json(uri: str, result: Result, facts: dict[str, Any] | None = None) -> types.ReadResourceResult:
     text = result.model_dump_json(exclude={"request"})
     return types.ReadResourceResult(
-        contents=[types.TextResourceContents(uri=uri, mime_type="application/json", text=text)]
+        contents=[types.TextResourceContents(uri=uri, mime_type="application/json", text=text, _meta=facts)]
     )
 
 

@@ -1,9 +1,11 @@
 """How clients reach the server: stdio, streamable HTTP at `/mcp`, SSE at `/sse` (its messages at `/messages/`).
 
+Beside `/mcp` there is `/gallery`, a page for people (`gallery`).
+
 Rules: the studio is opened once per process, outside every connection, and outlives them all. Host and Origin are
 always checked, and a bind that other machines can reach needs `TRIPTYCH_AUTH_TOKEN`; where it is set, one of its tokens
-is asked for on every route, loopback included, and each sees only what is its own. stdout belongs to the protocol;
-whatever is said to people goes to stderr.
+is asked for on every route but `/gallery`, loopback included, and each sees only what is its own. stdout belongs to the
+protocol; whatever is said to people goes to stderr.
 
 Hosts that are answered to: on loopback its three names; on another address that address too; on all addresses
 (`0.0.0.0`, `::`) this machine's own name and addresses as well. A reverse proxy has to send one of them as Host.
@@ -52,10 +54,22 @@ DRAIN_LIMIT_S = 2
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
+def announce(url: str) -> None:
+    """Say on stderr where the server listens."""
+    sys.stderr.write(f"Triptych is listening on {url}\n")
+    sys.stderr.flush()
+
+
 def serve(
-    settings: Settings | SettingsSource, transport: Transport = "stdio", host: str = "127.0.0.1", port: int = 8765
+    settings: Settings | SettingsSource,
+    transport: Transport = "stdio",
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    on_ready: Callable[[str], None] = announce,
 ) -> None:
     """Serve until stdin closes (stdio) or a SIGTERM or SIGINT comes; `port` 0 takes a free one.
+
+    `on_ready` is told the URL once HTTP or SSE is listened on.
 
     Settings given as a function are read at the first need: over stdio what is wrong with them is then answered to
     whoever calls a tool, and the server stays up. For HTTP and SSE read them with `config.read(environ, remote=True)`,
@@ -83,7 +97,7 @@ def serve(
     server = build(resident, remote=True)
     app = http_app(server, transport, host, tokens)
     url = f"http://{_in_url(host)}:{listener.getsockname()[1]}/{'sse' if transport == 'sse' else 'mcp'}"
-    anyio.run(_serve_http, resident, app, listener, url)
+    anyio.run(_serve_http, resident, app, listener, lambda: on_ready(url))
 
 
 def _refuse(message: str) -> None:
@@ -241,6 +255,8 @@ def http_app(server: TriptychServer, transport: Transport, host: str, tokens: Se
     if transport == "http":
         from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 
+        from triptych.server import gallery
+
         manager = StreamableHTTPSessionManager(
             server,
             security_settings=security,
@@ -250,7 +266,8 @@ def http_app(server: TriptychServer, transport: Transport, host: str, tokens: Se
         endpoint = StreamableHTTPASGIApp(manager)
         # Both named, because a redirect to one of them would be made of a Host that nobody has checked.
         routes: list[BaseRoute] = [Route(path, endpoint=endpoint) for path in ("/mcp", "/mcp/")]
-        return _strict(Starlette(routes=routes, middleware=checks, lifespan=lambda _: manager.run()))
+        page = Middleware(gallery.Page, security=security)  # in front: it asks for no token
+        return _strict(Starlette(routes=routes, middleware=[page, *checks], lifespan=lambda _: manager.run()))
     from mcp.server.sse import SseServerTransport
     from starlette.responses import Response
 
@@ -323,7 +340,9 @@ def _bind(host: str, port: int) -> socket.socket:
     return socket.create_server((host.strip("[]"), port), family=family)
 
 
-async def _serve_http(resident: Resident, app: Starlette, listener: socket.socket, url: str) -> None:
+async def _serve_http(
+    resident: Resident, app: Starlette, listener: socket.socket, on_ready: Callable[[], None]
+) -> None:
     import uvicorn
 
     from triptych.server import guard
@@ -331,8 +350,7 @@ async def _serve_http(resident: Resident, app: Starlette, listener: socket.socke
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            sys.stderr.write(f"Triptych is listening on {url}\n")
-            sys.stderr.flush()
+            on_ready()
 
         def handle_exit(self, sig: int, frame: object) -> None:
             # Not passed on: uvicorn would raise the signal again, and an orderly end would look like a death by it.
