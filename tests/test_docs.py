@@ -23,7 +23,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from triptych import __version__, config
 from triptych.cli import cli, hosts, words
 from triptych.lifecycle import MOVES
-from triptych.server import tools
+from triptych.server import prompts, schemas, tools
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -59,6 +59,29 @@ def servers(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def test_the_readme_lists_the_tools_there_are_in_their_order() -> None:
     assert [row[0] for row in table("tool")] == [tool.name for tool in tools.listing().tools]
+
+
+def test_the_readme_lists_the_prompts_there_are_in_their_order() -> None:
+    assert [row[0] for row in table("prompt")] == [prompt.name for prompt in prompts.listing().prompts]
+
+
+def test_every_call_that_the_documents_show_is_one_that_its_tool_takes() -> None:
+    shown = 0
+    for document in DOCUMENTS:
+        text = document.read_text("utf-8")
+        written = [call for call in re.findall(r"`(\w+\([^`]*\))`", text) if "…" not in call]
+        written += [
+            line for block in re.findall(r"```python\n(\w+_\w+\(.*?)```", text, re.DOTALL) for line in block.split("\n")
+        ]
+        for call in filter(None, written):
+            name, _, _ = call.partition("(")
+            if name in tools.TOOLS:
+                made = ast.parse(" ".join(call.split()), mode="eval").body
+                assert isinstance(made, ast.Call)
+                given = {str(word.arg): ast.literal_eval(word.value) for word in made.keywords}
+                schemas.read(tools.TOOLS[name].arguments, name, given)
+                shown += 1
+    assert shown > 10
 
 
 def test_the_readme_lists_every_command_there_is() -> None:
@@ -158,6 +181,7 @@ def test_the_drawing_of_a_jobs_life_is_the_table_of_moves() -> None:
     text = (ROOT / "docs" / "how-a-job-lives.md").read_text("utf-8")
     drawn = set(re.findall(r"^    (\w+) --> (\w+)$", text, re.MULTILINE))
     assert drawn == {(str(old), str(new)) for old, news in MOVES.items() for new in news}
+    assert re.findall(r"^- `(\w+)`:", text, re.MULTILINE) == [str(state) for state in MOVES]
 
 
 def test_every_link_between_the_documents_leads_somewhere() -> None:
