@@ -69,18 +69,16 @@ def test_every_call_that_the_documents_show_is_one_that_its_tool_takes() -> None
     shown = 0
     for document in DOCUMENTS:
         text = document.read_text("utf-8")
-        written = [call for call in re.findall(r"`(\w+\([^`]*\))`", text) if "…" not in call]
-        written += [
-            line for block in re.findall(r"```python\n(\w+_\w+\(.*?)```", text, re.DOTALL) for line in block.split("\n")
-        ]
-        for call in filter(None, written):
-            name, _, _ = call.partition("(")
-            if name in tools.TOOLS:
-                made = ast.parse(" ".join(call.split()), mode="eval").body
-                assert isinstance(made, ast.Call)
-                given = {str(word.arg): ast.literal_eval(word.value) for word in made.keywords}
-                schemas.read(tools.TOOLS[name].arguments, name, given)
-                shown += 1
+        written = [" ".join(call.split()) for call in re.findall(r"`(\w+\([^`]*\))`", text) if "…" not in call]
+        written += re.findall(r"^```python\n(\w+\(.*?)```", text, re.DOTALL | re.MULTILINE)
+        for block in written:
+            if block.partition("(")[0] in tools.TOOLS:
+                for made in ast.parse(block).body:
+                    assert isinstance(made, ast.Expr) and isinstance(made.value, ast.Call), block
+                    tool = tools.TOOLS[ast.unparse(made.value.func)]
+                    given = {str(word.arg): ast.literal_eval(word.value) for word in made.value.keywords}
+                    schemas.read(tool.arguments, tool.name, given)
+                    shown += 1
     assert shown > 10
 
 
