@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import os
@@ -22,7 +23,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from triptych import __version__, config
 from triptych.cli import cli, hosts, words
 from triptych.lifecycle import MOVES
-from triptych.server import tools
+from triptych.server import prompts, schemas, tools
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -58,6 +59,27 @@ def servers(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def test_the_readme_lists_the_tools_there_are_in_their_order() -> None:
     assert [row[0] for row in table("tool")] == [tool.name for tool in tools.listing().tools]
+
+
+def test_the_readme_lists_the_prompts_there_are_in_their_order() -> None:
+    assert [row[0] for row in table("prompt")] == [prompt.name for prompt in prompts.listing().prompts]
+
+
+def test_every_call_that_the_documents_show_is_one_that_its_tool_takes() -> None:
+    shown = 0
+    for document in DOCUMENTS:
+        text = document.read_text("utf-8")
+        written = [" ".join(call.split()) for call in re.findall(r"`(\w+\([^`]*\))`", text) if "…" not in call]
+        written += re.findall(r"^```python\n(\w+\(.*?)```", text, re.DOTALL | re.MULTILINE)
+        for block in written:
+            if block.partition("(")[0] in tools.TOOLS:
+                for made in ast.parse(block).body:
+                    assert isinstance(made, ast.Expr) and isinstance(made.value, ast.Call), block
+                    tool = tools.TOOLS[ast.unparse(made.value.func)]
+                    given = {str(word.arg): ast.literal_eval(word.value) for word in made.value.keywords}
+                    schemas.read(tool.arguments, tool.name, given)
+                    shown += 1
+    assert shown > 10
 
 
 def test_the_readme_lists_every_command_there_is() -> None:
@@ -157,12 +179,23 @@ def test_the_drawing_of_a_jobs_life_is_the_table_of_moves() -> None:
     text = (ROOT / "docs" / "how-a-job-lives.md").read_text("utf-8")
     drawn = set(re.findall(r"^    (\w+) --> (\w+)$", text, re.MULTILINE))
     assert drawn == {(str(old), str(new)) for old, news in MOVES.items() for new in news}
+    assert re.findall(r"^- `(\w+)`:", text, re.MULTILINE) == [str(state) for state in MOVES]
 
 
 def test_every_link_between_the_documents_leads_somewhere() -> None:
     for document in DOCUMENTS:
-        for target in re.findall(r"\]\((?!https?:|cursor:)([^)#]+)(?:#[^)]*)?\)", document.read_text("utf-8")):
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
+        for target, heading in re.findall(
+            r"\]\((?!https?:|cursor:)([^)#]*)(?:#([^)]*))?\)", document.read_text("utf-8")
+        ):
+            led = document.parent / target if target else document
+            assert led.exists(), f"{document.name}: {target}"
+            assert not heading or heading in headings(led), f"{document.name}: {target}#{heading}"
+
+
+def headings(document: Path) -> set[str]:
+    """Return what links call the headings of a document."""
+    found = re.findall(r"^#+ (.*)$", document.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
 def test_the_changelog_knows_this_version() -> None:
@@ -196,3 +229,57 @@ def test_what_contributing_shows_of_a_provider_is_what_stands_there() -> None:
     assert shown and all(part in source for part in shown)
     files = re.findall(r"^\+\+\+ (\S+)", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE)
     assert len(files) == 7 and all((ROOT / name).is_file() for name in files)
+
+
+def test_the_reference_of_the_tools_follows_from_their_schemas() -> None:
+    checked = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "reference"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_every_defence_names_tests_that_exist() -> None:
+    files = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
+    known = set(re.findall(r"^(?:async )?def test_(\w+)", "\n".join(files.values()), re.MULTILINE))
+    rows = re.findall(r"^\| .* \| (`.*) \|$", (ROOT / "docs" / "security.md").read_text("utf-8"), re.MULTILINE)
+    assert len(rows) > 30
+    for proof in rows:
+        for name in re.findall(r"`([^`]+)`", proof):
+            start = name.removesuffix("…")
+            assert name in files or name in known or (name != start and any(one.startswith(start) for one in known)), (
+                name
+            )
+
+
+def test_every_test_and_benchmark_that_the_documents_name_exists() -> None:
+    for document in DOCUMENTS:
+        text = document.read_text("utf-8")
+        for name in re.findall(r"(?<![\w/])(?:tests|benchmarks|scripts)/[\w/]+\.\w+", text):
+            assert "NAME" in name or (ROOT / name).is_file(), f"{document.name}: {name}"
+        for name in re.findall(r"python -m (benchmarks\.\w+)", text):
+            assert (ROOT / f"{name.replace('.', '/')}.py").is_file(), f"{document.name}: {name}"
+        for named in re.findall(r"python -m pytest ([^`\n#;]+)", text):
+            paths, _, word = named.strip().partition(" -k ")
+            found = "".join((ROOT / path).read_text("utf-8") for path in paths.split())
+            assert re.search(rf"def test_\w*{word.strip()}", found), f"{document.name}: {named}"
+
+
+def sayings() -> set[str]:
+    """Return every text in the source, "…" in the place of what differs."""
+    found = set()
+    for path in (ROOT / "src" / "triptych").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                found.add("".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.add(node.value)
+    return found
+
+
+def test_every_error_that_troubleshooting_quotes_is_one_that_triptych_says() -> None:
+    text = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    quoted = re.findall(r"^> (.*)$", text, re.MULTILINE)
+    said = sayings()
+    assert len(quoted) > 25
+    for sentence in quoted:
+        assert any(sentence in one for one in said), sentence
