@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import mcp_types as types
+from mcp.shared.exceptions import MCPError
 
 from triptych import errors
 from triptych.results import ImageResult, JobResult, JobsResult, ModelsResult, Preview, Result, SaveResult, UploadResult
@@ -243,13 +244,17 @@ def input_schema(name: str) -> dict[str, Any] | None:
 async def call(
     studio: Callable[[], Awaitable[Studio]], name: str, given: dict[str, Any], caller: Caller
 ) -> types.CallToolResult:
-    """Run one tool and return its result, or a refusal; only `errors.NotAllowed` is raised, so that roots can mend it.
+    """Run one tool and return its result, or a refusal; `errors.NotAllowed` is raised, so that roots can mend it.
 
     The arguments are checked before the studio is opened: a wrong call costs nothing at all.
+
+    Raises:
+        MCPError: invalid params where there is no such tool; the specification wants no result then.
     """
     tool = TOOLS.get(name)
     if tool is None:
-        return refusal(errors.BadRequest(f"There is no tool {errors.quoted(name, 60)}. Tools: {', '.join(TOOLS)}."))
+        message = f"There is no tool {errors.quoted(name, 60)}. Tools: {', '.join(TOOLS)}."
+        raise MCPError(types.INVALID_PARAMS, message)
     try:
         arguments = schemas.read(tool.arguments, name, given)
         return answer(await tool.run(await studio(), arguments, caller))
