@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,27 +45,33 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         assert server.end() == 0, "".join(server.said)
 
 
-def run(*command: str, env: dict[str, str]) -> Any:
+def run(*command: str, env: dict[str, str]) -> tuple[Any, str]:
+    """Return the JSON on stdout, and what was said on stderr."""
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=120, check=False, env=env)
     assert done.returncode == 0, done.stderr[-2000:] or done.stdout[-2000:]
-    return json.loads(done.stdout)
+    return json.loads(done.stdout), done.stderr
 
 
-def inspect(node: str, home: Path, *arguments: str) -> Any:
+def inspect(node: str, home: Path, *arguments: str) -> tuple[Any, str]:
     cli = CLIENTS / "node_modules" / ".bin" / "mcp-inspector"
     return run(node, str(cli.resolve()), "--cli", *arguments, env=environ(home))
 
 
-def test_the_inspector_finds_nothing_to_object_to_in_the_tools(
+def test_the_inspector_finds_no_error_and_warns_of_nothing_but_null_in_results(
     clients: str, tmp_path: Path, served: tuple[str, list[str]]
 ) -> None:
-    listed = inspect(clients, tmp_path, *served[1], "--method", "tools/list", "--strict")
+    listed, said = inspect(clients, tmp_path, *served[1], "--method", "tools/list", "--strict")
     assert [tool["name"] for tool in listed["tools"]] == list(TOOLS)
+    paths = re.findall(r"^ +Path: (.+)$", said, re.MULTILINE)
+    issues = re.findall(r"^ +Issue: (.+)$", said, re.MULTILINE)
+    assert f"0 errors, {len(issues)} warnings" in said and len(paths) == len(issues)
+    assert all(path.startswith("outputSchema.") for path in paths), "what a model fills in is portable"
+    assert all(re.match(r'`type` is an array \(\["\w+","null"\]\)', issue) for issue in issues)
 
 
 def test_the_inspector_calls_a_tool(clients: str, tmp_path: Path, served: tuple[str, list[str]]) -> None:
     call = ("--method", "tools/call", "--tool-name", "generate_sequence", "--tool-arg")
-    result = inspect(clients, tmp_path, *served[1], *call, "prompt=a boat at sunset", "count=2", "again=true")
+    result, _ = inspect(clients, tmp_path, *served[1], *call, "prompt=a boat at sunset", "count=2", "again=true")
     assert result["structuredContent"]["status"] == "done"
     assert [block["type"] for block in result["content"]] == ["text", "resource_link", "resource_link"]
 
@@ -76,7 +83,7 @@ def test_a_typescript_client_does_a_hosts_work(
     transport, where = served
     there = json.dumps(where) if transport == "stdio" else where[0]
     image = str(SAMPLES / "cat.jpg")
-    seen = run(clients, str(WORK), client, era, transport, there, str(CLIENTS), image, env=environ(tmp_path))
+    seen, _ = run(clients, str(WORK), client, era, transport, there, str(CLIENTS), image, env=environ(tmp_path))
 
     if client == "modern":
         assert seen["version"] == ("2026-07-28" if era == "auto" else "2025-11-25")

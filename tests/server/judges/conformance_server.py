@@ -21,7 +21,7 @@ import anyio
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
-from mcp.shared.exceptions import MCPError, MCPDeprecationWarning
+from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 from mcp.shared.message import ServerMessageMetadata
 
 from triptych import config
@@ -40,7 +40,7 @@ WAV = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAAB9AAACABAAZGF0YQIAAAA="
 IMAGE = types.ImageContent(data=PNG, mime_type="image/png")
 
 
-# -- tools ---------------------------------------------------------------------------------------------------------------
+# -- tools -------------------------------------------------------------------------------------------------------------
 
 
 def said(text: str) -> types.CallToolResult:
@@ -58,9 +58,10 @@ def always(*content: types.ContentBlock, is_error: bool = False) -> Play:
     return play
 
 
-def form(message: str, required: list[str] | None = None, **properties: Any) -> types.ElicitRequest:
-    """Return a question to the user; all its fields are required unless it is said which are."""
-    schema = {"type": "object", "properties": properties, "required": list(properties) if required is None else required}
+def form(message: str, **properties: Any) -> types.ElicitRequest:
+    """Return a question to the user; a field that has no default is required."""
+    required = [name for name, schema in properties.items() if "default" not in schema]
+    schema = {"type": "object", "properties": properties, "required": required}
     return types.ElicitRequest(params=types.ElicitRequestFormParams(message=message, requested_schema=schema))
 
 
@@ -115,7 +116,7 @@ def ask_user(question: Callable[[Given], types.ElicitRequest]) -> Play:
 
 
 def require(answer: Callable[[Given], str], state: str | None = None, **requests: types.InputRequest) -> Play:
-    """Ask by an unfinished result, as from 2026-07-28 on, until every answer is there, with the state if there is one."""
+    """Ask by an unfinished result, as from 2026-07-28 on, until every answer is there, and the state with them."""
 
     async def play(ctx: Context, params: types.CallToolRequestParams) -> Reply:
         given = params.input_responses or {}
@@ -127,7 +128,7 @@ def require(answer: Callable[[Given], str], state: str | None = None, **requests
 
 
 async def require_twice(ctx: Context, params: types.CallToolRequestParams) -> Reply:
-    given = params.input_responses or {}
+    given: Given = params.input_responses or {}
     if params.request_state == "named" and "step2" in given:
         return said(f"The colour is {given['step2'].content['color']}.")
     if params.request_state == "begun" and "step1" in given:
@@ -164,7 +165,6 @@ ROOTS = types.ListRootsRequest()
 CONFIRM = form("Please confirm", ok={"type": "boolean"})
 DEFAULTS = form(
     "Please look at the defaults",
-    [],
     name={"type": "string", "default": "John Doe"},
     age={"type": "integer", "default": 30},
     score={"type": "number", "default": 95.5},
@@ -175,7 +175,6 @@ OPTIONS = ["option1", "option2", "option3"]
 TITLED = [{"const": f"value{n}", "title": f"{word} Option"} for n, word in enumerate(("First", "Second", "Third"), 1)]
 ENUMS = form(
     "Please choose",
-    [],
     untitledSingle={"type": "string", "enum": OPTIONS},
     titledSingle={"type": "string", "oneOf": TITLED},
     legacyEnum={"type": "string", "enum": ["opt1", "opt2"], "enumNames": ["Option One", "Option Two"]},
@@ -264,7 +263,7 @@ LISTED = [
 ]
 
 
-# -- prompts and resources -----------------------------------------------------------------------------------------------
+# -- prompts and resources ---------------------------------------------------------------------------------------------
 
 
 def _words(text: str) -> types.PromptMessage:
@@ -330,7 +329,7 @@ RESOURCES = [
 TEMPLATE = types.ResourceTemplate(uri_template="test://template/{id}/data", name="template", description="By its id.")
 
 
-# -- in front of the shipped handlers ------------------------------------------------------------------------------------
+# -- in front of the shipped handlers ----------------------------------------------------------------------------------
 
 
 def judged(server: TriptychServer) -> TriptychServer:
