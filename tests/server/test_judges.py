@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.oracle, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / ".oracles" / "judges"
+INSPECTOR = CLIENTS / "node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js"
 WORK = Path(__file__).parent / "judges" / "work.mjs"
 STDIO = (sys.executable, "-m", "triptych")
 
@@ -53,8 +54,7 @@ def run(*command: str, env: dict[str, str]) -> tuple[Any, str]:
 
 
 def inspect(node: str, home: Path, *arguments: str) -> tuple[Any, str]:
-    cli = CLIENTS / "node_modules" / ".bin" / "mcp-inspector"
-    return run(node, str(cli.resolve()), "--cli", *arguments, env=environ(home))
+    return run(node, str(INSPECTOR), "--cli", *arguments, env=environ(home))
 
 
 def test_the_inspector_finds_no_error_and_warns_of_nothing_but_null_in_results(
