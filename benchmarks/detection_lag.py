@@ -242,7 +242,7 @@ async def _engine(api: SimulatedAtlas, at_once: int) -> None:
         store = Store(Path(folder) / "triptych.db", assets.images_dir)
         engine = Engine(store, assets, InstantWire(api), {"atlas": account}, LoopClock(), lambda _: None)
         for number in range(PREDICTIONS):
-            store.add_job(*_job(number), now=START, budget_usd=None, attach=False)
+            store.add_job(*_job(number), now=START, attach=False)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(engine.run)
             await api.all_seen.wait()

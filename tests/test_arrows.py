@@ -21,7 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "lifecycle imaging metadata sheet drift retouch catalog results",
         "providers",
         "addresses",
-        "assets store database rows wire clock",
+        "assets store ledger database rows wire clock",
         "pace references notes",
         "arrivals",
         "steps engine",

@@ -8,11 +8,14 @@ import hashlib
 import io
 import os
 import socket
+import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -23,7 +26,7 @@ from hypothesis import strategies as st
 from PIL import Image as Picture
 
 from triptych import assets, errors
-from triptych.assets import Assets, allowed_directory, safe_name
+from triptych.assets import Assets, safe_name
 from triptych.model import Image
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="the kind of file does not exist on Windows")
@@ -196,6 +199,129 @@ async def test_a_file_that_is_swapped_for_a_link_while_it_is_opened_is_not_read(
     with pytest.raises(errors.NotAllowed, match="changed"):
         await door.bring_in(str(fox), [inside])
     assert kept(home) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("back", [True, False])
+async def test_a_directory_that_is_swapped_for_a_link_while_a_file_in_it_is_opened_is_not_read(
+    door: Assets, secret: Path, inside: Path, outside: Path, home: Path, monkeypatch: pytest.MonkeyPatch, back: bool
+) -> None:
+    (inside / "set").mkdir()
+    (inside / "set" / secret.name).write_bytes(picture())
+    opened = os.open
+
+    def swapping(path: Any, *rest: Any) -> int:
+        monkeypatch.setattr(os, "open", opened)
+        (inside / "set").rename(inside / "was")
+        (inside / "set").symlink_to(outside)
+        descriptor = opened(path, *rest)
+        if back:  # as if nothing had happened
+            (inside / "set").unlink()
+            (inside / "was").rename(inside / "set")
+        return descriptor
+
+    monkeypatch.setattr(os, "open", swapping)
+    with pytest.raises(errors.NotAllowed, match="changed"):
+        await door.bring_in(str(inside / "set" / secret.name), [inside])
+    assert kept(home) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", [".fox.png", ".git/fox.png", "a/.cache/b/fox.png", "shown.png", "...fox.png"])
+async def test_what_is_hidden_below_an_allowed_directory_is_not_read(
+    door: Assets, inside: Path, home: Path, path: str
+) -> None:
+    (inside / ".secret").mkdir()
+    (inside / ".secret" / "fox.png").write_bytes(picture())
+    (inside / "shown.png").symlink_to(inside / ".secret" / "fox.png")
+    (inside / path).parent.mkdir(parents=True, exist_ok=True)
+    if not (inside / path).exists():
+        (inside / path).write_bytes(picture())
+    with pytest.raises(errors.NotAllowed, match="hidden"):
+        await door.bring_in(str(inside / path), [inside])
+    assert kept(home) == []
+
+
+@pytest.mark.anyio
+async def test_a_hidden_directory_that_the_user_allowed_by_name_is_read_and_so_is_what_it_lies_in(
+    door: Assets, inside: Path
+) -> None:
+    hidden = inside / ".config" / "set"
+    (hidden / ".deeper").mkdir(parents=True)
+    (hidden / "fox.png").write_bytes(picture())
+    (hidden / ".deeper" / "fox.png").write_bytes(picture())
+    assert await door.bring_in(str(hidden / "fox.png"), [inside, hidden])
+    with pytest.raises(errors.NotAllowed, match="hidden"):
+        await door.bring_in(str(hidden / ".deeper" / "fox.png"), [inside, hidden])
+
+
+@pytest.mark.anyio
+async def test_what_the_system_was_told_to_hide_is_hidden_without_a_dot(
+    door: Assets, fox: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = Path.lstat
+
+    def flagged(path: Path) -> Any:
+        return SimpleNamespace(st_file_attributes=stat.FILE_ATTRIBUTE_HIDDEN) if path == fox else really(path)
+
+    monkeypatch.setattr(Path, "lstat", flagged)
+    with pytest.raises(errors.NotAllowed, match="hidden"):
+        await door.bring_in(str(fox), [inside])
+
+
+@pytest.mark.anyio
+async def test_a_file_with_a_second_name_is_refused_for_that_may_lie_anywhere(
+    door: Assets, secret: Path, inside: Path, home: Path
+) -> None:
+    (inside / "linked.png").hardlink_to(secret)
+    with pytest.raises(errors.NotAllowed, match=r"hard link.*copy"):
+        await door.bring_in(str(inside / "linked.png"), [inside])
+    assert kept(home) == []
+    secret.unlink()
+    assert await door.bring_in(str(inside / "linked.png"), [inside]), "its last name is a file like any other"
+
+
+@pytest.mark.anyio
+async def test_what_was_kept_is_read_though_a_backup_links_to_it(door: Assets, tmp_path: Path) -> None:
+    image = await door.keep(picture())
+    (tmp_path / "backup.png").hardlink_to(image.path)
+    assert await door.bring_in(str(image.path), []) == image
+
+
+@pytest.mark.parametrize(
+    "share", [r"\\server\share\a.png", "//server/share/a.png", r"\\?\UNC\server\share\a.png", r"\\.\pipe\a.png"]
+)
+def test_a_windows_share_is_refused_before_its_server_hears_of_it_unless_it_is_allowed(share: str) -> None:
+    """No path of ours is touched: these are names alone, as Windows reads them."""
+    with pytest.raises(errors.NotAllowed, match="network share"):
+        assets._require_on_this_machine(share, PureWindowsPath(share), [PureWindowsPath("C:/pictures")])
+    assets._require_on_this_machine(share, PureWindowsPath(share), [PureWindowsPath(share.upper()).parent])
+    assets._require_on_this_machine("a.png", PureWindowsPath("C:/a.png"), [])
+
+
+@posix
+@pytest.mark.anyio
+async def test_a_descriptor_under_proc_is_the_file_it_stands_for(door: Assets, secret: Path, inside: Path) -> None:
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("this system has no /proc")
+    with secret.open("rb") as file:
+        for path in (f"/proc/self/fd/{file.fileno()}", f"/dev/fd/{file.fileno()}", f"/proc/self/root{secret}"):
+            with pytest.raises(errors.NotAllowed, match="outside"):
+                await door.bring_in(path, [inside])
+
+
+@pytest.mark.anyio
+async def test_a_refusal_tells_no_path_that_was_not_given(
+    door: Assets, fox: Path, secret: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (inside / "link.png").symlink_to(secret)
+    monkeypatch.setenv("HOME", str(secret.parent))
+    monkeypatch.setenv("USERPROFILE", str(secret.parent))
+    monkeypatch.chdir(inside)
+    for item in ("link.png", "~/secret.png", "~/missing.png", "../outside/secret.png"):
+        with pytest.raises(errors.NotAllowed) as refused:
+            await door.bring_in(item, [inside])
+        assert item in refused.value.message and "outside/" not in refused.value.message.replace(item, "")
 
 
 @pytest.mark.anyio
@@ -648,20 +774,105 @@ async def test_whatever_the_name_the_copy_lies_in_the_directory_itself(
     assert door.save(image, inside, name).parent == inside
 
 
-def test_a_directory_to_write_into_must_be_inside_an_allowed_one(inside: Path, outside: Path, fox: Path) -> None:
-    assert allowed_directory(str(inside / "new" / "deep"), [inside]) == inside / "new" / "deep"
+def test_a_directory_to_write_into_must_be_inside_an_allowed_one(
+    door: Assets, inside: Path, outside: Path, fox: Path
+) -> None:
+    assert door.allowed_directory(str(inside / "new" / "deep"), [inside]) == inside / "new" / "deep"
     (inside / "door").symlink_to(outside)
     for refused in (outside, inside / ".." / "outside", inside / "door" / "new"):
         with pytest.raises(errors.NotAllowed, match="TRIPTYCH_ALLOWED_DIRS"):
-            allowed_directory(str(refused), [inside])
+            door.allowed_directory(str(refused), [inside])
     with pytest.raises(errors.NotAllowed, match="not a directory"):
-        allowed_directory(str(fox), [inside])
+        door.allowed_directory(str(fox), [inside])
+
+
+def test_nothing_is_written_where_it_is_hidden_nor_into_our_own_home(
+    door: Assets, inside: Path, home: Path, tmp_path: Path
+) -> None:
+    for hidden in (inside / ".git" / "hooks", inside / ".new"):
+        with pytest.raises(errors.NotAllowed, match="hidden"):
+            door.allowed_directory(str(hidden), [inside])
+    assert door.allowed_directory(str(inside / ".new" / "set"), [inside, inside / ".new"])
+    home.mkdir()
+    (inside / "way home").symlink_to(home)
+    for own in (home, home / "images" / "ab", home / "new", inside / "way home" / "images"):
+        with pytest.raises(errors.NotAllowed, match="TRIPTYCH_HOME"):
+            door.allowed_directory(str(own), [tmp_path])
+
+
+@pytest.mark.anyio
+async def test_a_directory_that_became_a_link_since_it_was_checked_is_not_written_into(
+    door: Assets, image: Image, inside: Path, outside: Path
+) -> None:
+    target = door.allowed_directory(str(inside / "set" / "new"), [inside])
+    (inside / "set").symlink_to(outside)
+    with pytest.raises(errors.NotAllowed, match="somewhere else"):
+        door.save(image, target, "a")
+    assert list(outside.iterdir()) == []
+    (inside / "set").unlink()
+    (inside / "set").symlink_to(inside / "set")
+    with pytest.raises(errors.NotAllowed, match="somewhere else"):
+        door.save(image, target, "a")
+
+
+@pytest.mark.anyio
+async def test_a_directory_swapped_for_a_link_while_it_is_made_is_not_written_into(
+    door: Assets, image: Image, inside: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, really = door.allowed_directory(str(inside / "set"), [inside]), Path.mkdir
+
+    def swapping(path: Path, *args: Any, **kwargs: Any) -> None:
+        path.symlink_to(outside)
+        really(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", swapping)
+    with pytest.raises(errors.NotAllowed, match="somewhere else"):
+        door.save(image, target, "a")
+    assert list(outside.iterdir()) == []
+
+
+SAVER = """
+import sys
+from pathlib import Path
+from triptych.assets import Assets
+from triptych.model import Image
+home, directory, *files = map(Path, sys.argv[1:])
+print("ready", flush=True)
+sys.stdin.readline()
+for file in files:
+    image = Image("", file.stem, "image/png", 1, 1, 1, file)
+    print(Assets(home, None).save(image, directory, "set").name, flush=True)
+"""
+
+
+def test_processes_that_save_at_once_overwrite_nothing(inside: Path, tmp_path: Path) -> None:
+    names, savers = [], []
+    for who in range(3):
+        files = [tmp_path / f"{who}-{n}.png" for n in range(20)]
+        for file in files:
+            file.write_bytes(file.name.encode())
+        command = [sys.executable, "-c", SAVER, tmp_path / "home", inside, *files]
+        savers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+    for saver in savers:
+        assert saver.stdout and saver.stdout.readline() == "ready\n"
+    for saver in savers:
+        assert saver.stdin
+        saver.stdin.write("go\n")
+        saver.stdin.flush()
+    for saver in savers:
+        names += saver.communicate(timeout=60)[0].split()
+        assert saver.returncode == 0
+    assert len(names) == len(set(names)) == 60
+    assert {path.read_bytes() for path in inside.iterdir()} == {
+        f"{w}-{n}.png".encode() for w in range(3) for n in range(20)
+    }
+    assert {path.name for path in inside.iterdir()} == set(names)
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "a\x00b", "~no-such-user-here", "file://server/share"])
-def test_an_odd_directory_is_our_own_error_or_left_to_the_writing(inside: Path, name: str) -> None:
+def test_an_odd_directory_is_our_own_error_or_left_to_the_writing(door: Assets, inside: Path, name: str) -> None:
     try:
-        found = allowed_directory(name if name[0] in "~f" else str(inside / name), [inside])
+        found = door.allowed_directory(name if name[0] in "~f" else str(inside / name), [inside])
     except errors.BadRequest:
         return
     assert found.is_relative_to(inside)

@@ -82,7 +82,7 @@ def test_it_knows_its_version() -> None:
 def test_every_command_that_answers_has_json_and_help() -> None:
     for name, command in cli.commands.items():
         assert command.help, name
-        if name != "serve":  # whose stdout is the protocol's
+        if name not in ("serve", "gallery"):  # they serve until they are ended
             assert "--json" in [option for p in command.params for option in p.opts], name
 
 
@@ -257,7 +257,8 @@ def test_a_job_above_the_confirmation_is_not_sent_when_nobody_can_be_asked(
     monkeypatch.setenv("TRIPTYCH_CONFIRM_USD", "0.01")
     result = run("edit", coffee, "-p", "fog")
     assert result.exit_code == Exit.TOO_COSTLY
-    assert "--max-cost-usd 0.032" in result.stderr
+    for part in ("cap $0.01", "spent $0,", "reserved $0", "asked $0.032", "--max-cost-usd 0.032"):
+        assert part in result.stderr
     assert with_key.accepted == []
 
 
@@ -270,6 +271,33 @@ def test_a_confirmed_job_is_sent_and_no_wait_leaves_it_running(
     assert result.exit_code == Exit.RUNNING
     assert "triptych status job_" in result.stdout
     assert len(with_key.accepted) == 1
+
+
+def test_what_was_spent_is_a_table_within_100_columns_with_the_budgets_state(
+    with_key: Emulator, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("spend").stdout.startswith(
+        "Nothing in the last 7 days (UTC).\nLast 24 hours: $0 spent, $0 reserved, of $10"
+    )
+    for prompt in ("fog", "rain"):
+        assert run("edit", coffee, "-p", prompt, "--no-wait").exit_code == Exit.RUNNING
+    assert run("edit", coffee, "-p", "fog", "--provider", "draft").exit_code == Exit.DONE
+    said = run("spend", "--days", "30").stdout
+    assert max(len(line) for line in said.splitlines()) <= 100
+    heads, *rows, total, budget = (line.split() for line in said.splitlines())
+    assert heads == ["day", "provider", "model", "jobs", "images", "quoted", "charged", "reserved"]
+    assert [row[1:] for row in rows] == [
+        ["atlas", "seedream-5.0-lite", "2", "0", "$0.064", "$0", "$0.064"],
+        ["draft", "draft", "1", "1", "$0", "$0", "$0"],
+    ]
+    assert total == ["30", "d", "in", "all", "3", "1", "$0.064", "$0", "$0.064"]
+    assert " ".join(budget) == ("Last 24 hours: $0 spent, $0.064 reserved, of $10 (TRIPTYCH_BUDGET_USD); $9.936 left.")
+    shown = fields("spend")
+    assert shown["budget"] == {"cap": 10, "spent": 0, "reserved": 0.064, "left": 9.936}
+    assert [(row["provider"], row["predictions"]) for row in shown["rows"]] == [("atlas", 2), ("draft", 1)]
+    monkeypatch.setenv("TRIPTYCH_BUDGET_USD", "none")
+    assert "$0.064 reserved, no cap (TRIPTYCH_BUDGET_USD)." in run("spend").stdout
+    assert run("spend", "--days", "0").exit_code == Exit.BAD_REQUEST
 
 
 def test_a_cap_below_the_quote_is_kept(with_key: Emulator, coffee: str) -> None:

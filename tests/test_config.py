@@ -89,6 +89,40 @@ def test_no_key_or_token_shows_in_what_the_settings_print() -> None:
     assert key.get_secret_value() == f"{KEY}-atlas"
 
 
+@pytest.mark.parametrize(
+    ("value", "tokens"),
+    [
+        (KEY, [KEY]),
+        (f"  {KEY}\n", [KEY]),
+        (f"{KEY},{KEY}-2", [KEY, f"{KEY}-2"]),
+        (f"{KEY} {KEY}-2\n\t{KEY}-3", [KEY, f"{KEY}-2", f"{KEY}-3"]),
+        (f", {KEY} ,, {KEY}-2,", [KEY, f"{KEY}-2"]),
+        (f"{KEY},{KEY}", [KEY]),
+        ("${TRIPTYCH_AUTH_TOKEN}", []),
+        ("", []),
+    ],
+)
+def test_tokens_stand_between_commas_or_spaces(value: str, tokens: list[str]) -> None:
+    read = config.read({"TRIPTYCH_AUTH_TOKEN": value}, remote=True).auth_tokens
+    assert [token.get_secret_value() for token in read] == tokens
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("fifteen-letters", "the token has 15"),
+        (f"{KEY},short-secret", "token 2 of 2 has 12"),
+        (f"a long secret of words {KEY}", "token 1 of 6 has 1"),
+        (" , ", "the token has 0"),
+        ("sécret-sécret-sécret", "ASCII"),
+    ],
+)
+def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused_and_not_shown(value: str, says: str) -> None:
+    with pytest.raises(errors.BadRequest, match=r"TRIPTYCH_AUTH_TOKEN.*16 ASCII.*token_urlsafe") as refused:
+        config.read({"TRIPTYCH_AUTH_TOKEN": value})
+    assert says in refused.value.message and "cret" not in refused.value.message.replace("secrets", "")
+
+
 def test_a_key_copied_with_a_line_break_after_it_is_the_key() -> None:
     key = config.read({key_env("atlas"): f" {KEY}\n"}).setup.accounts["atlas"].key
     assert key

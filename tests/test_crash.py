@@ -1,68 +1,72 @@
-"""A process that is killed at any of its persist points leaves nothing that another cannot bring home, paid once."""
+"""A process that is killed at any moment leaves nothing that another cannot bring home, paid once.
+
+Here each kind of provider and shape of job is killed at its telling moments; `python -m benchmarks.crash_matrix` kills
+at every one. What must hold is said, and checked, in `crashes.py`.
+"""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import anyio
 import pytest
 
-from triptych.emulator import running
+import crashes
+from triptych.studio import Studio
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
-CHILD = Path(__file__).with_name("crash_child.py")
-
-
-def child(home: Path, url: str, image: str, tool: str, point: int, when: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(CHILD), str(home), url, image, tool, str(point), when]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+CELLS = [(kind, shape) for kind in crashes.KINDS for shape in ("single", "sequence", "chain")]
 
 
-def left_behind(home: Path) -> list[Path]:
-    return list(home.rglob("*.part"))
+@pytest.fixture(scope="module")
+def child() -> Iterator[crashes.Child]:
+    with crashes.ready_child() as ready:
+        yield ready
 
 
-@pytest.mark.parametrize("tool", ["sequence", "chain"])
-async def test_killed_at_any_persist_point_every_job_comes_home_with_one_submit_each(
-    tool: str, make_studio: Any, clock: Any, finish: Any, coffee: str, tmp_path: Path
+@pytest.mark.parametrize(("kind", "shape"), [*CELLS, ("atlas", "lanes"), ("novita", "lanes")])
+def test_whoever_is_killed_every_job_ends_rightly_and_is_paid_once(
+    child: crashes.Child, kind: str, shape: str, tmp_path: Path
 ) -> None:
-    with running("atlas", latency_s=0.0, max_side=64, price="prompt") as atlas:
-        whole = child(tmp_path / "whole", atlas.base_url, coffee, tool, 0, "never")
-        assert whole.returncode == 0, whole.stderr
-        points = int(whole.stdout)
-        assert points >= 8
-        assert len(atlas.accepted) == (2 if tool == "chain" else 1)
+    tally = crashes.run(child, kind, shape, tmp_path, every=False)
+    assert not tally.violations, "\n".join(tally.violations)
+    assert tally.kills > 10 and tally.submits_seen == tally.submits_expected
+    assert tally.done + tally.uncertain == tally.jobs
+    assert (tally.uncertain == 0) == crashes.KINDS[kind].recovers
 
-    async def survive(point: int, when: str, killed: subprocess.CompletedProcess[str], home: Path, atlas: Any) -> None:
-        assert killed.returncode != 0, f"{when} point {point}: it should have been killed"
-        clock._now = datetime.now(UTC) + timedelta(seconds=60)
-        async with make_studio(atlas, TRIPTYCH_HOME=str(home)) as studio:
-            await finish(studio)
-            rows = studio.store.jobs(10)
-            charged, reserved = studio.store.money_since(0)
-            for row in rows:
-                assert row.status == "done", f"{when} point {point}: {studio.job(row.job.id).text()}"
-                assert row.returned == 2
-            assert len(atlas.accepted) == len(rows) * (2 if tool == "chain" else 1), f"{when} point {point}"
-            assert (charged, reserved) == (atlas.charged_usd, 0), f"{when} point {point}"
-        assert left_behind(home) == []
 
-    cases = [(point, when) for point in range(1, points + 1) for when in ("before", "after")]
+@pytest.mark.parametrize(("kind", "shape"), [("atlas", "chain"), ("ark", "sequence")])
+def test_when_the_power_is_cut_in_the_middle_of_a_write_the_same_holds(
+    child: crashes.Child, kind: str, shape: str, tmp_path: Path
+) -> None:
+    tally = crashes.cut_power(child, kind, shape, tmp_path)
+    assert not tally.violations, "\n".join(tally.violations)
+    assert tally.kills > 10 and tally.submits_seen == tally.submits_expected
 
-    def kill(case: tuple[int, str]) -> Any:
-        running_api = running("atlas", latency_s=0.0, max_side=64, price="prompt")
-        atlas = running_api.__enter__()
-        home = tmp_path / f"{case[0]}-{case[1]}"
-        return running_api, atlas, home, child(home, atlas.base_url, coffee, tool, *case)
 
-    with ThreadPoolExecutor(max_workers=2) as hands:
-        for case, (running_api, atlas, home, killed) in zip(cases, hands.map(kill, cases), strict=True):
-            try:
-                await survive(*case, killed, home, atlas)
-            finally:
-                running_api.__exit__(None, None, None)
+@pytest.mark.parametrize(("kind", "asked"), [("atlas", "history"), ("wavespeed", "history")])
+def test_what_a_killed_process_had_sent_is_found_by_get_status_once_the_provider_can_be_asked(
+    child: crashes.Child, kind: str, asked: str, tmp_path: Path
+) -> None:
+    moments = crashes.moments_of(child, kind, "single", tmp_path)
+    answered = moments.index("the submit's answer came") + 1
+    case = crashes.Case(kind, "single", tmp_path / "killed", answered).kill(child)
+    clock = crashes.LaterClock()
+
+    async def look(studio: Studio) -> None:
+        case.api.fault(asked, "500", times=None)
+        await crashes.finish(studio, clock)
+        ((job_id, status),) = [(row.job.id, row.status) for row in studio.store.jobs(10)]
+        held = studio.store.money_since(0)
+        assert (status, held) == ("uncertain", (0, case.api.charged_usd))
+        case.api.clear()
+        await studio.get_status(job_id)
+        await crashes.finish(studio, clock)
+        assert studio.job(job_id).status == "done"
+        assert studio.store.money_since(0) == (case.api.charged_usd, 0)
+        assert len(case.api.accepted) == case.api.performed["submit"] == 1
+
+    with case.aftermath():
+        anyio.run(case.visit, look, clock)

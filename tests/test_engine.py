@@ -8,8 +8,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import httpx2
 import pytest
 
+from triptych import errors
+from triptych.emulator import running
+from triptych.emulator.stage.works import Work
 from triptych.model import State
 from triptych.results import JobResult
 from triptych.studio import Options, Studio
@@ -129,7 +133,7 @@ async def test_the_providers_own_decision_fails_the_job_with_its_reason_and_free
     assert (job.status, job.returned) == ("failed", 0)
     assert job.error and job.error.kind == kind
     assert len(job.error.message) < 1000
-    assert reserved == 0
+    assert reserved == atlas.charged_usd == 0
     assert len(atlas.accepted) == 1
 
 
@@ -229,6 +233,56 @@ async def test_an_uncertain_job_is_found_when_the_history_shows_it_at_last(
         await studio.get_status(job_id)
         assert (await ended(studio, finish, job_id)).status == "done"
     assert len(atlas.accepted) == 1
+
+
+async def test_a_look_for_a_submit_whose_input_is_gone_ends_and_goes_on_once_it_is_back(
+    make_studio: Any, atlas: Any, finish: Any, coffee: str
+) -> None:
+    atlas.fault("submit", "lost-answer", times=1)
+    async with make_studio(atlas) as studio:
+        job_id = await edit(studio, coffee)
+        while not atlas.accepted:
+            assert await studio.engine.step()
+        (prediction,) = studio.store.predictions(job_id)
+        image = studio.store.image_by_handle(prediction.inputs[0])
+        assert image
+        url, _ = studio.store.copy(image.sha256, "atlas", prediction.due_at) or ("", None)
+        studio.store.forget_copies("atlas", [url])
+        data = image.path.read_bytes()
+        image.path.unlink()
+        job = await ended(studio, finish, job_id)
+        (left,) = studio.store.predictions(job_id)
+        assert (job.status, left.attempts) == ("uncertain", 9), "the tenth look is the last"
+        assert sum(studio.store.money_since(0)) == Decimal("0.064")
+        image.path.write_bytes(data)
+        await studio.get_status(job_id)
+        assert (await ended(studio, finish, job_id)).status == "done"
+    assert len(atlas.seen_at(*SUBMIT)) == len(atlas.accepted) == 1
+
+
+async def test_a_lost_submit_does_not_take_the_ticket_of_the_same_request_on_its_way(
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str
+) -> None:
+    atlas.fault("submit", "drop")
+    async with make_studio(atlas) as studio:
+        lost, other = await edit(studio, coffee), await edit(studio, coffee, again=True)
+        while not atlas.seen_at(*SUBMIT):
+            await studio.engine.step()
+        # Another process has just sent the same request, and has not heard its answer yet.
+        claim = studio.store.claim(
+            now=clock.now(), lease="another", lease_s=3600, providers=["atlas"], max_running={"atlas": 8}
+        )
+        assert claim and claim.prediction.job_id == other
+        assert studio.store.move(
+            claim, State.SUBMITTING, now=clock.now(), due_at=clock.now(), keep_lease=True, submitted_at=clock.now()
+        )
+        (sent,) = atlas.seen_at(*SUBMIT)
+        httpx2.post(atlas.base_url + SUBMIT[1], json=sent.json, headers={"Authorization": f"Bearer {atlas.key}"})
+        assert len(atlas.accepted) == 1
+        while studio.job(lost).status not in ("uncertain", "done"):
+            await studio.engine.step() or clock.advance(1)
+        assert studio.job(lost).status == "uncertain"
+        assert not studio.store.tickets("atlas")
 
 
 async def test_a_missed_deadline_keeps_the_ticket_and_get_status_takes_it_up(
@@ -382,6 +436,32 @@ async def test_a_chain_continues_after_its_missed_step_was_taken_up(
         await studio.get_status(job_id)
         assert (await ended(studio, finish, job_id)).status == "done"
     assert len(atlas.accepted) == 2
+
+
+async def test_a_charge_far_above_its_quote_is_counted_and_warned_of_and_stops_what_comes_after(
+    make_studio: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Work, "charge_usd", lambda work, now: Decimal(10**9))
+    with running("atlas", max_side=48, clock=clock.monotonic, price="prompt") as atlas:
+        async with make_studio(atlas, TRIPTYCH_BUDGET_USD="10") as studio:
+            job = await ended(studio, finish, await edit(studio, coffee))
+            assert job.cost.charged == 10**9
+            assert any("$1000000000" in warning and "$0.064" in warning for warning in job.warnings), job.warnings
+            with pytest.raises(errors.OverBudget, match="spent \\$1000000000"):
+                await studio.generate_sequence("a fox", options=NOW)
+            assert len(atlas.accepted) == 1
+
+
+@pytest.mark.parametrize("patience", ["9" * 400, "99999999", "-1", "1e9"])
+async def test_no_patience_that_a_provider_asks_for_breaks_or_stops_the_engine(
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, patience: str
+) -> None:
+    atlas.fault("submit", "429", retry_after=patience)
+    async with make_studio(atlas) as studio:
+        started = clock.now()
+        job = await ended(studio, finish, await edit(studio, coffee))
+        assert job.status == "done" and len(atlas.accepted) == 1
+        assert (clock.now() - started).total_seconds() < 3600
 
 
 async def test_cancelling_stops_what_was_not_sent_and_says_what_will_be_charged(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageCms, ImageDraw, ImageStat, PngImagePlugin
+from PIL import Image, ImageCms, ImageDraw, ImageFile, ImageStat, PngImagePlugin
 
 import triptych
 from triptych import imaging
@@ -87,6 +88,101 @@ def test_a_bomb_is_refused_by_its_dimensions_before_it_is_decoded() -> None:
         imaging.verify(png_claiming(12_000, 9_000))
     with pytest.raises(UnreadableImage, match=r"600×400; at most 0\.1 million"):
         imaging.verify(COFFEE, max_pixels=100_000)
+
+
+def gif_claiming(width: int, height: int) -> bytes:
+    return b"GIF89a" + struct.pack("<HH", width, height) + saved(halves(), "GIF")[10:]
+
+
+def webp_claiming(width: int, height: int) -> bytes:
+    return b"RIFF\x1e\0\0\0WEBPVP8L\x11\0\0\0\x2f" + struct.pack("<I", width - 1 | height - 1 << 14) + b"\0" * 13
+
+
+def bmp_claiming(width: int, height: int) -> bytes:
+    data = saved(halves(), "BMP")
+    return data[:18] + struct.pack("<ii", width, height) + data[26:]
+
+
+def jpeg_claiming(width: int, height: int) -> bytes:
+    data = saved(halves(), "JPEG")
+    frame = data.index(b"\xff\xc0")
+    return data[: frame + 5] + struct.pack(">HH", height, width) + data[frame + 9 :]
+
+
+def tiff(width: int, height: int, tile: int = 0) -> bytes:
+    """A picture in one packed strip, or in one packed tile, of as many black pixels as that has."""
+    packed = zlib.compress(bytes(3 * tile * tile if tile else 64))
+    tags = {256: width, 257: height, 258: 8, 259: 8, 262: 2, 277: 3, 284: 1}
+    tags |= {322: tile, 323: tile, 324: 0, 325: len(packed)} if tile else {273: 0, 278: height, 279: len(packed)}
+    body = 8 + 2 + 12 * len(tags) + 4
+    tags |= {324 if tile else 273: body}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + b"\0\0\0\0" + packed
+
+
+CLAIMING = (png_claiming, jpeg_claiming, webp_claiming, gif_claiming, bmp_claiming, tiff)
+
+
+@pytest.mark.parametrize("claiming", CLAIMING)
+def test_a_picture_of_any_kind_that_claims_too_many_pixels_is_refused_before_it_is_decoded(
+    claiming: Callable[[int, int], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+    with pytest.raises(UnreadableImage, match="million pixels"):
+        imaging.clean(claiming(16_000, 12_000))
+
+
+def test_a_tile_larger_than_its_picture_counts_with_its_own_pixels() -> None:
+    data = tiff(10, 10, tile=256)
+    assert imaging.verify(data) == imaging.Facts("image/tiff", 10, 10)
+    with pytest.raises(UnreadableImage, match="extreme dimensions"):
+        imaging.verify(data, max_pixels=60_000)
+
+
+def test_a_photo_with_endless_scans_is_refused_before_they_are_decoded() -> None:
+    data = saved(noisy((301, 203)), "JPEG", progressive=True)
+    second = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
+    table = data.index(b"\xff\xc4", second)
+    scans = data.count(b"\xff\xda")
+    assert imaging.verify(data[:table] + data[second:table] * (imaging.MAX_SCANS - scans) + data[table:])
+    with pytest.raises(UnreadableImage, match="scans"):
+        imaging.verify(data[:table] + data[second:table] * imaging.MAX_SCANS + data[table:])
+
+
+def test_scans_in_a_film_behind_the_photo_do_not_count() -> None:
+    assert imaging.verify(saved(halves(), "JPEG") + b"\xff\xda" * 1000)
+
+
+def secretive(kind: str) -> bytes:
+    """A picture with private words wherever its kind has room for them."""
+    exif = Image.Exif()
+    exif[0x010E] = "private"
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 51.0, 29.0)})
+    match kind:
+        case "JPEG":
+            iptc = b"\xff\xed" + struct.pack(">H", 30) + b"Photoshop 3.0\0private place"
+            data = saved(halves(), kind, exif=exif, comment=b"private", xmp=b"<x:xmpmeta>private</x:xmpmeta>")
+            return data[:2] + iptc + data[2:]
+        case "PNG":
+            words = PngImagePlugin.PngInfo()
+            words.add_text("Author", "private")
+            words.add_itxt("XML:com.adobe.xmp", "private", zip=False)
+            return saved(halves(), kind, pnginfo=words, exif=exif)
+        case "WEBP":
+            return saved(halves(), kind, exif=exif, xmp=b"<x:xmpmeta>private</x:xmpmeta>")
+        case "GIF":
+            return saved(halves(), kind, comment=b"private")
+        case _:
+            return saved(halves(), kind, exif=exif, tiffinfo={315: "private", 700: b"private"})
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF"])
+def test_private_words_of_any_kind_do_not_leave(kind: str) -> None:
+    data = secretive(kind)
+    assert b"private" in data
+    out, _ = imaging.clean(data)
+    assert b"private" not in out and not opened(out).getexif()
+    assert set(opened(out).info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density", "gamma", "dpi"}
 
 
 def test_of_an_animation_the_first_frame_counts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from triptych.emulator import running
+from triptych.lifecycle import LEASE_S
 from triptych.studio import Options
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -35,4 +37,43 @@ async def test_three_processes_share_the_work_and_pay_each_prediction_once(
             charged, reserved = studio.store.money_since(0)
         assert (job.status, job.returned) == ("done", 24)
         assert len(atlas.accepted) == 24
+        assert (charged, reserved) == (atlas.charged_usd, 0)
+
+
+async def test_what_a_killed_server_held_is_taken_over_by_another_within_15_seconds(
+    make_studio: Any, clock: Any, finish: Any, samples: Path, tmp_path: Path
+) -> None:
+    with running("atlas", latency_s=0.0, max_side=64, price="prompt") as atlas:
+        async with make_studio(atlas) as studio:
+            images = [str(samples / name) for name in ("coffee.jpg", "cat.jpg", "rocket.jpg")]
+            clock._now = datetime.now(UTC)
+            started = await studio.edit_chain(images, ["warmer"], options=Options(wait_s=0))
+            atlas.fault("submit", "hang", times=None, accepted=True)
+            command = [sys.executable, str(CHILD), str(tmp_path / "home"), atlas.base_url]
+            other = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: ASYNC220
+            until = time.monotonic() + 60
+            while len(atlas.accepted) < 3 and time.monotonic() < until:
+                time.sleep(0.01)  # noqa: ASYNC251
+            other.kill()
+            assert other.wait() != 0
+            killed_at = clock._now = datetime.now(UTC)
+            atlas.clear()
+
+            def leases() -> list[tuple[str, float]]:
+                return [
+                    (row["lease"], row["lease_until"] - killed_at.timestamp())
+                    for row in studio.store._db.connection.execute("SELECT lease, lease_until FROM predictions")
+                ]
+
+            held = leases()
+            assert len({lease for lease, _ in held}) == 3 and all(0 < left_s <= LEASE_S for _, left_s in held)
+            assert not await studio.engine.step(), "while they hold, nobody else may touch it"
+            clock.advance(15)
+            for _ in range(3):
+                assert await studio.engine.step()
+            assert not {lease for lease, _ in leases()} & {lease for lease, _ in held}, "all three are taken over"
+            await finish(studio)
+            job = studio.job(started.job_id or "")
+            charged, reserved = studio.store.money_since(0)
+        assert (job.status, job.returned, len(atlas.accepted)) == ("done", 3, 3)
         assert (charged, reserved) == (atlas.charged_usd, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -69,16 +69,8 @@ def prediction(job_id: str = "job_00000001", step: int = 0, usd: str = "1.00") -
     )
 
 
-def add(
-    store: Store, *predictions: Prediction, fingerprint: str = "f", budget: str | None = None, attach: bool = True
-) -> Job | None:
-    return store.add_job(
-        job(predictions[0].job_id, fingerprint),
-        predictions,
-        now=NOW,
-        budget_usd=Decimal(budget) if budget else None,
-        attach=attach,
-    )
+def add(store: Store, *predictions: Prediction, fingerprint: str = "f", attach: bool = True) -> Job | None:
+    return store.add_job(job(predictions[0].job_id, fingerprint), predictions, now=NOW, attach=attach)
 
 
 def claim(store: Store, lease: str = "a", at: datetime = NOW) -> Claim | None:
@@ -137,6 +129,22 @@ def test_a_ticket_that_comes_after_the_lease_was_lost_is_kept_all_the_same(store
     assert (kept.state, kept.ticket) == (State.RUNNING, "t1")
 
 
+def test_frames_that_come_after_the_lease_was_lost_are_kept_and_what_waited_for_them_waits_again(store: Store) -> None:
+    add(store, prediction(), prediction(step=1))
+    old = claim(store, "old")
+    assert old
+    old = store.move(old, State.SUBMITTING, now=NOW, due_at=NOW, keep_lease=True, submitted_at=NOW)
+    later = NOW + timedelta(seconds=20)
+    new = claim(store, "new", later)
+    assert old and new and store.move(new, State.UNCERTAIN, now=later, due_at=later)
+    assert [p.state for p in store.predictions("job_00000001")] == [State.UNCERTAIN, State.CANCELLED]
+    assert store.move(old, State.FETCHING, now=later, due_at=later, keep_lease=True, frames=[frame(1, None)])
+    assert [p.state for p in store.predictions("job_00000001")] == [State.FETCHING, State.WAITING]
+    assert len(store.frames("job_00000001")) == 1
+    # It is his to bring home, and anybody's once he is gone.
+    assert claim(store, "third", later + timedelta(seconds=20))
+
+
 def test_a_move_that_is_not_in_the_table_is_refused(store: Store) -> None:
     add(store, prediction())
     held = claim(store)
@@ -166,19 +174,6 @@ def test_an_identical_request_in_flight_is_attached_to_and_again_is_not(store: S
     assert attached and attached.id == "job_00000001"
     assert store.job("job_00000002") is None
     assert add(store, prediction("job_00000003"), attach=False) is None
-
-
-def test_the_budget_counts_what_is_reserved_and_charged_in_one_transaction(store: Store) -> None:
-    add(store, prediction(usd="6"), budget="10")
-    with pytest.raises(errors.OverBudget) as refused:
-        add(store, prediction("job_00000002", usd="5"), fingerprint="g", budget="10")
-    for part in ("cap $10", "spent $0", "reserved $6", "asked $5", "TRIPTYCH_BUDGET_USD"):
-        assert part in refused.value.message
-    assert store.job("job_00000002") is None
-    held = claim(store)
-    assert held
-    store.move(held, State.FAILED, now=NOW, due_at=NOW, release_money=True, fault=Fault("refused", "no"))
-    assert add(store, prediction("job_00000002", usd="5"), fingerprint="g", budget="10") is None
 
 
 def frame(n: int, sha256: str | None) -> Frame:
@@ -222,22 +217,46 @@ def test_two_files_whose_hashes_begin_alike_have_handles_that_differ(store: Stor
     assert store.add_image(first, NOW).handle == "img_0123abcd"
 
 
-def test_a_database_copied_in_the_middle_of_a_write_opens_and_has_every_finished_write(
+def test_a_database_copied_at_any_moment_has_every_write_that_was_whole_and_no_other(
     store: Store, path: Path, tmp_path: Path
 ) -> None:
-    add(store, prediction())
+    """The log is cut at any byte, as by a failing disk or a copy in the middle of a write; its index is not there."""
+    log = path.with_name(f"{path.name}-wal")
+    whole: list[tuple[int, list[Prediction]]] = [(0, [])]
+
+    def written() -> None:
+        whole.append((log.stat().st_size, store.predictions("job_00000001")))
+
+    whole.append((log.stat().st_size, []))
+    add(store, prediction(), prediction(step=1))
+    written()
+    held: Claim | None = claim(store)
+    for state in (State.SUBMITTING, State.FETCHING, State.DONE):
+        assert held
+        frames = [frame(1, "ab" * 32)] if state is State.DONE else []
+        held = store.move(held, state, now=NOW, due_at=NOW, keep_lease=state is not State.DONE, frames=frames)
+        written()
+    # And what a transaction that is not finished has written already, the log's end.
+    store._db.connection.execute("PRAGMA cache_size = 1")
     store._db.connection.execute("BEGIN IMMEDIATE")
-    store._db.run("ask_cancel", id="job_00000001")
-    cut = tmp_path / "cut"
-    cut.mkdir()
-    for file in tmp_path.glob("triptych.db*"):
-        if not file.name.endswith("-shm"):
-            shutil.copy(file, cut / file.name)
+    for _ in range(20):
+        store._db.run("warn_job", job_id="job_00000001", warnings="x" * 20_000)
+    database, logged = path.read_bytes(), log.read_bytes()
     store._db.connection.execute("ROLLBACK")
-    recovered = Store(cut / "triptych.db", tmp_path / "images")
-    row = recovered.job("job_00000001")
-    assert row and not row.job.cancel_requested
-    recovered.close()
+    assert len(logged) > whole[-1][0], "the unfinished transaction is in the log"
+    chance = random.Random(4)
+    ends = {size for size, _ in whole} | {max(size - 1, 0) for size, _ in whole} | {len(logged)}
+    for end in sorted(ends | {chance.randrange(len(logged)) for _ in range(30)}):
+        cut = tmp_path / f"cut-{end}"
+        cut.mkdir()
+        (cut / path.name).write_bytes(database)
+        (cut / log.name).write_bytes(logged[:end])
+        recovered = Store(cut / path.name, tmp_path / "images")
+        assert recovered._db.connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        kept = [predictions for size, predictions in whole if size <= end][-1]
+        assert recovered.predictions("job_00000001") == kept, end
+        assert not kept or len(recovered.job("job_00000001").job.warnings) == 0  # type: ignore[union-attr]
+        recovered.close()
 
 
 def test_every_write_but_a_lease_is_flushed_before_the_verb_returns(store: Store) -> None:

@@ -111,6 +111,67 @@ async def test_the_budget_refuses_what_does_not_fit(make_studio: Any, atlas: Any
             await studio.edit_sequence([coffee], "two other variants", 2, NOW)
 
 
+async def test_every_refusal_about_money_names_cap_spent_reserved_and_asked(
+    make_studio: Any, atlas: Any, coffee: str
+) -> None:
+    limits = {"TRIPTYCH_CONFIRM_USD": "0.07", "TRIPTYCH_BUDGET_USD": "0.20"}
+    async with make_studio(atlas, **limits) as studio:
+        await studio.edit_sequence([coffee], "two variants", 2, NOW)
+        for count, cap, own in (
+            (3, "0.09", "cap $0.09 (max_cost_usd)"),
+            (3, None, "cap $0.07 without one (TRIPTYCH_CONFIRM_USD)"),
+            (5, None, "does not fit the budget"),
+            (5, "1", "does not fit the budget"),
+        ):
+            options = Options(wait_s=0, max_cost_usd=Decimal(cap) if cap else None)
+            with pytest.raises(errors.OverBudget) as refused:
+                await studio.edit_sequence([coffee], "other variants", count, options)
+            said, asked = refused.value.message, "0.096" if count == 3 else "0.16"
+            budget = "cap $0.2 per 24 h (TRIPTYCH_BUDGET_USD), spent $0, reserved $0.064"
+            for part in (own, budget, f"asked ${asked}", "Nothing was sent"):
+                assert part in said
+            assert count == 5 or f"max_cost_usd={asked}." in said
+            assert (refused.value.confirm_usd is not None) == (count == 3 and cap is None)
+            assert len(said) < 900 and "E-" not in said
+        assert studio.store.money_since(0) == (0, Decimal("0.064"))
+
+
+async def test_a_repeated_call_is_the_job_in_flight_though_nothing_more_may_be_spent(
+    make_studio: Any, atlas: Any, coffee: str
+) -> None:
+    limits = {"TRIPTYCH_CONFIRM_USD": "0.05", "TRIPTYCH_BUDGET_USD": "0.13"}
+    async with make_studio(atlas, **limits) as studio:
+        confirmed = Options(wait_s=0, max_cost_usd=Decimal("0.128"))
+        first = await studio.edit_sequence([coffee], "four variants", 4, confirmed)
+        assert (await studio.edit_sequence([coffee], "four variants", 4, NOW)).job_id == first.job_id
+
+
+async def test_the_ledger_is_shown_by_day_provider_and_model(
+    make_studio: Any, atlas: Any, clock: Any, finish: Any, coffee: str
+) -> None:
+    async with make_studio(atlas) as studio:
+        await studio.edit_sequence([coffee], "two variants", 2, NOW)
+        await finish(studio)
+        clock.advance(2)
+        await studio.engine.step()  # the charge is told a moment later
+        clock.advance(86_400)
+        await studio.edit_sequence([coffee], "two others", 2, NOW)
+        await studio.edit_sequence([coffee], "three of another", 3, Options(wait_s=0, model="seedream-4.5"))
+        shown = studio.spend(2)
+        assert [(row.day, row.model, row.jobs, row.images) for row in shown.rows] == [
+            ("2026-11-22", "seedream-4.5", 1, 0),
+            ("2026-11-22", "seedream-5.0-lite", 1, 0),
+            ("2026-11-21", "seedream-5.0-lite", 1, 2),
+        ]
+        oldest = shown.rows[-1]
+        assert (oldest.quoted, oldest.charged, oldest.reserved) == (Decimal("0.064"), atlas.charged_usd, 0)
+        assert shown.total.charged + shown.total.reserved == sum(studio.store.money_since(0))
+        assert [row.day for row in studio.spend(1).rows] == ["2026-11-22"] * 2
+        for days in (0, 367):
+            with pytest.raises(errors.OutOfLimits, match="1 to 366"):
+                studio.spend(days)
+
+
 async def test_a_dry_run_shows_the_exact_request_and_sends_nothing(make_studio: Any, atlas: Any, coffee: str) -> None:
     async with make_studio(atlas) as studio:
         result = await studio.edit_sequence([coffee], "four variants", 4, Options(dry_run=True, size="2K"))

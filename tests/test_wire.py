@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import socket
+import socketserver
 import ssl
 import threading
+import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -54,7 +58,7 @@ class Seen:
 class Server:
     """A real HTTP server; `on` says what a path answers, `seen` what came."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.seen: list[Seen] = []
         self.on: dict[str, Callable[[Any], None]] = {}
         self.released = threading.Event()
@@ -75,12 +79,15 @@ class Server:
                 outer.seen.append(Seen(self.command, self.path, headers, body, self.client_address[1]))
                 outer.on.get(self.path.partition("?")[0], says())(self)
 
-            do_GET = do_POST = serve  # noqa: N815
+            do_GET = do_POST = do_PUT = serve  # noqa: N815
 
             def log_message(self, *_: Any) -> None:
                 pass
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.handle_error = lambda *_: None  # type: ignore[method-assign]
+        if tls:
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
         self.port = self._http.server_address[1]
         self.base_url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
@@ -150,8 +157,8 @@ def in_turn(*answers: Callable[[Any], None]) -> Callable[[Any], None]:
 
 
 @contextmanager
-def _served() -> Iterator[Server]:
-    server = Server()
+def _served(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    server = Server(tls)
     try:
         yield server
     finally:
@@ -1037,7 +1044,7 @@ class Detour(httpx2.AsyncBaseTransport):
 
     def __init__(self, port: int, trust: ssl.SSLContext) -> None:
         self._port = port
-        self._inner = httpx2.AsyncHTTPTransport(verify=trust)
+        self._inner = httpx2.AsyncHTTPTransport(verify=trust, limits=httpx2.Limits(max_keepalive_connections=0))
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         request.url = request.url.copy_with(host="127.0.0.1", port=self._port)
@@ -1077,32 +1084,266 @@ def certificate(directory: Path, name: str) -> Path:
     return path
 
 
+@contextmanager
+def site(directory: Path, name: str, shown: list[str | None]) -> Iterator[tuple[int, ssl.SSLContext]]:
+    """Serve a site over TLS under a certificate of its own; yield its port, and what trusts it."""
+    pem = certificate(directory, name)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    context.sni_callback = lambda sock, name, ctx: shown.append(name)
+    with _served(context) as server:
+        server.on["/a"] = says(200, b"ok")
+        yield server.port, ssl.create_default_context(cafile=str(pem))
+
+
 @pytest.mark.anyio
 async def test_over_a_pinned_address_the_certificate_must_still_be_the_hosts_own(
     make_wire: Callable[..., Wire], tmp_path: Path
 ) -> None:
-    pem = certificate(tmp_path, "images.example")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
     shown: list[str | None] = []
-    context.sni_callback = lambda sock, name, ctx: shown.append(name)
-
-    async def serve(stream: Any) -> None:
-        async with stream:
-            await stream.receive()
-            await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
-
-    from anyio.streams.tls import TLSListener
-
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    port = listener.extra(anyio.abc.SocketAttribute.local_port)
-    tls = TLSListener(listener, context, standard_compatible=False)
-    sender = make_wire(resolving(PUBLIC), public=Detour(port, ssl.create_default_context(cafile=str(pem))))
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(tls.serve, serve)
+    with site(tmp_path, "images.example", shown) as (port, trust):
+        sender = make_wire(resolving(PUBLIC), public=Detour(port, trust))
         assert await sender.fetch("https://images.example/a") == b"ok"
         with pytest.raises(errors.Outage):
             await sender.fetch("https://impostor.example/a")
-        tasks.cancel_scope.cancel()
-    await tls.aclose()
     assert shown == ["images.example", "impostor.example"]
+
+
+# -- through a proxy
+
+
+class Proxy:
+    """A real CONNECT proxy: wherever it is asked to go, it goes to one port on loopback, and writes down who asked."""
+
+    def __init__(self, port: int, answer: bytes = b"200 Connection established") -> None:
+        self.asked: list[str] = []
+        self.heads: list[str] = []
+        self._to, self._answer = port, answer
+        outer = self
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    head += self.request.recv(4096)
+                outer.heads.append(head.decode())
+                outer.asked.append(" ".join(head.decode().split()[:2]))
+                self.request.sendall(b"HTTP/1.1 " + outer._answer + b"\r\n\r\n")
+                if not outer._answer.startswith(b"200"):
+                    return
+                with socket.create_connection(("127.0.0.1", outer._to)) as onward:
+                    back = threading.Thread(target=outer._pump, args=(onward, self.request))
+                    back.start()
+                    outer._pump(self.request, onward)
+                    back.join()
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+
+    @staticmethod
+    def _pump(out: socket.socket, into: socket.socket) -> None:
+        with suppress(OSError):
+            while data := out.recv(65536):
+                into.sendall(data)
+        with suppress(OSError):
+            into.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def proxied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Proxy]]:
+    """Return a function that sets HTTPS_PROXY to a proxy in front of https://images.example; `shown` are its names."""
+    made: list[Proxy] = []
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with site(tmp_path, "images.example", []) as (port, trust):
+
+        def make(variable: str = "HTTPS_PROXY", user: str = "", **options: Any) -> Proxy:
+            made.append(Proxy(port, **options))
+            monkeypatch.setattr(wire, "_client", partial(wire_client, verify=trust))
+            monkeypatch.setenv(variable, made[-1].url.replace("http://", f"http://{user}"))
+            return made[-1]
+
+        wire_client = wire._client
+        yield make
+        for one in made:
+            one.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+async def test_a_proxy_is_asked_for_the_checked_address_and_tls_through_it_is_the_hosts_own(
+    make_wire: Callable[..., Wire], proxied: Callable[..., Proxy], variable: str
+) -> None:
+    proxy = proxied(variable, user="me:hunter2@")
+    sender = make_wire(resolving(PUBLIC))
+    assert await sender.fetch("https://images.example/a") == b"ok"
+    assert proxy.asked == [f"CONNECT {PUBLIC}:443"]
+    assert "Proxy-Authorization: Basic" in proxy.heads[0] and "images.example" not in proxy.heads[0]
+    with pytest.raises(errors.Outage):
+        await sender.fetch("https://impostor.example/a")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "url", ["https://images.example/a", "https://127.1/a", "https://0x7f000001/", "https://[::1]/"]
+)
+@pytest.mark.parametrize("proxy_resolves", [False, True])
+async def test_a_proxy_does_not_lead_to_an_address_that_is_not_public(
+    make_wire: Callable[..., Wire], proxied: Callable[..., Proxy], url: str, proxy_resolves: bool
+) -> None:
+    if proxy_resolves and "example" in url:
+        return  # then the proxy decides; the next test
+    proxy = proxied()
+    with pytest.raises(errors.NotAllowed, match="not on the public internet"):
+        await make_wire(resolving("127.0.0.1"), proxy_resolves=proxy_resolves).fetch(url)
+    assert proxy.asked == []
+
+
+@pytest.mark.anyio
+async def test_a_proxy_that_alone_can_resolve_is_asked_for_the_name_only_when_the_user_says_so(
+    make_wire: Callable[..., Wire], proxied: Callable[..., Proxy]
+) -> None:
+    def nowhere(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "no such host")
+
+    proxy = proxied()
+    with pytest.raises(errors.NotSent, match="TRIPTYCH_PROXY_RESOLVES=1"):
+        await make_wire(nowhere).fetch("https://images.example/a")
+    assert proxy.asked == []
+    assert await make_wire(nowhere, proxy_resolves=True).fetch("https://images.example/a") == b"ok"
+    assert proxy.asked == ["CONNECT images.example:443"]
+
+
+@pytest.mark.anyio
+async def test_without_a_proxy_the_setting_changes_nothing(make_wire: Callable[..., Wire]) -> None:
+    sender = make_wire(resolving("10.0.0.1"), public=httpx2.MockTransport(Recorder()), proxy_resolves=True)
+    with pytest.raises(errors.NotAllowed):
+        await sender.fetch("https://images.example/a")
+
+
+@pytest.mark.anyio
+async def test_a_proxy_that_refuses_is_told_from_a_host_that_does(
+    make_wire: Callable[..., Wire], proxied: Callable[..., Proxy]
+) -> None:
+    proxied(answer=b"403 Names only")
+    with pytest.raises(errors.Outage, match="proxy refused"):
+        await make_wire(resolving(PUBLIC)).fetch("https://images.example/a")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("spared", ["images.example", ".example", "*", "other.example, images.example:443"])
+async def test_a_host_that_the_user_keeps_from_the_proxy_is_asked_itself_at_its_checked_address(
+    make_wire: Callable[..., Wire], proxied: Callable[..., Proxy], monkeypatch: pytest.MonkeyPatch, spared: str
+) -> None:
+    proxy, recorder = proxied(), Recorder()
+    monkeypatch.setenv("NO_PROXY", spared)
+    monkeypatch.setattr(wire, "_client", wire._client.func)  # type: ignore[attr-defined]
+    sender = make_wire(resolving(PUBLIC), public=httpx2.MockTransport(recorder))
+    assert await sender.fetch("https://images.example/a") == b"a picture"
+    assert [str(asked.url) for asked in recorder.asked] == [f"https://{PUBLIC}/a"]
+    assert proxy.asked == []
+
+
+@pytest.mark.anyio
+async def test_a_loopback_result_goes_to_no_proxy(
+    server: Server, sender: Wire, account: Account, proxied: Callable[..., Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = proxied()
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    assert await sender.fetch(f"{server.base_url}/a", origins=account.loopback_origins()) == b"{}"
+    assert proxy.asked == []
+
+
+@pytest.mark.anyio
+async def test_an_upload_ticket_goes_through_the_proxy_too(
+    account: Account, make_wire: Callable[..., Wire], proxied: Callable[..., Proxy]
+) -> None:
+    proxy = proxied()
+    ticket = Call("PUT", "https://images.example/a", content=b"a picture", authorize=False)
+    [answer] = await make_wire(resolving(PUBLIC)).run(account, ask(ticket))
+    assert (answer.status, proxy.asked) == (200, [f"CONNECT {PUBLIC}:443"])
+    assert KEY not in str(proxy.heads)
+
+
+@pytest.mark.anyio
+async def test_a_proxy_for_downloads_that_cannot_be_used_is_told_by_its_variables(
+    make_wire: Callable[..., Wire], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "gopher://somewhere:70")
+    with pytest.raises(errors.BadRequest, match="HTTPS_PROXY"):
+        await make_wire(resolving(PUBLIC)).fetch("https://images.example/a")
+
+
+# -- a hostile server
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("packed", ["gzip", "deflate", "gzip, gzip"])
+async def test_a_bomb_in_an_answer_is_unpacked_no_further_than_the_cap(
+    server: Server, account: Account, sender: Wire, packed: str
+) -> None:
+    bomb = zlib.compress(bytes(300_000_000), 1) if packed == "deflate" else gzip.compress(bytes(300_000_000), 1)
+    body = gzip.compress(bomb) if packed == "gzip, gzip" else bomb
+    server.on |= dict.fromkeys(("/", "/a"), says(200, body, Content_Encoding=packed))
+    tracemalloc.start()
+    try:
+        with pytest.raises(errors.AnswerLost, match="TooLarge"):
+            await sender.run(account, ask())
+        with pytest.raises(errors.Refused, match="larger"):
+            await sender.fetch(f"{server.base_url}/a", origins=frozenset({server.base_url}))
+        assert tracemalloc.get_traced_memory()[1] < 2.5 * wire.FETCH_LIMIT_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_never_ends_is_a_lost_answer(
+    server: Server, account: Account, sender: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.end_headers()
+        with suppress(OSError):
+            while not server.released.is_set():
+                handler.wfile.write(b"data: " + b"x" * 990 + b"\n\n")
+        handler.close_connection = True
+
+    monkeypatch.setattr(wire, "ANSWER_LIMIT_BYTES", 100_000)
+    server.on["/stream"] = endless
+    with pytest.raises(errors.AnswerLost, match="does not end"):
+        await sender.run(account, told())
+
+
+@pytest.mark.anyio
+async def test_a_stream_of_nothing_but_comments_ends_with_its_time(
+    server: Server, account: Account, sender: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def comments(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/event-stream")
+        handler.end_headers()
+        with suppress(OSError):
+            while not server.released.wait(0.01):
+                handler.wfile.write(b": still here\n\n")
+        handler.close_connection = True
+
+    monkeypatch.setattr(wire, "ANSWER_PATIENCE", 0.003)
+    server.on["/stream"] = comments
+    with pytest.raises(errors.AnswerLost, match="TimeoutError"):
+        await sender.run(account, told())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("echo", ["sk-a/secret+of=ours", r"sk-a\/secret+of=ours", "sk-a%2Fsecret%2Bof%3Dours"])
+async def test_a_key_is_cut_out_however_json_and_urls_spell_it(server: Server, sender: Wire, echo: str) -> None:
+    server.on["/"] = says(401, f'{{"message": "bad key {echo}!"}}'.encode())
+    [answer] = await sender.run(account_at(server.base_url, "sk-a/secret+of=ours"), ask())
+    assert answer.json() == {"message": "bad key [key]!"}

@@ -1,4 +1,4 @@
-"""Which URLs and addresses may be asked, and which may carry a key. Pure, but for `resolve`.
+"""Which URLs and addresses may be asked, which may carry a key, and through which proxy. Pure, but for the last two.
 
 A URL is always read as the sender itself reads it, so that what is checked is what is asked.
 """
@@ -6,7 +6,9 @@ A URL is always read as the sender itself reads it, so that what is checked is w
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
@@ -64,3 +66,19 @@ def resolve(host: str, port: int) -> list[str]:
     """Return a host's addresses. Raises: `OSError` when it has none."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def is_name(host: str) -> bool:
+    """Return whether a host can only be a name in the DNS: not an address in any notation, not this machine."""
+    labels = host.casefold().rstrip(".").split(".")
+    number = re.fullmatch(r"[0-9]+|0x[0-9a-f]*", labels[-1])
+    return len(labels) > 1 and labels[-1] != "localhost" and not number and ":" not in host
+
+
+def proxy_for(host: str, port: int) -> str | None:
+    """Return the URL of the proxy that the environment or the system wants for https to a host, or None for none."""
+    named = getproxies()
+    url = named.get("https") or named.get("all")
+    if not url or proxy_bypass(f"{host}:{port}"):
+        return None
+    return url if "://" in url else f"http://{url}"

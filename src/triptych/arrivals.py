@@ -31,6 +31,8 @@ from triptych.wire import Account, Wire
 log = logging.getLogger(__name__)
 
 FETCH_TRIES = 6
+SURPRISE = 2
+"""A charge of so many times its quote is warned of."""
 WRITE_TRIES = 60
 SETTLE_DELAYS_S = (1.5, 4.0, 15.0, 60.0, 300.0, 1800.0)
 
@@ -126,6 +128,8 @@ class Arrivals:
 
     async def _write_frames(self, claim: Claim, done: Done) -> Claim | None:
         frames, warnings = await self._frames(claim.prediction, done)
+        charged = self._charge(claim.prediction, done)
+        warnings += self._surprise(claim.prediction, charged)
         if warnings:
             self._store.warn(claim.prediction.job_id, warnings)
         return self._notes.move(
@@ -134,7 +138,7 @@ class Arrivals:
             wait_s=0,
             keep_lease=True,
             frames=frames,
-            charged_usd=self._charge(claim.prediction, done),
+            charged_usd=charged,
             finished_at=self._clock.now(),
             attempts=0,
             fault=None,
@@ -146,6 +150,16 @@ class Arrivals:
             return done.charged_usd
         came = sum(1 for output in done.outputs if output.url or output.data)
         return prediction.quoted_usd * came / prediction.count
+
+    def _surprise(self, prediction: Prediction, charged_usd: Decimal | None) -> list[str]:
+        """Return a warning of a charge far above its quote: it counts, for it may be true, but nobody shall miss it."""
+        if charged_usd is None or charged_usd <= SURPRISE * prediction.quoted_usd:
+            return []
+        title = self._accounts[prediction.provider].provider.title
+        return [
+            f"{title} says that it charged ${charged_usd:f} for what was quoted at ${prediction.quoted_usd:f}. The "
+            "budget counts the charge; ask the provider if it is wrong."
+        ]
 
     async def _frames(self, prediction: Prediction, done: Done) -> tuple[list[Frame], list[str]]:
         warnings = list(done.warnings)
@@ -196,14 +210,7 @@ class Arrivals:
     async def bring_home(self, claim: Claim) -> None:
         """Fetch, verify and keep what is not home yet; then the prediction is done."""
         prediction = claim.prediction
-        frames = self._store.frames_of(prediction.id)
-        missing = [frame for frame in frames if frame.url and not frame.sha256]
-        with unwrapped():
-            async with anyio.create_task_group() as tasks:
-                for frame in missing:
-                    tasks.start_soon(self._fetch, prediction, frame)
-        frames = self._store.frames_of(prediction.id)
-        missing = [frame for frame in frames if frame.url and not frame.sha256]
+        frames, missing = await self._fetch_missing(prediction)
         attempts = prediction.attempts + 1
         if missing and attempts < FETCH_TRIES:
             self._notes.move(claim, State.FETCHING, wait_s=retry_delay_s(attempts), attempts=attempts)
@@ -223,6 +230,44 @@ class Arrivals:
             self._notes.move(
                 claim, State.DONE, wait_s=SETTLE_DELAYS_S[0], attempts=SETTLE_TRIES if settled else 0, fault=None
             )
+
+    async def leave_uncertain(self, claim: Claim, fault: Fault) -> None:
+        """End a submit of which nobody can say what became; what it brought before its answer was lost comes home.
+
+        When it brought all of its frames, nothing is uncertain: it is done, and charged at its quote.
+        """
+        prediction = claim.prediction
+        if len(self._store.frames_of(prediction.id)) >= prediction.count:
+            whole = self._notes.move(
+                claim,
+                State.FETCHING,
+                wait_s=0,
+                keep_lease=True,
+                charged_usd=prediction.quoted_usd,
+                finished_at=self._clock.now(),
+                attempts=0,
+                fault=None,
+            )
+            if whole:
+                await self.bring_home(whole)
+            return
+        frames, missing = await self._fetch_missing(prediction)
+        attempts = prediction.attempts + 1
+        if missing and attempts < FETCH_TRIES:
+            self._notes.move(claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts)
+            return
+        await self._save(prediction.job_id, frames)
+        self._notes.end(claim, State.UNCERTAIN, fault)
+
+    async def _fetch_missing(self, prediction: Prediction) -> tuple[list[Frame], list[Frame]]:
+        """Fetch what is not home yet; return all frames, and those that still are not."""
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                for frame in self._store.frames_of(prediction.id):
+                    if frame.url and not frame.sha256:
+                        tasks.start_soon(self._fetch, prediction, frame)
+        frames = self._store.frames_of(prediction.id)
+        return frames, [frame for frame in frames if frame.url and not frame.sha256]
 
     async def _fetch(self, prediction: Prediction, frame: Frame) -> None:
         account = self._accounts[prediction.provider]
@@ -268,5 +313,7 @@ class Arrivals:
                 charged = await self._wire.run(account, account.provider.charge(prediction.ticket, prediction.poll_url))
             except errors.TriptychError as error:
                 log.info("the charge of %s is not known yet: %s", prediction.id, error.message)
+        if surprise := self._surprise(prediction, charged):
+            self._store.warn(prediction.job_id, surprise)
         wait_s = SETTLE_DELAYS_S[min(attempts, len(SETTLE_DELAYS_S) - 1)]
         self._notes.move(claim, State.DONE, wait_s=wait_s, attempts=attempts, charged_usd=charged)

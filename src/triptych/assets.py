@@ -2,8 +2,9 @@
 
 An image is home when its bytes, decoded to the last pixel, lie on disk under their sha256, written atomically. Outside
 bytes come in as a path, a `file://` or `https://` URL or a `data:` URI, through `bring_in` alone: a path must resolve,
-symbolic links and all, to a regular file inside an allowed directory; a URL goes through `Wire.fetch`; whatever comes
-is decoded in full and stripped of its metadata before it is kept. Copies leave through `save`, which never overwrites.
+symbolic links and all, to a regular file with one name, inside an allowed directory and not hidden there; a URL goes
+through `Wire.fetch`; whatever comes is decoded in full and stripped of its metadata before it is kept. Copies leave
+through `save`, which never overwrites. What is refused is named as the caller named it.
 
 This file must not know the database.
 """
@@ -19,11 +20,12 @@ import stat
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 from uuid import uuid4
 
+import anyio.from_thread
 import anyio.to_thread
 
 from triptych import errors
@@ -38,12 +40,15 @@ _SUFFIX |= {"image/bmp": ".bmp", "image/tiff": ".tiff"}
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in "0123456789¹²³")}
 
 Fetch = Callable[[str], Awaitable[bytes]]
+MayUse = Callable[[str], bool]
+"""Whether a caller may use the image at home with this sha256; with "", whatever is there."""
 
 
 class Assets:
     """The files below `home`, and the door to them. `fetch` reads an https URL."""
 
     def __init__(self, home: Path, fetch: Fetch) -> None:
+        self._home = home
         self.images_dir = home / "images"
         self._parts_dir = home / "parts"
         self._fetch = fetch
@@ -60,21 +65,35 @@ class Assets:
 
         return self._write(data, imaging.verify(data))
 
-    async def bring_in(self, item: str, allowed: Sequence[Path]) -> Image:
+    async def bring_in(self, item: str, allowed: Sequence[Path], may_use: MayUse = lambda _: True) -> Image:
         """Return the image behind a path, a `file://` or `https://` URL or a `data:` URI: home, and without metadata.
 
+        A path to an image that is home already is read only if `may_use` agrees, whatever is allowed besides.
         Raises: `errors.NotAllowed`, `errors.UnreadableImage`, and for URLs what `Wire.fetch` raises.
         """
         if item[:5].lower() == "data:":
-            data = _from_data_uri(item)
+            data = await anyio.to_thread.run_sync(_from_data_uri, item)
         elif re.match(r"https?://", item, re.IGNORECASE):
             data = await self._fetch(item)
         else:
-            data = await anyio.to_thread.run_sync(_read_allowed, _to_path(item), (*allowed, self.images_dir))
+            data = await self._read(item, allowed, may_use)
         try:
             return await anyio.to_thread.run_sync(self._clean, data)
         except errors.UnreadableImage as error:
             raise errors.UnreadableImage(f"{_short(item)}: {error.message}") from error
+
+    async def _read(self, item: str, allowed: Sequence[Path], may_use: MayUse) -> bytes:
+        """Return what lies at a path; whether there is anything at home that is not the caller's is not told either."""
+        real, at_home = await anyio.to_thread.run_sync(_locate, item, allowed, self.images_dir)
+        try:
+            data = await anyio.to_thread.run_sync(_read_once, item, real, at_home)
+        except errors.TriptychError:
+            if at_home and not may_use(""):
+                raise _outside(item, allowed) from None
+            raise
+        if at_home and not may_use(hashlib.sha256(data).hexdigest()):
+            raise _outside(item, allowed)
+        return data
 
     def _clean(self, data: bytes) -> Image:
         from triptych import imaging
@@ -123,7 +142,8 @@ class Assets:
     def save(self, image: Image, directory: Path, stem: str) -> Path:
         """Copy an image into a directory under a name made safe, overwriting nothing; return where it lies.
 
-        A file of that name with the same bytes counts as saved; another one's name gets `-2`, `-3` …
+        The directory is one that `allowed_directory` returned, maybe hours ago: it has to be where it was then. A file
+        of that name with the same bytes counts as saved; another one's name gets `-2`, `-3` …
         Raises: `errors.NotAllowed` when the directory cannot be written, `errors.UnreadableImage` for a lost image.
         """
         stem, suffix = safe_name(stem), _SUFFIX.get(image.mime_type, ".img")
@@ -132,27 +152,49 @@ class Assets:
         except OSError as error:
             raise errors.UnreadableImage(f"The file of {image.handle} cannot be read ({error.strerror}).") from error
         try:
+            _require_unmoved(directory)
             directory.mkdir(parents=True, exist_ok=True)
+            _require_unmoved(directory)
             for n in range(1, 10_000):
                 target = directory / f"{stem}{'' if n == 1 else f'-{n}'}{suffix}"
-                if _create(target, data) or (target.is_file() and target.read_bytes() == data):
+                if self._create(target, data) or _has(target, data):
                     return target
         except OSError as error:
-            raise errors.NotAllowed(f"{directory} cannot be written ({error.strerror}).") from error
-        raise errors.NotAllowed(f"{directory} has too many files named {stem}.")
+            raise errors.NotAllowed(f"{_short(str(directory))} cannot be written ({error.strerror}).") from error
+        raise errors.NotAllowed(f"{_short(str(directory))} has too many files named {stem}.")
 
+    def _create(self, path: Path, data: bytes) -> bool:
+        """Write a new file in full; return False, touching nothing, if there is one of that name.
 
-def allowed_directory(directory: str, allowed: Sequence[Path]) -> Path:
-    """Return a directory to write into, resolved, if it is inside an allowed one.
+        It is written below `home` and linked from there, so that a process that dies leaves nothing in a directory of
+        the user's; beside its place only where that is another file system.
+        """
+        if path.exists() or path.is_symlink():
+            return False
+        self._parts_dir.mkdir(parents=True, exist_ok=True)
+        for directory in (self._parts_dir, path.parent):
+            with _part(directory, data) as part:
+                try:
+                    path.hardlink_to(part)
+                except FileExistsError:
+                    return False
+                except OSError:
+                    continue
+                return True
+        return _create_in_place(path, data)  # a file system without hard links
 
-    Raises: `errors.NotAllowed`, saying what is allowed and how to allow more.
-    """
-    path = _resolved(_to_path(directory))
-    _require_inside(path, allowed)
-    with suppress(OSError):  # a name too long, say: the writing will tell
-        if path.is_file():
-            raise errors.NotAllowed(f"{path} is a file, not a directory; name a directory.")
-    return path
+    def allowed_directory(self, directory: str, allowed: Sequence[Path]) -> Path:
+        """Return a directory to write into, resolved, if it is inside an allowed one, not hidden, and not our own home.
+
+        Raises: `errors.NotAllowed`, saying what is allowed and how to allow more.
+        """
+        path = _allowed(directory, allowed)
+        if _is_inside(path, self._home):
+            raise errors.NotAllowed(f"{_short(directory)} is inside TRIPTYCH_HOME; name a directory of your own.")
+        with suppress(OSError):  # a name too long, say: the writing will tell
+            if path.is_file():
+                raise errors.NotAllowed(f"{_short(directory)} is a file, not a directory; name a directory.")
+        return path
 
 
 def safe_name(name: str) -> str:
@@ -173,48 +215,130 @@ def _to_path(item: str) -> Path:
     return Path(url2pathname(parts.path) if os.name == "nt" else unquote(parts.path))
 
 
-def _resolved(path: Path) -> Path:
+def _allowed(item: str, allowed: Sequence[Path], own: Path | None = None) -> Path:
+    """Return a path, resolved, if it is inside an allowed directory and not hidden there, or inside our `own`.
+
+    A directory is hidden where the user did not name it: what lies below one that is itself allowed is not.
+    """
+    path = _to_path(item)
+    _require_on_this_machine(item, path, allowed)
+    path = _resolved(item, path)
+    directories = list(dict.fromkeys(_resolved(str(directory), directory) for directory in allowed))
+    around = [directory for directory in directories if path.is_relative_to(directory)]
+    if own and _is_inside(path, own):
+        return path
+    if not around:
+        raise _outside(item, directories)
+    if all(_is_hidden_below(directory, path) for directory in around):
+        raise errors.NotAllowed(
+            f"{_short(item)} is hidden or in a hidden directory, and such are not used. Use another place, or name the "
+            "hidden directory itself in TRIPTYCH_ALLOWED_DIRS in the server's environment."
+        )
+    return path
+
+
+def _outside(item: str, allowed: Sequence[Path]) -> errors.NotAllowed:
+    shown = ", ".join(str(directory) for directory in allowed[:4]) or "none"
+    return errors.NotAllowed(
+        f"{_short(item)} is outside the allowed directories ({shown}; links count as where they lead). Add its "
+        "directory to TRIPTYCH_ALLOWED_DIRS in the server's environment, or use an allowed one."
+    )
+
+
+def _resolved(item: str, path: Path) -> Path:
     try:
         return path.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # loops of links, zero bytes, lone surrogates
-        raise errors.UnreadableImage(f"{_short(str(path))} cannot be resolved.") from error
+        raise errors.UnreadableImage(f"{_short(item)} cannot be resolved.") from error
 
 
-def _require_inside(path: Path, allowed: Sequence[Path]) -> None:
-    directories = list(dict.fromkeys(_resolved(directory) for directory in allowed))
-    if not any(path.is_relative_to(directory) for directory in directories):
-        shown = ", ".join(str(directory) for directory in directories[:4]) or "none"
+def _require_on_this_machine(item: str, path: PurePath, allowed: Sequence[PurePath]) -> None:
+    """Refuse a Windows share before anything touches it: a mere look sends the user's login to its server."""
+    drives = {directory.drive.casefold() for directory in allowed}
+    if path.drive.startswith("\\\\") and path.drive.casefold() not in drives:
         raise errors.NotAllowed(
-            f"{_short(str(path))} is outside the allowed directories ({shown}). Add its directory to "
-            "TRIPTYCH_ALLOWED_DIRS in the server's environment, or use an allowed one."
+            f"{_short(item)} is on a network share. Add the share to TRIPTYCH_ALLOWED_DIRS in the server's "
+            "environment, or pass a local path."
         )
 
 
-def _read_allowed(path: Path, allowed: Sequence[Path]) -> bytes:
-    """Read a regular file inside an allowed directory, from the one descriptor on which it was checked."""
-    real = _resolved(path)
-    _require_inside(real, allowed)
+def _is_hidden_below(directory: Path, path: Path) -> bool:
+    below = path.relative_to(directory).parts
+    return any(
+        name.startswith(".") or _has_hidden_flag(directory.joinpath(*below[: i + 1])) for i, name in enumerate(below)
+    )
+
+
+def _has_hidden_flag(path: Path) -> bool:
+    """Return whether Windows or macOS was told not to show this."""
+    try:
+        found = path.lstat()
+    except (OSError, ValueError):
+        return False
+    attributes, flags = getattr(found, "st_file_attributes", 0), getattr(found, "st_flags", 0)
+    return bool(attributes & stat.FILE_ATTRIBUTE_HIDDEN or flags & stat.UF_HIDDEN)
+
+
+def _is_inside(path: Path, directory: Path) -> bool:
+    """Return whether a path is this directory or below it, however its name is spelled."""
+    for one in (path, *path.parents):
+        with suppress(OSError):
+            if one.samefile(directory):
+                return True
+    return False
+
+
+def _require_unmoved(directory: Path) -> None:
+    try:
+        moved = directory.resolve() != directory
+    except (OSError, RuntimeError):  # a loop of links
+        moved = True
+    if moved:
+        raise errors.NotAllowed(
+            f"{_short(str(directory))} leads somewhere else since it was checked; nothing was written. "
+            "Save again with save_images."
+        )
+
+
+def _locate(item: str, allowed: Sequence[Path], own: Path) -> tuple[Path, bool]:
+    """Return a path that may be read, resolved, and whether it is inside our `own` directory."""
+    real = _allowed(item, allowed, own)
+    return real, _is_inside(real, own)
+
+
+def _read_once(item: str, real: Path, at_home: bool) -> bytes:
+    """Read a regular file from the one descriptor on which it is checked."""
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         descriptor = os.open(real, flags)
         try:
             opened = os.fstat(descriptor)
             unmoved = os.path.samestat(opened, real.lstat()) and real.resolve() == real
-            if unmoved and stat.S_ISREG(opened.st_mode) and opened.st_size <= FILE_LIMIT_BYTES:
+            regular, small = stat.S_ISREG(opened.st_mode), opened.st_size <= FILE_LIMIT_BYTES
+            # A second name may lie anywhere. What we keep ourselves may have one: some back up by hard links.
+            only_here = opened.st_nlink <= 1 or at_home
+            if unmoved and regular and small and only_here:
                 with open(descriptor, "rb", closefd=False) as file:
                     return file.read(FILE_LIMIT_BYTES)
         finally:
             os.close(descriptor)
     except FileNotFoundError as error:
-        raise errors.UnreadableImage(f"There is no file {_short(str(real))}; check the path.") from error
+        raise errors.UnreadableImage(
+            f"There is no file {_short(item)}; check the path, and write it in full if it is relative."
+        ) from error
     except OSError as error:
-        raise errors.UnreadableImage(f"{_short(str(real))} cannot be read ({error.strerror}).") from error
+        raise errors.UnreadableImage(f"{_short(item)} cannot be read ({error.strerror}).") from error
     if not unmoved:
-        raise errors.NotAllowed(f"{_short(str(real))} changed while it was opened.")
-    if not stat.S_ISREG(opened.st_mode):
-        raise errors.UnreadableImage(f"{_short(str(real))} is not a file; name an image file.")
+        raise errors.NotAllowed(f"{_short(item)} changed while it was opened.")
+    if not regular:
+        raise errors.UnreadableImage(f"{_short(item)} is not a file; name an image file.")
+    if not only_here:
+        raise errors.NotAllowed(
+            f"{_short(item)} is a hard link: the same file has another name, which may be outside the allowed "
+            "directories. Make a copy of it and name the copy."
+        )
     size, limit = opened.st_size / 1e6, FILE_LIMIT_BYTES / 1e6
-    raise errors.UnreadableImage(f"{_short(str(real))} has {size:.0f} MB; at most {limit:.0f} MB are read.")
+    raise errors.UnreadableImage(f"{_short(item)} has {size:.0f} MB; at most {limit:.0f} MB are read.")
 
 
 def _from_data_uri(item: str) -> bytes:
@@ -234,18 +358,8 @@ def _short(item: str) -> str:
     return errors.quoted(item, 160)
 
 
-def _create(path: Path, data: bytes) -> bool:
-    """Write a new file in full; return False, touching nothing, if there is one of that name."""
-    if path.exists() or path.is_symlink():
-        return False
-    with _part(path.parent, data) as part:
-        try:
-            path.hardlink_to(part)
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without hard links
-            return _create_in_place(path, data)
-    return True
+def _has(path: Path, data: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
 
 
 def _create_in_place(path: Path, data: bytes) -> bool:

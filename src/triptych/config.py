@@ -7,21 +7,29 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from triptych import errors
 from triptych.providers import load, names
 from triptych.studio import Setup
-from triptych.wire import Account
+from triptych.wire import Account, without
 
 PREFERENCE = ("atlas", "wavespeed", "ark", "evolink", "runware", "novita")
 """Which hosted provider is the default, of those with a key; a new one comes after these."""
+
+TOKEN_CHARS = 16
+"""A token of HTTP clients has no fewer; shorter ones can be guessed."""
+
+SECRET_ENDINGS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
+"""How the names of variables end whose values no log line shows."""
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -31,7 +39,7 @@ class Settings:
     """Everything the environment says."""
 
     setup: Setup
-    auth_token: SecretStr | None
+    auth_tokens: tuple[SecretStr, ...]
     log_level: str
 
 
@@ -55,8 +63,9 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
             allowed_dirs=_allowed_dirs(environ, remote),
             budget_usd=_money(environ, "TRIPTYCH_BUDGET_USD", Decimal(10)),
             confirm_usd=_confirm_usd(environ),
+            proxy_resolves=environ.get("TRIPTYCH_PROXY_RESOLVES", "").strip().lower() in ("1", "true", "yes", "on"),
         ),
-        auth_token=_secret(environ, "TRIPTYCH_AUTH_TOKEN"),
+        auth_tokens=_auth_tokens(environ),
         log_level=log_level(environ),
     )
 
@@ -67,14 +76,38 @@ def log_level(environ: Mapping[str, str]) -> str:
     return level if level in LEVELS else "WARNING"
 
 
-def configure_logging(level: str) -> None:
-    """Send log lines to stderr, for stdout belongs to the protocol."""
-    logging.basicConfig(
-        stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
+def configure_logging(level: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Send log lines to stderr, for stdout belongs to the protocol, without any secret of the environment."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_WithoutSecrets(environ))
+    logging.basicConfig(handlers=[handler], level=level, force=True)
     # These log whole URLs, and URLs can carry signatures.
     for noisy in ("httpx2", "httpcore2", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class _WithoutSecrets(logging.Formatter):
+    """Cuts the values of all keys, tokens and passwords in the environment out of every line, tracebacks and all."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        # Whoever they belong to: what is cut out by name needs no provider to be loaded first.
+        self._secrets = [value.strip() for name, value in environ.items() if name.upper().endswith(SECRET_ENDINGS)]
+        proxies = [value for name, value in environ.items() if name.upper().endswith("_PROXY")]
+        self._secrets += [password for proxy in proxies if (password := _password(proxy))]
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        for secret in self._secrets:
+            line = without(secret, line)
+        return line
+
+
+def _password(url: str) -> str | None:
+    try:
+        return urlsplit(url).password
+    except ValueError:
+        return None
 
 
 def _accounts(environ: Mapping[str, str]) -> dict[str, Account]:
@@ -139,6 +172,20 @@ def _money(environ: Mapping[str, str], name: str, default: Decimal) -> Decimal |
     if not value.is_finite() or value < 0:
         raise errors.BadRequest(f"{name} must be an amount in US dollars such as 5 or 0.50 (or none); it is {text!r}.")
     return value
+
+
+def _auth_tokens(environ: Mapping[str, str]) -> tuple[SecretStr, ...]:
+    value = _secret(environ, "TRIPTYCH_AUTH_TOKEN")
+    tokens = re.split(r"[\s,]+", value.get_secret_value().strip(" ,")) if value else []
+    for n, token in enumerate(tokens, 1):
+        if len(token) < TOKEN_CHARS or not (token.isascii() and token.isprintable()):
+            which = f"token {n} of {len(tokens)}" if len(tokens) > 1 else "the token"
+            raise errors.BadRequest(
+                f"TRIPTYCH_AUTH_TOKEN holds tokens separated by commas or spaces, each of at least {TOKEN_CHARS} ASCII "
+                f"characters; {which} has {len(token)}, or some that are not ASCII. Make one with: "
+                'python -c "import secrets; print(secrets.token_urlsafe())"'
+            )
+    return tuple(SecretStr(token) for token in dict.fromkeys(tokens))
 
 
 def _secret(environ: Mapping[str, str], name: str) -> SecretStr | None:

@@ -16,6 +16,9 @@ from typing import Any
 
 from triptych import errors
 
+VERSION = 1
+"""Of the tables in `schema.sql`, written into the file: whoever changes them adds one, and a line to `_make`."""
+
 
 class Database:
     """The database at `path`; made, with its tables, if it is not there.
@@ -31,14 +34,31 @@ class Database:
             self.connection.row_factory = sqlite3.Row
             self.connection.execute("PRAGMA journal_mode=WAL")
             self.connection.execute("PRAGMA synchronous=FULL")
-            schema = files("triptych").joinpath("schema.sql").read_text("utf-8")
-            if not self.connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'frames_by_time'").fetchone():
-                self.connection.executescript(schema)
+            if self._version() != VERSION:
+                self._make()
         except (OSError, sqlite3.Error) as error:
             raise errors.BadRequest(
                 f"The database at {path} cannot be opened ({error}). "
                 "Set TRIPTYCH_HOME to a directory that can be written."
             ) from error
+
+    def _version(self) -> int:
+        return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def _make(self) -> None:
+        """Make the tables, or add to an earlier Triptych's what it lacks; several processes may want to at once."""
+        schema = re.sub(r"--.*", "", files("triptych").joinpath("schema.sql").read_text("utf-8"))
+        with self.transaction():
+            if self._version() > VERSION:
+                raise sqlite3.DatabaseError(
+                    f"a newer Triptych made it: its version is {self._version()}, not {VERSION}"
+                )
+            columns = {row["name"] for row in self.connection.execute("PRAGMA table_info(jobs)")}
+            if columns and "owner" not in columns:
+                self.connection.execute("ALTER TABLE jobs ADD COLUMN owner TEXT")
+            for statement in filter(str.strip, schema.split(";")):
+                self.connection.execute(statement)
+            self.connection.execute(f"PRAGMA user_version = {VERSION}")
 
     def close(self) -> None:
         """Close the connection; what was written stays."""

@@ -27,7 +27,7 @@ for programs. `retryable` says whether the same call may help later. Nothing her
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import ClassVar
 
 MESSAGE_LIMIT_CHARS = 900
@@ -36,9 +36,26 @@ MESSAGE_LIMIT_CHARS = 900
 
 def quoted(text: object, limit_chars: int = 300) -> str:
     """Return a provider's text as data: one line, no control characters or angle brackets, bounded, in quotes."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    # Bidirectional overrides and zero-width characters are not printable. The end of megabytes is not looked at.
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 4 * limit_chars]).split())
     line = line.replace("<", "‹").replace(">", "›").replace('"', "'")
     return f'"{line[: limit_chars - 1]}…"' if len(line) > limit_chars else f'"{line}"'
+
+
+def plain(usd: Decimal) -> str:
+    """Return an amount as people write it: no exponent, no trailing zeros, at most six decimals, rounded up.
+
+    Rounded up, so that an amount named in a refusal is enough when it is given back as a cap.
+    """
+    if not usd.is_finite():
+        return "none"
+    exponent = usd.as_tuple().exponent
+    assert isinstance(exponent, int)
+    text = f"{usd.quantize(_MICRO, ROUND_CEILING) if exponent < -6 else usd:f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
+
+
+_MICRO = Decimal("0.000001")
 
 
 class TriptychError(Exception):
@@ -84,13 +101,17 @@ class NoKey(BadRequest):
 
 
 class OverBudget(BadRequest):
-    """Above a cap; `confirm_usd` is the quote that a confirmation would agree to, where that alone is missing."""
+    """Above a cap; `confirm_usd` is the quote that a confirmation would agree to, where that alone is missing.
+
+    `question` then is what to ask the user: cost, provider, model, images.
+    """
 
     kind = "over_budget"
 
-    def __init__(self, message: str, *, confirm_usd: Decimal | None = None) -> None:
+    def __init__(self, message: str, *, confirm_usd: Decimal | None = None, question: str = "") -> None:
         super().__init__(message)
         self.confirm_usd = confirm_usd
+        self.question = question
 
 
 class Refused(TriptychError):

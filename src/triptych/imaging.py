@@ -20,6 +20,8 @@ from triptych import metadata, sheet
 from triptych.errors import OutOfLimits, UnreadableImage, quoted
 
 MAX_PIXELS = 100_000_000
+MAX_SCANS = 100
+"""Of a progressive JPEG: writers make about ten. Each is a pass over all pixels, and takes a hundred bytes."""
 READABLE = {
     "image/jpeg": "JPEG",
     "image/png": "PNG",
@@ -211,6 +213,10 @@ def _decode(data: bytes, max_pixels: int, near_px: int | None = None) -> tuple[s
         image = Image.open(io.BytesIO(data), formats=[name])
         stored = image.size
         too_many = image.width * image.height > max_pixels
+        if name == "TIFF" and _tile_pixels(image) > max_pixels:
+            raise Image.DecompressionBombError
+        if name == "JPEG" and metadata.jpeg_scans(data) > MAX_SCANS:
+            raise UnreadableImage(f"The JPEG image has more than {MAX_SCANS} scans. Save it anew, as a plain JPEG.")
         if not too_many:
             if near_px is not None:
                 image.draft(None, (near_px * 2, near_px * 2))
@@ -220,6 +226,8 @@ def _decode(data: bytes, max_pixels: int, near_px: int | None = None) -> tuple[s
         size = f"{image.width}×{image.height}"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         size = "of extreme dimensions"
+    except UnreadableImage:
+        raise
     except Exception as trouble:  # decoders raise whatever the broken bytes led them to
         raise UnreadableImage(
             f"The {name} image cannot be decoded ({quoted(trouble or type(trouble).__name__, 120)}): "
@@ -228,6 +236,12 @@ def _decode(data: bytes, max_pixels: int, near_px: int | None = None) -> tuple[s
     raise UnreadableImage(
         f"The {name} image is {size}; at most {max_pixels / 1e6:g} million pixels are read. Send a smaller version."
     )
+
+
+def _tile_pixels(image: Image.Image) -> int:
+    """Return the pixels of one tile of a TIFF, which may be larger than the picture; 0 without tiles."""
+    tags = getattr(image, "tag_v2", {})
+    return int(tags.get(322, 0)) * int(tags.get(323, 0))
 
 
 def _what_it_is(data: bytes, mime_type: str | None) -> str:

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import anyio.to_thread
 
 from triptych import errors, showing, views
-from triptych.assets import Assets, allowed_directory
+from triptych.assets import Assets
 from triptych.clock import Clock
 from triptych.model import Image
 from triptych.planning import Input
 from triptych.results import ImageResult, Preview, Saved, SaveResult
+from triptych.rows import JobRow
 from triptych.store import Store
 
 MAX_SAVED_IMAGES = 2000
@@ -27,10 +29,18 @@ Report = Callable[[float, float, str], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: further directories this caller may use, and where to report progress."""
+    """Who calls: further directories this caller may use, where to report progress, and whose jobs and images it sees.
+
+    `owner` is None for the person at the machine, who sees everything; what they make belongs to no token.
+    """
 
     roots: tuple[Path, ...] = ()
     report: Report | None = None
+    owner: str | None = None
+
+    def sees(self, owner: str | None) -> bool:
+        """Return whether what belongs to `owner` may be shown to this caller."""
+        return self.owner is None or self.owner == owner
 
     async def told(self, done: float, total: float, message: str) -> None:
         """Report progress, if this caller wants to hear of it."""
@@ -55,10 +65,12 @@ class Library:
         found = []
         for i, item in enumerate(items):
             text = item.strip()
-            if text.startswith("triptych://images/"):
-                text = text.removeprefix("triptych://images/")
+            if text.startswith("triptych:"):  # a handle and nothing else
+                text = unquote(text.removeprefix("triptych://images/"))
+                found.append(Input(text, self.by_handle(text, caller)))
+                continue
             if text.startswith(("img_", "job_")):
-                found.append(Input(text, self.by_handle(text)))
+                found.append(Input(text, self.by_handle(text, caller)))
                 continue
             if len(items) > 1:
                 await caller.told(i, len(items), f"reading image {i + 1} of {len(items)}")
@@ -66,24 +78,32 @@ class Library:
                 raise errors.UnreadableImage(
                     "An image is an empty string; pass a handle, a path, a URL or a data: URI."
                 )
-            image = await self._assets.bring_in(text, self.allowed(caller))
-            image = self._store.add_image(image, self._clock.now())
+            image = await self._assets.bring_in(text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller))
+            image = self._store.add_image(image, self._clock.now(), caller.owner)
             found.append(Input(image.handle, image))
         return found
 
-    def by_handle(self, handle: str) -> Image:
-        """Return the image behind a handle.
+    def may_use(self, sha256: str, caller: Caller) -> bool:
+        """Return whether a caller has brought these bytes in, or made them; the person at the machine may use all."""
+        return caller.owner is None or self._store.holds(caller.owner, sha256)
+
+    def by_handle(self, handle: str, caller: Caller) -> Image:
+        """Return the image behind a handle; what is another's is not there.
 
         Raises: `errors.UnknownHandle`, saying what would be right.
         """
+        job_id, _, n = handle.partition("/")
+        job = self._store.job(job_id) if handle.startswith("job_") else None
         image = self._store.image_by_handle(handle)
+        if job and not caller.sees(job.job.owner):
+            job = image = None
+        elif image and not job and not self.may_use(image.sha256, caller):
+            image = None
         if image and image.path.exists():
             return image
         if image:
             raise errors.UnknownHandle(f"The file of {handle} is gone from TRIPTYCH_HOME; upload or make it again.")
-        frame = self._store.frame(handle) if handle.startswith("job_") else None
-        if frame or (handle.startswith("job_") and self._store.job(handle.partition("/")[0])):
-            job_id, _, n = handle.partition("/")
+        if job:
             if not n:
                 raise errors.UnknownHandle(f'{handle} is a job; name one of its images, such as "{handle}/1".')
             raise errors.UnknownHandle(
@@ -103,7 +123,7 @@ class Library:
 
         Raises: `errors.NotAllowed`.
         """
-        return allowed_directory(directory, self.allowed(caller))
+        return self._assets.allowed_directory(directory, self.allowed(caller))
 
     async def show(self, images: Sequence[str], caller: Caller) -> Preview:
         """Return one image as a preview, several as a labelled contact sheet, a job as its set beside its sources.
@@ -114,9 +134,9 @@ class Library:
         if not 1 <= len(images) <= most:
             raise errors.OutOfLimits(f"view_images shows 1 to {most} images; {len(images)} were given.")
         if len(images) == 1 and (job_id := showing.job_named(images[0])):
-            sheet = self._sheet_of_job(job_id)
+            sheet = self._sheet_of_job(job_id, caller)
         else:
-            named = [handle for item in images for handle in self._unfolded(item)]
+            named = [handle for item in images for handle in self._unfolded(item, caller)]
             inputs = await self.bring_in(named, caller)
             sheet = showing.loose([(item.handle, item.image, self._made(item.handle)) for item in inputs])
         return await anyio.to_thread.run_sync(showing.draw, sheet)
@@ -138,28 +158,33 @@ class Library:
             saved.append(Saved(handle=item.handle, path=str(path)))
         return SaveResult(saved=saved)
 
-    async def preview(self, handle: str) -> tuple[bytes, ImageResult]:
+    async def preview(self, handle: str, caller: Caller) -> tuple[bytes, ImageResult]:
         """Return a JPEG of at most 100 KB and the facts of the image behind a handle.
 
         Raises: `errors.UnknownHandle`.
         """
-        image = self.by_handle(handle)
+        image = self.by_handle(handle, caller)
         frame = self._store.frame(handle)
         facts = views.image_of_frame(frame, image) if frame else views.image_of_upload(image)
         return await anyio.to_thread.run_sync(_preview, image.path), facts
 
-    def _sheet_of_job(self, job_id: str) -> showing.Sheet:
-        row = self._store.job(job_id)
+    def _sheet_of_job(self, job_id: str, caller: Caller) -> showing.Sheet:
+        row = self._job_seen(job_id, caller)
         if not row:
             raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
         predictions, frames = self._store.predictions(job_id), self._store.frames(job_id)
         return showing.job(row, predictions, frames, self._at_home)
 
-    def _unfolded(self, item: str) -> list[str]:
+    def _unfolded(self, item: str, caller: Caller) -> list[str]:
         """Return the images of a job that is named among others, or the item itself."""
         job_id = showing.job_named(item)
-        home = [frame.handle for frame in self._store.frames(job_id) if frame.sha256] if job_id else []
-        return home or [item]
+        if not job_id or not self._job_seen(job_id, caller):
+            return [item]
+        return [frame.handle for frame in self._store.frames(job_id) if frame.sha256] or [item]
+
+    def _job_seen(self, job_id: str, caller: Caller) -> JobRow | None:
+        row = self._store.job(job_id)
+        return row if row and caller.sees(row.job.owner) else None
 
     def _at_home(self, handle: str) -> Image | None:
         image = self._store.image_by_handle(handle)

@@ -43,6 +43,12 @@ def jpeg_parts(data: bytes) -> list[memoryview] | None:
     return None
 
 
+def jpeg_scans(data: bytes) -> int:
+    """Return in how many scans a JPEG's pixels come, or more than that for one whose parts do not add up."""
+    parts = jpeg_parts(data)
+    return sum(part[1] == 0xDA for part in parts) if parts else data.count(b"\xff\xda")
+
+
 def png_parts(data: bytes) -> list[memoryview] | None:
     """Return the parts of a PNG of at most 8 bits a channel but for words, times and whatever follows its end."""
     view, at = memoryview(data), 8

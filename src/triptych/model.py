@@ -178,11 +178,15 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The provider accepted; `ticket` is how it calls the prediction, `poll_url` where it says to ask."""
+    """The provider accepted; `ticket` is how it calls the prediction, `poll_url` where it says to ask.
+
+    `by_time` says that it was found in a list that shows nothing but times: it is whoever was alone in that time.
+    """
 
     ticket: str
     poll_url: str | None = None
     done: int = 0
+    by_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,3 +314,5 @@ class Job:
     warnings: tuple[str, ...]
     cancel_requested: bool
     routes: tuple[Route, ...] = ()
+    owner: str | None = None
+    """Whose token made it; None for the person at the machine."""

@@ -15,6 +15,8 @@ from decimal import Decimal
 from uuid import uuid4
 
 from triptych import catalog, errors
+from triptych.errors import plain
+from triptych.ledger import Balance
 from triptych.model import Edit, Image, Job, Offer, Operation, Prediction, Quote, Reference, Route, Size, State
 from triptych.wire import Account
 
@@ -206,28 +208,34 @@ def check_prompt(prompt: str) -> str:
     return prompt.strip()
 
 
-def check_cost(quoted_usd: Decimal, max_cost_usd: Decimal | None, confirm_usd: Decimal) -> None:
-    """Refuse a quote above the caller's cap, or a large one that nobody confirmed.
+def check_cost(plan: Plan, max_cost_usd: Decimal | None, confirm_usd: Decimal, balance: Balance) -> None:
+    """Refuse a quote above the caller's cap or the budget, or a large one that nobody confirmed; asked in that order.
 
-    Raises: `errors.OverBudget`, with the exact argument that confirms.
+    Raises: `errors.OverBudget`, with the exact argument that mends it.
     """
-    if max_cost_usd is not None:
-        if quoted_usd > max_cost_usd:
-            raise errors.OverBudget(
-                f"The quote of ${quoted_usd:f} is above max_cost_usd={max_cost_usd:f}. Nothing was sent. "
-                f"Ask for fewer images, or call again with max_cost_usd={quoted_usd:f}."
-            )
-    elif quoted_usd > confirm_usd:
+    asked, images = plain(plan.quoted_usd), "1 image" if plan.requested == 1 else f"{plan.requested} images"
+    what = f"{images}, {plan.offer.family} on {plan.offer.provider}"
+    if max_cost_usd is not None and plan.quoted_usd > max_cost_usd:
         raise errors.OverBudget(
-            f"The quote of ${quoted_usd:f} is above ${confirm_usd:f} (TRIPTYCH_CONFIRM_USD) and wants a confirmation. "
-            f"Nothing was sent. If the user agrees, repeat the call with max_cost_usd={quoted_usd:f}.",
-            confirm_usd=quoted_usd,
+            f"The quote for {what} is above the cap of this call: cap ${plain(max_cost_usd)} (max_cost_usd), "
+            f"asked ${asked}; all calls together: {balance.text()}. Nothing was sent. "
+            f"Ask for fewer images, or call again with max_cost_usd={asked}."
+        )
+    balance.require(plan.quoted_usd)
+    if max_cost_usd is None and plan.quoted_usd > confirm_usd:
+        raise errors.OverBudget(
+            f"The quote for {what} wants a confirmation: cap ${plain(confirm_usd)} without one (TRIPTYCH_CONFIRM_USD), "
+            f"asked ${asked}; all calls together: {balance.text()}. Nothing was sent. "
+            f"If the user agrees, repeat the call with max_cost_usd={asked}.",
+            confirm_usd=Decimal(asked),
+            question=f"This will cost ${asked}: {what}.",
         )
 
 
-def fingerprint(plan: Plan) -> str:
-    """Return a hash of everything that makes two requests the same: model, prompts, inputs by content, options."""
+def fingerprint(plan: Plan, owner: str | None) -> str:
+    """Return a hash of all that makes two requests the same: whose, model, prompts, inputs by content, options."""
     said = [
+        owner,
         plan.tool,
         plan.offer.provider,
         plan.offer.endpoint,
@@ -240,14 +248,16 @@ def fingerprint(plan: Plan) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def write_up(plan: Plan, *, now: datetime, save_to: str | None, again: bool) -> tuple[Job, list[Prediction]]:
+def write_up(
+    plan: Plan, *, now: datetime, save_to: str | None, again: bool, owner: str | None
+) -> tuple[Job, list[Prediction]]:
     """Return the job and its predictions, ready to be stored."""
     job_id = f"job_{uuid4().hex[:8]}"
     job = Job(
         id=job_id,
         tool=plan.tool,
         created_at=now,
-        fingerprint=fingerprint(plan),
+        fingerprint=fingerprint(plan, owner),
         provider=plan.offer.provider,
         model=plan.offer.family,
         endpoint=plan.offer.endpoint,
@@ -259,6 +269,7 @@ def write_up(plan: Plan, *, now: datetime, save_to: str | None, again: bool) -> 
         warnings=plan.warnings,
         cancel_requested=False,
         routes=plan.routes,
+        owner=owner,
     )
     predictions = []
     for lane, inputs in enumerate(plan.lanes):

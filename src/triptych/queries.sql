@@ -11,6 +11,15 @@ SELECT * FROM images WHERE sha256 = :sha256;
 -- name: image_by_handle
 SELECT * FROM images WHERE handle = :handle;
 
+-- name: hold
+INSERT INTO holders (sha256, owner) VALUES (:sha256, :owner) ON CONFLICT (sha256, owner) DO NOTHING;
+
+-- name: holds
+SELECT 1 FROM holders WHERE sha256 = :sha256 AND owner = :owner
+UNION ALL
+SELECT 1 FROM frames JOIN jobs ON jobs.id = frames.job_id WHERE frames.sha256 = :sha256 AND jobs.owner = :owner
+LIMIT 1;
+
 -- name: set_copy
 INSERT INTO copies (sha256, provider, url, expires_at) VALUES (:sha256, :provider, :url, :expires_at)
 ON CONFLICT (sha256, provider) DO UPDATE SET url = excluded.url, expires_at = excluded.expires_at;
@@ -23,9 +32,9 @@ DELETE FROM copies WHERE provider = :provider AND url IN (:urls);
 
 -- name: add_job
 INSERT INTO jobs (id, tool, created_at, fingerprint, provider, model, endpoint, prompt, requested, lanes, steps,
-                  save_to, warnings, routes, status)
+                  save_to, warnings, routes, owner, status)
 VALUES (:id, :tool, :created_at, :fingerprint, :provider, :model, :endpoint, :prompt, :requested, :lanes, :steps,
-        :save_to, :warnings, :routes, :status);
+        :save_to, :warnings, :routes, :owner, :status);
 
 -- name: add_prediction
 INSERT INTO predictions (id, job_id, lane, step, after_id, first_output, state, provider, endpoint, operation, prompt,
@@ -40,13 +49,24 @@ SELECT id FROM jobs WHERE fingerprint = :fingerprint AND status IN ('queued', 'r
 ORDER BY created_at DESC LIMIT 1;
 
 -- name: money_since
-SELECT reserved_usd, charged_usd FROM predictions WHERE created_at > :since AND (reserved_usd <> '0' OR charged_usd IS NOT NULL);
+SELECT reserved_usd, charged_usd FROM predictions
+WHERE (COALESCE(submitted_at, created_at) > :since
+       OR state IN ('waiting', 'queued', 'submitting', 'running', 'fetching'))
+  AND (reserved_usd <> '0' OR charged_usd IS NOT NULL);
+
+-- name: spending
+SELECT COALESCE(p.submitted_at, p.created_at) AS at, p.job_id, p.provider, j.model, p.quoted_usd, p.charged_usd,
+       p.reserved_usd, (SELECT COUNT(f.sha256) FROM frames f WHERE f.prediction_id = p.id) AS images
+FROM predictions p JOIN jobs j ON j.id = p.job_id
+WHERE COALESCE(p.submitted_at, p.created_at) >= :since AND (:owner IS NULL OR j.owner = :owner)
+ORDER BY at DESC, p.id;
 
 -- name: job
 SELECT * FROM jobs WHERE id = :id;
 
 -- name: jobs
-SELECT * FROM jobs WHERE (:status IS NULL OR status = :status) ORDER BY created_at DESC, id LIMIT :limit;
+SELECT * FROM jobs WHERE (:status IS NULL OR status = :status) AND (:owner IS NULL OR owner = :owner)
+ORDER BY created_at DESC, id LIMIT :limit;
 
 -- name: predictions
 SELECT * FROM predictions WHERE job_id = :job_id ORDER BY lane, step;
@@ -63,8 +83,15 @@ SELECT * FROM frames WHERE prediction_id = :prediction_id ORDER BY n;
 -- name: frame
 SELECT * FROM frames WHERE job_id = :job_id AND n = :n;
 
+-- name: frames_made_from
+SELECT frames.* FROM frames JOIN jobs ON jobs.id = frames.job_id
+WHERE frames.sha256 IS NOT NULL AND frames.source LIKE :holding AND (:owner IS NULL OR jobs.owner = :owner)
+ORDER BY frames.created_at, frames.job_id, frames.n;
+
 -- name: recent_frames
-SELECT * FROM frames WHERE sha256 IS NOT NULL ORDER BY created_at DESC, job_id, n LIMIT :limit;
+SELECT frames.* FROM frames JOIN jobs ON jobs.id = frames.job_id
+WHERE frames.sha256 IS NOT NULL AND (:owner IS NULL OR jobs.owner = :owner)
+ORDER BY frames.created_at DESC, frames.job_id, frames.n LIMIT :limit;
 
 -- name: busy
 SELECT provider, COUNT(*) AS running FROM predictions
@@ -154,6 +181,11 @@ UPDATE jobs SET cancel_requested = 1 WHERE id = :id;
 
 -- name: tickets
 SELECT ticket FROM predictions WHERE provider = :provider AND ticket IS NOT NULL;
+
+-- name: unaccounted
+SELECT * FROM predictions
+WHERE provider = :provider AND endpoint = :endpoint AND id <> :id AND ticket IS NULL AND submitted_at > :since
+  AND state IN ('submitting', 'uncertain', 'cancelled');
 
 -- name: running_tickets
 SELECT ticket FROM predictions WHERE provider = :provider AND state = 'running' AND ticket IS NOT NULL

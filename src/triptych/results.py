@@ -14,6 +14,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
+from triptych.errors import plain
+
 Usd = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
 Utc = Annotated[
     datetime, PlainSerializer(lambda t: t.strftime("%Y-%m-%dT%H:%M:%SZ"), return_type=str, when_used="json")
@@ -108,10 +110,10 @@ class JobResult(Result):
 
     def text(self) -> str:
         """Return the whole result as a few lines of text."""
-        charged = "not charged yet" if self.cost.charged is None else f"charged ${self.cost.charged:f}"
+        charged = "not charged yet" if self.cost.charged is None else f"charged ${plain(self.cost.charged)}"
         lines = [
             f"{self.job_id or 'no job'}: {self.status}, {self.returned} of {self.requested} images, "
-            f"{self.model} on {self.provider}, quoted ${self.cost.quoted:f}, {charged}"
+            f"{self.model} on {self.provider}, quoted ${plain(self.cost.quoted)}, {charged}"
         ]
         lines += images_text(self.images)
         if self.error:
@@ -122,6 +124,29 @@ class JobResult(Result):
         if self.next:
             lines.append(f"next: {self.next}")
         return "\n".join(lines)
+
+
+class RequestPlace(Result):
+    """Where one request of a job stands: its lane and step (from 0), its first output (from 1), how far it is."""
+
+    lane: int
+    step: int
+    first_output: int
+    count: int
+    size: str | None = None
+    state: str
+
+
+class Making(Result):
+    """How a job was asked for: enough to ask again for it, or for one of its images."""
+
+    tool: str
+    prompts: list[str]
+    """One for each step, in the caller's words."""
+    lanes: list[list[str]]
+    """The handles that each lane begins with; in a chain the shared references follow the image."""
+    format: str | None = None
+    requests: list[RequestPlace]
 
 
 class UploadResult(Result):
@@ -198,12 +223,49 @@ class ModelsResult(Result):
     def text(self) -> str:
         """Return the offers, one a line."""
         lines = [
-            f"{m.model} {m.operation} on {m.provider} ({m.endpoint}): ${m.usd_per_image:f} an image, "
+            f"{m.model} {m.operation} on {m.provider} ({m.endpoint}): ${plain(m.usd_per_image)} an image, "
             f"up to {m.max_references} references and {m.max_outputs} images, sizes {', '.join(m.sizes)}; "
             + ("usable" if m.usable else f"not usable: {m.why_not}")
             for m in self.models
         ]
         return "\n".join([f"default provider: {self.default_provider}", *lines, *self.warnings])
+
+
+class Spent(Result):
+    """What some predictions cost: `quoted` all of them, `charged` those settled, `reserved` held back for the rest."""
+
+    jobs: int
+    predictions: int
+    images: int
+    quoted: Usd
+    charged: Usd
+    reserved: Usd
+
+
+class SpentRow(Spent):
+    day: str
+    """In UTC, YYYY-MM-DD."""
+    provider: str
+    model: str
+
+
+class Budget(Result):
+    """The cap per rolling 24 h and what weighs against it; `cap` and `left` are null where there is no cap."""
+
+    cap: Usd | None
+    spent: Usd
+    reserved: Usd
+    left: Usd | None
+
+
+class SpendResult(Result):
+    """The ledger by day, provider and model, the newest day first."""
+
+    currency: str = "USD"
+    days: int
+    rows: list[SpentRow]
+    total: Spent
+    budget: Budget
 
 
 class Saved(Result):

@@ -54,6 +54,7 @@ def job_row(row: sqlite3.Row) -> JobRow:
         warnings=tuple(json.loads(row["warnings"])),
         cancel_requested=bool(row["cancel_requested"]),
         routes=tuple(route(said) for said in json.loads(row["routes"])),
+        owner=row["owner"],
     )
     return JobRow(job, Status(row["status"]), row["returned"])
 

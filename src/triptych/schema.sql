@@ -12,6 +12,13 @@ CREATE TABLE IF NOT EXISTS images (
   created_at DOUBLE PRECISION NOT NULL
 );
 
+-- Who brought which image in, where clients have tokens: only they may name it by its handle.
+CREATE TABLE IF NOT EXISTS holders (
+  sha256 TEXT NOT NULL,
+  owner  TEXT NOT NULL,                 -- derived from a token by hash, never the token
+  PRIMARY KEY (sha256, owner)
+);
+
 -- Where an image can be read at a provider, so that it is uploaded there once.
 CREATE TABLE IF NOT EXISTS copies (
   sha256     TEXT NOT NULL,
@@ -38,9 +45,11 @@ CREATE TABLE IF NOT EXISTS jobs (
   cancel_requested INTEGER NOT NULL DEFAULT 0,
   routes           TEXT NOT NULL,       -- where it may still go, when refused before it was accepted
   status           TEXT NOT NULL,       -- follows from the predictions; written in the same transaction as they are
-  returned         INTEGER NOT NULL DEFAULT 0
+  returned         INTEGER NOT NULL DEFAULT 0,
+  owner            TEXT                 -- as in holders; null for the person at the machine
 );
 CREATE INDEX IF NOT EXISTS jobs_by_time ON jobs (created_at);
+CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, created_at);
 CREATE INDEX IF NOT EXISTS jobs_by_fingerprint ON jobs (fingerprint, status);
 
 CREATE TABLE IF NOT EXISTS predictions (
@@ -81,7 +90,7 @@ CREATE TABLE IF NOT EXISTS predictions (
 CREATE INDEX IF NOT EXISTS predictions_by_job ON predictions (job_id, state);
 CREATE INDEX IF NOT EXISTS predictions_due ON predictions (state, due_at);
 CREATE INDEX IF NOT EXISTS predictions_after ON predictions (after_id);
-CREATE INDEX IF NOT EXISTS predictions_by_time ON predictions (created_at);
+CREATE INDEX IF NOT EXISTS predictions_by_spending ON predictions (COALESCE(submitted_at, created_at));
 
 CREATE TABLE IF NOT EXISTS frames (
   job_id         TEXT NOT NULL,
@@ -97,5 +106,6 @@ CREATE TABLE IF NOT EXISTS frames (
   created_at     DOUBLE PRECISION NOT NULL,
   PRIMARY KEY (job_id, n)
 );
+CREATE INDEX IF NOT EXISTS frames_by_image ON frames (sha256);
 CREATE INDEX IF NOT EXISTS frames_by_prediction ON frames (prediction_id);
 CREATE INDEX IF NOT EXISTS frames_by_time ON frames (created_at);

@@ -37,6 +37,8 @@ SUBMIT_TRIES = 10
 SUBMIT_TRIES_WITH_A_WAY_OUT = 3
 LOOK_TRIES = 5
 UNSENT_AFTER_S = 60.0
+RIVALS_WITHIN_S = 900.0
+"""So long before a lost submit another one can have left whose answer is taken for it."""
 
 
 class Steps:
@@ -166,7 +168,7 @@ class Steps:
         routes = row.job.routes if row else ()
         if isinstance(error, errors.RateLimited | errors.NotSent):
             if isinstance(error, errors.RateLimited):
-                self._pace.hold(prediction.provider, error.retry_after_s or retry_delay_s(prediction.attempts + 1))
+                self._pace.hold(prediction.provider, retry_delay_s(prediction.attempts + 1, error.retry_after_s))
             if prediction.attempts + 1 < (SUBMIT_TRIES_WITH_A_WAY_OUT if routes else SUBMIT_TRIES):
                 self._notes.again_later(claim, error, SUBMIT_TRIES)
                 return
@@ -205,7 +207,7 @@ class Steps:
         attempts = prediction.attempts + 1
         repeatable = provider.client_ids or provider.offline  # the same id, or no money: it is the same request
         if not provider.find and not repeatable:
-            self._notes.end(claim, State.UNCERTAIN, lost)
+            await self._arrivals.leave_uncertain(claim, lost)
             return
         assert prediction.submitted_at
         found = None
@@ -213,7 +215,9 @@ class Steps:
             edit = await self._prepare(account, prediction)
             if provider.find:
                 known = self._store.tickets(provider.name)
-                found = await self._wire.run(account, provider.find(edit, prediction, prediction.submitted_at, known))
+                seen = await self._wire.run(account, provider.find(edit, prediction, prediction.submitted_at, known))
+                self._require_ours(account, prediction, seen)
+                found = seen
         except errors.TriptychError as error:
             log.info("looking for %s: %s", prediction.id, error.message)
             enough = attempts >= 2 * LOOK_TRIES
@@ -235,6 +239,20 @@ class Steps:
             self._notes.move(claim, State.QUEUED, wait_s=0, attempts=0)
         else:
             self._notes.end(claim, State.UNCERTAIN, lost)
+
+    def _require_ours(self, account: Account, prediction: Prediction, found: Pending | None) -> None:
+        """Raise `errors.Outage` when what was found may be another prediction's, whose ticket is not written (yet)."""
+        if not found or account.provider.client_ids:
+            return
+        assert prediction.submitted_at
+        now, since = self._clock.now(), prediction.submitted_at - timedelta(seconds=RIVALS_WITHIN_S)
+        for other, worked_on in self._store.unaccounted(prediction, since=since, now=now):
+            # Of requests that were both lost, one can have the other's answer if they are the same in every word.
+            same = (other.prompt, other.inputs, other.size) == (prediction.prompt, prediction.inputs, prediction.size)
+            if found.by_time or (same and worked_on and other.fault is None):
+                raise errors.Outage(f"What the provider's list shows may be {other.id}.")
+        if found.ticket in self._store.tickets(account.provider.name):
+            raise errors.Outage("What the provider's list shows belongs to another prediction by now.")
 
     async def _prepare(self, account: Account, prediction: Prediction) -> Edit:
         """Return the request in our words, its inputs where the provider can read them."""

@@ -19,16 +19,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from triptych import errors, rows
+from triptych import rows
 from triptych.database import Database
+from triptych.errors import plain
+from triptych.ledger import Ledger
 from triptych.lifecycle import job_status, may_move
 from triptych.model import Fault, Frame, Image, Job, Prediction, Route, State, Status
 from triptych.rows import JobRow
 
 SETTLE_TRIES = 6
 """How often a finished prediction without a charge is asked about."""
-
-DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,14 @@ class Claim:
 class Store:
     """One connection to the database at `path`; made, with its tables, if it is not there.
 
+    `budget_usd` is the most that may be reserved and charged in 24 h; None is no cap.
     Raises: `errors.BadRequest` when the file cannot be opened or written.
     """
 
-    def __init__(self, path: Path, images_dir: Path) -> None:
+    def __init__(self, path: Path, images_dir: Path, budget_usd: Decimal | None = None) -> None:
         self._images_dir = images_dir
         self._db = Database(path)
+        self.ledger = Ledger(self._db, budget_usd)
 
     def close(self) -> None:
         """Close the connection; what was written stays."""
@@ -55,8 +57,13 @@ class Store:
 
     # -- images
 
-    def add_image(self, image: Image, now: datetime) -> Image:
-        """Remember an image that is home; return it as it is remembered (the same bytes keep their first handle)."""
+    def add_image(self, image: Image, now: datetime, owner: str | None = None) -> Image:
+        """Remember an image that is home; return it as it is remembered (the same bytes keep their first handle).
+
+        With an owner, that owner holds it from now on, whoever else does.
+        """
+        if owner is not None:
+            self._db.run("hold", sha256=image.sha256, owner=owner)
         known = self.image_by_sha256(image.sha256)
         if known:
             return known
@@ -78,6 +85,10 @@ class Store:
         stored = self.image_by_sha256(image.sha256)
         assert stored
         return stored
+
+    def holds(self, owner: str, sha256: str) -> bool:
+        """Return whether an owner has brought these bytes in, or has them as the output of a job."""
+        return self._db.one("holds", sha256=sha256, owner=owner) is not None
 
     def image_by_sha256(self, sha256: str) -> Image | None:
         """Return the image with these bytes."""
@@ -118,21 +129,17 @@ class Store:
 
     # -- jobs
 
-    def add_job(
-        self, job: Job, predictions: Sequence[Prediction], *, now: datetime, budget_usd: Decimal | None, attach: bool
-    ) -> Job | None:
+    def add_job(self, job: Job, predictions: Sequence[Prediction], *, now: datetime, attach: bool) -> Job | None:
         """Write a job and reserve its quote, in one transaction.
 
         With `attach`, a job with the same fingerprint that is still in flight (or uncertain) is returned instead and
         nothing is written; otherwise the answer is None.
-        Raises: `errors.OverBudget` when the quote and what was spent in the last 24 h exceed `budget_usd`.
+        Raises: `errors.OverBudget` when the quote and what was spent in the last 24 h exceed the budget.
         """
         with self._db.transaction():
-            if attach and (row := self._db.one("in_flight", fingerprint=job.fingerprint)):
-                found = self.job(row["id"])
-                assert found
-                return found.job
-            self._require_budget(sum((p.quoted_usd for p in predictions), Decimal(0)), budget_usd, now)
+            if attach and (found := self.in_flight(job.fingerprint)):
+                return found
+            self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))
             self._db.run(
                 "add_job",
                 **{
@@ -171,35 +178,24 @@ class Store:
                 )
         return None
 
-    def _require_budget(self, asked: Decimal, budget_usd: Decimal | None, now: datetime) -> None:
-        if budget_usd is None or asked <= 0:
-            return
-        charged, reserved = self.money_since(now.timestamp() - DAY_S)
-        if charged + reserved + asked > budget_usd:
-            raise errors.OverBudget(
-                f"This job's quote of ${asked:f} does not fit the budget: cap ${budget_usd:f} per 24 h "
-                f"(TRIPTYCH_BUDGET_USD), spent ${charged:f}, reserved ${reserved:f}, asked ${asked:f}. "
-                "Raise TRIPTYCH_BUDGET_USD, ask for fewer images, or wait."
-            )
+    def in_flight(self, fingerprint: str) -> Job | None:
+        """Return the newest job of this fingerprint that is still in flight, or uncertain."""
+        row = self._db.one("in_flight", fingerprint=fingerprint)
+        found = self.job(row["id"]) if row else None
+        return found.job if found else None
 
     def money_since(self, since_s: float) -> tuple[Decimal, Decimal]:
-        """Return what was charged, and what is still reserved, for predictions made since then (UTC seconds)."""
-        charged = reserved = Decimal(0)
-        for row in self._db.all("money_since", since=since_s):
-            if row["charged_usd"] is not None:
-                charged += Decimal(row["charged_usd"])
-            else:
-                reserved += Decimal(row["reserved_usd"])
-        return charged, reserved
+        """Return what was charged, and what is still reserved, since then (UTC seconds)."""
+        return self.ledger.since(since_s)
 
     def job(self, job_id: str) -> JobRow | None:
         """Return a job with its status."""
         row = self._db.one("job", id=job_id)
         return rows.job_row(row) if row else None
 
-    def jobs(self, limit: int, status: str | None = None) -> list[JobRow]:
-        """Return the newest jobs first."""
-        return [rows.job_row(row) for row in self._db.all("jobs", limit=limit, status=status)]
+    def jobs(self, limit: int, status: str | None = None, owner: str | None = None) -> list[JobRow]:
+        """Return the newest jobs first: one owner's, or everybody's."""
+        return [rows.job_row(row) for row in self._db.all("jobs", limit=limit, status=status, owner=owner)]
 
     def predictions(self, job_id: str) -> list[Prediction]:
         """Return a job's predictions, lane by lane, step by step."""
@@ -219,17 +215,26 @@ class Store:
         row = self._db.one("frame", job_id=job_id, n=int(n)) if n.isdecimal() and len(n) < 6 else None
         return rows.frame(row) if row else None
 
-    def recent_frames(self, limit: int) -> list[Frame]:
-        """Return the newest outputs that are home."""
-        return [rows.frame(row) for row in self._db.all("recent_frames", limit=limit)]
+    def recent_frames(self, limit: int, owner: str | None = None) -> list[Frame]:
+        """Return the newest outputs that are home: one owner's, or everybody's."""
+        return [rows.frame(row) for row in self._db.all("recent_frames", limit=limit, owner=owner)]
+
+    def frames_made_from(self, handle: str, owner: str | None = None) -> list[Frame]:
+        """Return the outputs that are home and were made from this image, oldest first; with an owner, its own."""
+        # The pattern lets more through than the handle: an underscore in it stands for any character.
+        found = (rows.frame(row) for row in self._db.all("frames_made_from", holding=f'%"{handle}"%', owner=owner))
+        return [frame for frame in found if handle in frame.source]
 
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:
         """Add warnings to a job; one that it has already is not said twice."""
         with self._db.transaction():
-            row = self._db.one("job", id=job_id)
-            assert row
-            merged = list(dict.fromkeys([*json.loads(row["warnings"]), *warnings]))
-            self._db.run("warn_job", job_id=job_id, warnings=json.dumps(merged))
+            self._warn(job_id, warnings)
+
+    def _warn(self, job_id: str, warnings: Iterable[str]) -> None:
+        row = self._db.one("job", id=job_id)
+        assert row
+        merged = list(dict.fromkeys([*json.loads(row["warnings"]), *warnings]))
+        self._db.run("warn_job", job_id=job_id, warnings=json.dumps(merged))
 
     # -- the engine's verbs
 
@@ -289,16 +294,17 @@ class Store:
 
         `changes` are fields of `Prediction`; `frames` are added, those after it in a chain are let go (on done) or
         cancelled (on failure), and the job's status follows. Returns the claim as it now stands, or None when the
-        lease was lost to another process, in which case nothing was written. A ticket that arrives late is never
-        lost: it is written even then, as long as nobody knows a better one.
+        lease was lost to another process, in which case nothing was written. What a paid request answered is never
+        lost: its ticket, or its frames where they come at once, are written even then, as long as nobody knows better.
         """
         prediction = claim.prediction
         with self._db.transaction():
             row = self._db.one("lease_of", id=prediction.id)
             assert row
             ours = row["lease"] == claim.lease
-            late_ticket = changes.get("ticket") is not None and row["state"] in (State.SUBMITTING, State.UNCERTAIN)
-            if not ours and not late_ticket:
+            answered = changes.get("ticket") is not None or state is State.FETCHING
+            late_answer = answered and row["state"] in (State.SUBMITTING, State.UNCERTAIN)
+            if not ours and not late_answer:
                 return None
             old = State(row["state"])
             if not may_move(old, state):
@@ -308,6 +314,8 @@ class Store:
                 moved, row["reserved_usd"], row, lease=claim.lease if keep_lease else None, release=release_money
             )
             self._add_frames(frames, now)
+            if old is State.UNCERTAIN:
+                self._let_followers_wait(moved.id, now)
             if old != state:
                 self._let_followers_know(moved, now)
             self._refresh(moved.job_id)
@@ -335,15 +343,23 @@ class Store:
             )
 
     def reroute(self, claim: Claim, route: Route, warning: str, *, now: datetime) -> bool:
-        """Send what of a job was not accepted yet to another provider; return False if the lease was lost.
+        """Send what of a job was not accepted yet to another provider.
 
-        Everything unsent of the job goes along, so that a chain stays with one model.
+        Everything unsent of the job goes along, so that a chain stays with one model. Returns False, with nothing
+        written, when the lease was lost or the budget has no room for what the other one costs more.
         """
         with self._db.transaction():
             held = self._db.one("lease_of", id=claim.prediction.id)
             job = self._db.one("job", id=claim.prediction.job_id)
             assert held and job
-            if held["lease"] != claim.lease:
+            moving = [
+                row
+                for row in self._db.all("predictions", job_id=claim.prediction.job_id)
+                if row["id"] == claim.prediction.id
+                or (row["state"] in (State.WAITING, State.QUEUED) and row["lease_until"] <= now.timestamp())
+            ]
+            more = sum((route.quoted_usd - Decimal(row["reserved_usd"]) for row in moving), Decimal(0))
+            if held["lease"] != claim.lease or not self.ledger.balance(now).fits(more):
                 return False
             left = [r for r in rows.job_row(job).job.routes if r.provider != route.provider]
             self._db.run(
@@ -355,11 +371,7 @@ class Store:
                 routes=rows.routes_text(left),
                 warnings=json.dumps([*json.loads(job["warnings"]), warning]),
             )
-            for row in self._db.all("predictions", job_id=claim.prediction.job_id):
-                refused = row["id"] == claim.prediction.id
-                unsent = row["state"] in (State.WAITING, State.QUEUED) and row["lease_until"] <= now.timestamp()
-                if not (refused or unsent):
-                    continue
+            for row in moving:
                 size = route.sizes[row["lane"]]
                 self._db.run(
                     "reroute_prediction",
@@ -370,7 +382,7 @@ class Store:
                     width=size[0] if size else None,
                     height=size[1] if size else None,
                     quoted_usd=str(route.quoted_usd),
-                    state=State.QUEUED if refused else row["state"],
+                    state=State.QUEUED if row["id"] == claim.prediction.id else row["state"],
                     now=now.timestamp(),
                 )
             self._refresh(claim.prediction.job_id)
@@ -443,7 +455,7 @@ class Store:
     ) -> None:
         """Take up again what had ended without its images: a missed deadline, a failed fetch, an uncertain submit.
 
-        What was cancelled only because it waited for this prediction waits again.
+        What was cancelled only because it waited for this prediction waits again, where the budget has room for it.
         """
         with self._db.transaction():
             row = self._db.one("prediction", id=prediction_id)
@@ -468,6 +480,11 @@ class Store:
             assert found
             follower = rows.prediction(found)
             if follower.state is State.CANCELLED and follower.fault and follower.fault.kind == "input_missing":
+                balance = self.ledger.balance(now)
+                if not balance.fits(follower.quoted_usd):
+                    said = f"{balance.text()}, asked ${plain(follower.quoted_usd)}"
+                    self._warn(follower.job_id, [f"Step {follower.step + 1} is not taken up again: {said}."])
+                    return
                 waiting = replace(follower, state=State.WAITING, fault=None, finished_at=None, due_at=now)
                 self._write(waiting, str(follower.quoted_usd), None, lease=None)
                 self._let_followers_wait(follower.id, now)
@@ -500,6 +517,20 @@ class Store:
     def tickets(self, provider: str) -> frozenset[str]:
         """Return every ticket of a provider that belongs to a prediction."""
         return frozenset(row["ticket"] for row in self._db.all("tickets", provider=provider))
+
+    def unaccounted(self, prediction: Prediction, *, since: datetime, now: datetime) -> list[tuple[Prediction, bool]]:
+        """Return the other predictions at the same endpoint that may have been accepted and have no ticket.
+
+        Each with whether somebody works on it now.
+        """
+        found = self._db.all(
+            "unaccounted",
+            id=prediction.id,
+            provider=prediction.provider,
+            endpoint=prediction.endpoint,
+            since=since.timestamp(),
+        )
+        return [(rows.prediction(row), row["lease_until"] > now.timestamp()) for row in found]
 
     def running_tickets(self, provider: str) -> list[str]:
         """Return the tickets that run at a provider now, oldest first, at most 50."""

@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from triptych.clock import Clock, SystemClock
 from triptych.engine import Engine
 from triptych.library import Caller, Library
 from triptych.market import Market
-from triptych.model import Offer, Operation, Prediction, Reference, State, Status
+from triptych.model import Job, Offer, Operation, Prediction, Reference, State, Status
 from triptych.planning import MAX_LANES, MAX_STEPS, Options, Plan
 from triptych.references import refer
 from triptych.results import (
@@ -31,10 +31,12 @@ from triptych.results import (
     ImageResult,
     JobResult,
     JobsResult,
+    Making,
     ModelsResult,
     Preview,
     Progress,
     SaveResult,
+    SpendResult,
     UploadResult,
 )
 from triptych.rows import JobRow
@@ -49,6 +51,7 @@ __all__ = ["Caller", "Options", "Setup", "Studio", "open_studio"]
 MAX_WAIT_S = 55.0
 LOOK_AGAIN_S = 1.0
 MOST_MODELS = 20
+MOST_SPEND_DAYS = 366
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Setup:
     """What a studio is opened with; `config` reads it from the environment.
 
     `accounts` are all known providers, usable or not, in order of preference. `allowed_dirs` may be read and written by
-    every caller; `budget_usd` None is no cap.
+    every caller; `budget_usd` None is no cap; `proxy_resolves` is explained in `Wire`.
     """
 
     home: Path
@@ -65,6 +68,7 @@ class Setup:
     allowed_dirs: tuple[Path, ...] = ()
     budget_usd: Decimal | None = Decimal(10)
     confirm_usd: Decimal = Decimal(1)
+    proxy_resolves: bool = False
 
 
 ANYONE = Caller()
@@ -100,10 +104,10 @@ class Studio:
         self.setup = setup
         self._clock = clock
         self._listeners: dict[object, Callable[[str], None]] = {}
-        self.wire = Wire()
+        self.wire = Wire(proxy_resolves=setup.proxy_resolves)
         self._assets = Assets(setup.home, self.wire.fetch)
         self._assets.sweep(clock.now())
-        self.store = Store(setup.home / "triptych.db", self._assets.images_dir)
+        self.store = Store(setup.home / "triptych.db", self._assets.images_dir, setup.budget_usd)
         self._library = Library(self.store, self._assets, clock, setup.allowed_dirs)
         self._market = Market(self.store, self.wire, setup.accounts, setup.default_provider, clock)
         self.engine = Engine(self.store, self._assets, self.wire, setup.accounts, clock, self._tell)
@@ -195,29 +199,29 @@ class Studio:
         A missed deadline, a failed fetch and an uncertain submit are looked at again.
         Raises: `errors.UnknownHandle`.
         """
-        row = self._job(job_id)
+        row = self._job(job_id, caller)
         self._take_up(row)
         return await self._wait(row.job.id, wait_s, caller, any_change=True)
 
-    async def list_jobs(self, limit: int = 20, status: str | None = None) -> JobsResult:
+    async def list_jobs(self, limit: int = 20, status: str | None = None, caller: Caller = ANYONE) -> JobsResult:
         """Return recent jobs, newest first."""
         if not 1 <= limit <= 100:
             raise errors.OutOfLimits(f"limit is 1 to 100; it was {limit}.")
         if status is not None and status not in set(Status):
             raise errors.OutOfLimits(f"status is one of {', '.join(Status)}; it was {errors.quoted(status, 40)}.")
-        rows = self.store.jobs(limit, status)
+        rows = self.store.jobs(limit, status, caller.owner)
         unfinished = next((r.job.id for r in rows if r.status in (Status.QUEUED, Status.RUNNING)), None)
         return JobsResult(
             jobs=[views.job_summary(row, self.store.predictions(row.job.id)) for row in rows],
             next=f'get_status(job_id="{unfinished}", wait_s=50)' if unfinished else None,
         )
 
-    async def cancel_job(self, job_id: str) -> JobResult:
+    async def cancel_job(self, job_id: str, caller: Caller = ANYONE) -> JobResult:
         """Stop what has not been submitted; say what is still at the provider and will be charged.
 
         Raises: `errors.UnknownHandle`.
         """
-        row = self._job(job_id)
+        row = self._job(job_id, caller)
         self.store.cancel(row.job.id, self._clock.now())
         self._tell(row.job.id)
         self.engine.bell.ring()
@@ -226,14 +230,14 @@ class Studio:
             for p in self.store.predictions(row.job.id)
             if p.state in (State.SUBMITTING, State.RUNNING, State.FETCHING)
         ]
-        result = self.job(row.job.id)
+        result = self.job(row.job.id, caller)
         if not at_provider:
             return result
         cost = sum((p.quoted_usd for p in at_provider), Decimal(0))
         provider = self.setup.accounts[row.job.provider].provider.title
         warning = (
-            f"{len(at_provider)} request(s) are already at {provider}, which cannot cancel them: about ${cost:f} "
-            "will be charged, and their images still come home."
+            f"{len(at_provider)} request(s) are already at {provider}, which cannot cancel them: "
+            f"about ${errors.plain(cost)} will be charged, and their images still come home."
         )
         return result.model_copy(update={"warnings": [*result.warnings, warning]})
 
@@ -268,12 +272,19 @@ class Studio:
 
     # -- what resources show
 
-    def job(self, job_id: str, *, every: bool = False) -> JobResult:
-        """Return a job as it stands; with `every`, all its images.
+    def owner(self, job_id: str) -> str | None:
+        """Return whose job it is; None for the person at the machine.
 
         Raises: `errors.UnknownHandle`.
         """
-        row = self._job(job_id)
+        return self._job(job_id, ANYONE).job.owner
+
+    def job(self, job_id: str, caller: Caller = ANYONE, *, every: bool = False) -> JobResult:
+        """Return a job as it stands; with `every`, all its images.
+
+        Raises: `errors.UnknownHandle`, for another owner's job as for none.
+        """
+        row = self._job(job_id, caller)
         return views.job_result(
             row,
             self.store.predictions(row.job.id),
@@ -282,19 +293,53 @@ class Studio:
             every=every,
         )
 
-    def recent_images(self, limit: int = 20) -> list[ImageResult]:
+    def times(self, job_id: str, caller: Caller = ANYONE) -> tuple[datetime, datetime, datetime]:
+        """Return when a job was made, when it last moved, as far as that is kept, and the time now.
+
+        Raises: `errors.UnknownHandle`.
+        """
+        job = self._job(job_id, caller).job
+        moves = [at for p in self.store.predictions(job.id) for at in (p.submitted_at, p.finished_at) if at]
+        return job.created_at, max([job.created_at, *moves]), self._clock.now()
+
+    def spend(self, days: int = 7, caller: Caller = ANYONE) -> SpendResult:
+        """Return the ledger of so many days (UTC, with today) by day, provider and model, and the budget's state.
+
+        An owner sees its own jobs; the budget is everybody's.
+
+        Raises: `errors.OutOfLimits`.
+        """
+        if not 1 <= days <= MOST_SPEND_DAYS:
+            raise errors.OutOfLimits(f"days is 1 to {MOST_SPEND_DAYS}; it was {days}.")
+        now, ledger = self._clock.now(), self.store.ledger
+        since = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
+        return views.spend_result(ledger.spending(since, caller.owner), ledger.balance(now), days)
+
+    def making(self, job_id: str, caller: Caller = ANYONE) -> Making:
+        """Return how a job was asked for.
+
+        Raises: `errors.UnknownHandle`.
+        """
+        row = self._job(job_id, caller)
+        return views.making(row, self.store.predictions(row.job.id))
+
+    def made_from(self, handle: str, caller: Caller = ANYONE) -> list[str]:
+        """Return the handles of what a caller made from an image, oldest first."""
+        return [frame.handle for frame in self.store.frames_made_from(handle, caller.owner)]
+
+    def recent_images(self, limit: int = 20, caller: Caller = ANYONE) -> list[ImageResult]:
         """Return the newest outputs that are home."""
         return [
             views.image_of_frame(frame, self.store.image_by_sha256(frame.sha256 or ""))
-            for frame in self.store.recent_frames(limit)
+            for frame in self.store.recent_frames(limit, caller.owner)
         ]
 
-    async def preview(self, handle: str) -> tuple[bytes, ImageResult]:
+    async def preview(self, handle: str, caller: Caller = ANYONE) -> tuple[bytes, ImageResult]:
         """Return a JPEG of at most 100 KB and the facts of the image behind a handle.
 
         Raises: `errors.UnknownHandle`.
         """
-        return await self._library.preview(handle)
+        return await self._library.preview(handle, caller)
 
     def watch(self, listener: Callable[[str], None]) -> Callable[[], None]:
         """Tell `listener` the id of each job that moves, until the returned function is called."""
@@ -345,20 +390,27 @@ class Studio:
         save_to = str(self._library.directory(options.save_to, caller)) if options.save_to else None
         if options.dry_run:
             return self._dry_run(plan)
+        in_flight = None if options.again else self.store.in_flight(planning.fingerprint(plan, caller.owner))
+        if in_flight:  # it was agreed to when it was made
+            return await self._attached(in_flight, options, caller)
         plan = replace(plan, quote=await self._market.quote(plan))
-        planning.check_cost(plan.quoted_usd, options.max_cost_usd, self.setup.confirm_usd)
+        balance = self.store.ledger.balance(self._clock.now())
+        planning.check_cost(plan, options.max_cost_usd, self.setup.confirm_usd, balance)
         plan = planning.affordable(plan, max(options.max_cost_usd or self.setup.confirm_usd, plan.quoted_usd))
-        job, predictions = planning.write_up(plan, now=self._clock.now(), save_to=save_to, again=options.again)
-        attached = self.store.add_job(
-            job, predictions, now=self._clock.now(), budget_usd=self.setup.budget_usd, attach=not options.again
+        job, predictions = planning.write_up(
+            plan, now=self._clock.now(), save_to=save_to, again=options.again, owner=caller.owner
         )
-        if attached:
-            note = "The same request was in flight already: this is that job. again=true pays for another variation."
-            result = await self._wait(attached.id, options.wait_s, caller)
-            return result.model_copy(update={"warnings": [*result.warnings, note]})
+        in_flight = self.store.add_job(job, predictions, now=self._clock.now(), attach=not options.again)
+        if in_flight:  # another process was quicker
+            return await self._attached(in_flight, options, caller)
         self._tell(job.id)
         self.engine.bell.ring()
         return await self._wait(job.id, options.wait_s, caller)
+
+    async def _attached(self, job: Job, options: Options, caller: Caller) -> JobResult:
+        note = "The same request was in flight already: this is that job. again=true pays for another variation."
+        result = await self._wait(job.id, options.wait_s, caller)
+        return result.model_copy(update={"warnings": [*result.warnings, note]})
 
     def _dry_run(self, plan: Plan) -> JobResult:
         account = self.setup.accounts[plan.offer.provider]
@@ -388,11 +440,11 @@ class Studio:
     async def _wait(self, job_id: str, wait_s: float, caller: Caller, *, any_change: bool = False) -> JobResult:
         """Return the job when it has ended, when (`any_change`) it has moved, or when `wait_s` is over."""
         end = self._clock.now() + timedelta(seconds=min(max(wait_s, 0), MAX_WAIT_S))
-        row = self._job(job_id)
+        row = self._job(job_id, caller)
         first = (row.status, row.returned)
         told = None
         while True:
-            row = self._job(job_id)
+            row = self._job(job_id, caller)
             seen = (row.status, row.returned)
             if caller.report and seen != told:
                 told = seen
@@ -401,9 +453,9 @@ class Studio:
             left_s = (end - self._clock.now()).total_seconds()
             ended = row.status not in (Status.QUEUED, Status.RUNNING)
             if ended or left_s <= 0 or (any_change and seen != first and row.status is not Status.RUNNING):
-                return self.job(job_id)
+                return self.job(job_id, caller)
             if any_change and row.returned != first[1]:
-                return self.job(job_id)
+                return self.job(job_id, caller)
             await self._clock.wait(self.engine.bell, min(left_s, LOOK_AGAIN_S))
 
     def _take_up(self, row: JobRow) -> None:
@@ -432,9 +484,9 @@ class Studio:
             return State.SUBMITTING
         return None
 
-    def _job(self, job_id: str) -> JobRow:
+    def _job(self, job_id: str, caller: Caller) -> JobRow:
         row = self.store.job(job_id.strip().partition("/")[0])
-        if not row:
+        if not row or not caller.sees(row.job.owner):
             raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
         return row
 

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from itertools import groupby
+from typing import Any
 
+from triptych.ledger import Balance, Spending
 from triptych.model import Fault, Frame, Image, Prediction, State, Status
-from triptych.results import Cost, ErrorResult, ImageResult, JobResult, JobSummary, Progress
+from triptych.results import (
+    Budget,
+    Cost,
+    ErrorResult,
+    ImageResult,
+    JobResult,
+    JobSummary,
+    Making,
+    Progress,
+    RequestPlace,
+    SpendResult,
+    Spent,
+    SpentRow,
+)
 from triptych.rows import JobRow
 
 MOST_IMAGES = 24
@@ -90,6 +106,30 @@ def job_result(
     )
 
 
+def making(row: JobRow, predictions: Sequence[Prediction]) -> Making:
+    """Return how a job was asked for."""
+    ordered = sorted(predictions, key=lambda p: (p.lane, p.step))
+    first_lane = [p.prompt for p in ordered if p.lane == 0]
+    return Making(
+        tool=row.job.tool,
+        # A sequence's request may name the number of images, which its caller did not.
+        prompts=first_lane if row.job.tool == "edit_chain" else [row.job.prompt],
+        lanes=[list(p.inputs) for p in ordered if p.step == 0],
+        format=ordered[0].format,
+        requests=[
+            RequestPlace(
+                lane=p.lane,
+                step=p.step,
+                first_output=p.first_output,
+                count=p.count,
+                size=f"{p.size[0]}x{p.size[1]}" if p.size else None,
+                state=p.state,
+            )
+            for p in ordered
+        ],
+    )
+
+
 def job_summary(row: JobRow, predictions: Sequence[Prediction]) -> JobSummary:
     """Return a job in one line's worth."""
     job = row.job
@@ -105,6 +145,38 @@ def job_summary(row: JobRow, predictions: Sequence[Prediction]) -> JobSummary:
         created_at=job.created_at,
         cost=cost_of(predictions),
     )
+
+
+def spend_result(spendings: Sequence[Spending], balance: Balance, days: int) -> SpendResult:
+    """Return the ledger by UTC day, provider and model, the newest day first."""
+
+    def place(one: Spending) -> tuple[str, str, str]:
+        return f"{one.at:%Y-%m-%d}", one.provider, one.model
+
+    by_name = sorted(spendings, key=place)
+    by_day = sorted(by_name, key=lambda one: one.at.date(), reverse=True)
+    return SpendResult(
+        days=days,
+        rows=[
+            SpentRow(day=day, provider=provider, model=model, **_spent(list(some)))
+            for (day, provider, model), some in groupby(by_day, key=place)
+        ],
+        total=Spent(**_spent(spendings)),
+        budget=Budget(
+            cap=balance.cap_usd, spent=balance.spent_usd, reserved=balance.reserved_usd, left=balance.left_usd
+        ),
+    )
+
+
+def _spent(some: Sequence[Spending]) -> dict[str, Any]:
+    return {
+        "jobs": len({one.job_id for one in some}),
+        "predictions": len(some),
+        "images": sum(one.images for one in some),
+        "quoted": sum((one.quoted_usd for one in some), Decimal(0)),
+        "charged": sum((one.charged_usd or Decimal(0) for one in some), Decimal(0)),
+        "reserved": sum((one.reserved_usd for one in some), Decimal(0)),
+    }
 
 
 def _fault(predictions: Sequence[Prediction]) -> Fault | None:

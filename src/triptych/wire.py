@@ -3,7 +3,8 @@
 Two doors. `run` drives a provider's flow against the provider's own origin, with its key; it follows no redirect and
 sends the key nowhere else. `fetch` reads a URL that somebody else wrote (a result, a user's link): only https, only
 public addresses, checked after resolution and again at every redirect, pinned to the address that was checked, with
-caps on size and time. The one exception is a provider whose base URL is on loopback: URLs of that same origin are read.
+caps on size and time. A proxy that the environment names is asked for the checked address, not for the name. The one
+exception is a provider whose base URL is on loopback: URLs of that same origin are read.
 
 Rules: a failure says whether the request can have arrived (`NotSent`, `AnswerLost`); a key is cut out of every answer
 before anybody reads it; nothing is retried here but what costs nothing to repeat.
@@ -17,7 +18,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, AnyStr, TypeVar
+from typing import Any, AnyStr, NamedTuple, TypeVar
+from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
@@ -84,7 +86,8 @@ class Account:
 class Wire:
     """The connections of one process; `aclose` ends them.
 
-    `resolve` turns a host into addresses, `sleep` waits between tries, `public` carries what `fetch` asks for.
+    `resolve` turns a host into addresses, `sleep` waits between tries, `public` carries what `fetch` asks for without a
+    proxy. With `proxy_resolves` a proxy is trusted to resolve names, and to refuse those it should.
     """
 
     def __init__(
@@ -92,19 +95,22 @@ class Wire:
         resolve: Resolve | None = None,
         sleep: Sleep = anyio.sleep,
         public: httpx2.AsyncBaseTransport | None = None,
+        *,
+        proxy_resolves: bool = False,
     ) -> None:
         self._resolve = resolve or addresses.resolve
         self._sleep = sleep
         self._public = public
+        self._proxy_resolves = proxy_resolves
         self._api: httpx2.AsyncClient | None = None
-        self._open: httpx2.AsyncClient | None = None
+        self._open: dict[str | None, httpx2.AsyncClient] = {}
 
     async def aclose(self) -> None:
         """Close the connections."""
-        for client in (self._api, self._open):
+        for client in (self._api, *self._open.values()):
             if client:
                 await client.aclose()
-        self._api = self._open = None
+        self._api, self._open = None, {}
 
     async def run(self, account: Account, flow: Flow[T], *, tries: int = 1, came: Arrival | None = None) -> T:
         """Drive a provider's flow to its end and return what it returns.
@@ -166,10 +172,9 @@ class Wire:
         # As streams: bytes would reach the socket in one piece, and be copied there.
         files = {field: (name, io.BytesIO(data), kind) for field, (name, data, kind) in (call.files or {}).items()}
         client, target = self._api_client(), addresses.parsed(url)
-        extensions: dict[str, Any] = {}
+        extensions: Mapping[str, Any] = {}
         if not _on_origin(account, call, url):  # an upload ticket: a URL somebody else wrote, without the key
-            client = self._open_client()
-            target, pinned, extensions = await self._pinned(url, account.loopback_origins())
+            client, target, pinned, extensions = await self._way_to(url, account.loopback_origins())
             headers |= pinned
         try:
             request = client.build_request(
@@ -199,18 +204,12 @@ class Wire:
         except (httpx2.HTTPError, httpx2.StreamError, TimeoutError, _TooLarge) as error:
             raise errors.AnswerLost(f"The answer of {title} was lost ({type(error).__name__}).") from error
         log.debug("%s %s %s: %s", account.provider.name, call.method, call.path, response.status_code)
-        return Answer(response.status_code, _headers(response, key), _without(key.encode(), body))
+        return Answer(response.status_code, _headers(response, key), without(key, body))
 
     def _api_client(self) -> httpx2.AsyncClient:
         if self._api is None:
-            try:
-                # What is meant for this machine goes to no proxy: it may be plain http, and carry a key.
-                self._api = _client(mounts={"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None})
-            except (ImportError, ValueError) as error:
-                raise errors.BadRequest(
-                    "The proxy that the environment names cannot be used; set HTTPS_PROXY to an http:// URL, or unset "
-                    "it and ALL_PROXY."
-                ) from error
+            # What is meant for this machine goes to no proxy: it may be plain http, and carry a key.
+            self._api = _client(mounts={"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None})
         return self._api
 
     async def fetch(
@@ -232,9 +231,9 @@ class Wire:
 
     async def _fetch_once(self, url: str, origins: frozenset[str], max_bytes: int) -> bytes | str:
         """Return the bytes, or the URL that the answer redirects to."""
-        target, headers, extensions = await self._pinned(url, origins)
+        client, target, headers, extensions = await self._way_to(url, origins)
         try:
-            async with self._open_client().stream(
+            async with client.stream(
                 "GET", target, headers=headers, extensions=extensions, timeout=httpx2.Timeout(30.0, connect=10.0)
             ) as response:
                 if response.is_redirect and "location" in response.headers:
@@ -246,38 +245,61 @@ class Wire:
                 return await _read(response, max_bytes)
         except _TooLarge as error:
             raise errors.Refused(f"What lies at the URL is larger than {max_bytes / 1e6:.0f} MB.") from error
+        except httpx2.ProxyError as error:
+            raise errors.Outage(
+                "The proxy refused to connect to the URL's address. If it takes only names, set "
+                "TRIPTYCH_PROXY_RESOLVES=1 in the server's environment."
+            ) from error
         except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, UnicodeError) as error:
             raise errors.Outage(f"The URL could not be read ({type(error).__name__}).") from error
 
-    def _open_client(self) -> httpx2.AsyncClient:
-        if self._open is None:
-            # A proxy would resolve the name itself, so the checked address could not be pinned. A connection serves one
-            # fetch: another host at the same address would be read over it without showing its certificate.
-            self._open = _client(
-                trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0), transport=self._public
-            )
-        return self._open
+    def _open_client(self, proxy: str | None = None) -> httpx2.AsyncClient:
+        """Return what carries URLs that somebody else wrote, through this proxy if any.
 
-    async def _pinned(self, url: str, origins: frozenset[str]) -> tuple[httpx2.URL, dict[str, str], dict[str, Any]]:
-        """Return the URL with its host replaced by a checked address, and what keeps Host and TLS truthful."""
+        A connection serves one fetch: another host at the same address would be read over it without showing its
+        certificate.
+        """
+        if proxy not in self._open:
+            through = {"proxy": proxy} if proxy else {"transport": self._public}
+            self._open[proxy] = _client(trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0), **through)
+        return self._open[proxy]
+
+    async def _way_to(self, url: str, origins: frozenset[str]) -> _Way:
+        """Return how to ask for a URL: its host replaced by a checked address, Host and TLS still saying its name."""
         parsed = addresses.parsed(url)
         if not parsed.userinfo and addresses.origin(url) in origins:
-            return parsed, {}, {}
+            return _Way(self._open_client(), parsed)
         host, port = parsed.raw_host.decode("ascii"), 443 if parsed.port is None else parsed.port
         if parsed.scheme != "https" or not host or parsed.userinfo or not 0 < port < 65536:
             raise errors.NotAllowed(
                 f"Only https:// URLs without credentials are read; this is {errors.quoted(url, 100)}."
             )
+        proxy = await anyio.to_thread.run_sync(addresses.proxy_for, host, port, abandon_on_cancel=True)
+        if proxy and self._proxy_resolves and addresses.is_name(host):
+            return _Way(self._open_client(proxy), parsed)
         try:
             found = await anyio.to_thread.run_sync(self._resolve, host, port, abandon_on_cancel=True)
         except (OSError, UnicodeError) as error:
-            raise errors.NotSent(f"The host {errors.quoted(host, 80)} cannot be resolved.") from error
+            hint = (
+                " If only your proxy can, set TRIPTYCH_PROXY_RESOLVES=1 in the server's environment." if proxy else ""
+            )
+            raise errors.NotSent(f"The host {errors.quoted(host, 80)} cannot be resolved.{hint}") from error
         if not found or not all(addresses.is_public(address) for address in found):
             raise errors.NotAllowed(
                 f"The host {errors.quoted(host, 80)} is not on the public internet; only public addresses are read. "
                 "Pass a local file by its path instead."
             )
-        return parsed.copy_with(host=found[0]), {"Host": parsed.netloc.decode("ascii")}, {"sni_hostname": host}
+        pinned, said = parsed.copy_with(host=found[0]), {"Host": parsed.netloc.decode("ascii")}
+        return _Way(self._open_client(proxy), pinned, said, {"sni_hostname": host})
+
+
+class _Way(NamedTuple):
+    """How a URL is asked for."""
+
+    client: httpx2.AsyncClient
+    target: httpx2.URL
+    headers: Mapping[str, str] = {}
+    extensions: Mapping[str, Any] = {}
 
 
 class _Stream:
@@ -287,6 +309,7 @@ class _Stream:
         self._response: httpx2.Response | None = None
         self._events: AsyncIterator[httpx2.ServerSentEvent] | None = None
         self._end = 0.0
+        self._left_chars = ANSWER_LIMIT_BYTES
 
     def takes(self, response: httpx2.Response, patience_s: float) -> bool:
         """Keep a response open, so long at most, if it is a stream of events; return whether it is."""
@@ -312,7 +335,10 @@ class _Stream:
             raise errors.AnswerLost(f"The stream of {title} was cut off ({type(error).__name__}).") from error
         if event is None:
             return Answer(END, {}, b"")
-        return Answer(200, {"event": event.event}, _without(key, event.data).encode())
+        self._left_chars -= len(event.data)
+        if self._left_chars < 0:
+            raise errors.AnswerLost(f"The stream of {account.provider.title} does not end.")
+        return Answer(200, {"event": event.event}, without(key, event.data).encode())
 
     async def aclose(self) -> None:
         if self._response:
@@ -360,18 +386,32 @@ def _on_origin(account: Account, call: Call, url: str) -> bool:
 
 
 def _client(**options: Any) -> httpx2.AsyncClient:
-    """Return a client that follows no redirect and remembers no cookie."""
+    """Return a client that follows no redirect and remembers no cookie.
+
+    Raises: `errors.BadRequest` for a proxy that cannot be used.
+    """
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
-    return httpx2.AsyncClient(headers={"User-Agent": USER_AGENT}, cookies=no_cookies, follow_redirects=False, **options)
+    said = {"User-Agent": USER_AGENT}
+    try:
+        return httpx2.AsyncClient(headers=said, cookies=no_cookies, follow_redirects=False, **options)
+    except (ImportError, ValueError) as error:
+        raise errors.BadRequest(
+            "The proxy that the environment names cannot be used; set HTTPS_PROXY to an http:// URL, or unset it and "
+            "ALL_PROXY."
+        ) from error
 
 
 def _headers(response: httpx2.Response, key: str) -> dict[str, str]:
-    return {name.lower(): _without(key, value) for name, value in response.headers.items()}
+    return {name.lower(): without(key, value) for name, value in response.headers.items()}
 
 
-def _without(key: AnyStr, text: AnyStr) -> AnyStr:
-    hidden: Any = b"[key]" if isinstance(text, bytes) else "[key]"
-    return text.replace(key, hidden) if len(key) >= 8 else text
+def without(key: str, text: AnyStr) -> AnyStr:
+    """Return a text without a key, as it is or as JSON and URLs spell it; one under 8 characters is left alone."""
+    if len(key) < 8:
+        return text
+    for form in {key, key.replace("/", "\\/"), quote(key, safe="")}:
+        text = text.replace(form.encode(), b"[key]") if isinstance(text, bytes) else text.replace(form, "[key]")
+    return text
 
 
 class _TooLarge(Exception):

@@ -331,7 +331,7 @@ ODD_POLLS: dict[str, Check] = {
     "price-never": each(lambda told: "cost" not in told["usage"]),
     "credits-only": each(lambda told: "cost" not in told["usage"] and told["usage"]["credits_used"] == 2.176),
 }
-PAID = {"unknown-status", "empty-outputs", "result-data", "price-never", "credits-only"}
+PAID = {"unknown-status", "result-data", "price-never", "credits-only"}
 
 
 @pytest.mark.parametrize("asked_by", ["test", "prompt"])

@@ -369,7 +369,7 @@ ODD_POLLS: dict[str, Callable[[list[dict[str, Any]]], None]] = {
     "bare": each(lambda told: set(told) == {"id", "outputs", "urls", "status", "created_at"}),
 }
 FREE = {name for name in ODD_POLLS if "code" in name} | {
-    "failed-200", "moderated", "cancelled", "timeout-status", "deleted", "fewer", "frame-missing"
+    "failed-200", "moderated", "cancelled", "timeout-status", "deleted", "fewer", "frame-missing", "empty-outputs"
 }  # fmt: skip
 
 

@@ -107,6 +107,18 @@ async def test_a_stream_that_is_cut_is_uncertain_and_keeps_what_came(
     assert len(api.accepted) == len(api.seen_at(*GENERATE)) == 1
 
 
+async def test_frames_of_a_cut_stream_that_could_not_be_fetched_at_first_come_home_too(
+    make_studio: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    api.fault("submit", "cut", after=2)
+    api.fault("result", "503", times=3)
+    async with make_studio(api) as studio:
+        job = await edited(studio, finish, coffee, 4, provider="ark")
+    assert (job.status, job.returned) == ("uncertain", 2)
+    assert all(image.path for image in job.images)
+    assert len(api.seen_at(*GENERATE)) == 1
+
+
 @pytest.mark.parametrize(
     "fault", ["lost-answer", "html-502", "broken-json", "empty-body", "500", "504", "code-500-null"]
 )

@@ -465,7 +465,7 @@ def test_a_lost_submit_is_found_in_the_history() -> None:
     found, (call,) = look(edit(), history({}, 3, entry(edit())))
     assert found == Pending(TICKET)
     assert (call.method, call.path) == ("GET", "/api/v1/model/history")
-    assert call.params == {"no": 1, "size": 20, "model": "bytedance/seedream-v5.0-lite/edit-sequential"}
+    assert call.params == {"no": 1, "size": 50, "model": "bytedance/seedream-v5.0-lite/edit-sequential"}
 
 
 @pytest.mark.parametrize(
@@ -521,11 +521,14 @@ def test_of_several_the_first_after_the_submit_wins() -> None:
 
 def test_the_history_is_read_until_it_is_older_than_the_submit_and_three_pages_at_most() -> None:
     noise = entry(edit(), "noise", 5, prompt="other")
-    found, calls = look(edit(), history(noise, total=99), history(entry(edit()), total=99), history(noise, total=99))
+    pages = (history(noise, total=999), history(entry(edit()), total=999), history(noise, total=999))
+    found, calls = look(edit(), *pages)
     assert found == Pending(TICKET)
     assert [call.params["no"] for call in calls] == [1, 2, 3]
     assert look(edit(), history(entry(edit(), after_s=-500), total=99))[0] is None
     assert look(edit(), history(total=99))[0] is None
+    with pytest.raises(errors.Outage):  # it may stand on the fourth
+        look(edit(), *[history(noise, total=999)] * 3)
 
 
 @pytest.mark.parametrize(

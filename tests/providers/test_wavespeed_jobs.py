@@ -49,6 +49,24 @@ async def test_images_from_a_prompt_alone_and_a_chain_come_home_too(
     assert first.json["images"] != second.json["images"]
 
 
+async def test_of_two_lost_submits_neither_takes_the_ticket_that_may_be_the_others(
+    make_studio: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    api.fault("submit", "drop")
+    api.fault("submit", "lost-answer")
+    async with make_studio(api) as studio:
+        for prompt in ("at dawn", "at dusk"):
+            await studio.edit_sequence([coffee], prompt, 1, NOW)
+        await finish(studio)
+        jobs = [studio.job(row.job.id) for row in studio.store.jobs(2)]
+        tickets = studio.store.tickets("wavespeed")
+        charged, reserved = studio.store.money_since(0)
+    # Only one was accepted, and the history does not show which.
+    assert [job.status for job in jobs] == ["uncertain", "uncertain"]
+    assert len(api.accepted) == 1 and not tickets
+    assert (charged, reserved) == (0, Decimal("0.070"))
+
+
 @pytest.mark.parametrize("shows_the_request", [True, False])
 async def test_a_submit_whose_answer_was_lost_is_found_again_and_not_repeated(
     make_studio: Any, clock: Any, finish: Any, coffee: str, shows_the_request: bool

@@ -16,7 +16,7 @@ from typing import Any
 from mcp import Client
 
 from triptych import config, errors
-from triptych.results import Cost, ImageResult, JobResult, Progress
+from triptych.results import Cost, ImageResult, JobResult, Making, Progress
 from triptych.studio import Caller
 
 Connect = Callable[..., AbstractAsyncContextManager[Client]]
@@ -40,7 +40,8 @@ def environ(home: Path, **more: str) -> dict[str, str]:
 class Child:
     """A server in a process of its own, which says on stderr where it listens."""
 
-    def __init__(self, *argv: str, env: dict[str, str]) -> None:
+    def __init__(self, *argv: str, env: dict[str, str], ready: str = "is listening on") -> None:
+        self._ready = ready
         self.said: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
@@ -59,7 +60,7 @@ class Child:
         """Return where it listens, once it does."""
         while (line := self._lines.get(timeout=60)) is not None:
             self.said.append(line)
-            if "is listening on" in line:
+            if self._ready in line:
                 return line.split()[-1]
         raise AssertionError(f"the server ended: {''.join(self.said)}")
 
@@ -116,8 +117,8 @@ class ToldStudio:
         if name.startswith("_"):
             raise AttributeError(name)
 
-        async def use_case(*arguments: Any) -> Any:
-            caller = next((a for a in arguments if isinstance(a, Caller)), None)
+        async def use_case(*arguments: Any, **named: Any) -> Any:
+            caller = next((a for a in (*arguments, *named.values()) if isinstance(a, Caller)), None)
             self.asked.append((name, *(a for a in arguments if a is not caller)))
             if caller:
                 self.callers.append(caller)
@@ -129,16 +130,26 @@ class ToldStudio:
 
         return use_case
 
-    def recent_images(self, limit: int) -> list[ImageResult]:
+    def recent_images(self, limit: int, caller: Caller | None = None) -> list[ImageResult]:
         return [image_result()]
 
-    def job(self, job_id: str, *, every: bool = False) -> JobResult:
+    def owner(self, job_id: str) -> str | None:
+        self.job(job_id)
+        return None
+
+    def job(self, job_id: str, caller: Caller | None = None, *, every: bool = False) -> JobResult:
         try:
             return self.jobs[job_id]
         except KeyError:
             raise errors.UnknownHandle(f"There is no job {job_id}.") from None
 
-    async def preview(self, handle: str) -> tuple[bytes, ImageResult]:
+    def making(self, job_id: str, caller: Caller | None = None) -> Making:
+        return Making(tool="edit_sequence", prompts=["warmer"], lanes=[["img_12345678"]], requests=[])
+
+    def made_from(self, handle: str, caller: Caller | None = None) -> list[str]:
+        return []
+
+    async def preview(self, handle: str, caller: Caller | None = None) -> tuple[bytes, ImageResult]:
         if isinstance(self.answer, Exception):
             raise self.answer
         return b"\xff\xd8jpeg", image_result(handle)

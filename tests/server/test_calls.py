@@ -415,11 +415,12 @@ async def test_changed_roots_are_asked_for_again(
 # -- resources ---------------------------------------------------------------------------------------------------------
 
 
-async def test_resources_are_the_two_lists_and_the_recent_images(client_of: Connect) -> None:
+async def test_resources_are_the_lists_and_the_recent_images(client_of: Connect) -> None:
     async with client_of() as client:
         listed = (await client.list_resources()).resources
         templates = (await client.list_resource_templates()).resource_templates
-    assert [r.uri for r in listed] == ["triptych://jobs", "triptych://models", "triptych://images/job_12345678/1"]
+    fixed = [f"triptych://{name}" for name in ("jobs", "models", "spend")]
+    assert [r.uri for r in listed] == [*fixed, "triptych://images/job_12345678/1"]
     assert [t.uri_template for t in templates] == ["triptych://jobs/{id}", "triptych://images/{handle}"]
     assert all(r.title and r.description and r.mime_type for r in [*listed, *templates])
 

@@ -10,7 +10,7 @@ import pytest
 from mcp import MCPError
 from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated
 
-from server_stage import Connect, ToldStudio
+from server_stage import Connect, ToldStudio, job_result
 from triptych import errors
 from triptych.server import audience
 from triptych.server.build import build
@@ -53,6 +53,7 @@ async def test_an_earlier_client_hears_what_it_subscribed_to_and_of_new_images(
     client_of: Connect, told: ToldStudio
 ) -> None:
     ear = Ear()
+    told.jobs["job_12345678"] = job_result(returned=0)
     async with client_of(message_handler=ear) as client:
         await subscribe(client, JOB)
         told.changed("job_00000000", returned=0)
@@ -68,6 +69,7 @@ async def test_an_earlier_client_hears_what_it_subscribed_to_and_of_new_images(
 
 @pytest.mark.parametrize("era", ["auto"], indirect=True)
 async def test_a_listen_stream_carries_what_was_asked_for(client_of: Connect, told: ToldStudio) -> None:
+    told.jobs["job_12345678"] = job_result(returned=0)
     async with client_of() as client:
         with anyio.fail_after(PATIENCE_S):
             async with client.listen(resources_list_changed=True, resource_subscriptions=[JOB]) as events:
@@ -83,7 +85,7 @@ async def test_many_changes_at_once_are_told_as_one(told: ToldStudio, monkeypatc
 
     published: list[Any] = []
     async with audience.Audience(open_told).gathered() as crowd:
-        crowd._bus.subscribe(published.append)
+        crowd._channels[None].bus.subscribe(published.append)
         await crowd.studio()
         for n in range(100):
             told.changed("job_12345678", returned=n)
@@ -97,7 +99,7 @@ async def test_a_change_of_a_job_that_cannot_be_read_is_told_all_the_same(told: 
 
     published: list[Any] = []
     async with audience.Audience(open_told).gathered() as crowd:
-        crowd._bus.subscribe(published.append)
+        crowd._channels[None].bus.subscribe(published.append)
         await crowd.studio()
         for listener in told.listeners:
             listener("job_00000000")
@@ -136,8 +138,8 @@ async def test_a_client_that_stops_reading_delays_the_others_only_so_long(
     monkeypatch.setattr(audience.Audience, "gathered", remembered)
     ear = Ear()
     async with client_of(message_handler=ear) as client:
-        crowds[0]._listeners["stuck"] = audience._Listener(Stuck())  # type: ignore[arg-type]
-        crowds[0]._listeners.move_to_end("stuck", last=False)
+        crowds[0]._listeners[None, "stuck"] = audience._Listener(Stuck(), None)  # type: ignore[arg-type]
+        crowds[0]._listeners.move_to_end((None, "stuck"), last=False)
         await client.list_resources()
         monkeypatch.setattr(audience, "SEND_LIMIT_S", 0.01)
         told.changed("job_12345678", returned=1)
@@ -148,7 +150,7 @@ async def test_only_so_many_sessions_are_remembered(told: ToldStudio, monkeypatc
     class Call:
         def __init__(self, session_id: str) -> None:
             self.session = object()
-            self.request = type("Request", (), {"headers": {"mcp-session-id": session_id}})
+            self.request = type("Request", (), {"headers": {"mcp-session-id": session_id}, "scope": {}})
 
     async def open_told() -> Any:
         return told
@@ -157,7 +159,7 @@ async def test_only_so_many_sessions_are_remembered(told: ToldStudio, monkeypatc
     crowd = audience.Audience(open_told)
     calls = [Call(name) for name in "abca"]
     kept = [crowd.met(call) for call in calls]  # type: ignore[arg-type]
-    assert list(crowd._listeners) == ["c", "a"] and kept[0] is not kept[3]
+    assert list(crowd._listeners) == [(None, "c"), (None, "a")] and kept[0] is not kept[3]
     crowd._news.close()
     crowd._news_in.close()
 

@@ -25,11 +25,14 @@ from PIL import Image
 
 from server_stage import SERVE, Child, ToldStudio, environ
 from triptych import errors
-from triptych.server import transports
+from triptych.server import guard, transports
 from triptych.server.build import build
+from triptych.server.guard import owner_of
 from triptych.server.transports import BODY_LIMIT_BYTES, Resident, http_app, is_loopback, security_settings
 
-TOKEN = "a long random text"
+TOKEN, OTHER = "a-long-random-text", "another-long-random-text"
+INTERNALS = ("Traceback", "site-packages", "triptych/", '.py"', "sqlite", "TRIPTYCH_HOME", TOKEN, OTHER)
+"""What no answer to a stranger or to nonsense may hold."""
 INITIALIZE = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -148,29 +151,87 @@ def test_a_port_that_is_taken_is_said_so(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Both HTTP transports with a token, the first one open to other machines."""
-    env = environ(tmp_path_factory.mktemp("guarded"), TRIPTYCH_AUTH_TOKEN=TOKEN)
+    env = environ(
+        tmp_path_factory.mktemp("guarded"), TRIPTYCH_AUTH_TOKEN=f"{OTHER},{TOKEN}", TRIPTYCH_LOG_LEVEL="DEBUG"
+    )
     wide = Child("-c", SERVE.replace("127.0.0.1", "0.0.0.0"), "http", env=env)
     sse = Child("-c", SERVE, "sse", env=env)
     yield {"http": wide.url().replace("0.0.0.0", "127.0.0.1"), "sse": sse.url()}
     assert (wide.end(), sse.end()) == (0, 0)
+    said = "".join([*wide.said, *sse.said])
+    assert len(said) > 1000 and TOKEN not in said and OTHER not in said and "Traceback" not in said
+
+
+PATHS = [
+    *(("http", path) for path in ("/mcp", "/mcp/", "/", "/sse")),
+    *(("sse", path) for path in ("/sse", "/messages/", "/messages/?session_id=0", "/else")),
+]
+METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "OPTIONS", "HEAD", "TRACE")
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(("transport", "path"), PATHS)
 @pytest.mark.parametrize(
-    ("transport", "path"), [("http", "/mcp"), ("http", "/"), ("sse", "/sse"), ("sse", "/messages/"), ("sse", "/else")]
+    "authorization",
+    [
+        *((), ("",), ("Bearer",), ("Bearer wrong",), (TOKEN,), (f"Basic {TOKEN}",), (f"Digest {TOKEN}",)),
+        *((f"Bearer {TOKEN}x",), (f"Bearer {TOKEN[:-1]}",), (f"Bearer {TOKEN.upper()}",), (f"BearerX {TOKEN}",)),
+        *((f"Bearer {TOKEN},{OTHER}",), (f"Bearer {OTHER} {TOKEN}",), (f"Bearer={TOKEN}",), ("Bearer ümlaut",)),
+        *((f"Bearer {owner_of(TOKEN)}",), (f"Bearer {TOKEN}", f"Bearer {TOKEN}"), ("Bearer wrong", f"Bearer {TOKEN}")),
+    ],
 )
-@pytest.mark.parametrize(
-    "authorization", [None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x", "Bearer ümlaut"]
-)
-async def test_no_route_answers_without_the_token(
-    guarded: dict[str, str], transport: str, path: str, authorization: str | None
+async def test_no_route_answers_without_one_of_the_tokens(
+    guarded: dict[str, str], transport: str, path: str, authorization: tuple[str, ...]
 ) -> None:
     url = httpx2.URL(guarded[transport]).join(path)
-    headers = [] if authorization is None else [(b"authorization", authorization.encode())]
+    headers = [(b"authorization", value.encode()) for value in authorization]
     async with httpx2.AsyncClient() as client:
-        for method in ("GET", "POST", "DELETE"):
+        for method in METHODS:
             answer = await client.request(method, url, headers=headers)
-            assert answer.status_code == 401 and answer.headers["www-authenticate"].startswith("Bearer")
+            assert answer.status_code == 401 and answer.headers["www-authenticate"] == 'Bearer realm="triptych"'
+            assert not any(word in answer.text for word in INTERNALS)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("transport", "path"), PATHS)
+@pytest.mark.parametrize("name", ["token", "access_token", "authorization", "Authorization", "bearer"])
+async def test_a_token_in_the_address_or_another_header_is_none(
+    guarded: dict[str, str], transport: str, path: str, name: str
+) -> None:
+    url = httpx2.URL(guarded[transport]).join(path)
+    async with httpx2.AsyncClient() as client:
+        for value in (TOKEN, f"Bearer {TOKEN}"):
+            asked = await client.post(url.copy_merge_params({name: value}), json=INITIALIZE, headers=HEADERS)
+            cookie = await client.post(url, json=INITIALIZE, headers={**HEADERS, "cookie": f"{name}={value}"})
+            proxied = await client.post(url, json=INITIALIZE, headers={**HEADERS, "proxy-authorization": value})
+            assert [a.status_code for a in (asked, cookie, proxied)] == [401, 401, 401]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("given", [TOKEN, OTHER, "a-token-nobody-knows", "x", ""])
+async def test_every_token_is_compared_whichever_is_right_and_in_the_same_time(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return one == other
+
+    monkeypatch.setattr(guard.hmac, "compare_digest", compare)
+    users: list[str] = []
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        users.append(scope["user"].username)
+
+    async def send(message: Any) -> None:
+        pass
+
+    door = guard.BearerToken(inner, [OTHER, TOKEN, "a-third-long-random-text"])
+    await door({"type": "http", "headers": [(b"authorization", f"Bearer {given}".encode())]}, None, send)  # type: ignore[arg-type]
+    assert users == ([owner_of(given)] if given in (TOKEN, OTHER) else [])
+    assert len(compared) == 3 and {len(side) for pair in compared for side in pair} == {32}
+    assert owner_of(TOKEN) != owner_of(OTHER) and TOKEN not in repr(vars(door))
 
 
 @pytest.mark.anyio
@@ -190,11 +251,22 @@ async def test_the_token_opens_every_transport(guarded: dict[str, str], scheme: 
 @pytest.mark.parametrize(
     ("header", "value", "status"),
     [
-        ("host", "evil.example", 421),
-        ("host", "evil.example:8765", 421),
-        ("host", "127.0.0.1.evil.example:8765", 421),
-        ("origin", "http://evil.example", 403),
-        ("origin", "null", 403),
+        *(
+            ("host", host, 421)
+            for host in (
+                *("evil.example", "evil.example:8765", "127.0.0.1.evil.example:8765", "localhost.evil.example", ""),
+                *("0.0.0.0:8765", "[::]:8765", "127.0.0.2:8765", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]:8765"),
+                *("localhost@evil.example", "evil.example#localhost", "http://localhost"),
+            )
+        ),
+        *(
+            ("origin", origin, 403)
+            for origin in (
+                *("http://evil.example", "https://evil.example", "null", "http://localhost.evil.example", "file://"),
+                *("http://127.0.0.1.evil.example", "http://evil.example:8765", "http://[::]", "ws://localhost"),
+                *("chrome-extension://localhost", "localhost", "http://[::ffff:7f00:1]", "//localhost", "http://"),
+            )
+        ),
     ],
 )
 async def test_a_page_on_another_site_cannot_talk_to_a_local_server(
@@ -211,12 +283,66 @@ async def test_a_page_on_another_site_cannot_talk_to_a_local_server(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("host", ["localhost", "localhost:1234", "127.0.0.1", "[::1]:8765", "[::1]"])
-async def test_a_local_server_answers_to_its_three_names_with_and_without_a_port(http_url: str, host: str) -> None:
+@pytest.mark.parametrize("origin", [None, "http://localhost:3000", "https://[::1]", "http://127.0.0.1:1"])
+async def test_a_local_server_answers_to_its_three_names_with_and_without_a_port(
+    http_url: str, host: str, origin: str | None
+) -> None:
+    """Its pages may be on any port; a browser's preflight is refused all the same, so only what they send counts."""
+    headers = {**HEADERS, "host": host, "origin": origin or f"http://{host}"}
     async with httpx2.AsyncClient() as client:
-        answer = await client.post(
-            http_url, json=INITIALIZE, headers={**HEADERS, "host": host, "origin": f"http://{host}"}
-        )
-    assert answer.status_code == 200
+        answer = await client.post(http_url, json=INITIALIZE, headers=headers)
+        asked = await client.options(http_url, headers={**headers, "access-control-request-method": "POST"})
+    assert answer.status_code == 200 and asked.status_code == 405
+    assert not any(name.startswith("access-control") for a in (answer, asked) for name in a.headers)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("transport", "path", "methods", "status"),
+    [
+        ("http", "/mcp", ("PUT", "PATCH", "HEAD", "OPTIONS", "TRACE", "CONNECT", "BREW"), 405),
+        ("http", "/mcp", ("GET", "DELETE"), 400),
+        *(("http", path, METHODS, 404) for path in ("/", "/mcp/x", "/sse", "/messages/", "/MCP", "//mcp")),
+        *(("http", path, METHODS, 404) for path in ("/../triptych.db", "/%2e%2e/triptych.db", "/docs", "/.env")),
+        ("sse", "/sse", ("POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW"), 405),
+        ("sse", "/messages/", ("GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW"), 405),
+        ("sse", "/messages/", ("POST",), 400),
+        *(("sse", path, METHODS, 404) for path in ("/", "/mcp", "/sse/", "/messages", "/sse/x", "/docs")),
+    ],
+)
+async def test_methods_and_paths_that_are_not_there_are_refused_without_a_word_of_what_is_inside(
+    guarded: dict[str, str], transport: str, path: str, methods: tuple[str, ...], status: int
+) -> None:
+    url = httpx2.URL(guarded[transport]).join("/").copy_with(raw_path=path.encode())
+    async with httpx2.AsyncClient(headers={**HEADERS, "authorization": f"Bearer {TOKEN}"}) as client:
+        for method in methods:
+            answer = await client.request(method, url, **({"json": {}} if method == "POST" else {}))
+            assert answer.status_code == status, method
+            assert not any(word in answer.text for word in INTERNALS) and "location" not in answer.headers
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("era", [None, "2026-07-28", "nonsense"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"{", b"[]", b"null", b"1", b"\xff\xfe", b"[" * 200_000, b'{"a":' * 100_000, b'"\\ud800"'),
+        b'[{"jsonrpc":"2.0","id":1,"method":"tools/list"}]',
+        b'{"jsonrpc":"2.0","id":1,"method":"no/such"}',
+        b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":' + b"9" * 100_000 + b"}}",
+    ],
+    ids=lambda body: repr(body[:24]),
+)
+async def test_a_body_that_is_nonsense_is_refused_without_a_word_of_what_is_inside(
+    guarded: dict[str, str], body: bytes, era: str | None
+) -> None:
+    headers = {**HEADERS, "authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
+    async with httpx2.AsyncClient(headers=headers | ({"mcp-protocol-version": era} if era else {})) as client:
+        answer = await client.post(guarded["http"], content=body)
+        as_text = await client.post(guarded["http"], content=body, headers={"content-type": "text/plain"})
+    assert answer.status_code == 400 and as_text.status_code in (400, 415)
+    for text in (answer.text, as_text.text):
+        assert len(text) < 3000 and not any(word in text for word in INTERNALS)
 
 
 def test_a_bind_to_one_address_answers_to_it_and_a_bind_to_all_to_the_machines_own() -> None:
@@ -262,10 +388,31 @@ async def test_a_body_above_64_mib_is_refused_before_it_is_read(told: ToldStudio
     async def open_told() -> Any:
         return told
 
-    app = http_app(build(open_told, remote=True), transport, "127.0.0.1", None)
+    app = http_app(build(open_told, remote=True), transport, "127.0.0.1", ())
     web = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1")
     async with app.router.lifespan_context(app), web as client:
         answer = await client.post(path, content=b"{}", headers={"content-length": str(BODY_LIMIT_BYTES + 1)})
+    assert answer.status_code == 413
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("transport", "path"), [("http", "/mcp"), ("sse", "/messages/")])
+async def test_a_body_that_does_not_say_how_long_it_is_is_refused_when_it_is_too_long(
+    told: ToldStudio, transport: Any, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def open_told() -> Any:
+        return told
+
+    async def without_end() -> AsyncIterator[bytes]:
+        for _ in range(4):
+            yield b" " * 400
+        raise AssertionError("it was read on")
+
+    monkeypatch.setattr(transports, "BODY_LIMIT_BYTES", 1000)
+    app = http_app(build(open_told, remote=True), transport, "127.0.0.1", ())
+    web = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1")
+    async with app.router.lifespan_context(app), web as client:
+        answer = await client.post(path, content=without_end())
     assert answer.status_code == 413
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
@@ -16,6 +16,10 @@ from triptych.cli.install import install
 from triptych.cli.paying import followed, paid, pay
 from triptych.cli.screen import Screen, caller_for, command, resolved, run
 from triptych.cli.words import Exit, exit_of_status
+
+if TYPE_CHECKING:
+    from triptych.results import SpendResult
+    from triptych.studio import Studio
 
 
 class _Viewed(BaseModel):
@@ -83,6 +87,20 @@ def jobs(screen: Screen, limit: int, status: str | None) -> Exit:
     """List recent jobs, the assistant's too, newest first."""
     result = run(lambda studio: studio.list_jobs(limit, status))
     screen.show(result, words.jobs_text(result))
+    return Exit.DONE
+
+
+@click.command()
+@click.option("--days", type=click.IntRange(1, 366), default=7, show_default=True, help="How far back, in UTC days.")
+@command
+def spend(screen: Screen, days: int) -> Exit:
+    """Show what was spent by day, provider and model, and what is left of the budget."""
+
+    async def look(studio: Studio) -> SpendResult:
+        return studio.spend(days)
+
+    result = run(look)
+    screen.show(result, words.spend_text(result))
     return Exit.DONE
 
 
@@ -178,6 +196,41 @@ def serve(transport: Any, host: str, port: int) -> None:
 
 
 @click.command()
+@click.argument("job", default="")
+@click.option("--open/--no-open", "opens", default=True, help="Open a browser; otherwise only show the address.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="By default a free one.")
+def gallery(job: str, opens: bool, port: int) -> None:
+    """See jobs and images in a browser, and go on from there (Ctrl-C ends it)."""
+    import secrets
+    import threading
+    import webbrowser
+    from dataclasses import replace
+    from urllib.parse import urlencode
+
+    from pydantic import SecretStr
+
+    from triptych import config
+    from triptych.server import transports
+    from triptych.server.gallery import ROUTE
+
+    screen = Screen(False)
+    token = secrets.token_urlsafe(32)
+
+    def ready(url: str) -> None:
+        # In the fragment, which no browser sends anywhere.
+        page = f"{url.removesuffix('/mcp')}{ROUTE}#{urlencode({'token': token} | ({'show': job} if job else {}))}"
+        screen.note(f"The gallery is at {page}")
+        if opens:
+            threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
+
+    try:
+        settings = replace(config.read(os.environ), auth_tokens=(SecretStr(token),))
+        transports.serve(settings, "http", "127.0.0.1", port, ready)
+    except errors.TriptychError as error:
+        sys.exit(int(screen.refuse(error)))
+
+
+@click.command()
 @click.argument("name")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8901, show_default=True, help="0 takes a free one.")
@@ -236,4 +289,22 @@ def demo(screen: Screen, out: str, provider: str) -> Exit:
     return Exit.DONE if report.ok else Exit.FAILED
 
 
-ALL = (edit, chain, generate, status, jobs, cancel, models, upload, view, save, doctor, install, serve, emulate, demo)
+ALL = (
+    edit,
+    chain,
+    generate,
+    status,
+    jobs,
+    spend,
+    cancel,
+    models,
+    upload,
+    view,
+    save,
+    doctor,
+    install,
+    serve,
+    gallery,
+    emulate,
+    demo,
+)

@@ -14,7 +14,7 @@ import anyio
 import click
 
 from triptych import errors
-from triptych.cli.screen import Screen, caller_for, run, setup_of_environment
+from triptych.cli.screen import Screen, caller_for, run
 from triptych.cli.words import Exit, exit_of_status, job_text
 
 if TYPE_CHECKING:
@@ -89,22 +89,19 @@ def pay(
     except errors.OverBudget as error:
         if error.confirm_usd is None:
             raise
-        result = start(replace(options, max_cost_usd=_confirmed(error.confirm_usd)))
+        result = start(replace(options, max_cost_usd=_confirmed(error, error.confirm_usd)))
     screen.show(result, job_text(result))
     return exit_of_status(result.status)
 
 
-def _confirmed(quoted: Decimal) -> Decimal:
+def _confirmed(error: errors.OverBudget, quoted: Decimal) -> Decimal:
     """Return the quote once the person at the terminal agrees to it.
 
     Raises: `errors.OverBudget` when there is nobody to ask, or the answer is no.
     """
-    above = f"above ${setup_of_environment().confirm_usd:f} (TRIPTYCH_CONFIRM_USD)"
     if not sys.stdin.isatty():
-        raise errors.OverBudget(
-            f"The quote of ${quoted:f} is {above}; nothing was sent. Confirm with --yes or --max-cost-usd {quoted:f}."
-        )
-    if not click.confirm(f"This will cost ${quoted:f}, {above}. Go on?", err=True):
+        raise errors.OverBudget(f"{error.message} Here: --yes or --max-cost-usd {quoted:f}.")
+    if not click.confirm(f"{error.question} Go on?", err=True):
         raise errors.OverBudget("Not confirmed; nothing was sent.")
     return quoted
 

@@ -8,11 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 from enum import IntEnum
 
 from triptych import errors
-from triptych.results import Cost, ImageResult, JobResult, JobsResult, ModelRow, ModelsResult, SaveResult, UploadResult
+from triptych.errors import plain
+from triptych.results import (
+    Cost,
+    ImageResult,
+    JobResult,
+    JobsResult,
+    ModelRow,
+    ModelsResult,
+    SaveResult,
+    SpendResult,
+    Spent,
+    UploadResult,
+)
 
 COLUMNS = 100
 
@@ -108,11 +119,6 @@ def _job_lines(result: JobResult) -> Iterator[str]:
             yield f"  look again: triptych status {result.job_id} --wait"
 
 
-def plain(usd: Decimal) -> str:
-    """Return an amount without trailing zeros or an exponent."""
-    return f"{usd.normalize():f}"
-
-
 def cost_text(cost: Cost) -> str:
     """Return what was quoted and charged, in a few words."""
     if cost.quoted == 0 and not cost.charged:
@@ -160,6 +166,30 @@ def jobs_text(result: JobsResult) -> str:
         for job in result.jobs
     ]
     return table(("job", "status", "images", "made", "cost", "prompt"), rows)
+
+
+def spend_text(result: SpendResult) -> str:
+    """Return the ledger as a table, its total, and how the budget stands."""
+    span = "today (UTC)" if result.days == 1 else f"the last {result.days} days (UTC)"
+    lines = [f"Nothing in {span}."]
+    if result.rows:
+        rows = [(row.day, row.provider, row.model, *_amounts(row)) for row in result.rows]
+        total = (f"{result.days} d" if result.days > 1 else "1 d", "", "in all", *_amounts(result.total))
+        heads = ("day", "provider", "model", "jobs", "images", "quoted", "charged", "reserved")
+        lines = table(heads, [*rows, total]).split("\n")
+    budget = result.budget
+    cap = "no cap" if budget.cap is None else f"of ${plain(budget.cap)}"
+    left = "" if budget.left is None else f"; ${plain(budget.left)} left"
+    lines.append(
+        f"Last 24 hours: ${plain(budget.spent)} spent, ${plain(budget.reserved)} reserved, "
+        f"{cap} (TRIPTYCH_BUDGET_USD){left}."
+    )
+    return "\n".join(lines)
+
+
+def _amounts(spent: Spent) -> tuple[str, ...]:
+    money = (spent.quoted, spent.charged, spent.reserved)
+    return (str(spent.jobs), str(spent.images), *(f"${plain(usd)}" for usd in money))
 
 
 def models_text(result: ModelsResult) -> str:

@@ -138,6 +138,7 @@ class Emulated(Emulator):
         outcome = await self.outcome(work)
         work.polls += 1
         work.polls_after_end += outcome != "running"
+        work.missing = work.order.count if "empty-outputs" in work.traits else 0
         data = prediction(work, outcome, self._poll_url(work), self._outputs(work, outcome))
         if outcome == "done" and self._tells_price(work):
             data["price"] = str(work.charge_usd(self.clock()))

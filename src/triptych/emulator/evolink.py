@@ -182,7 +182,7 @@ class Emulated(Emulator):
 
     async def _task(self, work: Work) -> dict[str, Any]:
         outcome = await self.outcome(work)
-        work.missing = int("frame-missing" in work.traits)
+        work.missing = work.order.count if "empty-outputs" in work.traits else int("frame-missing" in work.traits)
         outputs: list[Any] = list(self.output_urls(work)) if outcome == "done" else []
         return task(work, outcome, outputs, work.charge_usd(self.clock()))
 

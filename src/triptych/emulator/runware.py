@@ -227,7 +227,8 @@ class Emulated(Emulator):
         return self._unknown() if "forgotten" in work.traits and outcome != "running" else None
 
     def _count_missing(self, work: Work) -> None:
-        if {"frame-failed", "frame-failed-errors"} & set(work.traits):
+        bad = work.traits.get("frame-failed", work.traits.get("frame-failed-errors", {})).get("n")
+        if bad is not None and bad <= work.expected:
             work.missing = 1
         if {"all-failed", "empty-outputs"} & set(work.traits):
             work.missing = work.order.count

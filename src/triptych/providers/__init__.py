@@ -15,6 +15,7 @@ This file must not know any provider by name: they are found by listing the fold
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -199,7 +200,7 @@ def refuse(status: int, message: str, *, request_id: str | None = None, retry_af
             raise errors.RateLimited(
                 f"The provider is limiting requests ({said}).",
                 request_id=request_id,
-                retry_after_s=float(retry_after) if retry_after and retry_after.isdecimal() else None,
+                retry_after_s=float(retry_after) if retry_after and re.fullmatch(r"[0-9]{1,6}", retry_after) else None,
             )
         case _ if 400 <= status < 500:
             raise errors.Refused(f"The provider refused the request ({said}).", request_id=request_id)

@@ -182,8 +182,11 @@ def is_ticket(value: Any) -> TypeGuard[str]:
 
 
 def is_url(value: Any) -> TypeGuard[str]:
-    """Return whether this is a whole http(s) URL that parses; whether it may be read is the reader's business."""
-    if not isinstance(value, str) or not re.fullmatch(r"https?://[!-~]{1,8000}", value):
+    """Return whether this is a whole http(s) URL that parses, without quotes and angle brackets, which no URL has.
+
+    Whether it may be read is the reader's business.
+    """
+    if not isinstance(value, str) or not re.fullmatch(r"https?://[!#-;=?-\[\]_a-z{|}~]{1,8000}", value):
         return False
     try:
         parts = urlsplit(value)
@@ -205,7 +208,10 @@ def decimal(value: Any) -> Decimal | None:
         number = Decimal(str(value))
     except InvalidOperation:
         return None
-    return number if number.is_finite() and abs(number) < 10**12 else None
+    if not number.is_finite() or abs(number) >= 10**12:
+        return None
+    # Written out, 1e-5000000 has five million digits.
+    return number if abs(number) > Decimal("1e-12") else Decimal(0)
 
 
 def usd(value: Any) -> Decimal | None:

@@ -44,7 +44,7 @@ RESULT_LIFETIME_S = 24 * 3600.0
 UPLOAD_LIFETIME_S = 20 * 3600.0
 """Uploads are temporary, "24 h" by one account (wire notes A.4); four hours are kept in hand."""
 HISTORY_PAGES = 3
-HISTORY_PAGE_ITEMS = 20
+HISTORY_PAGE_ITEMS = 50
 HISTORY_SWEEP_ITEMS = 50
 SKEW_S = 120.0
 """How far the provider's clock may be behind ours."""
@@ -206,11 +206,13 @@ def find(edit: Edit, prediction: Prediction, submitted_at: datetime, known: froz
     submit; of several the first one after the submit wins. Limit: two identical requests whose answers were both lost
     are told apart by time alone.
 
-    Raises: `Outage`, `KeyRejected` or `RateLimited` when the history cannot be read: that is no "not there".
+    Raises: `Outage`, `KeyRejected` or `RateLimited` when the history cannot be read, or is longer than what is read of
+    it: that is no "not there".
     """
     wanted = read.comparable(_body(edit))
     sent_s = submitted_at.timestamp()
     found: list[tuple[float, str]] = []
+    whole = False
     for page in range(1, HISTORY_PAGES + 1):
         params: dict[str, str | int] = {"no": page, "size": HISTORY_PAGE_ITEMS, "model": prediction.endpoint}
         answer = yield Call("GET", "/api/v1/model/history", params=params)
@@ -229,7 +231,10 @@ def find(edit: Edit, prediction: Prediction, submitted_at: datetime, known: froz
         total = read.integer(read.at(body, "data", "total"))
         last = total is not None and page * HISTORY_PAGE_ITEMS >= total
         if last or not entries or min(at_s for at_s, _ in entries) < sent_s - SKEW_S:
+            whole = True
             break
+    if not found and not whole:
+        raise errors.Outage("The provider's history is longer than what is read of it.")
     return Pending(read.likeliest(found, sent_s)) if found else None
 
 

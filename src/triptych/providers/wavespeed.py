@@ -174,14 +174,16 @@ def find(edit: Edit, prediction: Prediction, submitted_at: datetime, known: froz
 
     It has to be of the same model and lie between 30 s before and 150 s after the submit. Where the history shows what
     was asked, that has to be the same in every field, and the first after the submit wins. Where it does not, only one
-    that is alone in that time is taken: of two nobody could say which.
+    that is alone in that time is taken (`by_time`): of two nobody could say which.
 
-    Raises: `Outage`, `KeyRejected` or `RateLimited` when the history cannot be read: that is no "not there".
+    Raises: `Outage` where nobody could say which, or where the history is longer than what is read of it; it,
+    `KeyRejected` or `RateLimited` when the history cannot be read. None of these is a "not there".
     """
     wanted = read.comparable(_body(edit))
     sent_s = submitted_at.timestamp()
     same: list[tuple[float, str]] = []
     nameless: set[str] = set()
+    whole = False
     for page in range(1, HISTORY_PAGES + 1):
         entries = yield from _history(page, HISTORY_PAGE_ITEMS, prediction.endpoint)
         dated = [(at_s, item) for item in entries if (at_s := _made_s(item)) is not None]
@@ -197,10 +199,13 @@ def find(edit: Edit, prediction: Prediction, submitted_at: datetime, known: froz
             elif wanted.items() <= read.comparable(asked).items():
                 same.append((at_s, ticket))
         if len(entries) < HISTORY_PAGE_ITEMS or not dated or min(at_s for at_s, _ in dated) < sent_s - SKEW_S:
+            whole = True
             break
     if same:
         return Pending(read.likeliest(same, sent_s))
-    return Pending(nameless.pop()) if len(nameless) == 1 else None
+    if not whole or len(nameless) > 1:
+        raise errors.Outage("The provider's history does not tell which request it was.")
+    return Pending(nameless.pop(), by_time=True) if nameless else None
 
 
 def _history(page: int, items: int, model: str = "") -> Flow[list[Mapping[str, Any]]]:

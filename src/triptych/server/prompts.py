@@ -16,7 +16,7 @@ import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
 if TYPE_CHECKING:
-    from triptych.studio import Studio
+    from triptych.studio import Caller, Studio
 
 MOST_COMPLETIONS = 100
 
@@ -241,6 +241,7 @@ async def complete(
     studio: Callable[[], Awaitable[Studio]],
     ref: types.PromptReference | types.ResourceTemplateReference,
     argument: types.CompletionArgument,
+    caller: Caller,
 ) -> types.CompleteResult:
     """Return what an argument may be: handles, job ids, models, providers; nothing for what is free text."""
     kind = argument.name
@@ -248,7 +249,7 @@ async def complete(
         kind = {"id": "job", "handle": "image"}.get(argument.name, "")
     elif ref.name not in PROMPTS:
         raise _invalid(f"There is no prompt of that name. Prompts: {', '.join(PROMPTS)}.")
-    found = await _known(await studio(), kind) if kind in ("image", "character", "job", *_CATALOG) else []
+    found = await _known(await studio(), kind, caller) if kind in ("image", "character", "job", *_CATALOG) else []
     wanted = argument.value.strip().casefold()
     values = [value for value in dict.fromkeys(found) if wanted in value.casefold()]
     values.sort(key=lambda value: not value.casefold().startswith(wanted))
@@ -262,16 +263,16 @@ async def complete(
 _CATALOG = ("model", "provider")
 
 
-async def _known(studio: Studio, kind: str) -> Sequence[str]:
+async def _known(studio: Studio, kind: str, caller: Caller) -> Sequence[str]:
     match kind:
         case "job":
-            return [job.job_id for job in (await studio.list_jobs(MOST_COMPLETIONS)).jobs]
+            return [job.job_id for job in (await studio.list_jobs(MOST_COMPLETIONS, caller=caller)).jobs]
         case "provider":
             return ["cheapest", *studio.setup.accounts]
         case "model":
             return [o.family for account in studio.setup.accounts.values() for o in account.provider.offers]
         case _:
-            return [image.handle for image in studio.recent_images(MOST_COMPLETIONS)]
+            return [image.handle for image in studio.recent_images(MOST_COMPLETIONS, caller)]
 
 
 def _items(text: str) -> list[str]:

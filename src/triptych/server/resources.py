@@ -1,9 +1,11 @@
 """What can be read without a tool: jobs, images and models, each under its `triptych://` uri.
 
     triptych://jobs              recent jobs, JSON
-    triptych://jobs/{id}         one job, JSON, the same fields as a tool's result
-    triptych://images/{handle}   a preview (JPEG, 100 KB at most); URL, path and facts in `_meta`
+    triptych://jobs/{id}         one job, JSON, the same fields as a tool's result; in `_meta` how it was asked for
+    triptych://images/{handle}   a preview (JPEG, 100 KB at most); URL, path, facts and what was made from it in `_meta`
     triptych://models            models and providers, JSON
+    triptych://spend             what the last days cost, and the budget, JSON
+    ui://triptych/gallery        the gallery, for hosts that show one (`gallery`)
 
 Rules: nothing is bigger than a preview, because hosts put a blob into the conversation whole. Recent outputs are listed
 as resources of their own, because hosts do not list templates. What is not there is an invalid-params error that says
@@ -15,7 +17,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import mcp_types as types
@@ -23,9 +25,10 @@ from mcp.shared.exceptions import MCPError
 
 from triptych import errors
 from triptych.results import ImageResult, Result
+from triptych.server import gallery
 
 if TYPE_CHECKING:
-    from triptych.studio import Studio
+    from triptych.studio import Caller, Studio
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +36,13 @@ SCHEME = "triptych://"
 RECENT = 20
 
 
-async def listing(open_studio: Callable[[], Awaitable[Studio]]) -> types.ListResourcesResult:
-    """Return the two lists and the newest outputs as concrete resources."""
+async def listing(
+    open_studio: Callable[[], Awaitable[Studio]], caller: Caller, *, with_gallery: bool = False
+) -> types.ListResourcesResult:
+    """Return the lists and the newest outputs as concrete resources; the gallery for a host that shows one."""
     with _Told("resources/list"):
         studio = await open_studio()
-        images = [_listed(image) for image in studio.recent_images(RECENT)]
+        images = [_listed(image) for image in studio.recent_images(RECENT, caller)]
     fixed = [
         types.Resource(
             uri=f"{SCHEME}jobs",
@@ -53,7 +58,16 @@ async def listing(open_studio: Callable[[], Awaitable[Studio]]) -> types.ListRes
             description="Models by provider: price, limits, usable now or why not; balances where told",
             mime_type="application/json",
         ),
+        types.Resource(
+            uri=f"{SCHEME}spend",
+            name="spend",
+            title="Spend",
+            description="What the last 7 days cost by day, provider and model; the 24 h budget and what is left of it",
+            mime_type="application/json",
+        ),
     ]
+    if with_gallery:
+        fixed.append(gallery.listed())
     return types.ListResourcesResult(resources=[*fixed, *images])
 
 
@@ -93,45 +107,53 @@ def templates() -> types.ListResourceTemplatesResult:
     )
 
 
-async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str) -> types.ReadResourceResult:
-    """Return one resource.
+async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str, caller: Caller) -> types.ReadResourceResult:
+    """Return one resource, if it is one of this caller's.
 
     Raises:
         MCPError: invalid params where there is no such resource, an internal error where it cannot be read now.
     """
+    if uri == gallery.URI:
+        return gallery.read()
     kind, _, name = uri.removeprefix(SCHEME).partition("/") if uri.startswith(SCHEME) else ("", "", "")
     # A handle contains a slash, and a strict template expansion escapes it.
     name = unquote(name)
     with _Told(uri):
         match kind, name:
             case "jobs", "":
-                return _json(uri, await (await open_studio()).list_jobs())
+                return _json(uri, await (await open_studio()).list_jobs(caller=caller))
             case "jobs", job_id:
-                return _json(uri, (await open_studio()).job(job_id, every=True))
+                studio = await open_studio()
+                made = studio.making(job_id, caller).model_dump(mode="json")
+                return _json(uri, studio.job(job_id, caller, every=True), {"making": made})
             case "models", "":
                 return _json(uri, await (await open_studio()).list_models(most=None))
+            case "spend", "":
+                return _json(uri, (await open_studio()).spend(caller=caller))
             case "images", handle if handle:
-                jpeg, image = await (await open_studio()).preview(handle)
+                studio = await open_studio()
+                jpeg, image = await studio.preview(handle, caller)
+                facts = image.model_dump(mode="json") | {"made_from_it": studio.made_from(image.handle, caller)}
                 return types.ReadResourceResult(
                     contents=[
                         types.BlobResourceContents(
                             uri=uri,
                             mime_type="image/jpeg",
                             blob=base64.b64encode(jpeg).decode("ascii"),
-                            _meta=image.model_dump(mode="json"),
+                            _meta=facts,
                         )
                     ]
                 )
         raise errors.BadRequest(
             f"There is no resource {errors.quoted(uri, 120)}. There are {SCHEME}jobs, {SCHEME}jobs/{{id}}, "
-            f"{SCHEME}images/{{handle}} and {SCHEME}models."
+            f"{SCHEME}images/{{handle}}, {SCHEME}models and {SCHEME}spend."
         )
 
 
-def _json(uri: str, result: Result) -> types.ReadResourceResult:
+def _json(uri: str, result: Result, facts: dict[str, Any] | None = None) -> types.ReadResourceResult:
     text = result.model_dump_json(exclude={"request"})
     return types.ReadResourceResult(
-        contents=[types.TextResourceContents(uri=uri, mime_type="application/json", text=text)]
+        contents=[types.TextResourceContents(uri=uri, mime_type="application/json", text=text, _meta=facts)]
     )
 
 
@@ -146,9 +168,9 @@ class _Told:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, errors.BadRequest):
-            raise MCPError(types.INVALID_PARAMS, error.message, {"uri": self._what}) from error
+            raise MCPError(types.INVALID_PARAMS, error.message, {"uri": self._what[:500]}) from error
         if isinstance(error, errors.TriptychError):
             raise MCPError(types.INTERNAL_ERROR, error.message) from error
         if isinstance(error, Exception):
-            logger.error("%s could not be read", self._what, exc_info=error)
+            logger.error("%s could not be read", errors.quoted(self._what, 120), exc_info=error)
             raise MCPError(types.INTERNAL_ERROR, "Triptych failed; the server's log (stderr) says why.") from error

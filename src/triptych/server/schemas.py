@@ -14,7 +14,17 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticKnownError
 
 from triptych.errors import BadRequest, quoted
 
@@ -26,7 +36,7 @@ def _listed(value: object) -> object:
     if value.lstrip().startswith("["):
         try:
             found = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return [value]
         if isinstance(found, list):
             return found
@@ -37,9 +47,26 @@ def _format(value: object) -> object:
     return {"jpg": "jpeg"}.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
 
+def _number(value: object) -> object:
+    """Return true and false as words, which are no numbers."""
+    return str(value) if isinstance(value, bool) else value
+
+
+def _bounded(value: str) -> str:
+    if len(value) > NAME_LIMIT_CHARS:
+        raise PydanticKnownError("string_too_long", {"max_length": NAME_LIMIT_CHARS})
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+Seconds = Annotated[float, BeforeValidator(_number)]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Name = Annotated[Words, AfterValidator(_bounded)]
+NAME_LIMIT_CHARS = 2000
+"""Of what is looked up or compared, and not sent on; said by the refusal alone, for nobody gets there on purpose."""
 Items = Annotated[list[Words], BeforeValidator(_listed)]
-Usd = Annotated[Decimal, WithJsonSchema({"type": "number"})]
+# Bounded, because an amount of 1e-999999999 dollars has a billion digits once it is written out.
+Usd = Annotated[Decimal, Field(max_digits=40, decimal_places=20), WithJsonSchema({"type": "number"})]
 WAIT_LIMIT_S = 55
 """Below the 60 s at which many hosts give a call up."""
 
@@ -53,12 +80,12 @@ class Arguments(BaseModel):
 class Paid(Arguments):
     """The optional arguments that the three paid tools share."""
 
-    model: Words | None = Field(None, description="Id from list_models")
-    provider: Words | None = None
-    size: Words | None = Field(None, description="2K, 16:9 or 2048x2048")
+    model: Name | None = Field(None, description="Id from list_models")
+    provider: Name | None = None
+    size: Name | None = Field(None, description="2K, 16:9 or 2048x2048")
     format: Annotated[Literal["png", "jpeg"], BeforeValidator(_format)] | None = None
-    wait_s: float = Field(25, ge=0, le=WAIT_LIMIT_S, description="0-55 s")
-    save_to: Words | None = Field(None, description="Directory for copies")
+    wait_s: Seconds = Field(25, ge=0, le=WAIT_LIMIT_S, description="0-55 s")
+    save_to: Name | None = Field(None, description="Directory for copies")
     max_cost_usd: Usd | None = Field(None, ge=0, description="Refuse above; confirms a costly job")
     dry_run: bool = Field(False, description="Only quote")
     again: bool = Field(False, description="Anew, though in flight or uncertain")
@@ -73,7 +100,7 @@ class EditSequence(Paid):
         min_length=1, max_length=14, description="1-14 handles, paths, file:// or https:// URLs, data: URIs"
     )
     prompt: Words = Field(description="The edit; if count > 1, how the images differ")
-    count: int = Field(1, ge=1, le=15, description="1-15; images + count ≤ 15")
+    count: Whole = Field(1, ge=1, le=15, description="1-15; images + count ≤ 15")
 
 
 class EditChain(Paid):
@@ -84,27 +111,27 @@ class EditChain(Paid):
 
 class GenerateSequence(Paid):
     prompt: Words = Field(description="If count > 1, how the images differ")
-    count: int = Field(1, ge=1, le=15, description="1-15")
+    count: Whole = Field(1, ge=1, le=15, description="1-15")
 
 
 class GetStatus(Arguments):
-    job_id: Words
-    wait_s: float = Field(0, ge=0, le=WAIT_LIMIT_S, description="0-55 s, for a change")
+    job_id: Name
+    wait_s: Seconds = Field(0, ge=0, le=WAIT_LIMIT_S, description="0-55 s, for a change")
 
 
 class ListJobs(Arguments):
-    limit: int = Field(20, ge=1, le=100, description="1-100")
+    limit: Whole = Field(20, ge=1, le=100, description="1-100")
     status: Literal["queued", "running", "done", "partial", "failed", "cancelled", "uncertain"] | None = None
 
 
 class CancelJob(Arguments):
-    job_id: Words
+    job_id: Name
 
 
 class ListModels(Arguments):
-    query: str = Field("", description="Part of an id")
+    query: Annotated[str, AfterValidator(_bounded)] = Field("", description="Part of an id")
     operation: Literal["generate", "generate-sequential", "edit", "edit-sequential"] | None = None
-    provider: Words | None = None
+    provider: Name | None = None
 
 
 class ViewImages(Arguments):
@@ -113,8 +140,8 @@ class ViewImages(Arguments):
 
 class SaveImages(Arguments):
     images: Items = Field(min_length=1, description="Handles, paths, URLs")
-    directory: Words
-    name: Words | None = Field(None, description="File name, numbered")
+    directory: Name
+    name: Name | None = Field(None, description="File name, numbered")
 
 
 ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
@@ -148,6 +175,7 @@ _FAULTS = {
     "too_short": "is empty; it needs at least {min_length}",
     "too_long": "has {length} items; it can have at most {max_length}",
     "string_too_short": "is empty; it needs some text",
+    "string_too_long": "is too long; it can have at most {max_length} characters",
     "string_type": "is {shown}; it must be text",
     "list_type": "is {shown}; it must be a list of strings",
     "literal_error": "is {shown}; it must be one of {expected}",

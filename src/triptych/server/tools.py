@@ -102,11 +102,11 @@ async def _get_status(studio: Studio, a: schemas.GetStatus, caller: Caller) -> R
 
 
 async def _list_jobs(studio: Studio, a: schemas.ListJobs, caller: Caller) -> Result:
-    return await studio.list_jobs(a.limit, a.status)
+    return await studio.list_jobs(a.limit, a.status, caller)
 
 
 async def _cancel_job(studio: Studio, a: schemas.CancelJob, caller: Caller) -> Result:
-    return await studio.cancel_job(a.job_id)
+    return await studio.cancel_job(a.job_id, caller)
 
 
 async def _list_models(studio: Studio, a: schemas.ListModels, caller: Caller) -> Result:
@@ -244,11 +244,12 @@ def input_schema(name: str) -> dict[str, Any] | None:
 async def call(
     studio: Callable[[], Awaitable[Studio]], name: str, given: dict[str, Any], caller: Caller
 ) -> types.CallToolResult:
-    """Run one tool and return its result, or a refusal; `errors.NotAllowed` is raised, so that roots can mend it.
+    """Run one tool and return its result, or a refusal.
 
     The arguments are checked before the studio is opened: a wrong call costs nothing at all.
 
     Raises:
+        errors.NotAllowed, errors.OverBudget: what the client may mend when asked, by its roots and by a yes.
         MCPError: invalid params where there is no such tool; the specification wants no result then.
     """
     tool = TOOLS.get(name)
@@ -261,6 +262,8 @@ async def call(
     except errors.NotAllowed:
         raise
     except errors.TriptychError as error:
+        if isinstance(error, errors.OverBudget) and error.confirm_usd is not None:
+            raise
         return refusal(error)
     except Exception:
         logger.exception("%s raised what nobody meant it to", name)

@@ -1,8 +1,11 @@
 """How clients reach the server: stdio, streamable HTTP at `/mcp`, SSE at `/sse` (its messages at `/messages/`).
 
+Beside `/mcp` there is `/gallery`, a page for people (`gallery`).
+
 Rules: the studio is opened once per process, outside every connection, and outlives them all. Host and Origin are
-always checked, and a bind that other machines can reach needs `TRIPTYCH_AUTH_TOKEN`; a set token is asked for on every
-route, loopback included. stdout belongs to the protocol; whatever is said to people goes to stderr.
+always checked, and a bind that other machines can reach needs `TRIPTYCH_AUTH_TOKEN`; where it is set, one of its tokens
+is asked for on every route but `/gallery`, loopback included, and each sees only what is its own. stdout belongs to the
+protocol; whatever is said to people goes to stderr.
 
 Hosts that are answered to: on loopback its three names; on another address that address too; on all addresses
 (`0.0.0.0`, `::`) this machine's own name and addresses as well. A reverse proxy has to send one of them as Host.
@@ -10,14 +13,13 @@ Hosts that are answered to: on loopback its three names; on another address that
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
@@ -31,7 +33,7 @@ from triptych.server.build import TriptychServer, build
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.routing import BaseRoute
 
     from triptych.config import Settings
     from triptych.studio import Studio
@@ -43,6 +45,8 @@ SettingsSource = Callable[[], "Settings"]
 
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
 """Images may come as base64 in a call."""
+SESSIONS_LIMIT = 1000
+"""Of the early eras, each of which ends after half an hour without a request."""
 FIRST_LOOK_S = 1.0
 """When unfinished jobs are taken up if nobody calls: after the start, which has a client waiting."""
 CLOSE_LIMIT_S = 5.0
@@ -50,10 +54,22 @@ DRAIN_LIMIT_S = 2
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
+def announce(url: str) -> None:
+    """Say on stderr where the server listens."""
+    sys.stderr.write(f"Triptych is listening on {url}\n")
+    sys.stderr.flush()
+
+
 def serve(
-    settings: Settings | SettingsSource, transport: Transport = "stdio", host: str = "127.0.0.1", port: int = 8765
+    settings: Settings | SettingsSource,
+    transport: Transport = "stdio",
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    on_ready: Callable[[str], None] = announce,
 ) -> None:
     """Serve until stdin closes (stdio) or a SIGTERM or SIGINT comes; `port` 0 takes a free one.
+
+    `on_ready` is told the URL once HTTP or SSE is listened on.
 
     Settings given as a function are read at the first need: over stdio what is wrong with them is then answered to
     whoever calls a tool, and the server stays up. For HTTP and SSE read them with `config.read(environ, remote=True)`,
@@ -67,8 +83,8 @@ def serve(
         anyio.run(_serve_stdio, resident)
         return
     read = settings() if callable(settings) else settings
-    token = read.auth_token.get_secret_value() if read.auth_token else None
-    if not token and not is_loopback(host):
+    tokens = [token.get_secret_value() for token in read.auth_tokens]
+    if not tokens and not is_loopback(host):
         _refuse(
             f"{host} can be reached from other machines: set TRIPTYCH_AUTH_TOKEN to a long random text, which clients "
             "then send as `Authorization: Bearer …`, or bind to 127.0.0.1."
@@ -79,9 +95,9 @@ def serve(
         _refuse(f"{host}:{port} cannot be listened on: {error}.")
     resident = Resident(opener(read))
     server = build(resident, remote=True)
-    app = http_app(server, transport, host, token)
+    app = http_app(server, transport, host, tokens)
     url = f"http://{_in_url(host)}:{listener.getsockname()[1]}/{'sse' if transport == 'sse' else 'mcp'}"
-    anyio.run(_serve_http, resident, app, listener, url)
+    anyio.run(_serve_http, resident, app, listener, lambda: on_ready(url))
 
 
 def _refuse(message: str) -> None:
@@ -225,31 +241,41 @@ async def _leave_when_told(resident: Resident) -> None:
 # -- HTTP --------------------------------------------------------------------------------------------------------------
 
 
-def http_app(server: TriptychServer, transport: Transport, host: str, token: str | None) -> Starlette:
+def http_app(server: TriptychServer, transport: Transport, host: str, tokens: Sequence[str]) -> Starlette:
     """Return the ASGI application of one HTTP transport, with its checks around every route."""
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from starlette.routing import Mount, Route
 
+    from triptych.server import guard
+
     security = security_settings(host)
-    guard = [Middleware(BearerToken, token=token)] if token else []
+    checks = [Middleware(guard.BearerToken, tokens=tokens)] if tokens else []
+    checks += [Middleware(guard.InWork, limits=guard.LIMITS)]
     if transport == "http":
         from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 
+        from triptych.server import gallery
+
         manager = StreamableHTTPSessionManager(
-            server, security_settings=security, max_request_body_size=BODY_LIMIT_BYTES
+            server,
+            security_settings=security,
+            max_request_body_size=BODY_LIMIT_BYTES,
+            max_sessions=SESSIONS_LIMIT,
         )
-        return Starlette(
-            routes=[Route("/mcp", endpoint=StreamableHTTPASGIApp(manager))],
-            middleware=guard,
-            lifespan=lambda _: manager.run(),
-        )
+        endpoint = StreamableHTTPASGIApp(manager)
+        # Both named, because a redirect to one of them would be made of a Host that nobody has checked.
+        routes: list[BaseRoute] = [Route(path, endpoint=endpoint) for path in ("/mcp", "/mcp/")]
+        page = Middleware(gallery.Page, security=security)  # in front: it asks for no token
+        return _strict(Starlette(routes=routes, middleware=[page, *checks], lifespan=lambda _: manager.run()))
     from mcp.server.sse import SseServerTransport
     from starlette.responses import Response
 
     sse = SseServerTransport("/messages/", security, BODY_LIMIT_BYTES)
 
     async def connect(request: Request) -> Response:
+        if request.method != "GET":  # a route for GET takes HEAD as well, and would open a session for it
+            return Response(status_code=405, headers={"Allow": "GET"})
         # Asked here too, because connect_sse raises after it has answered a refused Host or Origin.
         refused = await TransportSecurityMiddleware(security).validate_request(request)
         if refused:
@@ -258,10 +284,14 @@ def http_app(server: TriptychServer, transport: Transport, host: str, token: str
             await server.run(incoming, outgoing, server.create_initialization_options())
         return Response()
 
-    return Starlette(
-        routes=[Route("/sse", endpoint=connect, methods=["GET"]), Mount("/messages/", app=sse.handle_post_message)],
-        middleware=guard,
-    )
+    routes = [Route("/sse", endpoint=connect, methods=["GET"]), Mount("/messages/", app=sse.handle_post_message)]
+    return _strict(Starlette(routes=routes, middleware=checks))
+
+
+def _strict(app: Starlette) -> Starlette:
+    """Return the application without redirects from a path to its likeness."""
+    app.router.redirect_slashes = False
+    return app
 
 
 def security_settings(host: str) -> TransportSecuritySettings:
@@ -310,40 +340,17 @@ def _bind(host: str, port: int) -> socket.socket:
     return socket.create_server((host.strip("[]"), port), family=family)
 
 
-class BearerToken:
-    """Lets requests through that carry the token, and answers 401 to all others."""
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._expected = f"bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan" or self._admits(scope):
-            await self._app(scope, receive, send)
-            return
-        from starlette.responses import PlainTextResponse
-
-        response = PlainTextResponse(
-            "Triptych: send `Authorization: Bearer …` with the server's TRIPTYCH_AUTH_TOKEN.\n",
-            401,
-            {"WWW-Authenticate": 'Bearer realm="triptych"'},
-        )
-        await response(scope, receive, send)
-
-    def _admits(self, scope: Scope) -> bool:
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        scheme, _, token = given.partition(b" ")
-        return hmac.compare_digest(scheme.lower() + b" " + token.strip(), self._expected)
-
-
-async def _serve_http(resident: Resident, app: Starlette, listener: socket.socket, url: str) -> None:
+async def _serve_http(
+    resident: Resident, app: Starlette, listener: socket.socket, on_ready: Callable[[], None]
+) -> None:
     import uvicorn
+
+    from triptych.server import guard
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            sys.stderr.write(f"Triptych is listening on {url}\n")
-            sys.stderr.flush()
+            on_ready()
 
         def handle_exit(self, sig: int, frame: object) -> None:
             # Not passed on: uvicorn would raise the signal again, and an orderly end would look like a death by it.
@@ -351,7 +358,11 @@ async def _serve_http(resident: Resident, app: Starlette, listener: socket.socke
             self.should_exit = True
 
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_LIMIT_S, server_header=False
+        app,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=DRAIN_LIMIT_S,
+        **guard.uvicorn_options(guard.LIMITS),
     )
     async with resident.staying():
         await Server(config).serve(sockets=[listener])

@@ -1,8 +1,10 @@
-"""What can go wrong, as data, and the three ways of asking for it.
+"""What can go wrong, as data, and the four ways of asking for it.
 
 A fault is asked for by a test (`Emulator.fault`), over HTTP (`POST /_emulator/faults`), or by the prompt itself:
 
     a red kite over dunes [[emulate: 429 retry_after=2, poll/html-502 times=3, fewer]]
+
+or it is left to chance (`Emulator.chance`): a share of all requests then goes wrong, in any way there is.
 
 Rules: a fault is known by its operation and name, and an emulator declares all of its faults in one tuple. A directive
 without an operation means the first one of submit, poll, result that knows the name. A directive that spoils the
@@ -12,9 +14,11 @@ pixels. This module knows no HTTP.
 
 from __future__ import annotations
 
+import random
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -127,6 +131,43 @@ def without_directives(prompt: str) -> str:
     return " ".join(_DIRECTIVE.sub(" ", prompt).split())
 
 
+class Chance:
+    """Faults drawn by lot: a share of each operation's requests meets one of its faults, each as likely as any other.
+
+    The n-th request of an operation meets the same fault for the same seed. What changes a job for good is drawn when
+    it is submitted, so that no job changes once its end was told. A fault in `but` is never drawn.
+    """
+
+    def __init__(self, known: Iterable[Fault], share: float, seed: int, but: Collection[str]) -> None:
+        self._share = share
+        self._seed = seed
+        self._drawn: Counter[str] = Counter()
+        self._possible: dict[str, list[Fault]] = {}
+        for fault in known:
+            if fault.name not in but:
+                op = "submit" if fault.op == "poll" and fault.reach == "work" else fault.op
+                self._possible.setdefault(op, []).append(fault)
+
+    def draw(self, op: str) -> Armed | None:
+        """Return the fault for the next request of an operation, if it is to have one."""
+        self._drawn[op] += 1
+        lot = random.Random(f"{self._seed}:{op}:{self._drawn[op]}")  # noqa: S311 - a rehearsal, not a secret
+        if op not in self._possible or lot.random() >= self._share:
+            return None
+        fault = lot.choice(self._possible[op])
+        options = dict(fault.options)
+        if "seconds" in options:
+            options["seconds"] = lot.uniform(0.1, 1.5)
+        if "accepted" in options:
+            options["accepted"] = fault.name in MAY_HAVE_BEEN_ACCEPTED and lot.random() < 0.5
+        return Armed(fault, options)
+
+
+MAY_HAVE_BEEN_ACCEPTED = frozenset({"500", "504", "html-502", "hang", "code-500-null"})
+"""Answers that leave open what became of a request. One that surely refuses it, and takes it all the same, would be
+paid twice by anybody."""
+
+
 class Board:
     """The faults an emulator knows, and those that wait for their moment, first in first out per operation."""
 
@@ -134,7 +175,12 @@ class Board:
         self.known = {(fault.op, fault.name): fault for fault in known}
         self._waiting: dict[str, list[Armed]] = {}
         self._met: dict[tuple[str, str, str], int] = {}
+        self._chance: Chance | None = None
         self._lock = threading.Lock()
+
+    def leave_to_chance(self, share: float, seed: int, but: Collection[str]) -> None:
+        """Let a share of all requests go wrong from now on."""
+        self._chance = Chance(self.known.values(), share, seed, but)
 
     def arm(self, op: str, name: str, times: int | None = 1, **options: Any) -> None:
         """Queue a fault for the next `times` requests of an operation (None: for all)."""
@@ -158,8 +204,9 @@ class Board:
     def take(self, op: str) -> Armed | None:
         """Return the fault for this request of an operation, if one waits."""
         with self._lock:
-            waiting = self._waiting.get(op)
-            return _first(waiting) if waiting else None
+            if waiting := self._waiting.get(op):
+                return _first(waiting)
+            return self._chance.draw(op) if self._chance else None
 
     def meet(self, armed: Armed, request_digest: str) -> bool:
         """Tell whether a directive still spoils this request: it does so `times` times per identical request."""
@@ -173,6 +220,7 @@ class Board:
         with self._lock:
             self._waiting.clear()
             self._met.clear()
+            self._chance = None
 
     def directives(self, text: str) -> Iterator[Armed]:
         """Yield what the directives in a request's text ask for, in order; raise BadDirective for an unknown one."""

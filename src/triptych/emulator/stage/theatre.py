@@ -15,7 +15,7 @@ import hashlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -105,8 +105,12 @@ class Emulator:
         """Queue a fault for the next `times` requests of an operation (None: for all), first in, first out."""
         self._board.arm(op, name, times, **options)
 
+    def chance(self, share: float, seed: int = 0, but: Collection[str] = ()) -> None:
+        """Let this share of each operation's requests go wrong from now on, in any way but those named in `but`."""
+        self._board.leave_to_chance(share, seed, but)
+
     def clear(self) -> None:
-        """Forget the queued faults and the log; accepted jobs stay."""
+        """Forget the queued faults, those left to chance, and the log; accepted jobs stay."""
         self._board.clear()
         self._log.clear()
 

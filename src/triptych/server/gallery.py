@@ -1,0 +1,115 @@
+"""The gallery: one page that shows a job's images to a person, in the chat (MCP Apps) and in a browser.
+
+    ui://triptych/gallery   the page as a resource, for hosts that declare `io.modelcontextprotocol/ui` (SEP-1865)
+    GET /gallery            the same page over HTTP, which then speaks MCP to `/mcp` itself
+
+Rules: a host that does not declare the extension sees the same tools and resources as ever. The page is static and
+holds no data, so `/gallery` needs no token: the page takes one from the URL's fragment or asks for it, and sends it
+with every request to `/mcp`. It loads nothing from anywhere and shows all text as text.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+
+if TYPE_CHECKING:
+    from mcp.server.transport_security import TransportSecuritySettings
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+EXTENSION = "io.modelcontextprotocol/ui"
+MIME_TYPE = "text/html;profile=mcp-app"
+URI = "ui://triptych/gallery"
+ROUTE = "/gallery"
+LINKED = frozenset({"edit_sequence", "edit_chain", "generate_sequence", "get_status"})
+"""The tools whose result a host shows in the gallery."""
+
+
+def is_shown_by(ctx: ServerRequestContext[Any, Any]) -> bool:
+    """Whether the client declares that it shows apps of our kind."""
+    capabilities = ctx.session.client_capabilities
+    settings = ((capabilities.extensions if capabilities else None) or {}).get(EXTENSION) or {}
+    kinds = settings.get("mimeTypes")
+    return isinstance(kinds, list | tuple) and MIME_TYPE in kinds
+
+
+def linked(listing: types.ListToolsResult) -> types.ListToolsResult:
+    """Return a list of tools in which those that show a job name the gallery; not to be shared with other clients."""
+    link = {"ui": {"resourceUri": URI}}
+    tools = [tool.model_copy(update={"meta": link}) if tool.name in LINKED else tool for tool in listing.tools]
+    return listing.model_copy(update={"tools": tools, "cache_scope": "private"})
+
+
+def listed() -> types.Resource:
+    """Return the gallery as `resources/list` shows it."""
+    return types.Resource(
+        uri=URI,
+        name="gallery",
+        title="Gallery",
+        description="A job's images as they come, before and after, and what can be done with them",
+        mime_type=MIME_TYPE,
+    )
+
+
+def read() -> types.ReadResourceResult:
+    """Return the page as a resource. It declares no domains, so the host lets it load nothing."""
+    contents = types.TextResourceContents(
+        uri=URI, mime_type=MIME_TYPE, text=page(), _meta={"ui": {"prefersBorder": True}}
+    )
+    return types.ReadResourceResult(contents=[contents], ttl_ms=3_600_000, cache_scope="public")
+
+
+@functools.cache
+def page() -> str:
+    """Return the page, whole."""
+    return Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+
+
+@functools.cache
+def headers() -> dict[str, str]:
+    """Return what a browser is told about the page: it runs its own script and no other, and talks to us alone."""
+    allowed = {kind: _hash_of(kind) for kind in ("script", "style")}
+    policy = (
+        f"default-src 'none'; script-src {allowed['script']}; style-src {allowed['style']}; img-src data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return {
+        "Content-Security-Policy": policy,
+        "Cache-Control": "no-cache",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def _hash_of(kind: str) -> str:
+    found = re.search(rf"<{kind}>(.*?)</{kind}>", page(), re.DOTALL)
+    assert found, f"the page has no {kind}"
+    return f"'sha256-{base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode('ascii')}'"
+
+
+class Page:
+    """Answers `GET /gallery` with the page, before anything asks for a token; Host and Origin are checked as ever."""
+
+    def __init__(self, app: ASGIApp, security: TransportSecuritySettings) -> None:
+        from mcp.server.transport_security import TransportSecurityMiddleware
+
+        self._app = app
+        self._security = TransportSecurityMiddleware(security)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != ROUTE or scope["method"] not in ("GET", "HEAD"):
+            await self._app(scope, receive, send)
+            return
+        from starlette.requests import Request
+        from starlette.responses import HTMLResponse
+
+        refused = await self._security.validate_request(Request(scope))
+        await (refused or HTMLResponse(page(), headers=headers()))(scope, receive, send)

@@ -1,0 +1,224 @@
+"""Whose jobs and images are whose: what is another's is refused in the words for what is not there at all."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from triptych import errors
+from triptych.database import VERSION
+from triptych.results import JobResult
+from triptych.store import Store
+from triptych.studio import Caller, Options, Studio
+
+pytestmark = pytest.mark.anyio
+
+ANN, BEN, PERSON = Caller(owner="ann"), Caller(owner="ben"), Caller()
+NOW = Options(wait_s=0)
+Use = Callable[[Studio, str, Caller], Awaitable[Any]]
+
+
+async def job(studio: Studio, handle: str, caller: Caller) -> Any:
+    return studio.job(handle, caller, every=True)
+
+
+def paid(**options: Any) -> Options:
+    return Options(wait_s=0, dry_run=True, **options)
+
+
+OF_AN_IMAGE: dict[str, Use] = {
+    "upload_images": lambda s, h, c: s.upload_images([h], c),
+    "edit_sequence": lambda s, h, c: s.edit_sequence([h], "warmer", 1, NOW, c),
+    "edit_sequence, dry run": lambda s, h, c: s.edit_sequence([h], "warmer", 1, paid(), c),
+    "edit_chain": lambda s, h, c: s.edit_chain([h], ["warmer"], (), NOW, c),
+    "edit_chain, as reference": lambda s, h, c: s.edit_chain([SAMPLE], ["warmer"], [h], NOW, c),
+    "view_images": lambda s, h, c: s.view_images([h], c),
+    "view_images, as uri": lambda s, h, c: s.view_images([f"triptych://images/{h}"], c),
+    "save_images": lambda s, h, c: s.save_images([h], str(Path(SAMPLE).parent), None, c),
+    "the image's resource": lambda s, h, c: s.preview(h, c),
+}
+OF_A_JOB: dict[str, Use] = {
+    "get_status": lambda s, h, c: s.get_status(h, 0, c),
+    "cancel_job": lambda s, h, c: s.cancel_job(h, c),
+    "the job's resource": job,
+    "view_images": lambda s, h, c: s.view_images([h], c),
+    "view_images, among others": lambda s, h, c: s.view_images([SAMPLE, h], c),
+}
+SAMPLE = str(files("triptych") / "samples" / "cat.jpg")
+
+
+async def anns(studio: Studio, coffee: str) -> tuple[str, JobResult]:
+    """Return what Ann has: the handle of an upload, and a job that is done."""
+    (image,) = (await studio.upload_images([coffee], ANN)).images
+    done = await studio.edit_sequence([image.handle], "warmer", 1, Options(), ANN)
+    assert done.status == "done" and done.job_id
+    return image.handle, done
+
+
+async def refusal(use: Use, studio: Studio, handle: str, caller: Caller) -> tuple[str, str]:
+    with pytest.raises(errors.BadRequest) as refused:
+        await use(studio, handle, caller)
+    return refused.value.kind, refused.value.message.replace(handle, "HANDLE")
+
+
+@pytest.mark.parametrize("use", OF_AN_IMAGE.values(), ids=OF_AN_IMAGE)
+async def test_anothers_image_is_refused_as_one_that_never_was(make_studio: Any, coffee: str, use: Use) -> None:
+    async with make_studio() as studio:
+        uploaded, done = await anns(studio, coffee)
+        digest = Path(done.images[0].path or "").stem
+        for theirs, never in (
+            (uploaded, "img_00000000"),
+            (f"img_{digest[:8]}", "img_00000000"),
+            (f"{done.job_id}/1", "job_00000000/1"),
+            (f"{done.job_id}/2", "job_00000000/2"),
+            (f"{done.job_id}", "job_00000000"),
+        ):
+            assert await refusal(use, studio, theirs, BEN) == await refusal(use, studio, never, BEN)
+        assert len(studio.store.jobs(100)) == 1
+
+
+@pytest.mark.parametrize("use", OF_A_JOB.values(), ids=OF_A_JOB)
+async def test_anothers_job_is_refused_as_one_that_never_was(make_studio: Any, coffee: str, use: Use) -> None:
+    async with make_studio() as studio:
+        _, done = await anns(studio, coffee)
+        theirs = await refusal(use, studio, done.job_id or "", BEN)
+        assert theirs == await refusal(use, studio, "job_00000000", BEN)
+
+
+async def test_lists_show_ones_own(make_studio: Any, coffee: str) -> None:
+    async with make_studio() as studio:
+        _, done = await anns(studio, coffee)
+        bens = await studio.generate_sequence("a lighthouse", 1, Options(), BEN)
+        for caller, own in ((ANN, [done]), (BEN, [bens]), (PERSON, [bens, done])):
+            listed = [row.job_id for row in (await studio.list_jobs(caller=caller)).jobs]
+            images = [image.handle for image in studio.recent_images(20, caller)]
+            assert sorted(listed) == sorted(str(job.job_id) for job in own)
+            assert sorted(images) == sorted(f"{job.job_id}/1" for job in own)
+            filtered = (await studio.list_jobs(1, "done", caller)).jobs
+            assert len(filtered) == 1 and filtered[0].job_id in listed
+
+
+async def test_ones_own_images_can_be_used_in_every_way(make_studio: Any, coffee: str, tmp_path: Path) -> None:
+    ann = Caller(owner="ann", roots=(tmp_path,))
+    async with make_studio() as studio:
+        uploaded, done = await anns(studio, coffee)
+        output = done.images[0]
+        for image in (uploaded, output.handle, f"img_{Path(output.path or '').stem[:8]}", str(output.path)):
+            for use in OF_AN_IMAGE.values():
+                if use is not OF_AN_IMAGE["save_images"] and image != str(output.path):
+                    await use(studio, image, ann)
+            await studio.view_images([image], ann)
+            await studio.save_images([image], str(tmp_path / "out"), None, ann)
+        for use in OF_A_JOB.values():
+            await use(studio, done.job_id or "", ann)
+
+
+async def test_the_person_at_the_machine_sees_everything_and_what_they_make_is_no_tokens(
+    make_studio: Any, coffee: str
+) -> None:
+    async with make_studio() as studio:
+        uploaded, done = await anns(studio, coffee)
+        for use in OF_A_JOB.values():
+            await use(studio, done.job_id or "", PERSON)
+        await studio.view_images([uploaded, f"{done.job_id}/1"], PERSON)
+        made = await studio.generate_sequence("a lighthouse", 1, Options(), PERSON)
+        (image,) = (await studio.upload_images([SAMPLE], PERSON)).images
+        for handle, use in ((f"{made.job_id}/1", "view_images"), (image.handle, "edit_sequence")):
+            kind, _ = await refusal(OF_AN_IMAGE[use], studio, handle, ANN)
+            assert kind == "unknown_handle"
+
+
+async def test_the_same_file_of_two_is_kept_once_and_is_only_theirs_who_brought_it(
+    make_studio: Any, coffee: str
+) -> None:
+    async with make_studio() as studio:
+        handle, _ = await anns(studio, coffee)
+        kept = sorted((studio.setup.home / "images").rglob("*.*"))
+        for use in ("view_images", "edit_sequence"):
+            assert (await refusal(OF_AN_IMAGE[use], studio, handle, BEN))[0] == "unknown_handle"
+        (image,) = (await studio.upload_images([coffee], BEN)).images
+        assert image.handle == handle
+        assert sorted((studio.setup.home / "images").rglob("*.*")) == kept
+        for caller in (ANN, BEN):
+            await studio.view_images([handle], caller)
+        kind, _ = await refusal(OF_AN_IMAGE["view_images"], studio, handle, Caller(owner="cleo"))
+        assert kind == "unknown_handle"
+
+
+@pytest.mark.parametrize("allowed", ["", "home"])
+async def test_a_path_into_the_images_of_the_home_is_no_way_around(
+    make_studio: Any, coffee: str, tmp_path: Path, allowed: str
+) -> None:
+    """Not even where TRIPTYCH_ALLOWED_DIRS holds the home, or another name leads there."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    directories = os.pathsep.join([str(shared), str(tmp_path / "home")] if allowed else [str(shared)])
+    async with make_studio(TRIPTYCH_ALLOWED_DIRS=os.pathsep.join([str(Path(coffee).parent), directories])) as studio:
+        _, done = await anns(studio, coffee)
+        real = Path(done.images[0].path or "")
+        (shared / "link.png").symlink_to(real)
+        (shared / "images").symlink_to(studio.setup.home / "images")
+        never = real.parent / f"{'0' * 16}{real.suffix}"
+        for path in (
+            str(real),
+            real.as_uri(),
+            str(shared / "link.png"),
+            str(shared / "images" / real.name),
+        ):
+            with pytest.raises(errors.NotAllowed) as refused:
+                await studio.upload_images([path], BEN)
+            with pytest.raises(errors.NotAllowed) as unknown:
+                await studio.upload_images([str(never)], BEN)
+            assert refused.value.message == unknown.value.message.replace(str(never), path)
+            await studio.view_images([path], ANN)
+            await studio.view_images([path], PERSON)
+
+
+async def test_an_identical_request_in_flight_is_attached_to_by_its_own_owner_alone(
+    make_studio: Any, atlas: Any, coffee: str, finish: Any
+) -> None:
+    async with make_studio(atlas) as studio:
+        ids = {}
+        for name, caller in {"ann": ANN, "ben": BEN, "person": PERSON}.items():
+            first = await studio.edit_sequence([coffee], "warmer", 1, NOW, caller)
+            again = await studio.edit_sequence([coffee], "warmer", 1, NOW, caller)
+            assert again.job_id == first.job_id and "in flight already" in again.warnings[-1]
+            ids[name] = first.job_id
+        assert len(set(ids.values())) == 3
+        await finish(studio)
+    assert len(atlas.accepted) == 3
+
+
+async def test_the_database_holds_owners_and_is_brought_up_from_a_time_before_them(tmp_path: Path) -> None:
+    path = tmp_path / "triptych.db"
+    Store(path, tmp_path / "images").close()
+    earlier = sqlite3.connect(path)
+    earlier.executescript("DROP INDEX jobs_by_owner; ALTER TABLE jobs DROP COLUMN owner; DROP TABLE holders;")
+    earlier.executescript(
+        "PRAGMA user_version = 0; INSERT INTO jobs (id, tool, created_at, fingerprint, provider, model, endpoint, "
+        "prompt, requested, lanes, steps, warnings, routes, status) VALUES ('job_00000001', 'edit_sequence', 0, 'f', "
+        "'draft', 'm', 'e', 'p', 1, 1, 1, '[]', '[]', 'done');"
+    )
+    earlier.close()
+    store = Store(path, tmp_path / "images")
+    row = store.job("job_00000001")
+    assert row and row.job.owner is None
+    assert [r.job.id for r in store.jobs(5)] == ["job_00000001"] and store.jobs(5, None, "ann") == []
+    assert not store.holds("ann", "0" * 64)
+    store.close()
+
+
+async def test_a_database_of_a_newer_triptych_is_left_alone_with_a_plain_word(tmp_path: Path) -> None:
+    path = tmp_path / "triptych.db"
+    Store(path, tmp_path / "images").close()
+    newer = sqlite3.connect(path)
+    newer.execute(f"PRAGMA user_version = {VERSION + 1}")
+    newer.close()
+    with pytest.raises(errors.BadRequest, match="newer Triptych"):
+        Store(path, tmp_path / "images")
