@@ -95,6 +95,17 @@ async def break_off(ctx: Context, params: types.CallToolRequestParams) -> Reply:
     return said("The client came back, or never left.")
 
 
+async def greet(ctx: Context, params: types.CallToolRequestParams) -> Reply:
+    return said(f"Hello, {(params.arguments or {}).get('name', 'you')}!")
+
+
+def a_job(given: Given) -> dict[str, Any]:
+    """Return the call of Triptych's that stands for `slow_compute`: as many frames as it asks for seconds."""
+    count = min(15, max(1, int(given.get("seconds", 1))))
+    arguments = {"prompt": str(given.get("label", "a lighthouse")), "count": count, "again": True}
+    return {"name": "generate_sequence", "arguments": arguments}
+
+
 async def ask_model(ctx: Context, params: types.CallToolRequestParams) -> Reply:
     """Ask the client's model while the call runs, as before 2026-07-28."""
     related = ServerMessageMetadata(related_request_id=ctx.request_id)
@@ -200,6 +211,7 @@ TOOLS: dict[str, Play] = {
     "test_tool_with_logging": log,
     "test_logging_tool": log,
     "test_reconnection": break_off,
+    "greet": greet,
     "test_sampling": ask_model,
     "test_elicitation": ask_user(
         lambda given: form(given["message"], username={"type": "string"}, email={"type": "string"})
@@ -259,7 +271,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 }
 LISTED = [
     types.Tool(name=name, description="What the suite asks for.", input_schema=SCHEMAS.get(name, {"type": "object"}))
-    for name in TOOLS
+    for name in (*TOOLS, "slow_compute")
 ]
 
 
@@ -357,7 +369,9 @@ def judged(server: TriptychServer) -> TriptychServer:
 
         server.add_request_handler(method, own.params_type, handle)
 
-    async def call(ctx: Context, params: types.CallToolRequestParams) -> Reply | None:
+    async def call(ctx: Context, params: types.CallToolRequestParams) -> Any:
+        if params.name == "slow_compute":
+            return await paid.handler(ctx, params.model_copy(update=a_job(params.arguments or {})))
         play = TOOLS.get(params.name)
         return await play(ctx, params) if play else None
 
@@ -377,6 +391,8 @@ def judged(server: TriptychServer) -> TriptychServer:
     async def set_level(ctx: Context, params: types.SetLevelRequestParams) -> types.EmptyResult:
         return types.EmptyResult()
 
+    paid = server.get_request_handler("tools/call")
+    assert paid is not None
     longer("tools/list", "tools", LISTED)
     longer("resources/list", "resources", RESOURCES)
     longer("resources/templates/list", "resource_templates", [TEMPLATE])
