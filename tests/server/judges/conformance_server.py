@@ -100,8 +100,8 @@ async def greet(ctx: Context, params: types.CallToolRequestParams) -> Reply:
 
 
 def a_job(given: Given) -> dict[str, Any]:
-    """Return the call of Triptych's that stands for `slow_compute`: as many frames as it asks for seconds."""
-    count = min(15, max(1, int(given.get("seconds", 1))))
+    """Return the call of Triptych's that stands for `slow_compute`: a frame for each second, three at most."""
+    count = min(3, max(1, int(given.get("seconds", 1))))
     arguments = {"prompt": str(given.get("label", "a lighthouse")), "count": count, "again": True}
     return {"name": "generate_sequence", "arguments": arguments}
 
