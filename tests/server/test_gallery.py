@@ -22,7 +22,7 @@ from triptych.server import gallery, tools
 from triptych.server.build import build
 from triptych.server.transports import Resident, opener
 
-TOKEN = "a long random text"
+TOKEN = "a-long-random-text"
 SHOWS_APPS = advertise(gallery.EXTENSION, {"mimeTypes": [gallery.MIME_TYPE]})
 SHOWS_NO_APPS = [
     [],

@@ -87,13 +87,13 @@ async def refused(client: Client, method: str, task_id: str) -> tuple[int, str]:
 
 @pytest.fixture
 def api() -> Iterator[Emulator]:
-    with running("atlas", latency_s=0.2, max_side=48) as emulator:
+    with running("ark", latency_s=0.5, max_side=48) as emulator:
         yield emulator
 
 
 @pytest.fixture
 def env(api: Emulator, tmp_path: Path) -> dict[str, str]:
-    return environ(tmp_path / "home", ATLASCLOUD_API_KEY=api.key, ATLASCLOUD_BASE_URL=api.base_url)
+    return environ(tmp_path / "home", ARK_API_KEY=api.key, ARK_BASE_URL=f"{api.base_url}/api/v3")
 
 
 Opened = Callable[..., Any]
