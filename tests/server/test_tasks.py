@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx2
 import mcp_types as types
 import pytest
 from mcp import Client, MCPError
@@ -220,3 +221,26 @@ async def test_over_http_a_task_is_handed_out_and_told_of_too(env: dict[str, str
             assert (await ask(client, "tasks/get", created.task_id)).status == "completed"
     finally:
         child.end()
+
+
+@pytest.mark.parametrize(("named", "answered"), [("job_11111111", -32020), ("job_00000000", -32602), (None, -32602)])
+async def test_a_header_that_names_another_task_is_refused(http_url: str, named: str | None, answered: int) -> None:
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {"extensions": {TASKS: {}}},
+    }
+    asked = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tasks/get",
+        "params": {"taskId": "job_00000000", "_meta": meta},
+    }
+    headers = {
+        "accept": "application/json, text/event-stream",
+        "mcp-protocol-version": "2026-07-28",
+        "mcp-method": "tasks/get",
+        **({"mcp-name": named} if named else {}),
+    }
+    async with httpx2.AsyncClient() as client:
+        response = await client.post(http_url, json=asked, headers=headers)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, answered)

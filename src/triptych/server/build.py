@@ -203,7 +203,7 @@ class Answers:
     async def _task(self, ctx: Context, params: tasks.TaskParams) -> tuple[Studio, str, Caller]:
         from triptych.studio import Caller
 
-        tasks.required(ctx)
+        tasks.required(ctx, params.task_id)
         audience = ctx.lifespan_context
         return await audience.studio(), params.task_id, Caller(owner=audience.owner(ctx))
 

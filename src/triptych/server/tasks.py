@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
+from mcp.shared.inbound import MCP_NAME_HEADER, decode_header_value
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 if TYPE_CHECKING:
@@ -64,10 +65,12 @@ async def cancel(studio: Studio, task_id: str, caller: Caller) -> None:
     await studio.cancel_job(task_id, caller)
 
 
-def required(ctx: ServerRequestContext[Any, Any]) -> None:
-    """Refuse a `tasks/` request of a client that does not declare the extension.
+def required(ctx: ServerRequestContext[Any, Any], task_id: str) -> None:
+    """Refuse a `tasks/` request of a client that does not declare the extension, or whose header names another task.
 
-    Raises: `MCPError`: missing capability, or, before 2026-07-28, no such method.
+    The SDK compares `Mcp-Name` for the methods it knows; what routes by that header must not be told of another task.
+
+    Raises: `MCPError`: missing capability, header mismatch, or, before 2026-07-28, no such method.
     """
     if ctx.session.protocol_version not in MODERN_PROTOCOL_VERSIONS:
         raise MCPError(types.METHOD_NOT_FOUND, "Method not found")
@@ -77,6 +80,9 @@ def required(ctx: ServerRequestContext[Any, Any]) -> None:
             f"Declare the extension {TASKS} with the request, or ask get_status.",
             {"requiredCapabilities": {"extensions": {TASKS: {}}}},
         )
+    named = getattr(ctx.request, "headers", {}).get(MCP_NAME_HEADER)
+    if named is not None and decode_header_value(named) != task_id:
+        raise MCPError(types.HEADER_MISMATCH, "The header Mcp-Name and the parameter taskId name different tasks.")
 
 
 def _task(studio: Studio, task_id: str, caller: Caller) -> dict[str, Any]:

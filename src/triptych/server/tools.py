@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import mcp_types as types
+from mcp.shared.exceptions import MCPError
 
 from triptych import errors
 from triptych.results import ImageResult, JobResult, JobsResult, ModelsResult, Preview, Result, SaveResult, UploadResult
@@ -245,12 +246,16 @@ async def call(
 ) -> types.CallToolResult:
     """Run one tool and return its result, or a refusal.
 
-    Raises what the client may mend when asked: `errors.NotAllowed` (by its roots) and `errors.OverBudget` (by a yes).
     The arguments are checked before the studio is opened: a wrong call costs nothing at all.
+
+    Raises:
+        errors.NotAllowed, errors.OverBudget: what the client may mend when asked, by its roots and by a yes.
+        MCPError: invalid params where there is no such tool; the specification wants no result then.
     """
     tool = TOOLS.get(name)
     if tool is None:
-        return refusal(errors.BadRequest(f"There is no tool {errors.quoted(name, 60)}. Tools: {', '.join(TOOLS)}."))
+        message = f"There is no tool {errors.quoted(name, 60)}. Tools: {', '.join(TOOLS)}."
+        raise MCPError(types.INVALID_PARAMS, message)
     try:
         arguments = schemas.read(tool.arguments, name, given)
         return answer(await tool.run(await studio(), arguments, caller))
