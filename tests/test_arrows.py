@@ -21,7 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "lifecycle imaging metadata sheet drift retouch catalog results",
         "providers",
         "addresses",
-        "assets store ledger database rows wire clock",
+        "assets store records ledger database rows wire clock",
         "pace references notes",
         "arrivals",
         "steps engine",
@@ -47,7 +47,7 @@ ONLY_IN = {
     "click": frozenset({"cli"}),
     "mcp": frozenset({"server", "cli"}),
     "httpx2": frozenset({"wire", "addresses"}),
-    "sqlite3": frozenset({"database", "store", "rows", "cli"}),
+    "sqlite3": frozenset({"database", "records", "store", "rows", "cli"}),
     "PIL": frozenset({"imaging", "metadata", "sheet", "drift", "retouch"}),
     "platformdirs": frozenset({"config"}),
 }

@@ -1,0 +1,156 @@
+"""What is remembered of images and jobs, to be looked up: the half of the store that the rest of Triptych reads.
+
+Images are written here too, for they are told apart by their bytes and nobody has to hold a lease on them. Plain calls,
+each one statement or two. This file must not know providers, networks or files other than its own.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+from triptych import rows
+from triptych.database import Database
+from triptych.ledger import Ledger
+from triptych.model import Frame, Image, Job, Prediction
+from triptych.rows import JobRow
+
+
+class Records:
+    """The records of one database, with the ledger over them.
+
+    Raises: `errors.BadRequest` when the file cannot be opened or written.
+    """
+
+    def __init__(self, path: Path, images_dir: Path, budget_usd: Decimal | None = None) -> None:
+        self._images_dir = images_dir
+        self._db = Database(path)
+        self.ledger = Ledger(self._db, budget_usd)
+
+    def close(self) -> None:
+        """Close the connection; what was written stays."""
+        self._db.close()
+
+    # -- images
+
+    def add_image(self, image: Image, now: datetime, owner: str | None = None) -> Image:
+        """Remember an image that is home; return it as it is remembered (the same bytes keep their first handle).
+
+        With an owner, that owner holds it from now on, whoever else does.
+        """
+        if owner is not None:
+            self._db.run("hold", sha256=image.sha256, owner=owner)
+        known = self.image_by_sha256(image.sha256)
+        if known:
+            return known
+        handle, length = image.handle, 8
+        while self._db.one("image_by_handle", handle=handle):
+            length += 1  # two files whose hashes begin alike: the later one's handle is longer
+            handle = f"img_{image.sha256[:length]}"
+        self._db.run(
+            "add_image",
+            sha256=image.sha256,
+            handle=handle,
+            mime_type=image.mime_type,
+            width=image.width,
+            height=image.height,
+            bytes=image.bytes,
+            file=image.path.relative_to(self._images_dir).as_posix(),
+            now=now.timestamp(),
+        )
+        stored = self.image_by_sha256(image.sha256)
+        assert stored
+        return stored
+
+    def holds(self, owner: str, sha256: str) -> bool:
+        """Return whether an owner has brought these bytes in, or has them as the output of a job."""
+        return self._db.one("holds", sha256=sha256, owner=owner) is not None
+
+    def image_by_sha256(self, sha256: str) -> Image | None:
+        """Return the image with these bytes."""
+        row = self._db.one("image_by_sha256", sha256=sha256)
+        return self._image(row) if row else None
+
+    def image_by_handle(self, handle: str) -> Image | None:
+        """Return the image behind `img_…` or `job_…/n`; None when there is none, or it is not home yet."""
+        if handle.startswith("img_"):
+            row = self._db.one("image_by_handle", handle=handle)
+            return self._image(row) if row else None
+        frame = self.frame(handle)
+        return self.image_by_sha256(frame.sha256) if frame and frame.sha256 else None
+
+    def _image(self, row: sqlite3.Row) -> Image:
+        return Image(
+            sha256=row["sha256"],
+            handle=row["handle"],
+            mime_type=row["mime_type"],
+            width=row["width"],
+            height=row["height"],
+            bytes=row["bytes"],
+            path=self._images_dir / row["file"],
+        )
+
+    def set_copy(self, sha256: str, provider: str, url: str, expires_at: datetime) -> None:
+        """Remember where an image can be read at a provider, and until when."""
+        self._db.run("set_copy", sha256=sha256, provider=provider, url=url, expires_at=expires_at.timestamp())
+
+    def copy(self, sha256: str, provider: str, now: datetime) -> tuple[str, datetime] | None:
+        """Return the URL of an image at a provider and when it expires, where it has not expired yet."""
+        row = self._db.one("copy", sha256=sha256, provider=provider, now=now.timestamp())
+        return (row["url"], rows.utc(row["expires_at"])) if row else None
+
+    def forget_copies(self, provider: str, urls: Sequence[str]) -> None:
+        """Forget uploads that the provider could no longer read."""
+        self._db.run("forget_copies", provider=provider, urls=urls)
+
+    # -- jobs
+
+    def in_flight(self, fingerprint: str) -> Job | None:
+        """Return the newest job of this fingerprint that is still in flight, or uncertain."""
+        row = self._db.one("in_flight", fingerprint=fingerprint)
+        found = self.job(row["id"]) if row else None
+        return found.job if found else None
+
+    def money_since(self, since_s: float) -> tuple[Decimal, Decimal]:
+        """Return what was charged, and what is still reserved, since then (UTC seconds)."""
+        return self.ledger.since(since_s)
+
+    def job(self, job_id: str) -> JobRow | None:
+        """Return a job with its status."""
+        row = self._db.one("job", id=job_id)
+        return rows.job_row(row) if row else None
+
+    def jobs(self, limit: int, status: str | None = None, owner: str | None = None) -> list[JobRow]:
+        """Return the newest jobs first: one owner's, or everybody's."""
+        return [rows.job_row(row) for row in self._db.all("jobs", limit=limit, status=status, owner=owner)]
+
+    def predictions(self, job_id: str) -> list[Prediction]:
+        """Return a job's predictions, lane by lane, step by step."""
+        return [rows.prediction(row) for row in self._db.all("predictions", job_id=job_id)]
+
+    def frames(self, job_id: str) -> list[Frame]:
+        """Return a job's outputs in order."""
+        return [rows.frame(row) for row in self._db.all("frames", job_id=job_id)]
+
+    def frames_of(self, prediction_id: str) -> list[Frame]:
+        """Return one prediction's outputs in order."""
+        return [rows.frame(row) for row in self._db.all("frames_of", prediction_id=prediction_id)]
+
+    def frame(self, handle: str) -> Frame | None:
+        """Return the output behind `job_…/n`."""
+        job_id, _, n = handle.partition("/")
+        row = self._db.one("frame", job_id=job_id, n=int(n)) if n.isdecimal() and len(n) < 6 else None
+        return rows.frame(row) if row else None
+
+    def recent_frames(self, limit: int, owner: str | None = None) -> list[Frame]:
+        """Return the newest outputs that are home: one owner's, or everybody's."""
+        return [rows.frame(row) for row in self._db.all("recent_frames", limit=limit, owner=owner)]
+
+    def frames_made_from(self, handle: str, owner: str | None = None) -> list[Frame]:
+        """Return the outputs that are home and were made from this image, oldest first; with an owner, its own."""
+        # The pattern lets more through than the handle: an underscore in it stands for any character.
+        found = (rows.frame(row) for row in self._db.all("frames_made_from", holding=f'%"{handle}"%', owner=owner))
+        return [frame for frame in found if handle in frame.source]
