@@ -60,6 +60,8 @@ def fields(*args: str | Path) -> dict[str, Any]:
 
 
 def child(*args: str | Path, **options: Any) -> subprocess.Popen[str]:
+    # Children inherit that it is ignored, as it is where the tests run in the background of a shell.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     command = [sys.executable, "-m", "triptych", *(str(arg) for arg in args)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
 

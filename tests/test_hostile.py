@@ -174,8 +174,6 @@ WORDS = [
     row("list_models", "bad_request", "one of", operation=INJECTION),
     row("list_models", "unknown_model", "no provider", provider="__init__"),
     row("list_jobs", "bad_request", "one of", status="done' OR 1=1"),
-    row("run_shell", "bad_request", "no tool", command="cat /etc/passwd"),
-    row("../save_images" + BIDI, "bad_request", "no tool"),
 ]
 
 TABLE = [
@@ -309,7 +307,7 @@ def files(tmp_path: Path) -> dict[Path, bytes]:
 
 def test_the_table_is_long_enough_and_knows_every_tool() -> None:
     assert len(TABLE) >= 60
-    assert len({row.tool for _, row in TABLE}) >= 10 + 2
+    assert len({row.tool for _, row in TABLE}) >= 10
 
 
 @pytest.mark.parametrize("row", [row for _, row in TABLE], ids=[name for name, _ in TABLE])
@@ -323,6 +321,14 @@ async def test_a_hostile_call_comes_to_nothing(stage: Stage, shared: Any, tmp_pa
             said.append(block)
             assert block.endswith(f"[{row.kind}]"), block
             assert result.structured_content is None
+
+
+@pytest.mark.parametrize("tool", ["run_shell", "../save_images" + BIDI, "", "x" * 100_000])
+async def test_a_tool_that_is_not_there_is_no_tool(stage: Stage, shared: Any, tmp_path: Path, tool: str) -> None:
+    async with nothing_happens(stage, shared, tmp_path) as said:
+        with pytest.raises(MCPError, match="There is no tool") as refused:
+            await stage.client.call_tool(tool, {"command": "cat /etc/passwd"})
+        said.append(refused.value.error.message)
 
 
 @pytest.mark.parametrize("uri", RESOURCES, ids=range(len(RESOURCES)))

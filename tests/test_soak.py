@@ -34,7 +34,8 @@ async def test_sixty_jobs_on_two_servers_one_of_them_killed_lose_nothing_and_pay
     assert {what: lines for what, lines in found.wrong().items() if lines} == {}
     assert bugs(tmp_path / "servers.log") == []
     assert told.kills == 1
-    assert len(told.jobs) == sum(found.jobs.values()) >= 60
+    # A job whose caller was killed with its server before it heard of it is made again, where it is asked for anew.
+    assert sum(found.jobs.values()) >= len(told.jobs) >= 60
     assert found.images > 0 and found.charged_usd == found.for_done_usd > 0
     assert sum(found.ends.values()) > found.ends["done"], "nothing went wrong at all"
 
@@ -45,6 +46,7 @@ async def test_a_budget_that_runs_out_holds_to_the_cent_over_two_servers(tmp_pat
 
     with (tmp_path / "servers.log").open("wb") as log:
         spent = await spend(Plan(servers=2, haste=8.0), tmp_path / "budget", log)
+    assert not spent.otherwise, "\n".join(spent.otherwise)
     assert spent.holds, spent
     # A call that is made again after the kill may find its job done, and asks for another one then.
     assert (spent.asked, spent.taken) == (75, 25) and spent.refused >= 50

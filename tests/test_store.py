@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -302,6 +303,23 @@ def test_leases_that_could_not_be_written_leave_the_next_write_flushed(store: St
         other.execute("ROLLBACK")
     other.close()
     assert store._db.connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+def test_two_that_open_a_new_database_at_once_both_get_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("CREATE TABLE another_is_at_it (a)")
+        waits: list[float] = []
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                other.execute("COMMIT")
+
+        monkeypatch.setattr("triptych.database.time.sleep", wait)
+        opened = Store(path, path.parent)
+        assert len(waits) == 3
+        opened.close()
 
 
 def test_a_home_that_cannot_be_written_is_named_with_the_setting_that_mends_it(tmp_path: Path) -> None:

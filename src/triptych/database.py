@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from triptych import errors
+
+SWITCH_TRIES = 100
+SWITCH_PAUSE_S = 0.05
 
 VERSION = 1
 """Of the tables in `schema.sql`, written into the file: whoever changes them adds one, and a line to `_make`."""
@@ -32,7 +36,7 @@ class Database:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.connection = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
             self.connection.row_factory = sqlite3.Row
-            self.connection.execute("PRAGMA journal_mode=WAL")
+            self._use_wal()
             self.connection.execute("PRAGMA synchronous=FULL")
             if self._version() != VERSION:
                 self._make()
@@ -41,6 +45,17 @@ class Database:
                 f"The database at {path} cannot be opened ({error}). "
                 "Set TRIPTYCH_HOME to a directory that can be written."
             ) from error
+
+    def _use_wal(self) -> None:
+        """Switch to the write-ahead log. For this lock SQLite does not wait by itself, and two may open a new file."""
+        for left in reversed(range(SWITCH_TRIES)):
+            try:
+                self.connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if not left or "locked" not in str(error):
+                    raise
+                time.sleep(SWITCH_PAUSE_S)
 
     def _version(self) -> int:
         return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
