@@ -98,10 +98,22 @@ async def test_lists_show_ones_own(make_studio: Any, coffee: str) -> None:
         for caller, own in ((ANN, [done]), (BEN, [bens]), (PERSON, [bens, done])):
             listed = [row.job_id for row in (await studio.list_jobs(caller=caller)).jobs]
             images = [image.handle for image in studio.recent_images(20, caller)]
+            assert [h for h in studio.recent_handles(20, caller) if h.startswith("job_")] == images
             assert sorted(listed) == sorted(str(job.job_id) for job in own)
             assert sorted(images) == sorted(f"{job.job_id}/1" for job in own)
             filtered = (await studio.list_jobs(1, "done", caller)).jobs
             assert len(filtered) == 1 and filtered[0].job_id in listed
+
+
+async def test_uploads_are_completed_for_those_who_brought_them(make_studio: Any, coffee: str) -> None:
+    async with make_studio() as studio:
+        uploaded, done = await anns(studio, coffee)
+        outputs = [image.handle for image in done.images]
+        assert sorted(studio.recent_handles(20, ANN)) == sorted([*outputs, uploaded])
+        assert sorted(studio.recent_handles(20, PERSON)) == sorted([*outputs, uploaded])
+        assert studio.recent_handles(20, BEN) == []
+        await studio.upload_images([coffee], BEN)
+        assert studio.recent_handles(20, BEN) == [uploaded]
 
 
 async def test_ones_own_images_can_be_used_in_every_way(make_studio: Any, coffee: str, tmp_path: Path) -> None:

@@ -20,6 +20,11 @@ UNION ALL
 SELECT 1 FROM frames JOIN jobs ON jobs.id = frames.job_id WHERE frames.sha256 = :sha256 AND jobs.owner = :owner
 LIMIT 1;
 
+-- name: recent_uploads
+SELECT * FROM images WHERE NOT EXISTS (SELECT 1 FROM frames WHERE frames.sha256 = images.sha256)
+  AND (:owner IS NULL OR EXISTS (SELECT 1 FROM holders WHERE holders.sha256 = images.sha256 AND owner = :owner))
+ORDER BY created_at DESC, handle LIMIT :limit;
+
 -- name: set_copy
 INSERT INTO copies (sha256, provider, url, expires_at) VALUES (:sha256, :provider, :url, :expires_at)
 ON CONFLICT (sha256, provider) DO UPDATE SET url = excluded.url, expires_at = excluded.expires_at;

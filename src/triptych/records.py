@@ -82,6 +82,10 @@ class Records:
         frame = self.frame(handle)
         return self.image_by_sha256(frame.sha256) if frame and frame.sha256 else None
 
+    def recent_uploads(self, limit: int, owner: str | None = None) -> list[Image]:
+        """Return the newest images that no job made: one owner's, or everybody's."""
+        return [self._image(row) for row in self._db.all("recent_uploads", limit=limit, owner=owner)]
+
     def _image(self, row: sqlite3.Row) -> Image:
         return Image(
             sha256=row["sha256"],

@@ -334,6 +334,11 @@ class Studio:
             for frame in self.store.recent_frames(limit, caller.owner)
         ]
 
+    def recent_handles(self, limit: int, caller: Caller = ANYONE) -> list[str]:
+        """Return the handles of the newest outputs that are home, and after them of the newest uploads."""
+        outputs = [frame.handle for frame in self.store.recent_frames(limit, caller.owner)]
+        return outputs + [image.handle for image in self.store.recent_uploads(limit, caller.owner)]
+
     async def preview(self, handle: str, caller: Caller = ANYONE) -> tuple[bytes, ImageResult]:
         """Return a JPEG of at most 100 KB and the facts of the image behind a handle.
 

@@ -157,6 +157,10 @@ async def test_handles_jobs_models_and_providers_complete(connected: Any) -> Non
         assert handles == [f"{made['job_id']}/1", f"{made['job_id']}/2"]
         assert await completed(prompt, "image", made["job_id"]) != []
         assert await completed(job, "id", "") == [made["job_id"]]
+        uploaded = (await client.call_tool("upload_images", {"images": [CAT]})).structured_content["images"][0][
+            "handle"
+        ]
+        assert await completed(image, "handle", "img_") == await completed(prompt, "image", uploaded) == [uploaded]
         assert await completed(prompt, "provider", "wave") == ["wavespeed"]
         assert (await completed(prompt, "model", "seedream-5"))[0].startswith("seedream-5")
         assert await completed(prompt, "wish", "war") == []

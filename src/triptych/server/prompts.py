@@ -272,7 +272,7 @@ async def _known(studio: Studio, kind: str, caller: Caller) -> Sequence[str]:
         case "model":
             return [o.family for account in studio.setup.accounts.values() for o in account.provider.offers]
         case _:
-            return [image.handle for image in studio.recent_images(MOST_COMPLETIONS, caller)]
+            return studio.recent_handles(MOST_COMPLETIONS, caller)
 
 
 def _items(text: str) -> list[str]:
