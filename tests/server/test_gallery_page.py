@@ -861,7 +861,7 @@ def test_in_a_tab_of_its_own_it_lists_jobs_and_shows_one(tab: chromium.Page, ser
     if PICTURES:
         tab.screenshot(Path(PICTURES) / "jobs.jpg")
     tab.evaluate("document.querySelector('.job').click()")
-    tab.wait_for("document.querySelectorAll('#grid img').length === 3")
+    tab.wait_for("document.querySelectorAll('#grid button.tile img').length === 3")
     tab.evaluate("document.querySelector('#grid button.tile').click()")
     tab.wait_for("document.querySelector('.stage img')")
     for there in ("document.querySelectorAll('#grid button.tile').length === 3", "document.querySelector('.job')"):
