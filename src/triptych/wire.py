@@ -87,7 +87,8 @@ class Wire:
     """The connections of one process; `aclose` ends them.
 
     `resolve` turns a host into addresses, `sleep` waits between tries, `public` carries what `fetch` asks for without a
-    proxy. With `proxy_resolves` a proxy is trusted to resolve names, and to refuse those it should.
+    proxy, `transport` returns what carries calls to a provider, by its name. With `proxy_resolves` a proxy is trusted
+    to resolve names, and to refuse those it should.
     """
 
     def __init__(
@@ -96,8 +97,10 @@ class Wire:
         sleep: Sleep = anyio.sleep,
         public: httpx2.AsyncBaseTransport | None = None,
         *,
+        transport: Callable[[str], httpx2.AsyncBaseTransport] | None = None,
         proxy_resolves: bool = False,
     ) -> None:
+        self._transport = transport
         self._resolve = resolve or addresses.resolve
         self._sleep = sleep
         self._public = public
@@ -171,7 +174,7 @@ class Wire:
             headers["Authorization"] = f"Bearer {key}"
         # As streams: bytes would reach the socket in one piece, and be copied there.
         files = {field: (name, io.BytesIO(data), kind) for field, (name, data, kind) in (call.files or {}).items()}
-        client, target = self._api_client(), addresses.parsed(url)
+        client, target = self._api_client(account.provider.name), addresses.parsed(url)
         extensions: Mapping[str, Any] = {}
         if not _on_origin(account, call, url):  # an upload ticket: a URL somebody else wrote, without the key
             client, target, pinned, extensions = await self._way_to(url, account.loopback_origins())
@@ -206,7 +209,11 @@ class Wire:
         log.debug("%s %s %s: %s", account.provider.name, call.method, call.path, response.status_code)
         return Answer(response.status_code, _headers(response, key), without(key, body))
 
-    def _api_client(self) -> httpx2.AsyncClient:
+    def _api_client(self, provider: str) -> httpx2.AsyncClient:
+        if self._transport:
+            if provider not in self._open:
+                self._open[provider] = _client(trust_env=False, transport=self._transport(provider))
+            return self._open[provider]
         if self._api is None:
             # What is meant for this machine goes to no proxy: it may be plain http, and carry a key.
             self._api = _client(mounts={"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None})
