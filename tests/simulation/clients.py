@@ -73,8 +73,8 @@ class Client:
 
     async def _live(self) -> None:
         chance = self._chance
-        for _ in range(chance.choice((1, 2, 3, 4))):
-            await asyncio.sleep(chance.choice((0.1, 1.0, 10.0, 30.0)) * chance.random())
+        for _ in range(chance.choice((2, 3, 4, 6))):
+            await asyncio.sleep(chance.choice((0.1, 1.0, 5.0, 20.0)) * chance.random())
             others = list(self.world.wishes.values())
             wish = chance.choice(others) if others and chance.random() < 0.12 else self._new_wish()
             await self._pursue(wish)
@@ -141,7 +141,7 @@ class Client:
         """Ask for the job until it has ended, and do this and that in between."""
         chance = self._chance
         status = ""
-        for _ in range(chance.choice((3, 20, 80))):
+        for _ in range(chance.choice((2, 8, 40))):
             wait_s = chance.choice((0, 5, 20, 50))
             answer = await self.call("get_status", wait_s, lambda s: s.get_status(job_id, wait_s))
             if isinstance(answer.error, errors.UnknownHandle):

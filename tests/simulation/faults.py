@@ -95,6 +95,7 @@ class Faults:
         for family in RATES:  # in many worlds few things go wrong, but often
             if weather.random() < 0.35:
                 self.rates[family] = 0.0
+        self.gentle = not (self.rates["kill"] or self.rates["freeze"])
         self.spells = [] if calm else self._planned(weather, until_s, servers, sorted(providers))
 
     def _planned(self, weather: random.Random, until_s: float, servers: int, providers: list[str]) -> list[Spell]:

@@ -75,13 +75,19 @@ class Process:
         return self.alive and not self.frozen_until and bool(self.resumes or (self.ready and not self.blocked))
 
 
+_numbers = count()
+
+
+def number() -> int:
+    """Return a number that no other object of this world has: what its place in a set depends on, not its address."""
+    return next(_numbers)
+
+
 class Task(asyncio.Task):  # type: ignore[type-arg]
     """A task whose place in a set does not depend on its address."""
 
-    _numbers = count()
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._number = next(Task._numbers)
+        self._number = number()
         super().__init__(*args, **kwargs)
 
     def __hash__(self) -> int:
@@ -93,6 +99,8 @@ class Loop(asyncio.BaseEventLoop):
 
     def __init__(self, chance: random.Random, most_steps: int = 3_000_000) -> None:
         super().__init__()
+        global _numbers
+        _numbers = count()
         self.now = 0.0
         self.steps = 0
         self.most_steps = most_steps

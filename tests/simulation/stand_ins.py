@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
-import itertools
+import logging
 import os
 import random
 import sqlite3
@@ -21,7 +21,7 @@ import anyio._backends._asyncio as backend
 
 from simulation import database, disk
 from simulation.here import here
-from simulation.loop import PROCESS
+from simulation.loop import PROCESS, number
 from simulation.network import CALLER, TAG, Line, Tag, resolve
 
 _installed = False
@@ -93,6 +93,9 @@ def _quiet() -> None:
     """Say nothing of what still unwinds when a world is over, and collect garbage between worlds only."""
     shown = sys.unraisablehook
     sys.unraisablehook = lambda told: None if here() or _installed else shown(told)
+    logger = logging.getLogger("triptych")
+    logger.propagate = False
+    logger.addHandler(logging.NullHandler())
     gc.disable()
 
 
@@ -136,10 +139,9 @@ def _scope(real: Any) -> Any:
         """A scope whose place in a set does not depend on its address."""
 
         __slots__ = ("_number",)
-        _numbers = itertools.count()
 
         def __init__(self, *args: Any, **options: Any) -> None:
-            self._number = next(CancelScope._numbers)
+            self._number = number()
             super().__init__(*args, **options)
 
         def __hash__(self) -> int:

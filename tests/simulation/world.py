@@ -11,6 +11,7 @@ import hashlib
 import logging
 import math
 import random
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -39,6 +40,7 @@ START_S = 20.0
 """A server that cannot start in calm weather within this time never will."""
 REST_S = 4000.0
 """Longest time until every job has ended, after the faults have: the longest deadline twice over."""
+_ADDRESS = re.compile(r"(?<=cancel scope )[0-9a-f]+|0x[0-9a-f]{6,}")
 UNFINISHED = "SELECT id, state FROM predictions WHERE state NOT IN ('done', 'failed', 'cancelled', 'uncertain')"
 
 
@@ -174,8 +176,6 @@ class World:
         log = _Log(self)
         logger = logging.getLogger("triptych")
         logger.addHandler(log)
-        before = logger.propagate, logger.level
-        logger.propagate = False
         logger.setLevel(logging.INFO if self._tracing else logging.WARNING)
         asyncio.set_event_loop(self.loop)
         try:
@@ -189,8 +189,6 @@ class World:
             audit(self)
         finally:
             logger.removeHandler(log)
-            logger.propagate, level = before
-            logger.setLevel(level)
             self.loop.end()
             asyncio.set_event_loop(None)
             for connection in self.connections:
@@ -208,7 +206,7 @@ class World:
             (self.pictures / f"{n}.png").write_bytes(picture("image/png", f"input {n}"))
         self.machine = Machine(self.loop, WALL_S)
         names = chance.sample(NAMES, chance.choice((1, 1, 2, 3)))
-        self.until_s = chance.uniform(40, 240)
+        self.until_s = chance.uniform(30, 150)
         servers = chance.choice((1, 1, 1, 2, 2, 3, 4))
         self.faults = Faults(
             str(self.seed), self.until_s, servers=servers, providers=names, only=self._only, without=self._without
@@ -222,7 +220,7 @@ class World:
         self.reader = Reader(self.home / "triptych.db", lambda: self.loop.now)
         self.disk = Disk(self, self.home)
         self.servers = [Server(self, f"s{n}") for n in range(1, servers + 1)]
-        self.clients = [Client(self, f"c{n}") for n in range(1, chance.choice((1, 2, 2, 3)) + 1)]
+        self.clients = [Client(self, f"c{n}") for n in range(1, chance.choice((2, 3, 4, 5)) + 1)]
         self.strangers = [Stranger(self, provider) for provider in self.providers.values()]
         if self._tracing:
             self.note(f"providers {', '.join(names)}; {servers} servers; rates {self.faults.rates}")
@@ -294,7 +292,7 @@ class World:
                 self.wrong("a job never ended", f"{when}: {left}, not up: {down}")
                 return
             await asyncio.sleep(1.0)
-        await asyncio.sleep(30.0)
+        await asyncio.sleep(8.0)
 
     async def _look(self) -> None:
         """Look once more at what failed: what was paid comes home now, and nothing is paid for looking."""
@@ -326,6 +324,8 @@ class World:
             if self.loop.over:
                 raise Killed
             self.loop.block(math.inf)
+        if self.faults.gentle:
+            return
         if lot := self.lot("kill", f"{process}.{point}"):
             lot.is_("kill", f"{process} at {point}")
             self.server(process.name).die()
@@ -337,6 +337,8 @@ class World:
             self.loop.block(0.0)
 
     def lot(self, family: str, point: str, *, times: float = 1.0) -> Lot | None:
+        if not self.faults.rates[family]:
+            return None
         lot = self.faults.lot(family, point, self.loop.now, times=times)
         if lot and self._tracing:
             name, happened = lot.name, lot.is_
@@ -351,7 +353,7 @@ class World:
     def spell(self, kind: str, of: str = "") -> Any:
         """Return the condition of this kind that holds now, if one does."""
         now = self.loop.now
-        if now >= self.until_s:
+        if now >= self.until_s or not self.faults.spells:
             return None
         for spell in self.faults.spells:
             if spell.kind == kind and spell.begin_s <= now < spell.end_s and spell.of == of:
@@ -423,15 +425,19 @@ class World:
     def note(self, text: str) -> None:
         """Add a line to the trace, whose hash tells two runs apart."""
         process = PROCESS.get()
-        line = f"{self.loop.now:12.5f} {process.name if process else 'world':9} {text}".replace(self.directory, "…")
+        line = f"{self.loop.now:12.5f} {process.name if process else 'world':9} {self.scrubbed(text)}"
         self._hash.update(f"{self.loop.steps} {line}\n".encode())
         if self._tracing:
             self.notes.append(line)
 
+    def scrubbed(self, text: str) -> str:
+        """Return a text without what no seed decides: addresses in memory, and where the world's files lie."""
+        return _ADDRESS.sub("…", text.replace(self.directory, "…"))
+
     def wrong(self, what: str, detail: str) -> None:
         """Report a violation."""
         if (what, detail) not in self.violations:
-            self.violations.append((what, detail.replace(self.directory, "…")))
+            self.violations.append((what, self.scrubbed(detail)))
             self.note(f"WRONG {what}: {detail}")
 
     def digest(self) -> str:
