@@ -24,6 +24,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, help="just this world, with its trace")
     parser.add_argument("--only", help="names of the only faults that happen, with commas")
     parser.add_argument("--without", help="names of faults that do not happen, with commas")
+    parser.add_argument("--no-reduce", action="store_true", help="do not cut failing worlds down")
     parser.add_argument("--quiet", action="store_true", help="no trace")
     asked = parser.parse_args(argv)
     if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> int:
         only = None if asked.only is None else [name for name in asked.only.split(",") if name]
         without = [name for name in (asked.without or "").split(",") if name]
         return report.one_seed(asked.seed, only, without, quiet=asked.quiet)
-    return report.many_seeds(asked.first, asked.seeds, asked.jobs)
+    return report.many_seeds(asked.first, asked.seeds, asked.jobs, reduces=not asked.no_reduce)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,11 @@ MARK = re.compile(r"#([0-9x]+)\.\d+")
 CENT = Decimal("0.000002")
 HOUR_S = 3600.0
 TERMINAL = frozenset({"done", "failed", "cancelled", "uncertain"})
+GRACE_S = 130.0
+"""So long a process that has an answer may need to write it down, if the disk says no for a while."""
+LATE_S = 60.0
+MAY_FAIL = frozenset({"moderated", "failed", "fetch_failed", "deadline", "unreadable_image"})
+"""Ends that an honest answer can have by itself."""
 MAY_BE_PAID = frozenset({"uncertain", "deadline", "fetch_failed"})
 """Ends, or kinds of fault, that say of themselves that something may have been paid."""
 
@@ -56,7 +61,15 @@ def audit(world: Any) -> None:
     for job in jobs:
         if job["status"] not in ("done", "partial", "failed", "cancelled", "uncertain"):
             world.wrong("a job never ended", f"{job['id']} is {job['status']}")
+    moves = defaultdict(list)
+    for move in history:
+        moves[move["id"]].append(move)
+    statuses = {job["id"]: job["status"] for job in jobs}
+    for row in rows:
+        _in_flight(world, row, mine.get(row["client_id"], []), moves[row["id"]])
+        _told(world, row, mine.get(row["client_id"], []), statuses)
     _same_request(world, jobs, rows, history)
+    _each_by_itself(world, rows, mine)
     _stored(world, frames, files)
     _budget(world, rows, now)
     for row in history:
@@ -111,6 +124,53 @@ def _account(
         if came < made and not said:
             warnings = world.reader.all("SELECT warnings FROM jobs WHERE id = ?", row["job_id"])[0]["warnings"]
             world.wrong("paid images are missing", f"{named}: {came} of {made} are stored; warnings {warnings}")
+
+
+def _in_flight(world: Any, row: dict[str, Any], taken: list[Any], moves: list[dict[str, Any]]) -> None:
+    """Hold one prediction against what is known of its requests: sent when, answered when, by which process."""
+    named = f"{row['id']} ({_end(row)}) at {row['provider']}"
+    uncertain_s = [move["at"] for move in moves if move["now"] == "uncertain"]
+    for attempt in world.attempts.by_id.get(row["client_id"], []):
+        exchange = attempt.exchange
+        if any(at_s < attempt.at_s for at_s in uncertain_s):
+            world.wrong("an uncertain request was sent again", f"{named} at {attempt.at_s:.1f} s")
+        if exchange is None or exchange.broken or not attempt.left:
+            continue
+        whole_s = exchange.whole_at_s
+        for move in moves:
+            early = move["at"] > attempt.at_s and (whole_s is None or move["at"] < whole_s)
+            if move["now"] == "uncertain" and move["by"] == attempt.process.number and early and attempt.process.alive:
+                world.wrong("called uncertain while it was in flight", f"{named} at {move['at']:.1f} s")
+        lived = attempt.process.alive or attempt.process.died_s > (whole_s or 0) + GRACE_S
+        clean = len(taken) == 1 and not taken[0].work.traits and taken[0].work.key not in taken[0].odd
+        if whole_s and lived and clean and not exchange.spoiled and row["state"] not in ("done", "cancelled"):
+            if row["kind"] not in MAY_FAIL:
+                world.wrong("an answer that came was lost", f"{named}, answered in whole at {whole_s:.1f} s")
+
+
+def _told(world: Any, row: dict[str, Any], taken: list[Any], statuses: dict[str, str]) -> None:
+    """Report a job that says that it is done though its provider could not make some of its images."""
+    missing = sum(one.work.missing for one in taken)
+    if row["state"] == "done" and missing and len(taken) == 1 and statuses[row["job_id"]] == "done":
+        world.wrong("called done without all of its images", f"{row['id']} at {row['provider']}: {missing} are missing")
+
+
+def _each_by_itself(world: Any, rows: list[dict[str, Any]], mine: dict[str, list[Any]]) -> None:
+    """Where all that went wrong was one provider's trouble, hold the others to their usual pace."""
+    troubled = set()
+    for name in world.faults.struck:
+        spell = next((spell for spell in world.faults.spells if spell.id == name), None)
+        if spell is None or spell.kind not in ("lists drip", "lists fail", "provider down"):
+            return
+        troubled.add(spell.of)
+    for row in rows:
+        taken = mine.get(row["client_id"], [])
+        if row["provider"] in troubled or row["state"] != "done" or len(taken) != 1:
+            continue
+        done_s = [move["at"] for move in world.moves_of(row["id"]) if move["now"] == "done"]
+        late_s = done_s[-1] - (taken[0].work.finish_at - world.wall_s) if done_s else 0.0
+        if late_s > LATE_S:
+            world.wrong("one provider's trouble stopped another", f"{row['id']} at {row['provider']}: {late_s:.0f} s late")
 
 
 def _estimate(row: dict[str, Any]) -> bool:

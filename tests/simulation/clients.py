@@ -202,7 +202,8 @@ class Client:
         server = chance.choice(up)
         world.calls += 1
         process, context = server.process, server.context.copy()
-        context.run(CALLER.set, name)
+        caller = f"{name} {world.calls}"
+        context.run(CALLER.set, caller)
         timed = _Timed(world, process, name, wait_s, f"{self.name}: {name}")
         task = world.loop.create_task(timed.run(use(server.studio)), context=context)
         done, _ = await asyncio.wait(
@@ -210,6 +211,9 @@ class Client:
         )
         if task in done:
             error = task.exception() if not task.cancelled() else asyncio.CancelledError()
+            free = isinstance(error, errors.OverBudget) or (error is None and getattr(task.result(), "status", "") == "dry_run")
+            if free and world.uploads[caller]:
+                world.wrong("an upload for a call that was refused", f"{name}: {error or 'a dry run'}")
             if isinstance(error, errors.TriptychError) or is_injected(error):
                 return Answer(error=error)
             if error is not None and not isinstance(error, asyncio.CancelledError):

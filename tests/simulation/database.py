@@ -20,14 +20,14 @@ real_connect = sqlite3.connect
 LOOK_S = 0.1
 WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE", "ALTER", "DROP"})
 HISTORY = (
-    "CREATE TABLE IF NOT EXISTS history (what TEXT, id TEXT, was TEXT, now TEXT, at REAL)",
+    "CREATE TABLE IF NOT EXISTS history (what TEXT, id TEXT, was TEXT, now TEXT, at REAL, by TEXT)",
     "CREATE TRIGGER IF NOT EXISTS history_of_jobs AFTER UPDATE OF status ON jobs WHEN old.status IS NOT new.status "
-    "BEGIN INSERT INTO history VALUES ('job', new.id, old.status, new.status, sim_now()); END",
+    "BEGIN INSERT INTO history VALUES ('job', new.id, old.status, new.status, sim_now(), sim_by()); END",
     "CREATE TRIGGER IF NOT EXISTS history_of_new_jobs AFTER INSERT ON jobs "
-    "BEGIN INSERT INTO history VALUES ('job', new.id, '', new.status, sim_now()); END",
+    "BEGIN INSERT INTO history VALUES ('job', new.id, '', new.status, sim_now(), sim_by()); END",
     "CREATE TRIGGER IF NOT EXISTS history_of_predictions AFTER UPDATE OF state ON predictions "
     "WHEN old.state IS NOT new.state "
-    "BEGIN INSERT INTO history VALUES ('prediction', new.id, old.state, new.state, sim_now()); END",
+    "BEGIN INSERT INTO history VALUES ('prediction', new.id, old.state, new.state, sim_now(), sim_by()); END",
 )
 
 
@@ -114,6 +114,7 @@ def connect(database: Any, timeout: float = 5.0, **options: Any) -> sqlite3.Conn
     made.execute("PRAGMA synchronous=OFF")
     made.execute("PRAGMA wal_autocheckpoint=0")
     made.create_function("sim_now", 0, lambda: world.loop.now)
+    made.create_function("sim_by", 0, lambda: process.number)
     made.patience_s = timeout
     made.process = process
     made.world = world
@@ -128,6 +129,7 @@ class Reader:
         self._path = path
         self._now = now
         self._db: sqlite3.Connection | None = None
+        self._laid = False
 
     def all(self, sql: str, *args: Any) -> list[sqlite3.Row]:
         """Return every row, or none where there is no database yet."""
@@ -136,10 +138,11 @@ class Reader:
 
     def lay(self) -> None:
         """Lay the triggers, if the tables are there."""
-        db = self._open()
+        db = None if self._laid else self._open()
         if db:
             for statement in HISTORY:
                 db.execute(statement)
+            self._laid = True
 
     def _open(self) -> sqlite3.Connection | None:
         if self._db is None and self._path.exists():
@@ -150,11 +153,13 @@ class Reader:
             db.execute("PRAGMA synchronous=OFF")
             db.execute("PRAGMA wal_autocheckpoint=0")
             db.create_function("sim_now", 0, self._now)
+            db.create_function("sim_by", 0, lambda: 0)
             db.row_factory = sqlite3.Row
             self._db = db
         return self._db
 
     def close(self) -> None:
+        self._laid = False
         if self._db is not None:
             self._db.close()
             self._db = None

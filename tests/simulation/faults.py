@@ -42,6 +42,7 @@ SPELLS: Mapping[str, tuple[float, float]] = {
     "wall clock forward": (0, 0),
     "wall clock back": (0, 0),
     "machine suspended": (5, 4000),
+    "machine suspended for days": (90_000, 300_000),
     "server frozen": (1, 150),
     "server killed": (0, 0),
     "server stopped": (0, 0),

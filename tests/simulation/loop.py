@@ -56,10 +56,12 @@ class Process:
 
     def __init__(self, name: str, kind: str, machine: Machine | None = None, *, blocks: bool = False) -> None:
         self.name = name
+        self.number = number()
         self.kind = kind
         self.machine = machine
         self.blocks = blocks
         self.alive = True
+        self.died_s = math.inf
         self.frozen_until = 0.0
         self.blocked = False
         self.ready: deque[asyncio.Handle] = deque()
@@ -247,6 +249,7 @@ class Loop(asyncio.BaseEventLoop):
     def kill(self, process: Process) -> None:
         """End a process where it stands: nothing of it ever runs again."""
         process.alive = False
+        process.died_s = min(process.died_s, self.now)
 
     def suspend(self, machine: Machine, processes: list[Process], seconds: float) -> None:
         """Let a machine sleep: its processes stand still, and so does its monotonic clock."""

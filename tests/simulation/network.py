@@ -36,6 +36,8 @@ class Tag:
     client_id: str = ""
 
 
+EXCHANGE: ContextVar[Any] = ContextVar("EXCHANGE", default=None)
+"""The exchange that a provider works for."""
 TAG: ContextVar[Tag] = ContextVar("TAG", default=Tag())
 
 BEFORE = ("names", "tls", "refused", "no connection")
@@ -60,12 +62,23 @@ class Line(httpx2.AsyncBaseTransport):
         kind = _kind(lot, provider, op) if lot else ""
         if lot:
             lot.is_(kind, f"{op} at {provider.name}")
+        tag = TAG.get()
+        if op == "upload":
+            world.uploads[tag.caller] += 1
+        attempt = world.attempts.begins(tag, provider, process) if op == "submit" else None
         await self._connection(times)
         try:
-            return await self._exchange(request, provider, op, body, times, kind, lot or random.Random(0))
-        except BaseException:
+            answer = await self._exchange(request, provider, op, body, times, kind, lot or random.Random(0), attempt)
+        except BaseException as error:
             self._open -= 1
+            if attempt and not attempt.left and isinstance(error, Exception):
+                attempt.ends("not sent")
             raise
+        if attempt and 400 <= answer.status_code < 500 and answer.status_code not in (408, 409, 425, 499):
+            attempt.ends("refused")
+        elif tag.flow == "find":
+            world.attempts.looked(tag)
+        return answer
 
     async def _connection(self, times: Any) -> None:
         waited_s = 0.0
@@ -85,6 +98,7 @@ class Line(httpx2.AsyncBaseTransport):
         times: Any,
         kind: str,
         lot: random.Random,
+        attempt: Any,
     ) -> httpx2.Response:
         world, process = self._world, PROCESS.get()
         await asyncio.sleep(0.001 + 0.02 * world.jitter.random())
@@ -99,10 +113,14 @@ class Line(httpx2.AsyncBaseTransport):
             await trace("http11.send_request_headers.started", {"request": request})
         else:
             world.seam(process, "net.send")
+        if attempt:
+            attempt.left = True
         if kind == "lost before":
             await asyncio.sleep(spread(lot, 0.01, 30))
             raise injected(lot.choice(LOST)("the connection broke"))
         exchange = Exchange(world, provider, request, body, kind, lot)
+        if attempt:
+            attempt.exchange = exchange
         exchange.start()
         world.seam(process, "net.sent")
         if kind == "exception after":
@@ -163,11 +181,17 @@ class Exchange:
         self._news = asyncio.Event()
         self._left = asyncio.Event()
         self._closed = asyncio.Event()
+        self.whole_at_s: float | None = None
+        """When the answer had come in whole, with nothing wrong on the way."""
+        self.broken = bool(kind)
+        self.spoiled = False
+        """Whether the provider itself answered something odd."""
 
     def start(self) -> None:
         """Hand the request over, in the provider's process."""
         context = copy_context()
         context.run(PROCESS.set, self._provider.process)
+        context.run(EXCHANGE.set, self)
         self._world.loop.create_task(self._serve(self._put), context=context)
         if self._kind == "doubled":
             self._world.loop.create_task(self._serve(_nowhere, spread(self._lot, 0.001, 20)), context=context)
@@ -228,9 +252,12 @@ class Exchange:
     async def _put(self, message: dict[str, Any]) -> None:
         self._messages.append(message)
         self._news.set()
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.whole_at_s = self._world.loop.now
 
     def close(self) -> None:
         """Break the connection: this stands in for the server's transport."""
+        self.broken = True
         self._messages.append(injected(httpx2.RemoteProtocolError("peer closed connection without an answer")))
         self._news.set()
         self._closed.set()

@@ -6,6 +6,8 @@ Their time is the true one; nothing that happens to the machine of the servers h
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import hashlib
 import importlib
 import io
@@ -19,10 +21,8 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-import asyncio
-
 from simulation.loop import PROCESS, Process
-from simulation.network import TAG, Tag
+from simulation.network import EXCHANGE, TAG, Tag
 from triptych.emulator.stage import works as stage_works
 from triptych.emulator.stage.faults import MAY_HAVE_BEEN_ACCEPTED, Armed, Fault
 
@@ -33,6 +33,7 @@ LISTS = frozenset({"history", "tasks", "batch"})
 WALL_S = 1_795_262_400.0
 """The true wall clock at the beginning: 2026-11-21 12:00 UTC."""
 stage_works._LOOPBACK |= {f"api.{name}.example" for name in NAMES}
+KEY_KEPT_S = 3600.0
 KEPT_FILES: dict[str, bool] = {}
 
 
@@ -44,6 +45,7 @@ class Accepted:
     work: Any
     tag: Tag
     at_s: float
+    odd: dict[str, str]
 
     @property
     def prompt(self) -> str:
@@ -93,6 +95,14 @@ class Provider:
         self.api.ended = self._ended
         self._real_accept, self.api.accept = self.api.accept, self._accept
         self.api._board._chance = Oddities(self)
+        self.odd: dict[str, str] = {}
+        """Works that the emulator has no fault for, by their key, with what is odd about them."""
+        if name == "ark":
+            self._real_told, self.api._told = self.api._told, self._told_inline
+        elif name == "runware":
+            self.api._one = {**self.api._one, "getResponse": self._response_slowly}
+        elif name == "evolink":
+            self.api._replies = Forgetting(self.clock)
 
     def clock(self) -> float:
         return WALL_S + float(self.world.loop.now)
@@ -130,10 +140,44 @@ class Provider:
 
     def _accept(self, request: Any, order: Any, **options: Any) -> Any:
         work = self._real_accept(request, order, **options)
-        accepted = Accepted(self.name, work, TAG.get(), self.world.loop.now)
+        self._make_odd(work)
+        accepted = Accepted(self.name, work, TAG.get(), self.world.loop.now, self.odd)
         self.accepted.append(accepted)
         self.world.was_accepted(accepted)
         return work
+
+    def _make_odd(self, work: Any) -> None:
+        kinds = {"ark": ("inline", "inline garbage"), "runware": ("slow trickle",)}.get(self.name)
+        lot = self.world.lot("provider", f"{self.name}.work", times=2.0) if kinds and TAG.get() != Tag() else None
+        if lot is None or kinds is None:
+            return
+        kind = lot.choice(kinds)
+        lot.is_(kind, f"submit at {self.name}")
+        self.odd[work.key] = kind
+        if kind == "slow trickle":
+            work.pace_s = lot.choice((3.0, 8.0, 12.0, 25.0))
+            work.finish_at = work.submitted_at + work.pace_s * work.order.count
+
+    def _told_inline(self, work: Any, asked: Any, index: int, frame: dict[str, Any]) -> dict[str, Any]:
+        """Tell of an image of ModelArk's, with its bytes inside where that is this work's oddity."""
+        told: dict[str, Any] = self._real_told(work, asked, index, frame)
+        kind = self.odd.get(work.key)
+        if not kind or "url" not in told:
+            return told
+        data = work.pictures.result()[index] if kind == "inline" else b"no image at all"
+        del told["url"]
+        return {"b64_json": base64.b64encode(data).decode(), **told}
+
+    async def _response_slowly(self, api: Any, request: Any, task: Any) -> Any:
+        """Tell of a task of Runware's; where that is its oddity, image by image, with no word about the others."""
+        work = api.work(str(task.get("taskUUID")))
+        if work is None or self.odd.get(work.key) != "slow trickle" or self.clock() >= work.finish_at:
+            return await type(api)._response(api, request, task)
+        ready = int((self.clock() - work.submitted_at) / work.pace_s)
+        common = {"taskType": "imageInference", "taskUUID": work.id}
+        if not ready:
+            return [{**common, "status": "processing"}], []
+        return api._ended(work, "done", with_status=True)[0][:ready], []
 
     async def _ended(self, work: Any, share: float = 1.0) -> str:
         due = work.submitted_at + share * (work.finish_at - work.submitted_at)
@@ -168,6 +212,22 @@ class Provider:
         return bytes(data)
 
 
+class Forgetting(dict[str, Any]):
+    """EvoLink's idempotency keys: nobody says how long they are kept, so an hour it is."""
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__()
+        self._clock = clock
+        self._since: dict[str, float] = {}
+
+    def __setitem__(self, key: str, reply: Any) -> None:
+        self._since[key] = self._clock()
+        super().__setitem__(key, reply)
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) and self._clock() - self._since[str(key)] < KEY_KEPT_S
+
+
 class Oddities:
     """Stands in for an emulator's chance: its own faults, drawn by the world."""
 
@@ -175,6 +235,8 @@ class Oddities:
         self._provider = provider
         self._possible: dict[str, list[Fault]] = {}
         for fault in provider.api._board.known.values():
+            if fault.name == "credits-only":
+                continue  # without a charge in dollars there is nothing to hold the ledger against
             op = "submit" if fault.op == "poll" and fault.reach == "work" else fault.op
             self._possible.setdefault(op, []).append(fault)
 
@@ -194,6 +256,8 @@ class Oddities:
         if "n" in options and isinstance(options["n"], int):
             options["n"] = lot.randint(1, 3)
         lot.is_(fault.name, f"{op} at {provider.name}")
+        if fault.reach != "work":
+            EXCHANGE.get().spoiled = True
         return Armed(fault, options)
 
 

@@ -15,6 +15,7 @@ import re
 import shutil
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from contextvars import Context, copy_context
@@ -26,6 +27,7 @@ from typing import Any
 import anyio
 
 from simulation import here, stand_ins
+from simulation.attempts import Attempts
 from simulation.clients import Client, Wish, look_again
 from simulation.database import Reader, hold_lock, let_go
 from simulation.disk import Disk
@@ -154,6 +156,9 @@ class World:
         self.drawn: dict[str, tuple[str, str, int]] = {}
         self.connections: list[sqlite3.Connection] = []
         self.processes: list[Process] = []
+        self.uploads: Counter[str] = Counter()
+        """Uploads that were sent, by the call that they were sent for."""
+        self.attempts = Attempts(self)
         self.wishes: dict[str, Wish] = {}
         self.calls = 0
         self.lives = 0
@@ -205,6 +210,7 @@ class World:
         for n in range(4):
             (self.pictures / f"{n}.png").write_bytes(picture("image/png", f"input {n}"))
         self.machine = Machine(self.loop, WALL_S)
+        self.wall_s = WALL_S
         names = chance.sample(NAMES, chance.choice((1, 1, 2, 3)))
         self.until_s = chance.uniform(30, 150)
         servers = chance.choice((1, 1, 1, 2, 2, 3, 4))
@@ -258,6 +264,7 @@ class World:
         if self.loop.now < self.until_s:
             await asyncio.sleep(self.until_s - self.loop.now)
         self.lay_triggers()
+        await self._awake()
         _, late = await asyncio.wait(clients, timeout=REST_S)
         for task in late:
             self.wrong("a client was never done", str(task))
@@ -273,10 +280,16 @@ class World:
         chance = self.chance("restarts")
         while True:
             await asyncio.sleep(chance.choice((0.3, 1.0, 3.0, 20.0, 70.0)) if self.faults_on() else 1.0)
+            await self._awake()
             for server in self.servers:
                 if not server.wanted and (server.process is None or not server.process.alive):
                     server.start()
             self.lay_triggers()
+
+    async def _awake(self) -> None:
+        """Return when nothing stands still any more."""
+        while still := [p.frozen_until for p in self.processes if p.alive and p.frozen_until]:
+            await asyncio.sleep(max(still) - self.loop.now + 0.1)
 
     def lay_triggers(self) -> None:
         with suppress(sqlite3.Error):
@@ -377,7 +390,7 @@ class World:
             hours = spell.chance.choice((0.02, 0.2, 1, 2, 25))
             self.machine.wall_s += 3600 * hours * (1 if kind.endswith("forward") else -1)
             self._met(spell, f"{hours} h")
-        elif kind == "machine suspended":
+        elif kind.startswith("machine suspended"):
             here_ = [p for p in self.processes if p.alive and p.machine is self.machine]
             self.loop.suspend(self.machine, here_, lasts_s)
             self._met(spell, f"{lasts_s:.0f} s")
@@ -449,6 +462,10 @@ class World:
         self.note(f"ACCEPTED {accepted.work.id[:8]} {accepted.prompt[:60]!r} from {tag.caller or 'a stranger'}")
         if tag.flow and tag.flow != "submit":
             self.wrong("looking paid", f"{tag.flow} made {accepted.provider} accept {accepted.prompt!r}")
+
+    def moves_of(self, prediction_id: str) -> list[Any]:
+        """Return a prediction's moves, in order."""
+        return self.reader.all("SELECT * FROM history WHERE id = ? ORDER BY rowid", prediction_id)
 
     def accepted_by_us(self) -> list[Accepted]:
         return [accepted for accepted in self.accepted if accepted.tag.flow]
