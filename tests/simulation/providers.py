@@ -32,7 +32,6 @@ REPEATABLE = frozenset({"evolink", "runware"})
 LISTS = frozenset({"history", "tasks", "batch"})
 WALL_S = 1_795_262_400.0
 """The true wall clock at the beginning: 2026-11-21 12:00 UTC."""
-stage_works._LOOPBACK |= {f"api.{name}.example" for name in NAMES}
 KEY_KEPT_S = 3600.0
 KEPT_FILES: dict[str, bool] = {}
 

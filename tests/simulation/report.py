@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from simulation.reduce import reduced
 from simulation.runner import Tally, many, one
+from simulation.spoil import spoil
 
 CHUNK = 10
 
@@ -18,9 +19,11 @@ def command(seed: int, only: Collection[str] | None = None) -> str:
     return f"python -m benchmarks.simulation --seed {seed}{named}"
 
 
-def one_seed(seed: int, only: Sequence[str] | None, without: Sequence[str], *, quiet: bool = False) -> int:
+def one_seed(
+    seed: int, only: Sequence[str] | None, without: Sequence[str], *, quiet: bool = False, spoils: bool = False
+) -> int:
     """Live one world and print its trace; return 1 if it broke a rule."""
-    world = one(seed, only, without, trace=not quiet)
+    world = one(seed, only, without, trace=not quiet, spoil=spoil if spoils else None)
     for line in world.notes:
         print(line)
     print(

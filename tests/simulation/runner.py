@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import traceback
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from simulation.world import World, lived
@@ -33,9 +33,16 @@ class Tally:
         self.wrong |= other.wrong
 
 
-def one(seed: int, only: Collection[str] | None = None, without: Collection[str] = (), trace: bool = False) -> World:
+def one(
+    seed: int,
+    only: Collection[str] | None = None,
+    without: Collection[str] = (),
+    trace: bool = False,
+    spoil: Callable[[World], None] | None = None,
+) -> World:
     """Return the world of a seed after its life; an error of the simulation itself is a violation too."""
     world = World(seed, only=only, without=without, trace=trace)
+    world.spoil = spoil
     try:
         from simulation import stand_ins
 

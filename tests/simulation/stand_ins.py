@@ -23,6 +23,8 @@ from simulation import database, disk
 from simulation.here import here
 from simulation.loop import PROCESS, number
 from simulation.network import CALLER, TAG, Line, Tag, resolve
+from simulation.providers import NAMES
+from triptych.emulator.stage import works
 
 _installed = False
 _real_time, _real_monotonic, _real_sleep, _real_urandom = time.time, time.monotonic, time.sleep, os.urandom
@@ -45,6 +47,7 @@ def install() -> None:
     threads = backend.AsyncIOBackend
     _real_threads = threads.run_sync_in_worker_thread
     threads.run_sync_in_worker_thread = classmethod(functools.partial(_in_thread, _real_threads))  # type: ignore[assignment, arg-type]
+    works._LOOPBACK |= {f"api.{name}.example" for name in NAMES}
     _program()
 
 

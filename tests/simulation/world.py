@@ -146,6 +146,8 @@ class World:
     ) -> None:
         self.seed = seed
         self.violations: list[tuple[str, str]] = []
+        self.spoil: Callable[[World], None] | None = None
+        """What a test does to the books before they are audited."""
         self.notes: list[str] = []
         self._hash = hashlib.blake2b(digest_size=16)
         self._tracing = trace
@@ -191,6 +193,8 @@ class World:
                 self.wrong("time stands still", str(error))
             for context in self.loop.complaints:
                 self._complained(context)
+            if self.spoil:
+                self.spoil(self)
             audit(self)
         finally:
             logger.removeHandler(log)
