@@ -305,7 +305,7 @@ def write_up(
                     submitted_at=None,
                     deadline_at=None,
                     finished_at=None,
-                    due_at=now,
+                    due_at=0.0,
                     attempts=0,
                     fault=None,
                 )
