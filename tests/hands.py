@@ -25,7 +25,7 @@ from PIL import Image
 
 from triptych import errors
 from triptych.model import Edit, Operation, Prediction, Reference, State
-from triptych.providers import END, Answer, Call, Came, Flow, Next, Provider
+from triptych.providers import END, Answer, Call, Came, Flow, Next, Provider, Sent
 from triptych.results import JobResult
 from triptych.studio import Options, Studio
 
@@ -34,6 +34,7 @@ T = TypeVar("T")
 HTML = b"<html><body>502 Bad Gateway</body></html>"
 OVER = Answer(END, {}, b"")
 SENT_AT = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
+SENT = Sent(SENT_AT, 20.0)
 NOW = Options(wait_s=0)
 AUTH = {"Authorization": "Bearer test-key"}
 

@@ -22,7 +22,7 @@ from triptych.lifecycle import retry_delay_s
 from triptych.model import Done, Edit, Fault, Pending, Prediction, Reference, Route, State
 from triptych.notes import Notes, fault_of
 from triptych.pace import Pace
-from triptych.providers import Came
+from triptych.providers import Came, Sent
 from triptych.references import refer
 from triptych.store import Claim, Store
 from triptych.tasks import unwrapped
@@ -210,12 +210,13 @@ class Steps:
             await self._arrivals.leave_uncertain(claim, lost)
             return
         assert prediction.submitted_at
+        sent = Sent(prediction.submitted_at, (self._clock.now() - prediction.submitted_at).total_seconds())
         found = None
         try:
             edit = await self._prepare(account, prediction)
             if provider.find:
                 known = self._store.tickets(provider.name)
-                seen = await self._wire.run(account, provider.find(edit, prediction, prediction.submitted_at, known))
+                seen = await self._wire.run(account, provider.find(edit, prediction, sent, known))
                 self._require_ours(account, prediction, seen)
                 found = seen
         except errors.TriptychError as error:
