@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -204,9 +205,7 @@ class Arrivals:
         """Return a store for the frames that a stream of this submit brings before its end."""
         return EarlyFrames(self, claim, self._notes)
 
-    async def store_early(
-        self, prediction: Prediction, came: Came, fetches: anyio.abc.TaskGroup
-    ) -> None:
+    async def store_early(self, prediction: Prediction, came: Came, fetches: anyio.abc.TaskGroup) -> None:
         """Write down a frame of a stream that goes on, and download it meanwhile."""
         frame = await self._frame(prediction, came.index, came.output)
         self._store.add_frames([frame], now=self._clock.now())
@@ -361,9 +360,6 @@ class EarlyFrames:
     async def store_rest(self, fetches: anyio.abc.TaskGroup) -> None:
         """Store what is held, after a stream that broke off; one that ended brings all its frames at its end."""
         for came in self._held:
-            await self._notes.insist(
-                self._claim,
-                f"image {came.index + 1}",
-                lambda came=came: self._arrivals.store_early(self._claim.prediction, came, fetches),
-            )
+            store = partial(self._arrivals.store_early, self._claim.prediction, came, fetches)
+            await self._notes.insist(self._claim, f"image {came.index + 1}", store)
         self._held.clear()

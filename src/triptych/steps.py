@@ -236,11 +236,15 @@ class Steps:
         now_s = self._clock.monotonic()
         looked_mono = now_s if prediction.looked_mono is None else prediction.looked_mono
         found, readable = None, False
+        tries = LOOK_TRIES if provider.find else 0
         if provider.find:
             try:
                 found = await self._found(account, prediction)
                 readable = True
+            except errors.Unclear as error:
+                log.info("looking for %s: %s", prediction.id, error.message)
             except errors.TriptychError as error:
+                tries = 2 * LOOK_TRIES
                 log.info("looking for %s: %s", prediction.id, error.message)
             except Exception:
                 log.exception("internal error while looking for %s", prediction.id)
@@ -248,13 +252,14 @@ class Steps:
         # waiting for the answer. Where a fault is stored, the request left and its answer was lost.
         unheard = prediction.fault is None
         patient = unheard and now_s - looked_mono < LOOK_FOR_S
-        tries = 2 * LOOK_TRIES if provider.find and not readable else LOOK_TRIES if provider.find else 0
         if found:
             answer = found
             taken = await self._notes.insist(claim, "the ticket", lambda: self._arrivals.write(claim, answer))
             if taken and taken.prediction.state is State.FETCHING:
                 await self._arrivals.bring_home(taken)
-        elif self._may_send_again(account, prediction) and (readable or not provider.find) and attempts < 2 * LOOK_TRIES:
+        elif (
+            self._may_send_again(account, prediction) and (readable or not provider.find) and attempts < 2 * LOOK_TRIES
+        ):
             await self._send(account, claim, await self._as_sent(account, prediction), again=True)
         elif attempts < tries or patient:
             self._notes.move(

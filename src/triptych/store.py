@@ -90,7 +90,7 @@ class Store(Records):
                     quoted_usd=str(p.quoted_usd),
                     quote_exact=int(p.quote_exact),
                     now=now.at.timestamp(),
-                    created_mono=now.mono_s,
+                    created_mono=p.created_mono,
                     due_at=p.due_at,
                 )
         return None
@@ -353,9 +353,7 @@ class Store(Records):
         """Remember where an output was saved for the user."""
         self._db.run("frame_saved", job_id=frame.job_id, n=frame.n, saved_path=saved_path)
 
-    def revive(
-        self, prediction_id: str, state: State, *, now: Moment, deadline_at: float, attempts: int = 0
-    ) -> None:
+    def revive(self, prediction_id: str, state: State, *, now: Moment, deadline_at: float, attempts: int = 0) -> None:
         """Take up again what had ended without its images: a missed deadline, a failed fetch, an uncertain submit.
 
         What was cancelled only because it waited for this prediction waits again, where the budget has room for it.

@@ -405,7 +405,7 @@ class Studio:
         planning.check_cost(plan, options.max_cost_usd, self.setup.confirm_usd, balance)
         plan = planning.affordable(plan, max(options.max_cost_usd or self.setup.confirm_usd, plan.quoted_usd))
         job, predictions = planning.write_up(
-            plan, now=self._clock.now(), save_to=save_to, again=options.again, owner=caller.owner
+            plan, now=moment(self._clock), save_to=save_to, again=options.again, owner=caller.owner
         )
         in_flight = self.store.add_job(job, predictions, now=moment(self._clock), attach=not options.again)
         if in_flight:  # another process was quicker

@@ -166,9 +166,7 @@ class Wire:
         finally:
             await stream.aclose()
 
-    async def _send(
-        self, account: Account, call: Call, tries: int, stream: _Stream, leaving: Leaving | None
-    ) -> Answer:
+    async def _send(self, account: Account, call: Call, tries: int, stream: _Stream, leaving: Leaving | None) -> Answer:
         url = _url(account, call)
         if call.repeatable:
             leaving = None
@@ -220,7 +218,9 @@ class Wire:
         except (httpx2.InvalidURL, UnicodeError) as error:
             raise errors.BadRequest(f"The request to {title} cannot be written ({type(error).__name__}).") from error
         large = not call.repeatable or call.files or call.content
-        limit_s = ANSWER_PATIENCE * call.timeout_s if large else min(call.timeout_s, LOOK_LIMIT_S)
+        limit_s = ANSWER_PATIENCE * call.timeout_s
+        if not large:
+            limit_s = min(limit_s, LOOK_LIMIT_S)
         try:
             with anyio.fail_after(limit_s):
                 response = await client.send(request, stream=True)
