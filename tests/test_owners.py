@@ -229,7 +229,7 @@ async def test_a_database_of_a_newer_triptych_is_left_alone_with_a_plain_word(tm
     path = tmp_path / "triptych.db"
     Store(path, tmp_path / "images").close()
     newer = sqlite3.connect(path)
-    newer.execute(f"PRAGMA user_version = {migrations.newest() + 1}")
+    newer.execute(f"PRAGMA application_id = {migrations.newest() + 1}")
     newer.close()
-    with pytest.raises(errors.BadRequest, match="newer Triptych"):
+    with pytest.raises(errors.Outdated, match="newer Triptych"):
         Store(path, tmp_path / "images")

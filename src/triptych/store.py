@@ -47,9 +47,11 @@ class Store(Records):
 
         With `attach`, a job with the same fingerprint that is still in flight (or uncertain) is returned instead and
         nothing is written; otherwise the answer is None.
-        Raises: `errors.OverBudget` when the quote and what was spent in the last 24 h exceed the budget.
+        Raises: `errors.OverBudget` when the quote and what was spent in the last 24 h exceed the budget;
+        `errors.Outdated`.
         """
         with self._db.transaction():
+            self._db.require_current()
             if attach and (found := self.in_flight(job.fingerprint)):
                 return found
             self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))
@@ -110,9 +112,11 @@ class Store(Records):
         """Take the most urgent due prediction, if any; what already runs goes before what is queued.
 
         A queued one is passed over while its provider runs as many as `max_running` allows.
+        Raises: `errors.Outdated` once a newer Triptych has changed the database; what runs here may still be moved.
         """
         now_s = now.timestamp()
         with self._db.unflushed(), self._db.transaction():
+            self._db.require_current()
             row = self._db.one(
                 "claim",
                 lease=lease,
