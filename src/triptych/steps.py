@@ -205,13 +205,17 @@ class Steps:
             retryable=True,
         )
         attempts = prediction.attempts + 1
-        repeatable = provider.client_ids or provider.offline  # the same id, or no money: it is the same request
+        assert prediction.submitted_at
+        sent = Sent(prediction.submitted_at, (self._clock.now() - prediction.submitted_at).total_seconds())
+        # What was uncertain is only looked for again: nobody who asks how a job stands may pay for it.
+        only_looked_for = prediction.fault is not None and prediction.fault.kind == lost.kind
+        honoured = provider.honours_ids_s is not None and sent.age_s < provider.honours_ids_s
+        repeatable = (honoured and not only_looked_for) or provider.offline
         if not provider.find and not repeatable:
             await self._arrivals.leave_uncertain(claim, lost)
             return
-        assert prediction.submitted_at
-        sent = Sent(prediction.submitted_at, (self._clock.now() - prediction.submitted_at).total_seconds())
         found = None
+        readable = unsent = False
         try:
             edit = await self._prepare(account, prediction)
             if provider.find:
@@ -221,15 +225,14 @@ class Steps:
                 found = seen
         except errors.TriptychError as error:
             log.info("looking for %s: %s", prediction.id, error.message)
+            readable = isinstance(error, errors.Unclear)
             enough = attempts >= 2 * LOOK_TRIES
-            readable = unsent = False
         else:
             readable = True
             # A process that died before it heard anything may never have sent the request. When the provider's own
             # list, read again and again for a minute, does not have it, it surely was not accepted.
             unsent = prediction.fault is None and provider.find is not None
-            looked_s = (self._clock.now() - prediction.submitted_at).total_seconds()
-            enough = attempts >= LOOK_TRIES and (not unsent or looked_s >= UNSENT_AFTER_S)
+            enough = attempts >= LOOK_TRIES and (not unsent or sent.age_s >= UNSENT_AFTER_S)
         if found:
             await self._arrivals.take(claim, found)
         elif repeatable and readable and attempts < 2 * LOOK_TRIES:
@@ -243,14 +246,14 @@ class Steps:
 
     def _require_ours(self, account: Account, prediction: Prediction, found: Pending | None) -> None:
         """Raise `errors.Outage` when what was found may be another prediction's, whose ticket is not written (yet)."""
-        if not found or account.provider.client_ids:
+        if not found or account.provider.honours_ids_s is not None:
             return
         assert prediction.submitted_at
         now, since = self._clock.now(), prediction.submitted_at - timedelta(seconds=RIVALS_WITHIN_S)
         for other, worked_on in self._store.unaccounted(prediction, since=since, now=now):
             # Of requests that were both lost, one can have the other's answer if they are the same in every word.
             same = (other.prompt, other.inputs, other.size) == (prediction.prompt, prediction.inputs, prediction.size)
-            if found.by_time or (same and worked_on and other.fault is None):
+            if same and worked_on and other.fault is None:
                 raise errors.Outage(f"What the provider's list shows may be {other.id}.")
         if found.ticket in self._store.tickets(account.provider.name):
             raise errors.Outage("What the provider's list shows belongs to another prediction by now.")
