@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 FETCH_TRIES = 6
 SURPRISE = 2
 """A charge of so many times its quote is warned of."""
+LATE_LOOK_S = 120.0
+"""How long after an assumed end it is looked at once more."""
+LATE_LOOKS = 2
 SETTLE_DELAYS_S = (1.5, 4.0, 15.0, 60.0, 300.0, 1800.0)
 
 
@@ -60,6 +63,12 @@ class Arrivals:
         self._pace = pace
         self._notes = notes
         self._bell = bell
+        self._quiet_since: dict[str, tuple[int, float]] = {}
+        """How many frames an answer that may not be the end had, and since when (monotonic), by prediction.
+
+        Frames only become more, so what this process has seen is enough: another one that polls too, or the next one,
+        counts from its own first look, and waits longer at most.
+        """
 
     async def poll(self, claim: Claim) -> None:
         """Ask how a running prediction stands; nothing but the provider's decision or the deadline ends it."""
@@ -85,8 +94,17 @@ class Arrivals:
             wait_s = max(retry_delay_s(attempts), self._pace.poll_wait_s(prediction))
             self._notes.move(claim, State.RUNNING, wait_s=wait_s, attempts=attempts, deadline_at=deadline_at)
             return
-        if isinstance(answer, Done):
+        if isinstance(answer, Done) and (now_s >= deadline_at or self._is_settled(prediction, answer)):
+            self._quiet_since.pop(prediction.id, None)
             await self.take(claim, answer)
+        elif isinstance(answer, Done):
+            self._notes.move(
+                claim,
+                State.RUNNING,
+                wait_s=self._pace.poll_wait_s(prediction),
+                attempts=0,
+                deadline_at=deadline_at,
+            )
         elif now_s >= deadline_at:
             self._miss_deadline(claim, "it was still running when last asked.")
         else:
@@ -98,6 +116,18 @@ class Arrivals:
                 poll_url=answer.poll_url or prediction.poll_url,
                 deadline_at=deadline_at,
             )
+
+    def _is_settled(self, prediction: Prediction, done: Done) -> bool:
+        """Return whether no more frames are to be expected; a model that is slower than usual gets its own time."""
+        if done.settle_s is None:
+            return True
+        now_s, came = self._clock.monotonic(), len(done.outputs)
+        before, since_s = self._quiet_since.get(prediction.id, (-1, now_s))
+        if came != before:
+            self._quiet_since[prediction.id] = (came, now_s)
+            return False
+        offer = self._pace.offer(prediction)
+        return now_s - since_s >= max(done.settle_s, offer.latency_s if offer else 0.0)
 
     def _miss_deadline(self, claim: Claim, why: str) -> None:
         minutes = self._accounts[claim.prediction.provider].provider.deadline_s / 60
@@ -129,7 +159,9 @@ class Arrivals:
 
     async def _write_frames(self, claim: Claim, done: Done) -> Claim | None:
         frames, warnings = await self._frames(claim.prediction, done)
-        charged = self._charge(claim.prediction, done)
+        # What may not have been the end is looked at once more, and its charge is known then.
+        came = any(output.url or output.data for output in done.outputs)
+        charged = None if done.settle_s is not None and came else self._charge(claim.prediction, done)
         warnings += self._surprise(claim.prediction, charged)
         if warnings:
             self._store.warn(claim.prediction.job_id, warnings)
@@ -233,10 +265,10 @@ class Arrivals:
             reason = next((frame.error for frame in frames if frame.error), "the provider returned no images")
             self._notes.end(claim, State.FAILED, Fault("failed", f"No image came: {reason}"))
         else:
-            settled = self._accounts[prediction.provider].provider.charge is None
-            self._notes.move(
-                claim, State.DONE, wait_s=SETTLE_DELAYS_S[0], attempts=SETTLE_TRIES if settled else 0, fault=None
-            )
+            wait_s, attempts = SETTLE_DELAYS_S[0], 0
+            if self._accounts[prediction.provider].provider.charge is None:
+                wait_s, attempts = LATE_LOOK_S, SETTLE_TRIES - (LATE_LOOKS if prediction.charged_usd is None else 0)
+            self._notes.move(claim, State.DONE, wait_s=wait_s, attempts=attempts, fault=None)
 
     async def leave_uncertain(self, claim: Claim, fault: Fault) -> None:
         """End a submit of which nobody can say what became; what it brought before its answer was lost comes home.
@@ -318,23 +350,48 @@ class Arrivals:
                 self._store.frame_saved(frame, str(path))
 
     async def settle(self, claim: Claim) -> None:
-        """Pick up a charge that the provider tells late."""
+        """Pick up a charge that the provider tells late, and frames that came after the end was assumed."""
         prediction = claim.prediction
         account = self._accounts[prediction.provider]
         attempts = prediction.attempts + 1
         charged = None
         assert prediction.ticket
-        if account.provider.charge:
-            try:
+        try:
+            if account.provider.charge:
                 charged = await self._wire.run(account, account.provider.charge(prediction.ticket, prediction.poll_url))
-            except errors.TriptychError as error:
-                log.info("the charge of %s is not known yet: %s", prediction.id, error.message)
-            except Exception:
-                log.exception("internal error while asking for the charge of %s", prediction.id)
+            elif account.provider.poll:
+                answer = await self._wire.run(account, account.provider.poll(prediction.ticket, prediction.poll_url))
+                charged = await self._look_again(prediction, answer)
+        except errors.TriptychError as error:
+            log.info("the charge of %s is not known yet: %s", prediction.id, error.message)
+        except Exception:
+            log.exception("internal error while asking for the charge of %s", prediction.id)
+        if charged is None and not account.provider.charge and attempts >= SETTLE_TRIES:
+            home = sum(1 for frame in self._store.frames_of(prediction.id) if frame.sha256)
+            charged = prediction.quoted_usd * home / prediction.count
         if surprise := self._surprise(prediction, charged):
             self._store.warn(prediction.job_id, surprise)
         wait_s = SETTLE_DELAYS_S[min(attempts, len(SETTLE_DELAYS_S) - 1)]
         self._notes.move(claim, State.DONE, wait_s=wait_s, attempts=attempts, charged_usd=charged)
+
+    async def _look_again(self, prediction: Prediction, answer: Pending | Done) -> Decimal | None:
+        """Bring home the frames that came after the end was assumed; return the charge, None while some are missing."""
+        if isinstance(answer, Pending):
+            return None
+        known = self._store.frames_of(prediction.id)
+        urls = {frame.url for frame in known}
+        late = [output for output in answer.outputs if output.url and output.url not in urls]
+        late = late[: max(prediction.count - len(known), 0)]
+        if late:
+            frames = [
+                await self._frame(prediction, len(known) + i, output, answer.url_lifetime_s)
+                for i, output in enumerate(late)
+            ]
+            self._store.add_frames(frames, now=self._clock.now())
+            self._store.warn(prediction.job_id, [f"{frame.handle} came late." for frame in frames])
+        frames, missing = await self._fetch_missing(prediction)
+        await self._save(prediction.job_id, frames)
+        return None if missing else self._charge(prediction, answer)
 
 
 class EarlyFrames:

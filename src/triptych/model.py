@@ -178,25 +178,26 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The provider accepted; `ticket` is how it calls the prediction, `poll_url` where it says to ask.
-
-    `by_time` says that it was found in a list that shows nothing but times: it is whoever was alone in that time.
-    """
+    """The provider accepted; `ticket` is how it calls the prediction, `poll_url` where it says to ask."""
 
     ticket: str
     poll_url: str | None = None
     done: int = 0
-    by_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The provider finished: its frames in order, the charge where it said one, when its URLs expire (seconds)."""
+    """The provider finished: its frames in order, the charge where it said one, when its URLs expire (seconds).
+
+    `settle_s` is set where it does not say whether more frames come: the answer is the end only once the number of
+    frames has stayed the same for so many seconds.
+    """
 
     outputs: tuple[Output, ...]
     charged_usd: Decimal | None = None
     url_lifetime_s: float | None = None
     warnings: tuple[str, ...] = ()
+    settle_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -487,7 +487,7 @@ class Studio:
             return State.RUNNING
         if prediction.state is State.FAILED and kind == "fetch_failed":
             return State.FETCHING
-        if prediction.state is State.UNCERTAIN and (provider.find or provider.client_ids):
+        if prediction.state is State.UNCERTAIN and provider.find:
             return State.SUBMITTING
         return None
 
