@@ -309,8 +309,6 @@ class Store(Records):
             took_s=moved.took_s,
             looked_mono=moved.looked_mono,
             sent_urls=json.dumps(moved.sent_urls),
-            arrived=moved.arrived,
-            arrived_mono=moved.arrived_mono,
             charged_usd=None if moved.charged_usd is None else str(moved.charged_usd),
             reserved_usd="0" if release else reserved,
             lease=lease,
