@@ -109,7 +109,7 @@ class Assets:
         assert isinstance(facts, Facts)
         sha256 = hashlib.sha256(data).hexdigest()
         path = self._place(sha256, _SUFFIX.get(facts.mime_type, ".img"), data)
-        if not path.exists():
+        if not _touched(path):
             try:
                 self._write_whole(path, data)
             except OSError as error:
@@ -360,6 +360,17 @@ def _from_data_uri(item: str) -> bytes:
 
 def _short(item: str) -> str:
     return errors.quoted(item, 160)
+
+
+def _touched(path: Path) -> bool:
+    """Return whether a file is there; from now on it counts as used, which keeps it from being pruned."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    except OSError:  # another user's
+        return path.exists()
+    return True
 
 
 def _has(path: Path, data: bytes) -> bool:

@@ -103,6 +103,12 @@ class Database:
         if said != "ok":
             raise self._damaged(said)
 
+    def shrink(self) -> None:
+        """Give free pages back to the disk, and empty the log; not while another program holds the database."""
+        with suppress(errors.Outage), self._mendable():
+            self.connection.execute("VACUUM")
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def run(self, query: str, **values: Any) -> sqlite3.Cursor:
         """Run a statement by its name in `queries.sql`; a list stands for its items.
 

@@ -24,7 +24,7 @@ def make_home(home: Path) -> None:
     """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(OSError):
-        if OURS.issuperset(os.listdir(home)):  # noqa: PTH208
+        if OURS.issuperset(path.name for path in home.iterdir()):
             _tighten(home, 0o700)
 
 
