@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,7 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hands import NOW, picture
-from triptych import errors
+from triptych import errors, migrations
 from triptych.cli import cli
 from triptych.database import Database
 from triptych.pruning import Pruner
@@ -300,3 +304,22 @@ def test_the_command_shows_first_and_removes_at_a_yes(coffee: str, mine: Path, t
 def test_an_age_that_is_none_is_a_usage_error(age: str) -> None:
     refused = command("--older-than", age)
     assert refused.exit_code == 2 and "such as 30d" in refused.stderr
+
+
+@pytest.mark.skipif(not shutil.which("sh"), reason="the documented backup is a shell command")
+async def test_the_documented_backup_of_a_home_in_use_is_whole(make_studio: Any, coffee: str, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "storage.md").read_text("utf-8")
+    (script,) = re.findall(r"```sh\n(umask 077\n.*?)rsync", text, re.DOTALL)
+    (backup := tmp_path / "backup").mkdir()
+    async with make_studio() as studio:
+        job = await studio.edit_sequence([coffee], "warmer", 2)
+        environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        command = ["sh", "-ec", script.replace("/backup/", f"{backup}/")]
+        subprocess.run(command, env=environ | {"TRIPTYCH_HOME": str(studio.setup.home)}, check=True, timeout=60)  # noqa: ASYNC221
+        shutil.copytree(studio.setup.home / "images", backup / "images")
+    async with make_studio(TRIPTYCH_HOME=str(backup)) as restored:
+        restored.store.check()
+        assert restored.job(job.job_id or "").returned == 2
+        assert {row.job_id for row in (await restored.list_jobs()).jobs} == {job.job_id}
+        await restored.view_images([job.job_id or ""])
+        assert migrations.version(restored.store._db.connection) == migrations.newest()

@@ -194,7 +194,7 @@ def prune_text(result: PruneResult) -> str:
     """Return what was removed, or would be: a line per job, one for uploads and one for unknown files; and the rest."""
     groups: dict[str, list[PrunedItem]] = {}
     for item in result.items:
-        name = item.name.partition("/")[0] if item.kind == "output" else f"({item.kind}s)"
+        name = item.name.partition("/")[0] if item.kind == "output" else f"{item.kind} files"
         groups.setdefault(name, []).append(item)
     rows = [
         (
@@ -202,7 +202,7 @@ def prune_text(result: PruneResult) -> str:
             str(len(items)),
             _size(sum(item.bytes for item in items)),
             f"{min(item.days_old for item in items)} days",
-            str(next((Path(item.saved_path).parent for item in items if item.saved_path), "–")),
+            next((_printable(Path(item.saved_path).parent) for item in items if item.saved_path), "–"),
         )
         for name, items in groups.items()
     ]
@@ -218,6 +218,10 @@ def prune_text(result: PruneResult) -> str:
             "them too."
         )
     return "\n".join(lines)
+
+
+def _printable(path: Path) -> str:
+    return "".join(c if c.isprintable() else "?" for c in str(path))
 
 
 def _size(count_bytes: int) -> str:
