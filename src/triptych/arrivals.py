@@ -204,9 +204,9 @@ class Arrivals:
         frames = []
         for i, output in enumerate(outputs):
             frames.append(await self._frame(prediction, i, output, done.url_lifetime_s))
-            if output.error:
-                warnings.append(f"{frames[-1].handle} is missing: {output.error}")
-        came = sum(1 for output in outputs if output.url or output.data)
+            if error := frames[-1].error:
+                warnings.append(f"{frames[-1].handle} is missing: {error}")
+        came = sum(1 for frame in frames if frame.url or frame.sha256)
         if came < prediction.count:
             warnings.append(f"{prediction.count} images were requested, {came} came back.")
         return frames, warnings
