@@ -321,7 +321,8 @@ def check_lost(provider: Provider, api: Any, studio: Studio, job: JobResult, *, 
     if provider.honours_ids_s or (provider.find and accepted):
         assert is_home(job, api)
         assert provider.honours_ids_s or api.performed["submit"] == 1, "it is looked for, and never repeated"
-        submits = [place for place, seen in enumerate(api.seen) if PROMPT.encode() in seen.body]
+        path = [seen.path for seen in api.seen if PROMPT.encode() in seen.body][-1]
+        submits = [n for n, seen in enumerate(api.seen) if seen.path == path and PROMPT.encode() in seen.body]
         looks = [place for place, seen in enumerate(api.seen) if place > submits[0] and place not in submits]
         assert not provider.find or looks[0] == submits[0] + 1, "it is looked for before it is repeated"
         return
