@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import anyio
 import anyio.abc
@@ -38,6 +41,7 @@ SURPRISE = 2
 LATE_LOOK_S = 120.0
 """How long after an assumed end it is looked at once more."""
 LATE_LOOKS = 2
+HELD_LIMIT_BYTES = 64 * 1024 * 1024
 SETTLE_DELAYS_S = (1.5, 4.0, 15.0, 60.0, 300.0, 1800.0)
 
 
@@ -160,7 +164,7 @@ class Arrivals:
     async def _write_frames(self, claim: Claim, done: Done) -> Claim | None:
         frames, warnings = await self._frames(claim.prediction, done)
         # What may not have been the end is looked at once more, and its charge is known then.
-        came = any(output.url or output.data for output in done.outputs)
+        came = any(output.came for output in done.outputs)
         charged = None if done.settle_s is not None and came else self._charge(claim.prediction, done)
         warnings += self._surprise(claim.prediction, charged)
         if warnings:
@@ -182,7 +186,7 @@ class Arrivals:
         """Return what the provider said it charged; one that never says charges what came, at the price quoted."""
         if done.charged_usd is not None or self._accounts[prediction.provider].provider.charge:
             return done.charged_usd
-        came = sum(1 for output in done.outputs if output.url or output.data)
+        came = sum(1 for output in done.outputs if output.came)
         return prediction.quoted_usd * came / prediction.count
 
     def _surprise(self, prediction: Prediction, charged_usd: Decimal | None) -> list[str]:
@@ -201,12 +205,17 @@ class Arrivals:
         # In a chain the next place belongs to the next step.
         alone = row is not None and row.job.lanes * row.job.steps == 1
         outputs = done.outputs if alone else done.outputs[: prediction.count]
-        frames = []
+        early = {frame.n: frame for frame in self._store.frames_of(prediction.id)}
+        frames, lost = [], 0
         for i, output in enumerate(outputs):
-            frames.append(await self._frame(prediction, i, output, done.url_lifetime_s))
-            if error := frames[-1].error:
-                warnings.append(f"{frames[-1].handle} is missing: {error}")
-        came = sum(1 for frame in frames if frame.url or frame.sha256)
+            frame = early.get(prediction.first_output + i) if output.handed_over else None
+            if not frame:
+                frame = await self._frame(prediction, i, output, done.url_lifetime_s)
+                frames.append(frame)
+            if not (frame.url or frame.sha256):
+                lost += 1
+                warnings.append(f"{frame.handle} is missing: {frame.error}")
+        came = len(outputs) - lost
         if came < prediction.count:
             warnings.append(f"{prediction.count} images were requested, {came} came back.")
         return frames, warnings
@@ -397,14 +406,16 @@ class Arrivals:
 class EarlyFrames:
     """The frames of one stream, stored as they come; those that the disk does not take are held for later.
 
-    A frame is never a reason to stop reading: the stream is paid for, and its end says more than this.
+    A frame is never a reason to stop reading: the stream is paid for, and its end says more than this. Bytes are held
+    in memory up to `HELD_LIMIT_BYTES`, then in the system's directory for temporary files, where that takes them.
     """
 
     def __init__(self, arrivals: Arrivals, claim: Claim, notes: Notes) -> None:
         self._arrivals = arrivals
         self._claim = claim
         self._notes = notes
-        self._held: list[Came] = []
+        self._held: list[tuple[Came, IO[bytes] | None]] = []
+        self._held_bytes = 0
 
     async def take(self, came: Came, fetches: anyio.abc.TaskGroup) -> None:
         """Store a frame if that works now; hold it otherwise."""
@@ -412,11 +423,27 @@ class EarlyFrames:
             await self._arrivals.store_early(self._claim.prediction, came, fetches)
         except Exception as error:
             log.warning("image %s of %s is held: %s", came.index + 1, self._claim.prediction.id, error)
-            self._held.append(came)
+            self._held.append(self._bounded(came))
+
+    def _bounded(self, came: Came) -> tuple[Came, IO[bytes] | None]:
+        size = len(came.output.data or b"")
+        if self._held_bytes + size > HELD_LIMIT_BYTES and came.output.data:
+            with suppress(OSError):
+                spill = TemporaryFile()  # noqa: SIM115 - closed once it is stored
+                spill.write(came.output.data)
+                return replace(came, output=replace(came.output, data=None)), spill
+        self._held_bytes += size
+        return came, None
 
     async def store_rest(self, fetches: anyio.abc.TaskGroup) -> None:
-        """Store what is held, after a stream that broke off; one that ended brings all its frames at its end."""
-        for came in self._held:
+        """Store what is held, however often the disk says no."""
+        while self._held:
+            came, spill = self._held[0]
+            if spill:
+                spill.seek(0)
+                came = replace(came, output=replace(came.output, data=spill.read()))
             store = partial(self._arrivals.store_early, self._claim.prediction, came, fetches)
             await self._notes.insist(self._claim, f"image {came.index + 1}", store)
-        self._held.clear()
+            if spill:
+                spill.close()
+            self._held.pop(0)

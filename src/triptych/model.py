@@ -169,11 +169,20 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One frame of an answer, in order: a URL, or the bytes, or why it is missing."""
+    """One frame of an answer, in order: a URL, or the bytes, or why it is missing.
+
+    With `handed_over` the bytes were handed over before the answer's end (`providers.Came`) and are not kept twice.
+    """
 
     url: str | None = None
     data: bytes | None = None
     error: str | None = None
+    handed_over: bool = False
+
+    @property
+    def came(self) -> bool:
+        """Whether this is an image, and not the reason why there is none."""
+        return bool(self.url or self.data or self.handed_over)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +244,8 @@ class Prediction:
     this prediction's first frame (from 1).
 
     `due_at`, `deadline_at` and every `…_mono` are seconds of the monotonic clock, None once the machine has restarted;
-    `looked_mono` is the first look for a lost submit, `arrived_mono` when the number of images that polls show
-    (`arrived`) last changed. `sent_urls` are the references as the request carried them, None for one sent as bytes.
+    `looked_mono` is the first look for a lost submit. `sent_urls` are the references as the request carried them, None
+    for one sent as bytes.
     """
 
     id: str
@@ -272,8 +281,6 @@ class Prediction:
     took_s: float | None = None
     looked_mono: float | None = None
     sent_urls: tuple[str | None, ...] = ()
-    arrived: int = 0
-    arrived_mono: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,6 @@ UPDATE predictions SET
   state = :state, due_at = :due_at, attempts = :attempts, fault = :fault, ticket = :ticket, poll_url = :poll_url,
   submitted_at = :submitted_at, submitted_mono = :submitted_mono, deadline_at = :deadline_at,
   finished_at = :finished_at, took_s = :took_s, looked_mono = :looked_mono, sent_urls = :sent_urls,
-  arrived = :arrived, arrived_mono = :arrived_mono,
   charged_usd = :charged_usd, reserved_usd = :reserved_usd, lease = :lease, lease_until = :lease_until
 WHERE id = :id;
 
@@ -156,7 +155,7 @@ UPDATE boot SET id = :id;
 
 -- name: forget_monotonic
 UPDATE predictions SET lease = NULL, lease_until = 0, due_at = 0, deadline_at = NULL, created_mono = NULL,
-  submitted_mono = NULL, looked_mono = NULL, arrived_mono = NULL;
+  submitted_mono = NULL, looked_mono = NULL;
 
 -- name: lease_of
 SELECT state, lease, reserved_usd, lease_until, fault, ticket, submitted_at FROM predictions WHERE id = :id;

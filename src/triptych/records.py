@@ -23,7 +23,7 @@ from triptych.rows import JobRow
 class Records:
     """The records of one database, with the ledger over them.
 
-    Raises: `errors.BadRequest` when the file cannot be opened or written.
+    Raises: `errors.Unusable` when the file cannot be used, `errors.Outage` while another program locks it.
     """
 
     def __init__(self, path: Path, images_dir: Path, budget_usd: Decimal | None = None) -> None:
@@ -43,6 +43,14 @@ class Records:
     def close(self) -> None:
         """Close the connection; what was written stays."""
         self._db.close()
+
+    def outdated(self) -> bool:
+        """Return whether a newer Triptych has changed the database so that this one must not work on it."""
+        return self._db.outdated()
+
+    def check(self) -> None:
+        """Look at every page of the database. Raises: `errors.Unusable` when one is damaged."""
+        self._db.check()
 
     # -- images
 

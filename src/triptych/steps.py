@@ -171,8 +171,7 @@ class Steps:
                 except Exception as error:
                     log.exception("internal error while sending %s", claim.prediction.id)
                     outcome = _internal(error) if departure.left else errors.NotSent(_internal(error).message)
-                if isinstance(outcome, errors.TriptychError):
-                    await early.store_rest(fetches)
+                await early.store_rest(fetches)
         return outcome
 
     async def _write_outcome(

@@ -83,7 +83,7 @@ async def open_studio(setup: Setup, *, work: bool = True) -> AsyncIterator[Studi
 
     Without `work`, nothing that was left unfinished is taken up: for a short look around.
 
-    Raises: `errors.BadRequest` when TRIPTYCH_HOME cannot be used.
+    Raises: `errors.Outage` when the database in TRIPTYCH_HOME cannot be used.
     """
     studio = Studio(setup, SystemClock())
     try:

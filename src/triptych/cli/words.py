@@ -77,7 +77,7 @@ def exit_of_error(error: errors.TriptychError) -> Exit:
     match error:
         case errors.OverBudget():
             return Exit.TOO_COSTLY
-        case errors.BadRequest():
+        case errors.BadRequest() | errors.Unusable():
             return Exit.BAD_REQUEST
         case errors.Refused() | errors.Outage():
             return Exit.UNAVAILABLE
