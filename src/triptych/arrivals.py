@@ -206,15 +206,16 @@ class Arrivals:
         alone = row is not None and row.job.lanes * row.job.steps == 1
         outputs = done.outputs if alone else done.outputs[: prediction.count]
         early = {frame.n: frame for frame in self._store.frames_of(prediction.id)}
-        frames = []
+        frames, lost = [], 0
         for i, output in enumerate(outputs):
             frame = early.get(prediction.first_output + i) if output.handed_over else None
             if not frame:
                 frame = await self._frame(prediction, i, output, done.url_lifetime_s)
                 frames.append(frame)
-            if frame.error:
+            if not (frame.url or frame.sha256):
+                lost += 1
                 warnings.append(f"{frame.handle} is missing: {frame.error}")
-        came = sum(1 for output in outputs if output.came)
+        came = len(outputs) - lost
         if came < prediction.count:
             warnings.append(f"{prediction.count} images were requested, {came} came back.")
         return frames, warnings

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any
 
 from triptych import errors
@@ -100,8 +99,7 @@ def _is_last(page: Page, read_items: int) -> bool:
 def _reaches_back(entries: Sequence[Entry], since_s: float) -> bool:
     """Return whether a page ends before a time; it has to be in order, or what is older says nothing of the rest."""
     times = [entry.at_s for entry in entries if entry.at_s is not None]
-    falling = all(later >= earlier - 1 for later, earlier in pairwise(times))
-    return bool(times) and falling and times[-1] < since_s
+    return bool(times) and times == sorted(times, reverse=True) and times[-1] < since_s
 
 
 def _likeliest(found: Sequence[tuple[float, str]]) -> str:
