@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hands import when
 from triptych import database, errors, migrations
 from triptych.model import Job
 from triptych.store import Store
@@ -63,7 +64,7 @@ def with_jobs(path: Path) -> None:
     """Write a database with some pages in it, and all of it in the file itself."""
     opened = store(path)
     for n in range(40):
-        opened.add_job(job(n), [], now=NOW, attach=False)
+        opened.add_job(job(n), [], now=when(NOW), attach=False)
     opened.close()
 
 
@@ -139,7 +140,7 @@ def test_a_newer_database_that_older_programs_may_use_is_used(path: Path) -> Non
     store(path).close()
     set_pragma(path, "user_version", migrations.newest() + 3)
     opened = store(path)
-    assert opened.add_job(job(1), [], now=NOW, attach=False) is None
+    assert opened.add_job(job(1), [], now=when(NOW), attach=False) is None
     assert not opened.outdated()
     opened.close()
     with closing(sqlite3.connect(path)) as other:
@@ -192,16 +193,17 @@ def test_tables_that_are_not_ours_are_named(path: Path) -> None:
 # While it runs -------------------------------------------------------------------------------------------------------
 
 
-def test_damage_met_while_running_is_an_error_that_says_so(path: Path) -> None:
+def test_damage_met_while_running_is_an_error_that_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_jobs(path)
     damage(path)
+    monkeypatch.setattr(Store, "_forget_earlier_boots", lambda _: None)  # opening reads none of the damaged pages
     opened = store(path)
     for use in (
         lambda: opened.jobs(100),
-        lambda: opened.add_job(job(99), [], now=NOW, attach=True),
-        lambda: opened.claim(now=NOW, lease="l", lease_s=12, providers=["atlas"], max_running={"atlas": 1}),
+        lambda: opened.add_job(job(99), [], now=when(NOW), attach=True),
+        lambda: opened.claim(now=when(NOW), lease="l", providers=["atlas"], max_running={"atlas": 1}),
         lambda: opened.money_since(0),
-        lambda: opened.cancel("job_00000001", NOW),
+        lambda: opened.cancel("job_00000001", when(NOW)),
         opened.check,
     ):
         with pytest.raises(errors.Unusable, match="is damaged") as refused:
@@ -230,7 +232,7 @@ def test_a_write_to_a_read_only_file_is_an_error_that_says_so(path: Path, connec
     opened = store(path)
     assert len(opened.jobs(100)) == 40
     with pytest.raises(errors.Unusable, match="cannot be opened or written"):
-        opened.add_job(job(99), [], now=NOW, attach=False)
+        opened.add_job(job(99), [], now=when(NOW), attach=False)
     opened.close()
 
 
@@ -238,7 +240,7 @@ def test_a_row_that_breaks_a_rule_is_no_bare_exception(path: Path) -> None:
     with_jobs(path)
     opened = store(path)
     with pytest.raises(errors.Unusable, match="UNIQUE"):
-        opened.add_job(job(1), [], now=NOW, attach=False)
+        opened.add_job(job(1), [], now=when(NOW), attach=False)
     assert len(opened.jobs(100)) == 40
     opened.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,16 @@ async def test_an_identical_request_in_flight_is_attached_to_by_its_own_owner_al
         assert len(set(ids.values())) == 3
         await finish(studio)
     assert len(atlas.accepted) == 3
+
+
+def test_jobs_from_before_owners_are_nobody_elses(tmp_path: Path) -> None:
+    path = tmp_path / "triptych.db"
+    with closing(sqlite3.connect(path)) as earlier:
+        earlier.executescript((Path(__file__).parent / "databases" / "version-0.sql").read_text("utf-8"))
+    store = Store(path, tmp_path / "images")
+    assert {row.job.owner for row in store.jobs(50)} == {None}
+    assert store.jobs(50, None, "ann") == [] and not store.holds("ann", "0" * 64)
+    store.close()
 
 
 async def test_a_database_of_a_newer_triptych_is_left_alone_with_a_plain_word(tmp_path: Path) -> None:

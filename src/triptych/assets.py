@@ -132,6 +132,7 @@ class Assets:
         private.make_directory(self._parts_dir)
         with _part(self._parts_dir, data, private.opener) as part:
             part.replace(path)
+        _flush_directory(path.parent)
 
     def sweep(self, now: datetime) -> None:
         """Close the files to other users, and remove what a process that died in the middle of a write left behind."""
@@ -389,6 +390,17 @@ def _create_in_place(path: Path, data: bytes) -> bool:
         path.unlink(missing_ok=True)
         raise
     return True
+
+
+def _flush_directory(directory: Path) -> None:
+    """Put a new name on the disk: without it a power cut forgets the name of a file whose bytes are there."""
+    if os.name == "nt":
+        return  # Windows opens no directory; its file systems log a rename themselves
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -19,6 +19,7 @@
     ├── Outage                no usable answer: time-outs, 5xx, HTML, broken JSON
     │   ├── NotSent               the request surely did not arrive
     │   ├── AnswerLost            the request may have arrived; its answer was lost
+    │   ├── Unclear               a list was read and does not tell what became of a request
     │   └── Unusable              the database cannot be used until a person mends it
     │       └── Outdated              a newer Triptych has changed the database
     └── Uncertain             a paid request may have been accepted and could not be found again
@@ -172,6 +173,12 @@ class AnswerLost(Outage):
     """The request may have arrived; whether it did is not known."""
 
     kind = "answer_lost"
+
+
+class Unclear(Outage):
+    """A provider's list was read, and it does not tell whether it shows our request or another one."""
+
+    kind = "unclear"
 
 
 class Unusable(Outage):

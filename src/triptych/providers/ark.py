@@ -176,7 +176,7 @@ def _streamed(edit: Edit, answer: Answer) -> Flow[Pending | Done]:
         if index is None:
             index = len(outputs)
         if 0 <= index < read.MAX_OUTPUTS and index not in outputs:
-            outputs[index] = output
+            outputs[index] = Output(handed_over=True) if output.data else output
             if not output.error:
                 yield Came(index, output)
     missing = Output(error="the provider said nothing about this image")
