@@ -16,6 +16,7 @@ from typing import Any
 MARK = re.compile(r"#([0-9x]+)\.\d+")
 CENT = Decimal("0.000002")
 HOUR_S = 3600.0
+DAY_S = 24 * HOUR_S
 TERMINAL = frozenset({"done", "failed", "cancelled", "uncertain"})
 GRACE_S = 130.0
 """So long a process that has an answer may need to write it down, if the disk says no for a while."""
@@ -34,7 +35,6 @@ def audit(world: Any) -> None:
     files = {row["sha256"]: row["file"] for row in world.reader.all("SELECT sha256, file FROM images")}
     history = [dict(row) for row in world.reader.all("SELECT * FROM history ORDER BY rowid")] if jobs else []
     world.lives = len(jobs)
-    now = world.loop.now
     mine = defaultdict(list)
     for accepted in world.accepted:
         if accepted.tag.client_id:
@@ -71,7 +71,7 @@ def audit(world: Any) -> None:
     _same_request(world, jobs, rows, history)
     _each_by_itself(world, rows, mine)
     _stored(world, frames, files)
-    _budget(world, rows, now)
+    _budget(world)
     for row in history:
         world.note(f"{row['what']} {row['id']} {row['was']} → {row['now']} at {row['at']:.3f}")
 
@@ -142,7 +142,7 @@ def _in_flight(world: Any, row: dict[str, Any], taken: list[Any], moves: list[di
             if move["now"] == "uncertain" and move["by"] == attempt.process.number and early and attempt.process.alive:
                 world.wrong("called uncertain while it was in flight", f"{named} at {move['at']:.1f} s")
         lived = attempt.process.alive or attempt.process.died_s > (whole_s or 0) + GRACE_S
-        clean = len(taken) == 1 and not taken[0].work.traits and taken[0].work.key not in taken[0].odd
+        clean = len(taken) == 1 and not taken[0].work.traits
         if whole_s and lived and clean and not exchange.spoiled and row["state"] not in ("done", "cancelled"):
             if row["kind"] not in MAY_FAIL:
                 world.wrong("an answer that came was lost", f"{named}, answered in whole at {whole_s:.1f} s")
@@ -229,12 +229,16 @@ def _stored(world: Any, frames: list[dict[str, Any]], files: dict[str, str]) -> 
             world.wrong("a stored image is torn", f"{frame['job_id']}/{frame['n']}")
 
 
-def _budget(world: Any, rows: list[dict[str, Any]], now: float) -> None:
-    """Report more spent than the budget of a day; no world but one with a set clock is longer than that."""
+def _budget(world: Any) -> None:
+    """Report more spent in any 24 hours of true time than the budget allows."""
     if world.budget_usd is None:
         return
-    spent = Decimal(0)
-    for accepted in world.accepted_by_us():
-        spent += accepted.work.charge_usd(world.providers[accepted.provider].clock())
-    if spent > world.budget_usd:
-        world.wrong("the budget was exceeded", f"${spent} were charged, ${world.budget_usd} is the cap")
+    spent = [
+        (accepted.at_s, accepted.work.charge_usd(world.providers[accepted.provider].clock()))
+        for accepted in world.accepted_by_us()
+    ]
+    for at_s, _ in spent:
+        day = sum((usd for then_s, usd in spent if at_s - DAY_S < then_s <= at_s), Decimal(0))
+        if day > world.budget_usd:
+            world.wrong("the budget was exceeded", f"${day} were charged in 24 h, ${world.budget_usd} is the cap")
+            return

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from simulation.faults import any_database_error, injected, spread
+from simulation.faults import DATABASE_ERRORS, any_database_error, database_error, injected, spread
 from simulation.here import here
 from simulation.loop import PROCESS, Killed, Process
 
@@ -77,10 +77,10 @@ class Connection(sqlite3.Connection):
         writes = word in WRITES or word == "COMMIT" or word == "BEGIN"
         error: Exception | None = None
         if writes and (spell := world.spell("database full")) and word != "BEGIN":
-            error = injected(sqlite3.OperationalError("database or disk is full"))
+            error = database_error(*DATABASE_ERRORS[1])
             spell.met(f"{self.process} {word}")
         elif writes and (spell := world.spell("database read-only")):
-            error = injected(sqlite3.OperationalError("attempt to write a readonly database"))
+            error = database_error(*DATABASE_ERRORS[3])
             spell.met(f"{self.process} {word}")
         elif lot := world.lot("database", f"{self.process}.{word}", times=2.0 if word == "COMMIT" else 1.0):
             if lot.random() < 0.3:

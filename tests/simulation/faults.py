@@ -12,7 +12,7 @@ import random
 import sqlite3
 import ssl
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -200,21 +200,30 @@ def any_exception(chance: random.Random) -> Exception:
     return injected(made)
 
 
+DATABASE_ERRORS: Sequence[tuple[type[sqlite3.Error], str, int]] = (
+    (sqlite3.OperationalError, "disk I/O error", sqlite3.SQLITE_IOERR),
+    (sqlite3.OperationalError, "database or disk is full", sqlite3.SQLITE_FULL),
+    (sqlite3.OperationalError, "database is locked", sqlite3.SQLITE_BUSY),
+    (sqlite3.OperationalError, "attempt to write a readonly database", sqlite3.SQLITE_READONLY),
+    (sqlite3.OperationalError, "unable to open database file", sqlite3.SQLITE_CANTOPEN),
+    (sqlite3.OperationalError, "database schema is locked: main", sqlite3.SQLITE_LOCKED),
+    (sqlite3.DatabaseError, "database disk image is malformed", sqlite3.SQLITE_CORRUPT),
+    (sqlite3.DatabaseError, "file is not a database", sqlite3.SQLITE_NOTADB),
+    (sqlite3.IntegrityError, "constraint failed", sqlite3.SQLITE_CONSTRAINT),
+    (sqlite3.InternalError, "out of memory inside", sqlite3.SQLITE_INTERNAL),
+)
+
+
+def database_error(kind: type[sqlite3.Error], words: str, code: int) -> Exception:
+    """Return what SQLite raises, with its result code, marked as one of ours."""
+    error = injected(kind(words))
+    error.sqlite_errorcode = code
+    made: Exception = error
+    return made
+
+
 def any_database_error(chance: random.Random) -> Exception:
     """Return an exception that a SQLite call raises when its file, its disk or the memory fails."""
-    made: Any = chance.choice(
-        (
-            lambda: sqlite3.OperationalError("disk I/O error"),
-            lambda: sqlite3.OperationalError("database or disk is full"),
-            lambda: sqlite3.OperationalError("database is locked"),
-            lambda: sqlite3.OperationalError("attempt to write a readonly database"),
-            lambda: sqlite3.OperationalError("unable to open database file"),
-            lambda: sqlite3.OperationalError("database schema is locked: main"),
-            lambda: sqlite3.DatabaseError("database disk image is malformed"),
-            lambda: sqlite3.DatabaseError("file is not a database"),
-            lambda: sqlite3.IntegrityError("constraint failed"),
-            lambda: sqlite3.InternalError("bad parameter or other API misuse"),
-            lambda: MemoryError(),
-        )
-    )()
-    return injected(made)
+    if chance.random() < 0.1:
+        return injected(MemoryError())  # type: ignore[no-any-return]
+    return database_error(*chance.choice(DATABASE_ERRORS))

@@ -25,6 +25,10 @@ from greenlet import getcurrent, greenlet
 STEP_S = 2e-5
 """What one callback takes: so that a process that spins without waiting cannot stop the time."""
 
+UPTIME_S = 5_000.0
+"""How long a machine has been up when its world begins."""
+BOOT_S = 12.0
+
 PROCESS: ContextVar[Process | None] = ContextVar("PROCESS", default=None)
 
 
@@ -43,9 +47,16 @@ class Machine:
         self.loop = loop
         self.asleep_s = 0.0
         self.wall_s = wall_s
+        self.boots = 1
+        self._up_at_s = -UPTIME_S
 
     def monotonic(self) -> float:
-        return self.loop.now - self.asleep_s
+        return self.loop.now - self.asleep_s - self._up_at_s
+
+    def reboot(self) -> None:
+        """Begin another boot: its monotonic clock counts from near zero."""
+        self.boots += 1
+        self._up_at_s = self.loop.now - self.asleep_s - BOOT_S
 
     def wall(self) -> float:
         return self.loop.now + self.wall_s

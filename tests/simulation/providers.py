@@ -7,7 +7,6 @@ Their time is the true one; nothing that happens to the machine of the servers h
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import importlib
 import io
@@ -33,6 +32,7 @@ LISTS = frozenset({"history", "tasks", "batch"})
 WALL_S = 1_795_262_400.0
 """The true wall clock at the beginning: 2026-11-21 12:00 UTC."""
 KEY_KEPT_S = 3600.0
+"""EvoLink does not say for how long it keeps an idempotency key."""
 KEPT_FILES: dict[str, bool] = {}
 
 
@@ -44,7 +44,6 @@ class Accepted:
     work: Any
     tag: Tag
     at_s: float
-    odd: dict[str, str]
 
     @property
     def prompt(self) -> str:
@@ -80,7 +79,9 @@ class Provider:
         emulated = importlib.import_module(f"triptych.emulator.{name}").Emulated
         switches: dict[str, Any] = {}
         if name == "wavespeed":
-            switches["history_input"] = chance.random() < 0.5
+            switches["history_shows"] = chance.choice(("inputs", "input", ""))
+        if name == "evolink":
+            switches["keys_kept_s"] = KEY_KEPT_S
         if name == "atlas":
             switches["price"] = chance.choice(("late", "prompt"))
         latency_s = chance.choice((None, None, 0.0, 4.0, 30.0, 90.0))
@@ -94,14 +95,6 @@ class Provider:
         self.api.ended = self._ended
         self._real_accept, self.api.accept = self.api.accept, self._accept
         self.api._board._chance = Oddities(self)
-        self.odd: dict[str, str] = {}
-        """Works that the emulator has no fault for, by their key, with what is odd about them."""
-        if name == "ark":
-            self._real_told, self.api._told = self.api._told, self._told_inline
-        elif name == "runware":
-            self.api._one = {**self.api._one, "getResponse": self._response_slowly}
-        elif name == "evolink":
-            self.api._replies = Forgetting(self.clock)
 
     def clock(self) -> float:
         return WALL_S + float(self.world.loop.now)
@@ -139,44 +132,10 @@ class Provider:
 
     def _accept(self, request: Any, order: Any, **options: Any) -> Any:
         work = self._real_accept(request, order, **options)
-        self._make_odd(work)
-        accepted = Accepted(self.name, work, TAG.get(), self.world.loop.now, self.odd)
+        accepted = Accepted(self.name, work, TAG.get(), self.world.loop.now)
         self.accepted.append(accepted)
         self.world.was_accepted(accepted)
         return work
-
-    def _make_odd(self, work: Any) -> None:
-        kinds = {"ark": ("inline", "inline garbage"), "runware": ("slow trickle",)}.get(self.name)
-        lot = self.world.lot("provider", f"{self.name}.work", times=2.0) if kinds and TAG.get() != Tag() else None
-        if lot is None or kinds is None:
-            return
-        kind = lot.choice(kinds)
-        lot.is_(kind, f"submit at {self.name}")
-        self.odd[work.key] = kind
-        if kind == "slow trickle":
-            work.pace_s = lot.choice((3.0, 8.0, 12.0, 25.0))
-            work.finish_at = work.submitted_at + work.pace_s * work.order.count
-
-    def _told_inline(self, work: Any, asked: Any, index: int, frame: dict[str, Any]) -> dict[str, Any]:
-        """Tell of an image of ModelArk's, with its bytes inside where that is this work's oddity."""
-        told: dict[str, Any] = self._real_told(work, asked, index, frame)
-        kind = self.odd.get(work.key)
-        if not kind or "url" not in told:
-            return told
-        data = work.pictures.result()[index] if kind == "inline" else b"no image at all"
-        del told["url"]
-        return {"b64_json": base64.b64encode(data).decode(), **told}
-
-    async def _response_slowly(self, api: Any, request: Any, task: Any) -> Any:
-        """Tell of a task of Runware's; where that is its oddity, image by image, with no word about the others."""
-        work = api.work(str(task.get("taskUUID")))
-        if work is None or self.odd.get(work.key) != "slow trickle" or self.clock() >= work.finish_at:
-            return await type(api)._response(api, request, task)
-        ready = int((self.clock() - work.submitted_at) / work.pace_s)
-        common = {"taskType": "imageInference", "taskUUID": work.id}
-        if not ready:
-            return [{**common, "status": "processing"}], []
-        return api._ended(work, "done", with_status=True)[0][:ready], []
 
     async def _ended(self, work: Any, share: float = 1.0) -> str:
         due = work.submitted_at + share * (work.finish_at - work.submitted_at)
@@ -211,22 +170,6 @@ class Provider:
         return bytes(data)
 
 
-class Forgetting(dict[str, Any]):
-    """EvoLink's idempotency keys: nobody says how long they are kept, so an hour it is."""
-
-    def __init__(self, clock: Any) -> None:
-        super().__init__()
-        self._clock = clock
-        self._since: dict[str, float] = {}
-
-    def __setitem__(self, key: str, reply: Any) -> None:
-        self._since[key] = self._clock()
-        super().__setitem__(key, reply)
-
-    def __contains__(self, key: object) -> bool:
-        return super().__contains__(key) and self._clock() - self._since[str(key)] < KEY_KEPT_S
-
-
 class Oddities:
     """Stands in for an emulator's chance: its own faults, drawn by the world."""
 
@@ -249,7 +192,11 @@ class Oddities:
         fault = lot.choice(self._possible[op])
         options = dict(fault.options)
         if "seconds" in options:
-            options["seconds"] = lot.uniform(0.1, 40)
+            options["seconds"] = lot.choice((0.5, 3.0, 12.0, 25.0, 40.0))
+        if "what" in options:
+            options["what"] = lot.choice(("image", "no-image", "no-base64"))
+        if "charset" in options:
+            options["charset"] = lot.choice(("hex", "utf-7", "undefined", "rot13"))
         if "accepted" in options:
             options["accepted"] = fault.name in MAY_HAVE_BEEN_ACCEPTED and lot.random() < 0.5
         if "n" in options and isinstance(options["n"], int):
@@ -318,7 +265,7 @@ async def stranger(provider: Provider, body: dict[str, Any], path: str, headers:
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
         "method": "POST",
-        "headers": [(b"content-type", b"application/json"), *headers],
+        "headers": [(b"content-type", b"application/json"), (b"x-emulator-stranger", b"1"), *headers],
         "scheme": "https",
         "path": path,
         "raw_path": path.encode(),

@@ -54,10 +54,13 @@ def install() -> None:
 def _program() -> None:
     """Lead the program's own doors to the world: its clock, its HTTP client, its resolver."""
     import triptych.addresses
+    import triptych.records
     import triptych.studio
     import triptych.wire
 
     real_clock, real_wire, real_run = triptych.studio.SystemClock, triptych.studio.Wire, triptych.wire.Wire.run
+
+    real_boot_id = triptych.records.boot_id
 
     def clock() -> Any:
         return here().clock() if here() else real_clock()
@@ -83,6 +86,10 @@ def _program() -> None:
         finally:
             TAG.reset(token)
 
+    def boot_id() -> str:
+        return f"boot {here().machine.boots}" if here() else real_boot_id()
+
+    triptych.records.boot_id = boot_id
     triptych.studio.SystemClock = clock  # type: ignore[assignment, misc]
     triptych.studio.Wire = wire  # type: ignore[assignment, misc]
     triptych.wire.Wire.run = run  # type: ignore[method-assign]
