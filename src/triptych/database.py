@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from triptych import errors, migrations
+from triptych import errors, migrations, private
 
 BUSY_TIMEOUT_S = 30.0
 SWITCH_TRIES = 100
@@ -39,13 +39,16 @@ class Database:
         self._queries = _load_queries()
         self._version = migrations.newest()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private.make_home(path.parent)
         except OSError as error:
             raise errors.Unusable(
                 f"The directory {path.parent} cannot be made ({error.strerror}).", _WRITABLE
             ) from error
         if path.is_dir():
             raise errors.Unusable(f"{path} is a directory, where the database should be a file.", "Move it away.")
+        with suppress(OSError):  # SQLite will tell
+            private.make_file(path)  # its -wal and -shm get the same rights
+            private.tighten_files(path.with_name(path.name + end) for end in ("-wal", "-shm"))
         with self._mendable():
             self.connection = sqlite3.connect(
                 path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
@@ -99,6 +102,12 @@ class Database:
             said = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if said != "ok":
             raise self._damaged(said)
+
+    def shrink(self) -> None:
+        """Give free pages back to the disk, and empty the log; not while another program holds the database."""
+        with suppress(errors.Outage), self._mendable():
+            self.connection.execute("VACUUM")
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def run(self, query: str, **values: Any) -> sqlite3.Cursor:
         """Run a statement by its name in `queries.sql`; a list stands for its items.

@@ -70,6 +70,8 @@ class Image:
     height: int
     bytes: int
     path: Path
+    pruned_at: datetime | None = None
+    """When its file was removed to free space; None while it is there."""
 
     @property
     def size(self) -> Size:

@@ -61,7 +61,11 @@ class Records:
         """
         if owner is not None:
             self._db.run("hold", sha256=image.sha256, owner=owner)
+        file = image.path.relative_to(self._images_dir).as_posix()
         known = self.image_by_sha256(image.sha256)
+        if known and known.pruned_at:
+            self._db.run("image_back", sha256=image.sha256, file=file)
+            known = self.image_by_sha256(image.sha256)
         if known:
             return known
         handle, length = image.handle, 8
@@ -76,7 +80,7 @@ class Records:
             width=image.width,
             height=image.height,
             bytes=image.bytes,
-            file=image.path.relative_to(self._images_dir).as_posix(),
+            file=file,
             now=now.timestamp(),
         )
         stored = self.image_by_sha256(image.sha256)
@@ -113,6 +117,7 @@ class Records:
             height=row["height"],
             bytes=row["bytes"],
             path=self._images_dir / row["file"],
+            pruned_at=rows.when(row["pruned_at"]),
         )
 
     def set_copy(self, sha256: str, provider: str, url: str, expires_at: datetime) -> None:
