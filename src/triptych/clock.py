@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -9,9 +10,11 @@ import anyio
 
 
 class Clock(Protocol):
-    """The time in UTC, and a wait that ends early when `bell` rings."""
+    """The time in UTC, seconds since the machine's start, and a wait that ends early when `bell` rings."""
 
     def now(self) -> datetime: ...
+
+    def monotonic(self) -> float: ...
 
     async def wait(self, bell: Bell, seconds: float) -> None: ...
 
@@ -38,6 +41,10 @@ class SystemClock:
     def now(self) -> datetime:
         """Return the time, in UTC."""
         return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return seconds since the machine's start; every process on it reads the same."""
+        return time.monotonic()
 
     async def wait(self, bell: Bell, seconds: float) -> None:
         """Return when the bell rings, or after so many seconds."""

@@ -102,6 +102,12 @@ class Audience:
         user = ctx.request.scope.get("user")
         return str(user.username) if user else None
 
+    def client(self, ctx: ServerRequestContext[Any, Any]) -> tuple[str | None, str]:
+        """Return what tells clients apart: the owner with the session, or with name and version where there is none."""
+        params = ctx.session.client_params
+        info = params.client_info if params else None
+        return self.owner(ctx), _session_id(ctx) or (f"{info.name}/{info.version}" if info else "")
+
     # -- changes -------------------------------------------------------------------------------------------------
 
     def _hear(self, job_id: str) -> None:
@@ -241,9 +247,10 @@ async def _tell_one(listener: _Listener, uris: Sequence[str], more: bool) -> Non
 
 
 def _session_id(ctx: ServerRequestContext[Any, Any]) -> str:
-    """Return what tells sessions of one lifespan apart: streamable HTTP has an id, elsewhere there is only one."""
+    """Return the id of a session; empty on stdio, where there is only one, and on streamable HTTP since 2026-07-28."""
     headers = getattr(ctx.request, "headers", None) or {}
-    return str(headers.get("mcp-session-id", ""))
+    over_sse = getattr(ctx.request, "query_params", None) or {}
+    return str(headers.get("mcp-session-id") or over_sse.get("session_id") or "")
 
 
 def _directories(roots: types.ListRootsResult) -> tuple[Path, ...]:
