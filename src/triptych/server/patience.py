@@ -29,7 +29,7 @@ CALLS_KEPT = 1024
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
-_TIMED_OUT = re.compile(r"time[\s_-]*out|timed[\s_-]*out|deadline", re.IGNORECASE)
+_TIMED_OUT = re.compile(r"timeout|\btime[sd]?[\s_-]+out\b|deadline", re.IGNORECASE)
 
 
 @dataclass(slots=True)
