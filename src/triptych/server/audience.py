@@ -77,15 +77,14 @@ class Audience:
     @asynccontextmanager
     async def gathered(self) -> AsyncIterator[Audience]:
         """Tell changes for as long as the block runs."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._tell)
-            try:
-                yield self
-            finally:
-                self._unwatch()
-                group.cancel_scope.cancel()
-        self._news.close()
-        self._news_in.close()
+        with self._news, self._news_in:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._tell)
+                try:
+                    yield self
+                finally:
+                    self._unwatch()
+                    group.cancel_scope.cancel()
 
     async def studio(self) -> Studio:
         """Return the studio, opening it if this is the first need of it; from here on its changes are told."""
@@ -103,9 +102,12 @@ class Audience:
         return str(user.username) if user else None
 
     def client(self, ctx: ServerRequestContext[Any, Any]) -> tuple[str | None, str]:
-        """Return what tells clients apart: the owner with the session, or with name and version where there is none."""
+        """Return what tells clients apart: the owner with the session, or with name and version where there is none.
+
+        On stdio there is one client, and since 2026-07-28 its notifications do not say its name.
+        """
         params = ctx.session.client_params
-        info = params.client_info if params else None
+        info = params.client_info if params and ctx.request is not None else None
         return self.owner(ctx), _session_id(ctx) or (f"{info.name}/{info.version}" if info else "")
 
     # -- changes -------------------------------------------------------------------------------------------------
