@@ -16,9 +16,8 @@ import anyio
 
 from triptych import catalog, errors
 from triptych.clock import Clock
-from triptych.model import Lifecycle, Offer, Operation, Quote
+from triptych.model import Lifecycle, Offer, Operation, Quote, Reference
 from triptych.planning import Plan
-from triptych.references import refer
 from triptych.results import ModelRow, ModelsResult, ProviderRow
 from triptych.store import Store
 from triptych.wire import Account, Wire
@@ -26,6 +25,9 @@ from triptych.wire import Account, Wire
 PATIENCE_S = 8.0
 """How long a call waits for what a provider says before it makes do with the built-in list."""
 LIFETIME_S = 600.0
+PLACEHOLDER_URL = "https://example.com/image.jpg"
+"""Stands for an image that is not at the provider, in a question for a price: prices count references, and follow the
+size that is sent, not what a picture shows. The domain is reserved for examples (RFC 2606)."""
 
 
 @dataclass(slots=True)
@@ -102,20 +104,25 @@ class Market:
             warnings=warnings,
         )
 
-    async def quote(self, plan: Plan) -> Quote:
-        """Return the provider's own quote for one request, or the list price when it does not say in time."""
+    async def quote(self, plan: Plan, within_s: float = PATIENCE_S) -> Quote:
+        """Return the provider's own quote for one request, or the list price when it does not say in time.
+
+        No image is sent for it: one that is at the provider is named by its URL there, else `PLACEHOLDER_URL` is. Where
+        the provider takes the size from the picture, the list price holds.
+        """
         account = self._accounts[plan.offer.provider]
-        if not account.provider.quote:
+        if not account.provider.quote or (plan.lanes[0] and plan.sizes[0] is None):
             return plan.quote
         key = ("quote", plan.offer.provider, plan.offer.endpoint, plan.count, plan.sizes[0], len(plan.lanes[0]))
         if cached := self._cached(key):
             known: Quote = cached
             return known
-        with anyio.move_on_after(PATIENCE_S), suppress(errors.Outage, errors.Refused, errors.Failed):
-            references = [
-                (await refer(self._store, self._wire, self._clock, account, item.image, of=len(plan.lanes[0])))[0]
-                for item in plan.lanes[0]
-            ]
+        references = []
+        for item in plan.lanes[0]:
+            copy = self._store.copy(item.image.sha256, account.provider.name, self._clock.now())
+            url = copy[0] if copy else PLACEHOLDER_URL
+            references.append(Reference(item.image.sha256, item.image.mime_type, url=url))
+        with anyio.move_on_after(min(PATIENCE_S, within_s)), suppress(errors.Outage, errors.Refused, errors.Failed):
             found = await self._wire.run(account, account.provider.quote(plan.first_edit(references)))
             if found:
                 self._cache[key] = _Cached(self._clock.now(), found)
