@@ -281,19 +281,20 @@ def check_cost(
     balance.require(plan.quoted_usd)
     confirmed_usd = (agreed_usd if asks else max_cost_usd) or Decimal(0)
     if plan.quoted_usd > max(confirmed_usd, confirm_usd):
-        money = f", asked ${asked}; all calls together: {balance.text()}"
-        mended = f"If the user agrees, repeat the call with max_cost_usd={asked}."
-        if asks:  # no amount, for an assistant would repeat the call with it, whatever the user said
-            money = ""
-            mended = (
-                "Only the user's yes to the question confirms it, no argument of the call does; the setting "
-                "TRIPTYCH_CONFIRM_USD in the server's environment says from which cost on the user is asked."
+        question, cap = f"This will cost ${asked}: {what}.", plain(confirm_usd)
+        if asks:  # it names no amount, for an assistant would repeat the call with it, whatever the user said
+            raise errors.OverBudget(
+                f"The quote for {what} wants the user's yes: cap ${cap} without one (TRIPTYCH_CONFIRM_USD in the "
+                "server's environment). Nothing was sent. No argument of the call stands for that yes.",
+                confirm_usd=Decimal(asked),
+                question=question,
             )
         raise errors.OverBudget(
-            f"The quote for {what} wants a confirmation: cap ${plain(confirm_usd)} without one (TRIPTYCH_CONFIRM_USD)"
-            f"{money}. Nothing was sent. {mended}",
+            f"The quote for {what} wants a confirmation: cap ${cap} without one (TRIPTYCH_CONFIRM_USD), asked "
+            f"${asked}; all calls together: {balance.text()}. Nothing was sent. If the user agrees, repeat the call "
+            f"with max_cost_usd={asked}.",
             confirm_usd=Decimal(asked),
-            question=f"This will cost ${asked}: {what}.",
+            question=question,
         )
     limit_usd = max(confirmed_usd or confirm_usd, plan.quoted_usd)
     return affordable(plan, limit_usd if max_cost_usd is None else min(limit_usd, max_cost_usd))
