@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from hands import NOW, ended
+from hands import NOW, ended, when
 from triptych import errors, planning
-from triptych.clock import Bell
+from triptych.clock import Bell, moment
 from triptych.emulator import Emulator, running
 from triptych.market import PLACEHOLDER_URL
 from triptych.model import Fault, Image, Job, Prediction, State
@@ -220,7 +220,7 @@ def prediction(n: int = 1) -> Prediction:
         provider="atlas", endpoint="e", operation=Operation.EDIT_SEQUENTIAL, prompt="p", count=1, size=None,
         format=None, inputs=(), client_id="c", variation="", quoted_usd=Decimal("0.03"), quote_exact=False,
         charged_usd=None, ticket=None, poll_url=None, submitted_at=None, deadline_at=None, finished_at=None,
-        due_at=NOON, attempts=0, fault=None,
+        due_at=0.0, attempts=0, fault=None,
     )  # fmt: skip
 
 
@@ -233,7 +233,7 @@ def clocks() -> TwoClocks:
 def just_done(clocks: TwoClocks, tmp_path: Path) -> Iterator[Store]:
     """A store with a job that ends as partial at this very moment."""
     store = Store(tmp_path / "triptych.db", tmp_path / "images", None, clocks)
-    store.add_job(job(), [prediction()], now=NOON, attach=True)
+    store.add_job(job(), [prediction()], now=when(NOON), attach=True)
     with store._db.transaction():
         store._db.run("add_frame", job_id="job_00000001", n=1, prediction_id="job_00000001-0-0", url=None,
                       url_expires_at=None, sha256="aa", source="[]", error=None, now=0)  # fmt: skip
@@ -293,7 +293,7 @@ def test_of_processes_that_race_with_one_request_one_makes_the_job(tmp_path: Pat
     def ask(n: int) -> None:
         store = Store(path, tmp_path / "images")
         start.wait(30)
-        found = store.add_job(job(n), [prediction(n)], now=NOON, attach=True)
+        found = store.add_job(job(n), [prediction(n)], now=when(NOON), attach=True)
         (attached if found else made).append(found.id if found else job(n).id)
         store.close()
 
@@ -409,7 +409,7 @@ async def test_looking_at_an_uncertain_job_keeps_its_fault(
             assert claim
             for state in (State.SUBMITTING, State.UNCERTAIN):
                 moved = studio.store.move(
-                    claim, state, now=clock.now(), due_at=clock.now(), keep_lease=state is State.SUBMITTING,
+                    claim, state, now=moment(clock), due_at=0.0, keep_lease=state is State.SUBMITTING,
                     fault=lost, submitted_at=clock.now(),
                 )  # fmt: skip
                 assert moved
