@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -120,6 +120,8 @@ def _accounts(environ: Mapping[str, str]) -> dict[str, Account]:
             base: environ.get(url.env, "").strip().rstrip("/") or url.default
             for base, url in provider.base_urls.items()
         }
+        if provider.offers_at:
+            provider = replace(provider, offers=provider.offers_at(base_urls))
         key = _secret(environ, provider.key_env) if provider.key_env else None
         accounts[name] = Account(provider, key, base_urls)
     return accounts

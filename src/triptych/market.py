@@ -16,10 +16,10 @@ import anyio
 
 from triptych import catalog, errors
 from triptych.clock import Clock
-from triptych.model import Lifecycle, Offer, Operation, Quote
+from triptych.model import Lifecycle, Offer, Operation, Price, Quote
 from triptych.planning import Plan
 from triptych.references import refer
-from triptych.results import ModelRow, ModelsResult, ProviderRow
+from triptych.results import ModelRow, ModelsResult, PricePart, ProviderRow
 from triptych.store import Store
 from triptych.wire import Account, Wire
 
@@ -102,25 +102,33 @@ class Market:
             warnings=warnings,
         )
 
-    async def quote(self, plan: Plan) -> Quote:
+    async def quotes(self, plan: Plan) -> tuple[Quote, ...]:
+        """Return what one request of each lane costs; lanes with the same list price are quoted once."""
+        by_list_usd: dict[Decimal, Quote] = {}
+        for lane, listed in enumerate(plan.quotes):
+            if listed.usd not in by_list_usd:
+                by_list_usd[listed.usd] = await self._quote(plan, lane)
+        return tuple(by_list_usd[listed.usd] for listed in plan.quotes)
+
+    async def _quote(self, plan: Plan, lane: int) -> Quote:
         """Return the provider's own quote for one request, or the list price when it does not say in time."""
         account = self._accounts[plan.offer.provider]
         if not account.provider.quote:
-            return plan.quote
-        key = ("quote", plan.offer.provider, plan.offer.endpoint, plan.count, plan.sizes[0], len(plan.lanes[0]))
+            return plan.quotes[lane]
+        key = ("quote", plan.offer.provider, plan.offer.endpoint, plan.count, plan.sizes[lane], len(plan.lanes[lane]))
         if cached := self._cached(key):
             known: Quote = cached
             return known
         with anyio.move_on_after(PATIENCE_S), suppress(errors.Outage, errors.Refused, errors.Failed):
             references = [
-                (await refer(self._store, self._wire, self._clock, account, item.image, of=len(plan.lanes[0])))[0]
-                for item in plan.lanes[0]
+                (await refer(self._store, self._wire, self._clock, account, item.image, of=len(plan.lanes[lane])))[0]
+                for item in plan.lanes[lane]
             ]
-            found = await self._wire.run(account, account.provider.quote(plan.first_edit(references)))
+            found = await self._wire.run(account, account.provider.quote(plan.first_edit(references, lane)))
             if found:
                 self._cache[key] = _Cached(self._clock.now(), found)
                 return found
-        return plan.quote
+        return plan.quotes[lane]
 
     async def _ask(self, account: Account, said: _Said) -> None:
         provider, key = account.provider, ("listing", account.provider.name)
@@ -153,6 +161,7 @@ def _row(account: Account, offer: Offer, said: _Said) -> ModelRow:
         provider=account.provider.name,
         endpoint=offer.endpoint,
         usd_per_image=live or offer.price.usd_per_image,
+        price=_parts(offer.price),
         price_as_of="live" if live else offer.price.as_of,
         max_references=offer.max_references,
         max_outputs=offer.max_outputs,
@@ -162,6 +171,16 @@ def _row(account: Account, offer: Offer, said: _Said) -> ModelRow:
         usable=account.usable and not gone,
         why_not=account.why_not or (f"not in {account.provider.title}'s live list" if gone else None),
     )
+
+
+def _parts(price: Price) -> list[PricePart]:
+    """Return the parts of a list price: the size tiers, the smallest first, and the references."""
+    bounds = [*(area for area, _ in price.above), None]
+    each = [price.usd_per_image, *(usd for _, usd in price.above)]
+    parts = [PricePart(per="image", usd=usd, max_pixels=area) for area, usd in zip(bounds, each, strict=True)]
+    if price.usd_per_reference:
+        parts.append(PricePart(per="reference", usd=price.usd_per_reference, free=price.free_references))
+    return parts
 
 
 def _lifecycle(lifecycle: Lifecycle) -> str:

@@ -186,12 +186,11 @@ class Studio:
         if not 1 <= len(steps) <= MAX_STEPS:
             raise errors.OutOfLimits(f"edit_chain takes 1 to {MAX_STEPS} steps; {len(steps)} were given.")
         prompts = tuple(planning.check_prompt(step) for step in steps)
-        offers = self._offers(Operation.EDIT, prompts, 1 + len(references), 1, options)
+        offers, notes = self._offers(Operation.EDIT, prompts, 1 + len(references), 1, options)
         shared = tuple(await self._library.bring_in(references, caller))
         lanes = tuple((item, *shared) for item in await self._library.bring_in(images, caller))
-        return await self._start(
-            planning.lay_out("edit_chain", offers, lanes, shared, prompts, 1, options), options, caller
-        )
+        plan = planning.lay_out("edit_chain", offers, lanes, shared, prompts, 1, options)
+        return await self._start(replace(plan, warnings=notes), options, caller)
 
     async def get_status(self, job_id: str, wait_s: float = 0, caller: Caller = ANYONE) -> JobResult:
         """Return a job as it stands, after waiting up to `wait_s` for a change worth reporting.
@@ -365,31 +364,30 @@ class Studio:
         caller: Caller,
     ) -> JobResult:
         prompt = planning.check_prompt(prompt)
-        offers = self._offers(operation, (prompt,), len(images), count, options)
+        offers, notes = self._offers(operation, (prompt,), len(images), count, options)
         inputs = tuple(await self._library.bring_in(images, caller))
         prompts = (catalog.name_count(offers[0], prompt, count),)
         plan = planning.lay_out(tool, offers, (inputs,), (), prompts, count, options)
-        return await self._start(replace(plan, words=(prompt,)), options, caller)
+        return await self._start(replace(plan, words=(prompt,), warnings=notes), options, caller)
 
     def _offers(
         self, operation: Operation, prompts: Sequence[str], references: int, count: int, options: Options
-    ) -> list[Offer]:
-        """Return the offers that can do it, the one to use first; refuse what none of them can."""
+    ) -> tuple[list[Offer], tuple[str, ...]]:
+        """Return the offers that can do it, the one to use first, and what is said of that choice.
+
+        Raises: what `planning.candidates` raises, when none of them can.
+        """
 
         def fits(offer: Offer) -> None:
             for prompt in prompts:
                 catalog.check(offer, references=references, count=count, prompt=prompt, format=options.format)
             catalog.resolve_size(offer, options.size, None)
 
-        return planning.candidates(
-            self.setup.accounts,
-            self.setup.default_provider,
-            operation,
-            options,
-            count,
-            fits,
-            self._clock.now().date(),
+        accounts, today = self.setup.accounts, self._clock.now().date()
+        offers = planning.candidates(
+            accounts, self.setup.default_provider, operation, options, count, references, fits, today
         )
+        return offers, planning.notes(accounts, offers[0], operation, options, prompts, count, today)
 
     async def _start(self, plan: Plan, options: Options, caller: Caller) -> JobResult:
         save_to = str(self._library.directory(options.save_to, caller)) if options.save_to else None
@@ -398,7 +396,7 @@ class Studio:
         in_flight = None if options.again else self.store.in_flight(planning.fingerprint(plan, caller.owner))
         if in_flight:  # it was agreed to when it was made
             return await self._attached(in_flight, options, caller)
-        plan = replace(plan, quote=await self._market.quote(plan))
+        plan = replace(plan, quotes=await self._market.quotes(plan))
         balance = self.store.ledger.balance(self._clock.now())
         planning.check_cost(plan, options.max_cost_usd, self.setup.confirm_usd, balance)
         plan = planning.affordable(plan, max(options.max_cost_usd or self.setup.confirm_usd, plan.quoted_usd))
@@ -437,7 +435,7 @@ class Studio:
             returned=0,
             images=[],
             cost=Cost(quoted=plan.quoted_usd),
-            warnings=["A dry run: nothing was sent. The quote is the list price."]
+            warnings=[*plan.warnings, "A dry run: nothing was sent. The quote is the list price."]
             + ([f"This is the first of {plan.requests} requests."] if plan.requests > 1 else []),
             request=first_call(account, account.provider.submit(plan.first_edit(references))),
         )

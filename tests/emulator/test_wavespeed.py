@@ -234,7 +234,7 @@ def test_the_model_list_has_a_price_and_a_schema_for_every_model(client: httpx2.
     (schema,) = entry["api_schema"]["api_schemas"]
     assert (entry["base_price"], schema["api_path"]) == (0.035, f"/api/v3/{EDIT_SEQUENCE}")
     assert schema["request_schema"]["required"] == ["prompt", "images"]
-    assert len(listed) == 13
+    assert len(listed) == 19
 
 
 def test_a_price_is_for_the_whole_request_and_the_older_one_for_one_image(client: httpx2.Client) -> None:
