@@ -120,10 +120,11 @@ def _accounts(environ: Mapping[str, str]) -> dict[str, Account]:
             base: environ.get(url.env, "").strip().rstrip("/") or url.default
             for base, url in provider.base_urls.items()
         }
-        if provider.offers_at:
-            provider = replace(provider, offers=provider.offers_at(base_urls))
         key = _secret(environ, provider.key_env) if provider.key_env else None
-        accounts[name] = Account(provider, key, base_urls)
+        account = Account(provider, key, base_urls)
+        if provider.offers_at:
+            account = replace(account, provider=replace(provider, offers=provider.offers_at(base_urls)))
+        accounts[name] = account
     return accounts
 
 

@@ -160,23 +160,21 @@ def _pick(
 ) -> Offer:
     """Return the named model's offer; with none named, the preferred one of those that fit.
 
-    Raises: `errors.BadRequest`: what the preferred one cannot do.
+    Raises: `errors.BadRequest`: what the offer that takes most references cannot do.
     """
     chosen = catalog.choose(offers, operation, model, count, today=today)
     if model and model.strip():
         fits(chosen)
         return chosen
     alive = [offer for offer in offers if not catalog.is_retired(offer, today)]
-    first_error: errors.BadRequest | None = None
-    for offer in catalog.by_preference(alive, operation, count):
-        try:
+    preferred = catalog.by_preference(alive, operation, count)
+    for offer in preferred:
+        with suppress(errors.BadRequest):
             fits(offer)
-        except errors.BadRequest as error:
-            first_error = first_error or error
-        else:
             return offer
-    assert first_error
-    raise first_error
+    widest = max(preferred, key=lambda offer: offer.max_references)
+    fits(widest)
+    raise AssertionError("an offer that did not fit fits now")
 
 
 def notes(

@@ -209,7 +209,7 @@ def parts_text(parts: Sequence[PricePart]) -> str:
             free = {0: "", 1: " after the first"}.get(part.free, f" after the first {part.free}")
             said.append(f"${plain(part.usd)} a reference{free}")
         elif part.max_pixels:
-            said.append(f"${plain(part.usd)} an image up to {part.max_pixels / 1e6:.1f} MP")
+            said.append(f"${plain(part.usd)}{'' if said else ' an image'} up to {part.max_pixels / 1e6:.1f} MP")
         else:
             said.append(f"${plain(part.usd)} {'above' if said else 'an image'}")
     return ", ".join(said)

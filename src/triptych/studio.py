@@ -50,7 +50,7 @@ __all__ = ["Caller", "Options", "Setup", "Studio", "open_studio"]
 
 MAX_WAIT_S = 55.0
 LOOK_AGAIN_S = 1.0
-MOST_MODELS = 20
+MOST_MODELS = 24
 MOST_SPEND_DAYS = 366
 
 

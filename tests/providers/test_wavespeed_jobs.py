@@ -44,7 +44,7 @@ async def test_images_from_a_prompt_alone_and_a_chain_come_home_too(
         started = await studio.edit_chain([coffee], ["warmer", "add snow"], (), NOW)
         chain = await ended(studio, finish, started.job_id)
     assert chain.status == "done" and len(api.accepted) == 3
-    first, second = api.seen_at("POST", "/api/v3/bytedance/seedream-v5.0-lite/edit")
+    first, second = api.seen_at("POST", "/api/v3/bytedance/seedream-v5.5/edit")
     assert second.json["images"][0].startswith(f"{api.base_url}/_results/{api.accepted[1]}/")
     assert first.json["images"] != second.json["images"]
 
@@ -64,7 +64,7 @@ async def test_of_two_lost_submits_neither_takes_the_ticket_that_may_be_the_othe
     # Only one was accepted, and the history does not show which.
     assert [job.status for job in jobs] == ["uncertain", "uncertain"]
     assert len(api.accepted) == 1 and not tickets
-    assert (charged, reserved) == (0, Decimal("0.070"))
+    assert (charged, reserved) == (0, 2 * Decimal("0.043"))
 
 
 @pytest.mark.parametrize("shows_the_request", [True, False])
