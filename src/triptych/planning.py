@@ -198,7 +198,7 @@ def notes(
                     f"({better.lifecycle.source}); {chosen.family} is used instead."
                 )
     usable_first = sorted(accounts.values(), key=lambda account: not account.usable)
-    others = [offer for account in usable_first for offer in account.provider.offers if offer.operation is operation]
+    others = [o for account in usable_first for o in account.provider.offers if o.operation.edits == operation.edits]
     background = backgrounds.note(chosen, prompts, others)
     return (*said, background) if background else tuple(said)
 
