@@ -17,7 +17,7 @@ ROOT = Path(triptych.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
-        "triptych model errors tasks",
+        "triptych model errors tasks migrations",
         "lifecycle imaging metadata sheet drift retouch catalog results",
         "providers",
         "addresses",
@@ -47,7 +47,7 @@ ONLY_IN = {
     "click": frozenset({"cli"}),
     "mcp": frozenset({"server", "cli"}),
     "httpx2": frozenset({"wire", "addresses"}),
-    "sqlite3": frozenset({"database", "records", "store", "rows", "cli"}),
+    "sqlite3": frozenset({"migrations", "database", "records", "store", "rows", "cli"}),
     "PIL": frozenset({"imaging", "metadata", "sheet", "drift", "retouch"}),
     "platformdirs": frozenset({"config"}),
 }

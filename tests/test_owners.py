@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from triptych import errors
-from triptych.database import VERSION
+from triptych import errors, migrations
 from triptych.results import JobResult
 from triptych.store import Store
 from triptych.studio import Caller, Options, Studio
@@ -230,7 +229,7 @@ async def test_a_database_of_a_newer_triptych_is_left_alone_with_a_plain_word(tm
     path = tmp_path / "triptych.db"
     Store(path, tmp_path / "images").close()
     newer = sqlite3.connect(path)
-    newer.execute(f"PRAGMA user_version = {VERSION + 1}")
+    newer.execute(f"PRAGMA user_version = {migrations.newest() + 1}")
     newer.close()
     with pytest.raises(errors.BadRequest, match="newer Triptych"):
         Store(path, tmp_path / "images")

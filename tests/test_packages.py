@@ -142,7 +142,7 @@ def test_the_bundle_holds_the_source_the_pinned_versions_and_nothing_else(unpack
     held = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
     outside = {name for name in held if not name.startswith("src/triptych/")}
     assert outside == {"manifest.json", "server.py", "pyproject.toml", "README.md", "LICENSE"}
-    assert {"src/triptych/__main__.py", "src/triptych/schema.sql", "src/triptych/py.typed"} <= held
+    assert {"src/triptych/__main__.py", "src/triptych/migrations/0001_initial.sql", "src/triptych/py.typed"} <= held
     assert not any("__pycache__" in name for name in held)
     uv = tomllib.loads((unpacked / "pyproject.toml").read_text("utf-8"))["tool"]["uv"]
     assert uv["default-groups"] == []

@@ -15,13 +15,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from triptych import errors
+from triptych import errors, migrations
 
 SWITCH_TRIES = 100
 SWITCH_PAUSE_S = 0.05
-
-VERSION = 1
-"""Of the tables in `schema.sql`, written into the file: whoever changes them adds one, and a line to `_make`."""
 
 
 class Database:
@@ -38,8 +35,9 @@ class Database:
             self.connection.row_factory = sqlite3.Row
             self._use_wal()
             self.connection.execute("PRAGMA synchronous=FULL")
-            if self._version() != VERSION:
-                self._make()
+            if migrations.version(self.connection) > migrations.newest():
+                raise sqlite3.DatabaseError("a newer Triptych made it")
+            migrations.migrate(self.connection)
         except (OSError, sqlite3.Error) as error:
             raise errors.BadRequest(
                 f"The database at {path} cannot be opened ({error}). "
@@ -56,24 +54,6 @@ class Database:
                 if not left or "locked" not in str(error):
                     raise
                 time.sleep(SWITCH_PAUSE_S)
-
-    def _version(self) -> int:
-        return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
-
-    def _make(self) -> None:
-        """Make the tables, or add to an earlier Triptych's what it lacks; several processes may want to at once."""
-        schema = re.sub(r"--.*", "", files("triptych").joinpath("schema.sql").read_text("utf-8"))
-        with self.transaction():
-            if self._version() > VERSION:
-                raise sqlite3.DatabaseError(
-                    f"a newer Triptych made it: its version is {self._version()}, not {VERSION}"
-                )
-            columns = {row["name"] for row in self.connection.execute("PRAGMA table_info(jobs)")}
-            if columns and "owner" not in columns:
-                self.connection.execute("ALTER TABLE jobs ADD COLUMN owner TEXT")
-            for statement in filter(str.strip, schema.split(";")):
-                self.connection.execute(statement)
-            self.connection.execute(f"PRAGMA user_version = {VERSION}")
 
     def close(self) -> None:
         """Close the connection; what was written stays."""

@@ -1,4 +1,4 @@
-"""What is remembered: domain verbs over named SQL (`schema.sql`, `queries.sql`), in SQLite's WAL mode.
+"""What is remembered: domain verbs over named SQL (`queries.sql`), in SQLite's WAL mode.
 
 Rules: every verb that writes is one transaction, and it is on the disk when the verb returns (`synchronous=FULL`, so
 that not even a power cut forgets that a paid request was about to leave); only leases are not waited for. A prediction

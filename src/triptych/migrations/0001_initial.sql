@@ -1,5 +1,7 @@
--- The whole state of Triptych. One text for SQLite (embedded) and PostgreSQL: times are UTC seconds, money is decimal
--- text, lists are JSON text, and nothing relies on row ids or on a database's own clock.
+-- The tables of version 1. Times are UTC seconds, money is decimal text, lists are JSON text, and nothing relies on row
+-- ids or on the database's own clock.
+--
+-- A file without a version is a new one, or it was made before jobs had owners: each statement fits both.
 
 CREATE TABLE IF NOT EXISTS images (
   sha256     TEXT PRIMARY KEY,
@@ -45,9 +47,9 @@ CREATE TABLE IF NOT EXISTS jobs (
   cancel_requested INTEGER NOT NULL DEFAULT 0,
   routes           TEXT NOT NULL,       -- where it may still go, when refused before it was accepted
   status           TEXT NOT NULL,       -- follows from the predictions; written in the same transaction as they are
-  returned         INTEGER NOT NULL DEFAULT 0,
-  owner            TEXT                 -- as in holders; null for the person at the machine
+  returned         INTEGER NOT NULL DEFAULT 0
 );
+ALTER TABLE jobs ADD COLUMN owner TEXT; -- as in holders; null for the person at the machine
 CREATE INDEX IF NOT EXISTS jobs_by_time ON jobs (created_at);
 CREATE INDEX IF NOT EXISTS jobs_by_owner ON jobs (owner, created_at);
 CREATE INDEX IF NOT EXISTS jobs_by_fingerprint ON jobs (fingerprint, status);

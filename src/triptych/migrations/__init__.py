@@ -1,0 +1,59 @@
+"""Numbered migrations: `NNNN_words.sql` beside this file, each run once on every database, in the order of the numbers.
+
+SQLite's `user_version` in the file is the number of the last one that ran. A migration is SQL that runs in one
+transaction: it happens whole or not at all. A published migration is never edited; a change of the tables is a new one.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from importlib.resources import files
+
+
+def listed() -> list[tuple[int, str]]:
+    """Return the number and file name of every migration, in order."""
+    names = (file.name for file in files(__name__).iterdir())
+    return sorted((int(name[:4]), name) for name in names if re.fullmatch(r"[0-9]{4}_\w+\.sql", name))
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """Return the number of the last migration that ran on a database; 0 for a new one."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def newest() -> int:
+    """Return the version that this program brings a database to."""
+    return listed()[-1][0]
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Run what a database lacks; several processes may do so at once.
+
+    `connection` is in autocommit mode. Raises: `sqlite3.Error`; the database then is whole, at the version before.
+    """
+    for number, name in listed():
+        if version(connection) < number:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if version(connection) < number:  # nobody else has run it meanwhile
+                    for statement in statements(files(__name__).joinpath(name).read_text("utf-8")):
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA user_version = {number}")
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # a full disk has already undone it
+                    connection.execute("ROLLBACK")
+                raise
+
+
+def statements(script: str) -> Iterator[str]:
+    """Yield the statements of a script; a semicolon in a comment, a text or a trigger ends none."""
+    statement = ""
+    for part in script.split(";"):
+        statement += f"{part};"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    yield statement
