@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -41,14 +42,21 @@ class FakeClock:
 
     def __init__(self) -> None:
         self._now = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+        self.offset_s = 0.0
+        """The monotonic clock is ahead of the wall clock by so much."""
         self.drive: Callable[[], Awaitable[bool]] | None = None
-        self.next_due: Callable[[], datetime | None] | None = None
+        self.next_due: Callable[[], float | None] | None = None
 
     def now(self) -> datetime:
         return self._now
 
     def monotonic(self) -> float:
-        return self._now.timestamp()
+        return self._now.timestamp() + self.offset_s
+
+    def follow_the_machine(self) -> None:
+        """Show what the machine's clocks show now, where another process reads those."""
+        self._now = datetime.now(UTC)
+        self.offset_s = time.monotonic() - self._now.timestamp()
 
     def advance(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
@@ -61,7 +69,7 @@ class FakeClock:
         if self.drive and await self.drive():
             return
         due = self.next_due() if self.next_due else None
-        self.advance(min(seconds, max((due - self._now).total_seconds(), 0.01)) if due else seconds)
+        self.advance(seconds if due is None else min(seconds, max(due - self.monotonic(), 0.01)))
 
 
 @pytest.fixture
@@ -132,7 +140,7 @@ def finish(clock: FakeClock) -> Finish:
             if not studio.store.unfinished():
                 return
             due = studio.engine.next_due()
-            clock.advance(max((due - clock.now()).total_seconds(), 0.01) if due else 1.0)
+            clock.advance(1.0 if due is None else max(due - clock.monotonic(), 0.01))
         raise AssertionError("the engine never came to rest")
 
     return until_quiet

@@ -70,6 +70,8 @@ class Image:
     height: int
     bytes: int
     path: Path
+    pruned_at: datetime | None = None
+    """When its file was removed to free space; None while it is there."""
 
     @property
     def size(self) -> Size:
@@ -183,34 +185,44 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One frame of an answer, in order: a URL, or the bytes, or why it is missing."""
+    """One frame of an answer, in order: a URL, or the bytes, or why it is missing.
+
+    With `handed_over` the bytes were handed over before the answer's end (`providers.Came`) and are not kept twice.
+    """
 
     url: str | None = None
     data: bytes | None = None
     error: str | None = None
+    handed_over: bool = False
+
+    @property
+    def came(self) -> bool:
+        """Whether this is an image, and not the reason why there is none."""
+        return bool(self.url or self.data or self.handed_over)
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The provider accepted; `ticket` is how it calls the prediction, `poll_url` where it says to ask.
-
-    `by_time` says that it was found in a list that shows nothing but times: it is whoever was alone in that time.
-    """
+    """The provider accepted; `ticket` is how it calls the prediction, `poll_url` where it says to ask."""
 
     ticket: str
     poll_url: str | None = None
     done: int = 0
-    by_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The provider finished: its frames in order, the charge where it said one, when its URLs expire (seconds)."""
+    """The provider finished: its frames in order, the charge where it said one, when its URLs expire (seconds).
+
+    `settle_s` is set where it does not say whether more frames come: the answer is the end only once the number of
+    frames has stayed the same for so many seconds.
+    """
 
     outputs: tuple[Output, ...]
     charged_usd: Decimal | None = None
     url_lifetime_s: float | None = None
     warnings: tuple[str, ...] = ()
+    settle_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +258,10 @@ class Prediction:
     `inputs` are handles, in the order the provider sees them; `step` and `lane` place it in a chain (0 elsewhere);
     `after` is the prediction whose first output is this one's first input. `first_output` is the place in the job of
     this prediction's first frame (from 1).
+
+    `due_at`, `deadline_at` and every `…_mono` are seconds of the monotonic clock, None once the machine has restarted;
+    `looked_mono` is the first look for a lost submit. `sent_urls` are the references as the request carried them, None
+    for one sent as bytes.
     """
 
     id: str
@@ -271,11 +287,16 @@ class Prediction:
     ticket: str | None
     poll_url: str | None
     submitted_at: datetime | None
-    deadline_at: datetime | None
+    deadline_at: float | None
     finished_at: datetime | None
-    due_at: datetime
+    due_at: float
     attempts: int
     fault: Fault | None
+    created_mono: float | None = None
+    submitted_mono: float | None = None
+    took_s: float | None = None
+    looked_mono: float | None = None
+    sent_urls: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from triptych import rows
+from triptych.clock import boot_id
 from triptych.database import Database
 from triptych.ledger import Ledger
 from triptych.model import Frame, Image, Job, Prediction
@@ -22,17 +23,34 @@ from triptych.rows import JobRow
 class Records:
     """The records of one database, with the ledger over them.
 
-    Raises: `errors.BadRequest` when the file cannot be opened or written.
+    Raises: `errors.Unusable` when the file cannot be used, `errors.Outage` while another program locks it.
     """
 
     def __init__(self, path: Path, images_dir: Path, budget_usd: Decimal | None = None) -> None:
         self._images_dir = images_dir
         self._db = Database(path)
+        self._forget_earlier_boots()
         self.ledger = Ledger(self._db, budget_usd)
+
+    def _forget_earlier_boots(self) -> None:
+        """After a restart of the machine, make everything due: what is stored of the monotonic clock means nothing."""
+        with self._db.transaction():
+            row = self._db.one("boot")
+            if row and row["id"] != boot_id():
+                self._db.run("forget_monotonic")
+                self._db.run("set_boot", id=boot_id())
 
     def close(self) -> None:
         """Close the connection; what was written stays."""
         self._db.close()
+
+    def outdated(self) -> bool:
+        """Return whether a newer Triptych has changed the database so that this one must not work on it."""
+        return self._db.outdated()
+
+    def check(self) -> None:
+        """Look at every page of the database. Raises: `errors.Unusable` when one is damaged."""
+        self._db.check()
 
     # -- images
 
@@ -43,7 +61,11 @@ class Records:
         """
         if owner is not None:
             self._db.run("hold", sha256=image.sha256, owner=owner)
+        file = image.path.relative_to(self._images_dir).as_posix()
         known = self.image_by_sha256(image.sha256)
+        if known and known.pruned_at:
+            self._db.run("image_back", sha256=image.sha256, file=file)
+            known = self.image_by_sha256(image.sha256)
         if known:
             return known
         handle, length = image.handle, 8
@@ -58,7 +80,7 @@ class Records:
             width=image.width,
             height=image.height,
             bytes=image.bytes,
-            file=image.path.relative_to(self._images_dir).as_posix(),
+            file=file,
             now=now.timestamp(),
         )
         stored = self.image_by_sha256(image.sha256)
@@ -95,6 +117,7 @@ class Records:
             height=row["height"],
             bytes=row["bytes"],
             path=self._images_dir / row["file"],
+            pruned_at=rows.when(row["pruned_at"]),
         )
 
     def set_copy(self, sha256: str, provider: str, url: str, expires_at: datetime) -> None:

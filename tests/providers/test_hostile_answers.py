@@ -24,7 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hands import OVER, SENT_AT, any_json, edit, lost, picture
+from hands import OVER, SENT, any_json, edit, lost, picture
 from triptych import errors, providers
 from triptych.emulator import running
 from triptych.model import Done, Hosted, Operation, Pending, Quote, Reference
@@ -72,7 +72,7 @@ def flows(provider: Provider, ticket: str = TICKET, poll_url: str | None = None)
         "poll": lambda ask: ask(ticket, poll_url),
         "poll elsewhere": lambda ask: ask(ticket, f"{base}/elsewhere?{ticket}"),
         "upload": lambda ask: ask(picture(), "image/png", "a.png"),
-        "find": lambda ask: ask(wish(first), lost(wish(first)), SENT_AT, frozenset({"taken"})),
+        "find": lambda ask: ask(wish(first), lost(wish(first)), SENT, frozenset({"taken"})),
         "quote": lambda ask: ask(wish(first)),
         "charge": lambda ask: ask(ticket, poll_url),
         "finished": lambda ask: ask([ticket, "other"]),
@@ -174,9 +174,10 @@ def words(name: str) -> tuple[str, ...]:
 
 STATUSES = st.sampled_from([200, 200, 200, 201, 204, 302, 400, 401, 402, 403, 404, 409, 413, 422, 429, 451, 500, 503])
 HEADERS = st.dictionaries(
-    st.sampled_from(["x-request-id", "retry-after", "content-type", "X-Other-Request-Id"]),
+    st.sampled_from(["x-request-id", "retry-after", "content-type", "X-Other-Request-Id", "Date"]),
     st.text(max_size=10)
-    | st.sampled_from(["text/event-stream", "9" * 400, "-1", "1e9", "٣", "0", "\r\nX: y", "120", "\u202e"]),
+    | st.sampled_from(["text/event-stream", "9" * 400, "-1", "1e9", "٣", "0", "\r\nX: y", "120", "\u202e"])
+    | st.sampled_from(["Sat, 21 Nov 2026 03:00:20 GMT", "Sat, 1 Jan 0001 00:00:00 +2359", "1 Jan 1 0:0 -999999999"]),
 )
 NASTY = (
     None, True, False, 0, -1, 1, 10**30, -0.5, 1e300, float("inf"), float("nan"), "", " ", ".", "..",

@@ -35,7 +35,7 @@ class Call:
     """A request a flow wants sent: to a base URL by name, or to a whole URL that the provider gave.
 
     A whole URL has to be on the provider's own origin, or, without `authorize`, on the public internet (an upload
-    ticket). `repeatable` says that sending it twice costs nothing (everything but a submit without a key of its own).
+    ticket). `repeatable` says that sending it twice costs nothing (everything but a submit).
     With `stream`, an answer that is a stream of server-sent events has an empty body; `Next` then asks for its events.
     """
 
@@ -122,6 +122,14 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """When a request left: `at` by this machine's wall clock, `age_s` seconds ago by its monotonic clock."""
+
+    at: datetime
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A provider as data and pure functions; what it cannot do is None.
 
@@ -140,8 +148,12 @@ class Provider:
     """The offers at these base URLs, by name, where they differ from one place to another."""
     poll: Callable[[str, str | None], Flow[Pending | Done]] | None = None
     upload: Callable[[bytes, str, str], Flow[Hosted]] | None = None
-    find: Callable[[Edit, Prediction, datetime, frozenset[str]], Flow[Pending | None]] | None = None
-    """Look for a submit whose answer was lost, sent at that time; the tickets are taken by other predictions."""
+    find: Callable[[Edit, Prediction, Sent, frozenset[str]], Flow[Pending | None]] | None = None
+    """Look for a submit whose answer was lost; the tickets are taken by other predictions. It sends nothing paid.
+
+    None: the request surely was not accepted. Raises `errors.Unclear` when the provider's list was read and does not
+    tell, another error when it could not be read.
+    """
     quote: Callable[[Edit], Flow[Quote | None]] | None = None
     charge: Callable[[str, str | None], Flow[Decimal | None]] | None = None
     finished: Callable[[Sequence[str]], Flow[frozenset[str]]] | None = None
@@ -150,8 +162,11 @@ class Provider:
     balance: Callable[[], Flow[Decimal | None]] | None = None
     inline: bool = False
     reference_limits: ReferenceLimits = ReferenceLimits()
-    client_ids: bool = False
-    """The provider takes an id or key of ours, so that the same submit may be sent again."""
+    honours_ids_s: float | None = None
+    """For so many seconds after a submit the provider is trusted to know it by an id or key of ours.
+
+    Within them the same submit may be sent again, and pays nothing. None: it takes no id of ours.
+    """
     result_lifetime_s: float | None = None
     max_running: int = 4
     deadline_s: float = 1800.0
