@@ -16,9 +16,9 @@ import anyio
 
 from triptych import catalog, errors
 from triptych.clock import Clock
-from triptych.model import Lifecycle, Offer, Operation, Quote, Reference
+from triptych.model import Lifecycle, Offer, Operation, Price, Quote, Reference
 from triptych.planning import Plan
-from triptych.results import ModelRow, ModelsResult, ProviderRow
+from triptych.results import ModelRow, ModelsResult, PricePart, ProviderRow
 from triptych.store import Store
 from triptych.wire import Account, Wire
 
@@ -104,30 +104,38 @@ class Market:
             warnings=warnings,
         )
 
-    async def quote(self, plan: Plan, within_s: float = PATIENCE_S) -> Quote:
-        """Return the provider's own quote for one request, or the list price when it does not say in time.
+    async def quotes(self, plan: Plan, within_s: float = PATIENCE_S) -> tuple[Quote, ...]:
+        """Return what one request of each lane costs; lanes with the same list price are quoted once.
 
-        No image is sent for it: one that is at the provider is named by its URL there, else `PLACEHOLDER_URL` is. Where
-        the provider takes the size from the picture, the list price holds.
+        No image is sent for it: one that is at the provider is named by its URL there, else `PLACEHOLDER_URL` is. The
+        list price holds where the provider takes the size from the picture or does not answer in time.
         """
-        account = self._accounts[plan.offer.provider]
-        if not account.provider.quote or (plan.lanes[0] and plan.sizes[0] is None):
-            return plan.quote
-        key = ("quote", plan.offer.provider, plan.offer.endpoint, plan.count, plan.sizes[0], len(plan.lanes[0]))
+        by_list_usd: dict[Decimal, Quote] = {}
+        with anyio.move_on_after(min(PATIENCE_S, within_s)):
+            for lane, listed in enumerate(plan.quotes):
+                if listed.usd not in by_list_usd:
+                    by_list_usd[listed.usd] = await self._quote(plan, lane)
+        return tuple(by_list_usd.get(listed.usd, listed) for listed in plan.quotes)
+
+    async def _quote(self, plan: Plan, lane: int) -> Quote:
+        account, size, inputs = self._accounts[plan.offer.provider], plan.sizes[lane], plan.lanes[lane]
+        if not account.provider.quote or (inputs and size is None):
+            return plan.quotes[lane]
+        key = ("quote", plan.offer.provider, plan.offer.endpoint, plan.count, size, len(inputs))
         if cached := self._cached(key):
             known: Quote = cached
             return known
         references = []
-        for item in plan.lanes[0]:
+        for item in inputs:
             copy = self._store.copy(item.image.sha256, account.provider.name, self._clock.now())
             url = copy[0] if copy else PLACEHOLDER_URL
             references.append(Reference(item.image.sha256, item.image.mime_type, url=url))
-        with anyio.move_on_after(min(PATIENCE_S, within_s)), suppress(errors.Outage, errors.Refused, errors.Failed):
-            found = await self._wire.run(account, account.provider.quote(plan.first_edit(references)))
+        with suppress(errors.Outage, errors.Refused, errors.Failed):
+            found = await self._wire.run(account, account.provider.quote(plan.first_edit(references, lane)))
             if found:
                 self._cache[key] = _Cached(self._clock.now(), found)
                 return found
-        return plan.quote
+        return plan.quotes[lane]
 
     async def _ask(self, account: Account, said: _Said) -> None:
         provider, key = account.provider, ("listing", account.provider.name)
@@ -160,6 +168,7 @@ def _row(account: Account, offer: Offer, said: _Said) -> ModelRow:
         provider=account.provider.name,
         endpoint=offer.endpoint,
         usd_per_image=live or offer.price.usd_per_image,
+        price=_parts(offer.price),
         price_as_of="live" if live else offer.price.as_of,
         max_references=offer.max_references,
         max_outputs=offer.max_outputs,
@@ -169,6 +178,16 @@ def _row(account: Account, offer: Offer, said: _Said) -> ModelRow:
         usable=account.usable and not gone,
         why_not=account.why_not or (f"not in {account.provider.title}'s live list" if gone else None),
     )
+
+
+def _parts(price: Price) -> list[PricePart]:
+    """Return the parts of a list price: the size tiers, the smallest first, and the references."""
+    bounds = [*(area for area, _ in price.above), None]
+    each = [price.usd_per_image, *(usd for _, usd in price.above)]
+    parts = [PricePart(per="image", usd=usd, max_pixels=area) for area, usd in zip(bounds, each, strict=True)]
+    if price.usd_per_reference:
+        parts.append(PricePart(per="reference", usd=price.usd_per_reference, free=price.free_references))
+    return parts
 
 
 def _lifecycle(lifecycle: Lifecycle) -> str:

@@ -261,7 +261,7 @@ class Store(Records):
                 if row["id"] == claim.prediction.id
                 or (row["state"] in (State.WAITING, State.QUEUED) and row["lease_until"] <= now.mono_s)
             ]
-            more = sum((route.quoted_usd - Decimal(row["reserved_usd"]) for row in moving), Decimal(0))
+            more = sum((route.quotes_usd[row["lane"]] - Decimal(row["reserved_usd"]) for row in moving), Decimal(0))
             if held["lease"] != claim.lease or not self.ledger.balance(now).fits(more):
                 return False
             left = [r for r in rows.job_row(job).job.routes if r.provider != route.provider]
@@ -284,7 +284,7 @@ class Store(Records):
                     operation=route.operation,
                     width=size[0] if size else None,
                     height=size[1] if size else None,
-                    quoted_usd=str(route.quoted_usd),
+                    quoted_usd=str(route.quotes_usd[row["lane"]]),
                     state=State.QUEUED if row["id"] == claim.prediction.id else row["state"],
                 )
             self._refresh(claim.prediction.job_id)

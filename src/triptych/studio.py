@@ -52,7 +52,7 @@ MAX_WAIT_S = 55.0
 LOOK_AGAIN_S = 1.0
 LOOK_AGAIN_FOR_S = 600.0
 """What missed its deadline is polled this long once more when somebody asks for it."""
-MOST_MODELS = 20
+MOST_MODELS = 24
 MOST_SPEND_DAYS = 366
 
 
@@ -356,9 +356,10 @@ class Studio:
         """Return the job that the same request has made already, or make one; `ask` is still without its images."""
         options, refusal = ask.options, None
         offers: list[Offer] = []
+        notes: tuple[str, ...] = ()
         try:
             seen = len(images) if operation is not Operation.EDIT else 1 + len(references)
-            offers = self._offers(operation, ask.prompts, seen, ask.count, options)
+            offers, notes = self._offers(operation, ask.prompts, seen, ask.count, options)
         except errors.BadRequest as error:
             # Its job may be there all the same: made before a key, a model or a default went away.
             if options.again or options.dry_run:
@@ -371,38 +372,37 @@ class Studio:
             raise refusal or error from None
         save_to = str(self.library.directory(options.save_to, caller)) if options.save_to else None
         if options.dry_run:
-            return self._dry_run(planning.plan_for(ask, offers))
+            return self._dry_run(planning.plan_for(ask, offers, notes))
         earlier = None if options.again else self.store.same_request(planning.fingerprint(ask))
         if earlier:
             return await self._attached(earlier, options.wait_s, save_to, caller)
         if refusal:
             raise refusal
-        return await self._start(ask, planning.plan_for(ask, offers), save_to, caller)
+        return await self._start(ask, planning.plan_for(ask, offers, notes), save_to, caller)
 
     def _offers(
         self, operation: Operation, prompts: Sequence[str], references: int, count: int, options: Options
-    ) -> list[Offer]:
-        """Return the offers that can do it, the one to use first; refuse what none of them can."""
+    ) -> tuple[list[Offer], tuple[str, ...]]:
+        """Return the offers that can do it, the one to use first, and what is said of that choice.
+
+        Raises: what `planning.candidates` raises, when none of them can.
+        """
 
         def fits(offer: Offer) -> None:
             for prompt in prompts:
                 catalog.check(offer, references=references, count=count, prompt=prompt, format=options.format)
             catalog.resolve_size(offer, options.size, None)
 
-        return planning.candidates(
-            self.setup.accounts,
-            self.setup.default_provider,
-            operation,
-            options,
-            count,
-            fits,
-            self._clock.now().date(),
+        accounts, today = self.setup.accounts, self._clock.now().date()
+        offers = planning.candidates(
+            accounts, self.setup.default_provider, operation, options, count, references, fits, today
         )
+        return offers, planning.notes(accounts, offers[0], operation, options, prompts, count, today)
 
     async def _start(self, ask: Ask, plan: Plan, save_to: str | None, caller: Caller) -> JobResult:
         """Quote a plan, refuse what was not agreed to, and write it down; nothing of an image leaves before that."""
         options = ask.options
-        plan = replace(plan, quote=await self._market.quote(plan, caller.left_s() / 2))
+        plan = replace(plan, quotes=await self._market.quotes(plan, caller.left_s() / 2))
         plan = planning.check_cost(
             plan,
             options.max_cost_usd,
@@ -461,7 +461,7 @@ class Studio:
             returned=0,
             images=[],
             cost=Cost(quoted=plan.quoted_usd),
-            warnings=["A dry run: nothing was sent. The quote is the list price."]
+            warnings=[*plan.warnings, "A dry run: nothing was sent. The quote is the list price."]
             + ([f"This is the first of {plan.requests} requests."] if plan.requests > 1 else []),
             request=first_call(account, account.provider.submit(plan.first_edit(references))),
         )
