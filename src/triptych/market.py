@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -32,7 +31,7 @@ size that is sent, not what a picture shows. The domain is reserved for examples
 
 @dataclass(slots=True)
 class _Cached:
-    at: datetime
+    at_s: float
     value: Any
 
 
@@ -133,7 +132,7 @@ class Market:
         with suppress(errors.Outage, errors.Refused, errors.Failed):
             found = await self._wire.run(account, account.provider.quote(plan.first_edit(references, lane)))
             if found:
-                self._cache[key] = _Cached(self._clock.now(), found)
+                self._cache[key] = _Cached(self._clock.monotonic(), found)
                 return found
         return plan.quotes[lane]
 
@@ -143,7 +142,7 @@ class Market:
             with anyio.fail_after(PATIENCE_S):
                 if provider.listing:
                     listing = self._cached(key) or await self._wire.run(account, provider.listing())
-                    self._cache.setdefault(key, _Cached(self._clock.now(), listing))
+                    self._cache.setdefault(key, _Cached(self._clock.monotonic(), listing))
                     said.prices_usd = listing.prices_usd
                 if provider.balance:
                     said.balance_usd = await self._wire.run(account, provider.balance())
@@ -153,7 +152,7 @@ class Market:
 
     def _cached(self, key: object) -> Any:
         entry = self._cache.get(key)
-        if entry and self._clock.now() - entry.at < timedelta(seconds=LIFETIME_S):
+        if entry and self._clock.monotonic() - entry.at_s < LIFETIME_S:
             return entry.value
         self._cache.pop(key, None)
         return None

@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 
 from triptych import catalog, errors, planning, views
 from triptych.assets import Assets
-from triptych.clock import Clock, SystemClock, moment
+from triptych.clock import Bell, Clock, SystemClock, moment
 from triptych.engine import Engine
 from triptych.library import Caller, Library
 from triptych.market import Market
@@ -44,12 +45,15 @@ from triptych.store import Store
 from triptych.tasks import unwrapped
 from triptych.wire import Account, Wire, first_call
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 __all__ = ["Caller", "Options", "Setup", "Studio", "open_studio"]
 
 MAX_WAIT_S = 55.0
 LOOK_AGAIN_S = 1.0
+BUSY_PAUSE_S = 0.25
 LOOK_AGAIN_FOR_S = 600.0
 """What missed its deadline is polled this long once more when somebody asks for it."""
 MOST_MODELS = 24
@@ -419,12 +423,31 @@ class Studio:
             again=options.again,
             owner=caller.owner,
         )
-        earlier = self.store.add_job(job, predictions, now=moment(self._clock), attach=not options.again)
+        earlier = await self._written(
+            lambda: self.store.add_job(job, predictions, now=moment(self._clock), attach=not options.again),
+            min(options.wait_s, caller.left_s()),
+        )
         if earlier:  # another process was quicker
             return await self._attached(earlier, options.wait_s, save_to, caller)
         self._tell(job.id)
         self.engine.bell.ring()
         return await self._wait(job.id, min(options.wait_s, caller.left_s()), caller)
+
+    async def _written(self, write: Callable[[], T], within_s: float) -> T:
+        """Return what a write returns; while another program locks the database it is tried again, so long at most.
+
+        Raises: `errors.Outage`: nothing was written then.
+        """
+        end_s = self._clock.monotonic() + within_s
+        while True:
+            try:
+                return write()
+            except errors.Unusable:
+                raise
+            except errors.Outage:
+                if self._clock.monotonic() >= end_s:
+                    raise
+            await self._clock.wait(Bell(), BUSY_PAUSE_S)
 
     async def _attached(self, job: Job, wait_s: float, save_to: str | None, caller: Caller) -> JobResult:
         """Return a job that was made earlier; it was agreed to then, so nothing is asked, quoted or sent."""
