@@ -21,8 +21,8 @@
     │   └── AnswerLost            the request may have arrived; its answer was lost
     └── Uncertain             a paid request may have been accepted and could not be found again
 
-Rules: `message` is safe to show (bounded, no keys; a provider's text in it is quoted data). `kind` is a stable word
-for programs. `retryable` says whether the same call may help later. Nothing here does any I/O.
+Rules: `message` is safe to show (bounded, one line, no keys; a provider's text in it is quoted data). `kind` is a
+stable word for programs. `retryable` says whether the same call may help later. Nothing here does any I/O.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from __future__ import annotations
 from decimal import ROUND_CEILING, Decimal
 from typing import ClassVar
 
+from triptych.text import line
+
 MESSAGE_LIMIT_CHARS = 900
 """A refusal is under 1,000 characters when it reaches the assistant, whatever the provider wrote."""
 
 
 def quoted(text: object, limit_chars: int = 300) -> str:
     """Return a provider's text as data: one line, no control characters or angle brackets, bounded, in quotes."""
-    # Bidirectional overrides and zero-width characters are not printable. The end of megabytes is not looked at.
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 4 * limit_chars]).split())
-    line = line.replace("<", "‹").replace(">", "›").replace('"', "'")
-    return f'"{line[: limit_chars - 1]}…"' if len(line) > limit_chars else f'"{line}"'
+    shown = line(str(text), limit_chars).replace("<", "‹").replace(">", "›").replace('"', "'")
+    return f'"{shown}"'
 
 
 def plain(usd: Decimal) -> str:
@@ -65,8 +65,8 @@ class TriptychError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, request_id: str | None = None) -> None:
-        super().__init__(message[:MESSAGE_LIMIT_CHARS])
-        self.message = message[:MESSAGE_LIMIT_CHARS]
+        self.message = line(message, MESSAGE_LIMIT_CHARS)
+        super().__init__(self.message)
         self.request_id = request_id
 
 
@@ -111,7 +111,7 @@ class OverBudget(BadRequest):
     def __init__(self, message: str, *, confirm_usd: Decimal | None = None, question: str = "") -> None:
         super().__init__(message)
         self.confirm_usd = confirm_usd
-        self.question = question
+        self.question = line(question, MESSAGE_LIMIT_CHARS)
 
 
 class Refused(TriptychError):

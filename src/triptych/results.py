@@ -2,7 +2,7 @@
 
 These models are the output schemas that assistants see, so their field names are contracts. Rules: no base64, ever;
 money leaves as a JSON number of US dollars; times leave as ISO 8601 in UTC; `text()` says the same as the fields do,
-for hosts that show only text.
+for hosts that show only text, each item on a line that it cannot break out of.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
 from triptych.errors import plain
+from triptych.text import joined_lines
 
 Usd = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
 Utc = Annotated[
@@ -123,7 +124,7 @@ class JobResult(Result):
             lines.append(f"request: {self.request}")
         if self.next:
             lines.append(f"next: {self.next}")
-        return "\n".join(lines)
+        return joined_lines(lines)
 
 
 class RequestPlace(Result):
@@ -158,7 +159,7 @@ class UploadResult(Result):
     def text(self) -> str:
         """Return the handles, one a line."""
         lines = images_text(self.images) + [f"warning: {warning}" for warning in self.warnings]
-        return "\n".join([*lines, f"next: {self.next}"] if self.next else lines)
+        return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
 
 
 class JobSummary(Result):
@@ -186,7 +187,7 @@ class JobsResult(Result):
             f"{j.job_id} {j.status} {j.returned}/{j.requested} {j.tool} {j.created_at:%Y-%m-%d %H:%MZ}: {j.prompt}"
             for j in self.jobs
         ]
-        return "\n".join([*lines, f"next: {self.next}"] if self.next else lines)
+        return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
 
 
 class ModelRow(Result):
@@ -228,7 +229,7 @@ class ModelsResult(Result):
             + ("usable" if m.usable else f"not usable: {m.why_not}")
             for m in self.models
         ]
-        return "\n".join([f"default provider: {self.default_provider}", *lines, *self.warnings])
+        return joined_lines([f"default provider: {self.default_provider}", *lines, *self.warnings])
 
 
 class Spent(Result):
@@ -279,7 +280,7 @@ class SaveResult(Result):
 
     def text(self) -> str:
         """Return where each image lies now, one a line."""
-        return "\n".join(
+        return joined_lines(
             [f"{s.handle} saved as {s.path}" for s in self.saved] + [f"warning: {w}" for w in self.warnings]
         )
 

@@ -24,6 +24,7 @@ from triptych.results import (
     SpentRow,
 )
 from triptych.rows import JobRow
+from triptych.text import line
 
 MOST_IMAGES = 24
 """A result lists at most so many images; the job's resource lists all."""
@@ -137,7 +138,7 @@ def job_summary(row: JobRow, predictions: Sequence[Prediction]) -> JobSummary:
         job_id=job.id,
         status=row.status,
         tool=job.tool,
-        prompt=job.prompt if len(job.prompt) <= 80 else job.prompt[:79] + "…",
+        prompt=line(job.prompt, 80),
         provider=job.provider,
         model=job.model,
         requested=job.requested,

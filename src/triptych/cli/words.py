@@ -24,6 +24,7 @@ from triptych.results import (
     Spent,
     UploadResult,
 )
+from triptych.text import line
 
 COLUMNS = 100
 
@@ -99,7 +100,7 @@ def _job_lines(result: JobResult) -> Iterator[str]:
         yield f"  quoted ${plain(result.cost.quoted)}; nothing was sent"
     else:
         yield f"{mark} {result.job_id} {result.status}: {result.returned} of {_count(result.requested)}"
-        yield f"  {result.model} on {result.provider}, {cost_text(result.cost)}"
+        yield f"  {line(result.model)} on {result.provider}, {cost_text(result.cost)}"
     for image in result.images:
         yield from _image_lines(image)
     if result.error:
@@ -137,11 +138,11 @@ def _image_lines(image: ImageResult) -> Iterator[str]:
     facts += [f"from {', '.join(image.source)}"] if image.source else []
     yield from wrapped("  ".join(facts), "  ")
     if image.url and not image.url.startswith("file:"):
-        yield f"    {image.url}"
+        yield f"    {line(image.url)}"
         if image.url_expires_at:
             yield f"    (until {image.url_expires_at:%Y-%m-%d %H:%M} UTC)"
     if image.path:
-        yield f"    {image.path}"
+        yield f"    {line(image.path)}"
 
 
 def upload_text(result: UploadResult) -> str:
@@ -227,16 +228,17 @@ def _model_rows(mine: Sequence[ModelRow]) -> list[str]:
 
 def save_text(result: SaveResult) -> str:
     """Return where each image was saved."""
-    return "\n".join([f"{saved.handle}  {saved.path}" for saved in result.saved] + result.warnings)
+    return "\n".join([f"{s.handle}  {line(s.path)}" for s in result.saved] + [line(w) for w in result.warnings])
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return rows under heads in aligned columns; the last column is cut to keep within 100 columns."""
-    widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
+    cells = [[line(cell) for cell in row] for row in (heads, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
     lines = []
-    for row in (heads, *rows):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        lines.append(line if len(line) <= COLUMNS else line[: COLUMNS - 1] + "…")
+    for row in cells:
+        shown = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        lines.append(shown if len(shown) <= COLUMNS else shown[: COLUMNS - 1] + "…")
     return "\n".join(lines)
 
 
@@ -245,7 +247,7 @@ def wrapped(text: str, indent: str = "") -> list[str]:
     from textwrap import wrap
 
     return wrap(
-        text,
+        line(text),
         COLUMNS,
         initial_indent=indent,
         subsequent_indent=indent + "  ",

@@ -101,7 +101,9 @@ def serve(
 
 
 def _refuse(message: str) -> None:
-    sys.stderr.write(f"triptych: {message}\n")
+    from triptych.text import line
+
+    sys.stderr.write(f"triptych: {line(message)}\n")
     raise SystemExit(2)
 
 
