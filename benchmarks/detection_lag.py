@@ -131,6 +131,9 @@ class LoopClock(SystemClock):
     def now(self) -> datetime:
         return START + timedelta(seconds=anyio.current_time())
 
+    def monotonic(self) -> float:
+        return anyio.current_time()
+
 
 @dataclass
 class SimulatedAtlas:

@@ -49,6 +49,9 @@ class HastyClock(SystemClock):
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.seconds(), UTC)
 
+    def monotonic(self) -> float:
+        return self.seconds()
+
     async def wait(self, bell: Bell, seconds: float) -> None:
         await super().wait(bell, seconds / self._haste)
 

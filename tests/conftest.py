@@ -42,7 +42,7 @@ class FakeClock:
     def __init__(self) -> None:
         self._now = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
         self.drive: Callable[[], Awaitable[bool]] | None = None
-        self.next_due: Callable[[], datetime | None] | None = None
+        self.next_due: Callable[[], float | None] | None = None
 
     def now(self) -> datetime:
         return self._now
@@ -61,7 +61,7 @@ class FakeClock:
         if self.drive and await self.drive():
             return
         due = self.next_due() if self.next_due else None
-        self.advance(min(seconds, max((due - self._now).total_seconds(), 0.01)) if due else seconds)
+        self.advance(seconds if due is None else min(seconds, max(due - self.monotonic(), 0.01)))
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def finish(clock: FakeClock) -> Finish:
             if not studio.store.unfinished():
                 return
             due = studio.engine.next_due()
-            clock.advance(max((due - clock.now()).total_seconds(), 0.01) if due else 1.0)
+            clock.advance(1.0 if due is None else max(due - clock.monotonic(), 0.01))
         raise AssertionError("the engine never came to rest")
 
     return until_quiet

@@ -110,6 +110,9 @@ class JumpingClock:
     def now(self) -> datetime:
         return datetime.now(UTC) + self._ahead
 
+    def monotonic(self) -> float:
+        return self.now().timestamp()
+
     async def wait(self, bell: Bell, seconds: float) -> None:
         self._ahead += timedelta(seconds=seconds)
 
@@ -157,7 +160,9 @@ def watch_requests(moments: Moments) -> None:
     bare, sent, next_event = wire._client, Steps._sent, wire._Stream.next_event
     whose: ContextVar[str] = ContextVar("whose", default="a request's")
 
-    async def told(event: str, _: Any) -> None:
+    async def told(event: str, info: Any, earlier: Any = None) -> None:
+        if earlier:
+            await earlier(event, info)
         if event == "http11.send_request_body.complete":
             moments.reach(f"{whose.get()} last byte left")
         elif event == "http11.receive_response_headers.complete":
@@ -171,7 +176,8 @@ def watch_requests(moments: Moments) -> None:
             whose.set("a request's")
 
     async def follow(request: Any) -> None:
-        request.extensions = {**request.extensions, "trace": told}
+        earlier = request.extensions.get("trace")
+        request.extensions = {**request.extensions, "trace": functools.partial(told, earlier=earlier)}
 
     async def event(self: Any, account: Any) -> Any:
         came = await next_event(self, account)

@@ -27,6 +27,7 @@ from unittest import mock
 import anyio
 
 import crash_child
+from hands import when
 from triptych import config, emulator, providers, wire
 from triptych.clock import Bell
 from triptych.model import Prediction, State, Status
@@ -281,6 +282,9 @@ class LaterClock:
     def now(self) -> datetime:
         return self._now
 
+    def monotonic(self) -> float:
+        return self._now.timestamp()
+
     def advance(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
 
@@ -299,7 +303,7 @@ async def finish(studio: Studio, clock: LaterClock) -> None:
         if not studio.store.unfinished():
             return
         due = studio.engine.next_due()
-        clock.advance(max((due - clock.now()).total_seconds(), 0.01) if due else 1.0)
+        clock.advance(1.0 if due is None else max(due - clock.monotonic(), 0.01))
     raise AssertionError("the engine never came to rest")
 
 
@@ -393,7 +397,7 @@ class Aftermath:
         held = store._db.connection.execute("SELECT id, state FROM predictions WHERE lease IS NOT NULL").fetchall()
         self._claim(held == [], "no lease is left", [tuple(row) for row in held])
         later, who = self._clock.now() + timedelta(days=2), {case.name: 99}
-        claim = store.claim(now=later, lease="x", lease_s=1, providers=[case.name], max_running=who)
+        claim = store.claim(now=when(later), lease="x", providers=[case.name], max_running=who)
         self._claim(claim is None, "nothing is left to claim", claim)
         parts = [str(path.relative_to(case.root)) for path in case.root.rglob("*.part")]
         self._claim(parts == [], "no temporary file is left", parts)

@@ -24,8 +24,9 @@ from mcp import ClientSession, StdioServerParameters, stdio_client
 from PIL import Image
 
 from triptych import errors
+from triptych.clock import Moment
 from triptych.model import Edit, Operation, Prediction, Reference, State
-from triptych.providers import END, Answer, Call, Came, Flow, Next, Provider
+from triptych.providers import END, Answer, Call, Came, Flow, Next, Provider, Sent
 from triptych.results import JobResult
 from triptych.studio import Options, Studio
 
@@ -34,8 +35,14 @@ T = TypeVar("T")
 HTML = b"<html><body>502 Bad Gateway</body></html>"
 OVER = Answer(END, {}, b"")
 SENT_AT = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
+SENT = Sent(SENT_AT, 20.0)
 NOW = Options(wait_s=0)
 AUTH = {"Authorization": "Bearer test-key"}
+
+
+def when(time: datetime) -> Moment:
+    """Return a moment whose clocks agree."""
+    return Moment(time, time.timestamp())
 
 
 # Flows ---------------------------------------------------------------------------------------------------------------
@@ -113,7 +120,7 @@ def lost(request: Edit) -> Prediction:
         provider=request.offer.provider, endpoint=request.offer.endpoint, operation=request.offer.operation,
         prompt=request.prompt, count=request.count, size=request.size, format=request.format, inputs=(),
         client_id=request.client_id, quoted_usd=Decimal(0), quote_exact=False, charged_usd=None, ticket=None,
-        poll_url=None, submitted_at=SENT_AT, deadline_at=None, finished_at=None, due_at=SENT_AT, attempts=1, fault=None,
+        poll_url=None, submitted_at=SENT_AT, deadline_at=None, finished_at=None, due_at=0.0, attempts=1, fault=None,
         variation="",
     )  # fmt: skip
 

@@ -10,12 +10,14 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from hands import when
 from test_store import NOW, claim, frame, job, prediction
 from triptych import errors
 from triptych.model import Fault, Operation, Prediction, Route, State
@@ -39,11 +41,11 @@ def store(path: Path) -> Iterator[Store]:
 
 def add(store: Store, *predictions: Prediction, at: datetime = NOW) -> None:
     made = job(predictions[0].job_id, predictions[0].job_id)
-    assert store.add_job(made, predictions, now=at, attach=True) is None
+    assert store.add_job(made, predictions, now=when(at), attach=True) is None
 
 
 def total(store: Store, now: datetime = NOW) -> Decimal:
-    balance = store.ledger.balance(now)
+    balance = store.ledger.balance(when(now))
     return balance.spent_usd + balance.reserved_usd
 
 
@@ -85,7 +87,7 @@ def test_the_budget_counts_what_is_reserved_and_charged_in_one_transaction(store
     assert store.job("job_00000002") is None
     held = claim(store)
     assert held
-    store.move(held, State.FAILED, now=NOW, due_at=NOW, release_money=True, fault=Fault("refused", "no"))
+    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, release_money=True, fault=Fault("refused", "no"))
     add(store, prediction("job_00000002", usd="5"))
 
 
@@ -94,8 +96,8 @@ def test_without_a_cap_everything_fits_and_what_is_free_fits_any_cap(store: Stor
     add(store, prediction("job_00000002", usd="0"))
     uncapped = Store(path, path.parent)
     add(uncapped, prediction("job_00000003", usd="1000"))
-    assert uncapped.ledger.balance(NOW).left_usd is None
-    assert store.ledger.balance(NOW).left_usd == 0
+    assert uncapped.ledger.balance(when(NOW)).left_usd is None
+    assert store.ledger.balance(when(NOW)).left_usd == 0
     uncapped.close()
 
 
@@ -104,9 +106,9 @@ def test_what_was_charged_frees_the_budget_24_hours_after_its_request_left_and_n
     sent = NOW + timedelta(hours=23)  # it lay queued for that long
     held = claim(store, at=sent)
     assert held
-    moved = store.move(held, State.SUBMITTING, now=sent, due_at=sent, keep_lease=True, submitted_at=sent)
+    moved = store.move(held, State.SUBMITTING, now=when(sent), due_at=0.0, keep_lease=True, submitted_at=sent)
     assert moved
-    store.move(moved, State.FAILED, now=sent, due_at=sent, charged_usd=Decimal(10))
+    store.move(moved, State.FAILED, now=when(sent), due_at=0.0, charged_usd=Decimal(10))
     assert total(store, LATER) == 10
     assert total(store, sent + timedelta(hours=24, seconds=1)) == 0
 
@@ -123,7 +125,7 @@ def test_a_job_goes_to_a_dearer_provider_only_as_far_as_the_budget_has_room(
 ) -> None:
     add(store, prediction(usd="6"))
     held = claim(store)
-    assert held and store.reroute(held, route(usd), "refused", now=NOW) is moved
+    assert held and store.reroute(held, route(usd), "refused", now=when(NOW)) is moved
     assert total(store) == (10 if moved else 6)
     assert store.predictions("job_00000001")[0].provider == ("wavespeed" if moved else "atlas")
 
@@ -135,14 +137,14 @@ def test_steps_wait_again_after_a_revival_only_as_far_as_the_budget_has_room(
     add(store, prediction(), prediction(step=1), prediction(step=2))
     held = claim(store)
     assert held
-    held = store.move(held, State.SUBMITTING, now=NOW, due_at=NOW, keep_lease=True, submitted_at=NOW)
+    held = store.move(held, State.SUBMITTING, now=when(NOW), due_at=0.0, keep_lease=True, submitted_at=NOW)
     assert held
-    held = store.move(held, State.RUNNING, now=NOW, due_at=NOW, keep_lease=True, ticket="t")
+    held = store.move(held, State.RUNNING, now=when(NOW), due_at=0.0, keep_lease=True, ticket="t")
     assert held
-    store.move(held, State.FAILED, now=NOW, due_at=NOW, fault=Fault("deadline", "late"))
+    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, fault=Fault("deadline", "late"))
     assert total(store) == 1
     add(store, prediction("job_00000002", usd=others))
-    store.revive("job_00000001-0-0", State.RUNNING, now=NOW, deadline_at=LATER)
+    store.revive("job_00000001-0-0", State.RUNNING, now=when(NOW), deadline_at=LATER.timestamp())
     assert [p.state for p in store.predictions("job_00000001")] == [State.RUNNING, State.WAITING, state]
     assert total(store) == 10
     row = store.job("job_00000001")
@@ -233,12 +235,12 @@ class AnyLife(RuleBasedStateMachine):
     def a_job_is_asked_for(self, which: int, steps: int, usd: Decimal | None) -> None:
         job_id = f"job_{len(self.jobs):08}"
         if usd is None:  # all that is left
-            usd, steps = self.stores[which].ledger.balance(self.now).left_usd or Decimal(1), 1
-        predictions = [replace(prediction(job_id, step), quoted_usd=usd, due_at=self.now) for step in range(steps)]
+            usd, steps = self.stores[which].ledger.balance(when(self.now)).left_usd or Decimal(1), 1
+        predictions = [replace(prediction(job_id, step), quoted_usd=usd, due_at=0.0) for step in range(steps)]
         before, asked = total(self.stores[1 - which], self.now), usd * steps
         made = replace(job(job_id, job_id), created_at=self.now)
         try:
-            self.stores[which].add_job(made, predictions, now=self.now, attach=True)
+            self.stores[which].add_job(made, predictions, now=when(self.now), attach=True)
         except errors.OverBudget:
             assert before + asked > CAP
         else:
@@ -249,15 +251,14 @@ class AnyLife(RuleBasedStateMachine):
     def a_prediction_goes_on(self, which: int, data: st.DataObject) -> None:
         self.leases += 1
         store, lease = self.stores[which], f"lease {self.leases}"
-        held = store.claim(
-            now=self.now, lease=lease, lease_s=12, providers=["atlas", "wavespeed"], max_running={"atlas": 9}
-        )
+        held = store.claim(now=when(self.now), lease=lease, providers=["atlas", "wavespeed"], max_running={"atlas": 9})
         while held:
             held = self.one_move(store, held, data)
 
     def one_move(self, store: Store, held: Claim, data: st.DataObject) -> Claim | None:
         p, now = held.prediction, self.now
-        stop, keep = {"now": now, "due_at": now}, {"now": now, "due_at": now, "keep_lease": True}
+        stop: dict[str, Any] = {"now": when(now), "due_at": 0.0}
+        keep = {**stop, "keep_lease": True}
         fate = data.draw(
             st.sampled_from(["on", "on", "on", "free", "lost", "lost", "back", "reroute", "reroute", "die"])
         )
@@ -266,7 +267,7 @@ class AnyLife(RuleBasedStateMachine):
             return None
         if p.state in (State.QUEUED, State.SUBMITTING) and fate == "reroute":
             before = total(store, now)
-            moved = store.reroute(held, replace(route("0"), quoted_usd=data.draw(CENTS)), "no", now=now)
+            moved = store.reroute(held, replace(route("0"), quoted_usd=data.draw(CENTS)), "no", now=when(now))
             assert not moved or total(store, now) <= max(before, CAP)
             return None
         if p.state is State.DONE:
@@ -306,7 +307,7 @@ class AnyLife(RuleBasedStateMachine):
     def a_job_is_cancelled(self, which: int, data: st.DataObject) -> None:
         job_id = data.draw(st.sampled_from(self.jobs))
         self.lost |= {p.id for p in self.stores[which].predictions(job_id) if p.state is State.UNCERTAIN}
-        self.stores[which].cancel(job_id, self.now)
+        self.stores[which].cancel(job_id, when(self.now))
 
     @rule(which=st.integers(0, 1), crowded=st.booleans(), data=st.data())
     def what_ended_is_taken_up_again(self, which: int, crowded: bool, data: st.DataObject) -> None:
@@ -323,7 +324,7 @@ class AnyLife(RuleBasedStateMachine):
         p = data.draw(st.sampled_from(ended))
         waiting = {q.id for q in self.predictions() if q.state is State.WAITING}
         assert p.fault
-        self.stores[which].revive(p.id, ways[p.fault.kind], now=self.now, deadline_at=self.now + timedelta(minutes=10))
+        self.stores[which].revive(p.id, ways[p.fault.kind], now=when(self.now), deadline_at=self.now.timestamp() + 600)
         more = [q for q in self.predictions() if q.state is State.WAITING and q.id not in waiting]
         if any(q.quoted_usd for q in more):
             assert total(self.stores[which], self.now) <= CAP

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hands import when
 from triptych import errors
 from triptych.model import Fault, Frame, Image, Job, Operation, Prediction, State
 from triptych.store import Claim, Store
@@ -64,18 +65,18 @@ def prediction(job_id: str = "job_00000001", step: int = 0, usd: str = "1.00") -
         submitted_at=None,
         deadline_at=None,
         finished_at=None,
-        due_at=NOW,
+        due_at=0.0,
         attempts=0,
         fault=None,
     )
 
 
 def add(store: Store, *predictions: Prediction, fingerprint: str = "f", attach: bool = True) -> Job | None:
-    return store.add_job(job(predictions[0].job_id, fingerprint), predictions, now=NOW, attach=attach)
+    return store.add_job(job(predictions[0].job_id, fingerprint), predictions, now=when(NOW), attach=attach)
 
 
 def claim(store: Store, lease: str = "a", at: datetime = NOW) -> Claim | None:
-    return store.claim(now=at, lease=lease, lease_s=12, **WHO)  # type: ignore[arg-type]
+    return store.claim(now=when(at), lease=lease, **WHO)  # type: ignore[arg-type]
 
 
 def test_what_is_written_is_what_is_read(store: Store) -> None:
@@ -105,7 +106,7 @@ def test_a_dead_process_s_work_is_taken_over_within_15_seconds(store: Store) -> 
 def test_a_heartbeat_keeps_a_lease(store: Store) -> None:
     add(store, prediction())
     claim(store, "alive")
-    store.heartbeat(["alive"], NOW + timedelta(seconds=30))
+    store.heartbeat(["alive"], NOW.timestamp() + 30)
     assert claim(store, "next", NOW + timedelta(seconds=20)) is None
 
 
@@ -114,7 +115,7 @@ def test_whoever_lost_the_lease_writes_nothing(store: Store) -> None:
     old = claim(store, "old")
     later = NOW + timedelta(seconds=20)
     assert old and claim(store, "new", later)
-    assert store.move(old, State.SUBMITTING, now=later, due_at=later) is None
+    assert store.move(old, State.SUBMITTING, now=when(later), due_at=0.0) is None
     assert store.predictions("job_00000001")[0].state is State.QUEUED
 
 
@@ -122,10 +123,10 @@ def test_a_ticket_that_comes_after_the_lease_was_lost_is_kept_all_the_same(store
     add(store, prediction())
     old = claim(store, "old")
     assert old
-    old = store.move(old, State.SUBMITTING, now=NOW, due_at=NOW, keep_lease=True, submitted_at=NOW)
+    old = store.move(old, State.SUBMITTING, now=when(NOW), due_at=0.0, keep_lease=True, submitted_at=NOW)
     later = NOW + timedelta(seconds=20)
     assert old and claim(store, "new", later)
-    assert store.move(old, State.RUNNING, now=later, due_at=later, ticket="t1")
+    assert store.move(old, State.RUNNING, now=when(later), due_at=0.0, ticket="t1")
     (kept,) = store.predictions("job_00000001")
     assert (kept.state, kept.ticket) == (State.RUNNING, "t1")
 
@@ -134,12 +135,12 @@ def test_frames_that_come_after_the_lease_was_lost_are_kept_and_what_waited_for_
     add(store, prediction(), prediction(step=1))
     old = claim(store, "old")
     assert old
-    old = store.move(old, State.SUBMITTING, now=NOW, due_at=NOW, keep_lease=True, submitted_at=NOW)
+    old = store.move(old, State.SUBMITTING, now=when(NOW), due_at=0.0, keep_lease=True, submitted_at=NOW)
     later = NOW + timedelta(seconds=20)
     new = claim(store, "new", later)
-    assert old and new and store.move(new, State.UNCERTAIN, now=later, due_at=later)
+    assert old and new and store.move(new, State.UNCERTAIN, now=when(later), due_at=0.0)
     assert [p.state for p in store.predictions("job_00000001")] == [State.UNCERTAIN, State.CANCELLED]
-    assert store.move(old, State.FETCHING, now=later, due_at=later, keep_lease=True, frames=[frame(1, None)])
+    assert store.move(old, State.FETCHING, now=when(later), due_at=0.0, keep_lease=True, frames=[frame(1, None)])
     assert [p.state for p in store.predictions("job_00000001")] == [State.FETCHING, State.WAITING]
     assert len(store.frames("job_00000001")) == 1
     # It is his to bring home, and anybody's once he is gone.
@@ -151,7 +152,7 @@ def test_a_move_that_is_not_in_the_table_is_refused(store: Store) -> None:
     held = claim(store)
     assert held
     with pytest.raises(AssertionError, match="no move from queued to done"):
-        store.move(held, State.DONE, now=NOW, due_at=NOW)
+        store.move(held, State.DONE, now=when(NOW), due_at=0.0)
 
 
 def test_running_predictions_are_claimed_before_queued_ones_and_a_full_provider_starts_nothing(store: Store) -> None:
@@ -162,9 +163,9 @@ def test_running_predictions_are_claimed_before_queued_ones_and_a_full_provider_
     assert claim(store, "one too many") is None
     first = started[0]
     assert first
-    moved = store.move(first, State.SUBMITTING, now=NOW, due_at=NOW, keep_lease=True)
+    moved = store.move(first, State.SUBMITTING, now=when(NOW), due_at=0.0, keep_lease=True)
     assert moved
-    store.move(moved, State.RUNNING, now=NOW, due_at=NOW, ticket="t")
+    store.move(moved, State.RUNNING, now=when(NOW), due_at=0.0, ticket="t")
     again = claim(store, "poll")
     assert again and again.prediction.state is State.RUNNING
 
@@ -185,10 +186,10 @@ def finish_step(store: Store, lease: str, sha256: str | None) -> None:
     held = claim(store, lease)
     assert held
     for state in (State.SUBMITTING, State.FETCHING):
-        moved = store.move(held, state, now=NOW, due_at=NOW, keep_lease=True)
+        moved = store.move(held, state, now=when(NOW), due_at=0.0, keep_lease=True)
         assert moved
         held = moved
-    store.move(held, State.DONE, now=NOW, due_at=NOW, frames=[frame(1, sha256)], charged_usd=Decimal(1))
+    store.move(held, State.DONE, now=when(NOW), due_at=0.0, frames=[frame(1, sha256)], charged_usd=Decimal(1))
 
 
 def test_a_step_waits_for_the_one_before_it(store: Store) -> None:
@@ -201,7 +202,7 @@ def test_when_a_step_has_no_image_those_after_it_are_cancelled_and_their_money_f
     add(store, prediction(), prediction(step=1), prediction(step=2))
     held = claim(store)
     assert held
-    store.move(held, State.FAILED, now=NOW, due_at=NOW, release_money=True, fault=Fault("failed", "no"))
+    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, release_money=True, fault=Fault("failed", "no"))
     states = [(p.state, p.fault.kind if p.fault else "") for p in store.predictions("job_00000001")]
     assert states == [(State.FAILED, "failed"), (State.CANCELLED, "input_missing"), (State.CANCELLED, "input_missing")]
     assert store.money_since(0) == (0, 0)
@@ -235,7 +236,7 @@ def test_a_database_copied_at_any_moment_has_every_write_that_was_whole_and_no_o
     for state in (State.SUBMITTING, State.FETCHING, State.DONE):
         assert held
         frames = [frame(1, "ab" * 32)] if state is State.DONE else []
-        held = store.move(held, state, now=NOW, due_at=NOW, keep_lease=state is not State.DONE, frames=frames)
+        held = store.move(held, state, now=when(NOW), due_at=0.0, keep_lease=state is not State.DONE, frames=frames)
         written()
     # And what a transaction that is not finished has written already, the log's end.
     store._db.connection.execute("PRAGMA cache_size = 1")
@@ -270,7 +271,7 @@ def test_every_write_but_a_lease_is_flushed_before_the_verb_returns(store: Store
         taken = claim(store)
 
     def submit() -> None:
-        assert taken and store.move(taken, State.SUBMITTING, now=NOW, due_at=NOW, keep_lease=True)
+        assert taken and store.move(taken, State.SUBMITTING, now=when(NOW), due_at=0.0, keep_lease=True)
 
     def flushed(verb: Callable[[], object]) -> bool:
         said: list[str] = []
@@ -288,7 +289,7 @@ def test_every_write_but_a_lease_is_flushed_before_the_verb_returns(store: Store
 
     assert flushed(lambda: add(store, made))
     assert not flushed(take)
-    assert not flushed(lambda: store.heartbeat(["a"], NOW + timedelta(seconds=12)))
+    assert not flushed(lambda: store.heartbeat(["a"], NOW.timestamp() + 12))
     assert flushed(submit)
     assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
 
@@ -348,10 +349,11 @@ def test_it_is_known_how_long_the_last_predictions_took(store: Store) -> None:
             moved = store.move(
                 held,
                 state,
-                now=NOW,
-                due_at=NOW,
+                now=when(NOW),
+                due_at=0.0,
                 keep_lease=True,
-                finished_at=NOW + timedelta(seconds=10 + n),
+                finished_at=NOW + timedelta(seconds=n),
+                took_s=10.0 + n,
                 charged_usd=Decimal(0),
             )
             assert moved

@@ -1,6 +1,6 @@
-"""What comes back from a provider: a ticket, frames, a charge. Polled for, written down, brought home, settled.
+"""What comes back from a provider: a ticket, frames, a charge. Polled for, written down, downloaded, settled.
 
-A result is not a result until it is home: fetched, decoded to its last pixel, hashed, on disk. What a paid request
+A result is a result when it is stored: downloaded, decoded to its last pixel, hashed, on disk. What a paid request
 answered is written however often the disk says no.
 """
 
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -22,7 +24,7 @@ from triptych.clock import Bell, Clock
 from triptych.lifecycle import retry_delay_s
 from triptych.model import Done, Fault, Frame, Output, Pending, Prediction, State
 from triptych.notes import Notes, fault_of
-from triptych.pace import Pace
+from triptych.pace import Pace, age_s
 from triptych.providers import Came
 from triptych.store import SETTLE_TRIES, Claim, Store
 from triptych.tasks import unwrapped
@@ -33,12 +35,11 @@ log = logging.getLogger(__name__)
 FETCH_TRIES = 6
 SURPRISE = 2
 """A charge of so many times its quote is warned of."""
-WRITE_TRIES = 60
 SETTLE_DELAYS_S = (1.5, 4.0, 15.0, 60.0, 300.0, 1800.0)
 
 
 class Arrivals:
-    """The steps after a submit; the bell is rung when an image came home."""
+    """The steps after a submit; the bell is rung when an image is stored."""
 
     def __init__(
         self,
@@ -64,29 +65,38 @@ class Arrivals:
         """Ask how a running prediction stands; nothing but the provider's decision or the deadline ends it."""
         prediction = claim.prediction
         account = self._accounts[prediction.provider]
-        now = self._clock.now()
+        now_s = self._clock.monotonic()
+        # After a restart of the machine the old deadline means nothing; the prediction gets the whole time again.
+        deadline_at = prediction.deadline_at or now_s + account.provider.deadline_s
         assert account.provider.poll and prediction.ticket
         try:
             answer = await self._wire.run(account, account.provider.poll(prediction.ticket, prediction.poll_url))
         except errors.Failed as error:
             self._notes.end(claim, State.FAILED, fault_of(error), free=True)
             return
-        except errors.TriptychError as error:  # an outage, however it looks: the prediction lives on
-            if prediction.deadline_at and now >= prediction.deadline_at:
-                self._miss_deadline(claim, error.message)
+        except Exception as error:  # an outage, however it looks: the prediction lives on
+            if not isinstance(error, errors.TriptychError):
+                log.exception("internal error while polling %s", prediction.id)
+            message = error.message if isinstance(error, errors.TriptychError) else type(error).__name__
+            if now_s >= deadline_at:
+                self._miss_deadline(claim, message)
                 return
             attempts = prediction.attempts + 1
             wait_s = max(retry_delay_s(attempts), self._pace.poll_wait_s(prediction))
-            self._notes.move(claim, State.RUNNING, wait_s=wait_s, attempts=attempts)
+            self._notes.move(claim, State.RUNNING, wait_s=wait_s, attempts=attempts, deadline_at=deadline_at)
             return
         if isinstance(answer, Done):
             await self.take(claim, answer)
-        elif prediction.deadline_at and now >= prediction.deadline_at:
+        elif now_s >= deadline_at:
             self._miss_deadline(claim, "it was still running when last asked.")
         else:
-            poll_url = answer.poll_url or prediction.poll_url
             self._notes.move(
-                claim, State.RUNNING, wait_s=self._pace.poll_wait_s(prediction), attempts=0, poll_url=poll_url
+                claim,
+                State.RUNNING,
+                wait_s=self._pace.poll_wait_s(prediction),
+                attempts=0,
+                poll_url=answer.poll_url or prediction.poll_url,
+                deadline_at=deadline_at,
             )
 
     def _miss_deadline(self, claim: Claim, why: str) -> None:
@@ -95,25 +105,16 @@ class Arrivals:
         self._notes.end(claim, State.FAILED, Fault("deadline", message, retryable=True))
 
     async def take(self, claim: Claim, answer: Pending | Done) -> None:
-        """Write down what the provider answered; go on to fetch where it is finished."""
-        taken = await self._insist(claim, answer)
+        """Write down what the provider answered; go on to download where it is finished."""
+        taken = await self._notes.insist(claim, "the answer", lambda: self.write(claim, answer))
         if taken and taken.prediction.state is State.FETCHING:
             await self.bring_home(taken)
 
-    async def _insist(self, claim: Claim, answer: Pending | Done) -> Claim | None:
-        """Write an answer down, however often the disk says no: it is all that leads back to what was paid."""
-        for left in reversed(range(WRITE_TRIES)):
-            try:
-                if isinstance(answer, Pending):
-                    return self._write_ticket(claim, answer)
-                return await self._write_frames(claim, answer)
-            except errors.Outage as error:
-                came = f"ticket {answer.ticket}" if isinstance(answer, Pending) else f"{len(answer.outputs)} images"
-                log.error("what came of %s is not written yet (%s): %s", claim.prediction.id, came, error.message)
-                if not left:
-                    raise
-                await self._clock.wait(Bell(), 1.0)
-        raise AssertionError("the last try returns or raises")
+    async def write(self, claim: Claim, answer: Pending | Done) -> Claim | None:
+        """Write an answer down once; return the claim as it then stands, None where another answer is there."""
+        if isinstance(answer, Pending):
+            return self._write_ticket(claim, answer)
+        return await self._write_frames(claim, answer)
 
     def _write_ticket(self, claim: Claim, pending: Pending) -> Claim | None:
         return self._notes.move(
@@ -140,6 +141,7 @@ class Arrivals:
             frames=frames,
             charged_usd=charged,
             finished_at=self._clock.now(),
+            took_s=age_s(claim.prediction, self._clock),
             attempts=0,
             fault=None,
         )
@@ -180,32 +182,37 @@ class Arrivals:
     async def _frame(self, prediction: Prediction, i: int, output: Output, lifetime_s: float | None = None) -> Frame:
         lifetime_s = lifetime_s or self._accounts[prediction.provider].provider.result_lifetime_s
         expires = self._clock.now() + timedelta(seconds=lifetime_s) if lifetime_s else None
+        sha256, error = None, output.error
+        if output.data is not None:
+            try:
+                image = await self._assets.keep(output.data)
+                sha256 = self._store.add_image(image, self._clock.now()).sha256
+            except errors.UnreadableImage as unreadable:
+                error = f"the provider's image cannot be decoded: {unreadable.message}"
         return Frame(
             job_id=prediction.job_id,
             n=prediction.first_output + i,
             prediction_id=prediction.id,
             url=output.url,
             url_expires_at=expires if output.url else None,
-            sha256=await self._keep_inline(output),
+            sha256=sha256,
             saved_path=None,
             source=prediction.inputs,
-            error=output.error,
+            error=error,
         )
 
-    async def take_early(self, prediction: Prediction, came: Came, fetches: anyio.abc.TaskGroup) -> None:
-        """Write down a frame of a stream that goes on, and fetch it meanwhile."""
+    def early(self, claim: Claim) -> EarlyFrames:
+        """Return a store for the frames that a stream of this submit brings before its end."""
+        return EarlyFrames(self, claim, self._notes)
+
+    async def store_early(self, prediction: Prediction, came: Came, fetches: anyio.abc.TaskGroup) -> None:
+        """Write down a frame of a stream that goes on, and download it meanwhile."""
         frame = await self._frame(prediction, came.index, came.output)
         self._store.add_frames([frame], now=self._clock.now())
         self._notes.changed(prediction.job_id)
         self._bell.ring()
         if frame.url:
             fetches.start_soon(self._fetch, prediction, frame)
-
-    async def _keep_inline(self, output: Output) -> str | None:
-        if output.data is None:
-            return None
-        image = await self._assets.keep(output.data)
-        return self._store.add_image(image, self._clock.now()).sha256
 
     async def bring_home(self, claim: Claim) -> None:
         """Fetch, verify and keep what is not home yet; then the prediction is done."""
@@ -245,6 +252,7 @@ class Arrivals:
                 keep_lease=True,
                 charged_usd=prediction.quoted_usd,
                 finished_at=self._clock.now(),
+                took_s=age_s(prediction, self._clock),
                 attempts=0,
                 fault=None,
             )
@@ -270,19 +278,23 @@ class Arrivals:
         return frames, [frame for frame in frames if frame.url and not frame.sha256]
 
     async def _fetch(self, prediction: Prediction, frame: Frame) -> None:
+        """Download one image; what goes wrong is written to its frame, and it is tried again."""
         account = self._accounts[prediction.provider]
         assert frame.url
         try:
-            data = await self._wire.fetch(frame.url, origins=account.loopback_origins())
+            data = await self._wire.fetch(frame.url, origins=account.loopback_origins(), pool=account.provider.name)
             image = await self._assets.keep(data)
-        except errors.TriptychError as error:
-            self._store.frame_failed(frame, error.message)
+            kept = self._store.add_image(image, self._clock.now())
+            self._store.frame_home(frame, kept.sha256)
+            if frame.url_expires_at:
+                self._store.set_copy(kept.sha256, prediction.provider, frame.url, frame.url_expires_at)
+        except Exception as error:
+            if not isinstance(error, errors.TriptychError):
+                log.exception("internal error while downloading %s", frame.handle)
+            message = error.message if isinstance(error, errors.TriptychError) else type(error).__name__
+            with suppress(errors.Outage):
+                self._store.frame_failed(frame, message)
             return
-        now = self._clock.now()
-        kept = self._store.add_image(image, now)
-        self._store.frame_home(frame, kept.sha256)
-        if frame.url_expires_at:
-            self._store.set_copy(kept.sha256, prediction.provider, frame.url, frame.url_expires_at)
         self._notes.changed(prediction.job_id)
         self._bell.ring()
 
@@ -299,6 +311,10 @@ class Arrivals:
                 except errors.TriptychError as error:
                     self._store.warn(job_id, [f"Not saved: {error.message}"])
                     return
+                except Exception as error:
+                    log.exception("internal error while saving an image of %s", job_id)
+                    self._store.warn(job_id, [f"Not saved: an internal error ({type(error).__name__})."])
+                    return
                 self._store.frame_saved(frame, str(path))
 
     async def settle(self, claim: Claim) -> None:
@@ -313,7 +329,37 @@ class Arrivals:
                 charged = await self._wire.run(account, account.provider.charge(prediction.ticket, prediction.poll_url))
             except errors.TriptychError as error:
                 log.info("the charge of %s is not known yet: %s", prediction.id, error.message)
+            except Exception:
+                log.exception("internal error while asking for the charge of %s", prediction.id)
         if surprise := self._surprise(prediction, charged):
             self._store.warn(prediction.job_id, surprise)
         wait_s = SETTLE_DELAYS_S[min(attempts, len(SETTLE_DELAYS_S) - 1)]
         self._notes.move(claim, State.DONE, wait_s=wait_s, attempts=attempts, charged_usd=charged)
+
+
+class EarlyFrames:
+    """The frames of one stream, stored as they come; those that the disk does not take are held for later.
+
+    A frame is never a reason to stop reading: the stream is paid for, and its end says more than this.
+    """
+
+    def __init__(self, arrivals: Arrivals, claim: Claim, notes: Notes) -> None:
+        self._arrivals = arrivals
+        self._claim = claim
+        self._notes = notes
+        self._held: list[Came] = []
+
+    async def take(self, came: Came, fetches: anyio.abc.TaskGroup) -> None:
+        """Store a frame if that works now; hold it otherwise."""
+        try:
+            await self._arrivals.store_early(self._claim.prediction, came, fetches)
+        except Exception as error:
+            log.warning("image %s of %s is held: %s", came.index + 1, self._claim.prediction.id, error)
+            self._held.append(came)
+
+    async def store_rest(self, fetches: anyio.abc.TaskGroup) -> None:
+        """Store what is held, after a stream that broke off; one that ended brings all its frames at its end."""
+        for came in self._held:
+            store = partial(self._arrivals.store_early, self._claim.prediction, came, fetches)
+            await self._notes.insist(self._claim, f"image {came.index + 1}", store)
+        self._held.clear()

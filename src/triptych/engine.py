@@ -6,7 +6,8 @@ Rules (each is a promise of the whole product):
   it is looked for (`find`), and if it cannot be found it is `uncertain`, never repeated.
 - Nothing that happens while polling ends a prediction but the provider's own decision or the deadline; even then the
   ticket is kept.
-- Any process may die between any two lines here, and any other may go on: whatever must survive is in the store.
+- Any process may die between any two lines here, and any other may go on: all that must survive is in the store.
+- Nothing ends the worker but its own cancellation, and no provider's trouble takes the steps of the others.
 
 This file must not know any provider by name, nor what a tool or a command is.
 """
@@ -14,9 +15,8 @@ This file must not know any provider by name, nor what a tool or a command is.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from datetime import datetime, timedelta
 from uuid import uuid4
 
 import anyio
@@ -24,7 +24,7 @@ import anyio.abc
 
 from triptych import errors
 from triptych.assets import Assets
-from triptych.clock import Bell, Clock
+from triptych.clock import Bell, Clock, moment
 from triptych.lifecycle import HEARTBEAT_S, LEASE_S
 from triptych.pace import Pace
 from triptych.steps import Steps
@@ -34,6 +34,7 @@ from triptych.wire import Account, Wire
 log = logging.getLogger(__name__)
 
 MAX_STEPS_AT_ONCE = 32
+MAX_STEPS_PER_PROVIDER = 12
 OTHERS_LOOK_S = 1.0
 """How often the database is looked at for what other processes wrote."""
 
@@ -41,7 +42,7 @@ OTHERS_LOOK_S = 1.0
 class Engine:
     """Advances every prediction whose provider is among `accounts`; several engines may share one store.
 
-    `changed` is told the id of each job that moved.
+    `changed` is called with the id of each job that moved.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class Engine:
         self._clock = clock
         self._pace = Pace(store, self._accounts, clock)
         self._steps = Steps(store, assets, wire, self._accounts, clock, self._pace, changed, self.bell)
-        self._held: set[str] = set()
+        self._held: dict[str, Claim] = {}
+        """What this process works on, by prediction id."""
+        self._sweeping: set[str] = set()
 
     async def run(self) -> None:
         """Work until cancelled; a submit that has left still gets a few seconds for its answer."""
@@ -69,18 +72,37 @@ class Engine:
             tasks.start_soon(self._keep_leases)
             while True:
                 try:
-                    claim = self._claim() if len(self._held) < MAX_STEPS_AT_ONCE else None
-                    if claim:
-                        tasks.start_soon(self._work, claim)
+                    if self._start_step(tasks):
                         continue
-                    for name in self._accounts:
-                        if self._pace.sweep_is_due(name):
-                            tasks.start_soon(self.sweep, name)
+                    self._start_sweeps(tasks)
                     idle_s = self._idle_s()
                 except errors.Outage as error:
                     log.warning("nothing can be claimed: %s", error.message)
                     idle_s = OTHERS_LOOK_S
+                except Exception:
+                    log.exception("internal error while looking for work; the worker goes on")
+                    idle_s = OTHERS_LOOK_S
                 await self._clock.wait(self.bell, idle_s)
+
+    def _start_step(self, tasks: anyio.abc.TaskGroup) -> bool:
+        claim = self._claim()
+        if claim:
+            try:
+                tasks.start_soon(self._work, claim)
+            except BaseException:
+                self._held.pop(claim.prediction.id, None)
+                raise
+        return claim is not None
+
+    def _start_sweeps(self, tasks: anyio.abc.TaskGroup) -> None:
+        for name in self._accounts:
+            if name not in self._sweeping and self._pace.sweep_is_due(name):
+                self._sweeping.add(name)
+                try:
+                    tasks.start_soon(self.sweep, name)
+                except BaseException:
+                    self._sweeping.discard(name)
+                    raise
 
     async def step(self) -> bool:
         """Do the one step that is most urgent now; return whether there was one."""
@@ -89,10 +111,12 @@ class Engine:
             await self._work(claim)
         return claim is not None
 
-    def next_due(self) -> datetime | None:
-        """Return when there will be a step to do, as far as it is known."""
-        now, limits = self._clock.now(), self._pace.limits()
-        return self._store.next_due(now=now, providers=list(limits), max_running=limits)
+    def next_due(self) -> float | None:
+        """Return when there will be a step to do on the monotonic clock, as far as it is known."""
+        limits = self._limits()
+        return self._store.next_due(
+            now=moment(self._clock), providers=list(limits), max_running=limits, held=list(self._held)
+        )
 
     async def sweep(self, name: str) -> None:
         """Ask a provider once which of all running predictions have ended, and poll just those.
@@ -101,58 +125,81 @@ class Engine:
         """
         account = self._accounts[name]
         assert account.provider.finished
-        tickets = self._store.running_tickets(name)
         try:
+            tickets = self._store.running_tickets(name)
             ended = await self._wire.run(account, account.provider.finished(tickets))
+            if ended:
+                self._store.poll_now(name, [ticket for ticket in tickets if ticket in ended])
+                self.bell.ring()
         except errors.TriptychError as error:
-            log.info("the list of %s is not to be had: %s", name, error.message)
+            log.info("the list of %s cannot be read: %s", name, error.message)
             self._pace.sweep_failed(name)
-            return
-        if ended:
-            self._store.poll_now(name, [ticket for ticket in tickets if ticket in ended], self._clock.now())
-            self.bell.ring()
+        except Exception:
+            log.exception("internal error while reading the list of %s; single polls go on", name)
+            self._pace.sweep_failed(name)
+        finally:
+            self._sweeping.discard(name)
 
     def sweep_is_due(self, name: str) -> bool:
         """Return whether enough runs at a provider to look at all of it at once, now."""
         return self._pace.sweep_is_due(name)
 
     def _claim(self) -> Claim | None:
-        lease, limits = uuid4().hex, self._pace.limits()
+        limits = self._limits()
+        if not limits:
+            return None
         claim = self._store.claim(
-            now=self._clock.now(), lease=lease, lease_s=LEASE_S, providers=list(limits), max_running=limits
+            now=moment(self._clock),
+            lease=uuid4().hex,
+            providers=list(limits),
+            max_running=limits,
+            held=list(self._held),
         )
         if claim:
-            self._held.add(lease)
+            self._held[claim.prediction.id] = claim
         return claim
 
+    def _limits(self) -> dict[str, int]:
+        """Return how many predictions may run at each provider that has a step free in this process."""
+        if len(self._held) >= MAX_STEPS_AT_ONCE:
+            return {}
+        steps = Counter(claim.prediction.provider for claim in self._held.values())
+        return {name: most for name, most in self._pace.limits().items() if steps[name] < MAX_STEPS_PER_PROVIDER}
+
     def _idle_s(self) -> float:
-        due = min([at for at in (self.next_due(), self._pace.next_sweep()) if at], default=None)
+        due = min([at for at in (self.next_due(), self._pace.next_sweep()) if at is not None], default=None)
         if due is None:
             return OTHERS_LOOK_S
-        return min(max((due - self._clock.now()).total_seconds(), 0.01), OTHERS_LOOK_S)
+        return min(max(due - self._clock.monotonic(), 0.01), OTHERS_LOOK_S)
 
     async def _keep_leases(self) -> None:
         quiet = Bell()
         while True:
             await self._clock.wait(quiet, HEARTBEAT_S)
             try:
-                self._store.heartbeat(list(self._held), self._clock.now() + timedelta(seconds=LEASE_S))
+                leases = [claim.lease for claim in self._held.values()]
+                self._store.heartbeat(leases, self._clock.monotonic() + LEASE_S)
             except errors.Outage as error:
                 log.warning("leases were not kept: %s", error.message)
+            except Exception:
+                log.exception("internal error while keeping leases; the worker goes on")
 
     async def _work(self, claim: Claim) -> None:
+        """Do one step. What it could not write leaves the state as it is, to be taken up again."""
         try:
             await self._steps.advance(claim)
-        except errors.Outage as error:  # the database or the disk: nothing was written, it stays as it was
+        except errors.Outage as error:  # the database or the disk
             log.warning("%s waits: %s", claim.prediction.id, error.message)
             self._put_back(claim)
         except Exception:
-            log.exception("%s met a bug of ours; it is tried again later", claim.prediction.id)
+            log.exception("internal error while processing %s; it is tried again later", claim.prediction.id)
             self._put_back(claim)
         finally:
-            self._held.discard(claim.lease)
+            self._held.pop(claim.prediction.id, None)
             self.bell.ring()
 
     def _put_back(self, claim: Claim) -> None:
-        with suppress(errors.Outage):  # else its lease runs out by itself
-            self._steps.put_back(claim, LEASE_S)
+        try:
+            self._store.put_back(claim, self._clock.monotonic() + LEASE_S)
+        except Exception as error:
+            log.warning("%s is not given up before its lease ends: %s", claim.prediction.id, error)

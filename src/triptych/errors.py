@@ -18,7 +18,8 @@
     │   └── Moderated             its content filter said no
     ├── Outage                no usable answer: time-outs, 5xx, HTML, broken JSON
     │   ├── NotSent               the request surely did not arrive
-    │   └── AnswerLost            the request may have arrived; its answer was lost
+    │   ├── AnswerLost            the request may have arrived; its answer was lost
+    │   └── Unclear               a list was read and does not tell what became of a request
     └── Uncertain             a paid request may have been accepted and could not be found again
 
 Rules: `message` is safe to show (bounded, one line, no keys; a provider's text in it is quoted data). `kind` is a
@@ -170,6 +171,12 @@ class AnswerLost(Outage):
     """The request may have arrived; whether it did is not known."""
 
     kind = "answer_lost"
+
+
+class Unclear(Outage):
+    """A provider's list was read, and it does not tell whether it shows our request or another one."""
+
+    kind = "unclear"
 
 
 class Uncertain(TriptychError):

@@ -9,11 +9,13 @@ Rules: whoever reserves asks for the balance in the same transaction. Money is e
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 from triptych import errors, rows
+from triptych.clock import Moment
 from triptych.database import Database
 from triptych.errors import plain
 
@@ -82,14 +84,18 @@ class Ledger:
         self._db = db
         self._cap_usd = cap_usd
 
-    def balance(self, now: datetime) -> Balance:
-        """Return what the 24 h until now weigh against the cap."""
-        return Balance(self._cap_usd, *self.since(now.timestamp() - DAY_S))
+    def balance(self, now: Moment) -> Balance:
+        """Return what the 24 h until now weigh against the cap.
 
-    def since(self, since_s: float) -> tuple[Decimal, Decimal]:
-        """Return what was charged, and what is still reserved, since then (UTC seconds)."""
+        A prediction counts as long as either clock says that it is younger: a wall clock that steps forward frees
+        nothing.
+        """
+        return Balance(self._cap_usd, *self.since(now.at.timestamp() - DAY_S, now.mono_s - DAY_S))
+
+    def since(self, since_s: float, since_mono_s: float = math.inf) -> tuple[Decimal, Decimal]:
+        """Return what was charged, and what is still reserved, since then (UTC seconds, monotonic seconds)."""
         charged = reserved = Decimal(0)
-        for row in self._db.all("money_since", since=since_s):
+        for row in self._db.all("money_since", since=since_s, since_mono=since_mono_s):
             if row["charged_usd"] is not None:
                 charged += Decimal(row["charged_usd"])
             else:

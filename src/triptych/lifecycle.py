@@ -15,8 +15,8 @@ from triptych.model import State, Status
 MOVES: Mapping[State, frozenset[State]] = {
     # Its input is another prediction's output.
     State.WAITING: frozenset({State.QUEUED, State.CANCELLED, State.FAILED}),
-    # Nothing paid for has been sent.
-    State.QUEUED: frozenset({State.SUBMITTING, State.CANCELLED, State.FAILED}),
+    # Nothing paid for has been sent, or it surely was not accepted. An answer that comes all the same is taken up.
+    State.QUEUED: frozenset({State.SUBMITTING, State.RUNNING, State.FETCHING, State.CANCELLED, State.FAILED}),
     # Written before the request leaves: it may have been paid now. Back to queued only when surely not accepted.
     State.SUBMITTING: frozenset({State.RUNNING, State.FETCHING, State.QUEUED, State.FAILED, State.UNCERTAIN}),
     State.RUNNING: frozenset({State.FETCHING, State.FAILED, State.CANCELLED}),
@@ -24,8 +24,9 @@ MOVES: Mapping[State, frozenset[State]] = {
     State.DONE: frozenset(),
     # A ticket outlives the deadline, and a URL outlives a fetch that failed: asking again takes them up again.
     State.FAILED: frozenset({State.RUNNING, State.FETCHING}),
-    # What was cancelled for want of its input waits again when that is taken up again.
-    State.CANCELLED: frozenset({State.WAITING}),
+    # What was cancelled for want of its input waits again when that is taken up again; what was accepted as lost is
+    # taken up when its answer comes after all.
+    State.CANCELLED: frozenset({State.WAITING, State.RUNNING, State.FETCHING}),
     # Looked for once more, found again after all, or accepted as lost.
     State.UNCERTAIN: frozenset({State.SUBMITTING, State.RUNNING, State.FETCHING, State.FAILED, State.CANCELLED}),
 }
@@ -37,6 +38,9 @@ LEASE_S = 12.0
 """How long a claim holds without a heartbeat: a dead process's work is taken over within 15 seconds."""
 
 HEARTBEAT_S = 4.0
+
+MOST_WAIT_S = 1800.0
+"""No prediction waits longer for its next step: a due time further ahead is a damaged one, and is due now."""
 
 USUAL_SPREAD = 0.5
 """How much durations differ, as σ of their logarithms, where nothing is known of them; never taken as more."""

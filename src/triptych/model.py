@@ -232,6 +232,10 @@ class Prediction:
     `inputs` are handles, in the order the provider sees them; `step` and `lane` place it in a chain (0 elsewhere);
     `after` is the prediction whose first output is this one's first input. `first_output` is the place in the job of
     this prediction's first frame (from 1).
+
+    `due_at`, `deadline_at` and every `…_mono` are seconds of the monotonic clock, None once the machine has restarted;
+    `looked_mono` is the first look for a lost submit, `arrived_mono` when the number of images that polls show
+    (`arrived`) last changed. `sent_urls` are the references as the request carried them, None for one sent as bytes.
     """
 
     id: str
@@ -257,11 +261,18 @@ class Prediction:
     ticket: str | None
     poll_url: str | None
     submitted_at: datetime | None
-    deadline_at: datetime | None
+    deadline_at: float | None
     finished_at: datetime | None
-    due_at: datetime
+    due_at: float
     attempts: int
     fault: Fault | None
+    created_mono: float | None = None
+    submitted_mono: float | None = None
+    took_s: float | None = None
+    looked_mono: float | None = None
+    sent_urls: tuple[str | None, ...] = ()
+    arrived: int = 0
+    arrived_mono: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,31 +1,66 @@
-"""What a step writes down: the move, what comes with it, and who is told.
+"""What a step writes down: the move, what comes with it, and the call that says that a job moved.
 
-One place for it, so that no step forgets to say that a job moved.
+One place for it, so that no step forgets one of them. What a paid request came to is written however often the database
+says no (`insist`): nothing else leads back to it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from datetime import timedelta
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from triptych import errors
-from triptych.clock import Clock
+from triptych.clock import Bell, Clock, moment
 from triptych.lifecycle import retry_delay_s
 from triptych.model import Fault, State
 from triptych.store import Claim, Store
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
+
+LONGEST_RETRY_S = 5.0
+INTERNAL_ERRORS = 8
+"""So many errors of our own end the insisting: the ninth would be the same."""
 
 
 class Notes:
-    """The moves of claimed predictions; `changed` is told the id of each job that moved."""
+    """The moves of claimed predictions; `changed` is called with the id of each job that moved."""
 
     def __init__(self, store: Store, clock: Clock, changed: Callable[[str], None]) -> None:
         self._store = store
         self._clock = clock
         self.changed = changed
+
+    async def insist(self, claim: Claim, what: str, write: Callable[[], Awaitable[T]]) -> T:
+        """Write what a paid request came to, again and again until the database and the disk take it.
+
+        Raises: the error of our own that stays after several tries; what cancels this process.
+        """
+        tries = internal = 0
+        while True:
+            try:
+                return await write()
+            except errors.Outage as error:
+                log.log(
+                    logging.INFO if tries else logging.WARNING,
+                    "%s of %s is not written yet: %s",
+                    what,
+                    claim.prediction.id,
+                    error.message,
+                )
+            except Exception as error:
+                internal += 1
+                if internal > INTERNAL_ERRORS:
+                    raise
+                log.error("%s of %s is not written yet: %s", what, claim.prediction.id, type(error).__name__)
+            tries += 1
+            await self._clock.wait(Bell(), min(0.5 * 2 ** min(tries, 5), LONGEST_RETRY_S))
+
+    def lose(self, claim: Claim, fault: Fault) -> None:
+        """Remember that an answer was lost, under any lease: a look must not take the request for one never sent."""
+        self._store.note_loss(claim.prediction.id, fault)
 
     def move(self, claim: Claim, state: State, *, wait_s: float, free: bool = False, **changes: Any) -> Claim | None:
         """Write a prediction's next state, due again after `wait_s`; return the claim as it now stands.
@@ -33,10 +68,8 @@ class Notes:
         None when the lease was lost. With `free`, the money held back for it is given back.
         Raises: `errors.Outage` when nothing could be written.
         """
-        now = self._clock.now()
-        moved = self._store.move(
-            claim, state, now=now, due_at=now + timedelta(seconds=wait_s), release_money=free, **changes
-        )
+        now = moment(self._clock)
+        moved = self._store.move(claim, state, now=now, due_at=now.mono_s + wait_s, release_money=free, **changes)
         if moved is None:
             log.warning("%s was taken over by another process", claim.prediction.id)
         self.changed(claim.prediction.job_id)

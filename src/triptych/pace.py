@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from triptych.clock import Clock
 from triptych.lifecycle import USUAL_SPREAD, learned, poll_delay_s
@@ -28,8 +27,8 @@ UNSWEPT = 4
 
 @dataclass(slots=True)
 class _Standing:
-    hold_until: datetime | None = None
-    next_sweep: datetime | None = None
+    hold_until: float = 0.0
+    next_sweep: float | None = None
     sweeping: bool = False
 
 
@@ -53,15 +52,15 @@ class Pace:
 
     def limits(self) -> dict[str, int]:
         """Return how many predictions may run at each provider now; none where it asked for patience."""
-        now = self._clock.now()
+        now_s = self._clock.monotonic()
         return {
-            name: 0 if standing.hold_until and standing.hold_until > now else self._accounts[name].provider.max_running
+            name: 0 if standing.hold_until > now_s else self._accounts[name].provider.max_running
             for name, standing in self._standing.items()
         }
 
     def hold(self, provider: str, seconds: float) -> None:
         """Submit nothing more to a provider for a while."""
-        self._standing[provider].hold_until = self._clock.now() + timedelta(seconds=seconds)
+        self._standing[provider].hold_until = self._clock.monotonic() + seconds
 
     def poll_wait_s(self, prediction: Prediction, elapsed_s: float | None = None) -> float:
         """Return how long to wait before a prediction is polled (again)."""
@@ -70,29 +69,36 @@ class Pace:
         known = learned(self._store.durations_s(prediction.endpoint, prediction.count))
         expected_s, spread = known or (usual_s, USUAL_SPREAD)
         if elapsed_s is None:
-            now = self._clock.now()
-            elapsed_s = (now - (prediction.submitted_at or now)).total_seconds()
+            elapsed_s = age_s(prediction, self._clock)
         wait_s = poll_delay_s(elapsed_s, max(expected_s, 0.5), spread)
         return wait_s * UNSWEPT if self._standing[prediction.provider].sweeping else wait_s
 
-    def next_sweep(self) -> datetime | None:
-        """Return when the next look at a list is due, if any is."""
-        due = [s.next_sweep for s in self._standing.values() if s.sweeping and s.next_sweep]
+    def next_sweep(self) -> float | None:
+        """Return when the next look at a list is due on the monotonic clock, if any is."""
+        due = [s.next_sweep for s in self._standing.values() if s.sweeping and s.next_sweep is not None]
         return min(due, default=None)
 
     def sweep_is_due(self, name: str) -> bool:
         """Return whether to look at a provider's list now; if so, the next look is planned."""
-        standing, now = self._standing[name], self._clock.now()
-        if not self._accounts[name].provider.finished or (standing.next_sweep and standing.next_sweep > now):
+        standing, now_s = self._standing[name], self._clock.monotonic()
+        if not self._accounts[name].provider.finished or (standing.next_sweep and standing.next_sweep > now_s):
             return False
         running = len(self._store.running_tickets(name))
         standing.sweeping = running >= SWEEP_FROM
         if standing.sweeping:
-            standing.next_sweep = now + timedelta(seconds=max(SWEEP_EVERY_S, SWEEP_SHARE_S / running))
+            standing.next_sweep = now_s + max(SWEEP_EVERY_S, SWEEP_SHARE_S / running)
         return standing.sweeping
 
     def sweep_failed(self, name: str) -> None:
         """Go back to single polls for a while."""
         standing = self._standing[name]
         standing.sweeping = False
-        standing.next_sweep = self._clock.now() + timedelta(seconds=SWEEP_PAUSE_S)
+        standing.next_sweep = self._clock.monotonic() + SWEEP_PAUSE_S
+
+
+def age_s(prediction: Prediction, clock: Clock) -> float:
+    """Return how long ago a prediction was submitted; by the wall clock once the machine has restarted."""
+    if prediction.submitted_mono is not None:
+        return max(clock.monotonic() - prediction.submitted_mono, 0.0)
+    now = clock.now()
+    return max((now - (prediction.submitted_at or now)).total_seconds(), 0.0)

@@ -10,11 +10,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 from uuid import uuid4
 
 from triptych import catalog, errors
+from triptych.clock import Moment
 from triptych.errors import plain
 from triptych.ledger import Balance
 from triptych.model import Edit, Image, Job, Offer, Operation, Prediction, Quote, Reference, Route, Size, State
@@ -249,14 +250,14 @@ def fingerprint(plan: Plan, owner: str | None) -> str:
 
 
 def write_up(
-    plan: Plan, *, now: datetime, save_to: str | None, again: bool, owner: str | None
+    plan: Plan, *, now: Moment, save_to: str | None, again: bool, owner: str | None
 ) -> tuple[Job, list[Prediction]]:
     """Return the job and its predictions, ready to be stored."""
     job_id = f"job_{uuid4().hex[:8]}"
     job = Job(
         id=job_id,
         tool=plan.tool,
-        created_at=now,
+        created_at=now.at,
         fingerprint=fingerprint(plan, owner),
         provider=plan.offer.provider,
         model=plan.offer.family,
@@ -305,9 +306,10 @@ def write_up(
                     submitted_at=None,
                     deadline_at=None,
                     finished_at=None,
-                    due_at=now,
+                    due_at=0.0,
                     attempts=0,
                     fault=None,
+                    created_mono=now.mono_s,
                 )
             )
     return job, predictions

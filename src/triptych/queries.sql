@@ -44,10 +44,10 @@ VALUES (:id, :tool, :created_at, :fingerprint, :provider, :model, :endpoint, :pr
 -- name: add_prediction
 INSERT INTO predictions (id, job_id, lane, step, after_id, first_output, state, provider, endpoint, operation, prompt,
                          count, width, height, format, inputs, client_id, variation, quoted_usd, quote_exact, reserved_usd,
-                         created_at, due_at)
+                         created_at, created_mono, due_at)
 VALUES (:id, :job_id, :lane, :step, :after, :first_output, :state, :provider, :endpoint, :operation, :prompt,
         :count, :width, :height, :format, :inputs, :client_id, :variation, :quoted_usd, :quote_exact, :quoted_usd,
-        :now, :due_at);
+        :now, :created_mono, :due_at);
 
 -- name: in_flight
 SELECT id FROM jobs WHERE fingerprint = :fingerprint AND status IN ('queued', 'running', 'uncertain')
@@ -55,7 +55,7 @@ ORDER BY created_at DESC LIMIT 1;
 
 -- name: money_since
 SELECT reserved_usd, charged_usd FROM predictions
-WHERE (COALESCE(submitted_at, created_at) > :since
+WHERE (COALESCE(submitted_at, created_at) > :since OR COALESCE(submitted_mono, created_mono) > :since_mono
        OR state IN ('waiting', 'queued', 'submitting', 'running', 'fetching'))
   AND (reserved_usd <> '0' OR charged_usd IS NOT NULL);
 
@@ -109,9 +109,11 @@ WHERE id = (
   SELECT id FROM predictions
   WHERE (state IN ('queued', 'submitting', 'running', 'fetching')
          OR (state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL AND attempts < :settle_tries))
-    AND due_at <= :now AND lease_until <= :now
+    AND (due_at <= :now OR due_at > :now + :most_wait_s)
+    AND (lease_until <= :now OR lease_until > :now + :most_lease_s)
     AND provider IN (:providers)
     AND NOT (state = 'queued' AND provider IN (:full))
+    AND id NOT IN (:held)
   ORDER BY CASE state WHEN 'queued' THEN 1 ELSE 0 END, due_at, created_at, lane, step
   LIMIT 1
 )
@@ -122,7 +124,8 @@ SELECT MIN(CASE WHEN due_at > lease_until THEN due_at ELSE lease_until END) AS d
 WHERE (state IN ('queued', 'submitting', 'running', 'fetching')
        OR (state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL AND attempts < :settle_tries))
   AND provider IN (:providers)
-  AND NOT (state = 'queued' AND provider IN (:full));
+  AND NOT (state = 'queued' AND provider IN (:full))
+  AND id NOT IN (:held);
 
 -- name: heartbeat
 UPDATE predictions SET lease_until = :until WHERE lease IN (:leases);
@@ -130,12 +133,33 @@ UPDATE predictions SET lease_until = :until WHERE lease IN (:leases);
 -- name: move
 UPDATE predictions SET
   state = :state, due_at = :due_at, attempts = :attempts, fault = :fault, ticket = :ticket, poll_url = :poll_url,
-  submitted_at = :submitted_at, deadline_at = :deadline_at, finished_at = :finished_at,
+  submitted_at = :submitted_at, submitted_mono = :submitted_mono, deadline_at = :deadline_at,
+  finished_at = :finished_at, took_s = :took_s, looked_mono = :looked_mono, sent_urls = :sent_urls,
+  arrived = :arrived, arrived_mono = :arrived_mono,
   charged_usd = :charged_usd, reserved_usd = :reserved_usd, lease = :lease, lease_until = :lease_until
 WHERE id = :id;
 
+-- name: put_back
+UPDATE predictions SET lease = NULL, lease_until = 0, due_at = :due_at WHERE id = :id AND lease = :lease;
+
+-- name: note_loss
+UPDATE predictions SET fault = :fault WHERE id = :id AND state = 'submitting' AND fault IS NULL;
+
+-- name: renew
+UPDATE predictions SET lease_until = :until WHERE id = :id AND lease = :lease AND state = 'submitting';
+
+-- name: boot
+SELECT id FROM boot;
+
+-- name: set_boot
+UPDATE boot SET id = :id;
+
+-- name: forget_monotonic
+UPDATE predictions SET lease = NULL, lease_until = 0, due_at = 0, deadline_at = NULL, created_mono = NULL,
+  submitted_mono = NULL, looked_mono = NULL, arrived_mono = NULL;
+
 -- name: lease_of
-SELECT state, lease, reserved_usd, lease_until FROM predictions WHERE id = :id;
+SELECT state, lease, reserved_usd, lease_until, fault, ticket, submitted_at FROM predictions WHERE id = :id;
 
 -- name: add_frame
 INSERT INTO frames (job_id, n, prediction_id, url, url_expires_at, sha256, source, error, created_at)
@@ -152,7 +176,7 @@ UPDATE frames SET error = :error, attempts = attempts + 1 WHERE job_id = :job_id
 UPDATE frames SET saved_path = :saved_path WHERE job_id = :job_id AND n = :n;
 
 -- name: unblock
-UPDATE predictions SET state = 'queued', due_at = :now WHERE after_id = :id AND state = 'waiting';
+UPDATE predictions SET state = 'queued', due_at = 0 WHERE after_id = :id AND state = 'waiting';
 
 -- name: followers
 SELECT id FROM predictions WHERE after_id = :id;
@@ -178,7 +202,8 @@ WHERE id = :id;
 UPDATE predictions SET
   provider = :provider, endpoint = :endpoint, operation = :operation, width = :width, height = :height,
   quoted_usd = :quoted_usd, reserved_usd = :quoted_usd, quote_exact = 0, state = :state, attempts = 0, fault = NULL,
-  submitted_at = NULL, deadline_at = NULL, due_at = :now, lease = NULL, lease_until = 0
+  submitted_at = NULL, submitted_mono = NULL, deadline_at = NULL, looked_mono = NULL, sent_urls = NULL, due_at = 0,
+  lease = NULL, lease_until = 0
 WHERE id = :id;
 
 -- name: ask_cancel
@@ -197,13 +222,12 @@ SELECT ticket FROM predictions WHERE provider = :provider AND state = 'running' 
 ORDER BY submitted_at LIMIT 50;
 
 -- name: poll_now
-UPDATE predictions SET due_at = :now
+UPDATE predictions SET due_at = 0
 WHERE provider = :provider AND state = 'running' AND ticket IN (:tickets);
 
 -- name: durations
-SELECT finished_at - submitted_at AS seconds FROM predictions
-WHERE endpoint = :endpoint AND count = :count AND state = 'done' AND finished_at IS NOT NULL
-  AND submitted_at IS NOT NULL
+SELECT took_s AS seconds FROM predictions
+WHERE endpoint = :endpoint AND count = :count AND state = 'done' AND took_s IS NOT NULL
 ORDER BY finished_at DESC LIMIT 21;
 
 -- name: unfinished

@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from triptych import rows
+from triptych.clock import boot_id
 from triptych.database import Database
 from triptych.ledger import Ledger
 from triptych.model import Frame, Image, Job, Prediction
@@ -28,7 +29,16 @@ class Records:
     def __init__(self, path: Path, images_dir: Path, budget_usd: Decimal | None = None) -> None:
         self._images_dir = images_dir
         self._db = Database(path)
+        self._forget_earlier_boots()
         self.ledger = Ledger(self._db, budget_usd)
+
+    def _forget_earlier_boots(self) -> None:
+        """After a restart of the machine, make everything due: what is stored of the monotonic clock means nothing."""
+        with self._db.transaction():
+            row = self._db.one("boot")
+            if row and row["id"] != boot_id():
+                self._db.run("forget_monotonic")
+                self._db.run("set_boot", id=boot_id())
 
     def close(self) -> None:
         """Close the connection; what was written stays."""

@@ -39,6 +39,19 @@ async def refer(
     return Reference(image.sha256, mime_type, url=hosted.url), warnings
 
 
+async def as_sent(account: Account, image: Image | None, url: str | None, *, of: int = 1) -> Reference:
+    """Return an image as an earlier request carried it: under the same URL, or else with the same bytes.
+
+    Raises: `errors.Outage` for bytes that are not here any more.
+    """
+    if url:
+        return Reference(image.sha256 if image else "", image.mime_type if image else "", url=url)
+    if not image:
+        raise errors.Outage("An input of the request is not here any more.")
+    data, mime_type, _ = await _fitted(image, _shared(account.provider.reference_limits, of))
+    return Reference(image.sha256, mime_type, data=data)
+
+
 def _shared(limits: ReferenceLimits, of: int) -> ReferenceLimits:
     """Return the limits for one of several references that share a body; base64 makes them a third larger."""
     if limits.max_body_bytes is None:

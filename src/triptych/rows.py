@@ -99,12 +99,27 @@ def prediction(row: sqlite3.Row) -> Prediction:
         ticket=row["ticket"],
         poll_url=row["poll_url"],
         submitted_at=when(row["submitted_at"]),
-        deadline_at=when(row["deadline_at"]),
+        deadline_at=row["deadline_at"],
         finished_at=when(row["finished_at"]),
-        due_at=utc(row["due_at"]),
+        due_at=row["due_at"],
         attempts=row["attempts"],
-        fault=Fault(**json.loads(row["fault"])) if row["fault"] else None,
+        fault=fault(row["fault"]),
+        created_mono=row["created_mono"],
+        submitted_mono=row["submitted_mono"],
+        took_s=row["took_s"],
+        looked_mono=row["looked_mono"],
+        sent_urls=tuple(json.loads(row["sent_urls"] or "[]")),
+        arrived=row["arrived"],
+        arrived_mono=row["arrived_mono"],
     )
+
+
+def fault(text: str | None) -> Fault | None:
+    return Fault(**json.loads(text)) if text else None
+
+
+def fault_text(fault: Fault | None) -> str | None:
+    return json.dumps(asdict(fault)) if fault else None
 
 
 def frame(row: sqlite3.Row) -> Frame:

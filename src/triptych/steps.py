@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 
 import anyio
@@ -17,13 +18,13 @@ import anyio.to_thread
 from triptych import errors
 from triptych.arrivals import Arrivals
 from triptych.assets import Assets
-from triptych.clock import Bell, Clock
+from triptych.clock import Bell, Clock, moment
 from triptych.lifecycle import retry_delay_s
-from triptych.model import Done, Edit, Fault, Pending, Prediction, Reference, Route, State
+from triptych.model import Done, Edit, Fault, Offer, Pending, Prediction, Reference, Route, State
 from triptych.notes import Notes, fault_of
-from triptych.pace import Pace
-from triptych.providers import Came
-from triptych.references import refer
+from triptych.pace import Pace, age_s
+from triptych.providers import Sent
+from triptych.references import as_sent, refer
 from triptych.store import Claim, Store
 from triptych.tasks import unwrapped
 from triptych.wire import Account, Wire
@@ -36,15 +37,16 @@ PREPARE_TRIES = 8
 SUBMIT_TRIES = 10
 SUBMIT_TRIES_WITH_A_WAY_OUT = 3
 LOOK_TRIES = 5
-UNSENT_AFTER_S = 60.0
+LOOK_FOR_S = 60.0
+"""A submit of which no living process knows anything is looked for this long, from the first look on."""
 RIVALS_WITHIN_S = 900.0
-"""So long before a lost submit another one can have left whose answer is taken for it."""
+"""Another submit sent within this time before a lost one could be mistaken for it."""
 
 
 class Steps:
     """The steps, over one store, one set of files and one set of connections.
 
-    `changed` is told the id of each job that moved; the bell is rung when an image came home.
+    `changed` is called with the id of each job that moved; the bell is rung when an image is stored.
     """
 
     def __init__(
@@ -85,10 +87,6 @@ class Steps:
             case other:
                 raise AssertionError(f"{other} is never claimed")
 
-    def put_back(self, claim: Claim, wait_s: float) -> None:
-        """Leave a prediction as it was, to be tried again later."""
-        self._notes.move(claim, claim.prediction.state, wait_s=wait_s)
-
     async def _submit(self, claim: Claim) -> None:
         prediction = claim.prediction
         account = self._accounts[prediction.provider]
@@ -100,17 +98,24 @@ class Steps:
         except errors.TriptychError as error:
             self._notes.end(claim, State.FAILED, fault_of(error), free=True)
             return
+        except Exception as error:
+            log.exception("internal error while preparing %s", prediction.id)
+            self._notes.again_later(claim, _internal(error), PREPARE_TRIES)
+            return
         if self._store.cancel_requested(prediction.job_id):
             self._notes.end(claim, State.CANCELLED, Fault("cancelled", "Cancelled before it was submitted."), free=True)
             return
-        now = self._clock.now()
+        now = moment(self._clock)
         sent = self._notes.move(
             claim,
             State.SUBMITTING,
             wait_s=0,
             keep_lease=True,
-            submitted_at=now,
-            deadline_at=now + timedelta(seconds=account.provider.deadline_s),
+            submitted_at=now.at,
+            submitted_mono=now.mono_s,
+            deadline_at=now.mono_s + account.provider.deadline_s,
+            looked_mono=None,
+            sent_urls=tuple(reference.url for reference in edit.references),
             fault=None,
         )
         if sent:
@@ -127,39 +132,66 @@ class Steps:
                 tasks.cancel_scope.cancel()
 
     async def _send_and_write(self, account: Account, claim: Claim, edit: Edit, again: bool) -> None:
+        departure = _Departure(self._store, claim, self._clock)
         try:
-            answer = await self._sent(account, claim.prediction, edit)
-        except (errors.Refused, errors.NotSent) as error:
-            if again:  # this try was not accepted, but the one before may have been
-                self._lose_answer(claim, error, again)
-            else:
-                self._refused(claim, error)
-        except errors.Outage as error:
-            self._lose_answer(claim, error, again)
-        except errors.TriptychError as error:
-            self._notes.end(claim, State.FAILED, fault_of(error), free=True)
-        else:
-            await self._arrivals.take(claim, answer)
+            outcome = await self._sent(account, claim, edit, departure)
+            taken = await self._notes.insist(
+                claim, "the answer", lambda: self._write_outcome(claim, outcome, again=again)
+            )
+        except BaseException as error:
+            # What leaves no other trace must leave this one, or a look takes the request for one that was never sent.
+            if departure.left:
+                with suppress(Exception):
+                    self._notes.lose(claim, _unheard(error))
+            raise
+        if taken and taken.prediction.state is State.FETCHING:
+            await self._arrivals.bring_home(taken)
 
-    async def _sent(self, account: Account, prediction: Prediction, edit: Edit) -> Pending | Done:
-        """Return the answer to a submit; frames that a stream brings early are fetched while it goes on.
+    async def _sent(
+        self, account: Account, claim: Claim, edit: Edit, departure: _Departure
+    ) -> Pending | Done | errors.TriptychError:
+        """Return what came of a submit; frames that a stream brings early are stored while it goes on.
 
-        When the stream breaks off, what it brought still comes home before the error is raised.
+        A stream is read to its end whatever the disk says. What it brought before it broke off is stored before the
+        error is returned.
         """
         outcome: Pending | Done | errors.TriptychError
+        early = self._arrivals.early(claim)
         with unwrapped():
             async with anyio.create_task_group() as fetches:
-
-                async def came(frame: Came) -> None:
-                    await self._arrivals.take_early(prediction, frame, fetches)
-
                 try:
-                    outcome = await self._wire.run(account, account.provider.submit(edit), came=came)
+                    outcome = await self._wire.run(
+                        account,
+                        account.provider.submit(edit),
+                        came=lambda frame: early.take(frame, fetches),
+                        leaving=departure,
+                    )
                 except errors.TriptychError as error:
                     outcome = error
-        if isinstance(outcome, errors.TriptychError):
-            raise outcome
+                except Exception as error:
+                    log.exception("internal error while sending %s", claim.prediction.id)
+                    outcome = _internal(error) if departure.left else errors.NotSent(_internal(error).message)
+                if isinstance(outcome, errors.TriptychError):
+                    await early.store_rest(fetches)
         return outcome
+
+    async def _write_outcome(
+        self, claim: Claim, outcome: Pending | Done | errors.TriptychError, *, again: bool
+    ) -> Claim | None:
+        """Write what came of a submit; return the claim where its images are to be fetched now."""
+        match outcome:
+            case Pending() | Done():
+                return await self._arrivals.write(claim, outcome)
+            case errors.Refused() | errors.NotSent():
+                if again:  # this try was not accepted, but the one before may have been
+                    self._lose_answer(claim, outcome, again)
+                else:
+                    self._refused(claim, outcome)
+            case errors.Outage():
+                self._lose_answer(claim, outcome, again)
+            case _:
+                self._notes.end(claim, State.FAILED, fault_of(outcome), free=True)
+        return None
 
     def _refused(self, claim: Claim, error: errors.Refused | errors.NotSent) -> None:
         """Try what surely was not accepted again, there or at the next provider of the job's routes; or give up."""
@@ -182,70 +214,97 @@ class Steps:
         warning = (
             f"{refused} refused before accepting ({error.kind}); sent to {route.provider} instead: {error.message}"
         )
-        moved = self._store.reroute(claim, route, warning, now=self._clock.now())
+        moved = self._store.reroute(claim, route, warning, now=moment(self._clock))
         self._notes.changed(claim.prediction.job_id)
         return moved
 
     def _lose_answer(self, claim: Claim, error: errors.TriptychError, again: bool) -> None:
         log.warning("the answer to %s was lost: %s", claim.prediction.id, error.message)
         attempts = claim.prediction.attempts + 1 if again else 0
-        self._notes.move(
+        moved = self._notes.move(
             claim, State.SUBMITTING, wait_s=retry_delay_s(attempts + 1), fault=fault_of(error), attempts=attempts
         )
+        if moved is None:
+            self._notes.lose(claim, fault_of(error))
 
     async def _look_for(self, claim: Claim) -> None:
         """Find out what became of a submit whose answer was lost, without paying twice."""
         prediction = claim.prediction
         account = self._accounts[prediction.provider]
         provider = account.provider
-        lost = Fault(
-            "uncertain",
-            f"The answer to a paid request was lost, and {provider.title} could not say what became of it. "
-            "It is not sent again by itself.",
-            retryable=True,
-        )
         attempts = prediction.attempts + 1
-        repeatable = provider.client_ids or provider.offline  # the same id, or no money: it is the same request
-        if not provider.find and not repeatable:
-            await self._arrivals.leave_uncertain(claim, lost)
-            return
-        assert prediction.submitted_at
-        found = None
-        try:
-            edit = await self._prepare(account, prediction)
-            if provider.find:
-                known = self._store.tickets(provider.name)
-                seen = await self._wire.run(account, provider.find(edit, prediction, prediction.submitted_at, known))
-                self._require_ours(account, prediction, seen)
-                found = seen
-        except errors.TriptychError as error:
-            log.info("looking for %s: %s", prediction.id, error.message)
-            enough = attempts >= 2 * LOOK_TRIES
-            readable = unsent = False
-        else:
-            readable = True
-            # A process that died before it heard anything may never have sent the request. When the provider's own
-            # list, read again and again for a minute, does not have it, it surely was not accepted.
-            unsent = prediction.fault is None and provider.find is not None
-            looked_s = (self._clock.now() - prediction.submitted_at).total_seconds()
-            enough = attempts >= LOOK_TRIES and (not unsent or looked_s >= UNSENT_AFTER_S)
+        now_s = self._clock.monotonic()
+        looked_mono = now_s if prediction.looked_mono is None else prediction.looked_mono
+        found, readable = None, False
+        tries = LOOK_TRIES if provider.find else 0
+        if provider.find:
+            try:
+                found = await self._found(account, prediction)
+                readable = True
+            except errors.Unclear as error:
+                log.info("looking for %s: %s", prediction.id, error.message)
+            except errors.TriptychError as error:
+                tries = 2 * LOOK_TRIES
+                log.info("looking for %s: %s", prediction.id, error.message)
+            except Exception:
+                log.exception("internal error while looking for %s", prediction.id)
+        # A process that died before it heard anything may never have sent the request, and a frozen one may still be
+        # waiting for the answer. Where a fault is stored, the request left and its answer was lost.
+        unheard = prediction.fault is None
+        patient = unheard and now_s - looked_mono < LOOK_FOR_S
         if found:
-            await self._arrivals.take(claim, found)
-        elif repeatable and readable and attempts < 2 * LOOK_TRIES:
-            await self._send(account, claim, edit, again=True)
-        elif not enough:
-            self._notes.move(claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts)
-        elif unsent:
+            answer = found
+            taken = await self._notes.insist(claim, "the ticket", lambda: self._arrivals.write(claim, answer))
+            if taken and taken.prediction.state is State.FETCHING:
+                await self._arrivals.bring_home(taken)
+        elif (
+            self._may_send_again(account, prediction) and (readable or not provider.find) and attempts < 2 * LOOK_TRIES
+        ):
+            await self._send(account, claim, await self._as_sent(account, prediction), again=True)
+        elif attempts < tries or patient:
+            self._notes.move(
+                claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts, looked_mono=looked_mono
+            )
+        elif unheard and readable:
+            # The provider's own list, read again and again for a minute, does not have it: it was not accepted.
             self._notes.move(claim, State.QUEUED, wait_s=0, attempts=0)
         else:
-            self._notes.end(claim, State.UNCERTAIN, lost)
+            fault = Fault(
+                "uncertain",
+                f"The answer to a paid request was lost, and {provider.title} could not say what became of it. "
+                "It is not sent again by itself.",
+                retryable=True,
+            )
+            await self._arrivals.leave_uncertain(claim, fault)
+
+    async def _found(self, account: Account, prediction: Prediction) -> Pending | Done | None:
+        provider = account.provider
+        assert provider.find and prediction.submitted_at
+        known = self._store.tickets(provider.name)
+        sent = Sent(prediction.submitted_at, age_s(prediction, self._clock))
+        edit = await self._as_sent(account, prediction)
+        found = await self._wire.run(account, provider.find(edit, prediction, sent, known))
+        self._require_ours(account, prediction, found)
+        return found
+
+    def _may_send_again(self, account: Account, prediction: Prediction) -> bool:
+        """Return whether the provider knows a request by an id of ours, now, so that the same one is not paid twice.
+
+        One that was given up as uncertain is only looked for: asking for its status must not pay.
+        """
+        provider = account.provider
+        if provider.offline:
+            return True
+        if prediction.fault and prediction.fault.kind == "uncertain":
+            return False
+        return provider.client_ids
 
     def _require_ours(self, account: Account, prediction: Prediction, found: Pending | None) -> None:
         """Raise `errors.Outage` when what was found may be another prediction's, whose ticket is not written (yet)."""
         if not found or account.provider.client_ids:
             return
         assert prediction.submitted_at
-        now, since = self._clock.now(), prediction.submitted_at - timedelta(seconds=RIVALS_WITHIN_S)
+        now, since = moment(self._clock), prediction.submitted_at - timedelta(seconds=RIVALS_WITHIN_S)
         for other, worked_on in self._store.unaccounted(prediction, since=since, now=now):
             # Of requests that were both lost, one can have the other's answer if they are the same in every word.
             same = (other.prompt, other.inputs, other.size) == (prediction.prompt, prediction.inputs, prediction.size)
@@ -254,11 +313,15 @@ class Steps:
         if found.ticket in self._store.tickets(account.provider.name):
             raise errors.Outage("What the provider's list shows belongs to another prediction by now.")
 
-    async def _prepare(self, account: Account, prediction: Prediction) -> Edit:
-        """Return the request in our words, its inputs where the provider can read them."""
+    def _offer(self, prediction: Prediction) -> Offer:
         offer = self._pace.offer(prediction)
         if not offer:
             raise errors.UnknownModel(f"{prediction.provider} does not offer {prediction.endpoint} any more.")
+        return offer
+
+    async def _prepare(self, account: Account, prediction: Prediction) -> Edit:
+        """Return the request in our words, its inputs where the provider can read them."""
+        offer = self._offer(prediction)
         references: list[Reference] = []
         warnings: list[str] = []
         for handle in prediction.inputs:
@@ -272,16 +335,70 @@ class Steps:
             warnings += said
         if warnings:
             self._store.warn(prediction.job_id, warnings)
-        return Edit(
-            offer=offer,
-            prompt=prediction.prompt,
-            count=prediction.count,
-            size=prediction.size,
-            format=prediction.format,
-            references=tuple(references),
-            client_id=prediction.client_id,
-            variation=prediction.variation,
-        )
+        return _edit(offer, prediction, references)
+
+    async def _as_sent(self, account: Account, prediction: Prediction) -> Edit:
+        """Return a request as it left, for a look or a repetition: nothing is uploaded anew.
+
+        Raises: `errors.Outage` where it is not known any more what it carried.
+        """
+        images = [self._store.image_by_handle(handle) for handle in prediction.inputs]
+        urls = prediction.sent_urls
+        if len(urls) != len(images):
+            raise errors.Outage("An earlier version sent the request without keeping what it carried.")
+        references = [
+            await as_sent(account, image, url, of=len(images)) for image, url in zip(images, urls, strict=True)
+        ]
+        return _edit(self._offer(prediction), prediction, references)
+
+
+class _Departure:
+    """The gate before a paid request leaves: it opens only for the process that still holds the prediction.
+
+    Called right before the bytes leave. `left` says from then on that they may have.
+    """
+
+    def __init__(self, store: Store, claim: Claim, clock: Clock) -> None:
+        self._store = store
+        self._claim = claim
+        self._clock = clock
+        self.left = False
+
+    def __call__(self) -> None:
+        """Renew the lease for the time that the request is on its way.
+
+        Raises: `errors.NotSent` when another process has taken the prediction over, or nobody can say.
+        """
+        try:
+            ours = self._store.renew(self._claim, self._clock.monotonic())
+        except errors.Outage as error:
+            raise errors.NotSent(f"Not sent, for its lease cannot be renewed: {error.message}") from error
+        if not ours:
+            raise errors.NotSent("Not sent: another process has taken the request over.")
+        self.left = True
+
+
+def _edit(offer: Offer, prediction: Prediction, references: list[Reference]) -> Edit:
+    return Edit(
+        offer=offer,
+        prompt=prediction.prompt,
+        count=prediction.count,
+        size=prediction.size,
+        format=prediction.format,
+        references=tuple(references),
+        client_id=prediction.client_id,
+        variation=prediction.variation,
+    )
+
+
+def _internal(error: Exception) -> errors.Outage:
+    return errors.Outage(f"An internal error ({type(error).__name__}) interrupted it.")
+
+
+def _unheard(error: BaseException) -> Fault:
+    if isinstance(error, Exception):
+        return Fault("answer_lost", f"The provider's answer could not be written ({type(error).__name__}).", True)
+    return Fault("answer_lost", "The server was stopped before the provider answered.", True)
 
 
 async def _limit_when_cancelled(shield: anyio.CancelScope) -> None:

@@ -19,11 +19,14 @@ from decimal import Decimal
 from typing import Any
 
 from triptych import rows
+from triptych.clock import Moment
 from triptych.errors import plain
-from triptych.lifecycle import job_status, may_move
+from triptych.lifecycle import LEASE_S, MOST_WAIT_S, job_status, may_move
 from triptych.model import Fault, Frame, Job, Prediction, Route, State, Status
 from triptych.records import Records
 
+_OPEN_TO_AN_ANSWER = frozenset({State.SUBMITTING, State.UNCERTAIN, State.QUEUED, State.CANCELLED})
+"""A late answer to a request that left is taken up in these states: it says more than any of them."""
 SETTLE_TRIES = 6
 """How often a finished prediction without a charge is asked about."""
 
@@ -42,7 +45,7 @@ class Store(Records):
     `budget_usd` caps what may be spent and reserved in 24 hours; None is no cap.
     """
 
-    def add_job(self, job: Job, predictions: Sequence[Prediction], *, now: datetime, attach: bool) -> Job | None:
+    def add_job(self, job: Job, predictions: Sequence[Prediction], *, now: Moment, attach: bool) -> Job | None:
         """Write a job and reserve its quote, in one transaction.
 
         With `attach`, a job with the same fingerprint that is still in flight (or uncertain) is returned instead and
@@ -86,8 +89,9 @@ class Store(Records):
                     variation=p.variation,
                     quoted_usd=str(p.quoted_usd),
                     quote_exact=int(p.quote_exact),
-                    now=now.timestamp(),
-                    due_at=p.due_at.timestamp(),
+                    now=now.at.timestamp(),
+                    created_mono=p.created_mono,
+                    due_at=p.due_at,
                 )
         return None
 
@@ -105,52 +109,78 @@ class Store(Records):
     # -- the engine's verbs
 
     def claim(
-        self, *, now: datetime, lease: str, lease_s: float, providers: Sequence[str], max_running: Mapping[str, int]
+        self,
+        *,
+        now: Moment,
+        lease: str,
+        providers: Sequence[str],
+        max_running: Mapping[str, int],
+        held: Sequence[str] = (),
     ) -> Claim | None:
         """Take the most urgent due prediction, if any; what already runs goes before what is queued.
 
-        A queued one is passed over while its provider runs as many as `max_running` allows.
+        A queued prediction is passed over while its provider runs as many as
+        `max_running` allows. The ids in `held` are passed over: this process works on them, however old their leases.
         """
-        now_s = now.timestamp()
         with self._db.unflushed(), self._db.transaction():
             row = self._db.one(
                 "claim",
                 lease=lease,
-                until=now_s + lease_s,
-                now=now_s,
+                until=now.mono_s + LEASE_S,
+                now=now.mono_s,
+                most_wait_s=MOST_WAIT_S,
+                most_lease_s=LEASE_S,
                 providers=providers,
-                full=self._full(now_s, max_running),
+                full=self._full(now, max_running),
+                held=held,
                 settle_tries=SETTLE_TRIES,
             )
         return Claim(rows.prediction(row), lease) if row else None
 
-    def next_due(self, *, now: datetime, providers: Sequence[str], max_running: Mapping[str, int]) -> datetime | None:
-        """Return when the next claim can succeed, as far as it is known."""
+    def next_due(
+        self, *, now: Moment, providers: Sequence[str], max_running: Mapping[str, int], held: Sequence[str] = ()
+    ) -> float | None:
+        """Return when the next claim can succeed on the monotonic clock, as far as it is known."""
         row = self._db.one(
             "next_due",
             providers=providers,
-            full=self._full(now.timestamp(), max_running),
+            full=self._full(now, max_running),
+            held=held,
             settle_tries=SETTLE_TRIES,
         )
-        return rows.when(row["due"]) if row else None
+        return row["due"] if row else None
 
-    def _full(self, now_s: float, max_running: Mapping[str, int]) -> list[str]:
-        running = {row["provider"]: row["running"] for row in self._db.all("busy", now=now_s)}
+    def _full(self, now: Moment, max_running: Mapping[str, int]) -> list[str]:
+        running = {row["provider"]: row["running"] for row in self._db.all("busy", now=now.mono_s)}
         return [provider for provider, limit in max_running.items() if running.get(provider, 0) >= limit]
 
-    def heartbeat(self, leases: Sequence[str], until: datetime) -> None:
+    def heartbeat(self, leases: Sequence[str], until_s: float) -> None:
         """Keep leases for longer."""
         if leases:
             with self._db.unflushed():
-                self._db.run("heartbeat", leases=leases, until=until.timestamp())
+                self._db.run("heartbeat", leases=leases, until=until_s)
+
+    def renew(self, claim: Claim, now_s: float) -> bool:
+        """Renew the lease of a prediction that is about to be sent; return False where it is not ours any more."""
+        with self._db.unflushed():
+            done = self._db.run("renew", id=claim.prediction.id, lease=claim.lease, until=now_s + LEASE_S)
+        return done.rowcount == 1
+
+    def put_back(self, claim: Claim, due_at: float) -> None:
+        """Give up a claim. The state stays as the last move wrote it, whatever the claim was taken for."""
+        self._db.run("put_back", id=claim.prediction.id, lease=claim.lease, due_at=due_at)
+
+    def note_loss(self, prediction_id: str, fault: Fault) -> None:
+        """Remember that the answer to a submit was lost, under any lease; a fault that is there stays."""
+        self._db.run("note_loss", id=prediction_id, fault=rows.fault_text(fault))
 
     def move(
         self,
         claim: Claim,
         state: State,
         *,
-        now: datetime,
-        due_at: datetime,
+        now: Moment,
+        due_at: float,
         frames: Sequence[Frame] = (),
         keep_lease: bool = False,
         release_money: bool = False,
@@ -161,26 +191,28 @@ class Store(Records):
         `changes` are fields of `Prediction`; `frames` are added, those after it in a chain are let go (on done) or
         cancelled (on failure), and the job's status follows. Returns the claim as it now stands, or None when the
         lease was lost to another process, in which case nothing was written. What a paid request answered is never
-        lost: its ticket, or its frames where they come at once, are written even then, as long as nobody knows better.
+        lost: its ticket, or its frames where they come at once, are written even then, unless another answer is there.
         """
         prediction = claim.prediction
         with self._db.transaction():
             row = self._db.one("lease_of", id=prediction.id)
             assert row
             ours = row["lease"] == claim.lease
+            old = State(row["state"])
             answered = changes.get("ticket") is not None or state is State.FETCHING
-            late_answer = answered and row["state"] in (State.SUBMITTING, State.UNCERTAIN)
+            late_answer = answered and old in _OPEN_TO_AN_ANSWER and row["ticket"] is None
             if not ours and not late_answer:
                 return None
-            old = State(row["state"])
+            if state is State.QUEUED and old is State.SUBMITTING and rows.fault(row["fault"]) != prediction.fault:
+                return None  # another process has noted meanwhile that the request left
             if not may_move(old, state):
                 raise AssertionError(f"no move from {old} to {state}")
             moved = replace(prediction, state=state, due_at=due_at, **changes)
             self._write(
                 moved, row["reserved_usd"], row, lease=claim.lease if keep_lease else None, release=release_money
             )
-            self._add_frames(frames, now)
-            if old is State.UNCERTAIN:
+            self._add_frames(frames, now.at)
+            if old in (State.UNCERTAIN, State.CANCELLED):
                 self._let_followers_wait(moved.id, now)
             if old != state:
                 self._let_followers_know(moved, now)
@@ -208,7 +240,7 @@ class Store(Records):
                 now=now.timestamp(),
             )
 
-    def reroute(self, claim: Claim, route: Route, warning: str, *, now: datetime) -> bool:
+    def reroute(self, claim: Claim, route: Route, warning: str, *, now: Moment) -> bool:
         """Send what of a job was not accepted yet to another provider.
 
         Everything unsent of the job goes along, so that a chain stays with one model. Returns False, with nothing
@@ -222,7 +254,7 @@ class Store(Records):
                 row
                 for row in self._db.all("predictions", job_id=claim.prediction.job_id)
                 if row["id"] == claim.prediction.id
-                or (row["state"] in (State.WAITING, State.QUEUED) and row["lease_until"] <= now.timestamp())
+                or (row["state"] in (State.WAITING, State.QUEUED) and row["lease_until"] <= now.mono_s)
             ]
             more = sum((route.quoted_usd - Decimal(row["reserved_usd"]) for row in moving), Decimal(0))
             if held["lease"] != claim.lease or not self.ledger.balance(now).fits(more):
@@ -249,7 +281,6 @@ class Store(Records):
                     height=size[1] if size else None,
                     quoted_usd=str(route.quoted_usd),
                     state=State.QUEUED if row["id"] == claim.prediction.id else row["state"],
-                    now=now.timestamp(),
                 )
             self._refresh(claim.prediction.job_id)
         return True
@@ -261,26 +292,32 @@ class Store(Records):
             "move",
             id=moved.id,
             state=moved.state,
-            due_at=moved.due_at.timestamp(),
+            due_at=moved.due_at,
             attempts=moved.attempts,
-            fault=json.dumps(asdict(moved.fault)) if moved.fault else None,
+            fault=rows.fault_text(moved.fault),
             ticket=moved.ticket,
             poll_url=moved.poll_url,
             submitted_at=rows.seconds(moved.submitted_at),
-            deadline_at=rows.seconds(moved.deadline_at),
+            submitted_mono=moved.submitted_mono,
+            deadline_at=moved.deadline_at,
             finished_at=rows.seconds(moved.finished_at),
+            took_s=moved.took_s,
+            looked_mono=moved.looked_mono,
+            sent_urls=json.dumps(moved.sent_urls),
+            arrived=moved.arrived,
+            arrived_mono=moved.arrived_mono,
             charged_usd=None if moved.charged_usd is None else str(moved.charged_usd),
             reserved_usd="0" if release else reserved,
             lease=lease,
             lease_until=row["lease_until"] if lease and row else 0,
         )
 
-    def _let_followers_know(self, moved: Prediction, now: datetime) -> None:
+    def _let_followers_know(self, moved: Prediction, now: Moment) -> None:
         """Queue what waited for this prediction's image, or cancel it when that image will not come."""
         if moved.state is State.DONE:
             first = self._db.one("frame", job_id=moved.job_id, n=moved.first_output)
             if first and first["sha256"]:
-                self._db.run("unblock", id=moved.id, now=now.timestamp())
+                self._db.run("unblock", id=moved.id)
                 return
         elif moved.state not in (State.FAILED, State.CANCELLED, State.UNCERTAIN):
             return
@@ -290,7 +327,7 @@ class Store(Records):
             if follower["state"] != State.WAITING:
                 continue
             fault = Fault("input_missing", f"Not sent: step {moved.step + 1} before it did not deliver its image.")
-            cancelled = replace(rows.prediction(follower), state=State.CANCELLED, fault=fault, finished_at=now)
+            cancelled = replace(rows.prediction(follower), state=State.CANCELLED, fault=fault, finished_at=now.at)
             self._write(cancelled, "0", None, lease=None, release=True)
             self._let_followers_know(cancelled, now)
 
@@ -316,9 +353,7 @@ class Store(Records):
         """Remember where an output was saved for the user."""
         self._db.run("frame_saved", job_id=frame.job_id, n=frame.n, saved_path=saved_path)
 
-    def revive(
-        self, prediction_id: str, state: State, *, now: datetime, deadline_at: datetime, attempts: int = 0
-    ) -> None:
+    def revive(self, prediction_id: str, state: State, *, now: Moment, deadline_at: float, attempts: int = 0) -> None:
         """Take up again what had ended without its images: a missed deadline, a failed fetch, an uncertain submit.
 
         What was cancelled only because it waited for this prediction waits again, where the budget has room for it.
@@ -332,7 +367,7 @@ class Store(Records):
             # That an answer was lost must not be forgotten: it says that the request had left.
             fault = old.fault if state is State.SUBMITTING else None
             self._write(
-                replace(old, state=state, due_at=now, fault=fault, attempts=attempts, deadline_at=deadline_at),
+                replace(old, state=state, due_at=0.0, fault=fault, attempts=attempts, deadline_at=deadline_at),
                 row["reserved_usd"],
                 None,
                 lease=None,
@@ -340,7 +375,7 @@ class Store(Records):
             self._let_followers_wait(prediction_id, now)
             self._refresh(old.job_id)
 
-    def _let_followers_wait(self, prediction_id: str, now: datetime) -> None:
+    def _let_followers_wait(self, prediction_id: str, now: Moment) -> None:
         for row in self._db.all("followers", id=prediction_id):
             found = self._db.one("prediction", id=row["id"])
             assert found
@@ -351,11 +386,11 @@ class Store(Records):
                     said = f"{balance.text()}, asked ${plain(follower.quoted_usd)}"
                     self._warn(follower.job_id, [f"Step {follower.step + 1} is not taken up again: {said}."])
                     return
-                waiting = replace(follower, state=State.WAITING, fault=None, finished_at=None, due_at=now)
+                waiting = replace(follower, state=State.WAITING, fault=None, finished_at=None, due_at=0.0)
                 self._write(waiting, str(follower.quoted_usd), None, lease=None)
                 self._let_followers_wait(follower.id, now)
 
-    def cancel(self, job_id: str, now: datetime) -> None:
+    def cancel(self, job_id: str, now: Moment) -> None:
         """Cancel what of a job has not been submitted, and accept an uncertain submit as lost.
 
         What runs at the provider goes on; its images still come home, for they will be charged.
@@ -363,7 +398,7 @@ class Store(Records):
         with self._db.transaction():
             self._db.run("ask_cancel", id=job_id)
             for row in self._db.all("predictions", job_id=job_id):
-                leased = row["lease_until"] > now.timestamp()
+                leased = row["lease_until"] > now.mono_s
                 if row["state"] not in (State.WAITING, State.QUEUED, State.UNCERTAIN) or (
                     leased and row["state"] != State.WAITING
                 ):
@@ -371,7 +406,7 @@ class Store(Records):
                 fault = Fault("cancelled", "Cancelled before it was submitted.")
                 if row["state"] == State.UNCERTAIN:
                     fault = Fault("cancelled", "Accepted as lost: the provider may still charge it.")
-                cancelled = replace(rows.prediction(row), state=State.CANCELLED, fault=fault, finished_at=now)
+                cancelled = replace(rows.prediction(row), state=State.CANCELLED, fault=fault, finished_at=now.at)
                 self._write(cancelled, row["reserved_usd"], None, lease=None, release=row["state"] != State.UNCERTAIN)
             self._refresh(job_id)
 
@@ -384,7 +419,7 @@ class Store(Records):
         """Return every ticket of a provider that belongs to a prediction."""
         return frozenset(row["ticket"] for row in self._db.all("tickets", provider=provider))
 
-    def unaccounted(self, prediction: Prediction, *, since: datetime, now: datetime) -> list[tuple[Prediction, bool]]:
+    def unaccounted(self, prediction: Prediction, *, since: datetime, now: Moment) -> list[tuple[Prediction, bool]]:
         """Return the other predictions at the same endpoint that may have been accepted and have no ticket.
 
         Each with whether somebody works on it now.
@@ -396,15 +431,15 @@ class Store(Records):
             endpoint=prediction.endpoint,
             since=since.timestamp(),
         )
-        return [(rows.prediction(row), row["lease_until"] > now.timestamp()) for row in found]
+        return [(rows.prediction(row), row["lease_until"] > now.mono_s) for row in found]
 
     def running_tickets(self, provider: str) -> list[str]:
         """Return the tickets that run at a provider now, oldest first, at most 50."""
         return [row["ticket"] for row in self._db.all("running_tickets", provider=provider)]
 
-    def poll_now(self, provider: str, tickets: Sequence[str], now: datetime) -> None:
+    def poll_now(self, provider: str, tickets: Sequence[str]) -> None:
         """Make running predictions due at once."""
-        self._db.run("poll_now", provider=provider, tickets=tickets, now=now.timestamp())
+        self._db.run("poll_now", provider=provider, tickets=tickets)
 
     def durations_s(self, endpoint: str, count: int) -> list[float]:
         """Return how long the last predictions like this one took, the newest first."""

@@ -19,7 +19,7 @@ import anyio
 
 from triptych import catalog, errors, planning, views
 from triptych.assets import Assets
-from triptych.clock import Clock, SystemClock
+from triptych.clock import Clock, SystemClock, moment
 from triptych.engine import Engine
 from triptych.library import Caller, Library
 from triptych.market import Market
@@ -50,6 +50,8 @@ __all__ = ["Caller", "Options", "Setup", "Studio", "open_studio"]
 
 MAX_WAIT_S = 55.0
 LOOK_AGAIN_S = 1.0
+LOOK_AGAIN_FOR_S = 600.0
+"""What missed its deadline is polled this long once more when somebody asks for it."""
 MOST_MODELS = 20
 MOST_SPEND_DAYS = 366
 
@@ -222,7 +224,7 @@ class Studio:
         Raises: `errors.UnknownHandle`.
         """
         row = self._job(job_id, caller)
-        self.store.cancel(row.job.id, self._clock.now())
+        self.store.cancel(row.job.id, moment(self._clock))
         self._tell(row.job.id)
         self.engine.bell.ring()
         at_provider = [
@@ -311,8 +313,8 @@ class Studio:
         """
         if not 1 <= days <= MOST_SPEND_DAYS:
             raise errors.OutOfLimits(f"days is 1 to {MOST_SPEND_DAYS}; it was {days}.")
-        now, ledger = self._clock.now(), self.store.ledger
-        since = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
+        now, ledger = moment(self._clock), self.store.ledger
+        since = now.at.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
         return views.spend_result(ledger.spending(since, caller.owner), ledger.balance(now), days)
 
     def making(self, job_id: str, caller: Caller = ANYONE) -> Making:
@@ -399,13 +401,13 @@ class Studio:
         if in_flight:  # it was agreed to when it was made
             return await self._attached(in_flight, options, caller)
         plan = replace(plan, quote=await self._market.quote(plan))
-        balance = self.store.ledger.balance(self._clock.now())
+        balance = self.store.ledger.balance(moment(self._clock))
         planning.check_cost(plan, options.max_cost_usd, self.setup.confirm_usd, balance)
         plan = planning.affordable(plan, max(options.max_cost_usd or self.setup.confirm_usd, plan.quoted_usd))
         job, predictions = planning.write_up(
-            plan, now=self._clock.now(), save_to=save_to, again=options.again, owner=caller.owner
+            plan, now=moment(self._clock), save_to=save_to, again=options.again, owner=caller.owner
         )
-        in_flight = self.store.add_job(job, predictions, now=self._clock.now(), attach=not options.again)
+        in_flight = self.store.add_job(job, predictions, now=moment(self._clock), attach=not options.again)
         if in_flight:  # another process was quicker
             return await self._attached(in_flight, options, caller)
         self._tell(job.id)
@@ -444,7 +446,7 @@ class Studio:
 
     async def _wait(self, job_id: str, wait_s: float, caller: Caller, *, any_change: bool = False) -> JobResult:
         """Return the job when it has ended, when (`any_change`) it has moved, or when `wait_s` is over."""
-        end = self._clock.now() + timedelta(seconds=min(max(wait_s, 0), MAX_WAIT_S))
+        end_s = self._clock.monotonic() + min(max(wait_s, 0), MAX_WAIT_S)
         row = self._job(job_id, caller)
         first = (row.status, row.returned)
         told = None
@@ -455,7 +457,7 @@ class Studio:
                 told = seen
                 message = f"{job_id} {row.status}, {row.returned} of {row.job.requested} images"
                 await caller.told(row.returned, row.job.requested, message)
-            left_s = (end - self._clock.now()).total_seconds()
+            left_s = end_s - self._clock.monotonic()
             ended = row.status not in (Status.QUEUED, Status.RUNNING)
             if ended or left_s <= 0 or (any_change and seen != first and row.status is not Status.RUNNING):
                 return self.job(job_id, caller)
@@ -467,14 +469,14 @@ class Studio:
         """Look again at what had ended without its images, where looking costs nothing."""
         if row.status not in (Status.PARTIAL, Status.FAILED, Status.UNCERTAIN):
             return
-        now = self._clock.now()
+        now = moment(self._clock)
         for prediction in self.store.predictions(row.job.id):
             to = self._taken_up(prediction)
             if to:
                 # An uncertain submit gets one more look, not the whole patience again.
                 attempts = 4 if to is State.SUBMITTING else 0
                 self.store.revive(
-                    prediction.id, to, now=now, deadline_at=now + timedelta(minutes=10), attempts=attempts
+                    prediction.id, to, now=now, deadline_at=now.mono_s + LOOK_AGAIN_FOR_S, attempts=attempts
                 )
         self.engine.bell.ring()
 

@@ -33,12 +33,16 @@ T = TypeVar("T")
 Resolve = Callable[[str, int], "list[str]"]
 Sleep = Callable[[float], Awaitable[None]]
 Arrival = Callable[[Came], Awaitable[None]]
+Leaving = Callable[[], None]
+Transports = Callable[[str], httpx2.AsyncBaseTransport]
 
 log = logging.getLogger(__name__)
 
 ANSWER_LIMIT_BYTES = 32 * 1024 * 1024
 ANSWER_PATIENCE = 4.0
-"""A call may take this many times its own time-out, which counts from byte to byte, before its answer is lost."""
+"""A submit or an upload may take this many times its own time-out, which counts from byte to byte."""
+LOOK_LIMIT_S = 30.0
+"""A poll or a list may take this long in all: it costs nothing to ask again."""
 FETCH_LIMIT_BYTES = 64 * 1024 * 1024
 FETCH_TIMEOUT_S = 120.0
 MAX_REDIRECTS = 5
@@ -87,7 +91,8 @@ class Wire:
     """The connections of one process; `aclose` ends them.
 
     `resolve` turns a host into addresses, `sleep` waits between tries, `public` carries what `fetch` asks for without a
-    proxy. With `proxy_resolves` a proxy is trusted to resolve names, and to refuse those it should.
+    proxy, and `transport` returns what carries the calls of a provider by its name. With `proxy_resolves` a proxy is
+    trusted to resolve names, and to refuse those it should. Each provider has connections of its own.
     """
 
     def __init__(
@@ -96,30 +101,42 @@ class Wire:
         sleep: Sleep = anyio.sleep,
         public: httpx2.AsyncBaseTransport | None = None,
         *,
+        transport: Transports | None = None,
         proxy_resolves: bool = False,
     ) -> None:
         self._resolve = resolve or addresses.resolve
         self._sleep = sleep
         self._public = public
         self._proxy_resolves = proxy_resolves
-        self._api: httpx2.AsyncClient | None = None
-        self._open: dict[str | None, httpx2.AsyncClient] = {}
+        self._transport = transport
+        self._apis: dict[str, httpx2.AsyncClient] = {}
+        self._open: dict[tuple[str, str | None], httpx2.AsyncClient] = {}
 
     async def aclose(self) -> None:
         """Close the connections."""
-        for client in (self._api, *self._open.values()):
-            if client:
-                await client.aclose()
-        self._api, self._open = None, {}
+        for client in (*self._apis.values(), *self._open.values()):
+            await client.aclose()
+        self._apis, self._open = {}, {}
 
-    async def run(self, account: Account, flow: Flow[T], *, tries: int = 1, came: Arrival | None = None) -> T:
+    async def run(
+        self,
+        account: Account,
+        flow: Flow[T],
+        *,
+        tries: int = 1,
+        came: Arrival | None = None,
+        leaving: Leaving | None = None,
+    ) -> T:
         """Drive a provider's flow to its end and return what it returns.
 
-        `tries` is how often a repeatable call is sent before an outage is reported; `came` is told of each frame that
-        a stream brings before its end.
+        `tries` is how often a repeatable call is sent before an outage is reported; `came` is called with each frame
+        that a stream brings before its end. `leaving` is called right before the bytes of a call that costs money
+        leave; what it raises stops the call.
         Raises: what the flow raises; `errors.NoKey`; `errors.NotSent` and `errors.AnswerLost` from the network.
         """
         if account.provider.offline:
+            if leaving:
+                leaving()
             return await anyio.to_thread.run_sync(partial(_exhaust, flow))
         if not account.usable:
             raise errors.NoKey(
@@ -132,7 +149,7 @@ class Wire:
                 try:
                     match wanted:
                         case Call():
-                            answer = await self._send(account, wanted, tries if wanted.repeatable else 1, stream)
+                            answer = await self._send(account, wanted, tries, stream, leaving)
                         case Next():
                             answer = await stream.next_event(account)
                         case Came():
@@ -149,11 +166,15 @@ class Wire:
         finally:
             await stream.aclose()
 
-    async def _send(self, account: Account, call: Call, tries: int, stream: _Stream) -> Answer:
+    async def _send(self, account: Account, call: Call, tries: int, stream: _Stream, leaving: Leaving | None) -> Answer:
         url = _url(account, call)
+        if call.repeatable:
+            leaving = None
+        else:
+            tries = 1
         for attempt in range(1, tries + 1):
             try:
-                answer = await self._send_once(account, call, url, stream)
+                answer = await self._send_once(account, call, url, stream, leaving)
             except errors.Outage:
                 if attempt == tries:
                     raise
@@ -163,7 +184,9 @@ class Wire:
             await self._sleep(0.5 * attempt)
         raise AssertionError("at least one try")
 
-    async def _send_once(self, account: Account, call: Call, url: str, stream: _Stream) -> Answer:
+    async def _send_once(
+        self, account: Account, call: Call, url: str, stream: _Stream, leaving: Leaving | None
+    ) -> Answer:
         title = account.provider.title
         key = account.key.get_secret_value() if account.key else ""
         headers = dict(call.headers)
@@ -171,11 +194,15 @@ class Wire:
             headers["Authorization"] = f"Bearer {key}"
         # As streams: bytes would reach the socket in one piece, and be copied there.
         files = {field: (name, io.BytesIO(data), kind) for field, (name, data, kind) in (call.files or {}).items()}
-        client, target = self._api_client(), addresses.parsed(url)
-        extensions: Mapping[str, Any] = {}
+        client, target = self._api_client(account.provider.name), addresses.parsed(url)
+        extensions: dict[str, Any] = {}
         if not _on_origin(account, call, url):  # an upload ticket: a URL somebody else wrote, without the key
-            client, target, pinned, extensions = await self._way_to(url, account.loopback_origins())
+            client, target, pinned, checked = await self._way_to(url, account.loopback_origins(), account.provider.name)
             headers |= pinned
+            extensions |= checked
+        if leaving:
+            leaving()
+            extensions["trace"] = _before_the_bytes(leaving)
         try:
             request = client.build_request(
                 call.method,
@@ -190,10 +217,14 @@ class Wire:
             )
         except (httpx2.InvalidURL, UnicodeError) as error:
             raise errors.BadRequest(f"The request to {title} cannot be written ({type(error).__name__}).") from error
+        large = not call.repeatable or call.files or call.content
+        limit_s = ANSWER_PATIENCE * call.timeout_s
+        if not large:
+            limit_s = min(limit_s, LOOK_LIMIT_S)
         try:
-            with anyio.fail_after(ANSWER_PATIENCE * call.timeout_s):
+            with anyio.fail_after(limit_s):
                 response = await client.send(request, stream=True)
-                if call.stream and stream.takes(response, ANSWER_PATIENCE * call.timeout_s):
+                if call.stream and stream.takes(response, limit_s):
                     return Answer(response.status_code, _headers(response, key), b"")
                 try:
                     body = await _read(response, ANSWER_LIMIT_BYTES)
@@ -206,32 +237,36 @@ class Wire:
         log.debug("%s %s %s: %s", account.provider.name, call.method, call.path, response.status_code)
         return Answer(response.status_code, _headers(response, key), without(key, body))
 
-    def _api_client(self) -> httpx2.AsyncClient:
-        if self._api is None:
+    def _api_client(self, provider: str) -> httpx2.AsyncClient:
+        if provider not in self._apis:
             # What is meant for this machine goes to no proxy: it may be plain http, and carry a key.
-            self._api = _client(mounts={"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None})
-        return self._api
+            direct = {"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None}
+            carried = {"transport": self._transport(provider)} if self._transport else {"mounts": direct}
+            self._apis[provider] = _client(**carried)
+        return self._apis[provider]
 
     async def fetch(
-        self, url: str, *, origins: frozenset[str] = frozenset(), max_bytes: int = FETCH_LIMIT_BYTES
+        self, url: str, *, origins: frozenset[str] = frozenset(), max_bytes: int = FETCH_LIMIT_BYTES, pool: str = ""
     ) -> bytes:
         """Return what lies at a URL that somebody else wrote. `origins` are loopback origins that may be read.
+
+        Fetches of one `pool` share their connections: a provider's name for its results, else the users' own links.
 
         Raises: `errors.NotAllowed` for an address that is not public or a scheme that is not https, `errors.Refused`
         for a 4xx, `errors.Outage` for anything that may work later.
         """
         with anyio.move_on_after(FETCH_TIMEOUT_S):
             for _ in range(MAX_REDIRECTS + 1):
-                found = await self._fetch_once(url, origins, max_bytes)
+                found = await self._fetch_once(url, origins, max_bytes, pool)
                 if isinstance(found, bytes):
                     return found
                 url = found
             raise errors.Refused(f"The URL redirects more than {MAX_REDIRECTS} times.")
         raise errors.Outage(f"Reading the URL took longer than {FETCH_TIMEOUT_S:.0f} s.")
 
-    async def _fetch_once(self, url: str, origins: frozenset[str], max_bytes: int) -> bytes | str:
+    async def _fetch_once(self, url: str, origins: frozenset[str], max_bytes: int, pool: str) -> bytes | str:
         """Return the bytes, or the URL that the answer redirects to."""
-        client, target, headers, extensions = await self._way_to(url, origins)
+        client, target, headers, extensions = await self._way_to(url, origins, pool)
         try:
             async with client.stream(
                 "GET", target, headers=headers, extensions=extensions, timeout=httpx2.Timeout(30.0, connect=10.0)
@@ -253,22 +288,23 @@ class Wire:
         except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, UnicodeError) as error:
             raise errors.Outage(f"The URL could not be read ({type(error).__name__}).") from error
 
-    def _open_client(self, proxy: str | None = None) -> httpx2.AsyncClient:
+    def _open_client(self, pool: str, proxy: str | None = None) -> httpx2.AsyncClient:
         """Return what carries URLs that somebody else wrote, through this proxy if any.
 
         A connection serves one fetch: another host at the same address would be read over it without showing its
         certificate.
         """
-        if proxy not in self._open:
+        if (pool, proxy) not in self._open:
             through = {"proxy": proxy} if proxy else {"transport": self._public}
-            self._open[proxy] = _client(trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0), **through)
-        return self._open[proxy]
+            limits = httpx2.Limits(max_keepalive_connections=0)
+            self._open[pool, proxy] = _client(trust_env=False, limits=limits, **through)
+        return self._open[pool, proxy]
 
-    async def _way_to(self, url: str, origins: frozenset[str]) -> _Way:
+    async def _way_to(self, url: str, origins: frozenset[str], pool: str) -> _Way:
         """Return how to ask for a URL: its host replaced by a checked address, Host and TLS still saying its name."""
         parsed = addresses.parsed(url)
         if not parsed.userinfo and addresses.origin(url) in origins:
-            return _Way(self._open_client(), parsed)
+            return _Way(self._open_client(pool), parsed)
         host, port = parsed.raw_host.decode("ascii"), 443 if parsed.port is None else parsed.port
         if parsed.scheme != "https" or not host or parsed.userinfo or not 0 < port < 65536:
             raise errors.NotAllowed(
@@ -276,7 +312,7 @@ class Wire:
             )
         proxy = await anyio.to_thread.run_sync(addresses.proxy_for, host, port, abandon_on_cancel=True)
         if proxy and self._proxy_resolves and addresses.is_name(host):
-            return _Way(self._open_client(proxy), parsed)
+            return _Way(self._open_client(pool, proxy), parsed)
         try:
             found = await anyio.to_thread.run_sync(self._resolve, host, port, abandon_on_cancel=True)
         except (OSError, UnicodeError) as error:
@@ -290,7 +326,17 @@ class Wire:
                 "Pass a local file by its path instead."
             )
         pinned, said = parsed.copy_with(host=found[0]), {"Host": parsed.netloc.decode("ascii")}
-        return _Way(self._open_client(proxy), pinned, said, {"sni_hostname": host})
+        return _Way(self._open_client(pool, proxy), pinned, said, {"sni_hostname": host})
+
+
+def _before_the_bytes(leaving: Leaving) -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
+    """Return a trace function that calls `leaving` once a connection stands and the request is about to be written."""
+
+    async def trace(event: str, info: Mapping[str, Any]) -> None:
+        if event.endswith(".send_request_headers.started"):
+            leaving()
+
+    return trace
 
 
 class _Way(NamedTuple):
@@ -316,7 +362,8 @@ class _Stream:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if response.status_code != 200 or kind != "text/event-stream":
             return False
-        self._response, self._events = response, aiter(httpx2.EventSource(response))
+        response.encoding = "utf-8"  # as the format has it, whatever the header says
+        self._response, self._events = response, aiter(httpx2.EventSource(response, ANSWER_LIMIT_BYTES))
         self._end = anyio.current_time() + patience_s
         return True
 
@@ -330,7 +377,7 @@ class _Stream:
         try:
             with anyio.fail_after(self._end - anyio.current_time()):
                 event = await anext(self._events, None)
-        except (httpx2.HTTPError, httpx2.StreamError, TimeoutError) as error:
+        except Exception as error:  # also what a hostile stream makes of its reader
             title = account.provider.title
             raise errors.AnswerLost(f"The stream of {title} was cut off ({type(error).__name__}).") from error
         if event is None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hands
-from hands import HTML, SENT_AT, answer, any_answer, any_json, drive, lost
+from hands import HTML, SENT, SENT_AT, answer, any_answer, any_json, drive, lost
 from triptych import errors, providers
 from triptych.model import (
     Done,
@@ -458,7 +458,7 @@ def history(*items: Any, total: int | None = None) -> Answer:
 
 
 def look(request_: Edit, *answers: Answer, known: frozenset[str] = frozenset()) -> tuple[Pending | None, list[Call]]:
-    return drive(atlas.find(request_, lost(request_), SENT_AT, known), *answers)
+    return drive(atlas.find(request_, lost(request_), SENT, known), *answers)
 
 
 def test_a_lost_submit_is_found_in_the_history() -> None:
@@ -664,7 +664,7 @@ def test_nothing_but_our_own_errors_leaves_a_flow(hostile: Answer) -> None:
         atlas.poll(TICKET, "https://api.atlascloud.ai/elsewhere"),
         atlas.charge(TICKET, None),
         atlas.upload(b"", "image/png", "a.png"),
-        atlas.find(single, lost(single), SENT_AT, frozenset()),
+        atlas.find(single, lost(single), SENT, frozenset()),
         atlas.quote(edit()),
         atlas.listing(),
         atlas.balance(),

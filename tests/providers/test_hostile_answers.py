@@ -24,7 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hands import OVER, SENT_AT, any_json, edit, lost, picture
+from hands import OVER, SENT, any_json, edit, lost, picture
 from triptych import errors, providers
 from triptych.emulator import running
 from triptych.model import Done, Hosted, Operation, Pending, Quote, Reference
@@ -72,7 +72,7 @@ def flows(provider: Provider, ticket: str = TICKET, poll_url: str | None = None)
         "poll": lambda ask: ask(ticket, poll_url),
         "poll elsewhere": lambda ask: ask(ticket, f"{base}/elsewhere?{ticket}"),
         "upload": lambda ask: ask(picture(), "image/png", "a.png"),
-        "find": lambda ask: ask(wish(first), lost(wish(first)), SENT_AT, frozenset({"taken"})),
+        "find": lambda ask: ask(wish(first), lost(wish(first)), SENT, frozenset({"taken"})),
         "quote": lambda ask: ask(wish(first)),
         "charge": lambda ask: ask(ticket, poll_url),
         "finished": lambda ask: ask([ticket, "other"]),

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hands
-from hands import HTML, SENT_AT, answer, any_answer, any_json, drive, lost
+from hands import HTML, SENT, answer, any_answer, any_json, drive, lost
 from triptych import errors, providers
 from triptych.model import Done, Edit, Hosted, Operation, Output, Pending, Reference
 from triptych.providers import Answer, runware
@@ -374,7 +374,7 @@ def test_a_failure_quotes_the_provider_in_bounds() -> None:
 
 
 def look(*answers: Answer) -> Pending | None:
-    found, calls = drive(runware.find(edit(), lost(edit()), SENT_AT, frozenset()), *answers)
+    found, calls = drive(runware.find(edit(), lost(edit()), SENT, frozenset()), *answers)
     assert calls[0].json == [{"taskType": "getResponse", "taskUUID": TICKET}]
     return found
 
@@ -513,7 +513,7 @@ def test_nothing_but_our_own_errors_leaves_a_flow(hostile: Answer) -> None:
         runware.submit(edit()),
         runware.poll(TICKET, None),
         runware.poll(TICKET, ASKED),
-        runware.find(edit(), lost(edit()), SENT_AT, frozenset()),
+        runware.find(edit(), lost(edit()), SENT, frozenset()),
         runware.finished([TICKET, "b"]),
         runware.upload(b"", "image/png", "a.png"),
         runware.balance(),

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hands
-from hands import HTML, SENT_AT, answer, any_answer, any_json, drive, lost
+from hands import HTML, SENT, SENT_AT, answer, any_answer, any_json, drive, lost
 from triptych import catalog, errors, providers
 from triptych.model import (
     Done,
@@ -342,7 +342,7 @@ def history(*items: Any) -> Answer:
 
 
 def look(*answers: Answer, known: frozenset[str] = frozenset()) -> tuple[Pending | None, list[Call]]:
-    return drive(wavespeed.find(edit(), lost(edit()), SENT_AT, known), *answers)
+    return drive(wavespeed.find(edit(), lost(edit()), SENT, known), *answers)
 
 
 def test_a_lost_submit_is_found_in_the_history_by_its_request() -> None:
@@ -559,7 +559,7 @@ def test_nothing_but_our_own_errors_leaves_a_flow(hostile: Answer, after: Answer
         wavespeed.poll(TICKET, None),
         wavespeed.poll(TICKET, "https://api.wavespeed.ai/elsewhere"),
         wavespeed.upload(b"", "image/png", "a.png"),
-        wavespeed.find(single, lost(single), SENT_AT, frozenset()),
+        wavespeed.find(single, lost(single), SENT, frozenset()),
         wavespeed.quote(edit()),
         wavespeed.listing(),
         wavespeed.balance(),

@@ -122,6 +122,14 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """When a request left: `at` by this machine's wall clock, `age_s` seconds ago by its monotonic clock."""
+
+    at: datetime
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A provider as data and pure functions; what it cannot do is None.
 
@@ -138,8 +146,12 @@ class Provider:
     submit: Callable[[Edit], Flow[Pending | Done]]
     poll: Callable[[str, str | None], Flow[Pending | Done]] | None = None
     upload: Callable[[bytes, str, str], Flow[Hosted]] | None = None
-    find: Callable[[Edit, Prediction, datetime, frozenset[str]], Flow[Pending | None]] | None = None
-    """Look for a submit whose answer was lost, sent at that time; the tickets are taken by other predictions."""
+    find: Callable[[Edit, Prediction, Sent, frozenset[str]], Flow[Pending | None]] | None = None
+    """Look for a submit whose answer was lost; the tickets are taken by other predictions. It sends nothing paid.
+
+    None: the request surely was not accepted. Raises `errors.Unclear` when the provider's list was read and does not
+    tell, another error when it could not be read.
+    """
     quote: Callable[[Edit], Flow[Quote | None]] | None = None
     charge: Callable[[str, str | None], Flow[Decimal | None]] | None = None
     finished: Callable[[Sequence[str]], Flow[frozenset[str]]] | None = None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -27,7 +26,7 @@ from triptych.model import (
     Quote,
     Sizes,
 )
-from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider
+from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, Sent
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
 from triptych.providers._offers import Family
@@ -199,7 +198,7 @@ def _failure(answer: Answer, body: Any, said: Mapping[str, Any]) -> errors.Faile
 # Find a lost submit --------------------------------------------------------------------------------------------------
 
 
-def find(edit: Edit, prediction: Prediction, submitted_at: datetime, known: frozenset[str]) -> Flow[Pending | None]:
+def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
     """Return the submit whose answer was lost, looked up in the account's history, or None where it is not there.
 
     It has to carry the same model and every field that was sent, and lie between 120 s before and 15 min after the
@@ -210,7 +209,7 @@ def find(edit: Edit, prediction: Prediction, submitted_at: datetime, known: froz
     it: that is no "not there".
     """
     wanted = read.comparable(_body(edit))
-    sent_s = submitted_at.timestamp()
+    sent_s = sent.at.timestamp()
     found: list[tuple[float, str]] = []
     whole = False
     for page in range(1, HISTORY_PAGES + 1):

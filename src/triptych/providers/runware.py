@@ -21,14 +21,13 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 from triptych import catalog, errors
 from triptych.model import Done, Edit, Hosted, Output, Pending, Prediction, Sizes
-from triptych.providers import Answer, BaseUrl, Call, Flow, Provider, ReferenceLimits, refuse
+from triptych.providers import Answer, BaseUrl, Call, Flow, Provider, ReferenceLimits, Sent, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
 from triptych.providers._offers import Family
@@ -179,7 +178,7 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
     raise read.outage(answer, body)
 
 
-def find(edit: Edit, prediction: Prediction, submitted_at: datetime, known: frozenset[str]) -> Flow[Pending | None]:
+def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
     """Return the task if Runware knows its id, now or among past tasks; None if it does not.
 
     Raises: `Outage`, `KeyRejected` or `RateLimited` when Runware cannot be asked: that is no "not there".

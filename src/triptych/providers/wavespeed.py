@@ -20,7 +20,7 @@ from urllib.parse import quote as percent_escaped
 
 from triptych import errors
 from triptych.model import Done, Edit, Hosted, Pending, Prediction, Quote
-from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, ReferenceLimits
+from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, ReferenceLimits, Sent
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
 from triptych.providers._offers import Family
@@ -169,7 +169,7 @@ def _failure(answer: Answer, body: Any, said: Mapping[str, Any]) -> errors.Faile
 # The history ---------------------------------------------------------------------------------------------------------
 
 
-def find(edit: Edit, prediction: Prediction, submitted_at: datetime, known: frozenset[str]) -> Flow[Pending | None]:
+def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
     """Return the submit whose answer was lost, looked up in the account's history, or None where it is not there.
 
     It has to be of the same model and lie between 30 s before and 150 s after the submit. Where the history shows what
@@ -180,7 +180,7 @@ def find(edit: Edit, prediction: Prediction, submitted_at: datetime, known: froz
     `KeyRejected` or `RateLimited` when the history cannot be read. None of these is a "not there".
     """
     wanted = read.comparable(_body(edit))
-    sent_s = submitted_at.timestamp()
+    sent_s = sent.at.timestamp()
     same: list[tuple[float, str]] = []
     nameless: set[str] = set()
     whole = False
