@@ -129,7 +129,7 @@ class Arrivals:
 
     async def _write_frames(self, claim: Claim, done: Done) -> Claim | None:
         frames, warnings = await self._frames(claim.prediction, done)
-        charged = self._charge(claim.prediction, done)
+        charged, is_estimate = self._charge(claim.prediction, done)
         warnings += self._surprise(claim.prediction, charged)
         if warnings:
             self._store.warn(claim.prediction.job_id, warnings)
@@ -140,18 +140,19 @@ class Arrivals:
             keep_lease=True,
             frames=frames,
             charged_usd=charged,
+            charge_is_estimate=is_estimate,
             finished_at=self._clock.now(),
             took_s=age_s(claim.prediction, self._clock),
             attempts=0,
             fault=None,
         )
 
-    def _charge(self, prediction: Prediction, done: Done) -> Decimal | None:
-        """Return what the provider said it charged; one that never says charges what came, at the price quoted."""
+    def _charge(self, prediction: Prediction, done: Done) -> tuple[Decimal | None, bool]:
+        """Return the charge and whether it is an estimate: what came, at the price quoted, where none is reported."""
         if done.charged_usd is not None or self._accounts[prediction.provider].provider.charge:
-            return done.charged_usd
+            return done.charged_usd, done.charge_is_estimate
         came = sum(1 for output in done.outputs if output.url or output.data)
-        return prediction.quoted_usd * came / prediction.count
+        return errors.six_decimals(prediction.quoted_usd * came / prediction.count), True
 
     def _surprise(self, prediction: Prediction, charged_usd: Decimal | None) -> list[str]:
         """Return a warning of a charge far above its quote: it counts, for it may be true, but nobody shall miss it."""
@@ -159,8 +160,8 @@ class Arrivals:
             return []
         title = self._accounts[prediction.provider].provider.title
         return [
-            f"{title} says that it charged ${charged_usd:f} for what was quoted at ${prediction.quoted_usd:f}. The "
-            "budget counts the charge; ask the provider if it is wrong."
+            f"{title} says that it charged ${errors.plain(charged_usd)} for what was quoted at "
+            f"${errors.plain(prediction.quoted_usd)}. The budget counts the charge; ask the provider if it is wrong."
         ]
 
     async def _frames(self, prediction: Prediction, done: Done) -> tuple[list[Frame], list[str]]:
@@ -251,6 +252,7 @@ class Arrivals:
                 wait_s=0,
                 keep_lease=True,
                 charged_usd=prediction.quoted_usd,
+                charge_is_estimate=True,
                 finished_at=self._clock.now(),
                 took_s=age_s(prediction, self._clock),
                 attempts=0,

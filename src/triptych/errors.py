@@ -52,8 +52,14 @@ def plain(usd: Decimal) -> str:
         return "none"
     exponent = usd.as_tuple().exponent
     assert isinstance(exponent, int)
-    text = f"{usd.quantize(_MICRO, ROUND_CEILING) if exponent < -6 else usd:f}"
+    text = f"{six_decimals(usd) if exponent < -6 else usd:f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
+
+
+def six_decimals(usd: Decimal) -> Decimal:
+    """Return an amount with at most six decimals, rounded up; one that is not finite stays as it is."""
+    exponent = usd.as_tuple().exponent
+    return usd.quantize(_MICRO, ROUND_CEILING) if isinstance(exponent, int) and exponent < -6 else usd
 
 
 _MICRO = Decimal("0.000001")

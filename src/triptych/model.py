@@ -191,10 +191,14 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The provider finished: its frames in order, the charge where it said one, when its URLs expire (seconds)."""
+    """The provider finished: its frames in order, the charge, when its URLs expire (seconds).
+
+    `charge_is_estimate` says that the charge is the list price, because the provider reports none.
+    """
 
     outputs: tuple[Output, ...]
     charged_usd: Decimal | None = None
+    charge_is_estimate: bool = False
     url_lifetime_s: float | None = None
     warnings: tuple[str, ...] = ()
 
@@ -273,6 +277,7 @@ class Prediction:
     sent_urls: tuple[str | None, ...] = ()
     arrived: int = 0
     arrived_mono: float | None = None
+    charge_is_estimate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from enum import IntEnum
 
 from triptych import errors
 from triptych.errors import plain
 from triptych.results import (
-    Cost,
     ImageResult,
     JobResult,
     JobsResult,
@@ -27,6 +27,7 @@ from triptych.results import (
 from triptych.text import line
 
 COLUMNS = 100
+ESTIMATED = "~ an estimate at the list price: the provider reports no charge"
 
 
 class Exit(IntEnum):
@@ -100,7 +101,7 @@ def _job_lines(result: JobResult) -> Iterator[str]:
         yield f"  quoted ${plain(result.cost.quoted)}; nothing was sent"
     else:
         yield f"{mark} {result.job_id} {result.status}: {result.returned} of {_count(result.requested)}"
-        yield f"  {line(result.model)} on {result.provider}, {cost_text(result.cost)}"
+        yield f"  {line(result.model)} on {result.provider}, {result.cost.text(result.status)}"
     for image in result.images:
         yield from _image_lines(image)
     if result.error:
@@ -118,14 +119,6 @@ def _job_lines(result: JobResult) -> Iterator[str]:
             yield "  pay anew: the same command with --again"
         case _ if result.error and result.error.kind in ("deadline", "fetch_failed"):
             yield f"  look again: triptych status {result.job_id} --wait"
-
-
-def cost_text(cost: Cost) -> str:
-    """Return what was quoted and charged, in a few words."""
-    if cost.quoted == 0 and not cost.charged:
-        return "free"
-    charged = "not charged yet" if cost.charged is None else f"charged ${plain(cost.charged)}"
-    return f"quoted ${plain(cost.quoted)}, {charged}"
 
 
 def _count(images: int) -> str:
@@ -161,12 +154,17 @@ def jobs_text(result: JobsResult) -> str:
             job.status,
             f"{job.returned}/{job.requested}",
             f"{job.created_at.astimezone():%m-%d %H:%M}",
-            f"${plain(job.cost.quoted if job.cost.charged is None else job.cost.charged)}",
+            _amount(job.cost.quoted if job.cost.charged is None else job.cost.charged, job.cost.charge_is_estimate),
             job.prompt,
         )
         for job in result.jobs
     ]
-    return table(("job", "status", "images", "made", "cost", "prompt"), rows)
+    shown = table(("job", "status", "images", "made", "cost", "prompt"), rows)
+    return f"{shown}\n{ESTIMATED}" if any(job.cost.charge_is_estimate for job in result.jobs) else shown
+
+
+def _amount(usd: Decimal, is_estimate: bool) -> str:
+    return f"{'~' if is_estimate else ''}${plain(usd)}"
 
 
 def spend_text(result: SpendResult) -> str:
@@ -178,6 +176,8 @@ def spend_text(result: SpendResult) -> str:
         total = (f"{result.days} d" if result.days > 1 else "1 d", "", "in all", *_amounts(result.total))
         heads = ("day", "provider", "model", "jobs", "images", "quoted", "charged", "reserved")
         lines = table(heads, [*rows, total]).split("\n")
+    if result.total.charge_is_estimate:
+        lines.append(ESTIMATED)
     budget = result.budget
     cap = "no cap" if budget.cap is None else f"of ${plain(budget.cap)}"
     left = "" if budget.left is None else f"; ${plain(budget.left)} left"
@@ -189,8 +189,8 @@ def spend_text(result: SpendResult) -> str:
 
 
 def _amounts(spent: Spent) -> tuple[str, ...]:
-    money = (spent.quoted, spent.charged, spent.reserved)
-    return (str(spent.jobs), str(spent.images), *(f"${plain(usd)}" for usd in money))
+    charged = _amount(spent.charged, spent.charge_is_estimate)
+    return (str(spent.jobs), str(spent.images), _amount(spent.quoted, False), charged, _amount(spent.reserved, False))
 
 
 def models_text(result: ModelsResult) -> str:

@@ -214,6 +214,7 @@ def _done(edit: Edit, answer: Answer, outputs: tuple[Output, ...], usage: Any, t
     return Done(
         outputs,
         charged_usd=edit.offer.price.usd_per_image * billed,
+        charge_is_estimate=True,
         url_lifetime_s=RESULT_LIFETIME_S,
         warnings=(f"The provider stopped early: {why}",) if why else (),
     )

@@ -126,7 +126,8 @@ def _answered(edit: Edit, answer: Answer) -> Done:
     if not came:
         why = _said(body) if _code(body) else next((output.error for output in outputs if output.error), "") or ""
         raise _no_image(answer, body, why)
-    return Done(outputs, charged_usd=edit.offer.price.usd_per_image * came, url_lifetime_s=RESULT_LIFETIME_S)
+    charged_usd = edit.offer.price.usd_per_image * came
+    return Done(outputs, charged_usd=charged_usd, charge_is_estimate=True, url_lifetime_s=RESULT_LIFETIME_S)
 
 
 def _no_image(answer: Answer, body: Any, why: str) -> errors.Failed:
