@@ -301,7 +301,7 @@ class Told:
                 )
             )
         if name == "get_status" and self.moves:
-            assert self.moves.acquire(timeout=30)
+            assert self.moves.acquire(timeout=60)
             self.results.pop(0)
         return shown(self.results[0])
 

@@ -99,7 +99,7 @@ def test_a_signal_ends_a_stdio_server_in_good_order_though_stdin_stays_open(tmp_
     child.process.stdin.flush()
     assert [json.loads(child.process.stdout.readline())["id"] for _ in range(2)] == [1, 2]
     child.process.send_signal(number)
-    assert child.process.wait(timeout=30) == 0
+    assert child.process.wait(timeout=60) == 0
     child.end()
     assert "Traceback" not in "".join(child.said)
 
@@ -520,7 +520,7 @@ async def test_the_studio_opens_once_for_all_who_need_it_and_closes_in_good_orde
 async def test_a_studio_nobody_asks_for_opens_soon_to_take_up_unfinished_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transports, "FIRST_LOOK_S", 0)
     opening = Opening()
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with Resident(opening).staying():
             await opening.first.wait()
     assert (opening.opened, opening.closed) == (1, 1)

@@ -24,7 +24,7 @@ from triptych.results import (
     Spent,
     UploadResult,
 )
-from triptych.text import line
+from triptych.text import block, line
 
 COLUMNS = 100
 ESTIMATED = "~ an estimate at the list price: the provider reports no charge"
@@ -247,7 +247,7 @@ def wrapped(text: str, indent: str = "") -> list[str]:
     from textwrap import wrap
 
     return wrap(
-        line(text),
+        block(text).replace("\n", " "),
         COLUMNS,
         initial_indent=indent,
         subsequent_indent=indent + "  ",
