@@ -17,7 +17,7 @@ ROOT = Path(triptych.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
-        "triptych model errors tasks migrations private",
+        "triptych model errors tasks text migrations private",
         "lifecycle imaging metadata sheet drift retouch catalog results",
         "providers",
         "addresses",

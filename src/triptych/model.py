@@ -212,14 +212,16 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The provider finished: its frames in order, the charge where it said one, when its URLs expire (seconds).
+    """The provider finished: its frames in order, the charge, when its URLs expire (seconds).
 
-    `settle_s` is set where it does not say whether more frames come: the answer is the end only once the number of
-    frames has stayed the same for so many seconds.
+    `charge_is_estimate` says that the charge is the list price, because the provider reports none. `settle_s` is set
+    where it does not say whether more frames come: the answer is the end only once the number of frames has stayed the
+    same for so many seconds.
     """
 
     outputs: tuple[Output, ...]
     charged_usd: Decimal | None = None
+    charge_is_estimate: bool = False
     url_lifetime_s: float | None = None
     warnings: tuple[str, ...] = ()
     settle_s: float | None = None
@@ -297,6 +299,7 @@ class Prediction:
     took_s: float | None = None
     looked_mono: float | None = None
     sent_urls: tuple[str | None, ...] = ()
+    charge_is_estimate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,17 +67,25 @@ WHERE (COALESCE(submitted_at, created_at) > :since OR COALESCE(submitted_mono, c
   AND (reserved_usd <> '0' OR charged_usd IS NOT NULL);
 
 -- name: spending
-SELECT COALESCE(p.submitted_at, p.created_at) AS at, p.job_id, p.provider, j.model, p.quoted_usd, p.charged_usd,
+SELECT COALESCE(p.submitted_at, p.created_at) AS at, p.job_id, p.provider, j.model, p.quoted_usd, p.charged_usd, p.charge_is_estimate,
        p.reserved_usd, (SELECT COUNT(f.sha256) FROM frames f WHERE f.prediction_id = p.id) AS images
 FROM predictions p JOIN jobs j ON j.id = p.job_id
 WHERE COALESCE(p.submitted_at, p.created_at) >= :since AND (:owner IS NULL OR j.owner = :owner)
 ORDER BY at DESC, p.id;
 
 -- name: job
-SELECT * FROM jobs WHERE id = :id;
+SELECT jobs.*, EXISTS (
+  SELECT 1 FROM predictions p WHERE p.job_id = jobs.id AND p.charged_usd IS NULL
+    AND (p.reserved_usd <> '0' OR p.state NOT IN ('failed', 'cancelled'))
+) AS may_be_charged
+FROM jobs WHERE id = :id;
 
 -- name: jobs
-SELECT * FROM jobs WHERE (:status IS NULL OR status = :status) AND (:owner IS NULL OR owner = :owner)
+SELECT jobs.*, EXISTS (
+  SELECT 1 FROM predictions p WHERE p.job_id = jobs.id AND p.charged_usd IS NULL
+    AND (p.reserved_usd <> '0' OR p.state NOT IN ('failed', 'cancelled'))
+) AS may_be_charged
+FROM jobs WHERE (:status IS NULL OR status = :status) AND (:owner IS NULL OR owner = :owner)
 ORDER BY created_at DESC, id LIMIT :limit;
 
 -- name: predictions
@@ -142,7 +150,8 @@ UPDATE predictions SET
   state = :state, due_at = :due_at, attempts = :attempts, fault = :fault, ticket = :ticket, poll_url = :poll_url,
   submitted_at = :submitted_at, submitted_mono = :submitted_mono, deadline_at = :deadline_at,
   finished_at = :finished_at, took_s = :took_s, looked_mono = :looked_mono, sent_urls = :sent_urls,
-  charged_usd = :charged_usd, reserved_usd = :reserved_usd, lease = :lease, lease_until = :lease_until
+  charged_usd = :charged_usd, charge_is_estimate = :charge_is_estimate, reserved_usd = :reserved_usd, lease = :lease,
+  lease_until = :lease_until
 WHERE id = :id;
 
 -- name: put_back

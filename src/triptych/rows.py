@@ -18,11 +18,12 @@ from triptych.model import Fault, Frame, Job, Operation, Prediction, Route, Stat
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job with the status and count that follow from its predictions."""
+    """A job with what follows from its predictions: status, count, whether a charge may still come."""
 
     job: Job
     status: Status
     returned: int
+    may_be_charged: bool
 
 
 def when(value: float | None) -> datetime | None:
@@ -56,7 +57,7 @@ def job_row(row: sqlite3.Row) -> JobRow:
         routes=tuple(route(said) for said in json.loads(row["routes"])),
         owner=row["owner"],
     )
-    return JobRow(job, Status(row["status"]), row["returned"])
+    return JobRow(job, Status(row["status"]), row["returned"], bool(row["may_be_charged"]))
 
 
 def route(said: dict[str, Any]) -> Route:
@@ -101,6 +102,7 @@ def prediction(row: sqlite3.Row) -> Prediction:
         quoted_usd=Decimal(row["quoted_usd"]),
         quote_exact=bool(row["quote_exact"]),
         charged_usd=None if row["charged_usd"] is None else Decimal(row["charged_usd"]),
+        charge_is_estimate=bool(row["charge_is_estimate"]),
         ticket=row["ticket"],
         poll_url=row["poll_url"],
         submitted_at=when(row["submitted_at"]),

@@ -310,6 +310,7 @@ class Store(Records):
             looked_mono=moved.looked_mono,
             sent_urls=json.dumps(moved.sent_urls),
             charged_usd=None if moved.charged_usd is None else str(moved.charged_usd),
+            charge_is_estimate=int(moved.charge_is_estimate),
             reserved_usd="0" if release else reserved,
             lease=lease,
             lease_until=row["lease_until"] if lease and row else 0,

@@ -58,7 +58,7 @@ def client(api: Emulator) -> Iterator[Do]:
 
         yield do
         process.stdin.close()
-        assert process.wait(20) == 0, process.stderr.read()
+        assert process.wait(60) == 0, process.stderr.read()
 
 
 def inference(prompt: str = "three seasons", count: int = 3, **more: Any) -> dict[str, Any]:

@@ -200,7 +200,7 @@ def as_answer(body: Any) -> bytes:
 def honest(name: str, flow: str) -> tuple[Answer, ...]:
     """Return the emulator's own answers to a flow, events one by one."""
     provider = providers.load(name)
-    with running(name, max_side=32) as api, httpx2.Client(timeout=10) as client:
+    with running(name, max_side=32) as api, httpx2.Client() as client:
         ticket = poll_url = None
         if provider.poll and flow.split(maxsplit=1)[0] in ("poll", "charge", "finished"):
             submitted = next(key for key in flows(provider) if key.startswith("submit"))

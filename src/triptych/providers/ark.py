@@ -249,6 +249,7 @@ def _done(edit: Edit, answer: Answer, outputs: tuple[Output, ...], usage: Any, t
     return Done(
         outputs + lost,
         charged_usd=catalog.quote(edit.offer, billed, edit.size, references).usd,
+        charge_is_estimate=True,
         url_lifetime_s=RESULT_LIFETIME_S,
         warnings=(f"The provider stopped early: {why}",) if why and not lost else (),
     )
