@@ -48,7 +48,6 @@ async def test_a_budget_that_runs_out_holds_to_the_cent_over_two_servers(tmp_pat
         spent = await spend(Plan(servers=2, haste=8.0), tmp_path / "budget", log)
     assert not spent.otherwise, "\n".join(spent.otherwise)
     assert spent.holds, spent
-    # A call that is made again after the kill may find its job done, and asks for another one then.
     assert (spent.asked, spent.taken) == (75, 25) and spent.refused >= 50
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import date
 from decimal import Decimal
 from uuid import uuid4
@@ -46,6 +46,39 @@ class Input:
 
     handle: str
     image: Image
+
+
+UNCOUNTED = frozenset({"wait_s", "save_to", "max_cost_usd", "dry_run", "again"})
+"""The options that say nothing of what is made; every other field of `Options` tells requests apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One paid call in its caller's own arguments: before defaults, routing and prices."""
+
+    tool: str
+    owner: str | None
+    prompts: tuple[str, ...]
+    count: int
+    options: Options
+    images: tuple[Input, ...] = ()
+    references: tuple[Input, ...] = ()
+
+
+def fingerprint(ask: Ask) -> str:
+    """Return a hash of an ask, the same for every call that asks for the same; images count by their content."""
+    said = {field.name: getattr(ask, field.name) for field in fields(ask)}
+    names = [field.name for field in fields(ask.options) if field.name not in UNCOUNTED]
+    said["options"] = {name: getattr(ask.options, name) for name in names}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=_content).encode()).hexdigest()
+
+
+def _content(value: object) -> str:
+    if isinstance(value, Input):
+        return value.image.sha256
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(f"a request is told apart by plain values, not by {type(value).__name__}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +300,20 @@ def lay_out(
     )
 
 
+def plan_for(ask: Ask, offers: Sequence[Offer], warnings: tuple[str, ...] = ()) -> Plan:
+    """Return what an ask comes to at the first of the offers: a lane for each image of a chain, elsewhere just one.
+
+    `warnings` go into its result. Raises: as `lay_out`.
+    """
+    if ask.tool == "edit_chain":
+        lanes = tuple((item, *ask.references) for item in ask.images)
+        plan = lay_out(ask.tool, offers, lanes, ask.references, ask.prompts, ask.count, ask.options)
+        return replace(plan, warnings=warnings)
+    prompts = (catalog.name_count(offers[0], ask.prompts[0], ask.count),)
+    plan = lay_out(ask.tool, offers, (ask.images,), (), prompts, ask.count, ask.options)
+    return replace(plan, words=ask.prompts, warnings=warnings)
+
+
 def affordable(plan: Plan, limit_usd: Decimal) -> Plan:
     """Return the plan without the routes that would cost more than was agreed to."""
     steps = len(plan.prompts)
@@ -283,10 +330,20 @@ def check_prompt(prompt: str) -> str:
     return prompt.strip()
 
 
-def check_cost(plan: Plan, max_cost_usd: Decimal | None, confirm_usd: Decimal, balance: Balance) -> None:
-    """Refuse a quote above the caller's cap or the budget, or a large one that nobody confirmed; asked in that order.
+def check_cost(
+    plan: Plan,
+    max_cost_usd: Decimal | None,
+    confirm_usd: Decimal,
+    balance: Balance,
+    *,
+    asks: bool = False,
+    agreed_usd: Decimal | None = None,
+) -> Plan:
+    """Return the plan with the routes that cost no more than was agreed to.
 
-    Raises: `errors.OverBudget`, with the exact argument that mends it.
+    A quote above `confirm_usd` needs a confirmation: the user's yes to `agreed_usd` where the user can be asked
+    (`asks`), elsewhere `max_cost_usd`.
+    Raises: `errors.OverBudget` for a quote above the cap, above the budget, or not confirmed; checked in that order.
     """
     asked, images = plain(plan.quoted_usd), "1 image" if plan.requested == 1 else f"{plan.requested} images"
     what = f"{images}, {plan.offer.family} on {plan.offer.provider}"
@@ -297,34 +354,29 @@ def check_cost(plan: Plan, max_cost_usd: Decimal | None, confirm_usd: Decimal, b
             f"Ask for fewer images, or call again with max_cost_usd={asked}."
         )
     balance.require(plan.quoted_usd)
-    if max_cost_usd is None and plan.quoted_usd > confirm_usd:
+    confirmed_usd = (agreed_usd if asks else max_cost_usd) or Decimal(0)
+    if plan.quoted_usd > max(confirmed_usd, confirm_usd):
+        question, cap = f"This will cost ${asked}: {what}.", plain(confirm_usd)
+        if asks:  # it names no amount, for an assistant would repeat the call with it, whatever the user said
+            raise errors.OverBudget(
+                f"The quote for {what} wants the user's yes: cap ${cap} without one (TRIPTYCH_CONFIRM_USD in the "
+                "server's environment). Nothing was sent. No argument of the call stands for that yes.",
+                confirm_usd=Decimal(asked),
+                question=question,
+            )
         raise errors.OverBudget(
-            f"The quote for {what} wants a confirmation: cap ${plain(confirm_usd)} without one (TRIPTYCH_CONFIRM_USD), "
-            f"asked ${asked}; all calls together: {balance.text()}. Nothing was sent. "
-            f"If the user agrees, repeat the call with max_cost_usd={asked}.",
+            f"The quote for {what} wants a confirmation: cap ${cap} without one (TRIPTYCH_CONFIRM_USD), asked "
+            f"${asked}; all calls together: {balance.text()}. Nothing was sent. If the user agrees, repeat the call "
+            f"with max_cost_usd={asked}.",
             confirm_usd=Decimal(asked),
-            question=f"This will cost ${asked}: {what}.",
+            question=question,
         )
-
-
-def fingerprint(plan: Plan, owner: str | None) -> str:
-    """Return a hash of all that makes two requests the same: whose, model, prompts, inputs by content, options."""
-    said = [
-        owner,
-        plan.tool,
-        plan.offer.provider,
-        plan.offer.endpoint,
-        plan.prompts,
-        [[i.image.sha256 for i in lane] for lane in plan.lanes],
-        plan.count,
-        plan.sizes,
-        plan.format,
-    ]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    limit_usd = max(confirmed_usd or confirm_usd, plan.quoted_usd)
+    return affordable(plan, limit_usd if max_cost_usd is None else min(limit_usd, max_cost_usd))
 
 
 def write_up(
-    plan: Plan, *, now: Moment, save_to: str | None, again: bool, owner: str | None
+    plan: Plan, *, now: Moment, fingerprint: str, save_to: str | None, again: bool, owner: str | None
 ) -> tuple[Job, list[Prediction]]:
     """Return the job and its predictions, ready to be stored."""
     job_id = f"job_{uuid4().hex[:8]}"
@@ -332,7 +384,7 @@ def write_up(
         id=job_id,
         tool=plan.tool,
         created_at=now.at,
-        fingerprint=fingerprint(plan, owner),
+        fingerprint=fingerprint,
         provider=plan.offer.provider,
         model=plan.offer.family,
         endpoint=plan.offer.endpoint,

@@ -251,7 +251,7 @@ def http_app(server: TriptychServer, transport: Transport, host: str, tokens: Se
 
     security = security_settings(host)
     checks = [Middleware(guard.BearerToken, tokens=tokens)] if tokens else []
-    checks += [Middleware(guard.InWork, limits=guard.LIMITS)]
+    checks += [Middleware(guard.InWork, limits=guard.LIMITS), Middleware(guard.Leaving, patience=server.patience)]
     if transport == "http":
         from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 
