@@ -20,6 +20,7 @@ from triptych import backgrounds, catalog, errors, planning
 from triptych.emulator import Emulator, running
 from triptych.model import Image as Picture
 from triptych.model import Lifecycle, Offer, Operation, Price, Route, Sizes
+from triptych.pace import Pace
 from triptych.rows import route, routes_text
 from triptych.studio import Caller, Options
 
@@ -154,6 +155,29 @@ async def test_a_retired_default_is_passed_over_and_the_result_says_so(
     assert (chain.endpoint, len(chain.warnings)) == ("doubao-seedream-5-5-261028", 1)
     assert all("retired 2026-11-24 (two third parties" in row.lifecycle for row in listed.models)
     assert "retired 2026-11-24" in listed.text()
+
+
+async def test_volcengine_gets_its_own_ids_behind_any_address(
+    make_studio: Any, finish: Any, clock: Any, coffee: str
+) -> None:
+    """Behind a proxy the host says nothing: the plain id is surely not accepted, and is sent with the prefix."""
+    with running("ark", volcengine=True, max_side=48, latency_s=0.0, clock=clock.monotonic) as api:
+        async with make_studio(api) as studio:
+            started = await studio.edit_chain([coffee], ["warmer"], options=NOW)
+            job = await ended(studio, finish, started.job_id)
+        sent = [seen.json["model"] for seen in api.seen if seen.method == "POST"]
+    assert job.status == "done" and job.cost.charged == api.charged_usd
+    assert sent == ["seedream-5-5-261028", "doubao-seedream-5-5-261028"]
+
+
+async def test_a_job_made_before_the_base_url_changed_finds_its_offer(make_studio: Any, coffee: str) -> None:
+    async with make_studio(ARK_API_KEY="k" * 20) as studio:
+        started = await studio.edit_chain([coffee], ["warmer"], options=NOW)
+        (prediction,) = studio.store.predictions(started.job_id or "")
+    async with make_studio(**VOLCENGINE) as studio:
+        found = Pace(studio.store, studio.setup.accounts, studio._clock).offer(prediction)
+    assert prediction.endpoint == "seedream-5-5-261028"
+    assert found and found.endpoint == "doubao-seedream-5-5-261028"
 
 
 async def test_no_other_provider_retires_5_0_lite(make_studio: Any, clock: Any) -> None:

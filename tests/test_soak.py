@@ -103,7 +103,7 @@ async def test_books_that_agree_are_found_to_agree(books: list[Any], home: Path)
 
     assert len(books) == 4 and wrong(books, home) == {}
     found = audit(books, home)
-    assert found.charged_usd == found.emulators_usd == Decimal("0.166") and found.home == {"atlas": 3, "ark": 1}
+    assert found.charged_usd == found.emulators_usd == Decimal("0.175") and found.home == {"atlas": 3, "ark": 1}
 
 
 @pytest.mark.parametrize("place", [0, 2, 3], ids=["by a ticket", "the same request twice", "at once"])
