@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -47,6 +48,8 @@ class FakeClock:
 
     def __init__(self) -> None:
         self._now = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+        self.offset_s = 0.0
+        """The monotonic clock is ahead of the wall clock by so much."""
         self.drive: Callable[[], Awaitable[bool]] | None = None
         self.next_due: Callable[[], float | None] | None = None
 
@@ -54,7 +57,12 @@ class FakeClock:
         return self._now
 
     def monotonic(self) -> float:
-        return self._now.timestamp()
+        return self._now.timestamp() + self.offset_s
+
+    def follow_the_machine(self) -> None:
+        """Show what the machine's clocks show now, where another process reads those."""
+        self._now = datetime.now(UTC)
+        self.offset_s = time.monotonic() - self._now.timestamp()
 
     def advance(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)

@@ -17,12 +17,12 @@ ROOT = Path(triptych.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
-        "triptych model errors tasks text migrations",
+        "triptych model errors tasks text migrations private",
         "lifecycle imaging metadata sheet drift retouch catalog results",
         "providers",
         "addresses",
         "assets store records ledger database rows wire clock",
-        "pace references notes",
+        "pace references notes pruning",
         "arrivals",
         "steps engine",
         "planning views showing library market",
@@ -47,7 +47,7 @@ ONLY_IN = {
     "click": frozenset({"cli"}),
     "mcp": frozenset({"server", "cli"}),
     "httpx2": frozenset({"wire", "addresses"}),
-    "sqlite3": frozenset({"migrations", "database", "records", "store", "rows", "cli"}),
+    "sqlite3": frozenset({"migrations", "database", "records", "store", "rows", "pruning"}),
     "PIL": frozenset({"imaging", "metadata", "sheet", "drift", "retouch"}),
     "platformdirs": frozenset({"config"}),
 }

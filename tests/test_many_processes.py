@@ -46,7 +46,7 @@ async def test_what_a_killed_server_held_is_taken_over_by_another_within_15_seco
     with running("atlas", latency_s=0.0, max_side=64, price="prompt") as atlas:
         async with make_studio(atlas) as studio:
             images = [str(samples / name) for name in ("coffee.jpg", "cat.jpg", "rocket.jpg")]
-            clock._now = datetime.now(UTC)
+            clock.follow_the_machine()
             started = await studio.edit_chain(images, ["warmer"], options=Options(wait_s=0))
             atlas.fault("submit", "hang", times=None, accepted=True)
             command = [sys.executable, str(CHILD), str(tmp_path / "home"), atlas.base_url]
@@ -56,12 +56,13 @@ async def test_what_a_killed_server_held_is_taken_over_by_another_within_15_seco
                 time.sleep(0.01)  # noqa: ASYNC251
             other.kill()
             assert other.wait() != 0
-            killed_at = clock._now = datetime.now(UTC)
+            clock.follow_the_machine()
+            killed_s = clock.monotonic()
             atlas.clear()
 
             def leases() -> list[tuple[str, float]]:
                 return [
-                    (row["lease"], row["lease_until"] - killed_at.timestamp())
+                    (row["lease"], row["lease_until"] - killed_s)
                     for row in studio.store._db.connection.execute("SELECT lease, lease_until FROM predictions")
                 ]
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
+from hands import when
 from triptych import migrations
 from triptych.model import Fault, Frame, Job, Operation, Prediction, Route, State
 from triptych.store import Store
@@ -201,16 +202,16 @@ async def test_an_earlier_database_takes_a_paid_call(
 def test_every_field_of_a_job_a_prediction_and_a_frame_is_kept(tmp_path: Path) -> None:
     store = Store(tmp_path / "a.db", tmp_path / "images")
     job = filled(Job)
-    wanted = replace(filled(Prediction), job_id=job.id, state=State.SUBMITTING, provider=job.provider, due_at=NOW)
-    store.add_job(job, [replace(wanted, state=State.QUEUED)], now=NOW, attach=False)
+    wanted = replace(filled(Prediction), job_id=job.id, state=State.SUBMITTING, provider=job.provider, due_at=0.0)
+    store.add_job(job, [replace(wanted, state=State.QUEUED)], now=when(NOW), attach=False)
     claim = store.claim(
-        now=NOW, lease="l", lease_s=12, providers=[job.provider], max_running={job.provider: 1}
+        now=when(NOW), lease="l", providers=[job.provider], max_running={job.provider: 1}
     )  # fmt: skip
     assert claim
     late = {name: getattr(wanted, name) for name in differing(claim.prediction, wanted) - {"state"}}
-    assert store.move(claim, State.SUBMITTING, now=NOW, due_at=NOW, **late)
+    assert store.move(claim, State.SUBMITTING, now=when(NOW), due_at=0.0, **late)
     assert differing(store.predictions(job.id)[0], wanted) == set()
-    store.cancel(job.id, NOW)
+    store.cancel(job.id, when(NOW))
     kept = store.job(job.id)
     assert kept and differing(kept.job, job) == set()
     frame = replace(filled(Frame), job_id=job.id, prediction_id=wanted.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -206,22 +207,13 @@ async def test_an_identical_request_in_flight_is_attached_to_by_its_own_owner_al
     assert len(atlas.accepted) == 3
 
 
-async def test_the_database_holds_owners_and_is_brought_up_from_a_time_before_them(tmp_path: Path) -> None:
+def test_jobs_from_before_owners_are_nobody_elses(tmp_path: Path) -> None:
     path = tmp_path / "triptych.db"
-    Store(path, tmp_path / "images").close()
-    earlier = sqlite3.connect(path)
-    earlier.executescript("DROP INDEX jobs_by_owner; ALTER TABLE jobs DROP COLUMN owner; DROP TABLE holders;")
-    earlier.executescript(
-        "PRAGMA user_version = 0; INSERT INTO jobs (id, tool, created_at, fingerprint, provider, model, endpoint, "
-        "prompt, requested, lanes, steps, warnings, routes, status) VALUES ('job_00000001', 'edit_sequence', 0, 'f', "
-        "'draft', 'm', 'e', 'p', 1, 1, 1, '[]', '[]', 'done');"
-    )
-    earlier.close()
+    with closing(sqlite3.connect(path)) as earlier:
+        earlier.executescript((Path(__file__).parent / "databases" / "version-0.sql").read_text("utf-8"))
     store = Store(path, tmp_path / "images")
-    row = store.job("job_00000001")
-    assert row and row.job.owner is None
-    assert [r.job.id for r in store.jobs(5)] == ["job_00000001"] and store.jobs(5, None, "ann") == []
-    assert not store.holds("ann", "0" * 64)
+    assert {row.job.owner for row in store.jobs(50)} == {None}
+    assert store.jobs(50, None, "ann") == [] and not store.holds("ann", "0" * 64)
     store.close()
 
 
@@ -229,7 +221,7 @@ async def test_a_database_of_a_newer_triptych_is_left_alone_with_a_plain_word(tm
     path = tmp_path / "triptych.db"
     Store(path, tmp_path / "images").close()
     newer = sqlite3.connect(path)
-    newer.execute(f"PRAGMA user_version = {migrations.newest() + 1}")
+    newer.execute(f"PRAGMA application_id = {migrations.newest() + 1}")
     newer.close()
-    with pytest.raises(errors.BadRequest, match="newer Triptych"):
+    with pytest.raises(errors.Outdated, match="newer Triptych"):
         Store(path, tmp_path / "images")

@@ -167,7 +167,9 @@ async def test_jobs_among_others_that_come_to_too_many_are_cut_and_said(
 async def test_a_job_without_images_says_where_to_ask(make_studio: Any, atlas: Any, coffee: str) -> None:
     async with make_studio(atlas) as studio:
         job = await studio.edit_sequence([coffee], "warmer", 2, NOW)
-        with pytest.raises(errors.UnknownHandle, match=rf'no images to show: get_status\(job_id="{job.job_id}"'):
+        with pytest.raises(
+            errors.UnknownHandle, match=rf'none of its images is here: get_status\(job_id="{job.job_id}"'
+        ):
             await studio.view_images([str(job.job_id)])
         with pytest.raises(errors.UnknownHandle, match="list_jobs"):
             await studio.view_images(["job_00000000"])

@@ -325,7 +325,7 @@ def test_two_that_open_a_new_database_at_once_both_get_it(path: Path, monkeypatc
 
 def test_a_home_that_cannot_be_written_is_named_with_the_setting_that_mends_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(errors.BadRequest, match="TRIPTYCH_HOME"):
+    with pytest.raises(errors.Unusable, match="TRIPTYCH_HOME"):
         Store(tmp_path / "file" / "triptych.db", tmp_path)
 
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import anyio
 import anyio.abc
@@ -33,8 +36,15 @@ from triptych.wire import Account, Wire
 log = logging.getLogger(__name__)
 
 FETCH_TRIES = 6
+Charge = tuple[Decimal | None, bool]
+"""What was charged, as far as it is known, and whether that is an estimate."""
+UNKNOWN: Charge = (None, False)
 SURPRISE = 2
 """A charge of so many times its quote is warned of."""
+LATE_LOOK_S = 120.0
+"""How long after an assumed end it is looked at once more."""
+LATE_LOOKS = 2
+HELD_LIMIT_BYTES = 64 * 1024 * 1024
 SETTLE_DELAYS_S = (1.5, 4.0, 15.0, 60.0, 300.0, 1800.0)
 
 
@@ -60,6 +70,12 @@ class Arrivals:
         self._pace = pace
         self._notes = notes
         self._bell = bell
+        self._quiet_since: dict[str, tuple[int, float]] = {}
+        """How many frames an answer that may not be the end had, and since when (monotonic), by prediction.
+
+        Frames only become more, so what this process has seen is enough: another one that polls too, or the next one,
+        counts from its own first look, and waits longer at most.
+        """
 
     async def poll(self, claim: Claim) -> None:
         """Ask how a running prediction stands; nothing but the provider's decision or the deadline ends it."""
@@ -85,8 +101,17 @@ class Arrivals:
             wait_s = max(retry_delay_s(attempts), self._pace.poll_wait_s(prediction))
             self._notes.move(claim, State.RUNNING, wait_s=wait_s, attempts=attempts, deadline_at=deadline_at)
             return
-        if isinstance(answer, Done):
+        if isinstance(answer, Done) and (now_s >= deadline_at or self._is_settled(prediction, answer)):
+            self._quiet_since.pop(prediction.id, None)
             await self.take(claim, answer)
+        elif isinstance(answer, Done):
+            self._notes.move(
+                claim,
+                State.RUNNING,
+                wait_s=self._pace.poll_wait_s(prediction),
+                attempts=0,
+                deadline_at=deadline_at,
+            )
         elif now_s >= deadline_at:
             self._miss_deadline(claim, "it was still running when last asked.")
         else:
@@ -98,6 +123,18 @@ class Arrivals:
                 poll_url=answer.poll_url or prediction.poll_url,
                 deadline_at=deadline_at,
             )
+
+    def _is_settled(self, prediction: Prediction, done: Done) -> bool:
+        """Return whether no more frames are to be expected; a model that is slower than usual gets its own time."""
+        if done.settle_s is None:
+            return True
+        now_s, came = self._clock.monotonic(), len(done.outputs)
+        before, since_s = self._quiet_since.get(prediction.id, (-1, now_s))
+        if came != before:
+            self._quiet_since[prediction.id] = (came, now_s)
+            return False
+        offer = self._pace.offer(prediction)
+        return now_s - since_s >= max(done.settle_s, offer.latency_s if offer else 0.0)
 
     def _miss_deadline(self, claim: Claim, why: str) -> None:
         minutes = self._accounts[claim.prediction.provider].provider.deadline_s / 60
@@ -129,7 +166,10 @@ class Arrivals:
 
     async def _write_frames(self, claim: Claim, done: Done) -> Claim | None:
         frames, warnings = await self._frames(claim.prediction, done)
-        charged, is_estimate = self._charge(claim.prediction, done)
+        # What may not have been the end is looked at once more, and its charge is known then.
+        came = any(output.came for output in done.outputs)
+        held = done.settle_s is not None and came
+        charged, is_estimate = UNKNOWN if held else self._charge(claim.prediction, done)
         warnings += self._surprise(claim.prediction, charged)
         if warnings:
             self._store.warn(claim.prediction.job_id, warnings)
@@ -147,11 +187,11 @@ class Arrivals:
             fault=None,
         )
 
-    def _charge(self, prediction: Prediction, done: Done) -> tuple[Decimal | None, bool]:
+    def _charge(self, prediction: Prediction, done: Done) -> Charge:
         """Return the charge and whether it is an estimate: what came, at the price quoted, where none is reported."""
         if done.charged_usd is not None or self._accounts[prediction.provider].provider.charge:
             return done.charged_usd, done.charge_is_estimate
-        came = sum(1 for output in done.outputs if output.url or output.data)
+        came = sum(1 for output in done.outputs if output.came)
         return errors.six_decimals(prediction.quoted_usd * came / prediction.count), True
 
     def _surprise(self, prediction: Prediction, charged_usd: Decimal | None) -> list[str]:
@@ -170,12 +210,17 @@ class Arrivals:
         # In a chain the next place belongs to the next step.
         alone = row is not None and row.job.lanes * row.job.steps == 1
         outputs = done.outputs if alone else done.outputs[: prediction.count]
-        frames = []
+        early = {frame.n: frame for frame in self._store.frames_of(prediction.id)}
+        frames, lost = [], 0
         for i, output in enumerate(outputs):
-            frames.append(await self._frame(prediction, i, output, done.url_lifetime_s))
-            if output.error:
-                warnings.append(f"{frames[-1].handle} is missing: {output.error}")
-        came = sum(1 for output in outputs if output.url or output.data)
+            frame = early.get(prediction.first_output + i) if output.handed_over else None
+            if not frame:
+                frame = await self._frame(prediction, i, output, done.url_lifetime_s)
+                frames.append(frame)
+            if not (frame.url or frame.sha256):
+                lost += 1
+                warnings.append(f"{frame.handle} is missing: {frame.error}")
+        came = len(outputs) - lost
         if came < prediction.count:
             warnings.append(f"{prediction.count} images were requested, {came} came back.")
         return frames, warnings
@@ -234,10 +279,10 @@ class Arrivals:
             reason = next((frame.error for frame in frames if frame.error), "the provider returned no images")
             self._notes.end(claim, State.FAILED, Fault("failed", f"No image came: {reason}"))
         else:
-            settled = self._accounts[prediction.provider].provider.charge is None
-            self._notes.move(
-                claim, State.DONE, wait_s=SETTLE_DELAYS_S[0], attempts=SETTLE_TRIES if settled else 0, fault=None
-            )
+            wait_s, attempts = SETTLE_DELAYS_S[0], 0
+            if self._accounts[prediction.provider].provider.charge is None:
+                wait_s, attempts = LATE_LOOK_S, SETTLE_TRIES - (LATE_LOOKS if prediction.charged_usd is None else 0)
+            self._notes.move(claim, State.DONE, wait_s=wait_s, attempts=attempts, fault=None)
 
     async def leave_uncertain(self, claim: Claim, fault: Fault) -> None:
         """End a submit of which nobody can say what became; what it brought before its answer was lost comes home.
@@ -320,36 +365,65 @@ class Arrivals:
                 self._store.frame_saved(frame, str(path))
 
     async def settle(self, claim: Claim) -> None:
-        """Pick up a charge that the provider tells late."""
+        """Pick up a charge that the provider tells late, and frames that came after the end was assumed."""
         prediction = claim.prediction
         account = self._accounts[prediction.provider]
         attempts = prediction.attempts + 1
-        charged = None
+        charged, is_estimate = UNKNOWN
         assert prediction.ticket
-        if account.provider.charge:
-            try:
+        try:
+            if account.provider.charge:
                 charged = await self._wire.run(account, account.provider.charge(prediction.ticket, prediction.poll_url))
-            except errors.TriptychError as error:
-                log.info("the charge of %s is not known yet: %s", prediction.id, error.message)
-            except Exception:
-                log.exception("internal error while asking for the charge of %s", prediction.id)
+            elif account.provider.poll:
+                answer = await self._wire.run(account, account.provider.poll(prediction.ticket, prediction.poll_url))
+                charged, is_estimate = await self._look_again(prediction, answer)
+        except errors.TriptychError as error:
+            log.info("the charge of %s is not known yet: %s", prediction.id, error.message)
+        except Exception:
+            log.exception("internal error while asking for the charge of %s", prediction.id)
+        if charged is None and not account.provider.charge and attempts >= SETTLE_TRIES:
+            home = sum(1 for frame in self._store.frames_of(prediction.id) if frame.sha256)
+            charged, is_estimate = errors.six_decimals(prediction.quoted_usd * home / prediction.count), True
         if surprise := self._surprise(prediction, charged):
             self._store.warn(prediction.job_id, surprise)
         wait_s = SETTLE_DELAYS_S[min(attempts, len(SETTLE_DELAYS_S) - 1)]
-        self._notes.move(claim, State.DONE, wait_s=wait_s, attempts=attempts, charged_usd=charged)
+        self._notes.move(
+            claim, State.DONE, wait_s=wait_s, attempts=attempts, charged_usd=charged, charge_is_estimate=is_estimate
+        )
+
+    async def _look_again(self, prediction: Prediction, answer: Pending | Done) -> Charge:
+        """Fetch the frames that came after the end was assumed; return the charge, unknown while some are missing."""
+        if isinstance(answer, Pending):
+            return UNKNOWN
+        known = self._store.frames_of(prediction.id)
+        urls = {frame.url for frame in known}
+        late = [output for output in answer.outputs if output.url and output.url not in urls]
+        late = late[: max(prediction.count - len(known), 0)]
+        if late:
+            frames = [
+                await self._frame(prediction, len(known) + i, output, answer.url_lifetime_s)
+                for i, output in enumerate(late)
+            ]
+            self._store.add_frames(frames, now=self._clock.now())
+            self._store.warn(prediction.job_id, [f"{frame.handle} came late." for frame in frames])
+        frames, missing = await self._fetch_missing(prediction)
+        await self._save(prediction.job_id, frames)
+        return UNKNOWN if missing else self._charge(prediction, answer)
 
 
 class EarlyFrames:
     """The frames of one stream, stored as they come; those that the disk does not take are held for later.
 
-    A frame is never a reason to stop reading: the stream is paid for, and its end says more than this.
+    A frame is never a reason to stop reading: the stream is paid for, and its end says more than this. Bytes are held
+    in memory up to `HELD_LIMIT_BYTES`, then in the system's directory for temporary files, where that takes them.
     """
 
     def __init__(self, arrivals: Arrivals, claim: Claim, notes: Notes) -> None:
         self._arrivals = arrivals
         self._claim = claim
         self._notes = notes
-        self._held: list[Came] = []
+        self._held: list[tuple[Came, IO[bytes] | None]] = []
+        self._held_bytes = 0
 
     async def take(self, came: Came, fetches: anyio.abc.TaskGroup) -> None:
         """Store a frame if that works now; hold it otherwise."""
@@ -357,11 +431,27 @@ class EarlyFrames:
             await self._arrivals.store_early(self._claim.prediction, came, fetches)
         except Exception as error:
             log.warning("image %s of %s is held: %s", came.index + 1, self._claim.prediction.id, error)
-            self._held.append(came)
+            self._held.append(self._bounded(came))
+
+    def _bounded(self, came: Came) -> tuple[Came, IO[bytes] | None]:
+        size = len(came.output.data or b"")
+        if self._held_bytes + size > HELD_LIMIT_BYTES and came.output.data:
+            with suppress(OSError):
+                spill = TemporaryFile()  # noqa: SIM115 - closed once it is stored
+                spill.write(came.output.data)
+                return replace(came, output=replace(came.output, data=None)), spill
+        self._held_bytes += size
+        return came, None
 
     async def store_rest(self, fetches: anyio.abc.TaskGroup) -> None:
-        """Store what is held, after a stream that broke off; one that ended brings all its frames at its end."""
-        for came in self._held:
+        """Store what is held, however often the disk says no."""
+        while self._held:
+            came, spill = self._held[0]
+            if spill:
+                spill.seek(0)
+                came = replace(came, output=replace(came.output, data=spill.read()))
             store = partial(self._arrivals.store_early, self._claim.prediction, came, fetches)
             await self._notes.insist(self._claim, f"image {came.index + 1}", store)
-        self._held.clear()
+            if spill:
+                spill.close()
+            self._held.pop(0)

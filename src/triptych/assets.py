@@ -28,7 +28,7 @@ from uuid import uuid4
 import anyio.from_thread
 import anyio.to_thread
 
-from triptych import errors
+from triptych import errors, private
 from triptych.model import Image
 
 FILE_LIMIT_BYTES = 64 * 1024 * 1024
@@ -40,6 +40,7 @@ _SUFFIX |= {"image/bmp": ".bmp", "image/tiff": ".tiff"}
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in "0123456789¹²³")}
 
 Fetch = Callable[[str], Awaitable[bytes]]
+Opener = Callable[[str, int], int]
 MayUse = Callable[[str], bool]
 """Whether a caller may use the image at home with this sha256; with "", whatever is there."""
 
@@ -108,7 +109,7 @@ class Assets:
         assert isinstance(facts, Facts)
         sha256 = hashlib.sha256(data).hexdigest()
         path = self._place(sha256, _SUFFIX.get(facts.mime_type, ".img"), data)
-        if not path.exists():
+        if not _touched(path):
             try:
                 self._write_whole(path, data)
             except OSError as error:
@@ -127,13 +128,17 @@ class Assets:
 
     def _write_whole(self, path: Path, data: bytes) -> None:
         """Write a file so that it is there in full, on the disk, or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._parts_dir.mkdir(parents=True, exist_ok=True)
-        with _part(self._parts_dir, data) as part:
+        private.make_directory(path.parent)
+        private.make_directory(self._parts_dir)
+        with _part(self._parts_dir, data, private.opener) as part:
             part.replace(path)
+        _flush_directory(path.parent)
 
     def sweep(self, now: datetime) -> None:
-        """Remove what a process that died in the middle of a write left behind."""
+        """Close the files to other users, and remove what a process that died in the middle of a write left behind."""
+        with suppress(OSError):  # the first write will tell
+            private.make_directory(self.images_dir)
+            private.make_directory(self._parts_dir)
         for part in self._parts_dir.glob("*.part"):
             with suppress(OSError):
                 if now.timestamp() - part.stat().st_mtime > PART_LIFETIME_S:
@@ -171,7 +176,7 @@ class Assets:
         """
         if path.exists() or path.is_symlink():
             return False
-        self._parts_dir.mkdir(parents=True, exist_ok=True)
+        private.make_directory(self._parts_dir)
         for directory in (self._parts_dir, path.parent):
             with _part(directory, data) as part:
                 try:
@@ -358,6 +363,17 @@ def _short(item: str) -> str:
     return errors.quoted(item, 160)
 
 
+def _touched(path: Path) -> bool:
+    """Return whether a file is there; from now on it counts as used, which keeps it from being pruned."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    except OSError:  # another user's
+        return path.exists()
+    return True
+
+
 def _has(path: Path, data: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
 
@@ -376,12 +392,26 @@ def _create_in_place(path: Path, data: bytes) -> bool:
     return True
 
 
+def _flush_directory(directory: Path) -> None:
+    """Put a new name on the disk: without it a power cut forgets the name of a file whose bytes are there."""
+    if os.name == "nt":
+        return  # Windows opens no directory; its file systems log a rename themselves
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
-def _part(directory: Path, data: bytes) -> Iterator[Path]:
-    """A finished, flushed file to be moved to its place; gone afterwards, if it was not."""
+def _part(directory: Path, data: bytes, opener: Opener | None = None) -> Iterator[Path]:
+    """A finished, flushed file to be moved to its place; gone afterwards, if it was not.
+
+    With the umask's rights, for it may be the user's own, unless an `opener` gives others.
+    """
     path = directory / f".triptych-{uuid4().hex}.part"
     try:
-        with path.open("xb") as file:
+        with open(path, "xb", opener=opener) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

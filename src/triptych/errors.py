@@ -19,7 +19,9 @@
     ├── Outage                no usable answer: time-outs, 5xx, HTML, broken JSON
     │   ├── NotSent               the request surely did not arrive
     │   ├── AnswerLost            the request may have arrived; its answer was lost
-    │   └── Unclear               a list was read and does not tell what became of a request
+    │   ├── Unclear               a list was read and does not tell what became of a request
+    │   └── Unusable              the database cannot be used until a person mends it
+    │       └── Outdated              a newer Triptych has changed the database
     └── Uncertain             a paid request may have been accepted and could not be found again
 
 Rules: `message` is safe to show (bounded, one line, no keys; a provider's text in it is quoted data). `kind` is a
@@ -183,6 +185,24 @@ class Unclear(Outage):
     """A provider's list was read, and it does not tell whether it shows our request or another one."""
 
     kind = "unclear"
+
+
+class Unusable(Outage):
+    """The database cannot be used until a person mends it: `found` is what is wrong, `mend` what to do."""
+
+    kind = "unusable"
+    retryable = False
+
+    def __init__(self, found: str, mend: str) -> None:
+        super().__init__(f"{found} {mend}")
+        self.found = found
+        self.mend = mend
+
+
+class Outdated(Unusable):
+    """A newer Triptych has changed the database so that this one must not work on it."""
+
+    kind = "outdated"
 
 
 class Uncertain(TriptychError):

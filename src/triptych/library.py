@@ -15,7 +15,7 @@ import anyio.to_thread
 from triptych import errors, showing, views
 from triptych.assets import Assets
 from triptych.clock import Clock
-from triptych.model import Image
+from triptych.model import Image, Status
 from triptych.planning import Input
 from triptych.results import ImageResult, Preview, Saved, SaveResult
 from triptych.rows import JobRow
@@ -101,6 +101,10 @@ class Library:
             image = None
         if image and image.path.exists():
             return image
+        if image and image.pruned_at:
+            raise errors.UnknownHandle(
+                f"The file of {handle} was pruned on {image.pruned_at:%Y-%m-%d}; upload a saved copy, or make it again."
+            )
         if image:
             raise errors.UnknownHandle(f"The file of {handle} is gone from TRIPTYCH_HOME; upload or make it again.")
         if job:
@@ -155,8 +159,16 @@ class Library:
             if name:
                 stem = name if len(images) == 1 else f"{name}-{i:02d}"
             path = await anyio.to_thread.run_sync(self._assets.save, item.image, target, stem)
+            self._remember_saved(item.handle, path)
             saved.append(Saved(handle=item.handle, path=str(path)))
         return SaveResult(saved=saved)
+
+    def _remember_saved(self, handle: str, path: Path) -> None:
+        """Write down where an output lies besides; a job that has not ended still saves its outputs itself."""
+        frame = self._store.frame(handle)
+        row = self._store.job(frame.job_id) if frame else None
+        if frame and row and row.status not in (Status.QUEUED, Status.RUNNING):
+            self._store.frame_saved(frame, str(path))
 
     async def preview(self, handle: str, caller: Caller) -> tuple[bytes, ImageResult]:
         """Return a JPEG of at most 100 KB and the facts of the image behind a handle.

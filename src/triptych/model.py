@@ -70,6 +70,8 @@ class Image:
     height: int
     bytes: int
     path: Path
+    pruned_at: datetime | None = None
+    """When its file was removed to free space; None while it is there."""
 
     @property
     def size(self) -> Size:
@@ -169,31 +171,38 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One frame of an answer, in order: a URL, or the bytes, or why it is missing."""
+    """One frame of an answer, in order: a URL, or the bytes, or why it is missing.
+
+    With `handed_over` the bytes were handed over before the answer's end (`providers.Came`) and are not kept twice.
+    """
 
     url: str | None = None
     data: bytes | None = None
     error: str | None = None
+    handed_over: bool = False
+
+    @property
+    def came(self) -> bool:
+        """Whether this is an image, and not the reason why there is none."""
+        return bool(self.url or self.data or self.handed_over)
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The provider accepted; `ticket` is how it calls the prediction, `poll_url` where it says to ask.
-
-    `by_time` says that it was found in a list that shows nothing but times: it is whoever was alone in that time.
-    """
+    """The provider accepted; `ticket` is how it calls the prediction, `poll_url` where it says to ask."""
 
     ticket: str
     poll_url: str | None = None
     done: int = 0
-    by_time: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """The provider finished: its frames in order, the charge, when its URLs expire (seconds).
 
-    `charge_is_estimate` says that the charge is the list price, because the provider reports none.
+    `charge_is_estimate` says that the charge is the list price, because the provider reports none. `settle_s` is set
+    where it does not say whether more frames come: the answer is the end only once the number of frames has stayed the
+    same for so many seconds.
     """
 
     outputs: tuple[Output, ...]
@@ -201,6 +210,7 @@ class Done:
     charge_is_estimate: bool = False
     url_lifetime_s: float | None = None
     warnings: tuple[str, ...] = ()
+    settle_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +248,8 @@ class Prediction:
     this prediction's first frame (from 1).
 
     `due_at`, `deadline_at` and every `…_mono` are seconds of the monotonic clock, None once the machine has restarted;
-    `looked_mono` is the first look for a lost submit, `arrived_mono` when the number of images that polls show
-    (`arrived`) last changed. `sent_urls` are the references as the request carried them, None for one sent as bytes.
+    `looked_mono` is the first look for a lost submit. `sent_urls` are the references as the request carried them, None
+    for one sent as bytes.
     """
 
     id: str
@@ -275,8 +285,6 @@ class Prediction:
     took_s: float | None = None
     looked_mono: float | None = None
     sent_urls: tuple[str | None, ...] = ()
-    arrived: int = 0
-    arrived_mono: float | None = None
     charge_is_estimate: bool = False
 
 

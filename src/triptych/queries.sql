@@ -22,7 +22,7 @@ LIMIT 1;
 
 -- name: recent_uploads
 SELECT * FROM images WHERE NOT EXISTS (SELECT 1 FROM frames WHERE frames.sha256 = images.sha256)
-  AND (:owner IS NULL OR EXISTS (SELECT 1 FROM holders WHERE holders.sha256 = images.sha256 AND owner = :owner))
+  AND pruned_at IS NULL AND (:owner IS NULL OR EXISTS (SELECT 1 FROM holders WHERE holders.sha256 = images.sha256 AND owner = :owner))
 ORDER BY created_at DESC, handle LIMIT :limit;
 
 -- name: set_copy
@@ -97,13 +97,13 @@ SELECT * FROM frames WHERE prediction_id = :prediction_id ORDER BY n;
 SELECT * FROM frames WHERE job_id = :job_id AND n = :n;
 
 -- name: frames_made_from
-SELECT frames.* FROM frames JOIN jobs ON jobs.id = frames.job_id
-WHERE frames.sha256 IS NOT NULL AND frames.source LIKE :holding AND (:owner IS NULL OR jobs.owner = :owner)
+SELECT frames.* FROM frames JOIN jobs ON jobs.id = frames.job_id JOIN images ON images.sha256 = frames.sha256
+WHERE images.pruned_at IS NULL AND frames.source LIKE :holding AND (:owner IS NULL OR jobs.owner = :owner)
 ORDER BY frames.created_at, frames.job_id, frames.n;
 
 -- name: recent_frames
-SELECT frames.* FROM frames JOIN jobs ON jobs.id = frames.job_id
-WHERE frames.sha256 IS NOT NULL AND (:owner IS NULL OR jobs.owner = :owner)
+SELECT frames.* FROM frames JOIN jobs ON jobs.id = frames.job_id JOIN images ON images.sha256 = frames.sha256
+WHERE images.pruned_at IS NULL AND (:owner IS NULL OR jobs.owner = :owner)
 ORDER BY frames.created_at DESC, frames.job_id, frames.n LIMIT :limit;
 
 -- name: busy
@@ -143,7 +143,6 @@ UPDATE predictions SET
   state = :state, due_at = :due_at, attempts = :attempts, fault = :fault, ticket = :ticket, poll_url = :poll_url,
   submitted_at = :submitted_at, submitted_mono = :submitted_mono, deadline_at = :deadline_at,
   finished_at = :finished_at, took_s = :took_s, looked_mono = :looked_mono, sent_urls = :sent_urls,
-  arrived = :arrived, arrived_mono = :arrived_mono,
   charged_usd = :charged_usd, charge_is_estimate = :charge_is_estimate,
   reserved_usd = :reserved_usd, lease = :lease, lease_until = :lease_until
 WHERE id = :id;
@@ -165,7 +164,7 @@ UPDATE boot SET id = :id;
 
 -- name: forget_monotonic
 UPDATE predictions SET lease = NULL, lease_until = 0, due_at = 0, deadline_at = NULL, created_mono = NULL,
-  submitted_mono = NULL, looked_mono = NULL, arrived_mono = NULL;
+  submitted_mono = NULL, looked_mono = NULL;
 
 -- name: lease_of
 SELECT state, lease, reserved_usd, lease_until, fault, ticket, submitted_at FROM predictions WHERE id = :id;
@@ -241,3 +240,27 @@ ORDER BY finished_at DESC LIMIT 21;
 
 -- name: unfinished
 SELECT COUNT(*) AS n FROM predictions WHERE state IN ('waiting', 'queued', 'submitting', 'running', 'fetching');
+
+-- name: image_back
+UPDATE images SET pruned_at = NULL, file = :file WHERE sha256 = :sha256 AND pruned_at IS NOT NULL;
+
+-- name: images_home
+SELECT sha256, handle, file, created_at FROM images WHERE pruned_at IS NULL ORDER BY created_at, handle;
+
+-- name: job_ages
+SELECT jobs.id, jobs.status,
+       MAX(jobs.created_at, COALESCE(MAX(submitted_at), 0), COALESCE(MAX(finished_at), 0)) AS last_at
+FROM jobs LEFT JOIN predictions ON job_id = jobs.id GROUP BY jobs.id;
+
+-- name: outputs
+SELECT job_id, n, sha256, saved_path FROM frames WHERE sha256 IS NOT NULL
+ORDER BY saved_path IS NULL, created_at, job_id, n;
+
+-- name: all_inputs
+SELECT DISTINCT job_id, inputs FROM predictions;
+
+-- name: prune_image
+UPDATE images SET pruned_at = :now WHERE sha256 = :sha256;
+
+-- name: drop_expired_copies
+DELETE FROM copies WHERE expires_at < :now;

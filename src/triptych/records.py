@@ -23,7 +23,7 @@ from triptych.rows import JobRow
 class Records:
     """The records of one database, with the ledger over them.
 
-    Raises: `errors.BadRequest` when the file cannot be opened or written.
+    Raises: `errors.Unusable` when the file cannot be used, `errors.Outage` while another program locks it.
     """
 
     def __init__(self, path: Path, images_dir: Path, budget_usd: Decimal | None = None) -> None:
@@ -44,6 +44,14 @@ class Records:
         """Close the connection; what was written stays."""
         self._db.close()
 
+    def outdated(self) -> bool:
+        """Return whether a newer Triptych has changed the database so that this one must not work on it."""
+        return self._db.outdated()
+
+    def check(self) -> None:
+        """Look at every page of the database. Raises: `errors.Unusable` when one is damaged."""
+        self._db.check()
+
     # -- images
 
     def add_image(self, image: Image, now: datetime, owner: str | None = None) -> Image:
@@ -53,7 +61,11 @@ class Records:
         """
         if owner is not None:
             self._db.run("hold", sha256=image.sha256, owner=owner)
+        file = image.path.relative_to(self._images_dir).as_posix()
         known = self.image_by_sha256(image.sha256)
+        if known and known.pruned_at:
+            self._db.run("image_back", sha256=image.sha256, file=file)
+            known = self.image_by_sha256(image.sha256)
         if known:
             return known
         handle, length = image.handle, 8
@@ -68,7 +80,7 @@ class Records:
             width=image.width,
             height=image.height,
             bytes=image.bytes,
-            file=image.path.relative_to(self._images_dir).as_posix(),
+            file=file,
             now=now.timestamp(),
         )
         stored = self.image_by_sha256(image.sha256)
@@ -105,6 +117,7 @@ class Records:
             height=row["height"],
             bytes=row["bytes"],
             path=self._images_dir / row["file"],
+            pruned_at=rows.when(row["pruned_at"]),
         )
 
     def set_copy(self, sha256: str, provider: str, url: str, expires_at: datetime) -> None:

@@ -287,6 +287,29 @@ class SpendResult(Result):
     budget: Budget
 
 
+class PrunedItem(Result):
+    """A file that was removed, or would be; `name` is a handle, or the file's name where nothing knows it."""
+
+    name: str
+    kind: str
+    """output, upload, or unknown."""
+    bytes: int
+    days_old: int
+    saved_path: str | None = None
+    """Where a copy was saved."""
+
+
+class PruneResult(Result):
+    """What `triptych prune` removed, or would remove; `unsaved` counts what only `--unsaved` removes."""
+
+    done: bool
+    older_than_days: int
+    items: list[PrunedItem]
+    bytes: int
+    unsaved: int
+    unsaved_bytes: int
+
+
 class Saved(Result):
     handle: str
     path: str

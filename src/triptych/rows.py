@@ -111,8 +111,6 @@ def prediction(row: sqlite3.Row) -> Prediction:
         took_s=row["took_s"],
         looked_mono=row["looked_mono"],
         sent_urls=tuple(json.loads(row["sent_urls"] or "[]")),
-        arrived=row["arrived"],
-        arrived_mono=row["arrived_mono"],
     )
 
 

@@ -93,7 +93,7 @@ def job(row: JobRow, predictions: Sequence[Prediction], frames: Sequence[Frame],
     home = {n: image for n, one in made.items() if one.frame.sha256 and (image := image_of(one.frame.handle))}
     if not home:
         raise errors.UnknownHandle(
-            f'{job_id} is {row.status} and has no images to show: get_status(job_id="{job_id}") says how far it is.'
+            f'{job_id} is {row.status}, and none of its images is here: get_status(job_id="{job_id}") says why.'
         )
     if row.job.lanes * row.job.steps > 1:
         return _chain(row, predictions, made, home, image_of)

@@ -171,8 +171,7 @@ class Steps:
                 except Exception as error:
                     log.exception("internal error while sending %s", claim.prediction.id)
                     outcome = _internal(error) if departure.left else errors.NotSent(_internal(error).message)
-                if isinstance(outcome, errors.TriptychError):
-                    await early.store_rest(fetches)
+                await early.store_rest(fetches)
         return outcome
 
     async def _write_outcome(
@@ -235,13 +234,14 @@ class Steps:
         attempts = prediction.attempts + 1
         now_s = self._clock.monotonic()
         looked_mono = now_s if prediction.looked_mono is None else prediction.looked_mono
-        found, readable = None, False
+        found, read, absent = None, False, False
         tries = LOOK_TRIES if provider.find else 0
         if provider.find:
             try:
                 found = await self._found(account, prediction)
-                readable = True
+                read = absent = True
             except errors.Unclear as error:
+                read = True
                 log.info("looking for %s: %s", prediction.id, error.message)
             except errors.TriptychError as error:
                 tries = 2 * LOOK_TRIES
@@ -257,15 +257,13 @@ class Steps:
             taken = await self._notes.insist(claim, "the ticket", lambda: self._arrivals.write(claim, answer))
             if taken and taken.prediction.state is State.FETCHING:
                 await self._arrivals.bring_home(taken)
-        elif (
-            self._may_send_again(account, prediction) and (readable or not provider.find) and attempts < 2 * LOOK_TRIES
-        ):
+        elif (read or not provider.find) and self._may_send_again(account, prediction) and attempts < 2 * LOOK_TRIES:
             await self._send(account, claim, await self._as_sent(account, prediction), again=True)
         elif attempts < tries or patient:
             self._notes.move(
                 claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts, looked_mono=looked_mono
             )
-        elif unheard and readable:
+        elif unheard and absent:
             # The provider's own list, read again and again for a minute, does not have it: it was not accepted.
             self._notes.move(claim, State.QUEUED, wait_s=0, attempts=0)
         else:
@@ -288,7 +286,7 @@ class Steps:
         return found
 
     def _may_send_again(self, account: Account, prediction: Prediction) -> bool:
-        """Return whether the provider knows a request by an id of ours, now, so that the same one is not paid twice.
+        """Return whether the provider still knows a request by an id of ours, so that the same one is not paid twice.
 
         One that was given up as uncertain is only looked for: asking for its status must not pay.
         """
@@ -297,18 +295,18 @@ class Steps:
             return True
         if prediction.fault and prediction.fault.kind == "uncertain":
             return False
-        return provider.client_ids
+        return provider.honours_ids_s is not None and age_s(prediction, self._clock) < provider.honours_ids_s
 
     def _require_ours(self, account: Account, prediction: Prediction, found: Pending | None) -> None:
         """Raise `errors.Outage` when what was found may be another prediction's, whose ticket is not written (yet)."""
-        if not found or account.provider.client_ids:
+        if not found or account.provider.honours_ids_s is not None:
             return
         assert prediction.submitted_at
         now, since = moment(self._clock), prediction.submitted_at - timedelta(seconds=RIVALS_WITHIN_S)
         for other, worked_on in self._store.unaccounted(prediction, since=since, now=now):
             # Of requests that were both lost, one can have the other's answer if they are the same in every word.
             same = (other.prompt, other.inputs, other.size) == (prediction.prompt, prediction.inputs, prediction.size)
-            if found.by_time or (same and worked_on and other.fault is None):
+            if same and worked_on and other.fault is None:
                 raise errors.Outage(f"What the provider's list shows may be {other.id}.")
         if found.ticket in self._store.tickets(account.provider.name):
             raise errors.Outage("What the provider's list shows belongs to another prediction by now.")

@@ -50,9 +50,11 @@ class Store(Records):
 
         With `attach`, a job with the same fingerprint that is still in flight (or uncertain) is returned instead and
         nothing is written; otherwise the answer is None.
-        Raises: `errors.OverBudget` when the quote and what was spent in the last 24 h exceed the budget.
+        Raises: `errors.OverBudget` when the quote and what was spent in the last 24 h exceed the budget;
+        `errors.Outdated`.
         """
         with self._db.transaction():
+            self._db.require_current()
             if attach and (found := self.in_flight(job.fingerprint)):
                 return found
             self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))
@@ -119,10 +121,13 @@ class Store(Records):
     ) -> Claim | None:
         """Take the most urgent due prediction, if any; what already runs goes before what is queued.
 
-        A queued prediction is passed over while its provider runs as many as
-        `max_running` allows. The ids in `held` are passed over: this process works on them, however old their leases.
+        A queued one is passed over while its provider runs as many as `max_running` allows. The ids in `held` are
+        passed over: this process works on them, however old their leases.
+
+        Raises: `errors.Outdated` once a newer Triptych has changed the database; what runs here may still be moved.
         """
         with self._db.unflushed(), self._db.transaction():
+            self._db.require_current()
             row = self._db.one(
                 "claim",
                 lease=lease,
@@ -304,8 +309,6 @@ class Store(Records):
             took_s=moved.took_s,
             looked_mono=moved.looked_mono,
             sent_urls=json.dumps(moved.sent_urls),
-            arrived=moved.arrived,
-            arrived_mono=moved.arrived_mono,
             charged_usd=None if moved.charged_usd is None else str(moved.charged_usd),
             charge_is_estimate=int(moved.charge_is_estimate),
             reserved_usd="0" if release else reserved,

@@ -83,7 +83,7 @@ async def open_studio(setup: Setup, *, work: bool = True) -> AsyncIterator[Studi
 
     Without `work`, nothing that was left unfinished is taken up: for a short look around.
 
-    Raises: `errors.BadRequest` when TRIPTYCH_HOME cannot be used.
+    Raises: `errors.Outage` when the database in TRIPTYCH_HOME cannot be used.
     """
     studio = Studio(setup, SystemClock())
     try:
@@ -487,7 +487,7 @@ class Studio:
             return State.RUNNING
         if prediction.state is State.FAILED and kind == "fetch_failed":
             return State.FETCHING
-        if prediction.state is State.UNCERTAIN and (provider.find or provider.client_ids):
+        if prediction.state is State.UNCERTAIN and provider.find:
             return State.SUBMITTING
         return None
 

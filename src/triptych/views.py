@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from triptych.ledger import Balance, Spending
@@ -33,12 +34,15 @@ ImageOf = Callable[[str], Image | None]
 
 
 def image_of_frame(frame: Frame, image: Image | None) -> ImageResult:
-    """Return an output with every face it has so far."""
+    """Return an output with every face it has so far; one that was pruned lies where it was saved."""
+    path = image.path if image and not image.pruned_at else None
+    if image and image.pruned_at and frame.saved_path:
+        path = Path(frame.saved_path)
     return ImageResult(
         handle=frame.handle,
-        url=frame.url or (image.path.as_uri() if image else None),
+        url=frame.url or (path.as_uri() if path else None),
         url_expires_at=frame.url_expires_at,
-        path=str(image.path) if image else None,
+        path=str(path) if path else None,
         uri=f"triptych://images/{frame.handle}",
         mime_type=image.mime_type if image else None,
         width=image.width if image else None,
@@ -86,6 +90,9 @@ def job_result(
             shown = shown[:MOST_IMAGES]
         warnings.append(f"triptych://jobs/{job.id} lists all {len(frames)}.")
     fault = _fault(predictions)
+    images = {frame.n: image_of(frame.sha256) if frame.sha256 else None for frame in shown}
+    if pruned := [image.pruned_at for image in images.values() if image and image.pruned_at]:
+        warnings.append(f"{len(pruned)} of these images were pruned on {max(pruned):%Y-%m-%d}: their files are gone.")
     return JobResult(
         job_id=job.id,
         status=row.status,
@@ -95,7 +102,7 @@ def job_result(
         progress=Progress(done=row.returned, total=job.requested),
         requested=job.requested,
         returned=row.returned,
-        images=[image_of_frame(f, image_of(f.sha256) if f.sha256 else None) for f in shown if f.url or f.sha256],
+        images=[image_of_frame(f, images[f.n]) for f in shown if f.url or f.sha256],
         cost=cost_of(row, predictions),
         error=ErrorResult(
             kind=fault.kind, message=fault.message, retryable=fault.retryable, request_id=fault.request_id
@@ -103,7 +110,7 @@ def job_result(
         if fault
         else None,
         warnings=warnings,
-        next=_next(row, fault, [frame for frame in shown if frame.sha256]),
+        next=_next(row, fault, [f for f in shown if f.sha256 and not ((i := images[f.n]) and i.pruned_at)]),
     )
 
 

@@ -43,6 +43,8 @@ ANSWER_PATIENCE = 4.0
 """A submit or an upload may take this many times its own time-out, which counts from byte to byte."""
 LOOK_LIMIT_S = 30.0
 """A poll or a list may take this long in all: it costs nothing to ask again."""
+STREAM_LIMIT_CHARS = 256 * 1024 * 1024
+"""Of a whole stream: fifteen images as base64. One event is bounded like a whole answer."""
 FETCH_LIMIT_BYTES = 64 * 1024 * 1024
 FETCH_TIMEOUT_S = 120.0
 MAX_REDIRECTS = 5
@@ -364,7 +366,7 @@ class _Stream:
         self._response: httpx2.Response | None = None
         self._events: AsyncIterator[httpx2.ServerSentEvent] | None = None
         self._end = 0.0
-        self._left_chars = ANSWER_LIMIT_BYTES
+        self._left_chars = STREAM_LIMIT_CHARS
 
     def takes(self, response: httpx2.Response, patience_s: float) -> bool:
         """Keep a response open, so long at most, if it is a stream of events; return whether it is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import threading
@@ -344,6 +345,7 @@ FRAMES: dict[str, tuple[dict[str, Any], list[str | None]]] = {
     "previews": ({}, [None] * 3),
     "no-done": ({}, [None] * 3),
     "stream-error": ({"after": 2}, [None, None, "InternalServiceError"]),
+    "charset": ({"charset": "utf-7"}, [None] * 3),
     "cut": ({"after": 1}, [None] * 3),
     "not-streamed": ({}, [None] * 3),
 }
@@ -391,6 +393,30 @@ def test_a_stream_tells_the_same_in_events(api: Emulator, client: httpx2.Client,
     ][: 1 if name == "stream-error" else None]
 
 
+def test_an_error_can_stand_beside_some_images(api: Emulator, client: httpx2.Client) -> None:
+    for stream in (False, True):
+        api.fault("submit", "stopped")
+        told = generate(client, 3, stream=stream)
+        last = events(told)[-1] if stream else told.json()
+        assert last["error"]["code"] == "InternalServiceError" and last["usage"]["generated_images"] == 1
+
+
+@pytest.mark.parametrize("what", ["image", "no-image", "no-base64"])
+def test_an_image_can_come_inline_and_be_none(api: Emulator, client: httpx2.Client, what: str) -> None:
+    api.fault("submit", "inline", n=2, what=what)
+    first, second = generate(client, 2).json()["data"]
+    assert "url" in first and "url" not in second
+    data = b""
+    with contextlib.suppress(ValueError):
+        data = base64.b64decode(second["b64_json"], validate=True)
+    assert (bool(data), data.startswith(b"\xff\xd8")) == (what != "no-base64", what == "image")
+
+
+def test_a_stream_can_claim_any_charset(api: Emulator, client: httpx2.Client) -> None:
+    api.fault("submit", "charset", charset="hex")
+    assert generate(client, 2, stream=True).headers["content-type"] == "text/event-stream; charset=hex"
+
+
 def test_a_stream_can_be_cut_in_the_middle(api: Emulator, client: httpx2.Client) -> None:
     before = api.charged_usd
     api.fault("submit", "cut", after=2)
@@ -430,7 +456,8 @@ def test_an_odd_download_is_odd_once(api: Emulator, client: httpx2.Client, name:
 
 def test_every_fault_of_the_table_is_exercised_here() -> None:
     known = {(fault.op, fault.name) for fault in faults("ark")}
-    assert {name for op, name in known if op == "submit"} == GENERIC | set(FRAMES) | {entry[0] for entry in REFUSALS}
+    refusals = {entry[0] for entry in REFUSALS}
+    assert {name for op, name in known if op == "submit"} == GENERIC | set(FRAMES) | refusals | {"stopped", "inline"}
     assert {name for op, name in known if op == "result"} - GENERIC == {
         "410",
         "truncated",

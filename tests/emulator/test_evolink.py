@@ -142,6 +142,37 @@ def test_many_tasks_are_asked_at_once_or_listed(client: httpx2.Client) -> None:
     assert client.get("/v1/tasks", params={"page": "x"}).status_code == 400
 
 
+def test_the_list_of_tasks_shows_neither_requests_nor_results(client: httpx2.Client) -> None:
+    task_id = submitted(client)
+    polled(client, task_id)
+    (listed,) = client.get("/v1/tasks", params={"page_size": 1}).json()["data"]
+    made = listed.pop("created_at")
+    assert isinstance(made, int)
+    assert listed == {
+        "id": task_id,
+        "model": "doubao-seedream-5.0-lite",
+        "type": "image",
+        "status": "completed",
+        "progress": 100,
+        "has_results": True,
+        "result_count": 1,
+        "has_error": False,
+    }
+
+
+def test_an_idempotency_key_is_forgotten_after_its_time() -> None:
+    clock = HandClock()
+    with (
+        running("evolink", max_side=16, clock=clock, keys_kept_s=60) as api,
+        httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
+    ):
+        first = submit(client, key="k-1").json()["id"]
+        clock.now += 59
+        assert submit(client, key="k-1").json()["id"] == first
+        clock.now += 1
+        assert submit(client, key="k-1").json()["id"] != first and len(api.accepted) == 2
+
+
 @pytest.mark.parametrize(
     ("fields", "about"),
     [

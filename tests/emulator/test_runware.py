@@ -328,6 +328,8 @@ ODD_POLLS: dict[str, tuple[Check, str]] = {
     "empty-at-first": (check_first("data"), "0.105"),
     "trickle": (check_trickle([OK, RUNNING], [OK, OK, RUNNING], [OK, OK, OK]), "0.105"),
     "trickle-bare": (check_trickle([OK], [OK, OK], [OK, OK, OK]), "0.105"),
+    "one-by-one": (lambda client, one: len(poll(client, one)["data"]) == 1, "0.105"),
+    "one-late": (statuses(OK, OK), "0.105"),
     "forgotten": (check_forgotten, "0.105"),
     "no-cost": (lambda client, one: all("cost" not in item for item in poll(client, one)["data"]), "0.105"),
 }
@@ -344,6 +346,25 @@ def test_an_odd_task_is_odd_in_every_poll(api: Emulator, client: httpx2.Client, 
     assert check(client, task_id)
     assert api.charged_usd - before == Decimal(usd)
     assert poll(client, submitted(client, "as usual"))["data"][0]["status"] == OK
+
+
+@pytest.mark.parametrize(("name", "counts"), [("one-by-one", [0, 1, 2, 2, 3]), ("one-late", [0, 2, 2, 2, 3])])
+def test_images_come_one_after_the_other_without_a_word(name: str, counts: list[int]) -> None:
+    clock = HandClock()
+    with (
+        running("runware", max_side=16, latency_s=9.0, clock=clock) as api,
+        httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
+    ):
+        api.fault("poll", name, seconds=12)
+        task_id = submitted(client, count=3)
+        poll(client, task_id)
+        seen = []
+        for now_s in (0, 9, 21 if name == "one-by-one" else 20, 32 if name == "one-by-one" else 20, 33):
+            clock.now = 1000.0 + now_s
+            data = poll(client, task_id)["data"]
+            seen.append(sum(item["status"] == OK for item in data))
+            assert now_s < 9 or len(data) == seen[-1]
+        assert seen == counts
 
 
 @pytest.mark.parametrize(

@@ -261,13 +261,35 @@ def test_history_is_newest_first_filtered_and_paged_and_shows_no_request(client:
     assert client.post("/api/v3/predictions", json={"page": 1, "page_size": 101}).status_code == 400
 
 
-def test_history_shows_the_request_when_the_switch_says_so() -> None:
+@pytest.mark.parametrize("field", ["inputs", "input"])
+def test_history_shows_requests_where_they_are_asked_for(field: str) -> None:
     with (
-        running("wavespeed", max_side=16, history_input=True) as api,
+        running("wavespeed", max_side=16, history_shows=field) as api,
         httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
     ):
         submitted(client, max_images=2)
-        assert history(client)[0]["input"] == {"prompt": "two lighthouses", "max_images": 2}
+        assert history(client, include_inputs=True)[0][field] == {"prompt": "two lighthouses", "max_images": 2}
+        assert field not in history(client)[0]
+
+
+def test_a_strangers_job_is_listed_and_not_in_our_books(api: Emulator, client: httpx2.Client) -> None:
+    before = (api.accepted, api.charged_usd, api.performed["submit"])
+    api.fault("submit", "drop")
+    told = client.post(f"/api/v3/{SEQUENCE}", json={"prompt": "x"}, headers={"X-Emulator-Stranger": "1"}).json()
+    assert history(client)[0]["id"] == told["data"]["id"]
+    assert polled(client, told["data"]["id"])["status"] == "completed"
+    assert before == (api.accepted, api.charged_usd, api.performed["submit"])
+    with pytest.raises(httpx2.RemoteProtocolError):  # the fault waited for us
+        client.post(f"/api/v3/{SEQUENCE}", json={"prompt": "x"})
+
+
+def test_every_answer_has_the_emulators_own_time() -> None:
+    clock = HandClock()
+    with (
+        running("wavespeed", max_side=16, clock=clock) as api,
+        httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
+    ):
+        assert client.get("/api/v3/models").headers.get_list("date") == ["Thu, 01 Jan 1970 00:16:40 GMT"]
 
 
 # Every fault of the table

@@ -211,7 +211,10 @@ FAILED_ENTRY = {"error": {"code": SENSITIVE, "message": "The output image may be
 def test_a_plain_answer_gives_its_frames_in_order_with_the_charge() -> None:
     done = finished(SUCCESS)
     assert done == Done(
-        (Output(url=URLS[0]), Output(url=URLS[1])), charged_usd=Decimal("0.070"), url_lifetime_s=24 * 3600
+        (Output(url=URLS[0]), Output(url=URLS[1])),
+        charged_usd=Decimal("0.070"),
+        charge_is_estimate=True,
+        url_lifetime_s=24 * 3600,
     )
 
 
@@ -244,6 +247,7 @@ def test_the_charge_goes_by_the_usage_or_else_by_what_came(usage: Any, charged: 
     [
         ({"url": URLS[0]}, Output(url=URLS[0])),
         ({"b64_json": "eA=="}, Output(data=b"x")),
+        ({"b64_json": "data:image/png;base64,eA\n=="}, Output(data=b"x")),
         ({"b64_json": "%%"}, Output(error="the provider's image data cannot be decoded")),
         ({"url": "ftp://x/y"}, Output(error="the provider gave no URL for this image")),
         ({}, Output(error="the provider gave no URL for this image")),
@@ -256,7 +260,14 @@ def test_every_shape_of_an_entry_is_a_frame_or_says_why_not(entry: Any, output: 
     assert finished({"data": [{"url": URLS[1]}, entry]}).outputs[1] == output
 
 
-def test_an_error_beside_images_is_a_warning() -> None:
+def test_an_error_beside_some_of_the_images_loses_the_others() -> None:
+    done = finished({"data": [{"url": URLS[0]}], "error": {"code": "InternalServiceError", "message": "broke"}})
+    assert done.outputs == (Output(url=URLS[0]), Output(error='"InternalServiceError: broke"'))
+    assert done.charged_usd == Decimal("0.035") and not done.warnings
+    assert len(finished({"data": [{"url": URLS[0]}]}).outputs) == 1, "a model may make fewer"
+
+
+def test_an_error_beside_all_images_is_a_warning() -> None:
     done = finished({**SUCCESS, "error": {"code": "InternalServiceError", "message": "broke"}})
     assert done.warnings == ('The provider stopped early: "InternalServiceError: broke"',) and len(done.outputs) == 2
 
@@ -443,10 +454,10 @@ def test_a_stream_that_breaks_off_after_the_last_image_is_whole(end: Answer | er
     assert done.charged_usd == Decimal("0.035")
 
 
-def test_an_error_event_after_images_is_a_warning_and_one_before_them_a_decision() -> None:
+def test_an_error_event_loses_the_images_after_it_and_one_before_all_is_a_decision() -> None:
     trouble = Answer(200, {"event": "error"}, json.dumps({"error": said("InternalServiceError", "broke")}).encode())
     done, _ = streamed(image(0), trouble, count=3)
-    assert len(done.outputs) == 1 and done.warnings == ('The provider stopped early: "InternalServiceError: broke"',)
+    assert done.outputs[1:] == (Output(error='"InternalServiceError: broke"'),) * 2
     with pytest.raises(errors.Failed, match="broke"):
         streamed(trouble)
 

@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from hands import edited
+from hands import edited, ended
 from triptych.emulator import running
 from triptych.studio import Options
 
@@ -93,6 +93,54 @@ async def test_a_failed_frame_leaves_the_others(make_studio: Any, api: Any, fini
     assert (job.status, job.returned, job.cost.charged) == ("partial", 2, Decimal("0.070"))
     assert any("OutputImageSensitiveContentDetected" in warning for warning in job.warnings)
     assert job.cost.charged == api.charged_usd
+
+
+@pytest.mark.parametrize("asked", ["stream-error", "stopped", "stopped, not-streamed", "frame-broken, not-streamed"])
+async def test_an_answer_that_ends_in_an_error_is_partial(
+    make_studio: Any, api: Any, finish: Any, coffee: str, asked: str
+) -> None:
+    async with make_studio(api) as studio:
+        started = await studio.edit_sequence([coffee], f"four cats [[emulate: {asked}]]", 4, NOW)
+        job = await ended(studio, finish, started.job_id)
+    assert (job.status, job.returned, job.cost.charged) == ("partial", 1, Decimal("0.035")), job.text()
+    assert any("is missing" in warning and "InternalServiceError" in warning for warning in job.warnings)
+    assert job.cost.charged == api.charged_usd and len(api.accepted) == 1
+
+
+async def test_a_model_that_makes_fewer_is_done_with_a_warning(
+    make_studio: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    api.fault("submit", "fewer", n=3)
+    async with make_studio(api) as studio:
+        job = await edited(studio, finish, coffee, 4, provider="ark")
+    assert (job.status, job.returned) == ("done", 1)
+    assert job.warnings == ["4 images were requested, 1 came back."]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("what", ["image", "no-image", "no-base64"])
+async def test_an_inline_image_that_cannot_be_read_loses_only_its_frame(
+    make_studio: Any, api: Any, finish: Any, coffee: str, what: str, streamed: bool
+) -> None:
+    asked = f"inline n=2 what={what}{'' if streamed else ', not-streamed'}"
+    async with make_studio(api) as studio:
+        started = await studio.edit_sequence([coffee], f"three cats [[emulate: {asked}]]", 3, NOW)
+        job = await ended(studio, finish, started.job_id)
+    whole = what == "image"
+    assert (job.status, job.returned) == (("done", 3) if whole else ("partial", 2)), job.text()
+    assert whole or any("/2 is missing" in warning and "decode" in warning for warning in job.warnings)
+    assert len(api.accepted) == len(api.seen_at(*GENERATE)) == 1
+
+
+@pytest.mark.parametrize("charset", ["hex", "utf-7", "undefined", "no-such", "utf-16"])
+async def test_a_stream_is_read_as_utf_8_whatever_its_header_says(
+    make_studio: Any, api: Any, finish: Any, coffee: str, charset: str
+) -> None:
+    api.fault("submit", "charset", charset=charset)
+    async with make_studio(api) as studio:
+        job = await edited(studio, finish, coffee, 3, provider="ark")
+    assert (job.status, job.returned, len(api.accepted)) == ("done", 3, 1), job.text()
+    assert len(api.seen_at(*GENERATE)) == 1
 
 
 @pytest.mark.parametrize("quietly", [False, True])

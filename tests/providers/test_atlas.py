@@ -26,7 +26,7 @@ from triptych.model import (
     Quote,
     Reference,
 )
-from triptych.providers import Answer, Call, atlas
+from triptych.providers import Answer, Call, Sent, atlas
 
 TICKET = "0123456789abcdef0123456789abcdef"
 STATUS_PATH = f"/api/v1/model/prediction/{TICKET}"
@@ -486,21 +486,33 @@ def test_the_same_request_is_known_in_other_spellings(item: Any) -> None:
     "item",
     [
         entry(edit(), prompt="two dogs"),
-        entry(edit(), images=["https://host.example/9.png"]),
-        entry(edit(), images=None),
+        entry(edit(), images=["https://host.example/0.png", "https://host.example/9.png"]),
         entry(edit(), max_images=3),
         entry(edit(), size="2304*1728"),
-        entry(edit(), after_s=-200),
-        entry(edit(), after_s=3600),
         {**entry(edit()), "model": "bytedance/seedream-v4.5/edit-sequential"},
-        {**entry(edit()), "requestBody": "{"},
-        {**entry(edit()), "requestBody": None},
-        {**entry(edit()), "ID": ["x"]},
-        {**entry(edit()), "createdAt": "yesterday"},
     ],
 )
 def test_any_difference_is_another_request(item: Any) -> None:
     assert look(edit(), history(item))[0] is None
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        entry(edit(), images=["https://host.example/9.png"]),
+        entry(edit(), images=None),
+        entry(edit(), after_s=-200),
+        entry(edit(), after_s=3600),
+        {**entry(edit()), "requestBody": "{"},
+        {**entry(edit()), "requestBody": None},
+        {**entry(edit()), "ID": ["x"]},
+        {**entry(edit()), "createdAt": "yesterday"},
+        3,
+    ],
+)
+def test_what_may_be_ours_is_no_proof_that_it_was_not_accepted(item: Any) -> None:
+    with pytest.raises(errors.Unclear):
+        look(edit(), history(item))
 
 
 def test_the_single_edits_second_spelling_is_the_same_request() -> None:
@@ -519,16 +531,27 @@ def test_of_several_the_first_after_the_submit_wins() -> None:
     assert look(edit(), history(*items[2:], entry(edit(), "earlier", -90)))[0] == Pending("early")
 
 
-def test_the_history_is_read_until_it_is_older_than_the_submit_and_three_pages_at_most() -> None:
-    noise = entry(edit(), "noise", 5, prompt="other")
-    pages = (history(noise, total=999), history(entry(edit()), total=999), history(noise, total=999))
-    found, calls = look(edit(), *pages)
+def test_a_list_is_read_to_its_end_or_behind_the_submit_and_three_pages_at_most() -> None:
+    noise = [history(entry(edit(), f"noise-{n}", 5 - n, prompt="other"), total=999) for n in range(3)]
+    found, calls = look(edit(), noise[0], history(entry(edit()), total=999), noise[2])
     assert found == Pending(TICKET)
     assert [call.params["no"] for call in calls] == [1, 2, 3]
-    assert look(edit(), history(entry(edit(), after_s=-500), total=99))[0] is None
-    assert look(edit(), history(total=99))[0] is None
-    with pytest.raises(errors.Outage):  # it may stand on the fourth
-        look(edit(), *[history(noise, total=999)] * 3)
+    assert look(edit(), history(entry(edit(), "old", -500, prompt="other"), total=99))[0] is None
+    assert look(edit(), history())[0] is None
+    with pytest.raises(errors.Unclear):  # it may stand on the fourth
+        look(edit(), *noise)
+
+
+def test_a_list_that_moves_while_it_is_read_proves_nothing() -> None:
+    shorter = [history(entry(edit(), f"noise-{n}", 5, prompt="other"), total=60 - n) for n in range(2)]
+    with pytest.raises(errors.Unclear):
+        look(edit(), *shorter)
+
+
+def test_a_list_that_may_not_go_back_so_far_proves_nothing() -> None:
+    days = Sent(SENT_AT, 2 * 24 * 3600.0)
+    with pytest.raises(errors.Unclear):
+        drive(atlas.find(edit(), lost(edit()), days, frozenset()), history())
 
 
 @pytest.mark.parametrize(

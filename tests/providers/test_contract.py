@@ -1,9 +1,9 @@
 """The contract suite: whatever a provider promises, it keeps, however its API behaves.
 
 It runs over whatever providers are discovered, each against the emulator of the same name; a new one is tested without
-a line here. What has to come of a fault depends on what the provider declares (`poll`, `find`, `client_ids`, `inline`),
-never on its name. Every emulator offers the faults that all operations have (`for_every_op`, `for_results`), and for
-each meaning in `MEANT` one of the spellings; the ones in `IF_IT_CAN` only where the API can say so.
+a line here. What has to come of a fault depends on what the provider declares (`poll`, `find`, `honours_ids_s`,
+`inline`), never on its name. Every emulator offers the faults that all operations have (`for_every_op`, `for_results`),
+and for each meaning in `MEANT` one of the spellings; the ones in `IF_IT_CAN` only where the API can say so.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def test_a_provider_says_what_it_is(name: str) -> None:
     for base in provider.base_urls.values():
         assert re.fullmatch(r"[A-Z_]+_BASE_URL", base.env) and base.default.startswith("https://")
     assert provider.inline or provider.upload, "references have to get there somehow"
-    assert bool(provider.poll) or not (provider.find or provider.client_ids or provider.finished)
+    assert bool(provider.poll) or not (provider.find or provider.honours_ids_s or provider.finished)
     assert len({(o.endpoint, o.operation) for o in provider.offers}) == len(provider.offers)
 
 
@@ -318,11 +318,13 @@ async def test_what_the_provider_itself_refuses_is_surely_not_accepted(
 
 def check_lost(provider: Provider, api: Any, studio: Studio, job: JobResult, *, accepted: bool) -> None:
     """Hold a job whose submit's answer was lost against what its provider can do about it."""
-    if provider.client_ids or (provider.find and accepted):
+    if provider.honours_ids_s or (provider.find and accepted):
         assert is_home(job, api)
-        assert not (provider.find and accepted) or api.performed["submit"] == 1, (
-            "it is looked for before it is repeated"
-        )
+        assert provider.honours_ids_s or api.performed["submit"] == 1, "it is looked for, and never repeated"
+        path = [seen.path for seen in api.seen if PROMPT.encode() in seen.body][-1]
+        submits = [n for n, seen in enumerate(api.seen) if seen.path == path and PROMPT.encode() in seen.body]
+        looks = [place for place, seen in enumerate(api.seen) if place > submits[0] and place not in submits]
+        assert not provider.find or looks[0] == submits[0] + 1, "it is looked for before it is repeated"
         return
     assert (job.status, api.performed["submit"]) == ("uncertain", 1), job.text()
     assert job.error and job.error.kind == "uncertain"
@@ -388,7 +390,7 @@ async def test_an_accepted_submit_without_an_id_is_a_lost_answer(
     arm(api, "no id", times=1)
     async with make_studio(api) as studio:
         job = await edited(studio, finish, coffee)
-        if provider.client_ids and job.status == "uncertain":
+        if provider.honours_ids_s and job.status == "uncertain":
             assert len(api.accepted) == 1
         else:
             check_lost(provider, api, studio, job, accepted=True)
@@ -397,7 +399,7 @@ async def test_an_accepted_submit_without_an_id_is_a_lost_answer(
 async def test_an_uncertain_job_is_paid_again_only_when_that_is_asked_for(
     make_studio: Any, provider: Provider, api: Any, finish: Any, coffee: str
 ) -> None:
-    if provider.client_ids:
+    if provider.honours_ids_s:
         pytest.skip("nothing is uncertain where the client's own id tells")
     api.fault("submit", "drop")
     async with make_studio(api) as studio:
@@ -601,7 +603,7 @@ def test_a_flow_sends_its_key_only_where_it_belongs_and_repeats_no_submit_by_its
         assert not any("authorization" in header.casefold() for header in call.headers)
     submit = next(flows(providers.load(name)))
     call = next(submit)
-    assert isinstance(call, Call) and (not call.repeatable or providers.load(name).client_ids)
+    assert isinstance(call, Call) and not call.repeatable
     assert b64encode(b"png").decode() in json.dumps(call.json), "bytes go along where there is no URL"
     with contextlib.suppress(errors.TriptychError, StopIteration):
         submit.throw(errors.AnswerLost("lost"))

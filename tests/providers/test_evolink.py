@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hands
-from hands import HTML, answer, any_answer, any_json, drive
+from hands import HTML, SENT, SENT_AT, answer, any_answer, any_json, drive, lost
 from triptych import catalog, errors, providers
 from triptych.emulator.evolink_tasks import CODES
 from triptych.model import Done, Edit, Hosted, Operation, Output, Pending
-from triptych.providers import Answer, Call, evolink
+from triptych.providers import Answer, Call, Sent, evolink
 
 TICKET = "task-unified-1757165031-seedream4d"
 CLIENT_ID = "6b0ff4e4-5c6f-4f4e-9a2e-0d3c9d4d6f11"
@@ -109,11 +109,12 @@ def test_an_endpoint_named_verbatim_means_the_operation_that_is_asked_for(operat
 def test_the_body_has_the_models_own_fields_only_and_goes_under_our_key(request_: Edit, body: dict[str, Any]) -> None:
     pending, (call,) = drive(evolink.submit(request_), answer(body=accepted()))
     assert (call.method, call.path, call.base, call.json) == ("POST", "/v1/images/generations", "api", body)
-    assert call.headers == {"Idempotency-Key": CLIENT_ID} and call.repeatable
+    assert call.headers == {"Idempotency-Key": CLIENT_ID}
+    assert not call.repeatable, "for how long the key is trusted is not the wire's to know"
     assert pending == Pending(TICKET)
 
 
-def test_without_an_id_of_ours_a_submit_is_not_repeatable() -> None:
+def test_without_an_id_of_ours_a_submit_has_no_key() -> None:
     call = next(evolink.submit(edit(client_id="")))
     assert isinstance(call, Call) and not call.repeatable and not call.headers
 
@@ -184,6 +185,73 @@ def test_the_request_id_and_a_retry_after_are_handed_on(
     with pytest.raises(errors.RateLimited) as caught:
         drive(evolink.submit(edit()), answer(429, said_no("slow", **more), {**headers, "retry-after": "7"}))
     assert (caught.value.request_id, caught.value.retry_after_s) == (request_id, 7)
+
+
+# Find
+
+
+def task(ticket: str = "other", after_s: float = 1, **changes: Any) -> dict[str, Any]:
+    """A task as the list shows it."""
+    made = int(SENT_AT.timestamp() + after_s)
+    listed = {"id": ticket, "model": LITE, "type": "image", "status": "processing", "progress": 40}
+    return {**listed, "created_at": made, **changes}
+
+
+def tasks(*items: Any, total: int | None = None) -> Answer:
+    return answer(body={"data": list(items), "total": len(items) if total is None else total, "page": 1})
+
+
+def look(*answers: Answer, known: frozenset[str] = frozenset(), sent: Sent = SENT) -> list[Call]:
+    found, calls = drive(evolink.find(edit(), lost(edit()), sent, known), *answers)
+    assert found is None, "the list shows no request, so it never says which task is ours"
+    return calls
+
+
+def test_a_list_without_an_unknown_task_of_the_model_says_that_none_was_accepted() -> None:
+    others = [task("another's"), task("else", model="doubao-seedream-4.5"), task("old", -4000)]
+    (call,) = look(tasks(*others), known=frozenset({"another's"}))
+    assert (call.method, call.path, call.repeatable) == ("GET", "/v1/tasks", True)
+    assert call.params == {"model": LITE, "page": 1, "page_size": 50}
+    assert len(look(tasks(total=0))) == 1
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        task(),
+        task(created_at="2026-11-21T03:00:01Z"),
+        task(created_at=None, created=int(SENT_AT.timestamp())),
+        task(created_at=None),
+        task(id=None),
+        task(model=None),
+        "odd",
+    ],
+)
+def test_an_unknown_task_of_that_time_may_be_ours_and_is_not_taken(item: Any) -> None:
+    with pytest.raises(errors.Unclear):
+        look(tasks(item))
+
+
+def test_a_list_that_is_longer_or_may_not_go_back_so_far_proves_nothing() -> None:
+    with pytest.raises(errors.Unclear):
+        look(*[tasks(task(f"noise-{n}", 9 - n, model="x"), total=999) for n in range(3)])
+    with pytest.raises(errors.Unclear):
+        look(tasks(), sent=Sent(SENT_AT, 3 * 86400.0))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (502, HTML, errors.Outage),
+        (200, {"data": None}, errors.Outage),
+        (401, said_no("invalid_api_key"), errors.KeyRejected),
+        (429, said_no("rate_limit_exceeded"), errors.RateLimited),
+    ],
+)
+def test_a_list_that_cannot_be_read_is_not_a_no(status: int, body: Any, kind: type[Exception]) -> None:
+    with pytest.raises(kind) as caught:
+        look(answer(status, body))
+    assert type(caught.value) is kind
 
 
 # Poll
@@ -402,6 +470,7 @@ def test_nothing_but_our_own_errors_leaves_a_flow(hostile: Answer) -> None:
     for flow in (
         evolink.submit(edit()),
         evolink.poll(TICKET, None),
+        evolink.find(edit(), lost(edit()), SENT, frozenset()),
         evolink.upload(b"", "image/png", "a.png"),
         evolink.finished([TICKET]),
         evolink.listing(),

@@ -74,6 +74,52 @@ async def test_a_submit_whose_answer_was_lost_is_sent_again_under_the_same_key_a
     assert len(api.accepted) == 1
 
 
+async def test_the_free_list_is_read_before_a_lost_submit_is_sent_again(
+    open_studio: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    api.fault("submit", "lost-answer")
+    async with open_studio() as studio:
+        job = await edited(studio, finish, coffee)
+    assert (job.status, job.returned, len(api.accepted)) == ("done", 3, 1)
+    paths = [(seen.method, seen.path) for seen in api.seen]
+    first, second = [place for place, path in enumerate(paths) if path == SUBMIT]
+    assert ("GET", "/v1/tasks") in paths[first:second]
+
+
+async def test_a_key_is_not_trusted_for_longer_than_ten_minutes(
+    open_studio: Any, api: Any, finish: Any, clock: Any, coffee: str
+) -> None:
+    """The list cannot be read for eleven minutes, and the provider has forgotten the key by then."""
+    api._keys_kept_s = 600
+    api.fault("submit", "lost-answer")
+    async with open_studio() as studio:
+        started = await studio.edit_sequence([coffee], "make it golden hour", 3, NOW)
+        while not api.performed["submit"]:
+            await studio.engine.step()
+        clock.advance(660)
+        job = await ended(studio, finish, started.job_id)
+    assert (job.status, len(api.seen_at(*SUBMIT)), len(api.accepted)) == ("uncertain", 1, 1)
+    assert api.performed["tasks"]
+
+
+@pytest.mark.parametrize("later_s", [60, 3 * 24 * 3600])
+async def test_looking_at_an_uncertain_job_never_sends_it_again(
+    open_studio: Any, api: Any, finish: Any, clock: Any, coffee: str, later_s: float
+) -> None:
+    api.fault("submit", "lost-answer")
+    api.fault("tasks", "html-502", times=None)
+    async with open_studio() as studio:
+        job = await edited(studio, finish, coffee)
+        assert job.status == "uncertain"
+        api.clear()
+        clock.advance(later_s)
+        await studio.get_status(job.job_id or "")
+        await finish(studio)
+        assert studio.job(job.job_id or "").status == "uncertain"
+        assert not api.seen_at(*SUBMIT) and api.performed["submit"] == len(api.accepted) == 1
+        assert api.seen_at("GET", "/v1/tasks")
+
+
 @pytest.mark.parametrize(
     ("op", "fault", "kind"),
     [

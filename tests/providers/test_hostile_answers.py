@@ -174,9 +174,10 @@ def words(name: str) -> tuple[str, ...]:
 
 STATUSES = st.sampled_from([200, 200, 200, 201, 204, 302, 400, 401, 402, 403, 404, 409, 413, 422, 429, 451, 500, 503])
 HEADERS = st.dictionaries(
-    st.sampled_from(["x-request-id", "retry-after", "content-type", "X-Other-Request-Id"]),
+    st.sampled_from(["x-request-id", "retry-after", "content-type", "X-Other-Request-Id", "Date"]),
     st.text(max_size=10)
-    | st.sampled_from(["text/event-stream", "9" * 400, "-1", "1e9", "٣", "0", "\r\nX: y", "120", "\u202e"]),
+    | st.sampled_from(["text/event-stream", "9" * 400, "-1", "1e9", "٣", "0", "\r\nX: y", "120", "\u202e"])
+    | st.sampled_from(["Sat, 21 Nov 2026 03:00:20 GMT", "Sat, 1 Jan 0001 00:00:00 +2359", "1 Jan 1 0:0 -999999999"]),
 )
 NASTY = (
     None, True, False, 0, -1, 1, 10**30, -0.5, 1e300, float("inf"), float("nan"), "", " ", ".", "..",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -100,17 +102,81 @@ async def test_a_sequence_comes_whole_however_it_comes(
     assert len(api.accepted) == 1
 
 
-@pytest.mark.parametrize(("fault", "status"), [("fewer", "done"), ("frame-failed", "partial")])
-async def test_fewer_images_than_asked_are_told_and_not_waited_for(
-    make_studio: Any, api: Any, finish: Any, clock: Any, coffee: str, fault: str, status: str
+async def test_images_that_come_one_by_one_are_all_waited_for(
+    make_studio: Any, api: Any, finish: Any, coffee: str
 ) -> None:
-    api.fault("poll", fault, times=None)
-    started = clock.now()
+    api.fault("poll", "one-by-one", seconds=12)
+    async with make_studio(api) as studio:
+        job = await edited(studio, finish, coffee, 4)
+    assert (job.status, job.returned, job.warnings) == ("done", 4, [])
+    assert job.cost.charged == api.charged_usd == Decimal("0.140")
+
+
+async def test_a_shortfall_is_told_after_a_quiet_minute_and_looked_at_once_more(
+    make_studio: Any, api: Any, finish: Any, clock: Any, coffee: str
+) -> None:
+    api.fault("poll", "fewer", times=None)
+    async with make_studio(api) as studio:
+        started = await studio.edit_sequence([coffee], "make it golden hour", 3, NOW)
+        began_s = clock.monotonic()
+        job = await ended(studio, finish, started.job_id)
+        assert (job.status, job.returned) == ("done", 2) and job.warnings
+        assert 70 <= clock.monotonic() - began_s < 130
+        assert job.cost.charged is None, "not before the second look"
+        polls = api.performed["poll"]
+        await settled(studio, clock)
+        job = studio.job(started.job_id)
+    assert (job.status, job.returned, api.performed["poll"]) == ("done", 2, polls + 1)
+    assert job.cost.charged == api.charged_usd == Decimal("0.07")
+
+
+@pytest.mark.parametrize("trouble", ["", "html-502"])
+async def test_an_image_that_comes_after_the_end_was_assumed_comes_home_too(
+    make_studio: Any, api: Any, finish: Any, clock: Any, coffee: str, tmp_path: Any, trouble: str
+) -> None:
+    api.fault("poll", "one-late", seconds=100)
+    async with make_studio(api, TRIPTYCH_ALLOWED_DIRS=os.pathsep.join([str(tmp_path), coffee])) as studio:
+        started = await studio.edit_sequence([coffee], "make it golden hour", 4, replace(NOW, save_to=str(tmp_path)))
+        job = await ended(studio, finish, started.job_id)
+        assert (job.status, job.returned) == ("done", 3)
+        if trouble:
+            api.fault("poll", trouble)
+        await settled(studio, clock)
+        job = studio.job(started.job_id)
+    assert (job.status, job.returned) == ("done", 4)
+    assert all(image.path for image in job.images) and len(list(tmp_path.glob("*-0[1-4].*"))) == 4
+    assert any("came late" in warning for warning in job.warnings)
+    assert job.cost.charged == api.charged_usd == Decimal("0.140")
+
+
+async def test_a_charge_that_the_second_looks_do_not_tell_is_the_quote_of_what_came(
+    make_studio: Any, api: Any, finish: Any, clock: Any, coffee: str
+) -> None:
+    api.fault("poll", "fewer", times=None)
+    async with make_studio(api) as studio:
+        started = await studio.edit_sequence([coffee], "make it golden hour", 3, NOW)
+        await finish(studio)
+        api.fault("poll", "html-502", times=None)
+        await settled(studio, clock)
+        job = studio.job(started.job_id)
+        assert studio.store.money_since(0) == (Decimal("0.07"), 0)
+    assert (job.status, job.returned, job.cost.charged) == ("done", 2, Decimal("0.07"))
+
+
+async def settled(studio: Any, clock: Any) -> None:
+    """Let an hour pass, with all that is to be done in it."""
+    for _ in range(60):
+        clock.advance(60)
+        while await studio.engine.step():
+            pass
+
+
+async def test_a_failed_frame_leaves_the_others(make_studio: Any, api: Any, finish: Any, coffee: str) -> None:
+    api.fault("poll", "frame-failed", times=None)
     async with make_studio(api) as studio:
         job = await edited(studio, finish, coffee)
-    assert (job.status, job.returned) == (status, 2) and job.warnings
+    assert (job.status, job.returned) == ("partial", 2) and job.warnings
     assert job.cost.charged == api.charged_usd == Decimal("0.07")
-    assert (clock.now() - started).total_seconds() < 60
 
 
 async def test_many_at_once_are_swept_with_one_request(make_studio: Any, api: Any, finish: Any, coffee: str) -> None:

@@ -26,7 +26,7 @@ from triptych.model import (
     Quote,
     Reference,
 )
-from triptych.providers import Answer, Call, wavespeed
+from triptych.providers import Answer, Call, Sent, wavespeed
 
 TICKET = "0123456789abcdef0123456789abcdef"
 STATUS_PATH = f"/api/v3/predictions/{TICKET}/result"
@@ -321,7 +321,9 @@ def test_the_poll_url_of_the_answer_wins_where_it_may_be_asked_and_is_there() ->
 # The history
 
 
-def entry(ticket: str = TICKET, after_s: float = 1, asked: Edit | None = None, **changes: Any) -> dict[str, Any]:
+def entry(
+    ticket: str = TICKET, after_s: float = 1, asked: Edit | None = None, field: str = "inputs", **changes: Any
+) -> dict[str, Any]:
     """A history item; with `asked` it shows the request."""
     made = datetime.fromtimestamp(SENT_AT.timestamp() + after_s, UTC)
     item = {
@@ -333,37 +335,53 @@ def entry(ticket: str = TICKET, after_s: float = 1, asked: Edit | None = None, *
         "error": "",
     }
     if asked:
-        item["input"] = next(wavespeed.submit(asked)).json  # type: ignore[union-attr]
+        item[field] = next(wavespeed.submit(asked)).json  # type: ignore[union-attr]
     return {**item, **changes}
 
 
-def history(*items: Any) -> Answer:
-    return answer(body={"code": 200, "message": "success", "data": {"page": 1, "items": list(items)}})
+def history(*items: Any, date: str = "") -> Answer:
+    body = {"code": 200, "message": "success", "data": {"page": 1, "items": list(items)}}
+    return answer(200, body, {"date": date} if date else {})
 
 
-def look(*answers: Answer, known: frozenset[str] = frozenset()) -> tuple[Pending | None, list[Call]]:
-    return drive(wavespeed.find(edit(), lost(edit()), SENT, known), *answers)
+EMPTY = history()
 
 
-def test_a_lost_submit_is_found_in_the_history_by_its_request() -> None:
-    found, (call,) = look(history(entry("other", 0.5, edit(prompt="x")), entry(asked=edit()), "odd", {}))
+def look(
+    *answers: Answer, known: frozenset[str] = frozenset(), sent: Sent = SENT, request_: Edit | None = None
+) -> tuple[Pending | None, list[Call]]:
+    wanted = request_ or edit()
+    return drive(wavespeed.find(wanted, lost(wanted), sent, known), *answers)
+
+
+@pytest.mark.parametrize("field", ["inputs", "input"])
+def test_a_lost_submit_is_found_in_the_history_by_its_request(field: str) -> None:
+    strangers = entry("other", 0.5, edit(prompt="x"))
+    found, (call, _) = look(history(strangers, entry(asked=edit(), field=field), entry("bare")), EMPTY)
     assert found == Pending(TICKET)
     assert (call.method, call.path, call.repeatable) == ("POST", "/api/v3/predictions", True)
-    assert call.json == {"page": 1, "page_size": 50, "model": f"{LITE}/edit-sequential"}
+    assert call.json == {
+        "page": 1,
+        "page_size": 100,
+        "created_after": "2026-11-20T03:00:00Z",
+        "created_before": "2026-11-22T03:00:20Z",
+        "include_inputs": True,
+        "model": f"{LITE}/edit-sequential",
+    }
 
 
 def test_of_several_the_first_after_the_submit_wins_and_taken_ones_are_passed_over() -> None:
     items = [entry(t, s, edit()) for t, s in (("late", 90), ("next", 2), ("early", -20), ("taken", 1))]
-    assert look(history(*items), known=frozenset({"taken"}))[0] == Pending("next")
-    assert look(history(entry("early", -20, edit()), entry("earlier", -25, edit())))[0] == Pending("early")
+    assert look(history(*items), EMPTY, known=frozenset({"taken"}))[0] == Pending("next")
+    assert look(history(entry("early", -20, edit()), entry("earlier", -25, edit())), EMPTY)[0] == Pending("early")
 
 
-def test_where_no_request_is_shown_only_one_that_is_alone_is_taken() -> None:
-    alone = look(history(entry("alone", 1), entry("taken", 2)), known=frozenset({"taken"}))[0]
-    assert alone == Pending("alone", by_time=True)
-    with pytest.raises(errors.Outage):  # it is there, whichever it is: no "not there"
-        look(history(entry("one", 1), entry("two", 2)))
-    assert look(history(entry("one", 1), entry("shown", 2, edit())))[0] == Pending("shown")
+def test_what_shows_nothing_but_its_time_is_never_taken() -> None:
+    for items in ([entry("alone", 1)], [entry("one", 1), entry("two", 2)], [entry("empty", 1, inputs={})]):
+        with pytest.raises(errors.Unclear):
+            look(history(*items), EMPTY)
+    assert look(history(entry("alone", 1)), EMPTY, known=frozenset({"alone"}))[0] is None
+    assert look(history(entry("long ago", -4000)))[0] is None
 
 
 @pytest.mark.parametrize(
@@ -373,29 +391,66 @@ def test_where_no_request_is_shown_only_one_that_is_alone_is_taken() -> None:
         entry(asked=edit(references=2)),
         entry(asked=edit(count=3)),
         entry(asked=edit(size=(2304, 1728))),
-        entry(after_s=-40),
-        entry(after_s=200),
+        entry(asked=edit(format="jpeg")),
         entry(model="bytedance/seedream-v4.5/edit-sequential"),
-        entry(outputs=[*URLS, *URLS]),
-        entry(id=["x"]),
-        entry(created_at="yesterday"),
-        entry(created_at=None),
-        entry(created_at="9999-99-99"),
     ],
 )
 def test_any_difference_is_another_request(item: Any) -> None:
-    assert look(history(item))[0] is None
+    assert look(history(item), EMPTY)[0] is None
 
 
-def test_the_history_is_read_until_it_is_older_than_the_submit_and_three_pages_at_most() -> None:
-    full = history(*(entry(f"noise-{n}", 5, edit(prompt="x")) for n in range(50)))
-    old = history(*(entry(f"old-{n}", -60) for n in range(50)))
-    found, calls = look(full, full, history(entry(asked=edit())))
+@pytest.mark.parametrize(
+    "item",
+    [
+        entry(asked=edit(), after_s=-4000),
+        entry(asked=edit(), after_s=4000),
+        entry(asked=edit(), id=["x"]),
+        entry(asked=edit(), created_at="yesterday"),
+        entry(asked=edit(), created_at="9999-99-99"),
+        entry(created_at=None),
+        entry(inputs={"prompt": "two cats"}),
+        entry(asked=edit(references=(Reference("00", "image/png", url="https://copy.example/0.png"),))),
+        "odd",
+    ],
+)
+def test_what_may_be_ours_is_no_proof_that_it_was_not_accepted(item: Any) -> None:
+    with pytest.raises(errors.Unclear):
+        look(history(item), EMPTY)
+
+
+def test_the_providers_own_clock_says_when_the_submit_left() -> None:
+    # This machine's clock is an hour behind the provider's, whose answer came 20 s after the submit left.
+    an_hour_on = [entry("next", 3601, edit()), entry("older", 1, edit())]
+    ours = history(*an_hour_on, date="Sat, 21 Nov 2026 04:00:20 GMT")
+    assert look(ours)[0] == Pending("next")
+    for date in ("", "Sat, 99 Nov 2026 04:00:20 GMT", "\u202e"):
+        assert look(history(*an_hour_on, date=date), EMPTY)[0] == Pending("older")
+    with pytest.raises(errors.Unclear):  # the list was not asked for that day
+        look(history(date="Sat, 28 Nov 2026 03:00:20 GMT"))
+
+
+def test_a_list_is_read_to_its_end_or_behind_the_submit_and_three_pages_at_most() -> None:
+    full = [history(*(entry(f"noise-{p}-{n}", 5 - p, edit(prompt="x")) for n in range(100))) for p in range(3)]
+    found, calls = look(full[0], full[1], history(entry(asked=edit())))
     assert found == Pending(TICKET)
     assert [call.json["page"] for call in calls] == [1, 2, 3]
-    with pytest.raises(errors.Outage):  # it may stand on the fourth
-        look(full, full, full)
-    assert len(look(old)[1]) == 1
+    with pytest.raises(errors.Unclear):  # it may stand on the fourth
+        look(*full)
+    old = [entry(f"old-{n}", -600 - n, edit(prompt="x")) for n in range(100)]
+    assert len(look(history(*old))[1]) == 1
+    with pytest.raises(errors.Unclear):  # not the newest first: what comes is not known
+        look(*[history(*[{**one, "id": f"{one['id']}-{p}"} for one in reversed(old)]) for p in range(3)])
+
+
+def test_a_list_that_moves_while_it_is_read_proves_nothing() -> None:
+    twice = entry("noise", 5, edit(prompt="x"))
+    with pytest.raises(errors.Unclear):
+        look(history(twice), history(twice), EMPTY)
+
+
+def test_a_list_that_does_not_go_back_so_far_proves_nothing() -> None:
+    with pytest.raises(errors.Unclear):
+        look(EMPTY, sent=Sent(SENT_AT, 7 * 24 * 3600.0))
 
 
 @pytest.mark.parametrize(
@@ -409,8 +464,9 @@ def test_the_history_is_read_until_it_is_older_than_the_submit_and_three_pages_a
     ],
 )
 def test_a_history_that_cannot_be_read_is_not_a_no(status: int, body: Any, kind: type[Exception]) -> None:
-    with pytest.raises(kind):
+    with pytest.raises(kind) as caught:
         look(answer(status, body))
+    assert type(caught.value) is kind
 
 
 # Uploads, prices, the account

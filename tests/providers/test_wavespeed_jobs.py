@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import httpx2
 import pytest
 
 from hands import NOW, edited, ended
@@ -49,36 +50,65 @@ async def test_images_from_a_prompt_alone_and_a_chain_come_home_too(
     assert first.json["images"] != second.json["images"]
 
 
-async def test_of_two_lost_submits_neither_takes_the_ticket_that_may_be_the_others(
-    make_studio: Any, api: Any, finish: Any, coffee: str
-) -> None:
+async def test_of_two_lost_submits_each_has_its_own_end(make_studio: Any, api: Any, finish: Any, coffee: str) -> None:
     api.fault("submit", "drop")
     api.fault("submit", "lost-answer")
     async with make_studio(api) as studio:
         for prompt in ("at dawn", "at dusk"):
             await studio.edit_sequence([coffee], prompt, 1, NOW)
         await finish(studio)
-        jobs = [studio.job(row.job.id) for row in studio.store.jobs(2)]
+        jobs = {row.job.prompt: studio.job(row.job.id) for row in studio.store.jobs(2)}
         tickets = studio.store.tickets("wavespeed")
-        charged, reserved = studio.store.money_since(0)
-    # Only one was accepted, and the history does not show which.
-    assert [job.status for job in jobs] == ["uncertain", "uncertain"]
-    assert len(api.accepted) == 1 and not tickets
-    assert (charged, reserved) == (0, Decimal("0.070"))
+    # Only one was accepted, and the history shows which.
+    assert sorted(job.status for job in jobs.values()) == ["done", "uncertain"]
+    assert [job.status for prompt, job in jobs.items() if "dusk" in prompt] == ["done"]
+    assert set(api.accepted) == tickets and len(tickets) == 1
 
 
-@pytest.mark.parametrize("shows_the_request", [True, False])
+@pytest.mark.parametrize("field", ["inputs", "input"])
 async def test_a_submit_whose_answer_was_lost_is_found_again_and_not_repeated(
-    make_studio: Any, clock: Any, finish: Any, coffee: str, shows_the_request: bool
+    make_studio: Any, clock: Any, finish: Any, coffee: str, field: str
 ) -> None:
-    with running(
-        "wavespeed", latency_s=10.0, max_side=64, clock=clock.monotonic, history_input=shows_the_request
-    ) as api:
+    with running("wavespeed", latency_s=10.0, max_side=64, clock=clock.monotonic, history_shows=field) as api:
         api.fault("submit", "lost-answer")
         async with make_studio(api) as studio:
             job = await edited(studio, finish, coffee)
         assert (job.status, job.returned) == ("done", 3)
         assert len(api.seen_at("POST", EDIT_SEQUENCE)) == len(api.accepted) == 1
+
+
+async def test_a_lost_submit_is_uncertain_where_the_history_shows_only_times(
+    make_studio: Any, clock: Any, finish: Any, coffee: str
+) -> None:
+    with running("wavespeed", latency_s=10.0, max_side=64, clock=clock.monotonic, history_shows="") as api:
+        api.fault("submit", "lost-answer")
+        async with make_studio(api) as studio:
+            job = await edited(studio, finish, coffee)
+            assert not studio.store.tickets("wavespeed")
+        assert job.status == "uncertain" and not job.images
+        assert len(api.seen_at("POST", EDIT_SEQUENCE)) == len(api.accepted) == 1
+
+
+@pytest.mark.parametrize("shown", ["inputs", "input", ""])
+async def test_a_strangers_prediction_is_never_taken_for_ours(
+    make_studio: Any, clock: Any, finish: Any, coffee: str, shown: str
+) -> None:
+    """A 502 that was never accepted, and somebody else's job of the same model at that moment."""
+    with running("wavespeed", latency_s=10.0, max_side=64, clock=clock.monotonic, history_shows=shown) as api:
+        api.fault("submit", "html-502")
+        async with make_studio(api) as studio:
+            started = await studio.edit_sequence([coffee], "make it golden hour", 2, NOW)
+            while not api.performed["submit"]:
+                await studio.engine.step()
+            (ours,) = api.seen_at("POST", EDIT_SEQUENCE)
+            theirs = {**ours.json, "prompt": "a stranger's cat", "max_images": 3}
+            headers = {"Authorization": f"Bearer {api.key}", "X-Emulator-Stranger": "1"}
+            assert httpx2.post(api.base_url + EDIT_SEQUENCE, json=theirs, headers=headers).status_code == 200
+            job = await ended(studio, finish, started.job_id)
+            tickets = studio.store.tickets("wavespeed")
+            charged, reserved = studio.store.money_since(0)
+        assert (job.status, job.returned, tickets, charged) == ("uncertain", 0, frozenset(), 0)
+        assert reserved == job.cost.quoted and not api.accepted and api.performed["submit"] == 1
 
 
 async def test_a_submit_that_cannot_be_found_is_uncertain_and_never_sent_again(

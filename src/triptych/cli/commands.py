@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,7 +16,7 @@ from triptych import errors
 from triptych.cli import words
 from triptych.cli.install import install
 from triptych.cli.paying import followed, paid, pay
-from triptych.cli.screen import Screen, caller_for, command, resolved, run
+from triptych.cli.screen import Screen, caller_for, command, resolved, run, setup_of_environment
 from triptych.cli.words import Exit, exit_of_status
 
 if TYPE_CHECKING:
@@ -29,6 +31,19 @@ class _Viewed(BaseModel):
 
 class _Faults(BaseModel):
     faults: list[dict[str, str]]
+
+
+class Days(click.ParamType[timedelta]):
+    """A number of days."""
+
+    name = "days"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Return the time, or fail with what would be right."""
+        text = str(value).removesuffix("d")
+        if not (text.isdecimal() and 1 <= int(text) <= 36_500):
+            self.fail(f"{value!r} is not a number of days from 1d, such as 30d", param, ctx)
+        return timedelta(days=int(text))
 
 
 @click.command()
@@ -101,6 +116,24 @@ def spend(screen: Screen, days: int) -> Exit:
 
     result = run(look)
     screen.show(result, words.spend_text(result))
+    return Exit.DONE
+
+
+@click.command()
+@click.option("--older-than", type=Days(), default="30d", show_default=True, help="Days since its last use, from 1d.")
+@click.option("--unsaved", is_flag=True, help="Also outputs of which no copy was saved.")
+@click.option("--yes", is_flag=True, help="Remove them; otherwise only show what would be removed.")
+@command
+def prune(screen: Screen, older_than: timedelta, unsaved: bool, yes: bool) -> Exit:
+    """Remove image files that are old, unused and saved elsewhere."""
+    from triptych.database import Database
+    from triptych.pruning import Pruner
+
+    home = setup_of_environment().home
+    with closing(Database(home / "triptych.db")) as database:
+        pruner = Pruner(database, home, older_than=older_than, unsaved=unsaved, now=datetime.now(UTC))
+        result = pruner.prune() if yes else pruner.look()
+    screen.show(result, words.prune_text(result))
     return Exit.DONE
 
 
@@ -296,6 +329,7 @@ ALL = (
     status,
     jobs,
     spend,
+    prune,
     cancel,
     models,
     upload,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -136,13 +135,14 @@ def _database(home: Path) -> Check:
     try:
         store = Store(path, home / "images")
         try:
-            store.jobs(1, None)
+            store.check()
         finally:
             store.close()
-    except (errors.TriptychError, sqlite3.Error, OSError) as error:
-        mend = f"move {path} away (its jobs with it) or restore it from a backup"
-        return Check(about="database", state="fault", found=f"{path} does not open: {str(error)[:200]}", mend=mend)
-    return Check(about="database", state="ok", found=f"opens, {path.stat().st_size / 1e6:.1f} MB")
+    except errors.Unusable as error:
+        return Check(about="database", state="fault", found=error.found, mend=error.mend)
+    except errors.TriptychError as error:
+        return Check(about="database", state="fault", found=error.message)
+    return Check(about="database", state="ok", found=f"whole, {path.stat().st_size / 1e6:.1f} MB")
 
 
 def _directories(setup: Setup) -> Iterator[Check]:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from enum import IntEnum
+from pathlib import Path
 
 from triptych import errors
 from triptych.errors import plain
@@ -19,6 +20,8 @@ from triptych.results import (
     JobsResult,
     ModelRow,
     ModelsResult,
+    PrunedItem,
+    PruneResult,
     SaveResult,
     SpendResult,
     Spent,
@@ -79,7 +82,7 @@ def exit_of_error(error: errors.TriptychError) -> Exit:
     match error:
         case errors.OverBudget():
             return Exit.TOO_COSTLY
-        case errors.BadRequest():
+        case errors.BadRequest() | errors.Unusable():
             return Exit.BAD_REQUEST
         case errors.Refused() | errors.Outage():
             return Exit.UNAVAILABLE
@@ -186,6 +189,44 @@ def spend_text(result: SpendResult) -> str:
         f"{cap} (TRIPTYCH_BUDGET_USD){left}."
     )
     return "\n".join(lines)
+
+
+def prune_text(result: PruneResult) -> str:
+    """Return what was removed, or would be: a line per job, one for uploads and one for unknown files; and the rest."""
+    groups: dict[str, list[PrunedItem]] = {}
+    for item in result.items:
+        name = item.name.partition("/")[0] if item.kind == "output" else f"{item.kind} files"
+        groups.setdefault(name, []).append(item)
+    rows = [
+        (
+            name,
+            str(len(items)),
+            _size(sum(item.bytes for item in items)),
+            f"{min(item.days_old for item in items)} days",
+            next((_printable(Path(item.saved_path).parent) for item in items if item.saved_path), "–"),
+        )
+        for name, items in groups.items()
+    ]
+    age = f"older than {result.older_than_days} days"
+    lines = [f"Nothing to remove that is {age}."]
+    if rows:
+        lines = table(("of", "files", "size", "age", "saved in"), rows).split("\n")
+        what = f"{_count(len(result.items))}, {_size(result.bytes)}, {age}"
+        lines.append(f"Removed: {what}." if result.done else f"Nothing was removed. --yes removes {what}.")
+    if result.unsaved:
+        lines.append(
+            f"{_count(result.unsaved)} more, {_size(result.unsaved_bytes)}, are saved nowhere else: --unsaved removes "
+            "them too."
+        )
+    return "\n".join(lines)
+
+
+def _printable(path: Path) -> str:
+    return "".join(c if c.isprintable() else "?" for c in str(path))
+
+
+def _size(count_bytes: int) -> str:
+    return f"{count_bytes / 1e6:.1f} MB"
 
 
 def _amounts(spent: Spent) -> tuple[str, ...]:

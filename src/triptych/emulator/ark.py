@@ -119,6 +119,15 @@ class Emulated(Emulator):
             {"after": 1, "quietly": False},
         ),
         Fault("submit", "stream-error", "after `after` images the stream has an error event", "work", {"after": 1}),
+        Fault("submit", "stopped", "`after` images, and one error beside them for the others", "work", {"after": 1}),
+        Fault(
+            "submit",
+            "inline",
+            "image n comes as b64_json, although a URL was asked for; `what`: image, no-image or no-base64",
+            "work",
+            {"n": 1, "what": "image"},
+        ),
+        Fault("submit", "charset", "a stream's content type names any `charset`", "work", {"charset": "hex"}),
         *for_results(),
     )
 
@@ -186,7 +195,7 @@ class Emulated(Emulator):
         work = self.accept(request, asked.order)
         frames = _frames(work)
         work.missing = work.expected - sum("error" not in frame for frame in frames)
-        if asked.base64:
+        if asked.base64 or "inline" in work.traits:
             await asyncio.wait([asyncio.wrap_future(work.pictures)])
         if asked.streamed and "not-streamed" not in work.traits:
             return self._stream(work, asked, frames)
@@ -195,8 +204,8 @@ class Emulated(Emulator):
             return self.refusal(request, 500, work.failure.message if work.failure else "")
         body: dict[str, Any] = {"model": work.order.model, "created": int(work.finish_at)}
         body["data"] = [self._told(work, asked, index, frame) for index, frame in enumerate(frames)]
-        if "top-error" in work.traits:
-            body["error"] = {"code": SENSITIVE, "message": MESSAGES[SENSITIVE]}
+        if top_error := _top_error(work):
+            body["error"] = top_error
         if "no-usage" not in work.traits:
             body["usage"] = _usage(work, asked)
         return JSONResponse(body, headers={"X-Request-Id": self._request_id()})
@@ -216,6 +225,11 @@ class Emulated(Emulator):
         if "error" in frame:
             return frame
         size = "{}x{}".format(*work.order.size)
+        inline = work.traits.get("inline", {})
+        if inline.get("n") == index + 1:
+            what = {"no-image": b"<Error>AccessDenied</Error>"}.get(inline["what"]) or work.pictures.result()[index]
+            text = "{not base64}" if inline["what"] == "no-base64" else base64.b64encode(what).decode()
+            return {"b64_json": text, "size": size}
         if asked.base64:
             return {"b64_json": base64.b64encode(work.pictures.result()[index]).decode(), "size": size}
         return {"url": self.output_urls(work)[index], "size": size}
@@ -244,7 +258,7 @@ class Emulated(Emulator):
             events.append(f"event: error\ndata: {json.dumps({'error': told})}\n\n")
             when.append(1.0)
         else:
-            top = {"error": {"code": SENSITIVE, "message": MESSAGES[SENSITIVE]}} if "top-error" in work.traits else {}
+            top = {"error": top_error} if (top_error := _top_error(work)) else {}
             usage = {} if "no-usage" in work.traits else {"usage": _usage(work, asked)}
             say("completed", 1.0, **usage, **top)
         if "no-done" not in work.traits:
@@ -257,6 +271,8 @@ class Emulated(Emulator):
 
         cut = work.traits.get("cut", {})
         headers = {"X-Request-Id": self._request_id()}
+        if "charset" in work.traits:
+            headers["Content-Type"] = f"text/event-stream; charset={work.traits['charset']['charset']}"
         return Events(events, due, cut=cut.get("after"), quietly=bool(cut.get("quietly")), headers=headers)
 
     # Free
@@ -281,9 +297,17 @@ def _frames(work: Work) -> list[dict[str, Any]]:
         frames[traits["frame-failed"]["n"] - 1] = _failed(traits["frame-failed"]["code"])
     if "frame-broken" in traits and traits["frame-broken"]["n"] <= len(frames):
         frames[traits["frame-broken"]["n"] - 1 :] = [_failed("InternalServiceError")]
+    if "stopped" in traits:
+        frames = frames[: traits["stopped"]["after"]]
     if "stream-error" in traits:
         frames = [*frames[: traits["stream-error"]["after"]], _failed("InternalServiceError")]
     return frames
+
+
+def _top_error(work: Work) -> dict[str, str]:
+    """Return the error beside the entries, if there is one."""
+    code = SENSITIVE if "top-error" in work.traits else "InternalServiceError" if "stopped" in work.traits else ""
+    return {"code": code, "message": MESSAGES[code]} if code else {}
 
 
 def _failed(code: str) -> dict[str, Any]:

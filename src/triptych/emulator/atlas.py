@@ -196,7 +196,7 @@ class Emulated(Emulator):
         except ValueError:
             return self.refusal(request, 400, "no and size must be integers")
         found = []
-        for work in reversed(self.works):
+        for work in reversed(self.listed):
             outcome = await self.outcome(work)
             told = prediction(work, outcome, self._poll_url(work), self._outputs(work, outcome))
             wanted = (("model", work.order.model), ("status", told["status"]), ("sessionID", work.id))

@@ -2,10 +2,12 @@
 
 Source: the official MCP server (npm @evolinkai/evolink-media 1.2.1), which this module serves unmodified, the newer
 one's generated parameters, and the documentation (wire notes 4). `n` is reserved at submit and settled to what came. An
-Idempotency-Key seen before gives the first answer again, with the header idempotency-replayed, and accepts nothing.
+Idempotency-Key seen before gives the first answer again, with the header idempotency-replayed, and accepts nothing; for
+how long the real one remembers a key is not known. The list of tasks has neither requests nor links to results.
 
 The real files host is another one than the API's; here their paths are told apart (`/v1/…` and `/api/v1/files/…`).
-Switches: `balance_usd` is what the account holds; `files_kept` is the quota of uploaded files.
+Switches: `balance_usd` is what the account holds; `files_kept` is the quota of uploaded files; `keys_kept_s` is for how
+long an Idempotency-Key is remembered.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from triptych.emulator.evolink_models import Malformed, catalog, credits, pricing, understood
-from triptych.emulator.evolink_tasks import ODDITIES, task
+from triptych.emulator.evolink_tasks import ODDITIES, summary, task
 from triptych.emulator.stage import Emulator, Fault, Order, UnreachableImage, Work, for_every_op, for_results
 
 UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
@@ -75,10 +77,18 @@ class Emulated(Emulator):
         *for_results(),
     )
 
-    def __init__(self, *, balance_usd: Decimal | str = "125.50", files_kept: int = 100, **common: Any) -> None:
+    def __init__(
+        self,
+        *,
+        balance_usd: Decimal | str = "125.50",
+        files_kept: int = 100,
+        keys_kept_s: float = 24 * 3600.0,
+        **common: Any,
+    ) -> None:
         super().__init__(**common)
         self._balance_usd = Decimal(balance_usd)
         self._files_kept = files_kept
+        self._keys_kept_s = keys_kept_s
         self._files: dict[str, dict[str, Any]] = {}
         self._replies: dict[str, tuple[str, str]] = {}
 
@@ -122,12 +132,11 @@ class Emulated(Emulator):
     async def _submit(self, request: Request) -> Response:
         raw = await request.body()
         key, digest = request.headers.get("idempotency-key"), hashlib.sha256(raw).hexdigest()
-        if key and key in self._replies:
+        first = self.work(self._replies[key][1]) if key and key in self._replies else None
+        if key and first is not None and self.clock() - first.submitted_at < self._keys_kept_s:
             if self._replies[key][0] != digest:
                 return self.refusal(request, 409)
-            first = self.work(self._replies[key][1])
-            if first is not None:
-                return self._told_submitted(first, {"idempotency-replayed": "true"})
+            return self._told_submitted(first, {"idempotency-replayed": "true"})
         try:
             order = understood(_json(raw))
         except Malformed as error:
@@ -172,10 +181,10 @@ class Emulated(Emulator):
     async def _tasks(self, request: Request) -> Response:
         asked = request.query_params
         try:
-            page, size = max(1, int(asked.get("page") or 1)), min(100, max(1, int(asked.get("page_size") or 20)))
+            page, size = max(1, int(asked.get("page") or 1)), min(50, max(1, int(asked.get("page_size") or 20)))
         except ValueError:
             return self.refusal(request, 400, "page and page_size must be integers")
-        told = [await self._task(work) for work in reversed(self.works)]
+        told = [summary(await self._task(work)) for work in reversed(self.listed)]
         found = [one for one in told if all(asked.get(k) in (None, "", one[k]) for k in ("status", "type", "model"))]
         items = found[(page - 1) * size : page * size]
         return JSONResponse({"data": items, "total": len(found), "page": page, "page_size": size})

@@ -63,6 +63,14 @@ def task(work: Work, outcome: str, outputs: list[Any], charged_usd: Any) -> dict
     return data
 
 
+def summary(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a task as the list of tasks tells it."""
+    common = {name: told[name] for name in ("id", "model", "type", "status", "progress")}
+    results = told.get("results") or told.get("result_data") or []
+    ended = {"has_results": bool(results), "result_count": len(results), "has_error": "error" in told}
+    return {**common, "created_at": told["created"], **(ended if told["progress"] == 100 else {})}
+
+
 def _tell_failure(data: dict[str, Any], failure: Failure) -> None:
     code = {400: "image_processing_error", 500: "service_error"}.get(failure.code or 0)
     known = code or next((c for c in CODES if failure.message == CODES[c]), "unknown_error")

@@ -96,6 +96,8 @@ class Emulated(Emulator):
         _poll("empty-at-first", "an empty list for the first n polls", {"n": 2}),
         _poll("trickle", "one image more with each poll, and an item that is processing until the last"),
         _poll("trickle-bare", "one image more with each poll, and no word about the others"),
+        _poll("one-by-one", "one image more every `seconds`, and no word about the others", {"seconds": 12.0}),
+        _poll("one-late", "the last image comes `seconds` after the others, and no word of it", {"seconds": 100.0}),
         _poll("forgotten", "once finished, only getTaskDetails still knows the task"),
         _poll("no-cost", "items without their cost"),
         *for_results(),
@@ -209,6 +211,11 @@ class Emulated(Emulator):
         data, errors = self._ended(work, outcome, with_status=True)
         if work.polls_after_end < len(data) and {"trickle", "trickle-bare"} & set(work.traits):
             data = data[: work.polls_after_end] + ([processing] if "trickle" in work.traits else [])
+        since_s = self.clock() - work.finish_at
+        if (every := work.traits.get("one-by-one")) is not None:
+            data = data[: 1 + int(since_s // float(every["seconds"]))]
+        if (late := work.traits.get("one-late")) is not None and since_s < float(late["seconds"]):
+            data = data[:-1]
         return data, errors
 
     def _not_yet(self, work: Work, outcome: str) -> Said | None:

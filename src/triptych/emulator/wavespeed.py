@@ -5,7 +5,8 @@ Source: the official SDK (PyPI wavespeed 2.0.5), which this module serves unmodi
 a presigned URL it refuses an Authorization of its own and another Content-Type.
 
 Switches: `default_count` is what `max_images` means when it is not sent (1 on the newer page, 2 on the older one);
-`history_input` adds the request to history items, which the documentation does not show; `sync_hold_s` is how long the
+`history_shows` is the field that has the request in history items where `include_inputs` asks for it ("inputs" or
+"input", both read by the official CLI; "" for none); `sync_hold_s` is how long the
 sync mode waits; `balance_usd` is what the account holds, `no_funds_status` how an empty one refuses.
 """
 
@@ -70,7 +71,7 @@ class Emulated(Emulator):
         self,
         *,
         default_count: int = 1,
-        history_input: bool = False,
+        history_shows: str = "inputs",
         sync_hold_s: float = 120.0,
         balance_usd: Decimal | str = "125.50",
         no_funds_status: int = 402,
@@ -78,7 +79,7 @@ class Emulated(Emulator):
     ) -> None:
         super().__init__(**common)
         self._default_count = default_count
-        self._history_input = history_input
+        self._history_shows = history_shows
         self._sync_hold_s = sync_hold_s
         self._balance_usd = Decimal(balance_usd)
         self._no_funds_status = no_funds_status
@@ -263,7 +264,7 @@ class Emulated(Emulator):
         except Malformed as error:
             return self.refusal(request, 400, str(error))
         found = []
-        for work in reversed(self.works):
+        for work in reversed(self.listed):
             outcome = await self.outcome(work)
             told = prediction(work, outcome, self._poll_url(work), self._outputs(work, outcome))
             wanted = (("model", work.order.model), ("status", told["status"]))
@@ -271,7 +272,8 @@ class Emulated(Emulator):
                 continue
             if (after and work.created_at <= after) or (before and work.created_at >= before):
                 continue
-            found.append({**told, "input": work.order.body} if self._history_input else told)
+            shown = self._history_shows if asked.get("include_inputs") is True else ""
+            found.append({**told, shown: work.order.body} if shown else told)
         return _told({"page": page, "items": found[(page - 1) * size : page * size]})
 
     async def _delete(self, request: Request) -> Response:

@@ -5,8 +5,6 @@ ALTER TABLE predictions ADD COLUMN submitted_mono DOUBLE PRECISION;  -- null onc
 ALTER TABLE predictions ADD COLUMN took_s DOUBLE PRECISION;          -- from the submit to the provider's end
 ALTER TABLE predictions ADD COLUMN looked_mono DOUBLE PRECISION;     -- the first look for a lost submit
 ALTER TABLE predictions ADD COLUMN sent_urls TEXT;                   -- the references' URLs in the request that left
-ALTER TABLE predictions ADD COLUMN arrived INTEGER NOT NULL DEFAULT 0;  -- images that the last poll showed
-ALTER TABLE predictions ADD COLUMN arrived_mono DOUBLE PRECISION;    -- when that number last changed
 UPDATE predictions SET lease = NULL, lease_until = 0, due_at = 0, deadline_at = NULL, took_s = finished_at - submitted_at;
 
 -- One row: the boot of the machine whose monotonic clock the columns above show.

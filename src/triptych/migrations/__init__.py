@@ -2,6 +2,9 @@
 
 SQLite's `user_version` in the file is the number of the last one that ran. A migration is SQL that runs in one
 transaction: it happens whole or not at all. A published migration is never edited; a change of the tables is a new one.
+
+SQLite's `application_id` in the file is the lowest version that a program must know to work on it. A migration raises
+it to its own number, unless its SQL begins with `COMPATIBLE`: then programs that do not know it may go on.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from importlib.resources import files
+
+COMPATIBLE = "-- compatible: a program that does not know this migration may go on"
 
 
 def listed() -> list[tuple[int, str]]:
@@ -21,6 +26,11 @@ def listed() -> list[tuple[int, str]]:
 def version(connection: sqlite3.Connection) -> int:
     """Return the number of the last migration that ran on a database; 0 for a new one."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def minimum(connection: sqlite3.Connection) -> int:
+    """Return the lowest version that a program must know to work on a database."""
+    return int(connection.execute("PRAGMA application_id").fetchone()[0])
 
 
 def newest() -> int:
@@ -38,8 +48,11 @@ def migrate(connection: sqlite3.Connection) -> None:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 if version(connection) < number:  # nobody else has run it meanwhile
-                    for statement in statements(files(__name__).joinpath(name).read_text("utf-8")):
+                    script = files(__name__).joinpath(name).read_text("utf-8")
+                    for statement in statements(script):
                         connection.execute(statement)
+                    if not script.startswith(COMPATIBLE):
+                        connection.execute(f"PRAGMA application_id = {number}")
                     connection.execute(f"PRAGMA user_version = {number}")
                 connection.execute("COMMIT")
             except BaseException:

@@ -35,7 +35,7 @@ class Call:
     """A request a flow wants sent: to a base URL by name, or to a whole URL that the provider gave.
 
     A whole URL has to be on the provider's own origin, or, without `authorize`, on the public internet (an upload
-    ticket). `repeatable` says that sending it twice costs nothing (everything but a submit without a key of its own).
+    ticket). `repeatable` says that sending it twice costs nothing (everything but a submit).
     With `stream`, an answer that is a stream of server-sent events has an empty body; `Next` then asks for its events.
     """
 
@@ -160,8 +160,11 @@ class Provider:
     balance: Callable[[], Flow[Decimal | None]] | None = None
     inline: bool = False
     reference_limits: ReferenceLimits = ReferenceLimits()
-    client_ids: bool = False
-    """The provider takes an id or key of ours, so that the same submit may be sent again."""
+    honours_ids_s: float | None = None
+    """For so many seconds after a submit the provider is trusted to know it by an id or key of ours.
+
+    Within them the same submit may be sent again, and pays nothing. None: it takes no id of ours.
+    """
     result_lifetime_s: float | None = None
     max_running: int = 4
     deadline_s: float = 1800.0

@@ -10,14 +10,16 @@ import logging
 import re
 from base64 import b64encode
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC
 from decimal import Decimal, InvalidOperation
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from triptych import errors
 from triptych.model import Output, Pending, Reference
-from triptych.providers import Answer, Call, Flow, refuse
+from triptych.providers import Answer, Call, Flow, Sent, refuse
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,15 @@ def request_id(answer: Answer, body: Any) -> str | None:
     named = (value for key, value in answer.headers.items() if key.casefold().endswith("-request-id"))
     found = header(answer, "x-request-id") or next(named, "") or (own if isinstance(own, str) else "")
     return "".join(c for c in found if c.isascii() and c.isprintable())[:100] or None
+
+
+def sent_s(sent: Sent, answer: Answer) -> float:
+    """Return when a request left, in UTC seconds: by the clock of the answer's `Date` if it has one, else by ours."""
+    try:
+        now = parsedate_to_datetime(header(answer, "date") or "")
+        return (now if now.tzinfo else now.replace(tzinfo=UTC)).timestamp() - sent.age_s
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return sent.at.timestamp()
 
 
 def meant_status(answer: Answer, body: Any) -> int:
@@ -270,21 +281,3 @@ def asked(url: str | None, path: str) -> Flow[Answer]:
             if answer.status not in (400, 401, 403, 404, 405) or url.endswith(path):
                 return answer
     return (yield Call("GET", path))
-
-
-def comparable(body: Mapping[str, Any]) -> dict[str, str | tuple[str, ...]]:
-    """Return the fields that tell requests apart, spelled one way; `image` and `images` are one."""
-    fields: dict[str, str | tuple[str, ...]] = {
-        key: value.replace("x", "*") if key == "size" and isinstance(value, str) else str(value)
-        for key, value in body.items()
-        if key not in ("model", "image", "images") and isinstance(value, str | int)
-    }
-    images = body.get("images") or body.get("image") or []
-    fields["images"] = tuple(one for one in (images if isinstance(images, list) else [images]) if isinstance(one, str))
-    return fields
-
-
-def likeliest(found: Sequence[tuple[float, str]], sent_s: float) -> str:
-    """Return the ticket of the first prediction after a submit (clocks may differ by 5 s), else of the last before."""
-    after = [entry for entry in found if entry[0] >= sent_s - 5]
-    return min(after)[1] if after else max(found)[1]

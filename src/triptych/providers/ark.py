@@ -176,7 +176,7 @@ def _streamed(edit: Edit, answer: Answer) -> Flow[Pending | Done]:
         if index is None:
             index = len(outputs)
         if 0 <= index < read.MAX_OUTPUTS and index not in outputs:
-            outputs[index] = output
+            outputs[index] = Output(handed_over=True) if output.data else output
             if not output.error:
                 yield Came(index, output)
     missing = Output(error="the provider said nothing about this image")
@@ -198,8 +198,9 @@ def _whole(edit: Edit, answer: Answer) -> Done:
 
 
 def _done(edit: Edit, answer: Answer, outputs: tuple[Output, ...], usage: Any, trouble: Any) -> Done:
-    """Return the frames with their charge; only images that came are billed (wire notes 1.3).
+    """Return the frames with their charge; only images that came are billed.
 
+    Images that an error kept from being made are lost, one by one; that a model makes fewer than asked for is no error.
     Raises: `Moderated` or `Failed` where none came.
     """
     came = sum(1 for output in outputs if not output.error)
@@ -209,14 +210,15 @@ def _done(edit: Edit, answer: Answer, outputs: tuple[Output, ...], usage: Any, t
         kind = errors.Moderated if _SENSITIVE in why or read.MODERATION_WORDS.search(why) else errors.Failed
         message = f"The provider made no image: {why}" if why else "The provider answered without any image."
         raise kind(message, request_id=_request_id(answer, why))
+    lost = (Output(error=why),) * (edit.count - len(outputs)) if why else ()
     made = read.integer(read.at(usage, "generated_images"))
     billed = made if made is not None and 0 <= made <= read.MAX_OUTPUTS else came
     return Done(
-        outputs,
+        outputs + lost,
         charged_usd=edit.offer.price.usd_per_image * billed,
         charge_is_estimate=True,
         url_lifetime_s=RESULT_LIFETIME_S,
-        warnings=(f"The provider stopped early: {why}",) if why else (),
+        warnings=(f"The provider stopped early: {why}",) if why and not lost else (),
     )
 
 
@@ -227,7 +229,8 @@ def _output(item: Any) -> Output:
     encoded = read.at(item, "b64_json")
     if isinstance(encoded, str) and encoded:
         try:
-            return Output(data=b64decode(encoded, validate=True))
+            # Some send line breaks in it, or a data URI.
+            return Output(data=b64decode("".join(encoded.rpartition(",")[2].split()), validate=True))
         except (binascii.Error, ValueError):
             return Output(error="the provider's image data cannot be decoded")
     error = read.at(item, "error")

@@ -27,6 +27,7 @@ from triptych.model import (
     Sizes,
 )
 from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, Sent
+from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
 from triptych.providers._offers import Family
@@ -42,13 +43,10 @@ _raise_for = partial(read.raise_for, hint_401=_HINT_401)
 RESULT_LIFETIME_S = 24 * 3600.0
 UPLOAD_LIFETIME_S = 20 * 3600.0
 """Uploads are temporary, "24 h" by one account (wire notes A.4); four hours are kept in hand."""
-HISTORY_PAGES = 3
 HISTORY_PAGE_ITEMS = 50
 HISTORY_SWEEP_ITEMS = 50
-SKEW_S = 120.0
-"""How far the provider's clock may be behind ours."""
-LATEST_S = 900.0
-"""How long after its submit a prediction may appear in the history and still be the one that was lost."""
+HISTORY_KEPT_S = 24 * 3600.0
+"""How long the history keeps a request is not documented; a day is relied on."""
 
 
 # The models (wire notes A.2) -----------------------------------------------------------------------------------------
@@ -199,49 +197,37 @@ def _failure(answer: Answer, body: Any, said: Mapping[str, Any]) -> errors.Faile
 
 
 def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
-    """Return the submit whose answer was lost, looked up in the account's history, or None where it is not there.
+    """Return the submit whose answer was lost, looked up in the account's history; None where it is surely not there.
 
-    It has to carry the same model and every field that was sent, and lie between 120 s before and 15 min after the
-    submit; of several the first one after the submit wins. Limit: two identical requests whose answers were both lost
-    are told apart by time alone.
-
-    Raises: `Outage`, `KeyRejected` or `RateLimited` when the history cannot be read, or is longer than what is read of
-    it: that is no "not there".
+    It has to be of the same model and show every field that was sent.
+    Raises: `Unclear` where the history does not tell; `Outage`, `KeyRejected` or `RateLimited` when it cannot be read.
     """
-    wanted = read.comparable(_body(edit))
-    sent_s = sent.at.timestamp()
-    found: list[tuple[float, str]] = []
-    whole = False
-    for page in range(1, HISTORY_PAGES + 1):
-        params: dict[str, str | int] = {"no": page, "size": HISTORY_PAGE_ITEMS, "model": prediction.endpoint}
+    body = _body(edit)
+
+    def page(number: int) -> Flow[history.Page]:
+        params: dict[str, str | int] = {"no": number, "size": HISTORY_PAGE_ITEMS, "model": prediction.endpoint}
         answer = yield Call("GET", "/api/v1/model/history", params=params)
-        body = answer.json()
-        items = read.at(body, "data", "items")
+        told = answer.json()
+        items = read.at(told, "data", "items")
         if not isinstance(items, list):
-            _raise_for(answer, body, only=(401, 403, 429))
-            raise read.outage(answer, body)
-        entries = [(float(made), item) for item in items if (made := read.decimal(read.at(item, "createdAt")))]
-        for at_s, item in entries:
-            ticket = item.get("ID") or item.get("id")
-            if not read.is_ticket(ticket) or ticket in known or not -SKEW_S <= at_s - sent_s <= LATEST_S:
-                continue
-            if item.get("model") == prediction.endpoint and wanted.items() <= read.comparable(_sent(item)).items():
-                found.append((at_s, ticket))
-        total = read.integer(read.at(body, "data", "total"))
-        last = total is not None and page * HISTORY_PAGE_ITEMS >= total
-        if last or not entries or min(at_s for at_s, _ in entries) < sent_s - SKEW_S:
-            whole = True
-            break
-    if not found and not whole:
-        raise errors.Outage("The provider's history is longer than what is read of it.")
-    return Pending(read.likeliest(found, sent_s)) if found else None
+            _raise_for(answer, told, only=(401, 403, 429))
+            raise read.outage(answer, told)
+        entries = []
+        for item in items:
+            same = history.same_model(prediction.endpoint, read.at(item, "model"))
+            same = history.same_request(body, _asked(item)) if same is None else same
+            ticket = read.at(item, "ID") or read.at(item, "id")
+            entries.append(history.entry(ticket, read.at(item, "createdAt"), same))
+        return history.Page(answer, entries, read.integer(read.at(told, "data", "total")))
+
+    return (yield from history.look(page, sent, known, page_items=HISTORY_PAGE_ITEMS, kept_s=HISTORY_KEPT_S))
 
 
-def _sent(item: Mapping[str, Any]) -> Mapping[str, Any]:
+def _asked(item: Any) -> Mapping[str, Any] | None:
     """Return the request a history entry recorded: JSON in a string, its fields maybe nested under `input`."""
-    body = read.parsed(item.get("requestBody"))
+    body = read.parsed(read.at(item, "requestBody"))
     if not isinstance(body, dict):
-        return {}
+        return None
     nested = body.get("input")
     return {**body, **nested} if isinstance(nested, dict) else body
 

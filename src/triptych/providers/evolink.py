@@ -5,8 +5,9 @@ origin's (1.4), which this provider hands requests on to. One model id serves a 
 one output and several, so an offer is told from its kin by its operation.
 
 Rules: every shape of answer is tolerated and nothing but our own errors leaves; a poll ends only with the provider's
-own decision. A submit carries our id as its Idempotency-Key, so that the same one may be sent again: what was accepted
-the first time is then told once more, and nothing is paid twice.
+own decision. A submit carries our id as its Idempotency-Key, so that the same one may be sent again for a short while:
+what was accepted the first time is then told once more, and nothing is paid twice. No documentation says so: that is
+known from the provider's own MCP server alone, which sends a lost submit again once, at once, under the same key.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import Any
 from urllib.parse import quote as percent_escaped
 
 from triptych import errors
-from triptych.model import Done, Edit, Hosted, Pending
-from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, ReferenceLimits
+from triptych.model import Done, Edit, Hosted, Pending, Prediction
+from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, ReferenceLimits, Sent
+from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
 from triptych.providers._offers import Family
@@ -37,6 +39,12 @@ UPLOAD_LIFETIME_S = 70 * 3600.0
 """Uploads expire after 72 h (wire notes 4.4); two hours are kept in hand."""
 UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
 BATCH_TASKS = 50
+KEY_TRUSTED_S = 600.0
+"""For so long after its first submit a key is trusted. How long it is kept is not documented, and the one client known
+to rely on it sends again within seconds; ten minutes is the longest that is taken for "at once"."""
+LIST_PAGE_ITEMS = 50
+LIST_KEPT_S = 24 * 3600.0
+"""How long the list of tasks goes back is not documented; a day is relied on."""
 
 
 # The models (wire notes 4.1) -----------------------------------------------------------------------------------------
@@ -91,7 +99,7 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
         "/v1/images/generations",
         json=_body(edit),
         headers={"Idempotency-Key": edit.client_id} if edit.client_id else {},
-        repeatable=bool(edit.client_id),
+        repeatable=False,
         timeout_s=120.0,
     )
     answer = yield call
@@ -134,6 +142,37 @@ def _error_code(body: Any) -> str:
     """Return the provider's own word for an error (wire notes 4.3)."""
     found = (read.at(body, "error", key) for key in ("code", "type"))
     return next((code[:100] for code in found if isinstance(code, str) and code), "")
+
+
+# Find ----------------------------------------------------------------------------------------------------------------
+
+
+def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
+    """Return None where no unknown task of the model was accepted since the submit.
+
+    The list of tasks is the whole account's and shows no request, so it never says which task is ours.
+    Raises: `Unclear` where one may be; `Outage`, `KeyRejected` or `RateLimited` when the list cannot be read.
+    """
+
+    def page(number: int) -> Flow[history.Page]:
+        params: dict[str, str | int] = {"model": prediction.endpoint, "page": number, "page_size": LIST_PAGE_ITEMS}
+        answer = yield Call("GET", "/v1/tasks", params=params)
+        body = answer.json()
+        tasks = read.at(body, "data")
+        if not isinstance(tasks, list):
+            read.raise_for(answer, body, only=(401, 403, 429))
+            raise read.outage(answer, body)
+        entries = [
+            history.entry(
+                read.at(task, "id"),
+                read.at(task, "created_at") or read.at(task, "created"),
+                history.same_model(prediction.endpoint, read.at(task, "model")),
+            )
+            for task in tasks
+        ]
+        return history.Page(answer, entries, read.integer(read.at(body, "total")))
+
+    return (yield from history.look(page, sent, known, page_items=LIST_PAGE_ITEMS, kept_s=LIST_KEPT_S))
 
 
 # Poll ----------------------------------------------------------------------------------------------------------------
@@ -303,6 +342,7 @@ PROVIDER = Provider(
     listing=listing,
     balance=balance,
     reference_limits=ReferenceLimits(max_bytes=10_000_000, max_pixels=36_000_000, max_side=6000),
-    client_ids=True,
+    find=find,
+    honours_ids_s=KEY_TRUSTED_S,
     result_lifetime_s=RESULT_LIFETIME_S,
 )

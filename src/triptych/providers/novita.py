@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from triptych import errors
-from triptych.model import Done, Edit, Offer, Pending, Reference
+from triptych.model import Done, Edit, Offer, Output, Pending, Reference
 from triptych.providers import Answer, BaseUrl, Call, Flow, Provider, ReferenceLimits, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -126,8 +126,10 @@ def _answered(edit: Edit, answer: Answer) -> Done:
     if not came:
         why = _said(body) if _code(body) else next((output.error for output in outputs if output.error), "") or ""
         raise _no_image(answer, body, why)
+    # An error beside the images kept the others from being made.
+    lost = (Output(error=_said(body)),) * (edit.count - len(outputs)) if _code(body) else ()
     charged_usd = edit.offer.price.usd_per_image * came
-    return Done(outputs, charged_usd=charged_usd, charge_is_estimate=True, url_lifetime_s=RESULT_LIFETIME_S)
+    return Done(outputs + lost, charged_usd, charge_is_estimate=True, url_lifetime_s=RESULT_LIFETIME_S)
 
 
 def _no_image(answer: Answer, body: Any, why: str) -> errors.Failed:

@@ -7,9 +7,10 @@ for, and sent again under the same id it is `conflictTaskUUID`, which says that 
 References are stored with `mediaStorage`: `imageUpload` is deprecated and shrinks to 2048 px, and fourteen pictures
 inline would travel again with every step of a chain and every second try.
 
-A sequence may come at once or image by image, with or without a word about the others (5.3, 7). So what a poll hands on
-as its poll URL, which Runware does not need, is how many images were asked for and how many came when. The model search
-is no listing: nobody says that it has every model, nor what they cost.
+A sequence may come at once or image by image, with or without a word about the others: nothing documented says which.
+So what a poll hands on as its poll URL, which Runware does not need, is how many images were asked for; with fewer, and
+none said to be processing, an answer is the end only once it has stayed the same for a while. The model search is no
+listing: nobody says that it has every model, nor what they cost.
 
 Rules: every shape of answer is tolerated and nothing but our own errors leaves; items outrank the HTTP status around
 them; a poll ends only with the provider's own decision about this task.
@@ -36,8 +37,13 @@ TTL_S = 24 * 3600
 """How long result files are asked to be kept."""
 UPLOAD_LIFETIME_S = 14 * 24 * 3600.0
 """The older uploads stay for 30 days after their last use (wire notes 5.5); half of that is relied on."""
-QUIET_LOOKS = 2
-"""So many more looks without a further image, and a sequence that says nothing of the missing ones is complete."""
+QUIET_S = 60.0
+"""So long without a further image, and a sequence that says nothing of the missing ones counts as complete."""
+ID_TRUSTED_S = 600.0
+"""For so long after its first submit an id is trusted to be known. How long Runware remembers one is not documented;
+its own client sends a submit again under the same id for a minute or two."""
+TASKS_KEPT_S = TTL_S
+"""How long past tasks are told of is not documented; as long as their files are asked to be kept is relied on."""
 
 _CONFLICT = "conflictTaskUUID"
 _SAFETY = re.compile(r"contentPolicy|sensitive|unsafe|nsfw|(prompt|image)Blocked|moderat|invalidProviderContent", re.I)
@@ -99,11 +105,17 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
     body = answer.json()
     items, said = _about(body, edit.client_id)
     if items:
-        return _standing(answer, items, said, edit.client_id, _Count(edit.count))
+        return _begun(_standing(answer, items, said, edit.client_id, edit.count), edit)
     if any(_code(error) == _CONFLICT for error in said):
-        return Pending(edit.client_id, _Count(edit.count).text())
+        return Pending(edit.client_id, f"asked={edit.count}")
     _raise_for(answer, body, said)
     raise read.outage(answer, body)
+
+
+def _begun(standing: Pending | Done, edit: Edit) -> Pending | Done:
+    """Return how a task stands at its submit; one whose images may not all be there is polled."""
+    unsettled = isinstance(standing, Done) and standing.settle_s is not None
+    return Pending(edit.client_id, f"asked={edit.count}") if unsettled else standing
 
 
 def _task(edit: Edit) -> dict[str, Any]:
@@ -134,28 +146,10 @@ def _post(tasks: Sequence[Mapping[str, Any]], *, repeatable: bool = True, timeou
 # Poll and find -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Count:
-    """How many images were asked for (0: not known), how many came by the last look, and since how many looks."""
-
-    asked: int = 0
-    came: int = 0
-    quiet: int = 0
-
-    def text(self) -> str:
-        return f"asked={self.asked} came={self.came} quiet={self.quiet}"
-
-    @classmethod
-    def of(cls, text: str | None) -> _Count:
-        found = re.fullmatch(r"asked=(\d{1,3}) came=(\d{1,3}) quiet=(\d{1,3})", text or "")
-        return cls(*map(int, found.groups())) if found else cls()
-
-    def now(self, came: int) -> _Count:
-        return _Count(self.asked, came, self.quiet + 1 if came <= self.came else 0)
-
-    @property
-    def more_may_come(self) -> bool:
-        return self.came < self.asked and self.quiet < QUIET_LOOKS
+def _asked(poll_url: str | None) -> int:
+    """Return how many images were asked for, as the poll URL carries it; more than any request where it does not."""
+    found = re.match(r"asked=(\d{1,3})\b", poll_url or "")
+    return int(found[1]) if found else read.MAX_OUTPUTS
 
 
 def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
@@ -168,11 +162,11 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
     body = answer.json()
     items, said = _about(body, ticket)
     if items or any(_decides(error) for error in said):
-        return _standing(answer, items, said, ticket, _Count.of(poll_url))
+        return _standing(answer, items, said, ticket, _asked(poll_url))
     if _is_unknown(body, said):
         past = yield from _past(ticket)
         if past:
-            return _standing(answer, *past, ticket, _Count())
+            return _standing(answer, *past, ticket, _asked(poll_url))
         raise errors.Outage("The provider does not know the task (yet).", request_id=read.request_id(answer, body))
     _raise_for(answer, body, said)
     raise read.outage(answer, body)
@@ -181,16 +175,20 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
 def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
     """Return the task if Runware knows its id, now or among past tasks; None if it does not.
 
-    Raises: `Outage`, `KeyRejected` or `RateLimited` when Runware cannot be asked: that is no "not there".
+    Raises: `Unclear` where it may have forgotten it; `Outage`, `KeyRejected` or `RateLimited` when it cannot be asked.
     """
     answer = yield _post([{"taskType": "getResponse", "taskUUID": edit.client_id}])
     body = answer.json()
     items, said = _about(body, edit.client_id)
-    pending = Pending(edit.client_id, _Count(edit.count).text())
+    pending = Pending(edit.client_id, f"asked={edit.count}")
     if items or any(_decides(error) for error in said):
         return pending
     if _is_unknown(body, said):
-        return pending if (yield from _past(edit.client_id)) else None
+        if (yield from _past(edit.client_id)):
+            return pending
+        if sent.age_s > TASKS_KEPT_S:
+            raise errors.Unclear("The provider does not know the task, but it may have forgotten it.")
+        return None
     _raise_for(answer, body, said)
     raise read.outage(answer, body)
 
@@ -234,9 +232,9 @@ def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
 
 
 def _standing(
-    answer: Answer, items: Sequence[Mapping[str, Any]], said: Sequence[Any], ticket: str, count: _Count
+    answer: Answer, items: Sequence[Mapping[str, Any]], said: Sequence[Any], ticket: str, asked: int
 ) -> Pending | Done:
-    """Return what a task's items and errors come to.
+    """Return what a task's items and errors come to; with fewer than `asked`, more may come.
 
     Raises: `Moderated` or `Failed` where it is at its end and no image came.
     """
@@ -248,19 +246,22 @@ def _standing(
     outputs += [Output(error=_words(error)) for error in said if _decides(error)]
     came = sum(1 for output in outputs if not output.error)
     if None in read_items or not outputs:
-        return Pending(ticket, count.text(), done=came)
-    if not came:
+        return Pending(ticket, f"asked={asked}", done=came)
+    more_may_come = len(outputs) < asked
+    if not came and not (more_may_come and all(item.get("imageUUID") for item in (*items, *said))):
         why = next((output.error for output in outputs if output.error), None)
         filtered = any(_SAFETY.search(_code(error)) for error in (*said, *(item.get("error") for item in items)))
         kind = errors.Moderated if filtered or read.MODERATION_WORDS.search(why or "") else errors.Failed
         raise kind(f"The provider made no image: {why}.", request_id=ticket)
-    count = count.now(len(outputs))
-    if count.more_may_come:
-        return Pending(ticket, count.text(), done=came)
     costs = [read.usd(item.get("cost")) for item in items if _is_image(item)]
     known = [cost for cost in costs if cost is not None]
     charged = sum(known, Decimal(0)) if len(known) == len(costs) else None
-    return Done(tuple(outputs), charged_usd=charged, url_lifetime_s=float(TTL_S))
+    return Done(
+        tuple(outputs),
+        charged_usd=charged,
+        url_lifetime_s=float(TTL_S),
+        settle_s=QUIET_S if more_may_come else None,
+    )
 
 
 def _output(item: Mapping[str, Any]) -> Output | None:
@@ -395,6 +396,6 @@ PROVIDER = Provider(
     finished=finished,
     balance=balance,
     reference_limits=ReferenceLimits(max_bytes=10_000_000, max_pixels=36_000_000),
-    client_ids=True,
+    honours_ids_s=ID_TRUSTED_S,
     result_lifetime_s=float(TTL_S),
 )

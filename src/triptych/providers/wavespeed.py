@@ -5,7 +5,7 @@ areas and reference limits are the origin's (1.4), which this provider hands req
 answer is tolerated and nothing but our own errors leaves; a poll ends only with the provider's own decision.
 
 Nothing tells the charge of a prediction. There is no idempotency key: a lost submit is looked for
-in the history, whose items show no request by the documentation (see `find`).
+in the history, which shows requests where it is asked to (`include_inputs`; the official CLI 0.2.2 does so).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote as percent_escaped
@@ -21,6 +21,7 @@ from urllib.parse import quote as percent_escaped
 from triptych import errors
 from triptych.model import Done, Edit, Hosted, Pending, Prediction, Quote
 from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, ReferenceLimits, Sent
+from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
 from triptych.providers._offers import Family
@@ -43,12 +44,11 @@ RESULT_LIFETIME_S = 24 * 3600.0
 UPLOAD_LIFETIME_S = 6 * 24 * 3600.0
 """Uploads are kept for seven days (wire notes 2.5); one is kept in hand."""
 UPLOAD_LIMIT_BYTES = 200 * 1024 * 1024
-HISTORY_PAGES = 3
-HISTORY_PAGE_ITEMS = 50
-SKEW_S = 30.0
-"""How far the provider's clock may be behind ours."""
-LATEST_S = 150.0
-"""How long after its submit a prediction may appear in the history and still be the one that was lost."""
+HISTORY_PAGE_ITEMS = 100
+HISTORY_MARGIN = timedelta(days=1)
+"""The history is asked for from so long before the submit until so long after now, whichever clock is wrong."""
+HISTORY_KEPT_S = 6 * 24 * 3600.0
+"""The history goes back seven days by the documentation; one is kept in hand."""
 _HOP_HEADERS = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade"})
 
 
@@ -170,69 +170,43 @@ def _failure(answer: Answer, body: Any, said: Mapping[str, Any]) -> errors.Faile
 
 
 def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
-    """Return the submit whose answer was lost, looked up in the account's history, or None where it is not there.
+    """Return the submit whose answer was lost, looked up in the account's history; None where it is surely not there.
 
-    It has to be of the same model and lie between 30 s before and 150 s after the submit. Where the history shows what
-    was asked, that has to be the same in every field, and the first after the submit wins. Where it does not, only one
-    that is alone in that time is taken (`by_time`): of two nobody could say which.
-
-    Raises: `Outage` where nobody could say which, or where the history is longer than what is read of it; it,
-    `KeyRejected` or `RateLimited` when the history cannot be read. None of these is a "not there".
+    It has to be of the same model and show every field that was sent. The history is the whole account's, so what shows
+    no request is nobody's in particular.
+    Raises: `Unclear` where the history does not tell; `Outage`, `KeyRejected` or `RateLimited` when it cannot be read.
     """
-    wanted = read.comparable(_body(edit))
-    sent_s = sent.at.timestamp()
-    same: list[tuple[float, str]] = []
-    nameless: set[str] = set()
-    whole = False
-    for page in range(1, HISTORY_PAGES + 1):
-        entries = yield from _history(page, HISTORY_PAGE_ITEMS, prediction.endpoint)
-        dated = [(at_s, item) for item in entries if (at_s := _made_s(item)) is not None]
-        for at_s, item in dated:
-            ticket = item.get("id")
-            if not read.is_ticket(ticket) or ticket in known or not -SKEW_S <= at_s - sent_s <= LATEST_S:
-                continue
-            if item.get("model") != prediction.endpoint or _too_many(item, edit.count):
-                continue
-            asked = item.get("input")
-            if not isinstance(asked, dict):
-                nameless.add(ticket)
-            elif wanted.items() <= read.comparable(asked).items():
-                same.append((at_s, ticket))
-        if len(entries) < HISTORY_PAGE_ITEMS or not dated or min(at_s for at_s, _ in dated) < sent_s - SKEW_S:
-            whole = True
-            break
-    if same:
-        return Pending(read.likeliest(same, sent_s))
-    if not whole or len(nameless) > 1:
-        raise errors.Outage("The provider's history does not tell which request it was.")
-    return Pending(nameless.pop(), by_time=True) if nameless else None
+    body = _body(edit)
+    asked = {
+        "page_size": HISTORY_PAGE_ITEMS,
+        "created_after": _iso(sent.at - HISTORY_MARGIN),
+        "created_before": _iso(sent.at + timedelta(seconds=sent.age_s) + HISTORY_MARGIN),
+        "include_inputs": True,
+        "model": prediction.endpoint,
+    }
+
+    def page(number: int) -> Flow[history.Page]:
+        answer = yield Call("POST", "/api/v3/predictions", json={"page": number, **asked})
+        told = answer.json()
+        items = read.at(told, "data", "items")
+        if not isinstance(items, list):
+            read.raise_for(answer, told, only=(401, 403, 429))
+            raise read.outage(answer, told)
+        if abs(read.sent_s(sent, answer) - sent.at.timestamp()) > HISTORY_MARGIN.total_seconds() / 2:
+            raise errors.Unclear("The provider's clock and this machine's are hours apart.")
+        entries = []
+        for item in items:
+            same = history.same_model(prediction.endpoint, read.at(item, "model"))
+            shown = read.at(item, "inputs") or read.at(item, "input")
+            same = history.same_request(body, shown) if same is None else same
+            entries.append(history.entry(read.at(item, "id"), read.at(item, "created_at"), same))
+        return history.Page(answer, entries)
+
+    return (yield from history.look(page, sent, known, page_items=HISTORY_PAGE_ITEMS, kept_s=HISTORY_KEPT_S))
 
 
-def _history(page: int, items: int, model: str = "") -> Flow[list[Mapping[str, Any]]]:
-    asked = {"page": page, "page_size": items, **({"model": model} if model else {})}
-    answer = yield Call("POST", "/api/v3/predictions", json=asked)
-    body = answer.json()
-    found = read.at(body, "data", "items")
-    if not isinstance(found, list):
-        read.raise_for(answer, body, only=(401, 403, 429))
-        raise read.outage(answer, body)
-    return [item for item in found if isinstance(item, dict)]
-
-
-def _made_s(item: Mapping[str, Any]) -> float | None:
-    """Return when a history item was made; its time is ISO 8601, to the nanosecond."""
-    made = item.get("created_at")
-    try:
-        moment = datetime.fromisoformat(made) if isinstance(made, str) and len(made) <= 60 else None
-        # Without a zone it is UTC, as everything of this provider is.
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() if moment else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def _too_many(item: Mapping[str, Any], count: int) -> bool:
-    outputs = item.get("outputs")
-    return isinstance(outputs, list) and len(outputs) > count
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 # Uploads (wire notes 2.5) --------------------------------------------------------------------------------------------

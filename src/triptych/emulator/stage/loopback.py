@@ -93,7 +93,8 @@ class Loopback:
             raise
         shown = f"[{host}]" if ":" in host else host
         self.base_url = f"http://{shown}:{self._socket.getsockname()[1]}"
-        settings: dict[str, Any] = {"lifespan": "off", "ws": "none", "log_config": None, "access_log": False}
+        settings: dict[str, Any] = {"lifespan": "off", "ws": "none", "log_config": None}
+        settings |= {"access_log": False, "date_header": False}
         config = uvicorn.Config(app, http=_Protocol, **settings)
         self._ready = threading.Event()
         self._server = _Server(config, self._ready.set)

@@ -17,13 +17,14 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from decimal import Decimal
+from email.utils import formatdate
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from triptych.emulator.stage.answers import spoiled
 from triptych.emulator.stage.faults import Armed, BadDirective, Board, Failure, Fault, take_own
@@ -88,7 +89,12 @@ class Emulator:
 
     @property
     def works(self) -> list[Work]:
-        """Every accepted job, in order."""
+        """Every accepted job, in order, but for those of strangers."""
+        return [work for work in self.listed if not work.stranger]
+
+    @property
+    def listed(self) -> list[Work]:
+        """Every accepted job of the account, in order: a submit with the header X-Emulator-Stranger is a stranger's."""
         with self._lock:
             return list(self._works.values())
 
@@ -171,6 +177,7 @@ class Emulator:
         with self._lock:
             work = self.studio.accept(order, len(self._works) + 1, self.clock(), getattr(request.state, "asked", ()))
             work.id = work_id or work.id
+            work.stranger = _is_strangers(request)
             self._works[work.id] = work
         return work
 
@@ -249,7 +256,21 @@ class Emulator:
             await self.refusal(request, status)(scope, receive, send)
 
         router = Router([*control, *files, *self.routes()], redirect_slashes=False, default=nowhere)
-        return Recorder(router, self._log, unlogged="/_emulator/")
+        return Recorder(self._dated(router), self._log, unlogged="/_emulator/")
+
+    def _dated(self, app: ASGIApp) -> ASGIApp:
+        """Put the provider's own time on every answer, as every HTTP server does."""
+
+        async def dated(scope: Scope, receive: Receive, send: Send) -> None:
+            async def with_date(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    date = formatdate(self.clock(), usegmt=True).encode()
+                    message["headers"] = [*message.get("headers", ()), (b"date", date)]
+                await send(message)
+
+            await app(scope, receive, with_date)
+
+        return dated
 
     unknown_path_status: ClassVar[int] = 404
 
@@ -263,6 +284,8 @@ class Emulator:
         self.studio.close()
 
     async def _perform(self, op: str, request: Request, handler: Handler, work: Work | None) -> Response:
+        if _is_strangers(request):
+            return await handler(request)
         armed = self._board.take(op)
         self.performed[op] += 1
         try:
@@ -347,6 +370,10 @@ class Emulator:
     async def _finish(self, _: Request) -> Response:
         self.finish_all()
         return Response(status_code=204)
+
+
+def _is_strangers(request: Request) -> bool:
+    return "x-emulator-stranger" in request.headers
 
 
 def _without_key(headers: Mapping[str, str]) -> dict[str, str]:

@@ -71,6 +71,8 @@ class Work:
     """How many of the images failed by themselves; they are not charged."""
     polls: int = 0
     polls_after_end: int = 0
+    stranger: bool = False
+    """Somebody else's who uses the same account; it is listed, and it is not in our books."""
 
     @property
     def expected(self) -> int:

@@ -1,0 +1,428 @@
+"""What may have left is never sent again: not after an error of our own, a jumping clock or a frozen process."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+from triptych import arrivals, errors
+from triptych.arrivals import Arrivals
+from triptych.assets import Assets
+from triptych.emulator import running
+from triptych.lifecycle import LEASE_S
+from triptych.model import State
+from triptych.notes import Notes
+from triptych.providers import ark as ark_provider
+from triptych.store import Store
+from triptych.studio import Options, Studio
+from triptych.wire import Wire
+
+pytestmark = pytest.mark.anyio
+
+NOW = Options(wait_s=0)
+
+
+async def edit(studio: Studio, image: str, count: int = 2, **options: Any) -> str:
+    result = await studio.edit_sequence([image], "make it golden hour", count, Options(wait_s=0, **options))
+    assert result.job_id
+    return result.job_id
+
+
+def failing(
+    really: Callable[..., Any], error: BaseException, times: int, when: Callable[..., bool] | None = None
+) -> Any:
+    left = times
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        if left and (when is None or when(*args, **kwargs)):
+            left -= 1
+            raise error
+        return really(*args, **kwargs)
+
+    return call
+
+
+def yielding(clock: Any) -> Callable[..., Any]:
+    """Return a wait that lets the other tasks run."""
+
+    async def wait(bell: Any, seconds: float) -> None:
+        clock.advance(min(seconds, 0.2))
+        await anyio.sleep(0.001)
+
+    return wait
+
+
+OWN_ERRORS = [
+    MemoryError(),
+    OSError(24, "Too many open files"),
+    sqlite3.IntegrityError("UNIQUE constraint failed"),
+    RuntimeError("a bug"),
+    LookupError("unknown encoding: hex"),
+]
+
+
+@pytest.mark.parametrize("times", [1, 100], ids=["once", "always"])
+@pytest.mark.parametrize("error", OWN_ERRORS, ids=lambda error: type(error).__name__)
+async def test_an_error_of_our_own_after_the_answer_sends_nothing_again(
+    make_studio: Any, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch, error: Exception, times: int
+) -> None:
+    with running("ark", latency_s=0.0, max_side=64) as ark:
+        async with make_studio(ark) as studio:
+            monkeypatch.setattr(Arrivals, "_write_frames", failing(Arrivals._write_frames, error, times))
+            job_id = await edit(studio, coffee)
+            await finish(studio)
+            job = studio.job(job_id)
+            (prediction,) = studio.store.predictions(job_id)
+    assert len(ark.accepted) == 1
+    # The stream's frames are stored as they come, so nothing is missing even when its end is never written.
+    assert (job.status, job.returned, prediction.state) == ("done", 2, State.DONE)
+
+
+@pytest.mark.parametrize("error", OWN_ERRORS, ids=lambda error: type(error).__name__)
+async def test_an_error_of_our_own_while_sending_sends_nothing_again(
+    make_studio: Any, atlas: Any, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    really = Wire._send_once
+
+    async def send(self: Wire, account: Any, call: Any, *rest: Any) -> Any:
+        answer = await really(self, account, call, *rest)
+        if not call.repeatable:
+            raise error
+        return answer
+
+    monkeypatch.setattr(Wire, "_send_once", send)
+    async with make_studio(atlas) as studio:
+        job_id = await edit(studio, coffee)
+        await finish(studio)
+        assert studio.job(job_id).status == "done", "the provider's history has it"
+    assert len(atlas.accepted) == 1
+
+
+async def test_an_error_before_anything_left_is_no_lost_answer(
+    make_studio: Any, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running("ark", latency_s=0.0, max_side=64) as ark:
+        async with make_studio(ark) as studio:
+            monkeypatch.setattr(Wire, "_api_client", failing(Wire._api_client, MemoryError(), 1))
+            job_id = await edit(studio, coffee)
+            await finish(studio)
+            assert studio.job(job_id).status == "done"
+    assert len(ark.accepted) == 1
+
+
+async def test_a_lost_answer_is_stored_though_the_database_is_locked_for_long(
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atlas.fault("submit", "lost-answer")
+    atlas.fault("history", "500", times=None)
+    locked_until = None
+
+    def locked(really: Callable[..., Any]) -> Callable[..., Any]:
+        def verb(self: Store, *args: Any, **kwargs: Any) -> Any:
+            nonlocal locked_until
+            if atlas.accepted and locked_until is None:
+                locked_until = clock.monotonic() + 45
+            if locked_until and clock.monotonic() < locked_until:
+                raise errors.Outage("The database is locked.")
+            return really(self, *args, **kwargs)
+
+        return verb
+
+    for verb in ("move", "put_back", "claim", "heartbeat", "note_loss"):
+        monkeypatch.setattr(Store, verb, locked(getattr(Store, verb)))
+    async with make_studio(atlas) as studio:
+        clock.drive = None
+        job_id = await edit(studio, coffee)
+        for _ in range(200):
+            try:
+                await studio.engine.step()
+            except errors.Outage:
+                clock.advance(1)
+            if locked_until and clock.monotonic() > locked_until:
+                break
+        (prediction,) = studio.store.predictions(job_id)
+        assert prediction.state is State.SUBMITTING and prediction.fault and prediction.fault.kind == "answer_lost"
+        atlas.clear()
+        await finish(studio)
+        assert studio.job(job_id).status == "done"
+    assert len(atlas.accepted) == 1
+
+
+@pytest.mark.parametrize("step_h", [1.0, -2.0, 30.0])
+async def test_a_clock_that_jumps_during_a_submit_pays_once(
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, step_h: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request is on its way, and accepted late: the same process must not take it over."""
+    really = Wire._send_once
+    async with make_studio(atlas) as studio:
+
+        async def send(self: Wire, account: Any, call: Any, *rest: Any) -> Any:
+            if not call.repeatable:
+                clock._now += timedelta(hours=step_h)
+                clock.offset_s -= step_h * 3600
+                for _ in range(30):
+                    clock.advance(1)
+                    assert not await studio.engine.step(), "this process claims what it still works on"
+            return await really(self, account, call, *rest)
+
+        monkeypatch.setattr(Wire, "_send_once", send)
+        job_id = await edit(studio, coffee)
+        await finish(studio)
+        assert studio.job(job_id).status == "done"
+    assert len(atlas.accepted) == 1
+
+
+@pytest.mark.parametrize("step_h", [1.0, -2.0])
+async def test_a_clock_that_jumps_changes_no_wait(
+    make_studio: Any, atlas: Any, clock: Any, coffee: str, step_h: float
+) -> None:
+    async with make_studio(atlas) as studio:
+        job_id = await edit(studio, coffee)
+        await studio.engine.step()
+        clock._now += timedelta(hours=step_h)
+        clock.offset_s -= step_h * 3600
+        before_s = clock.monotonic()
+        clock.drive = None
+        assert (await studio.get_status(job_id, wait_s=5)).status == "running"
+        assert clock.monotonic() - before_s == pytest.approx(5, abs=1.1)
+        for _ in range(60):
+            await studio.engine.step() or clock.advance(0.5)
+        assert studio.job(job_id).status == "done", "it was polled all the while"
+
+
+async def test_a_budget_is_not_freed_by_a_clock_that_jumps(
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str
+) -> None:
+    async with make_studio(atlas, TRIPTYCH_BUDGET_USD="0.1") as studio:
+        await edit(studio, coffee)
+        await finish(studio)
+        clock._now += timedelta(hours=30)
+        clock.offset_s -= 30 * 3600
+        with pytest.raises(errors.OverBudget, match="does not fit the budget"):
+            await edit(studio, coffee, again=True)
+        clock.advance(25 * 3600)
+        await edit(studio, coffee, again=True)
+
+
+async def test_a_restart_of_the_machine_makes_everything_due(
+    make_studio: Any, atlas: Any, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_studio(atlas) as studio:
+        job_id = await edit(studio, coffee)
+        await studio.engine.step()
+        studio.store._db.connection.execute(  # by a monotonic clock that was far ahead of today's
+            "UPDATE predictions SET due_at = due_at + 1000, lease = 'old', lease_until = due_at + 10, "
+            "deadline_at = deadline_at + 1e9, submitted_mono = submitted_mono + 1e9"
+        )
+    monkeypatch.setattr("triptych.records.boot_id", lambda: "another boot")
+    async with make_studio(atlas) as studio:
+        assert await studio.engine.step(), "it is polled at once"
+        await finish(studio)
+        assert studio.job(job_id).status == "done"
+    assert len(atlas.accepted) == 1
+
+
+async def test_a_damaged_due_time_is_due_now(make_studio: Any, atlas: Any, finish: Any, coffee: str) -> None:
+    async with make_studio(atlas) as studio:
+        job_id = await edit(studio, coffee)
+        studio.store._db.connection.execute("UPDATE predictions SET due_at = 1e12, lease = 'x', lease_until = 1e12")
+        assert await studio.engine.step()
+        await finish(studio)
+        assert studio.job(job_id).status == "done"
+
+
+async def test_a_frozen_process_goes_on_with_its_own_request(
+    make_studio: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease has run out meanwhile, and no other process took it."""
+    really = Wire._send_once
+    with running("ark", latency_s=0.0, max_side=64) as ark:
+        async with make_studio(ark) as studio:
+
+            async def send(self: Wire, account: Any, call: Any, *rest: Any) -> Any:
+                answer = await really(self, account, call, *rest)
+                clock.advance(20)
+                while await studio.engine.step():
+                    pass
+                return answer
+
+            monkeypatch.setattr(Wire, "_send_once", send)
+            job_id = await edit(studio, coffee)
+            await finish(studio)
+            assert studio.job(job_id).status == "done"
+    assert len(ark.accepted) == 1
+
+
+async def test_a_process_that_froze_before_sending_does_not_send_what_another_took(
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = Wire._send_once
+    async with make_studio(atlas) as frozen, make_studio(atlas) as other:
+        thawed = False
+
+        async def send(self: Wire, account: Any, call: Any, *rest: Any) -> Any:
+            nonlocal thawed
+            if not call.repeatable and self is frozen.wire and not thawed:
+                thawed = True
+                clock.advance(LEASE_S + 1)
+                await finish(other)  # looks for a minute, finds nothing, and sends it
+                assert len(atlas.accepted) == 1
+            return await really(self, account, call, *rest)
+
+        monkeypatch.setattr(Wire, "_send_once", send)
+        job_id = await edit(frozen, coffee)
+        await frozen.engine.step()
+        await finish(frozen)
+        assert frozen.job(job_id).status == "done"
+    assert thawed and len(atlas.accepted) == 1
+
+
+async def test_looking_for_a_lost_submit_counts_from_the_first_look(
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process dies right after the write, and the next one comes hours later: it still looks for a minute."""
+
+    async def die(*_: Any) -> None:
+        raise anyio.get_cancelled_exc_class()
+
+    async with make_studio(atlas) as studio:
+        job_id = await edit(studio, coffee)
+        with monkeypatch.context() as patched:
+            patched.setattr("triptych.steps.Steps._send", die)
+            with pytest.raises(anyio.get_cancelled_exc_class()):
+                await studio.engine.step()
+    clock.advance(3 * 3600)
+    async with make_studio(atlas) as studio:
+        began_s = clock.monotonic()
+        while not atlas.seen_at("POST", "/api/v1/model/generateImage"):
+            await studio.engine.step() or clock.advance(1)
+        assert clock.monotonic() - began_s >= 60
+        await finish(studio)
+        assert studio.job(job_id).status == "done"
+    assert len(atlas.accepted) == 1
+
+
+async def test_a_submit_that_nobody_heard_of_is_not_called_uncertain_at_once(
+    make_studio: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process may only be frozen: its answer is waited for, and taken up when it comes."""
+    really = Wire._send_once
+    with running("ark", latency_s=0.0, max_side=64) as ark:
+        async with make_studio(ark) as frozen, make_studio(ark) as other:
+
+            async def send(self: Wire, account: Any, call: Any, *rest: Any) -> Any:
+                answer = await really(self, account, call, *rest)
+                clock.advance(20)
+                for _ in range(3):
+                    await other.engine.step() or clock.advance(1)
+                assert other.job(job_id).status == "running"
+                return answer
+
+            monkeypatch.setattr(Wire, "_send_once", send)
+            job_id = await edit(frozen, coffee)
+            await frozen.engine.step()
+            await finish(other)
+            assert other.job(job_id).status == "done"
+    assert len(ark.accepted) == 1
+
+
+# Nothing ends the worker, and nothing paid is dropped ----------------------------------------------------------------
+
+
+async def test_a_disk_that_fills_while_images_are_stored_loses_nothing(
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = errors.Outage("The image could not be written (No space left on device); is the disk full?")
+    async with make_studio(atlas) as studio:
+        job_id = await edit(studio, coffee)
+        monkeypatch.setattr(Assets, "_write", failing(Assets._write, full, 3))
+        await finish(studio)
+        job = studio.job(job_id)
+    assert (job.status, job.returned, len(atlas.accepted)) == ("done", 2, 1)
+
+
+@pytest.mark.parametrize("verb", ["running_tickets", "next_due", "claim", "heartbeat", "put_back"])
+@pytest.mark.parametrize("error", [*OWN_ERRORS, errors.Outage("locked")], ids=lambda error: type(error).__name__)
+async def test_nothing_ends_the_worker_but_its_cancellation(
+    make_studio: Any, atlas: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch, verb: str, error: Exception
+) -> None:
+    monkeypatch.setattr(clock, "wait", yielding(clock))
+    async with make_studio(atlas) as studio:
+        job_id = await edit(studio, coffee)
+        monkeypatch.setattr(Store, verb, failing(getattr(Store, verb), error, 3))
+        monkeypatch.setattr(Notes, "move", failing(Notes.move, error, 3 if verb == "put_back" else 0))
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(studio.engine.run)
+                while studio.job(job_id).status != "done":  # noqa: ASYNC110
+                    await anyio.sleep(0.001)
+                tasks.cancel_scope.cancel()
+    assert len(atlas.accepted) == 1
+
+
+@pytest.mark.parametrize("spilled", [False, True], ids=["in-memory", "spilled"])
+async def test_a_paid_stream_is_read_to_its_end_while_the_disk_is_full(
+    make_studio: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch, spilled: bool
+) -> None:
+    full_for_s, first_s = 5.0, 0.0
+
+    def taken_late(really: Callable[..., Any]) -> Callable[..., Any]:
+        def verb(self: Any, *args: Any, **kwargs: Any) -> Any:
+            nonlocal first_s
+            first_s = first_s or clock.monotonic()
+            if clock.monotonic() < first_s + full_for_s:
+                raise errors.Outage("is the disk full?")
+            return really(self, *args, **kwargs)
+
+        return verb
+
+    body = ark_provider._body
+    monkeypatch.setattr(ark_provider, "_body", lambda edit: body(edit) | {"response_format": "b64_json"})
+    monkeypatch.setattr(arrivals, "HELD_LIMIT_BYTES", 0 if spilled else 10**9)
+    with running("ark", latency_s=0.0, max_side=64) as ark:
+        async with make_studio(ark) as studio:
+            clock.drive = None
+            job_id = await edit(studio, coffee, count=6)
+            monkeypatch.setattr(Store, "add_frames", taken_late(Store.add_frames))
+            monkeypatch.setattr(Assets, "_write", taken_late(Assets._write))
+            await finish(studio)
+            job = studio.job(job_id)
+    assert (job.status, job.returned, len(ark.accepted)) == ("done", 6, 1), job.warnings
+
+
+async def test_a_list_that_drips_stops_no_other_provider(
+    make_studio: Any, atlas: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One look at a list at a time, on that provider's own connections."""
+    looks = 0
+    never = anyio.Event()
+    monkeypatch.setattr(clock, "wait", yielding(clock))
+    really = Wire.run
+
+    async def run(self: Wire, account: Any, flow: Any, **options: Any) -> Any:
+        nonlocal looks
+        if account.provider.name == "atlas" and flow.__name__ == "finished":
+            looks += 1
+            await never.wait()
+        return await really(self, account, flow, **options)
+
+    monkeypatch.setattr(Wire, "run", run)
+    with running("wavespeed", latency_s=0.0, max_side=64) as wavespeed:
+        async with make_studio(atlas, wavespeed) as studio:
+            monkeypatch.setattr(studio.engine._pace, "sweep_is_due", lambda name: name == "atlas")
+            await edit(studio, coffee)
+            other = await edit(studio, coffee, provider="wavespeed")
+            with anyio.fail_after(60):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(studio.engine.run)
+                    while studio.job(other).status != "done":  # noqa: ASYNC110
+                        await anyio.sleep(0.001)
+                    tasks.cancel_scope.cancel()
+            assert looks == 1
+            assert studio.wire._apis["atlas"] is not studio.wire._apis["wavespeed"]
