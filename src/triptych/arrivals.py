@@ -36,6 +36,9 @@ from triptych.wire import Account, Wire
 log = logging.getLogger(__name__)
 
 FETCH_TRIES = 6
+Charge = tuple[Decimal | None, bool]
+"""What was charged, as far as it is known, and whether that is an estimate."""
+UNKNOWN: Charge = (None, False)
 SURPRISE = 2
 """A charge of so many times its quote is warned of."""
 LATE_LOOK_S = 120.0
@@ -165,9 +168,8 @@ class Arrivals:
         frames, warnings = await self._frames(claim.prediction, done)
         # What may not have been the end is looked at once more, and its charge is known then.
         came = any(output.came for output in done.outputs)
-        charged, is_estimate = self._charge(claim.prediction, done)
-        if done.settle_s is not None and came:
-            charged, is_estimate = None, False
+        held = done.settle_s is not None and came
+        charged, is_estimate = UNKNOWN if held else self._charge(claim.prediction, done)
         warnings += self._surprise(claim.prediction, charged)
         if warnings:
             self._store.warn(claim.prediction.job_id, warnings)
@@ -185,7 +187,7 @@ class Arrivals:
             fault=None,
         )
 
-    def _charge(self, prediction: Prediction, done: Done) -> tuple[Decimal | None, bool]:
+    def _charge(self, prediction: Prediction, done: Done) -> Charge:
         """Return the charge and whether it is an estimate: what came, at the price quoted, where none is reported."""
         if done.charged_usd is not None or self._accounts[prediction.provider].provider.charge:
             return done.charged_usd, done.charge_is_estimate
@@ -367,7 +369,7 @@ class Arrivals:
         prediction = claim.prediction
         account = self._accounts[prediction.provider]
         attempts = prediction.attempts + 1
-        charged, is_estimate = None, False
+        charged, is_estimate = UNKNOWN
         assert prediction.ticket
         try:
             if account.provider.charge:
@@ -386,18 +388,13 @@ class Arrivals:
             self._store.warn(prediction.job_id, surprise)
         wait_s = SETTLE_DELAYS_S[min(attempts, len(SETTLE_DELAYS_S) - 1)]
         self._notes.move(
-            claim,
-            State.DONE,
-            wait_s=wait_s,
-            attempts=attempts,
-            charged_usd=charged,
-            charge_is_estimate=is_estimate,
+            claim, State.DONE, wait_s=wait_s, attempts=attempts, charged_usd=charged, charge_is_estimate=is_estimate
         )
 
-    async def _look_again(self, prediction: Prediction, answer: Pending | Done) -> tuple[Decimal | None, bool]:
-        """Download the frames that came after the end was assumed; return the charge, None while some are missing."""
+    async def _look_again(self, prediction: Prediction, answer: Pending | Done) -> Charge:
+        """Fetch the frames that came after the end was assumed; return the charge, unknown while some are missing."""
         if isinstance(answer, Pending):
-            return None, False
+            return UNKNOWN
         known = self._store.frames_of(prediction.id)
         urls = {frame.url for frame in known}
         late = [output for output in answer.outputs if output.url and output.url not in urls]
@@ -411,7 +408,7 @@ class Arrivals:
             self._store.warn(prediction.job_id, [f"{frame.handle} came late." for frame in frames])
         frames, missing = await self._fetch_missing(prediction)
         await self._save(prediction.job_id, frames)
-        return (None, False) if missing else self._charge(prediction, answer)
+        return UNKNOWN if missing else self._charge(prediction, answer)
 
 
 class EarlyFrames:

@@ -150,8 +150,8 @@ UPDATE predictions SET
   state = :state, due_at = :due_at, attempts = :attempts, fault = :fault, ticket = :ticket, poll_url = :poll_url,
   submitted_at = :submitted_at, submitted_mono = :submitted_mono, deadline_at = :deadline_at,
   finished_at = :finished_at, took_s = :took_s, looked_mono = :looked_mono, sent_urls = :sent_urls,
-  charged_usd = :charged_usd, charge_is_estimate = :charge_is_estimate, reserved_usd = :reserved_usd, lease = :lease,
-  lease_until = :lease_until
+  charged_usd = :charged_usd, charge_is_estimate = :charge_is_estimate,
+  reserved_usd = :reserved_usd, lease = :lease, lease_until = :lease_until
 WHERE id = :id;
 
 -- name: put_back

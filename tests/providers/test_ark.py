@@ -226,7 +226,10 @@ FAILED_ENTRY = {"error": {"code": SENSITIVE, "message": "The output image may be
 def test_a_plain_answer_gives_its_frames_in_order_with_the_charge() -> None:
     done = finished(SUCCESS)
     assert done == Done(
-        (Output(url=URLS[0]), Output(url=URLS[1])), charged_usd=Decimal("0.070"), url_lifetime_s=24 * 3600
+        (Output(url=URLS[0]), Output(url=URLS[1])),
+        charged_usd=Decimal("0.070"),
+        charge_is_estimate=True,
+        url_lifetime_s=24 * 3600,
     )
 
 

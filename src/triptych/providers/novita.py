@@ -128,7 +128,7 @@ def _answered(edit: Edit, answer: Answer) -> Done:
     # An error beside the images kept the others from being made.
     lost = (Output(error=_said(body)),) * (edit.count - len(outputs)) if _code(body) else ()
     charged_usd = catalog.quote(edit.offer, came, edit.size, len(edit.references)).usd
-    return Done(outputs + lost, charged_usd=charged_usd, charge_is_estimate=True, url_lifetime_s=RESULT_LIFETIME_S)
+    return Done(outputs + lost, charged_usd, charge_is_estimate=True, url_lifetime_s=RESULT_LIFETIME_S)
 
 
 def _no_image(answer: Answer, body: Any, why: str) -> errors.Failed:
