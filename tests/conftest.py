@@ -9,12 +9,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from triptych import config, providers
 from triptych.clock import Bell
 from triptych.emulator import running
 from triptych.studio import Setup, Studio
+
+# By itself it gives an answer five seconds, which a busy machine may need.
+for _call in (httpx2.Client.__init__, httpx2.AsyncClient.__init__, httpx2.get, httpx2.head, httpx2.post, httpx2.put):
+    _call.__kwdefaults__["timeout"] = httpx2.Timeout(60.0)
+httpx2.request.__kwdefaults__["timeout"] = httpx2.Timeout(60.0)
 
 SAMPLES = Path(config.__file__).parent / "samples"
 

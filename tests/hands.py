@@ -10,6 +10,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -169,6 +170,14 @@ class HandClock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def until(holds: Callable[[], bool], limit_s: float = 60.0) -> None:
+    """Wait for what another thread or process does, however slow the machine is."""
+    end = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < end, "it never came to hold"
+        time.sleep(0.005)
 
 
 def picture(colour: str = "teal", size: tuple[int, int] = (40, 40), kind: str = "PNG") -> bytes:

@@ -298,10 +298,10 @@ def test_the_images_command_wants_a_token_and_its_health_check_tells_alive_from_
             [port] = re.findall(r":(\d+)/mcp", served.stderr.readline())
             assert f"EXPOSE {8765}" in DOCKERFILE and check.count("8765") == 1
             healthy = in_this_environment(check.replace("8765", port))
-            assert subprocess.run(healthy, env=env, timeout=30, check=False).returncode == 0
+            assert subprocess.run(healthy, env=env, timeout=60, check=False).returncode == 0
         finally:
             served.terminate()
-    assert subprocess.run(healthy, env=env, timeout=30, check=False, capture_output=True).returncode != 0
+    assert subprocess.run(healthy, env=env, timeout=60, check=False, capture_output=True).returncode != 0
 
 
 # -- the workflow and the commit hook

@@ -36,6 +36,9 @@ from triptych.wire import Account, Wire
 log = logging.getLogger(__name__)
 
 FETCH_TRIES = 6
+Charge = tuple[Decimal | None, bool]
+"""What was charged, as far as it is known, and whether that is an estimate."""
+UNKNOWN: Charge = (None, False)
 SURPRISE = 2
 """A charge of so many times its quote is warned of."""
 LATE_LOOK_S = 120.0
@@ -165,7 +168,8 @@ class Arrivals:
         frames, warnings = await self._frames(claim.prediction, done)
         # What may not have been the end is looked at once more, and its charge is known then.
         came = any(output.came for output in done.outputs)
-        charged = None if done.settle_s is not None and came else self._charge(claim.prediction, done)
+        held = done.settle_s is not None and came
+        charged, is_estimate = UNKNOWN if held else self._charge(claim.prediction, done)
         warnings += self._surprise(claim.prediction, charged)
         if warnings:
             self._store.warn(claim.prediction.job_id, warnings)
@@ -176,18 +180,19 @@ class Arrivals:
             keep_lease=True,
             frames=frames,
             charged_usd=charged,
+            charge_is_estimate=is_estimate,
             finished_at=self._clock.now(),
             took_s=age_s(claim.prediction, self._clock),
             attempts=0,
             fault=None,
         )
 
-    def _charge(self, prediction: Prediction, done: Done) -> Decimal | None:
-        """Return what the provider said it charged; one that never says charges what came, at the price quoted."""
+    def _charge(self, prediction: Prediction, done: Done) -> Charge:
+        """Return the charge and whether it is an estimate: what came, at the price quoted, where none is reported."""
         if done.charged_usd is not None or self._accounts[prediction.provider].provider.charge:
-            return done.charged_usd
+            return done.charged_usd, done.charge_is_estimate
         came = sum(1 for output in done.outputs if output.came)
-        return prediction.quoted_usd * came / prediction.count
+        return errors.six_decimals(prediction.quoted_usd * came / prediction.count), True
 
     def _surprise(self, prediction: Prediction, charged_usd: Decimal | None) -> list[str]:
         """Return a warning of a charge far above its quote: it counts, for it may be true, but nobody shall miss it."""
@@ -195,8 +200,8 @@ class Arrivals:
             return []
         title = self._accounts[prediction.provider].provider.title
         return [
-            f"{title} says that it charged ${charged_usd:f} for what was quoted at ${prediction.quoted_usd:f}. The "
-            "budget counts the charge; ask the provider if it is wrong."
+            f"{title} says that it charged ${errors.plain(charged_usd)} for what was quoted at "
+            f"${errors.plain(prediction.quoted_usd)}. The budget counts the charge; ask the provider if it is wrong."
         ]
 
     async def _frames(self, prediction: Prediction, done: Done) -> tuple[list[Frame], list[str]]:
@@ -292,6 +297,7 @@ class Arrivals:
                 wait_s=0,
                 keep_lease=True,
                 charged_usd=prediction.quoted_usd,
+                charge_is_estimate=True,
                 finished_at=self._clock.now(),
                 took_s=age_s(prediction, self._clock),
                 attempts=0,
@@ -363,30 +369,32 @@ class Arrivals:
         prediction = claim.prediction
         account = self._accounts[prediction.provider]
         attempts = prediction.attempts + 1
-        charged = None
+        charged, is_estimate = UNKNOWN
         assert prediction.ticket
         try:
             if account.provider.charge:
                 charged = await self._wire.run(account, account.provider.charge(prediction.ticket, prediction.poll_url))
             elif account.provider.poll:
                 answer = await self._wire.run(account, account.provider.poll(prediction.ticket, prediction.poll_url))
-                charged = await self._look_again(prediction, answer)
+                charged, is_estimate = await self._look_again(prediction, answer)
         except errors.TriptychError as error:
             log.info("the charge of %s is not known yet: %s", prediction.id, error.message)
         except Exception:
             log.exception("internal error while asking for the charge of %s", prediction.id)
         if charged is None and not account.provider.charge and attempts >= SETTLE_TRIES:
             home = sum(1 for frame in self._store.frames_of(prediction.id) if frame.sha256)
-            charged = prediction.quoted_usd * home / prediction.count
+            charged, is_estimate = errors.six_decimals(prediction.quoted_usd * home / prediction.count), True
         if surprise := self._surprise(prediction, charged):
             self._store.warn(prediction.job_id, surprise)
         wait_s = SETTLE_DELAYS_S[min(attempts, len(SETTLE_DELAYS_S) - 1)]
-        self._notes.move(claim, State.DONE, wait_s=wait_s, attempts=attempts, charged_usd=charged)
+        self._notes.move(
+            claim, State.DONE, wait_s=wait_s, attempts=attempts, charged_usd=charged, charge_is_estimate=is_estimate
+        )
 
-    async def _look_again(self, prediction: Prediction, answer: Pending | Done) -> Decimal | None:
-        """Bring home the frames that came after the end was assumed; return the charge, None while some are missing."""
+    async def _look_again(self, prediction: Prediction, answer: Pending | Done) -> Charge:
+        """Fetch the frames that came after the end was assumed; return the charge, unknown while some are missing."""
         if isinstance(answer, Pending):
-            return None
+            return UNKNOWN
         known = self._store.frames_of(prediction.id)
         urls = {frame.url for frame in known}
         late = [output for output in answer.outputs if output.url and output.url not in urls]
@@ -400,7 +408,7 @@ class Arrivals:
             self._store.warn(prediction.job_id, [f"{frame.handle} came late." for frame in frames])
         frames, missing = await self._fetch_missing(prediction)
         await self._save(prediction.job_id, frames)
-        return None if missing else self._charge(prediction, answer)
+        return UNKNOWN if missing else self._charge(prediction, answer)
 
 
 class EarlyFrames:

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from triptych import errors
 from triptych.providers import load, names
 from triptych.studio import Setup
+from triptych.text import block, line
 from triptych.wire import Account, without
 
 PREFERENCE = ("atlas", "wavespeed", "ark", "evolink", "runware", "novita")
@@ -79,15 +80,18 @@ def log_level(environ: Mapping[str, str]) -> str:
 def configure_logging(level: str, environ: Mapping[str, str] = os.environ) -> None:
     """Send log lines to stderr, for stdout belongs to the protocol, without any secret of the environment."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_WithoutSecrets(environ))
+    handler.setFormatter(_SafeLines(environ))
     logging.basicConfig(handlers=[handler], level=level, force=True)
     # These log whole URLs, and URLs can carry signatures.
     for noisy in ("httpx2", "httpcore2", "PIL"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-class _WithoutSecrets(logging.Formatter):
-    """Cuts the values of all keys, tokens and passwords in the environment out of every line, tracebacks and all."""
+class _SafeLines(logging.Formatter):
+    """Cuts the values of all keys, tokens and passwords in the environment out of every record, tracebacks and all.
+
+    A message stays on its line, and nothing unseen gets out (`text`).
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -96,11 +100,16 @@ class _WithoutSecrets(logging.Formatter):
         proxies = [value for name, value in environ.items() if name.upper().endswith("_PROXY")]
         self._secrets += [password for proxy in proxies if (password := _password(proxy))]
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return line(self._without_secrets(super().formatMessage(record)))
+
     def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
+        return block(self._without_secrets(super().format(record)))
+
+    def _without_secrets(self, said: str) -> str:
         for secret in self._secrets:
-            line = without(secret, line)
-        return line
+            said = without(secret, said)
+        return said
 
 
 def _password(url: str) -> str | None:
@@ -121,7 +130,10 @@ def _accounts(environ: Mapping[str, str]) -> dict[str, Account]:
             for base, url in provider.base_urls.items()
         }
         key = _secret(environ, provider.key_env) if provider.key_env else None
-        accounts[name] = Account(provider, key, base_urls)
+        account = Account(provider, key, base_urls)
+        if provider.offers_at:
+            account = replace(account, provider=replace(provider, offers=provider.offers_at(base_urls)))
+        accounts[name] = account
     return accounts
 
 

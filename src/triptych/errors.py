@@ -24,8 +24,8 @@
     │       └── Outdated              a newer Triptych has changed the database
     └── Uncertain             a paid request may have been accepted and could not be found again
 
-Rules: `message` is safe to show (bounded, no keys; a provider's text in it is quoted data). `kind` is a stable word
-for programs. `retryable` says whether the same call may help later. Nothing here does any I/O.
+Rules: `message` is safe to show (bounded, one line, no keys; a provider's text in it is quoted data). `kind` is a
+stable word for programs. `retryable` says whether the same call may help later. Nothing here does any I/O.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from __future__ import annotations
 from decimal import ROUND_CEILING, Decimal
 from typing import ClassVar
 
+from triptych.text import line
+
 MESSAGE_LIMIT_CHARS = 900
 """A refusal is under 1,000 characters when it reaches the assistant, whatever the provider wrote."""
 
 
 def quoted(text: object, limit_chars: int = 300) -> str:
     """Return a provider's text as data: one line, no control characters or angle brackets, bounded, in quotes."""
-    # Bidirectional overrides and zero-width characters are not printable. The end of megabytes is not looked at.
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)[: 4 * limit_chars]).split())
-    line = line.replace("<", "‹").replace(">", "›").replace('"', "'")
-    return f'"{line[: limit_chars - 1]}…"' if len(line) > limit_chars else f'"{line}"'
+    shown = line(str(text), limit_chars).replace("<", "‹").replace(">", "›").replace('"', "'")
+    return f'"{shown}"'
 
 
 def plain(usd: Decimal) -> str:
@@ -54,8 +54,14 @@ def plain(usd: Decimal) -> str:
         return "none"
     exponent = usd.as_tuple().exponent
     assert isinstance(exponent, int)
-    text = f"{usd.quantize(_MICRO, ROUND_CEILING) if exponent < -6 else usd:f}"
+    text = f"{six_decimals(usd) if exponent < -6 else usd:f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
+
+
+def six_decimals(usd: Decimal) -> Decimal:
+    """Return an amount with at most six decimals, rounded up; one that is not finite stays as it is."""
+    exponent = usd.as_tuple().exponent
+    return usd.quantize(_MICRO, ROUND_CEILING) if isinstance(exponent, int) and exponent < -6 else usd
 
 
 _MICRO = Decimal("0.000001")
@@ -68,8 +74,8 @@ class TriptychError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, request_id: str | None = None) -> None:
-        super().__init__(message[:MESSAGE_LIMIT_CHARS])
-        self.message = message[:MESSAGE_LIMIT_CHARS]
+        self.message = line(message, MESSAGE_LIMIT_CHARS)
+        super().__init__(self.message)
         self.request_id = request_id
 
 
@@ -114,7 +120,7 @@ class OverBudget(BadRequest):
     def __init__(self, message: str, *, confirm_usd: Decimal | None = None, question: str = "") -> None:
         super().__init__(message)
         self.confirm_usd = confirm_usd
-        self.question = question
+        self.question = line(question, MESSAGE_LIMIT_CHARS)
 
 
 class Refused(TriptychError):

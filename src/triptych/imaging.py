@@ -9,6 +9,7 @@ Must not know: files, URLs, handles, providers. What a provider's limits are is 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from triptych.errors import OutOfLimits, UnreadableImage, quoted
 MAX_PIXELS = 100_000_000
 MAX_SCANS = 100
 """Of a progressive JPEG: writers make about ten. Each is a pass over all pixels, and takes a hundred bytes."""
+MAX_LOOKED_THROUGH = 400_000_000
+"""Pixels times scans of a JPEG that is searched for bytes of no pixel: some ten seconds of work."""
 READABLE = {
     "image/jpeg": "JPEG",
     "image/png": "PNG",
@@ -99,22 +102,77 @@ def clean(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Facts]:
     """Return a copy that is safe to send out, and its facts: upright, sRGB, no metadata of any kind.
 
     JPEG stays JPEG, everything else becomes PNG, keeping its alpha. Where only metadata has to go the pixels are not
-    encoded again, and a file that is already clean comes back byte for byte, so that its digest is stable; otherwise
-    JPEG is written at quality 95, 4:4:4. Raises `UnreadableImage`.
+    encoded again, and a file that is already clean comes back byte for byte, so that its digest is stable; otherwise,
+    and where bytes that belong to no pixel hide in the compressed data, JPEG is written at quality 95, 4:4:4.
+
+    Raises `UnreadableImage`.
     """
     mime_type, size, image = _decode(data, max_pixels, near_px=1)
     plain = image.mode in ("L", "RGB", "RGBA") and _orientation(image) == 1 and "icc_profile" not in image.info
-    parts_of = {"image/jpeg": metadata.jpeg_parts, "image/png": metadata.png_parts}.get(mime_type)
-    parts = parts_of(data) if parts_of and plain else None
-    if parts:
-        del image  # as large as the file, or several times larger
-        return metadata.joined(data, parts), Facts(mime_type, *size)
+    if plain and (out := _without_metadata(data, mime_type)):
+        return out, Facts(mime_type, *size)
     if image.size != size:
         _, _, image = _decode(data, max_pixels)
     image = _plain(image)
     if mime_type == "image/jpeg":
         return _jpeg(image, 95, subsampling=0), Facts("image/jpeg", image.width, image.height)
     return encode(image, "image/png"), Facts("image/png", image.width, image.height)
+
+
+def _without_metadata(data: bytes, mime_type: str) -> bytes | None:
+    """Return a file with the same pixels and nothing else; None where they have to be encoded again for that."""
+    if mime_type == "image/png" and (parts := metadata.png_parts(data)):
+        return metadata.joined(data, parts)
+    if mime_type == "image/jpeg" and (found := metadata.jpeg_parts(data)):
+        out = metadata.joined(data, found.parts)
+        return None if _hides_bytes(out, found) else out
+    return None
+
+
+def _hides_bytes(data: bytes, found: metadata.Jpeg) -> bool:
+    """Return whether a JPEG has bytes before the end of a run that belong to no pixel: other ones change nothing.
+
+    A picture whose many scans would take long to look through counts as one that has.
+    """
+    if len(found.scans) == 1:
+        # In most pictures a garbled tail changes the last unit; a flat one may need a closer look.
+        suspects = [(end[-1:], end) for end in found.ends()]
+        for closely in (0, 1):
+            for pattern in metadata.PATTERNS:
+                units = [one[closely] for one in suspects]
+                was, now = (_seen(d, found, units) for d in (data, metadata.garbled(data, found.scans[0], pattern)))
+                suspects = [one for one, a, b in zip(suspects, was, now, strict=True) if a == b]
+                if not suspects:
+                    return False
+        return True
+    if len(found.scans) * found.width * found.height > MAX_LOOKED_THROUGH:
+        return True
+    whole = _digest(data)
+    return any(
+        all(_digest(metadata.garbled(data, scan, pattern)) == whole for pattern in metadata.PATTERNS)
+        for scan in found.scans
+    )
+
+
+def _seen(data: bytes, found: metadata.Jpeg, units: Sequence[range]) -> list[list[bytes]]:
+    """Return the pixels of some units of a JPEG; none where garbled data stops the decoder."""
+    image = _loaded(data)
+    return [[image.crop(found.box(n)).tobytes() for n in some] if image else [] for some in units]
+
+
+def _digest(data: bytes) -> bytes:
+    """Return a digest of a JPEG's pixels; an empty one where garbled data stops the decoder."""
+    image = _loaded(data)
+    return hashlib.blake2b(image.tobytes()).digest() if image else b""
+
+
+def _loaded(data: bytes) -> Image.Image | None:
+    try:
+        image = Image.open(io.BytesIO(data), formats=["JPEG"])
+        image.load()
+    except OSError:
+        return None
+    return image
 
 
 def fit(
@@ -363,9 +421,14 @@ def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 
 def _targets(mime_type: str, formats: Sequence[str], see_through: bool) -> tuple[str, ...]:
-    """Return the formats to try, best first: the picture's own, then those that lose nothing it has, then any."""
-    order = ("image/png", "image/webp", "image/jpeg") if see_through else ("image/jpeg", "image/png", "image/webp")
+    """Return the formats to try, best first: the picture's own, then those that lose nothing it has, then any.
+
+    A picture with transparency becomes a JPEG only where nothing else is allowed: it is made smaller instead.
+    """
+    order = ("image/png", "image/webp") if see_through else ("image/jpeg", "image/png", "image/webp")
     allowed = [one for one in (mime_type, *order) if one in formats and one in ENCODABLE]
+    if not allowed and "image/jpeg" in formats:
+        allowed = ["image/jpeg"]
     if not allowed:
         raise OutOfLimits(f"None of these formats can be written: {', '.join(formats)}. Allow PNG, JPEG or WebP.")
     return tuple(dict.fromkeys(allowed))

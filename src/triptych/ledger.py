@@ -75,6 +75,7 @@ class Spending:
     charged_usd: Decimal | None
     reserved_usd: Decimal
     """What is still held back for it; 0 once it is charged or surely will not be."""
+    charge_is_estimate: bool
 
 
 class Ledger:
@@ -114,6 +115,7 @@ class Ledger:
                 quoted_usd=Decimal(row["quoted_usd"]),
                 charged_usd=None if row["charged_usd"] is None else Decimal(row["charged_usd"]),
                 reserved_usd=Decimal(row["reserved_usd"]) if row["charged_usd"] is None else Decimal(0),
+                charge_is_estimate=bool(row["charge_is_estimate"]),
             )
             for row in self._db.all("spending", since=since.timestamp(), owner=owner)
         ]

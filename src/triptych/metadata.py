@@ -2,69 +2,326 @@
 
 Rules: pure, and only what is known to be picture is kept. A file whose parts do not add up gives None, for then its
 pixels have to be written anew. Must not know how to decode: the caller has decoded the file before, and knows that the
-pixels need no turning and no other colours.
+pixels need no turning and no other colours. Bytes that a decoder passes over inside a JPEG's compressed data cannot be
+seen from here; `garbled` makes the files by which a caller with a decoder finds them.
 """
 
 from __future__ import annotations
 
 import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-PNG_PICTURE_CHUNKS = frozenset(
-    (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"sBIT", b"bKGD")
-)
-"""Chunks that carry pixels or how to show them; any other may carry words about the person who took the picture."""
-PNG_SPECIAL_CHUNKS = frozenset((b"tRNS", b"acTL"))
-"""Transparency outside the pixels, animation: such a picture is made plain by writing it anew."""
+Part = bytes | memoryview
+Run = tuple[int, int]
+"""Where compressed data without a marker in it begins and ends."""
+
+TAIL_BYTES = 8
+"""So many bytes at the end of a run are garbled: an honest one has at most seven bits there that say nothing."""
+MOST_UNITS = 33
+"""A unit of a flat picture may take as few as two bits."""
+PATTERNS = (b"\x5a", b"\xa5", b"\x00")
+"""What garbles: a bright picture may stay as bright under one of them."""
 
 _AFTER_A_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 
 
-def jpeg_parts(data: bytes) -> list[memoryview] | None:
-    """Return the parts of a JPEG but for EXIF, profiles, comments, thumbnails and whatever follows its end."""
-    view, at = memoryview(data), 2
-    parts = [view[:2]]
-    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] >= 0xC0:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
-        end = at + 2 + length
-        if length < 2 or 0xD0 <= marker <= 0xD9:
-            return None
-        jfif = marker == 0xE0 and data[at + 4 : at + 9] == b"JFIF\0" and length == 16
-        adobe = marker == 0xEE and data[at + 4 : at + 9] == b"Adobe" and length == 14
-        if marker == 0xDA:
-            scan = _AFTER_A_SCAN.search(data, end)
-            if not scan:
-                return None
-            end = scan.start()
-        if jfif or adobe or not (marker == 0xFE or 0xE0 <= marker <= 0xEF):
-            parts.append(view[at:end])
-        at = end
-        if data[at : at + 2] == b"\xff\xd9":
-            return [*parts, view[at : at + 2]]
-    return None
+@dataclass(frozen=True, slots=True)
+class Jpeg:
+    """A JPEG that was taken apart: what to keep, and where the runs of every scan lie once the parts are joined."""
+
+    parts: list[Part]
+    scans: tuple[tuple[Run, ...], ...]
+    width: int
+    height: int
+    unit: tuple[int, int]
+    """Width and height in pixels of what is coded together in a single scan."""
+    interval: int
+    """So many units from one restart marker to the next; 0 for none."""
+
+    def ends(self) -> list[range]:
+        """Return for every run of a single scan its last units, as many as a garbled tail may reach."""
+        across, down = -(-self.width // self.unit[0]), -(-self.height // self.unit[1])
+        step = self.interval or across * down
+        return [
+            range(max(first, min(first + step, across * down) - MOST_UNITS), min(first + step, across * down))
+            for first in range(0, across * down, step)
+        ]
+
+    def box(self, n: int) -> tuple[int, int, int, int]:
+        """Return where a unit lies in the picture, without the edge that its neighbours may shine into."""
+        down, right = divmod(n, -(-self.width // self.unit[0]))
+        left, top = right * self.unit[0], down * self.unit[1]
+        end, low = min(left + self.unit[0], self.width), min(top + self.unit[1], self.height)
+        edge_x, edge_y = int(end - left > 4), int(low - top > 4)
+        return left + edge_x, top + edge_y, end - edge_x, low - edge_y
+
+
+def jpeg_parts(data: bytes) -> Jpeg | None:
+    """Take a JPEG apart; None for one that is not plainly a header, tables and scans.
+
+    Left out are EXIF, profiles, comments, thumbnails, tables that no scan uses, and whatever follows its end.
+    """
+    try:
+        return _Parting(data).parted()
+    except (IndexError, _Odd):
+        return None
+
+
+class _Odd(Exception):
+    """The parts of a file do not add up."""
+
+
+def _require(holds: bool) -> None:
+    if not holds:
+        raise _Odd
+
+
+class _Parting:
+    """One JPEG on its way to its parts: segments in order, tables with whether they are used."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._view = memoryview(data)
+        self._kept: list[tuple[Part, list[bytearray]]] = []
+        """A segment, and for one of tables its tables; those that are emptied are left out."""
+        self._runs: list[tuple[int, int, int]] = []
+        """Of every scan: its place in `_kept`, its beginning and its end."""
+        self._quantization: dict[int, bytearray] = {}
+        self._huffman: dict[int, tuple[bytearray, bool]] = {}
+        self._tables: dict[int, list[bytearray]] = {}
+        self._frame: bytes = b""
+        self._interval: int | None = None
+        self._once: set[int] = set()
+
+    def parted(self) -> Jpeg:
+        data, at = self._data, 2
+        while True:
+            _require(data[at] == 0xFF)
+            while data[at + 1] == 0xFF:  # filling, which says nothing
+                at += 1
+            marker = data[at + 1]
+            if marker == 0xD9:
+                return self._assembled()
+            end = at + 2 + int.from_bytes(data[at + 2 : at + 4])
+            _require(end >= at + 4 and end <= len(data) and (marker == 0xFE or 0xC0 <= marker <= 0xEF))
+            _require(not 0xD0 <= marker <= 0xD8)
+            self._segment(marker, at, end)
+            at = self._scan(end) if marker == 0xDA else end
+
+    def _segment(self, marker: int, at: int, end: int) -> None:
+        body = self._data[at + 4 : end]
+        match marker:
+            case 0xE0 if body[:5] == b"JFIF\0" and len(body) == 14 and body[12:] == b"\0\0":
+                self._keep_once(marker, at, end)
+            case 0xEE if body[:5] == b"Adobe" and len(body) == 12:
+                self._keep_once(marker, at, end)
+            case 0xDB:
+                _require(not self._runs)
+                self._keep_tables(marker, list(self._quantization_tables(body)))
+            case 0xC4:
+                self._keep_tables(marker, list(self._huffman_tables(body)))
+            case 0xC0 | 0xC1 | 0xC2:
+                _require(not self._frame and len(body) == 6 + 3 * body[5] and body[0] == 8 and 1 <= body[5] <= 4)
+                self._frame = body
+                self._kept.append((self._view[at:end], []))
+            case 0xDD:
+                _require(len(body) == 2 and self._interval is None)
+                self._interval = int.from_bytes(body)
+                self._kept.append((self._view[at:end], []))
+            case 0xDA:
+                _require(bool(self._frame) and len(body) == 4 + 2 * body[0])
+                self._use(body)
+                self._kept.append((self._view[at:end], []))
+            case 0xFE | 0xDC:
+                pass
+            case _:
+                _require(0xE0 <= marker <= 0xEF)
+
+    def _keep_once(self, marker: int, at: int, end: int) -> None:
+        if marker not in self._once:
+            self._once.add(marker)
+            self._kept.append((self._view[at:end], []))
+
+    def _keep_tables(self, marker: int, tables: list[bytearray]) -> None:
+        self._kept.append((bytes((0xFF, marker)), tables))
+
+    def _quantization_tables(self, body: bytes) -> Iterator[bytearray]:
+        at = 0
+        while at < len(body):
+            length = 129 if body[at] >> 4 else 65
+            table = bytearray(body[at : at + length])
+            _require(len(table) == length and body[at] & 15 not in self._quantization)
+            self._quantization[body[at] & 15] = table
+            yield table
+            at += length
+
+    def _huffman_tables(self, body: bytes) -> Iterator[bytearray]:
+        at = 0
+        while at < len(body):
+            length = 17 + sum(body[at + 1 : at + 17])
+            table = bytearray(body[at : at + length])
+            _require(len(table) == length)
+            self._drop_unused(body[at])
+            self._huffman[body[at]] = table, False
+            yield table
+            at += length
+
+    def _drop_unused(self, name: int) -> None:
+        table, used = self._huffman.get(name, (bytearray(), True))
+        if not used:
+            table.clear()
+
+    def _use(self, body: bytes) -> None:
+        """Note which Huffman tables a scan reads: for differences, for the rest, or (in a sequential one) for both."""
+        progressive = self._frame_marker() == b"\xc2"
+        first, _, approximation = body[-3:]
+        for name in body[2 : 2 + 2 * body[0] : 2]:
+            differences, rest = name >> 4, 0x10 | name & 15
+            wanted = [differences, rest]
+            if progressive:
+                wanted = [rest] if first else [] if approximation >> 4 else [differences]
+            for one in wanted:
+                # A value that no code needs may say anything; one that comes twice shows that there are such.
+                _require(
+                    one in self._huffman and len(set(self._huffman[one][0][17:])) == len(self._huffman[one][0]) - 17
+                )
+                self._huffman[one] = self._huffman[one][0], True
+
+    def _frame_marker(self) -> bytes:
+        return next(bytes(part[1:2]) for part, _ in self._kept if part[1] in (0xC0, 0xC1, 0xC2) and len(part) > 2)
+
+    def _scan(self, at: int) -> int:
+        found = _AFTER_A_SCAN.search(self._data, at)
+        _require(found is not None)
+        assert found
+        end = found.start()
+        while self._data[end - 1] == 0xFF:  # filling before the marker
+            end -= 1
+        _require(end > at and self._data.find(b"\xff\xff", at, end) < 0)
+        self._runs.append((len(self._kept), at, end))
+        self._kept.append((self._view[at:end], []))
+        return end
+
+    def _assembled(self) -> Jpeg:
+        _require(bool(self._runs))
+        components = [self._frame[6 + 3 * i : 9 + 3 * i] for i in range(self._frame[5])]
+        for name, table in self._quantization.items():
+            if name not in {component[2] for component in components}:
+                table.clear()
+        for name in self._huffman:
+            self._drop_unused(name)
+        parts: list[Part] = [self._view[:2]]
+        length, begins = 2, list[int]()
+        for part, tables in self._kept:
+            body = b"".join(tables)
+            begins.append(length)
+            if len(part) > 2:
+                parts.append(part)
+            elif body:
+                parts.append(bytes(part) + (len(body) + 2).to_bytes(2) + body)
+            length = sum(map(len, parts))
+        parts.append(b"\xff\xd9")
+        height, width = int.from_bytes(self._frame[1:3]), int.from_bytes(self._frame[3:5])
+        widest, highest = max(c[1] >> 4 for c in components), max(c[1] & 15 for c in components)
+        unit = (8, 8) if len(components) == 1 else (8 * widest, 8 * highest)
+        scans = tuple(self._runs_of(begins[place] - at, at, end) for place, at, end in self._runs)
+        made = Jpeg(parts, scans, width, height, unit, self._interval or 0)
+        if len(scans) == 1:
+            _require(len(scans[0]) == len(made.ends()))
+        else:
+            _require(all(len(scan) == 1 for scan in scans))
+        return made
+
+    def _runs_of(self, shift: int, at: int, end: int) -> tuple[Run, ...]:
+        runs = []
+        for found in _RESTART.finditer(self._data, at, end):
+            runs.append((at + shift, found.start() + shift))
+            at = found.end()
+        return (*runs, (at + shift, end + shift))
+
+
+def garbled(data: bytes, runs: Sequence[Run], pattern: bytes) -> bytes:
+    """Return a file with other bytes at the end of runs: pixels that stay the same do not come from there."""
+    out = bytearray(data)
+    for start, end in runs:
+        first = max(start, end - TAIL_BYTES)
+        if first > start and out[first - 1] == 0xFF:  # the second half of a pair
+            first += 1
+        for i in range(first, end):
+            other = out[i] ^ pattern[0] if pattern[0] else 0
+            out[i] = other if other != 0xFF else 0x7E
+    return bytes(out)
 
 
 def jpeg_scans(data: bytes) -> int:
     """Return in how many scans a JPEG's pixels come, or more than that for one whose parts do not add up."""
-    parts = jpeg_parts(data)
-    return sum(part[1] == 0xDA for part in parts) if parts else data.count(b"\xff\xda")
+    found = jpeg_parts(data)
+    return len(found.scans) if found else data.count(b"\xff\xda")
+
+
+# PNG -----------------------------------------------------------------------------------------------------------------
+
+_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
+"""By colour type. Pictures with a palette are written anew."""
+_SIZES = {b"sRGB": (1, 1), b"gAMA": (4, 4), b"cHRM": (32, 32), b"pHYs": (9, 9), b"sBIT": (1, 4), b"bKGD": (2, 6)}
+"""What says how to show the pixels, and how long it is; any other chunk may carry words about who took the picture."""
+_SPECIAL = frozenset((b"tRNS", b"acTL"))
+"""Transparency outside the pixels, animation: such a picture is made plain by writing it anew."""
 
 
 def png_parts(data: bytes) -> list[memoryview] | None:
-    """Return the parts of a PNG of at most 8 bits a channel but for words, times and whatever follows its end."""
-    view, at = memoryview(data), 8
-    parts = [view[:8]]
-    while at + 12 <= len(data) and data[24] <= 8:
+    """Return the parts of a PNG of 8 bits a channel but for words, times and whatever follows its end.
+
+    None for one with bytes in it that belong to no pixel, or whose pixels come in several passes.
+    """
+    view, at, seen = memoryview(data), 8, b""
+    parts, pixels = [view[:8]], list[memoryview]()
+    once: set[bytes] = set()
+    if data[8:16] != b"\0\0\0\rIHDR" or data[24] != 8 or data[25] not in _CHANNELS or data[28]:
+        return None
+    while at + 12 <= len(data):
         name, end = data[at + 4 : at + 8], at + 12 + int.from_bytes(data[at : at + 4])
-        if name in PNG_SPECIAL_CHUNKS or end > len(data):
+        if name in _SPECIAL or end > len(data) or (name == b"IDAT" and pixels and seen != b"IDAT"):
             return None
-        if name in PNG_PICTURE_CHUNKS:
+        if name == b"IDAT":
+            pixels.append(view[at + 8 : end - 4])
+        elif name == b"IEND":
+            whole = end == at + 12 and _is_all(pixels, data)
+            return [*parts, view[at:end]] if whole else None
+        shown = name in _SIZES and name not in once and _SIZES[name][0] <= end - at - 12 <= _SIZES[name][1]
+        if name in (b"IHDR", b"IDAT") or (
+            shown and int.from_bytes(data[end - 4 : end]) == zlib.crc32(view[at + 4 : end - 4])
+        ):
             parts.append(view[at:end])
-        at = end
-        if name == b"IEND":
-            return parts
+        once.add(name)
+        at, seen = end, name
     return None
 
 
-def joined(data: bytes, parts: list[memoryview]) -> bytes:
+def _is_all(pixels: Sequence[memoryview], data: bytes) -> bool:
+    """Return whether compressed data is one stream of just as many bytes as the header says, and nothing else."""
+    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    left = height * (1 + width * _CHANNELS[data[25]])
+    stream = zlib.decompressobj()
+    try:
+        for i, part in enumerate(pixels):
+            if stream.eof or not len(part):
+                return False
+            given: Part = part
+            while given:
+                left -= len(stream.decompress(given, 1 << 20))
+                given = stream.unconsumed_tail
+            if stream.unused_data or left < 0 or (stream.eof and i < len(pixels) - 1):
+                return False
+    except zlib.error:
+        return False
+    return stream.eof and left == 0
+
+
+def joined(data: bytes, parts: Sequence[Part]) -> bytes:
     """Return the parts as a file: `data` itself where nothing was left out."""
-    return data if sum(len(part) for part in parts) == len(data) else b"".join(parts)
+    made = b"".join(parts)
+    return data if made == data else made

@@ -49,8 +49,15 @@ VALUES (:id, :job_id, :lane, :step, :after, :first_output, :state, :provider, :e
         :count, :width, :height, :format, :inputs, :client_id, :variation, :quoted_usd, :quote_exact, :quoted_usd,
         :now, :created_mono, :due_at);
 
--- name: in_flight
-SELECT id FROM jobs WHERE fingerprint = :fingerprint AND status IN ('queued', 'running', 'uncertain')
+-- name: same_request
+-- An hour is over when both clocks say so. The monotonic one never runs ahead of the true time: it rests while the
+-- machine sleeps, and after a restart it counts from the restart. So a wall clock that jumps ends no hour early.
+SELECT id FROM jobs
+WHERE fingerprint = :fingerprint
+  AND (status IN ('queued', 'running', 'uncertain')
+       OR (status IN ('done', 'partial')
+           AND (:now - ended_at < :keep_s
+                OR CASE WHEN :mono >= ended_mono THEN :mono - ended_mono ELSE :mono END < :keep_s)))
 ORDER BY created_at DESC LIMIT 1;
 
 -- name: money_since
@@ -60,17 +67,25 @@ WHERE (COALESCE(submitted_at, created_at) > :since OR COALESCE(submitted_mono, c
   AND (reserved_usd <> '0' OR charged_usd IS NOT NULL);
 
 -- name: spending
-SELECT COALESCE(p.submitted_at, p.created_at) AS at, p.job_id, p.provider, j.model, p.quoted_usd, p.charged_usd,
+SELECT COALESCE(p.submitted_at, p.created_at) AS at, p.job_id, p.provider, j.model, p.quoted_usd, p.charged_usd, p.charge_is_estimate,
        p.reserved_usd, (SELECT COUNT(f.sha256) FROM frames f WHERE f.prediction_id = p.id) AS images
 FROM predictions p JOIN jobs j ON j.id = p.job_id
 WHERE COALESCE(p.submitted_at, p.created_at) >= :since AND (:owner IS NULL OR j.owner = :owner)
 ORDER BY at DESC, p.id;
 
 -- name: job
-SELECT * FROM jobs WHERE id = :id;
+SELECT jobs.*, EXISTS (
+  SELECT 1 FROM predictions p WHERE p.job_id = jobs.id AND p.charged_usd IS NULL
+    AND (p.reserved_usd <> '0' OR p.state NOT IN ('failed', 'cancelled'))
+) AS may_be_charged
+FROM jobs WHERE id = :id;
 
 -- name: jobs
-SELECT * FROM jobs WHERE (:status IS NULL OR status = :status) AND (:owner IS NULL OR owner = :owner)
+SELECT jobs.*, EXISTS (
+  SELECT 1 FROM predictions p WHERE p.job_id = jobs.id AND p.charged_usd IS NULL
+    AND (p.reserved_usd <> '0' OR p.state NOT IN ('failed', 'cancelled'))
+) AS may_be_charged
+FROM jobs WHERE (:status IS NULL OR status = :status) AND (:owner IS NULL OR owner = :owner)
 ORDER BY created_at DESC, id LIMIT :limit;
 
 -- name: predictions
@@ -135,7 +150,8 @@ UPDATE predictions SET
   state = :state, due_at = :due_at, attempts = :attempts, fault = :fault, ticket = :ticket, poll_url = :poll_url,
   submitted_at = :submitted_at, submitted_mono = :submitted_mono, deadline_at = :deadline_at,
   finished_at = :finished_at, took_s = :took_s, looked_mono = :looked_mono, sent_urls = :sent_urls,
-  charged_usd = :charged_usd, reserved_usd = :reserved_usd, lease = :lease, lease_until = :lease_until
+  charged_usd = :charged_usd, charge_is_estimate = :charge_is_estimate,
+  reserved_usd = :reserved_usd, lease = :lease, lease_until = :lease_until
 WHERE id = :id;
 
 -- name: put_back
@@ -188,7 +204,24 @@ SELECT COUNT(sha256) AS n, COUNT(CASE WHEN sha256 IS NULL AND url IS NULL THEN 1
 WHERE job_id = :job_id;
 
 -- name: refresh_job
-UPDATE jobs SET status = :status, returned = :returned WHERE id = :job_id;
+UPDATE jobs SET
+  status = :status, returned = :returned,
+  ended_at = CASE WHEN :status IN ('done', 'partial') THEN COALESCE(ended_at, :now) END,
+  ended_mono = CASE WHEN :status IN ('done', 'partial') THEN COALESCE(ended_mono, :mono) END
+WHERE id = :job_id;
+
+-- name: save_also
+INSERT INTO saves (job_id, directory, saved) VALUES (:job_id, :directory, 0)
+ON CONFLICT (job_id, directory) DO UPDATE SET saved = 0;
+
+-- name: to_save
+SELECT saves.job_id, saves.directory FROM saves JOIN jobs ON jobs.id = saves.job_id
+WHERE saves.saved < jobs.returned AND jobs.status NOT IN ('queued', 'running')
+  AND (:job_id IS NULL OR jobs.id = :job_id)
+ORDER BY saves.job_id, saves.directory;
+
+-- name: saved_also
+UPDATE saves SET saved = :saved WHERE job_id = :job_id AND directory = :directory;
 
 -- name: warn_job
 UPDATE jobs SET warnings = :warnings WHERE id = :job_id;

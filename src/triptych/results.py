@@ -1,8 +1,8 @@
 """What tools and commands answer: one shape for every job, and a few small ones beside it.
 
 These models are the output schemas that assistants see, so their field names are contracts. Rules: no base64, ever;
-money leaves as a JSON number of US dollars; times leave as ISO 8601 in UTC; `text()` says the same as the fields do,
-for hosts that show only text.
+money leaves as a JSON number of US dollars with at most six decimals; times leave as ISO 8601 in UTC; `text()` says the
+same as the fields do, for hosts that show only text, each item on a line that it cannot break out of.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
-from triptych.errors import plain
+from triptych.errors import plain, six_decimals
+from triptych.text import joined_lines
 
-Usd = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
+Usd = Annotated[Decimal, PlainSerializer(lambda usd: float(six_decimals(usd)), return_type=float, when_used="json")]
 Utc = Annotated[
     datetime, PlainSerializer(lambda t: t.strftime("%Y-%m-%dT%H:%M:%SZ"), return_type=str, when_used="json")
 ]
@@ -78,6 +79,24 @@ class Cost(Result):
     currency: str = "USD"
     quoted: Usd
     charged: Usd | None = None
+    charge_is_estimate: bool = False
+    """The charge is the list price of what came, at least in part: the provider reports none."""
+
+    def text(self, status: str) -> str:
+        """Return quote and charge of a job with this status in a few words."""
+        if self.quoted == 0 and not self.charged:
+            return "free"
+        if self.charged == 0:
+            charged = "nothing was charged"
+        elif self.charged is not None and self.charge_is_estimate:
+            charged = f"charged about ${plain(self.charged)}, the provider reports no charge"
+        elif self.charged is not None:
+            charged = f"charged ${plain(self.charged)}"
+        elif status == "dry_run":
+            charged = "nothing was sent"
+        else:
+            charged = "not charged yet" if status in ("queued", "running", "done") else "it may have been charged"
+        return f"quoted ${plain(self.quoted)}, {charged}"
 
 
 class ErrorResult(Result):
@@ -110,10 +129,9 @@ class JobResult(Result):
 
     def text(self) -> str:
         """Return the whole result as a few lines of text."""
-        charged = "not charged yet" if self.cost.charged is None else f"charged ${plain(self.cost.charged)}"
         lines = [
             f"{self.job_id or 'no job'}: {self.status}, {self.returned} of {self.requested} images, "
-            f"{self.model} on {self.provider}, quoted ${plain(self.cost.quoted)}, {charged}"
+            f"{self.model} on {self.provider}, {self.cost.text(self.status)}"
         ]
         lines += images_text(self.images)
         if self.error:
@@ -123,7 +141,7 @@ class JobResult(Result):
             lines.append(f"request: {self.request}")
         if self.next:
             lines.append(f"next: {self.next}")
-        return "\n".join(lines)
+        return joined_lines(lines)
 
 
 class RequestPlace(Result):
@@ -158,7 +176,7 @@ class UploadResult(Result):
     def text(self) -> str:
         """Return the handles, one a line."""
         lines = images_text(self.images) + [f"warning: {warning}" for warning in self.warnings]
-        return "\n".join([*lines, f"next: {self.next}"] if self.next else lines)
+        return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
 
 
 class JobSummary(Result):
@@ -186,7 +204,33 @@ class JobsResult(Result):
             f"{j.job_id} {j.status} {j.returned}/{j.requested} {j.tool} {j.created_at:%Y-%m-%d %H:%MZ}: {j.prompt}"
             for j in self.jobs
         ]
-        return "\n".join([*lines, f"next: {self.next}"] if self.next else lines)
+        return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
+
+
+class PricePart(Result):
+    """A part of a list price: each image up to an area, or each reference after the free ones."""
+
+    per: str
+    """image or reference."""
+    usd: Usd
+    max_pixels: int | None = None
+    """The largest output in pixels at this price; null: there is no bound."""
+    free: int = 0
+    """So many references of a request cost nothing."""
+
+
+def parts_text(parts: Sequence[PricePart]) -> str:
+    """Return the parts in words: "$0.02 an image up to 2.6 MP, $0.035 above, $0.008 a reference"."""
+    said = []
+    for part in parts:
+        if part.per == "reference":
+            free = {0: "", 1: " after the first"}.get(part.free, f" after the first {part.free}")
+            said.append(f"${plain(part.usd)} a reference{free}")
+        elif part.max_pixels:
+            said.append(f"${plain(part.usd)}{'' if said else ' an image'} up to {part.max_pixels / 1e6:.1f} MP")
+        else:
+            said.append(f"${plain(part.usd)} {'above' if said else 'an image'}")
+    return ", ".join(said)
 
 
 class ModelRow(Result):
@@ -198,6 +242,7 @@ class ModelRow(Result):
     endpoint: str
     usd_per_image: Usd
     price_as_of: str
+    price: list[PricePart]
     max_references: int
     max_outputs: int
     sizes: list[str]
@@ -205,6 +250,13 @@ class ModelRow(Result):
     lifecycle: str
     usable: bool
     why_not: str | None = None
+
+    def price_text(self) -> str:
+        """Return the price in words; where it has parts, a live one is only where they begin."""
+        if len(self.price) == 1:
+            return f"${plain(self.usd_per_image)} an image"
+        live = f"from ${plain(self.usd_per_image)} now; listed " if self.price_as_of == "live" else ""
+        return live + parts_text(self.price)
 
 
 class ProviderRow(Result):
@@ -223,12 +275,13 @@ class ModelsResult(Result):
     def text(self) -> str:
         """Return the offers, one a line."""
         lines = [
-            f"{m.model} {m.operation} on {m.provider} ({m.endpoint}): ${plain(m.usd_per_image)} an image, "
+            f"{m.model} {m.operation} on {m.provider} ({m.endpoint}): {m.price_text()}, "
             f"up to {m.max_references} references and {m.max_outputs} images, sizes {', '.join(m.sizes)}; "
+            + (f"{m.lifecycle}; " if m.lifecycle else "")
             + ("usable" if m.usable else f"not usable: {m.why_not}")
             for m in self.models
         ]
-        return "\n".join([f"default provider: {self.default_provider}", *lines, *self.warnings])
+        return joined_lines([f"default provider: {self.default_provider}", *lines, *self.warnings])
 
 
 class Spent(Result):
@@ -239,6 +292,7 @@ class Spent(Result):
     images: int
     quoted: Usd
     charged: Usd
+    charge_is_estimate: bool
     reserved: Usd
 
 
@@ -302,7 +356,7 @@ class SaveResult(Result):
 
     def text(self) -> str:
         """Return where each image lies now, one a line."""
-        return "\n".join(
+        return joined_lines(
             [f"{s.handle} saved as {s.path}" for s in self.saved] + [f"warning: {w}" for w in self.warnings]
         )
 

@@ -18,11 +18,12 @@ from triptych.model import Fault, Frame, Job, Operation, Prediction, Route, Stat
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job with the status and count that follow from its predictions."""
+    """A job with what follows from its predictions: status, count, whether a charge may still come."""
 
     job: Job
     status: Status
     returned: int
+    may_be_charged: bool
 
 
 def when(value: float | None) -> datetime | None:
@@ -56,7 +57,7 @@ def job_row(row: sqlite3.Row) -> JobRow:
         routes=tuple(route(said) for said in json.loads(row["routes"])),
         owner=row["owner"],
     )
-    return JobRow(job, Status(row["status"]), row["returned"])
+    return JobRow(job, Status(row["status"]), row["returned"], bool(row["may_be_charged"]))
 
 
 def route(said: dict[str, Any]) -> Route:
@@ -66,8 +67,13 @@ def route(said: dict[str, Any]) -> Route:
         endpoint=said["endpoint"],
         operation=Operation(said["operation"]),
         sizes=tuple((size[0], size[1]) if size else None for size in said["sizes"]),
-        quoted_usd=Decimal(said["quoted_usd"]),
+        quotes_usd=tuple(Decimal(usd) for usd in said.get("quotes_usd") or _one_for_all(said)),
     )
+
+
+def _one_for_all(said: dict[str, Any]) -> list[str]:
+    """Return the quotes of a route that an earlier version wrote: one for every lane."""
+    return [said["quoted_usd"]] * len(said["sizes"])
 
 
 def routes_text(routes: Sequence[Route]) -> str:
@@ -96,6 +102,7 @@ def prediction(row: sqlite3.Row) -> Prediction:
         quoted_usd=Decimal(row["quoted_usd"]),
         quote_exact=bool(row["quote_exact"]),
         charged_usd=None if row["charged_usd"] is None else Decimal(row["charged_usd"]),
+        charge_is_estimate=bool(row["charge_is_estimate"]),
         ticket=row["ticket"],
         poll_url=row["poll_url"],
         submitted_at=when(row["submitted_at"]),

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from triptych.text import line
+
 GROUND = (246, 245, 242)
 WELL = (234, 232, 227)
 INK = (32, 33, 36)
@@ -77,8 +79,7 @@ def font(size_px: int) -> Font:
 
 def printable(text: str) -> str:
     """Return text that any font call survives: one line, no control characters, no lone surrogates."""
-    sound = text.encode("utf-8", "replace").decode("utf-8")
-    return " ".join("".join(c if c.isprintable() else " " for c in sound).split())
+    return line(text)
 
 
 def drawable(text: str) -> str:
@@ -160,11 +161,11 @@ def lay_out(
 
     sheet = Image.new("RGB", (width, top + plan.head_height + plan.total_height + MARGIN_PX), GROUND)
     draw = ImageDraw.Draw(sheet)
-    for line in lines:
-        draw.text((MARGIN_PX, MARGIN_PX - 6), line, INK, font(TITLE_PX))
+    for words in lines:
+        draw.text((MARGIN_PX, MARGIN_PX - 6), words, INK, font(TITLE_PX))
     for column in range(plan.columns):
-        for n, line in enumerate(plan.heads[column % group] if heads else ()):
-            draw.text((MARGIN_PX + plan.left(column), top + n * LABEL_LINE_PX - 4), line, INK, font(LABEL_PX))
+        for n, words in enumerate(plan.heads[column % group] if heads else ()):
+            draw.text((MARGIN_PX + plan.left(column), top + n * LABEL_LINE_PX - 4), words, INK, font(LABEL_PX))
     y = top + plan.head_height
     for row, words_height in enumerate(plan.words_heights):
         for column in range(plan.columns):

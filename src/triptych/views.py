@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
@@ -25,11 +26,21 @@ from triptych.results import (
     SpentRow,
 )
 from triptych.rows import JobRow
+from triptych.text import line
 
 MOST_IMAGES = 24
 """A result lists at most so many images; the job's resource lists all."""
 
 ImageOf = Callable[[str], Image | None]
+
+
+def ago(age: timedelta) -> str:
+    """Return an age as people say it."""
+    seconds = max(int(age.total_seconds()), 0)
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds // unit} {name} ago"
+    return f"{seconds} s ago"
 
 
 def image_of_frame(frame: Frame, image: Image | None) -> ImageResult:
@@ -66,13 +77,13 @@ def image_of_upload(image: Image, hosted: tuple[str, object] | None = None) -> I
     )
 
 
-def cost_of(predictions: Sequence[Prediction]) -> Cost:
-    """Return a job's quote, and its charge once every prediction that can be charged has been."""
+def cost_of(row: JobRow, predictions: Sequence[Prediction]) -> Cost:
+    """Return a job's quote, and its charge once no prediction of it can be charged any more."""
     quoted = sum((p.quoted_usd for p in predictions), Decimal(0))
-    known = [p.charged_usd for p in predictions if p.charged_usd is not None]
-    free = (State.CANCELLED, State.FAILED)
-    settled = known and all(p.charged_usd is not None or p.state in free for p in predictions)
-    return Cost(quoted=quoted, charged=sum(known, Decimal(0)) if settled else None)
+    if row.may_be_charged:
+        return Cost(quoted=quoted)
+    charged = sum((p.charged_usd for p in predictions if p.charged_usd is not None), Decimal(0))
+    return Cost(quoted=quoted, charged=charged, charge_is_estimate=any(p.charge_is_estimate for p in predictions))
 
 
 def job_result(
@@ -102,7 +113,7 @@ def job_result(
         requested=job.requested,
         returned=row.returned,
         images=[image_of_frame(f, images[f.n]) for f in shown if f.url or f.sha256],
-        cost=cost_of(predictions),
+        cost=cost_of(row, predictions),
         error=ErrorResult(
             kind=fault.kind, message=fault.message, retryable=fault.retryable, request_id=fault.request_id
         )
@@ -144,13 +155,13 @@ def job_summary(row: JobRow, predictions: Sequence[Prediction]) -> JobSummary:
         job_id=job.id,
         status=row.status,
         tool=job.tool,
-        prompt=job.prompt if len(job.prompt) <= 80 else job.prompt[:79] + "…",
+        prompt=line(job.prompt, 80),
         provider=job.provider,
         model=job.model,
         requested=job.requested,
         returned=row.returned,
         created_at=job.created_at,
-        cost=cost_of(predictions),
+        cost=cost_of(row, predictions),
     )
 
 
@@ -182,6 +193,7 @@ def _spent(some: Sequence[Spending]) -> dict[str, Any]:
         "images": sum(one.images for one in some),
         "quoted": sum((one.quoted_usd for one in some), Decimal(0)),
         "charged": sum((one.charged_usd or Decimal(0) for one in some), Decimal(0)),
+        "charge_is_estimate": any(one.charge_is_estimate for one in some),
         "reserved": sum((one.reserved_usd for one in some), Decimal(0)),
     }
 

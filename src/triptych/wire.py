@@ -136,6 +136,15 @@ class Wire:
         leave; what it raises stops the call.
         Raises: what the flow raises; `errors.NoKey`; `errors.NotSent` and `errors.AnswerLost` from the network.
         """
+        try:
+            return await self._drive(account, flow, tries, came, leaving)
+        except errors.KeyRejected as error:  # a flow does not know where its key comes from
+            message = f"{error.message} In the server's environment, set {account.provider.key_env} to a valid key."
+            raise errors.KeyRejected(message, request_id=error.request_id) from error
+
+    async def _drive(
+        self, account: Account, flow: Flow[T], tries: int, came: Arrival | None, leaving: Leaving | None
+    ) -> T:
         if account.provider.offline:
             if leaving:
                 leaving()

@@ -26,5 +26,5 @@ def api(shared: Emulator) -> Emulator:
 
 @pytest.fixture(scope="module")
 def client(shared: Emulator) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=shared.base_url, headers=AUTH, timeout=10) as client:
+    with httpx2.Client(base_url=shared.base_url, headers=AUTH) as client:
         yield client

@@ -633,7 +633,10 @@ def test_every_fault_of_the_table_is_exercised_here() -> None:
 
 
 def test_a_hanging_answer_does_not_keep_the_emulator_from_stopping() -> None:
-    with running("atlas") as api, httpx2.Client(base_url=api.base_url, headers=AUTH, timeout=0.05) as client:
+    with (
+        running("atlas") as api,
+        httpx2.Client(base_url=api.base_url, headers=AUTH, timeout=httpx2.Timeout(60, read=0.05)) as client,
+    ):
         api.fault("models", "hang")
         with pytest.raises(httpx2.TimeoutException):
             client.get("/api/v1/models")
@@ -647,7 +650,7 @@ def test_it_runs_in_the_foreground_until_it_is_interrupted() -> None:
         with httpx2.Client(base_url=base_url) as client:
             assert client.get("/api/v1/models").status_code == 200
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=20)
+        rest, _ = process.communicate(timeout=60)
     assert (process.returncode, rest) == (0, "")
 
 

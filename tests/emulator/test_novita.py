@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from PIL import Image
 
-from hands import AUTH, picture
+from hands import AUTH, picture, until
 from triptych.emulator import Emulator, faults, names, running
 from triptych.emulator.novita import REFUSALS, UPSTREAM
 from triptych.emulator.stage import Fault
@@ -130,11 +130,11 @@ def test_a_size_word_is_taken_and_an_unknown_path_is_a_404(client: httpx2.Client
 def test_an_answer_is_held_until_its_time_has_come() -> None:
     with running("novita", max_side=16, latency_s=1e6) as api:
         with (
-            httpx2.Client(base_url=api.base_url, headers=AUTH, timeout=0.05) as client,
+            httpx2.Client(base_url=api.base_url, headers=AUTH, timeout=httpx2.Timeout(60, read=0.05)) as client,
             pytest.raises(httpx2.TimeoutException),
         ):
             generate(client)
-        assert len(api.accepted) == 1
+        until(lambda: len(api.accepted) == 1)
 
 
 # Every fault of the table

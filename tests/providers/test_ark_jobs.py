@@ -74,7 +74,7 @@ async def test_each_image_of_a_stream_is_home_before_the_next_one_is_made(
         async with make_studio(slow) as studio, anyio.create_task_group() as tasks:
             started = await studio.edit_sequence([coffee], "three seasons", 3, NOW)
             tasks.start_soon(studio.engine.step)
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 while not slow.works:
                     await anyio.lowlevel.checkpoint()
                 for n in (1, 2):

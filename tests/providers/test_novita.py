@@ -135,7 +135,8 @@ def test_nothing_else_is_ever_sent_again(request_: Edit, first: Answer, kind: ty
 
 def test_an_answer_gives_its_frames_in_order_at_the_list_price() -> None:
     done = finished({"images": URLS})
-    assert done == Done((Output(url=URLS[0]), Output(url=URLS[1])), Decimal("0.070"), url_lifetime_s=3600)
+    frames = (Output(url=URLS[0]), Output(url=URLS[1]))
+    assert done == Done(frames, Decimal("0.070"), charge_is_estimate=True, url_lifetime_s=3600)
 
 
 @pytest.mark.parametrize(

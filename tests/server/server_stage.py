@@ -68,8 +68,8 @@ class Child:
         """Ask it to end if it has not, and return its exit code."""
         if self.process.poll() is None:
             self.process.terminate()
-        code = self.process.wait(timeout=30)
-        self._reader.join(timeout=30)
+        code = self.process.wait(timeout=60)
+        self._reader.join(timeout=60)
         while not self._lines.empty():
             self.said.append(self._lines.get() or "")
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):

@@ -17,7 +17,7 @@ from server_stage import SAMPLES, Connect
 pytestmark = pytest.mark.anyio
 
 CAT = str(SAMPLES / "cat.jpg")
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 
 async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:

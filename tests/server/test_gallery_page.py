@@ -301,7 +301,7 @@ class Told:
                 )
             )
         if name == "get_status" and self.moves:
-            assert self.moves.acquire(timeout=30)
+            assert self.moves.acquire(timeout=60)
             self.results.pop(0)
         return shown(self.results[0])
 
@@ -360,6 +360,23 @@ def test_images_appear_in_their_places_as_they_come_and_asking_ends_with_the_job
     assert "4 of 4 images · seedream-4.0 on atlas · quoted $0.128, charged $0.128" in host.text("#facts")
     assert host.calls == [("get_status", {"job_id": "job_12345678", "wait_s": 20})] * 2
     assert any(m.get("method") == "ui/notifications/size-changed" and m["params"]["height"] > 100 for m in host.heard)
+
+
+@pytest.mark.parametrize(
+    ("status", "cost", "said"),
+    [
+        ("done", Cost(quoted="0.1", charged="0.066667", charge_is_estimate=True),
+         "charged about $0.066667, the provider reports no charge"),
+        ("failed", Cost(quoted="0.1", charged="0"), "nothing was charged"),
+        ("uncertain", Cost(quoted="0.1"), "it may have been charged"),
+    ],
+)  # fmt: skip
+def test_the_page_says_what_was_charged_and_by_whose_word(
+    open_host: Callable[..., Host], status: str, cost: Cost, said: str
+) -> None:
+    host = open_host(Told(MADE, seasons(0, status, cost=cost)))
+    host.notify("tool-result", **shown(seasons(0, status, cost=cost)))
+    host.see(f"document.querySelector('#facts').innerText.includes({json.dumps(said)})")
 
 
 def test_asking_that_fails_is_given_up_after_a_few_times_and_said(open_host: Callable[..., Host]) -> None:

@@ -20,12 +20,14 @@ from server_stage import Child, Connect, ToldStudio, environ, job_result
 from triptych.server import build as building
 
 ANN, BEN, CLEO = (f"{name}-token-0123456789" for name in ("anns", "bens", "cleos"))
-LIMIT_S = 0.6
+LIMIT_S = 1.5
 """Of a head and a body."""
-STALLED_S = 1.5
-PATIENCE_S = 20
+STALLED_S = 5.0
+PATIENCE_S = 120
 LIMITS: dict[str, Any] = {"requests_per_owner": 3, "requests": 5, "connections": 12}
 LIMITS |= {"head_s": LIMIT_S, "body_s": LIMIT_S, "stalled_s": STALLED_S, "idle_s": 1, "retry_after_s": 7}
+UNHURRIED = LIMITS | {"head_s": 10, "body_s": PATIENCE_S}
+"""What is counted has to stay in work until all of it is counted, on a busy machine too."""
 
 SERVE = """
 import json, os, socket, sys
@@ -41,6 +43,15 @@ transports._bind = narrow
 transports.serve(config.read(os.environ, remote=True), sys.argv[1], "127.0.0.1", 0)
 """
 """What the kernel would take of an answer that nobody reads is kept small too."""
+
+
+@pytest.fixture(scope="module")
+def unhurried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a server listens that cuts nobody soon."""
+    env = environ(tmp_path_factory.mktemp("unhurried"), TRIPTYCH_AUTH_TOKEN=f"{ANN} {BEN} {CLEO}")
+    child = Child("-c", SERVE, "http", json.dumps(UNHURRIED), env=env)
+    yield child.url()
+    assert child.end() == 0
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +182,7 @@ def test_a_body_that_drips_is_answered_408_and_cut(urls: dict[str, str], transpo
         began = time.monotonic()
         answer = until_closed(client)
         assert LIMIT_S * 0.8 <= time.monotonic() - began < PATIENCE_S / 2
-    assert answer.startswith(b"HTTP/1.1 408 ") and b"did not come within 0.6 s" in answer
+    assert answer.startswith(b"HTTP/1.1 408 ") and f"did not come within {LIMIT_S:g} s".encode() in answer
     assert b"Traceback" not in answer
 
 
@@ -276,8 +287,8 @@ def waiting(url: str, token: str) -> socket.socket:
     return client
 
 
-def test_requests_are_counted_for_each_token_and_for_all(urls: dict[str, str]) -> None:
-    url = urls["http"]
+def test_requests_are_counted_for_each_token_and_for_all(unhurried: str) -> None:
+    url = unhurried
     answered(url)
     with ExitStack() as stack:
         for _ in range(3):
@@ -296,8 +307,8 @@ def test_requests_are_counted_for_each_token_and_for_all(urls: dict[str, str]) -
     assert answered(url, ANN) < PATIENCE_S / 2
 
 
-def test_connections_are_counted_and_those_that_ask_for_nothing_make_room(urls: dict[str, str]) -> None:
-    url = urls["http"]
+def test_connections_are_counted_and_those_that_ask_for_nothing_make_room(unhurried: str) -> None:
+    url = unhurried
     answered(url)
     with ExitStack() as stack:
         for _ in range(LIMITS["connections"]):

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 ANN, BEN = "anns-token-0123456789", "bens-token-0123456789"
 CAT = str(SAMPLES / "cat.jpg")
-PATIENCE_S = 30
+PATIENCE_S = 60
 As = Callable[..., AbstractAsyncContextManager[Client]]
 
 

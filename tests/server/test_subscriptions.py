@@ -18,7 +18,7 @@ from triptych.server.build import build
 pytestmark = pytest.mark.anyio
 
 JOB = "triptych://jobs/job_12345678"
-PATIENCE_S = 10
+PATIENCE_S = 60
 
 
 class Ear:

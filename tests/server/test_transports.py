@@ -22,13 +22,14 @@ from mcp import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
+from starlette.responses import PlainTextResponse
 
 from server_stage import SERVE, Child, ToldStudio, environ
 from triptych import errors
-from triptych.server import guard, transports
+from triptych.server import guard, sites, transports
 from triptych.server.build import build
 from triptych.server.guard import owner_of
-from triptych.server.transports import BODY_LIMIT_BYTES, Resident, http_app, is_loopback, security_settings
+from triptych.server.transports import BODY_LIMIT_BYTES, Resident, http_app, is_loopback, own_names
 
 TOKEN, OTHER = "a-long-random-text", "another-long-random-text"
 INTERNALS = ("Traceback", "site-packages", "triptych/", '.py"', "sqlite", "TRIPTYCH_HOME", TOKEN, OTHER)
@@ -83,7 +84,7 @@ def test_a_start_imports_nothing_that_initialize_does_not_need(tmp_path: Path) -
     assert ours <= {
         "triptych",
         "triptych.server",
-        *(f"triptych.server.{n}" for n in ("audience", "build", "tasks", "transports")),
+        *(f"triptych.server.{n}" for n in ("audience", "build", "patience", "tasks", "transports")),
     }
     assert not imported & {"PIL", "sqlite3", "platformdirs", "jsonschema"}
 
@@ -98,7 +99,7 @@ def test_a_signal_ends_a_stdio_server_in_good_order_though_stdin_stays_open(tmp_
     child.process.stdin.flush()
     assert [json.loads(child.process.stdout.readline())["id"] for _ in range(2)] == [1, 2]
     child.process.send_signal(number)
-    assert child.process.wait(timeout=30) == 0
+    assert child.process.wait(timeout=60) == 0
     child.end()
     assert "Traceback" not in "".join(child.said)
 
@@ -257,6 +258,17 @@ async def test_the_token_opens_every_transport(guarded: dict[str, str], scheme: 
                 *("evil.example", "evil.example:8765", "127.0.0.1.evil.example:8765", "localhost.evil.example", ""),
                 *("0.0.0.0:8765", "[::]:8765", "127.0.0.2:8765", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]:8765"),
                 *("localhost@evil.example", "evil.example#localhost", "http://localhost"),
+                *("127.0.0.1:evil.com", "localhost:evil.com:80", "localhost:80@evil.com", "localhost:", "localhost:0"),
+                *(
+                    "localhost:65536",
+                    "localhost:080",
+                    "localhost:8 0",
+                    "localhost.",
+                    "[::1]:x",
+                    "[::1",
+                    "::1",
+                    "[::1]80",
+                ),
             )
         ),
         *(
@@ -265,6 +277,19 @@ async def test_the_token_opens_every_transport(guarded: dict[str, str], scheme: 
                 *("http://evil.example", "https://evil.example", "null", "http://localhost.evil.example", "file://"),
                 *("http://127.0.0.1.evil.example", "http://evil.example:8765", "http://[::]", "ws://localhost"),
                 *("chrome-extension://localhost", "localhost", "http://[::ffff:7f00:1]", "//localhost", "http://"),
+                *(
+                    "http://localhost:1.evil.com",
+                    "http://localhost:80@evil.com",
+                    "http://localhost:1/",
+                    "",
+                    "http://[::1",
+                ),
+                *(
+                    "http://localhost:99999",
+                    "http://localhost.",
+                    "HTTP://localhost",
+                    "http://localhost http://evil.com",
+                ),
             )
         ),
     ],
@@ -346,14 +371,43 @@ async def test_a_body_that_is_nonsense_is_refused_without_a_word_of_what_is_insi
 
 
 def test_a_bind_to_one_address_answers_to_it_and_a_bind_to_all_to_the_machines_own() -> None:
-    one = security_settings("192.0.2.7")
-    assert {"192.0.2.7", "192.0.2.7:*", "localhost:*"} <= set(one.allowed_hosts)
-    assert {"https://192.0.2.7", "http://192.0.2.7:*"} <= set(one.allowed_origins)
-    assert "[2001:db8::7]:*" in security_settings("2001:db8::7").allowed_hosts
+    assert {"192.0.2.7", "localhost"} <= set(own_names("192.0.2.7"))
+    assert "[2001:db8::7]" in own_names("2001:db8::7")
     for everywhere in ("0.0.0.0", "::", ""):
-        settings = security_settings(everywhere)
-        assert socket.gethostname() in settings.allowed_hosts and settings.enable_dns_rebinding_protection
-        assert not any(host in ("*", "", ":*") for host in settings.allowed_hosts)
+        assert socket.gethostname() in own_names(everywhere)
+        assert not {"*", "", "0.0.0.0", "[::]"} & set(own_names(everywhere))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([(b"host", b"LOCALHOST:8765")], 200),
+        ([(b"host", b"192.0.2.7"), (b"origin", b"https://192.0.2.7:443")], 200),
+        ([(b"host", b"[2001:DB8::7]:1")], 200),
+        ([], 421),
+        ([(b"host", b"localhost"), (b"host", b"localhost")], 421),
+        ([(b"host", b"localhost"), (b"host", b"evil.com")], 421),
+        ([(b"host", b" localhost")], 421),
+        ([(b"host", b"localhost\n")], 421),
+        ([(b"host", b"user@localhost")], 421),
+        ([(b"host", "localhost:８０".encode())], 421),
+        ([(b"host", b"localhost"), (b"origin", b"http://localhost"), (b"origin", b"http://evil.com")], 403),
+        ([(b"host", b"localhost"), (b"origin", b"http://localhost\t")], 403),
+    ],
+)
+async def test_a_host_and_an_origin_are_matched_exactly(headers: list[tuple[bytes, bytes]], status: int) -> None:
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("in")(scope, receive, send)
+
+    answers: list[int] = []
+
+    async def send(message: Any) -> None:
+        answers.extend([message["status"]] if "status" in message else [])
+
+    door = sites.OwnNames(inner, [*own_names("192.0.2.7"), *own_names("2001:db8::7")])
+    await door({"type": "http", "headers": headers}, None, send)  # type: ignore[arg-type]
+    assert answers == [status]
 
 
 @pytest.mark.parametrize(
@@ -466,7 +520,7 @@ async def test_the_studio_opens_once_for_all_who_need_it_and_closes_in_good_orde
 async def test_a_studio_nobody_asks_for_opens_soon_to_take_up_unfinished_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transports, "FIRST_LOOK_S", 0)
     opening = Opening()
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         async with Resident(opening).staying():
             await opening.first.wait()
     assert (opening.opened, opening.closed) == (1, 1)

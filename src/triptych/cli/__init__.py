@@ -9,18 +9,45 @@ it: paths on the command line need not be in TRIPTYCH_ALLOWED_DIRS.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
 from triptych import __version__
 from triptych.cli import commands
 from triptych.cli.words import EXIT_MEANINGS
+from triptych.text import line
 
 _CODES = "\n".join(f"  {int(code)}  {meaning}" for code, meaning in EXIT_MEANINGS.items())
 EPILOG = f"\b\nExit codes:\n{_CODES}\n\nSettings come from the environment; `triptych doctor` shows what they come to."
 
 
-@click.group(invoke_without_command=True, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """A group whose usage errors, which quote what was typed, hold nothing unseen."""
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _clean_errors():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _clean_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _clean_errors() -> Iterator[None]:
+    try:
+        yield
+    except click.ClickException as error:
+        vars(error)["message"] = line(error.message)
+        raise
+
+
+@click.group(
+    cls=_Commands, invoke_without_command=True, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, "--version", prog_name="triptych", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(ctx: click.Context) -> None:

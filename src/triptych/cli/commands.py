@@ -314,7 +314,7 @@ def demo(screen: Screen, out: str, provider: str) -> Exit:
     from triptych.cli.demo import show
 
     _require_emulated(provider)
-    say = screen.note if screen.as_json else click.echo
+    say = screen.note if screen.as_json else screen.say
     live = sys.stdout.isatty() and not screen.as_json
     report = anyio.run(lambda: show(resolved(out), provider, say, live=live))
     if screen.as_json:

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +28,7 @@ from pydantic import BaseModel
 from triptych import errors, imaging
 from triptych.emulator import Emulator, running
 from triptych.providers import load, names
+from triptych.results import Cost
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 LATENCY_S = 4.0
@@ -64,7 +66,7 @@ class Demo:
         self.wrong: list[str] = []
         self.sheets: list[Path] = []
         self.urls: list[str] = []
-        self.quoted = self.charged = 0.0
+        self.quoted = self.charged = Decimal(0)
 
     def check(self, holds: bool, claim: str) -> None:
         """Remember a claim that does not hold."""
@@ -117,11 +119,11 @@ class Demo:
             job = await self.call("get_status", job_id=job["job_id"])
         self.check(job["status"] == "done", f"{job['job_id']} should be done; it is {job['status']}: {job['error']}")
         self.check(job["returned"] == job["requested"], f"{job['requested']} images wanted, {job['returned']} came")
-        self.quoted += job["cost"]["quoted"]
-        self.charged += job["cost"]["charged"] or 0
+        cost = Cost.model_validate(job["cost"])
+        self.quoted += cost.quoted
+        self.charged += cost.charged or 0
         self.urls += [image["url"] for image in job["images"]]
-        charged = "not charged yet" if job["cost"]["charged"] is None else f"charged ${job['cost']['charged']:.3f}"
-        self.say(f"{MARGIN}{job['status']}: quoted ${job['cost']['quoted']:.3f}, {charged} (by the emulator)")
+        self.say(f"{MARGIN}{job['status']}: {cost.text(job['status'])} (by the emulator)")
         return job
 
     def sheet(self, name: str, jpeg: bytes) -> None:
@@ -209,8 +211,8 @@ async def show(out: Path, provider: str, say: Say, *, live: bool = False) -> Sho
         out=str(out),
         sheets=[str(path) for path in demo.sheets],
         urls=demo.urls,
-        quoted_usd=round(demo.quoted, 6),
-        charged_usd=round(demo.charged, 6),
+        quoted_usd=float(errors.six_decimals(demo.quoted)),
+        charged_usd=float(errors.six_decimals(demo.charged)),
         wrong=demo.wrong,
     )
 
@@ -315,7 +317,7 @@ def _close(demo: Demo, seconds: float, accepted: int) -> None:
     if demo.urls:
         say(f"{MARGIN}a result's URL, while the emulator ran: {demo.urls[0]}")
     say(
-        f"\n{accepted} requests, quoted ${demo.quoted:.3f}, charged ${demo.charged:.3f} by the emulator, "
-        f"in {seconds:.0f} s. "
+        f"\n{accepted} requests, quoted ${errors.plain(demo.quoted)}, charged ${errors.plain(demo.charged)} by the "
+        f"emulator, in {seconds:.0f} s. "
         + ("All as it should be." if not demo.wrong else f"{len(demo.wrong)} not as it should be.")
     )

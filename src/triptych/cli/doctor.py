@@ -172,7 +172,7 @@ def _choices(setup: Setup, environ: Mapping[str, str]) -> Iterator[Check]:
             found=f"{title}, has no key",
             mend=f"set {default.provider.key_env}, or another TRIPTYCH_PROVIDER",
         )
-    budget = "no cap" if setup.budget_usd is None else f"at most ${setup.budget_usd:f} in 24 hours"
+    budget = "no cap" if setup.budget_usd is None else f"at most ${errors.plain(setup.budget_usd)} in 24 hours"
     asked = f"a job above ${errors.plain(setup.confirm_usd)} wants" if setup.confirm_usd.is_finite() else "no job wants"
     yield Check(about="money", state="ok", found=f"{budget}; {asked} a confirmation")
     if not environ.get("TRIPTYCH_AUTH_TOKEN", "").strip():

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import click
 
 from triptych import errors
 from triptych.cli.words import Exit, exit_of_error
+from triptych.text import block, tree
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -27,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Screen:
-    """Where one command says things, as text or as JSON."""
+    """Where one command says things, as text or as JSON; nothing unseen gets out (`text`)."""
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
@@ -36,20 +38,25 @@ class Screen:
         """Write a result to stdout, as it is or in words."""
         if self.as_json:
             unsaid = {"request"} if getattr(result, "request", ...) is None else None
-            text = result.model_dump_json(indent=2, exclude=unsaid)
-        click.echo(text)
+            self._json(result.model_dump(mode="json", exclude=unsaid))
+        else:
+            self.say(text)
+
+    def say(self, text: str) -> None:
+        """Write lines to stdout."""
+        click.echo(block(text))
 
     def note(self, text: str) -> None:
         """Say something beside the result, to stderr."""
-        click.echo(text, err=True)
+        click.echo(block(text), err=True)
+
+    def _json(self, fields: Mapping[str, Any]) -> None:
+        click.echo(json.dumps(tree(dict(fields)), indent=2, ensure_ascii=False))
 
     def refuse(self, error: errors.TriptychError) -> Exit:
         """Say what went wrong, and return the exit code for it."""
         if self.as_json:
-            import json
-
-            said = {"kind": error.kind, "message": error.message, "retryable": error.retryable}
-            click.echo(json.dumps({"error": said}, indent=2, ensure_ascii=False))
+            self._json({"error": {"kind": error.kind, "message": error.message, "retryable": error.retryable}})
         self.note(f"triptych: {error.message}")
         return exit_of_error(error)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from enum import IntEnum
 from pathlib import Path
 
 from triptych import errors
 from triptych.errors import plain
 from triptych.results import (
-    Cost,
     ImageResult,
     JobResult,
     JobsResult,
@@ -27,8 +27,10 @@ from triptych.results import (
     Spent,
     UploadResult,
 )
+from triptych.text import block, line
 
 COLUMNS = 100
+ESTIMATED = "~ an estimate at the list price: the provider reports no charge"
 
 
 class Exit(IntEnum):
@@ -102,7 +104,7 @@ def _job_lines(result: JobResult) -> Iterator[str]:
         yield f"  quoted ${plain(result.cost.quoted)}; nothing was sent"
     else:
         yield f"{mark} {result.job_id} {result.status}: {result.returned} of {_count(result.requested)}"
-        yield f"  {result.model} on {result.provider}, {cost_text(result.cost)}"
+        yield f"  {line(result.model)} on {result.provider}, {result.cost.text(result.status)}"
     for image in result.images:
         yield from _image_lines(image)
     if result.error:
@@ -122,14 +124,6 @@ def _job_lines(result: JobResult) -> Iterator[str]:
             yield f"  look again: triptych status {result.job_id} --wait"
 
 
-def cost_text(cost: Cost) -> str:
-    """Return what was quoted and charged, in a few words."""
-    if cost.quoted == 0 and not cost.charged:
-        return "free"
-    charged = "not charged yet" if cost.charged is None else f"charged ${plain(cost.charged)}"
-    return f"quoted ${plain(cost.quoted)}, {charged}"
-
-
 def _count(images: int) -> str:
     return "1 image" if images == 1 else f"{images} images"
 
@@ -140,11 +134,11 @@ def _image_lines(image: ImageResult) -> Iterator[str]:
     facts += [f"from {', '.join(image.source)}"] if image.source else []
     yield from wrapped("  ".join(facts), "  ")
     if image.url and not image.url.startswith("file:"):
-        yield f"    {image.url}"
+        yield f"    {line(image.url)}"
         if image.url_expires_at:
             yield f"    (until {image.url_expires_at:%Y-%m-%d %H:%M} UTC)"
     if image.path:
-        yield f"    {image.path}"
+        yield f"    {line(image.path)}"
 
 
 def upload_text(result: UploadResult) -> str:
@@ -163,12 +157,17 @@ def jobs_text(result: JobsResult) -> str:
             job.status,
             f"{job.returned}/{job.requested}",
             f"{job.created_at.astimezone():%m-%d %H:%M}",
-            f"${plain(job.cost.quoted if job.cost.charged is None else job.cost.charged)}",
+            _amount(job.cost.quoted if job.cost.charged is None else job.cost.charged, job.cost.charge_is_estimate),
             job.prompt,
         )
         for job in result.jobs
     ]
-    return table(("job", "status", "images", "made", "cost", "prompt"), rows)
+    shown = table(("job", "status", "images", "made", "cost", "prompt"), rows)
+    return f"{shown}\n{ESTIMATED}" if any(job.cost.charge_is_estimate for job in result.jobs) else shown
+
+
+def _amount(usd: Decimal, is_estimate: bool) -> str:
+    return f"{'~' if is_estimate else ''}${plain(usd)}"
 
 
 def spend_text(result: SpendResult) -> str:
@@ -180,6 +179,8 @@ def spend_text(result: SpendResult) -> str:
         total = (f"{result.days} d" if result.days > 1 else "1 d", "", "in all", *_amounts(result.total))
         heads = ("day", "provider", "model", "jobs", "images", "quoted", "charged", "reserved")
         lines = table(heads, [*rows, total]).split("\n")
+    if result.total.charge_is_estimate:
+        lines.append(ESTIMATED)
     budget = result.budget
     cap = "no cap" if budget.cap is None else f"of ${plain(budget.cap)}"
     left = "" if budget.left is None else f"; ${plain(budget.left)} left"
@@ -229,8 +230,8 @@ def _size(count_bytes: int) -> str:
 
 
 def _amounts(spent: Spent) -> tuple[str, ...]:
-    money = (spent.quoted, spent.charged, spent.reserved)
-    return (str(spent.jobs), str(spent.images), *(f"${plain(usd)}" for usd in money))
+    charged = _amount(spent.charged, spent.charge_is_estimate)
+    return (str(spent.jobs), str(spent.images), _amount(spent.quoted, False), charged, _amount(spent.reserved, False))
 
 
 def models_text(result: ModelsResult) -> str:
@@ -243,7 +244,8 @@ def models_text(result: ModelsResult) -> str:
         default = ", the default" if p.provider == result.default_provider else ""
         balance = f", balance ${plain(p.balance_usd)}" if p.balance_usd is not None else ""
         state = f"usable{default}{balance}" if p.usable else f"not usable: {p.why_not}"
-        lines += [f"{p.provider}: {state}", *(f"  {line}" for line in _model_rows(mine)), ""]
+        parts = [line for said in _model_notes(mine) for line in wrapped(said, "  ")]
+        lines += [f"{p.provider}: {state}", *(f"  {line}" for line in _model_rows(mine)), *parts, ""]
     lines = lines or ["No such model.", ""]
     notes = [line for note in result.warnings for line in wrapped(f"note: {note}")]
     return "\n".join([*lines, *notes]).rstrip()
@@ -260,24 +262,35 @@ def _model_rows(mine: Sequence[ModelRow]) -> list[str]:
         kinds = dict.fromkeys(m.operation.removesuffix("-sequential") for m in offers)
         sets = any(m.operation.endswith("-sequential") for m in offers)
         images = str(max(m.max_outputs for m in offers)) if sets else "1"
-        rows.append(
-            (model, "/".join(kinds), str(most.max_references), images, f"${plain(most.usd_per_image)}", endpoint)
-        )
+        each = f"{'from ' if len(most.price) > 1 else ''}${plain(most.usd_per_image)}"
+        rows.append((model, "/".join(kinds), str(most.max_references), images, each, endpoint))
     return table(("model", "does", "refs", "images", "each", "endpoint id"), rows).split("\n")
+
+
+def _model_notes(mine: Sequence[ModelRow]) -> list[str]:
+    """Return a sentence for each model whose price has parts, and for each that goes."""
+    said = []
+    for m in mine:
+        if len(m.price) > 1:
+            said.append(f"{m.model}, to {m.operation}: {m.price_text()}")
+        if "retired" in m.lifecycle:
+            said.append(f"{m.model}: {m.lifecycle}")
+    return list(dict.fromkeys(said))
 
 
 def save_text(result: SaveResult) -> str:
     """Return where each image was saved."""
-    return "\n".join([f"{saved.handle}  {saved.path}" for saved in result.saved] + result.warnings)
+    return "\n".join([f"{s.handle}  {line(s.path)}" for s in result.saved] + [line(w) for w in result.warnings])
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return rows under heads in aligned columns; the last column is cut to keep within 100 columns."""
-    widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
+    cells = [[line(cell) for cell in row] for row in (heads, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
     lines = []
-    for row in (heads, *rows):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        lines.append(line if len(line) <= COLUMNS else line[: COLUMNS - 1] + "…")
+    for row in cells:
+        shown = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        lines.append(shown if len(shown) <= COLUMNS else shown[: COLUMNS - 1] + "…")
     return "\n".join(lines)
 
 
@@ -286,7 +299,7 @@ def wrapped(text: str, indent: str = "") -> list[str]:
     from textwrap import wrap
 
     return wrap(
-        text,
+        block(text).replace("\n", " "),
         COLUMNS,
         initial_indent=indent,
         subsequent_indent=indent + "  ",

@@ -21,7 +21,6 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 
 if TYPE_CHECKING:
-    from mcp.server.transport_security import TransportSecuritySettings
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 EXTENSION = "io.modelcontextprotocol/ui"
@@ -96,20 +95,15 @@ def _hash_of(kind: str) -> str:
 
 
 class Page:
-    """Answers `GET /gallery` with the page, before anything asks for a token; Host and Origin are checked as ever."""
+    """Answers `GET /gallery` with the page, before anything asks for a token."""
 
-    def __init__(self, app: ASGIApp, security: TransportSecuritySettings) -> None:
-        from mcp.server.transport_security import TransportSecurityMiddleware
-
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._security = TransportSecurityMiddleware(security)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != ROUTE or scope["method"] not in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
-        from starlette.requests import Request
         from starlette.responses import HTMLResponse
 
-        refused = await self._security.validate_request(Request(scope))
-        await (refused or HTMLResponse(page(), headers=headers()))(scope, receive, send)
+        await HTMLResponse(page(), headers=headers())(scope, receive, send)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from triptych.text import line
+
 Send = Callable[[float, float, str], Awaitable[None]]
 NUDGE = 0.001
 """What a report adds that says something new of the same count: hosts reset their patience by it."""
@@ -31,4 +33,4 @@ class Steady:
         else:
             self._nudges += 1
         self._done, self._total = done, total
-        await self._send(self._before + done + self._nudges * NUDGE, self._before + total, message)
+        await self._send(self._before + done + self._nudges * NUDGE, self._before + total, line(message))

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
+from triptych.errors import MESSAGE_LIMIT_CHARS
+from triptych.text import block, line
+
 if TYPE_CHECKING:
     from triptych.studio import Caller, Studio
 
@@ -140,7 +143,7 @@ def _deliver(step: int) -> str:
     return (
         f"{step}. Give the user the URLs and the cost, and, where they want files: "
         '`save_images(images=[JOB + "/1"], directory=DIRECTORY)` with every handle that they like.\n'
-        "If a paid call was cut off, list_jobs finds its job; never make the call again."
+        "If a paid call was cut off, make it again word for word: it returns its job and pays nothing."
     )
 
 
@@ -230,7 +233,7 @@ def get(name: str, given: dict[str, str]) -> types.GetPromptResult:
         raise _invalid(f"{name} takes {', '.join(sorted(known))}; it was given {', '.join(unknown)[:80]} too.")
     if missing := [a.name for a in prompt.arguments if a.required and a.name not in given]:
         raise _invalid(f"{name} needs {', '.join(missing)}.")
-    text = prompt.write(given)
+    text = block(prompt.write(given))
     return types.GetPromptResult(
         description=prompt.description,
         messages=[types.PromptMessage(role="user", content=types.TextContent(text=text))],
@@ -251,7 +254,7 @@ async def complete(
         raise _invalid(f"There is no prompt of that name. Prompts: {', '.join(PROMPTS)}.")
     found = await _known(await studio(), kind, caller) if kind in ("image", "character", "job", *_CATALOG) else []
     wanted = argument.value.strip().casefold()
-    values = [value for value in dict.fromkeys(found) if wanted in value.casefold()]
+    values = [line(value) for value in dict.fromkeys(found) if wanted in value.casefold()]
     values.sort(key=lambda value: not value.casefold().startswith(wanted))
     return types.CompleteResult(
         completion=types.Completion(
@@ -304,4 +307,4 @@ def _save(given: dict[str, str]) -> str:
 
 
 def _invalid(message: str) -> MCPError:
-    return MCPError(types.INVALID_PARAMS, message)
+    return MCPError(types.INVALID_PARAMS, line(message, MESSAGE_LIMIT_CHARS))

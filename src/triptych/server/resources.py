@@ -15,6 +15,7 @@ how to find what is.
 from __future__ import annotations
 
 import base64
+import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from mcp.shared.exceptions import MCPError
 from triptych import errors
 from triptych.results import ImageResult, Result
 from triptych.server import gallery
+from triptych.text import line, tree
 
 if TYPE_CHECKING:
     from triptych.studio import Caller, Studio
@@ -137,10 +139,10 @@ async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str, caller: C
                 return types.ReadResourceResult(
                     contents=[
                         types.BlobResourceContents(
-                            uri=uri,
+                            uri=line(uri),
                             mime_type="image/jpeg",
                             blob=base64.b64encode(jpeg).decode("ascii"),
-                            _meta=facts,
+                            _meta=tree(facts),
                         )
                     ]
                 )
@@ -151,9 +153,10 @@ async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str, caller: C
 
 
 def _json(uri: str, result: Result, facts: dict[str, Any] | None = None) -> types.ReadResourceResult:
-    text = result.model_dump_json(exclude={"request"})
+    fields = tree(result.model_dump(mode="json", exclude={"request"}))
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
     return types.ReadResourceResult(
-        contents=[types.TextResourceContents(uri=uri, mime_type="application/json", text=text, _meta=facts)]
+        contents=[types.TextResourceContents(uri=line(uri), mime_type="application/json", text=text, _meta=tree(facts))]
     )
 
 
@@ -168,7 +171,7 @@ class _Told:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, errors.BadRequest):
-            raise MCPError(types.INVALID_PARAMS, error.message, {"uri": self._what[:500]}) from error
+            raise MCPError(types.INVALID_PARAMS, error.message, {"uri": line(self._what, 500)}) from error
         if isinstance(error, errors.TriptychError):
             raise MCPError(types.INTERNAL_ERROR, error.message) from error
         if isinstance(error, Exception):

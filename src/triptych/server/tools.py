@@ -21,6 +21,7 @@ from mcp.shared.exceptions import MCPError
 from triptych import errors
 from triptych.results import ImageResult, JobResult, JobsResult, ModelsResult, Preview, Result, SaveResult, UploadResult
 from triptych.server import schemas
+from triptych.text import line, tree
 
 if TYPE_CHECKING:
     from triptych.studio import Caller, Options, Studio
@@ -138,7 +139,7 @@ _TOOLS = (
         "Edit 1-14 reference images into 1-15 coherent images, in order, in ONE paid request: variants, storyboards, "
         "one character throughout. To edit each image on its own, or in stages, use edit_chain. Returns a job: "
         "job_id, status, images (handle, url, path), cost, next. Any handle (img_…, job_…/2) can be edited again: "
-        "undo, redo, branch. Not done yet? get_status; never repeat this call.",
+        "undo, redo, branch. Not done yet? get_status. The same call within an hour is the same job.",
         schemas.EditSequence,
         JobResult,
         _edit_sequence,
@@ -278,7 +279,7 @@ async def call(
 def refusal(error: errors.TriptychError) -> types.CallToolResult:
     """Return an error as the assistant reads it: the message, its kind, and whether the same call may help later."""
     tail = f" [{error.kind}{'; the same call may help later' if error.retryable else ''}]"
-    text = error.message[: REFUSAL_LIMIT_CHARS - len(tail)] + tail
+    text = line(error.message, REFUSAL_LIMIT_CHARS - len(tail)) + tail
     return types.CallToolResult(content=[types.TextContent(text=text)], is_error=True)
 
 
@@ -289,15 +290,15 @@ def answer(result: Result) -> types.CallToolResult:
         return types.CallToolResult(
             content=[
                 types.ImageContent(data=shown, mime_type="image/jpeg"),
-                types.TextContent(text=" ".join(result.caption.split())),
+                types.TextContent(text=line(result.caption)),
             ]
         )
     assert isinstance(result, JobResult | UploadResult | JobsResult | ModelsResult | SaveResult)
-    fields = result.model_dump(mode="json")
+    fields = tree(result.model_dump(mode="json"))
     if fields.get("request", ...) is None:
         del fields["request"]
     images = result.images if isinstance(result, JobResult | UploadResult) else []
-    links = [_link(image, image.url) for image in images if image.url]
+    links = [_link(image, line(image.url)) for image in images if image.url]
     return types.CallToolResult(
         content=[types.TextContent(text=result.text()), *links], structured_content=fields, is_error=False
     )

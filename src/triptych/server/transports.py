@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Literal
 import anyio
 import anyio.abc
 from mcp.server.stdio import stdio_server
-from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 
 from triptych.server.build import TriptychServer, build
 
@@ -101,7 +100,9 @@ def serve(
 
 
 def _refuse(message: str) -> None:
-    sys.stderr.write(f"triptych: {message}\n")
+    from triptych.text import line
+
+    sys.stderr.write(f"triptych: {line(message)}\n")
     raise SystemExit(2)
 
 
@@ -247,11 +248,11 @@ def http_app(server: TriptychServer, transport: Transport, host: str, tokens: Se
     from starlette.middleware import Middleware
     from starlette.routing import Mount, Route
 
-    from triptych.server import guard
+    from triptych.server import guard, sites
 
-    security = security_settings(host)
+    own = Middleware(sites.OwnNames, names=own_names(host))  # in front of all else
     checks = [Middleware(guard.BearerToken, tokens=tokens)] if tokens else []
-    checks += [Middleware(guard.InWork, limits=guard.LIMITS)]
+    checks += [Middleware(guard.InWork, limits=guard.LIMITS), Middleware(guard.Leaving, patience=server.patience)]
     if transport == "http":
         from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 
@@ -259,33 +260,28 @@ def http_app(server: TriptychServer, transport: Transport, host: str, tokens: Se
 
         manager = StreamableHTTPSessionManager(
             server,
-            security_settings=security,
             max_request_body_size=BODY_LIMIT_BYTES,
             max_sessions=SESSIONS_LIMIT,
         )
         endpoint = StreamableHTTPASGIApp(manager)
         # Both named, because a redirect to one of them would be made of a Host that nobody has checked.
         routes: list[BaseRoute] = [Route(path, endpoint=endpoint) for path in ("/mcp", "/mcp/")]
-        page = Middleware(gallery.Page, security=security)  # in front: it asks for no token
-        return _strict(Starlette(routes=routes, middleware=[page, *checks], lifespan=lambda _: manager.run()))
+        page = Middleware(gallery.Page)  # before the token: it asks for none
+        return _strict(Starlette(routes=routes, middleware=[own, page, *checks], lifespan=lambda _: manager.run()))
     from mcp.server.sse import SseServerTransport
     from starlette.responses import Response
 
-    sse = SseServerTransport("/messages/", security, BODY_LIMIT_BYTES)
+    sse = SseServerTransport("/messages/", max_request_body_size=BODY_LIMIT_BYTES)
 
     async def connect(request: Request) -> Response:
         if request.method != "GET":  # a route for GET takes HEAD as well, and would open a session for it
             return Response(status_code=405, headers={"Allow": "GET"})
-        # Asked here too, because connect_sse raises after it has answered a refused Host or Origin.
-        refused = await TransportSecurityMiddleware(security).validate_request(request)
-        if refused:
-            return refused
         async with sse.connect_sse(request.scope, request.receive, request._send) as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
         return Response()
 
     routes = [Route("/sse", endpoint=connect, methods=["GET"]), Mount("/messages/", app=sse.handle_post_message)]
-    return _strict(Starlette(routes=routes, middleware=checks))
+    return _strict(Starlette(routes=routes, middleware=[own, *checks]))
 
 
 def _strict(app: Starlette) -> Starlette:
@@ -294,17 +290,11 @@ def _strict(app: Starlette) -> Starlette:
     return app
 
 
-def security_settings(host: str) -> TransportSecuritySettings:
-    """Return which Host and Origin headers are answered when bound to `host`; any port, for ports get mapped."""
-    names = list(LOOPBACK)
-    if not is_loopback(host):
-        names += [_in_url(name) for name in (_own_names() if _is_wildcard(host) else [host])]
-    origins = [f"{scheme}://{name}" for scheme in ("http", "https") for name in names]
-    return TransportSecuritySettings(
-        enable_dns_rebinding_protection=True,
-        allowed_hosts=[*names, *(f"{name}:*" for name in names)],
-        allowed_origins=[*origins, *(f"{origin}:*" for origin in origins)],
-    )
+def own_names(host: str) -> list[str]:
+    """Return the names in Host and Origin headers that are answered when bound to `host`, as URLs spell them."""
+    if is_loopback(host):
+        return list(LOOPBACK)
+    return [*LOOPBACK, *(_in_url(name) for name in (_machine_names() if _is_wildcard(host) else [host]))]
 
 
 def is_loopback(host: str) -> bool:
@@ -322,7 +312,7 @@ def _is_wildcard(host: str) -> bool:
         return False
 
 
-def _own_names() -> list[str]:
+def _machine_names() -> list[str]:
     """Return this machine's name and the addresses it resolves to."""
     name = socket.gethostname()
     names = {name, name.lower()}

@@ -38,7 +38,8 @@ LOOK_S = 0.01
 """How often a held answer looks at the clock, in real seconds."""
 
 DRAWING_PATIENCE_S = 5.0
-"""A poll waits this long for pictures whose time has come but which are still being drawn."""
+"""A poll waits this long for pictures whose time has come but which are still being drawn; by a clock that somebody
+else turns, it waits until they are."""
 
 
 class Emulator:
@@ -58,6 +59,7 @@ class Emulator:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.clock = clock
+        self._drawing_patience_s = DRAWING_PATIENCE_S if clock is time.time else None
         self.base_url = ""
         self._key = key
         self._board = Board(self.faults)
@@ -185,7 +187,7 @@ class Emulator:
             return "running"
         if work.failure is None:
             drawn = asyncio.wrap_future(work.pictures)
-            await asyncio.wait([drawn], timeout=DRAWING_PATIENCE_S)
+            await asyncio.wait([drawn], timeout=self._drawing_patience_s)
             if not drawn.done():
                 drawn.add_done_callback(lambda late: late.cancelled() or late.exception())
                 return "running"
