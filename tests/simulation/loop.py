@@ -48,6 +48,8 @@ class Machine:
         self.asleep_s = 0.0
         self.wall_s = wall_s
         self.boots = 1
+        self.awake_s = 0.0
+        """When it wakes, by true time."""
         self._up_at_s = -UPTIME_S
 
     def monotonic(self) -> float:
@@ -267,6 +269,7 @@ class Loop(asyncio.BaseEventLoop):
         for process in processes:
             self.freeze(process, seconds)
         machine.asleep_s += seconds
+        machine.awake_s = self.now + seconds
         mine = set(map(id, processes))
 
         def shifted(due: float, item: Any) -> float:

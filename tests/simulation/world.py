@@ -405,6 +405,8 @@ class World:
             self.machine.wall_s += 3600 * hours * (1 if kind.endswith("forward") else -1)
             self._met(spell, f"{hours} h")
         elif kind.startswith("machine suspended"):
+            if self.machine.awake_s > self.loop.now:
+                return  # it sleeps already
             here_ = [p for p in self.processes if p.alive and p.machine is self.machine]
             self.loop.suspend(self.machine, here_, lasts_s)
             self._met(spell, f"{lasts_s:.0f} s")
