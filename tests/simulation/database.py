@@ -46,6 +46,9 @@ class Connection(sqlite3.Connection):
         if head.startswith("PRAGMA SYNCHRONOUS"):
             self.flushes = "FULL" in sql.upper() or sql.rstrip("; ").endswith("2")
             sql = "SELECT 1"
+        if head.startswith("PRAGMA BUSY_TIMEOUT"):  # a lock is waited for in virtual time alone
+            self.patience_s = float(sql.rpartition("=")[2]) / 1000
+            sql = "SELECT 1"
         word = head.partition(" ")[0]
         self._meet(word)
         cursor = self._run(sql, *args)
