@@ -234,7 +234,7 @@ def _job(number: int) -> tuple[Job, list[Prediction]]:
         format=None,
         quote=Quote(offer.price.usd_per_image, exact=False),
     )
-    return write_up(plan, now=START, save_to=None, again=False)
+    return write_up(plan, now=START, fingerprint=str(number), save_to=None, again=False, owner=None)
 
 
 async def _engine(api: SimulatedAtlas, at_once: int) -> None:

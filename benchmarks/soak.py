@@ -294,7 +294,7 @@ async def make(n: int, asked: tuple[str, dict[str, Any], str], fleet: Fleet, tol
         if isinstance(answer, str):
             told.refused.append(answer)
             return None
-        told.attached += any("in flight already" in warning for warning in answer["warnings"])
+        told.attached += any("The same request was made" in warning for warning in answer["warnings"])
         told.jobs[answer["job_id"]] = n
         return str(answer["job_id"])
 

@@ -24,6 +24,7 @@ from typing import Any
 
 MARK = re.compile(r"#(\d+\.\d+)")
 ENDED = ("done", "failed", "cancelled", "uncertain")
+SAME_FOR_S = 3600
 WAY_BACK = ("deadline", "fetch_failed")
 """Failures of a request that was paid: its ticket or its URLs are kept, and asking again takes it up again."""
 
@@ -207,7 +208,7 @@ def _balance(accepted: Sequence[Accepted], rows: Sequence[dict[str, Any]], found
 
 
 def unattached(jobs: Iterable[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the jobs that were made, without `again`, while the same request was in flight or uncertain."""
+    """Return the jobs that were made, without `again`, though the same request had one to give."""
     mine = defaultdict(list)
     for row in rows:
         mine[row["job_id"]].append(row)
@@ -221,7 +222,12 @@ def unattached(jobs: Iterable[dict[str, Any]], rows: Sequence[dict[str, Any]]) -
                 continue
             for earlier in alike[:at]:
                 ends = [row["finished_at"] for row in mine[earlier["id"]]]
-                if earlier["status"] == "uncertain" or any(end is None or end > later["created_at"] for end in ends):
+                since_s = later["created_at"] - (earlier["ended_at"] or 0)
+                if (
+                    earlier["status"] == "uncertain"
+                    or 0 <= since_s < SAME_FOR_S
+                    or any(end is None or end > later["created_at"] for end in ends)
+                ):
                     complaints.append(
                         f"{later['id']} was made while {earlier['id']} ({earlier['status']}) was in flight"
                     )

@@ -18,7 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
         "triptych model errors tasks text migrations private",
-        "lifecycle imaging metadata sheet drift retouch catalog results",
+        "lifecycle imaging metadata sheet drift retouch presets catalog results backgrounds",
         "providers",
         "addresses",
         "assets store records ledger database rows wire clock",
@@ -48,7 +48,7 @@ ONLY_IN = {
     "mcp": frozenset({"server", "cli"}),
     "httpx2": frozenset({"wire", "addresses"}),
     "sqlite3": frozenset({"migrations", "database", "records", "store", "rows", "pruning"}),
-    "PIL": frozenset({"imaging", "metadata", "sheet", "drift", "retouch"}),
+    "PIL": frozenset({"imaging", "metadata", "sheet", "drift", "retouch", "emulator"}),
     "platformdirs": frozenset({"config"}),
 }
 """Libraries that must not leave the rooms made for them."""

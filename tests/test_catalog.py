@@ -5,21 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triptych import catalog, errors
+from triptych import catalog, errors, presets
 from triptych.model import Lifecycle, Offer, Operation, Price, Quote, Sizes
 
 EDITS, EDIT = Operation.EDIT_SEQUENTIAL, Operation.EDIT
 DRAWS, DRAW = Operation.GENERATE_SEQUENTIAL, Operation.GENERATE
 
-EXACT = Sizes(presets=catalog.presets("2K", "3K"), exact=True)
-FREE = Sizes(presets=catalog.presets("2K", "4K"), min_area=3_686_400, max_area=16_777_216)
+EXACT = Sizes(presets=presets.rows("2K", "3K"), exact=True)
+FREE = Sizes(presets=presets.rows("2K", "4K"), min_area=3_686_400, max_area=16_777_216)
+SINGLE = Sizes(presets=presets.SINGLE, min_area=921_600, max_area=4_624_220)
 FOLLOWS = Sizes(
-    presets=catalog.presets("1K", "2K"), min_area=65_536, max_area=16_777_216, default="1K", follows_reference=True
+    presets=presets.rows("1K", "2K"), min_area=65_536, max_area=16_777_216, default="1K", follows_reference=True
 )
 
 
@@ -216,6 +218,10 @@ def test_what_is_outside_is_refused_with_what_would_be_right(o: Offer, asked: di
         (FOLLOWS, None, (640, 427), (640, 427)),
         (FOLLOWS, None, None, (1024, 1024)),
         (FOLLOWS, "2K", (640, 480), (2304, 1728)),
+        (SINGLE, "1.5K", None, (1536, 1536)),
+        (SINGLE, "1.5k 16:9", None, (2048, 1152)),
+        (SINGLE, "2K", (3000, 2000), (2496, 1664)),
+        (SINGLE, None, (900, 1600), (1584, 2816)),
     ],
 )
 def test_a_size_becomes_pixels(
@@ -275,13 +281,66 @@ def test_any_size_text_is_resolved_or_refused(spec: str) -> None:
 def test_sizes_are_told_in_a_few_words() -> None:
     assert catalog.sizes_text(OLD[3]) == ["2K", "4K", "WxH 3.7–16.8 MP"]
     assert catalog.sizes_text(LITE[3])[0].startswith("2K: 2048x2048 2304x1728 ")
+    many = Sizes(presets=presets.SINGLE, exact=True)
+    assert catalog.sizes_text(offer(sizes=many))[:3] == ["1K", "1.5K", "2K"]
+    assert "each as 1:1 2:3 3:2" in catalog.sizes_text(offer(sizes=many))[3]
 
 
 # quote, name_count, search
 
 
 def test_a_list_price_is_per_image_and_not_exact() -> None:
-    assert catalog.quote(LITE[3], 4) == Quote(Decimal("0.128"), exact=False)
+    assert catalog.quote(LITE[3], 4, (2048, 2048), 9) == Quote(Decimal("0.128"), exact=False)
+
+
+IN_PARTS = Price(
+    Decimal("0.02"), "2026-11-21", "a test", ((2_601_123, Decimal("0.035")),), Decimal("0.008"), free_references=0
+)
+
+
+@pytest.mark.parametrize(
+    ("size", "references", "free", "usd"),
+    [
+        ((1024, 1024), 0, 0, "0.02"),
+        ((1536, 1536), 0, 0, "0.02"),
+        ((1, 2_601_123), 0, 0, "0.02"),
+        ((1, 2_601_124), 0, 0, "0.035"),
+        ((2048, 2048), 0, 0, "0.035"),
+        (None, 0, 0, "0.035"),
+        ((1024, 1024), 1, 0, "0.028"),
+        ((1024, 1024), 10, 0, "0.1"),
+        ((1024, 1024), 1, 1, "0.02"),
+        ((2048, 2048), 3, 1, "0.051"),
+    ],
+)
+def test_a_quote_adds_size_tier_and_references(size: Any, references: int, free: int, usd: str) -> None:
+    o = offer(EDIT, price=replace(IN_PARTS, free_references=free))
+    assert catalog.quote(o, 1, size, references).usd == Decimal(usd)
+
+
+def test_references_cost_once_per_request_images_each() -> None:
+    assert catalog.quote(offer(EDITS, price=IN_PARTS), 3, (1024, 1024), 2).usd == Decimal("0.076")
+
+
+# by_preference
+
+NEW = [offer(operation, "seedream-5.5") for operation in (DRAW, EDIT)]
+
+
+@pytest.mark.parametrize(
+    ("operation", "count", "families"),
+    [
+        (EDITS, 1, ["seedream-5.5", "seedream-5.0-lite", "seedream-4.5", "seedream-5.0-pro"]),
+        (EDIT, 1, ["seedream-5.5", "seedream-5.0-lite", "seedream-4.5", "seedream-5.0-pro"]),
+        (DRAWS, 1, ["seedream-5.5", "seedream-5.0-lite", "seedream-4.5", "seedream-5.0-pro"]),
+        (EDITS, 2, ["seedream-5.0-lite", "seedream-4.5"]),
+        (DRAWS, 15, ["seedream-5.0-lite", "seedream-4.5"]),
+    ],
+)
+def test_one_image_prefers_5_5_a_set_prefers_sequences(operation: Operation, count: int, families: list[str]) -> None:
+    shop = [*OLD, *PRO, *LITE, *NEW]
+    assert [o.family for o in catalog.by_preference(shop, operation, count)] == families
+    assert catalog.choose(shop, operation, None, count).family == families[0]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -104,7 +105,11 @@ async def test_the_cheapest_is_chosen_by_price(make_studio: Any, atlas: Any, wav
     cheapest = Options(wait_s=0, provider="cheapest")
     async with make_studio(atlas, wavespeed, TRIPTYCH_PROVIDER="wavespeed") as studio:
         assert (await studio.edit_sequence([coffee], "warmer", 1, NOW)).provider == "wavespeed"
-        assert (await studio.edit_sequence([coffee], "cooler", 1, cheapest)).provider == "atlas"
+        assert (await studio.edit_sequence([coffee], "cooler", 3, cheapest)).provider == "atlas"
+        # At 2K one image costs the same at both, at 1K it does not: the default stays, or goes.
+        for size, provider in (("2K", "wavespeed"), ("1K", "atlas")):
+            edit = await studio.edit_sequence([coffee], "warmer", 1, replace(cheapest, size=size, dry_run=True))
+            assert (edit.provider, edit.model) == (provider, "seedream-5.5")
 
 
 async def test_with_no_provider_named_the_first_that_can_do_it_does(

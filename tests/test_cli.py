@@ -259,12 +259,12 @@ def test_a_job_above_the_confirmation_is_not_sent_when_nobody_can_be_asked(
     monkeypatch.setenv("TRIPTYCH_CONFIRM_USD", "0.01")
     result = run("edit", coffee, "-p", "fog")
     assert result.exit_code == Exit.TOO_COSTLY
-    for part in ("cap $0.01", "spent $0,", "reserved $0", "asked $0.032", "--max-cost-usd 0.032"):
+    for part in ("cap $0.01", "spent $0,", "reserved $0", "asked $0.043", "--max-cost-usd 0.043"):
         assert part in result.stderr
     assert with_key.accepted == []
 
 
-@pytest.mark.parametrize("confirmation", [("--yes",), ("--max-cost-usd", "0.032")])
+@pytest.mark.parametrize("confirmation", [("--yes",), ("--max-cost-usd", "0.043")])
 def test_a_confirmed_job_is_sent_and_no_wait_leaves_it_running(
     with_key: Emulator, coffee: str, monkeypatch: pytest.MonkeyPatch, confirmation: tuple[str, ...]
 ) -> None:
@@ -289,16 +289,16 @@ def test_what_was_spent_is_a_table_within_100_columns_with_the_budgets_state(
     heads, *rows, total, budget = (line.split() for line in said.splitlines())
     assert heads == ["day", "provider", "model", "jobs", "images", "quoted", "charged", "reserved"]
     assert [row[1:] for row in rows] == [
-        ["atlas", "seedream-5.0-lite", "2", "0", "$0.064", "$0", "$0.064"],
+        ["atlas", "seedream-5.5", "2", "0", "$0.086", "$0", "$0.086"],
         ["draft", "draft", "1", "1", "$0", "$0", "$0"],
     ]
-    assert total == ["30", "d", "in", "all", "3", "1", "$0.064", "$0", "$0.064"]
-    assert " ".join(budget) == ("Last 24 hours: $0 spent, $0.064 reserved, of $10 (TRIPTYCH_BUDGET_USD); $9.936 left.")
+    assert total == ["30", "d", "in", "all", "3", "1", "$0.086", "$0", "$0.086"]
+    assert " ".join(budget) == ("Last 24 hours: $0 spent, $0.086 reserved, of $10 (TRIPTYCH_BUDGET_USD); $9.914 left.")
     shown = fields("spend")
-    assert shown["budget"] == {"cap": 10, "spent": 0, "reserved": 0.064, "left": 9.936}
+    assert shown["budget"] == {"cap": 10, "spent": 0, "reserved": 0.086, "left": 9.914}
     assert [(row["provider"], row["predictions"]) for row in shown["rows"]] == [("atlas", 2), ("draft", 1)]
     monkeypatch.setenv("TRIPTYCH_BUDGET_USD", "none")
-    assert "$0.064 reserved, no cap (TRIPTYCH_BUDGET_USD)." in run("spend").stdout
+    assert "$0.086 reserved, no cap (TRIPTYCH_BUDGET_USD)." in run("spend").stdout
     assert run("spend", "--days", "0").exit_code == Exit.BAD_REQUEST
 
 
@@ -328,7 +328,7 @@ def test_on_a_terminal_it_asks_before_a_costly_job(
         os.write(ours, answer)
         with child("edit", coffee, "-p", "fog", "--no-wait", stdin=theirs) as process:
             _, said = process.communicate(timeout=60)
-        assert "This will cost $0.032" in said
+        assert "This will cost $0.043" in said
         assert process.returncode == code
         assert len(with_key.accepted) == sent
     finally:
@@ -382,7 +382,7 @@ def test_an_interrupted_wait_leaves_the_job_and_status_brings_it_home(
         monkeypatch.setattr(paying, "CHARGE_WITHIN_S", 60.0)
         result = run("status", job["job_id"], "--wait")
         assert result.exit_code == Exit.DONE, result.output
-        assert "charged $0.032" in result.stdout
+        assert "charged $0.043" in result.stdout
         assert len(api.accepted) == 1
 
 

@@ -170,7 +170,7 @@ def test_a_full_disk_at_the_start_asks_for_space(path: Path, connect: Any) -> No
 
 
 def test_a_database_locked_at_the_start_names_the_other_program(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(database, "OPEN_TIMEOUT_S", 0.01)
     path.parent.mkdir()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA journal_mode = WAL")

@@ -31,7 +31,7 @@ def test_the_demo_drives_the_real_server_through_everything_in_under_a_minute(tm
     assert shown["ok"] is True
     assert shown["wrong"] == []
     assert shown["seconds"] > 0
-    assert shown["quoted_usd"] == shown["charged_usd"] == pytest.approx(10 * 0.032)
+    assert shown["quoted_usd"] == shown["charged_usd"] == pytest.approx(4 * 0.032 + 6 * 0.043)
     assert len(shown["urls"]) == 10
     assert [Path(path).name for path in shown["sheets"]] == ["contact-sheet.jpg", "chain.jpg"]
     for path in shown["sheets"]:

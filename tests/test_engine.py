@@ -474,7 +474,7 @@ async def test_cancelling_stops_what_was_not_sent_and_says_what_will_be_charged(
         while await studio.engine.step():
             pass
         result = await studio.cancel_job(started.job_id or "")
-        assert any("already at Atlas Cloud" in warning and "$0.032" in warning for warning in result.warnings)
+        assert any("already at Atlas Cloud" in warning and "$0.043" in warning for warning in result.warnings)
         job = await ended(studio, finish, started.job_id or "")
     assert (job.status, job.returned) == ("partial", 1)
     assert len(atlas.accepted) == 1

@@ -136,7 +136,7 @@ NUMBERS = [
     row("generate_sequence", "bad_request", "US dollars", prompt="a fox", max_cost_usd=1e308),
     row("generate_sequence", "bad_request", "number", prompt="a fox", max_cost_usd="NaN"),
     row("generate_sequence", "bad_request", "at least 0", prompt="a fox", max_cost_usd=-5),
-    row("generate_sequence", "over_budget", "max_cost_usd=0.032", prompt="a fox", max_cost_usd="1e-15"),
+    row("generate_sequence", "over_budget", "max_cost_usd=0.035", prompt="a fox", max_cost_usd="1e-15"),
     row("generate_sequence", "out_of_limits", "size", prompt="a fox", size="99999x99999"),
     row("generate_sequence", "out_of_limits", "size", prompt="a fox", size="0x0"),
     row("generate_sequence", "bad_request", "too long", prompt="a fox", size=HUGE),

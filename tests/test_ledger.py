@@ -50,7 +50,7 @@ def total(store: Store, now: datetime = NOW) -> Decimal:
 
 
 def route(usd: str) -> Route:
-    return Route("wavespeed", "m", "e2", Operation.EDIT, (None,), Decimal(usd))
+    return Route("wavespeed", "m", "e2", Operation.EDIT, (None,), (Decimal(usd),))
 
 
 # -- amounts in words --------------------------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ class AnyLife(RuleBasedStateMachine):
             return None
         if p.state in (State.QUEUED, State.SUBMITTING) and fate == "reroute":
             before = total(store, now)
-            moved = store.reroute(held, replace(route("0"), quoted_usd=data.draw(CENTS)), "no", now=when(now))
+            moved = store.reroute(held, replace(route("0"), quotes_usd=(data.draw(CENTS),)), "no", now=when(now))
             assert not moved or total(store, now) <= max(before, CAP)
             return None
         if p.state is State.DONE:

@@ -426,3 +426,16 @@ async def test_a_list_that_drips_stops_no_other_provider(
                     tasks.cancel_scope.cancel()
             assert looks == 1
             assert studio.wire._apis["atlas"] is not studio.wire._apis["wavespeed"]
+
+
+async def test_a_call_waits_for_a_database_that_is_locked_for_a_while(
+    make_studio: Any, atlas: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_studio(atlas) as studio:
+        clock.drive = None
+        monkeypatch.setattr(Store, "add_job", failing(Store.add_job, errors.Outage("locked"), 8))
+        with pytest.raises(errors.Outage):
+            await studio.edit_sequence([coffee], "warmer", options=Options(wait_s=1))
+        began_s = clock.monotonic()
+        assert (await studio.edit_sequence([coffee], "warmer", options=Options(wait_s=3))).job_id
+        assert clock.monotonic() - began_s <= 4

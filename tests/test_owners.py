@@ -200,7 +200,7 @@ async def test_an_identical_request_in_flight_is_attached_to_by_its_own_owner_al
         for name, caller in {"ann": ANN, "ben": BEN, "person": PERSON}.items():
             first = await studio.edit_sequence([coffee], "warmer", 1, NOW, caller)
             again = await studio.edit_sequence([coffee], "warmer", 1, NOW, caller)
-            assert again.job_id == first.job_id and "in flight already" in again.warnings[-1]
+            assert again.job_id == first.job_id and "The same request was made" in again.warnings[-1]
             ids[name] = first.job_id
         assert len(set(ids.values())) == 3
         await finish(studio)

@@ -144,7 +144,6 @@ SAME: dict[str, dict[str, Any]] = {
     "word for word": {},
     "white space around it": {"prompt": f"  {PROMPT} "},
     "the same file under another name": {"images": ["copy of coffee.jpg"]},
-    "the default named": {"options": {"provider": "atlas"}},
     "other limits": {"options": {"max_cost_usd": Decimal("0.01")}},
     "another patience": {"options": {"wait_s": 1}},
 }
@@ -157,6 +156,7 @@ OTHER: dict[str, dict[str, Any]] = {
     "another size": {"options": {"size": "1:1"}},
     "another format": {"options": {"format": "jpeg"}},
     "another provider": {"options": {"provider": "draft"}},
+    "the default by its name": {"options": {"provider": "atlas"}},
     "another variation": {"options": {"again": True}},
 }
 

@@ -13,60 +13,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from difflib import get_close_matches
 
+from triptych import backgrounds
 from triptych.errors import OutOfLimits, UnknownModel, quoted
 from triptych.model import Offer, Operation, Quote, Size, Sizes
 
-PRESETS: Mapping[str, Mapping[str, Size]] = {
-    "1K": {
-        "1:1": (1024, 1024),
-        "4:3": (1152, 864),
-        "3:4": (864, 1152),
-        "16:9": (1280, 720),
-        "9:16": (720, 1280),
-        "3:2": (1248, 832),
-        "2:3": (832, 1248),
-        "21:9": (1512, 648),
-    },
-    "2K": {
-        "1:1": (2048, 2048),
-        "4:3": (2304, 1728),
-        "3:4": (1728, 2304),
-        "16:9": (2848, 1600),
-        "9:16": (1600, 2848),
-        "3:2": (2496, 1664),
-        "2:3": (1664, 2496),
-        "21:9": (3136, 1344),
-    },
-    "3K": {
-        "1:1": (3072, 3072),
-        "4:3": (3456, 2592),
-        "3:4": (2592, 3456),
-        "16:9": (4096, 2304),
-        "9:16": (2304, 4096),
-        "3:2": (3744, 2496),
-        "2:3": (2496, 3744),
-        "21:9": (4704, 2016),
-    },
-    "4K": {
-        "1:1": (4096, 4096),
-        "4:3": (4704, 3520),
-        "3:4": (3520, 4704),
-        "16:9": (5504, 3040),
-        "9:16": (3040, 5504),
-        "3:2": (4992, 3328),
-        "2:3": (3328, 4992),
-        "21:9": (6240, 2656),
-    },
-}
-"""Sizes by word and ratio: 2K to 4K from wire notes 1.4; 1K, which only Seedream 4.0 takes, by the same ratios."""
-
-
-def presets(*words: str) -> dict[str, Mapping[str, Size]]:
-    """Return the named rows of `PRESETS`, for an offer's `Sizes`."""
-    return {word: PRESETS[word] for word in words}
-
-
 # Which model ---------------------------------------------------------------------------------------------------------
+
+PREFERRED_SINGLE = ("seedream-5.5", "seedream-5.0-lite", "seedream-4.5", "seedream-4.0")
+PREFERRED_SETS = ("seedream-5.0-lite", "seedream-4.5", "seedream-4.0")
+"""Which family is used when the caller names none, for one image and for several that belong together.
+
+5.5 is made for many rounds of edits of one picture; the families of a set make it in one request. Any other family
+follows, in the order in which its provider lists it.
+"""
 
 _NOISE = frozenset({"v", "bytedance", "seedream", "doubao", "dola", "model"})
 _STAND_IN = {
@@ -85,7 +44,7 @@ def choose(
     *,
     today: date | None = None,
 ) -> Offer:
-    """Return the offer for an operation: the first family's, a named family's, or the one of a verbatim endpoint id.
+    """Return the offer for an operation: the preferred family's, a named one's, or that of a verbatim endpoint id.
 
     A family without a sequential endpoint serves one image with its single one, and the other way round. With `today`,
     families past their retirement are passed over, unless an endpoint id names them verbatim: resellers may differ.
@@ -94,7 +53,7 @@ def choose(
     """
     if not offers:
         raise UnknownModel("No provider offers a model here.")
-    alive = [offer for offer in offers if not _retired(offer, today)]
+    alive = [offer for offer in offers if not is_retired(offer, today)]
     if model is None or not model.strip():
         if found := _first_fit(alive, operation, count):
             return found
@@ -140,18 +99,27 @@ def _by_endpoint(offers: Sequence[Offer], named: Sequence[Offer], operation: Ope
 
 
 def _first_fit(offers: Sequence[Offer], operation: Operation, count: int) -> Offer | None:
-    """Return the first family's offer for the operation, or its stand-in, by provider in the order given."""
+    return next(iter(by_preference(offers, operation, count)), None)
+
+
+def by_preference(offers: Sequence[Offer], operation: Operation, count: int) -> list[Offer]:
+    """Return each family's offer for the operation, or its stand-in; the preferred family first.
+
+    A family that cannot make `count` images in one request is left out.
+    """
     stand_in = _STAND_IN[operation]
+    found = []
     for key in dict.fromkeys((offer.provider, offer.family) for offer in offers):
         kin = {offer.operation: offer for offer in reversed(offers) if (offer.provider, offer.family) == key}
-        if operation in kin:
-            return kin[operation]
-        if stand_in in kin and (count == 1 or stand_in.sequential):
-            return kin[stand_in]
-    return None
+        if operation in kin and (count == 1 or operation.sequential):
+            found.append(kin[operation])
+        elif stand_in in kin and (count == 1 or stand_in.sequential):
+            found.append(kin[stand_in])
+    order = PREFERRED_SINGLE if count == 1 else PREFERRED_SETS
+    return sorted(found, key=lambda offer: order.index(offer.family) if offer.family in order else len(order))
 
 
-def _retired(offer: Offer, today: date | None) -> bool:
+def is_retired(offer: Offer, today: date | None) -> bool:
     return bool(today and offer.lifecycle.retired and offer.lifecycle.retired <= today.isoformat())
 
 
@@ -208,6 +176,10 @@ def check(offer: Offer, *, references: int, count: int, prompt: str, format: str
             )
     elif references:
         raise OutOfLimits(f"{offer.endpoint} makes images from a prompt alone: to use {references} references, edit.")
+    if format == "jpeg" and backgrounds.asked_for(prompt):
+        raise OutOfLimits(
+            'The prompt asks for a transparent background, and a JPEG has none: use format="png" or other words.'
+        )
     if format is not None and format not in offer.formats:
         right = f"takes the formats {', '.join(offer.formats)}" if offer.formats else "chooses the format itself"
         raise OutOfLimits(f"{name} {right}, not {quoted(format, 40)}.")
@@ -220,6 +192,8 @@ def _s(number: int) -> str:
 # Sizes ---------------------------------------------------------------------------------------------------------------
 
 _STEP_PX = 16
+MOST_SIZES = 20
+"""More sizes than these are told as words and ratios."""
 _WORDS: Mapping[str, float] = {"square": 1.0, "portrait": 3 / 4, "landscape": 4 / 3}
 
 
@@ -265,6 +239,9 @@ def resolve_size(offer: Offer, spec: str | None, follow: Size | None) -> Size:
 def sizes_text(offer: Offer) -> list[str]:
     """Return the sizes an offer takes, a few words a line."""
     sizes = offer.sizes
+    if sizes.exact and len(sizes.all()) > MOST_SIZES:
+        ratios = dict.fromkeys(ratio for row in sizes.presets.values() for ratio in row)
+        return [*sizes.presets, f"each as {' '.join(ratios)}"]
     if sizes.exact:
         return [
             f"{word}: {' '.join(f'{width}x{height}' for width, height in row.values())}"
@@ -282,7 +259,7 @@ def _parse(offer: Offer, spec: str | None) -> tuple[list[str], Size | None, list
     ratios: list[str] = []
     shapes: list[str] = []
     for part in re.split(r"[\s,;]+", text.strip()):
-        if re.fullmatch(r"[0-9]k", part):
+        if re.fullmatch(r"[0-9](?:\.[0-9])?k", part):
             words.append(part.upper())
         elif match := re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", part):
             pixels.append((int(match[1]), int(match[2])))
@@ -345,9 +322,16 @@ def _shaped(sizes: Sizes, ratio: float, area: int) -> Size:
 # Money and words -----------------------------------------------------------------------------------------------------
 
 
-def quote(offer: Offer, count: int) -> Quote:
-    """Return the list price of one request for `count` images, in US dollars."""
-    return Quote(usd=offer.price.usd_per_image * count, exact=False)
+def quote(offer: Offer, count: int, size: Size | None, references: int) -> Quote:
+    """Return the list price of one request in US dollars: `count` images of a size in pixels, and the references.
+
+    Without a size the dearest tier counts.
+    """
+    price = offer.price
+    area = math.prod(size) if size else math.inf
+    each = [price.usd_per_image, *(usd for bound, usd in price.above if area > bound)][-1]
+    charged = max(0, references - price.free_references)
+    return Quote(usd=each * count + price.usd_per_reference * charged, exact=False)
 
 
 _NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")

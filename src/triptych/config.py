@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -130,7 +130,10 @@ def _accounts(environ: Mapping[str, str]) -> dict[str, Account]:
             for base, url in provider.base_urls.items()
         }
         key = _secret(environ, provider.key_env) if provider.key_env else None
-        accounts[name] = Account(provider, key, base_urls)
+        account = Account(provider, key, base_urls)
+        if provider.offers_at:
+            account = replace(account, provider=replace(provider, offers=provider.offers_at(base_urls)))
+        accounts[name] = account
     return accounts
 
 

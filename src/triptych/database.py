@@ -18,7 +18,9 @@ from typing import Any
 
 from triptych import errors, migrations, private
 
-BUSY_TIMEOUT_S = 30.0
+OPEN_TIMEOUT_S = 30.0
+BUSY_TIMEOUT_S = 2.0
+"""How long a statement waits for another program's lock: everything in this process waits with it."""
 SWITCH_TRIES = 100
 SWITCH_PAUSE_S = 0.05
 
@@ -51,7 +53,7 @@ class Database:
             private.tighten_files(path.with_name(path.name + end) for end in ("-wal", "-shm"))
         with self._mendable():
             self.connection = sqlite3.connect(
-                path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
+                path, isolation_level=None, timeout=OPEN_TIMEOUT_S, check_same_thread=False
             )
         try:
             self.connection.row_factory = sqlite3.Row
@@ -60,6 +62,7 @@ class Database:
                 self.connection.execute("PRAGMA synchronous=FULL")
                 self.require_current()
                 migrations.migrate(self.connection)
+                self.connection.execute(f"PRAGMA busy_timeout = {round(BUSY_TIMEOUT_S * 1000)}")
         except BaseException:
             self.connection.close()
             raise
@@ -219,7 +222,7 @@ def _full(path: Path, said: object) -> errors.Outage:
 
 def _locked(path: Path, said: object) -> errors.Outage:
     return errors.Outage(
-        f"The database {path} is in use by another program, which did not let go in {BUSY_TIMEOUT_S:.0f} s ({said}). "
+        f"The database {path} is in use by another program, which does not let go ({said}). "
         "Close that program (a database browser, a backup, a stopped Triptych), then try again."
     )
 

@@ -424,9 +424,14 @@ def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 
 def _targets(mime_type: str, formats: Sequence[str], see_through: bool) -> tuple[str, ...]:
-    """Return the formats to try, best first: the picture's own, then those that lose nothing it has, then any."""
-    order = ("image/png", "image/webp", "image/jpeg") if see_through else ("image/jpeg", "image/png", "image/webp")
+    """Return the formats to try, best first: the picture's own, then those that lose nothing it has, then any.
+
+    A picture with transparency becomes a JPEG only where nothing else is allowed: it is made smaller instead.
+    """
+    order = ("image/png", "image/webp") if see_through else ("image/jpeg", "image/png", "image/webp")
     allowed = [one for one in (mime_type, *order) if one in formats and one in ENCODABLE]
+    if not allowed and "image/jpeg" in formats:
+        allowed = ["image/jpeg"]
     if not allowed:
         raise OutOfLimits(f"None of these formats can be written: {', '.join(formats)}. Allow PNG, JPEG or WebP.")
     return tuple(dict.fromkeys(allowed))

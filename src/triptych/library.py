@@ -5,8 +5,11 @@ Every outside image comes home through `Assets.bring_in` before anything else ha
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -14,14 +17,17 @@ import anyio.to_thread
 
 from triptych import errors, showing, views
 from triptych.assets import Assets
-from triptych.clock import Clock
+from triptych.clock import Bell, Clock
 from triptych.model import Image, Status
 from triptych.planning import Input
 from triptych.results import ImageResult, Preview, Saved, SaveResult
 from triptych.rows import JobRow
 from triptych.store import Store
 
+log = logging.getLogger(__name__)
+
 MAX_SAVED_IMAGES = 2000
+SAVE_EVERY_S = 2.0
 
 Report = Callable[[float, float, str], Awaitable[None]]
 """Told of progress: done, total, one line of text."""
@@ -31,12 +37,17 @@ Report = Callable[[float, float, str], Awaitable[None]]
 class Caller:
     """Who calls: further directories this caller may use, where to report progress, and whose jobs and images it sees.
 
-    `owner` is None for the person at the machine, who sees everything; what they make belongs to no token.
+    `owner` is None for the person at the machine, who sees everything; what they make belongs to no token. `asks` says
+    that the user can be asked before a costly job; then only a yes confirms one, up to `agreed_usd`. `left_s` returns
+    the seconds that the caller still waits for an answer.
     """
 
     roots: tuple[Path, ...] = ()
     report: Report | None = None
     owner: str | None = None
+    asks: bool = False
+    agreed_usd: Decimal | None = None
+    left_s: Callable[[], float] = lambda: math.inf
 
     def sees(self, owner: str | None) -> bool:
         """Return whether what belongs to `owner` may be shown to this caller."""
@@ -169,6 +180,33 @@ class Library:
         row = self._store.job(frame.job_id) if frame else None
         if frame and row and row.status not in (Status.QUEUED, Status.RUNNING):
             self._store.frame_saved(frame, str(path))
+
+    async def save_copies(self, job_id: str | None = None) -> None:
+        """Copy what has ended into the directories that repeated calls named: one job's images, or all that wait."""
+        for ended, directory in self._store.to_save(job_id):
+            await self._save_job(ended, directory)
+
+    async def keep_saving(self) -> None:
+        """Do `save_copies` until cancelled; a job may end, and a call may be repeated, in another process."""
+        while True:
+            try:
+                await self.save_copies()
+            except Exception:
+                log.exception("copies for repeated calls are not saved yet; they are tried again")
+            await self._clock.wait(Bell(), SAVE_EVERY_S)
+
+    async def _save_job(self, job_id: str, directory: str) -> None:
+        """Copy a job's stored images into a directory that was allowed; what fails becomes a warning of the job."""
+        stored = [frame for frame in self._store.frames(job_id) if frame.sha256]
+        try:
+            for frame in stored:
+                image = self._store.image_by_sha256(frame.sha256 or "")
+                if image:
+                    name = f"{job_id}-{frame.n:02d}"
+                    await anyio.to_thread.run_sync(self._assets.save, image, Path(directory), name)
+        except errors.TriptychError as error:
+            self._store.warn(job_id, [f"Not saved: {error.message}"])
+        self._store.saved_also(job_id, directory, len(stored))
 
     async def preview(self, handle: str, caller: Caller) -> tuple[bytes, ImageResult]:
         """Return a JPEG of at most 100 KB and the facts of the image behind a handle.

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,21 +15,23 @@ import anyio
 
 from triptych import catalog, errors
 from triptych.clock import Clock
-from triptych.model import Lifecycle, Offer, Operation, Quote
+from triptych.model import Lifecycle, Offer, Operation, Price, Quote, Reference
 from triptych.planning import Plan
-from triptych.references import refer
-from triptych.results import ModelRow, ModelsResult, ProviderRow
+from triptych.results import ModelRow, ModelsResult, PricePart, ProviderRow
 from triptych.store import Store
 from triptych.wire import Account, Wire
 
 PATIENCE_S = 8.0
 """How long a call waits for what a provider says before it makes do with the built-in list."""
 LIFETIME_S = 600.0
+PLACEHOLDER_URL = "https://example.com/image.jpg"
+"""Stands for an image that is not at the provider, in a question for a price: prices count references, and follow the
+size that is sent, not what a picture shows. The domain is reserved for examples (RFC 2606)."""
 
 
 @dataclass(slots=True)
 class _Cached:
-    at: datetime
+    at_s: float
     value: Any
 
 
@@ -102,25 +103,38 @@ class Market:
             warnings=warnings,
         )
 
-    async def quote(self, plan: Plan) -> Quote:
-        """Return the provider's own quote for one request, or the list price when it does not say in time."""
-        account = self._accounts[plan.offer.provider]
-        if not account.provider.quote:
-            return plan.quote
-        key = ("quote", plan.offer.provider, plan.offer.endpoint, plan.count, plan.sizes[0], len(plan.lanes[0]))
+    async def quotes(self, plan: Plan, within_s: float = PATIENCE_S) -> tuple[Quote, ...]:
+        """Return what one request of each lane costs; lanes with the same list price are quoted once.
+
+        No image is sent for it: one that is at the provider is named by its URL there, else `PLACEHOLDER_URL` is. The
+        list price holds where the provider takes the size from the picture or does not answer in time.
+        """
+        by_list_usd: dict[Decimal, Quote] = {}
+        with anyio.move_on_after(min(PATIENCE_S, within_s)):
+            for lane, listed in enumerate(plan.quotes):
+                if listed.usd not in by_list_usd:
+                    by_list_usd[listed.usd] = await self._quote(plan, lane)
+        return tuple(by_list_usd.get(listed.usd, listed) for listed in plan.quotes)
+
+    async def _quote(self, plan: Plan, lane: int) -> Quote:
+        account, size, inputs = self._accounts[plan.offer.provider], plan.sizes[lane], plan.lanes[lane]
+        if not account.provider.quote or (inputs and size is None):
+            return plan.quotes[lane]
+        key = ("quote", plan.offer.provider, plan.offer.endpoint, plan.count, size, len(inputs))
         if cached := self._cached(key):
             known: Quote = cached
             return known
-        with anyio.move_on_after(PATIENCE_S), suppress(errors.Outage, errors.Refused, errors.Failed):
-            references = [
-                (await refer(self._store, self._wire, self._clock, account, item.image, of=len(plan.lanes[0])))[0]
-                for item in plan.lanes[0]
-            ]
-            found = await self._wire.run(account, account.provider.quote(plan.first_edit(references)))
+        references = []
+        for item in inputs:
+            copy = self._store.copy(item.image.sha256, account.provider.name, self._clock.now())
+            url = copy[0] if copy else PLACEHOLDER_URL
+            references.append(Reference(item.image.sha256, item.image.mime_type, url=url))
+        with suppress(errors.Outage, errors.Refused, errors.Failed):
+            found = await self._wire.run(account, account.provider.quote(plan.first_edit(references, lane)))
             if found:
-                self._cache[key] = _Cached(self._clock.now(), found)
+                self._cache[key] = _Cached(self._clock.monotonic(), found)
                 return found
-        return plan.quote
+        return plan.quotes[lane]
 
     async def _ask(self, account: Account, said: _Said) -> None:
         provider, key = account.provider, ("listing", account.provider.name)
@@ -128,7 +142,7 @@ class Market:
             with anyio.fail_after(PATIENCE_S):
                 if provider.listing:
                     listing = self._cached(key) or await self._wire.run(account, provider.listing())
-                    self._cache.setdefault(key, _Cached(self._clock.now(), listing))
+                    self._cache.setdefault(key, _Cached(self._clock.monotonic(), listing))
                     said.prices_usd = listing.prices_usd
                 if provider.balance:
                     said.balance_usd = await self._wire.run(account, provider.balance())
@@ -138,7 +152,7 @@ class Market:
 
     def _cached(self, key: object) -> Any:
         entry = self._cache.get(key)
-        if entry and self._clock.now() - entry.at < timedelta(seconds=LIFETIME_S):
+        if entry and self._clock.monotonic() - entry.at_s < LIFETIME_S:
             return entry.value
         self._cache.pop(key, None)
         return None
@@ -153,6 +167,7 @@ def _row(account: Account, offer: Offer, said: _Said) -> ModelRow:
         provider=account.provider.name,
         endpoint=offer.endpoint,
         usd_per_image=live or offer.price.usd_per_image,
+        price=_parts(offer.price),
         price_as_of="live" if live else offer.price.as_of,
         max_references=offer.max_references,
         max_outputs=offer.max_outputs,
@@ -162,6 +177,16 @@ def _row(account: Account, offer: Offer, said: _Said) -> ModelRow:
         usable=account.usable and not gone,
         why_not=account.why_not or (f"not in {account.provider.title}'s live list" if gone else None),
     )
+
+
+def _parts(price: Price) -> list[PricePart]:
+    """Return the parts of a list price: the size tiers, the smallest first, and the references."""
+    bounds = [*(area for area, _ in price.above), None]
+    each = [price.usd_per_image, *(usd for _, usd in price.above)]
+    parts = [PricePart(per="image", usd=usd, max_pixels=area) for area, usd in zip(bounds, each, strict=True)]
+    if price.usd_per_reference:
+        parts.append(PricePart(per="reference", usd=price.usd_per_reference, free=price.free_references))
+    return parts
 
 
 def _lifecycle(lifecycle: Lifecycle) -> str:

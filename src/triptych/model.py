@@ -80,11 +80,19 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """A list price per image, with the day it was read and where."""
+    """A list price in parts, with the day it was read and where; `catalog.quote` adds the parts up.
+
+    `usd_per_image` is the price of the smallest size tier. `above` holds the dearer tiers, the smallest area first: an
+    output with more than so many pixels costs so much instead. Each reference after the first `free_references` of a
+    request costs `usd_per_reference`.
+    """
 
     usd_per_image: Decimal
     as_of: str
     source: str
+    above: tuple[tuple[int, Decimal], ...] = ()
+    usd_per_reference: Decimal = Decimal(0)
+    free_references: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +141,12 @@ class Offer:
     max_references_and_outputs: int = 15
     formats: tuple[str, ...] = ()
     """Formats that can be asked for; empty: the model answers in a format of its own choice."""
+    default_format: str | None = None
+    """The format that is sent when the caller names none; None: no format is sent."""
+    transparency: str = ""
+    """Whether the model has a setting for a transparent background: "documented", "inferred", or "" for none."""
+    inferred_endpoint: bool = False
+    """The endpoint id follows the pattern of the provider's other ids; no document names it."""
     max_prompt_chars: int = 4000
     names_count_in_prompt: bool = False
     """The prompt itself has to say how many images are wanted."""
@@ -290,14 +304,17 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Another provider that a job may go to when the one before it refuses before accepting; one size for each lane."""
+    """Another provider that a job may go to when the one before it refuses before accepting.
+
+    `sizes` and `quotes_usd` (US dollars for one request) have one entry for each lane.
+    """
 
     provider: str
     family: str
     endpoint: str
     operation: Operation
     sizes: tuple[Size | None, ...]
-    quoted_usd: Decimal
+    quotes_usd: tuple[Decimal, ...]
 
 
 @dataclass(frozen=True, slots=True)

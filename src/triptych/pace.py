@@ -41,9 +41,11 @@ class Pace:
         self._clock = clock
         self._standing = {name: _Standing() for name in accounts}
         self._offers = {
-            (offer.provider, offer.endpoint, offer.operation): offer
+            (offer.provider, name, offer.operation): offer
             for account in accounts.values()
             for offer in account.provider.offers
+            # A prediction may have been made when its provider was at another base URL and had other ids.
+            for name in (*offer.aliases, offer.endpoint)
         }
 
     def offer(self, prediction: Prediction) -> Offer | None:

@@ -49,8 +49,15 @@ VALUES (:id, :job_id, :lane, :step, :after, :first_output, :state, :provider, :e
         :count, :width, :height, :format, :inputs, :client_id, :variation, :quoted_usd, :quote_exact, :quoted_usd,
         :now, :created_mono, :due_at);
 
--- name: in_flight
-SELECT id FROM jobs WHERE fingerprint = :fingerprint AND status IN ('queued', 'running', 'uncertain')
+-- name: same_request
+-- An hour is over when both clocks say so. The monotonic one never runs ahead of the true time: it rests while the
+-- machine sleeps, and after a restart it counts from the restart. So a wall clock that jumps ends no hour early.
+SELECT id FROM jobs
+WHERE fingerprint = :fingerprint
+  AND (status IN ('queued', 'running', 'uncertain')
+       OR (status IN ('done', 'partial')
+           AND (:now - ended_at < :keep_s
+                OR CASE WHEN :mono >= ended_mono THEN :mono - ended_mono ELSE :mono END < :keep_s)))
 ORDER BY created_at DESC LIMIT 1;
 
 -- name: money_since
@@ -197,7 +204,24 @@ SELECT COUNT(sha256) AS n, COUNT(CASE WHEN sha256 IS NULL AND url IS NULL THEN 1
 WHERE job_id = :job_id;
 
 -- name: refresh_job
-UPDATE jobs SET status = :status, returned = :returned WHERE id = :job_id;
+UPDATE jobs SET
+  status = :status, returned = :returned,
+  ended_at = CASE WHEN :status IN ('done', 'partial') THEN COALESCE(ended_at, :now) END,
+  ended_mono = CASE WHEN :status IN ('done', 'partial') THEN COALESCE(ended_mono, :mono) END
+WHERE id = :job_id;
+
+-- name: save_also
+INSERT INTO saves (job_id, directory, saved) VALUES (:job_id, :directory, 0)
+ON CONFLICT (job_id, directory) DO UPDATE SET saved = 0;
+
+-- name: to_save
+SELECT saves.job_id, saves.directory FROM saves JOIN jobs ON jobs.id = saves.job_id
+WHERE saves.saved < jobs.returned AND jobs.status NOT IN ('queued', 'running')
+  AND (:job_id IS NULL OR jobs.id = :job_id)
+ORDER BY saves.job_id, saves.directory;
+
+-- name: saved_also
+UPDATE saves SET saved = :saved WHERE job_id = :job_id AND directory = :directory;
 
 -- name: warn_job
 UPDATE jobs SET warnings = :warnings WHERE id = :job_id;

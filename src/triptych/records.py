@@ -13,11 +13,14 @@ from decimal import Decimal
 from pathlib import Path
 
 from triptych import rows
-from triptych.clock import boot_id
+from triptych.clock import Clock, SystemClock, boot_id
 from triptych.database import Database
 from triptych.ledger import Ledger
 from triptych.model import Frame, Image, Job, Prediction
 from triptych.rows import JobRow
+
+SAME_FOR_S = 3600.0
+"""How long after its end a job is what the same request gets."""
 
 
 class Records:
@@ -26,8 +29,11 @@ class Records:
     Raises: `errors.Unusable` when the file cannot be used, `errors.Outage` while another program locks it.
     """
 
-    def __init__(self, path: Path, images_dir: Path, budget_usd: Decimal | None = None) -> None:
+    def __init__(
+        self, path: Path, images_dir: Path, budget_usd: Decimal | None = None, clock: Clock | None = None
+    ) -> None:
         self._images_dir = images_dir
+        self._clock = clock or SystemClock()
         self._db = Database(path)
         self._forget_earlier_boots()
         self.ledger = Ledger(self._db, budget_usd)
@@ -135,9 +141,13 @@ class Records:
 
     # -- jobs
 
-    def in_flight(self, fingerprint: str) -> Job | None:
-        """Return the newest job of this fingerprint that is still in flight, or uncertain."""
-        row = self._db.one("in_flight", fingerprint=fingerprint)
+    def same_request(self, fingerprint: str) -> Job | None:
+        """Return the newest job of this fingerprint that runs, is uncertain, or ended within the last hour.
+
+        One that failed or was cancelled does not count.
+        """
+        now, mono = self._clock.now().timestamp(), self._clock.monotonic()
+        row = self._db.one("same_request", fingerprint=fingerprint, now=now, mono=mono, keep_s=SAME_FOR_S)
         found = self.job(row["id"]) if row else None
         return found.job if found else None
 

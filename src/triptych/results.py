@@ -207,6 +207,32 @@ class JobsResult(Result):
         return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
 
 
+class PricePart(Result):
+    """A part of a list price: each image up to an area, or each reference after the free ones."""
+
+    per: str
+    """image or reference."""
+    usd: Usd
+    max_pixels: int | None = None
+    """The largest output in pixels at this price; null: there is no bound."""
+    free: int = 0
+    """So many references of a request cost nothing."""
+
+
+def parts_text(parts: Sequence[PricePart]) -> str:
+    """Return the parts in words: "$0.02 an image up to 2.6 MP, $0.035 above, $0.008 a reference"."""
+    said = []
+    for part in parts:
+        if part.per == "reference":
+            free = {0: "", 1: " after the first"}.get(part.free, f" after the first {part.free}")
+            said.append(f"${plain(part.usd)} a reference{free}")
+        elif part.max_pixels:
+            said.append(f"${plain(part.usd)}{'' if said else ' an image'} up to {part.max_pixels / 1e6:.1f} MP")
+        else:
+            said.append(f"${plain(part.usd)} {'above' if said else 'an image'}")
+    return ", ".join(said)
+
+
 class ModelRow(Result):
     """A model as one provider sells it for one operation."""
 
@@ -216,6 +242,7 @@ class ModelRow(Result):
     endpoint: str
     usd_per_image: Usd
     price_as_of: str
+    price: list[PricePart]
     max_references: int
     max_outputs: int
     sizes: list[str]
@@ -223,6 +250,13 @@ class ModelRow(Result):
     lifecycle: str
     usable: bool
     why_not: str | None = None
+
+    def price_text(self) -> str:
+        """Return the price in words; where it has parts, a live one is only where they begin."""
+        if len(self.price) == 1:
+            return f"${plain(self.usd_per_image)} an image"
+        live = f"from ${plain(self.usd_per_image)} now; listed " if self.price_as_of == "live" else ""
+        return live + parts_text(self.price)
 
 
 class ProviderRow(Result):
@@ -241,8 +275,9 @@ class ModelsResult(Result):
     def text(self) -> str:
         """Return the offers, one a line."""
         lines = [
-            f"{m.model} {m.operation} on {m.provider} ({m.endpoint}): ${plain(m.usd_per_image)} an image, "
+            f"{m.model} {m.operation} on {m.provider} ({m.endpoint}): {m.price_text()}, "
             f"up to {m.max_references} references and {m.max_outputs} images, sizes {', '.join(m.sizes)}; "
+            + (f"{m.lifecycle}; " if m.lifecycle else "")
             + ("usable" if m.usable else f"not usable: {m.why_not}")
             for m in self.models
         ]

@@ -67,8 +67,13 @@ def route(said: dict[str, Any]) -> Route:
         endpoint=said["endpoint"],
         operation=Operation(said["operation"]),
         sizes=tuple((size[0], size[1]) if size else None for size in said["sizes"]),
-        quoted_usd=Decimal(said["quoted_usd"]),
+        quotes_usd=tuple(Decimal(usd) for usd in said.get("quotes_usd") or _one_for_all(said)),
     )
+
+
+def _one_for_all(said: dict[str, Any]) -> list[str]:
+    """Return the quotes of a route that an earlier version wrote: one for every lane."""
+    return [said["quoted_usd"]] * len(said["sizes"])
 
 
 def routes_text(routes: Sequence[Route]) -> str:

@@ -48,14 +48,14 @@ class Store(Records):
     def add_job(self, job: Job, predictions: Sequence[Prediction], *, now: Moment, attach: bool) -> Job | None:
         """Write a job and reserve its quote, in one transaction.
 
-        With `attach`, a job with the same fingerprint that is still in flight (or uncertain) is returned instead and
-        nothing is written; otherwise the answer is None.
+        With `attach`, the job that the same request has made already (`same_request`) is returned instead, and nothing
+        is written; otherwise the answer is None.
         Raises: `errors.OverBudget` when the quote and what was spent in the last 24 h exceed the budget;
         `errors.Outdated`.
         """
         with self._db.transaction():
             self._db.require_current()
-            if attach and (found := self.in_flight(job.fingerprint)):
+            if attach and (found := self.same_request(job.fingerprint)):
                 return found
             self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))
             self._db.run(
@@ -261,7 +261,7 @@ class Store(Records):
                 if row["id"] == claim.prediction.id
                 or (row["state"] in (State.WAITING, State.QUEUED) and row["lease_until"] <= now.mono_s)
             ]
-            more = sum((route.quoted_usd - Decimal(row["reserved_usd"]) for row in moving), Decimal(0))
+            more = sum((route.quotes_usd[row["lane"]] - Decimal(row["reserved_usd"]) for row in moving), Decimal(0))
             if held["lease"] != claim.lease or not self.ledger.balance(now).fits(more):
                 return False
             left = [r for r in rows.job_row(job).job.routes if r.provider != route.provider]
@@ -284,7 +284,7 @@ class Store(Records):
                     operation=route.operation,
                     width=size[0] if size else None,
                     height=size[1] if size else None,
-                    quoted_usd=str(route.quoted_usd),
+                    quoted_usd=str(route.quotes_usd[row["lane"]]),
                     state=State.QUEUED if row["id"] == claim.prediction.id else row["state"],
                 )
             self._refresh(claim.prediction.job_id)
@@ -341,7 +341,8 @@ class Store(Records):
         assert row and home
         states = [State(r["state"]) for r in self._db.all("states", job_id=job_id)]
         status = job_status(states, home["n"], home["lost"])
-        self._db.run("refresh_job", job_id=job_id, status=status, returned=home["n"])
+        now, mono = self._clock.now().timestamp(), self._clock.monotonic()
+        self._db.run("refresh_job", job_id=job_id, status=status, returned=home["n"], now=now, mono=mono)
 
     def frame_home(self, frame: Frame, sha256: str) -> None:
         """Remember that an output is home."""
@@ -356,6 +357,18 @@ class Store(Records):
     def frame_saved(self, frame: Frame, saved_path: str) -> None:
         """Remember where an output was saved for the user."""
         self._db.run("frame_saved", job_id=frame.job_id, n=frame.n, saved_path=saved_path)
+
+    def save_also(self, job_id: str, directory: str) -> None:
+        """Have a job's images copied into one more directory once it has ended."""
+        self._db.run("save_also", job_id=job_id, directory=directory)
+
+    def to_save(self, job_id: str | None = None) -> list[tuple[str, str]]:
+        """Return jobs that have ended, each with a directory that lacks some of its images: one job's, or all."""
+        return [(row["job_id"], row["directory"]) for row in self._db.all("to_save", job_id=job_id)]
+
+    def saved_also(self, job_id: str, directory: str, saved: int) -> None:
+        """Remember that so many of a job's images were copied into a directory."""
+        self._db.run("saved_also", job_id=job_id, directory=directory, saved=saved)
 
     def revive(self, prediction_id: str, state: State, *, now: Moment, deadline_at: float, attempts: int = 0) -> None:
         """Take up again what had ended without its images: a missed deadline, a failed fetch, an uncertain submit.

@@ -14,17 +14,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 
 from triptych import catalog, errors, planning, views
 from triptych.assets import Assets
-from triptych.clock import Clock, SystemClock, moment
+from triptych.clock import Bell, Clock, SystemClock, moment
 from triptych.engine import Engine
 from triptych.library import Caller, Library
 from triptych.market import Market
 from triptych.model import Job, Offer, Operation, Prediction, Reference, State, Status
-from triptych.planning import MAX_LANES, MAX_STEPS, Options, Plan
+from triptych.planning import MAX_LANES, MAX_STEPS, Ask, Options, Plan
 from triptych.references import refer
 from triptych.results import (
     Cost,
@@ -44,15 +45,18 @@ from triptych.store import Store
 from triptych.tasks import unwrapped
 from triptych.wire import Account, Wire, first_call
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 __all__ = ["Caller", "Options", "Setup", "Studio", "open_studio"]
 
 MAX_WAIT_S = 55.0
 LOOK_AGAIN_S = 1.0
+BUSY_PAUSE_S = 0.25
 LOOK_AGAIN_FOR_S = 600.0
 """What missed its deadline is polled this long once more when somebody asks for it."""
-MOST_MODELS = 20
+MOST_MODELS = 24
 MOST_SPEND_DAYS = 366
 
 
@@ -91,6 +95,7 @@ async def open_studio(setup: Setup, *, work: bool = True) -> AsyncIterator[Studi
             async with anyio.create_task_group() as tasks:
                 if work:
                     tasks.start_soon(studio.engine.run)
+                    tasks.start_soon(studio.library.keep_saving)
                 yield studio
                 tasks.cancel_scope.cancel()
     finally:
@@ -109,8 +114,8 @@ class Studio:
         self.wire = Wire(proxy_resolves=setup.proxy_resolves)
         self._assets = Assets(setup.home, self.wire.fetch)
         self._assets.sweep(clock.now())
-        self.store = Store(setup.home / "triptych.db", self._assets.images_dir, setup.budget_usd)
-        self._library = Library(self.store, self._assets, clock, setup.allowed_dirs)
+        self.store = Store(setup.home / "triptych.db", self._assets.images_dir, setup.budget_usd, clock)
+        self.library = Library(self.store, self._assets, clock, setup.allowed_dirs)
         self._market = Market(self.store, self.wire, setup.accounts, setup.default_provider, clock)
         self.engine = Engine(self.store, self._assets, self.wire, setup.accounts, clock, self._tell)
 
@@ -123,7 +128,7 @@ class Studio:
         """
         if not 1 <= len(images) <= MAX_LANES:
             raise errors.OutOfLimits(f"upload_images takes 1 to {MAX_LANES} images; {len(images)} were given.")
-        inputs = await self._library.bring_in(images, caller)
+        inputs = await self.library.bring_in(images, caller)
         account = self.setup.accounts[self.setup.default_provider]
         shown, warnings = [], []
         for done, item in enumerate(inputs):
@@ -156,9 +161,8 @@ class Studio:
 
         Raises: `errors.BadRequest` and below when the request cannot be right; nothing was sent then.
         """
-        return await self._one_prediction(
-            "edit_sequence", Operation.EDIT_SEQUENTIAL, images, prompt, count, options, caller
-        )
+        ask = Ask("edit_sequence", caller.owner, (planning.check_prompt(prompt),), count, options)
+        return await self._make(ask, Operation.EDIT_SEQUENTIAL, images, (), caller)
 
     async def generate_sequence(
         self, prompt: str, count: int = 1, options: Options = PLAIN, caller: Caller = ANYONE
@@ -167,9 +171,8 @@ class Studio:
 
         Raises: as `edit_sequence`.
         """
-        return await self._one_prediction(
-            "generate_sequence", Operation.GENERATE_SEQUENTIAL, (), prompt, count, options, caller
-        )
+        ask = Ask("generate_sequence", caller.owner, (planning.check_prompt(prompt),), count, options)
+        return await self._make(ask, Operation.GENERATE_SEQUENTIAL, (), (), caller)
 
     async def edit_chain(
         self,
@@ -187,23 +190,18 @@ class Studio:
             raise errors.OutOfLimits(f"edit_chain takes 1 to {MAX_LANES} images; {len(images)} were given.")
         if not 1 <= len(steps) <= MAX_STEPS:
             raise errors.OutOfLimits(f"edit_chain takes 1 to {MAX_STEPS} steps; {len(steps)} were given.")
-        prompts = tuple(planning.check_prompt(step) for step in steps)
-        offers = self._offers(Operation.EDIT, prompts, 1 + len(references), 1, options)
-        shared = tuple(await self._library.bring_in(references, caller))
-        lanes = tuple((item, *shared) for item in await self._library.bring_in(images, caller))
-        return await self._start(
-            planning.lay_out("edit_chain", offers, lanes, shared, prompts, 1, options), options, caller
-        )
+        ask = Ask("edit_chain", caller.owner, tuple(planning.check_prompt(step) for step in steps), 1, options)
+        return await self._make(ask, Operation.EDIT, images, references, caller)
 
     async def get_status(self, job_id: str, wait_s: float = 0, caller: Caller = ANYONE) -> JobResult:
         """Return a job as it stands, after waiting up to `wait_s` for a change worth reporting.
 
-        A missed deadline, a failed fetch and an uncertain submit are looked at again.
+        A missed deadline, a failed fetch and an uncertain submit are looked at again; nothing paid is sent for it.
         Raises: `errors.UnknownHandle`.
         """
         row = self._job(job_id, caller)
         self._take_up(row)
-        return await self._wait(row.job.id, wait_s, caller, any_change=True)
+        return await self._wait(row.job.id, min(wait_s, caller.left_s()), caller, any_change=True)
 
     async def list_jobs(self, limit: int = 20, status: str | None = None, caller: Caller = ANYONE) -> JobsResult:
         """Return recent jobs, newest first."""
@@ -261,7 +259,7 @@ class Studio:
 
         Raises: `errors.BadRequest` for what cannot be shown.
         """
-        return await self._library.show(images, caller)
+        return await self.library.show(images, caller)
 
     async def save_images(
         self, images: Sequence[str], directory: str, name: str | None = None, caller: Caller = ANYONE
@@ -270,7 +268,7 @@ class Studio:
 
         Raises: `errors.NotAllowed`, and as `view_images`.
         """
-        return await self._library.save(images, directory, name, caller)
+        return await self.library.save(images, directory, name, caller)
 
     # -- what resources show
 
@@ -346,7 +344,7 @@ class Studio:
 
         Raises: `errors.UnknownHandle`.
         """
-        return await self._library.preview(handle, caller)
+        return await self.library.preview(handle, caller)
 
     def watch(self, listener: Callable[[str], None]) -> Callable[[], None]:
         """Tell `listener` the id of each job that moves, until the returned function is called."""
@@ -356,67 +354,114 @@ class Studio:
 
     # -- how a job starts and is waited for
 
-    async def _one_prediction(
-        self,
-        tool: str,
-        operation: Operation,
-        images: Sequence[str],
-        prompt: str,
-        count: int,
-        options: Options,
-        caller: Caller,
+    async def _make(
+        self, ask: Ask, operation: Operation, images: Sequence[str], references: Sequence[str], caller: Caller
     ) -> JobResult:
-        prompt = planning.check_prompt(prompt)
-        offers = self._offers(operation, (prompt,), len(images), count, options)
-        inputs = tuple(await self._library.bring_in(images, caller))
-        prompts = (catalog.name_count(offers[0], prompt, count),)
-        plan = planning.lay_out(tool, offers, (inputs,), (), prompts, count, options)
-        return await self._start(replace(plan, words=(prompt,)), options, caller)
+        """Return the job that the same request has made already, or make one; `ask` is still without its images."""
+        options, refusal = ask.options, None
+        offers: list[Offer] = []
+        notes: tuple[str, ...] = ()
+        try:
+            seen = len(images) if operation is not Operation.EDIT else 1 + len(references)
+            offers, notes = self._offers(operation, ask.prompts, seen, ask.count, options)
+        except errors.BadRequest as error:
+            # Its job may be there all the same: made before a key, a model or a default went away.
+            if options.again or options.dry_run:
+                raise
+            refusal = error
+        try:
+            shared = tuple(await self.library.bring_in(references, caller))
+            ask = replace(ask, references=shared, images=tuple(await self.library.bring_in(images, caller)))
+        except errors.TriptychError as error:
+            raise refusal or error from None
+        save_to = str(self.library.directory(options.save_to, caller)) if options.save_to else None
+        if options.dry_run:
+            return self._dry_run(planning.plan_for(ask, offers, notes))
+        earlier = None if options.again else self.store.same_request(planning.fingerprint(ask))
+        if earlier:
+            return await self._attached(earlier, options.wait_s, save_to, caller)
+        if refusal:
+            raise refusal
+        return await self._start(ask, planning.plan_for(ask, offers, notes), save_to, caller)
 
     def _offers(
         self, operation: Operation, prompts: Sequence[str], references: int, count: int, options: Options
-    ) -> list[Offer]:
-        """Return the offers that can do it, the one to use first; refuse what none of them can."""
+    ) -> tuple[list[Offer], tuple[str, ...]]:
+        """Return the offers that can do it, the one to use first, and what is said of that choice.
+
+        Raises: what `planning.candidates` raises, when none of them can.
+        """
 
         def fits(offer: Offer) -> None:
             for prompt in prompts:
                 catalog.check(offer, references=references, count=count, prompt=prompt, format=options.format)
             catalog.resolve_size(offer, options.size, None)
 
-        return planning.candidates(
-            self.setup.accounts,
-            self.setup.default_provider,
-            operation,
-            options,
-            count,
-            fits,
-            self._clock.now().date(),
+        accounts, today = self.setup.accounts, self._clock.now().date()
+        offers = planning.candidates(
+            accounts, self.setup.default_provider, operation, options, count, references, fits, today
         )
+        return offers, planning.notes(accounts, offers[0], operation, options, prompts, count, today)
 
-    async def _start(self, plan: Plan, options: Options, caller: Caller) -> JobResult:
-        save_to = str(self._library.directory(options.save_to, caller)) if options.save_to else None
-        if options.dry_run:
-            return self._dry_run(plan)
-        in_flight = None if options.again else self.store.in_flight(planning.fingerprint(plan, caller.owner))
-        if in_flight:  # it was agreed to when it was made
-            return await self._attached(in_flight, options, caller)
-        plan = replace(plan, quote=await self._market.quote(plan))
-        balance = self.store.ledger.balance(moment(self._clock))
-        planning.check_cost(plan, options.max_cost_usd, self.setup.confirm_usd, balance)
-        plan = planning.affordable(plan, max(options.max_cost_usd or self.setup.confirm_usd, plan.quoted_usd))
-        job, predictions = planning.write_up(
-            plan, now=moment(self._clock), save_to=save_to, again=options.again, owner=caller.owner
+    async def _start(self, ask: Ask, plan: Plan, save_to: str | None, caller: Caller) -> JobResult:
+        """Quote a plan, refuse what was not agreed to, and write it down; nothing of an image leaves before that."""
+        options = ask.options
+        plan = replace(plan, quotes=await self._market.quotes(plan, caller.left_s() / 2))
+        plan = planning.check_cost(
+            plan,
+            options.max_cost_usd,
+            self.setup.confirm_usd,
+            self.store.ledger.balance(moment(self._clock)),
+            asks=caller.asks,
+            agreed_usd=caller.agreed_usd,
         )
-        in_flight = self.store.add_job(job, predictions, now=moment(self._clock), attach=not options.again)
-        if in_flight:  # another process was quicker
-            return await self._attached(in_flight, options, caller)
+        job, predictions = planning.write_up(
+            plan,
+            now=moment(self._clock),
+            fingerprint=planning.fingerprint(ask),
+            save_to=save_to,
+            again=options.again,
+            owner=caller.owner,
+        )
+        earlier = await self._written(
+            lambda: self.store.add_job(job, predictions, now=moment(self._clock), attach=not options.again),
+            min(options.wait_s, caller.left_s()),
+        )
+        if earlier:  # another process was quicker
+            return await self._attached(earlier, options.wait_s, save_to, caller)
         self._tell(job.id)
         self.engine.bell.ring()
-        return await self._wait(job.id, options.wait_s, caller)
+        return await self._wait(job.id, min(options.wait_s, caller.left_s()), caller)
 
-    async def _attached(self, job: Job, options: Options, caller: Caller) -> JobResult:
-        note = "The same request was in flight already: this is that job. again=true pays for another variation."
-        result = await self._wait(job.id, options.wait_s, caller)
+    async def _written(self, write: Callable[[], T], within_s: float) -> T:
+        """Return what a write returns; while another program locks the database it is tried again, so long at most.
+
+        Raises: `errors.Outage`: nothing was written then.
+        """
+        end_s = self._clock.monotonic() + within_s
+        while True:
+            try:
+                return write()
+            except errors.Unusable:
+                raise
+            except errors.Outage:
+                if self._clock.monotonic() >= end_s:
+                    raise
+            await self._clock.wait(Bell(), BUSY_PAUSE_S)
+
+    async def _attached(self, job: Job, wait_s: float, save_to: str | None, caller: Caller) -> JobResult:
+        """Return a job that was made earlier; it was agreed to then, so nothing is asked, quoted or sent."""
+        if save_to:
+            self.store.save_also(job.id, save_to)
+        result = await self._wait(job.id, min(wait_s, caller.left_s()), caller)
+        if save_to:
+            await self.library.save_copies(job.id)
+            result = self.job(job.id, caller)
+        made = views.ago(self._clock.now() - job.created_at)
+        note = (
+            f"The same request was made {made}: this is that job, and this call costs nothing. again=true pays for "
+            "another variation."
+        )
         return result.model_copy(update={"warnings": [*result.warnings, note]})
 
     def _dry_run(self, plan: Plan) -> JobResult:
@@ -439,7 +484,7 @@ class Studio:
             returned=0,
             images=[],
             cost=Cost(quoted=plan.quoted_usd),
-            warnings=["A dry run: nothing was sent. The quote is the list price."]
+            warnings=[*plan.warnings, "A dry run: nothing was sent. The quote is the list price."]
             + ([f"This is the first of {plan.requests} requests."] if plan.requests > 1 else []),
             request=first_call(account, account.provider.submit(plan.first_edit(references))),
         )
@@ -487,6 +532,7 @@ class Studio:
             return State.RUNNING
         if prediction.state is State.FAILED and kind == "fetch_failed":
             return State.FETCHING
+        # Its fault stays `uncertain`, so that it is only looked for: sending it again under an id of ours is no look.
         if prediction.state is State.UNCERTAIN and provider.find:
             return State.SUBMITTING
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
@@ -31,6 +32,15 @@ MOST_IMAGES = 24
 """A result lists at most so many images; the job's resource lists all."""
 
 ImageOf = Callable[[str], Image | None]
+
+
+def ago(age: timedelta) -> str:
+    """Return an age as people say it."""
+    seconds = max(int(age.total_seconds()), 0)
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds // unit} {name} ago"
+    return f"{seconds} s ago"
 
 
 def image_of_frame(frame: Frame, image: Image | None) -> ImageResult:

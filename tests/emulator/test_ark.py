@@ -466,3 +466,55 @@ def test_every_fault_of_the_table_is_exercised_here() -> None:
         "slow",
     }
     assert len(known) == len(faults("ark")) and all(fault.about for fault in faults("ark"))
+
+
+# Seedream 5.5, 5.0 pro and flash: one image per request
+
+V5_5 = "seedream-5-5-261028"
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        (V5_5, {"sequential_image_generation": "disabled"}),
+        (V5_5, {"sequential_image_generation_options": {"max_images": 1}}),
+        (V5_5, {"stream": False}),
+        (V5_5, {"size": "3K"}),
+        (V5_5, {"size": "4096x4096"}),
+        (V5_5, {"size": "900x900"}),
+        (V5_5, {"image": [uri(picture())] * 11}),
+        (V5_5, {"background": "none"}),
+        (V5_5, {"background": "transparent", "output_format": "jpeg"}),
+        (V5_5, {"optimize_prompt_options": {"mode": "fast"}}),
+        ("seedream-5-0-flash-260915", {"optimize_prompt_options": {"mode": "fast"}}),
+        ("seedream-5-0-pro-260628", {"background": "auto"}),
+        ("seedream-5-0-pro-260628", {"background": "transparent", "output_format": "png"}),
+    ],
+)
+def test_what_a_single_image_model_refuses(
+    api: Emulator, client: httpx2.Client, model: str, fields: dict[str, Any]
+) -> None:
+    before = len(api.accepted)
+    answer = generate(client, **{"model": model, **fields})
+    assert (answer.status_code, answer.json()["code"]) == (400, "InvalidParameter")
+    assert len(api.accepted) == before
+
+
+@pytest.mark.parametrize("name", [V5_5, f"dola-{V5_5}"])
+def test_5_5_answers_with_background_format_and_references(api: Emulator, client: httpx2.Client, name: str) -> None:
+    before = api.charged_usd
+    told = generate(client, model=name, size="1.5K", image=[uri(picture())] * 2, background="transparent", n=4).json()
+    (entry,) = told["data"]
+    assert (entry["background"], entry["output_format"]) == ("transparent", "png")
+    assert (told["usage"]["generated_images"], told["usage"]["input_images"]) == (1, 2)
+    image = Image.open(io.BytesIO(client.get(entry["url"]).content))
+    assert image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 255)
+    assert api.charged_usd - before == Decimal("0.036")
+
+
+def test_5_5_makes_an_opaque_png_at_2k_by_itself(api: Emulator, client: httpx2.Client) -> None:
+    before = api.charged_usd
+    (entry,) = generate(client, model=V5_5).json()["data"]
+    assert (entry["size"], entry["background"]) == ("2048x2048", "opaque")
+    assert client.get(entry["url"]).headers["content-type"] == "image/png"
+    assert api.charged_usd - before == Decimal("0.035")

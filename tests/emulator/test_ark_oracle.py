@@ -6,6 +6,7 @@ PyPI volcengine-ark-runtime lives in an environment of its own and runs there, u
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,22 @@ def test_the_official_client_sends_a_429_three_times_and_pays_twice_for_a_lost_a
         assert len(set(ids)) == 6
         assert len(lost["answer"]["data"]) == 1 and len(api.accepted) == 3
         assert cut["error"] == "RemoteProtocolError" and len(cut["events"]) == 2
+
+
+def test_the_official_client_makes_a_transparent_picture_with_5_5() -> None:
+    model = {"model": "seedream-5-5-261028", "size": "1K", "prompt": "a cup"}
+    with running("ark", max_side=32) as api:
+        (made,) = made_of(api, ("generate", {**model, "extra_body": {"background": "transparent"}}))
+        (entry,) = made["answer"]["data"]
+        assert (entry["background"], entry["output_format"]) == ("transparent", "png")
+        edited, sequence, streamed, jpeg = made_of(
+            api,
+            ("generate", {**model, "image": [entry["url"]]}),
+            ("generate", {**model, "sequential_image_generation": "disabled"}),
+            ("stream", model),
+            ("generate", {**model, "output_format": "jpeg", "extra_body": {"background": "transparent"}}),
+        )
+        assert edited["answer"]["usage"]["input_images"] == 1
+        for refused in (sequence, streamed, jpeg):
+            assert (refused["status_code"], refused["code"]) == (400, "InvalidParameter")
+        assert len(api.accepted) == 2 and api.charged_usd == Decimal("0.048")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Coroutine
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,20 @@ def test_the_official_client_reads_the_failures_as_they_are_meant() -> None:
             assert "Missing required parameter `image`" in told and "Unknown parameter `images`" in told
 
         drive(api, body)
+
+
+def test_the_official_client_edits_with_5_5() -> None:
+    with running("atlas", max_side=64) as api:
+
+        async def body(call: CallTool) -> None:
+            info = await call("atlas_get_model_info", model="bytedance/seedream-v5.5/edit")
+            assert "$0.016/image" in info and "images" in info and "max_images" not in info
+            uploaded = await call("atlas_upload_media", file_path=str(SAMPLE))
+            url = only(r"\*\*URL\*\*: (\S+)", uploaded)
+            params = {"prompt": "redder", "images": [url], "size": "1536*1536", "output_format": "png"}
+            started = await call("atlas_generate_image", model="bytedance/seedream-v5.5/edit", params=params)
+            done = await call("atlas_get_prediction", prediction_id=only(r"Prediction ID\*\*: `([^`]+)`", started))
+            assert "**Status**: completed" in done
+
+        drive(api, body)
+        assert api.charged_usd == Decimal("0.024")

@@ -409,3 +409,33 @@ def test_every_fault_of_the_table_is_exercised_here() -> None:
     assert {name for op, name in known if op == "poll"} == generic | set(ODD_POLLS)
     assert {name for op, name in known if op == "submit"} == generic | refusals | {"no-id", "at-once"}
     assert len(known) == len(faults("runware")) and all(fault.about for fault in faults("runware"))
+
+
+# Seedream 5.5
+
+V5_5 = {"model": "bytedance:seedream@5.5", "settings": {}}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"settings": {"maxSequentialImages": 2}},
+        {"settings": {"background": "none"}},
+        {"settings": {"background": "transparent"}},
+        {"settings": {"background": "transparent"}, "outputFormat": "PNG", "model": "bytedance:seedream@5.0-pro"},
+        {"width": 4096, "height": 4096},
+        {"inputs": {"referenceImages": [picture()] * 11}},
+    ],
+)
+def test_what_5_5_refuses(api: Emulator, client: httpx2.Client, fields: dict[str, Any]) -> None:
+    before = len(api.accepted)
+    assert post(client, task(**{**V5_5, **fields})).status_code == 400
+    assert len(api.accepted) == before
+
+
+def test_5_5_costs_its_tier_and_its_references(api: Emulator, client: httpx2.Client) -> None:
+    fields = {**V5_5, "settings": {"background": "transparent"}, "outputFormat": "PNG"}
+    inputs = {"referenceImages": [picture(), picture("red")]}
+    (item,) = poll(client, submitted(client, **fields, inputs=inputs))["data"]
+    assert item["cost"] == 0.051
+    assert Image.open(io.BytesIO(client.get(item["imageURL"]).content)).mode == "RGBA"

@@ -84,7 +84,7 @@ def test_the_official_client_uploads_submits_polls_and_recovers_its_task() -> No
         assert [one["imageURL"] for one in details["response"]["data"]] == [one["imageURL"] for one in items]
         found = do("get_response", taskUUID=api.accepted[0])["items"]
         assert [one["imageUUID"] for one in found] == [one["imageUUID"] for one in items]
-        assert do("model_search", search="seedream")["items"][0]["totalResults"] == 5
+        assert do("model_search", search="seedream")["items"][0]["totalResults"] == 6
         (account,) = do("account_management", operation="getDetails")["items"]
         assert account["balance"]["amount"] == 125.395
 
@@ -143,3 +143,17 @@ def test_the_official_client_reads_the_failures_as_they_are_meant() -> None:
         assert [seen.json[0]["taskUUID"] for seen in api.seen[-2:]] == [task_id, task_id]
         # It stops at the first image of a server that hands them out one by one.
         assert len(do("run", **inference("kites [[emulate: trickle]]"))["items"]) == 1
+
+
+def test_the_official_client_edits_with_5_5_at_tier_and_references() -> None:
+    with running("runware", max_side=64) as api, client(api) as do:
+        plain = inference(model="bytedance:seedream@5.5", settings={}, width=1024, height=1024, outputFormat="PNG")
+        (made,) = do("run", **plain)["items"]
+        assert made["cost"] == 0.02
+        (edited,) = do(
+            "run", **{**plain, "width": 2048, "height": 2048}, inputs={"referenceImages": [made["imageURL"]]}
+        )["items"]
+        assert edited["cost"] == 0.043
+        refused = do("run", **{**plain, "settings": {"maxSequentialImages": 2}})["error"]
+        assert refused["code"] == "validation"
+    assert len(api.accepted) == 2

@@ -234,7 +234,7 @@ def test_the_model_list_has_a_price_and_a_schema_for_every_model(client: httpx2.
     (schema,) = entry["api_schema"]["api_schemas"]
     assert (entry["base_price"], schema["api_path"]) == (0.035, f"/api/v3/{EDIT_SEQUENCE}")
     assert schema["request_schema"]["required"] == ["prompt", "images"]
-    assert len(listed) == 13
+    assert len(listed) == 19
 
 
 def test_a_price_is_for_the_whole_request_and_the_older_one_for_one_image(client: httpx2.Client) -> None:
@@ -445,3 +445,56 @@ def test_every_fault_of_the_table_is_exercised_here() -> None:
     assert {name for op, name in known if op == "upload"} == GENERIC | {"odd-ticket"}
     assert len(known) == len(faults("wavespeed"))
     assert all(fault.about for fault in faults("wavespeed"))
+
+
+# Seedream 5.5, 5.0 pro and flash: a ratio and a resolution
+
+V5_5 = "bytedance/seedream-v5.5"
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        (V5_5, {"size": "2048*2048"}),
+        (V5_5, {"model": V5_5}),
+        (V5_5, {"max_images": 1}),
+        (V5_5, {"images": [PICTURE]}),
+        (V5_5, {"resolution": "2K"}),
+        (V5_5, {"aspect_ratio": "7:5"}),
+        (V5_5, {"background": "transparent", "output_format": "jpeg"}),
+        (f"{V5_5}/edit", {}),
+        (f"{V5_5}/edit", {"images": [PICTURE] * 11}),
+        ("bytedance/seedream-v5.0-pro", {"background": "transparent"}),
+        ("bytedance/seedream-v5.0-flash", {"resolution": "3k"}),
+    ],
+)
+def test_what_a_model_by_ratio_refuses(
+    api: Emulator, client: httpx2.Client, model: str, fields: dict[str, Any]
+) -> None:
+    before = len(api.accepted)
+    assert client.post(f"/api/v3/{model}", json={"prompt": "a kite", **fields}).status_code == 400
+    assert len(api.accepted) == before
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "usd", "shape", "kind"),
+    [
+        (V5_5, {}, "0.02", (48, 48), "png"),
+        (V5_5, {"resolution": "2k", "aspect_ratio": "9:16"}, "0.035", (27, 48), "png"),
+        (V5_5, {"resolution": "3k", "aspect_ratio": "16:9"}, "0.07", (48, 27), "png"),
+        (f"{V5_5}/edit", {"images": [PICTURE] * 3, "resolution": "1.5k"}, "0.044", (48, 48), "png"),
+        ("bytedance/seedream-v5.0-pro/edit", {"images": [PICTURE] * 3, "resolution": "2k"}, "0.096", (48, 48), "jpg"),
+        ("bytedance/seedream-v5.0-flash", {"resolution": "2k"}, "0.027", (48, 48), "jpg"),
+    ],
+)
+def test_a_model_by_ratio_bills_tier_and_references(
+    api: Emulator, client: httpx2.Client, model: str, fields: dict[str, Any], usd: str, shape: Any, kind: str
+) -> None:
+    before = api.charged_usd
+    asked = {"model_id": model, "inputs": {"prompt": "a kite", **fields}}
+    assert client.post("/api/v3/model/price", json=asked).json()["data"]["price"] == float(usd)
+    (output,) = polled(client, submitted(client, model=model, **fields))["outputs"]
+    assert output.endswith(kind)
+    width, height = Image.open(io.BytesIO(client.get(output).content)).size
+    assert abs(width - shape[0]) <= 1 and abs(height - shape[1]) <= 1
+    assert api.charged_usd - before == Decimal(usd)

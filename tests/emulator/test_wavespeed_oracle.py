@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,20 @@ def test_an_upload_that_is_refused_is_an_error_of_the_client() -> None:
             api.fault(op, name)
             (answer,) = client_does(api, ("upload", {"file": str(SAMPLE)}))
             assert said in answer["error"]
+
+
+def test_the_official_client_edits_with_5_5_by_ratio_and_resolution() -> None:
+    with running("wavespeed", max_side=64) as api:
+        body = {"prompt": "a cup", "aspect_ratio": "16:9", "resolution": "1k", "background": "transparent"}
+        (made,) = client_does(api, ("run", {"model": "bytedance/seedream-v5.5", "input": body}))
+        (url,) = made["answer"]["outputs"]
+        assert httpx2.get(url).content[:4] == b"\x89PNG"
+        edit = {"prompt": "redder", "images": [url], "resolution": "2k"}
+        edited, sized = client_does(
+            api,
+            ("run", {"model": "bytedance/seedream-v5.5/edit", "input": edit}),
+            ("run", {"model": "bytedance/seedream-v5.5/edit", "input": {**edit, "size": "2048*2048"}}),
+        )
+        assert len(edited["answer"]["outputs"]) == 1
+        assert "HTTP 400" in sized["error"] and "'size' is not allowed" in sized["error"]
+        assert api.charged_usd == Decimal("0.063")

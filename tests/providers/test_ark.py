@@ -65,16 +65,17 @@ def streamed(*events: Answer | errors.TriptychError, count: int = 2) -> tuple[Do
 # The models
 
 
-def test_three_families_make_sequences_and_two_make_single_images() -> None:
+def test_three_families_make_sequences_and_three_make_single_images() -> None:
     offers = ark.PROVIDER.offers
     assert {(o.endpoint, str(o.price.usd_per_image)) for o in offers} == {
         ("seedream-5-0-260128", "0.035"),
         ("seedream-4-5-251128", "0.04"),
         ("seedream-4-0-250828", "0.03"),
-        ("seedream-5-0-pro-260628", "0.09"),
+        ("seedream-5-5-261028", "0.020"),
+        ("seedream-5-0-pro-260628", "0.045"),
         ("seedream-5-0-flash-260915", "0.018"),
     }
-    assert len({(o.endpoint, o.operation) for o in offers}) == len(offers) == 16
+    assert len({(o.endpoint, o.operation) for o in offers}) == len(offers) == 18
     assert {o.family for o in offers if o.operation is Operation.EDIT_SEQUENTIAL} == {
         "seedream-5.0-lite",
         "seedream-4.5",
@@ -118,10 +119,24 @@ def test_every_size_on_offer_is_within_the_offers_own_limits(offer: Any) -> None
     assert date.fromisoformat(offer.lifecycle.released) < date.fromisoformat(offer.price.as_of)
 
 
-def test_the_claimed_end_of_5_0_lite_is_a_warning_with_a_source_and_not_a_retirement() -> None:
-    lifecycle = edit().offer.lifecycle
-    assert (lifecycle.deprecated, lifecycle.retired) == ("2026-11-24", "")
-    assert "not confirmed" in lifecycle.source
+def test_only_volcengine_retires_5_0_lite() -> None:
+    assert edit().offer.lifecycle.retired == edit().offer.lifecycle.deprecated == ""
+    for host in ("ark.cn-beijing.volces.com", "ARK.cn-beijing.volces.com:443"):
+        there = ark.offers_at({"api": f"https://{host}/api/v3"})
+        assert {o.endpoint for o in there} == {f"doubao-{o.endpoint}" for o in ark.PROVIDER.offers}
+        assert {o.family: o.lifecycle.retired for o in there if o.lifecycle.retired} == {
+            "seedream-5.0-lite": "2026-11-24"
+        }
+    for host in ("ark.ap-southeast.bytepluses.com", "volces.com.example", "notvolces.com"):
+        assert ark.offers_at({"api": f"https://{host}/api/v3"}) == ark.PROVIDER.offers
+    assert ark.offers_at({"api": "https://ark.cn-beijing.volces.com/api/v3"})[0].aliases[0] == "seedream-5-0-260128"
+
+
+def test_an_id_that_has_the_prefix_is_asked_for_once() -> None:
+    offer = ark.offers_at({"api": "https://ark.cn-beijing.volces.com/api/v3"})[0]
+    missing = answer(404, {"error": said("InvalidEndpointOrModel.NotFound")})
+    with pytest.raises(errors.NotOffered):
+        drive_stream(ark.submit(replace(edit(), offer=offer)), missing)
 
 
 # What goes out (wire notes 1.2)
@@ -493,7 +508,9 @@ def test_a_stream_that_was_not_asked_for_is_no_answer() -> None:
 def test_the_listing_names_our_models_by_any_of_their_ids() -> None:
     entries = [{"id": "doubao-seedream-5-0-260128", "object": "model"}, {"id": "seedream-4-5-251128"}, {"id": "glm"}, 7]
     listing, (call,), _ = drive_stream(ark.listing(), answer(body={"object": "list", "data": entries}))
-    assert listing.prices_usd == {"seedream-5-0-260128": None, "seedream-4-5-251128": None}
+    names = {"seedream-5-0-260128", "seedream-5-0-lite-260128", "seedream-4-5-251128"}
+    volcengine = {f"doubao-{name}" for name in names}
+    assert listing.prices_usd == dict.fromkeys(names | volcengine)
     assert (call.method, call.path) == ("GET", "/models")
 
 

@@ -56,9 +56,13 @@ def accepted(**changes: Any) -> dict[str, Any]:
 # The models
 
 
-def test_four_families_sell_four_operations_each() -> None:
+def test_four_families_sell_four_operations_each_and_three_sell_two() -> None:
     offers = atlas.PROVIDER.offers
-    assert len(offers) == len({o.endpoint for o in offers}) == 16
+    assert len(offers) == len({o.endpoint for o in offers}) == 22
+    assert {o.endpoint for o in offers if o.inferred_endpoint} == {
+        "bytedance/seedream-v5.5/edit",
+        "bytedance/seedream-v5.0-flash/edit",
+    }
     assert {o.endpoint: str(o.price.usd_per_image) for o in offers if o.operation is Operation.EDIT_SEQUENTIAL} == {
         "bytedance/seedream-v5.0-lite/edit-sequential": "0.032",
         "bytedance/seedream-v4.5/edit-sequential": "0.036",
@@ -67,12 +71,6 @@ def test_four_families_sell_four_operations_each() -> None:
     }
     assert providers.load("atlas") is atlas.PROVIDER
     assert offers[0].endpoint == "bytedance/seedream-v5.0-lite"
-
-
-def test_the_claimed_end_of_5_0_lite_is_a_warning_with_a_source_and_not_a_retirement() -> None:
-    lifecycle = edit().offer.lifecycle
-    assert (lifecycle.deprecated, lifecycle.retired) == ("2026-11-24", "")
-    assert "not confirmed" in lifecycle.source
 
 
 def test_the_exact_sizes_are_the_sixteen_of_the_schema() -> None:

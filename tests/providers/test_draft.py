@@ -66,7 +66,7 @@ def test_an_edit_is_finished_at_once_and_costs_nothing(operation: Operation) -> 
     assert done.charged_usd == Decimal(0)
     frame = Pixels.open(io.BytesIO(done.outputs[0].data or b""))
     assert frame.format == "PNG" and max(frame.size) == 320
-    assert catalog.quote(asked.offer, asked.count).usd == 0
+    assert catalog.quote(asked.offer, asked.count, asked.size, len(asked.references)).usd == 0
 
 
 def test_a_panel_is_drawn_in_the_size_and_format_asked_for() -> None:

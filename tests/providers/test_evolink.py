@@ -102,7 +102,7 @@ def test_an_endpoint_named_verbatim_means_the_operation_that_is_asked_for(operat
         ),
         (
             edit(Operation.GENERATE, "seedream-5.0-pro", size=None),
-            {"model": "doubao-seedream-5.0-pro", "prompt": "two cats"},
+            {"model": "doubao-seedream-5.0-pro", "prompt": "two cats", "output_format": "png"},
         ),
     ],
 )

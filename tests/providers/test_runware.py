@@ -57,7 +57,7 @@ NOT_FOUND = answer(404, {"errors": [error("taskFailedOrNotFound")]})
 # The models
 
 
-def test_three_families_sell_four_operations_and_two_only_single_images() -> None:
+def test_three_families_sell_four_operations_and_three_only_single_images() -> None:
     sold: dict[str, set[str]] = {}
     for offer in runware.PROVIDER.offers:
         sold.setdefault(f"{offer.family} {offer.endpoint}", set()).add(offer.operation)
@@ -66,6 +66,7 @@ def test_three_families_sell_four_operations_and_two_only_single_images() -> Non
         "seedream-5.0-lite bytedance:seedream@5.0-lite": every,
         "seedream-4.5 bytedance:seedream@4.5": every,
         "seedream-4.0 bytedance:5@0": every,
+        "seedream-5.5 bytedance:seedream@5.5": single,
         "seedream-5.0-pro bytedance:seedream@5.0-pro": single,
         "seedream-5.0-flash bytedance:seedream@5.0-flash": single,
     }

@@ -45,7 +45,7 @@ async def test_images_from_a_prompt_alone_and_a_chain_come_home_too(
         started = await studio.edit_chain([coffee], ["warmer", "add snow"], (), NOW)
         chain = await ended(studio, finish, started.job_id)
     assert chain.status == "done" and len(api.accepted) == 3
-    first, second = api.seen_at("POST", "/api/v3/bytedance/seedream-v5.0-lite/edit")
+    first, second = api.seen_at("POST", "/api/v3/bytedance/seedream-v5.5/edit")
     assert second.json["images"][0].startswith(f"{api.base_url}/_results/{api.accepted[1]}/")
     assert first.json["images"] != second.json["images"]
 

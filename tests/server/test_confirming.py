@@ -31,6 +31,14 @@ WAY_OUT = "If the user agrees, repeat the call with max_cost_usd=0.128."
 YES = types.ElicitResult(action="accept", content={"pay": True})
 
 
+PRICES = {"/api/v1/model/calculate"}
+
+
+def paths(api: Emulator) -> set[str]:
+    """Return what a provider was asked for: no upload and no submit are among it before a yes."""
+    return {seen.path for seen in api.seen}
+
+
 class User:
     """The client's side of elicitation: remembers what it was asked, and what had been accepted by then."""
 
@@ -45,6 +53,7 @@ class User:
         assert isinstance(params, types.ElicitRequestFormParams)
         self.asked.append(params)
         self.accepted.append(len(self.api.accepted) if self.api else 0)
+        assert not self.api or paths(self.api) <= PRICES, "nothing but a price was asked for before the answer"
         self.before()
         return self.answers.pop(0)
 
@@ -124,26 +133,37 @@ async def test_a_yes_makes_the_job_and_nothing_was_sent_or_reserved_before_it(co
 
 
 @pytest.mark.parametrize("action", ["decline", "cancel"])
-async def test_whatever_is_no_yes_is_the_refusal_with_the_way_out_and_nothing_was_sent(
-    connect: Connect, api: Emulator, action: Any
+@pytest.mark.parametrize("more", [{}, {"max_cost_usd": 5}, {"again": True}], ids=["plain", "capped", "again"])
+async def test_anything_but_a_yes_ends_the_call_and_nothing_was_sent(
+    connect: Connect, api: Emulator, action: Any, more: dict[str, Any]
 ) -> None:
     async with connect(elicitation_callback=User(api, types.ElicitResult(action=action))) as client:
-        result = await client.call_tool("edit_sequence", ASKED)
+        result = await client.call_tool("edit_sequence", ASKED | more)
         spent = await spend(client)
     refusal = text_of(result)
     assert result.is_error and len(refusal) < 1000
-    for part in (
-        f"the client answered {action}.",
-        "Nothing was sent",
-        "cap $0.1",
-        "spent $0",
-        "reserved $0",
-        "asked $0.128",
-        WAY_OUT,
-    ):
+    for part in (f"the client answered {action}.", "Nothing was sent", "cap $0.1", "TRIPTYCH_CONFIRM_USD"):
         assert part in refusal
-    assert api.accepted == [] and api.seen_at("POST", "/api/v1/model/generateImage") == []
+    assert "0.128" not in refusal and "max_cost_usd" not in refusal
+    assert paths(api) <= PRICES and api.accepted == []
     assert spent["total"]["predictions"] == 0
+
+
+async def test_a_cap_is_no_yes_where_the_user_can_be_asked(connect: Connect, api: Emulator) -> None:
+    user = User(api, YES)
+    async with connect(elicitation_callback=user) as client:
+        result = await client.call_tool("edit_sequence", {**ASKED, "max_cost_usd": 5})
+    assert not result.is_error
+    assert [params.message for params in user.asked] == [QUESTION]
+
+
+async def test_a_repeated_request_asks_nothing(connect: Connect, api: Emulator) -> None:
+    user = User(api, YES)
+    async with connect(elicitation_callback=user) as client:
+        first = await client.call_tool("edit_sequence", ASKED)
+        second = await client.call_tool("edit_sequence", ASKED)
+    assert len(user.asked) == 1
+    assert first.structured_content["job_id"] == second.structured_content["job_id"]
 
 
 async def test_a_client_that_cannot_ask_is_told_the_cost_that_confirms_and_that_confirms(
@@ -153,33 +173,30 @@ async def test_a_client_that_cannot_ask_is_told_the_cost_that_confirms_and_that_
         result = await client.call_tool("edit_sequence", ASKED)
         refusal = text_of(result)
         assert result.is_error and WAY_OUT in refusal and "Not confirmed" not in refusal
-        assert api.accepted == []
+        assert paths(api) <= PRICES and api.accepted == []
         confirmed = await client.call_tool("edit_sequence", {**ASKED, "max_cost_usd": 0.128})
         assert not confirmed.is_error
-        # The same call again, now without the argument, is that job: it is not asked about twice.
+        # The same call again, now without the argument, is that job: it needs no confirmation.
         same = await client.call_tool("edit_sequence", ASKED)
-        if not same.is_error:  # it may be done by now, and then it is a new one
-            assert same.structured_content["job_id"] == confirmed.structured_content["job_id"]
+        assert same.structured_content["job_id"] == confirmed.structured_content["job_id"]
 
 
 # -- a studio that answers as it is told: what changes between the question and the answer -----------------------------
 
 
 def costs(told: ToldStudio, quotes: list[str]) -> list[Decimal | None]:
-    """Let the studio quote so, one call after another, in dollars; return the caps it was called with."""
-    caps: list[Decimal | None] = []
+    """Let the studio quote so, one call after another, in dollars; return what the user had agreed to each time."""
+    agreed_to: list[Decimal | None] = []
 
     async def work(caller: Any) -> Any:
-        cap, quote = told.asked[-1][-1].max_cost_usd, quotes.pop(0)
-        caps.append(cap)
-        if cap is None:
+        agreed, quote = caller.agreed_usd, quotes.pop(0)
+        agreed_to.append(agreed)
+        if agreed is None or Decimal(quote) > agreed:
             raise errors.OverBudget("wants", confirm_usd=Decimal(quote), question=f"This will cost ${quote}.")
-        if Decimal(quote) > cap:
-            raise errors.OverBudget(f"The quote of ${quote} is above max_cost_usd={cap}.")
         return job_result()
 
     told.act = work
-    return caps
+    return agreed_to
 
 
 ClientOf = Callable[..., Any]
@@ -206,7 +223,7 @@ async def test_a_quote_that_grew_while_an_earlier_client_was_asked_is_refused(
     caps = costs(told, ["1.6", "1.7"])
     async with client_of(elicitation_callback=User(None, YES)) as client:
         result = await client.call_tool("edit_sequence", WORDS)
-    assert result.is_error and "above max_cost_usd=1.6" in text_of(result)
+    assert result.is_error and "has grown since the user was asked" in text_of(result)
     assert caps == [None, Decimal("1.6")]
 
 

@@ -84,7 +84,7 @@ def test_a_start_imports_nothing_that_initialize_does_not_need(tmp_path: Path) -
     assert ours <= {
         "triptych",
         "triptych.server",
-        *(f"triptych.server.{n}" for n in ("audience", "build", "tasks", "transports")),
+        *(f"triptych.server.{n}" for n in ("audience", "build", "patience", "tasks", "transports")),
     }
     assert not imported & {"PIL", "sqlite3", "platformdirs", "jsonschema"}
 

@@ -54,7 +54,7 @@ _PAID_OPTIONS = (
     click.option("--max-cost-usd", type=Usd(), help="Refuse above this; also the confirmation of a costly job."),
     click.option("--yes", is_flag=True, help="Do not ask before a job above TRIPTYCH_CONFIRM_USD."),
     click.option("--dry-run", is_flag=True, help="Show the quote and the exact request; send nothing."),
-    click.option("--again", is_flag=True, help="A new variation, though the same is in flight or uncertain."),
+    click.option("--again", is_flag=True, help="Pay for another, though the same was asked within the hour."),
     click.option("--wait/--no-wait", default=True, help="Wait to the end (the default), or leave when it is sent."),
 )
 

@@ -244,7 +244,8 @@ def models_text(result: ModelsResult) -> str:
         default = ", the default" if p.provider == result.default_provider else ""
         balance = f", balance ${plain(p.balance_usd)}" if p.balance_usd is not None else ""
         state = f"usable{default}{balance}" if p.usable else f"not usable: {p.why_not}"
-        lines += [f"{p.provider}: {state}", *(f"  {line}" for line in _model_rows(mine)), ""]
+        parts = [line for said in _model_notes(mine) for line in wrapped(said, "  ")]
+        lines += [f"{p.provider}: {state}", *(f"  {line}" for line in _model_rows(mine)), *parts, ""]
     lines = lines or ["No such model.", ""]
     notes = [line for note in result.warnings for line in wrapped(f"note: {note}")]
     return "\n".join([*lines, *notes]).rstrip()
@@ -261,10 +262,20 @@ def _model_rows(mine: Sequence[ModelRow]) -> list[str]:
         kinds = dict.fromkeys(m.operation.removesuffix("-sequential") for m in offers)
         sets = any(m.operation.endswith("-sequential") for m in offers)
         images = str(max(m.max_outputs for m in offers)) if sets else "1"
-        rows.append(
-            (model, "/".join(kinds), str(most.max_references), images, f"${plain(most.usd_per_image)}", endpoint)
-        )
+        each = f"{'from ' if len(most.price) > 1 else ''}${plain(most.usd_per_image)}"
+        rows.append((model, "/".join(kinds), str(most.max_references), images, each, endpoint))
     return table(("model", "does", "refs", "images", "each", "endpoint id"), rows).split("\n")
+
+
+def _model_notes(mine: Sequence[ModelRow]) -> list[str]:
+    """Return a sentence for each model whose price has parts, and for each that goes."""
+    said = []
+    for m in mine:
+        if len(m.price) > 1:
+            said.append(f"{m.model}, to {m.operation}: {m.price_text()}")
+        if "retired" in m.lifecycle:
+            said.append(f"{m.model}: {m.lifecycle}")
+    return list(dict.fromkeys(said))
 
 
 def save_text(result: SaveResult) -> str:

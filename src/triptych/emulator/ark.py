@@ -224,15 +224,18 @@ class Emulated(Emulator):
         """Return an entry of `data`: a URL or base64 with the size, or the error."""
         if "error" in frame:
             return frame
-        size = "{}x{}".format(*work.order.size)
+        told = {"size": "{}x{}".format(*work.order.size)}
+        if asked.offer.background == "made":
+            told["background"] = "transparent" if work.order.transparent else "opaque"
+            told["output_format"] = work.order.mime_type.removeprefix("image/")
         inline = work.traits.get("inline", {})
         if inline.get("n") == index + 1:
             what = {"no-image": b"<Error>AccessDenied</Error>"}.get(inline["what"]) or work.pictures.result()[index]
             text = "{not base64}" if inline["what"] == "no-base64" else base64.b64encode(what).decode()
-            return {"b64_json": text, "size": size}
+            return {"b64_json": text, **told}
         if asked.base64:
-            return {"b64_json": base64.b64encode(work.pictures.result()[index]).decode(), "size": size}
-        return {"url": self.output_urls(work)[index], "size": size}
+            return {"b64_json": base64.b64encode(work.pictures.result()[index]).decode(), **told}
+        return {"url": self.output_urls(work)[index], **told}
 
     def _stream(self, work: Work, asked: Asked, frames: Sequence[dict[str, Any]]) -> Response:
         common = {"model": work.order.model, "created": int(work.finish_at)}

@@ -1,8 +1,9 @@
 """What ModelArk sells, as data: models, sizes, limits and list prices; and what it makes of a request.
 
-Source: the documentation and live answers quoted in wire notes 1.2 to 1.4; Seedream 5.0 pro and flash by accounts of
-resellers. Where two sources disagree, a switch of the emulator chooses. Every optional field may be null, which means
-that it is absent, because the official client sends it so. Unknown fields are accepted silently.
+Source: the documentation and live answers quoted in wire notes 1.2 to 1.4; Seedream 5.5 (pages of 2026-11-13), 5.0 pro
+and flash by accounts of resellers. Where two sources disagree, a switch of the emulator chooses. Every optional field
+may be null, which means that it is absent, because the official client sends it so. Unknown fields are accepted
+silently.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from triptych.emulator.stage import Order
+from triptych.emulator.stage.tariffs import V5_5, V5_FLASH, V5_PRO, Tariff, flat
 
 MAX_TOTAL = 15
 """References and outputs of one request, together."""
@@ -29,10 +30,24 @@ _ROWS: Mapping[str, str] = {
     "3K": "3072x3072 3456x2592 2592x3456 4096x2304 2304x4096 3744x2496 2496x3744 4704x2016",
     "4K": "4096x4096 4704x3520 3520x4704 5504x3040 3040x5504 4992x3328 3328x4992 6240x2656",
 }
-PRESETS: Mapping[str, Sequence[tuple[int, int]]] = {
-    word: [(int(width), int(height)) for width, _, height in (size.partition("x") for size in row.split())]
-    for word, row in _ROWS.items()
+_SINGLE_ROWS: Mapping[str, str] = {
+    "1K": "1024x1024 832x1248 864x1152 896x1120 800x1424 1568x672",
+    "1.5K": "1536x1536 1248x1872 1344x1792 1344x1680 1152x2048 2352x1008",
+    "2K": "2048x2048 1664x2496 1776x2368 1792x2240 1584x2816 3136x1344",
 }
+"""What a word can become at the models that make one image."""
+SINGLE_AREA = (921_600, 4_624_220)
+
+
+def _sizes(rows: Mapping[str, str]) -> Mapping[str, Sequence[tuple[int, int]]]:
+    return {
+        word: [(int(width), int(height)) for width, _, height in (size.partition("x") for size in row.split())]
+        for word, row in rows.items()
+    }
+
+
+PRESETS = _sizes(_ROWS)
+SINGLE_PRESETS = _sizes(_SINGLE_ROWS)
 
 _URI = re.compile(r"data:image/(?:jpeg|jpg|png|webp|bmp|tiff|gif|heic|heif);base64,")
 _WORDS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -56,10 +71,14 @@ def invalid(parameter: str, why: str) -> Malformed:
 
 @dataclass(frozen=True)
 class Offer:
-    """One model id. With `sequences` False, the fields that make a sequence or a stream are refused."""
+    """One model id. With `sequences` False, the fields that make a sequence or a stream are refused.
+
+    `background` is what that field does: "" is nothing, "made" makes the background transparent, "kept" keeps the alpha
+    of the one PNG that is edited.
+    """
 
     model: str
-    price_usd: Decimal
+    tariff: Tariff
     words: Sequence[str]
     area: tuple[int, int]
     aliases: Sequence[str] = ()
@@ -68,13 +87,18 @@ class Offer:
     sequences: bool = True
     fast: bool = False
     searches: bool = False
+    background: str = ""
+
+    @property
+    def default_format(self) -> str:
+        return "png" if self.background == "made" else "jpeg"
 
 
 def offers(max_area: int, *, volcengine: bool) -> dict[str, Offer]:
     """Return the offers by every id they are called by; `max_area` is the disputed largest area of 5.0 lite."""
     lite = Offer(
         "seedream-5-0-260128",
-        Decimal("0.035"),
+        flat("0.035"),
         ("2K", "3K", "4K") if max_area >= 4096 * 4096 else ("2K", "3K"),
         (3_686_400, max_area),
         aliases=("seedream-5-0-lite-260128",),
@@ -83,16 +107,30 @@ def offers(max_area: int, *, volcengine: bool) -> dict[str, Offer]:
     )
     sold = (
         lite,
-        Offer("seedream-4-5-251128", Decimal("0.04"), ("2K", "4K"), (3_686_400, 16_777_216)),
-        Offer("seedream-4-0-250828", Decimal("0.03"), ("1K", "2K", "4K"), (921_600, 16_777_216), fast=True),
-        *(
-            Offer(model, Decimal(usd), ("1K", "2K"), (921_600, 4_624_220), ("dola-" + model,), 10, True, False, True)
-            for model, usd in (("seedream-5-0-pro-260628", "0.09"), ("seedream-5-0-flash-260915", "0.018"))
-        ),
+        Offer("seedream-4-5-251128", flat("0.04"), ("2K", "4K"), (3_686_400, 16_777_216)),
+        Offer("seedream-4-0-250828", flat("0.03"), ("1K", "2K", "4K"), (921_600, 16_777_216), fast=True),
+        _single("seedream-5-5-261028", V5_5, background="made"),
+        _single("seedream-5-0-pro-260628", V5_PRO, background="kept", fast=True),
+        _single("seedream-5-0-flash-260915", V5_FLASH, background="kept"),
     )
     if volcengine:
         return {f"doubao-{name}": offer for offer in sold for name in (offer.model, *offer.aliases) if name[0] == "s"}
     return {name: offer for offer in sold for name in (offer.model, *offer.aliases)}
+
+
+def _single(model: str, tariff: Tariff, background: str, *, fast: bool = False) -> Offer:
+    return Offer(
+        model,
+        tariff,
+        tuple(SINGLE_PRESETS),
+        SINGLE_AREA,
+        ("dola-" + model,),
+        references=10,
+        formats=True,
+        sequences=False,
+        fast=fast,
+        background=background,
+    )
 
 
 @dataclass(frozen=True)
@@ -125,19 +163,39 @@ def understood(body: Any, sold: Mapping[str, Offer], *, by_prompt: bool) -> Aske
                 raise invalid(name, f"not supported by model {fields['model']}")
     _check(fields, offer)
     references = _references(fields, offer)
+    transparent = _transparent(fields, offer, references)
     count = _count(fields, len(references), by_prompt)
+    size = _size(fields, offer)
     order = Order(
         model=fields["model"],
         prompt=fields["prompt"],
         references=references,
         count=count,
-        size=_size(fields, offer),
-        mime_type=MIME_TYPES[fields.get("output_format", "jpeg")],
-        price_usd=offer.price_usd,
+        size=size,
+        mime_type=MIME_TYPES[fields.get("output_format", offer.default_format)],
+        price_usd=offer.tariff.each_usd(size),
+        fee_usd=offer.tariff.fee_usd(len(references)),
+        transparent=transparent,
         body=body,
     )
     searched = offer.searches and bool(fields.get("tools"))
     return Asked(order, fields.get("stream") is True, fields.get("response_format") == "b64_json", searched, offer)
+
+
+def _transparent(fields: Mapping[str, Any], offer: Offer, references: Sequence[str]) -> bool:
+    """Return whether the picture has no background; where the field means nothing it is ignored."""
+    if not offer.background or "background" not in fields:
+        return False
+    asked, kept = fields["background"], offer.background == "kept"
+    if asked not in (("transparent", "opaque") if kept else ("auto", "transparent", "opaque")):
+        raise invalid("background", f"{str(asked)[:60]} is not supported by model {offer.model}")
+    if asked != "transparent":
+        return False
+    if fields.get("output_format", offer.default_format) == "jpeg":
+        raise invalid("background", "transparent requires output_format png")
+    if kept and len(references) != 1:
+        raise invalid("background", "transparent requires exactly one input image")
+    return True
 
 
 def check_reference(index: int, width: int, height: int, size_bytes: int, limit_bytes: int) -> None:
@@ -200,14 +258,17 @@ def _count(fields: Mapping[str, Any], references: int, by_prompt: bool) -> int:
 
 
 def _size(fields: Mapping[str, Any], offer: Offer) -> tuple[int, int]:
-    size = fields.get("size", "2048x2048")
+    size = fields.get("size", "2048x2048" if offer.sequences else "2K")
     if not isinstance(size, str):
         raise invalid("size", "must be a string")
-    if size in PRESETS:
+    if size in PRESETS or size in SINGLE_PRESETS:
         if size not in offer.words:
             raise invalid("size", f"{size} is not supported by model {offer.model}")
-        # Which shape a word becomes is the model's choice (wire notes 1.4): here it goes by the prompt.
-        return PRESETS[size][hashlib.sha256(fields["prompt"].encode()).digest()[0] % len(PRESETS[size])]
+        if not offer.sequences and "size" not in fields:
+            return SINGLE_PRESETS[size][0]
+        # Which shape a word becomes is the model's choice: here it goes by the prompt.
+        row = (PRESETS if offer.sequences else SINGLE_PRESETS)[size]
+        return row[hashlib.sha256(fields["prompt"].encode()).digest()[0] % len(row)]
     if not re.fullmatch(r"[1-9][0-9]{1,4}x[1-9][0-9]{1,4}", size):
         raise invalid("size", "must be a resolution or <width>x<height>")
     width, height = (int(side) for side in size.split("x"))

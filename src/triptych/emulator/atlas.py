@@ -119,7 +119,7 @@ class Emulated(Emulator):
             _check_retention(request)
         except Malformed as error:
             return self.refusal(request, 400, str(error))
-        if order.price_usd * order.count > self._balance_usd - self.charged_usd:
+        if order.total_usd > self._balance_usd - self.charged_usd:
             return self.refusal(request, 402)
         work = self.accept(request, order)
         # The real answer dates the job to the year 1 and has no message.
@@ -185,7 +185,7 @@ class Emulated(Emulator):
             order = understood(await _json(request), self._sold)
         except Malformed as error:
             return self.refusal(request, 400, str(error))
-        price = str(order.price_usd * order.count)
+        price = str(order.total_usd)
         quote_ = {"price": price, "origin_price": price, "discount": "100", "estimated": True, "currency": "USD"}
         return JSONResponse({"code": 200, "message": "success", "data": quote_})
 

@@ -1,19 +1,21 @@
 """What Atlas Cloud sells, as data: models, fields, limits and list prices; and what it makes of a request.
 
 Source: the provider's product and documentation pages and its official MCP server's reading of model schemas (wire
-notes A.2, A.5). Where two sources disagree, a switch of the emulator chooses. Unknown fields are accepted silently.
+notes A.2, A.5). Of Seedream 5.5 only the text-to-image page could be read; the rest follows 5.0 pro's. Where two
+sources disagree, a switch of the emulator chooses. Unknown fields are accepted silently.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from typing import Any
 
 from triptych.emulator.stage import Order
+from triptych.emulator.stage.tariffs import SMALL_PX, V5_FLASH, V5_PRO, Tariff, flat
 
 SIZES_5_LITE = (
     "2048*2048",
@@ -49,7 +51,7 @@ class Offer:
 
     model: str
     title: str
-    price_usd: Decimal
+    tariff: Tariff
     references: int = 0
     reference_field: str = "images"
     count_field: str | None = None
@@ -58,6 +60,7 @@ class Offer:
     area: tuple[int, int] = (3_686_400, 16_777_216)
     default_size: str = "2048*2048"
     formats: bool = True
+    default_format: str = "png"
     base64_output: bool = False
     shown: bool = True
     extra: Mapping[str, Any] | None = None
@@ -70,7 +73,8 @@ class Offer:
 _MODES = {"mode": {"type": "string", "enum": ["standard", "fast"], "default": "standard"}}
 _OPTIMISE = {"optimize_prompt_options": {"type": "object", "properties": _MODES, "description": "Prompt rewriting."}}
 _EXPANSION = {"prompt_expansion_mode": {**_MODES["mode"], "description": "Prompt rewriting."}}
-_LITE, _V45, _V4, _V47 = (Decimal(price) for price in ("0.032", "0.036", "0.027", "0.03"))
+_LITE, _V45, _V4, _V47 = (flat(price) for price in ("0.032", "0.036", "0.027", "0.03"))
+_V5_5 = Tariff(((SMALL_PX, "0.016"), (math.inf, "0.035")), "0.008")
 _AREA_4 = (921_600, 16_777_216)
 
 OFFERS: tuple[Offer, ...] = (
@@ -133,7 +137,25 @@ OFFERS: tuple[Offer, ...] = (
         formats=False,
         extra=_EXPANSION,
     ),
-    Offer("bytedance/seedream-v3", "Seedream v3", Decimal("0.026"), area=(262_144, 4_194_304), shown=False),
+    Offer("bytedance/seedream-v4.7/text-to-image", "Seedream v4.7", _V47, formats=False, extra=_EXPANSION),
+    Offer("bytedance/seedream-v3", "Seedream v3", flat("0.026"), area=(262_144, 4_194_304), shown=False),
+    *(
+        Offer(
+            f"bytedance/{family}/{tail}",
+            title,
+            tariff,
+            references=10 if tail == "edit" else 0,
+            area=(921_600, 4_624_220),
+            base64_output=True,
+            default_format=image_format,
+        )
+        for family, title, tariff, image_format in (
+            ("seedream-v5.5", "Seedream v5.5", _V5_5, "png"),
+            ("seedream-v5.0-pro", "Seedream v5.0 Pro", V5_PRO, "jpeg"),
+            ("seedream-v5.0-flash", "Seedream v5.0 Flash", V5_FLASH, "jpeg"),
+        )
+        for tail in ("text-to-image", "edit")
+    ),
 )
 
 
@@ -162,7 +184,8 @@ def understood(body: Any, sold: Mapping[str, Offer]) -> Order:
     count = _count(fields, offer)
     if offer.references and offer.count_field and len(references) + count > MAX_TOTAL:
         raise Malformed(f"the number of input images plus {offer.count_field} must not exceed {MAX_TOTAL}")
-    output_format = fields.get("output_format") or ("png" if offer.formats else "jpeg")
+    output_format = fields.get("output_format") or (offer.default_format if offer.formats else "jpeg")
+    size = _size(fields, offer)
     if offer.formats and output_format not in MIME_TYPES:
         raise Malformed(f"output_format must be one of: {', '.join(MIME_TYPES)}")
     return Order(
@@ -170,9 +193,10 @@ def understood(body: Any, sold: Mapping[str, Offer]) -> Order:
         prompt=prompt,
         references=references,
         count=count,
-        size=_size(fields, offer),
+        size=size,
         mime_type=MIME_TYPES.get(str(output_format), "image/jpeg"),
-        price_usd=offer.price_usd,
+        price_usd=offer.tariff.each_usd(size),
+        fee_usd=offer.tariff.fee_usd(len(references)),
         body=body,
     )
 
@@ -220,7 +244,7 @@ def _size(fields: Mapping[str, Any], offer: Offer) -> tuple[int, int]:
 
 def entry(offer: Offer, base_url: str) -> dict[str, Any]:
     """Return a model's entry in the public list."""
-    side = {"base_price": str(offer.price_usd), "unit": "image"}
+    side = {"base_price": str(offer.tariff.from_usd), "unit": "image"}
     return {
         "uuid": str(uuid.UUID(hashlib.md5(offer.model.encode(), usedforsecurity=False).hexdigest())),
         "model": offer.model,
@@ -291,7 +315,7 @@ def schema(offer: Offer) -> dict[str, Any]:
             "description": about,
         }
     if offer.formats:
-        fields["output_format"] = {"type": "string", "enum": list(MIME_TYPES), "default": "png"}
+        fields["output_format"] = {"type": "string", "enum": list(MIME_TYPES), "default": offer.default_format}
     if offer.base64_output:
         fields["enable_base64_output"] = {"type": "boolean", "default": False}
     fields.update(offer.extra or {})

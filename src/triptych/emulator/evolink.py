@@ -141,7 +141,7 @@ class Emulated(Emulator):
             order = understood(_json(raw))
         except Malformed as error:
             return self.refusal(request, 400, str(error))
-        if order.price_usd * order.count > self._balance_usd - self.charged_usd:
+        if order.total_usd > self._balance_usd - self.charged_usd:
             return self.refusal(request, 402)
         work = self._accepted(request, order)
         if key:

@@ -35,7 +35,7 @@ Options = Mapping[str, Any]
 def task(work: Work, outcome: str, outputs: list[Any], charged_usd: Any) -> dict[str, Any]:
     """Return a task as submit, poll, batch and list tell it; `outcome` is new, running, failed or done."""
     ended = outcome in ("failed", "done")
-    share = credits(work.order.price_usd * work.order.count)
+    share = credits(work.order.total_usd)
     data: dict[str, Any] = {
         "created": int(work.submitted_at),
         "id": work.id,

@@ -185,7 +185,7 @@ class Emulated(Emulator):
         if self.work(asked.task_id) is not None:
             message = "A task with this 'taskUUID' exists already."
             return [], [(400, "conflictTaskUUID", message, "taskUUID")]
-        if asked.order.price_usd * asked.order.count > self._balance_usd - self.charged_usd:
+        if asked.order.total_usd > self._balance_usd - self.charged_usd:
             return [], [(402, *USUAL[402], "")]
         work = self.accept(request, asked.order, work_id=asked.task_id)
         self._asked[work.id] = asked
@@ -272,7 +272,7 @@ class Emulated(Emulator):
             if with_status:
                 item["status"] = "success"
             if self._asked[work.id].tells_cost and "no-cost" not in work.traits:
-                item["cost"] = float(work.order.price_usd)
+                item["cost"] = float(work.order.price_usd + work.order.fee_usd / work.order.count)
             data.append(item)
         return data, errors
 

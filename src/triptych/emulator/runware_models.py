@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from triptych.emulator.stage import Order
+from triptych.emulator.stage.tariffs import V5_5, V5_FLASH, V5_PRO, Tariff, flat
 
 MAX_TOTAL = 15
 """References and outputs of one task, together."""
@@ -42,12 +42,14 @@ class Offer:
 
     air: str
     title: str
-    price_usd: Decimal
+    tariff: Tariff
     sizes: Sequence[str] = ()
     area: tuple[int, int] = (3_686_400, 16_777_216)
     references: int = 14
     sequences: int = 15
     seed: bool = True
+    background: bool = False
+    """`settings.background` is understood (the name is inferred)."""
 
 
 _PRO_AREA = (921_600, 4_624_220)
@@ -57,14 +59,15 @@ OFFERS: Mapping[str, Offer] = {
         Offer(
             "bytedance:seedream@5.0-lite",
             "Seedream 5.0 Lite",
-            Decimal("0.035"),
+            flat("0.035"),
             sizes=(*_2K.split(), *_3K.split()),
             seed=False,
         ),
-        Offer("bytedance:seedream@4.5", "Seedream 4.5", Decimal("0.04")),
-        Offer("bytedance:5@0", "Seedream 4.0", Decimal("0.03"), area=(921_600, 16_777_216)),
-        Offer("bytedance:seedream@5.0-pro", "Seedream 5.0 Pro", Decimal("0.09"), (), _PRO_AREA, 10, 1),
-        Offer("bytedance:seedream@5.0-flash", "Seedream 5.0 Flash", Decimal("0.018"), (), _PRO_AREA, 10, 1),
+        Offer("bytedance:seedream@4.5", "Seedream 4.5", flat("0.04")),
+        Offer("bytedance:5@0", "Seedream 4.0", flat("0.03"), area=(921_600, 16_777_216)),
+        Offer("bytedance:seedream@5.0-pro", "Seedream 5.0 Pro", V5_PRO, (), _PRO_AREA, 10, 1),
+        Offer("bytedance:seedream@5.0-flash", "Seedream 5.0 Flash", V5_FLASH, (), _PRO_AREA, 10, 1),
+        Offer("bytedance:seedream@5.5", "Seedream 5.5", V5_5, (), _PRO_AREA, 10, 1, background=True),
     )
 }
 
@@ -103,14 +106,17 @@ def understood(task: Mapping[str, Any], resolve: Callable[[str], str]) -> Asked:
     batches = task.get("numberResults", 1)
     if not _within(batches, 1, 20):
         raise _invalid("numberResults", "must be an integer between 1 and 20")
+    size = _size(task, offer)
     order = Order(
         model=offer.air,
         prompt=prompt,
         references=[resolve(reference) if UUID.fullmatch(reference) else reference for reference in references],
         count=sequence * batches,
-        size=_size(task, offer),
+        size=size,
         mime_type=MIME_TYPES[task.get("outputFormat", "JPG")],
-        price_usd=offer.price_usd,
+        price_usd=offer.tariff.each_usd(size),
+        fee_usd=offer.tariff.fee_usd(len(references)),
+        transparent=_transparent(task, offer),
         body=task,
     )
     return Asked(
@@ -120,6 +126,21 @@ def understood(task: Mapping[str, Any], resolve: Callable[[str], str]) -> Asked:
         output_type=task.get("outputType", "URL"),
         tells_cost=task.get("includeCost") is True,
     )
+
+
+def _transparent(task: Mapping[str, Any], offer: Offer) -> bool:
+    settings = task.get("settings", {})
+    asked = settings.get("background") if isinstance(settings, dict) else None
+    if asked is None:
+        return False
+    if not offer.background:
+        name = "settings.background"
+        raise Malformed("unsupportedParameter", name, f"The model does not support the parameter '{name}'.")
+    if asked not in ("auto", "transparent", "opaque"):
+        raise _invalid("settings.background", "must be one of: auto, transparent, opaque")
+    if asked == "transparent" and task.get("outputFormat", "JPG") == "JPG":
+        raise _invalid("settings.background", "transparent needs another outputFormat than JPG")
+    return bool(asked == "transparent")
 
 
 def named(task: Mapping[str, Any]) -> str:

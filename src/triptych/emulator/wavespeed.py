@@ -123,7 +123,7 @@ class Emulated(Emulator):
             order = understood(offer, body, self._default_count, self._follow(body))
         except Malformed as error:
             return self.refusal(request, 400, str(error))
-        if order.price_usd * order.count > self._balance_usd - self.charged_usd:
+        if order.total_usd > self._balance_usd - self.charged_usd:
             return self.refusal(request, self._no_funds_status, MESSAGES[402])
         work = self.accept(request, order)
         if order.body.get("enable_sync_mode"):
@@ -237,7 +237,7 @@ class Emulated(Emulator):
             order = await self._asked_price(request)
         except Malformed as error:
             return self.refusal(request, 400, str(error))
-        price = float(order.price_usd * order.count)
+        price = float(order.total_usd)
         told = {"price": price, "discounted_price": price, "discount_rate": 0, "currency": "USD"}
         return _told({**told, "model_id": order.model})
 

@@ -1,17 +1,20 @@
 """What WaveSpeedAI sells, as data: models, limits and list prices; and what it makes of a request.
 
 Source: the provider's model pages and a captured call (wire notes 2.2, 2.6), the areas from the origin (wire notes
-1.4). Unknown fields are accepted silently, as the two spellings of a webhook are.
+1.4). Unknown fields are accepted silently, as the two spellings of a webhook are; but not by the models that take a
+ratio and a resolution, whose schema allows no other field. The pixels of their sizes are the origin's, and where it has
+none they follow from the tier's area. The prices of 5.5 are the origin's, its 3k an assumption.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import dataclass, field
 from typing import Any
 
 from triptych.emulator.stage import Order
+from triptych.emulator.stage.tariffs import SMALL_PX, V5_PRO, Tariff, flat
 
 MAX_REFERENCES = 10
 MAX_IMAGES = 15
@@ -31,11 +34,19 @@ class Offer:
 
     model: str
     title: str
-    price_usd: Decimal
+    tariff: Tariff
     area: tuple[int, int]
     formats: bool
     edits: bool
     sequential: bool
+    tiers: Sequence[str] = ()
+    """The values of `resolution`; such a model takes it and `aspect_ratio` in place of `size`."""
+    more: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Further fields and their values, the default first."""
+
+    @property
+    def default_format(self) -> str:
+        return self.more["output_format"][0] if "output_format" in self.more else "jpeg"
 
 
 def _offers() -> dict[str, Offer]:
@@ -51,12 +62,49 @@ def _offers() -> dict[str, Offer]:
         ("/edit-sequential", " Edit Sequential", True, True),
     )
     made = [
-        Offer(f"bytedance/{family}{tail}", title + more, Decimal(usd), area, formats, edits, sequential)
+        Offer(f"bytedance/{family}{tail}", title + more, flat(usd), area, formats, edits, sequential)
         for family, title, usd, area, formats in families
         for tail, more, edits, sequential in tails
     ]
+    for family, title, tariff, tiers, fields in _SINGLE:
+        for tail, more, edits, _ in tails[:2]:
+            name = f"bytedance/{family}{tail}"
+            made.append(Offer(name, title + more, tariff, (0, 0), True, edits, False, tiers, fields))
     return {offer.model: offer for offer in made}
 
+
+RATIOS = ("1:1", "1:2", "2:1", "1:3", "3:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "9:21", "21:9")
+_KNOWN = {
+    "1k": "1024x1024 832x1248 864x1152 896x1120 800x1424 672x1568",
+    "1.5k": "1536x1536 1248x1872 1344x1792 1344x1680 1152x2048 1008x2352",
+    "2k": "2048x2048 1664x2496 1776x2368 1792x2240 1584x2816 1344x3136",
+}
+"""The origin's sizes, in the order of `_KNOWN_RATIOS`; a landscape one is the same, turned."""
+_KNOWN_RATIOS = ("1:1", "2:3", "3:4", "4:5", "9:16", "9:21")
+_AREAS = {"1k": 1024 * 1024, "1.5k": 1536 * 1536, "2k": 2048 * 2048, "3k": 3840 * 2160}
+_SINGLE: Sequence[tuple[str, str, Tariff, Sequence[str], Mapping[str, Sequence[str]]]] = (
+    (
+        "seedream-v5.5",
+        "Seedream V5.5",
+        Tariff(((SMALL_PX, "0.02"), (2048 * 2048 * 1.1025, "0.035"), (math.inf, "0.07")), "0.008"),
+        ("1k", "1.5k", "2k", "3k"),
+        {"background": ("auto", "transparent", "opaque"), "output_format": ("png", "jpeg")},
+    ),
+    (
+        "seedream-v5.0-pro",
+        "Seedream V5.0 Pro",
+        V5_PRO,
+        ("1k", "1.5k", "2k"),
+        {"output_format": ("jpeg", "png"), "prompt_optimization_mode": ("standard", "fast")},
+    ),
+    (
+        "seedream-v5.0-flash",
+        "Seedream V5.0 Flash",
+        flat("0.027"),
+        ("1k", "1.5k", "2k"),
+        {"output_format": ("jpeg", "png")},
+    ),
+)
 
 OFFERS = _offers()
 
@@ -75,9 +123,15 @@ def understood(offer: Offer, body: Any, default_count: int, follow: tuple[int, i
     count = body.get("max_images", default_count) if offer.sequential else 1
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_IMAGES:
         raise Malformed(f"property 'max_images' must be an integer between 1 and {MAX_IMAGES}")
+    if offer.tiers:
+        _check_strictly(offer, body)
     if offer.edits and len(references) + count > MAX_TOTAL:
         raise Malformed(f"the number of input images plus max_images must not exceed {MAX_TOTAL}")
-    output_format = body.get("output_format") or "jpeg"
+    output_format = body.get("output_format") or offer.default_format
+    transparent = body.get("background") == "transparent"
+    if transparent and output_format == "jpeg":
+        raise Malformed("property 'background': transparent needs the output_format png")
+    size = _tier(body, follow) if offer.tiers else _size(offer, body, follow)
     if offer.formats and output_format not in MIME_TYPES:
         raise Malformed(f"property 'output_format' must be one of: {', '.join(MIME_TYPES)}")
     return Order(
@@ -85,11 +139,40 @@ def understood(offer: Offer, body: Any, default_count: int, follow: tuple[int, i
         prompt=prompt,
         references=references,
         count=count,
-        size=_size(offer, body, follow),
+        size=size,
         mime_type=MIME_TYPES[str(output_format)] if offer.formats else "image/jpeg",
-        price_usd=offer.price_usd,
+        price_usd=offer.tariff.each_usd(size),
+        fee_usd=offer.tariff.fee_usd(len(references)),
+        transparent=transparent,
         body=body,
     )
+
+
+def _check_strictly(offer: Offer, body: Mapping[str, Any]) -> None:
+    """Raise Malformed for a field that the schema does not have, or a value that it does not list."""
+    listed = {"aspect_ratio": RATIOS, "resolution": offer.tiers, **offer.more}
+    for name, value in body.items():
+        if name in ("prompt", "enable_sync_mode", "enable_base64_output") or (name == "images" and offer.edits):
+            continue
+        if name not in listed:
+            raise Malformed(f"additional property '{name}' is not allowed")
+        if value not in listed[name]:
+            raise Malformed(f"property '{name}' must be one of: {', '.join(listed[name])}")
+
+
+def _tier(body: Mapping[str, Any], follow: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the pixels of a ratio and a resolution; with no ratio, the one nearest to the first reference."""
+    tier, ratio = body.get("resolution", "1k"), body.get("aspect_ratio")
+    if ratio is None:
+        wanted = math.log(follow[0] / follow[1]) if follow else 0.0
+        ratio = min(RATIOS, key=lambda one: abs(math.log(int(one.split(":")[0]) / int(one.split(":")[1])) - wanted))
+    wide, high = (int(side) for side in ratio.split(":"))
+    portrait = f"{min(wide, high)}:{max(wide, high)}"
+    if tier in _KNOWN and portrait in _KNOWN_RATIOS:
+        short, _, long = _KNOWN[tier].split()[_KNOWN_RATIOS.index(portrait)].partition("x")
+        return (int(long), int(short)) if wide > high else (int(short), int(long))
+    unit = math.sqrt(_AREAS[tier] / (wide * high))
+    return round(unit * wide / 16) * 16, round(unit * high / 16) * 16
 
 
 def _references(offer: Offer, body: Mapping[str, Any]) -> Sequence[str]:
@@ -143,20 +226,34 @@ def _entry(offer: Offer, order: int) -> dict[str, Any]:
             "type": "array", "items": {"type": "string"}, "maxItems": MAX_REFERENCES, "description": about
         }  # fmt: skip
         required.append("images")
-    fields["size"] = {"type": "string", "description": "Width*height, in pixels.", "minimum": 64, "maximum": 16384}
+    if offer.tiers:
+        fields["aspect_ratio"] = {"type": "string", "enum": list(RATIOS)}
+        fields["resolution"] = {"type": "string", "enum": list(offer.tiers), "default": offer.tiers[0]}
+        for name, values in offer.more.items():
+            fields[name] = {"type": "string", "enum": list(values), "default": values[0]}
+    else:
+        about = "Width*height, in pixels."
+        fields["size"] = {"type": "string", "description": about, "minimum": 64, "maximum": 16384}
     if offer.sequential:
         fields["max_images"] = {"type": "integer", "default": 1, "minimum": 1, "maximum": MAX_IMAGES}
-    if offer.formats:
+    if offer.formats and not offer.tiers:
         fields["output_format"] = {"type": "string", "enum": list(MIME_TYPES), "default": "jpeg"}
     fields["enable_base64_output"] = {"type": "boolean", "default": False}
     fields["enable_sync_mode"] = {"type": "boolean", "default": False}
-    schema = {"type": "object", "properties": fields, "required": required, "x-order-properties": list(fields)}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": fields,
+        "required": required,
+        "x-order-properties": list(fields),
+    }
+    if offer.tiers:
+        schema["additionalProperties"] = False
     return {
         "model_id": offer.model,
         "name": offer.model,
         "description": f"ByteDance {offer.title}.",
         "type": "image-to-image" if offer.edits else "text-to-image",
-        "base_price": float(offer.price_usd),
+        "base_price": float(offer.tariff.from_usd),
         "sort_order": order,
         "formula": "price * max_images" if offer.sequential else "",
         "api_schema": {

@@ -144,6 +144,8 @@ class Provider:
     base_urls: Mapping[str, BaseUrl]
     offers: tuple[Offer, ...]
     submit: Callable[[Edit], Flow[Pending | Done]]
+    offers_at: Callable[[Mapping[str, str]], tuple[Offer, ...]] | None = None
+    """The offers at these base URLs, by name, where they differ from one place to another."""
     poll: Callable[[str, str | None], Flow[Pending | Done]] | None = None
     upload: Callable[[bytes, str, str], Flow[Hosted]] | None = None
     find: Callable[[Edit, Prediction, Sent, frozenset[str]], Flow[Pending | None]] | None = None

@@ -8,20 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
-from triptych import catalog
+from triptych import presets
 from triptych.model import Lifecycle, Offer, Operation, Price, Sizes
 
 PRICED_ON = "2026-11-21"
 LARGEST_AREA = 16_777_216
 FROM_THE_ORIGIN = "the origin's list price (wire notes 1.7); not read at this provider"
-FROM_RESELLERS = "resellers' price pages, the highest tier; not read at this provider"
 
-LITE_MAY_END = Lifecycle(
-    deprecated="2026-11-24",
-    source="a third party's claim about the origin (Volcengine Ark), not confirmed for resellers; wire notes 9",
-)
-"""The claimed end of Seedream 5.0 lite, as those say it who hand requests on to the origin."""
+AREA_BOUND = 2_601_123
+"""The largest output in pixels at the lower price: 1536² times 1.1025 (resellers' price pages, 2026-11-13)."""
+FROM_THE_ORIGIN_5_5 = "BytePlus ModelArk's list price as resellers quote it (2026-11-13); not read at this provider"
+FROM_THE_ORIGIN_PRO = "BytePlus ModelArk's list price as resellers quote it (2026-09-30); not read at this provider"
 
 PATH_TAILS: Mapping[Operation, str] = {
     Operation.GENERATE: "",
@@ -49,23 +48,36 @@ class Family:
     latency_per_image_s: float = 6.0
     aliases: tuple[str, ...] = ()
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    above: tuple[tuple[int, str], ...] = ()
+    usd_per_reference: str = "0"
+    free_references: int = 0
+    default_format: str | None = None
+    transparency: str = ""
+    tails: Mapping[Operation, str] | None = None
+    inferred: frozenset[Operation] = frozenset()
 
 
 def offers(
     provider: str, families: Mapping[str, Family], tails: Mapping[Operation, str] | None = None
 ) -> tuple[Offer, ...]:
-    """Return an offer for each operation of each family; with `tails`, each operation has an endpoint of its own."""
+    """Return an offer for each operation of each family; with `tails`, each operation has an endpoint of its own.
+
+    A family's own `tails` take the place of the provider's.
+    """
     return tuple(
         Offer(
             provider=provider,
             family=name,
             operation=operation,
-            endpoint=family.endpoint + (tails[operation] if tails else ""),
-            price=Price(Decimal(family.usd), PRICED_ON, family.priced_by),
+            endpoint=family.endpoint + ((family.tails or tails)[operation] if tails else ""),
+            price=_price(family, operation),
             sizes=family.sizes,
             max_references=family.max_references if operation.edits else 0,
             max_outputs=family.max_outputs if operation.sequential else 1,
             formats=family.formats,
+            default_format=family.default_format,
+            transparency=family.transparency,
+            inferred_endpoint=operation in family.inferred,
             max_prompt_chars=family.max_prompt_chars,
             names_count_in_prompt=operation.sequential,
             latency_s=family.latency_s,
@@ -79,15 +91,54 @@ def offers(
     )
 
 
+def _price(family: Family, operation: Operation) -> Price:
+    return Price(
+        usd_per_image=Decimal(family.usd),
+        as_of=PRICED_ON,
+        source=family.priced_by,
+        above=tuple((area, Decimal(usd)) for area, usd in family.above),
+        usd_per_reference=Decimal(family.usd_per_reference) if operation.edits else Decimal(0),
+        free_references=family.free_references if operation.edits else 0,
+    )
+
+
 def sized(*words: str, least: int, most: int = LARGEST_AREA) -> Sizes:
     """Return the named sizes of these words that lie within an area in pixels, and any others within it."""
     rows = {
         word: {ratio: size for ratio, size in row.items() if least <= size[0] * size[1] <= most}
-        for word, row in catalog.presets(*words).items()
+        for word, row in presets.rows(*words).items()
     }
     return Sizes(presets=rows, min_area=least, max_area=most)
 
 
-def up_to_4_mp() -> Sizes:
-    """Return the sizes of the families that make one image per request."""
-    return sized("1K", "2K", least=921_600, most=4_194_304)
+def single_sizes() -> Sizes:
+    """Return the sizes of the families that make one image per request: 5.5, 5.0 pro and 5.0 flash."""
+    return Sizes(presets=presets.SINGLE, min_area=921_600, max_area=4_624_220)
+
+
+_SINGLE: Mapping[str, Any] = {
+    "sizes": single_sizes(),
+    "max_references": 10,
+    "formats": ("png", "jpeg"),
+    "single": True,
+}
+V5_5: Mapping[str, Any] = {
+    **_SINGLE,
+    "usd": "0.020",
+    "above": ((AREA_BOUND, "0.035"),),
+    "usd_per_reference": "0.008",
+    "default_format": "png",
+    "latency_s": 22.0,
+}
+"""Seedream 5.5 as the origin sells it; a call takes 12 to 35 s (resellers' measurements, 2026-11-13)."""
+V5_PRO: Mapping[str, Any] = {
+    **_SINGLE,
+    "usd": "0.045",
+    "above": ((AREA_BOUND, "0.09"),),
+    "usd_per_reference": "0.003",
+    "free_references": 1,
+    "latency_s": 120.0,
+}
+"""Seedream 5.0 pro as the origin sells it; a call takes 110 to 130 s (a reseller's measurement)."""
+V5_FLASH: Mapping[str, Any] = {**_SINGLE, "usd": "0.018", "latency_s": 15.0}
+"""Seedream 5.0 flash as the origin sells it: one price for all sizes, references free."""

@@ -1,11 +1,12 @@
 """BytePlus ModelArk, and Volcengine Ark through its base URL: one synchronous call, streamed for several images.
 
 Facts are from wire notes 1 (request 1.2, answer 1.3, limits 1.4, stream 1.5, errors 1.6, listing and prices 1.7).
-Seedream 5.0 pro and flash are there by their ids only; their sizes and prices are resellers' accounts, and no pro or
-flash request ever carries a sequence or stream field, which they answer with 400.
+Seedream 5.5, 5.0 pro and flash are described by resellers of this API (5.5: pages of 2026-11-13). They make one image
+per request, and a sequence or stream field of any value is answered with 400: none is sent.
 
-The base URL is not visible here, and Volcengine prefixes every model id with `doubao-`. So those ids are aliases; an
-answer that the plain id does not exist, which is surely not accepted, is asked once more with the prefix.
+Volcengine prefixes every model id with `doubao-`: at its base URL the offers have those ids (`offers_at`). At any other
+base URL they are aliases; an answer that the plain id does not exist, which is surely not accepted, is asked once more
+with the prefix.
 
 Rules: every shape of answer is tolerated and nothing but our own errors leaves; a failed frame never loses a later one;
 there is no id to find a call again by, so one that was cut off is reported as lost, and what came of it is kept.
@@ -17,11 +18,12 @@ import binascii
 import re
 from base64 import b64decode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
-from triptych import errors
-from triptych.model import Done, Edit, Lifecycle, Output, Pending
+from triptych import backgrounds, catalog, errors
+from triptych.model import Done, Edit, Lifecycle, Offer, Output, Pending
 from triptych.providers import END, Answer, BaseUrl, Call, Came, Flow, Listing, Next, Provider, ReferenceLimits, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -36,6 +38,8 @@ _EXHAUSTED = ("QuotaExceeded", "SetLimitExceeded")
 _UNKNOWN_MODEL = "InvalidEndpointOrModel"
 _NOT_OPEN = ("ModelNotOpen", "OperationDenied.ServiceNotOpen")
 _VOLCENGINE = "doubao-"
+_VOLCENGINE_HOSTS = ".volces.com"
+_BY_ITS_ID = "the date in the model id"
 
 
 # The models (wire notes 1.2, 1.4, 1.7) -------------------------------------------------------------------------------
@@ -58,45 +62,69 @@ _FAMILIES: Mapping[str, _Family] = {
         sizes=offering.sized("2K", "3K", least=3_686_400, most=10_404_496),
         formats=("png", "jpeg"),
         aliases=("seedream-5-0-lite-260128", "doubao-seedream-5-0-260128", "doubao-seedream-5-0-lite-260128"),
-        lifecycle=Lifecycle(
-            released="2026-01-28",
-            deprecated="2026-11-24",
-            source="a third party's claim that Volcengine Ark retires it then, not confirmed; wire notes 9",
-        ),
+        lifecycle=Lifecycle(released="2026-01-28", source=_BY_ITS_ID),
     ),
     "seedream-4.5": _Family(
         endpoint="seedream-4-5-251128",
         usd="0.04",
         sizes=offering.sized("2K", "4K", least=3_686_400),
         aliases=("doubao-seedream-4-5-251128",),
-        lifecycle=Lifecycle(released="2025-11-28", source="the date in the model id"),
+        lifecycle=Lifecycle(released="2025-11-28", source=_BY_ITS_ID),
     ),
     "seedream-4.0": _Family(
         endpoint="seedream-4-0-250828",
         usd="0.03",
         sizes=offering.sized("1K", "2K", "4K", least=921_600),
         aliases=("doubao-seedream-4-0-250828",),
-        lifecycle=Lifecycle(released="2025-08-28", source="the date in the model id"),
+        lifecycle=Lifecycle(released="2025-08-28", source=_BY_ITS_ID),
+    ),
+    "seedream-5.5": _Family(
+        endpoint="seedream-5-5-261028",
+        aliases=("dola-seedream-5-5-261028", "doubao-seedream-5-5-261028"),
+        priced_by="the provider's rate card as two resellers quote it (2026-11-12, 2026-11-13)",
+        transparency="documented",
+        lifecycle=Lifecycle(released="2026-11-12", source="resellers' pages of 2026-11-13"),
+        **offering.V5_5,
     ),
     **{
         f"seedream-5.0-{name}": _Family(
             endpoint=model,
-            usd=usd,
-            sizes=offering.up_to_4_mp(),
-            max_references=10,
-            formats=("png", "jpeg"),
             aliases=(f"dola-{model}", f"doubao-{model}"),
-            single=True,
-            latency_s=latency_s,
-            priced_by="resellers' price pages, the highest tier; not read at the provider",
-            lifecycle=Lifecycle(released=released, source="the date in the model id"),
+            priced_by="resellers' price pages; not read at the provider",
+            lifecycle=Lifecycle(released=released, source=_BY_ITS_ID),
+            **said,
         )
-        for name, model, usd, latency_s, released in (
-            ("pro", "seedream-5-0-pro-260628", "0.09", 120.0, "2026-06-28"),
-            ("flash", "seedream-5-0-flash-260915", "0.018", 15.0, "2026-09-15"),
+        for name, model, said, released in (
+            ("pro", "seedream-5-0-pro-260628", offering.V5_PRO, "2026-06-28"),
+            ("flash", "seedream-5-0-flash-260915", offering.V5_FLASH, "2026-09-15"),
         )
     },
 }
+
+_RETIRED_AT_VOLCENGINE: Mapping[str, Lifecycle] = {
+    "seedream-5.0-lite": Lifecycle(
+        released="2026-01-28",
+        retired="2026-11-24",
+        source="two third parties quote Volcengine's notice (2026-10-24); BytePlus is not known to follow",
+    ),
+}
+
+
+def offers_at(base_urls: Mapping[str, str]) -> tuple[Offer, ...]:
+    """Return the offers at a base URL: at Volcengine's they have its ids and its retirement dates."""
+    offers = offering.offers("ark", _FAMILIES)
+    host = urlsplit(base_urls.get("api", "")).hostname or ""
+    if not f".{host}".endswith(_VOLCENGINE_HOSTS):
+        return offers
+    return tuple(
+        replace(
+            offer,
+            endpoint=_VOLCENGINE + offer.endpoint,
+            aliases=(offer.endpoint, *offer.aliases),
+            lifecycle=_RETIRED_AT_VOLCENGINE.get(offer.family, offer.lifecycle),
+        )
+        for offer in offers
+    )
 
 
 # The one call --------------------------------------------------------------------------------------------------------
@@ -109,7 +137,8 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
     """
     body = _body(edit)
     answer = yield _generate(body)
-    if answer.status == 404 and _code(answer.json()).startswith(_UNKNOWN_MODEL):
+    plain = not body["model"].startswith(_VOLCENGINE)
+    if plain and answer.status == 404 and _code(answer.json()).startswith(_UNKNOWN_MODEL):
         second = yield _generate({**body, "model": _VOLCENGINE + body["model"]})
         if second.status != 404:
             answer = second
@@ -132,8 +161,10 @@ def _body(edit: Edit) -> dict[str, Any]:
         body["image"] = [read.source(reference) for reference in edit.references]
     if edit.size:
         body["size"] = f"{edit.size[0]}x{edit.size[1]}"
-    if edit.format and offer.formats:
-        body["output_format"] = edit.format
+    if offer.formats and (image_format := edit.format or offer.default_format):
+        body["output_format"] = image_format
+    if backgrounds.is_sent(offer, edit.prompt):
+        body["background"] = "transparent"
     body |= {"response_format": "url", "watermark": False}
     if offer.operation.sequential:
         body["sequential_image_generation"] = "auto"
@@ -198,7 +229,7 @@ def _whole(edit: Edit, answer: Answer) -> Done:
 
 
 def _done(edit: Edit, answer: Answer, outputs: tuple[Output, ...], usage: Any, trouble: Any) -> Done:
-    """Return the frames with their charge; only images that came are billed.
+    """Return the frames with their charge: images that came, and the references that the provider counted.
 
     Images that an error kept from being made are lost, one by one; that a model makes fewer than asked for is no error.
     Raises: `Moderated` or `Failed` where none came.
@@ -213,9 +244,11 @@ def _done(edit: Edit, answer: Answer, outputs: tuple[Output, ...], usage: Any, t
     lost = (Output(error=why),) * (edit.count - len(outputs)) if why else ()
     made = read.integer(read.at(usage, "generated_images"))
     billed = made if made is not None and 0 <= made <= read.MAX_OUTPUTS else came
+    counted = read.integer(read.at(usage, "input_images"))
+    references = counted if counted is not None and 0 <= counted <= read.MAX_OUTPUTS else len(edit.references)
     return Done(
         outputs + lost,
-        charged_usd=edit.offer.price.usd_per_image * billed,
+        charged_usd=catalog.quote(edit.offer, billed, edit.size, references).usd,
         charge_is_estimate=True,
         url_lifetime_s=RESULT_LIFETIME_S,
         warnings=(f"The provider stopped early: {why}",) if why and not lost else (),
@@ -292,16 +325,20 @@ def _raise_refusal(answer: Answer, body: Any) -> NoReturn:
 
 
 def listing() -> Flow[Listing]:
-    """Return which of our models the provider lists; it names no prices. A third party's knowledge (wire notes 1.7)."""
+    """Return which of our models the provider lists, under all their ids; it names no prices.
+
+    That the list exists is a third party's knowledge.
+    """
     answer = yield Call("GET", "/models")
     body = answer.json()
     read.raise_for(answer, body, only=(401, 403, 429))
     data = read.at(body, "data")
     listed = {name for entry in data if isinstance(name := read.at(entry, "id"), str)} if isinstance(data, list) else ()
     known = {
-        family.endpoint: None
+        name: None
         for family in _FAMILIES.values()
         if not {family.endpoint, *family.aliases}.isdisjoint(listed)
+        for name in (family.endpoint, *family.aliases)
     }
     if not 200 <= answer.status < 300 or not known:
         raise read.outage(answer, body)
@@ -313,7 +350,8 @@ PROVIDER = Provider(
     title="BytePlus ModelArk",
     key_env="ARK_API_KEY",
     base_urls={"api": BaseUrl("ARK_BASE_URL", "https://ark.ap-southeast.bytepluses.com/api/v3")},
-    offers=offering.offers("ark", _FAMILIES),
+    offers=offers_at({}),
+    offers_at=offers_at,
     submit=submit,
     listing=listing,
     inline=True,

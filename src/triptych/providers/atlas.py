@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote as percent_escaped
 
-from triptych import catalog, errors
+from triptych import errors, presets
 from triptych.model import (
     Done,
     Edit,
@@ -37,6 +37,9 @@ _FAILED = frozenset({"failed", "timeout", "canceled", "cancelled", "error"})
 _RUNNING = frozenset({"created", "queued", "starting", "pending", "processing"})
 _MODERATION_CODE = 1039
 _FIELD_WORDS = re.compile(r"missing|requir|unknown|unexpected|additional|unsupported|not (allowed|defined)|field", re.I)
+_NO_MODEL = re.compile(
+    r"model.{0,60}(not|n't|un).{0,12}(found|exist|known|supported|available)|(unknown|no such).model", re.I
+)
 _HINT_401 = "Atlas Cloud says 401 for a wrong path too: check ATLASCLOUD_BASE_URL as well as the key"
 _raise_for = partial(read.raise_for, hint_401=_HINT_401)
 
@@ -51,6 +54,7 @@ HISTORY_KEPT_S = 24 * 3600.0
 
 # The models (wire notes A.2) -----------------------------------------------------------------------------------------
 
+_SINGLE_TAILS = {Operation.GENERATE: "/text-to-image", Operation.EDIT: "/edit"}
 _FROM_2K = offering.sized("2K", "4K", least=3_686_400)
 
 
@@ -67,16 +71,42 @@ _FAMILIES: Mapping[str, _Family] = {
     "seedream-5.0-lite": _Family(
         "bytedance/seedream-v5.0-lite",
         "0.032",
-        Sizes(presets=catalog.presets("2K", "3K"), exact=True),
+        Sizes(presets=presets.rows("2K", "3K"), exact=True),
         max_references=14,
         formats=("png", "jpeg"),
-        lifecycle=offering.LITE_MAY_END,
     ),
     "seedream-4.5": _Family("bytedance/seedream-v4.5", "0.036", _FROM_2K),
     "seedream-4.0": _Family(
         "bytedance/seedream-v4", "0.027", offering.sized("1K", "2K", "4K", least=921_600), max_outputs=14
     ),
-    "seedream-4.7": _Family("bytedance/seedream-v4.7", "0.03", _FROM_2K, max_outputs=14, count_field="num_images"),
+    "seedream-4.7": _Family(
+        "bytedance/seedream-v4.7",
+        "0.03",
+        _FROM_2K,
+        max_outputs=14,
+        count_field="num_images",
+        tails={**offering.PATH_TAILS, Operation.GENERATE: "/text-to-image"},
+    ),
+    "seedream-5.5": _Family(
+        "bytedance/seedream-v5.5",
+        priced_by="the product page for the smallest tier (2026-11-20); the rest is the origin's list price",
+        tails=_SINGLE_TAILS,
+        inferred=frozenset({Operation.EDIT}),
+        **{**offering.V5_5, "usd": "0.016"},
+    ),
+    "seedream-5.0-pro": _Family(
+        "bytedance/seedream-v5.0-pro",
+        priced_by="the product page for the smallest tier; the rest is the origin's list price",
+        tails=_SINGLE_TAILS,
+        **offering.V5_PRO,
+    ),
+    "seedream-5.0-flash": _Family(
+        "bytedance/seedream-v5.0-flash",
+        priced_by="the product page",
+        tails=_SINGLE_TAILS,
+        inferred=frozenset({Operation.EDIT}),
+        **offering.V5_FLASH,
+    ),
 }
 
 
@@ -97,6 +127,8 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
         second = yield _generate(other)
         if second.status not in (400, 422):
             answer = second
+    if edit.offer.inferred_endpoint:
+        _raise_for_an_inferred_id(edit.offer.endpoint, answer)
     return _accepted(answer)
 
 
@@ -115,8 +147,8 @@ def _body(edit: Edit) -> dict[str, Any]:
         body[family.count_field if family else "max_images"] = edit.count
     if edit.size:
         body["size"] = f"{edit.size[0]}*{edit.size[1]}"
-    if edit.format and offer.formats:
-        body["output_format"] = edit.format
+    if offer.formats and (image_format := edit.format or offer.default_format):
+        body["output_format"] = image_format
     return body
 
 
@@ -125,6 +157,18 @@ def _about_the_image_field(answer: Answer) -> bool:
         return False
     text = read.message(answer.json())
     return bool(re.search(r"\bimages?\b", text, re.I) and _FIELD_WORDS.search(text))
+
+
+def _raise_for_an_inferred_id(endpoint: str, answer: Answer) -> None:
+    """Raise `NotOffered` where the provider does not know an id that no document names; else return."""
+    body = answer.json()
+    status, text = read.meant_status(answer, body), read.message(body)
+    if status == 404 or (status in (400, 422) and _NO_MODEL.search(text)):
+        raise errors.NotOffered(
+            f"The provider does not have the model id {endpoint}, which is inferred from its other ids and not "
+            f"documented (HTTP {status}: {errors.quoted(text or 'no reason given')}).",
+            request_id=read.request_id(answer, body),
+        )
 
 
 def _accepted(answer: Answer) -> Pending:

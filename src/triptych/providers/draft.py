@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from triptych import catalog
+from triptych import presets
 from triptych.errors import UnreadableImage
 from triptych.model import Done, Edit, Offer, Operation, Output, Pending, Price, Sizes
 from triptych.providers import Flow, Provider
@@ -49,7 +49,7 @@ def _offer(operation: Operation) -> Offer:
         endpoint=f"draft/{operation}",
         price=Price(Decimal(0), "2026-11-21", "it runs on this machine"),
         sizes=Sizes(
-            presets=catalog.presets("1K", "2K", "3K", "4K"),
+            presets=presets.rows("1K", "2K", "3K", "4K"),
             min_area=65_536,
             max_area=16_777_216,
             default="1K",

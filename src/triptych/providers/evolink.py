@@ -56,6 +56,8 @@ class _Family(Family):
 
     max_prompt_chars: int = 2000
     latency_s: float = 15.0
+    top_level_format: bool = False
+    """`output_format` is a field of the request itself; 5.0 lite has it among its model parameters."""
 
 
 _FAMILIES: Mapping[str, _Family] = {
@@ -65,7 +67,6 @@ _FAMILIES: Mapping[str, _Family] = {
         offering.sized("2K", "3K", "4K", least=3_686_400),
         "wire notes 4.5 (documentation)",
         formats=("png", "jpeg"),
-        lifecycle=offering.LITE_MAY_END,
     ),
     "seedream-4.5": _Family("doubao-seedream-4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
     "seedream-4.0": _Family(
@@ -74,18 +75,12 @@ _FAMILIES: Mapping[str, _Family] = {
         offering.sized("1K", "2K", "4K", least=921_600),
         max_prompt_chars=1000,  # the provider's own page of this model
     ),
-    **{
-        f"seedream-5.0-{name}": _Family(
-            f"doubao-seedream-5.0-{name}",
-            usd,
-            offering.up_to_4_mp(),
-            offering.FROM_RESELLERS,
-            max_references=10,
-            single=True,
-            latency_s=latency_s,
-        )
-        for name, usd, latency_s in (("pro", "0.09", 120.0), ("flash", "0.018", 15.0))
-    },
+    "seedream-5.0-pro": _Family(
+        "doubao-seedream-5.0-pro", priced_by=offering.FROM_THE_ORIGIN_PRO, top_level_format=True, **offering.V5_PRO
+    ),
+    "seedream-5.0-flash": _Family(
+        "doubao-seedream-5.0-flash", priced_by=offering.FROM_THE_ORIGIN_PRO, top_level_format=True, **offering.V5_FLASH
+    ),
 }
 
 
@@ -134,7 +129,9 @@ def _body(edit: Edit) -> dict[str, Any]:
     if offer.operation.edits:
         body["image_urls"] = [read.source(reference) for reference in edit.references]
     if edit.format and offer.formats:
-        body["model_params"] = {"output_format": edit.format}
+        family = _FAMILIES.get(offer.family)
+        at_the_top = family is not None and family.top_level_format
+        body |= {"output_format": edit.format} if at_the_top else {"model_params": {"output_format": edit.format}}
     return body
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from triptych import errors
+from triptych import catalog, errors
 from triptych.model import Done, Edit, Offer, Output, Pending, Reference
 from triptych.providers import Answer, BaseUrl, Call, Flow, Provider, ReferenceLimits, refuse
 from triptych.providers import _offers as offering
@@ -50,7 +50,6 @@ _FAMILIES: Mapping[str, _Family] = {
         "0.035",
         offering.sized("2K", "3K", least=3_686_400, most=10_404_496),
         "wire notes 3.4",
-        lifecycle=offering.LITE_MAY_END,
     ),
     "seedream-4.5": _Family("seedream-4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
     "seedream-4.0": _Family(
@@ -128,7 +127,7 @@ def _answered(edit: Edit, answer: Answer) -> Done:
         raise _no_image(answer, body, why)
     # An error beside the images kept the others from being made.
     lost = (Output(error=_said(body)),) * (edit.count - len(outputs)) if _code(body) else ()
-    charged_usd = edit.offer.price.usd_per_image * came
+    charged_usd = catalog.quote(edit.offer, came, edit.size, len(edit.references)).usd
     return Done(outputs + lost, charged_usd, charge_is_estimate=True, url_lifetime_s=RESULT_LIFETIME_S)
 
 

@@ -26,7 +26,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
-from triptych import catalog, errors
+from triptych import backgrounds, errors, presets
 from triptych.model import Done, Edit, Hosted, Output, Pending, Prediction, Sizes
 from triptych.providers import Answer, BaseUrl, Call, Flow, Provider, ReferenceLimits, Sent, refuse
 from triptych.providers import _offers as offering
@@ -76,23 +76,23 @@ _FAMILIES: Mapping[str, _Family] = {
     "seedream-5.0-lite": _Family(
         "bytedance:seedream@5.0-lite",
         "0.035",
-        Sizes(presets=catalog.presets("2K", "3K"), exact=True),
+        Sizes(presets=presets.rows("2K", "3K"), exact=True),
         "wire notes 5.5",
-        lifecycle=offering.LITE_MAY_END,
     ),
     "seedream-4.5": _Family("bytedance:seedream@4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
     "seedream-4.0": _Family("bytedance:5@0", "0.03", offering.sized("1K", "2K", "4K", least=921_600)),
-    **{
-        f"seedream-5.0-{name}": _Family(
-            f"bytedance:seedream@5.0-{name}",
-            usd,
-            offering.up_to_4_mp(),
-            offering.FROM_RESELLERS,
-            max_references=10,
-            single=True,
-        )
-        for name, usd in (("pro", "0.09"), ("flash", "0.018"))
-    },
+    "seedream-5.5": _Family(
+        "bytedance:seedream@5.5",
+        priced_by=offering.FROM_THE_ORIGIN_5_5,
+        transparency="inferred",
+        **offering.V5_5,
+    ),
+    "seedream-5.0-pro": _Family(
+        "bytedance:seedream@5.0-pro", priced_by=offering.FROM_THE_ORIGIN_PRO, **offering.V5_PRO
+    ),
+    "seedream-5.0-flash": _Family(
+        "bytedance:seedream@5.0-flash", priced_by=offering.FROM_THE_ORIGIN_PRO, **offering.V5_FLASH
+    ),
 }
 
 
@@ -134,8 +134,10 @@ def _task(edit: Edit) -> dict[str, Any]:
     if offer.operation.sequential:
         task["settings"] = {"maxSequentialImages": edit.count}
     task |= {"deliveryMethod": "async", "outputType": "URL", "includeCost": True, "ttl": TTL_S}
-    if edit.format in _FORMATS:
-        task["outputFormat"] = _FORMATS[edit.format]
+    if backgrounds.is_sent(offer, edit.prompt):
+        task["settings"] = {"background": "transparent"}
+    if (image_format := edit.format or offer.default_format) in _FORMATS:
+        task["outputFormat"] = _FORMATS[image_format]
     return task
 
 

@@ -10,6 +10,7 @@ in the history, which shows requests where it is asked to (`include_inputs`; the
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote as percent_escaped
 
-from triptych import errors
-from triptych.model import Done, Edit, Hosted, Pending, Prediction, Quote
+from triptych import backgrounds, errors, presets
+from triptych.model import Done, Edit, Hosted, Offer, Pending, Prediction, Quote, Size, Sizes
 from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, ReferenceLimits, Sent
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
@@ -61,6 +62,31 @@ class _Family(Family):
 
     priced_by: str = "the provider's model pages"
     max_references: int = 10
+    by_ratio: bool = False
+    """The request carries `aspect_ratio` and `resolution` in place of `size`."""
+
+
+_RATIOS = ("1:1", "1:2", "2:1", "1:3", "3:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "9:21", "21:9")
+_TIERS_PX = {"1K": 1024**2, "1.5K": 1536**2, "2K": 2048**2, "3K": 3840 * 2160}
+
+
+def _by_ratio(*words: str) -> Sizes:
+    """Return the sizes of these tiers, one for each ratio, and no others.
+
+    The pixels are the origin's where it has the ratio; else they are inferred from the tier's area, and 3K's (about
+    8 MP) from its only published size, 3840x2160.
+    """
+    return Sizes(presets={word: {ratio: _pixels(word, ratio) for ratio in _RATIOS} for word in words}, exact=True)
+
+
+def _pixels(word: str, ratio: str) -> Size:
+    if found := presets.SINGLE.get(word, {}).get(ratio):
+        return found
+    wide, high = (int(side) for side in ratio.split(":"))
+    width, height = (
+        round(math.sqrt(_TIERS_PX[word] * one / other) / 16) * 16 for one, other in ((wide, high), (high, wide))
+    )
+    return width, height
 
 
 _FAMILIES: Mapping[str, _Family] = {
@@ -70,10 +96,32 @@ _FAMILIES: Mapping[str, _Family] = {
         offering.sized("2K", "3K", "4K", least=3_686_400),
         "wire notes 2.6 (documentation)",
         formats=("png", "jpeg"),
-        lifecycle=offering.LITE_MAY_END,
     ),
     "seedream-4.5": _Family("bytedance/seedream-v4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
     "seedream-4.0": _Family("bytedance/seedream-v4", "0.027", offering.sized("1K", "2K", "4K", least=921_600)),
+    "seedream-5.5": _Family(
+        "bytedance/seedream-v5.5",
+        by_ratio=True,
+        transparency="documented",
+        priced_by="the origin's list price; 3K is assumed at twice 2K. The provider's price call counts",
+        **{
+            **offering.V5_5,
+            "sizes": _by_ratio("1K", "1.5K", "2K", "3K"),
+            "above": ((offering.AREA_BOUND, "0.035"), (4_624_220, "0.07")),
+        },
+    ),
+    "seedream-5.0-pro": _Family(
+        "bytedance/seedream-v5.0-pro",
+        by_ratio=True,
+        priced_by="a layer job's price for 17 images; references as at the origin",
+        **{**offering.V5_PRO, "sizes": _by_ratio("1K", "1.5K", "2K")},
+    ),
+    "seedream-5.0-flash": _Family(
+        "bytedance/seedream-v5.0-flash",
+        by_ratio=True,
+        priced_by="a layer job's price for 17 images",
+        **{**offering.V5_FLASH, "sizes": _by_ratio("1K", "1.5K", "2K"), "usd": "0.027"},
+    ),
 }
 
 
@@ -102,11 +150,28 @@ def _body(edit: Edit) -> dict[str, Any]:
         body["images"] = [read.source(reference) for reference in edit.references]
     if offer.operation.sequential:
         body["max_images"] = edit.count
-    if edit.size:
+    family = _FAMILIES.get(offer.family)
+    if edit.size and family and family.by_ratio:
+        body["aspect_ratio"], body["resolution"] = _tier(offer, edit.size)
+    elif edit.size:
         body["size"] = f"{edit.size[0]}*{edit.size[1]}"
-    if edit.format and offer.formats:
-        body["output_format"] = edit.format
+    if offer.formats and (image_format := edit.format or offer.default_format):
+        body["output_format"] = image_format
+    if backgrounds.is_sent(offer, edit.prompt):
+        body["background"] = "transparent"
     return body
+
+
+def _tier(offer: Offer, size: Size) -> tuple[str, str]:
+    """Return a size as a ratio and a tier in lower case.
+
+    Raises: `errors.OutOfLimits` for a size that is none of the offer's.
+    """
+    for word, row in offer.sizes.presets.items():
+        for ratio, pixels in row.items():
+            if pixels == size:
+                return ratio, word.lower()
+    raise errors.OutOfLimits(f"{offer.endpoint} takes no {size[0]}x{size[1]}; list_models shows its sizes.")
 
 
 def _error_code(body: Any) -> str:

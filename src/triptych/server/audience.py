@@ -77,15 +77,14 @@ class Audience:
     @asynccontextmanager
     async def gathered(self) -> AsyncIterator[Audience]:
         """Tell changes for as long as the block runs."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._tell)
-            try:
-                yield self
-            finally:
-                self._unwatch()
-                group.cancel_scope.cancel()
-        self._news.close()
-        self._news_in.close()
+        with self._news, self._news_in:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._tell)
+                try:
+                    yield self
+                finally:
+                    self._unwatch()
+                    group.cancel_scope.cancel()
 
     async def studio(self) -> Studio:
         """Return the studio, opening it if this is the first need of it; from here on its changes are told."""
@@ -101,6 +100,15 @@ class Audience:
             return NOBODY if self._remote else None
         user = ctx.request.scope.get("user")
         return str(user.username) if user else None
+
+    def client(self, ctx: ServerRequestContext[Any, Any]) -> tuple[str | None, str]:
+        """Return what tells clients apart: the owner with the session, or with name and version where there is none.
+
+        On stdio there is one client, and since 2026-07-28 its notifications do not say its name.
+        """
+        params = ctx.session.client_params
+        info = params.client_info if params and ctx.request is not None else None
+        return self.owner(ctx), _session_id(ctx) or (f"{info.name}/{info.version}" if info else "")
 
     # -- changes -------------------------------------------------------------------------------------------------
 
@@ -241,9 +249,10 @@ async def _tell_one(listener: _Listener, uris: Sequence[str], more: bool) -> Non
 
 
 def _session_id(ctx: ServerRequestContext[Any, Any]) -> str:
-    """Return what tells sessions of one lifespan apart: streamable HTTP has an id, elsewhere there is only one."""
+    """Return the id of a session; empty on stdio, where there is only one, and on streamable HTTP since 2026-07-28."""
     headers = getattr(ctx.request, "headers", None) or {}
-    return str(headers.get("mcp-session-id", ""))
+    over_sse = getattr(ctx.request, "query_params", None) or {}
+    return str(headers.get("mcp-session-id") or over_sse.get("session_id") or "")
 
 
 def _directories(roots: types.ListRootsResult) -> tuple[Path, ...]:

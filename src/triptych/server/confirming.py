@@ -1,14 +1,16 @@
 """The question before a costly job: asked of the user where the client can ask, in the way of its protocol era.
 
-Rules: nothing is reserved, written or sent before the yes, and a yes is good for the very question it answered: a quote
-that has grown meanwhile is asked about again, or refused. Whatever is not a yes comes back as the refusal that also
-clients without elicitation get, for a host without a person at it says no by itself.
+Rules: a user who can be asked is asked, whatever the arguments say; nothing is reserved or written before the yes, and
+no image has left. A yes is good for the very question it answered: a quote that has grown meanwhile is asked about
+again, or refused. Whatever is not a yes ends the call, and the refusal names no amount to repeat it with. A host
+without a person at it says no by itself; the setting TRIPTYCH_CONFIRM_USD is the way out there.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from typing import Any
 
 import mcp_types as types
@@ -26,48 +28,57 @@ ASK_LIMIT_S = 240
 """Below the 300 s at which some hosts give a call up."""
 KEY = "pay"
 
-Run = Callable[[dict[str, Any]], Awaitable[types.CallToolResult]]
+Run = Callable[[Decimal | None], Awaitable[types.CallToolResult]]
+"""Runs the call with the cost that the user has agreed to, if any."""
 
 
 async def confirmed(
     ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams, run: Run
 ) -> types.CallToolResult | types.InputRequiredResult:
-    """Run a call; where it wants a confirmation, ask for one and run it with the cost that was agreed to as its cap.
+    """Run a call; where it wants a confirmation, ask for one and run it with the cost that was agreed to.
 
     Raises: as `tools.call` does.
     """
-    given = params.arguments or {}
     try:
-        return await run(given)
+        return await run(None)
     except errors.OverBudget as error:
-        answer = await _answer(ctx, params, error) if _can_ask(ctx) else None
+        if not can_ask(ctx):
+            return tools.refusal(error)
+        answer = await _answer(ctx, params, error)
         if isinstance(answer, types.InputRequiredResult):
             return answer
         if answer != "yes":
-            why = f"Not confirmed: the user was to be asked, and {answer}. " if answer else ""
-            return tools.refusal(errors.OverBudget(why + error.message))
-        agreed = {**given, "max_cost_usd": str(error.confirm_usd)}
-    return await run(agreed)
+            return tools.refusal(errors.OverBudget(f"Not confirmed: the user was to be asked, and {answer}. {error}"))
+        agreed_usd = error.confirm_usd
+    try:
+        return await run(agreed_usd)
+    except errors.OverBudget as error:
+        return tools.refusal(errors.OverBudget(f"The quote has grown since the user was asked. {error}"))
 
 
 async def _answer(
     ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams, error: errors.OverBudget
-) -> str | types.InputRequiredResult | None:
-    """Return the user's answer, or what brings it with the same call made anew, or None where there is no way."""
+) -> str | types.InputRequiredResult:
+    """Return the user's answer, or what brings it with the same call made anew."""
     request = _question(error)
     if ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS:
         answer = (params.input_responses or {}).get(KEY)
         if isinstance(answer, types.ElicitResult) and params.request_state == error.question:
             return _said(answer)
         return types.InputRequiredResult(input_requests={KEY: request}, request_state=error.question)
-    return await _asked(ctx, request) if ctx.session.can_send_request else None
+    return await _asked(ctx, request)
 
 
-def _can_ask(ctx: ServerRequestContext[Any, Any]) -> bool:
-    """Whether the client declares forms; `elicitation: {}` is how clients did before there was anything else."""
+def can_ask(ctx: ServerRequestContext[Any, Any]) -> bool:
+    """Whether the client declares forms, and there is a way to ask it.
+
+    `elicitation: {}` is how clients declared forms before there was anything else.
+    """
     capabilities = ctx.session.client_capabilities
     declared = capabilities.elicitation if capabilities else None
-    return declared is not None and (declared.form is not None or declared.url is None)
+    if declared is None or (declared.form is None and declared.url is not None):
+        return False
+    return ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS or ctx.session.can_send_request
 
 
 def _question(error: errors.OverBudget) -> types.ElicitRequest:

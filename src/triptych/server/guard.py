@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from triptych.server.patience import Patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,38 @@ class InWork:
             return message
 
         return timed
+
+
+class Leaving:
+    """Notes clients of the eras with sessions that close a connection before its answer came.
+
+    The SDK lets their calls run on, so nothing else tells.
+    """
+
+    def __init__(self, app: ASGIApp, patience: Patience) -> None:
+        self._app = app
+        self._patience = patience
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        session = next((value for name, value in scope.get("headers", ()) if name == b"mcp-session-id"), b"")
+        if not session or scope.get("method") != "POST":
+            await self._app(scope, receive, send)
+            return
+        begun, answered, user = time.monotonic(), False, scope.get("user")
+
+        async def sent(message: Message) -> None:
+            nonlocal answered
+            answered = answered or (message["type"] == "http.response.body" and not message.get("more_body", False))
+            await send(message)
+
+        async def received() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect" and not answered:
+                client = (str(user.username) if user else None, session.decode("latin-1"))
+                self._patience.gone(client, time.monotonic() - begun)
+            return message
+
+        await self._app(scope, received, sent)
 
 
 class _TooSlow(Exception):

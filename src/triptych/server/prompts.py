@@ -143,7 +143,7 @@ def _deliver(step: int) -> str:
     return (
         f"{step}. Give the user the URLs and the cost, and, where they want files: "
         '`save_images(images=[JOB + "/1"], directory=DIRECTORY)` with every handle that they like.\n'
-        "If a paid call was cut off, list_jobs finds its job; never make the call again."
+        "If a paid call was cut off, make it again word for word: it returns its job and pays nothing."
     )
 
 

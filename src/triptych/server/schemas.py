@@ -86,9 +86,9 @@ class Paid(Arguments):
     format: Annotated[Literal["png", "jpeg"], BeforeValidator(_format)] | None = None
     wait_s: Seconds = Field(25, ge=0, le=WAIT_LIMIT_S, description="0-55 s")
     save_to: Name | None = Field(None, description="Directory for copies")
-    max_cost_usd: Usd | None = Field(None, ge=0, description="Refuse above; confirms a costly job")
+    max_cost_usd: Usd | None = Field(None, ge=0, description="Refuse above; where nobody can be asked, also a yes")
     dry_run: bool = Field(False, description="Only quote")
-    again: bool = Field(False, description="Anew, though in flight or uncertain")
+    again: bool = Field(False, description="Pay for another, though this was asked within the hour")
 
 
 class UploadImages(Arguments):

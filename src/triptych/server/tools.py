@@ -139,7 +139,7 @@ _TOOLS = (
         "Edit 1-14 reference images into 1-15 coherent images, in order, in ONE paid request: variants, storyboards, "
         "one character throughout. To edit each image on its own, or in stages, use edit_chain. Returns a job: "
         "job_id, status, images (handle, url, path), cost, next. Any handle (img_…, job_…/2) can be edited again: "
-        "undo, redo, branch. Not done yet? get_status; never repeat this call.",
+        "undo, redo, branch. Not done yet? get_status. The same call within an hour is the same job.",
         schemas.EditSequence,
         JobResult,
         _edit_sequence,

@@ -252,7 +252,7 @@ def http_app(server: TriptychServer, transport: Transport, host: str, tokens: Se
 
     own = Middleware(sites.OwnNames, names=own_names(host))  # in front of all else
     checks = [Middleware(guard.BearerToken, tokens=tokens)] if tokens else []
-    checks += [Middleware(guard.InWork, limits=guard.LIMITS)]
+    checks += [Middleware(guard.InWork, limits=guard.LIMITS), Middleware(guard.Leaving, patience=server.patience)]
     if transport == "http":
         from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 

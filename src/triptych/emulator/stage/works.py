@@ -47,8 +47,17 @@ class Order:
     mime_type: str
     price_usd: Decimal
     """Per image."""
+    fee_usd: Decimal = Decimal(0)
+    """Once for a request with any image: what its references cost."""
+    transparent: bool = False
+    """The pictures have no background."""
     body: Mapping[str, Any] = field(default_factory=dict)
     """The request as it came, for APIs that give it back."""
+
+    @property
+    def total_usd(self) -> Decimal:
+        """What the request costs if all of it comes."""
+        return self.price_usd * self.count + self.fee_usd
 
 
 @dataclass
@@ -92,7 +101,8 @@ class Work:
             drawn = self.pictures
             if self.failure or (drawn.done() and not drawn.cancelled() and drawn.exception()):
                 return Decimal(0)
-        return self.order.price_usd * max(0, self.expected - self.missing)
+        came = max(0, self.expected - self.missing)
+        return self.order.price_usd * came + self.order.fee_usd if came else Decimal(0)
 
 
 class UnreachableImage(Exception):
@@ -173,7 +183,8 @@ class Studio:
         order = work.order
         images = [self.read(reference) for reference in order.references]
         prompt, seed, size = without_directives(order.prompt), str(self._seed), self._fitted(order.size)
-        request = (prompt, tuple(hashlib.sha256(data).digest() for data in images), order.count, size, order.mime_type)
+        sources = tuple(hashlib.sha256(data).digest() for data in images)
+        request = (prompt, sources, order.count, size, order.mime_type, order.transparent)
         drawn = self._drawn.get(request)
         if drawn is None:
             mime_type = order.mime_type
@@ -181,7 +192,7 @@ class Studio:
                 made = retouch.edit(images, prompt, count=order.count, size=size, mime_type=mime_type, seed=seed)
             else:
                 made = retouch.draw(prompt, count=order.count, size=size, mime_type=mime_type, seed=seed)
-            drawn = tuple(made.images)
+            drawn = tuple(map(_cut_out, made.images)) if order.transparent else tuple(made.images)
             self._remember(request, drawn)
         extension = EXTENSIONS[order.mime_type]
         for index, data in enumerate(drawn, start=1):
@@ -224,6 +235,22 @@ class Studio:
             return base64.b64decode("".join(text.split()), validate=True)
         except (binascii.Error, ValueError) as error:
             raise UnreachableImage("invalid image: neither a URL nor base64") from error
+
+
+def _cut_out(data: bytes) -> bytes:
+    """Return a PNG of a picture's middle with a soft edge; around it nothing is painted."""
+    import io
+
+    from PIL import Image, ImageDraw, ImageFilter
+
+    image = Image.open(io.BytesIO(data)).convert("RGBA")
+    width, height = image.size
+    alpha = Image.new("L", image.size, 0)
+    ImageDraw.Draw(alpha).ellipse((width // 8, height // 8, width - width // 8, height - height // 8), fill=255)
+    image.putalpha(alpha.filter(ImageFilter.GaussianBlur(min(width, height) / 60)))
+    out = io.BytesIO()
+    image.save(out, "PNG", compress_level=2)
+    return out.getvalue()
 
 
 def _short(reference: str) -> str:
