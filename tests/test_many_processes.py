@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ async def test_three_processes_share_the_work_and_pay_each_prediction_once(
         async with make_studio(atlas) as studio:
             images = [str(samples / name) for name in ("coffee.jpg", "cat.jpg", "rocket.jpg", "astronaut.jpg")]
             uploaded = [image.handle for image in (await studio.upload_images(images)).images]
-            started = await studio.edit_chain(uploaded * 3, ["warmer", "sepia"], options=Options(wait_s=0))
+            started = await studio.edit_chain(
+                uploaded * 3, ["warmer", "sepia"], options=Options(wait_s=0, max_cost_usd=Decimal(2))
+            )
             command = [sys.executable, str(CHILD), str(tmp_path / "home"), atlas.base_url]
             children = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]  # noqa: ASYNC220
             said = [child.communicate(timeout=120)[1] for child in children]

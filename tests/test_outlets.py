@@ -23,6 +23,7 @@ from triptych import config, errors, sheet, text
 from triptych.assets import safe_name
 from triptych.cli import cli, main
 from triptych.model import Fault
+from triptych.server import transports
 from triptych.server.build import build
 from triptych.server.progress import Steady
 
@@ -274,6 +275,17 @@ def test_a_log_line_is_one_line_and_clean(monkeypatch: pytest.MonkeyPatch) -> No
     assert second.endswith("it broke")
     assert trace[0] == "Traceback (most recent call last):", "a traceback keeps its lines"
     assert not leaks(stderr.getvalue())
+
+
+def test_a_line_logged_before_the_settings_are_read_is_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    assert logging.lastResort
+    monkeypatch.setattr(logging.lastResort, "formatter", None)
+    monkeypatch.setattr(transports.anyio, "run", lambda *_: None)
+    transports.serve(lambda: config.read({}))
+    logging.lastResort.handle(logging.LogRecord("mcp", logging.WARNING, "", 0, "%s", (HOSTILE,), None))
+    assert stderr.getvalue().startswith("a ") and not leaks(stderr.getvalue())
 
 
 def test_a_contact_sheet_and_a_saved_name_hold_nothing_unseen() -> None:

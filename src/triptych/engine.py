@@ -65,6 +65,8 @@ class Engine:
         self._held: dict[str, Claim] = {}
         """What this process works on, by prediction id."""
         self._sweeping: set[str] = set()
+        self._due_s: float | None = None
+        """When the last look for work found that there is some."""
 
     async def run(self) -> None:
         """Work until cancelled; a submit that has left still gets a few seconds for its answer."""
@@ -145,11 +147,15 @@ class Engine:
         return self._pace.sweep_is_due(name)
 
     def _claim(self) -> Claim | None:
-        limits = self._limits()
+        limits, now = self._limits(), moment(self._clock)
         if not limits:
+            self._due_s = None
+            return None
+        self._due_s = self.next_due()  # only read: a server with nothing to do takes no lock
+        if self._due_s is None or self._due_s > now.mono_s:
             return None
         claim = self._store.claim(
-            now=moment(self._clock),
+            now=now,
             lease=uuid4().hex,
             providers=list(limits),
             max_running=limits,
@@ -167,7 +173,7 @@ class Engine:
         return {name: most for name, most in self._pace.limits().items() if steps[name] < MAX_STEPS_PER_PROVIDER}
 
     def _idle_s(self) -> float:
-        due = min([at for at in (self.next_due(), self._pace.next_sweep()) if at is not None], default=None)
+        due = min([at for at in (self._due_s, self._pace.next_sweep()) if at is not None], default=None)
         if due is None:
             return OTHERS_LOOK_S
         return min(max(due - self._clock.monotonic(), 0.01), OTHERS_LOOK_S)

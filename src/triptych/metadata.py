@@ -3,7 +3,7 @@
 Rules: pure, and only what is known to be picture is kept. A file whose parts do not add up gives None, for then its
 pixels have to be written anew. Must not know how to decode: the caller has decoded the file before, and knows that the
 pixels need no turning and no other colours. Bytes that a decoder passes over inside a JPEG's compressed data cannot be
-seen from here; `garbled` makes the files by which a caller with a decoder finds them.
+seen from here; `Jpeg.alone` and `garbled` make the files by which a caller with a decoder finds them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ Run = tuple[int, int]
 
 TAIL_BYTES = 8
 """So many bytes at the end of a run are garbled: an honest one has at most seven bits there that say nothing."""
-MOST_UNITS = 33
-"""A unit of a flat picture may take as few as two bits."""
-PATTERNS = (b"\x5a", b"\xa5", b"\x00")
+PROBES = tuple(bytes((97 * i + 13 * j * j) % 255 for j in range(16)) for i in range(32))
+"""What is decoded as one unit more; in an honest run some of them make it brighter than others."""
+MOST_ROWS = 4000
+PATTERNS = (b"\x5a", b"\xa5", b"\x00", b"\x3c", b"\x96", b"\x69")
 """What garbles: a bright picture may stay as bright under one of them."""
 
 _AFTER_A_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -30,7 +31,7 @@ _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 
 @dataclass(frozen=True, slots=True)
 class Jpeg:
-    """A JPEG that was taken apart: what to keep, and where the runs of every scan lie once the parts are joined."""
+    """A JPEG that was taken apart: what to keep, and where the runs of every scan lie in the file as it was."""
 
     parts: list[Part]
     scans: tuple[tuple[Run, ...], ...]
@@ -41,22 +42,35 @@ class Jpeg:
     interval: int
     """So many units from one restart marker to the next; 0 for none."""
 
-    def ends(self) -> list[range]:
-        """Return for every run of a single scan its last units, as many as a garbled tail may reach."""
-        across, down = -(-self.width // self.unit[0]), -(-self.height // self.unit[1])
-        step = self.interval or across * down
-        return [
-            range(max(first, min(first + step, across * down) - MOST_UNITS), min(first + step, across * down))
-            for first in range(0, across * down, step)
-        ]
+    def alone(self, data: bytes, n: int, probe: bytes) -> tuple[bytes, tuple[int, int]] | None:
+        """Return a picture that has run `n` of a single scan alone, then a probe, and where its next unit lies.
 
-    def box(self, n: int) -> tuple[int, int, int, int]:
-        """Return where a unit lies in the picture, without the edge that its neighbours may shine into."""
-        down, right = divmod(n, -(-self.width // self.unit[0]))
-        left, top = right * self.unit[0], down * self.unit[1]
-        end, low = min(left + self.unit[0], self.width), min(top + self.unit[1], self.height)
-        edge_x, edge_y = int(end - left > 4), int(low - top > 4)
-        return left + edge_x, top + edge_y, end - edge_x, low - edge_y
+        The probe is decoded as that unit, unless the run goes on by itself. None for what is too high to have another
+        row.
+        """
+        across, down = -(-self.width // self.unit[0]), -(-self.height // self.unit[1])
+        units = min(self.interval or across * down, across * down - n * self.interval)
+        across = 1 if units < MOST_ROWS else across
+        height = (units // across + 1) * self.unit[1]
+        if height > 65_535:
+            return None
+        size = height.to_bytes(2) + (across * self.unit[0]).to_bytes(2)
+        parts: list[Part] = []
+        for part in self.parts:
+            if part[1] in (0xC0, 0xC1):
+                parts.append(bytes(part[:5]) + size + bytes(part[9:]))
+            elif part[1] != 0xDD:
+                parts.append(part)
+            if part[1] == 0xDA:
+                break
+        start, end = self.scans[0][n]
+        place = units % across * self.unit[0], units // across * self.unit[1]
+        stuffed = data[end - 2 : end] == b"\xff\x00" and end - start > 1
+        last, end = (0xFF, end - 2) if stuffed else (data[end - 1], end - 1)
+        filling = (last ^ (last + 1)) >> 1  # the ones at its end say nothing, or little
+        last = last & ~filling & 0xFF | probe[0] & filling
+        behind = bytes((last, 0) if last == 0xFF else (last,)) + probe + b"\xff\xd9"
+        return b"".join([*parts, memoryview(data)[start:end], behind]), place
 
 
 def jpeg_parts(data: bytes) -> Jpeg | None:
@@ -87,8 +101,8 @@ class _Parting:
         self._view = memoryview(data)
         self._kept: list[tuple[Part, list[bytearray]]] = []
         """A segment, and for one of tables its tables; those that are emptied are left out."""
-        self._runs: list[tuple[int, int, int]] = []
-        """Of every scan: its place in `_kept`, its beginning and its end."""
+        self._runs: list[Run] = []
+        """Where every scan's data begins and ends."""
         self._quantization: dict[int, bytearray] = {}
         self._huffman: dict[int, tuple[bytearray, bool]] = {}
         self._tables: dict[int, list[bytearray]] = {}
@@ -201,7 +215,7 @@ class _Parting:
         while self._data[end - 1] == 0xFF:  # filling before the marker
             end -= 1
         _require(end > at and self._data.find(b"\xff\xff", at, end) < 0)
-        self._runs.append((len(self._kept), at, end))
+        self._runs.append((at, end))
         self._kept.append((self._view[at:end], []))
         return end
 
@@ -214,46 +228,41 @@ class _Parting:
         for name in self._huffman:
             self._drop_unused(name)
         parts: list[Part] = [self._view[:2]]
-        length, begins = 2, list[int]()
         for part, tables in self._kept:
             body = b"".join(tables)
-            begins.append(length)
             if len(part) > 2:
                 parts.append(part)
             elif body:
                 parts.append(bytes(part) + (len(body) + 2).to_bytes(2) + body)
-            length = sum(map(len, parts))
         parts.append(b"\xff\xd9")
         height, width = int.from_bytes(self._frame[1:3]), int.from_bytes(self._frame[3:5])
         widest, highest = max(c[1] >> 4 for c in components), max(c[1] & 15 for c in components)
         unit = (8, 8) if len(components) == 1 else (8 * widest, 8 * highest)
-        scans = tuple(self._runs_of(begins[place] - at, at, end) for place, at, end in self._runs)
+        scans = tuple(self._runs_of(at, end) for at, end in self._runs)
         made = Jpeg(parts, scans, width, height, unit, self._interval or 0)
         if len(scans) == 1:
-            _require(len(scans[0]) == len(made.ends()))
+            units = -(-width // unit[0]) * -(-height // unit[1])
+            _require(len(scans[0]) == -(-units // (made.interval or units)))
         else:
             _require(all(len(scan) == 1 for scan in scans))
         return made
 
-    def _runs_of(self, shift: int, at: int, end: int) -> tuple[Run, ...]:
+    def _runs_of(self, at: int, end: int) -> tuple[Run, ...]:
         runs = []
         for found in _RESTART.finditer(self._data, at, end):
-            runs.append((at + shift, found.start() + shift))
+            runs.append((at, found.start()))
             at = found.end()
-        return (*runs, (at + shift, end + shift))
+        return (*runs, (at, end))
 
 
-def garbled(data: bytes, runs: Sequence[Run], pattern: bytes) -> bytes:
-    """Return a file with other bytes at the end of runs: pixels that stay the same do not come from there."""
-    out = bytearray(data)
-    for start, end in runs:
-        first = max(start, end - TAIL_BYTES)
-        if first > start and out[first - 1] == 0xFF:  # the second half of a pair
-            first += 1
-        for i in range(first, end):
-            other = out[i] ^ pattern[0] if pattern[0] else 0
-            out[i] = other if other != 0xFF else 0x7E
-    return bytes(out)
+def garbled(data: bytes, run: Run, pattern: bytes) -> bytes:
+    """Return a file with other bytes at the end of a run: pixels that stay the same do not come from there."""
+    start, end = run
+    first = max(start, end - TAIL_BYTES)
+    if first > start and data[first - 1] == 0xFF:  # the second half of a pair
+        first += 1
+    others = bytes(byte ^ pattern[0] if pattern[0] else 0 for byte in data[first:end]).replace(b"\xff", b"\x7e")
+    return b"".join([memoryview(data)[:first], others, memoryview(data)[end:]])
 
 
 def jpeg_scans(data: bytes) -> int:
@@ -323,5 +332,4 @@ def _is_all(pixels: Sequence[memoryview], data: bytes) -> bool:
 
 def joined(data: bytes, parts: Sequence[Part]) -> bytes:
     """Return the parts as a file: `data` itself where nothing was left out."""
-    made = b"".join(parts)
-    return data if made == data else made
+    return data if sum(map(len, parts)) == len(data) else b"".join(parts)

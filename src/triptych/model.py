@@ -221,10 +221,10 @@ class Done:
 
     outputs: tuple[Output, ...]
     charged_usd: Decimal | None = None
-    charge_is_estimate: bool = False
     url_lifetime_s: float | None = None
     warnings: tuple[str, ...] = ()
     settle_s: float | None = None
+    charge_is_estimate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,8 @@ WHERE id = (
 RETURNING *;
 
 -- name: next_due
-SELECT MIN(CASE WHEN due_at > lease_until THEN due_at ELSE lease_until END) AS due FROM predictions
+SELECT MIN(MAX(CASE WHEN due_at > :now + :most_wait_s THEN 0 ELSE due_at END,
+               CASE WHEN lease_until > :now + :most_lease_s THEN 0 ELSE lease_until END)) AS due FROM predictions
 WHERE (state IN ('queued', 'submitting', 'running', 'fetching')
        OR (state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL AND attempts < :settle_tries))
   AND provider IN (:providers)

@@ -148,6 +148,9 @@ class Store(Records):
         """Return when the next claim can succeed on the monotonic clock, as far as it is known."""
         row = self._db.one(
             "next_due",
+            now=now.mono_s,
+            most_wait_s=MOST_WAIT_S,
+            most_lease_s=LEASE_S,
             providers=providers,
             full=self._full(now, max_running),
             held=held,

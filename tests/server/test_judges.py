@@ -54,7 +54,7 @@ def run(*command: str, env: dict[str, str]) -> tuple[Any, str]:
 
 
 def inspect(node: str, home: Path, *arguments: str) -> tuple[Any, str]:
-    return run(node, str(INSPECTOR), "--cli", *arguments, env=environ(home))
+    return run(node, str(INSPECTOR), "--cli", *arguments, env=environ(home, HOME=str(home)))
 
 
 def test_the_inspector_finds_no_error_and_warns_of_nothing_but_null_in_results(

@@ -77,6 +77,8 @@ def serve(
     Raises:
         SystemExit: 2, when the bind is open to other machines and no token is set, or cannot be had.
     """
+    if logging.lastResort:  # what is logged before the settings are read
+        logging.lastResort.setFormatter(_CleanLines())
     if transport == "stdio":
         resident = Resident(opener(settings))
         anyio.run(_serve_stdio, resident)
@@ -97,6 +99,13 @@ def serve(
     app = http_app(server, transport, host, tokens)
     url = f"http://{_in_url(host)}:{listener.getsockname()[1]}/{'sse' if transport == 'sse' else 'mcp'}"
     anyio.run(_serve_http, resident, app, listener, lambda: on_ready(url))
+
+
+class _CleanLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        from triptych.text import block
+
+        return block(super().format(record))
 
 
 def _refuse(message: str) -> None:
