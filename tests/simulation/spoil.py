@@ -1,0 +1,23 @@
+"""Breaks the books of a world that came to rest, so that a test can see the audit see it."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from typing import Any
+
+from simulation.database import real_connect
+from simulation.network import Tag
+
+
+def spoil(world: Any) -> None:
+    """Put one of each into the world: paid twice, paid and forgotten, a stranger's ticket, a lost file."""
+    ours = [accepted for accepted in world.accepted if accepted.tag.client_id]
+    world.accepted.append(replace(ours[0]))
+    world.accepted.append(replace(ours[1], tag=Tag("worker", "submit", "an id that no prediction has")))
+    next((world.home / "images").glob("*.*")).unlink()
+    db: sqlite3.Connection = real_connect(world.home / "triptych.db", isolation_level=None)
+    db.create_function("sim_now", 0, lambda: 0.0)
+    db.create_function("sim_by", 0, lambda: 0)
+    db.execute("UPDATE predictions SET ticket = 'of a stranger' WHERE client_id = ?", (ours[2].tag.client_id,))
+    db.close()
