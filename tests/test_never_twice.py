@@ -223,6 +223,8 @@ async def test_a_restart_of_the_machine_makes_everything_due(
     monkeypatch.setattr("triptych.records.boot_id", lambda: "another boot")
     async with make_studio(atlas) as studio:
         assert await studio.engine.step(), "it is polled at once"
+        (row,) = studio.store._db.connection.execute("SELECT lease, submitted_mono, created_mono FROM predictions")
+        assert tuple(row)[1:] == (None, None), "it counts in no budget by the old clock"
         await finish(studio)
         assert studio.job(job_id).status == "done"
     assert len(atlas.accepted) == 1

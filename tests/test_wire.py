@@ -1348,3 +1348,14 @@ async def test_a_key_is_cut_out_however_json_and_urls_spell_it(server: Server, s
     server.on["/"] = says(401, f'{{"message": "bad key {echo}!"}}'.encode())
     [answer] = await sender.run(account_at(server.base_url, "sk-a/secret+of=ours"), ask())
     assert answer.json() == {"message": "bad key [key]!"}
+
+
+@pytest.mark.anyio
+async def test_a_poll_that_drips_is_given_up_as_a_whole(
+    server: Server, account: Account, sender: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte comes in time, the answer never does; a submit has the longer limit."""
+    monkeypatch.setattr(wire, "LOOK_LIMIT_S", 0.3)
+    server.on["/"] = drips(server)
+    with pytest.raises(errors.AnswerLost, match="TimeoutError"):
+        await sender.run(account, ask(Call("GET", "/", timeout_s=60)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from functools import lru_cache
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
@@ -19,6 +20,7 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
 
+@lru_cache(maxsize=256)
 def parsed(url: str) -> httpx2.URL:
     """Return a URL as the sender itself reads it, so that what is checked is what is asked.
 
@@ -40,6 +42,7 @@ def may_carry_key(url: str) -> bool:
     return safe and bool(read.host) and not read.userinfo and 0 < (read.port or 443) < 65536
 
 
+@lru_cache(maxsize=256)
 def origin(url: str) -> str:
     """Return scheme, host and port, the port spelled out.
 
