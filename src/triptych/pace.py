@@ -87,8 +87,7 @@ class Pace:
             return False
         running = len(self._store.running_tickets(name))
         standing.sweeping = running >= SWEEP_FROM
-        if standing.sweeping:
-            standing.next_sweep = now_s + max(SWEEP_EVERY_S, SWEEP_SHARE_S / running)
+        standing.next_sweep = now_s + max(SWEEP_EVERY_S, SWEEP_SHARE_S / running if standing.sweeping else 0.0)
         return standing.sweeping
 
     def sweep_failed(self, name: str) -> None:
