@@ -1,7 +1,8 @@
 """Runs the deterministic simulation: `python -m benchmarks.simulation --seeds 1000 [--first 1] [--jobs 2]`.
 
 `--seed 1234` lives one world and prints its trace; `--only` and `--without` name the faults that may, or may not,
-happen in it. `--mutants --seeds 500` puts known mistakes back, one at a time, and finds each. Everything that a run prints is repeated exactly by the command that it prints.
+happen in it. `--mutants --seeds 500` puts known mistakes back, one at a time, and finds each. Each failure is printed
+with the command that repeats it exactly.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--spoil", action="store_true", help="break the books before the audit")
     asked = parser.parse_args(argv)
     if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
-        os.execve(  # noqa: S606 - the same program, with the order of sets fixed
+        os.execve(  # the same program, with the order of sets fixed
             sys.executable,
             [sys.executable, "-m", "benchmarks.simulation", *argv],
             {**os.environ, "PYTHONHASHSEED": HASH_SEED},

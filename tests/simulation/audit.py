@@ -100,7 +100,9 @@ def _account(
     ids, keys = {one.work.id for one in same}, {one.work.key for one in same}
     if row["ticket"] and row["ticket"] not in ids:
         others = [a for a in world.accepted if a.provider == row["provider"] and a.work.id == row["ticket"]]
-        whose = "a stranger's" if others and not others[0].tag.flow else "another prediction's" if others else "nobody's"
+        whose = (
+            "a stranger's" if others and not others[0].tag.flow else "another prediction's" if others else "nobody's"
+        )
         world.wrong("somebody else's prediction", f"{named} has the ticket {row['ticket'][:12]}, {whose}")
     for frame in frames:
         drawn = world.drawn.get(frame["sha256"]) if frame["sha256"] else None
@@ -116,7 +118,13 @@ def _account(
         world.wrong("the ledger differs", f"{named}: it says ${row['charged']}, the provider ${cost}")
     if row["charged"] is None and cost > row["reserved"] + CENT:
         world.wrong("too little is held back", f"{named}: ${row['reserved']} for ${cost}")
-    if row["charged"] is None and row["reserved"] and row["state"] == "failed" and not taken and row["kind"] not in MAY_BE_PAID:
+    if (
+        row["charged"] is None
+        and row["reserved"]
+        and row["state"] == "failed"
+        and not taken
+        and row["kind"] not in MAY_BE_PAID
+    ):
         world.wrong("held back for nothing", f"{named}: ${row['reserved']}")
     if row["state"] == "done":
         came = sum(1 for frame in frames if frame["sha256"])
@@ -130,12 +138,17 @@ def _account(
 def _alike(one: Any, other: Any) -> bool:
     """Return whether two requests of ours are the same in every word: then either may have the other's answer."""
     first, second = one.work.order, other.work.order
-    return one.provider == other.provider and (first.model, first.prompt, first.count, first.size) == (
-        second.model,
-        second.prompt,
-        second.count,
-        second.size,
-    ) and list(first.references) == list(second.references)
+    return (
+        one.provider == other.provider
+        and (first.model, first.prompt, first.count, first.size)
+        == (
+            second.model,
+            second.prompt,
+            second.count,
+            second.size,
+        )
+        and list(first.references) == list(second.references)
+    )
 
 
 def _in_flight(world: Any, row: dict[str, Any], taken: list[Any], moves: list[dict[str, Any]]) -> None:
@@ -155,9 +168,9 @@ def _in_flight(world: Any, row: dict[str, Any], taken: list[Any], moves: list[di
                 world.wrong("called uncertain while it was in flight", f"{named} at {move['at']:.1f} s")
         lived = attempt.process.alive or attempt.process.died_s > (whole_s or 0) + GRACE_S
         clean = len(taken) == 1 and not taken[0].work.traits
-        if whole_s and lived and clean and not exchange.spoiled and row["state"] not in ("done", "cancelled"):
-            if row["kind"] not in MAY_FAIL:
-                world.wrong("an answer that came was lost", f"{named}, answered in whole at {whole_s:.1f} s")
+        fine = row["state"] in ("done", "cancelled") or row["kind"] in MAY_FAIL
+        if whole_s and lived and clean and not exchange.spoiled and not fine:
+            world.wrong("an answer that came was lost", f"{named}, answered in whole at {whole_s:.1f} s")
 
 
 def _told(world: Any, row: dict[str, Any], taken: list[Any], statuses: dict[str, str]) -> None:
@@ -182,7 +195,9 @@ def _each_by_itself(world: Any, rows: list[dict[str, Any]], mine: dict[str, list
         done_s = [move["at"] for move in world.moves_of(row["id"]) if move["now"] == "done"]
         late_s = done_s[-1] - (taken[0].work.finish_at - world.wall_s) if done_s else 0.0
         if late_s > LATE_S:
-            world.wrong("one provider's trouble stopped another", f"{row['id']} at {row['provider']}: {late_s:.0f} s late")
+            world.wrong(
+                "one provider's trouble stopped another", f"{row['id']} at {row['provider']}: {late_s:.0f} s late"
+            )
 
 
 def _estimate(row: dict[str, Any]) -> bool:
@@ -219,7 +234,7 @@ def _same_request(
                 ):
                     world.wrong(
                         "the same request made two jobs",
-                        f"#{mark}: {later['id']} at {made_s:.1f} s, while {earlier['id']} was {status} since {at_s:.1f}",
+                        f"#{mark}: {later['id']} at {made_s:.1f} s, and {earlier['id']} was {status} since {at_s:.1f}",
                     )
 
 

@@ -1,8 +1,8 @@
 """The clients: assistants that call every tool, lose patience, ask again, cancel and vanish.
 
-A client is a process of its own; its call runs in a server. What it wants is a `Wish`, whose mark stands in every prompt
-of it: so each request that a provider accepts leads back to the wish. The rule that a call answers in time is checked
-here, for every call.
+A client is a process of its own; its call runs in a server. What it wants is a `Wish`, whose mark stands in every
+prompt of it: so each request that a provider accepts leads back to the wish. The rule that a call answers in time is
+checked here, for every call.
 """
 
 from __future__ import annotations
@@ -88,9 +88,7 @@ class Client:
         arguments: dict[str, Any] = {}
         if tool == "edit_chain":
             arguments["images"] = chance.sample(pictures, chance.choice((1, 1, 2, 3)))
-            arguments["steps"] = [
-                f"a red kite {mark[:-1]}{step}" for step in range(1, chance.choice((1, 2, 3)) + 1)
-            ]
+            arguments["steps"] = [f"a red kite {mark[:-1]}{step}" for step in range(1, chance.choice((1, 2, 3)) + 1)]
             if chance.random() < 0.2:
                 arguments["references"] = [chance.choice(pictures)]
         else:
@@ -143,7 +141,7 @@ class Client:
         status = ""
         for _ in range(chance.choice((2, 8, 40))):
             wait_s = chance.choice((0, 5, 20, 50))
-            answer = await self.call("get_status", wait_s, lambda s: s.get_status(job_id, wait_s))
+            answer = await self.call("get_status", wait_s, lambda s, wait_s=wait_s: s.get_status(job_id, wait_s))
             if isinstance(answer.error, errors.UnknownHandle):
                 self.world.wrong("a job that was promised is not there", f"{job_id} of {wish.mark}")
                 return
@@ -206,12 +204,12 @@ class Client:
         context.run(CALLER.set, caller)
         timed = _Timed(world, process, name, wait_s, f"{self.name}: {name}")
         task = world.loop.create_task(timed.run(use(server.studio)), context=context)
-        done, _ = await asyncio.wait(
-            {task, server.gone}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
-        )
+        done, _ = await asyncio.wait({task, server.gone}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
         if task in done:
             error = task.exception() if not task.cancelled() else asyncio.CancelledError()
-            free = isinstance(error, errors.OverBudget) or (error is None and getattr(task.result(), "status", "") == "dry_run")
+            free = isinstance(error, errors.OverBudget) or (
+                error is None and getattr(task.result(), "status", "") == "dry_run"
+            )
             if free and world.uploads[caller]:
                 world.wrong("an upload for a call that was refused", f"{name}: {error or 'a dry run'}")
             if isinstance(error, errors.TriptychError) or is_injected(error):

@@ -66,7 +66,7 @@ class Connection(sqlite3.Connection):
                 if "locked" not in str(error):
                     raise
                 if waited_s >= self.patience_s or not world.loop.can_block():
-                    raise injected(error)
+                    raise injected(error) from None
                 waited_s += LOOK_S
                 self.process.still_s += LOOK_S
                 world.loop.block(LOOK_S)

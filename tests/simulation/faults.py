@@ -107,7 +107,11 @@ class Faults:
             low, high = SPELLS[kind]
             begin_s = chance.uniform(0.5, 0.8 * until_s)
             lasts_s = low * (high / low) ** chance.random() if low else 0.0
-            of = {"s": f"s{chance.randrange(servers) + 1}", "p": chance.choice(providers), "l": chance.choice(providers)}
+            of = {
+                "s": f"s{chance.randrange(servers) + 1}",
+                "p": chance.choice(providers),
+                "l": chance.choice(providers),
+            }
             spell = Spell(f"spell:{n}", kind, begin_s, begin_s + lasts_s, chance)
             if kind.startswith("server"):
                 spell.of = of["s"]

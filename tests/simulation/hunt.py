@@ -7,17 +7,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def hunt(first: int, seeds: int) -> None:
-    """Live seeds in this process, which has a mutant in it, and print each that breaks a rule; stop at the parent's word.
+    """Live seeds in this process, which has a mutant in it; print a JSON line for each: the seed, its violations.
 
-    One JSON line for each: the seed, its violations. The parent closes the pipe when it has what it wants.
+    The parent ends this process when it has what it wants.
     """
     from simulation.runner import many
 
@@ -59,12 +59,14 @@ def found(name: str, first: int, seeds: int) -> tuple[int, int, str, str] | None
     return None
 
 
-def every(names: list[str], first: int, seeds: int, jobs: int) -> int:
+def every(names: Sequence[str], first: int, seeds: int, jobs: int) -> int:
     """Hunt all mutants, print the table, and return how many were not found."""
     missed = 0
     began = time.perf_counter()
     with ThreadPoolExecutor(jobs) as pool:
-        for name, caught in zip(names, pool.map(lambda name: found(name, first, seeds), names), strict=True):
+        hunts = {pool.submit(found, name, first, seeds): name for name in names}
+        for done in as_completed(hunts):
+            name, caught = hunts[done], done.result()
             if caught is None:
                 missed += 1
                 print(f"NOT FOUND in {seeds} seeds: {name}", flush=True)

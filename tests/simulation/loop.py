@@ -16,6 +16,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from itertools import count
 from typing import Any
@@ -321,10 +322,8 @@ class Loop(asyncio.BaseEventLoop):
         context = copy_context()
 
         def work(_: object = None) -> bool:
-            try:
+            with suppress(Killed):
                 context.run(self._work_in_thread, future, func, args)
-            except Killed:
-                pass
             self._threads.pop(thread, None)
             return True
 

@@ -48,6 +48,7 @@ MUTANTS: Sequence[Mutant] = (
                 "            self._steps._notes.move(claim, claim.prediction.state, wait_s=LEASE_S)\n",
             ),
             Patch("triptych.notes", "internal > INTERNAL_ERRORS", "internal > 0"),
+            Patch("triptych.steps", "            if departure.left:\n", "            if False:\n"),
         ),
     ),
     _one(
@@ -199,7 +200,7 @@ MUTANTS: Sequence[Mutant] = (
         "triptych.steps",
         "            case errors.Outage():\n                self._lose_answer(claim, outcome, again)\n",
         "            case errors.Outage():\n"
-        '                self._notes.end(claim, State.FAILED, fault_of(outcome), free=True)\n',
+        "                self._notes.end(claim, State.FAILED, fault_of(outcome), free=True)\n",
     ),
 )
 

@@ -23,6 +23,8 @@ from simulation.loop import PROCESS, Process
 
 CALLER: ContextVar[str] = ContextVar("CALLER", default="worker")
 """Which use-case a server's code works for; the worker where it works by itself."""
+PAID_TIMES = 20.0
+"""How many times likelier a process stops at a paid request than elsewhere: there most is at stake."""
 CONNECTIONS = 100
 """As many a client opens at once."""
 
@@ -38,7 +40,8 @@ class Tag:
 
 EXCHANGE: ContextVar[Any] = ContextVar("EXCHANGE", default=None)
 """The exchange that a provider works for."""
-TAG: ContextVar[Tag] = ContextVar("TAG", default=Tag())
+NOBODY = Tag()
+TAG: ContextVar[Tag] = ContextVar("TAG", default=NOBODY)
 
 BEFORE = ("names", "tls", "refused", "no connection")
 """The request surely never left."""
@@ -111,11 +114,12 @@ class Line(httpx2.AsyncBaseTransport):
             raise injected(httpx2.ConnectTimeout("timed out"))
         if kind == "exception before":
             raise any_exception(lot)
-        world.seam(process, "net.connected")
+        paid = PAID_TIMES if attempt else 1.0
+        world.seam(process, "net.connected", times=paid)
         if trace := request.extensions.get("trace"):
             await trace("http11.send_request_headers.started", {"request": request})
         else:
-            world.seam(process, "net.send")
+            world.seam(process, "net.send", times=paid)
         if attempt:
             attempt.left = True
         if kind == "lost before":
@@ -125,7 +129,7 @@ class Line(httpx2.AsyncBaseTransport):
         if attempt:
             attempt.exchange = exchange
         exchange.start()
-        world.seam(process, "net.sent")
+        world.seam(process, "net.sent", times=paid)
         if kind == "exception after":
             await asyncio.sleep(spread(lot, 0.01, 2))
             raise any_exception(lot)
@@ -137,7 +141,7 @@ class Line(httpx2.AsyncBaseTransport):
         except BaseException:
             exchange.leave()
             raise
-        world.seam(process, "net.answered")
+        world.seam(process, "net.answered", times=paid)
         return httpx2.Response(status, headers=headers, stream=Body(self, exchange, times.get("read")))
 
     def done(self) -> None:

@@ -7,6 +7,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from itertools import count
 
 from simulation.world import World, lived
 
@@ -67,9 +68,12 @@ def many(seeds: Iterable[int]) -> Tally:
         if world.violations:
             tally.wrong[seed] = list(world.violations)
         del world
-        if tally.seeds % 10 == 0:
-            gc.collect()
+        if next(_lived) % 10 == 0:
+            gc.collect()  # not while a world lives: what it collects would unwind in it
     return tally
+
+
+_lived = count(1)
 
 
 __all__ = ["Tally", "lived", "many", "one"]

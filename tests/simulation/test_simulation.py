@@ -1,4 +1,4 @@
-"""Many seeds of the simulation, in a process of their own; that a seed repeats exactly; that the parts do what they say."""
+"""Many seeds of the simulation, in a process of their own; a seed repeats exactly; the parts do what they say."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_seed_is_the_same_world_wherever_it_runs() -> None:
     assert after_others == alone
 
 
-# -- the loop ---------------------------------------------------------------------------------------------------------
+# -- the loop ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_a_suspended_machine_has_a_monotonic_clock_that_stands_still(loop: Loop)
     assert (round(true), round(monotonic), round(wall)) == (3605, round(UPTIME_S) + 5, 4605)
 
 
-# -- the faults and the reducer -----------------------------------------------------------------------------------------
+# -- the faults and the reducer ------------------------------------------------------------------------------------
 
 
 def struck(**options: Any) -> list[str]:
@@ -190,7 +190,7 @@ def test_what_fails_without_any_fault_is_reduced_to_none() -> None:
     assert fewest(["a", "b"], lambda part: True) == []
 
 
-# -- the mutants --------------------------------------------------------------------------------------------------------
+# -- the mutants ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -199,7 +199,7 @@ def test_each_mutant_still_applies(mutant: Mutant) -> None:
         patched(patch)
 
 
-# -- the audit ------------------------------------------------------------------------------------------------------------
+# -- the audit -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -207,5 +207,3 @@ def test_the_audit_sees_what_is_put_into_the_books() -> None:
     told = simulated("--seed", "3", "--quiet", "--spoil").stdout
     for what in ("paid twice", "somebody else's prediction", "paid and not remembered", "a stored image is not there"):
         assert f"VIOLATION {what}" in told, told
-
-

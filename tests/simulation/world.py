@@ -31,7 +31,7 @@ from simulation.attempts import Attempts
 from simulation.clients import Client, Wish, look_again
 from simulation.database import Reader, hold_lock, let_go
 from simulation.disk import Disk
-from simulation.faults import Faults, Lot, Spell, is_injected
+from simulation.faults import Faults, Lot, Spell, is_injected, spread
 from simulation.loop import PROCESS, Killed, Loop, Machine, Process, TooLong
 from simulation.network import CALLER
 from simulation.providers import NAMES, WALL_S, Accepted, Provider, plain_picture
@@ -344,20 +344,20 @@ class World:
     def faults_on(self) -> bool:
         return self.loop.now < self.until_s
 
-    def seam(self, process: Process, point: str) -> None:
-        """Perhaps kill or freeze a process where it stands."""
+    def seam(self, process: Process, point: str, *, times: float = 1.0) -> None:
+        """Perhaps kill or freeze a process where it stands; `times` makes it likelier."""
         if self.loop.over or not process.alive:
             if self.loop.over:
                 raise Killed
             self.loop.block(math.inf)
         if self.faults.gentle:
             return
-        if lot := self.lot("kill", f"{process}.{point}"):
+        if lot := self.lot("kill", f"{process}.{point}", times=times):
             lot.is_("kill", f"{process} at {point}")
             self.server(process.name).die()
             self.loop.block(math.inf)
-        if lot := self.lot("freeze", f"{process}.{point}"):
-            seconds = 0.5 * 300 ** lot.random()
+        if lot := self.lot("freeze", f"{process}.{point}", times=times):
+            seconds = spread(lot, 0.5, 20) if lot.random() < 0.5 else spread(lot, 20, 200)
             lot.is_("freeze", f"{process} at {point} for {seconds:.1f} s")
             self.loop.freeze(process, seconds)
             self.loop.block(0.0)
