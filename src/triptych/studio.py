@@ -237,7 +237,7 @@ class Studio:
         provider = self.setup.accounts[row.job.provider].provider.title
         warning = (
             f"{len(at_provider)} request(s) are already at {provider}, which cannot cancel them: "
-            f"about ${errors.plain(cost)} will be charged, and their images still come home."
+            f"about ${errors.plain(cost)} will be charged, and their images are still fetched."
         )
         return result.model_copy(update={"warnings": [*result.warnings, warning]})
 
