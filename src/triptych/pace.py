@@ -97,6 +97,13 @@ class Pace:
         standing.next_sweep = self._clock.monotonic() + SWEEP_PAUSE_S
 
 
+def slept_s(prediction: Prediction, clock: Clock) -> float:
+    """Return by how much the wall clock makes a prediction older than `age_s`: the other one rests in a sleep."""
+    if prediction.submitted_at is None:
+        return 0.0
+    return max((clock.now() - prediction.submitted_at).total_seconds() - age_s(prediction, clock), 0.0)
+
+
 def age_s(prediction: Prediction, clock: Clock) -> float:
     """Return how long ago a prediction was submitted; by the wall clock once the machine has restarted."""
     if prediction.submitted_mono is not None:

@@ -123,10 +123,19 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """When a request left: `at` by this machine's wall clock, `age_s` seconds ago by its monotonic clock."""
+    """When a request left: `at` by this machine's wall clock, `age_s` seconds ago by its monotonic clock.
+
+    That clock rests while the machine sleeps: the request may be older by `slept_s`, which the wall clock says.
+    """
 
     at: datetime
     age_s: float
+    slept_s: float = 0.0
+
+    @property
+    def oldest_s(self) -> float:
+        """The greatest age that one of the clocks says."""
+        return self.age_s + self.slept_s
 
 
 @dataclass(frozen=True, slots=True)
