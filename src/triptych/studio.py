@@ -285,12 +285,14 @@ class Studio:
         Raises: `errors.UnknownHandle`, for another owner's job as for none.
         """
         row = self._job(job_id, caller)
+        predictions = self.store.predictions(row.job.id)
         return views.job_result(
             row,
-            self.store.predictions(row.job.id),
+            predictions,
             self.store.frames(row.job.id),
             self.store.image_by_sha256,
             every=every,
+            findable=any(self._taken_up(p) is State.SUBMITTING for p in predictions),
         )
 
     def times(self, job_id: str, caller: Caller = ANYONE) -> tuple[datetime, datetime, datetime]:

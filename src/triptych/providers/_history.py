@@ -76,7 +76,7 @@ def look(
             if entry.same and timely and entry.ticket:
                 ours.append((timely[0], entry.ticket))
             else:
-                between = not late_s or (late_s[0] <= LATEST_S and -SKEW_S <= late_s[1])
+                between = not late_s or (late_s[0] <= LATEST_S and late_s[1] >= -SKEW_S)
                 maybe = maybe or bool(entry.same) or between
         totals.add(told.total)
         if _is_last(told, number * page_items) or _reaches_back(told.entries, left_s[1] - SKEW_S):
