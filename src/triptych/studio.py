@@ -287,12 +287,14 @@ class Studio:
         Raises: `errors.UnknownHandle`, for another owner's job as for none.
         """
         row = self._job(job_id, caller)
+        predictions = self.store.predictions(row.job.id)
         return views.job_result(
             row,
-            self.store.predictions(row.job.id),
+            predictions,
             self.store.frames(row.job.id),
             self.store.image_by_sha256,
             every=every,
+            findable=any(self._taken_up(p) is State.SUBMITTING for p in predictions),
         )
 
     def times(self, job_id: str, caller: Caller = ANYONE) -> tuple[datetime, datetime, datetime]:
@@ -530,14 +532,14 @@ class Studio:
         self.engine.bell.ring()
 
     def _taken_up(self, prediction: Prediction) -> State | None:
-        provider = self.setup.accounts[prediction.provider].provider
+        account = self.setup.accounts.get(prediction.provider)  # none for one that only a newer Triptych knows
         kind = prediction.fault.kind if prediction.fault else ""
         if prediction.state is State.FAILED and kind == "deadline" and prediction.ticket:
             return State.RUNNING
         if prediction.state is State.FAILED and kind == "fetch_failed":
             return State.FETCHING
         # Its fault stays `uncertain`, so that it is only looked for: sending it again under an id of ours is no look.
-        if prediction.state is State.UNCERTAIN and provider.find:
+        if prediction.state is State.UNCERTAIN and account and account.provider.find:
             return State.SUBMITTING
         return None
 
