@@ -40,6 +40,9 @@ class Records:
 
     def _forget_earlier_boots(self) -> None:
         """After a restart of the machine, make everything due: what is stored of the monotonic clock means nothing."""
+        row = self._db.one("boot")
+        if row and row["id"] == boot_id():
+            return  # no lock is taken: a program that holds the database stops nobody from opening it
         with self._db.transaction():
             row = self._db.one("boot")
             if row and row["id"] != boot_id():

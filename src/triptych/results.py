@@ -94,8 +94,10 @@ class Cost(Result):
             charged = f"charged ${plain(self.charged)}"
         elif status == "dry_run":
             charged = "nothing was sent"
+        elif status == "done":  # some providers tell it minutes later, or never
+            charged = "the charge is not known yet"
         else:
-            charged = "not charged yet" if status in ("queued", "running", "done") else "it may have been charged"
+            charged = "not charged yet" if status in ("queued", "running") else "it may have been charged"
         return f"quoted ${plain(self.quoted)}, {charged}"
 
 

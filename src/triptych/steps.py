@@ -22,7 +22,7 @@ from triptych.clock import Bell, Clock, moment
 from triptych.lifecycle import retry_delay_s
 from triptych.model import Done, Edit, Fault, Offer, Pending, Prediction, Reference, Route, State
 from triptych.notes import Notes, fault_of
-from triptych.pace import Pace, age_s
+from triptych.pace import Pace, age_s, slept_s
 from triptych.providers import Sent
 from triptych.references import as_sent, refer
 from triptych.store import Claim, Store
@@ -279,7 +279,7 @@ class Steps:
         provider = account.provider
         assert provider.find and prediction.submitted_at
         known = self._store.tickets(provider.name)
-        sent = Sent(prediction.submitted_at, age_s(prediction, self._clock))
+        sent = Sent(prediction.submitted_at, age_s(prediction, self._clock), slept_s(prediction, self._clock))
         edit = await self._as_sent(account, prediction)
         found = await self._wire.run(account, provider.find(edit, prediction, sent, known))
         self._require_ours(account, prediction, found)
@@ -295,7 +295,8 @@ class Steps:
             return True
         if prediction.fault and prediction.fault.kind == "uncertain":
             return False
-        return provider.honours_ids_s is not None and age_s(prediction, self._clock) < provider.honours_ids_s
+        oldest_s = age_s(prediction, self._clock) + slept_s(prediction, self._clock)
+        return provider.honours_ids_s is not None and oldest_s < provider.honours_ids_s
 
     def _require_ours(self, account: Account, prediction: Prediction, found: Pending | None) -> None:
         """Raise `errors.Outage` when what was found may be another prediction's, whose ticket is not written (yet)."""

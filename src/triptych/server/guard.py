@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from triptych.server.patience import Patience
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,8 @@ class InWork:
             await _plain(408, said, {"Connection": "close"})(scope, receive, send)
         except _Gone:
             pass  # nobody is left to be answered, and nothing was begun
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+            log.info("a message came for an SSE session that was just closed")  # it has been answered with 202
         finally:
             self._busy[owner] -= 1
             if not self._busy[owner]:
