@@ -375,6 +375,11 @@ def test_words_that_do_not_ask_for_a_transparent_background(prompt: str) -> None
     assert not backgrounds.asked_for(prompt)
 
 
+def test_a_long_run_of_blanks_is_read_at_once() -> None:
+    assert not backgrounds.asked_for("background" + " " * 50_000 + "of glass")
+    assert backgrounds.asked_for("the background" + " " * 50_000 + "should be transparent")
+
+
 @pytest.mark.parametrize("api", WITH_5_5, indirect=True)
 async def test_a_jpeg_with_a_transparent_background_is_refused_unsent(
     make_studio: Any, api: Emulator, coffee: str
