@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--spoil", action="store_true", help="break the books before the audit")
     asked = parser.parse_args(argv)
     if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
-        os.execve(  # noqa: S606 - the same program, with the order of sets fixed
+        os.execve(
             sys.executable,
             [sys.executable, "-m", "benchmarks.simulation", *argv],
             {**os.environ, "PYTHONHASHSEED": HASH_SEED},

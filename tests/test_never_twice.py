@@ -444,43 +444,6 @@ async def test_a_call_waits_for_a_database_that_is_locked_for_a_while(
         assert clock.monotonic() - began_s <= 4
 
 
-# A machine that sleeps: the wall clock goes on, the monotonic one rests ----------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["evolink", "runware"])
-@pytest.mark.parametrize("slept_h", [3.0, 72.0])
-async def test_a_key_is_no_younger_for_a_sleep_of_the_machine(
-    make_studio: Any, finish: Any, clock: Any, name: str, slept_h: float
-) -> None:
-    """Its lid is closed while a submit is on its way; nobody knows whether the key is kept for so long."""
-    with running(name, latency_s=5.0, max_side=64, clock=lambda: clock.now().timestamp()) as api:
-        api.fault("submit", "drop")
-        async with make_studio(api) as studio:
-            job_id = (await studio.generate_sequence("two cats", 2, NOW)).job_id
-            await studio.engine.step()
-            clock._now += timedelta(hours=slept_h)
-            clock.offset_s -= slept_h * 3600
-            await finish(studio)
-            assert studio.job(job_id).status == "uncertain"
-    assert not api.accepted
-
-
-@pytest.mark.parametrize("slept_h", [0.0, 3.0])
-async def test_a_lost_submit_is_found_after_a_sleep(
-    make_studio: Any, finish: Any, clock: Any, coffee: str, slept_h: float
-) -> None:
-    with running("atlas", latency_s=5.0, max_side=64, clock=lambda: clock.now().timestamp()) as api:
-        api.fault("submit", "lost-answer")
-        async with make_studio(api) as studio:
-            job_id = await edit(studio, coffee)
-            await studio.engine.step()
-            clock._now += timedelta(hours=slept_h)
-            clock.offset_s -= slept_h * 3600
-            await finish(studio)
-            assert studio.job(job_id).status == "done"
-    assert len(api.accepted) == 1
-
-
 async def test_quote_write_and_wait_share_the_time_of_one_call(
     make_studio: Any, atlas: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,7 +48,8 @@ SESSIONS_LIMIT = 1000
 """Of the early eras, each of which ends after half an hour without a request."""
 FIRST_LOOK_S = 1.0
 """When unfinished jobs are taken up if nobody calls: after the start, which has a client waiting."""
-CLOSE_LIMIT_S = 5.0
+CLOSE_LIMIT_S = 9.0
+"""Above the time that a submit on its way still gets for its answer (`steps.SHUTDOWN_GRACE_S`)."""
 DRAIN_LIMIT_S = 2
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
