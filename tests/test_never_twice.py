@@ -18,6 +18,7 @@ from triptych.emulator import running
 from triptych.lifecycle import LEASE_S
 from triptych.model import State
 from triptych.notes import Notes
+from triptych.pace import age_s
 from triptych.providers import ark as ark_provider
 from triptych.store import Store
 from triptych.studio import Options, Studio
@@ -211,8 +212,25 @@ async def test_a_budget_is_not_freed_by_a_clock_that_jumps(
         await edit(studio, coffee, again=True)
 
 
+async def test_a_restart_and_a_clock_that_jumps_free_no_budget(
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_studio(atlas, TRIPTYCH_BUDGET_USD="0.1") as studio:
+        await edit(studio, coffee)
+        await finish(studio)
+    clock.offset_s -= 1e9  # the monotonic clock begins anew
+    monkeypatch.setattr("triptych.records.boot_id", lambda: "another boot")
+    async with make_studio(atlas, TRIPTYCH_BUDGET_USD="0.1") as studio:
+        clock._now += timedelta(hours=30)
+        clock.offset_s -= 30 * 3600
+        with pytest.raises(errors.OverBudget, match="does not fit the budget"):
+            await edit(studio, coffee, again=True)
+        clock.advance(25 * 3600)
+        await edit(studio, coffee, again=True)
+
+
 async def test_a_restart_of_the_machine_makes_everything_due(
-    make_studio: Any, atlas: Any, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with make_studio(atlas) as studio:
         job_id = await edit(studio, coffee)
@@ -224,8 +242,8 @@ async def test_a_restart_of_the_machine_makes_everything_due(
     monkeypatch.setattr("triptych.records.boot_id", lambda: "another boot")
     async with make_studio(atlas) as studio:
         assert await studio.engine.step(), "it is polled at once"
-        (row,) = studio.store._db.connection.execute("SELECT lease, submitted_mono, created_mono FROM predictions")
-        assert tuple(row)[1:] == (None, None), "it counts in no budget by the old clock"
+        (prediction,) = studio.store.predictions(job_id)
+        assert age_s(prediction, clock) < 60, "its age goes on from the wall clock's"
         await finish(studio)
         assert studio.job(job_id).status == "done"
     assert len(atlas.accepted) == 1

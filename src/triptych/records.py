@@ -46,7 +46,7 @@ class Records:
         with self._db.transaction():
             row = self._db.one("boot")
             if row and row["id"] != boot_id():
-                self._db.run("forget_monotonic")
+                self._db.run("forget_monotonic", now=self._clock.now().timestamp(), mono=self._clock.monotonic())
                 self._db.run("set_boot", id=boot_id())
 
     def close(self) -> None:
