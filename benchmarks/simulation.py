@@ -1,7 +1,7 @@
 """Runs the deterministic simulation: `python -m benchmarks.simulation --seeds 1000 [--first 1] [--jobs 2]`.
 
 `--seed 1234` lives one world and prints its trace; `--only` and `--without` name the faults that may, or may not,
-happen in it. Everything that a run prints is repeated exactly by the command that it prints.
+happen in it. `--mutants --seeds 500` puts known mistakes back, one at a time, and finds each. Everything that a run prints is repeated exactly by the command that it prints.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, help="just this world, with its trace")
     parser.add_argument("--only", help="names of the only faults that happen, with commas")
     parser.add_argument("--without", help="names of faults that do not happen, with commas")
+    parser.add_argument("--mutants", action="store_true", help="put known mistakes back, and find each")
+    parser.add_argument("--mutant", help="live with this mistake in the program")
+    parser.add_argument("--hunt", help=argparse.SUPPRESS)
     parser.add_argument("--no-reduce", action="store_true", help="do not cut failing worlds down")
     parser.add_argument("--quiet", action="store_true", help="no trace")
     parser.add_argument("--after", help="seeds to live first, with commas: the world must be the same after them")
@@ -35,6 +38,20 @@ def main(argv: list[str]) -> int:
             [sys.executable, "-m", "benchmarks.simulation", *argv],
             {**os.environ, "PYTHONHASHSEED": HASH_SEED},
         )
+    if asked.mutants:
+        from simulation import hunt, mutants
+
+        names = [mutant.name for mutant in mutants.MUTANTS if not asked.mutant or asked.mutant in mutant.name]
+        return hunt.every(names, asked.first, asked.seeds, asked.jobs)
+    if asked.mutant or asked.hunt:
+        from simulation import mutants
+
+        mutants.put_in(asked.mutant or asked.hunt)
+    if asked.hunt is not None:
+        from simulation import hunt
+
+        hunt.hunt(asked.first, asked.seeds)
+        return 0
     from simulation import report
 
     if asked.seed is not None:

@@ -151,7 +151,8 @@ class Engine:
         if not limits:
             self._due_s = None
             return None
-        self._due_s = self.next_due()  # only read: a server with nothing to do takes no lock
+        # Only read, and whatever is full: a server with nothing to do takes no lock.
+        self._due_s = self._store.next_due(now=now, providers=list(limits), max_running={}, held=list(self._held))
         if self._due_s is None or self._due_s > now.mono_s:
             return None
         claim = self._store.claim(
@@ -163,6 +164,8 @@ class Engine:
         )
         if claim:
             self._held[claim.prediction.id] = claim
+        else:
+            self._due_s = self.next_due()
         return claim
 
     def _limits(self) -> dict[str, int]:

@@ -15,7 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from triptych import errors, rows
-from triptych.clock import Moment
+from triptych.clock import Moment, boot_id
 from triptych.database import Database
 from triptych.errors import plain
 
@@ -91,7 +91,8 @@ class Ledger:
         A prediction counts as long as either clock says that it is younger: a wall clock that steps forward frees
         nothing.
         """
-        return Balance(self._cap_usd, *self.since(now.at.timestamp() - DAY_S, now.mono_s - DAY_S))
+        since_mono_s = now.mono_s - DAY_S if boot_id() else math.inf  # unless nobody can tell this boot from another
+        return Balance(self._cap_usd, *self.since(now.at.timestamp() - DAY_S, since_mono_s))
 
     def since(self, since_s: float, since_mono_s: float = math.inf) -> tuple[Decimal, Decimal]:
         """Return what was charged, and what is still reserved, since then (UTC seconds, monotonic seconds)."""

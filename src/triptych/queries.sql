@@ -172,7 +172,8 @@ UPDATE boot SET id = :id;
 
 -- name: forget_monotonic
 UPDATE predictions SET lease = NULL, lease_until = 0, due_at = 0, deadline_at = NULL, created_mono = NULL,
-  submitted_mono = NULL, looked_mono = NULL;
+  submitted_mono = NULL, looked_mono = NULL
+WHERE created_mono IS NOT NULL OR submitted_mono IS NOT NULL OR due_at <> 0;
 
 -- name: lease_of
 SELECT state, lease, reserved_usd, lease_until, fault, ticket, submitted_at FROM predictions WHERE id = :id;

@@ -159,6 +159,8 @@ class Store(Records):
         return row["due"] if row else None
 
     def _full(self, now: Moment, max_running: Mapping[str, int]) -> list[str]:
+        if not max_running:
+            return []
         running = {row["provider"]: row["running"] for row in self._db.all("busy", now=now.mono_s)}
         return [provider for provider, limit in max_running.items() if running.get(provider, 0) >= limit]
 

@@ -18,6 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from server_stage import Child, Connect, ToldStudio, environ, job_result
 from triptych.server import build as building
+from triptych.server import guard
 
 ANN, BEN, CLEO = (f"{name}-token-0123456789" for name in ("anns", "bens", "cleos"))
 LIMIT_S = 1.5
@@ -344,3 +345,22 @@ async def test_calls_that_outlive_their_requests_are_counted_too(
         told.act = None
         assert len((await client.list_tools()).tools) == 10
         await client.read_resource("triptych://jobs")
+
+
+@pytest.mark.anyio
+async def test_a_message_for_a_session_that_just_closed_is_no_error_of_the_server() -> None:
+    async def closed(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 202, "headers": []})
+        await send({"type": "http.response.body", "body": b"Accepted"})
+        raise anyio.ClosedResourceError
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    await guard.InWork(closed, guard.LIMITS)({"type": "http", "path": "/messages/", "headers": []}, receive, send)
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]

@@ -96,7 +96,8 @@ def _account(
     if row["state"] not in TERMINAL:
         world.wrong("a job never ended", named)
         return
-    ids, keys = {one.work.id for one in taken}, {one.work.key for one in taken}
+    same = [one for one in world.accepted if taken and one.tag.flow and _alike(one, taken[0])]
+    ids, keys = {one.work.id for one in same}, {one.work.key for one in same}
     if row["ticket"] and row["ticket"] not in ids:
         others = [a for a in world.accepted if a.provider == row["provider"] and a.work.id == row["ticket"]]
         whose = "a stranger's" if others and not others[0].tag.flow else "another prediction's" if others else "nobody's"
@@ -124,6 +125,17 @@ def _account(
         if came < made and not said:
             warnings = world.reader.all("SELECT warnings FROM jobs WHERE id = ?", row["job_id"])[0]["warnings"]
             world.wrong("paid images are missing", f"{named}: {came} of {made} are stored; warnings {warnings}")
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Return whether two requests of ours are the same in every word: then either may have the other's answer."""
+    first, second = one.work.order, other.work.order
+    return one.provider == other.provider and (first.model, first.prompt, first.count, first.size) == (
+        second.model,
+        second.prompt,
+        second.count,
+        second.size,
+    ) and list(first.references) == list(second.references)
 
 
 def _in_flight(world: Any, row: dict[str, Any], taken: list[Any], moves: list[dict[str, Any]]) -> None:

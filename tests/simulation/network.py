@@ -63,6 +63,7 @@ class Line(httpx2.AsyncBaseTransport):
         if lot:
             lot.is_(kind, f"{op} at {provider.name}")
         tag = TAG.get()
+        world.tell(f"asks {provider.name} to {op} for {tag.caller} ({tag.flow} {tag.client_id[:8]})")
         if op == "upload":
             world.uploads[tag.caller] += 1
         attempt = world.attempts.begins(tag, provider, process) if op == "submit" else None
@@ -74,6 +75,8 @@ class Line(httpx2.AsyncBaseTransport):
             if attempt and not attempt.left and isinstance(error, Exception):
                 attempt.ends("not sent")
             raise
+        if attempt and answer.status_code == 503 and attempt.exchange.spoiled:
+            attempt.ends("refused")  # the provider's own words for "busy, and took nothing"
         if attempt and 400 <= answer.status_code < 500 and answer.status_code not in (408, 409, 425, 499):
             attempt.ends("refused")
         elif tag.flow == "find":

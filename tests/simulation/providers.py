@@ -221,11 +221,11 @@ def _runware_op(body: bytes) -> str:
 
 
 @cache
-def _blank(kind: str) -> bytes:
+def _blank(kind: str, colour: tuple[int, int, int] = (200, 120, 40)) -> bytes:
     from PIL import Image
 
     out = io.BytesIO()
-    image = Image.new("RGB", (16, 16), (200, 120, 40))
+    image = Image.new("RGB", (16, 16), colour)
     image.save(out, {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}[kind])
     return out.getvalue()
 
@@ -243,6 +243,11 @@ def picture(kind: str, words: str) -> bytes:
     size = len(said) + len(said) % 2
     more = b"XMP " + len(said).to_bytes(4, "little") + said + b"\x00" * (size - len(said))
     return blank[:4] + (len(blank) - 8 + len(more)).to_bytes(4, "little") + blank[8:] + more
+
+
+def plain_picture(n: int) -> bytes:
+    """Return a tiny picture of another colour for every number."""
+    return _blank("image/png", (40 + 50 * (n % 4), 90, 200 - 40 * (n % 4)))
 
 
 async def stranger(provider: Provider, body: dict[str, Any], path: str, headers: list[tuple[bytes, bytes]]) -> None:

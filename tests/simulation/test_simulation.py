@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from simulation.faults import Faults, injected, is_injected
-from simulation.loop import PROCESS, Loop, Machine, Process
+from simulation.loop import PROCESS, UPTIME_S, Loop, Machine, Process
+from simulation.mutants import MUTANTS, Mutant, patched
 from simulation.reduce import fewest
 
 ROOT = Path(__file__).parents[2]
@@ -153,7 +154,7 @@ def test_a_suspended_machine_has_a_monotonic_clock_that_stands_still(loop: Loop)
         return loop.now, machine.monotonic(), machine.wall()
 
     true, monotonic, wall = loop.run_until_complete(main())
-    assert (round(true), round(monotonic), round(wall)) == (3605, 5, 4605)
+    assert (round(true), round(monotonic), round(wall)) == (3605, round(UPTIME_S) + 5, 4605)
 
 
 # -- the faults and the reducer -----------------------------------------------------------------------------------------
@@ -187,6 +188,15 @@ def test_the_reducer_finds_the_two_faults_that_matter() -> None:
 
 def test_what_fails_without_any_fault_is_reduced_to_none() -> None:
     assert fewest(["a", "b"], lambda part: True) == []
+
+
+# -- the mutants --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_each_mutant_still_applies(mutant: Mutant) -> None:
+    for patch in mutant.patches:
+        patched(patch)
 
 
 # -- the audit ------------------------------------------------------------------------------------------------------------

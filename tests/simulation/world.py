@@ -34,7 +34,7 @@ from simulation.disk import Disk
 from simulation.faults import Faults, Lot, Spell, is_injected
 from simulation.loop import PROCESS, Killed, Loop, Machine, Process, TooLong
 from simulation.network import CALLER
-from simulation.providers import NAMES, WALL_S, Accepted, Provider, picture
+from simulation.providers import NAMES, WALL_S, Accepted, Provider, plain_picture
 from simulation.strangers import Stranger
 from triptych.clock import Bell
 
@@ -217,7 +217,7 @@ class World:
         self.pictures = Path(self.directory) / "pictures"
         self.pictures.mkdir()
         for n in range(4):
-            (self.pictures / f"{n}.png").write_bytes(picture("image/png", f"input {n}"))
+            (self.pictures / f"{n}.png").write_bytes(plain_picture(n))
         self.machine = Machine(self.loop, WALL_S)
         self.wall_s = WALL_S
         names = chance.sample(NAMES, chance.choice((1, 1, 2, 3)))
@@ -237,10 +237,9 @@ class World:
         self.servers = [Server(self, f"s{n}") for n in range(1, servers + 1)]
         self.clients = [Client(self, f"c{n}") for n in range(1, chance.choice((2, 3, 4, 5)) + 1)]
         self.strangers = [Stranger(self, provider) for provider in self.providers.values()]
-        if self._tracing:
-            self.note(f"providers {', '.join(names)}; {servers} servers; rates {self.faults.rates}")
-            for spell in self.faults.spells:
-                self.note(f"plan {spell}")
+        self.tell(f"providers {', '.join(names)}; {servers} servers; rates {self.faults.rates}")
+        for spell in self.faults.spells:
+            self.tell(f"plan {spell}")
 
     def environ(self) -> dict[str, str]:
         settings = {
@@ -372,7 +371,7 @@ class World:
 
             def told(kind: str, detail: str = "") -> None:
                 happened(kind, detail)
-                self.note(f"FAULT {name}: {kind} {detail}")
+                self.tell(f"FAULT {name}: {kind} {detail}")
 
             lot.is_ = told  # type: ignore[method-assign]
         return lot
@@ -389,8 +388,7 @@ class World:
 
     def _met(self, spell: Spell, what: str) -> None:
         self.faults.happened(spell.id, f"spell: {spell.kind}", str(spell))
-        if self._tracing:
-            self.note(f"FAULT {spell.id}: {spell.kind} {what}")
+        self.tell(f"FAULT {spell.id}: {spell.kind} {what}")
 
     def _begin(self, spell: Spell) -> None:
         kind, lasts_s = spell.kind, spell.end_s - spell.begin_s
@@ -452,13 +450,19 @@ class World:
 
     # -- what is written down
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, counts: bool = True) -> None:
         """Add a line to the trace, whose hash tells two runs apart."""
         process = PROCESS.get()
         line = f"{self.loop.now:12.5f} {process.name if process else 'world':9} {self.scrubbed(text)}"
-        self._hash.update(f"{self.loop.steps} {line}\n".encode())
+        if counts:
+            self._hash.update(f"{self.loop.steps} {line}\n".encode())
         if self._tracing:
             self.notes.append(line)
+
+    def tell(self, text: str) -> None:
+        """Add a line to the trace alone."""
+        if self._tracing:
+            self.note(text, counts=False)
 
     def scrubbed(self, text: str) -> str:
         """Return a text without what no seed decides: addresses in memory, and where the world's files lie."""
@@ -507,7 +511,7 @@ class _Log(logging.Handler):
             return
         world = self._world
         text = record.getMessage()
-        world.note(f"log {record.levelname} {text}") if record.levelno >= logging.WARNING or world._tracing else None
+        world.note(f"log {record.levelname} {text}", counts=record.levelno >= logging.WARNING)
         if record.exc_info and record.exc_info[1] and not is_injected(record.exc_info[1]):
             world.wrong("logged as a bug", f"{text}: {_where(record.exc_info[1])}")
 

@@ -1,0 +1,265 @@
+"""Known mistakes, put back into the program one at a time: what the simulation is shown to see.
+
+A mutant is a list of replacements in the source of modules, made as they are imported, in a process of its own. A text
+that a mutant replaces has to be there exactly once, so that a mutant which no longer applies fails a test.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One replacement in one module; `.sql` names the statements that `triptych.database` reads."""
+
+    module: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A mistake: its name, and what makes it."""
+
+    name: str
+    patches: Sequence[Patch]
+
+
+def _one(name: str, module: str, old: str, new: str) -> Mutant:
+    return Mutant(name, (Patch(module, old, new),))
+
+
+MUTANTS: Sequence[Mutant] = (
+    Mutant(
+        "an interrupted submit is put back to queued",
+        (
+            Patch(
+                "triptych.engine",
+                "            self._store.put_back(claim, self._clock.monotonic() + LEASE_S)\n",
+                "            self._steps._notes.move(claim, claim.prediction.state, wait_s=LEASE_S)\n",
+            ),
+            Patch("triptych.notes", "internal > INTERNAL_ERRORS", "internal > 0"),
+        ),
+    ),
+    _one(
+        "durations and leases are read from the wall clock",
+        "simulation.world",
+        "        return self._machine.monotonic()\n",
+        "        return self._machine.wall()\n",
+    ),
+    Mutant(
+        "the request leaves before it is written down",
+        (
+            Patch(
+                "triptych.steps",
+                "        sent = self._notes.move(\n            claim,\n            State.SUBMITTING,\n",
+                "        sent = (lambda *_, **__: claim)(\n            claim,\n            State.SUBMITTING,\n",
+            ),
+            Patch("triptych.steps", "        if not ours:\n            raise", "        if False:\n            raise"),
+            Patch(
+                "triptych.lifecycle",
+                "State.QUEUED: frozenset({State.SUBMITTING,",
+                "State.QUEUED: frozenset({State.SUBMITTING, State.RUNNING, State.FETCHING, State.UNCERTAIN,",
+            ),
+        ),
+    ),
+    _one(
+        "an answer is written once and not insisted on",
+        "triptych.notes",
+        "            except errors.Outage as error:\n                log.log(",
+        "            except errors.Outage as error:\n                raise\n                log.log(",
+    ),
+    _one(
+        "the lease is not checked before the request leaves",
+        "triptych.steps",
+        "        if not ours:\n            raise",
+        "        if False:\n            raise",
+    ),
+    _one(
+        "a process takes over what it holds itself",
+        "triptych.engine",
+        "            max_running=limits,\n            held=list(self._held),\n",
+        "            max_running=limits,\n            held=[],\n",
+    ),
+    _one(
+        "a prediction in the history is matched by its time alone",
+        "triptych.providers._history",
+        "            if entry.same is False or entry.ticket in known:\n                continue\n",
+        "            entry = Entry(entry.ticket, entry.at_s, True)\n"
+        "            if entry.ticket in known:\n                continue\n",
+    ),
+    _one(
+        "the same request is looked for outside the transaction",
+        "triptych.store",
+        "            if attach and (found := self.same_request(job.fingerprint)):\n                return found\n",
+        "",
+    ),
+    _one(
+        "the budget is checked outside the transaction",
+        "triptych.store",
+        "            self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))\n",
+        "",
+    ),
+    _one(
+        "an error while polling ends the job",
+        "triptych.arrivals",
+        "            if now_s >= deadline_at:\n                self._miss_deadline(claim, message)\n",
+        "            if True:\n"
+        '                self._notes.end(claim, State.FAILED, Fault("outage", message), free=True)\n',
+    ),
+    _one(
+        "an image is stored without being decoded",
+        "triptych.assets",
+        "        return self._write(data, imaging.verify(data))\n",
+        "        from triptych.imaging import Facts\n\n"
+        '        return self._write(data, Facts(mime_type="image/png", width=1, height=1))\n',
+    ),
+    _one(
+        "a disk that says no breaks a paid stream off",
+        "triptych.arrivals",
+        "            self._held.append(self._bounded(came))\n",
+        '            raise errors.Outage("The disk is full.") from error\n',
+    ),
+    _one(
+        "asking for the status of an uncertain request sends it again",
+        "triptych.steps",
+        '        if prediction.fault and prediction.fault.kind == "uncertain":\n            return False\n',
+        "",
+    ),
+    _one(
+        "the money held for an uncertain request is given back",
+        "triptych.arrivals",
+        "        self._notes.end(claim, State.UNCERTAIN, fault)\n",
+        "        self._notes.end(claim, State.UNCERTAIN, fault, free=True)\n",
+    ),
+    _one(
+        "a request that may still be on its way is not waited for",
+        "triptych.steps",
+        "LOOK_FOR_S = 60.0\n",
+        "LOOK_FOR_S = 1.0\n",
+    ),
+    _one(
+        "a lost answer counts as a request that was not sent",
+        "triptych.wire",
+        '            raise errors.AnswerLost(f"The answer of {title} was lost',
+        '            raise errors.NotSent(f"The answer of {title} was lost',
+    ),
+    _one(
+        "a refusal of the second try speaks for the first",
+        "triptych.steps",
+        "                if again:  # this try was not accepted, but the one before may have been\n",
+        "                if False:\n",
+    ),
+    _one(
+        "what runs at the provider is cancelled as if it were free",
+        "triptych.store",
+        '                if row["state"] not in (State.WAITING, State.QUEUED, State.UNCERTAIN) or (\n'
+        '                    leased and row["state"] != State.WAITING\n                ):\n',
+        '                if row["state"] not in (State.WAITING, State.QUEUED, State.UNCERTAIN, State.RUNNING):\n',
+    ),
+    Mutant(
+        "a late answer is thrown away once the lease is lost",
+        (Patch("triptych.store", "            if not ours and not late_answer:\n", "            if not ours:\n"),),
+    ),
+    _one(
+        "a submit is written without waiting for the disk",
+        "triptych.database",
+        'self.connection.execute("PRAGMA synchronous=FULL")\n                self.require_current()',
+        'self.connection.execute("PRAGMA synchronous=NORMAL")\n                self.require_current()',
+    ),
+    _one(
+        "an image's file is not flushed",
+        "triptych.assets",
+        "            os.fsync(file.fileno())\n",
+        "",
+    ),
+    _one(
+        "an error of the database ends the worker",
+        "triptych.engine",
+        '                    log.warning("nothing can be claimed: %s", error.message)\n',
+        '                    log.warning("nothing can be claimed: %s", error.message)\n                    raise\n',
+    ),
+    _one(
+        "a done job does not answer for the same request",
+        ".sql",
+        "       OR (status IN ('done', 'partial')\n           AND (:now",
+        "       OR (status IN ('nothing')\n           AND (:now",
+    ),
+    _one(
+        "another provider's ticket answers for a request",
+        "triptych.steps",
+        "            case errors.Outage():\n                self._lose_answer(claim, outcome, again)\n",
+        "            case errors.Outage():\n"
+        '                self._notes.end(claim, State.FAILED, fault_of(outcome), free=True)\n',
+    ),
+)
+
+
+def patched(patch: Patch) -> str:
+    """Return the source of a patch's file with the replacement made. Raises: `LookupError` if it does not apply."""
+    source = path_of(patch.module).read_text("utf-8")
+    if source.count(patch.old) != 1:
+        raise LookupError(f"{patch.module}: {patch.old!r} is there {source.count(patch.old)} times")
+    return source.replace(patch.old, patch.new)
+
+
+def path_of(module: str) -> Path:
+    if module == ".sql":
+        return path_of("triptych.database").with_name("queries.sql")
+    found = importlib.util.find_spec(module)
+    assert found
+    assert found.origin
+    return Path(found.origin)
+
+
+def put_in(name: str) -> None:
+    """Let the modules of a mutant be imported with its mistake; none of them may have been imported yet."""
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == name)
+    sources: dict[str, str] = {}
+    for patch in mutant.patches:
+        patched(patch)  # it applies
+        if patch.module == ".sql":
+            # The statements are read as text: what reads them replaces in them.
+            reads = 'text = files("triptych").joinpath("queries.sql").read_text("utf-8")'
+            source = path_of("triptych.database").read_text("utf-8")
+            assert source.count(reads) == 1
+            sources["triptych.database"] = source.replace(reads, f"{reads}.replace({patch.old!r}, {patch.new!r})")
+            continue
+        before = sources.get(patch.module) or path_of(patch.module).read_text("utf-8")
+        sources[patch.module] = before.replace(patch.old, patch.new)
+    for module in sources:
+        sys.modules.pop(module, None)
+    sys.meta_path.insert(0, _Finder(sources))
+
+
+class _Finder(MetaPathFinder):
+    def __init__(self, sources: Mapping[str, str]) -> None:
+        self._sources = sources
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if fullname not in self._sources:
+            return None
+        origin = str(path_of_unpatched(fullname, path))
+        return ModuleSpec(fullname, _Loader(self._sources[fullname], origin), origin=origin)
+
+
+class _Loader(Loader):
+    def __init__(self, source: str, origin: str) -> None:
+        self._source, self._origin = source, origin
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__file__ = self._origin
+        exec(compile(self._source, self._origin, "exec"), module.__dict__)
+
+
+def path_of_unpatched(module: str, path: Any) -> Path:
+    return Path(path[0]) / f"{module.rpartition('.')[2]}.py"
