@@ -262,8 +262,8 @@ class Prediction:
     this prediction's first frame (from 1).
 
     `due_at`, `deadline_at` and every `…_mono` are seconds of the monotonic clock; a restart of the machine sets them
-    anew or to None. `looked_mono` is the first look for a lost submit. `sent_urls` are the references as the request carried
-    them, None for one sent as bytes.
+    anew or to None. `looked_mono` is the first look for a lost submit. `sent_urls` are the references as the request
+    carried them, None for one sent as bytes.
     """
 
     id: str
