@@ -180,6 +180,15 @@ def test_a_database_locked_at_the_start_names_the_other_program(path: Path, monk
     store(path).close()
 
 
+def test_a_writer_that_holds_on_keeps_nobody_from_opening(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped process may hold the database for long; what only reads, and the server's start, do not wait for it."""
+    monkeypatch.setattr(database, "OPEN_TIMEOUT_S", 0.0)
+    store(path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert store(path).jobs(20) == []
+
+
 def test_tables_that_are_not_ours_are_named(path: Path) -> None:
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as other:

@@ -141,6 +141,7 @@ async def test_a_retired_default_is_passed_over_and_the_result_says_so(
 ) -> None:
     dry = replace(NOW, dry_run=True)
     async with make_studio(**VOLCENGINE) as studio:
+        (coming, *_) = (await studio.list_models("5.0-lite", provider="ark")).models
         before = await studio.edit_sequence([coffee], "four seasons", 4, dry)
         clock.advance(3 * 24 * 3600)
         after = await studio.edit_sequence([coffee], "four seasons", 4, dry)
@@ -154,7 +155,9 @@ async def test_a_retired_default_is_passed_over_and_the_result_says_so(
     assert "third parties" in after.warnings[0] and "seedream-4.5 is used instead" in after.warnings[0]
     assert (chain.endpoint, len(chain.warnings)) == ("doubao-seedream-5-5-261028", 1)
     assert all("retired 2026-11-24 (two third parties" in row.lifecycle for row in listed.models)
-    assert "retired 2026-11-24" in listed.text()
+    assert "retired 2026-11-24" in listed.text() and "not usable: retired on 2026-11-24" in listed.text()
+    assert coming.usable and "retires 2026-11-24" in coming.lifecycle
+    assert not any(row.usable for row in listed.models)
 
 
 async def test_volcengine_gets_its_own_ids_behind_any_address(
@@ -185,7 +188,7 @@ async def test_no_other_provider_retires_5_0_lite(make_studio: Any, clock: Any) 
         listed = await studio.list_models("5.0-lite", provider=None, most=None)
         clock.advance(30 * 24 * 3600)
         dry = await studio.generate_sequence("four lighthouses", 4, replace(NOW, dry_run=True))
-    assert len(listed.models) > 20 and not any("retired" in row.lifecycle for row in listed.models)
+    assert len(listed.models) > 20 and not any("retire" in row.lifecycle for row in listed.models)
     assert (dry.provider, dry.model) == ("ark", "seedream-5.0-lite")
 
 
@@ -326,6 +329,16 @@ def test_a_date_of_retirement_counts_from_its_day() -> None:
         "icons on transparent backgrounds",
         "a see-through background",
         "透明背景的猫",
+        "change the background to transparent",
+        "change the background from white to transparent",
+        "replace the white background with a transparent one",
+        "Remove the background and make it transparent",
+        "remove the background, leaving it transparent",
+        "remove the background so it's transparent",
+        "PNG with transparency",
+        "keep the existing transparent background",
+        "on a transparent canvas",
+        "把背景变成透明",
     ],
 )
 def test_words_that_ask_for_a_transparent_background(prompt: str) -> None:
@@ -347,10 +360,24 @@ def test_words_that_ask_for_a_transparent_background(prompt: str) -> None:
         "non-transparent background",
         "the background is not transparent",
         "a transparent glass background",
+        "turn the transparent background into a beach",
+        "make the transparent background white",
+        "paint over the transparent background",
+        "a street in place of the transparent background",
+        "a transparent canvas tent in the mountains",
+        "a city background and a transparent umbrella",
+        "a city background, transparent umbrella",
+        "do not change the background to transparent",
+        "do not replace the background with a transparent one",
     ],
 )
 def test_words_that_do_not_ask_for_a_transparent_background(prompt: str) -> None:
     assert not backgrounds.asked_for(prompt)
+
+
+def test_a_long_run_of_blanks_is_read_at_once() -> None:
+    assert not backgrounds.asked_for("background" + " " * 50_000 + "of glass")
+    assert backgrounds.asked_for("the background" + " " * 50_000 + "should be transparent")
 
 
 @pytest.mark.parametrize("api", WITH_5_5, indirect=True)
@@ -377,6 +404,21 @@ async def test_a_model_without_the_setting_names_one_that_has_it(
     assert 'model="seedream-5.5", provider="wavespeed"' in here.warnings[0]
     assert "seedream-5.0-lite on atlas" in four.warnings[0] and "one image per request" in four.warnings[0]
     assert "'background'" not in str(here.request) and len(plain.warnings) == 1
+
+
+async def test_a_note_names_the_key_that_is_missing(make_studio: Any, atlas: Any, coffee: str) -> None:
+    async with make_studio(atlas) as studio:
+        here = await studio.edit_sequence([coffee], CLEAR, 1, replace(NOW, dry_run=True))
+    assert 'provider="wavespeed" (set WAVESPEED_API_KEY first).' in here.warnings[0]
+
+
+async def test_a_chain_says_which_steps_ask(make_studio: Any, wavespeed: Emulator, coffee: str) -> None:
+    dry = replace(NOW, dry_run=True)
+    async with make_studio(wavespeed) as studio:
+        some = await studio.edit_chain([coffee], ["warmer", CLEAR, "a red cup"], options=dry)
+        every = await studio.edit_chain([coffee], [CLEAR, CLEAR], options=dry)
+    assert "in step 2 of 3" in some.warnings[0] and "ask in each step" in some.warnings[0]
+    assert "step" not in every.warnings[0]
 
 
 async def test_a_job_that_asks_by_the_setting_stays_where_it_is(
@@ -409,7 +451,7 @@ async def test_alpha_survives_download_chain_and_saving(
         job = await ended(studio, finish, started.job_id)
         assert job.status == "done", job.text()
         first = Path(job.images[0].path or "")
-        said = "whose name is inferred" if api.name == "runware" else "by its own setting"
+        said = "inferred" if api.name == "runware" else "gets it as a setting"
         assert any("transparent background" in w and said in w for w in job.warnings)
         saved = await studio.save_images([job.images[0].handle], str(tmp_path / "out"), None, Caller(roots=(tmp_path,)))
         copy = Path(saved.saved[0].path).read_bytes()

@@ -215,3 +215,14 @@ def test_the_command_line_names_the_setting_of_a_rejected_key(coffee: str, monke
     said = " ".join(result.output.split())
     assert "set ATLASCLOUD_API_KEY" in said and "nothing was charged" in said
     assert "sk-wrong" not in said
+
+
+async def test_a_done_job_whose_price_is_late_says_that_it_is_unknown(
+    make_studio: Any, finish: Any, coffee: str, clock: Any
+) -> None:
+    with emulator.running("atlas", latency_s=10.0, max_side=96, clock=clock.monotonic, price="never") as atlas:
+        async with make_studio(atlas) as studio:
+            job = await ended(studio, finish, coffee)
+    assert (job.status, job.cost.charged) == ("done", None)
+    for text in (job.text(), words.job_text(job)):
+        assert "the charge is not known yet" in text and "not charged yet" not in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from triptych.emulator import running
 from triptych.lifecycle import LEASE_S
 from triptych.model import State
 from triptych.notes import Notes
+from triptych.pace import age_s
 from triptych.providers import ark as ark_provider
 from triptych.store import Store
 from triptych.studio import Options, Studio
@@ -210,8 +212,25 @@ async def test_a_budget_is_not_freed_by_a_clock_that_jumps(
         await edit(studio, coffee, again=True)
 
 
+async def test_a_restart_and_a_clock_that_jumps_free_no_budget(
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_studio(atlas, TRIPTYCH_BUDGET_USD="0.1") as studio:
+        await edit(studio, coffee)
+        await finish(studio)
+    clock.offset_s -= 1e9  # the monotonic clock begins anew
+    monkeypatch.setattr("triptych.records.boot_id", lambda: "another boot")
+    async with make_studio(atlas, TRIPTYCH_BUDGET_USD="0.1") as studio:
+        clock._now += timedelta(hours=30)
+        clock.offset_s -= 30 * 3600
+        with pytest.raises(errors.OverBudget, match="does not fit the budget"):
+            await edit(studio, coffee, again=True)
+        clock.advance(25 * 3600)
+        await edit(studio, coffee, again=True)
+
+
 async def test_a_restart_of_the_machine_makes_everything_due(
-    make_studio: Any, atlas: Any, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with make_studio(atlas) as studio:
         job_id = await edit(studio, coffee)
@@ -223,8 +242,8 @@ async def test_a_restart_of_the_machine_makes_everything_due(
     monkeypatch.setattr("triptych.records.boot_id", lambda: "another boot")
     async with make_studio(atlas) as studio:
         assert await studio.engine.step(), "it is polled at once"
-        (row,) = studio.store._db.connection.execute("SELECT lease, submitted_mono, created_mono FROM predictions")
-        assert tuple(row)[1:] == (None, None), "it counts in no budget by the old clock"
+        (prediction,) = studio.store.predictions(job_id)
+        assert age_s(prediction, clock) < 60, "its age goes on from the wall clock's"
         await finish(studio)
         assert studio.job(job_id).status == "done"
     assert len(atlas.accepted) == 1
@@ -441,3 +460,46 @@ async def test_a_call_waits_for_a_database_that_is_locked_for_a_while(
         began_s = clock.monotonic()
         assert (await studio.edit_sequence([coffee], "warmer", options=Options(wait_s=3))).job_id
         assert clock.monotonic() - began_s <= 4
+
+
+async def test_quote_write_and_wait_share_the_time_of_one_call(
+    make_studio: Any, atlas: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_studio(atlas) as studio:
+        clock.drive = None
+        monkeypatch.setattr(Store, "add_job", failing(Store.add_job, errors.Outage("locked"), 20))
+        began_s = clock.monotonic()
+        result = await studio.edit_sequence([coffee], "warmer", options=Options(wait_s=10))
+        assert result.job_id and clock.monotonic() - began_s <= 11
+
+
+@pytest.mark.parametrize("name", ["atlas", "wavespeed", "ark", "evolink", "runware", "novita"])
+@pytest.mark.parametrize("status", [408, 425, 499])
+async def test_a_gateways_time_out_is_no_refusal(
+    make_studio: Any, finish: Any, coffee: str, name: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request was accepted, and what stands in front of the provider lost patience."""
+    really = Wire._send_once
+
+    async def send(self: Wire, account: Any, call: Any, *rest: Any) -> Any:
+        answer = await really(self, account, call, *rest)
+        return answer if call.repeatable else replace(answer, status=status, body=b"{}", headers={})
+
+    monkeypatch.setattr(Wire, "_send_once", send)
+    with running(name, latency_s=0.0, max_side=64) as api:
+        async with make_studio(api) as studio:
+            job_id = await edit(studio, coffee, count=1)
+            await finish(studio)
+            job = studio.job(job_id)
+    assert job.status in ("done", "uncertain"), job.error
+    assert len(api.accepted) == 1
+
+
+async def test_a_poll_is_never_put_off_for_long_by_the_list(make_studio: Any, atlas: Any, coffee: str) -> None:
+    async with make_studio(atlas) as studio:
+        job_id = await edit(studio, coffee)
+        (prediction,) = studio.store.predictions(job_id)
+        pace = studio.engine._pace
+        alone_s = pace.poll_wait_s(prediction, elapsed_s=0.0)
+        pace._standing["atlas"].sweeping = True
+        assert alone_s <= pace.poll_wait_s(prediction, elapsed_s=0.0) <= max(alone_s, 20.0)

@@ -48,6 +48,15 @@ async def lost_job(studio: Studio, api: Emulator, finish: Any, image: str) -> st
     return job.job_id
 
 
+async def test_only_a_provider_with_a_list_is_said_to_be_looked_at_again(
+    make_studio: Any, api: Emulator, finish: Any, coffee: str
+) -> None:
+    async with make_studio(api) as studio:
+        following = studio.job(await lost_job(studio, api, finish, coffee)).next or ""
+    assert ("looks again" in following) == (providers.load(api.name).find is not None)
+    assert "accepts it as lost" in following and "again=true pays" in following
+
+
 # -- from the tools ----------------------------------------------------------------------------------------------------
 
 

@@ -266,7 +266,7 @@ def _parse(offer: Offer, spec: str | None) -> tuple[list[str], Size | None, list
         elif match := re.fullmatch(r"([1-9][0-9]{0,3}):([1-9][0-9]{0,3})", part):
             shared = math.gcd(int(match[1]), int(match[2]))
             plain = f"{int(match[1]) // shared}:{int(match[2]) // shared}"
-            ratios.append({"7:3": "21:9"}.get(plain, plain))
+            ratios.append({"7:3": "21:9", "3:7": "9:21"}.get(plain, plain))
         elif part in _WORDS:
             shapes.append(part)
         elif part not in ("", "auto"):

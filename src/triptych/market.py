@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -78,7 +79,7 @@ class Market:
                 if account.usable:
                     tasks.start_soon(self._ask, account, said[account.provider.name])
         rows = [
-            _row(account, offer, said[account.provider.name])
+            _row(account, offer, said[account.provider.name], self._clock.now().date())
             for account in accounts
             for offer in catalog.search(account.provider.offers, query, operation, None)
         ]
@@ -148,7 +149,10 @@ class Market:
                     said.balance_usd = await self._wire.run(account, provider.balance())
         except (errors.TriptychError, TimeoutError) as error:
             reason = error.message if isinstance(error, errors.TriptychError) else "no answer in time"
-            said.warning = f"{provider.title} was not asked to the end: {reason} The built-in list is shown."
+            if provider.listing and said.prices_usd is None:
+                said.warning = f"{provider.title} gave no live list: {reason.rstrip('.')}. The built-in list is shown."
+            else:
+                said.warning = f"{provider.title} gave no balance: {reason.rstrip('.')}."
 
     def _cached(self, key: object) -> Any:
         entry = self._cache.get(key)
@@ -158,9 +162,15 @@ class Market:
         return None
 
 
-def _row(account: Account, offer: Offer, said: _Said) -> ModelRow:
+def _row(account: Account, offer: Offer, said: _Said, today: date) -> ModelRow:
     live = (said.prices_usd or {}).get(offer.endpoint)
     gone = bool(said.prices_usd) and offer.endpoint not in (said.prices_usd or {})
+    retired = catalog.is_retired(offer, today)
+    why_not = account.why_not
+    if not why_not and gone:
+        why_not = f"not in {account.provider.title}'s live list"
+    elif not why_not and retired:
+        why_not = f"retired on {offer.lifecycle.retired}; only its endpoint id, named as model, tries it all the same"
     return ModelRow(
         model=offer.family,
         operation=offer.operation,
@@ -173,9 +183,9 @@ def _row(account: Account, offer: Offer, said: _Said) -> ModelRow:
         max_outputs=offer.max_outputs,
         sizes=catalog.sizes_text(offer),
         formats=list(offer.formats),
-        lifecycle=_lifecycle(offer.lifecycle),
-        usable=account.usable and not gone,
-        why_not=account.why_not or (f"not in {account.provider.title}'s live list" if gone else None),
+        lifecycle=_lifecycle(offer.lifecycle, retired=retired),
+        usable=not why_not,
+        why_not=why_not,
     )
 
 
@@ -189,6 +199,11 @@ def _parts(price: Price) -> list[PricePart]:
     return parts
 
 
-def _lifecycle(lifecycle: Lifecycle) -> str:
-    said = [f"{word} {day}" for word in ("released", "deprecated", "retired") if (day := getattr(lifecycle, word))]
-    return ", ".join(said) + (f" ({lifecycle.source})" if said and lifecycle.source else "")
+def _lifecycle(lifecycle: Lifecycle, *, retired: bool) -> str:
+    days = {
+        "released": lifecycle.released,
+        "deprecated": lifecycle.deprecated,
+        "retired" if retired else "retires": lifecycle.retired,
+    }
+    said = ", ".join(f"{word} {day}" for word, day in days.items() if day)
+    return f"{said} ({lifecycle.source})" if said and lifecycle.source else said

@@ -261,9 +261,9 @@ class Prediction:
     `after` is the prediction whose first output is this one's first input. `first_output` is the place in the job of
     this prediction's first frame (from 1).
 
-    `due_at`, `deadline_at` and every `…_mono` are seconds of the monotonic clock, None once the machine has restarted;
-    `looked_mono` is the first look for a lost submit. `sent_urls` are the references as the request carried them, None
-    for one sent as bytes.
+    `due_at`, `deadline_at` and every `…_mono` are seconds of the monotonic clock; a restart of the machine sets them
+    anew or to None. `looked_mono` is the first look for a lost submit. `sent_urls` are the references as the request
+    carried them, None for one sent as bytes.
     """
 
     id: str

@@ -23,6 +23,7 @@ SWEEP_PAUSE_S = 60.0
 """How long a list that could not be had is left alone."""
 UNSWEPT = 4
 """How many times rarer single polls are while the list is looked at."""
+LONGEST_UNSWEPT_S = 20.0
 
 
 @dataclass(slots=True)
@@ -73,7 +74,11 @@ class Pace:
         if elapsed_s is None:
             elapsed_s = age_s(prediction, self._clock)
         wait_s = poll_delay_s(elapsed_s, max(expected_s, 0.5), spread)
-        return wait_s * UNSWEPT if self._standing[prediction.provider].sweeping else wait_s
+        # The list may stop helping at any time, so a poll is never put off for long.
+        return max(wait_s, min(wait_s * UNSWEPT, LONGEST_UNSWEPT_S)) if self._is_swept(prediction) else wait_s
+
+    def _is_swept(self, prediction: Prediction) -> bool:
+        return self._standing[prediction.provider].sweeping
 
     def next_sweep(self) -> float | None:
         """Return when the next look at a list is due on the monotonic clock, if any is."""
@@ -95,6 +100,13 @@ class Pace:
         standing = self._standing[name]
         standing.sweeping = False
         standing.next_sweep = self._clock.monotonic() + SWEEP_PAUSE_S
+
+
+def slept_s(prediction: Prediction, clock: Clock) -> float:
+    """Return by how much the wall clock makes a prediction older than `age_s`: the other one rests in a sleep."""
+    if prediction.submitted_at is None:
+        return 0.0
+    return max((clock.now() - prediction.submitted_at).total_seconds() - age_s(prediction, clock), 0.0)
 
 
 def age_s(prediction: Prediction, clock: Clock) -> float:

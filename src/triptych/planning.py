@@ -233,7 +233,8 @@ def notes(
                 )
     usable_first = sorted(accounts.values(), key=lambda account: not account.usable)
     others = [o for account in usable_first for o in account.provider.offers if o.operation.edits == operation.edits]
-    background = backgrounds.note(chosen, prompts, others)
+    keys = {name: a.provider.key_env for name, a in accounts.items() if not a.usable and a.provider.key_env}
+    background = backgrounds.note(chosen, prompts, others, keys)
     return (*said, background) if background else tuple(said)
 
 

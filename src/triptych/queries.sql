@@ -171,8 +171,11 @@ SELECT id FROM boot;
 UPDATE boot SET id = :id;
 
 -- name: forget_monotonic
-UPDATE predictions SET lease = NULL, lease_until = 0, due_at = 0, deadline_at = NULL, created_mono = NULL,
-  submitted_mono = NULL, looked_mono = NULL
+-- Ages go on from what the wall clock says at this moment; later it may jump. Nothing asks for those over two days.
+UPDATE predictions SET
+  lease = NULL, lease_until = 0, due_at = 0, deadline_at = NULL, looked_mono = NULL,
+  created_mono = CASE WHEN created_at > :now - 172800 THEN :mono - (:now - created_at) END,
+  submitted_mono = CASE WHEN submitted_at > :now - 172800 THEN :mono - (:now - submitted_at) END
 WHERE created_mono IS NOT NULL OR submitted_mono IS NOT NULL OR due_at <> 0;
 
 -- name: lease_of

@@ -40,10 +40,13 @@ class Records:
 
     def _forget_earlier_boots(self) -> None:
         """After a restart of the machine, make everything due: what is stored of the monotonic clock means nothing."""
+        row = self._db.one("boot")
+        if row and row["id"] == boot_id():
+            return  # no lock is taken: a program that holds the database stops nobody from opening it
         with self._db.transaction():
             row = self._db.one("boot")
             if row and row["id"] != boot_id():
-                self._db.run("forget_monotonic")
+                self._db.run("forget_monotonic", now=self._clock.now().timestamp(), mono=self._clock.monotonic())
                 self._db.run("set_boot", id=boot_id())
 
     def close(self) -> None:

@@ -94,8 +94,10 @@ class Cost(Result):
             charged = f"charged ${plain(self.charged)}"
         elif status == "dry_run":
             charged = "nothing was sent"
+        elif status == "done":  # some providers tell it minutes later, or never
+            charged = "the charge is not known yet"
         else:
-            charged = "not charged yet" if status in ("queued", "running", "done") else "it may have been charged"
+            charged = "not charged yet" if status in ("queued", "running") else "it may have been charged"
         return f"quoted ${plain(self.quoted)}, {charged}"
 
 
@@ -251,6 +253,11 @@ class ModelRow(Result):
     usable: bool
     why_not: str | None = None
 
+    def limits_text(self) -> str:
+        """Return how many references and images one request takes, in words."""
+        images = f"up to {self.max_outputs} images" if self.max_outputs > 1 else "1 image"
+        return f"up to {self.max_references} references, {images}" if self.max_references else images
+
     def price_text(self) -> str:
         """Return the price in words; where it has parts, a live one is only where they begin."""
         if len(self.price) == 1:
@@ -276,7 +283,7 @@ class ModelsResult(Result):
         """Return the offers, one a line."""
         lines = [
             f"{m.model} {m.operation} on {m.provider} ({m.endpoint}): {m.price_text()}, "
-            f"up to {m.max_references} references and {m.max_outputs} images, sizes {', '.join(m.sizes)}; "
+            f"{m.limits_text()}, sizes {', '.join(m.sizes)}; "
             + (f"{m.lifecycle}; " if m.lifecycle else "")
             + ("usable" if m.usable else f"not usable: {m.why_not}")
             for m in self.models

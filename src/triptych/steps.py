@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 import anyio
@@ -22,7 +23,7 @@ from triptych.clock import Bell, Clock, moment
 from triptych.lifecycle import retry_delay_s
 from triptych.model import Done, Edit, Fault, Offer, Pending, Prediction, Reference, Route, State
 from triptych.notes import Notes, fault_of
-from triptych.pace import Pace, age_s
+from triptych.pace import Pace, age_s, slept_s
 from triptych.providers import Sent
 from triptych.references import as_sent, refer
 from triptych.store import Claim, Store
@@ -123,20 +124,40 @@ class Steps:
 
     async def _send(self, account: Account, claim: Claim, edit: Edit, *, again: bool = False) -> None:
         """Send the request that costs money, and write down what came of it even if this process is being stopped."""
+        departure = _Departure(self._store, claim, self._clock)
+        shield, ended = anyio.CancelScope(shield=True), False
+
+        async def limit_when_cancelled() -> None:
+            """Give the submit a few more seconds; what stops this process may not wait for them."""
+            try:
+                await anyio.sleep_forever()
+            finally:
+                if not ended:
+                    shield.deadline = anyio.current_time() + SHUTDOWN_GRACE_S
+                    self._note_departure(claim, departure)
+
         with unwrapped():
             async with anyio.create_task_group() as tasks:
-                shield = anyio.CancelScope(shield=True)
-                tasks.start_soon(_limit_when_cancelled, shield)
+                tasks.start_soon(limit_when_cancelled)
                 with shield:
-                    await self._send_and_write(account, claim, edit, again)
+                    await self._send_and_write(account, claim, edit, again, departure)
+                ended = True
                 tasks.cancel_scope.cancel()
 
-    async def _send_and_write(self, account: Account, claim: Claim, edit: Edit, again: bool) -> None:
-        departure = _Departure(self._store, claim, self._clock)
+    def _note_departure(self, claim: Claim, departure: _Departure) -> None:
+        """Write down that a request has left whose answer may not be heard any more."""
+        if departure.left and claim.prediction.fault is None:
+            with suppress(Exception):
+                self._notes.lose(claim, _STOPPED)
+                departure.claim = replace(claim, prediction=replace(claim.prediction, fault=_STOPPED))
+
+    async def _send_and_write(
+        self, account: Account, claim: Claim, edit: Edit, again: bool, departure: _Departure
+    ) -> None:
         try:
             outcome = await self._sent(account, claim, edit, departure)
             taken = await self._notes.insist(
-                claim, "the answer", lambda: self._write_outcome(claim, outcome, again=again)
+                claim, "the answer", lambda: self._write_outcome(departure.claim, outcome, again=again)
             )
         except BaseException as error:
             # What leaves no other trace must leave this one, or a look takes the request for one that was never sent.
@@ -279,7 +300,7 @@ class Steps:
         provider = account.provider
         assert provider.find and prediction.submitted_at
         known = self._store.tickets(provider.name)
-        sent = Sent(prediction.submitted_at, age_s(prediction, self._clock))
+        sent = Sent(prediction.submitted_at, age_s(prediction, self._clock), slept_s(prediction, self._clock))
         edit = await self._as_sent(account, prediction)
         found = await self._wire.run(account, provider.find(edit, prediction, sent, known))
         self._require_ours(account, prediction, found)
@@ -295,7 +316,8 @@ class Steps:
             return True
         if prediction.fault and prediction.fault.kind == "uncertain":
             return False
-        return provider.honours_ids_s is not None and age_s(prediction, self._clock) < provider.honours_ids_s
+        oldest_s = age_s(prediction, self._clock) + slept_s(prediction, self._clock)
+        return provider.honours_ids_s is not None and oldest_s < provider.honours_ids_s
 
     def _require_ours(self, account: Account, prediction: Prediction, found: Pending | None) -> None:
         """Raise `errors.Outage` when what was found may be another prediction's, whose ticket is not written (yet)."""
@@ -358,8 +380,9 @@ class _Departure:
 
     def __init__(self, store: Store, claim: Claim, clock: Clock) -> None:
         self._store = store
-        self._claim = claim
         self._clock = clock
+        self.claim = claim
+        """With the fault that was stored for it while its answer was waited for, if any."""
         self.left = False
 
     def __call__(self) -> None:
@@ -368,7 +391,7 @@ class _Departure:
         Raises: `errors.NotSent` when another process has taken the prediction over, or nobody can say.
         """
         try:
-            ours = self._store.renew(self._claim, self._clock.monotonic())
+            ours = self._store.renew(self.claim, self._clock.monotonic())
         except errors.Outage as error:
             raise errors.NotSent(f"Not sent, for its lease cannot be renewed: {error.message}") from error
         if not ours:
@@ -389,6 +412,9 @@ def _edit(offer: Offer, prediction: Prediction, references: list[Reference]) -> 
     )
 
 
+_STOPPED = Fault("answer_lost", "The server was stopped before the provider answered.", True)
+
+
 def _internal(error: Exception) -> errors.Outage:
     return errors.Outage(f"An internal error ({type(error).__name__}) interrupted it.")
 
@@ -396,12 +422,4 @@ def _internal(error: Exception) -> errors.Outage:
 def _unheard(error: BaseException) -> Fault:
     if isinstance(error, Exception):
         return Fault("answer_lost", f"The provider's answer could not be written ({type(error).__name__}).", True)
-    return Fault("answer_lost", "The server was stopped before the provider answered.", True)
-
-
-async def _limit_when_cancelled(shield: anyio.CancelScope) -> None:
-    """Give a shielded submit a few more seconds once the process is being stopped."""
-    try:
-        await anyio.sleep_forever()
-    finally:
-        shield.deadline = anyio.current_time() + SHUTDOWN_GRACE_S
+    return _STOPPED

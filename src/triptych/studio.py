@@ -54,6 +54,8 @@ __all__ = ["Caller", "Options", "Setup", "Studio", "open_studio"]
 MAX_WAIT_S = 55.0
 LOOK_AGAIN_S = 1.0
 BUSY_PAUSE_S = 0.25
+LEAST_QUOTE_S = 0.8
+"""A call that does not wait still asks the provider for its price this long."""
 LOOK_AGAIN_FOR_S = 600.0
 """What missed its deadline is polled this long once more when somebody asks for it."""
 MOST_MODELS = 24
@@ -237,7 +239,7 @@ class Studio:
         provider = self.setup.accounts[row.job.provider].provider.title
         warning = (
             f"{len(at_provider)} request(s) are already at {provider}, which cannot cancel them: "
-            f"about ${errors.plain(cost)} will be charged, and their images still come home."
+            f"about ${errors.plain(cost)} will be charged, and their images are still fetched."
         )
         return result.model_copy(update={"warnings": [*result.warnings, warning]})
 
@@ -285,12 +287,14 @@ class Studio:
         Raises: `errors.UnknownHandle`, for another owner's job as for none.
         """
         row = self._job(job_id, caller)
+        predictions = self.store.predictions(row.job.id)
         return views.job_result(
             row,
-            self.store.predictions(row.job.id),
+            predictions,
             self.store.frames(row.job.id),
             self.store.image_by_sha256,
             every=every,
+            findable=any(self._taken_up(p) is State.SUBMITTING for p in predictions),
         )
 
     def times(self, job_id: str, caller: Caller = ANYONE) -> tuple[datetime, datetime, datetime]:
@@ -406,7 +410,9 @@ class Studio:
     async def _start(self, ask: Ask, plan: Plan, save_to: str | None, caller: Caller) -> JobResult:
         """Quote a plan, refuse what was not agreed to, and write it down; nothing of an image leaves before that."""
         options = ask.options
-        plan = replace(plan, quotes=await self._market.quotes(plan, caller.left_s() / 2))
+        within_s = min(options.wait_s, caller.left_s())
+        end_s = self._clock.monotonic() + within_s  # of the quote, the write and the wait together
+        plan = replace(plan, quotes=await self._market.quotes(plan, max(within_s / 2, LEAST_QUOTE_S)))
         plan = planning.check_cost(
             plan,
             options.max_cost_usd,
@@ -425,13 +431,13 @@ class Studio:
         )
         earlier = await self._written(
             lambda: self.store.add_job(job, predictions, now=moment(self._clock), attach=not options.again),
-            min(options.wait_s, caller.left_s()),
+            end_s - self._clock.monotonic(),
         )
         if earlier:  # another process was quicker
-            return await self._attached(earlier, options.wait_s, save_to, caller)
+            return await self._attached(earlier, end_s - self._clock.monotonic(), save_to, caller)
         self._tell(job.id)
         self.engine.bell.ring()
-        return await self._wait(job.id, min(options.wait_s, caller.left_s()), caller)
+        return await self._wait(job.id, end_s - self._clock.monotonic(), caller)
 
     async def _written(self, write: Callable[[], T], within_s: float) -> T:
         """Return what a write returns; while another program locks the database it is tried again, so long at most.
@@ -526,14 +532,14 @@ class Studio:
         self.engine.bell.ring()
 
     def _taken_up(self, prediction: Prediction) -> State | None:
-        provider = self.setup.accounts[prediction.provider].provider
+        account = self.setup.accounts.get(prediction.provider)  # none for one that only a newer Triptych knows
         kind = prediction.fault.kind if prediction.fault else ""
         if prediction.state is State.FAILED and kind == "deadline" and prediction.ticket:
             return State.RUNNING
         if prediction.state is State.FAILED and kind == "fetch_failed":
             return State.FETCHING
         # Its fault stays `uncertain`, so that it is only looked for: sending it again under an id of ours is no look.
-        if prediction.state is State.UNCERTAIN and provider.find:
+        if prediction.state is State.UNCERTAIN and account and account.provider.find:
             return State.SUBMITTING
         return None
 

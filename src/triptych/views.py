@@ -87,9 +87,18 @@ def cost_of(row: JobRow, predictions: Sequence[Prediction]) -> Cost:
 
 
 def job_result(
-    row: JobRow, predictions: Sequence[Prediction], frames: Sequence[Frame], image_of: ImageOf, *, every: bool = False
+    row: JobRow,
+    predictions: Sequence[Prediction],
+    frames: Sequence[Frame],
+    image_of: ImageOf,
+    *,
+    every: bool = False,
+    findable: bool = True,
 ) -> JobResult:
-    """Return the one result of a job; with `every`, all its images however many."""
+    """Return the one result of a job; with `every`, all its images however many.
+
+    `findable`: the provider has a list in which an uncertain request may still be found.
+    """
     job, shown, warnings = row.job, list(frames), list(row.job.warnings)
     if len(shown) > MOST_IMAGES and not every:
         if job.steps > 1:
@@ -120,7 +129,7 @@ def job_result(
         if fault
         else None,
         warnings=warnings,
-        next=_next(row, fault, [f for f in shown if f.sha256 and not ((i := images[f.n]) and i.pruned_at)]),
+        next=_next(row, fault, [f for f in shown if f.sha256 and not ((i := images[f.n]) and i.pruned_at)], findable),
     )
 
 
@@ -205,14 +214,15 @@ def _fault(predictions: Sequence[Prediction]) -> Fault | None:
     return faulty[0].fault if faulty else None
 
 
-def _next(row: JobRow, fault: Fault | None, home: Sequence[Frame]) -> str | None:
+def _next(row: JobRow, fault: Fault | None, home: Sequence[Frame], findable: bool) -> str | None:
     job_id = row.job.id
     match row.status:
         case Status.QUEUED | Status.RUNNING:
             return f'get_status(job_id="{job_id}", wait_s=50)'
         case Status.UNCERTAIN:
+            look = f'get_status(job_id="{job_id}", wait_s=30) looks again' if findable else "no list shows it"
             return (
-                f'get_status(job_id="{job_id}", wait_s=30) looks again; '
+                f"{look}; "
                 f'cancel_job(job_id="{job_id}") accepts it as lost; '
                 f"the same {row.job.tool} call with again=true pays for a new one"
             )

@@ -203,6 +203,7 @@ ENVELOPE = {"code": 0, "msg": "no <b>luck</b>", "request_id": "req-1", "data": N
         (451, ENVELOPE, errors.Refused),
         (503, ENVELOPE, errors.RateLimited),
         (503, HTML, errors.Outage),
+        (503, {"message": "Service Unavailable"}, errors.Outage),  # a gateway's own, after its time-out
         (408, ENVELOPE, errors.Outage),
         (500, ENVELOPE, errors.Outage),
         (502, HTML, errors.Outage),

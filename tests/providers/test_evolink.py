@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import timedelta
 from decimal import Decimal
+from email.utils import format_datetime
 from functools import partial
 from typing import Any
 
@@ -149,6 +151,7 @@ def said_no(code: str, message: str = "no <b>luck</b>", **more: Any) -> dict[str
         (429, HTML, errors.RateLimited),
         (503, said_no("service_unavailable"), errors.RateLimited),
         (503, HTML, errors.Outage),
+        (503, {"message": "Service Unavailable"}, errors.Outage),  # a gateway's own, after its time-out
         (409, said_no("idempotency_conflict"), errors.Outage),
         (408, said_no("timeout"), errors.Outage),
         (500, said_no("internal_error"), errors.Outage),
@@ -230,6 +233,15 @@ def test_a_list_without_an_unknown_task_of_the_model_says_that_none_was_accepted
 def test_an_unknown_task_of_that_time_may_be_ours_and_is_not_taken(item: Any) -> None:
     with pytest.raises(errors.Unclear):
         look(tasks(item))
+
+
+@pytest.mark.parametrize("after_s", [0.0, 5000.0])
+def test_a_task_made_before_a_sleep_may_be_ours(after_s: float) -> None:
+    """The clock that counts the age rests while the machine sleeps."""
+    told = tasks(task(after_s=after_s))
+    date = format_datetime(SENT_AT + timedelta(seconds=10_000), usegmt=True)
+    with pytest.raises(errors.Unclear):
+        look(answer(200, told.json(), {"date": date}), sent=Sent(SENT_AT, 20.0, slept_s=9980.0))
 
 
 def test_a_list_that_is_longer_or_may_not_go_back_so_far_proves_nothing() -> None:

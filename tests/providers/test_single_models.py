@@ -106,6 +106,18 @@ def test_wavespeed_gets_ratio_and_resolution(family: str, operation: Operation) 
     }
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_wavespeed_takes_every_ratio_at_every_tier(family: str) -> None:
+    offer = next(o for o in wavespeed.PROVIDER.offers if (o.family, o.operation) == (family, Operation.EDIT))
+    assert len(offer.sizes.presets) == (4 if family == "seedream-5.5" else 3)
+    for word, row in offer.sizes.presets.items():
+        assert len(row) == 15
+        for ratio in row:
+            size = catalog.resolve_size(offer, f"{word} {ratio}", None)
+            body = sent(wavespeed.PROVIDER, Operation.EDIT, family, size=size).json
+            assert (body["aspect_ratio"], body["resolution"]) == (ratio, word.lower())
+
+
 @pytest.mark.parametrize("operation", [Operation.GENERATE, Operation.EDIT])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_runware_gets_width_and_height(family: str, operation: Operation) -> None:

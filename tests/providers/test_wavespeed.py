@@ -186,6 +186,7 @@ def said_no(code: int, message: str = "no <b>luck</b>", **more: Any) -> dict[str
         (429, HTML, errors.RateLimited),
         (503, said_no(503), errors.RateLimited),
         (503, HTML, errors.Outage),
+        (503, {"message": "Service Unavailable"}, errors.Outage),  # a gateway's own, after its time-out
         (408, said_no(408), errors.Outage),
         (500, said_no(500), errors.Outage),
         (502, HTML, errors.Outage),

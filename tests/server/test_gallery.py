@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -205,3 +208,42 @@ def test_triptych_gallery_serves_on_loopback_with_a_token_of_its_own_and_opens_a
     assert child.end() == 0
     said = "".join(child.said)
     assert ("opened" in said) is opens and "gallery is at" in said and "Traceback" not in said
+
+
+def test_triptych_gallery_shows_jobs_made_elsewhere(tmp_path: Path) -> None:
+    env = environ(tmp_path)
+    made = subprocess.run(
+        [sys.executable, "-m", "triptych", "generate", "-p", "a lighthouse", "--json"],
+        env=env,
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    job_id = json.loads(made.stdout)["job_id"]
+    child = Child("-m", "triptych", "gallery", "--no-open", env=env, ready="gallery is at")
+    page = httpx2.URL(child.url())
+    name = "get_status"
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    answer = httpx2.post(
+        page.join("/mcp"),
+        json={
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tools/call",
+            "params": {"name": name, "arguments": {"job_id": job_id}, "_meta": meta},
+        },
+        headers={
+            "authorization": f"Bearer {page.fragment.removeprefix('token=')}",
+            "accept": "application/json, text/event-stream",
+            "mcp-protocol-version": "2026-07-28",
+            "mcp-method": "tools/call",
+            "mcp-name": name,
+        },
+        timeout=60,
+    ).json()
+    assert child.end() == 0
+    assert answer["result"]["structuredContent"]["status"] == "done", answer

@@ -240,8 +240,6 @@ def gallery(job: str, opens: bool, port: int) -> None:
     from dataclasses import replace
     from urllib.parse import urlencode
 
-    from pydantic import SecretStr
-
     from triptych import config
     from triptych.server import transports
     from triptych.server.gallery import ROUTE
@@ -257,8 +255,8 @@ def gallery(job: str, opens: bool, port: int) -> None:
             threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
 
     try:
-        settings = replace(config.read(os.environ), auth_tokens=(SecretStr(token),))
-        transports.serve(settings, "http", "127.0.0.1", port, ready)
+        settings = replace(config.read(os.environ), auth_tokens=())  # only the token in the page's address is taken
+        transports.serve(settings, "http", "127.0.0.1", port, ready, own_token=token)
     except errors.TriptychError as error:
         sys.exit(int(screen.refuse(error)))
 

@@ -273,7 +273,7 @@ def _model_notes(mine: Sequence[ModelRow]) -> list[str]:
     for m in mine:
         if len(m.price) > 1:
             said.append(f"{m.model}, to {m.operation}: {m.price_text()}")
-        if "retired" in m.lifecycle:
+        if "retire" in m.lifecycle:
             said.append(f"{m.model}: {m.lifecycle}")
     return list(dict.fromkeys(said))
 

@@ -123,10 +123,19 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """When a request left: `at` by this machine's wall clock, `age_s` seconds ago by its monotonic clock."""
+    """When a request left: `at` by this machine's wall clock, `age_s` seconds ago by its monotonic clock.
+
+    That clock rests while the machine sleeps: the request may be older by `slept_s`, which the wall clock says.
+    """
 
     at: datetime
     age_s: float
+    slept_s: float = 0.0
+
+    @property
+    def oldest_s(self) -> float:
+        """The greatest age that one of the clocks says."""
+        return self.age_s + self.slept_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +207,8 @@ def load(name: str) -> Provider:
 def refuse(status: int, message: str, *, request_id: str | None = None, retry_after: str | None = None) -> None:
     """Raise what an HTTP status means when the provider itself wrote it; return for a 2xx.
 
-    401 and 403 → `KeyRejected`, 402 → `NoFunds`, 404 → `NotOffered`, 429 → `RateLimited`, other 4xx → `Refused`, the
-    rest → `Outage`.
+    401 and 403 → `KeyRejected`, 402 → `NoFunds`, 404 → `NotOffered`, 429 → `RateLimited`, other 4xx → `Refused`; 408,
+    425, 499 and the rest → `Outage`.
     """
     said = f"HTTP {status}: {errors.quoted(message)}"
     match status:
@@ -219,6 +228,8 @@ def refuse(status: int, message: str, *, request_id: str | None = None, retry_af
                 request_id=request_id,
                 retry_after_s=float(retry_after) if retry_after and re.fullmatch(r"[0-9]{1,6}", retry_after) else None,
             )
+        case 408 | 425 | 499:  # written by what stands in front of the provider, maybe after the request was accepted
+            raise errors.Outage(f"The provider gave no usable answer ({said}).", request_id=request_id)
         case _ if 400 <= status < 500:
             raise errors.Refused(f"The provider refused the request ({said}).", request_id=request_id)
         case _:

@@ -64,18 +64,22 @@ def look(
     for number in range(1, PAGES + 1):
         told = yield from page(number)
         sent_s = read.sent_s(sent, told.answer)
+        # Two times that it may have left: the machine may have slept since.
+        left_s = (sent_s, sent_s - sent.slept_s)
         for entry in told.entries:
             moved = moved or entry.ticket in seen
             seen |= {entry.ticket} if entry.ticket else set()
             if entry.same is False or entry.ticket in known:
                 continue
-            timely = entry.at_s is not None and -SKEW_S <= entry.at_s - sent_s <= LATEST_S
-            if entry.same and timely and entry.ticket and entry.at_s is not None:
-                ours.append((entry.at_s - sent_s, entry.ticket))
+            late_s = [entry.at_s - one for one in left_s] if entry.at_s is not None else []
+            timely = [late for late in late_s if -SKEW_S <= late <= LATEST_S]
+            if entry.same and timely and entry.ticket:
+                ours.append((timely[0], entry.ticket))
             else:
-                maybe = maybe or bool(entry.same) or timely or entry.at_s is None
+                between = not late_s or (late_s[0] <= LATEST_S and late_s[1] >= -SKEW_S)
+                maybe = maybe or bool(entry.same) or between
         totals.add(told.total)
-        if _is_last(told, number * page_items) or _reaches_back(told.entries, sent_s - SKEW_S):
+        if _is_last(told, number * page_items) or _reaches_back(told.entries, left_s[1] - SKEW_S):
             whole = True
             break
     if ours:
@@ -86,7 +90,7 @@ def look(
         raise errors.Unclear("The provider's list is longer than what is read of it.")
     if moved or len(totals) > 1:
         raise errors.Unclear("The provider's list changed while it was read.")
-    if sent.age_s > kept_s:
+    if sent.oldest_s > kept_s:
         raise errors.Unclear("The provider's list may not reach back to the request any more.")
     return None
 

@@ -101,7 +101,8 @@ def raise_for(answer: Answer, body: Any, *, only: Collection[int] = (), hint_401
 def raise_unaccepted(answer: Answer, body: Any, code: str = "") -> None:
     """Raise what a paid request's answer says about its acceptance, `code` being the provider's own word for the error.
 
-    Money and moderation outrank the status around them, and a busy provider that says so in its own words took nothing.
+    Money and moderation outrank the status around them, and a busy provider that says so in its own envelope, which has
+    a code, took nothing: a gateway's `{"message": "Service Unavailable"}` may come after the request was accepted.
     Returns for a good answer.
     """
     status, text = meant_status(answer, body), message(body)
@@ -114,7 +115,7 @@ def raise_unaccepted(answer: Answer, body: Any, code: str = "") -> None:
         raise errors.Moderated(
             f"The provider refused the request for its content (HTTP {status}: {why}).", request_id=ids
         )
-    if status == 503 and text:
+    if status == 503 and text and (code or at(body, "code") is not None):
         raise errors.RateLimited(
             f"The provider is busy and took nothing (HTTP 503: {errors.quoted(text)}).",
             request_id=ids,

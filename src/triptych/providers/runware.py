@@ -188,7 +188,7 @@ def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) 
     if _is_unknown(body, said):
         if (yield from _past(edit.client_id)):
             return pending
-        if sent.age_s > TASKS_KEPT_S:
+        if sent.oldest_s > TASKS_KEPT_S:
             raise errors.Unclear("The provider does not know the task, but it may have forgotten it.")
         return None
     _raise_for(answer, body, said)

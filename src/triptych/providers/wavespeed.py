@@ -245,7 +245,7 @@ def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) 
     asked = {
         "page_size": HISTORY_PAGE_ITEMS,
         "created_after": _iso(sent.at - HISTORY_MARGIN),
-        "created_before": _iso(sent.at + timedelta(seconds=sent.age_s) + HISTORY_MARGIN),
+        "created_before": _iso(sent.at + timedelta(seconds=sent.oldest_s) + HISTORY_MARGIN),
         "include_inputs": True,
         "model": prediction.endpoint,
     }

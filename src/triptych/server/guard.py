@@ -61,21 +61,27 @@ def owner_of(token: str) -> str:
 class BearerToken:
     """Lets requests through that carry one of the tokens, as its owner's, and answers 401 to all others.
 
-    The SDK's sessions then belong to that owner: to anybody else, one that it has begun is not there.
+    The SDK's sessions then belong to that owner: to anybody else, one that it has begun is not there. `own` is a token
+    of the person at the machine, who sees everything and has no owner.
     """
 
-    def __init__(self, app: ASGIApp, tokens: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, tokens: Iterable[str], own: str | None = None) -> None:
         self._app = app
-        self._users = [
-            (_digest(token.encode()), AuthenticatedUser(AccessToken(token="", client_id=owner_of(token), scopes=[])))
+        self._scopes: list[tuple[bytes, dict[str, Any]]] = [
+            (
+                _digest(token.encode()),
+                {"user": AuthenticatedUser(AccessToken(token="", client_id=owner_of(token), scopes=[]))},
+            )
             for token in tokens
         ]
+        if own:
+            self._scopes.append((_digest(own.encode()), {}))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-        elif user := self._user(scope):
-            await self._app({**scope, "user": user}, receive, send)
+        elif (known := self._known(scope)) is not None:
+            await self._app({**scope, **known}, receive, send)
         else:
             refused = _plain(
                 401, "Send `Authorization: Bearer …` with a token of the server's TRIPTYCH_AUTH_TOKEN.",
@@ -83,13 +89,14 @@ class BearerToken:
             )  # fmt: skip
             await refused(scope, receive, send)
 
-    def _user(self, scope: Scope) -> AuthenticatedUser | None:
+    def _known(self, scope: Scope) -> dict[str, Any] | None:
+        """Return what the request's token adds to its scope; None for a token that is none of ours."""
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
         digest, found = _digest(token.strip()), None
-        for expected, user in self._users:
+        for expected, known in self._scopes:
             if hmac.compare_digest(digest, expected):
-                found = user
+                found = known
         return found if scheme.lower() == b"bearer" else None
 
 

@@ -48,7 +48,8 @@ SESSIONS_LIMIT = 1000
 """Of the early eras, each of which ends after half an hour without a request."""
 FIRST_LOOK_S = 1.0
 """When unfinished jobs are taken up if nobody calls: after the start, which has a client waiting."""
-CLOSE_LIMIT_S = 5.0
+CLOSE_LIMIT_S = 9.0
+"""Above the time that a submit on its way still gets for its answer (`steps.SHUTDOWN_GRACE_S`)."""
 DRAIN_LIMIT_S = 2
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -65,10 +66,12 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8765,
     on_ready: Callable[[str], None] = announce,
+    own_token: str | None = None,
 ) -> None:
     """Serve until stdin closes (stdio) or a SIGTERM or SIGINT comes; `port` 0 takes a free one.
 
-    `on_ready` is told the URL once HTTP or SSE is listened on.
+    `on_ready` gets the URL once HTTP or SSE is listened on. Over HTTP, requests with `own_token` are those of the
+    person at the machine, who sees every job.
 
     Settings given as a function are read at the first need: over stdio what is wrong with them is then answered to
     whoever calls a tool, and the server stays up. For HTTP and SSE read them with `config.read(environ, remote=True)`,
@@ -96,7 +99,7 @@ def serve(
         _refuse(f"{host}:{port} cannot be listened on: {error}.")
     resident = Resident(opener(read))
     server = build(resident, remote=True)
-    app = http_app(server, transport, host, tokens)
+    app = http_app(server, transport, host, tokens, own_token)
     url = f"http://{_in_url(host)}:{listener.getsockname()[1]}/{'sse' if transport == 'sse' else 'mcp'}"
     anyio.run(_serve_http, resident, app, listener, lambda: on_ready(url))
 
@@ -251,7 +254,9 @@ async def _leave_when_told(resident: Resident) -> None:
 # -- HTTP --------------------------------------------------------------------------------------------------------------
 
 
-def http_app(server: TriptychServer, transport: Transport, host: str, tokens: Sequence[str]) -> Starlette:
+def http_app(
+    server: TriptychServer, transport: Transport, host: str, tokens: Sequence[str], own_token: str | None = None
+) -> Starlette:
     """Return the ASGI application of one HTTP transport, with its checks around every route."""
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
@@ -260,7 +265,7 @@ def http_app(server: TriptychServer, transport: Transport, host: str, tokens: Se
     from triptych.server import guard, sites
 
     own = Middleware(sites.OwnNames, names=own_names(host))  # in front of all else
-    checks = [Middleware(guard.BearerToken, tokens=tokens)] if tokens else []
+    checks = [Middleware(guard.BearerToken, tokens=tokens, own=own_token)] if tokens or own_token else []
     checks += [Middleware(guard.InWork, limits=guard.LIMITS), Middleware(guard.Leaving, patience=server.patience)]
     if transport == "http":
         from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
