@@ -405,7 +405,8 @@ async def test_an_uncertain_job_is_paid_again_only_when_that_is_asked_for(
     async with make_studio(api) as studio:
         lost = await edited(studio, finish, coffee)
         assert lost.status == "uncertain" and lost.next
-        assert all(way in lost.next for way in ("get_status", "cancel_job", "again=true"))
+        ways = ("cancel_job", "again=true", "get_status" if provider.find else "no list shows it")
+        assert all(way in lost.next for way in ways)
         assert await started(studio, coffee) == lost.job_id
         await studio.get_status(lost.job_id)
         await finish(studio)
