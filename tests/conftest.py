@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,7 +12,7 @@ import httpx2
 import pytest
 
 from triptych import config, providers
-from triptych.clock import Bell
+from triptych.clock import Bell, SystemClock
 from triptych.emulator import running
 from triptych.studio import Setup, Studio
 
@@ -62,7 +61,7 @@ class FakeClock:
     def follow_the_machine(self) -> None:
         """Show what the machine's clocks show now, where another process reads those."""
         self._now = datetime.now(UTC)
-        self.offset_s = time.monotonic() - self._now.timestamp()
+        self.offset_s = SystemClock().monotonic() - self._now.timestamp()
 
     def advance(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)

@@ -56,6 +56,10 @@ class Bell:
         await self._event.wait()
 
 
+_SLEEP_COUNTS: int = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 1))
+"""Linux has a clock of its own for it; on macOS CLOCK_MONOTONIC counts sleep, which `time.monotonic` does not."""
+
+
 class SystemClock:
     """The machine's own clocks."""
 
@@ -64,8 +68,13 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return the seconds since some moment of this boot; all processes count from the same one."""
-        return time.monotonic()
+        """Return the seconds since some moment of this boot; all processes count from the same one.
+
+        The time that the machine sleeps counts where the system says it: a day's budget ends after a day.
+        """
+        if sys.platform == "win32":
+            return time.monotonic()
+        return time.clock_gettime(_SLEEP_COUNTS)
 
     async def wait(self, bell: Bell, seconds: float) -> None:
         """Return when the bell rings, or after so many seconds."""
