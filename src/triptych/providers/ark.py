@@ -49,7 +49,7 @@ _BY_ITS_ID = "the date in the model id"
 class _Family(Family):
     """A family as the origin itself sells it: an image takes about 20 s (wire notes 1.2)."""
 
-    priced_by: str = "wire notes 1.7"
+    priced_by: str = "the documentation (2026-11)"
     latency_s: float = 22.0
     latency_per_image_s: float = 20.0
 

@@ -62,7 +62,7 @@ _FROM_2K = offering.sized("2K", "4K", least=3_686_400)
 class _Family(Family):
     """A family on Atlas; the field that carries the number of images was renamed once."""
 
-    priced_by: str = "wire notes A.2 (product pages)"
+    priced_by: str = "the product pages (2026-11)"
     max_references: int = 10
     count_field: str = "max_images"
 

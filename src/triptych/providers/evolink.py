@@ -65,7 +65,7 @@ _FAMILIES: Mapping[str, _Family] = {
         "doubao-seedream-5.0-lite",
         "0.032",
         offering.sized("2K", "3K", "4K", least=3_686_400),
-        "wire notes 4.5 (documentation)",
+        "the documentation (2026-11)",
         formats=("png", "jpeg"),
     ),
     "seedream-4.5": _Family("doubao-seedream-4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),

@@ -49,7 +49,7 @@ _FAMILIES: Mapping[str, _Family] = {
         "seedream-5.0-lite",
         "0.035",
         offering.sized("2K", "3K", least=3_686_400, most=10_404_496),
-        "wire notes 3.4",
+        "the documentation (2026-11)",
     ),
     "seedream-4.5": _Family("seedream-4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
     "seedream-4.0": _Family(

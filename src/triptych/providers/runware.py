@@ -77,7 +77,7 @@ _FAMILIES: Mapping[str, _Family] = {
         "bytedance:seedream@5.0-lite",
         "0.035",
         Sizes(presets=presets.rows("2K", "3K"), exact=True),
-        "wire notes 5.5",
+        "the documentation and a live answer (2026-11)",
     ),
     "seedream-4.5": _Family("bytedance:seedream@4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
     "seedream-4.0": _Family("bytedance:5@0", "0.03", offering.sized("1K", "2K", "4K", least=921_600)),

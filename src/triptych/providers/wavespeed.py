@@ -94,7 +94,7 @@ _FAMILIES: Mapping[str, _Family] = {
         "bytedance/seedream-v5.0-lite",
         "0.035",
         offering.sized("2K", "3K", "4K", least=3_686_400),
-        "wire notes 2.6 (documentation)",
+        "the documentation (2026-11)",
         formats=("png", "jpeg"),
     ),
     "seedream-4.5": _Family("bytedance/seedream-v4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),

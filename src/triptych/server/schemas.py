@@ -1,6 +1,6 @@
 """What the tools take: one model each, their lean JSON schemas, and refusals in plain words.
 
-Rules: the models are the contract of DESIGN section 2. Hosts are met halfway (one string for a list, a list written as
+Rules: the models are the contract with assistants. Hosts are met halfway (one string for a list, a list written as
 JSON, numbers written as text, null for "not given") but never guessed at: what is not understood is refused, and the
 refusal says what would be right. Schemas carry no titles, no `$ref`, no null noise: every byte of them is paid for in
 every conversation. Limits that hosts may strip are said in the descriptions too.
@@ -100,7 +100,7 @@ class EditSequence(Paid):
         min_length=1, max_length=14, description="1-14 handles, paths, file:// or https:// URLs, data: URIs"
     )
     prompt: Words = Field(description="The edit; if count > 1, how the images differ")
-    count: Whole = Field(1, ge=1, le=15, description="1-15; images + count ≤ 15")
+    count: Whole = Field(1, ge=1, le=14, description="1-14; images + count ≤ 15")
 
 
 class EditChain(Paid):
