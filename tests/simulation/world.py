@@ -220,6 +220,9 @@ class World:
             (self.pictures / f"{n}.png").write_bytes(plain_picture(n))
         self.machine = Machine(self.loop, WALL_S)
         self.wall_s = WALL_S
+        self.jumped_s = 0.0
+        """The wall clock's steps forward, in all."""
+        self.power_cuts_s: list[float] = []
         names = chance.sample(NAMES, chance.choice((1, 1, 2, 3)))
         self.until_s = chance.uniform(30, 150)
         servers = chance.choice((1, 1, 1, 2, 2, 3, 4))
@@ -400,7 +403,9 @@ class World:
                 self.loop.at(min(lasts_s, max(0.0, self.until_s - self.loop.now)), lambda: let_go(held))
         elif kind.startswith("wall clock"):
             hours = spell.chance.choice((0.02, 0.2, 1, 2, 25))
-            self.machine.wall_s += 3600 * hours * (1 if kind.endswith("forward") else -1)
+            forward = kind.endswith("forward")
+            self.machine.wall_s += 3600 * hours * (1 if forward else -1)
+            self.jumped_s += 3600 * hours if forward else 0
             self._met(spell, f"{hours} h")
         elif kind.startswith("machine suspended"):
             if self.machine.awake_s > self.loop.now:
@@ -414,6 +419,7 @@ class World:
                 server.die()
             self.disk.cut_power(spell.chance, self._close_all)
             self.machine.reboot()
+            self.power_cuts_s.append(self.loop.now)
         elif kind.startswith("server"):
             server = self.server(spell.of)
             if not (server.process and server.process.alive):

@@ -1,9 +1,10 @@
 """EvoLink's API and its files host on one loopback origin: submit, tasks, batch, uploads, catalog, credits.
 
 Source: the official MCP server (npm @evolinkai/evolink-media 1.2.1), which this module serves unmodified, the newer
-one's generated parameters, and the documentation (wire notes 4). `n` is reserved at submit and settled to what came. An
-Idempotency-Key seen before gives the first answer again, with the header idempotency-replayed, and accepts nothing; for
-how long the real one remembers a key is not known. The list of tasks has neither requests nor links to results.
+one's generated parameters, and the documentation (docs/providers/evolink.md#submit). `n` is reserved at submit and
+settled to what came. An Idempotency-Key seen before gives the first answer again, with the header idempotency-replayed,
+and accepts nothing; for how long the real one remembers a key is not known. The list of tasks has neither requests nor
+links to results.
 
 The real files host is another one than the API's; here their paths are told apart (`/v1/…` and `/api/v1/files/…`).
 Switches: `balance_usd` is what the account holds; `files_kept` is the quota of uploaded files; `keys_kept_s` is for how

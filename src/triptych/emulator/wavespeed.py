@@ -1,8 +1,8 @@
 """WaveSpeedAI's API on loopback: submit by model path, poll, ticket and form uploads, models, prices, history, balance.
 
-Source: the official SDK (PyPI wavespeed 2.0.5), which this module serves unmodified, and the documentation (wire notes
-2). Only the images that came are charged. A ticket's PUT goes to this origin, with exactly the ticket's headers: like
-a presigned URL it refuses an Authorization of its own and another Content-Type.
+Source: the official SDK (PyPI wavespeed 2.0.5), which this module serves unmodified, and the documentation
+(docs/providers/wavespeed.md#submit). Only the images that came are charged. A ticket's PUT goes to this origin, with
+exactly the ticket's headers: like a presigned URL it refuses an Authorization of its own and another Content-Type.
 
 Switches: `default_count` is what `max_images` means when it is not sent (1 on the newer page, 2 on the older one);
 `history_shows` is the field that has the request in history items where `include_inputs` asks for it ("inputs" or
