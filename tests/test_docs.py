@@ -276,18 +276,6 @@ def sayings() -> set[str]:
     return found
 
 
-def test_nothing_for_users_cites_notes_that_they_do_not_have() -> None:
-    cites = re.compile(r"(?i:wire notes)|\b(WIRE|DESIGN)\b|\b(HOSTS|REVIEW|SCALE|STYLE)\.md|(?i:\bsection \d)")
-    for path in (ROOT / "src" / "triptych").rglob("*.py"):
-        module = ast.parse(path.read_text("utf-8"))
-        comments = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}
-        for node in ast.walk(module):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in comments:
-                assert not cites.search(node.value), f"{path.name}: {node.value}"
-    for document in DOCUMENTS:
-        assert not cites.search(document.read_text("utf-8")), document.name
-
-
 def test_no_text_promises_fifteen_images_beside_references() -> None:
     texts = [document.read_text("utf-8") for document in DOCUMENTS if document.name != "CHANGELOG.md"]
     texts += [str(tool.description) for tool in tools.listing().tools]
