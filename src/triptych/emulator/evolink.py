@@ -17,6 +17,7 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -192,7 +193,8 @@ class Emulated(Emulator):
 
     async def _task(self, work: Work) -> dict[str, Any]:
         outcome = await self.outcome(work)
-        work.missing = work.order.count if "empty-outputs" in work.traits else int("frame-missing" in work.traits)
+        missing_n = work.traits.get("frame-missing", {}).get("n", math.inf)
+        work.missing = work.order.count if "empty-outputs" in work.traits else int(missing_n <= work.expected)
         outputs: list[Any] = list(self.output_urls(work)) if outcome == "done" else []
         return task(work, outcome, outputs, work.charge_usd(self.clock()))
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
@@ -165,7 +166,8 @@ class Emulated(Emulator):
     def _outputs(self, work: Work, outcome: str) -> list[Any]:
         if outcome != "done":
             return []
-        work.missing = work.order.count if "empty-outputs" in work.traits else int("frame-missing" in work.traits)
+        missing_n = work.traits.get("frame-missing", {}).get("n", math.inf)
+        work.missing = work.order.count if "empty-outputs" in work.traits else int(missing_n <= work.expected)
         if not work.order.body.get("enable_base64_output"):
             return list(self.output_urls(work))
         return [base64.b64encode(data).decode() for data in work.pictures.result()[: work.expected]]
