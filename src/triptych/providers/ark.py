@@ -51,7 +51,6 @@ class _Family(Family):
 
     priced_by: str = "wire notes 1.7"
     latency_s: float = 22.0
-    latency_per_image_s: float = 20.0
 
 
 _FAMILIES: Mapping[str, _Family] = {
