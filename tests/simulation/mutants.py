@@ -109,11 +109,26 @@ MUTANTS: Sequence[Mutant] = (
         "            if attach and (found := self.same_request(job.fingerprint)):\n                return found\n",
         "",
     ),
-    _one(
+    Mutant(
         "the budget is checked outside the transaction",
-        "triptych.store",
-        "            self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))\n",
-        "",
+        (
+            Patch(
+                "triptych.store",
+                "            self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))\n",
+                "",
+            ),
+            Patch(
+                "triptych.studio",
+                "        plan = replace(plan, quotes=await",
+                "        balance = self.store.ledger.balance(moment(self._clock))\n"
+                "        plan = replace(plan, quotes=await",
+            ),
+            Patch(
+                "triptych.studio",
+                "            self.store.ledger.balance(moment(self._clock)),\n",
+                "            balance,\n",
+            ),
+        ),
     ),
     _one(
         "an error while polling ends the job",
