@@ -261,15 +261,21 @@ def _stored(world: Any, frames: list[dict[str, Any]], files: dict[str, str]) -> 
 
 
 def _budget(world: Any) -> None:
-    """Report more spent in any 24 hours of true time than the budget allows."""
+    """Report more spent in any 24 hours of true time than the budget allows.
+
+    After a restart of the machine only the wall clock says how long it was off. Where that clock jumped a day
+    ahead, money of before the restart is not added to money of after it.
+    """
     if world.budget_usd is None:
         return
+    off_s = world.power_cuts_s if world.jumped_s >= DAY_S else []
     spent = [
         (accepted.at_s, accepted.work.charge_usd(world.providers[accepted.provider].clock()))
         for accepted in world.accepted_by_us()
     ]
     for at_s, _ in spent:
-        day = sum((usd for then_s, usd in spent if at_s - DAY_S < then_s <= at_s), Decimal(0))
+        since_s = max([at_s - DAY_S, *(cut_s for cut_s in off_s if cut_s <= at_s)])
+        day = sum((usd for then_s, usd in spent if since_s < then_s <= at_s), Decimal(0))
         if day > world.budget_usd:
             world.wrong("the budget was exceeded", f"${day} were charged in 24 h, ${world.budget_usd} is the cap")
             return

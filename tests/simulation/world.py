@@ -227,6 +227,9 @@ class World:
             (self.pictures / f"{n}.png").write_bytes(plain_picture(n))
         self.machine = Machine(self.loop, WALL_S)
         self.wall_s = WALL_S
+        self.jumped_s = 0.0
+        """The wall clock's steps forward, in all."""
+        self.power_cuts_s: list[float] = []
         theme = self.theme
         names = [chance.choice(theme.providers or NAMES)]
         names += chance.sample([name for name in NAMES if name not in names], chance.choice((0, 0, 1, 2)))
@@ -416,7 +419,9 @@ class World:
                 self.loop.at(min(lasts_s, max(0.0, self.until_s - self.loop.now)), lambda: let_go(held))
         elif kind.startswith("wall clock"):
             hours = spell.chance.choice((0.02, 0.2, 1, 2, 25))
-            self.machine.wall_s += 3600 * hours * (1 if kind.endswith("forward") else -1)
+            forward = kind.endswith("forward")
+            self.machine.wall_s += 3600 * hours * (1 if forward else -1)
+            self.jumped_s += 3600 * hours if forward else 0
             self._met(spell, f"{hours} h")
         elif kind.startswith("machine suspended"):
             if self.machine.awake_s > self.loop.now:
@@ -430,6 +435,7 @@ class World:
                 server.die()
             self.disk.cut_power(spell.chance, self._close_all)
             self.machine.reboot()
+            self.power_cuts_s.append(self.loop.now)
         elif kind.startswith("server"):
             server = self.server(spell.of)
             if not (server.process and server.process.alive):
