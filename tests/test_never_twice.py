@@ -304,6 +304,44 @@ async def test_a_process_that_froze_before_sending_does_not_send_what_another_to
     assert thawed and len(atlas.accepted) == 1
 
 
+async def test_a_process_that_froze_while_it_renewed_its_lease_does_not_send(
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, froze = Store.renew, False
+
+    def renew(self: Store, *args: Any) -> bool:
+        nonlocal froze
+        ours = really(self, *args)
+        clock.advance(0 if froze else LEASE_S + 1)
+        froze = True
+        return ours
+
+    monkeypatch.setattr(Store, "renew", renew)
+    async with make_studio(atlas) as studio:
+        job_id = await edit(studio, coffee)
+        await studio.engine.step()
+        assert froze and not atlas.accepted
+        await finish(studio)
+        assert studio.job(job_id).status == "done"
+    assert len(atlas.accepted) == 1
+
+
+async def test_a_second_try_that_is_moderated_says_nothing_of_the_first(
+    make_studio: Any, finish: Any, coffee: str
+) -> None:
+    with running("evolink", latency_s=0.0, max_side=64) as evolink:
+        evolink.fault("submit", "no-id")
+        async with make_studio(evolink) as studio:
+            job_id = await edit(studio, coffee)
+            await studio.engine.step()
+            evolink.fault("submit", "moderated-at-once")
+            await finish(studio)
+            (prediction,) = studio.store.predictions(job_id)
+            _, reserved_usd = studio.store.money_since(0)
+    assert len(evolink.accepted) == 1
+    assert prediction.state is State.DONE or reserved_usd > 0, prediction.fault
+
+
 async def test_looking_for_a_lost_submit_counts_from_the_first_look(
     make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

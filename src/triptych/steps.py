@@ -20,7 +20,7 @@ from triptych import errors
 from triptych.arrivals import Arrivals
 from triptych.assets import Assets
 from triptych.clock import Bell, Clock, moment
-from triptych.lifecycle import retry_delay_s
+from triptych.lifecycle import LEASE_S, retry_delay_s
 from triptych.model import Done, Edit, Fault, Offer, Pending, Prediction, Reference, Route, State
 from triptych.notes import Notes, fault_of
 from triptych.pace import Pace, age_s, slept_s
@@ -203,12 +203,10 @@ class Steps:
         match outcome:
             case Pending() | Done():
                 return await self._arrivals.write(claim, outcome)
-            case errors.Refused() | errors.NotSent():
-                if again:  # this try was not accepted, but the one before may have been
-                    self._lose_answer(claim, outcome, again)
-                else:
-                    self._refused(claim, outcome)
-            case errors.Outage():
+            case errors.Refused() | errors.NotSent() if not again:
+                self._refused(claim, outcome)
+            case _ if again or isinstance(outcome, errors.Outage):
+                # Where this is another try and was not accepted, the one before may have been.
                 self._lose_answer(claim, outcome, again)
             case _:
                 self._notes.end(claim, State.FAILED, fault_of(outcome), free=True)
@@ -392,12 +390,15 @@ class _Departure:
 
         Raises: `errors.NotSent` when another process has taken the prediction over, or nobody can say.
         """
+        now_s = self._clock.monotonic()
         try:
-            ours = self._store.renew(self.claim, self._clock.monotonic())
+            ours = self._store.renew(self.claim, now_s)
         except errors.Outage as error:
             raise errors.NotSent(f"Not sent, for its lease cannot be renewed: {error.message}") from error
         if not ours:
             raise errors.NotSent("Not sent: another process has taken the request over.")
+        if self._clock.monotonic() - now_s >= LEASE_S:  # this process stood still meanwhile
+            raise errors.NotSent("Not sent: the renewed lease has run out before the request could leave.")
         self.left = True
 
 

@@ -153,8 +153,8 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "asking for the status of an uncertain request sends it again",
         "triptych.steps",
-        '        if prediction.fault and prediction.fault.kind == "uncertain":\n            return False\n',
-        "",
+        'prediction.fault.kind in ("uncertain", RESTARTED.kind):',
+        "prediction.fault.kind == RESTARTED.kind:",
     ),
     _one(
         "the money held for an uncertain request is given back",
@@ -174,11 +174,16 @@ MUTANTS: Sequence[Mutant] = (
         '            raise errors.AnswerLost(f"The answer of {title} was lost',
         '            raise errors.NotSent(f"The answer of {title} was lost',
     ),
-    _one(
+    Mutant(
         "a refusal of the second try speaks for the first",
-        "triptych.steps",
-        "                if again:  # this try was not accepted, but the one before may have been\n",
-        "                if False:\n",
+        (
+            Patch(
+                "triptych.steps",
+                "errors.Refused() | errors.NotSent() if not again:",
+                "errors.Refused() | errors.NotSent():",
+            ),
+            Patch("triptych.steps", "case _ if again or isinstance(outcome", "case _ if isinstance(outcome"),
+        ),
     ),
     _one(
         "what runs at the provider is cancelled as if it were free",
@@ -227,9 +232,8 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "an outage while submitting counts as a refusal",
         "triptych.steps",
-        "            case errors.Outage():\n                self._lose_answer(claim, outcome, again)\n",
-        "            case errors.Outage():\n"
-        "                self._notes.end(claim, State.FAILED, fault_of(outcome), free=True)\n",
+        "            case _ if again or isinstance(outcome, errors.Outage):\n",
+        "            case _ if again:\n",
     ),
 )
 

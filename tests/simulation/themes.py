@@ -59,6 +59,13 @@ THEMES: Sequence[Theme] = (
         together=0.8,
     ),
     Theme(
+        "answers that are lost again and again",
+        2,
+        providers=("evolink", "evolink", "runware"),
+        rates={"network": (0.2,), "provider": (0.03, 0.1)},
+        together=0.3,
+    ),
+    Theme(
         "a worn disk",
         2,
         providers=("ark", "ark", "novita"),

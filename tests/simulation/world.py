@@ -517,7 +517,7 @@ class World:
 
     def reserved(self) -> None:
         """Hold the ledger to the budget right after a job was written, while all that was spent is of this day."""
-        if self.budget_usd is None or self.loop.now >= DAY_S:
+        if self.budget_usd is None or self.loop.now >= DAY_S or (self.power_cuts_s and self.jumped_s >= DAY_S):
             return
         weights = self.reader.all("SELECT COALESCE(charged_usd, reserved_usd) AS usd FROM predictions")
         total = sum((Decimal(row["usd"]) for row in weights), Decimal(0))
