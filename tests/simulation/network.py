@@ -429,7 +429,8 @@ def _garbled(body: bytes, lot: random.Random) -> bytes:
     if how == 0:
         return b""
     if how == 1:
-        return body[: lot.randrange(len(body) // 2 + 1)]  # without its last bytes a picture may still be whole
+        most = 24 if b"\x00" in body else len(body)  # of a picture: without its last bytes it may still be whole
+        return body[: lot.randrange(min(most, len(body)) + 1)]
     if how == 2:
         return bytes(lot.randrange(256) for _ in range(lot.randrange(1, 200)))
     if how == 3 and body:
