@@ -337,6 +337,14 @@ async def test_a_token_opens_no_file_and_no_list(connect: As, urls: dict[str, st
         assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
 
 
+async def test_a_file_is_asked_for_without_a_body(connect: As) -> None:
+    async with connect() as client:
+        image = await made(client)
+    assert (await get(image["url"], **{"content-length": "0"})).status_code == 200
+    async with httpx2.AsyncClient(timeout=PATIENCE_S) as web:
+        assert (await web.request("GET", image["url"], content=b"x")).status_code == 400
+
+
 async def test_host_and_origin_are_checked_for_files_too(connect: As) -> None:
     async with connect() as client:
         image = await made(client)

@@ -77,6 +77,8 @@ class Signed:
 async def answer(request: Request) -> Response:
     """Return the file of a request that `Signed` let through, in pieces from the disk, or a part that is asked for."""
     found: SignedFile = request.scope[SIGNED]
+    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+        return _answer(400, "A file is asked for without a body.", {})  # nobody would wait for it in time
     try:
         facts = await anyio.to_thread.run_sync(os.stat, found.image.path)
     except OSError:
