@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import anyio.to_thread
 
@@ -94,7 +94,7 @@ class Library:
         for i, item in enumerate(items):
             text = item.strip()
             if caller.files_url and text.startswith(f"{caller.files_url}/"):  # a URL that we gave out
-                text = "triptych://images/" + urlsplit(text.removeprefix(f"{caller.files_url}/")).path
+                text = f"triptych://images/{text.removeprefix(f'{caller.files_url}/').partition('?')[0]}"
             if text.startswith("triptych:"):  # a handle and nothing else
                 text = unquote(text.removeprefix("triptych://images/"))
                 found.append(Input(text, self.by_handle(text, caller)))

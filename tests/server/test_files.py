@@ -262,6 +262,8 @@ async def test_a_url_of_ours_can_be_the_next_edits_image(connect: As) -> None:
         edited = await call(client, "edit_sequence", images=[image["url"]], prompt="warmer", wait_s=50)
         assert edited.structured_content["images"][0]["source"] == [image["handle"]]
         refused = await ben.call_tool("edit_sequence", {"images": [image["url"]], "prompt": "warmer"})
+        nonsense = await client.call_tool("view_images", {"images": [image["url"].partition("/job_")[0] + "///[?e=1"]})
+        assert nonsense.is_error and "no image" in nonsense.content[0].text  # type: ignore[union-attr]
         assert refused.is_error and "no image" in refused.content[0].text  # type: ignore[union-attr]
 
 

@@ -273,9 +273,8 @@ def gallery(job: str, opens: bool, port: int) -> None:
             threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
 
     try:
-        settings = replace(
-            config.read(os.environ), auth_tokens=(), public_url=None
-        )  # only the page's own token is taken
+        # Only the token in the page's address is taken, on this machine.
+        settings = replace(config.read(os.environ), auth_tokens=(), public_url=None)
         transports.serve(settings, "http", "127.0.0.1", port, ready, own_token=token)
     except errors.TriptychError as error:
         sys.exit(int(screen.refuse(error)))
