@@ -42,6 +42,8 @@ class Settings:
     setup: Setup
     auth_tokens: tuple[SecretStr, ...]
     log_level: str
+    links: bool | None = None
+    """Whether results have links to their images; None: as is best for the client."""
 
 
 def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
@@ -68,6 +70,7 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
         ),
         auth_tokens=_auth_tokens(environ),
         log_level=log_level(environ),
+        links=_on_or_off(environ, "TRIPTYCH_LINKS"),
     )
 
 
@@ -164,6 +167,13 @@ def _directory(name: str, text: str) -> Path:
         return Path(text).expanduser().absolute()
     except (RuntimeError, FileNotFoundError) as error:  # ~nobody, or a relative path below a removed directory
         raise errors.BadRequest(f"{name} must be a directory; it is {errors.quoted(text, 100)}.") from error
+
+
+def _on_or_off(environ: Mapping[str, str], name: str) -> bool | None:
+    text = environ.get(name, "").strip().lower()
+    if text not in ("", "on", "off"):
+        raise errors.BadRequest(f"{name} must be on or off; it is {errors.quoted(text, 40)}.")
+    return None if not text else text == "on"
 
 
 def _confirm_usd(environ: Mapping[str, str]) -> Decimal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -9,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from triptych import errors
 from triptych.ledger import Balance, Spending
 from triptych.model import Fault, Frame, Image, Prediction, State, Status
 from triptych.results import (
@@ -19,6 +21,7 @@ from triptych.results import (
     JobResult,
     JobSummary,
     Making,
+    Page,
     Progress,
     RequestPlace,
     SpendResult,
@@ -29,7 +32,18 @@ from triptych.rows import JobRow
 from triptych.text import line
 
 MOST_IMAGES = 24
-"""A result lists at most so many images; the job's resource lists all."""
+"""A page lists at most so many images; the job's resource lists all."""
+PAGE_CHARS = 9_000
+"""What one host shows its model of a page: the JSON with the links, or the text. Hosts cut what is longer."""
+JOB_CHARS = 700
+"""Of a page, for everything but the images."""
+IMAGE_CHARS = 380
+"""Of one image in the JSON and its link: all that has the same length for every image."""
+LEAST_URL_CHARS = 160
+LEAST_PATH_CHARS = 120
+STEP_CHARS = 40
+"""Lengths of URLs and paths count in steps, the shortest as the constants above: so a page keeps its images when a URL
+expires and another one takes its place."""
 
 ImageOf = Callable[[str], Image | None]
 
@@ -92,26 +106,36 @@ def job_result(
     frames: Sequence[Frame],
     image_of: ImageOf,
     *,
+    page: int = 1,
     every: bool = False,
     findable: bool = True,
 ) -> JobResult:
-    """Return the one result of a job; with `every`, all its images however many.
+    """Return the one result of a job: while it runs without images, then with one page of them, final images first.
 
-    `findable`: the provider has a list in which an uncertain request may still be found.
+    With `every`, all images that came, in order, whether it runs or not. `findable`: the provider has a list in which
+    an uncertain request may still be found.
+
+    Raises: `errors.OutOfLimits` when an ended job has no such page.
     """
-    job, shown, warnings = row.job, list(frames), list(row.job.warnings)
-    if len(shown) > MOST_IMAGES and not every:
-        if job.steps > 1:
-            shown = [frame for frame in shown if frame.n % job.steps == 0]
-            warnings.append("Only the last step's images are listed here.")
-        if len(shown) > MOST_IMAGES:
-            warnings.append(f"Only the first {MOST_IMAGES} of {len(shown)} images are listed here.")
-            shown = shown[:MOST_IMAGES]
-        warnings.append(f"triptych://jobs/{job.id} lists all {len(frames)}.")
+    job, warnings = row.job, list(row.job.warnings)
+    came = [frame for frame in frames if frame.url or frame.sha256]
+    ended = row.status not in (Status.QUEUED, Status.RUNNING)
+    shown, pages = came if ended or every else [], 1
+    if ended and not every:
+        came.sort(key=lambda frame: (frame.n % job.steps != 0, frame.n))
+        size = _page_size(came, image_of)
+        pages = max(-(-len(came) // size), 1)
+        if not 1 <= page <= pages:
+            raise errors.OutOfLimits(
+                f"{job.id} has {pages} page{'s' if pages > 1 else ''} of images; page was {page}. "
+                f'get_status(job_id="{job.id}", page={pages}) is the last.'
+            )
+        shown = came[(page - 1) * size : page * size]
     fault = _fault(predictions)
     images = {frame.n: image_of(frame.sha256) if frame.sha256 else None for frame in shown}
     if pruned := [image.pruned_at for image in images.values() if image and image.pruned_at]:
         warnings.append(f"{len(pruned)} of these images were pruned on {max(pruned):%Y-%m-%d}: their files are gone.")
+    at_home = [f for f in shown if f.sha256 and not ((i := images[f.n]) and i.pruned_at)]
     return JobResult(
         job_id=job.id,
         status=row.status,
@@ -120,8 +144,9 @@ def job_result(
         endpoint=job.endpoint,
         progress=Progress(done=row.returned, total=job.requested),
         requested=job.requested,
-        returned=row.returned,
-        images=[image_of_frame(f, images[f.n]) for f in shown if f.url or f.sha256],
+        returned=len(came) if ended else row.returned,
+        page=Page(number=page, of=pages) if pages > 1 else None,
+        images=[image_of_frame(frame, images[frame.n]) for frame in shown],
         cost=cost_of(row, predictions),
         error=ErrorResult(
             kind=fault.kind, message=fault.message, retryable=fault.retryable, request_id=fault.request_id
@@ -129,8 +154,28 @@ def job_result(
         if fault
         else None,
         warnings=warnings,
-        next=_next(row, fault, [f for f in shown if f.sha256 and not ((i := images[f.n]) and i.pruned_at)], findable),
+        next=_next(row, fault, at_home, findable, page + 1 if page < pages else None),
     )
+
+
+def _page_size(came: Sequence[Frame], image_of: ImageOf) -> int:
+    """Return how many images of a job a page lists.
+
+    It follows from what is stored and does not change once the job has ended: the provider's URLs, whether they have
+    expired or not, the handles of the sources, and the place of the files.
+    """
+    home = next((image for frame in came if frame.sha256 and (image := image_of(frame.sha256))), None)
+    path_chars = _counted(len(json.dumps(str(home.path))) if home else 0, LEAST_PATH_CHARS)
+    urls = [len(frame.url or "") for frame in came] + ([len(home.path.as_uri())] if home else [])
+    url_chars = _counted(max(urls, default=0), LEAST_URL_CHARS)
+    source_chars = max((sum(len(handle) + 4 for handle in frame.source) for frame in came), default=0)
+    # The URL is in the JSON and in the link.
+    image_chars = IMAGE_CHARS + path_chars + 2 * url_chars + source_chars
+    return min(max((PAGE_CHARS - JOB_CHARS) // image_chars, 1), MOST_IMAGES)
+
+
+def _counted(chars: int, least: int) -> int:
+    return max(least, -(-chars // STEP_CHARS) * STEP_CHARS)
 
 
 def making(row: JobRow, predictions: Sequence[Prediction]) -> Making:
@@ -214,21 +259,26 @@ def _fault(predictions: Sequence[Prediction]) -> Fault | None:
     return faulty[0].fault if faulty else None
 
 
-def _next(row: JobRow, fault: Fault | None, home: Sequence[Frame], findable: bool) -> str | None:
+def _next(
+    row: JobRow, fault: Fault | None, at_home: Sequence[Frame], findable: bool, next_page: int | None
+) -> str | None:
     job_id = row.job.id
+    rest = f'get_status(job_id="{job_id}", page={next_page})' if next_page else None
     match row.status:
         case Status.QUEUED | Status.RUNNING:
             return f'get_status(job_id="{job_id}", wait_s=50)'
         case Status.UNCERTAIN:
             look = f'get_status(job_id="{job_id}", wait_s=30) looks again' if findable else "no list shows it"
-            return (
+            return (f"{rest} lists more images; " if rest else "") + (
                 f"{look}; "
                 f'cancel_job(job_id="{job_id}") accepts it as lost; '
                 f"the same {row.job.tool} call with again=true pays for a new one"
             )
+        case _ if rest:
+            return rest
         case Status.PARTIAL | Status.FAILED if fault and fault.kind in ("deadline", "fetch_failed"):
             return f'get_status(job_id="{job_id}", wait_s=50)'
-        case Status.DONE | Status.PARTIAL if home:
+        case Status.DONE | Status.PARTIAL if at_home:
             return f'view_images(images=["{job_id}"])'
         case _:
             return None

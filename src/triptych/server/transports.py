@@ -21,6 +21,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -84,7 +85,7 @@ def serve(
         logging.lastResort.setFormatter(_CleanLines())
     if transport == "stdio":
         resident = Resident(opener(settings))
-        anyio.run(_serve_stdio, resident)
+        anyio.run(_serve_stdio, resident, cache(lambda: (settings() if callable(settings) else settings).links))
         return
     read = settings() if callable(settings) else settings
     tokens = [token.get_secret_value() for token in read.auth_tokens]
@@ -98,7 +99,7 @@ def serve(
     except OSError as error:
         _refuse(f"{host}:{port} cannot be listened on: {error}.")
     resident = Resident(opener(read))
-    server = build(resident, remote=True)
+    server = build(resident, remote=True, links=lambda: read.links)
     app = http_app(server, transport, host, tokens, own_token)
     url = f"http://{_in_url(host)}:{listener.getsockname()[1]}/{'sse' if transport == 'sse' else 'mcp'}"
     anyio.run(_serve_http, resident, app, listener, lambda: on_ready(url))
@@ -227,8 +228,8 @@ def _why_not(error: Exception) -> Exception:
 # -- stdio -------------------------------------------------------------------------------------------------------------
 
 
-async def _serve_stdio(resident: Resident) -> None:
-    server = build(resident, remote=False)
+async def _serve_stdio(resident: Resident, links: Callable[[], bool | None]) -> None:
+    server = build(resident, remote=False, links=links)
     async with resident.staying(), anyio.create_task_group() as tasks:
         tasks.start_soon(_leave_when_told, resident)
         async with stdio_server() as (incoming, outgoing):
