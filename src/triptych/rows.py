@@ -24,6 +24,8 @@ class JobRow:
     status: Status
     returned: int
     may_be_charged: bool
+    page_size: int | None = None
+    """How many images a page of its result lists, once that is fixed."""
 
 
 def when(value: float | None) -> datetime | None:
@@ -57,7 +59,7 @@ def job_row(row: sqlite3.Row) -> JobRow:
         routes=tuple(route(said) for said in json.loads(row["routes"])),
         owner=row["owner"],
     )
-    return JobRow(job, Status(row["status"]), row["returned"], bool(row["may_be_charged"]))
+    return JobRow(job, Status(row["status"]), row["returned"], bool(row["may_be_charged"]), row["page_size"])
 
 
 def route(said: dict[str, Any]) -> Route:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -24,7 +24,7 @@ from triptych.clock import Bell, Clock, SystemClock, moment
 from triptych.engine import Engine
 from triptych.library import Caller, Library
 from triptych.market import Market
-from triptych.model import Job, Offer, Operation, Prediction, Reference, State, Status
+from triptych.model import Frame, Job, Offer, Operation, Prediction, Reference, State, Status
 from triptych.planning import MAX_LANES, MAX_STEPS, Ask, Options, Plan
 from triptych.references import refer
 from triptych.results import (
@@ -292,14 +292,14 @@ class Studio:
         not there.
         """
         row = self._job(job_id, caller)
-        predictions = self.store.predictions(row.job.id)
+        predictions, frames = self.store.predictions(row.job.id), self.store.frames(row.job.id)
         return views.job_result(
             row,
             predictions,
-            self.store.frames(row.job.id),
+            frames,
             self.store.image_by_sha256,
             page=page,
-            every=every,
+            page_size=None if every else self._page_size(row, frames),
             findable=any(self._taken_up(p) is State.SUBMITTING for p in predictions),
         )
 
@@ -543,6 +543,14 @@ class Studio:
         if prediction.state is State.UNCERTAIN and account and account.provider.find:
             return State.SUBMITTING
         return None
+
+    def _page_size(self, row: JobRow, frames: Sequence[Frame]) -> int:
+        """Return how many images of a job a page lists: what was first said of an ended job that has several pages."""
+        size = row.page_size or views.page_size(frames, self.store.image_by_sha256)
+        if row.page_size is None and len(frames) > size and row.status not in (Status.QUEUED, Status.RUNNING):
+            with suppress(errors.Outage):  # another program locks the database: the next listing fixes the same size
+                self.store.fix_page_size(row.job.id, size)
+        return size
 
     def _job(self, job_id: str, caller: Caller) -> JobRow:
         row = self.store.job(job_id.strip().partition("/")[0])

@@ -41,9 +41,7 @@ IMAGE_CHARS = 380
 """Of one image in the JSON and its link: all that has the same length for every image."""
 LEAST_URL_CHARS = 160
 LEAST_PATH_CHARS = 120
-STEP_CHARS = 40
-"""Lengths of URLs and paths count in steps, the shortest as the constants above: so a page keeps its images when a URL
-expires and another one takes its place."""
+"""Shorter ones count as so long: the page still fits when another URL or path has taken their place."""
 
 ImageOf = Callable[[str], Image | None]
 
@@ -107,30 +105,31 @@ def job_result(
     image_of: ImageOf,
     *,
     page: int = 1,
-    every: bool = False,
+    page_size: int | None = None,
     findable: bool = True,
 ) -> JobResult:
     """Return the one result of a job: while it runs without images, then with one page of them, final images first.
 
-    With `every`, all images that came, in order, whether it runs or not. `findable`: the provider has a list in which
-    an uncertain request may still be found.
+    Without `page_size`, all images that came, in order, whether it runs or not. `findable`: the provider has a list in
+    which an uncertain request may still be found.
 
     Raises: `errors.OutOfLimits` when an ended job has no such page.
     """
     job, warnings = row.job, list(row.job.warnings)
     came = [frame for frame in frames if frame.url or frame.sha256]
     ended = row.status not in (Status.QUEUED, Status.RUNNING)
-    shown, pages = came if ended or every else [], 1
-    if ended and not every:
+    shown, pages = came, 1
+    if page_size and not ended:
+        shown = []
+    elif page_size:
         came.sort(key=lambda frame: (frame.n % job.steps != 0, frame.n))
-        size = _page_size(came, image_of)
-        pages = max(-(-len(came) // size), 1)
+        pages = max(-(-len(came) // page_size), 1)
         if not 1 <= page <= pages:
             raise errors.OutOfLimits(
                 f"{job.id} has {pages} page{'s' if pages > 1 else ''} of images; page was {page}. "
                 f'get_status(job_id="{job.id}", page={pages}) is the last.'
             )
-        shown = came[(page - 1) * size : page * size]
+        shown = came[(page - 1) * page_size : page * page_size]
     fault = _fault(predictions)
     images = {frame.n: image_of(frame.sha256) if frame.sha256 else None for frame in shown}
     if pruned := [image.pruned_at for image in images.values() if image and image.pruned_at]:
@@ -158,24 +157,16 @@ def job_result(
     )
 
 
-def _page_size(came: Sequence[Frame], image_of: ImageOf) -> int:
-    """Return how many images of a job a page lists.
-
-    It follows from what is stored and does not change once the job has ended: the provider's URLs, whether they have
-    expired or not, the handles of the sources, and the place of the files.
-    """
-    home = next((image for frame in came if frame.sha256 and (image := image_of(frame.sha256))), None)
-    path_chars = _counted(len(json.dumps(str(home.path))) if home else 0, LEAST_PATH_CHARS)
-    urls = [len(frame.url or "") for frame in came] + ([len(home.path.as_uri())] if home else [])
-    url_chars = _counted(max(urls, default=0), LEAST_URL_CHARS)
-    source_chars = max((sum(len(handle) + 4 for handle in frame.source) for frame in came), default=0)
+def page_size(frames: Sequence[Frame], image_of: ImageOf) -> int:
+    """Return how many images of a job fit on a page, at the longest URL, path and sources among them."""
+    home = next((image for frame in frames if frame.sha256 and (image := image_of(frame.sha256))), None)
+    path_chars = len(json.dumps(str(home.path))) if home else 0
+    urls = [len(frame.url or "") for frame in frames] + ([len(home.path.as_uri())] if home else [])
+    source_chars = max((sum(len(handle) + 4 for handle in frame.source) for frame in frames), default=0)
     # The URL is in the JSON and in the link.
-    image_chars = IMAGE_CHARS + path_chars + 2 * url_chars + source_chars
+    url_chars = 2 * max([LEAST_URL_CHARS, *urls])
+    image_chars = IMAGE_CHARS + max(path_chars, LEAST_PATH_CHARS) + url_chars + source_chars
     return min(max((PAGE_CHARS - JOB_CHARS) // image_chars, 1), MOST_IMAGES)
-
-
-def _counted(chars: int, least: int) -> int:
-    return max(least, -(-chars // STEP_CHARS) * STEP_CHARS)
 
 
 def making(row: JobRow, predictions: Sequence[Prediction]) -> Making:

@@ -138,8 +138,6 @@ async def test_an_answer_is_fields_that_keep_the_schema_and_text_that_says_the_s
     assert told.asked[0][0] == tool
 
 
-
-
 async def test_pixels_come_as_an_image_block_with_a_caption_and_nothing_structured(
     client_of: Connect, told: ToldStudio
 ) -> None:
