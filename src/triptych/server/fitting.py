@@ -9,20 +9,22 @@ a long list of uploads.
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import mcp_types as types
 
-from triptych.results import ImageResult, JobResult, Result, UploadResult
+from triptych.results import ErrorResult, ImageResult, JobResult, Result, UploadResult
 from triptych.text import line, tree
 from triptych.views import MOST_IMAGES, PAGE_CHARS
 
 RUNNING_CHARS = 600
 UNFINISHED = ("queued", "running")
 LEAST_MESSAGE_CHARS = 120
-UPLOAD_WARNING_CHARS = 1_500
+WARNINGS_CHARS = 1_500
+"""Of an upload's warnings."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 ResultT = TypeVar("ResultT", JobResult, UploadResult)
@@ -69,8 +71,13 @@ def fitted(result: Result) -> Result:
     limit = RUNNING_CHARS if result.status in UNFINISHED else PAGE_CHARS
     if result.request is not None:
         result = _fitted_request(result, limit)
-    result = _fitted_error(result, limit)
-    return _fitted_warnings(result, limit, f"triptych://jobs/{result.job_id} has all")
+    if _chars(result) <= limit:
+        return result
+    error = result.error
+    reserved = min(len(json.dumps(error.model_dump())), limit // 4) if error else 0
+    bare = result.model_copy(update={"error": None})
+    result = _fitted_warnings(bare, limit - reserved, f"triptych://jobs/{result.job_id} has all")
+    return _with_error(result, error, limit) if error else result
 
 
 def _chars(result: JobResult | UploadResult) -> int:
@@ -81,20 +88,13 @@ def _chars(result: JobResult | UploadResult) -> int:
 
 def _fitted_upload(result: UploadResult) -> UploadResult:
     """Return an upload with as many images as fit, from the first; of the others the handles."""
-    bare = result.model_copy(update={"images": []})
-    result = result.model_copy(
-        update={
-            "warnings": _fitted_warnings(
-                bare,
-                _chars(bare) - len(json.dumps(bare.warnings)) + UPLOAD_WARNING_CHARS,
-                "the same call for these images tells",
-            ).warnings
-        }
-    )
+    bare = result.model_copy(update={"images": [], "warnings": []})
+    said = bare.model_copy(update={"warnings": result.warnings})
+    warnings = _fitted_warnings(said, _chars(bare) + WARNINGS_CHARS, "the same call for these images tells").warnings
 
     def first(kept: int) -> UploadResult:
         rest = [image.handle for image in result.images[kept:]]
-        return result.model_copy(update={"images": result.images[:kept], "more": rest})
+        return result.model_copy(update={"images": result.images[:kept], "more": rest, "warnings": warnings})
 
     return _longest(range(min(len(result.images), MOST_IMAGES), 0, -1), first, PAGE_CHARS)
 
@@ -120,18 +120,19 @@ def _cut(value: Any, most_chars: int) -> Any:
             return value
 
 
-def _fitted_error(result: JobResult, limit: int) -> JobResult:
-    error = result.error
-    if error is None:
-        return result
-    short = result.model_copy(update={"warnings": []})
+def _with_error(result: JobResult, error: ErrorResult, limit: int) -> JobResult:
+    """Return a result with as much of its error as fits; with none of it where not even its beginning does."""
 
-    def with_message(most_chars: int) -> JobResult:
-        cut = error.model_copy(update={"message": line(error.message, most_chars)})
-        return short.model_copy(update={"error": cut})
+    def cut(most_chars: int) -> JobResult:
+        if not most_chars:
+            return result
+        short: dict[str, str | None] = {"message": line(error.message, most_chars)}
+        if most_chars < LEAST_MESSAGE_CHARS:
+            short["request_id"] = None
+        return result.model_copy(update={"error": error.model_copy(update=short)})
 
-    said = _longest((len(error.message), 600, 400, 240, LEAST_MESSAGE_CHARS), with_message, limit)
-    return said.model_copy(update={"warnings": result.warnings})
+    whole = max(len(error.message), 600)
+    return _longest((whole, 600, 400, 240, LEAST_MESSAGE_CHARS, LEAST_MESSAGE_CHARS // 2, 0), cut, limit)
 
 
 def _fitted_warnings(result: ResultT, limit: int, where: str) -> ResultT:
@@ -139,17 +140,13 @@ def _fitted_warnings(result: ResultT, limit: int, where: str) -> ResultT:
     count = len(result.warnings)
 
     def with_last(kept: int) -> ResultT:
-        left_out = [f"{count - kept} more warnings; {where}."] if kept < count else []
-        return result.model_copy(update={"warnings": left_out + result.warnings[count - kept :]})
+        left_out = [f"{count - kept} more warnings; {where}."] if 0 <= kept < count else []
+        return result.model_copy(update={"warnings": left_out + result.warnings[count - kept :] if kept >= 0 else []})
 
-    return _longest(range(count, -1, -1), with_last, limit)
+    return _longest(range(count, -2, -1), with_last, limit)
 
 
 def _longest(choices: Sequence[int], make: Callable[[int], ResultT], limit: int) -> ResultT:
-    """Return what the first choice makes that fits; the last one's where none does."""
-    made = make(choices[0])
-    for choice in choices[1:]:
-        if _chars(made) <= limit:
-            break
-        made = make(choice)
-    return made
+    """Return what the first choice makes that fits, the last one's where none does; each makes less than the last."""
+    found = bisect_left(choices, True, key=lambda choice: _chars(make(choice)) <= limit)
+    return make(choices[min(found, len(choices) - 1)])
