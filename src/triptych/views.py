@@ -35,12 +35,12 @@ MOST_IMAGES = 24
 """A page lists at most so many images; the job's resource lists all."""
 PAGE_CHARS = 9_000
 """What one host shows its model of a page: the JSON with the links, or the text. Hosts cut what is longer."""
-JOB_CHARS = 660
+JOB_CHARS = 560
 """Of a page, for everything but the images."""
 IMAGE_CHARS = 350
 """Of one image in the JSON and its link: all that has the same length for every image."""
-LEAST_URL_CHARS = 160
-LEAST_PATH_CHARS = 120
+LEAST_URL_CHARS = 100
+LEAST_PATH_CHARS = 100
 """Shorter ones count as so long: the page still fits when another URL or path has taken their place."""
 
 ImageOf = Callable[[str], Image | None]
