@@ -307,39 +307,24 @@ async def test_a_process_that_froze_before_sending_does_not_send_what_another_to
 async def test_a_process_that_froze_while_it_renewed_its_lease_does_not_send(
     make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really, froze = Store.renew, False
+    async with make_studio(atlas) as frozen, make_studio(atlas) as other:
+        really, thawed = frozen.store.renew, False
 
-    def renew(self: Store, *args: Any) -> bool:
-        nonlocal froze
-        ours = really(self, *args)
-        clock.advance(0 if froze else LEASE_S + 1)
-        froze = True
-        return ours
+        def renew(*args: Any) -> bool:
+            nonlocal thawed
+            renewed = really(*args)
+            if not thawed:
+                thawed = True
+                clock.advance(LEASE_S + 1)
+            return renewed
 
-    monkeypatch.setattr(Store, "renew", renew)
-    async with make_studio(atlas) as studio:
-        job_id = await edit(studio, coffee)
-        await studio.engine.step()
-        assert froze and not atlas.accepted
-        await finish(studio)
-        assert studio.job(job_id).status == "done"
+        monkeypatch.setattr(frozen.store, "renew", renew)
+        job_id = await edit(frozen, coffee)
+        await frozen.engine.step()
+        assert thawed and not atlas.accepted, "another process may have sent it meanwhile"
+        await finish(other)
+        assert other.job(job_id).status == "done"
     assert len(atlas.accepted) == 1
-
-
-async def test_a_second_try_that_is_moderated_says_nothing_of_the_first(
-    make_studio: Any, finish: Any, coffee: str
-) -> None:
-    with running("evolink", latency_s=0.0, max_side=64) as evolink:
-        evolink.fault("submit", "no-id")
-        async with make_studio(evolink) as studio:
-            job_id = await edit(studio, coffee)
-            await studio.engine.step()
-            evolink.fault("submit", "moderated-at-once")
-            await finish(studio)
-            (prediction,) = studio.store.predictions(job_id)
-            _, reserved_usd = studio.store.money_since(0)
-    assert len(evolink.accepted) == 1
-    assert prediction.state is State.DONE or reserved_usd > 0, prediction.fault
 
 
 async def test_looking_for_a_lost_submit_counts_from_the_first_look(
@@ -432,7 +417,7 @@ async def test_a_disk_that_fills_while_images_are_stored_loses_nothing(
     assert (job.status, job.returned, len(atlas.accepted)) == ("done", 2, 1)
 
 
-@pytest.mark.parametrize("verb", ["running_tickets", "next_due", "claim", "heartbeat", "put_back"])
+@pytest.mark.parametrize("verb", ["running_at", "next_due", "claim", "heartbeat", "put_back"])
 @pytest.mark.parametrize("error", [*OWN_ERRORS, errors.Outage("locked")], ids=lambda error: type(error).__name__)
 async def test_nothing_ends_the_worker_but_its_cancellation(
     make_studio: Any, atlas: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch, verb: str, error: Exception
@@ -567,3 +552,19 @@ async def test_a_poll_is_never_put_off_for_long_by_the_list(make_studio: Any, at
         alone_s = pace.poll_wait_s(prediction, elapsed_s=0.0)
         pace._standing["atlas"].sweeping = True
         assert alone_s <= pace.poll_wait_s(prediction, elapsed_s=0.0) <= max(alone_s, 20.0)
+
+
+async def test_a_refusal_of_a_repetition_says_nothing_of_the_first_submit(
+    make_studio: Any, finish: Any, coffee: str
+) -> None:
+    """Sent again under its key, the request is refused for its content; the first one was accepted and is charged."""
+    with running("evolink", latency_s=0.0, max_side=64) as evolink:
+        evolink.fault("submit", "no-id")
+        evolink.fault("submit", "moderated-at-once")
+        async with make_studio(evolink) as studio:
+            job_id = await edit(studio, coffee)
+            await finish(studio)
+            result = studio.job(job_id)
+            assert result.status == "uncertain" and result.cost.charged is None
+            assert studio.store.ledger.since(0)[1] > 0, "the money is held back"
+        assert len(evolink.accepted) == 1

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 SHUTDOWN_GRACE_S = 8.0
 """How long a stopping process still waits for the answer to a submit that has left."""
+RENEWED_WITHIN_S = LEASE_S / 2
+"""A renewal that took longer is not relied on: the lease may be over."""
 PREPARE_TRIES = 8
 SUBMIT_TRIES = 10
 SUBMIT_TRIES_WITH_A_WAY_OUT = 3
@@ -201,12 +203,18 @@ class Steps:
     ) -> Claim | None:
         """Write what came of a submit; return the claim where its images are to be fetched now."""
         match outcome:
-            case Pending() | Done():
+            case Pending():
+                # The provider's time counts from here: to send a large image may have taken long.
+                now = moment(self._clock)
+                accepted = replace(claim.prediction, submitted_at=now.at, submitted_mono=now.mono_s)
+                return await self._arrivals.write(replace(claim, prediction=accepted), outcome)
+            case Done():
                 return await self._arrivals.write(claim, outcome)
-            case errors.Refused() | errors.NotSent() if not again:
+            case _ if again:  # whatever became of this try, the one before may have been accepted
+                self._lose_answer(claim, outcome, again)
+            case errors.Refused() | errors.NotSent():
                 self._refused(claim, outcome)
-            case _ if again or isinstance(outcome, errors.Outage):
-                # Where this is another try and was not accepted, the one before may have been.
+            case errors.Outage():
                 self._lose_answer(claim, outcome, again)
             case _:
                 self._notes.end(claim, State.FAILED, fault_of(outcome), free=True)
@@ -390,15 +398,15 @@ class _Departure:
 
         Raises: `errors.NotSent` when another process has taken the prediction over, or nobody can say.
         """
-        now_s = self._clock.monotonic()
+        began_s = self._clock.monotonic()
         try:
-            ours = self._store.renew(self.claim, now_s)
+            ours = self._store.renew(self.claim, began_s)
         except errors.Outage as error:
             raise errors.NotSent(f"Not sent, for its lease cannot be renewed: {error.message}") from error
         if not ours:
             raise errors.NotSent("Not sent: another process has taken the request over.")
-        if self._clock.monotonic() - now_s >= LEASE_S:  # this process stood still meanwhile
-            raise errors.NotSent("Not sent: the renewed lease has run out before the request could leave.")
+        if self._clock.monotonic() - began_s > RENEWED_WITHIN_S:
+            raise errors.NotSent("Not sent: this process stood still, and another one may have taken the request over.")
         self.left = True
 
 

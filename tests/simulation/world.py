@@ -225,7 +225,7 @@ class World:
         self.pictures.mkdir()
         for n in range(4):
             (self.pictures / f"{n}.png").write_bytes(plain_picture(n))
-        self.machine = Machine(self.loop, WALL_S)
+        self.machine = Machine(self.loop, WALL_S, counts_sleep=chance.random() < 0.7)
         self.wall_s = WALL_S
         self.jumped_s = 0.0
         """The wall clock's steps forward, in all."""
@@ -420,6 +420,8 @@ class World:
         elif kind.startswith("wall clock"):
             hours = spell.chance.choice((0.02, 0.2, 1, 2, 25))
             forward = kind.endswith("forward")
+            if not forward and not self.machine.counts_sleep:
+                return  # set back by as much as it slept, no clock of the machine shows the sleep
             self.machine.wall_s += 3600 * hours * (1 if forward else -1)
             self.jumped_s += 3600 * hours if forward else 0
             self._met(spell, f"{hours} h")
