@@ -21,6 +21,8 @@ TERMINAL = frozenset({"done", "failed", "cancelled", "uncertain"})
 GRACE_S = 130.0
 """So long a process that has an answer may need to write it down, if the disk says no for a while."""
 LATE_S = 60.0
+ON_ITS_WAY_S = 46.0
+"""So long after it was sent a request may be accepted."""
 SHORT_S = 100.0
 """A paid answer is waited for at least so long."""
 MAY_FAIL = frozenset({"moderated", "failed", "fetch_failed", "deadline", "unreadable_image"})
@@ -171,7 +173,8 @@ def _in_flight(world: Any, row: dict[str, Any], taken: list[Any], moves: list[di
         lived = attempt.process.alive or attempt.process.died_s > (whole_s or 0) + GRACE_S
         clean = len(taken) == 1 and not taken[0].work.traits
         fine = row["state"] in ("done", "cancelled") or row["kind"] in MAY_FAIL
-        if left_s and left_s - attempt.at_s < SHORT_S and clean and not exchange.spoiled and not fine:
+        had_time = left_s and (attempt.process.alive or attempt.process.died_s > left_s + GRACE_S)
+        if had_time and left_s - attempt.at_s < SHORT_S and clean and not exchange.spoiled and not fine:
             world.wrong("a server hung up on what it pays for", f"{named}, at {left_s:.1f} s")
         if whole_s and lived and clean and not exchange.spoiled and not fine:
             world.wrong("an answer that came was lost", f"{named}, answered in whole at {whole_s:.1f} s")
@@ -274,7 +277,7 @@ def _budget(world: Any) -> None:
         for accepted in world.accepted_by_us()
     ]
     for at_s, _ in spent:
-        since_s = max([at_s - DAY_S, *(cut_s for cut_s in off_s if cut_s <= at_s)])
+        since_s = max([at_s - DAY_S, *(cut_s + ON_ITS_WAY_S for cut_s in off_s if cut_s <= at_s)])
         day = sum((usd for then_s, usd in spent if since_s < then_s <= at_s), Decimal(0))
         if day > world.budget_usd:
             world.wrong("the budget was exceeded", f"${day} were charged in 24 h, ${world.budget_usd} is the cap")
