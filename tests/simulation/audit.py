@@ -59,9 +59,12 @@ def audit(world: Any) -> None:
                 f"{row['id']} ({_end(row)}) was accepted {len(taken)} times at "
                 f"{', '.join(f'{one.at_s:.1f} s' for one in taken)} by {taken[0].provider}",
             )
+    twins = defaultdict(set)
+    for row in rows:
+        twins[_words(row)].add(row["client_id"])
     for row in rows:
         taken = mine.get(row["client_id"], [])
-        _account(world, row, taken, frames_of[row["id"]], files)
+        _account(world, row, taken, frames_of[row["id"]], twins[_words(row)])
     for job in jobs:
         if job["status"] not in ("done", "partial", "failed", "cancelled", "uncertain"):
             world.wrong("a job never ended", f"{job['id']} is {job['status']}")
@@ -92,15 +95,13 @@ def _end(row: dict[str, Any]) -> str:
     return f"{row['state']}: {row['kind']}" if row["kind"] else str(row["state"])
 
 
-def _account(
-    world: Any, row: dict[str, Any], taken: list[Any], frames: list[dict[str, Any]], files: dict[str, str]
-) -> None:
-    """Hold one prediction against what its requests were accepted for."""
+def _account(world: Any, row: dict[str, Any], taken: list[Any], frames: list[dict[str, Any]], twins: set[str]) -> None:
+    """Hold one prediction against what its requests were accepted for; `twins` are the ids that say the same."""
     named = f"{row['id']} ({_end(row)}) at {row['provider']}"
     if row["state"] not in TERMINAL:
         world.wrong("a job never ended", named)
         return
-    same = [one for one in world.accepted if taken and one.tag.flow and _alike(one, taken[0])]
+    same = [one for one in world.accepted if one.tag.client_id in twins]
     ids, keys = {one.work.id for one in same}, {one.work.key for one in same}
     if row["ticket"] and row["ticket"] not in ids:
         others = [a for a in world.accepted if a.provider == row["provider"] and a.work.id == row["ticket"]]
@@ -139,20 +140,9 @@ def _account(
             world.wrong("paid images are missing", f"{named}: {came} of {made} are stored; warnings {warnings}")
 
 
-def _alike(one: Any, other: Any) -> bool:
-    """Return whether two requests of ours are the same in every word: then either may have the other's answer."""
-    first, second = one.work.order, other.work.order
-    return (
-        one.provider == other.provider
-        and (first.model, first.prompt, first.count, first.size)
-        == (
-            second.model,
-            second.prompt,
-            second.count,
-            second.size,
-        )
-        and list(first.references) == list(second.references)
-    )
+def _words(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what a request says. Of two that say the same, either may have the other's answer if both were lost."""
+    return tuple(row[name] for name in ("provider", "endpoint", "prompt", "count", "width", "height", "inputs"))
 
 
 def _in_flight(world: Any, row: dict[str, Any], taken: list[Any], moves: list[dict[str, Any]]) -> None:
