@@ -37,15 +37,15 @@ from PIL import Image as Picture
 from pydantic import SecretStr
 
 from benchmarks.table import Row, main
-from triptych.assets import Assets
-from triptych.clock import Moment, SystemClock, moment
-from triptych.database import Database
-from triptych.model import Image, Operation, Quote
-from triptych.planning import Input, Plan, write_up
+from triptych.core.clock import Moment, SystemClock, moment
+from triptych.core.models import Image, Operation, Quote
+from triptych.images.files import Assets
+from triptych.jobs.planning import Input, Plan, write_up
+from triptych.jobs.results import JobResult
+from triptych.jobs.service import Setup, Studio
 from triptych.providers import Answer, Call, Flow, atlas
-from triptych.results import JobResult
-from triptych.studio import Setup, Studio
-from triptych.wire import Account, Wire
+from triptych.providers.client import Account, Wire
+from triptych.storage.sqlite import Database
 
 SEED = 2026
 LOOPS_S = (1.0, 2.0)
@@ -186,7 +186,7 @@ def _looped(took_s: float, loop_s: float) -> float:
 
 
 def _polls_alone(took_s: float) -> int:
-    from triptych.lifecycle import poll_delay_s
+    from triptych.core.states import poll_delay_s
 
     at_s, polls = 0.0, 0
     while at_s < took_s:
@@ -318,8 +318,8 @@ async def _simulate(shape: Shape, durations_s: Sequence[float], watched: bool) -
     waited_s: list[float] = []
     elsewhere_s: list[float] = []
     with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
-        stack.enter_context(patch("triptych.studio.Wire", lambda **_: InstantWire(api)))
-        stack.enter_context(patch("triptych.studio.Assets", InstantAssets))
+        stack.enter_context(patch("triptych.jobs.service.Wire", lambda **_: InstantWire(api)))
+        stack.enter_context(patch("triptych.jobs.service.Assets", InstantAssets))
         accounts = {"atlas": Account(atlas.PROVIDER, SecretStr("simulated"))}
         setup = Setup(Path(home), accounts, "atlas", budget_usd=None)
         here, elsewhere = Studio(setup, LoopClock()), Studio(setup, LoopClock())

@@ -14,7 +14,8 @@ from pathlib import Path
 from PIL import Image, ImageEnhance, ImageOps
 
 import triptych
-from triptych import drift, imaging, retouch
+from triptych.images import processing, similarity
+from triptych.providers import preview
 
 SAMPLES = Path(triptych.__file__).parent / "samples"
 NAMES = ("coffee", "cat", "rocket", "astronaut")
@@ -45,7 +46,7 @@ Pictures = list[Image.Image]
 
 
 def photo(name: str) -> Image.Image:
-    return ImageOps.fit(imaging.thumbnail((SAMPLES / f"{name}.jpg").read_bytes(), 768), SIZE)
+    return ImageOps.fit(processing.thumbnail((SAMPLES / f"{name}.jpg").read_bytes(), 768), SIZE)
 
 
 def takes(name: str, count: int) -> Pictures:
@@ -61,8 +62,8 @@ def takes(name: str, count: int) -> Pictures:
 
 
 def edited(name: str, prompt: str, count: int) -> Pictures:
-    made = retouch.edit([(SAMPLES / f"{name}.jpg").read_bytes()], prompt, count=count, size=SIZE)
-    return [imaging.thumbnail(data, 512) for data in made.images]
+    made = preview.edit([(SAMPLES / f"{name}.jpg").read_bytes()], prompt, count=count, size=SIZE)
+    return [processing.thumbnail(data, 512) for data in made.images]
 
 
 def turned_colours(picture: Image.Image) -> Image.Image:
@@ -85,7 +86,7 @@ FAULTS: dict[str, Callable[[Image.Image, str], Image.Image]] = {
 
 def odd(pictures: Pictures) -> set[int]:
     """Return the frames that stand out, counted from 0."""
-    found = drift.standings([drift.look(picture.convert("RGB").resize(SIZE)) for picture in pictures])
+    found = similarity.standings([similarity.look(picture.convert("RGB").resize(SIZE)) for picture in pictures])
     return {n for n, standing in enumerate(found) if any(s.stands_out for s in standing)}
 
 
@@ -96,7 +97,7 @@ def main() -> None:
         "edited, all alike": [(name, edited(name, *asked)) for name in NAMES for asked in ALIKE],
         "edited, each otherwise": [(name, edited(name, *asked)) for name in NAMES for asked in OTHERWISE],
         "stories": [
-            ("cat", [imaging.thumbnail(data, 512) for data in retouch.draw(asked, count=count, size=SIZE).images])
+            ("cat", [processing.thumbnail(data, 512) for data in preview.draw(asked, count=count, size=SIZE).images])
             for asked, count in STORIES
         ],
     }

@@ -27,7 +27,7 @@ from PIL import Image
 
 import triptych
 from benchmarks.table import Row, main
-from triptych.emulator import running
+from triptych_emulators import running
 
 LATENCY_S = 1.0
 PHOTOS = 12

@@ -41,10 +41,10 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp import ClientSession, StdioServerParameters, stdio_client
 
 from benchmarks.table import Row, main
-from triptych import config, providers
-from triptych.emulator import Emulator, running
-from triptych.planning import Options
-from triptych.studio import Studio, open_studio
+from triptych import providers, settings
+from triptych.jobs.planning import Options
+from triptych.jobs.service import Studio, open_studio
+from triptych_emulators import Emulator, running
 
 ROUNDS = 7
 POLLED_LATENCY_S = 4.5
@@ -266,7 +266,7 @@ def _env() -> dict[str, str]:
 async def _edits(provider: str) -> None:
     """Warm up, print the request of the edit, and then make that edit for every line of input."""
     options = Options(provider=provider, model=MODELS.get(provider, MODEL), wait_s=55)
-    async with open_studio(config.read(os.environ).setup) as studio:
+    async with open_studio(settings.read(os.environ).setup) as studio:
         made = await studio.generate_sequence("a harbour", 1, options)
         image = made.images[0].handle
         await _edit(studio, image, options)

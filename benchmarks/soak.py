@@ -481,8 +481,8 @@ async def _look_again(home: Path, fleet: Fleet, told: Told) -> None:
 
 def _sweep(home: Path) -> None:
     """Do what the next start does with half-written files of processes that died."""
-    from triptych.assets import Assets
-    from triptych.clock import SystemClock
+    from triptych.core.clock import SystemClock
+    from triptych.images.files import Assets
 
     async def fetch(url: str) -> bytes:
         raise AssertionError(url)

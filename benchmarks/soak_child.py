@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from triptych.clock import Bell, SystemClock
+from triptych.core.clock import Bell, SystemClock
 
 BEHIND_S = 86_400.0
 MAX_RUNNING = 16
@@ -58,11 +58,12 @@ class HastyClock(SystemClock):
 
 def serve() -> None:
     """Serve MCP on stdio, as `triptych` does, by the shared clock."""
-    from triptych import config, studio
+    from triptych.jobs import service
     from triptych.server import transports
+    from triptych.settings import read as read_settings
 
-    studio.SystemClock = HastyClock.of_environment  # type: ignore[misc,assignment]
-    settings = config.read(os.environ)
+    service.SystemClock = HastyClock.of_environment  # type: ignore[misc,assignment]
+    settings = read_settings(os.environ)
     accounts = {
         name: replace(account, provider=replace(account.provider, max_running=MAX_RUNNING))
         for name, account in settings.setup.accounts.items()
@@ -72,16 +73,19 @@ def serve() -> None:
 
 def emulate(asked: dict[str, Any]) -> None:
     """Run all emulated providers until stdin closes; `share` of everything goes wrong, drawn with `seed`."""
-    from triptych import emulator, retouch
+    import triptych_emulators
+    from triptych.providers import preview
 
-    retouch.draw = retouch.edit = paint  # type: ignore[assignment]
+    preview.draw = preview.edit = paint  # type: ignore[assignment]
     clock = HastyClock.of_environment()
     with ExitStack() as stack:
         apis = []
-        for place, name in enumerate(emulator.names()):
+        for place, name in enumerate(triptych_emulators.names()):
             switches: dict[str, Any] = {} if name in ("ark", "novita") else {"balance_usd": "100000"}
             switches |= {"files_kept": 1_000_000} if name == "evolink" else {}
-            running = emulator.running(name, latency_s=asked["latency_s"], max_side=16, clock=clock.seconds, **switches)
+            running = triptych_emulators.running(
+                name, latency_s=asked["latency_s"], max_side=16, clock=clock.seconds, **switches
+            )
             api = stack.enter_context(running)
             if asked["share"]:
                 api.chance(asked["share"], asked["seed"] + place, asked["but"])

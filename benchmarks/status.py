@@ -17,11 +17,11 @@ import anyio
 from mcp import Client
 
 from benchmarks.table import Row, main
-from triptych import config
-from triptych.planning import Options
+from triptych import settings
+from triptych.jobs.planning import Options
+from triptych.jobs.service import Studio, open_studio
 from triptych.server import tools
-from triptych.server.build import build
-from triptych.studio import Studio, open_studio
+from triptych.server.app import build
 
 CALLS = 300
 LIMIT_MS = 5.0
@@ -30,7 +30,7 @@ LIMIT_MS = 5.0
 def measure() -> list[Row]:
     """Return the median of some hundred calls of each."""
     with tempfile.TemporaryDirectory() as home:
-        setup = config.read({"TRIPTYCH_HOME": home}).setup
+        setup = settings.read({"TRIPTYCH_HOME": home}).setup
         return anyio.run(_measure, setup)
 
 

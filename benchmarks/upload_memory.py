@@ -23,9 +23,9 @@ from PIL import Image
 
 from benchmarks.start import peak_memory_kib
 from benchmarks.table import Row, main
-from triptych import config
-from triptych.emulator import running
-from triptych.studio import open_studio
+from triptych import settings
+from triptych.jobs.service import open_studio
+from triptych_emulators import running
 
 LIMIT = 3.0
 PNG_SIDE = 3200
@@ -81,7 +81,7 @@ def _noise(side: int) -> Image.Image:
 
 async def _upload(tiny: str, large: str) -> int | None:
     """Upload both; return by how much the second raised this process's peak memory, in KiB."""
-    async with open_studio(config.read(os.environ).setup) as studio:
+    async with open_studio(settings.read(os.environ).setup) as studio:
         peaks = []
         for path in (tiny, large):
             result = await studio.upload_images([path])

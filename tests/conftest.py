@@ -11,17 +11,17 @@ from typing import Any
 import httpx2
 import pytest
 
-from triptych import config, providers
-from triptych.clock import Bell, SystemClock
-from triptych.emulator import running
-from triptych.studio import Setup, Studio
+from triptych import providers, settings
+from triptych.core.clock import Bell, SystemClock
+from triptych.jobs.service import Setup, Studio
+from triptych_emulators import running
 
 # By itself it gives an answer five seconds, which a busy machine may need.
 for _call in (httpx2.Client.__init__, httpx2.AsyncClient.__init__, httpx2.get, httpx2.head, httpx2.post, httpx2.put):
     _call.__kwdefaults__["timeout"] = httpx2.Timeout(60.0)
 httpx2.request.__kwdefaults__["timeout"] = httpx2.Timeout(60.0)
 
-SAMPLES = Path(config.__file__).parent / "samples"
+SAMPLES = Path(settings.__file__).parent / "samples"
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def make_studio(clock: FakeClock, tmp_path: Path) -> MakeStudio:
             assert provider.key_env
             env[provider.key_env] = emulator.key
             env |= {base.env: emulator.base_url for base in provider.base_urls.values()}
-        studio = Studio(config.read(env).setup, clock)
+        studio = Studio(settings.read(env).setup, clock)
         studio.wire._sleep = clock.pass_by
         clock.drive, clock.next_due = studio.engine.step, studio.engine.next_due
         try:
@@ -131,7 +131,7 @@ def make_studio(clock: FakeClock, tmp_path: Path) -> MakeStudio:
 
 @pytest.fixture
 def setup(tmp_path: Path) -> Setup:
-    return config.read({"TRIPTYCH_HOME": str(tmp_path / "home"), "TRIPTYCH_ALLOWED_DIRS": str(SAMPLES)}).setup
+    return settings.read({"TRIPTYCH_HOME": str(tmp_path / "home"), "TRIPTYCH_ALLOWED_DIRS": str(SAMPLES)}).setup
 
 
 Finish = Callable[[Studio], Awaitable[None]]

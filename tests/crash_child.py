@@ -33,10 +33,13 @@ from typing import Any, NoReturn
 import anyio
 import PIL.Image
 
-from triptych import config, imaging, providers, references, wire
-from triptych.clock import Bell
-from triptych.steps import Steps
-from triptych.studio import Options, Studio
+from triptych import providers, settings
+from triptych.core.clock import Bell
+from triptych.images import processing
+from triptych.jobs import uploads
+from triptych.jobs.service import Options, Studio
+from triptych.jobs.submission import Steps
+from triptych.providers import client
 
 FORKS = hasattr(os, "fork") and sys.platform != "darwin"  # the system libraries of macOS do not outlive a fork
 
@@ -157,7 +160,7 @@ def _around(moments: Moments, label: str, move: Callable[..., Any]) -> Callable[
 
 
 def watch_requests(moments: Moments) -> None:
-    bare, sent, next_event = wire._client, Steps._sent, wire._Stream.next_event
+    bare, sent, next_event = client._client, Steps._sent, client._Stream.next_event
     whose: ContextVar[str] = ContextVar("whose", default="a request's")
 
     async def told(event: str, info: Any, earlier: Any = None) -> None:
@@ -184,9 +187,9 @@ def watch_requests(moments: Moments) -> None:
         moments.reach("an event of a stream came")
         return came
 
-    wire._client = lambda **options: bare(verify=NO_TLS, event_hooks={"request": [follow]}, **options)
+    client._client = lambda **options: bare(verify=NO_TLS, event_hooks={"request": [follow]}, **options)
     Steps._sent = submit  # type: ignore[method-assign]
-    wire._Stream.next_event = event  # type: ignore[method-assign]
+    client._Stream.next_event = event  # type: ignore[method-assign]
 
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -200,7 +203,7 @@ def no_flushes(studio: Studio) -> None:
 
 async def work(case: dict[str, Any]) -> None:
     clock, moments = JumpingClock(), Moments(case["fatal"], Path(case["trace"]))
-    studio = Studio(config.read(case["environ"]).setup, clock)
+    studio = Studio(settings.read(case["environ"]).setup, clock)
     no_flushes(studio)
     studio.store._db.connection = Connection(studio.store._db.connection, moments)  # type: ignore[assignment]
     watch_files(moments)
@@ -219,8 +222,8 @@ async def work(case: dict[str, Any]) -> None:
 async def warm_up() -> None:
     """Import what a job needs only later."""
     PIL.Image.init()
-    assert imaging and references and [providers.load(name) for name in providers.names()]
-    await wire._client(verify=NO_TLS).aclose()
+    assert processing and uploads and [providers.load(name) for name in providers.names()]
+    await client._client(verify=NO_TLS).aclose()
 
 
 def killed(line: str) -> int:

@@ -27,12 +27,14 @@ from unittest import mock
 import anyio
 
 import crash_child
+import triptych_emulators
 from hands import when
-from triptych import config, emulator, providers, wire
-from triptych.clock import Bell
-from triptych.model import Prediction, State, Status
-from triptych.results import JobResult
-from triptych.studio import Options, Studio
+from triptych import providers, settings
+from triptych.core.clock import Bell
+from triptych.core.models import Prediction, State, Status
+from triptych.jobs.results import JobResult
+from triptych.jobs.service import Options, Studio
+from triptych.providers import client
 
 NEVER = 10**9
 LATER_S = 60.0
@@ -185,7 +187,7 @@ class Case:
         """Let the child make the job and die; return once the API has done what had reached it."""
         self.root.mkdir(parents=True)
         self._images = [_picture(self.root / f"{lane}.png", lane) for lane in range(self.shape.lanes)]
-        self.api = emulator._emulated(self.name)(latency_s=0.0, max_side=48, **self.kind.switches)
+        self.api = triptych_emulators._emulated(self.name)(latency_s=0.0, max_side=48, **self.kind.switches)
         self._loopback = self.api.open("127.0.0.1", 0)
         self._loopback.start()
         case = {
@@ -231,7 +233,7 @@ class Case:
     def aftermath(self) -> Iterator[None]:
         """Stop the API afterwards."""
         try:
-            with mock.patch.object(wire, "_client", _client):
+            with mock.patch.object(client, "_client", _client):
                 yield
         finally:
             self._loopback.stop()
@@ -249,7 +251,7 @@ class Case:
 
     async def visit(self, look: Callable[[Studio], Awaitable[None]], clock: LaterClock) -> None:
         """Open what was left, as the next server does."""
-        studio = Studio(config.read(self._environ()).setup, clock)
+        studio = Studio(settings.read(self._environ()).setup, clock)
         studio.wire._sleep = clock.pass_by
         crash_child.no_flushes(studio)
         try:
@@ -266,7 +268,7 @@ class Case:
         return await studio.edit_sequence(self._images, STEPS[0], self.shape.count, chosen)
 
 
-_bare_client = wire._client
+_bare_client = client._client
 
 
 def _client(**options: Any) -> Any:

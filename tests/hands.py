@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 from mcp import ClientSession, StdioServerParameters, stdio_client
 from PIL import Image
 
-from triptych import errors
-from triptych.clock import Moment
-from triptych.model import Edit, Operation, Prediction, Reference, State
+from triptych.core import errors
+from triptych.core.clock import Moment
+from triptych.core.models import Edit, Operation, Prediction, Reference, State
+from triptych.jobs.results import JobResult
+from triptych.jobs.service import Options, Studio
 from triptych.providers import END, Answer, Call, Came, Flow, Next, Provider, Sent
-from triptych.results import JobResult
-from triptych.studio import Options, Studio
 
 T = TypeVar("T")
 

@@ -25,9 +25,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
-from triptych import assets, errors
-from triptych.assets import Assets, safe_name
-from triptych.model import Image
+from triptych.core import errors
+from triptych.core.models import Image
+from triptych.images import files as assets
+from triptych.images.files import Assets, safe_name
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="the kind of file does not exist on Windows")
 
@@ -834,8 +835,8 @@ async def test_a_directory_swapped_for_a_link_while_it_is_made_is_not_written_in
 SAVER = """
 import sys
 from pathlib import Path
-from triptych.assets import Assets
-from triptych.model import Image
+from triptych.images.files import Assets
+from triptych.core.models import Image
 home, directory, *files = map(Path, sys.argv[1:])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triptych import catalog, errors, presets
-from triptych.model import Lifecycle, Offer, Operation, Price, Quote, Sizes
+from triptych import catalog
+from triptych.catalog import presets
+from triptych.core import errors
+from triptych.core.models import Lifecycle, Offer, Operation, Price, Quote, Sizes
 
 EDITS, EDIT = Operation.EDIT_SEQUENTIAL, Operation.EDIT
 DRAWS, DRAW = Operation.GENERATE_SEQUENTIAL, Operation.GENERATE

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from triptych import errors
-from triptych.emulator import running
-from triptych.studio import Options
+from triptych.core import errors
+from triptych.jobs.service import Options
+from triptych_emulators import running
 
 pytestmark = pytest.mark.anyio
 

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from triptych import __version__, errors
-from triptych.cli import cli, paying, words
-from triptych.cli.words import Exit
-from triptych.emulator import Emulator, running
-from triptych.model import Status
-from triptych.results import ModelsResult
+from triptych import __version__
+from triptych.cli import cli, formatting, job_commands
+from triptych.cli.formatting import Exit
+from triptych.core import errors
+from triptych.core.models import Status
+from triptych.jobs.results import ModelsResult
+from triptych_emulators import Emulator, running
 
 KEY = "sk-never-to-be-shown-1234567890"
 
@@ -73,7 +74,7 @@ def test_without_a_command_it_shows_its_help_and_every_exit_code() -> None:
     result = run()
     assert result.exit_code == 0
     assert "chain" in result.stdout
-    for code, meaning in words.EXIT_MEANINGS.items():
+    for code, meaning in formatting.EXIT_MEANINGS.items():
         assert f"{int(code)}  {meaning}" in " ".join(result.stdout.split("\n"))
 
 
@@ -204,7 +205,7 @@ def test_what_nobody_meant_is_a_sentence_too_and_the_log_says_where(monkeypatch:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("by nought")
 
-    monkeypatch.setattr("triptych.studio.Studio.list_jobs", broken)
+    monkeypatch.setattr("triptych.jobs.service.Studio.list_jobs", broken)
     result = run("jobs")
     assert result.exit_code == Exit.FAILED
     assert result.stderr.startswith("triptych: Triptych failed (ZeroDivisionError: by nought)")
@@ -221,7 +222,7 @@ def test_a_setting_that_cannot_be_right_is_named(monkeypatch: pytest.MonkeyPatch
 
 
 def test_every_status_and_every_kind_of_error_has_an_exit_code() -> None:
-    assert {status: words.exit_of_status(status) for status in Status} == {
+    assert {status: formatting.exit_of_status(status) for status in Status} == {
         "queued": 5,
         "running": 5,
         "done": 0,
@@ -239,7 +240,7 @@ def test_every_status_and_every_kind_of_error_has_an_exit_code() -> None:
         errors.Failed: 1,
         errors.Uncertain: 4,
     }
-    assert {kind: int(words.exit_of_error(kind("so"))) for kind in ends} == ends
+    assert {kind: int(formatting.exit_of_error(kind("so"))) for kind in ends} == ends
 
 
 # -- money
@@ -379,7 +380,7 @@ def test_an_interrupted_wait_leaves_the_job_and_status_brings_it_home(
         assert process.returncode == Exit.RUNNING
         assert f"triptych status {job['job_id']} --wait" in said
         api.finish_all()
-        monkeypatch.setattr(paying, "CHARGE_WITHIN_S", 60.0)
+        monkeypatch.setattr(job_commands, "CHARGE_WITHIN_S", 60.0)
         result = run("status", job["job_id"], "--wait")
         assert result.exit_code == Exit.DONE, result.output
         assert "charged $0.043" in result.stdout

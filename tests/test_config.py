@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from triptych import config, errors
+from triptych.core import errors
 from triptych.providers import load, names
+from triptych.settings import PREFERENCE, configure_logging
+from triptych.settings import read as read_settings
 
 KEY = "sk-a-secret-of-ours"
 KNOWN = [name for name in names() if load(name).key_env]
-HOSTED = sorted(KNOWN, key=[*config.PREFERENCE, *KNOWN].index)
+HOSTED = sorted(KNOWN, key=[*PREFERENCE, *KNOWN].index)
 
 
 def key_env(name: str) -> str:
@@ -32,7 +34,7 @@ BASES = [(name, base, url.env) for name in HOSTED for base, url in load(name).ba
 
 
 def test_with_no_key_the_offline_engine_is_the_default() -> None:
-    setup = config.read({}).setup
+    setup = read_settings({}).setup
     assert setup.default_provider == "draft"
     assert setup.accounts["draft"].usable
     assert not any(setup.accounts[name].usable for name in HOSTED)
@@ -41,13 +43,13 @@ def test_with_no_key_the_offline_engine_is_the_default() -> None:
 def test_the_default_is_the_first_hosted_provider_with_a_key_in_the_order_of_preference() -> None:
     environ = {key_env(name): KEY for name in HOSTED}
     for name in HOSTED:
-        assert config.read(environ).setup.default_provider == name
+        assert read_settings(environ).setup.default_provider == name
         del environ[key_env(name)]
-    assert config.read(environ).setup.default_provider == "draft"
+    assert read_settings(environ).setup.default_provider == "draft"
 
 
 def test_every_provider_has_an_account_and_the_preferred_ones_come_first() -> None:
-    accounts = list(config.read({}).setup.accounts)
+    accounts = list(read_settings({}).setup.accounts)
     assert sorted(accounts) == sorted(names())
     assert accounts[: len(HOSTED)] == HOSTED
 
@@ -55,18 +57,18 @@ def test_every_provider_has_an_account_and_the_preferred_ones_come_first() -> No
 @pytest.mark.parametrize("named", ["draft", " DRAFT "])
 def test_a_named_provider_wins_over_a_key(named: str) -> None:
     environ = {"TRIPTYCH_PROVIDER": named, key_env("atlas"): KEY}
-    assert config.read(environ).setup.default_provider == "draft"
+    assert read_settings(environ).setup.default_provider == "draft"
 
 
 def test_a_named_provider_without_a_key_stays_the_default_so_that_its_calls_say_what_is_missing() -> None:
-    setup = config.read({"TRIPTYCH_PROVIDER": "atlas"}).setup
+    setup = read_settings({"TRIPTYCH_PROVIDER": "atlas"}).setup
     assert setup.default_provider == "atlas"
     assert setup.accounts["atlas"].why_not == "set ATLASCLOUD_API_KEY"
 
 
 def test_an_unknown_provider_is_refused_with_the_known_ones() -> None:
     with pytest.raises(errors.BadRequest, match=r"TRIPTYCH_PROVIDER.*atlas.*draft"):
-        config.read({"TRIPTYCH_PROVIDER": "dall-e"})
+        read_settings({"TRIPTYCH_PROVIDER": "dall-e"})
 
 
 @pytest.mark.parametrize("blank", ["", "   "])
@@ -74,7 +76,7 @@ def test_a_blank_variable_is_as_good_as_none(blank: str) -> None:
     everything = [f"TRIPTYCH_{name}" for name in ("HOME", "PROVIDER", "ALLOWED_DIRS", "BUDGET_USD", "CONFIRM_USD")]
     everything += ["TRIPTYCH_AUTH_TOKEN", "TRIPTYCH_LOG_LEVEL", *(key_env(name) for name in HOSTED)]
     everything += [variable for _, _, variable in BASES]
-    assert config.read(dict.fromkeys(everything, blank)) == config.read({})
+    assert read_settings(dict.fromkeys(everything, blank)) == read_settings({})
 
 
 # -- keys and where they go
@@ -82,7 +84,7 @@ def test_a_blank_variable_is_as_good_as_none(blank: str) -> None:
 
 def test_no_key_or_token_shows_in_what_the_settings_print() -> None:
     environ = {key_env(name): f"{KEY}-{name}" for name in HOSTED} | {"TRIPTYCH_AUTH_TOKEN": KEY}
-    settings = config.read(environ)
+    settings = read_settings(environ)
     assert KEY not in f"{settings!r} {settings}"
     key = settings.setup.accounts["atlas"].key
     assert key
@@ -103,7 +105,7 @@ def test_no_key_or_token_shows_in_what_the_settings_print() -> None:
     ],
 )
 def test_tokens_stand_between_commas_or_spaces(value: str, tokens: list[str]) -> None:
-    read = config.read({"TRIPTYCH_AUTH_TOKEN": value}, remote=True).auth_tokens
+    read = read_settings({"TRIPTYCH_AUTH_TOKEN": value}, remote=True).auth_tokens
     assert [token.get_secret_value() for token in read] == tokens
 
 
@@ -119,28 +121,28 @@ def test_tokens_stand_between_commas_or_spaces(value: str, tokens: list[str]) ->
 )
 def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused_and_not_shown(value: str, says: str) -> None:
     with pytest.raises(errors.BadRequest, match=r"TRIPTYCH_AUTH_TOKEN.*16 ASCII.*token_urlsafe") as refused:
-        config.read({"TRIPTYCH_AUTH_TOKEN": value})
+        read_settings({"TRIPTYCH_AUTH_TOKEN": value})
     assert says in refused.value.message and "cret" not in refused.value.message.replace("secrets", "")
 
 
 def test_a_key_copied_with_a_line_break_after_it_is_the_key() -> None:
-    key = config.read({key_env("atlas"): f" {KEY}\n"}).setup.accounts["atlas"].key
+    key = read_settings({key_env("atlas"): f" {KEY}\n"}).setup.accounts["atlas"].key
     assert key
     assert key.get_secret_value() == KEY
 
 
 def test_a_key_with_something_else_in_it_is_refused_by_its_variable_and_not_shown() -> None:
     with pytest.raises(errors.BadRequest, match=key_env("atlas")) as refused:
-        config.read({key_env("atlas"): f"{KEY}\n{KEY}"})
+        read_settings({key_env("atlas"): f"{KEY}\n{KEY}"})
     assert KEY not in refused.value.message
 
 
 @pytest.mark.parametrize(("name", "base", "variable"), BASES)
 def test_every_base_url_has_a_variable_that_moves_it(name: str, base: str, variable: str) -> None:
-    moved = config.read({variable: "https://proxy.example/v9/"}).setup.accounts[name]
+    moved = read_settings({variable: "https://proxy.example/v9/"}).setup.accounts[name]
     assert moved.base_urls[base] == "https://proxy.example/v9"
-    assert config.read({}).setup.accounts[name].base_urls[base] == load(name).base_urls[base].default
-    assert config.read({variable: "http://127.0.0.1:8901"}).setup.accounts[name].loopback_origins()
+    assert read_settings({}).setup.accounts[name].base_urls[base] == load(name).base_urls[base].default
+    assert read_settings({variable: "http://127.0.0.1:8901"}).setup.accounts[name].loopback_origins()
 
 
 @pytest.mark.parametrize(("name", "base", "variable"), BASES)
@@ -149,7 +151,7 @@ def test_a_base_url_that_would_carry_the_key_unsafely_is_refused_by_its_variable
     name: str, base: str, variable: str, url: str
 ) -> None:
     with pytest.raises(errors.BadRequest, match=variable):
-        config.read({variable: url})
+        read_settings({variable: url})
 
 
 # -- money
@@ -167,21 +169,21 @@ def test_a_base_url_that_would_carry_the_key_unsafely_is_refused_by_its_variable
     ],
 )
 def test_a_budget_is_an_amount_or_none(text: str, budget: Decimal | None) -> None:
-    assert config.read({"TRIPTYCH_BUDGET_USD": text}).setup.budget_usd == budget
+    assert read_settings({"TRIPTYCH_BUDGET_USD": text}).setup.budget_usd == budget
 
 
 @pytest.mark.parametrize("text", ["lots", "-1", "nan", "snan", "inf", "-inf", "5 EUR", "1,50", "0x10"])
 @pytest.mark.parametrize("variable", ["TRIPTYCH_BUDGET_USD", "TRIPTYCH_CONFIRM_USD"])
 def test_anything_else_is_refused_by_its_variable(variable: str, text: str) -> None:
     with pytest.raises(errors.BadRequest, match=variable):
-        config.read({variable: text})
+        read_settings({variable: text})
 
 
 @pytest.mark.parametrize(
     ("text", "confirm"), [("", Decimal(1)), ("0.25", Decimal("0.25")), ("0", Decimal(0)), ("none", Decimal("Infinity"))]
 )
 def test_a_confirmation_is_wanted_above_an_amount_and_for_everything_above_nothing(text: str, confirm: Decimal) -> None:
-    assert config.read({"TRIPTYCH_CONFIRM_USD": text}).setup.confirm_usd == confirm
+    assert read_settings({"TRIPTYCH_CONFIRM_USD": text}).setup.confirm_usd == confirm
 
 
 # -- directories
@@ -192,23 +194,23 @@ def test_the_working_directory_may_be_used_and_those_listed_after_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     listed = os.pathsep.join([str(tmp_path / "a b"), "", " below ", "~"])
-    allowed = config.read({"TRIPTYCH_ALLOWED_DIRS": listed}).setup.allowed_dirs
+    allowed = read_settings({"TRIPTYCH_ALLOWED_DIRS": listed}).setup.allowed_dirs
     assert allowed == (tmp_path, tmp_path / "a b", tmp_path / "below", Path.home())
 
 
 def test_a_remote_caller_may_use_only_those_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert config.read({}, remote=True).setup.allowed_dirs == ()
+    assert read_settings({}, remote=True).setup.allowed_dirs == ()
     environ = {"TRIPTYCH_ALLOWED_DIRS": str(tmp_path / "shared")}
-    assert config.read(environ, remote=True).setup.allowed_dirs == (tmp_path / "shared",)
+    assert read_settings(environ, remote=True).setup.allowed_dirs == (tmp_path / "shared",)
 
 
 def test_a_server_started_from_the_root_does_not_open_the_whole_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path.anchor)
-    assert config.read({}).setup.allowed_dirs == ()
-    assert config.read({"TRIPTYCH_ALLOWED_DIRS": str(tmp_path)}).setup.allowed_dirs == (tmp_path,)
+    assert read_settings({}).setup.allowed_dirs == ()
+    assert read_settings({"TRIPTYCH_ALLOWED_DIRS": str(tmp_path)}).setup.allowed_dirs == (tmp_path,)
 
 
 def test_a_working_directory_that_was_removed_opens_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,20 +218,20 @@ def test_a_working_directory_that_was_removed_opens_nothing(monkeypatch: pytest.
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr(Path, "cwd", gone)
-    assert config.read({}).setup.allowed_dirs == ()
+    assert read_settings({}).setup.allowed_dirs == ()
 
 
 @pytest.mark.parametrize("variable", ["TRIPTYCH_HOME", "TRIPTYCH_ALLOWED_DIRS"])
 def test_nobodys_home_is_refused_by_its_variable(variable: str) -> None:
     with pytest.raises(errors.BadRequest, match=variable):
-        config.read({variable: "~no-such-user-here/x"})
+        read_settings({variable: "~no-such-user-here/x"})
 
 
 def test_the_home_is_where_it_is_said_or_the_platforms_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert config.read({"TRIPTYCH_HOME": "data"}).setup.home == tmp_path / "data"
-    assert config.read({"TRIPTYCH_HOME": "~/data"}).setup.home == Path.home() / "data"
-    assert config.read({}).setup.home.name == "triptych"
+    assert read_settings({"TRIPTYCH_HOME": "data"}).setup.home == tmp_path / "data"
+    assert read_settings({"TRIPTYCH_HOME": "~/data"}).setup.home == Path.home() / "data"
+    assert read_settings({}).setup.home.name == "triptych"
     assert not (tmp_path / "data").exists()
 
 
@@ -241,7 +243,7 @@ def test_the_home_is_where_it_is_said_or_the_platforms_place(tmp_path: Path, mon
     [("", "WARNING"), ("debug", "DEBUG"), (" Info ", "INFO"), ("chatty", "WARNING"), ("10", "WARNING")],
 )
 def test_the_log_level_is_a_known_word_or_the_default(text: str, level: str) -> None:
-    assert config.read({"TRIPTYCH_LOG_LEVEL": text}).log_level == level
+    assert read_settings({"TRIPTYCH_LOG_LEVEL": text}).log_level == level
 
 
 @pytest.fixture
@@ -256,9 +258,9 @@ def root_logger() -> Iterator[logging.Logger]:
 
 @pytest.mark.usefixtures("root_logger")
 def test_log_lines_go_to_stderr_for_stdout_belongs_to_the_protocol(capsys: pytest.CaptureFixture[str]) -> None:
-    config.configure_logging("INFO")
-    logging.getLogger("triptych.engine").info("a prediction moved")
-    logging.getLogger("triptych.engine").debug("too quiet")
+    configure_logging("INFO")
+    logging.getLogger("triptych.jobs.worker").info("a prediction moved")
+    logging.getLogger("triptych.jobs.worker").debug("too quiet")
     said = capsys.readouterr()
     assert said.out == ""
     assert "a prediction moved" in said.err
@@ -270,7 +272,7 @@ def test_log_lines_go_to_stderr_for_stdout_belongs_to_the_protocol(capsys: pytes
 def test_whole_urls_with_their_signatures_are_not_logged_even_at_the_lowest_level(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config.configure_logging("DEBUG")
+    configure_logging("DEBUG")
     for name in ("httpx2", "httpcore2.http11"):
         logging.getLogger(name).info("GET https://cdn.example/a.png?signature=1")
     assert "signature" not in capsys.readouterr().err

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 import crashes
-from triptych.studio import Studio
+from triptych.jobs.service import Studio
 
 pytestmark = pytest.mark.slow
 

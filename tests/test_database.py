@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from hands import when
-from triptych import database, errors, migrations
-from triptych.model import Job
-from triptych.store import Store
-from triptych.studio import Options
+from triptych.core import errors
+from triptych.core.models import Job
+from triptych.jobs.service import Options
+from triptych.storage import migrations, sqlite
+from triptych.storage.jobs import Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -170,7 +171,7 @@ def test_a_full_disk_at_the_start_asks_for_space(path: Path, connect: Any) -> No
 
 
 def test_a_database_locked_at_the_start_names_the_other_program(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "OPEN_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(sqlite, "OPEN_TIMEOUT_S", 0.01)
     path.parent.mkdir()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA journal_mode = WAL")
@@ -182,7 +183,7 @@ def test_a_database_locked_at_the_start_names_the_other_program(path: Path, monk
 
 def test_a_writer_that_holds_on_keeps_nobody_from_opening(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped process may hold the database for long; what only reads, and the server's start, do not wait for it."""
-    monkeypatch.setattr(database, "OPEN_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(sqlite, "OPEN_TIMEOUT_S", 0.0)
     store(path).close()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

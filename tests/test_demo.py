@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from triptych import emulator, errors
+import triptych_emulators
 from triptych.cli import demo
+from triptych.core import errors
 
 pytestmark = pytest.mark.anyio
 
@@ -62,7 +63,7 @@ def test_the_demo_shows_the_same_through_every_other_provider(tmp_path: Path) ->
         made: dict[str, Any] = json.loads(ended.stdout)
         return made
 
-    others = [name for name in emulator.names() if name != "atlas"]
+    others = [name for name in triptych_emulators.names() if name != "atlas"]
     with ThreadPoolExecutor(max_workers=3) as hands:
         for name, result in zip(others, hands.map(shown, others), strict=True):
             assert (result["ok"], len(result["urls"])) == (True, 10), name

@@ -20,9 +20,9 @@ import pytest
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from triptych import __version__, config
-from triptych.cli import cli, hosts, words
-from triptych.lifecycle import MOVES
+from triptych import __version__, settings
+from triptych.cli import cli, formatting, mcp_clients
+from triptych.core.states import MOVES
 from triptych.server import prompts, schemas, tools
 
 ROOT = Path(__file__).parents[1]
@@ -96,7 +96,7 @@ def test_the_options_in_the_readmes_command_table_exist() -> None:
 
 
 def test_the_readmes_exit_codes_are_the_command_lines() -> None:
-    assert table("exit code") == [[str(int(code)), meaning] for code, meaning in words.EXIT_MEANINGS.items()]
+    assert table("exit code") == [[str(int(code)), meaning] for code, meaning in formatting.EXIT_MEANINGS.items()]
 
 
 def test_every_variable_that_is_read_is_in_the_readmes_settings_and_no_other() -> None:
@@ -107,16 +107,16 @@ def test_every_variable_that_is_read_is_in_the_readmes_settings_and_no_other() -
             asked.add(key)
             return default
 
-    config.read(Environment())
+    settings.read(Environment())
     assert {row[0] for row in table("variable")} == asked
 
 
 def test_the_readmes_defaults_are_those_of_an_empty_environment() -> None:
     defaults = {row[0]: row[2] for row in table("variable")}
-    setup = config.read({}).setup
+    setup = settings.read({}).setup
     assert defaults["TRIPTYCH_BUDGET_USD"] == f"{setup.budget_usd:f}"
     assert float(defaults["TRIPTYCH_CONFIRM_USD"]) == setup.confirm_usd
-    assert defaults["TRIPTYCH_LOG_LEVEL"] == config.log_level({})
+    assert defaults["TRIPTYCH_LOG_LEVEL"] == settings.log_level({})
     assert defaults["ATLASCLOUD_BASE_URL"] == setup.accounts["atlas"].base_urls["api"]
 
 
@@ -135,31 +135,31 @@ def test_the_example_has_every_transport() -> None:
     assert (sse["type"], sse["url"]) == ("sse", "http://127.0.0.1:8765/sse")
 
 
-@pytest.mark.parametrize("host", list(hosts.HOSTS))
+@pytest.mark.parametrize("host", list(mcp_clients.HOSTS))
 def test_the_readme_shows_for_every_host_what_install_writes(host: str) -> None:
-    machine = hosts.Machine("linux", {"TRIPTYCH_ALLOWED_DIRS": "/path/to/your/pictures"}, Path("/"), Path("/"))
+    machine = mcp_clients.Machine("linux", {"TRIPTYCH_ALLOWED_DIRS": "/path/to/your/pictures"}, Path("/"), Path("/"))
     if host != "claude-desktop":
         machine = replace(machine, environ={})
-    entry = hosts.stdio_entry(hosts.HOSTS[host], ["/path/to/triptych/.venv/bin/triptych"], machine)
-    assert hosts.snippet(hosts.HOSTS[host], entry) in blocks("toml" if host == "codex" else "json")
+    entry = mcp_clients.stdio_entry(mcp_clients.HOSTS[host], ["/path/to/triptych/.venv/bin/triptych"], machine)
+    assert mcp_clients.snippet(mcp_clients.HOSTS[host], entry) in blocks("toml" if host == "codex" else "json")
 
 
 def test_the_readmes_table_of_hosts_has_their_files() -> None:
     rows = {row[0]: row for row in table("host")}
-    assert list(rows) == list(hosts.HOSTS)
-    machine = hosts.Machine("linux", {}, Path("~"), Path())
-    for name, host in hosts.HOSTS.items():
+    assert list(rows) == list(mcp_clients.HOSTS)
+    machine = mcp_clients.Machine("linux", {}, Path("~"), Path())
+    for name, host in mcp_clients.HOSTS.items():
         assert rows[name][2] == ("/".join(host.project) if host.project else "–")
         assert host.user(machine).as_posix().endswith(rows[name][1].split(" of ")[0])
 
 
 def test_the_readmes_link_adds_to_cursor_what_install_writes() -> None:
-    cursor = hosts.HOSTS["cursor"]
-    entry = hosts.stdio_entry(cursor, ["triptych"], hosts.Machine("linux", {}, Path("/"), Path("/")))
+    cursor = mcp_clients.HOSTS["cursor"]
+    entry = mcp_clients.stdio_entry(cursor, ["triptych"], mcp_clients.Machine("linux", {}, Path("/"), Path("/")))
     [link] = re.findall(r"\]\((cursor://[^)]+)\)", README)
-    assert link == hosts.deeplink(entry)
-    config = parse_qs(urlsplit(link).query)["config"][0]
-    assert json.loads(base64.b64decode(config, validate=True)) == entry
+    assert link == mcp_clients.deeplink(entry)
+    settings = parse_qs(urlsplit(link).query)["config"][0]
+    assert json.loads(base64.b64decode(settings, validate=True)) == entry
 
 
 @pytest.mark.anyio

@@ -9,14 +9,15 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 import triptych
-from triptych import drift, imaging, retouch
+from triptych.images import processing, similarity
+from triptych.providers import preview
 
 SAMPLES = Path(triptych.__file__).parent / "samples"
 NAMES = ("coffee", "cat", "rocket", "astronaut")
 
 
 def photo(name: str) -> Image.Image:
-    return ImageOps.fit(imaging.thumbnail((SAMPLES / f"{name}.jpg").read_bytes(), 400), (320, 240))
+    return ImageOps.fit(processing.thumbnail((SAMPLES / f"{name}.jpg").read_bytes(), 400), (320, 240))
 
 
 def takes(name: str, count: int) -> list[Image.Image]:
@@ -32,7 +33,7 @@ def takes(name: str, count: int) -> list[Image.Image]:
 
 def odd(pictures: list[Image.Image]) -> dict[int, set[str]]:
     """Return what stands out: the frame's number and by which measures."""
-    found = drift.standings([drift.look(picture) for picture in pictures])
+    found = similarity.standings([similarity.look(picture) for picture in pictures])
     told = {n: {s.measure for s in standing if s.stands_out} for n, standing in enumerate(found, 1)}
     return {n: measures for n, measures in told.items() if measures}
 
@@ -59,34 +60,34 @@ def test_a_frame_that_came_out_otherwise_stands_out_alone_and_by_the_right_measu
 
 @pytest.mark.parametrize("name", ["coffee", "cat", "astronaut"])
 def test_seasons_are_meant_and_nothing_of_them_stands_out(name: str) -> None:
-    made = retouch.edit(
+    made = preview.edit(
         [(SAMPLES / f"{name}.jpg").read_bytes()],
         "Four seasonal variants of this photo: spring, summer, autumn, winter",
         count=4,
         size=(320, 240),
     )
-    assert odd([imaging.thumbnail(data, 320) for data in made.images]) == {}
+    assert odd([processing.thumbnail(data, 320) for data in made.images]) == {}
 
 
 def test_of_three_none_can_stand_out() -> None:
-    assert drift.standings([drift.look(photo(name)) for name in NAMES[:3]]) == []
+    assert similarity.standings([similarity.look(photo(name)) for name in NAMES[:3]]) == []
 
 
 def test_the_measures_are_zero_for_the_same_and_in_their_units() -> None:
-    black, white, grey = (drift.look(Image.new("RGB", (64, 48), (v, v, v))) for v in (0, 255, 99))
-    assert drift.apart(black, black) == (0, 0, 0)
-    palette, brightness, structure = drift.apart(black, white)
+    black, white, grey = (similarity.look(Image.new("RGB", (64, 48), (v, v, v))) for v in (0, 255, 99))
+    assert similarity.apart(black, black) == (0, 0, 0)
+    palette, brightness, structure = similarity.apart(black, white)
     assert (round(palette, 2), round(brightness, 1), structure) == (0.0, 100.0, 0.0)
-    assert 40 < drift.apart(black, grey)[1] < 60, "OKLab lightness is even to the eye, not in the numbers of sRGB"
+    assert 40 < similarity.apart(black, grey)[1] < 60, "OKLab lightness is even to the eye, not in the numbers of sRGB"
     # bottosson.github.io/posts/oklab gives red as L 0.628, a 0.225, b 0.126.
-    red = drift.look(Image.new("RGB", (64, 48), (255, 0, 0)))
+    red = similarity.look(Image.new("RGB", (64, 48), (255, 0, 0)))
     assert (round(red.light[0], 3), round(red.red[0], 3), round(red.yellow[0], 3)) == (0.628, 0.225, 0.126)
-    assert drift.apart(grey, red)[0] == pytest.approx(100 * (0.2249**2 + 0.1258**2) ** 0.5, abs=0.1)
+    assert similarity.apart(grey, red)[0] == pytest.approx(100 * (0.2249**2 + 0.1258**2) ** 0.5, abs=0.1)
 
 
 def test_size_and_mirroring_touch_only_what_they_should() -> None:
-    cat = drift.look(photo("cat"))
-    large = drift.apart(cat, drift.look(photo("cat").resize((1600, 1200))))
+    cat = similarity.look(photo("cat"))
+    large = similarity.apart(cat, similarity.look(photo("cat").resize((1600, 1200))))
     assert large[0] < 1 and large[1] < 1 and large[2] < 0.01
-    palette, brightness, structure = drift.apart(cat, drift.look(ImageOps.mirror(photo("cat"))))
+    palette, brightness, structure = similarity.apart(cat, similarity.look(ImageOps.mirror(photo("cat"))))
     assert palette < 0.5 and brightness < 0.5 and structure > 0.3

@@ -12,13 +12,13 @@ import httpx2
 import pytest
 
 from hands import when
-from triptych import errors
-from triptych.emulator import running
-from triptych.emulator.stage.works import Work
-from triptych.lifecycle import LEASE_S
-from triptych.model import State
-from triptych.results import JobResult
-from triptych.studio import Options, Studio
+from triptych.core import errors
+from triptych.core.models import State
+from triptych.core.states import LEASE_S
+from triptych.jobs.results import JobResult
+from triptych.jobs.service import Options, Studio
+from triptych_emulators import running
+from triptych_emulators.stage.works import Work
 
 pytestmark = pytest.mark.anyio
 

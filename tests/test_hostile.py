@@ -22,8 +22,8 @@ import pytest
 from mcp import Client, MCPError
 
 from hands import picture
-from triptych.emulator import running
-from triptych.server.build import build
+from triptych.server.app import build
+from triptych_emulators import running
 
 pytestmark = pytest.mark.anyio
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageCms, ImageDraw, ImageFile, ImageStat, PngImagePlugin
 
 import triptych
-from triptych import imaging
-from triptych.errors import OutOfLimits, UnreadableImage
+from triptych.core.errors import OutOfLimits, UnreadableImage
+from triptych.images import processing
 
 SAMPLES = Path(triptych.__file__).parent / "samples"
 COFFEE = (SAMPLES / "coffee.jpg").read_bytes()
@@ -55,39 +55,39 @@ def png_claiming(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_every_accepted_format_is_told_by_its_bytes_and_measured(kind: str) -> None:
     data = saved(halves(), kind)
-    assert imaging.sniff(data[:32]) == f"image/{kind.lower()}"
-    assert imaging.verify(data) == imaging.Facts(f"image/{kind.lower()}", 60, 40)
+    assert processing.sniff(data[:32]) == f"image/{kind.lower()}"
+    assert processing.verify(data) == processing.Facts(f"image/{kind.lower()}", 60, 40)
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"hello", b"<svg/>", b"<!doctype html><p>", b"%PDF-1.7", b"RIFF\0\0\0\0WAVE", b"\0" * 99]
 )
 def test_what_is_no_image_is_refused_with_what_would_be_right(data: bytes) -> None:
-    assert imaging.sniff(data) is None
+    assert processing.sniff(data) is None
     with pytest.raises(UnreadableImage, match="JPEG, PNG, WebP"):
-        imaging.verify(data)
+        processing.verify(data)
 
 
 @pytest.mark.parametrize(("brand", "name"), [(b"avif", "AVIF"), (b"heic", "HEIC")])
 def test_heic_and_avif_are_refused_by_name(brand: bytes, name: str) -> None:
     with pytest.raises(UnreadableImage, match=f"{name} images are not supported"):
-        imaging.verify(b"\0\0\0\x20ftyp" + brand + b"\0" * 40)
+        processing.verify(b"\0\0\0\x20ftyp" + brand + b"\0" * 40)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
 def test_a_file_cut_short_is_refused(kind: str) -> None:
     data = saved(noisy((200, 150)), kind)
     with pytest.raises(UnreadableImage, match="damaged or cut short"):
-        imaging.verify(data[: len(data) * 2 // 3])
+        processing.verify(data[: len(data) * 2 // 3])
 
 
 def test_a_bomb_is_refused_by_its_dimensions_before_it_is_decoded() -> None:
     with pytest.raises(UnreadableImage, match="million pixels"):
-        imaging.verify(png_claiming(60_000, 60_000))
+        processing.verify(png_claiming(60_000, 60_000))
     with pytest.raises(UnreadableImage, match="million pixels"):
-        imaging.verify(png_claiming(12_000, 9_000))
+        processing.verify(png_claiming(12_000, 9_000))
     with pytest.raises(UnreadableImage, match=r"600×400; at most 0\.1 million"):
-        imaging.verify(COFFEE, max_pixels=100_000)
+        processing.verify(COFFEE, max_pixels=100_000)
 
 
 def gif_claiming(width: int, height: int) -> bytes:
@@ -129,14 +129,14 @@ def test_a_picture_of_any_kind_that_claims_too_many_pixels_is_refused_before_it_
 ) -> None:
     monkeypatch.setattr(ImageFile.ImageFile, "load", None)
     with pytest.raises(UnreadableImage, match="million pixels"):
-        imaging.clean(claiming(16_000, 12_000))
+        processing.clean(claiming(16_000, 12_000))
 
 
 def test_a_tile_larger_than_its_picture_counts_with_its_own_pixels() -> None:
     data = tiff(10, 10, tile=256)
-    assert imaging.verify(data) == imaging.Facts("image/tiff", 10, 10)
+    assert processing.verify(data) == processing.Facts("image/tiff", 10, 10)
     with pytest.raises(UnreadableImage, match="extreme dimensions"):
-        imaging.verify(data, max_pixels=60_000)
+        processing.verify(data, max_pixels=60_000)
 
 
 def test_a_photo_with_endless_scans_is_refused_before_they_are_decoded() -> None:
@@ -144,13 +144,13 @@ def test_a_photo_with_endless_scans_is_refused_before_they_are_decoded() -> None
     second = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
     table = data.index(b"\xff\xc4", second)
     scans = data.count(b"\xff\xda")
-    assert imaging.verify(data[:table] + data[second:table] * (imaging.MAX_SCANS - scans) + data[table:])
+    assert processing.verify(data[:table] + data[second:table] * (processing.MAX_SCANS - scans) + data[table:])
     with pytest.raises(UnreadableImage, match="scans"):
-        imaging.verify(data[:table] + data[second:table] * imaging.MAX_SCANS + data[table:])
+        processing.verify(data[:table] + data[second:table] * processing.MAX_SCANS + data[table:])
 
 
 def test_scans_in_a_film_behind_the_photo_do_not_count() -> None:
-    assert imaging.verify(saved(halves(), "JPEG") + b"\xff\xda" * 1000)
+    assert processing.verify(saved(halves(), "JPEG") + b"\xff\xda" * 1000)
 
 
 def secretive(kind: str) -> bytes:
@@ -180,14 +180,14 @@ def secretive(kind: str) -> bytes:
 def test_private_words_of_any_kind_do_not_leave(kind: str) -> None:
     data = secretive(kind)
     assert b"private" in data
-    out, _ = imaging.clean(data)
+    out, _ = processing.clean(data)
     assert b"private" not in out and not opened(out).getexif()
     assert set(opened(out).info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density", "gamma", "dpi"}
 
 
 def test_of_an_animation_the_first_frame_counts() -> None:
     data = saved(halves(), "GIF", save_all=True, append_images=[Image.new("RGB", (60, 40), "green")])
-    image = opened(imaging.clean(data)[0])
+    image = opened(processing.clean(data)[0])
     assert image.getpixel((5, 5))[0] > 180  # type: ignore[index]
 
 
@@ -195,8 +195,8 @@ def test_orientation_six_is_applied_and_counts_in_the_facts() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     data = saved(halves(), "JPEG", exif=exif, quality=95)
-    assert imaging.verify(data) == imaging.Facts("image/jpeg", 40, 60)
-    out, facts = imaging.clean(data)
+    assert processing.verify(data) == processing.Facts("image/jpeg", 40, 60)
+    out, facts = processing.clean(data)
     image = opened(out)
     assert image.size == (40, 60) == (facts.width, facts.height)
     assert image.getpixel((20, 10))[0] > 180, "what was left is now on top"  # type: ignore[index]
@@ -209,7 +209,7 @@ def test_where_a_photo_was_taken_does_not_leave() -> None:
     exif[0x010F] = "SecretCamera"
     data = saved(halves(), "JPEG", exif=exif, comment=b"private words", xmp=b"<x:xmpmeta>private</x:xmpmeta>")
     assert b"SecretCamera" in data and b"private" in data
-    out, _ = imaging.clean(data)
+    out, _ = processing.clean(data)
     assert b"SecretCamera" not in out and b"private" not in out and b"Exif" not in out
     assert not opened(out).getexif()
 
@@ -220,16 +220,16 @@ def test_an_upright_photo_loses_its_metadata_and_not_one_pixel(progressive: bool
     exif[0x010F] = "SecretCamera"
     photo = noisy((301, 203))
     data = saved(photo, "JPEG", exif=exif, comment=b"private words", quality=85, progressive=progressive)
-    out, facts = imaging.clean(data + b"a second picture")
+    out, facts = processing.clean(data + b"a second picture")
     assert out == saved(photo, "JPEG", quality=85, progressive=progressive)
-    assert facts == imaging.Facts("image/jpeg", 301, 203)
+    assert facts == processing.Facts("image/jpeg", 301, 203)
 
 
 def test_a_word_between_the_scans_of_a_progressive_photo_does_not_leave() -> None:
     data = saved(noisy((301, 203)), "JPEG", progressive=True)
     second_scan = data.index(b"\xff\xda", data.index(b"\xff\xda") + 2)
     table = data.rindex(b"\xff\xc4", 0, second_scan)
-    out, _ = imaging.clean(data[:table] + b"\xff\xfe\x00\x09private" + data[table:])
+    out, _ = processing.clean(data[:table] + b"\xff\xfe\x00\x09private" + data[table:])
     assert out == data
 
 
@@ -237,13 +237,13 @@ def test_a_png_with_words_keeps_its_pixels_as_they_were_packed() -> None:
     words = PngImagePlugin.PngInfo()
     words.add_text("Author", "somebody private")
     photo = noisy((120, 90))
-    assert imaging.clean(saved(photo, "PNG", pnginfo=words))[0] == saved(photo, "PNG")
+    assert processing.clean(saved(photo, "PNG", pnginfo=words))[0] == saved(photo, "PNG")
 
 
 def test_a_photo_with_a_colour_profile_is_converted_and_not_only_stripped() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for kind in ("JPEG", "PNG"):
-        out, _ = imaging.clean(saved(halves(), kind, icc_profile=profile))
+        out, _ = processing.clean(saved(halves(), kind, icc_profile=profile))
         assert profile[:64] not in out and "icc_profile" not in opened(out).info
 
 
@@ -251,22 +251,22 @@ def test_words_in_a_png_do_not_leave() -> None:
     words = PngImagePlugin.PngInfo()
     words.add_text("Author", "somebody private")
     words.add_itxt("Comment", "private too")
-    out, _ = imaging.clean(saved(halves(), "PNG", pnginfo=words))
+    out, _ = processing.clean(saved(halves(), "PNG", pnginfo=words))
     assert b"private" not in out and b"tEXt" not in out
-    assert imaging.clean(out)[0] == out
+    assert processing.clean(out)[0] == out
 
 
 def test_bytes_hidden_after_the_end_do_not_leave() -> None:
     for data in (saved(halves(), "JPEG"), saved(halves(), "PNG")):
-        out, _ = imaging.clean(data + b"hidden film")
+        out, _ = processing.clean(data + b"hidden film")
         assert b"hidden" not in out
 
 
 def test_a_clean_file_comes_back_byte_for_byte_and_cleaning_twice_changes_nothing() -> None:
-    assert imaging.clean(COFFEE)[0] is COFFEE
+    assert processing.clean(COFFEE)[0] is COFFEE
     for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
-        once, facts = imaging.clean(saved(halves(), kind))
-        assert imaging.clean(once) == (once, facts)
+        once, facts = processing.clean(saved(halves(), kind))
+        assert processing.clean(once) == (once, facts)
         assert facts.mime_type == ("image/jpeg" if kind == "JPEG" else "image/png")
 
 
@@ -285,7 +285,7 @@ def test_a_clean_file_comes_back_byte_for_byte_and_cleaning_twice_changes_nothin
     ],
 )
 def test_unusual_pixels_come_out_plain_and_look_the_same(image: Image.Image, kind: str, mode: str) -> None:
-    out = opened(imaging.clean(saved(image, kind))[0])
+    out = opened(processing.clean(saved(image, kind))[0])
     assert out.mode in (mode, "RGB") and out.size == image.size
     before, after = (ImageStat.Stat(one.convert("L")).mean[0] for one in (halves(), out))
     assert abs(before - after) < 12
@@ -293,21 +293,21 @@ def test_unusual_pixels_come_out_plain_and_look_the_same(image: Image.Image, kin
 
 def test_a_sixteen_bit_grey_is_scaled_and_not_clipped() -> None:
     grey = Image.new("I;16", (10, 10), 32768)
-    assert abs(opened(imaging.clean(saved(grey, "PNG"))[0]).getpixel((1, 1)) - 128) <= 1  # type: ignore[operator]
+    assert abs(opened(processing.clean(saved(grey, "PNG"))[0]).getpixel((1, 1)) - 128) <= 1  # type: ignore[operator]
 
 
 def test_alpha_is_kept_for_png_and_webp() -> None:
     image = halves().convert("RGBA")
     image.putalpha(90)
     for kind in ("PNG", "WEBP"):
-        out = opened(imaging.clean(saved(image, kind, lossless=True))[0])
+        out = opened(processing.clean(saved(image, kind, lossless=True))[0])
         assert out.mode == "RGBA" and out.getpixel((5, 5))[3] == 90  # type: ignore[index]
 
 
 def test_a_picture_that_fits_is_not_touched() -> None:
-    assert imaging.fit(COFFEE, max_side=600, max_pixels=240_000, max_bytes=len(COFFEE)) == (
+    assert processing.fit(COFFEE, max_side=600, max_pixels=240_000, max_bytes=len(COFFEE)) == (
         COFFEE,
-        imaging.Facts("image/jpeg", 600, 400),
+        processing.Facts("image/jpeg", 600, 400),
         (),
     )
 
@@ -317,12 +317,14 @@ def test_a_picture_without_its_last_bytes_is_refused(format: str) -> None:
     data = saved(noisy((64, 64)), format)
     for cut in range(1, 40):
         with pytest.raises(UnreadableImage, match="cut short"):
-            imaging.verify(data[:-cut])
+            processing.verify(data[:-cut])
 
 
 def test_fitting_meets_every_limit_and_says_what_it_did() -> None:
     data = saved(noisy((1200, 800)), "PNG")
-    out, facts, said = imaging.fit(data, max_side=1000, max_pixels=500_000, max_bytes=120_000, formats=("image/jpeg",))
+    out, facts, said = processing.fit(
+        data, max_side=1000, max_pixels=500_000, max_bytes=120_000, formats=("image/jpeg",)
+    )
     image = opened(out)
     assert len(out) <= 120_000 and image.format == "JPEG" and facts.mime_type == "image/jpeg"
     assert image.size == (facts.width, facts.height) and max(image.size) <= 1000
@@ -332,16 +334,16 @@ def test_fitting_meets_every_limit_and_says_what_it_did() -> None:
 
 def test_limits_that_nothing_meets_are_refused() -> None:
     with pytest.raises(OutOfLimits, match="can be written"):
-        imaging.fit(saved(halves(), "BMP"), formats=("image/avif",))
+        processing.fit(saved(halves(), "BMP"), formats=("image/avif",))
     with pytest.raises(OutOfLimits, match="bytes"):
-        imaging.fit(COFFEE, max_bytes=100)
+        processing.fit(COFFEE, max_bytes=100)
 
 
 def test_the_preview_of_a_noisy_twelve_megapixel_photo_is_small() -> None:
-    data = imaging.preview(saved(noisy((4000, 3000)), "JPEG", quality=80))
+    data = processing.preview(saved(noisy((4000, 3000)), "JPEG", quality=80))
     assert len(data) <= 100_000 and max(opened(data).size) <= 768 and opened(data).format == "JPEG"
 
 
 def test_transparency_previews_as_a_light_checker() -> None:
-    image = opened(imaging.preview(saved(Image.new("RGBA", (64, 64), (255, 0, 0, 0)), "PNG")))
+    image = opened(processing.preview(saved(Image.new("RGBA", (64, 64), (255, 0, 0, 0)), "PNG")))
     assert ImageStat.Stat(image.convert("L")).mean[0] > 230

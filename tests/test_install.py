@@ -21,12 +21,14 @@ from hypothesis import strategies as st
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from triptych import __version__, config, errors, providers
+from triptych import __version__, providers
 from triptych.__main__ import forget_unexpanded
-from triptych.cli import cli, hosts, install, splice
-from triptych.cli.hosts import HOSTS, Machine
-from triptych.cli.screen import Screen
-from triptych.cli.words import Exit
+from triptych.cli import cli, config_edit, install, mcp_clients
+from triptych.cli.formatting import Exit
+from triptych.cli.mcp_clients import HOSTS, Machine
+from triptych.cli.output import Screen
+from triptych.core import errors
+from triptych.settings import read as read_settings
 
 KEY = "sk-never-to-be-written-1234567890"
 JSON_HOSTS = [name for name in HOSTS if name != "codex"]
@@ -51,7 +53,7 @@ def put(
 
 
 def server(host: str, text: str) -> dict[str, Any]:
-    document = tomllib.loads(text) if host == "codex" else splice.read_json(text)
+    document = tomllib.loads(text) if host == "codex" else config_edit.read_json(text)
     entry: dict[str, Any] = document[HOSTS[host].servers]["triptych"]
     return entry
 
@@ -135,28 +137,28 @@ REFERENCES = {
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_no_key_is_written_anywhere_only_where_it_comes_from(host: str, tmp_path: Path) -> None:
-    every_key = dict.fromkeys(hosts.key_variables(), KEY)
+    every_key = dict.fromkeys(mcp_clients.key_variables(), KEY)
     put(host, machine(tmp_path, **every_key, TRIPTYCH_AUTH_TOKEN=KEY))
     [path] = [tmp_path / name for name in files(tmp_path)]
     text = path.read_text("utf-8")
     assert KEY not in text
     entry = server(host, text)
     if host == "codex":
-        assert entry["env_vars"] == hosts.key_variables()
+        assert entry["env_vars"] == mcp_clients.key_variables()
     else:
         assert set(every_key) <= set(entry["env"])
         assert entry["env"]["ATLASCLOUD_API_KEY"] == REFERENCES[host]
 
 
 def test_only_keys_that_are_set_are_named_and_atlas_clouds_when_none_is() -> None:
-    assert hosts.keys({}) == ["ATLASCLOUD_API_KEY"]
-    assert hosts.keys({"RUNWARE_API_KEY": KEY, "NOVITA_API_KEY": " "}) == ["RUNWARE_API_KEY"]
-    assert set(hosts.key_variables()) == {providers.load(name).key_env for name in providers.names()} - {None}
+    assert mcp_clients.keys({}) == ["ATLASCLOUD_API_KEY"]
+    assert mcp_clients.keys({"RUNWARE_API_KEY": KEY, "NOVITA_API_KEY": " "}) == ["RUNWARE_API_KEY"]
+    assert set(mcp_clients.key_variables()) == {providers.load(name).key_env for name in providers.names()} - {None}
 
 
 def test_a_reference_that_a_host_leaves_as_it_is_counts_as_no_key() -> None:
     for reference in REFERENCES.values():
-        assert not config.read({"ATLASCLOUD_API_KEY": reference}).setup.accounts["atlas"].usable
+        assert not read_settings({"ATLASCLOUD_API_KEY": reference}).setup.accounts["atlas"].usable
 
 
 def test_vs_code_asks_for_every_key_that_it_refers_to_and_hides_it(tmp_path: Path) -> None:
@@ -206,10 +208,10 @@ def test_every_setting_that_is_read_is_carried(tmp_path: Path) -> None:
             asked.add(key)
             return default
 
-    config.read(Environment())
+    read_settings(Environment())
     of_http_alone = {"TRIPTYCH_AUTH_TOKEN", "TRIPTYCH_PUBLIC_URL"}
     every = machine(tmp_path, **dict.fromkeys(asked, "x"))
-    assert set(hosts.settings(every)) == asked - set(hosts.key_variables()) - of_http_alone
+    assert set(mcp_clients.settings(every)) == asked - set(mcp_clients.key_variables()) - of_http_alone
 
 
 def test_a_volcengine_key_goes_where_its_shell_sends_it(tmp_path: Path) -> None:
@@ -217,7 +219,7 @@ def test_a_volcengine_key_goes_where_its_shell_sends_it(tmp_path: Path) -> None:
         here = machine(tmp_path, ARK_API_KEY=KEY, ARK_BASE_URL=VOLCENGINE)
         put(host, here)
         written = {**env_of(host, here), "ARK_API_KEY": KEY}
-        account = config.read(written).setup.accounts["ark"]
+        account = read_settings(written).setup.accounts["ark"]
         assert account.usable and account.base_urls["api"] == VOLCENGINE
 
 
@@ -343,7 +345,7 @@ def test_allowing_adds_to_the_shells_own_directories(tmp_path: Path) -> None:
     [
         ("gone", {}, "is not a directory; make it"),
         (".", {"scope": "project"}, "TRIPTYCH_ALLOWED_DIRS in your environment"),
-        (".", {"url": hosts.LOCAL_URL}, "where the server runs"),
+        (".", {"url": mcp_clients.LOCAL_URL}, "where the server runs"),
     ],
 )
 def test_a_directory_that_cannot_be_allowed_writes_nothing(
@@ -379,7 +381,7 @@ def test_a_server_over_http_is_reached_with_a_token_from_the_environment(host: s
 
 @pytest.mark.parametrize("host", OVER_HTTP)
 def test_on_loopback_a_token_is_only_sent_when_there_is_one(host: str, tmp_path: Path) -> None:
-    put(host, machine(tmp_path), url=hosts.LOCAL_URL)
+    put(host, machine(tmp_path), url=mcp_clients.LOCAL_URL)
     assert "TOKEN" not in HOSTS[host].user(machine(tmp_path)).read_text("utf-8").upper()
 
 
@@ -400,7 +402,7 @@ def test_an_address_that_would_give_something_away_is_refused(url: str, why: str
 
 def test_claude_desktop_is_told_where_http_servers_go(tmp_path: Path) -> None:
     with pytest.raises(errors.BadRequest, match="Connectors"):
-        put("claude-desktop", machine(tmp_path), url=hosts.LOCAL_URL)
+        put("claude-desktop", machine(tmp_path), url=mcp_clients.LOCAL_URL)
 
 
 # -- which command
@@ -409,12 +411,14 @@ def test_claude_desktop_is_told_where_http_servers_go(tmp_path: Path) -> None:
 def test_the_command_is_the_script_beside_the_interpreter_by_its_absolute_path(tmp_path: Path) -> None:
     for platform, name in (("linux", "triptych"), ("win32", "triptych.exe")):
         (tmp_path / name).touch()
-        assert hosts.launcher(str(tmp_path / "python"), machine(tmp_path, platform), None) == [str(tmp_path / name)]
+        assert mcp_clients.launcher(str(tmp_path / "python"), machine(tmp_path, platform), None) == [
+            str(tmp_path / name)
+        ]
 
 
 def test_without_a_script_the_interpreter_starts_the_module(tmp_path: Path) -> None:
     python = str(tmp_path / "python")
-    assert hosts.launcher(python, machine(tmp_path), None) == [python, "-m", "triptych"]
+    assert mcp_clients.launcher(python, machine(tmp_path), None) == [python, "-m", "triptych"]
 
 
 @pytest.mark.parametrize(
@@ -424,13 +428,13 @@ def test_without_a_script_the_interpreter_starts_the_module(tmp_path: Path) -> N
 def test_from_uvx_the_same_thing_is_asked_for_again(source: str | None, wanted: str, tmp_path: Path) -> None:
     python = str(tmp_path / "cache/uv/archive-v0/abc/bin/python")
     there = machine(tmp_path, UV="/usr/bin/uv")
-    assert hosts.launcher(python, there, source) == ["/usr/bin/uv", "tool", "run", "--from", wanted, "triptych"]
+    assert mcp_clients.launcher(python, there, source) == ["/usr/bin/uv", "tool", "run", "--from", wanted, "triptych"]
     with pytest.raises(errors.BadRequest, match="temporary installation"):
-        hosts.launcher(python, machine(tmp_path, PATH=""), source)
+        mcp_clients.launcher(python, machine(tmp_path, PATH=""), source)
 
 
 def test_this_installation_knows_where_it_came_from() -> None:
-    source = hosts.installed_from()
+    source = mcp_clients.installed_from()
     assert source is not None and urlsplit(source).scheme == "file"
     assert (Path(urlsplit(source).path) / "pyproject.toml").exists()
 
@@ -471,8 +475,8 @@ def test_everything_else_in_the_file_stays_byte_for_byte(host: str, text: str, t
     after = path.read_bytes().decode()
     kept = iter(after)
     assert all(character in kept for character in text), "something was taken out or moved"
-    before = splice.read_json(text)
-    document = splice.read_json(after)
+    before = config_edit.read_json(text)
+    document = config_edit.read_json(after)
     del document["mcpServers"]["triptych"]
     assert document == {"mcpServers": {}} | before
     if "\r\n" in text:
@@ -499,9 +503,9 @@ def test_whatever_stands_in_a_file_it_is_there_afterwards(
     other: dict[str, Any], servers: dict[str, Any], indent: int | str | None, ascii_only: bool
 ) -> None:
     text = json.dumps(other | {"mcpServers": servers}, indent=indent, ensure_ascii=ascii_only)
-    added = splice.put_json(text, ("mcpServers", "triptych"), {"command": "x"})
+    added = config_edit.put_json(text, ("mcpServers", "triptych"), {"command": "x"})
     assert json.loads(added) == other | {"mcpServers": servers | {"triptych": {"command": "x"}}}
-    listed = splice.append_json(splice.append_json(text, ("a list",), 1), ("a list",), {"b": 2})
+    listed = config_edit.append_json(config_edit.append_json(text, ("a list",), 1), ("a list",), {"b": 2})
     assert json.loads(listed) == other | {"mcpServers": servers, "a list": [1, {"b": 2}]}
 
 
@@ -546,9 +550,9 @@ def test_codexs_own_entry_is_changed_line_by_line(tmp_path: Path) -> None:
     assert entry["command"] != "/gone/triptych" and entry["args"] == []
     assert (entry["tool_timeout_sec"], entry["enabled"]) == (240, True)
     assert entry["env_vars"] == ["RUNWARE_API_KEY", "ARK_API_KEY"]
-    put("codex", machine(tmp_path, ARK_API_KEY=KEY), url=hosts.LOCAL_URL)
+    put("codex", machine(tmp_path, ARK_API_KEY=KEY), url=mcp_clients.LOCAL_URL)
     over_http = server("codex", path.read_text("utf-8"))
-    assert over_http == {"url": hosts.LOCAL_URL, "tool_timeout_sec": 240, "enabled": True}
+    assert over_http == {"url": mcp_clients.LOCAL_URL, "tool_timeout_sec": 240, "enabled": True}
 
 
 @pytest.mark.parametrize("host", JSON_HOSTS)
@@ -570,7 +574,7 @@ def test_changing_the_transport_leaves_nothing_of_the_other_behind(tmp_path: Pat
         path = HOSTS[host].user(here)
         put(host, here)
         first = server(host, path.read_text("utf-8"))
-        put(host, here, url=hosts.LOCAL_URL)
+        put(host, here, url=mcp_clients.LOCAL_URL)
         assert not {"command", "args", "env", "env_vars"} & set(server(host, path.read_text("utf-8")))
         put(host, here)
         assert server(host, path.read_text("utf-8")) == first
@@ -767,9 +771,9 @@ def test_the_difference_shows_nobody_elses_keys(at_home: Path) -> None:
 
 
 def test_url_goes_with_http_alone(at_home: Path) -> None:
-    assert "--url goes with --transport http" in run("cursor", "--url", hosts.LOCAL_URL).stderr
+    assert "--url goes with --transport http" in run("cursor", "--url", mcp_clients.LOCAL_URL).stderr
     assert run("cursor", "--transport", "http", "--yes").exit_code == 0
-    assert server("cursor", (at_home / ".cursor/mcp.json").read_text("utf-8")) == {"url": hosts.LOCAL_URL}
+    assert server("cursor", (at_home / ".cursor/mcp.json").read_text("utf-8")) == {"url": mcp_clients.LOCAL_URL}
 
 
 def test_cursors_link_says_what_would_be_written(at_home: Path) -> None:

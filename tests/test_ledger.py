@@ -19,9 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from hands import when
 from test_store import NOW, claim, frame, job, prediction
-from triptych import errors
-from triptych.model import Fault, Operation, Prediction, Route, State
-from triptych.store import Claim, Store
+from triptych.core import errors
+from triptych.core.models import Fault, Operation, Prediction, Route, State
+from triptych.storage.jobs import Claim, Store
 
 LATER = NOW + timedelta(hours=25)
 SHA = "ab" * 32

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from triptych.lifecycle import MOVES, TERMINAL, job_status, may_move, retry_delay_s
-from triptych.model import State, Status
+from triptych.core.models import State, Status
+from triptych.core.states import MOVES, TERMINAL, job_status, may_move, retry_delay_s
 
 
 def test_every_state_has_a_row_in_the_table() -> None:

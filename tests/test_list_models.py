@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from triptych import catalog
-from triptych.emulator import faults, running
+from triptych.jobs.service import MODELS_BYTES, Caller, Studio
 from triptych.providers import load, names
 from triptych.server import tools
-from triptych.studio import MODELS_BYTES, Caller, Studio
+from triptych_emulators import faults, running
 
 pytestmark = pytest.mark.anyio
 

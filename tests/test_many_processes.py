@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from triptych.emulator import running
-from triptych.lifecycle import LEASE_S
-from triptych.studio import Options
+from triptych.core.states import LEASE_S
+from triptych.jobs.service import Options
+from triptych_emulators import running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 

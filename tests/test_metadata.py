@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageChops, ImageFilter, ImageStat, PngImagePlugin
 
-from triptych import config, imaging, metadata
+from triptych import settings
+from triptych.images import metadata, processing
 
 SECRET = b"PRIVATE-0123456789-PRIVATE"
-COFFEE = (Path(config.__file__).parent / "samples" / "coffee.jpg").read_bytes()
+COFFEE = (Path(settings.__file__).parent / "samples" / "coffee.jpg").read_bytes()
 
 
 def photo(width: int = 200, height: int = 136) -> Image.Image:
@@ -126,10 +127,10 @@ def _scans(data: bytes) -> list[int]:
 def test_what_no_decoder_reads_is_cut_and_no_pixel_changes(place: str, progressive: bool) -> None:
     plain = jpeg(progressive=progressive)
     planted = CUT[place](plain)
-    out, facts = imaging.clean(planted)
+    out, facts = processing.clean(planted)
     assert SECRET[:9] in planted and SECRET[:9] not in out and SECRET[3:12] not in out
     assert same(out, plain) and (facts.width, facts.height) == (200, 136)
-    assert imaging.clean(out)[0] == out
+    assert processing.clean(out)[0] == out
 
 
 @pytest.mark.parametrize("progressive", [False, True], ids=["baseline", "progressive"])
@@ -137,10 +138,10 @@ def test_what_no_decoder_reads_is_cut_and_no_pixel_changes(place: str, progressi
 def test_what_might_hide_bytes_is_written_anew(place: str, progressive: bool) -> None:
     plain = jpeg(progressive=progressive)
     planted = WRITTEN_ANEW[place](plain)
-    out, _ = imaging.clean(planted)
+    out, _ = processing.clean(planted)
     assert SECRET in planted and SECRET not in out and SECRET[3:12] not in out
     assert close(out, plain)
-    assert imaging.clean(out)[0] == out
+    assert processing.clean(out)[0] == out
 
 
 def test_bytes_in_any_scan_of_a_progressive_picture_are_found() -> None:
@@ -150,7 +151,7 @@ def test_bytes_in_any_scan_of_a_progressive_picture_are_found() -> None:
     for end in ends:
         planted = plain[:end] + SECRET + plain[end:]
         assert same(planted, plain), "a decoder passes over them"
-        out, _ = imaging.clean(planted)
+        out, _ = processing.clean(planted)
         assert SECRET not in out and close(out, plain), end
 
 
@@ -158,13 +159,13 @@ def test_bytes_in_any_scan_of_a_progressive_picture_are_found() -> None:
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 def test_bytes_before_any_restart_marker_are_found(options: dict[str, int], subsampling: int) -> None:
     plain = jpeg(subsampling=subsampling, **options)
-    assert imaging.clean(plain)[0] == plain, "restart markers by themselves are nothing odd"
+    assert processing.clean(plain)[0] == plain, "restart markers by themselves are nothing odd"
     places = [at for at in range(len(plain)) if plain[at] == 0xFF and 0xD0 <= plain[at + 1] <= 0xD7]
     assert len(places) > 5
     for at in (places[0], places[len(places) // 2], places[-1]):
         planted = plain[:at] + SECRET + plain[at:]
         assert same(planted, plain)
-        out, _ = imaging.clean(planted)
+        out, _ = processing.clean(planted)
         assert SECRET not in out and close(out, plain)
 
 
@@ -178,10 +179,10 @@ def test_an_honest_picture_is_never_written_anew(mode: str, subsampling: int, pr
         options = {"quality": quality, "subsampling": subsampling, "progressive": progressive, "optimize": optimize}
         for image in (photo().convert(mode), photo(61, 47).convert(mode)):
             data = jpeg(image, **options)
-            assert imaging.clean(data)[0] is data
+            assert processing.clean(data)[0] is data
         for flat in (grey, white):  # may be: nothing can be told of data that says nothing
-            out, _ = imaging.clean(jpeg(flat, **options))
-            assert close(out, jpeg(flat, **options)) and imaging.clean(out)[0] == out
+            out, _ = processing.clean(jpeg(flat, **options))
+            assert close(out, jpeg(flat, **options)) and processing.clean(out)[0] == out
 
 
 def test_a_picture_that_would_take_long_to_look_through_is_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,9 +190,9 @@ def test_a_picture_that_would_take_long_to_look_through_is_written_anew(monkeypa
         raise AssertionError("it is not looked through")
 
     plain = jpeg(progressive=True)
-    monkeypatch.setattr(imaging, "MAX_LOOKED_THROUGH", 200 * 136 * 5)
-    monkeypatch.setattr(imaging, "_digest", never)
-    out, _ = imaging.clean(plain)
+    monkeypatch.setattr(processing, "MAX_LOOKED_THROUGH", 200 * 136 * 5)
+    monkeypatch.setattr(processing, "_digest", never)
+    out, _ = processing.clean(plain)
     assert metadata.jpeg_scans(plain) > 5 and metadata.jpeg_scans(out) == 1
     assert close(out, plain)
 
@@ -258,25 +259,25 @@ HIDDEN: dict[str, Callable[[bytes], bytes]] = {
 def test_bytes_of_no_pixel_of_a_png_are_gone(place: str, mode: str) -> None:
     plain = png(photo().convert(mode))
     planted = HIDDEN[place](plain)
-    out, facts = imaging.clean(planted)
+    out, facts = processing.clean(planted)
     assert SECRET in planted or place == "a second gamma"
     assert SECRET not in out and SECRET not in zlib.decompress(stream(out))
     assert same(out, plain) and (facts.width, facts.height) == (200, 136)
-    assert imaging.clean(out)[0] == out
+    assert processing.clean(out)[0] == out
 
 
 @pytest.mark.parametrize("options", [{}, {"compress_level": 1}, {"optimize": True}, {"dpi": (72, 72)}], ids=str)
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
 def test_an_honest_png_comes_back_byte_for_byte(mode: str, options: dict[str, object]) -> None:
     data = png(photo().convert(mode), **options)
-    assert imaging.clean(data)[0] is data
+    assert processing.clean(data)[0] is data
 
 
 def test_the_words_of_a_png_go_and_its_colours_stay() -> None:
     words = PngImagePlugin.PngInfo()
     words.add_text("Author", SECRET.decode())
     words.add(b"gAMA", struct.pack(">I", 45455))
-    out, _ = imaging.clean(png(pnginfo=words))
+    out, _ = processing.clean(png(pnginfo=words))
     assert b"gAMA" in out and SECRET not in out
 
 
@@ -294,6 +295,6 @@ def test_other_formats_are_written_anew_with_their_pixels_alone(kind: str) -> No
         more = data + b"prVt" + len(SECRET).to_bytes(4, "little") + SECRET
         planted.append(more[:4] + (len(more) - 8).to_bytes(4, "little") + more[8:])
     for one in planted:
-        out, facts = imaging.clean(one)
+        out, facts = processing.clean(one)
         assert SECRET in one and SECRET not in out and facts.mime_type == "image/png"
         assert pixels(out).convert("RGB").tobytes() == pixels(data).convert("RGB").tobytes()

@@ -17,10 +17,10 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import pytest
 
 from hands import when
-from triptych import migrations
-from triptych.model import Fault, Frame, Job, Operation, Prediction, Route, State
-from triptych.store import Store
-from triptych.studio import Options
+from triptych.core.models import Fault, Frame, Job, Operation, Prediction, Route, State
+from triptych.jobs.service import Options
+from triptych.storage import migrations
+from triptych.storage.jobs import Store
 
 T = TypeVar("T")
 Columns = dict[str, list[tuple[object, ...]]]

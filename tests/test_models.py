@@ -16,13 +16,16 @@ import pytest
 from PIL import Image
 
 from hands import ended
-from triptych import backgrounds, catalog, errors, planning
-from triptych.emulator import Emulator, running
-from triptych.model import Image as Picture
-from triptych.model import Lifecycle, Offer, Operation, Price, Route, Sizes
-from triptych.pace import Pace
-from triptych.rows import route, routes_text
-from triptych.studio import Caller, Options
+from triptych import catalog
+from triptych.catalog import backgrounds
+from triptych.core import errors
+from triptych.core.models import Image as Picture
+from triptych.core.models import Lifecycle, Offer, Operation, Price, Route, Sizes
+from triptych.jobs import planning
+from triptych.jobs.polling import Pace
+from triptych.jobs.service import Caller, Options
+from triptych.storage.rows import route, routes_text
+from triptych_emulators import Emulator, running
 
 pytestmark = pytest.mark.anyio
 

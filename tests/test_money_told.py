@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from triptych import emulator, errors, providers
-from triptych.cli import cli, words
-from triptych.emulator.stage.works import Work
-from triptych.results import Budget, Cost, JobResult, ProviderRow
+import triptych_emulators
+from triptych import providers
+from triptych.cli import cli, formatting
+from triptych.core import errors
+from triptych.jobs.results import Budget, Cost, JobResult, ProviderRow
+from triptych.jobs.service import Caller, Options, Studio
 from triptych.server import resources, tools
-from triptych.studio import Caller, Options, Studio
+from triptych_emulators.stage.works import Work
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +38,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def api(name: str, clock: Any) -> Iterator[Any]:
     latency_s = 10.0 if providers.load(name).poll else 0.0
-    with emulator.running(name, latency_s=latency_s, max_side=48, clock=clock.monotonic) as running:
+    with triptych_emulators.running(name, latency_s=latency_s, max_side=48, clock=clock.monotonic) as running:
         yield running
 
 
@@ -82,20 +84,20 @@ async def test_a_charge_that_nobody_reported_is_an_estimate(
     answer = tools.answer(job)
     assert answer.structured_content and answer.structured_content["cost"]["charge_is_estimate"] is estimated
     said = f"about ${errors.plain(api.charged_usd)}, the provider reports no charge"
-    assert (said in job.text()) is (said in words.job_text(job)) is estimated
+    assert (said in job.text()) is (said in formatting.job_text(job)) is estimated
 
 
 async def test_spend_and_jobs_mark_an_estimate_on_the_command_line(
     make_studio: Any, finish: Any, clock: Any, coffee: str
 ) -> None:
-    with emulator.running("novita", max_side=48, clock=clock.monotonic) as api:
+    with triptych_emulators.running("novita", max_side=48, clock=clock.monotonic) as api:
         async with make_studio(api) as studio:
             job = await ended(studio, finish, coffee)
             spend, jobs = studio.spend(), await studio.list_jobs()
     usd = errors.plain(job.cost.charged or Decimal(0))
-    assert f"~${usd}" in words.spend_text(spend)
-    assert "~ an estimate at the list price: the provider reports no charge" in words.spend_text(spend)
-    assert f"~${usd}" in words.jobs_text(jobs)
+    assert f"~${usd}" in formatting.spend_text(spend)
+    assert "~ an estimate at the list price: the provider reports no charge" in formatting.spend_text(spend)
+    assert f"~${usd}" in formatting.jobs_text(jobs)
 
 
 # When nothing was charged --------------------------------------------------------------------------------------------
@@ -113,8 +115,8 @@ async def test_a_job_that_was_refused_says_that_nothing_was_charged(
         job = await ended(studio, finish, coffee)
         shown = await everywhere(studio, job.job_id or "")
     assert (job.status, job.cost.charged, job.cost.charge_is_estimate) == (status, 0, False)
-    assert "nothing was charged" in job.text() and "nothing was charged" in words.job_text(job)
-    assert "not charged yet" not in job.text() + words.job_text(job)
+    assert "nothing was charged" in job.text() and "nothing was charged" in formatting.job_text(job)
+    assert "not charged yet" not in job.text() + formatting.job_text(job)
     assert {cost["charged"] for cost in shown} == {0}
 
 
@@ -135,7 +137,7 @@ async def test_what_may_have_been_charged_is_not_called_free(
     async with make_studio(atlas) as studio:
         job = await ended(studio, finish, coffee)
         assert (job.status, job.cost.charged) == ("uncertain", None)
-        assert "may have been charged" in job.text() and "may have been charged" in words.job_text(job)
+        assert "may have been charged" in job.text() and "may have been charged" in formatting.job_text(job)
         lost = await studio.cancel_job(job.job_id or "")
     assert (lost.status, lost.cost.charged) == ("cancelled", None)
     assert "may have been charged" in lost.text()
@@ -160,7 +162,7 @@ def test_money_leaves_with_six_decimals_at_most() -> None:
 async def test_a_share_of_a_quote_is_kept_with_six_decimals(
     make_studio: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with emulator.running("wavespeed", latency_s=10.0, max_side=48, clock=clock.monotonic) as api:
+    with triptych_emulators.running("wavespeed", latency_s=10.0, max_side=48, clock=clock.monotonic) as api:
         api.fault("poll", "fewer", times=None)
         async with make_studio(api, TRIPTYCH_CONFIRM_USD="none") as studio:
             made = await studio.edit_sequence([coffee], "make it golden hour", 3, NOW)
@@ -177,11 +179,11 @@ async def test_a_surprising_charge_is_told_with_six_decimals(
     make_studio: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Work, "charge_usd", lambda work, now: Decimal("5.123456789"))
-    with emulator.running("atlas", max_side=48, clock=clock.monotonic, price="prompt") as atlas:
+    with triptych_emulators.running("atlas", max_side=48, clock=clock.monotonic, price="prompt") as atlas:
         async with make_studio(atlas) as studio:
             job = await ended(studio, finish, coffee)
     assert any("$5.123457 for what was quoted" in warning for warning in job.warnings), job.warnings
-    for said in (*job.warnings, job.text(), words.job_text(job)):
+    for said in (*job.warnings, job.text(), formatting.job_text(job)):
         for amount in re.findall(r"\$(\d+\.\d+)", said):
             assert len(amount.partition(".")[2]) <= 6
 
@@ -193,7 +195,7 @@ async def test_a_surprising_charge_is_told_with_six_decimals(
 async def test_a_rejected_key_names_its_setting(
     make_studio: Any, finish: Any, api: Any, name: str, coffee: str, status: str
 ) -> None:
-    for op in {fault.op for fault in emulator.faults(name)} - {"result"}:
+    for op in {fault.op for fault in triptych_emulators.faults(name)} - {"result"}:
         api.fault(op, status, times=None)
     async with make_studio(api) as studio:
         uploaded = await studio.upload_images([coffee])
@@ -208,7 +210,7 @@ async def test_a_rejected_key_names_its_setting(
 
 
 def test_the_command_line_names_the_setting_of_a_rejected_key(coffee: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with emulator.running("atlas", latency_s=0.0, max_side=48, key="sk-right-0123456789") as api:
+    with triptych_emulators.running("atlas", latency_s=0.0, max_side=48, key="sk-right-0123456789") as api:
         monkeypatch.setenv("ATLASCLOUD_API_KEY", "sk-wrong-0123456789")
         monkeypatch.setenv("ATLASCLOUD_BASE_URL", api.base_url)
         result = CliRunner().invoke(cli, ["edit", coffee, "-p", "fog"])
@@ -220,9 +222,11 @@ def test_the_command_line_names_the_setting_of_a_rejected_key(coffee: str, monke
 async def test_a_done_job_whose_price_is_late_says_that_it_is_unknown(
     make_studio: Any, finish: Any, coffee: str, clock: Any
 ) -> None:
-    with emulator.running("atlas", latency_s=10.0, max_side=96, clock=clock.monotonic, price="never") as atlas:
+    with triptych_emulators.running(
+        "atlas", latency_s=10.0, max_side=96, clock=clock.monotonic, price="never"
+    ) as atlas:
         async with make_studio(atlas) as studio:
             job = await ended(studio, finish, coffee)
     assert (job.status, job.cost.charged) == ("done", None)
-    for text in (job.text(), words.job_text(job)):
+    for text in (job.text(), formatting.job_text(job)):
         assert "the charge is not known yet" in text and "not charged yet" not in text

@@ -11,18 +11,19 @@ from typing import Any
 import anyio
 import pytest
 
-from triptych import arrivals, errors
-from triptych.arrivals import Arrivals
-from triptych.assets import Assets
-from triptych.emulator import running
-from triptych.lifecycle import LEASE_S
-from triptych.model import State
-from triptych.notes import Notes
-from triptych.pace import age_s
+from triptych.core import errors
+from triptych.core.models import State
+from triptych.core.states import LEASE_S
+from triptych.images.files import Assets
+from triptych.jobs import completion
+from triptych.jobs.completion import Arrivals
+from triptych.jobs.polling import age_s
+from triptych.jobs.service import Options, Studio
+from triptych.jobs.transitions import Notes
 from triptych.providers import ark as ark_provider
-from triptych.store import Store
-from triptych.studio import Options, Studio
-from triptych.wire import Wire
+from triptych.providers.client import Wire
+from triptych.storage.jobs import Store
+from triptych_emulators import running
 
 pytestmark = pytest.mark.anyio
 
@@ -219,7 +220,7 @@ async def test_a_restart_and_a_clock_that_jumps_free_no_budget(
         await edit(studio, coffee)
         await finish(studio)
     clock.offset_s -= 1e9  # the monotonic clock begins anew
-    monkeypatch.setattr("triptych.records.boot_id", lambda: "another boot")
+    monkeypatch.setattr("triptych.storage.reads.boot_id", lambda: "another boot")
     async with make_studio(atlas, TRIPTYCH_BUDGET_USD="0.1") as studio:
         clock._now += timedelta(hours=30)
         clock.offset_s -= 30 * 3600
@@ -239,7 +240,7 @@ async def test_a_restart_of_the_machine_makes_everything_due(
             "UPDATE predictions SET due_at = due_at + 1000, lease = 'old', lease_until = due_at + 10, "
             "deadline_at = deadline_at + 1e9, submitted_mono = submitted_mono + 1e9"
         )
-    monkeypatch.setattr("triptych.records.boot_id", lambda: "another boot")
+    monkeypatch.setattr("triptych.storage.reads.boot_id", lambda: "another boot")
     async with make_studio(atlas) as studio:
         assert await studio.engine.step(), "it is polled at once"
         (prediction,) = studio.store.predictions(job_id)
@@ -338,7 +339,7 @@ async def test_looking_for_a_lost_submit_counts_from_the_first_look(
     async with make_studio(atlas) as studio:
         job_id = await edit(studio, coffee)
         with monkeypatch.context() as patched:
-            patched.setattr("triptych.steps.Steps._send", die)
+            patched.setattr("triptych.jobs.submission.Steps._send", die)
             with pytest.raises(anyio.get_cancelled_exc_class()):
                 await studio.engine.step()
     clock.advance(3 * 3600)
@@ -365,13 +366,13 @@ async def test_after_a_restart_no_list_proves_that_a_request_never_left(
         async with make_studio(api) as studio:
             job_id = await edit(studio, coffee, count=1)
             with monkeypatch.context() as patched:
-                patched.setattr("triptych.steps.Steps._send", die)
+                patched.setattr("triptych.jobs.submission.Steps._send", die)
                 with pytest.raises(anyio.get_cancelled_exc_class()):
                     await studio.engine.step()
         clock.advance(60)
         clock._now -= timedelta(hours=1)
         clock.offset_s += 3600
-        monkeypatch.setattr("triptych.records.boot_id", lambda: "another boot")
+        monkeypatch.setattr("triptych.storage.reads.boot_id", lambda: "another boot")
         async with make_studio(api) as studio:
             await finish(studio)
             assert studio.job(job_id).status == "uncertain"
@@ -454,7 +455,7 @@ async def test_a_paid_stream_is_read_to_its_end_while_the_disk_is_full(
 
     body = ark_provider._body
     monkeypatch.setattr(ark_provider, "_body", lambda edit: body(edit) | {"response_format": "b64_json"})
-    monkeypatch.setattr(arrivals, "HELD_LIMIT_BYTES", 0 if spilled else 10**9)
+    monkeypatch.setattr(completion, "HELD_LIMIT_BYTES", 0 if spilled else 10**9)
     with running("ark", latency_s=0.0, max_side=64) as ark:
         async with make_studio(ark) as studio:
             clock.drive = None

@@ -19,12 +19,14 @@ from click.testing import CliRunner
 from mcp import Client, MCPError
 
 from hands import picture
-from triptych import config, errors, sheet, text
-from triptych.assets import safe_name
+from triptych import settings
 from triptych.cli import cli, main
-from triptych.model import Fault
+from triptych.core import errors, text
+from triptych.core.models import Fault
+from triptych.images import contact_sheet
+from triptych.images.files import safe_name
 from triptych.server import transports
-from triptych.server.build import build
+from triptych.server.app import build
 from triptych.server.progress import Steady
 
 HOSTILE = "a\x1b]0;owned\x07b\x9b31mc\u202ed\u2066e\u200bf\ufeffg\u2028h\rj\x00k\x7fl\U000e0041m\u00adn"
@@ -262,7 +264,7 @@ def test_a_log_line_is_one_line_and_clean(monkeypatch: pytest.MonkeyPatch) -> No
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
-        config.configure_logging("INFO", {})
+        settings.configure_logging("INFO", {})
         logging.getLogger("triptych.test").warning("a provider said %s", HOSTILE + "\n2026-11-21 ERROR forged")
         try:
             raise ValueError(FLOOD)
@@ -283,19 +285,19 @@ def test_a_line_logged_before_the_settings_are_read_is_clean(monkeypatch: pytest
     assert logging.lastResort
     monkeypatch.setattr(logging.lastResort, "formatter", None)
     monkeypatch.setattr(transports.anyio, "run", lambda *_: None)
-    transports.serve(lambda: config.read({}))
+    transports.serve(lambda: settings.read({}))
     logging.lastResort.handle(logging.LogRecord("mcp", logging.WARNING, "", 0, "%s", (HOSTILE,), None))
     assert stderr.getvalue().startswith("a ") and not leaks(stderr.getvalue())
 
 
 def test_a_contact_sheet_and_a_saved_name_hold_nothing_unseen() -> None:
-    assert not leaks(sheet.printable(FLOOD)) and "\n" not in sheet.printable(FLOOD)
-    assert not leaks(sheet.drawable(HOSTILE))
+    assert not leaks(contact_sheet.printable(FLOOD)) and "\n" not in contact_sheet.printable(FLOOD)
+    assert not leaks(contact_sheet.drawable(HOSTILE))
     assert not leaks(safe_name(FLOOD)) and len(safe_name(FLOOD).encode()) <= 120
 
 
 def test_a_fault_is_kept_clean() -> None:
-    from triptych.notes import fault_of
+    from triptych.jobs.transitions import fault_of
 
     assert not leaks(fault_of(errors.Failed(FLOOD)).message)
     assert Fault("failed", "x").message == "x"

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from triptych import errors, migrations
-from triptych.results import JobResult
-from triptych.store import Store
-from triptych.studio import Caller, Options, Studio
+from triptych.core import errors
+from triptych.jobs.results import JobResult
+from triptych.jobs.service import Caller, Options, Studio
+from triptych.storage import migrations
+from triptych.storage.jobs import Store
 
 pytestmark = pytest.mark.anyio
 

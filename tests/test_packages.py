@@ -21,7 +21,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from triptych import __version__
-from triptych.cli import hosts
+from triptych.cli import mcp_clients
 from triptych.server.tools import TOOLS
 
 ROOT = Path(__file__).parents[1]
@@ -101,7 +101,7 @@ def test_the_registry_entry_keeps_to_the_registrys_schema() -> None:
 def test_the_registry_entry_knows_every_key_as_a_secret_and_the_readme_claims_its_name() -> None:
     entry = document("server.json")
     variables = entry["packages"][0]["environmentVariables"]
-    assert {item["name"] for item in variables if item["isSecret"]} == set(hosts.key_variables())
+    assert {item["name"] for item in variables if item["isSecret"]} == set(mcp_clients.key_variables())
     readme = (ROOT / "README.md").read_text("utf-8")
     assert f"<!-- mcp-name: {entry['name']} -->" in readme
     assert all(f"| `{item['name']}` |" in readme for item in variables)
@@ -134,16 +134,20 @@ def test_the_bundle_asks_for_keys_as_secrets_and_for_no_more_than_it_needs(unpac
     references = {name: value.removeprefix("${user_config.").removesuffix("}") for name, value in env.items()}
     assert set(references.values()) == set(asked)
     secret = {name for name, field in references.items() if asked[field].get("sensitive")}
-    assert secret == set(hosts.key_variables())
+    assert secret == set(mcp_clients.key_variables())
     assert [name for name, field in asked.items() if field["required"]] == ["pictures"]
     assert references["ARK_BASE_URL"] == "ark_base_url" and "Volcengine" in asked["ark_base_url"]["description"]
 
 
 def test_the_bundle_holds_the_source_the_pinned_versions_and_nothing_else(unpacked: Path) -> None:
     held = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
-    outside = {name for name in held if not name.startswith("src/triptych/")}
+    outside = {name for name in held if not name.startswith(("src/triptych/", "src/triptych_emulators/"))}
     assert outside == {"manifest.json", "server.py", "pyproject.toml", "README.md", "LICENSE"}
-    assert {"src/triptych/__main__.py", "src/triptych/migrations/0001_initial.sql", "src/triptych/py.typed"} <= held
+    assert {
+        "src/triptych/__main__.py",
+        "src/triptych/storage/migrations/0001_initial.sql",
+        "src/triptych/py.typed",
+    } <= held
     assert not any("__pycache__" in name for name in held)
     uv = tomllib.loads((unpacked / "pyproject.toml").read_text("utf-8"))["tool"]["uv"]
     assert uv["default-groups"] == []
@@ -224,7 +228,7 @@ console.log(JSON.stringify(await getMcpConfigForManifest({
 
 @pytest.mark.oracle
 def test_keys_left_empty_in_the_bundle_count_as_none(mcpb: Path, unpacked: Path) -> None:
-    from triptych import config
+    from triptych import settings
 
     given = json.dumps({"pictures": "/home/you/Pictures", "runware_key": KEY})
     library = (mcpb / "index.js").as_uri()
@@ -232,7 +236,7 @@ def test_keys_left_empty_in_the_bundle_count_as_none(mcpb: Path, unpacked: Path)
     told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     started = json.loads(told.stdout)
     assert started["args"] == ["run", "--directory", "/there", "server.py"]
-    setup = config.read(started["env"] | {"TRIPTYCH_HOME": "/there"}).setup
+    setup = settings.read(started["env"] | {"TRIPTYCH_HOME": "/there"}).setup
     assert [name for name, account in setup.accounts.items() if account.key] == ["runware"]
     assert setup.budget_usd == 10 and Path("/home/you/Pictures").absolute() in setup.allowed_dirs
 
@@ -241,9 +245,9 @@ def test_keys_left_empty_in_the_bundle_count_as_none(mcpb: Path, unpacked: Path)
 
 
 def test_the_plugins_server_is_what_install_writes_for_a_project() -> None:
-    host = hosts.HOSTS["claude-code"]
-    entry = hosts.stdio_entry(host, ["triptych"], hosts.Machine("linux", {}, Path("/"), Path("/")))
-    assert (ROOT / "plugin" / ".mcp.json").read_text("utf-8").rstrip() == hosts.snippet(host, entry).rstrip()
+    host = mcp_clients.HOSTS["claude-code"]
+    entry = mcp_clients.stdio_entry(host, ["triptych"], mcp_clients.Machine("linux", {}, Path("/"), Path("/")))
+    assert (ROOT / "plugin" / ".mcp.json").read_text("utf-8").rstrip() == mcp_clients.snippet(host, entry).rstrip()
 
 
 # -- the container image

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from triptych import private
-from triptych.database import Database
-from triptych.studio import Caller, Options
+from triptych.core import private_files
+from triptych.jobs.service import Caller, Options
+from triptych.storage.sqlite import Database
 
 pytestmark = [
     pytest.mark.anyio,
@@ -37,7 +37,7 @@ async def test_nothing_in_a_new_home_is_for_others(make_studio: Any, coffee: str
     home = tmp_path / "home"
     async with make_studio() as studio:
         await studio.edit_sequence([coffee], "warmer", 2)
-        assert {path.name for path in home.iterdir()} == private.OURS
+        assert {path.name for path in home.iterdir()} == private_files.OURS
         assert len(list((home / "images").iterdir())) == 3
         assert modes(home) == {}
 
@@ -81,4 +81,4 @@ def test_a_file_that_cannot_be_closed_does_not_stop_the_start(tmp_path: Path, mo
 
     monkeypatch.setattr(Path, "chmod", refuse)
     Database(tmp_path / "triptych.db").close()
-    private.make_directory(tmp_path)
+    private_files.make_directory(tmp_path)

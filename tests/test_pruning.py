@@ -21,12 +21,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from hands import NOW, picture
-from triptych import errors, migrations
 from triptych.cli import cli
-from triptych.database import Database
-from triptych.pruning import Pruner
-from triptych.results import PruneResult
-from triptych.studio import Caller, Options, Studio
+from triptych.core import errors
+from triptych.jobs.pruning import Pruner
+from triptych.jobs.results import PruneResult
+from triptych.jobs.service import Caller, Options, Studio
+from triptych.storage import migrations
+from triptych.storage.sqlite import Database
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hands import when
-from triptych.model import Fault, Frame, Image, Job, Operation, Prediction, Route, State
-from triptych.store import Store
+from triptych.core.models import Fault, Frame, Image, Job, Operation, Prediction, Route, State
+from triptych.storage.jobs import Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 JOB = "job_00000001"

@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 
 from hands import NOW, ended, when
-from triptych import errors, planning
-from triptych.clock import Bell, moment
-from triptych.emulator import Emulator, running
-from triptych.market import PLACEHOLDER_URL
-from triptych.model import Fault, Image, Job, Prediction, State
-from triptych.planning import Ask, Input, Options
-from triptych.records import SAME_FOR_S
-from triptych.store import Store
-from triptych.studio import Caller
+from triptych.core import errors
+from triptych.core.clock import Bell, moment
+from triptych.core.models import Fault, Image, Job, Prediction, State
+from triptych.jobs import planning
+from triptych.jobs.planning import Ask, Input, Options
+from triptych.jobs.pricing import PLACEHOLDER_URL
+from triptych.jobs.service import Caller
+from triptych.storage.jobs import Store
+from triptych.storage.reads import SAME_FOR_S
+from triptych_emulators import Emulator, running
 
 pytestmark = pytest.mark.anyio
 
@@ -213,7 +214,7 @@ NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 def prediction(n: int = 1) -> Prediction:
-    from triptych.model import Operation
+    from triptych.core.models import Operation
 
     return Prediction(
         id=f"job_{n:08}-0-0", job_id=f"job_{n:08}", lane=0, step=0, after=None, first_output=1, state=State.QUEUED,

@@ -26,9 +26,12 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from hands import bare_environ, edit, picture
-from triptych import config, errors, providers
-from triptych.emulator import running
-from triptych.wire import Wire
+from triptych import providers
+from triptych.core import errors
+from triptych.providers.client import Wire
+from triptych.settings import configure_logging
+from triptych.settings import read as read_settings
+from triptych_emulators import running
 
 HOSTED = [providers.load(name) for name in providers.names() if providers.load(name).key_env]
 KEYS = {provider.name: f"sk-{provider.name}-PLANTED/7f3a+9c=" for provider in HOSTED}
@@ -209,7 +212,7 @@ async def test_no_exception_and_no_repr_has_a_key_in_it(tmp_path: Path) -> None:
     with Parrot().speaking() as parrot:
         environ = {p.key_env or "": KEYS[p.name] for p in HOSTED} | {"TRIPTYCH_AUTH_TOKEN": TOKEN}
         environ |= {base.env: parrot.base_url for p in HOSTED for base in p.base_urls.values()}
-        settings = config.read({**environ, "TRIPTYCH_HOME": str(tmp_path)})
+        settings = read_settings({**environ, "TRIPTYCH_HOME": str(tmp_path)})
         said = [repr(settings), str(settings), repr(sender)]
         for provider in HOSTED:
             account = settings.setup.accounts[provider.name]
@@ -230,8 +233,8 @@ def test_every_provider_names_its_key_so_that_log_lines_lose_it_by_value(capsys:
     environ = {provider.key_env or "": KEYS[provider.name] for provider in HOSTED}
     environ |= {"TRIPTYCH_AUTH_TOKEN": TOKEN, "HTTPS_PROXY": "http://me:proxy-PLANTED-1@proxy.example:3128"}
     try:
-        config.configure_logging("DEBUG", environ)
-        for name in ("triptych.wire", "mcp", "httpx2", "httpcore2.http11", "uvicorn"):
+        configure_logging("DEBUG", environ)
+        for name in ("triptych.providers.client", "mcp", "httpx2", "httpcore2.http11", "uvicorn"):
             for secret in (*SECRETS, "proxy-PLANTED-1"):
                 logging.getLogger(name).warning("%s or %s", secret, quote(secret, safe=""))
                 try:

@@ -15,10 +15,12 @@ import pytest
 from PIL import Image, ImageOps
 
 from hands import NOW, ended, picture
-from triptych import drift, errors, imaging, sheet, showing
-from triptych.results import JobResult
+from triptych.core import errors
+from triptych.images import contact_sheet, processing, similarity
+from triptych.jobs import image_preview
+from triptych.jobs.results import JobResult
+from triptych.jobs.service import Caller, Studio
 from triptych.server import tools
-from triptych.studio import Caller, Studio
 
 pytestmark = pytest.mark.anyio
 
@@ -31,13 +33,13 @@ class Drawn:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sheets: list[dict[str, Any]] = []
-        lay_out = sheet.lay_out
+        lay_out = contact_sheet.lay_out
 
         def note_down(cards: Any, **how: Any) -> Any:
             self.sheets.append({"cards": list(cards), **how})
             return lay_out(cards, **how)
 
-        monkeypatch.setattr(sheet, "lay_out", note_down)
+        monkeypatch.setattr(contact_sheet, "lay_out", note_down)
 
     @property
     def labels(self) -> list[str]:
@@ -135,7 +137,7 @@ async def test_a_long_chain_shows_what_fits_and_names_the_rest(make_studio: Any,
     async with make_studio() as studio:
         job = await job_of(studio, finish, await studio.edit_chain([TINY] * 22, ["warmer"], (), NOW))
         shown = await studio.view_images([str(job.job_id)])
-    assert len(drawn.labels) == showing.MOST_PICTURES
+    assert len(drawn.labels) == image_preview.MOST_PICTURES
     assert f"lanes 21 to 22 ({job.job_id}/21 to /22)" in shown.caption
     assert size_of(shown.jpeg)[0] <= 1568 and len(shown.jpeg) <= 400_000 and len(shown.caption) < 2500
 
@@ -184,7 +186,7 @@ def spoil(studio: Studio, job: JobResult, n: int) -> None:
     with Image.open(path) as image:
         red, green, blue = image.convert("RGB").split()
         spoilt = ImageOps.invert(Image.merge("RGB", (blue, red, green)))
-    path.write_bytes(imaging.encode(spoilt, "image/png"))
+    path.write_bytes(processing.encode(spoilt, "image/png"))
 
 
 def call_in(caption: str) -> tuple[str, dict[str, Any]]:
@@ -200,11 +202,11 @@ async def test_every_frame_of_a_set_has_its_drift_told(make_studio: Any, finish:
     async with make_studio() as studio:
         job = await job_of(studio, finish, await studio.edit_sequence([coffee], SEASONS, 4, NOW))
         shown = await studio.view_images([str(job.job_id)])
-        looks = [drift.look(imaging.thumbnail(Path(str(i.path)).read_bytes(), 768)) for i in job.images]
+        looks = [similarity.look(processing.thumbnail(Path(str(i.path)).read_bytes(), 768)) for i in job.images]
         three = await studio.view_images([image.handle for image in job.images[:3]])
     told = dict(re.findall(r"(palette|brightness|structure) ([\d., ]+\d)", shown.caption))
-    for m, measure in enumerate(drift.MEASURES):
-        exact = [standing[m].value for standing in drift.standings(looks)]
+    for m, measure in enumerate(similarity.MEASURES):
+        exact = [standing[m].value for standing in similarity.standings(looks)]
         assert [float(number) for number in told[measure].split(", ")] == pytest.approx(exact, abs=0.06)
     assert shown.caption.endswith("None stands out.")
     assert "palette" not in three.caption, "of three, one is always the furthest"

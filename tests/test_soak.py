@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from hands import NOW
-from triptych.emulator import running
-from triptych.studio import Options
+from triptych.jobs.service import Options
+from triptych_emulators import running
 
 pytestmark = pytest.mark.anyio
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from hands import when
-from triptych import errors
-from triptych.model import Fault, Frame, Image, Job, Operation, Prediction, State
-from triptych.store import Claim, Store
+from triptych.core import errors
+from triptych.core.models import Fault, Frame, Image, Job, Operation, Prediction, State
+from triptych.storage.jobs import Claim, Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 WHO = {"providers": ["atlas"], "max_running": {"atlas": 4}}
@@ -316,7 +316,7 @@ def test_two_that_open_a_new_database_at_once_both_get_it(path: Path, monkeypatc
             if len(waits) == 3:
                 other.execute("COMMIT")
 
-        monkeypatch.setattr("triptych.database.time.sleep", wait)
+        monkeypatch.setattr("triptych.storage.sqlite.time.sleep", wait)
         opened = Store(path, path.parent)
         assert len(waits) == 3
         opened.close()

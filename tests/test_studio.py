@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from triptych import errors
-from triptych.studio import Caller, Options, Studio
+from triptych.core import errors
+from triptych.jobs.service import Caller, Options, Studio
 
 pytestmark = pytest.mark.anyio
 

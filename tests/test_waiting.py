@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from hands import answer, drive
-from triptych import errors, providers
-from triptych.emulator import running
-from triptych.lifecycle import poll_delay_s
-from triptych.model import State
-from triptych.studio import Options, Studio
-from triptych.wire import Wire
+from triptych import providers
+from triptych.core import errors
+from triptych.core.models import State
+from triptych.core.states import poll_delay_s
+from triptych.jobs.service import Options, Studio
+from triptych.providers.client import Wire
+from triptych_emulators import running
 
 pytestmark = pytest.mark.anyio
 

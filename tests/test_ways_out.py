@@ -23,10 +23,10 @@ from mcp import Client
 from hands import NOW, ended
 from triptych import providers
 from triptych.cli import cli
-from triptych.cli.words import Exit
-from triptych.emulator import Emulator, running
-from triptych.server.build import build
-from triptych.studio import Options, Studio
+from triptych.cli.formatting import Exit
+from triptych.jobs.service import Options, Studio
+from triptych.server.app import build
+from triptych_emulators import Emulator, running
 
 pytestmark = pytest.mark.anyio
 

@@ -26,9 +26,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from hands import until
-from triptych import errors, wire
-from triptych.providers import END, Answer, BaseUrl, Call, Flow, Next, Provider, load
-from triptych.wire import Account, Wire
+from triptych.core import errors
+from triptych.providers import END, Answer, BaseUrl, Call, Flow, Next, Provider, client, load
+from triptych.providers.client import Account, Wire
 
 KEY = "sk-a-secret-of-ours"
 PUBLIC = "93.184.215.14"
@@ -424,7 +424,7 @@ async def test_an_answer_that_does_not_come_in_time_is_lost(server: Server, acco
 async def test_an_answer_that_drips_for_ever_is_lost_too(
     server: Server, account: Account, sender: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "ANSWER_PATIENCE", 0.2)
+    monkeypatch.setattr(client, "ANSWER_PATIENCE", 0.2)
     server.on["/"] = drips(server)
     with pytest.raises(errors.AnswerLost, match="TimeoutError"):
         await sender.run(account, ask(Call("GET", "/", timeout_s=1.0)))
@@ -437,7 +437,7 @@ async def test_an_answer_that_drips_for_ever_is_lost_too(
 async def test_an_answer_too_large_to_read_is_lost_and_not_a_refusal_for_it_may_have_been_paid(
     server: Server, account: Account, sender: Wire, monkeypatch: pytest.MonkeyPatch, answer: Callable[[Any], None]
 ) -> None:
-    monkeypatch.setattr(wire, "ANSWER_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(client, "ANSWER_LIMIT_BYTES", 1000)
     server.on["/"] = answer
     with pytest.raises(errors.AnswerLost):
         await sender.run(account, ask(Call("POST", "/", repeatable=False)))
@@ -564,7 +564,7 @@ async def test_an_offline_providers_flow_runs_in_a_thread_without_any_network(
 
 def test_a_dry_run_shows_the_first_request_without_the_key_and_sends_nothing(server: Server, account: Account) -> None:
     flow = ask(Call("POST", "/v1/make", json={"prompt": "a fox"}), Call("GET", "/never"))
-    shown = wire.first_call(account, flow)
+    shown = client.first_call(account, flow)
     assert shown == {"method": "POST", "url": f"{server.base_url}/v1/make", "json": {"prompt": "a fox"}}
     assert server.seen == []
     with pytest.raises(StopIteration):
@@ -994,7 +994,7 @@ async def test_a_body_cut_short_is_an_outage_and_not_a_smaller_file(server: Serv
 async def test_reading_a_url_ends_in_bounded_time(
     server: Server, sender: Wire, monkeypatch: pytest.MonkeyPatch, answer: Callable[[Server], Callable[[Any], None]]
 ) -> None:
-    monkeypatch.setattr(wire, "FETCH_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(client, "FETCH_TIMEOUT_S", 0.2)
     server.on["/a"] = answer(server)
     with pytest.raises(errors.Outage, match="took longer"):
         await sender.fetch(f"{server.base_url}/a", origins=frozenset({server.base_url}))
@@ -1167,11 +1167,11 @@ def proxied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
         def make(variable: str = "HTTPS_PROXY", user: str = "", **options: Any) -> Proxy:
             made.append(Proxy(port, **options))
-            monkeypatch.setattr(wire, "_client", partial(wire_client, verify=trust))
+            monkeypatch.setattr(client, "_client", partial(wire_client, verify=trust))
             monkeypatch.setenv(variable, made[-1].url.replace("http://", f"http://{user}"))
             return made[-1]
 
-        wire_client = wire._client
+        wire_client = client._client
         yield make
         for one in made:
             one.close()
@@ -1245,7 +1245,7 @@ async def test_a_host_that_the_user_keeps_from_the_proxy_is_asked_itself_at_its_
 ) -> None:
     proxy, recorder = proxied(), Recorder()
     monkeypatch.setenv("NO_PROXY", spared)
-    monkeypatch.setattr(wire, "_client", wire._client.func)  # type: ignore[attr-defined]
+    monkeypatch.setattr(client, "_client", client._client.func)  # type: ignore[attr-defined]
     sender = make_wire(resolving(PUBLIC), public=httpx2.MockTransport(recorder))
     assert await sender.fetch("https://images.example/a") == b"a picture"
     assert [str(asked.url) for asked in recorder.asked] == [f"https://{PUBLIC}/a"]
@@ -1299,7 +1299,7 @@ async def test_a_bomb_in_an_answer_is_unpacked_no_further_than_the_cap(
             await sender.run(account, ask())
         with pytest.raises(errors.Refused, match="larger"):
             await sender.fetch(f"{server.base_url}/a", origins=frozenset({server.base_url}))
-        assert tracemalloc.get_traced_memory()[1] < 2.5 * wire.FETCH_LIMIT_BYTES
+        assert tracemalloc.get_traced_memory()[1] < 2.5 * client.FETCH_LIMIT_BYTES
     finally:
         tracemalloc.stop()
 
@@ -1317,7 +1317,7 @@ async def test_a_stream_that_never_ends_is_a_lost_answer(
                 handler.wfile.write(b"data: " + b"x" * 990 + b"\n\n")
         handler.close_connection = True
 
-    monkeypatch.setattr(wire, "ANSWER_LIMIT_BYTES", 100_000)
+    monkeypatch.setattr(client, "ANSWER_LIMIT_BYTES", 100_000)
     server.on["/stream"] = endless
     with pytest.raises(errors.AnswerLost, match="does not end"):
         await sender.run(account, told())
@@ -1336,7 +1336,7 @@ async def test_a_stream_of_nothing_but_comments_ends_with_its_time(
                 handler.wfile.write(b": still here\n\n")
         handler.close_connection = True
 
-    monkeypatch.setattr(wire, "ANSWER_PATIENCE", 0.003)
+    monkeypatch.setattr(client, "ANSWER_PATIENCE", 0.003)
     server.on["/stream"] = comments
     with pytest.raises(errors.AnswerLost, match="TimeoutError"):
         await sender.run(account, told())
@@ -1355,7 +1355,7 @@ async def test_a_poll_that_drips_is_given_up_as_a_whole(
     server: Server, account: Account, sender: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each byte comes in time, the answer never does; a submit has the longer limit."""
-    monkeypatch.setattr(wire, "LOOK_LIMIT_S", 0.3)
+    monkeypatch.setattr(client, "LOOK_LIMIT_S", 0.3)
     server.on["/"] = drips(server)
     with pytest.raises(errors.AnswerLost, match="TimeoutError"):
         await sender.run(account, ask(Call("GET", "/", timeout_s=60)))

@@ -6,14 +6,14 @@ import sys
 
 import anyio
 
-from triptych import config
-from triptych.clock import SystemClock
-from triptych.studio import open_studio
+from triptych import settings
+from triptych.core.clock import SystemClock
+from triptych.jobs.service import open_studio
 
 
 async def main(home: str, url: str) -> None:
     environ = {"TRIPTYCH_HOME": home, "ATLASCLOUD_API_KEY": "test-key", "ATLASCLOUD_BASE_URL": url}
-    async with open_studio(config.read(environ).setup) as studio:
+    async with open_studio(settings.read(environ).setup) as studio:
         while studio.store.unfinished():
             await SystemClock().wait(studio.engine.bell, 0.2)
 

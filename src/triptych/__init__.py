@@ -1,11 +1,8 @@
 """Triptych: sets of images that belong together, made and edited by an assistant.
 
-The rooms, along the path a call takes (an arrow never points back; tests/test_arrows.py holds this):
+Seven packages. An arrow between them never points back (tests/test_arrows.py, docs/architecture.md):
 
-    model, errors -> lifecycle, imaging, retouch, catalog -> providers -> assets, store, wire -> engine -> studio
-                  -> server, cli
-
-`emulator` stands beside them: the hosted APIs on loopback, which know only `imaging` and `retouch`.
+    core -> catalog, images -> storage -> providers -> jobs -> server -> cli
 """
 
 __version__ = "0.1.0"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-    from triptych.config import Settings
+    from triptych.settings import Settings
 
 
 def main() -> None:
@@ -42,9 +42,9 @@ def forget_unexpanded(environ: MutableMapping[str, str]) -> None:
 
 
 def _settings() -> Settings:
-    from triptych import config
+    from triptych import settings
 
-    return config.read(os.environ)
+    return settings.read(os.environ)
 
 
 if __name__ == "__main__":

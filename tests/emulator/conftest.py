@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from hands import AUTH, HandClock
-from triptych.emulator import Emulator, running
+from triptych_emulators import Emulator, running
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from hands import AUTH, HandClock, picture, until
-from triptych.emulator import Emulator, faults, names, running
-from triptych.emulator.ark import REFUSALS
-from triptych.emulator.stage import Fault
+from triptych_emulators import Emulator, faults, names, running
+from triptych_emulators.ark import REFUSALS
+from triptych_emulators.stage import Fault
 
 EMULATED = {"name": "ark"}
 

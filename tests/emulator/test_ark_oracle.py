@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hands import lines_through
-from triptych.emulator import Emulator, running
+from triptych_emulators import Emulator, running
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".oracles/ark-venv/bin/python"

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from hands import AUTH, HandClock, picture
-from triptych.emulator import Emulator, faults, names, running
-from triptych.emulator.stage import Fault
+from triptych_emulators import Emulator, faults, names, running
+from triptych_emulators.stage import Fault
 
 EMULATED = {"name": "atlas", "balance_usd": "1000"}
 
@@ -643,7 +643,7 @@ def test_a_hanging_answer_does_not_keep_the_emulator_from_stopping() -> None:
 
 
 def test_it_runs_in_the_foreground_until_it_is_interrupted() -> None:
-    said = "from triptych.emulator import serve; serve('atlas', port=0, on_ready=lambda url: print(url, flush=True))"
+    said = "from triptych_emulators import serve; serve('atlas', port=0, on_ready=lambda url: print(url, flush=True))"
     with subprocess.Popen([sys.executable, "-c", said], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         base_url = process.stdout.readline().strip()

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from hands import CallTool, bare_environ, drive_node_mcp, only
-from triptych.emulator import Emulator, running
+from triptych_emulators import Emulator, running
 
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / ".oracles/atlas/node_modules/atlascloud-mcp/dist/index.js"

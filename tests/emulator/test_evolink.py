@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from hands import AUTH, HandClock, picture
-from triptych.emulator import Emulator, faults, names, running
-from triptych.emulator.evolink_tasks import CODES
-from triptych.emulator.stage import Fault
+from triptych_emulators import Emulator, faults, names, running
+from triptych_emulators.evolink_tasks import CODES
+from triptych_emulators.stage import Fault
 
 EMULATED = {"name": "evolink", "balance_usd": "1000"}
 

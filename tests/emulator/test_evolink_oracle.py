@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 from hands import CallTool, bare_environ, drive_node_mcp, only
-from triptych.emulator import Emulator, running
+from triptych_emulators import Emulator, running
 
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / ".oracles/evolink/node_modules/@evolinkai/evolink-media/dist/evolink-media/src/index.js"

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from hands import AUTH, picture, until
-from triptych.emulator import Emulator, faults, names, running
-from triptych.emulator.novita import REFUSALS, UPSTREAM
-from triptych.emulator.stage import Fault
+from triptych_emulators import Emulator, faults, names, running
+from triptych_emulators.novita import REFUSALS, UPSTREAM
+from triptych_emulators.stage import Fault
 
 EMULATED = {"name": "novita"}
 

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from hands import lines_through
-from triptych.emulator import Emulator, running
+from triptych_emulators import Emulator, running
 
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / ".oracles/novita/node_modules/novita-sdk"

@@ -15,8 +15,8 @@ from PIL import Image
 
 import hands
 from hands import AUTH, HandClock
-from triptych.emulator import Emulator, faults, names, running
-from triptych.emulator.stage import for_every_op
+from triptych_emulators import Emulator, faults, names, running
+from triptych_emulators.stage import for_every_op
 
 EMULATED = {"name": "runware", "balance_usd": "1000"}
 

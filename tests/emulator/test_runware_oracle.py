@@ -19,7 +19,7 @@ import httpx2
 import pytest
 
 from hands import bare_environ
-from triptych.emulator import Emulator, running
+from triptych_emulators import Emulator, running
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".oracles/runware-venv/bin/python"

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from hands import AUTH, HandClock, picture
-from triptych.emulator import Emulator, faults, names, running
-from triptych.emulator.stage import Fault
+from triptych_emulators import Emulator, faults, names, running
+from triptych_emulators.stage import Fault
 
 EMULATED = {"name": "wavespeed", "balance_usd": "1000"}
 

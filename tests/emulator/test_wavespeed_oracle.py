@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 from hands import bare_environ
-from triptych.emulator import Emulator, running
+from triptych_emulators import Emulator, running
 
 ROOT = Path(__file__).parents[2]
 VENV = ROOT / ".oracles/wavespeed-venv"

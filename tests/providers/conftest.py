@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from triptych.emulator import Emulator, running
+from triptych_emulators import Emulator, running
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 import hands
 from hands import HTML, OVER, answer, any_json, drive_stream
-from triptych import catalog, errors, providers
-from triptych.model import Done, Edit, Operation, Output, Reference
+from triptych import catalog, providers
+from triptych.core import errors
+from triptych.core.models import Done, Edit, Operation, Output, Reference
 from triptych.providers import Answer, Came, ark
 from triptych.providers import _reading as read
 

@@ -10,8 +10,8 @@ import anyio.lowlevel
 import pytest
 
 from hands import edited, ended
-from triptych.emulator import running
-from triptych.studio import Options
+from triptych.jobs.service import Options
+from triptych_emulators import running
 
 EMULATED = {"name": "ark", "max_side": 48}
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 import hands
 from hands import HTML, SENT, SENT_AT, answer, any_answer, any_json, drive, lost
-from triptych import errors, providers
-from triptych.model import (
+from triptych import providers
+from triptych.core import errors
+from triptych.core.models import (
     Done,
     Edit,
     Hosted,

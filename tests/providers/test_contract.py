@@ -21,11 +21,13 @@ from typing import Any
 
 import pytest
 
-from triptych import emulator, errors, providers
-from triptych.model import Edit, Offer, Operation, Reference
+import triptych_emulators
+from triptych import providers
+from triptych.core import errors
+from triptych.core.models import Edit, Offer, Operation, Reference
+from triptych.jobs.results import JobResult
+from triptych.jobs.service import Options, Studio
 from triptych.providers import END, Answer, Call, Came, Flow, Provider
-from triptych.results import JobResult
-from triptych.studio import Options, Studio
 
 pytestmark = pytest.mark.anyio
 
@@ -58,7 +60,7 @@ UNHEARD = ("drop", "html-502", "504", "code-500-null")
 
 def fault_for(name: str, meaning: str) -> tuple[str, str] | None:
     """Return the operation and name under which an emulator offers a fault."""
-    offered = {(fault.op, fault.name) for fault in emulator.faults(name)}
+    offered = {(fault.op, fault.name) for fault in triptych_emulators.faults(name)}
     spelled = (MEANT | IF_IT_CAN)[meaning]
     return next(((op, word) for word in spelled for op in ("submit", "poll") if (op, word) in offered), None)
 
@@ -72,7 +74,7 @@ def provider(request: pytest.FixtureRequest) -> Provider:
 def api(provider: Provider, clock: Any) -> Iterator[Any]:
     """The provider's emulator; where its answers are waited for, the clock does not turn and they come at once."""
     latency_s = 10.0 if provider.poll else 0.0
-    with emulator.running(provider.name, latency_s=latency_s, max_side=48, clock=clock.monotonic) as running:
+    with triptych_emulators.running(provider.name, latency_s=latency_s, max_side=48, clock=clock.monotonic) as running:
         yield running
 
 
@@ -121,7 +123,7 @@ def is_home(job: JobResult, api: Any, count: int = 3) -> bool:
 
 
 def test_every_hosted_provider_has_an_emulator_of_its_name() -> None:
-    assert set(HOSTED) <= set(emulator.names())
+    assert set(HOSTED) <= set(triptych_emulators.names())
 
 
 @pytest.mark.parametrize("meaning", MEANT)
@@ -132,7 +134,7 @@ def test_an_emulator_offers_what_can_go_wrong(name: str, meaning: str) -> None:
 
 @pytest.mark.parametrize("name", HOSTED)
 def test_an_emulator_offers_what_any_answer_can_be(name: str) -> None:
-    offered = {(fault.op, fault.name) for fault in emulator.faults(name)}
+    offered = {(fault.op, fault.name) for fault in triptych_emulators.faults(name)}
     ops = {op for op, _ in offered}
     assert {"submit", "result"} <= ops
     assert ("poll" in ops) == bool(providers.load(name).poll)
@@ -513,7 +515,9 @@ async def test_a_dead_result_url_is_reported_and_tried_again(
 
 TROUBLE = ("500", "html-502", "broken-json", "empty-body", "code-500-null", "503", "504", "drop")
 FREE = [
-    (name, op) for name in HOSTED for op in sorted({fault.op for fault in emulator.faults(name)} - {"submit", "poll"})
+    (name, op)
+    for name in HOSTED
+    for op in sorted({fault.op for fault in triptych_emulators.faults(name)} - {"submit", "poll"})
 ]
 
 

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image as Pixels
 
 import triptych
-from triptych import catalog, errors, providers
-from triptych.model import Done, Edit, Operation, Reference
+from triptych import catalog, providers
+from triptych.core import errors
+from triptych.core.models import Done, Edit, Operation, Reference
 from triptych.providers import draft
 
 SAMPLES = Path(triptych.__file__).parent / "samples"

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 import hands
 from hands import HTML, SENT, SENT_AT, answer, any_answer, any_json, drive, lost
-from triptych import catalog, errors, providers
-from triptych.emulator.evolink_tasks import CODES
-from triptych.model import Done, Edit, Hosted, Operation, Output, Pending
+from triptych import catalog, providers
+from triptych.core import errors
+from triptych.core.models import Done, Edit, Hosted, Operation, Output, Pending
 from triptych.providers import Answer, Call, Sent, evolink
+from triptych_emulators.evolink_tasks import CODES
 
 TICKET = "task-unified-1757165031-seedream4d"
 CLIENT_ID = "6b0ff4e4-5c6f-4f4e-9a2e-0d3c9d4d6f11"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hands import NOW, edited, ended
-from triptych.studio import Options
+from triptych.jobs.service import Options
 
 EMULATED = {"name": "evolink", "latency_s": 10.0, "max_side": 64}
 
@@ -183,7 +183,7 @@ async def test_fewer_images_than_asked_are_told_and_charged_as_they_came(
 
 
 async def test_a_sequence_on_pro_is_refused_with_what_to_use_instead(open_studio: Any, api: Any, coffee: str) -> None:
-    from triptych.errors import OutOfLimits
+    from triptych.core.errors import OutOfLimits
 
     async with open_studio() as studio:
         with pytest.raises(OutOfLimits, match="use seedream-"):

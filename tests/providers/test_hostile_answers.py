@@ -25,11 +25,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hands import OVER, SENT, any_json, edit, lost, picture
-from triptych import errors, providers
-from triptych.emulator import running
-from triptych.model import Done, Hosted, Operation, Pending, Quote, Reference
+from triptych import providers
+from triptych.core import errors
+from triptych.core.models import Done, Hosted, Operation, Pending, Quote, Reference
 from triptych.providers import END, Answer, Call, Came, Flow, Listing, Next, Provider
 from triptych.providers import _reading as read
+from triptych_emulators import running
 
 HOSTED = tuple(name for name in providers.names() if providers.load(name).key_env)
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 import hands
 from hands import HTML, answer, any_json, drive
-from triptych import catalog, errors, providers
-from triptych.model import Done, Edit, Operation, Output, Reference
+from triptych import catalog, providers
+from triptych.core import errors
+from triptych.core.models import Done, Edit, Operation, Output, Reference
 from triptych.providers import Answer, novita
 from triptych.providers import _reading as read
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from hands import edited
-from triptych.emulator import running
-from triptych.studio import Options
+from triptych.jobs.service import Options
+from triptych_emulators import running
 
 EMULATED = {"name": "novita", "max_side": 48}
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 import hands
 from hands import HTML, SENT, SENT_AT, answer, any_answer, any_json, drive, lost
-from triptych import errors, providers
-from triptych.model import Done, Edit, Hosted, Operation, Output, Pending, Reference
+from triptych import providers
+from triptych.core import errors
+from triptych.core.models import Done, Edit, Hosted, Operation, Output, Pending, Reference
 from triptych.providers import Answer, Sent, runware
 
 TICKET = "dfb92a9d-76fa-4c64-9f7e-78179a8fd374"

@@ -15,8 +15,9 @@ from uuid import UUID
 import pytest
 
 from hands import answer, drive, drive_stream, edit
-from triptych import catalog, errors, providers
-from triptych.model import Done, Edit, Operation
+from triptych import catalog, providers
+from triptych.core import errors
+from triptych.core.models import Done, Edit, Operation
 from triptych.providers import Call, ark, atlas, evolink, runware, wavespeed
 
 FAMILIES = ("seedream-5.5", "seedream-5.0-pro", "seedream-5.0-flash")

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from hands import NOW, edited, ended
-from triptych.emulator import running
+from triptych_emulators import running
 
 EMULATED = {"name": "wavespeed", "latency_s": 10.0, "max_side": 64}
 

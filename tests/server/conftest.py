@@ -17,8 +17,8 @@ from mcp import Client, StdioServerParameters
 from mcp.client.sse import sse_client
 
 from server_stage import SERVE, Child, Connect, ToldStudio, environ
-from triptych import config
-from triptych.server.build import build
+from triptych import settings
+from triptych.server.app import build
 from triptych.server.transports import Resident, opener
 
 
@@ -61,7 +61,7 @@ def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Connect:
     @asynccontextmanager
     async def connected(**options: Any) -> AsyncIterator[Client]:
         if transport == "memory":
-            resident = Resident(opener(config.read(environ(tmp_path / "home"))))
+            resident = Resident(opener(settings.read(environ(tmp_path / "home"))))
             async with resident.staying(), Client(build(resident, remote=False), mode=era, **options) as client:
                 yield client
             return

@@ -15,13 +15,14 @@ from typing import Any
 
 from mcp import Client
 
-from triptych import config, errors
-from triptych.results import Cost, ImageResult, JobResult, Making, Progress
-from triptych.studio import Caller
+from triptych import settings
+from triptych.core import errors
+from triptych.jobs.results import Cost, ImageResult, JobResult, Making, Progress
+from triptych.jobs.service import Caller
 
 Connect = Callable[..., AbstractAsyncContextManager[Client]]
 
-SAMPLES = Path(config.__file__).parent / "samples"
+SAMPLES = Path(settings.__file__).parent / "samples"
 
 SERVE = """
 import os, sys

@@ -16,8 +16,8 @@ import pytest
 from mcp import MCPError
 
 from server_stage import Connect, ToldStudio, image_result, job_result
-from triptych import errors
-from triptych.results import (
+from triptych.core import errors
+from triptych.jobs.results import (
     ErrorResult,
     JobsResult,
     JobSummary,
@@ -29,8 +29,8 @@ from triptych.results import (
     SaveResult,
     UploadResult,
 )
+from triptych.jobs.service import Caller, Options
 from triptych.server import tools
-from triptych.studio import Caller, Options
 
 pytestmark = pytest.mark.anyio
 

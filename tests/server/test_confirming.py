@@ -16,11 +16,12 @@ import pytest
 from mcp import Client, StdioServerParameters
 
 from server_stage import SAMPLES, SERVE, Child, Connect, ToldStudio, environ, job_result
-from triptych import config, errors
-from triptych.emulator import Emulator, running
-from triptych.server import confirming
-from triptych.server.build import build
+from triptych import settings
+from triptych.core import errors
+from triptych.server import confirmation
+from triptych.server.app import build
 from triptych.server.transports import Resident, opener
+from triptych_emulators import Emulator, running
 
 pytestmark = pytest.mark.anyio
 
@@ -83,7 +84,7 @@ def connect(request: pytest.FixtureRequest, api: Emulator, tmp_path: Path) -> Co
     @asynccontextmanager
     async def connected(**options: Any) -> AsyncIterator[Client]:
         if transport == "memory":
-            resident = Resident(opener(config.read(env)))
+            resident = Resident(opener(settings.read(env)))
             async with resident.staying(), Client(build(resident, remote=False), mode=era, **options) as client:
                 yield client
         elif transport == "stdio":
@@ -259,7 +260,7 @@ async def test_a_client_that_never_answers_is_waited_for_only_so_long(
         await anyio.sleep_forever()
         raise AssertionError
 
-    monkeypatch.setattr(confirming, "ASK_LIMIT_S", 0.05)
+    monkeypatch.setattr(confirmation, "ASK_LIMIT_S", 0.05)
     costs(told, ["1.6"])
     async with client_of(elicitation_callback=silent) as client:
         result = await client.call_tool("edit_sequence", WORDS)

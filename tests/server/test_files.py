@@ -23,10 +23,10 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
 from server_stage import SAMPLES, SERVE, Child, environ
-from triptych import links
-from triptych.emulator import running
+from triptych.jobs import file_links
 from triptych.server import files, guard
 from triptych.server.guard import owner_of
+from triptych_emulators import running
 
 ANN, BEN = "anns-token-0123456789", "bens-token-0123456789"
 CAT = str(SAMPLES / "cat.jpg")
@@ -45,8 +45,8 @@ SECRET = "11" * 32
 
 
 def signed(handle: str = "job_12345678/1", owner: str | None = "ann", secret: str = SECRET) -> tuple[str, int, str]:
-    url, _ = links.make(secret, "https://a.example/files", handle, owner, NOW)
-    found = links.read(url.partition("?")[2].encode())
+    url, _ = file_links.make(secret, "https://a.example/files", handle, owner, NOW)
+    found = file_links.read(url.partition("?")[2].encode())
     assert found
     return url, *found
 
@@ -57,7 +57,7 @@ def test_a_url_is_good_for_an_hour_and_the_same_for_a_quarter() -> None:
     assert datetime.fromtimestamp(until_s, UTC) == datetime(2026, 11, 21, 13, 15, tzinfo=UTC)
     for minute in range(60):
         at = NOW.replace(minute=minute)
-        made, ends = links.make(SECRET, "https://a.example/files", "job_12345678/1", "ann", at)
+        made, ends = file_links.make(SECRET, "https://a.example/files", "job_12345678/1", "ann", at)
         assert AN_HOUR_S < (ends - at).total_seconds() <= AN_HOUR_S + QUARTER_S
         assert (made == url) is (minute < 15)
 
@@ -65,14 +65,14 @@ def test_a_url_is_good_for_an_hour_and_the_same_for_a_quarter() -> None:
 def test_a_signature_covers_handle_owner_end_and_secret() -> None:
     _, until_s, signature = signed()
     owners = ["ben", "ann", None]
-    assert links.signers(SECRET, "job_12345678/1", owners, until_s, signature, NOW) == ["ann"]
-    assert links.signers(SECRET, "job_12345678/1", ["ben", None, "", "an"], until_s, signature, NOW) == []
-    assert links.signers(SECRET, "job_12345678/2", owners, until_s, signature, NOW) == []
-    assert links.signers(SECRET, "job_12345678/1", owners, until_s + 1, signature, NOW) == []
-    assert links.signers("22" * 32, "job_12345678/1", owners, until_s, signature, NOW) == []
+    assert file_links.signers(SECRET, "job_12345678/1", owners, until_s, signature, NOW) == ["ann"]
+    assert file_links.signers(SECRET, "job_12345678/1", ["ben", None, "", "an"], until_s, signature, NOW) == []
+    assert file_links.signers(SECRET, "job_12345678/2", owners, until_s, signature, NOW) == []
+    assert file_links.signers(SECRET, "job_12345678/1", owners, until_s + 1, signature, NOW) == []
+    assert file_links.signers("22" * 32, "job_12345678/1", owners, until_s, signature, NOW) == []
     for i in range(len(signature)):
         other = signature[:i] + ("A" if signature[i] != "A" else "B") + signature[i + 1 :]
-        assert links.signers(SECRET, "job_12345678/1", owners, until_s, other, NOW) == []
+        assert file_links.signers(SECRET, "job_12345678/1", owners, until_s, other, NOW) == []
     assert signed(owner=None)[2] != signed(owner="")[2] != signed(owner="None")[2]
 
 
@@ -80,14 +80,14 @@ def test_a_url_ends_to_the_second() -> None:
     _, until_s, signature = signed()
     for late_s, right in ((-1, ["ann"]), (0, []), (1, [])):
         now = datetime.fromtimestamp(until_s + late_s, UTC)
-        assert links.signers(SECRET, "job_12345678/1", ["ann"], until_s, signature, now) == right
+        assert file_links.signers(SECRET, "job_12345678/1", ["ann"], until_s, signature, now) == right
 
 
 def test_every_owner_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[str, str]] = []
-    monkeypatch.setattr(links.hmac, "compare_digest", lambda one, other: bool(compared.append((one, other))))
+    monkeypatch.setattr(file_links.hmac, "compare_digest", lambda one, other: bool(compared.append((one, other))))
     _, until_s, signature = signed()
-    links.signers(SECRET, "job_12345678/1", ["ann", "ben", None], until_s, signature, NOW)
+    file_links.signers(SECRET, "job_12345678/1", ["ann", "ben", None], until_s, signature, NOW)
     assert len(compared) == 3 and {len(side) for pair in compared for side in pair} == {22}
 
 
@@ -102,7 +102,7 @@ def test_every_owner_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_a_query_of_another_form_is_none(query: str) -> None:
-    assert links.read(query.encode()) is None
+    assert file_links.read(query.encode()) is None
 
 
 # -- over both transports, in both eras
@@ -137,7 +137,7 @@ GIVEN_OUT: set[str] = set()
 
 
 def seen(url: str) -> str:
-    found = links.read(url.partition("?")[2].encode())
+    found = file_links.read(url.partition("?")[2].encode())
     assert found, url
     GIVEN_OUT.add(found[1])
     return url
@@ -291,7 +291,7 @@ def secret_of(home: Path) -> str:
 def forged(home: Path, url: str, handle: str, owner: str | None, until_s: int, secret: str | None = None) -> str:
     """Return a URL that somebody who knows the secret might have signed."""
     files_url = url.partition("/files/")[0] + "/files"
-    return f"{files_url}/{handle}?e={until_s}&s={links._sign(secret or secret_of(home), handle, owner, until_s)}"
+    return f"{files_url}/{handle}?e={until_s}&s={file_links._sign(secret or secret_of(home), handle, owner, until_s)}"
 
 
 def shape(answer: httpx2.Response) -> tuple[int, bytes, dict[str, str]]:
@@ -303,7 +303,7 @@ async def test_whatever_is_wrong_with_a_url_is_one_and_the_same_answer(connect: 
         image, theirs = await made(client), await made(other)
     url, handle, ann = image["url"], image["handle"], owner_of(ANN)
     path, _, query = url.partition("?")
-    until_s, signature = links.read(query.encode()) or (0, "")
+    until_s, signature = file_links.read(query.encode()) or (0, "")
     base = path.removesuffix(handle)
     now_s = int(time.time())
     right = forged(home, url, handle, ann, until_s)
@@ -544,15 +544,15 @@ async def test_a_request_for_a_file_counts_as_its_signers() -> None:
 
 
 def files_found() -> Any:
-    from triptych.library import SignedFile
-    from triptych.model import Image as Stored
+    from triptych.core.models import Image as Stored
+    from triptych.jobs.image_access import SignedFile
 
     stored = Stored("0" * 64, "img_00000000", "image/png", 1, 1, 1, Path("a.png"))
     return SignedFile("job_12345678/1", stored, owner_of(ANN), 60)
 
 
 async def test_a_server_that_cannot_look_says_come_back_and_no_more() -> None:
-    from triptych import errors
+    from triptych.core import errors
 
     async def open_studio() -> Any:
         raise errors.Outage("the database /home/ann/triptych.db is locked")

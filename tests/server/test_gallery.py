@@ -20,9 +20,9 @@ from mcp.client.extension import advertise
 from mcp.server import apps
 
 from server_stage import SAMPLES, SERVE, Child, Connect, environ
-from triptych import config
+from triptych import settings
 from triptych.server import gallery, tools
-from triptych.server.build import build
+from triptych.server.app import build
 from triptych.server.transports import Resident, opener
 
 TOKEN = "a-long-random-text"
@@ -93,7 +93,7 @@ def test_the_page_is_one_file_that_loads_nothing_and_writes_no_markup() -> None:
 
 @pytest.mark.anyio
 async def test_a_job_tells_how_it_was_asked_for_and_an_image_what_was_made_from_it(tmp_path: Path) -> None:
-    resident = Resident(opener(config.read(environ(tmp_path / "home"))))
+    resident = Resident(opener(settings.read(environ(tmp_path / "home"))))
     coffee = str(SAMPLES / "coffee.jpg")
     async with resident.staying(), Client(build(resident, remote=False)) as client:
 

@@ -19,7 +19,7 @@ import jsonschema
 import pytest
 
 from server_stage import SAMPLES, Child, environ, image_result, job_result
-from triptych.results import Cost, ErrorResult, JobResult, Page, Progress
+from triptych.jobs.results import Cost, ErrorResult, JobResult, Page, Progress
 from triptych.server import gallery, tools
 
 pytest.importorskip("fcntl", reason="Chromium is driven through a pipe that Windows does not hand down")

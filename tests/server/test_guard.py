@@ -17,7 +17,7 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
 from server_stage import Child, Connect, ToldStudio, environ, job_result
-from triptych.server import build as building
+from triptych.server import app as building
 from triptych.server import guard
 
 ANN, BEN, CLEO = (f"{name}-token-0123456789" for name in ("anns", "bens", "cleos"))

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from triptych.server import schemas, tools
-from triptych.server.build import INSTRUCTIONS
+from triptych.server.app import INSTRUCTIONS
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 NAMES = [

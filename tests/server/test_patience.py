@@ -20,12 +20,12 @@ from mcp.shared.memory import create_client_server_memory_streams
 from mcp.shared.message import SessionMessage
 
 from server_stage import SAMPLES, SERVE, Child, Connect, ToldStudio, environ
-from triptych import config
-from triptych.clock import Bell
-from triptych.emulator import Emulator, running
-from triptych.server.build import build
+from triptych import settings
+from triptych.core.clock import Bell
+from triptych.jobs.service import Studio
+from triptych.server.app import build
 from triptych.server.patience import Patience
-from triptych.studio import Studio
+from triptych_emulators import Emulator, running
 
 pytestmark = pytest.mark.anyio
 
@@ -168,7 +168,7 @@ async def test_four_calls_of_an_agent_that_gives_up_after_5_s_make_one_job(
 ) -> None:
     clock = GivingUp()
     env = environ(tmp_path / "home", ATLASCLOUD_API_KEY=KEY, ATLASCLOUD_BASE_URL=api.base_url)
-    studio = Studio(config.read(env).setup, clock)
+    studio = Studio(settings.read(env).setup, clock)
     job_id = (await studio.generate_sequence("a boat", options=studio_options())).job_id if tool == "get_status" else ""
     before = len(studio.store.jobs(10))
     asked = {"job_id": job_id, "wait_s": 55} if job_id else ASKED
@@ -211,7 +211,7 @@ HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"na
 
 
 def studio_options() -> Any:
-    from triptych.studio import Options
+    from triptych.jobs.service import Options
 
     return Options(wait_s=0)
 

@@ -15,9 +15,9 @@ import pytest
 from mcp import Client, MCPError
 
 from server_stage import SAMPLES, environ
-from triptych import config
+from triptych import settings
 from triptych.server import prompts
-from triptych.server.build import build
+from triptych.server.app import build
 from triptych.server.transports import Resident, opener
 
 pytestmark = pytest.mark.anyio
@@ -70,7 +70,7 @@ def connected(tmp_path: Path, era: str) -> Any:
     async def opened() -> AsyncIterator[Client]:
         env = environ(tmp_path / "home")
         env["TRIPTYCH_ALLOWED_DIRS"] += f":{tmp_path}"
-        resident = Resident(opener(config.read(env)))
+        resident = Resident(opener(settings.read(env)))
         async with resident.staying(), Client(build(resident, remote=False), mode=era) as client:
             yield client
 

@@ -13,8 +13,9 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from server_stage import SERVE, Child, environ
-from triptych import config, errors
-from triptych.addresses import site
+from triptych import settings
+from triptych.core import errors
+from triptych.providers.url_safety import site
 from triptych.server import sites
 from triptych.server.transports import own_names
 
@@ -51,7 +52,7 @@ HEADERS = {"accept": "application/json, text/event-stream", "authorization": f"B
     ],
 )
 def test_a_public_url_is_read_as_a_browser_spells_it(value: str, read: str | None) -> None:
-    assert config.read({"TRIPTYCH_PUBLIC_URL": value}, remote=True).public_url == read
+    assert settings.read({"TRIPTYCH_PUBLIC_URL": value}, remote=True).public_url == read
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_a_public_url_is_read_as_a_browser_spells_it(value: str, read: str | Non
 )
 def test_a_mistyped_public_url_is_refused_with_an_example(value: str) -> None:
     with pytest.raises(errors.BadRequest, match=r"TRIPTYCH_PUBLIC_URL.*https://images\.example\.com") as refused:
-        config.read({"TRIPTYCH_PUBLIC_URL": value}, remote=True)
+        settings.read({"TRIPTYCH_PUBLIC_URL": value}, remote=True)
     assert "Leave out any path" in refused.value.message
 
 

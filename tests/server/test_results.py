@@ -19,12 +19,13 @@ from mcp import Client, StdioServerParameters
 from PIL import Image
 
 from server_stage import SAMPLES, SERVE, Child, ToldStudio, environ, image_result, job_result
-from triptych import config, errors
-from triptych.emulator import running
-from triptych.results import ErrorResult, UploadResult
+from triptych import settings
+from triptych.core import errors
+from triptych.jobs.results import ErrorResult, UploadResult
+from triptych.jobs.service import Options, Studio
 from triptych.server import tools
-from triptych.server.build import build
-from triptych.studio import Options, Studio
+from triptych.server.app import build
+from triptych_emulators import running
 
 pytestmark = pytest.mark.anyio
 
@@ -351,10 +352,10 @@ async def test_links_go_to_who_shows_them_or_as_the_setting_says(
 
 
 def test_the_setting_of_links_is_on_off_or_nothing() -> None:
-    read = [config.read({"TRIPTYCH_LINKS": said}).links for said in ("", "on", " OFF ")]
+    read = [settings.read({"TRIPTYCH_LINKS": said}).links for said in ("", "on", " OFF ")]
     assert read == [None, True, False]
     with pytest.raises(errors.BadRequest, match='TRIPTYCH_LINKS must be on or off; it is "maybe"'):
-        config.read({"TRIPTYCH_LINKS": "maybe"})
+        settings.read({"TRIPTYCH_LINKS": "maybe"})
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------

@@ -11,9 +11,9 @@ from mcp import MCPError
 from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated
 
 from server_stage import Connect, ToldStudio, job_result
-from triptych import errors
-from triptych.server import audience
-from triptych.server.build import build
+from triptych.core import errors
+from triptych.server import sessions
+from triptych.server.app import build
 
 pytestmark = pytest.mark.anyio
 
@@ -84,7 +84,7 @@ async def test_many_changes_at_once_are_told_as_one(told: ToldStudio, monkeypatc
         return told
 
     published: list[Any] = []
-    async with audience.Audience(open_told).gathered() as crowd:
+    async with sessions.Audience(open_told).gathered() as crowd:
         crowd._channels[None].bus.subscribe(published.append)
         await crowd.studio()
         for n in range(100):
@@ -98,7 +98,7 @@ async def test_a_change_of_a_job_that_cannot_be_read_is_told_all_the_same(told: 
         return told
 
     published: list[Any] = []
-    async with audience.Audience(open_told).gathered() as crowd:
+    async with sessions.Audience(open_told).gathered() as crowd:
         crowd._channels[None].bus.subscribe(published.append)
         await crowd.studio()
         for listener in told.listeners:
@@ -122,26 +122,26 @@ async def test_the_studio_is_watched_once_and_let_go_when_the_connection_ends(
 async def test_a_client_that_stops_reading_delays_the_others_only_so_long(
     client_of: Connect, told: ToldStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audience, "SEND_LIMIT_S", 0)
+    monkeypatch.setattr(sessions, "SEND_LIMIT_S", 0)
 
     class Stuck:
         async def send_resource_list_changed(self) -> None:
             await anyio.sleep_forever()
 
-    crowds: list[audience.Audience] = []
-    gathered = audience.Audience.gathered
+    crowds: list[sessions.Audience] = []
+    gathered = sessions.Audience.gathered
 
-    def remembered(crowd: audience.Audience) -> Any:
+    def remembered(crowd: sessions.Audience) -> Any:
         crowds.append(crowd)
         return gathered(crowd)
 
-    monkeypatch.setattr(audience.Audience, "gathered", remembered)
+    monkeypatch.setattr(sessions.Audience, "gathered", remembered)
     ear = Ear()
     async with client_of(message_handler=ear) as client:
-        crowds[0]._listeners[None, "stuck"] = audience._Listener(Stuck(), None)  # type: ignore[arg-type]
+        crowds[0]._listeners[None, "stuck"] = sessions._Listener(Stuck(), None)  # type: ignore[arg-type]
         crowds[0]._listeners.move_to_end((None, "stuck"), last=False)
         await client.list_resources()
-        monkeypatch.setattr(audience, "SEND_LIMIT_S", 0.01)
+        monkeypatch.setattr(sessions, "SEND_LIMIT_S", 0.01)
         told.changed("job_12345678", returned=1)
         assert await ear.until(1) == ["list_changed"]
 
@@ -155,8 +155,8 @@ async def test_only_so_many_sessions_are_remembered(told: ToldStudio, monkeypatc
     async def open_told() -> Any:
         return told
 
-    monkeypatch.setattr(audience, "SESSIONS_KEPT", 2)
-    crowd = audience.Audience(open_told)
+    monkeypatch.setattr(sessions, "SESSIONS_KEPT", 2)
+    crowd = sessions.Audience(open_told)
     calls = [Call(name) for name in "abca"]
     kept = [crowd.met(call) for call in calls]  # type: ignore[arg-type]
     assert list(crowd._listeners) == [(None, "c"), (None, "a")] and kept[0] is not kept[3]

@@ -14,13 +14,13 @@ from mcp import Client, MCPError
 from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
 
 from server_stage import SAMPLES, SERVE, Child, environ
-from triptych import config
-from triptych.emulator import Emulator, running
-from triptych.library import Caller
+from triptych import settings
+from triptych.jobs.image_access import Caller
 from triptych.server import tasks
-from triptych.server.build import build
+from triptych.server.app import build
 from triptych.server.tasks import TASKS
 from triptych.server.transports import Resident, opener
+from triptych_emulators import Emulator, running
 
 pytestmark = pytest.mark.anyio
 
@@ -103,7 +103,7 @@ Opened = Callable[..., Any]
 def connect(env: dict[str, str]) -> Opened:
     @asynccontextmanager
     async def connected(*extensions: ClientExtension, era: str = "auto") -> AsyncIterator[tuple[Client, Resident]]:
-        resident = Resident(opener(config.read(env)))
+        resident = Resident(opener(settings.read(env)))
         async with (
             resident.staying(),
             Client(build(resident, remote=False), mode=era, extensions=list(extensions)) as client,

@@ -25,9 +25,9 @@ from PIL import Image
 from starlette.responses import PlainTextResponse
 
 from server_stage import SERVE, Child, ToldStudio, environ
-from triptych import errors
+from triptych.core import errors
 from triptych.server import guard, sites, transports
-from triptych.server.build import build
+from triptych.server.app import build
 from triptych.server.guard import owner_of
 from triptych.server.transports import BODY_LIMIT_BYTES, Resident, http_app, is_loopback, own_names
 

@@ -18,12 +18,12 @@ from typing import Any
 from simulation.faults import is_injected
 from simulation.loop import PROCESS, Process
 from simulation.network import CALLER
-from triptych import errors
-from triptych.planning import Options
+from triptych.core import errors
+from triptych.jobs.planning import Options
 
 GRACE_S = 1.0
 ASKS_FIRST_S = {"edit_sequence": 9.0, "generate_sequence": 9.0, "edit_chain": 9.0, "list_models": 10.0}
-"""These may ask a provider before they wait (`market.PATIENCE_S`, 8 s)."""
+"""These may ask a provider before they wait (`pricing.PATIENCE_S`, 8 s)."""
 UNBOUNDED = frozenset({"upload_images"})
 """An upload takes as long as the provider's own time-outs and tries let it."""
 ENDED = ("done", "partial", "failed", "cancelled")

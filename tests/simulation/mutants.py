@@ -19,7 +19,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Patch:
-    """One replacement in one module; `.sql` names the statements that `triptych.database` reads."""
+    """One replacement in one module; `.sql` names the statements that `triptych.storage.sqlite` reads."""
 
     module: str
     old: str
@@ -43,19 +43,19 @@ MUTANTS: Sequence[Mutant] = (
         "an interrupted submit is put back to queued",
         (
             Patch(
-                "triptych.engine",
+                "triptych.jobs.worker",
                 "            self._store.put_back(claim, self._clock.monotonic() + LEASE_S)\n",
                 "            self._steps._notes.move(claim, claim.prediction.state, wait_s=LEASE_S)\n",
             ),
-            Patch("triptych.notes", "internal > INTERNAL_ERRORS", "internal > 0"),
-            Patch("triptych.steps", "            if departure.left:\n", "            if False:\n"),
+            Patch("triptych.jobs.transitions", "internal > INTERNAL_ERRORS", "internal > 0"),
+            Patch("triptych.jobs.submission", "            if departure.left:\n", "            if False:\n"),
             Patch(
-                "triptych.steps",
+                "triptych.jobs.submission",
                 "        if departure.left and claim.prediction.fault is None:\n",
                 "        if False:\n",
             ),
             Patch(
-                "triptych.steps",
+                "triptych.jobs.submission",
                 "outcome = _internal(error) if departure.left else errors.NotSent(_internal(error).message)\n",
                 "raise\n",
             ),
@@ -71,13 +71,17 @@ MUTANTS: Sequence[Mutant] = (
         "the request leaves before it is written down",
         (
             Patch(
-                "triptych.steps",
+                "triptych.jobs.submission",
                 "        sent = self._notes.move(\n            claim,\n            State.SUBMITTING,\n",
                 "        sent = (lambda *_, **__: claim)(\n            claim,\n            State.SUBMITTING,\n",
             ),
-            Patch("triptych.steps", "        if not ours:\n            raise", "        if False:\n            raise"),
             Patch(
-                "triptych.lifecycle",
+                "triptych.jobs.submission",
+                "        if not ours:\n            raise",
+                "        if False:\n            raise",
+            ),
+            Patch(
+                "triptych.core.states",
                 "State.QUEUED: frozenset({State.SUBMITTING,",
                 "State.QUEUED: frozenset({State.SUBMITTING, State.RUNNING, State.FETCHING, State.UNCERTAIN,",
             ),
@@ -85,19 +89,19 @@ MUTANTS: Sequence[Mutant] = (
     ),
     _one(
         "an answer is written once and not insisted on",
-        "triptych.notes",
+        "triptych.jobs.transitions",
         "            except errors.Outage as error:\n                log.log(",
         "            except errors.Outage as error:\n                raise\n                log.log(",
     ),
     _one(
         "the lease is not checked before the request leaves",
-        "triptych.steps",
+        "triptych.jobs.submission",
         "        if not ours:\n            raise",
         "        if False:\n            raise",
     ),
     _one(
         "a process takes over what it holds itself",
-        "triptych.engine",
+        "triptych.jobs.worker",
         "            max_running=limits,\n            held=list(self._held),\n",
         "            max_running=limits,\n            held=[],\n",
     ),
@@ -110,7 +114,7 @@ MUTANTS: Sequence[Mutant] = (
     ),
     _one(
         "the same request is looked for outside the transaction",
-        "triptych.store",
+        "triptych.storage.jobs",
         "            if attach and (found := self.same_request(job.fingerprint)):\n                return found\n",
         "",
     ),
@@ -118,18 +122,18 @@ MUTANTS: Sequence[Mutant] = (
         "the budget is checked outside the transaction",
         (
             Patch(
-                "triptych.store",
+                "triptych.storage.jobs",
                 "            self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))\n",
                 "",
             ),
             Patch(
-                "triptych.studio",
+                "triptych.jobs.service",
                 "        plan = replace(plan, quotes=await",
                 "        balance = self.store.ledger.balance(moment(self._clock))\n"
                 "        plan = replace(plan, quotes=await",
             ),
             Patch(
-                "triptych.studio",
+                "triptych.jobs.service",
                 "            self.store.ledger.balance(moment(self._clock)),\n",
                 "            balance,\n",
             ),
@@ -137,73 +141,77 @@ MUTANTS: Sequence[Mutant] = (
     ),
     _one(
         "an error while polling ends the job",
-        "triptych.arrivals",
+        "triptych.jobs.completion",
         "            if now_s >= deadline_at:\n                self._miss_deadline(claim, message)\n",
         "            if True:\n"
         '                self._notes.end(claim, State.FAILED, Fault("outage", message), free=True)\n',
     ),
     _one(
         "an image is stored without being decoded",
-        "triptych.assets",
+        "triptych.images.files",
         "        return self._write(data, imaging.verify(data))\n",
-        "        from triptych.imaging import Facts\n\n"
+        "        from triptych.images.processing import Facts\n\n"
         '        return self._write(data, Facts(mime_type="image/png", width=1, height=1))\n',
     ),
     _one(
         "a disk that says no breaks a paid stream off",
-        "triptych.arrivals",
+        "triptych.jobs.completion",
         "            self._held.append(self._bounded(came))\n",
         '            raise errors.Outage("The disk is full.") from error\n',
     ),
     _one(
         "asking for the status of an uncertain request sends it again",
-        "triptych.steps",
+        "triptych.jobs.submission",
         'prediction.fault.kind in ("uncertain", RESTARTED.kind):',
         "prediction.fault.kind == RESTARTED.kind:",
     ),
     _one(
         "the money held for an uncertain request is given back",
-        "triptych.arrivals",
+        "triptych.jobs.completion",
         "        self._notes.end(claim, State.UNCERTAIN, fault)\n",
         "        self._notes.end(claim, State.UNCERTAIN, fault, free=True)\n",
     ),
     _one(
         "a request that may still be on its way is not waited for",
-        "triptych.steps",
+        "triptych.jobs.submission",
         "LOOK_FOR_S = 60.0\n",
         "LOOK_FOR_S = 1.0\n",
     ),
     _one(
         "a lost answer counts as a request that was not sent",
-        "triptych.wire",
+        "triptych.providers.client",
         '            raise errors.AnswerLost(f"The answer of {title} was lost',
         '            raise errors.NotSent(f"The answer of {title} was lost',
     ),
     Mutant(
         "a refusal of the second try speaks for the first",
-        (Patch("triptych.steps", "            case _ if again:  #", "            case _ if False:  #"),),
+        (Patch("triptych.jobs.submission", "            case _ if again:  #", "            case _ if False:  #"),),
     ),
     _one(
         "what runs at the provider is cancelled as if it were free",
-        "triptych.store",
+        "triptych.storage.jobs",
         '                if row["state"] not in (State.WAITING, State.QUEUED, State.UNCERTAIN) or (\n'
         '                    leased and row["state"] != State.WAITING\n                ):\n',
         '                if row["state"] not in (State.WAITING, State.QUEUED, State.UNCERTAIN, State.RUNNING):\n',
     ),
     Mutant(
         "a late answer is thrown away once the lease is lost",
-        (Patch("triptych.store", "            if not ours and not late_answer:\n", "            if not ours:\n"),),
+        (
+            Patch(
+                "triptych.storage.jobs", "            if not ours and not late_answer:\n", "            if not ours:\n"
+            ),
+        ),
     ),
     Mutant(
         "a submit is written without waiting for the disk",
         (
             Patch(
-                "triptych.database",
+                "triptych.storage.sqlite",
                 'self.connection.execute("PRAGMA synchronous=FULL")\n                self.require_current()',
                 'self.connection.execute("PRAGMA synchronous=NORMAL")\n                self.require_current()',
             ),
             Patch(
-                "triptych.database",
+                "triptych.storage.sqlite",
                 'with self._mendable():\n                self.connection.execute("PRAGMA synchronous=FULL")',
                 'with self._mendable():\n                self.connection.execute("PRAGMA synchronous=NORMAL")',
             ),
@@ -211,13 +219,13 @@ MUTANTS: Sequence[Mutant] = (
     ),
     _one(
         "an image's file is not flushed",
-        "triptych.assets",
+        "triptych.images.files",
         "            os.fsync(file.fileno())\n",
         "",
     ),
     _one(
         "an error of the database ends the worker",
-        "triptych.engine",
+        "triptych.jobs.worker",
         '                    log.warning("nothing can be claimed: %s", error.message)\n',
         '                    log.warning("nothing can be claimed: %s", error.message)\n                    raise\n',
     ),
@@ -229,7 +237,7 @@ MUTANTS: Sequence[Mutant] = (
     ),
     _one(
         "an outage while submitting counts as a refusal",
-        "triptych.steps",
+        "triptych.jobs.submission",
         "            case errors.Outage():\n                self._lose_answer",
         "            case errors.Outage() if False:\n                self._lose_answer",
     ),
@@ -246,7 +254,7 @@ def patched(patch: Patch) -> str:
 
 def path_of(module: str) -> Path:
     if module == ".sql":
-        return path_of("triptych.database").with_name("queries.sql")
+        return path_of("triptych.storage.sqlite").with_name("queries.sql")
     found = importlib.util.find_spec(module)
     assert found
     assert found.origin
@@ -262,9 +270,9 @@ def put_in(name: str) -> None:
         if patch.module == ".sql":
             # The statements are read as text: what reads them replaces in them.
             reads = 'text = files("triptych").joinpath("queries.sql").read_text("utf-8")'
-            source = path_of("triptych.database").read_text("utf-8")
+            source = path_of("triptych.storage.sqlite").read_text("utf-8")
             assert source.count(reads) == 1
-            sources["triptych.database"] = source.replace(reads, f"{reads}.replace({patch.old!r}, {patch.new!r})")
+            sources["triptych.storage.sqlite"] = source.replace(reads, f"{reads}.replace({patch.old!r}, {patch.new!r})")
             continue
         before = sources.get(patch.module) or path_of(patch.module).read_text("utf-8")
         sources[patch.module] = before.replace(patch.old, patch.new)

@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 
 from simulation.loop import PROCESS, Process
 from simulation.network import EXCHANGE, TAG, Tag
-from triptych.emulator.stage import works as stage_works
-from triptych.emulator.stage.faults import MAY_HAVE_BEEN_ACCEPTED, Armed, Fault
+from triptych_emulators.stage import works as stage_works
+from triptych_emulators.stage.faults import MAY_HAVE_BEEN_ACCEPTED, Armed, Fault
 
 NAMES = ("ark", "atlas", "evolink", "novita", "runware", "wavespeed")
 REPEATABLE = frozenset({"evolink", "runware"})
@@ -76,7 +76,7 @@ class Provider:
         self.process = Process(name, "provider")
         self.accepted: list[Accepted] = []
         self.strangers: set[str] = set()
-        emulated = importlib.import_module(f"triptych.emulator.{name}").Emulated
+        emulated = importlib.import_module(f"triptych_emulators.{name}").Emulated
         switches: dict[str, Any] = {}
         if name == "wavespeed":
             switches["history_shows"] = chance.choice(("inputs", "input", ""))
@@ -155,13 +155,13 @@ class Provider:
 
     def _read(self, reference: str) -> bytes:
         """Return an input's bytes; what was looked at once is not decoded again."""
-        from triptych import imaging
+        from triptych.images import processing
 
         data = self.api.studio._bytes_of(reference)
         known = hashlib.sha256(data).hexdigest()
         if known not in KEPT_FILES:
             try:
-                imaging.verify(data)
+                processing.verify(data)
                 KEPT_FILES[known] = True
             except Exception:
                 KEPT_FILES[known] = False

@@ -24,7 +24,7 @@ from simulation.here import here
 from simulation.loop import PROCESS, number
 from simulation.network import CALLER, TAG, Line, Tag, resolve
 from simulation.providers import NAMES
-from triptych.emulator.stage import works
+from triptych_emulators.stage import works
 
 _installed = False
 _real_time, _real_monotonic, _real_sleep, _real_urandom = time.time, time.monotonic, time.sleep, os.urandom
@@ -53,16 +53,20 @@ def install() -> None:
 
 def _program() -> None:
     """Lead the program's own doors to the world: its clock, its HTTP client, its resolver."""
-    import triptych.addresses
-    import triptych.records
-    import triptych.steps
-    import triptych.studio
-    import triptych.wire
+    import triptych.jobs.service
+    import triptych.jobs.submission
+    import triptych.providers.client
+    import triptych.providers.url_safety
+    import triptych.storage.reads
 
-    real_clock, real_wire, real_run = triptych.studio.SystemClock, triptych.studio.Wire, triptych.wire.Wire.run
+    real_clock, real_wire, real_run = (
+        triptych.jobs.service.SystemClock,
+        triptych.jobs.service.Wire,
+        triptych.providers.client.Wire.run,
+    )
 
-    real_boot_id = triptych.records.boot_id
-    real_advance = triptych.steps.Steps.advance
+    real_boot_id = triptych.storage.reads.boot_id
+    real_advance = triptych.jobs.submission.Steps.advance
 
     def clock() -> Any:
         return here().clock() if here() else real_clock()
@@ -104,12 +108,12 @@ def _program() -> None:
     def boot_id() -> str:
         return f"boot {here().machine.boots}" if here() else real_boot_id()
 
-    triptych.records.boot_id = boot_id
-    triptych.steps.Steps.advance = advance  # type: ignore[method-assign]
-    triptych.studio.SystemClock = clock  # type: ignore[assignment, misc]
-    triptych.studio.Wire = wire  # type: ignore[assignment, misc]
-    triptych.wire.Wire.run = run  # type: ignore[method-assign]
-    triptych.addresses.getproxies = dict
+    triptych.storage.reads.boot_id = boot_id
+    triptych.jobs.submission.Steps.advance = advance  # type: ignore[method-assign]
+    triptych.jobs.service.SystemClock = clock  # type: ignore[assignment, misc]
+    triptych.jobs.service.Wire = wire  # type: ignore[assignment, misc]
+    triptych.providers.client.Wire.run = run  # type: ignore[method-assign]
+    triptych.providers.url_safety.getproxies = dict
     for name in list(os.environ):
         if name.upper().endswith("_PROXY"):
             del os.environ[name]

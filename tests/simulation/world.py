@@ -37,7 +37,7 @@ from simulation.network import CALLER
 from simulation.providers import NAMES, WALL_S, Accepted, Provider, plain_picture
 from simulation.strangers import Stranger
 from simulation.themes import theme_of
-from triptych.clock import Bell
+from triptych.core.clock import Bell
 
 START_S = 20.0
 """A server that cannot start in calm weather within this time never will."""
@@ -101,7 +101,7 @@ class Server:
         self.world.loop.create_task(self._serve(self.process, self.gone), context=self.context)
 
     async def _serve(self, process: Process, gone: asyncio.Future[None]) -> None:
-        from triptych.studio import open_studio
+        from triptych.jobs.service import open_studio
 
         error: BaseException | None = None
         try:
@@ -272,9 +272,9 @@ class World:
         return settings
 
     def setup(self) -> Any:
-        from triptych import config
+        from triptych.settings import read as read_settings
 
-        return config.read(self.environ(), remote=True).setup
+        return read_settings(self.environ(), remote=True).setup
 
     async def _live(self) -> None:
         for spell in self.faults.spells:

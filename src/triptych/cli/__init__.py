@@ -17,8 +17,8 @@ import click
 
 from triptych import __version__
 from triptych.cli import commands
-from triptych.cli.words import EXIT_MEANINGS
-from triptych.text import line
+from triptych.cli.formatting import EXIT_MEANINGS
+from triptych.core.text import line
 
 _CODES = "\n".join(f"  {int(code)}  {meaning}" for code, meaning in EXIT_MEANINGS.items())
 EPILOG = f"\b\nExit codes:\n{_CODES}\n\nSettings come from the environment; `triptych doctor` shows what they come to."

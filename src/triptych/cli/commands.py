@@ -12,16 +12,16 @@ import anyio
 import click
 from pydantic import BaseModel
 
-from triptych import errors
-from triptych.cli import words
+from triptych.cli import formatting
+from triptych.cli.formatting import Exit, exit_of_status
 from triptych.cli.install import install
-from triptych.cli.paying import followed, paid, pay, whole
-from triptych.cli.screen import Screen, caller_for, command, resolved, run, setup_of_environment
-from triptych.cli.words import Exit, exit_of_status
+from triptych.cli.job_commands import followed, paid, pay, whole
+from triptych.cli.output import Screen, caller_for, command, resolved, run, setup_of_environment
+from triptych.core import errors
 
 if TYPE_CHECKING:
-    from triptych.results import JobResult, SpendResult
-    from triptych.studio import Studio
+    from triptych.jobs.results import JobResult, SpendResult
+    from triptych.jobs.service import Studio
 
 
 class _Viewed(BaseModel):
@@ -98,7 +98,7 @@ def status(screen: Screen, job: str, wait: bool) -> Exit:
             return whole(studio, await studio.get_status(job))
 
         result = run(look)
-    screen.show(result, words.job_text(result))
+    screen.show(result, formatting.job_text(result))
     return exit_of_status(result.status)
 
 
@@ -109,7 +109,7 @@ def status(screen: Screen, job: str, wait: bool) -> Exit:
 def jobs(screen: Screen, limit: int, status: str | None) -> Exit:
     """List recent jobs, the assistant's too, newest first."""
     result = run(lambda studio: studio.list_jobs(limit, status))
-    screen.show(result, words.jobs_text(result))
+    screen.show(result, formatting.jobs_text(result))
     return Exit.DONE
 
 
@@ -123,7 +123,7 @@ def spend(screen: Screen, days: int) -> Exit:
         return studio.spend(days)
 
     result = run(look)
-    screen.show(result, words.spend_text(result))
+    screen.show(result, formatting.spend_text(result))
     return Exit.DONE
 
 
@@ -134,14 +134,14 @@ def spend(screen: Screen, days: int) -> Exit:
 @command
 def prune(screen: Screen, older_than: timedelta, unsaved: bool, yes: bool) -> Exit:
     """Remove image files that are old, unused and saved elsewhere."""
-    from triptych.database import Database
-    from triptych.pruning import Pruner
+    from triptych.jobs.pruning import Pruner
+    from triptych.storage.sqlite import Database
 
     home = setup_of_environment().home
     with closing(Database(home / "triptych.db")) as database:
         pruner = Pruner(database, home, older_than=older_than, unsaved=unsaved, now=datetime.now(UTC))
         result = pruner.prune() if yes else pruner.look()
-    screen.show(result, words.prune_text(result))
+    screen.show(result, formatting.prune_text(result))
     return Exit.DONE
 
 
@@ -149,7 +149,7 @@ def prune(screen: Screen, older_than: timedelta, unsaved: bool, yes: bool) -> Ex
 @command
 def revoke_urls(screen: Screen) -> Exit:
     """End every image URL that an HTTP server on this directory has signed."""
-    from triptych.store import Store
+    from triptych.storage.jobs import Store
 
     home = setup_of_environment().home
     with closing(Store(home / "triptych.db", home / "images")) as store:
@@ -165,7 +165,7 @@ def revoke_urls(screen: Screen) -> Exit:
 def cancel(screen: Screen, job: str) -> Exit:
     """Stop what is not submitted yet; says what is still charged."""
     result = run(lambda studio: studio.cancel_job(job))
-    screen.show(result, words.job_text(result))
+    screen.show(result, formatting.job_text(result))
     return Exit.RUNNING if result.status == "running" else Exit.DONE
 
 
@@ -177,7 +177,7 @@ def cancel(screen: Screen, job: str) -> Exit:
 def models(screen: Screen, query: str, operation: str | None, provider: str | None) -> Exit:
     """List models by provider, with prices and limits."""
     result = run(lambda studio: studio.list_models(query, operation, provider, every=True))
-    screen.show(result, words.models_text(result))
+    screen.show(result, formatting.models_text(result))
     return Exit.DONE
 
 
@@ -187,7 +187,7 @@ def models(screen: Screen, query: str, operation: str | None, provider: str | No
 def upload(screen: Screen, images: tuple[str, ...]) -> Exit:
     """Take in images, and upload them to the default provider; free."""
     result = run(lambda studio: studio.upload_images(images, caller_for(images)))
-    screen.show(result, words.upload_text(result))
+    screen.show(result, formatting.upload_text(result))
     return Exit.PARTIAL if result.warnings else Exit.DONE
 
 
@@ -216,7 +216,7 @@ def save(screen: Screen, images: tuple[str, ...], directory: str, name: str | No
     """Copy images at full size into a directory; overwrites nothing."""
     caller = caller_for(images, directory)
     result = run(lambda studio: studio.save_images(images, directory, name, caller))
-    screen.show(result, words.save_text(result))
+    screen.show(result, formatting.save_text(result))
     return Exit.DONE
 
 
@@ -238,14 +238,14 @@ def doctor(screen: Screen, offline: bool) -> Exit:
 @click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True)
 def serve(transport: Any, host: str, port: int) -> None:
     """Run the MCP server: stdio, streamable HTTP at /mcp, or SSE at /sse."""
-    from triptych import config
     from triptych.server import transports
+    from triptych.settings import read as read_settings
 
     try:
         if transport == "stdio":
-            transports.serve(lambda: config.read(os.environ))
+            transports.serve(lambda: read_settings(os.environ))
         else:
-            transports.serve(config.read(os.environ, remote=True), transport, host, port)
+            transports.serve(read_settings(os.environ, remote=True), transport, host, port)
     except errors.TriptychError as error:
         sys.exit(int(Screen(False).refuse(error)))
 
@@ -262,9 +262,9 @@ def gallery(job: str, opens: bool, port: int) -> None:
     from dataclasses import replace
     from urllib.parse import urlencode
 
-    from triptych import config
     from triptych.server import transports
     from triptych.server.gallery import ROUTE
+    from triptych.settings import read as read_settings
 
     screen = Screen(False)
     token = secrets.token_urlsafe(32)
@@ -278,7 +278,7 @@ def gallery(job: str, opens: bool, port: int) -> None:
 
     try:
         # Only the token in the page's address is taken, on this machine.
-        settings = replace(config.read(os.environ), auth_tokens=(), public_url=None)
+        settings = replace(read_settings(os.environ), auth_tokens=(), public_url=None)
         transports.serve(settings, "http", "127.0.0.1", port, ready, own_token=token)
     except errors.TriptychError as error:
         sys.exit(int(screen.refuse(error)))
@@ -296,14 +296,14 @@ def emulate(
     screen: Screen, name: str, host: str, port: int, latency: float | None, seed: int, list_faults: bool
 ) -> Exit:
     """Run a provider's API on loopback, for tests and dry runs."""
-    from triptych import emulator
+    import triptych_emulators
     from triptych.providers import load
 
     _require_emulated(name)
     if list_faults:
-        rows = [(f.op, f.name, f.about) for f in emulator.faults(name)]
+        rows = [(f.op, f.name, f.about) for f in triptych_emulators.faults(name)]
         listed = _Faults(faults=[{"op": op, "name": fault, "about": about} for op, fault, about in rows])
-        screen.show(listed, words.table(("request", "fault", "what happens"), rows))
+        screen.show(listed, formatting.table(("request", "fault", "what happens"), rows))
         return Exit.DONE
     provider = load(name)
 
@@ -313,17 +313,17 @@ def emulate(
         screen.note(f"  export {bases} {provider.key_env}=any-key")
 
     try:
-        emulator.serve(name, host, port, latency_s=latency, seed=seed, on_ready=ready)
+        triptych_emulators.serve(name, host, port, latency_s=latency, seed=seed, on_ready=ready)
     except OSError as error:
         raise errors.BadRequest(f"{host}:{port} cannot be listened on ({error.strerror}).") from error
     return Exit.DONE
 
 
 def _require_emulated(name: str) -> None:
-    from triptych import emulator
+    import triptych_emulators
 
-    if name not in emulator.names():
-        raise errors.UnknownModel(f"There is no emulated {name!r}; there are: {', '.join(emulator.names())}.")
+    if name not in triptych_emulators.names():
+        raise errors.UnknownModel(f"There is no emulated {name!r}; there are: {', '.join(triptych_emulators.names())}.")
 
 
 @click.command()

@@ -25,10 +25,11 @@ from urllib.parse import urlsplit
 import anyio
 from pydantic import BaseModel
 
-from triptych import errors, imaging
-from triptych.emulator import Emulator, running
+from triptych.core import errors
+from triptych.images import processing
+from triptych.jobs.results import Cost
 from triptych.providers import load, names
-from triptych.results import Cost
+from triptych_emulators import Emulator, running
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 LATENCY_S = 4.0
@@ -128,7 +129,7 @@ class Demo:
 
     def sheet(self, name: str, jpeg: bytes) -> None:
         """Write a picture beside the others."""
-        self.check(imaging.sniff(jpeg[:32]) == "image/jpeg", f"{name} should be a JPEG")
+        self.check(processing.sniff(jpeg[:32]) == "image/jpeg", f"{name} should be a JPEG")
         path = self.out / name
         path.write_bytes(jpeg)
         self.sheets.append(path)

@@ -20,12 +20,15 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from triptych import __version__, config, errors
-from triptych.addresses import LOOPBACK
+from triptych import __version__
+from triptych.core import errors
+from triptych.jobs.service import Setup
 from triptych.providers import Answer, Call, Flow
-from triptych.store import Store
-from triptych.studio import Setup
-from triptych.wire import Account, Wire
+from triptych.providers.client import Account, Wire
+from triptych.providers.url_safety import LOOPBACK
+from triptych.settings import Settings
+from triptych.settings import read as read_settings
+from triptych.storage.jobs import Store
 
 LITTLE_DISK_BYTES = 500_000_000
 KNOCK_TIMEOUT_S = 6.0
@@ -69,7 +72,7 @@ async def examine(environ: Mapping[str, str], *, offline: bool = False) -> Repor
     """Look at everything; `offline` leaves the providers' addresses alone."""
     checks = [_versions()]
     try:
-        settings = config.read(environ)
+        settings = read_settings(environ)
     except errors.TriptychError as error:
         checks.append(Check(about="settings", state="fault", found=error.message, mend="correct the variable it names"))
     else:
@@ -181,7 +184,7 @@ def _choices(setup: Setup) -> Iterator[Check]:
     yield Check(about="money", state="ok", found=f"{budget}; {asked} a confirmation")
 
 
-def _serving(settings: config.Settings) -> Iterator[Check]:
+def _serving(settings: Settings) -> Iterator[Check]:
     tokens, public = settings.auth_tokens, settings.public_url
     unset = "not set; only needed to serve other machines"
     yield Check(about="TRIPTYCH_AUTH_TOKEN", state="ok" if tokens else "off", found="set" if tokens else unset)

@@ -20,8 +20,8 @@ from typing import Any, Literal
 import click
 from pydantic import BaseModel
 
-from triptych import errors
-from triptych.cli.hosts import (
+from triptych.cli.formatting import Exit
+from triptych.cli.mcp_clients import (
     ALLOWED,
     HOSTS,
     LOCAL_URL,
@@ -36,8 +36,8 @@ from triptych.cli.hosts import (
     snippet,
     stdio_entry,
 )
-from triptych.cli.screen import Screen, command
-from triptych.cli.words import Exit
+from triptych.cli.output import Screen, command
+from triptych.core import errors
 
 Scope = Literal["user", "project"]
 State = Literal["installed", "already", "printed", "declined"]

@@ -1,7 +1,7 @@
 """What a provider is: data and pure functions, one file each.
 
 A provider's flows are generators in the style of httpx's auth flow: they yield a `Call`, are sent an `Answer`, and
-return what came of it. They hold no client, no clock and never await; the one driver in `wire` runs them all. So the
+return what came of it. They hold no client, no clock and never await; the one driver in `client` runs them all. So the
 same flow serves the engine, the tests and a dry run (which shows the first `Call` and stops).
 
 A flow reports trouble by raising from `errors`:
@@ -24,8 +24,8 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, TypeVar
 
-from triptych import errors
-from triptych.model import Done, Edit, Hosted, Offer, Output, Pending, Prediction, Quote
+from triptych.core import errors
+from triptych.core.models import Done, Edit, Hosted, Offer, Output, Pending, Prediction, Quote
 
 T = TypeVar("T")
 
@@ -185,12 +185,16 @@ class Provider:
         return self.key_env is None
 
 
+SHARED = frozenset({"client", "url_safety", "preview"})
+
+
 def names() -> tuple[str, ...]:
     """Return every provider's name, found by listing this folder; imports none of them.
 
-    A module with a leading underscore is not a provider, but something that several of them share.
+    A module with a leading underscore and those in `SHARED` serve several providers.
     """
-    return tuple(sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_")))
+    found = {module.name for module in iter_modules(__path__) if not module.name.startswith("_")}
+    return tuple(sorted(found - SHARED))
 
 
 def load(name: str) -> Provider:

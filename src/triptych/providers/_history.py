@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from triptych import errors
-from triptych.model import Pending
+from triptych.core import errors
+from triptych.core.models import Pending
 from triptych.providers import Answer, Flow, Sent
 from triptych.providers import _reading as read
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from triptych import presets
-from triptych.model import Lifecycle, Offer, Operation, Price, Sizes
+from triptych.catalog import presets
+from triptych.core.models import Lifecycle, Offer, Operation, Price, Sizes
 
 PRICED_ON = "2026-11-21"
 LARGEST_AREA = 16_777_216

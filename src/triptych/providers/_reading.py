@@ -17,8 +17,8 @@ from functools import lru_cache
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
-from triptych import errors
-from triptych.model import Output, Pending, Reference
+from triptych.core import errors
+from triptych.core.models import Output, Pending, Reference
 from triptych.providers import Answer, Call, Flow, Sent, refuse
 
 log = logging.getLogger(__name__)

@@ -22,8 +22,10 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from triptych import backgrounds, catalog, errors
-from triptych.model import Done, Edit, Lifecycle, Offer, Output, Pending
+from triptych import catalog
+from triptych.catalog import backgrounds
+from triptych.core import errors
+from triptych.core.models import Done, Edit, Lifecycle, Offer, Output, Pending
 from triptych.providers import END, Answer, BaseUrl, Call, Came, Flow, Listing, Next, Provider, ReferenceLimits, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read

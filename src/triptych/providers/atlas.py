@@ -15,8 +15,9 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote as percent_escaped
 
-from triptych import errors, presets
-from triptych.model import (
+from triptych.catalog import presets
+from triptych.core import errors
+from triptych.core.models import (
     Done,
     Edit,
     Hosted,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from triptych import presets
-from triptych.errors import UnreadableImage
-from triptych.model import Done, Edit, Offer, Operation, Output, Pending, Price, Sizes
+from triptych.catalog import presets
+from triptych.core.errors import UnreadableImage
+from triptych.core.models import Done, Edit, Offer, Operation, Output, Pending, Price, Sizes
 from triptych.providers import Flow, Provider
 
 LABEL = "Drawn by the offline preview engine, not by Seedream."
@@ -19,7 +19,7 @@ _MIME_TYPES = {"png": "image/png", "jpeg": "image/jpeg"}
 
 def submit(edit: Edit) -> Flow[Pending | Done]:
     """Return the finished frames at once, without a call."""
-    from triptych import retouch
+    from triptych.providers import preview
 
     yield from ()
     mime_type = _MIME_TYPES[edit.format or "png"]
@@ -27,11 +27,11 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
         images = [reference.data for reference in edit.references if reference.data is not None]
         if len(images) != len(edit.references):
             raise UnreadableImage("The offline engine needs the references' bytes; a URL alone is not enough.")
-        made = retouch.edit(
+        made = preview.edit(
             images, edit.prompt, count=edit.count, size=edit.size, mime_type=mime_type, seed=edit.variation
         )
     else:
-        made = retouch.draw(
+        made = preview.draw(
             edit.prompt, count=edit.count, size=edit.size or (1024, 1024), mime_type=mime_type, seed=edit.variation
         )
     return Done(

@@ -18,8 +18,8 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote as percent_escaped
 
-from triptych import errors
-from triptych.model import Done, Edit, Hosted, Pending, Prediction
+from triptych.core import errors
+from triptych.core.models import Done, Edit, Hosted, Pending, Prediction
 from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, ReferenceLimits, Sent
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering

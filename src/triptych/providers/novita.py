@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from triptych import catalog, errors
-from triptych.model import Done, Edit, Offer, Output, Pending, Reference
+from triptych import catalog
+from triptych.core import errors
+from triptych.core.models import Done, Edit, Offer, Output, Pending, Reference
 from triptych.providers import Answer, BaseUrl, Call, Flow, Provider, ReferenceLimits, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read

@@ -26,8 +26,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
-from triptych import backgrounds, errors, presets
-from triptych.model import Done, Edit, Hosted, Output, Pending, Prediction, Sizes
+from triptych.catalog import backgrounds, presets
+from triptych.core import errors
+from triptych.core.models import Done, Edit, Hosted, Output, Pending, Prediction, Sizes
 from triptych.providers import Answer, BaseUrl, Call, Flow, Provider, ReferenceLimits, Sent, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read

@@ -19,8 +19,9 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote as percent_escaped
 
-from triptych import backgrounds, errors, presets
-from triptych.model import Done, Edit, Hosted, Offer, Pending, Prediction, Quote, Size, Sizes
+from triptych.catalog import backgrounds, presets
+from triptych.core import errors
+from triptych.core.models import Done, Edit, Hosted, Offer, Pending, Prediction, Quote, Size, Sizes
 from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, ReferenceLimits, Sent
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
-from triptych import errors, links
+from triptych.core import errors
+from triptych.jobs import file_links
 from triptych.server.guard import SIGNED, user_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from triptych.studio import SignedFile, Studio
+    from triptych.jobs.service import SignedFile, Studio
 
 ROUTE = "/files"
 
@@ -67,7 +68,7 @@ class Signed:
             await self._app({**scope, **user, SIGNED: found}, receive, send)
 
     async def _found(self, scope: Scope) -> SignedFile | None:
-        read = links.read(scope["query_string"])
+        read = file_links.read(scope["query_string"])
         if not read:
             return None
         studio = await self._open_studio()

@@ -1,8 +1,8 @@
 """Keeps an answer within what hosts show their models.
 
 One host cuts text at about 12,000 characters, and whatever is shown is paid for with every later message. So a job that
-runs is answered in `RUNNING_CHARS`, everything else in `views.PAGE_CHARS`: JSON with links, and text with links. Images
-are cut into pages before (`views`); here goes what else can be long: warnings, a job's error, a dry run's request, and
+runs is answered in `RUNNING_CHARS`, everything else in `presenters.PAGE_CHARS`: JSON with links, and text with links. Images
+are cut into pages before (`presenters`); here goes what else can be long: warnings, a job's error, a dry run's request, and
 a long list of uploads.
 """
 
@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 import mcp_types as types
 
-from triptych.results import ErrorResult, ImageResult, JobResult, Result, UploadResult
-from triptych.text import line, tree
-from triptych.views import MOST_IMAGES, PAGE_CHARS
+from triptych.core.text import line, tree
+from triptych.jobs.presenters import MOST_IMAGES, PAGE_CHARS
+from triptych.jobs.results import ErrorResult, ImageResult, JobResult, Result, UploadResult
 
 RUNNING_CHARS = 600
 UNFINISHED = ("queued", "running")

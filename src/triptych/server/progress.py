@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from triptych.text import line
+from triptych.core.text import line
 
 Send = Callable[[float, float, str], Awaitable[None]]
 NUDGE = 0.001

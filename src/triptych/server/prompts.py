@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
-from triptych.errors import MESSAGE_LIMIT_CHARS
-from triptych.text import block, line
+from triptych.core.errors import MESSAGE_LIMIT_CHARS
+from triptych.core.text import block, line
 
 if TYPE_CHECKING:
-    from triptych.studio import Caller, Studio
+    from triptych.jobs.service import Caller, Studio
 
 MOST_COMPLETIONS = 100
 

@@ -24,13 +24,13 @@ from urllib.parse import unquote
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
-from triptych import errors
-from triptych.results import ImageResult, Result
+from triptych.core import errors
+from triptych.core.text import line, tree
+from triptych.jobs.results import ImageResult, Result
 from triptych.server import fitting, gallery
-from triptych.text import line, tree
 
 if TYPE_CHECKING:
-    from triptych.studio import Caller, Studio
+    from triptych.jobs.service import Caller, Studio
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticKnownError
 
-from triptych.errors import BadRequest, quoted
+from triptych.core.errors import BadRequest, quoted
 
 
 def _listed(value: object) -> object:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import PlainTextResponse
 
-from triptych.addresses import site
+from triptych.providers.url_safety import site
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -34,7 +34,7 @@ def name_of(site: bytes) -> str | None:
 class OwnNames:
     """Lets through what is sent to one of the names, and from a page under one of them or from no page.
 
-    `public` is one more site, as `addresses.site` spells it.
+    `public` is one more site, as `url_safety.site` spells it.
     """
 
     def __init__(self, app: ASGIApp, names: Iterable[str], public: str | None = None) -> None:

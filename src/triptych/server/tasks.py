@@ -17,8 +17,8 @@ from mcp.shared.inbound import MCP_NAME_HEADER, decode_header_value
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 if TYPE_CHECKING:
-    from triptych.results import JobResult
-    from triptych.studio import Caller, Studio
+    from triptych.jobs.results import JobResult
+    from triptych.jobs.service import Caller, Studio
 
 TASKS = "io.modelcontextprotocol/tasks"
 PAID = ("edit_sequence", "edit_chain", "generate_sequence")
@@ -86,7 +86,7 @@ def required(ctx: ServerRequestContext[Any, Any], task_id: str) -> None:
 
 
 def _task(studio: Studio, task_id: str, caller: Caller, linked: bool = True) -> dict[str, Any]:
-    from triptych import errors
+    from triptych.core import errors
     from triptych.server import tools
 
     try:

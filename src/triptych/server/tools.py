@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
-from triptych import errors
-from triptych.results import JobResult, JobsResult, ModelsResult, Preview, Result, SaveResult, UploadResult
+from triptych.core import errors
+from triptych.core.text import line
+from triptych.jobs.results import JobResult, JobsResult, ModelsResult, Preview, Result, SaveResult, UploadResult
 from triptych.server import fitting, schemas
-from triptych.text import line
 
 if TYPE_CHECKING:
-    from triptych.studio import Caller, Options, Studio
+    from triptych.jobs.service import Caller, Options, Studio
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Tool:
 
 
 def _options(a: schemas.Paid) -> Options:
-    from triptych.studio import Options
+    from triptych.jobs.service import Options
 
     return Options(
         model=a.model,

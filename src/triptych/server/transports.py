@@ -30,15 +30,15 @@ import anyio
 import anyio.abc
 from mcp.server.stdio import stdio_server
 
-from triptych.server.build import TriptychServer, build
+from triptych.server.app import TriptychServer, build
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
-    from triptych.config import Settings
-    from triptych.studio import Studio
+    from triptych.jobs.service import Studio
+    from triptych.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ SESSIONS_LIMIT = 1000
 FIRST_LOOK_S = 1.0
 """When unfinished jobs are taken up if nobody calls: after the start, which has a client waiting."""
 CLOSE_LIMIT_S = 9.0
-"""Above the time that a submit on its way still gets for its answer (`steps.SHUTDOWN_GRACE_S`)."""
+"""Above the time that a submit on its way still gets for its answer (`submission.SHUTDOWN_GRACE_S`)."""
 DRAIN_LIMIT_S = 2
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -77,7 +77,7 @@ def serve(
     person at the machine, who sees every job.
 
     Settings given as a function are read at the first need: over stdio what is wrong with them is then answered to
-    whoever calls a tool, and the server stays up. For HTTP and SSE read them with `config.read(environ, remote=True)`,
+    whoever calls a tool, and the server stays up. For HTTP and SSE read them with `read(environ, remote=True)`,
     so that the directory the server was started in is not open to its clients.
 
     Raises:
@@ -125,13 +125,13 @@ def serve(
 
 class _CleanLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        from triptych.text import block
+        from triptych.core.text import block
 
         return block(super().format(record))
 
 
 def _refuse(message: str) -> None:
-    from triptych.text import line
+    from triptych.core.text import line
 
     sys.stderr.write(f"triptych: {line(message)}\n")
     raise SystemExit(2)
@@ -141,11 +141,12 @@ def opener(settings: Settings | SettingsSource) -> Callable[[], AbstractAsyncCon
     """Return what opens a studio from settings, which are read then; logging goes to stderr from then on."""
 
     def open_it() -> AbstractAsyncContextManager[Studio]:
-        from triptych import config, studio
+        from triptych.jobs import service
+        from triptych.settings import configure_logging
 
         read = settings() if callable(settings) else settings
-        config.configure_logging(read.log_level)
-        return studio.open_studio(read.setup)
+        configure_logging(read.log_level)
+        return service.open_studio(read.setup)
 
     return open_it
 
@@ -204,7 +205,7 @@ class Resident:
         with anyio.move_on_after(FIRST_LOOK_S):
             await self._closing.wait()
             return
-        from triptych.errors import TriptychError
+        from triptych.core.errors import TriptychError
 
         with suppress(TriptychError):  # Logged where it was raised; the next call reports it.
             await self()
@@ -229,7 +230,7 @@ class Resident:
 
 def _why_not(error: Exception) -> Exception:
     """Return the refusal for a studio that does not open, and log what is behind it."""
-    from triptych.errors import TriptychError
+    from triptych.core.errors import TriptychError
 
     if isinstance(error, TriptychError):
         logger.error("Triptych cannot start working: %s", error.message)

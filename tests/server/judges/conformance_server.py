@@ -24,9 +24,9 @@ from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 from mcp.shared.message import ServerMessageMetadata
 
-from triptych import config
+from triptych import settings
 from triptych.server import transports
-from triptych.server.build import TriptychServer, build
+from triptych.server.app import TriptychServer, build
 
 Context = ServerRequestContext[Any, Any]
 Reply = types.CallToolResult | types.InputRequiredResult
@@ -420,4 +420,4 @@ def judged(server: TriptychServer) -> TriptychServer:
 
 if __name__ == "__main__":
     transports.build = lambda *given, **named: judged(build(*given, **named))
-    transports.serve(config.read(os.environ, remote=True), "http", "127.0.0.1", 0)
+    transports.serve(settings.read(os.environ, remote=True), "http", "127.0.0.1", 0)

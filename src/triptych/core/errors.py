@@ -1,0 +1,217 @@
+"""What can go wrong, and what mends it.
+
+    TriptychError
+    ├── BadRequest            the caller can mend it: nothing was sent, nothing was paid
+    │   ├── UnknownHandle         no image under that handle
+    │   ├── UnreadableImage       a path or URL that cannot be read, or is not an image
+    │   ├── NotAllowed            a path or an address outside what is allowed
+    │   ├── UnknownModel          no such model or provider
+    │   ├── OutOfLimits           a count, size, format or prompt that the model does not take
+    │   ├── NoKey                 the provider's key variable is not set
+    │   └── OverBudget            the quote is above a cap, or wants a confirmation
+    ├── Refused               the provider said no before accepting: nothing was paid
+    │   ├── KeyRejected           401 or 403
+    │   ├── NoFunds               402: the provider's balance is too low
+    │   ├── NotOffered            404: the provider does not have the model, or not for this account
+    │   └── RateLimited           429, or busy: the same request may be sent again later
+    ├── Failed                the provider accepted, then decided against it
+    │   └── Moderated             its content filter said no
+    ├── Outage                no usable answer: time-outs, 5xx, HTML, broken JSON
+    │   ├── NotSent               the request surely did not arrive
+    │   ├── AnswerLost            the request may have arrived; its answer was lost
+    │   ├── Unclear               a list was read and does not tell what became of a request
+    │   └── Unusable              the database cannot be used until a person mends it
+    │       └── Outdated              a newer Triptych has changed the database
+    └── Uncertain             a paid request may have been accepted and could not be found again
+
+Rules: `message` is safe to show (bounded, one line, no keys; a provider's text in it is quoted data). `kind` is a
+stable word for programs. `retryable` says whether the same call may help later. Nothing here does any I/O.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, Decimal
+from typing import ClassVar
+
+from triptych.core.text import line
+
+MESSAGE_LIMIT_CHARS = 900
+"""A refusal is under 1,000 characters when it reaches the assistant, whatever the provider wrote."""
+
+
+def quoted(text: object, limit_chars: int = 300) -> str:
+    """Return a provider's text as data: one line, no control characters or angle brackets, bounded, in quotes."""
+    shown = line(str(text), limit_chars).replace("<", "‹").replace(">", "›").replace('"', "'")
+    return f'"{shown}"'
+
+
+def plain(usd: Decimal) -> str:
+    """Return an amount as people write it: no exponent, no trailing zeros, at most six decimals, rounded up.
+
+    Rounded up, so that an amount named in a refusal is enough when it is given back as a cap.
+    """
+    if not usd.is_finite():
+        return "none"
+    exponent = usd.as_tuple().exponent
+    assert isinstance(exponent, int)
+    text = f"{six_decimals(usd) if exponent < -6 else usd:f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
+
+
+def six_decimals(usd: Decimal) -> Decimal:
+    """Return an amount with at most six decimals, rounded up; one that is not finite stays as it is."""
+    exponent = usd.as_tuple().exponent
+    return usd.quantize(_MICRO, ROUND_CEILING) if isinstance(exponent, int) and exponent < -6 else usd
+
+
+_MICRO = Decimal("0.000001")
+
+
+class TriptychError(Exception):
+    """The root; catching it catches everything Triptych means to raise."""
+
+    kind: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+    retry_after_s: float | None = None
+    """How long the provider wishes to be left alone, if it said so."""
+
+    def __init__(self, message: str, *, request_id: str | None = None) -> None:
+        self.message = line(message, MESSAGE_LIMIT_CHARS)
+        super().__init__(self.message)
+        self.request_id = request_id
+
+
+class BadRequest(TriptychError):
+    """The caller can mend it; nothing was sent and nothing was paid."""
+
+    kind = "bad_request"
+
+
+class UnknownHandle(BadRequest):
+    kind = "unknown_handle"
+
+
+class UnreadableImage(BadRequest):
+    kind = "unreadable_image"
+
+
+class NotAllowed(BadRequest):
+    kind = "not_allowed"
+
+
+class UnknownModel(BadRequest):
+    kind = "unknown_model"
+
+
+class OutOfLimits(BadRequest):
+    kind = "out_of_limits"
+
+
+class NoKey(BadRequest):
+    kind = "no_key"
+
+
+class OverBudget(BadRequest):
+    """Above a cap; `confirm_usd` is the quote that a confirmation would agree to, where that alone is missing.
+
+    `question` then is what to ask the user: cost, provider, model, images.
+    """
+
+    kind = "over_budget"
+
+    def __init__(self, message: str, *, confirm_usd: Decimal | None = None, question: str = "") -> None:
+        super().__init__(message)
+        self.confirm_usd = confirm_usd
+        self.question = line(question, MESSAGE_LIMIT_CHARS)
+
+
+class Refused(TriptychError):
+    """The provider said no before accepting; nothing was paid."""
+
+    kind = "refused"
+
+
+class KeyRejected(Refused):
+    kind = "key_rejected"
+
+
+class NoFunds(Refused):
+    kind = "no_funds"
+
+
+class NotOffered(Refused):
+    kind = "not_offered"
+
+
+class RateLimited(Refused):
+    """Not accepted, try later."""
+
+    kind = "rate_limited"
+    retryable = True
+
+    def __init__(self, message: str, *, request_id: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, request_id=request_id)
+        self.retry_after_s = retry_after_s
+
+
+class Failed(TriptychError):
+    """The provider accepted the request, then decided against it."""
+
+    kind = "failed"
+
+
+class Moderated(Failed):
+    kind = "moderated"
+
+
+class Outage(TriptychError):
+    """No usable answer came."""
+
+    kind = "outage"
+    retryable = True
+
+    def __init__(self, message: str, *, request_id: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, request_id=request_id)
+        self.retry_after_s = retry_after_s
+
+
+class NotSent(Outage):
+    """The request surely did not arrive: sending it again cannot pay twice."""
+
+    kind = "not_sent"
+
+
+class AnswerLost(Outage):
+    """The request may have arrived; whether it did is not known."""
+
+    kind = "answer_lost"
+
+
+class Unclear(Outage):
+    """A provider's list was read, and it does not tell whether it shows our request or another one."""
+
+    kind = "unclear"
+
+
+class Unusable(Outage):
+    """The database cannot be used until a person mends it: `found` is what is wrong, `mend` what to do."""
+
+    kind = "unusable"
+    retryable = False
+
+    def __init__(self, found: str, mend: str) -> None:
+        super().__init__(f"{found} {mend}")
+        self.found = found
+        self.mend = mend
+
+
+class Outdated(Unusable):
+    """A newer Triptych has changed the database so that this one must not work on it."""
+
+    kind = "outdated"
+
+
+class Uncertain(TriptychError):
+    """A paid request may have been accepted and could not be found again."""
+
+    kind = "uncertain"

@@ -1,0 +1,357 @@
+"""The words everything else is said in: images, jobs, predictions, offers, quotes.
+
+Rules: every type is frozen and knows nothing of files, networks, clocks or databases. Money is `Decimal` in US dollars,
+time is a UTC `datetime`, a size is `(width, height)` in pixels. What a tool answers lives in `results`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+
+Size = tuple[int, int]
+
+
+class Operation(StrEnum):
+    """What a model can be asked for; a `-sequential` one answers with several coherent images."""
+
+    GENERATE = "generate"
+    GENERATE_SEQUENTIAL = "generate-sequential"
+    EDIT = "edit"
+    EDIT_SEQUENTIAL = "edit-sequential"
+
+    @property
+    def edits(self) -> bool:
+        return self in (Operation.EDIT, Operation.EDIT_SEQUENTIAL)
+
+    @property
+    def sequential(self) -> bool:
+        return self in (Operation.GENERATE_SEQUENTIAL, Operation.EDIT_SEQUENTIAL)
+
+
+class State(StrEnum):
+    """Where a prediction stands; the allowed moves are in `states`."""
+
+    WAITING = "waiting"
+    QUEUED = "queued"
+    SUBMITTING = "submitting"
+    RUNNING = "running"
+    FETCHING = "fetching"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNCERTAIN = "uncertain"
+
+
+class Status(StrEnum):
+    """Where a job stands, as the assistant sees it."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNCERTAIN = "uncertain"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture that is home: verified bytes on disk under their sha256."""
+
+    sha256: str
+    handle: str
+    mime_type: str
+    width: int
+    height: int
+    bytes: int
+    path: Path
+    pruned_at: datetime | None = None
+    """When its file was removed to free space; None while it is there."""
+
+    @property
+    def size(self) -> Size:
+        return (self.width, self.height)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A list price in parts, with the day it was read and where; `catalog.quote` adds the parts up.
+
+    `usd_per_image` is the price of the smallest size tier. `above` holds the dearer tiers, the smallest area first: an
+    output with more than so many pixels costs so much instead. Each reference after the first `free_references` of a
+    request costs `usd_per_reference`.
+    """
+
+    usd_per_image: Decimal
+    as_of: str
+    source: str
+    above: tuple[tuple[int, Decimal], ...] = ()
+    usd_per_reference: Decimal = Decimal(0)
+    free_references: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """When a model came and goes (ISO dates), and who says so; empty strings where nobody does."""
+
+    released: str = ""
+    deprecated: str = ""
+    retired: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What sizes an offer takes.
+
+    `presets` maps a word ("2K") to its sizes by ratio ("16:9"). With `exact` only the presets' sizes are taken;
+    without it any size between the areas (pixels) and within `aspect` (longer side over shorter) is. `default` is the
+    preset meant when none is named. With `follows_reference` no size at all means the first reference's own pixels.
+    """
+
+    presets: Mapping[str, Mapping[str, Size]]
+    exact: bool = False
+    min_area: int = 1
+    max_area: int = 1 << 62
+    max_aspect: float = 16.0
+    default: str = "2K"
+    follows_reference: bool = False
+
+    def all(self) -> tuple[Size, ...]:
+        return tuple(size for by_ratio in self.presets.values() for size in by_ratio.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One model family, for one operation, as one provider sells it under its own endpoint id."""
+
+    provider: str
+    family: str
+    operation: Operation
+    endpoint: str
+    price: Price
+    sizes: Sizes
+    max_references: int = 0
+    max_outputs: int = 1
+    max_references_and_outputs: int = 15
+    formats: tuple[str, ...] = ()
+    """Formats that can be asked for; empty: the model answers in a format of its own choice."""
+    default_format: str | None = None
+    """The format that is sent when the caller names none; None: no format is sent."""
+    transparency: str = ""
+    """Whether the model has a setting for a transparent background: "documented", "inferred", or "" for none."""
+    inferred_endpoint: bool = False
+    """The endpoint id follows the pattern of the provider's other ids; no document names it."""
+    max_prompt_chars: int = 4000
+    names_count_in_prompt: bool = False
+    """The prompt itself has to say how many images are wanted."""
+    latency_s: float = 12.0
+    """What one image usually takes."""
+    aliases: tuple[str, ...] = ()
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An input image as a request carries it: a URL the provider can read, or the bytes themselves."""
+
+    sha256: str
+    mime_type: str
+    url: str | None = None
+    data: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One provider request, in our words; a provider turns it into its own."""
+
+    offer: Offer
+    prompt: str
+    count: int
+    size: Size | None
+    format: str | None
+    references: tuple[Reference, ...] = ()
+    client_id: str = ""
+    """A UUID made before anything is sent: the ticket or the idempotency key where the provider takes one."""
+    variation: str = ""
+    """Set when another result of the same request is wanted, for a provider that would otherwise repeat itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One frame of an answer, in order: a URL, or the bytes, or why it is missing.
+
+    With `handed_over` the bytes were handed over before the answer's end (`providers.Came`) and are not kept twice.
+    """
+
+    url: str | None = None
+    data: bytes | None = None
+    error: str | None = None
+    handed_over: bool = False
+
+    @property
+    def came(self) -> bool:
+        """Whether this is an image, and not the reason why there is none."""
+        return bool(self.url or self.data or self.handed_over)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The provider accepted; `ticket` is how it calls the prediction, `poll_url` where it says to ask."""
+
+    ticket: str
+    poll_url: str | None = None
+    done: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The provider finished: its frames in order, the charge, when its URLs expire (seconds).
+
+    `charge_is_estimate` says that the charge is the list price, because the provider reports none. `settle_s` is set
+    where it does not say whether more frames come: the answer is the end only once the number of frames has stayed the
+    same for so many seconds.
+    """
+
+    outputs: tuple[Output, ...]
+    charged_usd: Decimal | None = None
+    url_lifetime_s: float | None = None
+    warnings: tuple[str, ...] = ()
+    settle_s: float | None = None
+    charge_is_estimate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """An uploaded file at a provider: its URL and how long it stays (seconds)."""
+
+    url: str
+    lifetime_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a job will cost, and whether the provider said so (`exact`) or the list price did."""
+
+    usd: Decimal
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a prediction or job did not work out, kept as data."""
+
+    kind: str
+    message: str
+    retryable: bool = False
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One request to a provider, and how far it came.
+
+    `inputs` are handles, in the order the provider sees them; `step` and `lane` place it in a chain (0 elsewhere);
+    `after` is the prediction whose first output is this one's first input. `first_output` is the place in the job of
+    this prediction's first frame (from 1).
+
+    `due_at`, `deadline_at` and every `…_mono` are seconds of the monotonic clock; a restart of the machine sets them
+    anew or to None. `looked_mono` is the first look for a lost submit. `sent_urls` are the references as the request
+    carried them, None for one sent as bytes.
+    """
+
+    id: str
+    job_id: str
+    lane: int
+    step: int
+    after: str | None
+    first_output: int
+    state: State
+    provider: str
+    endpoint: str
+    operation: Operation
+    prompt: str
+    count: int
+    size: Size | None
+    format: str | None
+    inputs: tuple[str, ...]
+    client_id: str
+    variation: str
+    quoted_usd: Decimal
+    quote_exact: bool
+    charged_usd: Decimal | None
+    ticket: str | None
+    poll_url: str | None
+    submitted_at: datetime | None
+    deadline_at: float | None
+    finished_at: datetime | None
+    due_at: float
+    attempts: int
+    fault: Fault | None
+    created_mono: float | None = None
+    submitted_mono: float | None = None
+    looked_mono: float | None = None
+    sent_urls: tuple[str | None, ...] = ()
+    charge_is_estimate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Another provider that a job may go to when the one before it refuses before accepting.
+
+    `sizes` and `quotes_usd` (US dollars for one request) have one entry for each lane.
+    """
+
+    provider: str
+    family: str
+    endpoint: str
+    operation: Operation
+    sizes: tuple[Size | None, ...]
+    quotes_usd: tuple[Decimal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One output of a job: `n` is its place (from 1). `sha256` is set once it is home."""
+
+    job_id: str
+    n: int
+    prediction_id: str
+    url: str | None
+    url_expires_at: datetime | None
+    sha256: str | None
+    saved_path: str | None
+    source: tuple[str, ...]
+    error: str | None = None
+
+    @property
+    def handle(self) -> str:
+        return f"{self.job_id}/{self.n}"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one paid tool call made; its predictions and frames are kept beside it."""
+
+    id: str
+    tool: str
+    created_at: datetime
+    fingerprint: str
+    provider: str
+    model: str
+    endpoint: str
+    prompt: str
+    requested: int
+    lanes: int
+    steps: int
+    save_to: str | None
+    warnings: tuple[str, ...]
+    cancel_requested: bool
+    routes: tuple[Route, ...] = ()
+    owner: str | None = None
+    """Whose token made it; None for the person at the machine."""

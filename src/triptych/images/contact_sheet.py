@@ -1,0 +1,298 @@
+"""A contact sheet: pictures laid out in even rows on a quiet ground, each with its label.
+
+Rules: the whole sheet fits what a model is shown without being scaled down (`WIDTH_PX` × `HEIGHT_PX`), so its words
+stay as large as they are drawn; pictures keep their shape and are as large as that leaves room for; words are cut to
+fit their cell, in at most two lines; any text may come in, and what the font cannot draw is left out. The same cards
+give the same sheet.
+
+Must not know: files, formats, how a picture was made. Decoding and encoding are `processing`'s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from triptych.core.text import line
+
+GROUND = (246, 245, 242)
+WELL = (234, 232, 227)
+INK = (32, 33, 36)
+DIM = (100, 96, 90)
+ALERT = (168, 44, 24)
+WIDTH_PX, HEIGHT_PX = 1568, 1176
+"""Hosts scale an image down to 1568 px on its long side, and some to 1.2 megapixels: 0.8 of this."""
+LABEL_PX, NOTE_PX, TITLE_PX = 21, 18, 28
+LABEL_LINE_PX, NOTE_LINE_PX, TITLE_LINE_PX = 27, 24, 36
+NARROW_PX = 165
+"""In a cell narrower than this a long handle would not fit at the label's size."""
+MARGIN_PX, GAP_PX, ROW_GAP_PX, GROUP_GAP_PX = 28, 14, 22, 40
+IDEAL_ASPECT = 1.45
+UPSCALE = 1.5
+FONT = Path(__file__).parent / "fonts" / "Roboto-Regular.ttf"
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A decoded picture with the words under it, the last a warning; without a picture its place stays empty."""
+
+    image: Image.Image | None
+    label: str
+    note: str = ""
+    alert: str = ""
+
+
+def opaque(image: Image.Image, *, checker: bool = True) -> Image.Image:
+    """Return the picture without alpha, over a light checker or over white."""
+    if image.mode in ("RGB", "L"):
+        return image
+    if image.mode not in ("RGBA", "LA"):
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    ground = Image.new("RGB", image.size, (255, 255, 255))
+    if checker and image.getchannel("A").getextrema() != (255, 255):
+        tile = Image.new("RGB", (24, 24), (255, 255, 255))
+        for box in ((0, 0, 12, 12), (12, 12, 24, 24)):
+            tile.paste((236, 236, 238), box)
+        for y in range(0, image.height, 24):
+            for x in range(0, image.width, 24):
+                ground.paste(tile, (x, y))
+    ground.paste(image, mask=image.getchannel("A"))
+    return ground
+
+
+@lru_cache(maxsize=32)
+def font(size_px: int) -> Font:
+    """Return Roboto, which comes with the package, at this size (a fixed bitmap font where FreeType is missing)."""
+    try:
+        return ImageFont.truetype(FONT, max(6, size_px), layout_engine=ImageFont.Layout.BASIC)
+    except ImportError:
+        return ImageFont.load_default()
+
+
+def printable(text: str) -> str:
+    """Return text that any font call survives: one line, no control characters, no lone surrogates."""
+    return line(text)
+
+
+def drawable(text: str) -> str:
+    """Return the text without what the font has no glyph for (Latin, Greek and Cyrillic it has).
+
+    A word or more that is left out becomes one "…"; nothing at all is returned where nothing but dots would be.
+    """
+    shown = " ".join("".join(c if c == " " or _has_glyph(c) else "\0" for c in printable(text)[:400]).split(" "))
+    words = ["…" if "\0" in word else word for word in shown.split()]
+    kept = [word for i, word in enumerate(words) if word != "…" or i == 0 or words[i - 1] != "…"]
+    return " ".join(kept) if any(c.isalnum() for c in "".join(kept)) else ""
+
+
+@lru_cache(maxsize=4096)
+def _has_glyph(character: str) -> bool:
+    face = font(LABEL_PX)
+    try:
+        mask, none = face.getmask(character), face.getmask("\U0010fffd")
+    except UnicodeEncodeError:  # the bitmap font knows Latin-1 alone
+        return False
+    return mask.size != none.size or bytes(mask) != bytes(none)
+
+
+def wrapped(text: str, face: Font, width_px: float, max_lines: int = 2) -> list[str]:
+    """Return the text as at most `max_lines` lines no wider than `width_px`, the last one ellipsised if need be."""
+    lines: list[str] = []
+    rest = printable(text)[:400]
+    while rest and len(lines) < max_lines:
+        cut = _fits(rest, face, width_px)
+        if cut < len(rest):
+            if len(lines) == max_lines - 1:
+                while cut > 1 and face.getlength(rest[:cut].rstrip() + "…") > width_px:
+                    cut -= 1
+                lines.append(rest[:cut].rstrip() + "…")
+                break
+            space = max(rest.rfind(" ", 1, cut + 1), rest.rfind("/", 1, cut + 1))
+            cut = space if space > 0 else cut
+        lines.append(rest[:cut].rstrip())
+        rest = rest[cut:].lstrip()
+    return lines
+
+
+def columns_for(count: int, aspect: float) -> int:
+    """Return how many columns make `count` cells of this shape (width over height) a well-proportioned sheet."""
+
+    def cost(columns: int) -> float:
+        rows = math.ceil(count / columns)
+        return abs(math.log(columns * aspect / rows / IDEAL_ASPECT)) + 0.35 * (rows * columns - count) / columns
+
+    return min(range(1, count + 1), key=cost)
+
+
+def lay_out(
+    cards: Sequence[Card],
+    *,
+    group: int = 1,
+    heads: Sequence[str] = (),
+    cell: int = 768,
+    title: str = "",
+) -> Image.Image:
+    """Return the sheet, in reading order.
+
+    `group` cards stay side by side: a pair of before and after, or a lane's steps, with `heads` over them. `cell` is
+    the widest a picture is drawn, in pixels; less when there are many. Raises: `ValueError` without a picture.
+    """
+    aspects = sorted(max(0.5, min(2.4, c.image.width / c.image.height)) for c in cards if c.image)
+    if not aspects:
+        raise ValueError("a contact sheet needs at least one picture")
+    lines = wrapped(drawable(title), font(TITLE_PX), WIDTH_PX - 2 * MARGIN_PX, 1)
+    top = MARGIN_PX + (TITLE_LINE_PX + 8 if lines else 0)
+    plans = (
+        _Plan.of(cards, group, across, heads, cell, aspects[len(aspects) // 2], top)
+        for across in range(1, min(-(-len(cards) // group), max(1, 12 // group)) + 1)
+    )
+    plan = max(plans, key=lambda p: (p.width * p.height, -p.across))
+    width = 2 * MARGIN_PX + plan.left(plan.columns - 1) + plan.width
+    if lines and width < WIDTH_PX:
+        lines = wrapped(drawable(title), font(TITLE_PX), width - 2 * MARGIN_PX, 1)
+
+    sheet = Image.new("RGB", (width, top + plan.head_height + plan.total_height + MARGIN_PX), GROUND)
+    draw = ImageDraw.Draw(sheet)
+    for words in lines:
+        draw.text((MARGIN_PX, MARGIN_PX - 6), words, INK, font(TITLE_PX))
+    for column in range(plan.columns):
+        for n, words in enumerate(plan.heads[column % group] if heads else ()):
+            draw.text((MARGIN_PX + plan.left(column), top + n * LABEL_LINE_PX - 4), words, INK, font(LABEL_PX))
+    y = top + plan.head_height
+    for row, words_height in enumerate(plan.words_heights):
+        for column in range(plan.columns):
+            i = row * plan.columns + column
+            if i >= len(cards):
+                break
+            x = MARGIN_PX + plan.left(column)
+            _place(sheet, cards[i].image, (x, y, plan.width, plan.height))
+            line_y = y + plan.height + 6
+            for text, px, line_px, colour in plan.words[i]:
+                draw.text((x, line_y), text, colour, font(px))
+                line_y += line_px
+        y += plan.height + words_height + ROW_GAP_PX
+    return sheet
+
+
+_Line = tuple[str, int, int, tuple[int, int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How large the cells are, and what their words come to, when so many groups stand side by side."""
+
+    across: int
+    group: int
+    width: int
+    height: int
+    heads: tuple[list[str], ...]
+    words: tuple[list[_Line], ...]
+    words_heights: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, cards: Sequence[Card], group: int, across: int, heads: Sequence[str], cell: int, aspect: float, top: int
+    ) -> _Plan:
+        columns = across * group
+        rows = -(-len(cards) // columns)
+        gaps = (columns - across) * GAP_PX + (across - 1) * (GROUP_GAP_PX if group > 1 else GAP_PX)
+        width = max(96, min(cell, (WIDTH_PX - 2 * MARGIN_PX - gaps) // columns))
+        # Words wrap at the width that the height leaves, and leave less height: twice is enough.
+        for _ in range(2):
+            plan = cls._with(cards, group, across, heads, width, round(width / aspect))
+            left = HEIGHT_PX - top - MARGIN_PX - plan.head_height - (plan.total_height - rows * plan.height)
+            width = max(96, min(width, round(left / rows * aspect)))
+        return cls._with(cards, group, across, heads, width, round(width / aspect))
+
+    @classmethod
+    def _with(
+        cls, cards: Sequence[Card], group: int, across: int, heads: Sequence[str], width: int, height: int
+    ) -> _Plan:
+        words = tuple(_words(card, width) for card in cards)
+        columns = across * group
+        return cls(
+            across,
+            group,
+            width,
+            height,
+            tuple(wrapped(drawable(head), font(LABEL_PX), width) for head in heads),
+            words,
+            tuple(
+                max(sum(line[2] for line in lines) + 6 if lines else 0 for lines in words[at : at + columns])
+                for at in range(0, len(words), columns)
+            ),
+        )
+
+    @property
+    def columns(self) -> int:
+        return self.across * self.group
+
+    @property
+    def head_height(self) -> int:
+        return max(map(len, self.heads), default=0) * LABEL_LINE_PX + 4 if self.heads else 0
+
+    @property
+    def total_height(self) -> int:
+        rows = len(self.words_heights)
+        return rows * self.height + sum(self.words_heights) + (rows - 1) * ROW_GAP_PX
+
+    def left(self, column: int) -> int:
+        """Return where a column begins, from the margin."""
+        group_gap = (GROUP_GAP_PX if self.group > 1 else GAP_PX) - GAP_PX
+        return column * (self.width + GAP_PX) + column // self.group * group_gap
+
+
+def _words(card: Card, width: int) -> list[_Line]:
+    found = []
+    label = (LABEL_PX, LABEL_LINE_PX) if width >= NARROW_PX else (NOTE_PX, NOTE_LINE_PX)
+    for text, px, line_px, colour in (
+        (card.label, *label, INK),
+        (card.note, NOTE_PX, NOTE_LINE_PX, DIM),
+        (card.alert, NOTE_PX, NOTE_LINE_PX, ALERT),
+    ):
+        found += [(line, px, line_px, colour) for line in wrapped(drawable(text), font(px), width)]
+    return found
+
+
+def _fits(text: str, face: Font, width_px: float) -> int:
+    """Return how many leading characters fit, at least one."""
+    low, high = 1, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if face.getlength(text[:middle]) <= width_px:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _place(sheet: Image.Image, image: Image.Image | None, box: tuple[int, int, int, int]) -> None:
+    """Draw the picture inside the box, whole, centred, with softly rounded corners; what it leaves free is a well."""
+    x, y, width, height = box
+    mask = _rounded(width, height, max(4, width // 40))
+    if image is None:
+        sheet.paste(WELL, (x, y), mask)
+        return
+    scale = min(width / image.width, height / image.height, UPSCALE)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    if width - size[0] <= 3 and height - size[1] <= 3:
+        size = width, height
+    well = Image.new("RGB", (width, height), WELL)
+    shown = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    well.paste(shown, ((width - size[0]) // 2, (height - size[1]) // 2))
+    sheet.paste(well, (x, y), mask)
+
+
+@lru_cache(maxsize=8)
+def _rounded(width: int, height: int, radius: int) -> Image.Image:
+    mask = Image.new("L", (width * 3, height * 3), 0)
+    ImageDraw.Draw(mask).rounded_rectangle((0, 0, width * 3 - 1, height * 3 - 1), radius * 3, fill=255)
+    return mask.resize((width, height), Image.Resampling.BOX)

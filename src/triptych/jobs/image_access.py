@@ -1,0 +1,301 @@
+"""Images as callers name them: by handle, path, URL or data URI; looked at, saved, and kept apart from who may not.
+
+Every outside image comes home through `Assets.bring_in` before anything else happens to it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import unquote
+
+import anyio.to_thread
+
+from triptych.core import errors
+from triptych.core.clock import Bell, Clock
+from triptych.core.models import Image, Status
+from triptych.images.files import Assets
+from triptych.jobs import file_links, image_preview, presenters
+from triptych.jobs.planning import Input
+from triptych.jobs.results import ImageResult, Preview, Saved, SaveResult
+from triptych.storage.jobs import Store
+from triptych.storage.rows import JobRow
+
+log = logging.getLogger(__name__)
+
+MAX_SAVED_IMAGES = 2000
+SAVE_EVERY_S = 2.0
+LEAST_LIFE = timedelta(minutes=2)
+"""A provider's URL that ends sooner is no longer given out where there is one of ours."""
+
+Report = Callable[[float, float, str], Awaitable[None]]
+"""Told of progress: done, total, one line of text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: further directories this caller may use, where to report progress, and whose jobs and images it sees.
+
+    `owner` is None for the person at the machine, who sees everything; what they make belongs to no token. `asks` says
+    that the user can be asked before a costly job; then only a yes confirms one, up to `agreed_usd`. `left_s` returns
+    the seconds that the caller still waits for an answer. `files_url` is where this caller gets files by signed URL;
+    None for one that reads them from the disk.
+    """
+
+    roots: tuple[Path, ...] = ()
+    report: Report | None = None
+    owner: str | None = None
+    asks: bool = False
+    agreed_usd: Decimal | None = None
+    left_s: Callable[[], float] = lambda: math.inf
+    files_url: str | None = None
+
+    def sees(self, owner: str | None) -> bool:
+        """Return whether what belongs to `owner` may be shown to this caller."""
+        return self.owner is None or self.owner == owner
+
+    async def told(self, done: float, total: float, message: str) -> None:
+        """Report progress, if this caller wants to hear of it."""
+        if self.report:
+            await self.report(done, total, message)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedFile:
+    """An image that a signed URL names, who signed, and how long the URL is still good."""
+
+    handle: str
+    image: Image
+    owner: str | None
+    left_s: int
+
+
+class Library:
+    """The images of one home; `allowed_dirs` may be used by every caller."""
+
+    def __init__(self, store: Store, assets: Assets, clock: Clock, allowed_dirs: tuple[Path, ...]) -> None:
+        self._store = store
+        self._assets = assets
+        self._clock = clock
+        self._allowed_dirs = allowed_dirs
+
+    async def bring_in(self, items: Sequence[str], caller: Caller) -> list[Input]:
+        """Return the images behind handles, paths and URLs, in order; outside ones are brought home first.
+
+        Raises: `errors.UnknownHandle`, and as `Assets.bring_in`.
+        """
+        found = []
+        for i, item in enumerate(items):
+            text = item.strip()
+            if caller.files_url and text.startswith(f"{caller.files_url}/"):  # a URL that we gave out
+                text = f"triptych://images/{text.removeprefix(f'{caller.files_url}/').partition('?')[0]}"
+            if text.startswith("triptych:"):  # a handle and nothing else
+                text = unquote(text.removeprefix("triptych://images/"))
+                found.append(Input(text, self.by_handle(text, caller)))
+                continue
+            if text.startswith(("img_", "job_")):
+                found.append(Input(text, self.by_handle(text, caller)))
+                continue
+            if len(items) > 1:
+                await caller.told(i, len(items), f"reading image {i + 1} of {len(items)}")
+            if not text:
+                raise errors.UnreadableImage(
+                    "An image is an empty string; pass a handle, a path, a URL or a data: URI."
+                )
+            image = await self._assets.bring_in(text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller))
+            image = self._store.add_image(image, self._clock.now(), caller.owner)
+            found.append(Input(image.handle, image))
+        return found
+
+    def may_use(self, sha256: str, caller: Caller) -> bool:
+        """Return whether a caller has brought these bytes in, or made them; the person at the machine may use all."""
+        return caller.owner is None or self._store.holds(caller.owner, sha256)
+
+    def by_handle(self, handle: str, caller: Caller) -> Image:
+        """Return the image behind a handle; what is another's is not there.
+
+        Raises: `errors.UnknownHandle`, saying what would be right.
+        """
+        job_id, _, n = handle.partition("/")
+        job = self._store.job(job_id) if handle.startswith("job_") else None
+        image = self._store.image_by_handle(handle)
+        if job and not caller.sees(job.job.owner):
+            job = image = None
+        elif image and not job and not self.may_use(image.sha256, caller):
+            image = None
+        if image and image.path.exists():
+            return image
+        if image and image.pruned_at:
+            raise errors.UnknownHandle(
+                f"The file of {handle} was pruned on {image.pruned_at:%Y-%m-%d}; upload a saved copy, or make it again."
+            )
+        if image:
+            raise errors.UnknownHandle(f"The file of {handle} is gone from TRIPTYCH_HOME; upload or make it again.")
+        if job:
+            if not n:
+                raise errors.UnknownHandle(f'{handle} is a job; name one of its images, such as "{handle}/1".')
+            raise errors.UnknownHandle(
+                f'{errors.quoted(handle, 40)} is not here (yet): get_status(job_id="{job_id}") lists what the job has.'
+            )
+        raise errors.UnknownHandle(
+            f"There is no image {errors.quoted(handle, 40)}. Handles look like img_1a2b3c4d or job_1a2b3c4d/2; "
+            "list_jobs and upload_images give them out."
+        )
+
+    def link(self, caller: Caller) -> presenters.Link:
+        """Return what chooses a caller's URL of an image that is here: the provider's while it lives, then ours."""
+        now, secret = self._clock.now(), functools.cache(self._store.file_secret)
+
+        def chosen(handle: str, url: str | None, expires_at: datetime | None) -> tuple[str | None, datetime | None]:
+            lives = url and (expires_at is None or expires_at - now > LEAST_LIFE)
+            if lives or not caller.files_url:
+                return url, expires_at
+            return file_links.make(secret(), caller.files_url, handle, caller.owner, now)
+
+        return chosen
+
+    def signed_file(self, handle: str, until_s: int, signature: str, owners: Sequence[str | None]) -> SignedFile | None:
+        """Return the image that a signed URL names, if one of these owners signed it and still has the image.
+
+        Nothing is looked up for a signature that is wrong or has ended.
+        """
+        now = self._clock.now()
+        for owner in file_links.signers(self._store.file_secret(), handle, owners, until_s, signature, now):
+            with suppress(errors.UnknownHandle):
+                image = self.by_handle(handle, Caller(owner=owner))
+                return SignedFile(handle, image, owner, int(until_s - now.timestamp()))
+        return None
+
+    def allowed(self, caller: Caller) -> tuple[Path, ...]:
+        """Return the directories that a caller may read and write."""
+        return (*self._allowed_dirs, *caller.roots)
+
+    def directory(self, directory: str, caller: Caller) -> Path:
+        """Return a directory that a caller may write into.
+
+        Raises: `errors.NotAllowed`.
+        """
+        return self._assets.allowed_directory(directory, self.allowed(caller))
+
+    async def show(self, images: Sequence[str], caller: Caller, *, detail: bool = False) -> Preview:
+        """Return one image as a preview, several as a labelled contact sheet, a job as its set beside its sources.
+
+        With `detail` the picture is larger. Raises: `errors.BadRequest` for what cannot be shown.
+        """
+        most = image_preview.MOST_PICTURES
+        if not 1 <= len(images) <= most:
+            raise errors.OutOfLimits(f"view_images shows 1 to {most} images; {len(images)} were given.")
+        if len(images) == 1 and (job_id := image_preview.job_named(images[0])):
+            sheet = self._sheet_of_job(job_id, caller)
+        else:
+            named = [handle for item in images for handle in self._unfolded(item, caller)]
+            inputs = await self.bring_in(named, caller)
+            sheet = image_preview.loose([(item.handle, item.image, self._made(item.handle)) for item in inputs])
+        return await anyio.to_thread.run_sync(image_preview.draw, sheet, detail)
+
+    async def save(self, images: Sequence[str], directory: str, name: str | None, caller: Caller) -> SaveResult:
+        """Copy images at full resolution into an allowed directory, overwriting nothing.
+
+        Raises: `errors.NotAllowed`, and as `bring_in`.
+        """
+        if not 1 <= len(images) <= MAX_SAVED_IMAGES:
+            raise errors.OutOfLimits(f"save_images takes 1 to {MAX_SAVED_IMAGES} images; {len(images)} were given.")
+        target = self.directory(directory, caller)
+        saved = []
+        for i, item in enumerate(await self.bring_in(images, caller), 1):
+            stem = item.handle.replace("/", "-")
+            if name:
+                stem = name if len(images) == 1 else f"{name}-{i:02d}"
+            path = await anyio.to_thread.run_sync(self._assets.save, item.image, target, stem)
+            self._remember_saved(item.handle, path)
+            saved.append(Saved(handle=item.handle, path=str(path)))
+        return SaveResult(saved=saved)
+
+    def _remember_saved(self, handle: str, path: Path) -> None:
+        """Write down where an output lies besides; a job that has not ended still saves its outputs itself."""
+        frame = self._store.frame(handle)
+        row = self._store.job(frame.job_id) if frame else None
+        if frame and row and row.status not in (Status.QUEUED, Status.RUNNING):
+            self._store.frame_saved(frame, str(path))
+
+    async def save_copies(self, job_id: str | None = None) -> None:
+        """Copy what has ended into the directories that repeated calls named: one job's images, or all that wait."""
+        for ended, directory in self._store.to_save(job_id):
+            await self._save_job(ended, directory)
+
+    async def keep_saving(self) -> None:
+        """Do `save_copies` until cancelled; a job may end, and a call may be repeated, in another process."""
+        while True:
+            try:
+                await self.save_copies()
+            except Exception:
+                log.exception("copies for repeated calls are not saved yet; they are tried again")
+            await self._clock.wait(Bell(), SAVE_EVERY_S)
+
+    async def _save_job(self, job_id: str, directory: str) -> None:
+        """Copy a job's stored images into a directory that was allowed; what fails becomes a warning of the job."""
+        stored = [frame for frame in self._store.frames(job_id) if frame.sha256]
+        try:
+            for frame in stored:
+                image = self._store.image_by_sha256(frame.sha256 or "")
+                if image:
+                    name = f"{job_id}-{frame.n:02d}"
+                    await anyio.to_thread.run_sync(self._assets.save, image, Path(directory), name)
+        except errors.TriptychError as error:
+            self._store.warn(job_id, [f"Not saved: {error.message}"])
+        self._store.saved_also(job_id, directory, len(stored))
+
+    async def preview(self, handle: str, caller: Caller) -> tuple[bytes, ImageResult]:
+        """Return a JPEG of at most 100 KB and the facts of the image behind a handle.
+
+        Raises: `errors.UnknownHandle`.
+        """
+        image = self.by_handle(handle, caller)
+        frame = self._store.frame(handle)
+        link = self.link(caller)
+        facts = presenters.image_of_frame(frame, image, link) if frame else presenters.image_of_upload(image, link=link)
+        return await anyio.to_thread.run_sync(_preview, image.path), facts
+
+    def _sheet_of_job(self, job_id: str, caller: Caller) -> image_preview.Sheet:
+        row = self._job_seen(job_id, caller)
+        if not row:
+            raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
+        predictions, frames = self._store.predictions(job_id), self._store.frames(job_id)
+        return image_preview.job(row, predictions, frames, self._at_home)
+
+    def _unfolded(self, item: str, caller: Caller) -> list[str]:
+        """Return the images of a job that is named among others, or the item itself."""
+        job_id = image_preview.job_named(item)
+        if not job_id or not self._job_seen(job_id, caller):
+            return [item]
+        return [frame.handle for frame in self._store.frames(job_id) if frame.sha256] or [item]
+
+    def _job_seen(self, job_id: str, caller: Caller) -> JobRow | None:
+        row = self._store.job(job_id)
+        return row if row and caller.sees(row.job.owner) else None
+
+    def _at_home(self, handle: str) -> Image | None:
+        image = self._store.image_by_handle(handle)
+        return image if image and image.path.exists() else None
+
+    def _made(self, handle: str) -> image_preview.Made | None:
+        """Return where an image was made, if it was made here."""
+        frame = self._store.frame(handle) if handle.startswith("job_") else None
+        row = self._store.job(frame.job_id) if frame else None
+        if not frame or not row:
+            return None
+        by_id = {prediction.id: prediction for prediction in self._store.predictions(frame.job_id)}
+        return image_preview.Made(row, by_id[frame.prediction_id], frame)
+
+
+def _preview(path: Path) -> bytes:
+    from triptych.images import processing
+
+    return processing.preview(path.read_bytes(), max_bytes=90_000)

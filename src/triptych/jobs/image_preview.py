@@ -1,0 +1,277 @@
+"""What `view_images` shows: which pictures, in which order, under what words, and how evenly they belong together.
+
+A job shows as what it is: an edited sequence beside its sources, a chain as a grid of lanes (original, step 1, …), a
+single edit as a pair of before and after. Loose images show in the order given.
+
+Rules: pictures are opened one at a time, and a sheet holds at most `MOST_PICTURES`; what is left out is said. Must not
+write anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from triptych.core import errors
+from triptych.core.models import Frame, Image, Prediction
+from triptych.jobs.results import Preview
+from triptych.storage.rows import JobRow
+
+if TYPE_CHECKING:
+    from triptych.images import similarity
+
+MOST_PICTURES = 40
+MOST_BYTES, DETAIL_BYTES = 149_000, 400_000
+"""Of the JPEG: 199 KB as base64, which some hosts put into the conversation as text, and with `detail` 534 KB."""
+PREVIEW_PX, DETAIL_PX = 768, 1536
+"""The longer side of a picture that is shown alone."""
+MOST_PROMPT_CHARS = 600
+MOST_REFERENCES = 10
+"""Every model that edits takes so many."""
+
+ImageOf = Callable[[str], Image | None]
+"""The image behind a handle, if it is home."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Where an output comes from: its job, the prediction that made it, and the frame itself."""
+
+    row: JobRow
+    prediction: Prediction
+    frame: Frame
+
+    @property
+    def place(self) -> int:
+        """Its place among the frames of its prediction, from 1."""
+        return self.frame.n - self.prediction.first_output + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture of a sheet; `image` is None where one should be and is not."""
+
+    handle: str
+    image: Image | None
+    note: str
+    made: Made | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """The pictures in reading order, `group` of them kept side by side under `heads`, and what is said of them."""
+
+    pictures: tuple[Picture, ...]
+    caption: str
+    title: str = ""
+    group: int = 1
+    heads: tuple[str, ...] = ()
+
+
+def job_named(item: str) -> str | None:
+    """Return the job's id where an item names a whole job, by id or by resource uri."""
+    text = item.strip().removeprefix("triptych://jobs/")
+    return text if text.startswith("job_") and "/" not in text else None
+
+
+def loose(images: Sequence[tuple[str, Image, Made | None]]) -> Sheet:
+    """Return images in the order given, each with its size, its step and its sources."""
+    pictures = tuple(Picture(handle, image, _origin(image, made), made) for handle, image, made in images)
+    left_out = pictures[MOST_PICTURES:]
+    caption = f"In reading order: {_listed([p.handle for p in pictures[:MOST_PICTURES]])}."
+    if left_out:
+        caption += f" Left out, as a sheet holds {MOST_PICTURES}: {_listed([p.handle for p in left_out])}."
+    return Sheet(pictures[:MOST_PICTURES], caption)
+
+
+def job(row: JobRow, predictions: Sequence[Prediction], frames: Sequence[Frame], image_of: ImageOf) -> Sheet:
+    """Return a job as what it is.
+
+    Raises: `errors.UnknownHandle` when none of its images is home.
+    """
+    job_id = row.job.id
+    made = {f.n: Made(row, p, f) for f in frames for p in predictions if p.id == f.prediction_id}
+    home = {n: image for n, one in made.items() if one.frame.sha256 and (image := image_of(one.frame.handle))}
+    if not home:
+        raise errors.UnknownHandle(
+            f'{job_id} is {row.status}, and none of its images is here: get_status(job_id="{job_id}") says why.'
+        )
+    if row.job.lanes * row.job.steps > 1:
+        return _chain(row, predictions, made, home, image_of)
+    sources = [
+        Picture(handle, image, "before" if len(frames) == 1 else "source")
+        for handle in predictions[0].inputs
+        if (image := image_of(handle))
+    ]
+    after = "after, " if len(sources) == len(frames) == 1 else ""
+    outputs = [
+        Picture(one.frame.handle, home.get(n), f"{after}{_size(home[n])}" if n in home else "not here", one)
+        for n, one in sorted(made.items())
+    ]
+    from_what = f" from {_listed([p.handle for p in sources])} (first)" if sources else ""
+    caption = f"{row.job.tool} {_quoted(row.job.prompt, 300)}{from_what}: {_listed([p.handle for p in outputs])}."
+    return Sheet((*sources, *outputs), caption, title=_cut(row.job.prompt, 200))
+
+
+def _chain(
+    row: JobRow,
+    predictions: Sequence[Prediction],
+    made: Mapping[int, Made],
+    home: Mapping[int, Image],
+    image_of: ImageOf,
+) -> Sheet:
+    """Return lanes × steps: each lane's original and what every step made of it, side by side."""
+    job_id, lanes, steps = row.job.id, row.job.lanes, row.job.steps
+    by_place = {(p.lane, p.step): p for p in predictions}
+    shown = max(1, min(lanes, MOST_PICTURES // (1 + steps)))
+    pictures = []
+    for lane in range(shown):
+        original = by_place[lane, 0].inputs[0]
+        pictures.append(Picture(original, image_of(original), ""))
+        for step in range(steps):
+            n = lane * steps + step + 1
+            note = "" if n in home else str(by_place[lane, step].state)
+            pictures.append(Picture(f"{job_id}/{n}", home.get(n), note, made.get(n)))
+    words = [by_place[0, step].prompt for step in range(steps)]
+    said = ", ".join(f"step {n} {_quoted(prompt, 120)}" for n, prompt in enumerate(words, 1))
+    heads = ("original", *(f"{n}. {_cut(prompt, 120)}" for n, prompt in enumerate(words, 1)))
+    rest = by_place[0, 0].inputs[1:]
+    caption = f"edit_chain, every lane left to right: original, {said}"
+    caption += f"; {', '.join(rest)} went into every request. " if rest else ". "
+    caption += "; ".join(
+        f"lane {lane + 1}: {pictures[lane * (1 + steps)].handle}, {_span(job_id, lane * steps + 1, steps)}"
+        for lane in range(shown)
+    )
+    if shown < lanes:
+        left = _span(job_id, shown * steps + 1, (lanes - shown) * steps)
+        caption += f". Left out, as a sheet holds {MOST_PICTURES} pictures: lanes {shown + 1} to {lanes} ({left})"
+    if lanes == 1:
+        # One lane has no columns to head: larger pictures, each under its own step's words.
+        notes = [f"{head}: {p.note}" if p.note else head for p, head in zip(pictures, heads, strict=True)]
+        return Sheet(tuple(replace(p, note=note) for p, note in zip(pictures, notes, strict=True)), f"{caption}.")
+    return Sheet(tuple(pictures), f"{caption}.", group=1 + steps, heads=heads)
+
+
+# --- drawing ---
+
+
+def draw(shown: Sheet, detail: bool = False) -> Preview:
+    """Return a preview of one picture or a contact sheet of several, and how even each set is.
+
+    The JPEG has at most `MOST_BYTES` bytes, with `detail` at most `DETAIL_BYTES`.
+    """
+    from triptych.images import contact_sheet, processing, similarity
+
+    most = DETAIL_BYTES if detail else MOST_BYTES
+    if len(shown.pictures) == 1 and (only := shown.pictures[0].image):
+        note = f"{shown.pictures[0].handle}, {shown.pictures[0].note}."
+        side_px = DETAIL_PX if detail else PREVIEW_PX
+        return Preview(jpeg=processing.preview(only.path.read_bytes(), max_side=side_px, max_bytes=most), caption=note)
+    # As large as it may be drawn, and all of them together never more than some 25 MB.
+    side_px = min(768, round(1.6 * contact_sheet.WIDTH_PX / len(shown.pictures) ** 0.5))
+    cards, sets = [], dict[str, list[tuple[int, similarity.Look]]]()
+    for i, picture in enumerate(shown.pictures):
+        small = processing.thumbnail(picture.image.path.read_bytes(), side_px) if picture.image else None
+        cards.append(contact_sheet.Card(small, picture.handle, picture.note))
+        if small and picture.made:
+            sets.setdefault(picture.made.prediction.id, []).append((i, similarity.look(small)))
+    said = [shown.caption]
+    for members in sets.values():
+        pictures = [shown.pictures[i] for i, _ in members]
+        standings = similarity.standings([look for _, look in members])
+        if standings:
+            said.append(_drift_words(pictures, standings))
+        for (i, _), standing in zip(members, standings, strict=False):
+            if odd := [s.measure for s in standing if s.stands_out]:
+                cards[i] = replace(cards[i], alert=f"stands out: {', '.join(odd)}")
+    drawn = contact_sheet.lay_out(cards, group=shown.group, heads=shown.heads, title=shown.title)
+    return Preview(jpeg=processing.small_jpeg(drawn, most), caption=" ".join(said))
+
+
+def _drift_words(pictures: Sequence[Picture], standings: Sequence[tuple[similarity.Standing, ...]]) -> str:
+    """Return every frame's drift, and for what stands out the numbers and the call that would redo it."""
+    listed = "; ".join(
+        f"{column[0].measure} {', '.join(map(_number, column))}" for column in zip(*standings, strict=True)
+    )
+    said = [f"Distance of {_listed([p.handle for p in pictures])} from the rest of their set: {listed}."]
+    odd = [i for i, standing in enumerate(standings) if any(s.stands_out for s in standing)]
+    if not odd:
+        return f"{said[0]} None stands out."
+    steady = min(
+        (i for i in range(len(pictures)) if i not in odd),
+        key=lambda i: sum(s.value / max(s.high, 1e-6) for s in standings[i]),
+        default=0,
+    )
+    for i in odd:
+        why = ", ".join(
+            f"{s.measure} {_number(s)} (the rest {s.low:.3g}–{s.high:.3g})" for s in standings[i] if s.stands_out
+        )
+        said.append(f"{pictures[i].handle} stands out: {why}.")
+    call = redo(pictures[odd[0]], pictures[steady].handle)
+    return " ".join([*said, f"If that is not meant, this makes {pictures[odd[0]].handle} anew: {call}"])
+
+
+def redo(picture: Picture, steady: str) -> str:
+    """Return the call that makes a frame of a set anew, from the set's sources and a frame that is as it should be."""
+    assert picture.made
+    row, prediction = picture.made.row, picture.made.prediction
+    references = [*prediction.inputs[: MOST_REFERENCES - 1], steady]
+    prompt = (
+        f"{_cut(row.job.prompt, MOST_PROMPT_CHARS).rstrip('.')}. Make only image {picture.made.place} of these "
+        f"{prediction.count}, in the palette, light and style of the last reference, another image of the set."
+    )
+    arguments: dict[str, object] = {"images": references, "prompt": prompt}
+    arguments |= {"model": row.job.model, "provider": row.job.provider}
+    if prediction.size:
+        arguments["size"] = f"{prediction.size[0]}x{prediction.size[1]}"
+    if prediction.format:
+        arguments["format"] = prediction.format
+    said = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())
+    return f"edit_sequence({said})"
+
+
+# --- words ---
+
+
+def _origin(image: Image, made: Made | None) -> str:
+    if not made:
+        return _size(image)
+    step = f", step {made.prediction.step + 1} of {made.row.job.steps}" if made.row.job.steps > 1 else ""
+    source = f" from {', '.join(made.frame.source)}" if made.frame.source else ""
+    return f"{_size(image)}{step}{source}"
+
+
+def _size(image: Image) -> str:
+    return f"{image.width}×{image.height}"
+
+
+def _span(job_id: str, first: int, count: int) -> str:
+    return f"{job_id}/{first}" + (f" to /{first + count - 1}" if count > 1 else "")
+
+
+def _listed(handles: Sequence[str]) -> str:
+    """Return the handles in order, a run of one job's as its first and last."""
+    runs: list[tuple[str, int, int]] = []  # a job and its first and last place, or an upload and zeros
+    for handle in handles:
+        job_id, _, place = handle.partition("/")
+        n = int(place or 0)
+        if n and runs and runs[-1][::2] == (job_id, n - 1):
+            runs[-1] = (job_id, runs[-1][1], n)
+        else:
+            runs.append((job_id, n, n))
+    return ", ".join(_span(job_id, first, last - first + 1) if first else job_id for job_id, first, last in runs)
+
+
+def _number(standing: similarity.Standing) -> str:
+    return f"{standing.value:.2f}" if standing.measure == "structure" else f"{standing.value:.1f}"
+
+
+def _quoted(text: str, chars: int) -> str:
+    return json.dumps(_cut(text, chars), ensure_ascii=False)
+
+
+def _cut(text: str, chars: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= chars else line[: chars - 1] + "…"

@@ -1,0 +1,285 @@
+"""Turns what the store remembers into what a tool answers. Pure: rows in, results out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from triptych.core import errors
+from triptych.core.models import Fault, Frame, Image, Prediction, State, Status
+from triptych.core.text import line
+from triptych.jobs.results import (
+    Budget,
+    Cost,
+    ErrorResult,
+    ImageResult,
+    JobResult,
+    JobSummary,
+    Making,
+    Page,
+    Progress,
+    RequestPlace,
+    SpendResult,
+    Spent,
+    SpentRow,
+)
+from triptych.storage.budget import Balance, Spending
+from triptych.storage.rows import JobRow
+
+MOST_IMAGES = 24
+"""A page lists at most so many images; the job's resource lists all."""
+PAGE_CHARS = 9_000
+"""What one host shows its model of a page: the JSON with the links, or the text. Hosts cut what is longer."""
+JOB_CHARS = 560
+"""Of a page, for everything but the images."""
+IMAGE_CHARS = 350
+"""Of one image in the JSON and its link: all that has the same length for every image."""
+LEAST_URL_CHARS = 100
+LEAST_PATH_CHARS = 100
+"""Shorter ones count as so long: the page still fits when another URL or path has taken their place."""
+
+ImageOf = Callable[[str], Image | None]
+
+Link = Callable[[str, str | None, datetime | None], tuple[str | None, datetime | None]]
+"""Chooses the URL of an image that is here, and its end, from its handle and the provider's URL and its end."""
+
+
+def as_stored(_: str, url: str | None, expires_at: datetime | None) -> tuple[str | None, datetime | None]:
+    """Choose the provider's URL, whatever its end: a `Link`."""
+    return url, expires_at
+
+
+def ago(age: timedelta) -> str:
+    """Return an age as people say it."""
+    seconds = max(int(age.total_seconds()), 0)
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds // unit} {name} ago"
+    return f"{seconds} s ago"
+
+
+def image_of_frame(frame: Frame, image: Image | None, link: Link = as_stored) -> ImageResult:
+    """Return an output with every face it has so far; one that was pruned lies where it was saved."""
+    path = image.path if image and not image.pruned_at else None
+    if image and image.pruned_at and frame.saved_path:
+        path = Path(frame.saved_path)
+    is_here = image is not None and not image.pruned_at
+    url, expires_at = (link if is_here else as_stored)(frame.handle, frame.url, frame.url_expires_at)
+    return ImageResult(
+        handle=frame.handle,
+        url=url or (path.as_uri() if path else None),
+        url_expires_at=expires_at,
+        path=str(path) if path else None,
+        uri=f"triptych://images/{frame.handle}",
+        mime_type=image.mime_type if image else None,
+        width=image.width if image else None,
+        height=image.height if image else None,
+        source=list(frame.source),
+    )
+
+
+def image_of_upload(image: Image, hosted: tuple[str, datetime] | None = None, *, link: Link = as_stored) -> ImageResult:
+    """Return an uploaded image; `hosted` is its URL at a provider and when that expires."""
+    url, expires_at = link(image.handle, *(hosted or (None, None)))
+    return ImageResult(
+        handle=image.handle,
+        url=url or image.path.as_uri(),
+        url_expires_at=expires_at,
+        path=str(image.path),
+        uri=f"triptych://images/{image.handle}",
+        mime_type=image.mime_type,
+        width=image.width,
+        height=image.height,
+    )
+
+
+def cost_of(row: JobRow, predictions: Sequence[Prediction]) -> Cost:
+    """Return a job's quote, and its charge once no prediction of it can be charged any more."""
+    quoted = sum((p.quoted_usd for p in predictions), Decimal(0))
+    if row.may_be_charged:
+        return Cost(quoted=quoted)
+    charged = sum((p.charged_usd for p in predictions if p.charged_usd is not None), Decimal(0))
+    return Cost(quoted=quoted, charged=charged, charge_is_estimate=any(p.charge_is_estimate for p in predictions))
+
+
+def job_result(
+    row: JobRow,
+    predictions: Sequence[Prediction],
+    frames: Sequence[Frame],
+    image_of: ImageOf,
+    *,
+    page: int = 1,
+    page_size: int | None = None,
+    findable: bool = True,
+    link: Link = as_stored,
+) -> JobResult:
+    """Return the one result of a job: while it runs without images, then with one page of them, final images first.
+
+    Without `page_size`, all images that came, in order, whether it runs or not. `findable`: the provider has a list in
+    which an uncertain request may still be found.
+
+    Raises: `errors.OutOfLimits` when an ended job has no such page.
+    """
+    job, warnings = row.job, list(row.job.warnings)
+    came = [frame for frame in frames if frame.url or frame.sha256]
+    ended = row.status not in (Status.QUEUED, Status.RUNNING)
+    shown, pages = came, 1
+    if page_size and not ended:
+        shown = []
+    elif page_size:
+        came.sort(key=lambda frame: (frame.n % job.steps != 0, frame.n))
+        pages = max(-(-len(came) // page_size), 1)
+        if not 1 <= page <= pages:
+            raise errors.OutOfLimits(
+                f"{job.id} has {pages} page{'s' if pages > 1 else ''} of images; page was {page}. "
+                f'get_status(job_id="{job.id}", page={pages}) is the last.'
+            )
+        shown = came[(page - 1) * page_size : page * page_size]
+    fault = _fault(predictions)
+    images = {frame.n: image_of(frame.sha256) if frame.sha256 else None for frame in shown}
+    if pruned := [image.pruned_at for image in images.values() if image and image.pruned_at]:
+        warnings.append(f"{len(pruned)} of these images were pruned on {max(pruned):%Y-%m-%d}: their files are gone.")
+    at_home = [f for f in shown if f.sha256 and not ((i := images[f.n]) and i.pruned_at)]
+    return JobResult(
+        job_id=job.id,
+        status=row.status,
+        provider=job.provider,
+        model=job.model,
+        endpoint=job.endpoint,
+        progress=Progress(done=row.returned, total=job.requested),
+        requested=job.requested,
+        returned=len(came) if ended else row.returned,
+        page=Page(number=page, of=pages) if pages > 1 else None,
+        images=[image_of_frame(frame, images[frame.n], link) for frame in shown],
+        cost=cost_of(row, predictions),
+        error=ErrorResult(
+            kind=fault.kind, message=fault.message, retryable=fault.retryable, request_id=fault.request_id
+        )
+        if fault
+        else None,
+        warnings=warnings,
+        next=_next(row, fault, at_home, findable, page + 1 if page < pages else None),
+    )
+
+
+def page_size(frames: Sequence[Frame], image_of: ImageOf) -> int:
+    """Return how many images of a job fit on a page, at the longest URL, path and sources among them."""
+    home = next((image for frame in frames if frame.sha256 and (image := image_of(frame.sha256))), None)
+    path_chars = len(json.dumps(str(home.path))) if home else 0
+    urls = [len(frame.url or "") for frame in frames] + ([len(home.path.as_uri())] if home else [])
+    source_chars = max((sum(len(handle) + 4 for handle in frame.source) for frame in frames), default=0)
+    # The URL is in the JSON and in the link.
+    url_chars = 2 * max([LEAST_URL_CHARS, *urls])
+    image_chars = IMAGE_CHARS + max(path_chars, LEAST_PATH_CHARS) + url_chars + source_chars
+    return min(max((PAGE_CHARS - JOB_CHARS) // image_chars, 1), MOST_IMAGES)
+
+
+def making(row: JobRow, predictions: Sequence[Prediction]) -> Making:
+    """Return how a job was asked for."""
+    ordered = sorted(predictions, key=lambda p: (p.lane, p.step))
+    first_lane = [p.prompt for p in ordered if p.lane == 0]
+    return Making(
+        tool=row.job.tool,
+        # A sequence's request may name the number of images, which its caller did not.
+        prompts=first_lane if row.job.tool == "edit_chain" else [row.job.prompt],
+        lanes=[list(p.inputs) for p in ordered if p.step == 0],
+        format=ordered[0].format,
+        requests=[
+            RequestPlace(
+                lane=p.lane,
+                step=p.step,
+                first_output=p.first_output,
+                count=p.count,
+                size=f"{p.size[0]}x{p.size[1]}" if p.size else None,
+                state=p.state,
+            )
+            for p in ordered
+        ],
+    )
+
+
+def job_summary(row: JobRow, predictions: Sequence[Prediction]) -> JobSummary:
+    """Return a job in one line's worth."""
+    job = row.job
+    return JobSummary(
+        job_id=job.id,
+        status=row.status,
+        tool=job.tool,
+        prompt=line(job.prompt, 80),
+        provider=job.provider,
+        model=job.model,
+        requested=job.requested,
+        returned=row.returned,
+        created_at=job.created_at,
+        cost=cost_of(row, predictions),
+    )
+
+
+def spend_result(spendings: Sequence[Spending], balance: Balance, days: int) -> SpendResult:
+    """Return the ledger by UTC day, provider and model, the newest day first."""
+
+    def place(one: Spending) -> tuple[str, str, str]:
+        return f"{one.at:%Y-%m-%d}", one.provider, one.model
+
+    by_name = sorted(spendings, key=place)
+    by_day = sorted(by_name, key=lambda one: one.at.date(), reverse=True)
+    return SpendResult(
+        days=days,
+        rows=[
+            SpentRow(day=day, provider=provider, model=model, **_spent(list(some)))
+            for (day, provider, model), some in groupby(by_day, key=place)
+        ],
+        total=Spent(**_spent(spendings)),
+        budget=Budget(
+            cap=balance.cap_usd, spent=balance.spent_usd, reserved=balance.reserved_usd, left=balance.left_usd
+        ),
+    )
+
+
+def _spent(some: Sequence[Spending]) -> dict[str, Any]:
+    return {
+        "jobs": len({one.job_id for one in some}),
+        "predictions": len(some),
+        "images": sum(one.images for one in some),
+        "quoted": sum((one.quoted_usd for one in some), Decimal(0)),
+        "charged": sum((one.charged_usd or Decimal(0) for one in some), Decimal(0)),
+        "charge_is_estimate": any(one.charge_is_estimate for one in some),
+        "reserved": sum((one.reserved_usd for one in some), Decimal(0)),
+    }
+
+
+def _fault(predictions: Sequence[Prediction]) -> Fault | None:
+    """Return the fault that explains the job: an uncertain submit first, then a failure, then what is being retried."""
+    ranks = {State.UNCERTAIN: 0, State.FAILED: 1, State.CANCELLED: 3}
+    faulty = sorted((p for p in predictions if p.fault), key=lambda p: ranks.get(p.state, 2))
+    return faulty[0].fault if faulty else None
+
+
+def _next(
+    row: JobRow, fault: Fault | None, at_home: Sequence[Frame], findable: bool, next_page: int | None
+) -> str | None:
+    job_id = row.job.id
+    rest = f'get_status(job_id="{job_id}", page={next_page})' if next_page else None
+    match row.status:
+        case Status.QUEUED | Status.RUNNING:
+            return f'get_status(job_id="{job_id}", wait_s=50)'
+        case Status.UNCERTAIN:
+            look = f'get_status(job_id="{job_id}", wait_s=30) looks again' if findable else "no list shows it"
+            return (f"{rest} lists more images; " if rest else "") + (
+                f"{look}; "
+                f'cancel_job(job_id="{job_id}") accepts it as lost; '
+                f"the same {row.job.tool} call with again=true pays for a new one"
+            )
+        case _ if rest:
+            return rest
+        case Status.PARTIAL | Status.FAILED if fault and fault.kind in ("deadline", "fetch_failed"):
+            return f'get_status(job_id="{job_id}", wait_s=50)'
+        case Status.DONE | Status.PARTIAL if at_home:
+            return f'view_images(images=["{job_id}"])'
+        case _:
+            return None

@@ -1,0 +1,268 @@
+"""What providers say of themselves: live prices, quotes, balances. Asked when needed, remembered for a while.
+
+The built-in catalog stands in for whatever a provider does not say in time; an error is never taken for "no models".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import anyio
+
+from triptych import catalog
+from triptych.core import errors
+from triptych.core.clock import Clock
+from triptych.core.models import Lifecycle, Offer, Operation, Price, Quote, Reference
+from triptych.core.text import line
+from triptych.jobs.planning import Plan
+from triptych.jobs.results import ModelRow, ModelsResult, ProviderRow
+from triptych.providers.client import Account, Wire
+from triptych.storage.jobs import Store
+
+PATIENCE_S = 8.0
+"""How long a call waits for what a provider says before it makes do with the built-in list."""
+LIFETIME_S = 600.0
+WARNING_CHARS = 140
+"""A list of several providers has so much of what each of them answered instead of its models; a list of one, all."""
+PLACEHOLDER_URL = "https://example.com/image.jpg"
+"""Stands for an image that is not at the provider, in a question for a price: prices count references, and follow the
+size that is sent, not what a picture shows. The domain is reserved for examples (RFC 2606)."""
+
+
+@dataclass(slots=True)
+class _Cached:
+    at_s: float
+    value: Any
+
+
+@dataclass(slots=True)
+class _Said:
+    prices_usd: Mapping[str, Decimal | None] | None = None
+    balance_usd: Decimal | None = None
+    warning: str | None = None
+
+
+class Market:
+    """The offers of all accounts, and what their providers say today."""
+
+    def __init__(
+        self, store: Store, wire: Wire, accounts: Mapping[str, Account], default_provider: str, clock: Clock
+    ) -> None:
+        self._store = store
+        self._wire = wire
+        self._accounts = accounts
+        self._default_provider = default_provider
+        self._clock = clock
+        self._cache: dict[object, _Cached] = {}
+
+    async def list_models(
+        self, query: str, operation: str | None, provider: str | None, within_bytes: int | None
+    ) -> ModelsResult:
+        """Return models × providers with price, limits, lifecycle, and whether each is usable now.
+
+        Usable ones come first, of these the default provider's. With `within_bytes`, rows are shown as long as the
+        result, as JSON and as text, has no more bytes; of a model that is left out its provider's row has the price.
+
+        Raises: `errors.OutOfLimits` for an unknown operation, `errors.UnknownModel` for an unknown provider.
+        """
+        if operation is not None and operation not in set(Operation):
+            raise errors.OutOfLimits(
+                f"operation is one of {', '.join(Operation)}; it was {errors.quoted(operation, 40)}."
+            )
+        if provider is not None and provider not in self._accounts:
+            names = ", ".join(self._accounts)
+            raise errors.UnknownModel(f"There is no provider {errors.quoted(provider, 40)}; there are: {names}.")
+        accounts = [account for name, account in self._accounts.items() if provider in (None, name)]
+        said = {account.provider.name: _Said() for account in accounts}
+        async with anyio.create_task_group() as tasks:
+            for account in accounts:
+                if account.usable:
+                    tasks.start_soon(self._ask, account, said[account.provider.name])
+        today = self._clock.now().date()
+        rows = [
+            row
+            for account in accounts
+            for row in _rows(
+                account,
+                catalog.search(account.provider.offers, query, operation, None),
+                said[account.provider.name],
+                today,
+            )
+        ]
+        rows.sort(key=lambda row: (not row.usable, row.provider != self._default_provider))
+        warnings = [told.warning for told in said.values() if told.warning]
+        if len(accounts) > 1:
+            warnings = [line(warning, WARNING_CHARS) for warning in warnings]
+
+        def result(shown: int) -> ModelsResult:
+            left = rows[shown:]
+            more = f"{len(left)} more: query, operation or provider lists them in full."
+            return ModelsResult(
+                default_provider=self._default_provider,
+                providers=[_provider_row(account, said[account.provider.name], left) for account in accounts],
+                models=rows[:shown],
+                warnings=[*warnings, more] if left else warnings,
+            )
+
+        if within_bytes is None:
+            return result(len(rows))
+        shown = 0
+        while shown < len(rows) and _bytes(result(shown + 1)) <= within_bytes:
+            shown += 1
+        return result(shown)
+
+    async def quotes(self, plan: Plan, within_s: float = PATIENCE_S) -> tuple[Quote, ...]:
+        """Return what one request of each lane costs; lanes with the same list price are quoted once.
+
+        No image is sent for it: one that is at the provider is named by its URL there, else `PLACEHOLDER_URL` is. The
+        list price holds where the provider takes the size from the picture or does not answer in time.
+        """
+        by_list_usd: dict[Decimal, Quote] = {}
+        with anyio.move_on_after(min(PATIENCE_S, within_s)):
+            for lane, listed in enumerate(plan.quotes):
+                if listed.usd not in by_list_usd:
+                    by_list_usd[listed.usd] = await self._quote(plan, lane)
+        return tuple(by_list_usd.get(listed.usd, listed) for listed in plan.quotes)
+
+    async def _quote(self, plan: Plan, lane: int) -> Quote:
+        account, size, inputs = self._accounts[plan.offer.provider], plan.sizes[lane], plan.lanes[lane]
+        if not account.provider.quote or (inputs and size is None):
+            return plan.quotes[lane]
+        key = ("quote", plan.offer.provider, plan.offer.endpoint, plan.count, size, len(inputs))
+        if cached := self._cached(key):
+            known: Quote = cached
+            return known
+        references = []
+        for item in inputs:
+            copy = self._store.copy(item.image.sha256, account.provider.name, self._clock.now())
+            url = copy[0] if copy else PLACEHOLDER_URL
+            references.append(Reference(item.image.sha256, item.image.mime_type, url=url))
+        with suppress(errors.Outage, errors.Refused, errors.Failed):
+            found = await self._wire.run(account, account.provider.quote(plan.first_edit(references, lane)))
+            if found:
+                self._cache[key] = _Cached(self._clock.monotonic(), found)
+                return found
+        return plan.quotes[lane]
+
+    async def _ask(self, account: Account, said: _Said) -> None:
+        provider, key = account.provider, ("listing", account.provider.name)
+        try:
+            with anyio.fail_after(PATIENCE_S):
+                if provider.listing:
+                    listing = self._cached(key) or await self._wire.run(account, provider.listing())
+                    self._cache.setdefault(key, _Cached(self._clock.monotonic(), listing))
+                    said.prices_usd = listing.prices_usd
+                if provider.balance:
+                    said.balance_usd = await self._wire.run(account, provider.balance())
+        except (errors.TriptychError, TimeoutError) as error:
+            reason = error.message if isinstance(error, errors.TriptychError) else "no answer in time"
+            if provider.listing and said.prices_usd is None:
+                said.warning = f"{provider.title} gave no live list: {reason.rstrip('.')}. The built-in list is shown."
+            else:
+                said.warning = f"{provider.title} gave no balance: {reason.rstrip('.')}."
+
+    def _cached(self, key: object) -> Any:
+        entry = self._cache.get(key)
+        if entry and self._clock.monotonic() - entry.at_s < LIFETIME_S:
+            return entry.value
+        self._cache.pop(key, None)
+        return None
+
+
+def _bytes(result: ModelsResult) -> int:
+    """Return the size of what a host shows its model: the fields (with a space after each comma) or the text."""
+    fields = json.dumps(result.model_dump(mode="json"), ensure_ascii=False)
+    return max(len(fields.encode()), len(result.text().encode()))
+
+
+def _provider_row(account: Account, said: _Said, left: Sequence[ModelRow]) -> ProviderRow:
+    others: dict[str, Decimal] = {}
+    for row in left:
+        if row.provider == account.provider.name:
+            others[row.model] = min(row.usd_per_image, others.get(row.model, row.usd_per_image))
+    return ProviderRow(
+        provider=account.provider.name,
+        usable=account.usable,
+        why_not=account.why_not,
+        balance_usd=said.balance_usd,
+        others_usd_per_image=others,
+    )
+
+
+def _rows(account: Account, offers: Sequence[Offer], said: _Said, today: date) -> list[ModelRow]:
+    """Return a row for each family; an operation whose price or state differs from the others' has one of its own."""
+    rows: dict[tuple[object, ...], ModelRow] = {}
+    for offer in offers:
+        row = _row(account, offer, said, today)
+        alike = (row.model, row.usd_per_image, row.price_as_of, row.sizes, row.formats, row.lifecycle, row.why_not)
+        key = tuple(map(str, alike))
+        if before := rows.get(key):
+            row = before.model_copy(
+                update={
+                    "endpoints": before.endpoints | row.endpoints,
+                    "price": max(before.price, row.price, key=lambda text: len(text or "")),
+                    "max_references": max(before.max_references, row.max_references),
+                    "max_outputs": max(before.max_outputs, row.max_outputs),
+                    "max_references_and_outputs": before.max_references_and_outputs or row.max_references_and_outputs,
+                }
+            )
+        rows[key] = row
+    return list(rows.values())
+
+
+def _row(account: Account, offer: Offer, said: _Said, today: date) -> ModelRow:
+    live = (said.prices_usd or {}).get(offer.endpoint)
+    gone = bool(said.prices_usd) and offer.endpoint not in (said.prices_usd or {})
+    retired = catalog.is_retired(offer, today)
+    why_not = account.why_not
+    if not why_not and gone:
+        why_not = f"not in {account.provider.title}'s live list"
+    elif not why_not and retired:
+        why_not = f"retired on {offer.lifecycle.retired}; only its endpoint id, named as model, tries it all the same"
+    sets = offer.operation is Operation.EDIT_SEQUENTIAL
+    return ModelRow(
+        model=offer.family,
+        provider=account.provider.name,
+        endpoints={offer.operation.value: offer.endpoint},
+        usd_per_image=live or offer.price.usd_per_image,
+        price=_price_text(offer.price),
+        price_as_of="live" if live else offer.price.as_of,
+        max_references=offer.max_references,
+        max_outputs=offer.max_outputs,
+        max_references_and_outputs=offer.max_references_and_outputs if sets else None,
+        sizes=catalog.sizes_text(offer),
+        formats=list(offer.formats),
+        lifecycle=_lifecycle(offer.lifecycle, retired=retired) or None,
+        usable=not why_not,
+        why_not=why_not,
+    )
+
+
+def _price_text(price: Price) -> str | None:
+    """Return a price of several parts in words: "$0.02 an image up to 2.6 MP, $0.035 above, $0.008 a reference"."""
+    if not (price.above or price.usd_per_reference):
+        return None
+    bounds = [f"up to {area / 1e6:.1f} MP" for area, _ in price.above] + (["above"] if price.above else [])
+    each = [errors.plain(usd) for usd in (price.usd_per_image, *(usd for _, usd in price.above))]
+    said = [f"${each[0]} an image {bounds[0]}" if bounds else f"${each[0]} an image"]
+    said += [f"${usd} {bound}" for usd, bound in zip(each[1:], bounds[1:], strict=True)]
+    if price.usd_per_reference:
+        free = {0: "", 1: " after the first"}.get(price.free_references, f" after the first {price.free_references}")
+        said.append(f"${errors.plain(price.usd_per_reference)} a reference{free}")
+    return ", ".join(said)
+
+
+def _lifecycle(lifecycle: Lifecycle, *, retired: bool) -> str:
+    days = {
+        "released": lifecycle.released,
+        "deprecated": lifecycle.deprecated,
+        "retired" if retired else "retires": lifecycle.retired,
+    }
+    said = ", ".join(f"{word} {day}" for word, day in days.items() if day)
+    return f"{said} ({lifecycle.source})" if said and lifecycle.source else said

@@ -1,0 +1,199 @@
+"""Frees space in the home: removes image files that are old, not in use, and saved elsewhere.
+
+Rules, on which money depends: no job, prediction or output is deleted, so the ledger stays as it is; an image's row
+says when its file was removed. The images that a queued, running or uncertain job made or uses stay, and so do those
+that another job refers to while that has images left. What was not saved elsewhere stays unless `unsaved` asks for it.
+A file of a recent date stays: bringing an image in again sets the date of its file.
+
+Servers may run on the same home. A file is first moved aside, then its date is read once more: either a server has set
+it before, and the file goes back, or the server does not find the file, and writes it anew.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from triptych.core.models import Status
+from triptych.jobs.results import PrunedItem, PruneResult
+from triptych.storage.sqlite import Database
+
+LEAST_AGE = timedelta(days=1)
+"""Younger files are never removed: a running server may be about to use them."""
+BATCH = 100
+"""So many files are removed while the database is locked: servers wait for no longer than that takes."""
+BUSY = frozenset({Status.QUEUED, Status.RUNNING, Status.UNCERTAIN})
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """An image file: `sha256` and `handle` are empty for one that no row knows."""
+
+    path: Path
+    bytes: int
+    used_at: float
+    sha256: str = ""
+    handle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """The images that a job made and those that others gave it, by sha256, as far as their files are there.
+
+    `fresh`: it has not ended, or not long ago.
+    """
+
+    fresh: bool
+    made: set[str]
+    given: set[str]
+
+
+class Pruner:
+    """Looks for what may be removed from a home, and removes it."""
+
+    def __init__(self, db: Database, home: Path, *, older_than: timedelta, unsaved: bool, now: datetime) -> None:
+        self._db = db
+        self._images_dir = home / "images"
+        self._now = now
+        self._older_than = max(older_than, LEAST_AGE)
+        self._before = (now - self._older_than).timestamp()
+        self._unsaved = unsaved
+        self._there: dict[str, bool] = {}
+
+    def look(self) -> PruneResult:
+        """Return what would be removed; nothing is changed."""
+        may_go, only_unsaved = self._candidates()
+        return self._result(may_go, only_unsaved, done=False)
+
+    def prune(self) -> PruneResult:
+        """Remove what may go, and return what went.
+
+        Raises: `errors.Outage` when the database does not take it; what went until then is written down.
+        """
+        wanted, only_unsaved = self._candidates()
+        gone: list[_File] = []
+        for start in range(0, len(wanted), BATCH):
+            with self._db.transaction():
+                still = {file.path for file in self._candidates()[0]}
+                for file in wanted[start : start + BATCH]:
+                    if file.path in still and self._remove(file.path):
+                        gone.append(file)
+                        self._db.run("prune_image", sha256=file.sha256, now=self._now.timestamp())
+        self._db.run("drop_expired_copies", now=self._now.timestamp())
+        self._db.shrink()
+        return self._result(gone, only_unsaved, done=True)
+
+    def _remove(self, path: Path) -> bool:
+        """Remove a file, unless it was touched since; return whether it is gone."""
+        aside = path.with_name(f".pruned-{path.name}")  # after a crash it is a file that no row knows
+        try:
+            path.replace(aside)
+        except OSError:  # gone already, or open in another program on Windows
+            return False
+        with suppress(OSError):
+            if aside.stat().st_mtime <= self._before:
+                aside.unlink()
+                return True
+        with suppress(OSError):
+            aside.replace(path)
+        return False
+
+    def _candidates(self) -> tuple[list[_File], list[_File]]:
+        """Return what may be removed, and what only `unsaved` would remove besides, oldest first."""
+        files = list(self._files())
+        by_handle = {file.handle: file.sha256 for file in files}
+        there = {file.sha256 for file in files}
+        outputs = [row for row in self._db.all("outputs") if row["sha256"] in there]
+        by_handle |= {f"{row['job_id']}/{row['n']}": row["sha256"] for row in outputs}
+        jobs = self._jobs(outputs, by_handle)
+        old = {file.sha256 for file in files if file.used_at <= self._before}
+        unsaved = {row["sha256"] for row in outputs} - {row["sha256"] for row in outputs if self._is_saved(row)}
+        all_old, free = _unused(old, jobs), _unused(old if self._unsaved else old - unsaved, jobs)
+        strays = [file for file in files if not file.sha256 and file.used_at <= self._before]
+        known = [file for file in files if file.sha256 in free and file.sha256]
+        return known + strays, [file for file in files if file.sha256 in all_old - free]
+
+    def _files(self) -> Iterator[_File]:
+        """Yield the files that rows know, by the age of their rows, then those that no row knows."""
+        known = set()
+        for row in self._db.all("images_home"):
+            path = self._images_dir / row["file"]
+            known.add(path)
+            with suppress(OSError):
+                found = path.stat()
+                used_at = max(found.st_mtime, row["created_at"])
+                yield _File(path, found.st_size, used_at, row["sha256"], row["handle"])
+        for path in sorted(self._images_dir.rglob("*")):
+            with suppress(OSError):
+                if path not in known and path.is_file():
+                    found = path.stat()
+                    yield _File(path, found.st_size, found.st_mtime)
+
+    def _jobs(self, outputs: Sequence[sqlite3.Row], by_handle: Mapping[str, str]) -> list[_Job]:
+        made, given = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+        for row in outputs:
+            made[row["job_id"]].add(row["sha256"])
+        inputs = self._db.all("all_inputs")
+        ages = self._db.all("job_ages")  # last: a job that is written meanwhile is not looked at
+        for row in inputs:
+            given[row["job_id"]] |= {handle for handle in json.loads(row["inputs"]) if handle in by_handle}
+        return [
+            _Job(
+                fresh=(fresh := row["status"] in BUSY or row["last_at"] > self._before),
+                made=made[row["id"]],
+                given={by_handle[h] for h in given[row["id"]] if fresh or not h.startswith(f"{row['id']}/")},
+            )
+            for row in ages
+        ]
+
+    def _is_saved(self, row: sqlite3.Row) -> bool:
+        path = row["saved_path"]
+        if path and path not in self._there:
+            self._there[path] = Path(path).is_file()  # once: it may be on a slow disk
+        return bool(path and self._there[path])
+
+    def _result(self, went: list[_File], only_unsaved: list[_File], *, done: bool) -> PruneResult:
+        outputs: dict[str, sqlite3.Row] = {}
+        for row in self._db.all("outputs"):
+            outputs.setdefault(row["sha256"], row)
+        items = []
+        for file in went:
+            made = outputs.get(file.sha256)
+            items.append(
+                PrunedItem(
+                    name=f"{made['job_id']}/{made['n']}" if made else file.handle or file.path.name,
+                    kind="output" if made else "upload" if file.sha256 else "unknown",
+                    bytes=file.bytes,
+                    days_old=int((self._now.timestamp() - file.used_at) // 86_400),
+                    saved_path=made["saved_path"] if made and self._is_saved(made) else None,
+                )
+            )
+        return PruneResult(
+            done=done,
+            older_than_days=self._older_than.days,
+            items=items,
+            bytes=sum(file.bytes for file in went),
+            unsaved=len(only_unsaved),
+            unsaved_bytes=sum(file.bytes for file in only_unsaved),
+        )
+
+
+def _unused(wished: set[str], jobs: Sequence[_Job]) -> set[str]:
+    """Return those of the wished images that no job needs.
+
+    A fresh job needs all that it holds. One that keeps any image needs what it was given, and that is kept then, too.
+    """
+    free, unsettled = set(wished), list(jobs)
+    while True:
+        needing = [job for job in unsettled if job.fresh or job.made - free]
+        if not needing:
+            return free
+        unsettled = [job for job in unsettled if not (job.fresh or job.made - free)]
+        for job in needing:
+            free -= job.given | (job.made if job.fresh else set())

@@ -1,0 +1,387 @@
+"""What tools and commands answer: one shape for every job, and a few small ones beside it.
+
+These models are the output schemas that assistants see, so their field names are contracts. Rules: no base64, ever;
+money leaves as a JSON number of US dollars with at most six decimals; times leave as ISO 8601 in UTC; `text()` says the
+same as the fields do, for hosts that show only text, each item on a line that it cannot break out of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from triptych.core.errors import plain, six_decimals
+from triptych.core.text import joined_lines
+
+Usd = Annotated[Decimal, PlainSerializer(lambda usd: float(six_decimals(usd)), return_type=float, when_used="json")]
+Utc = Annotated[
+    datetime, PlainSerializer(lambda t: t.strftime("%Y-%m-%dT%H:%M:%SZ"), return_type=str, when_used="json")
+]
+
+
+def _shown_if_set() -> Any:
+    """Return a field that is None by default, and left out of the answer then."""
+    return Field(None, exclude_if=lambda value: value is None)
+
+
+class Result(BaseModel):
+    """The root of every answer: frozen, and nothing unknown gets in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Progress(Result):
+    done: int
+    total: int
+
+
+class ImageResult(Result):
+    """One image with every face it has; what is not known yet is null."""
+
+    handle: str
+    url: str | None = None
+    url_expires_at: Utc | None = None
+    path: str | None = None
+    uri: str
+    mime_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+    source: list[str] = []
+
+
+def images_text(images: Sequence[ImageResult]) -> list[str]:
+    """Return a line for each image, in order, with its handle, URL and path; before them what is the same for all."""
+    sizes = {f"{i.width}x{i.height}" for i in images if i.width}
+    expiries = {f"{i.url_expires_at:%Y-%m-%d %H:%MZ}" for i in images if i.url_expires_at}
+    shared = [f"each {size}" for size in sizes] if len(sizes) == 1 else []
+    shared += [f"URLs until {expiry}" for expiry in expiries] if len(expiries) == 1 else []
+    lines = [", ".join(shared)] if shared else []
+    for image in images:
+        words = [image.handle]
+        words += [f"{image.width}x{image.height}"] if image.width and len(sizes) > 1 else []
+        words += [f"from {', '.join(image.source)}"] if image.source else []
+        words += [image.url] if image.url else []
+        if image.url_expires_at and len(expiries) > 1:
+            words.append(f"(until {image.url_expires_at:%Y-%m-%d %H:%MZ})")
+        words += [image.path] if image.path else []
+        lines.append(" ".join(words))
+    return lines
+
+
+class Cost(Result):
+    currency: str = "USD"
+    quoted: Usd
+    charged: Usd | None = None
+    charge_is_estimate: bool = False
+    """The charge is the list price of what came, at least in part: the provider reports none."""
+
+    def text(self, status: str) -> str:
+        """Return quote and charge of a job with this status in a few words."""
+        if self.quoted == 0 and not self.charged:
+            return "free"
+        if self.charged == 0:
+            charged = "nothing was charged"
+        elif self.charged is not None and self.charge_is_estimate:
+            charged = f"charged about ${plain(self.charged)}, the provider reports no charge"
+        elif self.charged is not None:
+            charged = f"charged ${plain(self.charged)}"
+        elif status == "dry_run":
+            charged = "nothing was sent"
+        elif status == "done":  # some providers tell it minutes later, or never
+            charged = "the charge is not known yet"
+        else:
+            charged = "not charged yet" if status in ("queued", "running") else "it may have been charged"
+        return f"quoted ${plain(self.quoted)}, {charged}"
+
+
+class ErrorResult(Result):
+    kind: str
+    message: str
+    retryable: bool
+    request_id: str | None = None
+
+
+class Page(Result):
+    """Which part of a job's images is listed: page `number` of `of`, from 1."""
+
+    number: int
+    of: int
+
+
+class JobResult(Result):
+    """The one result of every tool that makes or shows a job."""
+
+    job_id: str | None
+    """Null for a dry run, which makes no job."""
+    status: str
+    """queued, running, done, partial, failed, cancelled, uncertain; or dry_run."""
+    provider: str
+    model: str
+    endpoint: str
+    progress: Progress
+    requested: int
+    returned: int
+    """Images that came. While the job runs they are counted only; then `images` has them, on as many pages as `page`
+    says."""
+    page: Page | None = None
+    """Null where `images` has all there are."""
+    images: list[ImageResult]
+    cost: Cost
+    error: ErrorResult | None = None
+    warnings: list[str] = []
+    next: str | None = None
+    request: dict[str, Any] | None = None
+    """A dry run's exact provider request."""
+
+    def text(self) -> str:
+        """Return the whole result as a few lines of text."""
+        lines = [
+            f"{self.job_id or 'no job'}: {self.status}, {self.returned} of {self.requested} images, "
+            f"{self.model} on {self.provider}, {self.cost.text(self.status)}"
+        ]
+        if self.page:
+            lines.append(f"page {self.page.number} of {self.page.of}: {len(self.images)} of {self.returned} images")
+        lines += images_text(self.images)
+        if self.error:
+            lines.append(f"error {self.error.kind}: {self.error.message}")
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        if self.request is not None:
+            lines.append(f"request: {self.request}")
+        if self.next:
+            lines.append(f"next: {self.next}")
+        return joined_lines(lines)
+
+
+class RequestPlace(Result):
+    """Where one request of a job stands: its lane and step (from 0), its first output (from 1), how far it is."""
+
+    lane: int
+    step: int
+    first_output: int
+    count: int
+    size: str | None = None
+    state: str
+
+
+class Making(Result):
+    """How a job was asked for: enough to ask again for it, or for one of its images."""
+
+    tool: str
+    prompts: list[str]
+    """One for each step, in the caller's words."""
+    lanes: list[list[str]]
+    """The handles that each lane begins with; in a chain the shared references follow the image."""
+    format: str | None = None
+    requests: list[RequestPlace]
+
+
+class UploadResult(Result):
+    images: list[ImageResult]
+    more: list[str] = []
+    """The handles of the images after those in `images`."""
+    provider: str
+    warnings: list[str] = []
+    next: str | None = None
+
+    def text(self) -> str:
+        """Return the images, one a line, and the handles of those that are not in `images`."""
+        lines = images_text(self.images)
+        lines += [f"and {len(self.more)} more: {', '.join(self.more)}"] if self.more else []
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
+
+
+class JobSummary(Result):
+    job_id: str
+    status: str
+    tool: str
+    prompt: str
+    provider: str
+    model: str
+    requested: int
+    returned: int
+    created_at: Utc
+    cost: Cost
+
+
+class JobsResult(Result):
+    jobs: list[JobSummary]
+    next: str | None = None
+
+    def text(self) -> str:
+        """Return the jobs, newest first, one a line."""
+        if not self.jobs:
+            return "No jobs yet."
+        lines = [
+            f"{j.job_id} {j.status} {j.returned}/{j.requested} {j.tool} {j.created_at:%Y-%m-%d %H:%MZ}: {j.prompt}"
+            for j in self.jobs
+        ]
+        return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
+
+
+class ModelRow(Result):
+    """A model as one provider sells it. An operation with another price or state has a row of its own."""
+
+    model: str
+    provider: str
+    endpoints: dict[str, str]
+    """The provider's own id for each operation."""
+    usd_per_image: Usd
+    price: str | None = _shown_if_set()
+    """The list price in words, where it has more parts than one."""
+    price_as_of: str
+    max_references: int
+    max_outputs: int
+    max_references_and_outputs: int | None = _shown_if_set()
+    """For models that edit sets: how many references and images one request takes together."""
+    sizes: list[str]
+    formats: list[str]
+    lifecycle: str | None = _shown_if_set()
+    usable: bool
+    why_not: str | None = _shown_if_set()
+
+    def limits_text(self) -> str:
+        """Return how many references and images one request takes, in words."""
+        images = f"up to {self.max_outputs} images" if self.max_outputs > 1 else "1 image"
+        together = f", {self.max_references_and_outputs} together" if self.max_references_and_outputs else ""
+        return f"up to {self.max_references} references, {images}{together}" if self.max_references else images
+
+    def price_text(self) -> str:
+        """Return the price in words; where it has parts, a live one is only where they begin."""
+        if not self.price:
+            return f"${plain(self.usd_per_image)} an image"
+        live = f"from ${plain(self.usd_per_image)} now; listed " if self.price_as_of == "live" else ""
+        return live + self.price
+
+    def by_endpoint(self) -> dict[str, list[str]]:
+        """Return the operations of each endpoint id."""
+        found: dict[str, list[str]] = {}
+        for operation, endpoint in self.endpoints.items():
+            found.setdefault(endpoint, []).append(operation)
+        return found
+
+    def text(self) -> str:
+        """Return the row as one line."""
+        facts = [self.price_text(), self.limits_text(), f"sizes {', '.join(self.sizes)}"]
+        facts += [" ".join(self.formats)] if self.formats else []
+        facts += [self.lifecycle] if self.lifecycle else []
+        facts += ["usable" if self.usable else f"not usable: {self.why_not}"]
+        ids = [f"{' '.join(operations)} = {endpoint}" for endpoint, operations in self.by_endpoint().items()]
+        return f"{self.model} on {self.provider}: {'; '.join([*facts, *ids])}"
+
+
+class ProviderRow(Result):
+    provider: str
+    usable: bool
+    why_not: str | None = _shown_if_set()
+    balance_usd: Usd | None = _shown_if_set()
+    others_usd_per_image: dict[str, Usd] = Field({}, exclude_if=lambda prices: not prices)
+    """Its models that have no row in this list, and the least that an image costs."""
+
+    def text(self) -> str:
+        """Return the provider as one line."""
+        facts = ["usable" if self.usable else f"not usable: {self.why_not}"]
+        facts += [f"balance ${plain(self.balance_usd)}"] if self.balance_usd is not None else []
+        others = ", ".join(f"{model} ${plain(usd)}" for model, usd in self.others_usd_per_image.items())
+        facts += [f"not shown below, an image: {others}"] if others else []
+        return f"{self.provider}: {'; '.join(facts)}"
+
+
+class ModelsResult(Result):
+    default_provider: str
+    providers: list[ProviderRow]
+    models: list[ModelRow]
+    warnings: list[str] = []
+
+    def text(self) -> str:
+        """Return the providers and the models, one a line."""
+        lines = [row.text() for row in self.providers] + [row.text() for row in self.models]
+        return joined_lines([f"default provider: {self.default_provider}", *lines, *self.warnings])
+
+
+class Spent(Result):
+    """What some predictions cost: `quoted` all of them, `charged` those settled, `reserved` held back for the rest."""
+
+    jobs: int
+    predictions: int
+    images: int
+    quoted: Usd
+    charged: Usd
+    charge_is_estimate: bool
+    reserved: Usd
+
+
+class SpentRow(Spent):
+    day: str
+    """In UTC, YYYY-MM-DD."""
+    provider: str
+    model: str
+
+
+class Budget(Result):
+    """The cap per rolling 24 h and what weighs against it; `cap` and `left` are null where there is no cap."""
+
+    cap: Usd | None
+    spent: Usd
+    reserved: Usd
+    left: Usd | None
+
+
+class SpendResult(Result):
+    """The ledger by day, provider and model, the newest day first."""
+
+    currency: str = "USD"
+    days: int
+    rows: list[SpentRow]
+    total: Spent
+    budget: Budget
+
+
+class PrunedItem(Result):
+    """A file that was removed, or would be; `name` is a handle, or the file's name where nothing knows it."""
+
+    name: str
+    kind: str
+    """output, upload, or unknown."""
+    bytes: int
+    days_old: int
+    saved_path: str | None = None
+    """Where a copy was saved."""
+
+
+class PruneResult(Result):
+    """What `triptych prune` removed, or would remove; `unsaved` counts what only `--unsaved` removes."""
+
+    done: bool
+    older_than_days: int
+    items: list[PrunedItem]
+    bytes: int
+    unsaved: int
+    unsaved_bytes: int
+
+
+class Saved(Result):
+    handle: str
+    path: str
+
+
+class SaveResult(Result):
+    saved: list[Saved]
+    warnings: list[str] = []
+
+    def text(self) -> str:
+        """Return where each image lies now, one a line."""
+        return joined_lines(
+            [f"{s.handle} saved as {s.path}" for s in self.saved] + [f"warning: {w}" for w in self.warnings]
+        )
+
+
+class Preview(Result):
+    """What `view_images` shows: a small JPEG and what is on it."""
+
+    jpeg: bytes
+    caption: str

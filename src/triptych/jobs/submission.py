@@ -1,0 +1,436 @@
+"""One step of one prediction: submit it, look for a lost submit, or take up what comes back (`completion`).
+
+Each step is handed a claim, does one thing, and writes it down. The rules are those of `worker`, which calls them; what
+happens here between two writes may be lost with the process at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from triptych.core import errors
+from triptych.core.clock import Bell, Clock, moment
+from triptych.core.concurrency import unwrapped
+from triptych.core.models import Done, Edit, Fault, Offer, Pending, Prediction, Reference, Route, State
+from triptych.core.states import LEASE_S, retry_delay_s
+from triptych.images.files import Assets
+from triptych.jobs.completion import Arrivals
+from triptych.jobs.polling import Pace, age_s, slept_s
+from triptych.jobs.transitions import Notes, fault_of
+from triptych.jobs.uploads import as_sent, refer
+from triptych.providers import Sent
+from triptych.providers.client import Account, Wire
+from triptych.storage.jobs import Claim, Store
+from triptych.storage.reads import RESTARTED
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN_GRACE_S = 8.0
+"""How long a stopping process still waits for the answer to a submit that has left."""
+RENEWED_WITHIN_S = LEASE_S / 2
+"""A renewal that took longer is not relied on: the lease may be over."""
+PREPARE_TRIES = 8
+SUBMIT_TRIES = 10
+SUBMIT_TRIES_WITH_A_WAY_OUT = 3
+LOOK_TRIES = 5
+LOOK_FOR_S = 60.0
+"""A submit of which no living process knows anything is looked for this long, from the first look on."""
+RIVALS_WITHIN_S = 900.0
+"""Another submit sent within this time before a lost one could be mistaken for it."""
+
+
+class Steps:
+    """The steps, over one store, one set of files and one set of connections.
+
+    `changed` is called with the id of each job that moved; the bell is rung when an image is stored.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        assets: Assets,
+        wire: Wire,
+        accounts: Mapping[str, Account],
+        clock: Clock,
+        pace: Pace,
+        changed: Callable[[str], None],
+        bell: Bell,
+    ) -> None:
+        self._store = store
+        self._wire = wire
+        self._accounts = accounts
+        self._clock = clock
+        self._pace = pace
+        self._notes = Notes(store, clock, changed)
+        self._arrivals = Arrivals(store, assets, wire, accounts, clock, pace, self._notes, bell)
+
+    async def advance(self, claim: Claim) -> None:
+        """Do the one step that the prediction's state calls for, and write down what came of it.
+
+        Raises: `errors.Outage` when nothing could be written.
+        """
+        match claim.prediction.state:
+            case State.QUEUED:
+                await self._submit(claim)
+            case State.SUBMITTING:
+                await self._look_for(claim)
+            case State.RUNNING:
+                await self._arrivals.poll(claim)
+            case State.FETCHING:
+                await self._arrivals.bring_home(claim)
+            case State.DONE:
+                await self._arrivals.settle(claim)
+            case other:
+                raise AssertionError(f"{other} is never claimed")
+
+    async def _submit(self, claim: Claim) -> None:
+        prediction = claim.prediction
+        account = self._accounts[prediction.provider]
+        try:
+            edit = await self._prepare(account, prediction)
+        except (errors.Outage, errors.RateLimited) as error:
+            self._notes.again_later(claim, error, PREPARE_TRIES)
+            return
+        except errors.TriptychError as error:
+            self._notes.end(claim, State.FAILED, fault_of(error), free=True)
+            return
+        except Exception as error:
+            log.exception("internal error while preparing %s", prediction.id)
+            self._notes.again_later(claim, _internal(error), PREPARE_TRIES)
+            return
+        if self._store.cancel_requested(prediction.job_id):
+            self._notes.end(claim, State.CANCELLED, Fault("cancelled", "Cancelled before it was submitted."), free=True)
+            return
+        now = moment(self._clock)
+        sent = self._notes.move(
+            claim,
+            State.SUBMITTING,
+            wait_s=0,
+            keep_lease=True,
+            submitted_at=now.at,
+            submitted_mono=now.mono_s,
+            deadline_at=now.mono_s + account.provider.deadline_s,
+            looked_mono=None,
+            sent_urls=tuple(reference.url for reference in edit.references),
+            fault=None,
+        )
+        if sent:
+            await self._send(account, sent, edit)
+
+    async def _send(self, account: Account, claim: Claim, edit: Edit, *, again: bool = False) -> None:
+        """Send the request that costs money, and write down what came of it even if this process is being stopped."""
+        departure = _Departure(self._store, claim, self._clock)
+        shield, ended = anyio.CancelScope(shield=True), False
+
+        async def limit_when_cancelled() -> None:
+            """Give the submit a few more seconds; what stops this process may not wait for them."""
+            try:
+                await anyio.sleep_forever()
+            finally:
+                if not ended:
+                    shield.deadline = anyio.current_time() + SHUTDOWN_GRACE_S
+                    self._note_departure(claim, departure)
+
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(limit_when_cancelled)
+                with shield:
+                    await self._send_and_write(account, claim, edit, again, departure)
+                ended = True
+                tasks.cancel_scope.cancel()
+
+    def _note_departure(self, claim: Claim, departure: _Departure) -> None:
+        """Write down that a request has left whose answer may not be heard any more."""
+        if departure.left and claim.prediction.fault is None:
+            with suppress(Exception):
+                self._notes.lose(claim, _STOPPED)
+                departure.claim = replace(claim, prediction=replace(claim.prediction, fault=_STOPPED))
+
+    async def _send_and_write(
+        self, account: Account, claim: Claim, edit: Edit, again: bool, departure: _Departure
+    ) -> None:
+        try:
+            outcome = await self._sent(account, claim, edit, departure)
+            taken = await self._notes.insist(
+                claim, "the answer", lambda: self._write_outcome(departure.claim, outcome, again=again)
+            )
+        except BaseException as error:
+            # What leaves no other trace must leave this one, or a look takes the request for one that was never sent.
+            if departure.left:
+                with suppress(Exception):
+                    self._notes.lose(claim, _unheard(error))
+            raise
+        if taken and taken.prediction.state is State.FETCHING:
+            await self._arrivals.bring_home(taken)
+
+    async def _sent(
+        self, account: Account, claim: Claim, edit: Edit, departure: _Departure
+    ) -> Pending | Done | errors.TriptychError:
+        """Return what came of a submit; frames that a stream brings early are stored while it goes on.
+
+        A stream is read to its end whatever the disk says. What it brought before it broke off is stored before the
+        error is returned.
+        """
+        outcome: Pending | Done | errors.TriptychError
+        early = self._arrivals.early(claim)
+        with unwrapped():
+            async with anyio.create_task_group() as fetches:
+                try:
+                    outcome = await self._wire.run(
+                        account,
+                        account.provider.submit(edit),
+                        came=lambda frame: early.take(frame, fetches),
+                        leaving=departure,
+                    )
+                except errors.TriptychError as error:
+                    outcome = error
+                except Exception as error:
+                    log.exception("internal error while sending %s", claim.prediction.id)
+                    outcome = _internal(error) if departure.left else errors.NotSent(_internal(error).message)
+                await early.store_rest(fetches)
+        return outcome
+
+    async def _write_outcome(
+        self, claim: Claim, outcome: Pending | Done | errors.TriptychError, *, again: bool
+    ) -> Claim | None:
+        """Write what came of a submit; return the claim where its images are to be fetched now."""
+        match outcome:
+            case Pending():
+                # The provider's time counts from here: to send a large image may have taken long.
+                now = moment(self._clock)
+                accepted = replace(claim.prediction, submitted_at=now.at, submitted_mono=now.mono_s)
+                return await self._arrivals.write(replace(claim, prediction=accepted), outcome)
+            case Done():
+                return await self._arrivals.write(claim, outcome)
+            case _ if again:  # whatever became of this try, the one before may have been accepted
+                self._lose_answer(claim, outcome, again)
+            case errors.Refused() | errors.NotSent():
+                self._refused(claim, outcome)
+            case errors.Outage():
+                self._lose_answer(claim, outcome, again)
+            case _:
+                self._notes.end(claim, State.FAILED, fault_of(outcome), free=True)
+        return None
+
+    def _refused(self, claim: Claim, error: errors.Refused | errors.NotSent) -> None:
+        """Try what surely was not accepted again, there or at the next provider of the job's routes; or give up."""
+        prediction = claim.prediction
+        row = self._store.job(prediction.job_id)
+        routes = row.job.routes if row else ()
+        if isinstance(error, errors.RateLimited | errors.NotSent):
+            if isinstance(error, errors.RateLimited):
+                self._pace.hold(prediction.provider, retry_delay_s(prediction.attempts + 1, error.retry_after_s))
+            if prediction.attempts + 1 < (SUBMIT_TRIES_WITH_A_WAY_OUT if routes else SUBMIT_TRIES):
+                self._notes.again_later(claim, error, SUBMIT_TRIES)
+                return
+        elif not isinstance(error, errors.KeyRejected | errors.NoFunds | errors.NotOffered):
+            routes = ()  # the request itself was refused; elsewhere it would be too
+        if not routes or not self._reroute(claim, routes[0], error):
+            self._notes.end(claim, State.FAILED, fault_of(error), free=True)
+
+    def _reroute(self, claim: Claim, route: Route, error: errors.TriptychError) -> bool:
+        refused = self._accounts[claim.prediction.provider].provider.title
+        warning = (
+            f"{refused} refused before accepting ({error.kind}); sent to {route.provider} instead: {error.message}"
+        )
+        moved = self._store.reroute(claim, route, warning, now=moment(self._clock))
+        self._notes.changed(claim.prediction.job_id)
+        return moved
+
+    def _lose_answer(self, claim: Claim, error: errors.TriptychError, again: bool) -> None:
+        log.warning("the answer to %s was lost: %s", claim.prediction.id, error.message)
+        attempts = claim.prediction.attempts + 1 if again else 0
+        moved = self._notes.move(
+            claim, State.SUBMITTING, wait_s=retry_delay_s(attempts + 1), fault=fault_of(error), attempts=attempts
+        )
+        if moved is None:
+            self._notes.lose(claim, fault_of(error))
+
+    async def _look_for(self, claim: Claim) -> None:
+        """Find out what became of a submit whose answer was lost, without paying twice."""
+        prediction = claim.prediction
+        account = self._accounts[prediction.provider]
+        provider = account.provider
+        attempts = prediction.attempts + 1
+        now_s = self._clock.monotonic()
+        looked_mono = now_s if prediction.looked_mono is None else prediction.looked_mono
+        found, read, absent = None, False, False
+        tries = LOOK_TRIES if provider.find else 0
+        if provider.find:
+            try:
+                found = await self._found(account, prediction)
+                read = absent = True
+            except errors.Unclear as error:
+                read = True
+                log.info("looking for %s: %s", prediction.id, error.message)
+            except errors.TriptychError as error:
+                tries = 2 * LOOK_TRIES
+                log.info("looking for %s: %s", prediction.id, error.message)
+            except Exception:
+                log.exception("internal error while looking for %s", prediction.id)
+        # A process that died before it heard anything may never have sent the request, and a frozen one may still be
+        # waiting for the answer. Where a fault is stored, the request left and its answer was lost.
+        unheard = prediction.fault is None
+        patient = unheard and now_s - looked_mono < LOOK_FOR_S
+        if found:
+            answer = found
+            taken = await self._notes.insist(claim, "the ticket", lambda: self._arrivals.write(claim, answer))
+            if taken and taken.prediction.state is State.FETCHING:
+                await self._arrivals.bring_home(taken)
+        elif (read or not provider.find) and self._may_send_again(account, prediction) and attempts < 2 * LOOK_TRIES:
+            await self._send(account, claim, await self._as_sent(account, prediction), again=True)
+        elif attempts < tries or patient:
+            self._notes.move(
+                claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts, looked_mono=looked_mono
+            )
+        elif unheard and absent:
+            # The provider's own list, read again and again for a minute, does not have it: it was not accepted.
+            self._notes.move(claim, State.QUEUED, wait_s=0, attempts=0)
+        else:
+            fault = Fault(
+                "uncertain",
+                f"The answer to a paid request was lost, and {provider.title} could not say what became of it. "
+                "It is not sent again by itself.",
+                retryable=True,
+            )
+            await self._arrivals.leave_uncertain(claim, fault)
+
+    async def _found(self, account: Account, prediction: Prediction) -> Pending | Done | None:
+        provider = account.provider
+        assert provider.find and prediction.submitted_at
+        known = self._store.tickets(provider.name)
+        sent = Sent(prediction.submitted_at, age_s(prediction, self._clock), slept_s(prediction, self._clock))
+        edit = await self._as_sent(account, prediction)
+        found = await self._wire.run(account, provider.find(edit, prediction, sent, known))
+        self._require_ours(account, prediction, found)
+        return found
+
+    def _may_send_again(self, account: Account, prediction: Prediction) -> bool:
+        """Return whether the provider still knows a request by an id of ours, so that the same one is not paid twice.
+
+        One that was given up as uncertain is only looked for: asking for its status must not pay. So is one that left
+        before the machine restarted: nobody knows for sure how old it is.
+        """
+        provider = account.provider
+        if provider.offline:
+            return True
+        if prediction.fault and prediction.fault.kind in ("uncertain", RESTARTED.kind):
+            return False
+        oldest_s = age_s(prediction, self._clock) + slept_s(prediction, self._clock)
+        return provider.honours_ids_s is not None and oldest_s < provider.honours_ids_s
+
+    def _require_ours(self, account: Account, prediction: Prediction, found: Pending | None) -> None:
+        """Raise `errors.Outage` when what was found may be another prediction's, whose ticket is not written (yet)."""
+        if not found or account.provider.honours_ids_s is not None:
+            return
+        assert prediction.submitted_at
+        now, since = moment(self._clock), prediction.submitted_at - timedelta(seconds=RIVALS_WITHIN_S)
+        for other, worked_on in self._store.unaccounted(prediction, since=since, now=now):
+            # Of requests that were both lost, one can have the other's answer if they are the same in every word.
+            same = (other.prompt, other.inputs, other.size) == (prediction.prompt, prediction.inputs, prediction.size)
+            if same and worked_on and other.fault is None:
+                raise errors.Outage(f"What the provider's list shows may be {other.id}.")
+        if found.ticket in self._store.tickets(account.provider.name):
+            raise errors.Outage("What the provider's list shows belongs to another prediction by now.")
+
+    def _offer(self, prediction: Prediction) -> Offer:
+        offer = self._pace.offer(prediction)
+        if not offer:
+            raise errors.UnknownModel(f"{prediction.provider} does not offer {prediction.endpoint} any more.")
+        return offer
+
+    async def _prepare(self, account: Account, prediction: Prediction) -> Edit:
+        """Return the request in our words, its inputs where the provider can read them."""
+        offer = self._offer(prediction)
+        references: list[Reference] = []
+        warnings: list[str] = []
+        for handle in prediction.inputs:
+            image = self._store.image_by_handle(handle)
+            if not image:
+                raise errors.UnknownHandle(f"The input {handle} is not here any more.")
+            reference, said = await refer(
+                self._store, self._wire, self._clock, account, image, of=len(prediction.inputs)
+            )
+            references.append(reference)
+            warnings += said
+        if warnings:
+            self._store.warn(prediction.job_id, warnings)
+        return _edit(offer, prediction, references)
+
+    async def _as_sent(self, account: Account, prediction: Prediction) -> Edit:
+        """Return a request as it left, for a look or a repetition: nothing is uploaded anew.
+
+        Raises: `errors.Outage` where it is not known any more what it carried.
+        """
+        images = [self._store.image_by_handle(handle) for handle in prediction.inputs]
+        urls = prediction.sent_urls
+        if len(urls) != len(images):
+            raise errors.Outage("An earlier version sent the request without keeping what it carried.")
+        references = [
+            await as_sent(account, image, url, of=len(images)) for image, url in zip(images, urls, strict=True)
+        ]
+        return _edit(self._offer(prediction), prediction, references)
+
+
+class _Departure:
+    """The gate before a paid request leaves: it opens only for the process that still holds the prediction.
+
+    Called right before the bytes leave. `left` says from then on that they may have.
+    """
+
+    def __init__(self, store: Store, claim: Claim, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self.claim = claim
+        """With the fault that was stored for it while its answer was waited for, if any."""
+        self.left = False
+
+    def __call__(self) -> None:
+        """Renew the lease for the time that the request is on its way.
+
+        Raises: `errors.NotSent` when another process has taken the prediction over, or nobody can say.
+        """
+        began_s = self._clock.monotonic()
+        try:
+            ours = self._store.renew(self.claim, began_s)
+        except errors.Outage as error:
+            raise errors.NotSent(f"Not sent, for its lease cannot be renewed: {error.message}") from error
+        if not ours:
+            raise errors.NotSent("Not sent: another process has taken the request over.")
+        if self._clock.monotonic() - began_s > RENEWED_WITHIN_S:
+            raise errors.NotSent("Not sent: this process stood still, and another one may have taken the request over.")
+        self.left = True
+
+
+def _edit(offer: Offer, prediction: Prediction, references: list[Reference]) -> Edit:
+    return Edit(
+        offer=offer,
+        prompt=prediction.prompt,
+        count=prediction.count,
+        size=prediction.size,
+        format=prediction.format,
+        references=tuple(references),
+        client_id=prediction.client_id,
+        variation=prediction.variation,
+    )
+
+
+_STOPPED = Fault("answer_lost", "The server was stopped before the provider answered.", True)
+
+
+def _internal(error: Exception) -> errors.Outage:
+    return errors.Outage(f"An internal error ({type(error).__name__}) interrupted it.")
+
+
+def _unheard(error: BaseException) -> Fault:
+    if isinstance(error, Exception):
+        return Fault("answer_lost", f"The provider's answer could not be written ({type(error).__name__}).", True)
+    return _STOPPED

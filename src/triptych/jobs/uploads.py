@@ -1,0 +1,92 @@
+"""Puts an image where a provider can read it: a URL that it has already, an upload, or the bytes in the request.
+
+An image is uploaded to a provider once and remembered; one that is larger than the provider takes is fitted down, and
+that is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import anyio.to_thread
+
+from triptych.core import errors
+from triptych.core.clock import Clock
+from triptych.core.models import Image, Reference
+from triptych.providers import ReferenceLimits
+from triptych.providers.client import Account, Wire
+from triptych.storage.jobs import Store
+
+
+async def refer(
+    store: Store, wire: Wire, clock: Clock, account: Account, image: Image, *, of: int = 1
+) -> tuple[Reference, tuple[str, ...]]:
+    """Return an image as a provider can read it, and what had to be done to it in words; `of` share one request.
+
+    Raises: what the upload raises; `errors.UnreadableImage` when the file is gone.
+    """
+    provider = account.provider
+    known = store.copy(image.sha256, provider.name, clock.now())
+    if known:
+        return Reference(image.sha256, image.mime_type, url=known[0]), ()
+    data, mime_type, warnings = await _fitted(image, _shared(provider.reference_limits, of))
+    if provider.inline:
+        return Reference(image.sha256, mime_type, data=data), warnings
+    assert provider.upload
+    hosted = await wire.run(account, provider.upload(data, mime_type, image.path.name), tries=3)
+    store.set_copy(image.sha256, provider.name, hosted.url, clock.now() + timedelta(seconds=hosted.lifetime_s))
+    return Reference(image.sha256, mime_type, url=hosted.url), warnings
+
+
+async def as_sent(account: Account, image: Image | None, url: str | None, *, of: int = 1) -> Reference:
+    """Return an image as an earlier request carried it: under the same URL, or else with the same bytes.
+
+    Raises: `errors.Outage` for bytes that are not here any more.
+    """
+    if url:
+        return Reference(image.sha256 if image else "", image.mime_type if image else "", url=url)
+    if not image:
+        raise errors.Outage("An input of the request is not here any more.")
+    data, mime_type, _ = await _fitted(image, _shared(account.provider.reference_limits, of))
+    return Reference(image.sha256, mime_type, data=data)
+
+
+def _shared(limits: ReferenceLimits, of: int) -> ReferenceLimits:
+    """Return the limits for one of several references that share a body; base64 makes them a third larger."""
+    if limits.max_body_bytes is None:
+        return limits
+    share = (limits.max_body_bytes - 65_536) * 3 // 4 // of
+    return replace(limits, max_bytes=min(share, limits.max_bytes or share))
+
+
+async def _fitted(image: Image, limits: ReferenceLimits) -> tuple[bytes, str, tuple[str, ...]]:
+    try:
+        data = await anyio.to_thread.run_sync(image.path.read_bytes)
+    except OSError as error:
+        raise errors.UnreadableImage(
+            f"The file of {image.handle} is gone ({error.strerror}); upload it again."
+        ) from error
+    pixels, side = image.width * image.height, max(image.size)
+    within = (
+        len(data) <= (limits.max_bytes or len(data))
+        and pixels <= (limits.max_pixels or pixels)
+        and side <= (limits.max_side or side)
+        and image.mime_type in limits.formats
+    )
+    if within:
+        return data, image.mime_type, ()
+    return await anyio.to_thread.run_sync(_fit, data, image.handle, limits)
+
+
+def _fit(data: bytes, handle: str, limits: ReferenceLimits) -> tuple[bytes, str, tuple[str, ...]]:
+    from triptych.images import processing
+
+    fitted, facts, warnings = processing.fit(
+        data,
+        max_bytes=limits.max_bytes,
+        max_pixels=limits.max_pixels,
+        max_side=limits.max_side,
+        formats=limits.formats,
+    )
+    return fitted, facts.mime_type, tuple(f"{handle}: {warning}" for warning in warnings)

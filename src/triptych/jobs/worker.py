@@ -1,0 +1,217 @@
+"""Moves predictions along: claim one, do ONE step, write it down; again when it is due.
+
+Rules (each is a promise of the whole product):
+- A prediction is written as `submitting` before its request leaves, and its ticket right after the answer.
+- A submit is sent again only when it surely was not accepted, or when the provider knows it by an id of ours. Otherwise
+  it is looked for (`find`), and if it cannot be found it is `uncertain`, never repeated.
+- Nothing that happens while polling ends a prediction but the provider's own decision or the deadline; even then the
+  ticket is kept.
+- Any process may die between any two lines here, and any other may go on: all that must survive is in the store.
+- Nothing ends the worker but its own cancellation, and no provider's trouble takes the steps of the others.
+
+This file must not know any provider by name, nor what a tool or a command is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from uuid import uuid4
+
+import anyio
+import anyio.abc
+
+from triptych.core import errors
+from triptych.core.clock import Bell, Clock, moment
+from triptych.core.states import HEARTBEAT_S, LEASE_S
+from triptych.images.files import Assets
+from triptych.jobs.polling import Pace
+from triptych.jobs.submission import Steps
+from triptych.providers.client import Account, Wire
+from triptych.storage.jobs import Claim, Store
+
+log = logging.getLogger(__name__)
+
+MAX_STEPS_AT_ONCE = 32
+MAX_STEPS_PER_PROVIDER = 12
+OTHERS_LOOK_S = 1.0
+"""How often the database is looked at for what other processes wrote."""
+
+
+class Engine:
+    """Advances every prediction whose provider is among `accounts`; several engines may share one store.
+
+    `changed` is called with the id of each job that moved.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        assets: Assets,
+        wire: Wire,
+        accounts: Mapping[str, Account],
+        clock: Clock,
+        changed: Callable[[str], None],
+    ) -> None:
+        self.bell = Bell()
+        """Rung when there may be something to do, and when something was done."""
+        self._store = store
+        self._wire = wire
+        self._accounts = {name: account for name, account in accounts.items() if account.usable}
+        self._clock = clock
+        self._pace = Pace(store, self._accounts, clock)
+        self._steps = Steps(store, assets, wire, self._accounts, clock, self._pace, changed, self.bell)
+        self._held: dict[str, Claim] = {}
+        """What this process works on, by prediction id."""
+        self._sweeping: set[str] = set()
+        self._due_s: float | None = None
+        """When the last look for work found that there is some."""
+
+    async def run(self) -> None:
+        """Work until cancelled; a submit that has left still gets a few seconds for its answer."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_leases)
+            while True:
+                try:
+                    self._start_sweeps(tasks)  # it may make polls due
+                    if self._start_step(tasks):
+                        continue
+                    idle_s = self._idle_s()
+                except errors.Outage as error:
+                    log.warning("nothing can be claimed: %s", error.message)
+                    idle_s = OTHERS_LOOK_S
+                except Exception:
+                    log.exception("internal error while looking for work; the worker goes on")
+                    idle_s = OTHERS_LOOK_S
+                await self._clock.wait(self.bell, idle_s)
+
+    def _start_step(self, tasks: anyio.abc.TaskGroup) -> bool:
+        claim = self._claim()
+        if claim:
+            try:
+                tasks.start_soon(self._work, claim)
+            except BaseException:
+                self._held.pop(claim.prediction.id, None)
+                raise
+        return claim is not None
+
+    def _start_sweeps(self, tasks: anyio.abc.TaskGroup) -> None:
+        for name in self._accounts:
+            if name not in self._sweeping and self._pace.sweep_is_due(name):
+                self._sweeping.add(name)
+                try:
+                    tasks.start_soon(self.sweep, name)
+                except BaseException:
+                    self._sweeping.discard(name)
+                    raise
+
+    async def step(self) -> bool:
+        """Do the one step that is most urgent now; return whether there was one."""
+        claim = self._claim()
+        if claim:
+            await self._work(claim)
+        return claim is not None
+
+    def next_due(self) -> float | None:
+        """Return when there will be a step to do on the monotonic clock, as far as it is known."""
+        limits = self._limits()
+        return self._store.next_due(
+            now=moment(self._clock), providers=list(limits), max_running=limits, held=list(self._held)
+        )
+
+    async def sweep(self, name: str) -> None:
+        """Ask a provider once which of all running predictions have ended, and poll just those.
+
+        It is a hint, never an answer: the single poll decides, and goes on by itself when the list does not help.
+        """
+        account = self._accounts[name]
+        assert account.provider.finished
+        try:
+            tickets = self._pace.to_sweep(name)
+            ended = await self._wire.run(account, account.provider.finished(sorted(tickets)))
+            self._pace.swept(name, tickets, ended)
+        except errors.TriptychError as error:
+            log.info("the list of %s cannot be read: %s", name, error.message)
+            self._pace.sweep_failed(name, error.retry_after_s)
+        except Exception:
+            log.exception("internal error while reading the list of %s; single polls go on", name)
+            self._pace.sweep_failed(name)
+        finally:
+            self._sweeping.discard(name)
+            self.bell.ring()
+
+    def sweep_is_due(self, name: str) -> bool:
+        """Return whether enough runs at a provider to look at all of it at once, now."""
+        return self._pace.sweep_is_due(name)
+
+    def next_sweep(self) -> float | None:
+        """Return when a look at a list is due on the monotonic clock, if any is."""
+        return self._pace.next_sweep(but=self._sweeping)
+
+    def _claim(self) -> Claim | None:
+        limits, now = self._limits(), moment(self._clock)
+        if not limits:
+            self._due_s = None
+            return None
+        # Only read, and whatever is full: a server with nothing to do takes no lock.
+        self._due_s = self._store.next_due(now=now, providers=list(limits), max_running={}, held=list(self._held))
+        if self._due_s is None or self._due_s > now.mono_s:
+            return None
+        claim = self._store.claim(
+            now=now,
+            lease=uuid4().hex,
+            providers=list(limits),
+            max_running=limits,
+            held=list(self._held),
+        )
+        if claim:
+            self._held[claim.prediction.id] = claim
+        else:
+            self._due_s = self.next_due()
+        return claim
+
+    def _limits(self) -> dict[str, int]:
+        """Return how many predictions may run at each provider that has a step free in this process."""
+        if len(self._held) >= MAX_STEPS_AT_ONCE:
+            return {}
+        steps = Counter(claim.prediction.provider for claim in self._held.values())
+        return {name: most for name, most in self._pace.limits().items() if steps[name] < MAX_STEPS_PER_PROVIDER}
+
+    def _idle_s(self) -> float:
+        due = min([at for at in (self._due_s, self.next_sweep()) if at is not None], default=None)
+        if due is None:
+            return OTHERS_LOOK_S
+        return min(max(due - self._clock.monotonic(), 0.01), OTHERS_LOOK_S)
+
+    async def _keep_leases(self) -> None:
+        quiet = Bell()
+        while True:
+            await self._clock.wait(quiet, HEARTBEAT_S)
+            try:
+                leases = [claim.lease for claim in self._held.values()]
+                self._store.heartbeat(leases, self._clock.monotonic() + LEASE_S)
+            except errors.Outage as error:
+                log.warning("leases were not kept: %s", error.message)
+            except Exception:
+                log.exception("internal error while keeping leases; the worker goes on")
+
+    async def _work(self, claim: Claim) -> None:
+        """Do one step. What it could not write leaves the state as it is, to be taken up again."""
+        try:
+            await self._steps.advance(claim)
+        except errors.Outage as error:  # the database or the disk
+            log.warning("%s waits: %s", claim.prediction.id, error.message)
+            self._put_back(claim)
+        except Exception:
+            log.exception("internal error while processing %s; it is tried again later", claim.prediction.id)
+            self._put_back(claim)
+        finally:
+            self._held.pop(claim.prediction.id, None)
+            self.bell.ring()
+
+    def _put_back(self, claim: Claim) -> None:
+        try:
+            self._store.put_back(claim, self._clock.monotonic() + LEASE_S)
+        except Exception as error:
+            log.warning("%s is not given up before its lease ends: %s", claim.prediction.id, error)

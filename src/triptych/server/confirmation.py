@@ -1,0 +1,111 @@
+"""The question before a costly job: asked of the user where the client can ask, in the way of its protocol era.
+
+Rules: a user who can be asked is asked, whatever the arguments say; nothing is reserved or written before the yes, and
+no image has left. A yes is good for the very question it answered: a quote that has grown meanwhile is asked about
+again, or refused. Whatever is not a yes ends the call, and the refusal names no amount to repeat it with. A host
+without a person at it says no by itself; the setting TRIPTYCH_CONFIRM_USD is the way out there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Any
+
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
+from mcp.shared.message import ServerMessageMetadata
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from triptych.core import errors
+from triptych.server import tools
+
+logger = logging.getLogger(__name__)
+
+ASK_LIMIT_S = 240
+"""Below the 300 s at which some hosts give a call up."""
+KEY = "pay"
+
+Run = Callable[[Decimal | None], Awaitable[types.CallToolResult]]
+"""Runs the call with the cost that the user has agreed to, if any."""
+
+
+async def confirmed(
+    ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams, run: Run
+) -> types.CallToolResult | types.InputRequiredResult:
+    """Run a call; where it wants a confirmation, ask for one and run it with the cost that was agreed to.
+
+    Raises: as `tools.call` does.
+    """
+    try:
+        return await run(None)
+    except errors.OverBudget as error:
+        if not can_ask(ctx):
+            return tools.refusal(error)
+        answer = await _answer(ctx, params, error)
+        if isinstance(answer, types.InputRequiredResult):
+            return answer
+        if answer != "yes":
+            return tools.refusal(errors.OverBudget(f"Not confirmed: the user was to be asked, and {answer}. {error}"))
+        agreed_usd = error.confirm_usd
+    try:
+        return await run(agreed_usd)
+    except errors.OverBudget as error:
+        return tools.refusal(errors.OverBudget(f"The quote has grown since the user was asked. {error}"))
+
+
+async def _answer(
+    ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams, error: errors.OverBudget
+) -> str | types.InputRequiredResult:
+    """Return the user's answer, or what brings it with the same call made anew."""
+    request = _question(error)
+    if ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        answer = (params.input_responses or {}).get(KEY)
+        if isinstance(answer, types.ElicitResult) and params.request_state == error.question:
+            return _said(answer)
+        return types.InputRequiredResult(input_requests={KEY: request}, request_state=error.question)
+    return await _asked(ctx, request)
+
+
+def can_ask(ctx: ServerRequestContext[Any, Any]) -> bool:
+    """Whether the client declares forms, and there is a way to ask it.
+
+    `elicitation: {}` is how clients declared forms before there was anything else.
+    """
+    capabilities = ctx.session.client_capabilities
+    declared = capabilities.elicitation if capabilities else None
+    if declared is None or (declared.form is None and declared.url is not None):
+        return False
+    return ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS or ctx.session.can_send_request
+
+
+def _question(error: errors.OverBudget) -> types.ElicitRequest:
+    schema = {
+        "type": "object",
+        "properties": {KEY: {"type": "boolean", "title": "Pay for it", "description": "Yes makes the job and pays."}},
+        "required": [KEY],
+    }
+    return types.ElicitRequest(
+        params=types.ElicitRequestFormParams(message=f"{error.question} Go on?", requested_schema=schema)
+    )
+
+
+async def _asked(ctx: ServerRequestContext[Any, Any], request: types.ElicitRequest) -> str:
+    """Ask a client of an earlier era, on the stream of its own call; a silent one is waited for only so long."""
+    try:
+        answer = await ctx.session.send_request(
+            request, types.ElicitResult, ASK_LIMIT_S, ServerMessageMetadata(related_request_id=ctx.request_id)
+        )
+    except (MCPError, ValueError) as error:
+        logger.warning("the client declares elicitation and did not answer: %s", error)
+        return f"no usable answer came within {ASK_LIMIT_S} s"
+    return _said(answer)
+
+
+def _said(answer: types.ElicitResult) -> str:
+    """Return "yes" for that alone, else what the client answered as the rest of a sentence."""
+    if answer.action == "accept":
+        return "yes" if (answer.content or {}).get(KEY) is True else "the answer was no"
+    return f"the client answered {answer.action}"

@@ -1,0 +1,238 @@
+"""Settings from the environment, and logging to stderr.
+
+Read by `server` and `cli` alone; everyone else is handed values.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from triptych.core import errors
+from triptych.core.text import block, line
+from triptych.jobs.service import Setup
+from triptych.providers import load, names
+from triptych.providers.client import Account, without
+from triptych.providers.url_safety import site
+
+PREFERENCE = ("atlas", "wavespeed", "ark", "evolink", "runware", "novita")
+"""Which hosted provider is the default, of those with a key; a new one comes after these."""
+
+TOKEN_CHARS = 16
+"""A token of HTTP clients has no fewer; shorter ones can be guessed."""
+
+SECRET_ENDINGS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
+"""How the names of variables end whose values no log line shows."""
+
+_SIGNATURE = re.compile(r"(/files/[^\s?'\"<>]*\?)[^\s'\"<>\\]+")
+"""Of the URL of a file (`links`)."""
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the environment says."""
+
+    setup: Setup
+    auth_tokens: tuple[SecretStr, ...]
+    log_level: str
+    public_url: str | None = None
+    """Where clients reach an HTTP server: scheme, host and port, as `url_safety.site` spells them."""
+    links: bool | None = None
+    """Whether results have links to their images; None: as is best for the client."""
+
+
+def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
+    """Return the settings; `remote` leaves the working directory out of what callers may use.
+
+    Raises: `errors.BadRequest` naming the variable that cannot be right.
+    """
+    accounts = _accounts(environ)
+    default = environ.get("TRIPTYCH_PROVIDER", "").strip().lower()
+    if default and default not in accounts:
+        raise errors.BadRequest(
+            f"TRIPTYCH_PROVIDER is {errors.quoted(default, 40)}; it must be one of {', '.join(accounts)}."
+        )
+    hosted = [name for name, account in accounts.items() if account.usable and not account.provider.offline]
+    return Settings(
+        setup=Setup(
+            home=_home(environ),
+            accounts=accounts,
+            default_provider=default or (hosted[0] if hosted else "draft"),
+            allowed_dirs=_allowed_dirs(environ, remote),
+            budget_usd=_money(environ, "TRIPTYCH_BUDGET_USD", Decimal(10)),
+            confirm_usd=_confirm_usd(environ),
+            proxy_resolves=environ.get("TRIPTYCH_PROXY_RESOLVES", "").strip().lower() in ("1", "true", "yes", "on"),
+        ),
+        auth_tokens=_auth_tokens(environ),
+        log_level=log_level(environ),
+        public_url=_public_url(environ),
+        links=_on_or_off(environ, "TRIPTYCH_LINKS"),
+    )
+
+
+def log_level(environ: Mapping[str, str]) -> str:
+    """Return the level that `TRIPTYCH_LOG_LEVEL` names; WARNING by default and for a word that is none."""
+    level = environ.get("TRIPTYCH_LOG_LEVEL", "").strip().upper()
+    return level if level in LEVELS else "WARNING"
+
+
+def configure_logging(level: str, environ: Mapping[str, str] = os.environ) -> None:
+    """Send log lines to stderr, for stdout belongs to the protocol, without any secret of the environment."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_SafeLines(environ))
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    # These log whole URLs, and URLs can carry signatures.
+    for noisy in ("httpx2", "httpcore2", "PIL"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class _SafeLines(logging.Formatter):
+    """Cuts the values of all keys, tokens and passwords in the environment out of every record, tracebacks and all.
+
+    So are the signatures in URLs of files, for the SDK logs whole messages at DEBUG. A message stays on its line, and
+    nothing unseen gets out (`text`).
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        # Whoever they belong to: what is cut out by name needs no provider to be loaded first.
+        self._secrets = [value.strip() for name, value in environ.items() if name.upper().endswith(SECRET_ENDINGS)]
+        proxies = [value for name, value in environ.items() if name.upper().endswith("_PROXY")]
+        self._secrets += [password for proxy in proxies if (password := _password(proxy))]
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return line(self._without_secrets(super().formatMessage(record)))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return block(self._without_secrets(super().format(record)))
+
+    def _without_secrets(self, said: str) -> str:
+        for secret in self._secrets:
+            said = without(secret, said)
+        return _SIGNATURE.sub(r"\1…", said)
+
+
+def _password(url: str) -> str | None:
+    try:
+        return urlsplit(url).password
+    except ValueError:
+        return None
+
+
+def _accounts(environ: Mapping[str, str]) -> dict[str, Account]:
+    found = names()
+    order = [name for name in PREFERENCE if name in found] + [name for name in found if name not in PREFERENCE]
+    accounts = {}
+    for name in order:
+        provider = load(name)
+        base_urls = {
+            base: environ.get(url.env, "").strip().rstrip("/") or url.default
+            for base, url in provider.base_urls.items()
+        }
+        key = _secret(environ, provider.key_env) if provider.key_env else None
+        account = Account(provider, key, base_urls)
+        if provider.offers_at:
+            account = replace(account, provider=replace(provider, offers=provider.offers_at(base_urls)))
+        accounts[name] = account
+    return accounts
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    if named := environ.get("TRIPTYCH_HOME", "").strip():
+        return _directory("TRIPTYCH_HOME", named)
+    from platformdirs import user_data_path
+
+    return user_data_path("triptych", appauthor=False)
+
+
+def _allowed_dirs(environ: Mapping[str, str], remote: bool) -> tuple[Path, ...]:
+    listed = [
+        _directory("TRIPTYCH_ALLOWED_DIRS", item.strip())
+        for item in environ.get("TRIPTYCH_ALLOWED_DIRS", "").split(os.pathsep)
+        if item.strip()
+    ]
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was removed
+        return tuple(listed)
+    # A server that was started from the file system's root would otherwise open the whole machine.
+    return tuple(listed if remote or here == Path(here.anchor) else [here, *listed])
+
+
+def _directory(name: str, text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except (RuntimeError, FileNotFoundError) as error:  # ~nobody, or a relative path below a removed directory
+        raise errors.BadRequest(f"{name} must be a directory; it is {errors.quoted(text, 100)}.") from error
+
+
+def _on_or_off(environ: Mapping[str, str], name: str) -> bool | None:
+    text = environ.get(name, "").strip().lower()
+    if text not in ("", "on", "off"):
+        raise errors.BadRequest(f"{name} must be on or off; it is {errors.quoted(text, 40)}.")
+    return None if not text else text == "on"
+
+
+def _confirm_usd(environ: Mapping[str, str]) -> Decimal:
+    value = _money(environ, "TRIPTYCH_CONFIRM_USD", Decimal(1))
+    return Decimal("Infinity") if value is None else value
+
+
+def _money(environ: Mapping[str, str], name: str, default: Decimal) -> Decimal | None:
+    text = environ.get(name, "").strip().lower().removeprefix("$")
+    if not text:
+        return default
+    if text == "none":
+        return None
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not value.is_finite() or value < 0:
+        raise errors.BadRequest(f"{name} must be an amount in US dollars such as 5 or 0.50 (or none); it is {text!r}.")
+    return value
+
+
+def _public_url(environ: Mapping[str, str]) -> str | None:
+    text = environ.get("TRIPTYCH_PUBLIC_URL", "").strip()
+    if not text:
+        return None
+    found = site(text.removesuffix("/"))
+    if not found or (urlsplit(found).hostname or "") in ("0.0.0.0", "::"):  # noqa: S104 (refused, not bound)
+        raise errors.BadRequest(
+            "TRIPTYCH_PUBLIC_URL is http:// or https://, a host and maybe a port, such as https://images.example.com; "
+            f"it is {errors.quoted(text, 100)}. Leave out any path (clients add /mcp themselves), user name and query; "
+            "a proxy has to give Triptych a host or a port of its own."
+        )
+    return found
+
+
+def _auth_tokens(environ: Mapping[str, str]) -> tuple[SecretStr, ...]:
+    value = _secret(environ, "TRIPTYCH_AUTH_TOKEN")
+    tokens = re.split(r"[\s,]+", value.get_secret_value().strip(" ,")) if value else []
+    for n, token in enumerate(tokens, 1):
+        if len(token) < TOKEN_CHARS or not (token.isascii() and token.isprintable()):
+            which = f"token {n} of {len(tokens)}" if len(tokens) > 1 else "the token"
+            raise errors.BadRequest(
+                f"TRIPTYCH_AUTH_TOKEN holds tokens separated by commas or spaces, each of at least {TOKEN_CHARS} ASCII "
+                f"characters; {which} has {len(token)}, or some that are not ASCII. Make one with: "
+                'python -c "import secrets; print(secrets.token_urlsafe())"'
+            )
+    return tuple(SecretStr(token) for token in dict.fromkeys(tokens))
+
+
+def _secret(environ: Mapping[str, str], name: str) -> SecretStr | None:
+    value = environ.get(name, "").strip()
+    # A host that does not expand "${NAME}" hands the words over as they are.
+    return SecretStr(value) if value and not value.startswith("${") else None

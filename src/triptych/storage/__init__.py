@@ -1,0 +1,1 @@
+"""The database: jobs, predictions, outputs, images, the budget and the numbered migrations."""

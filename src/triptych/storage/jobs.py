@@ -1,0 +1,479 @@
+"""What is remembered: domain verbs over named SQL (`queries.sql`), in SQLite's WAL mode.
+
+Rules: every verb that writes is one transaction, and it is on the disk when the verb returns (`synchronous=FULL`, so
+that not even a power cut forgets that a paid request was about to leave); only leases and the times of polls are not
+waited for. A prediction moves only along `states.MOVES` and only for the holder of its lease. Several processes
+share one database.
+
+Verbs are plain calls, each well under a millisecond of work besides its flush to the disk: they are made from the event
+loop as they are. This file must not know providers, networks or files other than its own.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from triptych.core.clock import Moment
+from triptych.core.errors import plain
+from triptych.core.models import Fault, Frame, Job, Prediction, Route, State, Status
+from triptych.core.states import LEASE_S, MOST_WAIT_S, job_status, may_move
+from triptych.storage import rows
+from triptych.storage.reads import Records
+
+_OPEN_TO_AN_ANSWER = frozenset({State.SUBMITTING, State.UNCERTAIN, State.QUEUED, State.CANCELLED})
+"""A late answer to a request that left is taken up in these states: it says more than any of them."""
+SETTLE_TRIES = 6
+"""How often a finished prediction without a charge is asked about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A prediction that is ours until the lease runs out."""
+
+    prediction: Prediction
+    lease: str
+
+
+class Store(Records):
+    """One connection to the database at `path`; made, with its tables, if it is not there.
+
+    `budget_usd` caps what may be spent and reserved in 24 hours; None is no cap.
+    """
+
+    def add_job(self, job: Job, predictions: Sequence[Prediction], *, now: Moment, attach: bool) -> Job | None:
+        """Write a job and reserve its quote, in one transaction.
+
+        With `attach`, the job that the same request has made already (`same_request`) is returned instead, and nothing
+        is written; otherwise the answer is None.
+        Raises: `errors.OverBudget` when the quote and what was spent in the last 24 h exceed the budget;
+        `errors.Outdated`.
+        """
+        with self._db.transaction():
+            self._db.require_current()
+            if attach and (found := self.same_request(job.fingerprint)):
+                return found
+            self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))
+            self._db.run(
+                "add_job",
+                **{
+                    **{k: v for k, v in asdict(job).items() if k != "cancel_requested"},
+                    "created_at": job.created_at.timestamp(),
+                    "warnings": json.dumps(job.warnings),
+                    "routes": rows.routes_text(job.routes),
+                    "status": Status.QUEUED,
+                },
+            )
+            for p in predictions:
+                self._db.run(
+                    "add_prediction",
+                    id=p.id,
+                    job_id=p.job_id,
+                    lane=p.lane,
+                    step=p.step,
+                    after=p.after,
+                    first_output=p.first_output,
+                    state=p.state,
+                    provider=p.provider,
+                    endpoint=p.endpoint,
+                    operation=p.operation,
+                    prompt=p.prompt,
+                    count=p.count,
+                    width=p.size[0] if p.size else None,
+                    height=p.size[1] if p.size else None,
+                    format=p.format,
+                    inputs=json.dumps(p.inputs),
+                    client_id=p.client_id,
+                    variation=p.variation,
+                    quoted_usd=str(p.quoted_usd),
+                    quote_exact=int(p.quote_exact),
+                    now=now.at.timestamp(),
+                    created_mono=p.created_mono,
+                    due_at=p.due_at,
+                )
+        return None
+
+    def warn(self, job_id: str, warnings: Iterable[str]) -> None:
+        """Add warnings to a job; one that it has already is not said twice."""
+        with self._db.transaction():
+            self._warn(job_id, warnings)
+
+    def _warn(self, job_id: str, warnings: Iterable[str]) -> None:
+        row = self._db.one("job", id=job_id)
+        assert row
+        merged = list(dict.fromkeys([*json.loads(row["warnings"]), *warnings]))
+        self._db.run("warn_job", job_id=job_id, warnings=json.dumps(merged))
+
+    # -- the engine's verbs
+
+    def claim(
+        self,
+        *,
+        now: Moment,
+        lease: str,
+        providers: Sequence[str],
+        max_running: Mapping[str, int],
+        held: Sequence[str] = (),
+    ) -> Claim | None:
+        """Take the most urgent due prediction, if any; what already runs goes before what is queued.
+
+        A queued one is passed over while its provider runs as many as `max_running` allows. The ids in `held` are
+        passed over: this process works on them, however old their leases.
+
+        Raises: `errors.Outdated` once a newer Triptych has changed the database; what runs here may still be moved.
+        """
+        with self._db.unflushed(), self._db.transaction():
+            self._db.require_current()
+            row = self._db.one(
+                "claim",
+                lease=lease,
+                until=now.mono_s + LEASE_S,
+                now=now.mono_s,
+                most_wait_s=MOST_WAIT_S,
+                most_lease_s=LEASE_S,
+                providers=providers,
+                full=self._full(now, max_running),
+                held=held,
+                settle_tries=SETTLE_TRIES,
+            )
+        return Claim(rows.prediction(row), lease) if row else None
+
+    def next_due(
+        self, *, now: Moment, providers: Sequence[str], max_running: Mapping[str, int], held: Sequence[str] = ()
+    ) -> float | None:
+        """Return when the next claim can succeed on the monotonic clock, as far as it is known."""
+        row = self._db.one(
+            "next_due",
+            now=now.mono_s,
+            most_wait_s=MOST_WAIT_S,
+            most_lease_s=LEASE_S,
+            providers=providers,
+            full=self._full(now, max_running),
+            held=held,
+            settle_tries=SETTLE_TRIES,
+        )
+        return row["due"] if row else None
+
+    def _full(self, now: Moment, max_running: Mapping[str, int]) -> list[str]:
+        if not max_running:
+            return []
+        running = {row["provider"]: row["running"] for row in self._db.all("busy", now=now.mono_s)}
+        return [provider for provider, limit in max_running.items() if running.get(provider, 0) >= limit]
+
+    def heartbeat(self, leases: Sequence[str], until_s: float) -> None:
+        """Keep leases for longer."""
+        if leases:
+            with self._db.unflushed():
+                self._db.run("heartbeat", leases=leases, until=until_s)
+
+    def renew(self, claim: Claim, now_s: float) -> bool:
+        """Renew the lease of a prediction that is about to be sent; return False where it is not ours any more."""
+        with self._db.unflushed():
+            done = self._db.run("renew", id=claim.prediction.id, lease=claim.lease, until=now_s + LEASE_S)
+        return done.rowcount == 1
+
+    def put_back(self, claim: Claim, due_at: float) -> None:
+        """Give up a claim. The state stays as the last move wrote it, whatever the claim was taken for."""
+        self._db.run("put_back", id=claim.prediction.id, lease=claim.lease, due_at=due_at)
+
+    def note_loss(self, prediction_id: str, fault: Fault) -> None:
+        """Remember that the answer to a submit was lost, under any lease; a fault that is there stays."""
+        self._db.run("note_loss", id=prediction_id, fault=rows.fault_text(fault))
+
+    def move(
+        self,
+        claim: Claim,
+        state: State,
+        *,
+        now: Moment,
+        due_at: float,
+        frames: Sequence[Frame] = (),
+        keep_lease: bool = False,
+        release_money: bool = False,
+        **changes: Any,
+    ) -> Claim | None:
+        """Write a prediction's next state and all that comes with it, in one transaction.
+
+        `changes` are fields of `Prediction`; `frames` are added, those after it in a chain are let go (on done) or
+        cancelled (on failure), and the job's status follows. Returns the claim as it now stands, or None when the
+        lease was lost to another process, in which case nothing was written. What a paid request answered is never
+        lost: its ticket, or its frames where they come at once, are written even then, unless another answer is there.
+        """
+        prediction = claim.prediction
+        polled = prediction.state is state is State.RUNNING
+        with self._db.unflushed() if polled else nullcontext(), self._db.transaction():
+            row = self._db.one("lease_of", id=prediction.id)
+            assert row
+            ours = row["lease"] == claim.lease
+            old = State(row["state"])
+            answered = changes.get("ticket") is not None or state is State.FETCHING
+            late_answer = answered and old in _OPEN_TO_AN_ANSWER and row["ticket"] is None
+            if not ours and not late_answer:
+                return None
+            if state is State.QUEUED and old is State.SUBMITTING and rows.fault(row["fault"]) != prediction.fault:
+                return None  # another process has noted meanwhile that the request left
+            if not may_move(old, state):
+                raise AssertionError(f"no move from {old} to {state}")
+            moved = replace(prediction, state=state, due_at=due_at, **changes)
+            self._write(
+                moved, row["reserved_usd"], row, lease=claim.lease if keep_lease else None, release=release_money
+            )
+            self._add_frames(frames, now.at)
+            if old in (State.UNCERTAIN, State.CANCELLED):
+                self._let_followers_wait(moved.id, now)
+            if old != state:
+                self._let_followers_know(moved, now)
+            self._refresh(moved.job_id)
+        return Claim(moved, claim.lease)
+
+    def add_frames(self, frames: Sequence[Frame], *, now: datetime) -> None:
+        """Write down outputs that came before their prediction's end."""
+        with self._db.transaction():
+            self._add_frames(frames, now)
+            self._refresh(frames[0].job_id)
+
+    def _add_frames(self, frames: Sequence[Frame], now: datetime) -> None:
+        for frame in frames:
+            self._db.run(
+                "add_frame",
+                job_id=frame.job_id,
+                n=frame.n,
+                prediction_id=frame.prediction_id,
+                url=frame.url,
+                url_expires_at=rows.seconds(frame.url_expires_at),
+                sha256=frame.sha256,
+                source=json.dumps(frame.source),
+                error=frame.error,
+                now=now.timestamp(),
+            )
+
+    def reroute(self, claim: Claim, route: Route, warning: str, *, now: Moment) -> bool:
+        """Send what of a job was not accepted yet to another provider.
+
+        Everything unsent of the job goes along, so that a chain stays with one model. Returns False, with nothing
+        written, when the lease was lost or the budget has no room for what the other one costs more.
+        """
+        with self._db.transaction():
+            held = self._db.one("lease_of", id=claim.prediction.id)
+            job = self._db.one("job", id=claim.prediction.job_id)
+            assert held and job
+            moving = [
+                row
+                for row in self._db.all("predictions", job_id=claim.prediction.job_id)
+                if row["id"] == claim.prediction.id
+                or (row["state"] in (State.WAITING, State.QUEUED) and row["lease_until"] <= now.mono_s)
+            ]
+            more = sum((route.quotes_usd[row["lane"]] - Decimal(row["reserved_usd"]) for row in moving), Decimal(0))
+            if held["lease"] != claim.lease or not self.ledger.balance(now).fits(more):
+                return False
+            left = [r for r in rows.job_row(job).job.routes if r.provider != route.provider]
+            self._db.run(
+                "reroute_job",
+                id=claim.prediction.job_id,
+                provider=route.provider,
+                model=route.family,
+                endpoint=route.endpoint,
+                routes=rows.routes_text(left),
+                warnings=json.dumps([*json.loads(job["warnings"]), warning]),
+            )
+            for row in moving:
+                size = route.sizes[row["lane"]]
+                self._db.run(
+                    "reroute_prediction",
+                    id=row["id"],
+                    provider=route.provider,
+                    endpoint=route.endpoint,
+                    operation=route.operation,
+                    width=size[0] if size else None,
+                    height=size[1] if size else None,
+                    quoted_usd=str(route.quotes_usd[row["lane"]]),
+                    state=State.QUEUED if row["id"] == claim.prediction.id else row["state"],
+                )
+            self._refresh(claim.prediction.job_id)
+        return True
+
+    def _write(
+        self, moved: Prediction, reserved: str, row: sqlite3.Row | None, *, lease: str | None, release: bool = False
+    ) -> None:
+        self._db.run(
+            "move",
+            id=moved.id,
+            state=moved.state,
+            due_at=moved.due_at,
+            attempts=moved.attempts,
+            fault=rows.fault_text(moved.fault),
+            ticket=moved.ticket,
+            poll_url=moved.poll_url,
+            submitted_at=rows.seconds(moved.submitted_at),
+            submitted_mono=moved.submitted_mono,
+            deadline_at=moved.deadline_at,
+            finished_at=rows.seconds(moved.finished_at),
+            looked_mono=moved.looked_mono,
+            sent_urls=json.dumps(moved.sent_urls),
+            charged_usd=None if moved.charged_usd is None else str(moved.charged_usd),
+            charge_is_estimate=int(moved.charge_is_estimate),
+            reserved_usd="0" if release else reserved,
+            lease=lease,
+            lease_until=row["lease_until"] if lease and row else 0,
+        )
+
+    def _let_followers_know(self, moved: Prediction, now: Moment) -> None:
+        """Queue what waited for this prediction's image, or cancel it when that image will not come."""
+        if moved.state is State.DONE:
+            first = self._db.one("frame", job_id=moved.job_id, n=moved.first_output)
+            if first and first["sha256"]:
+                self._db.run("unblock", id=moved.id)
+                return
+        elif moved.state not in (State.FAILED, State.CANCELLED, State.UNCERTAIN):
+            return
+        for row in self._db.all("followers", id=moved.id):
+            follower = self._db.one("prediction", id=row["id"])
+            assert follower
+            if follower["state"] != State.WAITING:
+                continue
+            fault = Fault("input_missing", f"Not sent: step {moved.step + 1} before it did not deliver its image.")
+            cancelled = replace(rows.prediction(follower), state=State.CANCELLED, fault=fault, finished_at=now.at)
+            self._write(cancelled, "0", None, lease=None, release=True)
+            self._let_followers_know(cancelled, now)
+
+    def _refresh(self, job_id: str) -> None:
+        row = self._db.one("job", id=job_id)
+        home = self._db.one("home", job_id=job_id)
+        assert row and home
+        states = [State(r["state"]) for r in self._db.all("states", job_id=job_id)]
+        status = job_status(states, home["n"], home["lost"])
+        now, mono = self._clock.now().timestamp(), self._clock.monotonic()
+        self._db.run("refresh_job", job_id=job_id, status=status, returned=home["n"], now=now, mono=mono)
+
+    def frame_home(self, frame: Frame, sha256: str) -> None:
+        """Remember that an output is home."""
+        with self._db.transaction():
+            self._db.run("frame_home", job_id=frame.job_id, n=frame.n, sha256=sha256)
+            self._refresh(frame.job_id)
+
+    def frame_failed(self, frame: Frame, error: str) -> None:
+        """Remember why an output could not be fetched."""
+        self._db.run("frame_failed", job_id=frame.job_id, n=frame.n, error=error)
+
+    def frame_saved(self, frame: Frame, saved_path: str) -> None:
+        """Remember where an output was saved for the user."""
+        self._db.run("frame_saved", job_id=frame.job_id, n=frame.n, saved_path=saved_path)
+
+    def fix_page_size(self, job_id: str, page_size: int) -> None:
+        """Remember how many images a page of a job's result lists; what is remembered already stays."""
+        self._db.run("fix_page_size", id=job_id, page_size=page_size)
+
+    def save_also(self, job_id: str, directory: str) -> None:
+        """Have a job's images copied into one more directory once it has ended."""
+        self._db.run("save_also", job_id=job_id, directory=directory)
+
+    def to_save(self, job_id: str | None = None) -> list[tuple[str, str]]:
+        """Return jobs that have ended, each with a directory that lacks some of its images: one job's, or all."""
+        return [(row["job_id"], row["directory"]) for row in self._db.all("to_save", job_id=job_id)]
+
+    def saved_also(self, job_id: str, directory: str, saved: int) -> None:
+        """Remember that so many of a job's images were copied into a directory."""
+        self._db.run("saved_also", job_id=job_id, directory=directory, saved=saved)
+
+    def revive(self, prediction_id: str, state: State, *, now: Moment, deadline_at: float, attempts: int = 0) -> None:
+        """Take up again what had ended without its images: a missed deadline, a failed fetch, an uncertain submit.
+
+        What was cancelled only because it waited for this prediction waits again, where the budget has room for it.
+        """
+        with self._db.transaction():
+            row = self._db.one("prediction", id=prediction_id)
+            assert row
+            old = rows.prediction(row)
+            if not may_move(old.state, state):
+                return
+            # That an answer was lost must not be forgotten: it says that the request had left.
+            fault = old.fault if state is State.SUBMITTING else None
+            self._write(
+                replace(old, state=state, due_at=0.0, fault=fault, attempts=attempts, deadline_at=deadline_at),
+                row["reserved_usd"],
+                None,
+                lease=None,
+            )
+            self._let_followers_wait(prediction_id, now)
+            self._refresh(old.job_id)
+
+    def _let_followers_wait(self, prediction_id: str, now: Moment) -> None:
+        for row in self._db.all("followers", id=prediction_id):
+            found = self._db.one("prediction", id=row["id"])
+            assert found
+            follower = rows.prediction(found)
+            if follower.state is State.CANCELLED and follower.fault and follower.fault.kind == "input_missing":
+                balance = self.ledger.balance(now)
+                if not balance.fits(follower.quoted_usd):
+                    said = f"{balance.text()}, asked ${plain(follower.quoted_usd)}"
+                    self._warn(follower.job_id, [f"Step {follower.step + 1} is not taken up again: {said}."])
+                    return
+                waiting = replace(follower, state=State.WAITING, fault=None, finished_at=None, due_at=0.0)
+                self._write(waiting, str(follower.quoted_usd), None, lease=None)
+                self._let_followers_wait(follower.id, now)
+
+    def cancel(self, job_id: str, now: Moment) -> None:
+        """Cancel what of a job has not been submitted, and accept an uncertain submit as lost.
+
+        What runs at the provider goes on; its images still come home, for they will be charged.
+        """
+        with self._db.transaction():
+            self._db.run("ask_cancel", id=job_id)
+            for row in self._db.all("predictions", job_id=job_id):
+                leased = row["lease_until"] > now.mono_s
+                if row["state"] not in (State.WAITING, State.QUEUED, State.UNCERTAIN) or (
+                    leased and row["state"] != State.WAITING
+                ):
+                    continue
+                fault = Fault("cancelled", "Cancelled before it was submitted.")
+                if row["state"] == State.UNCERTAIN:
+                    fault = Fault("cancelled", "Accepted as lost: the provider may still charge it.")
+                cancelled = replace(rows.prediction(row), state=State.CANCELLED, fault=fault, finished_at=now.at)
+                self._write(cancelled, row["reserved_usd"], None, lease=None, release=row["state"] != State.UNCERTAIN)
+            self._refresh(job_id)
+
+    def cancel_requested(self, job_id: str) -> bool:
+        """Return whether a job's unsubmitted predictions should not be submitted any more."""
+        row = self._db.one("job", id=job_id)
+        return bool(row and row["cancel_requested"])
+
+    def tickets(self, provider: str) -> frozenset[str]:
+        """Return every ticket of a provider that belongs to a prediction."""
+        return frozenset(row["ticket"] for row in self._db.all("tickets", provider=provider))
+
+    def unaccounted(self, prediction: Prediction, *, since: datetime, now: Moment) -> list[tuple[Prediction, bool]]:
+        """Return the other predictions at the same endpoint that may have been accepted and have no ticket.
+
+        Each with whether somebody works on it now.
+        """
+        found = self._db.all(
+            "unaccounted",
+            id=prediction.id,
+            provider=prediction.provider,
+            endpoint=prediction.endpoint,
+            since=since.timestamp(),
+        )
+        return [(rows.prediction(row), row["lease_until"] > now.mono_s) for row in found]
+
+    def running_at(self, provider: str) -> list[Prediction]:
+        """Return what runs at a provider now, oldest first, at most 50."""
+        return [rows.prediction(row) for row in self._db.all("running_at", provider=provider)]
+
+    def poll_now(self, provider: str, tickets: Sequence[str]) -> None:
+        """Make running predictions due at once."""
+        self._db.run("poll_now", provider=provider, tickets=tickets)
+
+    def poll_not_before(self, provider: str, due_at: float) -> None:
+        """Put off the polls of a provider that are due earlier."""
+        self._db.run("poll_not_before", provider=provider, due_at=due_at)
+
+    def unfinished(self) -> int:
+        """Return how many predictions still have something to do."""
+        row = self._db.one("unfinished")
+        return int(row["n"]) if row else 0

@@ -1,0 +1,307 @@
+-- Every statement of this package, by name. A parameter that is given a list stands for its items, comma-separated.
+
+-- name: add_image
+INSERT INTO images (sha256, handle, mime_type, width, height, bytes, file, created_at)
+VALUES (:sha256, :handle, :mime_type, :width, :height, :bytes, :file, :now)
+ON CONFLICT (sha256) DO NOTHING;
+
+-- name: image_by_sha256
+SELECT * FROM images WHERE sha256 = :sha256;
+
+-- name: image_by_handle
+SELECT * FROM images WHERE handle = :handle;
+
+-- name: hold
+INSERT INTO holders (sha256, owner) VALUES (:sha256, :owner) ON CONFLICT (sha256, owner) DO NOTHING;
+
+-- name: holds
+SELECT 1 FROM holders WHERE sha256 = :sha256 AND owner = :owner
+UNION ALL
+SELECT 1 FROM frames JOIN jobs ON jobs.id = frames.job_id WHERE frames.sha256 = :sha256 AND jobs.owner = :owner
+LIMIT 1;
+
+-- name: file_secret
+SELECT secret FROM file_secret;
+
+-- name: add_file_secret
+INSERT INTO file_secret (one, secret) VALUES (1, :secret) ON CONFLICT (one) DO NOTHING;
+
+-- name: set_file_secret
+INSERT INTO file_secret (one, secret) VALUES (1, :secret) ON CONFLICT (one) DO UPDATE SET secret = excluded.secret;
+
+-- name: recent_uploads
+SELECT * FROM images WHERE NOT EXISTS (SELECT 1 FROM frames WHERE frames.sha256 = images.sha256)
+  AND pruned_at IS NULL AND (:owner IS NULL OR EXISTS (SELECT 1 FROM holders WHERE holders.sha256 = images.sha256 AND owner = :owner))
+ORDER BY created_at DESC, handle LIMIT :limit;
+
+-- name: set_copy
+INSERT INTO copies (sha256, provider, url, expires_at) VALUES (:sha256, :provider, :url, :expires_at)
+ON CONFLICT (sha256, provider) DO UPDATE SET url = excluded.url, expires_at = excluded.expires_at;
+
+-- name: copy
+SELECT url, expires_at FROM copies WHERE sha256 = :sha256 AND provider = :provider AND expires_at > :now;
+
+-- name: forget_copies
+DELETE FROM copies WHERE provider = :provider AND url IN (:urls);
+
+-- name: add_job
+INSERT INTO jobs (id, tool, created_at, fingerprint, provider, model, endpoint, prompt, requested, lanes, steps,
+                  save_to, warnings, routes, owner, status)
+VALUES (:id, :tool, :created_at, :fingerprint, :provider, :model, :endpoint, :prompt, :requested, :lanes, :steps,
+        :save_to, :warnings, :routes, :owner, :status);
+
+-- name: add_prediction
+INSERT INTO predictions (id, job_id, lane, step, after_id, first_output, state, provider, endpoint, operation, prompt,
+                         count, width, height, format, inputs, client_id, variation, quoted_usd, quote_exact, reserved_usd,
+                         created_at, created_mono, due_at)
+VALUES (:id, :job_id, :lane, :step, :after, :first_output, :state, :provider, :endpoint, :operation, :prompt,
+        :count, :width, :height, :format, :inputs, :client_id, :variation, :quoted_usd, :quote_exact, :quoted_usd,
+        :now, :created_mono, :due_at);
+
+-- name: same_request
+-- An hour is over when both clocks say so. The monotonic one never runs ahead of the true time: it rests while the
+-- machine sleeps, and after a restart it counts from the restart. So a wall clock that jumps ends no hour early.
+SELECT id FROM jobs
+WHERE fingerprint = :fingerprint
+  AND (status IN ('queued', 'running', 'uncertain')
+       OR (status IN ('done', 'partial')
+           AND (:now - ended_at < :keep_s
+                OR CASE WHEN :mono >= ended_mono THEN :mono - ended_mono ELSE :mono END < :keep_s)))
+ORDER BY created_at DESC LIMIT 1;
+
+-- name: money_since
+SELECT reserved_usd, charged_usd FROM predictions
+WHERE (COALESCE(submitted_at, created_at) > :since OR COALESCE(submitted_mono, created_mono) > :since_mono
+       OR state IN ('waiting', 'queued', 'submitting', 'running', 'fetching'))
+  AND (reserved_usd <> '0' OR charged_usd IS NOT NULL);
+
+-- name: spending
+SELECT COALESCE(p.submitted_at, p.created_at) AS at, p.job_id, p.provider, j.model, p.quoted_usd, p.charged_usd, p.charge_is_estimate,
+       p.reserved_usd, (SELECT COUNT(f.sha256) FROM frames f WHERE f.prediction_id = p.id) AS images
+FROM predictions p JOIN jobs j ON j.id = p.job_id
+WHERE COALESCE(p.submitted_at, p.created_at) >= :since AND (:owner IS NULL OR j.owner = :owner)
+ORDER BY at DESC, p.id;
+
+-- name: job
+SELECT jobs.*, EXISTS (
+  SELECT 1 FROM predictions p WHERE p.job_id = jobs.id AND p.charged_usd IS NULL
+    AND (p.reserved_usd <> '0' OR p.state NOT IN ('failed', 'cancelled'))
+) AS may_be_charged
+FROM jobs WHERE id = :id;
+
+-- name: jobs
+SELECT jobs.*, EXISTS (
+  SELECT 1 FROM predictions p WHERE p.job_id = jobs.id AND p.charged_usd IS NULL
+    AND (p.reserved_usd <> '0' OR p.state NOT IN ('failed', 'cancelled'))
+) AS may_be_charged
+FROM jobs WHERE (:status IS NULL OR status = :status) AND (:owner IS NULL OR owner = :owner)
+ORDER BY created_at DESC, id LIMIT :limit;
+
+-- name: predictions
+SELECT * FROM predictions WHERE job_id = :job_id ORDER BY lane, step;
+
+-- name: prediction
+SELECT * FROM predictions WHERE id = :id;
+
+-- name: frames
+SELECT * FROM frames WHERE job_id = :job_id ORDER BY n;
+
+-- name: frames_of
+SELECT * FROM frames WHERE prediction_id = :prediction_id ORDER BY n;
+
+-- name: frame
+SELECT * FROM frames WHERE job_id = :job_id AND n = :n;
+
+-- name: frames_made_from
+SELECT frames.* FROM frames JOIN jobs ON jobs.id = frames.job_id JOIN images ON images.sha256 = frames.sha256
+WHERE images.pruned_at IS NULL AND frames.source LIKE :holding AND (:owner IS NULL OR jobs.owner = :owner)
+ORDER BY frames.created_at, frames.job_id, frames.n;
+
+-- name: recent_frames
+SELECT frames.* FROM frames JOIN jobs ON jobs.id = frames.job_id JOIN images ON images.sha256 = frames.sha256
+WHERE images.pruned_at IS NULL AND (:owner IS NULL OR jobs.owner = :owner)
+ORDER BY frames.created_at DESC, frames.job_id, frames.n LIMIT :limit;
+
+-- name: busy
+SELECT provider, COUNT(*) AS running FROM predictions
+WHERE state IN ('submitting', 'running') OR (state = 'queued' AND lease_until > :now)
+GROUP BY provider;
+
+-- name: claim
+UPDATE predictions SET lease = :lease, lease_until = :until
+WHERE id = (
+  SELECT id FROM predictions
+  WHERE (state IN ('queued', 'submitting', 'running', 'fetching')
+         OR (state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL AND attempts < :settle_tries))
+    AND (due_at <= :now OR due_at > :now + :most_wait_s)
+    AND (lease_until <= :now OR lease_until > :now + :most_lease_s)
+    AND provider IN (:providers)
+    AND NOT (state = 'queued' AND provider IN (:full))
+    AND id NOT IN (:held)
+  ORDER BY CASE state WHEN 'queued' THEN 1 ELSE 0 END, due_at, created_at, lane, step
+  LIMIT 1
+)
+RETURNING *;
+
+-- name: next_due
+SELECT MIN(MAX(CASE WHEN due_at > :now + :most_wait_s THEN 0 ELSE due_at END,
+               CASE WHEN lease_until > :now + :most_lease_s THEN 0 ELSE lease_until END)) AS due FROM predictions
+WHERE (state IN ('queued', 'submitting', 'running', 'fetching')
+       OR (state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL AND attempts < :settle_tries))
+  AND provider IN (:providers)
+  AND NOT (state = 'queued' AND provider IN (:full))
+  AND id NOT IN (:held);
+
+-- name: heartbeat
+UPDATE predictions SET lease_until = :until WHERE lease IN (:leases);
+
+-- name: move
+UPDATE predictions SET
+  state = :state, due_at = :due_at, attempts = :attempts, fault = :fault, ticket = :ticket, poll_url = :poll_url,
+  submitted_at = :submitted_at, submitted_mono = :submitted_mono, deadline_at = :deadline_at,
+  finished_at = :finished_at, looked_mono = :looked_mono, sent_urls = :sent_urls,
+  charged_usd = :charged_usd, charge_is_estimate = :charge_is_estimate,
+  reserved_usd = :reserved_usd, lease = :lease, lease_until = :lease_until
+WHERE id = :id;
+
+-- name: put_back
+UPDATE predictions SET lease = NULL, lease_until = 0, due_at = :due_at WHERE id = :id AND lease = :lease;
+
+-- name: note_loss
+UPDATE predictions SET fault = :fault WHERE id = :id AND state = 'submitting' AND fault IS NULL;
+
+-- name: renew
+UPDATE predictions SET lease_until = :until WHERE id = :id AND lease = :lease AND state = 'submitting';
+
+-- name: boot
+SELECT id FROM boot;
+
+-- name: set_boot
+UPDATE boot SET id = :id;
+
+-- name: forget_monotonic
+-- Ages go on from what the wall clock says at this moment; later it may jump. Nothing asks for those over two days. A
+-- request that may have left keeps a fault: by a clock that may be wrong, no list proves that it was not accepted.
+UPDATE predictions SET
+  fault = CASE WHEN state = 'submitting' THEN :fault ELSE fault END,
+  lease = NULL, lease_until = 0, due_at = 0, deadline_at = NULL, looked_mono = NULL,
+  created_mono = CASE WHEN created_at > :now - 172800 THEN :mono - (:now - created_at) END,
+  submitted_mono = CASE WHEN submitted_at > :now - 172800 THEN :mono - (:now - submitted_at) END
+WHERE created_mono IS NOT NULL OR submitted_mono IS NOT NULL OR due_at <> 0 OR state = 'submitting';
+
+-- name: lease_of
+SELECT state, lease, reserved_usd, lease_until, fault, ticket, submitted_at FROM predictions WHERE id = :id;
+
+-- name: add_frame
+INSERT INTO frames (job_id, n, prediction_id, url, url_expires_at, sha256, source, error, created_at)
+VALUES (:job_id, :n, :prediction_id, :url, :url_expires_at, :sha256, :source, :error, :now)
+ON CONFLICT (job_id, n) DO NOTHING;
+
+-- name: frame_home
+UPDATE frames SET sha256 = :sha256, error = NULL WHERE job_id = :job_id AND n = :n;
+
+-- name: frame_failed
+UPDATE frames SET error = :error, attempts = attempts + 1 WHERE job_id = :job_id AND n = :n;
+
+-- name: frame_saved
+UPDATE frames SET saved_path = :saved_path WHERE job_id = :job_id AND n = :n;
+
+-- name: unblock
+UPDATE predictions SET state = 'queued', due_at = 0 WHERE after_id = :id AND state = 'waiting';
+
+-- name: followers
+SELECT id FROM predictions WHERE after_id = :id;
+
+-- name: states
+SELECT state, COUNT(*) AS n FROM predictions WHERE job_id = :job_id GROUP BY state;
+
+-- name: home
+SELECT COUNT(sha256) AS n, COUNT(CASE WHEN sha256 IS NULL AND url IS NULL THEN 1 END) AS lost FROM frames
+WHERE job_id = :job_id;
+
+-- name: refresh_job
+UPDATE jobs SET
+  status = :status, returned = :returned,
+  ended_at = CASE WHEN :status IN ('done', 'partial') THEN COALESCE(ended_at, :now) END,
+  ended_mono = CASE WHEN :status IN ('done', 'partial') THEN COALESCE(ended_mono, :mono) END
+WHERE id = :job_id;
+
+-- name: fix_page_size
+UPDATE jobs SET page_size = :page_size WHERE id = :id AND page_size IS NULL;
+
+-- name: save_also
+INSERT INTO saves (job_id, directory, saved) VALUES (:job_id, :directory, 0)
+ON CONFLICT (job_id, directory) DO UPDATE SET saved = 0;
+
+-- name: to_save
+SELECT saves.job_id, saves.directory FROM saves JOIN jobs ON jobs.id = saves.job_id
+WHERE saves.saved < jobs.returned AND jobs.status NOT IN ('queued', 'running')
+  AND (:job_id IS NULL OR jobs.id = :job_id)
+ORDER BY saves.job_id, saves.directory;
+
+-- name: saved_also
+UPDATE saves SET saved = :saved WHERE job_id = :job_id AND directory = :directory;
+
+-- name: warn_job
+UPDATE jobs SET warnings = :warnings WHERE id = :job_id;
+
+-- name: reroute_job
+UPDATE jobs SET provider = :provider, model = :model, endpoint = :endpoint, routes = :routes, warnings = :warnings
+WHERE id = :id;
+
+-- name: reroute_prediction
+UPDATE predictions SET
+  provider = :provider, endpoint = :endpoint, operation = :operation, width = :width, height = :height,
+  quoted_usd = :quoted_usd, reserved_usd = :quoted_usd, quote_exact = 0, state = :state, attempts = 0, fault = NULL,
+  submitted_at = NULL, submitted_mono = NULL, deadline_at = NULL, looked_mono = NULL, sent_urls = NULL, due_at = 0,
+  lease = NULL, lease_until = 0
+WHERE id = :id;
+
+-- name: ask_cancel
+UPDATE jobs SET cancel_requested = 1 WHERE id = :id;
+
+-- name: tickets
+SELECT ticket FROM predictions WHERE provider = :provider AND ticket IS NOT NULL;
+
+-- name: unaccounted
+SELECT * FROM predictions
+WHERE provider = :provider AND endpoint = :endpoint AND id <> :id AND ticket IS NULL AND submitted_at > :since
+  AND state IN ('submitting', 'uncertain', 'cancelled');
+
+-- name: running_at
+SELECT * FROM predictions WHERE provider = :provider AND state = 'running' AND ticket IS NOT NULL
+ORDER BY submitted_at LIMIT 50;
+
+-- name: poll_now
+UPDATE predictions SET due_at = 0
+WHERE provider = :provider AND state = 'running' AND ticket IN (:tickets);
+
+-- name: poll_not_before
+UPDATE predictions SET due_at = :due_at WHERE provider = :provider AND state = 'running' AND due_at < :due_at;
+
+-- name: unfinished
+SELECT COUNT(*) AS n FROM predictions WHERE state IN ('waiting', 'queued', 'submitting', 'running', 'fetching');
+
+-- name: image_back
+UPDATE images SET pruned_at = NULL, file = :file WHERE sha256 = :sha256 AND pruned_at IS NOT NULL;
+
+-- name: images_home
+SELECT sha256, handle, file, created_at FROM images WHERE pruned_at IS NULL ORDER BY created_at, handle;
+
+-- name: job_ages
+SELECT jobs.id, jobs.status,
+       MAX(jobs.created_at, COALESCE(MAX(submitted_at), 0), COALESCE(MAX(finished_at), 0)) AS last_at
+FROM jobs LEFT JOIN predictions ON job_id = jobs.id GROUP BY jobs.id;
+
+-- name: outputs
+SELECT job_id, n, sha256, saved_path FROM frames WHERE sha256 IS NOT NULL
+ORDER BY saved_path IS NULL, created_at, job_id, n;
+
+-- name: all_inputs
+SELECT DISTINCT job_id, inputs FROM predictions;
+
+-- name: prune_image
+UPDATE images SET pruned_at = :now WHERE sha256 = :sha256;
+
+-- name: drop_expired_copies
+DELETE FROM copies WHERE expires_at < :now;

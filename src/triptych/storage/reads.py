@@ -1,0 +1,213 @@
+"""What is remembered of images and jobs, to be looked up: the half of the store that the rest of Triptych reads.
+
+Images are written here too, for they are told apart by their bytes and nobody has to hold a lease on them. Plain calls,
+each one statement or two. This file must not know providers, networks or files other than its own.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+from triptych.core.clock import Clock, SystemClock, boot_id
+from triptych.core.models import Fault, Frame, Image, Job, Prediction
+from triptych.storage import rows
+from triptych.storage.budget import Ledger
+from triptych.storage.rows import JobRow
+from triptych.storage.sqlite import Database
+
+RESTARTED = Fault("restarted", "The machine restarted before the provider's answer was stored.", True)
+"""A request that was on its way then: how old it is depends on a wall clock that may have been set meanwhile."""
+SAME_FOR_S = 3600.0
+"""How long after its end a job is what the same request gets."""
+
+
+class Records:
+    """The records of one database, with the ledger over them.
+
+    Raises: `errors.Unusable` when the file cannot be used, `errors.Outage` while another program locks it.
+    """
+
+    def __init__(
+        self, path: Path, images_dir: Path, budget_usd: Decimal | None = None, clock: Clock | None = None
+    ) -> None:
+        self._images_dir = images_dir
+        self._clock = clock or SystemClock()
+        self._db = Database(path)
+        self._forget_earlier_boots()
+        self.ledger = Ledger(self._db, budget_usd)
+
+    def _forget_earlier_boots(self) -> None:
+        """After a restart of the machine, make everything due: what is stored of the monotonic clock means nothing."""
+        row = self._db.one("boot")
+        if row and row["id"] == boot_id():
+            return  # no lock is taken: a program that holds the database stops nobody from opening it
+        with self._db.transaction():
+            row = self._db.one("boot")
+            if row and row["id"] != boot_id():
+                now, mono = self._clock.now().timestamp(), self._clock.monotonic()
+                self._db.run("forget_monotonic", now=now, mono=mono, fault=rows.fault_text(RESTARTED))
+                self._db.run("set_boot", id=boot_id())
+
+    def close(self) -> None:
+        """Close the connection; what was written stays."""
+        self._db.close()
+
+    def outdated(self) -> bool:
+        """Return whether a newer Triptych has changed the database so that this one must not work on it."""
+        return self._db.outdated()
+
+    def check(self) -> None:
+        """Look at every page of the database. Raises: `errors.Unusable` when one is damaged."""
+        self._db.check()
+
+    # -- images
+
+    def add_image(self, image: Image, now: datetime, owner: str | None = None) -> Image:
+        """Remember an image that is home; return it as it is remembered (the same bytes keep their first handle).
+
+        With an owner, that owner holds it from now on, whoever else does.
+        """
+        if owner is not None:
+            self._db.run("hold", sha256=image.sha256, owner=owner)
+        file = image.path.relative_to(self._images_dir).as_posix()
+        known = self.image_by_sha256(image.sha256)
+        if known and known.pruned_at:
+            self._db.run("image_back", sha256=image.sha256, file=file)
+            known = self.image_by_sha256(image.sha256)
+        if known:
+            return known
+        handle, length = image.handle, 8
+        while self._db.one("image_by_handle", handle=handle):
+            length += 1  # two files whose hashes begin alike: the later one's handle is longer
+            handle = f"img_{image.sha256[:length]}"
+        self._db.run(
+            "add_image",
+            sha256=image.sha256,
+            handle=handle,
+            mime_type=image.mime_type,
+            width=image.width,
+            height=image.height,
+            bytes=image.bytes,
+            file=file,
+            now=now.timestamp(),
+        )
+        stored = self.image_by_sha256(image.sha256)
+        assert stored
+        return stored
+
+    def holds(self, owner: str, sha256: str) -> bool:
+        """Return whether an owner has brought these bytes in, or has them as the output of a job."""
+        return self._db.one("holds", sha256=sha256, owner=owner) is not None
+
+    def file_secret(self) -> str:
+        """Return the secret that signs the URLs of files, in hexadecimal; the first need of it makes it."""
+        row = self._db.one("file_secret")
+        if not row:
+            self._db.run("add_file_secret", secret=secrets.token_hex(32))
+            row = self._db.one("file_secret")  # another process may have been quicker
+        assert row
+        return str(row["secret"])
+
+    def renew_file_secret(self) -> None:
+        """Make another secret: every URL of a file that was given out ends now, at every server on this database."""
+        self._db.run("set_file_secret", secret=secrets.token_hex(32))
+
+    def image_by_sha256(self, sha256: str) -> Image | None:
+        """Return the image with these bytes."""
+        row = self._db.one("image_by_sha256", sha256=sha256)
+        return self._image(row) if row else None
+
+    def image_by_handle(self, handle: str) -> Image | None:
+        """Return the image behind `img_…` or `job_…/n`; None when there is none, or it is not home yet."""
+        if handle.startswith("img_"):
+            row = self._db.one("image_by_handle", handle=handle)
+            return self._image(row) if row else None
+        frame = self.frame(handle)
+        return self.image_by_sha256(frame.sha256) if frame and frame.sha256 else None
+
+    def recent_uploads(self, limit: int, owner: str | None = None) -> list[Image]:
+        """Return the newest images that no job made: one owner's, or everybody's."""
+        return [self._image(row) for row in self._db.all("recent_uploads", limit=limit, owner=owner)]
+
+    def _image(self, row: sqlite3.Row) -> Image:
+        return Image(
+            sha256=row["sha256"],
+            handle=row["handle"],
+            mime_type=row["mime_type"],
+            width=row["width"],
+            height=row["height"],
+            bytes=row["bytes"],
+            path=self._images_dir / row["file"],
+            pruned_at=rows.when(row["pruned_at"]),
+        )
+
+    def set_copy(self, sha256: str, provider: str, url: str, expires_at: datetime) -> None:
+        """Remember where an image can be read at a provider, and until when."""
+        self._db.run("set_copy", sha256=sha256, provider=provider, url=url, expires_at=expires_at.timestamp())
+
+    def copy(self, sha256: str, provider: str, now: datetime) -> tuple[str, datetime] | None:
+        """Return the URL of an image at a provider and when it expires, where it has not expired yet."""
+        row = self._db.one("copy", sha256=sha256, provider=provider, now=now.timestamp())
+        return (row["url"], rows.utc(row["expires_at"])) if row else None
+
+    def forget_copies(self, provider: str, urls: Sequence[str]) -> None:
+        """Forget uploads that the provider could no longer read."""
+        self._db.run("forget_copies", provider=provider, urls=urls)
+
+    # -- jobs
+
+    def same_request(self, fingerprint: str) -> Job | None:
+        """Return the newest job of this fingerprint that runs, is uncertain, or ended within the last hour.
+
+        One that failed or was cancelled does not count.
+        """
+        now, mono = self._clock.now().timestamp(), self._clock.monotonic()
+        row = self._db.one("same_request", fingerprint=fingerprint, now=now, mono=mono, keep_s=SAME_FOR_S)
+        found = self.job(row["id"]) if row else None
+        return found.job if found else None
+
+    def money_since(self, since_s: float) -> tuple[Decimal, Decimal]:
+        """Return what was charged, and what is still reserved, since then (UTC seconds)."""
+        return self.ledger.since(since_s)
+
+    def job(self, job_id: str) -> JobRow | None:
+        """Return a job with its status."""
+        row = self._db.one("job", id=job_id)
+        return rows.job_row(row) if row else None
+
+    def jobs(self, limit: int, status: str | None = None, owner: str | None = None) -> list[JobRow]:
+        """Return the newest jobs first: one owner's, or everybody's."""
+        return [rows.job_row(row) for row in self._db.all("jobs", limit=limit, status=status, owner=owner)]
+
+    def predictions(self, job_id: str) -> list[Prediction]:
+        """Return a job's predictions, lane by lane, step by step."""
+        return [rows.prediction(row) for row in self._db.all("predictions", job_id=job_id)]
+
+    def frames(self, job_id: str) -> list[Frame]:
+        """Return a job's outputs in order."""
+        return [rows.frame(row) for row in self._db.all("frames", job_id=job_id)]
+
+    def frames_of(self, prediction_id: str) -> list[Frame]:
+        """Return one prediction's outputs in order."""
+        return [rows.frame(row) for row in self._db.all("frames_of", prediction_id=prediction_id)]
+
+    def frame(self, handle: str) -> Frame | None:
+        """Return the output behind `job_…/n`."""
+        job_id, _, n = handle.partition("/")
+        row = self._db.one("frame", job_id=job_id, n=int(n)) if n.isdecimal() and len(n) < 6 else None
+        return rows.frame(row) if row else None
+
+    def recent_frames(self, limit: int, owner: str | None = None) -> list[Frame]:
+        """Return the newest outputs that are home: one owner's, or everybody's."""
+        return [rows.frame(row) for row in self._db.all("recent_frames", limit=limit, owner=owner)]
+
+    def frames_made_from(self, handle: str, owner: str | None = None) -> list[Frame]:
+        """Return the outputs that are home and were made from this image, oldest first; with an owner, its own."""
+        # The pattern lets more through than the handle: an underscore in it stands for any character.
+        found = (rows.frame(row) for row in self._db.all("frames_made_from", holding=f'%"{handle}"%', owner=owner))
+        return [frame for frame in found if handle in frame.source]

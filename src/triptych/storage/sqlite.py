@@ -1,0 +1,270 @@
+"""The plumbing under the store: one SQLite connection, statements by name, transactions, errors that a person can mend.
+
+WAL mode with `synchronous=FULL`: several processes share the file, and a write is on the disk when it returns, unless
+it is one that a power cut may forget (`unflushed`). No `sqlite3.Error` leaves this file: each becomes an
+`errors.Outage`, which is an `errors.Unusable` where waiting does not help.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from triptych.core import errors, private_files
+from triptych.storage import migrations
+
+OPEN_TIMEOUT_S = 30.0
+BUSY_TIMEOUT_S = 2.0
+"""How long a statement waits for another program's lock: everything in this process waits with it."""
+SWITCH_TRIES = 100
+SWITCH_PAUSE_S = 0.05
+
+RESTORE = (
+    "Stop every Triptych on it, move it away together with its -wal and -shm files, and restore a backup in its place; "
+    "without one, the next start makes an empty database."
+)
+
+
+class Database:
+    """The database at `path`; made if it is not there, and brought up to this program's version.
+
+    Raises: `errors.Unusable` when the file cannot be used, `errors.Outage` while another program locks it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._queries = _load_queries()
+        self._version = migrations.newest()
+        try:
+            private_files.make_home(path.parent)
+        except OSError as error:
+            raise errors.Unusable(
+                f"The directory {path.parent} cannot be made ({error.strerror}).", _WRITABLE
+            ) from error
+        if path.is_dir():
+            raise errors.Unusable(f"{path} is a directory, where the database should be a file.", "Move it away.")
+        with suppress(OSError):  # SQLite will tell
+            private_files.make_file(path)  # its -wal and -shm get the same rights
+            private_files.tighten_files(path.with_name(path.name + end) for end in ("-wal", "-shm"))
+        with self._mendable():
+            self.connection = sqlite3.connect(
+                path, isolation_level=None, timeout=OPEN_TIMEOUT_S, check_same_thread=False
+            )
+        try:
+            self.connection.row_factory = sqlite3.Row
+            with self._mendable():
+                self._use_wal()
+                self.connection.execute("PRAGMA synchronous=FULL")
+                self.require_current()
+                migrations.migrate(self.connection)
+                self.connection.execute(f"PRAGMA busy_timeout = {round(BUSY_TIMEOUT_S * 1000)}")
+        except BaseException:
+            self.connection.close()
+            raise
+
+    def _use_wal(self) -> None:
+        """Switch to the write-ahead log. For this lock SQLite does not wait by itself, and two may open a new file."""
+        for left in reversed(range(SWITCH_TRIES)):
+            try:
+                self.connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if not left or "locked" not in str(error):
+                    raise
+                time.sleep(SWITCH_PAUSE_S)
+
+    def close(self) -> None:
+        """Close the connection; what was written stays."""
+        self.connection.close()
+
+    def outdated(self) -> bool:
+        """Return whether a newer Triptych has changed the database so that this one must not work on it."""
+        with self._mendable():
+            return migrations.minimum(self.connection) > self._version
+
+    def require_current(self) -> None:
+        """Raise `errors.Outdated` when a newer Triptych has changed the database; read anew at each call."""
+        if self.outdated():
+            raise self._outdated()
+
+    def _outdated(self) -> errors.Outdated:
+        return errors.Outdated(
+            f"A newer Triptych has changed the database {self.path} (version {migrations.version(self.connection)}); "
+            f"this one knows version {self._version}.",
+            "Restart with the newer Triptych (update it if need be), or set TRIPTYCH_HOME to another directory.",
+        )
+
+    def check(self) -> None:
+        """Look at every page of the file. Raises: `errors.Unusable` when one is damaged."""
+        with self._mendable():
+            said = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if said != "ok":
+            raise self._damaged(said)
+
+    def shrink(self) -> None:
+        """Give free pages back to the disk, and empty the log; not while another program holds the database."""
+        with suppress(errors.Outage), self._mendable():
+            self.connection.execute("VACUUM")
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def run(self, query: str, **values: Any) -> sqlite3.Cursor:
+        """Run a statement by its name in `queries.sql`; a list stands for its items.
+
+        Raises: `errors.Outage` when the database does not take a write; `KeyError` for a value that the statement does
+        not use, which SQLite would pass over.
+        """
+        sql = self._queries[query]
+        if unused := values.keys() - _parameters(sql):
+            raise KeyError(f"{query} does not use {', '.join(sorted(unused))}")
+        for name, value in list(values.items()):
+            if isinstance(value, list | tuple | set | frozenset):
+                del values[name]
+                items = {f"{name}_{i}": item for i, item in enumerate(value)}
+                sql = re.sub(rf":{name}\b", ", ".join(f":{key}" for key in items) or "''", sql)
+                values.update(items)
+        with self._mendable():
+            return self.connection.execute(sql, values)
+
+    def all(self, query: str, **values: Any) -> list[sqlite3.Row]:
+        """Return every row of a statement."""
+        with self._mendable():
+            return self.run(query, **values).fetchall()
+
+    def one(self, query: str, **values: Any) -> sqlite3.Row | None:
+        """Return the first row of a statement, if there is one."""
+        with self._mendable():
+            row: sqlite3.Row | None = self.run(query, **values).fetchone()
+        return row
+
+    @contextmanager
+    def unflushed(self) -> Iterator[None]:
+        """Write without waiting for the disk: a power cut may forget it, the end of this process does not."""
+        with self._mendable():
+            self.connection.execute("PRAGMA synchronous=NORMAL")
+        try:
+            yield
+        finally:
+            with self._mendable():
+                self.connection.execute("PRAGMA synchronous=FULL")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Do all of the block or nothing of it.
+
+        Raises: `errors.Outage` when the database is not to be had, or does not take it.
+        """
+        with self._mendable():
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.connection.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:  # a full disk has already undone it
+                    with suppress(sqlite3.Error):  # a damaged file is closed unwritten; the first error says why
+                        self.connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _mendable(self) -> Iterator[None]:
+        """Turn what SQLite raises into an error that names the file and what mends it."""
+        try:
+            yield
+        except sqlite3.ProgrammingError:  # a mistake in this program, raised before SQLite is asked
+            raise
+        except sqlite3.Error as error:
+            raise self._said(error) from error
+
+    def _said(self, error: sqlite3.Error) -> errors.Outage:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR) & 0xFF
+        if code == sqlite3.SQLITE_ERROR:
+            with suppress(sqlite3.Error):
+                if migrations.version(self.connection) > self._version:
+                    return self._outdated()
+        return _SAID.get(code, _not_taken)(self.path, error)
+
+    def _damaged(self, said: str) -> errors.Unusable:
+        return _damaged(self.path, said)
+
+
+Say = Callable[[Path, object], errors.Outage]
+
+_WRITABLE = "Set TRIPTYCH_HOME to a directory that can be written."
+
+
+def _damaged(path: Path, said: object) -> errors.Unusable:
+    return errors.Unusable(f"The database {path} is damaged ({said}).", RESTORE)
+
+
+def _no_database(path: Path, said: object) -> errors.Unusable:
+    return errors.Unusable(f"{path} is not a database of Triptych ({said}).", RESTORE)
+
+
+def _changed(path: Path, said: object) -> errors.Unusable:
+    return errors.Unusable(f"The tables of the database {path} are not those of this Triptych ({said}).", RESTORE)
+
+
+def _read_only(path: Path, said: object) -> errors.Unusable:
+    return errors.Unusable(
+        f"The database {path} cannot be opened or written ({said}).",
+        f"Let this user write {path.parent} and the files in it (is the disk mounted read-only?), or set TRIPTYCH_HOME "
+        "to a directory that can be written.",
+    )
+
+
+def _full(path: Path, said: object) -> errors.Outage:
+    return errors.Outage(
+        f"The disk with the database {path} is full ({said}). Free some space (triptych prune shows what can be "
+        "removed); work then goes on by itself."
+    )
+
+
+def _locked(path: Path, said: object) -> errors.Outage:
+    return errors.Outage(
+        f"The database {path} is in use by another program, which does not let go ({said}). "
+        "Close that program (a database browser, a backup, a stopped Triptych), then try again."
+    )
+
+
+def _not_taken(path: Path, said: object) -> errors.Outage:
+    return errors.Outage(
+        f"The database {path} did not take a write ({said}). Check its disk: is it full, read-only or disconnected?"
+    )
+
+
+_SAID: Mapping[int, Say] = {
+    sqlite3.SQLITE_CORRUPT: _damaged,
+    sqlite3.SQLITE_CONSTRAINT: _changed,
+    sqlite3.SQLITE_MISMATCH: _changed,
+    sqlite3.SQLITE_ERROR: _changed,
+    sqlite3.SQLITE_SCHEMA: _changed,
+    sqlite3.SQLITE_NOTADB: _no_database,
+    sqlite3.SQLITE_FORMAT: _no_database,
+    sqlite3.SQLITE_READONLY: _read_only,
+    sqlite3.SQLITE_CANTOPEN: _read_only,
+    sqlite3.SQLITE_PERM: _read_only,
+    sqlite3.SQLITE_AUTH: _read_only,
+    sqlite3.SQLITE_FULL: _full,
+    sqlite3.SQLITE_BUSY: _locked,
+    sqlite3.SQLITE_LOCKED: _locked,
+}
+"""What each of SQLite's primary result codes means to a person."""
+
+
+@cache
+def _parameters(sql: str) -> frozenset[str]:
+    return frozenset(re.findall(r":(\w+)", sql))
+
+
+def _load_queries() -> Mapping[str, str]:
+    text = files("triptych.storage").joinpath("queries.sql").read_text("utf-8")
+    return {
+        name: sql.strip()
+        for name, sql in re.findall(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", text, re.DOTALL | re.MULTILINE)
+    }

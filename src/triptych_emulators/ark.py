@@ -1,0 +1,336 @@
+"""BytePlus ModelArk's image API on loopback: one synchronous call, answered as JSON or as a stream of events.
+
+Source: the documentation, published live answers, and the official client (PyPI volcengine-ark-runtime 5.0.54), which
+this module serves unmodified (docs/providers/ark.md#submit). A request is held until its images are made; only images
+that came are charged. The paths are served with and without the /api/v3 in front. Nothing limits the rate unless a
+fault says so.
+
+Switches: `volcengine` sells under the doubao- ids; `max_area` is the disputed largest area of 5.0 lite (16,777,216 or
+10,404,496); `reference_limit_mb` the disputed size of a reference (10 or 30); `by_prompt` lets the prompt decide how
+many images of a sequence come, as the model does; `error_shape` is "both" (parameter errors bare, all others
+wrapped, as seen), "wrapped" or "bare".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from triptych_emulators.ark_models import Asked, Malformed, check_reference, offers, understood
+from triptych_emulators.stage import Emulator, Events, Fault, UnreachableImage, Work, for_every_op, for_results
+
+BODY_LIMIT_BYTES = 64 * 1024 * 1024
+SENSITIVE = "OutputImageSensitiveContentDetected"
+MESSAGES = {
+    SENSITIVE: "The request failed because the output image may contain sensitive information.",
+    "InternalServiceError": "The service encountered an unexpected internal error.",
+    "RateLimitExceeded.EndpointRPMExceeded": "The requests per minute (RPM) limit of the endpoint is exceeded.",
+    "ModelAccountIpmRateLimitExceeded": "The images per minute (IPM) limit of the account for this model is exceeded.",
+    "AccountRateLimitExceeded": "The requests per minute (RPM) limit of your account is exceeded.",
+    "QuotaExceeded": "Your account has exceeded its quota.",
+    "SetLimitExceeded": "Your account has reached the set inference limit for this model.",
+    "ServerOverloaded": "The service is currently unable to handle additional requests due to server overload.",
+    "RequestBurstTooFast": "The system detected a surge of requests.",
+}
+USUAL: dict[int, tuple[str, str]] = {
+    400: ("InvalidParameter", "A parameter specified in the request is not valid."),
+    401: ("AuthenticationError", "The API key or AK/SK in the request is missing or invalid."),
+    402: ("AccountOverdueError", "The request failed because your account has an overdue balance."),
+    403: ("AccessDenied", "The request failed because you do not have access to the requested resource."),
+    404: ("InvalidEndpointOrModel.NotFound", "The model or endpoint does not exist or you do not have access to it."),
+    413: ("RequestEntityTooLarge", "The request body exceeds 64 MB."),
+    429: ("RateLimitExceeded.EndpointRPMExceeded", MESSAGES["RateLimitExceeded.EndpointRPMExceeded"]),
+    451: ("AccessDenied", "Not available in your region."),
+    500: ("InternalServiceError", MESSAGES["InternalServiceError"]),
+    503: ("ServerOverloaded", MESSAGES["ServerOverloaded"]),
+    504: ("InternalServiceError", "The upstream took too long."),
+}
+TYPES = {
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    429: "TooManyRequests",
+    500: "InternalServerError",
+}
+
+REFUSALS: tuple[tuple[str, int, str, str], ...] = (
+    ("moderated-before", 400, "InputTextSensitiveContentDetected", "the input text may contain sensitive information"),
+    ("image-moderated-before", 400, "InputImageSensitiveContentDetected.PrivacyInformation", "a real person was found"),
+    ("moderated", 400, SENSITIVE, "the output image may contain sensitive information"),
+    ("invalid-image-url", 400, "InvalidImageURL.Unreachable", "the image URL cannot be read"),
+    ("key-format", 401, "AuthenticationError", "the API key format is incorrect"),
+    ("key-unknown", 401, "AuthenticationError", "the API key doesn't exist"),
+    ("operation-denied", 403, "OperationDenied.ServiceNotOpen", "the service is not open"),
+    ("no-funds", 403, "AccountOverdueError", "your account has an overdue balance"),
+    ("model-not-open", 404, "ModelNotOpen", "your account has not activated the model"),
+    ("model-not-found", 404, "InvalidEndpointOrModel.NotFound", "the model or endpoint does not exist"),
+    ("unsupported-model", 404, "UnsupportedModel", "the plan does not include the model"),
+    *(
+        (name, 429, code, MESSAGES[code].rstrip(".").lower())
+        for name, code in (
+            ("account-rpm", "AccountRateLimitExceeded"),
+            ("model-ipm", "ModelAccountIpmRateLimitExceeded"),
+            ("quota", "QuotaExceeded"),
+            ("set-limit", "SetLimitExceeded"),
+            ("overloaded", "ServerOverloaded"),
+            ("burst", "RequestBurstTooFast"),
+        )
+    ),
+)
+"""Errors by name: status, code, and why; in the shape that `error_shape` says."""
+
+_REFUSED = {name: (code, why) for name, _, code, why in REFUSALS}
+_FRAME = {"n": 2, "code": SENSITIVE}
+
+
+class Emulated(Emulator):
+    """BytePlus ModelArk."""
+
+    name = "ark"
+    key_variable = "ARK_API_KEY"
+    faults: ClassVar[tuple[Fault, ...]] = (
+        *for_every_op(("submit", "models", "result")),
+        *(
+            Fault("submit", name, f"HTTP {status} {code}: {why}", options={"retry_after": None}, refuses=status)
+            for name, status, code, why in REFUSALS
+        ),
+        Fault("submit", "fewer", "n images fewer than asked for, charged accordingly", "work", {"n": 1}),
+        Fault("submit", "frame-failed", "image n fails, the others come; option code", "work", _FRAME),
+        Fault("submit", "frame-broken", "image n meets an internal error; no later one is tried", "work", {"n": 2}),
+        Fault("submit", "all-failed", "every image fails, and each says so", "work", {"code": SENSITIVE}),
+        Fault("submit", "top-error", "all images fail: no entries, one error beside the empty list", "work"),
+        Fault("submit", "empty", "success without any image or error", "work"),
+        Fault("submit", "no-usage", "success without usage", "work"),
+        Fault("submit", "not-streamed", "plain JSON although a stream was asked for", "work"),
+        Fault("submit", "previews", "a stream shows partial_image events and comments too", "work"),
+        Fault("submit", "no-done", "a stream ends without the [DONE] line", "work"),
+        Fault(
+            "submit",
+            "cut",
+            "a stream breaks off after `after` events; quietly: it ends as if it were whole",
+            "work",
+            {"after": 1, "quietly": False},
+        ),
+        Fault("submit", "stream-error", "after `after` images the stream has an error event", "work", {"after": 1}),
+        Fault("submit", "stopped", "`after` images, and one error beside them for the others", "work", {"after": 1}),
+        Fault(
+            "submit",
+            "inline",
+            "image n comes as b64_json, although a URL was asked for; `what`: image, no-image or no-base64",
+            "work",
+            {"n": 1, "what": "image"},
+        ),
+        Fault("submit", "charset", "a stream's content type names any `charset`", "work", {"charset": "hex"}),
+        *for_results(),
+    )
+
+    def __init__(
+        self,
+        *,
+        volcengine: bool = False,
+        max_area: int = 16_777_216,
+        reference_limit_mb: int = 10,
+        by_prompt: bool = False,
+        error_shape: str = "both",
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        self._sold = offers(max_area, volcengine=volcengine)
+        self._reference_limit_bytes = reference_limit_mb * 2**20
+        self._by_prompt = by_prompt
+        self._error_shape = error_shape
+
+    def routes(self) -> Sequence[Route]:
+        return tuple(
+            route
+            for prefix in ("/api/v3", "")
+            for route in (
+                self.at("submit", "POST", f"{prefix}/images/generations", self._generate),
+                self.at("models", "GET", f"{prefix}/models", self._models),
+            )
+        )
+
+    def refusal(self, request: Request, status: int, message: str = "", **options: Any) -> Response:
+        code, usual = USUAL.get(status, ("InternalServiceError", "The request failed."))
+        if (fault := options.get("fault")) in _REFUSED:
+            code, why = _REFUSED[fault]
+            usual = f"The request failed because {why}."
+        code, request_id = options.get("code") or code, self._request_id()
+        error = {
+            "code": code,
+            "message": f"{message or usual} Request id: {request_id}",
+            "param": "",
+            "type": TYPES.get(status, "BadRequest" if status == 400 else ""),
+        }
+        bare = code.startswith(("InvalidParameter", "MissingParameter")) and self._error_shape == "both"
+        if bare or self._error_shape == "bare":
+            error["type"] = ""
+            body: dict[str, Any] = error
+        else:
+            body = {"error": error}
+        headers = {"X-Request-Id": request_id}
+        if options.get("retry_after") is not None:
+            headers["Retry-After"] = str(options["retry_after"])
+        return JSONResponse(body, status, headers)
+
+    # The one paid call
+
+    async def _generate(self, request: Request) -> Response:
+        raw = await request.body()
+        if len(raw) > BODY_LIMIT_BYTES:
+            return self.refusal(request, 413)
+        try:
+            asked = understood(_parsed(raw), self._sold, by_prompt=self._by_prompt)
+            for index, reference in enumerate(asked.order.references):
+                await asyncio.to_thread(self._look_at, index, reference)
+        except Malformed as error:
+            return self.refusal(request, error.status, str(error), code=error.code)
+        work = self.accept(request, asked.order)
+        frames = _frames(work)
+        work.missing = work.expected - sum("error" not in frame for frame in frames)
+        if asked.base64 or "inline" in work.traits:
+            await asyncio.wait([asyncio.wrap_future(work.pictures)])
+        if asked.streamed and "not-streamed" not in work.traits:
+            return self._stream(work, asked, frames)
+        outcome = await self.ended(work)
+        if outcome != "done":
+            return self.refusal(request, 500, work.failure.message if work.failure else "")
+        body: dict[str, Any] = {"model": work.order.model, "created": int(work.finish_at)}
+        body["data"] = [self._told(work, asked, index, frame) for index, frame in enumerate(frames)]
+        if top_error := _top_error(work):
+            body["error"] = top_error
+        if "no-usage" not in work.traits:
+            body["usage"] = _usage(work, asked)
+        return JSONResponse(body, headers={"X-Request-Id": self._request_id()})
+
+    def _look_at(self, index: int, reference: str) -> None:
+        from triptych.images import processing
+
+        try:
+            data = self.studio.read(reference)
+        except UnreachableImage as error:
+            raise Malformed(400, "InvalidImageURL.Unreachable", f"image[{index}]: {error}") from error
+        facts = processing.verify(data)
+        check_reference(index, facts.width, facts.height, len(data), self._reference_limit_bytes)
+
+    def _told(self, work: Work, asked: Asked, index: int, frame: dict[str, Any]) -> dict[str, Any]:
+        """Return an entry of `data`: a URL or base64 with the size, or the error."""
+        if "error" in frame:
+            return frame
+        told = {"size": "{}x{}".format(*work.order.size)}
+        if asked.offer.background == "made":
+            told["background"] = "transparent" if work.order.transparent else "opaque"
+            told["output_format"] = work.order.mime_type.removeprefix("image/")
+        inline = work.traits.get("inline", {})
+        if inline.get("n") == index + 1:
+            what = {"no-image": b"<Error>AccessDenied</Error>"}.get(inline["what"]) or work.pictures.result()[index]
+            text = "{not base64}" if inline["what"] == "no-base64" else base64.b64encode(what).decode()
+            return {"b64_json": text, **told}
+        if asked.base64:
+            return {"b64_json": base64.b64encode(work.pictures.result()[index]).decode(), **told}
+        return {"url": self.output_urls(work)[index], **told}
+
+    def _stream(self, work: Work, asked: Asked, frames: Sequence[dict[str, Any]]) -> Response:
+        common = {"model": work.order.model, "created": int(work.finish_at)}
+        events: list[str] = []
+        when: list[float] = []
+
+        def say(kind: str, share: float, **more: Any) -> None:
+            said = {"type": f"image_generation.{kind}", **common, **more}
+            events.append(f"event: image_generation.{kind}\ndata: {json.dumps(said, ensure_ascii=False)}\n\n")
+            when.append(share)
+
+        failing = work.traits.get("stream-error", {}).get("after")
+        for index, frame in enumerate(frames[:failing]):
+            share = (index + 1) / len(frames)
+            if "previews" in work.traits:
+                events.append(": still drawing\n\n")
+                when.append(share)
+                say("partial_image", share, image_index=index, partial_image_index=0, b64_json="/9j/4AAQ")
+            kind = "partial_failed" if "error" in frame else "partial_succeeded"
+            say(kind, share, image_index=index, **self._told(work, asked, index, frame))
+        if failing is not None:
+            told = {"code": "InternalServiceError", "message": MESSAGES["InternalServiceError"]}
+            events.append(f"event: error\ndata: {json.dumps({'error': told})}\n\n")
+            when.append(1.0)
+        else:
+            top = {"error": top_error} if (top_error := _top_error(work)) else {}
+            usage = {} if "no-usage" in work.traits else {"usage": _usage(work, asked)}
+            say("completed", 1.0, **usage, **top)
+        if "no-done" not in work.traits:
+            events.append("data: [DONE]\n\n")
+            when.append(1.0)
+
+        async def due(index: int) -> None:
+            await self.ended(work, when[index])
+            await asyncio.wait([asyncio.wrap_future(work.pictures)])
+
+        cut = work.traits.get("cut", {})
+        headers = {"X-Request-Id": self._request_id()}
+        if "charset" in work.traits:
+            headers["Content-Type"] = f"text/event-stream; charset={work.traits['charset']['charset']}"
+        return Events(events, due, cut=cut.get("after"), quietly=bool(cut.get("quietly")), headers=headers)
+
+    # Free
+
+    async def _models(self, _: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [{"id": name, "object": "model"} for name in self._sold]})
+
+    def _request_id(self) -> str:
+        stamp = datetime.fromtimestamp(self.clock(), UTC)
+        return f"02{int(self.clock() * 1000)}{stamp:%f}{len(self.seen):08x}"
+
+
+def _frames(work: Work) -> list[dict[str, Any]]:
+    """Return one entry per image that is tried: empty where it comes, with an error where it does not."""
+    traits = work.traits
+    if "empty" in traits or "top-error" in traits:
+        return []
+    frames: list[dict[str, Any]] = [{} for _ in range(work.expected)]
+    if "all-failed" in traits:
+        frames = [_failed(traits["all-failed"]["code"]) for _ in frames]
+    if "frame-failed" in traits and traits["frame-failed"]["n"] <= len(frames):
+        frames[traits["frame-failed"]["n"] - 1] = _failed(traits["frame-failed"]["code"])
+    if "frame-broken" in traits and traits["frame-broken"]["n"] <= len(frames):
+        frames[traits["frame-broken"]["n"] - 1 :] = [_failed("InternalServiceError")]
+    if "stopped" in traits:
+        frames = frames[: traits["stopped"]["after"]]
+    if "stream-error" in traits:
+        frames = [*frames[: traits["stream-error"]["after"]], _failed("InternalServiceError")]
+    return frames
+
+
+def _top_error(work: Work) -> dict[str, str]:
+    """Return the error beside the entries, if there is one."""
+    code = SENSITIVE if "top-error" in work.traits else "InternalServiceError" if "stopped" in work.traits else ""
+    return {"code": code, "message": MESSAGES[code]} if code else {}
+
+
+def _failed(code: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": MESSAGES.get(code, "The image failed.")}}
+
+
+def _usage(work: Work, asked: Asked) -> dict[str, Any]:
+    came = work.expected - work.missing
+    tokens = came * work.order.size[0] * work.order.size[1] // 256
+    usage: dict[str, Any] = {"generated_images": came, "output_tokens": tokens, "total_tokens": tokens}
+    if not asked.offer.sequences:
+        usage["input_images"] = len(work.order.references)
+    if asked.searched:
+        usage["tool_usage"] = {"web_search": 1}
+    return usage
+
+
+def _parsed(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return None

@@ -1,0 +1,131 @@
+"""How EvoLink tells of a task: the usual body, its error codes, and every odd one, as a table.
+
+Source: the documentation and the official MCP server (docs/providers/evolink.md#poll). One function per oddity; each
+changes the answer it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from triptych_emulators.evolink_models import credits
+from triptych_emulators.stage import Failure, Fault, Work
+
+CODES: Mapping[str, str] = {
+    "content_policy_violation": "The request was rejected by the content policy.",
+    "invalid_parameters": "A parameter is outside the supported range.",
+    "image_dimension_mismatch": "The input image's dimensions do not match.",
+    "image_processing_error": "Failed to process the input image.",
+    "request_cancelled": "The request was cancelled.",
+    "resource_not_found": "The resource was not found.",
+    "generation_timeout": "Generation timed out.",
+    "quota_exceeded": "The quota is exceeded.",
+    "resource_exhausted": "Server resources are exhausted.",
+    "generation_failed_no_content": "The model produced no output.",
+    "service_error": "Internal service error.",
+    "service_unavailable": "The service is temporarily unavailable.",
+    "upstream_error": "The upstream returned an error.",
+    "rate_limited": "Too many requests upstream.",
+    "unknown_error": "Unknown error.",
+}
+Options = Mapping[str, Any]
+
+
+def task(work: Work, outcome: str, outputs: list[Any], charged_usd: Any) -> dict[str, Any]:
+    """Return a task as submit, poll, batch and list tell it; `outcome` is new, running, failed or done."""
+    ended = outcome in ("failed", "done")
+    share = credits(work.order.total_usd)
+    data: dict[str, Any] = {
+        "created": int(work.submitted_at),
+        "id": work.id,
+        "model": work.order.model,
+        "object": "image.generation.task",
+        "progress": {"new": 0, "running": 40}.get(outcome, 100),
+        "status": {"new": "pending", "running": "processing", "done": "completed"}.get(outcome, outcome),
+        "task_info": {"can_cancel": False} if ended else {"can_cancel": True, "estimated_time": 45},
+        "type": "image",
+        "usage": {"billing_rule": "per_call", "credits_reserved": share, "user_group": "default"},
+    }
+    if outcome == "failed" and work.failure is not None:
+        _tell_failure(data, work.failure)
+    if outcome == "done":
+        cost = {"credits": credits(charged_usd), "usd": float(charged_usd), "cny": round(float(charged_usd) * 7.1, 4)}
+        data |= {"results": outputs, "usage": {"credits_used": cost["credits"], "cost": cost}}
+        for name, options in work.traits.items():
+            if name in _CHANGES:
+                _CHANGES[name](data, options)
+    odd = work.traits.get("unknown-status")
+    if odd is not None and outcome != "new" and work.polls <= odd["n"]:
+        data.update(status=odd["status"], progress=40)
+        data.pop("results", None)
+        data.pop("error", None)
+    return data
+
+
+def summary(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a task as the list of tasks tells it."""
+    common = {name: told[name] for name in ("id", "model", "type", "status", "progress")}
+    results = told.get("results") or told.get("result_data") or []
+    ended = {"has_results": bool(results), "result_count": len(results), "has_error": "error" in told}
+    return {**common, "created_at": told["created"], **(ended if told["progress"] == 100 else {})}
+
+
+def _tell_failure(data: dict[str, Any], failure: Failure) -> None:
+    code = {400: "image_processing_error", 500: "service_error"}.get(failure.code or 0)
+    known = code or next((c for c in CODES if failure.message == CODES[c]), "unknown_error")
+    data["status"] = failure.status
+    data["usage"] = {"credits_used": 0, "cost": {"credits": 0, "usd": 0, "cny": 0}}
+    if failure.message:
+        data["error"] = {"code": known, "message": failure.message, "type": "task_error"}
+
+
+def _empty(data: dict[str, Any], _: Options) -> None:
+    data["results"] = []
+
+
+def _objects(data: dict[str, Any], options: Options) -> None:
+    data["result_data"] = [{str(options["field"]): url} for url in data.pop("results")]
+
+
+def _frame_missing(data: dict[str, Any], options: Options) -> None:
+    at = int(options["n"]) - 1
+    data["results"] = [None if i == at else url for i, url in enumerate(data["results"])]
+
+
+def _no_cost(data: dict[str, Any], _: Options) -> None:
+    data["usage"] = {"credits_reserved": data["usage"]["credits_used"]}
+
+
+def _credits_only(data: dict[str, Any], _: Options) -> None:
+    del data["usage"]["cost"]
+
+
+_CHANGES: Mapping[str, Callable[[dict[str, Any], Options], None]] = {
+    "empty-outputs": _empty,
+    "result-data": _objects,
+    "frame-missing": _frame_missing,
+    "price-never": _no_cost,
+    "credits-only": _credits_only,
+}
+
+
+def _fails(name: str, about: str, failure: Failure, options: Options | None = None) -> Fault:
+    return Fault("poll", name, about, "work", options or {}, failure)
+
+
+_FAILED, _POLICY = CODES["upstream_error"], CODES["content_policy_violation"]
+ODDITIES: tuple[Fault, ...] = (
+    Fault("poll", "unknown-status", "an undocumented status for n polls", "work", {"n": 2, "status": "warming"}),
+    _fails("failed-200", "the task fails", Failure(_FAILED), {"message": _FAILED}),
+    _fails("moderated", "the task fails for its content", Failure(_POLICY)),
+    *(_fails(code, f"the task fails with code {code}", Failure(text)) for code, text in CODES.items()),
+    _fails("no-reason", "the task fails without an error", Failure("")),
+    _fails("cancelled", "the task ends with status cancelled", Failure("", None, "cancelled")),
+    Fault("poll", "empty-outputs", "the task completes with an empty list", "work"),
+    Fault("poll", "result-data", "result_data, not results; field is image_url or url", "work", {"field": "image_url"}),
+    Fault("poll", "frame-missing", "the n-th result is null", "work", {"n": 1}),
+    Fault("poll", "fewer", "n images fewer than asked for, charged accordingly", "work", {"n": 1}),
+    Fault("poll", "price-never", "no cost at all", "work"),
+    Fault("poll", "credits-only", "the cost in credits alone", "work"),
+)

@@ -1,0 +1,225 @@
+"""What Runware sells of Seedream, as data: AIRs, sizes, limits and list prices; and what it makes of a task.
+
+Source: the official client's types and its captured requests, the documentation, and live answers
+(docs/providers/runware.md#submit); sizes and areas are the origin's (docs/providers/README.md#sizes), and so are the
+prices of all but 5.0 lite. Both generations of the fields for sequences and references are understood. Unknown fields
+are accepted silently.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from triptych_emulators.stage import Order
+from triptych_emulators.stage.tariffs import V5_5, V5_FLASH, V5_PRO, Tariff, flat
+
+MAX_TOTAL = 15
+"""References and outputs of one task, together."""
+MAX_PROMPT = 2000
+MIN_TTL_S = 60
+MIME_TYPES: Mapping[str, str] = {"JPG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+OUTPUT_TYPES = ("URL", "base64Data", "dataURI")
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+
+_2K = "2048x2048 2304x1728 1728x2304 2848x1600 1600x2848 2496x1664 1664x2496 3136x1344"
+_3K = "3072x3072 3456x2592 2592x3456 4096x2304 2304x4096 3744x2496 2496x3744 4704x2016"
+
+
+class Malformed(Exception):
+    """A task that is refused: the provider's code, the parameter it is about, and its words."""
+
+    def __init__(self, code: str, parameter: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.parameter = parameter
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One model. With `sizes` only those are taken, else any within `area`; `sequences` 1 means one image a task."""
+
+    air: str
+    title: str
+    tariff: Tariff
+    sizes: Sequence[str] = ()
+    area: tuple[int, int] = (3_686_400, 16_777_216)
+    references: int = 14
+    sequences: int = 15
+    seed: bool = True
+    background: bool = False
+    """`settings.background` is understood (the name is inferred)."""
+
+
+_PRO_AREA = (921_600, 4_624_220)
+OFFERS: Mapping[str, Offer] = {
+    offer.air: offer
+    for offer in (
+        Offer(
+            "bytedance:seedream@5.0-lite",
+            "Seedream 5.0 Lite",
+            flat("0.035"),
+            sizes=(*_2K.split(), *_3K.split()),
+            seed=False,
+        ),
+        Offer("bytedance:seedream@4.5", "Seedream 4.5", flat("0.04")),
+        Offer("bytedance:5@0", "Seedream 4.0", flat("0.03"), area=(921_600, 16_777_216)),
+        Offer("bytedance:seedream@5.0-pro", "Seedream 5.0 Pro", V5_PRO, (), _PRO_AREA, 10, 1),
+        Offer("bytedance:seedream@5.0-flash", "Seedream 5.0 Flash", V5_FLASH, (), _PRO_AREA, 10, 1),
+        Offer("bytedance:seedream@5.5", "Seedream 5.5", V5_5, (), _PRO_AREA, 10, 1, background=True),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an `imageInference` task asks for, beside its order."""
+
+    order: Order
+    task_id: str
+    at_once: bool
+    """The answer is held until the images are there."""
+    output_type: str
+    tells_cost: bool
+
+
+def understood(task: Mapping[str, Any], resolve: Callable[[str], str]) -> Asked:
+    """Return what a task asks for; raise Malformed. `resolve` turns a reference's UUID into its URL."""
+    task_id = named(task)
+    offer = OFFERS.get(str(task.get("model", "")))
+    if offer is None:
+        raise Malformed("invalidModel", "model", f"Invalid value for 'model': {str(task.get('model'))[:80]} not found.")
+    prompt = task.get("positivePrompt")
+    if not isinstance(prompt, str) or not prompt.strip() or len(prompt) > MAX_PROMPT:
+        raise _invalid("positivePrompt", f"must be a string of 1 to {MAX_PROMPT} characters")
+    for name in ("seed", "steps"):
+        if name in task and not (name == "seed" and offer.seed):
+            raise Malformed("unsupportedParameter", name, f"The model does not support the parameter '{name}'.")
+    _check_delivery(task)
+    references = _references(task, offer)
+    sequence = _sequence(task, offer)
+    if sequence > 1 and len(references) + sequence > MAX_TOTAL:
+        raise _invalid(
+            "settings.maxSequentialImages", f"reference images and sequential images together exceed {MAX_TOTAL}"
+        )
+    batches = task.get("numberResults", 1)
+    if not _within(batches, 1, 20):
+        raise _invalid("numberResults", "must be an integer between 1 and 20")
+    size = _size(task, offer)
+    order = Order(
+        model=offer.air,
+        prompt=prompt,
+        references=[resolve(reference) if UUID.fullmatch(reference) else reference for reference in references],
+        count=sequence * batches,
+        size=size,
+        mime_type=MIME_TYPES[task.get("outputFormat", "JPG")],
+        price_usd=offer.tariff.each_usd(size),
+        fee_usd=offer.tariff.fee_usd(len(references)),
+        transparent=_transparent(task, offer),
+        body=task,
+    )
+    return Asked(
+        order,
+        task_id,
+        at_once=task.get("deliveryMethod", "sync") == "sync",
+        output_type=task.get("outputType", "URL"),
+        tells_cost=task.get("includeCost") is True,
+    )
+
+
+def _transparent(task: Mapping[str, Any], offer: Offer) -> bool:
+    settings = task.get("settings", {})
+    asked = settings.get("background") if isinstance(settings, dict) else None
+    if asked is None:
+        return False
+    if not offer.background:
+        name = "settings.background"
+        raise Malformed("unsupportedParameter", name, f"The model does not support the parameter '{name}'.")
+    if asked not in ("auto", "transparent", "opaque"):
+        raise _invalid("settings.background", "must be one of: auto, transparent, opaque")
+    if asked == "transparent" and task.get("outputFormat", "JPG") == "JPG":
+        raise _invalid("settings.background", "transparent needs another outputFormat than JPG")
+    return bool(asked == "transparent")
+
+
+def named(task: Mapping[str, Any]) -> str:
+    """Return the client's own id of a task; raise Malformed where it has none."""
+    task_id = task.get("taskUUID")
+    if not isinstance(task_id, str) or not UUID.fullmatch(task_id):
+        raise Malformed("invalidTaskUUID", "taskUUID", "Invalid value for 'taskUUID': it must be a UUID v4.")
+    return task_id
+
+
+def _check_delivery(task: Mapping[str, Any]) -> None:
+    choices: Mapping[str, Sequence[str]] = {
+        "outputType": OUTPUT_TYPES,
+        "outputFormat": tuple(MIME_TYPES),
+        "deliveryMethod": ("sync", "async"),
+    }
+    for name, allowed in choices.items():
+        if name in task and task[name] not in allowed:
+            raise _invalid(name, f"must be one of: {', '.join(allowed)}")
+    if "ttl" in task and not _within(task["ttl"], MIN_TTL_S, 10**9):
+        raise _invalid("ttl", f"must be an integer of at least {MIN_TTL_S}")
+    if "outputQuality" in task and not _within(task["outputQuality"], 20, 99):
+        raise _invalid("outputQuality", "must be an integer between 20 and 99")
+
+
+def _references(task: Mapping[str, Any], offer: Offer) -> list[str]:
+    """Return the references: under `inputs`, or at the top level as older examples have them."""
+    inputs = task.get("inputs", {})
+    if not isinstance(inputs, dict):
+        raise _invalid("inputs", "must be an object")
+    given = inputs.get("referenceImages", task.get("referenceImages", []))
+    if not isinstance(given, list) or not all(isinstance(item, str) and item for item in given):
+        raise _invalid("inputs.referenceImages", "must be an array of strings")
+    if len(given) > offer.references:
+        raise Malformed(
+            "maxItemsExceeded",
+            "inputs.referenceImages",
+            f"'inputs.referenceImages' takes at most {offer.references} items, got {len(given)}.",
+        )
+    return given
+
+
+def _sequence(task: Mapping[str, Any], offer: Offer) -> int:
+    """Return the length of the sequence, in the current spelling or the older one."""
+    older = task.get("providerSettings", {})
+    for name, place in (
+        ("settings", task.get("settings", {})),
+        ("providerSettings.bytedance", older.get("bytedance", {}) if isinstance(older, dict) else older),
+    ):
+        if not isinstance(place, dict):
+            raise _invalid(name, "must be an object")
+        if (length := place.get("maxSequentialImages")) is None:
+            continue
+        parameter = f"{name}.maxSequentialImages"
+        if offer.sequences == 1:
+            raise Malformed("unsupportedParameter", parameter, f"The model does not support '{parameter}'.")
+        if not _within(length, 1, offer.sequences):
+            raise _invalid(parameter, f"must be an integer between 1 and {offer.sequences}")
+        return int(length)
+    return 1
+
+
+def _size(task: Mapping[str, Any], offer: Offer) -> tuple[int, int]:
+    width, height = task.get("width", 2048), task.get("height", 2048)
+    if not (_within(width, 64, 8192) and _within(height, 64, 8192)):
+        raise _invalid("width", "width and height must be integers")
+    if offer.sizes and f"{width}x{height}" not in offer.sizes:
+        raise Malformed("invalidDimensions", "width", f"Invalid dimensions; supported are: {', '.join(offer.sizes)}.")
+    low, high = offer.area
+    if not offer.sizes and not (low <= width * height <= high and max(width, height) <= 16 * min(width, height)):
+        raise Malformed("invalidDimensions", "width", f"The area must be between {low} and {high} pixels.")
+    return width, height
+
+
+def _within(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _invalid(parameter: str, why: str) -> Malformed:
+    code = "invalid" + "".join(part[:1].upper() + part[1:] for part in parameter.split("."))
+    return Malformed(code, parameter, f"Invalid value for '{parameter}': {why}.")

@@ -1,0 +1,271 @@
+"""What WaveSpeedAI sells, as data: models, limits and list prices; and what it makes of a request.
+
+Source: the provider's model pages and a captured call (docs/providers/wavespeed.md#models), the areas from the origin
+(docs/providers/README.md#sizes). Unknown fields are accepted silently, as the two spellings of a webhook are; but not
+by the models that take a ratio and a resolution, whose schema allows no other field. The pixels of their sizes are the
+origin's, and where it has none they follow from the tier's area. The prices of 5.5 are the origin's, its 3k an
+assumption.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from triptych_emulators.stage import Order
+from triptych_emulators.stage.tariffs import SMALL_PX, V5_PRO, Tariff, flat
+
+MAX_REFERENCES = 10
+MAX_IMAGES = 15
+MAX_TOTAL = 15
+"""References and outputs of one request, together."""
+
+MIME_TYPES: Mapping[str, str] = {"jpeg": "image/jpeg", "png": "image/png"}
+
+
+class Malformed(Exception):
+    """A request that the API answers with 400; the message is the API's."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One model id: its fields and limits."""
+
+    model: str
+    title: str
+    tariff: Tariff
+    area: tuple[int, int]
+    formats: bool
+    edits: bool
+    sequential: bool
+    tiers: Sequence[str] = ()
+    """The values of `resolution`; such a model takes it and `aspect_ratio` in place of `size`."""
+    more: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Further fields and their values, the default first."""
+
+    @property
+    def default_format(self) -> str:
+        return self.more["output_format"][0] if "output_format" in self.more else "jpeg"
+
+
+def _offers() -> dict[str, Offer]:
+    families = (
+        ("seedream-v5.0-lite", "Seedream V5.0 Lite", "0.035", (3_686_400, 16_777_216), True),
+        ("seedream-v4.5", "Seedream V4.5", "0.04", (3_686_400, 16_777_216), False),
+        ("seedream-v4", "Seedream V4", "0.027", (921_600, 16_777_216), False),
+    )
+    tails = (
+        ("", "", False, False),
+        ("/edit", " Edit", True, False),
+        ("/sequential", " Sequential", False, True),
+        ("/edit-sequential", " Edit Sequential", True, True),
+    )
+    made = [
+        Offer(f"bytedance/{family}{tail}", title + more, flat(usd), area, formats, edits, sequential)
+        for family, title, usd, area, formats in families
+        for tail, more, edits, sequential in tails
+    ]
+    for family, title, tariff, tiers, fields in _SINGLE:
+        for tail, more, edits, _ in tails[:2]:
+            name = f"bytedance/{family}{tail}"
+            made.append(Offer(name, title + more, tariff, (0, 0), True, edits, False, tiers, fields))
+    return {offer.model: offer for offer in made}
+
+
+RATIOS = ("1:1", "1:2", "2:1", "1:3", "3:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "9:21", "21:9")
+_KNOWN = {
+    "1k": "1024x1024 832x1248 864x1152 896x1120 800x1424 672x1568",
+    "1.5k": "1536x1536 1248x1872 1344x1792 1344x1680 1152x2048 1008x2352",
+    "2k": "2048x2048 1664x2496 1776x2368 1792x2240 1584x2816 1344x3136",
+}
+"""The origin's sizes, in the order of `_KNOWN_RATIOS`; a landscape one is the same, turned."""
+_KNOWN_RATIOS = ("1:1", "2:3", "3:4", "4:5", "9:16", "9:21")
+_AREAS = {"1k": 1024 * 1024, "1.5k": 1536 * 1536, "2k": 2048 * 2048, "3k": 3840 * 2160}
+_SINGLE: Sequence[tuple[str, str, Tariff, Sequence[str], Mapping[str, Sequence[str]]]] = (
+    (
+        "seedream-v5.5",
+        "Seedream V5.5",
+        Tariff(((SMALL_PX, "0.02"), (2048 * 2048 * 1.1025, "0.035"), (math.inf, "0.07")), "0.008"),
+        ("1k", "1.5k", "2k", "3k"),
+        {"background": ("auto", "transparent", "opaque"), "output_format": ("png", "jpeg")},
+    ),
+    (
+        "seedream-v5.0-pro",
+        "Seedream V5.0 Pro",
+        V5_PRO,
+        ("1k", "1.5k", "2k"),
+        {"output_format": ("jpeg", "png"), "prompt_optimization_mode": ("standard", "fast")},
+    ),
+    (
+        "seedream-v5.0-flash",
+        "Seedream V5.0 Flash",
+        flat("0.027"),
+        ("1k", "1.5k", "2k"),
+        {"output_format": ("jpeg", "png")},
+    ),
+)
+
+OFFERS = _offers()
+
+
+def understood(offer: Offer, body: Any, default_count: int, follow: tuple[int, int] | None) -> Order:
+    """Return what a submit's or quote's body asks for; raise Malformed.
+
+    `follow` is the size of the first reference, which counts where no size is given.
+    """
+    if not isinstance(body, dict):
+        raise Malformed("request body must be a JSON object")
+    prompt = body.get("prompt")
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise Malformed("property 'prompt' is required")
+    references = _references(offer, body)
+    count = body.get("max_images", default_count) if offer.sequential else 1
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_IMAGES:
+        raise Malformed(f"property 'max_images' must be an integer between 1 and {MAX_IMAGES}")
+    if offer.tiers:
+        _check_strictly(offer, body)
+    if offer.edits and len(references) + count > MAX_TOTAL:
+        raise Malformed(f"the number of input images plus max_images must not exceed {MAX_TOTAL}")
+    output_format = body.get("output_format") or offer.default_format
+    transparent = body.get("background") == "transparent"
+    if transparent and output_format == "jpeg":
+        raise Malformed("property 'background': transparent needs the output_format png")
+    size = _tier(body, follow) if offer.tiers else _size(offer, body, follow)
+    if offer.formats and output_format not in MIME_TYPES:
+        raise Malformed(f"property 'output_format' must be one of: {', '.join(MIME_TYPES)}")
+    return Order(
+        model=offer.model,
+        prompt=prompt,
+        references=references,
+        count=count,
+        size=size,
+        mime_type=MIME_TYPES[str(output_format)] if offer.formats else "image/jpeg",
+        price_usd=offer.tariff.each_usd(size),
+        fee_usd=offer.tariff.fee_usd(len(references)),
+        transparent=transparent,
+        body=body,
+    )
+
+
+def _check_strictly(offer: Offer, body: Mapping[str, Any]) -> None:
+    """Raise Malformed for a field that the schema does not have, or a value that it does not list."""
+    listed = {"aspect_ratio": RATIOS, "resolution": offer.tiers, **offer.more}
+    for name, value in body.items():
+        if name in ("prompt", "enable_sync_mode", "enable_base64_output") or (name == "images" and offer.edits):
+            continue
+        if name not in listed:
+            raise Malformed(f"additional property '{name}' is not allowed")
+        if value not in listed[name]:
+            raise Malformed(f"property '{name}' must be one of: {', '.join(listed[name])}")
+
+
+def _tier(body: Mapping[str, Any], follow: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the pixels of a ratio and a resolution; with no ratio, the one nearest to the first reference."""
+    tier, ratio = body.get("resolution", "1k"), body.get("aspect_ratio")
+    if ratio is None:
+        wanted = math.log(follow[0] / follow[1]) if follow else 0.0
+        ratio = min(RATIOS, key=lambda one: abs(math.log(int(one.split(":")[0]) / int(one.split(":")[1])) - wanted))
+    wide, high = (int(side) for side in ratio.split(":"))
+    portrait = f"{min(wide, high)}:{max(wide, high)}"
+    if tier in _KNOWN and portrait in _KNOWN_RATIOS:
+        short, _, long = _KNOWN[tier].split()[_KNOWN_RATIOS.index(portrait)].partition("x")
+        return (int(long), int(short)) if wide > high else (int(short), int(long))
+    unit = math.sqrt(_AREAS[tier] / (wide * high))
+    return round(unit * wide / 16) * 16, round(unit * high / 16) * 16
+
+
+def _references(offer: Offer, body: Mapping[str, Any]) -> Sequence[str]:
+    if not offer.edits:
+        return []
+    given = body.get("images")
+    if not isinstance(given, list) or not given or not all(isinstance(item, str) and item for item in given):
+        raise Malformed("property 'images' is required and must be an array of strings")
+    if len(given) > MAX_REFERENCES:
+        raise Malformed(f"property 'images' takes at most {MAX_REFERENCES} items, got {len(given)}")
+    return given
+
+
+def _size(offer: Offer, body: Mapping[str, Any], follow: tuple[int, int] | None) -> tuple[int, int]:
+    size = body.get("size")
+    if size in (None, ""):
+        return follow or (2048, 2048)
+    width, _, height = str(size).partition("*")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise Malformed("property 'size' must look like 2048*2048")
+    pixels = int(width), int(height)
+    low, high = offer.area
+    if not low <= pixels[0] * pixels[1] <= high:
+        raise Malformed(f"property 'size': the area must be between {low} and {high} pixels")
+    if max(pixels) > 16 * min(pixels):
+        raise Malformed("property 'size': the aspect ratio must be between 1/16 and 16")
+    return pixels
+
+
+def listing() -> list[dict[str, Any]]:
+    """Return the live model list: the offers, and one model of another kind, as the real list mixes them."""
+    video = {
+        "model_id": "wavespeed-ai/wan-2.2/i2v-480p",
+        "name": "wavespeed-ai/wan-2.2/i2v-480p",
+        "description": "A video model.",
+        "type": "image-to-video",
+        "base_price": 0.15,
+        "sort_order": 1,
+        "formula": "",
+        "api_schema": {"api_schemas": []},
+    }
+    return [*(_entry(offer, order) for order, offer in enumerate(OFFERS.values(), start=2)), video]
+
+
+def _entry(offer: Offer, order: int) -> dict[str, Any]:
+    fields: dict[str, Any] = {"prompt": {"type": "string", "description": "What to make."}}
+    required = ["prompt"]
+    if offer.edits:
+        about = "The images to edit."
+        fields["images"] = {
+            "type": "array", "items": {"type": "string"}, "maxItems": MAX_REFERENCES, "description": about
+        }  # fmt: skip
+        required.append("images")
+    if offer.tiers:
+        fields["aspect_ratio"] = {"type": "string", "enum": list(RATIOS)}
+        fields["resolution"] = {"type": "string", "enum": list(offer.tiers), "default": offer.tiers[0]}
+        for name, values in offer.more.items():
+            fields[name] = {"type": "string", "enum": list(values), "default": values[0]}
+    else:
+        about = "Width*height, in pixels."
+        fields["size"] = {"type": "string", "description": about, "minimum": 64, "maximum": 16384}
+    if offer.sequential:
+        fields["max_images"] = {"type": "integer", "default": 1, "minimum": 1, "maximum": MAX_IMAGES}
+    if offer.formats and not offer.tiers:
+        fields["output_format"] = {"type": "string", "enum": list(MIME_TYPES), "default": "jpeg"}
+    fields["enable_base64_output"] = {"type": "boolean", "default": False}
+    fields["enable_sync_mode"] = {"type": "boolean", "default": False}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": fields,
+        "required": required,
+        "x-order-properties": list(fields),
+    }
+    if offer.tiers:
+        schema["additionalProperties"] = False
+    return {
+        "model_id": offer.model,
+        "name": offer.model,
+        "description": f"ByteDance {offer.title}.",
+        "type": "image-to-image" if offer.edits else "text-to-image",
+        "base_price": float(offer.tariff.from_usd),
+        "sort_order": order,
+        "formula": "price * max_images" if offer.sequential else "",
+        "api_schema": {
+            "api_schemas": [
+                {
+                    "type": "model_run",
+                    "method": "POST",
+                    "server": "https://api.wavespeed.ai",
+                    "api_path": f"/api/v3/{offer.model}",
+                    "request_schema": schema,
+                }
+            ]
+        },
+    }
