@@ -149,7 +149,7 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "an image is stored without being decoded",
         "triptych.images.files",
-        "        return self._write(data, imaging.verify(data))\n",
+        "        return self._write(data, processing.verify(data))\n",
         "        from triptych.images.processing import Facts\n\n"
         '        return self._write(data, Facts(mime_type="image/png", width=1, height=1))\n',
     ),
