@@ -1,9 +1,9 @@
 """Keeps an answer within what hosts show their models.
 
-One host cuts text at about 12,000 characters, and whatever is shown is paid for with every later message. So a job that
-runs is answered in `RUNNING_CHARS`, everything else in `presenters.PAGE_CHARS`: JSON with links, and text with links. Images
-are cut into pages before (`presenters`); here goes what else can be long: warnings, a job's error, a dry run's request, and
-a long list of uploads.
+One host cuts text at about 12,000 characters, and everything in a result is paid for with each later message. So a job
+that runs is answered in `RUNNING_CHARS`, everything else in `presenters.PAGE_CHARS`: JSON with links, and text with
+links. Images are cut into pages before (`presenters`). Here goes what else can be long: warnings, a job's error, a dry
+run's request, and a long list of uploads.
 """
 
 from __future__ import annotations
