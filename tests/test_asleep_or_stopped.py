@@ -13,7 +13,7 @@ from triptych.core.models import State
 from triptych.jobs import submission
 from triptych.jobs.service import Studio
 from triptych.providers.client import Wire
-from triptych.server import transports
+from triptych.server import service_holder
 from triptych_emulators import running
 
 pytestmark = pytest.mark.anyio
@@ -102,4 +102,4 @@ async def test_a_stopped_server_notes_at_once_that_a_request_left(
 
 
 def test_a_server_closes_later_than_a_submit_is_waited_for() -> None:
-    assert transports.CLOSE_LIMIT_S > submission.SHUTDOWN_GRACE_S
+    assert service_holder.CLOSE_LIMIT_S > submission.SHUTDOWN_GRACE_S

@@ -19,7 +19,7 @@ from mcp.client.sse import sse_client
 from server_stage import SERVE, Child, Connect, ToldStudio, environ
 from triptych import settings
 from triptych.server.app import build
-from triptych.server.transports import Resident, opener
+from triptych.server.service_holder import ServiceHolder, opener
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +61,8 @@ def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Connect:
     @asynccontextmanager
     async def connected(**options: Any) -> AsyncIterator[Client]:
         if transport == "memory":
-            resident = Resident(opener(settings.read(environ(tmp_path / "home"))))
-            async with resident.staying(), Client(build(resident, remote=False), mode=era, **options) as client:
+            holder = ServiceHolder(opener(settings.read(environ(tmp_path / "home"))))
+            async with holder.staying(), Client(build(holder, remote=False), mode=era, **options) as client:
                 yield client
             return
         server: Any = url

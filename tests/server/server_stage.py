@@ -26,9 +26,9 @@ SAMPLES = Path(settings.__file__).parent / "samples"
 
 SERVE = """
 import os, sys
-from triptych import config
+from triptych import settings
 from triptych.server.transports import serve
-serve(config.read(os.environ, remote=True), sys.argv[1], "127.0.0.1", 0)
+serve(settings.read(os.environ, remote=True), sys.argv[1], "127.0.0.1", 0)
 """
 
 

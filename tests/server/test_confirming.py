@@ -20,7 +20,7 @@ from triptych import settings
 from triptych.core import errors
 from triptych.server import confirmation
 from triptych.server.app import build
-from triptych.server.transports import Resident, opener
+from triptych.server.service_holder import ServiceHolder, opener
 from triptych_emulators import Emulator, running
 
 pytestmark = pytest.mark.anyio
@@ -84,8 +84,8 @@ def connect(request: pytest.FixtureRequest, api: Emulator, tmp_path: Path) -> Co
     @asynccontextmanager
     async def connected(**options: Any) -> AsyncIterator[Client]:
         if transport == "memory":
-            resident = Resident(opener(settings.read(env)))
-            async with resident.staying(), Client(build(resident, remote=False), mode=era, **options) as client:
+            holder = ServiceHolder(opener(settings.read(env)))
+            async with holder.staying(), Client(build(holder, remote=False), mode=era, **options) as client:
                 yield client
         elif transport == "stdio":
             server = StdioServerParameters(command=sys.executable, args=["-m", "triptych"], env=env, cwd=tmp_path)

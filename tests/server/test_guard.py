@@ -32,16 +32,16 @@ UNHURRIED = LIMITS | {"head_s": 10, "body_s": PATIENCE_S}
 
 SERVE = """
 import json, os, socket, sys
-from triptych import config
-from triptych.server import guard, transports
+from triptych import settings
+from triptych.server import guard, http, transports
 guard.LIMITS = guard.Limits(**json.loads(sys.argv[2]))
-bind = transports._bind
+bind = http.bind
 def narrow(host, port):
     listener = bind(host, port)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     return listener
-transports._bind = narrow
-transports.serve(config.read(os.environ, remote=True), sys.argv[1], "127.0.0.1", 0)
+http.bind = narrow
+transports.serve(settings.read(os.environ, remote=True), sys.argv[1], "127.0.0.1", 0)
 """
 """What the kernel would take of an answer that nobody reads is kept small too."""
 

@@ -18,7 +18,7 @@ from server_stage import SAMPLES, environ
 from triptych import settings
 from triptych.server import prompts
 from triptych.server.app import build
-from triptych.server.transports import Resident, opener
+from triptych.server.service_holder import ServiceHolder, opener
 
 pytestmark = pytest.mark.anyio
 
@@ -70,8 +70,8 @@ def connected(tmp_path: Path, era: str) -> Any:
     async def opened() -> AsyncIterator[Client]:
         env = environ(tmp_path / "home")
         env["TRIPTYCH_ALLOWED_DIRS"] += f":{tmp_path}"
-        resident = Resident(opener(settings.read(env)))
-        async with resident.staying(), Client(build(resident, remote=False), mode=era) as client:
+        holder = ServiceHolder(opener(settings.read(env)))
+        async with holder.staying(), Client(build(holder, remote=False), mode=era) as client:
             yield client
 
     return opened

@@ -17,7 +17,7 @@ from triptych import settings
 from triptych.core import errors
 from triptych.providers.url_safety import site
 from triptych.server import sites
-from triptych.server.transports import own_names
+from triptych.server.http import own_names
 
 TOKEN = "a-long-random-text"
 PUBLIC = "https://images.example.com"

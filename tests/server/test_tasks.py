@@ -18,8 +18,8 @@ from triptych import settings
 from triptych.jobs.image_access import Caller
 from triptych.server import tasks
 from triptych.server.app import build
+from triptych.server.service_holder import ServiceHolder, opener
 from triptych.server.tasks import TASKS
-from triptych.server.transports import Resident, opener
 from triptych_emulators import Emulator, running
 
 pytestmark = pytest.mark.anyio
@@ -102,13 +102,13 @@ Opened = Callable[..., Any]
 @pytest.fixture
 def connect(env: dict[str, str]) -> Opened:
     @asynccontextmanager
-    async def connected(*extensions: ClientExtension, era: str = "auto") -> AsyncIterator[tuple[Client, Resident]]:
-        resident = Resident(opener(settings.read(env)))
+    async def connected(*extensions: ClientExtension, era: str = "auto") -> AsyncIterator[tuple[Client, ServiceHolder]]:
+        holder = ServiceHolder(opener(settings.read(env)))
         async with (
-            resident.staying(),
-            Client(build(resident, remote=False), mode=era, extensions=list(extensions)) as client,
+            holder.staying(),
+            Client(build(holder, remote=False), mode=era, extensions=list(extensions)) as client,
         ):
-            yield client, resident
+            yield client, holder
 
     return connected
 
@@ -197,8 +197,8 @@ async def test_a_task_that_is_not_there_is_refused_by_every_method(connect: Open
 
 
 async def test_a_task_belongs_to_the_owner_of_its_job_and_is_told_of_for_a_week(connect: Opened) -> None:
-    async with connect() as (_, resident):
-        studio = await resident()
+    async with connect() as (_, holder):
+        studio = await holder()
         ann, ben = Caller(owner="ann"), Caller(owner="ben")
         job = await studio.generate_sequence("a lighthouse", 1, caller=ann)
         assert tasks.get(studio, job.job_id, ann)["taskId"] == job.job_id

@@ -29,7 +29,8 @@ from triptych.core import errors
 from triptych.server import guard, sites, transports
 from triptych.server.app import build
 from triptych.server.guard import owner_of
-from triptych.server.transports import BODY_LIMIT_BYTES, Resident, http_app, is_loopback, own_names
+from triptych.server.http import BODY_LIMIT_BYTES, http_app, is_loopback, own_names
+from triptych.server.service_holder import ServiceHolder
 
 TOKEN, OTHER = "a-long-random-text", "another-long-random-text"
 INTERNALS = ("Traceback", "site-packages", "triptych/", '.py"', "sqlite", "TRIPTYCH_HOME", TOKEN, OTHER)
@@ -510,11 +511,11 @@ class Opening:
 @pytest.mark.anyio
 async def test_the_studio_opens_once_for_all_who_need_it_and_closes_in_good_order() -> None:
     opening = Opening()
-    async with Resident(opening).staying() as resident:
+    async with ServiceHolder(opening).staying() as holder:
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
-                tasks.start_soon(resident)
-        assert await resident() is await resident()
+                tasks.start_soon(holder)
+        assert await holder() is await holder()
     assert (opening.opened, opening.closed) == (1, 1)
 
 
@@ -523,7 +524,7 @@ async def test_a_studio_nobody_asks_for_opens_soon_to_take_up_unfinished_work(mo
     monkeypatch.setattr(transports, "FIRST_LOOK_S", 0)
     opening = Opening()
     with anyio.fail_after(60):
-        async with Resident(opening).staying():
+        async with ServiceHolder(opening).staying():
             await opening.first.wait()
     assert (opening.opened, opening.closed) == (1, 1)
 
@@ -531,7 +532,7 @@ async def test_a_studio_nobody_asks_for_opens_soon_to_take_up_unfinished_work(mo
 @pytest.mark.anyio
 async def test_a_server_that_ends_at_once_never_opens_a_studio() -> None:
     opening = Opening()
-    async with Resident(opening).staying():
+    async with ServiceHolder(opening).staying():
         pass
     assert opening.opened == 0
 
@@ -547,23 +548,23 @@ async def test_a_server_that_ends_at_once_never_opens_a_studio() -> None:
 )
 async def test_a_studio_that_does_not_open_says_why_and_is_tried_again(failure: Exception, said: str) -> None:
     opening = Opening(failure)
-    async with Resident(opening).staying() as resident:
+    async with ServiceHolder(opening).staying() as holder:
         with pytest.raises(errors.TriptychError, match=said) as refused:
-            await resident()
+            await holder()
         assert "sk-secret" not in str(refused.value)
-        await resident()
+        await holder()
     assert (opening.opened, opening.closed) == (1, 1)
 
 
 @pytest.mark.anyio
 async def test_a_studio_that_breaks_is_opened_anew_by_the_next_call() -> None:
     opening = Opening()
-    async with Resident(opening).staying() as resident:
-        first = await resident()
+    async with ServiceHolder(opening).staying() as holder:
+        first = await holder()
         opening.broken.set()
         await opening.ended.wait()
         await anyio.wait_all_tasks_blocked()
-        assert await resident() is not first
+        assert await holder() is not first
     assert (opening.opened, opening.closed) == (2, 2)
 
 
@@ -578,10 +579,10 @@ async def test_a_call_that_is_cancelled_while_the_studio_opens_leaves_it_to_the_
         await gate.wait()
         yield ToldStudio()
 
-    async with Resident(slow).staying() as resident:
+    async with ServiceHolder(slow).staying() as holder:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(resident)
+            tasks.start_soon(holder)
             await entered.wait()
             tasks.cancel_scope.cancel()
         gate.set()
-        assert await resident()
+        assert await holder()

@@ -1,6 +1,6 @@
 """The MCP server: ten tools and a few resources over stdio, streamable HTTP and SSE.
 
-    transports -> app -> sessions
+    transports -> http, service_holder, app -> sessions
                       -> tools -> schemas, resources, progress      (imported when first called)
 
 Rules: nothing here decides anything about images, jobs or money, `jobs.service` does; a start imports only what

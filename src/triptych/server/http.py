@@ -1,0 +1,156 @@
+"""Streamable HTTP at `/mcp`, SSE at `/sse` (its messages at `/messages/`), and what stands beside them.
+
+Beside `/mcp` there is `/gallery`, a page for people (`gallery`); beside both transports `/files`, images at full size
+for who has a signed URL (`files`).
+
+Hosts that are answered to: on loopback its three names; on another address that address too; on all addresses
+(`0.0.0.0`, `::`) this machine's own name and addresses as well; and the host of `TRIPTYCH_PUBLIC_URL`, with its port.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
+
+from triptych.server.app import TriptychServer
+from triptych.server.service_holder import ServiceHolder
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+
+BODY_LIMIT_BYTES = 64 * 1024 * 1024
+"""Images may come as base64 in a call."""
+SESSIONS_LIMIT = 1000
+"""Of the early eras, each of which ends after half an hour without a request."""
+DRAIN_LIMIT_S = 2
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
+
+def http_app(
+    server: TriptychServer,
+    transport: Literal["stdio", "http", "sse"],
+    host: str,
+    tokens: Sequence[str],
+    own_token: str | None = None,
+    public: str | None = None,
+) -> Starlette:
+    """Return the ASGI application of one HTTP transport, with its checks around every route."""
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.routing import Mount, Route
+
+    from triptych.server import files, guard, sites
+
+    own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # in front of all else
+    owners = [guard.owner_of(token) for token in tokens] + ([None] if own_token or not tokens else [])
+    checks = [Middleware(files.Signed, open_studio=server.open_studio, owners=owners)]
+    checks += [Middleware(guard.BearerToken, tokens=tokens, own=own_token)] if tokens or own_token else []
+    checks += [Middleware(guard.InWork, limits=guard.LIMITS), Middleware(guard.Leaving, patience=server.patience)]
+    file = Route(f"{files.ROUTE}/{{handle:path}}", endpoint=files.answer, methods=["GET"])
+    if transport == "http":
+        from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
+
+        from triptych.server import gallery
+
+        manager = StreamableHTTPSessionManager(
+            server,
+            max_request_body_size=BODY_LIMIT_BYTES,
+            max_sessions=SESSIONS_LIMIT,
+        )
+        endpoint = StreamableHTTPASGIApp(manager)
+        # Both named, because a redirect to one of them would be made of a Host that nobody has checked.
+        routes: list[BaseRoute] = [Route(path, endpoint=endpoint) for path in ("/mcp", "/mcp/")]
+        routes.append(file)
+        page = Middleware(gallery.Page)  # before the token: it asks for none
+        return _strict(Starlette(routes=routes, middleware=[own, page, *checks], lifespan=lambda _: manager.run()))
+    from mcp.server.sse import SseServerTransport
+    from starlette.responses import Response
+
+    sse = SseServerTransport("/messages/", max_request_body_size=BODY_LIMIT_BYTES)
+
+    async def connect(request: Request) -> Response:
+        if request.method != "GET":  # a route for GET takes HEAD as well, and would open a session for it
+            return Response(status_code=405, headers={"Allow": "GET"})
+        async with sse.connect_sse(request.scope, request.receive, request._send) as (incoming, outgoing):
+            await server.run(incoming, outgoing, server.create_initialization_options())
+        return Response()
+
+    routes = [Route("/sse", endpoint=connect, methods=["GET"]), Mount("/messages/", app=sse.handle_post_message), file]
+    return _strict(Starlette(routes=routes, middleware=[own, *checks]))
+
+
+def _strict(app: Starlette) -> Starlette:
+    """Return the application without redirects from a path to its likeness."""
+    app.router.redirect_slashes = False
+    return app
+
+
+def own_names(host: str) -> list[str]:
+    """Return the names in Host and Origin headers that are answered when bound to `host`, as URLs spell them."""
+    if is_loopback(host):
+        return list(LOOPBACK)
+    return [*LOOPBACK, *(in_url(name) for name in (_machine_names() if _is_wildcard(host) else [host]))]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a bind to `host`; a name other than localhost is not taken for one."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return not host or ipaddress.ip_address(host.strip("[]")).is_unspecified
+    except ValueError:
+        return False
+
+
+def _machine_names() -> list[str]:
+    """Return this machine's name and the addresses it resolves to."""
+    name = socket.gethostname()
+    names = {name, name.lower()}
+    with suppress(OSError):
+        names |= {str(found[4][0]).partition("%")[0] for found in socket.getaddrinfo(name, None)}
+    return sorted(names)
+
+
+def in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host.strip("[]"), port), family=family)
+
+
+async def serve(holder: ServiceHolder, app: Starlette, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+    import uvicorn
+
+    from triptych.server import guard
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            on_ready()
+
+        def handle_exit(self, sig: int, frame: object) -> None:
+            # Not passed on: uvicorn would raise the signal again, and an orderly end would look like a death by it.
+            self.force_exit = self.should_exit
+            self.should_exit = True
+
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=DRAIN_LIMIT_S,
+        **guard.uvicorn_options(guard.LIMITS),
+    )
+    async with holder.staying():
+        await Server(config).serve(sockets=[listener])

@@ -1,0 +1,131 @@
+"""The process's one service, opened at the first need and kept until the server ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.abc
+
+if TYPE_CHECKING:
+    from triptych.jobs.service import Studio
+    from triptych.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+SettingsSource = Callable[[], "Settings"]
+
+FIRST_LOOK_S = 1.0
+"""When unfinished jobs are taken up if nobody calls: after the start, which has a client waiting."""
+CLOSE_LIMIT_S = 9.0
+"""Above the time that a submit on its way still gets for its answer (`submission.SHUTDOWN_GRACE_S`)."""
+
+
+def opener(settings: Settings | SettingsSource) -> Callable[[], AbstractAsyncContextManager[Studio]]:
+    """Return what opens a studio from settings, which are read then; logging goes to stderr from then on."""
+
+    def open_it() -> AbstractAsyncContextManager[Studio]:
+        from triptych.jobs import service
+        from triptych.settings import configure_logging
+
+        read = settings() if callable(settings) else settings
+        configure_logging(read.log_level)
+        return service.open_studio(read.setup)
+
+    return open_it
+
+
+class ServiceHolder:
+    """The process's one studio: opened when first needed, kept open until the server ends.
+
+    Awaiting it (`await holder()`) returns the studio. An opening that failed is reported to whoever needed it and
+    tried again at the next need; a studio that broke is opened anew.
+    """
+
+    def __init__(self, open_studio: Callable[[], AbstractAsyncContextManager[Studio]]) -> None:
+        self._open = open_studio
+        self._studio: Studio | None = None
+        self._closing = anyio.Event()
+        self._closed = anyio.Event()
+        self._opening = anyio.Lock()
+        self._tasks: anyio.abc.TaskGroup | None = None
+
+    async def __call__(self) -> Studio:
+        """Return the studio.
+
+        Raises: `errors.TriptychError` saying why it cannot be opened.
+        """
+        if self._studio is not None:
+            return self._studio
+        async with self._opening:
+            if self._studio is None:
+                assert self._tasks is not None, "the studio is asked for outside `staying`"
+                try:
+                    await self._tasks.start(self._hold)
+                except Exception as error:
+                    raise _why_not(error) from error
+            assert self._studio is not None
+            return self._studio
+
+    @asynccontextmanager
+    async def staying(self) -> AsyncIterator[ServiceHolder]:
+        """Keep the studio for as long as the block runs, and open it soon even if nobody asks."""
+        async with anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self._open_soon)
+            try:
+                yield self
+            finally:
+                await self.close()
+                self._tasks.cancel_scope.cancel()
+
+    async def close(self) -> None:
+        """Close the studio in good order, or give up on that after a few seconds."""
+        self._closing.set()
+        with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
+            if self._studio is not None:
+                await self._closed.wait()
+
+    async def _open_soon(self) -> None:
+        with anyio.move_on_after(FIRST_LOOK_S):
+            await self._closing.wait()
+            return
+        from triptych.core.errors import TriptychError
+
+        with suppress(TriptychError):  # Logged where it was raised; the next call reports it.
+            await self()
+
+    async def _hold(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Open the studio, say so, and keep it open until the end."""
+        opened = False
+        try:
+            async with self._open() as self._studio:
+                opened = True
+                task_status.started()
+                await self._closing.wait()
+        except Exception:
+            if not opened:
+                raise
+            logger.exception("the studio broke; the next call opens it anew")
+        finally:
+            self._studio = None
+            if self._closing.is_set():
+                self._closed.set()
+
+
+def _why_not(error: Exception) -> Exception:
+    """Return the refusal for a studio that does not open, and log what is behind it."""
+    from triptych.core.errors import TriptychError
+
+    if isinstance(error, TriptychError):
+        logger.error("Triptych cannot start working: %s", error.message)
+        return error
+    logger.error("Triptych cannot start working", exc_info=error)
+    if isinstance(error, OSError) or type(error).__module__ == "sqlite3":
+        return TriptychError(
+            f"Triptych cannot use its data directory: {str(error)[:300]}. Set TRIPTYCH_HOME to a directory that it can "
+            "write to, and restart the server."
+        )
+    return TriptychError("Triptych cannot start working; the server's log (stderr) says why.")
