@@ -60,6 +60,8 @@ class Line(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         world, process = self._world, PROCESS.get()
         provider = world.provider_of(request.headers["host"])
+        if provider is None:  # a garbled answer named another host
+            raise injected(httpx2.ConnectError("[Errno -2] Name or service not known"))
         body = b"".join([chunk async for chunk in request.stream])  # type: ignore[union-attr]
         times = request.extensions.get("timeout", {})
         op = provider.op_of(request.method, request.url.path, body)
