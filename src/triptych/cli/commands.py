@@ -15,18 +15,22 @@ from pydantic import BaseModel
 from triptych import errors
 from triptych.cli import words
 from triptych.cli.install import install
-from triptych.cli.paying import followed, paid, pay
+from triptych.cli.paying import followed, paid, pay, whole
 from triptych.cli.screen import Screen, caller_for, command, resolved, run, setup_of_environment
 from triptych.cli.words import Exit, exit_of_status
 
 if TYPE_CHECKING:
-    from triptych.results import SpendResult
+    from triptych.results import JobResult, SpendResult
     from triptych.studio import Studio
 
 
 class _Viewed(BaseModel):
     path: str
     caption: str
+
+
+class _Revoked(BaseModel):
+    home: str
 
 
 class _Faults(BaseModel):
@@ -89,7 +93,11 @@ def status(screen: Screen, job: str, wait: bool) -> Exit:
     if wait:
         result = followed(screen, lambda studio: studio.get_status(job), wait=True)
     else:
-        result = run(lambda studio: studio.get_status(job))
+
+        async def look(studio: Studio) -> JobResult:
+            return whole(studio, await studio.get_status(job))
+
+        result = run(look)
     screen.show(result, words.job_text(result))
     return exit_of_status(result.status)
 
@@ -137,6 +145,20 @@ def prune(screen: Screen, older_than: timedelta, unsaved: bool, yes: bool) -> Ex
     return Exit.DONE
 
 
+@click.command("revoke-urls")
+@command
+def revoke_urls(screen: Screen) -> Exit:
+    """End every image URL that an HTTP server on this directory has signed."""
+    from triptych.store import Store
+
+    home = setup_of_environment().home
+    with closing(Store(home / "triptych.db", home / "images")) as store:
+        store.renew_file_secret()
+    said = "Every image URL that was signed here is invalid now; results that are read again have new ones."
+    screen.show(_Revoked(home=str(home)), said)
+    return Exit.DONE
+
+
 @click.command()
 @click.argument("job")
 @command
@@ -175,7 +197,7 @@ def upload(screen: Screen, images: tuple[str, ...]) -> Exit:
 @command
 def view(screen: Screen, images: tuple[str, ...], output: str) -> Exit:
     """Write a preview of one image, or a labelled contact sheet of several."""
-    preview = run(lambda studio: studio.view_images(images, caller_for(images)))
+    preview = run(lambda studio: studio.view_images(images, caller_for(images), detail=True))
     path = resolved(output)
     try:
         path.write_bytes(preview.jpeg)
@@ -255,7 +277,8 @@ def gallery(job: str, opens: bool, port: int) -> None:
             threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
 
     try:
-        settings = replace(config.read(os.environ), auth_tokens=())  # only the token in the page's address is taken
+        # Only the token in the page's address is taken, on this machine.
+        settings = replace(config.read(os.environ), auth_tokens=(), public_url=None)
         transports.serve(settings, "http", "127.0.0.1", port, ready, own_token=token)
     except errors.TriptychError as error:
         sys.exit(int(screen.refuse(error)))
@@ -328,6 +351,7 @@ ALL = (
     jobs,
     spend,
     prune,
+    revoke_urls,
     cancel,
     models,
     upload,
