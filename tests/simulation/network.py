@@ -60,8 +60,6 @@ class Line(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         world, process = self._world, PROCESS.get()
         provider = world.provider_of(request.headers["host"])
-        if provider is None:  # a garbled answer named another host
-            raise injected(httpx2.ConnectError("[Errno -2] Name or service not known"))
         body = b"".join([chunk async for chunk in request.stream])  # type: ignore[union-attr]
         times = request.extensions.get("timeout", {})
         op = provider.op_of(request.method, request.url.path, body)
@@ -453,6 +451,8 @@ def resolve(world: Any, host: str) -> list[str]:
     if spell := world.spell("names do not resolve"):
         spell.met(host)
         raise injected(OSError(errno.EAGAIN, "Temporary failure in name resolution"))
+    if not world.knows(host):  # a garbled answer named it
+        raise OSError(errno.ENOENT, "Name or service not known")
     if lot := world.lot("network", f"{process}.resolve"):
         lot.is_("resolve", host)
         raise injected(lot.choice((OSError(-3, "Temporary failure"), UnicodeError("idna"), ssl.SSLError(1, "odd"))))
