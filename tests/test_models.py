@@ -450,6 +450,7 @@ async def test_alpha_survives_download_chain_and_saving(
         started = await studio.edit_chain([coffee], [CLEAR, "a red cup"], options=NOW)
         job = await ended(studio, finish, started.job_id)
         assert job.status == "done", job.text()
+        job = studio.job(started.job_id, every=True)
         first = Path(job.images[0].path or "")
         said = "inferred" if api.name == "runware" else "gets it as a setting"
         assert any("transparent background" in w and said in w for w in job.warnings)

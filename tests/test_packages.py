@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tomllib
@@ -306,7 +307,10 @@ def test_the_images_command_wants_a_token_and_its_health_check_tells_alive_from_
             assert subprocess.run(healthy, env=env, timeout=60, check=False).returncode == 0
         finally:
             served.terminate()
-    assert subprocess.run(healthy, env=env, timeout=60, check=False, capture_output=True).returncode != 0
+    with socket.socket() as held:  # so that no other server takes the port
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", int(port)))
+        assert subprocess.run(healthy, env=env, timeout=60, check=False, capture_output=True).returncode != 0
 
 
 # -- the workflow and the commit hook

@@ -59,7 +59,7 @@ async def test_a_chain_hands_each_result_on_as_its_url(make_studio: Any, api: An
     async with make_studio(api) as studio:
         started = await studio.edit_chain([coffee], ["warmer", "add snow"], options=NOW)
         await finish(studio)
-        job = studio.job(started.job_id)
+        job = studio.job(started.job_id, every=True)
     assert (job.status, job.returned) == ("done", 2)
     first, second = api.seen_at(*GENERATE)
     assert first.json["image"][0].startswith("data:") and "stream" not in first.json
@@ -79,7 +79,9 @@ async def test_each_image_of_a_stream_is_home_before_the_next_one_is_made(
                     await anyio.lowlevel.checkpoint()
                 for n in (1, 2):
                     clock.advance(30)
-                    while not (n <= len(images := studio.job(started.job_id).images) and images[n - 1].path):
+                    while not (
+                        n <= len(images := studio.job(started.job_id, every=True).images) and images[n - 1].path
+                    ):
                         await anyio.lowlevel.checkpoint()
                     assert (studio.job(started.job_id).status, len(images)) == ("running", n)
                 clock.advance(30)

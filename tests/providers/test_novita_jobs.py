@@ -62,7 +62,7 @@ async def test_a_chain_hands_each_result_on_as_its_url(make_studio: Any, api: An
     async with make_studio(api) as studio:
         started = await studio.edit_chain([coffee], ["warmer", "add snow"], options=NOW)
         await finish(studio)
-        job = studio.job(started.job_id)
+        job = studio.job(started.job_id, every=True)
     assert (job.status, job.returned) == ("done", 2)
     first, second = api.seen_at(*LITE)
     assert first.json["image"][0].startswith("data:") and "sequential_image_generation" not in first.json

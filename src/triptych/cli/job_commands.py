@@ -117,7 +117,7 @@ def followed(screen: Screen, start: Callable[[Studio], Awaitable[JobResult]], *,
             while last[-1].job_id and last[-1].status in ("queued", "running"):
                 if not wait and (last[-1].status == "running" or time.monotonic() - began > SENT_WITHIN_S):
                     break
-                last.append(await studio.get_status(last[-1].job_id, 0.5))
+                last.append(await studio.get_status(last[-1].job_id, 0.5 if wait else 0.1))
                 progress.show(last[-1])
         last.append(whole(studio, last[-1]))
         await _charged(studio, last)

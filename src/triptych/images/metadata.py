@@ -281,6 +281,15 @@ _SPECIAL = frozenset((b"tRNS", b"acTL"))
 """Transparency outside the pixels, animation: such a picture is made plain by writing it anew."""
 
 
+def png_has_end(data: bytes) -> bool:
+    """Return whether a PNG's chunks reach its last one, and that one is whole."""
+    at, name = 8, b""
+    while name != b"IEND" and at + 12 <= len(data):
+        name = data[at + 4 : at + 8]
+        at += 12 + int.from_bytes(data[at : at + 4])
+    return name == b"IEND" and at <= len(data)
+
+
 def png_parts(data: bytes) -> list[memoryview] | None:
     """Return the parts of a PNG of 8 bits a channel but for words, times and whatever follows its end.
 
