@@ -50,6 +50,15 @@ PAGE = ROOT / "docs/hosts.md"
 SAMPLE = Path(triptych.__file__).parent / "samples" / "cat.jpg"
 MARKS = ("<!-- clients: begin -->", "<!-- clients: end -->")
 TRANSPORTS = ("stdio", "http")
+ALONE = {
+    "DO_NOT_TRACK": "1",
+    "MCP_USE_ANONYMIZED_TELEMETRY": "false",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "HTTPS_PROXY": "http://127.0.0.1:9",
+    "NO_PROXY": "127.0.0.1,localhost",
+    "PYTHONUTF8": "1",
+}
+"""What keeps a client's telemetry and updates on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,7 @@ class Client:
 
 OPENAI_AGENTS = ("openai-agents==0.24.0",)
 GOOGLE_ADK = ("google-adk[mcp]==2.13.0",)
+SMOLAGENTS = ("smolagents[mcp,openai]==1.26.0", "mcp==1.30.0")
 CLIENTS = (
     Client("openai-agents", OPENAI_AGENTS, "openai_agents.py", "responses"),
     Client("openai-agents, 60 s", OPENAI_AGENTS, "openai_agents.py", "responses", ("60",), "openai-agents"),
@@ -88,7 +98,8 @@ CLIENTS = (
         "langchain_agent.py",
         "Anthropic messages",
     ),
-    Client("smolagents", ("smolagents[mcp,openai]==1.26.0", "mcp==1.30.0"), "smolagents_agent.py", "chat completions"),
+    Client("smolagents, code", SMOLAGENTS, "smolagents_agent.py", "chat completions", ("code",), "smolagents"),
+    Client("smolagents, tool calls", SMOLAGENTS, "smolagents_agent.py", "chat completions", ("tools",), "smolagents"),
     Client(
         "llama-index",
         ("llama-index-tools-mcp==0.6.0", "llama-index-llms-openai==0.8.3"),
@@ -101,12 +112,14 @@ CLIENTS = (
         "mcp_use_agent.py",
         "Anthropic messages",
     ),
-    Client(
-        "ai-sdk", ("@ai-sdk/mcp@2.0.99", "ai@7.0.173", "@ai-sdk/openai@4.0.118"), "ai_sdk.mjs", "responses"
-    ),
+    Client("ai-sdk", ("@ai-sdk/mcp@2.0.99", "ai@7.0.173", "@ai-sdk/openai@4.0.118"), "ai_sdk.mjs", "responses"),
     Client("typescript", ("@modelcontextprotocol/client@2.4.0",), "typescript.mjs", "none", ("modern",)),
     Client("typescript, legacy", ("@modelcontextprotocol/sdk@1.32.2",), "typescript.mjs", "none", ("classic",)),
     Client("inspector", ("@modelcontextprotocol/inspector@2.12.0",), "inspector.mjs", "none"),
+    Client("claude-code", ("@anthropic-ai/claude-code@2.1.329",), "programs.mjs", "Anthropic messages", ("claude",)),
+    Client("codex", ("@openai/codex@0.169.0",), "programs.mjs", "responses", ("codex",)),
+    Client("gemini-cli", ("@google/gemini-cli@0.61.0",), "programs.mjs", "Gemini", ("gemini",)),
+    Client("opencode", ("opencode-ai@1.18.33",), "programs.mjs", "chat completions", ("opencode",)),
     Client("fastmcp", ("fastmcp==4.1.2",), "fastmcp_client.py", "none"),
 )
 
@@ -151,7 +164,15 @@ def installed(client: Client) -> None:
     print(f"{client.name}: installing {', '.join(client.packages)}", file=sys.stderr)
     client.folder.mkdir(parents=True, exist_ok=True)
     if client.is_node:
-        tree = ("install", "--prefix", str(client.folder), "--no-audit", "--no-fund", "--loglevel=error")
+        tree = (
+            "install",
+            "--prefix",
+            str(client.folder),
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+            "--loglevel=error",
+        )
         _install(npm(), *tree, *client.packages)
     else:
         _install([sys.executable, "-m", "venv", "--clear", str(client.folder)])
@@ -213,6 +234,7 @@ def drive(client: Client, transport: str) -> Outcome:
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
             _drive(outcome, Path(home))
+            outcome.trouble = [line.replace(home, "…").replace(str(ROOT), "…") for line in outcome.trouble]
     except Exception as error:
         outcome.trouble.append(f"{type(error).__name__}: {error}")
     outcome.seconds = time.monotonic() - began
@@ -251,7 +273,7 @@ def _drive(outcome: Outcome, home: Path) -> None:
 def environ(home: Path) -> dict[str, str]:
     """Return an environment in which everything is new."""
     kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TEMP", "LANG") if name in os.environ}
-    return kept | {"HOME": str(home), "USERPROFILE": str(home), "NO_PROXY": "*", "no_proxy": "*"}
+    return kept | {"HOME": str(home), "USERPROFILE": str(home)}
 
 
 @contextlib.contextmanager
@@ -286,7 +308,7 @@ def run(client: Client, setup: dict[str, Any], home: Path) -> list[str]:
     with (home / "stderr.txt").open("w+b") as stderr:
         process = subprocess.Popen(
             command,
-            env=environ(home) | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1"},
+            env=environ(home) | ALONE,
             cwd=setup["cwd"],
             stdin=subprocess.DEVNULL,
             stdout=stderr,
@@ -310,6 +332,10 @@ def run(client: Client, setup: dict[str, Any], home: Path) -> list[str]:
 EXCEPTION = re.compile(r"^(\w+\.)*\w*(Error|Exception|Timeout|Warning|Group)\b.*:")
 
 
+SHOWN = {"upload_images": r"img_[0-9a-f]{8}", "save_images": r"variant-\d", "view_images": ""}
+"""What a result shows at the least; of all others, the job."""
+
+
 def judge(outcome: Outcome, script: assistant.Assistant, env: dict[str, str]) -> None:
     """Fill the outcome from what the model saw."""
     shown = [exchange for exchange in script.exchanges if exchange.seen is not None]
@@ -331,10 +357,9 @@ def judge(outcome: Outcome, script: assistant.Assistant, env: dict[str, str]) ->
         elif seen.base64_chars():
             outcome.trouble.append(f"{exchange.call.tool}: {seen.base64_chars():,} characters of base64")
         outcome.pictures_by_url += len(seen.linked)
-        if not re.search(r"(img|job)_[0-9a-f]{8}", text):
-            if exchange.call.tool != "view_images":
-                outcome.lost += 1
-                outcome.trouble.append(f"{exchange.call.tool} after {exchange.seconds:.0f} s: {text[:160]!r}")
+        if not re.search(SHOWN.get(exchange.call.tool, r"job_[0-9a-f]{8}"), text):
+            outcome.lost += 1
+            outcome.trouble.append(f"{exchange.call.tool} after {exchange.seconds:.0f} s: {text[:160]!r}")
     if script.gave_up:
         outcome.trouble.append(script.gave_up)
     everything = "\n".join(texts)

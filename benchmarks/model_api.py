@@ -11,6 +11,7 @@ or `{"text"}` out. A picture in the place that the API has for pictures is a pic
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -46,6 +47,8 @@ class Asked:
     tools: dict[str, Any]
     turns: int
     new: Seen
+    in_code: bool = False
+    """The model calls tools by Python code, as smolagents' code agent wants it."""
 
 
 @dataclass(slots=True)
@@ -76,10 +79,20 @@ class Model:
             return (search, {"query": "+triptych", "max_results": 20}) if search and missing else NO_TASK
         self.tools_chars = sum(len(as_text(asked.tools[name])) for name in names.values())
         wanted = self.assistant.answer(asked.new)
+        if asked.in_code:
+            return code(wanted)
         if isinstance(wanted, Call):
             return names[wanted.tool], wanted.arguments
         finisher = next((name for name in FINISHERS if name in asked.tools), None)
         return (finisher, {"answer": wanted}) if finisher else wanted
+
+
+def code(wanted: Call | str) -> str:
+    """Return Python code that prints a call's result, or ends with the last words."""
+    if isinstance(wanted, str):
+        return f"<code>\nfinal_answer({wanted!r})\n</code>"
+    given = ", ".join(f"{name}={value!r}" for name, value in wanted.arguments.items())
+    return f"<code>\nprint({wanted.tool}({given}))\n</code>"
 
 
 # -- what a part of a message shows ------------------------------------------------------------------------------------
@@ -128,10 +141,17 @@ def after(messages: Sequence[Any], ours: Callable[[Any], bool]) -> tuple[int, li
 # -- the formats -------------------------------------------------------------------------------------------------------
 
 
+DEFINITION = re.compile(r"^(def (\w+)\(.*?\"\"\".*?\"\"\")", re.MULTILINE | re.DOTALL)
+
+
 def read_chat(body: Any) -> Asked:
     turns, new = after(body["messages"], lambda message: message["role"] == "assistant")
     tools = {tool["function"]["name"]: tool for tool in body.get("tools") or []}
-    return Asked(tools, turns, together([parts(message.get("content")) for message in new]))
+    seen = together([parts(message.get("content")) for message in new])
+    if not tools:
+        described = DEFINITION.findall(parts(body["messages"][0].get("content")).text)
+        return Asked(dict(reversed(both) for both in described), turns, seen, in_code=bool(described))
+    return Asked(tools, turns, seen)
 
 
 def write_chat(answer: tuple[str, dict[str, Any]] | str, n: int) -> tuple[dict[str, Any], Events]:
@@ -241,9 +261,7 @@ def write_messages(answer: tuple[str, dict[str, Any]] | str, n: int) -> tuple[di
 def read_gemini(body: Any) -> Asked:
     turns, new = after(body["contents"], lambda content: content.get("role") == "model")
     blocks = [block for content in new for block in content.get("parts") or []]
-    tools = {
-        one["name"]: one for tool in body.get("tools") or [] for one in tool.get("functionDeclarations") or []
-    }
+    tools = {one["name"]: one for tool in body.get("tools") or [] for one in tool.get("functionDeclarations") or []}
     return Asked(tools, turns, together([part(block) for block in blocks]))
 
 

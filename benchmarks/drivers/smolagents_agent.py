@@ -1,11 +1,11 @@
-"""smolagents: an agent that calls tools, with OpenAI's chat completions as its model."""
+"""smolagents with OpenAI's chat completions as its model. The argument: code (CodeAgent) or tools (ToolCallingAgent)."""
 
 import json
 import sys
 from typing import Any
 
 from mcp import StdioServerParameters
-from smolagents import MCPClient, OpenAIModel, ToolCallingAgent
+from smolagents import CodeAgent, MCPClient, OpenAIModel, ToolCallingAgent
 
 setup = json.loads(sys.argv[1])
 
@@ -17,8 +17,7 @@ def server() -> Any:
     return StdioServerParameters(command=command, args=args, env=setup["env"], cwd=setup["cwd"])
 
 
-structured = {"structured_output": True} if "structured" in sys.argv[2:] else {}
-with MCPClient(server(), **structured) as tools:
+with MCPClient(server()) as tools:
     model = OpenAIModel("scripted", api_base=f"{setup['api']}/openai", api_key="none")
-    agent = ToolCallingAgent(tools=tools, model=model, max_steps=60, verbosity_level=0)
-    print(agent.run("Begin."))
+    kind = CodeAgent if sys.argv[2] == "code" else ToolCallingAgent
+    print(kind(tools=tools, model=model, max_steps=60, verbosity_level=0).run("Begin."))
