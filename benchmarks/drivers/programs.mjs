@@ -17,19 +17,21 @@ function written(name, content) {
   return path;
 }
 
-// The program of a package: its own entry for Node, or a native one.
+// A package's program for Node.
 function entry(name) {
   const folder = join(modules, name);
   const { bin } = JSON.parse(readFileSync(join(folder, "package.json")));
   return [process.execPath, join(folder, typeof bin === "string" ? bin : Object.values(bin)[0])];
 }
 
+// A program for this system, in one of the packages whose names start so.
 function native(scope, start, path) {
   const folder = join(modules, scope);
   const found = readdirSync(folder).filter((name) => name.startsWith(start)).map((name) => join(folder, name, path));
-  return [found.find((file) => existsSync(file) || existsSync(file + ".exe"))];
+  return [found.flatMap((file) => [file, file + ".exe"]).find((file) => existsSync(file))];
 }
 
+const system = process.platform === "win32" ? "windows" : process.platform;
 const toml = (value) => JSON.stringify(value);
 
 const programs = {
@@ -99,7 +101,7 @@ ${server}
       mcp: { triptych: { ...server, enabled: true } },
     });
     return {
-      run: [...native(".", "opencode-", "bin/opencode"), "run", "-m", "standin/scripted", "Begin."],
+      run: [...native(".", `opencode-${system}-`, "bin/opencode"), "run", "-m", "standin/scripted", "Begin."],
       env: { OPENCODE_DISABLE_MODELS_FETCH: "1", OPENCODE_DISABLE_AUTOUPDATE: "1" },
     };
   },

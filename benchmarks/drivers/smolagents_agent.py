@@ -1,4 +1,4 @@
-"""smolagents with OpenAI's chat completions as its model. The argument: code (CodeAgent) or tools (ToolCallingAgent)."""
+"""smolagents with OpenAI's chat completions as its model. Argument: code (CodeAgent) or tools (ToolCallingAgent)."""
 
 import json
 import sys
