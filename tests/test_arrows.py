@@ -93,7 +93,7 @@ def read_imports() -> dict[str, frozenset[str]]:
 
 
 def room(module: str) -> str:
-    """Return which room of the design a module of ours stands in."""
+    """Return which room a module of ours stands in."""
     return module.split(".")[1] if "." in module else module
 
 

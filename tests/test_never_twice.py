@@ -329,6 +329,32 @@ async def test_looking_for_a_lost_submit_counts_from_the_first_look(
     assert len(atlas.accepted) == 1
 
 
+@pytest.mark.parametrize("name", ["atlas", "wavespeed", "evolink"])
+async def test_after_a_restart_no_list_proves_that_a_request_never_left(
+    make_studio: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The age of the request is only known by the wall clock then, and that may have been set meanwhile."""
+
+    async def die(*_: Any, **__: Any) -> None:
+        raise anyio.get_cancelled_exc_class()
+
+    with running(name, latency_s=0.0, max_side=64) as api:
+        async with make_studio(api) as studio:
+            job_id = await edit(studio, coffee, count=1)
+            with monkeypatch.context() as patched:
+                patched.setattr("triptych.steps.Steps._send", die)
+                with pytest.raises(anyio.get_cancelled_exc_class()):
+                    await studio.engine.step()
+        clock.advance(60)
+        clock._now -= timedelta(hours=1)
+        clock.offset_s += 3600
+        monkeypatch.setattr("triptych.records.boot_id", lambda: "another boot")
+        async with make_studio(api) as studio:
+            await finish(studio)
+            assert studio.job(job_id).status == "uncertain"
+        assert not api.accepted
+
+
 async def test_a_submit_that_nobody_heard_of_is_not_called_uncertain_at_once(
     make_studio: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

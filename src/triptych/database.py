@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -115,9 +116,12 @@ class Database:
     def run(self, query: str, **values: Any) -> sqlite3.Cursor:
         """Run a statement by its name in `queries.sql`; a list stands for its items.
 
-        Raises: `errors.Outage` when the database does not take a write.
+        Raises: `errors.Outage` when the database does not take a write; `KeyError` for a value that the statement does
+        not use, which SQLite would pass over.
         """
         sql = self._queries[query]
+        if unused := values.keys() - _parameters(sql):
+            raise KeyError(f"{query} does not use {', '.join(sorted(unused))}")
         for name, value in list(values.items()):
             if isinstance(value, list | tuple | set | frozenset):
                 del values[name]
@@ -250,6 +254,11 @@ _SAID: Mapping[int, Say] = {
     sqlite3.SQLITE_LOCKED: _locked,
 }
 """What each of SQLite's primary result codes means to a person."""
+
+
+@cache
+def _parameters(sql: str) -> frozenset[str]:
+    return frozenset(re.findall(r":(\w+)", sql))
 
 
 def _load_queries() -> Mapping[str, str]:

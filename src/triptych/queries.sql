@@ -171,12 +171,14 @@ SELECT id FROM boot;
 UPDATE boot SET id = :id;
 
 -- name: forget_monotonic
--- Ages go on from what the wall clock says at this moment; later it may jump. Nothing asks for those over two days.
+-- Ages go on from what the wall clock says at this moment; later it may jump. Nothing asks for those over two days. A
+-- request that may have left keeps a fault: by a clock that may be wrong, no list proves that it was not accepted.
 UPDATE predictions SET
+  fault = CASE WHEN state = 'submitting' THEN :fault ELSE fault END,
   lease = NULL, lease_until = 0, due_at = 0, deadline_at = NULL, looked_mono = NULL,
   created_mono = CASE WHEN created_at > :now - 172800 THEN :mono - (:now - created_at) END,
   submitted_mono = CASE WHEN submitted_at > :now - 172800 THEN :mono - (:now - submitted_at) END
-WHERE created_mono IS NOT NULL OR submitted_mono IS NOT NULL OR due_at <> 0;
+WHERE created_mono IS NOT NULL OR submitted_mono IS NOT NULL OR due_at <> 0 OR state = 'submitting';
 
 -- name: lease_of
 SELECT state, lease, reserved_usd, lease_until, fault, ticket, submitted_at FROM predictions WHERE id = :id;

@@ -16,9 +16,11 @@ from triptych import rows
 from triptych.clock import Clock, SystemClock, boot_id
 from triptych.database import Database
 from triptych.ledger import Ledger
-from triptych.model import Frame, Image, Job, Prediction
+from triptych.model import Fault, Frame, Image, Job, Prediction
 from triptych.rows import JobRow
 
+RESTARTED = Fault("restarted", "The machine restarted before the provider's answer was stored.", True)
+"""A request that was on its way then: how old it is depends on a wall clock that may have been set meanwhile."""
 SAME_FOR_S = 3600.0
 """How long after its end a job is what the same request gets."""
 
@@ -46,7 +48,8 @@ class Records:
         with self._db.transaction():
             row = self._db.one("boot")
             if row and row["id"] != boot_id():
-                self._db.run("forget_monotonic", now=self._clock.now().timestamp(), mono=self._clock.monotonic())
+                now, mono = self._clock.now().timestamp(), self._clock.monotonic()
+                self._db.run("forget_monotonic", now=now, mono=mono, fault=rows.fault_text(RESTARTED))
                 self._db.run("set_boot", id=boot_id())
 
     def close(self) -> None:

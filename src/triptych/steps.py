@@ -25,6 +25,7 @@ from triptych.model import Done, Edit, Fault, Offer, Pending, Prediction, Refere
 from triptych.notes import Notes, fault_of
 from triptych.pace import Pace, age_s, slept_s
 from triptych.providers import Sent
+from triptych.records import RESTARTED
 from triptych.references import as_sent, refer
 from triptych.store import Claim, Store
 from triptych.tasks import unwrapped
@@ -309,12 +310,13 @@ class Steps:
     def _may_send_again(self, account: Account, prediction: Prediction) -> bool:
         """Return whether the provider still knows a request by an id of ours, so that the same one is not paid twice.
 
-        One that was given up as uncertain is only looked for: asking for its status must not pay.
+        One that was given up as uncertain is only looked for: asking for its status must not pay. So is one that left
+        before the machine restarted: nobody knows for sure how old it is.
         """
         provider = account.provider
         if provider.offline:
             return True
-        if prediction.fault and prediction.fault.kind == "uncertain":
+        if prediction.fault and prediction.fault.kind in ("uncertain", RESTARTED.kind):
             return False
         oldest_s = age_s(prediction, self._clock) + slept_s(prediction, self._clock)
         return provider.honours_ids_s is not None and oldest_s < provider.honours_ids_s

@@ -139,7 +139,7 @@ def test_an_id_that_has_the_prefix_is_asked_for_once() -> None:
         drive_stream(ark.submit(replace(edit(), offer=offer)), missing)
 
 
-# What goes out (wire notes 1.2)
+# What goes out (docs/providers/ark.md#submit)
 
 
 SEQUENCE = {
@@ -189,7 +189,7 @@ def test_references_without_a_url_go_as_data_uris_in_lower_case_and_one_with_not
         next(ark.submit(replace(edit(), references=(Reference("0", "image/png"),))))
 
 
-def test_the_limits_of_a_reference_are_the_smaller_reading_of_the_notes() -> None:
+def test_the_limits_of_a_reference_are_the_smaller_reading() -> None:
     limits = ark.PROVIDER.reference_limits
     assert ark.PROVIDER.inline and ark.PROVIDER.upload is None and ark.PROVIDER.poll is None
     assert (limits.max_bytes, limits.max_pixels, limits.max_body_bytes) == (10_000_000, 36_000_000, 64_000_000)
@@ -211,7 +211,7 @@ def test_the_first_refusal_is_told_when_the_prefix_is_unknown_too() -> None:
         drive_stream(ark.submit(edit()), answer(404, NOT_FOUND), answer(404, second))
 
 
-# A plain answer (wire notes 1.3)
+# A plain answer (docs/providers/ark.md#answer)
 
 
 SUCCESS = {
@@ -310,7 +310,7 @@ def test_a_success_without_an_image_is_a_decision_and_one_without_sense_an_outag
     assert type(caught.value) is kind and "<" not in caught.value.message
 
 
-# Errors (wire notes 1.6)
+# Errors (docs/providers/ark.md#errors)
 
 
 def said(code: str, message: str = "Not <this> time. Request id: 021790758342364337dd80e2", kind: str = "") -> Any:
@@ -395,7 +395,7 @@ def test_no_other_refusal_is_ever_sent_again() -> None:
             drive_stream(ark.submit(edit()), answer(status, {"error": said(code)}))
 
 
-# A stream (wire notes 1.5)
+# A stream (docs/providers/ark.md#stream)
 
 
 def test_each_image_of_a_stream_is_handed_over_as_it_comes() -> None:

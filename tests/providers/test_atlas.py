@@ -37,7 +37,7 @@ edit = partial(hands.edit, atlas.PROVIDER)
 
 
 def accepted(**changes: Any) -> dict[str, Any]:
-    """The live answer to a submit (wire notes A.2)."""
+    """The live answer to a submit (docs/providers/atlas.md#submit)."""
     data = {
         "id": TICKET,
         "model": "bytedance/seedream-v5.0-lite/edit-sequential",

@@ -30,7 +30,7 @@ edit = partial(hands.edit, evolink.PROVIDER, client_id=CLIENT_ID)
 
 
 def accepted(**changes: Any) -> dict[str, Any]:
-    """The documented answer to a submit (wire notes 4.1)."""
+    """The documented answer to a submit (docs/providers/evolink.md#submit)."""
     told = {
         "created": 1757165031,
         "id": TICKET,

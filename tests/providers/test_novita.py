@@ -66,7 +66,7 @@ def test_a_path_names_the_offer_for_every_operation(operation: Operation) -> Non
     assert (offer.endpoint, offer.operation) == ("seedream-4.0", operation)
 
 
-# What goes out (wire notes 3.1)
+# What goes out (docs/providers/novita.md#submit)
 
 PLAIN = {"prompt": "two cats", "size": "2048x2048", "watermark": False}
 SOURCES = ["data:image/png;base64,eA==", URLS[0]]

@@ -39,7 +39,7 @@ edit = partial(hands.edit, wavespeed.PROVIDER)
 
 
 def accepted(**changes: Any) -> dict[str, Any]:
-    """The live answer to a submit (wire notes 2.2)."""
+    """The live answer to a submit (docs/providers/wavespeed.md#submit)."""
     data = {
         "id": TICKET,
         "model": f"{LITE}/edit-sequential",

@@ -1,7 +1,8 @@
 """What is known of every paid request that a server began to send: whether it may have been accepted.
 
-The rule it watches is stricter than "accepted once": a request that may have left is not sent again, unless the
-provider knows it by an id of ours, or its list was read in the meantime and did not have it.
+The rules it watches are stricter than "accepted once": a request that may have left is not sent again, unless the
+provider knows it by an id of ours, or its list was read in the meantime for a minute and did not have it. And it is
+sent by nobody but the process that holds the prediction.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulation.loop import Process
+
+UNHEARD_S = 60.0
+"""So long a request may be on its way whose sender says nothing any more."""
 
 
 @dataclass(slots=True)
@@ -40,11 +44,13 @@ class Attempts:
         world, earlier = self._world, self.by_id[tag.client_id]
         looked_s = self._looked.get(tag.client_id, -1.0)
         for one in earlier:
-            if not one.end and not provider.repeatable and looked_s <= one.at_s:
-                world.wrong(
-                    "sent again though it may have left",
-                    f"{tag.client_id} at {provider.name}: at {one.at_s:.1f} s, and at {world.loop.now:.1f} s",
-                )
+            if one.end or provider.repeatable:
+                continue
+            when = f"{tag.client_id} at {provider.name}: at {one.at_s:.1f} s, and at {world.loop.now:.1f} s"
+            if looked_s <= one.at_s:
+                world.wrong("sent again though it may have left", when)
+            elif world.loop.now - one.at_s < UNHEARD_S:
+                world.wrong("sent again though it may still be on its way", when)
         made = Attempt(process, world.loop.now)
         earlier.append(made)
         return made

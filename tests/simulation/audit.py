@@ -21,6 +21,8 @@ TERMINAL = frozenset({"done", "failed", "cancelled", "uncertain"})
 GRACE_S = 130.0
 """So long a process that has an answer may need to write it down, if the disk says no for a while."""
 LATE_S = 60.0
+SHORT_S = 100.0
+"""A paid answer is waited for at least so long."""
 MAY_FAIL = frozenset({"moderated", "failed", "fetch_failed", "deadline", "unreadable_image"})
 """Ends that an honest answer can have by itself."""
 MAY_BE_PAID = frozenset({"uncertain", "deadline", "fetch_failed"})
@@ -161,7 +163,7 @@ def _in_flight(world: Any, row: dict[str, Any], taken: list[Any], moves: list[di
             world.wrong("an uncertain request was sent again", f"{named} at {attempt.at_s:.1f} s")
         if exchange is None or exchange.broken or not attempt.left:
             continue
-        whole_s = exchange.whole_at_s
+        whole_s, left_s = exchange.whole_at_s, exchange.left_at_s
         for move in moves:
             early = move["at"] > attempt.at_s and (whole_s is None or move["at"] < whole_s)
             if move["now"] == "uncertain" and move["by"] == attempt.process.number and early and attempt.process.alive:
@@ -169,6 +171,8 @@ def _in_flight(world: Any, row: dict[str, Any], taken: list[Any], moves: list[di
         lived = attempt.process.alive or attempt.process.died_s > (whole_s or 0) + GRACE_S
         clean = len(taken) == 1 and not taken[0].work.traits
         fine = row["state"] in ("done", "cancelled") or row["kind"] in MAY_FAIL
+        if left_s and left_s - attempt.at_s < SHORT_S and clean and not exchange.spoiled and not fine:
+            world.wrong("a server hung up on what it pays for", f"{named}, at {left_s:.1f} s")
         if whole_s and lived and clean and not exchange.spoiled and not fine:
             world.wrong("an answer that came was lost", f"{named}, answered in whole at {whole_s:.1f} s")
 
@@ -257,15 +261,21 @@ def _stored(world: Any, frames: list[dict[str, Any]], files: dict[str, str]) -> 
 
 
 def _budget(world: Any) -> None:
-    """Report more spent in any 24 hours of true time than the budget allows."""
+    """Report more spent in any 24 hours of true time than the budget allows.
+
+    After a restart of the machine only the wall clock says how long it was off. Where that clock jumped a day
+    ahead, money of before the restart is not added to money of after it.
+    """
     if world.budget_usd is None:
         return
+    off_s = world.power_cuts_s if world.jumped_s >= DAY_S else []
     spent = [
         (accepted.at_s, accepted.work.charge_usd(world.providers[accepted.provider].clock()))
         for accepted in world.accepted_by_us()
     ]
     for at_s, _ in spent:
-        day = sum((usd for then_s, usd in spent if at_s - DAY_S < then_s <= at_s), Decimal(0))
+        since_s = max([at_s - DAY_S, *(cut_s for cut_s in off_s if cut_s <= at_s)])
+        day = sum((usd for then_s, usd in spent if since_s < then_s <= at_s), Decimal(0))
         if day > world.budget_usd:
             world.wrong("the budget was exceeded", f"${day} were charged in 24 h, ${world.budget_usd} is the cap")
             return

@@ -113,6 +113,8 @@ class Client:
         if chance.random() < 0.08:
             await self._ask(wish, replace(wish.options, dry_run=True))
         patience_s = 5.0 if chance.random() < 0.4 else None
+        if chance.random() < 0.1:  # the host calls twice at once
+            self.world.loop.create_task(self._ask(wish, wish.options, patience_s))
         for _ in range(chance.choice((2, 4, 6))):
             answer = await self._ask(wish, wish.options, patience_s)
             if answer.result is not None:

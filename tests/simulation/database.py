@@ -18,6 +18,8 @@ from simulation.loop import PROCESS, Killed, Process
 
 real_connect = sqlite3.connect
 LOOK_S = 0.1
+CLAIMS = "UPDATE predictions SET lease = :lease, lease_until = :until"
+RESERVES = "INSERT INTO predictions"
 WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE", "ALTER", "DROP"})
 HISTORY = (
     "CREATE TABLE IF NOT EXISTS history (what TEXT, id TEXT, was TEXT, now TEXT, at REAL, by TEXT)",
@@ -38,6 +40,8 @@ class Connection(sqlite3.Connection):
     process: Process
     patience_s = 5.0
     flushes = True
+    reserves = False
+    """Whether this transaction has written a job."""
 
     def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:  # type: ignore[override]
         if self.world is None:
@@ -50,8 +54,13 @@ class Connection(sqlite3.Connection):
             self.patience_s = float(sql.rpartition("=")[2]) / 1000
             sql = "SELECT 1"
         word = head.partition(" ")[0]
+        if sql.startswith(CLAIMS):
+            self.world.holders[args[0]["lease"]] = self.process
         self._meet(word)
-        cursor = self._run(sql, *args)
+        cursor, wrote = self._run(sql, *args), self.reserves
+        self.reserves = sql.startswith(RESERVES) or (self.reserves and word not in ("COMMIT", "ROLLBACK", "BEGIN"))
+        if word == "COMMIT" and wrote:
+            self.world.reserved()
         if word == "COMMIT" or (word in WRITES and not self.in_transaction):
             self.world.disk.committed(self.flushes)
             self.world.seam(self.process, "db.committed")

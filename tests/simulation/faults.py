@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+from simulation.themes import PLAIN, Theme
+
 RATES: Mapping[str, tuple[float, ...]] = {
     "network": (0.0, 0.02, 0.08, 0.2),
     "provider": (0.0, 0.03, 0.1),
@@ -78,7 +80,8 @@ class Faults:
         until_s: float,
         *,
         servers: int,
-        providers: Collection[str],
+        providers: Sequence[str],
+        theme: Theme = PLAIN,
         only: Collection[str] | None = None,
         without: Collection[str] = (),
     ) -> None:
@@ -96,21 +99,27 @@ class Faults:
         for family in RATES:  # in many worlds few things go wrong, but often
             if weather.random() < 0.35:
                 self.rates[family] = 0.0
+        if not calm:
+            self.rates |= {family: weather.choice(rates) for family, rates in theme.rates.items()}
         self.gentle = not (self.rates["kill"] or self.rates["freeze"])
-        self.spells = [] if calm else self._planned(weather, until_s, servers, sorted(providers))
+        self.spells = [] if calm else self._planned(weather, until_s, servers, providers, theme)
 
-    def _planned(self, weather: random.Random, until_s: float, servers: int, providers: list[str]) -> list[Spell]:
+    def _planned(
+        self, weather: random.Random, until_s: float, servers: int, providers: Sequence[str], theme: Theme
+    ) -> list[Spell]:
         spells = []
-        for n in range(weather.choice((0, 0, 1, 1, 2, 3, 5))):
+        sure = list(theme.spells)
+        for n in range(len(sure) + weather.choice((0, 0, 1, 1, 2, 3, 5))):
             chance = random.Random(weather.random())
-            kind = chance.choice(list(SPELLS))
+            usual = (chance.choice(list(SPELLS)), 0.0, 0.8, 0.0)
+            kind, first, last, least_s = sure[n] if n < len(sure) else usual
             low, high = SPELLS[kind]
-            begin_s = chance.uniform(0.5, 0.8 * until_s)
+            low = max(low, least_s)
+            begin_s = chance.uniform(first * until_s + 0.5, last * until_s)
             lasts_s = low * (high / low) ** chance.random() if low else 0.0
             of = {
                 "s": f"s{chance.randrange(servers) + 1}",
-                "p": chance.choice(providers),
-                "l": chance.choice(providers),
+                "p": chance.choice(providers) if n >= len(sure) else providers[0],
             }
             spell = Spell(f"spell:{n}", kind, begin_s, begin_s + lasts_s, chance)
             if kind.startswith("server"):

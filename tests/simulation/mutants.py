@@ -49,6 +49,11 @@ MUTANTS: Sequence[Mutant] = (
             ),
             Patch("triptych.notes", "internal > INTERNAL_ERRORS", "internal > 0"),
             Patch("triptych.steps", "            if departure.left:\n", "            if False:\n"),
+            Patch(
+                "triptych.steps",
+                "outcome = _internal(error) if departure.left else errors.NotSent(_internal(error).message)\n",
+                "raise\n",
+            ),
         ),
     ),
     _one(
@@ -171,11 +176,20 @@ MUTANTS: Sequence[Mutant] = (
         "a late answer is thrown away once the lease is lost",
         (Patch("triptych.store", "            if not ours and not late_answer:\n", "            if not ours:\n"),),
     ),
-    _one(
+    Mutant(
         "a submit is written without waiting for the disk",
-        "triptych.database",
-        'self.connection.execute("PRAGMA synchronous=FULL")\n                self.require_current()',
-        'self.connection.execute("PRAGMA synchronous=NORMAL")\n                self.require_current()',
+        (
+            Patch(
+                "triptych.database",
+                'self.connection.execute("PRAGMA synchronous=FULL")\n                self.require_current()',
+                'self.connection.execute("PRAGMA synchronous=NORMAL")\n                self.require_current()',
+            ),
+            Patch(
+                "triptych.database",
+                'with self._mendable():\n                self.connection.execute("PRAGMA synchronous=FULL")',
+                'with self._mendable():\n                self.connection.execute("PRAGMA synchronous=NORMAL")',
+            ),
+        ),
     ),
     _one(
         "an image's file is not flushed",
@@ -196,7 +210,7 @@ MUTANTS: Sequence[Mutant] = (
         "       OR (status IN ('nothing')\n           AND (:now",
     ),
     _one(
-        "another provider's ticket answers for a request",
+        "an outage while submitting counts as a refusal",
         "triptych.steps",
         "            case errors.Outage():\n                self._lose_answer(claim, outcome, again)\n",
         "            case errors.Outage():\n"

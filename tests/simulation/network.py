@@ -25,6 +25,8 @@ CALLER: ContextVar[str] = ContextVar("CALLER", default="worker")
 """Which use-case a server's code works for; the worker where it works by itself."""
 PAID_TIMES = 20.0
 """How many times likelier a process stops at a paid request than elsewhere: there most is at stake."""
+AGAIN_TIMES = 6.0
+"""How many times likelier the network fails a paid request that is sent again: trouble comes in bunches."""
 CONNECTIONS = 100
 """As many a client opens at once."""
 
@@ -61,11 +63,11 @@ class Line(httpx2.AsyncBaseTransport):
         body = b"".join([chunk async for chunk in request.stream])  # type: ignore[union-attr]
         times = request.extensions.get("timeout", {})
         op = provider.op_of(request.method, request.url.path, body)
-        lot = world.lot("network", f"{process}.{provider.name}.{op}", times=2.0 if op == "submit" else 1.0)
+        tag = TAG.get()
+        lot = world.lot("network", f"{process}.{provider.name}.{op}", times=self._likelier(op, tag))
         kind = _kind(lot, provider, op) if lot else ""
         if lot:
             lot.is_(kind, f"{op} at {provider.name}")
-        tag = TAG.get()
         world.tell(f"asks {provider.name} to {op} for {tag.caller} ({tag.flow} {tag.client_id[:8]})")
         if op == "upload":
             world.uploads[tag.caller] += 1
@@ -85,6 +87,12 @@ class Line(httpx2.AsyncBaseTransport):
         elif tag.flow == "find":
             world.attempts.looked(tag)
         return answer
+
+    def _likelier(self, op: str, tag: Tag) -> float:
+        """Return how many times likelier than others a request fails: one that is sent again fails most often."""
+        if op != "submit":
+            return 1.0
+        return AGAIN_TIMES if self._world.attempts.by_id.get(tag.client_id) else 2.0
 
     async def _connection(self, times: Any) -> None:
         waited_s = 0.0
@@ -117,7 +125,11 @@ class Line(httpx2.AsyncBaseTransport):
         paid = PAID_TIMES if attempt else 1.0
         world.seam(process, "net.connected", times=paid)
         if trace := request.extensions.get("trace"):
+            # From here on it cannot be stopped: whose it was is asked before the program asks.
+            ours = not attempt or world.holds(process, TAG.get().client_id)
             await trace("http11.send_request_headers.started", {"request": request})
+            if not ours:
+                world.wrong("sent by a process that does not hold it", f"{TAG.get().client_id} by {process}")
         else:
             world.seam(process, "net.send", times=paid)
         if attempt:
@@ -167,6 +179,8 @@ def _kind(lot: random.Random, provider: Any, op: str) -> str:
     kinds = [*BEFORE, "exception before", "exception after", "lost before", "lost after", "lost after"]
     kinds += ["late request", "late answer", "late answer", "garbled", "garbled", "truncated", "drips", "odd type"]
     kinds += ["gateway before", "gateway after", "refused by gateway"]
+    if op == "submit":
+        kinds += ["exception after", "late request", "refused by gateway"]
     if op != "submit" or provider.repeatable:
         kinds.append("doubled")
     return lot.choice(kinds)
@@ -193,6 +207,9 @@ class Exchange:
         self.broken = bool(kind)
         self.spoiled = False
         """Whether the provider itself answered something odd."""
+        self.left_at_s: float | None = None
+        """When the server hung up before the answer's end, though it was well and nobody had asked it to stop."""
+        self._asker = PROCESS.get()
 
     def start(self) -> None:
         """Hand the request over, in the provider's process."""
@@ -207,7 +224,7 @@ class Exchange:
         kind, lot = self._kind, self._lot
         await asyncio.sleep(late_s + 0.001 + 0.02 * self._world.jitter.random())
         if kind == "late request":
-            await asyncio.sleep(spread(lot, 1, 45))
+            await asyncio.sleep(lot.uniform(1, 45))
         if kind in ("gateway before", "refused by gateway"):
             answer = _gateway(lot) if kind == "gateway before" else _refusal(lot)
             for message in answer:
@@ -271,6 +288,8 @@ class Exchange:
 
     def leave(self) -> None:
         """Tell the provider that nobody listens any more."""
+        if self.whole_at_s is None and self.left_at_s is None and self._world.serves(self._asker):
+            self.left_at_s = self._world.loop.now
         self._left.set()
 
     async def next(self, patience_s: float | None) -> dict[str, Any]:

@@ -55,12 +55,14 @@ def _program() -> None:
     """Lead the program's own doors to the world: its clock, its HTTP client, its resolver."""
     import triptych.addresses
     import triptych.records
+    import triptych.steps
     import triptych.studio
     import triptych.wire
 
     real_clock, real_wire, real_run = triptych.studio.SystemClock, triptych.studio.Wire, triptych.wire.Wire.run
 
     real_boot_id = triptych.records.boot_id
+    real_advance = triptych.steps.Steps.advance
 
     def clock() -> Any:
         return here().clock() if here() else real_clock()
@@ -86,10 +88,24 @@ def _program() -> None:
         finally:
             TAG.reset(token)
 
+    async def advance(self: Any, claim: Any) -> None:
+        world, process = here(), PROCESS.get()
+        if world is None or process is None:
+            return await real_advance(self, claim)
+        step = (process.number, claim.prediction.id)
+        if step in world.steps:
+            world.wrong("a process worked on what it was working on", f"{process}: {claim.prediction.id}")
+        world.steps.add(step)
+        try:
+            await real_advance(self, claim)
+        finally:
+            world.steps.discard(step)
+
     def boot_id() -> str:
         return f"boot {here().machine.boots}" if here() else real_boot_id()
 
     triptych.records.boot_id = boot_id
+    triptych.steps.Steps.advance = advance  # type: ignore[method-assign]
     triptych.studio.SystemClock = clock  # type: ignore[assignment, misc]
     triptych.studio.Wire = wire  # type: ignore[assignment, misc]
     triptych.wire.Wire.run = run  # type: ignore[method-assign]

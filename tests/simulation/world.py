@@ -36,6 +36,7 @@ from simulation.loop import PROCESS, Killed, Loop, Machine, Process, TooLong
 from simulation.network import CALLER
 from simulation.providers import NAMES, WALL_S, Accepted, Provider, plain_picture
 from simulation.strangers import Stranger
+from simulation.themes import theme_of
 from triptych.clock import Bell
 
 START_S = 20.0
@@ -43,6 +44,7 @@ START_S = 20.0
 REST_S = 4000.0
 """Longest time until every job has ended, after the faults have: the longest deadline twice over."""
 _ADDRESS = re.compile(r"(?<=cancel scope )[0-9a-f]+|0x[0-9a-f]{6,}")
+DAY_S = 86_400.0
 LATE_S = 300.0
 """So long a charge, or an image, may come after the others."""
 UNSETTLED = (
@@ -166,9 +168,14 @@ class World:
         self.uploads: Counter[str] = Counter()
         """Uploads that were sent, by the call that they were sent for."""
         self.attempts = Attempts(self)
+        self.holders: dict[str, Process] = {}
+        """Which process took a prediction under which lease."""
+        self.steps: set[tuple[int, str]] = set()
+        """What each process works on now: its number, a prediction's id."""
         self.wishes: dict[str, Wish] = {}
         self.calls = 0
         self.lives = 0
+        self.theme = theme_of(seed)
         self.entropy = self.chance("entropy")
         self.jitter = self.chance("jitter")
 
@@ -220,15 +227,27 @@ class World:
             (self.pictures / f"{n}.png").write_bytes(plain_picture(n))
         self.machine = Machine(self.loop, WALL_S)
         self.wall_s = WALL_S
-        names = chance.sample(NAMES, chance.choice((1, 1, 2, 3)))
-        self.until_s = chance.uniform(30, 150)
-        servers = chance.choice((1, 1, 1, 2, 2, 3, 4))
+        self.jumped_s = 0.0
+        """The wall clock's steps forward, in all."""
+        self.power_cuts_s: list[float] = []
+        theme = self.theme
+        names = [chance.choice(theme.providers or NAMES)]
+        names += chance.sample([name for name in NAMES if name not in names], chance.choice((0, 0, 1, 2)))
+        self.until_s = chance.uniform(*theme.until_s)
+        servers = chance.choice(theme.servers)
         self.faults = Faults(
-            str(self.seed), self.until_s, servers=servers, providers=names, only=self._only, without=self._without
+            str(self.seed),
+            self.until_s,
+            servers=servers,
+            providers=names,
+            theme=theme,
+            only=self._only,
+            without=self._without,
         )
         for spell in self.faults.spells:
             spell.met = lambda what, spell=spell: self._met(spell, what)  # type: ignore[misc]
-        self.budget_usd = chance.choice((None, Decimal(10), Decimal(10), Decimal(1), Decimal("0.3")))
+        budgets = theme.budgets_usd or (None, Decimal(10), Decimal(10), Decimal(1), Decimal("0.3"))
+        self.budget_usd = chance.choice(budgets)
         self.confirm_usd = chance.choice((Decimal(100), Decimal(100), Decimal(1), Decimal("0.05")))
         self.providers = {name: Provider(self, name, chance) for name in names}
         self._hosts = {provider.host: provider for provider in self.providers.values()}
@@ -237,7 +256,7 @@ class World:
         self.servers = [Server(self, f"s{n}") for n in range(1, servers + 1)]
         self.clients = [Client(self, f"c{n}") for n in range(1, chance.choice((2, 3, 4, 5)) + 1)]
         self.strangers = [Stranger(self, provider) for provider in self.providers.values()]
-        self.tell(f"providers {', '.join(names)}; {servers} servers; rates {self.faults.rates}")
+        self.tell(f"{theme.name}; providers {', '.join(names)}; {servers} servers; rates {self.faults.rates}")
         for spell in self.faults.spells:
             self.tell(f"plan {spell}")
 
@@ -400,7 +419,9 @@ class World:
                 self.loop.at(min(lasts_s, max(0.0, self.until_s - self.loop.now)), lambda: let_go(held))
         elif kind.startswith("wall clock"):
             hours = spell.chance.choice((0.02, 0.2, 1, 2, 25))
-            self.machine.wall_s += 3600 * hours * (1 if kind.endswith("forward") else -1)
+            forward = kind.endswith("forward")
+            self.machine.wall_s += 3600 * hours * (1 if forward else -1)
+            self.jumped_s += 3600 * hours if forward else 0
             self._met(spell, f"{hours} h")
         elif kind.startswith("machine suspended"):
             if self.machine.awake_s > self.loop.now:
@@ -414,6 +435,7 @@ class World:
                 server.die()
             self.disk.cut_power(spell.chance, self._close_all)
             self.machine.reboot()
+            self.power_cuts_s.append(self.loop.now)
         elif kind.startswith("server"):
             server = self.server(spell.of)
             if not (server.process and server.process.alive):
@@ -441,6 +463,10 @@ class World:
 
     def server(self, name: str) -> Server:
         return next(server for server in self.servers if server.name == name)
+
+    def serves(self, process: Process) -> bool:
+        """Return whether a process is a server that lives and was not asked to stop."""
+        return process.alive and any(server.process is process and server.wanted for server in self.servers)
 
     def provider_of(self, host: str) -> Provider:
         return self._hosts[host.partition(":")[0]]
@@ -483,6 +509,20 @@ class World:
         self.note(f"ACCEPTED {accepted.work.id[:8]} {accepted.prompt[:60]!r} from {tag.caller or 'a stranger'}")
         if tag.flow and tag.flow != "submit":
             self.wrong("looking paid", f"{tag.flow} made {accepted.provider} accept {accepted.prompt!r}")
+
+    def holds(self, process: Process, client_id: str) -> bool:
+        """Return whether a prediction is a process's by its lease."""
+        rows = self.reader.all("SELECT lease FROM predictions WHERE client_id = ?", client_id)
+        return any(self.holders.get(row["lease"]) is process for row in rows)
+
+    def reserved(self) -> None:
+        """Hold the ledger to the budget right after a job was written, while all that was spent is of this day."""
+        if self.budget_usd is None or self.loop.now >= DAY_S:
+            return
+        weights = self.reader.all("SELECT COALESCE(charged_usd, reserved_usd) AS usd FROM predictions")
+        total = sum((Decimal(row["usd"]) for row in weights), Decimal(0))
+        if total > self.budget_usd:
+            self.wrong("more was reserved than the budget allows", f"${total}, and ${self.budget_usd} is the cap")
 
     def moves_of(self, prediction_id: str) -> list[Any]:
         """Return a prediction's moves, in order."""

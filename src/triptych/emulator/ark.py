@@ -1,8 +1,9 @@
 """BytePlus ModelArk's image API on loopback: one synchronous call, answered as JSON or as a stream of events.
 
 Source: the documentation, published live answers, and the official client (PyPI volcengine-ark-runtime 5.0.54), which
-this module serves unmodified (wire notes 1). A request is held until its images are made; only images that came are
-charged. The paths are served with and without the /api/v3 in front. Nothing limits the rate unless a fault says so.
+this module serves unmodified (docs/providers/ark.md#submit). A request is held until its images are made; only images
+that came are charged. The paths are served with and without the /api/v3 in front. Nothing limits the rate unless a
+fault says so.
 
 Switches: `volcengine` sells under the doubao- ids; `max_area` is the disputed largest area of 5.0 lite (16,777,216 or
 10,404,496); `reference_limit_mb` the disputed size of a reference (10 or 30); `by_prompt` lets the prompt decide how

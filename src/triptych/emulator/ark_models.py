@@ -1,8 +1,8 @@
 """What ModelArk sells, as data: models, sizes, limits and list prices; and what it makes of a request.
 
-Source: the documentation and live answers quoted in wire notes 1.2 to 1.4; Seedream 5.5 (pages of 2026-11-13), 5.0 pro
-and flash by accounts of resellers. Where two sources disagree, a switch of the emulator chooses. Every optional field
-may be null, which means that it is absent, because the official client sends it so. Unknown fields are accepted
+Source: the documentation and live answers quoted in docs/providers/ark.md#submit; Seedream 5.5 (pages of 2026-11-13),
+5.0 pro and flash by accounts of resellers. Where two sources disagree, a switch of the emulator chooses. Every optional
+field may be null, which means that it is absent, because the official client sends it so. Unknown fields are accepted
 silently.
 """
 
@@ -64,7 +64,7 @@ class Malformed(Exception):
 
 
 def invalid(parameter: str, why: str) -> Malformed:
-    """Return the live wording of a parameter that is not valid (wire notes 1.6)."""
+    """Return the live wording of a parameter that is not valid (docs/providers/ark.md#errors)."""
     text = f"The parameter `{parameter}` specified in the request is not valid: {why}."
     return Malformed(400, "InvalidParameter", text)
 

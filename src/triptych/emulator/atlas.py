@@ -1,8 +1,9 @@
 """Atlas Cloud's media API on loopback: submit, poll, upload, models, quotes, history, balance.
 
 Source: the official MCP server (npm atlascloud-mcp 1.7.0), which this module serves unmodified, the product pages and
-the documentation (wire notes A). Image jobs are charged at submit and released when they fail. An unknown path answers
-401, as the real one does. Nothing limits the rate unless a fault says so, and Retry-After is never sent unasked.
+the documentation (docs/providers/atlas.md#submit). Image jobs are charged at submit and released when they fail. An
+unknown path answers 401, as the real one does. Nothing limits the rate unless a fault says so, and Retry-After is never
+sent unasked.
 
 Switches: `edit_field` ("images" or "image") is the disputed reference field of v5.0-lite/edit; `price` ("late",
 "prompt", "never") is when polls tell the charge; `balance_usd` is what the account holds; `short_form` leaves out the

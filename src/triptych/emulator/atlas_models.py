@@ -1,8 +1,8 @@
 """What Atlas Cloud sells, as data: models, fields, limits and list prices; and what it makes of a request.
 
-Source: the provider's product and documentation pages and its official MCP server's reading of model schemas (wire
-notes A.2, A.5). Of Seedream 5.5 only the text-to-image page could be read; the rest follows 5.0 pro's. Where two
-sources disagree, a switch of the emulator chooses. Unknown fields are accepted silently.
+Source: the provider's product and documentation pages and its official MCP server's reading of model schemas
+(docs/providers/atlas.md#models). Of Seedream 5.5 only the text-to-image page could be read; the rest follows 5.0 pro's.
+Where two sources disagree, a switch of the emulator chooses. Unknown fields are accepted silently.
 """
 
 from __future__ import annotations

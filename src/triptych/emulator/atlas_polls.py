@@ -1,7 +1,7 @@
 """How Atlas Cloud tells of a prediction: the usual body, and every odd one that was reported, as a table.
 
 Source: the official MCP server and the product page for the body; the documentation and third-party reports for the
-oddities (wire notes A.3, A.6). One function per oddity; each changes the answer it is given.
+oddities (docs/providers/atlas.md#poll). One function per oddity; each changes the answer it is given.
 """
 
 from __future__ import annotations

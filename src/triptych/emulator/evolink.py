@@ -1,9 +1,10 @@
 """EvoLink's API and its files host on one loopback origin: submit, tasks, batch, uploads, catalog, credits.
 
 Source: the official MCP server (npm @evolinkai/evolink-media 1.2.1), which this module serves unmodified, the newer
-one's generated parameters, and the documentation (wire notes 4). `n` is reserved at submit and settled to what came. An
-Idempotency-Key seen before gives the first answer again, with the header idempotency-replayed, and accepts nothing; for
-how long the real one remembers a key is not known. The list of tasks has neither requests nor links to results.
+one's generated parameters, and the documentation (docs/providers/evolink.md#submit). `n` is reserved at submit and
+settled to what came. An Idempotency-Key seen before gives the first answer again, with the header idempotency-replayed,
+and accepts nothing; for how long the real one remembers a key is not known. The list of tasks has neither requests nor
+links to results.
 
 The real files host is another one than the API's; here their paths are told apart (`/v1/…` and `/api/v1/files/…`).
 Switches: `balance_usd` is what the account holds; `files_kept` is the quota of uploaded files; `keys_kept_s` is for how
@@ -16,6 +17,7 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -191,7 +193,8 @@ class Emulated(Emulator):
 
     async def _task(self, work: Work) -> dict[str, Any]:
         outcome = await self.outcome(work)
-        work.missing = work.order.count if "empty-outputs" in work.traits else int("frame-missing" in work.traits)
+        missing_n = work.traits.get("frame-missing", {}).get("n", math.inf)
+        work.missing = work.order.count if "empty-outputs" in work.traits else int(missing_n <= work.expected)
         outputs: list[Any] = list(self.output_urls(work)) if outcome == "done" else []
         return task(work, outcome, outputs, work.charge_usd(self.clock()))
 

@@ -1,8 +1,8 @@
 """What EvoLink sells, as data: models, limits and list prices; and what it makes of a request.
 
-Source: the official MCP servers and the documentation (wire notes 4.1, 4.5), the areas and the prices of 4.5 and 4.0
-from the origin (wire notes 1.4, 1.7). One model id serves a prompt alone and a prompt with images, one output and
-several. Unknown fields are accepted silently.
+Source: the official MCP servers and the documentation (docs/providers/evolink.md#models), the areas and the prices of
+4.5 and 4.0 from the origin (docs/providers/README.md#sizes). One model id serves a prompt alone and a prompt with
+images, one output and several. Unknown fields are accepted silently.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How EvoLink tells of a task: the usual body, its error codes, and every odd one, as a table.
 
-Source: the documentation and the official MCP server (wire notes 4.1, 4.2). One function per oddity; each changes the
-answer it is given.
+Source: the documentation and the official MCP server (docs/providers/evolink.md#poll). One function per oddity; each
+changes the answer it is given.
 """
 
 from __future__ import annotations

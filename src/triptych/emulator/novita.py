@@ -1,9 +1,9 @@
 """Novita AI's Seedream endpoints on loopback: one synchronous call each, answered with a list of URLs.
 
-Source: the documentation and a live error, as in wire notes 3, and the official client (npm novita-sdk 3.1.3), which
-this module serves unmodified. A key is taken with and without `Bearer`, and a wrong one is a 403. A request is held
-until its images are made; those that came are charged, and the answer says nothing of money. The asynchronous
-task-result path is there for completeness: nothing here makes such a task.
+Source: the documentation and a live error, as in docs/providers/novita.md#submit, and the official client (npm
+novita-sdk 3.1.3), which this module serves unmodified. A key is taken with and without `Bearer`, and a wrong one is a
+403. A request is held until its images are made; those that came are charged, and the answer says nothing of money. The
+asynchronous task-result path is there for completeness: nothing here makes such a task.
 
 Switches: `inline` says which base64 is taken, "both", "uri" or "plain"; `error_shape` is "own" or "upstream".
 """
@@ -95,7 +95,7 @@ class Emulated(Emulator):
         return scheme.lower() in ("", "bearer") and (token == self._key if self._key else bool(token))
 
     def refusal(self, request: Request, status: int, message: str = "", **options: Any) -> Response:
-        # The key is looked at before anything else, and the answer to a wrong one is a 403 (wire notes 3.3).
+        # The key is looked at first, and the answer to a wrong one is a 403 (docs/providers/novita.md#errors).
         fault = options.get("fault")
         if status == 401 and fault is None:
             status = 403

@@ -1,7 +1,7 @@
 """What Novita AI sells, as data: paths, fields, limits and list prices; and what it makes of a request.
 
-Source: the documentation as quoted in wire notes 3.1, and for Seedream 4.0 and 4.5 the same provider's pages. Unknown
-fields are accepted silently. Prices of 4.5 and 4.0 are the origin's.
+Source: the documentation as quoted in docs/providers/novita.md#submit, and for Seedream 4.0 and 4.5 the same provider's
+pages. Unknown fields are accepted silently. Prices of 4.5 and 4.0 are the origin's.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Runware's REST API on loopback: arrays of tasks, all POSTed to one address.
 
-Source: the official client (PyPI runware-sdk 1.8.0), which this module serves unmodified, and the documentation (wire
-notes 5). A task's id is the client's; the same id twice is `conflictTaskUUID`, so a submit that is sent again is
-charged once. Images that came are charged. How an unknown task is refused, and the balance's shape, are inferred. Tasks
-are served at the root and at /v1. Result files outlive their `ttl` here.
+Source: the official client (PyPI runware-sdk 1.8.0), which this module serves unmodified, and the documentation
+(docs/providers/runware.md#submit). A task's id is the client's; the same id twice is `conflictTaskUUID`, so a submit
+that is sent again is charged once. Images that came are charged. How an unknown task is refused, and the balance's
+shape, are inferred. Tasks are served at the root and at /v1. Result files outlive their `ttl` here.
 
 Switches: `unknown_task` ("errors" or "empty") is how getResponse says that it does not know a task; `balance_usd` is
 what the account holds.

@@ -1,8 +1,9 @@
 """What Runware sells of Seedream, as data: AIRs, sizes, limits and list prices; and what it makes of a task.
 
-Source: the official client's types and its captured requests, the documentation, and live answers (wire notes 5.2);
-sizes and areas are the origin's (wire notes 1.4), and so are the prices of all but 5.0 lite (1.7). Both generations of
-the fields for sequences and references are understood. Unknown fields are accepted silently.
+Source: the official client's types and its captured requests, the documentation, and live answers
+(docs/providers/runware.md#submit); sizes and areas are the origin's (docs/providers/README.md#sizes), and so are the
+prices of all but 5.0 lite. Both generations of the fields for sequences and references are understood. Unknown fields
+are accepted silently.
 """
 
 from __future__ import annotations

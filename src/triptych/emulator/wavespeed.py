@@ -1,8 +1,8 @@
 """WaveSpeedAI's API on loopback: submit by model path, poll, ticket and form uploads, models, prices, history, balance.
 
-Source: the official SDK (PyPI wavespeed 2.0.5), which this module serves unmodified, and the documentation (wire notes
-2). Only the images that came are charged. A ticket's PUT goes to this origin, with exactly the ticket's headers: like
-a presigned URL it refuses an Authorization of its own and another Content-Type.
+Source: the official SDK (PyPI wavespeed 2.0.5), which this module serves unmodified, and the documentation
+(docs/providers/wavespeed.md#submit). Only the images that came are charged. A ticket's PUT goes to this origin, with
+exactly the ticket's headers: like a presigned URL it refuses an Authorization of its own and another Content-Type.
 
 Switches: `default_count` is what `max_images` means when it is not sent (1 on the newer page, 2 on the older one);
 `history_shows` is the field that has the request in history items where `include_inputs` asks for it ("inputs" or
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
@@ -165,7 +166,8 @@ class Emulated(Emulator):
     def _outputs(self, work: Work, outcome: str) -> list[Any]:
         if outcome != "done":
             return []
-        work.missing = work.order.count if "empty-outputs" in work.traits else int("frame-missing" in work.traits)
+        missing_n = work.traits.get("frame-missing", {}).get("n", math.inf)
+        work.missing = work.order.count if "empty-outputs" in work.traits else int(missing_n <= work.expected)
         if not work.order.body.get("enable_base64_output"):
             return list(self.output_urls(work))
         return [base64.b64encode(data).decode() for data in work.pictures.result()[: work.expected]]

@@ -1,9 +1,10 @@
 """What WaveSpeedAI sells, as data: models, limits and list prices; and what it makes of a request.
 
-Source: the provider's model pages and a captured call (wire notes 2.2, 2.6), the areas from the origin (wire notes
-1.4). Unknown fields are accepted silently, as the two spellings of a webhook are; but not by the models that take a
-ratio and a resolution, whose schema allows no other field. The pixels of their sizes are the origin's, and where it has
-none they follow from the tier's area. The prices of 5.5 are the origin's, its 3k an assumption.
+Source: the provider's model pages and a captured call (docs/providers/wavespeed.md#models), the areas from the origin
+(docs/providers/README.md#sizes). Unknown fields are accepted silently, as the two spellings of a webhook are; but not
+by the models that take a ratio and a resolution, whose schema allows no other field. The pixels of their sizes are the
+origin's, and where it has none they follow from the tier's area. The prices of 5.5 are the origin's, its 3k an
+assumption.
 """
 
 from __future__ import annotations

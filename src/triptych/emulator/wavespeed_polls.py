@@ -1,7 +1,7 @@
 """How WaveSpeedAI tells of a prediction: the usual body, its statuses and task codes, and every odd one, as a table.
 
-Source: the official SDK for the statuses, the documentation for the task codes, a live transcript for the body (wire
-notes 2.2, 2.3). One function per oddity; each changes the answer it is given.
+Source: the official SDK for the statuses, the documentation for the task codes, a live transcript for the body
+(docs/providers/wavespeed.md#poll). One function per oddity; each changes the answer it is given.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from triptych.model import Lifecycle, Offer, Operation, Price, Sizes
 
 PRICED_ON = "2026-11-21"
 LARGEST_AREA = 16_777_216
-FROM_THE_ORIGIN = "the origin's list price (wire notes 1.7); not read at this provider"
+FROM_THE_ORIGIN = "the origin's list price; not read at this provider"
 
 AREA_BOUND = 2_601_123
 """The largest output in pixels at the lower price: 1536² times 1.1025 (resellers' price pages, 2026-11-13)."""

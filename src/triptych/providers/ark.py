@@ -1,6 +1,6 @@
 """BytePlus ModelArk, and Volcengine Ark through its base URL: one synchronous call, streamed for several images.
 
-Facts are from wire notes 1 (request 1.2, answer 1.3, limits 1.4, stream 1.5, errors 1.6, listing and prices 1.7).
+The facts and their sources are in docs/providers/ark.md#models and the headings after it.
 Seedream 5.5, 5.0 pro and flash are described by resellers of this API (5.5: pages of 2026-11-13). They make one image
 per request, and a sequence or stream field of any value is answered with 400: none is sent.
 
@@ -31,7 +31,7 @@ from triptych.providers._offers import Family
 
 RESULT_LIFETIME_S = 24 * 3600.0
 TIMEOUT_S = 900.0
-"""One image takes 19 to 24 s (wire notes 1.2), and without a stream all fifteen come in one answer."""
+"""Fifteen images come in one answer, at 19 to 24 s each (docs/providers/README.md#time-for-an-image)."""
 
 _SENSITIVE = "SensitiveContent"
 _EXHAUSTED = ("QuotaExceeded", "SetLimitExceeded")
@@ -42,14 +42,14 @@ _VOLCENGINE_HOSTS = ".volces.com"
 _BY_ITS_ID = "the date in the model id"
 
 
-# The models (wire notes 1.2, 1.4, 1.7) -------------------------------------------------------------------------------
+# The models (docs/providers/ark.md#models) ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Family(Family):
-    """A family as the origin itself sells it: an image takes about 20 s (wire notes 1.2)."""
+    """A family at its origin: an image takes about 20 s (docs/providers/README.md#time-for-an-image)."""
 
-    priced_by: str = "wire notes 1.7"
+    priced_by: str = "the documentation and third parties; the price page was not read"
     latency_s: float = 22.0
     latency_per_image_s: float = 20.0
 
@@ -58,7 +58,7 @@ _FAMILIES: Mapping[str, _Family] = {
     "seedream-5.0-lite": _Family(
         endpoint="seedream-5-0-260128",
         usd="0.035",
-        # The larger reading of the disputed largest area, 16,777,216, is not relied on (wire notes 7).
+        # The larger reading of the largest area, 16,777,216, is not relied on (docs/providers/ark.md#sizes-and-limits).
         sizes=offering.sized("2K", "3K", least=3_686_400, most=10_404_496),
         formats=("png", "jpeg"),
         aliases=("seedream-5-0-lite-260128", "doubao-seedream-5-0-260128", "doubao-seedream-5-0-lite-260128"),
@@ -216,7 +216,7 @@ def _streamed(edit: Edit, answer: Answer) -> Flow[Pending | Done]:
 
 
 def _whole(edit: Edit, answer: Answer) -> Done:
-    """Return the images of a plain answer, or raise what it means (wire notes 1.3, 1.6)."""
+    """Return the images of a plain answer, or raise what it means (docs/providers/ark.md#answer)."""
     body = answer.json()
     data = read.at(body, "data")
     if not 200 <= answer.status < 300:
@@ -270,7 +270,7 @@ def _output(item: Any) -> Output:
     return Output(error=_said(error) if error else "the provider gave no URL for this image")
 
 
-# Errors (wire notes 1.6: wrapped in `error`, or bare) ----------------------------------------------------------------
+# Errors (docs/providers/ark.md#errors: wrapped in `error`, or bare) ---------------------------------------------------
 
 
 def _error(body: Any) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """Atlas Cloud: submit and poll, uploads, live quotes, and a history in which a lost submit is found again.
 
-Facts are from wire notes A (models A.2, polling A.3, uploads A.4, the rest A.5, errors A.6). Rules: every shape of
+The facts and their sources are in docs/providers/atlas.md#models and the headings after it. Rules: every shape of
 answer is tolerated and nothing but our own errors leaves; a body that carries a prediction outranks the HTTP status
 around it; a poll ends only with the provider's own decision, whatever else comes back.
 """
@@ -45,14 +45,14 @@ _raise_for = partial(read.raise_for, hint_401=_HINT_401)
 
 RESULT_LIFETIME_S = 24 * 3600.0
 UPLOAD_LIFETIME_S = 20 * 3600.0
-"""Uploads are temporary, "24 h" by one account (wire notes A.4); four hours are kept in hand."""
+"""Uploads are temporary, "24 h" by one account (docs/providers/atlas.md#uploads); four hours are kept in hand."""
 HISTORY_PAGE_ITEMS = 50
 HISTORY_SWEEP_ITEMS = 50
 HISTORY_KEPT_S = 24 * 3600.0
 """How long the history keeps a request is not documented; a day is relied on."""
 
 
-# The models (wire notes A.2) -----------------------------------------------------------------------------------------
+# The models (docs/providers/atlas.md#models) --------------------------------------------------------------------------
 
 _SINGLE_TAILS = {Operation.GENERATE: "/text-to-image", Operation.EDIT: "/edit"}
 _FROM_2K = offering.sized("2K", "4K", least=3_686_400)
@@ -62,7 +62,7 @@ _FROM_2K = offering.sized("2K", "4K", least=3_686_400)
 class _Family(Family):
     """A family on Atlas; the field that carries the number of images was renamed once."""
 
-    priced_by: str = "wire notes A.2 (product pages)"
+    priced_by: str = "the provider's product pages"
     max_references: int = 10
     count_field: str = "max_images"
 
@@ -116,8 +116,8 @@ _FAMILIES: Mapping[str, _Family] = {
 def submit(edit: Edit) -> Flow[Pending | Done]:
     """Return the ticket of an accepted request.
 
-    A single edit's field is `images` by one official client and `image` by another (wire notes A.2). A refusal over
-    that field is surely not accepted, so with one reference the other spelling is tried once.
+    A single edit's field is `images` by one official client and `image` by another (docs/providers/atlas.md#models).
+    A refusal over that field is surely not accepted, so with one reference the other spelling is tried once.
     """
     body = _body(edit)
     answer = yield _generate(body)
@@ -172,7 +172,7 @@ def _raise_for_an_inferred_id(endpoint: str, answer: Answer) -> None:
 
 
 def _accepted(answer: Answer) -> Pending:
-    """Return the ticket of a submit's answer, or raise what it means (wire notes A.2, A.3, A.6)."""
+    """Return the ticket of a submit's answer, or raise what it means (docs/providers/atlas.md#submit)."""
     body = answer.json()
     said = read.prediction(body)
     if said and read.status(said) in _FAILED:
@@ -297,7 +297,7 @@ def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
 
 
 def upload(data: bytes, mime_type: str, filename: str) -> Flow[Hosted]:
-    """Return the URL of an uploaded file on Atlas's storage (wire notes A.4; both answer shapes)."""
+    """Return the URL of an uploaded file on Atlas's storage (docs/providers/atlas.md#uploads; both answer shapes)."""
     answer = yield Call(
         "POST", "/api/v1/model/uploadMedia", files={"file": (filename, data, mime_type)}, timeout_s=180.0
     )
@@ -313,7 +313,7 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Hosted]:
 
 
 def quote(edit: Edit) -> Flow[Quote | None]:
-    """Return what Atlas says this whole request will cost, or None where it gives no usable price (wire notes A.5)."""
+    """Return what this whole request will cost, or None without a usable price (docs/providers/atlas.md#prices)."""
     if not all(reference.url or reference.data for reference in edit.references):
         return None
     answer = yield Call("POST", "/api/v1/model/calculate", json=_body(edit))

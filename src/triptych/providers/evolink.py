@@ -1,8 +1,8 @@
 """EvoLink: submit under an idempotency key, poll, many tasks in one look, a files host, and the charge with the result.
 
-Facts are from wire notes 4 (bodies and models 4.1, tasks 4.2, errors 4.3, uploads 4.4, the rest 4.5); areas are the
-origin's (1.4), which this provider hands requests on to. One model id serves a prompt alone and a prompt with images,
-one output and several, so an offer is told from its kin by its operation.
+The facts are in docs/providers/evolink.md#models and the headings after it; areas are the origin's
+(docs/providers/README.md#sizes), which this provider hands requests on to. One model id serves a prompt alone and a
+prompt with images, one output and several, so an offer is told from its kin by its operation.
 
 Rules: every shape of answer is tolerated and nothing but our own errors leaves; a poll ends only with the provider's
 own decision. A submit carries our id as its Idempotency-Key, so that the same one may be sent again for a short while:
@@ -36,7 +36,7 @@ _GONE = frozenset({"retired", "removed", "offline", "disabled"})
 CREDITS_PER_USD = 68
 RESULT_LIFETIME_S = 24 * 3600.0
 UPLOAD_LIFETIME_S = 70 * 3600.0
-"""Uploads expire after 72 h (wire notes 4.4); two hours are kept in hand."""
+"""Uploads expire after 72 h (docs/providers/evolink.md#uploads); two hours are kept in hand."""
 UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
 BATCH_TASKS = 50
 KEY_TRUSTED_S = 600.0
@@ -47,7 +47,7 @@ LIST_KEPT_S = 24 * 3600.0
 """How long the list of tasks goes back is not documented; a day is relied on."""
 
 
-# The models (wire notes 4.1) -----------------------------------------------------------------------------------------
+# The models (docs/providers/evolink.md#models) ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ _FAMILIES: Mapping[str, _Family] = {
         "doubao-seedream-5.0-lite",
         "0.032",
         offering.sized("2K", "3K", "4K", least=3_686_400),
-        "wire notes 4.5 (documentation)",
+        "the provider's documentation",
         formats=("png", "jpeg"),
     ),
     "seedream-4.5": _Family("doubao-seedream-4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
@@ -136,7 +136,7 @@ def _body(edit: Edit) -> dict[str, Any]:
 
 
 def _error_code(body: Any) -> str:
-    """Return the provider's own word for an error (wire notes 4.3)."""
+    """Return the provider's own word for an error (docs/providers/evolink.md#errors)."""
     found = (read.at(body, "error", key) for key in ("code", "type"))
     return next((code[:100] for code in found if isinstance(code, str) and code), "")
 
@@ -254,7 +254,7 @@ def _failure(answer: Answer, body: Any, said: Mapping[str, Any]) -> errors.Faile
 
 
 def upload(data: bytes, mime_type: str, filename: str) -> Flow[Hosted]:
-    """Return the URL of a file on the files host (wire notes 4.4)."""
+    """Return the URL of a file on the files host (docs/providers/evolink.md#uploads)."""
     too_large = f"The provider takes no upload of {len(data) / 1e6:.1f} MB; its limit is 100 MB."
     if len(data) > UPLOAD_LIMIT_BYTES:
         raise errors.OutOfLimits(too_large)

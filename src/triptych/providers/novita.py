@@ -1,9 +1,9 @@
 """Novita AI: one synchronous call per request, references inside, a list of URLs back.
 
-Facts are from wire notes 3 (requests 3.1, errors 3.3, the rest 3.4). References go as data URIs, the form its page for
-4.0 demands and others use for 4.5; the notes also show plain base64, so a refusal over that form, which is surely not
-accepted, is tried once with the other. The answer says nothing of money: the charge is the list price of what came.
-How long a result stays is not documented; an hour is counted on.
+The facts are in docs/providers/novita.md#submit and the headings after it. References go as data URIs, the form its
+page for 4.0 demands and others use for 4.5; the page of 5.0 lite shows plain base64, so a refusal over that form, which
+is surely not accepted, is tried once with the other. The answer says nothing of money: the charge is the list price of
+what came. How long a result stays is not documented; an hour is counted on.
 
 Rules: every shape of answer is tolerated and nothing but our own errors leaves; there is no id to find a call again by,
 so one whose answer was lost is reported as lost.
@@ -31,7 +31,7 @@ _NO_FUNDS = "NOT_ENOUGH_BALANCE"
 _FORM_WORDS = re.compile(r"base64|data:image|data uri|invalid (image|url)|image (url|format)", re.I)
 
 
-# The models (wire notes 3.1) -----------------------------------------------------------------------------------------
+# The models (docs/providers/novita.md#models) -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ _FAMILIES: Mapping[str, _Family] = {
         "seedream-5.0-lite",
         "0.035",
         offering.sized("2K", "3K", least=3_686_400, most=10_404_496),
-        "wire notes 3.4",
+        "the provider's documentation",
     ),
     "seedream-4.5": _Family("seedream-4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
     "seedream-4.0": _Family(
@@ -111,7 +111,7 @@ def _source(reference: Reference, *, uris: bool) -> str:
 
 
 def _answered(edit: Edit, answer: Answer) -> Done:
-    """Return the images of an answer, or raise what it means (wire notes 3.1, 3.3)."""
+    """Return the images of an answer, or raise what it means (docs/providers/novita.md#answer)."""
     body = answer.json()
     if not 200 <= answer.status < 300:
         _raise_refusal(answer, body)
@@ -137,7 +137,7 @@ def _no_image(answer: Answer, body: Any, why: str) -> errors.Failed:
     return kind(message, request_id=_trace_id(answer, body))
 
 
-# Errors (wire notes 3.3: the provider's own with a `reason`, or the origin's under `error`) --------------------------
+# Errors (docs/providers/novita.md#errors: its own with a `reason`, or the origin's under `error`) ---------------------
 
 
 def _code(body: Any) -> str:

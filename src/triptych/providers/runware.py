@@ -1,8 +1,8 @@
 """Runware: arrays of tasks, all POSTed to one address, each under an id that its client made.
 
-Facts are from wire notes 5 (tasks 5.2, answers 5.3, errors 5.4, uploads 5.5); sizes, and the prices of all but 5.0
-lite, are the origin's (1.4, 1.7). The id is the ticket from the start: a submit whose answer was lost is simply asked
-for, and sent again under the same id it is `conflictTaskUUID`, which says that the first one arrived.
+The facts are in docs/providers/runware.md#submit and the headings after it; sizes, and the prices of all but 5.0 lite,
+are the origin's (docs/providers/README.md#sizes). The id is the ticket from the start: a submit whose answer was lost
+is simply asked for, and sent again under the same id it is `conflictTaskUUID`, which says that the first one arrived.
 
 References are stored with `mediaStorage`: `imageUpload` is deprecated and shrinks to 2048 px, and fourteen pictures
 inline would travel again with every step of a chain and every second try.
@@ -36,7 +36,7 @@ from triptych.providers._offers import Family
 TTL_S = 24 * 3600
 """How long result files are asked to be kept."""
 UPLOAD_LIFETIME_S = 14 * 24 * 3600.0
-"""The older uploads stay for 30 days after their last use (wire notes 5.5); half of that is relied on."""
+"""Older uploads stay for 30 days after their last use (docs/providers/runware.md#uploads); half of it is relied on."""
 QUIET_S = 60.0
 """So long without a further image, and a sequence that says nothing of the missing ones counts as complete."""
 ID_TRUSTED_S = 600.0
@@ -56,10 +56,10 @@ _MEANT: Sequence[tuple[re.Pattern[str], int]] = (
     (re.compile(r"^(invalid|unknown)Model$|^model(Disabled|NotFound)$"), 404),
     (re.compile(r"timeout|serverError|unavailable$|^(standard|unknown|undefined|default)Error$", re.I), 500),
 )
-"""What a code means as an HTTP status, whatever the status around it; the official client groups them so (S)."""
+"""What a code means as an HTTP status, whatever the status around it; the official client groups them so."""
 
 
-# The models (wire notes 5.2) -----------------------------------------------------------------------------------------
+# The models (docs/providers/runware.md#models) ------------------------------------------------------------------------
 
 _FORMATS = {"png": "PNG", "jpeg": "JPG"}
 
@@ -77,7 +77,7 @@ _FAMILIES: Mapping[str, _Family] = {
         "bytedance:seedream@5.0-lite",
         "0.035",
         Sizes(presets=presets.rows("2K", "3K"), exact=True),
-        "wire notes 5.5",
+        "the provider's documentation",
     ),
     "seedream-4.5": _Family("bytedance:seedream@4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
     "seedream-4.0": _Family("bytedance:5@0", "0.03", offering.sized("1K", "2K", "4K", least=921_600)),
@@ -119,7 +119,7 @@ def _begun(standing: Pending | Done, edit: Edit) -> Pending | Done:
 
 
 def _task(edit: Edit) -> dict[str, Any]:
-    """Return the task, with the model's own fields and no others (wire notes 5.2)."""
+    """Return the task, with the model's own fields and no others (docs/providers/runware.md#submit)."""
     offer = edit.offer
     task: dict[str, Any] = {
         "taskType": "imageInference",
@@ -196,7 +196,7 @@ def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) 
 
 
 def _past(ticket: str) -> Flow[tuple[list[dict[str, Any]], list[dict[str, Any]]] | None]:
-    """Return the items and errors of a past task, or None where Runware knows no such task (wire notes 5.3).
+    """Return a past task's items and errors, or None if unknown (docs/providers/runware.md#finding-a-lost-submit).
 
     Raises: what an answer means that says neither.
     """
@@ -230,7 +230,7 @@ def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
     return frozenset(ended)
 
 
-# Reading answers (wire notes 5.3, 5.4) -------------------------------------------------------------------------------
+# Reading answers (docs/providers/runware.md#poll, docs/providers/runware.md#errors) -----------------------------------
 
 
 def _standing(
@@ -351,7 +351,7 @@ def _raise_for(answer: Answer, body: Any, said: Sequence[Mapping[str, Any]]) -> 
 
 
 def upload(data: bytes, mime_type: str, filename: str) -> Flow[Hosted]:
-    """Return the URL of a file in Runware's media storage, or its id there, which serves as well (wire notes 5.5)."""
+    """Return the URL of a file in media storage, or its id, which serves too (docs/providers/runware.md#uploads)."""
     media = f"data:{mime_type};base64,{b64encode(data).decode()}"
     task = {"taskType": "mediaStorage", "taskUUID": str(uuid4()), "operation": "upload", "media": media}
     answer = yield _post([task], timeout_s=180.0)

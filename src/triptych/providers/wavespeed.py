@@ -1,8 +1,8 @@
 """WaveSpeedAI: submit to the model's path and poll, ticket uploads, live prices, and a history of predictions.
 
-Facts are from wire notes 2 (models and bodies 2.2, polling and task codes 2.3, errors 2.4, uploads 2.5, the rest 2.6);
-areas and reference limits are the origin's (1.4), which this provider hands requests on to. Rules: every shape of
-answer is tolerated and nothing but our own errors leaves; a poll ends only with the provider's own decision.
+The facts are in docs/providers/wavespeed.md#models and the headings after it; areas and reference limits are the
+origin's (docs/providers/README.md#sizes), which this provider hands requests on to. Rules: every shape of answer is
+tolerated and nothing but our own errors leaves; a poll ends only with the provider's own decision.
 
 Nothing tells the charge of a prediction. There is no idempotency key: a lost submit is looked for
 in the history, which shows requests where it is asked to (`include_inputs`; the official CLI 0.2.2 does so).
@@ -43,7 +43,7 @@ _CODES: Mapping[int, str] = {
 RESULT_LIFETIME_S = 24 * 3600.0
 """How long result URLs live is not stated, "temporary" is; a day is on the safe side of the history's seven."""
 UPLOAD_LIFETIME_S = 6 * 24 * 3600.0
-"""Uploads are kept for seven days (wire notes 2.5); one is kept in hand."""
+"""Uploads are kept for seven days (docs/providers/wavespeed.md#uploads); one is kept in hand."""
 UPLOAD_LIMIT_BYTES = 200 * 1024 * 1024
 HISTORY_PAGE_ITEMS = 100
 HISTORY_MARGIN = timedelta(days=1)
@@ -53,7 +53,7 @@ HISTORY_KEPT_S = 6 * 24 * 3600.0
 _HOP_HEADERS = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade"})
 
 
-# The models (wire notes 2.2) -----------------------------------------------------------------------------------------
+# The models (docs/providers/wavespeed.md#models) ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ _FAMILIES: Mapping[str, _Family] = {
         "bytedance/seedream-v5.0-lite",
         "0.035",
         offering.sized("2K", "3K", "4K", least=3_686_400),
-        "wire notes 2.6 (documentation)",
+        "the provider's documentation",
         formats=("png", "jpeg"),
     ),
     "seedream-4.5": _Family("bytedance/seedream-v4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
@@ -175,7 +175,7 @@ def _tier(offer: Offer, size: Size) -> tuple[str, str]:
 
 
 def _error_code(body: Any) -> str:
-    """Return the provider's own word or number for an error, where it gives one (wire notes 2.4)."""
+    """Return the provider's own word or number for an error, if it gives one (docs/providers/wavespeed.md#errors)."""
     code = read.at(body, "error_code")
     return "content moderation" if read.integer(code) == _MODERATION_CODE else code if isinstance(code, str) else ""
 
@@ -274,7 +274,7 @@ def _iso(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-# Uploads (wire notes 2.5) --------------------------------------------------------------------------------------------
+# Uploads (docs/providers/wavespeed.md#uploads) ------------------------------------------------------------------------
 
 
 def upload(data: bytes, mime_type: str, filename: str) -> Flow[Hosted]:
@@ -331,7 +331,7 @@ def _too_large(data: bytes) -> errors.OutOfLimits:
     return errors.OutOfLimits(f"The provider takes no upload of {len(data) / 1e6:.1f} MB; its limit is 200 MB.")
 
 
-# Prices, models, the account (wire notes 2.6) ------------------------------------------------------------------------
+# Prices, models, the account (docs/providers/wavespeed.md#prices) -----------------------------------------------------
 
 
 def quote(edit: Edit) -> Flow[Quote | None]:

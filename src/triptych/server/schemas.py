@@ -1,6 +1,6 @@
 """What the tools take: one model each, their lean JSON schemas, and refusals in plain words.
 
-Rules: the models are the contract of DESIGN section 2. Hosts are met halfway (one string for a list, a list written as
+Rules: the models are the contract of the tools. Hosts are met halfway (one string for a list, a list written as
 JSON, numbers written as text, null for "not given") but never guessed at: what is not understood is refused, and the
 refusal says what would be right. Schemas carry no titles, no `$ref`, no null noise: every byte of them is paid for in
 every conversation. Limits that hosts may strip are said in the descriptions too.

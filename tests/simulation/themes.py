@@ -1,0 +1,71 @@
+"""What a world is mostly about: a theme makes the faults likelier that only hurt together.
+
+Most worlds have none. A theme is drawn from the seed alone, and knows no mistake: each is a place where programs like
+this one are used, such as a shared home on a worn disk.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+
+@dataclass(frozen=True)
+class Theme:
+    """What a theme draws from in place of the usual; what is empty is as usual. `share` is how often it comes."""
+
+    name: str
+    share: int
+    servers: Sequence[int] = (1, 1, 1, 2, 2, 3, 4)
+    providers: Sequence[str] = ()
+    """One of these is among the providers, and what is there for sure is about it."""
+    until_s: tuple[float, float] = (30.0, 150.0)
+    rates: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    spells: Sequence[tuple[str, float, float, float]] = ()
+    """Conditions that are there for sure: the kind, the shares of the time between which it begins, its least s."""
+    budgets_usd: Sequence[Decimal | None] = ()
+
+
+PLAIN = Theme("plain", 10)
+THEMES: Sequence[Theme] = (
+    PLAIN,
+    Theme(
+        "several servers that stand still",
+        4,
+        servers=(2, 2, 3, 4),
+        rates={"freeze": (0.001, 0.003), "network": (0.0, 0.02, 0.08)},
+    ),
+    Theme(
+        "a provider whose list is out for long",
+        2,
+        providers=("atlas", "evolink", "evolink", "runware", "wavespeed"),
+        until_s=(220.0, 420.0),
+        rates={"network": (0.08, 0.2)},
+        spells=(("lists fail", 0.0, 0.1, 200.0),),
+    ),
+    Theme(
+        "a tight budget and a locked database",
+        2,
+        servers=(1, 2, 3),
+        until_s=(60.0, 150.0),
+        spells=(
+            ("database locked", 0.0, 0.15, 5.0),
+            ("database locked", 0.1, 0.5, 5.0),
+            ("database locked", 0.2, 0.8, 5.0),
+        ),
+        budgets_usd=(Decimal("0.15"), Decimal("0.3"), Decimal("0.6")),
+    ),
+    Theme(
+        "a worn disk",
+        2,
+        providers=("ark", "ark", "novita"),
+        rates={"database": (0.005, 0.01), "disk": (0.01, 0.05), "network": (0.0, 0.02), "kill": (0.0,)},
+    ),
+)
+
+
+def theme_of(seed: object) -> Theme:
+    """Return the theme of a seed's world."""
+    return random.Random(f"{seed}:theme").choices(THEMES, [theme.share for theme in THEMES])[0]
