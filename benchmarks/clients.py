@@ -55,6 +55,10 @@ PAGE = ROOT / "docs/hosts.md"
 SAMPLE = Path(triptych.__file__).parent / "samples" / "cat.jpg"
 MARKS = ("<!-- clients: begin -->", "<!-- clients: end -->")
 TRANSPORTS = ("stdio", "http")
+EXCEPTION = re.compile(r"^(\w+\.)*\w*(Error|Exception|Timeout|Group)\b.*:")
+JOB = r"job_[0-9a-f]{8}"
+SHOWN = {"upload_images": r"img_[0-9a-f]{8}", "save_images": r"variant-\d", "view_images": ""}
+"""What a result shows at the least; of all other tools, the job."""
 ALONE = {
     "DO_NOT_TRACK": "1",
     "MCP_USE_ANONYMIZED_TELEMETRY": "false",
@@ -199,20 +203,12 @@ def run(outcome: Outcome, setup: dict[str, Any], home: Path) -> list[str]:
     return ended + list(dict.fromkeys(found))
 
 
-EXCEPTION = re.compile(r"^(\w+\.)*\w*(Error|Exception|Timeout|Group)\b.*:")
-
-
-SHOWN = {"upload_images": r"img_[0-9a-f]{8}", "save_images": r"variant-\d", "view_images": ""}
-"""What a result shows at the least; of all others, the job."""
-
-
 def judge(outcome: Outcome, script: assistant.Assistant, env: dict[str, str]) -> None:
     """Fill the outcome from what the model saw."""
     shown = [exchange for exchange in script.exchanges if exchange.seen is not None]
     outcome.calls = len(script.exchanges)
     outcome.finished = script.finished
     texts = []
-    jobs: dict[str, str] = {}
     for exchange in shown:
         seen = exchange.seen
         assert seen
@@ -220,7 +216,6 @@ def judge(outcome: Outcome, script: assistant.Assistant, env: dict[str, str]) ->
         text = seen.plain()
         texts.append(text)
         outcome.log += [f"\n{exchange.call.tool} {exchange.call.arguments} after {exchange.seconds:.1f} s:", seen.text]
-        jobs |= dict.fromkeys(re.findall(r"job_[0-9a-f]{8}", text), "")
         if exchange.call.tool == "view_images":
             outcome.picture = "yes" if seen.pictures else "no"
             if seen.base64_chars():
@@ -228,17 +223,17 @@ def judge(outcome: Outcome, script: assistant.Assistant, env: dict[str, str]) ->
         elif seen.base64_chars():
             outcome.trouble.append(f"{exchange.call.tool}: {seen.base64_chars():,} characters of base64")
         outcome.pictures_by_url += len(seen.linked)
-        if not re.search(SHOWN.get(exchange.call.tool, r"job_[0-9a-f]{8}"), text):
+        if not re.search(SHOWN.get(exchange.call.tool, JOB), text):
             outcome.lost += 1
             outcome.trouble.append(f"{exchange.call.tool} after {exchange.seconds:.0f} s: {text[:160]!r}")
     if script.gave_up:
         outcome.trouble.append(script.gave_up)
     everything = "\n".join(texts)
-    for job in jobs:
+    for job in set(re.findall(JOB, everything)):
         for image in truth(job, env):
             outcome.images += 1
-            outcome.urls += image["url"] in everything
-            outcome.paths += image["path"] in everything
+            outcome.urls += (image["url"] or "?") in everything
+            outcome.paths += (image["path"] or "?") in everything
 
 
 def truth(job: str, env: dict[str, str]) -> list[dict[str, Any]]:
@@ -302,7 +297,8 @@ def main() -> None:
     chosen = [client for client in CLIENTS if not asked.only or client.name.startswith(tuple(asked.only))]
     transports = [asked.transport] if asked.transport else list(TRANSPORTS)
     outcomes: dict[tuple[str, str], Outcome] = {}
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
         for client in chosen:
             try:
                 installed(client)
@@ -320,13 +316,20 @@ def main() -> None:
             outcomes[outcome.client.name, outcome.transport] = outcome
             print(f"{outcome.seconds:3.0f} s  " + "  ".join(cells(outcome)), file=sys.stderr, flush=True)
             if asked.log:
-                asked.log.mkdir(parents=True, exist_ok=True)
-                name = f"{outcome.client.name.replace(', ', '-')}-{outcome.transport}.txt"
-                (asked.log / name).write_text("\n".join(outcome.log), "utf-8")
+                keep(outcome, asked.log)
+    finally:
+        pool.shutdown(cancel_futures=True)
     text = table([outcomes[client.name, transport] for client in chosen for transport in transports])
     print(text)
     if asked.write:
         write(text)
+
+
+def keep(outcome: Outcome, folder: Path) -> None:
+    """Write what the client said, and what its model saw, into a file of the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{outcome.client.name.replace(', ', '-')}-{outcome.transport}.txt"
+    (folder / name).write_text("\n".join(outcome.log), "utf-8")
 
 
 def write(text: str) -> None:

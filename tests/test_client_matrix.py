@@ -7,7 +7,6 @@ import urllib.request
 from typing import Any
 
 import pytest
-
 from benchmarks.assistant import DONE, Assistant, Call, Seen
 from benchmarks.client_list import CLIENTS
 from benchmarks.clients import PAGE, TRANSPORTS
