@@ -17,6 +17,21 @@ from typing import Any
 BASE64 = re.compile(r"[A-Za-z0-9+/]{400}[A-Za-z0-9+/=]*")
 STATUS = re.compile(r"(job_[0-9a-f]{8}): (\w+),|\"status\": ?\"(\w+)\"")
 NEXT_STATUS = re.compile(r"get_status\(job_id=\"(job_[0-9a-f]{8})\", wait_s=(\d+)\)")
+MISSING = re.compile(r"Argument (\w+) is required")
+"""How a framework that takes every argument for a required one says so."""
+NOTHING: dict[str, Any] = {
+    "model": "",
+    "provider": "",
+    "size": "",
+    "format": "",
+    "save_to": "",
+    "references": [],
+    "wait_s": 25,
+    "max_cost_usd": 1,
+    "dry_run": False,
+    "again": False,
+}
+"""What an assistant fills in where it wants nothing."""
 RUNNING = ("queued", "running")
 MOST_LOOKS = 12
 MOST_TRIES = 4
@@ -111,10 +126,14 @@ class Assistant:
 
     def _until(self, pattern: str, call: Call) -> Generator[Call, Seen, list[str]]:
         """Make the call until its result shows what is looked for; return all that was found."""
-        for _ in range(MOST_TRIES):
+        tries = 0
+        while tries < MOST_TRIES:
             seen = yield call
             if found := re.findall(pattern, seen.plain()):
                 return found
+            missing = [name for name in MISSING.findall(seen.text) if name not in call.arguments]
+            more = {name: NOTHING[name] for name in missing if name in NOTHING}
+            call, tries = Call(call.tool, call.arguments | more), tries + (not more)
         self.gave_up = f"{call.tool} showed the model nothing of {pattern} in {MOST_TRIES} calls"
         return []
 

@@ -56,6 +56,7 @@ SAMPLE = Path(triptych.__file__).parent / "samples" / "cat.jpg"
 MARKS = ("<!-- clients: begin -->", "<!-- clients: end -->")
 TRANSPORTS = ("stdio", "http")
 EXCEPTION = re.compile(r"^(\w+\.)*\w*(Error|Exception|Timeout|Group)\b.*:")
+WRONG = re.compile(r"error|exception|timed? ?out|required|refused|invalid|must", re.IGNORECASE)
 JOB = r"job_[0-9a-f]{8}"
 SHOWN = {"upload_images": r"img_[0-9a-f]{8}", "save_images": r"variant-\d", "view_images": ""}
 """What a result shows at the least; of all other tools, the job."""
@@ -225,7 +226,8 @@ def judge(outcome: Outcome, script: assistant.Assistant, env: dict[str, str]) ->
         outcome.pictures_by_url += len(seen.linked)
         if not re.search(SHOWN.get(exchange.call.tool, JOB), text):
             outcome.lost += 1
-            outcome.trouble.append(f"{exchange.call.tool} after {exchange.seconds:.0f} s: {text[:160]!r}")
+            told_of = next((line for line in text.splitlines() if WRONG.search(line)), text[-160:])
+            outcome.trouble.append(f"{exchange.call.tool} after {exchange.seconds:.0f} s: {told_of[:160]!r}")
     if script.gave_up:
         outcome.trouble.append(script.gave_up)
     everything = "\n".join(texts)
@@ -275,7 +277,9 @@ def told(outcome: Outcome) -> str:
         said.append(f"{outcome.pictures_by_url} links handed to the model's API as pictures")
     if not outcome.finished and not said:
         said.append("not finished")
-    return "; ".join(re.sub(r"\s+", " ", line).replace("|", "\\|")[:300] for line in said) or "none"
+    counted = {line: said.count(line) for line in said}
+    lines = [f"{times} × {line}" if times > 1 else line for line, times in counted.items()]
+    return "; ".join(re.sub(r"\s+", " ", line).replace("|", "\\|")[:300] for line in lines) or "none"
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -328,7 +332,7 @@ def main() -> None:
 def keep(outcome: Outcome, folder: Path) -> None:
     """Write what the client said, and what its model saw, into a file of the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{outcome.client.name.replace(', ', '-')}-{outcome.transport}.txt"
+    name = re.sub(r"\W+", "-", f"{outcome.client.name}-{outcome.transport}") + ".txt"
     (folder / name).write_text("\n".join(outcome.log), "utf-8")
 
 
