@@ -1,6 +1,7 @@
 """What MCP clients that nobody here wrote make of Triptych: each drives it over stdio and HTTP, from upload to save.
 
-    python -m benchmarks.clients [--only NAME …] [--transport stdio|http] [--log FOLDER] [--write]
+    python -m benchmarks.clients [--only NAME …] [--transport stdio|http] [--at-once N]
+                                 [--log FOLDER] [--write]
 
 `client_list` has the clients with their versions, and installs them into `.clients/`. Atlas Cloud's emulator takes
 `LATENCY_S` for an image. A client's own program (`drivers/`) talks to a stand-in for its model's API (`model_api`),
@@ -46,8 +47,7 @@ from triptych.emulator import running
 
 LATENCY_S = 6.0
 MAX_SIDE = 512
-RUN_LIMIT_S = 240
-AT_ONCE = 2
+RUN_LIMIT_S = 300
 
 ROOT = Path(__file__).parents[1]
 DRIVERS = Path(__file__).parent / "drivers"
@@ -295,13 +295,14 @@ def main() -> None:
     parser.add_argument("--transport", choices=TRANSPORTS)
     parser.add_argument("--write", action="store_true", help="put the table into docs/hosts.md")
     parser.add_argument("--log", type=Path, metavar="FOLDER", help="keep what each model saw and each client said")
+    parser.add_argument("--at-once", type=int, default=2, metavar="N", help="runs side by side; 2 by default")
     asked = parser.parse_args()
     if asked.write and (asked.only or asked.transport):
         parser.error("--write needs all clients over both transports; leave out --only and --transport")
     chosen = [client for client in CLIENTS if not asked.only or client.name.startswith(tuple(asked.only))]
     transports = [asked.transport] if asked.transport else list(TRANSPORTS)
     outcomes: dict[tuple[str, str], Outcome] = {}
-    pool = ThreadPoolExecutor(AT_ONCE)
+    pool = ThreadPoolExecutor(asked.at_once)
     try:
         for client in chosen:
             try:
