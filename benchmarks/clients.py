@@ -57,6 +57,7 @@ MARKS = ("<!-- clients: begin -->", "<!-- clients: end -->")
 TRANSPORTS = ("stdio", "http")
 EXCEPTION = re.compile(r"^(\w+\.)*\w*(Error|Exception|Timeout|Group)\b.*:")
 WRONG = re.compile(r"error|exception|timed? ?out|required|refused|invalid|must", re.IGNORECASE)
+MOST_TOLD = 4
 JOB = r"job_[0-9a-f]{8}"
 SHOWN = {"upload_images": r"img_[0-9a-f]{8}", "save_images": r"variant-\d", "view_images": ""}
 """What a result shows at the least; of all other tools, the job."""
@@ -226,7 +227,7 @@ def judge(outcome: Outcome, script: assistant.Assistant, env: dict[str, str]) ->
         outcome.pictures_by_url += len(seen.linked)
         if not re.search(SHOWN.get(exchange.call.tool, JOB), text):
             outcome.lost += 1
-            told_of = next((line for line in text.splitlines() if WRONG.search(line)), text[-160:])
+            told_of = next((line for line in text.splitlines() if len(line) > 12 and WRONG.search(line)), text[-160:])
             outcome.trouble.append(f"{exchange.call.tool} after {exchange.seconds:.0f} s: {told_of[:160]!r}")
     if script.gave_up:
         outcome.trouble.append(script.gave_up)
@@ -279,7 +280,9 @@ def told(outcome: Outcome) -> str:
         said.append("not finished")
     counted = {line: said.count(line) for line in said}
     lines = [f"{times} × {line}" if times > 1 else line for line, times in counted.items()]
-    return "; ".join(re.sub(r"\s+", " ", line).replace("|", "\\|")[:300] for line in lines) or "none"
+    rest = [f"and {len(lines) - MOST_TOLD} more"] if len(lines) > MOST_TOLD else []
+    short = [re.sub(r"\s+", " ", line).replace("|", "\\|")[:300] for line in lines[:MOST_TOLD]]
+    return "; ".join(short + rest) or "none"
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
