@@ -167,7 +167,7 @@ def test_cancelling_a_finished_job_changes_nothing(coffee: str) -> None:
         (("edit", "nowhere.png", "-p", "warm"), Exit.BAD_REQUEST, "There is no file"),
         (("edit", "img_00000000", "-p", "warm"), Exit.BAD_REQUEST, "There is no image"),
         (("edit", "img_00000000"), Exit.BAD_REQUEST, "--prompt"),
-        (("edit", "img_00000000", "-p", "x", "-n", "16"), Exit.BAD_REQUEST, "1<=x<=15"),
+        (("edit", "img_00000000", "-p", "x", "-n", "16"), Exit.BAD_REQUEST, "1<=x<=14"),
         (("generate", "-p", " "), Exit.BAD_REQUEST, "prompt is empty"),
         (("generate", "-p", "x", "--provider", "atlas"), Exit.BAD_REQUEST, "ATLASCLOUD_API_KEY"),
         (("generate", "-p", "x", "--provider", "nobody"), Exit.BAD_REQUEST, "There is no provider"),

@@ -276,6 +276,14 @@ def sayings() -> set[str]:
     return found
 
 
+def test_no_text_promises_fifteen_images_beside_references() -> None:
+    texts = [document.read_text("utf-8") for document in DOCUMENTS if document.name != "CHANGELOG.md"]
+    texts += [str(tool.description) for tool in tools.listing().tools]
+    texts += [command.help or "" for command in cli.commands.values()]
+    for text in texts:
+        assert not re.search(r"1[-–]14 ref\w+[^.|]{0,40}1[-–]15|references? [^.|]{0,40}→ 1[-–]15", text)
+
+
 def test_every_error_that_troubleshooting_quotes_is_one_that_triptych_says() -> None:
     text = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
     quoted = re.findall(r"^> (.*)$", text, re.MULTILINE)

@@ -312,6 +312,14 @@ def test_a_picture_that_fits_is_not_touched() -> None:
     )
 
 
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
+def test_a_picture_without_its_last_bytes_is_refused(format: str) -> None:
+    data = saved(noisy((64, 64)), format)
+    for cut in range(1, 40):
+        with pytest.raises(UnreadableImage, match="cut short"):
+            imaging.verify(data[:-cut])
+
+
 def test_fitting_meets_every_limit_and_says_what_it_did() -> None:
     data = saved(noisy((1200, 800)), "PNG")
     out, facts, said = imaging.fit(data, max_side=1000, max_pixels=500_000, max_bytes=120_000, formats=("image/jpeg",))

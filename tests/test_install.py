@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
-from triptych import __version__, errors, providers
+from triptych import __version__, config, errors, providers
+from triptych.__main__ import forget_unexpanded
 from triptych.cli import cli, hosts, install, splice
 from triptych.cli.hosts import HOSTS, Machine
 from triptych.cli.screen import Screen
@@ -37,8 +38,16 @@ def machine(home: Path, platform: str = "linux", **environ: str) -> Machine:
     return Machine(platform, environ, home, home / "project")
 
 
-def put(host: str, where: Machine, *, scope: install.Scope = "user", url: str | None = None, yes: bool = True) -> Exit:
-    return install.put_in(Screen(False), HOSTS[host], scope, where, url=url, show_only=False, yes=yes)
+def put(
+    host: str,
+    where: Machine,
+    *,
+    scope: install.Scope = "user",
+    url: str | None = None,
+    yes: bool = True,
+    allow: Sequence[str] = (),
+) -> Exit:
+    return install.put_in(Screen(False), HOSTS[host], scope, where, url=url, show_only=False, yes=yes, allow=allow)
 
 
 def server(host: str, text: str) -> dict[str, Any]:
@@ -146,8 +155,6 @@ def test_only_keys_that_are_set_are_named_and_atlas_clouds_when_none_is() -> Non
 
 
 def test_a_reference_that_a_host_leaves_as_it_is_counts_as_no_key() -> None:
-    from triptych import config
-
     for reference in REFERENCES.values():
         assert not config.read({"ATLASCLOUD_API_KEY": reference}).setup.accounts["atlas"].usable
 
@@ -160,13 +167,198 @@ def test_vs_code_asks_for_every_key_that_it_refers_to_and_hides_it(tmp_path: Pat
     assert all(item["password"] is True and item["type"] == "promptString" for item in document["inputs"])
 
 
-def test_the_budget_of_the_shell_holds_in_hosts_that_hand_on_no_environment(tmp_path: Path) -> None:
-    for host in HOSTS:
-        put(host, machine(tmp_path, TRIPTYCH_BUDGET_USD="2", TRIPTYCH_LOG_LEVEL="DEBUG"))
-        [path] = [HOSTS[host].user(machine(tmp_path))]
-        env = server(host, path.read_text("utf-8"))["env"]
-        assert env["TRIPTYCH_BUDGET_USD"] == "2"
-        assert "TRIPTYCH_LOG_LEVEL" not in env
+VOLCENGINE = "https://ark.cn-beijing.volces.com/api/v3"
+SET = {
+    "ARK_BASE_URL": VOLCENGINE,
+    "EVOLINK_FILES_BASE_URL": "https://files.example.org",
+    "HTTPS_PROXY": "http://proxy.example.org:3128",
+    "NO_PROXY": "localhost,.example.org",
+    "SSL_CERT_FILE": "/etc/ssl/company.pem",
+    "TRIPTYCH_BUDGET_USD": "2",
+    "TRIPTYCH_CONFIRM_USD": "0.5",
+    "TRIPTYCH_HOME": "/data/triptych",
+    "TRIPTYCH_LOG_LEVEL": "DEBUG",
+    "TRIPTYCH_PROVIDER": "ark",
+    "TRIPTYCH_PROXY_RESOLVES": "1",
+}
+
+
+def env_of(host: str, where: Machine, *, scope: install.Scope = "user") -> dict[str, str]:
+    path = where.cwd.joinpath(*HOSTS[host].project or ()) if scope == "project" else HOSTS[host].user(where)
+    env: dict[str, str] = server(host, path.read_text("utf-8")).get("env", {})
+    return env
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
+def test_settings_of_the_shell_hold_in_every_host(host: str, platform: str, tmp_path: Path) -> None:
+    here = machine(tmp_path, platform, ARK_API_KEY=KEY, **SET)
+    put(host, here)
+    assert env_of(host, here).items() >= SET.items()
+    assert KEY not in HOSTS[host].user(here).read_text("utf-8")
+
+
+def test_every_setting_that_is_read_is_carried(tmp_path: Path) -> None:
+    asked: set[str] = set()
+
+    class Environment(dict[str, str]):
+        def get(self, key: str, default: Any = None) -> Any:
+            asked.add(key)
+            return default
+
+    config.read(Environment())
+    of_http_alone = {"TRIPTYCH_AUTH_TOKEN", "TRIPTYCH_PUBLIC_URL"}
+    every = machine(tmp_path, **dict.fromkeys(asked, "x"))
+    assert set(hosts.settings(every)) == asked - set(hosts.key_variables()) - of_http_alone
+
+
+def test_a_volcengine_key_goes_where_its_shell_sends_it(tmp_path: Path) -> None:
+    for host in set(HOSTS) - {"codex"}:
+        here = machine(tmp_path, ARK_API_KEY=KEY, ARK_BASE_URL=VOLCENGINE)
+        put(host, here)
+        written = {**env_of(host, here), "ARK_API_KEY": KEY}
+        account = config.read(written).setup.accounts["ark"]
+        assert account.usable and account.base_urls["api"] == VOLCENGINE
+
+
+@pytest.mark.parametrize("platform", ["linux", "win32"])
+def test_a_proxy_is_written_in_both_spellings_but_on_windows(platform: str, tmp_path: Path) -> None:
+    names = [name + "_PROXY" for name in ("HTTP", "HTTPS", "ALL", "NO")]
+    both = dict.fromkeys([*names, *map(str.lower, names)], "http://proxy:1")
+    here = machine(tmp_path, platform, **both)
+    put("cursor", here)
+    assert {name for name in env_of("cursor", here) if name.upper() in names} == set(
+        names if platform == "win32" else both
+    )
+
+
+PROXY_REFERENCES = {
+    "claude-code": "${HTTPS_PROXY:-}",
+    "cursor": "${env:HTTPS_PROXY}",
+    "vscode": "${input:triptych-https-proxy}",
+    "gemini": "${HTTPS_PROXY}",
+    "windsurf": "${env:HTTPS_PROXY}",
+    "claude-desktop": "",
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize("proxy", [f"http://me:{KEY}@proxy:3128", f"me:{KEY}@proxy:3128", f"socks5h://{KEY}@proxy"])
+def test_a_proxys_password_is_referred_to_like_a_key(
+    host: str, proxy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = machine(tmp_path, HTTPS_PROXY=proxy)
+    put(host, here)
+    text = HOSTS[host].user(here).read_text("utf-8")
+    shown = capsys.readouterr()
+    assert KEY not in text + shown.out + shown.err
+    if host == "codex":
+        assert "HTTPS_PROXY" in server(host, text)["env_vars"]
+    else:
+        assert env_of(host, here)["HTTPS_PROXY"] == PROXY_REFERENCES[host]
+    if host == "vscode":
+        ids = [item["id"] for item in json.loads(text)["inputs"] if item["password"]]
+        assert ids == ["triptych-atlascloud-api-key", "triptych-https-proxy"]
+    if host == "claude-desktop":
+        assert "To be filled in there: ATLASCLOUD_API_KEY, HTTPS_PROXY." in shown.out
+
+
+def test_what_a_host_does_not_expand_counts_as_not_set() -> None:
+    environ = {"HTTPS_PROXY": "${env:HTTPS_PROXY}", "TRIPTYCH_BUDGET_USD": "${TRIPTYCH_BUDGET_USD}", "PATH": "/bin"}
+    forget_unexpanded(environ)
+    assert environ == {"PATH": "/bin"}
+
+
+def test_codex_waits_for_the_server_before_its_first_question(tmp_path: Path) -> None:
+    put("codex", machine(tmp_path))
+    text = HOSTS["codex"].user(machine(tmp_path)).read_text("utf-8")
+    assert server("codex", text)["required"] is True and "required = true" in text
+
+
+# -- for a project
+
+
+@pytest.mark.parametrize("host", PROJECT_HOSTS)
+def test_a_projects_file_holds_nothing_of_one_user(host: str, tmp_path: Path) -> None:
+    here = machine(tmp_path, ARK_API_KEY=KEY, TRIPTYCH_ALLOWED_DIRS=str(tmp_path), **SET)
+    put(host, here, scope="project")
+    text = here.cwd.joinpath(*HOSTS[host].project or ()).read_text("utf-8")
+    entry = server(host, text)
+    assert (entry["command"], entry["args"]) == ("triptych", [])
+    assert str(tmp_path) not in text and sys.prefix not in text
+    assert not [value for value in SET.values() if f'"{value}"' in text]
+    if host == "codex":
+        assert {"ARK_API_KEY", *SET} <= set(entry["env_vars"]) and "env" not in entry
+    elif host == "vscode":  # hands on its own environment
+        assert set(entry["env"]) == {"ARK_API_KEY"}
+    else:
+        assert entry["env"]["ARK_BASE_URL"] == REFERENCES[host].replace("ATLASCLOUD_API_KEY", "ARK_BASE_URL")
+        assert set(SET) <= set(entry["env"])
+
+
+def test_after_a_projects_file_it_says_what_colleagues_need(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put("cursor", machine(tmp_path), scope="project")
+    said = capsys.readouterr().out
+    assert "Colleagues need `triptych` on their PATH" in said and "uv tool install" in said
+    assert "`triptych` is not on your PATH yet" in said
+    name = "triptych.exe" if sys.platform == "win32" else "triptych"
+    (tmp_path / name).touch(0o755)
+    put("gemini", machine(tmp_path, PATH=str(tmp_path)), scope="project")
+    assert "not on your PATH" not in capsys.readouterr().out
+
+
+# -- directories
+
+
+@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize(("platform", "between"), [("linux", ":"), ("win32", ";")])
+def test_allowed_directories_are_written_in_full(host: str, platform: str, between: str, tmp_path: Path) -> None:
+    here = machine(tmp_path, platform)
+    wanted = [tmp_path / "project" / "shots", tmp_path / "art"]
+    for directory in wanted:
+        directory.mkdir(parents=True)
+    put(host, here, allow=["shots", str(wanted[1])])
+    assert env_of(host, here)["TRIPTYCH_ALLOWED_DIRS"] == between.join(map(str, wanted))
+
+
+@pytest.mark.parametrize("host", ["cursor", "codex", "claude-desktop"])
+def test_allowing_more_keeps_what_was_allowed(host: str, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        put(host, machine(tmp_path, TRIPTYCH_BUDGET_USD=name), allow=[str(tmp_path / name)])
+    env = env_of(host, machine(tmp_path))
+    assert env["TRIPTYCH_ALLOWED_DIRS"] == f"{tmp_path / 'a'}:{tmp_path / 'b'}"
+    assert env["TRIPTYCH_BUDGET_USD"] == "a"
+
+
+def test_allowing_adds_to_the_shells_own_directories(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    here = machine(tmp_path, TRIPTYCH_ALLOWED_DIRS="/mine")
+    put("cursor", here, allow=[str(tmp_path / "a")])
+    assert env_of("cursor", here)["TRIPTYCH_ALLOWED_DIRS"] == f"/mine:{tmp_path / 'a'}"
+
+
+@pytest.mark.parametrize(
+    ("given", "more", "says"),
+    [
+        ("gone", {}, "is not a directory; make it"),
+        (".", {"scope": "project"}, "TRIPTYCH_ALLOWED_DIRS in your environment"),
+        (".", {"url": hosts.LOCAL_URL}, "where the server runs"),
+    ],
+)
+def test_a_directory_that_cannot_be_allowed_writes_nothing(
+    given: str, more: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "project").mkdir()
+    with pytest.raises(errors.BadRequest, match=says):
+        put("cursor", machine(tmp_path), allow=[given], **more)
+    assert files(tmp_path) == []
+
+
+def test_a_directory_with_the_separator_in_its_name_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a;b").mkdir()
+    with pytest.raises(errors.BadRequest, match="separates directories"):
+        put("cursor", machine(tmp_path, "win32"), allow=[str(tmp_path / "a;b")])
 
 
 @pytest.mark.parametrize("host", OVER_HTTP)
@@ -542,6 +734,23 @@ def test_json_is_one_document_and_the_difference_is_not_in_it(at_home: Path) -> 
     assert (told["state"], told["scope"], told["backup"]) == ("installed", "project", None)
     assert Path(told["path"]) == at_home / ".cursor" / "mcp.json"
     assert "+++" in result.stderr
+
+
+def test_allow_is_an_option_that_repeats(at_home: Path) -> None:
+    (at_home / "a").mkdir()
+    assert run("claude-code", "--yes", "--allow", "a", "--allow", str(at_home)).exit_code == 0
+    env = server("claude-code", (at_home / ".claude.json").read_text("utf-8"))["env"]
+    assert env["TRIPTYCH_ALLOWED_DIRS"] == os.pathsep.join([str(at_home / "a"), str(at_home)])
+
+
+def test_the_difference_shows_no_login_of_a_url(at_home: Path) -> None:
+    path = at_home / ".codex" / "config.toml"
+    path.parent.mkdir()
+    entry = f'[mcp_servers.triptych]\ncommand = "x"\nenv = {{ HTTPS_PROXY = "http://me:{KEY}@proxy:1" }}\n'
+    path.write_text(entry, "utf-8")
+    shown = run("codex", "--yes", "--allow", str(at_home))
+    assert KEY not in shown.output + shown.stderr and "http://…@proxy:1" in shown.stderr
+    assert KEY in path.read_text("utf-8")
 
 
 def test_the_difference_shows_nobody_elses_keys(at_home: Path) -> None:

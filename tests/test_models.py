@@ -154,9 +154,9 @@ async def test_a_retired_default_is_passed_over_and_the_result_says_so(
     assert "seedream-5.0-lite on ark was retired on 2026-11-24" in after.warnings[0]
     assert "third parties" in after.warnings[0] and "seedream-4.5 is used instead" in after.warnings[0]
     assert (chain.endpoint, len(chain.warnings)) == ("doubao-seedream-5-5-261028", 1)
-    assert all("retired 2026-11-24 (two third parties" in row.lifecycle for row in listed.models)
+    assert all("retired 2026-11-24 (two third parties" in (row.lifecycle or "") for row in listed.models)
     assert "retired 2026-11-24" in listed.text() and "not usable: retired on 2026-11-24" in listed.text()
-    assert coming.usable and "retires 2026-11-24" in coming.lifecycle
+    assert coming.usable and "retires 2026-11-24" in (coming.lifecycle or "")
     assert not any(row.usable for row in listed.models)
 
 
@@ -185,10 +185,10 @@ async def test_a_job_made_before_the_base_url_changed_finds_its_offer(make_studi
 
 async def test_no_other_provider_retires_5_0_lite(make_studio: Any, clock: Any) -> None:
     async with make_studio(ARK_API_KEY="k" * 20) as studio:
-        listed = await studio.list_models("5.0-lite", provider=None, most=None)
+        listed = await studio.list_models("5.0-lite", every=True)
         clock.advance(30 * 24 * 3600)
         dry = await studio.generate_sequence("four lighthouses", 4, replace(NOW, dry_run=True))
-    assert len(listed.models) > 20 and not any("retire" in row.lifecycle for row in listed.models)
+    assert len(listed.models) > 5 and not any("retire" in (row.lifecycle or "") for row in listed.models)
     assert (dry.provider, dry.model) == ("ark", "seedream-5.0-lite")
 
 
@@ -257,15 +257,12 @@ async def test_the_budget_sees_references_too(make_studio: Any, ark: Emulator, c
 async def test_list_models_shows_the_parts_of_a_price(make_studio: Any, ark: Emulator) -> None:
     async with make_studio(ark) as studio:
         listed = await studio.list_models("5.5")
-    edit = next(row for row in listed.models if (row.provider, row.operation) == ("ark", "edit"))
+    edit = next(row for row in listed.models if row.provider == "ark")
     assert {row.model for row in listed.models} == {"seedream-5.5"}
     assert (edit.usd_per_image, edit.max_references, edit.sizes[:3]) == (Decimal("0.02"), 10, ["1K", "1.5K", "2K"])
-    assert [part.model_dump(mode="json") for part in edit.price] == [
-        {"per": "image", "usd": 0.02, "max_pixels": 2_601_123, "free": 0},
-        {"per": "image", "usd": 0.035, "max_pixels": None, "free": 0},
-        {"per": "reference", "usd": 0.008, "max_pixels": None, "free": 0},
-    ]
-    assert "$0.02 an image up to 2.6 MP, $0.035 above, $0.008 a reference" in listed.text()
+    assert edit.price == "$0.02 an image up to 2.6 MP, $0.035 above, $0.008 a reference"
+    assert edit.endpoints == {"generate": "seedream-5-5-261028", "edit": "seedream-5-5-261028"}
+    assert edit.price in listed.text()
 
 
 async def test_a_pros_first_reference_is_shown_as_free(make_studio: Any) -> None:

@@ -304,6 +304,29 @@ async def test_a_process_that_froze_before_sending_does_not_send_what_another_to
     assert thawed and len(atlas.accepted) == 1
 
 
+async def test_a_process_that_froze_while_it_renewed_its_lease_does_not_send(
+    make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_studio(atlas) as frozen, make_studio(atlas) as other:
+        really, thawed = frozen.store.renew, False
+
+        def renew(*args: Any) -> bool:
+            nonlocal thawed
+            renewed = really(*args)
+            if not thawed:
+                thawed = True
+                clock.advance(LEASE_S + 1)
+            return renewed
+
+        monkeypatch.setattr(frozen.store, "renew", renew)
+        job_id = await edit(frozen, coffee)
+        await frozen.engine.step()
+        assert thawed and not atlas.accepted, "another process may have sent it meanwhile"
+        await finish(other)
+        assert other.job(job_id).status == "done"
+    assert len(atlas.accepted) == 1
+
+
 async def test_looking_for_a_lost_submit_counts_from_the_first_look(
     make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -529,3 +552,19 @@ async def test_a_poll_is_never_put_off_for_long_by_the_list(make_studio: Any, at
         alone_s = pace.poll_wait_s(prediction, elapsed_s=0.0)
         pace._standing["atlas"].sweeping = True
         assert alone_s <= pace.poll_wait_s(prediction, elapsed_s=0.0) <= max(alone_s, 20.0)
+
+
+async def test_a_refusal_of_a_repetition_says_nothing_of_the_first_submit(
+    make_studio: Any, finish: Any, coffee: str
+) -> None:
+    """Sent again under its key, the request is refused for its content; the first one was accepted and is charged."""
+    with running("evolink", latency_s=0.0, max_side=64) as evolink:
+        evolink.fault("submit", "no-id")
+        evolink.fault("submit", "moderated-at-once")
+        async with make_studio(evolink) as studio:
+            job_id = await edit(studio, coffee)
+            await finish(studio)
+            result = studio.job(job_id)
+            assert result.status == "uncertain" and result.cost.charged is None
+            assert studio.store.ledger.since(0)[1] > 0, "the money is held back"
+        assert len(evolink.accepted) == 1

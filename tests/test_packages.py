@@ -136,6 +136,7 @@ def test_the_bundle_asks_for_keys_as_secrets_and_for_no_more_than_it_needs(unpac
     secret = {name for name, field in references.items() if asked[field].get("sensitive")}
     assert secret == set(hosts.key_variables())
     assert [name for name, field in asked.items() if field["required"]] == ["pictures"]
+    assert references["ARK_BASE_URL"] == "ark_base_url" and "Volcengine" in asked["ark_base_url"]["description"]
 
 
 def test_the_bundle_holds_the_source_the_pinned_versions_and_nothing_else(unpacked: Path) -> None:

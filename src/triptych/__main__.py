@@ -12,6 +12,8 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
     from triptych.config import Settings
 
 
@@ -22,6 +24,7 @@ def main() -> None:
 
         cli.main()
         return
+    forget_unexpanded(os.environ)
     # Importing the SDK builds thousands of objects that live for good: collecting among them is wasted time.
     gc.disable()
     from triptych.server import transports
@@ -29,6 +32,13 @@ def main() -> None:
     gc.freeze()
     gc.enable()
     transports.serve(_settings)
+
+
+def forget_unexpanded(environ: MutableMapping[str, str]) -> None:
+    """Remove each variable that a host hands over as a reference, such as `${env:HTTPS_PROXY}`: it is not set there."""
+    for name, value in list(environ.items()):
+        if value.startswith("${") and value.endswith("}"):
+            del environ[name]
 
 
 def _settings() -> Settings:

@@ -237,7 +237,8 @@ def _allowed(item: str, allowed: Sequence[Path], own: Path | None = None) -> Pat
     if all(_is_hidden_below(directory, path) for directory in around):
         raise errors.NotAllowed(
             f"{_short(item)} is hidden or in a hidden directory, and such are not used. Use another place, or name the "
-            "hidden directory itself in TRIPTYCH_ALLOWED_DIRS in the server's environment."
+            "hidden directory itself in TRIPTYCH_ALLOWED_DIRS in the server's environment (`triptych install HOST "
+            "--allow DIR` writes it)."
         )
     return path
 
@@ -246,7 +247,8 @@ def _outside(item: str, allowed: Sequence[Path]) -> errors.NotAllowed:
     shown = ", ".join(str(directory) for directory in allowed[:4]) or "none"
     return errors.NotAllowed(
         f"{_short(item)} is outside the allowed directories ({shown}; links count as where they lead). Add its "
-        "directory to TRIPTYCH_ALLOWED_DIRS in the server's environment, or use an allowed one."
+        "directory to TRIPTYCH_ALLOWED_DIRS in the server's environment (`triptych install HOST --allow DIR` writes "
+        "it), or use an allowed one."
     )
 
 
@@ -263,7 +265,7 @@ def _require_on_this_machine(item: str, path: PurePath, allowed: Sequence[PurePa
     if path.drive.startswith("\\\\") and path.drive.casefold() not in drives:
         raise errors.NotAllowed(
             f"{_short(item)} is on a network share. Add the share to TRIPTYCH_ALLOWED_DIRS in the server's "
-            "environment, or pass a local path."
+            "environment (`triptych install HOST --allow DIR` writes it), or pass a local path."
         )
 
 

@@ -236,17 +236,17 @@ def resolve_size(offer: Offer, spec: str | None, follow: Size | None) -> Size:
     return _shaped(sizes, ratio, math.prod(row.get("1:1", nearest or (2048, 2048))))
 
 
-def sizes_text(offer: Offer) -> list[str]:
-    """Return the sizes an offer takes, a few words a line."""
+def sizes_text(offer: Offer, *, in_pixels: bool = False) -> list[str]:
+    """Return the sizes an offer takes, a few words a line; a few exact sizes each with its pixels, if asked for."""
     sizes = offer.sizes
-    if sizes.exact and len(sizes.all()) > MOST_SIZES:
-        ratios = dict.fromkeys(ratio for row in sizes.presets.values() for ratio in row)
-        return [*sizes.presets, f"each as {' '.join(ratios)}"]
-    if sizes.exact:
+    if sizes.exact and in_pixels and len(sizes.all()) <= MOST_SIZES:
         return [
             f"{word}: {' '.join(f'{width}x{height}' for width, height in row.values())}"
             for word, row in sizes.presets.items()
         ]
+    if sizes.exact:
+        ratios = dict.fromkeys(ratio for row in sizes.presets.values() for ratio in row)
+        return [*sizes.presets, f"each as {' '.join(ratios)}"]
     return [*sizes.presets, f"WxH {sizes.min_area / 1e6:.1f}–{sizes.max_area / 1e6:.1f} MP"]
 
 
@@ -281,7 +281,7 @@ def _no_size(offer: Offer, what: str, near: Size | None = None) -> str:
     shapes = "" if offer.sizes.exact else f", no side over {offer.sizes.max_aspect:g} times the other"
     return (
         f"{offer.family} on {offer.provider} does not take the size {quoted(what, 60)}{nearest}. "
-        f"It takes {'; '.join(sizes_text(offer))}{shapes}."
+        f"It takes {'; '.join(sizes_text(offer, in_pixels=True))}{shapes}."
     )
 
 

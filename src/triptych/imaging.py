@@ -21,6 +21,7 @@ from triptych import metadata, sheet
 from triptych.errors import OutOfLimits, UnreadableImage, quoted
 
 MAX_PIXELS = 100_000_000
+PNG_END = b"IEND\xaeB`\x82"
 MAX_SCANS = 100
 """Of a progressive JPEG: writers make about ten. Each is a pass over all pixels, and takes a hundred bytes."""
 MAX_LOOKED_THROUGH = 400_000_000
@@ -282,6 +283,8 @@ def _decode(data: bytes, max_pixels: int, near_px: int | None = None) -> tuple[s
             if near_px is not None:
                 image.draft(None, (near_px * 2, near_px * 2))
             image.load()
+            if name == "PNG" and PNG_END not in data:  # the decoder does without the last 21 bytes
+                raise EOFError("its end is missing")
             # Reading a TIFF turns it upright, which may change its size.
             return mime_type, stored if name == "JPEG" else image.size, image
         size = f"{image.width}×{image.height}"

@@ -5,7 +5,7 @@ The built-in catalog stands in for whatever a provider does not say in time; an 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -18,13 +18,16 @@ from triptych import catalog, errors
 from triptych.clock import Clock
 from triptych.model import Lifecycle, Offer, Operation, Price, Quote, Reference
 from triptych.planning import Plan
-from triptych.results import ModelRow, ModelsResult, PricePart, ProviderRow
+from triptych.results import ModelRow, ModelsResult, ProviderRow
 from triptych.store import Store
+from triptych.text import line
 from triptych.wire import Account, Wire
 
 PATIENCE_S = 8.0
 """How long a call waits for what a provider says before it makes do with the built-in list."""
 LIFETIME_S = 600.0
+WARNING_CHARS = 140
+"""A list of several providers has so much of what each of them answered instead of its models; a list of one, all."""
 PLACEHOLDER_URL = "https://example.com/image.jpg"
 """Stands for an image that is not at the provider, in a question for a price: prices count references, and follow the
 size that is sent, not what a picture shows. The domain is reserved for examples (RFC 2606)."""
@@ -57,11 +60,12 @@ class Market:
         self._cache: dict[object, _Cached] = {}
 
     async def list_models(
-        self, query: str, operation: str | None, provider: str | None, most: int | None
+        self, query: str, operation: str | None, provider: str | None, within_bytes: int | None
     ) -> ModelsResult:
-        """Return models × providers with price, limits, lifecycle, and whether each is usable now; usable ones first.
+        """Return models × providers with price, limits, lifecycle, and whether each is usable now.
 
-        With more than `most` rows the rest is counted in a warning.
+        Usable ones come first, of these the default provider's. With `within_bytes`, rows are shown as long as the
+        result, as JSON and as text, has no more bytes; of a model that is left out its provider's row has the price.
 
         Raises: `errors.OutOfLimits` for an unknown operation, `errors.UnknownModel` for an unknown provider.
         """
@@ -78,31 +82,38 @@ class Market:
             for account in accounts:
                 if account.usable:
                     tasks.start_soon(self._ask, account, said[account.provider.name])
+        today = self._clock.now().date()
         rows = [
-            _row(account, offer, said[account.provider.name], self._clock.now().date())
+            row
             for account in accounts
-            for offer in catalog.search(account.provider.offers, query, operation, None)
-        ]
-        rows.sort(key=lambda row: not row.usable)
-        warnings = [told.warning for told in said.values() if told.warning]
-        if most is not None and len(rows) > most:
-            warnings.append(
-                f"{len(rows) - most} more are not shown; narrow the list with query, operation or provider."
+            for row in _rows(
+                account,
+                catalog.search(account.provider.offers, query, operation, None),
+                said[account.provider.name],
+                today,
             )
-        return ModelsResult(
-            default_provider=self._default_provider,
-            providers=[
-                ProviderRow(
-                    provider=account.provider.name,
-                    usable=account.usable,
-                    why_not=account.why_not,
-                    balance_usd=said[account.provider.name].balance_usd,
-                )
-                for account in accounts
-            ],
-            models=rows[:most],
-            warnings=warnings,
-        )
+        ]
+        rows.sort(key=lambda row: (not row.usable, row.provider != self._default_provider))
+        warnings = [told.warning for told in said.values() if told.warning]
+        if len(accounts) > 1:
+            warnings = [line(warning, WARNING_CHARS) for warning in warnings]
+
+        def result(shown: int) -> ModelsResult:
+            left = rows[shown:]
+            more = f"{len(left)} more: query, operation or provider lists them in full."
+            return ModelsResult(
+                default_provider=self._default_provider,
+                providers=[_provider_row(account, said[account.provider.name], left) for account in accounts],
+                models=rows[:shown],
+                warnings=[*warnings, more] if left else warnings,
+            )
+
+        if within_bytes is None:
+            return result(len(rows))
+        shown = 0
+        while shown < len(rows) and _bytes(result(shown + 1)) <= within_bytes:
+            shown += 1
+        return result(shown)
 
     async def quotes(self, plan: Plan, within_s: float = PATIENCE_S) -> tuple[Quote, ...]:
         """Return what one request of each lane costs; lanes with the same list price are quoted once.
@@ -162,6 +173,46 @@ class Market:
         return None
 
 
+def _bytes(result: ModelsResult) -> int:
+    """Return the size of what a host shows its model: the fields or the text, whichever is larger."""
+    return max(len(result.model_dump_json().encode()), len(result.text().encode()))
+
+
+def _provider_row(account: Account, said: _Said, left: Sequence[ModelRow]) -> ProviderRow:
+    others: dict[str, Decimal] = {}
+    for row in left:
+        if row.provider == account.provider.name:
+            others[row.model] = min(row.usd_per_image, others.get(row.model, row.usd_per_image))
+    return ProviderRow(
+        provider=account.provider.name,
+        usable=account.usable,
+        why_not=account.why_not,
+        balance_usd=said.balance_usd,
+        others_usd_per_image=others,
+    )
+
+
+def _rows(account: Account, offers: Sequence[Offer], said: _Said, today: date) -> list[ModelRow]:
+    """Return a row for each family; an operation whose price or state differs from the others' has one of its own."""
+    rows: dict[tuple[object, ...], ModelRow] = {}
+    for offer in offers:
+        row = _row(account, offer, said, today)
+        alike = (row.model, row.usd_per_image, row.price_as_of, row.sizes, row.formats, row.lifecycle, row.why_not)
+        key = tuple(map(str, alike))
+        if before := rows.get(key):
+            row = before.model_copy(
+                update={
+                    "endpoints": before.endpoints | row.endpoints,
+                    "price": max(before.price, row.price, key=lambda text: len(text or "")),
+                    "max_references": max(before.max_references, row.max_references),
+                    "max_outputs": max(before.max_outputs, row.max_outputs),
+                    "max_references_and_outputs": before.max_references_and_outputs or row.max_references_and_outputs,
+                }
+            )
+        rows[key] = row
+    return list(rows.values())
+
+
 def _row(account: Account, offer: Offer, said: _Said, today: date) -> ModelRow:
     live = (said.prices_usd or {}).get(offer.endpoint)
     gone = bool(said.prices_usd) and offer.endpoint not in (said.prices_usd or {})
@@ -171,32 +222,37 @@ def _row(account: Account, offer: Offer, said: _Said, today: date) -> ModelRow:
         why_not = f"not in {account.provider.title}'s live list"
     elif not why_not and retired:
         why_not = f"retired on {offer.lifecycle.retired}; only its endpoint id, named as model, tries it all the same"
+    sets = offer.operation is Operation.EDIT_SEQUENTIAL
     return ModelRow(
         model=offer.family,
-        operation=offer.operation,
         provider=account.provider.name,
-        endpoint=offer.endpoint,
+        endpoints={offer.operation.value: offer.endpoint},
         usd_per_image=live or offer.price.usd_per_image,
-        price=_parts(offer.price),
+        price=_price_text(offer.price),
         price_as_of="live" if live else offer.price.as_of,
         max_references=offer.max_references,
         max_outputs=offer.max_outputs,
+        max_references_and_outputs=offer.max_references_and_outputs if sets else None,
         sizes=catalog.sizes_text(offer),
         formats=list(offer.formats),
-        lifecycle=_lifecycle(offer.lifecycle, retired=retired),
+        lifecycle=_lifecycle(offer.lifecycle, retired=retired) or None,
         usable=not why_not,
         why_not=why_not,
     )
 
 
-def _parts(price: Price) -> list[PricePart]:
-    """Return the parts of a list price: the size tiers, the smallest first, and the references."""
-    bounds = [*(area for area, _ in price.above), None]
-    each = [price.usd_per_image, *(usd for _, usd in price.above)]
-    parts = [PricePart(per="image", usd=usd, max_pixels=area) for area, usd in zip(bounds, each, strict=True)]
+def _price_text(price: Price) -> str | None:
+    """Return a price of several parts in words: "$0.02 an image up to 2.6 MP, $0.035 above, $0.008 a reference"."""
+    if not (price.above or price.usd_per_reference):
+        return None
+    bounds = [f"up to {area / 1e6:.1f} MP" for area, _ in price.above] + (["above"] if price.above else [])
+    each = [errors.plain(usd) for usd in (price.usd_per_image, *(usd for _, usd in price.above))]
+    said = [f"${each[0]} an image {bounds[0]}" if bounds else f"${each[0]} an image"]
+    said += [f"${usd} {bound}" for usd, bound in zip(each[1:], bounds[1:], strict=True)]
     if price.usd_per_reference:
-        parts.append(PricePart(per="reference", usd=price.usd_per_reference, free=price.free_references))
-    return parts
+        free = {0: "", 1: " after the first"}.get(price.free_references, f" after the first {price.free_references}")
+        said.append(f"${errors.plain(price.usd_per_reference)} a reference{free}")
+    return ", ".join(said)
 
 
 def _lifecycle(lifecycle: Lifecycle, *, retired: bool) -> str:

@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from triptych.errors import plain, six_decimals
 from triptych.text import joined_lines
@@ -21,6 +21,11 @@ Usd = Annotated[Decimal, PlainSerializer(lambda usd: float(six_decimals(usd)), r
 Utc = Annotated[
     datetime, PlainSerializer(lambda t: t.strftime("%Y-%m-%dT%H:%M:%SZ"), return_type=str, when_used="json")
 ]
+
+
+def _shown_if_set() -> Any:
+    """Return a field that is None by default, and left out of the answer then."""
+    return Field(None, exclude_if=lambda value: value is None)
 
 
 class Result(BaseModel):
@@ -209,68 +214,72 @@ class JobsResult(Result):
         return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
 
 
-class PricePart(Result):
-    """A part of a list price: each image up to an area, or each reference after the free ones."""
-
-    per: str
-    """image or reference."""
-    usd: Usd
-    max_pixels: int | None = None
-    """The largest output in pixels at this price; null: there is no bound."""
-    free: int = 0
-    """So many references of a request cost nothing."""
-
-
-def parts_text(parts: Sequence[PricePart]) -> str:
-    """Return the parts in words: "$0.02 an image up to 2.6 MP, $0.035 above, $0.008 a reference"."""
-    said = []
-    for part in parts:
-        if part.per == "reference":
-            free = {0: "", 1: " after the first"}.get(part.free, f" after the first {part.free}")
-            said.append(f"${plain(part.usd)} a reference{free}")
-        elif part.max_pixels:
-            said.append(f"${plain(part.usd)}{'' if said else ' an image'} up to {part.max_pixels / 1e6:.1f} MP")
-        else:
-            said.append(f"${plain(part.usd)} {'above' if said else 'an image'}")
-    return ", ".join(said)
-
-
 class ModelRow(Result):
-    """A model as one provider sells it for one operation."""
+    """A model as one provider sells it. An operation with another price or state has a row of its own."""
 
     model: str
-    operation: str
     provider: str
-    endpoint: str
+    endpoints: dict[str, str]
+    """The provider's own id for each operation."""
     usd_per_image: Usd
+    price: str | None = _shown_if_set()
+    """The list price in words, where it has more parts than one."""
     price_as_of: str
-    price: list[PricePart]
     max_references: int
     max_outputs: int
+    max_references_and_outputs: int | None = _shown_if_set()
+    """For models that edit sets: how many references and images one request takes together."""
     sizes: list[str]
     formats: list[str]
-    lifecycle: str
+    lifecycle: str | None = _shown_if_set()
     usable: bool
-    why_not: str | None = None
+    why_not: str | None = _shown_if_set()
 
     def limits_text(self) -> str:
         """Return how many references and images one request takes, in words."""
         images = f"up to {self.max_outputs} images" if self.max_outputs > 1 else "1 image"
-        return f"up to {self.max_references} references, {images}" if self.max_references else images
+        together = f", {self.max_references_and_outputs} together" if self.max_references_and_outputs else ""
+        return f"up to {self.max_references} references, {images}{together}" if self.max_references else images
 
     def price_text(self) -> str:
         """Return the price in words; where it has parts, a live one is only where they begin."""
-        if len(self.price) == 1:
+        if not self.price:
             return f"${plain(self.usd_per_image)} an image"
         live = f"from ${plain(self.usd_per_image)} now; listed " if self.price_as_of == "live" else ""
-        return live + parts_text(self.price)
+        return live + self.price
+
+    def by_endpoint(self) -> dict[str, list[str]]:
+        """Return the operations of each endpoint id."""
+        found: dict[str, list[str]] = {}
+        for operation, endpoint in self.endpoints.items():
+            found.setdefault(endpoint, []).append(operation)
+        return found
+
+    def text(self) -> str:
+        """Return the row as one line."""
+        facts = [self.price_text(), self.limits_text(), f"sizes {', '.join(self.sizes)}"]
+        facts += [" ".join(self.formats)] if self.formats else []
+        facts += [self.lifecycle] if self.lifecycle else []
+        facts += ["usable" if self.usable else f"not usable: {self.why_not}"]
+        ids = [f"{' '.join(operations)} = {endpoint}" for endpoint, operations in self.by_endpoint().items()]
+        return f"{self.model} on {self.provider}: {'; '.join([*facts, *ids])}"
 
 
 class ProviderRow(Result):
     provider: str
     usable: bool
-    why_not: str | None = None
-    balance_usd: Usd | None = None
+    why_not: str | None = _shown_if_set()
+    balance_usd: Usd | None = _shown_if_set()
+    others_usd_per_image: dict[str, Usd] = Field({}, exclude_if=lambda prices: not prices)
+    """Its models that have no row in this list, and the least that an image costs."""
+
+    def text(self) -> str:
+        """Return the provider as one line."""
+        facts = ["usable" if self.usable else f"not usable: {self.why_not}"]
+        facts += [f"balance ${plain(self.balance_usd)}"] if self.balance_usd is not None else []
+        others = ", ".join(f"{model} ${plain(usd)}" for model, usd in self.others_usd_per_image.items())
+        facts += [f"not shown below, an image: {others}"] if others else []
+        return f"{self.provider}: {'; '.join(facts)}"
 
 
 class ModelsResult(Result):
@@ -280,14 +289,8 @@ class ModelsResult(Result):
     warnings: list[str] = []
 
     def text(self) -> str:
-        """Return the offers, one a line."""
-        lines = [
-            f"{m.model} {m.operation} on {m.provider} ({m.endpoint}): {m.price_text()}, "
-            f"{m.limits_text()}, sizes {', '.join(m.sizes)}; "
-            + (f"{m.lifecycle}; " if m.lifecycle else "")
-            + ("usable" if m.usable else f"not usable: {m.why_not}")
-            for m in self.models
-        ]
+        """Return the providers and the models, one a line."""
+        lines = [row.text() for row in self.providers] + [row.text() for row in self.models]
         return joined_lines([f"default provider: {self.default_provider}", *lines, *self.warnings])
 
 

@@ -20,7 +20,7 @@ from triptych import errors
 from triptych.arrivals import Arrivals
 from triptych.assets import Assets
 from triptych.clock import Bell, Clock, moment
-from triptych.lifecycle import retry_delay_s
+from triptych.lifecycle import LEASE_S, retry_delay_s
 from triptych.model import Done, Edit, Fault, Offer, Pending, Prediction, Reference, Route, State
 from triptych.notes import Notes, fault_of
 from triptych.pace import Pace, age_s, slept_s
@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 SHUTDOWN_GRACE_S = 8.0
 """How long a stopping process still waits for the answer to a submit that has left."""
+RENEWED_WITHIN_S = LEASE_S / 2
+"""A renewal that took longer is not relied on: the lease may be over."""
 PREPARE_TRIES = 8
 SUBMIT_TRIES = 10
 SUBMIT_TRIES_WITH_A_WAY_OUT = 3
@@ -203,11 +205,10 @@ class Steps:
         match outcome:
             case Pending() | Done():
                 return await self._arrivals.write(claim, outcome)
+            case _ if again:  # whatever became of this try, the one before may have been accepted
+                self._lose_answer(claim, outcome, again)
             case errors.Refused() | errors.NotSent():
-                if again:  # this try was not accepted, but the one before may have been
-                    self._lose_answer(claim, outcome, again)
-                else:
-                    self._refused(claim, outcome)
+                self._refused(claim, outcome)
             case errors.Outage():
                 self._lose_answer(claim, outcome, again)
             case _:
@@ -392,12 +393,15 @@ class _Departure:
 
         Raises: `errors.NotSent` when another process has taken the prediction over, or nobody can say.
         """
+        began_s = self._clock.monotonic()
         try:
-            ours = self._store.renew(self.claim, self._clock.monotonic())
+            ours = self._store.renew(self.claim, began_s)
         except errors.Outage as error:
             raise errors.NotSent(f"Not sent, for its lease cannot be renewed: {error.message}") from error
         if not ours:
             raise errors.NotSent("Not sent: another process has taken the request over.")
+        if self._clock.monotonic() - began_s > RENEWED_WITHIN_S:
+            raise errors.NotSent("Not sent: this process stood still, and another one may have taken the request over.")
         self.left = True
 
 

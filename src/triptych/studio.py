@@ -58,7 +58,10 @@ LEAST_QUOTE_S = 0.8
 """A call that does not wait still asks the provider for its price this long."""
 LOOK_AGAIN_FOR_S = 600.0
 """What missed its deadline is polled this long once more when somebody asks for it."""
-MOST_MODELS = 24
+OVERVIEW_BYTES = 4000
+"""The whole list of models is cut to this; it is paid for in the conversation."""
+MODELS_BYTES = 9000
+"""A list that was narrowed by query, operation or provider is cut to this."""
 MOST_SPEND_DAYS = 366
 
 
@@ -248,13 +251,17 @@ class Studio:
         query: str = "",
         operation: str | None = None,
         provider: str | None = None,
-        most: int | None = MOST_MODELS,
+        *,
+        every: bool = False,
     ) -> ModelsResult:
-        """Return models × providers with price, limits, lifecycle, and whether each is usable now; at most so many.
+        """Return models × providers with price, limits, lifecycle, and whether each is usable now.
+
+        The list is cut to a few thousand bytes unless `every` row is asked for.
 
         Raises: `errors.OutOfLimits` for an unknown operation, `errors.UnknownModel` for an unknown provider.
         """
-        return await self._market.list_models(query, operation, provider, most)
+        limit = MODELS_BYTES if query or operation or provider else OVERVIEW_BYTES
+        return await self._market.list_models(query, operation, provider, None if every else limit)
 
     async def view_images(self, images: Sequence[str], caller: Caller = ANYONE) -> Preview:
         """Return one image as a preview, several as a labelled contact sheet, a job as its set beside its sources.

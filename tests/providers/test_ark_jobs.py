@@ -227,5 +227,6 @@ async def test_volcengine_is_reached_through_the_base_url_alone(
             listed = await studio.list_models("5.0 lite", "edit-sequential", "ark")
         models = [call.json["model"] for call in volcengine.seen_at(*GENERATE)]
     assert models == ["seedream-5-0-260128", "doubao-seedream-5-0-260128"]
-    assert [(row.endpoint, row.usable) for row in listed.models] == [("seedream-5-0-260128", True)]
+    (row,) = listed.models
+    assert (row.endpoints, row.usable) == ({"edit-sequential": "seedream-5-0-260128"}, True)
     assert len(volcengine.accepted) == 1

@@ -120,6 +120,8 @@ async def test_a_character_in_words_is_generated_and_not_looked_for_on_the_disk(
         ("refine", {"image": CAT, "wish": "x", "colour": "red"}, "it was given colour too"),
         ("icon_set", {"subjects": "one"}, "2 to 15 items, separated by semicolons; there are 1"),
         ("icon_set", {"subjects": ";".join("abcdefghijklmnop")}, "there are 16"),
+        ("storyboard", {"character": CAT, "scenes": ";".join("abcdefghijklmno")}, "2 to 14 items"),
+        ("seasonal_variants", {"image": CAT, "variants": ";".join("abcdefghijklmno")}, "2 to 14 items"),
     ],
 )
 async def test_a_wrong_prompt_is_refused_with_what_would_be_right(

@@ -49,11 +49,11 @@ class Days(click.ParamType[timedelta]):
 @click.command()
 @click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
 @click.option("-p", "--prompt", required=True, help="What should change; for several images, how they differ.")
-@click.option("-n", "--count", type=click.IntRange(1, 15), default=1, show_default=True, help="Images wanted, 1-15.")
+@click.option("-n", "--count", type=click.IntRange(1, 14), default=1, show_default=True, help="Images wanted, 1-14.")
 @paid
 @command
 def edit(screen: Screen, images: tuple[str, ...], prompt: str, count: int, **given: Any) -> Exit:
-    """Edit 1-14 references into 1-15 coherent images, in one paid request."""
+    """Edit references into coherent images in one paid request; at most 15 images, references included."""
     return pay(screen, lambda s, o, c: s.edit_sequence(images, prompt, count, o, c), images, given)
 
 
@@ -154,7 +154,7 @@ def cancel(screen: Screen, job: str) -> Exit:
 @command
 def models(screen: Screen, query: str, operation: str | None, provider: str | None) -> Exit:
     """List models by provider, with prices and limits."""
-    result = run(lambda studio: studio.list_models(query, operation, provider, None))
+    result = run(lambda studio: studio.list_models(query, operation, provider, every=True))
     screen.show(result, words.models_text(result))
     return Exit.DONE
 

@@ -1,6 +1,8 @@
 """The MCP hosts: where each keeps its servers, and the entry that makes Triptych one of them.
 
-Rules: a key is never part of an entry, only the name of the variable that it comes from, in the host's own syntax.
+Rules: a secret is never part of an entry, only the name of the variable that it comes from, in the host's own syntax.
+An entry for one user holds that user's settings, because most hosts hand on no environment; an entry for a project
+holds nothing of one user's: each colleague's own environment counts.
 Where files are is decided from a `Machine` alone, so that every platform can be tested on any. Text in, text out:
 nothing here writes. Must not know the studio.
 """
@@ -27,17 +29,22 @@ LOCAL_URL = "http://127.0.0.1:8765/mcp"
 TOOL_TIMEOUT_S = 90
 """Codex's limit for a call; the longest wait of a tool is 55 s."""
 TOKEN = "TRIPTYCH_AUTH_TOKEN"  # noqa: S105 (the name of a variable)
-CARRIED = (
+ALLOWED = "TRIPTYCH_ALLOWED_DIRS"
+SETTINGS = (
     "TRIPTYCH_HOME",
     "TRIPTYCH_PROVIDER",
-    "TRIPTYCH_ALLOWED_DIRS",
+    ALLOWED,
     "TRIPTYCH_BUDGET_USD",
     "TRIPTYCH_CONFIRM_USD",
+    "TRIPTYCH_PROXY_RESOLVES",
+    "TRIPTYCH_LINKS",
+    "TRIPTYCH_LOG_LEVEL",
 )
-"""Settings that are no secrets: where they are set they go into the entry, for most hosts hand on no environment."""
+"""The settings of a server that a host starts; `settings` adds what the network and the providers need."""
+NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 ADDRESS = {"type", "command", "args", "url", "httpUrl", "serverUrl"}
 """What an entry says of where the server is."""
-BESIDE = {"env", "env_vars", "cwd", "headers", "bearer_token_env_var"}
+BESIDE = {"env", "env_vars", "cwd", "required", "headers", "bearer_token_env_var"}
 """What goes with one transport and means nothing for the other."""
 
 _UV_CACHE = re.compile(r"(archive|environments|builds)-v\d+")
@@ -55,6 +62,11 @@ class Machine:
     def set_to(self, variable: str, default: Path) -> Path:
         """Return the directory that a variable names, or the default."""
         return Path(self.environ.get(variable) or default)
+
+    @property
+    def path_separator(self) -> str:
+        """What stands between the directories of a list, as in `PATH`."""
+        return ";" if self.platform == "win32" else ":"
 
     @property
     def roaming(self) -> Path:
@@ -215,20 +227,52 @@ def key_variables() -> list[str]:
     return [key for name in providers.names() if (key := providers.load(name).key_env)]
 
 
-def stdio_entry(host: Host, start: Sequence[str], machine: Machine) -> dict[str, Any]:
-    """Return the entry with which a host starts the server itself."""
+def settings(machine: Machine) -> dict[str, str]:
+    """Return what is set here, keys and tokens aside, that a server needs to work as in this shell.
+
+    A base URL is among it: without it a key would go to another company's host.
+    """
+    bases = [base.env for name in providers.names() for base in providers.load(name).base_urls.values()]
+    # Windows knows one name for both spellings.
+    lower = [] if machine.platform == "win32" else [name.lower() for name in NETWORK if name.endswith("_PROXY")]
+    names = (*bases, *SETTINGS, *NETWORK, *lower)
+    return {name: machine.environ[name] for name in names if machine.environ.get(name, "").strip()}
+
+
+def _has_login(value: str) -> bool:
+    """Return whether a value is a URL with a user or a password in it, as a proxy's may be."""
+    return bool(re.search(r"^\w[\w+.-]*://[^/?#]*@|^[^/?#@]*:[^/?#@]*@", value.strip()))
+
+
+def stdio_entry(
+    host: Host, start: Sequence[str], machine: Machine, *, project: bool = False, allow: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the entry with which a host starts the server itself; `allow` are further directories it may use."""
     entry: dict[str, Any] = {"type": "stdio"} if host.typed else {}
     entry |= {"command": start[0], "args": list(start[1:])}
-    names = keys(machine.environ)
-    settings = {name: machine.environ[name] for name in CARRIED if machine.environ.get(name, "").strip()}
+    here = settings(machine)
+    referred = [name for name in here if project or (name not in SETTINGS and _has_login(here[name]))]
+    plain = {name: value for name, value in here.items() if name not in referred}
+    if allow:
+        plain[ALLOWED] = with_directories(plain.get(ALLOWED, ""), allow, machine)
     if host.name == "claude-desktop":
         # It starts servers from the root of the file system, where nothing may be read.
-        settings.setdefault("TRIPTYCH_ALLOWED_DIRS", str(machine.home / "Pictures"))
+        plain.setdefault(ALLOWED, str(machine.home / "Pictures"))
     if host.name == "codex":
-        entry |= {"env_vars": names, **({"env": settings} if settings else {}), "tool_timeout_sec": TOOL_TIMEOUT_S}
-    else:
-        entry["env"] = {name: _reference(host, name) for name in names} | settings
+        entry["env_vars"] = [*keys(machine.environ), *referred]
+        entry |= {"env": plain} if plain else {}
+        # Without `required` Codex asks its model before a server that is still starting has told its tools.
+        return entry | {"tool_timeout_sec": TOOL_TIMEOUT_S, "required": True}
+    if host.name == "vscode" and project:
+        referred = []  # VS Code hands on its environment; an input would be asked of every colleague
+    entry["env"] = {name: _reference(host, name) for name in (*keys(machine.environ), *referred)} | plain
     return entry
+
+
+def with_directories(listed: str, more: Sequence[str], machine: Machine) -> str:
+    """Return a list of directories, as `PATH` is written on that platform, with more at its end."""
+    known = [item for item in listed.split(machine.path_separator) if item.strip()]
+    return machine.path_separator.join(dict.fromkeys([*known, *more]))
 
 
 def http_entry(host: Host, url: str, machine: Machine) -> dict[str, Any]:
@@ -267,8 +311,12 @@ def _input_id(name: str) -> str:
     return f"{NAME}-{name.lower().replace('_', '-')}"
 
 
-def merged(old: object, new: Mapping[str, Any]) -> dict[str, Any]:
+def merged(
+    old: object, new: Mapping[str, Any], machine: Machine | None = None, allow: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return the new entry with everything of the user's: their environment, headers and options of the host.
+
+    What they set stays as it is, but that `allow` is added to the directories.
 
     Raises: `ValueError` when what stands there is no entry at all.
     """
@@ -286,10 +334,14 @@ def merged(old: object, new: Mapping[str, Any]) -> dict[str, Any]:
             entry[key] = before | {name: item for name, item in value.items() if name not in before}
         elif isinstance(value, list) and isinstance(before, list):
             entry[key] = [*before, *(item for item in value if item not in before)]
+    if allow and machine:
+        entry["env"] = {**entry["env"], ALLOWED: with_directories(str(entry["env"].get(ALLOWED, "")), allow, machine)}
     return entry
 
 
-def edited(host: Host, text: str, entry: Mapping[str, Any]) -> str:
+def edited(
+    host: Host, text: str, entry: Mapping[str, Any], machine: Machine | None = None, allow: Sequence[str] = ()
+) -> str:
     """Return the text of a host's file with Triptych in it; the same text when it is there already.
 
     Raises: `ValueError` saying why the file cannot be edited.
@@ -298,12 +350,12 @@ def edited(host: Host, text: str, entry: Mapping[str, Any]) -> str:
     if host.name == "codex":
         servers = tomllib.loads(text).get(host.servers, {})
         old = servers.get(NAME) if isinstance(servers, dict) else None
-        meant = merged(old, entry)
+        meant = merged(old, entry, machine, allow)
         return text if meant == old else splice.put_toml(text, path, meant)
     document = splice.read_json(text)
     servers = document.get(host.servers)
     old = servers.get(NAME) if isinstance(servers, dict) else None
-    meant = merged(old, entry)
+    meant = merged(old, entry, machine, allow)
     if meant != old:
         text = splice.put_json(text, path, meant)
     listed = document.get("inputs")
@@ -319,10 +371,10 @@ def inputs(host: Host, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     if host.name != "vscode":
         return []
     told = json.dumps(entry)
-    asked = [name for name in (*key_variables(), TOKEN) if _reference(host, name) in told]
+    asked = {_input_id(name): name for name in (*entry.get("env", {}), TOKEN) if _reference(host, name) in told}
     return [
-        {"type": "promptString", "id": _input_id(name), "description": f"{name} for Triptych", "password": True}
-        for name in asked
+        {"type": "promptString", "id": id, "description": f"{name} for Triptych", "password": True}
+        for id, name in asked.items()
     ]
 
 

@@ -13,6 +13,7 @@ import re
 import shutil
 import stat
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,8 +22,10 @@ from pydantic import BaseModel
 
 from triptych import errors
 from triptych.cli.hosts import (
+    ALLOWED,
     HOSTS,
     LOCAL_URL,
+    NAME,
     Host,
     Machine,
     deeplink,
@@ -40,6 +43,7 @@ Scope = Literal["user", "project"]
 State = Literal["installed", "already", "printed", "declined"]
 
 _SECRET = re.compile(r"""(?i)((?:key|token|secret|password|authorization)\w*["']?\s*[:=]\s*["'])[^"'$]{4,}(["'])""")
+_LOGIN = re.compile(r"""(://)[^/\s"'@]+@""")
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------
@@ -111,7 +115,7 @@ def difference(path: Path, before: str, after: str) -> str:
     lines = difflib.unified_diff(
         before.splitlines(), after.splitlines(), str(path), f"{path} (with Triptych)", lineterm="", n=0
     )
-    return _SECRET.sub(r"\1…\2", "\n".join(lines))
+    return _LOGIN.sub(r"\1…@", _SECRET.sub(r"\1…\2", "\n".join(lines)))
 
 
 # -- the command -------------------------------------------------------------------------------------------------------
@@ -132,21 +136,32 @@ class Installed(BaseModel):
 @click.argument("host", type=click.Choice(list(HOSTS)))
 @click.option("--user", "scope", flag_value="user", default="user", help="For you, in every project (the default).")
 @click.option("--project", "scope", flag_value="project", help="For this project: a file in the working directory.")
+@click.option(
+    "--allow", multiple=True, metavar="DIR", help="A directory that may be read and written to besides; repeatable."
+)
 @click.option("--print", "show_only", is_flag=True, help="Only print what would be written, for pasting.")
 @click.option("--yes", is_flag=True, help="Do not ask before writing.")
 @click.option("--transport", type=click.Choice(["stdio", "http"]), default="stdio", show_default=True)
 @click.option("--url", help=f"Where the server is, for --transport http.  [default: {LOCAL_URL}]")
 @command
 def install(
-    screen: Screen, host: str, scope: Scope, show_only: bool, yes: bool, transport: str, url: str | None
+    screen: Screen,
+    host: str,
+    scope: Scope,
+    allow: tuple[str, ...],
+    show_only: bool,
+    yes: bool,
+    transport: str,
+    url: str | None,
 ) -> Exit:
     """Make Triptych known to an MCP host.
 
-    The change to the host's file is shown, asked for, and written with a backup. Keys are not written: the entry takes
-    them from the environment.
+    The change to the host's file is shown, asked for, and written with a backup. Settings of this shell (base URLs,
+    proxies, budget, …) are written; keys and passwords are not: the entry takes them from the environment.
     """
     machine = Machine(sys.platform, os.environ, Path.home(), Path.cwd())
-    return put_in(screen, HOSTS[host], scope, machine, url=_url(transport, url), show_only=show_only, yes=yes)
+    there = _url(transport, url)
+    return put_in(screen, HOSTS[host], scope, machine, url=there, show_only=show_only, yes=yes, allow=allow)
 
 
 def _url(transport: str, url: str | None) -> str | None:
@@ -158,7 +173,15 @@ def _url(transport: str, url: str | None) -> str | None:
 
 
 def put_in(
-    screen: Screen, host: Host, scope: Scope, machine: Machine, *, url: str | None, show_only: bool, yes: bool
+    screen: Screen,
+    host: Host,
+    scope: Scope,
+    machine: Machine,
+    *,
+    url: str | None,
+    show_only: bool,
+    yes: bool,
+    allow: Sequence[str] = (),
 ) -> Exit:
     """Show, ask and write one host's entry; `url` is a running server's address, None lets the host start its own.
 
@@ -167,10 +190,15 @@ def put_in(
     if scope == "project" and host.project is None:
         raise errors.BadRequest(f"{host.title} has no file for one project; leave --project out.")
     path = machine.cwd.joinpath(*host.project) if scope == "project" and host.project else host.user(machine)
+    project = scope == "project"
+    allow = _directories(allow, machine, project=project, url=url)
     if url is None:
-        entry = stdio_entry(host, launcher(sys.executable, machine, installed_from()), machine)
+        # A project's file is for colleagues too: the name, not where it lies on this machine.
+        start = [NAME] if project else launcher(sys.executable, machine, installed_from())
+        entry = stdio_entry(host, start, machine, project=project, allow=allow)
     else:
         entry = http_entry(host, url, machine)
+    after_it = [host.after, *_still_to_do(entry, machine, project=project)]
 
     def end(state: State, said: str, kept: Path | None = None) -> None:
         result = Installed(
@@ -181,12 +209,14 @@ def put_in(
     if show_only:
         screen.note(f"For {path}:")
         end("printed", snippet(host, entry).rstrip("\n"))
+        for line in after_it[1:]:
+            screen.note(line)
         if host.name == "cursor":
             screen.note(f"Or open this link:\n{deeplink(entry)}")
         return Exit.DONE
     before = read(path)
     try:
-        after = edited(host, before or "", entry)
+        after = edited(host, before or "", entry, machine, allow)
     except ValueError as error:
         raise errors.BadRequest(
             f"{path} cannot be edited ({errors.quoted(error, 160)}); it was left as it is. "
@@ -201,8 +231,47 @@ def put_in(
         return Exit.CANCELLED
     kept = write(path, before, after)
     said = [f"✓ Triptych is installed in {host.title}: {path}", *([f"  backup: {kept}"] if kept else [])]
-    end("installed", "\n".join([*said, f"  {host.after}"]), kept)
+    end("installed", "\n".join([*said, *(f"  {line}" for line in after_it)]), kept)
     return Exit.DONE
+
+
+def _directories(given: Sequence[str], machine: Machine, *, project: bool, url: str | None) -> list[str]:
+    """Return the directories of --allow, in full.
+
+    Raises: `errors.BadRequest` for what is no directory, or where the entry is not the place for it.
+    """
+    if given and project:
+        raise errors.BadRequest(
+            "--allow names directories of this machine, and a project's file is for everybody: leave --project out, "
+            f"or set {ALLOWED} in your environment."
+        )
+    if given and url:
+        raise errors.BadRequest(f"--allow goes with --transport stdio; over HTTP, set {ALLOWED} where the server runs.")
+    found = [(machine.cwd / Path(item).expanduser()).resolve() for item in given]
+    for directory in found:
+        if not directory.is_dir():
+            raise errors.BadRequest(f"{directory} is not a directory; make it, or name another with --allow.")
+        if machine.path_separator in str(directory):
+            raise errors.BadRequest(
+                f"{directory} has {machine.path_separator!r} in its name, which separates directories; rename it."
+            )
+    return [str(directory) for directory in found]
+
+
+def _still_to_do(entry: Mapping[str, Any], machine: Machine, *, project: bool) -> list[str]:
+    """Return what the person has to do besides: values to fill in, and what colleagues need."""
+    empty = [name for name, value in entry.get("env", {}).items() if not value]
+    said = [f"To be filled in there: {', '.join(empty)}."] if empty else []
+    if project and "command" in entry:
+        said.append(
+            f"Colleagues need `{NAME}` on their PATH (`uv tool install`, `pipx install`); their own key and "
+            "settings count."
+        )
+        if not shutil.which(NAME, path=machine.environ.get("PATH", "")):
+            said.append(
+                f"`{NAME}` is not on your PATH yet: `uv tool update-shell` or `pipx ensurepath` adds ~/.local/bin."
+            )
+    return said
 
 
 def _agreed(path: Path) -> bool:

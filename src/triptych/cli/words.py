@@ -253,17 +253,14 @@ def models_text(result: ModelsResult) -> str:
 
 def _model_rows(mine: Sequence[ModelRow]) -> list[str]:
     """Return one provider's models: a row for each endpoint id, with what it can do in one request."""
-    endpoints: dict[tuple[str, str], list[ModelRow]] = {}
-    for m in mine:
-        endpoints.setdefault((m.model, m.endpoint), []).append(m)
     rows = []
-    for (model, endpoint), offers in endpoints.items():
-        most = max(offers, key=lambda m: (m.max_references, m.max_outputs))
-        kinds = dict.fromkeys(m.operation.removesuffix("-sequential") for m in offers)
-        sets = any(m.operation.endswith("-sequential") for m in offers)
-        images = str(max(m.max_outputs for m in offers)) if sets else "1"
-        each = f"{'from ' if len(most.price) > 1 else ''}${plain(most.usd_per_image)}"
-        rows.append((model, "/".join(kinds), str(most.max_references), images, each, endpoint))
+    for m in mine:
+        for endpoint, operations in m.by_endpoint().items():
+            kinds = dict.fromkeys(operation.removesuffix("-sequential") for operation in operations)
+            refs = str(m.max_references) if "edit" in kinds else "0"
+            images = str(m.max_outputs) if any(o.endswith("-sequential") for o in operations) else "1"
+            each = f"{'from ' if m.price else ''}${plain(m.usd_per_image)}"
+            rows.append((m.model, "/".join(kinds), refs, images, each, endpoint))
     return table(("model", "does", "refs", "images", "each", "endpoint id"), rows).split("\n")
 
 
@@ -271,9 +268,9 @@ def _model_notes(mine: Sequence[ModelRow]) -> list[str]:
     """Return a sentence for each model whose price has parts, and for each that goes."""
     said = []
     for m in mine:
-        if len(m.price) > 1:
-            said.append(f"{m.model}, to {m.operation}: {m.price_text()}")
-        if "retire" in m.lifecycle:
+        if m.price:
+            said.append(f"{m.model}: {m.price_text()}")
+        if "retire" in (m.lifecycle or ""):
             said.append(f"{m.model}: {m.lifecycle}")
     return list(dict.fromkeys(said))
 

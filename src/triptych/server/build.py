@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 INSTRUCTIONS = """\
 Triptych edits and makes sets of images that belong together.
-1. edit_sequence: references → 1-15 coherent images, one paid request. edit_chain: each image through several steps. \
-generate_sequence: from words. Give images as paths, URLs or handles; upload_images is optional.
+1. edit_sequence: references → coherent images, together ≤ 15, one paid request. edit_chain: each image through \
+several steps. generate_sequence: from words. Give images as paths, URLs or handles; upload_images is optional.
 2. They return a job_id and handles (job_…/2). If not finished: get_status with wait_s=50 until done, partial or \
 failed; `next` is always the call to make now.
 3. view_images to look at the result before you praise it; save_images for full-size files; give the user the URLs.

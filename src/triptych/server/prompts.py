@@ -65,11 +65,12 @@ references=[GOOD]{_options(given)})`, with a frame that you like as GOOD.
 
 
 def _storyboard(given: dict[str, str]) -> str:
-    scenes = _items(given["scenes"])
+    of_picture = _is_image(given["character"])
+    scenes = _items(given["scenes"], most=14 if of_picture else 15)
     frames = " ".join(f"Frame {n}: {scene}." for n, scene in enumerate(scenes, 1))
     who = given["character"]
     prompt = f"A storyboard of {len(scenes)} frames with the same character in every frame. {frames}"
-    if _is_image(who):
+    if of_picture:
         call = f"edit_sequence(images=[{_q(who)}], prompt={_q(prompt)}, count={len(scenes)}"
     else:
         call = f"generate_sequence(prompt={_q(f'{prompt} The character: {who}.')}, count={len(scenes)}"
@@ -82,7 +83,7 @@ def _storyboard(given: dict[str, str]) -> str:
 
 
 def _seasons(given: dict[str, str]) -> str:
-    variants = _items(given.get("variants") or "spring; summer; autumn; winter")
+    variants = _items(given.get("variants") or "spring; summer; autumn; winter", most=14)
     listed = ", ".join(f"image {n} in {variant}" for n, variant in enumerate(variants, 1))
     prompt = f"The same scene and composition, with the light, plants and weather of each: {listed}."
     call = f"edit_sequence(images=[{_q(given['image'])}], prompt={_q(prompt)}, count={len(variants)}"
@@ -165,7 +166,7 @@ _PROMPTS = (
         "Scenes in order with the same character throughout",
         (
             Argument("character", "A path, URL or handle of a picture, or a description", required=True),
-            Argument("scenes", "The scenes, separated by semicolons; 2 to 15", required=True),
+            Argument("scenes", "The scenes, separated by semicolons; 2 to 15, with a picture 14", required=True),
             *SHARED,
         ),
         _storyboard,
@@ -174,7 +175,7 @@ _PROMPTS = (
         "seasonal_variants",
         "Seasonal variants of a hero shot",
         "One picture in four seasons, or in other variants, with one composition",
-        (IMAGE, Argument("variants", "Separated by semicolons; the four seasons if not given"), *SHARED),
+        (IMAGE, Argument("variants", "Separated by semicolons, 2 to 14; the four seasons if not given"), *SHARED),
         _seasons,
     ),
     Prompt(
@@ -278,10 +279,11 @@ async def _known(studio: Studio, kind: str, caller: Caller) -> Sequence[str]:
             return studio.recent_handles(MOST_COMPLETIONS, caller)
 
 
-def _items(text: str) -> list[str]:
+def _items(text: str, most: int = 15) -> list[str]:
+    """Return what is separated by semicolons; a request takes 15 images, references and outputs together."""
     items = [item.strip(" .") for item in text.replace("\n", ";").split(";") if item.strip(" .")]
-    if not 2 <= len(items) <= 15:
-        raise _invalid(f"Give 2 to 15 items, separated by semicolons; there are {len(items)}.")
+    if not 2 <= len(items) <= most:
+        raise _invalid(f"Give 2 to {most} items, separated by semicolons; there are {len(items)}.")
     return items
 
 

@@ -129,7 +129,7 @@ async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str, caller: C
                 made = studio.making(job_id, caller).model_dump(mode="json")
                 return _json(uri, studio.job(job_id, caller, every=True), {"making": made})
             case "models", "":
-                return _json(uri, await (await open_studio()).list_models(most=None))
+                return _json(uri, await (await open_studio()).list_models(every=True))
             case "spend", "":
                 return _json(uri, (await open_studio()).spend(caller=caller))
             case "images", handle if handle:

@@ -100,7 +100,7 @@ class EditSequence(Paid):
         min_length=1, max_length=14, description="1-14 handles, paths, file:// or https:// URLs, data: URIs"
     )
     prompt: Words = Field(description="The edit; if count > 1, how the images differ")
-    count: Whole = Field(1, ge=1, le=15, description="1-15; images + count ≤ 15")
+    count: Whole = Field(1, ge=1, le=14, description="1-14; images + count ≤ 15")
 
 
 class EditChain(Paid):

@@ -136,9 +136,9 @@ _TOOLS = (
     Tool(
         "edit_sequence",
         "Edit as a coherent set",
-        "Edit 1-14 reference images into 1-15 coherent images, in order, in ONE paid request: variants, storyboards, "
-        "one character throughout. To edit each image on its own, or in stages, use edit_chain. Returns a job: "
-        "job_id, status, images (handle, url, path), cost, next. Any handle (img_…, job_…/2) can be edited again: "
+        "Edit reference images into coherent images, in order, in ONE paid request (both together ≤ 15): variants, "
+        "storyboards, one character throughout. To edit each image on its own, or in stages, use edit_chain. Returns a "
+        "job: job_id, status, images (handle, url, path), cost, next. Any handle (img_…, job_…/2) can be edited again: "
         "undo, redo, branch. Not done yet? get_status. The same call within an hour is the same job.",
         schemas.EditSequence,
         JobResult,
@@ -198,7 +198,7 @@ _TOOLS = (
     Tool(
         "list_models",
         "List models",
-        "Models by provider: endpoint id, price, limits, sizes, usable now or why not.",
+        "Models by provider: price, limits, sizes, endpoint ids, usable now or why not. Narrow it to see all in full.",
         schemas.ListModels,
         ModelsResult,
         _list_models,
