@@ -52,6 +52,7 @@ class Client:
 OPENAI_AGENTS = ("openai-agents==0.24.0",)
 GOOGLE_ADK = ("google-adk[mcp]==2.13.0",)
 SMOLAGENTS = ("smolagents[mcp,openai]==1.26.0", "mcp==1.30.0")
+AI_SDK = ("@ai-sdk/mcp@2.0.99", "ai@7.0.173", "@ai-sdk/openai@4.0.118")
 CLIENTS = (
     Client("openai-agents", OPENAI_AGENTS, "openai_agents.py", "responses"),
     Client("openai-agents, 60 s", OPENAI_AGENTS, "openai_agents.py", "responses", ("60",), "openai-agents"),
@@ -78,7 +79,8 @@ CLIENTS = (
         "mcp_use_agent.py",
         "Anthropic messages",
     ),
-    Client("ai-sdk", ("@ai-sdk/mcp@2.0.99", "ai@7.0.173", "@ai-sdk/openai@4.0.118"), "ai_sdk.mjs", "responses"),
+    Client("ai-sdk", AI_SDK, "ai_sdk.mjs", "responses"),
+    Client("ai-sdk, no discovery", AI_SDK, "ai_sdk.mjs", "responses", ("initialize",), "ai-sdk"),
     Client("typescript", ("@modelcontextprotocol/client@2.4.0",), "typescript.mjs", "none", ("modern",)),
     Client("typescript, legacy", ("@modelcontextprotocol/sdk@1.32.2",), "typescript.mjs", "none", ("classic",)),
     Client("inspector", ("@modelcontextprotocol/inspector@2.12.0",), "inspector.mjs", "none"),
