@@ -249,8 +249,19 @@ def truth(job: str, env: dict[str, str]) -> list[dict[str, Any]]:
 
 # -- the table ---------------------------------------------------------------------------------------------------------
 
-HEAD = ("client", "model's API", "transport", "calls", "paid", "characters", "tools", "picture", "URLs", "paths")
-HEAD += ("exceptions",)
+HEAD = (
+    "client",
+    "model's API",
+    "transport",
+    "calls",
+    "paid",
+    "characters",
+    "tools",
+    "picture",
+    "URLs",
+    "paths",
+    "exceptions",
+)
 
 
 def cells(outcome: Outcome) -> tuple[str, ...]:

@@ -179,7 +179,7 @@ def write_chat(answer: tuple[str, dict[str, Any]] | str, n: int) -> tuple[dict[s
 def read_responses(body: Any) -> Asked:
     given = body["input"] if isinstance(body["input"], list) else [{"role": "user", "content": body["input"]}]
     turns, new = after(given, lambda item: item.get("type") == "function_call" or item.get("role") == "assistant")
-    tools = {}
+    tools: dict[str, Any] = {}
     for tool in body.get("tools") or []:
         if tool.get("type") == "namespace":  # the tools of one server
             tools |= {f"{tool['name']}/{one['name']}": one for one in tool["tools"]}
@@ -198,7 +198,10 @@ def write_responses(answer: tuple[str, dict[str, Any]] | str, n: int) -> tuple[d
         item = {"type": "function_call", "id": f"fc_{n}", "call_id": f"call_{n}", "status": "completed"}
         namespace, _, name = answer[0].rpartition("/")
         item |= {"name": name, "arguments": as_text(answer[1])} | ({"namespace": namespace} if namespace else {})
-    details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
+    details: dict[str, Any] = {
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 0},
+    }
     whole = {
         "id": f"resp_{n}",
         "object": "response",
@@ -248,6 +251,7 @@ def _references(value: Any) -> Iterator[dict[str, Any]]:
 
 def write_messages(answer: tuple[str, dict[str, Any]] | str, n: int) -> tuple[dict[str, Any], Events]:
     block: dict[str, Any]
+    empty: dict[str, Any]
     if isinstance(answer, str):
         block, empty = {"type": "text", "text": answer}, {"type": "text", "text": ""}
         delta = {"type": "text_delta", "text": answer}
