@@ -8,7 +8,7 @@ requests that ask how far the job has come. Triptych then fetches, checks and ke
 time until then is told beside it.
 
 The latency of what is polled lies in the middle between two looks of a loop of 1 s and of one of 3 s: in step with a
-loop, nothing would be measured but the step. Triptych has seen six such jobs before, as a server in use has.
+loop, nothing would be measured but the step. Polls are counted and have no target: they cost nothing.
 
 The official clients of EvoLink and Atlas Cloud submit and look, but do not wait: their looks come every 3 s here, which
 is what the one recommends and the other has written down as its interval.
@@ -47,7 +47,6 @@ from triptych.planning import Options
 from triptych.studio import Studio, open_studio
 
 ROUNDS = 7
-LEARNED_FROM = 6
 POLLED_LATENCY_S = 4.5
 HELD_LATENCY_S = 0.5
 LOOK_S = 3.0
@@ -153,8 +152,6 @@ def _rows(name: str, ours: Runs, theirs: Runs) -> list[Row]:
                 f"{asked:g}",
                 f"{official_asked:g} ({title})",
                 asked / official_asked,
-                "≤ 1×",
-                asked <= official_asked,
             )
         )
     return rows
@@ -272,8 +269,7 @@ async def _edits(provider: str) -> None:
     async with open_studio(config.read(os.environ).setup) as studio:
         made = await studio.generate_sequence("a harbour", 1, options)
         image = made.images[0].handle
-        for _ in range(LEARNED_FROM):
-            await _edit(studio, image, options)
+        await _edit(studio, image, options)
         shown = await studio.edit_sequence(
             [image], PROMPT, 1, Options(provider=provider, model=options.model, dry_run=True)
         )

@@ -52,11 +52,11 @@ def show(rows: Sequence[Row]) -> None:
         print("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |")
 
 
-def main(measure: Callable[[], Sequence[Row]]) -> None:
-    """Measure, print the table, and with `--check` leave with status 1 when a target was missed."""
+def main(measure: Callable[[], Sequence[Row]], *, always_check: bool = False) -> None:
+    """Measure, print the table, and with `--check` (or always) leave with status 1 when a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--check", action="store_true", help="exit with status 1 when a target was missed")
-    check = parser.parse_args().check
+    check = parser.parse_args().check or always_check
     rows = measure()
     show(rows)
     if check and any(row.met is False for row in rows):

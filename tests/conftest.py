@@ -94,8 +94,11 @@ def coffee(samples: Path) -> str:
 
 @pytest.fixture
 def atlas(clock: FakeClock) -> Iterator[Any]:
-    """The Atlas emulator on loopback; a prediction takes ten seconds of the fake clock, its results are small."""
-    with running("atlas", latency_s=10.0, max_side=96, clock=clock.monotonic) as emulator:
+    """The Atlas emulator on loopback; a prediction takes ten seconds of the fake clock, its results are small.
+
+    The charge comes with the images.
+    """
+    with running("atlas", latency_s=10.0, max_side=96, clock=clock.monotonic, price="prompt") as emulator:
         yield emulator
 
 

@@ -71,7 +71,6 @@ WRITTEN_LATER: Mapping[str, st.SearchStrategy[Any]] = {
     "submitted_mono": st.none() | seconds,
     "deadline_at": st.none() | seconds,
     "finished_at": st.none() | moments,
-    "took_s": st.none() | seconds,
     "looked_mono": st.none() | seconds,
     "attempts": numbers,
     "fault": faults,

@@ -6,7 +6,6 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -336,27 +335,3 @@ def test_a_full_disk_is_an_outage_that_names_the_disk(store: Store) -> None:
             add(store, prediction(f"job_{n:08}"), fingerprint=str(n))
     store._db.connection.execute("PRAGMA max_page_count = 100000")
     assert add(store, prediction("job_99999999"), fingerprint="there is room again") is None
-
-
-def test_it_is_known_how_long_the_last_predictions_took(store: Store) -> None:
-    for n in range(5):
-        job_id = f"job_0000000{n}"
-        add(store, prediction(job_id), fingerprint=str(n))
-        held = claim(store, f"l{n}")
-        assert held
-        held = Claim(replace(held.prediction, submitted_at=NOW), held.lease)
-        for state in (State.SUBMITTING, State.FETCHING, State.DONE):
-            moved = store.move(
-                held,
-                state,
-                now=when(NOW),
-                due_at=0.0,
-                keep_lease=True,
-                finished_at=NOW + timedelta(seconds=n),
-                took_s=10.0 + n,
-                charged_usd=Decimal(0),
-            )
-            assert moved
-            held = moved
-    assert store.durations_s("e", 1) == [14, 13, 12, 11, 10]
-    assert store.durations_s("e", 2) == []

@@ -27,7 +27,7 @@ from triptych.clock import Bell, Clock
 from triptych.lifecycle import retry_delay_s
 from triptych.model import Done, Fault, Frame, Output, Pending, Prediction, State
 from triptych.notes import Notes, fault_of
-from triptych.pace import Pace, age_s
+from triptych.pace import Pace
 from triptych.providers import Came
 from triptych.store import SETTLE_TRIES, Claim, Store
 from triptych.tasks import unwrapped
@@ -88,6 +88,7 @@ class Arrivals:
         try:
             answer = await self._wire.run(account, account.provider.poll(prediction.ticket, prediction.poll_url))
         except errors.Failed as error:
+            self._pace.ended(prediction)
             self._notes.end(claim, State.FAILED, fault_of(error), free=True)
             return
         except Exception as error:  # an outage, however it looks: the prediction lives on
@@ -98,11 +99,16 @@ class Arrivals:
                 self._miss_deadline(claim, message)
                 return
             attempts = prediction.attempts + 1
-            wait_s = max(retry_delay_s(attempts), self._pace.poll_wait_s(prediction))
+            wish_s = error.retry_after_s if isinstance(error, errors.TriptychError) else None
+            pause_s = retry_delay_s(attempts, wish_s)
+            if wish_s is not None:
+                self._pace.heed(prediction.provider, pause_s)
+            wait_s = max(pause_s, self._pace.poll_wait_s(prediction))
             self._notes.move(claim, State.RUNNING, wait_s=wait_s, attempts=attempts, deadline_at=deadline_at)
             return
         if isinstance(answer, Done) and (now_s >= deadline_at or self._is_settled(prediction, answer)):
             self._quiet_since.pop(prediction.id, None)
+            self._pace.ended(prediction)
             await self.take(claim, answer)
         elif isinstance(answer, Done):
             self._notes.move(
@@ -182,7 +188,6 @@ class Arrivals:
             charged_usd=charged,
             charge_is_estimate=is_estimate,
             finished_at=self._clock.now(),
-            took_s=age_s(claim.prediction, self._clock),
             attempts=0,
             fault=None,
         )
@@ -299,7 +304,6 @@ class Arrivals:
                 charged_usd=prediction.quoted_usd,
                 charge_is_estimate=True,
                 finished_at=self._clock.now(),
-                took_s=age_s(prediction, self._clock),
                 attempts=0,
                 fault=None,
             )

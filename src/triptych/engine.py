@@ -74,9 +74,9 @@ class Engine:
             tasks.start_soon(self._keep_leases)
             while True:
                 try:
+                    self._start_sweeps(tasks)  # it may make polls due
                     if self._start_step(tasks):
                         continue
-                    self._start_sweeps(tasks)
                     idle_s = self._idle_s()
                 except errors.Outage as error:
                     log.warning("nothing can be claimed: %s", error.message)
@@ -128,23 +128,26 @@ class Engine:
         account = self._accounts[name]
         assert account.provider.finished
         try:
-            tickets = self._store.running_tickets(name)
-            ended = await self._wire.run(account, account.provider.finished(tickets))
-            if ended:
-                self._store.poll_now(name, [ticket for ticket in tickets if ticket in ended])
-                self.bell.ring()
+            tickets = self._pace.to_sweep(name)
+            ended = await self._wire.run(account, account.provider.finished(sorted(tickets)))
+            self._pace.swept(name, tickets, ended)
         except errors.TriptychError as error:
             log.info("the list of %s cannot be read: %s", name, error.message)
-            self._pace.sweep_failed(name)
+            self._pace.sweep_failed(name, error.retry_after_s)
         except Exception:
             log.exception("internal error while reading the list of %s; single polls go on", name)
             self._pace.sweep_failed(name)
         finally:
             self._sweeping.discard(name)
+            self.bell.ring()
 
     def sweep_is_due(self, name: str) -> bool:
         """Return whether enough runs at a provider to look at all of it at once, now."""
         return self._pace.sweep_is_due(name)
+
+    def next_sweep(self) -> float | None:
+        """Return when a look at a list is due on the monotonic clock, if any is."""
+        return self._pace.next_sweep(but=self._sweeping)
 
     def _claim(self) -> Claim | None:
         limits, now = self._limits(), moment(self._clock)
@@ -176,7 +179,7 @@ class Engine:
         return {name: most for name, most in self._pace.limits().items() if steps[name] < MAX_STEPS_PER_PROVIDER}
 
     def _idle_s(self) -> float:
-        due = min([at for at in (self._due_s, self._pace.next_sweep()) if at is not None], default=None)
+        due = min([at for at in (self._due_s, self.next_sweep()) if at is not None], default=None)
         if due is None:
             return OTHERS_LOOK_S
         return min(max(due - self._clock.monotonic(), 0.01), OTHERS_LOOK_S)

@@ -72,6 +72,8 @@ class TriptychError(Exception):
 
     kind: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
+    retry_after_s: float | None = None
+    """How long the provider wishes to be left alone, if it said so."""
 
     def __init__(self, message: str, *, request_id: str | None = None) -> None:
         self.message = line(message, MESSAGE_LIMIT_CHARS)
@@ -142,7 +144,7 @@ class NotOffered(Refused):
 
 
 class RateLimited(Refused):
-    """Not accepted, try later; `retry_after_s` is the provider's own wish, if it had one."""
+    """Not accepted, try later."""
 
     kind = "rate_limited"
     retryable = True
@@ -167,6 +169,10 @@ class Outage(TriptychError):
 
     kind = "outage"
     retryable = True
+
+    def __init__(self, message: str, *, request_id: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, request_id=request_id)
+        self.retry_after_s = retry_after_s
 
 
 class NotSent(Outage):

@@ -151,8 +151,7 @@ class Offer:
     names_count_in_prompt: bool = False
     """The prompt itself has to say how many images are wanted."""
     latency_s: float = 12.0
-    """What one image usually takes; where polling starts."""
-    latency_per_image_s: float = 6.0
+    """What one image usually takes."""
     aliases: tuple[str, ...] = ()
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
@@ -296,7 +295,6 @@ class Prediction:
     fault: Fault | None
     created_mono: float | None = None
     submitted_mono: float | None = None
-    took_s: float | None = None
     looked_mono: float | None = None
     sent_urls: tuple[str | None, ...] = ()
     charge_is_estimate: bool = False

@@ -85,8 +85,8 @@ class Notes:
         if attempts >= tries:
             self.end(claim, State.FAILED, fault_of(error), free=True)
             return
-        wish_s = error.retry_after_s if isinstance(error, errors.RateLimited) else None
-        self.move(claim, State.QUEUED, wait_s=retry_delay_s(attempts, wish_s), attempts=attempts, fault=fault_of(error))
+        wait_s = retry_delay_s(attempts, error.retry_after_s)
+        self.move(claim, State.QUEUED, wait_s=wait_s, attempts=attempts, fault=fault_of(error))
 
 
 def fault_of(error: errors.TriptychError) -> Fault:

@@ -5,23 +5,25 @@ What is known here is this process's own and need not survive; nothing is sent f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from triptych.clock import Clock
-from triptych.lifecycle import USUAL_SPREAD, learned, poll_delay_s
+from triptych.lifecycle import poll_delay_s, retry_delay_s
 from triptych.model import Offer, Prediction
 from triptych.store import Store
 from triptych.wire import Account
 
+log = logging.getLogger(__name__)
+
 SWEEP_FROM = 3
 """With so many predictions running at a provider, one look at its list replaces most single polls."""
-SWEEP_EVERY_S = 1.0
-SWEEP_SHARE_S = 5.4
-"""The time between two looks, times how many run: with fewer, looks are rarer, or they would cost more than polls."""
+COUNT_EVERY_S = 1.0
+"""How often it is counted how many predictions run at a provider."""
 SWEEP_PAUSE_S = 60.0
-"""How long a list that could not be had is left alone."""
-UNSWEPT = 4
+"""How long a list that could not be had, or did not show an end, is left alone."""
+UNSWEPT = 10
 """How many times rarer single polls are while the list is looked at."""
 LONGEST_UNSWEPT_S = 20.0
 
@@ -29,8 +31,17 @@ LONGEST_UNSWEPT_S = 20.0
 @dataclass(slots=True)
 class _Standing:
     hold_until: float = 0.0
-    next_sweep: float | None = None
+    """No submit leaves before."""
+    quiet_until: float = 0.0
+    """No poll and no look leaves before."""
+    next_sweep: float = 0.0
     sweeping: bool = False
+    polls_are_rare: bool = False
+    """Some polls were put off because the list is looked at."""
+    told: frozenset[str] = frozenset()
+    """The tickets that the last look showed as ended."""
+    untold: frozenset[str] = frozenset()
+    """The tickets whose end a poll found first; the next look has to show them."""
 
 
 class Pace:
@@ -65,41 +76,97 @@ class Pace:
         """Submit nothing more to a provider for a while."""
         self._standing[provider].hold_until = self._clock.monotonic() + seconds
 
+    def heed(self, provider: str, wish_s: float) -> None:
+        """Send nothing to a provider that asked for so many seconds of patience when it was polled."""
+        self._be_quiet(provider, wish_s)
+        self._store.poll_not_before(provider, self._standing[provider].quiet_until)
+
+    def _be_quiet(self, name: str, seconds: float) -> None:
+        standing, until = self._standing[name], self._clock.monotonic() + seconds
+        standing.hold_until = max(standing.hold_until, until)
+        standing.quiet_until = max(standing.quiet_until, until)
+
     def poll_wait_s(self, prediction: Prediction, elapsed_s: float | None = None) -> float:
         """Return how long to wait before a prediction is polled (again)."""
-        offer = self.offer(prediction)
-        usual_s = offer.latency_s + offer.latency_per_image_s * (prediction.count - 1) if offer else 15.0
-        known = learned(self._store.durations_s(prediction.endpoint, prediction.count))
-        expected_s, spread = known or (usual_s, USUAL_SPREAD)
-        if elapsed_s is None:
-            elapsed_s = age_s(prediction, self._clock)
-        wait_s = poll_delay_s(elapsed_s, max(expected_s, 0.5), spread)
-        # The list may stop helping at any time, so a poll is never put off for long.
-        return max(wait_s, min(wait_s * UNSWEPT, LONGEST_UNSWEPT_S)) if self._is_swept(prediction) else wait_s
+        standing, now_s = self._standing[prediction.provider], self._clock.monotonic()
+        wait_s = poll_delay_s(age_s(prediction, self._clock) if elapsed_s is None else elapsed_s)
+        if standing.sweeping and prediction.ticket not in standing.told:
+            standing.next_sweep = min(standing.next_sweep, now_s + wait_s)
+            # The list may stop helping at any time, so a poll is never put off for long.
+            wait_s = max(wait_s, min(wait_s * UNSWEPT, LONGEST_UNSWEPT_S))
+        return max(wait_s, standing.quiet_until - now_s)
 
-    def _is_swept(self, prediction: Prediction) -> bool:
-        return self._standing[prediction.provider].sweeping
-
-    def next_sweep(self) -> float | None:
+    def next_sweep(self, but: Collection[str] = ()) -> float | None:
         """Return when the next look at a list is due on the monotonic clock, if any is."""
-        due = [s.next_sweep for s in self._standing.values() if s.sweeping and s.next_sweep is not None]
+        due = [
+            max(standing.next_sweep, standing.quiet_until)
+            for name, standing in self._standing.items()
+            if standing.sweeping and name not in but
+        ]
         return min(due, default=None)
 
     def sweep_is_due(self, name: str) -> bool:
-        """Return whether to look at a provider's list now; if so, the next look is planned."""
+        """Return whether to look at a provider's list now; if so, the next look is planned.
+
+        A look comes when the youngest of all that run would be polled, so it is in time for each of them.
+        """
         standing, now_s = self._standing[name], self._clock.monotonic()
-        if not self._accounts[name].provider.finished or (standing.next_sweep and standing.next_sweep > now_s):
+        if standing.polls_are_rare and not standing.sweeping:
+            self._poll_all(name)
+        if not self._accounts[name].provider.finished or max(standing.next_sweep, standing.quiet_until) > now_s:
             return False
-        running = len(self._store.running_tickets(name))
-        standing.sweeping = running >= SWEEP_FROM
-        standing.next_sweep = now_s + max(SWEEP_EVERY_S, SWEEP_SHARE_S / running if standing.sweeping else 0.0)
+        running = self._store.running_at(name)
+        standing.next_sweep = now_s + COUNT_EVERY_S
+        standing.sweeping = len(running) >= SWEEP_FROM
+        if standing.sweeping:
+            standing.polls_are_rare = True
+            standing.next_sweep = now_s + min(poll_delay_s(age_s(one, self._clock)) for one in running)
+        else:
+            standing.told = standing.untold = frozenset()
+            if standing.polls_are_rare:
+                self._poll_all(name)
         return standing.sweeping
 
-    def sweep_failed(self, name: str) -> None:
-        """Go back to single polls for a while."""
+    def _poll_all(self, name: str) -> None:
+        """Poll all that run at a provider now: they were polled rarely, and nobody looks at the list any more."""
         standing = self._standing[name]
-        standing.sweeping = False
-        standing.next_sweep = self._clock.monotonic() + SWEEP_PAUSE_S
+        self._poll_now(name, [one.ticket for one in self._store.running_at(name) if one.ticket])
+        standing.polls_are_rare = False
+
+    def _poll_now(self, name: str, tickets: Sequence[str]) -> None:
+        self._store.poll_now(name, tickets)
+        if (quiet_until := self._standing[name].quiet_until) > self._clock.monotonic():
+            self._store.poll_not_before(name, quiet_until)
+
+    def to_sweep(self, name: str) -> frozenset[str]:
+        """Return the tickets that a look asks for: of all that run, and of those whose end it should have shown."""
+        running = frozenset(one.ticket for one in self._store.running_at(name) if one.ticket)
+        return running | self._standing[name].untold
+
+    def swept(self, name: str, asked: frozenset[str], ended: frozenset[str]) -> None:
+        """Make due what a look showed as ended. A list that does not show an end which is known is left alone."""
+        standing = self._standing[name]
+        if news := sorted(ended - standing.told):
+            self._poll_now(name, news)
+        behind = (standing.untold & asked) - ended
+        standing.told, standing.untold = ended, standing.untold - asked
+        if behind:
+            log.info("the list of %s does not show what has ended", name)
+            self.sweep_failed(name)
+
+    def sweep_failed(self, name: str, wish_s: float | None = None) -> None:
+        """Go back to single polls for a while; after the time for which the provider wishes to be left alone."""
+        standing = self._standing[name]
+        if wish_s is not None:
+            self._be_quiet(name, retry_delay_s(1, wish_s))
+        standing.sweeping, standing.told, standing.untold = False, frozenset(), frozenset()
+        standing.next_sweep = max(self._clock.monotonic(), standing.quiet_until) + SWEEP_PAUSE_S
+
+    def ended(self, prediction: Prediction) -> None:
+        """Note that a poll found the end of a prediction."""
+        standing = self._standing[prediction.provider]
+        if standing.sweeping and prediction.ticket and prediction.ticket not in standing.told:
+            standing.untold |= {prediction.ticket}
 
 
 def slept_s(prediction: Prediction, clock: Clock) -> float:

@@ -150,7 +150,7 @@ UPDATE predictions SET lease_until = :until WHERE lease IN (:leases);
 UPDATE predictions SET
   state = :state, due_at = :due_at, attempts = :attempts, fault = :fault, ticket = :ticket, poll_url = :poll_url,
   submitted_at = :submitted_at, submitted_mono = :submitted_mono, deadline_at = :deadline_at,
-  finished_at = :finished_at, took_s = :took_s, looked_mono = :looked_mono, sent_urls = :sent_urls,
+  finished_at = :finished_at, looked_mono = :looked_mono, sent_urls = :sent_urls,
   charged_usd = :charged_usd, charge_is_estimate = :charge_is_estimate,
   reserved_usd = :reserved_usd, lease = :lease, lease_until = :lease_until
 WHERE id = :id;
@@ -256,18 +256,16 @@ SELECT * FROM predictions
 WHERE provider = :provider AND endpoint = :endpoint AND id <> :id AND ticket IS NULL AND submitted_at > :since
   AND state IN ('submitting', 'uncertain', 'cancelled');
 
--- name: running_tickets
-SELECT ticket FROM predictions WHERE provider = :provider AND state = 'running' AND ticket IS NOT NULL
+-- name: running_at
+SELECT * FROM predictions WHERE provider = :provider AND state = 'running' AND ticket IS NOT NULL
 ORDER BY submitted_at LIMIT 50;
 
 -- name: poll_now
 UPDATE predictions SET due_at = 0
 WHERE provider = :provider AND state = 'running' AND ticket IN (:tickets);
 
--- name: durations
-SELECT took_s AS seconds FROM predictions
-WHERE endpoint = :endpoint AND count = :count AND state = 'done' AND took_s IS NOT NULL
-ORDER BY finished_at DESC LIMIT 21;
+-- name: poll_not_before
+UPDATE predictions SET due_at = :due_at WHERE provider = :provider AND state = 'running' AND due_at < :due_at;
 
 -- name: unfinished
 SELECT COUNT(*) AS n FROM predictions WHERE state IN ('waiting', 'queued', 'submitting', 'running', 'fetching');

@@ -113,7 +113,6 @@ def prediction(row: sqlite3.Row) -> Prediction:
         fault=fault(row["fault"]),
         created_mono=row["created_mono"],
         submitted_mono=row["submitted_mono"],
-        took_s=row["took_s"],
         looked_mono=row["looked_mono"],
         sent_urls=tuple(json.loads(row["sent_urls"] or "[]")),
     )

@@ -203,7 +203,12 @@ class Steps:
     ) -> Claim | None:
         """Write what came of a submit; return the claim where its images are to be fetched now."""
         match outcome:
-            case Pending() | Done():
+            case Pending():
+                # The provider's time counts from here: to send a large image may have taken long.
+                now = moment(self._clock)
+                accepted = replace(claim.prediction, submitted_at=now.at, submitted_mono=now.mono_s)
+                return await self._arrivals.write(replace(claim, prediction=accepted), outcome)
+            case Done():
                 return await self._arrivals.write(claim, outcome)
             case _ if again:  # whatever became of this try, the one before may have been accepted
                 self._lose_answer(claim, outcome, again)

@@ -1,8 +1,9 @@
 """What is remembered: domain verbs over named SQL (`queries.sql`), in SQLite's WAL mode.
 
 Rules: every verb that writes is one transaction, and it is on the disk when the verb returns (`synchronous=FULL`, so
-that not even a power cut forgets that a paid request was about to leave); only leases are not waited for. A prediction
-moves only along `lifecycle.MOVES` and only for whoever holds its lease. Several processes share one database.
+that not even a power cut forgets that a paid request was about to leave); only leases and the times of polls are not
+waited for. A prediction moves only along `lifecycle.MOVES` and only for the holder of its lease. Several processes
+share one database.
 
 Verbs are plain calls, each well under a millisecond of work besides its flush to the disk: they are made from the event
 loop as they are. This file must not know providers, networks or files other than its own.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -204,7 +206,8 @@ class Store(Records):
         lost: its ticket, or its frames where they come at once, are written even then, unless another answer is there.
         """
         prediction = claim.prediction
-        with self._db.transaction():
+        polled = prediction.state is state is State.RUNNING
+        with self._db.unflushed() if polled else nullcontext(), self._db.transaction():
             row = self._db.one("lease_of", id=prediction.id)
             assert row
             ours = row["lease"] == claim.lease
@@ -311,7 +314,6 @@ class Store(Records):
             submitted_mono=moved.submitted_mono,
             deadline_at=moved.deadline_at,
             finished_at=rows.seconds(moved.finished_at),
-            took_s=moved.took_s,
             looked_mono=moved.looked_mono,
             sent_urls=json.dumps(moved.sent_urls),
             charged_usd=None if moved.charged_usd is None else str(moved.charged_usd),
@@ -455,17 +457,17 @@ class Store(Records):
         )
         return [(rows.prediction(row), row["lease_until"] > now.mono_s) for row in found]
 
-    def running_tickets(self, provider: str) -> list[str]:
-        """Return the tickets that run at a provider now, oldest first, at most 50."""
-        return [row["ticket"] for row in self._db.all("running_tickets", provider=provider)]
+    def running_at(self, provider: str) -> list[Prediction]:
+        """Return what runs at a provider now, oldest first, at most 50."""
+        return [rows.prediction(row) for row in self._db.all("running_at", provider=provider)]
 
     def poll_now(self, provider: str, tickets: Sequence[str]) -> None:
         """Make running predictions due at once."""
         self._db.run("poll_now", provider=provider, tickets=tickets)
 
-    def durations_s(self, endpoint: str, count: int) -> list[float]:
-        """Return how long the last predictions like this one took, the newest first."""
-        return [row["seconds"] for row in self._db.all("durations", endpoint=endpoint, count=count)]
+    def poll_not_before(self, provider: str, due_at: float) -> None:
+        """Put off the polls of a provider that are due earlier."""
+        self._db.run("poll_not_before", provider=provider, due_at=due_at)
 
     def unfinished(self) -> int:
         """Return how many predictions still have something to do."""

@@ -52,7 +52,8 @@ log = logging.getLogger(__name__)
 __all__ = ["Caller", "Options", "Setup", "Studio", "open_studio"]
 
 MAX_WAIT_S = 55.0
-LOOK_AGAIN_S = 1.0
+LOOK_AGAIN_S = 0.2
+"""How often the database is looked at for what another process wrote about a job that is waited for."""
 BUSY_PAUSE_S = 0.25
 LEAST_QUOTE_S = 0.8
 """A call that does not wait still asks the provider for its price this long."""

@@ -40,20 +40,24 @@ class Attempts:
         self.by_id: dict[str, list[Attempt]] = defaultdict(list)
         self._looked: dict[str, float] = {}
 
-    def begins(self, tag: Any, provider: Any, process: Process) -> Attempt:
-        world, earlier = self._world, self.by_id[tag.client_id]
+    def begins(self, tag: Any, process: Process) -> Attempt:
+        made = Attempt(process, self._world.loop.now)
+        self.by_id[tag.client_id].append(made)
+        return made
+
+    def leaves(self, attempt: Attempt, tag: Any, provider: Any) -> None:
+        """Note that a request is on its way now; it may not be if an earlier one is."""
+        world = self._world
         looked_s = self._looked.get(tag.client_id, -1.0)
-        for one in earlier:
-            if one.end or provider.repeatable:
+        attempt.left = True
+        for one in self.by_id[tag.client_id]:
+            if one is attempt or one.end or provider.repeatable:
                 continue
             when = f"{tag.client_id} at {provider.name}: at {one.at_s:.1f} s, and at {world.loop.now:.1f} s"
             if looked_s <= one.at_s:
                 world.wrong("sent again though it may have left", when)
             elif world.loop.now - one.at_s < UNHEARD_S:
                 world.wrong("sent again though it may still be on its way", when)
-        made = Attempt(process, world.loop.now)
-        earlier.append(made)
-        return made
 
     def looked(self, tag: Any) -> None:
         """Note that the provider's list was read for a request."""

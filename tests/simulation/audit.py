@@ -159,7 +159,7 @@ def _in_flight(world: Any, row: dict[str, Any], taken: list[Any], moves: list[di
     uncertain_s = [move["at"] for move in moves if move["now"] == "uncertain"]
     for attempt in world.attempts.by_id.get(row["client_id"], []):
         exchange = attempt.exchange
-        if any(at_s < attempt.at_s for at_s in uncertain_s):
+        if attempt.left and any(at_s < attempt.at_s for at_s in uncertain_s):
             world.wrong("an uncertain request was sent again", f"{named} at {attempt.at_s:.1f} s")
         if exchange is None or exchange.broken or not attempt.left:
             continue

@@ -77,7 +77,11 @@ class Client:
             await asyncio.sleep(chance.choice((0.1, 1.0, 5.0, 20.0)) * chance.random())
             others = list(self.world.wishes.values())
             wish = chance.choice(others) if others and chance.random() < 0.12 else self._new_wish()
-            await self._pursue(wish)
+            if chance.random() < self.world.theme.together:
+                more = [self._new_wish() for _ in range(chance.choice((1, 2, 4)))]
+                await asyncio.gather(*map(self._pursue, (wish, *more)))
+            else:
+                await self._pursue(wish)
 
     def _new_wish(self) -> Wish:
         chance, world = self._chance, self.world

@@ -42,10 +42,14 @@ class TooLong(Exception):
 
 
 class Machine:
-    """A computer: its monotonic clock stands still while it is suspended, its wall clock can be set."""
+    """A computer: its wall clock can be set, and its monotonic clock counts sleep where `counts_sleep` says so.
 
-    def __init__(self, loop: Loop, wall_s: float) -> None:
+    Linux, macOS and Windows count it; a virtual machine that is paused as a whole does not.
+    """
+
+    def __init__(self, loop: Loop, wall_s: float, *, counts_sleep: bool = True) -> None:
         self.loop = loop
+        self.counts_sleep = counts_sleep
         self.asleep_s = 0.0
         self.wall_s = wall_s
         self.boots = 1
@@ -54,12 +58,16 @@ class Machine:
         self._up_at_s = -UPTIME_S
 
     def monotonic(self) -> float:
-        return self.loop.now - self.asleep_s - self._up_at_s
+        return self.loop.now - self._rested_s - self._up_at_s
 
     def reboot(self) -> None:
         """Begin another boot: its monotonic clock counts from near zero."""
         self.boots += 1
-        self._up_at_s = self.loop.now - self.asleep_s - BOOT_S
+        self._up_at_s = self.loop.now - self._rested_s - BOOT_S
+
+    @property
+    def _rested_s(self) -> float:
+        return 0.0 if self.counts_sleep else self.asleep_s
 
     def wall(self) -> float:
         return self.loop.now + self.wall_s
@@ -266,7 +274,7 @@ class Loop(asyncio.BaseEventLoop):
         process.died_s = min(process.died_s, self.now)
 
     def suspend(self, machine: Machine, processes: list[Process], seconds: float) -> None:
-        """Let a machine sleep: its processes stand still, and so does its monotonic clock."""
+        """Let a machine sleep: its processes stand still, and so do the timers of their event loops."""
         for process in processes:
             self.freeze(process, seconds)
         machine.asleep_s += seconds

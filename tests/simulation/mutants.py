@@ -109,11 +109,26 @@ MUTANTS: Sequence[Mutant] = (
         "            if attach and (found := self.same_request(job.fingerprint)):\n                return found\n",
         "",
     ),
-    _one(
+    Mutant(
         "the budget is checked outside the transaction",
-        "triptych.store",
-        "            self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))\n",
-        "",
+        (
+            Patch(
+                "triptych.store",
+                "            self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))\n",
+                "",
+            ),
+            Patch(
+                "triptych.studio",
+                "        plan = replace(plan, quotes=await",
+                "        balance = self.store.ledger.balance(moment(self._clock))\n"
+                "        plan = replace(plan, quotes=await",
+            ),
+            Patch(
+                "triptych.studio",
+                "            self.store.ledger.balance(moment(self._clock)),\n",
+                "            balance,\n",
+            ),
+        ),
     ),
     _one(
         "an error while polling ends the job",
@@ -138,8 +153,8 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "asking for the status of an uncertain request sends it again",
         "triptych.steps",
-        '        if prediction.fault and prediction.fault.kind == "uncertain":\n            return False\n',
-        "",
+        'prediction.fault.kind in ("uncertain", RESTARTED.kind):',
+        "prediction.fault.kind == RESTARTED.kind:",
     ),
     _one(
         "the money held for an uncertain request is given back",
@@ -159,11 +174,9 @@ MUTANTS: Sequence[Mutant] = (
         '            raise errors.AnswerLost(f"The answer of {title} was lost',
         '            raise errors.NotSent(f"The answer of {title} was lost',
     ),
-    _one(
+    Mutant(
         "a refusal of the second try speaks for the first",
-        "triptych.steps",
-        "                if again:  # this try was not accepted, but the one before may have been\n",
-        "                if False:\n",
+        (Patch("triptych.steps", "            case _ if again:  #", "            case _ if False:  #"),),
     ),
     _one(
         "what runs at the provider is cancelled as if it were free",
@@ -212,9 +225,8 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "an outage while submitting counts as a refusal",
         "triptych.steps",
-        "            case errors.Outage():\n                self._lose_answer(claim, outcome, again)\n",
-        "            case errors.Outage():\n"
-        "                self._notes.end(claim, State.FAILED, fault_of(outcome), free=True)\n",
+        "            case errors.Outage():\n                self._lose_answer",
+        "            case errors.Outage() if False:\n                self._lose_answer",
     ),
 )
 

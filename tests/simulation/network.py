@@ -71,7 +71,7 @@ class Line(httpx2.AsyncBaseTransport):
         world.tell(f"asks {provider.name} to {op} for {tag.caller} ({tag.flow} {tag.client_id[:8]})")
         if op == "upload":
             world.uploads[tag.caller] += 1
-        attempt = world.attempts.begins(tag, provider, process) if op == "submit" else None
+        attempt = world.attempts.begins(tag, process) if op == "submit" else None
         await self._connection(times)
         try:
             answer = await self._exchange(request, provider, op, body, times, kind, lot or random.Random(0), attempt)
@@ -133,7 +133,7 @@ class Line(httpx2.AsyncBaseTransport):
         else:
             world.seam(process, "net.send", times=paid)
         if attempt:
-            attempt.left = True
+            world.attempts.leaves(attempt, TAG.get(), provider)
         if kind == "lost before":
             await asyncio.sleep(spread(lot, 0.01, 30))
             raise injected(lot.choice(LOST)("the connection broke"))
@@ -429,7 +429,8 @@ def _garbled(body: bytes, lot: random.Random) -> bytes:
     if how == 0:
         return b""
     if how == 1:
-        return body[: lot.randrange(len(body) + 1)]
+        most = 24 if b"\x00" in body else len(body)  # of a picture: without its last bytes it may still be whole
+        return body[: lot.randrange(min(most, len(body)) + 1)]
     if how == 2:
         return bytes(lot.randrange(256) for _ in range(lot.randrange(1, 200)))
     if how == 3 and body:

@@ -26,6 +26,8 @@ class Theme:
     spells: Sequence[tuple[str, float, float, float]] = ()
     """Conditions that are there for sure: the kind, the shares of the time between which it begins, its least s."""
     budgets_usd: Sequence[Decimal | None] = ()
+    together: float = 0.05
+    """How often a client asks for several things at once."""
 
 
 PLAIN = Theme("plain", 10)
@@ -40,22 +42,28 @@ THEMES: Sequence[Theme] = (
     Theme(
         "a provider whose list is out for long",
         2,
-        providers=("atlas", "evolink", "evolink", "runware", "wavespeed"),
+        providers=("atlas", "evolink", "evolink", "evolink", "wavespeed"),
         until_s=(220.0, 420.0),
         rates={"network": (0.08, 0.2)},
         spells=(("lists fail", 0.0, 0.1, 200.0),),
+        together=0.3,
     ),
     Theme(
         "a tight budget and a locked database",
         2,
         servers=(1, 2, 3),
+        providers=("atlas", "wavespeed", "wavespeed"),
         until_s=(60.0, 150.0),
-        spells=(
-            ("database locked", 0.0, 0.15, 5.0),
-            ("database locked", 0.1, 0.5, 5.0),
-            ("database locked", 0.2, 0.8, 5.0),
-        ),
-        budgets_usd=(Decimal("0.15"), Decimal("0.3"), Decimal("0.6")),
+        spells=(("database locked", 0.0, 0.05, 8.0), ("database locked", 0.1, 0.3, 8.0)),
+        budgets_usd=(Decimal("0.2"), Decimal("0.4"), Decimal("0.8")),
+        together=0.8,
+    ),
+    Theme(
+        "answers that are lost again and again",
+        2,
+        providers=("evolink", "evolink", "runware"),
+        rates={"network": (0.2,), "provider": (0.03, 0.1)},
+        together=0.3,
     ),
     Theme(
         "a worn disk",

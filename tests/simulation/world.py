@@ -225,7 +225,7 @@ class World:
         self.pictures.mkdir()
         for n in range(4):
             (self.pictures / f"{n}.png").write_bytes(plain_picture(n))
-        self.machine = Machine(self.loop, WALL_S)
+        self.machine = Machine(self.loop, WALL_S, counts_sleep=chance.random() < 0.7)
         self.wall_s = WALL_S
         self.jumped_s = 0.0
         """The wall clock's steps forward, in all."""
@@ -420,6 +420,8 @@ class World:
         elif kind.startswith("wall clock"):
             hours = spell.chance.choice((0.02, 0.2, 1, 2, 25))
             forward = kind.endswith("forward")
+            if not forward and not self.machine.counts_sleep:
+                return  # set back by as much as it slept, no clock of the machine shows the sleep
             self.machine.wall_s += 3600 * hours * (1 if forward else -1)
             self.jumped_s += 3600 * hours if forward else 0
             self._met(spell, f"{hours} h")
@@ -517,7 +519,7 @@ class World:
 
     def reserved(self) -> None:
         """Hold the ledger to the budget right after a job was written, while all that was spent is of this day."""
-        if self.budget_usd is None or self.loop.now >= DAY_S:
+        if self.budget_usd is None or self.loop.now >= DAY_S or (self.power_cuts_s and self.jumped_s >= DAY_S):
             return
         weights = self.reader.all("SELECT COALESCE(charged_usd, reserved_usd) AS usd FROM predictions")
         total = sum((Decimal(row["usd"]) for row in weights), Decimal(0))

@@ -211,6 +211,7 @@ def refuse(status: int, message: str, *, request_id: str | None = None, retry_af
     425, 499 and the rest → `Outage`.
     """
     said = f"HTTP {status}: {errors.quoted(message)}"
+    retry_after_s = float(retry_after) if retry_after and re.fullmatch(r"[0-9]{1,6}", retry_after) else None
     match status:
         case _ if 200 <= status < 300:
             return
@@ -226,11 +227,15 @@ def refuse(status: int, message: str, *, request_id: str | None = None, retry_af
             raise errors.RateLimited(
                 f"The provider is limiting requests ({said}).",
                 request_id=request_id,
-                retry_after_s=float(retry_after) if retry_after and re.fullmatch(r"[0-9]{1,6}", retry_after) else None,
+                retry_after_s=retry_after_s,
             )
         case 408 | 425 | 499:  # written by what stands in front of the provider, maybe after the request was accepted
-            raise errors.Outage(f"The provider gave no usable answer ({said}).", request_id=request_id)
+            raise errors.Outage(
+                f"The provider gave no usable answer ({said}).", request_id=request_id, retry_after_s=retry_after_s
+            )
         case _ if 400 <= status < 500:
             raise errors.Refused(f"The provider refused the request ({said}).", request_id=request_id)
         case _:
-            raise errors.Outage(f"The provider gave no usable answer ({said}).", request_id=request_id)
+            raise errors.Outage(
+                f"The provider gave no usable answer ({said}).", request_id=request_id, retry_after_s=retry_after_s
+            )

@@ -45,7 +45,6 @@ class Family:
     single: bool = False
     max_prompt_chars: int = 4000
     latency_s: float = 12.0
-    latency_per_image_s: float = 6.0
     aliases: tuple[str, ...] = ()
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     above: tuple[tuple[int, str], ...] = ()
@@ -81,7 +80,6 @@ def offers(
             max_prompt_chars=family.max_prompt_chars,
             names_count_in_prompt=operation.sequential,
             latency_s=family.latency_s,
-            latency_per_image_s=family.latency_per_image_s,
             aliases=family.aliases,
             lifecycle=family.lifecycle,
         )

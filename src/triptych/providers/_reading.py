@@ -167,7 +167,9 @@ def outage(answer: Answer, body: Any) -> errors.Outage:
     text = message(body)
     why = f": {errors.quoted(text)}" if text else "" if body is not None else ", not JSON"
     return errors.Outage(
-        f"The provider gave no usable answer (HTTP {answer.status}{why}).", request_id=request_id(answer, body)
+        f"The provider gave no usable answer (HTTP {answer.status}{why}).",
+        request_id=request_id(answer, body),
+        retry_after_s=seconds(header(answer, "retry-after")),
     )
 
 

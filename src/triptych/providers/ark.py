@@ -51,7 +51,6 @@ class _Family(Family):
 
     priced_by: str = "the documentation and third parties; the price page was not read"
     latency_s: float = 22.0
-    latency_per_image_s: float = 20.0
 
 
 _FAMILIES: Mapping[str, _Family] = {

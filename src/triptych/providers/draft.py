@@ -59,7 +59,6 @@ def _offer(operation: Operation) -> Offer:
         max_outputs=15 if operation.sequential else 1,
         formats=("png", "jpeg"),
         latency_s=0.0,
-        latency_per_image_s=0.2,
     )
 
 

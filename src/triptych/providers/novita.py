@@ -39,7 +39,6 @@ class _Family(Family):
     """A family on Novita; 4.0 names its references and its count differently."""
 
     latency_s: float = 22.0
-    latency_per_image_s: float = 20.0
     reference_field: str = "image"
     nested_count: bool = True
 
