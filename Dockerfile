@@ -2,7 +2,7 @@
 #
 #   docker build -t triptych .
 #   docker run --init -p 127.0.0.1:8765:8765 -v triptych:/data \
-#       -e TRIPTYCH_AUTH_TOKEN -e ATLASCLOUD_API_KEY triptych
+#       -e TRIPTYCH_AUTH_TOKEN -e TRIPTYCH_PUBLIC_URL=http://127.0.0.1:8765 -e ATLASCLOUD_API_KEY triptych
 #
 # Without TRIPTYCH_AUTH_TOKEN it does not start. /data holds jobs, images and the budget's ledger: keep it. Put pictures
 # that clients may name by path under /pictures (-v "$PWD":/pictures).

@@ -17,7 +17,7 @@ ROOT = Path(triptych.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(row.split())
     for row in (
-        "triptych model errors tasks text migrations private",
+        "triptych model errors tasks text migrations private links",
         "lifecycle imaging metadata sheet drift retouch presets catalog results backgrounds",
         "providers",
         "addresses",

@@ -403,6 +403,15 @@ def test_doctor_says_what_the_money_settings_come_to(monkeypatch: pytest.MonkeyP
     assert "no cap; no job wants a confirmation" in run("doctor").stdout
 
 
+def test_doctor_shows_where_clients_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIPTYCH_PUBLIC_URL", "HTTPS://Images.Example.com:443/")
+    assert "TRIPTYCH_AUTH_TOKEN" in _faults()["TRIPTYCH_PUBLIC_URL"]["mend"]
+    monkeypatch.setenv("TRIPTYCH_AUTH_TOKEN", "a-long-random-text")
+    assert "TRIPTYCH_PUBLIC_URL: https://images.example.com; clients connect to" in run("doctor").stdout
+    monkeypatch.setenv("TRIPTYCH_PUBLIC_URL", "images.example.com")
+    assert "TRIPTYCH_PUBLIC_URL is http:// or https://" in _faults()["settings"]["found"]
+
+
 def test_doctor_knocks_without_the_key_and_never_shows_it(with_key: Emulator) -> None:
     result = run("doctor")
     assert result.exit_code == Exit.DONE

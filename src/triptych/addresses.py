@@ -17,6 +17,10 @@ from triptych import errors
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_SITE = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[^\s/?#@:%\\\[\]]+)(?::([1-9][0-9]{0,4}))?", re.IGNORECASE | re.ASCII)
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST = re.compile(rf"\[[0-9a-f:.]+\]|{_LABEL}(?:\.{_LABEL})*")
+_OWN_PORT = {"https": "443", "http": "80"}
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
 
@@ -51,6 +55,31 @@ def origin(url: str) -> str:
     read = parsed(url)
     port = read.port or {"https": 443, "http": 80}.get(read.scheme, 0)
     return f"{read.scheme}://{read.host}:{port}"
+
+
+@lru_cache(maxsize=256)
+def site(url: str) -> str | None:
+    """Return scheme, host and port as a browser's `Origin` header spells them; None for anything else, and for a path.
+
+    Scheme and host are in lower case, a name is in its ASCII form, an IPv6 address in its shortest one, and the port is
+    left out where it is the scheme's own. `https://Example.com:443` and `https://example.com` are the same site.
+    """
+    found = _SITE.fullmatch(url)
+    if not found or int(found[3] or 1) > 65535:
+        return None
+    scheme, host, port = found[1].lower(), found[2].lower(), found[3]
+    try:
+        if host.startswith("["):
+            host = f"[{ipaddress.IPv6Address(host[1:-1]).compressed}]"
+        else:
+            host = httpx2.URL(f"https://{host}").raw_host.decode("ascii")
+            if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host.rpartition(".")[2]):
+                host = str(ipaddress.IPv4Address(host))
+    except (ValueError, UnicodeError, httpx2.InvalidURL):
+        return None
+    if not _HOST.fullmatch(host):
+        return None
+    return f"{scheme}://{host}" if port in (None, _OWN_PORT[scheme]) else f"{scheme}://{host}:{port}"
 
 
 def is_public(address: str) -> bool:

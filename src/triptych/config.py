@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from triptych import errors
+from triptych.addresses import site
 from triptych.providers import load, names
 from triptych.studio import Setup
 from triptych.text import block, line
@@ -32,6 +33,9 @@ TOKEN_CHARS = 16
 SECRET_ENDINGS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
 """How the names of variables end whose values no log line shows."""
 
+_SIGNATURE = re.compile(r"(/files/[^\s?'\"<>]*\?)[^\s'\"<>\\]+")
+"""Of the URL of a file (`links`)."""
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -42,6 +46,8 @@ class Settings:
     setup: Setup
     auth_tokens: tuple[SecretStr, ...]
     log_level: str
+    public_url: str | None = None
+    """Where clients reach an HTTP server: scheme, host and port, as `addresses.site` spells them."""
 
 
 def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
@@ -68,6 +74,7 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
         ),
         auth_tokens=_auth_tokens(environ),
         log_level=log_level(environ),
+        public_url=_public_url(environ),
     )
 
 
@@ -90,7 +97,8 @@ def configure_logging(level: str, environ: Mapping[str, str] = os.environ) -> No
 class _SafeLines(logging.Formatter):
     """Cuts the values of all keys, tokens and passwords in the environment out of every record, tracebacks and all.
 
-    A message stays on its line, and nothing unseen gets out (`text`).
+    So are the signatures in URLs of files, for the SDK logs whole messages at DEBUG. A message stays on its line, and
+    nothing unseen gets out (`text`).
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -109,7 +117,7 @@ class _SafeLines(logging.Formatter):
     def _without_secrets(self, said: str) -> str:
         for secret in self._secrets:
             said = without(secret, said)
-        return said
+        return _SIGNATURE.sub(r"\1…", said)
 
 
 def _password(url: str) -> str | None:
@@ -184,6 +192,20 @@ def _money(environ: Mapping[str, str], name: str, default: Decimal) -> Decimal |
     if not value.is_finite() or value < 0:
         raise errors.BadRequest(f"{name} must be an amount in US dollars such as 5 or 0.50 (or none); it is {text!r}.")
     return value
+
+
+def _public_url(environ: Mapping[str, str]) -> str | None:
+    text = environ.get("TRIPTYCH_PUBLIC_URL", "").strip()
+    if not text:
+        return None
+    found = site(text.removesuffix("/"))
+    if not found or (urlsplit(found).hostname or "") in ("0.0.0.0", "::"):  # noqa: S104 (refused, not bound)
+        raise errors.BadRequest(
+            "TRIPTYCH_PUBLIC_URL is http:// or https://, a host and maybe a port, such as https://images.example.com; "
+            f"it is {errors.quoted(text, 100)}. Leave out any path (clients add /mcp themselves), user name and query; "
+            "a proxy has to give Triptych a host or a port of its own."
+        )
+    return found
 
 
 def _auth_tokens(environ: Mapping[str, str]) -> tuple[SecretStr, ...]:

@@ -5,17 +5,20 @@ Every outside image comes home through `Assets.bring_in` before anything else ha
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from urllib.parse import unquote
 
 import anyio.to_thread
 
-from triptych import errors, showing, views
+from triptych import errors, links, showing, views
 from triptych.assets import Assets
 from triptych.clock import Bell, Clock
 from triptych.model import Image, Status
@@ -28,6 +31,8 @@ log = logging.getLogger(__name__)
 
 MAX_SAVED_IMAGES = 2000
 SAVE_EVERY_S = 2.0
+LEAST_LIFE = timedelta(minutes=2)
+"""A provider's URL that ends sooner is no longer given out where there is one of ours."""
 
 Report = Callable[[float, float, str], Awaitable[None]]
 """Told of progress: done, total, one line of text."""
@@ -39,7 +44,8 @@ class Caller:
 
     `owner` is None for the person at the machine, who sees everything; what they make belongs to no token. `asks` says
     that the user can be asked before a costly job; then only a yes confirms one, up to `agreed_usd`. `left_s` returns
-    the seconds that the caller still waits for an answer.
+    the seconds that the caller still waits for an answer. `files_url` is where this caller gets files by signed URL;
+    None for one that reads them from the disk.
     """
 
     roots: tuple[Path, ...] = ()
@@ -48,6 +54,7 @@ class Caller:
     asks: bool = False
     agreed_usd: Decimal | None = None
     left_s: Callable[[], float] = lambda: math.inf
+    files_url: str | None = None
 
     def sees(self, owner: str | None) -> bool:
         """Return whether what belongs to `owner` may be shown to this caller."""
@@ -57,6 +64,16 @@ class Caller:
         """Report progress, if this caller wants to hear of it."""
         if self.report:
             await self.report(done, total, message)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedFile:
+    """An image that a signed URL names, who signed, and how long the URL is still good."""
+
+    handle: str
+    image: Image
+    owner: str | None
+    left_s: int
 
 
 class Library:
@@ -76,6 +93,8 @@ class Library:
         found = []
         for i, item in enumerate(items):
             text = item.strip()
+            if caller.files_url and text.startswith(f"{caller.files_url}/"):  # a URL that we gave out
+                text = f"triptych://images/{text.removeprefix(f'{caller.files_url}/').partition('?')[0]}"
             if text.startswith("triptych:"):  # a handle and nothing else
                 text = unquote(text.removeprefix("triptych://images/"))
                 found.append(Input(text, self.by_handle(text, caller)))
@@ -128,6 +147,30 @@ class Library:
             f"There is no image {errors.quoted(handle, 40)}. Handles look like img_1a2b3c4d or job_1a2b3c4d/2; "
             "list_jobs and upload_images give them out."
         )
+
+    def link(self, caller: Caller) -> views.Link:
+        """Return what chooses a caller's URL of an image that is here: the provider's while it lives, then ours."""
+        now, secret = self._clock.now(), functools.cache(self._store.file_secret)
+
+        def chosen(handle: str, url: str | None, expires_at: datetime | None) -> tuple[str | None, datetime | None]:
+            lives = url and (expires_at is None or expires_at - now > LEAST_LIFE)
+            if lives or not caller.files_url:
+                return url, expires_at
+            return links.make(secret(), caller.files_url, handle, caller.owner, now)
+
+        return chosen
+
+    def signed_file(self, handle: str, until_s: int, signature: str, owners: Sequence[str | None]) -> SignedFile | None:
+        """Return the image that a signed URL names, if one of these owners signed it and still has the image.
+
+        Nothing is looked up for a signature that is wrong or has ended.
+        """
+        now = self._clock.now()
+        for owner in links.signers(self._store.file_secret(), handle, owners, until_s, signature, now):
+            with suppress(errors.UnknownHandle):
+                image = self.by_handle(handle, Caller(owner=owner))
+                return SignedFile(handle, image, owner, int(until_s - now.timestamp()))
+        return None
 
     def allowed(self, caller: Caller) -> tuple[Path, ...]:
         """Return the directories that a caller may read and write."""
@@ -215,7 +258,8 @@ class Library:
         """
         image = self.by_handle(handle, caller)
         frame = self._store.frame(handle)
-        facts = views.image_of_frame(frame, image) if frame else views.image_of_upload(image)
+        link = self.link(caller)
+        facts = views.image_of_frame(frame, image, link) if frame else views.image_of_upload(image, link=link)
         return await anyio.to_thread.run_sync(_preview, image.path), facts
 
     def _sheet_of_job(self, job_id: str, caller: Caller) -> showing.Sheet:

@@ -20,6 +20,15 @@ UNION ALL
 SELECT 1 FROM frames JOIN jobs ON jobs.id = frames.job_id WHERE frames.sha256 = :sha256 AND jobs.owner = :owner
 LIMIT 1;
 
+-- name: file_secret
+SELECT secret FROM file_secret;
+
+-- name: add_file_secret
+INSERT INTO file_secret (one, secret) VALUES (1, :secret) ON CONFLICT (one) DO NOTHING;
+
+-- name: set_file_secret
+INSERT INTO file_secret (one, secret) VALUES (1, :secret) ON CONFLICT (one) DO UPDATE SET secret = excluded.secret;
+
 -- name: recent_uploads
 SELECT * FROM images WHERE NOT EXISTS (SELECT 1 FROM frames WHERE frames.sha256 = images.sha256)
   AND pruned_at IS NULL AND (:owner IS NULL OR EXISTS (SELECT 1 FROM holders WHERE holders.sha256 = images.sha256 AND owner = :owner))

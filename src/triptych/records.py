@@ -6,6 +6,7 @@ each one statement or two. This file must not know providers, networks or files 
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
@@ -102,6 +103,19 @@ class Records:
     def holds(self, owner: str, sha256: str) -> bool:
         """Return whether an owner has brought these bytes in, or has them as the output of a job."""
         return self._db.one("holds", sha256=sha256, owner=owner) is not None
+
+    def file_secret(self) -> str:
+        """Return the secret that signs the URLs of files, in hexadecimal; the first need of it makes it."""
+        row = self._db.one("file_secret")
+        if not row:
+            self._db.run("add_file_secret", secret=secrets.token_hex(32))
+            row = self._db.one("file_secret")  # another process may have been quicker
+        assert row
+        return str(row["secret"])
+
+    def renew_file_secret(self) -> None:
+        """Make another secret: every URL of a file that was given out ends now, at every server on this database."""
+        self._db.run("set_file_secret", secret=secrets.token_hex(32))
 
     def image_by_sha256(self, sha256: str) -> Image | None:
         """Return the image with these bytes."""

@@ -22,7 +22,7 @@ from triptych import catalog, errors, planning, views
 from triptych.assets import Assets
 from triptych.clock import Bell, Clock, SystemClock, moment
 from triptych.engine import Engine
-from triptych.library import Caller, Library
+from triptych.library import Caller, Library, SignedFile
 from triptych.market import Market
 from triptych.model import Job, Offer, Operation, Prediction, Reference, State, Status
 from triptych.planning import MAX_LANES, MAX_STEPS, Ask, Options, Plan
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Caller", "Options", "Setup", "Studio", "open_studio"]
+__all__ = ["Caller", "Options", "Setup", "SignedFile", "Studio", "open_studio"]
 
 MAX_WAIT_S = 55.0
 LOOK_AGAIN_S = 0.2
@@ -146,7 +146,7 @@ class Studio:
                     hosted = self.store.copy(item.image.sha256, account.provider.name, self._clock.now())
                 except errors.TriptychError as error:
                     warnings.append(f"{item.handle} is here but not at {account.provider.title} yet: {error.message}")
-            shown.append(views.image_of_upload(item.image, hosted))
+            shown.append(views.image_of_upload(item.image, hosted, link=self.library.link(caller)))
         handles = ", ".join(f'"{image.handle}"' for image in shown[:14])
         return UploadResult(
             images=shown,
@@ -303,6 +303,7 @@ class Studio:
             self.store.image_by_sha256,
             every=every,
             findable=any(self._taken_up(p) is State.SUBMITTING for p in predictions),
+            link=self.library.link(caller),
         )
 
     def times(self, job_id: str, caller: Caller = ANYONE) -> tuple[datetime, datetime, datetime]:
@@ -342,7 +343,7 @@ class Studio:
     def recent_images(self, limit: int = 20, caller: Caller = ANYONE) -> list[ImageResult]:
         """Return the newest outputs that are home."""
         return [
-            views.image_of_frame(frame, self.store.image_by_sha256(frame.sha256 or ""))
+            views.image_of_frame(frame, self.store.image_by_sha256(frame.sha256 or ""), self.library.link(caller))
             for frame in self.store.recent_frames(limit, caller.owner)
         ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
 from pathlib import Path
@@ -33,6 +33,14 @@ MOST_IMAGES = 24
 
 ImageOf = Callable[[str], Image | None]
 
+Link = Callable[[str, str | None, datetime | None], tuple[str | None, datetime | None]]
+"""Chooses the URL of an image that is here, and its end, from its handle and the provider's URL and its end."""
+
+
+def as_stored(_: str, url: str | None, expires_at: datetime | None) -> tuple[str | None, datetime | None]:
+    """Choose the provider's URL, whatever its end: a `Link`."""
+    return url, expires_at
+
 
 def ago(age: timedelta) -> str:
     """Return an age as people say it."""
@@ -43,15 +51,17 @@ def ago(age: timedelta) -> str:
     return f"{seconds} s ago"
 
 
-def image_of_frame(frame: Frame, image: Image | None) -> ImageResult:
+def image_of_frame(frame: Frame, image: Image | None, link: Link = as_stored) -> ImageResult:
     """Return an output with every face it has so far; one that was pruned lies where it was saved."""
     path = image.path if image and not image.pruned_at else None
     if image and image.pruned_at and frame.saved_path:
         path = Path(frame.saved_path)
+    is_here = image is not None and not image.pruned_at
+    url, expires_at = (link if is_here else as_stored)(frame.handle, frame.url, frame.url_expires_at)
     return ImageResult(
         handle=frame.handle,
-        url=frame.url or (path.as_uri() if path else None),
-        url_expires_at=frame.url_expires_at,
+        url=url or (path.as_uri() if path else None),
+        url_expires_at=expires_at,
         path=str(path) if path else None,
         uri=f"triptych://images/{frame.handle}",
         mime_type=image.mime_type if image else None,
@@ -61,19 +71,18 @@ def image_of_frame(frame: Frame, image: Image | None) -> ImageResult:
     )
 
 
-def image_of_upload(image: Image, hosted: tuple[str, object] | None = None) -> ImageResult:
+def image_of_upload(image: Image, hosted: tuple[str, datetime] | None = None, *, link: Link = as_stored) -> ImageResult:
     """Return an uploaded image; `hosted` is its URL at a provider and when that expires."""
-    return ImageResult.model_validate(
-        {
-            "handle": image.handle,
-            "url": hosted[0] if hosted else image.path.as_uri(),
-            "url_expires_at": hosted[1] if hosted else None,
-            "path": str(image.path),
-            "uri": f"triptych://images/{image.handle}",
-            "mime_type": image.mime_type,
-            "width": image.width,
-            "height": image.height,
-        }
+    url, expires_at = link(image.handle, *(hosted or (None, None)))
+    return ImageResult(
+        handle=image.handle,
+        url=url or image.path.as_uri(),
+        url_expires_at=expires_at,
+        path=str(image.path),
+        uri=f"triptych://images/{image.handle}",
+        mime_type=image.mime_type,
+        width=image.width,
+        height=image.height,
     )
 
 
@@ -94,6 +103,7 @@ def job_result(
     *,
     every: bool = False,
     findable: bool = True,
+    link: Link = as_stored,
 ) -> JobResult:
     """Return the one result of a job; with `every`, all its images however many.
 
@@ -121,7 +131,7 @@ def job_result(
         progress=Progress(done=row.returned, total=job.requested),
         requested=job.requested,
         returned=row.returned,
-        images=[image_of_frame(f, images[f.n]) for f in shown if f.url or f.sha256],
+        images=[image_of_frame(f, images[f.n], link) for f in shown if f.url or f.sha256],
         cost=cost_of(row, predictions),
         error=ErrorResult(
             kind=fault.kind, message=fault.message, retryable=fault.retryable, request_id=fault.request_id

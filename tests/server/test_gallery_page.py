@@ -409,6 +409,28 @@ def test_words_from_outside_are_shown_and_never_run(open_host: Callable[..., Hos
     assert host.see("document.querySelector('#open') === null && !document.querySelector('b b, p b, h1 *')")
 
 
+@pytest.mark.parametrize(
+    ("url", "opens"),
+    [
+        ("https://images.example.com/files/job_12345678/1?e=1&s=a", True),
+        ("http://127.0.0.1:8765/files/job_12345678/1?e=1&s=a", True),
+        ("http://[::1]:8765/a.png", True),
+        ("http://images.example.com/a.png", False),
+        ("http://127.0.0.1.example.com/a.png", False),
+        ("file:///home/a.png", False),
+    ],
+)
+def test_the_full_image_opens_where_the_web_or_this_machine_has_it(
+    open_host: Callable[..., Host], url: str, opens: bool
+) -> None:
+    image = image_result("job_12345678/1", url=url, path="/home/a.png", source=["img_0a1b2c3d"])
+    host = open_host(Told(MADE, seasons(1, "done", images=[image])))
+    host.shows({"prompt": SEASONS}, shown(seasons(1, "done", images=[image])))
+    host.click("Image 1")
+    host.see("document.querySelector('#path')")
+    assert host.see(f"(document.querySelector('#open') !== null) === {str(opens).lower()}")
+
+
 def test_a_keyboard_is_enough(open_host: Callable[..., Host]) -> None:
     host = open_host(Told(MADE, seasons(4, "done")))
     host.shows({"prompt": SEASONS, "count": 4}, shown(seasons(4, "done")))

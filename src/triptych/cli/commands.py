@@ -29,6 +29,10 @@ class _Viewed(BaseModel):
     caption: str
 
 
+class _Revoked(BaseModel):
+    home: str
+
+
 class _Faults(BaseModel):
     faults: list[dict[str, str]]
 
@@ -134,6 +138,20 @@ def prune(screen: Screen, older_than: timedelta, unsaved: bool, yes: bool) -> Ex
         pruner = Pruner(database, home, older_than=older_than, unsaved=unsaved, now=datetime.now(UTC))
         result = pruner.prune() if yes else pruner.look()
     screen.show(result, words.prune_text(result))
+    return Exit.DONE
+
+
+@click.command("revoke-urls")
+@command
+def revoke_urls(screen: Screen) -> Exit:
+    """End every image URL that an HTTP server on this directory has signed."""
+    from triptych.store import Store
+
+    home = setup_of_environment().home
+    with closing(Store(home / "triptych.db", home / "images")) as store:
+        store.renew_file_secret()
+    said = "Every image URL that was signed here is invalid now; results that are read again have new ones."
+    screen.show(_Revoked(home=str(home)), said)
     return Exit.DONE
 
 
@@ -255,7 +273,8 @@ def gallery(job: str, opens: bool, port: int) -> None:
             threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
 
     try:
-        settings = replace(config.read(os.environ), auth_tokens=())  # only the token in the page's address is taken
+        # Only the token in the page's address is taken, on this machine.
+        settings = replace(config.read(os.environ), auth_tokens=(), public_url=None)
         transports.serve(settings, "http", "127.0.0.1", port, ready, own_token=token)
     except errors.TriptychError as error:
         sys.exit(int(screen.refuse(error)))
@@ -328,6 +347,7 @@ ALL = (
     jobs,
     spend,
     prune,
+    revoke_urls,
     cancel,
     models,
     upload,

@@ -16,10 +16,12 @@ from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
 from triptych import __version__, config, errors
+from triptych.addresses import LOOPBACK
 from triptych.providers import Answer, Call, Flow
 from triptych.store import Store
 from triptych.studio import Setup
@@ -67,13 +69,15 @@ async def examine(environ: Mapping[str, str], *, offline: bool = False) -> Repor
     """Look at everything; `offline` leaves the providers' addresses alone."""
     checks = [_versions()]
     try:
-        setup = config.read(environ).setup
+        settings = config.read(environ)
     except errors.TriptychError as error:
         checks.append(Check(about="settings", state="fault", found=error.message, mend="correct the variable it names"))
     else:
+        setup = settings.setup
         checks += _home(setup.home)
         checks += _directories(setup)
-        checks += _choices(setup, environ)
+        checks += _choices(setup)
+        checks += _serving(settings)
         told: list[datetime] = []
         wire = Wire()
         try:
@@ -160,7 +164,7 @@ def _directories(setup: Setup) -> Iterator[Check]:
         )
 
 
-def _choices(setup: Setup, environ: Mapping[str, str]) -> Iterator[Check]:
+def _choices(setup: Setup) -> Iterator[Check]:
     default = setup.accounts[setup.default_provider]
     title = f"{default.provider.name}, {default.provider.title}"
     if default.usable:
@@ -175,10 +179,24 @@ def _choices(setup: Setup, environ: Mapping[str, str]) -> Iterator[Check]:
     budget = "no cap" if setup.budget_usd is None else f"at most ${errors.plain(setup.budget_usd)} in 24 hours"
     asked = f"a job above ${errors.plain(setup.confirm_usd)} wants" if setup.confirm_usd.is_finite() else "no job wants"
     yield Check(about="money", state="ok", found=f"{budget}; {asked} a confirmation")
-    if not environ.get("TRIPTYCH_AUTH_TOKEN", "").strip():
-        yield Check(about="TRIPTYCH_AUTH_TOKEN", state="off", found="not set; only needed to serve other machines")
+
+
+def _serving(settings: config.Settings) -> Iterator[Check]:
+    tokens, public = settings.auth_tokens, settings.public_url
+    unset = "not set; only needed to serve other machines"
+    yield Check(about="TRIPTYCH_AUTH_TOKEN", state="ok" if tokens else "off", found="set" if tokens else unset)
+    if not public:
+        unset = "not set; only needed for an HTTP server behind a proxy or tunnel"
+        yield Check(about="TRIPTYCH_PUBLIC_URL", state="off", found=unset)
+    elif tokens or (urlsplit(public).hostname or "") in LOOPBACK:
+        yield Check(about="TRIPTYCH_PUBLIC_URL", state="ok", found=f"{public}; clients connect to {public}/mcp")
     else:
-        yield Check(about="TRIPTYCH_AUTH_TOKEN", state="ok", found="set")
+        yield Check(
+            about="TRIPTYCH_PUBLIC_URL",
+            state="fault",
+            found=f"{public} can be reached from other machines, and there is no token: serve does not start",
+            mend="set TRIPTYCH_AUTH_TOKEN, or unset TRIPTYCH_PUBLIC_URL",
+        )
 
 
 def _key(account: Account) -> Check:

@@ -56,6 +56,7 @@ class TriptychServer(Server[Audience]):
     """A server that says truthfully what changes: resources do, tools and prompts do not."""
 
     patience: Patience
+    open_studio: Callable[[], Awaitable[Studio]]
 
     def create_initialization_options(
         self,
@@ -106,9 +107,10 @@ class Turns:
 class Answers:
     """What is answered to which request; each imports what it needs when it is first asked."""
 
-    def __init__(self, open_studio: Callable[[], Awaitable[Studio]], remote: bool) -> None:
+    def __init__(self, open_studio: Callable[[], Awaitable[Studio]], remote: bool, files_url: str | None) -> None:
         self._open_studio = open_studio
         self._remote = remote
+        self._files_url = files_url
         self._turns = Turns(remote)
         self.patience = Patience()
 
@@ -116,6 +118,11 @@ class Answers:
     async def lifespan(self, _: Server[Audience]) -> AsyncIterator[Audience]:
         async with Audience(self._open_studio, remote=self._remote).gathered() as audience:
             yield audience
+
+    def _caller(self, ctx: Context) -> Caller:
+        from triptych.studio import Caller
+
+        return Caller(owner=ctx.lifespan_context.owner(ctx), files_url=self._files_url)
 
     async def list_tools(self, ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         from triptych.server import gallery, tools
@@ -129,11 +136,10 @@ class Answers:
         from triptych.server import tools
         from triptych.server.confirming import can_ask, confirmed
         from triptych.server.progress import Steady
-        from triptych.studio import Caller
 
         audience = ctx.lifespan_context
         roots = () if self._remote else await audience.roots(ctx, params.input_responses)
-        caller = Caller(roots=roots, report=Steady(ctx.session.report_progress), owner=audience.owner(ctx))
+        caller = replace(self._caller(ctx), roots=roots, report=Steady(ctx.session.report_progress))
         as_task = params.name in tasks.PAID and tasks.declared(ctx)
         given = {**(params.arguments or {}), **({"wait_s": 0} if as_task else {})}
 
@@ -157,10 +163,9 @@ class Answers:
         self, ctx: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListResourcesResult:
         from triptych.server import gallery, resources
-        from triptych.studio import Caller
 
         audience, shown = ctx.lifespan_context, gallery.is_shown_by(ctx)
-        return await resources.listing(audience.studio, Caller(owner=audience.owner(ctx)), with_gallery=shown)
+        return await resources.listing(audience.studio, self._caller(ctx), with_gallery=shown)
 
     async def list_templates(
         self, ctx: Context, params: types.PaginatedRequestParams | None
@@ -171,10 +176,9 @@ class Answers:
 
     async def read_resource(self, ctx: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
         from triptych.server import resources
-        from triptych.studio import Caller
 
         audience = ctx.lifespan_context
-        caller = Caller(owner=audience.owner(ctx))
+        caller = self._caller(ctx)
         with self._turns.taken(caller.owner):
             return await resources.read(audience.studio, params.uri, caller)
 
@@ -190,10 +194,9 @@ class Answers:
 
     async def complete(self, ctx: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
         from triptych.server import prompts
-        from triptych.studio import Caller
 
         audience = ctx.lifespan_context
-        caller = Caller(owner=audience.owner(ctx))
+        caller = self._caller(ctx)
         with self._turns.taken(caller.owner):
             return await prompts.complete(audience.studio, params.ref, params.argument, caller)
 
@@ -209,11 +212,9 @@ class Answers:
         return {}
 
     async def _task(self, ctx: Context, params: tasks.TaskParams) -> tuple[Studio, str, Caller]:
-        from triptych.studio import Caller
-
         tasks.required(ctx, params.task_id)
         audience = ctx.lifespan_context
-        return await audience.studio(), params.task_id, Caller(owner=audience.owner(ctx))
+        return await audience.studio(), params.task_id, self._caller(ctx)
 
     async def subscribe(self, ctx: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
         await ctx.lifespan_context.subscribe(ctx, params.uri)
@@ -244,13 +245,16 @@ class Answers:
         return tools.input_schema(name)
 
 
-def build(open_studio: Callable[[], Awaitable[Studio]], *, remote: bool) -> TriptychServer:
+def build(
+    open_studio: Callable[[], Awaitable[Studio]], *, remote: bool, files_url: str | None = None
+) -> TriptychServer:
     """Return a server that answers from the studio `open_studio` awaits, for any number of connections.
 
     `open_studio` is awaited by every request that needs the studio and may raise `errors.TriptychError`, which the
     request then reports. `remote` says that clients may sit on other machines: their roots then count for nothing.
+    `files_url` is where they get image files by signed URL (`files`), if anywhere.
     """
-    answers = Answers(open_studio, remote)
+    answers = Answers(open_studio, remote, files_url)
     server = TriptychServer(
         "triptych",
         version=__version__,
@@ -271,6 +275,7 @@ def build(open_studio: Callable[[], Awaitable[Studio]], *, remote: bool) -> Trip
         on_completion=answers.complete,
     )
     server.patience = answers.patience
+    server.open_studio = open_studio
     # Registered by name: what answers a call may be a task, which the constructor's argument does not know.
     server.add_request_handler("tools/call", types.CallToolRequestParams, answers.call_tool)
     server.add_request_handler("tasks/get", tasks.TaskParams, answers.get_task)

@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -51,6 +52,14 @@ class Limits:
 
 
 LIMITS = Limits()
+SIGNED = "triptych.signed"
+"""The key in a request's scope for the file that it may read, once its signature was found right (`files`)."""
+_SEND_A_TOKEN = "Send `Authorization: Bearer …` with a token of the server's TRIPTYCH_AUTH_TOKEN."  # noqa: S105
+_BEARER = re.compile(rb"bearer +[^ ]", re.IGNORECASE)
+_LOOKS_FOR_OAUTH = re.compile(
+    r"(/mcp|/sse)?(/\.well-known(/.*)?|/(register|authorize|token|revoke)(/mcp|/sse)?/?)", re.DOTALL
+)
+"""Where clients look for OAuth: metadata (RFC 8414, RFC 9728, OpenID Connect) and the endpoints used without any."""
 
 
 def owner_of(token: str) -> str:
@@ -58,36 +67,34 @@ def owner_of(token: str) -> str:
     return hashlib.sha256(b"triptych owner\0" + token.encode()).hexdigest()[:32]
 
 
+def user_of(owner: str) -> AuthenticatedUser:
+    """Return what stands for an owner in a request's scope."""
+    return AuthenticatedUser(AccessToken(token="", client_id=owner, scopes=[]))
+
+
 class BearerToken:
     """Lets requests through that carry one of the tokens, as its owner's, and answers 401 to all others.
 
     The SDK's sessions then belong to that owner: to anybody else, one that it has begun is not there. `own` is a token
-    of the person at the machine, who sees everything and has no owner.
+    of the person at the machine, who sees everything and has no owner. The addresses at which clients look for OAuth
+    are 404: a 401 there reads as a sign-in that was refused. A file's signed URL needs no token.
     """
 
     def __init__(self, app: ASGIApp, tokens: Iterable[str], own: str | None = None) -> None:
         self._app = app
         self._scopes: list[tuple[bytes, dict[str, Any]]] = [
-            (
-                _digest(token.encode()),
-                {"user": AuthenticatedUser(AccessToken(token="", client_id=owner_of(token), scopes=[]))},
-            )
-            for token in tokens
+            (_digest(token.encode()), {"user": user_of(owner_of(token))}) for token in tokens
         ]
         if own:
             self._scopes.append((_digest(own.encode()), {}))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
+        if scope["type"] == "lifespan" or SIGNED in scope:
             await self._app(scope, receive, send)
         elif (known := self._known(scope)) is not None:
             await self._app({**scope, **known}, receive, send)
         else:
-            refused = _plain(
-                401, "Send `Authorization: Bearer …` with a token of the server's TRIPTYCH_AUTH_TOKEN.",
-                {"WWW-Authenticate": 'Bearer realm="triptych"'},
-            )  # fmt: skip
-            await refused(scope, receive, send)
+            await _unknown(scope)(scope, receive, send)
 
     def _known(self, scope: Scope) -> dict[str, Any] | None:
         """Return what the request's token adds to its scope; None for a token that is none of ours."""
@@ -98,6 +105,15 @@ class BearerToken:
             if hmac.compare_digest(digest, expected):
                 found = known
         return found if scheme.lower() == b"bearer" else None
+
+
+def _unknown(scope: Scope) -> PlainTextResponse:
+    """Return the answer to a request without one of our tokens."""
+    if _LOOKS_FOR_OAUTH.fullmatch(scope.get("path", "")):
+        return _plain(404, f"There is no OAuth here. {_SEND_A_TOKEN}", {})
+    sent = any(_BEARER.match(value) for name, value in scope["headers"] if name == b"authorization")
+    wrong = ', error="invalid_token"' if sent else ""  # RFC 6750, 3.1: no error code where no token was sent
+    return _plain(401, _SEND_A_TOKEN, {"WWW-Authenticate": f'Bearer realm="triptych"{wrong}'})
 
 
 def _digest(token: bytes) -> bytes:

@@ -1,4 +1,7 @@
-"""Which Host and Origin headers are answered: exactly the server's own names, on any port, for ports get mapped.
+"""Which Host and Origin headers are answered: the server's own names, and the site of its public URL.
+
+Own names are matched exactly, on any port, for ports get mapped. Of the public URL the host and the port have to agree,
+and in an Origin the scheme too.
 
 A page on another site can point its own name at this machine (DNS rebinding), or send requests from the user's browser.
 Either shows in these two headers. Imported for HTTP and SSE alone.
@@ -11,6 +14,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from starlette.responses import PlainTextResponse
+
+from triptych.addresses import site
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -27,11 +32,16 @@ def name_of(site: bytes) -> str | None:
 
 
 class OwnNames:
-    """Lets through what is sent to one of the names, and from a page under one of them or from no page."""
+    """Lets through what is sent to one of the names, and from a page under one of them or from no page.
 
-    def __init__(self, app: ASGIApp, names: Iterable[str]) -> None:
+    `public` is one more site, as `addresses.site` spells it.
+    """
+
+    def __init__(self, app: ASGIApp, names: Iterable[str], public: str | None = None) -> None:
         self._app = app
         self._names = frozenset(name.lower() for name in names)
+        self._public = public
+        self._scheme = (public or "").partition(":")[0].encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused = None if scope["type"] == "lifespan" else self._refusal(scope)
@@ -39,17 +49,29 @@ class OwnNames:
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         hosts = [value for name, value in scope["headers"] if name == b"host"]
-        if len(hosts) != 1 or name_of(hosts[0]) not in self._names:
+        if len(hosts) != 1 or not self._is_ours(hosts[0]):
             return PlainTextResponse(
                 "Triptych: the Host header is not a name of this server. Use 127.0.0.1, localhost or the address that "
-                "it listens on; a reverse proxy has to send one of them.\n",
+                "it listens on; for another name, as behind a proxy or tunnel, set TRIPTYCH_PUBLIC_URL.\n",
                 421,
             )
         origins = [value for name, value in scope["headers"] if name == b"origin"]
-        if origins and (len(origins) != 1 or self._page_name(origins[0]) not in self._names):
+        if origins and (len(origins) != 1 or not self._is_our_page(origins[0])):
             return PlainTextResponse("Triptych: the Origin header names another site; its pages are refused.\n", 403)
         return None
 
-    def _page_name(self, origin: bytes) -> str | None:
-        scheme, _, site = origin.partition(b"://")
-        return name_of(site) if scheme in (b"http", b"https") else None
+    def _is_ours(self, host: bytes) -> bool:
+        if name_of(host) in self._names:
+            return True
+        return bool(self._public) and _site(self._scheme, host) == self._public
+
+    def _is_our_page(self, origin: bytes) -> bool:
+        scheme, _, host = origin.partition(b"://")
+        if scheme not in (b"http", b"https"):
+            return False
+        return name_of(host) in self._names or (bool(self._public) and _site(scheme, host) == self._public)
+
+
+def _site(scheme: bytes, host: bytes) -> str | None:
+    """Return the site that headers name; headers spell hosts in ASCII."""
+    return site((scheme + b"://" + host).decode("ascii")) if host.isascii() else None

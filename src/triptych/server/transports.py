@@ -1,14 +1,15 @@
 """How clients reach the server: stdio, streamable HTTP at `/mcp`, SSE at `/sse` (its messages at `/messages/`).
 
-Beside `/mcp` there is `/gallery`, a page for people (`gallery`).
+Beside `/mcp` there is `/gallery`, a page for people (`gallery`); beside both transports `/files`, images at full size
+for who has a signed URL (`files`).
 
 Rules: the studio is opened once per process, outside every connection, and outlives them all. Host and Origin are
-always checked, and a bind that other machines can reach needs `TRIPTYCH_AUTH_TOKEN`; where it is set, one of its tokens
-is asked for on every route but `/gallery`, loopback included, and each sees only what is its own. stdout belongs to the
-protocol; whatever is said to people goes to stderr.
+always checked, and a bind or a public URL that other machines can reach needs `TRIPTYCH_AUTH_TOKEN`; where it is set,
+one of its tokens is asked for on every route but `/gallery` and `/files`, loopback included, and each sees only what is
+its own. stdout belongs to the protocol; whatever is said to people goes to stderr.
 
 Hosts that are answered to: on loopback its three names; on another address that address too; on all addresses
-(`0.0.0.0`, `::`) this machine's own name and addresses as well. A reverse proxy has to send one of them as Host.
+(`0.0.0.0`, `::`) this machine's own name and addresses as well; and the host of `TRIPTYCH_PUBLIC_URL`, with its port.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.abc
@@ -78,7 +80,8 @@ def serve(
     so that the directory the server was started in is not open to its clients.
 
     Raises:
-        SystemExit: 2, when the bind is open to other machines and no token is set, or cannot be had.
+        SystemExit: 2, when the bind or the public URL is open to other machines and no token is set, or the bind cannot
+            be had.
     """
     if logging.lastResort:  # what is logged before the settings are read
         logging.lastResort.setFormatter(_CleanLines())
@@ -93,15 +96,29 @@ def serve(
             f"{host} can be reached from other machines: set TRIPTYCH_AUTH_TOKEN to a long random text, which clients "
             "then send as `Authorization: Bearer …`, or bind to 127.0.0.1."
         )
+    public = read.public_url
+    if public and not tokens and not own_token and not is_loopback(urlsplit(public).hostname or ""):
+        _refuse(
+            f"TRIPTYCH_PUBLIC_URL is {public}, which can be reached from other machines: set TRIPTYCH_AUTH_TOKEN to a "
+            "long random text, which clients then send as `Authorization: Bearer …`, or unset TRIPTYCH_PUBLIC_URL."
+        )
     try:
         listener = _bind(host, port)
     except OSError as error:
         _refuse(f"{host}:{port} cannot be listened on: {error}.")
     resident = Resident(opener(read))
-    server = build(resident, remote=True)
-    app = http_app(server, transport, host, tokens, own_token)
-    url = f"http://{_in_url(host)}:{listener.getsockname()[1]}/{'sse' if transport == 'sse' else 'mcp'}"
-    anyio.run(_serve_http, resident, app, listener, lambda: on_ready(url))
+    listens = f"http://{_in_url(host)}:{listener.getsockname()[1]}"
+    reached = public or (listens if is_loopback(host) else None)
+    server = build(resident, remote=True, files_url=f"{reached}/files" if reached else None)
+    app = http_app(server, transport, host, tokens, own_token, public)
+    path = "sse" if transport == "sse" else "mcp"
+
+    def ready() -> None:
+        if public:
+            sys.stderr.write(f"Clients reach it at {public}/{path}\n")
+        on_ready(f"{listens}/{path}")
+
+    anyio.run(_serve_http, resident, app, listener, ready)
 
 
 class _CleanLines(logging.Formatter):
@@ -255,18 +272,26 @@ async def _leave_when_told(resident: Resident) -> None:
 
 
 def http_app(
-    server: TriptychServer, transport: Transport, host: str, tokens: Sequence[str], own_token: str | None = None
+    server: TriptychServer,
+    transport: Transport,
+    host: str,
+    tokens: Sequence[str],
+    own_token: str | None = None,
+    public: str | None = None,
 ) -> Starlette:
     """Return the ASGI application of one HTTP transport, with its checks around every route."""
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from starlette.routing import Mount, Route
 
-    from triptych.server import guard, sites
+    from triptych.server import files, guard, sites
 
-    own = Middleware(sites.OwnNames, names=own_names(host))  # in front of all else
-    checks = [Middleware(guard.BearerToken, tokens=tokens, own=own_token)] if tokens or own_token else []
+    own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # in front of all else
+    owners = [guard.owner_of(token) for token in tokens] + ([None] if own_token or not tokens else [])
+    checks = [Middleware(files.Signed, open_studio=server.open_studio, owners=owners)]
+    checks += [Middleware(guard.BearerToken, tokens=tokens, own=own_token)] if tokens or own_token else []
     checks += [Middleware(guard.InWork, limits=guard.LIMITS), Middleware(guard.Leaving, patience=server.patience)]
+    file = Route(f"{files.ROUTE}/{{handle:path}}", endpoint=files.answer, methods=["GET"])
     if transport == "http":
         from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 
@@ -280,6 +305,7 @@ def http_app(
         endpoint = StreamableHTTPASGIApp(manager)
         # Both named, because a redirect to one of them would be made of a Host that nobody has checked.
         routes: list[BaseRoute] = [Route(path, endpoint=endpoint) for path in ("/mcp", "/mcp/")]
+        routes.append(file)
         page = Middleware(gallery.Page)  # before the token: it asks for none
         return _strict(Starlette(routes=routes, middleware=[own, page, *checks], lifespan=lambda _: manager.run()))
     from mcp.server.sse import SseServerTransport
@@ -294,7 +320,7 @@ def http_app(
             await server.run(incoming, outgoing, server.create_initialization_options())
         return Response()
 
-    routes = [Route("/sse", endpoint=connect, methods=["GET"]), Mount("/messages/", app=sse.handle_post_message)]
+    routes = [Route("/sse", endpoint=connect, methods=["GET"]), Mount("/messages/", app=sse.handle_post_message), file]
     return _strict(Starlette(routes=routes, middleware=[own, *checks]))
 
 

@@ -1,0 +1,55 @@
+"""URLs at which an HTTP server gives an image's file to whoever has the URL, for a while.
+
+    https://images.example.com/files/job_1a2b3c4d/2?e=1795267800&s=kH0v3…
+
+`e` is the end in UTC seconds. `s` is an HMAC-SHA256 over handle, owner and end, cut to 128 bits. The owner is not in
+the URL. Pure: the secret and the time are given.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+LIFETIME_S = 3600
+"""A new URL is good for at least this long."""
+SAME_FOR_S = 900
+"""URLs end on a quarter of an hour, so that one that is made again soon is the same and caches know it."""
+
+_QUERY = re.compile(rb"e=([1-9][0-9]{0,11})&s=([A-Za-z0-9_-]{22})")
+
+
+def make(secret: str, files_url: str, handle: str, owner: str | None, now: datetime) -> tuple[str, datetime]:
+    """Return a URL below `files_url`, and when it ends: between one hour and an hour and a quarter from now."""
+    until_s = (int(now.timestamp()) // SAME_FOR_S + 1) * SAME_FOR_S + LIFETIME_S
+    url = f"{files_url}/{quote(handle)}?e={until_s}&s={_sign(secret, handle, owner, until_s)}"
+    return url, datetime.fromtimestamp(until_s, UTC)
+
+
+def read(query: bytes) -> tuple[int, str] | None:
+    """Return the end and the signature in a URL's query; None for any other query."""
+    found = _QUERY.fullmatch(query)
+    return (int(found[1]), found[2].decode("ascii")) if found else None
+
+
+def signers(
+    secret: str, handle: str, owners: Iterable[str | None], until_s: int, signature: str, now: datetime
+) -> list[str | None]:
+    """Return whose signature it is, of these owners: none, for a wrong one and after its end.
+
+    Every owner's signature is compared, each in constant time.
+    """
+    right = [owner for owner in owners if hmac.compare_digest(signature, _sign(secret, handle, owner, until_s))]
+    return right if now.timestamp() < until_s else []
+
+
+def _sign(secret: str, handle: str, owner: str | None, until_s: int) -> str:
+    said = json.dumps(["triptych file", handle, owner, until_s]).encode()
+    digest = hmac.digest(bytes.fromhex(secret), said, hashlib.sha256)
+    return base64.urlsafe_b64encode(digest[:16]).rstrip(b"=").decode("ascii")
