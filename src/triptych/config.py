@@ -48,6 +48,8 @@ class Settings:
     log_level: str
     public_url: str | None = None
     """Where clients reach an HTTP server: scheme, host and port, as `addresses.site` spells them."""
+    links: bool | None = None
+    """Whether results have links to their images; None: as is best for the client."""
 
 
 def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
@@ -75,6 +77,7 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
         auth_tokens=_auth_tokens(environ),
         log_level=log_level(environ),
         public_url=_public_url(environ),
+        links=_on_or_off(environ, "TRIPTYCH_LINKS"),
     )
 
 
@@ -172,6 +175,13 @@ def _directory(name: str, text: str) -> Path:
         return Path(text).expanduser().absolute()
     except (RuntimeError, FileNotFoundError) as error:  # ~nobody, or a relative path below a removed directory
         raise errors.BadRequest(f"{name} must be a directory; it is {errors.quoted(text, 100)}.") from error
+
+
+def _on_or_off(environ: Mapping[str, str], name: str) -> bool | None:
+    text = environ.get(name, "").strip().lower()
+    if text not in ("", "on", "off"):
+        raise errors.BadRequest(f"{name} must be on or off; it is {errors.quoted(text, 40)}.")
+    return None if not text else text == "on"
 
 
 def _confirm_usd(environ: Mapping[str, str]) -> Decimal:

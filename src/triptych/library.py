@@ -183,10 +183,10 @@ class Library:
         """
         return self._assets.allowed_directory(directory, self.allowed(caller))
 
-    async def show(self, images: Sequence[str], caller: Caller) -> Preview:
+    async def show(self, images: Sequence[str], caller: Caller, *, detail: bool = False) -> Preview:
         """Return one image as a preview, several as a labelled contact sheet, a job as its set beside its sources.
 
-        Raises: `errors.BadRequest` for what cannot be shown.
+        With `detail` the picture is larger. Raises: `errors.BadRequest` for what cannot be shown.
         """
         most = showing.MOST_PICTURES
         if not 1 <= len(images) <= most:
@@ -197,7 +197,7 @@ class Library:
             named = [handle for item in images for handle in self._unfolded(item, caller)]
             inputs = await self.bring_in(named, caller)
             sheet = showing.loose([(item.handle, item.image, self._made(item.handle)) for item in inputs])
-        return await anyio.to_thread.run_sync(showing.draw, sheet)
+        return await anyio.to_thread.run_sync(showing.draw, sheet, detail)
 
     async def save(self, images: Sequence[str], directory: str, name: str | None, caller: Caller) -> SaveResult:
         """Copy images at full resolution into an allowed directory, overwriting nothing.

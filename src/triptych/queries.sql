@@ -226,6 +226,9 @@ UPDATE jobs SET
   ended_mono = CASE WHEN :status IN ('done', 'partial') THEN COALESCE(ended_mono, :mono) END
 WHERE id = :job_id;
 
+-- name: fix_page_size
+UPDATE jobs SET page_size = :page_size WHERE id = :id AND page_size IS NULL;
+
 -- name: save_also
 INSERT INTO saves (job_id, directory, saved) VALUES (:job_id, :directory, 0)
 ON CONFLICT (job_id, directory) DO UPDATE SET saved = 0;

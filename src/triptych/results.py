@@ -54,10 +54,7 @@ class ImageResult(Result):
 
 
 def images_text(images: Sequence[ImageResult]) -> list[str]:
-    """Return a line for each image, after one that says what is the same for all; a file only where it is all there is.
-
-    What has a URL has its path in the fields; said twice, it would be the larger part of the text.
-    """
+    """Return a line for each image, in order, with its handle, URL and path; before them what is the same for all."""
     sizes = {f"{i.width}x{i.height}" for i in images if i.width}
     expiries = {f"{i.url_expires_at:%Y-%m-%d %H:%MZ}" for i in images if i.url_expires_at}
     shared = [f"each {size}" for size in sizes] if len(sizes) == 1 else []
@@ -67,15 +64,10 @@ def images_text(images: Sequence[ImageResult]) -> list[str]:
         words = [image.handle]
         words += [f"{image.width}x{image.height}"] if image.width and len(sizes) > 1 else []
         words += [f"from {', '.join(image.source)}"] if image.source else []
-        if image.url and not image.url.startswith("file:"):
-            words.append(image.url)
-            words += (
-                [f"(until {image.url_expires_at:%Y-%m-%d %H:%MZ})"]
-                if image.url_expires_at and len(expiries) > 1
-                else []
-            )
-        elif image.path:
-            words.append(image.path)
+        words += [image.url] if image.url else []
+        if image.url_expires_at and len(expiries) > 1:
+            words.append(f"(until {image.url_expires_at:%Y-%m-%d %H:%MZ})")
+        words += [image.path] if image.path else []
         lines.append(" ".join(words))
     return lines
 
@@ -113,6 +105,13 @@ class ErrorResult(Result):
     request_id: str | None = None
 
 
+class Page(Result):
+    """Which part of a job's images is listed: page `number` of `of`, from 1."""
+
+    number: int
+    of: int
+
+
 class JobResult(Result):
     """The one result of every tool that makes or shows a job."""
 
@@ -126,6 +125,10 @@ class JobResult(Result):
     progress: Progress
     requested: int
     returned: int
+    """Images that came. While the job runs they are counted only; then `images` has them, on as many pages as `page`
+    says."""
+    page: Page | None = None
+    """Null where `images` has all there are."""
     images: list[ImageResult]
     cost: Cost
     error: ErrorResult | None = None
@@ -140,6 +143,8 @@ class JobResult(Result):
             f"{self.job_id or 'no job'}: {self.status}, {self.returned} of {self.requested} images, "
             f"{self.model} on {self.provider}, {self.cost.text(self.status)}"
         ]
+        if self.page:
+            lines.append(f"page {self.page.number} of {self.page.of}: {len(self.images)} of {self.returned} images")
         lines += images_text(self.images)
         if self.error:
             lines.append(f"error {self.error.kind}: {self.error.message}")
@@ -176,13 +181,17 @@ class Making(Result):
 
 class UploadResult(Result):
     images: list[ImageResult]
+    more: list[str] = []
+    """The handles of the images after those in `images`."""
     provider: str
     warnings: list[str] = []
     next: str | None = None
 
     def text(self) -> str:
-        """Return the handles, one a line."""
-        lines = images_text(self.images) + [f"warning: {warning}" for warning in self.warnings]
+        """Return the images, one a line, and the handles of those that are not in `images`."""
+        lines = images_text(self.images)
+        lines += [f"and {len(self.more)} more: {', '.join(self.more)}"] if self.more else []
+        lines += [f"warning: {warning}" for warning in self.warnings]
         return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
 
 

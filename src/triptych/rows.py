@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from triptych.model import Fault, Frame, Job, Operation, Prediction, Route, State, Status
@@ -24,6 +25,8 @@ class JobRow:
     status: Status
     returned: int
     may_be_charged: bool
+    page_size: int | None = None
+    """How many images a page of its result lists, once that is fixed."""
 
 
 def when(value: float | None) -> datetime | None:
@@ -57,7 +60,7 @@ def job_row(row: sqlite3.Row) -> JobRow:
         routes=tuple(route(said) for said in json.loads(row["routes"])),
         owner=row["owner"],
     )
-    return JobRow(job, Status(row["status"]), row["returned"], bool(row["may_be_charged"]))
+    return JobRow(job, Status(row["status"]), row["returned"], bool(row["may_be_charged"]), row["page_size"])
 
 
 def route(said: dict[str, Any]) -> Route:
@@ -96,7 +99,7 @@ def prediction(row: sqlite3.Row) -> Prediction:
         count=row["count"],
         size=(row["width"], row["height"]) if row["width"] else None,
         format=row["format"],
-        inputs=tuple(json.loads(row["inputs"])),
+        inputs=texts(row["inputs"]),
         client_id=row["client_id"],
         variation=row["variation"],
         quoted_usd=Decimal(row["quoted_usd"]),
@@ -114,8 +117,14 @@ def prediction(row: sqlite3.Row) -> Prediction:
         created_mono=row["created_mono"],
         submitted_mono=row["submitted_mono"],
         looked_mono=row["looked_mono"],
-        sent_urls=tuple(json.loads(row["sent_urls"] or "[]")),
+        sent_urls=texts(row["sent_urls"] or "[]"),
     )
+
+
+@lru_cache(maxsize=4096)
+def texts(said: str) -> tuple[str, ...]:
+    """Return a list of texts as the database has it; the rows of a job repeat the same few."""
+    return tuple(json.loads(said))
 
 
 def fault(text: str | None) -> Fault | None:
@@ -135,6 +144,6 @@ def frame(row: sqlite3.Row) -> Frame:
         url_expires_at=when(row["url_expires_at"]),
         sha256=row["sha256"],
         saved_path=row["saved_path"],
-        source=tuple(json.loads(row["source"])),
+        source=texts(row["source"]),
         error=row["error"],
     )

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from triptych import drift
 
 MOST_PICTURES = 40
-MOST_BYTES = 400_000
+MOST_BYTES, DETAIL_BYTES = 149_000, 400_000
+"""Of the JPEG: 199 KB as base64, which some hosts put into the conversation as text, and with `detail` 534 KB."""
+PREVIEW_PX, DETAIL_PX = 768, 1536
+"""The longer side of a picture that is shown alone."""
 MOST_PROMPT_CHARS = 600
 MOST_REFERENCES = 10
 """Every model that edits takes so many."""
@@ -154,13 +157,18 @@ def _chain(
 # --- drawing ---
 
 
-def draw(shown: Sheet) -> Preview:
-    """Return a preview of one picture, a contact sheet of several (400 KB at most), and how even each set is."""
+def draw(shown: Sheet, detail: bool = False) -> Preview:
+    """Return a preview of one picture or a contact sheet of several, and how even each set is.
+
+    The JPEG has at most `MOST_BYTES` bytes, with `detail` at most `DETAIL_BYTES`.
+    """
     from triptych import drift, imaging, sheet
 
+    most = DETAIL_BYTES if detail else MOST_BYTES
     if len(shown.pictures) == 1 and (only := shown.pictures[0].image):
         note = f"{shown.pictures[0].handle}, {shown.pictures[0].note}."
-        return Preview(jpeg=imaging.preview(only.path.read_bytes(), max_bytes=300_000), caption=note)
+        side_px = DETAIL_PX if detail else PREVIEW_PX
+        return Preview(jpeg=imaging.preview(only.path.read_bytes(), max_side=side_px, max_bytes=most), caption=note)
     # As large as it may be drawn, and all of them together never more than some 25 MB.
     side_px = min(768, round(1.6 * sheet.WIDTH_PX / len(shown.pictures) ** 0.5))
     cards, sets = [], dict[str, list[tuple[int, drift.Look]]]()
@@ -179,7 +187,7 @@ def draw(shown: Sheet) -> Preview:
             if odd := [s.measure for s in standing if s.stands_out]:
                 cards[i] = replace(cards[i], alert=f"stands out: {', '.join(odd)}")
     drawn = sheet.lay_out(cards, group=shown.group, heads=shown.heads, title=shown.title)
-    return Preview(jpeg=imaging.small_jpeg(drawn, MOST_BYTES), caption=" ".join(said))
+    return Preview(jpeg=imaging.small_jpeg(drawn, most), caption=" ".join(said))
 
 
 def _drift_words(pictures: Sequence[Picture], standings: Sequence[tuple[drift.Standing, ...]]) -> str:

@@ -365,6 +365,10 @@ class Store(Records):
         """Remember where an output was saved for the user."""
         self._db.run("frame_saved", job_id=frame.job_id, n=frame.n, saved_path=saved_path)
 
+    def fix_page_size(self, job_id: str, page_size: int) -> None:
+        """Remember how many images a page of a job's result lists; what is remembered already stays."""
+        self._db.run("fix_page_size", id=job_id, page_size=page_size)
+
     def save_also(self, job_id: str, directory: str) -> None:
         """Have a job's images copied into one more directory once it has ended."""
         self._db.run("save_also", job_id=job_id, directory=directory)

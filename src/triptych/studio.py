@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -24,7 +24,7 @@ from triptych.clock import Bell, Clock, SystemClock, moment
 from triptych.engine import Engine
 from triptych.library import Caller, Library, SignedFile
 from triptych.market import Market
-from triptych.model import Job, Offer, Operation, Prediction, Reference, State, Status
+from triptych.model import Frame, Job, Offer, Operation, Prediction, Reference, State, Status
 from triptych.planning import MAX_LANES, MAX_STEPS, Ask, Options, Plan
 from triptych.references import refer
 from triptych.results import (
@@ -199,15 +199,19 @@ class Studio:
         ask = Ask("edit_chain", caller.owner, tuple(planning.check_prompt(step) for step in steps), 1, options)
         return await self._make(ask, Operation.EDIT, images, references, caller)
 
-    async def get_status(self, job_id: str, wait_s: float = 0, caller: Caller = ANYONE) -> JobResult:
-        """Return a job as it stands, after waiting up to `wait_s` for a change worth reporting.
+    async def get_status(
+        self, job_id: str, wait_s: float = 0, caller: Caller = ANYONE, *, page: int | None = None
+    ) -> JobResult:
+        """Return a job once it has ended, or as it stands after `wait_s`.
 
-        A missed deadline, a failed fetch and an uncertain submit are looked at again; nothing paid is sent for it.
-        Raises: `errors.UnknownHandle`.
+        Without a page, a missed deadline, a failed fetch and an uncertain submit are looked at again; nothing paid is
+        sent for it. With one, that page of an ended job's images is read, and nothing else is done.
+        Raises: `errors.UnknownHandle`; `errors.OutOfLimits` for a page that is not there.
         """
         row = self._job(job_id, caller)
-        self._take_up(row)
-        return await self._wait(row.job.id, min(wait_s, caller.left_s()), caller, any_change=True)
+        if page is None:
+            self._take_up(row)
+        return await self._wait(row.job.id, min(wait_s, caller.left_s()), caller, page or 1)
 
     async def list_jobs(self, limit: int = 20, status: str | None = None, caller: Caller = ANYONE) -> JobsResult:
         """Return recent jobs, newest first."""
@@ -264,12 +268,12 @@ class Studio:
         limit = MODELS_BYTES if query or operation or provider else OVERVIEW_BYTES
         return await self._market.list_models(query, operation, provider, None if every else limit)
 
-    async def view_images(self, images: Sequence[str], caller: Caller = ANYONE) -> Preview:
+    async def view_images(self, images: Sequence[str], caller: Caller = ANYONE, *, detail: bool = False) -> Preview:
         """Return one image as a preview, several as a labelled contact sheet, a job as its set beside its sources.
 
-        Raises: `errors.BadRequest` for what cannot be shown.
+        With `detail` the picture is larger. Raises: `errors.BadRequest` for what cannot be shown.
         """
-        return await self.library.show(images, caller)
+        return await self.library.show(images, caller, detail=detail)
 
     async def save_images(
         self, images: Sequence[str], directory: str, name: str | None = None, caller: Caller = ANYONE
@@ -289,19 +293,21 @@ class Studio:
         """
         return self._job(job_id, ANYONE).job.owner
 
-    def job(self, job_id: str, caller: Caller = ANYONE, *, every: bool = False) -> JobResult:
-        """Return a job as it stands; with `every`, all its images.
+    def job(self, job_id: str, caller: Caller = ANYONE, *, page: int = 1, every: bool = False) -> JobResult:
+        """Return a job as it stands, with one page of its images once it has ended; with `every`, all that came.
 
-        Raises: `errors.UnknownHandle`, for another owner's job as for none.
+        Raises: `errors.UnknownHandle`, for another owner's job as for none; `errors.OutOfLimits` for a page that is
+        not there.
         """
         row = self._job(job_id, caller)
-        predictions = self.store.predictions(row.job.id)
+        predictions, frames = self.store.predictions(row.job.id), self.store.frames(row.job.id)
         return views.job_result(
             row,
             predictions,
-            self.store.frames(row.job.id),
+            frames,
             self.store.image_by_sha256,
-            every=every,
+            page=page,
+            page_size=None if every else self._page_size(row, frames),
             findable=any(self._taken_up(p) is State.SUBMITTING for p in predictions),
             link=self.library.link(caller),
         )
@@ -504,11 +510,9 @@ class Studio:
             request=first_call(account, account.provider.submit(plan.first_edit(references))),
         )
 
-    async def _wait(self, job_id: str, wait_s: float, caller: Caller, *, any_change: bool = False) -> JobResult:
-        """Return the job when it has ended, when (`any_change`) it has moved, or when `wait_s` is over."""
+    async def _wait(self, job_id: str, wait_s: float, caller: Caller, page: int = 1) -> JobResult:
+        """Return the job when it has ended, images stored, or when `wait_s` is over; report what changes meanwhile."""
         end_s = self._clock.monotonic() + min(max(wait_s, 0), MAX_WAIT_S)
-        row = self._job(job_id, caller)
-        first = (row.status, row.returned)
         told = None
         while True:
             row = self._job(job_id, caller)
@@ -518,11 +522,8 @@ class Studio:
                 message = f"{job_id} {row.status}, {row.returned} of {row.job.requested} images"
                 await caller.told(row.returned, row.job.requested, message)
             left_s = end_s - self._clock.monotonic()
-            ended = row.status not in (Status.QUEUED, Status.RUNNING)
-            if ended or left_s <= 0 or (any_change and seen != first and row.status is not Status.RUNNING):
-                return self.job(job_id, caller)
-            if any_change and row.returned != first[1]:
-                return self.job(job_id, caller)
+            if left_s <= 0 or row.status not in (Status.QUEUED, Status.RUNNING):
+                return self.job(job_id, caller, page=page)
             await self._clock.wait(self.engine.bell, min(left_s, LOOK_AGAIN_S))
 
     def _take_up(self, row: JobRow) -> None:
@@ -551,6 +552,14 @@ class Studio:
         if prediction.state is State.UNCERTAIN and account and account.provider.find:
             return State.SUBMITTING
         return None
+
+    def _page_size(self, row: JobRow, frames: Sequence[Frame]) -> int:
+        """Return how many images of a job a page lists: what was first said of an ended job that has several pages."""
+        size = row.page_size or views.page_size(frames, self.store.image_by_sha256)
+        if row.page_size is None and len(frames) > size and row.status not in (Status.QUEUED, Status.RUNNING):
+            with suppress(errors.Outage):  # another program locks the database: the next listing fixes the same size
+                self.store.fix_page_size(row.job.id, size)
+        return size
 
     def _job(self, job_id: str, caller: Caller) -> JobRow:
         row = self.store.job(job_id.strip().partition("/")[0])

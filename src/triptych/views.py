@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -9,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from triptych import errors
 from triptych.ledger import Balance, Spending
 from triptych.model import Fault, Frame, Image, Prediction, State, Status
 from triptych.results import (
@@ -19,6 +21,7 @@ from triptych.results import (
     JobResult,
     JobSummary,
     Making,
+    Page,
     Progress,
     RequestPlace,
     SpendResult,
@@ -29,7 +32,16 @@ from triptych.rows import JobRow
 from triptych.text import line
 
 MOST_IMAGES = 24
-"""A result lists at most so many images; the job's resource lists all."""
+"""A page lists at most so many images; the job's resource lists all."""
+PAGE_CHARS = 9_000
+"""What one host shows its model of a page: the JSON with the links, or the text. Hosts cut what is longer."""
+JOB_CHARS = 560
+"""Of a page, for everything but the images."""
+IMAGE_CHARS = 350
+"""Of one image in the JSON and its link: all that has the same length for every image."""
+LEAST_URL_CHARS = 100
+LEAST_PATH_CHARS = 100
+"""Shorter ones count as so long: the page still fits when another URL or path has taken their place."""
 
 ImageOf = Callable[[str], Image | None]
 
@@ -101,27 +113,38 @@ def job_result(
     frames: Sequence[Frame],
     image_of: ImageOf,
     *,
-    every: bool = False,
+    page: int = 1,
+    page_size: int | None = None,
     findable: bool = True,
     link: Link = as_stored,
 ) -> JobResult:
-    """Return the one result of a job; with `every`, all its images however many.
+    """Return the one result of a job: while it runs without images, then with one page of them, final images first.
 
-    `findable`: the provider has a list in which an uncertain request may still be found.
+    Without `page_size`, all images that came, in order, whether it runs or not. `findable`: the provider has a list in
+    which an uncertain request may still be found.
+
+    Raises: `errors.OutOfLimits` when an ended job has no such page.
     """
-    job, shown, warnings = row.job, list(frames), list(row.job.warnings)
-    if len(shown) > MOST_IMAGES and not every:
-        if job.steps > 1:
-            shown = [frame for frame in shown if frame.n % job.steps == 0]
-            warnings.append("Only the last step's images are listed here.")
-        if len(shown) > MOST_IMAGES:
-            warnings.append(f"Only the first {MOST_IMAGES} of {len(shown)} images are listed here.")
-            shown = shown[:MOST_IMAGES]
-        warnings.append(f"triptych://jobs/{job.id} lists all {len(frames)}.")
+    job, warnings = row.job, list(row.job.warnings)
+    came = [frame for frame in frames if frame.url or frame.sha256]
+    ended = row.status not in (Status.QUEUED, Status.RUNNING)
+    shown, pages = came, 1
+    if page_size and not ended:
+        shown = []
+    elif page_size:
+        came.sort(key=lambda frame: (frame.n % job.steps != 0, frame.n))
+        pages = max(-(-len(came) // page_size), 1)
+        if not 1 <= page <= pages:
+            raise errors.OutOfLimits(
+                f"{job.id} has {pages} page{'s' if pages > 1 else ''} of images; page was {page}. "
+                f'get_status(job_id="{job.id}", page={pages}) is the last.'
+            )
+        shown = came[(page - 1) * page_size : page * page_size]
     fault = _fault(predictions)
     images = {frame.n: image_of(frame.sha256) if frame.sha256 else None for frame in shown}
     if pruned := [image.pruned_at for image in images.values() if image and image.pruned_at]:
         warnings.append(f"{len(pruned)} of these images were pruned on {max(pruned):%Y-%m-%d}: their files are gone.")
+    at_home = [f for f in shown if f.sha256 and not ((i := images[f.n]) and i.pruned_at)]
     return JobResult(
         job_id=job.id,
         status=row.status,
@@ -130,8 +153,9 @@ def job_result(
         endpoint=job.endpoint,
         progress=Progress(done=row.returned, total=job.requested),
         requested=job.requested,
-        returned=row.returned,
-        images=[image_of_frame(f, images[f.n], link) for f in shown if f.url or f.sha256],
+        returned=len(came) if ended else row.returned,
+        page=Page(number=page, of=pages) if pages > 1 else None,
+        images=[image_of_frame(frame, images[frame.n], link) for frame in shown],
         cost=cost_of(row, predictions),
         error=ErrorResult(
             kind=fault.kind, message=fault.message, retryable=fault.retryable, request_id=fault.request_id
@@ -139,8 +163,20 @@ def job_result(
         if fault
         else None,
         warnings=warnings,
-        next=_next(row, fault, [f for f in shown if f.sha256 and not ((i := images[f.n]) and i.pruned_at)], findable),
+        next=_next(row, fault, at_home, findable, page + 1 if page < pages else None),
     )
+
+
+def page_size(frames: Sequence[Frame], image_of: ImageOf) -> int:
+    """Return how many images of a job fit on a page, at the longest URL, path and sources among them."""
+    home = next((image for frame in frames if frame.sha256 and (image := image_of(frame.sha256))), None)
+    path_chars = len(json.dumps(str(home.path))) if home else 0
+    urls = [len(frame.url or "") for frame in frames] + ([len(home.path.as_uri())] if home else [])
+    source_chars = max((sum(len(handle) + 4 for handle in frame.source) for frame in frames), default=0)
+    # The URL is in the JSON and in the link.
+    url_chars = 2 * max([LEAST_URL_CHARS, *urls])
+    image_chars = IMAGE_CHARS + max(path_chars, LEAST_PATH_CHARS) + url_chars + source_chars
+    return min(max((PAGE_CHARS - JOB_CHARS) // image_chars, 1), MOST_IMAGES)
 
 
 def making(row: JobRow, predictions: Sequence[Prediction]) -> Making:
@@ -224,21 +260,26 @@ def _fault(predictions: Sequence[Prediction]) -> Fault | None:
     return faulty[0].fault if faulty else None
 
 
-def _next(row: JobRow, fault: Fault | None, home: Sequence[Frame], findable: bool) -> str | None:
+def _next(
+    row: JobRow, fault: Fault | None, at_home: Sequence[Frame], findable: bool, next_page: int | None
+) -> str | None:
     job_id = row.job.id
+    rest = f'get_status(job_id="{job_id}", page={next_page})' if next_page else None
     match row.status:
         case Status.QUEUED | Status.RUNNING:
             return f'get_status(job_id="{job_id}", wait_s=50)'
         case Status.UNCERTAIN:
             look = f'get_status(job_id="{job_id}", wait_s=30) looks again' if findable else "no list shows it"
-            return (
+            return (f"{rest} lists more images; " if rest else "") + (
                 f"{look}; "
                 f'cancel_job(job_id="{job_id}") accepts it as lost; '
                 f"the same {row.job.tool} call with again=true pays for a new one"
             )
+        case _ if rest:
+            return rest
         case Status.PARTIAL | Status.FAILED if fault and fault.kind in ("deadline", "fetch_failed"):
             return f'get_status(job_id="{job_id}", wait_s=50)'
-        case Status.DONE | Status.PARTIAL if home:
+        case Status.DONE | Status.PARTIAL if at_home:
             return f'view_images(images=["{job_id}"])'
         case _:
             return None

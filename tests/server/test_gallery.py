@@ -102,7 +102,7 @@ async def test_a_job_tells_how_it_was_asked_for_and_an_image_what_was_made_from_
 
         given = {"images": [coffee], "steps": ["warmer", "black and white"], "references": [coffee], "format": "jpeg"}
         chain = (await client.call_tool("edit_chain", given)).structured_content
-        source = chain["images"][0]["source"][0]
+        source = chain["images"][1]["source"][0]
         job_id = chain["job_id"]
         made = (await meta(f"triptych://jobs/{job_id}"))["making"]
         first = await meta(f"triptych://images/{job_id}/1")

@@ -19,7 +19,7 @@ import jsonschema
 import pytest
 
 from server_stage import SAMPLES, Child, environ, image_result, job_result
-from triptych.results import Cost, ErrorResult, JobResult, Progress
+from triptych.results import Cost, ErrorResult, JobResult, Page, Progress
 from triptych.server import gallery, tools
 
 pytest.importorskip("fcntl", reason="Chromium is driven through a pipe that Windows does not hand down")
@@ -251,7 +251,9 @@ def open_host(browser: chromium.Chromium) -> Iterator[Callable[..., Host]]:
 
 
 def shown(result: JobResult) -> dict[str, Any]:
-    """Return a result as a tool answers with it."""
+    """Return a result as a tool answers with it: of a job that runs, no images."""
+    if result.status in ("queued", "running"):
+        result = result.model_copy(update={"images": []})
     return tools.answer(result).model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
@@ -272,14 +274,16 @@ def made(tool: str, prompts: list[str], lanes: list[list[str]], states: list[str
 
 
 class Told:
-    """Answers from `jobs` (id → the results it goes through, one a poll), with one picture for every image."""
+    """Answers from the results that a job goes through, with one picture for every image."""
 
     def __init__(self, making: dict[str, Any], *results: JobResult) -> None:
         self.making = making
         self.results = list(results)
         self.refuses: dict[str, Exception] = {}
-        self.moves = threading.Semaphore(0) if len(results) > 1 else None
-        """Released once for each answer of `get_status` that may leave, as the job would release it."""
+        self.moves = threading.Semaphore(0)
+        """Released once for each move of the job to its next result."""
+        self.after_cancel: JobResult | None = None
+        self.pages: list[JobResult] = []
 
     def __call__(self, method: str, params: dict[str, Any]) -> Any:
         if method == "resources/read":
@@ -288,6 +292,9 @@ class Told:
                 return {
                     "contents": [{"uri": uri, "mimeType": "image/jpeg", "blob": PIXEL, "_meta": {"made_from_it": []}}]
                 }
+            if error := self.refuses.get("triptych://jobs"):
+                raise error
+            self._move()
             text = self.results[0].model_dump_json(exclude={"request"})
             meta = {"making": self.making}
             return {"contents": [{"uri": uri, "mimeType": "application/json", "text": text, "_meta": meta}]}
@@ -300,10 +307,17 @@ class Told:
                     job_id=None, status="dry_run", model="seedream-4.0", provider="atlas", cost=Cost(quoted="0.064")
                 )
             )
-        if name == "get_status" and self.moves:
-            assert self.moves.acquire(timeout=60)
-            self.results.pop(0)
+        if name == "get_status":
+            self._move()
+            if "page" in given:
+                return shown(self.pages[given["page"] - 1])
+        if name == "cancel_job" and self.after_cancel:
+            self.results = [self.after_cancel]
         return shown(self.results[0])
+
+    def _move(self) -> None:
+        if len(self.results) > 1 and self.moves.acquire(blocking=False):
+            self.results.pop(0)
 
 
 def seasons(returned: int, status: str = "running", **fields: Any) -> JobResult:
@@ -350,7 +364,6 @@ def test_images_appear_in_their_places_as_they_come_and_asking_ends_with_the_job
     host.notify("tool-result", **shown(seasons(1)))
     host.see("document.querySelectorAll('#grid button.tile').length === 1")
     assert tiles(host) == ["Image 1, open", *(f"Image {n}, still to come" for n in (2, 3, 4))]
-    assert told.moves
     told.moves.release()
     host.see("document.querySelectorAll('#grid button.tile').length === 3")
     host.picture("running")
@@ -358,7 +371,7 @@ def test_images_appear_in_their_places_as_they_come_and_asking_ends_with_the_job
     host.see("document.querySelector('.chip').innerText === 'done'")
     assert tiles(host) == [f"Image {n}, open" for n in (1, 2, 3, 4)]
     assert "4 of 4 images · seedream-4.0 on atlas · quoted $0.128, charged $0.128" in host.text("#facts")
-    assert host.calls == [("get_status", {"job_id": "job_12345678", "wait_s": 20})] * 2
+    assert host.calls == []
     assert any(m.get("method") == "ui/notifications/size-changed" and m["params"]["height"] > 100 for m in host.heard)
 
 
@@ -381,7 +394,7 @@ def test_the_page_says_what_was_charged_and_by_whose_word(
 
 def test_asking_that_fails_is_given_up_after_a_few_times_and_said(open_host: Callable[..., Host]) -> None:
     told = Told(MADE, seasons(1))
-    told.refuses["get_status"] = ValueError(-32000, "the server is gone")
+    told.refuses["triptych://jobs"] = told.refuses["get_status"] = ValueError(-32000, "the server is gone")
     host = open_host(told)
     # The waits between failures double; the page's clock is hurried, its logic is not.
     host.page.evaluate(
@@ -390,6 +403,23 @@ def test_asking_that_fails_is_given_up_after_a_few_times_and_said(open_host: Cal
     host.shows({"prompt": "x"}, shown(seasons(1)))
     host.see("document.getElementById('said').innerText.includes('stopped asking: the server is gone')")
     assert len(host.calls) == 5
+
+
+def test_a_host_without_resources_shows_every_page_at_the_end(open_host: Callable[..., Host]) -> None:
+    whole = seasons(4, "done")
+    pages = [
+        whole.model_copy(update={"images": whole.images[at : at + 2], "page": Page(number=at // 2 + 1, of=2)})
+        for at in (0, 2)
+    ]
+    told = Told(MADE, seasons(2), pages[0])
+    told.pages = pages
+    told.refuses["triptych://jobs"] = ValueError(-32601, "no resources here")
+    host = open_host(told)
+    host.shows({"images": ["coffee.jpg"], "prompt": SEASONS, "count": 4}, shown(seasons(2)))
+    assert tiles(host) == [f"Image {n}, still to come" for n in (1, 2, 3, 4)]
+    told.moves.release()
+    host.see("document.querySelectorAll('#grid button.tile').length === 4")
+    assert ("get_status", {"job_id": "job_12345678", "page": 2}) in host.calls
 
 
 def test_words_from_outside_are_shown_and_never_run(open_host: Callable[..., Host]) -> None:
@@ -577,12 +607,11 @@ def test_an_uncertain_job_has_its_three_ways_out(open_host: Callable[..., Host])
 def test_one_click_does_not_cancel_a_job(open_host: Callable[..., Host]) -> None:
     told = Told(MADE, seasons(2))
     host = open_host(told)
-    told.refuses["get_status"] = ValueError(-32000, "busy")
     host.shows({"prompt": SEASONS, "count": 4}, shown(seasons(2)))
     host.click("Cancel the job")
     host.see("document.querySelector('.sure').innerText === 'Really cancel?'")
     assert not [name for name, _ in host.calls if name == "cancel_job"]
-    told.results = [seasons(2, "cancelled")]
+    told.after_cancel = seasons(2, "cancelled")
     host.click("Really cancel?")
     host.see("document.querySelector('.chip').innerText === 'cancelled'")
     assert tiles(host)[2:] == ["Image 3, did not come", "Image 4, did not come"]
@@ -611,7 +640,6 @@ def test_a_chain_is_lanes_and_steps_and_a_step_is_redone_on_what_it_was_made_fro
 ) -> None:
     told = Told(CHAIN, chain())
     host = open_host(told)
-    told.refuses["get_status"] = ValueError(-32000, "busy")
     host.shows({"images": ["a.jpg", "b.jpg"], "steps": STEPS, "references": ["look.jpg"]}, shown(chain()))
     host.see("document.querySelectorAll('#grid img').length === 6")
     lanes = host.see(
@@ -702,7 +730,6 @@ def test_it_looks_as_the_host_says_or_else_as_the_system_does(open_host: Callabl
 
 def test_nothing_moves_for_those_who_do_not_want_it(open_host: Callable[..., Host]) -> None:
     told = Told(MADE, seasons(1))
-    told.refuses["get_status"] = ValueError(-32000, "busy")
     animation = "getComputedStyle(document.querySelector('.coming .face')).animationName"
     for wish, name in (("no-preference", "pass"), ("reduce", "none")):
         host = open_host(told, media={"prefers_reduced_motion": wish})

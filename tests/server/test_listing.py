@@ -58,14 +58,14 @@ def test_the_list_is_made_once() -> None:
     assert tools.listing() is tools.listing()
 
 
-def test_what_the_model_reads_of_the_list_stays_under_6500_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_model_reads_of_the_list_stays_under_6700_bytes(capsys: pytest.CaptureFixture[str]) -> None:
     sizes = {}
     for name in NAMES:
         seen = {key: listed(name)[key] for key in ("name", "description", "inputSchema")}
         sizes[name] = len(json.dumps(seen, separators=(",", ":"), ensure_ascii=False).encode())
     with capsys.disabled():
         sys.stdout.write(f"\ntools/list: {sum(sizes.values())} bytes {sizes}\n")
-    assert sum(sizes.values()) < 6500
+    assert sum(sizes.values()) < 6700
 
 
 def test_the_instructions_name_every_paid_tool_and_stay_under_1200_characters() -> None:

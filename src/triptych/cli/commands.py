@@ -15,12 +15,12 @@ from pydantic import BaseModel
 from triptych import errors
 from triptych.cli import words
 from triptych.cli.install import install
-from triptych.cli.paying import followed, paid, pay
+from triptych.cli.paying import followed, paid, pay, whole
 from triptych.cli.screen import Screen, caller_for, command, resolved, run, setup_of_environment
 from triptych.cli.words import Exit, exit_of_status
 
 if TYPE_CHECKING:
-    from triptych.results import SpendResult
+    from triptych.results import JobResult, SpendResult
     from triptych.studio import Studio
 
 
@@ -93,7 +93,11 @@ def status(screen: Screen, job: str, wait: bool) -> Exit:
     if wait:
         result = followed(screen, lambda studio: studio.get_status(job), wait=True)
     else:
-        result = run(lambda studio: studio.get_status(job))
+
+        async def look(studio: Studio) -> JobResult:
+            return whole(studio, await studio.get_status(job))
+
+        result = run(look)
     screen.show(result, words.job_text(result))
     return exit_of_status(result.status)
 
@@ -193,7 +197,7 @@ def upload(screen: Screen, images: tuple[str, ...]) -> Exit:
 @command
 def view(screen: Screen, images: tuple[str, ...], output: str) -> Exit:
     """Write a preview of one image, or a labelled contact sheet of several."""
-    preview = run(lambda studio: studio.view_images(images, caller_for(images)))
+    preview = run(lambda studio: studio.view_images(images, caller_for(images), detail=True))
     path = resolved(output)
     try:
         path.write_bytes(preview.jpeg)

@@ -285,7 +285,7 @@ async def _steps(demo: Demo) -> None:
     chain = await demo.job("edit_chain", images=handles[1:], steps=list(STEPS))
 
     status = await demo.call("get_status", job_id=chain["job_id"])
-    last = status["images"][-1]
+    last = status["images"][len(LANES) - 1]  # the final images come first
     say(f"\n5  get_status: {status['status']}; {last['handle']} was made from {', '.join(last['source'])}")
     demo.check(
         last["source"] == [f"{chain['job_id']}/{len(status['images']) - 1}"], "a step edits the last one's output"

@@ -116,9 +116,10 @@ def followed(screen: Screen, start: Callable[[Studio], Awaitable[JobResult]], *,
         with Progress(screen) as progress:
             while last[-1].job_id and last[-1].status in ("queued", "running"):
                 if not wait and (last[-1].status == "running" or time.monotonic() - began > SENT_WITHIN_S):
-                    return
+                    break
                 last.append(await studio.get_status(last[-1].job_id, 0.5))
                 progress.show(last[-1])
+        last.append(whole(studio, last[-1]))
         await _charged(studio, last)
 
     try:
@@ -136,7 +137,15 @@ async def _charged(studio: Studio, last: list[JobResult]) -> None:
     end = time.monotonic() + CHARGE_WITHIN_S
     while last[-1].job_id and last[-1].status == "done" and last[-1].cost.charged is None and time.monotonic() < end:
         await anyio.sleep(0.2)
-        last.append(studio.job(last[-1].job_id).model_copy(update={"warnings": last[-1].warnings}))
+        last.append(whole(studio, last[-1]))
+
+
+def whole(studio: Studio, result: JobResult) -> JobResult:
+    """Return a job with all its images, in order, and the warnings that were given already."""
+    if result.job_id is None:
+        return result
+    every = studio.job(result.job_id, every=True)
+    return every.model_copy(update={"warnings": list(dict.fromkeys([*every.warnings, *result.warnings]))})
 
 
 class Progress:

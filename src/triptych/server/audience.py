@@ -38,6 +38,9 @@ SESSIONS_KEPT = 256
 """Streamable HTTP does not say when an early session ends, so an owner's oldest is forgotten when there are more."""
 NOBODY = ""
 """The owner of a remote message that did not say whose it is: it owns nothing and sees nothing."""
+WITHOUT_LINKS = ("claude-code", "codex")
+"""How the names of clients begin to which links are of no use: Claude Code shows them to its model as a second copy of
+the JSON, Codex drops them (seen in November 2026, with 2.1.329 and 0.169.0)."""
 SEND_LIMIT_S = 5
 ROOTS_LIMIT_S = 5
 
@@ -231,6 +234,12 @@ class Audience:
     def forget_roots(self) -> None:
         """Ask again at the next need: the client said that its roots changed."""
         self._roots = None
+
+
+def takes_links(ctx: ServerRequestContext[Any, Any]) -> bool:
+    """Whether links in results are of use to this client, by its name."""
+    params = ctx.session.client_params
+    return not (params and params.client_info.name.lower().startswith(WITHOUT_LINKS))
 
 
 def _news_for(owner: str | None, jobs: Sequence[tuple[str, str | None, bool]]) -> tuple[list[str], bool]:

@@ -22,7 +22,7 @@ from mcp.shared.exceptions import MCPError
 
 from triptych import __version__
 from triptych.server import tasks
-from triptych.server.audience import Audience
+from triptych.server.audience import Audience, takes_links
 from triptych.server.patience import Patience
 
 if TYPE_CHECKING:
@@ -107,9 +107,16 @@ class Turns:
 class Answers:
     """What is answered to which request; each imports what it needs when it is first asked."""
 
-    def __init__(self, open_studio: Callable[[], Awaitable[Studio]], remote: bool, files_url: str | None) -> None:
+    def __init__(
+        self,
+        open_studio: Callable[[], Awaitable[Studio]],
+        remote: bool,
+        links: Callable[[], bool | None],
+        files_url: str | None,
+    ) -> None:
         self._open_studio = open_studio
         self._remote = remote
+        self._links = links
         self._files_url = files_url
         self._turns = Turns(remote)
         self.patience = Patience()
@@ -145,7 +152,7 @@ class Answers:
 
         async def run(agreed_usd: Decimal | None) -> types.CallToolResult:
             asked = replace(caller, asks=can_ask(ctx), agreed_usd=agreed_usd, left_s=left_s)
-            return await tools.call(audience.studio, params.name, given, asked)
+            return await tools.call(audience.studio, params.name, given, asked, linked=self._linked(ctx))
 
         try:
             with self._turns.taken(caller.owner), self.patience.call(audience.client(ctx), ctx.request_id) as left_s:
@@ -201,7 +208,7 @@ class Answers:
             return await prompts.complete(audience.studio, params.ref, params.argument, caller)
 
     async def get_task(self, ctx: Context, params: tasks.TaskParams) -> dict[str, Any]:
-        return tasks.get(*await self._task(ctx, params))
+        return tasks.get(*await self._task(ctx, params), linked=self._linked(ctx))
 
     async def update_task(self, ctx: Context, params: tasks.TaskParams) -> dict[str, Any]:
         tasks.get(*await self._task(ctx, params))  # no task ever asks for anything, so there is nothing to take
@@ -210,6 +217,16 @@ class Answers:
     async def cancel_task(self, ctx: Context, params: tasks.TaskParams) -> dict[str, Any]:
         await tasks.cancel(*await self._task(ctx, params))
         return {}
+
+    def _linked(self, ctx: Context) -> bool:
+        """Whether this client's results have links: as the setting says, else as is best for it."""
+        from triptych.errors import TriptychError
+
+        try:
+            setting = self._links()
+        except TriptychError:  # settings that cannot be read are refused by the call itself
+            setting = None
+        return takes_links(ctx) if setting is None else setting
 
     async def _task(self, ctx: Context, params: tasks.TaskParams) -> tuple[Studio, str, Caller]:
         tasks.required(ctx, params.task_id)
@@ -246,15 +263,20 @@ class Answers:
 
 
 def build(
-    open_studio: Callable[[], Awaitable[Studio]], *, remote: bool, files_url: str | None = None
+    open_studio: Callable[[], Awaitable[Studio]],
+    *,
+    remote: bool,
+    links: Callable[[], bool | None] = lambda: None,
+    files_url: str | None = None,
 ) -> TriptychServer:
     """Return a server that answers from the studio `open_studio` awaits, for any number of connections.
 
     `open_studio` is awaited by every request that needs the studio and may raise `errors.TriptychError`, which the
     request then reports. `remote` says that clients may sit on other machines: their roots then count for nothing.
-    `files_url` is where they get image files by signed URL (`files`), if anywhere.
+    `links` returns the setting of that name, None where it is not set; it is asked by the first tool call. `files_url`
+    is where clients get image files by signed URL (`files`), if anywhere.
     """
-    answers = Answers(open_studio, remote, files_url)
+    answers = Answers(open_studio, remote, links, files_url)
     server = TriptychServer(
         "triptych",
         version=__version__,

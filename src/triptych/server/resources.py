@@ -26,7 +26,7 @@ from mcp.shared.exceptions import MCPError
 
 from triptych import errors
 from triptych.results import ImageResult, Result
-from triptych.server import gallery
+from triptych.server import fitting, gallery
 from triptych.text import line, tree
 
 if TYPE_CHECKING:
@@ -153,8 +153,7 @@ async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str, caller: C
 
 
 def _json(uri: str, result: Result, facts: dict[str, Any] | None = None) -> types.ReadResourceResult:
-    fields = tree(result.model_dump(mode="json", exclude={"request"}))
-    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(fitting.fields(result), ensure_ascii=False, separators=(",", ":"))
     return types.ReadResourceResult(
         contents=[types.TextResourceContents(uri=line(uri), mime_type="application/json", text=text, _meta=tree(facts))]
     )

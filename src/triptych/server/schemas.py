@@ -116,7 +116,8 @@ class GenerateSequence(Paid):
 
 class GetStatus(Arguments):
     job_id: Name
-    wait_s: Seconds = Field(0, ge=0, le=WAIT_LIMIT_S, description="0-55 s, for a change")
+    wait_s: Seconds = Field(0, ge=0, le=WAIT_LIMIT_S, description="0-55 s")
+    page: Whole | None = Field(None, ge=1, description="Of an ended job's images")
 
 
 class ListJobs(Arguments):
@@ -136,6 +137,7 @@ class ListModels(Arguments):
 
 class ViewImages(Arguments):
     images: Items = Field(min_length=1, max_length=40, description="1-40 handles, paths, URLs")
+    detail: bool = Field(False, description="Larger: up to 540 KB, not 200")
 
 
 class SaveImages(Arguments):

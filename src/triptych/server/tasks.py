@@ -48,12 +48,12 @@ def created(studio: Studio, result: types.CallToolResult, caller: Caller) -> typ
     return {"resultType": "task", **_task(studio, fields["job_id"], caller)}
 
 
-def get(studio: Studio, task_id: str, caller: Caller) -> dict[str, Any]:
-    """Return a task as it stands, with the job's result once it has one.
+def get(studio: Studio, task_id: str, caller: Caller, *, linked: bool = True) -> dict[str, Any]:
+    """Return a task as it stands, with the job's result once it has one, and links in it where they are wanted.
 
     Raises: `MCPError` (invalid params) for a task that is not there, or is told of no more.
     """
-    return _task(studio, task_id, caller)
+    return _task(studio, task_id, caller, linked)
 
 
 async def cancel(studio: Studio, task_id: str, caller: Caller) -> None:
@@ -85,7 +85,7 @@ def required(ctx: ServerRequestContext[Any, Any], task_id: str) -> None:
         raise MCPError(types.HEADER_MISMATCH, "The header Mcp-Name and the parameter taskId name different tasks.")
 
 
-def _task(studio: Studio, task_id: str, caller: Caller) -> dict[str, Any]:
+def _task(studio: Studio, task_id: str, caller: Caller, linked: bool = True) -> dict[str, Any]:
     from triptych import errors
     from triptych.server import tools
 
@@ -109,7 +109,7 @@ def _task(studio: Studio, task_id: str, caller: Caller) -> dict[str, Any]:
         "pollIntervalMs": POLL_EVERY_MS,
     }
     if task["status"] == "completed":
-        task["result"] = tools.answer(job).model_dump(mode="json", by_alias=True, exclude_none=True)
+        task["result"] = tools.answer(job, linked=linked).model_dump(mode="json", by_alias=True, exclude_none=True)
     return task
 
 

@@ -1,9 +1,10 @@
 """The ten tools: what an assistant reads of them, and how a call becomes a studio's use-case and its answer.
 
 Rules: the table is data and the list made of it is built once. Annotations are truthful. A result is the model of
-`results` as structured content, the same in compact text for hosts that show only text, and one link per image; only
-`view_images` carries pixels, and it alone has no output schema, because some hosts then drop everything else. A refusal
-is an `isError` result of under 1,000 characters; an exception nobody meant is logged and never quoted.
+`results` as structured content, the same in compact text for hosts that show only text, and links for people
+(`fitting`); only `view_images` carries pixels, and it alone has no output schema, because some hosts then drop
+everything else. A refusal is an `isError` result of under 1,000 characters whose text begins with `REFUSAL`, for
+frameworks that drop `isError`; an exception nobody meant is logged and never quoted.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
 from triptych import errors
-from triptych.results import ImageResult, JobResult, JobsResult, ModelsResult, Preview, Result, SaveResult, UploadResult
-from triptych.server import schemas
-from triptych.text import line, tree
+from triptych.results import JobResult, JobsResult, ModelsResult, Preview, Result, SaveResult, UploadResult
+from triptych.server import fitting, schemas
+from triptych.text import line
 
 if TYPE_CHECKING:
     from triptych.studio import Caller, Options, Studio
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REFUSAL_LIMIT_CHARS = 999
+REFUSAL = "Error: "
+"""How every refusal begins, and no other text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ async def _generate_sequence(studio: Studio, a: schemas.GenerateSequence, caller
 
 
 async def _get_status(studio: Studio, a: schemas.GetStatus, caller: Caller) -> Result:
-    return await studio.get_status(a.job_id, a.wait_s, caller)
+    return await studio.get_status(a.job_id, a.wait_s, caller, page=a.page)
 
 
 async def _list_jobs(studio: Studio, a: schemas.ListJobs, caller: Caller) -> Result:
@@ -115,7 +118,7 @@ async def _list_models(studio: Studio, a: schemas.ListModels, caller: Caller) ->
 
 
 async def _view_images(studio: Studio, a: schemas.ViewImages, caller: Caller) -> Result:
-    return await studio.view_images(a.images, caller)
+    return await studio.view_images(a.images, caller, detail=a.detail)
 
 
 async def _save_images(studio: Studio, a: schemas.SaveImages, caller: Caller) -> Result:
@@ -165,8 +168,8 @@ _TOOLS = (
     Tool(
         "get_status",
         "Get a job's status",
-        "A job's status, progress, images, cost and the next call to make; wait_s waits for a change. Looks again for "
-        "an uncertain job. Free.",
+        "A job's status, progress, cost and the next call to make; wait_s waits for its end, which lists the images, "
+        "final ones first, in pages. Looks again for an uncertain job. Free.",
         schemas.GetStatus,
         JobResult,
         _get_status,
@@ -243,9 +246,9 @@ def input_schema(name: str) -> dict[str, Any] | None:
 
 
 async def call(
-    studio: Callable[[], Awaitable[Studio]], name: str, given: dict[str, Any], caller: Caller
+    studio: Callable[[], Awaitable[Studio]], name: str, given: dict[str, Any], caller: Caller, *, linked: bool = True
 ) -> types.CallToolResult:
-    """Run one tool and return its result, or a refusal.
+    """Run one tool and return its result, with links where they are wanted, or a refusal.
 
     The arguments are checked before the studio is opened: a wrong call costs nothing at all.
 
@@ -259,7 +262,7 @@ async def call(
         raise MCPError(types.INVALID_PARAMS, message)
     try:
         arguments = schemas.read(tool.arguments, name, given)
-        return answer(await tool.run(await studio(), arguments, caller))
+        return answer(await tool.run(await studio(), arguments, caller), linked=linked)
     except errors.NotAllowed:
         raise
     except errors.TriptychError as error:
@@ -279,12 +282,12 @@ async def call(
 def refusal(error: errors.TriptychError) -> types.CallToolResult:
     """Return an error as the assistant reads it: the message, its kind, and whether the same call may help later."""
     tail = f" [{error.kind}{'; the same call may help later' if error.retryable else ''}]"
-    text = line(error.message, REFUSAL_LIMIT_CHARS - len(tail)) + tail
+    text = REFUSAL + line(error.message, REFUSAL_LIMIT_CHARS - len(REFUSAL) - len(tail)) + tail
     return types.CallToolResult(content=[types.TextContent(text=text)], is_error=True)
 
 
-def answer(result: Result) -> types.CallToolResult:
-    """Return a studio's result as a tool's: fields, the same as text, and a link per image."""
+def answer(result: Result, *, linked: bool = True) -> types.CallToolResult:
+    """Return a studio's result as a tool's: fields, the same as text, and where they are wanted links for people."""
     if isinstance(result, Preview):
         shown = base64.b64encode(result.jpeg).decode("ascii")
         return types.CallToolResult(
@@ -293,19 +296,10 @@ def answer(result: Result) -> types.CallToolResult:
                 types.TextContent(text=line(result.caption)),
             ]
         )
+    result = fitting.fitted(result)
     assert isinstance(result, JobResult | UploadResult | JobsResult | ModelsResult | SaveResult)
-    fields = tree(result.model_dump(mode="json"))
-    if fields.get("request", ...) is None:
-        del fields["request"]
-    images = result.images if isinstance(result, JobResult | UploadResult) else []
-    links = [_link(image, line(image.url)) for image in images if image.url]
     return types.CallToolResult(
-        content=[types.TextContent(text=result.text()), *links], structured_content=fields, is_error=False
+        content=[types.TextContent(text=result.text()), *(fitting.links(result) if linked else [])],
+        structured_content=fitting.fields(result),
+        is_error=False,
     )
-
-
-def _link(image: ImageResult, url: str) -> types.ResourceLink:
-    facts = [f"{image.width}x{image.height}"] if image.width else []
-    facts += [f"until {image.url_expires_at:%Y-%m-%d %H:%MZ}"] if image.url_expires_at else []
-    facts += [image.uri]
-    return types.ResourceLink(uri=url, name=image.handle, description=", ".join(facts), mime_type=image.mime_type)

@@ -22,6 +22,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -87,7 +88,7 @@ def serve(
         logging.lastResort.setFormatter(_CleanLines())
     if transport == "stdio":
         resident = Resident(opener(settings))
-        anyio.run(_serve_stdio, resident)
+        anyio.run(_serve_stdio, resident, cache(lambda: (settings() if callable(settings) else settings).links))
         return
     read = settings() if callable(settings) else settings
     tokens = [token.get_secret_value() for token in read.auth_tokens]
@@ -109,7 +110,8 @@ def serve(
     resident = Resident(opener(read))
     listens = f"http://{_in_url(host)}:{listener.getsockname()[1]}"
     reached = public or (listens if is_loopback(host) else None)
-    server = build(resident, remote=True, files_url=f"{reached}/files" if reached else None)
+    files_url = f"{reached}/files" if reached else None
+    server = build(resident, remote=True, links=lambda: read.links, files_url=files_url)
     app = http_app(server, transport, host, tokens, own_token, public)
     path = "sse" if transport == "sse" else "mcp"
 
@@ -244,8 +246,8 @@ def _why_not(error: Exception) -> Exception:
 # -- stdio -------------------------------------------------------------------------------------------------------------
 
 
-async def _serve_stdio(resident: Resident) -> None:
-    server = build(resident, remote=False)
+async def _serve_stdio(resident: Resident, links: Callable[[], bool | None]) -> None:
+    server = build(resident, remote=False, links=links)
     async with resident.staying(), anyio.create_task_group() as tasks:
         tasks.start_soon(_leave_when_told, resident)
         async with stdio_server() as (incoming, outgoing):

@@ -43,7 +43,10 @@ else turns, it waits until they are."""
 
 
 class Emulator:
-    """One hosted API on loopback. `latency_s` None is realistic, a number is exact; `key` None takes any key."""
+    """One hosted API on loopback. `latency_s` None is realistic, a number is exact; `key` None takes any key.
+
+    With `url_chars`, the URLs of results have at least so many characters, as signed ones have.
+    """
 
     name: ClassVar[str]
     key_variable: ClassVar[str]
@@ -57,10 +60,12 @@ class Emulator:
         max_side: int | None = None,
         key: str | None = "test-key",
         clock: Callable[[], float] = time.time,
+        url_chars: int = 0,
     ) -> None:
         self.clock = clock
         self._drawing_patience_s = DRAWING_PATIENCE_S if clock is time.time else None
         self.base_url = ""
+        self._url_chars = url_chars
         self._key = key
         self._board = Board(self.faults)
         self._lock = threading.Lock()
@@ -218,7 +223,8 @@ class Emulator:
     def output_urls(self, work: Work) -> list[str]:
         """Where a finished job's images are, in order."""
         extension = EXTENSIONS[work.order.mime_type]
-        return [f"{self.base_url}/_results/{work.key}/{n}.{extension}" for n in range(1, work.expected + 1)]
+        urls = [f"{self.base_url}/_results/{work.key}/{n}.{extension}" for n in range(1, work.expected + 1)]
+        return [f"{url}?signature=".ljust(self._url_chars, "0") if self._url_chars else url for url in urls]
 
     def keep_upload(self, name: str, data: bytes, mime_type: str) -> str:
         """Keep an uploaded file and return its URL; the same file has the same URL."""

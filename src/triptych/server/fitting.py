@@ -1,0 +1,152 @@
+"""Keeps an answer within what hosts show their models.
+
+One host cuts text at about 12,000 characters, and whatever is shown is paid for with every later message. So a job that
+runs is answered in `RUNNING_CHARS`, everything else in `views.PAGE_CHARS`: JSON with links, and text with links. Images
+are cut into pages before (`views`); here goes what else can be long: warnings, a job's error, a dry run's request, and
+a long list of uploads.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import mcp_types as types
+
+from triptych.results import ErrorResult, ImageResult, JobResult, Result, UploadResult
+from triptych.text import line, tree
+from triptych.views import MOST_IMAGES, PAGE_CHARS
+
+RUNNING_CHARS = 600
+UNFINISHED = ("queued", "running")
+LEAST_MESSAGE_CHARS = 120
+WARNINGS_CHARS = 1_500
+"""Of an upload's warnings."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+ResultT = TypeVar("ResultT", JobResult, UploadResult)
+
+
+def fields(result: Result) -> dict[str, Any]:
+    """Return a result's structured content; a `request` or `page` that is not there is left out."""
+    said: dict[str, Any] = tree(result.model_dump(mode="json"))
+    return {name: value for name, value in said.items() if value is not None or name not in ("request", "page")}
+
+
+def links(result: Result) -> list[types.ResourceLink]:
+    """Return a link for people to each image of an ended job that has a web address; a `file:` URL gets none.
+
+    Some frameworks hand every link to their model's API, which can read no file and no address of another machine.
+    """
+    images = result.images if isinstance(result, JobResult) and result.status not in UNFINISHED else []
+    return [_link(image, line(image.url)) for image in images if image.url and _on_the_web(line(image.url))]
+
+
+def _on_the_web(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+
+
+def _link(image: ImageResult, url: str) -> types.ResourceLink:
+    return types.ResourceLink(
+        uri=url,
+        name=image.handle,
+        mime_type=image.mime_type,
+        annotations=types.Annotations(audience=["user"], priority=0.8),
+    )
+
+
+def fitted(result: Result) -> Result:
+    """Return a result that is as short as hosts need it."""
+    if isinstance(result, UploadResult):
+        return _fitted_upload(result)
+    if not isinstance(result, JobResult):
+        return result
+    limit = RUNNING_CHARS if result.status in UNFINISHED else PAGE_CHARS
+    if result.request is not None:
+        result = _fitted_request(result, limit)
+    if _chars(result) <= limit:
+        return result
+    error = result.error
+    reserved = min(len(json.dumps(error.model_dump())), limit // 4) if error else 0
+    bare = result.model_copy(update={"error": None})
+    result = _fitted_warnings(bare, limit - reserved, f"triptych://jobs/{result.job_id} has all")
+    return _with_error(result, error, limit) if error else result
+
+
+def _chars(result: JobResult | UploadResult) -> int:
+    """Return the length of the longer of the two forms that hosts show, each with its links."""
+    linked = [block.model_dump(mode="json", by_alias=True, exclude_none=True) for block in links(result)]
+    return max(len(json.dumps(fields(result))), len(result.text())) + (len(json.dumps(linked)) if linked else 0)
+
+
+def _fitted_upload(result: UploadResult) -> UploadResult:
+    """Return an upload with as many images as fit, from the first; of the others the handles."""
+    bare = result.model_copy(update={"images": [], "warnings": []})
+    said = bare.model_copy(update={"warnings": result.warnings})
+    warnings = _fitted_warnings(said, _chars(bare) + WARNINGS_CHARS, "the same call for these images tells").warnings
+
+    def first(kept: int) -> UploadResult:
+        rest = [image.handle for image in result.images[kept:]]
+        return result.model_copy(update={"images": result.images[:kept], "more": rest, "warnings": warnings})
+
+    return _longest(range(min(len(result.images), MOST_IMAGES), 0, -1), first, PAGE_CHARS)
+
+
+def _fitted_request(result: JobResult, limit: int) -> JobResult:
+    """Return a dry run whose request shows the beginnings of its long texts."""
+
+    def with_texts(most_chars: int) -> JobResult:
+        return result.model_copy(update={"request": _cut(result.request, most_chars)})
+
+    return _longest((100_000, 4_000, 2_000, 1_000, 500, 250, 120), with_texts, limit - RUNNING_CHARS)
+
+
+def _cut(value: Any, most_chars: int) -> Any:
+    match value:
+        case str() if len(value) > most_chars:
+            return f"{value[:most_chars]}… ({len(value):,} characters)"
+        case dict():
+            return {name: _cut(item, most_chars) for name, item in value.items()}
+        case list() | tuple():
+            return [_cut(item, most_chars) for item in value]
+        case _:
+            return value
+
+
+def _with_error(result: JobResult, error: ErrorResult, limit: int) -> JobResult:
+    """Return a result with as much of its error as fits; with none of it where not even its beginning does."""
+
+    def cut(most_chars: int) -> JobResult:
+        if not most_chars:
+            return result
+        short: dict[str, str | None] = {"message": line(error.message, most_chars)}
+        if most_chars < LEAST_MESSAGE_CHARS:
+            short["request_id"] = None
+        return result.model_copy(update={"error": error.model_copy(update=short)})
+
+    whole = max(len(error.message), 600)
+    return _longest((whole, 600, 400, 240, LEAST_MESSAGE_CHARS, LEAST_MESSAGE_CHARS // 2, 0), cut, limit)
+
+
+def _fitted_warnings(result: ResultT, limit: int, where: str) -> ResultT:
+    """Return a result with as many warnings as fit, the latest first: they are about this very call."""
+    count = len(result.warnings)
+
+    def with_last(kept: int) -> ResultT:
+        left_out = [f"{count - kept} more warnings; {where}."] if 0 <= kept < count else []
+        return result.model_copy(update={"warnings": left_out + result.warnings[count - kept :] if kept >= 0 else []})
+
+    return _longest(range(count, -2, -1), with_last, limit)
+
+
+def _longest(choices: Sequence[int], make: Callable[[int], ResultT], limit: int) -> ResultT:
+    """Return what the first choice makes that fits, the last one's where none does; each makes less than the last."""
+    found = bisect_left(choices, True, key=lambda choice: _chars(make(choice)) <= limit)
+    return make(choices[min(found, len(choices) - 1)])
