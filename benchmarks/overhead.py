@@ -265,7 +265,8 @@ def _env() -> dict[str, str]:
 
 async def _edits(provider: str) -> None:
     """Warm up, print the request of the edit, and then make that edit for every line of input."""
-    options = Options(provider=provider, model=MODELS.get(provider, MODEL), wait_s=55)
+    # The same request within an hour would be the same job.
+    options = Options(provider=provider, model=MODELS.get(provider, MODEL), wait_s=55, again=True)
     async with open_studio(config.read(os.environ).setup) as studio:
         made = await studio.generate_sequence("a harbour", 1, options)
         image = made.images[0].handle

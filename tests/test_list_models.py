@@ -32,7 +32,7 @@ async def asked(studio: Studio, **given: Any) -> tuple[dict[str, Any], str]:
     fields: dict[str, Any] = sent["structuredContent"]
     text: str = sent["content"][0]["text"]
     most = MODELS_BYTES if given else MOST_BYTES
-    assert len(json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()) <= most
+    assert len(json.dumps(fields, ensure_ascii=False).encode()) <= most
     assert len(text.encode()) <= most
     return fields, text
 

@@ -5,6 +5,7 @@ The built-in catalog stands in for whatever a provider does not say in time; an 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -174,8 +175,9 @@ class Market:
 
 
 def _bytes(result: ModelsResult) -> int:
-    """Return the size of what a host shows its model: the fields or the text, whichever is larger."""
-    return max(len(result.model_dump_json().encode()), len(result.text().encode()))
+    """Return the size of what a host shows its model: the fields (with a space after each comma) or the text."""
+    fields = json.dumps(result.model_dump(mode="json"), ensure_ascii=False)
+    return max(len(fields.encode()), len(result.text().encode()))
 
 
 def _provider_row(account: Account, said: _Said, left: Sequence[ModelRow]) -> ProviderRow:

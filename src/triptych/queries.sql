@@ -70,8 +70,10 @@ WHERE fingerprint = :fingerprint
 ORDER BY created_at DESC LIMIT 1;
 
 -- name: money_since
+-- A machine may sleep between a submit and its acceptance: nobody knows when that was, but not after the end.
 SELECT reserved_usd, charged_usd FROM predictions
 WHERE (COALESCE(submitted_at, created_at) > :since OR COALESCE(submitted_mono, created_mono) > :since_mono
+       OR finished_at > :since
        OR state IN ('waiting', 'queued', 'submitting', 'running', 'fetching'))
   AND (reserved_usd <> '0' OR charged_usd IS NOT NULL);
 

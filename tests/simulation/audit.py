@@ -21,6 +21,8 @@ TERMINAL = frozenset({"done", "failed", "cancelled", "uncertain"})
 GRACE_S = 130.0
 """So long a process that has an answer may need to write it down, if the disk says no for a while."""
 LATE_S = 60.0
+ON_ITS_WAY_S = 46.0
+"""So long after it was sent a request may be accepted."""
 SHORT_S = 100.0
 """A paid answer is waited for at least so long."""
 MAY_FAIL = frozenset({"moderated", "failed", "fetch_failed", "deadline", "unreadable_image"})
@@ -57,9 +59,12 @@ def audit(world: Any) -> None:
                 f"{row['id']} ({_end(row)}) was accepted {len(taken)} times at "
                 f"{', '.join(f'{one.at_s:.1f} s' for one in taken)} by {taken[0].provider}",
             )
+    twins = defaultdict(set)
+    for row in rows:
+        twins[_words(row)].add(row["client_id"])
     for row in rows:
         taken = mine.get(row["client_id"], [])
-        _account(world, row, taken, frames_of[row["id"]], files)
+        _account(world, row, taken, frames_of[row["id"]], twins[_words(row)])
     for job in jobs:
         if job["status"] not in ("done", "partial", "failed", "cancelled", "uncertain"):
             world.wrong("a job never ended", f"{job['id']} is {job['status']}")
@@ -90,15 +95,13 @@ def _end(row: dict[str, Any]) -> str:
     return f"{row['state']}: {row['kind']}" if row["kind"] else str(row["state"])
 
 
-def _account(
-    world: Any, row: dict[str, Any], taken: list[Any], frames: list[dict[str, Any]], files: dict[str, str]
-) -> None:
-    """Hold one prediction against what its requests were accepted for."""
+def _account(world: Any, row: dict[str, Any], taken: list[Any], frames: list[dict[str, Any]], twins: set[str]) -> None:
+    """Hold one prediction against what its requests were accepted for; `twins` are the ids that say the same."""
     named = f"{row['id']} ({_end(row)}) at {row['provider']}"
     if row["state"] not in TERMINAL:
         world.wrong("a job never ended", named)
         return
-    same = [one for one in world.accepted if taken and one.tag.flow and _alike(one, taken[0])]
+    same = [one for one in world.accepted if one.tag.client_id in twins]
     ids, keys = {one.work.id for one in same}, {one.work.key for one in same}
     if row["ticket"] and row["ticket"] not in ids:
         others = [a for a in world.accepted if a.provider == row["provider"] and a.work.id == row["ticket"]]
@@ -137,20 +140,9 @@ def _account(
             world.wrong("paid images are missing", f"{named}: {came} of {made} are stored; warnings {warnings}")
 
 
-def _alike(one: Any, other: Any) -> bool:
-    """Return whether two requests of ours are the same in every word: then either may have the other's answer."""
-    first, second = one.work.order, other.work.order
-    return (
-        one.provider == other.provider
-        and (first.model, first.prompt, first.count, first.size)
-        == (
-            second.model,
-            second.prompt,
-            second.count,
-            second.size,
-        )
-        and list(first.references) == list(second.references)
-    )
+def _words(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what a request says. Of two that say the same, either may have the other's answer if both were lost."""
+    return tuple(row[name] for name in ("provider", "endpoint", "prompt", "count", "width", "height", "inputs"))
 
 
 def _in_flight(world: Any, row: dict[str, Any], taken: list[Any], moves: list[dict[str, Any]]) -> None:
@@ -171,7 +163,8 @@ def _in_flight(world: Any, row: dict[str, Any], taken: list[Any], moves: list[di
         lived = attempt.process.alive or attempt.process.died_s > (whole_s or 0) + GRACE_S
         clean = len(taken) == 1 and not taken[0].work.traits
         fine = row["state"] in ("done", "cancelled") or row["kind"] in MAY_FAIL
-        if left_s and left_s - attempt.at_s < SHORT_S and clean and not exchange.spoiled and not fine:
+        had_time = left_s and (attempt.process.alive or attempt.process.died_s > left_s + GRACE_S)
+        if had_time and left_s - attempt.at_s < SHORT_S and clean and not exchange.spoiled and not fine:
             world.wrong("a server hung up on what it pays for", f"{named}, at {left_s:.1f} s")
         if whole_s and lived and clean and not exchange.spoiled and not fine:
             world.wrong("an answer that came was lost", f"{named}, answered in whole at {whole_s:.1f} s")
@@ -274,7 +267,7 @@ def _budget(world: Any) -> None:
         for accepted in world.accepted_by_us()
     ]
     for at_s, _ in spent:
-        since_s = max([at_s - DAY_S, *(cut_s for cut_s in off_s if cut_s <= at_s)])
+        since_s = max([at_s - DAY_S, *(cut_s + ON_ITS_WAY_S for cut_s in off_s if cut_s <= at_s)])
         day = sum((usd for then_s, usd in spent if since_s < then_s <= at_s), Decimal(0))
         if day > world.budget_usd:
             world.wrong("the budget was exceeded", f"${day} were charged in 24 h, ${world.budget_usd} is the cap")

@@ -56,6 +56,8 @@ def found(name: str, first: int, seeds: int) -> tuple[int, int, str, str] | None
         for what, detail in violations:
             if what not in rules:
                 return lived, seed, what, detail
+    if lived < seeds:
+        print(f"the hunt for {name!r} ended by itself after {lived} seeds", flush=True)
     return None
 
 

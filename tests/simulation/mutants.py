@@ -51,6 +51,11 @@ MUTANTS: Sequence[Mutant] = (
             Patch("triptych.steps", "            if departure.left:\n", "            if False:\n"),
             Patch(
                 "triptych.steps",
+                "        if departure.left and claim.prediction.fault is None:\n",
+                "        if False:\n",
+            ),
+            Patch(
+                "triptych.steps",
                 "outcome = _internal(error) if departure.left else errors.NotSent(_internal(error).message)\n",
                 "raise\n",
             ),

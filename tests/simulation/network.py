@@ -451,6 +451,8 @@ def resolve(world: Any, host: str) -> list[str]:
     if spell := world.spell("names do not resolve"):
         spell.met(host)
         raise injected(OSError(errno.EAGAIN, "Temporary failure in name resolution"))
+    if not world.knows(host):  # a garbled answer named it
+        raise OSError(errno.ENOENT, "Name or service not known")
     if lot := world.lot("network", f"{process}.resolve"):
         lot.is_("resolve", host)
         raise injected(lot.choice((OSError(-3, "Temporary failure"), UnicodeError("idna"), ssl.SSLError(1, "odd"))))

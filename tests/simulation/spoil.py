@@ -15,9 +15,10 @@ def spoil(world: Any) -> None:
     ours = [accepted for accepted in world.accepted if accepted.tag.client_id]
     world.accepted.append(replace(ours[0]))
     world.accepted.append(replace(ours[1], tag=Tag("worker", "submit", "an id that no prediction has")))
-    next((world.home / "images").glob("*.*")).unlink()
     db: sqlite3.Connection = real_connect(world.home / "triptych.db", isolation_level=None)
     db.create_function("sim_now", 0, lambda: 0.0)
     db.create_function("sim_by", 0, lambda: 0)
     db.execute("UPDATE predictions SET ticket = 'of a stranger' WHERE client_id = ?", (ours[2].tag.client_id,))
+    (file,) = db.execute("SELECT file FROM images JOIN frames ON frames.sha256 = images.sha256").fetchone()
+    (world.home / "images" / file).unlink()
     db.close()

@@ -144,8 +144,9 @@ def test_a_thread_that_waits_leaves_its_process_running(loop: Loop) -> None:
     assert loop.run_until_complete(main()) == (1, 10)
 
 
-def test_a_suspended_machine_has_a_monotonic_clock_that_stands_still(loop: Loop) -> None:
-    machine = Machine(loop, 1000.0)
+@pytest.mark.parametrize(("counts_sleep", "monotonic_s"), [(True, 3605), (False, 5)])
+def test_a_suspended_machine_counts_sleep_or_rests(loop: Loop, counts_sleep: bool, monotonic_s: int) -> None:
+    machine = Machine(loop, 1000.0, counts_sleep=counts_sleep)
     process = Process("one", "server", machine, blocks=True)
 
     async def main() -> tuple[float, float, float]:
@@ -154,7 +155,7 @@ def test_a_suspended_machine_has_a_monotonic_clock_that_stands_still(loop: Loop)
         return loop.now, machine.monotonic(), machine.wall()
 
     true, monotonic, wall = loop.run_until_complete(main())
-    assert (round(true), round(monotonic), round(wall)) == (3605, round(UPTIME_S) + 5, 4605)
+    assert (round(true), round(monotonic), round(wall)) == (3605, round(UPTIME_S) + monotonic_s, 4605)
 
 
 # -- the faults and the reducer ------------------------------------------------------------------------------------

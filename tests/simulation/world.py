@@ -470,6 +470,9 @@ class World:
         """Return whether a process is a server that lives and was not asked to stop."""
         return process.alive and any(server.process is process and server.wanted for server in self.servers)
 
+    def knows(self, host: str) -> bool:
+        return host in self._hosts
+
     def provider_of(self, host: str) -> Provider:
         return self._hosts[host.partition(":")[0]]
 
