@@ -43,7 +43,7 @@ from typing import Any
 import triptych
 from benchmarks import assistant, model_api
 from benchmarks.client_list import CLIENTS, CannotInstall, Client, installed, node, python
-from triptych.emulator import running
+from triptych_emulators import running
 
 LATENCY_S = 6.0
 MAX_SIDE = 512
