@@ -30,7 +30,7 @@ from triptych.jobs.results import (
     UploadResult,
 )
 from triptych.jobs.service import Caller, Options
-from triptych.server import tools
+from triptych.server import schemas, tools
 
 pytestmark = pytest.mark.anyio
 
@@ -231,6 +231,16 @@ async def test_a_wrong_argument_is_named_with_what_would_be_right_and_nothing_is
         assert words in refusal
     assert refusal.startswith(f"{tool}: ") and "Nothing was sent" in refusal and "takes: " in refusal
     assert told.asked == [] and "pydantic" not in refusal
+
+
+async def test_an_empty_text_counts_as_not_given_where_none_is_needed(client_of: Connect, told: ToldStudio) -> None:
+    """Some frameworks have their model fill in every argument."""
+    blank = dict.fromkeys(("model", "provider", "size", "save_to"), "") | {"format": " "}
+    async with client_of() as client:
+        assert not (await client.call_tool("edit_sequence", {**WORDS, **blank})).is_error
+        refused = refusal_of(await client.call_tool("edit_sequence", {**WORDS, "max_cost_usd": ""}))
+    assert "`max_cost_usd`" in refused, "a cap is never passed over"
+    assert schemas.read(schemas.ListJobs, "list_jobs", {"status": ""}).status is None
 
 
 async def test_a_refusal_never_repeats_an_image_given_in_the_wrong_place(client_of: Connect) -> None:

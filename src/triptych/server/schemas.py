@@ -150,7 +150,7 @@ ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
 
 
 def read(model: type[ArgumentsT], tool: str, given: Mapping[str, Any]) -> ArgumentsT:
-    """Return the arguments as `model`; null counts as not given.
+    """Return the arguments as `model`; null counts as not given, and so does an empty text that need not be there.
 
     Raises:
         BadRequest: naming each argument that is wrong, what is wrong with it, and what would be right.
@@ -158,8 +158,20 @@ def read(model: type[ArgumentsT], tool: str, given: Mapping[str, Any]) -> Argume
     try:
         return model.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
+        if blank := _blank(model, error):  # some frameworks have their model fill in every argument
+            return read(model, tool, {name: value for name, value in given.items() if name not in blank})
         # From None: pydantic's own text quotes the values, and they may be megabytes of base64.
         raise BadRequest(_refusal(model, tool, error)) from None
+
+
+def _blank(model: type[Arguments], error: ValidationError) -> set[str]:
+    """Return the arguments that are wrong only because their text is empty, and that may be left out."""
+    empty = {
+        str(fault["loc"][0])
+        for fault in error.errors(include_url=False)
+        if fault["type"] in ("string_too_short", "literal_error") and not str(fault["input"]).strip()
+    }
+    return {name for name in empty & model.model_fields.keys() if not model.model_fields[name].is_required()}
 
 
 def _refusal(model: type[Arguments], tool: str, error: ValidationError) -> str:
