@@ -213,6 +213,29 @@ async def test_a_budget_is_not_freed_by_a_clock_that_jumps(
         await edit(studio, coffee, again=True)
 
 
+async def test_a_sleep_between_submit_and_answer_frees_no_budget(
+    make_studio: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been accepted after the sleep, so its day begins at its end."""
+    really, slept = Wire._send_once, False
+
+    async def send(self: Wire, account: Any, call: Any, *rest: Any) -> Any:
+        nonlocal slept
+        answer = await really(self, account, call, *rest)
+        clock.advance(0 if slept or call.repeatable else 25 * 3600)
+        slept = slept or not call.repeatable
+        return answer
+
+    monkeypatch.setattr(Wire, "_send_once", send)
+    with running("ark", latency_s=0.0, max_side=64) as ark:
+        async with make_studio(ark, TRIPTYCH_BUDGET_USD="0.1") as studio:
+            job_id = await edit(studio, coffee)
+            await finish(studio)
+            assert slept and studio.job(job_id).status == "done"
+            with pytest.raises(errors.OverBudget, match="does not fit the budget"):
+                await edit(studio, coffee, again=True)
+
+
 async def test_a_restart_and_a_clock_that_jumps_free_no_budget(
     make_studio: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
