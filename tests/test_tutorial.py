@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[1]
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 PATIENT = """
 import sys
-from triptych.cli import main, paying
-paying.PATIENCE_S = paying.CHARGE_WITHIN_S = 100.0
+from triptych.cli import job_commands, main
+job_commands.PATIENCE_S = job_commands.CHARGE_WITHIN_S = 100.0
 main()
 """
 """The command, without lines of progress where it is slow, and waiting for a charge however late it is told."""

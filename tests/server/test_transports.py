@@ -26,7 +26,7 @@ from starlette.responses import PlainTextResponse
 
 from server_stage import SERVE, Child, ToldStudio, environ
 from triptych.core import errors
-from triptych.server import guard, sites, transports
+from triptych.server import guard, http, service_holder, sites
 from triptych.server.app import build
 from triptych.server.guard import owner_of
 from triptych.server.http import BODY_LIMIT_BYTES, http_app, is_loopback, own_names
@@ -85,7 +85,7 @@ def test_a_start_imports_nothing_that_initialize_does_not_need(tmp_path: Path) -
     assert ours <= {
         "triptych",
         "triptych.server",
-        *(f"triptych.server.{n}" for n in ("audience", "build", "patience", "tasks", "transports")),
+        *(f"triptych.server.{n}" for n in ("app", "patience", "service_holder", "sessions", "tasks", "transports")),
     }
     assert not imported & {"PIL", "sqlite3", "platformdirs", "jsonschema"}
 
@@ -465,7 +465,7 @@ async def test_a_body_that_does_not_say_how_long_it_is_is_refused_when_it_is_too
             yield b" " * 400
         raise AssertionError("it was read on")
 
-    monkeypatch.setattr(transports, "BODY_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(http, "BODY_LIMIT_BYTES", 1000)
     app = http_app(build(open_told, remote=True), transport, "127.0.0.1", ())
     web = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1")
     async with app.router.lifespan_context(app), web as client:
@@ -521,7 +521,7 @@ async def test_the_studio_opens_once_for_all_who_need_it_and_closes_in_good_orde
 
 @pytest.mark.anyio
 async def test_a_studio_nobody_asks_for_opens_soon_to_take_up_unfinished_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transports, "FIRST_LOOK_S", 0)
+    monkeypatch.setattr(service_holder, "FIRST_LOOK_S", 0)
     opening = Opening()
     with anyio.fail_after(60):
         async with ServiceHolder(opening).staying():
