@@ -160,10 +160,11 @@ def _in_flight(world: Any, row: dict[str, Any], taken: list[Any], moves: list[di
             early = move["at"] > attempt.at_s and (whole_s is None or move["at"] < whole_s)
             if move["now"] == "uncertain" and move["by"] == attempt.process.number and early and attempt.process.alive:
                 world.wrong("called uncertain while it was in flight", f"{named} at {move['at']:.1f} s")
-        lived = attempt.process.alive or attempt.process.died_s > (whole_s or 0) + GRACE_S
+        grace_s = GRACE_S + attempt.process.still_s
+        lived = attempt.process.alive or attempt.process.died_s > (whole_s or 0) + grace_s
         clean = len(taken) == 1 and not taken[0].work.traits
         fine = row["state"] in ("done", "cancelled") or row["kind"] in MAY_FAIL
-        had_time = left_s and (attempt.process.alive or attempt.process.died_s > left_s + GRACE_S)
+        had_time = left_s and (attempt.process.alive or attempt.process.died_s > left_s + grace_s)
         if had_time and left_s - attempt.at_s < SHORT_S and clean and not exchange.spoiled and not fine:
             world.wrong("a server hung up on what it pays for", f"{named}, at {left_s:.1f} s")
         if whole_s and lived and clean and not exchange.spoiled and not fine:
