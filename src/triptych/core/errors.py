@@ -72,13 +72,13 @@ class TriptychError(Exception):
 
     kind: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
-    retry_after_s: float | None = None
-    """How long the provider wishes to be left alone, if it said so."""
 
-    def __init__(self, message: str, *, request_id: str | None = None) -> None:
+    def __init__(self, message: str, *, request_id: str | None = None, retry_after_s: float | None = None) -> None:
+        """`retry_after_s` is how long the provider wishes to be left alone, if it said so."""
         self.message = line(message, MESSAGE_LIMIT_CHARS)
         super().__init__(self.message)
         self.request_id = request_id
+        self.retry_after_s = retry_after_s
 
 
 class BadRequest(TriptychError):
@@ -149,10 +149,6 @@ class RateLimited(Refused):
     kind = "rate_limited"
     retryable = True
 
-    def __init__(self, message: str, *, request_id: str | None = None, retry_after_s: float | None = None) -> None:
-        super().__init__(message, request_id=request_id)
-        self.retry_after_s = retry_after_s
-
 
 class Failed(TriptychError):
     """The provider accepted the request, then decided against it."""
@@ -169,10 +165,6 @@ class Outage(TriptychError):
 
     kind = "outage"
     retryable = True
-
-    def __init__(self, message: str, *, request_id: str | None = None, retry_after_s: float | None = None) -> None:
-        super().__init__(message, request_id=request_id)
-        self.retry_after_s = retry_after_s
 
 
 class NotSent(Outage):
