@@ -1,4 +1,4 @@
-"""What task groups lack: an error that comes out of one as it went in."""
+"""Raises the one error inside an exception group without the group."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The words everything else is said in: images, jobs, predictions, offers, quotes.
+"""The words of Triptych as frozen values: images, jobs, predictions, offers, quotes.
 
 Rules: every type is frozen and knows nothing of files, networks, clocks or databases. Money is `Decimal` in US dollars,
-time is a UTC `datetime`, a size is `(width, height)` in pixels. What a tool answers lives in `results`.
+time is a UTC `datetime`, a size is `(width, height)` in pixels. What a tool answers is in `jobs.results`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture that is home: verified bytes on disk under their sha256."""
+    """A stored picture: verified bytes on disk under their sha256."""
 
     sha256: str
     handle: str

@@ -128,7 +128,7 @@ class Pace:
         return standing.sweeping
 
     def _poll_all(self, name: str) -> None:
-        """Poll all that run at a provider now: they were polled rarely, and nobody looks at the list any more."""
+        """Poll all that run at a provider now: they were polled rarely, and the list is not read any more."""
         standing = self._standing[name]
         self._poll_now(name, [one.ticket for one in self._store.running_at(name) if one.ticket])
         standing.polls_are_rare = False

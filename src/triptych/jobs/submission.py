@@ -317,7 +317,7 @@ class Steps:
         """Return whether the provider still knows a request by an id of ours, so that the same one is not paid twice.
 
         One that was given up as uncertain is only looked for: asking for its status must not pay. So is one that left
-        before the machine restarted: nobody knows for sure how old it is.
+        before the machine restarted: its age is not known for sure.
         """
         provider = account.provider
         if provider.offline:

@@ -49,8 +49,8 @@ def serve(
     `on_ready` gets the URL once HTTP or SSE is listened on. Over HTTP, requests with `own_token` are those of the
     person at the machine, who sees every job.
 
-    Settings given as a function are read at the first need: over stdio what is wrong with them is then answered to
-    whoever calls a tool, and the server stays up. For HTTP and SSE read them with `read(environ, remote=True)`,
+    Settings given as a function are read at the first need: over stdio a mistake in them is then the answer to
+    each tool call, and the server stays up. For HTTP and SSE read them with `read(environ, remote=True)`,
     so that the directory the server was started in is not open to its clients.
 
     Raises:
