@@ -39,7 +39,7 @@ MODERN = {
     "io.modelcontextprotocol/clientCapabilities": {},
 }
 PIXEL = base64.b64encode((SAMPLES / "coffee.jpg").read_bytes()).decode()
-Answer = Callable[[str, dict[str, Any]], Any]
+HttpResponse = Callable[[str, dict[str, Any]], Any]
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 class Host:
     """A host around one frame: answers `tools/call` and `resources/read` through `answer`, remembers everything."""
 
-    def __init__(self, page: chromium.Page, answer: Answer, **context: Any) -> None:
+    def __init__(self, page: chromium.Page, answer: HttpResponse, **context: Any) -> None:
         self.page = page
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.heard: list[dict[str, Any]] = []
@@ -236,7 +236,7 @@ def open_host(browser: chromium.Chromium) -> Iterator[Callable[..., Host]]:
     """Open hosts; at the end nothing in them was loaded from anywhere, and nothing went wrong."""
     opened: list[Host] = []
 
-    def open_it(answer: Answer, *, width: int = 900, media: dict[str, str] | None = None, **context: Any) -> Host:
+    def open_it(answer: HttpResponse, *, width: int = 900, media: dict[str, str] | None = None, **context: Any) -> Host:
         opened.append(Host(browser.page(width, **(media or {})), answer, **context))
         return opened[-1]
 
