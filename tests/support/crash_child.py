@@ -33,11 +33,12 @@ from typing import Any, NoReturn
 import anyio
 import PIL.Image
 
+from support.jobs import Options, edit_chain, edit_sequence
 from triptych import providers, settings
 from triptych.core.clock import Notifier
 from triptych.images import processing
 from triptych.jobs import uploads
-from triptych.jobs.service import ImageService, Options
+from triptych.jobs.service import ImageService
 from triptych.jobs.submission import Submission
 from triptych.providers import client
 
@@ -210,9 +211,9 @@ async def work(case: dict[str, Any]) -> None:
     watch_requests(moments)
     options = Options(wait_s=0, save_to=case["save_to"])
     if case["tool"] == "chain":
-        await service.edit_chain(case["images"], case["steps"], options=options)
+        await edit_chain(service, case["images"], case["steps"], options=options)
     else:
-        await service.edit_sequence(case["images"], case["steps"][0], case["count"], options)
+        await edit_sequence(service, case["images"], case["steps"][0], case["count"], options)
     while service.store.unfinished():
         if not await service.worker.step():
             await clock.wait(service.worker.notifier, 1.0)

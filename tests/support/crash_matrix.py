@@ -29,11 +29,12 @@ import anyio
 import triptych_emulators
 from support import crash_child
 from support.clocks import when
+from support.jobs import Options, edit_chain, edit_sequence
 from triptych import providers, settings
 from triptych.core.clock import Notifier
 from triptych.core.models import Prediction, State, Status
 from triptych.jobs.results import JobResult
-from triptych.jobs.service import ImageService, Options
+from triptych.jobs.service import ImageService
 from triptych.providers import client
 
 NEVER = 10**9
@@ -264,8 +265,8 @@ class Case:
         """Make the same call once more."""
         chosen = replace(Options(wait_s=0, save_to=str(self.out) if self.shape.saved else None), **options)
         if self.shape.chain:
-            return await service.edit_chain(self._images, STEPS[: self.shape.steps], options=chosen)
-        return await service.edit_sequence(self._images, STEPS[0], self.shape.count, chosen)
+            return await edit_chain(service, self._images, STEPS[: self.shape.steps], options=chosen)
+        return await edit_sequence(service, self._images, STEPS[0], self.shape.count, chosen)
 
 
 _bare_client = client._client
@@ -323,7 +324,7 @@ class Aftermath:
         """Take up what was left, and add to the tally what is seen."""
         tally, api = self._tally, self._case.api
         rows = service.store.jobs(10)
-        left = [p for row in rows for p in service.store.predictions(row.job.id)]
+        left = [p for row in rows for p in service.store.predictions(row.id)]
         early = {p.id: len(service.store.outputs_of(p.id)) for p in left}
         silent = not self._case.kind.recovers
         lost = [p for p in left if silent and p.state is State.SUBMITTING and early[p.id] < p.count]
@@ -346,10 +347,10 @@ class Aftermath:
             self._claim(service.store.money_since(0) == (0, 0) == (api.charged_usd, 0), "no job, no money")
         for row in rows:
             images = sum(p.count for p in free) + sum(early[p.id] for p in lost)
-            self._judge_job(service, row.job.id, lost, images)
+            self._judge_job(service, row.id, lost, images)
             if lost:
                 self._claim(api.performed["submit"] == sent + unsent, "nothing is sent again")
-                await self._ways_out(service, row.job.id, lost)
+                await self._ways_out(service, row.id, lost)
         self._judge_rest(service)
 
     def _judge_job(self, service: ImageService, job_id: str, lost: Sequence[Prediction], images: int) -> None:
@@ -407,7 +408,7 @@ class Aftermath:
         self._claim(all(map(_is_whole, kept)), "every file is named for its bytes", kept)
         if case.shape.saved:
             saved = sorted(_sha256(path) for path in case.out.iterdir()) if case.out.exists() else []
-            jobs = [service.job(row.job.id, every=True) for row in store.jobs(10)]
+            jobs = [service.job(row.id, every=True) for row in store.jobs(10)]
             home = sorted(_sha256(Path(i.path)) for job in jobs for i in job.images if i.path)
             self._claim(saved == home, "saved once each, in full", saved, home)
 

@@ -213,7 +213,7 @@ class Completion:
         warnings = list(done.warnings)
         row = self._store.job(prediction.job_id)
         # In a chain the next place belongs to the next step.
-        alone = row is not None and row.job.lanes * row.job.steps == 1
+        alone = row is not None and row.request.lanes * row.request.steps == 1
         outputs = done.outputs if alone else done.outputs[: prediction.count]
         early = {frame.n: frame for frame in self._store.outputs_of(prediction.id)}
         frames, lost = [], 0
@@ -353,14 +353,14 @@ class Completion:
 
     async def _save(self, job_id: str, frames: Sequence[Output]) -> None:
         row = self._store.job(job_id)
-        if not row or not row.job.save_to:
+        if not row or not row.save_to:
             return
         for frame in frames:
             image = self._store.image_by_sha256(frame.sha256) if frame.sha256 else None
             if image and not frame.saved_path:
                 name = f"{job_id}-{frame.n:02d}"
                 try:
-                    path = await anyio.to_thread.run_sync(self._files.save, image, Path(row.job.save_to), name)
+                    path = await anyio.to_thread.run_sync(self._files.save, image, Path(row.save_to), name)
                 except errors.TriptychError as error:
                     self._store.warn(job_id, [f"Not saved: {error.message}"])
                     return

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -20,13 +20,11 @@ import anyio.to_thread
 
 from triptych.core import errors
 from triptych.core.clock import Clock, Notifier
-from triptych.core.models import Image, Status
+from triptych.core.models import Image, Job, Status
 from triptych.images.files import ImageFiles
 from triptych.jobs import file_links, image_preview, presenters
-from triptych.jobs.planning import Input
 from triptych.jobs.results import ImageResult, Preview, Saved, SaveResult
 from triptych.storage.jobs import Store
-from triptych.storage.rows import JobRow
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +84,7 @@ class ImageAccess:
         self._clock = clock
         self._allowed_dirs = allowed_dirs
 
-    async def import_images(self, items: Sequence[str], caller: Caller) -> list[Input]:
+    async def import_images(self, items: Sequence[str], caller: Caller) -> list[Image]:
         """Return the images behind handles, paths and URLs, in order; outside ones are brought home first.
 
         Raises: `errors.UnknownHandle`, and as `ImageFiles.import_images`.
@@ -98,10 +96,10 @@ class ImageAccess:
                 text = f"triptych://images/{text.removeprefix(f'{caller.files_url}/').partition('?')[0]}"
             if text.startswith("triptych:"):  # a handle and nothing else
                 text = unquote(text.removeprefix("triptych://images/"))
-                found.append(Input(text, self.by_handle(text, caller)))
+                found.append(replace(self.by_handle(text, caller), handle=text))
                 continue
             if text.startswith(("img_", "job_")):
-                found.append(Input(text, self.by_handle(text, caller)))
+                found.append(replace(self.by_handle(text, caller), handle=text))
                 continue
             if len(items) > 1:
                 await caller.told(i, len(items), f"reading image {i + 1} of {len(items)}")
@@ -113,7 +111,7 @@ class ImageAccess:
                 text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
             )
             image = self._store.add_image(image, self._clock.now(), caller.owner)
-            found.append(Input(image.handle, image))
+            found.append(image)
         return found
 
     def may_use(self, sha256: str, caller: Caller) -> bool:
@@ -128,7 +126,7 @@ class ImageAccess:
         job_id, _, n = handle.partition("/")
         job = self._store.job(job_id) if handle.startswith("job_") else None
         image = self._store.image_by_handle(handle)
-        if job and not caller.sees(job.job.owner):
+        if job and not caller.sees(job.owner):
             job = image = None
         elif image and not job and not self.may_use(image.sha256, caller):
             image = None
@@ -199,7 +197,7 @@ class ImageAccess:
         else:
             named = [handle for item in images for handle in self._unfolded(item, caller)]
             inputs = await self.import_images(named, caller)
-            sheet = image_preview.loose([(item.handle, item.image, self._made(item.handle)) for item in inputs])
+            sheet = image_preview.loose([(image.handle, image, self._made(image.handle)) for image in inputs])
         return await anyio.to_thread.run_sync(image_preview.draw, sheet, detail)
 
     async def save(self, images: Sequence[str], directory: str, name: str | None, caller: Caller) -> SaveResult:
@@ -211,13 +209,13 @@ class ImageAccess:
             raise errors.OutOfLimits(f"save_images takes 1 to {MAX_SAVED_IMAGES} images; {len(images)} were given.")
         target = self.directory(directory, caller)
         saved = []
-        for i, item in enumerate(await self.import_images(images, caller), 1):
-            stem = item.handle.replace("/", "-")
+        for i, image in enumerate(await self.import_images(images, caller), 1):
+            stem = image.handle.replace("/", "-")
             if name:
                 stem = name if len(images) == 1 else f"{name}-{i:02d}"
-            path = await anyio.to_thread.run_sync(self._files.save, item.image, target, stem)
-            self._remember_saved(item.handle, path)
-            saved.append(Saved(handle=item.handle, path=str(path)))
+            path = await anyio.to_thread.run_sync(self._files.save, image, target, stem)
+            self._remember_saved(image.handle, path)
+            saved.append(Saved(handle=image.handle, path=str(path)))
         return SaveResult(saved=saved)
 
     def _remember_saved(self, handle: str, path: Path) -> None:
@@ -281,9 +279,9 @@ class ImageAccess:
             return [item]
         return [frame.handle for frame in self._store.frames(job_id) if frame.sha256] or [item]
 
-    def _job_seen(self, job_id: str, caller: Caller) -> JobRow | None:
+    def _job_seen(self, job_id: str, caller: Caller) -> Job | None:
         row = self._store.job(job_id)
-        return row if row and caller.sees(row.job.owner) else None
+        return row if row and caller.sees(row.owner) else None
 
     def _at_home(self, handle: str) -> Image | None:
         image = self._store.image_by_handle(handle)

@@ -139,17 +139,17 @@ class Pricing:
         account, size, inputs = self._accounts[plan.offer.provider], plan.sizes[lane], plan.lanes[lane]
         if not account.provider.quote or (inputs and size is None):
             return plan.quotes[lane]
-        key = ("quote", plan.offer.provider, plan.offer.endpoint, plan.count, size, len(inputs))
+        key = ("quote", plan.offer.provider, plan.offer.endpoint, plan.request.count, size, len(inputs))
         if cached := self._cached(key):
             known: Quote = cached
             return known
         references = []
-        for item in inputs:
-            copy = self._store.copy(item.image.sha256, account.provider.name, self._clock.now())
+        for image in inputs:
+            copy = self._store.copy(image.sha256, account.provider.name, self._clock.now())
             url = copy[0] if copy else PLACEHOLDER_URL
-            references.append(Reference(item.image.sha256, item.image.mime_type, url=url))
+            references.append(Reference(image.sha256, image.mime_type, url=url))
         with suppress(errors.Outage, errors.Refused, errors.Failed):
-            found = await self._client.run(account, account.provider.quote(plan.first_edit(references, lane)))
+            found = await self._client.run(account, account.provider.quote(plan.first_request(references, lane)))
             if found:
                 self._cache[key] = _Cached(self._clock.monotonic(), found)
                 return found

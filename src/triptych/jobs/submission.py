@@ -19,10 +19,11 @@ import anyio.to_thread
 from triptych.core import errors
 from triptych.core.clock import Clock, Notifier, moment
 from triptych.core.concurrency import unwrapped
-from triptych.core.models import Done, Edit, Failure, Offer, Pending, Prediction, Reference, Route, State
+from triptych.core.models import Done, Failure, Offer, Pending, Prediction, ProviderRequest, Reference, Route, State
 from triptych.core.states import LEASE_S, retry_delay_s
 from triptych.images.files import ImageFiles
 from triptych.jobs.completion import Completion
+from triptych.jobs.planning import provider_request
 from triptych.jobs.polling import Polling, age_s, slept_s
 from triptych.jobs.transitions import Transitions, fault_of
 from triptych.jobs.uploads import as_sent, upload_reference
@@ -129,7 +130,7 @@ class Submission:
         if sent:
             await self._send(account, sent, edit)
 
-    async def _send(self, account: Account, claim: Claim, edit: Edit, *, again: bool = False) -> None:
+    async def _send(self, account: Account, claim: Claim, edit: ProviderRequest, *, again: bool = False) -> None:
         """Send the request that costs money, and write down what came of it even if this process is being stopped."""
         departure = _SubmitGate(self._store, claim, self._clock)
         shield, ended = anyio.CancelScope(shield=True), False
@@ -159,7 +160,7 @@ class Submission:
                 departure.claim = replace(claim, prediction=replace(claim.prediction, fault=_STOPPED))
 
     async def _send_and_write(
-        self, account: Account, claim: Claim, edit: Edit, again: bool, departure: _SubmitGate
+        self, account: Account, claim: Claim, edit: ProviderRequest, again: bool, departure: _SubmitGate
     ) -> None:
         try:
             outcome = await self._sent(account, claim, edit, departure)
@@ -176,7 +177,7 @@ class Submission:
             await self._completion.download(taken)
 
     async def _sent(
-        self, account: Account, claim: Claim, edit: Edit, departure: _SubmitGate
+        self, account: Account, claim: Claim, edit: ProviderRequest, departure: _SubmitGate
     ) -> Pending | Done | errors.TriptychError:
         """Return what came of a submit; frames that a stream brings early are stored while it goes on.
 
@@ -228,7 +229,7 @@ class Submission:
         """Try what surely was not accepted again, there or at the next provider of the job's routes; or give up."""
         prediction = claim.prediction
         row = self._store.job(prediction.job_id)
-        routes = row.job.routes if row else ()
+        routes = row.routes if row else ()
         if isinstance(error, errors.RateLimited | errors.NotSent):
             if isinstance(error, errors.RateLimited):
                 self._polling.hold(prediction.provider, retry_delay_s(prediction.attempts + 1, error.retry_after_s))
@@ -353,7 +354,7 @@ class Submission:
             raise errors.UnknownModel(f"{prediction.provider} does not offer {prediction.endpoint} any more.")
         return offer
 
-    async def _prepare(self, account: Account, prediction: Prediction) -> Edit:
+    async def _prepare(self, account: Account, prediction: Prediction) -> ProviderRequest:
         """Return the request in our words, its inputs where the provider can read them."""
         offer = self._offer(prediction)
         references: list[Reference] = []
@@ -369,9 +370,9 @@ class Submission:
             warnings += said
         if warnings:
             self._store.warn(prediction.job_id, warnings)
-        return _edit(offer, prediction, references)
+        return _as_asked(offer, prediction, references)
 
-    async def _as_sent(self, account: Account, prediction: Prediction) -> Edit:
+    async def _as_sent(self, account: Account, prediction: Prediction) -> ProviderRequest:
         """Return a request as it left, for a look or a repetition: nothing is uploaded anew.
 
         Raises: `errors.Outage` where it is not known any more what it carried.
@@ -383,7 +384,7 @@ class Submission:
         references = [
             await as_sent(account, image, url, of=len(images)) for image, url in zip(images, urls, strict=True)
         ]
-        return _edit(self._offer(prediction), prediction, references)
+        return _as_asked(self._offer(prediction), prediction, references)
 
 
 class _SubmitGate:
@@ -416,14 +417,13 @@ class _SubmitGate:
         self.left = True
 
 
-def _edit(offer: Offer, prediction: Prediction, references: list[Reference]) -> Edit:
-    return Edit(
-        offer=offer,
-        prompt=prediction.prompt,
-        count=prediction.count,
-        size=prediction.size,
-        format=prediction.format,
-        references=tuple(references),
+def _as_asked(offer: Offer, prediction: Prediction, references: list[Reference]) -> ProviderRequest:
+    return provider_request(
+        offer,
+        prediction.request,
+        prediction.prompt,
+        prediction.size,
+        references,
         client_id=prediction.client_id,
         variation=prediction.variation,
     )

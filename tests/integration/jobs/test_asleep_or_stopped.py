@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from support.jobs import NOW
+from support.jobs import NOW, edit_sequence, generate_sequence
 from triptych.core.models import State
 from triptych.jobs import submission
 from triptych.jobs.service import ImageService
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def edit(service: ImageService, image: str) -> str:
-    return (await service.edit_sequence([image], "make it golden hour", 2, NOW)).job_id or ""
+    return (await edit_sequence(service, [image], "make it golden hour", 2, NOW)).job_id or ""
 
 
 # A machine that sleeps: the wall clock goes on, the monotonic one rests ----------------------------------------------
@@ -35,7 +35,7 @@ async def test_a_key_is_no_younger_for_a_sleep_of_the_machine(
     with running(name, latency_s=5.0, max_side=64, clock=lambda: clock.now().timestamp()) as api:
         api.fault("submit", "drop")
         async with make_service(api) as service:
-            job_id = (await service.generate_sequence("two cats", 2, NOW)).job_id
+            job_id = (await generate_sequence(service, "two cats", 2, NOW)).job_id
             await service.worker.step()
             clock._now += timedelta(hours=slept_h)
             clock.offset_s -= slept_h * 3600

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
+from support.jobs import Options, edit_sequence
 from triptych.core import errors
 from triptych.core.models import State
 from triptych.core.states import LEASE_S
@@ -18,7 +19,7 @@ from triptych.images.files import ImageFiles
 from triptych.jobs import completion
 from triptych.jobs.completion import Completion
 from triptych.jobs.polling import age_s
-from triptych.jobs.service import ImageService, Options
+from triptych.jobs.service import ImageService
 from triptych.jobs.transitions import Transitions
 from triptych.providers import ark as ark_provider
 from triptych.providers.client import ProviderClient
@@ -31,7 +32,7 @@ NOW = Options(wait_s=0)
 
 
 async def edit(service: ImageService, image: str, count: int = 2, **options: Any) -> str:
-    result = await service.edit_sequence([image], "make it golden hour", count, Options(wait_s=0, **options))
+    result = await edit_sequence(service, [image], "make it golden hour", count, Options(wait_s=0, **options))
     assert result.job_id
     return result.job_id
 
@@ -529,9 +530,9 @@ async def test_a_call_waits_for_a_database_that_is_locked_for_a_while(
         clock.drive = None
         monkeypatch.setattr(Store, "add_job", failing(Store.add_job, errors.Outage("locked"), 8))
         with pytest.raises(errors.Outage):
-            await service.edit_sequence([coffee], "warmer", options=Options(wait_s=1))
+            await edit_sequence(service, [coffee], "warmer", options=Options(wait_s=1))
         began_s = clock.monotonic()
-        assert (await service.edit_sequence([coffee], "warmer", options=Options(wait_s=3))).job_id
+        assert (await edit_sequence(service, [coffee], "warmer", options=Options(wait_s=3))).job_id
         assert clock.monotonic() - began_s <= 4
 
 
@@ -542,7 +543,7 @@ async def test_quote_write_and_wait_share_the_time_of_one_call(
         clock.drive = None
         monkeypatch.setattr(Store, "add_job", failing(Store.add_job, errors.Outage("locked"), 20))
         began_s = clock.monotonic()
-        result = await service.edit_sequence([coffee], "warmer", options=Options(wait_s=10))
+        result = await edit_sequence(service, [coffee], "warmer", options=Options(wait_s=10))
         assert result.job_id and clock.monotonic() - began_s <= 11
 
 

@@ -21,13 +21,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from support import ROOT
-from support.jobs import NOW
+from support.jobs import NOW, Options, edit_chain, edit_sequence
 from support.pictures import picture
 from triptych.cli import cli
 from triptych.core import errors
 from triptych.jobs.pruning import Pruner
 from triptych.jobs.results import PruneResult
-from triptych.jobs.service import Caller, ImageService, Options
+from triptych.jobs.service import Caller, ImageService
 from triptych.storage import migrations
 from triptych.storage.sqlite import Database
 
@@ -77,7 +77,7 @@ def rows(service: ImageService) -> list[Any]:
 
 async def saved_job(service: ImageService, mine: Path, image: str, count: int = 2, prompt: str = "warmer") -> str:
     options, caller = Options(save_to=str(mine)), Caller(roots=(mine,))
-    job = await service.edit_sequence([image], prompt, count, options, caller)
+    job = await edit_sequence(service, [image], prompt, count, options, caller)
     assert job.status == "done" and job.job_id
     return job.job_id
 
@@ -117,7 +117,7 @@ async def test_the_ledger_is_the_same_after_pruning(
     make_service: Any, atlas: Any, coffee: str, finish: Any, mine: Path
 ) -> None:
     async with make_service(atlas) as service:
-        await service.edit_sequence([coffee], "warmer", 2, Options(wait_s=0, save_to=str(mine)), Caller(roots=(mine,)))
+        await edit_sequence(service, [coffee], "warmer", 2, Options(wait_s=0, save_to=str(mine)), Caller(roots=(mine,)))
         await finish(service)
         spent, money = service.spend(7), service.store.money_since(0)
         assert len(pruned(service).items) == 3
@@ -127,7 +127,7 @@ async def test_the_ledger_is_the_same_after_pruning(
 
 async def test_outputs_without_a_copy_go_only_when_asked(make_service: Any, coffee: str) -> None:
     async with make_service() as service:
-        await service.edit_sequence([coffee], "warmer", 2)
+        await edit_sequence(service, [coffee], "warmer", 2)
         kept = pruned(service)
         assert (kept.items, kept.unsaved, on_disk(service)) == ([], 3, 3)
         assert kept.unsaved_bytes > 0
@@ -144,7 +144,7 @@ async def test_a_copy_that_was_removed_is_no_copy(make_service: Any, coffee: str
 
 async def test_what_save_images_saved_counts_as_saved(make_service: Any, coffee: str, mine: Path) -> None:
     async with make_service() as service:
-        job = await service.edit_sequence([coffee], "warmer", 2)
+        job = await edit_sequence(service, [coffee], "warmer", 2)
         await service.save_images([f"{job.job_id}/2"], str(mine), "kept", Caller(roots=(mine,)))
         assert names(pruned(service)) == {f"{job.job_id}/2"}
 
@@ -176,13 +176,13 @@ async def test_jobs_in_flight_keep_their_images_and_inputs(
     make_service: Any, atlas: Any, coffee: str, finish: Any, mine: Path, samples: Path
 ) -> None:
     async with make_service(atlas) as service:
-        first = await service.edit_chain([coffee], ["warmer", "film grain"], (), NOW)
+        first = await edit_chain(service, [coffee], ["warmer", "film grain"], (), NOW)
         while not service.store.frames(first.job_id or ""):
             await service.worker.step() or service._clock.advance(1)
         while service.job(first.job_id or "").returned < 1:
             await service.worker.step()
         assert service.job(first.job_id or "").status == "running"
-        await service.edit_sequence([str(samples / "cat.jpg")], "queued", 1, NOW)
+        await edit_sequence(service, [str(samples / "cat.jpg")], "queued", 1, NOW)
         assert on_disk(service) == 3
         assert pruned(service, unsaved=True, days=400).items == []
         await finish(service)
@@ -192,7 +192,7 @@ async def test_jobs_in_flight_keep_their_images_and_inputs(
 async def test_an_uncertain_job_keeps_its_inputs(make_service: Any, atlas: Any, coffee: str, finish: Any) -> None:
     atlas.fault("submit", "drop", times=1)
     async with make_service(atlas) as service:
-        job = await service.edit_sequence([coffee], "warmer", 2, NOW)
+        job = await edit_sequence(service, [coffee], "warmer", 2, NOW)
         await finish(service)
         assert service.job(job.job_id or "").status == "uncertain"
         assert pruned(service, unsaved=True, days=400).items == []
@@ -201,7 +201,7 @@ async def test_an_uncertain_job_keeps_its_inputs(make_service: Any, atlas: Any, 
 async def test_what_another_kept_job_refers_to_stays(make_service: Any, coffee: str, mine: Path) -> None:
     async with make_service() as service:
         first = await saved_job(service, mine, coffee, 1)
-        second = await service.edit_sequence([f"{first}/1"], "colder", 1)
+        second = await edit_sequence(service, [f"{first}/1"], "colder", 1)
         assert pruned(service).items == [], "nor the source of what stays"
         await service.save_images([f"{second.job_id}/1"], str(mine), None, Caller(roots=(mine,)))
         assert names(pruned(service)) >= {f"{first}/1", f"{second.job_id}/1"}
@@ -238,7 +238,7 @@ async def test_a_pruned_job_says_so_and_where_its_copies_are(make_service: Any, 
         assert [row.job_id for row in (await service.list_jobs()).jobs] == [job_id]
         assert service.recent_handles(10) == []
         with pytest.raises(errors.UnknownHandle, match=r"was pruned on 20.*upload a saved copy"):
-            await service.edit_sequence([f"{job_id}/1"], "again", 1)
+            await edit_sequence(service, [f"{job_id}/1"], "again", 1)
         with pytest.raises(errors.UnknownHandle, match="none of its images is here"):
             await service.view_images([job_id])
 
@@ -249,7 +249,7 @@ async def test_a_pruned_image_that_is_brought_in_again_is_back(make_service: Any
         assert names(pruned(service)) == {image.handle}
         (back,) = (await service.upload_images([coffee])).images
         assert back == image and Path(image.path or "").exists()
-        assert (await service.edit_sequence([image.handle], "warmer", 1)).status == "done"
+        assert (await edit_sequence(service, [image.handle], "warmer", 1)).status == "done"
         assert service.recent_handles(10)[-1] == image.handle
 
 
@@ -315,7 +315,7 @@ async def test_the_documented_backup_of_a_home_in_use_is_whole(make_service: Any
     (script,) = re.findall(r"```sh\n(umask 077\n.*?)rsync", text, re.DOTALL)
     (backup := tmp_path / "backup").mkdir()
     async with make_service() as service:
-        job = await service.edit_sequence([coffee], "warmer", 2)
+        job = await edit_sequence(service, [coffee], "warmer", 2)
         environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         command = ["sh", "-ec", script.replace("/backup/", f"{backup}/")]
         subprocess.run(command, env=environ | {"TRIPTYCH_HOME": str(service.setup.home)}, check=True, timeout=60)  # noqa: ASYNC221

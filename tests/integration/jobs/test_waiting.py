@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from support.flows import answer, drive
+from support.jobs import Options, edit_chain, generate_sequence
 from triptych import providers
 from triptych.core import errors
 from triptych.core.models import State
 from triptych.core.states import poll_delay_s
-from triptych.jobs.service import ImageService, Options
+from triptych.jobs.service import ImageService
 from triptych.providers.client import ProviderClient
 from triptych_emulators import running
 
@@ -82,7 +83,7 @@ def lags(service: ImageService, api: Any, job_ids: Sequence[str]) -> list[tuple[
 
 async def generated(service: ImageService, number: int) -> list[str]:
     jobs = [
-        await service.generate_sequence(f"a lighthouse, take {n}", 1, Options(wait_s=0, again=True))
+        await generate_sequence(service, f"a lighthouse, take {n}", 1, Options(wait_s=0, again=True))
         for n in range(number)
     ]
     return [job.job_id for job in jobs if job.job_id]
@@ -120,7 +121,7 @@ async def test_each_step_of_a_chain_is_seen_when_it_comes(
         lasting(api, (3.0, 8.0, 1.3))
         async with make_service(api) as service:
             began_s = clock.monotonic()
-            job = await service.edit_chain([coffee], ["warmer", "bluer", "darker"], options=Options(wait_s=0))
+            job = await edit_chain(service, [coffee], ["warmer", "bluer", "darker"], options=Options(wait_s=0))
             await work(service, clock)
             assert job.job_id
             found = lags(service, api, [job.job_id])

@@ -12,11 +12,12 @@ import httpx2
 import pytest
 
 from support.clocks import when
+from support.jobs import Options, edit_chain, edit_sequence, generate_sequence
 from triptych.core import errors
 from triptych.core.models import State
 from triptych.core.states import LEASE_S
 from triptych.jobs.results import JobResult
-from triptych.jobs.service import ImageService, Options
+from triptych.jobs.service import ImageService
 from triptych_emulators import running
 from triptych_emulators.stage.works import Work
 
@@ -29,7 +30,7 @@ NOW = Options(wait_s=0)
 async def edit(
     service: ImageService, image: str, prompt: str = "make it golden hour", count: int = 2, **options: Any
 ) -> str:
-    result = await service.edit_sequence([image], prompt, count, Options(wait_s=0, **options))
+    result = await edit_sequence(service, [image], prompt, count, Options(wait_s=0, **options))
     assert result.job_id
     return result.job_id
 
@@ -210,10 +211,10 @@ async def test_a_submit_that_cannot_be_found_is_uncertain_and_never_sent_again(
         charged, reserved = service.store.money_since(0)
         assert (charged, reserved) == (0, Decimal("0.064"))
         # The same request attaches to it; only `again` pays.
-        same = await service.edit_sequence([coffee], "make it golden hour", 2, NOW)
+        same = await edit_sequence(service, [coffee], "make it golden hour", 2, NOW)
         assert same.job_id == job_id
         assert len(atlas.seen_at(*SUBMIT)) == 1
-        again = await service.edit_sequence([coffee], "make it golden hour", 2, Options(wait_s=0, again=True))
+        again = await edit_sequence(service, [coffee], "make it golden hour", 2, Options(wait_s=0, again=True))
         assert again.job_id != job_id
         assert (await ended(service, finish, again.job_id or "")).status == "done"
         # Looking again does not find it either, and still sends nothing.
@@ -393,7 +394,7 @@ async def test_a_chain_edits_its_own_last_output_and_carries_the_references(
 ) -> None:
     async with make_service(atlas) as service:
         images = [str(samples / "coffee.jpg"), str(samples / "cat.jpg")]
-        started = await service.edit_chain(images, ["warmer", "vignette", "sepia"], [str(samples / "rocket.jpg")], NOW)
+        started = await edit_chain(service, images, ["warmer", "vignette", "sepia"], [str(samples / "rocket.jpg")], NOW)
         job = await ended(service, finish, started.job_id or "")
         job = service.job(job.job_id, every=True)
     assert (job.status, job.returned, job.requested) == ("done", 6, 6)
@@ -415,7 +416,7 @@ async def test_when_one_lane_fails_the_others_results_are_kept(
     atlas.fault("poll", "failed-200", times=1)
     async with make_service(atlas) as service:
         images = [str(samples / "coffee.jpg"), str(samples / "cat.jpg")]
-        started = await service.edit_chain(images, ["warmer", "sepia"], options=NOW)
+        started = await edit_chain(service, images, ["warmer", "sepia"], options=NOW)
         job = await ended(service, finish, started.job_id or "")
         states = [p.state for p in service.store.predictions(started.job_id or "")]
     assert (job.status, job.returned) == ("partial", 2)
@@ -427,7 +428,7 @@ async def test_lanes_run_side_by_side_up_to_the_providers_limit(
 ) -> None:
     async with make_service(atlas) as service:
         limit = service.setup.accounts["atlas"].provider.max_running
-        await service.edit_chain([coffee] * (limit + 4), ["warmer"], options=NOW)
+        await edit_chain(service, [coffee] * (limit + 4), ["warmer"], options=NOW)
         while await service.worker.step():
             pass
         assert len(atlas.accepted) == limit
@@ -438,7 +439,7 @@ async def test_a_chain_continues_after_its_missed_step_was_taken_up(
 ) -> None:
     atlas.fault("poll", "html-502", times=None)
     async with make_service(atlas) as service:
-        started = await service.edit_chain([coffee], ["warmer", "sepia"], options=NOW)
+        started = await edit_chain(service, [coffee], ["warmer", "sepia"], options=NOW)
         job_id = started.job_id or ""
         assert (await ended(service, finish, job_id)).status == "failed"
         atlas.clear()
@@ -457,7 +458,7 @@ async def test_a_charge_far_above_its_quote_is_counted_and_warned_of_and_stops_w
             assert job.cost.charged == 10**9
             assert any("$1000000000" in warning and "$0.064" in warning for warning in job.warnings), job.warnings
             with pytest.raises(errors.OverBudget, match="spent \\$1000000000"):
-                await service.generate_sequence("a fox", options=NOW)
+                await generate_sequence(service, "a fox", options=NOW)
             assert len(atlas.accepted) == 1
 
 
@@ -477,7 +478,7 @@ async def test_cancelling_stops_what_was_not_sent_and_says_what_will_be_charged(
     make_service: Any, atlas: Any, finish: Any, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
-        started = await service.edit_chain([coffee], ["warmer", "sepia"], options=NOW)
+        started = await edit_chain(service, [coffee], ["warmer", "sepia"], options=NOW)
         while await service.worker.step():
             pass
         result = await service.cancel_job(started.job_id or "")

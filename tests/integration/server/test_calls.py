@@ -15,6 +15,7 @@ import mcp_types as types
 import pytest
 from mcp import MCPError
 
+from support.jobs import Options
 from support.servers import Connect, ToldStudio, image_result, job_result
 from triptych.core import errors
 from triptych.jobs.results import (
@@ -29,7 +30,7 @@ from triptych.jobs.results import (
     SaveResult,
     UploadResult,
 )
-from triptych.jobs.service import Caller, Options
+from triptych.jobs.service import Caller
 from triptych.server import schemas, tools
 
 pytestmark = pytest.mark.anyio

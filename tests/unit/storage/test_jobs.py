@@ -36,7 +36,7 @@ def test_what_is_written_is_what_is_read(store: Store) -> None:
     add(store, made)
     assert store.predictions(made.job_id) == [made]
     row = store.job(made.job_id)
-    assert row and row.job == job() and row.status == "queued"
+    assert row and row == job() and row.status == "queued"
 
 
 def test_only_one_of_many_claims_a_prediction(store: Store, path: Path, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_database_copied_at_any_moment_has_every_write_that_was_whole_and_no_o
         assert recovered._db.connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         kept = [predictions for size, predictions in whole if size <= end][-1]
         assert recovered.predictions("job_00000001") == kept, end
-        assert not kept or len(recovered.job("job_00000001").job.warnings) == 0  # type: ignore[union-attr]
+        assert not kept or len(recovered.job("job_00000001").warnings) == 0  # type: ignore[union-attr]
         recovered.close()
 
 
