@@ -244,7 +244,9 @@ async def test_the_cap_of_a_call_sees_references_too(make_service: Any, ark: Emu
         with pytest.raises(errors.OverBudget, match=r"max_cost_usd=0\.059"):
             await edit_sequence(service, [coffee] * 3, "warmer", 1, short)
         assert not service.store.jobs(5)
-        enough = await edit_sequence(service, [coffee] * 3, "warmer", 1, replace(short, max_cost_usd=Decimal("0.059")))
+        enough = await edit_sequence(
+            service, [coffee] * 3, "warmer", 1, Options(**{**short, "max_cost_usd": Decimal("0.059")})
+        )
     assert enough.cost.quoted == Decimal("0.059")
 
 

@@ -19,7 +19,7 @@ from mcp import Client, MCPError, StdioServerParameters
 from mcp.shared.memory import create_client_server_memory_streams
 from mcp.shared.message import SessionMessage
 
-from support.jobs import generate_sequence
+from support.jobs import NOW, generate_sequence
 from support.servers import SAMPLES, SERVE, Child, Connect, ToldStudio, environ
 from triptych import settings
 from triptych.core.clock import Notifier
@@ -170,9 +170,7 @@ async def test_four_calls_of_an_agent_that_gives_up_after_5_s_make_one_job(
     clock = GivingUp()
     env = environ(tmp_path / "home", ATLASCLOUD_API_KEY=KEY, ATLASCLOUD_BASE_URL=api.base_url)
     service = ImageService(settings.read(env).setup, clock)
-    job_id = (
-        (await generate_sequence(service, "a boat", options=studio_options())).job_id if tool == "get_status" else ""
-    )
+    job_id = (await generate_sequence(service, "a boat", options=NOW)).job_id if tool == "get_status" else ""
     before = len(service.store.jobs(10))
     asked = {"job_id": job_id, "wait_s": 55} if job_id else ASKED
 
@@ -211,12 +209,6 @@ async def test_four_calls_of_an_agent_that_gives_up_after_5_s_make_one_job(
 
 
 HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
-
-
-def studio_options() -> Any:
-    from triptych.jobs.service import Options
-
-    return Options(wait_s=0)
 
 
 async def first_of(answers: Any, given_up: anyio.Event) -> bool:
