@@ -16,7 +16,7 @@ Finish = Callable[[ImageService], Coroutine[Any, Any, None]]
 async def ended(service: ImageService, finish: Finish, job_id: str | None) -> JobResult:
     assert job_id
     await finish(service)
-    return service.job(job_id)
+    return await service.job(job_id)
 
 
 async def edited(service: ImageService, finish: Finish, image: str, count: int = 3, **options: Any) -> JobResult:

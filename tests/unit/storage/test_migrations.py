@@ -193,7 +193,7 @@ async def test_an_earlier_database_takes_a_paid_call(
         for _ in range(5):
             job = await service.get_status(job.job_id or "", 50)
         assert (job.status, job.returned) == ("done", 2)
-        assert len(service.store.jobs(100)) == 9
+        assert len(service.store.plain.jobs(100)) == 9
 
 
 # Every field ---------------------------------------------------------------------------------------------------------
