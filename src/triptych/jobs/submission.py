@@ -136,6 +136,7 @@ class Submission:
                 await anyio.sleep_forever()
             finally:
                 if not ended:
+                    departure.stopping = True
                     shield.deadline = anyio.current_time() + SHUTDOWN_GRACE_S
                     with anyio.CancelScope(shield=True):
                         await self._note_departure(claim, departure)
@@ -400,11 +401,14 @@ class _SubmitGate:
         self.writing = anyio.Lock()
         """Held while what became of the request is written: `claim` is what the store has then."""
         self.left = False
+        self.stopping = False
+        """This process is being stopped: what has not left yet stays."""
 
     async def __call__(self) -> None:
         """Renew the lease for the time that the request is on its way.
 
-        Raises: `errors.NotSent` when another process has taken the prediction over, or nobody can say.
+        Raises: `errors.NotSent` when another process has taken the prediction over, or nobody can say, and when this
+        process is being stopped.
         """
         began_s = self._clock.monotonic()
         try:
@@ -415,6 +419,8 @@ class _SubmitGate:
             raise errors.NotSent("Not sent: another process has taken the request over.")
         if self._clock.monotonic() - began_s > RENEWED_WITHIN_S:
             raise errors.NotSent("Not sent: this process stood still, and another one may have taken the request over.")
+        if self.stopping and not self.left:
+            raise errors.NotSent("Not sent: this process is being stopped.")
         self.left = True
 
 

@@ -408,7 +408,7 @@ async def test_looking_at_an_uncertain_job_keeps_its_fault(
         async with make_service(api) as service:
             started = await service.edit_sequence([coffee], PROMPT, 2, NOW)
             lost = Failure("uncertain", "lost", retryable=True)
-            claim = service.worker._claim()
+            claim = await service.worker._claim()
             assert claim
             for state in (State.SUBMITTING, State.UNCERTAIN):
                 moved = service.store.plain.move(
