@@ -101,5 +101,26 @@ async def test_a_stopped_server_notes_at_once_that_a_request_left(
         assert stored().state is state and (fault or stored().fault is None)
 
 
+async def test_a_server_stopped_while_it_writes_a_submit_sends_nothing(
+    make_service: Any, atlas: Any, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_service(atlas) as service:
+        job_id, really = await edit(service, coffee), service.store.plain.move
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+
+                def move(claim: Any, state: State, **changes: Any) -> Any:
+                    if state is State.SUBMITTING:
+                        anyio.from_thread.run_sync(tasks.cancel_scope.cancel)
+                    return really(claim, state, **changes)
+
+                monkeypatch.setattr(service.store.plain, "move", move)
+                tasks.start_soon(service.worker.step)
+        (prediction,) = service.store.plain.predictions(job_id)
+        assert prediction.state is State.QUEUED and not atlas.performed["submit"]
+        await finish(service)
+        assert (await service.job(job_id)).status == "done" and len(atlas.accepted) == 1
+
+
 def test_a_server_closes_later_than_a_submit_is_waited_for() -> None:
     assert service_holder.CLOSE_LIMIT_S > submission.SHUTDOWN_GRACE_S
