@@ -36,8 +36,8 @@ async def test_three_processes_share_the_work_and_pay_each_prediction_once(
             children = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]  # noqa: ASYNC220
             said = [child.communicate(timeout=120)[1] for child in children]
             assert [child.returncode for child in children] == [0, 0, 0], said
-            job = service.job(started.job_id or "", every=True)
-            charged, reserved = service.store.money_since(0)
+            job = await service.job(started.job_id or "", every=True)
+            charged, reserved = service.store.plain.money_since(0)
         assert (job.status, job.returned) == ("done", 24)
         assert len(atlas.accepted) == 24
         assert (charged, reserved) == (atlas.charged_usd, 0)
@@ -66,7 +66,7 @@ async def test_what_a_killed_server_held_is_taken_over_by_another_within_15_seco
             def leases() -> list[tuple[str, float]]:
                 return [
                     (row["lease"], row["lease_until"] - killed_s)
-                    for row in service.store._db.connection.execute("SELECT lease, lease_until FROM predictions")
+                    for row in service.store.plain._db.connection.execute("SELECT lease, lease_until FROM predictions")
                 ]
 
             held = leases()
@@ -77,7 +77,7 @@ async def test_what_a_killed_server_held_is_taken_over_by_another_within_15_seco
                 assert await service.worker.step()
             assert not {lease for lease, _ in leases()} & {lease for lease, _ in held}, "all three are taken over"
             await finish(service)
-            job = service.job(started.job_id or "")
-            charged, reserved = service.store.money_since(0)
+            job = await service.job(started.job_id or "")
+            charged, reserved = service.store.plain.money_since(0)
         assert (job.status, job.returned, len(atlas.accepted)) == ("done", 3, 3)
         assert (charged, reserved) == (atlas.charged_usd, 0)

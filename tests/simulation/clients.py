@@ -170,7 +170,7 @@ class Client:
             case 1:
                 await self.call("list_models", 0, lambda s: s.list_models())
             case 2:
-                await self.call("spend", 0, _at_once(lambda s: s.spend(2)))
+                await self.call("spend", 0, lambda s: s.spend(2))
             case 3:
                 await self.call("view_images", 0, lambda s: s.view_images([job_id]))
             case 4:
@@ -261,13 +261,6 @@ def _told(result: Any) -> str:
     if hasattr(result, "returned"):
         return f"{result.job_id} {result.status} {result.returned}/{result.requested}"
     return type(result).__name__
-
-
-def _at_once(use: Callable[[Any], Any]) -> Callable[[Any], Coroutine[Any, Any, Any]]:
-    async def call(service: Any) -> Any:
-        return use(service)
-
-    return call
 
 
 async def look_again(world: Any) -> None:

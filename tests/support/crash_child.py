@@ -35,7 +35,6 @@ import PIL.Image
 
 from support.jobs import Options, edit_chain, edit_sequence
 from triptych import providers, settings
-from triptych.core.clock import Notifier
 from triptych.images import processing
 from triptych.jobs import uploads
 from triptych.jobs.service import ImageService
@@ -117,7 +116,7 @@ class JumpingClock:
     def monotonic(self) -> float:
         return self.now().timestamp()
 
-    async def wait(self, notifier: Notifier, seconds: float) -> None:
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
         self._ahead += timedelta(seconds=seconds)
 
 
@@ -199,14 +198,14 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 def no_flushes(service: ImageService) -> None:
     """Leave flushing to the system: a killed process loses nothing by it, and most of a case's time goes there."""
-    service.store._db.connection.execute("PRAGMA synchronous=OFF")
+    service.store.plain._db.connection.execute("PRAGMA synchronous=OFF")
 
 
 async def work(case: dict[str, Any]) -> None:
     clock, moments = JumpingClock(), Moments(case["fatal"], Path(case["trace"]))
     service = ImageService(settings.read(case["environ"]).setup, clock)
     no_flushes(service)
-    service.store._db.connection = Connection(service.store._db.connection, moments)  # type: ignore[assignment]
+    service.store.plain._db.connection = Connection(service.store.plain._db.connection, moments)  # type: ignore[assignment]
     watch_files(moments)
     watch_requests(moments)
     options = Options(wait_s=0, save_to=case["save_to"])
@@ -214,7 +213,7 @@ async def work(case: dict[str, Any]) -> None:
         await edit_chain(service, case["images"], case["steps"], options=options)
     else:
         await edit_sequence(service, case["images"], case["steps"][0], case["count"], options)
-    while service.store.unfinished():
+    while service.store.plain.unfinished():
         if not await service.worker.step():
             await clock.wait(service.worker.notifier, 1.0)
     die()

@@ -72,7 +72,7 @@ async def edit_chain(
 async def ended(service: ImageService, finish: Finish, job_id: str | None) -> JobResult:
     assert job_id
     await finish(service)
-    return service.job(job_id)
+    return await service.job(job_id)
 
 
 async def edited(service: ImageService, finish: Finish, image: str, count: int = 3, **options: Any) -> JobResult:

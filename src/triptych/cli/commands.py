@@ -95,7 +95,7 @@ def status(screen: Screen, job: str, wait: bool) -> Exit:
     else:
 
         async def look(service: ImageService) -> JobResult:
-            return whole(service, await service.get_status(job))
+            return await whole(service, await service.get_status(job))
 
         result = run(look)
     screen.show(result, formatting.job_text(result))
@@ -120,7 +120,7 @@ def spend(screen: Screen, days: int) -> Exit:
     """Show what was spent by day, provider and model, and what is left of the budget."""
 
     async def look(service: ImageService) -> SpendResult:
-        return service.spend(days)
+        return await service.spend(days)
 
     result = run(look)
     screen.show(result, formatting.spend_text(result))

@@ -114,7 +114,7 @@ def followed(screen: Screen, start: Callable[[ImageService], Awaitable[JobResult
                     break
                 last.append(await service.get_status(last[-1].job_id, 0.5 if wait else 0.1))
                 progress.show(last[-1])
-        last.append(whole(service, last[-1]))
+        last.append(await whole(service, last[-1]))
         await _charged(service, last)
 
     try:
@@ -132,14 +132,14 @@ async def _charged(service: ImageService, last: list[JobResult]) -> None:
     end = time.monotonic() + CHARGE_WITHIN_S
     while last[-1].job_id and last[-1].status == "done" and last[-1].cost.charged is None and time.monotonic() < end:
         await anyio.sleep(0.2)
-        last.append(whole(service, last[-1]))
+        last.append(await whole(service, last[-1]))
 
 
-def whole(service: ImageService, result: JobResult) -> JobResult:
+async def whole(service: ImageService, result: JobResult) -> JobResult:
     """Return a job with all its images, in order, and the warnings that were given already."""
     if result.job_id is None:
         return result
-    every = service.job(result.job_id, every=True)
+    every = await service.job(result.job_id, every=True)
     return every.model_copy(update={"warnings": list(dict.fromkeys([*every.warnings, *result.warnings]))})
 
 

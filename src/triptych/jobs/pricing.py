@@ -23,7 +23,7 @@ from triptych.core.text import line
 from triptych.jobs.planning import Plan
 from triptych.jobs.results import ModelRow, ModelsResult, ProviderRow
 from triptych.providers.client import Account, ProviderClient
-from triptych.storage.jobs import Store
+from triptych.storage.async_store import AsyncStore
 
 PATIENCE_S = 8.0
 """How long a call waits for what a provider says before it makes do with the built-in list."""
@@ -53,7 +53,7 @@ class Pricing:
 
     def __init__(
         self,
-        store: Store,
+        store: AsyncStore,
         provider_client: ProviderClient,
         accounts: Mapping[str, Account],
         default_provider: str,
@@ -145,7 +145,7 @@ class Pricing:
             return known
         references = []
         for image in inputs:
-            copy = self._store.copy(image.sha256, account.provider.name, self._clock.now())
+            copy = await self._store.copy(image.sha256, account.provider.name, self._clock.now())
             url = copy[0] if copy else PLACEHOLDER_URL
             references.append(Reference(image.sha256, image.mime_type, url=url))
         with suppress(errors.Outage, errors.Refused, errors.Failed):

@@ -5,8 +5,8 @@ that not even a power cut forgets that a paid request was about to leave); only 
 waited for. A prediction moves only along `states.MOVES` and only for the holder of its lease. Several processes
 share one database.
 
-Verbs are plain calls, each well under a millisecond of work besides its flush to the disk: they are made from the event
-loop as they are. This file must not know providers, networks or files other than its own.
+Verbs are plain calls, one at a time over one connection. A lock or a slow disk keeps them waiting, so the event loop
+calls them through `AsyncStore`. This file must not know providers, networks or files other than its own.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _OPEN_TO_AN_ANSWER = frozenset({State.SUBMITTING, State.UNCERTAIN, State.QUEUED,
 """A late answer to a request that left is taken up in these states: it says more than any of them."""
 SETTLE_TRIES = 6
 """How often a finished prediction without a charge is asked about."""
+_CANCELLED = Failure("cancelled", "Cancelled before it was submitted.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,7 @@ class Store(Reads):
 
     def move(
         self,
+        /,
         claim: Claim,
         state: State,
         *,
@@ -170,7 +172,8 @@ class Store(Reads):
         """Write a prediction's next state and all that comes with it, in one transaction.
 
         `changes` are fields of `Prediction`; `frames` are added, those after it in a chain are let go (on done) or
-        cancelled (on failure), and the job's status follows. Returns the claim as it now stands, or None when the
+        cancelled (on failure), and the job's status follows. What was about to be submitted is cancelled instead once
+        its job is to be cancelled. Returns the claim as it now stands, or None when the
         lease was lost to another process, in which case nothing was written. What a paid request answered is never
         lost: its ticket, or its frames where they come at once, are written even then, unless another answer is there.
         """
@@ -193,6 +196,9 @@ class Store(Reads):
                 return None  # another process has noted meanwhile that the request left
             if not may_move(old, state):
                 raise AssertionError(f"no move from {old} to {state}")
+            if old is State.QUEUED and state is State.SUBMITTING and self._cancel_requested(prediction.job_id):
+                state, keep_lease, release_money = State.CANCELLED, False, True
+                changes = {"fault": _CANCELLED, "finished_at": now.at}
             moved = replace(prediction, state=state, due_at=due_at, **changes)
             self._write(
                 moved, row["reserved_usd"], row, lease=claim.lease if keep_lease else None, release=release_money
@@ -336,8 +342,8 @@ class Store(Reads):
             row = self._db.one("prediction", id=prediction_id)
             assert row
             old = rows.read(Prediction, row)
-            if not may_move(old.state, state):
-                return
+            if old.state is state or not may_move(old.state, state):
+                return  # somebody else took it up meanwhile, and may work on it
             # That an answer was lost must not be forgotten: it says that the request had left.
             fault = old.fault if state is State.SUBMITTING else None
             self._write(
@@ -377,15 +383,14 @@ class Store(Reads):
                     leased and row["state"] != State.WAITING
                 ):
                     continue
-                fault = Failure("cancelled", "Cancelled before it was submitted.")
+                fault = _CANCELLED
                 if row["state"] == State.UNCERTAIN:
                     fault = Failure("cancelled", "Accepted as lost: the provider may still charge it.")
                 cancelled = replace(rows.read(Prediction, row), state=State.CANCELLED, fault=fault, finished_at=now.at)
                 self._write(cancelled, row["reserved_usd"], None, lease=None, release=row["state"] != State.UNCERTAIN)
             self._refresh(job_id)
 
-    def cancel_requested(self, job_id: str) -> bool:
-        """Return whether a job's unsubmitted predictions should not be submitted any more."""
+    def _cancel_requested(self, job_id: str) -> bool:
         row = self._db.one("job", id=job_id)
         return bool(row and row["cancel_requested"])
 

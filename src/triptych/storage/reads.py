@@ -13,10 +13,10 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from triptych.core.clock import Clock, SystemClock, boot_id
+from triptych.core.clock import Clock, Moment, SystemClock, boot_id
 from triptych.core.models import Failure, Image, Job, Output, Prediction
 from triptych.storage import rows
-from triptych.storage.budget import Ledger
+from triptych.storage.budget import Balance, Ledger
 from triptych.storage.sqlite import Database
 
 RESTARTED = Failure("restarted", "The machine restarted before the provider's answer was stored.", True)
@@ -168,6 +168,10 @@ class Reads:
         now, mono = self._clock.now().timestamp(), self._clock.monotonic()
         row = self._db.one("same_request", fingerprint=fingerprint, now=now, mono=mono, keep_s=SAME_FOR_S)
         return self.job(row["id"]) if row else None
+
+    def balance(self, now: Moment) -> Balance:
+        """Return what the last 24 hours weigh against the budget."""
+        return self.ledger.balance(now)
 
     def money_since(self, since_s: float) -> tuple[Decimal, Decimal]:
         """Return what was charged, and what is still reserved, since then (UTC seconds)."""

@@ -40,7 +40,7 @@ async def test_a_key_is_no_younger_for_a_sleep_of_the_machine(
             clock._now += timedelta(hours=slept_h)
             clock.offset_s -= slept_h * 3600
             await finish(service)
-            assert service.job(job_id).status == "uncertain"
+            assert (await service.job(job_id)).status == "uncertain"
     assert not api.accepted
 
 
@@ -56,7 +56,7 @@ async def test_a_lost_submit_is_found_after_a_sleep(
             clock._now += timedelta(hours=slept_h)
             clock.offset_s -= slept_h * 3600
             await finish(service)
-            assert service.job(job_id).status == "done"
+            assert (await service.job(job_id)).status == "done"
     assert len(api.accepted) == 1
 
 
@@ -73,7 +73,7 @@ async def test_a_stopped_server_notes_at_once_that_a_request_left(
 
     async def send(self: ProviderClient, account: Any, call: Any, url: str, stream: Any, leaving: Any) -> Any:
         if not call.repeatable:
-            leaving()
+            await leaving()
             left.set()
             await answered.wait()
         return await really(self, account, call, url, stream, leaving)
@@ -85,7 +85,7 @@ async def test_a_stopped_server_notes_at_once_that_a_request_left(
         job_id = await edit(service, coffee)
 
         def stored() -> Any:
-            return service.store.predictions(job_id)[0]
+            return service.store.plain.predictions(job_id)[0]
 
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
@@ -99,6 +99,27 @@ async def test_a_stopped_server_notes_at_once_that_a_request_left(
                     assert (stored().state, stored().fault.kind) == (State.SUBMITTING, "answer_lost")
                     answered.set()
         assert stored().state is state and (fault or stored().fault is None)
+
+
+async def test_a_server_stopped_while_it_writes_a_submit_sends_nothing(
+    make_service: Any, atlas: Any, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_service(atlas) as service:
+        job_id, really = await edit(service, coffee), service.store.plain.move
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+
+                def move(claim: Any, state: State, **changes: Any) -> Any:
+                    if state is State.SUBMITTING:
+                        anyio.from_thread.run_sync(tasks.cancel_scope.cancel)
+                    return really(claim, state, **changes)
+
+                monkeypatch.setattr(service.store.plain, "move", move)
+                tasks.start_soon(service.worker.step)
+        (prediction,) = service.store.plain.predictions(job_id)
+        assert prediction.state is State.QUEUED and not atlas.performed["submit"]
+        await finish(service)
+        assert (await service.job(job_id)).status == "done" and len(atlas.accepted) == 1
 
 
 def test_a_server_closes_later_than_a_submit_is_waited_for() -> None:

@@ -46,7 +46,7 @@ async def ended(service: ImageService, finish: Any, image: str, **options: Any) 
     job = await edit_sequence(service, [image], "make it golden hour", 3, Options(wait_s=0, **options))
     assert job.job_id
     await finish(service)
-    return service.job(job.job_id)
+    return await service.job(job.job_id)
 
 
 async def everywhere(service: ImageService, job_id: str) -> list[dict[str, Any]]:
@@ -75,7 +75,7 @@ async def test_a_charge_that_nobody_reported_is_an_estimate(
             clock.advance(30)
             while await service.worker.step():
                 pass
-        job = service.job(job.job_id or "")
+        job = await service.job(job.job_id or "")
         shown = await everywhere(service, job.job_id or "")
     estimated = name not in REPORTS
     assert job.status == "done" and job.cost.charged == api.charged_usd
@@ -93,7 +93,7 @@ async def test_spend_and_jobs_mark_an_estimate_on_the_command_line(
     with triptych_emulators.running("novita", max_side=48, clock=clock.monotonic) as api:
         async with make_service(api) as service:
             job = await ended(service, finish, coffee)
-            spend, jobs = service.spend(), await service.list_jobs()
+            spend, jobs = await service.spend(), await service.list_jobs()
     usd = errors.plain(job.cost.charged or Decimal(0))
     assert f"~${usd}" in formatting.spend_text(spend)
     assert "~ an estimate at the list price: the provider reports no charge" in formatting.spend_text(spend)
@@ -170,8 +170,8 @@ async def test_a_share_of_a_quote_is_kept_with_six_decimals(
                 db.execute("UPDATE predictions SET quoted_usd = '0.1', reserved_usd = '0.1'")
             db.close()
             await finish(service)
-            job = service.job(made.job_id or "")
-            charged, _ = service.store.money_since(0)
+            job = await service.job(made.job_id or "")
+            charged, _ = service.store.plain.money_since(0)
     assert job.returned == 2 and job.cost.charged == charged == Decimal("0.066667")
 
 
@@ -201,7 +201,7 @@ async def test_a_rejected_key_names_its_setting(
         uploaded = await service.upload_images([coffee])
         job = await generate_sequence(service, "two lighthouses", 2, Options(wait_s=0, provider=name))
         await finish(service)
-        job = service.job(job.job_id or "")
+        job = await service.job(job.job_id or "")
     key_env = providers.load(name).key_env or ""
     assert job.error and job.error.kind == "key_rejected"
     assert f"set {key_env} to" in job.error.message and api.key not in job.error.message

@@ -84,7 +84,7 @@ async def test_5_5_edits_generates_and_chains_at_the_right_charge(
             job = await ended(service, finish, started.job_id)
             assert (job.status, job.model, job.returned) == ("done", "seedream-5.5", job.requested), job.text()
             assert (job.cost.quoted, job.cost.charged) == (usd, usd)
-        charged, reserved = service.store.money_since(0)
+        charged, reserved = service.store.plain.money_since(0)
     assert len(api.accepted) == 5
     assert charged == api.charged_usd == sum(usd for _, usd in asked) and reserved == 0
 
@@ -177,7 +177,7 @@ async def test_volcengine_gets_its_own_ids_behind_any_address(
 async def test_a_job_made_before_the_base_url_changed_finds_its_offer(make_service: Any, coffee: str) -> None:
     async with make_service(ARK_API_KEY="k" * 20) as service:
         started = await edit_chain(service, [coffee], ["warmer"], options=NOW)
-        (prediction,) = service.store.predictions(started.job_id or "")
+        (prediction,) = service.store.plain.predictions(started.job_id or "")
     async with make_service(**VOLCENGINE) as service:
         found = Polling(service.store, service.setup.accounts, service._clock).offer(prediction)
     assert prediction.endpoint == "seedream-5-5-261028"
@@ -243,7 +243,7 @@ async def test_the_cap_of_a_call_sees_references_too(make_service: Any, ark: Emu
         short = Options(**V5_5, max_cost_usd=Decimal("0.058"))
         with pytest.raises(errors.OverBudget, match=r"max_cost_usd=0\.059"):
             await edit_sequence(service, [coffee] * 3, "warmer", 1, short)
-        assert not service.store.jobs(5)
+        assert not service.store.plain.jobs(5)
         enough = await edit_sequence(
             service, [coffee] * 3, "warmer", 1, Options(**{**short, "max_cost_usd": Decimal("0.059")})
         )
@@ -440,7 +440,7 @@ async def test_alpha_survives_download_chain_and_saving(
         started = await edit_chain(service, [coffee], [CLEAR, "a red cup"], options=NOW)
         job = await ended(service, finish, started.job_id)
         assert job.status == "done", job.text()
-        job = service.job(started.job_id, every=True)
+        job = await service.job(started.job_id, every=True)
         first = Path(job.images[0].path or "")
         said = "inferred" if api.name == "runware" else "gets it as a setting"
         assert any("transparent background" in w and said in w for w in job.warnings)
@@ -473,7 +473,7 @@ async def test_an_uploaded_image_keeps_its_alpha_on_the_way_out(
         caller = Caller(roots=(tmp_path,))
         started = await edit_sequence(service, [str(tmp_path / "cut-out.png")], "warmer", 1, V5_5, caller)
         await finish(service)
-        assert service.job(started.job_id or "").status == "done"
+        assert (await service.job(started.job_id or "")).status == "done"
     out = sent_again(ark)
     assert len(out) <= 10_000_000 and "A" in Image.open(io.BytesIO(out)).getbands()
 

@@ -28,7 +28,7 @@ Use = Callable[[ImageService, str, Caller], Awaitable[Any]]
 
 
 async def job(service: ImageService, handle: str, caller: Caller) -> Any:
-    return service.job(handle, caller, every=True)
+    return await service.job(handle, caller, every=True)
 
 
 def paid(**options: Any) -> Options:
@@ -83,7 +83,7 @@ async def test_anothers_image_is_refused_as_one_that_never_was(make_service: Any
             (f"{done.job_id}", "job_00000000"),
         ):
             assert await refusal(use, service, theirs, BEN) == await refusal(use, service, never, BEN)
-        assert len(service.store.jobs(100)) == 1
+        assert len(service.store.plain.jobs(100)) == 1
 
 
 @pytest.mark.parametrize("use", OF_A_JOB.values(), ids=OF_A_JOB)
@@ -100,8 +100,8 @@ async def test_lists_show_ones_own(make_service: Any, coffee: str) -> None:
         bens = await generate_sequence(service, "a lighthouse", 1, Options(), BEN)
         for caller, own in ((ANN, [done]), (BEN, [bens]), (PERSON, [bens, done])):
             listed = [row.job_id for row in (await service.list_jobs(caller=caller)).jobs]
-            images = [image.handle for image in service.recent_images(20, caller)]
-            assert [h for h in service.recent_handles(20, caller) if h.startswith("job_")] == images
+            images = [image.handle for image in await service.recent_images(20, caller)]
+            assert [h for h in await service.recent_handles(20, caller) if h.startswith("job_")] == images
             assert sorted(listed) == sorted(str(job.job_id) for job in own)
             assert sorted(images) == sorted(f"{job.job_id}/1" for job in own)
             filtered = (await service.list_jobs(1, "done", caller)).jobs
@@ -112,11 +112,11 @@ async def test_uploads_are_completed_for_those_who_brought_them(make_service: An
     async with make_service() as service:
         uploaded, done = await anns(service, coffee)
         outputs = [image.handle for image in done.images]
-        assert sorted(service.recent_handles(20, ANN)) == sorted([*outputs, uploaded])
-        assert sorted(service.recent_handles(20, PERSON)) == sorted([*outputs, uploaded])
-        assert service.recent_handles(20, BEN) == []
+        assert sorted(await service.recent_handles(20, ANN)) == sorted([*outputs, uploaded])
+        assert sorted(await service.recent_handles(20, PERSON)) == sorted([*outputs, uploaded])
+        assert await service.recent_handles(20, BEN) == []
         await service.upload_images([coffee], BEN)
-        assert service.recent_handles(20, BEN) == [uploaded]
+        assert await service.recent_handles(20, BEN) == [uploaded]
 
 
 async def test_ones_own_images_can_be_used_in_every_way(make_service: Any, coffee: str, tmp_path: Path) -> None:

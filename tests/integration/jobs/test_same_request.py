@@ -10,12 +10,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from support.clocks import when
 from support.jobs import NOW, Options, edit_chain, edit_sequence, ended
 from triptych.core import errors
-from triptych.core.clock import Notifier, moment
+from triptych.core.clock import moment
 from triptych.core.models import Failure, Job, Prediction, Request, State
 from triptych.jobs.planning import Terms
 from triptych.jobs.pricing import PLACEHOLDER_URL
@@ -185,7 +186,7 @@ class TwoClocks:
     def monotonic(self) -> float:
         return self.mono
 
-    async def wait(self, notifier: Notifier, seconds: float) -> None:
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
         raise AssertionError("nobody waits here")
 
     def move(self, *, wall_s: float, mono_s: float) -> None:
@@ -299,13 +300,13 @@ async def test_a_repeat_sends_nothing_asks_nothing_and_needs_no_budget(
 ) -> None:
     async with make_service(atlas, TRIPTYCH_BUDGET_USD="0.128") as service:
         first = await ended(service, finish, (await edit_sequence(service, [coffee], PROMPT, 4, NOW)).job_id)
-        held, seen = service.store.money_since(0), len(atlas.seen)
+        held, seen = service.store.plain.money_since(0), len(atlas.seen)
     limits = {"TRIPTYCH_BUDGET_USD": "0.01", "TRIPTYCH_CONFIRM_USD": "0"}
     async with make_service(atlas, **limits) as service:
         for options in (NOW, Options(wait_s=0, max_cost_usd=Decimal(0))):
             again = await edit_sequence(service, [coffee], PROMPT, 4, options, Caller(asks=True))
             assert again.job_id == first.job_id
-        assert service.store.money_since(0) == held
+        assert service.store.plain.money_since(0) == held
     assert len(atlas.seen) == seen
 
 
@@ -344,7 +345,7 @@ async def test_a_repeat_of_a_running_job_saves_its_copies_when_it_ends(
     async with make_service(atlas) as service:  # another process ends it
         await ended(service, finish, first.job_id)
         await service.image_access.save_copies()
-        assert service.store.to_save() == []
+        assert service.store.plain.to_save() == []
     assert saved_in(tmp_path / "one") == saved_in(tmp_path / "two")
     assert len(saved_in(tmp_path / "one")) == 2
 
@@ -357,7 +358,7 @@ async def test_images_that_come_later_are_saved_too(
     async with make_service(atlas) as service:
         first = await ended(service, finish, (await edit_sequence(service, [coffee], PROMPT, 2, NOW)).job_id)
         assert first.status == "failed"
-        service.store.save_also(first.job_id or "", asked["save_to"])
+        service.store.plain.save_also(first.job_id or "", asked["save_to"])
         atlas.clear()
         await service.get_status(first.job_id or "")
         await finish(service)
@@ -376,8 +377,8 @@ async def test_a_directory_that_cannot_be_written_is_a_warning(
         blocked.write_text("a file by now")
         await ended(service, finish, first.job_id)
         await service.image_access.save_copies()
-        assert any("Not saved" in warning for warning in service.job(first.job_id).warnings)
-        assert service.store.to_save() == []
+        assert any("Not saved" in warning for warning in (await service.job(first.job_id)).warnings)
+        assert service.store.plain.to_save() == []
 
 
 # -- looking never pays ------------------------------------------------------------------------------------------------
@@ -391,17 +392,17 @@ async def test_looking_at_an_uncertain_job_keeps_its_fault(
         async with make_service(api) as service:
             started = await edit_sequence(service, [coffee], PROMPT, 2, NOW)
             lost = Failure("uncertain", "lost", retryable=True)
-            claim = service.worker._claim()
+            claim = await service.worker._claim()
             assert claim
             for state in (State.SUBMITTING, State.UNCERTAIN):
-                moved = service.store.move(
+                moved = service.store.plain.move(
                     claim, state, now=moment(clock), due_at=0.0, keep_lease=state is State.SUBMITTING,
                     fault=lost, submitted_at=clock.now(),
                 )  # fmt: skip
                 assert moved
             clock.advance(3 * 86_400)
             await service.get_status(started.job_id or "")
-            (taken_up,) = service.store.predictions(started.job_id or "")
+            (taken_up,) = service.store.plain.predictions(started.job_id or "")
     looks = service.setup.accounts[name].provider.find is not None
     assert taken_up.state is (State.SUBMITTING if looks else State.UNCERTAIN)
     assert taken_up.fault and taken_up.fault.kind == "uncertain"
@@ -460,5 +461,5 @@ async def test_routes_stay_within_cap_and_yes(
             options = Options(wait_s=0, max_cost_usd=Decimal(cap) if cap else None)
             caller = Caller(asks=True, agreed_usd=Decimal(agreed))
             made = await edit_sequence(service, [coffee], PROMPT, 4, options, caller)
-            row = service.store.job(made.job_id or "")
+            row = service.store.plain.job(made.job_id or "")
     assert row and [route.provider for route in row.routes] == routes

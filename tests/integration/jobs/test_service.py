@@ -19,7 +19,7 @@ NOW = Options(wait_s=0)
 
 def counts(service: ImageService) -> tuple[int, int]:
     """What a refusal must leave as it was: jobs and files."""
-    return len(service.store.jobs(100)), len(list(service.setup.home.rglob("*.png")))
+    return len(service.store.plain.jobs(100)), len(list(service.setup.home.rglob("*.png")))
 
 
 REFUSED: list[tuple[str, dict[str, Any], type[errors.TriptychError], list[str]]] = [
@@ -70,7 +70,7 @@ async def test_a_refusal_says_what_was_wrong_and_what_mends_it_costs_nothing_and
         with pytest.raises(error) as refused:
             await edit_sequence(service, images, prompt, count, Options(wait_s=0, **given), caller)
         assert counts(service) == (0, 0)
-        assert service.store.money_since(0) == (0, 0)
+        assert service.store.plain.money_since(0) == (0, 0)
     message = refused.value.message
     assert len(message) < 1000
     assert all(part in message for part in says), message
@@ -134,7 +134,7 @@ async def test_every_refusal_about_money_names_cap_spent_reserved_and_asked(
             assert count == 5 or f"max_cost_usd={asked}." in said
             assert (refused.value.confirm_usd is not None) == (count == 3 and cap is None)
             assert len(said) < 900 and "E-" not in said
-        assert service.store.money_since(0) == (0, Decimal("0.064"))
+        assert service.store.plain.money_since(0) == (0, Decimal("0.064"))
 
 
 async def test_a_repeated_call_is_the_job_in_flight_though_nothing_more_may_be_spent(
@@ -158,7 +158,7 @@ async def test_the_ledger_is_shown_by_day_provider_and_model(
         clock.advance(86_400)
         await edit_sequence(service, [coffee], "two others", 2, NOW)
         await edit_sequence(service, [coffee], "three of another", 3, Options(wait_s=0, model="seedream-4.5"))
-        shown = service.spend(2)
+        shown = await service.spend(2)
         assert [(row.day, row.model, row.jobs, row.images) for row in shown.rows] == [
             ("2026-11-22", "seedream-4.5", 1, 0),
             ("2026-11-22", "seedream-5.0-lite", 1, 0),
@@ -166,11 +166,11 @@ async def test_the_ledger_is_shown_by_day_provider_and_model(
         ]
         oldest = shown.rows[-1]
         assert (oldest.quoted, oldest.charged, oldest.reserved) == (Decimal("0.064"), atlas.charged_usd, 0)
-        assert shown.total.charged + shown.total.reserved == sum(service.store.money_since(0))
-        assert [row.day for row in service.spend(1).rows] == ["2026-11-22"] * 2
+        assert shown.total.charged + shown.total.reserved == sum(service.store.plain.money_since(0))
+        assert [row.day for row in (await service.spend(1)).rows] == ["2026-11-22"] * 2
         for days in (0, 367):
             with pytest.raises(errors.OutOfLimits, match="1 to 366"):
-                service.spend(days)
+                await service.spend(days)
 
 
 async def test_a_dry_run_shows_the_exact_request_and_sends_nothing(make_service: Any, atlas: Any, coffee: str) -> None:
@@ -330,6 +330,6 @@ async def test_a_key_is_in_no_result_no_log_and_no_database(
     async with make_service(atlas) as service:
         result = await edit_sequence(service, [coffee], "warmer", 1, NOW)
         await finish(service)
-        text = service.job(result.job_id or "").model_dump_json() + caplog.text + repr(service.setup)
+        text = (await service.job(result.job_id or "")).model_dump_json() + caplog.text + repr(service.setup)
     stored = b"".join(path.read_bytes() for path in (tmp_path / "home").glob("triptych.db*"))
     assert atlas.key not in text and atlas.key.encode() not in stored

@@ -49,7 +49,7 @@ async def test_images_from_a_prompt_alone_come_in_one_call_too(make_service: Any
     async with make_service(api) as service:
         started = await generate_sequence(service, "two lighthouses", 2, NOW)
         await finish(service)
-        job = service.job(started.job_id)
+        job = await service.job(started.job_id)
     assert (job.status, job.returned, len(api.accepted)) == ("done", 2, 1)
     assert "image" not in api.seen_at(*GENERATE)[0].json
 
@@ -58,7 +58,7 @@ async def test_a_chain_hands_each_result_on_as_its_url(make_service: Any, api: A
     async with make_service(api) as service:
         started = await edit_chain(service, [coffee], ["warmer", "add snow"], options=NOW)
         await finish(service)
-        job = service.job(started.job_id, every=True)
+        job = await service.job(started.job_id, every=True)
     assert (job.status, job.returned) == ("done", 2)
     first, second = api.seen_at(*GENERATE)
     assert first.json["image"][0].startswith("data:") and "stream" not in first.json
@@ -78,11 +78,11 @@ async def test_each_image_of_a_stream_is_home_before_the_next_one_is_made(
                     await anyio.lowlevel.checkpoint()
                 for n in (1, 2):
                     clock.advance(30)
-                    while not (
-                        n <= len(images := service.job(started.job_id, every=True).images) and images[n - 1].path
-                    ):
+                    images = []
+                    while not (n <= len(images) and images[n - 1].path):
+                        images = (await service.job(started.job_id, every=True)).images
                         await anyio.lowlevel.checkpoint()
-                    assert (service.job(started.job_id).status, len(images)) == ("running", n)
+                    assert ((await service.job(started.job_id)).status, len(images)) == ("running", n)
                 clock.advance(30)
         assert len(slow.accepted) == 1
 
@@ -201,7 +201,7 @@ async def test_a_refusal_fails_the_job_with_its_kind_and_frees_the_money(
     api.fault("submit", fault)
     async with make_service(api) as service:
         job = await edited(service, finish, coffee, 3, provider="ark")
-        assert sum(service.store.money_since(0)) == 0
+        assert sum(service.store.plain.money_since(0)) == 0
     assert (job.status, job.error and job.error.kind) == ("failed", kind)
     assert job.error and len(job.error.message) < 1000
     assert api.charged_usd == 0

@@ -97,20 +97,20 @@ async def started(service: ImageService, image: str, **options: Any) -> str:
 async def edited(service: ImageService, finish: Any, image: str, **options: Any) -> JobResult:
     job_id = await started(service, image, **options)
     await finish(service)
-    return told(service, job_id)
+    return await told(service, job_id)
 
 
-def told(service: ImageService, job_id: str | None) -> JobResult:
+async def told(service: ImageService, job_id: str | None) -> JobResult:
     """Return a job as the assistant sees it: whatever the provider wrote is bounded, and on one line."""
     assert job_id
-    job = service.job(job_id)
+    job = await service.job(job_id)
     for text in (*job.warnings, *([job.error.message] if job.error else [])):
         assert len(text) < 1000 and text.isprintable() and "<" not in text
     return job
 
 
 def nothing_is_owed(service: ImageService) -> bool:
-    return service.store.money_since(0) == (0, 0)
+    return service.store.plain.money_since(0) == (0, 0)
 
 
 def is_home(job: JobResult, api: Any, count: int = 3) -> bool:
@@ -184,7 +184,7 @@ async def test_an_edit_of_three_comes_home_with_one_submit(
 ) -> None:
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
-        charged, reserved = service.store.money_since(0)
+        charged, reserved = service.store.plain.money_since(0)
     assert is_home(job, api) and api.performed["submit"] == 1
     assert charged + reserved == api.charged_usd > 0
     assert job.provider == api.name and job.error is None
@@ -333,7 +333,7 @@ def check_lost(provider: Provider, api: Any, service: ImageService, job: JobResu
     assert (job.status, api.performed["submit"]) == ("uncertain", 1), job.text()
     assert job.error and job.error.kind == "uncertain"
     assert len(api.accepted) == accepted
-    charged, reserved = service.store.money_since(0)
+    charged, reserved = service.store.plain.money_since(0)
     assert charged == 0 and reserved == job.cost.quoted > 0
 
 
@@ -419,7 +419,7 @@ async def test_an_uncertain_job_is_paid_again_only_when_that_is_asked_for(
         assert again.job_id != lost.job_id and is_home(again, api)
         assert (await service.cancel_job(lost.job_id)).status == "cancelled"
         # What may have been spent stays counted against the budget.
-        assert sum(service.store.money_since(0)) == lost.cost.quoted + api.charged_usd
+        assert sum(service.store.plain.money_since(0)) == lost.cost.quoted + api.charged_usd
 
 
 # Accepted, and then
@@ -490,7 +490,7 @@ async def test_a_missed_deadline_keeps_the_ticket(
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
         assert job.error and job.error.kind == "deadline" and job.error.retryable
-        assert service.store.money_since(0) != (0, 0)
+        assert service.store.plain.money_since(0) != (0, 0)
         api.clear()
         await service.get_status(job.job_id or "")
         await finish(service)

@@ -114,7 +114,7 @@ async def test_looking_at_an_uncertain_job_never_sends_it_again(
         clock.advance(later_s)
         await service.get_status(job.job_id or "")
         await finish(service)
-        assert service.job(job.job_id or "").status == "uncertain"
+        assert (await service.job(job.job_id or "")).status == "uncertain"
         assert not api.seen_at(*SUBMIT) and api.performed["submit"] == len(api.accepted) == 1
         assert api.seen_at("GET", "/v1/tasks")
 
@@ -139,7 +139,7 @@ async def test_a_no_ends_the_job_with_its_kind_and_frees_the_money(
     api.fault(op, fault, times=None)
     async with open_service() as service:
         job = await edited(service, finish, coffee)
-        assert sum(service.store.money_since(0)) == 0
+        assert sum(service.store.plain.money_since(0)) == 0
     assert job.status == "failed" and job.error and job.error.kind == kind
     assert len(api.seen_at(*SUBMIT)) == 1
 
@@ -196,7 +196,7 @@ async def test_many_at_once_are_asked_in_one_batch(open_service: Any, api: Any, 
             await edit_sequence(service, [coffee], prompt, 2, NOW)
         while len(api.accepted) < 3:
             await service.worker.step()
-        assert service.worker.sweep_is_due("evolink")
+        assert await service.worker.sweep_is_due("evolink")
         api.finish_all()
         await service.worker.sweep("evolink")
         await finish(service)

@@ -124,7 +124,7 @@ async def test_a_shortfall_is_told_after_a_quiet_minute_and_looked_at_once_more(
         assert job.cost.charged is None, "not before the second look"
         polls = api.performed["poll"]
         await settled(service, clock)
-        job = service.job(started.job_id)
+        job = await service.job(started.job_id)
     assert (job.status, job.returned, api.performed["poll"]) == ("done", 2, polls + 1)
     assert job.cost.charged == api.charged_usd == Decimal("0.07")
 
@@ -143,7 +143,7 @@ async def test_an_image_that_comes_after_the_end_was_assumed_comes_home_too(
         if trouble:
             api.fault("poll", trouble)
         await settled(service, clock)
-        job = service.job(started.job_id)
+        job = await service.job(started.job_id)
     assert (job.status, job.returned) == ("done", 4)
     assert all(image.path for image in job.images) and len(list(tmp_path.glob("*-0[1-4].*"))) == 4
     assert any("came late" in warning for warning in job.warnings)
@@ -159,8 +159,8 @@ async def test_a_charge_that_the_second_looks_do_not_tell_is_the_quote_of_what_c
         await finish(service)
         api.fault("poll", "html-502", times=None)
         await settled(service, clock)
-        job = service.job(started.job_id)
-        assert service.store.money_since(0) == (Decimal("0.07"), 0)
+        job = await service.job(started.job_id)
+        assert service.store.plain.money_since(0) == (Decimal("0.07"), 0)
     assert (job.status, job.returned, job.cost.charged) == ("done", 2, Decimal("0.07"))
 
 
@@ -186,7 +186,7 @@ async def test_many_at_once_are_swept_with_one_request(make_service: Any, api: A
             await edit_sequence(service, [coffee], prompt, 2, NOW)
         while len(api.accepted) < 3:
             await service.worker.step()
-        assert service.worker.sweep_is_due("runware")
+        assert await service.worker.sweep_is_due("runware")
         api.finish_all()
         await service.worker.sweep("runware")
         swept = [seen.json for seen in api.seen_at("POST", "/") if len(seen.json) == 3]

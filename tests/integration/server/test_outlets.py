@@ -174,7 +174,9 @@ async def test_a_prompt_of_several_lines_stays_one(make_service: Any, finish: An
         assert prompt.startswith(KEPT)
         [line] = listed.content[0].text.splitlines()
         assert line.endswith("first line second line third" + text.line(HOSTILE))
-        assert service.store.job(job.job_id).request.prompt == KEPT + HOSTILE, "what is sent is what was asked for"
+        assert service.store.plain.job(job.job_id).request.prompt == KEPT + HOSTILE, (
+            "what is sent is what was asked for"
+        )
 
 
 @pytest.mark.anyio

@@ -72,7 +72,7 @@ async def ended_chain(service: ImageService, lanes: int, steps: int, url_chars: 
     words = [f"step {n}" for n in range(steps)]
     job = await edit_chain(service, [image.handle] * lanes, words, options=NOW)
     assert job.job_id
-    sha256 = service.store.image_by_handle(image.handle).sha256  # type: ignore[union-attr]
+    sha256 = service.store.plain.image_by_handle(image.handle).sha256  # type: ignore[union-attr]
     ends = service._clock.now().timestamp() + 3600
     rows = [
         (
@@ -85,7 +85,7 @@ async def ended_chain(service: ImageService, lanes: int, steps: int, url_chars: 
         )
         for n in range(1, lanes * steps + 1)
     ]
-    db = service.store._db.connection
+    db = service.store.plain._db.connection
     db.execute("UPDATE predictions SET state = 'done', finished_at = created_at WHERE job_id = ?", (job.job_id,))
     db.executemany(
         "INSERT INTO frames (job_id, n, prediction_id, url, url_expires_at, sha256, source, created_at) SELECT ?1, ?2, "
@@ -218,7 +218,7 @@ async def test_a_page_keeps_its_images_when_their_urls_change(make_service: Any,
             clock.advance(7 * 86400)
             assert [handles_of(page) for page in await read_through(client, job_id)] == before
             for url in (None, "https://cdn.example/short", "https://cdn.example/" + "long" * 200):
-                service.store._db.connection.execute("UPDATE frames SET url = ?", (url,))
+                service.store.plain._db.connection.execute("UPDATE frames SET url = ?", (url,))
                 assert [handles_of(page) for page in await read_through(client, job_id)] == before
     assert len(before) > 3
 
@@ -263,8 +263,8 @@ async def test_reading_a_page_takes_nothing_up_again(make_service: Any, atlas: A
 async def test_an_image_that_could_not_be_stored_is_listed_and_counted(make_service: Any) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 4, 1)
-        service.store._db.connection.execute("UPDATE frames SET sha256 = NULL WHERE n = 2")
-        service.store._db.connection.execute("UPDATE jobs SET returned = 3, status = 'partial'")
+        service.store.plain._db.connection.execute("UPDATE frames SET sha256 = NULL WHERE n = 2")
+        service.store.plain._db.connection.execute("UPDATE jobs SET returned = 3, status = 'partial'")
         async with over(service) as client:
             result = await client.call_tool("get_status", {"job_id": job_id, "page": 1})
     fields = result.structured_content

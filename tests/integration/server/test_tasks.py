@@ -202,13 +202,13 @@ async def test_a_task_belongs_to_the_owner_of_its_job_and_is_told_of_for_a_week(
         service = await holder()
         ann, ben = Caller(owner="ann"), Caller(owner="ben")
         job = await generate_sequence(service, "a lighthouse", 1, caller=ann)
-        assert tasks.get(service, job.job_id, ann)["taskId"] == job.job_id
+        assert (await tasks.get(service, job.job_id, ann))["taskId"] == job.job_id
         for task_id in (job.job_id, "job_00000000"):
             with pytest.raises(MCPError, match=f'There is no task "{task_id}"'):
-                tasks.get(service, task_id, ben)
-        service.store._db.connection.execute("UPDATE jobs SET created_at = created_at - 8 * 86400")
+                await tasks.get(service, task_id, ben)
+        service.store.plain._db.connection.execute("UPDATE jobs SET created_at = created_at - 8 * 86400")
         with pytest.raises(MCPError, match=r"over 7 days old; get_status\(job_id="):
-            tasks.get(service, job.job_id, ann)
+            await tasks.get(service, job.job_id, ann)
 
 
 @pytest.mark.slow

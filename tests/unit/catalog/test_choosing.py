@@ -32,8 +32,8 @@ async def test_what_one_provider_refuses_before_accepting_the_next_does_and_the_
         started = await edit_sequence(service, [coffee], "three variants", 3, NOW)
         assert started.provider == "atlas"
         await finish(service)
-        job = service.job(started.job_id or "")
-        charged, reserved = service.store.money_since(0)
+        job = await service.job(started.job_id or "")
+        charged, reserved = service.store.plain.money_since(0)
     assert (job.status, job.provider, job.returned) == ("done", "wavespeed", 3)
     assert job.endpoint == "bytedance/seedream-v5.0-lite/edit-sequential"
     assert any("Atlas Cloud refused" in warning and "wavespeed" in warning for warning in job.warnings)
@@ -48,7 +48,7 @@ async def test_a_provider_that_was_named_is_the_only_one(
     async with make_service(atlas, wavespeed) as service:
         started = await edit_sequence(service, [coffee], "warmer", 1, Options(wait_s=0, provider="atlas"))
         await finish(service)
-        job = service.job(started.job_id or "")
+        job = await service.job(started.job_id or "")
     assert (job.status, job.error.kind if job.error else "") == ("failed", "no_funds")
     assert wavespeed.seen == []
 
@@ -61,7 +61,7 @@ async def test_a_job_that_may_have_been_accepted_goes_nowhere_else(
     async with make_service(atlas, wavespeed) as service:
         started = await edit_sequence(service, [coffee], "warmer", 1, NOW)
         await finish(service)
-        assert service.job(started.job_id or "").status in ("uncertain", "done")
+        assert (await service.job(started.job_id or "")).status in ("uncertain", "done")
     assert wavespeed.accepted == []
 
 
@@ -72,7 +72,7 @@ async def test_a_request_that_was_refused_for_what_it_is_goes_nowhere_else(
     async with make_service(atlas, wavespeed) as service:
         started = await edit_sequence(service, [coffee], "warmer", 1, NOW)
         await finish(service)
-        assert service.job(started.job_id or "").status == "failed"
+        assert (await service.job(started.job_id or "")).status == "failed"
     assert wavespeed.accepted == []
 
 
@@ -83,7 +83,7 @@ async def test_a_chain_goes_on_with_one_model_when_its_provider_refuses(
     async with make_service(atlas, wavespeed) as service:
         started = await edit_chain(service, [coffee], ["warmer", "sepia"], options=NOW)
         await finish(service)
-        job = service.job(started.job_id or "")
+        job = await service.job(started.job_id or "")
     assert (job.status, job.provider, job.returned) == ("done", "wavespeed", 2)
     assert (len(atlas.seen_at("POST", "/api/v1/model/generateImage")), len(wavespeed.accepted)) == (1, 2)
 
@@ -96,7 +96,7 @@ async def test_a_route_that_costs_more_than_was_agreed_to_is_not_taken(
         capped = Options(wait_s=0, max_cost_usd=Decimal("0.097"))  # 3 × 0.032 fits, 3 × 0.035 does not
         started = await edit_sequence(service, [coffee], "three variants", 3, capped)
         await finish(service)
-        assert service.job(started.job_id or "").status == "failed"
+        assert (await service.job(started.job_id or "")).status == "failed"
     assert wavespeed.accepted == []
 
 

@@ -164,7 +164,7 @@ async def test_an_earlier_database_takes_a_paid_call(
         for _ in range(5):
             job = await service.get_status(job.job_id or "", 50)
         assert (job.status, job.returned) == ("done", 2)
-        assert len(service.store.jobs(100)) == (11 if version == "version-7" else 9)
+        assert len(service.store.plain.jobs(100)) == (11 if version == "version-7" else 9)
 
 
 def test_what_an_earlier_job_was_asked_for_is_kept(tmp_path: Path) -> None:

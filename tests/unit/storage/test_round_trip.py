@@ -95,7 +95,7 @@ JOBS: Mapping[str, st.SearchStrategy[Any]] = {
     "endpoint": some,
     "save_to": st.none() | some,
     "warnings": st.lists(words, max_size=3).map(tuple),
-    "cancel_requested": st.booleans(),
+    "cancel_requested": st.just(False),
     "routes": st.lists(routes, max_size=2).map(tuple),
     "owner": st.none() | some,
     "status": st.just(Status.QUEUED),

@@ -265,16 +265,16 @@ async def test_a_running_server_stops_claiming_below_the_stated_minimum(
         running = await edit_sequence(service, [coffee], "make it golden hour", 2, Options(wait_s=0))
         set_pragma(tmp_path / "home" / "triptych.db", "user_version", newer)
         set_pragma(tmp_path / "home" / "triptych.db", "application_id", newer)
-        assert service.store.outdated()
+        assert service.store.plain.outdated()
         with pytest.raises(errors.Outdated, match="Restart with the newer Triptych"):
             await edit_sequence(service, [coffee], "make it night", 2, Options(wait_s=0))
         with pytest.raises(errors.Outdated):
             await service.worker.step()
-        assert service.job(running.job_id or "").status == "queued", "what is kept can be read"
-        assert atlas.accepted == [] and len(service.store.jobs(10)) == 1
+        assert (await service.job(running.job_id or "")).status == "queued", "what is kept can be read"
+        assert atlas.accepted == [] and len(service.store.plain.jobs(10)) == 1
         set_pragma(tmp_path / "home" / "triptych.db", "application_id", newer - 1)
         await finish(service)
-        assert service.job(running.job_id or "").status == "done", "it had not ended"
+        assert (await service.job(running.job_id or "")).status == "done", "it had not ended"
 
 
 def test_a_compatible_migration_leaves_the_stated_minimum(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
