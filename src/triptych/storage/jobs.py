@@ -31,7 +31,7 @@ _OPEN_TO_AN_ANSWER = frozenset({State.SUBMITTING, State.UNCERTAIN, State.QUEUED,
 """A late answer to a request that left is taken up in these states: it says more than any of them."""
 SETTLE_TRIES = 6
 """How often a finished prediction without a charge is asked about."""
-_CANCELLED = Failure("cancelled", "Cancelled before it was submitted.")
+_CANCELLED = Failure("cancelled", "Cancelled before it was submitted.", False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +289,9 @@ class Store(Reads):
             assert follower
             if follower["state"] != State.WAITING:
                 continue
-            fault = Failure("input_missing", f"Not sent: step {moved.step + 1} before it did not deliver its image.")
+            fault = Failure(
+                "input_missing", f"Not sent: step {moved.step + 1} before it did not deliver its image.", False
+            )
             cancelled = replace(rows.read(Prediction, follower), state=State.CANCELLED, fault=fault, finished_at=now.at)
             self._write(cancelled, "0", None, lease=None, release=True)
             self._update_dependents(cancelled, now)
@@ -385,7 +387,7 @@ class Store(Reads):
                     continue
                 fault = _CANCELLED
                 if row["state"] == State.UNCERTAIN:
-                    fault = Failure("cancelled", "Accepted as lost: the provider may still charge it.")
+                    fault = Failure("cancelled", "Accepted as lost: the provider may still charge it.", False)
                 cancelled = replace(rows.read(Prediction, row), state=State.CANCELLED, fault=fault, finished_at=now.at)
                 self._write(cancelled, row["reserved_usd"], None, lease=None, release=row["state"] != State.UNCERTAIN)
             self._refresh(job_id)
