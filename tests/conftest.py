@@ -8,18 +8,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
+from support import machine
 from triptych import providers, settings
 from triptych.core.clock import Notifier, SystemClock
 from triptych.jobs.service import ImageService, ServiceConfig
 from triptych_emulators import running
 
-# By itself it gives an answer five seconds, which a busy machine may need.
-for _call in (httpx2.Client.__init__, httpx2.AsyncClient.__init__, httpx2.get, httpx2.head, httpx2.post, httpx2.put):
-    _call.__kwdefaults__["timeout"] = httpx2.Timeout(60.0)
-httpx2.request.__kwdefaults__["timeout"] = httpx2.Timeout(60.0)
+machine.wait_longer_for_answers()
+machine.read_certificates_once()
+machine.keep_files_in_memory()
 
 SAMPLES = Path(settings.__file__).parent / "samples"
 
