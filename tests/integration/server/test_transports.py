@@ -164,51 +164,78 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     assert len(said) > 1000 and TOKEN not in said and OTHER not in said and "Traceback" not in said
 
 
-PATHS = [
-    *(("http", path) for path in ("/mcp", "/mcp/", "/", "/sse")),
-    *(("sse", path) for path in ("/sse", "/messages/", "/messages/?session_id=0", "/else")),
-]
+PATHS = {
+    "http": ("/mcp", "/mcp/", "/", "/sse"),
+    "sse": ("/sse", "/messages/", "/messages/?session_id=0", "/else"),
+}
 METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "OPTIONS", "HEAD", "TRACE")
+NO_TOKENS = [
+    *((), ("",), ("Bearer",), ("Bearer wrong",), (TOKEN,), (f"Basic {TOKEN}",), (f"Digest {TOKEN}",)),
+    *((f"Bearer {TOKEN}x",), (f"Bearer {TOKEN[:-1]}",), (f"Bearer {TOKEN.upper()}",), (f"BearerX {TOKEN}",)),
+    *((f"Bearer {TOKEN},{OTHER}",), (f"Bearer {OTHER} {TOKEN}",), (f"Bearer={TOKEN}",), ("Bearer ümlaut",)),
+    *((f"Bearer {owner_of(TOKEN)}",), (f"Bearer {TOKEN}", f"Bearer {TOKEN}"), ("Bearer wrong", f"Bearer {TOKEN}")),
+]
+"""Values of the Authorization headers of one request."""
+
+
+def in_memory(transport: Any, *tokens: str) -> httpx2.AsyncClient:
+    """Return a client of the app that `transport` serves, without a socket: for grids of requests that are refused."""
+
+    async def open_told() -> Any:
+        return ToldStudio()
+
+    app = http_app(build(open_told, remote=True), transport, "127.0.0.1", tokens)
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1:8765")
+
+
+async def refused_without_a_token(client: httpx2.AsyncClient, method: str, url: Any, given: tuple[str, ...]) -> None:
+    answer = await client.request(method, url, headers=[(b"authorization", value.encode()) for value in given])
+    wrong = ', error="invalid_token"' if any(value.lower().startswith("bearer ") for value in given) else ""
+    assert answer.status_code == 401 and answer.headers["www-authenticate"] == f'Bearer realm="triptych"{wrong}'
+    assert not any(word in answer.text for word in INTERNALS)
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("transport", "path"), PATHS)
-@pytest.mark.parametrize(
-    "authorization",
-    [
-        *((), ("",), ("Bearer",), ("Bearer wrong",), (TOKEN,), (f"Basic {TOKEN}",), (f"Digest {TOKEN}",)),
-        *((f"Bearer {TOKEN}x",), (f"Bearer {TOKEN[:-1]}",), (f"Bearer {TOKEN.upper()}",), (f"BearerX {TOKEN}",)),
-        *((f"Bearer {TOKEN},{OTHER}",), (f"Bearer {OTHER} {TOKEN}",), (f"Bearer={TOKEN}",), ("Bearer ümlaut",)),
-        *((f"Bearer {owner_of(TOKEN)}",), (f"Bearer {TOKEN}", f"Bearer {TOKEN}"), ("Bearer wrong", f"Bearer {TOKEN}")),
-    ],
-)
-async def test_no_route_answers_without_one_of_the_tokens(
-    guarded: dict[str, str], transport: str, path: str, authorization: tuple[str, ...]
-) -> None:
-    url = httpx2.URL(guarded[transport]).join(path)
-    headers = [(b"authorization", value.encode()) for value in authorization]
+@pytest.mark.parametrize("transport", PATHS)
+@pytest.mark.parametrize("given", NO_TOKENS)
+async def test_no_route_answers_without_one_of_the_tokens(transport: str, given: tuple[str, ...]) -> None:
+    async with in_memory(transport, OTHER, TOKEN) as client:
+        for path in PATHS[transport]:
+            for method in METHODS:
+                await refused_without_a_token(client, method, path, given)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("transport", PATHS)
+async def test_a_real_server_answers_nothing_without_a_token(guarded: dict[str, str], transport: str) -> None:
     async with httpx2.AsyncClient() as client:
-        for method in METHODS:
-            answer = await client.request(method, url, headers=headers)
-            sent = any(value.lower().startswith("bearer ") for value in authorization)
-            wrong = ', error="invalid_token"' if sent else ""
-            assert answer.status_code == 401 and answer.headers["www-authenticate"] == f'Bearer realm="triptych"{wrong}'
-            assert not any(word in answer.text for word in INTERNALS)
+        for given in NO_TOKENS:
+            await refused_without_a_token(client, "POST", guarded[transport], given)
+        for path in PATHS[transport]:
+            for method in METHODS:
+                url = httpx2.URL(guarded[transport]).join(path)
+                await refused_without_a_token(client, method, url, ("Bearer wrong",))
+
+
+async def refused_with_a_token_elsewhere(client: httpx2.AsyncClient, url: httpx2.URL, name: str) -> None:
+    for value in (TOKEN, f"Bearer {TOKEN}"):
+        asked = await client.post(url.copy_merge_params({name: value}), json=INITIALIZE, headers=HEADERS)
+        cookie = await client.post(url, json=INITIALIZE, headers={**HEADERS, "cookie": f"{name}={value}"})
+        proxied = await client.post(url, json=INITIALIZE, headers={**HEADERS, "proxy-authorization": value})
+        assert [a.status_code for a in (asked, cookie, proxied)] == [401, 401, 401]
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("transport", "path"), PATHS)
+@pytest.mark.parametrize("transport", PATHS)
 @pytest.mark.parametrize("name", ["token", "access_token", "authorization", "Authorization", "bearer"])
-async def test_a_token_in_the_address_or_another_header_is_none(
-    guarded: dict[str, str], transport: str, path: str, name: str
+async def test_a_token_counts_in_the_authorization_header_alone(
+    guarded: dict[str, str], transport: str, name: str
 ) -> None:
-    url = httpx2.URL(guarded[transport]).join(path)
+    async with in_memory(transport, OTHER, TOKEN) as client:
+        for path in PATHS[transport]:
+            await refused_with_a_token_elsewhere(client, httpx2.URL("http://127.0.0.1:8765").join(path), name)
     async with httpx2.AsyncClient() as client:
-        for value in (TOKEN, f"Bearer {TOKEN}"):
-            asked = await client.post(url.copy_merge_params({name: value}), json=INITIALIZE, headers=HEADERS)
-            cookie = await client.post(url, json=INITIALIZE, headers={**HEADERS, "cookie": f"{name}={value}"})
-            proxied = await client.post(url, json=INITIALIZE, headers={**HEADERS, "proxy-authorization": value})
-            assert [a.status_code for a in (asked, cookie, proxied)] == [401, 401, 401]
+        await refused_with_a_token_elsewhere(client, httpx2.URL(guarded[transport]), name)
 
 
 @pytest.mark.anyio
@@ -249,6 +276,16 @@ async def test_the_token_opens_every_transport(guarded: dict[str, str], scheme: 
         assert len((await client.list_tools()).tools) == 10
     async with Client(sse_client(guarded["sse"], headers=headers)) as client:
         assert len((await client.list_tools()).tools) == 10
+
+
+async def statuses(http: httpx2.AsyncClient, sse: httpx2.AsyncClient, headers: dict[str, str]) -> list[int]:
+    """Return how each way in answers a request with these headers."""
+    sent = {**HEADERS, **headers}
+    async with http, sse:
+        posted = await http.post("/mcp", json=INITIALIZE, headers=sent)
+        opened = await sse.get("/sse", headers=sent)
+        message = await sse.post("/messages/", json=INITIALIZE, headers=sent)
+    return [posted.status_code, opened.status_code, message.status_code]
 
 
 @pytest.mark.anyio
@@ -297,16 +334,19 @@ async def test_the_token_opens_every_transport(guarded: dict[str, str], scheme: 
         ),
     ],
 )
-async def test_a_page_on_another_site_cannot_talk_to_a_local_server(
+async def test_no_page_on_another_site_reaches_a_local_server(header: str, value: str, status: int) -> None:
+    assert await statuses(in_memory("http"), in_memory("sse"), {header: value}) == [status] * 3
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("header", "value", "status"), [("host", "evil.example", 421), ("origin", "https://evil.example", 403)]
+)
+async def test_a_real_local_server_refuses_pages_of_other_sites(
     http_url: str, sse_url: str, header: str, value: str, status: int
 ) -> None:
-    async with httpx2.AsyncClient() as client:
-        posted = await client.post(http_url, json=INITIALIZE, headers={**HEADERS, header: value})
-        opened = await client.get(sse_url, headers={**HEADERS, header: value})
-        message = await client.post(
-            httpx2.URL(sse_url).join("/messages/"), json=INITIALIZE, headers={**HEADERS, header: value}
-        )
-    assert (posted.status_code, opened.status_code, message.status_code) == (status, status, status)
+    http, sse = (httpx2.AsyncClient(base_url=httpx2.URL(url).join("/")) for url in (http_url, sse_url))
+    assert await statuses(http, sse, {header: value}) == [status] * 3
 
 
 @pytest.mark.anyio
