@@ -17,7 +17,9 @@ from triptych.jobs.service import ImageService
 
 pytestmark = pytest.mark.slow
 
-CELLS = [(kind, shape) for kind in crash_matrix.KINDS for shape in ("single", "sequence", "chain")]
+CELLS = [(kind, shape) for kind in crash_matrix.KINDS for shape in ("sequence", "chain")]
+# One image is the first step of a chain: one provider that is polled and one that answers at once stand for the rest.
+CELLS += [("atlas", "single"), ("novita", "single"), ("atlas", "lanes"), ("novita", "lanes")]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def child() -> Iterator[crash_matrix.Child]:
         yield ready
 
 
-@pytest.mark.parametrize(("kind", "shape"), [*CELLS, ("atlas", "lanes"), ("novita", "lanes")])
+@pytest.mark.parametrize(("kind", "shape"), CELLS)
 def test_whoever_is_killed_every_job_ends_rightly_and_is_paid_once(
     child: crash_matrix.Child, kind: str, shape: str, tmp_path: Path
 ) -> None:

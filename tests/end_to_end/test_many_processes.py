@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from support import worker_child
 from triptych.core.states import LEASE_S
 from triptych.jobs.service import Options
 from triptych_emulators import running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-CHILD = Path(__file__).with_name("worker_child.py")
+CHILD = worker_child.__file__
 
 
 async def test_three_processes_share_the_work_and_pay_each_prediction_once(
@@ -32,7 +33,7 @@ async def test_three_processes_share_the_work_and_pay_each_prediction_once(
             started = await service.edit_chain(
                 uploaded * 3, ["warmer", "sepia"], options=Options(wait_s=0, max_cost_usd=Decimal(2))
             )
-            command = [sys.executable, str(CHILD), str(tmp_path / "home"), atlas.base_url]
+            command = [sys.executable, CHILD, str(tmp_path / "home"), atlas.base_url]
             children = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]  # noqa: ASYNC220
             said = [child.communicate(timeout=120)[1] for child in children]
             assert [child.returncode for child in children] == [0, 0, 0], said
@@ -52,7 +53,7 @@ async def test_what_a_killed_server_held_is_taken_over_by_another_within_15_seco
             clock.follow_the_machine()
             started = await service.edit_chain(images, ["warmer"], options=Options(wait_s=0))
             atlas.fault("submit", "hang", times=None, accepted=True)
-            command = [sys.executable, str(CHILD), str(tmp_path / "home"), atlas.base_url]
+            command = [sys.executable, CHILD, str(tmp_path / "home"), atlas.base_url]
             other = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: ASYNC220
             until = time.monotonic() + 60
             while len(atlas.accepted) < 3 and time.monotonic() < until:

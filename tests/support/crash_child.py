@@ -16,6 +16,7 @@ come, and each event of a stream.
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import signal
@@ -245,6 +246,9 @@ if __name__ == "__main__":
         anyio.run(work, json.loads(sys.argv[1]))
     else:
         anyio.run(warm_up)
+        gc.collect()
+        gc.freeze()  # a collection in a forked process would copy every page that holds an object
+        gc.disable()
         for line in sys.stdin:
             sys.stdout.write(f"{killed(line)}\n")
             sys.stdout.flush()
