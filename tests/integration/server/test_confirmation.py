@@ -65,16 +65,14 @@ def api() -> Iterator[Emulator]:
         yield emulator
 
 
-@pytest.fixture(
-    params=[
-        *(f"memory-{era}" for era in ("auto", "legacy")),
-        *(
-            pytest.param(f"{way}-{era}", marks=pytest.mark.slow)
-            for way in ("stdio", "http")
-            for era in ("auto", "legacy")
-        ),
-    ]
-)
+ERAS = ("auto", "legacy")
+IN_MEMORY = [f"memory-{era}" for era in ERAS]
+SERVED = [pytest.param(f"{way}-{era}", marks=pytest.mark.slow) for way in ("stdio", "http") for era in ERAS]
+in_memory = pytest.mark.parametrize("connect", IN_MEMORY, indirect=True)
+"""For what no transport can change: a yes, a no and a client that cannot be asked cross all of them."""
+
+
+@pytest.fixture(params=[*IN_MEMORY, *SERVED])
 def connect(request: pytest.FixtureRequest, api: Emulator, tmp_path: Path) -> Connect:
     """Return a function that connects a client to a server on the emulator, over each transport in each era."""
     transport, _, era = request.param.partition("-")
@@ -133,13 +131,23 @@ async def test_a_yes_makes_the_job_and_nothing_was_sent_or_reserved_before_it(co
     assert spent["budget"] == {"cap": 10, "spent": 0, "reserved": 0.128, "left": 9.872}
 
 
+async def test_a_no_ends_the_call_over_every_transport(connect: Connect, api: Emulator) -> None:
+    await refused(connect, api, "decline", ASKED)
+
+
+@in_memory
 @pytest.mark.parametrize("action", ["decline", "cancel"])
 @pytest.mark.parametrize("more", [{}, {"max_cost_usd": 5}, {"again": True}], ids=["plain", "capped", "again"])
 async def test_anything_but_a_yes_ends_the_call_and_nothing_was_sent(
     connect: Connect, api: Emulator, action: Any, more: dict[str, Any]
 ) -> None:
+    await refused(connect, api, action, ASKED | more)
+
+
+async def refused(connect: Connect, api: Emulator, action: Any, arguments: dict[str, Any]) -> None:
+    """Call with this answer of the user; nothing may be sent or reserved."""
     async with connect(elicitation_callback=User(api, types.ElicitResult(action=action))) as client:
-        result = await client.call_tool("edit_sequence", ASKED | more)
+        result = await client.call_tool("edit_sequence", arguments)
         spent = await spend(client)
     refusal = text_of(result)
     assert result.is_error and len(refusal) < 1000
@@ -150,6 +158,7 @@ async def test_anything_but_a_yes_ends_the_call_and_nothing_was_sent(
     assert spent["total"]["predictions"] == 0
 
 
+@in_memory
 async def test_a_cap_is_no_yes_where_the_user_can_be_asked(connect: Connect, api: Emulator) -> None:
     user = User(api, YES)
     async with connect(elicitation_callback=user) as client:
@@ -158,6 +167,7 @@ async def test_a_cap_is_no_yes_where_the_user_can_be_asked(connect: Connect, api
     assert [params.message for params in user.asked] == [QUESTION]
 
 
+@in_memory
 async def test_a_repeated_request_asks_nothing(connect: Connect, api: Emulator) -> None:
     user = User(api, YES)
     async with connect(elicitation_callback=user) as client:

@@ -181,15 +181,28 @@ async def test_warnings_and_an_error_do_not_make_a_running_job_long(status: str)
 # -- pages -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-async def test_a_chain_of_2000_images_is_read_to_its_end(make_service: Any) -> None:
+async def test_pages_of_2000_images_are_short(make_service: Any) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 200, 10)
         async with over(service) as client:
+            first = await client.call_tool("get_status", {"job_id": job_id})
+            of = first.structured_content["page"]["of"]
+            last = await client.call_tool("get_status", {"job_id": job_id, "page": of})
+    assert handles_of(first)[:3] == [f"{job_id}/10", f"{job_id}/20", f"{job_id}/30"], "final images first"
+    assert last.structured_content["page"] == {"number": of, "of": of}
+    assert last.structured_content["next"] == f'view_images(images=["{job_id}"])'
+    for page in (first, last):
+        assert shown_chars(page) <= 9_000 and len(handles_of(page)) <= 24
+
+
+async def test_a_chain_of_400_images_is_read_to_its_end(make_service: Any) -> None:
+    async with make_service() as service:
+        job_id = await ended_chain(service, 40, 10)
+        async with over(service) as client:
             pages = await read_through(client, job_id)
     handles = [handle for page in pages for handle in handles_of(page)]
-    assert handles[:200] == [f"{job_id}/{10 * lane}" for lane in range(1, 201)], "final images first"
-    assert len(handles) == 2000 and set(handles) == {f"{job_id}/{n}" for n in range(1, 2001)}
+    assert handles[:40] == [f"{job_id}/{10 * lane}" for lane in range(1, 41)], "final images first"
+    assert len(handles) == 400 and set(handles) == {f"{job_id}/{n}" for n in range(1, 401)}
     assert max(shown_chars(page) for page in pages) <= 9_000
     assert max(len(handles_of(page)) for page in pages) <= 24
     assert [page.structured_content["page"] for page in pages] == [
@@ -319,7 +332,7 @@ async def test_an_image_with_a_web_address_has_one_link_for_the_user(told: ToldS
     assert await linked(told) == ["https://cdn.example/1.png", "http://127.0.0.1:8901/2.png"]
     link = links_of(tools.answer(told.answer))[0]
     assert (link.name, link.mime_type) == ("job_12345678/1", "image/png")
-    assert link.annotations and link.annotations.sessions == ["user"] and link.annotations.priority == 0.8
+    assert link.annotations and link.annotations.audience == ["user"] and link.annotations.priority == 0.8
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])

@@ -841,14 +841,14 @@ async def test_a_directory_swapped_for_a_link_while_it_is_made_is_not_written_in
 SAVER = """
 import sys
 from pathlib import Path
-from triptych.images.files import Assets
+from triptych.images.files import ImageFiles
 from triptych.core.models import Image
 home, directory, *files = map(Path, sys.argv[1:])
 print("ready", flush=True)
 sys.stdin.readline()
 for file in files:
     image = Image("", file.stem, "image/png", 1, 1, 1, file)
-    print(Assets(home, None).save(image, directory, "set").name, flush=True)
+    print(ImageFiles(home, None).save(image, directory, "set").name, flush=True)
 """
 
 
