@@ -29,7 +29,7 @@ def child() -> Iterator[crash_matrix.Child]:
 
 
 @pytest.mark.parametrize(("kind", "shape"), CELLS)
-def test_whoever_is_killed_every_job_ends_rightly_and_is_paid_once(
+def test_a_killed_process_leaves_every_job_to_end_paid_once(
     child: crash_matrix.Child, kind: str, shape: str, tmp_path: Path
 ) -> None:
     tally = crash_matrix.run(child, kind, shape, tmp_path, every=False)
@@ -40,7 +40,7 @@ def test_whoever_is_killed_every_job_ends_rightly_and_is_paid_once(
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("atlas", "chain"), ("ark", "sequence")])
-def test_when_the_power_is_cut_in_the_middle_of_a_write_the_same_holds(
+def test_a_power_cut_within_a_write_leaves_jobs_paid_once(
     child: crash_matrix.Child, kind: str, shape: str, tmp_path: Path
 ) -> None:
     tally = crash_matrix.cut_power(child, kind, shape, tmp_path)
@@ -49,7 +49,7 @@ def test_when_the_power_is_cut_in_the_middle_of_a_write_the_same_holds(
 
 
 @pytest.mark.parametrize(("kind", "asked"), [("atlas", "history"), ("wavespeed", "history")])
-def test_what_a_killed_process_had_sent_is_found_by_get_status_once_the_provider_can_be_asked(
+def test_get_status_finds_what_a_killed_process_had_sent(
     child: crash_matrix.Child, kind: str, asked: str, tmp_path: Path
 ) -> None:
     moments = crash_matrix.moments_of(child, kind, "single", tmp_path)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.slow
-def test_the_demo_drives_the_real_server_through_everything_in_under_a_minute(tmp_path: Path) -> None:
+def test_the_demo_drives_the_real_server_through_every_tool(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "triptych", "demo", "--out", str(out), "--json"]
     # A home of the user's own, and a key: the demo uses neither.
@@ -58,9 +58,7 @@ async def test_the_demo_shows_the_same_through_every_other_provider(
     assert shown.quoted_usd == shown.charged_usd > 0
 
 
-async def test_a_step_that_was_refused_fails_the_demo_with_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_refused_step_fails_the_demo_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "LANES", ("no-such-photo.jpg",))
     said: list[str] = []
     shown = await demo.show(tmp_path / "out", "atlas", said.append)
@@ -70,9 +68,7 @@ async def test_a_step_that_was_refused_fails_the_demo_with_a_sentence(
     assert any(line.startswith("  ✗ upload_images was refused") for line in said)
 
 
-async def test_a_server_that_does_not_start_fails_the_demo_with_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_server_that_cannot_start_fails_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
     shown = await demo.show(tmp_path / "out", "atlas", lambda line: None)
     assert shown.ok is False
@@ -88,7 +84,7 @@ async def test_a_home_that_no_demo_made_is_left_alone(tmp_path: Path) -> None:
     assert kept.read_text() == "theirs"
 
 
-async def test_a_meter_says_each_change_once_where_there_is_no_terminal() -> None:
+async def test_without_a_terminal_a_meter_prints_each_change_once() -> None:
     said: list[Any] = []
     meter = demo.Meter(said.append, live=False)
     async with meter.running():

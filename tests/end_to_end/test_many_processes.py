@@ -44,7 +44,7 @@ async def test_three_processes_share_the_work_and_pay_each_prediction_once(
         assert (charged, reserved) == (atlas.charged_usd, 0)
 
 
-async def test_what_a_killed_server_held_is_taken_over_by_another_within_15_seconds(
+async def test_another_server_takes_over_killed_work_within_15_s(
     make_service: Any, clock: Any, finish: Any, samples: Path, tmp_path: Path
 ) -> None:
     with running("atlas", latency_s=0.0, max_side=64, price="prompt") as atlas:

@@ -28,7 +28,7 @@ async def edit(service: ImageService, image: str) -> str:
 
 @pytest.mark.parametrize("name", ["evolink", "runware"])
 @pytest.mark.parametrize("slept_h", [3.0, 72.0])
-async def test_a_key_is_no_younger_for_a_sleep_of_the_machine(
+async def test_a_sleep_of_the_machine_ages_an_idempotency_key(
     make_service: Any, finish: Any, clock: Any, name: str, slept_h: float
 ) -> None:
     """Its lid is closed while a submit is on its way; nobody knows whether the key is kept for so long."""

@@ -219,9 +219,7 @@ def test_the_command_line_names_the_setting_of_a_rejected_key(coffee: str, monke
     assert "sk-wrong" not in said
 
 
-async def test_a_done_job_whose_price_is_late_says_that_it_is_unknown(
-    make_service: Any, finish: Any, coffee: str, clock: Any
-) -> None:
+async def test_a_done_job_with_a_late_price_says_so(make_service: Any, finish: Any, coffee: str, clock: Any) -> None:
     with triptych_emulators.running(
         "atlas", latency_s=10.0, max_side=96, clock=clock.monotonic, price="never"
     ) as atlas:

@@ -81,9 +81,7 @@ async def test_a_set_shows_beside_its_source_in_order(
     assert same == shown
 
 
-async def test_one_edit_of_one_image_is_a_pair_of_before_and_after(
-    make_service: Any, finish: Any, coffee: str, drawn: Drawn
-) -> None:
+async def test_one_edit_shows_before_and_after(make_service: Any, finish: Any, coffee: str, drawn: Drawn) -> None:
     async with make_service() as service:
         job = await job_of(service, finish, await service.edit_sequence([coffee], "darker", 1, NOW))
         await service.view_images([str(job.job_id)])
@@ -91,7 +89,7 @@ async def test_one_edit_of_one_image_is_a_pair_of_before_and_after(
     assert drawn.notes == ["before", "after, 600×400"]
 
 
-async def test_a_chain_is_a_grid_of_lanes_with_the_steps_words_over_the_columns(
+async def test_a_chain_is_a_grid_of_lanes_under_their_steps(
     make_service: Any, finish: Any, coffee: str, samples: Path, drawn: Drawn
 ) -> None:
     steps = ["golden hour", "more contrast", "add a vignette"]
@@ -110,9 +108,7 @@ async def test_a_chain_is_a_grid_of_lanes_with_the_steps_words_over_the_columns(
     assert f"lane 3: {sources[2]}, {job.job_id}/7 to /9" in shown.caption
 
 
-async def test_a_chain_of_one_image_shows_each_step_under_its_words(
-    make_service: Any, finish: Any, coffee: str, drawn: Drawn
-) -> None:
+async def test_a_chain_of_one_image_labels_each_step(make_service: Any, finish: Any, coffee: str, drawn: Drawn) -> None:
     async with make_service() as service:
         job = await job_of(service, finish, await service.edit_chain([coffee], ["brighter", "bluer"], (), NOW))
         await service.view_images([str(job.job_id)])
@@ -120,7 +116,7 @@ async def test_a_chain_of_one_image_shows_each_step_under_its_words(
     assert drawn.sheets[-1]["group"] == 1
 
 
-async def test_a_lane_that_failed_leaves_its_place_empty_and_says_so(
+async def test_a_failed_lane_leaves_its_place_empty(
     make_service: Any, finish: Any, atlas: Any, coffee: str, samples: Path, drawn: Drawn
 ) -> None:
     atlas.fault("submit", "moderated-before")
@@ -143,7 +139,7 @@ async def test_a_long_chain_shows_what_fits_and_names_the_rest(make_service: Any
     assert size_of(shown.jpeg)[0] <= 1568 and len(shown.jpeg) <= 400_000 and len(shown.caption) < 2500
 
 
-async def test_loose_images_show_in_the_order_given_with_where_they_come_from(
+async def test_loose_images_keep_their_order_and_name_their_source(
     make_service: Any, finish: Any, coffee: str, samples: Path, drawn: Drawn
 ) -> None:
     async with make_service() as service:
@@ -155,9 +151,7 @@ async def test_loose_images_show_in_the_order_given_with_where_they_come_from(
     assert shown.caption == f"In reading order: {one.job_id}/2, {drawn.labels[1]}, {one.job_id}/1 to /2."
 
 
-async def test_jobs_among_others_that_come_to_too_many_are_cut_and_said(
-    make_service: Any, finish: Any, drawn: Drawn
-) -> None:
+async def test_too_many_images_are_cut_and_counted(make_service: Any, finish: Any, drawn: Drawn) -> None:
     async with make_service() as service:
         job = await job_of(
             service, finish, await service.edit_sequence([TINY], "warmer", 14, replace(NOW, size="288x288"))
@@ -214,7 +208,7 @@ async def test_every_frame_of_a_set_has_its_drift_told(make_service: Any, finish
 
 
 @pytest.mark.parametrize("tool", ["edit_sequence", "generate_sequence"])
-async def test_a_frame_that_is_off_is_named_with_its_numbers_and_one_call_makes_it_anew(
+async def test_an_odd_frame_is_named_with_its_redoing_call(
     make_service: Any, finish: Any, atlas: Any, coffee: str, drawn: Drawn, tool: str
 ) -> None:
     prompt = 'the same cup, "five" times'

@@ -111,9 +111,7 @@ async def test_pro_and_flash_edit_at_the_right_charge(
 
 
 @pytest.mark.parametrize("api", SETTINGS, indirect=True)
-async def test_a_chain_prefers_5_5_a_set_prefers_a_sequence_family(
-    make_service: Any, api: Emulator, coffee: str
-) -> None:
+async def test_chains_prefer_5_5_and_sets_a_sequence_family(make_service: Any, api: Emulator, coffee: str) -> None:
     best = "seedream-5.5" if api.name in WITH_5_5 else "seedream-5.0-lite"
     dry = replace(NOW, dry_run=True)
     async with make_service(api) as service:
@@ -139,9 +137,7 @@ async def test_what_5_5_does_not_take_the_next_family_does(make_service: Any, at
 VOLCENGINE = {"ARK_API_KEY": "k" * 20, "ARK_BASE_URL": "https://ark.cn-beijing.volces.com/api/v3"}
 
 
-async def test_a_retired_default_is_passed_over_and_the_result_says_so(
-    make_service: Any, clock: Any, coffee: str
-) -> None:
+async def test_a_retired_default_is_replaced_and_the_result_says_so(make_service: Any, clock: Any, coffee: str) -> None:
     dry = replace(NOW, dry_run=True)
     async with make_service(**VOLCENGINE) as service:
         (coming, *_) = (await service.list_models("5.0-lite", provider="ark")).models
@@ -176,7 +172,7 @@ async def test_volcengine_gets_its_own_ids_behind_any_address(
     assert sent == ["seedream-5-5-261028", "doubao-seedream-5-5-261028"]
 
 
-async def test_a_job_made_before_the_base_url_changed_finds_its_offer(make_service: Any, coffee: str) -> None:
+async def test_a_job_from_an_earlier_base_url_finds_its_offer(make_service: Any, coffee: str) -> None:
     async with make_service(ARK_API_KEY="k" * 20) as service:
         started = await service.edit_chain([coffee], ["warmer"], options=NOW)
         (prediction,) = service.store.predictions(started.job_id or "")
@@ -198,7 +194,7 @@ async def test_no_other_provider_retires_5_0_lite(make_service: Any, clock: Any)
 # Where a refused job goes
 
 
-async def test_a_default_without_5_5_goes_on_with_its_own_family(
+async def test_a_default_without_5_5_keeps_its_own_family(
     make_service: Any, wavespeed: Emulator, finish: Any, clock: Any, coffee: str
 ) -> None:
     with running("evolink", max_side=96, clock=clock.monotonic, latency_s=10.0) as evolink:
@@ -211,7 +207,7 @@ async def test_a_default_without_5_5_goes_on_with_its_own_family(
     assert wavespeed.works[0].order.model == "bytedance/seedream-v5.0-lite/edit"
 
 
-async def test_an_inferred_id_that_is_unknown_says_so_and_goes_on_elsewhere(
+async def test_an_unknown_inferred_id_is_reported_and_rerouted(
     make_service: Any, atlas: Any, wavespeed: Emulator, finish: Any, coffee: str
 ) -> None:
     atlas.fault("submit", "404", times=None)
@@ -421,7 +417,7 @@ async def test_a_chain_says_which_steps_ask(make_service: Any, wavespeed: Emulat
     assert "step" not in every.warnings[0]
 
 
-async def test_a_job_that_asks_by_the_setting_stays_where_it_is(
+async def test_a_provider_named_by_the_setting_is_kept(
     make_service: Any, atlas: Any, wavespeed: Emulator, finish: Any, coffee: str
 ) -> None:
     """Elsewhere the same family has no setting: the picture would be paid for and come with a background."""

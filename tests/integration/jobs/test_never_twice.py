@@ -72,7 +72,7 @@ OWN_ERRORS = [
 
 @pytest.mark.parametrize("times", [1, 100], ids=["once", "always"])
 @pytest.mark.parametrize("error", OWN_ERRORS, ids=lambda error: type(error).__name__)
-async def test_an_error_of_our_own_after_the_answer_sends_nothing_again(
+async def test_an_own_error_after_the_answer_sends_nothing_again(
     make_service: Any, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch, error: Exception, times: int
 ) -> None:
     with running("ark", latency_s=0.0, max_side=64) as ark:
@@ -119,7 +119,7 @@ async def test_an_error_before_anything_left_is_no_lost_answer(
     assert len(ark.accepted) == 1
 
 
-async def test_a_lost_answer_is_stored_though_the_database_is_locked_for_long(
+async def test_a_lost_answer_outlasts_a_long_database_lock(
     make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     atlas.fault("submit", "lost-answer")
@@ -304,7 +304,7 @@ async def test_a_frozen_process_goes_on_with_its_own_request(
     assert len(ark.accepted) == 1
 
 
-async def test_a_process_that_froze_before_sending_does_not_send_what_another_took(
+async def test_a_frozen_process_does_not_send_what_another_took(
     make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     really = ProviderClient._send_once
@@ -328,7 +328,7 @@ async def test_a_process_that_froze_before_sending_does_not_send_what_another_to
     assert thawed and len(atlas.accepted) == 1
 
 
-async def test_a_process_that_froze_while_it_renewed_its_lease_does_not_send(
+async def test_a_process_frozen_in_lease_renewal_does_not_send(
     make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with make_service(atlas) as frozen, make_service(atlas) as other:
@@ -377,7 +377,7 @@ async def test_looking_for_a_lost_submit_counts_from_the_first_look(
 
 
 @pytest.mark.parametrize("name", ["atlas", "wavespeed", "evolink"])
-async def test_after_a_restart_no_list_proves_that_a_request_never_left(
+async def test_after_a_restart_no_list_proves_a_request_unsent(
     make_service: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """The age of the request is only known by the wall clock then, and that may have been set meanwhile."""
@@ -402,7 +402,7 @@ async def test_after_a_restart_no_list_proves_that_a_request_never_left(
         assert not api.accepted
 
 
-async def test_a_submit_that_nobody_heard_of_is_not_called_uncertain_at_once(
+async def test_a_submit_without_answer_is_looked_for_before_uncertain(
     make_service: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other process may only be frozen: its answer is waited for, and taken up when it comes."""
@@ -461,7 +461,7 @@ async def test_nothing_ends_the_worker_but_its_cancellation(
 
 
 @pytest.mark.parametrize("spilled", [False, True], ids=["in-memory", "spilled"])
-async def test_a_paid_stream_is_read_to_its_end_while_the_disk_is_full(
+async def test_a_full_disk_does_not_stop_a_paid_stream(
     make_service: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch, spilled: bool
 ) -> None:
     full_for_s, first_s = 5.0, 0.0
@@ -522,7 +522,7 @@ async def test_a_list_that_drips_stops_no_other_provider(
             assert service.provider_client._apis["atlas"] is not service.provider_client._apis["wavespeed"]
 
 
-async def test_a_call_waits_for_a_database_that_is_locked_for_a_while(
+async def test_a_call_waits_for_a_briefly_locked_database(
     make_service: Any, atlas: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with make_service(atlas) as service:
@@ -568,7 +568,7 @@ async def test_a_gateways_time_out_is_no_refusal(
     assert len(api.accepted) == 1
 
 
-async def test_a_poll_is_never_put_off_for_long_by_the_list(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_the_list_delays_no_poll_for_long(make_service: Any, atlas: Any, coffee: str) -> None:
     async with make_service(atlas) as service:
         job_id = await edit(service, coffee)
         (prediction,) = service.store.predictions(job_id)
@@ -578,7 +578,7 @@ async def test_a_poll_is_never_put_off_for_long_by_the_list(make_service: Any, a
         assert alone_s <= polling.poll_wait_s(prediction, elapsed_s=0.0) <= max(alone_s, 20.0)
 
 
-async def test_a_refusal_of_a_repetition_says_nothing_of_the_first_submit(
+async def test_a_refused_repetition_proves_nothing_of_the_first_submit(
     make_service: Any, finish: Any, coffee: str
 ) -> None:
     """Sent again under its key, the request is refused for its content; the first one was accepted and is charged."""

@@ -132,9 +132,7 @@ async def test_ones_own_images_can_be_used_in_every_way(make_service: Any, coffe
             await use(service, done.job_id or "", ann)
 
 
-async def test_the_person_at_the_machine_sees_everything_and_what_they_make_is_no_tokens(
-    make_service: Any, coffee: str
-) -> None:
+async def test_the_local_user_sees_all_and_belongs_to_no_token(make_service: Any, coffee: str) -> None:
     async with make_service() as service:
         uploaded, done = await anns(service, coffee)
         for use in OF_A_JOB.values():
@@ -147,9 +145,7 @@ async def test_the_person_at_the_machine_sees_everything_and_what_they_make_is_n
             assert kind == "unknown_handle"
 
 
-async def test_the_same_file_of_two_is_kept_once_and_is_only_theirs_who_brought_it(
-    make_service: Any, coffee: str
-) -> None:
+async def test_one_file_of_two_owners_is_stored_once(make_service: Any, coffee: str) -> None:
     async with make_service() as service:
         handle, _ = await anns(service, coffee)
         kept = sorted((service.setup.home / "images").rglob("*.*"))
@@ -165,7 +161,7 @@ async def test_the_same_file_of_two_is_kept_once_and_is_only_theirs_who_brought_
 
 
 @pytest.mark.parametrize("allowed", ["", "home"])
-async def test_a_path_into_the_images_of_the_home_is_no_way_around(
+async def test_a_path_into_the_homes_images_is_refused(
     make_service: Any, coffee: str, tmp_path: Path, allowed: str
 ) -> None:
     """Not even where TRIPTYCH_ALLOWED_DIRS holds the home, or another name leads there."""
@@ -193,7 +189,7 @@ async def test_a_path_into_the_images_of_the_home_is_no_way_around(
             await service.view_images([path], PERSON)
 
 
-async def test_an_identical_request_in_flight_is_attached_to_by_its_own_owner_alone(
+async def test_only_its_owner_attaches_to_a_request_in_flight(
     make_service: Any, atlas: Any, coffee: str, finish: Any
 ) -> None:
     async with make_service(atlas) as service:
@@ -218,7 +214,7 @@ def test_jobs_from_before_owners_are_nobody_elses(tmp_path: Path) -> None:
     store.close()
 
 
-async def test_a_database_of_a_newer_triptych_is_left_alone_with_a_plain_word(tmp_path: Path) -> None:
+async def test_a_newer_triptychs_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "triptych.db"
     Store(path, tmp_path / "images").close()
     newer = sqlite3.connect(path)

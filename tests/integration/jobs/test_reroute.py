@@ -48,7 +48,7 @@ async def lost_job(service: ImageService, api: Emulator, finish: Any, image: str
     return job.job_id
 
 
-async def test_only_a_provider_with_a_list_is_said_to_be_looked_at_again(
+async def test_only_a_provider_with_a_list_is_asked_again(
     make_service: Any, api: Emulator, finish: Any, coffee: str
 ) -> None:
     async with make_service(api) as service:
@@ -204,7 +204,7 @@ async def test_a_request_that_differs_in_anything_is_another_job(
 
 
 @pytest.mark.parametrize("name", ["evolink", "runware"])
-async def test_again_goes_out_under_another_key_where_the_provider_would_repeat_its_answer(
+async def test_again_uses_another_idempotency_key(
     make_service: Any, clock: Any, finish: Any, coffee: str, name: str
 ) -> None:
     with running(name, latency_s=1.0, max_side=48, clock=clock.monotonic) as api:

@@ -113,7 +113,7 @@ async def test_a_rerouted_job_is_still_what_the_same_request_gets(
     assert len(evolink.accepted) == 1
 
 
-async def test_a_model_or_key_that_is_gone_hides_no_earlier_job(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_a_removed_model_or_key_hides_no_earlier_job(make_service: Any, atlas: Any, coffee: str) -> None:
     asked = replace(NOW, model="seedream-5.0-lite")
     async with make_service(atlas) as service:
         first = await service.edit_sequence([coffee], PROMPT, 2, asked)
@@ -172,7 +172,7 @@ async def test_a_failed_or_cancelled_job_is_made_anew(make_service: Any, atlas: 
     assert len({first, second.job_id, third.job_id}) == 3
 
 
-async def test_a_job_that_runs_or_is_uncertain_is_the_answer_at_any_age(
+async def test_a_running_or_uncertain_job_answers_at_any_age(
     make_service: Any, atlas: Any, clock: Any, finish: Any, coffee: str
 ) -> None:
     atlas.fault("submit", "drop", times=1)
@@ -269,7 +269,7 @@ def test_a_clock_that_jumps_ends_no_hour_early(
     assert (just_done.same_request("f") is not None) == same
 
 
-def test_the_hour_counts_from_the_end_and_what_is_told_later_adds_nothing(just_done: Store, clocks: TwoClocks) -> None:
+def test_the_hour_counts_from_the_jobs_end(just_done: Store, clocks: TwoClocks) -> None:
     clocks.move(wall_s=SAME_FOR_S - 5, mono_s=SAME_FOR_S - 5)
     with just_done._db.transaction():
         just_done._refresh("job_00000001")  # a charge that is told late
@@ -287,7 +287,7 @@ def test_a_job_that_was_taken_up_again_ends_anew(just_done: Store, clocks: TwoCl
         assert just_done.same_request("f")
 
 
-def test_of_processes_that_race_with_one_request_one_makes_the_job(tmp_path: Path) -> None:
+def test_of_processes_racing_with_one_request_one_makes_the_job(tmp_path: Path) -> None:
     path, servers = tmp_path / "triptych.db", 8
     Store(path, tmp_path / "images").close()
     start, made, attached = threading.Barrier(servers), [], []
@@ -332,7 +332,7 @@ def saved_in(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
 
 
-async def test_a_repeat_of_a_finished_job_saves_its_copies_at_once(
+async def test_repeating_a_finished_job_saves_its_copies_at_once(
     make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
 ) -> None:
     caller, first_dir, second_dir = Caller(roots=(tmp_path,)), tmp_path / "one", tmp_path / "two"
@@ -348,7 +348,7 @@ async def test_a_repeat_of_a_finished_job_saves_its_copies_at_once(
     assert saved_in(first_dir) == saved_in(second_dir) == names
 
 
-async def test_a_repeat_of_a_running_job_saves_its_copies_when_it_ends(
+async def test_repeating_a_running_job_saves_its_copies_at_its_end(
     make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
 ) -> None:
     caller = Caller(roots=(tmp_path,))
@@ -430,7 +430,7 @@ PRICES = {"atlas": {"/api/v1/model/calculate"}, "wavespeed": {"/api/v3/model/pri
 
 
 @pytest.mark.parametrize("name", ["atlas", "wavespeed", "evolink"])
-async def test_no_image_leaves_for_a_dry_run_a_refusal_or_a_question(
+async def test_dry_runs_refusals_and_questions_send_no_image(
     make_service: Any, clock: Any, coffee: str, name: str
 ) -> None:
     with running(name, max_side=48, clock=clock.monotonic) as api:
@@ -454,7 +454,7 @@ async def test_no_image_leaves_for_a_dry_run_a_refusal_or_a_question(
             assert (await service.edit_sequence([coffee], PROMPT, 4, NOW, agreed)).status == "queued"
 
 
-async def test_a_price_is_asked_for_with_the_urls_the_provider_has(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_a_quote_uses_the_urls_the_provider_has(make_service: Any, atlas: Any, coffee: str) -> None:
     async with make_service(atlas) as service:
         (uploaded,) = (await service.upload_images([coffee])).images
         await service.edit_sequence([coffee], PROMPT, 2, NOW)

@@ -49,7 +49,7 @@ REFUSED: list[tuple[str, dict[str, Any], type[errors.TriptychError], list[str]]]
 
 
 @pytest.mark.parametrize(("arguments", "error", "says"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
-async def test_a_refusal_says_what_was_wrong_and_what_mends_it_costs_nothing_and_leaves_nothing(
+async def test_a_refusal_explains_itself_and_costs_and_leaves_nothing(
     arguments: dict[str, Any],
     error: type[errors.TriptychError],
     says: list[str],
@@ -84,7 +84,7 @@ async def test_without_a_key_the_variable_is_named(make_service: Any, coffee: st
             await service.edit_sequence([coffee], "warmer", 1, Options(model="seedream-5.0-lite"))
 
 
-async def test_with_no_key_at_all_the_offline_engine_does_the_same_job(make_service: Any, coffee: str) -> None:
+async def test_without_any_key_the_offline_engine_does_the_job(make_service: Any, coffee: str) -> None:
     async with make_service() as service:
         result = await service.edit_sequence([coffee], "four seasons: spring, summer, autumn, winter", 4)
     assert (result.provider, result.status, result.returned) == ("draft", "done", 4)
@@ -94,9 +94,7 @@ async def test_with_no_key_at_all_the_offline_engine_does_the_same_job(make_serv
     assert all(image.url and image.url.startswith("file:") for image in result.images)
 
 
-async def test_a_job_above_the_confirmation_limit_names_the_argument_that_confirms_it(
-    make_service: Any, atlas: Any, coffee: str
-) -> None:
+async def test_a_costly_job_names_the_argument_that_confirms_it(make_service: Any, atlas: Any, coffee: str) -> None:
     async with make_service(atlas, TRIPTYCH_CONFIRM_USD="0.05") as service:
         with pytest.raises(errors.OverBudget, match=r"max_cost_usd=0.128"):
             await service.edit_sequence([coffee], "four variants", 4, NOW)
@@ -136,9 +134,7 @@ async def test_every_refusal_about_money_names_cap_spent_reserved_and_asked(
         assert service.store.money_since(0) == (0, Decimal("0.064"))
 
 
-async def test_a_repeated_call_is_the_job_in_flight_though_nothing_more_may_be_spent(
-    make_service: Any, atlas: Any, coffee: str
-) -> None:
+async def test_a_repeated_call_attaches_with_the_budget_used_up(make_service: Any, atlas: Any, coffee: str) -> None:
     limits = {"TRIPTYCH_CONFIRM_USD": "0.05", "TRIPTYCH_BUDGET_USD": "0.13"}
     async with make_service(atlas, **limits) as service:
         confirmed = Options(wait_s=0, max_cost_usd=Decimal("0.128"))
@@ -206,9 +202,7 @@ async def test_progress_is_reported_while_a_call_waits(make_service: Any, atlas:
     assert "done" in told[-1][2]
 
 
-async def test_any_output_can_be_the_next_input_which_is_undo_redo_and_branching(
-    make_service: Any, coffee: str
-) -> None:
+async def test_any_output_can_be_the_next_input(make_service: Any, coffee: str) -> None:
     async with make_service() as service:
         first = await service.edit_sequence([coffee], "spring, summer, autumn, winter", 4)
         third = first.images[2].handle
@@ -267,7 +261,7 @@ async def test_two_hundred_images_through_ten_steps_are_accepted(make_service: A
             await service.edit_chain([image.handle], ["warmer"] * 11)
 
 
-async def test_models_are_listed_with_price_limits_and_why_they_cannot_be_used(make_service: Any, atlas: Any) -> None:
+async def test_models_are_listed_with_price_limits_and_reasons(make_service: Any, atlas: Any) -> None:
     async with make_service() as service:
         listed = await service.list_models(provider="atlas")
         assert listed.models and not any(row.usable for row in listed.models)
@@ -279,9 +273,7 @@ async def test_models_are_listed_with_price_limits_and_why_they_cannot_be_used(m
         assert provider.balance_usd == Decimal("125.50")
 
 
-async def test_an_error_of_the_live_list_is_never_taken_for_no_models(
-    make_service: Any, atlas: Any, clock: Any
-) -> None:
+async def test_a_failed_live_list_does_not_mean_no_models(make_service: Any, atlas: Any, clock: Any) -> None:
     atlas.fault("models", "code-500-null", times=None)
     async with make_service(atlas) as service:
         listed = await service.list_models(provider="atlas")
@@ -321,7 +313,7 @@ async def test_an_exact_quote_of_the_provider_is_used_and_remembered(
     assert len(atlas.seen_at("POST", "/api/v1/model/calculate")) == 1
 
 
-async def test_a_key_is_in_no_result_no_log_and_no_database(
+async def test_no_result_log_or_database_holds_a_key(
     make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path, caplog: Any
 ) -> None:
     caplog.set_level("DEBUG")

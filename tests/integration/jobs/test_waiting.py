@@ -167,7 +167,7 @@ def test_every_duration_is_within_the_bound_and_few_polls() -> None:
         assert polls(took_s) <= most_requests(took_s) - 4  # the submit, and the charge
 
 
-def test_what_runs_for_half_an_hour_is_polled_every_twenty_seconds() -> None:
+def test_after_half_an_hour_polls_are_twenty_seconds_apart() -> None:
     assert poll_delay_s(1800.0) == poll_delay_s(900.0) == 20.0
     assert polls(1800.0) < 160
 
@@ -235,7 +235,7 @@ async def test_a_list_that_misses_an_end_is_left_alone(
 # -- what a provider wishes --------------------------------------------------------------------------------------------
 
 
-async def test_a_wish_to_be_left_alone_is_heard_by_all_polls(
+async def test_a_retry_after_holds_for_all_polls(
     make_service: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By those of other predictions and the looks at the list as well."""

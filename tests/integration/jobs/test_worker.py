@@ -48,7 +48,7 @@ async def test_an_edit_comes_home_with_one_submit(make_service: Any, atlas: Any,
     assert all(image.path and image.url and image.url_expires_at and image.width for image in job.images)
 
 
-async def test_what_leaves_is_the_flat_body_with_only_the_models_own_fields(
+async def test_the_body_sent_is_flat_with_the_models_fields(
     make_service: Any, atlas: Any, finish: Any, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
@@ -129,7 +129,7 @@ async def test_a_single_output_may_be_a_bare_string(make_service: Any, atlas: An
         ("empty-outputs", "failed"),
     ],
 )
-async def test_the_providers_own_decision_fails_the_job_with_its_reason_and_frees_the_money(
+async def test_a_providers_decision_fails_the_job_and_frees_its_money(
     make_service: Any, atlas: Any, finish: Any, coffee: str, fault: str, kind: str
 ) -> None:
     atlas.fault("poll", fault, times=None)
@@ -185,7 +185,7 @@ async def test_a_refusal_fails_the_job_at_once_and_costs_nothing(
 
 
 @pytest.mark.parametrize("fault", ["lost-answer", "broken-json", "empty-body", "no-id"])
-async def test_a_submit_whose_answer_was_lost_is_found_again_and_not_repeated(
+async def test_a_submit_with_a_lost_answer_is_found_not_repeated(
     make_service: Any, atlas: Any, finish: Any, coffee: str, fault: str
 ) -> None:
     atlas.fault("submit", fault, times=1)
@@ -197,7 +197,7 @@ async def test_a_submit_whose_answer_was_lost_is_found_again_and_not_repeated(
 
 
 @pytest.mark.parametrize("fault", ["drop", "500", "html-502", "504", "code-500-null"])
-async def test_a_submit_that_cannot_be_found_is_uncertain_and_never_sent_again(
+async def test_a_submit_not_found_is_uncertain_and_never_resent(
     make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, fault: str
 ) -> None:
     atlas.fault("submit", fault, times=1)
@@ -227,7 +227,7 @@ async def test_a_submit_that_cannot_be_found_is_uncertain_and_never_sent_again(
     assert len(atlas.accepted) == 1
 
 
-async def test_an_uncertain_job_is_found_when_the_history_shows_it_at_last(
+async def test_a_late_history_entry_resolves_an_uncertain_job(
     make_service: Any, atlas: Any, finish: Any, coffee: str
 ) -> None:
     atlas.fault("submit", "lost-answer", times=1)
@@ -241,7 +241,7 @@ async def test_an_uncertain_job_is_found_when_the_history_shows_it_at_last(
     assert len(atlas.accepted) == 1
 
 
-async def test_a_look_for_a_lost_submit_needs_none_of_its_inputs(
+async def test_finding_a_lost_submit_needs_none_of_its_inputs(
     make_service: Any, atlas: Any, finish: Any, coffee: str
 ) -> None:
     atlas.fault("submit", "lost-answer", times=1)
@@ -260,7 +260,7 @@ async def test_a_look_for_a_lost_submit_needs_none_of_its_inputs(
     assert len(atlas.seen_at(*SUBMIT)) == len(atlas.accepted) == 1
 
 
-async def test_a_lost_submit_does_not_take_the_ticket_of_the_same_request_on_its_way(
+async def test_a_lost_submit_does_not_take_another_requests_ticket(
     make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str
 ) -> None:
     atlas.fault("submit", "drop")
@@ -291,7 +291,7 @@ async def test_a_lost_submit_does_not_take_the_ticket_of_the_same_request_on_its
         assert not service.store.tickets("atlas")
 
 
-async def test_a_missed_deadline_keeps_the_ticket_and_get_status_takes_it_up(
+async def test_get_status_takes_up_a_job_past_its_deadline(
     make_service: Any, atlas: Any, finish: Any, coffee: str
 ) -> None:
     atlas.fault("poll", "html-502", times=None)
@@ -344,7 +344,7 @@ async def test_a_result_that_does_not_come_whole_is_fetched_again(
     assert (job.status, job.returned) == ("done", 2)
 
 
-async def test_if_a_result_never_comes_its_url_is_still_reported_and_get_status_tries_again(
+async def test_get_status_fetches_a_missing_result_again_by_its_url(
     make_service: Any, atlas: Any, finish: Any, coffee: str
 ) -> None:
     atlas.fault("result", "not-an-image", times=None)
@@ -388,7 +388,7 @@ async def test_without_the_calculate_endpoint_the_list_price_is_the_quote(
     assert job.cost.quoted == Decimal("0.128")
 
 
-async def test_a_chain_edits_its_own_last_output_and_carries_the_references(
+async def test_a_chain_edits_its_last_output_with_the_references(
     make_service: Any, atlas: Any, finish: Any, samples: Any
 ) -> None:
     async with make_service(atlas) as service:
@@ -447,7 +447,7 @@ async def test_a_chain_continues_after_its_missed_step_was_taken_up(
     assert len(atlas.accepted) == 2
 
 
-async def test_a_charge_far_above_its_quote_is_counted_and_warned_of_and_stops_what_comes_after(
+async def test_a_charge_far_above_its_quote_stops_the_chain(
     make_service: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Work, "charge_usd", lambda work, now: Decimal(10**9))
@@ -462,7 +462,7 @@ async def test_a_charge_far_above_its_quote_is_counted_and_warned_of_and_stops_w
 
 
 @pytest.mark.parametrize("patience", ["9" * 400, "99999999", "-1", "1e9"])
-async def test_no_patience_that_a_provider_asks_for_breaks_or_stops_the_engine(
+async def test_no_retry_after_breaks_or_stops_the_worker(
     make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, patience: str
 ) -> None:
     atlas.fault("submit", "429", retry_after=patience)
@@ -473,7 +473,7 @@ async def test_no_patience_that_a_provider_asks_for_breaks_or_stops_the_engine(
         assert (clock.now() - started).total_seconds() < 3600
 
 
-async def test_cancelling_stops_what_was_not_sent_and_says_what_will_be_charged(
+async def test_cancelling_stops_unsent_work_and_names_the_charge(
     make_service: Any, atlas: Any, finish: Any, coffee: str
 ) -> None:
     async with make_service(atlas) as service:

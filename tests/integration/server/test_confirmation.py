@@ -112,7 +112,7 @@ async def spend(client: Client) -> dict[str, Any]:
     return found
 
 
-async def test_a_yes_makes_the_job_and_nothing_was_sent_or_reserved_before_it(connect: Connect, api: Emulator) -> None:
+async def test_nothing_is_sent_or_reserved_before_a_yes(connect: Connect, api: Emulator) -> None:
     user = User(api, YES)
     async with connect(elicitation_callback=user) as client:
         result = await client.call_tool("edit_sequence", ASKED)
@@ -138,7 +138,7 @@ async def test_a_no_ends_the_call_over_every_transport(connect: Connect, api: Em
 @in_memory
 @pytest.mark.parametrize("action", ["decline", "cancel"])
 @pytest.mark.parametrize("more", [{}, {"max_cost_usd": 5}, {"again": True}], ids=["plain", "capped", "again"])
-async def test_anything_but_a_yes_ends_the_call_and_nothing_was_sent(
+async def test_anything_but_a_yes_sends_nothing(
     connect: Connect, api: Emulator, action: Any, more: dict[str, Any]
 ) -> None:
     await refused(connect, api, action, ASKED | more)
@@ -159,7 +159,7 @@ async def refused(connect: Connect, api: Emulator, action: Any, arguments: dict[
 
 
 @in_memory
-async def test_a_cap_is_no_yes_where_the_user_can_be_asked(connect: Connect, api: Emulator) -> None:
+async def test_a_cap_is_no_yes_if_the_user_can_answer(connect: Connect, api: Emulator) -> None:
     user = User(api, YES)
     async with connect(elicitation_callback=user) as client:
         result = await client.call_tool("edit_sequence", {**ASKED, "max_cost_usd": 5})
@@ -177,9 +177,7 @@ async def test_a_repeated_request_asks_nothing(connect: Connect, api: Emulator) 
     assert first.structured_content["job_id"] == second.structured_content["job_id"]
 
 
-async def test_a_client_that_cannot_ask_is_told_the_cost_that_confirms_and_that_confirms(
-    connect: Connect, api: Emulator
-) -> None:
+async def test_a_client_without_questions_confirms_by_the_cost(connect: Connect, api: Emulator) -> None:
     async with connect() as client:
         result = await client.call_tool("edit_sequence", ASKED)
         refusal = text_of(result)
@@ -229,9 +227,7 @@ async def test_an_answer_that_accepts_without_a_yes_is_no(
 
 
 @pytest.mark.parametrize("era", ["legacy"], indirect=True)
-async def test_a_quote_that_grew_while_an_earlier_client_was_asked_is_refused(
-    client_of: ClientOf, told: ToldStudio
-) -> None:
+async def test_a_quote_that_grew_while_asking_is_refused(client_of: ClientOf, told: ToldStudio) -> None:
     caps = costs(told, ["1.6", "1.7"])
     async with client_of(elicitation_callback=User(None, YES)) as client:
         result = await client.call_tool("edit_sequence", WORDS)
@@ -240,9 +236,7 @@ async def test_a_quote_that_grew_while_an_earlier_client_was_asked_is_refused(
 
 
 @pytest.mark.parametrize("era", ["auto"], indirect=True)
-async def test_a_quote_that_grew_before_the_second_round_is_asked_about_again(
-    client_of: ClientOf, told: ToldStudio
-) -> None:
+async def test_a_quote_that_grew_is_asked_about_again(client_of: ClientOf, told: ToldStudio) -> None:
     caps = costs(told, ["1.6", "1.7", "1.7", "1.7"])
     user = User(None, YES, YES)
     async with client_of(elicitation_callback=user) as client:
@@ -264,7 +258,7 @@ async def test_a_yes_to_no_question_of_ours_is_no_yes(client_of: ClientOf, told:
 
 
 @pytest.mark.parametrize("era", ["legacy"], indirect=True)
-async def test_a_client_that_never_answers_is_waited_for_only_so_long(
+async def test_a_client_that_never_answers_times_out(
     client_of: ClientOf, told: ToldStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def silent(context: Any, params: Any) -> types.ElicitResult:

@@ -311,7 +311,9 @@ def test_the_table_is_long_enough_and_knows_every_tool() -> None:
 
 
 @pytest.mark.parametrize("row", [row for _, row in TABLE], ids=[name for name, _ in TABLE])
-async def test_a_hostile_call_comes_to_nothing(stage: Stage, shared: Any, tmp_path: Path, row: Row) -> None:
+async def test_a_hostile_call_is_refused_without_side_effects(
+    stage: Stage, shared: Any, tmp_path: Path, row: Row
+) -> None:
     async with nothing_happens(stage, shared, tmp_path) as said:
         result = await stage.client.call_tool(row.tool, stage.filled(row.given))
         assert bool(result.is_error) is (row.kind is not None), result

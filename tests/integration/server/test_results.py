@@ -107,7 +107,7 @@ async def read_through(client: Client, job_id: str) -> list[types.CallToolResult
 # -- waiting -----------------------------------------------------------------------------------------------------------
 
 
-async def test_get_status_waits_for_the_end_and_not_for_an_image(make_service: Any, atlas: Any) -> None:
+async def test_get_status_waits_for_the_end_not_an_image(make_service: Any, atlas: Any) -> None:
     heard: list[tuple[float, str | None]] = []
 
     async def hear(done: float, total: float | None, message: str | None) -> None:
@@ -167,7 +167,7 @@ async def test_a_running_job_counts_its_images_and_lists_none(make_service: Any,
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
-async def test_warnings_and_an_error_do_not_make_a_running_job_long(status: str) -> None:
+async def test_warnings_and_errors_keep_a_running_job_short(status: str) -> None:
     error = ErrorResult(kind="outage", message="no answer " * 80, retryable=True, request_id="r" * 40)
     said = [f"warning {n} {'x' * 90}" for n in range(40)] + ["This call costs nothing."]
     result = tools.answer(job_result(status=status, error=error, warnings=said, next="get_status(…)"))
@@ -235,7 +235,7 @@ async def test_a_page_keeps_its_images_when_their_urls_change(make_service: Any,
     assert len(before) > 3
 
 
-async def test_a_page_that_is_not_there_is_refused_with_the_last_one(make_service: Any) -> None:
+async def test_a_missing_page_is_refused_with_the_last_number(make_service: Any) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 40, 1)
         async with over(service) as client:
@@ -272,7 +272,7 @@ async def test_reading_a_page_takes_nothing_up_again(make_service: Any, atlas: A
     assert again.structured_content["status"] == "failed" and looked.structured_content["status"] == "running"
 
 
-async def test_an_image_that_could_not_be_stored_is_listed_and_counted(make_service: Any) -> None:
+async def test_an_unstored_image_is_listed_and_counted(make_service: Any) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 4, 1)
         service.store._db.connection.execute("UPDATE frames SET sha256 = NULL WHERE n = 2")
@@ -287,7 +287,7 @@ async def test_an_image_that_could_not_be_stored_is_listed_and_counted(make_serv
 # -- text --------------------------------------------------------------------------------------------------------------
 
 
-async def test_text_has_handle_url_and_path_in_the_order_of_the_json(make_service: Any) -> None:
+async def test_text_lists_handle_url_and_path_like_the_json(make_service: Any) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 10, 3)
         async with over(service) as client:
@@ -327,7 +327,7 @@ async def linked(told: ToldStudio, links: bool | None = None, mode: str = "auto"
     return [link.uri for link in links_of(result)]
 
 
-async def test_an_image_with_a_web_address_has_one_link_for_the_user(told: ToldStudio) -> None:
+async def test_an_image_on_the_web_has_one_link(told: ToldStudio) -> None:
     told.answer = job_result(images=LINKED)
     assert await linked(told) == ["https://cdn.example/1.png", "http://127.0.0.1:8901/2.png"]
     link = links_of(tools.answer(told.answer))[0]
@@ -357,7 +357,7 @@ async def test_an_upload_has_no_links() -> None:
         ("cursor-vscode", False, 0),
     ],
 )
-async def test_links_go_to_who_shows_them_or_as_the_setting_says(
+async def test_links_follow_the_client_or_the_setting(
     told: ToldStudio, client: str, links: bool | None, count: int, mode: str
 ) -> None:
     told.answer = job_result(images=LINKED)
@@ -384,7 +384,7 @@ def noise(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("count", [1, 12])
-async def test_what_view_images_shows_is_small_unless_detail_is_asked_for(
+async def test_view_images_is_small_unless_detail_is_asked_for(
     make_service: Any, noise: list[str], tmp_path: Path, count: int
 ) -> None:
     chars = {}

@@ -25,7 +25,7 @@ def wavespeed(clock: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("fault", ["401", "402", "404", "429", "503"])
-async def test_what_one_provider_refuses_before_accepting_the_next_does_and_the_result_says_so(
+async def test_the_next_provider_does_what_one_refuses(
     make_service: Any, atlas: Any, wavespeed: Any, finish: Any, coffee: str, fault: str
 ) -> None:
     atlas.fault("submit", fault, times=None)
@@ -66,7 +66,7 @@ async def test_a_job_that_may_have_been_accepted_goes_nowhere_else(
     assert wavespeed.accepted == []
 
 
-async def test_a_request_that_was_refused_for_what_it_is_goes_nowhere_else(
+async def test_a_request_refused_for_its_content_goes_nowhere_else(
     make_service: Any, atlas: Any, wavespeed: Any, finish: Any, coffee: str
 ) -> None:
     atlas.fault("submit", "451", times=None)
@@ -77,7 +77,7 @@ async def test_a_request_that_was_refused_for_what_it_is_goes_nowhere_else(
     assert wavespeed.accepted == []
 
 
-async def test_a_chain_goes_on_with_one_model_when_its_provider_refuses(
+async def test_a_chain_keeps_its_model_when_a_provider_refuses(
     make_service: Any, atlas: Any, wavespeed: Any, finish: Any, coffee: str
 ) -> None:
     atlas.fault("submit", "402", times=None)
@@ -89,7 +89,7 @@ async def test_a_chain_goes_on_with_one_model_when_its_provider_refuses(
     assert (len(atlas.seen_at("POST", "/api/v1/model/generateImage")), len(wavespeed.accepted)) == (1, 2)
 
 
-async def test_a_route_that_costs_more_than_was_agreed_to_is_not_taken(
+async def test_a_route_above_the_agreed_cost_is_not_taken(
     make_service: Any, atlas: Any, wavespeed: Any, finish: Any, coffee: str
 ) -> None:
     atlas.fault("submit", "402", times=None)
@@ -112,7 +112,7 @@ async def test_the_cheapest_is_chosen_by_price(make_service: Any, atlas: Any, wa
             assert (edit.provider, edit.model) == (provider, "seedream-5.5")
 
 
-async def test_with_no_provider_named_the_first_that_can_do_it_does(
+async def test_without_a_named_provider_the_first_able_one_serves(
     make_service: Any, atlas: Any, wavespeed: Any, samples: Any
 ) -> None:
     many = [str(samples / name) for name in ("coffee.jpg", "cat.jpg", "rocket.jpg", "astronaut.jpg")] * 3

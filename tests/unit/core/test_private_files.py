@@ -72,7 +72,7 @@ def test_a_directory_that_holds_other_things_keeps_its_rights(tmp_path: Path) ->
     assert modes(shared) == {".": "0o755", "notes.txt": "0o644"}
 
 
-def test_a_file_that_cannot_be_closed_does_not_stop_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_tightened_stops_no_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Database(tmp_path / "triptych.db").close()
     (tmp_path / "triptych.db").chmod(0o644)
 

@@ -199,7 +199,7 @@ async def test_an_earlier_database_takes_a_paid_call(
 # Every field ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_field_of_a_job_a_prediction_and_a_frame_is_kept(tmp_path: Path) -> None:
+def test_every_field_of_jobs_predictions_and_frames_is_kept(tmp_path: Path) -> None:
     store = Store(tmp_path / "a.db", tmp_path / "images")
     job = filled(Job)
     wanted = replace(filled(Prediction), job_id=job.id, state=State.SUBMITTING, provider=job.provider, due_at=0.0)

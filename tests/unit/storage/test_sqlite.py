@@ -99,7 +99,7 @@ def refusal(path: Path) -> errors.Outage:
 # At the start --------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_is_no_database_is_to_be_moved_away(path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"no database at all" * 300)
     said = refusal(path)
@@ -222,7 +222,7 @@ def test_damage_met_while_running_is_an_error_that_says_so(path: Path, monkeypat
     opened.close()
 
 
-def test_damage_in_a_later_row_is_an_error_that_says_so(path: Path) -> None:
+def test_damage_in_a_later_row_is_reported(path: Path) -> None:
     with_jobs(path)
     data = path.read_bytes()
     spoil(
@@ -236,7 +236,7 @@ def test_damage_in_a_later_row_is_an_error_that_says_so(path: Path) -> None:
     opened.close()
 
 
-def test_a_write_to_a_read_only_file_is_an_error_that_says_so(path: Path, connect: Any) -> None:
+def test_a_write_to_a_read_only_file_is_reported(path: Path, connect: Any) -> None:
     with_jobs(path)
     connect(read_only)
     opened = store(path)
