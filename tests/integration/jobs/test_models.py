@@ -471,7 +471,7 @@ async def test_an_uploaded_image_keeps_its_alpha_on_the_way_out(
     make_service: Any, ark: Emulator, finish: Any, samples: Path, tmp_path: Path
 ) -> None:
     """Larger than the provider takes: it is made smaller, not opaque."""
-    noise = Image.effect_noise((2300, 2300), 90)
+    noise = Image.effect_noise((1700, 1700), 90)
     image = Image.merge("RGBA", (noise, noise.rotate(90), noise.rotate(180), noise.rotate(270)))
     image.save(tmp_path / "cut-out.png", compress_level=1)
     assert (tmp_path / "cut-out.png").stat().st_size > 10_000_000
