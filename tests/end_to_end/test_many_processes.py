@@ -8,11 +8,11 @@ import time
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from support import worker_child
+from support.fixtures import FakeClock, Finish, MakeService
 from triptych.core.states import LEASE_S
 from triptych.jobs.service import Options
 from triptych_emulators import running
@@ -23,7 +23,7 @@ CHILD = worker_child.__file__
 
 
 async def test_three_processes_share_the_work_and_pay_each_prediction_once(
-    make_service: Any, clock: Any, samples: Path, tmp_path: Path
+    make_service: MakeService, clock: FakeClock, samples: Path, tmp_path: Path
 ) -> None:
     clock._now = datetime.now(UTC)
     with running("atlas", latency_s=0.5, max_side=64, price="prompt") as atlas:
@@ -45,7 +45,7 @@ async def test_three_processes_share_the_work_and_pay_each_prediction_once(
 
 
 async def test_another_server_takes_over_killed_work_within_15_s(
-    make_service: Any, clock: Any, finish: Any, samples: Path, tmp_path: Path
+    make_service: MakeService, clock: FakeClock, finish: Finish, samples: Path, tmp_path: Path
 ) -> None:
     with running("atlas", latency_s=0.0, max_side=64, price="prompt") as atlas:
         async with make_service(atlas) as service:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from support import ROOT
+from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import NOW
 from triptych.jobs.service import Options
 from triptych_emulators import running
@@ -56,13 +57,15 @@ async def test_two_servers_keep_one_budget_to_the_cent(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def ark(clock: Any) -> Iterator[Any]:
+def ark(clock: FakeClock) -> Iterator[Any]:
     with running("ark", max_side=64, clock=clock.monotonic) as emulator:
         yield emulator
 
 
 @pytest.fixture
-async def books(make_service: Any, atlas: Any, ark: Any, finish: Any, clock: Any) -> list[Any]:
+async def books(
+    make_service: MakeService, atlas: Emulator, ark: Emulator, finish: Finish, clock: FakeClock
+) -> list[Any]:
     """The books of two providers for three jobs that came home: by a ticket, at once, and as two that are the same."""
     from benchmarks.soak_audit import Accepted
 

@@ -150,7 +150,7 @@ def watch_files(moments: Moments) -> None:
         file = opened(self, mode, *rest, **more)
         return Halting(file, moments) if mode == "xb" else file
 
-    Path.open = open_file  # type: ignore[method-assign,assignment]
+    Path.open = open_file  # type: ignore[method-assign]
     for name in ("replace", "hardlink_to"):
         move = getattr(Path, name)
         setattr(Path, name, _around(moments, f"{name} of a file", move))
@@ -189,7 +189,7 @@ def watch_requests(moments: Moments) -> None:
         return came
 
     client._client = lambda **options: bare(verify=NO_TLS, event_hooks={"request": [follow]}, **options)
-    Submission._sent = submit  # type: ignore[method-assign]
+    Submission._sent = submit  # type: ignore[method-assign,assignment]
     client._Stream.next_event = event  # type: ignore[method-assign]
 
 

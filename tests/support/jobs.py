@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
+from support.fixtures import Finish
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import ImageService, Options
 
 NOW = Options(wait_s=0)
-Finish = Callable[[ImageService], Coroutine[Any, Any, None]]
 
 
 async def ended(service: ImageService, finish: Finish, job_id: str | None) -> JobResult:

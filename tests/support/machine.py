@@ -19,9 +19,9 @@ MEMORY_FREE_BYTES = 2 * 1024**3
 
 def wait_longer_for_answers() -> None:
     """Give an HTTP answer a minute: by default it has five seconds, which a busy machine may need."""
-    for call in (httpx2.Client.__init__, httpx2.AsyncClient.__init__, httpx2.get, httpx2.head, httpx2.post, httpx2.put):
-        call.__kwdefaults__["timeout"] = PATIENCE
-    httpx2.request.__kwdefaults__["timeout"] = PATIENCE
+    methods = (httpx2.Client.__init__, httpx2.AsyncClient.__init__)
+    for call in (*methods, httpx2.request, httpx2.get, httpx2.head, httpx2.post, httpx2.put):
+        call.__kwdefaults__ = {**(call.__kwdefaults__ or {}), "timeout": PATIENCE}
 
 
 def read_certificates_once() -> None:

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import triptych_emulators
+from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from triptych import providers
 from triptych.cli import cli, formatting
 from triptych.core import errors
@@ -36,13 +37,13 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def api(name: str, clock: Any) -> Iterator[Any]:
+def api(name: str, clock: FakeClock) -> Iterator[Any]:
     latency_s = 10.0 if providers.load(name).poll else 0.0
     with triptych_emulators.running(name, latency_s=latency_s, max_side=48, clock=clock.monotonic) as running:
         yield running
 
 
-async def ended(service: ImageService, finish: Any, image: str, **options: Any) -> JobResult:
+async def ended(service: ImageService, finish: Finish, image: str, **options: Any) -> JobResult:
     job = await service.edit_sequence([image], "make it golden hour", 3, replace(NOW, **options))
     assert job.job_id
     await finish(service)
@@ -67,7 +68,7 @@ async def everywhere(service: ImageService, job_id: str) -> list[dict[str, Any]]
 
 
 async def test_a_charge_that_nobody_reported_is_an_estimate(
-    make_service: Any, finish: Any, api: Any, name: str, clock: Any, coffee: str
+    make_service: MakeService, finish: Finish, api: Emulator, name: str, clock: FakeClock, coffee: str
 ) -> None:
     async with make_service(api) as service:
         job = await ended(service, finish, coffee)
@@ -88,7 +89,7 @@ async def test_a_charge_that_nobody_reported_is_an_estimate(
 
 
 async def test_spend_and_jobs_mark_an_estimate_on_the_command_line(
-    make_service: Any, finish: Any, clock: Any, coffee: str
+    make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str
 ) -> None:
     with triptych_emulators.running("novita", max_side=48, clock=clock.monotonic) as api:
         async with make_service(api) as service:
@@ -108,7 +109,7 @@ async def test_spend_and_jobs_mark_an_estimate_on_the_command_line(
     [("submit", "402", "failed"), ("submit", "401", "failed"), ("poll", "moderated", "failed")],
 )
 async def test_a_job_that_was_refused_says_that_nothing_was_charged(
-    make_service: Any, finish: Any, atlas: Any, coffee: str, op: str, fault: str, status: str
+    make_service: MakeService, finish: Finish, atlas: Emulator, coffee: str, op: str, fault: str, status: str
 ) -> None:
     atlas.fault(op, fault, times=None)
     async with make_service(atlas) as service:
@@ -120,7 +121,9 @@ async def test_a_job_that_was_refused_says_that_nothing_was_charged(
     assert {cost["charged"] for cost in shown} == {0}
 
 
-async def test_a_job_cancelled_before_it_was_sent_was_not_charged(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_a_job_cancelled_before_it_was_sent_was_not_charged(
+    make_service: MakeService, atlas: Emulator, coffee: str
+) -> None:
     async with make_service(atlas) as service:
         made = await service.edit_sequence([coffee], "make it golden hour", 1, NOW)
         assert made.cost.charged is None and "not charged yet" in made.text()
@@ -130,7 +133,7 @@ async def test_a_job_cancelled_before_it_was_sent_was_not_charged(make_service: 
 
 
 async def test_what_may_have_been_charged_is_not_called_free(
-    make_service: Any, finish: Any, atlas: Any, coffee: str
+    make_service: MakeService, finish: Finish, atlas: Emulator, coffee: str
 ) -> None:
     atlas.fault("submit", "lost-answer", times=None)
     atlas.fault("history", "500", times=None)
@@ -160,7 +163,7 @@ def test_money_leaves_with_six_decimals_at_most() -> None:
 
 
 async def test_a_share_of_a_quote_is_kept_with_six_decimals(
-    make_service: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with triptych_emulators.running("wavespeed", latency_s=10.0, max_side=48, clock=clock.monotonic) as api:
         api.fault("poll", "fewer", times=None)
@@ -176,7 +179,7 @@ async def test_a_share_of_a_quote_is_kept_with_six_decimals(
 
 
 async def test_a_surprising_charge_is_told_with_six_decimals(
-    make_service: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Work, "charge_usd", lambda work, now: Decimal("5.123456789"))
     with triptych_emulators.running("atlas", max_side=48, clock=clock.monotonic, price="prompt") as atlas:
@@ -193,7 +196,7 @@ async def test_a_surprising_charge_is_told_with_six_decimals(
 
 @pytest.mark.parametrize("status", ["401", "403"])
 async def test_a_rejected_key_names_its_setting(
-    make_service: Any, finish: Any, api: Any, name: str, coffee: str, status: str
+    make_service: MakeService, finish: Finish, api: Emulator, name: str, coffee: str, status: str
 ) -> None:
     for op in {fault.op for fault in triptych_emulators.faults(name)} - {"result"}:
         api.fault(op, status, times=None)
@@ -219,7 +222,9 @@ def test_the_command_line_names_the_setting_of_a_rejected_key(coffee: str, monke
     assert "sk-wrong" not in said
 
 
-async def test_a_done_job_with_a_late_price_says_so(make_service: Any, finish: Any, coffee: str, clock: Any) -> None:
+async def test_a_done_job_with_a_late_price_says_so(
+    make_service: MakeService, finish: Finish, coffee: str, clock: FakeClock
+) -> None:
     with triptych_emulators.running(
         "atlas", latency_s=10.0, max_side=96, clock=clock.monotonic, price="never"
     ) as atlas:

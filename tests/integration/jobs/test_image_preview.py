@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageOps
 
+from support.fixtures import Emulator, Finish, MakeService
 from support.jobs import NOW, ended
 from support.pictures import picture
 from triptych.core import errors
@@ -61,12 +62,12 @@ def size_of(jpeg: bytes) -> tuple[int, int]:
         return image.size
 
 
-async def job_of(service: ImageService, finish: Any, started: JobResult) -> JobResult:
+async def job_of(service: ImageService, finish: Finish, started: JobResult) -> JobResult:
     return await ended(service, finish, started.job_id)
 
 
 async def test_a_set_shows_beside_its_source_in_order(
-    make_service: Any, finish: Any, atlas: Any, coffee: str, drawn: Drawn
+    make_service: MakeService, finish: Finish, atlas: Emulator, coffee: str, drawn: Drawn
 ) -> None:
     async with make_service(atlas) as service:
         job = await job_of(service, finish, await service.edit_sequence([coffee], SEASONS, 4, NOW))
@@ -81,7 +82,9 @@ async def test_a_set_shows_beside_its_source_in_order(
     assert same == shown
 
 
-async def test_one_edit_shows_before_and_after(make_service: Any, finish: Any, coffee: str, drawn: Drawn) -> None:
+async def test_one_edit_shows_before_and_after(
+    make_service: MakeService, finish: Finish, coffee: str, drawn: Drawn
+) -> None:
     async with make_service() as service:
         job = await job_of(service, finish, await service.edit_sequence([coffee], "darker", 1, NOW))
         await service.view_images([str(job.job_id)])
@@ -90,7 +93,7 @@ async def test_one_edit_shows_before_and_after(make_service: Any, finish: Any, c
 
 
 async def test_a_chain_is_a_grid_of_lanes_under_their_steps(
-    make_service: Any, finish: Any, coffee: str, samples: Path, drawn: Drawn
+    make_service: MakeService, finish: Finish, coffee: str, samples: Path, drawn: Drawn
 ) -> None:
     steps = ["golden hour", "more contrast", "add a vignette"]
     photos = [coffee, str(samples / "cat.jpg"), str(samples / "rocket.jpg")]
@@ -108,7 +111,9 @@ async def test_a_chain_is_a_grid_of_lanes_under_their_steps(
     assert f"lane 3: {sources[2]}, {job.job_id}/7 to /9" in shown.caption
 
 
-async def test_a_chain_of_one_image_labels_each_step(make_service: Any, finish: Any, coffee: str, drawn: Drawn) -> None:
+async def test_a_chain_of_one_image_labels_each_step(
+    make_service: MakeService, finish: Finish, coffee: str, drawn: Drawn
+) -> None:
     async with make_service() as service:
         job = await job_of(service, finish, await service.edit_chain([coffee], ["brighter", "bluer"], (), NOW))
         await service.view_images([str(job.job_id)])
@@ -117,7 +122,7 @@ async def test_a_chain_of_one_image_labels_each_step(make_service: Any, finish: 
 
 
 async def test_a_failed_lane_leaves_its_place_empty(
-    make_service: Any, finish: Any, atlas: Any, coffee: str, samples: Path, drawn: Drawn
+    make_service: MakeService, finish: Finish, atlas: Emulator, coffee: str, samples: Path, drawn: Drawn
 ) -> None:
     atlas.fault("submit", "moderated-before")
     async with make_service(atlas) as service:
@@ -130,7 +135,9 @@ async def test_a_failed_lane_leaves_its_place_empty(
     assert {card.note for card in missing} <= {"failed", "cancelled"}
 
 
-async def test_a_long_chain_shows_what_fits_and_names_the_rest(make_service: Any, finish: Any, drawn: Drawn) -> None:
+async def test_a_long_chain_shows_what_fits_and_names_the_rest(
+    make_service: MakeService, finish: Finish, drawn: Drawn
+) -> None:
     async with make_service() as service:
         job = await job_of(service, finish, await service.edit_chain([TINY] * 22, ["warmer"], (), NOW))
         shown = await service.view_images([str(job.job_id)])
@@ -140,7 +147,7 @@ async def test_a_long_chain_shows_what_fits_and_names_the_rest(make_service: Any
 
 
 async def test_loose_images_keep_their_order_and_name_their_source(
-    make_service: Any, finish: Any, coffee: str, samples: Path, drawn: Drawn
+    make_service: MakeService, finish: Finish, coffee: str, samples: Path, drawn: Drawn
 ) -> None:
     async with make_service() as service:
         one = await job_of(service, finish, await service.edit_chain([coffee], ["warmer", "bluer"], (), NOW))
@@ -151,7 +158,7 @@ async def test_loose_images_keep_their_order_and_name_their_source(
     assert shown.caption == f"In reading order: {one.job_id}/2, {drawn.labels[1]}, {one.job_id}/1 to /2."
 
 
-async def test_too_many_images_are_cut_and_counted(make_service: Any, finish: Any, drawn: Drawn) -> None:
+async def test_too_many_images_are_cut_and_counted(make_service: MakeService, finish: Finish, drawn: Drawn) -> None:
     async with make_service() as service:
         job = await job_of(
             service, finish, await service.edit_sequence([TINY], "warmer", 14, replace(NOW, size="288x288"))
@@ -161,7 +168,7 @@ async def test_too_many_images_are_cut_and_counted(make_service: Any, finish: An
     assert f"Left out, as a sheet holds 40: {job.job_id}/13 to /14." in shown.caption
 
 
-async def test_a_job_without_images_says_where_to_ask(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_a_job_without_images_says_where_to_ask(make_service: MakeService, atlas: Emulator, coffee: str) -> None:
     async with make_service(atlas) as service:
         job = await service.edit_sequence([coffee], "warmer", 2, NOW)
         with pytest.raises(
@@ -193,7 +200,7 @@ def call_in(caption: str) -> tuple[str, dict[str, Any]]:
     return call.func.id, {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
 
 
-async def test_every_frame_of_a_set_has_its_drift_told(make_service: Any, finish: Any, coffee: str) -> None:
+async def test_every_frame_of_a_set_has_its_drift_told(make_service: MakeService, finish: Finish, coffee: str) -> None:
     async with make_service() as service:
         job = await job_of(service, finish, await service.edit_sequence([coffee], SEASONS, 4, NOW))
         shown = await service.view_images([str(job.job_id)])
@@ -209,7 +216,7 @@ async def test_every_frame_of_a_set_has_its_drift_told(make_service: Any, finish
 
 @pytest.mark.parametrize("tool", ["edit_sequence", "generate_sequence"])
 async def test_an_odd_frame_is_named_with_its_redoing_call(
-    make_service: Any, finish: Any, atlas: Any, coffee: str, drawn: Drawn, tool: str
+    make_service: MakeService, finish: Finish, atlas: Emulator, coffee: str, drawn: Drawn, tool: str
 ) -> None:
     prompt = 'the same cup, "five" times'
     async with make_service(atlas) as service:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from support.fixtures import FakeClock, Finish, MakeService
 from support.jobs import ended
 from triptych import catalog
 from triptych.catalog import backgrounds
@@ -44,20 +45,20 @@ WITH_5_5 = ("atlas", "wavespeed", "ark", "runware")
 
 
 @pytest.fixture
-def api(request: pytest.FixtureRequest, clock: Any) -> Iterator[Emulator]:
+def api(request: pytest.FixtureRequest, clock: FakeClock) -> Iterator[Emulator]:
     """The emulator that the test's parameter names."""
     with running(request.param, max_side=96, clock=clock.monotonic, **SETTINGS[request.param]) as emulator:
         yield emulator
 
 
 @pytest.fixture
-def ark(clock: Any) -> Iterator[Emulator]:
+def ark(clock: FakeClock) -> Iterator[Emulator]:
     with running("ark", max_side=96, clock=clock.monotonic, latency_s=0.0) as emulator:
         yield emulator
 
 
 @pytest.fixture
-def wavespeed(clock: Any) -> Iterator[Emulator]:
+def wavespeed(clock: FakeClock) -> Iterator[Emulator]:
     with running("wavespeed", max_side=96, clock=clock.monotonic, latency_s=10.0) as emulator:
         yield emulator
 
@@ -67,7 +68,7 @@ def wavespeed(clock: Any) -> Iterator[Emulator]:
 
 @pytest.mark.parametrize("api", WITH_5_5, indirect=True)
 async def test_5_5_edits_generates_and_chains_at_the_right_charge(
-    make_service: Any, api: Emulator, finish: Any, coffee: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
 ) -> None:
     small = Decimal("0.016") if api.name == "atlas" else Decimal("0.020")
     large, reference = Decimal("0.035"), Decimal("0.008")
@@ -94,7 +95,7 @@ async def test_5_5_edits_generates_and_chains_at_the_right_charge(
 @pytest.mark.parametrize("api", ["atlas", "wavespeed", "ark", "runware", "evolink"], indirect=True)
 @pytest.mark.parametrize(("family", "large"), [("seedream-5.0-pro", "0.09"), ("seedream-5.0-flash", "0.018")])
 async def test_pro_and_flash_edit_at_the_right_charge(
-    make_service: Any, api: Emulator, finish: Any, coffee: str, samples: Path, family: str, large: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, samples: Path, family: str, large: str
 ) -> None:
     usd = Decimal("0.027") if (api.name, large) == ("wavespeed", "0.018") else Decimal(large)
     usd += Decimal("0.003") if family.endswith("pro") else 0  # the first reference is free
@@ -111,7 +112,9 @@ async def test_pro_and_flash_edit_at_the_right_charge(
 
 
 @pytest.mark.parametrize("api", SETTINGS, indirect=True)
-async def test_chains_prefer_5_5_and_sets_a_sequence_family(make_service: Any, api: Emulator, coffee: str) -> None:
+async def test_chains_prefer_5_5_and_sets_a_sequence_family(
+    make_service: MakeService, api: Emulator, coffee: str
+) -> None:
     best = "seedream-5.5" if api.name in WITH_5_5 else "seedream-5.0-lite"
     dry = replace(NOW, dry_run=True)
     async with make_service(api) as service:
@@ -124,7 +127,9 @@ async def test_chains_prefer_5_5_and_sets_a_sequence_family(make_service: Any, a
     assert {r.provider for r in (chain, single, edits, drawn)} == {api.name}
 
 
-async def test_what_5_5_does_not_take_the_next_family_does(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_what_5_5_does_not_take_the_next_family_does(
+    make_service: MakeService, atlas: Emulator, coffee: str
+) -> None:
     dry = replace(NOW, dry_run=True)
     async with make_service(atlas) as service:
         many = await service.edit_sequence([coffee] * 12, "one picture", 1, dry)
@@ -137,7 +142,9 @@ async def test_what_5_5_does_not_take_the_next_family_does(make_service: Any, at
 VOLCENGINE = {"ARK_API_KEY": "k" * 20, "ARK_BASE_URL": "https://ark.cn-beijing.volces.com/api/v3"}
 
 
-async def test_a_retired_default_is_replaced_and_the_result_says_so(make_service: Any, clock: Any, coffee: str) -> None:
+async def test_a_retired_default_is_replaced_and_the_result_says_so(
+    make_service: MakeService, clock: FakeClock, coffee: str
+) -> None:
     dry = replace(NOW, dry_run=True)
     async with make_service(**VOLCENGINE) as service:
         (coming, *_) = (await service.list_models("5.0-lite", provider="ark")).models
@@ -160,7 +167,7 @@ async def test_a_retired_default_is_replaced_and_the_result_says_so(make_service
 
 
 async def test_volcengine_gets_its_own_ids_behind_any_address(
-    make_service: Any, finish: Any, clock: Any, coffee: str
+    make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str
 ) -> None:
     """Behind a proxy the host says nothing: the plain id is surely not accepted, and is sent with the prefix."""
     with running("ark", volcengine=True, max_side=48, latency_s=0.0, clock=clock.monotonic) as api:
@@ -172,7 +179,7 @@ async def test_volcengine_gets_its_own_ids_behind_any_address(
     assert sent == ["seedream-5-5-261028", "doubao-seedream-5-5-261028"]
 
 
-async def test_a_job_from_an_earlier_base_url_finds_its_offer(make_service: Any, coffee: str) -> None:
+async def test_a_job_from_an_earlier_base_url_finds_its_offer(make_service: MakeService, coffee: str) -> None:
     async with make_service(ARK_API_KEY="k" * 20) as service:
         started = await service.edit_chain([coffee], ["warmer"], options=NOW)
         (prediction,) = service.store.predictions(started.job_id or "")
@@ -182,7 +189,7 @@ async def test_a_job_from_an_earlier_base_url_finds_its_offer(make_service: Any,
     assert found and found.endpoint == "doubao-seedream-5-5-261028"
 
 
-async def test_no_other_provider_retires_5_0_lite(make_service: Any, clock: Any) -> None:
+async def test_no_other_provider_retires_5_0_lite(make_service: MakeService, clock: FakeClock) -> None:
     async with make_service(ARK_API_KEY="k" * 20) as service:
         listed = await service.list_models("5.0-lite", every=True)
         clock.advance(30 * 24 * 3600)
@@ -195,7 +202,7 @@ async def test_no_other_provider_retires_5_0_lite(make_service: Any, clock: Any)
 
 
 async def test_a_default_without_5_5_keeps_its_own_family(
-    make_service: Any, wavespeed: Emulator, finish: Any, clock: Any, coffee: str
+    make_service: MakeService, wavespeed: Emulator, finish: Finish, clock: FakeClock, coffee: str
 ) -> None:
     with running("evolink", max_side=96, clock=clock.monotonic, latency_s=10.0) as evolink:
         evolink.fault("submit", "402", times=None)
@@ -208,7 +215,7 @@ async def test_a_default_without_5_5_keeps_its_own_family(
 
 
 async def test_an_unknown_inferred_id_is_reported_and_rerouted(
-    make_service: Any, atlas: Any, wavespeed: Emulator, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "404", times=None)
     async with make_service(atlas, wavespeed) as service:
@@ -221,7 +228,7 @@ async def test_an_unknown_inferred_id_is_reported_and_rerouted(
 
 
 async def test_the_cheapest_compares_one_family_by_the_whole_price(
-    make_service: Any, wavespeed: Emulator, clock: Any, coffee: str
+    make_service: MakeService, wavespeed: Emulator, clock: FakeClock, coffee: str
 ) -> None:
     """EvoLink's 5.0 lite is cheaper than any 5.5, and is not what a single edit prefers."""
     cheapest = replace(NOW, provider="cheapest", dry_run=True)
@@ -236,7 +243,7 @@ async def test_the_cheapest_compares_one_family_by_the_whole_price(
 # The whole price, everywhere
 
 
-async def test_the_cap_of_a_call_sees_references_too(make_service: Any, ark: Emulator, coffee: str) -> None:
+async def test_the_cap_of_a_call_sees_references_too(make_service: MakeService, ark: Emulator, coffee: str) -> None:
     async with make_service(ark) as service:
         short = replace(V5_5, max_cost_usd=Decimal("0.058"))
         with pytest.raises(errors.OverBudget, match=r"max_cost_usd=0\.059"):
@@ -246,14 +253,14 @@ async def test_the_cap_of_a_call_sees_references_too(make_service: Any, ark: Emu
     assert enough.cost.quoted == Decimal("0.059")
 
 
-async def test_the_budget_sees_references_too(make_service: Any, ark: Emulator, coffee: str) -> None:
+async def test_the_budget_sees_references_too(make_service: MakeService, ark: Emulator, coffee: str) -> None:
     async with make_service(ark, TRIPTYCH_BUDGET_USD="0.1") as service:
         await service.edit_sequence([coffee] * 3, "warmer", 1, V5_5)
         with pytest.raises(errors.OverBudget, match=r"reserved \$0\.059, asked \$0\.043"):
             await service.edit_sequence([coffee], "cooler", 1, V5_5)
 
 
-async def test_list_models_shows_the_parts_of_a_price(make_service: Any, ark: Emulator) -> None:
+async def test_list_models_shows_the_parts_of_a_price(make_service: MakeService, ark: Emulator) -> None:
     async with make_service(ark) as service:
         listed = await service.list_models("5.5")
     edit = next(row for row in listed.models if row.provider == "ark")
@@ -264,7 +271,7 @@ async def test_list_models_shows_the_parts_of_a_price(make_service: Any, ark: Em
     assert edit.price in listed.text()
 
 
-async def test_a_pros_first_reference_is_shown_as_free(make_service: Any) -> None:
+async def test_a_pros_first_reference_is_shown_as_free(make_service: MakeService) -> None:
     async with make_service() as service:
         text = (await service.list_models("5.0-pro", "edit", "ark")).text()
     assert "$0.045 an image up to 2.6 MP, $0.09 above, $0.003 a reference after the first" in text
@@ -378,7 +385,7 @@ def test_a_long_run_of_blanks_is_read_at_once() -> None:
 
 @pytest.mark.parametrize("api", WITH_5_5, indirect=True)
 async def test_a_jpeg_with_a_transparent_background_is_refused_unsent(
-    make_service: Any, api: Emulator, coffee: str
+    make_service: MakeService, api: Emulator, coffee: str
 ) -> None:
     async with make_service(api) as service:
         for tool in (service.edit_sequence([coffee], CLEAR, 1, replace(NOW, format="jpeg")),
@@ -389,7 +396,7 @@ async def test_a_jpeg_with_a_transparent_background_is_refused_unsent(
 
 
 async def test_a_model_without_the_setting_names_one_that_has_it(
-    make_service: Any, atlas: Any, wavespeed: Emulator, coffee: str
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, coffee: str
 ) -> None:
     dry = replace(NOW, dry_run=True)
     async with make_service(atlas, wavespeed) as service:
@@ -402,13 +409,13 @@ async def test_a_model_without_the_setting_names_one_that_has_it(
     assert "'background'" not in str(here.request) and len(plain.warnings) == 1
 
 
-async def test_a_note_names_the_key_that_is_missing(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_a_note_names_the_key_that_is_missing(make_service: MakeService, atlas: Emulator, coffee: str) -> None:
     async with make_service(atlas) as service:
         here = await service.edit_sequence([coffee], CLEAR, 1, replace(NOW, dry_run=True))
     assert 'provider="wavespeed" (set WAVESPEED_API_KEY first).' in here.warnings[0]
 
 
-async def test_a_chain_says_which_steps_ask(make_service: Any, wavespeed: Emulator, coffee: str) -> None:
+async def test_a_chain_says_which_steps_ask(make_service: MakeService, wavespeed: Emulator, coffee: str) -> None:
     dry = replace(NOW, dry_run=True)
     async with make_service(wavespeed) as service:
         some = await service.edit_chain([coffee], ["warmer", CLEAR, "a red cup"], options=dry)
@@ -418,7 +425,7 @@ async def test_a_chain_says_which_steps_ask(make_service: Any, wavespeed: Emulat
 
 
 async def test_a_provider_named_by_the_setting_is_kept(
-    make_service: Any, atlas: Any, wavespeed: Emulator, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str
 ) -> None:
     """Elsewhere the same family has no setting: the picture would be paid for and come with a background."""
     wavespeed.fault("submit", "402", times=None)
@@ -440,7 +447,7 @@ def alpha_range(data: bytes) -> tuple[int, int]:
 
 @pytest.mark.parametrize("api", ["wavespeed", "ark", "runware"], indirect=True)
 async def test_alpha_survives_download_chain_and_saving(
-    make_service: Any, api: Emulator, finish: Any, coffee: str, tmp_path: Path
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, tmp_path: Path
 ) -> None:
     async with make_service(api) as service:
         started = await service.edit_chain([coffee], [CLEAR, "a red cup"], options=NOW)
@@ -468,7 +475,7 @@ def sent_again(api: Emulator) -> bytes:
 
 
 async def test_an_uploaded_image_keeps_its_alpha_on_the_way_out(
-    make_service: Any, ark: Emulator, finish: Any, samples: Path, tmp_path: Path
+    make_service: MakeService, ark: Emulator, finish: Finish, samples: Path, tmp_path: Path
 ) -> None:
     """Larger than the provider takes: it is made smaller, not opaque."""
     noise = Image.effect_noise((1700, 1700), 90)
@@ -485,7 +492,7 @@ async def test_an_uploaded_image_keeps_its_alpha_on_the_way_out(
 
 
 async def test_a_preview_and_a_sheet_show_a_checkerboard(
-    make_service: Any, ark: Emulator, finish: Any, coffee: str
+    make_service: MakeService, ark: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(ark) as service:
         started = await service.edit_sequence([coffee], CLEAR, 1, NOW)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from support.fixtures import Emulator, Finish, MakeService
 from triptych.core import errors
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import Caller, ImageService, Options
@@ -69,7 +70,9 @@ async def refusal(use: Use, service: ImageService, handle: str, caller: Caller) 
 
 
 @pytest.mark.parametrize("use", OF_AN_IMAGE.values(), ids=OF_AN_IMAGE)
-async def test_anothers_image_is_refused_as_one_that_never_was(make_service: Any, coffee: str, use: Use) -> None:
+async def test_anothers_image_is_refused_as_one_that_never_was(
+    make_service: MakeService, coffee: str, use: Use
+) -> None:
     async with make_service() as service:
         uploaded, done = await anns(service, coffee)
         digest = Path(done.images[0].path or "").stem
@@ -85,14 +88,14 @@ async def test_anothers_image_is_refused_as_one_that_never_was(make_service: Any
 
 
 @pytest.mark.parametrize("use", OF_A_JOB.values(), ids=OF_A_JOB)
-async def test_anothers_job_is_refused_as_one_that_never_was(make_service: Any, coffee: str, use: Use) -> None:
+async def test_anothers_job_is_refused_as_one_that_never_was(make_service: MakeService, coffee: str, use: Use) -> None:
     async with make_service() as service:
         _, done = await anns(service, coffee)
         theirs = await refusal(use, service, done.job_id or "", BEN)
         assert theirs == await refusal(use, service, "job_00000000", BEN)
 
 
-async def test_lists_show_ones_own(make_service: Any, coffee: str) -> None:
+async def test_lists_show_ones_own(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         _, done = await anns(service, coffee)
         bens = await service.generate_sequence("a lighthouse", 1, Options(), BEN)
@@ -106,7 +109,7 @@ async def test_lists_show_ones_own(make_service: Any, coffee: str) -> None:
             assert len(filtered) == 1 and filtered[0].job_id in listed
 
 
-async def test_uploads_are_completed_for_those_who_brought_them(make_service: Any, coffee: str) -> None:
+async def test_uploads_are_completed_for_those_who_brought_them(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         uploaded, done = await anns(service, coffee)
         outputs = [image.handle for image in done.images]
@@ -117,7 +120,7 @@ async def test_uploads_are_completed_for_those_who_brought_them(make_service: An
         assert service.recent_handles(20, BEN) == [uploaded]
 
 
-async def test_ones_own_images_can_be_used_in_every_way(make_service: Any, coffee: str, tmp_path: Path) -> None:
+async def test_ones_own_images_can_be_used_in_every_way(make_service: MakeService, coffee: str, tmp_path: Path) -> None:
     ann = Caller(owner="ann", roots=(tmp_path,))
     async with make_service() as service:
         uploaded, done = await anns(service, coffee)
@@ -132,7 +135,7 @@ async def test_ones_own_images_can_be_used_in_every_way(make_service: Any, coffe
             await use(service, done.job_id or "", ann)
 
 
-async def test_the_local_user_sees_all_and_belongs_to_no_token(make_service: Any, coffee: str) -> None:
+async def test_the_local_user_sees_all_and_belongs_to_no_token(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         uploaded, done = await anns(service, coffee)
         for use in OF_A_JOB.values():
@@ -145,7 +148,7 @@ async def test_the_local_user_sees_all_and_belongs_to_no_token(make_service: Any
             assert kind == "unknown_handle"
 
 
-async def test_one_file_of_two_owners_is_stored_once(make_service: Any, coffee: str) -> None:
+async def test_one_file_of_two_owners_is_stored_once(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         handle, _ = await anns(service, coffee)
         kept = sorted((service.setup.home / "images").rglob("*.*"))
@@ -162,7 +165,7 @@ async def test_one_file_of_two_owners_is_stored_once(make_service: Any, coffee: 
 
 @pytest.mark.parametrize("allowed", ["", "home"])
 async def test_a_path_into_the_homes_images_is_refused(
-    make_service: Any, coffee: str, tmp_path: Path, allowed: str
+    make_service: MakeService, coffee: str, tmp_path: Path, allowed: str
 ) -> None:
     """Not even where TRIPTYCH_ALLOWED_DIRS holds the home, or another name leads there."""
     shared = tmp_path / "shared"
@@ -190,7 +193,7 @@ async def test_a_path_into_the_homes_images_is_refused(
 
 
 async def test_only_its_owner_attaches_to_a_request_in_flight(
-    make_service: Any, atlas: Any, coffee: str, finish: Any
+    make_service: MakeService, atlas: Emulator, coffee: str, finish: Finish
 ) -> None:
     async with make_service(atlas) as service:
         ids = {}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from support.clocks import when
+from support.fixtures import FakeClock, Finish, MakeService
 from support.jobs import NOW, ended
 from triptych.core import errors
 from triptych.core.clock import Notifier, moment
@@ -86,13 +87,13 @@ def test_an_image_counts_by_its_content_not_by_its_handle() -> None:
 
 
 @pytest.fixture
-def evolink(clock: Any) -> Iterator[Emulator]:
+def evolink(clock: FakeClock) -> Iterator[Emulator]:
     with running("evolink", latency_s=10.0, max_side=48, clock=clock.monotonic) as emulator:
         yield emulator
 
 
 async def test_another_default_provider_makes_no_second_job(
-    make_service: Any, atlas: Any, evolink: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, evolink: Emulator, coffee: str
 ) -> None:
     async with make_service(atlas, evolink, TRIPTYCH_PROVIDER="atlas") as service:
         first = await service.edit_sequence([coffee], PROMPT, 2, NOW)
@@ -103,7 +104,7 @@ async def test_another_default_provider_makes_no_second_job(
 
 
 async def test_a_rerouted_job_is_still_what_the_same_request_gets(
-    make_service: Any, atlas: Any, evolink: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, evolink: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "402", times=None)
     async with make_service(atlas, evolink, TRIPTYCH_PROVIDER="atlas") as service:
@@ -113,7 +114,9 @@ async def test_a_rerouted_job_is_still_what_the_same_request_gets(
     assert len(evolink.accepted) == 1
 
 
-async def test_a_removed_model_or_key_hides_no_earlier_job(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_a_removed_model_or_key_hides_no_earlier_job(
+    make_service: MakeService, atlas: Emulator, coffee: str
+) -> None:
     asked = replace(NOW, model="seedream-5.0-lite")
     async with make_service(atlas) as service:
         first = await service.edit_sequence([coffee], PROMPT, 2, asked)
@@ -130,7 +133,7 @@ async def test_a_removed_model_or_key_hides_no_earlier_job(make_service: Any, at
 
 
 async def test_a_finished_job_is_the_answer_for_an_hour(
-    make_service: Any, atlas: Any, clock: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, finish: Finish, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
         first = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
@@ -149,7 +152,7 @@ async def test_a_finished_job_is_the_answer_for_an_hour(
 
 
 async def test_a_partial_job_is_the_answer_for_an_hour(
-    make_service: Any, atlas: Any, clock: Any, finish: Any, samples: Path
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, finish: Finish, samples: Path
 ) -> None:
     images = [str(samples / "coffee.jpg"), str(samples / "cat.jpg")]
     atlas.fault("poll", "failed-200", times=1)
@@ -161,7 +164,9 @@ async def test_a_partial_job_is_the_answer_for_an_hour(
         assert (await service.edit_chain(images, ["warmer"], options=NOW)).job_id != first.job_id
 
 
-async def test_a_failed_or_cancelled_job_is_made_anew(make_service: Any, atlas: Any, finish: Any, coffee: str) -> None:
+async def test_a_failed_or_cancelled_job_is_made_anew(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
+) -> None:
     async with make_service(atlas) as service:
         first = (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id
         await service.cancel_job(first)
@@ -173,7 +178,7 @@ async def test_a_failed_or_cancelled_job_is_made_anew(make_service: Any, atlas: 
 
 
 async def test_a_running_or_uncertain_job_answers_at_any_age(
-    make_service: Any, atlas: Any, clock: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "drop", times=1)
     async with make_service(atlas) as service:
@@ -311,7 +316,7 @@ def test_of_processes_racing_with_one_request_one_makes_the_job(tmp_path: Path) 
 
 
 async def test_a_repeat_sends_nothing_asks_nothing_and_needs_no_budget(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(atlas, TRIPTYCH_BUDGET_USD="0.128") as service:
         first = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 4, NOW)).job_id)
@@ -333,7 +338,7 @@ def saved_in(directory: Path) -> list[str]:
 
 
 async def test_repeating_a_finished_job_saves_its_copies_at_once(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, tmp_path: Path
 ) -> None:
     caller, first_dir, second_dir = Caller(roots=(tmp_path,)), tmp_path / "one", tmp_path / "two"
     async with make_service(atlas) as service:
@@ -349,7 +354,7 @@ async def test_repeating_a_finished_job_saves_its_copies_at_once(
 
 
 async def test_repeating_a_running_job_saves_its_copies_at_its_end(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, tmp_path: Path
 ) -> None:
     caller = Caller(roots=(tmp_path,))
     async with make_service(atlas) as service:
@@ -366,7 +371,7 @@ async def test_repeating_a_running_job_saves_its_copies_at_its_end(
 
 
 async def test_images_that_come_later_are_saved_too(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, tmp_path: Path
 ) -> None:
     atlas.fault("result", "500", times=None)
     asked = replace(NOW, save_to=str(tmp_path / "out"))
@@ -382,7 +387,7 @@ async def test_images_that_come_later_are_saved_too(
 
 
 async def test_a_directory_that_cannot_be_written_is_a_warning(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, tmp_path: Path
 ) -> None:
     caller, blocked = Caller(roots=(tmp_path,)), tmp_path / "out"
     async with make_service(atlas) as service:
@@ -401,7 +406,7 @@ async def test_a_directory_that_cannot_be_written_is_a_warning(
 
 @pytest.mark.parametrize("name", ["evolink", "runware", "ark", "novita", "atlas", "wavespeed"])
 async def test_looking_at_an_uncertain_job_keeps_its_fault(
-    make_service: Any, clock: Any, finish: Any, coffee: str, name: str
+    make_service: MakeService, clock: FakeClock, finish: Finish, coffee: str, name: str
 ) -> None:
     with running(name, latency_s=0.0, max_side=48, clock=clock.monotonic) as api:
         async with make_service(api) as service:
@@ -431,7 +436,7 @@ PRICES = {"atlas": {"/api/v1/model/calculate"}, "wavespeed": {"/api/v3/model/pri
 
 @pytest.mark.parametrize("name", ["atlas", "wavespeed", "evolink"])
 async def test_dry_runs_refusals_and_questions_send_no_image(
-    make_service: Any, clock: Any, coffee: str, name: str
+    make_service: MakeService, clock: FakeClock, coffee: str, name: str
 ) -> None:
     with running(name, max_side=48, clock=clock.monotonic) as api:
         async with make_service(api, TRIPTYCH_CONFIRM_USD="0.05") as service:
@@ -454,7 +459,7 @@ async def test_dry_runs_refusals_and_questions_send_no_image(
             assert (await service.edit_sequence([coffee], PROMPT, 4, NOW, agreed)).status == "queued"
 
 
-async def test_a_quote_uses_the_urls_the_provider_has(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_a_quote_uses_the_urls_the_provider_has(make_service: MakeService, atlas: Emulator, coffee: str) -> None:
     async with make_service(atlas) as service:
         (uploaded,) = (await service.upload_images([coffee])).images
         await service.edit_sequence([coffee], PROMPT, 2, NOW)
@@ -467,7 +472,13 @@ async def test_a_quote_uses_the_urls_the_provider_has(make_service: Any, atlas: 
     [(None, "0.128", []), ("9", "0.128", []), ("0.13", "9", []), (None, "9", ["wavespeed"]), ("9", "9", ["wavespeed"])],
 )
 async def test_routes_stay_within_cap_and_yes(
-    make_service: Any, atlas: Any, clock: Any, coffee: str, cap: str | None, agreed: str, routes: list[str]
+    make_service: MakeService,
+    atlas: Emulator,
+    clock: FakeClock,
+    coffee: str,
+    cap: str | None,
+    agreed: str,
+    routes: list[str],
 ) -> None:
     with running("wavespeed", max_side=48, clock=clock.monotonic) as wavespeed:  # $0.14 where atlas takes $0.128
         async with make_service(atlas, wavespeed, TRIPTYCH_PROVIDER="atlas", TRIPTYCH_CONFIRM_USD="0.05") as service:

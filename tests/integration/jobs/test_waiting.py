@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from support.fixtures import Emulator, FakeClock, MakeService
 from support.flows import answer, drive
 from triptych import providers
 from triptych.core import errors
@@ -41,13 +42,13 @@ def most_requests(took_s: float) -> int:
     return 30 if took_s <= 20 else 60
 
 
-def lasting(api: Any, durations_s: Sequence[float]) -> None:
+def lasting(api: Emulator, durations_s: Sequence[float]) -> None:
     """Let the nth accepted request take the nth of these times, over and over."""
     begun = iter(range(10_000))
     api.studio._duration_s = lambda number, count: durations_s[next(begun) % len(durations_s)]
 
 
-async def work(service: ImageService, clock: Any, until: Callable[[], bool] | None = None) -> None:
+async def work(service: ImageService, clock: FakeClock, until: Callable[[], bool] | None = None) -> None:
     """Let the engine work, and time pass, until nothing is left to do: its steps, and its looks at the lists."""
     worker, looked = service.worker, [name for name, account in service.setup.accounts.items() if account.usable]
     for _ in range(20_000):
@@ -67,7 +68,7 @@ async def work(service: ImageService, clock: Any, until: Callable[[], bool] | No
     raise AssertionError("the engine never came to rest")
 
 
-def lags(service: ImageService, api: Any, job_ids: Sequence[str]) -> list[tuple[float, float]]:
+def lags(service: ImageService, api: Emulator, job_ids: Sequence[str]) -> list[tuple[float, float]]:
     """Return, for each prediction, how long the provider took and how long until its end was written down."""
     works = {work.id: work for work in api.works}
     found = []
@@ -88,7 +89,7 @@ async def generated(service: ImageService, number: int) -> list[str]:
     return [job.job_id for job in jobs if job.job_id]
 
 
-def asked(api: Any) -> int:
+def asked(api: Emulator) -> int:
     """Return how many requests a provider had, without those for the files of its results."""
     return sum(not seen.path.startswith(RESULTS) for seen in api.seen)
 
@@ -101,7 +102,9 @@ def asked(api: Any) -> int:
     # The table below has every duration; through the worker one provider has them all, and the others three.
     [*(("atlas", took_s) for took_s in DURATIONS_S), *((name, took_s) for name in POLLED[1:] for took_s in (1, 8, 90))],
 )
-async def test_an_end_is_seen_when_it_comes(make_service: Any, clock: Any, name: str, took_s: float) -> None:
+async def test_an_end_is_seen_when_it_comes(
+    make_service: MakeService, clock: FakeClock, name: str, took_s: float
+) -> None:
     """The first job's and a later one's, with few requests."""
     with running(name, latency_s=took_s, max_side=48, clock=clock.monotonic) as api:
         async with make_service(api) as service:
@@ -117,7 +120,7 @@ async def test_an_end_is_seen_when_it_comes(make_service: Any, clock: Any, name:
 
 @pytest.mark.parametrize("name", POLLED)
 async def test_each_step_of_a_chain_is_seen_when_it_comes(
-    make_service: Any, clock: Any, coffee: str, name: str
+    make_service: MakeService, clock: FakeClock, coffee: str, name: str
 ) -> None:
     with running(name, max_side=48, clock=clock.monotonic) as api:
         lasting(api, (3.0, 8.0, 1.3))
@@ -135,7 +138,9 @@ async def test_each_step_of_a_chain_is_seen_when_it_comes(
 @pytest.mark.parametrize(
     ("name", "number"), [*((name, number) for name in POLLED for number in (4, 12)), ("atlas", 24)]
 )
-async def test_each_of_a_set_is_seen_when_it_comes(make_service: Any, clock: Any, name: str, number: int) -> None:
+async def test_each_of_a_set_is_seen_when_it_comes(
+    make_service: MakeService, clock: FakeClock, name: str, number: int
+) -> None:
     """Of two speeds, all accepted at about the same time; a list saves requests."""
     with running(name, max_side=48, clock=clock.monotonic) as api:
         lasting(api, (3.0, 20.0, 20.0, 45.0))
@@ -176,7 +181,9 @@ def test_after_half_an_hour_polls_are_twenty_seconds_apart() -> None:
     assert polls(1800.0) < 160
 
 
-async def test_time_counts_from_the_acceptance(make_service: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_time_counts_from_the_acceptance(
+    make_service: MakeService, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A large image takes half a minute to send, and the provider begins after it."""
     really = ProviderClient._send_once
 
@@ -194,7 +201,7 @@ async def test_time_counts_from_the_acceptance(make_service: Any, clock: Any, mo
     assert seen_s <= limit_s(took_s)
 
 
-async def test_one_left_of_a_set_is_seen_when_it_comes(make_service: Any, clock: Any) -> None:
+async def test_one_left_of_a_set_is_seen_when_it_comes(make_service: MakeService, clock: FakeClock) -> None:
     """Its polls were rare while the list was looked at; they are not any more."""
     with running("atlas", max_side=48, clock=clock.monotonic) as api:
         lasting(api, (2.0, 2.0, 14.0))
@@ -204,7 +211,7 @@ async def test_one_left_of_a_set_is_seen_when_it_comes(make_service: Any, clock:
             assert all(seen_s <= limit_s(took_s) for took_s, seen_s in lags(service, api, jobs))
 
 
-async def test_a_list_that_fails_delays_nothing(make_service: Any, clock: Any) -> None:
+async def test_a_list_that_fails_delays_nothing(make_service: MakeService, clock: FakeClock) -> None:
     with running("evolink", max_side=48, clock=clock.monotonic) as api:
         lasting(api, (1.0, 3.0, 13.0))
         api.fault("batch", "code-500-null", times=None)
@@ -216,7 +223,7 @@ async def test_a_list_that_fails_delays_nothing(make_service: Any, clock: Any) -
 
 
 async def test_a_list_that_misses_an_end_is_left_alone(
-    make_service: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A poll finds the first end late; the others are polled as if there were no list."""
     really = ProviderClient.run
@@ -240,7 +247,7 @@ async def test_a_list_that_misses_an_end_is_left_alone(
 
 
 async def test_a_retry_after_holds_for_all_polls(
-    make_service: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By those of other predictions and the looks at the list as well."""
     sent_s: list[tuple[float, int]] = []

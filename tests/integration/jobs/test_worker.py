@@ -6,12 +6,14 @@ The clock is simulated: waiting drives the engine.
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
 from support.clocks import when
+from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from triptych.core import errors
 from triptych.core.models import State
 from triptych.core.states import LEASE_S
@@ -34,12 +36,14 @@ async def edit(
     return result.job_id
 
 
-async def ended(service: ImageService, finish: Any, job_id: str) -> JobResult:
+async def ended(service: ImageService, finish: Finish, job_id: str) -> JobResult:
     await finish(service)
     return service.job(job_id)
 
 
-async def test_an_edit_comes_home_with_one_submit(make_service: Any, atlas: Any, finish: Any, coffee: str) -> None:
+async def test_an_edit_comes_home_with_one_submit(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
+) -> None:
     async with make_service(atlas) as service:
         job = await ended(service, finish, await edit(service, coffee, count=3))
     assert (job.status, job.returned, job.requested) == ("done", 3, 3)
@@ -49,7 +53,7 @@ async def test_an_edit_comes_home_with_one_submit(make_service: Any, atlas: Any,
 
 
 async def test_the_body_sent_is_flat_with_the_models_fields(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
         await ended(service, finish, await edit(service, coffee, "four seasons", 4, size="2K", format="png"))
@@ -69,7 +73,7 @@ async def test_the_body_sent_is_flat_with_the_models_fields(
 
 
 async def test_an_image_is_uploaded_once_and_used_again(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
         await ended(service, finish, await edit(service, coffee, "warmer"))
@@ -100,7 +104,7 @@ SURVIVED_POLLS = [
 
 @pytest.mark.parametrize("fault", SURVIVED_POLLS)
 async def test_no_odd_answer_to_a_poll_kills_a_job(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, fault: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     atlas.fault("poll", fault, times=3)
     async with make_service(atlas) as service:
@@ -109,7 +113,9 @@ async def test_no_odd_answer_to_a_poll_kills_a_job(
     assert len(atlas.accepted) == 1
 
 
-async def test_a_single_output_may_be_a_bare_string(make_service: Any, atlas: Any, finish: Any, coffee: str) -> None:
+async def test_a_single_output_may_be_a_bare_string(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
+) -> None:
     atlas.fault("poll", "outputs-string", times=None)
     async with make_service(atlas) as service:
         job = await ended(service, finish, await edit(service, coffee, count=1))
@@ -130,7 +136,7 @@ async def test_a_single_output_may_be_a_bare_string(make_service: Any, atlas: An
     ],
 )
 async def test_a_providers_decision_fails_the_job_and_frees_its_money(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, fault: str, kind: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, fault: str, kind: str
 ) -> None:
     atlas.fault("poll", fault, times=None)
     async with make_service(atlas) as service:
@@ -145,7 +151,7 @@ async def test_a_providers_decision_fails_the_job_and_frees_its_money(
 
 @pytest.mark.parametrize("fault", ["429", "503"])
 async def test_a_submit_that_surely_was_not_accepted_is_sent_again(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, fault: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     atlas.fault("submit", fault, times=2)
     async with make_service(atlas) as service:
@@ -155,7 +161,9 @@ async def test_a_submit_that_surely_was_not_accepted_is_sent_again(
     assert len(atlas.accepted) == 1
 
 
-async def test_a_providers_retry_after_is_kept(make_service: Any, atlas: Any, clock: Any, coffee: str) -> None:
+async def test_a_providers_retry_after_is_kept(
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, coffee: str
+) -> None:
     atlas.fault("submit", "429", times=1, retry_after=40)
     async with make_service(atlas) as service:
         await edit(service, coffee)
@@ -172,7 +180,7 @@ async def test_a_providers_retry_after_is_kept(make_service: Any, atlas: Any, cl
     ("fault", "kind"), [("401", "key_rejected"), ("402", "no_funds"), ("403", "key_rejected"), ("451", "refused")]
 )
 async def test_a_refusal_fails_the_job_at_once_and_costs_nothing(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, fault: str, kind: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, fault: str, kind: str
 ) -> None:
     atlas.fault("submit", fault, times=None)
     async with make_service(atlas) as service:
@@ -186,7 +194,7 @@ async def test_a_refusal_fails_the_job_at_once_and_costs_nothing(
 
 @pytest.mark.parametrize("fault", ["lost-answer", "broken-json", "empty-body", "no-id"])
 async def test_a_submit_with_a_lost_answer_is_found_not_repeated(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, fault: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     atlas.fault("submit", fault, times=1)
     async with make_service(atlas) as service:
@@ -198,7 +206,7 @@ async def test_a_submit_with_a_lost_answer_is_found_not_repeated(
 
 @pytest.mark.parametrize("fault", ["drop", "500", "html-502", "504", "code-500-null"])
 async def test_a_submit_not_found_is_uncertain_and_never_resent(
-    make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, fault: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, clock: FakeClock, coffee: str, fault: str
 ) -> None:
     atlas.fault("submit", fault, times=1)
     async with make_service(atlas) as service:
@@ -228,7 +236,7 @@ async def test_a_submit_not_found_is_uncertain_and_never_resent(
 
 
 async def test_a_late_history_entry_resolves_an_uncertain_job(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "lost-answer", times=1)
     atlas.fault("history", "500", times=None)
@@ -242,7 +250,7 @@ async def test_a_late_history_entry_resolves_an_uncertain_job(
 
 
 async def test_finding_a_lost_submit_needs_none_of_its_inputs(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "lost-answer", times=1)
     async with make_service(atlas) as service:
@@ -261,7 +269,7 @@ async def test_finding_a_lost_submit_needs_none_of_its_inputs(
 
 
 async def test_a_lost_submit_does_not_take_another_requests_ticket(
-    make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, clock: FakeClock, coffee: str
 ) -> None:
     atlas.fault("submit", "drop")
     async with make_service(atlas) as service:
@@ -292,7 +300,7 @@ async def test_a_lost_submit_does_not_take_another_requests_ticket(
 
 
 async def test_get_status_takes_up_a_job_past_its_deadline(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("poll", "html-502", times=None)
     async with make_service(atlas) as service:
@@ -307,7 +315,7 @@ async def test_get_status_takes_up_a_job_past_its_deadline(
 
 
 async def test_a_shortfall_is_reported_and_never_hidden(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("poll", "fewer", times=None)
     async with make_service(atlas) as service:
@@ -318,7 +326,7 @@ async def test_a_shortfall_is_reported_and_never_hidden(
 
 
 async def test_the_late_price_becomes_the_charge(
-    make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, clock: FakeClock, coffee: str
 ) -> None:
     atlas.fault("poll", "price-late", times=None, polls=2)
     async with make_service(atlas) as service:
@@ -336,7 +344,7 @@ async def test_the_late_price_becomes_the_charge(
 
 @pytest.mark.parametrize("fault", ["500", "truncated", "not-an-image", "redirect", "drop", "broken-json"])
 async def test_a_result_that_does_not_come_whole_is_fetched_again(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, fault: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     atlas.fault("result", fault, times=1)
     async with make_service(atlas) as service:
@@ -345,7 +353,7 @@ async def test_a_result_that_does_not_come_whole_is_fetched_again(
 
 
 async def test_get_status_fetches_a_missing_result_again_by_its_url(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("result", "not-an-image", times=None)
     async with make_service(atlas) as service:
@@ -360,7 +368,7 @@ async def test_get_status_fetches_a_missing_result_again_by_its_url(
 
 
 async def test_a_result_on_a_private_address_is_not_fetched(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("result", "redirect", times=None, to="http://169.254.169.254/latest/meta-data")
     async with make_service(atlas) as service:
@@ -370,7 +378,7 @@ async def test_a_result_on_a_private_address_is_not_fetched(
 
 
 async def test_an_upload_that_fails_for_a_while_only_delays(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("upload", "500", times=4)
     async with make_service(atlas) as service:
@@ -380,7 +388,7 @@ async def test_an_upload_that_fails_for_a_while_only_delays(
 
 
 async def test_without_the_calculate_endpoint_the_list_price_is_the_quote(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("calculate", "500", times=None)
     async with make_service(atlas) as service:
@@ -389,7 +397,7 @@ async def test_without_the_calculate_endpoint_the_list_price_is_the_quote(
 
 
 async def test_a_chain_edits_its_last_output_with_the_references(
-    make_service: Any, atlas: Any, finish: Any, samples: Any
+    make_service: MakeService, atlas: Emulator, finish: Finish, samples: Path
 ) -> None:
     async with make_service(atlas) as service:
         images = [str(samples / "coffee.jpg"), str(samples / "cat.jpg")]
@@ -410,7 +418,7 @@ async def test_a_chain_edits_its_last_output_with_the_references(
 
 
 async def test_when_one_lane_fails_the_others_results_are_kept(
-    make_service: Any, atlas: Any, finish: Any, samples: Any
+    make_service: MakeService, atlas: Emulator, finish: Finish, samples: Path
 ) -> None:
     atlas.fault("poll", "failed-200", times=1)
     async with make_service(atlas) as service:
@@ -423,7 +431,7 @@ async def test_when_one_lane_fails_the_others_results_are_kept(
 
 
 async def test_lanes_run_side_by_side_up_to_the_providers_limit(
-    make_service: Any, atlas: Any, coffee: str, samples: Any
+    make_service: MakeService, atlas: Emulator, coffee: str, samples: Path
 ) -> None:
     async with make_service(atlas) as service:
         limit = service.setup.accounts["atlas"].provider.max_running
@@ -434,7 +442,7 @@ async def test_lanes_run_side_by_side_up_to_the_providers_limit(
 
 
 async def test_a_chain_continues_after_its_missed_step_was_taken_up(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("poll", "html-502", times=None)
     async with make_service(atlas) as service:
@@ -448,7 +456,7 @@ async def test_a_chain_continues_after_its_missed_step_was_taken_up(
 
 
 async def test_a_charge_far_above_its_quote_stops_the_chain(
-    make_service: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Work, "charge_usd", lambda work, now: Decimal(10**9))
     with running("atlas", max_side=48, clock=clock.monotonic, price="prompt") as atlas:
@@ -463,7 +471,7 @@ async def test_a_charge_far_above_its_quote_stops_the_chain(
 
 @pytest.mark.parametrize("patience", ["9" * 400, "99999999", "-1", "1e9"])
 async def test_no_retry_after_breaks_or_stops_the_worker(
-    make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, patience: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, clock: FakeClock, coffee: str, patience: str
 ) -> None:
     atlas.fault("submit", "429", retry_after=patience)
     async with make_service(atlas) as service:
@@ -474,7 +482,7 @@ async def test_no_retry_after_breaks_or_stops_the_worker(
 
 
 async def test_cancelling_stops_unsent_work_and_names_the_charge(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
         started = await service.edit_chain([coffee], ["warmer", "sepia"], options=NOW)
@@ -488,7 +496,7 @@ async def test_cancelling_stops_unsent_work_and_names_the_charge(
 
 
 async def test_a_cancelled_queued_job_is_never_submitted(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
         job_id = await edit(service, coffee)
@@ -499,7 +507,7 @@ async def test_a_cancelled_queued_job_is_never_submitted(
 
 
 async def test_finished_images_are_saved_where_the_caller_wanted_them(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Any
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, tmp_path: Path
 ) -> None:
     target = tmp_path / "out"
     async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=f"{tmp_path}:{coffee.rpartition('/')[0]}") as service:

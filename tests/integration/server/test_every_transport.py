@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -41,7 +42,7 @@ async def test_the_declared_capabilities_are_those_served(connect: Connect) -> N
     assert capabilities.prompts and not capabilities.prompts.list_changed and capabilities.completions is not None
 
 
-async def test_every_tool_does_its_part_of_the_work(connect: Connect, tmp_path: Any) -> None:
+async def test_every_tool_does_its_part_of_the_work(connect: Connect, tmp_path: Path) -> None:
     async with connect() as client:
         uploaded = await call(client, "upload_images", images=[CAT])
         cat = uploaded["images"][0]["handle"]

@@ -18,6 +18,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from PIL import Image
 
+from support.fixtures import Emulator, FakeClock, MakeService
 from support.servers import SAMPLES, SERVE, Child, ToldStudio, environ, image_result, job_result
 from triptych import settings
 from triptych.core import errors
@@ -107,7 +108,7 @@ async def read_through(client: Client, job_id: str) -> list[types.CallToolResult
 # -- waiting -----------------------------------------------------------------------------------------------------------
 
 
-async def test_get_status_waits_for_the_end_not_an_image(make_service: Any, atlas: Any) -> None:
+async def test_get_status_waits_for_the_end_not_an_image(make_service: MakeService, atlas: Emulator) -> None:
     heard: list[tuple[float, str | None]] = []
 
     async def hear(done: float, total: float | None, message: str | None) -> None:
@@ -123,14 +124,14 @@ async def test_get_status_waits_for_the_end_not_an_image(make_service: Any, atla
     assert {f"{job.job_id} running, {n} of 3 images" for n in (0, 1, 2)} <= {said for _, said in heard}
 
 
-async def test_a_paid_call_waits_for_the_end_too(make_service: Any, atlas: Any) -> None:
+async def test_a_paid_call_waits_for_the_end_too(make_service: MakeService, atlas: Emulator) -> None:
     async with make_service(atlas) as service, over(service) as client:
         asked = {"images": [CAT], "steps": ["warm", "cool"], "wait_s": 55}
         result = await client.call_tool("edit_chain", asked)
     assert (result.structured_content["status"], result.structured_content["returned"]) == ("done", 2)
 
 
-async def test_the_last_downloads_are_waited_for(make_service: Any, atlas: Any) -> None:
+async def test_the_last_downloads_are_waited_for(make_service: MakeService, atlas: Emulator) -> None:
     async with make_service(atlas) as service:
         job = await service.edit_sequence([CAT], "warm; cool; dark; bright", 4, NOW)
         atlas.fault("result", "503", times=5)
@@ -139,7 +140,7 @@ async def test_the_last_downloads_are_waited_for(make_service: Any, atlas: Any) 
     assert (result.structured_content["status"], result.structured_content["returned"]) == ("done", 4)
 
 
-async def test_a_wait_ends_when_its_time_is_over(make_service: Any, atlas: Any, clock: Any) -> None:
+async def test_a_wait_ends_when_its_time_is_over(make_service: MakeService, atlas: Emulator, clock: FakeClock) -> None:
     async with make_service(atlas) as service:
         job = await service.edit_chain([CAT], ["warm"] * 10, options=NOW)
         async with over(service) as client:
@@ -151,7 +152,7 @@ async def test_a_wait_ends_when_its_time_is_over(make_service: Any, atlas: Any, 
 # -- while a job runs --------------------------------------------------------------------------------------------------
 
 
-async def test_a_running_job_counts_its_images_and_lists_none(make_service: Any, atlas: Any) -> None:
+async def test_a_running_job_counts_its_images_and_lists_none(make_service: MakeService, atlas: Emulator) -> None:
     async with make_service(atlas) as service:
         job = await service.edit_chain([CAT], ["warm"] * 10, options=NOW)
         async with over(service) as client:
@@ -181,7 +182,7 @@ async def test_warnings_and_errors_keep_a_running_job_short(status: str) -> None
 # -- pages -------------------------------------------------------------------------------------------------------------
 
 
-async def test_pages_of_2000_images_are_short(make_service: Any) -> None:
+async def test_pages_of_2000_images_are_short(make_service: MakeService) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 200, 10)
         async with over(service) as client:
@@ -195,7 +196,7 @@ async def test_pages_of_2000_images_are_short(make_service: Any) -> None:
         assert shown_chars(page) <= 9_000 and len(handles_of(page)) <= 24
 
 
-async def test_a_chain_of_400_images_is_read_to_its_end(make_service: Any) -> None:
+async def test_a_chain_of_400_images_is_read_to_its_end(make_service: MakeService) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 40, 10)
         async with over(service) as client:
@@ -212,7 +213,7 @@ async def test_a_chain_of_400_images_is_read_to_its_end(make_service: Any) -> No
 
 
 @pytest.mark.parametrize("url_chars", [90, 300, 1500, 20_000])
-async def test_a_page_is_short_however_long_its_urls_are(make_service: Any, url_chars: int) -> None:
+async def test_a_page_is_short_however_long_its_urls_are(make_service: MakeService, url_chars: int) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 40, 1, url_chars)
         async with over(service) as client:
@@ -222,7 +223,7 @@ async def test_a_page_is_short_however_long_its_urls_are(make_service: Any, url_
     assert max(shown_chars(page) for page in pages) <= max(9_000, 2 * url_chars + 2_000)
 
 
-async def test_a_page_keeps_its_images_when_their_urls_change(make_service: Any, clock: Any) -> None:
+async def test_a_page_keeps_its_images_when_their_urls_change(make_service: MakeService, clock: FakeClock) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 40, 1, url_chars=300)
         async with over(service) as client:
@@ -235,7 +236,7 @@ async def test_a_page_keeps_its_images_when_their_urls_change(make_service: Any,
     assert len(before) > 3
 
 
-async def test_a_missing_page_is_refused_with_the_last_number(make_service: Any) -> None:
+async def test_a_missing_page_is_refused_with_the_last_number(make_service: MakeService) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 40, 1)
         async with over(service) as client:
@@ -247,7 +248,7 @@ async def test_a_missing_page_is_refused_with_the_last_number(make_service: Any)
     assert handles_of(last)[-1] == f"{job_id}/40"
 
 
-async def test_a_job_of_one_page_names_none(make_service: Any) -> None:
+async def test_a_job_of_one_page_names_none(make_service: MakeService) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 3, 2)
         async with over(service) as client:
@@ -257,7 +258,7 @@ async def test_a_job_of_one_page_names_none(make_service: Any) -> None:
     assert result.structured_content["next"] == f'view_images(images=["{job_id}"])'
 
 
-async def test_reading_a_page_takes_nothing_up_again(make_service: Any, atlas: Any) -> None:
+async def test_reading_a_page_takes_nothing_up_again(make_service: MakeService, atlas: Emulator) -> None:
     async with make_service(atlas) as service:
         atlas.fault("poll", "503", times=None)
         job = await service.edit_sequence([CAT], "warm", 1, NOW)
@@ -272,7 +273,7 @@ async def test_reading_a_page_takes_nothing_up_again(make_service: Any, atlas: A
     assert again.structured_content["status"] == "failed" and looked.structured_content["status"] == "running"
 
 
-async def test_an_unstored_image_is_listed_and_counted(make_service: Any) -> None:
+async def test_an_unstored_image_is_listed_and_counted(make_service: MakeService) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 4, 1)
         service.store._db.connection.execute("UPDATE frames SET sha256 = NULL WHERE n = 2")
@@ -287,7 +288,7 @@ async def test_an_unstored_image_is_listed_and_counted(make_service: Any) -> Non
 # -- text --------------------------------------------------------------------------------------------------------------
 
 
-async def test_text_lists_handle_url_and_path_like_the_json(make_service: Any) -> None:
+async def test_text_lists_handle_url_and_path_like_the_json(make_service: MakeService) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 10, 3)
         async with over(service) as client:
@@ -385,7 +386,7 @@ def noise(tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("count", [1, 12])
 async def test_view_images_is_small_unless_detail_is_asked_for(
-    make_service: Any, noise: list[str], tmp_path: Path, count: int
+    make_service: MakeService, noise: list[str], tmp_path: Path, count: int
 ) -> None:
     chars = {}
     async with make_service(TRIPTYCH_ALLOWED_DIRS=str(tmp_path)) as service, over(service) as client:
@@ -399,7 +400,7 @@ async def test_view_images_is_small_unless_detail_is_asked_for(
 # -- what else is long -------------------------------------------------------------------------------------------------
 
 
-async def test_an_upload_of_200_pictures_names_every_handle(make_service: Any, tmp_path: Path) -> None:
+async def test_an_upload_of_200_pictures_names_every_handle(make_service: MakeService, tmp_path: Path) -> None:
     paths = [tmp_path / f"{n}.png" for n in range(200)]
     for n, path in enumerate(paths):
         Image.new("RGB", (8, 8), (n, 0, 0)).save(path)
@@ -422,7 +423,7 @@ async def test_an_upload_with_many_warnings_stays_short() -> None:
     assert fields["warnings"][0].endswith("more warnings; the same call for these images tells.")
 
 
-async def test_a_dry_run_of_a_long_prompt_stays_short(make_service: Any, atlas: Any) -> None:
+async def test_a_dry_run_of_a_long_prompt_stays_short(make_service: MakeService, atlas: Emulator) -> None:
     prompt = "a fox in a forest, " * 180
     async with make_service(atlas) as service, over(service) as client:
         asked = {"images": [CAT] * 14, "prompt": prompt, "dry_run": True}
@@ -464,7 +465,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-async def test_every_refusal_of_every_tool_begins_with_error(make_service: Any) -> None:
+async def test_every_refusal_of_every_tool_begins_with_error(make_service: MakeService) -> None:
     assert {tool for tool, _ in WRONG} == set(tools.TOOLS)
     async with make_service() as service, over(service) as client:
         for tool, arguments in WRONG:
@@ -473,7 +474,7 @@ async def test_every_refusal_of_every_tool_begins_with_error(make_service: Any) 
             assert text_of(result).startswith("Error: ") and len(text_of(result)) < 1000
 
 
-async def test_no_answer_that_is_no_refusal_begins_with_error(make_service: Any) -> None:
+async def test_no_answer_that_is_no_refusal_begins_with_error(make_service: MakeService) -> None:
     async with make_service() as service, over(service) as client:
         for tool, arguments in (("list_jobs", {}), ("list_models", {}), ("upload_images", {"images": [CAT]})):
             assert not text_of(await client.call_tool(tool, arguments)).startswith("Error")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from triptych.core import errors
 from triptych.jobs.service import Options
 from triptych_emulators import running
@@ -19,14 +21,14 @@ NOW = Options(wait_s=0)
 
 
 @pytest.fixture
-def wavespeed(clock: Any) -> Iterator[Any]:
+def wavespeed(clock: FakeClock) -> Iterator[Any]:
     with running("wavespeed", latency_s=10.0, max_side=96, clock=clock.monotonic) as emulator:
         yield emulator
 
 
 @pytest.mark.parametrize("fault", ["401", "402", "404", "429", "503"])
 async def test_the_next_provider_does_what_one_refuses(
-    make_service: Any, atlas: Any, wavespeed: Any, finish: Any, coffee: str, fault: str
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     atlas.fault("submit", fault, times=None)
     async with make_service(atlas, wavespeed) as service:
@@ -43,7 +45,7 @@ async def test_the_next_provider_does_what_one_refuses(
 
 
 async def test_a_provider_that_was_named_is_the_only_one(
-    make_service: Any, atlas: Any, wavespeed: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "402", times=None)
     async with make_service(atlas, wavespeed) as service:
@@ -56,7 +58,7 @@ async def test_a_provider_that_was_named_is_the_only_one(
 
 @pytest.mark.parametrize("fault", ["drop", "500", "html-502", "lost-answer"])
 async def test_a_job_that_may_have_been_accepted_goes_nowhere_else(
-    make_service: Any, atlas: Any, wavespeed: Any, finish: Any, coffee: str, fault: str
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     atlas.fault("submit", fault, times=1)
     async with make_service(atlas, wavespeed) as service:
@@ -67,7 +69,7 @@ async def test_a_job_that_may_have_been_accepted_goes_nowhere_else(
 
 
 async def test_a_request_refused_for_its_content_goes_nowhere_else(
-    make_service: Any, atlas: Any, wavespeed: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "451", times=None)
     async with make_service(atlas, wavespeed) as service:
@@ -78,7 +80,7 @@ async def test_a_request_refused_for_its_content_goes_nowhere_else(
 
 
 async def test_a_chain_keeps_its_model_when_a_provider_refuses(
-    make_service: Any, atlas: Any, wavespeed: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "402", times=None)
     async with make_service(atlas, wavespeed) as service:
@@ -90,7 +92,7 @@ async def test_a_chain_keeps_its_model_when_a_provider_refuses(
 
 
 async def test_a_route_above_the_agreed_cost_is_not_taken(
-    make_service: Any, atlas: Any, wavespeed: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "402", times=None)
     async with make_service(atlas, wavespeed) as service:
@@ -101,7 +103,9 @@ async def test_a_route_above_the_agreed_cost_is_not_taken(
     assert wavespeed.accepted == []
 
 
-async def test_the_cheapest_is_chosen_by_price(make_service: Any, atlas: Any, wavespeed: Any, coffee: str) -> None:
+async def test_the_cheapest_is_chosen_by_price(
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, coffee: str
+) -> None:
     cheapest = Options(wait_s=0, provider="cheapest")
     async with make_service(atlas, wavespeed, TRIPTYCH_PROVIDER="wavespeed") as service:
         assert (await service.edit_sequence([coffee], "warmer", 1, NOW)).provider == "wavespeed"
@@ -113,7 +117,7 @@ async def test_the_cheapest_is_chosen_by_price(make_service: Any, atlas: Any, wa
 
 
 async def test_without_a_named_provider_the_first_able_one_serves(
-    make_service: Any, atlas: Any, wavespeed: Any, samples: Any
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, samples: Path
 ) -> None:
     many = [str(samples / name) for name in ("coffee.jpg", "cat.jpg", "rocket.jpg", "astronaut.jpg")] * 3
     async with make_service(atlas, wavespeed, TRIPTYCH_PROVIDER="wavespeed") as service:

@@ -6,10 +6,10 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from support.fixtures import MakeService
 from triptych.core import private_files
 from triptych.jobs.service import Caller, Options
 from triptych.storage.sqlite import Database
@@ -33,7 +33,7 @@ def modes(home: Path) -> dict[str, str]:
     return {str(p.relative_to(home)): oct(mode) for p in found if (mode := stat.S_IMODE(p.stat().st_mode)) & 0o077}
 
 
-async def test_nothing_in_a_new_home_is_for_others(make_service: Any, coffee: str, tmp_path: Path) -> None:
+async def test_nothing_in_a_new_home_is_for_others(make_service: MakeService, coffee: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
     async with make_service() as service:
         await service.edit_sequence([coffee], "warmer", 2)
@@ -42,7 +42,7 @@ async def test_nothing_in_a_new_home_is_for_others(make_service: Any, coffee: st
         assert modes(home) == {}
 
 
-async def test_a_home_that_was_open_is_closed(make_service: Any, coffee: str, tmp_path: Path) -> None:
+async def test_a_home_that_was_open_is_closed(make_service: MakeService, coffee: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
     async with make_service() as service:
         await service.edit_sequence([coffee], "warmer", 2)
@@ -52,7 +52,7 @@ async def test_a_home_that_was_open_is_closed(make_service: Any, coffee: str, tm
             assert modes(home) == {}
 
 
-async def test_saved_images_have_the_rights_of_any_file(make_service: Any, coffee: str, tmp_path: Path) -> None:
+async def test_saved_images_have_the_rights_of_any_file(make_service: MakeService, coffee: str, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
     async with make_service() as service:

@@ -24,6 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.fixtures import Emulator
 from support.flows import OVER, SENT, any_json, edit, lost
 from support.pictures import picture
 from triptych import providers
@@ -211,7 +212,7 @@ def honest(name: str, flow: str) -> tuple[HttpResponse, ...]:
         return tuple(_ask(client, api, flows(provider, ticket or TICKET, poll_url)[flow]())[1])
 
 
-def _ask(client: httpx2.Client, api: Any, flow: Flow[Any]) -> tuple[Any, list[HttpResponse]]:
+def _ask(client: httpx2.Client, api: Emulator, flow: Flow[Any]) -> tuple[Any, list[HttpResponse]]:
     base = providers.load(api.name).base_urls["api"].default
     heard: list[HttpResponse] = []
     events: list[bytes] = []

@@ -17,6 +17,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import pytest
 
 from support.clocks import when
+from support.fixtures import Emulator, MakeService
 from triptych.core.models import Failure, Job, Operation, Output, Prediction, Route, State
 from triptych.jobs.service import Options
 from triptych.storage import migrations
@@ -185,7 +186,7 @@ def test_every_row_of_an_earlier_database_is_kept(version: str, tmp_path: Path) 
 @pytest.mark.anyio
 @pytest.mark.parametrize("version", EARLIER)
 async def test_an_earlier_database_takes_a_paid_call(
-    version: str, make_service: Any, atlas: Any, coffee: str, tmp_path: Path
+    version: str, make_service: MakeService, atlas: Emulator, coffee: str, tmp_path: Path
 ) -> None:
     restored(version, tmp_path / "home" / "triptych.db", atlas.base_url)
     async with make_service(atlas) as service:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from support.clocks import when
+from support.fixtures import Emulator, Finish, MakeService
 from triptych.core import errors
 from triptych.core.models import Job
 from triptych.jobs.service import Options
@@ -260,7 +261,7 @@ def test_a_row_that_breaks_a_rule_is_no_bare_exception(path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_a_running_server_stops_claiming_below_the_stated_minimum(
-    make_service: Any, atlas: Any, coffee: str, finish: Any, tmp_path: Path
+    make_service: MakeService, atlas: Emulator, coffee: str, finish: Finish, tmp_path: Path
 ) -> None:
     newer = migrations.newest() + 1
     async with make_service(atlas) as service:
