@@ -84,7 +84,7 @@ def make_service(clock: FakeClock, tmp_path: Path) -> MakeService:
             yield service
         finally:
             await service.provider_client.aclose()
-            service.store.close()
+            await service.store.close()
 
     return make
 
@@ -102,9 +102,9 @@ def finish(clock: FakeClock) -> Finish:
         for _ in range(5000):
             if await service.worker.step():
                 continue
-            if not service.store.unfinished():
+            if not service.store.plain.unfinished():
                 return
-            due = service.worker.next_due()
+            due = await service.worker.next_due()
             clock.advance(1.0 if due is None else max(due - clock.monotonic(), 0.01))
         raise AssertionError("the worker never came to rest")
 

@@ -6,7 +6,9 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
-from triptych.core.clock import Moment, Notifier, SystemClock
+import anyio
+
+from triptych.core.clock import Moment, SystemClock
 
 
 def when(time: datetime) -> Moment:
@@ -22,7 +24,7 @@ class FakeClock:
         self.offset_s = 0.0
         """The monotonic clock is ahead of the wall clock by so much."""
         self.drive: Callable[[], Awaitable[bool]] | None = None
-        self.next_due: Callable[[], float | None] | None = None
+        self.next_due: Callable[[], Awaitable[float | None]] | None = None
 
     def now(self) -> datetime:
         return self._now
@@ -42,10 +44,10 @@ class FakeClock:
         """Sleep without driving the worker."""
         self.advance(seconds)
 
-    async def wait(self, notifier: Notifier, seconds: float) -> None:
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
         if self.drive and await self.drive():
             return
-        due = self.next_due() if self.next_due else None
+        due = await self.next_due() if self.next_due else None
         self.advance(seconds if due is None else min(seconds, max(due - self.monotonic(), 0.01)))
 
 

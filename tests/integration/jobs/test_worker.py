@@ -14,11 +14,12 @@ import pytest
 
 from support.clocks import when
 from support.fixtures import Emulator, FakeClock, Finish, MakeService
+from support.jobs import Options, edit_chain, edit_sequence, generate_sequence
 from triptych.core import errors
 from triptych.core.models import State
 from triptych.core.states import LEASE_S
 from triptych.jobs.results import JobResult
-from triptych.jobs.service import ImageService, Options
+from triptych.jobs.service import ImageService
 from triptych_emulators import running
 from triptych_emulators.stage.works import Work
 
@@ -31,14 +32,14 @@ NOW = Options(wait_s=0)
 async def edit(
     service: ImageService, image: str, prompt: str = "make it golden hour", count: int = 2, **options: Any
 ) -> str:
-    result = await service.edit_sequence([image], prompt, count, Options(wait_s=0, **options))
+    result = await edit_sequence(service, [image], prompt, count, Options(wait_s=0, **options))
     assert result.job_id
     return result.job_id
 
 
 async def ended(service: ImageService, finish: Finish, job_id: str) -> JobResult:
     await finish(service)
-    return service.job(job_id)
+    return await service.job(job_id)
 
 
 async def test_an_edit_comes_home_with_one_submit(
@@ -141,7 +142,7 @@ async def test_a_providers_decision_fails_the_job_and_frees_its_money(
     atlas.fault("poll", fault, times=None)
     async with make_service(atlas) as service:
         job = await ended(service, finish, await edit(service, coffee))
-        reserved = sum(service.store.money_since(0))
+        reserved = sum(service.store.plain.money_since(0))
     assert (job.status, job.returned) == ("failed", 0)
     assert job.error and job.error.kind == kind
     assert len(job.error.message) < 1000
@@ -185,7 +186,7 @@ async def test_a_refusal_fails_the_job_at_once_and_costs_nothing(
     atlas.fault("submit", fault, times=None)
     async with make_service(atlas) as service:
         job = await ended(service, finish, await edit(service, coffee))
-        reserved = sum(service.store.money_since(0))
+        reserved = sum(service.store.plain.money_since(0))
     assert job.status == "failed"
     assert job.error and job.error.kind == kind
     assert len(atlas.seen_at(*SUBMIT)) == 1
@@ -215,13 +216,13 @@ async def test_a_submit_not_found_is_uncertain_and_never_resent(
         assert job.status == "uncertain"
         assert job.error and job.error.kind == "uncertain"
         assert job.next and all(way in job.next for way in ("get_status", "cancel_job", "again=true"))
-        charged, reserved = service.store.money_since(0)
+        charged, reserved = service.store.plain.money_since(0)
         assert (charged, reserved) == (0, Decimal("0.064"))
         # The same request attaches to it; only `again` pays.
-        same = await service.edit_sequence([coffee], "make it golden hour", 2, NOW)
+        same = await edit_sequence(service, [coffee], "make it golden hour", 2, NOW)
         assert same.job_id == job_id
         assert len(atlas.seen_at(*SUBMIT)) == 1
-        again = await service.edit_sequence([coffee], "make it golden hour", 2, Options(wait_s=0, again=True))
+        again = await edit_sequence(service, [coffee], "make it golden hour", 2, Options(wait_s=0, again=True))
         assert again.job_id != job_id
         assert (await ended(service, finish, again.job_id or "")).status == "done"
         # Looking again does not find it either, and still sends nothing.
@@ -229,7 +230,7 @@ async def test_a_submit_not_found_is_uncertain_and_never_resent(
         await finish(service)
         clock.advance(600)
         await finish(service)
-        assert service.job(job_id).status == "uncertain"
+        assert (await service.job(job_id)).status == "uncertain"
         lost = await service.cancel_job(job_id)
         assert lost.status == "cancelled"
     assert len(atlas.accepted) == 1
@@ -257,11 +258,11 @@ async def test_finding_a_lost_submit_needs_none_of_its_inputs(
         job_id = await edit(service, coffee)
         while not atlas.accepted:
             assert await service.worker.step()
-        (prediction,) = service.store.predictions(job_id)
-        image = service.store.image_by_handle(prediction.inputs[0])
+        (prediction,) = service.store.plain.predictions(job_id)
+        image = service.store.plain.image_by_handle(prediction.inputs[0])
         assert image
         uploads = len(atlas.seen_at("POST", "/api/v1/model/uploadMedia"))
-        service.store.forget_copies("atlas", [url for url in prediction.sent_urls if url])
+        service.store.plain.forget_copies("atlas", [url for url in prediction.sent_urls if url])
         image.path.unlink()
         assert (await ended(service, finish, job_id)).status == "done"
         assert len(atlas.seen_at("POST", "/api/v1/model/uploadMedia")) == uploads
@@ -277,11 +278,11 @@ async def test_a_lost_submit_does_not_take_another_requests_ticket(
         while not atlas.seen_at(*SUBMIT):
             await service.worker.step()
         # Another process has just sent the same request, and has not heard its answer yet.
-        claim = service.store.claim(
+        claim = service.store.plain.claim(
             now=when(clock.now()), lease="another", providers=["atlas"], max_running={"atlas": 8}
         )
         assert claim and claim.prediction.job_id == other
-        assert service.store.move(
+        assert service.store.plain.move(
             claim,
             State.SUBMITTING,
             now=when(clock.now()),
@@ -292,11 +293,11 @@ async def test_a_lost_submit_does_not_take_another_requests_ticket(
         (sent,) = atlas.seen_at(*SUBMIT)
         httpx2.post(atlas.base_url + SUBMIT[1], json=sent.json, headers={"Authorization": f"Bearer {atlas.key}"})
         assert len(atlas.accepted) == 1
-        while service.job(lost).status not in ("uncertain", "done"):
-            service.store.heartbeat(["another"], clock.monotonic() + LEASE_S)
+        while (await service.job(lost)).status not in ("uncertain", "done"):
+            service.store.plain.heartbeat(["another"], clock.monotonic() + LEASE_S)
             await service.worker.step() or clock.advance(1)
-        assert service.job(lost).status == "uncertain"
-        assert not service.store.tickets("atlas")
+        assert (await service.job(lost)).status == "uncertain"
+        assert not service.store.plain.tickets("atlas")
 
 
 async def test_get_status_takes_up_a_job_past_its_deadline(
@@ -337,8 +338,8 @@ async def test_the_late_price_becomes_the_charge(
             clock.advance(30)
             while await service.worker.step():
                 pass
-        assert service.job(job_id).cost.charged == Decimal("0.064")
-        assert service.store.money_since(0) == (Decimal("0.064"), 0)
+        assert (await service.job(job_id)).cost.charged == Decimal("0.064")
+        assert service.store.plain.money_since(0) == (Decimal("0.064"), 0)
     assert atlas.charged_usd == Decimal("0.064")
 
 
@@ -401,9 +402,9 @@ async def test_a_chain_edits_its_last_output_with_the_references(
 ) -> None:
     async with make_service(atlas) as service:
         images = [str(samples / "coffee.jpg"), str(samples / "cat.jpg")]
-        started = await service.edit_chain(images, ["warmer", "vignette", "sepia"], [str(samples / "rocket.jpg")], NOW)
+        started = await edit_chain(service, images, ["warmer", "vignette", "sepia"], [str(samples / "rocket.jpg")], NOW)
         job = await ended(service, finish, started.job_id or "")
-        job = service.job(job.job_id, every=True)
+        job = await service.job(job.job_id, every=True)
     assert (job.status, job.returned, job.requested) == ("done", 6, 6)
     handles = [image.handle for image in job.images]
     rocket = job.images[0].source[1]
@@ -423,9 +424,9 @@ async def test_when_one_lane_fails_the_others_results_are_kept(
     atlas.fault("poll", "failed-200", times=1)
     async with make_service(atlas) as service:
         images = [str(samples / "coffee.jpg"), str(samples / "cat.jpg")]
-        started = await service.edit_chain(images, ["warmer", "sepia"], options=NOW)
+        started = await edit_chain(service, images, ["warmer", "sepia"], options=NOW)
         job = await ended(service, finish, started.job_id or "")
-        states = [p.state for p in service.store.predictions(started.job_id or "")]
+        states = [p.state for p in service.store.plain.predictions(started.job_id or "")]
     assert (job.status, job.returned) == ("partial", 2)
     assert sorted(states) == sorted([State.DONE, State.DONE, State.FAILED, State.CANCELLED])
 
@@ -435,7 +436,7 @@ async def test_lanes_run_side_by_side_up_to_the_providers_limit(
 ) -> None:
     async with make_service(atlas) as service:
         limit = service.setup.accounts["atlas"].provider.max_running
-        await service.edit_chain([coffee] * (limit + 4), ["warmer"], options=NOW)
+        await edit_chain(service, [coffee] * (limit + 4), ["warmer"], options=NOW)
         while await service.worker.step():
             pass
         assert len(atlas.accepted) == limit
@@ -446,7 +447,7 @@ async def test_a_chain_continues_after_its_missed_step_was_taken_up(
 ) -> None:
     atlas.fault("poll", "html-502", times=None)
     async with make_service(atlas) as service:
-        started = await service.edit_chain([coffee], ["warmer", "sepia"], options=NOW)
+        started = await edit_chain(service, [coffee], ["warmer", "sepia"], options=NOW)
         job_id = started.job_id or ""
         assert (await ended(service, finish, job_id)).status == "failed"
         atlas.clear()
@@ -465,7 +466,7 @@ async def test_a_charge_far_above_its_quote_stops_the_chain(
             assert job.cost.charged == 10**9
             assert any("$1000000000" in warning and "$0.064" in warning for warning in job.warnings), job.warnings
             with pytest.raises(errors.OverBudget, match="spent \\$1000000000"):
-                await service.generate_sequence("a fox", options=NOW)
+                await generate_sequence(service, "a fox", options=NOW)
             assert len(atlas.accepted) == 1
 
 
@@ -485,7 +486,7 @@ async def test_cancelling_stops_unsent_work_and_names_the_charge(
     make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
-        started = await service.edit_chain([coffee], ["warmer", "sepia"], options=NOW)
+        started = await edit_chain(service, [coffee], ["warmer", "sepia"], options=NOW)
         while await service.worker.step():
             pass
         result = await service.cancel_job(started.job_id or "")
@@ -502,7 +503,7 @@ async def test_a_cancelled_queued_job_is_never_submitted(
         job_id = await edit(service, coffee)
         assert (await service.cancel_job(job_id)).status == "cancelled"
         await finish(service)
-        assert sum(service.store.money_since(0)) == 0
+        assert sum(service.store.plain.money_since(0)) == 0
     assert atlas.accepted == []
 
 

@@ -19,9 +19,9 @@ from triptych import catalog, providers
 from triptych.core import errors
 from triptych.core.models import (
     Done,
-    Edit,
     Operation,
     Pending,
+    ProviderRequest,
     Quote,
     Reference,
     ReturnedImage,
@@ -138,7 +138,9 @@ def test_a_size_is_always_pixels(family: str, spec: str, size: tuple[int, int]) 
         ),
     ],
 )
-def test_the_path_names_the_model_whose_fields_are_sent(request_: Edit, path: str, body: dict[str, Any]) -> None:
+def test_the_path_names_the_model_whose_fields_are_sent(
+    request_: ProviderRequest, path: str, body: dict[str, Any]
+) -> None:
     pending, (call,) = drive(wavespeed.submit(request_), answer(body=accepted()))
     assert (call.method, call.path, call.json) == ("POST", f"/api/v3/{path}", body)
     assert not call.repeatable and call.base == "api" and call.authorize
@@ -322,7 +324,11 @@ def test_the_answers_poll_url_wins_where_it_is_usable() -> None:
 
 
 def entry(
-    ticket: str = TICKET, after_s: float = 1, asked: Edit | None = None, field: str = "inputs", **changes: Any
+    ticket: str = TICKET,
+    after_s: float = 1,
+    asked: ProviderRequest | None = None,
+    field: str = "inputs",
+    **changes: Any,
 ) -> dict[str, Any]:
     """A history item; with `asked` it shows the request."""
     made = datetime.fromtimestamp(SENT_AT.timestamp() + after_s, UTC)
@@ -348,7 +354,10 @@ EMPTY = history()
 
 
 def look(
-    *answers: HttpResponse, known: frozenset[str] = frozenset(), sent: Sent = SENT, request_: Edit | None = None
+    *answers: HttpResponse,
+    known: frozenset[str] = frozenset(),
+    sent: Sent = SENT,
+    request_: ProviderRequest | None = None,
 ) -> tuple[Pending | None, list[HttpRequest]]:
     wanted = request_ or edit()
     return drive(wavespeed.find(wanted, lost(wanted), sent, known), *answers)

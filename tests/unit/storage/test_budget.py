@@ -146,7 +146,7 @@ def test_the_budget_limits_the_steps_that_are_revived(store: Store, others: str,
     row = store.job("job_00000001")
     assert row
     said = "Step 3 is not taken up again: cap $10 per 24 h (TRIPTYCH_BUDGET_USD), spent $0, reserved $10, asked $1."
-    assert row.job.warnings == (() if state is State.WAITING else (said,))
+    assert row.warnings == (() if state is State.WAITING else (said,))
 
 
 def test_of_two_racing_for_the_last_budget_one_wins(path: Path) -> None:
