@@ -65,7 +65,7 @@ def test_the_readme_lists_the_prompts_there_are_in_their_order() -> None:
     assert [row[0] for row in table("prompt")] == [prompt.name for prompt in prompts.listing().prompts]
 
 
-def test_every_call_that_the_documents_show_is_one_that_its_tool_takes() -> None:
+def test_every_call_in_the_documents_is_valid() -> None:
     shown = 0
     for document in DOCUMENTS:
         text = document.read_text("utf-8")
@@ -99,7 +99,7 @@ def test_the_readmes_exit_codes_are_the_command_lines() -> None:
     assert table("exit code") == [[str(int(code)), meaning] for code, meaning in formatting.EXIT_MEANINGS.items()]
 
 
-def test_every_variable_that_is_read_is_in_the_readmes_settings_and_no_other() -> None:
+def test_the_readme_lists_exactly_the_variables_that_are_read() -> None:
     asked: set[str] = set()
 
     class Environment(dict[str, str]):
@@ -175,7 +175,7 @@ async def test_the_example_starts_the_server_once_the_path_is_right(tmp_path: Pa
         assert models.structured_content["default_provider"] == "draft"
 
 
-def test_the_drawing_of_a_jobs_life_is_the_table_of_moves() -> None:
+def test_the_drawing_of_a_jobs_life_matches_the_moves() -> None:
     text = (ROOT / "docs" / "how-a-job-lives.md").read_text("utf-8")
     drawn = set(re.findall(r"^    (\w+) --> (\w+)$", text, re.MULTILINE))
     assert drawn == {(str(old), str(new)) for old, news in MOVES.items() for new in news}
@@ -208,7 +208,7 @@ def test_the_scripts_can_be_run_and_ci_runs_the_tests() -> None:
     assert "./scripts/test" in (ROOT / ".ci" / "run").read_text("utf-8")
 
 
-def test_what_the_tests_need_is_pinned_by_name_and_version_alone() -> None:
+def test_test_dependencies_are_pinned_by_name_and_version_alone() -> None:
     pinned = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in pinned)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))

@@ -400,7 +400,7 @@ async def test_an_accepted_submit_without_an_id_is_a_lost_answer(
             check_lost(provider, api, service, job, accepted=True)
 
 
-async def test_an_uncertain_job_is_paid_again_only_when_that_is_asked_for(
+async def test_an_uncertain_job_is_paid_again_only_on_request(
     make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str
 ) -> None:
     if provider.honours_ids_s:
