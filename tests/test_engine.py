@@ -307,7 +307,7 @@ async def test_a_shortfall_is_reported_and_never_hidden(make_studio: Any, atlas:
     async with make_studio(atlas) as studio:
         job = await ended(studio, finish, await edit(studio, coffee, "four seasons", 4))
     assert (job.status, job.requested, job.returned) == ("done", 4, 3)
-    assert any("4 images were requested, 3 came back" in warning for warning in job.warnings)
+    assert any("4 images were requested; 3 returned" in warning for warning in job.warnings)
     assert job.cost.charged == Decimal("0.096")
 
 

@@ -80,7 +80,7 @@ def test_the_budget_counts_what_is_reserved_and_charged_in_one_transaction(store
         "cap $10 per 24 h (TRIPTYCH_BUDGET_USD)",
         "spent $0,",
         "reserved $6,",
-        "asked $5.",
+        "quoted $5.",
         "Nothing was sent",
     ):
         assert part in refused.value.message
@@ -149,7 +149,7 @@ def test_steps_wait_again_after_a_revival_only_as_far_as_the_budget_has_room(
     assert total(store) == 10
     row = store.job("job_00000001")
     assert row
-    said = "Step 3 is not taken up again: cap $10 per 24 h (TRIPTYCH_BUDGET_USD), spent $0, reserved $10, asked $1."
+    said = "Step 3 is not resumed: cap $10 per 24 h (TRIPTYCH_BUDGET_USD), spent $0, reserved $10, quoted $1."
     assert row.job.warnings == (() if state is State.WAITING else (said,))
 
 

@@ -253,7 +253,7 @@ async def test_the_cap_of_a_call_sees_references_too(make_studio: Any, ark: Emul
 async def test_the_budget_sees_references_too(make_studio: Any, ark: Emulator, coffee: str) -> None:
     async with make_studio(ark, TRIPTYCH_BUDGET_USD="0.1") as studio:
         await studio.edit_sequence([coffee] * 3, "warmer", 1, V5_5)
-        with pytest.raises(errors.OverBudget, match=r"reserved \$0\.059, asked \$0\.043"):
+        with pytest.raises(errors.OverBudget, match=r"reserved \$0\.059, quoted \$0\.043"):
             await studio.edit_sequence([coffee], "cooler", 1, V5_5)
 
 
@@ -452,7 +452,7 @@ async def test_alpha_survives_download_chain_and_saving(
         assert job.status == "done", job.text()
         job = studio.job(started.job_id, every=True)
         first = Path(job.images[0].path or "")
-        said = "inferred" if api.name == "runware" else "gets it as a setting"
+        said = "inferred" if api.name == "runware" else "receives it as a setting"
         assert any("transparent background" in w and said in w for w in job.warnings)
         saved = await studio.save_images([job.images[0].handle], str(tmp_path / "out"), None, Caller(roots=(tmp_path,)))
         copy = Path(saved.saved[0].path).read_bytes()

@@ -145,9 +145,9 @@ def test_an_answer_gives_its_frames_in_order_at_the_list_price() -> None:
     [
         ({"image_url": URLS[1], "image_type": "jpeg"}, Output(url=URLS[1])),
         ({"url": URLS[1]}, Output(url=URLS[1])),
-        (None, Output(error="the provider gave no URL for this image")),
-        (7, Output(error="the provider gave no URL for this image")),
-        ("javascript:1", Output(error="the provider gave no URL for this image")),
+        (None, Output(error="the provider's answer has no URL for this image")),
+        (7, Output(error="the provider's answer has no URL for this image")),
+        ("javascript:1", Output(error="the provider's answer has no URL for this image")),
         ({"error": {"code": SENSITIVE, "message": "no <luck>"}}, Output(error='"no ‹luck›"')),
     ],
 )

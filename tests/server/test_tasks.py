@@ -206,7 +206,7 @@ async def test_a_task_belongs_to_the_owner_of_its_job_and_is_told_of_for_a_week(
             with pytest.raises(MCPError, match=f'There is no task "{task_id}"'):
                 tasks.get(studio, task_id, ben)
         studio.store._db.connection.execute("UPDATE jobs SET created_at = created_at - 8 * 86400")
-        with pytest.raises(MCPError, match=r"over 7 days old; get_status\(job_id="):
+        with pytest.raises(MCPError, match=r"more than 7 days old; get_status\(job_id="):
             tasks.get(studio, job.job_id, ann)
 
 

@@ -119,7 +119,7 @@ class Arrivals:
                 deadline_at=deadline_at,
             )
         elif now_s >= deadline_at:
-            self._miss_deadline(claim, "it was still running when last asked.")
+            self._miss_deadline(claim, "the last poll found it still running.")
         else:
             self._notes.move(
                 claim,
@@ -205,7 +205,7 @@ class Arrivals:
             return []
         title = self._accounts[prediction.provider].provider.title
         return [
-            f"{title} says that it charged ${errors.plain(charged_usd)} for what was quoted at "
+            f"{title} reports a charge of ${errors.plain(charged_usd)}; the quote was "
             f"${errors.plain(prediction.quoted_usd)}. The budget counts the charge; ask the provider if it is wrong."
         ]
 
@@ -227,7 +227,7 @@ class Arrivals:
                 warnings.append(f"{frame.handle} is missing: {frame.error}")
         came = len(outputs) - lost
         if came < prediction.count:
-            warnings.append(f"{prediction.count} images were requested, {came} came back.")
+            warnings.append(f"{prediction.count} images were requested; {came} returned.")
         return frames, warnings
 
     async def _frame(self, prediction: Prediction, i: int, output: Output, lifetime_s: float | None = None) -> Frame:
@@ -281,8 +281,8 @@ class Arrivals:
             )
             self._notes.end(claim, State.FAILED, Fault("fetch_failed", message, retryable=True))
         elif not any(frame.sha256 for frame in frames):
-            reason = next((frame.error for frame in frames if frame.error), "the provider returned no images")
-            self._notes.end(claim, State.FAILED, Fault("failed", f"No image came: {reason}"))
+            reason = next((frame.error for frame in frames if frame.error), "the provider's answer has no images")
+            self._notes.end(claim, State.FAILED, Fault("failed", f"No image was returned: {reason}"))
         else:
             wait_s, attempts = SETTLE_DELAYS_S[0], 0
             if self._accounts[prediction.provider].provider.charge is None:
@@ -409,7 +409,7 @@ class Arrivals:
                 for i, output in enumerate(late)
             ]
             self._store.add_frames(frames, now=self._clock.now())
-            self._store.warn(prediction.job_id, [f"{frame.handle} came late." for frame in frames])
+            self._store.warn(prediction.job_id, [f"{frame.handle} arrived late." for frame in frames])
         frames, missing = await self._fetch_missing(prediction)
         await self._save(prediction.job_id, frames)
         return UNKNOWN if missing else self._charge(prediction, answer)
@@ -434,7 +434,7 @@ class EarlyFrames:
         try:
             await self._arrivals.store_early(self._claim.prediction, came, fetches)
         except Exception as error:
-            log.warning("image %s of %s is held: %s", came.index + 1, self._claim.prediction.id, error)
+            log.warning("image %s of %s is not stored yet: %s", came.index + 1, self._claim.prediction.id, error)
             self._held.append(self._bounded(came))
 
     def _bounded(self, came: Came) -> tuple[Came, IO[bytes] | None]:

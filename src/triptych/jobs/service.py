@@ -147,7 +147,7 @@ class Studio:
                     await refer(self.store, self.wire, self._clock, account, item.image)
                     hosted = self.store.copy(item.image.sha256, account.provider.name, self._clock.now())
                 except errors.TriptychError as error:
-                    warnings.append(f"{item.handle} is here but not at {account.provider.title} yet: {error.message}")
+                    warnings.append(f"{item.handle} is stored, not yet at {account.provider.title}: {error.message}")
             shown.append(presenters.image_of_upload(item.image, hosted, link=self.library.link(caller)))
         handles = ", ".join(f'"{image.handle}"' for image in shown[:14])
         return UploadResult(
@@ -482,7 +482,7 @@ class Studio:
             result = self.job(job.id, caller)
         made = presenters.ago(self._clock.now() - job.created_at)
         note = (
-            f"The same request was made {made}: this is that job, and this call costs nothing. again=true pays for "
+            f"The same request was made {made}: this is its job, and this call pays nothing. again=true pays for "
             "another variation."
         )
         return result.model_copy(update={"warnings": [*result.warnings, note]})
@@ -493,7 +493,7 @@ class Studio:
         references = []
         for item in plan.lanes[0]:
             known = self.store.copy(item.image.sha256, account.provider.name, now)
-            how = "sent along" if account.provider.inline else "uploaded when it is sent"
+            how = "sent along" if account.provider.inline else "uploaded when the request is sent"
             url = known[0] if known else f"triptych://images/{item.handle} ({how})"
             references.append(Reference(item.image.sha256, item.image.mime_type, url=url))
         return JobResult(

@@ -337,7 +337,7 @@ class Store(Records):
             assert follower
             if follower["state"] != State.WAITING:
                 continue
-            fault = Fault("input_missing", f"Not sent: step {moved.step + 1} before it did not deliver its image.")
+            fault = Fault("input_missing", f"Not sent: its input, step {moved.step + 1}, made no image.")
             cancelled = replace(rows.prediction(follower), state=State.CANCELLED, fault=fault, finished_at=now.at)
             self._write(cancelled, "0", None, lease=None, release=True)
             self._let_followers_know(cancelled, now)
@@ -411,8 +411,8 @@ class Store(Records):
             if follower.state is State.CANCELLED and follower.fault and follower.fault.kind == "input_missing":
                 balance = self.ledger.balance(now)
                 if not balance.fits(follower.quoted_usd):
-                    said = f"{balance.text()}, asked ${plain(follower.quoted_usd)}"
-                    self._warn(follower.job_id, [f"Step {follower.step + 1} is not taken up again: {said}."])
+                    said = f"{balance.text()}, quoted ${plain(follower.quoted_usd)}"
+                    self._warn(follower.job_id, [f"Step {follower.step + 1} is not resumed: {said}."])
                     return
                 waiting = replace(follower, state=State.WAITING, fault=None, finished_at=None, due_at=0.0)
                 self._write(waiting, str(follower.quoted_usd), None, lease=None)
