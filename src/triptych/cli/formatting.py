@@ -34,7 +34,7 @@ ESTIMATED = "~ an estimate at the list price: the provider reports no charge"
 
 
 class Exit(IntEnum):
-    """What an exit code means; the README's table and `--help` are made of this."""
+    """What an exit code means; docs/command-line.md and `--help` show this."""
 
     DONE = 0
     FAILED = 1
