@@ -319,7 +319,7 @@ async def test_an_image_with_a_web_address_has_one_link_for_the_user(told: ToldS
     assert await linked(told) == ["https://cdn.example/1.png", "http://127.0.0.1:8901/2.png"]
     link = links_of(tools.answer(told.answer))[0]
     assert (link.name, link.mime_type) == ("job_12345678/1", "image/png")
-    assert link.annotations and link.annotations.sessions == ["user"] and link.annotations.priority == 0.8
+    assert link.annotations and link.annotations.audience == ["user"] and link.annotations.priority == 0.8
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
