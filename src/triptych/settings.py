@@ -1,6 +1,6 @@
 """Settings from the environment, and logging to stderr.
 
-Only `server` and `cli` read it; other packages get values.
+Read by `server` and `cli` alone; everyone else is handed values.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from triptych.providers.client import Account, without
 from triptych.providers.url_safety import site
 
 PREFERENCE = ("atlas", "wavespeed", "ark", "evolink", "runware", "novita")
-"""The order in which a hosted provider with a key becomes the default; a new one comes last."""
+"""Which hosted provider is the default, of those with a key; a new one comes after these."""
 
 TOKEN_CHARS = 16
-"""The shortest token of an HTTP client; shorter ones can be guessed."""
+"""A token of HTTP clients has no fewer; shorter ones can be guessed."""
 
 SECRET_ENDINGS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
-"""Endings of the names of secret variables; no log line shows their values."""
+"""How the names of variables end whose values no log line shows."""
 
 _SIGNATURE = re.compile(r"(/files/[^\s?'\"<>]*\?)[^\s'\"<>\\]+")
 """Of the URL of a file (`links`)."""
@@ -41,21 +41,21 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings of the environment."""
+    """Everything the environment says."""
 
     setup: ServiceConfig
     auth_tokens: tuple[SecretStr, ...]
     log_level: str
     public_url: str | None = None
-    """The HTTP server's address for clients: scheme, host and port, as `url_safety.site` spells them."""
+    """Where clients reach an HTTP server: scheme, host and port, as `url_safety.site` spells them."""
     links: bool | None = None
-    """Whether results have links to their images; None: by client."""
+    """Whether results have links to their images; None: as is best for the client."""
 
 
 def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
-    """Return the settings; `remote` excludes the working directory from the allowed ones.
+    """Return the settings; `remote` leaves the working directory out of what callers may use.
 
-    Raises: `errors.BadRequest` naming the invalid variable.
+    Raises: `errors.BadRequest` naming the variable that cannot be right.
     """
     accounts = _accounts(environ)
     default = environ.get("TRIPTYCH_PROVIDER", "").strip().lower()
@@ -82,13 +82,13 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
 
 
 def log_level(environ: Mapping[str, str]) -> str:
-    """Return the level that `TRIPTYCH_LOG_LEVEL` names; WARNING by default and for an unknown word."""
+    """Return the level that `TRIPTYCH_LOG_LEVEL` names; WARNING by default and for a word that is none."""
     level = environ.get("TRIPTYCH_LOG_LEVEL", "").strip().upper()
     return level if level in LEVELS else "WARNING"
 
 
 def configure_logging(level: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Send log lines to stderr, because stdout belongs to the protocol, without the environment's secrets."""
+    """Send log lines to stderr, for stdout belongs to the protocol, without any secret of the environment."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_SafeLines(environ))
     logging.basicConfig(handlers=[handler], level=level, force=True)
@@ -98,15 +98,15 @@ def configure_logging(level: str, environ: Mapping[str, str] = os.environ) -> No
 
 
 class _SafeLines(logging.Formatter):
-    """Removes the values of all keys, tokens and passwords in the environment from every record and traceback.
+    """Cuts the values of all keys, tokens and passwords in the environment out of every record, tracebacks and all.
 
-    It also removes the signatures in URLs of files, because the SDK logs whole messages at DEBUG. A message stays on
-    its line, without invisible characters (`text`).
+    So are the signatures in URLs of files, for the SDK logs whole messages at DEBUG. A message stays on its line, and
+    nothing unseen gets out (`text`).
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        # By name, so that no provider must be loaded first.
+        # Whoever they belong to: what is cut out by name needs no provider to be loaded first.
         self._secrets = [value.strip() for name, value in environ.items() if name.upper().endswith(SECRET_ENDINGS)]
         proxies = [value for name, value in environ.items() if name.upper().endswith("_PROXY")]
         self._secrets += [password for proxy in proxies if (password := _password(proxy))]
@@ -164,9 +164,9 @@ def _allowed_dirs(environ: Mapping[str, str], remote: bool) -> tuple[Path, ...]:
     ]
     try:
         here = Path.cwd()
-    except FileNotFoundError:  # the working directory was removed
+    except FileNotFoundError:  # it was removed
         return tuple(listed)
-    # Otherwise a server that starts in the file system's root would open the whole machine.
+    # A server that was started from the file system's root would otherwise open the whole machine.
     return tuple(listed if remote or here == Path(here.anchor) else [here, *listed])
 
 
@@ -234,5 +234,5 @@ def _auth_tokens(environ: Mapping[str, str]) -> tuple[SecretStr, ...]:
 
 def _secret(environ: Mapping[str, str], name: str) -> SecretStr | None:
     value = environ.get(name, "").strip()
-    # A host that does not expand "${NAME}" passes the text unchanged.
+    # A host that does not expand "${NAME}" hands the words over as they are.
     return SecretStr(value) if value and not value.startswith("${") else None

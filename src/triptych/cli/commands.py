@@ -43,7 +43,7 @@ class Days(click.ParamType[timedelta]):
     name = "days"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Return the time, or fail with the correct form."""
+        """Return the time, or fail with what would be right."""
         text = str(value).removesuffix("d")
         if not (text.isdecimal() and 1 <= int(text) <= 36_500):
             self.fail(f"{value!r} is not a number of days; give at least 1d, for example 30d", param, ctx)
@@ -70,7 +70,7 @@ def edit(screen: Screen, images: tuple[str, ...], prompt: str, count: int, **giv
 def chain(
     screen: Screen, images: tuple[str, ...], steps: tuple[str, ...], references: tuple[str, ...], **given: Any
 ) -> Exit:
-    """Edit each image in steps, each on the previous step's output."""
+    """Take each image through the steps, each on the last one's output."""
     return pay(screen, lambda s, o, c: s.edit_chain(images, steps, references, o, c), (*images, *references), given)
 
 
@@ -80,7 +80,7 @@ def chain(
 @paid
 @command
 def generate(screen: Screen, prompt: str, count: int, **given: Any) -> Exit:
-    """Make 1-15 coherent images from text alone, in one paid request."""
+    """Make 1-15 coherent images from words alone, in one paid request."""
     return pay(screen, lambda s, o, c: s.generate_sequence(prompt, count, o, c), (), given)
 
 
@@ -107,7 +107,7 @@ def status(screen: Screen, job: str, wait: bool) -> Exit:
 @click.option("--status", help="Only jobs of this status.")
 @command
 def jobs(screen: Screen, limit: int, status: str | None) -> Exit:
-    """List recent jobs, newest first, the assistant's included."""
+    """List recent jobs, the assistant's too, newest first."""
     result = run(lambda service: service.list_jobs(limit, status))
     screen.show(result, formatting.jobs_text(result))
     return Exit.DONE
@@ -117,7 +117,7 @@ def jobs(screen: Screen, limit: int, status: str | None) -> Exit:
 @click.option("--days", type=click.IntRange(1, 366), default=7, show_default=True, help="How far back, in UTC days.")
 @command
 def spend(screen: Screen, days: int) -> Exit:
-    """Show the spending by day, provider and model, and the rest of the budget."""
+    """Show what was spent by day, provider and model, and what is left of the budget."""
 
     async def look(service: ImageService) -> SpendResult:
         return service.spend(days)
@@ -163,7 +163,7 @@ def revoke_urls(screen: Screen) -> Exit:
 @click.argument("job")
 @command
 def cancel(screen: Screen, job: str) -> Exit:
-    """Stop unsubmitted requests; reports later charges."""
+    """Stop what is not submitted yet; says what is still charged."""
     result = run(lambda service: service.cancel_job(job))
     screen.show(result, formatting.job_text(result))
     return Exit.RUNNING if result.status == "running" else Exit.DONE
@@ -185,7 +185,7 @@ def models(screen: Screen, query: str, operation: str | None, provider: str | No
 @click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
 @command
 def upload(screen: Screen, images: tuple[str, ...]) -> Exit:
-    """Store images, and upload them to the default provider; free."""
+    """Take in images, and upload them to the default provider; free."""
     result = run(lambda service: service.upload_images(images, caller_for(images)))
     screen.show(result, formatting.upload_text(result))
     return Exit.PARTIAL if result.warnings else Exit.DONE
@@ -224,7 +224,7 @@ def save(screen: Screen, images: tuple[str, ...], directory: str, name: str | No
 @click.option("--offline", is_flag=True, help="Do not contact the providers.")
 @command
 def doctor(screen: Screen, offline: bool) -> Exit:
-    """Find problems, and name the remedy for each."""
+    """Look for what stands in the way, and say what mends it."""
     from triptych.cli.doctor import examine
 
     report = anyio.run(lambda: examine(os.environ, offline=offline))
@@ -255,7 +255,7 @@ def serve(transport: Any, host: str, port: int) -> None:
 @click.option("--open/--no-open", "opens", default=True, help="Open a browser; otherwise only show the address.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="By default a free one.")
 def gallery(job: str, opens: bool, port: int) -> None:
-    """See jobs and images in a browser, and continue there (Ctrl-C ends it)."""
+    """See jobs and images in a browser, and go on from there (Ctrl-C ends it)."""
     import secrets
     import threading
     import webbrowser
@@ -277,7 +277,7 @@ def gallery(job: str, opens: bool, port: int) -> None:
             threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
 
     try:
-        # Only the token in the page's address is accepted, on this machine.
+        # Only the token in the page's address is taken, on this machine.
         settings = replace(read_settings(os.environ), auth_tokens=(), public_url=None)
         transports.serve(settings, "http", "127.0.0.1", port, ready, own_token=token)
     except errors.TriptychError as error:
@@ -331,7 +331,7 @@ def _require_emulated(name: str) -> None:
 @click.option("--provider", default="atlas", show_default=True, help="The provider to emulate.")
 @command
 def demo(screen: Screen, out: str, provider: str) -> Exit:
-    """Show everything in a minute: emulated provider, real server, real client."""
+    """Show all of it in a minute: emulated provider, real server, real client."""
     from triptych.cli.demo import show
 
     _require_emulated(provider)

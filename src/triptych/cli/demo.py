@@ -3,8 +3,9 @@
     tools/list → upload_images → a four-panel edit_sequence → a two-lane, three-step edit_chain → get_status
     → resources → view_images
 
-Rules: every step is checked, and the demo fails on a wrong result. Nothing leaves the machine and nothing is paid: the
-costs are the emulator's. Must not import the service: every shown result comes over the protocol.
+Rules: every step is checked, and the demo fails if one did not give what it should. Nothing leaves the machine and
+nothing is paid: the costs shown are the emulator's. Must not import the service: whatever is shown came over the
+protocol.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ Say = Callable[[str], None]
 
 
 class Shown(BaseModel):
-    """The demo's calls, costs and files."""
+    """What the demo did and where it lies."""
 
     ok: bool
     seconds: float
@@ -55,7 +56,7 @@ class Shown(BaseModel):
 
 
 class Demo:
-    """One run: the client, its output, and its failed checks."""
+    """One run: the client, what it says to whom watches, and what went wrong so far."""
 
     def __init__(self, out: Path, say: Say, provider: str, *, live: bool) -> None:
         self.client: Any = None
@@ -69,7 +70,7 @@ class Demo:
         self.quoted = self.charged = Decimal(0)
 
     def check(self, holds: bool, claim: str) -> None:
-        """Record a failed check."""
+        """Remember a claim that does not hold."""
         if not holds:
             self.wrong.append(claim)
             self.say(f"{MARGIN}✗ {claim}")
@@ -77,15 +78,15 @@ class Demo:
     async def call(self, tool: str, **arguments: Any) -> Any:
         """Call a tool and return its result's fields (its content for `view_images`).
 
-        Raises: `Unfinished` if the call is refused.
+        Raises: `Unfinished` when it was refused.
         """
         result = await self.client.call_tool(tool, arguments)
         return self._fields(tool, result)
 
     async def job(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        """Make a job, show its progress, and return its result with its charge once it has ended.
+        """Make a job and return its result, once it has ended and its charge is known; shows progress on the way.
 
-        Raises: `Unfinished` if the call is refused.
+        Raises: `Unfinished` when it was refused.
         """
         meter = Meter(self.say, live=self.live)
 
@@ -97,7 +98,7 @@ class Demo:
             result = await self.client.call_tool(tool, arguments, progress_callback=progress)
             job = self._fields(tool, result)
             while job["status"] in ("queued", "running"):
-                # The call in `next`.
+                # What `next` tells an assistant to do.
                 look = {"job_id": job["job_id"], "wait_s": 25}
                 job = self._fields(
                     "get_status", await self.client.call_tool("get_status", look, progress_callback=progress)
@@ -153,7 +154,7 @@ class Meter:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Draw while the block runs."""
+        """Draw for as long as the block runs."""
         async with anyio.create_task_group() as tasks:
             if self._live:
                 tasks.start_soon(self._redraw)
@@ -177,14 +178,14 @@ class Meter:
 
 
 class Unfinished(Exception):
-    """A step failed that later steps need; the output has the reason."""
+    """A step failed that the following ones stand on; what and why has been said."""
 
 
 async def show(out: Path, provider: str, say: Say, *, live: bool = False) -> Shown:
-    """Run the demo into the directory `out`, report each step, and return its result.
+    """Run the demo into the directory `out`, saying what happens, and return what came of it.
 
     `live` redraws progress in place on stdout.
-    Raises: `errors.NotAllowed` for a directory that cannot be written.
+    Raises: `errors.NotAllowed` when the directory cannot be written to.
     """
     began = time.monotonic()
     home = _fresh_home(out)
@@ -198,7 +199,7 @@ async def show(out: Path, provider: str, say: Say, *, live: bool = False) -> Sho
                     await _submission(demo)
         except TimeoutError:
             demo.check(False, f"it took longer than {PATIENCE_S:.0f} s; {out / 'server.log'} may say why")
-        except Exception as error:  # any error of the connection ends the demo, with a message
+        except Exception as error:  # whatever ends the connection ends the demo, with a sentence
             demo.check(False, f"the connection broke ({error!r}); {out / 'server.log'} may say why")
         accepted = len(api.accepted)
     expected = 1 + len(LANES) * len(STEPS)
@@ -218,7 +219,7 @@ async def show(out: Path, provider: str, say: Say, *, live: bool = False) -> Sho
 
 
 def _fresh_home(out: Path) -> Path:
-    """Return an empty TRIPTYCH_HOME below `out`: uploads of an earlier demo ended with its emulator."""
+    """Return an empty TRIPTYCH_HOME below `out`: what an earlier demo uploaded went away with its emulator."""
     home = out / "home"
     mark = home / "made-by-triptych-demo"
     if home.exists() and not mark.exists():
@@ -272,7 +273,7 @@ async def _submission(demo: Demo) -> None:
     say(f"\n2  upload_images: {', '.join(photos)}")
     uploaded = (await demo.call("upload_images", images=[str(SAMPLES / photo) for photo in photos]))["images"]
     handles = [image["handle"] for image in uploaded]
-    # A provider that takes its references inline has no storage; the image is then only on this machine.
+    # A provider that takes its references inline has no storage; the image is then on this machine alone.
     where = "http" if load(demo.provider).upload else "file:"
     demo.check(all(image["url"].startswith(where) for image in uploaded), f"every upload should have a URL ({where})")
     say(f"{MARGIN}handles: {', '.join(handles)}")

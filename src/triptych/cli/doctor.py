@@ -1,7 +1,7 @@
-"""Checks of the installation: versions, settings, directories, providers, clock.
+"""What stands in the way of working: versions, settings, directories, providers, clock.
 
-Rules: no part of a key is shown; nothing is paid; the checks leave only a migrated database in TRIPTYCH_HOME. A missing
-configuration is not a fault. Every fault has a remedy.
+Rules: a key is never shown, not even in part; nothing is paid, and nothing is left behind in TRIPTYCH_HOME but the
+database itself, brought up to date. What is not configured is not a fault. Every fault says what mends it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 class Check(BaseModel):
-    """One check: `ok`, `off` (not configured, so no fault) or `fault`, with its remedy."""
+    """One thing looked at: `ok`, `off` (not configured, so no fault) or `fault`, and what mends it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,7 +54,7 @@ class Check(BaseModel):
 
 
 class Report(BaseModel):
-    """All checks; `ok` if every configured part works."""
+    """All checks; `ok` when nothing that is configured is broken."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -62,14 +62,14 @@ class Report(BaseModel):
     checks: list[Check]
 
     def text(self) -> str:
-        """Return the checks, one per line, and the verdict."""
+        """Return the checks, one a line, and what they come to."""
         faults = sum(check.state == "fault" for check in self.checks)
         verdict = "All is well." if self.ok else f"{faults} {'problem' if faults == 1 else 'problems'} to fix."
         return "\n".join([*(check.line() for check in self.checks), "", verdict])
 
 
 async def examine(environ: Mapping[str, str], *, offline: bool = False) -> Report:
-    """Run all checks; `offline` skips the providers' addresses."""
+    """Look at everything; `offline` leaves the providers' addresses alone."""
     checks = [_versions()]
     try:
         settings = read_settings(environ)
@@ -212,7 +212,7 @@ def _key(account: Account) -> Check:
 
 
 async def _reach(provider_client: ProviderClient, account: Account, told: list[datetime]) -> Check:
-    """Request a provider's base URL without the key; any answer counts. `told` collects the times in the answers."""
+    """Knock at a provider's base URL without the key; any answer counts. `told` collects the time it says it is."""
     provider = account.provider
     bases = {name: account.base_urls.get(name) or url.default for name, url in provider.base_urls.items()}
     for name, url in bases.items():
@@ -238,7 +238,7 @@ def _knock(base: str) -> Flow[HttpResponse]:
 
 
 def _clock(told: list[datetime]) -> Check:
-    """Compare the clock with the providers' clocks or, without answers, with this version's release day."""
+    """Compare the clock with the providers' or, where none said, with the day this was released."""
     now = datetime.now(UTC)
     mend = "set the machine's clock: budgets, deadlines and expiry times use it"
     if now < RELEASED:

@@ -1,7 +1,7 @@
-"""The command line's output: results as lines for people, and exit codes for programs.
+"""What the command line says: results as lines for people, and exit codes for programs.
 
-Pure: results in, text and numbers out. Lines stay within 100 columns, except paths and URLs, which have their own lines
-so that they can be copied.
+Pure: results in, text and numbers out. Lines stay within 100 columns, but for paths and URLs, which stand alone so that
+they can be copied.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def exit_of_error(error: errors.TriptychError) -> Exit:
 
 
 def job_text(result: JobResult) -> str:
-    """Return a job: one line of facts, its images, its error, and the next command."""
+    """Return a job: one line of facts, its images, what went wrong, and what to type next."""
     return "\n".join(_job_lines(result))
 
 
@@ -142,7 +142,7 @@ def _image_lines(image: ImageResult) -> Iterator[str]:
 
 
 def upload_text(result: UploadResult) -> str:
-    """Return the handles and paths of uploaded images."""
+    """Return the handles of uploaded images, and where they lie."""
     lines = [line for image in result.images for line in _image_lines(image)]
     return "\n".join([*lines, *(line for note in result.warnings for line in wrapped(f"note: {note}", "  "))])
 
@@ -171,7 +171,7 @@ def _amount(usd: Decimal, is_estimate: bool) -> str:
 
 
 def spend_text(result: SpendResult) -> str:
-    """Return the ledger as a table, its total, and the state of the budget."""
+    """Return the ledger as a table, its total, and how the budget stands."""
     span = "today (UTC)" if result.days == 1 else f"the last {result.days} days (UTC)"
     lines = [f"Nothing in {span}."]
     if result.rows:
@@ -192,7 +192,7 @@ def spend_text(result: SpendResult) -> str:
 
 
 def prune_text(result: PruneResult) -> str:
-    """Return the removed or removable files: a line per job, one for uploads, one for unknown files; and the rest."""
+    """Return what was removed, or would be: a line per job, one for uploads and one for unknown files; and the rest."""
     groups: dict[str, list[PrunedItem]] = {}
     for item in result.items:
         name = item.name.partition("/")[0] if item.kind == "output" else f"{item.kind} files"
@@ -252,7 +252,7 @@ def models_text(result: ModelsResult) -> str:
 
 
 def _model_rows(mine: Sequence[ModelRow]) -> list[str]:
-    """Return one provider's models: a row for each endpoint id, with the limits of one request."""
+    """Return one provider's models: a row for each endpoint id, with what it can do in one request."""
     rows = []
     for m in mine:
         for endpoint, operations in m.by_endpoint().items():
@@ -265,7 +265,7 @@ def _model_rows(mine: Sequence[ModelRow]) -> list[str]:
 
 
 def _model_notes(mine: Sequence[ModelRow]) -> list[str]:
-    """Return a sentence for each model whose price has parts, and for each that retires."""
+    """Return a sentence for each model whose price has parts, and for each that goes."""
     said = []
     for m in mine:
         if m.price:
@@ -276,7 +276,7 @@ def _model_notes(mine: Sequence[ModelRow]) -> list[str]:
 
 
 def save_text(result: SaveResult) -> str:
-    """Return the path of each saved image."""
+    """Return where each image was saved."""
     return "\n".join([f"{s.handle}  {line(s.path)}" for s in result.saved] + [line(w) for w in result.warnings])
 
 

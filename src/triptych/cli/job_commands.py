@@ -1,4 +1,4 @@
-"""Commands that cost money: their options, the question before a costly job, and the wait for a job's end."""
+"""Commands that cost money: their options, the question before a costly job, and staying with a job to its end."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 PATIENCE_S = 2.0
 """Work longer than this shows its progress."""
 SENT_WITHIN_S = 15.0
-"""How long `--no-wait` waits until a job reaches the provider."""
+"""How long `--no-wait` stays for a job to get to the provider."""
 CHARGE_WITHIN_S = 4.0
-"""How long to wait for a finished job's charge; some providers report it a moment later."""
+"""How long a finished job's charge is waited for; some providers tell it a moment later."""
 
 
 class Usd(click.ParamType[Decimal]):
@@ -35,7 +35,7 @@ class Usd(click.ParamType[Decimal]):
     name = "usd"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
-        """Return the amount, or fail with the correct form."""
+        """Return the amount, or fail with what would be right."""
         try:
             amount = Decimal(str(value).removeprefix("$"))
         except InvalidOperation:
@@ -60,7 +60,7 @@ _PAID_OPTIONS = (
 
 
 def paid(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the common options of the paid ones."""
+    """Give a command the options that all paid ones share."""
     for option in reversed(_PAID_OPTIONS):
         command = option(command)
     return command
@@ -72,7 +72,7 @@ def pay(
     images: Sequence[str],
     given: dict[str, Any],
 ) -> Exit:
-    """Make a job, wait if requested, show it, and return its exit code."""
+    """Make a job, wait for it as asked, show it, and return its exit code."""
     from triptych.jobs.service import Options
 
     yes, wait = given.pop("yes"), given.pop("wait")
@@ -97,7 +97,7 @@ def pay(
 def _confirmed(error: errors.OverBudget, quoted: Decimal) -> Decimal:
     """Return the quote once the person at the terminal agrees to it.
 
-    Raises: `errors.OverBudget` without a terminal to ask in, or for the answer no.
+    Raises: `errors.OverBudget` when there is nobody to ask, or the answer is no.
     """
     if not sys.stdin.isatty():
         raise errors.OverBudget(f"{error.message} Here: --yes or --max-cost-usd {errors.plain(quoted)}.")
@@ -107,7 +107,7 @@ def _confirmed(error: errors.OverBudget, quoted: Decimal) -> Decimal:
 
 
 def followed(screen: Screen, start: Callable[[ImageService], Awaitable[JobResult]], *, wait: bool) -> JobResult:
-    """Start or resume a job and wait for it; Ctrl-C leaves it running, with a message."""
+    """Start or take up a job and stay with it; Ctrl-C leaves it, and says so."""
     last: list[JobResult] = []
 
     async def follow(service: ImageService) -> None:
@@ -133,7 +133,7 @@ def followed(screen: Screen, start: Callable[[ImageService], Awaitable[JobResult
 
 
 async def _charged(service: ImageService, last: list[JobResult]) -> None:
-    """Wait a moment longer for a finished job's charge."""
+    """Stay a moment longer for what a finished job was charged."""
     end = time.monotonic() + CHARGE_WITHIN_S
     while last[-1].job_id and last[-1].status == "done" and last[-1].cost.charged is None and time.monotonic() < end:
         await anyio.sleep(0.2)
@@ -141,7 +141,7 @@ async def _charged(service: ImageService, last: list[JobResult]) -> None:
 
 
 def whole(service: ImageService, result: JobResult) -> JobResult:
-    """Return a job with all its images, in order, and the earlier warnings."""
+    """Return a job with all its images, in order, and the warnings that were given already."""
     if result.job_id is None:
         return result
     every = service.job(result.job_id, every=True)
@@ -149,7 +149,7 @@ def whole(service: ImageService, result: JobResult) -> JobResult:
 
 
 class Progress:
-    """A bar on a terminal's stderr, otherwise a line per change; silent for the first two seconds."""
+    """A bar on a terminal's stderr, or a line per change where it is none; silent for the first two seconds."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
@@ -165,7 +165,7 @@ class Progress:
         self._open.close()
 
     def show(self, result: JobResult) -> None:
-        """Show the job's progress."""
+        """Show how far the job is."""
         if time.monotonic() - self._began < PATIENCE_S:
             return
         if not sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""The base of every command: its output, its exit code, and its service."""
+"""What every command stands on: where it says things, how it ends, and the service it works in."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ logger = logging.getLogger(__name__)
 
 
 class Screen:
-    """One command's output, as text or as JSON, without invisible characters (`text`)."""
+    """Where one command says things, as text or as JSON; nothing unseen gets out (`text`)."""
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
 
     def show(self, result: BaseModel, text: str) -> None:
-        """Write a result to stdout, as JSON or as text."""
+        """Write a result to stdout, as it is or in words."""
         if self.as_json:
             unsaid = {"request"} if getattr(result, "request", ...) is None else None
             self._json(result.model_dump(mode="json", exclude=unsaid))
@@ -47,14 +47,14 @@ class Screen:
         click.echo(block(text))
 
     def note(self, text: str) -> None:
-        """Write a message to stderr."""
+        """Say something beside the result, to stderr."""
         click.echo(block(text), err=True)
 
     def _json(self, fields: Mapping[str, Any]) -> None:
         click.echo(json.dumps(tree(dict(fields)), indent=2, ensure_ascii=False))
 
     def refuse(self, error: errors.TriptychError) -> Exit:
-        """Write an error to stderr, and return its exit code."""
+        """Say what went wrong, and return the exit code for it."""
         if self.as_json:
             self._json({"error": {"kind": error.kind, "message": error.message, "retryable": error.retryable}})
         self.note(f"triptych: {error.message}")
@@ -87,9 +87,9 @@ def command(work: Callable[..., Exit]) -> Callable[..., None]:
 
 
 def setup_of_environment() -> ServiceConfig:
-    """Return the settings of the environment, and send log lines to stderr.
+    """Return what the environment says, and send log lines to stderr.
 
-    Raises: `errors.BadRequest` naming the invalid variable.
+    Raises: `errors.BadRequest` naming the variable that cannot be right.
     """
     from triptych import settings
 
@@ -98,13 +98,13 @@ def setup_of_environment() -> ServiceConfig:
 
 
 def run(work: Callable[[ImageService], Awaitable[T]], *, worker: bool = False) -> T:
-    """Return the result of `work` for the service, with a running worker if requested."""
+    """Return what `work` returns when given the service, with the worker running if it is asked for."""
     from triptych.jobs.service import open_service
 
     setup = setup_of_environment()
 
     async def in_service() -> T:
-        # A command that only reads must not start a waiting job and leave it.
+        # What only looks around must not set a waiting job going and leave it.
         async with open_service(setup, work=worker) as service:
             return await work(service)
 
@@ -125,9 +125,9 @@ def _is_no_path(item: str) -> bool:
 
 
 def resolved(path: str) -> Path:
-    """Return the target of a path on the command line, with its links resolved.
+    """Return where a path on the command line leads, links and all.
 
-    Raises: `errors.UnreadableImage` for a text that is not a path.
+    Raises: `errors.UnreadableImage` for what is no path.
     """
     try:
         return Path(path).expanduser().resolve()

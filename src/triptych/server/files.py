@@ -1,8 +1,8 @@
-"""`GET /files/<handle>?…`: image files at full size, for a signed URL without a token.
+"""`GET /files/<handle>?…`: image files at full size, for who has a signed URL (`links`) and no token.
 
-Rules: every error in a URL (signature, expiry, handle, owner, a removed file) is the same 404, and nothing is looked up
-before the signature is valid. There is no list. A request counts as one of the owner in the signature. No query is
-logged. Imported only for HTTP and SSE.
+Rules: what is wrong with a URL (signature, end, handle, owner, a file that was removed) is one and the same 404, and
+nothing is looked up before the signature is found right. There is no list. A request counts as one of the owner who
+signed. No query is logged, here or anywhere. Imported for HTTP and SSE alone.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _HEADERS = {
 
 
 class Signed:
-    """Passes requests for files with a valid signature, as the signer's; other paths pass unchanged.
+    """Lets requests for files through that carry a right signature, as the signer's; other paths pass untouched.
 
-    `owners` are the owners with valid signatures; None is the person at the machine.
+    `owners` are those whose signatures count: None is the person at the machine.
     """
 
     def __init__(
@@ -76,15 +76,15 @@ class Signed:
 
 
 async def answer(request: Request) -> Response:
-    """Return the file of a request that `Signed` passed, in pieces from the disk, or the requested range."""
+    """Return the file of a request that `Signed` let through, in pieces from the disk, or a part that is asked for."""
     found: SignedFile = request.scope[SIGNED]
     if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
-        return _answer(400, "A request for a file has no body.", {})  # the body would never be read
+        return _answer(400, "A request for a file has no body.", {})  # nobody would wait for it in time
     try:
         facts = await anyio.to_thread.run_sync(os.stat, found.image.path)
     except OSError:
         return _not_there()
-    # One range per request; a request for several gets the whole file.
+    # One part at a time; a request for many gets the whole.
     scope_headers = request.scope["headers"]
     scope_headers[:] = [h for h in scope_headers if h[0] != b"range" or _ONE_RANGE.fullmatch(h[1])]
     return FileResponse(

@@ -1,9 +1,9 @@
 """Keeps an answer within what hosts show their models.
 
-One host cuts text at about 12,000 characters, and every later message pays for a result again. So a running job has
-`RUNNING_CHARS`, every other result `presenters.PAGE_CHARS`, as JSON with links and as text with links. `presenters`
-cuts images into pages. This module shortens the other long parts: warnings, a job's error, a dry run's request, and a
-long list of uploads.
+One host cuts text at about 12,000 characters, and everything in a result is paid for with each later message. So a job
+that runs is answered in `RUNNING_CHARS`, everything else in `presenters.PAGE_CHARS`: JSON with links, and text with
+links. Images are cut into pages before (`presenters`). Here goes what else can be long: warnings, a job's error, a dry
+run's request, and a long list of uploads.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ RUNNING_CHARS = 600
 UNFINISHED = ("queued", "running")
 LEAST_MESSAGE_CHARS = 120
 WARNINGS_CHARS = 1_500
-"""The limit of an upload's warnings."""
+"""Of an upload's warnings."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 ResultT = TypeVar("ResultT", JobResult, UploadResult)
 
 
 def fields(result: Result) -> dict[str, Any]:
-    """Return a result's structured content; an absent `request` or `page` is omitted."""
+    """Return a result's structured content; a `request` or `page` that is not there is left out."""
     said: dict[str, Any] = tree(result.model_dump(mode="json"))
     return {name: value for name, value in said.items() if value is not None or name not in ("request", "page")}
 
@@ -39,7 +39,7 @@ def fields(result: Result) -> dict[str, Any]:
 def links(result: Result) -> list[types.ResourceLink]:
     """Return a link for people to each image of an ended job that has a web address; a `file:` URL gets none.
 
-    Some frameworks pass every link to their model's API, which cannot read files or addresses of another machine.
+    Some frameworks hand every link to their model's API, which can read no file and no address of another machine.
     """
     images = result.images if isinstance(result, JobResult) and result.status not in UNFINISHED else []
     return [_link(image, line(image.url)) for image in images if image.url and _on_the_web(line(image.url))]
@@ -63,7 +63,7 @@ def _link(image: ImageResult, url: str) -> types.ResourceLink:
 
 
 def fitted(result: Result) -> Result:
-    """Return a result that fits the hosts' limits."""
+    """Return a result that is as short as hosts need it."""
     if isinstance(result, UploadResult):
         return _fitted_upload(result)
     if not isinstance(result, JobResult):
@@ -87,7 +87,7 @@ def _chars(result: JobResult | UploadResult) -> int:
 
 
 def _fitted_upload(result: UploadResult) -> UploadResult:
-    """Return an upload with as many images as fit, from the first, and the handles of the others."""
+    """Return an upload with as many images as fit, from the first; of the others the handles."""
     bare = result.model_copy(update={"images": [], "warnings": []})
     said = bare.model_copy(update={"warnings": result.warnings})
     warnings = _fitted_warnings(said, _chars(bare) + WARNINGS_CHARS, "the same call for these images has them").warnings
@@ -121,7 +121,7 @@ def _cut(value: Any, most_chars: int) -> Any:
 
 
 def _with_error(result: JobResult, error: ErrorResult, limit: int) -> JobResult:
-    """Return a result with as much of its error as fits, or without it if not even its beginning fits."""
+    """Return a result with as much of its error as fits; with none of it where not even its beginning does."""
 
     def cut(most_chars: int) -> JobResult:
         if not most_chars:
@@ -136,7 +136,7 @@ def _with_error(result: JobResult, error: ErrorResult, limit: int) -> JobResult:
 
 
 def _fitted_warnings(result: ResultT, limit: int, where: str) -> ResultT:
-    """Return a result with as many warnings as fit, the latest first: they belong to this call."""
+    """Return a result with as many warnings as fit, the latest first: they are about this very call."""
     count = len(result.warnings)
 
     def with_last(kept: int) -> ResultT:
@@ -147,6 +147,6 @@ def _fitted_warnings(result: ResultT, limit: int, where: str) -> ResultT:
 
 
 def _longest(choices: Sequence[int], make: Callable[[int], ResultT], limit: int) -> ResultT:
-    """Return the result of the first choice that fits, else of the last; each result is shorter than the one before."""
+    """Return what the first choice makes that fits, the last one's where none does; each makes less than the last."""
     found = bisect_left(choices, True, key=lambda choice: _chars(make(choice)) <= limit)
     return make(choices[min(found, len(choices) - 1)])

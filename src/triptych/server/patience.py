@@ -1,8 +1,8 @@
-"""How long each client waits for an answer, learned from the calls that it abandons.
+"""How long each client waits for an answer, learned from the calls that it gave up.
 
-Some hosts abandon a call after 5 s without an announcement. One call that ends with a timeout as its reason, or two
-that end at about the same age, set a limit for that client: its later calls return a second earlier. A client is its
-session, or its name and version without a session (streamable HTTP, 2026-07-28).
+Some hosts give a call up after 5 s and say so only by ending it. A call that ends with a time-out as its reason, or two
+that end at about the same age, set a limit for that client: its later calls are answered a second earlier. A client is
+its session, or its name and version where requests have none (streamable HTTP, 2026-07-28).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import anyio
 MARGIN_S = 1.0
 SHORTEST_S = 1.0
 SAME_AGE_S = 0.5
-"""Two ages that differ by less, or by less than a tenth, count as equal."""
+"""Two ages that differ by less, or by less than a tenth, are the same."""
 ONE_GESTURE_S = 1.0
-"""Ends within this time count once: one click ends all running calls, and one call can end in two ways at once (a
-notice and a closed connection)."""
+"""What ends within so short a time of another end tells nothing new: one click ends all calls in work, and one call can
+end in two ways at once (a notice and a closed connection)."""
 CLIENTS_KEPT = 256
 CALLS_KEPT = 1024
 
@@ -40,7 +40,7 @@ class _Client:
 
 
 class Patience:
-    """The limits of one server's clients; `clock` returns monotonic seconds."""
+    """What is known of the clients of one server; `clock` returns seconds and never goes back."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -49,32 +49,32 @@ class Patience:
 
     @contextmanager
     def call(self, client: Hashable, request: Hashable) -> Iterator[Callable[[], float]]:
-        """Watch one call while the block runs; yields a function that returns its remaining seconds."""
+        """Watch one call for as long as the block runs; yields what returns the seconds it may still take."""
         begun, key = self._clock(), (client, str(request))
         _keep(self._begun, key, begun, CALLS_KEPT)
         try:
             yield lambda: self.limit_s(client) - (self._clock() - begun)
         except anyio.get_cancelled_exc_class():
             self.gone(client, self._clock() - begun)
-            raise  # its start is kept: the reason may arrive after the end
+            raise  # its begin is kept: the reason may come after the end
         except BaseException:
             self._begun.pop(key, None)
             raise
         self._begun.pop(key, None)
 
     def limit_s(self, client: Hashable) -> float:
-        """Return how long a call of this client may take; infinite for an unknown client."""
+        """Return how long a call of this client may take; endless where nothing is known."""
         limit_s = self._clients[client].limit_s if client in self._clients else None
         return float("inf") if limit_s is None else limit_s
 
     def told(self, client: Hashable, request: Hashable, reason: str | None) -> None:
-        """Record the reason of a cancelled call."""
+        """Take note of why a client cancelled a call."""
         begun = self._begun.get((client, str(request)))
         if begun is not None and reason and _TIMED_OUT.search(reason):
             self._limit(self._client(client), self._clock() - begun)
 
     def gone(self, client: Hashable, age_s: float) -> None:
-        """Record that a client abandoned a call of this age."""
+        """Take note that a client left a call of this age without its answer."""
         known, now = self._client(client), self._clock()
         if now - known.last_end_s < ONE_GESTURE_S:
             return
@@ -91,7 +91,7 @@ class Patience:
 
 
 def _keep(kept: OrderedDict[_Key, _Value], key: _Key, value: _Value, most: int) -> _Value:
-    """Add a value as the newest; above `most` entries the oldest is removed."""
+    """Put a value in, as the newest; the oldest is forgotten when there are more than `most`."""
     kept[key] = value
     kept.move_to_end(key)
     while len(kept) > most:

@@ -1,4 +1,4 @@
-"""Progress in the protocol's form: one growing number, although each stage of the work counts from 0."""
+"""Progress as the protocol wants it: a number that only grows, though work comes in stages that count anew."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from triptych.core.text import line
 
 Send = Callable[[float, float, str], Awaitable[None]]
 NUDGE = 0.001
-"""The step of a report with an unchanged count: hosts reset their timer only for a larger number."""
+"""What a report adds that says something new of the same count: hosts reset their patience by it."""
 
 
 class MonotonicProgress:

@@ -1,8 +1,8 @@
-"""Prompts for common work, and completions of their arguments.
+"""Prompts for the jobs people have, and completions for what they are asked for.
 
-A person picks a prompt from a menu; it gives the assistant exact calls. Rules: the calls are in backquotes and are
-valid Python with the tools' own argument names; PHOTOS, JOB and other words in capitals stand for values that the
-assistant finds on the way; the text marks each step that costs money.
+A prompt is what a person picks from a menu: it hands the assistant the way that works, as exact calls. Rules: the calls
+stand in backquotes and are valid Python with the tools' own argument names; PHOTOS, JOB and the like in capitals stand
+for what the assistant finds out on the way; a step that costs money is said to cost money.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt: its menu texts, its arguments, and its text."""
+    """One prompt: its words for the menu, what it asks for, and the text that it becomes."""
 
     name: str
     title: str
@@ -247,7 +247,7 @@ async def complete(
     argument: types.CompletionArgument,
     caller: Caller,
 ) -> types.CompleteResult:
-    """Return the possible values of an argument: handles, job ids, models, providers; none for free text."""
+    """Return what an argument may be: handles, job ids, models, providers; nothing for what is free text."""
     kind = argument.name
     if isinstance(ref, types.ResourceTemplateReference):
         kind = {"id": "job", "handle": "image"}.get(argument.name, "")
@@ -280,7 +280,7 @@ async def _known(service: ImageService, kind: str, caller: Caller) -> Sequence[s
 
 
 def _items(text: str, most: int = 15) -> list[str]:
-    """Return the items between semicolons; a request has at most 15 images, references and outputs together."""
+    """Return what is separated by semicolons; a request takes 15 images, references and outputs together."""
     items = [item.strip(" .") for item in text.replace("\n", ";").split(";") if item.strip(" .")]
     if not 2 <= len(items) <= most:
         raise _invalid(f"Give 2 to {most} items, separated by semicolons; there are {len(items)}.")
@@ -288,7 +288,7 @@ def _items(text: str, most: int = 15) -> list[str]:
 
 
 def _is_image(text: str) -> bool:
-    """Return whether the text names a picture rather than describes one."""
+    """Whether the words name a picture rather than describe one."""
     suffix = text.rpartition(".")[2].lower()
     return text.startswith(("img_", "job_", "http://", "https://", "data:", "file:", "/", "~", "./")) or (
         suffix in ("jpg", "jpeg", "png", "webp", "tiff", "bmp", "gif") and "\n" not in text

@@ -1,15 +1,15 @@
-"""Resources: jobs, images and models, each under its `triptych://` uri.
+"""What can be read without a tool: jobs, images and models, each under its `triptych://` uri.
 
     triptych://jobs              recent jobs, JSON
-    triptych://jobs/{id}         one job, JSON, the same fields as a tool's result; in `_meta` its request
-    triptych://images/{handle}   a preview (JPEG, 100 KB at most); URL, path, facts and derived images in `_meta`
+    triptych://jobs/{id}         one job, JSON, the same fields as a tool's result; in `_meta` how it was asked for
+    triptych://images/{handle}   a preview (JPEG, 100 KB at most); URL, path, facts and what was made from it in `_meta`
     triptych://models            models and providers, JSON
-    triptych://spend             the spending of the last days, and the budget, JSON
+    triptych://spend             what the last days cost, and the budget, JSON
     ui://triptych/gallery        the gallery, for hosts that show one (`gallery`)
 
-Rules: nothing is bigger than a preview, because hosts put the whole blob into the conversation. Recent outputs are
-listed as resources, because hosts do not list templates. An unknown resource is an invalid-params error that names the
-existing ones.
+Rules: nothing is bigger than a preview, because hosts put a blob into the conversation whole. Recent outputs are listed
+as resources of their own, because hosts do not list templates. What is not there is an invalid-params error that says
+how to find what is.
 """
 
 from __future__ import annotations
@@ -112,10 +112,10 @@ def templates() -> types.ListResourceTemplatesResult:
 async def read(
     open_service: Callable[[], Awaitable[ImageService]], uri: str, caller: Caller
 ) -> types.ReadResourceResult:
-    """Return one resource of this caller.
+    """Return one resource, if it is one of this caller's.
 
     Raises:
-        MCPError: invalid params for an unknown resource, an internal error for one that cannot be read now.
+        MCPError: invalid params where there is no such resource, an internal error where it cannot be read now.
     """
     if uri == gallery.URI:
         return gallery.read()
@@ -162,7 +162,7 @@ def _json(uri: str, result: Result, facts: dict[str, Any] | None = None) -> type
 
 
 class _Told:
-    """Turns errors inside the block into protocol errors; an internal error is logged, not quoted."""
+    """Turns what goes wrong inside the block into an error of the protocol; what nobody meant is logged, not quoted."""
 
     def __init__(self, what: str) -> None:
         self._what = what

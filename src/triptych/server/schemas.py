@@ -1,9 +1,9 @@
-"""The tools' arguments: one model each, their lean JSON schemas, and refusals in plain words.
+"""What the tools take: one model each, their lean JSON schemas, and refusals in plain words.
 
-Rules: the models are the contract of the tools. Common deviations of hosts are accepted (one string for a list, a list
-as JSON text, numbers as text, null for an omitted argument), without guesses: everything else is refused with the
-correct form. Schemas have no titles, no `$ref` and no nulls: every conversation pays for each byte. Descriptions repeat
-the limits, which some hosts strip from schemas.
+Rules: the models are the contract of the tools. Hosts are met halfway (one string for a list, a list written as
+JSON, numbers written as text, null for "not given") but never guessed at: what is not understood is refused, and the
+refusal says what would be right. Schemas carry no titles, no `$ref`, no null noise: every byte of them is paid for in
+every conversation. Limits that hosts may strip are said in the descriptions too.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _format(value: object) -> object:
 
 
 def _number(value: object) -> object:
-    """Return true and false as text, because they are not numbers."""
+    """Return true and false as words, which are no numbers."""
     return str(value) if isinstance(value, bool) else value
 
 
@@ -63,22 +63,22 @@ Seconds = Annotated[float, BeforeValidator(_number)]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Name = Annotated[Words, AfterValidator(_bounded)]
 NAME_LIMIT_CHARS = 2000
-"""The limit of ids, names and directories; only the refusal mentions it, because real values are shorter."""
+"""Of what is looked up or compared, and not sent on; said by the refusal alone, for nobody gets there on purpose."""
 Items = Annotated[list[Words], BeforeValidator(_listed)]
-# Bounded, because an amount of 1e-999999999 dollars has a billion digits in plain notation.
+# Bounded, because an amount of 1e-999999999 dollars has a billion digits once it is written out.
 Usd = Annotated[Decimal, Field(max_digits=40, decimal_places=20), WithJsonSchema({"type": "number"})]
 WAIT_LIMIT_S = 55
-"""Below the 60 s after which many hosts abandon a call."""
+"""Below the 60 s at which many hosts give a call up."""
 
 
 class Arguments(BaseModel):
-    """The base of every tool's arguments; unknown ones are refused."""
+    """The root of every tool's arguments: nothing unknown gets in."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Paid(Arguments):
-    """The common optional arguments of the three paid tools."""
+    """The optional arguments that the three paid tools share."""
 
     model: Name | None = Field(None, description="Id from list_models")
     provider: Name | None = None
@@ -150,10 +150,10 @@ ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
 
 
 def read(model: type[ArgumentsT], tool: str, given: Mapping[str, Any]) -> ArgumentsT:
-    """Return the arguments as `model`; null counts as omitted, and so does an empty optional text.
+    """Return the arguments as `model`; null counts as not given, and so does an empty text that need not be there.
 
     Raises:
-        BadRequest: naming each wrong argument, its error, and the correct form.
+        BadRequest: naming each argument that is wrong, what is wrong with it, and what would be right.
     """
     try:
         return model.model_validate({name: value for name, value in given.items() if value is not None})
@@ -165,7 +165,7 @@ def read(model: type[ArgumentsT], tool: str, given: Mapping[str, Any]) -> Argume
 
 
 def _blank(model: type[Arguments], error: ValidationError) -> set[str]:
-    """Return the optional arguments whose only error is an empty text."""
+    """Return the arguments that are wrong only because their text is empty, and that may be left out."""
     empty = {
         str(fault["loc"][0])
         for fault in error.errors(include_url=False)
@@ -220,19 +220,19 @@ def _shown(value: object) -> str:
 
 
 def input_schema(model: type[Arguments]) -> dict[str, Any]:
-    """Return the model's JSON schema without titles, nulls and empty defaults; own fields first."""
+    """Return the model's JSON schema without titles, null noise and defaults that say nothing; own fields first."""
     schema = _lean(model.model_json_schema(), {})
     schema["properties"] = {name: schema["properties"][name] for name in _names(model)}
     return dict(schema)
 
 
 def _names(model: type[Arguments]) -> list[str]:
-    """Return the tool's arguments in display order: its own, then the common ones of paid tools."""
+    """Return the tool's arguments in the order to show them: what is its own, then what the paid ones share."""
     return sorted(model.model_fields, key=lambda name: name not in model.__annotations__)
 
 
 def output_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON schema of the model's serialized form, with its parts inlined."""
+    """Return the JSON schema of what the model serializes to, with its parts inlined."""
     schema = model.model_json_schema(mode="serialization")
     lean: dict[str, Any] = _lean(schema, schema.get("$defs", {}), keep_null=True)
     return lean
@@ -259,14 +259,14 @@ def _lean(node: Any, parts: Mapping[str, Any], *, keep_null: bool = False) -> An
         elif key == "anyOf":
             lean |= _union([_lean(part, parts, keep_null=keep_null) for part in value], keep_null=keep_null)
         elif key in ("minLength", "minItems", "minimum") and value in (0, 1) and not keep_null:
-            continue  # The refusal covers an empty value; every listing would pay for this limit.
+            continue  # Nobody sends nothing on purpose; the refusal says it, and every list would pay for it.
         else:
             lean[key] = _lean(value, parts, keep_null=keep_null)
     return lean
 
 
 def _union(arms: list[dict[str, Any]], *, keep_null: bool) -> dict[str, Any]:
-    """Return "this or null" as this, or as a type pair if null is a valid result."""
+    """Return "this or null" as this, or as a type pair where null is an answer."""
     real = [arm for arm in arms if arm != {"type": "null"}]
     if len(real) != 1 or len(real) == len(arms):
         return {"anyOf": arms}

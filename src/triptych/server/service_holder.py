@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 SettingsSource = Callable[[], "Settings"]
 
 FIRST_LOOK_S = 1.0
-"""The delay before unfinished jobs resume without a call: after the start, while a client waits for it."""
+"""When unfinished jobs are taken up if nobody calls: after the start, which has a client waiting."""
 CLOSE_LIMIT_S = 9.0
-"""Longer than a running submit waits for its answer at shutdown (`submission.SHUTDOWN_GRACE_S`)."""
+"""Above the time that a submit on its way still gets for its answer (`submission.SHUTDOWN_GRACE_S`)."""
 
 
 def opener(settings: Settings | SettingsSource) -> Callable[[], AbstractAsyncContextManager[ImageService]]:
-    """Return a function that reads the settings, sends logs to stderr and opens a service."""
+    """Return what opens a service from settings, which are read then; logging goes to stderr from then on."""
 
     def open_it() -> AbstractAsyncContextManager[ImageService]:
         from triptych.jobs import service
@@ -41,8 +41,8 @@ def opener(settings: Settings | SettingsSource) -> Callable[[], AbstractAsyncCon
 class ServiceHolder:
     """The process's one service: opened when first needed, kept open until the server ends.
 
-    Awaiting it (`await holder()`) returns the service. A failed opening is reported to the caller and tried
-    again at the next call; a service that failed is opened again.
+    Awaiting it (`await holder()`) returns the service. An opening that failed is reported to whoever needed it and
+    tried again at the next need; a service that broke is opened anew.
     """
 
     def __init__(self, open_service: Callable[[], AbstractAsyncContextManager[ImageService]]) -> None:
@@ -56,7 +56,7 @@ class ServiceHolder:
     async def __call__(self) -> ImageService:
         """Return the service.
 
-        Raises: `errors.TriptychError` with the reason of a failed opening.
+        Raises: `errors.TriptychError` saying why it cannot be opened.
         """
         if self._service is not None:
             return self._service
@@ -72,7 +72,7 @@ class ServiceHolder:
 
     @asynccontextmanager
     async def staying(self) -> AsyncIterator[ServiceHolder]:
-        """Keep the service while the block runs, and open it soon even without a call."""
+        """Keep the service for as long as the block runs, and open it soon even if nobody asks."""
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._open_soon)
             try:
@@ -82,7 +82,7 @@ class ServiceHolder:
                 self._tasks.cancel_scope.cancel()
 
     async def close(self) -> None:
-        """Close the service in order, for a few seconds at most."""
+        """Close the service in good order, or give up on that after a few seconds."""
         self._closing.set()
         with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
             if self._service is not None:
@@ -98,7 +98,7 @@ class ServiceHolder:
             await self()
 
     async def _hold(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-        """Open the service, announce it, and keep it open until the end."""
+        """Open the service, say so, and keep it open until the end."""
         opened = False
         try:
             async with self._open() as self._service:
@@ -116,7 +116,7 @@ class ServiceHolder:
 
 
 def _why_not(error: Exception) -> Exception:
-    """Return the refusal for a service that does not open, and log the cause."""
+    """Return the refusal for a service that does not open, and log what is behind it."""
     from triptych.core.errors import TriptychError
 
     if isinstance(error, TriptychError):

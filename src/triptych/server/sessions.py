@@ -1,13 +1,13 @@
-"""The clients of one connection: their subscriptions and their directories.
+"""Who is on the other end: the clients of one connection, what they asked to hear about, and their directories.
 
 A `ClientSessions` lives as long as the SDK's server lifespan: one connection on stdio and SSE, the whole process on
 streamable HTTP. The service outlives it.
 
-Rules: a request that needs the service opens it, never a connection's start. One task sends the notifications of
-changes, several changes at once count as one, and a client that stops reading delays the others only briefly.
-2026-07-28 clients use `subscriptions/listen`; earlier ones their own session, which is known after
-`notifications/initialized`. A client with a token is notified of that owner's jobs alone, and cannot subscribe to
-another owner's job, as to an unknown one.
+Rules: the service is opened when something needs it, never by a connection's start. Changes are told from one task,
+many changes at once count as one, and a client that stops reading delays nobody for long. 2026-07-28 clients hear
+through `subscriptions/listen`; earlier ones through their own session, which is known from `notifications/initialized`
+on. Whoever came with a token hears of that owner's jobs alone, and another's job cannot be subscribed to, like none at
+all.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ logger = logging.getLogger(__name__)
 
 JOBS_URI = "triptych://jobs"
 SESSIONS_KEPT = 256
-"""Streamable HTTP does not report the end of an early session, so an owner's oldest one is dropped above it."""
+"""Streamable HTTP does not say when an early session ends, so an owner's oldest is forgotten when there are more."""
 NOBODY = ""
-"""The owner of a remote message without a token: it owns nothing and sees nothing."""
+"""The owner of a remote message that did not say whose it is: it owns nothing and sees nothing."""
 WITHOUT_LINKS = ("claude-code", "codex")
-"""Prefixes of the names of clients that cannot use links: Claude Code shows them to its model as a second copy of the
-JSON, Codex drops them (seen in November 2026, with 2.1.329 and 0.169.0)."""
+"""How the names of clients begin to which links are of no use: Claude Code shows them to its model as a second copy of
+the JSON, Codex drops them (seen in November 2026, with 2.1.329 and 0.169.0)."""
 SEND_LIMIT_S = 5
 ROOTS_LIMIT_S = 5
 
 
 @dataclass(slots=True)
 class _Listener:
-    """A client of an earlier protocol version: its session, and the resources it subscribed to."""
+    """A client of an earlier era: its session, and the resources it subscribed to."""
 
     session: ServerSession
     owner: str | None
@@ -80,7 +80,7 @@ class ClientSessions:
 
     @asynccontextmanager
     async def gathered(self) -> AsyncIterator[ClientSessions]:
-        """Send notifications of changes while the block runs."""
+        """Tell changes for as long as the block runs."""
         with self._news, self._news_in:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._tell)
@@ -91,7 +91,7 @@ class ClientSessions:
                     group.cancel_scope.cancel()
 
     async def service(self) -> ImageService:
-        """Return the service, opened if necessary; from then on notifications are sent."""
+        """Return the service, opening it if this is the first need of it; from here on its changes are told."""
         service = await self._open_studio()
         if service is not self._watched:
             self._unwatch()
@@ -99,16 +99,16 @@ class ClientSessions:
         return service
 
     def owner(self, ctx: ServerRequestContext[Any, Any]) -> str | None:
-        """Return the request's owner: its token's owner, or None for the person at the machine."""
+        """Return whose request it is: its token's owner; None for the person at the machine, who has none."""
         if ctx.request is None:
             return NOBODY if self._remote else None
         user = ctx.request.scope.get("user")
         return str(user.username) if user else None
 
     def client(self, ctx: ServerRequestContext[Any, Any]) -> tuple[str | None, str]:
-        """Return the key of a client: the owner with the session, or with name and version without a session.
+        """Return what tells clients apart: the owner with the session, or with name and version where there is none.
 
-        Stdio has one client, and since 2026-07-28 its notifications do not contain its name.
+        On stdio there is one client, and since 2026-07-28 its notifications do not say its name.
         """
         params = ctx.session.client_params
         info = params.client_info if params and ctx.request is not None else None
@@ -118,7 +118,7 @@ class ClientSessions:
 
     def _hear(self, job_id: str) -> None:
         self._changed.add(job_id)
-        with suppress(anyio.WouldBlock):  # The task is already notified and has not run yet.
+        with suppress(anyio.WouldBlock):  # The task has been told already and not looked yet.
             self._news.send_nowait(None)
 
     async def _tell(self) -> None:
@@ -136,14 +136,14 @@ class ClientSessions:
                     group.start_soon(_tell_one, listener, *_news_for(listener.owner, jobs))
 
     def _look_at(self, job_id: str) -> tuple[str | None, bool]:
-        """Return the job's owner, and whether it has more images than at the last reading.
+        """Return whose job it is, and whether it has more images than when it was last looked at.
 
-        Images are resources. Only the person at the machine is notified of a job that cannot be read.
+        Images are resources of their own. A job that cannot be read is told of to the person at the machine alone.
         """
         assert self._watched is not None
         try:
             owner, returned = self._watched.owner(job_id), self._watched.job(job_id).returned
-        except Exception:  # Notify even if the job cannot be read at the moment.
+        except Exception:  # A change must be told even if the job cannot be read this moment.
             logger.exception("job %s changed and could not be read", job_id)
             return None, False
         before, self._returned[job_id] = self._returned.get(job_id, 0), returned
@@ -154,7 +154,7 @@ class ClientSessions:
     async def listen(
         self, ctx: ServerRequestContext[Any, Any], params: types.SubscriptionsListenRequestParams
     ) -> types.SubscriptionsListenResult:
-        """Serve one 2026-07-28 listen stream; jobs that this client cannot see are omitted."""
+        """Serve one 2026-07-28 listen stream; jobs that are not there for this client are left out of it."""
         owner = self.owner(ctx)
         asked_for = [uri for uri in params.notifications.resource_subscriptions or () if await self._shows(owner, uri)]
         notifications = params.notifications.model_copy(update={"resource_subscriptions": asked_for})
@@ -162,7 +162,7 @@ class ClientSessions:
         return await self._channels[owner].listen(ctx, params.model_copy(update={"notifications": notifications}))
 
     def met(self, ctx: ServerRequestContext[Any, Any]) -> _Listener:
-        """Return the listener of an early session, made at its first message after the handshake."""
+        """Return the listener behind an earlier era's session, made at its first message after the handshake."""
         owner = self.owner(ctx)
         key = (owner, _session_id(ctx))
         if key not in self._listeners:
@@ -173,20 +173,20 @@ class ClientSessions:
         return self._listeners[key]
 
     async def subscribe(self, ctx: ServerRequestContext[Any, Any], uri: str) -> None:
-        """Notify this session from now on of the resource's changes.
+        """Tell this session from now on when the resource changes.
 
-        Raises: `MCPError` for a job that this client cannot see.
+        Raises: `MCPError` for a job that is not there for this client.
         """
         if not await self._shows(self.owner(ctx), uri):
             raise MCPError(types.INVALID_PARAMS, "There is no such job; triptych://jobs lists the recent ones.")
         self.met(ctx).uris.add(uri)
 
     def unsubscribe(self, ctx: ServerRequestContext[Any, Any], uri: str) -> None:
-        """Stop notifying this session of the resource."""
+        """Stop telling this session about the resource."""
         self.met(ctx).uris.discard(uri)
 
     async def _shows(self, owner: str | None, uri: str) -> bool:
-        """Return whether this owner can see a resource; only jobs are checked, because only they send changes."""
+        """Whether a resource is there for this owner; only jobs are looked for, for nothing else tells changes."""
         from triptych.core.errors import UnknownHandle
         from triptych.jobs.service import Caller
 
@@ -208,10 +208,10 @@ class ClientSessions:
     # -- the client's directories ----------------------------------------------------------------------------------
 
     async def roots(self, ctx: ServerRequestContext[Any, Any], given: types.InputResponses | None) -> tuple[Path, ...]:
-        """Return the client's known root directories.
+        """Return the client's root directories as far as they are known.
 
-        `given` are the answers in a repeated 2026-07-28 call. An earlier client is asked once, until it announces a
-        change; a 2026-07-28 client is asked by this method's caller, after a refused path.
+        `given` are the answers that came with a repeated 2026-07-28 call. An earlier client is asked once, until it
+        says that they changed; a 2026-07-28 client is only asked by the caller of this, when a path was refused.
         """
         answered = (given or {}).get("roots")
         if isinstance(answered, types.ListRootsResult):
@@ -219,7 +219,7 @@ class ClientSessions:
         if self._roots is None and ctx.session.can_send_request and self.has_roots(ctx):
             self._roots = ()
             try:
-                # Not session.list_roots(): it warns of deprecated roots, which they are not in this version.
+                # Not session.list_roots(): it warns that roots are deprecated, which they are not in this era.
                 self._roots = _directories(
                     await ctx.session.send_request(types.ListRootsRequest(), types.ListRootsResult, ROOTS_LIMIT_S)
                 )
@@ -228,17 +228,17 @@ class ClientSessions:
         return self._roots or ()
 
     def has_roots(self, ctx: ServerRequestContext[Any, Any]) -> bool:
-        """Return whether the client declares that it can list its roots."""
+        """Whether the client declares that it can list its roots."""
         capabilities = ctx.session.client_capabilities
         return capabilities is not None and capabilities.roots is not None
 
     def forget_roots(self) -> None:
-        """Ask again at the next call: the client announced changed roots."""
+        """Ask again at the next need: the client said that its roots changed."""
         self._roots = None
 
 
 def takes_links(ctx: ServerRequestContext[Any, Any]) -> bool:
-    """Return whether this client, by its name, can use links in results."""
+    """Whether links in results are of use to this client, by its name."""
     params = ctx.session.client_params
     return not (params and params.client_info.name.lower().startswith(WITHOUT_LINKS))
 
@@ -259,14 +259,14 @@ async def _tell_one(listener: _Listener, uris: Sequence[str], more: bool) -> Non
 
 
 def _session_id(ctx: ServerRequestContext[Any, Any]) -> str:
-    """Return the id of a session; empty on stdio, which has only one, and on streamable HTTP since 2026-07-28."""
+    """Return the id of a session; empty on stdio, where there is only one, and on streamable HTTP since 2026-07-28."""
     headers = getattr(ctx.request, "headers", None) or {}
     over_sse = getattr(ctx.request, "query_params", None) or {}
     return str(headers.get("mcp-session-id") or over_sse.get("session_id") or "")
 
 
 def _directories(roots: types.ListRootsResult) -> tuple[Path, ...]:
-    """Return the local directories among the roots; roots on another host are skipped."""
+    """Return the local directories among the roots; a root on another host is not ours to read."""
     parts = [urlsplit(str(root.uri)) for root in roots.roots]
     return tuple(
         Path(url2pathname(part.path)) for part in parts if part.scheme == "file" and part.netloc in ("", "localhost")

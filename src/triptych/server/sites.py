@@ -1,10 +1,10 @@
-"""Accepted Host and Origin headers: the server's own names, and the site of its public URL.
+"""Which Host and Origin headers are answered: the server's own names, and the site of its public URL.
 
-Own names match exactly, on any port, because ports get mapped. The host and the port of the public URL must match, and
-in an Origin the scheme too.
+Own names are matched exactly, on any port, for ports get mapped. Of the public URL the host and the port have to agree,
+and in an Origin the scheme too.
 
 A page on another site can point its own name at this machine (DNS rebinding), or send requests from the user's browser.
-Both are visible in these headers. Imported only for HTTP and SSE.
+Either shows in these two headers. Imported for HTTP and SSE alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def name_of(site: bytes) -> str | None:
 
 
 class OwnNames:
-    """Passes requests to one of the names, from a page under one of them or without an Origin.
+    """Lets through what is sent to one of the names, and from a page under one of them or from no page.
 
     `public` is one more site, as `url_safety.site` spells it.
     """

@@ -1,8 +1,8 @@
-"""The tasks extension (`io.modelcontextprotocol/tasks`, 2026-07-28): a paid call returns a task at once.
+"""The tasks extension (`io.modelcontextprotocol/tasks`, 2026-07-28): a paid call is answered with a task at once.
 
-A task is the job under the job's own id: it survives as long as the job, has the job's owner, and exists before the
-client gets its id. Only a client that declares the extension with the request gets one; other clients see no
-difference. Dry runs, refusals and jobs that end at once return as usual.
+A task is the job itself under the job's own id: so it survives whatever the job survives, belongs to whoever made the
+job, and is there before the client hears of it. Only a client that declares the extension with the very request gets
+one; the others see no difference. Dry runs, refusals and jobs that are over at once are answered as ever.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ TASKS = "io.modelcontextprotocol/tasks"
 PAID = ("edit_sequence", "edit_chain", "generate_sequence")
 POLL_EVERY_MS = 2_000
 LIFETIME = timedelta(days=7)
-"""How long a task is reported; its job stays, and `get_status` shows it."""
+"""A task is told of for so long; its job stays, and `get_status` shows it."""
 
 
 class TaskParams(types.RequestParams):
-    """The capability that every request of the extension declares."""
+    """What every request of the extension names."""
 
     task_id: str
 
 
 def declared(ctx: ServerRequestContext[Any, Any]) -> bool:
-    """Return whether this request declares support for tasks."""
+    """Return whether this request says that its client knows tasks."""
     capabilities = ctx.session.client_capabilities
     modern = ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS
     return modern and capabilities is not None and TASKS in (capabilities.extensions or {})
@@ -43,7 +43,7 @@ def declared(ctx: ServerRequestContext[Any, Any]) -> bool:
 def created(
     service: ImageService, result: types.CallToolResult, caller: Caller
 ) -> types.CallToolResult | dict[str, Any]:
-    """Return the task of the job that a paid call made, or the call's own result if the job has ended."""
+    """Return the task of the job that a paid call made, or the call's own result where there is nothing to wait for."""
     fields = result.structured_content or {}
     if fields.get("status") not in ("queued", "running"):
         return result
@@ -51,15 +51,15 @@ def created(
 
 
 def get(service: ImageService, task_id: str, caller: Caller, *, linked: bool = True) -> dict[str, Any]:
-    """Return a task's current state, with the job's result and its links once the job has ended.
+    """Return a task as it stands, with the job's result once it has one, and links in it where they are wanted.
 
-    Raises: `MCPError` (invalid params) for an unknown or expired task.
+    Raises: `MCPError` (invalid params) for a task that is not there, or is told of no more.
     """
     return _task(service, task_id, caller, linked)
 
 
 async def cancel(service: ImageService, task_id: str, caller: Caller) -> None:
-    """Cancel the job's unsubmitted requests; images of submitted ones are still downloaded.
+    """Cancel what of the job was not submitted; what the provider has already still comes home.
 
     Raises: as `get`.
     """
@@ -70,7 +70,7 @@ async def cancel(service: ImageService, task_id: str, caller: Caller) -> None:
 def required(ctx: ServerRequestContext[Any, Any], task_id: str) -> None:
     """Refuse a `tasks/` request of a client that does not declare the extension, or whose header names another task.
 
-    The SDK compares `Mcp-Name` only for its own methods; a router that uses the header must not see another task's id.
+    The SDK compares `Mcp-Name` for the methods it knows; what routes by that header must not be told of another task.
 
     Raises: `MCPError`: missing capability, header mismatch, or, before 2026-07-28, no such method.
     """
@@ -116,7 +116,7 @@ def _task(service: ImageService, task_id: str, caller: Caller, linked: bool = Tr
 
 
 def _status(job: JobResult) -> str:
-    """Return the task's status: a failed job is a completed task with the tool's own result."""
+    """Return the task's status: a job that failed has a result that says so, as the tool's own answer would."""
     match job.status:
         case "queued" | "running":
             return "working"

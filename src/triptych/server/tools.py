@@ -1,10 +1,10 @@
-"""The ten tools: their texts for assistants, and the way from a call to the service and to its result.
+"""The ten tools: what an assistant reads of them, and how a call becomes a service's use-case and its answer.
 
-Rules: the table is data, and its listing is built once. Annotations are truthful. A result is the model of `results` as
-structured content, the same facts as compact text for hosts that show only text, and links for people (`fitting`). Only
-`view_images` returns pixels; it has no output schema, because with one some hosts drop everything else. A refusal is an
-`isError` result of under 1,000 characters whose text begins with `REFUSAL`, for frameworks that drop `isError`. An
-internal error is logged and never quoted.
+Rules: the table is data and the list made of it is built once. Annotations are truthful. A result is the model of
+`results` as structured content, the same in compact text for hosts that show only text, and links for people
+(`fitting`); only `view_images` carries pixels, and it alone has no output schema, because some hosts then drop
+everything else. A refusal is an `isError` result of under 1,000 characters whose text begins with `REFUSAL`, for
+frameworks that drop `isError`; an exception nobody meant is logged and never quoted.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ logger = logging.getLogger(__name__)
 
 REFUSAL_LIMIT_CHARS = 999
 REFUSAL = "Error: "
-"""The beginning of every refusal, and of no other text."""
+"""How every refusal begins, and no other text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One tool: its texts, its models, its four annotations, and its use-case."""
+    """One tool, whole: its words, its models, its four annotations, and the use-case behind it."""
 
     name: str
     title: str
@@ -47,7 +47,7 @@ class Tool:
     reads_only: bool = False
     destroys: bool = False
     repeats: bool = False
-    """A repeated call has no further effect (`idempotentHint`)."""
+    """The same call again changes nothing more (`idempotentHint`)."""
     reaches_out: bool = True
     """It may talk to a provider or fetch a URL (`openWorldHint`)."""
 
@@ -233,7 +233,7 @@ TOOLS = {tool.name: tool for tool in _TOOLS}
 
 @functools.cache
 def listing() -> types.ListToolsResult:
-    """Return the result of `tools/list`: always the same object, fresh for an hour."""
+    """Return the answer to `tools/list`: the same object every time, fresh for an hour."""
     return types.ListToolsResult(
         tools=[tool.listed() for tool in _TOOLS], ttl_ms=3_600_000, cache_scope="public", next_cursor=None
     )
@@ -241,7 +241,7 @@ def listing() -> types.ListToolsResult:
 
 @functools.cache
 def input_schema(name: str) -> dict[str, Any] | None:
-    """Return one tool's input schema, or None for an unknown tool."""
+    """Return one tool's input schema, or None where there is no such tool."""
     return next((tool.input_schema for tool in listing().tools if tool.name == name), None)
 
 
@@ -253,13 +253,13 @@ async def call(
     *,
     linked: bool = True,
 ) -> types.CallToolResult:
-    """Run one tool and return its result, with links if `linked`, or a refusal.
+    """Run one tool and return its result, with links where they are wanted, or a refusal.
 
-    The arguments are checked before the service opens.
+    The arguments are checked before the service is opened: a wrong call costs nothing at all.
 
     Raises:
-        errors.NotAllowed, errors.OverBudget: the client may resolve these with its roots and with a yes.
-        MCPError: invalid params for an unknown tool; the specification wants no result then.
+        errors.NotAllowed, errors.OverBudget: what the client may mend when asked, by its roots and by a yes.
+        MCPError: invalid params where there is no such tool; the specification wants no result then.
     """
     tool = TOOLS.get(name)
     if tool is None:
@@ -285,14 +285,14 @@ async def call(
 
 
 def refusal(error: errors.TriptychError) -> types.CallToolResult:
-    """Return an error for the assistant: the message, its kind, and whether a retry may help."""
+    """Return an error as the assistant reads it: the message, its kind, and whether the same call may help later."""
     tail = f" [{error.kind}{'; the same call may help later' if error.retryable else ''}]"
     text = REFUSAL + line(error.message, REFUSAL_LIMIT_CHARS - len(REFUSAL) - len(tail)) + tail
     return types.CallToolResult(content=[types.TextContent(text=text)], is_error=True)
 
 
 def answer(result: Result, *, linked: bool = True) -> types.CallToolResult:
-    """Return a service's result as a tool's: fields, the same facts as text, and links for people if `linked`."""
+    """Return a service's result as a tool's: fields, the same as text, and where they are wanted links for people."""
     if isinstance(result, Preview):
         shown = base64.b64encode(result.jpeg).decode("ascii")
         return types.CallToolResult(

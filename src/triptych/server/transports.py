@@ -1,9 +1,9 @@
-"""The transports: stdio, streamable HTTP at `/mcp`, SSE at `/sse` (its messages at `/messages/`).
+"""How clients reach the server: stdio, streamable HTTP at `/mcp`, SSE at `/sse` (its messages at `/messages/`).
 
 Rules: the service is opened once per process, outside every connection, and outlives them all. Host and Origin are
-always checked. A bind or a public URL that other machines can reach needs `TRIPTYCH_AUTH_TOKEN`. If it is set, every
-route except `/gallery` and `/files` needs one of its tokens, also on loopback, and each token sees only its own jobs.
-stdout belongs to the protocol; messages for people go to stderr.
+always checked, and a bind or a public URL that other machines can reach needs `TRIPTYCH_AUTH_TOKEN`; where it is set,
+one of its tokens is asked for on every route but `/gallery` and `/files`, loopback included, and each sees only what is
+its own. stdout belongs to the protocol; whatever is said to people goes to stderr.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Transport = Literal["stdio", "http", "sse"]
 
 
 def announce(url: str) -> None:
-    """Print the server's address to stderr."""
+    """Say on stderr where the server listens."""
     sys.stderr.write(f"Triptych is listening on {url}\n")
     sys.stderr.flush()
 
@@ -44,19 +44,20 @@ def serve(
     on_ready: Callable[[str], None] = announce,
     own_token: str | None = None,
 ) -> None:
-    """Serve until stdin closes (stdio) or a SIGTERM or SIGINT arrives; `port` 0 takes a free one.
+    """Serve until stdin closes (stdio) or a SIGTERM or SIGINT comes; `port` 0 takes a free one.
 
-    `on_ready` gets the URL once the HTTP or SSE server listens. Over HTTP, requests with `own_token` are those of the
+    `on_ready` gets the URL once HTTP or SSE is listened on. Over HTTP, requests with `own_token` are those of the
     person at the machine, who sees every job.
 
-    Settings in the form of a function are read at the first call: over stdio an invalid setting is then the result of
-    each tool call, and the server stays up. For HTTP and SSE read them with `read(environ, remote=True)`, so that the
-    server's working directory is not open to its clients.
+    Settings given as a function are read at the first need: over stdio a mistake in them is then the answer to
+    each tool call, and the server stays up. For HTTP and SSE read them with `read(environ, remote=True)`,
+    so that the directory the server was started in is not open to its clients.
 
     Raises:
-        SystemExit: 2, if the bind or the public URL is open to other machines without a token, or the bind fails.
+        SystemExit: 2, when the bind or the public URL is open to other machines and no token is set, or the bind cannot
+            be had.
     """
-    if logging.lastResort:  # logs before the settings are read
+    if logging.lastResort:  # what is logged before the settings are read
         logging.lastResort.setFormatter(_CleanLines())
     if transport == "stdio":
         holder = ServiceHolder(opener(settings))
@@ -123,8 +124,8 @@ async def _serve_stdio(holder: ServiceHolder, links: Callable[[], bool | None]) 
 async def _leave_when_told(holder: ServiceHolder) -> None:
     """End the process on a signal.
 
-    A thread of the SDK is then blocked in a read of stdin until the next line. So this closes the service in order and
-    exits without that thread.
+    A thread of the SDK's is blocked reading stdin then, and nothing but the next line would wake it: so this closes the
+    service in good order and leaves without it.
     """
     # Not implemented on Windows, where the default handlers end the process.
     with suppress(NotImplementedError), anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
