@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from support import ROOT
-from support.jobs import NOW
-from triptych.jobs.service import Options
+from support.jobs import NOW, Options, generate_sequence
 from triptych_emulators import running
 
 pytestmark = pytest.mark.anyio
@@ -67,11 +66,11 @@ async def books(make_service: Any, atlas: Any, ark: Any, finish: Any, clock: Any
     from benchmarks.soak_audit import Accepted
 
     async with make_service(atlas, ark) as service:
-        await service.generate_sequence("a red kite #1.1", 1, Options(wait_s=0, provider="atlas"))
-        await service.generate_sequence("a red kite #2.1", 2, Options(wait_s=0, provider="ark"))
-        await service.generate_sequence("a red kite #3.1", 1, NOW)
+        await generate_sequence(service, "a red kite #1.1", 1, Options(wait_s=0, provider="atlas"))
+        await generate_sequence(service, "a red kite #2.1", 2, Options(wait_s=0, provider="ark"))
+        await generate_sequence(service, "a red kite #3.1", 1, NOW)
         clock.advance(1)
-        await service.generate_sequence("a red kite #3.1", 1, Options(wait_s=0, again=True))
+        await generate_sequence(service, "a red kite #3.1", 1, Options(wait_s=0, again=True))
         await finish(service)
         clock.advance(60)
         await finish(service)

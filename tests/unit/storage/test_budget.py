@@ -150,7 +150,7 @@ def test_steps_wait_again_after_a_revival_only_as_far_as_the_budget_has_room(
     row = store.job("job_00000001")
     assert row
     said = "Step 3 is not resumed: cap $10 per 24 h (TRIPTYCH_BUDGET_USD), spent $0, reserved $10, quoted $1."
-    assert row.job.warnings == (() if state is State.WAITING else (said,))
+    assert row.warnings == (() if state is State.WAITING else (said,))
 
 
 def test_of_two_that_race_for_the_last_of_the_budget_exactly_one_wins(path: Path) -> None:
