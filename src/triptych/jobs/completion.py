@@ -156,17 +156,21 @@ class Completion:
         if taken and taken.prediction.state is State.FETCHING:
             await self.download(taken)
 
-    async def write(self, claim: Claim, answer: Pending | Done) -> Claim | None:
-        """Write an answer down once; return the claim as it then stands, None where another answer is there."""
+    async def write(self, claim: Claim, answer: Pending | Done, *, found: bool = False) -> Claim | None:
+        """Write an answer down once; return the claim as it then stands, None where another answer is there.
+
+        With `found`, it was looked for in the provider's list, and may be another prediction's by now.
+        """
         if isinstance(answer, Pending):
-            return await self._write_ticket(claim, answer)
+            return await self._write_ticket(claim, answer, found)
         return await self._write_outputs(claim, answer)
 
-    async def _write_ticket(self, claim: Claim, pending: Pending) -> Claim | None:
+    async def _write_ticket(self, claim: Claim, pending: Pending, found: bool) -> Claim | None:
         return await self._transitions.move(
             claim,
             State.RUNNING,
             wait_s=self._polling.poll_wait_s(claim.prediction, elapsed_s=0.0),
+            found=found,
             ticket=pending.ticket,
             poll_url=pending.poll_url,
             attempts=0,
@@ -287,7 +291,7 @@ class Completion:
             await self._transitions.end(claim, State.FAILED, Failure("fetch_failed", message, retryable=True))
         elif not any(frame.sha256 for frame in frames):
             reason = next((frame.error for frame in frames if frame.error), "the provider's answer has no images")
-            await self._transitions.end(claim, State.FAILED, Failure("failed", f"No image was returned: {reason}"))
+            await self._transitions.end(claim, State.FAILED, Failure("failed", f"No image was returned: {reason}", False))
         else:
             wait_s, attempts = SETTLE_DELAYS_S[0], 0
             if self._accounts[prediction.provider].provider.charge is None:

@@ -33,7 +33,7 @@ from triptych.core.models import (
     State,
 )
 from triptych.providers.client import Account
-from triptych.storage.budget import Balance
+from triptych.storage.budget import Budget
 
 MAX_LANES = 200
 MAX_STEPS = 10
@@ -285,7 +285,7 @@ def check_cost(
     plan: Plan,
     max_cost_usd: Decimal | None,
     confirm_usd: Decimal,
-    balance: Balance,
+    balance: Budget,
     *,
     asks: bool = False,
     agreed_usd: Decimal | None = None,

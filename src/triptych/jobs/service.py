@@ -348,7 +348,8 @@ class ImageService:
         since = now.at.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
 
         def read(store: Store) -> SpendResult:
-            return presenters.spend_result(store.ledger.spending(since, caller.owner), store.balance(now), days)
+            days_spent, total = store.ledger.spending(since, caller.owner)
+            return SpendResult(days=days, rows=days_spent, total=total, budget=store.balance(now))
 
         return await self.store.run(read)
 

@@ -289,7 +289,7 @@ class Submission:
         if found:
             answer = found
             taken = await self._transitions.write_with_retry(
-                claim, "the ticket", lambda: self._completion.write(claim, answer)
+                claim, "the ticket", lambda: self._completion.write(claim, answer, found=True)
             )
             if taken and taken.prediction.state is State.FETCHING:
                 await self._completion.download(taken)

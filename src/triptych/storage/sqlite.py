@@ -22,7 +22,7 @@ from triptych.storage import migrations
 
 OPEN_TIMEOUT_S = 30.0
 BUSY_TIMEOUT_S = 2.0
-"""How long a statement waits for another program's lock: everything in this process waits with it."""
+"""How long a statement waits for another program's lock; the other statements of this process wait with it."""
 SWITCH_TRIES = 100
 SWITCH_PAUSE_S = 0.05
 

@@ -17,9 +17,10 @@ from support.jobs import Options, edit_sequence, generate_sequence
 from triptych import providers
 from triptych.cli import cli, formatting
 from triptych.core import errors
-from triptych.jobs.results import Budget, Cost, JobResult, ProviderRow
+from triptych.jobs.results import Cost, JobResult, ProviderRow
 from triptych.jobs.service import Caller, ImageService
 from triptych.server import resources, tools
+from triptych.storage.budget import Budget
 from triptych_emulators.stage.works import Work
 
 pytestmark = pytest.mark.anyio
@@ -154,7 +155,7 @@ def test_money_leaves_with_six_decimals_at_most() -> None:
         "currency": "USD", "quoted": 0.033334, "charged": 0.066667, "charge_is_estimate": False
     }  # fmt: skip
     assert errors.plain(LONG) == "0.033334", "fields and text agree, and what is given back as a cap is enough"
-    assert json.loads(Budget(cap=None, spent=LONG, reserved=LONG, left=None).model_dump_json())["spent"] == 0.033334
+    assert json.loads(Budget(cap=None, spent=LONG, reserved=LONG).model_dump_json())["spent"] == 0.033334
     row = ProviderRow(provider="a", usable=True, balance_usd=Decimal("12.3456789"))
     assert row.model_dump(mode="json")["balance_usd"] == 12.345679
 

@@ -22,7 +22,8 @@ from support.jobs import Options, edit_chain, edit_sequence
 from support.servers import SAMPLES, SERVE, Child, ToldStudio, environ, image_result, job_result
 from triptych import settings
 from triptych.core import errors
-from triptych.jobs.results import ErrorResult, UploadResult
+from triptych.core.models import Failure
+from triptych.jobs.results import UploadResult
 from triptych.jobs.service import ImageService
 from triptych.server import tools
 from triptych.server.app import build
@@ -169,7 +170,7 @@ async def test_a_running_job_counts_its_images_and_lists_none(make_service: Any,
 
 @pytest.mark.parametrize("status", ["queued", "running"])
 async def test_warnings_and_an_error_do_not_make_a_running_job_long(status: str) -> None:
-    error = ErrorResult(kind="outage", message="no answer " * 80, retryable=True, request_id="r" * 40)
+    error = Failure(kind="outage", message="no answer " * 80, retryable=True, request_id="r" * 40)
     said = [f"warning {n} {'x' * 90}" for n in range(40)] + ["This call costs nothing."]
     result = tools.answer(job_result(status=status, error=error, warnings=said, next="get_status(…)"))
     assert len(json.dumps(result.structured_content)) < 600 and len(text_of(result)) < 600
@@ -421,7 +422,7 @@ async def test_a_dry_run_of_a_long_prompt_stays_short(make_service: Any, atlas: 
 
 async def test_a_thousand_warnings_leave_room_for_the_images() -> None:
     images = [image_result(f"job_12345678/{n}", url=f"https://cdn.example/{n}.png") for n in range(1, 11)]
-    error = ErrorResult(kind="failed", message="no " * 290, retryable=False)
+    error = Failure(kind="failed", message="no " * 290, retryable=False)
     warnings = [f"job_12345678/{n} is missing: {'gone ' * 30}" for n in range(1000)]
     result = tools.answer(job_result(images=images, status="partial", error=error, warnings=warnings))
     assert shown_chars(result) <= 9_000 and len(handles_of(result)) == 10
