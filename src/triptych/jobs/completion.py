@@ -291,7 +291,7 @@ class Completion:
             await self._transitions.end(claim, State.FAILED, Failure("fetch_failed", message, retryable=True))
         elif not any(frame.sha256 for frame in frames):
             reason = next((frame.error for frame in frames if frame.error), "the provider's answer has no images")
-            await self._transitions.end(claim, State.FAILED, Failure("failed", f"No image was returned: {reason}", False))
+            await self._transitions.end(claim, State.FAILED, Failure("failed", f"No image returned: {reason}", False))
         else:
             wait_s, attempts = SETTLE_DELAYS_S[0], 0
             if self._accounts[prediction.provider].provider.charge is None:
