@@ -186,7 +186,7 @@ async def test_a_surprising_charge_is_told_with_six_decimals(
     with triptych_emulators.running("atlas", max_side=48, clock=clock.monotonic, price="prompt") as atlas:
         async with make_service(atlas) as service:
             job = await ended(service, finish, coffee)
-    assert any("$5.123457 for what was quoted" in warning for warning in job.warnings), job.warnings
+    assert any("$5.123457; the quote was" in warning for warning in job.warnings), job.warnings
     for said in (*job.warnings, job.text(), formatting.job_text(job)):
         for amount in re.findall(r"\$(\d+\.\d+)", said):
             assert len(amount.partition(".")[2]) <= 6

@@ -176,7 +176,7 @@ async def test_warnings_and_errors_keep_a_running_job_short(status: str) -> None
     result = tools.answer(job_result(status=status, error=error, warnings=said, next="get_status(…)"))
     assert len(json.dumps(result.structured_content)) < 600 and len(text_of(result)) < 600
     warnings = result.structured_content["warnings"]
-    assert warnings[0] == "40 more warnings; triptych://jobs/job_12345678 has all."
+    assert warnings[0] == "40 more warnings; triptych://jobs/job_12345678 lists all."
     assert warnings[-1] == "This call costs nothing."
     assert result.structured_content["error"]["message"].startswith("no answer")
 
@@ -417,12 +417,12 @@ async def test_an_upload_of_200_pictures_names_every_handle(make_service: MakeSe
 
 async def test_an_upload_with_many_warnings_stays_short() -> None:
     images = [image_result(f"img_{n:08x}", url=f"https://cdn.example/{n}.png", path=f"/a/{n}.png") for n in range(200)]
-    warnings = [f"img_{n:08x} is here but not at Atlas Cloud yet: {'no ' * 60}" for n in range(200)]
+    warnings = [f"img_{n:08x} is stored, not yet at Atlas Cloud: {'no ' * 60}" for n in range(200)]
     result = tools.answer(UploadResult(images=images, provider="atlas", warnings=warnings))
     fields = result.structured_content
     assert shown_chars(result) <= 9_000
     assert [image["handle"] for image in fields["images"]] + fields["more"] == [image.handle for image in images]
-    assert fields["warnings"][0].endswith("more warnings; the same call for these images tells.")
+    assert fields["warnings"][0].endswith("more warnings; the same call for these images has them.")
 
 
 async def test_a_dry_run_of_a_long_prompt_stays_short(make_service: MakeService, atlas: Emulator) -> None:

@@ -80,7 +80,7 @@ def test_the_budget_counts_reserved_and_charged_money(store: Store) -> None:
         "cap $10 per 24 h (TRIPTYCH_BUDGET_USD)",
         "spent $0,",
         "reserved $6,",
-        "asked $5.",
+        "quoted $5.",
         "Nothing was sent",
     ):
         assert part in refused.value.message
@@ -145,7 +145,7 @@ def test_the_budget_limits_the_steps_that_are_revived(store: Store, others: str,
     assert total(store) == 10
     row = store.job("job_00000001")
     assert row
-    said = "Step 3 is not taken up again: cap $10 per 24 h (TRIPTYCH_BUDGET_USD), spent $0, reserved $10, asked $1."
+    said = "Step 3 is not resumed: cap $10 per 24 h (TRIPTYCH_BUDGET_USD), spent $0, reserved $10, quoted $1."
     assert row.warnings == (() if state is State.WAITING else (said,))
 
 
