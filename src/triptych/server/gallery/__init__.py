@@ -29,6 +29,9 @@ URI = "ui://triptych/gallery"
 ROUTE = "/gallery"
 LINKED = frozenset({"edit_sequence", "edit_chain", "generate_sequence", "get_status"})
 """The tools whose result a host shows in the gallery."""
+_STYLE_LINK = re.compile(r'<link rel="stylesheet" href="(.*?)">')
+_SCRIPT_LINKS = re.compile(r'(?:<script src=".*?"></script>\n)+')
+"""All scripts together, which become one: the policy names the hash of a single script."""
 
 
 def is_shown_by(ctx: ServerRequestContext[Any, Any]) -> bool:
@@ -67,8 +70,17 @@ def read() -> types.ReadResourceResult:
 
 @functools.cache
 def page() -> str:
-    """Return the page, whole."""
-    return Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+    """Return the page as one HTML document: `index.html` with its style sheet and its scripts written into it."""
+    html = _STYLE_LINK.sub(lambda link: f"<style>\n{_read(link[1])}</style>", _read("index.html"))
+    return _SCRIPT_LINKS.sub(lambda links: f"<script>\n{_scripts(links[0])}</script>\n", html)
+
+
+def _scripts(links: str) -> str:
+    return "".join(_read(name) for name in re.findall(r'src="(.*?)"', links))
+
+
+def _read(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 @functools.cache
