@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,13 +18,12 @@ from typing import Any
 import httpx2
 import jsonschema
 import pytest
+from playwright.sync_api import Browser
 
+import chromium
 from server_stage import SAMPLES, Child, environ, image_result, job_result
 from triptych.jobs.results import Cost, ErrorResult, JobResult, Page, Progress
 from triptych.server import gallery, tools
-
-pytest.importorskip("fcntl", reason="Chromium is driven through a pipe that Windows does not hand down")
-import chromium
 
 pytestmark = pytest.mark.slow
 
@@ -39,17 +39,35 @@ MODERN = {
     "io.modelcontextprotocol/clientCapabilities": {},
 }
 PIXEL = base64.b64encode((SAMPLES / "coffee.jpg").read_bytes()).decode()
+HOST_PAGE = """(html) => {
+    document.body.style.margin = 0;
+    const frame = document.createElement('iframe');
+    frame.id = 'frame';
+    frame.title = 'gallery';
+    frame.setAttribute('sandbox', 'allow-scripts');  // no same origin, no forms, no pop-ups
+    frame.style.cssText = 'width: 100%; height: 100px; border: 0; display: block';
+    window.heard = [];
+    window.say = (message) => frame.contentWindow.postMessage(message, '*');
+    addEventListener('message', async ({ data }) => {
+        heard.push(data);
+        if (data.method === 'ui/notifications/size-changed') frame.style.height = `${data.params.height}px`;
+        const response = await answerTo(data);
+        if (response) say(response);
+    });
+    frame.srcdoc = html;
+    document.body.append(frame);
+}"""
+"""The script of the host's page: it hands every message of the frame to `answerTo`, and what that returns back."""
 Answer = Callable[[str, dict[str, Any]], Any]
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[chromium.Chromium]:
+def browser() -> Iterator[Browser]:
     path = chromium.program()
     if not path:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium); the gallery's page is not tested")
-    opened = chromium.Chromium(path, tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
+    with chromium.running(path) as opened:
+        yield opened
 
 
 class Server:
@@ -93,10 +111,10 @@ class Server:
 
 
 @pytest.fixture
-def tab(browser: chromium.Chromium) -> Iterator[chromium.Page]:
-    page = browser.page()
-    yield page
-    page.close()
+def tab(browser: Browser) -> Iterator[chromium.Tab]:
+    opened = chromium.Tab(browser)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -109,63 +127,47 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 class Host:
     """A host around one frame: answers `tools/call` and `resources/read` through `answer`, remembers everything."""
 
-    def __init__(self, page: chromium.Page, answer: Answer, **context: Any) -> None:
-        self.page = page
+    def __init__(self, tab: chromium.Tab, answer: Answer, **context: Any) -> None:
+        self.tab = tab
+        self.page = tab.page
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.heard: list[dict[str, Any]] = []
         self._answer = answer
         self._context = {"theme": "light", "displayMode": "inline", "availableDisplayModes": ["inline"], **context}
-        self._heard = threading.Condition()
-        page.bind("hostHears", self._hear)
-        page.go("about:blank")
+        self.page.expose_function("answerTo", self._answer_to)
         policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        html = gallery.page().replace("<head>", f"<head>{policy}", 1)
-        page.evaluate(
-            "document.body.style.margin = 0;"
-            "addEventListener('message', (e) => { if (e.data.method === 'ui/notifications/size-changed')"
-            " frame.style.height = e.data.params.height + 'px'; hostHears(JSON.stringify(e.data)); });"
-            "const frame = document.createElement('iframe'); frame.id = 'frame'; frame.title = 'gallery';"
-            "frame.setAttribute('sandbox', 'allow-scripts');"  # no same origin, no forms, no pop-ups
-            "frame.style.cssText = 'width: 100%; height: 100px; border: 0; display: block';"
-            f"frame.srcdoc = {json.dumps(html)}; document.body.append(frame);"
-        )
+        self.page.evaluate(HOST_PAGE, gallery.page().replace("<head>", f"<head>{policy}", 1))
+        self.frame = self.page.frames[1]
         self.hears("ui/notifications/initialized")
 
     def say(self, message: dict[str, Any]) -> None:
-        text = json.dumps({"jsonrpc": "2.0", **message})
-        self.page.evaluate(f"document.getElementById('frame').contentWindow.postMessage({text}, '*')")
+        self.page.evaluate("(message) => say(message)", {"jsonrpc": "2.0", **message})
 
     def notify(self, method: str, **params: Any) -> None:
         self.say({"method": f"ui/notifications/{method}", "params": params})
 
     def hears(self, method: str | None = None, answer_to: int = 0) -> dict[str, Any]:
         """Return the first message of this method, or the answer to a request of ours, once it has come."""
-
-        def found() -> dict[str, Any] | None:
-            said = (m for m in self.heard if m.get("method") == method and (method or m["id"] == answer_to))
-            return next(said, None)
-
-        with self._heard:
-            assert self._heard.wait_for(found, 30), f"{method or answer_to} never came: {self.page.problems}"
-        return found() or {}
+        found = "([method, id]) => heard.find((m) => (method ? m.method === method : !m.method && m.id === id))"
+        message = self.page.wait_for_function(found, arg=[method, answer_to], polling=20)
+        return dict(message.json_value())
 
     def shows(self, arguments: dict[str, Any], answer: dict[str, Any]) -> None:
         """Let the frame be that of a tool call with these arguments and this answer."""
         self.notify("tool-input", arguments=arguments)
         self.notify("tool-result", **answer)
 
-    def _hear(self, message: dict[str, Any]) -> None:
-        with self._heard:
-            self.heard.append(message)
-            self._heard.notify_all()
+    def _answer_to(self, message: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the response to a message of the frame; None for a notification or a response."""
+        self.heard.append(message)
         method, params = message.get("method"), message.get("params", {})
         if method is None or "id" not in message:
-            return
+            return None
         try:
-            self.say({"id": message["id"], "result": self.result(method, params)})
+            return {"jsonrpc": "2.0", "id": message["id"], "result": self.result(method, params)}
         except Exception as error:
             code, text = error.args if len(error.args) == 2 else (-32000, str(error))
-            self.say({"id": message["id"], "error": {"code": code, "message": text}})
+            return {"jsonrpc": "2.0", "id": message["id"], "error": {"code": code, "message": text}}
 
     def result(self, method: str, params: dict[str, Any]) -> Any:
         if method == "ui/initialize":
@@ -191,24 +193,19 @@ class Host:
     # -- what a person sees and does
 
     def see(self, expression: str) -> Any:
-        return self.page.wait_for(expression, frame=True)
+        """Return the value of an expression in the frame as soon as it is true."""
+        return chromium.wait_for(self.frame, expression)
 
     def text(self, selector: str = "main") -> str:
         return str(self.see(f"document.querySelector({json.dumps(selector)})?.innerText"))
 
     def click(self, words: str) -> None:
-        """Click the button that reads like this, once there is one."""
-        self.see(
-            "(() => { const found = [...document.querySelectorAll('button')].find((b) => !b.disabled && b.offsetParent"
-            f" && [b.innerText.trim(), b.ariaLabel].some((said) => said?.startsWith({json.dumps(words)})));"
-            " found?.click(); return Boolean(found); })()"
-        )
+        """Click the button whose name begins like this, once there is one and it is enabled."""
+        begins = re.compile("^" + re.escape(words).replace("/", r"\/"))  # Playwright writes it as /…/
+        self.frame.get_by_role("button", name=begins, disabled=False).first.click()
 
     def fill(self, name: str, value: str) -> None:
-        self.see(
-            f"(() => {{ const field = document.querySelector('[name={name}]'); if (!field) return false; field.value = "
-            f"{json.dumps(value)}; field.dispatchEvent(new Event('input')); return true; }})()"
-        )
+        self.frame.locator(f"[name={name}]").fill(value)
 
     def paid(self) -> list[tuple[str, dict[str, Any]]]:
         """Return the calls that can cost something: those that are no dry run."""
@@ -218,13 +215,12 @@ class Host:
     def picture(self, name: str, width: int = 900) -> None:
         """Keep a screenshot if they are wanted, once all previews are there."""
         if PICTURES:
-            self.page.resize(width, int(self.see("document.body.offsetHeight")))
+            self.page.set_viewport_size({"width": width, "height": int(self.see("document.body.offsetHeight"))})
             self.see(
                 "[...document.querySelectorAll('.face, .thumb')].every((f) => f.childElementCount || !f.fill"
                 " || f.getBoundingClientRect().left > innerWidth)"
             )
-            self.page.evaluate("new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)))")
-            self.page.screenshot(Path(PICTURES) / f"{name}.jpg")
+            self.page.screenshot(path=Path(PICTURES) / f"{name}.jpg", quality=80, caret="initial")
 
 
 def tiles(host: Host) -> list[str]:
@@ -232,19 +228,19 @@ def tiles(host: Host) -> list[str]:
 
 
 @pytest.fixture
-def open_host(browser: chromium.Chromium) -> Iterator[Callable[..., Host]]:
+def open_host(browser: Browser) -> Iterator[Callable[..., Host]]:
     """Open hosts; at the end nothing in them was loaded from anywhere, and nothing went wrong."""
     opened: list[Host] = []
 
     def open_it(answer: Answer, *, width: int = 900, media: dict[str, str] | None = None, **context: Any) -> Host:
-        opened.append(Host(browser.page(width, **(media or {})), answer, **context))
+        opened.append(Host(chromium.Tab(browser, width, **(media or {})), answer, **context))
         return opened[-1]
 
     yield open_it
     for host in opened:
-        host.page.close()
-        assert [url for url in host.page.requests if not url.startswith(("data:", "about:"))] == []
-        assert host.page.problems == []
+        host.tab.close()
+        assert [url for url in host.tab.requests if not url.startswith(("data:", "about:"))] == []
+        assert host.tab.problems == []
 
 
 # -- answers as told ---------------------------------------------------------------------------------------------------
@@ -397,11 +393,9 @@ def test_asking_that_fails_is_given_up_after_a_few_times_and_said(open_host: Cal
     told.refuses["triptych://jobs"] = told.refuses["get_status"] = ValueError(-32000, "the server is gone")
     host = open_host(told)
     # The waits between failures double; the page's clock is hurried, its logic is not.
-    host.page.evaluate(
-        "(() => { const real = setTimeout; window.setTimeout = (f, ms) => real(f, ms / 100); })()", frame=True
-    )
+    host.frame.evaluate("(() => { const real = setTimeout; window.setTimeout = (f, ms) => real(f, ms / 100); })()")
     host.shows({"prompt": "x"}, shown(seasons(1)))
-    host.see("document.getElementById('said').innerText.includes('stopped asking: the server is gone')")
+    host.see("document.getElementById('notice').innerText.includes('stopped asking: the server is gone')")
     assert len(host.calls) == 5
 
 
@@ -470,8 +464,8 @@ def test_a_keyboard_is_enough(open_host: Callable[..., Host]) -> None:
     host.page.evaluate("document.getElementById('frame').focus()")
     seen = []
     while "Image 1, open" not in seen:
-        host.page.key("Tab")
-        seen.append(host.page.evaluate(active, frame=True))
+        host.page.keyboard.press("Tab")
+        seen.append(host.frame.evaluate(active))
         assert len(seen) < 12, seen
     for key, there in (
         ("ArrowRight", 2),
@@ -481,21 +475,21 @@ def test_a_keyboard_is_enough(open_host: Callable[..., Host]) -> None:
         ("Home", 1),
         ("ArrowRight", 2),
     ):
-        host.page.key(key)
-        assert host.page.evaluate(active, frame=True) == f"Image {there}, open"
+        host.page.keyboard.press(key)
+        assert host.frame.evaluate(active) == f"Image {there}, open"
     assert host.see("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-    host.page.key("Enter")
+    host.page.keyboard.press("Enter")
     host.see("document.getElementById('slider')")
-    host.page.evaluate("document.getElementById('slider').focus()", frame=True)
+    host.frame.evaluate("document.getElementById('slider').focus()")
     for _ in range(5):
-        host.page.key("ArrowRight")
+        host.page.keyboard.press("ArrowRight")
     assert host.see("document.getElementById('slider').ariaValueText") == "55 % before"
     assert host.see("document.querySelector('.stage').style.getPropertyValue('--at')") == "55%"
     assert "Before (img_0a1b2c3d) and after" in host.see("document.getElementById('slider').ariaLabel")
     host.picture("image")
-    host.page.key("Escape")
+    host.page.keyboard.press("Escape")
     host.see("document.querySelector('#grid')")
-    assert host.page.evaluate(active, frame=True) == "Image 2, open"
+    assert host.frame.evaluate(active) == "Image 2, open"
 
 
 def test_nothing_is_paid_for_before_its_price_was_shown_and_a_second_click(open_host: Callable[..., Host]) -> None:
@@ -580,7 +574,7 @@ def test_an_uncertain_job_has_its_three_ways_out(open_host: Callable[..., Host])
     host.see("!document.querySelector('#uncertain button').disabled")
     host.click("Accept it as lost")
     host.click("Really give it up?")
-    host.see("!document.querySelector('.sure')")
+    host.see("!document.querySelector('.confirming')")
     host.click("Pay for a new one")
     host.click("Show the price")
     host.click("Pay $0.064")
@@ -609,7 +603,7 @@ def test_one_click_does_not_cancel_a_job(open_host: Callable[..., Host]) -> None
     host = open_host(told)
     host.shows({"prompt": SEASONS, "count": 4}, shown(seasons(2)))
     host.click("Cancel the job")
-    host.see("document.querySelector('.sure').innerText === 'Really cancel?'")
+    host.see("document.querySelector('.confirming').innerText === 'Really cancel?'")
     assert not [name for name, _ in host.calls if name == "cancel_job"]
     told.after_cancel = seasons(2, "cancelled")
     host.click("Really cancel?")
@@ -659,14 +653,14 @@ def test_a_chain_is_lanes_and_steps_and_a_step_is_redone_on_what_it_was_made_fro
     assert headings == ["Before", "Step 1", "Step 2", "Step 3"] * 2
     host.picture("chain")
     host.page.evaluate("document.getElementById('frame').focus()")
-    host.page.evaluate("document.querySelector('[aria-label^=\"Image 1\"]').focus()", frame=True)
+    host.frame.evaluate("document.querySelector('[aria-label^=\"Image 1\"]').focus()")
     for key, there in (
         ("ArrowDown", "Image 4"),
         ("ArrowLeft", "Before: img_4e5f6a7b"),
         ("ArrowUp", "Before: img_0a1b2c3d"),
     ):
-        host.page.key(key)
-        assert str(host.page.evaluate("document.activeElement.ariaLabel", frame=True)).startswith(there)
+        host.page.keyboard.press(key)
+        assert str(host.frame.evaluate("document.activeElement.ariaLabel")).startswith(there)
     host.click("Image 2")
     assert host.text("#words") == STEPS[1]
     host.see("document.getElementById('slider')?.ariaLabel.includes('job_12345678/1')")
@@ -724,7 +718,7 @@ def test_it_looks_as_the_host_says_or_else_as_the_system_does(open_host: Callabl
         "host-context-changed", styles={"variables": {"--color-background-primary": "light-dark(#fafaf0, #111)"}}
     )
     assert host.see(f"{paper} === 'rgb(250, 250, 240)'")
-    by_system = open_host(told, media={"prefers_color_scheme": "dark"}, theme=None)
+    by_system = open_host(told, media={"color_scheme": "dark"}, theme=None)
     assert by_system.see(paper) == "rgb(27, 28, 31)"
 
 
@@ -732,7 +726,7 @@ def test_nothing_moves_for_those_who_do_not_want_it(open_host: Callable[..., Hos
     told = Told(MADE, seasons(1))
     animation = "getComputedStyle(document.querySelector('.coming .face')).animationName"
     for wish, name in (("no-preference", "pass"), ("reduce", "none")):
-        host = open_host(told, media={"prefers_reduced_motion": wish})
+        host = open_host(told, media={"reduced_motion": wish})
         host.shows({"prompt": SEASONS, "count": 4}, shown(seasons(1)))
         assert host.see(animation) == name
 
@@ -917,26 +911,26 @@ def test_a_redo_of_a_real_frame_is_another_picture(open_host: Callable[..., Host
     )
 
 
-def test_in_a_tab_of_its_own_it_lists_jobs_and_shows_one(tab: chromium.Page, server: Server) -> None:
+def test_in_a_tab_of_its_own_it_lists_jobs_and_shows_one(tab: chromium.Tab, server: Server) -> None:
     answer = server.call("generate_sequence", prompt="three sails", count=3)["structuredContent"]
-    tab.go(server.page)
-    tab.wait_for("document.querySelector('.job')")
-    assert server.token not in tab.evaluate("location.href"), "the token stays out of the address bar"
-    assert tab.evaluate("document.querySelector('.job').dataset.job") == answer["job_id"]
-    tab.wait_for("document.querySelector('.job img')")
+    tab.page.goto(server.page)
+    chromium.wait_for(tab.page.main_frame, "document.querySelector('.job')")
+    assert server.token not in tab.page.evaluate("location.href"), "the token stays out of the address bar"
+    assert tab.page.evaluate("document.querySelector('.job').dataset.job") == answer["job_id"]
+    chromium.wait_for(tab.page.main_frame, "document.querySelector('.job img')")
     if PICTURES:
-        tab.screenshot(Path(PICTURES) / "jobs.jpg")
-    tab.evaluate("document.querySelector('.job').click()")
-    tab.wait_for("document.querySelectorAll('#grid button.tile img').length === 3")
-    tab.evaluate("document.querySelector('#grid button.tile').click()")
-    tab.wait_for("document.querySelector('.stage img')")
+        tab.page.screenshot(path=Path(PICTURES) / "jobs.jpg", quality=80)
+    tab.page.evaluate("document.querySelector('.job').click()")
+    chromium.wait_for(tab.page.main_frame, "document.querySelectorAll('#grid button.tile img').length === 3")
+    tab.page.evaluate("document.querySelector('#grid button.tile').click()")
+    chromium.wait_for(tab.page.main_frame, "document.querySelector('.stage img')")
     for there in ("document.querySelectorAll('#grid button.tile').length === 3", "document.querySelector('.job')"):
-        tab.evaluate("history.back()")
-        tab.wait_for(there)
-    tab.evaluate("history.forward()")
-    tab.wait_for("document.querySelector('h1').innerText === 'three sails'")
-    tab.send("Page.reload")
-    tab.wait_for("document.querySelector('h1')?.innerText === 'three sails'")
+        tab.page.evaluate("history.back()")
+        chromium.wait_for(tab.page.main_frame, there)
+    tab.page.evaluate("history.forward()")
+    chromium.wait_for(tab.page.main_frame, "document.querySelector('h1').innerText === 'three sails'")
+    tab.page.reload()
+    chromium.wait_for(tab.page.main_frame, "document.querySelector('h1')?.innerText === 'three sails'")
     assert {url.split("#")[0] for url in tab.requests if not url.startswith("data:")} == {
         f"{server.base}/gallery",
         f"{server.base}/mcp",
@@ -944,20 +938,20 @@ def test_in_a_tab_of_its_own_it_lists_jobs_and_shows_one(tab: chromium.Page, ser
     assert tab.problems == []
 
 
-def test_a_server_without_a_token_is_not_asked_for_one(tab: chromium.Page, http_url: str) -> None:
-    tab.go(http_url.replace("/mcp", "/gallery"))
-    tab.wait_for("document.querySelector('h1')?.innerText === 'Recent jobs'")
-    assert not tab.evaluate("Boolean(document.querySelector('[name=token]'))") and tab.problems == []
+def test_a_server_without_a_token_is_not_asked_for_one(tab: chromium.Tab, http_url: str) -> None:
+    tab.page.goto(http_url.replace("/mcp", "/gallery"))
+    chromium.wait_for(tab.page.main_frame, "document.querySelector('h1')?.innerText === 'Recent jobs'")
+    assert not tab.page.evaluate("Boolean(document.querySelector('[name=token]'))") and tab.problems == []
 
 
-def test_in_a_tab_without_the_token_it_asks_and_tells_a_wrong_one(tab: chromium.Page, server: Server) -> None:
-    tab.go(f"{server.base}/gallery")
+def test_in_a_tab_without_the_token_it_asks_and_tells_a_wrong_one(tab: chromium.Tab, server: Server) -> None:
+    tab.page.goto(f"{server.base}/gallery")
     for token, said in (
         ("wrong", "This server asks for a token"),
         (server.token, "The server does not take this token"),
     ):
-        tab.wait_for(f"document.querySelector('.panel h2')?.innerText === {json.dumps(said)}")
-        tab.type(token)
-        tab.key("Enter")
-    tab.wait_for("document.querySelector('.job')")
+        chromium.wait_for(tab.page.main_frame, f"document.querySelector('.panel h2')?.innerText === {json.dumps(said)}")
+        tab.page.keyboard.insert_text(token)
+        tab.page.keyboard.press("Enter")
+    chromium.wait_for(tab.page.main_frame, "document.querySelector('.job')")
     assert [p for p in tab.problems if "401" not in p] == []

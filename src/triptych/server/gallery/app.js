@@ -1,34 +1,36 @@
-// -- what can be done -------------------------------------------------------------------------------------------------
+// What the user can do, the list of jobs, and the start of the page in a host or in a tab.
 
-async function busy(button, work) {
+// -- actions ----------------------------------------------------------------------------------------------------------
+
+async function whileDisabled(button, work) {
   button.disabled = true;
-  try { await work(); } catch (error) { say(error.message, 'bad'); } finally { button.disabled = false; }
+  try { await work(); } catch (error) { showNotice(error.message, 'bad'); } finally { button.disabled = false; }
 }
 
-// A button that wants a second click, and forgets the first after a while.
-function sureButton(words, question, work) {
+// A button that acts on its second click; the first click expires after 6 s.
+function confirmButton(words, question, work) {
   let timer = 0;
-  const calm = () => { clearTimeout(timer); timer = 0; button.textContent = words; button.classList.remove('sure'); };
+  const reset = () => { clearTimeout(timer); timer = 0; button.textContent = words; button.classList.remove('confirming'); };
   const button = h('button', { type: 'button', onclick: () => {
-    if (timer) { calm(); busy(button, work); return; }
+    if (timer) { reset(); whileDisabled(button, work); return; }
     button.textContent = question;
-    button.classList.add('sure');
-    timer = setTimeout(calm, 6000);
+    button.classList.add('confirming');
+    timer = setTimeout(reset, 6000);
   } }, words);
   return button;
 }
 
 async function refresh(id, wait_s = 0) {
-  say('');
-  await take((await call('get_status', { job_id: id, wait_s })).structuredContent);
-  follow(id);
+  showNotice('');
+  await updateJob((await call('get_status', { job_id: id, wait_s })).structuredContent);
+  poll(id);
 }
 
 async function cancel(id) {
   const result = (await call('cancel_job', { job_id: id })).structuredContent;
   tellAssistant(`In the gallery the user cancelled ${id}; it is ${result.status} now.`);
-  await take(result);
-  follow(id);
+  await updateJob(result);
+  poll(id);
 }
 
 function showPanel(panel, form, opener) {
@@ -41,7 +43,7 @@ function closePanel(panel) {
   panel.replaceChildren();
   opener?.focus();
 }
-// Not a form element: a host's frame need not be allowed to submit one.
+// Not a form element: the sandbox of a host's frame may forbid forms.
 function panelForm(panel, title, button, work, ...children) {
   const form = h('div', { className: 'panel', role: 'group', 'aria-label': title, onkeydown: (event) => {
     if (event.key === 'Escape') { event.stopPropagation(); closePanel(panel); }
@@ -53,7 +55,7 @@ function panelForm(panel, title, button, work, ...children) {
   return form;
 }
 
-// First the price, then a second click; the price shown is the most that is paid.
+// The first click shows the price, the second pays. The price shown is the most that the call may cost.
 function paidForm({ title, tool, prompt, counted = false, args, panel, made }) {
   const words = prompt === undefined ? null : h('textarea', { name: 'prompt', required: true, maxLength: 8000, value: prompt, oninput: () => forget() });
   const count = counted ? h('input', { type: 'number', name: 'count', min: 1, max: 14, value: 1, required: true, oninput: () => forget() }) : null;
@@ -83,15 +85,15 @@ function paidForm({ title, tool, prompt, counted = false, args, panel, made }) {
       const result = (await call(tool, given)).structuredContent;
       tellAssistant(`In the gallery the user started ${result.job_id} with ${tool}: ${made}.`);
       shownHandle = null;
-      remember(result.job_id);
+      setAddress(result.job_id);
       drawn = { key: null };
-      take(result, { show: true, input: given });
+      updateJob(result, { show: true, input: given });
       $('title').focus();
     } catch (error) {
-      lost = quoted !== null && error instanceof Silence;
+      lost = quoted !== null && error instanceof NoAnswer;
       price.textContent = lost ? 'The answer was lost, and it may have been paid for. Look among the recent jobs before asking again.' : error.message;
       button.hidden = lost;
-      if (lost) button.after(moreJobs());
+      if (lost) button.after(recentJobsButton());
     } finally { button.disabled = false; }
   };
   return panelForm(panel, title, button, work,
@@ -105,7 +107,7 @@ let lastDirectory = '';
 function saveForm(handles, panel) {
   const directory = h('input', { name: 'directory', required: true, value: lastDirectory, placeholder: 'a directory the server may write to', spellcheck: false, autocomplete: 'off' });
   const name = h('input', { name: 'name', placeholder: 'the handles', spellcheck: false, autocomplete: 'off' });
-  const said = h('p', { role: 'status', className: 'words small' });
+  const outcome = h('p', { role: 'status', className: 'words small' });
   const button = h('button', { type: 'button', className: 'main' }, `Save ${plural(handles.length, 'image')}`);
   const work = async () => {
     button.disabled = true;
@@ -113,26 +115,26 @@ function saveForm(handles, panel) {
       lastDirectory = directory.value.trim();
       const args = { images: handles, directory: lastDirectory, ...(name.value.trim() && { name: name.value.trim() }) };
       const { saved, warnings } = (await call('save_images', args)).structuredContent;
-      said.textContent = [...saved.map((s) => `Saved: ${s.path}`), ...warnings].join('\n');
-    } catch (error) { said.textContent = error.message; } finally { button.disabled = false; }
+      outcome.textContent = [...saved.map((s) => `Saved: ${s.path}`), ...warnings].join('\n');
+    } catch (error) { outcome.textContent = error.message; } finally { button.disabled = false; }
   };
   return panelForm(panel, 'Save at full size', button, work, h('label', {}, 'Directory, on the server’s machine', directory),
-    h('label', {}, 'File name, numbered if there are several (optional)', name), said,
+    h('label', {}, 'File name, numbered if there are several (optional)', name), outcome,
     h('div', { className: 'row' }, button, h('button', { type: 'button', onclick: () => closePanel(panel) }, 'Not now')));
 }
 
-function moreJobs() { return h('button', { type: 'button', onclick: () => showJobs() }, 'Recent jobs'); }
+function recentJobsButton() { return h('button', { type: 'button', onclick: () => showJobs() }, 'Recent jobs'); }
 
 async function showJobs({ push = true } = {}) {
-  stopFollowing();
-  const mine = turn;
+  stopPolling();
+  const mine = pollTurn;
   current = shownHandle = null;
-  remember('', push);
+  setAddress('', push);
   let found;
-  try { found = (await call('list_jobs', { limit: 30 })).structuredContent.jobs; } catch (error) { return say(error.message, 'bad'); }
-  if (mine !== turn || current) return;
+  try { found = (await call('list_jobs', { limit: 30 })).structuredContent.jobs; } catch (error) { return showNotice(error.message, 'bad'); }
+  if (mine !== pollTurn || current) return;
   $('page').setAttribute('aria-busy', 'false');
-  const list = h('div', { className: 'stack', id: 'grid', role: 'group', 'aria-label': 'Recent jobs', onkeydown: rove },
+  const list = h('div', { className: 'stack', id: 'grid', role: 'group', 'aria-label': 'Recent jobs', onkeydown: moveFocus },
     ...found.map((job, i) => h('button', { type: 'button', className: 'job', 'data-job': job.job_id, tabIndex: i ? -1 : 0, onclick: () => openJob(job.job_id) },
       job.returned ? thumb(`${job.job_id}/1`) : h('span', { className: 'thumb' }),
       h('span', {},
@@ -143,26 +145,26 @@ async function showJobs({ push = true } = {}) {
 }
 
 async function openJob(id, { push = true } = {}) {
-  say('');
+  showNotice('');
   try {
     const answer = await call('get_status', { job_id: id, wait_s: 0 });
-    remember(id, push);
-    take(answer.structuredContent, { show: true });
+    setAddress(id, push);
+    updateJob(answer.structuredContent, { show: true });
     $('title').focus();
-  } catch (error) { say(error.message, 'bad'); }
+  } catch (error) { showNotice(error.message, 'bad'); }
 }
 
 async function toggleFull() {
   const mode = host.context.displayMode === 'fullscreen' ? 'inline' : 'fullscreen';
   try {
-    host.context.displayMode = (await ask('ui/request-display-mode', { mode })).mode;
-    dress();
-  } catch (error) { say(error.message, 'care'); }
+    host.context.displayMode = (await askHost('ui/request-display-mode', { mode })).mode;
+    applyHostContext();
+  } catch (error) { showNotice(error.message, 'care'); }
 }
 
-// -- where it runs ----------------------------------------------------------------------------------------------------
+// -- start ------------------------------------------------------------------------------------------------------------
 
-function dress() {
+function applyHostContext() {
   const { theme, styles, displayMode, safeAreaInsets: inset } = host.context;
   const root = document.documentElement;
   root.style.colorScheme = theme === 'dark' || theme === 'light' ? theme : '';
@@ -174,13 +176,13 @@ function dress() {
   if (full) full.textContent = displayMode === 'fullscreen' ? 'Leave full screen' : 'Full screen';
 }
 
-function remember(place, push = true) {
+function setAddress(place, push = true) {
   if (IN_HOST || !push) return;
   const hash = place ? `#show=${place}` : '#';
   if ((location.hash || '#') !== hash) history.pushState(null, '', hash);
 }
 
-function route() {
+function openAddress() {
   const place = new URLSearchParams(location.hash.slice(1)).get('show') ?? '';
   if (!place) showJobs({ push: false });
   else if (place.includes('/') || place.startsWith('img_')) openImage(place, { push: false });
@@ -188,29 +190,29 @@ function route() {
   else openJob(place, { push: false });
 }
 
-async function begin() {
+async function start() {
   if (!IN_HOST) {
     const given = new URLSearchParams(location.hash.slice(1));
     if (given.has('token')) {
       sessionStorage.setItem(TOKEN_KEY, given.get('token'));
       given.delete('token');
-      // Out of the address bar and the history.
+      // The token leaves the address bar and the history.
       history.replaceState(null, '', `#${given}`);
     }
     token = sessionStorage.getItem(TOKEN_KEY);
-    addEventListener('popstate', route);
-    route();
+    addEventListener('popstate', openAddress);
+    openAddress();
     return;
   }
-  addEventListener('message', hear);
-  const opened = await ask('ui/initialize', {
+  addEventListener('message', onMessage);
+  const opened = await askHost('ui/initialize', {
     protocolVersion: '2026-01-26', appInfo: { name: 'triptych-gallery', title: 'Triptych gallery', version: '1' },
     appCapabilities: { availableDisplayModes: ['inline', 'fullscreen'] },
   });
   host = { capabilities: opened.hostCapabilities ?? {}, context: opened.hostContext ?? {} };
-  dress();
-  notify('ui/notifications/initialized');
-  new ResizeObserver(() => notify('ui/notifications/size-changed', { height: Math.ceil($('page').getBoundingClientRect().height) }))
+  applyHostContext();
+  notifyHost('ui/notifications/initialized');
+  new ResizeObserver(() => notifyHost('ui/notifications/size-changed', { height: Math.ceil($('page').getBoundingClientRect().height) }))
     .observe($('page'));
 }
-begin();
+start();

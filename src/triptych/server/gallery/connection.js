@@ -1,13 +1,13 @@
 'use strict';
-// The gallery of one Triptych server: in a host's frame it speaks MCP Apps (SEP-1865) through postMessage, in a browser
-// of its own it speaks MCP to /mcp. Rules: text goes in as text, never as markup; nothing is loaded from anywhere but
-// through the two; nothing is paid for without a price shown and a second click; nothing paid is ever sent twice.
+// The page's elements, and its connection to the server: in a host's frame MCP Apps (SEP-1865) through postMessage, in
+// a browser tab MCP over HTTP at /mcp.
+//
+// Rules of the page: text is inserted as text, never as markup. It loads nothing but through these two connections. A
+// paid call needs a price on the screen and a second click, and is never sent twice.
+//
+// The scripts share one scope and run in this order: connection.js, jobs.js, views.js, app.js.
 
 const IN_HOST = window.parent !== window;
-const LOOKS_MOST = 2400, LOOK_GAP_MS = 1500, GAP_PER_IMAGE_MS = 5, STATUS_WAIT_S = 5, FAILURES_MOST = 5;
-const PREVIEWS_AT_ONCE = 4, PREVIEWS_KEPT = 120;
-const UNFINISHED = new Set(['queued', 'running', 'asking']);
-const LOST = new Set(['failed', 'cancelled', 'uncertain']);
 
 // -- elements ---------------------------------------------------------------------------------------------------------
 
@@ -27,68 +27,68 @@ const usd = new Intl.NumberFormat('en-US', { style: 'currency', currency: 'USD',
 const money = (amount) => (amount === 0 ? 'free' : usd.format(amount));
 const plural = (n, word) => `${n} ${word}${n === 1 ? '' : 's'}`;
 
-function say(text, kind = '') {
-  const said = $('said');
-  said.className = `notice words ${kind}`;
-  said.textContent = text;
-  said.hidden = !text;
+function showNotice(text, kind = '') {
+  const notice = $('notice');
+  notice.className = `notice words ${kind}`;
+  notice.textContent = text;
+  notice.hidden = !text;
 }
 
-// -- speaking ---------------------------------------------------------------------------------------------------------
+// -- requests ---------------------------------------------------------------------------------------------------------
 
-class Refusal extends Error {}  // The server answered, and said no.
-class Silence extends Error {}  // There is no answer: what was asked may or may not have been done.
+class Refusal extends Error {}  // The server refused the request.
+class NoAnswer extends Error {}  // No answer arrived; the server may or may not have done the work.
 
-// Only a request that was not understood surely did nothing.
-const fault = ({ code, message }) => new ([-32600, -32601, -32602].includes(code) ? Refusal : Silence)(String(message));
+// Invalid request, unknown method, invalid parameters: only these errors prove that the server did nothing.
+const errorOf = ({ code, message }) => new ([-32600, -32601, -32602].includes(code) ? Refusal : NoAnswer)(String(message));
 
 let lastId = 0;
 const waiting = new Map();
 let host = { capabilities: {}, context: {} };
 
-function post(message) { window.parent.postMessage({ jsonrpc: '2.0', ...message }, '*'); }
-function notify(method, params = {}) { if (IN_HOST) post({ method, params }); }
-function ask(method, params) {
+function postToHost(message) { window.parent.postMessage({ jsonrpc: '2.0', ...message }, '*'); }
+function notifyHost(method, params = {}) { if (IN_HOST) postToHost({ method, params }); }
+function askHost(method, params) {
   return new Promise((resolve, reject) => {
     const id = ++lastId;
     waiting.set(id, { resolve, reject });
-    post({ id, method, params });
+    postToHost({ id, method, params });
   });
 }
 
-function hear(event) {
+function onMessage(event) {
   if (event.source !== window.parent || event.data?.jsonrpc !== '2.0') return;
   const { id, method, params = {}, result, error } = event.data;
   if (method === undefined) {
     const asked = waiting.get(id);
     waiting.delete(id);
-    if (error) asked?.reject(fault(error));
+    if (error) asked?.reject(errorOf(error));
     else asked?.resolve(result ?? {});
     return;
   }
-  const answer = HEARD[method]?.(params);
+  const answer = HANDLERS[method]?.(params);
   if (id === undefined) return;
-  if (method in HEARD) post({ id, result: answer ?? {} });
-  else post({ id, error: { code: -32601, message: `the gallery does not know ${method}` } });
+  if (method in HANDLERS) postToHost({ id, result: answer ?? {} });
+  else postToHost({ id, error: { code: -32601, message: `the gallery does not know ${method}` } });
 }
 
-const HEARD = {
+const HANDLERS = {
   ping: () => ({}),
   'ui/notifications/tool-input': (params) => { toolInput = params.arguments ?? {}; showAsking(); },
-  'ui/notifications/tool-result': (params) => { takeToolResult(params); },
+  'ui/notifications/tool-result': (params) => { showToolResult(params); },
   'ui/notifications/tool-cancelled': () => {
-    stopFollowing();
-    say('The call was cancelled. A job that was already made goes on: look among the recent jobs.', 'care');
+    stopPolling();
+    showNotice('The call was cancelled. A job that was already made goes on: look among the recent jobs.', 'care');
     if (!current) showJobs();
   },
-  'ui/notifications/host-context-changed': (params) => { Object.assign(host.context, params); dress(); },
-  'ui/resource-teardown': () => { stopFollowing(); },
+  'ui/notifications/host-context-changed': (params) => { Object.assign(host.context, params); applyHostContext(); },
+  'ui/resource-teardown': () => { stopPolling(); },
 };
 
 const TOKEN_KEY = 'triptych-token';
 let token = null;
 
-async function overHttp(method, params) {
+async function requestOverHttp(method, params) {
   const body = {
     jsonrpc: '2.0', id: ++lastId, method,
     params: { ...params, _meta: {
@@ -111,7 +111,7 @@ async function overHttp(method, params) {
       });
       text = await response.text();
     } catch {
-      throw new Silence('The server cannot be reached.');
+      throw new NoAnswer('The server cannot be reached.');
     }
     if (response.status === 401) {
       await askForToken();
@@ -122,9 +122,9 @@ async function overHttp(method, params) {
     try {
       const candidates = streamed ? text.split(/\r?\n/).filter((l) => l.startsWith('data:')).map((l) => l.slice(5)) : [text];
       message = candidates.filter((l) => l.trim()).map((l) => JSON.parse(l)).find((m) => m.id === body.id || m.error);
-    } catch { /* said below */ }
-    if (!message) throw new Silence(`The server answered ${response.status} without a result.`);
-    if (message.error) throw fault(message.error);
+    } catch { /* reported below */ }
+    if (!message) throw new NoAnswer(`The server answered ${response.status} without a result.`);
+    if (message.error) throw errorOf(message.error);
     return message.result;
   }
 }
@@ -150,7 +150,7 @@ function askForToken() {
   return askingForToken;
 }
 
-const request = (method, params) => (IN_HOST ? ask(method, params) : overHttp(method, params));
+const request = (method, params) => (IN_HOST ? askHost(method, params) : requestOverHttp(method, params));
 
 async function call(name, args) {
   const answer = await request('tools/call', { name, arguments: args });
@@ -160,7 +160,7 @@ async function call(name, args) {
 const textOf = (answer) => (answer.content ?? []).filter((c) => c.type === 'text').map((c) => c.text).join('\n');
 
 function openLink(url) {
-  if (IN_HOST) ask('ui/open-link', { url }).catch((error) => say(`The host did not open the link: ${error.message}`, 'care'));
+  if (IN_HOST) askHost('ui/open-link', { url }).catch((error) => showNotice(`The host did not open the link: ${error.message}`, 'care'));
   else window.open(url, '_blank', 'noopener,noreferrer');
 }
 function isWeb(url) {
@@ -171,9 +171,9 @@ function isWeb(url) {
   } catch { return false; }
 }
 
-// The assistant did not make this call, and should know of it.
+// Put a call of the user's into the assistant's context: the assistant did not make it.
 function tellAssistant(text) {
   if (IN_HOST && host.capabilities.updateModelContext)
-    ask('ui/update-model-context', { content: [{ type: 'text', text }] }).catch(() => {});
+    askHost('ui/update-model-context', { content: [{ type: 'text', text }] }).catch(() => {});
 }
 

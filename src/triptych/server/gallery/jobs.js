@@ -1,26 +1,33 @@
+// The previews and the jobs that the page holds, how it polls a running job, and the calls that make images again.
+
+const MAX_POLLS = 2400, POLL_WAIT_MS = 1500, POLL_WAIT_PER_IMAGE_MS = 5, STATUS_WAIT_S = 5, MAX_POLL_FAILURES = 5;
+const MAX_CONCURRENT_PREVIEWS = 4, MAX_CACHED_PREVIEWS = 120;
+const UNFINISHED = new Set(['queued', 'running', 'asking']);
+const LOST = new Set(['failed', 'cancelled', 'uncertain']);
+
 // -- previews ---------------------------------------------------------------------------------------------------------
 
 const previews = new Map();  // handle → promise of { src, facts } or null
-const turnstile = { free: PREVIEWS_AT_ONCE, queue: [] };
+const previewSlots = { free: MAX_CONCURRENT_PREVIEWS, queue: [] };
 
-async function inTurn(work) {
-  if (turnstile.free > 0) turnstile.free--;
-  else await new Promise((resolve) => turnstile.queue.push(resolve));
+async function withPreviewSlot(work) {
+  if (previewSlots.free > 0) previewSlots.free--;
+  else await new Promise((resolve) => previewSlots.queue.push(resolve));
   try { return await work(); } finally {
-    const next = turnstile.queue.shift();
-    if (next) next(); else turnstile.free++;
+    const next = previewSlots.queue.shift();
+    if (next) next(); else previewSlots.free++;
   }
 }
 
 function preview(handle) {
   let found = previews.get(handle);
   if (!found) {
-    found = inTurn(() => readPreview(handle));
+    found = withPreviewSlot(() => readPreview(handle));
     found.then((read) => { if (!read) previews.delete(handle); });
   }
   previews.delete(handle);
   previews.set(handle, found);
-  if (previews.size > PREVIEWS_KEPT) previews.delete(previews.keys().next().value);
+  if (previews.size > MAX_CACHED_PREVIEWS) previews.delete(previews.keys().next().value);
   return found;
 }
 
@@ -30,7 +37,7 @@ async function readPreview(handle) {
     const [read] = (await request('resources/read', { uri: `triptych://images/${handle}` })).contents;
     return { src: src(read.mimeType, read.blob), facts: read._meta ?? {} };
   } catch {
-    // A host that does not pass resources on still passes tools on.
+    // Some hosts forward tool calls but not resource reads.
     try {
       const image = (await call('view_images', { images: [handle] })).content.find((c) => c.type === 'image');
       return image ? { src: src(image.mimeType, image.data), facts: {} } : null;
@@ -38,9 +45,9 @@ async function readPreview(handle) {
   }
 }
 
-const seen = new IntersectionObserver((entries) => {
+const onScreen = new IntersectionObserver((entries) => {
   for (const entry of entries) if (entry.isIntersecting) {
-    seen.unobserve(entry.target);
+    onScreen.unobserve(entry.target);
     entry.target.fill?.();
   }
 }, { rootMargin: '300px' });
@@ -51,39 +58,39 @@ function picture(handle, alt, missing = 'no preview') {
     const found = await preview(handle);
     face.replaceChildren(found?.src ? h('img', { src: found.src, alt, draggable: false }) : h('span', {}, missing));
   };
-  seen.observe(face);
+  onScreen.observe(face);
   return face;
 }
 const thumb = (handle, alt = '') => { const face = picture(handle, alt, '–'); face.className = 'thumb'; return face; };
 
-// -- what is known ----------------------------------------------------------------------------------------------------
+// -- jobs -------------------------------------------------------------------------------------------------------------
 
 const jobs = new Map();  // id → { result, making }
 let current = null;      // the job shown
 let shownHandle = null;  // the image shown, if one is
 let toolInput = null;    // what the assistant's call was given
-let turn = 0;            // following stops when this moves on
+let pollTurn = 0;        // a poll loop ends when this number changes
 
 const isJob = (value) => value && typeof value.job_id === 'string' && Array.isArray(value.images);
 const jobOf = (handle) => (handle.includes('/') ? handle.split('/')[0] : null);
 const numberOf = (handle) => Number(handle.split('/')[1]);
 
-function takeToolResult(answer) {
+function showToolResult(answer) {
   const result = answer.structuredContent;
   if (answer.isError || !result) {
     current = null;
-    $('view').replaceChildren(h('p', { className: 'notice bad words' }, textOf(answer) || 'There is no result.'), moreJobs());
+    $('view').replaceChildren(h('p', { className: 'notice bad words' }, textOf(answer) || 'There is no result.'), recentJobsButton());
     return;
   }
   if (result.status === 'dry_run') {
     showAsking({ ...result, job_id: null });
     return;
   }
-  if (isJob(result)) take(result, { show: true, input: toolInput && !('job_id' in toolInput) ? toolInput : null });
+  if (isJob(result)) updateJob(result, { show: true, input: toolInput && !('job_id' in toolInput) ? toolInput : null });
 }
 
-// Keep what a tool said of a job, and read the whole of it when it has moved.
-async function take(result, { show = false, input = null } = {}) {
+// Store a tool's result of a job, and read the whole job when it has changed.
+async function updateJob(result, { show = false, input = null } = {}) {
   const id = result.job_id;
   const before = jobs.get(id);
   const moved = !before?.making || before.result.status !== result.status || before.result.returned !== result.returned;
@@ -92,21 +99,21 @@ async function take(result, { show = false, input = null } = {}) {
   jobs.set(id, job);
   if (show) { current = id; shownHandle = null; }
   draw();
-  if (moved) await (job.whole = readWhole(job, result));
-  if (show && current === id) follow(id);
+  if (moved) await (job.loading = readAllImages(job, result));
+  if (show && current === id) poll(id);
   return job;
 }
 
-// A tool lists no images while the job runs, and then one page of them; the job's resource has all that came.
-async function readWhole(job, { job_id, warnings, page }) {
+// A tool lists no images while the job runs, and then one page of them; the job's resource lists all of them.
+async function readAllImages(job, { job_id, warnings, page }) {
   try {
     await readResource(job, job_id, warnings);
   } catch {
-    // A host that does not pass resources on still passes tools on.
+    // Some hosts forward tool calls but not resource reads.
     try {
       for (let number = 2; number <= (page?.of ?? 1); number++)
         job.result = mergeImages(job.result, (await call('get_status', { job_id, page: number })).structuredContent);
-    } catch { /* what the tool said is shown as it is */ }
+    } catch { /* the tool's result is shown as it is */ }
   }
   draw();
 }
@@ -122,46 +129,46 @@ function mergeImages(old, fresh) {
 }
 
 async function load(id) {
-  return jobs.get(id) ?? take((await call('get_status', { job_id: id, wait_s: 0 })).structuredContent);
+  return jobs.get(id) ?? updateJob((await call('get_status', { job_id: id, wait_s: 0 })).structuredContent);
 }
 
-function stopFollowing() { turn++; }
+function stopPolling() { pollTurn++; }
 
-// Look how the job is until it has ended: bounded in number, in pace, and in failures.
-async function follow(id) {
-  const mine = ++turn;
+// Poll the job until it ends. The number of polls, their pace and the failures in a row are limited.
+async function poll(id) {
+  const mine = ++pollTurn;
   let failures = 0;
-  for (let looks = 0; looks < LOOKS_MOST; looks++) {
+  for (let polls = 0; polls < MAX_POLLS; polls++) {
     const job = jobs.get(id);
     if (!UNFINISHED.has(job.result.status)) return;
-    const gap = LOOK_GAP_MS + GAP_PER_IMAGE_MS * job.result.returned;
-    await new Promise((resolve) => setTimeout(resolve, gap * 2 ** failures));
+    const waitMs = POLL_WAIT_MS + POLL_WAIT_PER_IMAGE_MS * job.result.returned;
+    await new Promise((resolve) => setTimeout(resolve, waitMs * 2 ** failures));
     await whenVisible();
-    if (mine !== turn) return;
+    if (mine !== pollTurn) return;
     try {
       try {
         await readResource(job, id);
         draw();
       } catch {
         const answer = await call('get_status', { job_id: id, wait_s: STATUS_WAIT_S });
-        if (mine === turn) await take(answer.structuredContent);
+        if (mine === pollTurn) await updateJob(answer.structuredContent);
       }
       failures = 0;
     } catch (error) {
-      if (mine !== turn) return;
-      if (++failures >= FAILURES_MOST) {
-        say(`The gallery stopped asking: ${error.message} The job goes on; Refresh asks again.`, 'care');
+      if (mine !== pollTurn) return;
+      if (++failures >= MAX_POLL_FAILURES) {
+        showNotice(`The gallery stopped asking: ${error.message} The job goes on; Refresh asks again.`, 'care');
         return;
       }
     }
-    if (mine !== turn) return;
+    if (mine !== pollTurn) return;
   }
-  say('This takes long. The job goes on; Refresh asks again.', 'care');
+  showNotice('This takes long. The job goes on; Refresh asks again.', 'care');
 }
 const whenVisible = () => (document.visibilityState === 'visible' ? null : new Promise((resolve) =>
   document.addEventListener('visibilitychange', resolve, { once: true })));
 
-// Where each image of a job stands, in order: those that came, those to come, those that will not.
+// Return one place for each image of a job, in order: with its image, waiting for it, or lost.
 function places(job) {
   const { result, making } = job;
   const images = new Map(result.images.map((image) => [numberOf(image.handle), image]));
@@ -170,7 +177,7 @@ function places(job) {
   const add = (n, lane, step, state) => {
     const lost = LOST.has(state) || !UNFINISHED.has(result.status);
     const unknown = (state || result.status) === 'uncertain';
-    found.push({ n, lane, step, image: images.get(n) ?? null, lost, waits: unknown ? 'not known' : lost ? 'did not come' : 'still to come' });
+    found.push({ n, lane, step, image: images.get(n) ?? null, lost, label: unknown ? 'not known' : lost ? 'did not come' : 'still to come' });
   };
   if (making?.requests.length)
     for (const r of making.requests) for (let i = 0; i < r.count; i++) add(r.first_output + i, r.lane, r.step, r.state);
@@ -186,7 +193,7 @@ function promptsOf(job) {
   return words ? [words].flat() : [];
 }
 
-// The arguments that ask for the whole job once more.
+// Return the tool and the arguments that make the whole job again.
 function wholeCall(job) {
   const { making, result } = job;
   if (!making) {
@@ -208,7 +215,8 @@ function wholeCall(job) {
   return { tool: making.tool, args };
 }
 
-// The arguments that ask for one image of a job once more; its neighbours keep the look of a set.
+// Return the tool and the arguments that make one image of a job again. Its neighbours go along as images, so that the
+// new one keeps the look of the set.
 function redoCall(job, handle) {
   const whole = wholeCall(job);
   if (!whole || !job.making) return null;
@@ -230,7 +238,7 @@ function redoCall(job, handle) {
   const given = [...(images ?? []), ...neighbours].slice(0, 14);
   const words = `Only image ${n} of this set of ${count}, again${neighbours.length ? ', in the look of the others' : ''}. The set: ${prompt}`;
   if (!given.length) return { tool: 'generate_sequence', prompt: words, args: (text) => ({ ...args, prompt: text, count: 1 }) };
-  // A model that only generates cannot take neighbours: then the provider's own choice edits.
+  // A model that only generates takes no images: the provider's default model edits then.
   if (!images) delete args.model;
   return { tool: 'edit_sequence', prompt: words, args: (text) => ({ ...args, images: given, prompt: text, count: 1 }) };
 }

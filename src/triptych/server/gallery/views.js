@@ -1,6 +1,8 @@
+// What the page shows: a job with its tiles, and one image with its source beside it.
+
 // -- views ------------------------------------------------------------------------------------------------------------
 
-let drawn = { key: null };  // what the view holds, so that a change touches only what changed
+let drawn = { key: null };  // what the view shows; an update replaces only the parts that changed
 
 function draw() {
   $('page').setAttribute('aria-busy', 'false');
@@ -12,9 +14,9 @@ function draw() {
 
 function replaceView(key, ...children) {
   drawn = { key };
-  seen.disconnect();
+  onScreen.disconnect();
   $('view').replaceChildren(...children);
-  for (const face of $('view').querySelectorAll('.face, .thumb')) if (face.fill) seen.observe(face);
+  for (const face of $('view').querySelectorAll('.face, .thumb')) if (face.fill) onScreen.observe(face);
 }
 
 function statusChip(status) { return h('span', { className: `chip ${status}` }, status); }
@@ -30,7 +32,7 @@ function chargeWords({ charged, charge_is_estimate: estimated }, status) {
   return ['partial', 'failed', 'cancelled', 'uncertain'].includes(status) ? 'it may have been charged' : 'not charged yet';
 }
 
-// Nothing but the assistant's call is known yet.
+// Show the assistant's call before its result arrives, or the result of a dry run.
 function showAsking(quote = null) {
   if (current && !quote) return;
   const input = toolInput ?? {};
@@ -58,12 +60,12 @@ function buildJob(job, key) {
   const panel = h('div', { id: 'panel' });
   const id = job.result.job_id;
   const buttons = {
-    refresh: h('button', { onclick: () => busy(buttons.refresh, () => refresh(id)) }, 'Refresh'),
-    cancel: sureButton('Cancel the job', 'Really cancel?', () => cancel(id)),
+    refresh: h('button', { onclick: () => whileDisabled(buttons.refresh, () => refresh(id)) }, 'Refresh'),
+    cancel: confirmButton('Cancel the job', 'Really cancel?', () => cancel(id)),
     save: h('button', { onclick: () => showPanel(panel, saveForm(jobs.get(id).result.images.map((i) => i.handle), panel), buttons.save) }, 'Save all…'),
     full: h('button', { onclick: toggleFull, id: 'full' }, 'Full screen'),
   };
-  const grid = h('div', { id: 'grid', role: 'group', 'aria-label': 'Images', onkeydown: rove });
+  const grid = h('div', { id: 'grid', role: 'group', 'aria-label': 'Images', onkeydown: moveFocus });
   const tiles = new Map();
   let noticesKey = '';
   const atTitle = document.activeElement?.id === 'title';
@@ -71,7 +73,7 @@ function buildJob(job, key) {
     h('div', { className: 'stack' },
       h('div', { className: 'stack' }, title, h('div', { className: 'row' }, chip, facts)),
       bar,
-      h('div', { className: 'row' }, buttons.refresh, buttons.cancel, buttons.save, h('span', { className: 'row far' }, moreJobs(), buttons.full)),
+      h('div', { className: 'row' }, buttons.refresh, buttons.cancel, buttons.save, h('span', { className: 'row far' }, recentJobsButton(), buttons.full)),
       notices, panel, grid));
   if (atTitle) title.focus();
   drawn.update = (now) => {
@@ -90,9 +92,9 @@ function buildJob(job, key) {
     buttons.cancel.hidden = !id || !UNFINISHED.has(result.status);
     buttons.save.hidden = !result.images.length;
     buttons.full.hidden = !(host.context.availableDisplayModes ?? []).includes('fullscreen');
-    const said = JSON.stringify([result.status, result.error, result.warnings, Boolean(now.making)]);
-    if (said !== noticesKey) {
-      noticesKey = said;
+    const shownKey = JSON.stringify([result.status, result.error, result.warnings, Boolean(now.making)]);
+    if (shownKey !== noticesKey) {
+      noticesKey = shownKey;
       notices.replaceChildren(...noticesOf(now, panel));
     }
     drawGrid(grid, tiles, now);
@@ -107,12 +109,12 @@ function noticesOf(job, panel) {
       const { tool, args } = wholeCall(job);
       showPanel(panel, paidForm({ title: 'Pay for a new one', tool, args: () => ({ ...args, again: true }), panel, made: `again, for ${result.job_id}` }), again);
     } }, 'Pay for a new one…');
-    const look = h('button', { onclick: () => busy(look, () => refresh(result.job_id, 30)) }, 'Look again');
+    const look = h('button', { onclick: () => whileDisabled(look, () => refresh(result.job_id, 30)) }, 'Look again');
     found.push(h('div', { className: 'notice care stack', id: 'uncertain' },
       h('h2', {}, 'This may have been paid, and its answer was lost'),
       result.error && h('p', { className: 'words' }, result.error.message),
       h('p', { className: 'dim' }, 'Looking again is free. Accepting it as lost ends the job; it may still be charged. A new one is paid for anew.'),
-      h('div', { className: 'row' }, look, sureButton('Accept it as lost', 'Really give it up?', () => cancel(result.job_id)), again)));
+      h('div', { className: 'row' }, look, confirmButton('Accept it as lost', 'Really give it up?', () => cancel(result.job_id)), again)));
   } else if (result.error) {
     const late = ['deadline', 'fetch_failed'].includes(result.error.kind);
     found.push(h('div', { className: 'notice bad words' }, h('b', {}, `${result.error.kind}: `), result.error.message,
@@ -129,7 +131,7 @@ function drawGrid(grid, tiles, job) {
   if (!grid.childElementCount) grid.className = chain ? 'lanes' : 'grid';
   grid.style.setProperty('--many', all.length);
   for (const place of all) {
-    const state = place.image ? 'here' : place.waits;
+    const state = place.image ? 'here' : place.label;
     const old = tiles.get(place.n);
     if (old?.state === state && old.url === place.image?.url && old.path === place.image?.path) continue;
     const element = tile(job, place, chain ? prompts[place.step] : '');
@@ -160,29 +162,29 @@ function drawGrid(grid, tiles, job) {
 
 function tile(job, place, words) {
   const name = `Image ${place.n}`;
-  const said = h('span', { className: 'said' },
+  const caption = h('span', { className: 'caption' },
     h('b', {}, isChain(job) ? `Step ${place.step + 1}` : String(place.n)),
     words ? h('span', { className: 'dim', title: words }, words) : null,
     place.image?.width ? h('span', { className: 'dim' }, `${place.image.width} × ${place.image.height}`) : null);
   if (place.image) {
     return h('button', { className: 'tile', type: 'button', tabIndex: -1, 'data-handle': place.image.handle,
       'aria-label': `${name}${words ? `: ${words}` : ''}, open`, onclick: () => openImage(place.image.handle) },
-    picture(place.image.handle, '', 'not here yet'), said);
+    picture(place.image.handle, '', 'not here yet'), caption);
   }
-  return h('div', { className: `tile ${place.lost ? 'lost' : 'coming'}`, role: 'img', 'aria-label': `${name}, ${place.waits}` },
-    h('span', { className: 'face' }, h('span', {}, place.waits)), said);
+  return h('div', { className: `tile ${place.lost ? 'lost' : 'coming'}`, role: 'img', 'aria-label': `${name}, ${place.label}` },
+    h('span', { className: 'face' }, h('span', {}, place.label)), caption);
 }
 
 function sourceTile(source) {
   const known = /^(img|job)_/.test(source);
-  const said = h('span', { className: 'said' }, h('b', {}, 'Before'), h('span', { className: 'dim' }, source.split(/[\\/]/).slice(known ? 0 : -1).join('/')));
-  if (!known) return h('div', { className: 'tile' }, h('span', { className: 'face' }, h('span', {}, 'before')), said);
+  const caption = h('span', { className: 'caption' }, h('b', {}, 'Before'), h('span', { className: 'dim' }, source.split(/[\\/]/).slice(known ? 0 : -1).join('/')));
+  if (!known) return h('div', { className: 'tile' }, h('span', { className: 'face' }, h('span', {}, 'before')), caption);
   return h('button', { className: 'tile', type: 'button', tabIndex: -1, 'data-handle': source, 'aria-label': `Before: ${source}, open`,
-    onclick: () => openImage(source) }, picture(source, '', 'before'), said);
+    onclick: () => openImage(source) }, picture(source, '', 'before'), caption);
 }
 
-// One stop for Tab, arrows within.
-function rove(event) {
+// Arrow keys move the focus among the tiles; Tab leaves them.
+function moveFocus(event) {
   const all = [...event.currentTarget.querySelectorAll('button.tile, button.job')];
   const at = all.indexOf(event.target);
   if (at < 0) return;
@@ -206,22 +208,22 @@ function rove(event) {
 async function openImage(handle, { push = true } = {}) {
   const owner = jobOf(handle);
   if (owner && owner !== current) {
-    try { await load(owner); } catch (error) { return say(error.message, 'bad'); }
-    stopFollowing();
+    try { await load(owner); } catch (error) { return showNotice(error.message, 'bad'); }
+    stopPolling();
     current = owner;
-    follow(owner);
+    poll(owner);
   }
-  say('');
+  showNotice('');
   shownHandle = handle;
-  remember(handle, push);
+  setAddress(handle, push);
   const job = jobs.get(owner);
-  if (!job?.making) await job?.whole;
+  if (!job?.making) await job?.loading;
   if (shownHandle !== handle) return;
   const image = job?.result.images.find((i) => i.handle === handle) ?? { handle, source: [] };
   const sources = image.source ?? [];
   const stage = h('div', { className: 'stage' }, h('span', { className: 'dim' }, 'loading…'));
   if (image.width) stage.style.setProperty('--shape', `${image.width} / ${image.height}`);
-  const picker = sources.length > 1 ? h('div', { className: 'kin', role: 'group', 'aria-label': 'Compare with' }) : null;
+  const picker = sources.length > 1 ? h('div', { className: 'thumbs', role: 'group', 'aria-label': 'Compare with' }) : null;
   const compareWith = async (source) => {
     for (const button of picker?.children ?? []) button.toggleAttribute('aria-current', button.dataset.handle === source);
     const [after, before] = await Promise.all([preview(handle), source ? preview(source) : null]);
@@ -236,17 +238,17 @@ async function openImage(handle, { push = true } = {}) {
   }
   const panel = h('div', { id: 'panel' });
   const lineage = h('div', { className: 'stack', id: 'lineage' });
-  let madeFromIt = [];
+  let descendants = [];
   const drawLineage = (fresh) => {
-    if (fresh) madeFromIt = fresh;
+    if (fresh) descendants = fresh;
     const inPage = [...jobs.values()].flatMap((j) => j.result.images).filter((i) => i.source?.includes(handle)).map((i) => i.handle);
-    const after = [...new Set([...madeFromIt, ...inPage])];
+    const after = [...new Set([...descendants, ...inPage])];
     const key = after.join();
     if (lineage.dataset.key === key) return;
     lineage.dataset.key = key;
     lineage.replaceChildren(
-      ...(sources.length ? [h('h2', {}, 'Made from'), kin(sources)] : []),
-      ...(after.length ? [h('h2', {}, 'Made from it'), kin(after)] : []));
+      ...(sources.length ? [h('h2', {}, 'Made from'), thumbButtons(sources)] : []),
+      ...(after.length ? [h('h2', {}, 'Made from it'), thumbButtons(after)] : []));
   };
   const siblings = job ? job.result.images.map((i) => i.handle).sort((a, b) => numberOf(a) - numberOf(b)) : [];
   const at = siblings.indexOf(handle);
@@ -289,8 +291,8 @@ async function openImage(handle, { push = true } = {}) {
   compareWith(sources[0] ?? null);
 }
 
-function kin(handles) {
-  return h('div', { className: 'kin' }, ...handles.map((other) => h('button', { type: 'button', title: other, 'aria-label': `Open ${other}`, onclick: () => openImage(other) },
+function thumbButtons(handles) {
+  return h('div', { className: 'thumbs' }, ...handles.map((other) => h('button', { type: 'button', title: other, 'aria-label': `Open ${other}`, onclick: () => openImage(other) },
     thumb(other), shortName(other))));
 }
 const shortName = (handle) => (handle.includes('/') ? `…/${numberOf(handle)}` : 'upload');
@@ -315,7 +317,7 @@ function closeImage({ push = true } = {}) {
   shownHandle = null;
   const job = jobs.get(current);
   if (!job) return showJobs();
-  remember(current, push);
+  setAddress(current, push);
   drawJob(job);
   const tiles = [...document.querySelectorAll('#grid button.tile')];
   const to = tiles.find((button) => button.dataset.handle === handle) ?? tiles[0];
