@@ -34,11 +34,11 @@ import anyio
 import PIL.Image
 
 from triptych import providers, settings
-from triptych.core.clock import Bell
+from triptych.core.clock import Notifier
 from triptych.images import processing
 from triptych.jobs import uploads
-from triptych.jobs.service import Options, Studio
-from triptych.jobs.submission import Steps
+from triptych.jobs.service import ImageService, Options
+from triptych.jobs.submission import Submission
 from triptych.providers import client
 
 FORKS = hasattr(os, "fork") and sys.platform != "darwin"  # the system libraries of macOS do not outlive a fork
@@ -116,7 +116,7 @@ class JumpingClock:
     def monotonic(self) -> float:
         return self.now().timestamp()
 
-    async def wait(self, bell: Bell, seconds: float) -> None:
+    async def wait(self, notifier: Notifier, seconds: float) -> None:
         self._ahead += timedelta(seconds=seconds)
 
 
@@ -160,7 +160,7 @@ def _around(moments: Moments, label: str, move: Callable[..., Any]) -> Callable[
 
 
 def watch_requests(moments: Moments) -> None:
-    bare, sent, next_event = client._client, Steps._sent, client._Stream.next_event
+    bare, sent, next_event = client._client, Submission._sent, client._Stream.next_event
     whose: ContextVar[str] = ContextVar("whose", default="a request's")
 
     async def told(event: str, info: Any, earlier: Any = None) -> None:
@@ -188,7 +188,7 @@ def watch_requests(moments: Moments) -> None:
         return came
 
     client._client = lambda **options: bare(verify=NO_TLS, event_hooks={"request": [follow]}, **options)
-    Steps._sent = submit  # type: ignore[method-assign]
+    Submission._sent = submit  # type: ignore[method-assign]
     client._Stream.next_event = event  # type: ignore[method-assign]
 
 
@@ -196,26 +196,26 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Reading the system's certificates takes longer than a case, and here is nothing but loopback."""
 
 
-def no_flushes(studio: Studio) -> None:
+def no_flushes(service: ImageService) -> None:
     """Leave flushing to the system: a killed process loses nothing by it, and most of a case's time goes there."""
-    studio.store._db.connection.execute("PRAGMA synchronous=OFF")
+    service.store._db.connection.execute("PRAGMA synchronous=OFF")
 
 
 async def work(case: dict[str, Any]) -> None:
     clock, moments = JumpingClock(), Moments(case["fatal"], Path(case["trace"]))
-    studio = Studio(settings.read(case["environ"]).setup, clock)
-    no_flushes(studio)
-    studio.store._db.connection = Connection(studio.store._db.connection, moments)  # type: ignore[assignment]
+    service = ImageService(settings.read(case["environ"]).setup, clock)
+    no_flushes(service)
+    service.store._db.connection = Connection(service.store._db.connection, moments)  # type: ignore[assignment]
     watch_files(moments)
     watch_requests(moments)
     options = Options(wait_s=0, save_to=case["save_to"])
     if case["tool"] == "chain":
-        await studio.edit_chain(case["images"], case["steps"], options=options)
+        await service.edit_chain(case["images"], case["steps"], options=options)
     else:
-        await studio.edit_sequence(case["images"], case["steps"][0], case["count"], options)
-    while studio.store.unfinished():
-        if not await studio.engine.step():
-            await clock.wait(studio.engine.bell, 1.0)
+        await service.edit_sequence(case["images"], case["steps"][0], case["count"], options)
+    while service.store.unfinished():
+        if not await service.worker.step():
+            await clock.wait(service.worker.notifier, 1.0)
     die()
 
 

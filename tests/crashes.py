@@ -30,10 +30,10 @@ import crash_child
 import triptych_emulators
 from hands import when
 from triptych import providers, settings
-from triptych.core.clock import Bell
+from triptych.core.clock import Notifier
 from triptych.core.models import Prediction, State, Status
 from triptych.jobs.results import JobResult
-from triptych.jobs.service import Options, Studio
+from triptych.jobs.service import ImageService, Options
 from triptych.providers import client
 
 NEVER = 10**9
@@ -249,23 +249,23 @@ class Case:
             **{base.env: self.api.base_url for base in provider.base_urls.values()},
         }
 
-    async def visit(self, look: Callable[[Studio], Awaitable[None]], clock: LaterClock) -> None:
+    async def visit(self, look: Callable[[ImageService], Awaitable[None]], clock: LaterClock) -> None:
         """Open what was left, as the next server does."""
-        studio = Studio(settings.read(self._environ()).setup, clock)
-        studio.wire._sleep = clock.pass_by
-        crash_child.no_flushes(studio)
+        service = ImageService(settings.read(self._environ()).setup, clock)
+        service.provider_client._sleep = clock.pass_by
+        crash_child.no_flushes(service)
         try:
-            await look(studio)
+            await look(service)
         finally:
-            await studio.wire.aclose()
-            studio.store.close()
+            await service.provider_client.aclose()
+            service.store.close()
 
-    async def ask(self, studio: Studio, **options: Any) -> JobResult:
+    async def ask(self, service: ImageService, **options: Any) -> JobResult:
         """Make the same call once more."""
         chosen = replace(Options(wait_s=0, save_to=str(self.out) if self.shape.saved else None), **options)
         if self.shape.chain:
-            return await studio.edit_chain(self._images, STEPS[: self.shape.steps], options=chosen)
-        return await studio.edit_sequence(self._images, STEPS[0], self.shape.count, chosen)
+            return await service.edit_chain(self._images, STEPS[: self.shape.steps], options=chosen)
+        return await service.edit_sequence(self._images, STEPS[0], self.shape.count, chosen)
 
 
 _bare_client = client._client
@@ -293,18 +293,18 @@ class LaterClock:
     async def pass_by(self, seconds: float) -> None:
         self.advance(seconds)
 
-    async def wait(self, bell: Bell, seconds: float) -> None:
+    async def wait(self, notifier: Notifier, seconds: float) -> None:
         self.advance(seconds)
 
 
-async def finish(studio: Studio, clock: LaterClock) -> None:
-    """Let a studio work, and time pass, until nothing is left to do."""
+async def finish(service: ImageService, clock: LaterClock) -> None:
+    """Let a service work, and time pass, until nothing is left to do."""
     for _ in range(2000):
-        if await studio.engine.step():
+        if await service.worker.step():
             continue
-        if not studio.store.unfinished():
+        if not service.store.unfinished():
             return
-        due = studio.engine.next_due()
+        due = service.worker.next_due()
         clock.advance(1.0 if due is None else max(due - clock.monotonic(), 0.01))
     raise AssertionError("the engine never came to rest")
 
@@ -319,12 +319,12 @@ class Aftermath:
         if not holds:
             self._tally.violations.append(f"{self._label}: not so: {claim} {' '.join(map(repr, seen))}".rstrip())
 
-    async def judge(self, studio: Studio) -> None:
+    async def judge(self, service: ImageService) -> None:
         """Take up what was left, and add to the tally what is seen."""
         tally, api = self._tally, self._case.api
-        rows = studio.store.jobs(10)
-        left = [p for row in rows for p in studio.store.predictions(row.job.id)]
-        early = {p.id: len(studio.store.frames_of(p.id)) for p in left}
+        rows = service.store.jobs(10)
+        left = [p for row in rows for p in service.store.predictions(row.job.id)]
+        early = {p.id: len(service.store.outputs_of(p.id)) for p in left}
         silent = not self._case.kind.recovers
         lost = [p for p in left if silent and p.state is State.SUBMITTING and early[p.id] < p.count]
         behind = {p.id for p in lost}
@@ -334,7 +334,7 @@ class Aftermath:
         accepted, sent = len(api.accepted), api.performed["submit"]
         self._claim(len(rows) <= 1, "one job at most", rows)
         self._claim(accepted <= sum(p.submitted_at is not None for p in left), "written before it is paid")
-        await finish(studio, self._clock)
+        await finish(service, self._clock)
         unsent = sum(p.submitted_at is None for p in free)
         expected = accepted + unsent if lost else self._case.shape.requests * len(rows)
         tally.kills += 1
@@ -343,19 +343,19 @@ class Aftermath:
         tally.submits_seen += len(api.accepted)
         self._claim(len(api.accepted) == expected, f"{expected} accepted", len(api.accepted))
         if not rows:
-            self._claim(studio.store.money_since(0) == (0, 0) == (api.charged_usd, 0), "no job, no money")
+            self._claim(service.store.money_since(0) == (0, 0) == (api.charged_usd, 0), "no job, no money")
         for row in rows:
             images = sum(p.count for p in free) + sum(early[p.id] for p in lost)
-            self._judge_job(studio, row.job.id, lost, images)
+            self._judge_job(service, row.job.id, lost, images)
             if lost:
                 self._claim(api.performed["submit"] == sent + unsent, "nothing is sent again")
-                await self._ways_out(studio, row.job.id, lost)
-        self._judge_rest(studio)
+                await self._ways_out(service, row.job.id, lost)
+        self._judge_rest(service)
 
-    def _judge_job(self, studio: Studio, job_id: str, lost: Sequence[Prediction], images: int) -> None:
+    def _judge_job(self, service: ImageService, job_id: str, lost: Sequence[Prediction], images: int) -> None:
         """A job is done and paid once; where an answer was lost it is uncertain, with its money held back."""
-        job, api = studio.job(job_id, every=True), self._case.api
-        charged, reserved = studio.store.money_since(0)
+        job, api = service.job(job_id, every=True), self._case.api
+        charged, reserved = service.store.money_since(0)
         held = sum((p.quoted_usd for p in lost), Decimal(0))
         self._claim(job.returned == images, f"{images} images are home", job.returned)
         self._claim(reserved == held, f"${held} held back", reserved)
@@ -372,30 +372,30 @@ class Aftermath:
             whole = image.path and _is_whole(Path(image.path))
             self._claim(bool(whole and image.url), "every image is home in full", image)
 
-    async def _ways_out(self, studio: Studio, job_id: str, lost: Sequence[Prediction]) -> None:
+    async def _ways_out(self, service: ImageService, job_id: str, lost: Sequence[Prediction]) -> None:
         """`get_status` and the same call send nothing, `again` makes a new job, `cancel_job` accepts the loss."""
         api = self._case.api
-        accepted, sent, money = len(api.accepted), api.performed["submit"], studio.store.money_since(0)
-        looked = await studio.get_status(job_id)
+        accepted, sent, money = len(api.accepted), api.performed["submit"], service.store.money_since(0)
+        looked = await service.get_status(job_id)
         self._claim(looked.status == Status.UNCERTAIN, "get_status alone decides nothing", looked.text())
-        await finish(studio, self._clock)
-        self._claim((await self._case.ask(studio)).job_id == job_id, "the same call attaches")
-        await finish(studio, self._clock)
+        await finish(service, self._clock)
+        self._claim((await self._case.ask(service)).job_id == job_id, "the same call attaches")
+        await finish(service, self._clock)
         self._claim((len(api.accepted), api.performed["submit"]) == (accepted, sent), "neither sends anything")
-        again = await self._case.ask(studio, again=True)
-        await finish(studio, self._clock)
-        made = studio.job(again.job_id or "")
+        again = await self._case.ask(service, again=True)
+        await finish(service, self._clock)
+        made = service.job(again.job_id or "")
         self._claim(again.job_id != job_id and made.status == Status.DONE, "again makes a new job", made.text())
         self._claim(len(api.accepted) == accepted + self._case.shape.requests, "again pays once", len(api.accepted))
-        dropped = await studio.cancel_job(job_id)
+        dropped = await service.cancel_job(job_id)
         ended = Status.PARTIAL if dropped.returned else Status.CANCELLED
         self._claim(dropped.status == ended, f"cancel_job leaves it {ended}", dropped.text())
-        after = studio.store.money_since(0)
+        after = service.store.money_since(0)
         self._claim(after == (money[0] + (made.cost.charged or 0), money[1]), "what may be charged stays held", after)
 
-    def _judge_rest(self, studio: Studio) -> None:
+    def _judge_rest(self, service: ImageService) -> None:
         """Nothing is left lying about: no lease, nothing to claim, no temporary file, no half image."""
-        store, case = studio.store, self._case
+        store, case = service.store, self._case
         held = store._db.connection.execute("SELECT id, state FROM predictions WHERE lease IS NOT NULL").fetchall()
         self._claim(held == [], "no lease is left", [tuple(row) for row in held])
         later, who = self._clock.now() + timedelta(days=2), {case.name: 99}
@@ -403,11 +403,11 @@ class Aftermath:
         self._claim(claim is None, "nothing is left to claim", claim)
         parts = [str(path.relative_to(case.root)) for path in case.root.rglob("*.part")]
         self._claim(parts == [], "no temporary file is left", parts)
-        kept = [path for path in studio._assets.images_dir.rglob("*") if path.is_file()]
+        kept = [path for path in service._files.images_dir.rglob("*") if path.is_file()]
         self._claim(all(map(_is_whole, kept)), "every file is named for its bytes", kept)
         if case.shape.saved:
             saved = sorted(_sha256(path) for path in case.out.iterdir()) if case.out.exists() else []
-            jobs = [studio.job(row.job.id, every=True) for row in store.jobs(10)]
+            jobs = [service.job(row.job.id, every=True) for row in store.jobs(10)]
             home = sorted(_sha256(Path(i.path)) for job in jobs for i in job.images if i.path)
             self._claim(saved == home, "saved once each, in full", saved, home)
 

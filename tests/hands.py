@@ -1,4 +1,4 @@
-"""The hands of the tests: flows driven without a wire, jobs run through a studio, official clients run as children.
+"""The hands of the tests: flows driven without a wire, jobs run through a service, official clients run as children.
 
 Plain functions only, each the same for every provider; what has to be taken down again is a fixture in a `conftest.py`.
 """
@@ -28,13 +28,13 @@ from triptych.core import errors
 from triptych.core.clock import Moment
 from triptych.core.models import Edit, Operation, Prediction, Reference, State
 from triptych.jobs.results import JobResult
-from triptych.jobs.service import Options, Studio
-from triptych.providers import END, Answer, Call, Came, Flow, Next, Provider, Sent
+from triptych.jobs.service import ImageService, Options
+from triptych.providers import STREAM_END, Flow, FrameReceived, HttpRequest, HttpResponse, NextEvent, Provider, Sent
 
 T = TypeVar("T")
 
 HTML = b"<html><body>502 Bad Gateway</body></html>"
-OVER = Answer(END, {}, b"")
+OVER = HttpResponse(STREAM_END, {}, b"")
 SENT_AT = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 SENT = Sent(SENT_AT, 20.0)
 NOW = Options(wait_s=0)
@@ -49,39 +49,41 @@ def when(time: datetime) -> Moment:
 # Flows ---------------------------------------------------------------------------------------------------------------
 
 
-def answer(status: int = 200, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(status, headers or {}, body if isinstance(body, bytes) else json.dumps(body).encode())
+def answer(status: int = 200, body: Any = None, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    return HttpResponse(status, headers or {}, body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
-def drive(flow: Flow[T], *answers: Answer | errors.TriptychError) -> tuple[T, list[Call]]:
+def drive(flow: Flow[T], *answers: HttpResponse | errors.TriptychError) -> tuple[T, list[HttpRequest]]:
     """Return what a flow without streams returns, and the calls it made; it has to want exactly these answers."""
     value, calls, _ = _driven(flow, answers, streams=False)
     return value, calls
 
 
-def drive_stream(flow: Flow[T], *answers: Answer | errors.TriptychError) -> tuple[T, list[Call], list[Came]]:
+def drive_stream(
+    flow: Flow[T], *answers: HttpResponse | errors.TriptychError
+) -> tuple[T, list[HttpRequest], list[FrameReceived]]:
     """Return what a flow returns, the calls it made and the frames it handed over; it has to want all the answers."""
     return _driven(flow, answers, streams=True)
 
 
 def _driven(
-    flow: Flow[T], answers: Sequence[Answer | errors.TriptychError], *, streams: bool
-) -> tuple[T, list[Call], list[Came]]:
-    calls: list[Call] = []
-    came: list[Came] = []
+    flow: Flow[T], answers: Sequence[HttpResponse | errors.TriptychError], *, streams: bool
+) -> tuple[T, list[HttpRequest], list[FrameReceived]]:
+    calls: list[HttpRequest] = []
+    came: list[FrameReceived] = []
     waiting = list(answers)
     try:
         wanted = next(flow)
         while True:
-            assert streams or (isinstance(wanted, Call) and not wanted.stream)
-            if isinstance(wanted, Came):
+            assert streams or (isinstance(wanted, HttpRequest) and not wanted.stream)
+            if isinstance(wanted, FrameReceived):
                 came.append(wanted)
                 wanted = flow.send(OVER)
                 continue
-            if isinstance(wanted, Call):
+            if isinstance(wanted, HttpRequest):
                 calls.append(wanted)
             else:
-                assert wanted == Next() and calls[-1].stream
+                assert wanted == NextEvent() and calls[-1].stream
             assert waiting, f"one answer too few for {wanted}"
             following = waiting.pop(0)
             wanted = flow.throw(following) if isinstance(following, Exception) else flow.send(following)
@@ -133,10 +135,10 @@ def any_json(leaves: st.SearchStrategy[Any], keys: st.SearchStrategy[str]) -> st
     )
 
 
-def any_answer(bodies: st.SearchStrategy[Any]) -> st.SearchStrategy[Answer]:
+def any_answer(bodies: st.SearchStrategy[Any]) -> st.SearchStrategy[HttpResponse]:
     """Return a strategy for answers of every status and header that means something, with such a body or with bytes."""
     return st.builds(
-        Answer,
+        HttpResponse,
         st.sampled_from([200, 201, 204, 302, 400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 451, 500, 502, 503]),
         st.dictionaries(st.sampled_from(["X-Request-ID", "retry-after"]), st.text(max_size=10)),
         st.binary(max_size=40) | bodies.map(lambda body: json.dumps(body).encode()),
@@ -145,19 +147,19 @@ def any_answer(bodies: st.SearchStrategy[Any]) -> st.SearchStrategy[Answer]:
 
 # Jobs ----------------------------------------------------------------------------------------------------------------
 
-Finish = Callable[[Studio], Coroutine[Any, Any, None]]
+Finish = Callable[[ImageService], Coroutine[Any, Any, None]]
 
 
-async def ended(studio: Studio, finish: Finish, job_id: str | None) -> JobResult:
+async def ended(service: ImageService, finish: Finish, job_id: str | None) -> JobResult:
     assert job_id
-    await finish(studio)
-    return studio.job(job_id)
+    await finish(service)
+    return service.job(job_id)
 
 
-async def edited(studio: Studio, finish: Finish, image: str, count: int = 3, **options: Any) -> JobResult:
+async def edited(service: ImageService, finish: Finish, image: str, count: int = 3, **options: Any) -> JobResult:
     """Return the job of an edited sequence, once nothing is left to do."""
-    started = await studio.edit_sequence([image], "make it golden hour", count, replace(NOW, **options))
-    return await ended(studio, finish, started.job_id)
+    started = await service.edit_sequence([image], "make it golden hour", count, replace(NOW, **options))
+    return await ended(service, finish, started.job_id)
 
 
 # Emulators and the official clients ----------------------------------------------------------------------------------

@@ -135,12 +135,12 @@ def test_every_room_has_its_row_and_every_row_its_room() -> None:
     ("module", "source"),
     [
         ("triptych.core.models", "from triptych.storage import jobs"),
-        ("triptych.core.models", "from triptych.jobs.service import Studio"),
+        ("triptych.core.models", "from triptych.jobs.service import ImageService"),
         ("triptych.catalog", "import triptych.providers.client"),
         ("triptych.storage.jobs", "from triptych.providers import load"),
         ("triptych.providers.atlas", "def submit():\n    from triptych.jobs import worker"),
-        ("triptych.providers.atlas", "from ..jobs.worker import Engine"),
-        ("triptych.providers.client", "if TYPE_CHECKING:\n    from triptych.jobs.worker import Engine"),
+        ("triptych.providers.atlas", "from ..jobs.worker import Worker"),
+        ("triptych.providers.client", "if TYPE_CHECKING:\n    from triptych.jobs.worker import Worker"),
         ("triptych.jobs.worker", "from triptych import settings"),
         ("triptych.jobs.service", "from triptych.settings import Settings"),
         ("triptych.jobs.service", "from triptych.server import tools"),
@@ -168,7 +168,10 @@ def test_an_arrow_that_points_back_is_seen_wherever_it_hides(module: str, source
             "triptych.providers.client",
             "from triptych import __version__\nimport httpx2",
         ),
-        ("triptych.server.tools", "from triptych.server import schemas\nfrom triptych.jobs.service import Studio"),
+        (
+            "triptych.server.tools",
+            "from triptych.server import schemas\nfrom triptych.jobs.service import ImageService",
+        ),
         ("triptych.cli", "import click\nimport triptych_emulators\nfrom triptych import settings"),
         (
             "triptych_emulators.atlas",

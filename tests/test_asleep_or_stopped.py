@@ -11,16 +11,16 @@ import pytest
 from hands import NOW
 from triptych.core.models import State
 from triptych.jobs import submission
-from triptych.jobs.service import Studio
-from triptych.providers.client import Wire
+from triptych.jobs.service import ImageService
+from triptych.providers.client import ProviderClient
 from triptych.server import service_holder
 from triptych_emulators import running
 
 pytestmark = pytest.mark.anyio
 
 
-async def edit(studio: Studio, image: str) -> str:
-    return (await studio.edit_sequence([image], "make it golden hour", 2, NOW)).job_id or ""
+async def edit(service: ImageService, image: str) -> str:
+    return (await service.edit_sequence([image], "make it golden hour", 2, NOW)).job_id or ""
 
 
 # A machine that sleeps: the wall clock goes on, the monotonic one rests ----------------------------------------------
@@ -29,34 +29,34 @@ async def edit(studio: Studio, image: str) -> str:
 @pytest.mark.parametrize("name", ["evolink", "runware"])
 @pytest.mark.parametrize("slept_h", [3.0, 72.0])
 async def test_a_key_is_no_younger_for_a_sleep_of_the_machine(
-    make_studio: Any, finish: Any, clock: Any, name: str, slept_h: float
+    make_service: Any, finish: Any, clock: Any, name: str, slept_h: float
 ) -> None:
     """Its lid is closed while a submit is on its way; nobody knows whether the key is kept for so long."""
     with running(name, latency_s=5.0, max_side=64, clock=lambda: clock.now().timestamp()) as api:
         api.fault("submit", "drop")
-        async with make_studio(api) as studio:
-            job_id = (await studio.generate_sequence("two cats", 2, NOW)).job_id
-            await studio.engine.step()
+        async with make_service(api) as service:
+            job_id = (await service.generate_sequence("two cats", 2, NOW)).job_id
+            await service.worker.step()
             clock._now += timedelta(hours=slept_h)
             clock.offset_s -= slept_h * 3600
-            await finish(studio)
-            assert studio.job(job_id).status == "uncertain"
+            await finish(service)
+            assert service.job(job_id).status == "uncertain"
     assert not api.accepted
 
 
 @pytest.mark.parametrize("slept_h", [0.0, 3.0])
 async def test_a_lost_submit_is_found_after_a_sleep(
-    make_studio: Any, finish: Any, clock: Any, coffee: str, slept_h: float
+    make_service: Any, finish: Any, clock: Any, coffee: str, slept_h: float
 ) -> None:
     with running("atlas", latency_s=5.0, max_side=64, clock=lambda: clock.now().timestamp()) as api:
         api.fault("submit", "lost-answer")
-        async with make_studio(api) as studio:
-            job_id = await edit(studio, coffee)
-            await studio.engine.step()
+        async with make_service(api) as service:
+            job_id = await edit(service, coffee)
+            await service.worker.step()
             clock._now += timedelta(hours=slept_h)
             clock.offset_s -= slept_h * 3600
-            await finish(studio)
-            assert studio.job(job_id).status == "done"
+            await finish(service)
+            assert service.job(job_id).status == "done"
     assert len(api.accepted) == 1
 
 
@@ -65,31 +65,31 @@ async def test_a_lost_submit_is_found_after_a_sleep(
 
 @pytest.mark.parametrize(("fault", "state"), [(None, State.RUNNING), ("429", State.QUEUED)])
 async def test_a_stopped_server_notes_at_once_that_a_request_left(
-    make_studio: Any, atlas: Any, coffee: str, monkeypatch: pytest.MonkeyPatch, fault: str | None, state: State
+    make_service: Any, atlas: Any, coffee: str, monkeypatch: pytest.MonkeyPatch, fault: str | None, state: State
 ) -> None:
     """Whoever stops it may kill it before the answer comes; an answer that comes in time is taken up all the same."""
     left, answered = anyio.Event(), anyio.Event()
-    really = Wire._send_once
+    really = ProviderClient._send_once
 
-    async def send(self: Wire, account: Any, call: Any, url: str, stream: Any, leaving: Any) -> Any:
+    async def send(self: ProviderClient, account: Any, call: Any, url: str, stream: Any, leaving: Any) -> Any:
         if not call.repeatable:
             leaving()
             left.set()
             await answered.wait()
         return await really(self, account, call, url, stream, leaving)
 
-    monkeypatch.setattr(Wire, "_send_once", send)
+    monkeypatch.setattr(ProviderClient, "_send_once", send)
     if fault:
         atlas.fault("submit", fault)
-    async with make_studio(atlas) as studio:
-        job_id = await edit(studio, coffee)
+    async with make_service(atlas) as service:
+        job_id = await edit(service, coffee)
 
         def stored() -> Any:
-            return studio.store.predictions(job_id)[0]
+            return service.store.predictions(job_id)[0]
 
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(studio.engine.step)
+                tasks.start_soon(service.worker.step)
                 await left.wait()
                 assert stored().fault is None
                 tasks.cancel_scope.cancel()

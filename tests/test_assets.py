@@ -27,8 +27,8 @@ from PIL import Image as Picture
 
 from triptych.core import errors
 from triptych.core.models import Image
-from triptych.images import files as assets
-from triptych.images.files import Assets, safe_name
+from triptych.images import files as image_files
+from triptych.images.files import ImageFiles, safe_name
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="the kind of file does not exist on Windows")
 
@@ -57,8 +57,8 @@ def home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def door(home: Path) -> Assets:
-    return Assets(home, no_fetch)
+def door(home: Path) -> ImageFiles:
+    return ImageFiles(home, no_fetch)
 
 
 @pytest.fixture
@@ -104,14 +104,14 @@ def full(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.anyio
 async def test_a_digest_that_begins_like_another_s_gets_a_longer_name_and_neither_file_is_lost(
-    door: Assets, fox: Path, inside: Path, home: Path
+    door: ImageFiles, fox: Path, inside: Path, home: Path
 ) -> None:
     digest = hashlib.sha256(fox.read_bytes()).hexdigest()
     other = home / "images" / f"{digest[:16]}.png"
     other.parent.mkdir(parents=True)
     other.write_bytes(b"another picture")
     for _ in range(2):
-        image = await door.bring_in(str(fox), [inside])
+        image = await door.import_images(str(fox), [inside])
         assert image.path.name == f"{digest}.png"
         assert image.path.read_bytes() == fox.read_bytes()
     assert other.read_bytes() == b"another picture"
@@ -119,9 +119,9 @@ async def test_a_digest_that_begins_like_another_s_gets_a_longer_name_and_neithe
 
 @pytest.mark.anyio
 async def test_a_file_inside_an_allowed_directory_comes_home_under_its_digest(
-    door: Assets, fox: Path, inside: Path, home: Path
+    door: ImageFiles, fox: Path, inside: Path, home: Path
 ) -> None:
-    image = await door.bring_in(str(fox), [inside])
+    image = await door.import_images(str(fox), [inside])
     digest = hashlib.sha256(fox.read_bytes()).hexdigest()
     assert kept(home) == [image.path]
     assert image.path == home / "images" / f"{digest[:16]}.png"
@@ -132,61 +132,63 @@ async def test_a_file_inside_an_allowed_directory_comes_home_under_its_digest(
 
 @pytest.mark.anyio
 async def test_a_file_outside_is_refused_and_the_message_names_what_mends_it(
-    door: Assets, secret: Path, inside: Path, home: Path
+    door: ImageFiles, secret: Path, inside: Path, home: Path
 ) -> None:
     with pytest.raises(errors.NotAllowed, match="TRIPTYCH_ALLOWED_DIRS") as refused:
-        await door.bring_in(str(secret), [inside])
+        await door.import_images(str(secret), [inside])
     assert str(inside) in refused.value.message
     assert kept(home) == []
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("path", ["{inside}/../outside/secret.png", "{inside}/./../inside/../outside/secret.png"])
-async def test_dots_do_not_lead_outside(door: Assets, secret: Path, inside: Path, path: str) -> None:
+async def test_dots_do_not_lead_outside(door: ImageFiles, secret: Path, inside: Path, path: str) -> None:
     with pytest.raises(errors.NotAllowed):
-        await door.bring_in(path.format(inside=inside), [inside])
+        await door.import_images(path.format(inside=inside), [inside])
 
 
 @pytest.mark.anyio
-async def test_a_directory_whose_name_begins_like_an_allowed_one_is_outside(door: Assets, inside: Path) -> None:
+async def test_a_directory_whose_name_begins_like_an_allowed_one_is_outside(door: ImageFiles, inside: Path) -> None:
     twin = inside.with_name("inside-too")
     twin.mkdir()
     (twin / "a.png").write_bytes(picture())
     with pytest.raises(errors.NotAllowed):
-        await door.bring_in(str(twin / "a.png"), [inside])
+        await door.import_images(str(twin / "a.png"), [inside])
 
 
 @pytest.mark.anyio
 async def test_a_link_counts_as_where_it_leads(
-    door: Assets, fox: Path, secret: Path, inside: Path, outside: Path
+    door: ImageFiles, fox: Path, secret: Path, inside: Path, outside: Path
 ) -> None:
     (inside / "out.png").symlink_to(secret)
     (inside / "door").symlink_to(outside)
     (outside / "in.png").symlink_to(fox)
     for path in (inside / "out.png", inside / "door" / "secret.png"):
         with pytest.raises(errors.NotAllowed):
-            await door.bring_in(str(path), [inside])
-    assert await door.bring_in(str(outside / "in.png"), [inside])
+            await door.import_images(str(path), [inside])
+    assert await door.import_images(str(outside / "in.png"), [inside])
 
 
 @pytest.mark.anyio
-async def test_an_allowed_directory_may_itself_be_a_link(door: Assets, fox: Path, inside: Path, tmp_path: Path) -> None:
+async def test_an_allowed_directory_may_itself_be_a_link(
+    door: ImageFiles, fox: Path, inside: Path, tmp_path: Path
+) -> None:
     (tmp_path / "alias").symlink_to(inside)
-    assert await door.bring_in(str(fox), [tmp_path / "alias"])
-    assert await door.bring_in(str(tmp_path / "alias" / fox.name), [inside])
+    assert await door.import_images(str(fox), [tmp_path / "alias"])
+    assert await door.import_images(str(tmp_path / "alias" / fox.name), [inside])
 
 
 @pytest.mark.anyio
-async def test_links_in_a_circle_are_refused(door: Assets, inside: Path) -> None:
+async def test_links_in_a_circle_are_refused(door: ImageFiles, inside: Path) -> None:
     (inside / "a.png").symlink_to(inside / "b.png")
     (inside / "b.png").symlink_to(inside / "a.png")
     with pytest.raises(errors.BadRequest):
-        await door.bring_in(str(inside / "a.png"), [inside])
+        await door.import_images(str(inside / "a.png"), [inside])
 
 
 @pytest.mark.anyio
 async def test_a_file_that_is_swapped_for_a_link_while_it_is_opened_is_not_read(
-    door: Assets, fox: Path, secret: Path, inside: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    door: ImageFiles, fox: Path, secret: Path, inside: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = os.open
 
@@ -198,14 +200,14 @@ async def test_a_file_that_is_swapped_for_a_link_while_it_is_opened_is_not_read(
 
     monkeypatch.setattr(os, "open", swapping)
     with pytest.raises(errors.NotAllowed, match="changed"):
-        await door.bring_in(str(fox), [inside])
+        await door.import_images(str(fox), [inside])
     assert kept(home) == []
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("back", [True, False])
 async def test_a_directory_that_is_swapped_for_a_link_while_a_file_in_it_is_opened_is_not_read(
-    door: Assets, secret: Path, inside: Path, outside: Path, home: Path, monkeypatch: pytest.MonkeyPatch, back: bool
+    door: ImageFiles, secret: Path, inside: Path, outside: Path, home: Path, monkeypatch: pytest.MonkeyPatch, back: bool
 ) -> None:
     (inside / "set").mkdir()
     (inside / "set" / secret.name).write_bytes(picture())
@@ -223,14 +225,14 @@ async def test_a_directory_that_is_swapped_for_a_link_while_a_file_in_it_is_open
 
     monkeypatch.setattr(os, "open", swapping)
     with pytest.raises(errors.NotAllowed, match="changed"):
-        await door.bring_in(str(inside / "set" / secret.name), [inside])
+        await door.import_images(str(inside / "set" / secret.name), [inside])
     assert kept(home) == []
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("path", [".fox.png", ".git/fox.png", "a/.cache/b/fox.png", "shown.png", "...fox.png"])
 async def test_what_is_hidden_below_an_allowed_directory_is_not_read(
-    door: Assets, inside: Path, home: Path, path: str
+    door: ImageFiles, inside: Path, home: Path, path: str
 ) -> None:
     (inside / ".secret").mkdir()
     (inside / ".secret" / "fox.png").write_bytes(picture())
@@ -239,26 +241,26 @@ async def test_what_is_hidden_below_an_allowed_directory_is_not_read(
     if not (inside / path).exists():
         (inside / path).write_bytes(picture())
     with pytest.raises(errors.NotAllowed, match="hidden"):
-        await door.bring_in(str(inside / path), [inside])
+        await door.import_images(str(inside / path), [inside])
     assert kept(home) == []
 
 
 @pytest.mark.anyio
 async def test_a_hidden_directory_that_the_user_allowed_by_name_is_read_and_so_is_what_it_lies_in(
-    door: Assets, inside: Path
+    door: ImageFiles, inside: Path
 ) -> None:
     hidden = inside / ".config" / "set"
     (hidden / ".deeper").mkdir(parents=True)
     (hidden / "fox.png").write_bytes(picture())
     (hidden / ".deeper" / "fox.png").write_bytes(picture())
-    assert await door.bring_in(str(hidden / "fox.png"), [inside, hidden])
+    assert await door.import_images(str(hidden / "fox.png"), [inside, hidden])
     with pytest.raises(errors.NotAllowed, match="hidden"):
-        await door.bring_in(str(hidden / ".deeper" / "fox.png"), [inside, hidden])
+        await door.import_images(str(hidden / ".deeper" / "fox.png"), [inside, hidden])
 
 
 @pytest.mark.anyio
 async def test_what_the_system_was_told_to_hide_is_hidden_without_a_dot(
-    door: Assets, fox: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
+    door: ImageFiles, fox: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     really = Path.lstat
 
@@ -267,26 +269,26 @@ async def test_what_the_system_was_told_to_hide_is_hidden_without_a_dot(
 
     monkeypatch.setattr(Path, "lstat", flagged)
     with pytest.raises(errors.NotAllowed, match="hidden"):
-        await door.bring_in(str(fox), [inside])
+        await door.import_images(str(fox), [inside])
 
 
 @pytest.mark.anyio
 async def test_a_file_with_a_second_name_is_refused_for_that_may_lie_anywhere(
-    door: Assets, secret: Path, inside: Path, home: Path
+    door: ImageFiles, secret: Path, inside: Path, home: Path
 ) -> None:
     (inside / "linked.png").hardlink_to(secret)
     with pytest.raises(errors.NotAllowed, match=r"hard link.*copy"):
-        await door.bring_in(str(inside / "linked.png"), [inside])
+        await door.import_images(str(inside / "linked.png"), [inside])
     assert kept(home) == []
     secret.unlink()
-    assert await door.bring_in(str(inside / "linked.png"), [inside]), "its last name is a file like any other"
+    assert await door.import_images(str(inside / "linked.png"), [inside]), "its last name is a file like any other"
 
 
 @pytest.mark.anyio
-async def test_what_was_kept_is_read_though_a_backup_links_to_it(door: Assets, tmp_path: Path) -> None:
+async def test_what_was_kept_is_read_though_a_backup_links_to_it(door: ImageFiles, tmp_path: Path) -> None:
     image = await door.keep(picture())
     (tmp_path / "backup.png").hardlink_to(image.path)
-    assert await door.bring_in(str(image.path), []) == image
+    assert await door.import_images(str(image.path), []) == image
 
 
 @pytest.mark.parametrize(
@@ -295,25 +297,25 @@ async def test_what_was_kept_is_read_though_a_backup_links_to_it(door: Assets, t
 def test_a_windows_share_is_refused_before_its_server_hears_of_it_unless_it_is_allowed(share: str) -> None:
     """No path of ours is touched: these are names alone, as Windows reads them."""
     with pytest.raises(errors.NotAllowed, match="network share"):
-        assets._require_on_this_machine(share, PureWindowsPath(share), [PureWindowsPath("C:/pictures")])
-    assets._require_on_this_machine(share, PureWindowsPath(share), [PureWindowsPath(share.upper()).parent])
-    assets._require_on_this_machine("a.png", PureWindowsPath("C:/a.png"), [])
+        image_files._require_on_this_machine(share, PureWindowsPath(share), [PureWindowsPath("C:/pictures")])
+    image_files._require_on_this_machine(share, PureWindowsPath(share), [PureWindowsPath(share.upper()).parent])
+    image_files._require_on_this_machine("a.png", PureWindowsPath("C:/a.png"), [])
 
 
 @posix
 @pytest.mark.anyio
-async def test_a_descriptor_under_proc_is_the_file_it_stands_for(door: Assets, secret: Path, inside: Path) -> None:
+async def test_a_descriptor_under_proc_is_the_file_it_stands_for(door: ImageFiles, secret: Path, inside: Path) -> None:
     if not Path("/proc/self/fd").exists():
         pytest.skip("this system has no /proc")
     with secret.open("rb") as file:
         for path in (f"/proc/self/fd/{file.fileno()}", f"/dev/fd/{file.fileno()}", f"/proc/self/root{secret}"):
             with pytest.raises(errors.NotAllowed, match="outside"):
-                await door.bring_in(path, [inside])
+                await door.import_images(path, [inside])
 
 
 @pytest.mark.anyio
 async def test_a_refusal_tells_no_path_that_was_not_given(
-    door: Assets, fox: Path, secret: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
+    door: ImageFiles, fox: Path, secret: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (inside / "link.png").symlink_to(secret)
     monkeypatch.setenv("HOME", str(secret.parent))
@@ -321,48 +323,48 @@ async def test_a_refusal_tells_no_path_that_was_not_given(
     monkeypatch.chdir(inside)
     for item in ("link.png", "~/secret.png", "~/missing.png", "../outside/secret.png"):
         with pytest.raises(errors.NotAllowed) as refused:
-            await door.bring_in(item, [inside])
+            await door.import_images(item, [inside])
         assert item in refused.value.message and "outside/" not in refused.value.message.replace(item, "")
 
 
 @pytest.mark.anyio
 async def test_a_relative_path_starts_at_the_working_directory(
-    door: Assets, fox: Path, secret: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
+    door: ImageFiles, fox: Path, secret: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(inside)
-    assert await door.bring_in("a fox.png", [inside])
-    assert await door.bring_in("./a fox.png", [Path()])
+    assert await door.import_images("a fox.png", [inside])
+    assert await door.import_images("./a fox.png", [Path()])
     with pytest.raises(errors.NotAllowed):
-        await door.bring_in("../outside/secret.png", [inside])
+        await door.import_images("../outside/secret.png", [inside])
 
 
 @pytest.mark.anyio
 async def test_a_tilde_is_the_users_home_and_nobodys_home_is_our_own_error(
-    door: Assets, fox: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
+    door: ImageFiles, fox: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(inside))
-    assert await door.bring_in("~/a fox.png", [inside])
+    assert await door.import_images("~/a fox.png", [inside])
     with pytest.raises(errors.BadRequest):
-        await door.bring_in("~no-such-user-here/a.png", [inside])
+        await door.import_images("~no-such-user-here/a.png", [inside])
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("head", ["file://", "FILE://", "file://localhost", "file:"])
 async def test_a_file_url_is_a_path_with_its_escapes_undone(
-    door: Assets, fox: Path, secret: Path, inside: Path, head: str
+    door: ImageFiles, fox: Path, secret: Path, inside: Path, head: str
 ) -> None:
     path = "/" + quote(fox.as_posix().lstrip("/"))
     assert "%20" in path
-    assert await door.bring_in(head + path, [inside])
+    assert await door.import_images(head + path, [inside])
     with pytest.raises(errors.NotAllowed):
-        await door.bring_in(head + quote(inside.as_posix()) + "/%2e%2e/outside/secret.png", [inside])
+        await door.import_images(head + quote(inside.as_posix()) + "/%2e%2e/outside/secret.png", [inside])
 
 
 @pytest.mark.anyio
-async def test_a_file_url_of_another_machine_is_refused(door: Assets, fox: Path, inside: Path) -> None:
+async def test_a_file_url_of_another_machine_is_refused(door: ImageFiles, fox: Path, inside: Path) -> None:
     with pytest.raises(errors.NotAllowed, match="another machine"):
-        await door.bring_in(f"file://server{fox}", [inside])
+        await door.import_images(f"file://server{fox}", [inside])
 
 
 @pytest.mark.anyio
@@ -370,32 +372,32 @@ async def test_a_file_url_of_another_machine_is_refused(door: Assets, fox: Path,
     "item", ["a\x00.png", "file:///a%00.png", "file://[", "\ud800.png", "a" * 5000, "a" * 300, "", ".", "ftp://x/y.png"]
 )
 async def test_an_odd_path_is_our_own_error(
-    door: Assets, inside: Path, item: str, monkeypatch: pytest.MonkeyPatch
+    door: ImageFiles, inside: Path, item: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(inside)
     with pytest.raises(errors.BadRequest) as refused:
-        await door.bring_in(item, [inside])
+        await door.import_images(item, [inside])
     assert len(refused.value.message) < 600
 
 
 @pytest.mark.anyio
-async def test_a_missing_file_is_told_from_a_forbidden_one(door: Assets, inside: Path) -> None:
+async def test_a_missing_file_is_told_from_a_forbidden_one(door: ImageFiles, inside: Path) -> None:
     with pytest.raises(errors.UnreadableImage, match="There is no file"):
-        await door.bring_in(str(inside / "missing.png"), [inside])
+        await door.import_images(str(inside / "missing.png"), [inside])
 
 
 @pytest.mark.anyio
-async def test_a_directory_is_no_image(door: Assets, inside: Path) -> None:
+async def test_a_directory_is_no_image(door: ImageFiles, inside: Path) -> None:
     with pytest.raises(errors.UnreadableImage):
-        await door.bring_in(str(inside), [inside])
+        await door.import_images(str(inside), [inside])
 
 
 @posix
 @pytest.mark.anyio
-async def test_a_pipe_and_a_socket_are_refused_without_waiting_for_them(door: Assets, inside: Path) -> None:
+async def test_a_pipe_and_a_socket_are_refused_without_waiting_for_them(door: ImageFiles, inside: Path) -> None:
     os.mkfifo(inside / "pipe.png")
     with pytest.raises(errors.UnreadableImage, match="not a file"):
-        await door.bring_in(str(inside / "pipe.png"), [inside])
+        await door.import_images(str(inside / "pipe.png"), [inside])
     with socket.socket(socket.AF_UNIX) as listening:
         here = Path.cwd()
         os.chdir(inside)  # a socket's path is short
@@ -404,14 +406,14 @@ async def test_a_pipe_and_a_socket_are_refused_without_waiting_for_them(door: As
         finally:
             os.chdir(here)
         with pytest.raises(errors.UnreadableImage):
-            await door.bring_in(str(inside / "socket.png"), [inside])
+            await door.import_images(str(inside / "socket.png"), [inside])
 
 
 @posix
 @pytest.mark.anyio
-async def test_a_device_is_refused(door: Assets) -> None:
+async def test_a_device_is_refused(door: ImageFiles) -> None:
     with pytest.raises(errors.UnreadableImage, match="not a file"):
-        await door.bring_in("/dev/zero", [Path("/dev")])
+        await door.import_images("/dev/zero", [Path("/dev")])
 
 
 @pytest.mark.anyio
@@ -426,29 +428,29 @@ async def test_a_device_is_refused(door: Assets) -> None:
     ],
 )
 async def test_what_does_not_decode_to_its_last_pixel_is_refused_and_not_kept(
-    door: Assets, inside: Path, home: Path, data: bytes
+    door: ImageFiles, inside: Path, home: Path, data: bytes
 ) -> None:
     (inside / "a.png").write_bytes(data)
     with pytest.raises(errors.UnreadableImage, match=r"a\.png") as refused:
-        await door.bring_in(str(inside / "a.png"), [inside])
+        await door.import_images(str(inside / "a.png"), [inside])
     assert "root:" not in refused.value.message
     assert kept(home) == []
 
 
 @pytest.mark.anyio
 async def test_a_file_above_the_cap_is_not_read(
-    door: Assets, fox: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
+    door: ImageFiles, fox: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assets, "FILE_LIMIT_BYTES", len(fox.read_bytes()))
-    assert await door.bring_in(str(fox), [inside])
-    monkeypatch.setattr(assets, "FILE_LIMIT_BYTES", len(fox.read_bytes()) - 1)
+    monkeypatch.setattr(image_files, "FILE_LIMIT_BYTES", len(fox.read_bytes()))
+    assert await door.import_images(str(fox), [inside])
+    monkeypatch.setattr(image_files, "FILE_LIMIT_BYTES", len(fox.read_bytes()) - 1)
     with pytest.raises(errors.UnreadableImage, match="at most"):
-        await door.bring_in(str(fox), [inside])
+        await door.import_images(str(fox), [inside])
 
 
 @pytest.mark.anyio
 async def test_no_file_stays_open_whether_it_was_read_or_refused(
-    door: Assets, fox: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
+    door: ImageFiles, fox: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened, closed = [], []
     really_open, really_close = os.open, os.close
@@ -465,9 +467,9 @@ async def test_no_file_stays_open_whether_it_was_read_or_refused(
 
     monkeypatch.setattr(os, "open", watch_open)
     monkeypatch.setattr(os, "close", watch_close)
-    await door.bring_in(str(fox), [inside])
+    await door.import_images(str(fox), [inside])
     with pytest.raises(errors.UnreadableImage):
-        await door.bring_in(str(inside), [inside])
+        await door.import_images(str(inside), [inside])
     assert opened
     assert all(descriptor in closed for descriptor in opened)
 
@@ -479,16 +481,16 @@ async def test_no_file_stays_open_whether_it_was_read_or_refused(
 @pytest.mark.parametrize(
     "head", ["data:image/png;base64,", "DATA:image/png;BASE64,", "data:;base64,", "data:text/plain;charset=x;base64,"]
 )
-async def test_a_data_uri_is_what_its_bytes_are(door: Assets, head: str) -> None:
+async def test_a_data_uri_is_what_its_bytes_are(door: ImageFiles, head: str) -> None:
     body = base64.b64encode(picture()).decode()
     wrapped = "\n".join(body[i : i + 60] for i in range(0, len(body), 60))
     escaped = quote(body, safe="")
-    assert len({(await door.bring_in(head + text, [])).handle for text in (body, wrapped, escaped)}) == 1
+    assert len({(await door.import_images(head + text, [])).handle for text in (body, wrapped, escaped)}) == 1
 
 
 @pytest.mark.anyio
-async def test_a_data_uri_may_be_percent_encoded(door: Assets) -> None:
-    image = await door.bring_in("data:image/png," + quote(picture(), safe=""), [])
+async def test_a_data_uri_may_be_percent_encoded(door: ImageFiles) -> None:
+    image = await door.import_images("data:image/png," + quote(picture(), safe=""), [])
     assert image.sha256 == hashlib.sha256(picture()).hexdigest()
 
 
@@ -504,19 +506,19 @@ async def test_a_data_uri_may_be_percent_encoded(door: Assets) -> None:
         "data:,hello",
     ],
 )
-async def test_a_data_uri_without_an_image_is_refused(door: Assets, home: Path, item: str) -> None:
+async def test_a_data_uri_without_an_image_is_refused(door: ImageFiles, home: Path, item: str) -> None:
     with pytest.raises(errors.UnreadableImage):
-        await door.bring_in(item, [])
+        await door.import_images(item, [])
     assert kept(home) == []
 
 
 @pytest.mark.anyio
 async def test_a_data_uri_above_the_cap_is_refused_before_it_is_decoded(
-    door: Assets, monkeypatch: pytest.MonkeyPatch
+    door: ImageFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assets, "FILE_LIMIT_BYTES", 50)
+    monkeypatch.setattr(image_files, "FILE_LIMIT_BYTES", 50)
     with pytest.raises(errors.UnreadableImage, match="larger"):
-        await door.bring_in("data:image/png;base64," + "A" * 1000, [])
+        await door.import_images("data:image/png;base64," + "A" * 1000, [])
 
 
 @pytest.mark.anyio
@@ -530,29 +532,31 @@ async def test_every_url_goes_through_the_one_fetcher_which_decides(home: Path, 
         asked.append(url)
         return picture()
 
-    assert (await Assets(home, fetch).bring_in(url, [])).mime_type == "image/png"
+    assert (await ImageFiles(home, fetch).import_images(url, [])).mime_type == "image/png"
     assert asked == [url]
 
 
 @given(st.text(max_size=60), st.sampled_from(["", "data:", "data:image/png;base64,", "file:", "file://", "~", "/"]))
 def test_whatever_an_item_is_only_our_own_errors_come_out(text: str, head: str) -> None:
-    async def bring_in() -> None:
+    async def import_images() -> None:
         with suppress(errors.TriptychError):
-            await Assets(Path("/nowhere"), no_fetch).bring_in(head + text, [])
+            await ImageFiles(Path("/nowhere"), no_fetch).import_images(head + text, [])
 
     if not text.lower().startswith(("http:", "https:")):
-        anyio.run(bring_in)
+        anyio.run(import_images)
 
 
 # -- what is kept
 
 
 @pytest.mark.anyio
-async def test_where_a_photograph_was_taken_is_gone_from_what_is_kept(door: Assets, inside: Path, home: Path) -> None:
+async def test_where_a_photograph_was_taken_is_gone_from_what_is_kept(
+    door: ImageFiles, inside: Path, home: Path
+) -> None:
     data = photograph_with_a_place()
     assert b"Some Camera Company" in data
     (inside / "holiday.jpg").write_bytes(data)
-    image = await door.bring_in(str(inside / "holiday.jpg"), [inside])
+    image = await door.import_images(str(inside / "holiday.jpg"), [inside])
     [path] = kept(home)
     stored = path.read_bytes()
     assert b"Some Camera Company" not in stored
@@ -562,24 +566,24 @@ async def test_where_a_photograph_was_taken_is_gone_from_what_is_kept(door: Asse
 
 @pytest.mark.anyio
 async def test_the_same_file_by_any_way_in_is_the_same_handle_and_one_file(
-    door: Assets, inside: Path, home: Path
+    door: ImageFiles, inside: Path, home: Path
 ) -> None:
     data = photograph_with_a_place()
     for name in ("a.jpg", "b.jpg"):
         (inside / name).write_bytes(data)
     ways = [str(inside / "a.jpg"), str(inside / "b.jpg"), "data:;base64," + base64.b64encode(data).decode()]
-    assert len({(await door.bring_in(item, [inside])).handle for item in ways}) == 1
+    assert len({(await door.import_images(item, [inside])).handle for item in ways}) == 1
     assert len(kept(home)) == 1
 
 
 @pytest.mark.anyio
-async def test_what_was_kept_can_be_named_by_its_path_whatever_is_allowed(door: Assets) -> None:
+async def test_what_was_kept_can_be_named_by_its_path_whatever_is_allowed(door: ImageFiles) -> None:
     image = await door.keep(picture())
-    assert await door.bring_in(str(image.path), []) == image
+    assert await door.import_images(str(image.path), []) == image
 
 
 @pytest.mark.anyio
-async def test_a_result_is_kept_byte_for_byte(door: Assets) -> None:
+async def test_a_result_is_kept_byte_for_byte(door: ImageFiles) -> None:
     data = picture("WEBP")
     image = await door.keep(data)
     assert image.path.suffix == ".webp"
@@ -587,7 +591,7 @@ async def test_a_result_is_kept_byte_for_byte(door: Assets) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_result_that_is_no_whole_image_is_not_kept(door: Assets, home: Path) -> None:
+async def test_a_result_that_is_no_whole_image_is_not_kept(door: ImageFiles, home: Path) -> None:
     for data in (b"", b"<html>expired</html>", picture()[:70]):
         with pytest.raises(errors.UnreadableImage):
             await door.keep(data)
@@ -596,7 +600,7 @@ async def test_a_result_that_is_no_whole_image_is_not_kept(door: Assets, home: P
 
 @pytest.mark.anyio
 async def test_a_full_disk_leaves_nothing_behind_and_says_what_mends_it(
-    door: Assets, home: Path, monkeypatch: pytest.MonkeyPatch
+    door: ImageFiles, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as until_mended:
         full(until_mended)
@@ -608,14 +612,14 @@ async def test_a_full_disk_leaves_nothing_behind_and_says_what_mends_it(
 
 
 @pytest.mark.anyio
-async def test_a_home_that_is_a_file_is_our_own_error(home: Path, door: Assets) -> None:
+async def test_a_home_that_is_a_file_is_our_own_error(home: Path, door: ImageFiles) -> None:
     home.write_text("in the way")
     with pytest.raises(errors.Outage):
         await door.keep(picture())
 
 
 @pytest.mark.anyio
-async def test_what_a_dead_process_left_is_swept_and_what_is_being_written_is_not(door: Assets, home: Path) -> None:
+async def test_what_a_dead_process_left_is_swept_and_what_is_being_written_is_not(door: ImageFiles, home: Path) -> None:
     image = await door.keep(picture())
     old, new = home / "parts" / "old.part", home / "parts" / "new.part"
     for part in (old, new):
@@ -630,13 +634,13 @@ async def test_what_a_dead_process_left_is_swept_and_what_is_being_written_is_no
 
 
 @pytest.fixture
-async def image(door: Assets) -> Image:
+async def image(door: ImageFiles) -> Image:
     return await door.keep(picture())
 
 
 @pytest.mark.anyio
 async def test_a_copy_lies_under_its_name_in_a_directory_that_is_made(
-    door: Assets, image: Image, tmp_path: Path
+    door: ImageFiles, image: Image, tmp_path: Path
 ) -> None:
     path = door.save(image, tmp_path / "new" / "deep", "a fox")
     assert path == tmp_path / "new" / "deep" / "a fox.png"
@@ -646,7 +650,7 @@ async def test_a_copy_lies_under_its_name_in_a_directory_that_is_made(
 
 @pytest.mark.anyio
 async def test_a_copy_never_overwrites_another_file_and_counts_once_if_it_is_there(
-    door: Assets, image: Image, inside: Path
+    door: ImageFiles, image: Image, inside: Path
 ) -> None:
     other = await door.keep(picture(colour="red"))
     assert [door.save(one, inside, "set").name for one in (image, other, image, other)] == [
@@ -660,7 +664,7 @@ async def test_a_copy_never_overwrites_another_file_and_counts_once_if_it_is_the
 
 @pytest.mark.anyio
 async def test_a_directory_or_a_link_in_the_way_is_left_alone(
-    door: Assets, image: Image, inside: Path, outside: Path
+    door: ImageFiles, image: Image, inside: Path, outside: Path
 ) -> None:
     (inside / "set.png").mkdir()
     (inside / "set-2.png").symlink_to(outside / "planted.png")
@@ -670,7 +674,7 @@ async def test_a_directory_or_a_link_in_the_way_is_left_alone(
 
 @pytest.mark.anyio
 async def test_a_full_disk_leaves_no_half_copy(
-    door: Assets, image: Image, inside: Path, monkeypatch: pytest.MonkeyPatch
+    door: ImageFiles, image: Image, inside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full(monkeypatch)
     with pytest.raises(errors.NotAllowed, match="cannot be written"):
@@ -688,7 +692,7 @@ def no_hard_links(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.usefixtures("no_hard_links")
-async def test_a_file_system_without_hard_links_serves_too(door: Assets, image: Image, inside: Path) -> None:
+async def test_a_file_system_without_hard_links_serves_too(door: ImageFiles, image: Image, inside: Path) -> None:
     other = await door.keep(picture(colour="red"))
     assert [door.save(one, inside, "set").name for one in (image, other, image)] == ["set.png", "set-2.png", "set.png"]
 
@@ -696,7 +700,7 @@ async def test_a_file_system_without_hard_links_serves_too(door: Assets, image: 
 @pytest.mark.anyio
 @pytest.mark.usefixtures("no_hard_links")
 async def test_and_leaves_no_half_copy_when_its_disk_is_full(
-    door: Assets, image: Image, inside: Path, monkeypatch: pytest.MonkeyPatch
+    door: ImageFiles, image: Image, inside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     really_open: Callable[..., Any] = Path.open
 
@@ -718,14 +722,16 @@ async def test_and_leaves_no_half_copy_when_its_disk_is_full(
 
 
 @pytest.mark.anyio
-async def test_a_copy_of_an_image_whose_file_is_gone_is_our_own_error(door: Assets, image: Image, inside: Path) -> None:
+async def test_a_copy_of_an_image_whose_file_is_gone_is_our_own_error(
+    door: ImageFiles, image: Image, inside: Path
+) -> None:
     image.path.unlink()
     with pytest.raises(errors.UnreadableImage, match=image.handle):
         door.save(image, inside, "set")
 
 
 @pytest.mark.anyio
-async def test_a_directory_that_cannot_be_made_is_named(door: Assets, image: Image, fox: Path) -> None:
+async def test_a_directory_that_cannot_be_made_is_named(door: ImageFiles, image: Image, fox: Path) -> None:
     with pytest.raises(errors.NotAllowed, match="cannot be written"):
         door.save(image, fox / "below a file", "set")
 
@@ -770,13 +776,13 @@ def test_a_safe_name_is_one_that_every_system_takes(name: str) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ["../../x", "a/b", ".hidden", "狐" * 300, "𠀀" * 300, "a" * 300, "con"])
 async def test_whatever_the_name_the_copy_lies_in_the_directory_itself(
-    door: Assets, image: Image, inside: Path, name: str
+    door: ImageFiles, image: Image, inside: Path, name: str
 ) -> None:
     assert door.save(image, inside, name).parent == inside
 
 
 def test_a_directory_to_write_into_must_be_inside_an_allowed_one(
-    door: Assets, inside: Path, outside: Path, fox: Path
+    door: ImageFiles, inside: Path, outside: Path, fox: Path
 ) -> None:
     assert door.allowed_directory(str(inside / "new" / "deep"), [inside]) == inside / "new" / "deep"
     (inside / "door").symlink_to(outside)
@@ -788,7 +794,7 @@ def test_a_directory_to_write_into_must_be_inside_an_allowed_one(
 
 
 def test_nothing_is_written_where_it_is_hidden_nor_into_our_own_home(
-    door: Assets, inside: Path, home: Path, tmp_path: Path
+    door: ImageFiles, inside: Path, home: Path, tmp_path: Path
 ) -> None:
     for hidden in (inside / ".git" / "hooks", inside / ".new"):
         with pytest.raises(errors.NotAllowed, match="hidden"):
@@ -803,7 +809,7 @@ def test_nothing_is_written_where_it_is_hidden_nor_into_our_own_home(
 
 @pytest.mark.anyio
 async def test_a_directory_that_became_a_link_since_it_was_checked_is_not_written_into(
-    door: Assets, image: Image, inside: Path, outside: Path
+    door: ImageFiles, image: Image, inside: Path, outside: Path
 ) -> None:
     target = door.allowed_directory(str(inside / "set" / "new"), [inside])
     (inside / "set").symlink_to(outside)
@@ -818,7 +824,7 @@ async def test_a_directory_that_became_a_link_since_it_was_checked_is_not_writte
 
 @pytest.mark.anyio
 async def test_a_directory_swapped_for_a_link_while_it_is_made_is_not_written_into(
-    door: Assets, image: Image, inside: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
+    door: ImageFiles, image: Image, inside: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, really = door.allowed_directory(str(inside / "set"), [inside]), Path.mkdir
 
@@ -871,7 +877,7 @@ def test_processes_that_save_at_once_overwrite_nothing(inside: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "a\x00b", "~no-such-user-here", "file://server/share"])
-def test_an_odd_directory_is_our_own_error_or_left_to_the_writing(door: Assets, inside: Path, name: str) -> None:
+def test_an_odd_directory_is_our_own_error_or_left_to_the_writing(door: ImageFiles, inside: Path, name: str) -> None:
     try:
         found = door.allowed_directory(name if name[0] in "~f" else str(inside / name), [inside])
     except errors.BadRequest:

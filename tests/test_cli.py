@@ -205,7 +205,7 @@ def test_what_nobody_meant_is_a_sentence_too_and_the_log_says_where(monkeypatch:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("by nought")
 
-    monkeypatch.setattr("triptych.jobs.service.Studio.list_jobs", broken)
+    monkeypatch.setattr("triptych.jobs.service.ImageService.list_jobs", broken)
     result = run("jobs")
     assert result.exit_code == Exit.FAILED
     assert result.stderr.startswith("triptych: Triptych failed (ZeroDivisionError: by nought)")

@@ -7,7 +7,7 @@ import urllib.request
 from typing import Any
 
 import pytest
-from benchmarks.assistant import DONE, Assistant, Call, Seen
+from benchmarks.assistant import DONE, Assistant, HttpRequest, Seen
 from benchmarks.client_list import CLIENTS
 from benchmarks.clients import PAGE, TRANSPORTS
 from benchmarks.model_api import TOOLS, Model, serving
@@ -154,7 +154,7 @@ def test_what_the_script_needs_is_read_from_json_in_json() -> None:
     assert '"status": "done"' in Seen(json.dumps([json.dumps(inner)])).plain()
 
 
-def play(assistant: Assistant, *shown: str) -> Call | str:
+def play(assistant: Assistant, *shown: str) -> HttpRequest | str:
     answer = assistant.answer(Seen("Begin."))
     for text in shown:
         answer = assistant.answer(Seen(text))
@@ -165,7 +165,7 @@ def test_the_script_follows_a_job_and_ends_with_the_files() -> None:
     assistant = Assistant("photo.jpg", "saved")
     running = 'job_00000002: running, 0 of 2 images\nnext: get_status(job_id="job_00000002", wait_s=50)'
     asked = play(assistant, SAID, "job_00000001: done, 2 of 2", running)
-    assert asked == Call("get_status", {"job_id": "job_00000002", "wait_s": 50})
+    assert asked == HttpRequest("get_status", {"job_id": "job_00000002", "wait_s": 50})
     answer = DONE
     for text in ("job_00000002: done, 2 of 2", "a sheet", "saved as variant-01.png"):
         answer = str(assistant.answer(Seen(text)))

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 import crashes
-from triptych.jobs.service import Studio
+from triptych.jobs.service import ImageService
 
 pytestmark = pytest.mark.slow
 
@@ -55,17 +55,17 @@ def test_what_a_killed_process_had_sent_is_found_by_get_status_once_the_provider
     case = crashes.Case(kind, "single", tmp_path / "killed", answered).kill(child)
     clock = crashes.LaterClock()
 
-    async def look(studio: Studio) -> None:
+    async def look(service: ImageService) -> None:
         case.api.fault(asked, "500", times=None)
-        await crashes.finish(studio, clock)
-        ((job_id, status),) = [(row.job.id, row.status) for row in studio.store.jobs(10)]
-        held = studio.store.money_since(0)
+        await crashes.finish(service, clock)
+        ((job_id, status),) = [(row.job.id, row.status) for row in service.store.jobs(10)]
+        held = service.store.money_since(0)
         assert (status, held) == ("uncertain", (0, case.api.charged_usd))
         case.api.clear()
-        await studio.get_status(job_id)
-        await crashes.finish(studio, clock)
-        assert studio.job(job_id).status == "done"
-        assert studio.store.money_since(0) == (case.api.charged_usd, 0)
+        await service.get_status(job_id)
+        await crashes.finish(service, clock)
+        assert service.job(job_id).status == "done"
+        assert service.store.money_since(0) == (case.api.charged_usd, 0)
         assert len(case.api.accepted) == case.api.performed["submit"] == 1
 
     with case.aftermath():

@@ -260,23 +260,23 @@ def test_a_row_that_breaks_a_rule_is_no_bare_exception(path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_a_running_server_stops_claiming_below_the_stated_minimum(
-    make_studio: Any, atlas: Any, coffee: str, finish: Any, tmp_path: Path
+    make_service: Any, atlas: Any, coffee: str, finish: Any, tmp_path: Path
 ) -> None:
     newer = migrations.newest() + 1
-    async with make_studio(atlas) as studio:
-        running = await studio.edit_sequence([coffee], "make it golden hour", 2, Options(wait_s=0))
+    async with make_service(atlas) as service:
+        running = await service.edit_sequence([coffee], "make it golden hour", 2, Options(wait_s=0))
         set_pragma(tmp_path / "home" / "triptych.db", "user_version", newer)
         set_pragma(tmp_path / "home" / "triptych.db", "application_id", newer)
-        assert studio.store.outdated()
+        assert service.store.outdated()
         with pytest.raises(errors.Outdated, match="Restart with the newer Triptych"):
-            await studio.edit_sequence([coffee], "make it night", 2, Options(wait_s=0))
+            await service.edit_sequence([coffee], "make it night", 2, Options(wait_s=0))
         with pytest.raises(errors.Outdated):
-            await studio.engine.step()
-        assert studio.job(running.job_id or "").status == "queued", "what is kept can be read"
-        assert atlas.accepted == [] and len(studio.store.jobs(10)) == 1
+            await service.worker.step()
+        assert service.job(running.job_id or "").status == "queued", "what is kept can be read"
+        assert atlas.accepted == [] and len(service.store.jobs(10)) == 1
         set_pragma(tmp_path / "home" / "triptych.db", "application_id", newer - 1)
-        await finish(studio)
-        assert studio.job(running.job_id or "").status == "done", "it had not ended"
+        await finish(service)
+        assert service.job(running.job_id or "").status == "done", "it had not ended"
 
 
 def test_a_compatible_migration_leaves_the_stated_minimum(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def takes(name: str, count: int) -> list[Image.Image]:
 
 def odd(pictures: list[Image.Image]) -> dict[int, set[str]]:
     """Return what stands out: the frame's number and by which measures."""
-    found = similarity.standings([similarity.look(picture) for picture in pictures])
+    found = similarity.deviations([similarity.look(picture) for picture in pictures])
     told = {n: {s.measure for s in standing if s.stands_out} for n, standing in enumerate(found, 1)}
     return {n: measures for n, measures in told.items() if measures}
 
@@ -70,7 +70,7 @@ def test_seasons_are_meant_and_nothing_of_them_stands_out(name: str) -> None:
 
 
 def test_of_three_none_can_stand_out() -> None:
-    assert similarity.standings([similarity.look(photo(name)) for name in NAMES[:3]]) == []
+    assert similarity.deviations([similarity.look(photo(name)) for name in NAMES[:3]]) == []
 
 
 def test_the_measures_are_zero_for_the_same_and_in_their_units() -> None:

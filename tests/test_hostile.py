@@ -1,7 +1,7 @@
 """A table of hostile arguments for every tool, and what all of them have in common: nothing happens.
 
 Each row is a call as an assistant that was talked into it would make it, or as a fuzzer would, through the server as it
-is, to a real studio with a key and the Atlas emulator behind it.
+is, to a real service with a key and the Atlas emulator behind it.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def shared() -> Iterator[Any]:
 @dataclass
 class Stage:
     client: Client
-    studio: Any
+    service: Any
     names: dict[str, str]
 
     def filled(self, value: Any) -> Any:
@@ -229,7 +229,7 @@ class Stage:
 
 @pytest.fixture
 async def stage(
-    shared: Any, make_studio: Any, coffee: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared: Any, make_service: Any, coffee: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Stage]:
     opened, secret, user = tmp_path / "open", tmp_path / "secret", tmp_path / "user"
     for directory in (opened / ".git", secret, user / ".ssh"):
@@ -247,14 +247,14 @@ async def stage(
     monkeypatch.chdir(opened)
     allowed = os.pathsep.join([str(Path(coffee).parent), str(opened)])
     shared.clear()
-    async with make_studio(shared, TRIPTYCH_ALLOWED_DIRS=allowed) as studio:
+    async with make_service(shared, TRIPTYCH_ALLOWED_DIRS=allowed) as service:
 
-        async def open_studio() -> Any:
-            return studio
+        async def open_service() -> Any:
+            return service
 
         names = {"open": str(opened), "home": str(tmp_path / "home"), "coffee": coffee, "api": shared.base_url}
-        async with Client(build(open_studio, remote=True)) as client:
-            yield Stage(client, studio, names)
+        async with Client(build(open_service, remote=True)) as client:
+            yield Stage(client, service, names)
 
 
 def bomb() -> bytes:
@@ -286,8 +286,8 @@ async def nothing_happens(stage: Stage, shared: Any, tmp_path: Path) -> AsyncIte
     assert len(shared.accepted) == accepted
     asked = {seen.path for seen in shared.seen} - {"/api/v1/model/calculate"}
     assert not said or not asked, "what is refused is refused before anything but a quote is asked for"
-    assert stage.studio.store.money_since(0) == (0, 0)
-    assert stage.studio.store.jobs(10) == []
+    assert stage.service.store.money_since(0) == (0, 0)
+    assert stage.service.store.jobs(10) == []
     assert {path: data for path, data in files(tmp_path).items() if path in before} == before
     after = await stage.client.call_tool("list_jobs", {})
     assert not after.is_error and after.structured_content == {"jobs": [], "next": None}

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from hands import when
 from test_store import NOW, claim, frame, job, prediction
 from triptych.core import errors
-from triptych.core.models import Fault, Operation, Prediction, Route, State
+from triptych.core.models import Failure, Operation, Prediction, Route, State
 from triptych.storage.jobs import Claim, Store
 
 LATER = NOW + timedelta(hours=25)
@@ -87,7 +87,7 @@ def test_the_budget_counts_what_is_reserved_and_charged_in_one_transaction(store
     assert store.job("job_00000002") is None
     held = claim(store)
     assert held
-    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, release_money=True, fault=Fault("refused", "no"))
+    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, release_money=True, fault=Failure("refused", "no"))
     add(store, prediction("job_00000002", usd="5"))
 
 
@@ -141,7 +141,7 @@ def test_steps_wait_again_after_a_revival_only_as_far_as_the_budget_has_room(
     assert held
     held = store.move(held, State.RUNNING, now=when(NOW), due_at=0.0, keep_lease=True, ticket="t")
     assert held
-    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, fault=Fault("deadline", "late"))
+    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, fault=Failure("deadline", "late"))
     assert total(store) == 1
     add(store, prediction("job_00000002", usd=others))
     store.revive("job_00000001-0-0", State.RUNNING, now=when(NOW), deadline_at=LATER.timestamp())
@@ -275,7 +275,7 @@ class AnyLife(RuleBasedStateMachine):
             return None
         if fate == "free" or (p.state is State.QUEUED and fate == "lost"):
             self.freed.add(p.id)
-            store.move(held, State.FAILED, release_money=True, fault=Fault("refused", "no"), **stop)
+            store.move(held, State.FAILED, release_money=True, fault=Failure("refused", "no"), **stop)
             return None
         if p.state is State.QUEUED:
             return store.move(held, State.SUBMITTING, submitted_at=now, **keep)
@@ -283,7 +283,7 @@ class AnyLife(RuleBasedStateMachine):
             if fate == "back":
                 store.move(held, State.QUEUED, **stop)
             elif fate == "lost":
-                store.move(held, State.UNCERTAIN, fault=Fault("uncertain", "lost"), **stop)
+                store.move(held, State.UNCERTAIN, fault=Failure("uncertain", "lost"), **stop)
             elif charge is None:
                 store.move(held, State.RUNNING, ticket=f"t {p.id}", **stop)
             else:
@@ -291,12 +291,12 @@ class AnyLife(RuleBasedStateMachine):
             return None
         if p.state is State.RUNNING:
             if fate == "lost":
-                store.move(held, State.FAILED, fault=Fault("deadline", "late"), **stop)
+                store.move(held, State.FAILED, fault=Failure("deadline", "late"), **stop)
                 return None
             return store.move(held, State.FETCHING, charged_usd=charge, **keep)
         assert p.state is State.FETCHING
         if fate in ("lost", "back"):
-            store.move(held, State.FAILED, fault=Fault("fetch_failed", "gone"), **stop)
+            store.move(held, State.FAILED, fault=Failure("fetch_failed", "gone"), **stop)
         else:
             home = replace(frame(p.first_output, SHA), job_id=p.job_id, prediction_id=p.id)
             store.move(held, State.DONE, frames=[home], **stop)

@@ -22,35 +22,35 @@ CHILD = Path(__file__).with_name("work_child.py")
 
 
 async def test_three_processes_share_the_work_and_pay_each_prediction_once(
-    make_studio: Any, clock: Any, samples: Path, tmp_path: Path
+    make_service: Any, clock: Any, samples: Path, tmp_path: Path
 ) -> None:
     clock._now = datetime.now(UTC)
     with running("atlas", latency_s=0.5, max_side=64, price="prompt") as atlas:
-        async with make_studio(atlas) as studio:
+        async with make_service(atlas) as service:
             images = [str(samples / name) for name in ("coffee.jpg", "cat.jpg", "rocket.jpg", "astronaut.jpg")]
-            uploaded = [image.handle for image in (await studio.upload_images(images)).images]
-            started = await studio.edit_chain(
+            uploaded = [image.handle for image in (await service.upload_images(images)).images]
+            started = await service.edit_chain(
                 uploaded * 3, ["warmer", "sepia"], options=Options(wait_s=0, max_cost_usd=Decimal(2))
             )
             command = [sys.executable, str(CHILD), str(tmp_path / "home"), atlas.base_url]
             children = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]  # noqa: ASYNC220
             said = [child.communicate(timeout=120)[1] for child in children]
             assert [child.returncode for child in children] == [0, 0, 0], said
-            job = studio.job(started.job_id or "", every=True)
-            charged, reserved = studio.store.money_since(0)
+            job = service.job(started.job_id or "", every=True)
+            charged, reserved = service.store.money_since(0)
         assert (job.status, job.returned) == ("done", 24)
         assert len(atlas.accepted) == 24
         assert (charged, reserved) == (atlas.charged_usd, 0)
 
 
 async def test_what_a_killed_server_held_is_taken_over_by_another_within_15_seconds(
-    make_studio: Any, clock: Any, finish: Any, samples: Path, tmp_path: Path
+    make_service: Any, clock: Any, finish: Any, samples: Path, tmp_path: Path
 ) -> None:
     with running("atlas", latency_s=0.0, max_side=64, price="prompt") as atlas:
-        async with make_studio(atlas) as studio:
+        async with make_service(atlas) as service:
             images = [str(samples / name) for name in ("coffee.jpg", "cat.jpg", "rocket.jpg")]
             clock.follow_the_machine()
-            started = await studio.edit_chain(images, ["warmer"], options=Options(wait_s=0))
+            started = await service.edit_chain(images, ["warmer"], options=Options(wait_s=0))
             atlas.fault("submit", "hang", times=None, accepted=True)
             command = [sys.executable, str(CHILD), str(tmp_path / "home"), atlas.base_url]
             other = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: ASYNC220
@@ -66,18 +66,18 @@ async def test_what_a_killed_server_held_is_taken_over_by_another_within_15_seco
             def leases() -> list[tuple[str, float]]:
                 return [
                     (row["lease"], row["lease_until"] - killed_s)
-                    for row in studio.store._db.connection.execute("SELECT lease, lease_until FROM predictions")
+                    for row in service.store._db.connection.execute("SELECT lease, lease_until FROM predictions")
                 ]
 
             held = leases()
             assert len({lease for lease, _ in held}) == 3 and all(0 < left_s <= LEASE_S for _, left_s in held)
-            assert not await studio.engine.step(), "while they hold, nobody else may touch it"
+            assert not await service.worker.step(), "while they hold, nobody else may touch it"
             clock.advance(15)
             for _ in range(3):
-                assert await studio.engine.step()
+                assert await service.worker.step()
             assert not {lease for lease, _ in leases()} & {lease for lease, _ in held}, "all three are taken over"
-            await finish(studio)
-            job = studio.job(started.job_id or "")
-            charged, reserved = studio.store.money_since(0)
+            await finish(service)
+            job = service.job(started.job_id or "")
+            charged, reserved = service.store.money_since(0)
         assert (job.status, job.returned, len(atlas.accepted)) == ("done", 3, 3)
         assert (charged, reserved) == (atlas.charged_usd, 0)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import pytest
 
 from hands import when
-from triptych.core.models import Fault, Frame, Job, Operation, Prediction, Route, State
+from triptych.core.models import Failure, Job, Operation, Output, Prediction, Route, State
 from triptych.jobs.service import Options
 from triptych.storage import migrations
 from triptych.storage.jobs import Store
@@ -185,15 +185,15 @@ def test_every_row_of_an_earlier_database_is_kept(version: str, tmp_path: Path) 
 @pytest.mark.anyio
 @pytest.mark.parametrize("version", EARLIER)
 async def test_an_earlier_database_takes_a_paid_call(
-    version: str, make_studio: Any, atlas: Any, coffee: str, tmp_path: Path
+    version: str, make_service: Any, atlas: Any, coffee: str, tmp_path: Path
 ) -> None:
     restored(version, tmp_path / "home" / "triptych.db", atlas.base_url)
-    async with make_studio(atlas) as studio:
-        job = await studio.edit_sequence([coffee], "make it golden hour", 2, Options(wait_s=50))
+    async with make_service(atlas) as service:
+        job = await service.edit_sequence([coffee], "make it golden hour", 2, Options(wait_s=50))
         for _ in range(5):
-            job = await studio.get_status(job.job_id or "", 50)
+            job = await service.get_status(job.job_id or "", 50)
         assert (job.status, job.returned) == ("done", 2)
-        assert len(studio.store.jobs(100)) == 9
+        assert len(service.store.jobs(100)) == 9
 
 
 # Every field ---------------------------------------------------------------------------------------------------------
@@ -214,16 +214,16 @@ def test_every_field_of_a_job_a_prediction_and_a_frame_is_kept(tmp_path: Path) -
     store.cancel(job.id, when(NOW))
     kept = store.job(job.id)
     assert kept and differing(kept.job, job) == set()
-    frame = replace(filled(Frame), job_id=job.id, prediction_id=wanted.id)
-    store.add_frames([frame], now=NOW)
+    frame = replace(filled(Output), job_id=job.id, prediction_id=wanted.id)
+    store.add_outputs([frame], now=NOW)
     assert frame.saved_path
-    store.frame_saved(frame, frame.saved_path)
+    store.output_saved(frame, frame.saved_path)
     assert differing(store.frames(job.id)[0], frame) == set()
     store.close()
 
 
 def test_values_of_the_round_trip_are_no_defaults() -> None:
-    for kind in (Job, Prediction, Frame, Fault, Route):
+    for kind in (Job, Prediction, Output, Failure, Route):
         made = filled(kind)
         for field in fields(kind):
             assert getattr(made, field.name) not in (None, 0, "", (), False, field.default), (kind, field.name)

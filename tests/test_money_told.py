@@ -18,7 +18,7 @@ from triptych import providers
 from triptych.cli import cli, formatting
 from triptych.core import errors
 from triptych.jobs.results import Budget, Cost, JobResult, ProviderRow
-from triptych.jobs.service import Caller, Options, Studio
+from triptych.jobs.service import Caller, ImageService, Options
 from triptych.server import resources, tools
 from triptych_emulators.stage.works import Work
 
@@ -42,20 +42,20 @@ def api(name: str, clock: Any) -> Iterator[Any]:
         yield running
 
 
-async def ended(studio: Studio, finish: Any, image: str, **options: Any) -> JobResult:
-    job = await studio.edit_sequence([image], "make it golden hour", 3, replace(NOW, **options))
+async def ended(service: ImageService, finish: Any, image: str, **options: Any) -> JobResult:
+    job = await service.edit_sequence([image], "make it golden hour", 3, replace(NOW, **options))
     assert job.job_id
-    await finish(studio)
-    return studio.job(job.job_id)
+    await finish(service)
+    return service.job(job.job_id)
 
 
-async def everywhere(studio: Studio, job_id: str) -> list[dict[str, Any]]:
+async def everywhere(service: ImageService, job_id: str) -> list[dict[str, Any]]:
     """Return the costs of one job as every list and resource shows them."""
 
-    async def opened() -> Studio:
-        return studio
+    async def opened() -> ImageService:
+        return service
 
-    found = [(await studio.list_jobs()).model_dump(mode="json")["jobs"][0]["cost"]]
+    found = [(await service.list_jobs()).model_dump(mode="json")["jobs"][0]["cost"]]
     for uri in ("triptych://jobs", f"triptych://jobs/{job_id}", "triptych://spend"):
         [content] = (await resources.read(opened, uri, Caller())).contents
         shown = json.loads(content.text)  # type: ignore[union-attr]
@@ -67,16 +67,16 @@ async def everywhere(studio: Studio, job_id: str) -> list[dict[str, Any]]:
 
 
 async def test_a_charge_that_nobody_reported_is_an_estimate(
-    make_studio: Any, finish: Any, api: Any, name: str, clock: Any, coffee: str
+    make_service: Any, finish: Any, api: Any, name: str, clock: Any, coffee: str
 ) -> None:
-    async with make_studio(api) as studio:
-        job = await ended(studio, finish, coffee)
+    async with make_service(api) as service:
+        job = await ended(service, finish, coffee)
         for _ in range(10):  # a charge may come later than its images
             clock.advance(30)
-            while await studio.engine.step():
+            while await service.worker.step():
                 pass
-        job = studio.job(job.job_id or "")
-        shown = await everywhere(studio, job.job_id or "")
+        job = service.job(job.job_id or "")
+        shown = await everywhere(service, job.job_id or "")
     estimated = name not in REPORTS
     assert job.status == "done" and job.cost.charged == api.charged_usd
     assert job.cost.charge_is_estimate is estimated
@@ -88,12 +88,12 @@ async def test_a_charge_that_nobody_reported_is_an_estimate(
 
 
 async def test_spend_and_jobs_mark_an_estimate_on_the_command_line(
-    make_studio: Any, finish: Any, clock: Any, coffee: str
+    make_service: Any, finish: Any, clock: Any, coffee: str
 ) -> None:
     with triptych_emulators.running("novita", max_side=48, clock=clock.monotonic) as api:
-        async with make_studio(api) as studio:
-            job = await ended(studio, finish, coffee)
-            spend, jobs = studio.spend(), await studio.list_jobs()
+        async with make_service(api) as service:
+            job = await ended(service, finish, coffee)
+            spend, jobs = service.spend(), await service.list_jobs()
     usd = errors.plain(job.cost.charged or Decimal(0))
     assert f"~${usd}" in formatting.spend_text(spend)
     assert "~ an estimate at the list price: the provider reports no charge" in formatting.spend_text(spend)
@@ -108,37 +108,37 @@ async def test_spend_and_jobs_mark_an_estimate_on_the_command_line(
     [("submit", "402", "failed"), ("submit", "401", "failed"), ("poll", "moderated", "failed")],
 )
 async def test_a_job_that_was_refused_says_that_nothing_was_charged(
-    make_studio: Any, finish: Any, atlas: Any, coffee: str, op: str, fault: str, status: str
+    make_service: Any, finish: Any, atlas: Any, coffee: str, op: str, fault: str, status: str
 ) -> None:
     atlas.fault(op, fault, times=None)
-    async with make_studio(atlas) as studio:
-        job = await ended(studio, finish, coffee)
-        shown = await everywhere(studio, job.job_id or "")
+    async with make_service(atlas) as service:
+        job = await ended(service, finish, coffee)
+        shown = await everywhere(service, job.job_id or "")
     assert (job.status, job.cost.charged, job.cost.charge_is_estimate) == (status, 0, False)
     assert "nothing was charged" in job.text() and "nothing was charged" in formatting.job_text(job)
     assert "not charged yet" not in job.text() + formatting.job_text(job)
     assert {cost["charged"] for cost in shown} == {0}
 
 
-async def test_a_job_cancelled_before_it_was_sent_was_not_charged(make_studio: Any, atlas: Any, coffee: str) -> None:
-    async with make_studio(atlas) as studio:
-        made = await studio.edit_sequence([coffee], "make it golden hour", 1, NOW)
+async def test_a_job_cancelled_before_it_was_sent_was_not_charged(make_service: Any, atlas: Any, coffee: str) -> None:
+    async with make_service(atlas) as service:
+        made = await service.edit_sequence([coffee], "make it golden hour", 1, NOW)
         assert made.cost.charged is None and "not charged yet" in made.text()
-        job = await studio.cancel_job(made.job_id or "")
+        job = await service.cancel_job(made.job_id or "")
     assert (job.status, job.cost.charged) == ("cancelled", 0)
     assert "nothing was charged" in job.text()
 
 
 async def test_what_may_have_been_charged_is_not_called_free(
-    make_studio: Any, finish: Any, atlas: Any, coffee: str
+    make_service: Any, finish: Any, atlas: Any, coffee: str
 ) -> None:
     atlas.fault("submit", "lost-answer", times=None)
     atlas.fault("history", "500", times=None)
-    async with make_studio(atlas) as studio:
-        job = await ended(studio, finish, coffee)
+    async with make_service(atlas) as service:
+        job = await ended(service, finish, coffee)
         assert (job.status, job.cost.charged) == ("uncertain", None)
         assert "may have been charged" in job.text() and "may have been charged" in formatting.job_text(job)
-        lost = await studio.cancel_job(job.job_id or "")
+        lost = await service.cancel_job(job.job_id or "")
     assert (lost.status, lost.cost.charged) == ("cancelled", None)
     assert "may have been charged" in lost.text()
 
@@ -160,28 +160,28 @@ def test_money_leaves_with_six_decimals_at_most() -> None:
 
 
 async def test_a_share_of_a_quote_is_kept_with_six_decimals(
-    make_studio: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with triptych_emulators.running("wavespeed", latency_s=10.0, max_side=48, clock=clock.monotonic) as api:
         api.fault("poll", "fewer", times=None)
-        async with make_studio(api, TRIPTYCH_CONFIRM_USD="none") as studio:
-            made = await studio.edit_sequence([coffee], "make it golden hour", 3, NOW)
-            with sqlite3.connect(studio.setup.home / "triptych.db") as db:
+        async with make_service(api, TRIPTYCH_CONFIRM_USD="none") as service:
+            made = await service.edit_sequence([coffee], "make it golden hour", 3, NOW)
+            with sqlite3.connect(service.setup.home / "triptych.db") as db:
                 db.execute("UPDATE predictions SET quoted_usd = '0.1', reserved_usd = '0.1'")
             db.close()
-            await finish(studio)
-            job = studio.job(made.job_id or "")
-            charged, _ = studio.store.money_since(0)
+            await finish(service)
+            job = service.job(made.job_id or "")
+            charged, _ = service.store.money_since(0)
     assert job.returned == 2 and job.cost.charged == charged == Decimal("0.066667")
 
 
 async def test_a_surprising_charge_is_told_with_six_decimals(
-    make_studio: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Work, "charge_usd", lambda work, now: Decimal("5.123456789"))
     with triptych_emulators.running("atlas", max_side=48, clock=clock.monotonic, price="prompt") as atlas:
-        async with make_studio(atlas) as studio:
-            job = await ended(studio, finish, coffee)
+        async with make_service(atlas) as service:
+            job = await ended(service, finish, coffee)
     assert any("$5.123457 for what was quoted" in warning for warning in job.warnings), job.warnings
     for said in (*job.warnings, job.text(), formatting.job_text(job)):
         for amount in re.findall(r"\$(\d+\.\d+)", said):
@@ -193,15 +193,15 @@ async def test_a_surprising_charge_is_told_with_six_decimals(
 
 @pytest.mark.parametrize("status", ["401", "403"])
 async def test_a_rejected_key_names_its_setting(
-    make_studio: Any, finish: Any, api: Any, name: str, coffee: str, status: str
+    make_service: Any, finish: Any, api: Any, name: str, coffee: str, status: str
 ) -> None:
     for op in {fault.op for fault in triptych_emulators.faults(name)} - {"result"}:
         api.fault(op, status, times=None)
-    async with make_studio(api) as studio:
-        uploaded = await studio.upload_images([coffee])
-        job = await studio.generate_sequence("two lighthouses", 2, replace(NOW, provider=name))
-        await finish(studio)
-        job = studio.job(job.job_id or "")
+    async with make_service(api) as service:
+        uploaded = await service.upload_images([coffee])
+        job = await service.generate_sequence("two lighthouses", 2, replace(NOW, provider=name))
+        await finish(service)
+        job = service.job(job.job_id or "")
     key_env = providers.load(name).key_env or ""
     assert job.error and job.error.kind == "key_rejected"
     assert f"set {key_env} to" in job.error.message and api.key not in job.error.message
@@ -220,13 +220,13 @@ def test_the_command_line_names_the_setting_of_a_rejected_key(coffee: str, monke
 
 
 async def test_a_done_job_whose_price_is_late_says_that_it_is_unknown(
-    make_studio: Any, finish: Any, coffee: str, clock: Any
+    make_service: Any, finish: Any, coffee: str, clock: Any
 ) -> None:
     with triptych_emulators.running(
         "atlas", latency_s=10.0, max_side=96, clock=clock.monotonic, price="never"
     ) as atlas:
-        async with make_studio(atlas) as studio:
-            job = await ended(studio, finish, coffee)
+        async with make_service(atlas) as service:
+            job = await ended(service, finish, coffee)
     assert (job.status, job.cost.charged) == ("done", None)
     for text in (job.text(), formatting.job_text(job)):
         assert "the charge is not known yet" in text and "not charged yet" not in text

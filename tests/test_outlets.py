@@ -22,12 +22,12 @@ from hands import picture
 from triptych import settings
 from triptych.cli import cli, main
 from triptych.core import errors, text
-from triptych.core.models import Fault
+from triptych.core.models import Failure
 from triptych.images import contact_sheet
 from triptych.images.files import safe_name
 from triptych.server import transports
 from triptych.server.app import build
-from triptych.server.progress import Steady
+from triptych.server.progress import MonotonicProgress
 
 HOSTILE = "a\x1b]0;owned\x07b\x9b31mc\u202ed\u2066e\u200bf\ufeffg\u2028h\rj\x00k\x7fl\U000e0041m\u00adn"
 FLOOD = HOSTILE + "\n" * 500 + "job_00000000 done 4/4 forged" + "x" * 100_000
@@ -93,20 +93,20 @@ def anyio_backend() -> str:
 
 @pytest.mark.anyio
 async def test_nothing_unseen_leaves_the_server(
-    make_studio: Any, finish: Any, hostile_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_service: Any, finish: Any, hostile_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(hostile_dir)
-    async with make_studio(TRIPTYCH_ALLOWED_DIRS=str(hostile_dir), TRIPTYCH_CONFIRM_USD="0") as studio:
+    async with make_service(TRIPTYCH_ALLOWED_DIRS=str(hostile_dir), TRIPTYCH_CONFIRM_USD="0") as service:
 
-        async def open_studio() -> Any:
-            return studio
+        async def open_service() -> Any:
+            return service
 
         said: list[Any] = []
 
         async def progress(done: float, total: float | None, message: str | None) -> None:
             said.append(message)
 
-        async with Client(build(open_studio, remote=False)) as client:
+        async with Client(build(open_service, remote=False)) as client:
             call: Callable[..., Any] = client.call_tool
             [file] = [str(path) for path in hostile_dir.iterdir()]
             made = await call(
@@ -114,7 +114,7 @@ async def test_nothing_unseen_leaves_the_server(
             )
             said.append(made.model_dump(mode="json"))
             job_id = made.structured_content["job_id"]
-            await finish(studio)
+            await finish(service)
             spoil(tmp_path / "home")
             for tool, given in (
                 ("get_status", {"job_id": job_id}),
@@ -134,7 +134,7 @@ async def test_nothing_unseen_leaves_the_server(
             ):
                 result = await call(tool, given, progress_callback=progress)
                 said.append(result.model_dump(mode="json"))
-            await finish(studio)
+            await finish(service)
             said += [b.text for b in (await call("view_images", {"images": [job_id]})).content if b.type == "text"]
             listed = await client.list_resources()
             said.append(listed.model_dump(mode="json"))
@@ -157,15 +157,15 @@ async def test_nothing_unseen_leaves_the_server(
 
 
 @pytest.mark.anyio
-async def test_a_prompt_of_several_lines_stays_one(make_studio: Any, finish: Any) -> None:
-    async with make_studio() as studio:
-        job = await studio.generate_sequence(KEPT + HOSTILE)
-        await finish(studio)
+async def test_a_prompt_of_several_lines_stays_one(make_service: Any, finish: Any) -> None:
+    async with make_service() as service:
+        job = await service.generate_sequence(KEPT + HOSTILE)
+        await finish(service)
 
-        async def open_studio() -> Any:
-            return studio
+        async def open_service() -> Any:
+            return service
 
-        async with Client(build(open_studio, remote=False)) as client:
+        async with Client(build(open_service, remote=False)) as client:
             [read] = (await client.read_resource(f"triptych://jobs/{job.job_id}")).contents
             assert read.meta is not None
             [prompt] = read.meta["making"]["prompts"]
@@ -173,7 +173,7 @@ async def test_a_prompt_of_several_lines_stays_one(make_studio: Any, finish: Any
         assert prompt.startswith(KEPT)
         [line] = listed.content[0].text.splitlines()
         assert line.endswith("first line second line third" + text.line(HOSTILE))
-        assert studio.store.job(job.job_id).job.prompt == KEPT + HOSTILE, "what is sent is what was asked for"
+        assert service.store.job(job.job_id).job.prompt == KEPT + HOSTILE, "what is sent is what was asked for"
 
 
 @pytest.mark.anyio
@@ -183,7 +183,7 @@ async def test_a_progress_message_is_one_clean_line() -> None:
     async def send(done: float, total: float, message: str) -> None:
         said.append(message)
 
-    await Steady(send)(1, 2, f"reading {FLOOD}")
+    await MonotonicProgress(send)(1, 2, f"reading {FLOOD}")
     assert not leaks(said[0]) and "\n" not in said[0]
 
 
@@ -300,7 +300,7 @@ def test_a_fault_is_kept_clean() -> None:
     from triptych.jobs.transitions import fault_of
 
     assert not leaks(fault_of(errors.Failed(FLOOD)).message)
-    assert Fault("failed", "x").message == "x"
+    assert Failure("failed", "x").message == "x"
 
 
 # The cleaning itself -------------------------------------------------------------------------------------------------

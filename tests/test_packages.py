@@ -233,8 +233,8 @@ def test_keys_left_empty_in_the_bundle_count_as_none(mcpb: Path, unpacked: Path)
     from triptych import settings
 
     given = json.dumps({"pictures": "/home/you/Pictures", "runware_key": KEY})
-    library = (mcpb / "index.js").as_uri()
-    command = ["node", "--input-type=module", "-e", ASK_CONFIG, library, str(unpacked / "manifest.json"), given]
+    image_access = (mcpb / "index.js").as_uri()
+    command = ["node", "--input-type=module", "-e", ASK_CONFIG, image_access, str(unpacked / "manifest.json"), given]
     told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     started = json.loads(told.stdout)
     assert started["args"] == ["run", "--directory", "/there", "server.py"]
@@ -323,12 +323,12 @@ HOOKS = (ROOT / ".pre-commit-config.yaml").read_text("utf-8")
 
 @pytest.mark.oracle
 def test_the_workflow_and_the_hooks_are_yaml_that_says_what_was_meant() -> None:
-    library = ORACLES / "judges" / "node_modules" / "yaml"
-    if not library.is_dir() or not shutil.which("node"):
+    image_access = ORACLES / "judges" / "node_modules" / "yaml"
+    if not image_access.is_dir() or not shutil.which("node"):
         pytest.skip("no YAML parser is installed; run scripts/oracles (it needs npm)")
     script = """const [, library, ...texts] = process.argv;
         console.log(JSON.stringify(texts.map((text) => require(library).parse(text))));"""
-    command = ["node", "-e", script, str(library), WORKFLOW, HOOKS]
+    command = ["node", "-e", script, str(image_access), WORKFLOW, HOOKS]
     told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     workflow, hooks = json.loads(told.stdout)
     job = workflow["jobs"]["test"]

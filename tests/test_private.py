@@ -33,32 +33,32 @@ def modes(home: Path) -> dict[str, str]:
     return {str(p.relative_to(home)): oct(mode) for p in found if (mode := stat.S_IMODE(p.stat().st_mode)) & 0o077}
 
 
-async def test_nothing_in_a_new_home_is_for_others(make_studio: Any, coffee: str, tmp_path: Path) -> None:
+async def test_nothing_in_a_new_home_is_for_others(make_service: Any, coffee: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    async with make_studio() as studio:
-        await studio.edit_sequence([coffee], "warmer", 2)
+    async with make_service() as service:
+        await service.edit_sequence([coffee], "warmer", 2)
         assert {path.name for path in home.iterdir()} == private_files.OURS
         assert len(list((home / "images").iterdir())) == 3
         assert modes(home) == {}
 
 
-async def test_a_home_that_was_open_is_closed(make_studio: Any, coffee: str, tmp_path: Path) -> None:
+async def test_a_home_that_was_open_is_closed(make_service: Any, coffee: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    async with make_studio() as studio:
-        await studio.edit_sequence([coffee], "warmer", 2)
+    async with make_service() as service:
+        await service.edit_sequence([coffee], "warmer", 2)
         for path in [home, *home.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
-        async with make_studio():
+        async with make_service():
             assert modes(home) == {}
 
 
-async def test_saved_images_have_the_rights_of_any_file(make_studio: Any, coffee: str, tmp_path: Path) -> None:
+async def test_saved_images_have_the_rights_of_any_file(make_service: Any, coffee: str, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
-    async with make_studio() as studio:
+    async with make_service() as service:
         caller = Caller(roots=(mine,))
-        job = await studio.edit_sequence([coffee], "warmer", 1, Options(save_to=str(mine)), caller)
-        await studio.save_images([job.images[0].handle], str(mine / "more"), "named", caller)
+        job = await service.edit_sequence([coffee], "warmer", 1, Options(save_to=str(mine)), caller)
+        await service.save_images([job.images[0].handle], str(mine / "more"), "named", caller)
     saved = [*mine.glob("*.png"), *(mine / "more").iterdir()]
     assert len(saved) == 2 and {stat.S_IMODE(path.stat().st_mode) for path in saved} == {0o644}
     assert stat.S_IMODE((mine / "more").stat().st_mode) == 0o755

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hands import when
-from triptych.core.models import Fault, Frame, Image, Job, Operation, Prediction, Route, State
+from triptych.core.models import Failure, Image, Job, Operation, Output, Prediction, Route, State
 from triptych.storage.jobs import Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -28,7 +28,7 @@ moments = st.integers(0, 10**12).map(lambda us: NOW + timedelta(microseconds=us)
 money = st.decimals(0, 100, places=6)
 sizes = st.none() | st.tuples(st.integers(1, 9999), st.integers(1, 9999))
 lists = st.lists(words, max_size=3).map(tuple)
-faults = st.none() | st.builds(Fault, kind=some, message=words, retryable=st.booleans(), request_id=st.none() | words)
+faults = st.none() | st.builds(Failure, kind=some, message=words, retryable=st.booleans(), request_id=st.none() | words)
 routes = st.builds(
     Route,
     provider=some,
@@ -136,7 +136,7 @@ def stored(use: Callable[[Store, Path], None]) -> None:
     [
         (Job, JOBS),
         (Prediction, {**WRITTEN_AT_FIRST, **WRITTEN_LATER}),
-        (Frame, FRAMES),
+        (Output, FRAMES),
         (Image, IMAGES),
     ],
 )
@@ -170,13 +170,13 @@ def test_jobs_and_predictions_come_back_as_written(
 @given(drawn(FRAMES))
 def test_outputs_come_back_as_written(of_frame: dict[str, Any]) -> None:
     def use(store: Store, _: Path) -> None:
-        frame = Frame(**of_frame)
+        frame = Output(**of_frame)
         store.add_job(
             Job(JOB, "t", NOW, "f", "p", "m", "e", "", 1, 1, 1, None, (), False), [], now=when(NOW), attach=False
         )
-        store.add_frames([frame], now=NOW)
-        store.frame_saved(frame, of_frame["saved_path"])
-        assert store.frames(JOB) == [frame] == store.frames_of(frame.prediction_id)
+        store.add_outputs([frame], now=NOW)
+        store.output_saved(frame, of_frame["saved_path"])
+        assert store.frames(JOB) == [frame] == store.outputs_of(frame.prediction_id)
         assert store.frame(frame.handle) == frame
 
     stored(use)

@@ -14,8 +14,8 @@ import pytest
 
 from hands import NOW, ended, when
 from triptych.core import errors
-from triptych.core.clock import Bell, moment
-from triptych.core.models import Fault, Image, Job, Prediction, State
+from triptych.core.clock import Notifier, moment
+from triptych.core.models import Failure, Image, Job, Prediction, State
 from triptych.jobs import planning
 from triptych.jobs.planning import Ask, Input, Options
 from triptych.jobs.pricing import PLACEHOLDER_URL
@@ -91,97 +91,97 @@ def evolink(clock: Any) -> Iterator[Emulator]:
 
 
 async def test_another_default_provider_makes_no_second_job(
-    make_studio: Any, atlas: Any, evolink: Any, coffee: str
+    make_service: Any, atlas: Any, evolink: Any, coffee: str
 ) -> None:
-    async with make_studio(atlas, evolink, TRIPTYCH_PROVIDER="atlas") as studio:
-        first = await studio.edit_sequence([coffee], PROMPT, 2, NOW)
-    async with make_studio(atlas, evolink, TRIPTYCH_PROVIDER="evolink") as studio:
-        second = await studio.edit_sequence([coffee], PROMPT, 2, NOW)
+    async with make_service(atlas, evolink, TRIPTYCH_PROVIDER="atlas") as service:
+        first = await service.edit_sequence([coffee], PROMPT, 2, NOW)
+    async with make_service(atlas, evolink, TRIPTYCH_PROVIDER="evolink") as service:
+        second = await service.edit_sequence([coffee], PROMPT, 2, NOW)
     assert (first.provider, second.provider) == ("atlas", "atlas")
     assert second.job_id == first.job_id
 
 
 async def test_a_rerouted_job_is_still_what_the_same_request_gets(
-    make_studio: Any, atlas: Any, evolink: Any, finish: Any, coffee: str
+    make_service: Any, atlas: Any, evolink: Any, finish: Any, coffee: str
 ) -> None:
     atlas.fault("submit", "402", times=None)
-    async with make_studio(atlas, evolink, TRIPTYCH_PROVIDER="atlas") as studio:
-        first = await ended(studio, finish, (await studio.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
-        second = await studio.edit_sequence([coffee], PROMPT, 2, NOW)
+    async with make_service(atlas, evolink, TRIPTYCH_PROVIDER="atlas") as service:
+        first = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
+        second = await service.edit_sequence([coffee], PROMPT, 2, NOW)
     assert first.provider == "evolink" and second.job_id == first.job_id
     assert len(evolink.accepted) == 1
 
 
-async def test_a_model_or_key_that_is_gone_hides_no_earlier_job(make_studio: Any, atlas: Any, coffee: str) -> None:
+async def test_a_model_or_key_that_is_gone_hides_no_earlier_job(make_service: Any, atlas: Any, coffee: str) -> None:
     asked = replace(NOW, model="seedream-5.0-lite")
-    async with make_studio(atlas) as studio:
-        first = await studio.edit_sequence([coffee], PROMPT, 2, asked)
-    async with make_studio() as studio:  # without its key
-        assert (await studio.edit_sequence([coffee], PROMPT, 2, asked)).job_id == first.job_id
+    async with make_service(atlas) as service:
+        first = await service.edit_sequence([coffee], PROMPT, 2, asked)
+    async with make_service() as service:  # without its key
+        assert (await service.edit_sequence([coffee], PROMPT, 2, asked)).job_id == first.job_id
         for changes in ({"again": True}, {"dry_run": True}):
             with pytest.raises(errors.NoKey):
-                await studio.edit_sequence([coffee], PROMPT, 2, replace(asked, **changes))
+                await service.edit_sequence([coffee], PROMPT, 2, replace(asked, **changes))
         with pytest.raises(errors.NoKey):
-            await studio.edit_sequence([coffee], "another prompt", 2, asked)
+            await service.edit_sequence([coffee], "another prompt", 2, asked)
 
 
 # -- for how long ------------------------------------------------------------------------------------------------------
 
 
 async def test_a_finished_job_is_the_answer_for_an_hour(
-    make_studio: Any, atlas: Any, clock: Any, finish: Any, coffee: str
+    make_service: Any, atlas: Any, clock: Any, finish: Any, coffee: str
 ) -> None:
-    async with make_studio(atlas) as studio:
-        first = await ended(studio, finish, (await studio.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
+    async with make_service(atlas) as service:
+        first = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
         assert first.status == "done"
         clock.advance(3500)
         seen = len(atlas.seen)
-        second = await studio.edit_sequence([coffee], PROMPT, 2, NOW)
+        second = await service.edit_sequence([coffee], PROMPT, 2, NOW)
         assert (second.job_id, second.status, len(second.images)) == (first.job_id, "done", 2)
         assert "The same request was made 58 min ago: this is that job" in second.warnings[-1]
         assert "again=true" in second.warnings[-1]
         assert len(atlas.seen) == seen, "nothing was sent"
         clock.advance(120)
-        third = await studio.edit_sequence([coffee], PROMPT, 2, NOW)
+        third = await service.edit_sequence([coffee], PROMPT, 2, NOW)
         assert third.job_id != first.job_id
-        assert (await studio.edit_sequence([coffee], PROMPT, 2, replace(NOW, again=True))).job_id != third.job_id
+        assert (await service.edit_sequence([coffee], PROMPT, 2, replace(NOW, again=True))).job_id != third.job_id
 
 
 async def test_a_partial_job_is_the_answer_for_an_hour(
-    make_studio: Any, atlas: Any, clock: Any, finish: Any, samples: Path
+    make_service: Any, atlas: Any, clock: Any, finish: Any, samples: Path
 ) -> None:
     images = [str(samples / "coffee.jpg"), str(samples / "cat.jpg")]
     atlas.fault("poll", "failed-200", times=1)
-    async with make_studio(atlas) as studio:
-        first = await ended(studio, finish, (await studio.edit_chain(images, ["warmer"], options=NOW)).job_id)
+    async with make_service(atlas) as service:
+        first = await ended(service, finish, (await service.edit_chain(images, ["warmer"], options=NOW)).job_id)
         assert first.status == "partial"
-        assert (await studio.edit_chain(images, ["warmer"], options=NOW)).job_id == first.job_id
+        assert (await service.edit_chain(images, ["warmer"], options=NOW)).job_id == first.job_id
         clock.advance(3700)
-        assert (await studio.edit_chain(images, ["warmer"], options=NOW)).job_id != first.job_id
+        assert (await service.edit_chain(images, ["warmer"], options=NOW)).job_id != first.job_id
 
 
-async def test_a_failed_or_cancelled_job_is_made_anew(make_studio: Any, atlas: Any, finish: Any, coffee: str) -> None:
-    async with make_studio(atlas) as studio:
-        first = (await studio.edit_sequence([coffee], PROMPT, 2, NOW)).job_id
-        await studio.cancel_job(first)
+async def test_a_failed_or_cancelled_job_is_made_anew(make_service: Any, atlas: Any, finish: Any, coffee: str) -> None:
+    async with make_service(atlas) as service:
+        first = (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id
+        await service.cancel_job(first)
         atlas.fault("submit", "401", times=None)
-        second = await ended(studio, finish, (await studio.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
-        third = await studio.edit_sequence([coffee], PROMPT, 2, NOW)
+        second = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
+        third = await service.edit_sequence([coffee], PROMPT, 2, NOW)
     assert second.status == "failed"
     assert len({first, second.job_id, third.job_id}) == 3
 
 
 async def test_a_job_that_runs_or_is_uncertain_is_the_answer_at_any_age(
-    make_studio: Any, atlas: Any, clock: Any, finish: Any, coffee: str
+    make_service: Any, atlas: Any, clock: Any, finish: Any, coffee: str
 ) -> None:
     atlas.fault("submit", "drop", times=1)
-    async with make_studio(atlas) as studio:
-        first = (await studio.edit_sequence([coffee], PROMPT, 2, NOW)).job_id
+    async with make_service(atlas) as service:
+        first = (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id
         clock.advance(5 * 86_400)
-        assert (await studio.edit_sequence([coffee], PROMPT, 2, NOW)).job_id == first
-        assert (await ended(studio, finish, first)).status == "uncertain"
+        assert (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id == first
+        assert (await ended(service, finish, first)).status == "uncertain"
         clock.advance(30 * 86_400)
-        assert (await studio.edit_sequence([coffee], PROMPT, 2, NOW)).job_id == first
+        assert (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id == first
     assert atlas.accepted == []
 
 
@@ -198,7 +198,7 @@ class TwoClocks:
     def monotonic(self) -> float:
         return self.mono
 
-    async def wait(self, bell: Bell, seconds: float) -> None:
+    async def wait(self, notifier: Notifier, seconds: float) -> None:
         raise AssertionError("nobody waits here")
 
     def move(self, *, wall_s: float, mono_s: float) -> None:
@@ -310,17 +310,17 @@ def test_of_processes_that_race_with_one_request_one_makes_the_job(tmp_path: Pat
 
 
 async def test_a_repeat_sends_nothing_asks_nothing_and_needs_no_budget(
-    make_studio: Any, atlas: Any, finish: Any, coffee: str
+    make_service: Any, atlas: Any, finish: Any, coffee: str
 ) -> None:
-    async with make_studio(atlas, TRIPTYCH_BUDGET_USD="0.128") as studio:
-        first = await ended(studio, finish, (await studio.edit_sequence([coffee], PROMPT, 4, NOW)).job_id)
-        held, seen = studio.store.money_since(0), len(atlas.seen)
+    async with make_service(atlas, TRIPTYCH_BUDGET_USD="0.128") as service:
+        first = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 4, NOW)).job_id)
+        held, seen = service.store.money_since(0), len(atlas.seen)
     limits = {"TRIPTYCH_BUDGET_USD": "0.01", "TRIPTYCH_CONFIRM_USD": "0"}
-    async with make_studio(atlas, **limits) as studio:
+    async with make_service(atlas, **limits) as service:
         for options in (NOW, replace(NOW, max_cost_usd=Decimal(0))):
-            again = await studio.edit_sequence([coffee], PROMPT, 4, options, Caller(asks=True))
+            again = await service.edit_sequence([coffee], PROMPT, 4, options, Caller(asks=True))
             assert again.job_id == first.job_id
-        assert studio.store.money_since(0) == held
+        assert service.store.money_since(0) == held
     assert len(atlas.seen) == seen
 
 
@@ -332,67 +332,67 @@ def saved_in(directory: Path) -> list[str]:
 
 
 async def test_a_repeat_of_a_finished_job_saves_its_copies_at_once(
-    make_studio: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
+    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
 ) -> None:
     caller, first_dir, second_dir = Caller(roots=(tmp_path,)), tmp_path / "one", tmp_path / "two"
-    async with make_studio(atlas) as studio:
+    async with make_service(atlas) as service:
         asked = replace(NOW, save_to=str(first_dir))
-        first = await studio.edit_sequence([coffee], PROMPT, 2, asked, caller)
-        await ended(studio, finish, first.job_id)
+        first = await service.edit_sequence([coffee], PROMPT, 2, asked, caller)
+        await ended(service, finish, first.job_id)
         asked = replace(NOW, save_to=str(second_dir))
-        assert (await studio.edit_sequence([coffee], PROMPT, 2, asked, caller)).job_id == first.job_id
+        assert (await service.edit_sequence([coffee], PROMPT, 2, asked, caller)).job_id == first.job_id
         with pytest.raises(errors.NotAllowed):
-            await studio.edit_sequence([coffee], PROMPT, 2, replace(NOW, save_to="/etc"), caller)
+            await service.edit_sequence([coffee], PROMPT, 2, replace(NOW, save_to="/etc"), caller)
     names = [f"{first.job_id}-01.png", f"{first.job_id}-02.png"]
     assert saved_in(first_dir) == saved_in(second_dir) == names
 
 
 async def test_a_repeat_of_a_running_job_saves_its_copies_when_it_ends(
-    make_studio: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
+    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
 ) -> None:
     caller = Caller(roots=(tmp_path,))
-    async with make_studio(atlas) as studio:
-        first = await studio.edit_sequence([coffee], PROMPT, 2, NOW, caller)
+    async with make_service(atlas) as service:
+        first = await service.edit_sequence([coffee], PROMPT, 2, NOW, caller)
         for name in ("one", "two", "two"):
-            await studio.edit_sequence([coffee], PROMPT, 2, replace(NOW, save_to=str(tmp_path / name)), caller)
+            await service.edit_sequence([coffee], PROMPT, 2, replace(NOW, save_to=str(tmp_path / name)), caller)
         assert saved_in(tmp_path / "one") == saved_in(tmp_path / "two") == []
-    async with make_studio(atlas) as studio:  # another process ends it
-        await ended(studio, finish, first.job_id)
-        await studio.library.save_copies()
-        assert studio.store.to_save() == []
+    async with make_service(atlas) as service:  # another process ends it
+        await ended(service, finish, first.job_id)
+        await service.image_access.save_copies()
+        assert service.store.to_save() == []
     assert saved_in(tmp_path / "one") == saved_in(tmp_path / "two")
     assert len(saved_in(tmp_path / "one")) == 2
 
 
 async def test_images_that_come_later_are_saved_too(
-    make_studio: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
+    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
 ) -> None:
     atlas.fault("result", "500", times=None)
     asked = replace(NOW, save_to=str(tmp_path / "out"))
-    async with make_studio(atlas) as studio:
-        first = await ended(studio, finish, (await studio.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
+    async with make_service(atlas) as service:
+        first = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
         assert first.status == "failed"
-        studio.store.save_also(first.job_id or "", asked.save_to or "")
+        service.store.save_also(first.job_id or "", asked.save_to or "")
         atlas.clear()
-        await studio.get_status(first.job_id or "")
-        await finish(studio)
-        await studio.library.save_copies()
+        await service.get_status(first.job_id or "")
+        await finish(service)
+        await service.image_access.save_copies()
     assert len(saved_in(tmp_path / "out")) == 2
 
 
 async def test_a_directory_that_cannot_be_written_is_a_warning(
-    make_studio: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
+    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
 ) -> None:
     caller, blocked = Caller(roots=(tmp_path,)), tmp_path / "out"
-    async with make_studio(atlas) as studio:
-        first = await studio.edit_sequence([coffee], PROMPT, 2, NOW, caller)
+    async with make_service(atlas) as service:
+        first = await service.edit_sequence([coffee], PROMPT, 2, NOW, caller)
         asked = replace(NOW, save_to=str(blocked))
-        await studio.edit_sequence([coffee], PROMPT, 2, asked, caller)
+        await service.edit_sequence([coffee], PROMPT, 2, asked, caller)
         blocked.write_text("a file by now")
-        await ended(studio, finish, first.job_id)
-        await studio.library.save_copies()
-        assert any("Not saved" in warning for warning in studio.job(first.job_id).warnings)
-        assert studio.store.to_save() == []
+        await ended(service, finish, first.job_id)
+        await service.image_access.save_copies()
+        assert any("Not saved" in warning for warning in service.job(first.job_id).warnings)
+        assert service.store.to_save() == []
 
 
 # -- looking never pays ------------------------------------------------------------------------------------------------
@@ -400,24 +400,24 @@ async def test_a_directory_that_cannot_be_written_is_a_warning(
 
 @pytest.mark.parametrize("name", ["evolink", "runware", "ark", "novita", "atlas", "wavespeed"])
 async def test_looking_at_an_uncertain_job_keeps_its_fault(
-    make_studio: Any, clock: Any, finish: Any, coffee: str, name: str
+    make_service: Any, clock: Any, finish: Any, coffee: str, name: str
 ) -> None:
     with running(name, latency_s=0.0, max_side=48, clock=clock.monotonic) as api:
-        async with make_studio(api) as studio:
-            started = await studio.edit_sequence([coffee], PROMPT, 2, NOW)
-            lost = Fault("uncertain", "lost", retryable=True)
-            claim = studio.engine._claim()
+        async with make_service(api) as service:
+            started = await service.edit_sequence([coffee], PROMPT, 2, NOW)
+            lost = Failure("uncertain", "lost", retryable=True)
+            claim = service.worker._claim()
             assert claim
             for state in (State.SUBMITTING, State.UNCERTAIN):
-                moved = studio.store.move(
+                moved = service.store.move(
                     claim, state, now=moment(clock), due_at=0.0, keep_lease=state is State.SUBMITTING,
                     fault=lost, submitted_at=clock.now(),
                 )  # fmt: skip
                 assert moved
             clock.advance(3 * 86_400)
-            await studio.get_status(started.job_id or "")
-            (taken_up,) = studio.store.predictions(started.job_id or "")
-    looks = studio.setup.accounts[name].provider.find is not None
+            await service.get_status(started.job_id or "")
+            (taken_up,) = service.store.predictions(started.job_id or "")
+    looks = service.setup.accounts[name].provider.find is not None
     assert taken_up.state is (State.SUBMITTING if looks else State.UNCERTAIN)
     assert taken_up.fault and taken_up.fault.kind == "uncertain"
     assert api.accepted == []
@@ -430,11 +430,11 @@ PRICES = {"atlas": {"/api/v1/model/calculate"}, "wavespeed": {"/api/v3/model/pri
 
 @pytest.mark.parametrize("name", ["atlas", "wavespeed", "evolink"])
 async def test_no_image_leaves_for_a_dry_run_a_refusal_or_a_question(
-    make_studio: Any, clock: Any, coffee: str, name: str
+    make_service: Any, clock: Any, coffee: str, name: str
 ) -> None:
     with running(name, max_side=48, clock=clock.monotonic) as api:
-        async with make_studio(api, TRIPTYCH_CONFIRM_USD="0.05") as studio:
-            assert (await studio.edit_sequence([coffee], PROMPT, 4, replace(NOW, dry_run=True))).status == "dry_run"
+        async with make_service(api, TRIPTYCH_CONFIRM_USD="0.05") as service:
+            assert (await service.edit_sequence([coffee], PROMPT, 4, replace(NOW, dry_run=True))).status == "dry_run"
             assert api.seen == []
             for options, caller in (
                 (NOW, Caller()),
@@ -444,19 +444,19 @@ async def test_no_image_leaves_for_a_dry_run_a_refusal_or_a_question(
                 (replace(NOW, max_cost_usd=Decimal("0.01")), Caller(asks=True, agreed_usd=Decimal(9))),
             ):
                 with pytest.raises(errors.OverBudget):
-                    await studio.edit_sequence([coffee], PROMPT, 4, options, caller)
+                    await service.edit_sequence([coffee], PROMPT, 4, options, caller)
             assert {seen.path for seen in api.seen} <= PRICES.get(name, set())
             data = Path(coffee).read_bytes()
             assert all(data not in seen.body and b"base64" not in seen.body for seen in api.seen)
             assert name == "evolink" or PLACEHOLDER_URL.encode() in api.seen[0].body
             agreed = Caller(asks=True, agreed_usd=Decimal(9))
-            assert (await studio.edit_sequence([coffee], PROMPT, 4, NOW, agreed)).status == "queued"
+            assert (await service.edit_sequence([coffee], PROMPT, 4, NOW, agreed)).status == "queued"
 
 
-async def test_a_price_is_asked_for_with_the_urls_the_provider_has(make_studio: Any, atlas: Any, coffee: str) -> None:
-    async with make_studio(atlas) as studio:
-        (uploaded,) = (await studio.upload_images([coffee])).images
-        await studio.edit_sequence([coffee], PROMPT, 2, NOW)
+async def test_a_price_is_asked_for_with_the_urls_the_provider_has(make_service: Any, atlas: Any, coffee: str) -> None:
+    async with make_service(atlas) as service:
+        (uploaded,) = (await service.upload_images([coffee])).images
+        await service.edit_sequence([coffee], PROMPT, 2, NOW)
     (asked,) = atlas.seen_at("POST", "/api/v1/model/calculate")
     assert asked.json["images"] == [uploaded.url]
 
@@ -466,12 +466,12 @@ async def test_a_price_is_asked_for_with_the_urls_the_provider_has(make_studio: 
     [(None, "0.128", []), ("9", "0.128", []), ("0.13", "9", []), (None, "9", ["wavespeed"]), ("9", "9", ["wavespeed"])],
 )
 async def test_routes_stay_within_cap_and_yes(
-    make_studio: Any, atlas: Any, clock: Any, coffee: str, cap: str | None, agreed: str, routes: list[str]
+    make_service: Any, atlas: Any, clock: Any, coffee: str, cap: str | None, agreed: str, routes: list[str]
 ) -> None:
     with running("wavespeed", max_side=48, clock=clock.monotonic) as wavespeed:  # $0.14 where atlas takes $0.128
-        async with make_studio(atlas, wavespeed, TRIPTYCH_PROVIDER="atlas", TRIPTYCH_CONFIRM_USD="0.05") as studio:
+        async with make_service(atlas, wavespeed, TRIPTYCH_PROVIDER="atlas", TRIPTYCH_CONFIRM_USD="0.05") as service:
             options = replace(NOW, max_cost_usd=Decimal(cap) if cap else None)
             caller = Caller(asks=True, agreed_usd=Decimal(agreed))
-            made = await studio.edit_sequence([coffee], PROMPT, 4, options, caller)
-            row = studio.store.job(made.job_id or "")
+            made = await service.edit_sequence([coffee], PROMPT, 4, options, caller)
+            row = service.store.job(made.job_id or "")
     assert row and [route.provider for route in row.job.routes] == routes

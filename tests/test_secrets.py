@@ -28,7 +28,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from hands import bare_environ, edit, picture
 from triptych import providers
 from triptych.core import errors
-from triptych.providers.client import Wire
+from triptych.providers.client import ProviderClient
 from triptych.settings import configure_logging
 from triptych.settings import read as read_settings
 from triptych_emulators import running
@@ -208,7 +208,7 @@ async def test_nor_when_a_provider_repeats_its_key_in_everything_it_says(tmp_pat
 
 @pytest.mark.anyio
 async def test_no_exception_and_no_repr_has_a_key_in_it(tmp_path: Path) -> None:
-    sender = Wire()
+    sender = ProviderClient()
     with Parrot().speaking() as parrot:
         environ = {p.key_env or "": KEYS[p.name] for p in HOSTED} | {"TRIPTYCH_AUTH_TOKEN": TOKEN}
         environ |= {base.env: parrot.base_url for p in HOSTED for base in p.base_urls.values()}

@@ -35,7 +35,7 @@ def margins_are_empty(drawn: Image.Image, wide: int = 12) -> bool:
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9, 15, 24, 40])
 @pytest.mark.parametrize("size", [(200, 300), (300, 300), (320, 180)])
 def test_a_sheet_fits_what_a_model_is_shown_whatever_is_on_it(count: int, size: tuple[int, int]) -> None:
-    drawn = contact_sheet.lay_out([Card(plain(size=size), f"job_1a2b3c4d/{n}", "2048×2048") for n in range(count)])
+    drawn = contact_sheet.render([Card(plain(size=size), f"job_1a2b3c4d/{n}", "2048×2048") for n in range(count)])
     assert drawn.width <= contact_sheet.WIDTH_PX and drawn.height <= contact_sheet.HEIGHT_PX + 4
     assert area_of(drawn, (0, 128, 128)) > 0.45 * min(drawn.width * drawn.height, count * 400 * 300)
     assert margins_are_empty(drawn)
@@ -49,7 +49,10 @@ def test_words_are_fourteen_pixels_high_even_where_a_host_allows_one_megapixel()
 @pytest.mark.parametrize("words", [WORDS, "job_1a2b3c4d/" * 30, "", "W" * 500])
 def test_any_words_stay_inside_their_cell(words: str) -> None:
     cards = [Card(plain("red", (40, 400)), words, words, words), Card(plain(), words), Card(None, words)]
-    for drawn in (contact_sheet.lay_out(cards, title=words), contact_sheet.lay_out(cards, group=3, heads=[words] * 3)):
+    for drawn in (
+        contact_sheet.render(cards, title=words),
+        contact_sheet.render(cards, group=3, heads=[words] * 3),
+    ):
         assert margins_are_empty(drawn)
         assert area_of(drawn, (255, 0, 0)) > 1000, "the tall picture is there"
 
@@ -61,21 +64,21 @@ def test_what_the_font_cannot_draw_is_left_out_and_never_a_row_of_boxes() -> Non
     )
     assert contact_sheet.drawable("make 黄金 の light العربية warm 🎨") == "make … light … warm …"
     assert contact_sheet.drawable("黄金の光") == contact_sheet.drawable("🎨 \ud800\0") == ""
-    with_words, without = (contact_sheet.lay_out([Card(plain(), "job_1/1", note)]) for note in ("黄金の光 🎨", ""))
+    with_words, without = (contact_sheet.render([Card(plain(), "job_1/1", note)]) for note in ("黄金の光 🎨", ""))
     assert with_words.tobytes() == without.tobytes()
 
 
 def test_a_place_without_a_picture_stays_empty_and_keeps_its_words() -> None:
-    drawn = contact_sheet.lay_out([Card(plain(), "job_1/1"), Card(None, "job_1/2", "failed")])
+    drawn = contact_sheet.render([Card(plain(), "job_1/1"), Card(None, "job_1/2", "failed")])
     assert area_of(drawn, contact_sheet.WELL) > 0.3 * area_of(drawn, (0, 128, 128))
     with pytest.raises(ValueError, match="at least one picture"):
-        contact_sheet.lay_out([Card(None, "job_1/1")])
+        contact_sheet.render([Card(None, "job_1/1")])
 
 
 def test_a_lane_stays_on_one_row_with_the_steps_over_every_column() -> None:
     colours = ("red", "lime", "blue")
     cards = [Card(plain(colour), f"{lane}") for lane in range(5) for colour in colours]
-    drawn = contact_sheet.lay_out(cards, group=3, heads=("original", "1. warmer", "2. darker"))
+    drawn = contact_sheet.render(cards, group=3, heads=("original", "1. warmer", "2. darker"))
     first_seen = []
     for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255)):
         mask = Image.new("L", drawn.size)
@@ -88,12 +91,12 @@ def test_a_lane_stays_on_one_row_with_the_steps_over_every_column() -> None:
 
 
 def test_an_alert_is_told_apart_from_a_note() -> None:
-    drawn = contact_sheet.lay_out([Card(plain(), "job_1/1", "600×400", "stands out: palette")])
+    drawn = contact_sheet.render([Card(plain(), "job_1/1", "600×400", "stands out: palette")])
     assert area_of(drawn, contact_sheet.ALERT) > 20 and area_of(drawn, contact_sheet.DIM) > 20
 
 
 def test_the_same_cards_give_the_same_sheet_and_small_pictures_are_not_blown_up() -> None:
     photo = processing.thumbnail((SAMPLES / "cat.jpg").read_bytes(), 300)
     cards = [Card(photo, "img_1"), Card(plain(size=(20, 20)), "img_2")]
-    assert contact_sheet.lay_out(cards).tobytes() == contact_sheet.lay_out(cards).tobytes()
-    assert area_of(contact_sheet.lay_out(cards), (0, 128, 128)) <= (20 * contact_sheet.UPSCALE) ** 2
+    assert contact_sheet.render(cards).tobytes() == contact_sheet.render(cards).tobytes()
+    assert area_of(contact_sheet.render(cards), (0, 128, 128)) <= (20 * contact_sheet.UPSCALE) ** 2

@@ -61,19 +61,19 @@ def ark(clock: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-async def books(make_studio: Any, atlas: Any, ark: Any, finish: Any, clock: Any) -> list[Any]:
+async def books(make_service: Any, atlas: Any, ark: Any, finish: Any, clock: Any) -> list[Any]:
     """The books of two providers for three jobs that came home: by a ticket, at once, and as two that are the same."""
     from benchmarks.soak_audit import Accepted
 
-    async with make_studio(atlas, ark) as studio:
-        await studio.generate_sequence("a red kite #1.1", 1, Options(wait_s=0, provider="atlas"))
-        await studio.generate_sequence("a red kite #2.1", 2, Options(wait_s=0, provider="ark"))
-        await studio.generate_sequence("a red kite #3.1", 1, NOW)
+    async with make_service(atlas, ark) as service:
+        await service.generate_sequence("a red kite #1.1", 1, Options(wait_s=0, provider="atlas"))
+        await service.generate_sequence("a red kite #2.1", 2, Options(wait_s=0, provider="ark"))
+        await service.generate_sequence("a red kite #3.1", 1, NOW)
         clock.advance(1)
-        await studio.generate_sequence("a red kite #3.1", 1, Options(wait_s=0, again=True))
-        await finish(studio)
+        await service.generate_sequence("a red kite #3.1", 1, Options(wait_s=0, again=True))
+        await finish(service)
         clock.advance(60)
-        await finish(studio)
+        await finish(service)
     return [
         Accepted(api.name, work.id, work.order.prompt, work.charge_usd(clock.monotonic()))
         for api in (atlas, ark)

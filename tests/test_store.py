@@ -14,7 +14,7 @@ import pytest
 
 from hands import when
 from triptych.core import errors
-from triptych.core.models import Fault, Frame, Image, Job, Operation, Prediction, State
+from triptych.core.models import Failure, Image, Job, Operation, Output, Prediction, State
 from triptych.storage.jobs import Claim, Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -177,8 +177,8 @@ def test_an_identical_request_in_flight_is_attached_to_and_again_is_not(store: S
     assert add(store, prediction("job_00000003"), attach=False) is None
 
 
-def frame(n: int, sha256: str | None) -> Frame:
-    return Frame("job_00000001", n, f"job_00000001-0-{n - 1}", "https://x/y", NOW, sha256, None, ("img_1",))
+def frame(n: int, sha256: str | None) -> Output:
+    return Output("job_00000001", n, f"job_00000001-0-{n - 1}", "https://x/y", NOW, sha256, None, ("img_1",))
 
 
 def finish_step(store: Store, lease: str, sha256: str | None) -> None:
@@ -201,7 +201,7 @@ def test_when_a_step_has_no_image_those_after_it_are_cancelled_and_their_money_f
     add(store, prediction(), prediction(step=1), prediction(step=2))
     held = claim(store)
     assert held
-    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, release_money=True, fault=Fault("failed", "no"))
+    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, release_money=True, fault=Failure("failed", "no"))
     states = [(p.state, p.fault.kind if p.fault else "") for p in store.predictions("job_00000001")]
     assert states == [(State.FAILED, "failed"), (State.CANCELLED, "input_missing"), (State.CANCELLED, "input_missing")]
     assert store.money_since(0) == (0, 0)

@@ -24,7 +24,7 @@ from hands import NOW, ended
 from triptych import providers
 from triptych.cli import cli
 from triptych.cli.formatting import Exit
-from triptych.jobs.service import Options, Studio
+from triptych.jobs.service import ImageService, Options
 from triptych.server.app import build
 from triptych_emulators import Emulator, running
 
@@ -41,18 +41,18 @@ def api(request: pytest.FixtureRequest, clock: Any) -> Iterator[Emulator]:
         yield emulator
 
 
-async def lost_job(studio: Studio, api: Emulator, finish: Any, image: str) -> str:
+async def lost_job(service: ImageService, api: Emulator, finish: Any, image: str) -> str:
     api.fault("submit", "drop", times=1)
-    job = await ended(studio, finish, (await studio.edit_sequence([image], PROMPT, 2, NOW)).job_id)
+    job = await ended(service, finish, (await service.edit_sequence([image], PROMPT, 2, NOW)).job_id)
     assert job.status == "uncertain" and job.job_id
     return job.job_id
 
 
 async def test_only_a_provider_with_a_list_is_said_to_be_looked_at_again(
-    make_studio: Any, api: Emulator, finish: Any, coffee: str
+    make_service: Any, api: Emulator, finish: Any, coffee: str
 ) -> None:
-    async with make_studio(api) as studio:
-        following = studio.job(await lost_job(studio, api, finish, coffee)).next or ""
+    async with make_service(api) as service:
+        following = service.job(await lost_job(service, api, finish, coffee)).next or ""
     assert ("looks again" in following) == (providers.load(api.name).find is not None)
     assert "accepts it as lost" in following and "again=true pays" in following
 
@@ -60,14 +60,14 @@ async def test_only_a_provider_with_a_list_is_said_to_be_looked_at_again(
 # -- from the tools ----------------------------------------------------------------------------------------------------
 
 
-async def test_the_three_ways_out_from_the_tools(make_studio: Any, api: Emulator, finish: Any, coffee: str) -> None:
-    async with make_studio(api) as studio:
+async def test_the_three_ways_out_from_the_tools(make_service: Any, api: Emulator, finish: Any, coffee: str) -> None:
+    async with make_service(api) as service:
 
-        async def opened() -> Studio:
-            return studio
+        async def opened() -> ImageService:
+            return service
 
-        lost = await lost_job(studio, api, finish, coffee)
-        held = studio.store.money_since(0)
+        lost = await lost_job(service, api, finish, coffee)
+        held = service.store.money_since(0)
         async with Client(build(opened, remote=False)) as client:
 
             async def call(tool: str, **arguments: Any) -> Any:
@@ -77,13 +77,13 @@ async def test_the_three_ways_out_from_the_tools(make_studio: Any, api: Emulator
 
             same = {"images": [coffee], "prompt": PROMPT, "count": 2, "wait_s": 0}
             looked = await call("get_status", job_id=lost, wait_s=30)
-            await finish(studio)
-            assert looked["job_id"] == lost and studio.job(lost).status == "uncertain"
+            await finish(service)
+            assert looked["job_id"] == lost and service.job(lost).status == "uncertain"
             assert (await call("edit_sequence", **same))["job_id"] == lost
             assert api.performed["submit"] == 1 and api.accepted == []
 
             again = await call("edit_sequence", **same, again=True)
-            await finish(studio)
+            await finish(service)
             assert again["job_id"] != lost and len(api.accepted) == 1
             assert (await call("get_status", job_id=again["job_id"]))["status"] == "done"
 
@@ -92,22 +92,22 @@ async def test_the_three_ways_out_from_the_tools(make_studio: Any, api: Emulator
             assert "may still charge" in given_up["error"]["message"]
         # What may have been spent stays counted; what the new one cost comes to it.
         assert held[0] == 0 < held[1]
-        assert sum(studio.store.money_since(0)) == held[1] + api.charged_usd
+        assert sum(service.store.money_since(0)) == held[1] + api.charged_usd
 
 
 async def test_looking_again_finds_it_where_the_provider_keeps_a_history(
-    make_studio: Any, clock: Any, finish: Any, coffee: str
+    make_service: Any, clock: Any, finish: Any, coffee: str
 ) -> None:
     with running("atlas", latency_s=10.0, max_side=48, clock=clock.monotonic) as atlas:
         atlas.fault("submit", "lost-answer", times=1)
         atlas.fault("history", "500", times=None)
-        async with make_studio(atlas) as studio:
-            job = await ended(studio, finish, (await studio.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
+        async with make_service(atlas) as service:
+            job = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
             assert job.status == "uncertain"
             atlas.clear()
-            await studio.get_status(job.job_id)
-            assert (await ended(studio, finish, job.job_id)).status == "done"
-            assert studio.store.money_since(0) == (atlas.charged_usd, 0)
+            await service.get_status(job.job_id)
+            assert (await ended(service, finish, job.job_id)).status == "done"
+            assert service.store.money_since(0) == (atlas.charged_usd, 0)
         assert len(atlas.accepted) == 1
 
 
@@ -115,10 +115,10 @@ async def test_looking_again_finds_it_where_the_provider_keeps_a_history(
 
 
 async def test_the_three_ways_out_from_the_command_line(
-    make_studio: Any, api: Emulator, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: Any, api: Emulator, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with make_studio(api) as studio:
-        lost = await lost_job(studio, api, finish, coffee)
+    async with make_service(api) as service:
+        lost = await lost_job(service, api, finish, coffee)
     provider = providers.load(api.name)
     assert provider.key_env
     monkeypatch.setenv(provider.key_env, api.key)
@@ -172,48 +172,48 @@ OTHER: dict[str, dict[str, Any]] = {
 
 @asynccontextmanager
 async def two_calls(
-    make_studio: Any, atlas: Any, samples: Path, tmp_path: Path, changes: dict[str, Any]
+    make_service: Any, atlas: Any, samples: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> AsyncIterator[tuple[Any, Any]]:
     (tmp_path / "copy of coffee.jpg").write_bytes((samples / "coffee.jpg").read_bytes())
-    async with make_studio(atlas, TRIPTYCH_ALLOWED_DIRS=os.pathsep.join([str(tmp_path), str(samples)])) as studio:
+    async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=os.pathsep.join([str(tmp_path), str(samples)])) as service:
 
         async def asked(said: dict[str, Any]) -> Any:
             images = [
                 str(next(d / name for d in (samples, tmp_path) if (d / name).exists())) for name in said["images"]
             ]
             options = replace(Options(wait_s=0), **said["options"])
-            return await studio.edit_sequence(images, said["prompt"], said["count"], options)
+            return await service.edit_sequence(images, said["prompt"], said["count"], options)
 
         yield await asked(BASE), await asked(BASE | changes)
 
 
 @pytest.mark.parametrize("changes", SAME.values(), ids=SAME)
 async def test_the_same_request_is_the_job_in_flight(
-    make_studio: Any, atlas: Any, samples: Path, tmp_path: Path, changes: dict[str, Any]
+    make_service: Any, atlas: Any, samples: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    async with two_calls(make_studio, atlas, samples, tmp_path, changes) as (first, second):
+    async with two_calls(make_service, atlas, samples, tmp_path, changes) as (first, second):
         assert second.job_id == first.job_id
 
 
 @pytest.mark.parametrize("changes", OTHER.values(), ids=OTHER)
 async def test_a_request_that_differs_in_anything_is_another_job(
-    make_studio: Any, atlas: Any, samples: Path, tmp_path: Path, changes: dict[str, Any]
+    make_service: Any, atlas: Any, samples: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    async with two_calls(make_studio, atlas, samples, tmp_path, changes) as (first, second):
+    async with two_calls(make_service, atlas, samples, tmp_path, changes) as (first, second):
         assert second.job_id != first.job_id
 
 
 @pytest.mark.parametrize("name", ["evolink", "runware"])
 async def test_again_goes_out_under_another_key_where_the_provider_would_repeat_its_answer(
-    make_studio: Any, clock: Any, finish: Any, coffee: str, name: str
+    make_service: Any, clock: Any, finish: Any, coffee: str, name: str
 ) -> None:
     with running(name, latency_s=1.0, max_side=48, clock=clock.monotonic) as api:
-        async with make_studio(api) as studio:
-            first = await studio.edit_sequence([coffee], PROMPT, 2, NOW)
-            again = await studio.edit_sequence([coffee], PROMPT, 2, replace(NOW, again=True))
-            await finish(studio)
+        async with make_service(api) as service:
+            first = await service.edit_sequence([coffee], PROMPT, 2, NOW)
+            again = await service.edit_sequence([coffee], PROMPT, 2, replace(NOW, again=True))
+            await finish(service)
             for started in (first, again):
-                assert studio.job(started.job_id).status == "done"
+                assert service.job(started.job_id).status == "done"
     keys = {seen.headers["idempotency-key"] for seen in api.seen if "idempotency-key" in seen.headers}
     tasks = {
         task["taskUUID"]

@@ -27,8 +27,8 @@ from pydantic import SecretStr
 
 from hands import until
 from triptych.core import errors
-from triptych.providers import END, Answer, BaseUrl, Call, Flow, Next, Provider, client, load
-from triptych.providers.client import Account, Wire
+from triptych.providers import STREAM_END, BaseUrl, Flow, HttpRequest, HttpResponse, NextEvent, Provider, client, load
+from triptych.providers.client import Account, ProviderClient
 
 KEY = "sk-a-secret-of-ours"
 PUBLIC = "93.184.215.14"
@@ -186,11 +186,11 @@ def naps() -> list[float]:
 
 
 @pytest.fixture
-async def sender(naps: list[float]) -> AsyncIterator[Wire]:
+async def sender(naps: list[float]) -> AsyncIterator[ProviderClient]:
     async def nap(seconds: float) -> None:
         naps.append(seconds)
 
-    sender = Wire(sleep=nap)
+    sender = ProviderClient(sleep=nap)
     yield sender
     await sender.aclose()
 
@@ -204,9 +204,9 @@ def account_at(base_url: str, key: str | None = KEY) -> Account:
     return Account(PROVIDER, SecretStr(key) if key else None, {"api": base_url})
 
 
-def ask(*calls: Call) -> Flow[list[Answer]]:
+def ask(*calls: HttpRequest) -> Flow[list[HttpResponse]]:
     answers = []
-    for call in calls or (Call("GET", "/"),):
+    for call in calls or (HttpRequest("GET", "/"),):
         answers.append((yield call))
     return answers
 
@@ -223,9 +223,9 @@ def closed_port() -> int:
 
 @pytest.mark.anyio
 async def test_the_key_goes_to_the_providers_origin_as_a_bearer_and_nowhere_else_in_the_request(
-    server: Server, account: Account, sender: Wire
+    server: Server, account: Account, sender: ProviderClient
 ) -> None:
-    await sender.run(account, ask(Call("POST", "/v1/make", json={"prompt": "a fox"}, params={"n": 2})))
+    await sender.run(account, ask(HttpRequest("POST", "/v1/make", json={"prompt": "a fox"}, params={"n": 2})))
     [seen] = server.seen
     assert seen.headers.pop("authorization") == f"Bearer {KEY}"
     assert (seen.method, seen.path, seen.body) == ("POST", "/v1/make?n=2", b'{"prompt":"a fox"}')
@@ -234,15 +234,15 @@ async def test_the_key_goes_to_the_providers_origin_as_a_bearer_and_nowhere_else
 
 @pytest.mark.anyio
 async def test_a_call_that_asks_for_no_authorization_carries_no_key(
-    server: Server, account: Account, sender: Wire
+    server: Server, account: Account, sender: ProviderClient
 ) -> None:
-    await sender.run(account, ask(Call("GET", "/public", authorize=False)))
+    await sender.run(account, ask(HttpRequest("GET", "/public", authorize=False)))
     assert "authorization" not in server.seen[0].headers
 
 
 @pytest.mark.anyio
 async def test_a_key_that_the_server_echoes_is_cut_out_of_body_and_headers(
-    server: Server, account: Account, sender: Wire
+    server: Server, account: Account, sender: ProviderClient
 ) -> None:
     server.on["/"] = says(401, f'{{"message": "bad key {KEY}!"}}'.encode(), X_Trace=f"for {KEY}")
     [answer] = await sender.run(account, ask())
@@ -254,7 +254,7 @@ async def test_a_key_that_the_server_echoes_is_cut_out_of_body_and_headers(
 @pytest.mark.anyio
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_an_answer_and_is_not_followed(
-    server: Server, elsewhere: Server, account: Account, sender: Wire, status: int
+    server: Server, elsewhere: Server, account: Account, sender: ProviderClient, status: int
 ) -> None:
     server.on["/"] = says(status, Location=f"{elsewhere.base_url}/steal")
     [answer] = await sender.run(account, ask())
@@ -265,13 +265,13 @@ async def test_a_redirect_is_an_answer_and_is_not_followed(
 @pytest.mark.anyio
 @pytest.mark.parametrize("tail", ["/jobs/1", "/../../x", "//x", "/x?next=https://api.echo.invalid"])
 async def test_a_whole_url_on_another_origin_is_refused_inside_the_flow_which_may_fall_back(
-    server: Server, elsewhere: Server, account: Account, sender: Wire, tail: str
+    server: Server, elsewhere: Server, account: Account, sender: ProviderClient, tail: str
 ) -> None:
     def flow() -> Flow[str]:
         try:
-            yield Call("GET", elsewhere.base_url + tail)
+            yield HttpRequest("GET", elsewhere.base_url + tail)
         except errors.NotAllowed:
-            answer = yield Call("GET", "/jobs/1")
+            answer = yield HttpRequest("GET", "/jobs/1")
             return f"fell back: {answer.status}"
         return "followed"
 
@@ -294,44 +294,46 @@ async def test_a_whole_url_on_another_origin_is_refused_inside_the_flow_which_ma
     ],
 )
 async def test_a_url_that_only_looks_like_the_providers_origin_is_refused(
-    server: Server, account: Account, sender: Wire, path: str
+    server: Server, account: Account, sender: ProviderClient, path: str
 ) -> None:
     with pytest.raises(errors.NotAllowed):
-        await sender.run(account, ask(Call("GET", path.format(port=server.port))))
+        await sender.run(account, ask(HttpRequest("GET", path.format(port=server.port))))
     assert server.seen == []
 
 
 @pytest.mark.anyio
 async def test_a_whole_url_on_the_providers_own_origin_is_followed_with_the_key(
-    server: Server, account: Account, sender: Wire
+    server: Server, account: Account, sender: ProviderClient
 ) -> None:
-    await sender.run(account, ask(Call("GET", f"{server.base_url}/jobs/1?with=https://other.invalid")))
+    await sender.run(account, ask(HttpRequest("GET", f"{server.base_url}/jobs/1?with=https://other.invalid")))
     assert server.seen[0].path == "/jobs/1?with=https://other.invalid"
     assert server.seen[0].headers["authorization"] == f"Bearer {KEY}"
 
 
 @pytest.mark.anyio
-async def test_a_path_with_a_url_in_its_query_is_still_a_path(server: Server, account: Account, sender: Wire) -> None:
-    await sender.run(account, ask(Call("GET", "/find?image=https://cdn.invalid/a.png")))
+async def test_a_path_with_a_url_in_its_query_is_still_a_path(
+    server: Server, account: Account, sender: ProviderClient
+) -> None:
+    await sender.run(account, ask(HttpRequest("GET", "/find?image=https://cdn.invalid/a.png")))
     assert server.seen[0].path == "/find?image=https://cdn.invalid/a.png"
 
 
 @pytest.mark.anyio
-async def test_the_path_of_a_base_url_comes_before_every_call(server: Server, sender: Wire) -> None:
-    await sender.run(account_at(f"{server.base_url}/api/v3"), ask(Call("GET", "/images")))
+async def test_the_path_of_a_base_url_comes_before_every_call(server: Server, sender: ProviderClient) -> None:
+    await sender.run(account_at(f"{server.base_url}/api/v3"), ask(HttpRequest("GET", "/images")))
     assert server.seen[0].path == "/api/v3/images"
 
 
 @pytest.mark.anyio
-async def test_no_cookie_is_ever_sent_back(server: Server, account: Account, sender: Wire) -> None:
+async def test_no_cookie_is_ever_sent_back(server: Server, account: Account, sender: ProviderClient) -> None:
     server.on["/"] = says(Set_Cookie="session=1; Path=/")
-    await sender.run(account, ask(Call("GET", "/"), Call("GET", "/")))
+    await sender.run(account, ask(HttpRequest("GET", "/"), HttpRequest("GET", "/")))
     assert all("cookie" not in seen.headers for seen in server.seen)
 
 
 @pytest.mark.anyio
 async def test_what_is_meant_for_loopback_goes_to_no_proxy_for_it_may_carry_the_key_over_plain_http(
-    server: Server, elsewhere: Server, account: Account, sender: Wire, monkeypatch: pytest.MonkeyPatch
+    server: Server, elsewhere: Server, account: Account, sender: ProviderClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, elsewhere.base_url)
@@ -341,7 +343,7 @@ async def test_what_is_meant_for_loopback_goes_to_no_proxy_for_it_may_carry_the_
 
 @pytest.mark.anyio
 async def test_a_proxy_that_cannot_be_used_is_told_by_its_variables(
-    account: Account, sender: Wire, monkeypatch: pytest.MonkeyPatch
+    account: Account, sender: ProviderClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "gopher://somewhere:70")
     with pytest.raises(errors.BadRequest, match="ALL_PROXY"):
@@ -385,7 +387,7 @@ def test_a_key_that_no_header_can_carry_is_refused_by_its_variable_and_not_shown
 
 
 @pytest.mark.anyio
-async def test_without_a_key_nothing_is_sent_and_the_variable_is_named(server: Server, sender: Wire) -> None:
+async def test_without_a_key_nothing_is_sent_and_the_variable_is_named(server: Server, sender: ProviderClient) -> None:
     account = account_at(server.base_url, key=None)
     assert (account.usable, account.why_not) == (False, "set ECHO_API_KEY")
     with pytest.raises(errors.NoKey, match="ECHO_API_KEY"):
@@ -397,37 +399,39 @@ async def test_without_a_key_nothing_is_sent_and_the_variable_is_named(server: S
 
 
 @pytest.mark.anyio
-async def test_a_refused_connection_surely_did_not_arrive(sender: Wire) -> None:
+async def test_a_refused_connection_surely_did_not_arrive(sender: ProviderClient) -> None:
     with pytest.raises(errors.NotSent, match="Echo Images could not be reached"):
         await sender.run(account_at(f"http://127.0.0.1:{closed_port()}"), ask())
 
 
 @pytest.mark.anyio
 async def test_a_connection_dropped_after_the_request_was_read_is_a_lost_answer(
-    server: Server, account: Account, sender: Wire
+    server: Server, account: Account, sender: ProviderClient
 ) -> None:
     server.on["/"] = drops
     with pytest.raises(errors.AnswerLost):
-        await sender.run(account, ask(Call("POST", "/", json={}, repeatable=False)))
+        await sender.run(account, ask(HttpRequest("POST", "/", json={}, repeatable=False)))
     assert len(server.seen) == 1
 
 
 @pytest.mark.anyio
-async def test_an_answer_that_does_not_come_in_time_is_lost(server: Server, account: Account, sender: Wire) -> None:
+async def test_an_answer_that_does_not_come_in_time_is_lost(
+    server: Server, account: Account, sender: ProviderClient
+) -> None:
     server.on["/"] = hangs(server)
     with pytest.raises(errors.AnswerLost, match="ReadTimeout"):
-        await sender.run(account, ask(Call("POST", "/", timeout_s=0.5)))
+        await sender.run(account, ask(HttpRequest("POST", "/", timeout_s=0.5)))
     until(lambda: len(server.seen) == 1)
 
 
 @pytest.mark.anyio
 async def test_an_answer_that_drips_for_ever_is_lost_too(
-    server: Server, account: Account, sender: Wire, monkeypatch: pytest.MonkeyPatch
+    server: Server, account: Account, sender: ProviderClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "ANSWER_PATIENCE", 0.2)
     server.on["/"] = drips(server)
     with pytest.raises(errors.AnswerLost, match="TimeoutError"):
-        await sender.run(account, ask(Call("GET", "/", timeout_s=1.0)))
+        await sender.run(account, ask(HttpRequest("GET", "/", timeout_s=1.0)))
 
 
 @pytest.mark.anyio
@@ -435,17 +439,21 @@ async def test_an_answer_that_drips_for_ever_is_lost_too(
     "answer", [says(200, b"x" * 2000), undeclared(b"x" * 2000), says(200, b"", Content_Length="2000")]
 )
 async def test_an_answer_too_large_to_read_is_lost_and_not_a_refusal_for_it_may_have_been_paid(
-    server: Server, account: Account, sender: Wire, monkeypatch: pytest.MonkeyPatch, answer: Callable[[Any], None]
+    server: Server,
+    account: Account,
+    sender: ProviderClient,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[[Any], None],
 ) -> None:
     monkeypatch.setattr(client, "ANSWER_LIMIT_BYTES", 1000)
     server.on["/"] = answer
     with pytest.raises(errors.AnswerLost):
-        await sender.run(account, ask(Call("POST", "/", repeatable=False)))
+        await sender.run(account, ask(HttpRequest("POST", "/", repeatable=False)))
     assert len(server.seen) == 1
 
 
 @pytest.mark.anyio
-async def test_an_answer_cut_off_in_its_body_is_lost(server: Server, account: Account, sender: Wire) -> None:
+async def test_an_answer_cut_off_in_its_body_is_lost(server: Server, account: Account, sender: ProviderClient) -> None:
     def cut(handler: BaseHTTPRequestHandler) -> None:
         says(200, b"{", Content_Length="100")(handler)
         handler.close_connection = True
@@ -457,9 +465,9 @@ async def test_an_answer_cut_off_in_its_body_is_lost(server: Server, account: Ac
 
 @pytest.mark.anyio
 async def test_a_request_that_cannot_be_written_down_is_not_sent(
-    server: Server, account: Account, sender: Wire
+    server: Server, account: Account, sender: ProviderClient
 ) -> None:
-    for call in (Call("POST", "/", json={"prompt": "\ud800"}), Call("GET", "/a\nb")):
+    for call in (HttpRequest("POST", "/", json={"prompt": "\ud800"}), HttpRequest("GET", "/a\nb")):
         with pytest.raises(errors.BadRequest):
             await sender.run(account, ask(call))
     assert server.seen == []
@@ -467,13 +475,13 @@ async def test_a_request_that_cannot_be_written_down_is_not_sent(
 
 @pytest.mark.anyio
 async def test_what_went_wrong_is_thrown_into_the_flow_which_may_go_on(
-    server: Server, account: Account, sender: Wire
+    server: Server, account: Account, sender: ProviderClient
 ) -> None:
     def flow() -> Flow[str]:
         try:
-            yield Call("GET", "/dropped")
+            yield HttpRequest("GET", "/dropped")
         except errors.AnswerLost as lost:
-            yield Call("GET", "/after")
+            yield HttpRequest("GET", "/after")
             return f"went on after {lost.kind}"
         return "nothing happened"
 
@@ -487,7 +495,7 @@ async def test_what_went_wrong_is_thrown_into_the_flow_which_may_go_on(
 @pytest.mark.anyio
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 async def test_a_repeatable_call_is_tried_again_after_a_status_that_may_pass(
-    server: Server, account: Account, sender: Wire, naps: list[float], status: int
+    server: Server, account: Account, sender: ProviderClient, naps: list[float], status: int
 ) -> None:
     server.on["/"] = in_turn(says(status), says(status), says(200))
     [answer] = await sender.run(account, ask(), tries=3)
@@ -499,7 +507,7 @@ async def test_a_repeatable_call_is_tried_again_after_a_status_that_may_pass(
 @pytest.mark.anyio
 @pytest.mark.parametrize("status", [200, 201, 302, 400, 401, 402, 403, 404, 422])
 async def test_any_other_status_is_the_answer_the_first_time(
-    server: Server, account: Account, sender: Wire, naps: list[float], status: int
+    server: Server, account: Account, sender: ProviderClient, naps: list[float], status: int
 ) -> None:
     server.on["/"] = says(status)
     [answer] = await sender.run(account, ask(), tries=3)
@@ -507,7 +515,9 @@ async def test_any_other_status_is_the_answer_the_first_time(
 
 
 @pytest.mark.anyio
-async def test_the_last_try_is_the_answer_whatever_it_is(server: Server, account: Account, sender: Wire) -> None:
+async def test_the_last_try_is_the_answer_whatever_it_is(
+    server: Server, account: Account, sender: ProviderClient
+) -> None:
     server.on["/"] = says(503, b"<html>busy</html>")
     [answer] = await sender.run(account, ask(), tries=3)
     assert (answer.status, answer.json(), len(server.seen)) == (503, None, 3)
@@ -515,7 +525,7 @@ async def test_the_last_try_is_the_answer_whatever_it_is(server: Server, account
 
 @pytest.mark.anyio
 async def test_a_repeatable_call_is_tried_again_after_a_lost_answer(
-    server: Server, account: Account, sender: Wire
+    server: Server, account: Account, sender: ProviderClient
 ) -> None:
     server.on["/"] = in_turn(drops, says(200))
     [answer] = await sender.run(account, ask(), tries=2)
@@ -524,7 +534,7 @@ async def test_a_repeatable_call_is_tried_again_after_a_lost_answer(
 
 @pytest.mark.anyio
 async def test_without_being_asked_to_nothing_is_tried_again(
-    server: Server, account: Account, sender: Wire, naps: list[float]
+    server: Server, account: Account, sender: ProviderClient, naps: list[float]
 ) -> None:
     server.on["/"] = says(500)
     await sender.run(account, ask())
@@ -534,10 +544,10 @@ async def test_without_being_asked_to_nothing_is_tried_again(
 @pytest.mark.anyio
 @pytest.mark.parametrize("answer", [says(500), says(429), says(503), drops])
 async def test_a_call_that_is_not_repeatable_is_never_sent_twice(
-    server: Server, account: Account, sender: Wire, answer: Callable[[Any], None]
+    server: Server, account: Account, sender: ProviderClient, answer: Callable[[Any], None]
 ) -> None:
     server.on["/"] = answer
-    flow = ask(Call("POST", "/", json={}, repeatable=False))
+    flow = ask(HttpRequest("POST", "/", json={}, repeatable=False))
     if answer is drops:
         with pytest.raises(errors.AnswerLost):
             await sender.run(account, flow, tries=5)
@@ -551,7 +561,7 @@ async def test_a_call_that_is_not_repeatable_is_never_sent_twice(
 
 @pytest.mark.anyio
 async def test_an_offline_providers_flow_runs_in_a_thread_without_any_network(
-    sender: Wire, monkeypatch: pytest.MonkeyPatch
+    sender: ProviderClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flow() -> Flow[str]:
         yield from ()
@@ -563,7 +573,7 @@ async def test_an_offline_providers_flow_runs_in_a_thread_without_any_network(
 
 
 def test_a_dry_run_shows_the_first_request_without_the_key_and_sends_nothing(server: Server, account: Account) -> None:
-    flow = ask(Call("POST", "/v1/make", json={"prompt": "a fox"}), Call("GET", "/never"))
+    flow = ask(HttpRequest("POST", "/v1/make", json={"prompt": "a fox"}), HttpRequest("GET", "/never"))
     shown = client.first_call(account, flow)
     assert shown == {"method": "POST", "url": f"{server.base_url}/v1/make", "json": {"prompt": "a fox"}}
     assert server.seen == []
@@ -576,39 +586,45 @@ def test_a_dry_run_shows_the_first_request_without_the_key_and_sends_nothing(ser
 
 def told() -> Flow[list[str]]:
     """Read a stream to its end; return what each event said."""
-    answer = yield Call("POST", "/stream", json={}, stream=True, repeatable=False)
+    answer = yield HttpRequest("POST", "/stream", json={}, stream=True, repeatable=False)
     if answer.body:
         return [f"no stream: {answer.body.decode()}"]
     said = []
-    while (event := (yield Next())).status != END:
+    while (event := (yield NextEvent())).status != STREAM_END:
         said.append(event.body.decode())
     return said
 
 
 @pytest.mark.anyio
-async def test_a_stream_is_read_event_by_event_without_the_key(server: Server, account: Account, sender: Wire) -> None:
+async def test_a_stream_is_read_event_by_event_without_the_key(
+    server: Server, account: Account, sender: ProviderClient
+) -> None:
     body = f"data: one\n\n: a comment\n\nevent: x\ndata: two {KEY}\n\n".encode()
     server.on["/stream"] = says(200, body, Content_Type="text/event-stream; charset=utf-8")
     assert await sender.run(account, told()) == ["one", "two [key]"]
 
 
 @pytest.mark.anyio
-async def test_the_key_is_cut_out_of_a_streams_headers_too(server: Server, account: Account, sender: Wire) -> None:
+async def test_the_key_is_cut_out_of_a_streams_headers_too(
+    server: Server, account: Account, sender: ProviderClient
+) -> None:
     server.on["/"] = says(200, b"", Content_Type="text/event-stream", X_Trace=f"for {KEY}")
-    [answer] = await sender.run(account, ask(Call("GET", "/", stream=True)))
+    [answer] = await sender.run(account, ask(HttpRequest("GET", "/", stream=True)))
     assert answer.headers["x-trace"] == "for [key]"
 
 
 @pytest.mark.anyio
 async def test_an_answer_that_is_no_stream_comes_whole_though_a_stream_was_asked_for(
-    server: Server, account: Account, sender: Wire
+    server: Server, account: Account, sender: ProviderClient
 ) -> None:
     server.on["/stream"] = says(400, b"no such size", Content_Type="text/event-stream")
     assert await sender.run(account, told()) == ["no stream: no such size"]
 
 
 @pytest.mark.anyio
-async def test_a_stream_that_is_cut_off_is_a_lost_answer(server: Server, account: Account, sender: Wire) -> None:
+async def test_a_stream_that_is_cut_off_is_a_lost_answer(
+    server: Server, account: Account, sender: ProviderClient
+) -> None:
     def cut(handler: BaseHTTPRequestHandler) -> None:
         says(200, b"data: one\n\n", Content_Type="text/event-stream", Content_Length="100")(handler)
         handler.close_connection = True
@@ -628,11 +644,11 @@ def resolving(*addresses: str, **hosts: Sequence[str]) -> Callable[[str, int], l
 
 
 @pytest.fixture
-async def make_wire() -> AsyncIterator[Callable[..., Wire]]:
-    made: list[Wire] = []
+async def make_wire() -> AsyncIterator[Callable[..., ProviderClient]]:
+    made: list[ProviderClient] = []
 
-    def make(*args: Any, **kwargs: Any) -> Wire:
-        made.append(Wire(*args, **kwargs))
+    def make(*args: Any, **kwargs: Any) -> ProviderClient:
+        made.append(ProviderClient(*args, **kwargs))
         return made[-1]
 
     yield make
@@ -675,7 +691,7 @@ class Recorder:
     ],
 )
 async def test_the_connection_goes_to_the_checked_address_and_host_and_tls_still_say_the_name(
-    make_wire: Callable[..., Wire], url: str, address: str, target: str, host: str, sni: str
+    make_wire: Callable[..., ProviderClient], url: str, address: str, target: str, host: str, sni: str
 ) -> None:
     recorder = Recorder()
     sender = make_wire(resolving(address, "8.8.8.8"), public=httpx2.MockTransport(recorder))
@@ -689,7 +705,7 @@ async def test_the_connection_goes_to_the_checked_address_and_host_and_tls_still
 
 @pytest.mark.anyio
 async def test_a_name_is_resolved_once_per_hop_so_that_a_second_answer_cannot_move_the_connection(
-    make_wire: Callable[..., Wire],
+    make_wire: Callable[..., ProviderClient],
 ) -> None:
     resolved: list[str] = []
 
@@ -749,7 +765,9 @@ async def test_a_name_is_resolved_once_per_hop_so_that_a_second_answer_cannot_mo
         "100::1",
     ],
 )
-async def test_an_address_that_is_not_public_is_not_read(make_wire: Callable[..., Wire], address: str) -> None:
+async def test_an_address_that_is_not_public_is_not_read(
+    make_wire: Callable[..., ProviderClient], address: str
+) -> None:
     recorder = Recorder()
     sender = make_wire(resolving(address), public=httpx2.MockTransport(recorder))
     with pytest.raises(errors.NotAllowed, match="not on the public internet"):
@@ -760,7 +778,7 @@ async def test_an_address_that_is_not_public_is_not_read(make_wire: Callable[...
 @pytest.mark.anyio
 @pytest.mark.parametrize("address", [PUBLIC, "2606:4700::6810", "::ffff:93.184.215.14", "64:ff9b::5db8:d70e"])
 async def test_a_public_address_is_read_also_where_ipv6_only_networks_translate_it(
-    make_wire: Callable[..., Wire], address: str
+    make_wire: Callable[..., ProviderClient], address: str
 ) -> None:
     sender = make_wire(resolving(address), public=httpx2.MockTransport(Recorder()))
     assert await sender.fetch("https://images.example/a") == b"a picture"
@@ -769,7 +787,7 @@ async def test_a_public_address_is_read_also_where_ipv6_only_networks_translate_
 @pytest.mark.anyio
 @pytest.mark.parametrize("addresses", [(PUBLIC, "10.0.0.1"), ("10.0.0.1", PUBLIC), (PUBLIC, "::1"), ()])
 async def test_a_host_with_one_public_and_one_private_address_or_none_is_not_read(
-    make_wire: Callable[..., Wire], addresses: tuple[str, ...]
+    make_wire: Callable[..., ProviderClient], addresses: tuple[str, ...]
 ) -> None:
     recorder = Recorder()
     sender = make_wire(resolving(*addresses), public=httpx2.MockTransport(recorder))
@@ -783,7 +801,7 @@ async def test_a_host_with_one_public_and_one_private_address_or_none_is_not_rea
     "host", ["localhost", "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0", "[::1]", "[::ffff:7f00:1]"]
 )
 async def test_every_way_to_write_this_machine_is_refused_by_the_machines_own_resolver(
-    elsewhere: Server, sender: Wire, host: str
+    elsewhere: Server, sender: ProviderClient, host: str
 ) -> None:
     with pytest.raises(errors.NotAllowed):
         await sender.fetch(f"https://{host}:{elsewhere.port}/")
@@ -823,7 +841,9 @@ ODD_URLS = (
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("url", ODD_URLS, ids=range(len(ODD_URLS)))
-async def test_an_odd_url_is_refused_before_anything_is_resolved(make_wire: Callable[..., Wire], url: str) -> None:
+async def test_an_odd_url_is_refused_before_anything_is_resolved(
+    make_wire: Callable[..., ProviderClient], url: str
+) -> None:
     def never(host: str, port: int) -> list[str]:
         raise AssertionError(f"{host!r} was looked up")
 
@@ -835,7 +855,7 @@ async def test_an_odd_url_is_refused_before_anything_is_resolved(make_wire: Call
 @given(st.text(max_size=40), st.sampled_from(["https://", "https://images.example/", "https://[", "http://127.0.0.1:"]))
 def test_whatever_a_url_is_only_our_own_errors_come_out(text: str, head: str) -> None:
     async def fetch() -> None:
-        sender = Wire(resolving(PUBLIC), public=httpx2.MockTransport(Recorder()))
+        sender = ProviderClient(resolving(PUBLIC), public=httpx2.MockTransport(Recorder()))
         try:
             await sender.fetch(head + text, origins=frozenset({"http://127.0.0.1:1"}))
         except errors.TriptychError:
@@ -847,7 +867,7 @@ def test_whatever_a_url_is_only_our_own_errors_come_out(text: str, head: str) ->
 
 
 @pytest.mark.anyio
-async def test_a_host_that_cannot_be_resolved_was_not_asked(make_wire: Callable[..., Wire]) -> None:
+async def test_a_host_that_cannot_be_resolved_was_not_asked(make_wire: Callable[..., ProviderClient]) -> None:
     def nowhere(host: str, port: int) -> list[str]:
         raise socket.gaierror(socket.EAI_NONAME, "no such host")
 
@@ -857,14 +877,14 @@ async def test_a_host_that_cannot_be_resolved_was_not_asked(make_wire: Callable[
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("host", ["a..example", "a" * 64 + ".example"])
-async def test_a_name_that_no_resolver_takes_was_not_asked(sender: Wire, host: str) -> None:
+async def test_a_name_that_no_resolver_takes_was_not_asked(sender: ProviderClient, host: str) -> None:
     with pytest.raises(errors.NotSent):
         await sender.fetch(f"https://{host}/a")
 
 
 @pytest.mark.anyio
 async def test_a_loopback_origin_that_is_allowed_is_read_and_no_other_spelling_of_it(
-    server: Server, elsewhere: Server, sender: Wire, account: Account
+    server: Server, elsewhere: Server, sender: ProviderClient, account: Account
 ) -> None:
     origins = account.loopback_origins()
     server.on["/out.png"] = says(200, b"a picture")
@@ -902,7 +922,7 @@ def test_only_a_base_url_on_this_machine_opens_an_origin() -> None:
     ],
 )
 async def test_a_redirect_is_checked_like_the_url_itself(
-    server: Server, elsewhere: Server, make_wire: Callable[..., Wire], location: str
+    server: Server, elsewhere: Server, make_wire: Callable[..., ProviderClient], location: str
 ) -> None:
     sender = make_wire(resolving("10.0.0.1", images_example=[PUBLIC]))
     server.on["/a"] = says(302, Location=location.format(elsewhere=elsewhere.base_url))
@@ -912,7 +932,7 @@ async def test_a_redirect_is_checked_like_the_url_itself(
 
 
 @pytest.mark.anyio
-async def test_a_public_host_cannot_redirect_to_a_private_one(make_wire: Callable[..., Wire]) -> None:
+async def test_a_public_host_cannot_redirect_to_a_private_one(make_wire: Callable[..., ProviderClient]) -> None:
     recorder = Recorder({"images.example": httpx2.Response(301, headers={"location": "https://intranet.example/"})})
     sender = make_wire(resolving(PUBLIC, intranet_example=["192.168.0.1"]), public=httpx2.MockTransport(recorder))
     with pytest.raises(errors.NotAllowed, match=r"intranet\.example"):
@@ -921,7 +941,7 @@ async def test_a_public_host_cannot_redirect_to_a_private_one(make_wire: Callabl
 
 
 @pytest.mark.anyio
-async def test_a_relative_redirect_stays_where_it_is_and_a_loop_ends(server: Server, sender: Wire) -> None:
+async def test_a_relative_redirect_stays_where_it_is_and_a_loop_ends(server: Server, sender: ProviderClient) -> None:
     origins = frozenset({server.base_url})
     server.on |= {"/a": says(302, Location="b"), "/b": says(200, b"found"), "/loop": says(302, Location="/loop")}
     assert await sender.fetch(f"{server.base_url}/a", origins=origins) == b"found"
@@ -932,7 +952,7 @@ async def test_a_relative_redirect_stays_where_it_is_and_a_loop_ends(server: Ser
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("location", ["https://[::1", "https://host:port/", "https://\x80\xff/"])
-async def test_a_redirect_to_no_url_is_our_own_error(server: Server, sender: Wire, location: str) -> None:
+async def test_a_redirect_to_no_url_is_our_own_error(server: Server, sender: ProviderClient, location: str) -> None:
     server.on["/a"] = says(302, Location=location)
     with pytest.raises(errors.TriptychError):
         await sender.fetch(f"{server.base_url}/a", origins=frozenset({server.base_url}))
@@ -948,7 +968,9 @@ async def test_a_redirect_to_no_url_is_our_own_error(server: Server, sender: Wir
     ],
     ids=["declared", "undeclared", "packed"],
 )
-async def test_more_than_the_cap_is_not_read(server: Server, sender: Wire, answer: Callable[[Any], None]) -> None:
+async def test_more_than_the_cap_is_not_read(
+    server: Server, sender: ProviderClient, answer: Callable[[Any], None]
+) -> None:
     server.on["/a"] = answer
     with pytest.raises(errors.Refused, match="larger"):
         await sender.fetch(f"{server.base_url}/a", origins=frozenset({server.base_url}), max_bytes=1999)
@@ -970,7 +992,7 @@ async def test_more_than_the_cap_is_not_read(server: Server, sender: Wire, answe
     ],
 )
 async def test_a_status_says_whether_it_may_work_later(
-    server: Server, sender: Wire, status: int, error: type[errors.TriptychError]
+    server: Server, sender: ProviderClient, status: int, error: type[errors.TriptychError]
 ) -> None:
     server.on["/a"] = says(status, b"")
     with pytest.raises(error, match=str(status)) as raised:
@@ -979,7 +1001,7 @@ async def test_a_status_says_whether_it_may_work_later(
 
 
 @pytest.mark.anyio
-async def test_a_body_cut_short_is_an_outage_and_not_a_smaller_file(server: Server, sender: Wire) -> None:
+async def test_a_body_cut_short_is_an_outage_and_not_a_smaller_file(server: Server, sender: ProviderClient) -> None:
     def cut(handler: BaseHTTPRequestHandler) -> None:
         says(200, b"half", Content_Length="8")(handler)
         handler.close_connection = True
@@ -992,7 +1014,10 @@ async def test_a_body_cut_short_is_an_outage_and_not_a_smaller_file(server: Serv
 @pytest.mark.anyio
 @pytest.mark.parametrize("answer", [hangs, drips])
 async def test_reading_a_url_ends_in_bounded_time(
-    server: Server, sender: Wire, monkeypatch: pytest.MonkeyPatch, answer: Callable[[Server], Callable[[Any], None]]
+    server: Server,
+    sender: ProviderClient,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[[Server], Callable[[Any], None]],
 ) -> None:
     monkeypatch.setattr(client, "FETCH_TIMEOUT_S", 0.2)
     server.on["/a"] = answer(server)
@@ -1002,7 +1027,7 @@ async def test_reading_a_url_ends_in_bounded_time(
 
 @pytest.mark.anyio
 async def test_no_connection_serves_two_fetches_for_two_hosts_may_share_an_address(
-    server: Server, sender: Wire
+    server: Server, sender: ProviderClient
 ) -> None:
     for _ in range(2):
         await sender.fetch(f"{server.base_url}/a", origins=frozenset({server.base_url}))
@@ -1014,11 +1039,11 @@ async def test_no_connection_serves_two_fetches_for_two_hosts_may_share_an_addre
 
 @pytest.mark.anyio
 async def test_a_call_without_the_key_may_go_to_a_public_host_that_the_provider_named(
-    server: Server, account: Account, make_wire: Callable[..., Wire]
+    server: Server, account: Account, make_wire: Callable[..., ProviderClient]
 ) -> None:
     recorder = Recorder()
     sender = make_wire(resolving(PUBLIC), public=httpx2.MockTransport(recorder))
-    ticket = Call("PUT", "https://bucket.example/put?sig=1", content=b"a picture", authorize=False)
+    ticket = HttpRequest("PUT", "https://bucket.example/put?sig=1", content=b"a picture", authorize=False)
     [answer] = await sender.run(account, ask(ticket))
     [asked] = recorder.asked
     assert (answer.status, asked.method, asked.content) == (200, "PUT", b"a picture")
@@ -1030,11 +1055,11 @@ async def test_a_call_without_the_key_may_go_to_a_public_host_that_the_provider_
 @pytest.mark.anyio
 @pytest.mark.parametrize("url", ["https://bucket.example/put", "http://bucket.example/put", "{elsewhere}/put"])
 async def test_but_to_no_private_one(
-    elsewhere: Server, account: Account, make_wire: Callable[..., Wire], url: str
+    elsewhere: Server, account: Account, make_wire: Callable[..., ProviderClient], url: str
 ) -> None:
     sender = make_wire(resolving("10.0.0.1"))
     with pytest.raises(errors.NotAllowed):
-        await sender.run(account, ask(Call("PUT", url.format(elsewhere=elsewhere.base_url), authorize=False)))
+        await sender.run(account, ask(HttpRequest("PUT", url.format(elsewhere=elsewhere.base_url), authorize=False)))
 
 
 # -- TLS, with a certificate of our own
@@ -1099,7 +1124,7 @@ def site(directory: Path, name: str, shown: list[str | None]) -> Iterator[tuple[
 
 @pytest.mark.anyio
 async def test_over_a_pinned_address_the_certificate_must_still_be_the_hosts_own(
-    make_wire: Callable[..., Wire], tmp_path: Path
+    make_wire: Callable[..., ProviderClient], tmp_path: Path
 ) -> None:
     shown: list[str | None] = []
     with site(tmp_path, "images.example", shown) as (port, trust):
@@ -1180,7 +1205,7 @@ def proxied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 @pytest.mark.anyio
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
 async def test_a_proxy_is_asked_for_the_checked_address_and_tls_through_it_is_the_hosts_own(
-    make_wire: Callable[..., Wire], proxied: Callable[..., Proxy], variable: str
+    make_wire: Callable[..., ProviderClient], proxied: Callable[..., Proxy], variable: str
 ) -> None:
     proxy = proxied(variable, user="me:hunter2@")
     sender = make_wire(resolving(PUBLIC))
@@ -1197,7 +1222,7 @@ async def test_a_proxy_is_asked_for_the_checked_address_and_tls_through_it_is_th
 )
 @pytest.mark.parametrize("proxy_resolves", [False, True])
 async def test_a_proxy_does_not_lead_to_an_address_that_is_not_public(
-    make_wire: Callable[..., Wire], proxied: Callable[..., Proxy], url: str, proxy_resolves: bool
+    make_wire: Callable[..., ProviderClient], proxied: Callable[..., Proxy], url: str, proxy_resolves: bool
 ) -> None:
     if proxy_resolves and "example" in url:
         return  # then the proxy decides; the next test
@@ -1209,7 +1234,7 @@ async def test_a_proxy_does_not_lead_to_an_address_that_is_not_public(
 
 @pytest.mark.anyio
 async def test_a_proxy_that_alone_can_resolve_is_asked_for_the_name_only_when_the_user_says_so(
-    make_wire: Callable[..., Wire], proxied: Callable[..., Proxy]
+    make_wire: Callable[..., ProviderClient], proxied: Callable[..., Proxy]
 ) -> None:
     def nowhere(host: str, port: int) -> list[str]:
         raise socket.gaierror(socket.EAI_NONAME, "no such host")
@@ -1223,7 +1248,7 @@ async def test_a_proxy_that_alone_can_resolve_is_asked_for_the_name_only_when_th
 
 
 @pytest.mark.anyio
-async def test_without_a_proxy_the_setting_changes_nothing(make_wire: Callable[..., Wire]) -> None:
+async def test_without_a_proxy_the_setting_changes_nothing(make_wire: Callable[..., ProviderClient]) -> None:
     sender = make_wire(resolving("10.0.0.1"), public=httpx2.MockTransport(Recorder()), proxy_resolves=True)
     with pytest.raises(errors.NotAllowed):
         await sender.fetch("https://images.example/a")
@@ -1231,7 +1256,7 @@ async def test_without_a_proxy_the_setting_changes_nothing(make_wire: Callable[.
 
 @pytest.mark.anyio
 async def test_a_proxy_that_refuses_is_told_from_a_host_that_does(
-    make_wire: Callable[..., Wire], proxied: Callable[..., Proxy]
+    make_wire: Callable[..., ProviderClient], proxied: Callable[..., Proxy]
 ) -> None:
     proxied(answer=b"403 Names only")
     with pytest.raises(errors.Outage, match="proxy refused"):
@@ -1241,7 +1266,10 @@ async def test_a_proxy_that_refuses_is_told_from_a_host_that_does(
 @pytest.mark.anyio
 @pytest.mark.parametrize("spared", ["images.example", ".example", "*", "other.example, images.example:443"])
 async def test_a_host_that_the_user_keeps_from_the_proxy_is_asked_itself_at_its_checked_address(
-    make_wire: Callable[..., Wire], proxied: Callable[..., Proxy], monkeypatch: pytest.MonkeyPatch, spared: str
+    make_wire: Callable[..., ProviderClient],
+    proxied: Callable[..., Proxy],
+    monkeypatch: pytest.MonkeyPatch,
+    spared: str,
 ) -> None:
     proxy, recorder = proxied(), Recorder()
     monkeypatch.setenv("NO_PROXY", spared)
@@ -1254,7 +1282,11 @@ async def test_a_host_that_the_user_keeps_from_the_proxy_is_asked_itself_at_its_
 
 @pytest.mark.anyio
 async def test_a_loopback_result_goes_to_no_proxy(
-    server: Server, sender: Wire, account: Account, proxied: Callable[..., Proxy], monkeypatch: pytest.MonkeyPatch
+    server: Server,
+    sender: ProviderClient,
+    account: Account,
+    proxied: Callable[..., Proxy],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     proxy = proxied()
     monkeypatch.setenv("HTTP_PROXY", proxy.url)
@@ -1264,10 +1296,10 @@ async def test_a_loopback_result_goes_to_no_proxy(
 
 @pytest.mark.anyio
 async def test_an_upload_ticket_goes_through_the_proxy_too(
-    account: Account, make_wire: Callable[..., Wire], proxied: Callable[..., Proxy]
+    account: Account, make_wire: Callable[..., ProviderClient], proxied: Callable[..., Proxy]
 ) -> None:
     proxy = proxied()
-    ticket = Call("PUT", "https://images.example/a", content=b"a picture", authorize=False)
+    ticket = HttpRequest("PUT", "https://images.example/a", content=b"a picture", authorize=False)
     [answer] = await make_wire(resolving(PUBLIC)).run(account, ask(ticket))
     assert (answer.status, proxy.asked) == (200, [f"CONNECT {PUBLIC}:443"])
     assert KEY not in str(proxy.heads)
@@ -1275,7 +1307,7 @@ async def test_an_upload_ticket_goes_through_the_proxy_too(
 
 @pytest.mark.anyio
 async def test_a_proxy_for_downloads_that_cannot_be_used_is_told_by_its_variables(
-    make_wire: Callable[..., Wire], monkeypatch: pytest.MonkeyPatch
+    make_wire: Callable[..., ProviderClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "gopher://somewhere:70")
     with pytest.raises(errors.BadRequest, match="HTTPS_PROXY"):
@@ -1288,7 +1320,7 @@ async def test_a_proxy_for_downloads_that_cannot_be_used_is_told_by_its_variable
 @pytest.mark.anyio
 @pytest.mark.parametrize("packed", ["gzip", "deflate", "gzip, gzip"])
 async def test_a_bomb_in_an_answer_is_unpacked_no_further_than_the_cap(
-    server: Server, account: Account, sender: Wire, packed: str
+    server: Server, account: Account, sender: ProviderClient, packed: str
 ) -> None:
     bomb = zlib.compress(bytes(300_000_000), 1) if packed == "deflate" else gzip.compress(bytes(300_000_000), 1)
     body = gzip.compress(bomb) if packed == "gzip, gzip" else bomb
@@ -1306,7 +1338,7 @@ async def test_a_bomb_in_an_answer_is_unpacked_no_further_than_the_cap(
 
 @pytest.mark.anyio
 async def test_a_stream_that_never_ends_is_a_lost_answer(
-    server: Server, account: Account, sender: Wire, monkeypatch: pytest.MonkeyPatch
+    server: Server, account: Account, sender: ProviderClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def endless(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -1325,7 +1357,7 @@ async def test_a_stream_that_never_ends_is_a_lost_answer(
 
 @pytest.mark.anyio
 async def test_a_stream_of_nothing_but_comments_ends_with_its_time(
-    server: Server, account: Account, sender: Wire, monkeypatch: pytest.MonkeyPatch
+    server: Server, account: Account, sender: ProviderClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def comments(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -1344,7 +1376,9 @@ async def test_a_stream_of_nothing_but_comments_ends_with_its_time(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("echo", ["sk-a/secret+of=ours", r"sk-a\/secret+of=ours", "sk-a%2Fsecret%2Bof%3Dours"])
-async def test_a_key_is_cut_out_however_json_and_urls_spell_it(server: Server, sender: Wire, echo: str) -> None:
+async def test_a_key_is_cut_out_however_json_and_urls_spell_it(
+    server: Server, sender: ProviderClient, echo: str
+) -> None:
     server.on["/"] = says(401, f'{{"message": "bad key {echo}!"}}'.encode())
     [answer] = await sender.run(account_at(server.base_url, "sk-a/secret+of=ours"), ask())
     assert answer.json() == {"message": "bad key [key]!"}
@@ -1352,10 +1386,10 @@ async def test_a_key_is_cut_out_however_json_and_urls_spell_it(server: Server, s
 
 @pytest.mark.anyio
 async def test_a_poll_that_drips_is_given_up_as_a_whole(
-    server: Server, account: Account, sender: Wire, monkeypatch: pytest.MonkeyPatch
+    server: Server, account: Account, sender: ProviderClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each byte comes in time, the answer never does; a submit has the longer limit."""
     monkeypatch.setattr(client, "LOOK_LIMIT_S", 0.3)
     server.on["/"] = drips(server)
     with pytest.raises(errors.AnswerLost, match="TimeoutError"):
-        await sender.run(account, ask(Call("GET", "/", timeout_s=60)))
+        await sender.run(account, ask(HttpRequest("GET", "/", timeout_s=60)))

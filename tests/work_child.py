@@ -8,14 +8,14 @@ import anyio
 
 from triptych import settings
 from triptych.core.clock import SystemClock
-from triptych.jobs.service import open_studio
+from triptych.jobs.service import open_service
 
 
 async def main(home: str, url: str) -> None:
     environ = {"TRIPTYCH_HOME": home, "ATLASCLOUD_API_KEY": "test-key", "ATLASCLOUD_BASE_URL": url}
-    async with open_studio(settings.read(environ).setup) as studio:
-        while studio.store.unfinished():
-            await SystemClock().wait(studio.engine.bell, 0.2)
+    async with open_service(settings.read(environ).setup) as service:
+        while service.store.unfinished():
+            await SystemClock().wait(service.worker.notifier, 0.2)
 
 
 if __name__ == "__main__":

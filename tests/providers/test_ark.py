@@ -18,33 +18,33 @@ import hands
 from hands import HTML, OVER, answer, any_json, drive_stream
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Operation, Output, Reference
-from triptych.providers import Answer, Came, ark
+from triptych.core.models import Done, Edit, Operation, Reference, ReturnedImage
+from triptych.providers import FrameReceived, HttpResponse, ark
 from triptych.providers import _reading as read
 
 SENSITIVE = "OutputImageSensitiveContentDetected"
-STREAM = Answer(200, {"content-type": "text/event-stream; charset=utf-8"}, b"")
+STREAM = HttpResponse(200, {"content-type": "text/event-stream; charset=utf-8"}, b"")
 URLS = ["https://tos.example/1.jpeg?X-Tos-Signature=a", "https://tos.example/2.jpeg", "https://tos.example/3.jpeg"]
 
 
-def event(kind: str, **more: Any) -> Answer:
+def event(kind: str, **more: Any) -> HttpResponse:
     told = {"type": f"image_generation.{kind}", "model": "seedream-5-0-260128", "created": 1757396757}
-    return Answer(200, {"event": told["type"]}, json.dumps({**told, **more}).encode())
+    return HttpResponse(200, {"event": told["type"]}, json.dumps({**told, **more}).encode())
 
 
-def image(index: int | None) -> Answer:
+def image(index: int | None) -> HttpResponse:
     return event("partial_succeeded", image_index=index, url=URLS[index or 0], size="2048x2048")
 
 
-def failed(index: int, code: str = SENSITIVE) -> Answer:
+def failed(index: int, code: str = SENSITIVE) -> HttpResponse:
     return event("partial_failed", image_index=index, error={"code": code, "message": "no <luck>"})
 
 
-def completed(images: Any = 2, **more: Any) -> Answer:
+def completed(images: Any = 2, **more: Any) -> HttpResponse:
     return event("completed", usage={"generated_images": images, "output_tokens": 1, "total_tokens": 1}, **more)
 
 
-DONE_LINE = Answer(200, {}, b"[DONE]")
+DONE_LINE = HttpResponse(200, {}, b"[DONE]")
 LOST = errors.AnswerLost("cut off")
 
 
@@ -57,7 +57,7 @@ def finished(body: Any, request: Edit | None = None) -> Done:
     return done
 
 
-def streamed(*events: Answer | errors.TriptychError, count: int = 2) -> tuple[Done, list[Came]]:
+def streamed(*events: HttpResponse | errors.TriptychError, count: int = 2) -> tuple[Done, list[FrameReceived]]:
     done, _, came = drive_stream(ark.submit(edit(count=count)), STREAM, *events)
     assert isinstance(done, Done)
     return done, came
@@ -227,7 +227,7 @@ FAILED_ENTRY = {"error": {"code": SENSITIVE, "message": "The output image may be
 def test_a_plain_answer_gives_its_frames_in_order_with_the_charge() -> None:
     done = finished(SUCCESS)
     assert done == Done(
-        (Output(url=URLS[0]), Output(url=URLS[1])),
+        (ReturnedImage(url=URLS[0]), ReturnedImage(url=URLS[1])),
         charged_usd=Decimal("0.070"),
         charge_is_estimate=True,
         url_lifetime_s=24 * 3600,
@@ -261,24 +261,24 @@ def test_the_charge_goes_by_the_usage_or_else_by_what_came(usage: Any, charged: 
 @pytest.mark.parametrize(
     ("entry", "output"),
     [
-        ({"url": URLS[0]}, Output(url=URLS[0])),
-        ({"b64_json": "eA=="}, Output(data=b"x")),
-        ({"b64_json": "data:image/png;base64,eA\n=="}, Output(data=b"x")),
-        ({"b64_json": "%%"}, Output(error="the provider's image data cannot be decoded")),
-        ({"url": "ftp://x/y"}, Output(error="the provider gave no URL for this image")),
-        ({}, Output(error="the provider gave no URL for this image")),
-        (None, Output(error="the provider gave no URL for this image")),
-        ({"error": {"code": 7}}, Output(error='"no reason given"')),
-        ({"error": {"message": "x" * 5000}}, Output(error=errors.quoted("x" * 5000))),
+        ({"url": URLS[0]}, ReturnedImage(url=URLS[0])),
+        ({"b64_json": "eA=="}, ReturnedImage(data=b"x")),
+        ({"b64_json": "data:image/png;base64,eA\n=="}, ReturnedImage(data=b"x")),
+        ({"b64_json": "%%"}, ReturnedImage(error="the provider's image data cannot be decoded")),
+        ({"url": "ftp://x/y"}, ReturnedImage(error="the provider gave no URL for this image")),
+        ({}, ReturnedImage(error="the provider gave no URL for this image")),
+        (None, ReturnedImage(error="the provider gave no URL for this image")),
+        ({"error": {"code": 7}}, ReturnedImage(error='"no reason given"')),
+        ({"error": {"message": "x" * 5000}}, ReturnedImage(error=errors.quoted("x" * 5000))),
     ],
 )
-def test_every_shape_of_an_entry_is_a_frame_or_says_why_not(entry: Any, output: Output) -> None:
+def test_every_shape_of_an_entry_is_a_frame_or_says_why_not(entry: Any, output: ReturnedImage) -> None:
     assert finished({"data": [{"url": URLS[1]}, entry]}).outputs[1] == output
 
 
 def test_an_error_beside_some_of_the_images_loses_the_others() -> None:
     done = finished({"data": [{"url": URLS[0]}], "error": {"code": "InternalServiceError", "message": "broke"}})
-    assert done.outputs == (Output(url=URLS[0]), Output(error='"InternalServiceError: broke"'))
+    assert done.outputs == (ReturnedImage(url=URLS[0]), ReturnedImage(error='"InternalServiceError: broke"'))
     assert done.charged_usd == Decimal("0.035") and not done.warnings
     assert len(finished({"data": [{"url": URLS[0]}]}).outputs) == 1, "a model may make fewer"
 
@@ -401,8 +401,8 @@ def test_no_other_refusal_is_ever_sent_again() -> None:
 
 def test_each_image_of_a_stream_is_handed_over_as_it_comes() -> None:
     done, came = streamed(image(0), image(1), completed(2))
-    assert came == [Came(0, Output(url=URLS[0])), Came(1, Output(url=URLS[1]))]
-    assert done.outputs == (Output(url=URLS[0]), Output(url=URLS[1]))
+    assert came == [FrameReceived(0, ReturnedImage(url=URLS[0])), FrameReceived(1, ReturnedImage(url=URLS[1]))]
+    assert done.outputs == (ReturnedImage(url=URLS[0]), ReturnedImage(url=URLS[1]))
     assert (done.charged_usd, done.url_lifetime_s) == (Decimal("0.070"), 24 * 3600)
 
 
@@ -425,15 +425,15 @@ def test_images_are_in_their_places_however_they_arrive() -> None:
     "noise",
     [
         event("partial_image", image_index=0, b64_json="/9j/4AAQ"),
-        Answer(200, {}, b"not json"),
-        Answer(200, {}, b"[1, 2]"),
-        Answer(200, {}, b""),
+        HttpResponse(200, {}, b"not json"),
+        HttpResponse(200, {}, b"[1, 2]"),
+        HttpResponse(200, {}, b""),
         image(0),
         event("partial_succeeded", image_index=-1, url=URLS[2]),
         event("partial_succeeded", image_index=99, url=URLS[2]),
     ],
 )
-def test_what_means_nothing_in_a_stream_is_passed_over(noise: Answer) -> None:
+def test_what_means_nothing_in_a_stream_is_passed_over(noise: HttpResponse) -> None:
     done, came = streamed(image(0), noise, image(1), completed())
     assert len(came) == 2 and [output.url for output in done.outputs] == URLS[:2]
 
@@ -444,36 +444,40 @@ def test_an_image_without_a_number_is_the_next_one() -> None:
 
 
 @pytest.mark.parametrize("end", [[DONE_LINE], [completed(1)]])
-def test_fewer_images_than_asked_for_are_no_loss_once_the_provider_says_so(end: list[Answer]) -> None:
+def test_fewer_images_than_asked_for_are_no_loss_once_the_provider_says_so(end: list[HttpResponse]) -> None:
     done, _ = streamed(image(0), *end, count=3)
     assert (len(done.outputs), done.charged_usd) == (1, Decimal("0.035"))
 
 
 @pytest.mark.parametrize("end", [LOST, OVER])
-def test_a_stream_that_breaks_off_is_lost_but_what_came_was_handed_over(end: Answer | errors.TriptychError) -> None:
-    came: list[Came] = []
+def test_a_stream_that_breaks_off_is_lost_but_what_came_was_handed_over(
+    end: HttpResponse | errors.TriptychError,
+) -> None:
+    came: list[FrameReceived] = []
     flow = ark.submit(edit(count=3))
     wanted = next(flow)
     with pytest.raises(errors.AnswerLost):
         for following in (STREAM, image(0), failed(1), end):
             wanted = flow.throw(following) if isinstance(following, Exception) else flow.send(following)
-            if isinstance(wanted, Came):
+            if isinstance(wanted, FrameReceived):
                 came.append(wanted)
                 wanted = flow.send(OVER)
-    assert came == [Came(0, Output(url=URLS[0]))]
+    assert came == [FrameReceived(0, ReturnedImage(url=URLS[0]))]
 
 
 @pytest.mark.parametrize("end", [LOST, OVER])
-def test_a_stream_that_breaks_off_after_the_last_image_is_whole(end: Answer | errors.TriptychError) -> None:
+def test_a_stream_that_breaks_off_after_the_last_image_is_whole(end: HttpResponse | errors.TriptychError) -> None:
     done, _ = streamed(image(0), failed(1), end)
     assert [bool(output.url) for output in done.outputs] == [True, False]
     assert done.charged_usd == Decimal("0.035")
 
 
 def test_an_error_event_loses_the_images_after_it_and_one_before_all_is_a_decision() -> None:
-    trouble = Answer(200, {"event": "error"}, json.dumps({"error": said("InternalServiceError", "broke")}).encode())
+    trouble = HttpResponse(
+        200, {"event": "error"}, json.dumps({"error": said("InternalServiceError", "broke")}).encode()
+    )
     done, _ = streamed(image(0), trouble, count=3)
-    assert done.outputs[1:] == (Output(error='"InternalServiceError: broke"'),) * 2
+    assert done.outputs[1:] == (ReturnedImage(error='"InternalServiceError: broke"'),) * 2
     with pytest.raises(errors.Failed, match="broke"):
         streamed(trouble)
 
@@ -562,7 +566,7 @@ def test_no_stream_raises_anything_but_our_errors(events: list[Any], count: int)
     try:
         wanted = flow.send(waiting.pop(0))
         while True:
-            wanted = flow.send(OVER if isinstance(wanted, Came) else waiting.pop(0))
+            wanted = flow.send(OVER if isinstance(wanted, FrameReceived) else waiting.pop(0))
     except errors.TriptychError as error:
         assert len(error.message) < 1000
     except StopIteration as stop:

@@ -20,14 +20,14 @@ from triptych.core import errors
 from triptych.core.models import (
     Done,
     Edit,
-    Hosted,
     Operation,
-    Output,
     Pending,
     Quote,
     Reference,
+    ReturnedImage,
+    Upload,
 )
-from triptych.providers import Answer, Call, Sent, atlas
+from triptych.providers import HttpRequest, HttpResponse, Sent, atlas
 
 TICKET = "0123456789abcdef0123456789abcdef"
 STATUS_PATH = f"/api/v1/model/prediction/{TICKET}"
@@ -309,24 +309,26 @@ def test_every_status_that_is_no_end_is_still_running(status: str) -> None:
 @pytest.mark.parametrize(
     ("more", "outputs"),
     [
-        ({"outputs": URLS}, tuple(Output(url=url) for url in URLS)),
-        ({"outputs": URLS[0]}, (Output(url=URLS[0]),)),
-        ({"output": URLS[0], "outputs": None}, (Output(url=URLS[0]),)),
-        ({"output": URLS}, tuple(Output(url=url) for url in URLS)),
-        ({"outputs": [{"url": URLS[0]}, {"download_url": URLS[1]}]}, tuple(Output(url=url) for url in URLS)),
+        ({"outputs": URLS}, tuple(ReturnedImage(url=url) for url in URLS)),
+        ({"outputs": URLS[0]}, (ReturnedImage(url=URLS[0]),)),
+        ({"output": URLS[0], "outputs": None}, (ReturnedImage(url=URLS[0]),)),
+        ({"output": URLS}, tuple(ReturnedImage(url=url) for url in URLS)),
+        ({"outputs": [{"url": URLS[0]}, {"download_url": URLS[1]}]}, tuple(ReturnedImage(url=url) for url in URLS)),
         (
             {"outputs": [URLS[0], {"error": {"code": "Sensitive", "message": "no"}}, None, "ftp://x/y"]},
             (
-                Output(url=URLS[0]),
-                Output(error='"no"'),
-                Output(error="the provider gave no URL for this image"),
-                Output(error="the provider gave no URL for this image"),
+                ReturnedImage(url=URLS[0]),
+                ReturnedImage(error='"no"'),
+                ReturnedImage(error="the provider gave no URL for this image"),
+                ReturnedImage(error="the provider gave no URL for this image"),
             ),
         ),
     ],
 )
 @pytest.mark.parametrize("status", ["completed", "succeeded"])
-def test_a_finished_prediction_gives_its_frames_in_order(status: str, more: Any, outputs: tuple[Output, ...]) -> None:
+def test_a_finished_prediction_gives_its_frames_in_order(
+    status: str, more: Any, outputs: tuple[ReturnedImage, ...]
+) -> None:
     done, _ = drive(atlas.poll(TICKET, None), answer(body=said(status, **more)))
     assert isinstance(done, Done)
     assert done.outputs == outputs
@@ -452,12 +454,14 @@ def entry(request_: Edit, ticket: str = TICKET, after_s: float = 1, nested: bool
     return {"ID": ticket, "createdAt": at, "model": request_.offer.endpoint, "requestBody": json.dumps(body)}
 
 
-def history(*items: Any, total: int | None = None) -> Answer:
+def history(*items: Any, total: int | None = None) -> HttpResponse:
     data = {"items": list(items), "pageNo": 1, "pageSize": 20, "total": len(items) if total is None else total}
     return answer(body={"code": 200, "data": data})
 
 
-def look(request_: Edit, *answers: Answer, known: frozenset[str] = frozenset()) -> tuple[Pending | None, list[Call]]:
+def look(
+    request_: Edit, *answers: HttpResponse, known: frozenset[str] = frozenset()
+) -> tuple[Pending | None, list[HttpRequest]]:
     return drive(atlas.find(request_, lost(request_), SENT, known), *answers)
 
 
@@ -583,7 +587,7 @@ def test_a_history_that_cannot_be_read_is_not_a_no(status: int, body: Any, kind:
 )
 def test_an_upload_is_one_file_and_gives_a_url_that_lasts_less_than_a_day(body: Any) -> None:
     hosted, (call,) = drive(atlas.upload(b"png", "image/png", "a.png"), answer(body=body))
-    assert hosted == Hosted(URLS[0], 20 * 3600)
+    assert hosted == Upload(URLS[0], 20 * 3600)
     assert (call.method, call.path) == ("POST", "/api/v1/model/uploadMedia")
     assert call.files == {"file": ("a.png", b"png", "image/png")}
 
@@ -678,7 +682,7 @@ _ANSWERS = any_answer(_JSON)
 
 
 @given(_ANSWERS)
-def test_nothing_but_our_own_errors_leaves_a_flow(hostile: Answer) -> None:
+def test_nothing_but_our_own_errors_leaves_a_flow(hostile: HttpResponse) -> None:
     single = edit(Operation.EDIT)
     for flow in (
         atlas.submit(edit()),

@@ -26,8 +26,8 @@ from triptych import providers
 from triptych.core import errors
 from triptych.core.models import Edit, Offer, Operation, Reference
 from triptych.jobs.results import JobResult
-from triptych.jobs.service import Options, Studio
-from triptych.providers import END, Answer, Call, Came, Flow, Provider
+from triptych.jobs.service import ImageService, Options
+from triptych.providers import STREAM_END, Flow, FrameReceived, HttpRequest, HttpResponse, Provider
 
 pytestmark = pytest.mark.anyio
 
@@ -86,29 +86,29 @@ def arm(api: Any, meaning: str, times: int | None = None) -> None:
     api.fault(*found, times=times)
 
 
-async def started(studio: Studio, image: str, **options: Any) -> str:
-    result = await studio.edit_sequence([image], PROMPT, 3, replace(NOW, **options))
+async def started(service: ImageService, image: str, **options: Any) -> str:
+    result = await service.edit_sequence([image], PROMPT, 3, replace(NOW, **options))
     assert result.job_id
     return result.job_id
 
 
-async def edited(studio: Studio, finish: Any, image: str, **options: Any) -> JobResult:
-    job_id = await started(studio, image, **options)
-    await finish(studio)
-    return told(studio, job_id)
+async def edited(service: ImageService, finish: Any, image: str, **options: Any) -> JobResult:
+    job_id = await started(service, image, **options)
+    await finish(service)
+    return told(service, job_id)
 
 
-def told(studio: Studio, job_id: str | None) -> JobResult:
+def told(service: ImageService, job_id: str | None) -> JobResult:
     """Return a job as the assistant sees it: whatever the provider wrote is bounded, and on one line."""
     assert job_id
-    job = studio.job(job_id)
+    job = service.job(job_id)
     for text in (*job.warnings, *([job.error.message] if job.error else [])):
         assert len(text) < 1000 and text.isprintable() and "<" not in text
     return job
 
 
-def nothing_is_owed(studio: Studio) -> bool:
-    return studio.store.money_since(0) == (0, 0)
+def nothing_is_owed(service: ImageService) -> bool:
+    return service.store.money_since(0) == (0, 0)
 
 
 def is_home(job: JobResult, api: Any, count: int = 3) -> bool:
@@ -178,35 +178,35 @@ def test_pro_and_flash_make_single_images_only(name: str) -> None:
 
 
 async def test_an_edit_of_three_comes_home_with_one_submit(
-    make_studio: Any, api: Any, finish: Any, coffee: str
+    make_service: Any, api: Any, finish: Any, coffee: str
 ) -> None:
-    async with make_studio(api) as studio:
-        job = await edited(studio, finish, coffee)
-        charged, reserved = studio.store.money_since(0)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+        charged, reserved = service.store.money_since(0)
     assert is_home(job, api) and api.performed["submit"] == 1
     assert charged + reserved == api.charged_usd > 0
     assert job.provider == api.name and job.error is None
 
 
 async def test_images_from_a_prompt_alone_and_a_chain_are_one_submit_each(
-    make_studio: Any, api: Any, finish: Any, coffee: str
+    make_service: Any, api: Any, finish: Any, coffee: str
 ) -> None:
-    async with make_studio(api) as studio:
-        made = await studio.generate_sequence("two lighthouses", 2, NOW)
-        await finish(studio)
-        assert is_home(told(studio, made.job_id), api, 2)
-        chain = await studio.edit_chain([coffee], ["warmer", "add snow"], (), NOW)
-        await finish(studio)
-        job = told(studio, chain.job_id)
+    async with make_service(api) as service:
+        made = await service.generate_sequence("two lighthouses", 2, NOW)
+        await finish(service)
+        assert is_home(told(service, made.job_id), api, 2)
+        chain = await service.edit_chain([coffee], ["warmer", "add snow"], (), NOW)
+        await finish(service)
+        job = told(service, chain.job_id)
     assert (job.status, job.returned) == ("done", 2)
     assert len(api.accepted) == api.performed["submit"] == 3
 
 
 async def test_the_key_goes_to_the_provider_and_nowhere_else(
-    make_studio: Any, api: Any, finish: Any, coffee: str
+    make_service: Any, api: Any, finish: Any, coffee: str
 ) -> None:
-    async with make_studio(api) as studio:
-        await edited(studio, finish, coffee)
+    async with make_service(api) as service:
+        await edited(service, finish, coffee)
     submits = [seen for seen in api.seen if PROMPT.encode() in seen.body]
     assert submits and all(api.key in seen.headers["authorization"] for seen in submits)
     results = [seen for seen in api.seen if seen.path.startswith("/_results/")]
@@ -218,12 +218,12 @@ async def test_the_key_goes_to_the_provider_and_nowhere_else(
 # Refused before it is accepted
 
 
-async def test_a_wrong_key_is_said_and_costs_nothing(make_studio: Any, api: Any, finish: Any, coffee: str) -> None:
-    async with make_studio(api) as studio:
+async def test_a_wrong_key_is_said_and_costs_nothing(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+    async with make_service(api) as service:
         api._key = "another-key"
-        job = await edited(studio, finish, coffee)
+        job = await edited(service, finish, coffee)
         assert job.status == "failed" and job.error and job.error.kind == "key_rejected"
-        assert not job.error.retryable and nothing_is_owed(studio)
+        assert not job.error.retryable and nothing_is_owed(service)
     assert not api.accepted
 
 
@@ -232,12 +232,12 @@ async def test_a_wrong_key_is_said_and_costs_nothing(make_studio: Any, api: Any,
     [("no money", "no_funds"), ("moderated before", "moderated"), ("unknown model", "not_offered")],
 )
 async def test_a_refusal_ends_the_job_at_once_with_its_kind(
-    make_studio: Any, api: Any, finish: Any, coffee: str, meaning: str, kind: str
+    make_service: Any, api: Any, finish: Any, coffee: str, meaning: str, kind: str
 ) -> None:
     arm(api, meaning)
-    async with make_studio(api) as studio:
-        job = await edited(studio, finish, coffee)
-        assert nothing_is_owed(studio)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+        assert nothing_is_owed(service)
     assert job.status == "failed" and job.error and job.error.kind == kind, job.text()
     assert not api.accepted and api.charged_usd == 0
     assert api.performed["submit"] <= 2, "a second spelling of the model at most"
@@ -245,43 +245,43 @@ async def test_a_refusal_ends_the_job_at_once_with_its_kind(
 
 @pytest.mark.parametrize("options", [{}, {"retry_after": 40}])
 async def test_a_provider_that_limits_requests_is_asked_again_later(
-    make_studio: Any, api: Any, finish: Any, clock: Any, coffee: str, options: dict[str, Any]
+    make_service: Any, api: Any, finish: Any, clock: Any, coffee: str, options: dict[str, Any]
 ) -> None:
     api.fault("submit", "429", times=2, **options)
     started_at = clock.now()
-    async with make_studio(api) as studio:
-        job = await edited(studio, finish, coffee)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
     assert is_home(job, api) and api.performed["submit"] == 3
     assert (clock.now() - started_at).total_seconds() >= 2 * options.get("retry_after", 0)
 
 
 async def test_a_provider_that_limits_requests_for_ever_is_left(
-    make_studio: Any, api: Any, finish: Any, coffee: str
+    make_service: Any, api: Any, finish: Any, coffee: str
 ) -> None:
     api.fault("submit", "429", times=None)
-    async with make_studio(api) as studio:
-        job = await edited(studio, finish, coffee)
-        assert nothing_is_owed(studio)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+        assert nothing_is_owed(service)
     assert job.status == "failed" and job.error and job.error.kind == "rate_limited" and job.error.retryable
     assert not api.accepted
 
 
 async def test_a_busy_provider_that_says_so_in_its_own_words_took_nothing(
-    make_studio: Any, api: Any, finish: Any, coffee: str
+    make_service: Any, api: Any, finish: Any, coffee: str
 ) -> None:
     api.fault("submit", "503", times=2)
-    async with make_studio(api) as studio:
-        job = await edited(studio, finish, coffee)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
     assert is_home(job, api) and api.performed["submit"] == 3
 
 
-async def test_what_the_catalog_refuses_is_never_sent(make_studio: Any, api: Any, samples: Path, coffee: str) -> None:
-    async with make_studio(api) as studio:
+async def test_what_the_catalog_refuses_is_never_sent(make_service: Any, api: Any, samples: Path, coffee: str) -> None:
+    async with make_service(api) as service:
         for images, options in (([coffee], {"size": "64x64"}), ([coffee] * 15, {}), ([coffee], {"format": "tiff"})):
             with pytest.raises(errors.OutOfLimits):
-                await studio.edit_sequence(images, PROMPT, 3, replace(NOW, **options))
+                await service.edit_sequence(images, PROMPT, 3, replace(NOW, **options))
         with pytest.raises(errors.OutOfLimits):
-            await studio.edit_sequence([coffee], "x" * 100_000, 3, NOW)
+            await service.edit_sequence([coffee], "x" * 100_000, 3, NOW)
     assert not api.performed["submit"]
 
 
@@ -291,7 +291,7 @@ def offer_of(provider: Provider, operation: Operation = Operation.EDIT_SEQUENTIA
 
 @pytest.mark.parametrize("changes", [{"size": (64, 64)}, {"references": 16}, {"endpoint": "nobody/nothing"}])
 async def test_what_the_provider_itself_refuses_is_surely_not_accepted(
-    make_studio: Any, api: Any, provider: Provider, coffee: str, changes: dict[str, Any]
+    make_service: Any, api: Any, provider: Provider, coffee: str, changes: dict[str, Any]
 ) -> None:
     """Past the catalog: the emulator's own limits answer."""
     data = Path(coffee).read_bytes()
@@ -307,10 +307,10 @@ async def test_what_the_provider_itself_refuses_is_surely_not_accepted(
         references=(reference,) * changes.get("references", 1),
         client_id="dfb92a9d-76fa-4c64-9f7e-78179a8fd374",
     )
-    async with make_studio(api) as studio:
-        account = studio.setup.accounts[provider.name]
+    async with make_service(api) as service:
+        account = service.setup.accounts[provider.name]
         with pytest.raises(errors.Refused) as caught:
-            await studio.wire.run(account, provider.submit(edit))
+            await service.provider_client.run(account, provider.submit(edit))
     assert not isinstance(caught.value, errors.KeyRejected | errors.NoFunds | errors.RateLimited)
     assert not api.accepted
 
@@ -318,7 +318,7 @@ async def test_what_the_provider_itself_refuses_is_surely_not_accepted(
 # Answers that are lost
 
 
-def check_lost(provider: Provider, api: Any, studio: Studio, job: JobResult, *, accepted: bool) -> None:
+def check_lost(provider: Provider, api: Any, service: ImageService, job: JobResult, *, accepted: bool) -> None:
     """Hold a job whose submit's answer was lost against what its provider can do about it."""
     if provider.honours_ids_s or (provider.find and accepted):
         assert is_home(job, api)
@@ -331,44 +331,44 @@ def check_lost(provider: Provider, api: Any, studio: Studio, job: JobResult, *, 
     assert (job.status, api.performed["submit"]) == ("uncertain", 1), job.text()
     assert job.error and job.error.kind == "uncertain"
     assert len(api.accepted) == accepted
-    charged, reserved = studio.store.money_since(0)
+    charged, reserved = service.store.money_since(0)
     assert charged == 0 and reserved == job.cost.quoted > 0
 
 
 @pytest.mark.parametrize("fault", LOST)
 async def test_a_lost_answer_to_an_accepted_submit_is_never_paid_twice(
-    make_studio: Any, provider: Provider, api: Any, finish: Any, coffee: str, fault: str
+    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str, fault: str
 ) -> None:
     api.fault("submit", fault)
-    async with make_studio(api) as studio:
-        job = await edited(studio, finish, coffee)
-        check_lost(provider, api, studio, job, accepted=True)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+        check_lost(provider, api, service, job, accepted=True)
 
 
 @pytest.mark.parametrize("fault", UNHEARD)
 async def test_a_submit_that_may_not_have_arrived_is_never_paid_twice(
-    make_studio: Any, provider: Provider, api: Any, finish: Any, coffee: str, fault: str
+    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str, fault: str
 ) -> None:
     api.fault("submit", fault)
-    async with make_studio(api) as studio:
-        job = await edited(studio, finish, coffee)
-        check_lost(provider, api, studio, job, accepted=False)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+        check_lost(provider, api, service, job, accepted=False)
 
 
 @pytest.mark.parametrize("accepted", [False, True])
 async def test_a_broken_providers_own_500_is_never_paid_twice(
-    make_studio: Any, provider: Provider, api: Any, finish: Any, coffee: str, accepted: bool
+    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str, accepted: bool
 ) -> None:
     """A provider may know better what its 500 means; however it reads it, one request is accepted at most."""
     api.fault("submit", "500", accepted=accepted)
-    async with make_studio(api) as studio:
-        job = await edited(studio, finish, coffee)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
     assert len(api.accepted) <= 1 and job.status in ("done", "uncertain", "failed")
     assert job.status != "failed" or not accepted, "what was accepted is not given up"
 
 
 async def test_a_submit_that_takes_too_long_is_a_lost_answer(
-    make_studio: Any, provider: Provider, api: Any, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import httpx2
 
@@ -376,9 +376,9 @@ async def test_a_submit_that_takes_too_long_is_a_lost_answer(
     api.fault("submit", "hang", accepted=True)
     if provider.poll:
         api.fault("poll", "hang")
-    async with make_studio(api) as studio:
-        job = await edited(studio, finish, coffee)
-        check_lost(provider, api, studio, job, accepted=True)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+        check_lost(provider, api, service, job, accepted=True)
 
 
 def _short(made: Any, *_: Any, **__: Any) -> Any:
@@ -386,38 +386,38 @@ def _short(made: Any, *_: Any, **__: Any) -> Any:
 
 
 async def test_an_accepted_submit_without_an_id_is_a_lost_answer(
-    make_studio: Any, provider: Provider, api: Any, finish: Any, coffee: str
+    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str
 ) -> None:
     """Sent again under the same key, some repeat their answer, still without an id: then nobody can know."""
     arm(api, "no id", times=1)
-    async with make_studio(api) as studio:
-        job = await edited(studio, finish, coffee)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
         if provider.honours_ids_s and job.status == "uncertain":
             assert len(api.accepted) == 1
         else:
-            check_lost(provider, api, studio, job, accepted=True)
+            check_lost(provider, api, service, job, accepted=True)
 
 
 async def test_an_uncertain_job_is_paid_again_only_when_that_is_asked_for(
-    make_studio: Any, provider: Provider, api: Any, finish: Any, coffee: str
+    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str
 ) -> None:
     if provider.honours_ids_s:
         pytest.skip("nothing is uncertain where the client's own id tells")
     api.fault("submit", "drop")
-    async with make_studio(api) as studio:
-        lost = await edited(studio, finish, coffee)
+    async with make_service(api) as service:
+        lost = await edited(service, finish, coffee)
         assert lost.status == "uncertain" and lost.next
         ways = ("cancel_job", "again=true", "get_status" if provider.find else "no list shows it")
         assert all(way in lost.next for way in ways)
-        assert await started(studio, coffee) == lost.job_id
-        await studio.get_status(lost.job_id)
-        await finish(studio)
-        assert told(studio, lost.job_id).status == "uncertain" and api.performed["submit"] == 1
-        again = await edited(studio, finish, coffee, again=True)
+        assert await started(service, coffee) == lost.job_id
+        await service.get_status(lost.job_id)
+        await finish(service)
+        assert told(service, lost.job_id).status == "uncertain" and api.performed["submit"] == 1
+        again = await edited(service, finish, coffee, again=True)
         assert again.job_id != lost.job_id and is_home(again, api)
-        assert (await studio.cancel_job(lost.job_id)).status == "cancelled"
+        assert (await service.cancel_job(lost.job_id)).status == "cancelled"
         # What may have been spent stays counted against the budget.
-        assert sum(studio.store.money_since(0)) == lost.cost.quoted + api.charged_usd
+        assert sum(service.store.money_since(0)) == lost.cost.quoted + api.charged_usd
 
 
 # Accepted, and then
@@ -425,90 +425,90 @@ async def test_an_uncertain_job_is_paid_again_only_when_that_is_asked_for(
 
 @pytest.mark.parametrize(("meaning", "kind"), [("moderated after", "moderated"), ("nothing in it", "failed")])
 async def test_a_decision_against_an_accepted_request_ends_it_with_its_reason(
-    make_studio: Any, api: Any, finish: Any, coffee: str, meaning: str, kind: str
+    make_service: Any, api: Any, finish: Any, coffee: str, meaning: str, kind: str
 ) -> None:
     arm(api, meaning)
-    async with make_studio(api) as studio:
-        job = await edited(studio, finish, coffee)
-        assert nothing_is_owed(studio)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+        assert nothing_is_owed(service)
     assert (job.status, job.returned) == ("failed", 0)
     assert job.error and job.error.kind == kind, job.text()
     assert len(api.accepted) <= 1 and api.performed["submit"] == 1
 
 
 async def test_fewer_images_than_asked_are_told_and_only_those_are_charged(
-    make_studio: Any, api: Any, finish: Any, coffee: str
+    make_service: Any, api: Any, finish: Any, coffee: str
 ) -> None:
     arm(api, "fewer")
-    async with make_studio(api) as studio:
-        job = await edited(studio, finish, coffee)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
     assert job.status in ("done", "partial") and (job.requested, job.returned) == (3, 2)
     assert any("3 images were requested, 2 came back" in warning for warning in job.warnings)
     assert len(api.accepted) == 1 and job.cost.charged in (None, api.charged_usd)
 
 
-async def test_one_failed_frame_loses_no_other(make_studio: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_one_failed_frame_loses_no_other(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
     arm(api, "one frame failed")
-    async with make_studio(api) as studio:
-        job = await edited(studio, finish, coffee)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
     assert (job.status, job.returned) == ("partial", 2), job.text()
     assert sum(bool(image.path) for image in job.images) == 2
     assert any("is missing" in warning for warning in job.warnings)
     assert len(api.accepted) == 1
 
 
-async def test_an_unknown_status_is_still_running(make_studio: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_an_unknown_status_is_still_running(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
     arm(api, "unknown status")
-    async with make_studio(api) as studio:
-        assert is_home(await edited(studio, finish, coffee), api)
+    async with make_service(api) as service:
+        assert is_home(await edited(service, finish, coffee), api)
 
 
 POLL_TROUBLE = ("500", "503", "html-502", "broken-json", "empty-body", "code-500-null", "401", "404", "429", "drop")
 
 
 async def test_no_trouble_with_polling_ends_a_job(
-    make_studio: Any, provider: Provider, api: Any, finish: Any, coffee: str
+    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str
 ) -> None:
     if not provider.poll:
         pytest.skip("its answers are not polled")
     for fault in POLL_TROUBLE:
         api.fault("poll", fault)
-    async with make_studio(api) as studio:
-        job = await edited(studio, finish, coffee)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
     assert is_home(job, api) and api.performed["submit"] == 1
     assert api.performed["poll"] > 3
 
 
 async def test_a_missed_deadline_keeps_the_ticket(
-    make_studio: Any, provider: Provider, api: Any, finish: Any, coffee: str
+    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str
 ) -> None:
     if not provider.poll:
         pytest.skip("its answers are not polled")
     api.fault("poll", "html-502", times=None)
-    async with make_studio(api) as studio:
-        job = await edited(studio, finish, coffee)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
         assert job.error and job.error.kind == "deadline" and job.error.retryable
-        assert studio.store.money_since(0) != (0, 0)
+        assert service.store.money_since(0) != (0, 0)
         api.clear()
-        await studio.get_status(job.job_id or "")
-        await finish(studio)
-        assert is_home(told(studio, job.job_id), api) and api.performed["submit"] == 1
+        await service.get_status(job.job_id or "")
+        await finish(service)
+        assert is_home(told(service, job.job_id), api) and api.performed["submit"] == 1
 
 
 @pytest.mark.parametrize("fault", ["410", "not-an-image", "html-502"])
 async def test_a_dead_result_url_is_reported_and_tried_again(
-    make_studio: Any, api: Any, finish: Any, coffee: str, fault: str
+    make_service: Any, api: Any, finish: Any, coffee: str, fault: str
 ) -> None:
     api.fault("result", fault, times=None)
-    async with make_studio(api) as studio:
-        job = await edited(studio, finish, coffee)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
         assert job.status == "failed" and job.error and job.error.kind == "fetch_failed"
         assert [bool(image.url) for image in job.images] == [True] * 3
         assert not any(image.path for image in job.images)
         api.clear()
-        await studio.get_status(job.job_id or "")
-        await finish(studio)
-        assert is_home(told(studio, job.job_id), api) and api.performed["submit"] == 1
+        await service.get_status(job.job_id or "")
+        await finish(service)
+        assert is_home(told(service, job.job_id), api) and api.performed["submit"] == 1
 
 
 # Every other endpoint
@@ -523,19 +523,19 @@ FREE = [
 
 @pytest.mark.parametrize(("provider", "op"), FREE, indirect=["provider"])
 async def test_trouble_with_a_free_endpoint_only_delays(
-    make_studio: Any, provider: Provider, api: Any, finish: Any, coffee: str, op: str
+    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str, op: str
 ) -> None:
     for fault in TROUBLE:
         api.fault(op, fault)
-    async with make_studio(api) as studio:
-        assert is_home(await edited(studio, finish, coffee), api)
+    async with make_service(api) as service:
+        assert is_home(await edited(service, finish, coffee), api)
         for _ in TROUBLE:
-            listed = await studio.list_models("", None, provider.name)
+            listed = await service.list_models("", None, provider.name)
             assert len(listed.models) > 0
             assert all(len(warning) < 1000 and "<" not in warning for warning in listed.warnings)
         if provider.listing:
             # An error was never remembered as "no models".
-            listed = await studio.list_models("", None, provider.name)
+            listed = await service.list_models("", None, provider.name)
             assert any(row.usable for row in listed.models)
     assert api.performed["submit"] == 1
 
@@ -578,15 +578,17 @@ def flows(provider: Provider) -> Iterator[Flow[Any]]:
 @pytest.mark.parametrize("status", [200, 400, 401, 402, 403, 404, 413, 422, 429, 500, 503])
 @pytest.mark.parametrize("name", HOSTED)
 def test_a_providers_words_are_bounded_and_quoted_whatever_they_are(name: str, status: int) -> None:
-    """`Answer`s by hand: whatever leaves a flow is ours, short, on one line and without markup."""
+    """`HttpResponse`s by hand: whatever leaves a flow is ours, short, on one line and without markup."""
     for body in WORDINGS:
-        answer = Answer(status, {"X-Request-ID": EVIL}, json.dumps(body).encode())
+        answer = HttpResponse(status, {"X-Request-ID": EVIL}, json.dumps(body).encode())
         for flow in flows(providers.load(name)):
             said = ""
             try:
                 wanted = next(flow)
                 for _ in range(8):
-                    wanted = flow.send(Answer(END, {}, b"") if isinstance(wanted, Came) else answer)
+                    wanted = flow.send(
+                        HttpResponse(STREAM_END, {}, b"") if isinstance(wanted, FrameReceived) else answer
+                    )
             except StopIteration as stop:
                 said = " ".join(
                     [*(output.error or "" for output in getattr(stop.value, "outputs", ())),
@@ -602,13 +604,13 @@ def test_a_providers_words_are_bounded_and_quoted_whatever_they_are(name: str, s
 def test_a_flow_sends_its_key_only_where_it_belongs_and_repeats_no_submit_by_itself(name: str) -> None:
     for flow in flows(providers.load(name)):
         call = next(flow)
-        assert isinstance(call, Call)
+        assert isinstance(call, HttpRequest)
         assert call.base in providers.load(name).base_urls
         assert call.path == "" or call.path.startswith("/")
         assert not any("authorization" in header.casefold() for header in call.headers)
     submit = next(flows(providers.load(name)))
     call = next(submit)
-    assert isinstance(call, Call) and not call.repeatable
+    assert isinstance(call, HttpRequest) and not call.repeatable
     assert b64encode(b"png").decode() in json.dumps(call.json), "bytes go along where there is no URL"
     with contextlib.suppress(errors.TriptychError, StopIteration):
         submit.throw(errors.AnswerLost("lost"))

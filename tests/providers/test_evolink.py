@@ -17,8 +17,8 @@ import hands
 from hands import HTML, SENT, SENT_AT, answer, any_answer, any_json, drive, lost
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Hosted, Operation, Output, Pending
-from triptych.providers import Answer, Call, Sent, evolink
+from triptych.core.models import Done, Edit, Operation, Pending, ReturnedImage, Upload
+from triptych.providers import HttpRequest, HttpResponse, Sent, evolink
 from triptych_emulators.evolink_tasks import CODES
 
 TICKET = "task-unified-1757165031-seedream4d"
@@ -119,7 +119,7 @@ def test_the_body_has_the_models_own_fields_only_and_goes_under_our_key(request_
 
 def test_without_an_id_of_ours_a_submit_has_no_key() -> None:
     call = next(evolink.submit(edit(client_id="")))
-    assert isinstance(call, Call) and not call.repeatable and not call.headers
+    assert isinstance(call, HttpRequest) and not call.repeatable and not call.headers
 
 
 @pytest.mark.parametrize("body", [accepted(status="processing"), {"data": accepted()}, {"id": TICKET}])
@@ -201,11 +201,11 @@ def task(ticket: str = "other", after_s: float = 1, **changes: Any) -> dict[str,
     return {**listed, "created_at": made, **changes}
 
 
-def tasks(*items: Any, total: int | None = None) -> Answer:
+def tasks(*items: Any, total: int | None = None) -> HttpResponse:
     return answer(body={"data": list(items), "total": len(items) if total is None else total, "page": 1})
 
 
-def look(*answers: Answer, known: frozenset[str] = frozenset(), sent: Sent = SENT) -> list[Call]:
+def look(*answers: HttpResponse, known: frozenset[str] = frozenset(), sent: Sent = SENT) -> list[HttpRequest]:
     found, calls = drive(evolink.find(edit(), lost(edit()), sent, known), *answers)
     assert found is None, "the list shows no request, so it never says which task is ours"
     return calls
@@ -281,20 +281,20 @@ def test_every_status_that_is_no_end_is_still_running(status: str) -> None:
     assert (call.method, call.path, call.repeatable) == ("GET", f"/v1/tasks/{TICKET}", True)
 
 
-MISSING = Output(error="the provider gave no URL for this image")
+MISSING = ReturnedImage(error="the provider gave no URL for this image")
 
 
 @pytest.mark.parametrize(
     ("more", "frames"),
     [
-        ({"results": URLS}, tuple(Output(url=url) for url in URLS)),
-        ({"results": URLS[0]}, (Output(url=URLS[0]),)),
-        ({"results": [URLS[0], None]}, (Output(url=URLS[0]), MISSING)),
-        ({"result_data": [{"image_url": URLS[0]}, {"url": URLS[1]}]}, tuple(Output(url=url) for url in URLS)),
-        ({"results": [], "result_data": [{"image_url": URLS[0]}]}, (Output(url=URLS[0]),)),
+        ({"results": URLS}, tuple(ReturnedImage(url=url) for url in URLS)),
+        ({"results": URLS[0]}, (ReturnedImage(url=URLS[0]),)),
+        ({"results": [URLS[0], None]}, (ReturnedImage(url=URLS[0]), MISSING)),
+        ({"result_data": [{"image_url": URLS[0]}, {"url": URLS[1]}]}, tuple(ReturnedImage(url=url) for url in URLS)),
+        ({"results": [], "result_data": [{"image_url": URLS[0]}]}, (ReturnedImage(url=URLS[0]),)),
     ],
 )
-def test_a_finished_task_gives_its_frames_in_order(more: Any, frames: tuple[Output, ...]) -> None:
+def test_a_finished_task_gives_its_frames_in_order(more: Any, frames: tuple[ReturnedImage, ...]) -> None:
     done, _ = drive(evolink.poll(TICKET, None), answer(body=said(**more)))
     assert done == Done(frames, url_lifetime_s=24 * 3600)
 
@@ -404,7 +404,7 @@ STORED = {"success": True, "code": 200, "msg": "success", "data": {"file_id": "f
 
 def test_an_upload_is_one_file_on_the_files_host() -> None:
     hosted, (call,) = drive(evolink.upload(b"png", "image/png", "a.png"), answer(body=STORED))
-    assert hosted == Hosted(URLS[0], 70 * 3600)
+    assert hosted == Upload(URLS[0], 70 * 3600)
     assert (call.method, call.path, call.base) == ("POST", "/api/v1/files/upload/stream", "files")
     assert call.files == {"file": ("a.png", b"png", "image/png")} and call.authorize
     only_download = {"success": True, "data": {"download_url": URLS[1]}}
@@ -479,7 +479,7 @@ _ANSWERS = any_answer(_JSON)
 
 
 @given(_ANSWERS)
-def test_nothing_but_our_own_errors_leaves_a_flow(hostile: Answer) -> None:
+def test_nothing_but_our_own_errors_leaves_a_flow(hostile: HttpResponse) -> None:
     for flow in (
         evolink.submit(edit()),
         evolink.poll(TICKET, None),

@@ -18,16 +18,16 @@ SUBMIT = ("POST", "/v1/images/generations")
 
 
 @pytest.fixture
-def open_studio(make_studio: Any, api: Any) -> Any:
-    """A studio with the API and the files host on the emulator."""
-    return lambda: make_studio(api, EVOLINK_FILES_BASE_URL=api.base_url)
+def open_service(make_service: Any, api: Any) -> Any:
+    """A service with the API and the files host on the emulator."""
+    return lambda: make_service(api, EVOLINK_FILES_BASE_URL=api.base_url)
 
 
 async def test_an_edit_of_three_comes_home_with_one_submit(
-    open_studio: Any, api: Any, finish: Any, coffee: str
+    open_service: Any, api: Any, finish: Any, coffee: str
 ) -> None:
-    async with open_studio() as studio:
-        job = await edited(studio, finish, coffee)
+    async with open_service() as service:
+        job = await edited(service, finish, coffee)
     assert (job.status, job.returned, job.provider) == ("done", 3, "evolink")
     assert all(image.path and image.url and image.width for image in job.images)
     assert len(api.accepted) == 1 and job.cost.charged == api.charged_usd == Decimal("0.096")
@@ -41,14 +41,14 @@ async def test_an_edit_of_three_comes_home_with_one_submit(
 
 
 async def test_images_from_a_prompt_alone_and_a_chain_come_home_too(
-    open_studio: Any, api: Any, finish: Any, coffee: str
+    open_service: Any, api: Any, finish: Any, coffee: str
 ) -> None:
-    async with open_studio() as studio:
-        made = await studio.generate_sequence("two lighthouses", 2, NOW)
-        job = await ended(studio, finish, made.job_id)
+    async with open_service() as service:
+        made = await service.generate_sequence("two lighthouses", 2, NOW)
+        job = await ended(service, finish, made.job_id)
         assert (job.status, job.returned, len(api.accepted)) == ("done", 2, 1)
-        started = await studio.edit_chain([coffee], ["warmer", "add snow"], (), NOW)
-        chain = await ended(studio, finish, started.job_id)
+        started = await service.edit_chain([coffee], ["warmer", "add snow"], (), NOW)
+        chain = await ended(service, finish, started.job_id)
     assert chain.status == "done" and len(api.accepted) == 3
     _, first, second = api.seen_at(*SUBMIT)
     assert "n" not in first.json and "image_urls" not in api.seen_at(*SUBMIT)[0].json
@@ -60,11 +60,11 @@ async def test_images_from_a_prompt_alone_and_a_chain_come_home_too(
     "fault", ["lost-answer", "broken-json", "empty-body", "no-id", "drop", "500", "html-502", "502"]
 )
 async def test_a_submit_whose_answer_was_lost_is_sent_again_under_the_same_key_and_paid_once(
-    open_studio: Any, api: Any, finish: Any, coffee: str, fault: str
+    open_service: Any, api: Any, finish: Any, coffee: str, fault: str
 ) -> None:
     api.fault("submit", fault)
-    async with open_studio() as studio:
-        job = await edited(studio, finish, coffee)
+    async with open_service() as service:
+        job = await edited(service, finish, coffee)
     if fault == "no-id":  # Accepted, and the same answer every time: nobody can say under which id.
         assert job.status == "uncertain"
     else:
@@ -75,11 +75,11 @@ async def test_a_submit_whose_answer_was_lost_is_sent_again_under_the_same_key_a
 
 
 async def test_the_free_list_is_read_before_a_lost_submit_is_sent_again(
-    open_studio: Any, api: Any, finish: Any, coffee: str
+    open_service: Any, api: Any, finish: Any, coffee: str
 ) -> None:
     api.fault("submit", "lost-answer")
-    async with open_studio() as studio:
-        job = await edited(studio, finish, coffee)
+    async with open_service() as service:
+        job = await edited(service, finish, coffee)
     assert (job.status, job.returned, len(api.accepted)) == ("done", 3, 1)
     paths = [(seen.method, seen.path) for seen in api.seen]
     first, second = [place for place, path in enumerate(paths) if path == SUBMIT]
@@ -87,35 +87,35 @@ async def test_the_free_list_is_read_before_a_lost_submit_is_sent_again(
 
 
 async def test_a_key_is_not_trusted_for_longer_than_ten_minutes(
-    open_studio: Any, api: Any, finish: Any, clock: Any, coffee: str
+    open_service: Any, api: Any, finish: Any, clock: Any, coffee: str
 ) -> None:
     """The list cannot be read for eleven minutes, and the provider has forgotten the key by then."""
     api._keys_kept_s = 600
     api.fault("submit", "lost-answer")
-    async with open_studio() as studio:
-        started = await studio.edit_sequence([coffee], "make it golden hour", 3, NOW)
+    async with open_service() as service:
+        started = await service.edit_sequence([coffee], "make it golden hour", 3, NOW)
         while not api.performed["submit"]:
-            await studio.engine.step()
+            await service.worker.step()
         clock.advance(660)
-        job = await ended(studio, finish, started.job_id)
+        job = await ended(service, finish, started.job_id)
     assert (job.status, len(api.seen_at(*SUBMIT)), len(api.accepted)) == ("uncertain", 1, 1)
     assert api.performed["tasks"]
 
 
 @pytest.mark.parametrize("later_s", [60, 3 * 24 * 3600])
 async def test_looking_at_an_uncertain_job_never_sends_it_again(
-    open_studio: Any, api: Any, finish: Any, clock: Any, coffee: str, later_s: float
+    open_service: Any, api: Any, finish: Any, clock: Any, coffee: str, later_s: float
 ) -> None:
     api.fault("submit", "lost-answer")
     api.fault("tasks", "html-502", times=None)
-    async with open_studio() as studio:
-        job = await edited(studio, finish, coffee)
+    async with open_service() as service:
+        job = await edited(service, finish, coffee)
         assert job.status == "uncertain"
         api.clear()
         clock.advance(later_s)
-        await studio.get_status(job.job_id or "")
-        await finish(studio)
-        assert studio.job(job.job_id or "").status == "uncertain"
+        await service.get_status(job.job_id or "")
+        await finish(service)
+        assert service.job(job.job_id or "").status == "uncertain"
         assert not api.seen_at(*SUBMIT) and api.performed["submit"] == len(api.accepted) == 1
         assert api.seen_at("GET", "/v1/tasks")
 
@@ -135,12 +135,12 @@ async def test_looking_at_an_uncertain_job_never_sends_it_again(
     ],
 )
 async def test_a_no_ends_the_job_with_its_kind_and_frees_the_money(
-    open_studio: Any, api: Any, finish: Any, coffee: str, op: str, fault: str, kind: str
+    open_service: Any, api: Any, finish: Any, coffee: str, op: str, fault: str, kind: str
 ) -> None:
     api.fault(op, fault, times=None)
-    async with open_studio() as studio:
-        job = await edited(studio, finish, coffee)
-        assert sum(studio.store.money_since(0)) == 0
+    async with open_service() as service:
+        job = await edited(service, finish, coffee)
+        assert sum(service.store.money_since(0)) == 0
     assert job.status == "failed" and job.error and job.error.kind == kind
     assert len(api.seen_at(*SUBMIT)) == 1
 
@@ -162,44 +162,44 @@ async def test_a_no_ends_the_job_with_its_kind_and_frees_the_money(
     ],
 )
 async def test_no_passing_trouble_kills_a_job(
-    open_studio: Any, api: Any, finish: Any, coffee: str, op: str, fault: str
+    open_service: Any, api: Any, finish: Any, coffee: str, op: str, fault: str
 ) -> None:
     api.fault(op, fault, times=2)
-    async with open_studio() as studio:
-        job = await edited(studio, finish, coffee)
+    async with open_service() as service:
+        job = await edited(service, finish, coffee)
     assert (job.status, job.returned) == ("done", 3), job.error
     assert len(api.accepted) == 1
 
 
 @pytest.mark.parametrize(("fault", "status"), [("fewer", "done"), ("frame-missing", "partial")])
 async def test_fewer_images_than_asked_are_told_and_charged_as_they_came(
-    open_studio: Any, api: Any, finish: Any, coffee: str, fault: str, status: str
+    open_service: Any, api: Any, finish: Any, coffee: str, fault: str, status: str
 ) -> None:
     api.fault("poll", fault, times=None)
-    async with open_studio() as studio:
-        job = await edited(studio, finish, coffee)
+    async with open_service() as service:
+        job = await edited(service, finish, coffee)
     assert (job.status, job.returned) == (status, 2) and job.warnings
     assert job.cost.charged == api.charged_usd == Decimal("0.064")
 
 
-async def test_a_sequence_on_pro_is_refused_with_what_to_use_instead(open_studio: Any, api: Any, coffee: str) -> None:
+async def test_a_sequence_on_pro_is_refused_with_what_to_use_instead(open_service: Any, api: Any, coffee: str) -> None:
     from triptych.core.errors import OutOfLimits
 
-    async with open_studio() as studio:
+    async with open_service() as service:
         with pytest.raises(OutOfLimits, match="use seedream-"):
-            await studio.edit_sequence([coffee], "warmer", 3, Options(wait_s=0, model="seedream-5.0-pro"))
+            await service.edit_sequence([coffee], "warmer", 3, Options(wait_s=0, model="seedream-5.0-pro"))
     assert not api.seen
 
 
-async def test_many_at_once_are_asked_in_one_batch(open_studio: Any, api: Any, finish: Any, coffee: str) -> None:
-    async with open_studio() as studio:
+async def test_many_at_once_are_asked_in_one_batch(open_service: Any, api: Any, finish: Any, coffee: str) -> None:
+    async with open_service() as service:
         for prompt in ("one", "two", "three"):
-            await studio.edit_sequence([coffee], prompt, 2, NOW)
+            await service.edit_sequence([coffee], prompt, 2, NOW)
         while len(api.accepted) < 3:
-            await studio.engine.step()
-        assert studio.engine.sweep_is_due("evolink")
+            await service.worker.step()
+        assert service.worker.sweep_is_due("evolink")
         api.finish_all()
-        await studio.engine.sweep("evolink")
-        await finish(studio)
+        await service.worker.sweep("evolink")
+        await finish(service)
     (batch,) = api.seen_at("POST", "/v1/tasks/batch")
     assert set(batch.json["task_ids"]) == set(api.accepted)

@@ -27,8 +27,8 @@ from hypothesis import strategies as st
 from hands import OVER, SENT, any_json, edit, lost, picture
 from triptych import providers
 from triptych.core import errors
-from triptych.core.models import Done, Hosted, Operation, Pending, Quote, Reference
-from triptych.providers import END, Answer, Call, Came, Flow, Listing, Next, Provider
+from triptych.core.models import Done, Operation, Pending, Quote, Reference, Upload
+from triptych.providers import STREAM_END, Flow, FrameReceived, HttpRequest, HttpResponse, Listing, NextEvent, Provider
 from triptych.providers import _reading as read
 from triptych_emulators import running
 
@@ -97,24 +97,24 @@ class Told:
     """What a flow did with its answers."""
 
     value: Any
-    calls: list[Call]
-    came: list[Came]
+    calls: list[HttpRequest]
+    came: list[FrameReceived]
 
 
-def drive(flow: Flow[Any], answers: Iterator[Answer | errors.TriptychError]) -> Told:
+def drive(flow: Flow[Any], answers: Iterator[HttpResponse | errors.TriptychError]) -> Told:
     """Feed a flow until it returns or raises one of our errors; anything else it raises goes through."""
-    calls: list[Call] = []
-    came: list[Came] = []
+    calls: list[HttpRequest] = []
+    came: list[FrameReceived] = []
     try:
         wanted = next(flow)
         for _ in range(60):
-            if isinstance(wanted, Came):
+            if isinstance(wanted, FrameReceived):
                 came.append(wanted)
                 wanted = flow.send(OVER)
                 continue
-            if isinstance(wanted, Call):
+            if isinstance(wanted, HttpRequest):
                 calls.append(wanted)
-            following = next(answers, OVER if isinstance(wanted, Next) else errors.Outage("no more"))
+            following = next(answers, OVER if isinstance(wanted, NextEvent) else errors.Outage("no more"))
             wanted = flow.throw(following) if isinstance(following, Exception) else flow.send(following)
     except StopIteration as stop:
         return Told(stop.value, calls, came)
@@ -145,7 +145,7 @@ def check(told: Told) -> None:
             assert done.charged_usd is None or 0 <= done.charged_usd < 10**13
             assert len(f"{done.charged_usd or 0:f}") < 60
             outputs += done.outputs
-        case Hosted(url):
+        case Upload(url):
             assert read.is_url(url) or read.is_ticket(url)
         case Quote(usd):
             assert 0 < usd < 10**12 and len(f"{usd:f}") < 60
@@ -198,7 +198,7 @@ def as_answer(body: Any) -> bytes:
 
 
 @cache
-def honest(name: str, flow: str) -> tuple[Answer, ...]:
+def honest(name: str, flow: str) -> tuple[HttpResponse, ...]:
     """Return the emulator's own answers to a flow, events one by one."""
     provider = providers.load(name)
     with running(name, max_side=32) as api, httpx2.Client() as client:
@@ -210,16 +210,16 @@ def honest(name: str, flow: str) -> tuple[Answer, ...]:
         return tuple(_ask(client, api, flows(provider, ticket or TICKET, poll_url)[flow]())[1])
 
 
-def _ask(client: httpx2.Client, api: Any, flow: Flow[Any]) -> tuple[Any, list[Answer]]:
+def _ask(client: httpx2.Client, api: Any, flow: Flow[Any]) -> tuple[Any, list[HttpResponse]]:
     base = providers.load(api.name).base_urls["api"].default
-    heard: list[Answer] = []
+    heard: list[HttpResponse] = []
     events: list[bytes] = []
     answer = OVER
     try:
         wanted = next(flow)
         while True:
             match wanted:
-                case Call():
+                case HttpRequest():
                     url = wanted.path.replace(base, api.base_url)
                     url = url if url.startswith("http") else api.base_url + url
                     got = client.request(
@@ -227,15 +227,15 @@ def _ask(client: httpx2.Client, api: Any, flow: Flow[Any]) -> tuple[Any, list[An
                         params=dict(wanted.params) or None, files=dict(wanted.files or {}) or None,
                         headers={**wanted.headers, "Authorization": f"Bearer {api.key}"},
                     )  # fmt: skip
-                    answer = Answer(got.status_code, dict(got.headers), got.content)
+                    answer = HttpResponse(got.status_code, dict(got.headers), got.content)
                     if got.headers.get("content-type", "").startswith("text/event-stream"):
                         events = [line[6:] for line in got.content.split(b"\n") if line.startswith(b"data: ")]
-                        answer = Answer(got.status_code, dict(got.headers), b"")
+                        answer = HttpResponse(got.status_code, dict(got.headers), b"")
                     heard.append(answer)
-                case Next():
-                    answer = Answer(200, {}, events.pop(0)) if events else OVER
+                case NextEvent():
+                    answer = HttpResponse(200, {}, events.pop(0)) if events else OVER
                     heard.append(answer)
-                case Came():
+                case FrameReceived():
                     answer = OVER
             wanted = flow.send(answer)
     except StopIteration as stop:
@@ -260,7 +260,7 @@ def put(body: Any, place: tuple[Any, ...], value: Any) -> Any:
 
 
 @st.composite
-def spoilt(draw: st.DrawFn, answers: tuple[Answer, ...]) -> list[Answer]:
+def spoilt(draw: st.DrawFn, answers: tuple[HttpResponse, ...]) -> list[HttpResponse]:
     """Honest answers, each maybe with a value replaced or repeated, its bytes cut or changed, or its status another."""
     made = []
     for answer in answers[:8]:
@@ -289,8 +289,10 @@ def spoilt(draw: st.DrawFn, answers: tuple[Answer, ...]) -> list[Answer]:
                 body = body[:at] + draw(st.binary(max_size=4)) + body[at + draw(st.integers(0, 3)) :]
             case "status":
                 status = draw(STATUSES)
-        kept = status if answer.status != END else END
-        made.append(Answer(kept, {**answer.headers, **draw(HEADERS)} if draw(st.booleans()) else answer.headers, body))
+        kept = status if answer.status != STREAM_END else STREAM_END
+        made.append(
+            HttpResponse(kept, {**answer.headers, **draw(HEADERS)} if draw(st.booleans()) else answer.headers, body)
+        )
     return made
 
 
@@ -314,7 +316,7 @@ def test_any_bytes_and_any_json_of_its_own_words_lead_to_nothing_but_our_own(nam
     bodies = st.binary(max_size=60) | any_json(ANYTHING, st.sampled_from(words(name)) | st.text(max_size=4)).map(
         as_answer
     )
-    answers = st.builds(Answer, STATUSES, HEADERS, bodies)
+    answers = st.builds(HttpResponse, STATUSES, HEADERS, bodies)
     troubles = st.sampled_from([errors.AnswerLost("lost"), errors.NotAllowed("no"), errors.NotSent("no")])
     ours = st.lists(answers | answers | answers | troubles, max_size=8)
 
@@ -333,7 +335,7 @@ def test_honest_answers_changed_in_any_place_lead_to_nothing_but_our_own(name: s
 
     @settings(max_examples=EXAMPLES, deadline=None)
     @given(spoilt(answers))
-    def body(hostile: list[Answer]) -> None:
+    def body(hostile: list[HttpResponse]) -> None:
         check(drive(start(), iter(hostile)))
 
     body()
@@ -343,7 +345,7 @@ def test_honest_answers_changed_in_any_place_lead_to_nothing_but_our_own(name: s
 def test_a_tower_of_brackets_is_no_answer_and_no_crash(name: str) -> None:
     for flow in flows(providers.load(name)).values():
         for tower in (b"[" * 100_000, b'{"data":' * 100_000, b'{"a":' * 400 + b"1" + b"}" * 400):
-            check(drive(flow(), iter([Answer(200, {}, tower)] * 8)))
+            check(drive(flow(), iter([HttpResponse(200, {}, tower)] * 8)))
 
 
 @pytest.mark.parametrize(
@@ -357,5 +359,5 @@ def test_ten_thousand_outputs_are_read_as_far_as_any_request_goes() -> None:
     atlas = providers.load("atlas")
     assert atlas.poll
     body = {"data": {"id": TICKET, "status": "completed", "outputs": ["https://cdn.example/a.png"] * 10_000}}
-    told = drive(atlas.poll(TICKET, None), iter([Answer(200, {}, json.dumps(body).encode())]))
+    told = drive(atlas.poll(TICKET, None), iter([HttpResponse(200, {}, json.dumps(body).encode())]))
     assert isinstance(told.value, Done) and len(told.value.outputs) == read.MAX_OUTPUTS

@@ -14,8 +14,8 @@ import hands
 from hands import HTML, answer, any_json, drive
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Operation, Output, Reference
-from triptych.providers import Answer, novita
+from triptych.core.models import Done, Edit, Operation, Reference, ReturnedImage
+from triptych.providers import HttpResponse, novita
 from triptych.providers import _reading as read
 
 URLS = ["https://s3.example/1.jpeg?X-Amz-Expires=3600", "https://s3.example/2.jpeg"]
@@ -100,7 +100,7 @@ def test_a_reference_with_nothing_goes_nowhere() -> None:
         next(novita.submit(edit(references=(Reference("0", "image/png"),))))
 
 
-def refused(message: str, status: int = 400, reason: str = "INVALID_REQUEST_BODY") -> Answer:
+def refused(message: str, status: int = 400, reason: str = "INVALID_REQUEST_BODY") -> HttpResponse:
     return answer(status, {"code": status, "reason": reason, "message": message, "metadata": {"trace_id": "t-1"}})
 
 
@@ -126,7 +126,7 @@ def test_the_first_refusal_is_told_when_the_other_form_is_refused_too() -> None:
         (edit(), refused("invalid base64", 500, "TASK_FAILED"), errors.Outage),
     ],
 )
-def test_nothing_else_is_ever_sent_again(request_: Edit, first: Answer, kind: type[Exception]) -> None:
+def test_nothing_else_is_ever_sent_again(request_: Edit, first: HttpResponse, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         drive(novita.submit(request_), first)
 
@@ -136,24 +136,24 @@ def test_nothing_else_is_ever_sent_again(request_: Edit, first: Answer, kind: ty
 
 def test_an_answer_gives_its_frames_in_order_at_the_list_price() -> None:
     done = finished({"images": URLS})
-    frames = (Output(url=URLS[0]), Output(url=URLS[1]))
+    frames = (ReturnedImage(url=URLS[0]), ReturnedImage(url=URLS[1]))
     assert done == Done(frames, Decimal("0.070"), charge_is_estimate=True, url_lifetime_s=3600)
 
 
 @pytest.mark.parametrize(
     ("image", "output"),
     [
-        ({"image_url": URLS[1], "image_type": "jpeg"}, Output(url=URLS[1])),
-        ({"url": URLS[1]}, Output(url=URLS[1])),
-        (None, Output(error="the provider gave no URL for this image")),
-        (7, Output(error="the provider gave no URL for this image")),
-        ("javascript:1", Output(error="the provider gave no URL for this image")),
-        ({"error": {"code": SENSITIVE, "message": "no <luck>"}}, Output(error='"no ‹luck›"')),
+        ({"image_url": URLS[1], "image_type": "jpeg"}, ReturnedImage(url=URLS[1])),
+        ({"url": URLS[1]}, ReturnedImage(url=URLS[1])),
+        (None, ReturnedImage(error="the provider gave no URL for this image")),
+        (7, ReturnedImage(error="the provider gave no URL for this image")),
+        ("javascript:1", ReturnedImage(error="the provider gave no URL for this image")),
+        ({"error": {"code": SENSITIVE, "message": "no <luck>"}}, ReturnedImage(error='"no ‹luck›"')),
     ],
 )
-def test_every_shape_of_an_image_is_a_frame_or_says_why_not(image: Any, output: Output) -> None:
+def test_every_shape_of_an_image_is_a_frame_or_says_why_not(image: Any, output: ReturnedImage) -> None:
     done = finished({"images": [URLS[0], image]})
-    assert done.outputs == (Output(url=URLS[0]), output)
+    assert done.outputs == (ReturnedImage(url=URLS[0]), output)
     assert done.charged_usd == Decimal("0.035") * sum(1 for one in done.outputs if one.url)
 
 

@@ -17,8 +17,8 @@ import hands
 from hands import HTML, SENT, SENT_AT, answer, any_answer, any_json, drive, lost
 from triptych import providers
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Hosted, Operation, Output, Pending, Reference
-from triptych.providers import Answer, Sent, runware
+from triptych.core.models import Done, Edit, Operation, Pending, Reference, ReturnedImage, Upload
+from triptych.providers import HttpResponse, Sent, runware
 
 TICKET = "dfb92a9d-76fa-4c64-9f7e-78179a8fd374"
 LITE = "bytedance:seedream@5.0-lite"
@@ -40,8 +40,8 @@ def item(n: int = 1, **more: Any) -> dict[str, Any]:
     return {key: value for key, value in {**plain, **more}.items() if value is not ...}
 
 
-def url(n: int) -> Output:
-    return Output(url=f"https://im.runware.ai/image/os/a/ii/{n}.png")
+def url(n: int) -> ReturnedImage:
+    return ReturnedImage(url=f"https://im.runware.ai/image/os/a/ii/{n}.png")
 
 
 ACK = {"data": [{"taskType": "imageInference", "taskUUID": TICKET}]}
@@ -276,7 +276,9 @@ def test_fewer_images_than_asked_are_the_end_only_after_a_quiet_minute() -> None
 
 
 def test_one_bad_frame_that_comes_first_is_not_the_end() -> None:
-    assert polled(BAD) == Done((Output(error='"invalidProviderContent: no ‹b›"'),), Decimal(0), 86400, settle_s=60)
+    assert polled(BAD) == Done(
+        (ReturnedImage(error='"invalidProviderContent: no ‹b›"'),), Decimal(0), 86400, settle_s=60
+    )
     with pytest.raises(errors.Moderated):
         polled(BAD, BAD)
     with pytest.raises(errors.Moderated):  # the task itself
@@ -293,7 +295,7 @@ BAD = item(2, status="error", imageURL=..., cost=..., error={"code": "invalidPro
 def test_one_bad_frame_among_good_ones_is_told_in_its_place() -> None:
     done = polled(BAD, item(1))
     assert isinstance(done, Done)
-    assert done.outputs == (Output(error='"invalidProviderContent: no ‹b›"'), url(1))
+    assert done.outputs == (ReturnedImage(error='"invalidProviderContent: no ‹b›"'), url(1))
     assert done.charged_usd == Decimal("0.035")
 
 
@@ -343,7 +345,7 @@ def test_trouble_with_asking_decides_nothing(status: int, body: Any, kind: type[
     assert type(caught.value) is kind
 
 
-def details(response: Any) -> Answer:
+def details(response: Any) -> HttpResponse:
     told = {"taskType": "getTaskDetails", "taskUUID": TICKET, "request": [{}], "response": response}
     return answer(body={"data": [told]})
 
@@ -353,7 +355,7 @@ PAST = [item(1, status=...), item(2, status=...)]
 
 @pytest.mark.parametrize("unknown", [NOT_FOUND, answer(body={"data": []})])
 @pytest.mark.parametrize("response", [{"data": PAST}, PAST, json.dumps({"data": PAST})])
-def test_a_task_that_is_no_longer_active_is_found_among_the_past_ones(unknown: Answer, response: Any) -> None:
+def test_a_task_that_is_no_longer_active_is_found_among_the_past_ones(unknown: HttpResponse, response: Any) -> None:
     done, calls = drive(runware.poll(TICKET, ASKED), unknown, details(response))
     assert isinstance(done, Done) and done.outputs == (url(1), url(2))
     assert calls[1].json == [{"taskType": "getTaskDetails", "taskUUID": TICKET}]
@@ -365,7 +367,7 @@ def test_a_past_task_that_failed_has_failed() -> None:
 
 
 @pytest.mark.parametrize("second", [NOT_FOUND, answer(502, HTML), details(None), details({"data": []})])
-def test_a_task_that_nobody_knows_is_asked_for_again_later(second: Answer) -> None:
+def test_a_task_that_nobody_knows_is_asked_for_again_later(second: HttpResponse) -> None:
     with pytest.raises(errors.Outage):
         drive(runware.poll(TICKET, ASKED), NOT_FOUND, second)
 
@@ -379,7 +381,7 @@ def test_a_failure_quotes_the_provider_in_bounds() -> None:
 # Find
 
 
-def look(*answers: Answer) -> Pending | None:
+def look(*answers: HttpResponse) -> Pending | None:
     found, calls = drive(runware.find(edit(), lost(edit()), SENT, frozenset()), *answers)
     assert calls[0].json == [{"taskType": "getResponse", "taskUUID": TICKET}]
     return found
@@ -395,7 +397,7 @@ def look(*answers: Answer) -> Pending | None:
         [NOT_FOUND, details({"data": PAST})],
     ],
 )
-def test_a_lost_submit_is_asked_for_by_its_own_id(answers: list[Answer]) -> None:
+def test_a_lost_submit_is_asked_for_by_its_own_id(answers: list[HttpResponse]) -> None:
     assert look(*answers) == Pending(TICKET, ASKED)
 
 
@@ -418,7 +420,7 @@ def test_a_task_that_runware_may_have_forgotten_may_have_arrived() -> None:
         ([NOT_FOUND, answer(429, HTML)], errors.RateLimited),
     ],
 )
-def test_an_answer_that_cannot_be_read_is_not_a_no(answers: list[Answer], kind: type[Exception]) -> None:
+def test_an_answer_that_cannot_be_read_is_not_a_no(answers: list[HttpResponse], kind: type[Exception]) -> None:
     with pytest.raises(kind):
         look(*answers)
 
@@ -455,7 +457,7 @@ def test_many_tasks_are_asked_for_at_once() -> None:
 )
 def test_an_upload_is_stored_as_media_for_two_weeks(names: dict[str, str], expected: str) -> None:
     hosted, (call,) = drive(runware.upload(b"png", "image/png", "a.png"), answer(body={"data": [names]}))
-    assert hosted == Hosted(expected, 14 * 24 * 3600)
+    assert hosted == Upload(expected, 14 * 24 * 3600)
     (task,) = call.json
     assert len(task.pop("taskUUID")) == 36
     media = f"data:image/png;base64,{b64encode(b'png').decode()}"
@@ -519,7 +521,7 @@ _ANSWERS = any_answer(_JSON | _ENVELOPES)
 
 
 @given(_ANSWERS)
-def test_nothing_but_our_own_errors_leaves_a_flow(hostile: Answer) -> None:
+def test_nothing_but_our_own_errors_leaves_a_flow(hostile: HttpResponse) -> None:
     for flow in (
         runware.submit(edit()),
         runware.poll(TICKET, None),

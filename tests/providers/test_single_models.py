@@ -18,7 +18,7 @@ from hands import answer, drive, drive_stream, edit
 from triptych import catalog, providers
 from triptych.core import errors
 from triptych.core.models import Done, Edit, Operation
-from triptych.providers import Call, ark, atlas, evolink, runware, wavespeed
+from triptych.providers import HttpRequest, ark, atlas, evolink, runware, wavespeed
 
 FAMILIES = ("seedream-5.5", "seedream-5.0-pro", "seedream-5.0-flash")
 CLIENT_ID = "11111111-2222-4333-8444-555555555555"
@@ -31,11 +31,11 @@ ARK_IDS = {
 }
 
 
-def sent(provider: providers.Provider, operation: Operation, family: str, **changes: Any) -> Call:
+def sent(provider: providers.Provider, operation: Operation, family: str, **changes: Any) -> HttpRequest:
     """Return the first call of a submit."""
     changes = {"references": 2, "size": (2048, 2048), "format": None, "client_id": CLIENT_ID, **changes}
     call = next(provider.submit(edit(provider, operation, family, **changes)))
-    assert isinstance(call, Call)
+    assert isinstance(call, HttpRequest)
     return call
 
 

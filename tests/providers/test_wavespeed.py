@@ -20,14 +20,14 @@ from triptych.core import errors
 from triptych.core.models import (
     Done,
     Edit,
-    Hosted,
     Operation,
-    Output,
     Pending,
     Quote,
     Reference,
+    ReturnedImage,
+    Upload,
 )
-from triptych.providers import Answer, Call, Sent, wavespeed
+from triptych.providers import HttpRequest, HttpResponse, Sent, wavespeed
 
 TICKET = "0123456789abcdef0123456789abcdef"
 STATUS_PATH = f"/api/v3/predictions/{TICKET}/result"
@@ -237,19 +237,19 @@ def test_a_sync_mode_that_timed_out_is_still_running() -> None:
     assert drive(wavespeed.poll(TICKET, None), answer(body=told))[0] == Pending(TICKET)
 
 
-MISSING = Output(error="the provider gave no URL for this image")
+MISSING = ReturnedImage(error="the provider gave no URL for this image")
 
 
 @pytest.mark.parametrize(
     ("outputs", "frames"),
     [
-        (URLS, tuple(Output(url=url) for url in URLS)),
-        (URLS[0], (Output(url=URLS[0]),)),
-        ([{"url": URLS[0]}, {"download_url": URLS[1]}], tuple(Output(url=url) for url in URLS)),
-        ([None, URLS[0], "iVBORw0KGgo="], (MISSING, Output(url=URLS[0]), MISSING)),
+        (URLS, tuple(ReturnedImage(url=url) for url in URLS)),
+        (URLS[0], (ReturnedImage(url=URLS[0]),)),
+        ([{"url": URLS[0]}, {"download_url": URLS[1]}], tuple(ReturnedImage(url=url) for url in URLS)),
+        ([None, URLS[0], "iVBORw0KGgo="], (MISSING, ReturnedImage(url=URLS[0]), MISSING)),
     ],
 )
-def test_a_finished_prediction_gives_its_frames_in_order(outputs: Any, frames: tuple[Output, ...]) -> None:
+def test_a_finished_prediction_gives_its_frames_in_order(outputs: Any, frames: tuple[ReturnedImage, ...]) -> None:
     done, _ = drive(wavespeed.poll(TICKET, None), answer(body=said(outputs=outputs)))
     assert done == Done(frames, url_lifetime_s=24 * 3600)
 
@@ -341,7 +341,7 @@ def entry(
     return {**item, **changes}
 
 
-def history(*items: Any, date: str = "") -> Answer:
+def history(*items: Any, date: str = "") -> HttpResponse:
     body = {"code": 200, "message": "success", "data": {"page": 1, "items": list(items)}}
     return answer(200, body, {"date": date} if date else {})
 
@@ -350,8 +350,8 @@ EMPTY = history()
 
 
 def look(
-    *answers: Answer, known: frozenset[str] = frozenset(), sent: Sent = SENT, request_: Edit | None = None
-) -> tuple[Pending | None, list[Call]]:
+    *answers: HttpResponse, known: frozenset[str] = frozenset(), sent: Sent = SENT, request_: Edit | None = None
+) -> tuple[Pending | None, list[HttpRequest]]:
     wanted = request_ or edit()
     return drive(wavespeed.find(wanted, lost(wanted), sent, known), *answers)
 
@@ -495,7 +495,7 @@ def ticket_told(**upload: Any) -> dict[str, Any]:
 
 def test_an_upload_is_a_ticket_and_a_put_with_exactly_its_headers_and_without_the_key() -> None:
     hosted, (asked, put) = drive(wavespeed.upload(b"png", "image/png", "a.png"), answer(body=TICKET_TOLD), answer())
-    assert hosted == Hosted(URLS[0], 6 * 24 * 3600)
+    assert hosted == Upload(URLS[0], 6 * 24 * 3600)
     assert (asked.method, asked.path) == ("POST", "/api/v3/media/uploads")
     assert asked.json == {"filename": "a.png", "size": 3, "content_type": "image/png"}
     assert (put.method, put.path, put.content) == ("PUT", "https://store.example/put?sig=1", b"png")
@@ -514,7 +514,7 @@ def test_an_upload_is_a_ticket_and_a_put_with_exactly_its_headers_and_without_th
         answer(body={"code": 200, "data": {**ticket_told()["data"], "download_url": None}}),
     ],
 )
-def test_without_a_usable_ticket_the_form_is_sent(first: Answer) -> None:
+def test_without_a_usable_ticket_the_form_is_sent(first: HttpResponse) -> None:
     hosted, calls = drive(wavespeed.upload(b"png", "image/png", "a.png"), first, answer(body=FORM_TOLD))
     assert hosted.url == URLS[1]
     assert (calls[1].method, calls[1].path) == ("POST", "/api/v3/media/upload/binary")
@@ -610,7 +610,7 @@ _ANSWERS = any_answer(_JSON)
 
 
 @given(_ANSWERS, st.none() | _ANSWERS)
-def test_nothing_but_our_own_errors_leaves_a_flow(hostile: Answer, after: Answer | None) -> None:
+def test_nothing_but_our_own_errors_leaves_a_flow(hostile: HttpResponse, after: HttpResponse | None) -> None:
     single = edit(Operation.EDIT)
     for flow in (
         wavespeed.submit(edit()),

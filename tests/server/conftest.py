@@ -1,4 +1,4 @@
-"""What the server's tests share: the offline studio behind every transport, and a studio that answers as it is told.
+"""What the server's tests share: the offline service behind every transport, and a service that answers as it is told.
 
 `connect` runs one test body over memory, stdio, streamable HTTP and SSE, in both protocol eras. The HTTP servers are
 real child processes, one each for the whole run; stdio servers are children too, one per client.
@@ -54,7 +54,7 @@ WAYS = [f"{transport}-{era}" for transport in ("memory", "stdio", "http", "sse")
 
 @pytest.fixture(params=WAYS)
 def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Connect:
-    """Return a function that connects a client to the offline studio, over each transport in each era."""
+    """Return a function that connects a client to the offline service, over each transport in each era."""
     transport, _, era = request.param.partition("-")
     url = request.getfixturevalue(f"{transport}_url") if transport in ("http", "sse") else ""
 
@@ -90,7 +90,7 @@ def era(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def client_of(told: ToldStudio, era: str) -> Connect:
-    """Return a function that connects an in-memory client, in each era, to a server over the told studio."""
+    """Return a function that connects an in-memory client, in each era, to a server over the told service."""
 
     async def open_told() -> Any:
         return told

@@ -1,4 +1,4 @@
-"""Stage hands for the server's tests: child processes that serve, and a studio that answers as it is told."""
+"""Stage hands for the server's tests: child processes that serve, and a service that answers as it is told."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mcp import Client
 
 from triptych import settings
 from triptych.core import errors
-from triptych.jobs.results import Cost, ImageResult, JobResult, Making, Progress
+from triptych.jobs.results import Cost, ImageResult, JobRequest, JobResult, Progress
 from triptych.jobs.service import Caller
 
 Connect = Callable[..., AbstractAsyncContextManager[Client]]
@@ -79,7 +79,8 @@ class Child:
         return code
 
 
-# -- a studio that answers as it is told -------------------------------------------------------------------------------
+# -- a service that answers as it is told
+# -------------------------------------------------------------------------------
 
 
 def image_result(handle: str = "job_12345678/1", **fields: Any) -> ImageResult:
@@ -144,8 +145,8 @@ class ToldStudio:
         except KeyError:
             raise errors.UnknownHandle(f"There is no job {job_id}.") from None
 
-    def making(self, job_id: str, caller: Caller | None = None) -> Making:
-        return Making(tool="edit_sequence", prompts=["warmer"], lanes=[["img_12345678"]], requests=[])
+    def making(self, job_id: str, caller: Caller | None = None) -> JobRequest:
+        return JobRequest(tool="edit_sequence", prompts=["warmer"], lanes=[["img_12345678"]], requests=[])
 
     def made_from(self, handle: str, caller: Caller | None = None) -> list[str]:
         return []

@@ -182,11 +182,12 @@ async def test_a_client_that_cannot_ask_is_told_the_cost_that_confirms_and_that_
         assert same.structured_content["job_id"] == confirmed.structured_content["job_id"]
 
 
-# -- a studio that answers as it is told: what changes between the question and the answer -----------------------------
+# -- a service that answers as it is told: what changes between the question and the answer
+# -----------------------------
 
 
 def costs(told: ToldStudio, quotes: list[str]) -> list[Decimal | None]:
-    """Let the studio quote so, one call after another, in dollars; return what the user had agreed to each time."""
+    """Let the service quote so, one call after another, in dollars; return what the user had agreed to each time."""
     agreed_to: list[Decimal | None] = []
 
     async def work(caller: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The same work over memory, stdio, streamable HTTP and SSE, in both protocol eras, on the real offline studio."""
+"""The same work over memory, stdio, streamable HTTP and SSE, in both protocol eras, on the real offline service."""
 
 from __future__ import annotations
 

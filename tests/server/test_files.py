@@ -528,16 +528,16 @@ async def test_a_request_for_a_file_counts_as_its_signers() -> None:
 
     found = files_found()
 
-    class Studio:
-        class library:  # noqa: N801
+    class ImageService:
+        class image_access:  # noqa: N801
             @staticmethod
             def signed_file(*given: Any) -> Any:
                 return found
 
-    async def open_studio() -> Any:
-        return Studio
+    async def open_service() -> Any:
+        return ImageService
 
-    door = files.Signed(guard.BearerToken(inner, [ANN]), open_studio, [owner_of(ANN)])
+    door = files.Signed(guard.BearerToken(inner, [ANN]), open_service, [owner_of(ANN)])
     scope = {"type": "http", "method": "GET", "path": "/files/job_12345678/1", "headers": []}
     await door({**scope, "query_string": b"e=1795267800&s=aaaaaaaaaaaaaaaaaaaaaa"}, None, None)  # type: ignore[arg-type]
     assert [scope["user"].username for scope in went_in] == [owner_of(ANN)]
@@ -554,7 +554,7 @@ def files_found() -> Any:
 async def test_a_server_that_cannot_look_says_come_back_and_no_more() -> None:
     from triptych.core import errors
 
-    async def open_studio() -> Any:
+    async def open_service() -> Any:
         raise errors.Outage("the database /home/ann/triptych.db is locked")
 
     sent: list[Any] = []
@@ -564,6 +564,6 @@ async def test_a_server_that_cannot_look_says_come_back_and_no_more() -> None:
 
     scope = {"type": "http", "method": "GET", "path": "/files/job_12345678/1", "headers": []}
     query = b"e=1795267800&s=aaaaaaaaaaaaaaaaaaaaaa"
-    await files.Signed(None, open_studio, [None])({**scope, "query_string": query}, None, send)  # type: ignore[arg-type]
+    await files.Signed(None, open_service, [None])({**scope, "query_string": query}, None, send)  # type: ignore[arg-type]
     assert sent[0]["status"] == 503 and b"come back soon" in sent[1]["body"] and b"triptych.db" not in sent[1]["body"]
     assert (b"retry-after", b"5") in sent[0]["headers"]

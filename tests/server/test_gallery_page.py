@@ -58,7 +58,7 @@ HOST_PAGE = """(html) => {
     document.body.append(frame);
 }"""
 """The script of the host's page: it hands every message of the frame to `answerTo`, and what that returns back."""
-Answer = Callable[[str, dict[str, Any]], Any]
+Respond = Callable[[str, dict[str, Any]], Any]
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 class Host:
     """A host around one frame: answers `tools/call` and `resources/read` through `answer`, remembers everything."""
 
-    def __init__(self, tab: chromium.Tab, answer: Answer, **context: Any) -> None:
+    def __init__(self, tab: chromium.Tab, answer: Respond, **context: Any) -> None:
         self.tab = tab
         self.page = tab.page
         self.calls: list[tuple[str, dict[str, Any]]] = []
@@ -232,7 +232,7 @@ def open_host(browser: Browser) -> Iterator[Callable[..., Host]]:
     """Open hosts; at the end nothing in them was loaded from anywhere, and nothing went wrong."""
     opened: list[Host] = []
 
-    def open_it(answer: Answer, *, width: int = 900, media: dict[str, str] | None = None, **context: Any) -> Host:
+    def open_it(answer: Respond, *, width: int = 900, media: dict[str, str] | None = None, **context: Any) -> Host:
         opened.append(Host(chromium.Tab(browser, width, **(media or {})), answer, **context))
         return opened[-1]
 

@@ -362,5 +362,7 @@ async def test_a_message_for_a_session_that_just_closed_is_no_error_of_the_serve
     async def receive() -> Any:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    await guard.InWork(closed, guard.LIMITS)({"type": "http", "path": "/messages/", "headers": []}, receive, send)
+    await guard.CallsInProgress(closed, guard.LIMITS)(
+        {"type": "http", "path": "/messages/", "headers": []}, receive, send
+    )
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]

@@ -21,8 +21,8 @@ from mcp.shared.message import SessionMessage
 
 from server_stage import SAMPLES, SERVE, Child, Connect, ToldStudio, environ
 from triptych import settings
-from triptych.core.clock import Bell
-from triptych.jobs.service import Studio
+from triptych.core.clock import Notifier
+from triptych.jobs.service import ImageService
 from triptych.server.app import build
 from triptych.server.patience import Patience
 from triptych_emulators import Emulator, running
@@ -148,7 +148,7 @@ class GivingUp:
     def monotonic(self) -> float:
         return self.seconds
 
-    async def wait(self, bell: Bell, seconds: float) -> None:
+    async def wait(self, notifier: Notifier, seconds: float) -> None:
         if self.seconds >= self.until:
             self.given_up.set()
             await anyio.sleep_forever()
@@ -168,15 +168,17 @@ async def test_four_calls_of_an_agent_that_gives_up_after_5_s_make_one_job(
 ) -> None:
     clock = GivingUp()
     env = environ(tmp_path / "home", ATLASCLOUD_API_KEY=KEY, ATLASCLOUD_BASE_URL=api.base_url)
-    studio = Studio(settings.read(env).setup, clock)
-    job_id = (await studio.generate_sequence("a boat", options=studio_options())).job_id if tool == "get_status" else ""
-    before = len(studio.store.jobs(10))
+    service = ImageService(settings.read(env).setup, clock)
+    job_id = (
+        (await service.generate_sequence("a boat", options=studio_options())).job_id if tool == "get_status" else ""
+    )
+    before = len(service.store.jobs(10))
     asked = {"job_id": job_id, "wait_s": 55} if job_id else ASKED
 
-    async def open_studio() -> Studio:
-        return studio
+    async def open_service() -> ImageService:
+        return service
 
-    server = build(open_studio, remote=False)
+    server = build(open_service, remote=False)
     server.patience._clock = clock.monotonic
     took: list[float | None] = []
     async with create_client_server_memory_streams() as (mine, theirs), anyio.create_task_group() as tasks:
@@ -202,9 +204,9 @@ async def test_four_calls_of_an_agent_that_gives_up_after_5_s_make_one_job(
             clock.seconds = begun + 7
         tasks.cancel_scope.cancel()
     assert took == [None, 4.0, 4.0, 4.0]
-    assert len(studio.store.jobs(10)) == before + (0 if job_id else 1)
-    await studio.wire.aclose()
-    studio.store.close()
+    assert len(service.store.jobs(10)) == before + (0 if job_id else 1)
+    await service.provider_client.aclose()
+    service.store.close()
 
 
 HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from triptych.server.progress import Steady
+from triptych.server.progress import MonotonicProgress
 
 pytestmark = pytest.mark.anyio
 
@@ -15,7 +15,7 @@ async def sent(*reports: tuple[float, float]) -> list[tuple[float, float]]:
     async def send(done: float, total: float, message: str) -> None:
         heard.append((round(done, 3), total))
 
-    steady = Steady(send)
+    steady = MonotonicProgress(send)
     for done, total in reports:
         await steady(done, total, "")
     return heard

@@ -22,7 +22,7 @@ from server_stage import SAMPLES, SERVE, Child, ToldStudio, environ, image_resul
 from triptych import settings
 from triptych.core import errors
 from triptych.jobs.results import ErrorResult, UploadResult
-from triptych.jobs.service import Options, Studio
+from triptych.jobs.service import ImageService, Options
 from triptych.server import tools
 from triptych.server.app import build
 from triptych_emulators import running
@@ -56,23 +56,23 @@ def handles_of(result: types.CallToolResult) -> list[str]:
 
 
 @asynccontextmanager
-async def over(studio: Studio, **options: Any) -> AsyncIterator[Client]:
-    async def opened() -> Studio:
-        return studio
+async def over(service: ImageService, **options: Any) -> AsyncIterator[Client]:
+    async def opened() -> ImageService:
+        return service
 
     links = options.pop("links", None)
     async with Client(build(opened, remote=False, links=lambda: links), **options) as client:
         yield client
 
 
-async def ended_chain(studio: Studio, lanes: int, steps: int, url_chars: int = 100) -> str:
+async def ended_chain(service: ImageService, lanes: int, steps: int, url_chars: int = 100) -> str:
     """Return a chain whose rows say that it is done: every image has a URL of its own and one file is behind them."""
-    (image,) = (await studio.upload_images([CAT])).images
+    (image,) = (await service.upload_images([CAT])).images
     words = [f"step {n}" for n in range(steps)]
-    job = await studio.edit_chain([image.handle] * lanes, words, options=NOW)
+    job = await service.edit_chain([image.handle] * lanes, words, options=NOW)
     assert job.job_id
-    sha256 = studio.store.image_by_handle(image.handle).sha256  # type: ignore[union-attr]
-    ends = studio._clock.now().timestamp() + 3600
+    sha256 = service.store.image_by_handle(image.handle).sha256  # type: ignore[union-attr]
+    ends = service._clock.now().timestamp() + 3600
     rows = [
         (
             job.job_id,
@@ -84,7 +84,7 @@ async def ended_chain(studio: Studio, lanes: int, steps: int, url_chars: int = 1
         )
         for n in range(1, lanes * steps + 1)
     ]
-    db = studio.store._db.connection
+    db = service.store._db.connection
     db.execute("UPDATE predictions SET state = 'done', finished_at = created_at WHERE job_id = ?", (job.job_id,))
     db.executemany(
         "INSERT INTO frames (job_id, n, prediction_id, url, url_expires_at, sha256, source, created_at) SELECT ?1, ?2, "
@@ -107,15 +107,15 @@ async def read_through(client: Client, job_id: str) -> list[types.CallToolResult
 # -- waiting -----------------------------------------------------------------------------------------------------------
 
 
-async def test_get_status_waits_for_the_end_and_not_for_an_image(make_studio: Any, atlas: Any) -> None:
+async def test_get_status_waits_for_the_end_and_not_for_an_image(make_service: Any, atlas: Any) -> None:
     heard: list[tuple[float, str | None]] = []
 
     async def hear(done: float, total: float | None, message: str | None) -> None:
         heard.append((done, message))
 
-    async with make_studio(atlas) as studio:
-        job = await studio.edit_chain([CAT], ["warm", "cool", "dark"], options=NOW)
-        async with over(studio) as client:
+    async with make_service(atlas) as service:
+        job = await service.edit_chain([CAT], ["warm", "cool", "dark"], options=NOW)
+        async with over(service) as client:
             asked = {"job_id": job.job_id, "wait_s": 55}
             result = await client.call_tool("get_status", asked, progress_callback=hear)
     assert (result.structured_content["status"], result.structured_content["returned"]) == ("done", 3)
@@ -123,26 +123,26 @@ async def test_get_status_waits_for_the_end_and_not_for_an_image(make_studio: An
     assert {f"{job.job_id} running, {n} of 3 images" for n in (0, 1, 2)} <= {said for _, said in heard}
 
 
-async def test_a_paid_call_waits_for_the_end_too(make_studio: Any, atlas: Any) -> None:
-    async with make_studio(atlas) as studio, over(studio) as client:
+async def test_a_paid_call_waits_for_the_end_too(make_service: Any, atlas: Any) -> None:
+    async with make_service(atlas) as service, over(service) as client:
         asked = {"images": [CAT], "steps": ["warm", "cool"], "wait_s": 55}
         result = await client.call_tool("edit_chain", asked)
     assert (result.structured_content["status"], result.structured_content["returned"]) == ("done", 2)
 
 
-async def test_the_last_downloads_are_waited_for(make_studio: Any, atlas: Any) -> None:
-    async with make_studio(atlas) as studio:
-        job = await studio.edit_sequence([CAT], "warm; cool; dark; bright", 4, NOW)
+async def test_the_last_downloads_are_waited_for(make_service: Any, atlas: Any) -> None:
+    async with make_service(atlas) as service:
+        job = await service.edit_sequence([CAT], "warm; cool; dark; bright", 4, NOW)
         atlas.fault("result", "503", times=5)
-        async with over(studio) as client:
+        async with over(service) as client:
             result = await client.call_tool("get_status", {"job_id": job.job_id, "wait_s": 55})
     assert (result.structured_content["status"], result.structured_content["returned"]) == ("done", 4)
 
 
-async def test_a_wait_ends_when_its_time_is_over(make_studio: Any, atlas: Any, clock: Any) -> None:
-    async with make_studio(atlas) as studio:
-        job = await studio.edit_chain([CAT], ["warm"] * 10, options=NOW)
-        async with over(studio) as client:
+async def test_a_wait_ends_when_its_time_is_over(make_service: Any, atlas: Any, clock: Any) -> None:
+    async with make_service(atlas) as service:
+        job = await service.edit_chain([CAT], ["warm"] * 10, options=NOW)
+        async with over(service) as client:
             begun = clock.monotonic()
             result = await client.call_tool("get_status", {"job_id": job.job_id, "wait_s": 30})
     assert result.structured_content["status"] == "running" and clock.monotonic() - begun < 45
@@ -151,10 +151,10 @@ async def test_a_wait_ends_when_its_time_is_over(make_studio: Any, atlas: Any, c
 # -- while a job runs --------------------------------------------------------------------------------------------------
 
 
-async def test_a_running_job_counts_its_images_and_lists_none(make_studio: Any, atlas: Any) -> None:
-    async with make_studio(atlas) as studio:
-        job = await studio.edit_chain([CAT], ["warm"] * 10, options=NOW)
-        async with over(studio) as client:
+async def test_a_running_job_counts_its_images_and_lists_none(make_service: Any, atlas: Any) -> None:
+    async with make_service(atlas) as service:
+        job = await service.edit_chain([CAT], ["warm"] * 10, options=NOW)
+        async with over(service) as client:
             result = await client.call_tool("get_status", {"job_id": job.job_id, "wait_s": 45})
             content = (await client.read_resource(f"triptych://jobs/{job.job_id}")).contents[0]
     fields = result.structured_content
@@ -182,10 +182,10 @@ async def test_warnings_and_an_error_do_not_make_a_running_job_long(status: str)
 
 
 @pytest.mark.slow
-async def test_a_chain_of_2000_images_is_read_to_its_end(make_studio: Any) -> None:
-    async with make_studio() as studio:
-        job_id = await ended_chain(studio, 200, 10)
-        async with over(studio) as client:
+async def test_a_chain_of_2000_images_is_read_to_its_end(make_service: Any) -> None:
+    async with make_service() as service:
+        job_id = await ended_chain(service, 200, 10)
+        async with over(service) as client:
             pages = await read_through(client, job_id)
     handles = [handle for page in pages for handle in handles_of(page)]
     assert handles[:200] == [f"{job_id}/{10 * lane}" for lane in range(1, 201)], "final images first"
@@ -199,33 +199,33 @@ async def test_a_chain_of_2000_images_is_read_to_its_end(make_studio: Any) -> No
 
 
 @pytest.mark.parametrize("url_chars", [90, 300, 1500, 20_000])
-async def test_a_page_is_short_however_long_its_urls_are(make_studio: Any, url_chars: int) -> None:
-    async with make_studio() as studio:
-        job_id = await ended_chain(studio, 40, 1, url_chars)
-        async with over(studio) as client:
+async def test_a_page_is_short_however_long_its_urls_are(make_service: Any, url_chars: int) -> None:
+    async with make_service() as service:
+        job_id = await ended_chain(service, 40, 1, url_chars)
+        async with over(service) as client:
             pages = await read_through(client, job_id)
     sizes = [len(handles_of(page)) for page in pages]
     assert sum(sizes) == 40 and sizes[0] >= {90: 10, 300: 7, 1500: 2, 20_000: 1}[url_chars]
     assert max(shown_chars(page) for page in pages) <= max(9_000, 2 * url_chars + 2_000)
 
 
-async def test_a_page_keeps_its_images_when_their_urls_change(make_studio: Any, clock: Any) -> None:
-    async with make_studio() as studio:
-        job_id = await ended_chain(studio, 40, 1, url_chars=300)
-        async with over(studio) as client:
+async def test_a_page_keeps_its_images_when_their_urls_change(make_service: Any, clock: Any) -> None:
+    async with make_service() as service:
+        job_id = await ended_chain(service, 40, 1, url_chars=300)
+        async with over(service) as client:
             before = [handles_of(page) for page in await read_through(client, job_id)]
             clock.advance(7 * 86400)
             assert [handles_of(page) for page in await read_through(client, job_id)] == before
             for url in (None, "https://cdn.example/short", "https://cdn.example/" + "long" * 200):
-                studio.store._db.connection.execute("UPDATE frames SET url = ?", (url,))
+                service.store._db.connection.execute("UPDATE frames SET url = ?", (url,))
                 assert [handles_of(page) for page in await read_through(client, job_id)] == before
     assert len(before) > 3
 
 
-async def test_a_page_that_is_not_there_is_refused_with_the_last_one(make_studio: Any) -> None:
-    async with make_studio() as studio:
-        job_id = await ended_chain(studio, 40, 1)
-        async with over(studio) as client:
+async def test_a_page_that_is_not_there_is_refused_with_the_last_one(make_service: Any) -> None:
+    async with make_service() as service:
+        job_id = await ended_chain(service, 40, 1)
+        async with over(service) as client:
             past = await client.call_tool("get_status", {"job_id": job_id, "page": 5})
             none = await client.call_tool("get_status", {"job_id": job_id, "page": 0})
             last = await client.call_tool("get_status", {"job_id": job_id, "page": 4})
@@ -234,21 +234,21 @@ async def test_a_page_that_is_not_there_is_refused_with_the_last_one(make_studio
     assert handles_of(last)[-1] == f"{job_id}/40"
 
 
-async def test_a_job_of_one_page_names_none(make_studio: Any) -> None:
-    async with make_studio() as studio:
-        job_id = await ended_chain(studio, 3, 2)
-        async with over(studio) as client:
+async def test_a_job_of_one_page_names_none(make_service: Any) -> None:
+    async with make_service() as service:
+        job_id = await ended_chain(service, 3, 2)
+        async with over(service) as client:
             result = await client.call_tool("get_status", {"job_id": job_id})
     assert handles_of(result) == [f"{job_id}/{n}" for n in (2, 4, 6, 1, 3, 5)]
     assert "page" not in result.structured_content
     assert result.structured_content["next"] == f'view_images(images=["{job_id}"])'
 
 
-async def test_reading_a_page_takes_nothing_up_again(make_studio: Any, atlas: Any) -> None:
-    async with make_studio(atlas) as studio:
+async def test_reading_a_page_takes_nothing_up_again(make_service: Any, atlas: Any) -> None:
+    async with make_service(atlas) as service:
         atlas.fault("poll", "503", times=None)
-        job = await studio.edit_sequence([CAT], "warm", 1, NOW)
-        async with over(studio) as client:
+        job = await service.edit_sequence([CAT], "warm", 1, NOW)
+        async with over(service) as client:
             for _ in range(40):
                 failed = await client.call_tool("get_status", {"job_id": job.job_id, "wait_s": 55, "page": 1})
                 if failed.structured_content["status"] == "failed":
@@ -259,12 +259,12 @@ async def test_reading_a_page_takes_nothing_up_again(make_studio: Any, atlas: An
     assert again.structured_content["status"] == "failed" and looked.structured_content["status"] == "running"
 
 
-async def test_an_image_that_could_not_be_stored_is_listed_and_counted(make_studio: Any) -> None:
-    async with make_studio() as studio:
-        job_id = await ended_chain(studio, 4, 1)
-        studio.store._db.connection.execute("UPDATE frames SET sha256 = NULL WHERE n = 2")
-        studio.store._db.connection.execute("UPDATE jobs SET returned = 3, status = 'partial'")
-        async with over(studio) as client:
+async def test_an_image_that_could_not_be_stored_is_listed_and_counted(make_service: Any) -> None:
+    async with make_service() as service:
+        job_id = await ended_chain(service, 4, 1)
+        service.store._db.connection.execute("UPDATE frames SET sha256 = NULL WHERE n = 2")
+        service.store._db.connection.execute("UPDATE jobs SET returned = 3, status = 'partial'")
+        async with over(service) as client:
             result = await client.call_tool("get_status", {"job_id": job_id, "page": 1})
     fields = result.structured_content
     assert len(fields["images"]) == fields["returned"] == 4 and fields["progress"]["done"] == 3
@@ -274,10 +274,10 @@ async def test_an_image_that_could_not_be_stored_is_listed_and_counted(make_stud
 # -- text --------------------------------------------------------------------------------------------------------------
 
 
-async def test_text_has_handle_url_and_path_in_the_order_of_the_json(make_studio: Any) -> None:
-    async with make_studio() as studio:
-        job_id = await ended_chain(studio, 10, 3)
-        async with over(studio) as client:
+async def test_text_has_handle_url_and_path_in_the_order_of_the_json(make_service: Any) -> None:
+    async with make_service() as service:
+        job_id = await ended_chain(service, 10, 3)
+        async with over(service) as client:
             pages = await read_through(client, job_id)
             uploaded = await client.call_tool("upload_images", {"images": [CAT, str(SAMPLES / "coffee.jpg")]})
     for result in (*pages, uploaded):
@@ -319,7 +319,7 @@ async def test_an_image_with_a_web_address_has_one_link_for_the_user(told: ToldS
     assert await linked(told) == ["https://cdn.example/1.png", "http://127.0.0.1:8901/2.png"]
     link = links_of(tools.answer(told.answer))[0]
     assert (link.name, link.mime_type) == ("job_12345678/1", "image/png")
-    assert link.annotations and link.annotations.audience == ["user"] and link.annotations.priority == 0.8
+    assert link.annotations and link.annotations.sessions == ["user"] and link.annotations.priority == 0.8
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
@@ -372,10 +372,10 @@ def noise(tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("count", [1, 12])
 async def test_what_view_images_shows_is_small_unless_detail_is_asked_for(
-    make_studio: Any, noise: list[str], tmp_path: Path, count: int
+    make_service: Any, noise: list[str], tmp_path: Path, count: int
 ) -> None:
     chars = {}
-    async with make_studio(TRIPTYCH_ALLOWED_DIRS=str(tmp_path)) as studio, over(studio) as client:
+    async with make_service(TRIPTYCH_ALLOWED_DIRS=str(tmp_path)) as service, over(service) as client:
         for detail in (False, True):
             result = await client.call_tool("view_images", {"images": noise[:count], "detail": detail})
             chars[detail] = sum(len(block.data) for block in result.content if isinstance(block, types.ImageContent))
@@ -386,11 +386,11 @@ async def test_what_view_images_shows_is_small_unless_detail_is_asked_for(
 # -- what else is long -------------------------------------------------------------------------------------------------
 
 
-async def test_an_upload_of_200_pictures_names_every_handle(make_studio: Any, tmp_path: Path) -> None:
+async def test_an_upload_of_200_pictures_names_every_handle(make_service: Any, tmp_path: Path) -> None:
     paths = [tmp_path / f"{n}.png" for n in range(200)]
     for n, path in enumerate(paths):
         Image.new("RGB", (8, 8), (n, 0, 0)).save(path)
-    async with make_studio(TRIPTYCH_ALLOWED_DIRS=str(tmp_path)) as studio, over(studio) as client:
+    async with make_service(TRIPTYCH_ALLOWED_DIRS=str(tmp_path)) as service, over(service) as client:
         result = await client.call_tool("upload_images", {"images": [str(path) for path in paths]})
         handles = handles_of(result) + result.structured_content["more"]
         seen = await client.call_tool("view_images", {"images": handles[-1:]})
@@ -409,9 +409,9 @@ async def test_an_upload_with_many_warnings_stays_short() -> None:
     assert fields["warnings"][0].endswith("more warnings; the same call for these images tells.")
 
 
-async def test_a_dry_run_of_a_long_prompt_stays_short(make_studio: Any, atlas: Any) -> None:
+async def test_a_dry_run_of_a_long_prompt_stays_short(make_service: Any, atlas: Any) -> None:
     prompt = "a fox in a forest, " * 180
-    async with make_studio(atlas) as studio, over(studio) as client:
+    async with make_service(atlas) as service, over(service) as client:
         asked = {"images": [CAT] * 14, "prompt": prompt, "dry_run": True}
         result = await client.call_tool("edit_sequence", asked)
     assert not result.is_error, result.content
@@ -451,17 +451,17 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-async def test_every_refusal_of_every_tool_begins_with_error(make_studio: Any) -> None:
+async def test_every_refusal_of_every_tool_begins_with_error(make_service: Any) -> None:
     assert {tool for tool, _ in WRONG} == set(tools.TOOLS)
-    async with make_studio() as studio, over(studio) as client:
+    async with make_service() as service, over(service) as client:
         for tool, arguments in WRONG:
             result = await client.call_tool(tool, arguments)
             assert result.is_error, (tool, arguments)
             assert text_of(result).startswith("Error: ") and len(text_of(result)) < 1000
 
 
-async def test_no_answer_that_is_no_refusal_begins_with_error(make_studio: Any) -> None:
-    async with make_studio() as studio, over(studio) as client:
+async def test_no_answer_that_is_no_refusal_begins_with_error(make_service: Any) -> None:
+    async with make_service() as service, over(service) as client:
         for tool, arguments in (("list_jobs", {}), ("list_models", {}), ("upload_images", {"images": [CAT]})):
             assert not text_of(await client.call_tool(tool, arguments)).startswith("Error")
 

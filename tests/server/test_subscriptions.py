@@ -84,9 +84,9 @@ async def test_many_changes_at_once_are_told_as_one(told: ToldStudio, monkeypatc
         return told
 
     published: list[Any] = []
-    async with sessions.Audience(open_told).gathered() as crowd:
+    async with sessions.ClientSessions(open_told).gathered() as crowd:
         crowd._channels[None].bus.subscribe(published.append)
-        await crowd.studio()
+        await crowd.service()
         for n in range(100):
             told.changed("job_12345678", returned=n)
         await anyio.wait_all_tasks_blocked()
@@ -98,9 +98,9 @@ async def test_a_change_of_a_job_that_cannot_be_read_is_told_all_the_same(told: 
         return told
 
     published: list[Any] = []
-    async with sessions.Audience(open_told).gathered() as crowd:
+    async with sessions.ClientSessions(open_told).gathered() as crowd:
         crowd._channels[None].bus.subscribe(published.append)
-        await crowd.studio()
+        await crowd.service()
         for listener in told.listeners:
             listener("job_00000000")
         await anyio.wait_all_tasks_blocked()
@@ -128,14 +128,14 @@ async def test_a_client_that_stops_reading_delays_the_others_only_so_long(
         async def send_resource_list_changed(self) -> None:
             await anyio.sleep_forever()
 
-    crowds: list[sessions.Audience] = []
-    gathered = sessions.Audience.gathered
+    crowds: list[sessions.ClientSessions] = []
+    gathered = sessions.ClientSessions.gathered
 
-    def remembered(crowd: sessions.Audience) -> Any:
+    def remembered(crowd: sessions.ClientSessions) -> Any:
         crowds.append(crowd)
         return gathered(crowd)
 
-    monkeypatch.setattr(sessions.Audience, "gathered", remembered)
+    monkeypatch.setattr(sessions.ClientSessions, "gathered", remembered)
     ear = Ear()
     async with client_of(message_handler=ear) as client:
         crowds[0]._listeners[None, "stuck"] = sessions._Listener(Stuck(), None)  # type: ignore[arg-type]
@@ -147,7 +147,7 @@ async def test_a_client_that_stops_reading_delays_the_others_only_so_long(
 
 
 async def test_only_so_many_sessions_are_remembered(told: ToldStudio, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Call:
+    class HttpRequest:
         def __init__(self, session_id: str) -> None:
             self.session = object()
             self.request = type("Request", (), {"headers": {"mcp-session-id": session_id}, "scope": {}})
@@ -156,8 +156,8 @@ async def test_only_so_many_sessions_are_remembered(told: ToldStudio, monkeypatc
         return told
 
     monkeypatch.setattr(sessions, "SESSIONS_KEPT", 2)
-    crowd = sessions.Audience(open_told)
-    calls = [Call(name) for name in "abca"]
+    crowd = sessions.ClientSessions(open_told)
+    calls = [HttpRequest(name) for name in "abca"]
     kept = [crowd.met(call) for call in calls]  # type: ignore[arg-type]
     assert list(crowd._listeners) == [(None, "c"), (None, "a")] and kept[0] is not kept[3]
     crowd._news.close()

@@ -198,16 +198,16 @@ async def test_a_task_that_is_not_there_is_refused_by_every_method(connect: Open
 
 async def test_a_task_belongs_to_the_owner_of_its_job_and_is_told_of_for_a_week(connect: Opened) -> None:
     async with connect() as (_, holder):
-        studio = await holder()
+        service = await holder()
         ann, ben = Caller(owner="ann"), Caller(owner="ben")
-        job = await studio.generate_sequence("a lighthouse", 1, caller=ann)
-        assert tasks.get(studio, job.job_id, ann)["taskId"] == job.job_id
+        job = await service.generate_sequence("a lighthouse", 1, caller=ann)
+        assert tasks.get(service, job.job_id, ann)["taskId"] == job.job_id
         for task_id in (job.job_id, "job_00000000"):
             with pytest.raises(MCPError, match=f'There is no task "{task_id}"'):
-                tasks.get(studio, task_id, ben)
-        studio.store._db.connection.execute("UPDATE jobs SET created_at = created_at - 8 * 86400")
+                tasks.get(service, task_id, ben)
+        service.store._db.connection.execute("UPDATE jobs SET created_at = created_at - 8 * 86400")
         with pytest.raises(MCPError, match=r"over 7 days old; get_status\(job_id="):
-            tasks.get(studio, job.job_id, ann)
+            tasks.get(service, job.job_id, ann)
 
 
 @pytest.mark.slow

@@ -473,11 +473,11 @@ async def test_a_body_that_does_not_say_how_long_it_is_is_refused_when_it_is_too
     assert answer.status_code == 413
 
 
-# -- the one studio ----------------------------------------------------------------------------------------------------
+# - the one service ----------------------------------------------------------------------------------------------------
 
 
 class Opening:
-    """Opens told studios, and says what happened."""
+    """Opens given services, and says what happened."""
 
     def __init__(self, *failures: Exception) -> None:
         self.failures = list(failures)

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from simulation.loop import PROCESS, Process
 from simulation.network import EXCHANGE, TAG, Tag
 from triptych_emulators.stage import works as stage_works
-from triptych_emulators.stage.faults import MAY_HAVE_BEEN_ACCEPTED, Armed, Fault
+from triptych_emulators.stage.faults import MAY_HAVE_BEEN_ACCEPTED, Armed, Failure
 
 NAMES = ("ark", "atlas", "evolink", "novita", "runware", "wavespeed")
 REPEATABLE = frozenset({"evolink", "runware"})
@@ -175,7 +175,7 @@ class Oddities:
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
-        self._possible: dict[str, list[Fault]] = {}
+        self._possible: dict[str, list[Failure]] = {}
         for fault in provider.api._board.known.values():
             if fault.name == "credits-only":
                 continue  # without a charge in dollars there is nothing to hold the ledger against
