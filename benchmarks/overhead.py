@@ -60,7 +60,7 @@ HELD = ("ark", "novita")
 
 ROOT = Path(__file__).parents[1]
 ORACLES = ROOT / ".oracles"
-LOADERS = ROOT / "tests/emulator/oracle"
+LOADERS = ROOT / "tests/conformance/oracle"
 CLIENTS = {
     "ark": ORACLES / "ark-venv/bin/python",
     "runware": ORACLES / "runware-venv/bin/python",
