@@ -25,7 +25,8 @@ from support.gallery_host import (
     tiles,
 )
 from support.servers import image_result, job_result
-from triptych.jobs.results import Cost, ErrorResult, Page
+from triptych.core.models import Failure
+from triptych.jobs.results import Cost, Page
 from triptych.server import gallery, tools
 
 pytestmark = pytest.mark.slow
@@ -101,7 +102,7 @@ def test_a_host_without_resources_shows_every_page_at_the_end(open_host: Callabl
 def test_words_from_outside_are_shown_and_never_run(open_host: Callable[..., Host]) -> None:
     evil = '<img src=x onerror="alert(1)"><script>alert(2)</script><b>bold</b>'
     making = made("edit_sequence", [evil], [["img_0a1b2c3d"]], ["failed"])
-    error = ErrorResult(kind="refused", message=evil, retryable=False)
+    error = Failure(kind="refused", message=evil, retryable=False)
     image = image_result("job_12345678/1", url="javascript:alert(3)", path=evil, source=["img_0a1b2c3d"])
     host = open_host(Told(making, seasons(1, "partial", images=[image], error=error, warnings=[evil])))
     host.shows(

@@ -19,7 +19,7 @@ from support.gallery_host import (
     shown,
     tiles,
 )
-from triptych.jobs.results import ErrorResult
+from triptych.core.models import Failure
 
 pytestmark = pytest.mark.slow
 
@@ -96,7 +96,7 @@ def test_a_refusal_is_shown_and_the_price_can_be_raised(open_host: Callable[...,
 
 def test_an_uncertain_job_has_its_three_ways_out(open_host: Callable[..., Host]) -> None:
     making = made("edit_sequence", [SEASONS], [["img_0a1b2c3d"]], ["uncertain"], count=4)
-    error = ErrorResult(kind="uncertain", message="The connection broke after the request left.", retryable=False)
+    error = Failure(kind="uncertain", message="The connection broke after the request left.", retryable=False)
     host = open_host(Told(making, seasons(0, "uncertain", error=error)))
     host.shows({"prompt": SEASONS, "count": 4}, shown(seasons(0, "uncertain", error=error)))
     assert "may have been paid, and its answer was lost" in host.text("#uncertain")

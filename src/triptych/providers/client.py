@@ -42,7 +42,7 @@ from triptych.providers.guarded_transport import FETCH_LIMIT_BYTES, Resolve
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
 Arrival = Callable[[FrameReceived], Awaitable[None]]
-Leaving = Callable[[], None]
+Leaving = Callable[[], Awaitable[None]]
 Transports = Callable[[str], httpx2.AsyncBaseTransport]
 
 log = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ class ProviderClient:
     ) -> T:
         if account.provider.offline:
             if leaving:
-                leaving()
+                await leaving()
             return await anyio.to_thread.run_sync(partial(_exhaust, flow))
         if not account.usable:
             raise errors.NoKey(
@@ -216,7 +216,7 @@ class ProviderClient:
             client = self._guarded_client(account.provider.name, account.loopback_origins())
         extensions: dict[str, Any] = {}
         if leaving:
-            leaving()
+            await leaving()
             extensions["trace"] = _before_the_bytes(leaving)
         try:
             request = client.build_request(
@@ -285,7 +285,7 @@ def _before_the_bytes(leaving: Leaving) -> Callable[[str, Mapping[str, Any]], Aw
 
     async def trace(event: str, info: Mapping[str, Any]) -> None:
         if event.endswith(".send_request_headers.started"):
-            leaving()
+            await leaving()
 
     return trace
 
