@@ -102,10 +102,10 @@ def books(api: Any) -> list[dict[str, Any]]:
         {
             "provider": api.name,
             "id": work.id,
-            "prompt": work.order.prompt,
+            "prompt": work.spec.prompt,
             "charged_usd": str(work.charge_usd(now)),
         }
-        for work in api.works
+        for work in api.jobs
     ]
 
 

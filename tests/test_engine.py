@@ -18,7 +18,7 @@ from triptych.core.states import LEASE_S
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import Options, Studio
 from triptych_emulators import running
-from triptych_emulators.stage.works import Work
+from triptych_emulators.kit.jobs import EmulatedJob
 
 pytestmark = pytest.mark.anyio
 
@@ -444,7 +444,7 @@ async def test_a_chain_continues_after_its_missed_step_was_taken_up(
 async def test_a_charge_far_above_its_quote_is_counted_and_warned_of_and_stops_what_comes_after(
     make_studio: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Work, "charge_usd", lambda work, now: Decimal(10**9))
+    monkeypatch.setattr(EmulatedJob, "charge_usd", lambda work, now: Decimal(10**9))
     with running("atlas", max_side=48, clock=clock.monotonic, price="prompt") as atlas:
         async with make_studio(atlas, TRIPTYCH_BUDGET_USD="10") as studio:
             job = await ended(studio, finish, await edit(studio, coffee))

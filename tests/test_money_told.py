@@ -20,7 +20,7 @@ from triptych.core import errors
 from triptych.jobs.results import Budget, Cost, JobResult, ProviderRow
 from triptych.jobs.service import Caller, Options, Studio
 from triptych.server import resources, tools
-from triptych_emulators.stage.works import Work
+from triptych_emulators.kit.jobs import EmulatedJob
 
 pytestmark = pytest.mark.anyio
 
@@ -178,7 +178,7 @@ async def test_a_share_of_a_quote_is_kept_with_six_decimals(
 async def test_a_surprising_charge_is_told_with_six_decimals(
     make_studio: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Work, "charge_usd", lambda work, now: Decimal("5.123456789"))
+    monkeypatch.setattr(EmulatedJob, "charge_usd", lambda work, now: Decimal("5.123456789"))
     with triptych_emulators.running("atlas", max_side=48, clock=clock.monotonic, price="prompt") as atlas:
         async with make_studio(atlas) as studio:
             job = await ended(studio, finish, coffee)

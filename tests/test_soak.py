@@ -75,9 +75,9 @@ async def books(make_studio: Any, atlas: Any, ark: Any, finish: Any, clock: Any)
         clock.advance(60)
         await finish(studio)
     return [
-        Accepted(api.name, work.id, work.order.prompt, work.charge_usd(clock.monotonic()))
+        Accepted(api.name, work.id, work.spec.prompt, work.charge_usd(clock.monotonic()))
         for api in (atlas, ark)
-        for work in api.works
+        for work in api.jobs
     ]
 
 

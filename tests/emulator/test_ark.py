@@ -17,7 +17,7 @@ from PIL import Image
 from hands import AUTH, HandClock, picture, until
 from triptych_emulators import Emulator, faults, names, running
 from triptych_emulators.ark import REFUSALS
-from triptych_emulators.stage import Fault
+from triptych_emulators.kit import FaultType
 
 EMULATED = {"name": "ark"}
 
@@ -272,7 +272,7 @@ def test_an_answer_is_held_until_its_time_has_come_and_a_stream_brings_each_imag
             assert "completed" in next(line for line in lines if line.startswith("data:"))
         plain = threading.Thread(target=generate, args=(client,))
         plain.start()
-        while len(api.works) < 2:
+        while len(api.jobs) < 2:
             plain.join(0.005)
         assert plain.is_alive()
         api.finish_all()
@@ -303,7 +303,7 @@ GENERIC = {fault.name for fault in faults("ark") if fault.op == "models"}
 )
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_fault_of_every_operation_spoils_one_answer_and_the_next_is_whole(
-    api: Emulator, client: httpx2.Client, fault: Fault, streamed: bool
+    api: Emulator, client: httpx2.Client, fault: FaultType, streamed: bool
 ) -> None:
     before = len(api.accepted)
     api.fault("submit", fault.name, **({"seconds": 0.01} if fault.name == "hang" else {}))

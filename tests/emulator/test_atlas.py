@@ -19,7 +19,7 @@ from PIL import Image
 
 from hands import AUTH, HandClock, picture
 from triptych_emulators import Emulator, faults, names, running
-from triptych_emulators.stage import Fault
+from triptych_emulators.kit import FaultType
 
 EMULATED = {"name": "atlas", "balance_usd": "1000"}
 
@@ -51,7 +51,7 @@ def upload(client: httpx2.Client, data: bytes) -> str:
 
 def test_the_emulated_apis_are_found_by_listing_the_package() -> None:
     assert "atlas" in names()
-    assert not {"stage", "atlas_models", "atlas_polls"} & set(names())
+    assert not {"kit", "atlas_models", "atlas_polls"} & set(names())
 
 
 def test_an_unknown_name_is_refused_with_the_names_there_are() -> None:
@@ -152,7 +152,7 @@ def test_realistic_latency_is_the_same_for_the_same_seed_and_longer_for_more_ima
         ):
             submitted(client)
             submitted(client, max_images=15)
-            return [work.finish_at - work.submitted_at for work in api.works]
+            return [work.finish_at - work.submitted_at for work in api.jobs]
 
     once = durations(7)
     assert once == durations(7) != durations(8)
@@ -277,7 +277,7 @@ def test_the_balance_goes_down_and_an_empty_one_refuses_with_402() -> None:
         assert client.get("/public/v1/balance").json()["available"] == {"value": "0.004000", "currency": "usd"}
         refused = submit(client)
         assert (refused.status_code, refused.json()["msg"]) == (402, "insufficient balance")
-        day = api.works[0].created_at.date()
+        day = api.jobs[0].created_at.date()
         query = {"start_date": str(day), "end_date": str(day.replace(year=day.year + 1)), "group_by[]": "model"}
         assert client.get("/public/v1/model-costs", params=query).status_code == 400
         query["end_date"] = str(day.fromordinal(day.toordinal() + 1))
@@ -367,7 +367,7 @@ def check_generic(name: str, answer: Callable[[], httpx2.Response]) -> None:
     "fault", [f for f in faults("atlas") if f.name in GENERIC], ids=lambda fault: f"{fault.op}/{fault.name}"
 )
 def test_a_fault_of_every_operation_spoils_one_answer_and_the_next_is_whole(
-    api: Emulator, client: httpx2.Client, fault: Fault
+    api: Emulator, client: httpx2.Client, fault: FaultType
 ) -> None:
     asked = ask(api, client, fault.op)
     before = len(api.accepted)
@@ -458,7 +458,7 @@ ODD_POLLS: dict[str, Callable[[list[httpx2.Response]], None]] = {
 
 
 @pytest.mark.parametrize("asked_by", ["test", "prompt", "http"])
-@pytest.mark.parametrize("name", [f.name for f in faults("atlas") if f.op == "poll" and f.reach == "work"])
+@pytest.mark.parametrize("name", [f.name for f in faults("atlas") if f.op == "poll" and f.reach == "job"])
 def test_an_odd_prediction_is_odd_in_every_poll(api: Emulator, client: httpx2.Client, name: str, asked_by: str) -> None:
     before = api.charged_usd
     if asked_by == "test":
@@ -488,7 +488,7 @@ ODD_SUBMITS: dict[str, Callable[[dict[str, Any]], bool]] = {
 }
 
 
-@pytest.mark.parametrize("name", [f.name for f in faults("atlas") if f.op == "submit" and f.reach == "work"])
+@pytest.mark.parametrize("name", [f.name for f in faults("atlas") if f.op == "submit" and f.reach == "job"])
 def test_an_odd_answer_to_a_submit_is_still_an_accepted_one(api: Emulator, client: httpx2.Client, name: str) -> None:
     before = len(api.accepted)
     api.fault("submit", name)

@@ -17,7 +17,7 @@ from PIL import Image
 from hands import AUTH, HandClock, picture
 from triptych_emulators import Emulator, faults, names, running
 from triptych_emulators.evolink_tasks import CODES
-from triptych_emulators.stage import Fault
+from triptych_emulators.kit import FaultType
 
 EMULATED = {"name": "evolink", "balance_usd": "1000"}
 
@@ -313,7 +313,7 @@ def check_generic(name: str, answer: Callable[[], httpx2.Response]) -> None:
     "fault", [f for f in faults("evolink") if f.name in GENERIC], ids=lambda fault: f"{fault.op}/{fault.name}"
 )
 def test_a_fault_of_every_operation_spoils_one_answer_and_the_next_is_whole(
-    api: Emulator, client: httpx2.Client, fault: Fault
+    api: Emulator, client: httpx2.Client, fault: FaultType
 ) -> None:
     asked = ask(client, fault.op)
     before = len(api.accepted)
@@ -366,7 +366,7 @@ PAID = {"unknown-status", "result-data", "price-never", "credits-only"}
 
 
 @pytest.mark.parametrize("asked_by", ["test", "prompt"])
-@pytest.mark.parametrize("name", [f.name for f in faults("evolink") if f.op == "poll" and f.reach == "work"])
+@pytest.mark.parametrize("name", [f.name for f in faults("evolink") if f.op == "poll" and f.reach == "job"])
 def test_an_odd_task_is_odd_in_every_poll(api: Emulator, client: httpx2.Client, name: str, asked_by: str) -> None:
     before = api.charged_usd
     if asked_by == "test":

@@ -13,8 +13,8 @@ from PIL import Image
 
 from hands import AUTH, picture, until
 from triptych_emulators import Emulator, faults, names, running
+from triptych_emulators.kit import FaultType
 from triptych_emulators.novita import REFUSALS, UPSTREAM
-from triptych_emulators.stage import Fault
 
 EMULATED = {"name": "novita"}
 
@@ -152,7 +152,7 @@ GENERIC = {fault.name for fault in faults("novita") if fault.op == "result"} - {
     "fault", [f for f in faults("novita") if f.name in GENERIC and f.op == "submit"], ids=lambda fault: fault.name
 )
 def test_a_fault_of_every_operation_spoils_one_answer_and_the_next_is_whole(
-    api: Emulator, client: httpx2.Client, fault: Fault
+    api: Emulator, client: httpx2.Client, fault: FaultType
 ) -> None:
     before = len(api.accepted)
     api.fault("submit", fault.name, **({"seconds": 0.01} if fault.name == "hang" else {}))

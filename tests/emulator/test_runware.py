@@ -16,7 +16,7 @@ from PIL import Image
 import hands
 from hands import AUTH, HandClock
 from triptych_emulators import Emulator, faults, names, running
-from triptych_emulators.stage import for_every_op
+from triptych_emulators.kit import for_every_op
 
 EMULATED = {"name": "runware", "balance_usd": "1000"}
 

@@ -75,7 +75,7 @@ async def test_each_image_of_a_stream_is_home_before_the_next_one_is_made(
             started = await studio.edit_sequence([coffee], "three seasons", 3, NOW)
             tasks.start_soon(studio.engine.step)
             with anyio.fail_after(60):
-                while not slow.works:
+                while not slow.jobs:
                     await anyio.lowlevel.checkpoint()
                 for n in (1, 2):
                     clock.advance(30)

@@ -95,7 +95,7 @@ async def test_a_sequence_comes_whole_however_it_comes(
 ) -> None:
     api.fault("submit" if fault == "at-once" else "poll", fault)
     if fault == "at-once":
-        api.studio._latency_s = 0.0
+        api.runner.latency_s = 0.0
     async with make_studio(api) as studio:
         job = await edited(studio, finish, coffee)
     assert (job.status, job.returned) == ("done", 3), job.error
