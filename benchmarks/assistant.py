@@ -39,7 +39,7 @@ DONE = "The two pictures are edited and saved."
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class HttpRequest:
     """A tool call, by the server's own name of the tool."""
 
     tool: str
@@ -72,7 +72,7 @@ class Seen:
 class Exchange:
     """A call, and what the model saw of its result after `seconds`; None while there is none."""
 
-    call: Call
+    call: HttpRequest
     asked_at: float
     seen: Seen | None = None
     seconds: float = 0.0
@@ -87,9 +87,9 @@ class Assistant:
     exchanges: list[Exchange] = field(default_factory=list)
     gave_up: str = ""
     finished: bool = False
-    _script: Generator[Call, Seen, None] | None = None
+    _script: Generator[HttpRequest, Seen, None] | None = None
 
-    def answer(self, seen: Seen) -> Call | str:
+    def answer(self, seen: Seen) -> HttpRequest | str:
         """Return the next call, or the last words, after the model has seen this."""
         try:
             if self._script is None:
@@ -105,26 +105,26 @@ class Assistant:
         self.exchanges.append(Exchange(call, time.monotonic()))
         return call
 
-    def _work(self) -> Generator[Call, Seen, None]:
-        told = yield from self._until(r"img_[0-9a-f]{8}", Call("upload_images", {"images": [self.photo]}))
+    def _work(self) -> Generator[HttpRequest, Seen, None]:
+        told = yield from self._until(r"img_[0-9a-f]{8}", HttpRequest("upload_images", {"images": [self.photo]}))
         if not told:
             return
         prompt = "The same scene in spring and in winter"
         variants = {"images": [told[0]], "prompt": prompt, "count": 2}
-        first = yield from self._job(Call("edit_sequence", variants))
+        first = yield from self._job(HttpRequest("edit_sequence", variants))
         if not first:
             return
         images = [f"{first}/1", f"{first}/2"]
         warmer = {"images": images, "steps": ["Warmer light"], "wait_s": 0}
-        second = yield from self._job(Call("edit_chain", warmer))
+        second = yield from self._job(HttpRequest("edit_chain", warmer))
         if not second:
             return
-        yield Call("view_images", {"images": [second]})
+        yield HttpRequest("view_images", {"images": [second]})
         images = [f"{second}/1", f"{second}/2"]
-        saved = Call("save_images", {"images": images, "directory": self.folder, "name": "variant"})
+        saved = HttpRequest("save_images", {"images": images, "directory": self.folder, "name": "variant"})
         yield from self._until(r"variant-\d", saved)
 
-    def _until(self, pattern: str, call: Call) -> Generator[Call, Seen, list[str]]:
+    def _until(self, pattern: str, call: HttpRequest) -> Generator[HttpRequest, Seen, list[str]]:
         """Make the call until its result shows what is looked for; return all that was found."""
         tries = 0
         while tries < MOST_TRIES:
@@ -133,11 +133,11 @@ class Assistant:
                 return found
             missing = [name for name in MISSING.findall(seen.text) if name not in call.arguments]
             more = {name: NOTHING[name] for name in missing if name in NOTHING}
-            call, tries = Call(call.tool, call.arguments | more), tries + (not more)
+            call, tries = HttpRequest(call.tool, call.arguments | more), tries + (not more)
         self.gave_up = f"{call.tool} showed the model nothing of {pattern} in {MOST_TRIES} calls"
         return []
 
-    def _job(self, call: Call) -> Generator[Call, Seen, str]:
+    def _job(self, call: HttpRequest) -> Generator[HttpRequest, Seen, str]:
         """Make a paid call and follow the job to its end; return its id, or "" when that cannot be done."""
         found = yield from self._until(r"job_[0-9a-f]{8}", call)
         if not found:
@@ -152,7 +152,7 @@ class Assistant:
                     self.gave_up = f"{job} ended as {states[0]}"
                 return job if states[0] == "done" else ""
             named = NEXT_STATUS.search(text)
-            seen = yield Call("get_status", {"job_id": job, "wait_s": int(named[2]) if named else 25})
+            seen = yield HttpRequest("get_status", {"job_id": job, "wait_s": int(named[2]) if named else 25})
         self.gave_up = f"the model never saw the end of {job} in {MOST_LOOKS} calls of get_status"
         return ""
 

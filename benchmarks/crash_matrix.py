@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-import crashes
+from support import crash_matrix
 
 HEAD = ("kind", "shape", "moments", "kills", "jobs", "submits expected", "submits seen", "done", "uncertain")
 
@@ -23,12 +23,12 @@ def main(kinds: list[str]) -> None:
     """Kill, go on, judge; print a row for each cell."""
     began, violations, kills = time.monotonic(), [], 0
     print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}")
-    with crashes.ready_child() as child:
-        for kind in kinds or crashes.KINDS:
-            for shape in crashes.SHAPES:
+    with crash_matrix.ready_child() as child:
+        for kind in kinds or crash_matrix.KINDS:
+            for shape in crash_matrix.SHAPES:
                 with tempfile.TemporaryDirectory() as root:
-                    tally = crashes.run(child, kind, shape, Path(root), every=True)
-                about = f"{kind}: {crashes.KINDS[kind].about}"
+                    tally = crash_matrix.run(child, kind, shape, Path(root), every=True)
+                about = f"{kind}: {crash_matrix.KINDS[kind].about}"
                 cells = (about, shape, tally.moments, tally.kills, tally.jobs, tally.submits_expected)
                 cells = (*cells, tally.submits_seen, tally.done, tally.uncertain)
                 print(f"| {' | '.join(map(str, cells))} |", flush=True)

@@ -39,12 +39,12 @@ from pydantic import SecretStr
 from benchmarks.table import Row, main
 from triptych.core.clock import Moment, SystemClock, moment
 from triptych.core.models import Image, Operation, Quote
-from triptych.images.files import Assets
-from triptych.jobs.planning import Input, Plan, write_up
+from triptych.images.files import ImageFiles
+from triptych.jobs.planning import Input, Plan, create_job
 from triptych.jobs.results import JobResult
-from triptych.jobs.service import Setup, Studio
-from triptych.providers import Answer, Call, Flow, atlas
-from triptych.providers.client import Account, Wire
+from triptych.jobs.service import ImageService, ServiceConfig
+from triptych.providers import Flow, HttpRequest, HttpResponse, atlas
+from triptych.providers.client import Account, ProviderClient
 from triptych.storage.sqlite import Database
 
 SEED = 2026
@@ -245,7 +245,7 @@ class SimulatedAtlas:
     polls: Counter[str] = field(default_factory=Counter)
     looks: int = 0
 
-    def answer(self, call: Call) -> Answer:
+    def answer(self, call: HttpRequest) -> HttpResponse:
         kind, _, ticket = call.path.removeprefix("/api/v1/model/").partition("/")
         match kind:
             case "generateImage":
@@ -264,7 +264,7 @@ class SimulatedAtlas:
                 data = {"items": [{"ID": one, "status": self._told(one)["status"]} for one in newest]}
             case _:
                 raise AssertionError(f"nobody answers {call.path}")
-        return Answer(200, {}, json.dumps({"code": 200, "data": data}).encode())
+        return HttpResponse(200, {}, json.dumps({"code": 200, "data": data}).encode())
 
     def _told(self, ticket: str) -> dict[str, Any]:
         if anyio.current_time() < self.began_s[ticket] + self.took_s[ticket]:
@@ -272,7 +272,7 @@ class SimulatedAtlas:
         return {"id": ticket, "status": "completed", "outputs": [f"https://x.example/{ticket}.png"], "price": "0.032"}
 
 
-class InstantWire(Wire):
+class InstantWire(ProviderClient):
     """Drives flows against the simulation; every result URL leads to the same small picture."""
 
     def __init__(self, api: SimulatedAtlas) -> None:
@@ -289,7 +289,7 @@ class InstantWire(Wire):
         try:
             call = next(flow)
             while True:
-                assert isinstance(call, Call)
+                assert isinstance(call, HttpRequest)
                 call = flow.send(self._simulated.answer(call))
         except StopIteration as stop:
             return stop.value
@@ -298,7 +298,7 @@ class InstantWire(Wire):
         return self._picture
 
 
-class InstantAssets(Assets):
+class InstantAssets(ImageFiles):
     """Keeps results without a thread, whose work would take no simulated time anyway."""
 
     async def keep(self, data: bytes) -> Image:
@@ -318,20 +318,20 @@ async def _simulate(shape: Shape, durations_s: Sequence[float], watched: bool) -
     waited_s: list[float] = []
     elsewhere_s: list[float] = []
     with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
-        stack.enter_context(patch("triptych.jobs.service.Wire", lambda **_: InstantWire(api)))
-        stack.enter_context(patch("triptych.jobs.service.Assets", InstantAssets))
+        stack.enter_context(patch("triptych.jobs.service.ProviderClient", lambda **_: InstantWire(api)))
+        stack.enter_context(patch("triptych.jobs.service.ImageFiles", InstantAssets))
         accounts = {"atlas": Account(atlas.PROVIDER, SecretStr("simulated"))}
-        setup = Setup(Path(home), accounts, "atlas", budget_usd=None)
-        here, elsewhere = Studio(setup, LoopClock()), Studio(setup, LoopClock())
-        stack.enter_context(patch.object(Database, "unflushed", lambda _: nullcontext()))
+        setup = ServiceConfig(Path(home), accounts, "atlas", budget_usd=None)
+        here, elsewhere = ImageService(setup, LoopClock()), ImageService(setup, LoopClock())
+        stack.enter_context(patch.object(Database, "without_fsync", lambda _: nullcontext()))
         here.store._db.connection.execute("PRAGMA synchronous=OFF")  # a disk takes no simulated time anyway
         async with anyio.create_task_group() as work:
-            work.start_soon(here.engine.run)
+            work.start_soon(here.worker.run)
             for number in range(len(durations_s) // each):
                 job_id = _added(here, shape, number)
                 if not watched:
                     while here.job(job_id).status in ("queued", "running"):
-                        await here.engine.bell.heard()
+                        await here.worker.notifier.heard()
                     continue
                 async with anyio.create_task_group() as waiting:
                     waiting.start_soon(_wait, elsewhere, job_id, elsewhere_s)
@@ -353,22 +353,22 @@ async def _simulate(shape: Shape, durations_s: Sequence[float], watched: bool) -
     )
 
 
-async def _wait(studio: Studio, job_id: str, ended_s: list[float]) -> None:
+async def _wait(service: ImageService, job_id: str, ended_s: list[float]) -> None:
     """Call `get_status` until a job is done, and note when that was."""
     told: JobResult | None = None
     while told is None or told.status in ("queued", "running"):
-        told = await studio.get_status(job_id, 55)
+        told = await service.get_status(job_id, 55)
     assert told.status == "done", told
     ended_s.append(anyio.current_time())
 
 
-def _added(studio: Studio, shape: Shape, number: int) -> str:
+def _added(service: ImageService, shape: Shape, number: int) -> str:
     """Store a job and let the engine know; its inputs lie at the provider."""
     operation = Operation.EDIT if shape.steps > 1 else Operation.GENERATE
     offer = next(o for o in atlas.PROVIDER.offers if o.operation is operation)
     lanes: tuple[tuple[Input, ...], ...] = ((),) * shape.lanes
     if operation.edits:
-        lanes = ((_input(studio),),) * shape.lanes
+        lanes = ((_input(service),),) * shape.lanes
     plan = Plan(
         tool="edit_chain",
         offer=offer,
@@ -381,17 +381,17 @@ def _added(studio: Studio, shape: Shape, number: int) -> str:
         quotes=(Quote(Decimal("0.032"), exact=False),) * shape.lanes,
     )
     now: Moment = moment(LoopClock())
-    job, predictions = write_up(plan, now=now, fingerprint=str(number), save_to=None, again=True, owner=None)
-    studio.store.add_job(job, predictions, now=now, attach=False)
-    studio.engine.bell.ring()
+    job, predictions = create_job(plan, now=now, fingerprint=str(number), save_to=None, again=True, owner=None)
+    service.store.add_job(job, predictions, now=now, attach=False)
+    service.worker.notifier.notify()
     return job.id
 
 
-def _input(studio: Studio) -> Input:
+def _input(service: ImageService) -> Input:
     buffer = io.BytesIO()
     Picture.new("RGB", (8, 8), "teal").save(buffer, "PNG")
-    image = studio.store.add_image(studio._assets._keep(buffer.getvalue()), START)
-    studio.store.set_copy(image.sha256, "atlas", "https://x.example/input.png", START + timedelta(days=30))
+    image = service.store.add_image(service._files._keep(buffer.getvalue()), START)
+    service.store.set_copy(image.sha256, "atlas", "https://x.example/input.png", START + timedelta(days=30))
     return Input(image.handle, image)
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from benchmarks.assistant import Assistant, Call, Seen, as_text, together
+from benchmarks.assistant import Assistant, HttpRequest, Seen, as_text, together
 
 Events = list[tuple[str, dict[str, Any]]]
 TOOLS = (
@@ -81,13 +81,13 @@ class Model:
         wanted = self.assistant.answer(asked.new)
         if asked.in_code:
             return code(wanted)
-        if isinstance(wanted, Call):
+        if isinstance(wanted, HttpRequest):
             return names[wanted.tool], wanted.arguments
         finisher = next((name for name in FINISHERS if name in asked.tools), None)
         return (finisher, {"answer": wanted}) if finisher else wanted
 
 
-def code(wanted: Call | str) -> str:
+def code(wanted: HttpRequest | str) -> str:
     """Return Python code that prints a call's result, or ends with the last words."""
     if isinstance(wanted, str):
         return f"<code>\nfinal_answer({wanted!r})\n</code>"

@@ -43,7 +43,7 @@ from mcp import ClientSession, StdioServerParameters, stdio_client
 from benchmarks.table import Row, main
 from triptych import providers, settings
 from triptych.jobs.planning import Options
-from triptych.jobs.service import Studio, open_studio
+from triptych.jobs.service import ImageService, open_service
 from triptych_emulators import Emulator, running
 
 ROUNDS = 7
@@ -60,7 +60,7 @@ HELD = ("ark", "novita")
 
 ROOT = Path(__file__).parents[1]
 ORACLES = ROOT / ".oracles"
-LOADERS = ROOT / "tests/emulator/oracle"
+LOADERS = ROOT / "tests/conformance/oracle"
 CLIENTS = {
     "ark": ORACLES / "ark-venv/bin/python",
     "runware": ORACLES / "runware-venv/bin/python",
@@ -267,28 +267,28 @@ async def _edits(provider: str) -> None:
     """Warm up, print the request of the edit, and then make that edit for every line of input."""
     # The same request within an hour would be the same job.
     options = Options(provider=provider, model=MODELS.get(provider, MODEL), wait_s=55, again=True)
-    async with open_studio(settings.read(os.environ).setup) as studio:
-        made = await studio.generate_sequence("a harbour", 1, options)
+    async with open_service(settings.read(os.environ).setup) as service:
+        made = await service.generate_sequence("a harbour", 1, options)
         image = made.images[0].handle
-        await _edit(studio, image, options)
-        shown = await studio.edit_sequence(
+        await _edit(service, image, options)
+        shown = await service.edit_sequence(
             [image], PROMPT, 1, Options(provider=provider, model=options.model, dry_run=True)
         )
         print(json.dumps(shown.request), flush=True)
         while await anyio.to_thread.run_sync(sys.stdin.readline):
-            print(json.dumps(await _edit(studio, image, options)), flush=True)
+            print(json.dumps(await _edit(service, image, options)), flush=True)
 
 
-async def _edit(studio: Studio, image: str, options: Options) -> dict[str, Any]:
+async def _edit(service: ImageService, image: str, options: Options) -> dict[str, Any]:
     known: list[float] = []
 
     def moved(job_id: str) -> None:
-        if not known and any(frame.url for frame in studio.store.frames(job_id)):
+        if not known and any(frame.url for frame in service.store.frames(job_id)):
             known.append(time.perf_counter())
 
-    forget = studio.watch(moved)
+    forget = service.watch(moved)
     began = time.perf_counter()
-    result = await studio.edit_sequence([image], PROMPT, 1, options)
+    result = await service.edit_sequence([image], PROMPT, 1, options)
     home = time.perf_counter()
     forget()
     assert result.status == "done", result

@@ -482,14 +482,14 @@ async def _look_again(home: Path, fleet: Fleet, told: Told) -> None:
 def _sweep(home: Path) -> None:
     """Do what the next start does with half-written files of processes that died."""
     from triptych.core.clock import SystemClock
-    from triptych.images.files import Assets
+    from triptych.images.files import ImageFiles
 
     async def fetch(url: str) -> bytes:
         raise AssertionError(url)
 
     for part in home.rglob("*.part"):
         os.utime(part, (0, 0))  # as if a minute had passed
-    Assets(home, fetch).sweep(SystemClock().now())
+    ImageFiles(home, fetch).sweep(SystemClock().now())
 
 
 # -- the budget that runs out -----------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from triptych.core.clock import Bell, SystemClock
+from triptych.core.clock import Notifier, SystemClock
 
 BEHIND_S = 86_400.0
 MAX_RUNNING = 16
@@ -52,8 +52,8 @@ class HastyClock(SystemClock):
     def monotonic(self) -> float:
         return self.seconds()
 
-    async def wait(self, bell: Bell, seconds: float) -> None:
-        await super().wait(bell, seconds / self._haste)
+    async def wait(self, notifier: Notifier, seconds: float) -> None:
+        await super().wait(notifier, seconds / self._haste)
 
 
 def serve() -> None:

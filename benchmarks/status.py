@@ -1,7 +1,7 @@
 """How long the server works on the questions that assistants ask most: `get_status`, and `tools/list`.
 
 A job of four images is made by the offline engine and finished. Then its status is asked for again and again: of the
-studio, which is what the server does; and through an in-memory client, which adds the protocol on both sides. The list
+service, which is what the server does; and through an in-memory client, which adds the protocol on both sides. The list
 of tools has to be one object, made once.
 """
 
@@ -19,7 +19,7 @@ from mcp import Client
 from benchmarks.table import Row, main
 from triptych import settings
 from triptych.jobs.planning import Options
-from triptych.jobs.service import Studio, open_studio
+from triptych.jobs.service import ImageService, open_service
 from triptych.server import tools
 from triptych.server.app import build
 
@@ -35,15 +35,15 @@ def measure() -> list[Row]:
 
 
 async def _measure(setup: Any) -> list[Row]:
-    async with open_studio(setup) as studio:
-        job_id = await _finished(studio)
-        async with Client(build(_same(studio), remote=False)) as client:
+    async with open_service(setup) as service:
+        job_id = await _finished(service)
+        async with Client(build(_same(service), remote=False)) as client:
 
             async def ask() -> None:
                 told = await client.call_tool("get_status", {"job_id": job_id})
                 assert told.structured_content and len(told.structured_content["images"]) == 4
 
-            in_server_ms = await p50_ms(lambda: studio.get_status(job_id))
+            in_server_ms = await p50_ms(lambda: service.get_status(job_id))
             round_trip_ms = await p50_ms(ask)
             listed_ms = await p50_ms(client.list_tools)
     return [
@@ -54,18 +54,18 @@ async def _measure(setup: Any) -> list[Row]:
     ]
 
 
-async def _finished(studio: Studio) -> str:
+async def _finished(service: ImageService) -> str:
     """Return the id of a finished job of four images."""
-    result = await studio.generate_sequence("a lighthouse by day, at dusk, at night and in fog", 4, Options(wait_s=55))
+    result = await service.generate_sequence("a lighthouse by day, at dusk, at night and in fog", 4, Options(wait_s=55))
     while result.status == "running" and result.job_id:
-        result = await studio.get_status(result.job_id, 55)
+        result = await service.get_status(result.job_id, 55)
     assert result.status == "done" and result.returned == 4 and result.job_id, result
     return result.job_id
 
 
-def _same(studio: Studio) -> Callable[[], Awaitable[Studio]]:
-    async def opened() -> Studio:
-        return studio
+def _same(service: ImageService) -> Callable[[], Awaitable[ImageService]]:
+    async def opened() -> ImageService:
+        return service
 
     return opened
 

@@ -1,6 +1,6 @@
 """How much a server grows while it uploads a file of 30 MB.
 
-A child process opens a studio whose provider is the Atlas emulator, in this process, and uploads a tiny image, so that
+A child process opens a service whose provider is the Atlas emulator, in this process, and uploads a tiny image, so that
 everything is imported and connected. Then it uploads the large file: noise, so that the file is as large as its pixels.
 What counts is the kernel's VmHWM, the largest resident size: after, less before. Where there is no /proc it is not
 measured. An upload decodes the picture to its last pixel, keeps it on disk and sends it to the provider.
@@ -24,7 +24,7 @@ from PIL import Image
 from benchmarks.start import peak_memory_kib
 from benchmarks.table import Row, main
 from triptych import settings
-from triptych.jobs.service import open_studio
+from triptych.jobs.service import open_service
 from triptych_emulators import running
 
 LIMIT = 3.0
@@ -81,10 +81,10 @@ def _noise(side: int) -> Image.Image:
 
 async def _upload(tiny: str, large: str) -> int | None:
     """Upload both; return by how much the second raised this process's peak memory, in KiB."""
-    async with open_studio(settings.read(os.environ).setup) as studio:
+    async with open_service(settings.read(os.environ).setup) as service:
         peaks = []
         for path in (tiny, large):
-            result = await studio.upload_images([path])
+            result = await service.upload_images([path])
             assert not result.warnings and str(result.images[0].url).startswith("http"), result
             peaks.append(peak_memory_kib(os.getpid()))
     before, after = peaks

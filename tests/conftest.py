@@ -1,4 +1,4 @@
-"""What the tests share: a clock that nobody waits for, and a studio on the emulator or the offline engine."""
+"""What the tests share: a clock that nobody waits for, and a service on the emulator or the offline engine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import httpx2
 import pytest
 
 from triptych import providers, settings
-from triptych.core.clock import Bell, SystemClock
-from triptych.jobs.service import Setup, Studio
+from triptych.core.clock import Notifier, SystemClock
+from triptych.jobs.service import ImageService, ServiceConfig
 from triptych_emulators import running
 
 # By itself it gives an answer five seconds, which a busy machine may need.
@@ -70,7 +70,7 @@ class FakeClock:
         """Sleep, for those who only sleep."""
         self.advance(seconds)
 
-    async def wait(self, bell: Bell, seconds: float) -> None:
+    async def wait(self, notifier: Notifier, seconds: float) -> None:
         if self.drive and await self.drive():
             return
         due = self.next_due() if self.next_due else None
@@ -102,52 +102,52 @@ def atlas(clock: FakeClock) -> Iterator[Any]:
         yield emulator
 
 
-MakeStudio = Callable[..., Any]
+MakeService = Callable[..., Any]
 
 
 @pytest.fixture
-def make_studio(clock: FakeClock, tmp_path: Path) -> MakeStudio:
-    """Make studios over one home; nothing runs by itself: waiting drives the engine, and so does `finish`."""
+def make_service(clock: FakeClock, tmp_path: Path) -> MakeService:
+    """Make services over one home; nothing runs by itself: waiting drives the engine, and so does `finish`."""
 
     @asynccontextmanager
-    async def make(*emulators: Any, **environ: str) -> AsyncIterator[Studio]:
+    async def make(*emulators: Any, **environ: str) -> AsyncIterator[ImageService]:
         env = {"TRIPTYCH_HOME": str(tmp_path / "home"), "TRIPTYCH_ALLOWED_DIRS": str(SAMPLES), **environ}
         for emulator in emulators:
             provider = providers.load(emulator.name)
             assert provider.key_env
             env[provider.key_env] = emulator.key
             env |= {base.env: emulator.base_url for base in provider.base_urls.values()}
-        studio = Studio(settings.read(env).setup, clock)
-        studio.wire._sleep = clock.pass_by
-        clock.drive, clock.next_due = studio.engine.step, studio.engine.next_due
+        service = ImageService(settings.read(env).setup, clock)
+        service.provider_client._sleep = clock.pass_by
+        clock.drive, clock.next_due = service.worker.step, service.worker.next_due
         try:
-            yield studio
+            yield service
         finally:
-            await studio.wire.aclose()
-            studio.store.close()
+            await service.provider_client.aclose()
+            service.store.close()
 
     return make
 
 
 @pytest.fixture
-def setup(tmp_path: Path) -> Setup:
+def setup(tmp_path: Path) -> ServiceConfig:
     return settings.read({"TRIPTYCH_HOME": str(tmp_path / "home"), "TRIPTYCH_ALLOWED_DIRS": str(SAMPLES)}).setup
 
 
-Finish = Callable[[Studio], Awaitable[None]]
+Finish = Callable[[ImageService], Awaitable[None]]
 
 
 @pytest.fixture
 def finish(clock: FakeClock) -> Finish:
-    """Let a studio's engine work, and time pass, until nothing is left to do."""
+    """Let a service's engine work, and time pass, until nothing is left to do."""
 
-    async def until_quiet(studio: Studio) -> None:
+    async def until_quiet(service: ImageService) -> None:
         for _ in range(5000):
-            if await studio.engine.step():
+            if await service.worker.step():
                 continue
-            if not studio.store.unfinished():
+            if not service.store.unfinished():
                 return
-            due = studio.engine.next_due()
+            due = service.worker.next_due()
             clock.advance(1.0 if due is None else max(due - clock.monotonic(), 0.01))
         raise AssertionError("the engine never came to rest")
 

@@ -1,6 +1,6 @@
 """Triptych: sets of images that belong together, made and edited by an assistant.
 
-Seven packages. An arrow between them never points back (tests/test_arrows.py, docs/architecture.md):
+Seven packages. An arrow between them never points back (tests/unit/test_arrows.py, docs/architecture.md):
 
     core -> catalog, images -> storage -> providers -> jobs -> server -> cli
 """

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from triptych.core import errors
 from triptych.core.text import block, line
-from triptych.jobs.service import Setup
+from triptych.jobs.service import ServiceConfig
 from triptych.providers import load, names
 from triptych.providers.client import Account, without
 from triptych.providers.url_safety import site
@@ -43,7 +43,7 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 class Settings:
     """Everything the environment says."""
 
-    setup: Setup
+    setup: ServiceConfig
     auth_tokens: tuple[SecretStr, ...]
     log_level: str
     public_url: str | None = None
@@ -65,7 +65,7 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
         )
     hosted = [name for name, account in accounts.items() if account.usable and not account.provider.offline]
     return Settings(
-        setup=Setup(
+        setup=ServiceConfig(
             home=_home(environ),
             accounts=accounts,
             default_provider=default or (hosted[0] if hosted else "draft"),

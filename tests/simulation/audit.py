@@ -46,9 +46,9 @@ def audit(world: Any) -> None:
         elif accepted.tag.flow:
             world.wrong("paid without a prediction", f"{accepted.provider} {accepted.prompt!r}")
     by_client_id = {row["client_id"]: row for row in rows}
-    frames_of = defaultdict(list)
+    outputs_of = defaultdict(list)
     for frame in frames:
-        frames_of[frame["prediction_id"]].append(frame)
+        outputs_of[frame["prediction_id"]].append(frame)
     for client_id, taken in mine.items():
         row = by_client_id.get(client_id)
         if row is None:
@@ -64,7 +64,7 @@ def audit(world: Any) -> None:
         twins[_words(row)].add(row["client_id"])
     for row in rows:
         taken = mine.get(row["client_id"], [])
-        _account(world, row, taken, frames_of[row["id"]], twins[_words(row)])
+        _account(world, row, taken, outputs_of[row["id"]], twins[_words(row)])
     for job in jobs:
         if job["status"] not in ("done", "partial", "failed", "cancelled", "uncertain"):
             world.wrong("a job never ended", f"{job['id']} is {job['status']}")

@@ -41,11 +41,11 @@ class Wish:
     jobs: dict[str, None] = field(default_factory=dict)
 
     def use(self, options: Options) -> Callable[[Any], Coroutine[Any, Any, Any]]:
-        return lambda studio: getattr(studio, self.tool)(**self.arguments, options=options)
+        return lambda service: getattr(service, self.tool)(**self.arguments, options=options)
 
 
 @dataclass(slots=True)
-class Answer:
+class HttpResponse:
     """How a call came out: a result, an error of the program, `late` (the client gave up), or `gone` (no server)."""
 
     result: Any = None
@@ -133,7 +133,7 @@ class Client:
                 return
             await asyncio.sleep(chance.choice((0.2, 2.0, 7.0, 30.0)))
 
-    async def _ask(self, wish: Wish, options: Options, patience_s: float | None = None) -> Answer:
+    async def _ask(self, wish: Wish, options: Options, patience_s: float | None = None) -> HttpResponse:
         if options.again:
             wish.paid_anew += 1
         answer = await self.call(wish.tool, options.wait_s, wish.use(options), patience_s)
@@ -196,20 +196,20 @@ class Client:
 
     async def call(
         self, name: str, wait_s: float, use: Callable[[Any], Coroutine[Any, Any, Any]], patience_s: float | None = None
-    ) -> Answer:
+    ) -> HttpResponse:
         """Call a use-case on a server that is up; give up after `patience_s`."""
         world, chance = self.world, self._chance
         up = [server for server in world.servers if server.up]
         if not up:
             await asyncio.sleep(2.0)
-            return Answer(gone=True)
+            return HttpResponse(gone=True)
         server = chance.choice(up)
         world.calls += 1
         process, context = server.process, server.context.copy()
         caller = f"{name} {world.calls}"
         context.run(CALLER.set, caller)
         timed = _Timed(world, process, name, wait_s, f"{self.name}: {name}")
-        task = world.loop.create_task(timed.run(use(server.studio)), context=context)
+        task = world.loop.create_task(timed.run(use(server.service)), context=context)
         done, _ = await asyncio.wait({task, server.gone}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
         if task in done:
             error = task.exception() if not task.cancelled() else asyncio.CancelledError()
@@ -219,17 +219,17 @@ class Client:
             if free and world.uploads[caller]:
                 world.wrong("an upload for a call that was refused", f"{name}: {error or 'a dry run'}")
             if isinstance(error, errors.TriptychError) or is_injected(error):
-                return Answer(error=error)
+                return HttpResponse(error=error)
             if error is not None and not isinstance(error, asyncio.CancelledError):
                 if process.alive:
                     world.wrong("a call raised what nobody expects", f"{name}: {error!r}")
-                return Answer(error=error)
-            return Answer(result=None if error else task.result(), gone=error is not None)
+                return HttpResponse(error=error)
+            return HttpResponse(result=None if error else task.result(), gone=error is not None)
         if server.gone in done:
-            return Answer(gone=True)
+            return HttpResponse(gone=True)
         if chance.random() < 0.6:  # the host says that it gave up
             world.loop.call_soon(task.cancel, context=context)
-        return Answer(late=True)
+        return HttpResponse(late=True)
 
 
 class _Timed:
@@ -263,8 +263,8 @@ def _told(result: Any) -> str:
 
 
 def _at_once(use: Callable[[Any], Any]) -> Callable[[Any], Coroutine[Any, Any, Any]]:
-    async def call(studio: Any) -> Any:
-        return use(studio)
+    async def call(service: Any) -> Any:
+        return use(service)
 
     return call
 

@@ -45,7 +45,7 @@ MUTANTS: Sequence[Mutant] = (
             Patch(
                 "triptych.jobs.worker",
                 "            self._store.put_back(claim, self._clock.monotonic() + LEASE_S)\n",
-                "            self._steps._notes.move(claim, claim.prediction.state, wait_s=LEASE_S)\n",
+                "            self._submission._transitions.move(claim, claim.prediction.state, wait_s=LEASE_S)\n",
             ),
             Patch("triptych.jobs.transitions", "internal > INTERNAL_ERRORS", "internal > 0"),
             Patch("triptych.jobs.submission", "            if departure.left:\n", "            if False:\n"),
@@ -72,7 +72,7 @@ MUTANTS: Sequence[Mutant] = (
         (
             Patch(
                 "triptych.jobs.submission",
-                "        sent = self._notes.move(\n            claim,\n            State.SUBMITTING,\n",
+                "        sent = self._transitions.move(\n            claim,\n            State.SUBMITTING,\n",
                 "        sent = (lambda *_, **__: claim)(\n            claim,\n            State.SUBMITTING,\n",
             ),
             Patch(
@@ -144,7 +144,7 @@ MUTANTS: Sequence[Mutant] = (
         "triptych.jobs.completion",
         "            if now_s >= deadline_at:\n                self._miss_deadline(claim, message)\n",
         "            if True:\n"
-        '                self._notes.end(claim, State.FAILED, Fault("outage", message), free=True)\n',
+        '                self._transitions.end(claim, State.FAILED, Failure("outage", message), free=True)\n',
     ),
     _one(
         "an image is stored without being decoded",
@@ -168,8 +168,8 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "the money held for an uncertain request is given back",
         "triptych.jobs.completion",
-        "        self._notes.end(claim, State.UNCERTAIN, fault)\n",
-        "        self._notes.end(claim, State.UNCERTAIN, fault, free=True)\n",
+        "        self._transitions.end(claim, State.UNCERTAIN, fault)\n",
+        "        self._transitions.end(claim, State.UNCERTAIN, fault, free=True)\n",
     ),
     _one(
         "a request that may still be on its way is not waited for",

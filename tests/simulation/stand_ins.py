@@ -61,17 +61,17 @@ def _program() -> None:
 
     real_clock, real_wire, real_run = (
         triptych.jobs.service.SystemClock,
-        triptych.jobs.service.Wire,
-        triptych.providers.client.Wire.run,
+        triptych.jobs.service.ProviderClient,
+        triptych.providers.client.ProviderClient.run,
     )
 
     real_boot_id = triptych.storage.reads.boot_id
-    real_advance = triptych.jobs.submission.Steps.advance
+    real_advance = triptych.jobs.submission.Submission.advance
 
     def clock() -> Any:
         return here().clock() if here() else real_clock()
 
-    def wire(**options: Any) -> Any:
+    def provider_client(**options: Any) -> Any:
         world = here()
         if world is None:
             return real_wire(**options)
@@ -109,10 +109,10 @@ def _program() -> None:
         return f"boot {here().machine.boots}" if here() else real_boot_id()
 
     triptych.storage.reads.boot_id = boot_id
-    triptych.jobs.submission.Steps.advance = advance  # type: ignore[method-assign]
+    triptych.jobs.submission.Submission.advance = advance  # type: ignore[method-assign]
     triptych.jobs.service.SystemClock = clock  # type: ignore[assignment, misc]
-    triptych.jobs.service.Wire = wire  # type: ignore[assignment, misc]
-    triptych.providers.client.Wire.run = run  # type: ignore[method-assign]
+    triptych.jobs.service.ProviderClient = provider_client  # type: ignore[assignment, misc]
+    triptych.providers.client.ProviderClient.run = run  # type: ignore[method-assign]
     triptych.providers.url_safety.getproxies = dict
     for name in list(os.environ):
         if name.upper().endswith("_PROXY"):

@@ -37,7 +37,7 @@ from simulation.network import CALLER
 from simulation.providers import NAMES, WALL_S, Accepted, Provider, plain_picture
 from simulation.strangers import Stranger
 from simulation.themes import theme_of
-from triptych.core.clock import Bell
+from triptych.core.clock import Notifier
 
 START_S = 20.0
 """A server that cannot start in calm weather within this time never will."""
@@ -65,9 +65,9 @@ class Clock:
     def monotonic(self) -> float:
         return self._machine.monotonic()
 
-    async def wait(self, bell: Bell, seconds: float) -> None:
+    async def wait(self, notifier: Notifier, seconds: float) -> None:
         with anyio.move_on_after(seconds):
-            await bell.heard()
+            await notifier.heard()
 
 
 class Server:
@@ -78,7 +78,7 @@ class Server:
         self.name = name
         self.process: Process | None = None
         self.context: Context | None = None
-        self.studio: Any = None
+        self.service: Any = None
         self.gone: asyncio.Future[None] = world.loop.create_future()
         self.wanted = False
         """Whether it should be running: not killed, not stopped."""
@@ -86,7 +86,7 @@ class Server:
 
     @property
     def up(self) -> bool:
-        return self.wanted and self.studio is not None
+        return self.wanted and self.service is not None
 
     def start(self) -> None:
         self.process = Process(self.name, "server", self.world.machine, blocks=True)
@@ -94,19 +94,19 @@ class Server:
         self.gone = self.world.loop.create_future()
         self._stop = asyncio.Event()
         self.wanted = True
-        self.studio = None
+        self.service = None
         self.context = copy_context()
         self.context.run(PROCESS.set, self.process)
         self.world.note(f"{self.name} starts")
         self.world.loop.create_task(self._serve(self.process, self.gone), context=self.context)
 
     async def _serve(self, process: Process, gone: asyncio.Future[None]) -> None:
-        from triptych.jobs.service import open_studio
+        from triptych.jobs.service import open_service
 
         error: BaseException | None = None
         try:
-            async with open_studio(self.world.setup()) as studio:
-                self.studio = studio
+            async with open_service(self.world.setup()) as service:
+                self.service = service
                 self.world.lay_triggers()
                 self.world.note(f"{self.name} is open")
                 await self._stop.wait()
@@ -114,7 +114,7 @@ class Server:
             error = caught
         finally:
             if process.alive and self.process is process:
-                opened, self.studio = self.studio is not None, None
+                opened, self.service = self.service is not None, None
                 stopped = self._stop.is_set()
                 self.wanted = False
                 self.world.loop.kill(process)
@@ -136,7 +136,7 @@ class Server:
     def die(self) -> None:
         """End it where it stands, as SIGKILL does."""
         self.wanted = False
-        self.studio = None
+        self.service = None
         if self.process and self.process.alive:
             self.world.loop.kill(self.process)
             self.world.close_connections(self.process)
@@ -578,5 +578,5 @@ def lived(seed: int, **options: Any) -> World:
     return world
 
 
-Call = Callable[[Any], Any]
+HttpRequest = Callable[[Any], Any]
 __all__ = ["CALLER", "World", "lived"]

@@ -1,7 +1,7 @@
 """The command line: the same use-cases as the tools, for people and scripts.
 
 Rules: results go to stdout, everything else to stderr; with `--json` stdout is exactly one JSON document. An error is a
-sentence and an exit code, never a traceback. The studio is opened in this process, on the same TRIPTYCH_HOME as the
+sentence and an exit code, never a traceback. The service is opened in this process, on the same TRIPTYCH_HOME as the
 server's, so both see the same jobs; only commands that wait for a job do work on jobs. Whoever types a path may read
 it: paths on the command line need not be in TRIPTYCH_ALLOWED_DIRS.
 """

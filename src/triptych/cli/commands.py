@@ -1,4 +1,4 @@
-"""The commands, one function each: options in, a use-case of the studio, its result on the screen, an exit code out."""
+"""The commands, one function each: options in, a call of the service, its result on the screen, an exit code out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from triptych.core import errors
 
 if TYPE_CHECKING:
     from triptych.jobs.results import JobResult, SpendResult
-    from triptych.jobs.service import Studio
+    from triptych.jobs.service import ImageService
 
 
 class _Viewed(BaseModel):
@@ -91,11 +91,11 @@ def generate(screen: Screen, prompt: str, count: int, **given: Any) -> Exit:
 def status(screen: Screen, job: str, wait: bool) -> Exit:
     """Show a job: its state, images and cost; free."""
     if wait:
-        result = followed(screen, lambda studio: studio.get_status(job), wait=True)
+        result = followed(screen, lambda service: service.get_status(job), wait=True)
     else:
 
-        async def look(studio: Studio) -> JobResult:
-            return whole(studio, await studio.get_status(job))
+        async def look(service: ImageService) -> JobResult:
+            return whole(service, await service.get_status(job))
 
         result = run(look)
     screen.show(result, formatting.job_text(result))
@@ -108,7 +108,7 @@ def status(screen: Screen, job: str, wait: bool) -> Exit:
 @command
 def jobs(screen: Screen, limit: int, status: str | None) -> Exit:
     """List recent jobs, the assistant's too, newest first."""
-    result = run(lambda studio: studio.list_jobs(limit, status))
+    result = run(lambda service: service.list_jobs(limit, status))
     screen.show(result, formatting.jobs_text(result))
     return Exit.DONE
 
@@ -119,8 +119,8 @@ def jobs(screen: Screen, limit: int, status: str | None) -> Exit:
 def spend(screen: Screen, days: int) -> Exit:
     """Show what was spent by day, provider and model, and what is left of the budget."""
 
-    async def look(studio: Studio) -> SpendResult:
-        return studio.spend(days)
+    async def look(service: ImageService) -> SpendResult:
+        return service.spend(days)
 
     result = run(look)
     screen.show(result, formatting.spend_text(result))
@@ -164,7 +164,7 @@ def revoke_urls(screen: Screen) -> Exit:
 @command
 def cancel(screen: Screen, job: str) -> Exit:
     """Stop what is not submitted yet; says what is still charged."""
-    result = run(lambda studio: studio.cancel_job(job))
+    result = run(lambda service: service.cancel_job(job))
     screen.show(result, formatting.job_text(result))
     return Exit.RUNNING if result.status == "running" else Exit.DONE
 
@@ -176,7 +176,7 @@ def cancel(screen: Screen, job: str) -> Exit:
 @command
 def models(screen: Screen, query: str, operation: str | None, provider: str | None) -> Exit:
     """List models by provider, with prices and limits."""
-    result = run(lambda studio: studio.list_models(query, operation, provider, every=True))
+    result = run(lambda service: service.list_models(query, operation, provider, every=True))
     screen.show(result, formatting.models_text(result))
     return Exit.DONE
 
@@ -186,7 +186,7 @@ def models(screen: Screen, query: str, operation: str | None, provider: str | No
 @command
 def upload(screen: Screen, images: tuple[str, ...]) -> Exit:
     """Take in images, and upload them to the default provider; free."""
-    result = run(lambda studio: studio.upload_images(images, caller_for(images)))
+    result = run(lambda service: service.upload_images(images, caller_for(images)))
     screen.show(result, formatting.upload_text(result))
     return Exit.PARTIAL if result.warnings else Exit.DONE
 
@@ -197,7 +197,7 @@ def upload(screen: Screen, images: tuple[str, ...]) -> Exit:
 @command
 def view(screen: Screen, images: tuple[str, ...], output: str) -> Exit:
     """Write a preview of one image, or a labelled contact sheet of several."""
-    preview = run(lambda studio: studio.view_images(images, caller_for(images), detail=True))
+    preview = run(lambda service: service.view_images(images, caller_for(images), detail=True))
     path = resolved(output)
     try:
         path.write_bytes(preview.jpeg)
@@ -215,7 +215,7 @@ def view(screen: Screen, images: tuple[str, ...], output: str) -> Exit:
 def save(screen: Screen, images: tuple[str, ...], directory: str, name: str | None) -> Exit:
     """Copy images at full size into a directory; overwrites nothing."""
     caller = caller_for(images, directory)
-    result = run(lambda studio: studio.save_images(images, directory, name, caller))
+    result = run(lambda service: service.save_images(images, directory, name, caller))
     screen.show(result, formatting.save_text(result))
     return Exit.DONE
 

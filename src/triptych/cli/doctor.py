@@ -22,9 +22,9 @@ from pydantic import BaseModel, ConfigDict
 
 from triptych import __version__
 from triptych.core import errors
-from triptych.jobs.service import Setup
-from triptych.providers import Answer, Call, Flow
-from triptych.providers.client import Account, Wire
+from triptych.jobs.service import ServiceConfig
+from triptych.providers import Flow, HttpRequest, HttpResponse
+from triptych.providers.client import Account, ProviderClient
 from triptych.providers.url_safety import LOOPBACK
 from triptych.settings import Settings
 from triptych.settings import read as read_settings
@@ -82,14 +82,14 @@ async def examine(environ: Mapping[str, str], *, offline: bool = False) -> Repor
         checks += _choices(setup)
         checks += _serving(settings)
         told: list[datetime] = []
-        wire = Wire()
+        provider_client = ProviderClient()
         try:
             for account in setup.accounts.values():
                 checks.append(_key(account))
                 if account.usable and not account.provider.offline and not offline:
-                    checks.append(await _reach(wire, account, told))
+                    checks.append(await _reach(provider_client, account, told))
         finally:
-            await wire.aclose()
+            await provider_client.aclose()
         checks.append(_clock(told))
     return Report(ok=all(check.state != "fault" for check in checks), checks=checks)
 
@@ -152,7 +152,7 @@ def _database(home: Path) -> Check:
     return Check(about="database", state="ok", found=f"whole, {path.stat().st_size / 1e6:.1f} MB")
 
 
-def _directories(setup: Setup) -> Iterator[Check]:
+def _directories(setup: ServiceConfig) -> Iterator[Check]:
     for directory in setup.allowed_dirs:
         problem = None
         if not directory.is_dir():
@@ -167,7 +167,7 @@ def _directories(setup: Setup) -> Iterator[Check]:
         )
 
 
-def _choices(setup: Setup) -> Iterator[Check]:
+def _choices(setup: ServiceConfig) -> Iterator[Check]:
     default = setup.accounts[setup.default_provider]
     title = f"{default.provider.name}, {default.provider.title}"
     if default.usable:
@@ -211,13 +211,13 @@ def _key(account: Account) -> Check:
     return Check(about=provider.name, state="off", found=f"no key; set {provider.key_env} to use {provider.title}")
 
 
-async def _reach(wire: Wire, account: Account, told: list[datetime]) -> Check:
+async def _reach(provider_client: ProviderClient, account: Account, told: list[datetime]) -> Check:
     """Knock at a provider's base URL without the key; any answer counts. `told` collects the time it says it is."""
     provider = account.provider
     bases = {name: account.base_urls.get(name) or url.default for name, url in provider.base_urls.items()}
     for name, url in bases.items():
         try:
-            answer = await wire.run(account, _knock(name))
+            answer = await provider_client.run(account, _knock(name))
         except errors.TriptychError as error:
             return Check(
                 about=provider.name,
@@ -233,8 +233,8 @@ async def _reach(wire: Wire, account: Account, told: list[datetime]) -> Check:
     return Check(about=provider.name, state="ok", found=f"{', '.join(bases.values())} answers")
 
 
-def _knock(base: str) -> Flow[Answer]:
-    return (yield Call("GET", "/", base=base, authorize=False, repeatable=False, timeout_s=KNOCK_TIMEOUT_S))
+def _knock(base: str) -> Flow[HttpResponse]:
+    return (yield HttpRequest("GET", "/", base=base, authorize=False, repeatable=False, timeout_s=KNOCK_TIMEOUT_S))
 
 
 def _clock(told: list[datetime]) -> Check:

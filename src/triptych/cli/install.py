@@ -2,7 +2,7 @@
 
 Rules: nothing is written that was not shown and agreed to. What was there is kept beside it as a backup that is never
 overwritten, and a file that cannot be edited without harm is left alone, with the lines to paste. Must not know the
-studio.
+service.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from triptych.core import errors
 
 if TYPE_CHECKING:
     from triptych.jobs.results import JobResult
-    from triptych.jobs.service import Caller, Options, Studio
+    from triptych.jobs.service import Caller, ImageService, Options
 
 PATIENCE_S = 2.0
 """Work longer than this shows its progress."""
@@ -68,7 +68,7 @@ def paid(command: Callable[..., None]) -> Callable[..., None]:
 
 def pay(
     screen: Screen,
-    call: Callable[[Studio, Options, Caller], Awaitable[JobResult]],
+    call: Callable[[ImageService, Options, Caller], Awaitable[JobResult]],
     images: Sequence[str],
     given: dict[str, Any],
 ) -> Exit:
@@ -82,7 +82,7 @@ def pay(
         options = replace(options, max_cost_usd=Decimal("Infinity"))
 
     def start(chosen: Options) -> JobResult:
-        return followed(screen, lambda studio: call(studio, chosen, caller), wait=wait)
+        return followed(screen, lambda service: call(service, chosen, caller), wait=wait)
 
     try:
         result = start(options)
@@ -106,24 +106,24 @@ def _confirmed(error: errors.OverBudget, quoted: Decimal) -> Decimal:
     return quoted
 
 
-def followed(screen: Screen, start: Callable[[Studio], Awaitable[JobResult]], *, wait: bool) -> JobResult:
+def followed(screen: Screen, start: Callable[[ImageService], Awaitable[JobResult]], *, wait: bool) -> JobResult:
     """Start or take up a job and stay with it; Ctrl-C leaves it, and says so."""
     last: list[JobResult] = []
 
-    async def follow(studio: Studio) -> None:
-        last.append(await start(studio))
+    async def follow(service: ImageService) -> None:
+        last.append(await start(service))
         began = time.monotonic()
         with Progress(screen) as progress:
             while last[-1].job_id and last[-1].status in ("queued", "running"):
                 if not wait and (last[-1].status == "running" or time.monotonic() - began > SENT_WITHIN_S):
                     break
-                last.append(await studio.get_status(last[-1].job_id, 0.5 if wait else 0.1))
+                last.append(await service.get_status(last[-1].job_id, 0.5 if wait else 0.1))
                 progress.show(last[-1])
-        last.append(whole(studio, last[-1]))
-        await _charged(studio, last)
+        last.append(whole(service, last[-1]))
+        await _charged(service, last)
 
     try:
-        run(follow, engine=True)
+        run(follow, worker=True)
     except KeyboardInterrupt:
         if not last:
             raise
@@ -132,19 +132,19 @@ def followed(screen: Screen, start: Callable[[Studio], Awaitable[JobResult]], *,
     return last[-1]
 
 
-async def _charged(studio: Studio, last: list[JobResult]) -> None:
+async def _charged(service: ImageService, last: list[JobResult]) -> None:
     """Stay a moment longer for what a finished job was charged."""
     end = time.monotonic() + CHARGE_WITHIN_S
     while last[-1].job_id and last[-1].status == "done" and last[-1].cost.charged is None and time.monotonic() < end:
         await anyio.sleep(0.2)
-        last.append(whole(studio, last[-1]))
+        last.append(whole(service, last[-1]))
 
 
-def whole(studio: Studio, result: JobResult) -> JobResult:
+def whole(service: ImageService, result: JobResult) -> JobResult:
     """Return a job with all its images, in order, and the warnings that were given already."""
     if result.job_id is None:
         return result
-    every = studio.job(result.job_id, every=True)
+    every = service.job(result.job_id, every=True)
     return every.model_copy(update={"warnings": list(dict.fromkeys([*every.warnings, *result.warnings]))})
 
 

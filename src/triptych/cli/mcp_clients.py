@@ -4,7 +4,7 @@ Rules: a secret is never part of an entry, only the name of the variable that it
 An entry for one user holds that user's settings, because most hosts hand on no environment; an entry for a project
 holds nothing of one user's: each colleague's own environment counts.
 Where files are is decided from a `Machine` alone, so that every platform can be tested on any. Text in, text out:
-nothing here writes. Must not know the studio.
+nothing here writes. Must not know the service.
 """
 
 from __future__ import annotations

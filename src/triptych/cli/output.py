@@ -1,4 +1,4 @@
-"""What every command stands on: where it says things, how it ends, and the studio it works in."""
+"""What every command stands on: where it says things, how it ends, and the service it works in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from triptych.core.text import block, tree
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from triptych.jobs.service import Caller, Setup, Studio
+    from triptych.jobs.service import Caller, ImageService, ServiceConfig
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ def command(work: Callable[..., Exit]) -> Callable[..., None]:
     return click.option("--json", "as_json", is_flag=True, help="Write the exact result as JSON to stdout.")(run_it)
 
 
-def setup_of_environment() -> Setup:
+def setup_of_environment() -> ServiceConfig:
     """Return what the environment says, and send log lines to stderr.
 
     Raises: `errors.BadRequest` naming the variable that cannot be right.
@@ -97,18 +97,18 @@ def setup_of_environment() -> Setup:
     return settings.read(os.environ).setup
 
 
-def run(work: Callable[[Studio], Awaitable[T]], *, engine: bool = False) -> T:
-    """Return what `work` returns when given the studio, with the engine running if it is asked for."""
-    from triptych.jobs.service import open_studio
+def run(work: Callable[[ImageService], Awaitable[T]], *, worker: bool = False) -> T:
+    """Return what `work` returns when given the service, with the worker running if it is asked for."""
+    from triptych.jobs.service import open_service
 
     setup = setup_of_environment()
 
-    async def in_studio() -> T:
+    async def in_service() -> T:
         # What only looks around must not set a waiting job going and leave it.
-        async with open_studio(setup, work=engine) as studio:
-            return await work(studio)
+        async with open_service(setup, work=worker) as service:
+            return await work(service)
 
-    return anyio.run(in_studio)
+    return anyio.run(in_service)
 
 
 def caller_for(items: Sequence[str], *directories: str | None) -> Caller:

@@ -26,13 +26,13 @@ class Moment(NamedTuple):
 
 
 class Clock(Protocol):
-    """The wall clock in UTC, the monotonic clock in seconds, and a wait that ends early when `bell` rings."""
+    """The wall clock in UTC, the monotonic clock in seconds, and a wait that ends early when `notifier` rings."""
 
     def now(self) -> datetime: ...
 
     def monotonic(self) -> float: ...
 
-    async def wait(self, bell: Bell, seconds: float) -> None: ...
+    async def wait(self, notifier: Notifier, seconds: float) -> None: ...
 
 
 def moment(clock: Clock) -> Moment:
@@ -40,13 +40,13 @@ def moment(clock: Clock) -> Moment:
     return Moment(clock.now(), clock.monotonic())
 
 
-class Bell:
+class Notifier:
     """Rung when something changed; wakes all current waiters, later ones wait for the next ring."""
 
     def __init__(self) -> None:
         self._event = anyio.Event()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake all who wait."""
         self._event.set()
         self._event = anyio.Event()
@@ -76,10 +76,10 @@ class SystemClock:
             return time.monotonic()
         return time.clock_gettime(_SLEEP_COUNTS)
 
-    async def wait(self, bell: Bell, seconds: float) -> None:
+    async def wait(self, notifier: Notifier, seconds: float) -> None:
         """Return when the bell rings, or after so many seconds."""
         with anyio.move_on_after(seconds):
-            await bell.heard()
+            await notifier.heard()
 
 
 @lru_cache(maxsize=1)

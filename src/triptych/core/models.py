@@ -183,10 +183,11 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
+class ReturnedImage:
     """One frame of an answer, in order: a URL, or the bytes, or why it is missing.
 
-    With `handed_over` the bytes were handed over before the answer's end (`providers.Came`) and are not kept twice.
+    With `handed_over` the bytes were handed over before the answer's end (`providers.FrameReceived`); they are not
+    kept twice.
     """
 
     url: str | None = None
@@ -218,7 +219,7 @@ class Done:
     same for so many seconds.
     """
 
-    outputs: tuple[Output, ...]
+    outputs: tuple[ReturnedImage, ...]
     charged_usd: Decimal | None = None
     url_lifetime_s: float | None = None
     warnings: tuple[str, ...] = ()
@@ -227,7 +228,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Hosted:
+class Upload:
     """An uploaded file at a provider: its URL and how long it stays (seconds)."""
 
     url: str
@@ -243,7 +244,7 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Failure:
     """Why a prediction or job did not work out, kept as data."""
 
     kind: str
@@ -292,7 +293,7 @@ class Prediction:
     finished_at: datetime | None
     due_at: float
     attempts: int
-    fault: Fault | None
+    fault: Failure | None
     created_mono: float | None = None
     submitted_mono: float | None = None
     looked_mono: float | None = None
@@ -316,7 +317,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class Output:
     """One output of a job: `n` is its place (from 1). `sha256` is set once it is home."""
 
     job_id: str

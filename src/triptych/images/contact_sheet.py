@@ -132,7 +132,7 @@ def columns_for(count: int, aspect: float) -> int:
     return min(range(1, count + 1), key=cost)
 
 
-def lay_out(
+def render(
     cards: Sequence[Card],
     *,
     group: int = 1,

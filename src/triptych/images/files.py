@@ -1,10 +1,10 @@
 """Content-addressed files, and the one guarded door for outside bytes.
 
 An image is home when its bytes, decoded to the last pixel, lie on disk under their sha256, written atomically. Outside
-bytes come in as a path, a `file://` or `https://` URL or a `data:` URI, through `bring_in` alone: a path must resolve,
-symbolic links and all, to a regular file with one name, inside an allowed directory and not hidden there; a URL goes
-through `Wire.fetch`; whatever comes is decoded in full and stripped of its metadata before it is kept. Copies leave
-through `save`, which never overwrites. What is refused is named as the caller named it.
+bytes come in as a path, a `file://` or `https://` URL or a `data:` URI, through `import_images` alone: a path must
+resolve, symbolic links and all, to a regular file with one name, inside an allowed directory and not hidden there; a
+URL goes through `ProviderClient.fetch`; whatever comes is decoded in full and stripped of its metadata before it is
+kept. Copies leave through `save`, which never overwrites. What is refused is named as the caller named it.
 
 This file must not know the database.
 """
@@ -45,7 +45,7 @@ MayUse = Callable[[str], bool]
 """Whether a caller may use the image at home with this sha256; with "", whatever is there."""
 
 
-class Assets:
+class ImageFiles:
     """The files below `home`, and the door to them. `fetch` reads an https URL."""
 
     def __init__(self, home: Path, fetch: Fetch) -> None:
@@ -66,11 +66,11 @@ class Assets:
 
         return self._write(data, processing.verify(data))
 
-    async def bring_in(self, item: str, allowed: Sequence[Path], may_use: MayUse = lambda _: True) -> Image:
+    async def import_images(self, item: str, allowed: Sequence[Path], may_use: MayUse = lambda _: True) -> Image:
         """Return the image behind a path, a `file://` or `https://` URL or a `data:` URI: home, and without metadata.
 
         A path to an image that is home already is read only if `may_use` agrees, whatever is allowed besides.
-        Raises: `errors.NotAllowed`, `errors.UnreadableImage`, and for URLs what `Wire.fetch` raises.
+        Raises: `errors.NotAllowed`, `errors.UnreadableImage`, and for URLs what `ProviderClient.fetch` raises.
         """
         if item[:5].lower() == "data:":
             data = await anyio.to_thread.run_sync(_from_data_uri, item)

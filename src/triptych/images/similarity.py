@@ -33,7 +33,7 @@ VISIBLE = {"palette": 5.0, "brightness": 12.0, "structure": 0.5}
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ImageStats:
     """A picture as it is compared: lightness and the two colour axes sorted, and lightness by place, normalised."""
 
     light: tuple[float, ...]
@@ -43,7 +43,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Deviation:
     """One frame against the rest of its set, by one measure; `low` and `high` are what the rest has without it."""
 
     measure: str
@@ -56,7 +56,7 @@ class Standing:
         return self.value > max(VISIBLE[self.measure], CLEAR * self.high)
 
 
-def look(image: Image.Image) -> Look:
+def look(image: Image.Image) -> ImageStats:
     """Return what is compared of a picture; one without alpha, as large or small as it comes."""
     small = image.convert("RGB").resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX, reducing_gap=3.0)
     data = small.tobytes()
@@ -64,10 +64,10 @@ def look(image: Image.Image) -> Look:
     mean = sum(light) / len(light)
     norm = math.sqrt(sum((value - mean) ** 2 for value in light))
     places = tuple((value - mean) / norm if norm > 1e-3 else 0.0 for value in light)
-    return Look(tuple(sorted(light)), tuple(sorted(red)), tuple(sorted(yellow)), places)
+    return ImageStats(tuple(sorted(light)), tuple(sorted(red)), tuple(sorted(yellow)), places)
 
 
-def standings(looks: Sequence[Look]) -> list[tuple[Standing, ...]]:
+def deviations(looks: Sequence[ImageStats]) -> list[tuple[Deviation, ...]]:
     """Return each frame's standing, one for each of `MEASURES`; nothing where there are fewer than `FEWEST` frames."""
     count = len(looks)
     if count < FEWEST:
@@ -80,12 +80,12 @@ def standings(looks: Sequence[Look]) -> list[tuple[Standing, ...]]:
             others = [i for i in range(count) if i != k]
             rest = [median(table[i][j] for j in others if j != i) for i in others]
             value = median(table[k][j] for j in others)
-            standing.append(Standing(name, value, min(rest), max(rest)))
+            standing.append(Deviation(name, value, min(rest), max(rest)))
         found.append(tuple(standing))
     return found
 
 
-def apart(a: Look, b: Look) -> tuple[float, float, float]:
+def apart(a: ImageStats, b: ImageStats) -> tuple[float, float, float]:
     """Return the distances of two pictures, in the order of `MEASURES`."""
     structure = 1 - sum(x * y for x, y in zip(a.places, b.places, strict=True))
     if not any(a.places) and not any(b.places):

@@ -22,15 +22,15 @@ import anyio.abc
 import anyio.to_thread
 
 from triptych.core import errors
-from triptych.core.clock import Bell, Clock
+from triptych.core.clock import Clock, Notifier
 from triptych.core.concurrency import unwrapped
-from triptych.core.models import Done, Fault, Frame, Output, Pending, Prediction, State
+from triptych.core.models import Done, Failure, Output, Pending, Prediction, ReturnedImage, State
 from triptych.core.states import retry_delay_s
-from triptych.images.files import Assets
-from triptych.jobs.polling import Pace
-from triptych.jobs.transitions import Notes, fault_of
-from triptych.providers import Came
-from triptych.providers.client import Account, Wire
+from triptych.images.files import ImageFiles
+from triptych.jobs.polling import Polling
+from triptych.jobs.transitions import Transitions, fault_of
+from triptych.providers import FrameReceived
+from triptych.providers.client import Account, ProviderClient
 from triptych.storage.jobs import SETTLE_TRIES, Claim, Store
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ FETCH_TRIES = 6
 Charge = tuple[Decimal | None, bool]
 """What was charged, as far as it is known, and whether that is an estimate."""
 UNKNOWN: Charge = (None, False)
-SURPRISE = 2
+CHARGE_WARNING_RATIO = 2
 """A charge of so many times its quote is warned of."""
 LATE_LOOK_S = 120.0
 """How long after an assumed end it is looked at once more."""
@@ -48,28 +48,28 @@ HELD_LIMIT_BYTES = 64 * 1024 * 1024
 SETTLE_DELAYS_S = (1.5, 4.0, 15.0, 60.0, 300.0, 1800.0)
 
 
-class Arrivals:
+class Completion:
     """The steps after a submit; the bell is rung when an image is stored."""
 
     def __init__(
         self,
         store: Store,
-        assets: Assets,
-        wire: Wire,
+        image_files: ImageFiles,
+        provider_client: ProviderClient,
         accounts: Mapping[str, Account],
         clock: Clock,
-        pace: Pace,
-        notes: Notes,
-        bell: Bell,
+        polling: Polling,
+        notes: Transitions,
+        notifier: Notifier,
     ) -> None:
         self._store = store
-        self._assets = assets
-        self._wire = wire
+        self._files = image_files
+        self._client = provider_client
         self._accounts = accounts
         self._clock = clock
-        self._pace = pace
-        self._notes = notes
-        self._bell = bell
+        self._polling = polling
+        self._transitions = notes
+        self._notifier = notifier
         self._quiet_since: dict[str, tuple[int, float]] = {}
         """How many frames an answer that may not be the end had, and since when (monotonic), by prediction.
 
@@ -86,10 +86,10 @@ class Arrivals:
         deadline_at = prediction.deadline_at or now_s + account.provider.deadline_s
         assert account.provider.poll and prediction.ticket
         try:
-            answer = await self._wire.run(account, account.provider.poll(prediction.ticket, prediction.poll_url))
+            answer = await self._client.run(account, account.provider.poll(prediction.ticket, prediction.poll_url))
         except errors.Failed as error:
-            self._pace.ended(prediction)
-            self._notes.end(claim, State.FAILED, fault_of(error), free=True)
+            self._polling.ended(prediction)
+            self._transitions.end(claim, State.FAILED, fault_of(error), free=True)
             return
         except Exception as error:  # an outage, however it looks: the prediction lives on
             if not isinstance(error, errors.TriptychError):
@@ -102,29 +102,29 @@ class Arrivals:
             wish_s = error.retry_after_s if isinstance(error, errors.TriptychError) else None
             pause_s = retry_delay_s(attempts, wish_s)
             if wish_s is not None:
-                self._pace.heed(prediction.provider, pause_s)
-            wait_s = max(pause_s, self._pace.poll_wait_s(prediction))
-            self._notes.move(claim, State.RUNNING, wait_s=wait_s, attempts=attempts, deadline_at=deadline_at)
+                self._polling.heed(prediction.provider, pause_s)
+            wait_s = max(pause_s, self._polling.poll_wait_s(prediction))
+            self._transitions.move(claim, State.RUNNING, wait_s=wait_s, attempts=attempts, deadline_at=deadline_at)
             return
         if isinstance(answer, Done) and (now_s >= deadline_at or self._is_settled(prediction, answer)):
             self._quiet_since.pop(prediction.id, None)
-            self._pace.ended(prediction)
+            self._polling.ended(prediction)
             await self.take(claim, answer)
         elif isinstance(answer, Done):
-            self._notes.move(
+            self._transitions.move(
                 claim,
                 State.RUNNING,
-                wait_s=self._pace.poll_wait_s(prediction),
+                wait_s=self._polling.poll_wait_s(prediction),
                 attempts=0,
                 deadline_at=deadline_at,
             )
         elif now_s >= deadline_at:
             self._miss_deadline(claim, "it was still running when last asked.")
         else:
-            self._notes.move(
+            self._transitions.move(
                 claim,
                 State.RUNNING,
-                wait_s=self._pace.poll_wait_s(prediction),
+                wait_s=self._polling.poll_wait_s(prediction),
                 attempts=0,
                 poll_url=answer.poll_url or prediction.poll_url,
                 deadline_at=deadline_at,
@@ -139,47 +139,47 @@ class Arrivals:
         if came != before:
             self._quiet_since[prediction.id] = (came, now_s)
             return False
-        offer = self._pace.offer(prediction)
+        offer = self._polling.offer(prediction)
         return now_s - since_s >= max(done.settle_s, offer.latency_s if offer else 0.0)
 
     def _miss_deadline(self, claim: Claim, why: str) -> None:
         minutes = self._accounts[claim.prediction.provider].provider.deadline_s / 60
         message = f"No result within {minutes:.0f} minutes: {why} The provider's ticket is kept; get_status asks again."
-        self._notes.end(claim, State.FAILED, Fault("deadline", message, retryable=True))
+        self._transitions.end(claim, State.FAILED, Failure("deadline", message, retryable=True))
 
     async def take(self, claim: Claim, answer: Pending | Done) -> None:
         """Write down what the provider answered; go on to download where it is finished."""
-        taken = await self._notes.insist(claim, "the answer", lambda: self.write(claim, answer))
+        taken = await self._transitions.write_with_retry(claim, "the answer", lambda: self.write(claim, answer))
         if taken and taken.prediction.state is State.FETCHING:
-            await self.bring_home(taken)
+            await self.download(taken)
 
     async def write(self, claim: Claim, answer: Pending | Done) -> Claim | None:
         """Write an answer down once; return the claim as it then stands, None where another answer is there."""
         if isinstance(answer, Pending):
             return self._write_ticket(claim, answer)
-        return await self._write_frames(claim, answer)
+        return await self._write_outputs(claim, answer)
 
     def _write_ticket(self, claim: Claim, pending: Pending) -> Claim | None:
-        return self._notes.move(
+        return self._transitions.move(
             claim,
             State.RUNNING,
-            wait_s=self._pace.poll_wait_s(claim.prediction, elapsed_s=0.0),
+            wait_s=self._polling.poll_wait_s(claim.prediction, elapsed_s=0.0),
             ticket=pending.ticket,
             poll_url=pending.poll_url,
             attempts=0,
             fault=None,
         )
 
-    async def _write_frames(self, claim: Claim, done: Done) -> Claim | None:
+    async def _write_outputs(self, claim: Claim, done: Done) -> Claim | None:
         frames, warnings = await self._frames(claim.prediction, done)
         # What may not have been the end is looked at once more, and its charge is known then.
         came = any(output.came for output in done.outputs)
         held = done.settle_s is not None and came
         charged, is_estimate = UNKNOWN if held else self._charge(claim.prediction, done)
-        warnings += self._surprise(claim.prediction, charged)
+        warnings += self._charge_warnings(claim.prediction, charged)
         if warnings:
             self._store.warn(claim.prediction.job_id, warnings)
-        return self._notes.move(
+        return self._transitions.move(
             claim,
             State.FETCHING,
             wait_s=0,
@@ -199,9 +199,9 @@ class Arrivals:
         came = sum(1 for output in done.outputs if output.came)
         return errors.six_decimals(prediction.quoted_usd * came / prediction.count), True
 
-    def _surprise(self, prediction: Prediction, charged_usd: Decimal | None) -> list[str]:
+    def _charge_warnings(self, prediction: Prediction, charged_usd: Decimal | None) -> list[str]:
         """Return a warning of a charge far above its quote: it counts, for it may be true, but nobody shall miss it."""
-        if charged_usd is None or charged_usd <= SURPRISE * prediction.quoted_usd:
+        if charged_usd is None or charged_usd <= CHARGE_WARNING_RATIO * prediction.quoted_usd:
             return []
         title = self._accounts[prediction.provider].provider.title
         return [
@@ -209,13 +209,13 @@ class Arrivals:
             f"${errors.plain(prediction.quoted_usd)}. The budget counts the charge; ask the provider if it is wrong."
         ]
 
-    async def _frames(self, prediction: Prediction, done: Done) -> tuple[list[Frame], list[str]]:
+    async def _frames(self, prediction: Prediction, done: Done) -> tuple[list[Output], list[str]]:
         warnings = list(done.warnings)
         row = self._store.job(prediction.job_id)
         # In a chain the next place belongs to the next step.
         alone = row is not None and row.job.lanes * row.job.steps == 1
         outputs = done.outputs if alone else done.outputs[: prediction.count]
-        early = {frame.n: frame for frame in self._store.frames_of(prediction.id)}
+        early = {frame.n: frame for frame in self._store.outputs_of(prediction.id)}
         frames, lost = [], 0
         for i, output in enumerate(outputs):
             frame = early.get(prediction.first_output + i) if output.handed_over else None
@@ -230,17 +230,19 @@ class Arrivals:
             warnings.append(f"{prediction.count} images were requested, {came} came back.")
         return frames, warnings
 
-    async def _frame(self, prediction: Prediction, i: int, output: Output, lifetime_s: float | None = None) -> Frame:
+    async def _frame(
+        self, prediction: Prediction, i: int, output: ReturnedImage, lifetime_s: float | None = None
+    ) -> Output:
         lifetime_s = lifetime_s or self._accounts[prediction.provider].provider.result_lifetime_s
         expires = self._clock.now() + timedelta(seconds=lifetime_s) if lifetime_s else None
         sha256, error = None, output.error
         if output.data is not None:
             try:
-                image = await self._assets.keep(output.data)
+                image = await self._files.keep(output.data)
                 sha256 = self._store.add_image(image, self._clock.now()).sha256
             except errors.UnreadableImage as unreadable:
                 error = f"the provider's image cannot be decoded: {unreadable.message}"
-        return Frame(
+        return Output(
             job_id=prediction.job_id,
             n=prediction.first_output + i,
             prediction_id=prediction.id,
@@ -252,26 +254,26 @@ class Arrivals:
             error=error,
         )
 
-    def early(self, claim: Claim) -> EarlyFrames:
+    def early(self, claim: Claim) -> EarlyOutputs:
         """Return a store for the frames that a stream of this submit brings before its end."""
-        return EarlyFrames(self, claim, self._notes)
+        return EarlyOutputs(self, claim, self._transitions)
 
-    async def store_early(self, prediction: Prediction, came: Came, fetches: anyio.abc.TaskGroup) -> None:
+    async def store_early(self, prediction: Prediction, came: FrameReceived, fetches: anyio.abc.TaskGroup) -> None:
         """Write down a frame of a stream that goes on, and download it meanwhile."""
         frame = await self._frame(prediction, came.index, came.output)
-        self._store.add_frames([frame], now=self._clock.now())
-        self._notes.changed(prediction.job_id)
-        self._bell.ring()
+        self._store.add_outputs([frame], now=self._clock.now())
+        self._transitions.changed(prediction.job_id)
+        self._notifier.notify()
         if frame.url:
             fetches.start_soon(self._fetch, prediction, frame)
 
-    async def bring_home(self, claim: Claim) -> None:
+    async def download(self, claim: Claim) -> None:
         """Fetch, verify and keep what is not home yet; then the prediction is done."""
         prediction = claim.prediction
         frames, missing = await self._fetch_missing(prediction)
         attempts = prediction.attempts + 1
         if missing and attempts < FETCH_TRIES:
-            self._notes.move(claim, State.FETCHING, wait_s=retry_delay_s(attempts), attempts=attempts)
+            self._transitions.move(claim, State.FETCHING, wait_s=retry_delay_s(attempts), attempts=attempts)
             return
         await self._save(prediction.job_id, frames)
         if missing:
@@ -279,24 +281,24 @@ class Arrivals:
                 f"{len(missing)} finished image(s) could not be fetched: {missing[0].error} The URL is reported; "
                 "get_status tries again."
             )
-            self._notes.end(claim, State.FAILED, Fault("fetch_failed", message, retryable=True))
+            self._transitions.end(claim, State.FAILED, Failure("fetch_failed", message, retryable=True))
         elif not any(frame.sha256 for frame in frames):
             reason = next((frame.error for frame in frames if frame.error), "the provider returned no images")
-            self._notes.end(claim, State.FAILED, Fault("failed", f"No image came: {reason}"))
+            self._transitions.end(claim, State.FAILED, Failure("failed", f"No image came: {reason}"))
         else:
             wait_s, attempts = SETTLE_DELAYS_S[0], 0
             if self._accounts[prediction.provider].provider.charge is None:
                 wait_s, attempts = LATE_LOOK_S, SETTLE_TRIES - (LATE_LOOKS if prediction.charged_usd is None else 0)
-            self._notes.move(claim, State.DONE, wait_s=wait_s, attempts=attempts, fault=None)
+            self._transitions.move(claim, State.DONE, wait_s=wait_s, attempts=attempts, fault=None)
 
-    async def leave_uncertain(self, claim: Claim, fault: Fault) -> None:
+    async def finish_uncertain(self, claim: Claim, fault: Failure) -> None:
         """End a submit of which nobody can say what became; what it brought before its answer was lost comes home.
 
         When it brought all of its frames, nothing is uncertain: it is done, and charged at its quote.
         """
         prediction = claim.prediction
-        if len(self._store.frames_of(prediction.id)) >= prediction.count:
-            whole = self._notes.move(
+        if len(self._store.outputs_of(prediction.id)) >= prediction.count:
+            whole = self._transitions.move(
                 claim,
                 State.FETCHING,
                 wait_s=0,
@@ -308,35 +310,35 @@ class Arrivals:
                 fault=None,
             )
             if whole:
-                await self.bring_home(whole)
+                await self.download(whole)
             return
         frames, missing = await self._fetch_missing(prediction)
         attempts = prediction.attempts + 1
         if missing and attempts < FETCH_TRIES:
-            self._notes.move(claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts)
+            self._transitions.move(claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts)
             return
         await self._save(prediction.job_id, frames)
-        self._notes.end(claim, State.UNCERTAIN, fault)
+        self._transitions.end(claim, State.UNCERTAIN, fault)
 
-    async def _fetch_missing(self, prediction: Prediction) -> tuple[list[Frame], list[Frame]]:
+    async def _fetch_missing(self, prediction: Prediction) -> tuple[list[Output], list[Output]]:
         """Fetch what is not home yet; return all frames, and those that still are not."""
         with unwrapped():
             async with anyio.create_task_group() as tasks:
-                for frame in self._store.frames_of(prediction.id):
+                for frame in self._store.outputs_of(prediction.id):
                     if frame.url and not frame.sha256:
                         tasks.start_soon(self._fetch, prediction, frame)
-        frames = self._store.frames_of(prediction.id)
+        frames = self._store.outputs_of(prediction.id)
         return frames, [frame for frame in frames if frame.url and not frame.sha256]
 
-    async def _fetch(self, prediction: Prediction, frame: Frame) -> None:
+    async def _fetch(self, prediction: Prediction, frame: Output) -> None:
         """Download one image; what goes wrong is written to its frame, and it is tried again."""
         account = self._accounts[prediction.provider]
         assert frame.url
         try:
-            data = await self._wire.fetch(frame.url, origins=account.loopback_origins(), pool=account.provider.name)
-            image = await self._assets.keep(data)
+            data = await self._client.fetch(frame.url, origins=account.loopback_origins(), pool=account.provider.name)
+            image = await self._files.keep(data)
             kept = self._store.add_image(image, self._clock.now())
-            self._store.frame_home(frame, kept.sha256)
+            self._store.output_stored(frame, kept.sha256)
             if frame.url_expires_at:
                 self._store.set_copy(kept.sha256, prediction.provider, frame.url, frame.url_expires_at)
         except Exception as error:
@@ -344,12 +346,12 @@ class Arrivals:
                 log.exception("internal error while downloading %s", frame.handle)
             message = error.message if isinstance(error, errors.TriptychError) else type(error).__name__
             with suppress(errors.Outage):
-                self._store.frame_failed(frame, message)
+                self._store.output_failed(frame, message)
             return
-        self._notes.changed(prediction.job_id)
-        self._bell.ring()
+        self._transitions.changed(prediction.job_id)
+        self._notifier.notify()
 
-    async def _save(self, job_id: str, frames: Sequence[Frame]) -> None:
+    async def _save(self, job_id: str, frames: Sequence[Output]) -> None:
         row = self._store.job(job_id)
         if not row or not row.job.save_to:
             return
@@ -358,7 +360,7 @@ class Arrivals:
             if image and not frame.saved_path:
                 name = f"{job_id}-{frame.n:02d}"
                 try:
-                    path = await anyio.to_thread.run_sync(self._assets.save, image, Path(row.job.save_to), name)
+                    path = await anyio.to_thread.run_sync(self._files.save, image, Path(row.job.save_to), name)
                 except errors.TriptychError as error:
                     self._store.warn(job_id, [f"Not saved: {error.message}"])
                     return
@@ -366,7 +368,7 @@ class Arrivals:
                     log.exception("internal error while saving an image of %s", job_id)
                     self._store.warn(job_id, [f"Not saved: an internal error ({type(error).__name__})."])
                     return
-                self._store.frame_saved(frame, str(path))
+                self._store.output_saved(frame, str(path))
 
     async def settle(self, claim: Claim) -> None:
         """Pick up a charge that the provider tells late, and frames that came after the end was assumed."""
@@ -377,21 +379,23 @@ class Arrivals:
         assert prediction.ticket
         try:
             if account.provider.charge:
-                charged = await self._wire.run(account, account.provider.charge(prediction.ticket, prediction.poll_url))
+                charged = await self._client.run(
+                    account, account.provider.charge(prediction.ticket, prediction.poll_url)
+                )
             elif account.provider.poll:
-                answer = await self._wire.run(account, account.provider.poll(prediction.ticket, prediction.poll_url))
+                answer = await self._client.run(account, account.provider.poll(prediction.ticket, prediction.poll_url))
                 charged, is_estimate = await self._look_again(prediction, answer)
         except errors.TriptychError as error:
             log.info("the charge of %s is not known yet: %s", prediction.id, error.message)
         except Exception:
             log.exception("internal error while asking for the charge of %s", prediction.id)
         if charged is None and not account.provider.charge and attempts >= SETTLE_TRIES:
-            home = sum(1 for frame in self._store.frames_of(prediction.id) if frame.sha256)
+            home = sum(1 for frame in self._store.outputs_of(prediction.id) if frame.sha256)
             charged, is_estimate = errors.six_decimals(prediction.quoted_usd * home / prediction.count), True
-        if surprise := self._surprise(prediction, charged):
+        if surprise := self._charge_warnings(prediction, charged):
             self._store.warn(prediction.job_id, surprise)
         wait_s = SETTLE_DELAYS_S[min(attempts, len(SETTLE_DELAYS_S) - 1)]
-        self._notes.move(
+        self._transitions.move(
             claim, State.DONE, wait_s=wait_s, attempts=attempts, charged_usd=charged, charge_is_estimate=is_estimate
         )
 
@@ -399,7 +403,7 @@ class Arrivals:
         """Fetch the frames that came after the end was assumed; return the charge, unknown while some are missing."""
         if isinstance(answer, Pending):
             return UNKNOWN
-        known = self._store.frames_of(prediction.id)
+        known = self._store.outputs_of(prediction.id)
         urls = {frame.url for frame in known}
         late = [output for output in answer.outputs if output.url and output.url not in urls]
         late = late[: max(prediction.count - len(known), 0)]
@@ -408,36 +412,36 @@ class Arrivals:
                 await self._frame(prediction, len(known) + i, output, answer.url_lifetime_s)
                 for i, output in enumerate(late)
             ]
-            self._store.add_frames(frames, now=self._clock.now())
+            self._store.add_outputs(frames, now=self._clock.now())
             self._store.warn(prediction.job_id, [f"{frame.handle} came late." for frame in frames])
         frames, missing = await self._fetch_missing(prediction)
         await self._save(prediction.job_id, frames)
         return UNKNOWN if missing else self._charge(prediction, answer)
 
 
-class EarlyFrames:
+class EarlyOutputs:
     """The frames of one stream, stored as they come; those that the disk does not take are held for later.
 
     A frame is never a reason to stop reading: the stream is paid for, and its end says more than this. Bytes are held
     in memory up to `HELD_LIMIT_BYTES`, then in the system's directory for temporary files, where that takes them.
     """
 
-    def __init__(self, arrivals: Arrivals, claim: Claim, notes: Notes) -> None:
-        self._arrivals = arrivals
+    def __init__(self, completion: Completion, claim: Claim, notes: Transitions) -> None:
+        self._completion = completion
         self._claim = claim
-        self._notes = notes
-        self._held: list[tuple[Came, IO[bytes] | None]] = []
+        self._transitions = notes
+        self._held: list[tuple[FrameReceived, IO[bytes] | None]] = []
         self._held_bytes = 0
 
-    async def take(self, came: Came, fetches: anyio.abc.TaskGroup) -> None:
+    async def take(self, came: FrameReceived, fetches: anyio.abc.TaskGroup) -> None:
         """Store a frame if that works now; hold it otherwise."""
         try:
-            await self._arrivals.store_early(self._claim.prediction, came, fetches)
+            await self._completion.store_early(self._claim.prediction, came, fetches)
         except Exception as error:
             log.warning("image %s of %s is held: %s", came.index + 1, self._claim.prediction.id, error)
             self._held.append(self._bounded(came))
 
-    def _bounded(self, came: Came) -> tuple[Came, IO[bytes] | None]:
+    def _bounded(self, came: FrameReceived) -> tuple[FrameReceived, IO[bytes] | None]:
         size = len(came.output.data or b"")
         if self._held_bytes + size > HELD_LIMIT_BYTES and came.output.data:
             with suppress(OSError):
@@ -454,8 +458,8 @@ class EarlyFrames:
             if spill:
                 spill.seek(0)
                 came = replace(came, output=replace(came.output, data=spill.read()))
-            store = partial(self._arrivals.store_early, self._claim.prediction, came, fetches)
-            await self._notes.insist(self._claim, f"image {came.index + 1}", store)
+            store = partial(self._completion.store_early, self._claim.prediction, came, fetches)
+            await self._transitions.write_with_retry(self._claim, f"image {came.index + 1}", store)
             if spill:
                 spill.close()
             self._held.pop(0)

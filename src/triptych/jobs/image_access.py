@@ -1,6 +1,6 @@
 """Images as callers name them: by handle, path, URL or data URI; looked at, saved, and kept apart from who may not.
 
-Every outside image comes home through `Assets.bring_in` before anything else happens to it.
+Every outside image comes home through `ImageFiles.import_images` before anything else happens to it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from urllib.parse import unquote
 import anyio.to_thread
 
 from triptych.core import errors
-from triptych.core.clock import Bell, Clock
+from triptych.core.clock import Clock, Notifier
 from triptych.core.models import Image, Status
-from triptych.images.files import Assets
+from triptych.images.files import ImageFiles
 from triptych.jobs import file_links, image_preview, presenters
 from triptych.jobs.planning import Input
 from triptych.jobs.results import ImageResult, Preview, Saved, SaveResult
@@ -77,19 +77,19 @@ class SignedFile:
     left_s: int
 
 
-class Library:
+class ImageAccess:
     """The images of one home; `allowed_dirs` may be used by every caller."""
 
-    def __init__(self, store: Store, assets: Assets, clock: Clock, allowed_dirs: tuple[Path, ...]) -> None:
+    def __init__(self, store: Store, image_files: ImageFiles, clock: Clock, allowed_dirs: tuple[Path, ...]) -> None:
         self._store = store
-        self._assets = assets
+        self._files = image_files
         self._clock = clock
         self._allowed_dirs = allowed_dirs
 
-    async def bring_in(self, items: Sequence[str], caller: Caller) -> list[Input]:
+    async def import_images(self, items: Sequence[str], caller: Caller) -> list[Input]:
         """Return the images behind handles, paths and URLs, in order; outside ones are brought home first.
 
-        Raises: `errors.UnknownHandle`, and as `Assets.bring_in`.
+        Raises: `errors.UnknownHandle`, and as `ImageFiles.import_images`.
         """
         found = []
         for i, item in enumerate(items):
@@ -109,7 +109,9 @@ class Library:
                 raise errors.UnreadableImage(
                     "An image is an empty string; pass a handle, a path, a URL or a data: URI."
                 )
-            image = await self._assets.bring_in(text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller))
+            image = await self._files.import_images(
+                text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
+            )
             image = self._store.add_image(image, self._clock.now(), caller.owner)
             found.append(Input(image.handle, image))
         return found
@@ -182,7 +184,7 @@ class Library:
 
         Raises: `errors.NotAllowed`.
         """
-        return self._assets.allowed_directory(directory, self.allowed(caller))
+        return self._files.allowed_directory(directory, self.allowed(caller))
 
     async def show(self, images: Sequence[str], caller: Caller, *, detail: bool = False) -> Preview:
         """Return one image as a preview, several as a labelled contact sheet, a job as its set beside its sources.
@@ -196,24 +198,24 @@ class Library:
             sheet = self._sheet_of_job(job_id, caller)
         else:
             named = [handle for item in images for handle in self._unfolded(item, caller)]
-            inputs = await self.bring_in(named, caller)
+            inputs = await self.import_images(named, caller)
             sheet = image_preview.loose([(item.handle, item.image, self._made(item.handle)) for item in inputs])
         return await anyio.to_thread.run_sync(image_preview.draw, sheet, detail)
 
     async def save(self, images: Sequence[str], directory: str, name: str | None, caller: Caller) -> SaveResult:
         """Copy images at full resolution into an allowed directory, overwriting nothing.
 
-        Raises: `errors.NotAllowed`, and as `bring_in`.
+        Raises: `errors.NotAllowed`, and as `import_images`.
         """
         if not 1 <= len(images) <= MAX_SAVED_IMAGES:
             raise errors.OutOfLimits(f"save_images takes 1 to {MAX_SAVED_IMAGES} images; {len(images)} were given.")
         target = self.directory(directory, caller)
         saved = []
-        for i, item in enumerate(await self.bring_in(images, caller), 1):
+        for i, item in enumerate(await self.import_images(images, caller), 1):
             stem = item.handle.replace("/", "-")
             if name:
                 stem = name if len(images) == 1 else f"{name}-{i:02d}"
-            path = await anyio.to_thread.run_sync(self._assets.save, item.image, target, stem)
+            path = await anyio.to_thread.run_sync(self._files.save, item.image, target, stem)
             self._remember_saved(item.handle, path)
             saved.append(Saved(handle=item.handle, path=str(path)))
         return SaveResult(saved=saved)
@@ -223,7 +225,7 @@ class Library:
         frame = self._store.frame(handle)
         row = self._store.job(frame.job_id) if frame else None
         if frame and row and row.status not in (Status.QUEUED, Status.RUNNING):
-            self._store.frame_saved(frame, str(path))
+            self._store.output_saved(frame, str(path))
 
     async def save_copies(self, job_id: str | None = None) -> None:
         """Copy what has ended into the directories that repeated calls named: one job's images, or all that wait."""
@@ -237,7 +239,7 @@ class Library:
                 await self.save_copies()
             except Exception:
                 log.exception("copies for repeated calls are not saved yet; they are tried again")
-            await self._clock.wait(Bell(), SAVE_EVERY_S)
+            await self._clock.wait(Notifier(), SAVE_EVERY_S)
 
     async def _save_job(self, job_id: str, directory: str) -> None:
         """Copy a job's stored images into a directory that was allowed; what fails becomes a warning of the job."""
@@ -247,7 +249,7 @@ class Library:
                 image = self._store.image_by_sha256(frame.sha256 or "")
                 if image:
                     name = f"{job_id}-{frame.n:02d}"
-                    await anyio.to_thread.run_sync(self._assets.save, image, Path(directory), name)
+                    await anyio.to_thread.run_sync(self._files.save, image, Path(directory), name)
         except errors.TriptychError as error:
             self._store.warn(job_id, [f"Not saved: {error.message}"])
         self._store.saved_also(job_id, directory, len(stored))
@@ -260,7 +262,9 @@ class Library:
         image = self.by_handle(handle, caller)
         frame = self._store.frame(handle)
         link = self.link(caller)
-        facts = presenters.image_of_frame(frame, image, link) if frame else presenters.image_of_upload(image, link=link)
+        facts = (
+            presenters.image_of_output(frame, image, link) if frame else presenters.image_of_upload(image, link=link)
+        )
         return await anyio.to_thread.run_sync(_preview, image.path), facts
 
     def _sheet_of_job(self, job_id: str, caller: Caller) -> image_preview.Sheet:

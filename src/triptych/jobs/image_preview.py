@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from triptych.core import errors
-from triptych.core.models import Frame, Image, Prediction
+from triptych.core.models import Image, Output, Prediction
 from triptych.jobs.results import Preview
 from triptych.storage.rows import JobRow
 
@@ -41,7 +41,7 @@ class Made:
 
     row: JobRow
     prediction: Prediction
-    frame: Frame
+    frame: Output
 
     @property
     def place(self) -> int:
@@ -86,7 +86,7 @@ def loose(images: Sequence[tuple[str, Image, Made | None]]) -> Sheet:
     return Sheet(pictures[:MOST_PICTURES], caption)
 
 
-def job(row: JobRow, predictions: Sequence[Prediction], frames: Sequence[Frame], image_of: ImageOf) -> Sheet:
+def job(row: JobRow, predictions: Sequence[Prediction], frames: Sequence[Output], image_of: ImageOf) -> Sheet:
     """Return a job as what it is.
 
     Raises: `errors.UnknownHandle` when none of its images is home.
@@ -171,7 +171,7 @@ def draw(shown: Sheet, detail: bool = False) -> Preview:
         return Preview(jpeg=processing.preview(only.path.read_bytes(), max_side=side_px, max_bytes=most), caption=note)
     # As large as it may be drawn, and all of them together never more than some 25 MB.
     side_px = min(768, round(1.6 * contact_sheet.WIDTH_PX / len(shown.pictures) ** 0.5))
-    cards, sets = [], dict[str, list[tuple[int, similarity.Look]]]()
+    cards, sets = [], dict[str, list[tuple[int, similarity.ImageStats]]]()
     for i, picture in enumerate(shown.pictures):
         small = processing.thumbnail(picture.image.path.read_bytes(), side_px) if picture.image else None
         cards.append(contact_sheet.Card(small, picture.handle, picture.note))
@@ -180,33 +180,33 @@ def draw(shown: Sheet, detail: bool = False) -> Preview:
     said = [shown.caption]
     for members in sets.values():
         pictures = [shown.pictures[i] for i, _ in members]
-        standings = similarity.standings([look for _, look in members])
-        if standings:
-            said.append(_drift_words(pictures, standings))
-        for (i, _), standing in zip(members, standings, strict=False):
+        deviations = similarity.deviations([look for _, look in members])
+        if deviations:
+            said.append(_drift_words(pictures, deviations))
+        for (i, _), standing in zip(members, deviations, strict=False):
             if odd := [s.measure for s in standing if s.stands_out]:
                 cards[i] = replace(cards[i], alert=f"stands out: {', '.join(odd)}")
-    drawn = contact_sheet.lay_out(cards, group=shown.group, heads=shown.heads, title=shown.title)
+    drawn = contact_sheet.render(cards, group=shown.group, heads=shown.heads, title=shown.title)
     return Preview(jpeg=processing.small_jpeg(drawn, most), caption=" ".join(said))
 
 
-def _drift_words(pictures: Sequence[Picture], standings: Sequence[tuple[similarity.Standing, ...]]) -> str:
+def _drift_words(pictures: Sequence[Picture], deviations: Sequence[tuple[similarity.Deviation, ...]]) -> str:
     """Return every frame's drift, and for what stands out the numbers and the call that would redo it."""
     listed = "; ".join(
-        f"{column[0].measure} {', '.join(map(_number, column))}" for column in zip(*standings, strict=True)
+        f"{column[0].measure} {', '.join(map(_number, column))}" for column in zip(*deviations, strict=True)
     )
     said = [f"Distance of {_listed([p.handle for p in pictures])} from the rest of their set: {listed}."]
-    odd = [i for i, standing in enumerate(standings) if any(s.stands_out for s in standing)]
+    odd = [i for i, standing in enumerate(deviations) if any(s.stands_out for s in standing)]
     if not odd:
         return f"{said[0]} None stands out."
     steady = min(
         (i for i in range(len(pictures)) if i not in odd),
-        key=lambda i: sum(s.value / max(s.high, 1e-6) for s in standings[i]),
+        key=lambda i: sum(s.value / max(s.high, 1e-6) for s in deviations[i]),
         default=0,
     )
     for i in odd:
         why = ", ".join(
-            f"{s.measure} {_number(s)} (the rest {s.low:.3g}–{s.high:.3g})" for s in standings[i] if s.stands_out
+            f"{s.measure} {_number(s)} (the rest {s.low:.3g}–{s.high:.3g})" for s in deviations[i] if s.stands_out
         )
         said.append(f"{pictures[i].handle} stands out: {why}.")
     call = redo(pictures[odd[0]], pictures[steady].handle)
@@ -264,7 +264,7 @@ def _listed(handles: Sequence[str]) -> str:
     return ", ".join(_span(job_id, first, last - first + 1) if first else job_id for job_id, first, last in runs)
 
 
-def _number(standing: similarity.Standing) -> str:
+def _number(standing: similarity.Deviation) -> str:
     return f"{standing.value:.2f}" if standing.measure == "structure" else f"{standing.value:.1f}"
 
 

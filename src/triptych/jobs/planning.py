@@ -125,7 +125,7 @@ class Plan:
 CHEAPEST = "cheapest"
 
 
-def candidates(
+def rank_offers(
     accounts: Mapping[str, Account],
     default_provider: str,
     operation: Operation,
@@ -259,7 +259,7 @@ def _require_key(account: Account) -> None:
         )
 
 
-def lay_out(
+def build_plan(
     tool: str,
     offers: Sequence[Offer],
     lanes: tuple[tuple[Input, ...], ...],
@@ -306,18 +306,18 @@ def lay_out(
 def plan_for(ask: Ask, offers: Sequence[Offer], warnings: tuple[str, ...] = ()) -> Plan:
     """Return what an ask comes to at the first of the offers: a lane for each image of a chain, elsewhere just one.
 
-    `warnings` go into its result. Raises: as `lay_out`.
+    `warnings` go into its result. Raises: as `build_plan`.
     """
     if ask.tool == "edit_chain":
         lanes = tuple((item, *ask.references) for item in ask.images)
-        plan = lay_out(ask.tool, offers, lanes, ask.references, ask.prompts, ask.count, ask.options)
+        plan = build_plan(ask.tool, offers, lanes, ask.references, ask.prompts, ask.count, ask.options)
         return replace(plan, warnings=warnings)
     prompts = (catalog.name_count(offers[0], ask.prompts[0], ask.count),)
-    plan = lay_out(ask.tool, offers, (ask.images,), (), prompts, ask.count, ask.options)
+    plan = build_plan(ask.tool, offers, (ask.images,), (), prompts, ask.count, ask.options)
     return replace(plan, words=ask.prompts, warnings=warnings)
 
 
-def affordable(plan: Plan, limit_usd: Decimal) -> Plan:
+def drop_expensive_routes(plan: Plan, limit_usd: Decimal) -> Plan:
     """Return the plan without the routes that would cost more than was agreed to."""
     steps = len(plan.prompts)
     return replace(plan, routes=tuple(r for r in plan.routes if sum(r.quotes_usd) * steps <= limit_usd))
@@ -375,10 +375,10 @@ def check_cost(
             question=question,
         )
     limit_usd = max(confirmed_usd or confirm_usd, plan.quoted_usd)
-    return affordable(plan, limit_usd if max_cost_usd is None else min(limit_usd, max_cost_usd))
+    return drop_expensive_routes(plan, limit_usd if max_cost_usd is None else min(limit_usd, max_cost_usd))
 
 
-def write_up(
+def create_job(
     plan: Plan, *, now: Moment, fingerprint: str, save_to: str | None, again: bool, owner: str | None
 ) -> tuple[Job, list[Prediction]]:
     """Return the job and its predictions, ready to be stored."""

@@ -29,7 +29,7 @@ LONGEST_UNSWEPT_S = 20.0
 
 
 @dataclass(slots=True)
-class _Standing:
+class _ProviderState:
     hold_until: float = 0.0
     """No submit leaves before."""
     quiet_until: float = 0.0
@@ -44,14 +44,14 @@ class _Standing:
     """The tickets whose end a poll found first; the next look has to show them."""
 
 
-class Pace:
+class Polling:
     """The pace for every usable provider among `accounts`."""
 
     def __init__(self, store: Store, accounts: Mapping[str, Account], clock: Clock) -> None:
         self._store = store
         self._accounts = accounts
         self._clock = clock
-        self._standing = {name: _Standing() for name in accounts}
+        self._standing = {name: _ProviderState() for name in accounts}
         self._offers = {
             (offer.provider, name, offer.operation): offer
             for account in accounts.values()

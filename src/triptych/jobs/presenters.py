@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from triptych.core import errors
-from triptych.core.models import Fault, Frame, Image, Prediction, State, Status
+from triptych.core.models import Failure, Image, Output, Prediction, State, Status
 from triptych.core.text import line
 from triptych.jobs.results import (
     Budget,
     Cost,
     ErrorResult,
     ImageResult,
+    JobRequest,
     JobResult,
     JobSummary,
-    Making,
     Page,
+    PredictionInfo,
     Progress,
-    RequestPlace,
     SpendResult,
     Spent,
     SpentRow,
@@ -63,7 +63,7 @@ def ago(age: timedelta) -> str:
     return f"{seconds} s ago"
 
 
-def image_of_frame(frame: Frame, image: Image | None, link: Link = as_stored) -> ImageResult:
+def image_of_output(frame: Output, image: Image | None, link: Link = as_stored) -> ImageResult:
     """Return an output with every face it has so far; one that was pruned lies where it was saved."""
     path = image.path if image and not image.pruned_at else None
     if image and image.pruned_at and frame.saved_path:
@@ -110,7 +110,7 @@ def cost_of(row: JobRow, predictions: Sequence[Prediction]) -> Cost:
 def job_result(
     row: JobRow,
     predictions: Sequence[Prediction],
-    frames: Sequence[Frame],
+    frames: Sequence[Output],
     image_of: ImageOf,
     *,
     page: int = 1,
@@ -155,7 +155,7 @@ def job_result(
         requested=job.requested,
         returned=len(came) if ended else row.returned,
         page=Page(number=page, of=pages) if pages > 1 else None,
-        images=[image_of_frame(frame, images[frame.n], link) for frame in shown],
+        images=[image_of_output(frame, images[frame.n], link) for frame in shown],
         cost=cost_of(row, predictions),
         error=ErrorResult(
             kind=fault.kind, message=fault.message, retryable=fault.retryable, request_id=fault.request_id
@@ -167,7 +167,7 @@ def job_result(
     )
 
 
-def page_size(frames: Sequence[Frame], image_of: ImageOf) -> int:
+def page_size(frames: Sequence[Output], image_of: ImageOf) -> int:
     """Return how many images of a job fit on a page, at the longest URL, path and sources among them."""
     home = next((image for frame in frames if frame.sha256 and (image := image_of(frame.sha256))), None)
     path_chars = len(json.dumps(str(home.path))) if home else 0
@@ -179,18 +179,18 @@ def page_size(frames: Sequence[Frame], image_of: ImageOf) -> int:
     return min(max((PAGE_CHARS - JOB_CHARS) // image_chars, 1), MOST_IMAGES)
 
 
-def making(row: JobRow, predictions: Sequence[Prediction]) -> Making:
+def making(row: JobRow, predictions: Sequence[Prediction]) -> JobRequest:
     """Return how a job was asked for."""
     ordered = sorted(predictions, key=lambda p: (p.lane, p.step))
     first_lane = [p.prompt for p in ordered if p.lane == 0]
-    return Making(
+    return JobRequest(
         tool=row.job.tool,
         # A sequence's request may name the number of images, which its caller did not.
         prompts=first_lane if row.job.tool == "edit_chain" else [row.job.prompt],
         lanes=[list(p.inputs) for p in ordered if p.step == 0],
         format=ordered[0].format,
         requests=[
-            RequestPlace(
+            PredictionInfo(
                 lane=p.lane,
                 step=p.step,
                 first_output=p.first_output,
@@ -253,7 +253,7 @@ def _spent(some: Sequence[Spending]) -> dict[str, Any]:
     }
 
 
-def _fault(predictions: Sequence[Prediction]) -> Fault | None:
+def _fault(predictions: Sequence[Prediction]) -> Failure | None:
     """Return the fault that explains the job: an uncertain submit first, then a failure, then what is being retried."""
     ranks = {State.UNCERTAIN: 0, State.FAILED: 1, State.CANCELLED: 3}
     faulty = sorted((p for p in predictions if p.fault), key=lambda p: ranks.get(p.state, 2))
@@ -261,7 +261,7 @@ def _fault(predictions: Sequence[Prediction]) -> Fault | None:
 
 
 def _next(
-    row: JobRow, fault: Fault | None, at_home: Sequence[Frame], findable: bool, next_page: int | None
+    row: JobRow, fault: Failure | None, at_home: Sequence[Output], findable: bool, next_page: int | None
 ) -> str | None:
     job_id = row.job.id
     rest = f'get_status(job_id="{job_id}", page={next_page})' if next_page else None

@@ -22,7 +22,7 @@ from triptych.core.models import Lifecycle, Offer, Operation, Price, Quote, Refe
 from triptych.core.text import line
 from triptych.jobs.planning import Plan
 from triptych.jobs.results import ModelRow, ModelsResult, ProviderRow
-from triptych.providers.client import Account, Wire
+from triptych.providers.client import Account, ProviderClient
 from triptych.storage.jobs import Store
 
 PATIENCE_S = 8.0
@@ -48,14 +48,19 @@ class _Said:
     warning: str | None = None
 
 
-class Market:
+class Pricing:
     """The offers of all accounts, and what their providers say today."""
 
     def __init__(
-        self, store: Store, wire: Wire, accounts: Mapping[str, Account], default_provider: str, clock: Clock
+        self,
+        store: Store,
+        provider_client: ProviderClient,
+        accounts: Mapping[str, Account],
+        default_provider: str,
+        clock: Clock,
     ) -> None:
         self._store = store
-        self._wire = wire
+        self._client = provider_client
         self._accounts = accounts
         self._default_provider = default_provider
         self._clock = clock
@@ -144,7 +149,7 @@ class Market:
             url = copy[0] if copy else PLACEHOLDER_URL
             references.append(Reference(item.image.sha256, item.image.mime_type, url=url))
         with suppress(errors.Outage, errors.Refused, errors.Failed):
-            found = await self._wire.run(account, account.provider.quote(plan.first_edit(references, lane)))
+            found = await self._client.run(account, account.provider.quote(plan.first_edit(references, lane)))
             if found:
                 self._cache[key] = _Cached(self._clock.monotonic(), found)
                 return found
@@ -155,11 +160,11 @@ class Market:
         try:
             with anyio.fail_after(PATIENCE_S):
                 if provider.listing:
-                    listing = self._cached(key) or await self._wire.run(account, provider.listing())
+                    listing = self._cached(key) or await self._client.run(account, provider.listing())
                     self._cache.setdefault(key, _Cached(self._clock.monotonic(), listing))
                     said.prices_usd = listing.prices_usd
                 if provider.balance:
-                    said.balance_usd = await self._wire.run(account, provider.balance())
+                    said.balance_usd = await self._client.run(account, provider.balance())
         except (errors.TriptychError, TimeoutError) as error:
             reason = error.message if isinstance(error, errors.TriptychError) else "no answer in time"
             if provider.listing and said.prices_usd is None:

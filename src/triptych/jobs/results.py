@@ -156,7 +156,7 @@ class JobResult(Result):
         return joined_lines(lines)
 
 
-class RequestPlace(Result):
+class PredictionInfo(Result):
     """Where one request of a job stands: its lane and step (from 0), its first output (from 1), how far it is."""
 
     lane: int
@@ -167,7 +167,7 @@ class RequestPlace(Result):
     state: str
 
 
-class Making(Result):
+class JobRequest(Result):
     """How a job was asked for: enough to ask again for it, or for one of its images."""
 
     tool: str
@@ -176,7 +176,7 @@ class Making(Result):
     lanes: list[list[str]]
     """The handles that each lane begins with; in a chain the shared references follow the image."""
     format: str | None = None
-    requests: list[RequestPlace]
+    requests: list[PredictionInfo]
 
 
 class UploadResult(Result):

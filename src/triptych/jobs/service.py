@@ -1,7 +1,7 @@
 """The use-cases behind tools and commands: what a person or an assistant can ask for.
 
 Rules: a refusal costs nothing and leaves nothing behind; a paid request is written down (`Store.add_job`) before
-anybody hears of it, and worked on by the engine, not by the call; every call answers in bounded time. This file must
+anybody hears of it, and worked on by the worker, not by the call; every call answers in bounded time. This file must
 not know MCP, the command line or the environment.
 """
 
@@ -20,20 +20,20 @@ import anyio
 
 from triptych import catalog
 from triptych.core import errors
-from triptych.core.clock import Bell, Clock, SystemClock, moment
+from triptych.core.clock import Clock, Notifier, SystemClock, moment
 from triptych.core.concurrency import unwrapped
-from triptych.core.models import Frame, Job, Offer, Operation, Prediction, Reference, State, Status
-from triptych.images.files import Assets
+from triptych.core.models import Job, Offer, Operation, Output, Prediction, Reference, State, Status
+from triptych.images.files import ImageFiles
 from triptych.jobs import planning, presenters
-from triptych.jobs.image_access import Caller, Library, SignedFile
+from triptych.jobs.image_access import Caller, ImageAccess, SignedFile
 from triptych.jobs.planning import MAX_LANES, MAX_STEPS, Ask, Options, Plan
-from triptych.jobs.pricing import Market
+from triptych.jobs.pricing import Pricing
 from triptych.jobs.results import (
     Cost,
     ImageResult,
+    JobRequest,
     JobResult,
     JobsResult,
-    Making,
     ModelsResult,
     Preview,
     Progress,
@@ -41,9 +41,9 @@ from triptych.jobs.results import (
     SpendResult,
     UploadResult,
 )
-from triptych.jobs.uploads import refer
-from triptych.jobs.worker import Engine
-from triptych.providers.client import Account, Wire, first_call
+from triptych.jobs.uploads import upload_reference
+from triptych.jobs.worker import Worker
+from triptych.providers.client import Account, ProviderClient, first_call
 from triptych.storage.jobs import Store
 from triptych.storage.rows import JobRow
 
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Caller", "Options", "Setup", "SignedFile", "Studio", "open_studio"]
+__all__ = ["Caller", "ImageService", "Options", "ServiceConfig", "SignedFile", "open_service"]
 
 MAX_WAIT_S = 55.0
 LOOK_AGAIN_S = 0.2
@@ -69,11 +69,11 @@ MOST_SPEND_DAYS = 366
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
-    """What a studio is opened with; `settings` reads it from the environment.
+class ServiceConfig:
+    """What a service is opened with; `settings` reads it from the environment.
 
     `accounts` are all known providers, usable or not, in order of preference. `allowed_dirs` may be read and written by
-    every caller; `budget_usd` None is no cap; `proxy_resolves` is explained in `Wire`.
+    every caller; `budget_usd` None is no cap; `proxy_resolves` is explained in `ProviderClient`.
     """
 
     home: Path
@@ -90,42 +90,42 @@ PLAIN = Options()
 
 
 @asynccontextmanager
-async def open_studio(setup: Setup, *, work: bool = True) -> AsyncIterator[Studio]:
+async def open_service(setup: ServiceConfig, *, work: bool = True) -> AsyncIterator[ImageService]:
     """Open the database, take up what was left unfinished, and work until the block ends.
 
     Without `work`, nothing that was left unfinished is taken up: for a short look around.
 
     Raises: `errors.Outage` when the database in TRIPTYCH_HOME cannot be used.
     """
-    studio = Studio(setup, SystemClock())
+    service = ImageService(setup, SystemClock())
     try:
         with unwrapped():
             async with anyio.create_task_group() as tasks:
                 if work:
-                    tasks.start_soon(studio.engine.run)
-                    tasks.start_soon(studio.library.keep_saving)
-                yield studio
+                    tasks.start_soon(service.worker.run)
+                    tasks.start_soon(service.image_access.keep_saving)
+                yield service
                 tasks.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
-            await studio.wire.aclose()
-        studio.store.close()
+            await service.provider_client.aclose()
+        service.store.close()
 
 
-class Studio:
+class ImageService:
     """The ten use-cases, over one store, one engine and one set of connections."""
 
-    def __init__(self, setup: Setup, clock: Clock) -> None:
+    def __init__(self, setup: ServiceConfig, clock: Clock) -> None:
         self.setup = setup
         self._clock = clock
         self._listeners: dict[object, Callable[[str], None]] = {}
-        self.wire = Wire(proxy_resolves=setup.proxy_resolves)
-        self._assets = Assets(setup.home, self.wire.fetch)
-        self._assets.sweep(clock.now())
-        self.store = Store(setup.home / "triptych.db", self._assets.images_dir, setup.budget_usd, clock)
-        self.library = Library(self.store, self._assets, clock, setup.allowed_dirs)
-        self._market = Market(self.store, self.wire, setup.accounts, setup.default_provider, clock)
-        self.engine = Engine(self.store, self._assets, self.wire, setup.accounts, clock, self._tell)
+        self.provider_client = ProviderClient(proxy_resolves=setup.proxy_resolves)
+        self._files = ImageFiles(setup.home, self.provider_client.fetch)
+        self._files.sweep(clock.now())
+        self.store = Store(setup.home / "triptych.db", self._files.images_dir, setup.budget_usd, clock)
+        self.image_access = ImageAccess(self.store, self._files, clock, setup.allowed_dirs)
+        self._pricing = Pricing(self.store, self.provider_client, setup.accounts, setup.default_provider, clock)
+        self.worker = Worker(self.store, self._files, self.provider_client, setup.accounts, clock, self._tell)
 
     # -- the tools
 
@@ -136,7 +136,7 @@ class Studio:
         """
         if not 1 <= len(images) <= MAX_LANES:
             raise errors.OutOfLimits(f"upload_images takes 1 to {MAX_LANES} images; {len(images)} were given.")
-        inputs = await self.library.bring_in(images, caller)
+        inputs = await self.image_access.import_images(images, caller)
         account = self.setup.accounts[self.setup.default_provider]
         shown, warnings = [], []
         for done, item in enumerate(inputs):
@@ -144,11 +144,11 @@ class Studio:
             hosted = None
             if account.usable and not account.provider.inline:
                 try:
-                    await refer(self.store, self.wire, self._clock, account, item.image)
+                    await upload_reference(self.store, self.provider_client, self._clock, account, item.image)
                     hosted = self.store.copy(item.image.sha256, account.provider.name, self._clock.now())
                 except errors.TriptychError as error:
                     warnings.append(f"{item.handle} is here but not at {account.provider.title} yet: {error.message}")
-            shown.append(presenters.image_of_upload(item.image, hosted, link=self.library.link(caller)))
+            shown.append(presenters.image_of_upload(item.image, hosted, link=self.image_access.link(caller)))
         handles = ", ".join(f'"{image.handle}"' for image in shown[:14])
         return UploadResult(
             images=shown,
@@ -212,7 +212,7 @@ class Studio:
         """
         row = self._job(job_id, caller)
         if page is None:
-            self._take_up(row)
+            self._resume(row)
         return await self._wait(row.job.id, min(wait_s, caller.left_s()), caller, page or 1)
 
     async def list_jobs(self, limit: int = 20, status: str | None = None, caller: Caller = ANYONE) -> JobsResult:
@@ -236,7 +236,7 @@ class Studio:
         row = self._job(job_id, caller)
         self.store.cancel(row.job.id, moment(self._clock))
         self._tell(row.job.id)
-        self.engine.bell.ring()
+        self.worker.notifier.notify()
         at_provider = [
             p
             for p in self.store.predictions(row.job.id)
@@ -268,14 +268,14 @@ class Studio:
         Raises: `errors.OutOfLimits` for an unknown operation, `errors.UnknownModel` for an unknown provider.
         """
         limit = MODELS_BYTES if query or operation or provider else OVERVIEW_BYTES
-        return await self._market.list_models(query, operation, provider, None if every else limit)
+        return await self._pricing.list_models(query, operation, provider, None if every else limit)
 
     async def view_images(self, images: Sequence[str], caller: Caller = ANYONE, *, detail: bool = False) -> Preview:
         """Return one image as a preview, several as a labelled contact sheet, a job as its set beside its sources.
 
         With `detail` the picture is larger. Raises: `errors.BadRequest` for what cannot be shown.
         """
-        return await self.library.show(images, caller, detail=detail)
+        return await self.image_access.show(images, caller, detail=detail)
 
     async def save_images(
         self, images: Sequence[str], directory: str, name: str | None = None, caller: Caller = ANYONE
@@ -284,7 +284,7 @@ class Studio:
 
         Raises: `errors.NotAllowed`, and as `view_images`.
         """
-        return await self.library.save(images, directory, name, caller)
+        return await self.image_access.save(images, directory, name, caller)
 
     # -- what resources show
 
@@ -310,8 +310,8 @@ class Studio:
             self.store.image_by_sha256,
             page=page,
             page_size=None if every else self._page_size(row, frames),
-            findable=any(self._taken_up(p) is State.SUBMITTING for p in predictions),
-            link=self.library.link(caller),
+            findable=any(self._resumed_state(p) is State.SUBMITTING for p in predictions),
+            link=self.image_access.link(caller),
         )
 
     def times(self, job_id: str, caller: Caller = ANYONE) -> tuple[datetime, datetime, datetime]:
@@ -336,7 +336,7 @@ class Studio:
         since = now.at.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
         return presenters.spend_result(ledger.spending(since, caller.owner), ledger.balance(now), days)
 
-    def making(self, job_id: str, caller: Caller = ANYONE) -> Making:
+    def making(self, job_id: str, caller: Caller = ANYONE) -> JobRequest:
         """Return how a job was asked for.
 
         Raises: `errors.UnknownHandle`.
@@ -346,18 +346,20 @@ class Studio:
 
     def made_from(self, handle: str, caller: Caller = ANYONE) -> list[str]:
         """Return the handles of what a caller made from an image, oldest first."""
-        return [frame.handle for frame in self.store.frames_made_from(handle, caller.owner)]
+        return [frame.handle for frame in self.store.outputs_made_from(handle, caller.owner)]
 
     def recent_images(self, limit: int = 20, caller: Caller = ANYONE) -> list[ImageResult]:
         """Return the newest outputs that are home."""
         return [
-            presenters.image_of_frame(frame, self.store.image_by_sha256(frame.sha256 or ""), self.library.link(caller))
-            for frame in self.store.recent_frames(limit, caller.owner)
+            presenters.image_of_output(
+                frame, self.store.image_by_sha256(frame.sha256 or ""), self.image_access.link(caller)
+            )
+            for frame in self.store.recent_outputs(limit, caller.owner)
         ]
 
     def recent_handles(self, limit: int, caller: Caller = ANYONE) -> list[str]:
         """Return the handles of the newest outputs that are home, and after them of the newest uploads."""
-        outputs = [frame.handle for frame in self.store.recent_frames(limit, caller.owner)]
+        outputs = [frame.handle for frame in self.store.recent_outputs(limit, caller.owner)]
         return outputs + [image.handle for image in self.store.recent_uploads(limit, caller.owner)]
 
     async def preview(self, handle: str, caller: Caller = ANYONE) -> tuple[bytes, ImageResult]:
@@ -365,7 +367,7 @@ class Studio:
 
         Raises: `errors.UnknownHandle`.
         """
-        return await self.library.preview(handle, caller)
+        return await self.image_access.preview(handle, caller)
 
     def watch(self, listener: Callable[[str], None]) -> Callable[[], None]:
         """Tell `listener` the id of each job that moves, until the returned function is called."""
@@ -391,11 +393,11 @@ class Studio:
                 raise
             refusal = error
         try:
-            shared = tuple(await self.library.bring_in(references, caller))
-            ask = replace(ask, references=shared, images=tuple(await self.library.bring_in(images, caller)))
+            shared = tuple(await self.image_access.import_images(references, caller))
+            ask = replace(ask, references=shared, images=tuple(await self.image_access.import_images(images, caller)))
         except errors.TriptychError as error:
             raise refusal or error from None
-        save_to = str(self.library.directory(options.save_to, caller)) if options.save_to else None
+        save_to = str(self.image_access.directory(options.save_to, caller)) if options.save_to else None
         if options.dry_run:
             return self._dry_run(planning.plan_for(ask, offers, notes))
         earlier = None if options.again else self.store.same_request(planning.fingerprint(ask))
@@ -410,7 +412,7 @@ class Studio:
     ) -> tuple[list[Offer], tuple[str, ...]]:
         """Return the offers that can do it, the one to use first, and what is said of that choice.
 
-        Raises: what `planning.candidates` raises, when none of them can.
+        Raises: what `planning.rank_offers` raises, when none of them can.
         """
 
         def fits(offer: Offer) -> None:
@@ -419,7 +421,7 @@ class Studio:
             catalog.resolve_size(offer, options.size, None)
 
         accounts, today = self.setup.accounts, self._clock.now().date()
-        offers = planning.candidates(
+        offers = planning.rank_offers(
             accounts, self.setup.default_provider, operation, options, count, references, fits, today
         )
         return offers, planning.notes(accounts, offers[0], operation, options, prompts, count, today)
@@ -429,7 +431,7 @@ class Studio:
         options = ask.options
         within_s = min(options.wait_s, caller.left_s())
         end_s = self._clock.monotonic() + within_s  # of the quote, the write and the wait together
-        plan = replace(plan, quotes=await self._market.quotes(plan, max(within_s / 2, LEAST_QUOTE_S)))
+        plan = replace(plan, quotes=await self._pricing.quotes(plan, max(within_s / 2, LEAST_QUOTE_S)))
         plan = planning.check_cost(
             plan,
             options.max_cost_usd,
@@ -438,7 +440,7 @@ class Studio:
             asks=caller.asks,
             agreed_usd=caller.agreed_usd,
         )
-        job, predictions = planning.write_up(
+        job, predictions = planning.create_job(
             plan,
             now=moment(self._clock),
             fingerprint=planning.fingerprint(ask),
@@ -453,7 +455,7 @@ class Studio:
         if earlier:  # another process was quicker
             return await self._attached(earlier, end_s - self._clock.monotonic(), save_to, caller)
         self._tell(job.id)
-        self.engine.bell.ring()
+        self.worker.notifier.notify()
         return await self._wait(job.id, end_s - self._clock.monotonic(), caller)
 
     async def _written(self, write: Callable[[], T], within_s: float) -> T:
@@ -470,7 +472,7 @@ class Studio:
             except errors.Outage:
                 if self._clock.monotonic() >= end_s:
                     raise
-            await self._clock.wait(Bell(), BUSY_PAUSE_S)
+            await self._clock.wait(Notifier(), BUSY_PAUSE_S)
 
     async def _attached(self, job: Job, wait_s: float, save_to: str | None, caller: Caller) -> JobResult:
         """Return a job that was made earlier; it was agreed to then, so nothing is asked, quoted or sent."""
@@ -478,7 +480,7 @@ class Studio:
             self.store.save_also(job.id, save_to)
         result = await self._wait(job.id, min(wait_s, caller.left_s()), caller)
         if save_to:
-            await self.library.save_copies(job.id)
+            await self.image_access.save_copies(job.id)
             result = self.job(job.id, caller)
         made = presenters.ago(self._clock.now() - job.created_at)
         note = (
@@ -526,24 +528,24 @@ class Studio:
             left_s = end_s - self._clock.monotonic()
             if left_s <= 0 or row.status not in (Status.QUEUED, Status.RUNNING):
                 return self.job(job_id, caller, page=page)
-            await self._clock.wait(self.engine.bell, min(left_s, LOOK_AGAIN_S))
+            await self._clock.wait(self.worker.notifier, min(left_s, LOOK_AGAIN_S))
 
-    def _take_up(self, row: JobRow) -> None:
+    def _resume(self, row: JobRow) -> None:
         """Look again at what had ended without its images, where looking costs nothing."""
         if row.status not in (Status.PARTIAL, Status.FAILED, Status.UNCERTAIN):
             return
         now = moment(self._clock)
         for prediction in self.store.predictions(row.job.id):
-            to = self._taken_up(prediction)
+            to = self._resumed_state(prediction)
             if to:
                 # An uncertain submit gets one more look, not the whole patience again.
                 attempts = 4 if to is State.SUBMITTING else 0
                 self.store.revive(
                     prediction.id, to, now=now, deadline_at=now.mono_s + LOOK_AGAIN_FOR_S, attempts=attempts
                 )
-        self.engine.bell.ring()
+        self.worker.notifier.notify()
 
-    def _taken_up(self, prediction: Prediction) -> State | None:
+    def _resumed_state(self, prediction: Prediction) -> State | None:
         account = self.setup.accounts.get(prediction.provider)  # none for one that only a newer Triptych knows
         kind = prediction.fault.kind if prediction.fault else ""
         if prediction.state is State.FAILED and kind == "deadline" and prediction.ticket:
@@ -555,7 +557,7 @@ class Studio:
             return State.SUBMITTING
         return None
 
-    def _page_size(self, row: JobRow, frames: Sequence[Frame]) -> int:
+    def _page_size(self, row: JobRow, frames: Sequence[Output]) -> int:
         """Return how many images of a job a page lists: what was first said of an ended job that has several pages."""
         size = row.page_size or presenters.page_size(frames, self.store.image_by_sha256)
         if row.page_size is None and len(frames) > size and row.status not in (Status.QUEUED, Status.RUNNING):

@@ -17,17 +17,17 @@ import anyio.abc
 import anyio.to_thread
 
 from triptych.core import errors
-from triptych.core.clock import Bell, Clock, moment
+from triptych.core.clock import Clock, Notifier, moment
 from triptych.core.concurrency import unwrapped
-from triptych.core.models import Done, Edit, Fault, Offer, Pending, Prediction, Reference, Route, State
+from triptych.core.models import Done, Edit, Failure, Offer, Pending, Prediction, Reference, Route, State
 from triptych.core.states import LEASE_S, retry_delay_s
-from triptych.images.files import Assets
-from triptych.jobs.completion import Arrivals
-from triptych.jobs.polling import Pace, age_s, slept_s
-from triptych.jobs.transitions import Notes, fault_of
-from triptych.jobs.uploads import as_sent, refer
+from triptych.images.files import ImageFiles
+from triptych.jobs.completion import Completion
+from triptych.jobs.polling import Polling, age_s, slept_s
+from triptych.jobs.transitions import Transitions, fault_of
+from triptych.jobs.uploads import as_sent, upload_reference
 from triptych.providers import Sent
-from triptych.providers.client import Account, Wire
+from triptych.providers.client import Account, ProviderClient
 from triptych.storage.jobs import Claim, Store
 from triptych.storage.reads import RESTARTED
 
@@ -39,15 +39,15 @@ RENEWED_WITHIN_S = LEASE_S / 2
 """A renewal that took longer is not relied on: the lease may be over."""
 PREPARE_TRIES = 8
 SUBMIT_TRIES = 10
-SUBMIT_TRIES_WITH_A_WAY_OUT = 3
+MAX_SUBMITS_BEFORE_REROUTE = 3
 LOOK_TRIES = 5
 LOOK_FOR_S = 60.0
 """A submit of which no living process knows anything is looked for this long, from the first look on."""
-RIVALS_WITHIN_S = 900.0
+AMBIGUOUS_SUBMIT_WINDOW_S = 900.0
 """Another submit sent within this time before a lost one could be mistaken for it."""
 
 
-class Steps:
+class Submission:
     """The steps, over one store, one set of files and one set of connections.
 
     `changed` is called with the id of each job that moved; the bell is rung when an image is stored.
@@ -56,21 +56,23 @@ class Steps:
     def __init__(
         self,
         store: Store,
-        assets: Assets,
-        wire: Wire,
+        image_files: ImageFiles,
+        provider_client: ProviderClient,
         accounts: Mapping[str, Account],
         clock: Clock,
-        pace: Pace,
+        polling: Polling,
         changed: Callable[[str], None],
-        bell: Bell,
+        notifier: Notifier,
     ) -> None:
         self._store = store
-        self._wire = wire
+        self._client = provider_client
         self._accounts = accounts
         self._clock = clock
-        self._pace = pace
-        self._notes = Notes(store, clock, changed)
-        self._arrivals = Arrivals(store, assets, wire, accounts, clock, pace, self._notes, bell)
+        self._polling = polling
+        self._transitions = Transitions(store, clock, changed)
+        self._completion = Completion(
+            store, image_files, provider_client, accounts, clock, polling, self._transitions, notifier
+        )
 
     async def advance(self, claim: Claim) -> None:
         """Do the one step that the prediction's state calls for, and write down what came of it.
@@ -83,11 +85,11 @@ class Steps:
             case State.SUBMITTING:
                 await self._look_for(claim)
             case State.RUNNING:
-                await self._arrivals.poll(claim)
+                await self._completion.poll(claim)
             case State.FETCHING:
-                await self._arrivals.bring_home(claim)
+                await self._completion.download(claim)
             case State.DONE:
-                await self._arrivals.settle(claim)
+                await self._completion.settle(claim)
             case other:
                 raise AssertionError(f"{other} is never claimed")
 
@@ -97,20 +99,22 @@ class Steps:
         try:
             edit = await self._prepare(account, prediction)
         except (errors.Outage, errors.RateLimited) as error:
-            self._notes.again_later(claim, error, PREPARE_TRIES)
+            self._transitions.again_later(claim, error, PREPARE_TRIES)
             return
         except errors.TriptychError as error:
-            self._notes.end(claim, State.FAILED, fault_of(error), free=True)
+            self._transitions.end(claim, State.FAILED, fault_of(error), free=True)
             return
         except Exception as error:
             log.exception("internal error while preparing %s", prediction.id)
-            self._notes.again_later(claim, _internal(error), PREPARE_TRIES)
+            self._transitions.again_later(claim, _internal(error), PREPARE_TRIES)
             return
         if self._store.cancel_requested(prediction.job_id):
-            self._notes.end(claim, State.CANCELLED, Fault("cancelled", "Cancelled before it was submitted."), free=True)
+            self._transitions.end(
+                claim, State.CANCELLED, Failure("cancelled", "Cancelled before it was submitted."), free=True
+            )
             return
         now = moment(self._clock)
-        sent = self._notes.move(
+        sent = self._transitions.move(
             claim,
             State.SUBMITTING,
             wait_s=0,
@@ -127,7 +131,7 @@ class Steps:
 
     async def _send(self, account: Account, claim: Claim, edit: Edit, *, again: bool = False) -> None:
         """Send the request that costs money, and write down what came of it even if this process is being stopped."""
-        departure = _Departure(self._store, claim, self._clock)
+        departure = _SubmitGate(self._store, claim, self._clock)
         shield, ended = anyio.CancelScope(shield=True), False
 
         async def limit_when_cancelled() -> None:
@@ -147,32 +151,32 @@ class Steps:
                 ended = True
                 tasks.cancel_scope.cancel()
 
-    def _note_departure(self, claim: Claim, departure: _Departure) -> None:
+    def _note_departure(self, claim: Claim, departure: _SubmitGate) -> None:
         """Write down that a request has left whose answer may not be heard any more."""
         if departure.left and claim.prediction.fault is None:
             with suppress(Exception):
-                self._notes.lose(claim, _STOPPED)
+                self._transitions.lose(claim, _STOPPED)
                 departure.claim = replace(claim, prediction=replace(claim.prediction, fault=_STOPPED))
 
     async def _send_and_write(
-        self, account: Account, claim: Claim, edit: Edit, again: bool, departure: _Departure
+        self, account: Account, claim: Claim, edit: Edit, again: bool, departure: _SubmitGate
     ) -> None:
         try:
             outcome = await self._sent(account, claim, edit, departure)
-            taken = await self._notes.insist(
+            taken = await self._transitions.write_with_retry(
                 claim, "the answer", lambda: self._write_outcome(departure.claim, outcome, again=again)
             )
         except BaseException as error:
             # What leaves no other trace must leave this one, or a look takes the request for one that was never sent.
             if departure.left:
                 with suppress(Exception):
-                    self._notes.lose(claim, _unheard(error))
+                    self._transitions.lose(claim, _unheard(error))
             raise
         if taken and taken.prediction.state is State.FETCHING:
-            await self._arrivals.bring_home(taken)
+            await self._completion.download(taken)
 
     async def _sent(
-        self, account: Account, claim: Claim, edit: Edit, departure: _Departure
+        self, account: Account, claim: Claim, edit: Edit, departure: _SubmitGate
     ) -> Pending | Done | errors.TriptychError:
         """Return what came of a submit; frames that a stream brings early are stored while it goes on.
 
@@ -180,11 +184,11 @@ class Steps:
         error is returned.
         """
         outcome: Pending | Done | errors.TriptychError
-        early = self._arrivals.early(claim)
+        early = self._completion.early(claim)
         with unwrapped():
             async with anyio.create_task_group() as fetches:
                 try:
-                    outcome = await self._wire.run(
+                    outcome = await self._client.run(
                         account,
                         account.provider.submit(edit),
                         came=lambda frame: early.take(frame, fetches),
@@ -207,9 +211,9 @@ class Steps:
                 # The provider's time counts from here: to send a large image may have taken long.
                 now = moment(self._clock)
                 accepted = replace(claim.prediction, submitted_at=now.at, submitted_mono=now.mono_s)
-                return await self._arrivals.write(replace(claim, prediction=accepted), outcome)
+                return await self._completion.write(replace(claim, prediction=accepted), outcome)
             case Done():
-                return await self._arrivals.write(claim, outcome)
+                return await self._completion.write(claim, outcome)
             case _ if again:  # whatever became of this try, the one before may have been accepted
                 self._lose_answer(claim, outcome, again)
             case errors.Refused() | errors.NotSent():
@@ -217,7 +221,7 @@ class Steps:
             case errors.Outage():
                 self._lose_answer(claim, outcome, again)
             case _:
-                self._notes.end(claim, State.FAILED, fault_of(outcome), free=True)
+                self._transitions.end(claim, State.FAILED, fault_of(outcome), free=True)
         return None
 
     def _refused(self, claim: Claim, error: errors.Refused | errors.NotSent) -> None:
@@ -227,14 +231,14 @@ class Steps:
         routes = row.job.routes if row else ()
         if isinstance(error, errors.RateLimited | errors.NotSent):
             if isinstance(error, errors.RateLimited):
-                self._pace.hold(prediction.provider, retry_delay_s(prediction.attempts + 1, error.retry_after_s))
-            if prediction.attempts + 1 < (SUBMIT_TRIES_WITH_A_WAY_OUT if routes else SUBMIT_TRIES):
-                self._notes.again_later(claim, error, SUBMIT_TRIES)
+                self._polling.hold(prediction.provider, retry_delay_s(prediction.attempts + 1, error.retry_after_s))
+            if prediction.attempts + 1 < (MAX_SUBMITS_BEFORE_REROUTE if routes else SUBMIT_TRIES):
+                self._transitions.again_later(claim, error, SUBMIT_TRIES)
                 return
         elif not isinstance(error, errors.KeyRejected | errors.NoFunds | errors.NotOffered):
             routes = ()  # the request itself was refused; elsewhere it would be too
         if not routes or not self._reroute(claim, routes[0], error):
-            self._notes.end(claim, State.FAILED, fault_of(error), free=True)
+            self._transitions.end(claim, State.FAILED, fault_of(error), free=True)
 
     def _reroute(self, claim: Claim, route: Route, error: errors.TriptychError) -> bool:
         refused = self._accounts[claim.prediction.provider].provider.title
@@ -242,17 +246,17 @@ class Steps:
             f"{refused} refused before accepting ({error.kind}); sent to {route.provider} instead: {error.message}"
         )
         moved = self._store.reroute(claim, route, warning, now=moment(self._clock))
-        self._notes.changed(claim.prediction.job_id)
+        self._transitions.changed(claim.prediction.job_id)
         return moved
 
     def _lose_answer(self, claim: Claim, error: errors.TriptychError, again: bool) -> None:
         log.warning("the answer to %s was lost: %s", claim.prediction.id, error.message)
         attempts = claim.prediction.attempts + 1 if again else 0
-        moved = self._notes.move(
+        moved = self._transitions.move(
             claim, State.SUBMITTING, wait_s=retry_delay_s(attempts + 1), fault=fault_of(error), attempts=attempts
         )
         if moved is None:
-            self._notes.lose(claim, fault_of(error))
+            self._transitions.lose(claim, fault_of(error))
 
     async def _look_for(self, claim: Claim) -> None:
         """Find out what became of a submit whose answer was lost, without paying twice."""
@@ -282,26 +286,28 @@ class Steps:
         patient = unheard and now_s - looked_mono < LOOK_FOR_S
         if found:
             answer = found
-            taken = await self._notes.insist(claim, "the ticket", lambda: self._arrivals.write(claim, answer))
+            taken = await self._transitions.write_with_retry(
+                claim, "the ticket", lambda: self._completion.write(claim, answer)
+            )
             if taken and taken.prediction.state is State.FETCHING:
-                await self._arrivals.bring_home(taken)
+                await self._completion.download(taken)
         elif (read or not provider.find) and self._may_send_again(account, prediction) and attempts < 2 * LOOK_TRIES:
             await self._send(account, claim, await self._as_sent(account, prediction), again=True)
         elif attempts < tries or patient:
-            self._notes.move(
+            self._transitions.move(
                 claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts, looked_mono=looked_mono
             )
         elif unheard and absent:
             # The provider's own list, read again and again for a minute, does not have it: it was not accepted.
-            self._notes.move(claim, State.QUEUED, wait_s=0, attempts=0)
+            self._transitions.move(claim, State.QUEUED, wait_s=0, attempts=0)
         else:
-            fault = Fault(
+            fault = Failure(
                 "uncertain",
                 f"The answer to a paid request was lost, and {provider.title} could not say what became of it. "
                 "It is not sent again by itself.",
                 retryable=True,
             )
-            await self._arrivals.leave_uncertain(claim, fault)
+            await self._completion.finish_uncertain(claim, fault)
 
     async def _found(self, account: Account, prediction: Prediction) -> Pending | Done | None:
         provider = account.provider
@@ -309,7 +315,7 @@ class Steps:
         known = self._store.tickets(provider.name)
         sent = Sent(prediction.submitted_at, age_s(prediction, self._clock), slept_s(prediction, self._clock))
         edit = await self._as_sent(account, prediction)
-        found = await self._wire.run(account, provider.find(edit, prediction, sent, known))
+        found = await self._client.run(account, provider.find(edit, prediction, sent, known))
         self._require_ours(account, prediction, found)
         return found
 
@@ -332,8 +338,8 @@ class Steps:
         if not found or account.provider.honours_ids_s is not None:
             return
         assert prediction.submitted_at
-        now, since = moment(self._clock), prediction.submitted_at - timedelta(seconds=RIVALS_WITHIN_S)
-        for other, worked_on in self._store.unaccounted(prediction, since=since, now=now):
+        now, since = moment(self._clock), prediction.submitted_at - timedelta(seconds=AMBIGUOUS_SUBMIT_WINDOW_S)
+        for other, worked_on in self._store.submits_without_ticket(prediction, since=since, now=now):
             # Of requests that were both lost, one can have the other's answer if they are the same in every word.
             same = (other.prompt, other.inputs, other.size) == (prediction.prompt, prediction.inputs, prediction.size)
             if same and worked_on and other.fault is None:
@@ -342,7 +348,7 @@ class Steps:
             raise errors.Outage("What the provider's list shows belongs to another prediction by now.")
 
     def _offer(self, prediction: Prediction) -> Offer:
-        offer = self._pace.offer(prediction)
+        offer = self._polling.offer(prediction)
         if not offer:
             raise errors.UnknownModel(f"{prediction.provider} does not offer {prediction.endpoint} any more.")
         return offer
@@ -356,8 +362,8 @@ class Steps:
             image = self._store.image_by_handle(handle)
             if not image:
                 raise errors.UnknownHandle(f"The input {handle} is not here any more.")
-            reference, said = await refer(
-                self._store, self._wire, self._clock, account, image, of=len(prediction.inputs)
+            reference, said = await upload_reference(
+                self._store, self._client, self._clock, account, image, of=len(prediction.inputs)
             )
             references.append(reference)
             warnings += said
@@ -380,7 +386,7 @@ class Steps:
         return _edit(self._offer(prediction), prediction, references)
 
 
-class _Departure:
+class _SubmitGate:
     """The gate before a paid request leaves: it opens only for the process that still holds the prediction.
 
     Called right before the bytes leave. `left` says from then on that they may have.
@@ -423,14 +429,14 @@ def _edit(offer: Offer, prediction: Prediction, references: list[Reference]) -> 
     )
 
 
-_STOPPED = Fault("answer_lost", "The server was stopped before the provider answered.", True)
+_STOPPED = Failure("answer_lost", "The server was stopped before the provider answered.", True)
 
 
 def _internal(error: Exception) -> errors.Outage:
     return errors.Outage(f"An internal error ({type(error).__name__}) interrupted it.")
 
 
-def _unheard(error: BaseException) -> Fault:
+def _unheard(error: BaseException) -> Failure:
     if isinstance(error, Exception):
-        return Fault("answer_lost", f"The provider's answer could not be written ({type(error).__name__}).", True)
+        return Failure("answer_lost", f"The provider's answer could not be written ({type(error).__name__}).", True)
     return _STOPPED

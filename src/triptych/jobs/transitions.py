@@ -1,7 +1,7 @@
 """What a step writes down: the move, what comes with it, and the call that says that a job moved.
 
 One place for it, so that no step forgets one of them. What a paid request came to is written however often the database
-says no (`insist`): nothing else leads back to it.
+says no (`write_with_retry`): nothing else leads back to it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from triptych.core import errors
-from triptych.core.clock import Bell, Clock, moment
-from triptych.core.models import Fault, State
+from triptych.core.clock import Clock, Notifier, moment
+from triptych.core.models import Failure, State
 from triptych.core.states import retry_delay_s
 from triptych.storage.jobs import Claim, Store
 
@@ -25,7 +25,7 @@ INTERNAL_ERRORS = 8
 """So many errors of our own end the insisting: the ninth would be the same."""
 
 
-class Notes:
+class Transitions:
     """The moves of claimed predictions; `changed` is called with the id of each job that moved."""
 
     def __init__(self, store: Store, clock: Clock, changed: Callable[[str], None]) -> None:
@@ -33,7 +33,7 @@ class Notes:
         self._clock = clock
         self.changed = changed
 
-    async def insist(self, claim: Claim, what: str, write: Callable[[], Awaitable[T]]) -> T:
+    async def write_with_retry(self, claim: Claim, what: str, write: Callable[[], Awaitable[T]]) -> T:
         """Write what a paid request came to, again and again until the database and the disk take it.
 
         Raises: the error of our own that stays after several tries; what cancels this process.
@@ -56,9 +56,9 @@ class Notes:
                     raise
                 log.error("%s of %s is not written yet: %s", what, claim.prediction.id, type(error).__name__)
             tries += 1
-            await self._clock.wait(Bell(), min(0.5 * 2 ** min(tries, 5), LONGEST_RETRY_S))
+            await self._clock.wait(Notifier(), min(0.5 * 2 ** min(tries, 5), LONGEST_RETRY_S))
 
-    def lose(self, claim: Claim, fault: Fault) -> None:
+    def lose(self, claim: Claim, fault: Failure) -> None:
         """Remember that an answer was lost, under any lease: a look must not take the request for one never sent."""
         self._store.note_loss(claim.prediction.id, fault)
 
@@ -75,7 +75,7 @@ class Notes:
         self.changed(claim.prediction.job_id)
         return moved
 
-    def end(self, claim: Claim, state: State, fault: Fault, *, free: bool = False) -> None:
+    def end(self, claim: Claim, state: State, fault: Failure, *, free: bool = False) -> None:
         """End a prediction with the reason why."""
         self.move(claim, state, wait_s=0, free=free, fault=fault, finished_at=self._clock.now())
 
@@ -89,6 +89,6 @@ class Notes:
         self.move(claim, State.QUEUED, wait_s=wait_s, attempts=attempts, fault=fault_of(error))
 
 
-def fault_of(error: errors.TriptychError) -> Fault:
+def fault_of(error: errors.TriptychError) -> Failure:
     """Return an error as it is kept."""
-    return Fault(error.kind, error.message, error.retryable, error.request_id)
+    return Failure(error.kind, error.message, error.retryable, error.request_id)

@@ -15,12 +15,12 @@ from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.models import Image, Reference
 from triptych.providers import ReferenceLimits
-from triptych.providers.client import Account, Wire
+from triptych.providers.client import Account, ProviderClient
 from triptych.storage.jobs import Store
 
 
-async def refer(
-    store: Store, wire: Wire, clock: Clock, account: Account, image: Image, *, of: int = 1
+async def upload_reference(
+    store: Store, provider_client: ProviderClient, clock: Clock, account: Account, image: Image, *, of: int = 1
 ) -> tuple[Reference, tuple[str, ...]]:
     """Return an image as a provider can read it, and what had to be done to it in words; `of` share one request.
 
@@ -34,7 +34,7 @@ async def refer(
     if provider.inline:
         return Reference(image.sha256, mime_type, data=data), warnings
     assert provider.upload
-    hosted = await wire.run(account, provider.upload(data, mime_type, image.path.name), tries=3)
+    hosted = await provider_client.run(account, provider.upload(data, mime_type, image.path.name), tries=3)
     store.set_copy(image.sha256, provider.name, hosted.url, clock.now() + timedelta(seconds=hosted.lifetime_s))
     return Reference(image.sha256, mime_type, url=hosted.url), warnings
 

@@ -23,12 +23,12 @@ import anyio
 import anyio.abc
 
 from triptych.core import errors
-from triptych.core.clock import Bell, Clock, moment
+from triptych.core.clock import Clock, Notifier, moment
 from triptych.core.states import HEARTBEAT_S, LEASE_S
-from triptych.images.files import Assets
-from triptych.jobs.polling import Pace
-from triptych.jobs.submission import Steps
-from triptych.providers.client import Account, Wire
+from triptych.images.files import ImageFiles
+from triptych.jobs.polling import Polling
+from triptych.jobs.submission import Submission
+from triptych.providers.client import Account, ProviderClient
 from triptych.storage.jobs import Claim, Store
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ OTHERS_LOOK_S = 1.0
 """How often the database is looked at for what other processes wrote."""
 
 
-class Engine:
+class Worker:
     """Advances every prediction whose provider is among `accounts`; several engines may share one store.
 
     `changed` is called with the id of each job that moved.
@@ -48,20 +48,22 @@ class Engine:
     def __init__(
         self,
         store: Store,
-        assets: Assets,
-        wire: Wire,
+        image_files: ImageFiles,
+        provider_client: ProviderClient,
         accounts: Mapping[str, Account],
         clock: Clock,
         changed: Callable[[str], None],
     ) -> None:
-        self.bell = Bell()
+        self.notifier = Notifier()
         """Rung when there may be something to do, and when something was done."""
         self._store = store
-        self._wire = wire
+        self._client = provider_client
         self._accounts = {name: account for name, account in accounts.items() if account.usable}
         self._clock = clock
-        self._pace = Pace(store, self._accounts, clock)
-        self._steps = Steps(store, assets, wire, self._accounts, clock, self._pace, changed, self.bell)
+        self._polling = Polling(store, self._accounts, clock)
+        self._submission = Submission(
+            store, image_files, provider_client, self._accounts, clock, self._polling, changed, self.notifier
+        )
         self._held: dict[str, Claim] = {}
         """What this process works on, by prediction id."""
         self._sweeping: set[str] = set()
@@ -84,7 +86,7 @@ class Engine:
                 except Exception:
                     log.exception("internal error while looking for work; the worker goes on")
                     idle_s = OTHERS_LOOK_S
-                await self._clock.wait(self.bell, idle_s)
+                await self._clock.wait(self.notifier, idle_s)
 
     def _start_step(self, tasks: anyio.abc.TaskGroup) -> bool:
         claim = self._claim()
@@ -98,7 +100,7 @@ class Engine:
 
     def _start_sweeps(self, tasks: anyio.abc.TaskGroup) -> None:
         for name in self._accounts:
-            if name not in self._sweeping and self._pace.sweep_is_due(name):
+            if name not in self._sweeping and self._polling.sweep_is_due(name):
                 self._sweeping.add(name)
                 try:
                     tasks.start_soon(self.sweep, name)
@@ -128,26 +130,26 @@ class Engine:
         account = self._accounts[name]
         assert account.provider.finished
         try:
-            tickets = self._pace.to_sweep(name)
-            ended = await self._wire.run(account, account.provider.finished(sorted(tickets)))
-            self._pace.swept(name, tickets, ended)
+            tickets = self._polling.to_sweep(name)
+            ended = await self._client.run(account, account.provider.finished(sorted(tickets)))
+            self._polling.swept(name, tickets, ended)
         except errors.TriptychError as error:
             log.info("the list of %s cannot be read: %s", name, error.message)
-            self._pace.sweep_failed(name, error.retry_after_s)
+            self._polling.sweep_failed(name, error.retry_after_s)
         except Exception:
             log.exception("internal error while reading the list of %s; single polls go on", name)
-            self._pace.sweep_failed(name)
+            self._polling.sweep_failed(name)
         finally:
             self._sweeping.discard(name)
-            self.bell.ring()
+            self.notifier.notify()
 
     def sweep_is_due(self, name: str) -> bool:
         """Return whether enough runs at a provider to look at all of it at once, now."""
-        return self._pace.sweep_is_due(name)
+        return self._polling.sweep_is_due(name)
 
     def next_sweep(self) -> float | None:
         """Return when a look at a list is due on the monotonic clock, if any is."""
-        return self._pace.next_sweep(but=self._sweeping)
+        return self._polling.next_sweep(but=self._sweeping)
 
     def _claim(self) -> Claim | None:
         limits, now = self._limits(), moment(self._clock)
@@ -176,7 +178,7 @@ class Engine:
         if len(self._held) >= MAX_STEPS_AT_ONCE:
             return {}
         steps = Counter(claim.prediction.provider for claim in self._held.values())
-        return {name: most for name, most in self._pace.limits().items() if steps[name] < MAX_STEPS_PER_PROVIDER}
+        return {name: most for name, most in self._polling.limits().items() if steps[name] < MAX_STEPS_PER_PROVIDER}
 
     def _idle_s(self) -> float:
         due = min([at for at in (self._due_s, self.next_sweep()) if at is not None], default=None)
@@ -185,7 +187,7 @@ class Engine:
         return min(max(due - self._clock.monotonic(), 0.01), OTHERS_LOOK_S)
 
     async def _keep_leases(self) -> None:
-        quiet = Bell()
+        quiet = Notifier()
         while True:
             await self._clock.wait(quiet, HEARTBEAT_S)
             try:
@@ -199,7 +201,7 @@ class Engine:
     async def _work(self, claim: Claim) -> None:
         """Do one step. What it could not write leaves the state as it is, to be taken up again."""
         try:
-            await self._steps.advance(claim)
+            await self._submission.advance(claim)
         except errors.Outage as error:  # the database or the disk
             log.warning("%s waits: %s", claim.prediction.id, error.message)
             self._put_back(claim)
@@ -208,7 +210,7 @@ class Engine:
             self._put_back(claim)
         finally:
             self._held.pop(claim.prediction.id, None)
-            self.bell.ring()
+            self.notifier.notify()
 
     def _put_back(self, claim: Claim) -> None:
         try:

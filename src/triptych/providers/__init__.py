@@ -1,8 +1,8 @@
 """What a provider is: data and pure functions, one file each.
 
-A provider's flows are generators in the style of httpx's auth flow: they yield a `Call`, are sent an `Answer`, and
-return what came of it. They hold no client, no clock and never await; the one driver in `client` runs them all. So the
-same flow serves the engine, the tests and a dry run (which shows the first `Call` and stops).
+A provider's flows are generators in the style of httpx's auth flow: they yield an `HttpRequest`, are sent an
+`HttpResponse`, and return the outcome. They hold no client, no clock and never await; the one driver in `client` runs
+them all. So the same flow serves the worker, the tests and a dry run (which shows the first `HttpRequest` and stops).
 
 A flow reports trouble by raising from `errors`:
   `Refused` and below    surely not accepted, nothing paid
@@ -25,18 +25,18 @@ from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Hosted, Offer, Output, Pending, Prediction, Quote
+from triptych.core.models import Done, Edit, Offer, Pending, Prediction, Quote, ReturnedImage, Upload
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class HttpRequest:
     """A request a flow wants sent: to a base URL by name, or to a whole URL that the provider gave.
 
     A whole URL has to be on the provider's own origin, or, without `authorize`, on the public internet (an upload
     ticket). `repeatable` says that sending it twice costs nothing (everything but a submit).
-    With `stream`, an answer that is a stream of server-sent events has an empty body; `Next` then asks for its events.
+    With `stream`, an answer that is a stream of server-sent events has an empty body; `NextEvent` asks for its events.
     """
 
     method: str
@@ -54,27 +54,27 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
-    """The next event of a stream is wanted: it is sent as an `Answer` with its data as the body.
+class NextEvent:
+    """The next event of a stream is wanted: it is sent as an `HttpResponse` with its data as the body.
 
-    At the stream's end that answer's status is `END`. A stream that is cut off raises `errors.AnswerLost` here.
+    At the stream's end that answer's status is `STREAM_END`. A stream that is cut off raises `errors.AnswerLost` here.
     """
 
 
 @dataclass(frozen=True, slots=True)
-class Came:
+class FrameReceived:
     """A frame came before the flow is at its end; `index` is its place in the answer, from 0."""
 
     index: int
-    output: Output
+    output: ReturnedImage
 
 
-END = 0
+STREAM_END = 0
 """The status of the answer that ends a stream."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """What came back: a whole response, its body bounded by the driver."""
 
     status: int
@@ -89,7 +89,7 @@ class Answer:
             return None
 
 
-Flow = Generator[Call | Next | Came, Answer, T]
+Flow = Generator[HttpRequest | NextEvent | FrameReceived, HttpResponse, T]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class Sent:
 class Provider:
     """A provider as data and pure functions; what it cannot do is None.
 
-    `key_env` None means that it needs no key and no network: its `submit` then runs to its end without a `Call`.
+    `key_env` None means that it needs no key and no network: its `submit` then runs to its end without a `HttpRequest`.
     `inline` providers take reference bytes in the request, where they have no URL for them yet; the others get URLs,
     made with `upload`.
     """
@@ -156,7 +156,7 @@ class Provider:
     offers_at: Callable[[Mapping[str, str]], tuple[Offer, ...]] | None = None
     """The offers at these base URLs, by name, where they differ from one place to another."""
     poll: Callable[[str, str | None], Flow[Pending | Done]] | None = None
-    upload: Callable[[bytes, str, str], Flow[Hosted]] | None = None
+    upload: Callable[[bytes, str, str], Flow[Upload]] | None = None
     find: Callable[[Edit, Prediction, Sent, frozenset[str]], Flow[Pending | None]] | None = None
     """Look for a submit whose answer was lost; the tickets are taken by other predictions. It sends nothing paid.
 

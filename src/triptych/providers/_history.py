@@ -15,7 +15,7 @@ from typing import Any
 
 from triptych.core import errors
 from triptych.core.models import Pending
-from triptych.providers import Answer, Flow, Sent
+from triptych.providers import Flow, HttpResponse, Sent
 from triptych.providers import _reading as read
 
 PAGES = 3
@@ -42,7 +42,7 @@ class Entry:
 class Page:
     """One page of a list, the answer it came in, and how many entries the whole list has, if that is said."""
 
-    answer: Answer
+    answer: HttpResponse
     entries: Sequence[Entry]
     total: int | None = None
 

@@ -18,8 +18,8 @@ from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from triptych.core import errors
-from triptych.core.models import Output, Pending, Reference
-from triptych.providers import Answer, Call, Flow, Sent, refuse
+from triptych.core.models import Pending, Reference, ReturnedImage
+from triptych.providers import Flow, HttpRequest, HttpResponse, Sent, refuse
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def at(body: Any, *keys: str) -> Any:
 
 def parsed(text: Any) -> Any:
     """Return JSON that an answer carries as a string; what is no string is returned as it is."""
-    return Answer(200, {}, text.encode(errors="replace")).json() if isinstance(text, str) else text
+    return HttpResponse(200, {}, text.encode(errors="replace")).json() if isinstance(text, str) else text
 
 
 def message(body: Any) -> str:
@@ -60,11 +60,11 @@ def message(body: Any) -> str:
     return ""
 
 
-def header(answer: Answer, name: str) -> str | None:
+def header(answer: HttpResponse, name: str) -> str | None:
     return next((value for key, value in answer.headers.items() if key.casefold() == name), None)
 
 
-def request_id(answer: Answer, body: Any) -> str | None:
+def request_id(answer: HttpResponse, body: Any) -> str | None:
     """Return the id a provider's support asks for: from the header, else from the body."""
     own = at(body, "request_id") or at(body, "error", "request_id")
     named = (value for key, value in answer.headers.items() if key.casefold().endswith("-request-id"))
@@ -72,7 +72,7 @@ def request_id(answer: Answer, body: Any) -> str | None:
     return "".join(c for c in found if c.isascii() and c.isprintable())[:100] or None
 
 
-def sent_s(sent: Sent, answer: Answer) -> float:
+def sent_s(sent: Sent, answer: HttpResponse) -> float:
     """Return when a request left, in UTC seconds: by the clock of the answer's `Date` if it has one, else by ours."""
     try:
         now = parsedate_to_datetime(header(answer, "date") or "")
@@ -81,13 +81,13 @@ def sent_s(sent: Sent, answer: Answer) -> float:
         return sent.at.timestamp()
 
 
-def meant_status(answer: Answer, body: Any) -> int:
+def meant_status(answer: HttpResponse, body: Any) -> int:
     """Return the status an answer means: an error code in the body counts where HTTP says 2xx."""
     code = integer(at(body, "code"))
     return code if 200 <= answer.status < 300 and code is not None and 400 <= code < 600 else answer.status
 
 
-def raise_for(answer: Answer, body: Any, *, only: Collection[int] = (), hint_401: str = "") -> None:
+def raise_for(answer: HttpResponse, body: Any, *, only: Collection[int] = (), hint_401: str = "") -> None:
     """Raise what an error answer means (see `refuse`), for the `only` statuses if given; return for a good answer."""
     status = meant_status(answer, body)
     if only and status not in only:
@@ -98,7 +98,7 @@ def raise_for(answer: Answer, body: Any, *, only: Collection[int] = (), hint_401
     refuse(status, text, request_id=request_id(answer, body), retry_after=header(answer, "retry-after"))
 
 
-def raise_unaccepted(answer: Answer, body: Any, code: str = "") -> None:
+def raise_unaccepted(answer: HttpResponse, body: Any, code: str = "") -> None:
     """Raise what a paid request's answer says about its acceptance, `code` being the provider's own word for the error.
 
     Money and moderation outrank the status around them, and a busy provider that says so in its own envelope, which has
@@ -131,14 +131,14 @@ def seconds(value: Any) -> float | None:
     return float(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,6}", value) else None
 
 
-def frame(item: Any, *names: str) -> Output:
+def frame(item: Any, *names: str) -> ReturnedImage:
     """Return one image of an answer: a URL, an object that carries one under these names, or why there is none."""
     urls = [at(item, name) for name in names or ("url", "download_url")] if isinstance(item, dict) else [item]
     for url in urls:
         if is_url(url):
-            return Output(url=url)
+            return ReturnedImage(url=url)
     said = message(item) if isinstance(item, dict) else ""
-    return Output(error=errors.quoted(said) if said else "the provider gave no URL for this image")
+    return ReturnedImage(error=errors.quoted(said) if said else "the provider gave no URL for this image")
 
 
 def items(value: Any) -> list[Any]:
@@ -162,7 +162,7 @@ def source(reference: Reference) -> str:
     return f"data:{reference.mime_type.lower()};base64,{b64encode(reference.data).decode()}"
 
 
-def outage(answer: Answer, body: Any) -> errors.Outage:
+def outage(answer: HttpResponse, body: Any) -> errors.Outage:
     """Return an answer that cannot be used as an error of ours."""
     text = message(body)
     why = f": {errors.quoted(text)}" if text else "" if body is not None else ", not JSON"
@@ -173,7 +173,7 @@ def outage(answer: Answer, body: Any) -> errors.Outage:
     )
 
 
-def no_ticket(answer: Answer, body: Any) -> errors.Outage:
+def no_ticket(answer: HttpResponse, body: Any) -> errors.Outage:
     """Return a good answer to a submit that names no prediction as an error of ours."""
     return errors.Outage(
         "The provider answered without a usable id; the request may have been accepted.",
@@ -181,7 +181,7 @@ def no_ticket(answer: Answer, body: Any) -> errors.Outage:
     )
 
 
-def no_image(answer: Answer, body: Any, kind: str, outputs: Sequence[Output]) -> errors.Failed:
+def no_image(answer: HttpResponse, body: Any, kind: str, outputs: Sequence[ReturnedImage]) -> errors.Failed:
     """Return an end without any image as an error of ours, with the reason of the first frame that gives one."""
     why = next((f": {output.error}" for output in outputs if output.error), ".")
     error = errors.Moderated if MODERATION_WORDS.search(why) else errors.Failed
@@ -265,7 +265,7 @@ def log_odd_status(provider: str, word: str) -> None:
     log.warning("%s: the unknown status %s counts as still running", provider, errors.quoted(word, 40))
 
 
-def accepted(answer: Answer, said: Mapping[str, Any]) -> Pending | None:
+def accepted(answer: HttpResponse, said: Mapping[str, Any]) -> Pending | None:
     """Return the ticket of a submit's answer, with the URL to ask at; a 5xx that carries one was accepted too."""
     ticket, url = said.get("id"), at(said, "urls", "get")
     if not is_ticket(ticket) or not (200 <= answer.status < 300 or answer.status >= 500):
@@ -273,14 +273,14 @@ def accepted(answer: Answer, said: Mapping[str, Any]) -> Pending | None:
     return Pending(ticket, url if is_url(url) else None)
 
 
-def asked(url: str | None, path: str) -> Flow[Answer]:
+def asked(url: str | None, path: str) -> Flow[HttpResponse]:
     """Return the answer about a prediction: from the URL it came with if that is allowed and works, else the usual."""
     if is_url(url):
         try:
-            answer = yield Call("GET", url)
+            answer = yield HttpRequest("GET", url)
         except errors.NotAllowed:
             pass  # It is not on the provider's own origin, so nothing was sent there.
         else:
             if answer.status not in (400, 401, 403, 404, 405) or url.endswith(path):
                 return answer
-    return (yield Call("GET", path))
+    return (yield HttpRequest("GET", path))

@@ -25,8 +25,20 @@ from urllib.parse import urlsplit
 from triptych import catalog
 from triptych.catalog import backgrounds
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Lifecycle, Offer, Output, Pending
-from triptych.providers import END, Answer, BaseUrl, Call, Came, Flow, Listing, Next, Provider, ReferenceLimits, refuse
+from triptych.core.models import Done, Edit, Lifecycle, Offer, Pending, ReturnedImage
+from triptych.providers import (
+    STREAM_END,
+    BaseUrl,
+    Flow,
+    FrameReceived,
+    HttpRequest,
+    HttpResponse,
+    Listing,
+    NextEvent,
+    Provider,
+    ReferenceLimits,
+    refuse,
+)
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
 from triptych.providers._offers import Family
@@ -149,9 +161,9 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
     return _whole(edit, answer)
 
 
-def _generate(body: Mapping[str, Any]) -> Call:
+def _generate(body: Mapping[str, Any]) -> HttpRequest:
     streamed = "stream" in body
-    return Call("POST", "/images/generations", json=body, repeatable=False, stream=streamed, timeout_s=TIMEOUT_S)
+    return HttpRequest("POST", "/images/generations", json=body, repeatable=False, stream=streamed, timeout_s=TIMEOUT_S)
 
 
 def _body(edit: Edit) -> dict[str, Any]:
@@ -175,20 +187,20 @@ def _body(edit: Edit) -> dict[str, Any]:
     return body
 
 
-def _streamed(edit: Edit, answer: Answer) -> Flow[Pending | Done]:
+def _streamed(edit: Edit, answer: HttpResponse) -> Flow[Pending | Done]:
     """Return what a stream brought, to its last event: a `partial_failed` one loses only its own frame."""
-    outputs: dict[int, Output] = {}
+    outputs: dict[int, ReturnedImage] = {}
     usage = trouble = None
     while True:
         try:
-            event = yield Next()
+            event = yield NextEvent()
         except errors.AnswerLost:
             if len(outputs) < edit.count:
                 raise
             break  # every frame is accounted for
         if event.body.strip() == b"[DONE]":
             break
-        if event.status == END:
+        if event.status == STREAM_END:
             if len(outputs) >= edit.count:
                 break
             raise errors.AnswerLost("The provider's stream ended too early.", request_id=_request_id(answer, None))
@@ -208,15 +220,15 @@ def _streamed(edit: Edit, answer: Answer) -> Flow[Pending | Done]:
         if index is None:
             index = len(outputs)
         if 0 <= index < read.MAX_OUTPUTS and index not in outputs:
-            outputs[index] = Output(handed_over=True) if output.data else output
+            outputs[index] = ReturnedImage(handed_over=True) if output.data else output
             if not output.error:
-                yield Came(index, output)
-    missing = Output(error="the provider said nothing about this image")
+                yield FrameReceived(index, output)
+    missing = ReturnedImage(error="the provider said nothing about this image")
     places = range(max(outputs, default=-1) + 1)
     return _done(edit, answer, tuple(outputs.get(index, missing) for index in places), usage, trouble)
 
 
-def _whole(edit: Edit, answer: Answer) -> Done:
+def _whole(edit: Edit, answer: HttpResponse) -> Done:
     """Return the images of a plain answer, or raise what it means (docs/providers/ark.md#answer)."""
     body = answer.json()
     data = read.at(body, "data")
@@ -229,7 +241,7 @@ def _whole(edit: Edit, answer: Answer) -> Done:
     return _done(edit, answer, tuple(_output(item) for item in items), read.at(body, "usage"), trouble)
 
 
-def _done(edit: Edit, answer: Answer, outputs: tuple[Output, ...], usage: Any, trouble: Any) -> Done:
+def _done(edit: Edit, answer: HttpResponse, outputs: tuple[ReturnedImage, ...], usage: Any, trouble: Any) -> Done:
     """Return the frames with their charge: images that came, and the references that the provider counted.
 
     Images that an error kept from being made are lost, one by one; that a model makes fewer than asked for is no error.
@@ -242,7 +254,7 @@ def _done(edit: Edit, answer: Answer, outputs: tuple[Output, ...], usage: Any, t
         kind = errors.Moderated if _SENSITIVE in why or read.MODERATION_WORDS.search(why) else errors.Failed
         message = f"The provider made no image: {why}" if why else "The provider answered without any image."
         raise kind(message, request_id=_request_id(answer, why))
-    lost = (Output(error=why),) * (edit.count - len(outputs)) if why else ()
+    lost = (ReturnedImage(error=why),) * (edit.count - len(outputs)) if why else ()
     made = read.integer(read.at(usage, "generated_images"))
     billed = made if made is not None and 0 <= made <= read.MAX_OUTPUTS else came
     counted = read.integer(read.at(usage, "input_images"))
@@ -256,19 +268,19 @@ def _done(edit: Edit, answer: Answer, outputs: tuple[Output, ...], usage: Any, t
     )
 
 
-def _output(item: Any) -> Output:
+def _output(item: Any) -> ReturnedImage:
     """Return one frame: a URL, its bytes, or why it is missing."""
     if read.is_url(url := read.at(item, "url")):
-        return Output(url=url)
+        return ReturnedImage(url=url)
     encoded = read.at(item, "b64_json")
     if isinstance(encoded, str) and encoded:
         try:
             # Some send line breaks in it, or a data URI.
-            return Output(data=b64decode("".join(encoded.rpartition(",")[2].split()), validate=True))
+            return ReturnedImage(data=b64decode("".join(encoded.rpartition(",")[2].split()), validate=True))
         except (binascii.Error, ValueError):
-            return Output(error="the provider's image data cannot be decoded")
+            return ReturnedImage(error="the provider's image data cannot be decoded")
     error = read.at(item, "error")
-    return Output(error=_said(error) if error else "the provider gave no URL for this image")
+    return ReturnedImage(error=_said(error) if error else "the provider gave no URL for this image")
 
 
 # Errors (docs/providers/ark.md#errors: wrapped in `error`, or bare) ---------------------------------------------------
@@ -292,14 +304,14 @@ def _said(error: Any) -> str:
     return errors.quoted(words or "no reason given")
 
 
-def _request_id(answer: Answer, body: Any) -> str | None:
+def _request_id(answer: HttpResponse, body: Any) -> str | None:
     """Return the server's own id: from the header, or the end of the message."""
     text = body if isinstance(body, str) else read.message(_error(body))
     found = re.search(r"Request id: ([0-9A-Za-z_-]{8,100})", text)
     return read.request_id(answer, body) or (found[1] if found else None)
 
 
-def _raise_refusal(answer: Answer, body: Any) -> NoReturn:
+def _raise_refusal(answer: HttpResponse, body: Any) -> NoReturn:
     """Raise what an answer that is no success means: a 4xx was surely not accepted, a 5xx may have been."""
     status, code, said = answer.status, _code(body), _said(_error(body))
     request_id = _request_id(answer, body)
@@ -330,7 +342,7 @@ def listing() -> Flow[Listing]:
 
     That the list exists is a third party's knowledge.
     """
-    answer = yield Call("GET", "/models")
+    answer = yield HttpRequest("GET", "/models")
     body = answer.json()
     read.raise_for(answer, body, only=(401, 403, 429))
     data = read.at(body, "data")

@@ -20,14 +20,14 @@ from triptych.core import errors
 from triptych.core.models import (
     Done,
     Edit,
-    Hosted,
     Operation,
     Pending,
     Prediction,
     Quote,
     Sizes,
+    Upload,
 )
-from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, Sent
+from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Listing, Provider, Sent
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -133,8 +133,8 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
     return _accepted(answer)
 
 
-def _generate(body: Mapping[str, Any]) -> Call:
-    return Call("POST", "/api/v1/model/generateImage", json=body, repeatable=False, timeout_s=120.0)
+def _generate(body: Mapping[str, Any]) -> HttpRequest:
+    return HttpRequest("POST", "/api/v1/model/generateImage", json=body, repeatable=False, timeout_s=120.0)
 
 
 def _body(edit: Edit) -> dict[str, Any]:
@@ -153,14 +153,14 @@ def _body(edit: Edit) -> dict[str, Any]:
     return body
 
 
-def _about_the_image_field(answer: Answer) -> bool:
+def _about_the_image_field(answer: HttpResponse) -> bool:
     if answer.status not in (400, 422):
         return False
     text = read.message(answer.json())
     return bool(re.search(r"\bimages?\b", text, re.I) and _FIELD_WORDS.search(text))
 
 
-def _raise_for_an_inferred_id(endpoint: str, answer: Answer) -> None:
+def _raise_for_an_inferred_id(endpoint: str, answer: HttpResponse) -> None:
     """Raise `NotOffered` where the provider does not know an id that no document names; else return."""
     body = answer.json()
     status, text = read.meant_status(answer, body), read.message(body)
@@ -172,7 +172,7 @@ def _raise_for_an_inferred_id(endpoint: str, answer: Answer) -> None:
         )
 
 
-def _accepted(answer: Answer) -> Pending:
+def _accepted(answer: HttpResponse) -> Pending:
     """Return the ticket of a submit's answer, or raise what it means (docs/providers/atlas.md#submit)."""
     body = answer.json()
     said = read.prediction(body)
@@ -222,14 +222,14 @@ def _path(ticket: str) -> str:
     return f"/api/v1/model/prediction/{percent_escaped(ticket, safe='', errors='replace')}"
 
 
-def _finished(answer: Answer, body: Any, said: Mapping[str, Any]) -> Done:
+def _finished(answer: HttpResponse, body: Any, said: Mapping[str, Any]) -> Done:
     outputs = tuple(read.frame(item) for item in read.items(said.get("outputs") or said.get("output")))
     if not any(output.url for output in outputs):
         raise read.no_image(answer, body, "prediction", outputs)
     return Done(outputs, charged_usd=read.usd(said.get("price")), url_lifetime_s=RESULT_LIFETIME_S)
 
 
-def _failure(answer: Answer, body: Any, said: Mapping[str, Any]) -> errors.Failed:
+def _failure(answer: HttpResponse, body: Any, said: Mapping[str, Any]) -> errors.Failed:
     """Return the provider's decision against a prediction as an error of ours."""
     text = read.message(said) or read.message(body) or "no reason given"
     code = read.integer(said.get("error_code"))
@@ -251,7 +251,7 @@ def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) 
 
     def page(number: int) -> Flow[history.Page]:
         params: dict[str, str | int] = {"no": number, "size": HISTORY_PAGE_ITEMS, "model": prediction.endpoint}
-        answer = yield Call("GET", "/api/v1/model/history", params=params)
+        answer = yield HttpRequest("GET", "/api/v1/model/history", params=params)
         told = answer.json()
         items = read.at(told, "data", "items")
         if not isinstance(items, list):
@@ -280,7 +280,7 @@ def _asked(item: Any) -> Mapping[str, Any] | None:
 def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
     """Return which of these predictions the newest page of the history shows as ended: one look for many polls."""
     params: dict[str, str | int] = {"no": 1, "size": HISTORY_SWEEP_ITEMS}
-    answer = yield Call("GET", "/api/v1/model/history", params=params)
+    answer = yield HttpRequest("GET", "/api/v1/model/history", params=params)
     body = answer.json()
     items = read.at(body, "data", "items")
     if not isinstance(items, list):
@@ -297,9 +297,9 @@ def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
 # Uploads, quotes, the account ----------------------------------------------------------------------------------------
 
 
-def upload(data: bytes, mime_type: str, filename: str) -> Flow[Hosted]:
+def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
     """Return the URL of an uploaded file on Atlas's storage (docs/providers/atlas.md#uploads; both answer shapes)."""
-    answer = yield Call(
+    answer = yield HttpRequest(
         "POST", "/api/v1/model/uploadMedia", files={"file": (filename, data, mime_type)}, timeout_s=180.0
     )
     body = answer.json()
@@ -309,7 +309,7 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Hosted]:
     for place in (read.at(body, "data"), body):
         for key in ("download_url", "url"):
             if read.is_url(url := read.at(place, key)):
-                return Hosted(url, UPLOAD_LIFETIME_S)
+                return Upload(url, UPLOAD_LIFETIME_S)
     raise read.outage(answer, body)
 
 
@@ -317,7 +317,7 @@ def quote(edit: Edit) -> Flow[Quote | None]:
     """Return what this whole request will cost, or None without a usable price (docs/providers/atlas.md#prices)."""
     if not all(reference.url or reference.data for reference in edit.references):
         return None
-    answer = yield Call("POST", "/api/v1/model/calculate", json=_body(edit))
+    answer = yield HttpRequest("POST", "/api/v1/model/calculate", json=_body(edit))
     body = answer.json()
     if not 200 <= answer.status < 300 or not read.in_dollars(read.at(body, "data", "currency")):
         return None
@@ -327,7 +327,7 @@ def quote(edit: Edit) -> Flow[Quote | None]:
 
 def listing() -> Flow[Listing]:
     """Return the models Atlas lists now, with their price per image; an error envelope is an outage, not "none"."""
-    answer = yield Call("GET", "/api/v1/models")
+    answer = yield HttpRequest("GET", "/api/v1/models")
     body = answer.json()
     _raise_for(answer, body, only=(401, 403, 429))
     data = read.at(body, "data")
@@ -340,7 +340,7 @@ def listing() -> Flow[Listing]:
 
 def balance() -> Flow[Decimal | None]:
     """Return the account's balance in US dollars, or None where the answer has none."""
-    answer = yield Call("GET", "/public/v1/balance")
+    answer = yield HttpRequest("GET", "/public/v1/balance")
     body = answer.json()
     _raise_for(answer, body)
     available = read.at(body, "available")

@@ -28,12 +28,21 @@ from pydantic import SecretStr
 
 from triptych import __version__
 from triptych.core import errors
-from triptych.providers import END, Answer, Call, Came, Flow, Next, Provider, url_safety
+from triptych.providers import (
+    STREAM_END,
+    Flow,
+    FrameReceived,
+    HttpRequest,
+    HttpResponse,
+    NextEvent,
+    Provider,
+    url_safety,
+)
 
 T = TypeVar("T")
 Resolve = Callable[[str, int], "list[str]"]
 Sleep = Callable[[float], Awaitable[None]]
-Arrival = Callable[[Came], Awaitable[None]]
+Arrival = Callable[[FrameReceived], Awaitable[None]]
 Leaving = Callable[[], None]
 Transports = Callable[[str], httpx2.AsyncBaseTransport]
 
@@ -90,7 +99,7 @@ class Account:
         )
 
 
-class Wire:
+class ProviderClient:
     """The connections of one process; `aclose` ends them.
 
     `resolve` turns a host into addresses, `sleep` waits between tries, `public` carries what `fetch` asks for without a
@@ -160,12 +169,12 @@ class Wire:
             while True:
                 try:
                     match wanted:
-                        case Call():
+                        case HttpRequest():
                             answer = await self._send(account, wanted, tries, stream, leaving)
-                        case Next():
+                        case NextEvent():
                             answer = await stream.next_event(account)
-                        case Came():
-                            answer = Answer(END, {}, b"")
+                        case FrameReceived():
+                            answer = HttpResponse(STREAM_END, {}, b"")
                             if came:
                                 await came(wanted)
                 except errors.TriptychError as error:
@@ -178,7 +187,9 @@ class Wire:
         finally:
             await stream.aclose()
 
-    async def _send(self, account: Account, call: Call, tries: int, stream: _Stream, leaving: Leaving | None) -> Answer:
+    async def _send(
+        self, account: Account, call: HttpRequest, tries: int, stream: _Stream, leaving: Leaving | None
+    ) -> HttpResponse:
         url = _url(account, call)
         if call.repeatable:
             leaving = None
@@ -197,8 +208,8 @@ class Wire:
         raise AssertionError("at least one try")
 
     async def _send_once(
-        self, account: Account, call: Call, url: str, stream: _Stream, leaving: Leaving | None
-    ) -> Answer:
+        self, account: Account, call: HttpRequest, url: str, stream: _Stream, leaving: Leaving | None
+    ) -> HttpResponse:
         title = account.provider.title
         key = account.key.get_secret_value() if account.key else ""
         headers = dict(call.headers)
@@ -237,7 +248,7 @@ class Wire:
             with anyio.fail_after(limit_s):
                 response = await client.send(request, stream=True)
                 if call.stream and stream.takes(response, limit_s):
-                    return Answer(response.status_code, _headers(response, key), b"")
+                    return HttpResponse(response.status_code, _headers(response, key), b"")
                 try:
                     body = await _read(response, ANSWER_LIMIT_BYTES)
                 finally:
@@ -247,7 +258,7 @@ class Wire:
         except (httpx2.HTTPError, httpx2.StreamError, TimeoutError, _TooLarge) as error:
             raise errors.AnswerLost(f"The answer of {title} was lost ({type(error).__name__}).") from error
         log.debug("%s %s %s: %s", account.provider.name, call.method, call.path, response.status_code)
-        return Answer(response.status_code, _headers(response, key), without(key, body))
+        return HttpResponse(response.status_code, _headers(response, key), without(key, body))
 
     def _api_client(self, provider: str) -> httpx2.AsyncClient:
         if provider not in self._apis:
@@ -379,8 +390,8 @@ class _Stream:
         self._end = anyio.current_time() + patience_s
         return True
 
-    async def next_event(self, account: Account) -> Answer:
-        """Return the next event's data, or the `END`.
+    async def next_event(self, account: Account) -> HttpResponse:
+        """Return the next event's data, or the `STREAM_END`.
 
         Raises: `errors.AnswerLost` when the stream is cut off.
         """
@@ -393,11 +404,11 @@ class _Stream:
             title = account.provider.title
             raise errors.AnswerLost(f"The stream of {title} was cut off ({type(error).__name__}).") from error
         if event is None:
-            return Answer(END, {}, b"")
+            return HttpResponse(STREAM_END, {}, b"")
         self._left_chars -= len(event.data)
         if self._left_chars < 0:
             raise errors.AnswerLost(f"The stream of {account.provider.title} does not end.")
-        return Answer(200, {"event": event.event}, without(key, event.data).encode())
+        return HttpResponse(200, {"event": event.event}, without(key, event.data).encode())
 
     async def aclose(self) -> None:
         if self._response:
@@ -414,7 +425,7 @@ def first_call(account: Account, flow: Flow[Any]) -> dict[str, Any]:
         flow.close()
         return {"method": "LOCAL", "url": None, "json": None}
     call = next(flow)
-    assert isinstance(call, Call)
+    assert isinstance(call, HttpRequest)
     flow.close()
     return {"method": call.method, "url": _url(account, call), "json": call.json}
 
@@ -428,7 +439,7 @@ def _exhaust(flow: Flow[T]) -> T:
     raise AssertionError("an offline provider sends nothing")
 
 
-def _url(account: Account, call: Call) -> str:
+def _url(account: Account, call: HttpRequest) -> str:
     base = account.base_urls.get(call.base) or account.provider.base_urls[call.base].default
     if not call.path or call.path.startswith("/"):
         return base.rstrip("/") + call.path
@@ -439,7 +450,7 @@ def _url(account: Account, call: Call) -> str:
     return call.path
 
 
-def _on_origin(account: Account, call: Call, url: str) -> bool:
+def _on_origin(account: Account, call: HttpRequest, url: str) -> bool:
     base = account.base_urls.get(call.base) or account.provider.base_urls[call.base].default
     return url_safety.origin(url) == url_safety.origin(base) and not url_safety.parsed(url).userinfo
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from triptych.catalog import presets
 from triptych.core.errors import UnreadableImage
-from triptych.core.models import Done, Edit, Offer, Operation, Output, Pending, Price, Sizes
+from triptych.core.models import Done, Edit, Offer, Operation, Pending, Price, ReturnedImage, Sizes
 from triptych.providers import Flow, Provider
 
 LABEL = "Drawn by the offline preview engine, not by Seedream."
@@ -35,7 +35,7 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
             edit.prompt, count=edit.count, size=edit.size or (1024, 1024), mime_type=mime_type, seed=edit.variation
         )
     return Done(
-        outputs=tuple(Output(data=data) for data in made.images),
+        outputs=tuple(ReturnedImage(data=data) for data in made.images),
         charged_usd=Decimal(0),
         warnings=(LABEL, *made.warnings),
     )

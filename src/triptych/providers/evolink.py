@@ -19,8 +19,8 @@ from typing import Any
 from urllib.parse import quote as percent_escaped
 
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Hosted, Pending, Prediction
-from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, ReferenceLimits, Sent
+from triptych.core.models import Done, Edit, Pending, Prediction, Upload
+from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Listing, Provider, ReferenceLimits, Sent
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -89,7 +89,7 @@ _FAMILIES: Mapping[str, _Family] = {
 
 def submit(edit: Edit) -> Flow[Pending | Done]:
     """Return the ticket of an accepted request; the same request under the same key gives the same ticket."""
-    call = Call(
+    call = HttpRequest(
         "POST",
         "/v1/images/generations",
         json=_body(edit),
@@ -153,7 +153,7 @@ def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) 
 
     def page(number: int) -> Flow[history.Page]:
         params: dict[str, str | int] = {"model": prediction.endpoint, "page": number, "page_size": LIST_PAGE_ITEMS}
-        answer = yield Call("GET", "/v1/tasks", params=params)
+        answer = yield HttpRequest("GET", "/v1/tasks", params=params)
         body = answer.json()
         tasks = read.at(body, "data")
         if not isinstance(tasks, list):
@@ -180,7 +180,7 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
 
     Raises: `Failed` or `Moderated`, the provider's decision; anything else says nothing about the task.
     """
-    answer = yield Call("GET", f"/v1/tasks/{percent_escaped(ticket, safe='', errors='replace')}")
+    answer = yield HttpRequest("GET", f"/v1/tasks/{percent_escaped(ticket, safe='', errors='replace')}")
     body = answer.json()
     said = _task(body)
     status = read.status(said)
@@ -201,7 +201,7 @@ def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
     ended: set[str] = set()
     for start in range(0, len(tickets), BATCH_TASKS):
         asked = list(tickets[start : start + BATCH_TASKS])
-        answer = yield Call("POST", "/v1/tasks/batch", json={"task_ids": asked})
+        answer = yield HttpRequest("POST", "/v1/tasks/batch", json={"task_ids": asked})
         body = answer.json()
         tasks = read.at(body, "data")
         if not isinstance(tasks, list):
@@ -214,7 +214,7 @@ def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
     return frozenset(ended)
 
 
-def _finished(answer: Answer, body: Any, said: Mapping[str, Any]) -> Done:
+def _finished(answer: HttpResponse, body: Any, said: Mapping[str, Any]) -> Done:
     outputs = tuple(read.frame(item, "image_url", "url", "download_url") for item in _results(said))
     if not any(output.url for output in outputs):
         raise read.no_image(answer, body, "task", outputs)
@@ -235,7 +235,7 @@ def _charged_usd(said: Mapping[str, Any]) -> Decimal | None:
     return None if credits is None else (credits / CREDITS_PER_USD).quantize(Decimal("0.000001"))
 
 
-def _failure(answer: Answer, body: Any, said: Mapping[str, Any]) -> errors.Failed:
+def _failure(answer: HttpResponse, body: Any, said: Mapping[str, Any]) -> errors.Failed:
     """Return the provider's decision against a task as an error of ours."""
     code, text = _error_code(said), read.message(said) or "no reason given"
     hint = read.at(said, "error", "suggestion")
@@ -253,13 +253,13 @@ def _failure(answer: Answer, body: Any, said: Mapping[str, Any]) -> errors.Faile
 # Uploads, models, the account ----------------------------------------------------------------------------------------
 
 
-def upload(data: bytes, mime_type: str, filename: str) -> Flow[Hosted]:
+def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
     """Return the URL of a file on the files host (docs/providers/evolink.md#uploads)."""
     too_large = f"The provider takes no upload of {len(data) / 1e6:.1f} MB; its limit is 100 MB."
     if len(data) > UPLOAD_LIMIT_BYTES:
         raise errors.OutOfLimits(too_large)
     files = {"file": (filename, data, mime_type)}
-    answer = yield Call("POST", "/api/v1/files/upload/stream", base="files", files=files, timeout_s=180.0)
+    answer = yield HttpRequest("POST", "/api/v1/files/upload/stream", base="files", files=files, timeout_s=180.0)
     body = answer.json()
     if answer.status == 413:
         raise errors.OutOfLimits(too_large)
@@ -276,13 +276,13 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Hosted]:
         raise kind(message, request_id=read.request_id(answer, body))
     for key in ("file_url", "download_url"):
         if read.is_url(url := read.at(body, "data", key)):
-            return Hosted(url, UPLOAD_LIFETIME_S)
+            return Upload(url, UPLOAD_LIFETIME_S)
     raise read.outage(answer, body)
 
 
 def listing() -> Flow[Listing]:
     """Return the image models in the catalog now, which tells no prices; an error envelope is an outage, not "none"."""
-    answer = yield Call("GET", "/v1/catalog/models", params={"capability": "image"})
+    answer = yield HttpRequest("GET", "/v1/catalog/models", params={"capability": "image"})
     body = answer.json()
     read.raise_for(answer, body, only=(401, 403, 429))
     models = read.at(body, "models")
@@ -299,7 +299,7 @@ def listing() -> Flow[Listing]:
 
 def balance() -> Flow[Decimal | None]:
     """Return what is left in US dollars, of the account or of the key if that has less; None where nothing says so."""
-    answer = yield Call("GET", "/v1/credits")
+    answer = yield HttpRequest("GET", "/v1/credits")
     body = answer.json()
     read.raise_for(answer, body)
     credits = [read.decimal(read.at(body, "data", "user", "remaining_credits"))]

@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 
 from triptych import catalog
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Offer, Output, Pending, Reference
-from triptych.providers import Answer, BaseUrl, Call, Flow, Provider, ReferenceLimits, refuse
+from triptych.core.models import Done, Edit, Offer, Pending, Reference, ReturnedImage
+from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Provider, ReferenceLimits, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
 from triptych.providers._offers import Family
@@ -84,9 +84,9 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
     return _answered(edit, answer)
 
 
-def _generate(edit: Edit, *, uris: bool) -> Call:
+def _generate(edit: Edit, *, uris: bool) -> HttpRequest:
     path = f"/v3/{edit.offer.endpoint}"
-    return Call("POST", path, json=_body(edit, uris=uris), repeatable=False, timeout_s=TIMEOUT_S)
+    return HttpRequest("POST", path, json=_body(edit, uris=uris), repeatable=False, timeout_s=TIMEOUT_S)
 
 
 def _body(edit: Edit, *, uris: bool) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _source(reference: Reference, *, uris: bool) -> str:
     return source if uris or reference.url else source.partition(",")[2]
 
 
-def _answered(edit: Edit, answer: Answer) -> Done:
+def _answered(edit: Edit, answer: HttpResponse) -> Done:
     """Return the images of an answer, or raise what it means (docs/providers/novita.md#answer)."""
     body = answer.json()
     if not 200 <= answer.status < 300:
@@ -126,12 +126,12 @@ def _answered(edit: Edit, answer: Answer) -> Done:
         why = _said(body) if _code(body) else next((output.error for output in outputs if output.error), "") or ""
         raise _no_image(answer, body, why)
     # An error beside the images kept the others from being made.
-    lost = (Output(error=_said(body)),) * (edit.count - len(outputs)) if _code(body) else ()
+    lost = (ReturnedImage(error=_said(body)),) * (edit.count - len(outputs)) if _code(body) else ()
     charged_usd = catalog.quote(edit.offer, came, edit.size, len(edit.references)).usd
     return Done(outputs + lost, charged_usd, charge_is_estimate=True, url_lifetime_s=RESULT_LIFETIME_S)
 
 
-def _no_image(answer: Answer, body: Any, why: str) -> errors.Failed:
+def _no_image(answer: HttpResponse, body: Any, why: str) -> errors.Failed:
     kind = errors.Moderated if read.MODERATION_WORDS.search(why) else errors.Failed
     message = f"The provider made no image: {why}" if why else "The provider answered without any image."
     return kind(message, request_id=_trace_id(answer, body))
@@ -161,12 +161,12 @@ def _said(body: Any) -> str:
     return errors.quoted(f"{code}: {words}" if code and words != code else words or code or "no reason given")
 
 
-def _trace_id(answer: Answer, body: Any) -> str | None:
+def _trace_id(answer: HttpResponse, body: Any) -> str | None:
     trace = read.at(body, "metadata", "trace_id")
     return read.request_id(answer, {"request_id": trace})
 
 
-def _raise_refusal(answer: Answer, body: Any) -> NoReturn:
+def _raise_refusal(answer: HttpResponse, body: Any) -> NoReturn:
     """Raise what an answer that is no success means: a 4xx was surely not accepted, a 5xx may have been."""
     status, code, said, trace = answer.status, _code(body), _said(body), _trace_id(answer, body)
     if status in (408, 499) or not 400 <= status < 600:

@@ -28,8 +28,8 @@ from uuid import uuid4
 
 from triptych.catalog import backgrounds, presets
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Hosted, Output, Pending, Prediction, Sizes
-from triptych.providers import Answer, BaseUrl, Call, Flow, Provider, ReferenceLimits, Sent, refuse
+from triptych.core.models import Done, Edit, Pending, Prediction, ReturnedImage, Sizes, Upload
+from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Provider, ReferenceLimits, Sent, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
 from triptych.providers._offers import Family
@@ -142,8 +142,8 @@ def _task(edit: Edit) -> dict[str, Any]:
     return task
 
 
-def _post(tasks: Sequence[Mapping[str, Any]], *, repeatable: bool = True, timeout_s: float = 60.0) -> Call:
-    return Call("POST", "", json=list(tasks), repeatable=repeatable, timeout_s=timeout_s)
+def _post(tasks: Sequence[Mapping[str, Any]], *, repeatable: bool = True, timeout_s: float = 60.0) -> HttpRequest:
+    return HttpRequest("POST", "", json=list(tasks), repeatable=repeatable, timeout_s=timeout_s)
 
 
 # Poll and find -------------------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
 
 
 def _standing(
-    answer: Answer, items: Sequence[Mapping[str, Any]], said: Sequence[Any], ticket: str, asked: int
+    answer: HttpResponse, items: Sequence[Mapping[str, Any]], said: Sequence[Any], ticket: str, asked: int
 ) -> Pending | Done:
     """Return what a task's items and errors come to; with fewer than `asked`, more may come.
 
@@ -246,7 +246,7 @@ def _standing(
         items = [item for _, item in sorted(zip(places, items, strict=True), key=lambda pair: pair[0] or 0)]
     read_items = [_output(item) for item in items]
     outputs = [output for output in read_items if output]
-    outputs += [Output(error=_words(error)) for error in said if _decides(error)]
+    outputs += [ReturnedImage(error=_words(error)) for error in said if _decides(error)]
     came = sum(1 for output in outputs if not output.error)
     if None in read_items or not outputs:
         return Pending(ticket, f"asked={asked}", done=came)
@@ -267,15 +267,15 @@ def _standing(
     )
 
 
-def _output(item: Mapping[str, Any]) -> Output | None:
+def _output(item: Mapping[str, Any]) -> ReturnedImage | None:
     """Return one image, or why it is missing; None while it is being made."""
     status = item.get("status")
     if status == "error" or isinstance(item.get("error"), dict):
-        return Output(error=_words(item.get("error")))
+        return ReturnedImage(error=_words(item.get("error")))
     if _is_image(item):
-        return Output(url=item["imageURL"])
+        return ReturnedImage(url=item["imageURL"])
     if status == "success" or item.get("imageURL"):
-        return Output(error="the provider gave no URL for this image")
+        return ReturnedImage(error="the provider gave no URL for this image")
     if isinstance(status, str) and status != "processing":
         read.log_odd_status("runware", status[:80])
     return None
@@ -329,7 +329,7 @@ def _is_unknown(body: Any, said: Sequence[Mapping[str, Any]]) -> bool:
     return bool(read.at(body, "data") == [])
 
 
-def _raise_for(answer: Answer, body: Any, said: Sequence[Mapping[str, Any]]) -> None:
+def _raise_for(answer: HttpResponse, body: Any, said: Sequence[Mapping[str, Any]]) -> None:
     """Raise what the first error means, by its code and then by the HTTP status; return for a good answer."""
     if not said:
         read.raise_for(answer, body)
@@ -351,7 +351,7 @@ def _raise_for(answer: Answer, body: Any, said: Sequence[Mapping[str, Any]]) -> 
 # Uploads and the account ---------------------------------------------------------------------------------------------
 
 
-def upload(data: bytes, mime_type: str, filename: str) -> Flow[Hosted]:
+def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
     """Return the URL of a file in media storage, or its id, which serves too (docs/providers/runware.md#uploads)."""
     media = f"data:{mime_type};base64,{b64encode(data).decode()}"
     task = {"taskType": "mediaStorage", "taskUUID": str(uuid4()), "operation": "upload", "media": media}
@@ -363,7 +363,7 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Hosted]:
     for name in ("mediaURL", "imageURL", "mediaUUID", "imageUUID"):
         for item in items:
             if read.is_url(item.get(name)) or (name.endswith("UUID") and read.is_ticket(item.get(name))):
-                return Hosted(item[name], UPLOAD_LIFETIME_S)
+                return Upload(item[name], UPLOAD_LIFETIME_S)
     _raise_for(answer, body, said)
     raise read.outage(answer, body)
 

@@ -21,8 +21,8 @@ from urllib.parse import quote as percent_escaped
 
 from triptych.catalog import backgrounds, presets
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Hosted, Offer, Pending, Prediction, Quote, Size, Sizes
-from triptych.providers import Answer, BaseUrl, Call, Flow, Listing, Provider, ReferenceLimits, Sent
+from triptych.core.models import Done, Edit, Offer, Pending, Prediction, Quote, Size, Sizes, Upload
+from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Listing, Provider, ReferenceLimits, Sent
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -131,7 +131,7 @@ _FAMILIES: Mapping[str, _Family] = {
 
 def submit(edit: Edit) -> Flow[Pending | Done]:
     """Return the ticket of an accepted request."""
-    call = Call("POST", f"/api/v3/{edit.offer.endpoint}", json=_body(edit), repeatable=False, timeout_s=120.0)
+    call = HttpRequest("POST", f"/api/v3/{edit.offer.endpoint}", json=_body(edit), repeatable=False, timeout_s=120.0)
     answer = yield call
     body = answer.json()
     said = read.prediction(body)
@@ -209,7 +209,7 @@ def _path(ticket: str) -> str:
     return f"/api/v3/predictions/{percent_escaped(ticket, safe='', errors='replace')}/result"
 
 
-def _finished(answer: Answer, body: Any, said: Mapping[str, Any]) -> Done:
+def _finished(answer: HttpResponse, body: Any, said: Mapping[str, Any]) -> Done:
     outputs = tuple(read.frame(item) for item in read.items(said.get("outputs")))
     if not any(output.url for output in outputs):
         flags = said.get("has_nsfw_contents")
@@ -220,7 +220,7 @@ def _finished(answer: Answer, body: Any, said: Mapping[str, Any]) -> Done:
     return Done(outputs, url_lifetime_s=RESULT_LIFETIME_S)
 
 
-def _failure(answer: Answer, body: Any, said: Mapping[str, Any]) -> errors.Failed:
+def _failure(answer: HttpResponse, body: Any, said: Mapping[str, Any]) -> errors.Failed:
     """Return the provider's decision against a prediction as an error of ours."""
     code = read.integer(said.get("code"))
     known = f" [task code {code}{': ' + _CODES[code] if code in _CODES else ''}]" if code else ""
@@ -252,7 +252,7 @@ def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) 
     }
 
     def page(number: int) -> Flow[history.Page]:
-        answer = yield Call("POST", "/api/v3/predictions", json={"page": number, **asked})
+        answer = yield HttpRequest("POST", "/api/v3/predictions", json={"page": number, **asked})
         told = answer.json()
         items = read.at(told, "data", "items")
         if not isinstance(items, list):
@@ -278,12 +278,12 @@ def _iso(moment: datetime) -> str:
 # Uploads (docs/providers/wavespeed.md#uploads) ------------------------------------------------------------------------
 
 
-def upload(data: bytes, mime_type: str, filename: str) -> Flow[Hosted]:
+def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
     """Return the URL of an uploaded file: by ticket and PUT, or by the older form where that does not work."""
     if len(data) > UPLOAD_LIMIT_BYTES:
         raise _too_large(data)
     asked = {"filename": filename, "size": len(data), "content_type": mime_type}
-    answer = yield Call("POST", "/api/v3/media/uploads", json=asked)
+    answer = yield HttpRequest("POST", "/api/v3/media/uploads", json=asked)
     body = answer.json()
     if answer.status == 413:
         raise _too_large(data)
@@ -291,20 +291,20 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Hosted]:
     if ticket := _ticket(read.at(body, "data")):
         url, headers, download_url = ticket
         try:
-            put = yield Call("PUT", url, content=data, headers=headers, authorize=False, timeout_s=180.0)
+            put = yield HttpRequest("PUT", url, content=data, headers=headers, authorize=False, timeout_s=180.0)
         except (errors.NotAllowed, errors.Outage):
             pass  # The ticket's host cannot be reached from here; the provider's own can.
         else:
             if 200 <= put.status < 300:
-                return Hosted(download_url, UPLOAD_LIFETIME_S)
+                return Upload(download_url, UPLOAD_LIFETIME_S)
     files = {"file": (filename, data, mime_type)}
-    answer = yield Call("POST", "/api/v3/media/upload/binary", files=files, timeout_s=180.0)
+    answer = yield HttpRequest("POST", "/api/v3/media/upload/binary", files=files, timeout_s=180.0)
     body = answer.json()
     if answer.status == 413:
         raise _too_large(data)
     read.raise_for(answer, body)
     if read.is_url(url := read.at(body, "data", "download_url")):
-        return Hosted(url, UPLOAD_LIFETIME_S)
+        return Upload(url, UPLOAD_LIFETIME_S)
     raise read.outage(answer, body)
 
 
@@ -340,7 +340,7 @@ def quote(edit: Edit) -> Flow[Quote | None]:
     if not all(reference.url or reference.data for reference in edit.references):
         return None
     asked = {"model_id": edit.offer.endpoint, "inputs": _body(edit)}
-    answer = yield Call("POST", "/api/v3/model/price", json=asked)
+    answer = yield HttpRequest("POST", "/api/v3/model/price", json=asked)
     told = read.at(answer.json(), "data")
     if not 200 <= answer.status < 300 or not read.in_dollars(read.at(told, "currency")):
         return None
@@ -350,7 +350,7 @@ def quote(edit: Edit) -> Flow[Quote | None]:
 
 def listing() -> Flow[Listing]:
     """Return the models listed now, with their base price; an error envelope is an outage, not "none"."""
-    answer = yield Call("GET", "/api/v3/models")
+    answer = yield HttpRequest("GET", "/api/v3/models")
     body = answer.json()
     read.raise_for(answer, body, only=(401, 403, 429))
     data = read.at(body, "data")
@@ -362,7 +362,7 @@ def listing() -> Flow[Listing]:
 
 def balance() -> Flow[Decimal | None]:
     """Return the account's balance in US dollars, or None where the answer has none."""
-    answer = yield Call("GET", "/api/v3/balance")
+    answer = yield HttpRequest("GET", "/api/v3/balance")
     body = answer.json()
     read.raise_for(answer, body)
     return read.decimal(read.at(body, "data", "balance"))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from triptych.jobs.service import SignedFile, Studio
+    from triptych.jobs.service import ImageService, SignedFile
 
 ROUTE = "/files"
 
@@ -43,10 +43,10 @@ class Signed:
     """
 
     def __init__(
-        self, app: ASGIApp, open_studio: Callable[[], Awaitable[Studio]], owners: Sequence[str | None]
+        self, app: ASGIApp, open_service: Callable[[], Awaitable[ImageService]], owners: Sequence[str | None]
     ) -> None:
         self._app = app
-        self._open_studio = open_studio
+        self._open_studio = open_service
         self._owners = tuple(owners)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,8 +71,8 @@ class Signed:
         read = file_links.read(scope["query_string"])
         if not read:
             return None
-        studio = await self._open_studio()
-        return studio.library.signed_file(scope["path"].removeprefix(f"{ROUTE}/"), *read, self._owners)
+        service = await self._open_studio()
+        return service.image_access.signed_file(scope["path"].removeprefix(f"{ROUTE}/"), *read, self._owners)
 
 
 async def answer(request: Request) -> Response:

@@ -121,7 +121,7 @@ def _digest(token: bytes) -> bytes:
     return hashlib.sha256(token).digest()
 
 
-class InWork:
+class CallsInProgress:
     """Refuses what is too much at once, and a body that does not come to its end in time."""
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
@@ -235,7 +235,7 @@ def patient(limits: Limits) -> type[asyncio.Protocol]:
     By itself it waits for ever for a request's head, for the rest of a body that nobody reads, for a client to read.
     """
 
-    class Patient(H11Protocol):
+    class TimeoutProtocol(H11Protocol):
         _unasked: asyncio.TimerHandle | None = None
         _unread: asyncio.TimerHandle | None = None
 
@@ -272,7 +272,7 @@ def patient(limits: Limits) -> type[asyncio.Protocol]:
                 timer.cancel()
             super().connection_lost(exc)
 
-    return Patient
+    return TimeoutProtocol
 
 
 def uvicorn_options(limits: Limits) -> dict[str, Any]:

@@ -48,9 +48,12 @@ def http_app(
 
     own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # in front of all else
     owners = [guard.owner_of(token) for token in tokens] + ([None] if own_token or not tokens else [])
-    checks = [Middleware(files.Signed, open_studio=server.open_studio, owners=owners)]
+    checks = [Middleware(files.Signed, open_service=server.open_service, owners=owners)]
     checks += [Middleware(guard.BearerToken, tokens=tokens, own=own_token)] if tokens or own_token else []
-    checks += [Middleware(guard.InWork, limits=guard.LIMITS), Middleware(guard.Leaving, patience=server.patience)]
+    checks += [
+        Middleware(guard.CallsInProgress, limits=guard.LIMITS),
+        Middleware(guard.Leaving, patience=server.patience),
+    ]
     file = Route(f"{files.ROUTE}/{{handle:path}}", endpoint=files.answer, methods=["GET"])
     if transport == "http":
         from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager

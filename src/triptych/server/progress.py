@@ -11,7 +11,7 @@ NUDGE = 0.001
 """What a report adds that says something new of the same count: hosts reset their patience by it."""
 
 
-class Steady:
+class MonotonicProgress:
     """Sends reports of stages (3 of 14 images read, then 0 of 4 made) as one growing count (3 of 14, then 14 of 18)."""
 
     def __init__(self, send: Send) -> None:

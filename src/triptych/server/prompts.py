@@ -19,7 +19,7 @@ from triptych.core.errors import MESSAGE_LIMIT_CHARS
 from triptych.core.text import block, line
 
 if TYPE_CHECKING:
-    from triptych.jobs.service import Caller, Studio
+    from triptych.jobs.service import Caller, ImageService
 
 MOST_COMPLETIONS = 100
 
@@ -242,7 +242,7 @@ def get(name: str, given: dict[str, str]) -> types.GetPromptResult:
 
 
 async def complete(
-    studio: Callable[[], Awaitable[Studio]],
+    service: Callable[[], Awaitable[ImageService]],
     ref: types.PromptReference | types.ResourceTemplateReference,
     argument: types.CompletionArgument,
     caller: Caller,
@@ -253,7 +253,7 @@ async def complete(
         kind = {"id": "job", "handle": "image"}.get(argument.name, "")
     elif ref.name not in PROMPTS:
         raise _invalid(f"There is no prompt of that name. Prompts: {', '.join(PROMPTS)}.")
-    found = await _known(await studio(), kind, caller) if kind in ("image", "character", "job", *_CATALOG) else []
+    found = await _known(await service(), kind, caller) if kind in ("image", "character", "job", *_CATALOG) else []
     wanted = argument.value.strip().casefold()
     values = [line(value) for value in dict.fromkeys(found) if wanted in value.casefold()]
     values.sort(key=lambda value: not value.casefold().startswith(wanted))
@@ -267,16 +267,16 @@ async def complete(
 _CATALOG = ("model", "provider")
 
 
-async def _known(studio: Studio, kind: str, caller: Caller) -> Sequence[str]:
+async def _known(service: ImageService, kind: str, caller: Caller) -> Sequence[str]:
     match kind:
         case "job":
-            return [job.job_id for job in (await studio.list_jobs(MOST_COMPLETIONS, caller=caller)).jobs]
+            return [job.job_id for job in (await service.list_jobs(MOST_COMPLETIONS, caller=caller)).jobs]
         case "provider":
-            return ["cheapest", *studio.setup.accounts]
+            return ["cheapest", *service.setup.accounts]
         case "model":
-            return [o.family for account in studio.setup.accounts.values() for o in account.provider.offers]
+            return [o.family for account in service.setup.accounts.values() for o in account.provider.offers]
         case _:
-            return studio.recent_handles(MOST_COMPLETIONS, caller)
+            return service.recent_handles(MOST_COMPLETIONS, caller)
 
 
 def _items(text: str, most: int = 15) -> list[str]:

@@ -30,7 +30,7 @@ from triptych.jobs.results import ImageResult, Result
 from triptych.server import fitting, gallery
 
 if TYPE_CHECKING:
-    from triptych.jobs.service import Caller, Studio
+    from triptych.jobs.service import Caller, ImageService
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +39,12 @@ RECENT = 20
 
 
 async def listing(
-    open_studio: Callable[[], Awaitable[Studio]], caller: Caller, *, with_gallery: bool = False
+    open_service: Callable[[], Awaitable[ImageService]], caller: Caller, *, with_gallery: bool = False
 ) -> types.ListResourcesResult:
     """Return the lists and the newest outputs as concrete resources; the gallery for a host that shows one."""
     with _Told("resources/list"):
-        studio = await open_studio()
-        images = [_listed(image) for image in studio.recent_images(RECENT, caller)]
+        service = await open_service()
+        images = [_listed(image) for image in service.recent_images(RECENT, caller)]
     fixed = [
         types.Resource(
             uri=f"{SCHEME}jobs",
@@ -109,7 +109,9 @@ def templates() -> types.ListResourceTemplatesResult:
     )
 
 
-async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str, caller: Caller) -> types.ReadResourceResult:
+async def read(
+    open_service: Callable[[], Awaitable[ImageService]], uri: str, caller: Caller
+) -> types.ReadResourceResult:
     """Return one resource, if it is one of this caller's.
 
     Raises:
@@ -123,19 +125,19 @@ async def read(open_studio: Callable[[], Awaitable[Studio]], uri: str, caller: C
     with _Told(uri):
         match kind, name:
             case "jobs", "":
-                return _json(uri, await (await open_studio()).list_jobs(caller=caller))
+                return _json(uri, await (await open_service()).list_jobs(caller=caller))
             case "jobs", job_id:
-                studio = await open_studio()
-                made = studio.making(job_id, caller).model_dump(mode="json")
-                return _json(uri, studio.job(job_id, caller, every=True), {"making": made})
+                service = await open_service()
+                made = service.making(job_id, caller).model_dump(mode="json")
+                return _json(uri, service.job(job_id, caller, every=True), {"making": made})
             case "models", "":
-                return _json(uri, await (await open_studio()).list_models(every=True))
+                return _json(uri, await (await open_service()).list_models(every=True))
             case "spend", "":
-                return _json(uri, (await open_studio()).spend(caller=caller))
+                return _json(uri, (await open_service()).spend(caller=caller))
             case "images", handle if handle:
-                studio = await open_studio()
-                jpeg, image = await studio.preview(handle, caller)
-                facts = image.model_dump(mode="json") | {"made_from_it": studio.made_from(image.handle, caller)}
+                service = await open_service()
+                jpeg, image = await service.preview(handle, caller)
+                facts = image.model_dump(mode="json") | {"made_from_it": service.made_from(image.handle, caller)}
                 return types.ReadResourceResult(
                     contents=[
                         types.BlobResourceContents(

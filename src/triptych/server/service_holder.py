@@ -11,7 +11,7 @@ import anyio
 import anyio.abc
 
 if TYPE_CHECKING:
-    from triptych.jobs.service import Studio
+    from triptych.jobs.service import ImageService
     from triptych.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -24,55 +24,55 @@ CLOSE_LIMIT_S = 9.0
 """Above the time that a submit on its way still gets for its answer (`submission.SHUTDOWN_GRACE_S`)."""
 
 
-def opener(settings: Settings | SettingsSource) -> Callable[[], AbstractAsyncContextManager[Studio]]:
-    """Return what opens a studio from settings, which are read then; logging goes to stderr from then on."""
+def opener(settings: Settings | SettingsSource) -> Callable[[], AbstractAsyncContextManager[ImageService]]:
+    """Return what opens a service from settings, which are read then; logging goes to stderr from then on."""
 
-    def open_it() -> AbstractAsyncContextManager[Studio]:
+    def open_it() -> AbstractAsyncContextManager[ImageService]:
         from triptych.jobs import service
         from triptych.settings import configure_logging
 
         read = settings() if callable(settings) else settings
         configure_logging(read.log_level)
-        return service.open_studio(read.setup)
+        return service.open_service(read.setup)
 
     return open_it
 
 
 class ServiceHolder:
-    """The process's one studio: opened when first needed, kept open until the server ends.
+    """The process's one service: opened when first needed, kept open until the server ends.
 
-    Awaiting it (`await holder()`) returns the studio. An opening that failed is reported to whoever needed it and
-    tried again at the next need; a studio that broke is opened anew.
+    Awaiting it (`await holder()`) returns the service. An opening that failed is reported to whoever needed it and
+    tried again at the next need; a service that broke is opened anew.
     """
 
-    def __init__(self, open_studio: Callable[[], AbstractAsyncContextManager[Studio]]) -> None:
-        self._open = open_studio
-        self._studio: Studio | None = None
+    def __init__(self, open_service: Callable[[], AbstractAsyncContextManager[ImageService]]) -> None:
+        self._open = open_service
+        self._service: ImageService | None = None
         self._closing = anyio.Event()
         self._closed = anyio.Event()
         self._opening = anyio.Lock()
         self._tasks: anyio.abc.TaskGroup | None = None
 
-    async def __call__(self) -> Studio:
-        """Return the studio.
+    async def __call__(self) -> ImageService:
+        """Return the service.
 
         Raises: `errors.TriptychError` saying why it cannot be opened.
         """
-        if self._studio is not None:
-            return self._studio
+        if self._service is not None:
+            return self._service
         async with self._opening:
-            if self._studio is None:
-                assert self._tasks is not None, "the studio is asked for outside `staying`"
+            if self._service is None:
+                assert self._tasks is not None, "the service is asked for outside `staying`"
                 try:
                     await self._tasks.start(self._hold)
                 except Exception as error:
                     raise _why_not(error) from error
-            assert self._studio is not None
-            return self._studio
+            assert self._service is not None
+            return self._service
 
     @asynccontextmanager
     async def staying(self) -> AsyncIterator[ServiceHolder]:
-        """Keep the studio for as long as the block runs, and open it soon even if nobody asks."""
+        """Keep the service for as long as the block runs, and open it soon even if nobody asks."""
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._open_soon)
             try:
@@ -82,10 +82,10 @@ class ServiceHolder:
                 self._tasks.cancel_scope.cancel()
 
     async def close(self) -> None:
-        """Close the studio in good order, or give up on that after a few seconds."""
+        """Close the service in good order, or give up on that after a few seconds."""
         self._closing.set()
         with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
-            if self._studio is not None:
+            if self._service is not None:
                 await self._closed.wait()
 
     async def _open_soon(self) -> None:
@@ -98,25 +98,25 @@ class ServiceHolder:
             await self()
 
     async def _hold(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-        """Open the studio, say so, and keep it open until the end."""
+        """Open the service, say so, and keep it open until the end."""
         opened = False
         try:
-            async with self._open() as self._studio:
+            async with self._open() as self._service:
                 opened = True
                 task_status.started()
                 await self._closing.wait()
         except Exception:
             if not opened:
                 raise
-            logger.exception("the studio broke; the next call opens it anew")
+            logger.exception("the service broke; the next call opens it anew")
         finally:
-            self._studio = None
+            self._service = None
             if self._closing.is_set():
                 self._closed.set()
 
 
 def _why_not(error: Exception) -> Exception:
-    """Return the refusal for a studio that does not open, and log what is behind it."""
+    """Return the refusal for a service that does not open, and log what is behind it."""
     from triptych.core.errors import TriptychError
 
     if isinstance(error, TriptychError):

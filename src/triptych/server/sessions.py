@@ -1,12 +1,13 @@
 """Who is on the other end: the clients of one connection, what they asked to hear about, and their directories.
 
-An `Audience` lives as long as the SDK's server lifespan: one connection on stdio and SSE, the whole process on
-streamable HTTP. The studio outlives it.
+A `ClientSessions` lives as long as the SDK's server lifespan: one connection on stdio and SSE, the whole process on
+streamable HTTP. The service outlives it.
 
-Rules: the studio is opened when something needs it, never by a connection's start. Changes are told from one task, many
-changes at once count as one, and a client that stops reading delays nobody for long. 2026-07-28 clients hear through
-`subscriptions/listen`; earlier ones through their own session, which is known from `notifications/initialized` on.
-Whoever came with a token hears of that owner's jobs alone, and another's job cannot be subscribed to, like none at all.
+Rules: the service is opened when something needs it, never by a connection's start. Changes are told from one task,
+many changes at once count as one, and a client that stops reading delays nobody for long. 2026-07-28 clients hear
+through `subscriptions/listen`; earlier ones through their own session, which is known from `notifications/initialized`
+on. Whoever came with a token hears of that owner's jobs alone, and another's job cannot be subscribed to, like none at
+all.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, Res
 from mcp.shared.exceptions import MCPError
 
 if TYPE_CHECKING:
-    from triptych.jobs.service import Studio
+    from triptych.jobs.service import ImageService
 
 logger = logging.getLogger(__name__)
 
@@ -62,13 +63,13 @@ class _Channel:
         self.listen = ListenHandler(self.bus)
 
 
-class Audience:
-    """The clients of one connection; open it with `async with Audience(...).gathered()`."""
+class ClientSessions:
+    """The clients of one connection; open it with `async with ClientSessions(...).gathered()`."""
 
-    def __init__(self, open_studio: Callable[[], Awaitable[Studio]], *, remote: bool = False) -> None:
-        self._open_studio = open_studio
+    def __init__(self, open_service: Callable[[], Awaitable[ImageService]], *, remote: bool = False) -> None:
+        self._open_studio = open_service
         self._remote = remote
-        self._watched: Studio | None = None
+        self._watched: ImageService | None = None
         self._unwatch: Callable[[], None] = lambda: None
         self._changed: set[str] = set()
         self._returned: dict[str, int] = {}
@@ -78,7 +79,7 @@ class Audience:
         self._roots: tuple[Path, ...] | None = None
 
     @asynccontextmanager
-    async def gathered(self) -> AsyncIterator[Audience]:
+    async def gathered(self) -> AsyncIterator[ClientSessions]:
         """Tell changes for as long as the block runs."""
         with self._news, self._news_in:
             async with anyio.create_task_group() as group:
@@ -89,13 +90,13 @@ class Audience:
                     self._unwatch()
                     group.cancel_scope.cancel()
 
-    async def studio(self) -> Studio:
-        """Return the studio, opening it if this is the first need of it; from here on its changes are told."""
-        studio = await self._open_studio()
-        if studio is not self._watched:
+    async def service(self) -> ImageService:
+        """Return the service, opening it if this is the first need of it; from here on its changes are told."""
+        service = await self._open_studio()
+        if service is not self._watched:
             self._unwatch()
-            self._watched, self._unwatch = studio, studio.watch(self._hear)
-        return studio
+            self._watched, self._unwatch = service, service.watch(self._hear)
+        return service
 
     def owner(self, ctx: ServerRequestContext[Any, Any]) -> str | None:
         """Return whose request it is: its token's owner; None for the person at the machine, who has none."""
@@ -157,7 +158,7 @@ class Audience:
         owner = self.owner(ctx)
         asked_for = [uri for uri in params.notifications.resource_subscriptions or () if await self._shows(owner, uri)]
         notifications = params.notifications.model_copy(update={"resource_subscriptions": asked_for})
-        await self._studio_or_mcp_error()
+        await self._service_or_mcp_error()
         return await self._channels[owner].listen(ctx, params.model_copy(update={"notifications": notifications}))
 
     def met(self, ctx: ServerRequestContext[Any, Any]) -> _Listener:
@@ -189,18 +190,18 @@ class Audience:
         from triptych.core.errors import UnknownHandle
         from triptych.jobs.service import Caller
 
-        studio = await self._studio_or_mcp_error()
+        service = await self._service_or_mcp_error()
         job_id = uri.removeprefix(f"{JOBS_URI}/")
         try:
-            return job_id == uri or Caller(owner=owner).sees(studio.owner(job_id))
+            return job_id == uri or Caller(owner=owner).sees(service.owner(job_id))
         except UnknownHandle:
             return False
 
-    async def _studio_or_mcp_error(self) -> Studio:
+    async def _service_or_mcp_error(self) -> ImageService:
         from triptych.core.errors import TriptychError
 
         try:
-            return await self.studio()
+            return await self.service()
         except TriptychError as error:
             raise MCPError(types.INTERNAL_ERROR, error.message) from error
 

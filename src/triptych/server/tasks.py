@@ -18,7 +18,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 if TYPE_CHECKING:
     from triptych.jobs.results import JobResult
-    from triptych.jobs.service import Caller, Studio
+    from triptych.jobs.service import Caller, ImageService
 
 TASKS = "io.modelcontextprotocol/tasks"
 PAID = ("edit_sequence", "edit_chain", "generate_sequence")
@@ -40,29 +40,31 @@ def declared(ctx: ServerRequestContext[Any, Any]) -> bool:
     return modern and capabilities is not None and TASKS in (capabilities.extensions or {})
 
 
-def created(studio: Studio, result: types.CallToolResult, caller: Caller) -> types.CallToolResult | dict[str, Any]:
+def created(
+    service: ImageService, result: types.CallToolResult, caller: Caller
+) -> types.CallToolResult | dict[str, Any]:
     """Return the task of the job that a paid call made, or the call's own result where there is nothing to wait for."""
     fields = result.structured_content or {}
     if fields.get("status") not in ("queued", "running"):
         return result
-    return {"resultType": "task", **_task(studio, fields["job_id"], caller)}
+    return {"resultType": "task", **_task(service, fields["job_id"], caller)}
 
 
-def get(studio: Studio, task_id: str, caller: Caller, *, linked: bool = True) -> dict[str, Any]:
+def get(service: ImageService, task_id: str, caller: Caller, *, linked: bool = True) -> dict[str, Any]:
     """Return a task as it stands, with the job's result once it has one, and links in it where they are wanted.
 
     Raises: `MCPError` (invalid params) for a task that is not there, or is told of no more.
     """
-    return _task(studio, task_id, caller, linked)
+    return _task(service, task_id, caller, linked)
 
 
-async def cancel(studio: Studio, task_id: str, caller: Caller) -> None:
+async def cancel(service: ImageService, task_id: str, caller: Caller) -> None:
     """Cancel what of the job was not submitted; what the provider has already still comes home.
 
     Raises: as `get`.
     """
-    _task(studio, task_id, caller)
-    await studio.cancel_job(task_id, caller)
+    _task(service, task_id, caller)
+    await service.cancel_job(task_id, caller)
 
 
 def required(ctx: ServerRequestContext[Any, Any], task_id: str) -> None:
@@ -85,15 +87,15 @@ def required(ctx: ServerRequestContext[Any, Any], task_id: str) -> None:
         raise MCPError(types.HEADER_MISMATCH, "The header Mcp-Name and the parameter taskId name different tasks.")
 
 
-def _task(studio: Studio, task_id: str, caller: Caller, linked: bool = True) -> dict[str, Any]:
+def _task(service: ImageService, task_id: str, caller: Caller, linked: bool = True) -> dict[str, Any]:
     from triptych.core import errors
     from triptych.server import tools
 
     try:
-        job = studio.job(task_id, caller)
+        job = service.job(task_id, caller)
     except errors.UnknownHandle as error:
         raise MCPError(types.INVALID_PARAMS, f"There is no task {errors.quoted(task_id, 40)}.") from error
-    made, moved, now = studio.times(task_id, caller)
+    made, moved, now = service.times(task_id, caller)
     if now - made > LIFETIME:
         raise MCPError(
             types.INVALID_PARAMS,

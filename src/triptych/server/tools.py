@@ -1,4 +1,4 @@
-"""The ten tools: what an assistant reads of them, and how a call becomes a studio's use-case and its answer.
+"""The ten tools: what an assistant reads of them, and how a call becomes a service's use-case and its answer.
 
 Rules: the table is data and the list made of it is built once. Annotations are truthful. A result is the model of
 `results` as structured content, the same in compact text for hosts that show only text, and links for people
@@ -25,7 +25,7 @@ from triptych.jobs.results import JobResult, JobsResult, ModelsResult, Preview, 
 from triptych.server import fitting, schemas
 
 if TYPE_CHECKING:
-    from triptych.jobs.service import Caller, Options, Studio
+    from triptych.jobs.service import Caller, ImageService, Options
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Tool:
     description: str
     arguments: type[schemas.Arguments]
     output: type[Result] | None
-    run: Callable[[Studio, Any, Caller], Awaitable[Result]]
+    run: Callable[[ImageService, Any, Caller], Awaitable[Result]]
     reads_only: bool = False
     destroys: bool = False
     repeats: bool = False
@@ -85,44 +85,44 @@ def _options(a: schemas.Paid) -> Options:
     )
 
 
-async def _upload_images(studio: Studio, a: schemas.UploadImages, caller: Caller) -> Result:
-    return await studio.upload_images(a.images, caller)
+async def _upload_images(service: ImageService, a: schemas.UploadImages, caller: Caller) -> Result:
+    return await service.upload_images(a.images, caller)
 
 
-async def _edit_sequence(studio: Studio, a: schemas.EditSequence, caller: Caller) -> Result:
-    return await studio.edit_sequence(a.images, a.prompt, a.count, _options(a), caller)
+async def _edit_sequence(service: ImageService, a: schemas.EditSequence, caller: Caller) -> Result:
+    return await service.edit_sequence(a.images, a.prompt, a.count, _options(a), caller)
 
 
-async def _edit_chain(studio: Studio, a: schemas.EditChain, caller: Caller) -> Result:
-    return await studio.edit_chain(a.images, a.steps, a.references, _options(a), caller)
+async def _edit_chain(service: ImageService, a: schemas.EditChain, caller: Caller) -> Result:
+    return await service.edit_chain(a.images, a.steps, a.references, _options(a), caller)
 
 
-async def _generate_sequence(studio: Studio, a: schemas.GenerateSequence, caller: Caller) -> Result:
-    return await studio.generate_sequence(a.prompt, a.count, _options(a), caller)
+async def _generate_sequence(service: ImageService, a: schemas.GenerateSequence, caller: Caller) -> Result:
+    return await service.generate_sequence(a.prompt, a.count, _options(a), caller)
 
 
-async def _get_status(studio: Studio, a: schemas.GetStatus, caller: Caller) -> Result:
-    return await studio.get_status(a.job_id, a.wait_s, caller, page=a.page)
+async def _get_status(service: ImageService, a: schemas.GetStatus, caller: Caller) -> Result:
+    return await service.get_status(a.job_id, a.wait_s, caller, page=a.page)
 
 
-async def _list_jobs(studio: Studio, a: schemas.ListJobs, caller: Caller) -> Result:
-    return await studio.list_jobs(a.limit, a.status, caller)
+async def _list_jobs(service: ImageService, a: schemas.ListJobs, caller: Caller) -> Result:
+    return await service.list_jobs(a.limit, a.status, caller)
 
 
-async def _cancel_job(studio: Studio, a: schemas.CancelJob, caller: Caller) -> Result:
-    return await studio.cancel_job(a.job_id, caller)
+async def _cancel_job(service: ImageService, a: schemas.CancelJob, caller: Caller) -> Result:
+    return await service.cancel_job(a.job_id, caller)
 
 
-async def _list_models(studio: Studio, a: schemas.ListModels, caller: Caller) -> Result:
-    return await studio.list_models(a.query, a.operation, a.provider)
+async def _list_models(service: ImageService, a: schemas.ListModels, caller: Caller) -> Result:
+    return await service.list_models(a.query, a.operation, a.provider)
 
 
-async def _view_images(studio: Studio, a: schemas.ViewImages, caller: Caller) -> Result:
-    return await studio.view_images(a.images, caller, detail=a.detail)
+async def _view_images(service: ImageService, a: schemas.ViewImages, caller: Caller) -> Result:
+    return await service.view_images(a.images, caller, detail=a.detail)
 
 
-async def _save_images(studio: Studio, a: schemas.SaveImages, caller: Caller) -> Result:
-    return await studio.save_images(a.images, a.directory, a.name, caller)
+async def _save_images(service: ImageService, a: schemas.SaveImages, caller: Caller) -> Result:
+    return await service.save_images(a.images, a.directory, a.name, caller)
 
 
 _TOOLS = (
@@ -246,11 +246,16 @@ def input_schema(name: str) -> dict[str, Any] | None:
 
 
 async def call(
-    studio: Callable[[], Awaitable[Studio]], name: str, given: dict[str, Any], caller: Caller, *, linked: bool = True
+    service: Callable[[], Awaitable[ImageService]],
+    name: str,
+    given: dict[str, Any],
+    caller: Caller,
+    *,
+    linked: bool = True,
 ) -> types.CallToolResult:
     """Run one tool and return its result, with links where they are wanted, or a refusal.
 
-    The arguments are checked before the studio is opened: a wrong call costs nothing at all.
+    The arguments are checked before the service is opened: a wrong call costs nothing at all.
 
     Raises:
         errors.NotAllowed, errors.OverBudget: what the client may mend when asked, by its roots and by a yes.
@@ -262,7 +267,7 @@ async def call(
         raise MCPError(types.INVALID_PARAMS, message)
     try:
         arguments = schemas.read(tool.arguments, name, given)
-        return answer(await tool.run(await studio(), arguments, caller), linked=linked)
+        return answer(await tool.run(await service(), arguments, caller), linked=linked)
     except errors.NotAllowed:
         raise
     except errors.TriptychError as error:
@@ -287,7 +292,7 @@ def refusal(error: errors.TriptychError) -> types.CallToolResult:
 
 
 def answer(result: Result, *, linked: bool = True) -> types.CallToolResult:
-    """Return a studio's result as a tool's: fields, the same as text, and where they are wanted links for people."""
+    """Return a service's result as a tool's: fields, the same as text, and where they are wanted links for people."""
     if isinstance(result, Preview):
         shown = base64.b64encode(result.jpeg).decode("ascii")
         return types.CallToolResult(

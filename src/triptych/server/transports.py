@@ -1,6 +1,6 @@
 """How clients reach the server: stdio, streamable HTTP at `/mcp`, SSE at `/sse` (its messages at `/messages/`).
 
-Rules: the studio is opened once per process, outside every connection, and outlives them all. Host and Origin are
+Rules: the service is opened once per process, outside every connection, and outlives them all. Host and Origin are
 always checked, and a bind or a public URL that other machines can reach needs `TRIPTYCH_AUTH_TOKEN`; where it is set,
 one of its tokens is asked for on every route but `/gallery` and `/files`, loopback included, and each sees only what is
 its own. stdout belongs to the protocol; whatever is said to people goes to stderr.
@@ -125,7 +125,7 @@ async def _leave_when_told(holder: ServiceHolder) -> None:
     """End the process on a signal.
 
     A thread of the SDK's is blocked reading stdin then, and nothing but the next line would wake it: so this closes the
-    studio in good order and leaves without it.
+    service in good order and leaves without it.
     """
     # Not implemented on Windows, where the default handlers end the process.
     with suppress(NotImplementedError), anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -22,10 +22,10 @@ from typing import Any
 
 from triptych.core.clock import Moment
 from triptych.core.errors import plain
-from triptych.core.models import Fault, Frame, Job, Prediction, Route, State, Status
+from triptych.core.models import Failure, Job, Output, Prediction, Route, State, Status
 from triptych.core.states import LEASE_S, MOST_WAIT_S, job_status, may_move
 from triptych.storage import rows
-from triptych.storage.reads import Records
+from triptych.storage.reads import Reads
 
 _OPEN_TO_AN_ANSWER = frozenset({State.SUBMITTING, State.UNCERTAIN, State.QUEUED, State.CANCELLED})
 """A late answer to a request that left is taken up in these states: it says more than any of them."""
@@ -41,7 +41,7 @@ class Claim:
     lease: str
 
 
-class Store(Records):
+class Store(Reads):
     """One connection to the database at `path`; made, with its tables, if it is not there.
 
     `budget_usd` caps what may be spent and reserved in 24 hours; None is no cap.
@@ -110,7 +110,7 @@ class Store(Records):
         merged = list(dict.fromkeys([*json.loads(row["warnings"]), *warnings]))
         self._db.run("warn_job", job_id=job_id, warnings=json.dumps(merged))
 
-    # -- the engine's verbs
+    # -- the worker's verbs
 
     def claim(
         self,
@@ -128,7 +128,7 @@ class Store(Records):
 
         Raises: `errors.Outdated` once a newer Triptych has changed the database; what runs here may still be moved.
         """
-        with self._db.unflushed(), self._db.transaction():
+        with self._db.without_fsync(), self._db.transaction():
             self._db.require_current()
             row = self._db.one(
                 "claim",
@@ -169,12 +169,12 @@ class Store(Records):
     def heartbeat(self, leases: Sequence[str], until_s: float) -> None:
         """Keep leases for longer."""
         if leases:
-            with self._db.unflushed():
+            with self._db.without_fsync():
                 self._db.run("heartbeat", leases=leases, until=until_s)
 
     def renew(self, claim: Claim, now_s: float) -> bool:
         """Renew the lease of a prediction that is about to be sent; return False where it is not ours any more."""
-        with self._db.unflushed():
+        with self._db.without_fsync():
             done = self._db.run("renew", id=claim.prediction.id, lease=claim.lease, until=now_s + LEASE_S)
         return done.rowcount == 1
 
@@ -182,7 +182,7 @@ class Store(Records):
         """Give up a claim. The state stays as the last move wrote it, whatever the claim was taken for."""
         self._db.run("put_back", id=claim.prediction.id, lease=claim.lease, due_at=due_at)
 
-    def note_loss(self, prediction_id: str, fault: Fault) -> None:
+    def note_loss(self, prediction_id: str, fault: Failure) -> None:
         """Remember that the answer to a submit was lost, under any lease; a fault that is there stays."""
         self._db.run("note_loss", id=prediction_id, fault=rows.fault_text(fault))
 
@@ -193,7 +193,7 @@ class Store(Records):
         *,
         now: Moment,
         due_at: float,
-        frames: Sequence[Frame] = (),
+        frames: Sequence[Output] = (),
         keep_lease: bool = False,
         release_money: bool = False,
         **changes: Any,
@@ -207,7 +207,7 @@ class Store(Records):
         """
         prediction = claim.prediction
         polled = prediction.state is state is State.RUNNING
-        with self._db.unflushed() if polled else nullcontext(), self._db.transaction():
+        with self._db.without_fsync() if polled else nullcontext(), self._db.transaction():
             row = self._db.one("lease_of", id=prediction.id)
             assert row
             ours = row["lease"] == claim.lease
@@ -226,19 +226,19 @@ class Store(Records):
             )
             self._add_frames(frames, now.at)
             if old in (State.UNCERTAIN, State.CANCELLED):
-                self._let_followers_wait(moved.id, now)
+                self._let_dependents_wait(moved.id, now)
             if old != state:
-                self._let_followers_know(moved, now)
+                self._update_dependents(moved, now)
             self._refresh(moved.job_id)
         return Claim(moved, claim.lease)
 
-    def add_frames(self, frames: Sequence[Frame], *, now: datetime) -> None:
+    def add_outputs(self, frames: Sequence[Output], *, now: datetime) -> None:
         """Write down outputs that came before their prediction's end."""
         with self._db.transaction():
             self._add_frames(frames, now)
             self._refresh(frames[0].job_id)
 
-    def _add_frames(self, frames: Sequence[Frame], now: datetime) -> None:
+    def _add_frames(self, frames: Sequence[Output], now: datetime) -> None:
         for frame in frames:
             self._db.run(
                 "add_frame",
@@ -323,7 +323,7 @@ class Store(Records):
             lease_until=row["lease_until"] if lease and row else 0,
         )
 
-    def _let_followers_know(self, moved: Prediction, now: Moment) -> None:
+    def _update_dependents(self, moved: Prediction, now: Moment) -> None:
         """Queue what waited for this prediction's image, or cancel it when that image will not come."""
         if moved.state is State.DONE:
             first = self._db.one("frame", job_id=moved.job_id, n=moved.first_output)
@@ -337,10 +337,10 @@ class Store(Records):
             assert follower
             if follower["state"] != State.WAITING:
                 continue
-            fault = Fault("input_missing", f"Not sent: step {moved.step + 1} before it did not deliver its image.")
+            fault = Failure("input_missing", f"Not sent: step {moved.step + 1} before it did not deliver its image.")
             cancelled = replace(rows.prediction(follower), state=State.CANCELLED, fault=fault, finished_at=now.at)
             self._write(cancelled, "0", None, lease=None, release=True)
-            self._let_followers_know(cancelled, now)
+            self._update_dependents(cancelled, now)
 
     def _refresh(self, job_id: str) -> None:
         row = self._db.one("job", id=job_id)
@@ -351,17 +351,17 @@ class Store(Records):
         now, mono = self._clock.now().timestamp(), self._clock.monotonic()
         self._db.run("refresh_job", job_id=job_id, status=status, returned=home["n"], now=now, mono=mono)
 
-    def frame_home(self, frame: Frame, sha256: str) -> None:
+    def output_stored(self, frame: Output, sha256: str) -> None:
         """Remember that an output is home."""
         with self._db.transaction():
             self._db.run("frame_home", job_id=frame.job_id, n=frame.n, sha256=sha256)
             self._refresh(frame.job_id)
 
-    def frame_failed(self, frame: Frame, error: str) -> None:
+    def output_failed(self, frame: Output, error: str) -> None:
         """Remember why an output could not be fetched."""
         self._db.run("frame_failed", job_id=frame.job_id, n=frame.n, error=error)
 
-    def frame_saved(self, frame: Frame, saved_path: str) -> None:
+    def output_saved(self, frame: Output, saved_path: str) -> None:
         """Remember where an output was saved for the user."""
         self._db.run("frame_saved", job_id=frame.job_id, n=frame.n, saved_path=saved_path)
 
@@ -400,10 +400,10 @@ class Store(Records):
                 None,
                 lease=None,
             )
-            self._let_followers_wait(prediction_id, now)
+            self._let_dependents_wait(prediction_id, now)
             self._refresh(old.job_id)
 
-    def _let_followers_wait(self, prediction_id: str, now: Moment) -> None:
+    def _let_dependents_wait(self, prediction_id: str, now: Moment) -> None:
         for row in self._db.all("followers", id=prediction_id):
             found = self._db.one("prediction", id=row["id"])
             assert found
@@ -416,7 +416,7 @@ class Store(Records):
                     return
                 waiting = replace(follower, state=State.WAITING, fault=None, finished_at=None, due_at=0.0)
                 self._write(waiting, str(follower.quoted_usd), None, lease=None)
-                self._let_followers_wait(follower.id, now)
+                self._let_dependents_wait(follower.id, now)
 
     def cancel(self, job_id: str, now: Moment) -> None:
         """Cancel what of a job has not been submitted, and accept an uncertain submit as lost.
@@ -431,9 +431,9 @@ class Store(Records):
                     leased and row["state"] != State.WAITING
                 ):
                     continue
-                fault = Fault("cancelled", "Cancelled before it was submitted.")
+                fault = Failure("cancelled", "Cancelled before it was submitted.")
                 if row["state"] == State.UNCERTAIN:
-                    fault = Fault("cancelled", "Accepted as lost: the provider may still charge it.")
+                    fault = Failure("cancelled", "Accepted as lost: the provider may still charge it.")
                 cancelled = replace(rows.prediction(row), state=State.CANCELLED, fault=fault, finished_at=now.at)
                 self._write(cancelled, row["reserved_usd"], None, lease=None, release=row["state"] != State.UNCERTAIN)
             self._refresh(job_id)
@@ -447,7 +447,9 @@ class Store(Records):
         """Return every ticket of a provider that belongs to a prediction."""
         return frozenset(row["ticket"] for row in self._db.all("tickets", provider=provider))
 
-    def unaccounted(self, prediction: Prediction, *, since: datetime, now: Moment) -> list[tuple[Prediction, bool]]:
+    def submits_without_ticket(
+        self, prediction: Prediction, *, since: datetime, now: Moment
+    ) -> list[tuple[Prediction, bool]]:
         """Return the other predictions at the same endpoint that may have been accepted and have no ticket.
 
         Each with whether somebody works on it now.

@@ -14,19 +14,19 @@ from decimal import Decimal
 from pathlib import Path
 
 from triptych.core.clock import Clock, SystemClock, boot_id
-from triptych.core.models import Fault, Frame, Image, Job, Prediction
+from triptych.core.models import Failure, Image, Job, Output, Prediction
 from triptych.storage import rows
 from triptych.storage.budget import Ledger
 from triptych.storage.rows import JobRow
 from triptych.storage.sqlite import Database
 
-RESTARTED = Fault("restarted", "The machine restarted before the provider's answer was stored.", True)
+RESTARTED = Failure("restarted", "The machine restarted before the provider's answer was stored.", True)
 """A request that was on its way then: how old it is depends on a wall clock that may have been set meanwhile."""
 SAME_FOR_S = 3600.0
 """How long after its end a job is what the same request gets."""
 
 
-class Records:
+class Reads:
     """The records of one database, with the ledger over them.
 
     Raises: `errors.Unusable` when the file cannot be used, `errors.Outage` while another program locks it.
@@ -188,25 +188,25 @@ class Records:
         """Return a job's predictions, lane by lane, step by step."""
         return [rows.prediction(row) for row in self._db.all("predictions", job_id=job_id)]
 
-    def frames(self, job_id: str) -> list[Frame]:
+    def frames(self, job_id: str) -> list[Output]:
         """Return a job's outputs in order."""
         return [rows.frame(row) for row in self._db.all("frames", job_id=job_id)]
 
-    def frames_of(self, prediction_id: str) -> list[Frame]:
+    def outputs_of(self, prediction_id: str) -> list[Output]:
         """Return one prediction's outputs in order."""
         return [rows.frame(row) for row in self._db.all("frames_of", prediction_id=prediction_id)]
 
-    def frame(self, handle: str) -> Frame | None:
+    def frame(self, handle: str) -> Output | None:
         """Return the output behind `job_…/n`."""
         job_id, _, n = handle.partition("/")
         row = self._db.one("frame", job_id=job_id, n=int(n)) if n.isdecimal() and len(n) < 6 else None
         return rows.frame(row) if row else None
 
-    def recent_frames(self, limit: int, owner: str | None = None) -> list[Frame]:
+    def recent_outputs(self, limit: int, owner: str | None = None) -> list[Output]:
         """Return the newest outputs that are home: one owner's, or everybody's."""
         return [rows.frame(row) for row in self._db.all("recent_frames", limit=limit, owner=owner)]
 
-    def frames_made_from(self, handle: str, owner: str | None = None) -> list[Frame]:
+    def outputs_made_from(self, handle: str, owner: str | None = None) -> list[Output]:
         """Return the outputs that are home and were made from this image, oldest first; with an owner, its own."""
         # The pattern lets more through than the handle: an underscore in it stands for any character.
         found = (rows.frame(row) for row in self._db.all("frames_made_from", holding=f'%"{handle}"%', owner=owner))

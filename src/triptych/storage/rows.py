@@ -14,7 +14,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from triptych.core.models import Fault, Frame, Job, Operation, Prediction, Route, State, Status
+from triptych.core.models import Failure, Job, Operation, Output, Prediction, Route, State, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +127,16 @@ def texts(said: str) -> tuple[str, ...]:
     return tuple(json.loads(said))
 
 
-def fault(text: str | None) -> Fault | None:
-    return Fault(**json.loads(text)) if text else None
+def fault(text: str | None) -> Failure | None:
+    return Failure(**json.loads(text)) if text else None
 
 
-def fault_text(fault: Fault | None) -> str | None:
+def fault_text(fault: Failure | None) -> str | None:
     return json.dumps(asdict(fault)) if fault else None
 
 
-def frame(row: sqlite3.Row) -> Frame:
-    return Frame(
+def frame(row: sqlite3.Row) -> Output:
+    return Output(
         job_id=row["job_id"],
         n=row["n"],
         prediction_id=row["prediction_id"],

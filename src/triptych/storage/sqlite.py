@@ -1,7 +1,7 @@
 """The plumbing under the store: one SQLite connection, statements by name, transactions, errors that a person can mend.
 
 WAL mode with `synchronous=FULL`: several processes share the file, and a write is on the disk when it returns, unless
-it is one that a power cut may forget (`unflushed`). No `sqlite3.Error` leaves this file: each becomes an
+it is one that a power cut may forget (`without_fsync`). No `sqlite3.Error` leaves this file: each becomes an
 `errors.Outage`, which is an `errors.Unusable` where waiting does not help.
 """
 
@@ -144,7 +144,7 @@ class Database:
         return row
 
     @contextmanager
-    def unflushed(self) -> Iterator[None]:
+    def without_fsync(self) -> Iterator[None]:
         """Write without waiting for the disk: a power cut may forget it, the end of this process does not."""
         with self._mendable():
             self.connection.execute("PRAGMA synchronous=NORMAL")

@@ -1,0 +1,72 @@
+"""A process that is killed at any moment leaves nothing that another cannot bring home, paid once.
+
+Here each kind of provider and shape of job is killed at its telling moments; `python -m benchmarks.crash_matrix` kills
+at every one. What must hold is said, and checked, in `crash_matrix.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from support import crash_matrix
+from triptych.jobs.service import ImageService
+
+pytestmark = pytest.mark.slow
+
+CELLS = [(kind, shape) for kind in crash_matrix.KINDS for shape in ("single", "sequence", "chain")]
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[crash_matrix.Child]:
+    with crash_matrix.ready_child() as ready:
+        yield ready
+
+
+@pytest.mark.parametrize(("kind", "shape"), [*CELLS, ("atlas", "lanes"), ("novita", "lanes")])
+def test_whoever_is_killed_every_job_ends_rightly_and_is_paid_once(
+    child: crash_matrix.Child, kind: str, shape: str, tmp_path: Path
+) -> None:
+    tally = crash_matrix.run(child, kind, shape, tmp_path, every=False)
+    assert not tally.violations, "\n".join(tally.violations)
+    assert tally.kills > 10 and tally.submits_seen == tally.submits_expected
+    assert tally.done + tally.uncertain == tally.jobs
+    assert (tally.uncertain == 0) == crash_matrix.KINDS[kind].recovers
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("atlas", "chain"), ("ark", "sequence")])
+def test_when_the_power_is_cut_in_the_middle_of_a_write_the_same_holds(
+    child: crash_matrix.Child, kind: str, shape: str, tmp_path: Path
+) -> None:
+    tally = crash_matrix.cut_power(child, kind, shape, tmp_path)
+    assert not tally.violations, "\n".join(tally.violations)
+    assert tally.kills > 10 and tally.submits_seen == tally.submits_expected
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("atlas", "history"), ("wavespeed", "history")])
+def test_what_a_killed_process_had_sent_is_found_by_get_status_once_the_provider_can_be_asked(
+    child: crash_matrix.Child, kind: str, asked: str, tmp_path: Path
+) -> None:
+    moments = crash_matrix.moments_of(child, kind, "single", tmp_path)
+    answered = moments.index("the submit's answer came") + 1
+    case = crash_matrix.Case(kind, "single", tmp_path / "killed", answered).kill(child)
+    clock = crash_matrix.LaterClock()
+
+    async def look(service: ImageService) -> None:
+        case.api.fault(asked, "500", times=None)
+        await crash_matrix.finish(service, clock)
+        ((job_id, status),) = [(row.job.id, row.status) for row in service.store.jobs(10)]
+        held = service.store.money_since(0)
+        assert (status, held) == ("uncertain", (0, case.api.charged_usd))
+        case.api.clear()
+        await service.get_status(job_id)
+        await crash_matrix.finish(service, clock)
+        assert service.job(job_id).status == "done"
+        assert service.store.money_since(0) == (case.api.charged_usd, 0)
+        assert len(case.api.accepted) == case.api.performed["submit"] == 1
+
+    with case.aftermath():
+        anyio.run(case.visit, look, clock)

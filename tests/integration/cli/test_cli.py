@@ -1,0 +1,479 @@
+"""The command line: what it writes where, how it ends, and that it never pays by surprise."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from triptych import __version__
+from triptych.cli import cli, formatting, job_commands
+from triptych.cli.formatting import Exit
+from triptych.core import errors
+from triptych.core.models import Status
+from triptych.jobs.results import ModelsResult
+from triptych_emulators import Emulator, running
+
+KEY = "sk-never-to-be-shown-1234567890"
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def api() -> Iterator[Emulator]:
+    with running("atlas", latency_s=0.0, max_side=96, key=KEY) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def with_key(api: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    monkeypatch.setenv("ATLASCLOUD_API_KEY", KEY)
+    monkeypatch.setenv("ATLASCLOUD_BASE_URL", api.base_url)
+    return api
+
+
+def run(*args: str | Path) -> Result:
+    result = CliRunner().invoke(cli, [str(arg) for arg in args])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+    return result
+
+
+def fields(*args: str | Path) -> dict[str, Any]:
+    """Run with `--json` and return the one document on stdout."""
+    result = run(*args, "--json")
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def child(*args: str | Path, **options: Any) -> subprocess.Popen[str]:
+    # Children inherit that it is ignored, as it is where the tests run in the background of a shell.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    command = [sys.executable, "-m", "triptych", *(str(arg) for arg in args)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
+
+
+# -- what it says
+
+
+def test_without_a_command_it_shows_its_help_and_every_exit_code() -> None:
+    result = run()
+    assert result.exit_code == 0
+    assert "chain" in result.stdout
+    for code, meaning in formatting.EXIT_MEANINGS.items():
+        assert f"{int(code)}  {meaning}" in " ".join(result.stdout.split("\n"))
+
+
+def test_it_knows_its_version() -> None:
+    assert run("--version").stdout == f"triptych {__version__}\n"
+
+
+def test_every_command_that_answers_has_json_and_help() -> None:
+    for name, command in cli.commands.items():
+        assert command.help, name
+        if name not in ("serve", "gallery"):  # they serve until they are ended
+            assert "--json" in [option for p in command.params for option in p.opts], name
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    result = run("edti")
+    assert result.exit_code == Exit.BAD_REQUEST
+    assert "No such command" in result.stderr
+
+
+# -- a job, on the offline engine
+
+
+def test_an_edit_without_a_key_comes_home_from_the_offline_engine(coffee: str) -> None:
+    result = run("edit", coffee, "-p", "spring, summer, autumn, winter", "-n", "4")
+    assert result.exit_code == Exit.DONE
+    assert "done: 4 of 4 images" in result.stdout
+    assert "draft on draft, free" in result.stdout
+
+
+def test_json_is_the_tools_result_and_alone_on_stdout(coffee: str) -> None:
+    job = fields("edit", coffee, "-p", "black and white")
+    assert job["status"] == "done"
+    assert job["images"][0]["handle"] == f"{job['job_id']}/1"
+    assert "request" not in job
+    assert fields("status", job["job_id"]) == job
+
+
+def test_what_one_command_made_the_next_one_edits_lists_shows_and_saves(coffee: str, tmp_path: Path) -> None:
+    first = fields("edit", coffee, "-p", "warmer", "-n", "2")
+    second = fields("chain", f"{first['job_id']}/2", "-s", "sepia", "-s", "vignette")
+    assert second["images"][0]["source"] == [f"{first['job_id']}/2"]
+    assert [job["job_id"] for job in fields("jobs")["jobs"]] == [second["job_id"], first["job_id"]]
+    handles = [image["handle"] for image in first["images"]]
+    sheet = tmp_path / "sheet.jpg"
+    assert fields("view", *handles, "-o", sheet)["path"] == str(sheet)
+    assert sheet.read_bytes().startswith(b"\xff\xd8\xff")
+    saved = fields("save", *handles, "-d", tmp_path / "kept", "--name", "coffee")["saved"]
+    assert [Path(item["path"]).name for item in saved] == ["coffee-01.png", "coffee-02.png"]
+    assert all(Path(item["path"]).is_file() for item in saved)
+
+
+def test_generate_needs_no_image_and_takes_a_size() -> None:
+    job = fields("generate", "-p", "a red kite over dunes", "-n", "2", "--size", "512x512")
+    assert [(image["width"], image["height"]) for image in job["images"]] == [(512, 512)] * 2
+
+
+def test_save_to_copies_what_came(coffee: str, tmp_path: Path) -> None:
+    job = fields("edit", coffee, "-p", "cool", "--save-to", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [f"{job['job_id']}-01.png"]
+
+
+def test_a_named_file_is_read_wherever_it_lies(coffee: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert fields("upload", coffee)["images"][0]["handle"].startswith("img_")
+    assert fields("upload", Path(coffee).as_uri())["images"][0]["handle"].startswith("img_")
+
+
+def test_a_link_that_was_named_is_followed(coffee: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = tmp_path / "link.jpg"
+    link.symlink_to(coffee)
+    monkeypatch.chdir(tmp_path)
+    assert fields("upload", "link.jpg")["images"][0]["width"] == 600
+
+
+def test_cancelling_a_finished_job_changes_nothing(coffee: str) -> None:
+    job = fields("edit", coffee, "-p", "dusk")
+    result = run("cancel", job["job_id"])
+    assert result.exit_code == Exit.DONE
+    assert "done" in result.stdout
+
+
+# -- refusals
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (("edit", "nowhere.png", "-p", "warm"), Exit.BAD_REQUEST, "There is no file"),
+        (("edit", "img_00000000", "-p", "warm"), Exit.BAD_REQUEST, "There is no image"),
+        (("edit", "img_00000000"), Exit.BAD_REQUEST, "--prompt"),
+        (("edit", "img_00000000", "-p", "x", "-n", "16"), Exit.BAD_REQUEST, "1<=x<=14"),
+        (("generate", "-p", " "), Exit.BAD_REQUEST, "prompt is empty"),
+        (("generate", "-p", "x", "--provider", "atlas"), Exit.BAD_REQUEST, "ATLASCLOUD_API_KEY"),
+        (("generate", "-p", "x", "--provider", "nobody"), Exit.BAD_REQUEST, "There is no provider"),
+        (("generate", "-p", "x", "--max-cost-usd", "much"), Exit.BAD_REQUEST, "amount in US dollars"),
+        (("generate", "-p", "x", "--max-cost-usd", "-1"), Exit.BAD_REQUEST, "amount in US dollars"),
+        (("status", "job_00000000"), Exit.BAD_REQUEST, "There is no job"),
+        (("jobs", "--status", "odd"), Exit.BAD_REQUEST, "status is one of"),
+        (("emulate", "nobody"), Exit.BAD_REQUEST, "atlas"),
+        (("serve", "--host", "0.0.0.0", "--transport", "http"), Exit.BAD_REQUEST, "TRIPTYCH_AUTH_TOKEN"),
+    ],
+)
+def test_a_request_that_cannot_be_right_is_a_sentence_on_stderr_and_exit_2(
+    args: tuple[str, ...], code: Exit, said: str
+) -> None:
+    result = run(*args)
+    assert result.exit_code == code
+    assert said in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_refusal_as_json_has_its_kind(coffee: str) -> None:
+    assert fields("generate", "-p", "x", "--provider", "atlas")["error"]["kind"] == "no_key"
+
+
+def test_a_home_that_cannot_be_used_is_a_sentence_too(monkeypatch: pytest.MonkeyPatch, coffee: str) -> None:
+    monkeypatch.setenv("TRIPTYCH_HOME", coffee)
+    for args in (("jobs",), ("generate", "-p", "a hill")):
+        result = run(*args)
+        assert result.exit_code == Exit.BAD_REQUEST
+        assert "TRIPTYCH_HOME" in result.stderr
+
+
+def test_what_nobody_meant_is_a_sentence_too_and_the_log_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("by nought")
+
+    monkeypatch.setattr("triptych.jobs.service.ImageService.list_jobs", broken)
+    result = run("jobs")
+    assert result.exit_code == Exit.FAILED
+    assert result.stderr.startswith("triptych: Triptych failed (ZeroDivisionError: by nought)")
+    assert "Traceback" not in result.stderr
+    monkeypatch.setenv("TRIPTYCH_LOG_LEVEL", "DEBUG")
+    assert "Traceback" in run("jobs").stderr
+
+
+def test_a_setting_that_cannot_be_right_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIPTYCH_BUDGET_USD", "plenty")
+    result = run("jobs")
+    assert result.exit_code == Exit.BAD_REQUEST
+    assert "TRIPTYCH_BUDGET_USD" in result.stderr
+
+
+def test_every_status_and_every_kind_of_error_has_an_exit_code() -> None:
+    assert {status: formatting.exit_of_status(status) for status in Status} == {
+        "queued": 5,
+        "running": 5,
+        "done": 0,
+        "partial": 3,
+        "failed": 1,
+        "cancelled": 8,
+        "uncertain": 4,
+    }
+    ends = {
+        errors.OverBudget: 6,
+        errors.NoKey: 2,
+        errors.NotAllowed: 2,
+        errors.KeyRejected: 7,
+        errors.NotSent: 7,
+        errors.Failed: 1,
+        errors.Uncertain: 4,
+    }
+    assert {kind: int(formatting.exit_of_error(kind("so"))) for kind in ends} == ends
+
+
+# -- money
+
+
+def test_a_dry_run_shows_the_request_and_sends_nothing(with_key: Emulator, coffee: str) -> None:
+    job = fields("edit", coffee, "-p", "fog", "-n", "3", "--dry-run")
+    assert job["status"] == "dry_run"
+    assert job["cost"]["quoted"] == pytest.approx(0.096)
+    assert job["request"]["json"]["max_images"] == 3
+    assert with_key.seen == []
+
+
+def test_a_job_above_the_confirmation_is_not_sent_when_nobody_can_be_asked(
+    with_key: Emulator, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIPTYCH_CONFIRM_USD", "0.01")
+    result = run("edit", coffee, "-p", "fog")
+    assert result.exit_code == Exit.TOO_COSTLY
+    for part in ("cap $0.01", "spent $0,", "reserved $0", "asked $0.043", "--max-cost-usd 0.043"):
+        assert part in result.stderr
+    assert with_key.accepted == []
+
+
+@pytest.mark.parametrize("confirmation", [("--yes",), ("--max-cost-usd", "0.043")])
+def test_a_confirmed_job_is_sent_and_no_wait_leaves_it_running(
+    with_key: Emulator, coffee: str, monkeypatch: pytest.MonkeyPatch, confirmation: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("TRIPTYCH_CONFIRM_USD", "0.01")
+    result = run("edit", coffee, "-p", "fog", "--no-wait", *confirmation)
+    assert result.exit_code == Exit.RUNNING
+    assert "triptych status job_" in result.stdout
+    assert len(with_key.accepted) == 1
+
+
+def test_what_was_spent_is_a_table_within_100_columns_with_the_budgets_state(
+    with_key: Emulator, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("spend").stdout.startswith(
+        "Nothing in the last 7 days (UTC).\nLast 24 hours: $0 spent, $0 reserved, of $10"
+    )
+    for prompt in ("fog", "rain"):
+        assert run("edit", coffee, "-p", prompt, "--no-wait").exit_code == Exit.RUNNING
+    assert run("edit", coffee, "-p", "fog", "--provider", "draft").exit_code == Exit.DONE
+    said = run("spend", "--days", "30").stdout
+    assert max(len(line) for line in said.splitlines()) <= 100
+    heads, *rows, total, budget = (line.split() for line in said.splitlines())
+    assert heads == ["day", "provider", "model", "jobs", "images", "quoted", "charged", "reserved"]
+    assert [row[1:] for row in rows] == [
+        ["atlas", "seedream-5.5", "2", "0", "$0.086", "$0", "$0.086"],
+        ["draft", "draft", "1", "1", "$0", "$0", "$0"],
+    ]
+    assert total == ["30", "d", "in", "all", "3", "1", "$0.086", "$0", "$0.086"]
+    assert " ".join(budget) == ("Last 24 hours: $0 spent, $0.086 reserved, of $10 (TRIPTYCH_BUDGET_USD); $9.914 left.")
+    shown = fields("spend")
+    assert shown["budget"] == {"cap": 10, "spent": 0, "reserved": 0.086, "left": 9.914}
+    assert [(row["provider"], row["predictions"]) for row in shown["rows"]] == [("atlas", 2), ("draft", 1)]
+    monkeypatch.setenv("TRIPTYCH_BUDGET_USD", "none")
+    assert "$0.086 reserved, no cap (TRIPTYCH_BUDGET_USD)." in run("spend").stdout
+    assert run("spend", "--days", "0").exit_code == Exit.BAD_REQUEST
+
+
+def test_a_cap_below_the_quote_is_kept(with_key: Emulator, coffee: str) -> None:
+    result = run("edit", coffee, "-p", "fog", "--max-cost-usd", "0.01")
+    assert result.exit_code == Exit.TOO_COSTLY
+    assert with_key.accepted == []
+
+
+def test_yes_does_not_lift_the_budget(with_key: Emulator, coffee: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIPTYCH_BUDGET_USD", "0.01")
+    result = run("edit", coffee, "-p", "fog", "--yes")
+    assert result.exit_code == Exit.TOO_COSTLY
+    assert with_key.accepted == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no pseudo-terminals on Windows")
+@pytest.mark.parametrize(("answer", "code", "sent"), [(b"n\n", Exit.TOO_COSTLY, 0), (b"y\n", Exit.RUNNING, 1)])
+def test_on_a_terminal_it_asks_before_a_costly_job(
+    with_key: Emulator, coffee: str, monkeypatch: pytest.MonkeyPatch, answer: bytes, code: Exit, sent: int
+) -> None:
+    import pty
+
+    monkeypatch.setenv("TRIPTYCH_CONFIRM_USD", "0.01")
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, answer)
+        with child("edit", coffee, "-p", "fog", "--no-wait", stdin=theirs) as process:
+            _, said = process.communicate(timeout=60)
+        assert "This will cost $0.043" in said
+        assert process.returncode == code
+        assert len(with_key.accepted) == sent
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+# -- a hosted provider
+
+
+def test_a_key_that_the_provider_rejects_fails_the_job_and_is_shown_nowhere(with_key: Emulator, coffee: str) -> None:
+    with_key.fault("submit", "401")
+    result = run("edit", coffee, "-p", "fog")
+    assert result.exit_code == Exit.FAILED
+    assert "key_rejected" in result.stdout
+    assert KEY not in result.stdout + result.stderr
+
+
+def test_an_upload_that_fails_leaves_the_handle_and_says_partial(with_key: Emulator, coffee: str) -> None:
+    with_key.fault("upload", "500", times=None)
+    result = run("upload", coffee)
+    assert result.exit_code == Exit.PARTIAL
+    assert "img_" in result.stdout
+
+
+def test_models_are_a_table_within_100_columns(with_key: Emulator) -> None:
+    result = run("models", "seedream-4.5")
+    assert result.exit_code == Exit.DONE
+    assert "bytedance/seedream-v4.5/edit" in result.stdout
+    assert max(len(line) for line in result.stdout.splitlines()) <= 100
+    assert ModelsResult.model_validate(fields("models")).default_provider == "atlas"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process on Windows")
+def test_an_interrupted_wait_leaves_the_job_and_status_brings_it_home(
+    coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running("atlas", latency_s=3600.0, max_side=96, key=KEY) as api:
+        monkeypatch.setenv("ATLASCLOUD_API_KEY", KEY)
+        monkeypatch.setenv("ATLASCLOUD_BASE_URL", api.base_url)
+        with child("edit", coffee, "-p", "winter", "--json") as process:
+            assert process.stderr
+            assert any("running, 0 of 1" in line for line in process.stderr)  # "queued" before it, on a busy machine
+            process.send_signal(signal.SIGINT)
+            out, said = process.communicate(timeout=60)
+        job = json.loads(out)
+        assert process.returncode == Exit.RUNNING
+        assert f"triptych status {job['job_id']} --wait" in said
+        api.finish_all()
+        monkeypatch.setattr(job_commands, "CHARGE_WITHIN_S", 60.0)
+        result = run("status", job["job_id"], "--wait")
+        assert result.exit_code == Exit.DONE, result.output
+        assert "charged $0.043" in result.stdout
+        assert len(api.accepted) == 1
+
+
+# -- doctor
+
+
+def test_doctor_is_content_with_a_bare_machine() -> None:
+    result = run("doctor")
+    assert result.exit_code == Exit.DONE
+    assert "✗" not in result.stdout
+    assert "set ATLASCLOUD_API_KEY to use Atlas Cloud" in result.stdout
+
+
+def test_doctor_says_what_the_money_settings_come_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "at most $10 in 24 hours; a job above $1 wants a confirmation" in run("doctor").stdout
+    monkeypatch.setenv("TRIPTYCH_BUDGET_USD", "none")
+    monkeypatch.setenv("TRIPTYCH_CONFIRM_USD", "none")
+    assert "no cap; no job wants a confirmation" in run("doctor").stdout
+
+
+def test_doctor_shows_where_clients_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIPTYCH_PUBLIC_URL", "HTTPS://Images.Example.com:443/")
+    assert "TRIPTYCH_AUTH_TOKEN" in _faults()["TRIPTYCH_PUBLIC_URL"]["mend"]
+    monkeypatch.setenv("TRIPTYCH_AUTH_TOKEN", "a-long-random-text")
+    assert "TRIPTYCH_PUBLIC_URL: https://images.example.com; clients connect to" in run("doctor").stdout
+    monkeypatch.setenv("TRIPTYCH_PUBLIC_URL", "images.example.com")
+    assert "TRIPTYCH_PUBLIC_URL is http:// or https://" in _faults()["settings"]["found"]
+
+
+def test_doctor_knocks_without_the_key_and_never_shows_it(with_key: Emulator) -> None:
+    result = run("doctor")
+    assert result.exit_code == Exit.DONE
+    assert f"✓ atlas: {with_key.base_url} answers" in result.stdout
+    assert KEY[:6] not in result.stdout
+    assert [seen.headers.get("authorization") for seen in with_key.seen] == [None]
+
+
+def test_doctor_offline_sends_nothing(with_key: Emulator) -> None:
+    assert run("doctor", "--offline").exit_code == Exit.DONE
+    assert with_key.seen == []
+
+
+def _faults() -> dict[str, Any]:
+    report = fields("doctor")
+    assert report["ok"] is False
+    assert run("doctor").exit_code == Exit.FAILED
+    return {check["about"]: check for check in report["checks"] if check["state"] == "fault"}
+
+
+def test_doctor_says_what_mends_an_unreachable_provider(with_key: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATLASCLOUD_BASE_URL", "http://127.0.0.1:9")
+    faults = _faults()
+    assert list(faults) == ["atlas"]
+    assert "ATLASCLOUD_BASE_URL" in faults["atlas"]["mend"]
+
+
+def test_doctor_finds_a_default_without_a_key_a_missing_directory_and_a_broken_database(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRIPTYCH_PROVIDER", "atlas")
+    monkeypatch.setenv("TRIPTYCH_ALLOWED_DIRS", str(tmp_path / "gone"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "triptych.db").write_bytes(b"no database at all" * 300)
+    assert set(_faults()) == {"default provider", "allowed directory", "database"}
+
+
+def test_doctor_finds_a_home_that_is_a_file(monkeypatch: pytest.MonkeyPatch, coffee: str) -> None:
+    monkeypatch.setenv("TRIPTYCH_HOME", coffee)
+    assert "TRIPTYCH_HOME" in _faults()
+
+
+def test_doctor_finds_a_setting_that_cannot_be_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIPTYCH_CONFIRM_USD", "some")
+    assert "TRIPTYCH_CONFIRM_USD" in _faults()["settings"]["found"]
+
+
+# -- the rest
+
+
+def test_the_faults_of_an_emulated_api_can_be_listed() -> None:
+    assert {"op": "submit", "name": "429"}.items() <= next(
+        fault for fault in fields("emulate", "atlas", "--list-faults")["faults"] if fault["name"] == "429"
+    ).items()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process on Windows")
+def test_an_emulator_runs_until_it_is_interrupted() -> None:
+    with child("emulate", "atlas", "--port", "0") as process:
+        assert process.stderr
+        assert "Atlas Cloud, emulated, at http://127.0.0.1:" in process.stderr.readline()
+        assert "ATLASCLOUD_API_KEY=any-key" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0

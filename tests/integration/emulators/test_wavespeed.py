@@ -1,0 +1,502 @@
+"""The emulated WaveSpeedAI, asked over real sockets. Time is a hand-turned clock; nothing sleeps."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+import pytest
+from PIL import Image
+
+from support.clients import AUTH
+from support.clocks import HandClock
+from support.pictures import picture
+from triptych_emulators import Emulator, faults, names, running
+from triptych_emulators.kit import FaultType
+
+EMULATED = {"name": "wavespeed", "balance_usd": "1000"}
+
+SEQUENCE = "bytedance/seedream-v5.0-lite/sequential"
+EDIT_SEQUENCE = "bytedance/seedream-v5.0-lite/edit-sequential"
+SUBMIT = f"/api/v3/{SEQUENCE}"
+
+
+PICTURE = base64.b64encode(picture()).decode()
+
+
+def submit(
+    client: httpx2.Client, prompt: str = "two lighthouses", model: str = SEQUENCE, **fields: Any
+) -> httpx2.Response:
+    return client.post(f"/api/v3/{model}", json={"prompt": prompt, **fields})
+
+
+def submitted(client: httpx2.Client, prompt: str = "two lighthouses", model: str = SEQUENCE, **fields: Any) -> str:
+    return str(submit(client, prompt, model, **fields).json()["data"]["id"])
+
+
+def poll(client: httpx2.Client, work_id: str) -> httpx2.Response:
+    return client.get(f"/api/v3/predictions/{quote(work_id, safe='')}/result")
+
+
+def polled(client: httpx2.Client, work_id: str) -> dict[str, Any]:
+    data: dict[str, Any] = poll(client, work_id).json()["data"]
+    return data
+
+
+def ticket(client: httpx2.Client, data: bytes, **fields: Any) -> dict[str, Any]:
+    asked = {"filename": "cat.png", "size": len(data), "content_type": "image/png", **fields}
+    told: dict[str, Any] = client.post("/api/v3/media/uploads", json=asked).json()["data"]
+    return told
+
+
+def upload(client: httpx2.Client, data: bytes) -> str:
+    told = ticket(client, data)
+    put = httpx2.put(told["upload"]["url"], content=data, headers=told["upload"]["headers"])
+    assert put.status_code == 200
+    return str(told["download_url"])
+
+
+def history(client: httpx2.Client, **query: Any) -> list[dict[str, Any]]:
+    asked = {"page": 1, "page_size": 20, **query}
+    items: list[dict[str, Any]] = client.post("/api/v3/predictions", json=asked).json()["data"]["items"]
+    return items
+
+
+# The usual way
+
+
+def test_it_is_found_by_name_and_its_other_files_are_not() -> None:
+    assert "wavespeed" in names() and not {"wavespeed_models", "wavespeed_polls"} & set(names())
+
+
+def test_uploaded_images_are_edited_into_a_sequence_of_real_images(api: Emulator, client: httpx2.Client) -> None:
+    url = upload(client, picture())
+    before = api.charged_usd
+    fields = {"images": [url], "max_images": 3, "size": "2304*1728", "output_format": "png"}
+    answer = submit(client, "make three warm versions", EDIT_SEQUENCE, **fields)
+    told = answer.json()
+    assert (answer.status_code, told["code"], told["message"]) == (200, 200, "success")
+    assert told["data"]["input"] == {"prompt": "make three warm versions", **fields}
+    assert (told["data"]["status"], told["data"]["outputs"], told["data"]["model"]) == ("created", [], EDIT_SEQUENCE)
+    done = client.get(told["data"]["urls"]["get"]).json()["data"]
+    assert (done["status"], done["has_nsfw_contents"], done["error"]) == ("completed", [False] * 3, "")
+    pictures = [client.get(output) for output in done["outputs"]]
+    assert [picture.headers["content-type"] for picture in pictures] == ["image/png"] * 3
+    assert [Image.open(io.BytesIO(picture.content)).size for picture in pictures] == [(48, 36)] * 3
+    assert client.get(url).content == picture()
+    assert api.charged_usd - before == Decimal("0.105")
+    assert api.accepted[-1] == told["data"]["id"]
+
+
+def test_without_a_size_an_edit_follows_its_first_reference(client: httpx2.Client) -> None:
+    wide = upload(client, picture(size=(32, 16)))
+    output = polled(client, submitted(client, model=EDIT_SEQUENCE, images=[wide]))["outputs"][0]
+    assert Image.open(io.BytesIO(client.get(output).content)).size == (32, 16)
+    plain = polled(client, submitted(client, size=None))["outputs"][0]
+    assert plain.endswith(".jpg") and Image.open(io.BytesIO(client.get(plain).content)).size == (48, 48)
+
+
+def test_a_prediction_ends_when_its_time_has_passed_and_not_before() -> None:
+    clock = HandClock()
+    with (
+        running("wavespeed", max_side=16, latency_s=9.0, clock=clock) as api,
+        httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
+    ):
+        work_id = submitted(client)
+        clock.now += 8.9
+        assert (polled(client, work_id)["status"], polled(client, work_id)["outputs"]) == ("processing", [])
+        clock.now += 0.1
+        done = polled(client, work_id)
+        assert (done["status"], done["timings"]) == ("completed", {"inference": 9000})
+
+
+def test_sync_mode_answers_with_the_images_or_gives_up_with_5004_and_the_task_goes_on() -> None:
+    clock = HandClock()
+    with (
+        running("wavespeed", max_side=16, sync_hold_s=0.0, latency_s=5.0, clock=clock) as api,
+        httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
+    ):
+        told = submit(client, enable_sync_mode=True).json()["data"]
+        assert (told["status"], told["code"]) == ("processing", 5004)
+        assert told["error"].startswith("Sync mode timed out") and told["id"] == api.accepted[-1]
+        clock.now += 5
+        assert polled(client, told["id"])["status"] == "completed"
+    with (
+        running("wavespeed", max_side=16, clock=clock) as api,
+        httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
+    ):
+        assert submit(client, enable_sync_mode=True).json()["data"]["status"] == "completed"
+        failed = submit(client, "x [[emulate: moderated]]", enable_sync_mode=True).json()["data"]
+        assert (failed["status"], failed["code"]) == ("failed", 1200)
+        late = submit(client, "x [[emulate: sync-timeout]]", enable_sync_mode=True).json()["data"]
+        assert late["code"] == 5004 and polled(client, late["id"])["status"] == "completed"
+
+
+def test_base64_is_naked_when_it_is_asked_for(client: httpx2.Client) -> None:
+    output = polled(client, submitted(client, enable_base64_output=True))["outputs"][0]
+    assert Image.open(io.BytesIO(base64.b64decode(output, validate=True))).size == (48, 48)
+
+
+@pytest.mark.parametrize("default", [1, 2])
+def test_what_max_images_means_when_it_is_not_sent_is_a_switch(default: int) -> None:
+    with (
+        running("wavespeed", max_side=16, default_count=default) as api,
+        httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
+    ):
+        assert len(polled(client, submitted(client))["outputs"]) == default
+
+
+@pytest.mark.parametrize("reference", ["https://example.org/cat.png", "not base64 at all!"])
+def test_an_input_that_cannot_be_read_fails_with_1402_and_costs_nothing(
+    api: Emulator, client: httpx2.Client, reference: str
+) -> None:
+    before = api.charged_usd
+    told = polled(client, submitted(client, model=EDIT_SEQUENCE, images=[reference]))
+    assert (told["status"], told["code"]) == ("failed", 1402) and "image" in told["error"]
+    assert api.charged_usd == before
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "about"),
+    [
+        (SEQUENCE, {"prompt": ""}, "prompt"),
+        (SEQUENCE, {"max_images": 16}, "max_images"),
+        (SEQUENCE, {"max_images": "2"}, "max_images"),
+        (SEQUENCE, {"size": "2048x2048"}, "size"),
+        (SEQUENCE, {"size": "1024*1024"}, "area"),
+        (SEQUENCE, {"size": "8192*500"}, "aspect"),
+        (SEQUENCE, {"output_format": "gif"}, "output_format"),
+        (EDIT_SEQUENCE, {}, "images"),
+        (EDIT_SEQUENCE, {"images": [PICTURE] * 11}, "at most 10"),
+        (EDIT_SEQUENCE, {"images": [PICTURE] * 10, "max_images": 6}, "must not exceed 15"),
+    ],
+)
+def test_a_request_outside_the_limits_is_a_400_and_is_not_accepted(
+    api: Emulator, client: httpx2.Client, model: str, fields: dict[str, Any], about: str
+) -> None:
+    before = len(api.accepted)
+    body = {"prompt": "two", **fields}
+    priced = client.post("/api/v3/model/price", json={"model_id": model, "inputs": body})
+    for answer in (client.post(f"/api/v3/{model}", json=body), priced):
+        assert (answer.status_code, answer.json()["code"], answer.json()["data"]) == (400, 400, None)
+        assert about in answer.json()["message"]
+    assert len(api.accepted) == before
+
+
+def test_an_unknown_model_is_a_404_and_a_wrong_key_a_401(client: httpx2.Client) -> None:
+    assert submit(client, model="bytedance/seedream-v9").status_code == 404
+    wrong = client.post(SUBMIT, json={}, headers={"Authorization": "Bearer wrong"})
+    assert (wrong.status_code, wrong.json()["code"]) == (401, 401)
+
+
+@pytest.mark.parametrize("status", [400, 402, 403])
+def test_an_empty_balance_refuses_with_the_status_of_the_switch(status: int) -> None:
+    with (
+        running("wavespeed", max_side=16, balance_usd="0.08", no_funds_status=status) as api,
+        httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
+    ):
+        assert submit(client, max_images=2).status_code == 200
+        assert client.get("/api/v3/balance").json()["data"] == {"balance": 0.01}
+        refused = submit(client)
+        assert refused.status_code == status and "Insufficient credits" in refused.json()["message"]
+        assert len(api.accepted) == 1
+
+
+def test_a_tickets_put_takes_exactly_its_headers_and_no_key(client: httpx2.Client) -> None:
+    told = ticket(client, picture())
+    assert told["upload"]["method"] == "PUT" and told["upload"]["headers"] == {"Content-Type": "image/png"}
+    url = told["upload"]["url"]
+    assert client.put(url, content=picture(), headers=told["upload"]["headers"]).status_code == 400
+    assert httpx2.put(url, content=picture()).status_code == 403
+    assert httpx2.put(url, content=b"less", headers=told["upload"]["headers"]).status_code == 403
+    assert httpx2.put(url.replace("_put/", "_put/x"), content=picture()).status_code == 403
+    assert client.get(told["download_url"]).status_code == 404
+    assert client.post("/api/v3/media/uploads", json={"filename": "x"}).status_code == 400
+    assert client.post("/api/v3/media/uploads", json={"filename": "x", "size": 1 << 28}).status_code == 413
+
+
+def test_the_form_upload_takes_one_file(client: httpx2.Client) -> None:
+    told = client.post("/api/v3/media/upload/binary", files={"file": ("cat.png", picture(), "image/png")}).json()[
+        "data"
+    ]
+    assert (told["type"], told["filename"], told["size"]) == ("image", "cat.png", len(picture()))
+    assert client.get(told["download_url"]).content == picture()
+    assert client.post("/api/v3/media/upload/binary", files={"other": ("a", b"a")}).status_code == 400
+
+
+def test_the_model_list_has_a_price_and_a_schema_for_every_model(client: httpx2.Client) -> None:
+    listed = client.get("/api/v3/models").json()["data"]
+    entry = next(model for model in listed if model["model_id"] == EDIT_SEQUENCE)
+    (schema,) = entry["api_schema"]["api_schemas"]
+    assert (entry["base_price"], schema["api_path"]) == (0.035, f"/api/v3/{EDIT_SEQUENCE}")
+    assert schema["request_schema"]["required"] == ["prompt", "images"]
+    assert len(listed) == 19
+
+
+def test_a_price_is_for_the_whole_request_and_the_older_one_for_one_image(client: httpx2.Client) -> None:
+    asked = {"model_id": EDIT_SEQUENCE, "inputs": {"prompt": "two", "images": [PICTURE], "max_images": 2}}
+    told = client.post("/api/v3/model/price", json=asked).json()["data"]
+    assert (told["price"], told["discounted_price"], told["currency"]) == (0.07, 0.07, "USD")
+    assert client.post("/api/v3/model/pricing", json=asked).json()["data"] == {"unit_price": 0.035, "currency": "USD"}
+
+
+def test_history_is_newest_first_filtered_and_paged_and_shows_no_request(client: httpx2.Client) -> None:
+    first = submitted(client, "history one")
+    second = submitted(client, "history two [[emulate: moderated]]")
+    assert [item["id"] for item in history(client)[:2]] == [second, first]
+    assert "input" not in history(client)[0]
+    assert history(client, page=2, page_size=1)[0]["id"] == first
+    assert history(client, status="failed", page_size=1)[0]["id"] == second
+    assert history(client, model=EDIT_SEQUENCE, status="failed", page_size=1)[0]["id"] != second
+    assert history(client, created_after="2026-01-01T00:00:00Z") == []
+    assert history(client, created_before="1970-01-01T00:00:01Z") == []
+    assert client.post("/api/v3/predictions/delete", json={"ids": [second]}).json()["code"] == 200
+    assert history(client)[0]["id"] == first
+    assert polled(client, second)["status"] == "deleted"
+    assert client.post("/api/v3/predictions", json={"page": 1}).status_code == 400
+    assert client.post("/api/v3/predictions", json={"page": 1, "page_size": 101}).status_code == 400
+
+
+@pytest.mark.parametrize("field", ["inputs", "input"])
+def test_history_shows_requests_where_they_are_asked_for(field: str) -> None:
+    with (
+        running("wavespeed", max_side=16, history_shows=field) as api,
+        httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
+    ):
+        submitted(client, max_images=2)
+        assert history(client, include_inputs=True)[0][field] == {"prompt": "two lighthouses", "max_images": 2}
+        assert field not in history(client)[0]
+
+
+def test_a_strangers_job_is_listed_and_not_in_our_books(api: Emulator, client: httpx2.Client) -> None:
+    before = (api.accepted, api.charged_usd, api.performed["submit"])
+    api.fault("submit", "drop")
+    told = client.post(f"/api/v3/{SEQUENCE}", json={"prompt": "x"}, headers={"X-Emulator-Stranger": "1"}).json()
+    assert history(client)[0]["id"] == told["data"]["id"]
+    assert polled(client, told["data"]["id"])["status"] == "completed"
+    assert before == (api.accepted, api.charged_usd, api.performed["submit"])
+    with pytest.raises(httpx2.RemoteProtocolError):  # the fault waited for us
+        client.post(f"/api/v3/{SEQUENCE}", json={"prompt": "x"})
+
+
+def test_every_answer_has_the_emulators_own_time() -> None:
+    clock = HandClock()
+    with (
+        running("wavespeed", max_side=16, clock=clock) as api,
+        httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
+    ):
+        assert client.get("/api/v3/models").headers.get_list("date") == ["Thu, 01 Jan 1970 00:16:40 GMT"]
+
+
+# Every fault of the table
+
+GENERIC = {fault.name for fault in faults("wavespeed") if fault.op == "models"}
+FORM = {"file": ("cat.png", picture(), "image/png")}
+PATHS: dict[str, Callable[[httpx2.Client], httpx2.Response]] = {
+    "submit": submit,
+    "upload": lambda c: c.post("/api/v3/media/uploads", json={"filename": "cat.png", "size": 1}),
+    "form": lambda c: c.post("/api/v3/media/upload/binary", files=FORM),
+    "models": lambda c: c.get("/api/v3/models"),
+    "price": lambda c: c.post("/api/v3/model/price", json={"model_id": SEQUENCE, "inputs": {"prompt": "two"}}),
+    "history": lambda c: c.post("/api/v3/predictions", json={"page": 1, "page_size": 20}),
+    "balance": lambda c: c.get("/api/v3/balance"),
+}
+
+
+def ask(client: httpx2.Client, op: str) -> Callable[[], httpx2.Response]:
+    if op in PATHS:
+        return lambda: PATHS[op](client)
+    if op == "put":
+        instruction = ticket(client, picture())["upload"]
+        return lambda: httpx2.put(instruction["url"], content=picture(), headers=instruction["headers"])
+    work_id = submitted(client)
+    if op == "poll":
+        return lambda: poll(client, work_id)
+    output = polled(client, work_id)["outputs"][0]
+    return lambda: client.get(output)
+
+
+def check_generic(name: str, answer: Callable[[], httpx2.Response]) -> None:
+    if name in ("drop", "lost-answer", "hang"):
+        with pytest.raises(httpx2.RemoteProtocolError):
+            answer()
+        return
+    got = answer()
+    if name.isdigit():
+        assert (got.status_code, got.json()["code"], got.json()["data"]) == (int(name), int(name), None)
+    elif name == "html-502":
+        assert got.status_code == 502 and "<html>" in got.text
+    elif name == "broken-json":
+        with pytest.raises(ValueError):
+            json.loads(got.content)
+    elif name == "empty-body":
+        assert (got.status_code, got.content) == (200, b"")
+    else:
+        assert name == "code-500-null" and got.json() == {"code": 500, "data": None}
+
+
+@pytest.mark.parametrize(
+    "fault", [f for f in faults("wavespeed") if f.name in GENERIC], ids=lambda fault: f"{fault.op}/{fault.name}"
+)
+def test_a_fault_of_every_operation_spoils_one_answer_and_the_next_is_whole(
+    api: Emulator, client: httpx2.Client, fault: FaultType
+) -> None:
+    asked = ask(client, fault.op)
+    before = len(api.accepted)
+    options: dict[str, Any] = {"seconds": 0.01} if fault.name == "hang" else {}
+    api.fault(fault.op, fault.name, **options)
+    check_generic(fault.name, asked)
+    assert len(api.accepted) - before == (fault.op == "submit" and fault.reach == "after")
+    assert asked().status_code == 200
+
+
+def ends(status: str, **expected: Any) -> Callable[[list[dict[str, Any]]], None]:
+    def check(polls: list[dict[str, Any]]) -> None:
+        for told in polls:
+            assert (told["status"], told["outputs"]) == (status, [])
+            assert {name: told.get(name) for name in expected} == expected
+
+    return check
+
+
+def check_unknown(polls: list[dict[str, Any]]) -> None:
+    assert [told["status"] for told in polls] == ["warming", "warming", "completed"]
+
+
+def each(check: Callable[[dict[str, Any]], bool]) -> Callable[[list[dict[str, Any]]], None]:
+    def checked(polls: list[dict[str, Any]]) -> None:
+        assert all(told["status"] == "completed" and check(told) for told in polls)
+
+    return checked
+
+
+ODD_POLLS: dict[str, Callable[[list[dict[str, Any]]], None]] = {
+    "unknown-status": check_unknown,
+    "failed-200": ends("failed", code=1403),
+    "no-code": ends("failed", code=None, error="something went wrong"),
+    "moderated": ends("failed", code=1200),
+    **{f"code-{code}": ends("failed", code=code) for code in (1400, 1401, 1402, 1403, 1405, 1406, 1407, 5000, 5003)},
+    "cancelled": ends("cancelled"),
+    "timeout-status": ends("timeout"),
+    "deleted": ends("deleted"),
+    "empty-outputs": each(lambda told: told["outputs"] == []),
+    "fewer": each(lambda told: told["outputs"] == []),
+    "outputs-string": each(lambda told: isinstance(told["outputs"], str)),
+    "outputs-objects": each(lambda told: told["outputs"][0]["url"].startswith("http")),
+    "frame-missing": each(lambda told: told["outputs"] == [None]),
+    "bare": each(lambda told: set(told) == {"id", "outputs", "urls", "status", "created_at"}),
+}
+FREE = {name for name in ODD_POLLS if "code" in name} | {
+    "failed-200", "moderated", "cancelled", "timeout-status", "deleted", "fewer", "frame-missing", "empty-outputs"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("asked_by", ["test", "prompt"])
+@pytest.mark.parametrize("name", [f.name for f in faults("wavespeed") if f.op == "poll" and f.reach == "job"])
+def test_an_odd_prediction_is_odd_in_every_poll(api: Emulator, client: httpx2.Client, name: str, asked_by: str) -> None:
+    before = api.charged_usd
+    if asked_by == "test":
+        api.fault("poll", name)
+    work_id = submitted(client, f"one kite [[emulate: {name}]]" if asked_by == "prompt" else "one kite")
+    ODD_POLLS[name]([polled(client, work_id) for _ in range(3)])
+    assert api.charged_usd - before == (0 if name in FREE else Decimal("0.035"))
+    assert polled(client, submitted(client, "the next is as usual"))["status"] == "completed"
+
+
+def test_an_odd_answer_to_a_submit_is_still_an_accepted_one(api: Emulator, client: httpx2.Client) -> None:
+    before = len(api.accepted)
+    api.fault("submit", "no-id")
+    assert "id" not in submit(client).json()["data"]
+    api.fault("submit", "odd-ids")
+    odd = submitted(client)
+    assert "/" in odd and not odd.isascii()
+    assert api.accepted[before + 1 :] == [odd] and polled(client, odd)["id"] == odd
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "code"), [("moderated-at-once", 400, "1200"), ("no-funds", 403, "insufficient_credits")]
+)
+def test_a_refusal_with_a_reason_accepts_nothing(
+    api: Emulator, client: httpx2.Client, name: str, status: int, code: str
+) -> None:
+    before = len(api.accepted)
+    api.fault("submit", name)
+    refused = submit(client)
+    assert (refused.status_code, refused.json()["error_code"]) == (status, code)
+    assert len(api.accepted) == before
+
+
+def test_a_rate_limit_can_say_how_long_and_a_ticket_can_be_odd(api: Emulator, client: httpx2.Client) -> None:
+    api.fault("submit", "429", retry_after=7)
+    assert submit(client).headers["retry-after"] == "7"
+    api.fault("upload", "odd-ticket")
+    assert ticket(client, picture())["upload"]["method"] == "POST"
+
+
+def test_every_fault_of_the_table_is_exercised_here() -> None:
+    known = {(fault.op, fault.name) for fault in faults("wavespeed")}
+    submits = {"no-id", "odd-ids", "sync-timeout", "moderated-at-once", "no-funds"}
+    assert {name for op, name in known if op == "poll"} == GENERIC | set(ODD_POLLS)
+    assert {name for op, name in known if op == "submit"} == GENERIC | submits
+    assert {name for op, name in known if op == "upload"} == GENERIC | {"odd-ticket"}
+    assert len(known) == len(faults("wavespeed"))
+    assert all(fault.about for fault in faults("wavespeed"))
+
+
+# Seedream 5.5, 5.0 pro and flash: a ratio and a resolution
+
+V5_5 = "bytedance/seedream-v5.5"
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        (V5_5, {"size": "2048*2048"}),
+        (V5_5, {"model": V5_5}),
+        (V5_5, {"max_images": 1}),
+        (V5_5, {"images": [PICTURE]}),
+        (V5_5, {"resolution": "2K"}),
+        (V5_5, {"aspect_ratio": "7:5"}),
+        (V5_5, {"background": "transparent", "output_format": "jpeg"}),
+        (f"{V5_5}/edit", {}),
+        (f"{V5_5}/edit", {"images": [PICTURE] * 11}),
+        ("bytedance/seedream-v5.0-pro", {"background": "transparent"}),
+        ("bytedance/seedream-v5.0-flash", {"resolution": "3k"}),
+    ],
+)
+def test_what_a_model_by_ratio_refuses(
+    api: Emulator, client: httpx2.Client, model: str, fields: dict[str, Any]
+) -> None:
+    before = len(api.accepted)
+    assert client.post(f"/api/v3/{model}", json={"prompt": "a kite", **fields}).status_code == 400
+    assert len(api.accepted) == before
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "usd", "shape", "kind"),
+    [
+        (V5_5, {}, "0.02", (48, 48), "png"),
+        (V5_5, {"resolution": "2k", "aspect_ratio": "9:16"}, "0.035", (27, 48), "png"),
+        (V5_5, {"resolution": "3k", "aspect_ratio": "16:9"}, "0.07", (48, 27), "png"),
+        (f"{V5_5}/edit", {"images": [PICTURE] * 3, "resolution": "1.5k"}, "0.044", (48, 48), "png"),
+        ("bytedance/seedream-v5.0-pro/edit", {"images": [PICTURE] * 3, "resolution": "2k"}, "0.096", (48, 48), "jpg"),
+        ("bytedance/seedream-v5.0-flash", {"resolution": "2k"}, "0.027", (48, 48), "jpg"),
+    ],
+)
+def test_a_model_by_ratio_bills_tier_and_references(
+    api: Emulator, client: httpx2.Client, model: str, fields: dict[str, Any], usd: str, shape: Any, kind: str
+) -> None:
+    before = api.charged_usd
+    asked = {"model_id": model, "inputs": {"prompt": "a kite", **fields}}
+    assert client.post("/api/v3/model/price", json=asked).json()["data"]["price"] == float(usd)
+    (output,) = polled(client, submitted(client, model=model, **fields))["outputs"]
+    assert output.endswith(kind)
+    width, height = Image.open(io.BytesIO(client.get(output).content)).size
+    assert abs(width - shape[0]) <= 1 and abs(height - shape[1]) <= 1
+    assert api.charged_usd - before == Decimal(usd)

@@ -1,0 +1,478 @@
+"""The same request is the same job: what is compared, for how long, what a repeat costs, and where its copies go."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.clocks import when
+from support.jobs import NOW, ended
+from triptych.core import errors
+from triptych.core.clock import Notifier, moment
+from triptych.core.models import Failure, Image, Job, Prediction, State
+from triptych.jobs import planning
+from triptych.jobs.planning import Ask, Input, Options
+from triptych.jobs.pricing import PLACEHOLDER_URL
+from triptych.jobs.service import Caller
+from triptych.storage.jobs import Store
+from triptych.storage.reads import SAME_FOR_S
+from triptych_emulators import Emulator, running
+
+pytestmark = pytest.mark.anyio
+
+PROMPT = "make it golden hour"
+SUBMIT = ("POST", "/api/v1/model/generateImage")
+ANOTHER: dict[str, Any] = {
+    "model": "seedream-4.5",
+    "provider": "atlas",
+    "size": "2K",
+    "format": "png",
+    "wait_s": 1.0,
+    "save_to": "/somewhere",
+    "max_cost_usd": Decimal(3),
+    "dry_run": True,
+    "again": True,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wider(Options):
+    seed: int | None = None
+
+
+def image(sha256: str, handle: str = "img_1") -> Input:
+    return Input(handle, Image(sha256, handle, "image/png", 1, 1, 1, Path("a.png")))
+
+
+ASK = Ask("edit_sequence", None, (PROMPT,), 2, Options(), (image("aa"),))
+
+
+# -- what is compared --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Options)])
+def test_every_option_counts_but_the_five_that_make_nothing(name: str) -> None:
+    value = ANOTHER.get(name, "another")
+    assert value != getattr(Options(), name)
+    changed = replace(ASK, options=replace(Options(), **{name: value}))
+    counts = name not in ("wait_s", "save_to", "max_cost_usd", "dry_run", "again")
+    assert (planning.fingerprint(changed) != planning.fingerprint(ASK)) == counts
+
+
+def test_an_option_added_later_counts_without_being_listed() -> None:
+    plain, seeded = (planning.fingerprint(replace(ASK, options=Wider(seed=seed))) for seed in (None, 7))
+    assert plain != seeded
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"tool": "edit_chain"}, {"owner": "ann"}, {"prompts": ("a", "b")}, {"count": 3}, {"images": (image("bb"),)},
+     {"images": (), "references": (image("aa"),)}, {"images": (image("aa"), image("aa"))}],
+    ids=["tool", "owner", "prompts", "count", "content", "role", "number"],
+)  # fmt: skip
+def test_all_else_that_is_asked_counts(changes: dict[str, Any]) -> None:
+    assert planning.fingerprint(replace(ASK, **changes)) != planning.fingerprint(ASK)
+
+
+def test_an_image_counts_by_its_content_not_by_its_handle() -> None:
+    assert planning.fingerprint(replace(ASK, images=(image("aa", "job_1/2"),))) == planning.fingerprint(ASK)
+
+
+@pytest.fixture
+def evolink(clock: Any) -> Iterator[Emulator]:
+    with running("evolink", latency_s=10.0, max_side=48, clock=clock.monotonic) as emulator:
+        yield emulator
+
+
+async def test_another_default_provider_makes_no_second_job(
+    make_service: Any, atlas: Any, evolink: Any, coffee: str
+) -> None:
+    async with make_service(atlas, evolink, TRIPTYCH_PROVIDER="atlas") as service:
+        first = await service.edit_sequence([coffee], PROMPT, 2, NOW)
+    async with make_service(atlas, evolink, TRIPTYCH_PROVIDER="evolink") as service:
+        second = await service.edit_sequence([coffee], PROMPT, 2, NOW)
+    assert (first.provider, second.provider) == ("atlas", "atlas")
+    assert second.job_id == first.job_id
+
+
+async def test_a_rerouted_job_is_still_what_the_same_request_gets(
+    make_service: Any, atlas: Any, evolink: Any, finish: Any, coffee: str
+) -> None:
+    atlas.fault("submit", "402", times=None)
+    async with make_service(atlas, evolink, TRIPTYCH_PROVIDER="atlas") as service:
+        first = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
+        second = await service.edit_sequence([coffee], PROMPT, 2, NOW)
+    assert first.provider == "evolink" and second.job_id == first.job_id
+    assert len(evolink.accepted) == 1
+
+
+async def test_a_model_or_key_that_is_gone_hides_no_earlier_job(make_service: Any, atlas: Any, coffee: str) -> None:
+    asked = replace(NOW, model="seedream-5.0-lite")
+    async with make_service(atlas) as service:
+        first = await service.edit_sequence([coffee], PROMPT, 2, asked)
+    async with make_service() as service:  # without its key
+        assert (await service.edit_sequence([coffee], PROMPT, 2, asked)).job_id == first.job_id
+        for changes in ({"again": True}, {"dry_run": True}):
+            with pytest.raises(errors.NoKey):
+                await service.edit_sequence([coffee], PROMPT, 2, replace(asked, **changes))
+        with pytest.raises(errors.NoKey):
+            await service.edit_sequence([coffee], "another prompt", 2, asked)
+
+
+# -- for how long ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_finished_job_is_the_answer_for_an_hour(
+    make_service: Any, atlas: Any, clock: Any, finish: Any, coffee: str
+) -> None:
+    async with make_service(atlas) as service:
+        first = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
+        assert first.status == "done"
+        clock.advance(3500)
+        seen = len(atlas.seen)
+        second = await service.edit_sequence([coffee], PROMPT, 2, NOW)
+        assert (second.job_id, second.status, len(second.images)) == (first.job_id, "done", 2)
+        assert "The same request was made 58 min ago: this is that job" in second.warnings[-1]
+        assert "again=true" in second.warnings[-1]
+        assert len(atlas.seen) == seen, "nothing was sent"
+        clock.advance(120)
+        third = await service.edit_sequence([coffee], PROMPT, 2, NOW)
+        assert third.job_id != first.job_id
+        assert (await service.edit_sequence([coffee], PROMPT, 2, replace(NOW, again=True))).job_id != third.job_id
+
+
+async def test_a_partial_job_is_the_answer_for_an_hour(
+    make_service: Any, atlas: Any, clock: Any, finish: Any, samples: Path
+) -> None:
+    images = [str(samples / "coffee.jpg"), str(samples / "cat.jpg")]
+    atlas.fault("poll", "failed-200", times=1)
+    async with make_service(atlas) as service:
+        first = await ended(service, finish, (await service.edit_chain(images, ["warmer"], options=NOW)).job_id)
+        assert first.status == "partial"
+        assert (await service.edit_chain(images, ["warmer"], options=NOW)).job_id == first.job_id
+        clock.advance(3700)
+        assert (await service.edit_chain(images, ["warmer"], options=NOW)).job_id != first.job_id
+
+
+async def test_a_failed_or_cancelled_job_is_made_anew(make_service: Any, atlas: Any, finish: Any, coffee: str) -> None:
+    async with make_service(atlas) as service:
+        first = (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id
+        await service.cancel_job(first)
+        atlas.fault("submit", "401", times=None)
+        second = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
+        third = await service.edit_sequence([coffee], PROMPT, 2, NOW)
+    assert second.status == "failed"
+    assert len({first, second.job_id, third.job_id}) == 3
+
+
+async def test_a_job_that_runs_or_is_uncertain_is_the_answer_at_any_age(
+    make_service: Any, atlas: Any, clock: Any, finish: Any, coffee: str
+) -> None:
+    atlas.fault("submit", "drop", times=1)
+    async with make_service(atlas) as service:
+        first = (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id
+        clock.advance(5 * 86_400)
+        assert (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id == first
+        assert (await ended(service, finish, first)).status == "uncertain"
+        clock.advance(30 * 86_400)
+        assert (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id == first
+    assert atlas.accepted == []
+
+
+class TwoClocks:
+    """A wall clock and one that counts from the machine's start, set apart from each other."""
+
+    def __init__(self) -> None:
+        self.wall = datetime(2026, 11, 21, 12, tzinfo=UTC)
+        self.mono = 50_000.0
+
+    def now(self) -> datetime:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.mono
+
+    async def wait(self, notifier: Notifier, seconds: float) -> None:
+        raise AssertionError("nobody waits here")
+
+    def move(self, *, wall_s: float, mono_s: float) -> None:
+        self.wall += timedelta(seconds=wall_s)
+        self.mono += mono_s
+
+
+def job(n: int = 1) -> Job:
+    return Job(f"job_{n:08}", "edit_sequence", NOON, "f", "atlas", "m", "e", "p", 1, 1, 1, None, (), False)
+
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def prediction(n: int = 1) -> Prediction:
+    from triptych.core.models import Operation
+
+    return Prediction(
+        id=f"job_{n:08}-0-0", job_id=f"job_{n:08}", lane=0, step=0, after=None, first_output=1, state=State.QUEUED,
+        provider="atlas", endpoint="e", operation=Operation.EDIT_SEQUENTIAL, prompt="p", count=1, size=None,
+        format=None, inputs=(), client_id="c", variation="", quoted_usd=Decimal("0.03"), quote_exact=False,
+        charged_usd=None, ticket=None, poll_url=None, submitted_at=None, deadline_at=None, finished_at=None,
+        due_at=0.0, attempts=0, fault=None,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def clocks() -> TwoClocks:
+    return TwoClocks()
+
+
+@pytest.fixture
+def just_done(clocks: TwoClocks, tmp_path: Path) -> Iterator[Store]:
+    """A store with a job that ends as partial at this very moment."""
+    store = Store(tmp_path / "triptych.db", tmp_path / "images", None, clocks)
+    store.add_job(job(), [prediction()], now=when(NOON), attach=True)
+    with store._db.transaction():
+        store._db.run("add_frame", job_id="job_00000001", n=1, prediction_id="job_00000001-0-0", url=None,
+                      url_expires_at=None, sha256="aa", source="[]", error=None, now=0)  # fmt: skip
+        store._db.connection.execute("UPDATE predictions SET state = 'failed'")
+        store._refresh("job_00000001")
+    row = store.job("job_00000001")
+    assert row and row.status == "partial"
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "mono_s", "same"),
+    [
+        (3599, 3599, True),
+        (3601, 3601, False),
+        (7200, 60, True),  # the wall clock jumped forward
+        (365 * 86_400, 3599, True),
+        (-7200, 60, True),  # and back
+        (7200, 3601, False),
+        (60, -49_990, True),  # the machine was started again 10 s ago
+        (7200, -49_990, True),  # and its wall clock jumped meanwhile
+        (7200, -46_000, False),  # over an hour ago: no clock needs to be believed
+        (8 * 3600, 10, True),  # it slept: the monotonic clock rests, and errs to the safe side
+    ],
+)
+def test_a_clock_that_jumps_ends_no_hour_early(
+    just_done: Store, clocks: TwoClocks, wall_s: float, mono_s: float, same: bool
+) -> None:
+    clocks.move(wall_s=wall_s, mono_s=mono_s)
+    assert (just_done.same_request("f") is not None) == same
+
+
+def test_the_hour_counts_from_the_end_and_what_is_told_later_adds_nothing(just_done: Store, clocks: TwoClocks) -> None:
+    clocks.move(wall_s=SAME_FOR_S - 5, mono_s=SAME_FOR_S - 5)
+    with just_done._db.transaction():
+        just_done._refresh("job_00000001")  # a charge that is told late
+    assert just_done.same_request("f")
+    clocks.move(wall_s=10, mono_s=10)
+    assert just_done.same_request("f") is None
+
+
+def test_a_job_that_was_taken_up_again_ends_anew(just_done: Store, clocks: TwoClocks) -> None:
+    clocks.move(wall_s=5000, mono_s=5000)
+    for state in ("running", "failed"):
+        with just_done._db.transaction():
+            just_done._db.connection.execute("UPDATE predictions SET state = ?", (state,))
+            just_done._refresh("job_00000001")
+        assert just_done.same_request("f")
+
+
+def test_of_processes_that_race_with_one_request_one_makes_the_job(tmp_path: Path) -> None:
+    path, servers = tmp_path / "triptych.db", 8
+    Store(path, tmp_path / "images").close()
+    start, made, attached = threading.Barrier(servers), [], []
+
+    def ask(n: int) -> None:
+        store = Store(path, tmp_path / "images")
+        start.wait(30)
+        found = store.add_job(job(n), [prediction(n)], now=when(NOON), attach=True)
+        (attached if found else made).append(found.id if found else job(n).id)
+        store.close()
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(servers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1 and attached == made * (servers - 1)
+
+
+# -- what a repeat costs -----------------------------------------------------------------------------------------------
+
+
+async def test_a_repeat_sends_nothing_asks_nothing_and_needs_no_budget(
+    make_service: Any, atlas: Any, finish: Any, coffee: str
+) -> None:
+    async with make_service(atlas, TRIPTYCH_BUDGET_USD="0.128") as service:
+        first = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 4, NOW)).job_id)
+        held, seen = service.store.money_since(0), len(atlas.seen)
+    limits = {"TRIPTYCH_BUDGET_USD": "0.01", "TRIPTYCH_CONFIRM_USD": "0"}
+    async with make_service(atlas, **limits) as service:
+        for options in (NOW, replace(NOW, max_cost_usd=Decimal(0))):
+            again = await service.edit_sequence([coffee], PROMPT, 4, options, Caller(asks=True))
+            assert again.job_id == first.job_id
+        assert service.store.money_since(0) == held
+    assert len(atlas.seen) == seen
+
+
+# -- where its copies go -----------------------------------------------------------------------------------------------
+
+
+def saved_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
+
+
+async def test_a_repeat_of_a_finished_job_saves_its_copies_at_once(
+    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
+) -> None:
+    caller, first_dir, second_dir = Caller(roots=(tmp_path,)), tmp_path / "one", tmp_path / "two"
+    async with make_service(atlas) as service:
+        asked = replace(NOW, save_to=str(first_dir))
+        first = await service.edit_sequence([coffee], PROMPT, 2, asked, caller)
+        await ended(service, finish, first.job_id)
+        asked = replace(NOW, save_to=str(second_dir))
+        assert (await service.edit_sequence([coffee], PROMPT, 2, asked, caller)).job_id == first.job_id
+        with pytest.raises(errors.NotAllowed):
+            await service.edit_sequence([coffee], PROMPT, 2, replace(NOW, save_to="/etc"), caller)
+    names = [f"{first.job_id}-01.png", f"{first.job_id}-02.png"]
+    assert saved_in(first_dir) == saved_in(second_dir) == names
+
+
+async def test_a_repeat_of_a_running_job_saves_its_copies_when_it_ends(
+    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
+) -> None:
+    caller = Caller(roots=(tmp_path,))
+    async with make_service(atlas) as service:
+        first = await service.edit_sequence([coffee], PROMPT, 2, NOW, caller)
+        for name in ("one", "two", "two"):
+            await service.edit_sequence([coffee], PROMPT, 2, replace(NOW, save_to=str(tmp_path / name)), caller)
+        assert saved_in(tmp_path / "one") == saved_in(tmp_path / "two") == []
+    async with make_service(atlas) as service:  # another process ends it
+        await ended(service, finish, first.job_id)
+        await service.image_access.save_copies()
+        assert service.store.to_save() == []
+    assert saved_in(tmp_path / "one") == saved_in(tmp_path / "two")
+    assert len(saved_in(tmp_path / "one")) == 2
+
+
+async def test_images_that_come_later_are_saved_too(
+    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
+) -> None:
+    atlas.fault("result", "500", times=None)
+    asked = replace(NOW, save_to=str(tmp_path / "out"))
+    async with make_service(atlas) as service:
+        first = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
+        assert first.status == "failed"
+        service.store.save_also(first.job_id or "", asked.save_to or "")
+        atlas.clear()
+        await service.get_status(first.job_id or "")
+        await finish(service)
+        await service.image_access.save_copies()
+    assert len(saved_in(tmp_path / "out")) == 2
+
+
+async def test_a_directory_that_cannot_be_written_is_a_warning(
+    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
+) -> None:
+    caller, blocked = Caller(roots=(tmp_path,)), tmp_path / "out"
+    async with make_service(atlas) as service:
+        first = await service.edit_sequence([coffee], PROMPT, 2, NOW, caller)
+        asked = replace(NOW, save_to=str(blocked))
+        await service.edit_sequence([coffee], PROMPT, 2, asked, caller)
+        blocked.write_text("a file by now")
+        await ended(service, finish, first.job_id)
+        await service.image_access.save_copies()
+        assert any("Not saved" in warning for warning in service.job(first.job_id).warnings)
+        assert service.store.to_save() == []
+
+
+# -- looking never pays ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["evolink", "runware", "ark", "novita", "atlas", "wavespeed"])
+async def test_looking_at_an_uncertain_job_keeps_its_fault(
+    make_service: Any, clock: Any, finish: Any, coffee: str, name: str
+) -> None:
+    with running(name, latency_s=0.0, max_side=48, clock=clock.monotonic) as api:
+        async with make_service(api) as service:
+            started = await service.edit_sequence([coffee], PROMPT, 2, NOW)
+            lost = Failure("uncertain", "lost", retryable=True)
+            claim = service.worker._claim()
+            assert claim
+            for state in (State.SUBMITTING, State.UNCERTAIN):
+                moved = service.store.move(
+                    claim, state, now=moment(clock), due_at=0.0, keep_lease=state is State.SUBMITTING,
+                    fault=lost, submitted_at=clock.now(),
+                )  # fmt: skip
+                assert moved
+            clock.advance(3 * 86_400)
+            await service.get_status(started.job_id or "")
+            (taken_up,) = service.store.predictions(started.job_id or "")
+    looks = service.setup.accounts[name].provider.find is not None
+    assert taken_up.state is (State.SUBMITTING if looks else State.UNCERTAIN)
+    assert taken_up.fault and taken_up.fault.kind == "uncertain"
+    assert api.accepted == []
+
+
+# -- no image leaves before the yes ------------------------------------------------------------------------------------
+
+PRICES = {"atlas": {"/api/v1/model/calculate"}, "wavespeed": {"/api/v3/model/price"}}
+
+
+@pytest.mark.parametrize("name", ["atlas", "wavespeed", "evolink"])
+async def test_no_image_leaves_for_a_dry_run_a_refusal_or_a_question(
+    make_service: Any, clock: Any, coffee: str, name: str
+) -> None:
+    with running(name, max_side=48, clock=clock.monotonic) as api:
+        async with make_service(api, TRIPTYCH_CONFIRM_USD="0.05") as service:
+            assert (await service.edit_sequence([coffee], PROMPT, 4, replace(NOW, dry_run=True))).status == "dry_run"
+            assert api.seen == []
+            for options, caller in (
+                (NOW, Caller()),
+                (NOW, Caller(asks=True)),
+                (replace(NOW, max_cost_usd=Decimal(9)), Caller(asks=True)),
+                (replace(NOW, max_cost_usd=Decimal("0.01")), Caller()),
+                (replace(NOW, max_cost_usd=Decimal("0.01")), Caller(asks=True, agreed_usd=Decimal(9))),
+            ):
+                with pytest.raises(errors.OverBudget):
+                    await service.edit_sequence([coffee], PROMPT, 4, options, caller)
+            assert {seen.path for seen in api.seen} <= PRICES.get(name, set())
+            data = Path(coffee).read_bytes()
+            assert all(data not in seen.body and b"base64" not in seen.body for seen in api.seen)
+            assert name == "evolink" or PLACEHOLDER_URL.encode() in api.seen[0].body
+            agreed = Caller(asks=True, agreed_usd=Decimal(9))
+            assert (await service.edit_sequence([coffee], PROMPT, 4, NOW, agreed)).status == "queued"
+
+
+async def test_a_price_is_asked_for_with_the_urls_the_provider_has(make_service: Any, atlas: Any, coffee: str) -> None:
+    async with make_service(atlas) as service:
+        (uploaded,) = (await service.upload_images([coffee])).images
+        await service.edit_sequence([coffee], PROMPT, 2, NOW)
+    (asked,) = atlas.seen_at("POST", "/api/v1/model/calculate")
+    assert asked.json["images"] == [uploaded.url]
+
+
+@pytest.mark.parametrize(
+    ("cap", "agreed", "routes"),
+    [(None, "0.128", []), ("9", "0.128", []), ("0.13", "9", []), (None, "9", ["wavespeed"]), ("9", "9", ["wavespeed"])],
+)
+async def test_routes_stay_within_cap_and_yes(
+    make_service: Any, atlas: Any, clock: Any, coffee: str, cap: str | None, agreed: str, routes: list[str]
+) -> None:
+    with running("wavespeed", max_side=48, clock=clock.monotonic) as wavespeed:  # $0.14 where atlas takes $0.128
+        async with make_service(atlas, wavespeed, TRIPTYCH_PROVIDER="atlas", TRIPTYCH_CONFIRM_USD="0.05") as service:
+            options = replace(NOW, max_cost_usd=Decimal(cap) if cap else None)
+            caller = Caller(asks=True, agreed_usd=Decimal(agreed))
+            made = await service.edit_sequence([coffee], PROMPT, 4, options, caller)
+            row = service.store.job(made.job_id or "")
+    assert row and [route.provider for route in row.job.routes] == routes

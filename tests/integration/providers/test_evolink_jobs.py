@@ -1,0 +1,205 @@
+"""EvoLink through the real engine: every job comes home with one accepted submit, and nothing is paid twice."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from support.jobs import NOW, edited, ended
+from triptych.jobs.service import Options
+
+EMULATED = {"name": "evolink", "latency_s": 10.0, "max_side": 64}
+
+pytestmark = pytest.mark.anyio
+
+SUBMIT = ("POST", "/v1/images/generations")
+
+
+@pytest.fixture
+def open_service(make_service: Any, api: Any) -> Any:
+    """A service with the API and the files host on the emulator."""
+    return lambda: make_service(api, EVOLINK_FILES_BASE_URL=api.base_url)
+
+
+async def test_an_edit_of_three_comes_home_with_one_submit(
+    open_service: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    async with open_service() as service:
+        job = await edited(service, finish, coffee)
+    assert (job.status, job.returned, job.provider) == ("done", 3, "evolink")
+    assert all(image.path and image.url and image.width for image in job.images)
+    assert len(api.accepted) == 1 and job.cost.charged == api.charged_usd == Decimal("0.096")
+    (submit,) = api.seen_at(*SUBMIT)
+    body = dict(submit.json)
+    assert body.pop("image_urls")[0].startswith(f"{api.base_url}/_uploads/")
+    assert "3" in body.pop("prompt")
+    assert body == {"model": "doubao-seedream-5.0-lite", "n": 3, "size": "2496x1664"}
+    assert len(submit.headers["idempotency-key"]) >= 32
+    assert len(api.seen_at("POST", "/api/v1/files/upload/stream")) == 1
+
+
+async def test_images_from_a_prompt_alone_and_a_chain_come_home_too(
+    open_service: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    async with open_service() as service:
+        made = await service.generate_sequence("two lighthouses", 2, NOW)
+        job = await ended(service, finish, made.job_id)
+        assert (job.status, job.returned, len(api.accepted)) == ("done", 2, 1)
+        started = await service.edit_chain([coffee], ["warmer", "add snow"], (), NOW)
+        chain = await ended(service, finish, started.job_id)
+    assert chain.status == "done" and len(api.accepted) == 3
+    _, first, second = api.seen_at(*SUBMIT)
+    assert "n" not in first.json and "image_urls" not in api.seen_at(*SUBMIT)[0].json
+    assert second.json["image_urls"][0].startswith(f"{api.base_url}/_results/")
+    assert len({seen.headers["idempotency-key"] for seen in api.seen_at(*SUBMIT)}) == 3
+
+
+@pytest.mark.parametrize(
+    "fault", ["lost-answer", "broken-json", "empty-body", "no-id", "drop", "500", "html-502", "502"]
+)
+async def test_a_submit_whose_answer_was_lost_is_sent_again_under_the_same_key_and_paid_once(
+    open_service: Any, api: Any, finish: Any, coffee: str, fault: str
+) -> None:
+    api.fault("submit", fault)
+    async with open_service() as service:
+        job = await edited(service, finish, coffee)
+    if fault == "no-id":  # Accepted, and the same answer every time: nobody can say under which id.
+        assert job.status == "uncertain"
+    else:
+        assert (job.status, job.returned) == ("done", 3), job.error
+    submits = api.seen_at(*SUBMIT)
+    assert len(submits) >= 2 and len({seen.headers["idempotency-key"] for seen in submits}) == 1
+    assert len(api.accepted) == 1
+
+
+async def test_the_free_list_is_read_before_a_lost_submit_is_sent_again(
+    open_service: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    api.fault("submit", "lost-answer")
+    async with open_service() as service:
+        job = await edited(service, finish, coffee)
+    assert (job.status, job.returned, len(api.accepted)) == ("done", 3, 1)
+    paths = [(seen.method, seen.path) for seen in api.seen]
+    first, second = [place for place, path in enumerate(paths) if path == SUBMIT]
+    assert ("GET", "/v1/tasks") in paths[first:second]
+
+
+async def test_a_key_is_not_trusted_for_longer_than_ten_minutes(
+    open_service: Any, api: Any, finish: Any, clock: Any, coffee: str
+) -> None:
+    """The list cannot be read for eleven minutes, and the provider has forgotten the key by then."""
+    api._keys_kept_s = 600
+    api.fault("submit", "lost-answer")
+    async with open_service() as service:
+        started = await service.edit_sequence([coffee], "make it golden hour", 3, NOW)
+        while not api.performed["submit"]:
+            await service.worker.step()
+        clock.advance(660)
+        job = await ended(service, finish, started.job_id)
+    assert (job.status, len(api.seen_at(*SUBMIT)), len(api.accepted)) == ("uncertain", 1, 1)
+    assert api.performed["tasks"]
+
+
+@pytest.mark.parametrize("later_s", [60, 3 * 24 * 3600])
+async def test_looking_at_an_uncertain_job_never_sends_it_again(
+    open_service: Any, api: Any, finish: Any, clock: Any, coffee: str, later_s: float
+) -> None:
+    api.fault("submit", "lost-answer")
+    api.fault("tasks", "html-502", times=None)
+    async with open_service() as service:
+        job = await edited(service, finish, coffee)
+        assert job.status == "uncertain"
+        api.clear()
+        clock.advance(later_s)
+        await service.get_status(job.job_id or "")
+        await finish(service)
+        assert service.job(job.job_id or "").status == "uncertain"
+        assert not api.seen_at(*SUBMIT) and api.performed["submit"] == len(api.accepted) == 1
+        assert api.seen_at("GET", "/v1/tasks")
+
+
+@pytest.mark.parametrize(
+    ("op", "fault", "kind"),
+    [
+        ("submit", "401", "key_rejected"),
+        ("submit", "402", "no_funds"),
+        ("submit", "user-quota", "no_funds"),
+        ("submit", "moderated-at-once", "moderated"),
+        ("submit", "model-unavailable", "not_offered"),
+        ("poll", "moderated", "moderated"),
+        ("poll", "image_processing_error", "failed"),
+        ("poll", "cancelled", "failed"),
+        ("poll", "empty-outputs", "failed"),
+    ],
+)
+async def test_a_no_ends_the_job_with_its_kind_and_frees_the_money(
+    open_service: Any, api: Any, finish: Any, coffee: str, op: str, fault: str, kind: str
+) -> None:
+    api.fault(op, fault, times=None)
+    async with open_service() as service:
+        job = await edited(service, finish, coffee)
+        assert sum(service.store.money_since(0)) == 0
+    assert job.status == "failed" and job.error and job.error.kind == kind
+    assert len(api.seen_at(*SUBMIT)) == 1
+
+
+@pytest.mark.parametrize(
+    ("op", "fault"),
+    [
+        ("submit", "429"),
+        ("submit", "503"),
+        ("poll", "html-502"),
+        ("poll", "401"),
+        ("poll", "404"),
+        ("poll", "drop"),
+        ("poll", "unknown-status"),
+        ("poll", "result-data"),
+        ("poll", "price-never"),
+        ("upload", "503"),
+        ("result", "html-502"),
+    ],
+)
+async def test_no_passing_trouble_kills_a_job(
+    open_service: Any, api: Any, finish: Any, coffee: str, op: str, fault: str
+) -> None:
+    api.fault(op, fault, times=2)
+    async with open_service() as service:
+        job = await edited(service, finish, coffee)
+    assert (job.status, job.returned) == ("done", 3), job.error
+    assert len(api.accepted) == 1
+
+
+@pytest.mark.parametrize(("fault", "status"), [("fewer", "done"), ("frame-missing", "partial")])
+async def test_fewer_images_than_asked_are_told_and_charged_as_they_came(
+    open_service: Any, api: Any, finish: Any, coffee: str, fault: str, status: str
+) -> None:
+    api.fault("poll", fault, times=None)
+    async with open_service() as service:
+        job = await edited(service, finish, coffee)
+    assert (job.status, job.returned) == (status, 2) and job.warnings
+    assert job.cost.charged == api.charged_usd == Decimal("0.064")
+
+
+async def test_a_sequence_on_pro_is_refused_with_what_to_use_instead(open_service: Any, api: Any, coffee: str) -> None:
+    from triptych.core.errors import OutOfLimits
+
+    async with open_service() as service:
+        with pytest.raises(OutOfLimits, match="use seedream-"):
+            await service.edit_sequence([coffee], "warmer", 3, Options(wait_s=0, model="seedream-5.0-pro"))
+    assert not api.seen
+
+
+async def test_many_at_once_are_asked_in_one_batch(open_service: Any, api: Any, finish: Any, coffee: str) -> None:
+    async with open_service() as service:
+        for prompt in ("one", "two", "three"):
+            await service.edit_sequence([coffee], prompt, 2, NOW)
+        while len(api.accepted) < 3:
+            await service.worker.step()
+        assert service.worker.sweep_is_due("evolink")
+        api.finish_all()
+        await service.worker.sweep("evolink")
+        await finish(service)
+    (batch,) = api.seen_at("POST", "/v1/tasks/batch")
+    assert set(batch.json["task_ids"]) == set(api.accepted)

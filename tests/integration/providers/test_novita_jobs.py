@@ -1,0 +1,138 @@
+"""Jobs on Novita through the real engine, against its emulator: one paid call each, and none is ever repeated."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from support.jobs import edited
+from triptych.jobs.service import Options
+from triptych_emulators import running
+
+EMULATED = {"name": "novita", "max_side": 48}
+
+pytestmark = pytest.mark.anyio
+
+LITE = ("POST", "/v3/seedream-5.0-lite")
+NOW = Options(wait_s=0, provider="novita")
+
+
+async def test_a_sequence_is_one_call_with_the_reference_inside(
+    make_service: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee, 3, provider="novita")
+    assert (job.status, job.returned, job.cost.charged) == ("done", 3, Decimal("0.105"))
+    assert all(image.path and image.url_expires_at for image in job.images)
+    (call,) = api.seen_at(*LITE)
+    (reference,) = call.json.pop("image")
+    assert reference.startswith("data:image/jpeg;base64,")
+    assert "3 images" in call.json.pop("prompt") and "x" in call.json.pop("size")
+    assert call.json == {
+        "watermark": False,
+        "sequential_image_generation": "auto",
+        "sequential_image_generation_options": {"max_images": 3},
+    }
+    assert call.headers["authorization"] == "Bearer test-key"
+    assert len(api.accepted) == 1 and api.charged_usd == job.cost.charged
+
+
+async def test_images_from_a_prompt_alone_come_in_one_call_too(make_service: Any, api: Any, finish: Any) -> None:
+    async with make_service(api) as service:
+        started = await service.generate_sequence("two lighthouses", 2, NOW)
+        await finish(service)
+        job = service.job(started.job_id)
+    assert (job.status, job.returned, len(api.accepted)) == ("done", 2, 1)
+    assert "image" not in api.seen_at(*LITE)[0].json
+
+
+async def test_seedream_4_is_asked_in_its_own_words(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+    async with make_service(api) as service:
+        options = Options(wait_s=0, provider="novita", model="seedream-4.0")
+        started = await service.edit_sequence([coffee], "two seasons", 2, options)
+        await finish(service)
+        assert service.job(started.job_id).status == "done"
+    (call,) = api.seen_at("POST", "/v3/seedream-4.0")
+    assert len(call.json["images"]) == 1 and call.json["max_images"] == 2 and "image" not in call.json
+
+
+async def test_a_chain_hands_each_result_on_as_its_url(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+    async with make_service(api) as service:
+        started = await service.edit_chain([coffee], ["warmer", "add snow"], options=NOW)
+        await finish(service)
+        job = service.job(started.job_id, every=True)
+    assert (job.status, job.returned) == ("done", 2)
+    first, second = api.seen_at(*LITE)
+    assert first.json["image"][0].startswith("data:") and "sequential_image_generation" not in first.json
+    assert second.json["image"] == [job.images[0].url]
+    assert len(api.accepted) == 2
+
+
+async def test_plain_base64_is_sent_where_data_uris_are_not_taken(
+    make_service: Any, clock: Any, finish: Any, coffee: str
+) -> None:
+    with running("novita", max_side=48, clock=clock.monotonic, inline="plain") as plain:
+        async with make_service(plain) as service:
+            job = await edited(service, finish, coffee, 3, provider="novita")
+            assert job.status == "done"
+        assert [call.json["image"][0].startswith("data:") for call in plain.seen_at(*LITE)] == [True, False]
+        assert len(plain.accepted) == 1
+
+
+@pytest.mark.parametrize(
+    "fault", ["lost-answer", "html-502", "broken-json", "empty-body", "task-failed", "504", "code-500-null", "task-id"]
+)
+async def test_a_lost_answer_is_uncertain_and_never_sent_again(
+    make_service: Any, api: Any, finish: Any, coffee: str, fault: str
+) -> None:
+    api.fault("submit", fault)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee, 3, provider="novita")
+    assert (job.status, job.error and job.error.kind) == ("uncertain", "uncertain")
+    assert len(api.seen_at(*LITE)) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("403", "key_rejected"),
+        ("no-funds", "no_funds"),
+        ("model-not-found", "not_offered"),
+        ("moderated-before", "moderated"),
+        ("moderated", "moderated"),
+        ("moderated-200", "moderated"),
+        ("empty", "failed"),
+    ],
+)
+async def test_a_refusal_fails_the_job_with_its_kind_and_frees_the_money(
+    make_service: Any, api: Any, finish: Any, coffee: str, fault: str, kind: str
+) -> None:
+    api.fault("submit", fault)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee, 3, provider="novita")
+        assert sum(service.store.money_since(0)) == 0
+    assert (job.status, job.error and job.error.kind) == ("failed", kind)
+    assert job.error and len(job.error.message) < 1000
+    assert api.charged_usd == 0
+
+
+@pytest.mark.parametrize("fault", ["429", "token-limit", "busy"])
+async def test_a_busy_provider_is_asked_again_later(
+    make_service: Any, api: Any, finish: Any, coffee: str, fault: str
+) -> None:
+    api.fault("submit", fault, times=2)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee, 3, provider="novita")
+        assert job.status == "done"
+    assert len(api.accepted) == 1 and len(api.seen_at(*LITE)) == 3
+
+
+async def test_a_missing_frame_leaves_the_others(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+    api.fault("submit", "frame-failed", n=2)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee, 3, provider="novita")
+    assert (job.returned, job.cost.charged) == (2, Decimal("0.070"))
+    assert any("gave no URL" in warning for warning in job.warnings)
+    assert job.cost.charged == api.charged_usd

@@ -1,0 +1,194 @@
+"""Runware through the real engine: every job comes home with one accepted task, and nothing is paid twice."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from support.jobs import NOW, edited, ended
+
+EMULATED = {"name": "runware", "latency_s": 10.0, "max_side": 64}
+
+pytestmark = pytest.mark.anyio
+
+
+def tasks(api: Any, kind: str) -> list[dict[str, Any]]:
+    return [task for seen in api.seen_at("POST", "/") for task in seen.json if task["taskType"] == kind]
+
+
+async def test_an_edit_of_three_comes_home_with_one_submit(
+    make_service: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+    assert (job.status, job.returned, job.provider) == ("done", 3, "runware")
+    assert all(image.path and image.url and image.width for image in job.images)
+    assert job.cost.charged == api.charged_usd == Decimal("0.105")
+    (task,) = tasks(api, "imageInference")
+    assert api.accepted == [task["taskUUID"]]
+    (reference,) = task["inputs"]["referenceImages"]
+    assert reference.startswith(f"{api.base_url}/_uploads/")
+    assert task["settings"] == {"maxSequentialImages": 3} and "3" in task["positivePrompt"]
+    assert (task["width"], task["height"], task["deliveryMethod"]) == (2496, 1664, "async")
+    assert {seen.headers["authorization"] for seen in api.seen_at("POST", "/")} == {f"Bearer {api.key}"}
+
+
+async def test_images_from_a_prompt_alone_and_a_chain_come_home_too(
+    make_service: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    async with make_service(api) as service:
+        made = await service.generate_sequence("two lighthouses", 2, NOW)
+        job = await ended(service, finish, made.job_id)
+        assert (job.status, job.returned, len(api.accepted)) == ("done", 2, 1)
+        started = await service.edit_chain([coffee], ["warmer", "add snow"], (), NOW)
+        chain = await ended(service, finish, started.job_id)
+    assert chain.status == "done" and len(api.accepted) == 3
+    made_, first, second = tasks(api, "imageInference")
+    assert "inputs" not in made_ and "settings" not in first and "settings" not in second
+    assert f"{api.base_url}/_results/" in second["inputs"]["referenceImages"][0]
+
+
+@pytest.mark.parametrize("fault", ["lost-answer", "broken-json", "empty-body"])
+async def test_a_submit_whose_answer_was_lost_is_simply_polled(
+    make_service: Any, api: Any, finish: Any, coffee: str, fault: str
+) -> None:
+    api.fault("submit", fault)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+    assert (job.status, job.returned) == ("done", 3), job.error
+    assert len(tasks(api, "imageInference")) == len(api.accepted) == 1
+
+
+@pytest.mark.parametrize("fault", ["drop", "html-502", "504"])
+async def test_a_submit_that_did_not_arrive_is_sent_again_under_its_id(
+    make_service: Any, api: Any, finish: Any, coffee: str, fault: str
+) -> None:
+    api.fault("submit", fault)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+    assert (job.status, job.returned) == ("done", 3), job.error
+    first, second = tasks(api, "imageInference")
+    assert first == second and api.accepted == [first["taskUUID"]]
+    assert api.charged_usd == Decimal("0.105")
+
+
+async def test_a_look_up_that_fails_does_not_pay_twice_either(
+    make_service: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    api.fault("submit", "lost-answer")
+    api.fault("poll", "404")
+    api.fault("details", "404")
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+    assert (job.status, job.returned) == ("done", 3), job.error
+    # Runware said that it knew nothing, so the task was sent again; then it was a conflict.
+    assert len(tasks(api, "imageInference")) == 2 and len(api.accepted) == 1
+
+
+@pytest.mark.parametrize("fault", ["trickle", "trickle-bare", "forgotten", "not-found-at-first", "at-once"])
+async def test_a_sequence_comes_whole_however_it_comes(
+    make_service: Any, api: Any, finish: Any, coffee: str, fault: str
+) -> None:
+    api.fault("submit" if fault == "at-once" else "poll", fault)
+    if fault == "at-once":
+        api.runner.latency_s = 0.0
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+    assert (job.status, job.returned) == ("done", 3), job.error
+    assert len(api.accepted) == 1
+
+
+async def test_images_that_come_one_by_one_are_all_waited_for(
+    make_service: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    api.fault("poll", "one-by-one", seconds=12)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee, 4)
+    assert (job.status, job.returned, job.warnings) == ("done", 4, [])
+    assert job.cost.charged == api.charged_usd == Decimal("0.140")
+
+
+async def test_a_shortfall_is_told_after_a_quiet_minute_and_looked_at_once_more(
+    make_service: Any, api: Any, finish: Any, clock: Any, coffee: str
+) -> None:
+    api.fault("poll", "fewer", times=None)
+    async with make_service(api) as service:
+        started = await service.edit_sequence([coffee], "make it golden hour", 3, NOW)
+        began_s = clock.monotonic()
+        job = await ended(service, finish, started.job_id)
+        assert (job.status, job.returned) == ("done", 2) and job.warnings
+        assert 70 <= clock.monotonic() - began_s < 130
+        assert job.cost.charged is None, "not before the second look"
+        polls = api.performed["poll"]
+        await settled(service, clock)
+        job = service.job(started.job_id)
+    assert (job.status, job.returned, api.performed["poll"]) == ("done", 2, polls + 1)
+    assert job.cost.charged == api.charged_usd == Decimal("0.07")
+
+
+@pytest.mark.parametrize("trouble", ["", "html-502"])
+async def test_an_image_that_comes_after_the_end_was_assumed_comes_home_too(
+    make_service: Any, api: Any, finish: Any, clock: Any, coffee: str, tmp_path: Any, trouble: str
+) -> None:
+    api.fault("poll", "one-late", seconds=100)
+    async with make_service(api, TRIPTYCH_ALLOWED_DIRS=os.pathsep.join([str(tmp_path), coffee])) as service:
+        started = await service.edit_sequence([coffee], "make it golden hour", 4, replace(NOW, save_to=str(tmp_path)))
+        job = await ended(service, finish, started.job_id)
+        assert (job.status, job.returned) == ("done", 3)
+        if trouble:
+            api.fault("poll", trouble)
+        await settled(service, clock)
+        job = service.job(started.job_id)
+    assert (job.status, job.returned) == ("done", 4)
+    assert all(image.path for image in job.images) and len(list(tmp_path.glob("*-0[1-4].*"))) == 4
+    assert any("came late" in warning for warning in job.warnings)
+    assert job.cost.charged == api.charged_usd == Decimal("0.140")
+
+
+async def test_a_charge_that_the_second_looks_do_not_tell_is_the_quote_of_what_came(
+    make_service: Any, api: Any, finish: Any, clock: Any, coffee: str
+) -> None:
+    api.fault("poll", "fewer", times=None)
+    async with make_service(api) as service:
+        started = await service.edit_sequence([coffee], "make it golden hour", 3, NOW)
+        await finish(service)
+        api.fault("poll", "html-502", times=None)
+        await settled(service, clock)
+        job = service.job(started.job_id)
+        assert service.store.money_since(0) == (Decimal("0.07"), 0)
+    assert (job.status, job.returned, job.cost.charged) == ("done", 2, Decimal("0.07"))
+
+
+async def settled(service: Any, clock: Any) -> None:
+    """Let an hour pass, with all that is to be done in it."""
+    for _ in range(60):
+        clock.advance(60)
+        while await service.worker.step():
+            pass
+
+
+async def test_a_failed_frame_leaves_the_others(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+    api.fault("poll", "frame-failed", times=None)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+    assert (job.status, job.returned) == ("partial", 2) and job.warnings
+    assert job.cost.charged == api.charged_usd == Decimal("0.07")
+
+
+async def test_many_at_once_are_swept_with_one_request(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+    async with make_service(api) as service:
+        for prompt in ("one", "two", "three"):
+            await service.edit_sequence([coffee], prompt, 2, NOW)
+        while len(api.accepted) < 3:
+            await service.worker.step()
+        assert service.worker.sweep_is_due("runware")
+        api.finish_all()
+        await service.worker.sweep("runware")
+        swept = [seen.json for seen in api.seen_at("POST", "/") if len(seen.json) == 3]
+        assert [{task["taskUUID"] for task in one} for one in swept] == [set(api.accepted)]
+        await finish(service)
+    assert len(api.accepted) == 3

@@ -1,0 +1,184 @@
+"""WaveSpeedAI through the real engine: every job comes home with one paid submit, and nothing is paid twice."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import httpx2
+import pytest
+
+from support.jobs import NOW, edited, ended
+from triptych_emulators import running
+
+EMULATED = {"name": "wavespeed", "latency_s": 10.0, "max_side": 64}
+
+pytestmark = pytest.mark.anyio
+
+EDIT_SEQUENCE = "/api/v3/bytedance/seedream-v5.0-lite/edit-sequential"
+
+
+async def test_an_edit_of_three_comes_home_with_one_submit(
+    make_service: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+    assert (job.status, job.returned, job.provider) == ("done", 3, "wavespeed")
+    assert all(image.path and image.url and image.width for image in job.images)
+    (submit,) = api.seen_at("POST", EDIT_SEQUENCE)
+    assert len(api.accepted) == 1 and api.charged_usd == Decimal("0.105")
+    body = dict(submit.json)
+    assert body.pop("images")[0].startswith(f"{api.base_url}/_uploads/")
+    assert "3" in body.pop("prompt")
+    assert body == {"max_images": 3, "size": "2496*1664"}
+    (put,) = [seen for seen in api.seen if seen.method == "PUT"]
+    assert "authorization" not in put.headers and put.status == 200
+
+
+async def test_images_from_a_prompt_alone_and_a_chain_come_home_too(
+    make_service: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    async with make_service(api) as service:
+        made = await service.generate_sequence("two lighthouses", 2, NOW)
+        job = await ended(service, finish, made.job_id)
+        assert (job.status, job.returned, len(api.accepted)) == ("done", 2, 1)
+        started = await service.edit_chain([coffee], ["warmer", "add snow"], (), NOW)
+        chain = await ended(service, finish, started.job_id)
+    assert chain.status == "done" and len(api.accepted) == 3
+    first, second = api.seen_at("POST", "/api/v3/bytedance/seedream-v5.5/edit")
+    assert second.json["images"][0].startswith(f"{api.base_url}/_results/{api.accepted[1]}/")
+    assert first.json["images"] != second.json["images"]
+
+
+async def test_of_two_lost_submits_each_has_its_own_end(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+    api.fault("submit", "drop")
+    api.fault("submit", "lost-answer")
+    async with make_service(api) as service:
+        for prompt in ("at dawn", "at dusk"):
+            await service.edit_sequence([coffee], prompt, 1, NOW)
+        await finish(service)
+        jobs = {row.job.prompt: service.job(row.job.id) for row in service.store.jobs(2)}
+        tickets = service.store.tickets("wavespeed")
+    # Only one was accepted, and the history shows which.
+    assert sorted(job.status for job in jobs.values()) == ["done", "uncertain"]
+    assert [job.status for prompt, job in jobs.items() if "dusk" in prompt] == ["done"]
+    assert set(api.accepted) == tickets and len(tickets) == 1
+
+
+@pytest.mark.parametrize("field", ["inputs", "input"])
+async def test_a_submit_whose_answer_was_lost_is_found_again_and_not_repeated(
+    make_service: Any, clock: Any, finish: Any, coffee: str, field: str
+) -> None:
+    with running("wavespeed", latency_s=10.0, max_side=64, clock=clock.monotonic, history_shows=field) as api:
+        api.fault("submit", "lost-answer")
+        async with make_service(api) as service:
+            job = await edited(service, finish, coffee)
+        assert (job.status, job.returned) == ("done", 3)
+        assert len(api.seen_at("POST", EDIT_SEQUENCE)) == len(api.accepted) == 1
+
+
+async def test_a_lost_submit_is_uncertain_where_the_history_shows_only_times(
+    make_service: Any, clock: Any, finish: Any, coffee: str
+) -> None:
+    with running("wavespeed", latency_s=10.0, max_side=64, clock=clock.monotonic, history_shows="") as api:
+        api.fault("submit", "lost-answer")
+        async with make_service(api) as service:
+            job = await edited(service, finish, coffee)
+            assert not service.store.tickets("wavespeed")
+        assert job.status == "uncertain" and not job.images
+        assert len(api.seen_at("POST", EDIT_SEQUENCE)) == len(api.accepted) == 1
+
+
+@pytest.mark.parametrize("shown", ["inputs", "input", ""])
+async def test_a_strangers_prediction_is_never_taken_for_ours(
+    make_service: Any, clock: Any, finish: Any, coffee: str, shown: str
+) -> None:
+    """A 502 that was never accepted, and somebody else's job of the same model at that moment."""
+    with running("wavespeed", latency_s=10.0, max_side=64, clock=clock.monotonic, history_shows=shown) as api:
+        api.fault("submit", "html-502")
+        async with make_service(api) as service:
+            started = await service.edit_sequence([coffee], "make it golden hour", 2, NOW)
+            while not api.performed["submit"]:
+                await service.worker.step()
+            (ours,) = api.seen_at("POST", EDIT_SEQUENCE)
+            theirs = {**ours.json, "prompt": "a stranger's cat", "max_images": 3}
+            headers = {"Authorization": f"Bearer {api.key}", "X-Emulator-Stranger": "1"}
+            assert httpx2.post(api.base_url + EDIT_SEQUENCE, json=theirs, headers=headers).status_code == 200
+            job = await ended(service, finish, started.job_id)
+            tickets = service.store.tickets("wavespeed")
+            charged, reserved = service.store.money_since(0)
+        assert (job.status, job.returned, tickets, charged) == ("uncertain", 0, frozenset(), 0)
+        assert reserved == job.cost.quoted and not api.accepted and api.performed["submit"] == 1
+
+
+async def test_a_submit_that_cannot_be_found_is_uncertain_and_never_sent_again(
+    make_service: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    api.fault("submit", "drop")
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+    assert job.status == "uncertain"
+    assert len(api.seen_at("POST", EDIT_SEQUENCE)) == 1 and not api.accepted
+
+
+@pytest.mark.parametrize(
+    ("op", "fault", "kind"),
+    [
+        ("submit", "401", "key_rejected"),
+        ("submit", "402", "no_funds"),
+        ("submit", "no-funds", "no_funds"),
+        ("submit", "moderated-at-once", "moderated"),
+        ("poll", "moderated", "moderated"),
+        ("poll", "code-1402", "failed"),
+        ("poll", "deleted", "failed"),
+        ("poll", "empty-outputs", "failed"),
+    ],
+)
+async def test_a_no_ends_the_job_with_its_kind_and_frees_the_money(
+    make_service: Any, api: Any, finish: Any, coffee: str, op: str, fault: str, kind: str
+) -> None:
+    api.fault(op, fault, times=None)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+        assert sum(service.store.money_since(0)) == 0
+    assert job.status == "failed" and job.error and job.error.kind == kind
+    assert len(api.seen_at("POST", EDIT_SEQUENCE)) == 1
+
+
+@pytest.mark.parametrize(
+    ("op", "fault"),
+    [
+        ("submit", "429"),
+        ("submit", "503"),
+        ("poll", "html-502"),
+        ("poll", "401"),
+        ("poll", "404"),
+        ("poll", "drop"),
+        ("poll", "unknown-status"),
+        ("poll", "bare"),
+        ("upload", "404"),
+        ("upload", "odd-ticket"),
+        ("put", "403"),
+        ("put", "drop"),
+        ("result", "html-502"),
+    ],
+)
+async def test_no_passing_trouble_kills_a_job(
+    make_service: Any, api: Any, finish: Any, coffee: str, op: str, fault: str
+) -> None:
+    api.fault(op, fault, times=2)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+    assert (job.status, job.returned) == ("done", 3), job.error
+    assert len(api.accepted) == 1
+
+
+@pytest.mark.parametrize(("fault", "status"), [("fewer", "done"), ("frame-missing", "partial")])
+async def test_fewer_images_than_asked_are_told(
+    make_service: Any, api: Any, finish: Any, coffee: str, fault: str, status: str
+) -> None:
+    api.fault("poll", fault, times=None)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+    assert (job.status, job.returned) == (status, 2) and job.warnings
+    assert job.cost.charged == api.charged_usd == Decimal("0.07")

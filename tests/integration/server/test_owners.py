@@ -1,0 +1,251 @@
+"""Two tokens on one server, over streamable HTTP and SSE in both eras: neither learns anything of the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import anyio
+import httpx2
+import mcp_types as types
+import pytest
+from mcp import Client, MCPError
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+
+from support.servers import SAMPLES, SERVE, Child, environ
+from triptych.server.guard import owner_of
+
+pytestmark = pytest.mark.anyio
+
+ANN, BEN = "anns-token-0123456789", "bens-token-0123456789"
+CAT = str(SAMPLES / "cat.jpg")
+PATIENCE_S = 60
+As = Callable[..., AbstractAsyncContextManager[Client]]
+
+
+@pytest.fixture(scope="module")
+def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    home = tmp_path_factory.mktemp("owners")
+    env = environ(home, TRIPTYCH_AUTH_TOKEN=f"{ANN}, {BEN}", TRIPTYCH_LOG_LEVEL="DEBUG")
+    children = {transport: Child("-c", SERVE, transport, env=env) for transport in ("http", "sse")}
+    yield {transport: child.url() for transport, child in children.items()}
+    for child in children.values():
+        assert child.end() == 0
+        said = "".join(child.said)
+        assert ANN not in said and BEN not in said and len(said) > 1000
+    stored = b"".join(path.read_bytes() for path in home.glob("triptych.db*"))
+    assert owner_of(ANN).encode() in stored and ANN.encode() not in stored
+
+
+@pytest.fixture(params=[f"{transport}-{era}" for transport in ("http", "sse") for era in ("auto", "legacy")])
+def connect(request: pytest.FixtureRequest, urls: dict[str, str]) -> As:
+    transport, _, era = request.param.partition("-")
+
+    @asynccontextmanager
+    async def connected(token: str, **options: Any) -> AsyncIterator[Client]:
+        headers = {"Authorization": f"Bearer {token}"}
+        if transport == "sse":
+            async with Client(sse_client(urls["sse"], headers=headers), mode=era, **options) as client:
+                yield client
+            return
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=PATIENCE_S) as web,
+            Client(streamable_http_client(urls["http"], http_client=web), mode=era, **options) as client,
+        ):
+            yield client
+
+    return connected
+
+
+async def call(client: Client, tool: str, **arguments: Any) -> Any:
+    result = await client.call_tool(tool, arguments)
+    assert not result.is_error, result.content
+    return result.structured_content
+
+
+async def refused(client: Client, tool: str, arguments: dict[str, Any]) -> str:
+    result = await client.call_tool(tool, arguments)
+    assert result.is_error and isinstance(result.content[0], types.TextContent), result
+    return result.content[0].text
+
+
+async def unread(client: Client, uri: str) -> str:
+    with pytest.raises(MCPError) as error:
+        await client.read_resource(uri)
+    return error.value.message
+
+
+async def test_no_tool_and_no_resource_shows_one_token_what_is_anothers(connect: As) -> None:
+    prompt = "a lighthouse nobody else asked for"
+    async with connect(ANN) as ann, connect(BEN) as ben:
+        cat = (await call(ann, "upload_images", images=[CAT]))["images"][0]
+        made = await call(ann, "generate_sequence", prompt=prompt, again=True)
+        output = made["images"][0]
+        known = [cat["handle"], output["handle"], made["job_id"], made["job_id"].removeprefix("job_")]
+
+        for theirs, never in ((cat["handle"], "img_00000000"), (output["handle"], "job_00000000/1")):
+            for tool, arguments in (
+                ("upload_images", {"images": ["HANDLE"]}),
+                ("edit_sequence", {"images": ["HANDLE"], "prompt": "warmer"}),
+                ("edit_chain", {"images": ["HANDLE"], "steps": ["warmer"]}),
+                ("view_images", {"images": ["HANDLE"]}),
+                ("save_images", {"images": ["HANDLE"], "directory": str(SAMPLES)}),
+            ):
+                said = [
+                    (await refused(ben, tool, json.loads(json.dumps(arguments).replace("HANDLE", name)))).replace(
+                        name, "X"
+                    )
+                    for name in (theirs, never)
+                ]
+                assert said[0] == said[1]
+            said = [(await unread(ben, f"triptych://images/{name}")).replace(name, "X") for name in (theirs, never)]
+            assert said[0] == said[1]
+        for tool in ("get_status", "cancel_job"):
+            texts = [await refused(ben, tool, {"job_id": name}) for name in (made["job_id"], "job_00000000")]
+            assert texts[0].replace(made["job_id"], "job_00000000") == texts[1]
+        texts = [await unread(ben, f"triptych://jobs/{name}") for name in (made["job_id"], "job_00000000")]
+        assert texts[0].replace(made["job_id"], "job_00000000") == texts[1]
+        assert "outside the allowed" in await refused(ben, "view_images", {"images": [output["path"]]})
+
+        await call(ben, "generate_sequence", prompt="Ben's own", again=True)
+        shown = [
+            json.dumps(await call(ben, "list_jobs", limit=100)),
+            json.dumps(await call(ben, "list_models")),
+            (await ben.list_resources()).model_dump_json(),
+            (await ben.read_resource("triptych://jobs")).model_dump_json(),
+            (await ben.read_resource("triptych://models")).model_dump_json(),
+        ]
+        assert "Ben's own" in shown[0] and not any(word in text for text in shown for word in [*known, prompt])
+
+        assert made["job_id"] in json.dumps(await call(ann, "list_jobs"))
+        assert (await call(ann, "get_status", job_id=made["job_id"]))["images"][0]["handle"] == output["handle"]
+        assert output["handle"] in (await ann.list_resources()).model_dump_json()
+        assert (await ann.read_resource(f"triptych://images/{output['handle']}")).contents
+
+
+async def test_the_same_file_brought_by_both_is_each_ones_own(connect: As) -> None:
+    tree = str(SAMPLES / "coffee.jpg")
+    async with connect(ANN) as ann, connect(BEN) as ben:
+        first = (await call(ann, "upload_images", images=[tree]))["images"][0]
+        again = (await call(ben, "upload_images", images=[tree]))["images"][0]
+        assert (first["handle"], first["path"]) == (again["handle"], again["path"])
+        job = await call(ben, "edit_sequence", images=[first["handle"]], prompt="warmer", again=True)
+        assert job["status"] == "done"
+
+
+class Ear:
+    """Hears what is told on a session, in either era."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self._more = anyio.Event()
+
+    def hear(self, what: str) -> None:
+        self.heard.append(what)
+        self._more.set()
+        self._more = anyio.Event()
+
+    async def __call__(self, message: Any) -> None:
+        if isinstance(message, types.ResourceUpdatedNotification):
+            self.hear(message.params.uri)
+        elif isinstance(message, types.ResourceListChangedNotification):
+            self.hear("list_changed")
+
+    async def until(self, what: str) -> None:
+        with anyio.fail_after(PATIENCE_S):
+            while what not in self.heard:
+                await self._more.wait()
+
+
+async def test_no_client_hears_of_anothers_jobs_nor_can_it_ask_to(connect: As) -> None:
+    anns, bens = Ear(), Ear()
+    async with connect(ANN, message_handler=anns) as ann, connect(BEN, message_handler=bens) as ben:
+        theirs = (await call(ann, "generate_sequence", prompt="a barn", again=True))["job_id"]
+        async with anyio.create_task_group() as tasks:
+            for client, ear in ((ann, anns), (ben, bens)):
+                await tasks.start(hearing, client, ear, ["triptych://jobs"])
+            if ben.protocol_version == "2026-07-28":
+                async with ben.listen(
+                    resource_subscriptions=["triptych://jobs", f"triptych://jobs/{theirs}"]
+                ) as events:
+                    assert events.honored.resource_subscriptions == ["triptych://jobs"]
+            else:
+                for uri in (f"triptych://jobs/{theirs}", "triptych://jobs/job_00000000"):
+                    with pytest.raises(MCPError, match="no such job"):
+                        await subscribe(ben, uri)
+            anns.heard.clear()
+            bens.heard.clear()
+            await call(ann, "edit_chain", images=[CAT], steps=["warmer", "sepia"], again=True)
+            await call(ann, "cancel_job", job_id=theirs)
+            await anns.until("triptych://jobs")
+            await anns.until("list_changed")
+            assert bens.heard == []
+            await call(ben, "generate_sequence", prompt="a barn", again=True)
+            await bens.until("list_changed")
+            assert set(bens.heard) <= {"triptych://jobs", "list_changed"}
+            tasks.cancel_scope.cancel()
+
+
+async def subscribe(client: Client, uri: str) -> None:
+    request = types.SubscribeRequest(params=types.SubscribeRequestParams(uri=uri))
+    await client.session.send_request(request, types.EmptyResult)
+
+
+async def hearing(client: Client, ear: Ear, uris: list[str], *, task_status: Any) -> None:
+    """Subscribe in the client's era, and let the ear hear what comes."""
+    if client.protocol_version != "2026-07-28":
+        for uri in uris:
+            await subscribe(client, uri)
+        task_status.started()
+        return
+    async with client.listen(resources_list_changed=True, resource_subscriptions=uris) as events:
+        task_status.started()
+        async for event in events:
+            ear.hear(getattr(event, "uri", "list_changed"))
+
+
+# -- sessions of the earlier era ---------------------------------------------------------------------------------------
+
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
+}
+PING = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+ACCEPT = {"accept": "application/json, text/event-stream"}
+
+
+def bearing(token: str, **headers: str) -> dict[str, str]:
+    return {**ACCEPT, "authorization": f"Bearer {token}", **headers}
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
+async def test_a_session_begun_with_one_token_is_not_there_for_another(urls: dict[str, str], method: str) -> None:
+    async with httpx2.AsyncClient(timeout=PATIENCE_S) as web:
+        begun = await web.post(urls["http"], json=INITIALIZE, headers=bearing(ANN))
+        session = {"mcp-session-id": begun.headers["mcp-session-id"]}
+        body = {"json": PING} if method == "POST" else {}
+        theirs = await web.request(method, urls["http"], headers=bearing(BEN, **session), **body)
+        never = await web.request(method, urls["http"], headers=bearing(BEN, **{"mcp-session-id": "0" * 32}), **body)
+        assert (theirs.status_code, theirs.content) == (never.status_code, never.content) == (404, never.content)
+        assert (await web.post(urls["http"], json=PING, headers=bearing(ANN, **session))).status_code == 200
+
+
+async def test_nor_are_the_messages_of_an_sse_session(urls: dict[str, str]) -> None:
+    async with (
+        httpx2.AsyncClient(timeout=PATIENCE_S) as web,
+        web.stream("GET", urls["sse"], headers=bearing(ANN)) as stream,
+    ):
+        lines = stream.aiter_lines()
+        while not (line := await anext(lines)).startswith("data:"):
+            pass
+        messages = httpx2.URL(urls["sse"]).join(line.removeprefix("data:").strip())
+        never = httpx2.URL(urls["sse"]).join(f"/messages/?session_id={'0' * 32}")
+        answers = [await web.post(url, json=PING, headers=bearing(BEN)) for url in (messages, never)]
+        assert [answer.status_code for answer in answers] == [404, 404]
+        assert answers[0].content == answers[1].content
+        assert (await web.post(messages, json=PING, headers=bearing(ANN))).status_code == 202

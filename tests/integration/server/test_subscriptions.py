@@ -1,0 +1,179 @@
+"""Who is told of what, and that nobody's silence holds anybody up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import mcp_types as types
+import pytest
+from mcp import MCPError
+from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated
+
+from support.servers import Connect, ToldStudio, job_result
+from triptych.core import errors
+from triptych.server import sessions
+from triptych.server.app import build
+
+pytestmark = pytest.mark.anyio
+
+JOB = "triptych://jobs/job_12345678"
+PATIENCE_S = 60
+
+
+class Ear:
+    """Hears an earlier era's notifications; `until` waits for as many."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self._more = anyio.Event()
+
+    async def __call__(self, message: Any) -> None:
+        if isinstance(message, types.ResourceUpdatedNotification):
+            self.heard.append(message.params.uri)
+        elif isinstance(message, types.ResourceListChangedNotification):
+            self.heard.append("list_changed")
+        self._more.set()
+        self._more = anyio.Event()
+
+    async def until(self, count: int) -> list[str]:
+        with anyio.fail_after(PATIENCE_S):
+            while len(self.heard) < count:
+                await self._more.wait()
+        return self.heard
+
+
+async def subscribe(client: Any, uri: str) -> None:
+    request = types.SubscribeRequest(params=types.SubscribeRequestParams(uri=uri))
+    await client.session.send_request(request, types.EmptyResult)
+
+
+@pytest.mark.parametrize("era", ["legacy"], indirect=True)
+async def test_an_earlier_client_hears_what_it_subscribed_to_and_of_new_images(
+    client_of: Connect, told: ToldStudio
+) -> None:
+    ear = Ear()
+    told.jobs["job_12345678"] = job_result(returned=0)
+    async with client_of(message_handler=ear) as client:
+        await subscribe(client, JOB)
+        told.changed("job_00000000", returned=0)
+        told.changed("job_12345678", returned=0)
+        assert await ear.until(1) == [JOB]
+        told.changed("job_12345678", returned=2)
+        assert await ear.until(3) == [JOB, JOB, "list_changed"]
+        request = types.UnsubscribeRequest(params=types.UnsubscribeRequestParams(uri=JOB))
+        await client.session.send_request(request, types.EmptyResult)
+        told.changed("job_12345678", returned=3)
+        assert (await ear.until(4))[3:] == ["list_changed"]
+
+
+@pytest.mark.parametrize("era", ["auto"], indirect=True)
+async def test_a_listen_stream_carries_what_was_asked_for(client_of: Connect, told: ToldStudio) -> None:
+    told.jobs["job_12345678"] = job_result(returned=0)
+    async with client_of() as client:
+        with anyio.fail_after(PATIENCE_S):
+            async with client.listen(resources_list_changed=True, resource_subscriptions=[JOB]) as events:
+                told.changed("job_00000000", returned=0)
+                told.changed("job_12345678", returned=1)
+                heard = [await anext(events), await anext(events)]
+    assert heard == [ResourceUpdated(JOB), ResourcesListChanged()]
+
+
+async def test_many_changes_at_once_are_told_as_one(told: ToldStudio, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def open_told() -> Any:
+        return told
+
+    published: list[Any] = []
+    async with sessions.ClientSessions(open_told).gathered() as crowd:
+        crowd._channels[None].bus.subscribe(published.append)
+        await crowd.service()
+        for n in range(100):
+            told.changed("job_12345678", returned=n)
+        await anyio.wait_all_tasks_blocked()
+    assert published == [ResourceUpdated("triptych://jobs"), ResourceUpdated(JOB), ResourcesListChanged()]
+
+
+async def test_a_change_of_a_job_that_cannot_be_read_is_told_all_the_same(told: ToldStudio) -> None:
+    async def open_told() -> Any:
+        return told
+
+    published: list[Any] = []
+    async with sessions.ClientSessions(open_told).gathered() as crowd:
+        crowd._channels[None].bus.subscribe(published.append)
+        await crowd.service()
+        for listener in told.listeners:
+            listener("job_00000000")
+        await anyio.wait_all_tasks_blocked()
+    assert ResourceUpdated("triptych://jobs/job_00000000") in published
+
+
+async def test_the_studio_is_watched_once_and_let_go_when_the_connection_ends(
+    client_of: Connect, told: ToldStudio
+) -> None:
+    async with client_of() as client:
+        assert told.listeners == []
+        await client.list_resources()
+        await client.list_resources()
+        assert len(told.listeners) == 1
+    assert told.listeners == []
+
+
+@pytest.mark.parametrize("era", ["legacy"], indirect=True)
+async def test_a_client_that_stops_reading_delays_the_others_only_so_long(
+    client_of: Connect, told: ToldStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "SEND_LIMIT_S", 0)
+
+    class Stuck:
+        async def send_resource_list_changed(self) -> None:
+            await anyio.sleep_forever()
+
+    crowds: list[sessions.ClientSessions] = []
+    gathered = sessions.ClientSessions.gathered
+
+    def remembered(crowd: sessions.ClientSessions) -> Any:
+        crowds.append(crowd)
+        return gathered(crowd)
+
+    monkeypatch.setattr(sessions.ClientSessions, "gathered", remembered)
+    ear = Ear()
+    async with client_of(message_handler=ear) as client:
+        crowds[0]._listeners[None, "stuck"] = sessions._Listener(Stuck(), None)  # type: ignore[arg-type]
+        crowds[0]._listeners.move_to_end((None, "stuck"), last=False)
+        await client.list_resources()
+        monkeypatch.setattr(sessions, "SEND_LIMIT_S", 0.01)
+        told.changed("job_12345678", returned=1)
+        assert await ear.until(1) == ["list_changed"]
+
+
+async def test_only_so_many_sessions_are_remembered(told: ToldStudio, monkeypatch: pytest.MonkeyPatch) -> None:
+    class HttpRequest:
+        def __init__(self, session_id: str) -> None:
+            self.session = object()
+            self.request = type("Request", (), {"headers": {"mcp-session-id": session_id}, "scope": {}})
+
+    async def open_told() -> Any:
+        return told
+
+    monkeypatch.setattr(sessions, "SESSIONS_KEPT", 2)
+    crowd = sessions.ClientSessions(open_told)
+    calls = [HttpRequest(name) for name in "abca"]
+    kept = [crowd.met(call) for call in calls]  # type: ignore[arg-type]
+    assert list(crowd._listeners) == [(None, "c"), (None, "a")] and kept[0] is not kept[3]
+    crowd._news.close()
+    crowd._news_in.close()
+
+
+async def test_subscribing_says_so_when_triptych_cannot_start(era: str) -> None:
+    from mcp import Client
+
+    async def cannot() -> Any:
+        raise errors.BadRequest("TRIPTYCH_HOME cannot be used.")
+
+    async with Client(build(cannot, remote=False), mode=era) as client:
+        with pytest.raises(MCPError, match="TRIPTYCH_HOME cannot be used"):
+            if era == "legacy":
+                await subscribe(client, JOB)
+            else:
+                async with client.listen(resource_subscriptions=[JOB]):
+                    pass

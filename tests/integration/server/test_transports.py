@@ -1,0 +1,588 @@
+"""How a server is reached, what keeps others out, and how it starts and ends."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+from PIL import Image
+from starlette.responses import PlainTextResponse
+
+from support.servers import SERVE, Child, ToldStudio, environ
+from triptych.core import errors
+from triptych.server import guard, http, service_holder, sites
+from triptych.server.app import build
+from triptych.server.guard import owner_of
+from triptych.server.http import BODY_LIMIT_BYTES, http_app, is_loopback, own_names
+from triptych.server.service_holder import ServiceHolder
+
+TOKEN, OTHER = "a-long-random-text", "another-long-random-text"
+INTERNALS = ("Traceback", "site-packages", "triptych/", '.py"', "sqlite", "TRIPTYCH_HOME", TOKEN, OTHER)
+"""What no answer to a stranger or to nonsense may hold."""
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
+}
+HEADERS = {"accept": "application/json, text/event-stream", "host": "127.0.0.1:8765"}
+
+
+def say(*messages: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(message).encode() + b"\n" for message in messages)
+
+
+def call(tool: str, **arguments: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}
+
+
+def stdio(home: Path, *messages: dict[str, Any], cwd: Path, python: tuple[str, ...] = (), **env: str) -> Any:
+    """Run a stdio server for these messages, then close its stdin."""
+    return subprocess.run(
+        [sys.executable, *python, "-m", "triptych"],
+        input=say(*messages),
+        env=environ(home, **env),
+        capture_output=True,
+        timeout=60,
+        cwd=cwd,
+        check=False,
+    )
+
+
+# -- stdio -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_stdio_server_ends_with_0_when_stdin_closes_and_says_nothing_but_protocol(tmp_path: Path) -> None:
+    ended = stdio(tmp_path / "home", INITIALIZE, cwd=tmp_path)
+    assert ended.returncode == 0 and ended.stderr == b""
+    assert [json.loads(line)["id"] for line in ended.stdout.splitlines()] == [1]
+
+
+def test_a_stdio_server_that_is_never_spoken_to_ends_with_0(tmp_path: Path) -> None:
+    assert stdio(tmp_path / "home", cwd=tmp_path).returncode == 0
+
+
+def test_a_start_imports_nothing_that_initialize_does_not_need(tmp_path: Path) -> None:
+    ended = stdio(tmp_path / "home", INITIALIZE, cwd=tmp_path, python=("-X", "importtime"))
+    imported = {line.rpartition("|")[2].strip() for line in ended.stderr.decode().splitlines()}
+    ours = {name for name in imported if name.split(".")[0] == "triptych"}
+    assert ours <= {
+        "triptych",
+        "triptych.server",
+        *(f"triptych.server.{n}" for n in ("app", "patience", "service_holder", "sessions", "tasks", "transports")),
+    }
+    assert not imported & {"PIL", "sqlite3", "platformdirs", "jsonschema"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are not Windows's way to end a process")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_stdio_server_in_good_order_though_stdin_stays_open(tmp_path: Path, number: int) -> None:
+    child = Child("-m", "triptych", env=environ(tmp_path / "home"))
+    assert child.process.stdin and child.process.stdout
+    child.process.stdin.write(say(INITIALIZE, {"jsonrpc": "2.0", "method": "notifications/initialized"}))
+    child.process.stdin.write(say(call("list_jobs")))
+    child.process.stdin.flush()
+    assert [json.loads(child.process.stdout.readline())["id"] for _ in range(2)] == [1, 2]
+    child.process.send_signal(number)
+    assert child.process.wait(timeout=60) == 0
+    child.end()
+    assert "Traceback" not in "".join(child.said)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("TRIPTYCH_BUDGET_USD", "plenty", "TRIPTYCH_BUDGET_USD"),
+        ("TRIPTYCH_PROVIDER", "nobody", "TRIPTYCH_PROVIDER"),
+        ("TRIPTYCH_HOME", os.devnull, "TRIPTYCH_HOME"),
+    ],
+)
+def test_a_setting_that_cannot_be_right_is_what_every_call_answers_and_the_server_stays_up(
+    tmp_path: Path, variable: str, value: str, said: str
+) -> None:
+    child = Child("-m", "triptych", env=environ(tmp_path / "home", **{variable: value}))
+    assert child.process.stdin and child.process.stdout
+    opened = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    answers = []
+    for messages in ([INITIALIZE], [opened, call("list_jobs")], [call("list_models")]):
+        child.process.stdin.write(say(*messages))
+        child.process.stdin.flush()
+        answers.append(json.loads(child.process.stdout.readline())["result"])
+    assert answers[0]["serverInfo"]["name"] == "triptych"
+    for answer in answers[1:]:
+        assert answer["isError"] and said in answer["content"][0]["text"]
+    assert child.end() == 0 and said in "".join(child.said)
+
+
+# -- what keeps others out ---------------------------------------------------------------------------------------------
+
+
+def test_a_bind_that_others_can_reach_needs_a_token() -> None:
+    serve = SERVE.replace("127.0.0.1", "0.0.0.0")
+    ended = subprocess.run(
+        [sys.executable, "-c", serve, "http"], env=environ(Path()), capture_output=True, timeout=60, check=False
+    )
+    assert ended.returncode == 2 and b"TRIPTYCH_AUTH_TOKEN" in ended.stderr and b"Traceback" not in ended.stderr
+
+
+def test_a_port_that_is_taken_is_said_so(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        serve = SERVE.replace(", 0)", f", {taken.getsockname()[1]})")
+        ended = subprocess.run(
+            [sys.executable, "-c", serve, "http"], env=environ(tmp_path), capture_output=True, timeout=60, check=False
+        )
+    assert ended.returncode == 2 and b"cannot be listened on" in ended.stderr and b"Traceback" not in ended.stderr
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Both HTTP transports with a token, the first one open to other machines."""
+    env = environ(
+        tmp_path_factory.mktemp("guarded"), TRIPTYCH_AUTH_TOKEN=f"{OTHER},{TOKEN}", TRIPTYCH_LOG_LEVEL="DEBUG"
+    )
+    wide = Child("-c", SERVE.replace("127.0.0.1", "0.0.0.0"), "http", env=env)
+    sse = Child("-c", SERVE, "sse", env=env)
+    yield {"http": wide.url().replace("0.0.0.0", "127.0.0.1"), "sse": sse.url()}
+    assert (wide.end(), sse.end()) == (0, 0)
+    said = "".join([*wide.said, *sse.said])
+    assert len(said) > 1000 and TOKEN not in said and OTHER not in said and "Traceback" not in said
+
+
+PATHS = [
+    *(("http", path) for path in ("/mcp", "/mcp/", "/", "/sse")),
+    *(("sse", path) for path in ("/sse", "/messages/", "/messages/?session_id=0", "/else")),
+]
+METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "OPTIONS", "HEAD", "TRACE")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("transport", "path"), PATHS)
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        *((), ("",), ("Bearer",), ("Bearer wrong",), (TOKEN,), (f"Basic {TOKEN}",), (f"Digest {TOKEN}",)),
+        *((f"Bearer {TOKEN}x",), (f"Bearer {TOKEN[:-1]}",), (f"Bearer {TOKEN.upper()}",), (f"BearerX {TOKEN}",)),
+        *((f"Bearer {TOKEN},{OTHER}",), (f"Bearer {OTHER} {TOKEN}",), (f"Bearer={TOKEN}",), ("Bearer ümlaut",)),
+        *((f"Bearer {owner_of(TOKEN)}",), (f"Bearer {TOKEN}", f"Bearer {TOKEN}"), ("Bearer wrong", f"Bearer {TOKEN}")),
+    ],
+)
+async def test_no_route_answers_without_one_of_the_tokens(
+    guarded: dict[str, str], transport: str, path: str, authorization: tuple[str, ...]
+) -> None:
+    url = httpx2.URL(guarded[transport]).join(path)
+    headers = [(b"authorization", value.encode()) for value in authorization]
+    async with httpx2.AsyncClient() as client:
+        for method in METHODS:
+            answer = await client.request(method, url, headers=headers)
+            sent = any(value.lower().startswith("bearer ") for value in authorization)
+            wrong = ', error="invalid_token"' if sent else ""
+            assert answer.status_code == 401 and answer.headers["www-authenticate"] == f'Bearer realm="triptych"{wrong}'
+            assert not any(word in answer.text for word in INTERNALS)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("transport", "path"), PATHS)
+@pytest.mark.parametrize("name", ["token", "access_token", "authorization", "Authorization", "bearer"])
+async def test_a_token_in_the_address_or_another_header_is_none(
+    guarded: dict[str, str], transport: str, path: str, name: str
+) -> None:
+    url = httpx2.URL(guarded[transport]).join(path)
+    async with httpx2.AsyncClient() as client:
+        for value in (TOKEN, f"Bearer {TOKEN}"):
+            asked = await client.post(url.copy_merge_params({name: value}), json=INITIALIZE, headers=HEADERS)
+            cookie = await client.post(url, json=INITIALIZE, headers={**HEADERS, "cookie": f"{name}={value}"})
+            proxied = await client.post(url, json=INITIALIZE, headers={**HEADERS, "proxy-authorization": value})
+            assert [a.status_code for a in (asked, cookie, proxied)] == [401, 401, 401]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("given", [TOKEN, OTHER, "a-token-nobody-knows", "x", ""])
+async def test_every_token_is_compared_whichever_is_right_and_in_the_same_time(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return one == other
+
+    monkeypatch.setattr(guard.hmac, "compare_digest", compare)
+    users: list[str] = []
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        users.append(scope["user"].username)
+
+    async def send(message: Any) -> None:
+        pass
+
+    door = guard.BearerToken(inner, [OTHER, TOKEN, "a-third-long-random-text"])
+    await door({"type": "http", "headers": [(b"authorization", f"Bearer {given}".encode())]}, None, send)  # type: ignore[arg-type]
+    assert users == ([owner_of(given)] if given in (TOKEN, OTHER) else [])
+    assert len(compared) == 3 and {len(side) for pair in compared for side in pair} == {32}
+    assert owner_of(TOKEN) != owner_of(OTHER) and TOKEN not in repr(vars(door))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
+async def test_the_token_opens_every_transport(guarded: dict[str, str], scheme: str) -> None:
+    headers = {"Authorization": f"{scheme} {TOKEN}"}
+    async with (
+        httpx2.AsyncClient(headers=headers) as http,
+        Client(streamable_http_client(guarded["http"], http_client=http)) as client,
+    ):
+        assert len((await client.list_tools()).tools) == 10
+    async with Client(sse_client(guarded["sse"], headers=headers)) as client:
+        assert len((await client.list_tools()).tools) == 10
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("header", "value", "status"),
+    [
+        *(
+            ("host", host, 421)
+            for host in (
+                *("evil.example", "evil.example:8765", "127.0.0.1.evil.example:8765", "localhost.evil.example", ""),
+                *("0.0.0.0:8765", "[::]:8765", "127.0.0.2:8765", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]:8765"),
+                *("localhost@evil.example", "evil.example#localhost", "http://localhost"),
+                *("127.0.0.1:evil.com", "localhost:evil.com:80", "localhost:80@evil.com", "localhost:", "localhost:0"),
+                *(
+                    "localhost:65536",
+                    "localhost:080",
+                    "localhost:8 0",
+                    "localhost.",
+                    "[::1]:x",
+                    "[::1",
+                    "::1",
+                    "[::1]80",
+                ),
+            )
+        ),
+        *(
+            ("origin", origin, 403)
+            for origin in (
+                *("http://evil.example", "https://evil.example", "null", "http://localhost.evil.example", "file://"),
+                *("http://127.0.0.1.evil.example", "http://evil.example:8765", "http://[::]", "ws://localhost"),
+                *("chrome-extension://localhost", "localhost", "http://[::ffff:7f00:1]", "//localhost", "http://"),
+                *(
+                    "http://localhost:1.evil.com",
+                    "http://localhost:80@evil.com",
+                    "http://localhost:1/",
+                    "",
+                    "http://[::1",
+                ),
+                *(
+                    "http://localhost:99999",
+                    "http://localhost.",
+                    "HTTP://localhost",
+                    "http://localhost http://evil.com",
+                ),
+            )
+        ),
+    ],
+)
+async def test_a_page_on_another_site_cannot_talk_to_a_local_server(
+    http_url: str, sse_url: str, header: str, value: str, status: int
+) -> None:
+    async with httpx2.AsyncClient() as client:
+        posted = await client.post(http_url, json=INITIALIZE, headers={**HEADERS, header: value})
+        opened = await client.get(sse_url, headers={**HEADERS, header: value})
+        message = await client.post(
+            httpx2.URL(sse_url).join("/messages/"), json=INITIALIZE, headers={**HEADERS, header: value}
+        )
+    assert (posted.status_code, opened.status_code, message.status_code) == (status, status, status)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("host", ["localhost", "localhost:1234", "127.0.0.1", "[::1]:8765", "[::1]"])
+@pytest.mark.parametrize("origin", [None, "http://localhost:3000", "https://[::1]", "http://127.0.0.1:1"])
+async def test_a_local_server_answers_to_its_three_names_with_and_without_a_port(
+    http_url: str, host: str, origin: str | None
+) -> None:
+    """Its pages may be on any port; a browser's preflight is refused all the same, so only what they send counts."""
+    headers = {**HEADERS, "host": host, "origin": origin or f"http://{host}"}
+    async with httpx2.AsyncClient() as client:
+        answer = await client.post(http_url, json=INITIALIZE, headers=headers)
+        asked = await client.options(http_url, headers={**headers, "access-control-request-method": "POST"})
+    assert answer.status_code == 200 and asked.status_code == 405
+    assert not any(name.startswith("access-control") for a in (answer, asked) for name in a.headers)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("transport", "path", "methods", "status"),
+    [
+        ("http", "/mcp", ("PUT", "PATCH", "HEAD", "OPTIONS", "TRACE", "CONNECT", "BREW"), 405),
+        ("http", "/mcp", ("GET", "DELETE"), 400),
+        *(("http", path, METHODS, 404) for path in ("/", "/mcp/x", "/sse", "/messages/", "/MCP", "//mcp")),
+        *(("http", path, METHODS, 404) for path in ("/../triptych.db", "/%2e%2e/triptych.db", "/docs", "/.env")),
+        ("sse", "/sse", ("POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW"), 405),
+        ("sse", "/messages/", ("GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW"), 405),
+        ("sse", "/messages/", ("POST",), 400),
+        *(("sse", path, METHODS, 404) for path in ("/", "/mcp", "/sse/", "/messages", "/sse/x", "/docs")),
+    ],
+)
+async def test_methods_and_paths_that_are_not_there_are_refused_without_a_word_of_what_is_inside(
+    guarded: dict[str, str], transport: str, path: str, methods: tuple[str, ...], status: int
+) -> None:
+    url = httpx2.URL(guarded[transport]).join("/").copy_with(raw_path=path.encode())
+    async with httpx2.AsyncClient(headers={**HEADERS, "authorization": f"Bearer {TOKEN}"}) as client:
+        for method in methods:
+            answer = await client.request(method, url, **({"json": {}} if method == "POST" else {}))
+            assert answer.status_code == status, method
+            assert not any(word in answer.text for word in INTERNALS) and "location" not in answer.headers
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("era", [None, "2026-07-28", "nonsense"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"{", b"[]", b"null", b"1", b"\xff\xfe", b"[" * 200_000, b'{"a":' * 100_000, b'"\\ud800"'),
+        b'[{"jsonrpc":"2.0","id":1,"method":"tools/list"}]',
+        b'{"jsonrpc":"2.0","id":1,"method":"no/such"}',
+        b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":' + b"9" * 100_000 + b"}}",
+    ],
+    ids=lambda body: repr(body[:24]),
+)
+async def test_a_body_that_is_nonsense_is_refused_without_a_word_of_what_is_inside(
+    guarded: dict[str, str], body: bytes, era: str | None
+) -> None:
+    headers = {**HEADERS, "authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
+    async with httpx2.AsyncClient(headers=headers | ({"mcp-protocol-version": era} if era else {})) as client:
+        answer = await client.post(guarded["http"], content=body)
+        as_text = await client.post(guarded["http"], content=body, headers={"content-type": "text/plain"})
+    assert answer.status_code == 400 and as_text.status_code in (400, 415)
+    for text in (answer.text, as_text.text):
+        assert len(text) < 3000 and not any(word in text for word in INTERNALS)
+
+
+def test_a_bind_to_one_address_answers_to_it_and_a_bind_to_all_to_the_machines_own() -> None:
+    assert {"192.0.2.7", "localhost"} <= set(own_names("192.0.2.7"))
+    assert "[2001:db8::7]" in own_names("2001:db8::7")
+    for everywhere in ("0.0.0.0", "::", ""):
+        assert socket.gethostname() in own_names(everywhere)
+        assert not {"*", "", "0.0.0.0", "[::]"} & set(own_names(everywhere))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([(b"host", b"LOCALHOST:8765")], 200),
+        ([(b"host", b"192.0.2.7"), (b"origin", b"https://192.0.2.7:443")], 200),
+        ([(b"host", b"[2001:DB8::7]:1")], 200),
+        ([], 421),
+        ([(b"host", b"localhost"), (b"host", b"localhost")], 421),
+        ([(b"host", b"localhost"), (b"host", b"evil.com")], 421),
+        ([(b"host", b" localhost")], 421),
+        ([(b"host", b"localhost\n")], 421),
+        ([(b"host", b"user@localhost")], 421),
+        ([(b"host", "localhost:８０".encode())], 421),
+        ([(b"host", b"localhost"), (b"origin", b"http://localhost"), (b"origin", b"http://evil.com")], 403),
+        ([(b"host", b"localhost"), (b"origin", b"http://localhost\t")], 403),
+    ],
+)
+async def test_a_host_and_an_origin_are_matched_exactly(headers: list[tuple[bytes, bytes]], status: int) -> None:
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("in")(scope, receive, send)
+
+    answers: list[int] = []
+
+    async def send(message: Any) -> None:
+        answers.extend([message["status"]] if "status" in message else [])
+
+    door = sites.OwnNames(inner, [*own_names("192.0.2.7"), *own_names("2001:db8::7")])
+    await door({"type": "http", "headers": headers}, None, send)  # type: ignore[arg-type]
+    assert answers == [status]
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        *((name, True) for name in ("127.0.0.1", "127.8.8.8", "::1", "[::1]", "localhost")),
+        *((name, False) for name in ("0.0.0.0", "::", "", "192.168.1.5", "localhost.evil.example")),
+    ],
+)
+def test_only_what_surely_is_loopback_is_taken_for_it(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+# -- bodies ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+async def test_an_image_larger_than_the_sdks_own_limit_can_be_uploaded_as_base64(http_url: str, sse_url: str) -> None:
+    noise = io.BytesIO()
+    Image.frombytes("RGB", (1400, 1200), os.urandom(1400 * 1200 * 3)).save(noise, "PNG")
+    pixels = "data:image/png;base64," + base64.b64encode(noise.getvalue()).decode()
+    assert len(pixels) > 6_000_000
+    for server in (http_url, sse_client(sse_url)):
+        async with Client(server) as client:
+            result = await client.call_tool("upload_images", {"images": [pixels]})
+        assert not result.is_error and (result.structured_content or {})["images"][0]["width"] == 1400
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("transport", "path"), [("http", "/mcp"), ("sse", "/messages/")])
+async def test_a_body_above_64_mib_is_refused_before_it_is_read(told: ToldStudio, transport: Any, path: str) -> None:
+    async def open_told() -> Any:
+        return told
+
+    app = http_app(build(open_told, remote=True), transport, "127.0.0.1", ())
+    web = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1")
+    async with app.router.lifespan_context(app), web as client:
+        answer = await client.post(path, content=b"{}", headers={"content-length": str(BODY_LIMIT_BYTES + 1)})
+    assert answer.status_code == 413
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("transport", "path"), [("http", "/mcp"), ("sse", "/messages/")])
+async def test_a_body_that_does_not_say_how_long_it_is_is_refused_when_it_is_too_long(
+    told: ToldStudio, transport: Any, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def open_told() -> Any:
+        return told
+
+    async def without_end() -> AsyncIterator[bytes]:
+        for _ in range(4):
+            yield b" " * 400
+        raise AssertionError("it was read on")
+
+    monkeypatch.setattr(http, "BODY_LIMIT_BYTES", 1000)
+    app = http_app(build(open_told, remote=True), transport, "127.0.0.1", ())
+    web = httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1")
+    async with app.router.lifespan_context(app), web as client:
+        answer = await client.post(path, content=without_end())
+    assert answer.status_code == 413
+
+
+# - the one service ----------------------------------------------------------------------------------------------------
+
+
+class Opening:
+    """Opens given services, and says what happened."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.opened = 0
+        self.closed = 0
+        self.first = anyio.Event()
+        self.broken = anyio.Event()
+        self.ended = anyio.Event()
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[Any]:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.opened += 1
+        self.first.set()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._break)
+                yield ToldStudio()
+                tasks.cancel_scope.cancel()
+        finally:
+            self.closed += 1
+            self.ended.set()
+
+    async def _break(self) -> None:
+        await self.broken.wait()
+        self.broken = anyio.Event()
+        raise RuntimeError("the disk is gone")
+
+
+@pytest.mark.anyio
+async def test_the_studio_opens_once_for_all_who_need_it_and_closes_in_good_order() -> None:
+    opening = Opening()
+    async with ServiceHolder(opening).staying() as holder:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(holder)
+        assert await holder() is await holder()
+    assert (opening.opened, opening.closed) == (1, 1)
+
+
+@pytest.mark.anyio
+async def test_a_studio_nobody_asks_for_opens_soon_to_take_up_unfinished_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_holder, "FIRST_LOOK_S", 0)
+    opening = Opening()
+    with anyio.fail_after(60):
+        async with ServiceHolder(opening).staying():
+            await opening.first.wait()
+    assert (opening.opened, opening.closed) == (1, 1)
+
+
+@pytest.mark.anyio
+async def test_a_server_that_ends_at_once_never_opens_a_studio() -> None:
+    opening = Opening()
+    async with ServiceHolder(opening).staying():
+        pass
+    assert opening.opened == 0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (errors.BadRequest("TRIPTYCH_HOME cannot be used."), "TRIPTYCH_HOME cannot be used."),
+        (PermissionError(13, "Permission denied", "/home/x"), "Set TRIPTYCH_HOME"),
+        (RuntimeError("sk-secret"), "log"),
+    ],
+)
+async def test_a_studio_that_does_not_open_says_why_and_is_tried_again(failure: Exception, said: str) -> None:
+    opening = Opening(failure)
+    async with ServiceHolder(opening).staying() as holder:
+        with pytest.raises(errors.TriptychError, match=said) as refused:
+            await holder()
+        assert "sk-secret" not in str(refused.value)
+        await holder()
+    assert (opening.opened, opening.closed) == (1, 1)
+
+
+@pytest.mark.anyio
+async def test_a_studio_that_breaks_is_opened_anew_by_the_next_call() -> None:
+    opening = Opening()
+    async with ServiceHolder(opening).staying() as holder:
+        first = await holder()
+        opening.broken.set()
+        await opening.ended.wait()
+        await anyio.wait_all_tasks_blocked()
+        assert await holder() is not first
+    assert (opening.opened, opening.closed) == (2, 2)
+
+
+@pytest.mark.anyio
+async def test_a_call_that_is_cancelled_while_the_studio_opens_leaves_it_to_the_next() -> None:
+    gate = anyio.Event()
+    entered = anyio.Event()
+
+    @asynccontextmanager
+    async def slow() -> AsyncIterator[Any]:
+        entered.set()
+        await gate.wait()
+        yield ToldStudio()
+
+    async with ServiceHolder(slow).staying() as holder:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(holder)
+            await entered.wait()
+            tasks.cancel_scope.cancel()
+        gate.set()
+        assert await holder()

@@ -1,0 +1,13 @@
+"""Small pictures as bytes."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+
+
+def picture(colour: str = "teal", size: tuple[int, int] = (40, 40), kind: str = "PNG") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size, colour).save(out, kind)
+    return out.getvalue()

@@ -1,0 +1,340 @@
+"""The ledger on real SQLite: what is reserved, charged and let go always adds up, and the budget holds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from support.clocks import when
+from support.stored import NOW, claim, frame, job, prediction
+from triptych.core import errors
+from triptych.core.models import Failure, Operation, Prediction, Route, State
+from triptych.storage.jobs import Claim, Store
+
+LATER = NOW + timedelta(hours=25)
+SHA = "ab" * 32
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "triptych.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    opened = Store(path, path.parent / "images", Decimal(10))
+    yield opened
+    opened.close()
+
+
+def add(store: Store, *predictions: Prediction, at: datetime = NOW) -> None:
+    made = job(predictions[0].job_id, predictions[0].job_id)
+    assert store.add_job(made, predictions, now=when(at), attach=True) is None
+
+
+def total(store: Store, now: datetime = NOW) -> Decimal:
+    balance = store.ledger.balance(when(now))
+    return balance.spent_usd + balance.reserved_usd
+
+
+def route(usd: str) -> Route:
+    return Route("wavespeed", "m", "e2", Operation.EDIT, (None,), (Decimal(usd),))
+
+
+# -- amounts in words --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("usd", "said"),
+    [
+        ("0", "0"), ("0.00", "0"), ("0E-9", "0"), ("1.60", "1.6"), ("10", "10"), ("1E+2", "100"), ("1.00", "1"),
+        ("0.128", "0.128"), ("1E-6", "0.000001"), ("1E-9", "0.000001"), ("0.03333333333333333333333333333", "0.033334"),
+        ("123456789.5", "123456789.5"), ("Infinity", "none"),
+    ],
+)  # fmt: skip
+def test_an_amount_has_no_exponent_no_idle_zeros_and_is_enough_when_given_back(usd: str, said: str) -> None:
+    assert errors.plain(Decimal(usd)) == said
+    assert said == "none" or Decimal(said) >= Decimal(usd)
+
+
+# -- the budget --------------------------------------------------------------------------------------------------------
+
+
+def test_the_budget_counts_what_is_reserved_and_charged_in_one_transaction(store: Store) -> None:
+    add(store, prediction(usd="6"))
+    with pytest.raises(errors.OverBudget) as refused:
+        add(store, prediction("job_00000002", usd="5"))
+    for part in (
+        "cap $10 per 24 h (TRIPTYCH_BUDGET_USD)",
+        "spent $0,",
+        "reserved $6,",
+        "asked $5.",
+        "Nothing was sent",
+    ):
+        assert part in refused.value.message
+    assert store.job("job_00000002") is None
+    held = claim(store)
+    assert held
+    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, release_money=True, fault=Failure("refused", "no"))
+    add(store, prediction("job_00000002", usd="5"))
+
+
+def test_without_a_cap_everything_fits_and_what_is_free_fits_any_cap(store: Store, path: Path) -> None:
+    add(store, prediction(usd="10"))
+    add(store, prediction("job_00000002", usd="0"))
+    uncapped = Store(path, path.parent)
+    add(uncapped, prediction("job_00000003", usd="1000"))
+    assert uncapped.ledger.balance(when(NOW)).left_usd is None
+    assert store.ledger.balance(when(NOW)).left_usd == 0
+    uncapped.close()
+
+
+def test_what_was_charged_frees_the_budget_24_hours_after_its_request_left_and_not_before(store: Store) -> None:
+    add(store, prediction(usd="10"))
+    sent = NOW + timedelta(hours=23)  # it lay queued for that long
+    held = claim(store, at=sent)
+    assert held
+    moved = store.move(held, State.SUBMITTING, now=when(sent), due_at=0.0, keep_lease=True, submitted_at=sent)
+    assert moved
+    store.move(moved, State.FAILED, now=when(sent), due_at=0.0, charged_usd=Decimal(10))
+    assert total(store, LATER) == 10
+    assert total(store, sent + timedelta(hours=24, seconds=1)) == 0
+
+
+def test_what_may_still_be_sent_counts_however_old_it_is(store: Store) -> None:
+    add(store, prediction(usd="10"))
+    with pytest.raises(errors.OverBudget):
+        add(store, prediction("job_00000002", usd="1"), at=LATER)
+
+
+@pytest.mark.parametrize(("usd", "moved"), [("10", True), ("10.01", False)])
+def test_a_job_goes_to_a_dearer_provider_only_as_far_as_the_budget_has_room(
+    store: Store, usd: str, moved: bool
+) -> None:
+    add(store, prediction(usd="6"))
+    held = claim(store)
+    assert held and store.reroute(held, route(usd), "refused", now=when(NOW)) is moved
+    assert total(store) == (10 if moved else 6)
+    assert store.predictions("job_00000001")[0].provider == ("wavespeed" if moved else "atlas")
+
+
+@pytest.mark.parametrize(("others", "state"), [("7", State.WAITING), ("8", State.CANCELLED)])
+def test_steps_wait_again_after_a_revival_only_as_far_as_the_budget_has_room(
+    store: Store, others: str, state: State
+) -> None:
+    add(store, prediction(), prediction(step=1), prediction(step=2))
+    held = claim(store)
+    assert held
+    held = store.move(held, State.SUBMITTING, now=when(NOW), due_at=0.0, keep_lease=True, submitted_at=NOW)
+    assert held
+    held = store.move(held, State.RUNNING, now=when(NOW), due_at=0.0, keep_lease=True, ticket="t")
+    assert held
+    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, fault=Failure("deadline", "late"))
+    assert total(store) == 1
+    add(store, prediction("job_00000002", usd=others))
+    store.revive("job_00000001-0-0", State.RUNNING, now=when(NOW), deadline_at=LATER.timestamp())
+    assert [p.state for p in store.predictions("job_00000001")] == [State.RUNNING, State.WAITING, state]
+    assert total(store) == 10
+    row = store.job("job_00000001")
+    assert row
+    said = "Step 3 is not taken up again: cap $10 per 24 h (TRIPTYCH_BUDGET_USD), spent $0, reserved $10, asked $1."
+    assert row.job.warnings == (() if state is State.WAITING else (said,))
+
+
+def test_of_two_that_race_for_the_last_of_the_budget_exactly_one_wins(path: Path) -> None:
+    rounds, won = 20, []
+    gate = threading.Barrier(2)
+
+    def race(name: str) -> None:
+        store = Store(path, path.parent, Decimal(rounds))  # each round asks for a dollar, twice
+        for n in range(rounds):
+            store.ledger._cap_usd = Decimal(n + 1)
+            gate.wait(30)
+            with suppress(errors.OverBudget):
+                add(store, prediction(f"job_{name}{n:06}"))
+                won.append(n)
+            gate.wait(30)
+        store.close()
+
+    Store(path, path.parent).close()
+    racers = [threading.Thread(target=race, args=(name,)) for name in "ab"]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join(60)
+    assert won == list(range(rounds))
+    left = Store(path, path.parent)
+    assert left.money_since(0) == (0, rounds)
+    left.close()
+
+
+# -- the ledger adds up, whatever happens ------------------------------------------------------------------------------
+
+CAP = Decimal(2)
+CENTS = st.sampled_from([Decimal(text) for text in ("0", "0.1", "0.3", "0.70", "1", "1.3333333", "2")])
+
+
+class AnyLife(RuleBasedStateMachine):
+    """Two stores on one file, and jobs that live in every way the table of moves allows.
+
+    The book beside them knows of each prediction only what was said of it: the quote, the charge, and whether it
+    surely is free.
+    """
+
+    @initialize()
+    def open(self) -> None:
+        self.home = TemporaryDirectory()
+        path = Path(self.home.name) / "triptych.db"
+        self.stores = [Store(path, path.parent, CAP) for _ in range(2)]
+        for store in self.stores:
+            store._db.connection.execute("PRAGMA synchronous=OFF")
+        self.now = datetime(2026, 11, 21, tzinfo=UTC)
+        self.jobs: list[str] = []
+        self.freed: set[str] = set()
+        self.lost: set[str] = set()
+        self.leases = 0
+
+    def teardown(self) -> None:
+        for store in self.stores:
+            store.close()
+        self.home.cleanup()
+
+    def predictions(self) -> list[Prediction]:
+        return [p for job_id in self.jobs for p in self.stores[0].predictions(job_id)]
+
+    def weight(self, p: Prediction) -> Decimal:
+        if p.charged_usd is not None:
+            return p.charged_usd
+        cancelled = p.state is State.CANCELLED and p.id not in self.lost
+        return Decimal(0) if cancelled or p.id in self.freed else p.quoted_usd
+
+    @invariant()
+    def it_adds_up(self) -> None:
+        owed = sum((self.weight(p) for p in self.predictions()), Decimal(0))
+        for store in self.stores:
+            charged, reserved = store.money_since(0)
+            assert charged >= 0 and reserved >= 0
+            assert charged + reserved == owed
+            listed = store.ledger.spending(datetime(2000, 1, 1, tzinfo=UTC))
+            assert sum((one.charged_usd or 0) + one.reserved_usd for one in listed) == owed
+            assert all(one.reserved_usd >= 0 for one in listed)
+
+    @rule(which=st.integers(0, 1), steps=st.integers(1, 3), usd=CENTS | st.none())
+    def a_job_is_asked_for(self, which: int, steps: int, usd: Decimal | None) -> None:
+        job_id = f"job_{len(self.jobs):08}"
+        if usd is None:  # all that is left
+            usd, steps = self.stores[which].ledger.balance(when(self.now)).left_usd or Decimal(1), 1
+        predictions = [replace(prediction(job_id, step), quoted_usd=usd, due_at=0.0) for step in range(steps)]
+        before, asked = total(self.stores[1 - which], self.now), usd * steps
+        made = replace(job(job_id, job_id), created_at=self.now)
+        try:
+            self.stores[which].add_job(made, predictions, now=when(self.now), attach=True)
+        except errors.OverBudget:
+            assert before + asked > CAP
+        else:
+            assert not asked or before + asked <= CAP
+            self.jobs.append(job_id)
+
+    @rule(which=st.integers(0, 1), data=st.data())
+    def a_prediction_goes_on(self, which: int, data: st.DataObject) -> None:
+        self.leases += 1
+        store, lease = self.stores[which], f"lease {self.leases}"
+        held = store.claim(now=when(self.now), lease=lease, providers=["atlas", "wavespeed"], max_running={"atlas": 9})
+        while held:
+            held = self.one_move(store, held, data)
+
+    def one_move(self, store: Store, held: Claim, data: st.DataObject) -> Claim | None:
+        p, now = held.prediction, self.now
+        stop: dict[str, Any] = {"now": when(now), "due_at": 0.0}
+        keep = {**stop, "keep_lease": True}
+        fate = data.draw(
+            st.sampled_from(["on", "on", "on", "free", "lost", "lost", "back", "reroute", "reroute", "die"])
+        )
+        charge = data.draw(st.none() | CENTS)
+        if fate == "die":
+            return None
+        if p.state in (State.QUEUED, State.SUBMITTING) and fate == "reroute":
+            before = total(store, now)
+            moved = store.reroute(held, replace(route("0"), quotes_usd=(data.draw(CENTS),)), "no", now=when(now))
+            assert not moved or total(store, now) <= max(before, CAP)
+            return None
+        if p.state is State.DONE:
+            store.move(held, State.DONE, attempts=p.attempts + 1, charged_usd=charge, **stop)
+            return None
+        if fate == "free" or (p.state is State.QUEUED and fate == "lost"):
+            self.freed.add(p.id)
+            store.move(held, State.FAILED, release_money=True, fault=Failure("refused", "no"), **stop)
+            return None
+        if p.state is State.QUEUED:
+            return store.move(held, State.SUBMITTING, submitted_at=now, **keep)
+        if p.state is State.SUBMITTING:
+            if fate == "back":
+                store.move(held, State.QUEUED, **stop)
+            elif fate == "lost":
+                store.move(held, State.UNCERTAIN, fault=Failure("uncertain", "lost"), **stop)
+            elif charge is None:
+                store.move(held, State.RUNNING, ticket=f"t {p.id}", **stop)
+            else:
+                return store.move(held, State.FETCHING, charged_usd=charge, **keep)
+            return None
+        if p.state is State.RUNNING:
+            if fate == "lost":
+                store.move(held, State.FAILED, fault=Failure("deadline", "late"), **stop)
+                return None
+            return store.move(held, State.FETCHING, charged_usd=charge, **keep)
+        assert p.state is State.FETCHING
+        if fate in ("lost", "back"):
+            store.move(held, State.FAILED, fault=Failure("fetch_failed", "gone"), **stop)
+        else:
+            home = replace(frame(p.first_output, SHA), job_id=p.job_id, prediction_id=p.id)
+            store.move(held, State.DONE, frames=[home], **stop)
+        return None
+
+    @precondition(lambda self: self.jobs)
+    @rule(which=st.integers(0, 1), data=st.data())
+    def a_job_is_cancelled(self, which: int, data: st.DataObject) -> None:
+        job_id = data.draw(st.sampled_from(self.jobs))
+        self.lost |= {p.id for p in self.stores[which].predictions(job_id) if p.state is State.UNCERTAIN}
+        self.stores[which].cancel(job_id, when(self.now))
+
+    @rule(which=st.integers(0, 1), crowded=st.booleans(), data=st.data())
+    def what_ended_is_taken_up_again(self, which: int, crowded: bool, data: st.DataObject) -> None:
+        ways = {"deadline": State.RUNNING, "fetch_failed": State.FETCHING, "uncertain": State.SUBMITTING}
+        ended = [
+            p
+            for p in self.predictions()
+            if p.fault and p.fault.kind in ways and (p.state in (State.FAILED, State.UNCERTAIN))
+        ]
+        if not ended:
+            return
+        if crowded:
+            self.a_job_is_asked_for(which, 1, None)
+        p = data.draw(st.sampled_from(ended))
+        waiting = {q.id for q in self.predictions() if q.state is State.WAITING}
+        assert p.fault
+        self.stores[which].revive(p.id, ways[p.fault.kind], now=when(self.now), deadline_at=self.now.timestamp() + 600)
+        more = [q for q in self.predictions() if q.state is State.WAITING and q.id not in waiting]
+        if any(q.quoted_usd for q in more):
+            assert total(self.stores[which], self.now) <= CAP
+
+    @rule(seconds=st.sampled_from([1, 13, 13, 13, 90_000]))
+    def time_passes(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+TestAnyLife = pytest.mark.slow(AnyLife.TestCase)
+TestAnyLife.settings = settings(
+    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+)

@@ -1,0 +1,286 @@
+"""The store on real SQLite: one transaction a verb, leases that exclude, a table of moves that holds."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from support.clocks import when
+from support.stored import NOW, add, claim, frame, job, prediction
+from triptych.core import errors
+from triptych.core.models import Failure, Image, Prediction, State
+from triptych.storage.jobs import Claim, Store
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "triptych.db"
+
+
+@pytest.fixture
+def store(path: Path, tmp_path: Path) -> Iterator[Store]:
+    opened = Store(path, tmp_path / "images")
+    yield opened
+    opened.close()
+
+
+def test_what_is_written_is_what_is_read(store: Store) -> None:
+    made = prediction()
+    add(store, made)
+    assert store.predictions(made.job_id) == [made]
+    row = store.job(made.job_id)
+    assert row and row.job == job() and row.status == "queued"
+
+
+def test_only_one_of_many_claims_a_prediction(store: Store, path: Path, tmp_path: Path) -> None:
+    add(store, prediction())
+    other = Store(path, tmp_path / "images")
+    assert claim(store, "a")
+    assert claim(other, "b") is None
+    other.close()
+
+
+def test_a_dead_process_s_work_is_taken_over_within_15_seconds(store: Store) -> None:
+    add(store, prediction())
+    claim(store, "dead")
+    assert claim(store, "next", NOW + timedelta(seconds=11)) is None
+    taken = claim(store, "next", NOW + timedelta(seconds=13))
+    assert taken and taken.lease == "next"
+
+
+def test_a_heartbeat_keeps_a_lease(store: Store) -> None:
+    add(store, prediction())
+    claim(store, "alive")
+    store.heartbeat(["alive"], NOW.timestamp() + 30)
+    assert claim(store, "next", NOW + timedelta(seconds=20)) is None
+
+
+def test_whoever_lost_the_lease_writes_nothing(store: Store) -> None:
+    add(store, prediction())
+    old = claim(store, "old")
+    later = NOW + timedelta(seconds=20)
+    assert old and claim(store, "new", later)
+    assert store.move(old, State.SUBMITTING, now=when(later), due_at=0.0) is None
+    assert store.predictions("job_00000001")[0].state is State.QUEUED
+
+
+def test_a_ticket_that_comes_after_the_lease_was_lost_is_kept_all_the_same(store: Store) -> None:
+    add(store, prediction())
+    old = claim(store, "old")
+    assert old
+    old = store.move(old, State.SUBMITTING, now=when(NOW), due_at=0.0, keep_lease=True, submitted_at=NOW)
+    later = NOW + timedelta(seconds=20)
+    assert old and claim(store, "new", later)
+    assert store.move(old, State.RUNNING, now=when(later), due_at=0.0, ticket="t1")
+    (kept,) = store.predictions("job_00000001")
+    assert (kept.state, kept.ticket) == (State.RUNNING, "t1")
+
+
+def test_frames_that_come_after_the_lease_was_lost_are_kept_and_what_waited_for_them_waits_again(store: Store) -> None:
+    add(store, prediction(), prediction(step=1))
+    old = claim(store, "old")
+    assert old
+    old = store.move(old, State.SUBMITTING, now=when(NOW), due_at=0.0, keep_lease=True, submitted_at=NOW)
+    later = NOW + timedelta(seconds=20)
+    new = claim(store, "new", later)
+    assert old and new and store.move(new, State.UNCERTAIN, now=when(later), due_at=0.0)
+    assert [p.state for p in store.predictions("job_00000001")] == [State.UNCERTAIN, State.CANCELLED]
+    assert store.move(old, State.FETCHING, now=when(later), due_at=0.0, keep_lease=True, frames=[frame(1, None)])
+    assert [p.state for p in store.predictions("job_00000001")] == [State.FETCHING, State.WAITING]
+    assert len(store.frames("job_00000001")) == 1
+    # It is his to bring home, and anybody's once he is gone.
+    assert claim(store, "third", later + timedelta(seconds=20))
+
+
+def test_a_move_that_is_not_in_the_table_is_refused(store: Store) -> None:
+    add(store, prediction())
+    held = claim(store)
+    assert held
+    with pytest.raises(AssertionError, match="no move from queued to done"):
+        store.move(held, State.DONE, now=when(NOW), due_at=0.0)
+
+
+def test_running_predictions_are_claimed_before_queued_ones_and_a_full_provider_starts_nothing(store: Store) -> None:
+    for n in range(1, 6):
+        add(store, prediction(f"job_0000000{n}"), fingerprint=str(n))
+    started = [claim(store, f"l{n}") for n in range(4)]
+    assert all(started)
+    assert claim(store, "one too many") is None
+    first = started[0]
+    assert first
+    moved = store.move(first, State.SUBMITTING, now=when(NOW), due_at=0.0, keep_lease=True)
+    assert moved
+    store.move(moved, State.RUNNING, now=when(NOW), due_at=0.0, ticket="t")
+    again = claim(store, "poll")
+    assert again and again.prediction.state is State.RUNNING
+
+
+def test_an_identical_request_in_flight_is_attached_to_and_again_is_not(store: Store) -> None:
+    assert add(store, prediction()) is None
+    attached = add(store, prediction("job_00000002"))
+    assert attached and attached.id == "job_00000001"
+    assert store.job("job_00000002") is None
+    assert add(store, prediction("job_00000003"), attach=False) is None
+
+
+def finish_step(store: Store, lease: str, sha256: str | None) -> None:
+    held = claim(store, lease)
+    assert held
+    for state in (State.SUBMITTING, State.FETCHING):
+        moved = store.move(held, state, now=when(NOW), due_at=0.0, keep_lease=True)
+        assert moved
+        held = moved
+    store.move(held, State.DONE, now=when(NOW), due_at=0.0, frames=[frame(1, sha256)], charged_usd=Decimal(1))
+
+
+def test_a_step_waits_for_the_one_before_it(store: Store) -> None:
+    add(store, prediction(), prediction(step=1))
+    finish_step(store, "a", "ab" * 32)
+    assert [p.state for p in store.predictions("job_00000001")] == [State.DONE, State.QUEUED]
+
+
+def test_when_a_step_has_no_image_those_after_it_are_cancelled_and_their_money_freed(store: Store) -> None:
+    add(store, prediction(), prediction(step=1), prediction(step=2))
+    held = claim(store)
+    assert held
+    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, release_money=True, fault=Failure("failed", "no"))
+    states = [(p.state, p.fault.kind if p.fault else "") for p in store.predictions("job_00000001")]
+    assert states == [(State.FAILED, "failed"), (State.CANCELLED, "input_missing"), (State.CANCELLED, "input_missing")]
+    assert store.money_since(0) == (0, 0)
+
+
+def image(sha256: str, directory: Path) -> Image:
+    return Image(sha256, f"img_{sha256[:8]}", "image/png", 1, 1, 1, directory / sha256[:2] / f"{sha256}.png")
+
+
+def test_two_files_whose_hashes_begin_alike_have_handles_that_differ(store: Store, tmp_path: Path) -> None:
+    first, second = (image("0123abcd" + tail * 56, tmp_path / "images") for tail in "01")
+    assert store.add_image(first, NOW).handle == "img_0123abcd"
+    assert store.add_image(second, NOW).handle == "img_0123abcd1"
+    assert store.add_image(first, NOW).handle == "img_0123abcd"
+
+
+def test_a_database_copied_at_any_moment_has_every_write_that_was_whole_and_no_other(
+    store: Store, path: Path, tmp_path: Path
+) -> None:
+    """The log is cut at any byte, as by a failing disk or a copy in the middle of a write; its index is not there."""
+    log = path.with_name(f"{path.name}-wal")
+    whole: list[tuple[int, list[Prediction]]] = [(0, [])]
+
+    def written() -> None:
+        whole.append((log.stat().st_size, store.predictions("job_00000001")))
+
+    whole.append((log.stat().st_size, []))
+    add(store, prediction(), prediction(step=1))
+    written()
+    held: Claim | None = claim(store)
+    for state in (State.SUBMITTING, State.FETCHING, State.DONE):
+        assert held
+        frames = [frame(1, "ab" * 32)] if state is State.DONE else []
+        held = store.move(held, state, now=when(NOW), due_at=0.0, keep_lease=state is not State.DONE, frames=frames)
+        written()
+    # And what a transaction that is not finished has written already, the log's end.
+    store._db.connection.execute("PRAGMA cache_size = 1")
+    store._db.connection.execute("BEGIN IMMEDIATE")
+    for _ in range(20):
+        store._db.run("warn_job", job_id="job_00000001", warnings="x" * 20_000)
+    database, logged = path.read_bytes(), log.read_bytes()
+    store._db.connection.execute("ROLLBACK")
+    assert len(logged) > whole[-1][0], "the unfinished transaction is in the log"
+    chance = random.Random(4)
+    ends = {size for size, _ in whole} | {max(size - 1, 0) for size, _ in whole} | {len(logged)}
+    for end in sorted(ends | {chance.randrange(len(logged)) for _ in range(30)}):
+        cut = tmp_path / f"cut-{end}"
+        cut.mkdir()
+        (cut / path.name).write_bytes(database)
+        (cut / log.name).write_bytes(logged[:end])
+        recovered = Store(cut / path.name, tmp_path / "images")
+        assert recovered._db.connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        kept = [predictions for size, predictions in whole if size <= end][-1]
+        assert recovered.predictions("job_00000001") == kept, end
+        assert not kept or len(recovered.job("job_00000001").job.warnings) == 0  # type: ignore[union-attr]
+        recovered.close()
+
+
+def test_every_write_but_a_lease_is_flushed_before_the_verb_returns(store: Store) -> None:
+    connection = store._db.connection
+    assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    made, taken = prediction(), None
+
+    def take() -> None:
+        nonlocal taken
+        taken = claim(store)
+
+    def submit() -> None:
+        assert taken and store.move(taken, State.SUBMITTING, now=when(NOW), due_at=0.0, keep_lease=True)
+
+    def flushed(verb: Callable[[], object]) -> bool:
+        said: list[str] = []
+        full = True
+        connection.set_trace_callback(said.append)
+        verb()
+        connection.set_trace_callback(None)
+        for sql in said:
+            if sql.startswith("PRAGMA synchronous"):
+                full = sql.endswith("FULL")
+            elif sql == "COMMIT" or sql.startswith("UPDATE predictions SET lease_until"):
+                wrote_full = full
+        assert full, "whatever comes next is flushed again"
+        return wrote_full
+
+    assert flushed(lambda: add(store, made))
+    assert not flushed(take)
+    assert not flushed(lambda: store.heartbeat(["a"], NOW.timestamp() + 12))
+    assert flushed(submit)
+    assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+def test_leases_that_could_not_be_written_leave_the_next_write_flushed(store: Store, path: Path) -> None:
+    add(store, prediction())
+    store._db.connection.execute("PRAGMA busy_timeout = 0")
+    with sqlite3.connect(path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(errors.Outage):
+            claim(store)
+        other.execute("ROLLBACK")
+    other.close()
+    assert store._db.connection.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+def test_two_that_open_a_new_database_at_once_both_get_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("CREATE TABLE another_is_at_it (a)")
+        waits: list[float] = []
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                other.execute("COMMIT")
+
+        monkeypatch.setattr("triptych.storage.sqlite.time.sleep", wait)
+        opened = Store(path, path.parent)
+        assert len(waits) == 3
+        opened.close()
+
+
+def test_a_home_that_cannot_be_written_is_named_with_the_setting_that_mends_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(errors.Unusable, match="TRIPTYCH_HOME"):
+        Store(tmp_path / "file" / "triptych.db", tmp_path)
+
+
+def test_a_full_disk_is_an_outage_that_names_the_disk(store: Store) -> None:
+    store._db.connection.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(errors.Outage, match=r"disk .*full"):
+        for n in range(500):
+            add(store, prediction(f"job_{n:08}"), fingerprint=str(n))
+    store._db.connection.execute("PRAGMA max_page_count = 100000")
+    assert add(store, prediction("job_99999999"), fingerprint="there is room again") is None

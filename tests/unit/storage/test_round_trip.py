@@ -1,0 +1,204 @@
+"""Every field of every stored value comes back as it was written; a field without a column fails here."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.clocks import when
+from triptych.core.models import Failure, Image, Job, Operation, Output, Prediction, Route, State
+from triptych.storage.jobs import Store
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+JOB = "job_00000001"
+
+words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
+some = words.filter(bool)
+numbers = st.integers(0, 2**31)
+seconds = st.floats(0, 1e6)
+moments = st.integers(0, 10**12).map(lambda us: NOW + timedelta(microseconds=us))
+money = st.decimals(0, 100, places=6)
+sizes = st.none() | st.tuples(st.integers(1, 9999), st.integers(1, 9999))
+lists = st.lists(words, max_size=3).map(tuple)
+faults = st.none() | st.builds(Failure, kind=some, message=words, retryable=st.booleans(), request_id=st.none() | words)
+routes = st.builds(
+    Route,
+    provider=some,
+    family=some,
+    endpoint=some,
+    operation=st.sampled_from(Operation),
+    sizes=st.tuples(sizes),
+    quotes_usd=st.tuples(money),
+)
+
+WRITTEN_AT_FIRST: Mapping[str, st.SearchStrategy[Any]] = {
+    "id": st.just(f"{JOB}-0-0"),
+    "job_id": st.just(JOB),
+    "lane": numbers,
+    "step": numbers,
+    "after": st.none() | some,
+    "first_output": numbers,
+    "state": st.just(State.QUEUED),
+    "provider": some,
+    "endpoint": some,
+    "operation": st.sampled_from(Operation),
+    "prompt": words,
+    "count": numbers,
+    "size": sizes,
+    "format": st.none() | some,
+    "inputs": lists,
+    "client_id": some,
+    "variation": words,
+    "quoted_usd": money,
+    "quote_exact": st.booleans(),
+    "created_mono": seconds,
+    "due_at": seconds,
+}
+WRITTEN_LATER: Mapping[str, st.SearchStrategy[Any]] = {
+    "charged_usd": st.none() | money,
+    "charge_is_estimate": st.booleans(),
+    "ticket": st.none() | some,
+    "poll_url": st.none() | some,
+    "submitted_at": st.none() | moments,
+    "submitted_mono": st.none() | seconds,
+    "deadline_at": st.none() | seconds,
+    "finished_at": st.none() | moments,
+    "looked_mono": st.none() | seconds,
+    "attempts": numbers,
+    "fault": faults,
+    "sent_urls": st.lists(st.none() | some, max_size=3).map(tuple),
+}
+NOT_YET = {"attempts": 0, "charge_is_estimate": False, "sent_urls": ()}
+JOBS: Mapping[str, st.SearchStrategy[Any]] = {
+    "id": st.just(JOB),
+    "tool": some,
+    "created_at": moments,
+    "fingerprint": some,
+    "provider": some,
+    "model": some,
+    "endpoint": some,
+    "prompt": words,
+    "requested": numbers,
+    "lanes": numbers,
+    "steps": numbers,
+    "save_to": st.none() | some,
+    "warnings": st.lists(words, max_size=3).map(tuple),
+    "cancel_requested": st.just(False),
+    "routes": st.lists(routes, max_size=2).map(tuple),
+    "owner": st.none() | some,
+}
+FRAMES: Mapping[str, st.SearchStrategy[Any]] = {
+    "job_id": st.just(JOB),
+    "n": st.integers(1, 99_999),
+    "prediction_id": st.just(f"{JOB}-0-0"),
+    "url": st.none() | some,
+    "url_expires_at": st.none() | moments,
+    "sha256": st.none() | some,
+    "saved_path": some,
+    "source": lists,
+    "error": st.none() | words,
+}
+IMAGES: Mapping[str, st.SearchStrategy[Any]] = {
+    "sha256": some,
+    "handle": some.map(lambda word: f"img_{word}"),
+    "mime_type": some,
+    "width": numbers,
+    "height": numbers,
+    "bytes": numbers,
+    "path": st.integers(0, 999).map(lambda n: Path("images") / f"{n}.png"),
+    "pruned_at": moments,
+}
+
+
+def drawn(of: Mapping[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(dict(of))
+
+
+def stored(use: Callable[[Store, Path], None]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        opened = Store(Path(directory) / "triptych.db", Path(directory) / "images")
+        try:
+            use(opened, Path(directory))
+        finally:
+            opened.close()
+
+
+@pytest.mark.parametrize(
+    ("value", "strategies"),
+    [
+        (Job, JOBS),
+        (Prediction, {**WRITTEN_AT_FIRST, **WRITTEN_LATER}),
+        (Output, FRAMES),
+        (Image, IMAGES),
+    ],
+)
+def test_no_field_is_left_out_of_the_round_trip(value: type, strategies: Mapping[str, object]) -> None:
+    assert {field.name for field in fields(value)} == set(strategies)
+
+
+@settings(max_examples=25, deadline=None)
+@given(drawn(JOBS), drawn(WRITTEN_AT_FIRST), drawn(WRITTEN_LATER))
+def test_jobs_and_predictions_come_back_as_written(
+    of_job: dict[str, Any], first: dict[str, Any], later: dict[str, Any]
+) -> None:
+    def use(store: Store, _: Path) -> None:
+        job = Job(**of_job)
+        new = Prediction(**first, **{**dict.fromkeys(WRITTEN_LATER), **NOT_YET})
+        assert store.add_job(job, [new], now=when(NOW), attach=False) is None
+        row = store.job(job.id)
+        assert row and row.job == job
+        assert store.predictions(job.id) == [new]
+        claim = store.claim(
+            now=when(NOW)._replace(mono_s=first["due_at"]), lease="a", providers=[new.provider], max_running={}
+        )
+        assert claim and claim.prediction == new
+        assert store.move(claim, State.SUBMITTING, now=when(NOW), due_at=7.5, **later)
+        assert store.predictions(job.id) == [replace(new, state=State.SUBMITTING, due_at=7.5, **later)]
+
+    stored(use)
+
+
+@settings(max_examples=25, deadline=None)
+@given(drawn(FRAMES))
+def test_outputs_come_back_as_written(of_frame: dict[str, Any]) -> None:
+    def use(store: Store, _: Path) -> None:
+        frame = Output(**of_frame)
+        store.add_job(
+            Job(JOB, "t", NOW, "f", "p", "m", "e", "", 1, 1, 1, None, (), False), [], now=when(NOW), attach=False
+        )
+        store.add_outputs([frame], now=NOW)
+        store.output_saved(frame, of_frame["saved_path"])
+        assert store.frames(JOB) == [frame] == store.outputs_of(frame.prediction_id)
+        assert store.frame(frame.handle) == frame
+
+    stored(use)
+
+
+@settings(max_examples=25, deadline=None)
+@given(drawn(IMAGES))
+def test_images_come_back_as_written(of_image: dict[str, Any]) -> None:
+    def use(store: Store, directory: Path) -> None:
+        image = Image(**{**of_image, "path": directory / of_image["path"]})
+        kept = store.add_image(image, NOW)
+        assert kept == replace(image, pruned_at=None)
+        assert store.image_by_sha256(image.sha256) == store.image_by_handle(image.handle) == kept
+        store._db.run("prune_image", sha256=image.sha256, now=of_image["pruned_at"].timestamp())
+        assert store.image_by_sha256(image.sha256) == image
+
+    stored(use)
+
+
+def test_a_value_that_no_statement_uses_is_refused() -> None:
+    def use(store: Store, _: Path) -> None:
+        with pytest.raises(KeyError, match="set_boot does not use colour"):
+            store._db.run("set_boot", id="boot", colour="red")
+
+    stored(use)
