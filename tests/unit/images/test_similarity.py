@@ -60,7 +60,7 @@ def test_a_frame_that_came_out_otherwise_stands_out_alone_and_by_the_right_measu
 
 @pytest.mark.parametrize("name", ["coffee", "cat", "astronaut"])
 def test_seasons_are_meant_and_nothing_of_them_stands_out(name: str) -> None:
-    made = preview.edit(
+    made = preview.render(
         [(SAMPLES / f"{name}.jpg").read_bytes()],
         "Four seasonal variants of this photo: spring, summer, autumn, winter",
         count=4,

@@ -21,7 +21,7 @@ SAMPLES = Path(triptych.__file__).parent / "samples"
 def finished(edit: Edit) -> Done:
     """Return what the flow returns; a call would be an error."""
     try:
-        call = next(draft.submit(edit))
+        call = next(draft.PROVIDER.submit(edit))
     except StopIteration as stop:
         assert isinstance(stop.value, Done)
         return stop.value

@@ -1,4 +1,4 @@
-"""Chance and light: dice, noise, clouds, soft lights and gradients, all made from a seed or from nothing.
+"""Chance and light: rng, noise, clouds, soft lights and gradients, all made from a seed or from nothing.
 
 Rules: the same seed gives the same pixels, on any machine. Centres and reaches are fractions of the picture.
 
@@ -14,7 +14,7 @@ from functools import lru_cache
 from PIL import Image, ImageOps
 
 
-class Dice:
+class SeededRandom:
     """Numbers in [0, 1) from a hash: the same seed rolls the same."""
 
     def __init__(self, seed: str) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Sequence
 
 from triptych.providers.preview import vocabulary as v
-from triptych.providers.preview.wording import Op, Token, text_of
+from triptych.providers.preview.tokens import ImageOperation, Token, text_of
 
 _ORDINAL_WORDS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 _ORDINALS = {word: n for n, word in enumerate(_ORDINAL_WORDS)}
@@ -38,7 +38,7 @@ def split(tokens: list[Token], count: int) -> _Split:
     if not parts and count > 1:
         for at, token in enumerate(tokens):
             if token.kind == "spread":
-                members = [[Token("op", name, op=Op(name))] for name in token.members]
+                members = [[Token("op", name, op=ImageOperation(name))] for name in token.members]
                 picked = (
                     members if len(members) <= count else [members[n * len(members) // count] for n in range(count)]
                 )
@@ -131,7 +131,7 @@ def _by_range(tokens: list[Token], count: int) -> _Split:
                 span = (order.index(end.op.name) - first) % len(order) or len(order)
                 steps = min(count, span + 1)
                 names = [order[(first + round(n * span / (steps - 1))) % len(order)] for n in range(steps)]
-                parts = [[Token("op", name, op=Op(name))] for name in names]
+                parts = [[Token("op", name, op=ImageOperation(name))] for name in names]
                 return [*tokens[:at], Token("stop", "."), *tokens[at + 4 :]], parts
     return tokens, []
 

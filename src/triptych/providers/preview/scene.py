@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from triptych.providers.preview import masks
+from triptych.providers.preview.tokens import ImageOperation
 from triptych.providers.preview.vocabulary import COLOURS, SEASONS, TIMES
-from triptych.providers.preview.wording import Op
 
 RGB = tuple[int, int, int]
 
@@ -88,7 +88,7 @@ class Scene:
     timed: bool
 
     @classmethod
-    def of(cls, text: str, ops: Sequence[Op], mark: str, progress: float) -> Scene:
+    def of(cls, text: str, ops: Sequence[ImageOperation], mark: str, progress: float) -> Scene:
         """Return the scene that the words and the operations describe; `mark` fixes the place and its shapes."""
         words = [word.strip("'").removesuffix("'s") for word in text.lower().split()]
         names = [op.name for op in ops]
