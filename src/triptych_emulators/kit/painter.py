@@ -89,6 +89,8 @@ def _caption(picture: Image.Image, text: str) -> None:
     text_px = max(9, round(min(width, height) * 0.05))
     face = contact_sheet.font(text_px)
     lines = contact_sheet.wrapped(contact_sheet.printable(text), face, width * 0.94, 3)
+    if not lines:
+        return
     line_height = round(text_px * 1.3)
     top = height - line_height * len(lines) - line_height // 2
     draw = ImageDraw.Draw(picture)
