@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from triptych_emulators import running
 for _call in (httpx2.Client.__init__, httpx2.AsyncClient.__init__, httpx2.get, httpx2.head, httpx2.post, httpx2.put):
     _call.__kwdefaults__["timeout"] = httpx2.Timeout(60.0)
 httpx2.request.__kwdefaults__["timeout"] = httpx2.Timeout(60.0)
+
+# Each client would read the certificates of all authorities anew, which takes longer than most tests.
+httpx2._transports.default.create_ssl_context = cache(httpx2.create_ssl_context)
 
 SAMPLES = Path(settings.__file__).parent / "samples"
 

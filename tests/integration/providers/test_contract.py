@@ -454,7 +454,7 @@ async def test_one_failed_frame_loses_no_other(make_service: Any, api: Any, fini
     assert (job.status, job.returned) == ("partial", 2), job.text()
     assert sum(bool(image.path) for image in job.images) == 2
     assert any("is missing" in warning for warning in job.warnings)
-    assert len(api.accepted) == 1
+    assert len(api.accepted) == 1 and job.cost.charged in (None, api.charged_usd)
 
 
 async def test_an_unknown_status_is_still_running(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
