@@ -112,7 +112,7 @@ class Emulated(Emulator):
         FaultType("submit", "fewer", "n images fewer than submit for, charged accordingly", "job", {"n": 1}),
         FaultType("submit", "frame-failed", "image n fails, the others come; option code", "job", _FRAME),
         FaultType("submit", "frame-broken", "image n meets an internal error; no later one is tried", "job", {"n": 2}),
-        FaultType("submit", "all-failed", "every image fails, and each says so", "job", {"code": SENSITIVE}),
+        FaultType("submit", "all-failed", "every image fails, each with its own error", "job", {"code": SENSITIVE}),
         FaultType("submit", "top-error", "all images fail: no entries, one error beside the empty list", "job"),
         FaultType("submit", "empty", "success without any image or error", "job"),
         FaultType("submit", "no-usage", "success without usage", "job"),

@@ -95,7 +95,7 @@ class Emulated(Emulator):
         _failing("moderated", "the task fails for its content: an item with status error"),
         for_jobs("frame-failed", "image n fails: an item with status error among the others", n=2),
         for_jobs("frame-failed-errors", "image n fails: an entry of errors beside the others", n=2),
-        for_jobs("all-failed", "every image fails, and each says so"),
+        for_jobs("all-failed", "every image fails, each with its own error"),
         for_jobs("empty-outputs", "success without any image"),
         for_jobs("fewer", "n images fewer than requested, charged accordingly", n=1),
         for_jobs("unknown-status", "an undocumented status for n polls", n=2, status="warming"),

@@ -78,7 +78,7 @@ STATUSES: Mapping[int, str] = {
     413: "the body is too large",
     429: "too many requests; option retry_after adds the header (seconds)",
     451: "not offered in this region",
-    500: "the provider fails, and says so in its own error shape",
+    500: "the provider fails, with its own error shape",
     503: "the provider is overloaded",
     504: "the provider's own upstream took too long",
 }
@@ -177,7 +177,7 @@ class RandomFaults:
 
 
 MAY_HAVE_BEEN_ACCEPTED = frozenset({"500", "504", "html-502", "hang", "code-500-null"})
-"""Responses that do not tell whether the request was accepted. A clear refusal of an accepted request would make any
+"""Responses that leave open whether the request was accepted. A clear refusal of an accepted request would make any
 client pay twice."""
 
 

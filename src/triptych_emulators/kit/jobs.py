@@ -23,7 +23,7 @@ from triptych_emulators.kit.painter import Painter
 from triptych_emulators.kit.prices import PriceTiers
 
 CACHE_BYTES = 32 * 1024 * 1024
-"""Of painted pictures, by request: a test suite asks for the same few pictures again and again."""
+"""Of painted pictures, by request: a test suite requests the same few pictures again and again."""
 
 
 @dataclass(frozen=True)

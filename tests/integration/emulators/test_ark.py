@@ -16,6 +16,7 @@ from PIL import Image
 
 from support.clients import AUTH
 from support.clocks import HandClock, until
+from support.emulated_apis import Api
 from support.pictures import picture
 from triptych_emulators import Emulator, faults, running
 from triptych_emulators.ark import REFUSALS
@@ -25,6 +26,23 @@ EMULATED = {"name": "ark"}
 GENERATE = "/api/v3/images/generations"
 LITE = "seedream-5-0-260128"
 SENSITIVE = "OutputImageSensitiveContentDetected"
+
+
+def generic_api() -> Api:
+    """Return this API as the generic tests need it."""
+    body = {"model": "seedream-5-0-260128"}
+    return Api(
+        "ark",
+        lambda c, prompt: c.post("/api/v3/images/generations", json={**body, "prompt": prompt}),
+        lambda body: "",
+        None,
+        lambda body: "done",
+        lambda body: [entry["url"] for entry in body["data"]],
+        lambda body: body.get("error", body)["code"],
+        "0.035",
+        {},
+        {"models": lambda c: c.get("/api/v3/models")},
+    )
 
 
 def uri(data: bytes, kind: str = "png") -> str:

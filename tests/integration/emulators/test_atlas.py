@@ -16,6 +16,7 @@ from PIL import Image
 
 from support.clients import AUTH
 from support.clocks import HandClock
+from support.emulated_apis import FORM_FILE, Api
 from support.pictures import picture
 from triptych_emulators import Emulator, faults, running
 
@@ -24,6 +25,30 @@ EMULATED = {"name": "atlas", "balance_usd": "1000"}
 SUBMIT = "/api/v1/model/generateImage"
 SEQUENCE = "bytedance/seedream-v5.0-lite/sequential"
 EDIT_SEQUENCE = "bytedance/seedream-v5.0-lite/edit-sequential"
+
+
+def generic_api() -> Api:
+    """Return this API as the generic tests need it."""
+    model = "bytedance/seedream-v5.0-lite/sequential"
+    base = "/api/v1/model"
+    return Api(
+        "atlas",
+        lambda c, prompt: c.post(f"{base}/generateImage", json={"model": model, "prompt": prompt}),
+        lambda body: body["data"]["id"],
+        lambda c, job_id: c.get(f"{base}/prediction/{quote(job_id, safe='')}"),
+        lambda body: body["data"]["status"],
+        lambda body: body["data"]["outputs"],
+        lambda body: body["error"]["code"] if "error" in body else body["code"],
+        "0.032",
+        {"balance_usd": "1000"},
+        {
+            "upload": lambda c: c.post(f"{base}/uploadMedia", files=FORM_FILE),
+            "models": lambda c: c.get("/api/v1/models"),
+            "calculate": lambda c: c.post(f"{base}/calculate", json={"model": model, "prompt": "two"}),
+            "history": lambda c: c.get(f"{base}/history"),
+            "balance": lambda c: c.get("/public/v1/balance"),
+        },
+    )
 
 
 def submit(client: httpx2.Client, prompt: str = "two lighthouses", **fields: Any) -> httpx2.Response:

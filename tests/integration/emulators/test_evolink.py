@@ -15,6 +15,7 @@ from PIL import Image
 
 from support.clients import AUTH
 from support.clocks import HandClock
+from support.emulated_apis import FORM_FILE, Api
 from support.pictures import picture
 from triptych_emulators import Emulator, faults, running
 from triptych_emulators.evolink_tasks import CODES
@@ -24,6 +25,30 @@ EMULATED = {"name": "evolink", "balance_usd": "1000"}
 SUBMIT = "/v1/images/generations"
 LITE = "doubao-seedream-5.0-lite"
 FILES = "/api/v1/files"
+
+
+def generic_api() -> Api:
+    """Return this API as the generic tests need it."""
+    submit = {"model": "doubao-seedream-5.0-lite"}
+    return Api(
+        "evolink",
+        lambda c, prompt: c.post("/v1/images/generations", json={**submit, "prompt": prompt}),
+        lambda body: body["id"],
+        lambda c, job_id: c.get(f"/v1/tasks/{quote(job_id, safe='')}"),
+        lambda body: body["status"],
+        lambda body: body["results"],
+        lambda body: body["error"]["code"] if "error" in body else body["code"],
+        "0.032",
+        {"balance_usd": "1000"},
+        {
+            "batch": lambda c: c.post("/v1/tasks/batch", json={"task_ids": ["x"]}),
+            "tasks": lambda c: c.get("/v1/tasks"),
+            "upload": lambda c: c.post("/api/v1/files/upload/stream", files=FORM_FILE),
+            "files": lambda c: c.get("/api/v1/files/list"),
+            "models": lambda c: c.get("/v1/catalog/models"),
+            "balance": lambda c: c.get("/v1/credits"),
+        },
+    )
 
 
 def submit(

@@ -17,7 +17,6 @@ from PIL import Image, ImageChops, ImageStat
 
 from support.clients import AUTH
 from support.clocks import HandClock
-from support.emulated_apis import APIS
 from support.pictures import picture
 from triptych_emulators import Emulator, faults, names, running
 from triptych_emulators.kit.painter import paint
@@ -112,7 +111,7 @@ def test_an_injected_fault_of_a_job_changes_that_job(api: Emulator, client: http
         assert "price" not in client.get(f"/api/v1/model/prediction/{job_id}").json()["data"]
 
 
-@pytest.mark.parametrize("name", APIS)
+@pytest.mark.parametrize("name", names())
 def test_directives_take_numbers_and_truth_values(name: str) -> None:
     declared = {(fault.op, fault.name) for fault in faults(name)}
     with running(name, max_side=16) as api:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from support.clients import AUTH
 from support.clocks import until
+from support.emulated_apis import Api
 from support.pictures import picture
 from triptych_emulators import Emulator, faults, running
 from triptych_emulators.novita import REFUSALS, UPSTREAM
@@ -25,6 +26,20 @@ V4 = "/v3/seedream-4.0"
 
 PLAIN = base64.b64encode(picture()).decode()
 URI = f"data:image/png;base64,{PLAIN}"
+
+
+def generic_api() -> Api:
+    """Return this API as the generic tests need it."""
+    return Api(
+        "novita",
+        lambda c, prompt: c.post("/v3/seedream-5.0-lite", json={"prompt": prompt}),
+        lambda body: "",
+        None,
+        lambda body: "done",
+        lambda body: body["images"],
+        lambda body: body["error"]["code"] if "error" in body else body["reason"],
+        "0.035",
+    )
 
 
 def generate(client: httpx2.Client, count: int | None = None, path: str = LITE, **fields: Any) -> httpx2.Response:

@@ -16,11 +16,44 @@ from PIL import Image
 from support import pictures
 from support.clients import AUTH
 from support.clocks import HandClock
+from support.emulated_apis import Api
 from triptych_emulators import Emulator, faults, running
 
 EMULATED = {"name": "runware", "balance_usd": "1000"}
 
 LITE = "bytedance:seedream@5.0-lite"
+
+
+def generic_api() -> Api:
+    """Return this API as the generic tests need it."""
+
+    def send(client: httpx2.Client, kind: str, task_id: str | None = None, **fields: Any) -> httpx2.Response:
+        return client.post("/v1", json=[{"taskType": kind, "taskUUID": task_id or str(uuid4()), **fields}])
+
+    def submit(client: httpx2.Client, prompt: str) -> httpx2.Response:
+        fields = {"model": "bytedance:seedream@5.0-lite", "positivePrompt": prompt, "deliveryMethod": "async"}
+        return send(client, "imageInference", **fields)
+
+    def details(client: httpx2.Client) -> httpx2.Response:
+        return send(client, "getTaskDetails", submit(client, "details").json()["data"][0]["taskUUID"])
+
+    return Api(
+        "runware",
+        submit,
+        lambda body: body["data"][0]["taskUUID"],
+        lambda c, job_id: send(c, "getResponse", job_id),
+        lambda body: body["data"][0]["status"],
+        lambda body: [item["imageURL"] for item in body["data"]],
+        lambda body: body["errors"][0]["code"],
+        "0.035",
+        {"balance_usd": "1000"},
+        {
+            "details": details,
+            "upload": lambda c: send(c, "mediaStorage", operation="delete", media="x"),
+            "models": lambda c: send(c, "modelSearch", search="seedream"),
+            "account": lambda c: send(c, "accountManagement", operation="getDetails"),
+        },
+    )
 
 
 def picture(colour: str = "teal") -> str:

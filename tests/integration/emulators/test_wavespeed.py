@@ -15,6 +15,7 @@ from PIL import Image
 
 from support.clients import AUTH
 from support.clocks import HandClock
+from support.emulated_apis import FORM_FILE, Api
 from support.pictures import picture
 from triptych_emulators import Emulator, faults, running
 
@@ -26,6 +27,37 @@ SUBMIT = f"/api/v3/{SEQUENCE}"
 
 
 PICTURE = base64.b64encode(picture()).decode()
+
+
+def generic_api() -> Api:
+    """Return this API as the generic tests need it."""
+    model = "bytedance/seedream-v5.0-lite/sequential"
+
+    def put(client: httpx2.Client) -> httpx2.Response:
+        asked = {"filename": "cat.png", "size": len(picture()), "content_type": "image/png"}
+        upload = client.post("/api/v3/media/uploads", json=asked).json()["data"]["upload"]
+        return httpx2.put(upload["url"], content=picture(), headers=upload["headers"])
+
+    return Api(
+        "wavespeed",
+        lambda c, prompt: c.post(f"/api/v3/{model}", json={"prompt": prompt}),
+        lambda body: body["data"]["id"],
+        lambda c, job_id: c.get(f"/api/v3/predictions/{quote(job_id, safe='')}/result"),
+        lambda body: body["data"]["status"],
+        lambda body: body["data"]["outputs"],
+        lambda body: body.get("error_code", body["code"]),
+        "0.035",
+        {"balance_usd": "1000"},
+        {
+            "upload": lambda c: c.post("/api/v3/media/uploads", json={"filename": "cat.png", "size": 1}),
+            "put": put,
+            "form": lambda c: c.post("/api/v3/media/upload/binary", files=FORM_FILE),
+            "models": lambda c: c.get("/api/v3/models"),
+            "price": lambda c: c.post("/api/v3/model/price", json={"model_id": model, "inputs": {"prompt": "two"}}),
+            "history": lambda c: c.post("/api/v3/predictions", json={"page": 1, "page_size": 20}),
+            "balance": lambda c: c.get("/api/v3/balance"),
+        },
+    )
 
 
 def submit(

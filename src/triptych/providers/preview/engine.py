@@ -141,7 +141,7 @@ def _working_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _reduced(image: Image.Image, size: tuple[int, int] | None) -> Image.Image:
-    """Return the picture no larger than what is worked at; one that is to grow, grows in `_edited`."""
+    """Return the picture, no larger than the working size; `_edited` enlarges a smaller one."""
     reduced = _working_size(image.size)
     return image if reduced == image.size else image.resize(reduced, Image.Resampling.LANCZOS)
 

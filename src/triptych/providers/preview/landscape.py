@@ -2,7 +2,7 @@
 
 Rules: painted back to front on one picture; the same scene gives the same pixels. Lengths are fractions of the picture.
 
-Must not know: words, and what is placed on the land afterwards.
+Must not know: words, and the things on the land.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""An instruction in words → a plan: for each panel, the named operations and how strong they are.
+"""An instruction in words → a plan: for each panel, the named operations and their strength.
 
 Rules: pure, deterministic, and total: any text gives a plan with exactly `count` panels, and nothing raises. What was
-not understood is kept, in the prompt's own words. A list in the prompt ("spring, summer …", "panel 1: …", "first …
-then …") gives each panel its own operations; what stands outside the list is for all of them.
+not understood is kept, in the words of the prompt. A list in the prompt ("spring, summer …", "panel 1: …", "first …
+then …") gives each panel its own operations; the words outside the list are for all panels.
 
 Must not know: pixels. The words themselves are data, in `vocabulary`.
 """
@@ -24,10 +24,10 @@ REPORTED_CHARS = 48
 
 @dataclass(frozen=True, slots=True)
 class EditPlan:
-    """What to do, panel by panel.
+    """The operations, panel by panel.
 
-    `texts` holds the words that concern each panel; `each` says that panel n is to be made from image n; `listed` is
-    how many variants the prompt itself named (0: none).
+    `texts` holds the words that concern each panel; with `each`, panel n is made from image n; `listed` is the
+    number of variants in the prompt itself (0: none).
     """
 
     panels: tuple[tuple[ImageOperation, ...], ...]
@@ -48,9 +48,9 @@ _EACH = re.compile(
 
 
 def parse_prompt(prompt: str, count: int, *, known: Collection[str] = ()) -> EditPlan:
-    """Return what the prompt asks for, for `count` panels (at least one); `known` words are never reported.
+    """Return the plan of a prompt for `count` panels (at least one); `known` words are never reported.
 
-    Panels that the prompt does not tell apart get a `variation` of rising strength, so that no two are the same.
+    Panels with the same operations get a `variation` of rising strength, so that no two are the same.
     """
     count = max(1, count)
     read_tokens = tokenize(prompt[:PROMPT_LIMIT_CHARS])
@@ -84,7 +84,7 @@ def parse_prompt(prompt: str, count: int, *, known: Collection[str] = ()) -> Edi
 
 
 def _settled(ops: Sequence[ImageOperation]) -> list[ImageOperation]:
-    """Return the operations in the order in which they are done, each once: geometry, looks, overlays, words."""
+    """Return the operations, each once, in the order of their application: geometry, looks, overlays, words."""
     kept: dict[str, ImageOperation] = {}
     for op in ops:
         kept.setdefault(op.name, op)
@@ -94,7 +94,7 @@ def _settled(ops: Sequence[ImageOperation]) -> list[ImageOperation]:
 
 
 def _told_apart(panels: Sequence[list[ImageOperation]]) -> tuple[tuple[ImageOperation, ...], ...]:
-    """Give every panel that equals an earlier one, or has nothing to do at all, a variation of its own."""
+    """Give every panel that equals an earlier one, or has no operation, a variation of its own."""
     seen: dict[tuple[ImageOperation, ...], int] = {}
     out = []
     for ops in panels:
@@ -107,7 +107,7 @@ def _told_apart(panels: Sequence[list[ImageOperation]]) -> tuple[tuple[ImageOper
 
 
 def _interpret(tokens: Sequence[Token], known: Collection[str]) -> tuple[list[ImageOperation], list[str]]:
-    """Return the operations the tokens ask for, and the phrases in which nothing was understood."""
+    """Return the operations of the tokens, and the phrases without any known word."""
     reader = _Reader(known)
     for at, token in enumerate(tokens):
         reader.read(token, tokens[at + 1 : at + 6], tokens[max(0, at - 8) : at])
@@ -116,7 +116,7 @@ def _interpret(tokens: Sequence[Token], known: Collection[str]) -> tuple[list[Im
 
 
 class _Reader:
-    """Reads a clause at a time: what is negated, kept, weakened or strengthened holds until the clause ends."""
+    """Reads a clause at a time: a negation, a keeper or a modifier holds until the end of the clause."""
 
     def __init__(self, known: Collection[str]) -> None:
         self.known = known

@@ -1,9 +1,8 @@
 """A prompt → tokens: words, known phrases, quotes, numbered marks, ratios, turns.
 
-Rules: total (any text gives tokens) and quick on the few thousand characters it is handed. A token
-keeps the words it came from.
+Rules: total (any text gives tokens) and quick for a few thousand characters. A token keeps its words.
 
-Must not know: panels, lists, what an operation does.
+Must not know: panels, lists, the effect of an operation.
 """
 
 from __future__ import annotations

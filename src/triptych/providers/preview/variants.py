@@ -1,8 +1,8 @@
-"""Tokens → what all panels share, and what is each panel's own: the many ways in which a prompt lists variants.
+"""Tokens → the common tokens of all panels and those of each panel: the ways in which a prompt lists variants.
 
 Rules: the first reading that finds a list wins, the explicit ones before the guesses. No token is in two panels.
 
-Must not know: what an operation does, or how a clause is read.
+Must not know: the effect of an operation, or how a clause is read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _Split = tuple[list[Token], list[list[Token]]]
 
 
 def split(tokens: list[Token], count: int) -> _Split:
-    """Return the tokens common to all panels, and the variants the prompt lists (none: an empty list)."""
+    """Return the tokens common to all panels, and the listed variants (none: an empty list)."""
     for reading in (_by_markers, _by_ordinals, _by_one_another):
         common, parts = reading(tokens)
         if parts:
