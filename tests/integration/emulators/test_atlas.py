@@ -1,4 +1,4 @@
-"""The emulated Atlas Cloud, asked over real sockets. Time is a hand-turned clock; nothing sleeps."""
+"""The emulated Atlas Cloud over real sockets: its own bodies, limits, prices and faults. The test moves the clock."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def test_history_is_newest_first_filtered_and_paged(client: httpx2.Client) -> No
     assert newest["pageNo"] == 1 and newest["pageSize"] == 2 and newest["total"] >= 2
 
 
-def test_the_balance_goes_down_and_an_empty_one_refuses_with_402() -> None:
+def test_an_empty_balance_refuses_with_402() -> None:
     with (
         running("atlas", max_side=16, balance_usd="0.10", clock=HandClock()) as api,
         httpx2.Client(base_url=api.base_url, headers=AUTH) as client,

@@ -1,4 +1,4 @@
-"""The emulated EvoLink, asked over real sockets. Time is a hand-turned clock; nothing sleeps."""
+"""The emulated EvoLink over real sockets: its own bodies, limits, prices and faults. The test moves the clock."""
 
 from __future__ import annotations
 

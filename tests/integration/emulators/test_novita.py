@@ -1,4 +1,4 @@
-"""The emulated Novita AI, asked over real sockets. Time is a hand-turned clock; nothing sleeps."""
+"""The emulated Novita AI over real sockets: its own bodies, limits, prices and faults. The test moves the clock."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_request_outside_the_limits_is_a_400(
     assert about in answer.json()["message"] and len(api.accepted) == before
 
 
-def test_a_size_word_is_taken_and_an_unknown_path_is_a_404(client: httpx2.Client) -> None:
+def test_a_size_may_be_a_word(client: httpx2.Client) -> None:
     assert generate(client, size="3K").status_code == generate(client, path=V4, size="1K").status_code == 200
     assert client.post("/v3/seedream-9", json={}).json()["reason"] == "PATH_NOT_FOUND"
     assert client.get("/v3/async/task-result", params={"task_id": "x"}).status_code == 404

@@ -1,4 +1,4 @@
-"""The emulated WaveSpeedAI, asked over real sockets. Time is a hand-turned clock; nothing sleeps."""
+"""The emulated WaveSpeedAI over real sockets: its own bodies, limits, prices and faults. The test moves the clock."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_a_request_outside_the_limits_is_a_400(
     assert len(api.accepted) == before
 
 
-def test_an_unknown_model_is_a_404_and_a_wrong_key_a_401(client: httpx2.Client) -> None:
+def test_an_unknown_model_or_key_is_refused(client: httpx2.Client) -> None:
     assert submit(client, model="bytedance/seedream-v9").status_code == 404
     wrong = client.post(SUBMIT, json={}, headers={"Authorization": "Bearer wrong"})
     assert (wrong.status_code, wrong.json()["code"]) == (401, 401)
@@ -256,7 +256,7 @@ def test_the_form_upload_takes_one_file(client: httpx2.Client) -> None:
     assert client.post("/api/v3/media/upload/binary", files={"other": ("a", b"a")}).status_code == 400
 
 
-def test_the_model_list_has_a_price_and_a_schema_for_every_model(client: httpx2.Client) -> None:
+def test_the_model_list_has_prices_and_schemas(client: httpx2.Client) -> None:
     listed = client.get("/api/v3/models").json()["data"]
     entry = next(model for model in listed if model["model_id"] == EDIT_SEQUENCE)
     (schema,) = entry["api_schema"]["api_schemas"]

@@ -1,4 +1,4 @@
-"""Jobs on ModelArk through the real engine, against its emulator: one paid call each, and no made image is lost."""
+"""Jobs on ModelArk through the real worker, against its emulator: one paid call each, and no made image is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EvoLink through the real engine: every job comes home with one accepted submit, and nothing is paid twice."""
+"""EvoLink through the real worker: one accepted submit for each job, and nothing is paid twice."""
 
 from __future__ import annotations
 

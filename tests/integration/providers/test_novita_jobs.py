@@ -1,4 +1,4 @@
-"""Jobs on Novita through the real engine, against its emulator: one paid call each, and none is ever repeated."""
+"""Jobs on Novita through the real worker, against its emulator: one paid call each, and none is ever repeated."""
 
 from __future__ import annotations
 

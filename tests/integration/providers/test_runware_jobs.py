@@ -1,4 +1,4 @@
-"""Runware through the real engine: every job comes home with one accepted task, and nothing is paid twice."""
+"""Runware through the real worker: one accepted task for each job, and nothing is paid twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WaveSpeedAI through the real engine: every job comes home with one paid submit, and nothing is paid twice."""
+"""WaveSpeedAI through the real worker: one paid submit for each job, and nothing is paid twice."""
 
 from __future__ import annotations
 

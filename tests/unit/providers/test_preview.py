@@ -146,11 +146,11 @@ def test_a_quoted_caption_is_kept_as_written() -> None:
         (SEASONS, ()),
     ],
 )
-def test_what_was_not_understood_is_named_and_stop_words_are_not(prompt: str, lost: tuple[str, ...]) -> None:
+def test_unknown_phrases_are_reported_without_stop_words(prompt: str, lost: tuple[str, ...]) -> None:
     assert parse_prompt(prompt, 2).not_understood == lost
 
 
-def test_a_list_that_is_too_short_starts_over_and_one_too_long_is_cut_both_with_a_warning() -> None:
+def test_a_list_of_another_length_is_fitted_with_a_warning() -> None:
     short = parse_prompt("spring, summer", 4)
     assert [[op.name for op in ops] for ops in short.panels] == [
         ["spring"],
@@ -173,7 +173,7 @@ def test_a_list_that_is_too_short_starts_over_and_one_too_long_is_cut_both_with_
     ),
     st.integers(1, 15),
 )
-def test_any_text_gives_a_plan_with_a_different_entry_for_every_panel(prompt: str, count: int) -> None:
+def test_any_text_gives_every_panel_its_own_plan(prompt: str, count: int) -> None:
     plan = parse_prompt(prompt, count)
     assert len(plan.panels) == len(plan.texts) == count
     assert len(set(plan.panels)) == count or plan.listed
@@ -274,12 +274,12 @@ def test_every_word_visibly_changes_the_picture(prompt: str) -> None:
 @pytest.mark.parametrize(
     "data", [CAT, png(Image.new("RGB", (64, 48), "black")), png(Image.new("RGB", (64, 48), "white"))]
 )
-def test_fifteen_panels_all_differ_visibly_whatever_the_picture(prompt: str, data: bytes) -> None:
+def test_fifteen_panels_of_any_picture_differ_visibly(prompt: str, data: bytes) -> None:
     images = [opened(one).resize((64, 48)) for one in preview.render([data], prompt, count=15, size=(120, 90)).images]
     assert min(apart(a, b) for a, b in itertools.combinations(images, 2)) > VISIBLE
 
 
-def test_nothing_understood_still_changes_the_picture_and_says_so() -> None:
+def test_an_unknown_prompt_changes_the_picture_with_a_warning() -> None:
     result = preview.render([CAT], "add a dragon")
     assert apart(opened(result.images[0]), opened(CAT)) > VISIBLE
     assert result.warnings == ('Not understood by the preview engine: "add a dragon"',)
@@ -367,7 +367,7 @@ def test_a_drawing_is_never_blank_and_its_panels_differ(prompt: str) -> None:
     assert min(apart(a, b) for a, b in itertools.combinations(images, 2)) > VISIBLE
 
 
-def test_the_hour_and_the_colours_of_a_drawing_follow_the_words() -> None:
+def test_hour_and_colours_of_a_drawing_follow_the_words() -> None:
     def drawn(prompt: str) -> Image.Image:
         return opened(preview.render([], prompt, size=(240, 160)).images[0])
 
