@@ -15,7 +15,7 @@ from difflib import get_close_matches
 
 from triptych.catalog import backgrounds
 from triptych.core.errors import OutOfLimits, UnknownModel, quoted
-from triptych.core.models import Offer, Operation, Quote, Size, Sizes
+from triptych.core.models import Offer, Operation, Quote, Request, Size, Sizes
 
 # Which model ---------------------------------------------------------------------------------------------------------
 
@@ -153,13 +153,17 @@ def _wanted(operation: Operation, count: int) -> str:
 # Limits --------------------------------------------------------------------------------------------------------------
 
 
-def check(offer: Offer, *, references: int, count: int, prompt: str, format: str | None) -> None:
+def check(offer: Offer, request: Request) -> None:
     """Raise `OutOfLimits`, saying what would be right, unless the offer takes this request."""
     name = f"{offer.family} on {offer.provider}"
-    if not prompt.strip():
-        raise OutOfLimits("The prompt is empty: say what the images should show.")
-    if len(prompt) > offer.max_prompt_chars:
-        raise OutOfLimits(f"The prompt has {len(prompt)} characters; {name} takes at most {offer.max_prompt_chars}.")
+    references, count, format = request.inputs_each, request.count, request.format
+    for prompt in request.prompts:
+        if not prompt.strip():
+            raise OutOfLimits("The prompt is empty: say what the images should show.")
+        if len(prompt) > offer.max_prompt_chars:
+            raise OutOfLimits(
+                f"The prompt has {len(prompt)} characters; {name} takes at most {offer.max_prompt_chars}."
+            )
     if not 1 <= count <= offer.max_outputs:
         most = f"1 to {offer.max_outputs} images per request" if offer.max_outputs > 1 else "1 image per request"
         raise OutOfLimits(f"{name} ({offer.endpoint}) makes {most}, not {count}.")
@@ -176,7 +180,7 @@ def check(offer: Offer, *, references: int, count: int, prompt: str, format: str
             )
     elif references:
         raise OutOfLimits(f"{offer.endpoint} makes images from a prompt alone: to use {references} references, edit.")
-    if format == "jpeg" and backgrounds.asked_for(prompt):
+    if format == "jpeg" and any(backgrounds.asked_for(prompt) for prompt in request.prompts):
         raise OutOfLimits(
             'The prompt asks for a transparent background, and a JPEG has none: use format="png" or other words.'
         )

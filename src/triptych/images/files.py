@@ -41,8 +41,12 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt
 
 Fetch = Callable[[str], Awaitable[bytes]]
 Opener = Callable[[str, int], int]
-MayUse = Callable[[str], bool]
+MayUse = Callable[[str], Awaitable[bool]]
 """Whether a caller may use the image at home with this sha256; with "", whatever is there."""
+
+
+async def _anyone(_: str) -> bool:
+    return True
 
 
 class ImageFiles:
@@ -66,7 +70,7 @@ class ImageFiles:
 
         return self._write(data, processing.verify(data))
 
-    async def import_images(self, item: str, allowed: Sequence[Path], may_use: MayUse = lambda _: True) -> Image:
+    async def import_images(self, item: str, allowed: Sequence[Path], may_use: MayUse = _anyone) -> Image:
         """Return the image behind a path, a `file://` or `https://` URL or a `data:` URI: home, and without metadata.
 
         A path to an image that is home already is read only if `may_use` agrees, whatever is allowed besides.
@@ -89,10 +93,10 @@ class ImageFiles:
         try:
             data = await anyio.to_thread.run_sync(_read_once, item, real, at_home)
         except errors.TriptychError:
-            if at_home and not may_use(""):
+            if at_home and not await may_use(""):
                 raise _outside(item, allowed) from None
             raise
-        if at_home and not may_use(hashlib.sha256(data).hexdigest()):
+        if at_home and not await may_use(hashlib.sha256(data).hexdigest()):
             raise _outside(item, allowed)
         return data
 

@@ -293,7 +293,7 @@ def _decode(data: bytes, max_pixels: int, near_px: int | None = None) -> tuple[s
         raise
     except Exception as trouble:  # decoders raise whatever the broken bytes led them to
         raise UnreadableImage(
-            f"The {name} image cannot be decoded ({quoted(trouble or type(trouble).__name__, 120)}): "
+            f"The {name} image cannot be decoded ({quoted(str(trouble) or type(trouble).__name__, 120)}): "
             "the file is damaged or cut short. Send a complete file."
         ) from trouble
     raise UnreadableImage(

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from triptych import catalog
 from triptych.catalog import backgrounds
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Lifecycle, Offer, Pending, ReturnedImage
+from triptych.core.models import Done, Lifecycle, Offer, Pending, ProviderRequest, ReturnedImage
 from triptych.providers import (
     STREAM_END,
     BaseUrl,
@@ -143,7 +143,7 @@ def offers_at(base_urls: Mapping[str, str]) -> tuple[Offer, ...]:
 # The one call --------------------------------------------------------------------------------------------------------
 
 
-def submit(edit: Edit) -> Flow[Pending | Done]:
+def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the finished images; those of a sequence are handed over one by one as they come.
 
     Raises: `AnswerLost` for an answer or a stream that was cut off; the frames handed over until then are there.
@@ -166,7 +166,7 @@ def _generate(body: Mapping[str, Any]) -> HttpRequest:
     return HttpRequest("POST", "/images/generations", json=body, repeatable=False, stream=streamed, timeout_s=TIMEOUT_S)
 
 
-def _body(edit: Edit) -> dict[str, Any]:
+def _body(edit: ProviderRequest) -> dict[str, Any]:
     """Return the request's fields and no others; unset ones are absent, not null."""
     offer = edit.offer
     body: dict[str, Any] = {"model": offer.endpoint, "prompt": edit.prompt}
@@ -187,7 +187,7 @@ def _body(edit: Edit) -> dict[str, Any]:
     return body
 
 
-def _streamed(edit: Edit, answer: HttpResponse) -> Flow[Pending | Done]:
+def _streamed(edit: ProviderRequest, answer: HttpResponse) -> Flow[Pending | Done]:
     """Return what a stream brought, to its last event: a `partial_failed` one loses only its own frame."""
     outputs: dict[int, ReturnedImage] = {}
     usage = trouble = None
@@ -228,7 +228,7 @@ def _streamed(edit: Edit, answer: HttpResponse) -> Flow[Pending | Done]:
     return _done(edit, answer, tuple(outputs.get(index, missing) for index in places), usage, trouble)
 
 
-def _whole(edit: Edit, answer: HttpResponse) -> Done:
+def _whole(edit: ProviderRequest, answer: HttpResponse) -> Done:
     """Return the images of a plain answer, or raise what it means (docs/providers/ark.md#answer)."""
     body = answer.json()
     data = read.at(body, "data")
@@ -241,7 +241,9 @@ def _whole(edit: Edit, answer: HttpResponse) -> Done:
     return _done(edit, answer, tuple(_output(item) for item in items), read.at(body, "usage"), trouble)
 
 
-def _done(edit: Edit, answer: HttpResponse, outputs: tuple[ReturnedImage, ...], usage: Any, trouble: Any) -> Done:
+def _done(
+    edit: ProviderRequest, answer: HttpResponse, outputs: tuple[ReturnedImage, ...], usage: Any, trouble: Any
+) -> Done:
     """Return the frames with their charge: images that came, and the references that the provider counted.
 
     Images that an error kept from being made are lost, one by one; that a model makes fewer than asked for is no error.

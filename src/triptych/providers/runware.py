@@ -28,7 +28,7 @@ from uuid import uuid4
 
 from triptych.catalog import backgrounds, presets
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Pending, Prediction, ReturnedImage, Sizes, Upload
+from triptych.core.models import Done, Pending, Prediction, ProviderRequest, ReturnedImage, Sizes, Upload
 from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Provider, ReferenceLimits, Sent, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -100,7 +100,7 @@ _FAMILIES: Mapping[str, _Family] = {
 # Submit --------------------------------------------------------------------------------------------------------------
 
 
-def submit(edit: Edit) -> Flow[Pending | Done]:
+def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the ticket, which is the id that the edit came with; or the images, from a server that did not wait."""
     answer = yield _post([_task(edit)], repeatable=False, timeout_s=120.0)
     body = answer.json()
@@ -113,13 +113,13 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
     raise read.outage(answer, body)
 
 
-def _begun(standing: Pending | Done, edit: Edit) -> Pending | Done:
+def _begun(standing: Pending | Done, edit: ProviderRequest) -> Pending | Done:
     """Return how a task stands at its submit; one whose images may not all be there is polled."""
     unsettled = isinstance(standing, Done) and standing.settle_s is not None
     return Pending(edit.client_id, f"asked={edit.count}") if unsettled else standing
 
 
-def _task(edit: Edit) -> dict[str, Any]:
+def _task(edit: ProviderRequest) -> dict[str, Any]:
     """Return the task, with the model's own fields and no others (docs/providers/runware.md#submit)."""
     offer = edit.offer
     task: dict[str, Any] = {
@@ -175,7 +175,7 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
     raise read.outage(answer, body)
 
 
-def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
+def find(edit: ProviderRequest, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
     """Return the task if Runware knows its id, now or among past tasks; None if it does not.
 
     Raises: `Unclear` where it may have forgotten it; `Outage`, `KeyRejected` or `RateLimited` when it cannot be asked.

@@ -21,7 +21,7 @@ from urllib.parse import quote as percent_escaped
 
 from triptych.catalog import backgrounds, presets
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Offer, Pending, Prediction, Quote, Size, Sizes, Upload
+from triptych.core.models import Done, Offer, Pending, Prediction, ProviderRequest, Quote, Size, Sizes, Upload
 from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Listing, Provider, ReferenceLimits, Sent
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
@@ -129,7 +129,7 @@ _FAMILIES: Mapping[str, _Family] = {
 # Submit --------------------------------------------------------------------------------------------------------------
 
 
-def submit(edit: Edit) -> Flow[Pending | Done]:
+def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the ticket of an accepted request."""
     call = HttpRequest("POST", f"/api/v3/{edit.offer.endpoint}", json=_body(edit), repeatable=False, timeout_s=120.0)
     answer = yield call
@@ -143,7 +143,7 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
     raise read.no_ticket(answer, body)
 
 
-def _body(edit: Edit) -> dict[str, Any]:
+def _body(edit: ProviderRequest) -> dict[str, Any]:
     """Return the model's own fields and no others; the model itself is in the path."""
     offer = edit.offer
     body: dict[str, Any] = {"prompt": edit.prompt}
@@ -235,7 +235,7 @@ def _failure(answer: HttpResponse, body: Any, said: Mapping[str, Any]) -> errors
 # The history ---------------------------------------------------------------------------------------------------------
 
 
-def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
+def find(edit: ProviderRequest, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
     """Return the submit whose answer was lost, looked up in the account's history; None where it is surely not there.
 
     It has to be of the same model and show every field that was sent. The history is the whole account's, so what shows
@@ -335,7 +335,7 @@ def _too_large(data: bytes) -> errors.OutOfLimits:
 # Prices, models, the account (docs/providers/wavespeed.md#prices) -----------------------------------------------------
 
 
-def quote(edit: Edit) -> Flow[Quote | None]:
+def quote(edit: ProviderRequest) -> Flow[Quote | None]:
     """Return what WaveSpeedAI says this whole request will cost, or None where it gives no usable price."""
     if not all(reference.url or reference.data for reference in edit.references):
         return None

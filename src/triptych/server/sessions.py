@@ -124,7 +124,7 @@ class ClientSessions:
     async def _tell(self) -> None:
         async for _ in self._news_in:
             changed, self._changed = self._changed, set()
-            jobs = [(job_id, *self._look_at(job_id)) for job_id in sorted(changed)]
+            jobs = [(job_id, *await self._look_at(job_id)) for job_id in sorted(changed)]
             for owner, channel in list(self._channels.items()):
                 uris, more = _news_for(owner, jobs)
                 for uri in uris:
@@ -135,14 +135,15 @@ class ClientSessions:
                 for listener in list(self._listeners.values()):
                     group.start_soon(_tell_one, listener, *_news_for(listener.owner, jobs))
 
-    def _look_at(self, job_id: str) -> tuple[str | None, bool]:
+    async def _look_at(self, job_id: str) -> tuple[str | None, bool]:
         """Return whose job it is, and whether it has more images than when it was last looked at.
 
         Images are resources of their own. A job that cannot be read is told of to the person at the machine alone.
         """
-        assert self._watched is not None
+        service = self._watched
+        assert service is not None
         try:
-            owner, returned = self._watched.owner(job_id), self._watched.job(job_id).returned
+            owner, returned = await service.owner(job_id), (await service.job(job_id)).returned
         except Exception:  # A change must be told even if the job cannot be read this moment.
             logger.exception("job %s changed and could not be read", job_id)
             return None, False
@@ -193,7 +194,7 @@ class ClientSessions:
         service = await self._service_or_mcp_error()
         job_id = uri.removeprefix(f"{JOBS_URI}/")
         try:
-            return job_id == uri or Caller(owner=owner).sees(service.owner(job_id))
+            return job_id == uri or Caller(owner=owner).sees(await service.owner(job_id))
         except UnknownHandle:
             return False
 

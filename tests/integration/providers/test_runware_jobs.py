@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from support.jobs import NOW, edited, ended
+from support.jobs import NOW, Options, edit_chain, edit_sequence, edited, ended, generate_sequence
 
 EMULATED = {"name": "runware", "latency_s": 10.0, "max_side": 64}
 
@@ -37,10 +36,10 @@ async def test_an_edit_of_three_is_one_task(make_service: Any, api: Any, finish:
 
 async def test_a_chain_edits_the_url_of_the_last_image(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
     async with make_service(api) as service:
-        made = await service.generate_sequence("two lighthouses", 2, NOW)
+        made = await generate_sequence(service, "two lighthouses", 2, NOW)
         job = await ended(service, finish, made.job_id)
         assert (job.status, job.returned, len(api.accepted)) == ("done", 2, 1)
-        started = await service.edit_chain([coffee], ["warmer", "add snow"], (), NOW)
+        started = await edit_chain(service, [coffee], ["warmer", "add snow"], (), NOW)
         chain = await ended(service, finish, started.job_id)
     assert chain.status == "done" and len(api.accepted) == 3
     made_, first, second = tasks(api, "imageInference")
@@ -109,7 +108,7 @@ async def test_a_shortfall_is_reported_after_a_minute_and_checked_again(
 ) -> None:
     api.fault("poll", "fewer", times=None)
     async with make_service(api) as service:
-        started = await service.edit_sequence([coffee], "make it golden hour", 3, NOW)
+        started = await edit_sequence(service, [coffee], "make it golden hour", 3, NOW)
         began_s = clock.monotonic()
         job = await ended(service, finish, started.job_id)
         assert (job.status, job.returned) == ("done", 2) and job.warnings
@@ -117,7 +116,7 @@ async def test_a_shortfall_is_reported_after_a_minute_and_checked_again(
         assert job.cost.charged is None, "not before the second look"
         polls = api.performed["poll"]
         await settled(service, clock)
-        job = service.job(started.job_id)
+        job = await service.job(started.job_id)
     assert (job.status, job.returned, api.performed["poll"]) == ("done", 2, polls + 1)
     assert job.cost.charged == api.charged_usd == Decimal("0.07")
 
@@ -128,13 +127,15 @@ async def test_an_image_after_the_assumed_end_is_stored(
 ) -> None:
     api.fault("poll", "one-late", seconds=100)
     async with make_service(api, TRIPTYCH_ALLOWED_DIRS=os.pathsep.join([str(tmp_path), coffee])) as service:
-        started = await service.edit_sequence([coffee], "make it golden hour", 4, replace(NOW, save_to=str(tmp_path)))
+        started = await edit_sequence(
+            service, [coffee], "make it golden hour", 4, Options(wait_s=0, save_to=str(tmp_path))
+        )
         job = await ended(service, finish, started.job_id)
         assert (job.status, job.returned) == ("done", 3)
         if trouble:
             api.fault("poll", trouble)
         await settled(service, clock)
-        job = service.job(started.job_id)
+        job = await service.job(started.job_id)
     assert (job.status, job.returned) == ("done", 4)
     assert all(image.path for image in job.images) and len(list(tmp_path.glob("*-0[1-4].*"))) == 4
     assert any("came late" in warning for warning in job.warnings)
@@ -146,12 +147,12 @@ async def test_an_unknown_charge_becomes_the_quote_of_the_images(
 ) -> None:
     api.fault("poll", "fewer", times=None)
     async with make_service(api) as service:
-        started = await service.edit_sequence([coffee], "make it golden hour", 3, NOW)
+        started = await edit_sequence(service, [coffee], "make it golden hour", 3, NOW)
         await finish(service)
         api.fault("poll", "html-502", times=None)
         await settled(service, clock)
-        job = service.job(started.job_id)
-        assert service.store.money_since(0) == (Decimal("0.07"), 0)
+        job = await service.job(started.job_id)
+        assert service.store.plain.money_since(0) == (Decimal("0.07"), 0)
     assert (job.status, job.returned, job.cost.charged) == ("done", 2, Decimal("0.07"))
 
 
@@ -166,10 +167,10 @@ async def settled(service: Any, clock: Any) -> None:
 async def test_many_at_once_are_swept_with_one_request(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
     async with make_service(api) as service:
         for prompt in ("one", "two", "three"):
-            await service.edit_sequence([coffee], prompt, 2, NOW)
+            await edit_sequence(service, [coffee], prompt, 2, NOW)
         while len(api.accepted) < 3:
             await service.worker.step()
-        assert service.worker.sweep_is_due("runware")
+        assert await service.worker.sweep_is_due("runware")
         api.finish_all()
         await service.worker.sweep("runware")
         swept = [seen.json for seen in api.seen_at("POST", "/") if len(seen.json) == 3]
