@@ -16,13 +16,11 @@ import binascii
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from pathlib import Path, PurePath
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
-from urllib.request import url2pathname
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
 import anyio.from_thread
@@ -30,8 +28,17 @@ import anyio.to_thread
 
 from triptych.core import errors, private_files
 from triptych.core.models import Image
+from triptych.images.allowed_paths import (
+    FILE_LIMIT_BYTES,
+    allowed_path,
+    is_inside,
+    locate,
+    outside_error,
+    quoted_path,
+    read_once,
+    require_unmoved,
+)
 
-FILE_LIMIT_BYTES = 64 * 1024 * 1024
 PART_LIFETIME_S = 30.0
 """No write takes this long; if one did, it would fail and be tried again."""
 
@@ -81,19 +88,19 @@ class ImageFiles:
         try:
             return await anyio.to_thread.run_sync(self._clean, data)
         except errors.UnreadableImage as error:
-            raise errors.UnreadableImage(f"{_short(item)}: {error.message}") from error
+            raise errors.UnreadableImage(f"{quoted_path(item)}: {error.message}") from error
 
     async def _read(self, item: str, allowed: Sequence[Path], may_use: MayUse) -> bytes:
         """Return what lies at a path; whether there is anything at home that is not the caller's is not told either."""
-        real, at_home = await anyio.to_thread.run_sync(_locate, item, allowed, self.images_dir)
+        real, at_home = await anyio.to_thread.run_sync(locate, item, allowed, self.images_dir)
         try:
-            data = await anyio.to_thread.run_sync(_read_once, item, real, at_home)
+            data = await anyio.to_thread.run_sync(read_once, item, real, at_home)
         except errors.TriptychError:
             if at_home and not may_use(""):
-                raise _outside(item, allowed) from None
+                raise outside_error(item, allowed) from None
             raise
         if at_home and not may_use(hashlib.sha256(data).hexdigest()):
-            raise _outside(item, allowed)
+            raise outside_error(item, allowed)
         return data
 
     def _clean(self, data: bytes) -> Image:
@@ -157,16 +164,16 @@ class ImageFiles:
         except OSError as error:
             raise errors.UnreadableImage(f"The file of {image.handle} cannot be read ({error.strerror}).") from error
         try:
-            _require_unmoved(directory)
+            require_unmoved(directory)
             directory.mkdir(parents=True, exist_ok=True)
-            _require_unmoved(directory)
+            require_unmoved(directory)
             for n in range(1, 10_000):
                 target = directory / f"{stem}{'' if n == 1 else f'-{n}'}{suffix}"
                 if self._create(target, data) or _has(target, data):
                     return target
         except OSError as error:
-            raise errors.NotAllowed(f"{_short(str(directory))} cannot be written ({error.strerror}).") from error
-        raise errors.NotAllowed(f"{_short(str(directory))} has too many files named {stem}.")
+            raise errors.NotAllowed(f"{quoted_path(str(directory))} cannot be written ({error.strerror}).") from error
+        raise errors.NotAllowed(f"{quoted_path(str(directory))} has too many files named {stem}.")
 
     def _create(self, path: Path, data: bytes) -> bool:
         """Write a new file in full; return False, touching nothing, if there is one of that name.
@@ -193,12 +200,12 @@ class ImageFiles:
 
         Raises: `errors.NotAllowed`, saying what is allowed and how to allow more.
         """
-        path = _allowed(directory, allowed)
-        if _is_inside(path, self._home):
-            raise errors.NotAllowed(f"{_short(directory)} is inside TRIPTYCH_HOME; name a directory of your own.")
+        path = allowed_path(directory, allowed)
+        if is_inside(path, self._home):
+            raise errors.NotAllowed(f"{quoted_path(directory)} is inside TRIPTYCH_HOME; name a directory of your own.")
         with suppress(OSError):  # a name too long, say: the writing will tell
             if path.is_file():
-                raise errors.NotAllowed(f"{_short(directory)} is a file, not a directory; name a directory.")
+                raise errors.NotAllowed(f"{quoted_path(directory)} is a file, not a directory; name a directory.")
         return path
 
 
@@ -206,146 +213,6 @@ def safe_name(name: str) -> str:
     """Return a file name without separators, control characters, leading dots or reserved words; at most 120 bytes."""
     clean = re.sub(r"[^\w\- .()]", "-", name).strip(" .-").encode()[:120].decode(errors="ignore").rstrip(" .-")
     return f"image-{clean}" if clean.split(".")[0].strip().lower() in _RESERVED else clean or "image"
-
-
-def _to_path(item: str) -> Path:
-    try:
-        if item[:5].lower() != "file:":
-            return Path(item).expanduser()
-        parts = urlsplit(item)
-    except (RuntimeError, ValueError) as error:
-        raise errors.UnreadableImage(f"{_short(item)} is no path on this machine.") from error
-    if parts.netloc not in ("", "localhost"):
-        raise errors.NotAllowed(f"{_short(item)} names another machine; pass a local path.")
-    return Path(url2pathname(parts.path) if os.name == "nt" else unquote(parts.path))
-
-
-def _allowed(item: str, allowed: Sequence[Path], own: Path | None = None) -> Path:
-    """Return a path, resolved, if it is inside an allowed directory and not hidden there, or inside our `own`.
-
-    A directory is hidden where the user did not name it: what lies below one that is itself allowed is not.
-    """
-    path = _to_path(item)
-    _require_on_this_machine(item, path, allowed)
-    path = _resolved(item, path)
-    directories = list(dict.fromkeys(_resolved(str(directory), directory) for directory in allowed))
-    around = [directory for directory in directories if path.is_relative_to(directory)]
-    if own and _is_inside(path, own):
-        return path
-    if not around:
-        raise _outside(item, directories)
-    if all(_is_hidden_below(directory, path) for directory in around):
-        raise errors.NotAllowed(
-            f"{_short(item)} is hidden or in a hidden directory, and such are not used. Use another place, or name the "
-            "hidden directory itself in TRIPTYCH_ALLOWED_DIRS in the server's environment (`triptych install HOST "
-            "--allow DIR` writes it)."
-        )
-    return path
-
-
-def _outside(item: str, allowed: Sequence[Path]) -> errors.NotAllowed:
-    shown = ", ".join(str(directory) for directory in allowed[:4]) or "none"
-    return errors.NotAllowed(
-        f"{_short(item)} is outside the allowed directories ({shown}; links count as where they lead). Add its "
-        "directory to TRIPTYCH_ALLOWED_DIRS in the server's environment (`triptych install HOST --allow DIR` writes "
-        "it), or use an allowed one."
-    )
-
-
-def _resolved(item: str, path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # loops of links, zero bytes, lone surrogates
-        raise errors.UnreadableImage(f"{_short(item)} cannot be resolved.") from error
-
-
-def _require_on_this_machine(item: str, path: PurePath, allowed: Sequence[PurePath]) -> None:
-    """Refuse a Windows share before anything touches it: a mere look sends the user's login to its server."""
-    drives = {directory.drive.casefold() for directory in allowed}
-    if path.drive.startswith("\\\\") and path.drive.casefold() not in drives:
-        raise errors.NotAllowed(
-            f"{_short(item)} is on a network share. Add the share to TRIPTYCH_ALLOWED_DIRS in the server's "
-            "environment (`triptych install HOST --allow DIR` writes it), or pass a local path."
-        )
-
-
-def _is_hidden_below(directory: Path, path: Path) -> bool:
-    below = path.relative_to(directory).parts
-    return any(
-        name.startswith(".") or _has_hidden_flag(directory.joinpath(*below[: i + 1])) for i, name in enumerate(below)
-    )
-
-
-def _has_hidden_flag(path: Path) -> bool:
-    """Return whether Windows or macOS was told not to show this."""
-    try:
-        found = path.lstat()
-    except (OSError, ValueError):
-        return False
-    attributes, flags = getattr(found, "st_file_attributes", 0), getattr(found, "st_flags", 0)
-    return bool(attributes & stat.FILE_ATTRIBUTE_HIDDEN or flags & stat.UF_HIDDEN)
-
-
-def _is_inside(path: Path, directory: Path) -> bool:
-    """Return whether a path is this directory or below it, however its name is spelled."""
-    for one in (path, *path.parents):
-        with suppress(OSError):
-            if one.samefile(directory):
-                return True
-    return False
-
-
-def _require_unmoved(directory: Path) -> None:
-    try:
-        moved = directory.resolve() != directory
-    except (OSError, RuntimeError):  # a loop of links
-        moved = True
-    if moved:
-        raise errors.NotAllowed(
-            f"{_short(str(directory))} leads somewhere else since it was checked; nothing was written. "
-            "Save again with save_images."
-        )
-
-
-def _locate(item: str, allowed: Sequence[Path], own: Path) -> tuple[Path, bool]:
-    """Return a path that may be read, resolved, and whether it is inside our `own` directory."""
-    real = _allowed(item, allowed, own)
-    return real, _is_inside(real, own)
-
-
-def _read_once(item: str, real: Path, at_home: bool) -> bytes:
-    """Read a regular file from the one descriptor on which it is checked."""
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    try:
-        descriptor = os.open(real, flags)
-        try:
-            opened = os.fstat(descriptor)
-            unmoved = os.path.samestat(opened, real.lstat()) and real.resolve() == real
-            regular, small = stat.S_ISREG(opened.st_mode), opened.st_size <= FILE_LIMIT_BYTES
-            # A second name may lie anywhere. What we keep ourselves may have one: some back up by hard links.
-            only_here = opened.st_nlink <= 1 or at_home
-            if unmoved and regular and small and only_here:
-                with open(descriptor, "rb", closefd=False) as file:
-                    return file.read(FILE_LIMIT_BYTES)
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError as error:
-        raise errors.UnreadableImage(
-            f"There is no file {_short(item)}; check the path, and write it in full if it is relative."
-        ) from error
-    except OSError as error:
-        raise errors.UnreadableImage(f"{_short(item)} cannot be read ({error.strerror}).") from error
-    if not unmoved:
-        raise errors.NotAllowed(f"{_short(item)} changed while it was opened.")
-    if not regular:
-        raise errors.UnreadableImage(f"{_short(item)} is not a file; name an image file.")
-    if not only_here:
-        raise errors.NotAllowed(
-            f"{_short(item)} is a hard link: the same file has another name, which may be outside the allowed "
-            "directories. Make a copy of it and name the copy."
-        )
-    size, limit = opened.st_size / 1e6, FILE_LIMIT_BYTES / 1e6
-    raise errors.UnreadableImage(f"{_short(item)} has {size:.0f} MB; at most {limit:.0f} MB are read.")
 
 
 def _from_data_uri(item: str) -> bytes:
@@ -359,10 +226,6 @@ def _from_data_uri(item: str) -> bytes:
         return base64.b64decode(b"".join(plain.split()), validate=True) if head.lower().endswith(";base64") else plain
     except (binascii.Error, ValueError) as error:
         raise errors.UnreadableImage("The data: URI is not valid base64.") from error
-
-
-def _short(item: str) -> str:
-    return errors.quoted(item, 160)
 
 
 def _touched(path: Path) -> bool:

@@ -27,6 +27,7 @@ from PIL import Image as Picture
 
 from triptych.core import errors
 from triptych.core.models import Image
+from triptych.images import allowed_paths
 from triptych.images import files as image_files
 from triptych.images.files import ImageFiles, safe_name
 
@@ -297,9 +298,9 @@ async def test_what_was_kept_is_read_though_a_backup_links_to_it(door: ImageFile
 def test_a_windows_share_is_refused_before_its_server_hears_of_it_unless_it_is_allowed(share: str) -> None:
     """No path of ours is touched: these are names alone, as Windows reads them."""
     with pytest.raises(errors.NotAllowed, match="network share"):
-        image_files._require_on_this_machine(share, PureWindowsPath(share), [PureWindowsPath("C:/pictures")])
-    image_files._require_on_this_machine(share, PureWindowsPath(share), [PureWindowsPath(share.upper()).parent])
-    image_files._require_on_this_machine("a.png", PureWindowsPath("C:/a.png"), [])
+        allowed_paths.require_on_this_machine(share, PureWindowsPath(share), [PureWindowsPath("C:/pictures")])
+    allowed_paths.require_on_this_machine(share, PureWindowsPath(share), [PureWindowsPath(share.upper()).parent])
+    allowed_paths.require_on_this_machine("a.png", PureWindowsPath("C:/a.png"), [])
 
 
 @posix
@@ -441,9 +442,9 @@ async def test_what_does_not_decode_to_its_last_pixel_is_refused_and_not_kept(
 async def test_a_file_above_the_cap_is_not_read(
     door: ImageFiles, fox: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_files, "FILE_LIMIT_BYTES", len(fox.read_bytes()))
+    monkeypatch.setattr(allowed_paths, "FILE_LIMIT_BYTES", len(fox.read_bytes()))
     assert await door.import_images(str(fox), [inside])
-    monkeypatch.setattr(image_files, "FILE_LIMIT_BYTES", len(fox.read_bytes()) - 1)
+    monkeypatch.setattr(allowed_paths, "FILE_LIMIT_BYTES", len(fox.read_bytes()) - 1)
     with pytest.raises(errors.UnreadableImage, match="at most"):
         await door.import_images(str(fox), [inside])
 
@@ -841,14 +842,14 @@ async def test_a_directory_swapped_for_a_link_while_it_is_made_is_not_written_in
 SAVER = """
 import sys
 from pathlib import Path
-from triptych.images.files import Assets
+from triptych.images.files import ImageFiles
 from triptych.core.models import Image
 home, directory, *files = map(Path, sys.argv[1:])
 print("ready", flush=True)
 sys.stdin.readline()
 for file in files:
     image = Image("", file.stem, "image/png", 1, 1, 1, file)
-    print(Assets(home, None).save(image, directory, "set").name, flush=True)
+    print(ImageFiles(home, None).save(image, directory, "set").name, flush=True)
 """
 
 

@@ -1,0 +1,98 @@
+"""Copies of images that are safe to send out: upright, sRGB, without metadata or hidden bytes.
+
+Rules: the same bytes in give the same bytes out. A file that is clean already is returned byte for byte.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+
+from PIL import Image
+
+from triptych.images import metadata
+from triptych.images.decoding import MAX_PIXELS, Facts, decode, normalized, orientation
+from triptych.images.encoding import encode, jpeg
+
+MAX_LOOKED_THROUGH = 400_000_000
+"""Pixels times scans of a JPEG that is searched for bytes of no pixel: some ten seconds of work."""
+
+
+def clean(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Facts]:
+    """Return a copy that is safe to send out, and its facts: upright, sRGB, no metadata of any kind.
+
+    JPEG stays JPEG, everything else becomes PNG, keeping its alpha. Where only metadata has to go the pixels are not
+    encoded again, and a file that is already clean comes back byte for byte, so that its digest is stable; otherwise,
+    and where bytes that belong to no pixel hide in the compressed data, JPEG is written at quality 95, 4:4:4.
+
+    Raises `UnreadableImage`.
+    """
+    mime_type, size, image = decode(data, max_pixels, near_px=1)
+    plain = image.mode in ("L", "RGB", "RGBA") and orientation(image) == 1 and "icc_profile" not in image.info
+    if plain and (out := _without_metadata(data, mime_type)):
+        return out, Facts(mime_type, *size)
+    if image.size != size:
+        _, _, image = decode(data, max_pixels)
+    image = normalized(image)
+    if mime_type == "image/jpeg":
+        return jpeg(image, 95, subsampling=0), Facts("image/jpeg", image.width, image.height)
+    return encode(image, "image/png"), Facts("image/png", image.width, image.height)
+
+
+def _without_metadata(data: bytes, mime_type: str) -> bytes | None:
+    """Return a file with the same pixels and nothing else; None where they have to be encoded again for that."""
+    if mime_type == "image/png" and (parts := metadata.png_parts(data)):
+        return metadata.joined(data, parts)
+    if mime_type == "image/jpeg" and (found := metadata.jpeg_parts(data)):
+        return None if _hides_bytes(data, found) else metadata.joined(data, found.parts)
+    return None
+
+
+def _hides_bytes(data: bytes, found: metadata.Jpeg) -> bool:
+    """Return whether a JPEG has bytes before the end of a run that belong to no pixel: other ones change nothing.
+
+    A picture whose many scans would take long to look through counts as one that has.
+    """
+    if len(found.scans) == 1:
+        return any(_ends_early(data, found, n) for n in range(len(found.scans[0])))
+    if len(found.scans) * found.width * found.height > MAX_LOOKED_THROUGH:
+        return True
+    whole = _digest(data)
+    return any(
+        all(_digest(metadata.garbled(data, run, pattern)) == whole for pattern in metadata.PATTERNS)
+        for (run,) in found.scans
+    )
+
+
+def _ends_early(data: bytes, found: metadata.Jpeg, n: int) -> bool:
+    """Return whether a run of a JPEG goes on after its last unit: what is put behind it is not what is decoded next."""
+    seen = set()
+    for probe in metadata.PROBES:
+        alone = found.alone(data, n, probe)
+        if not alone:
+            return False
+        file, (x, y) = alone
+        image = Image.open(io.BytesIO(file), formats=["JPEG"])
+        del alone, file
+        image.draft("L", (1, 1))  # an eighth of the size: of each block its mean brightness
+        try:
+            image.load()
+        except OSError:
+            continue
+        seen.add(image.crop((x // 8, y // 8, x // 8 + 1, y // 8 + 1)).tobytes())
+        if len(seen) > 1:
+            return False
+    return True
+
+
+def _digest(data: bytes) -> bytes:
+    """Return a digest of a JPEG's pixels; an empty one where garbled data stops the decoder."""
+    image = Image.open(io.BytesIO(data), formats=["JPEG"])
+    try:
+        image.load()
+    except OSError:
+        return b""
+    digest = hashlib.blake2b()
+    for top in range(0, image.height, 256):
+        digest.update(image.crop((0, top, image.width, min(top + 256, image.height))).tobytes())
+    return digest.digest()
