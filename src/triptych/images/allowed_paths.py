@@ -48,8 +48,8 @@ def allowed_path(item: str, allowed: Sequence[Path], own: Path | None = None) ->
     if all(_is_hidden_below(directory, path) for directory in around):
         raise errors.NotAllowed(
             f"{quoted_path(item)} is hidden or in a hidden directory, and such are not used. Use another place, or "
-            "name the hidden directory itself in TRIPTYCH_ALLOWED_DIRS in the server's environment (`triptych install HOST "
-            "--allow DIR` writes it)."
+            "name the hidden directory itself in TRIPTYCH_ALLOWED_DIRS in the server's environment (`triptych install "
+            "HOST --allow DIR` writes it)."
         )
     return path
 
