@@ -301,8 +301,8 @@ class InstantWire(ProviderClient):
 class InstantAssets(ImageFiles):
     """Keeps results without a thread, whose work would take no simulated time anyway."""
 
-    async def keep(self, data: bytes) -> Image:
-        return self._keep(data)
+    async def store_result(self, data: bytes) -> Image:
+        return self._store_result(data)
 
 
 def simulate(shape: Shape, durations_s: Sequence[float], *, watched: bool = False) -> Figures:
@@ -331,7 +331,7 @@ async def _simulate(shape: Shape, durations_s: Sequence[float], watched: bool) -
                 job_id = _added(here, shape, number)
                 if not watched:
                     while here.job(job_id).status in ("queued", "running"):
-                        await here.worker.notifier.heard()
+                        await here.worker.notifier.wait()
                     continue
                 async with anyio.create_task_group() as waiting:
                     waiting.start_soon(_wait, elsewhere, job_id, elsewhere_s)
@@ -390,7 +390,7 @@ def _added(service: ImageService, shape: Shape, number: int) -> str:
 def _input(service: ImageService) -> Input:
     buffer = io.BytesIO()
     Picture.new("RGB", (8, 8), "teal").save(buffer, "PNG")
-    image = service.store.add_image(service._files._keep(buffer.getvalue()), START)
+    image = service.store.add_image(service._files._store_result(buffer.getvalue()), START)
     service.store.set_copy(image.sha256, "atlas", "https://x.example/input.png", START + timedelta(days=30))
     return Input(image.handle, image)
 

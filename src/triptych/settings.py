@@ -21,7 +21,7 @@ from triptych.core import errors
 from triptych.core.text import block, line
 from triptych.jobs.service import ServiceConfig
 from triptych.providers import load, names
-from triptych.providers.client import Account, without
+from triptych.providers.client import Account, redact
 from triptych.providers.url_safety import site
 
 PREFERENCE = ("atlas", "wavespeed", "ark", "evolink", "runware", "novita")
@@ -119,7 +119,7 @@ class _SafeLines(logging.Formatter):
 
     def _without_secrets(self, said: str) -> str:
         for secret in self._secrets:
-            said = without(secret, said)
+            said = redact(secret, said)
         return _SIGNATURE.sub(r"\1…", said)
 
 

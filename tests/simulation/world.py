@@ -67,7 +67,7 @@ class Clock:
 
     async def wait(self, notifier: Notifier, seconds: float) -> None:
         with anyio.move_on_after(seconds):
-            await notifier.heard()
+            await notifier.wait()
 
 
 class Server:

@@ -62,7 +62,7 @@ def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Connect:
     async def connected(**options: Any) -> AsyncIterator[Client]:
         if transport == "memory":
             holder = ServiceHolder(opener(settings.read(environ(tmp_path / "home"))))
-            async with holder.staying(), Client(build(holder, remote=False), mode=era, **options) as client:
+            async with holder.running(), Client(build(holder, remote=False), mode=era, **options) as client:
                 yield client
             return
         server: Any = url

@@ -14,15 +14,15 @@ Rules: pure. The caller hands in the offers in order of preference; nothing here
 from __future__ import annotations
 
 from triptych.catalog.choosing import by_preference, choose, is_retired, search
-from triptych.catalog.limits import check
+from triptych.catalog.limits import check_limits
 from triptych.catalog.pricing import quote
 from triptych.catalog.prompt_count import name_count
-from triptych.catalog.sizes import MOST_SIZES, resolve_size, sizes_text
+from triptych.catalog.sizes import MAX_SIZES_LISTED, resolve_size, sizes_text
 
 __all__ = [
-    "MOST_SIZES",
+    "MAX_SIZES_LISTED",
     "by_preference",
-    "check",
+    "check_limits",
     "choose",
     "is_retired",
     "name_count",

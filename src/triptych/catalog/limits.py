@@ -10,7 +10,7 @@ from triptych.core.errors import OutOfLimits, quoted
 from triptych.core.models import Offer
 
 
-def check(offer: Offer, *, references: int, count: int, prompt: str, format: str | None) -> None:
+def check_limits(offer: Offer, *, references: int, count: int, prompt: str, format: str | None) -> None:
     """Raise `OutOfLimits`, saying what would be right, unless the offer takes this request."""
     name = f"{offer.family} on {offer.provider}"
     if not prompt.strip():

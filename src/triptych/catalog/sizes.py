@@ -14,7 +14,7 @@ from triptych.core.errors import OutOfLimits, quoted
 from triptych.core.models import Offer, Size, Sizes
 
 _STEP_PX = 16
-MOST_SIZES = 20
+MAX_SIZES_LISTED = 20
 """More sizes than these are told as words and ratios."""
 _WORDS: Mapping[str, float] = {"square": 1.0, "portrait": 3 / 4, "landscape": 4 / 3}
 
@@ -61,7 +61,7 @@ def resolve_size(offer: Offer, spec: str | None, follow: Size | None) -> Size:
 def sizes_text(offer: Offer, *, in_pixels: bool = False) -> list[str]:
     """Return the sizes an offer takes, a few words a line; a few exact sizes each with its pixels, if asked for."""
     sizes = offer.sizes
-    if sizes.exact and in_pixels and len(sizes.all()) <= MOST_SIZES:
+    if sizes.exact and in_pixels and len(sizes.all()) <= MAX_SIZES_LISTED:
         return [
             f"{word}: {' '.join(f'{width}x{height}' for width, height in row.values())}"
             for word, row in sizes.presets.items()

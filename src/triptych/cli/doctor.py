@@ -179,8 +179,9 @@ def _choices(setup: ServiceConfig) -> Iterator[Check]:
             found=f"{title}, has no key",
             mend=f"set {default.provider.key_env}, or another TRIPTYCH_PROVIDER",
         )
-    budget = "no cap" if setup.budget_usd is None else f"at most ${errors.plain(setup.budget_usd)} in 24 hours"
-    asked = f"a job above ${errors.plain(setup.confirm_usd)} wants" if setup.confirm_usd.is_finite() else "no job wants"
+    budget = "no cap" if setup.budget_usd is None else f"at most ${errors.format_usd(setup.budget_usd)} in 24 hours"
+    confirm_usd = setup.confirm_usd
+    asked = f"a job above ${errors.format_usd(confirm_usd)} wants" if confirm_usd.is_finite() else "no job wants"
     yield Check(about="money", state="ok", found=f"{budget}; {asked} a confirmation")
 
 

@@ -13,7 +13,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from triptych.core import errors
-from triptych.core.errors import plain
+from triptych.core.errors import format_usd
 from triptych.core.text import block, line
 from triptych.jobs.results import (
     ImageResult,
@@ -101,7 +101,7 @@ def _job_lines(result: JobResult) -> Iterator[str]:
     mark = _MARKS.get(exit_of_status(result.status), "✗")
     if result.job_id is None:
         yield f"{mark} dry run: {_count(result.requested)}, {result.model} on {result.provider}"
-        yield f"  quoted ${plain(result.cost.quoted)}; nothing was sent"
+        yield f"  quoted ${format_usd(result.cost.quoted)}; nothing was sent"
     else:
         yield f"{mark} {result.job_id} {result.status}: {result.returned} of {_count(result.requested)}"
         yield f"  {line(result.model)} on {result.provider}, {result.cost.text(result.status)}"
@@ -167,7 +167,7 @@ def jobs_text(result: JobsResult) -> str:
 
 
 def _amount(usd: Decimal, is_estimate: bool) -> str:
-    return f"{'~' if is_estimate else ''}${plain(usd)}"
+    return f"{'~' if is_estimate else ''}${format_usd(usd)}"
 
 
 def spend_text(result: SpendResult) -> str:
@@ -182,10 +182,10 @@ def spend_text(result: SpendResult) -> str:
     if result.total.charge_is_estimate:
         lines.append(ESTIMATED)
     budget = result.budget
-    cap = "no cap" if budget.cap is None else f"of ${plain(budget.cap)}"
-    left = "" if budget.left is None else f"; ${plain(budget.left)} left"
+    cap = "no cap" if budget.cap is None else f"of ${format_usd(budget.cap)}"
+    left = "" if budget.left is None else f"; ${format_usd(budget.left)} left"
     lines.append(
-        f"Last 24 hours: ${plain(budget.spent)} spent, ${plain(budget.reserved)} reserved, "
+        f"Last 24 hours: ${format_usd(budget.spent)} spent, ${format_usd(budget.reserved)} reserved, "
         f"{cap} (TRIPTYCH_BUDGET_USD){left}."
     )
     return "\n".join(lines)
@@ -242,7 +242,7 @@ def models_text(result: ModelsResult) -> str:
         if not mine:
             continue
         default = ", the default" if p.provider == result.default_provider else ""
-        balance = f", balance ${plain(p.balance_usd)}" if p.balance_usd is not None else ""
+        balance = f", balance ${format_usd(p.balance_usd)}" if p.balance_usd is not None else ""
         state = f"usable{default}{balance}" if p.usable else f"not usable: {p.why_not}"
         parts = [line for said in _model_notes(mine) for line in wrapped(said, "  ")]
         lines += [f"{p.provider}: {state}", *(f"  {line}" for line in _model_rows(mine)), *parts, ""]
@@ -259,7 +259,7 @@ def _model_rows(mine: Sequence[ModelRow]) -> list[str]:
             kinds = dict.fromkeys(operation.removesuffix("-sequential") for operation in operations)
             refs = str(m.max_references) if "edit" in kinds else "0"
             images = str(m.max_outputs) if any(o.endswith("-sequential") for o in operations) else "1"
-            each = f"{'from ' if m.price else ''}${plain(m.usd_per_image)}"
+            each = f"{'from ' if m.price else ''}${format_usd(m.usd_per_image)}"
             rows.append((m.model, "/".join(kinds), refs, images, each, endpoint))
     return table(("model", "does", "refs", "images", "each", "endpoint id"), rows).split("\n")
 

@@ -100,7 +100,7 @@ def _confirmed(error: errors.OverBudget, quoted: Decimal) -> Decimal:
     Raises: `errors.OverBudget` when there is nobody to ask, or the answer is no.
     """
     if not sys.stdin.isatty():
-        raise errors.OverBudget(f"{error.message} Here: --yes or --max-cost-usd {errors.plain(quoted)}.")
+        raise errors.OverBudget(f"{error.message} Here: --yes or --max-cost-usd {errors.format_usd(quoted)}.")
     if not click.confirm(f"{error.question} Go on?", err=True):
         raise errors.OverBudget("Not confirmed; nothing was sent.")
     return quoted

@@ -51,7 +51,7 @@ class Notifier:
         self._event.set()
         self._event = anyio.Event()
 
-    async def heard(self) -> None:
+    async def wait(self) -> None:
         """Return at the next ring."""
         await self._event.wait()
 
@@ -79,7 +79,7 @@ class SystemClock:
     async def wait(self, notifier: Notifier, seconds: float) -> None:
         """Return when the bell rings, or after so many seconds."""
         with anyio.move_on_after(seconds):
-            await notifier.heard()
+            await notifier.wait()
 
 
 @lru_cache(maxsize=1)

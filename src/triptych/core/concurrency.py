@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def unwrapped() -> Iterator[None]:
+def unwrap_group() -> Iterator[None]:
     """Raise what the one failing task of a task group raised, without the group around it."""
     try:
         yield

@@ -45,7 +45,7 @@ def quoted(text: object, limit_chars: int = 300) -> str:
     return f'"{shown}"'
 
 
-def plain(usd: Decimal) -> str:
+def format_usd(usd: Decimal) -> str:
     """Return an amount as people write it: no exponent, no trailing zeros, at most six decimals, rounded up.
 
     Rounded up, so that an amount named in a refusal is enough when it is given back as a cap.

@@ -37,13 +37,13 @@ LEASE_S = 12.0
 
 HEARTBEAT_S = 4.0
 
-MOST_WAIT_S = 1800.0
+MAX_WAIT_S = 1800.0
 """No prediction waits longer for its next step: a due time further ahead is a damaged one, and is due now."""
 
 FIRST_POLL_S = 0.4
 POLL_SHARE = 0.06
 """How much later than its end a prediction may be seen, for each second that it took."""
-LONGEST_POLL_S = 20.0
+MAX_POLL_S = 20.0
 
 
 def may_move(old: State, new: State) -> bool:
@@ -76,7 +76,7 @@ def poll_delay_s(elapsed_s: float) -> float:
     So an end is seen at most 0.4 s and 6 % of the prediction's own time late, whatever that time is. A prediction of
     20 s takes 24 polls, one of 120 s takes 51.
     """
-    return min(FIRST_POLL_S + POLL_SHARE * elapsed_s, LONGEST_POLL_S)
+    return min(FIRST_POLL_S + POLL_SHARE * elapsed_s, MAX_POLL_S)
 
 
 def retry_delay_s(attempts: int, wish_s: float | None = None) -> float:

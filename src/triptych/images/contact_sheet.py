@@ -151,7 +151,7 @@ def render(
     lines = wrapped(drawable(title), font(TITLE_PX), WIDTH_PX - 2 * MARGIN_PX, 1)
     top = MARGIN_PX + (TITLE_LINE_PX + 8 if lines else 0)
     plans = (
-        _Plan.of(cards, group, across, heads, cell, aspects[len(aspects) // 2], top)
+        _Layout.of(cards, group, across, heads, cell, aspects[len(aspects) // 2], top)
         for across in range(1, min(-(-len(cards) // group), max(1, 12 // group)) + 1)
     )
     plan = max(plans, key=lambda p: (p.width * p.height, -p.across))
@@ -186,7 +186,7 @@ _Line = tuple[str, int, int, tuple[int, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _Layout:
     """How large the cells are, and what their words come to, when so many groups stand side by side."""
 
     across: int
@@ -200,7 +200,7 @@ class _Plan:
     @classmethod
     def of(
         cls, cards: Sequence[Card], group: int, across: int, heads: Sequence[str], cell: int, aspect: float, top: int
-    ) -> _Plan:
+    ) -> _Layout:
         columns = across * group
         rows = -(-len(cards) // columns)
         gaps = (columns - across) * GAP_PX + (across - 1) * (GROUP_GAP_PX if group > 1 else GAP_PX)
@@ -215,7 +215,7 @@ class _Plan:
     @classmethod
     def _with(
         cls, cards: Sequence[Card], group: int, across: int, heads: Sequence[str], width: int, height: int
-    ) -> _Plan:
+    ) -> _Layout:
         words = tuple(_words(card, width) for card in cards)
         columns = across * group
         return cls(

@@ -1,7 +1,7 @@
 """Content-addressed files, and the one guarded door for outside bytes.
 
 An image is home when its bytes, decoded to the last pixel, lie on disk under their sha256, written atomically. Outside
-bytes come in as a path, a `file://` or `https://` URL or a `data:` URI, through `import_images` alone: a path must
+bytes come in as a path, a `file://` or `https://` URL or a `data:` URI, through `import_image` alone: a path must
 resolve, symbolic links and all, to a regular file with one name, inside an allowed directory and not hidden there; a
 URL goes through `ProviderClient.fetch`; whatever comes is decoded in full and stripped of its metadata before it is
 kept. Copies leave through `save`, which never overwrites. What is refused is named as the caller named it.
@@ -61,19 +61,19 @@ class ImageFiles:
         self._parts_dir = home / "parts"
         self._fetch = fetch
 
-    async def keep(self, data: bytes) -> Image:
+    async def store_result(self, data: bytes) -> Image:
         """Verify a provider's result, write it, and return it as an image.
 
         Raises: `errors.UnreadableImage` when it does not decode to its last pixel; `errors.Outage` on a full disk.
         """
-        return await anyio.to_thread.run_sync(self._keep, data)
+        return await anyio.to_thread.run_sync(self._store_result, data)
 
-    def _keep(self, data: bytes) -> Image:
+    def _store_result(self, data: bytes) -> Image:
         from triptych.images import processing
 
         return self._write(data, processing.verify(data))
 
-    async def import_images(self, item: str, allowed: Sequence[Path], may_use: MayUse = lambda _: True) -> Image:
+    async def import_image(self, item: str, allowed: Sequence[Path], may_use: MayUse = lambda _: True) -> Image:
         """Return the image behind a path, a `file://` or `https://` URL or a `data:` URI: home, and without metadata.
 
         A path to an image that is home already is read only if `may_use` agrees, whatever is allowed besides.
@@ -141,7 +141,7 @@ class ImageFiles:
             part.replace(path)
         _flush_directory(path.parent)
 
-    def sweep(self, now: datetime) -> None:
+    def remove_stale_parts(self, now: datetime) -> None:
         """Close the files to other users, and remove what a process that died in the middle of a write left behind."""
         with suppress(OSError):  # the first write will tell
             private_files.make_directory(self.images_dir)

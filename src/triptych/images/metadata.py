@@ -21,7 +21,7 @@ TAIL_BYTES = 8
 """So many bytes at the end of a run are garbled: an honest one has at most seven bits there that say nothing."""
 PROBES = tuple(bytes((97 * i + 13 * j * j) % 255 for j in range(16)) for i in range(32))
 """What is decoded as one unit more; in an honest run some of them make it brighter than others."""
-MOST_ROWS = 4000
+MAX_ROWS = 4000
 PATTERNS = (b"\x5a", b"\xa5", b"\x00", b"\x3c", b"\x96", b"\x69")
 """What garbles: a bright picture may stay as bright under one of them."""
 
@@ -50,7 +50,7 @@ class Jpeg:
         """
         across, down = -(-self.width // self.unit[0]), -(-self.height // self.unit[1])
         units = min(self.interval or across * down, across * down - n * self.interval)
-        across = 1 if units < MOST_ROWS else across
+        across = 1 if units < MAX_ROWS else across
         height = (units // across + 1) * self.unit[1]
         if height > 65_535:
             return None

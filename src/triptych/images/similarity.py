@@ -5,9 +5,10 @@
                  against white. It sees contrast as well as exposure.
     structure    1 − correlation of lightness, place by place: 0 the same arrangement, 1 nothing in common.
 
-A frame's drift is the median of its distances to the other frames. It stands out when that is both visible and out of
-proportion: `CLEAR` times what the rest, without it, has. So a set whose frames are meant to differ (seasons, scenes of
-a story) differs evenly and nothing stands out, and a set of near copies is held to a closer measure.
+A frame's deviation is the median of its distances to the other frames. A frame stands out when its deviation can be
+seen and is over `OUTLIER_RATIO` times the largest deviation among the others, measured without it. A set whose frames
+are meant to differ (seasons, scenes of a story) differs evenly, so no frame stands out. In a set of near copies a small
+difference is enough.
 
 Rules: pure; decoded pictures in, numbers out; the same pictures give the same numbers. Whether a difference is wanted
 is not known here.
@@ -24,11 +25,11 @@ from PIL import Image
 
 SIDE_PX = 32
 """What a picture is measured at: layout and light, not grain."""
-FEWEST = 4
+MIN_IMAGES = 4
 """In a smaller set nothing can stand out: of three, one is always the furthest."""
-CLEAR = 2.5
+OUTLIER_RATIO = 2.5
 MEASURES = ("palette", "brightness", "structure")
-VISIBLE = {"palette": 5.0, "brightness": 12.0, "structure": 0.5}
+VISIBLE_FROM = {"palette": 5.0, "brightness": 12.0, "structure": 0.5}
 """Less than this is never told, however even the rest is."""
 
 
@@ -53,10 +54,10 @@ class Deviation:
 
     @property
     def stands_out(self) -> bool:
-        return self.value > max(VISIBLE[self.measure], CLEAR * self.high)
+        return self.value > max(VISIBLE_FROM[self.measure], OUTLIER_RATIO * self.high)
 
 
-def look(image: Image.Image) -> ImageStats:
+def measure(image: Image.Image) -> ImageStats:
     """Return what is compared of a picture; one without alpha, as large or small as it comes."""
     small = image.convert("RGB").resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX, reducing_gap=3.0)
     data = small.tobytes()
@@ -68,11 +69,11 @@ def look(image: Image.Image) -> ImageStats:
 
 
 def deviations(looks: Sequence[ImageStats]) -> list[tuple[Deviation, ...]]:
-    """Return each frame's standing, one for each of `MEASURES`; nothing where there are fewer than `FEWEST` frames."""
+    """Return each frame's deviations, one for each of `MEASURES`; an empty list for fewer than `MIN_IMAGES` frames."""
     count = len(looks)
-    if count < FEWEST:
+    if count < MIN_IMAGES:
         return []
-    by_measure = [[[apart(a, b)[m] for b in looks] for a in looks] for m in range(len(MEASURES))]
+    by_measure = [[[distances(a, b)[m] for b in looks] for a in looks] for m in range(len(MEASURES))]
     found = []
     for k in range(count):
         standing = []
@@ -85,7 +86,7 @@ def deviations(looks: Sequence[ImageStats]) -> list[tuple[Deviation, ...]]:
     return found
 
 
-def apart(a: ImageStats, b: ImageStats) -> tuple[float, float, float]:
+def distances(a: ImageStats, b: ImageStats) -> tuple[float, float, float]:
     """Return the distances of two pictures, in the order of `MEASURES`."""
     structure = 1 - sum(x * y for x, y in zip(a.places, b.places, strict=True))
     if not any(a.places) and not any(b.places):

@@ -21,7 +21,7 @@ import anyio
 from triptych import catalog
 from triptych.core import errors
 from triptych.core.clock import Clock, Notifier, SystemClock, moment
-from triptych.core.concurrency import unwrapped
+from triptych.core.concurrency import unwrap_group
 from triptych.core.models import Job, Offer, Operation, Output, Prediction, Reference, State, Status
 from triptych.images.files import ImageFiles
 from triptych.jobs import planning, presenters
@@ -99,7 +99,7 @@ async def open_service(setup: ServiceConfig, *, work: bool = True) -> AsyncItera
     """
     service = ImageService(setup, SystemClock())
     try:
-        with unwrapped():
+        with unwrap_group():
             async with anyio.create_task_group() as tasks:
                 if work:
                     tasks.start_soon(service.worker.run)
@@ -121,7 +121,7 @@ class ImageService:
         self._listeners: dict[object, Callable[[str], None]] = {}
         self.provider_client = ProviderClient(proxy_resolves=setup.proxy_resolves)
         self._files = ImageFiles(setup.home, self.provider_client.fetch)
-        self._files.sweep(clock.now())
+        self._files.remove_stale_parts(clock.now())
         self.store = Store(setup.home / "triptych.db", self._files.images_dir, setup.budget_usd, clock)
         self.image_access = ImageAccess(self.store, self._files, clock, setup.allowed_dirs)
         self._pricing = Pricing(self.store, self.provider_client, setup.accounts, setup.default_provider, clock)
@@ -249,7 +249,7 @@ class ImageService:
         provider = self.setup.accounts[row.job.provider].provider.title
         warning = (
             f"{len(at_provider)} request(s) are already at {provider}, which cannot cancel them: "
-            f"about ${errors.plain(cost)} will be charged, and their images are still fetched."
+            f"about ${errors.format_usd(cost)} will be charged, and their images are still fetched."
         )
         return result.model_copy(update={"warnings": [*result.warnings, warning]})
 
@@ -417,7 +417,7 @@ class ImageService:
 
         def fits(offer: Offer) -> None:
             for prompt in prompts:
-                catalog.check(offer, references=references, count=count, prompt=prompt, format=options.format)
+                catalog.check_limits(offer, references=references, count=count, prompt=prompt, format=options.format)
             catalog.resolve_size(offer, options.size, None)
 
         accounts, today = self.setup.accounts, self._clock.now().date()

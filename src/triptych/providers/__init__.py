@@ -115,7 +115,7 @@ class BaseUrl:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class ModelList:
     """A live model list: endpoint id → current price per image in USD, where it says one."""
 
     prices_usd: Mapping[str, Decimal | None]
@@ -167,7 +167,7 @@ class Provider:
     charge: Callable[[str, str | None], Flow[Decimal | None]] | None = None
     finished: Callable[[Sequence[str]], Flow[frozenset[str]]] | None = None
     """Of these tickets, those that one look at the provider's list shows as ended; a hint, where many run at once."""
-    listing: Callable[[], Flow[Listing]] | None = None
+    listing: Callable[[], Flow[ModelList]] | None = None
     balance: Callable[[], Flow[Decimal | None]] | None = None
     inline: bool = False
     reference_limits: ReferenceLimits = ReferenceLimits()

@@ -39,7 +39,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ListPage:
     """One page of a list, the answer it came in, and how many entries the whole list has, if that is said."""
 
     answer: HttpResponse
@@ -47,8 +47,8 @@ class Page:
     total: int | None = None
 
 
-def look(
-    page: Callable[[int], Flow[Page]], sent: Sent, known: frozenset[str], *, page_items: int, kept_s: float
+def search(
+    page: Callable[[int], Flow[ListPage]], sent: Sent, known: frozenset[str], *, page_items: int, kept_s: float
 ) -> Flow[Pending | None]:
     """Return the prediction that a lost submit became, or None where it surely was not accepted.
 
@@ -95,7 +95,7 @@ def look(
     return None
 
 
-def _is_last(page: Page, read_items: int) -> bool:
+def _is_last(page: ListPage, read_items: int) -> bool:
     """Return whether the list ends with this page; a short page may be one that the provider made shorter."""
     return read_items >= page.total if page.total is not None else not page.entries
 

@@ -33,7 +33,7 @@ from triptych.providers import (
     FrameReceived,
     HttpRequest,
     HttpResponse,
-    Listing,
+    ModelList,
     NextEvent,
     Provider,
     ReferenceLimits,
@@ -60,15 +60,15 @@ _BY_ITS_ID = "the date in the model id"
 
 
 @dataclass(frozen=True, slots=True)
-class _Family(Family):
+class _ArkFamily(Family):
     """A family at its origin: an image takes about 20 s (docs/providers/README.md#time-for-an-image)."""
 
     priced_by: str = "the documentation and third parties; the price page was not read"
     latency_s: float = 22.0
 
 
-_FAMILIES: Mapping[str, _Family] = {
-    "seedream-5.0-lite": _Family(
+_FAMILIES: Mapping[str, _ArkFamily] = {
+    "seedream-5.0-lite": _ArkFamily(
         endpoint="seedream-5-0-260128",
         usd="0.035",
         # The larger reading of the largest area, 16,777,216, is not relied on (docs/providers/ark.md#sizes-and-limits).
@@ -77,21 +77,21 @@ _FAMILIES: Mapping[str, _Family] = {
         aliases=("seedream-5-0-lite-260128", "doubao-seedream-5-0-260128", "doubao-seedream-5-0-lite-260128"),
         lifecycle=Lifecycle(released="2026-01-28", source=_BY_ITS_ID),
     ),
-    "seedream-4.5": _Family(
+    "seedream-4.5": _ArkFamily(
         endpoint="seedream-4-5-251128",
         usd="0.04",
         sizes=offering.sized("2K", "4K", least=3_686_400),
         aliases=("doubao-seedream-4-5-251128",),
         lifecycle=Lifecycle(released="2025-11-28", source=_BY_ITS_ID),
     ),
-    "seedream-4.0": _Family(
+    "seedream-4.0": _ArkFamily(
         endpoint="seedream-4-0-250828",
         usd="0.03",
         sizes=offering.sized("1K", "2K", "4K", least=921_600),
         aliases=("doubao-seedream-4-0-250828",),
         lifecycle=Lifecycle(released="2025-08-28", source=_BY_ITS_ID),
     ),
-    "seedream-5.5": _Family(
+    "seedream-5.5": _ArkFamily(
         endpoint="seedream-5-5-261028",
         aliases=("dola-seedream-5-5-261028", "doubao-seedream-5-5-261028"),
         priced_by="the provider's rate card as two resellers quote it (2026-11-12, 2026-11-13)",
@@ -100,7 +100,7 @@ _FAMILIES: Mapping[str, _Family] = {
         **offering.V5_5,
     ),
     **{
-        f"seedream-5.0-{name}": _Family(
+        f"seedream-5.0-{name}": _ArkFamily(
             endpoint=model,
             aliases=(f"dola-{model}", f"doubao-{model}"),
             priced_by="resellers' price pages; not read at the provider",
@@ -337,7 +337,7 @@ def _raise_refusal(answer: HttpResponse, body: Any) -> NoReturn:
 # The account ---------------------------------------------------------------------------------------------------------
 
 
-def listing() -> Flow[Listing]:
+def listing() -> Flow[ModelList]:
     """Return which of our models the provider lists, under all their ids; it names no prices.
 
     That the list exists is a third party's knowledge.
@@ -355,7 +355,7 @@ def listing() -> Flow[Listing]:
     }
     if not 200 <= answer.status < 300 or not known:
         raise read.outage(answer, body)
-    return Listing(known)
+    return ModelList(known)
 
 
 PROVIDER = Provider(

@@ -27,7 +27,7 @@ from triptych.core.models import (
     Sizes,
     Upload,
 )
-from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Listing, Provider, Sent
+from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, ModelList, Provider, Sent
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -60,7 +60,7 @@ _FROM_2K = offering.sized("2K", "4K", least=3_686_400)
 
 
 @dataclass(frozen=True, slots=True)
-class _Family(Family):
+class _AtlasFamily(Family):
     """A family on Atlas; the field that carries the number of images was renamed once."""
 
     priced_by: str = "the provider's product pages"
@@ -68,19 +68,19 @@ class _Family(Family):
     count_field: str = "max_images"
 
 
-_FAMILIES: Mapping[str, _Family] = {
-    "seedream-5.0-lite": _Family(
+_FAMILIES: Mapping[str, _AtlasFamily] = {
+    "seedream-5.0-lite": _AtlasFamily(
         "bytedance/seedream-v5.0-lite",
         "0.032",
         Sizes(presets=presets.rows("2K", "3K"), exact=True),
         max_references=14,
         formats=("png", "jpeg"),
     ),
-    "seedream-4.5": _Family("bytedance/seedream-v4.5", "0.036", _FROM_2K),
-    "seedream-4.0": _Family(
+    "seedream-4.5": _AtlasFamily("bytedance/seedream-v4.5", "0.036", _FROM_2K),
+    "seedream-4.0": _AtlasFamily(
         "bytedance/seedream-v4", "0.027", offering.sized("1K", "2K", "4K", least=921_600), max_outputs=14
     ),
-    "seedream-4.7": _Family(
+    "seedream-4.7": _AtlasFamily(
         "bytedance/seedream-v4.7",
         "0.03",
         _FROM_2K,
@@ -88,20 +88,20 @@ _FAMILIES: Mapping[str, _Family] = {
         count_field="num_images",
         tails={**offering.PATH_TAILS, Operation.GENERATE: "/text-to-image"},
     ),
-    "seedream-5.5": _Family(
+    "seedream-5.5": _AtlasFamily(
         "bytedance/seedream-v5.5",
         priced_by="the product page for the smallest tier (2026-11-20); the rest is the origin's list price",
         tails=_SINGLE_TAILS,
         inferred=frozenset({Operation.EDIT}),
         **{**offering.V5_5, "usd": "0.016"},
     ),
-    "seedream-5.0-pro": _Family(
+    "seedream-5.0-pro": _AtlasFamily(
         "bytedance/seedream-v5.0-pro",
         priced_by="the product page for the smallest tier; the rest is the origin's list price",
         tails=_SINGLE_TAILS,
         **offering.V5_PRO,
     ),
-    "seedream-5.0-flash": _Family(
+    "seedream-5.0-flash": _AtlasFamily(
         "bytedance/seedream-v5.0-flash",
         priced_by="the product page",
         tails=_SINGLE_TAILS,
@@ -249,7 +249,7 @@ def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) 
     """
     body = _body(edit)
 
-    def page(number: int) -> Flow[history.Page]:
+    def page(number: int) -> Flow[history.ListPage]:
         params: dict[str, str | int] = {"no": number, "size": HISTORY_PAGE_ITEMS, "model": prediction.endpoint}
         answer = yield HttpRequest("GET", "/api/v1/model/history", params=params)
         told = answer.json()
@@ -263,9 +263,9 @@ def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) 
             same = history.same_request(body, _asked(item)) if same is None else same
             ticket = read.at(item, "ID") or read.at(item, "id")
             entries.append(history.entry(ticket, read.at(item, "createdAt"), same))
-        return history.Page(answer, entries, read.integer(read.at(told, "data", "total")))
+        return history.ListPage(answer, entries, read.integer(read.at(told, "data", "total")))
 
-    return (yield from history.look(page, sent, known, page_items=HISTORY_PAGE_ITEMS, kept_s=HISTORY_KEPT_S))
+    return (yield from history.search(page, sent, known, page_items=HISTORY_PAGE_ITEMS, kept_s=HISTORY_KEPT_S))
 
 
 def _asked(item: Any) -> Mapping[str, Any] | None:
@@ -325,7 +325,7 @@ def quote(edit: Edit) -> Flow[Quote | None]:
     return None if usd is None else Quote(usd, exact=True)
 
 
-def listing() -> Flow[Listing]:
+def listing() -> Flow[ModelList]:
     """Return the models Atlas lists now, with their price per image; an error envelope is an outage, not "none"."""
     answer = yield HttpRequest("GET", "/api/v1/models")
     body = answer.json()
@@ -335,7 +335,7 @@ def listing() -> Flow[Listing]:
         raise read.outage(answer, body)
     shown = [entry for entry in data if read.at(entry, "display_console") is not False]
     named = [(model, entry) for entry in shown if read.is_ticket(model := read.at(entry, "model"))]
-    return Listing({model: read.usd(read.at(entry, "price", "actual", "base_price")) for model, entry in named})
+    return ModelList({model: read.usd(read.at(entry, "price", "actual", "base_price")) for model, entry in named})
 
 
 def balance() -> Flow[Decimal | None]:

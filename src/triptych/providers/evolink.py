@@ -20,7 +20,7 @@ from urllib.parse import quote as percent_escaped
 
 from triptych.core import errors
 from triptych.core.models import Done, Edit, Pending, Prediction, Upload
-from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Listing, Provider, ReferenceLimits, Sent
+from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, ModelList, Provider, ReferenceLimits, Sent
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -51,7 +51,7 @@ LIST_KEPT_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Family(Family):
+class _EvoLinkFamily(Family):
     """A family as EvoLink sells it: a short prompt, and a task that takes its time."""
 
     max_prompt_chars: int = 2000
@@ -60,25 +60,25 @@ class _Family(Family):
     """`output_format` is a field of the request itself; 5.0 lite has it among its model parameters."""
 
 
-_FAMILIES: Mapping[str, _Family] = {
-    "seedream-5.0-lite": _Family(
+_FAMILIES: Mapping[str, _EvoLinkFamily] = {
+    "seedream-5.0-lite": _EvoLinkFamily(
         "doubao-seedream-5.0-lite",
         "0.032",
         offering.sized("2K", "3K", "4K", least=3_686_400),
         "the provider's documentation",
         formats=("png", "jpeg"),
     ),
-    "seedream-4.5": _Family("doubao-seedream-4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
-    "seedream-4.0": _Family(
+    "seedream-4.5": _EvoLinkFamily("doubao-seedream-4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
+    "seedream-4.0": _EvoLinkFamily(
         "doubao-seedream-4.0",
         "0.03",
         offering.sized("1K", "2K", "4K", least=921_600),
         max_prompt_chars=1000,  # the provider's own page of this model
     ),
-    "seedream-5.0-pro": _Family(
+    "seedream-5.0-pro": _EvoLinkFamily(
         "doubao-seedream-5.0-pro", priced_by=offering.FROM_THE_ORIGIN_PRO, top_level_format=True, **offering.V5_PRO
     ),
-    "seedream-5.0-flash": _Family(
+    "seedream-5.0-flash": _EvoLinkFamily(
         "doubao-seedream-5.0-flash", priced_by=offering.FROM_THE_ORIGIN_PRO, top_level_format=True, **offering.V5_FLASH
     ),
 }
@@ -151,7 +151,7 @@ def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) 
     Raises: `Unclear` where one may be; `Outage`, `KeyRejected` or `RateLimited` when the list cannot be read.
     """
 
-    def page(number: int) -> Flow[history.Page]:
+    def page(number: int) -> Flow[history.ListPage]:
         params: dict[str, str | int] = {"model": prediction.endpoint, "page": number, "page_size": LIST_PAGE_ITEMS}
         answer = yield HttpRequest("GET", "/v1/tasks", params=params)
         body = answer.json()
@@ -167,9 +167,9 @@ def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) 
             )
             for task in tasks
         ]
-        return history.Page(answer, entries, read.integer(read.at(body, "total")))
+        return history.ListPage(answer, entries, read.integer(read.at(body, "total")))
 
-    return (yield from history.look(page, sent, known, page_items=LIST_PAGE_ITEMS, kept_s=LIST_KEPT_S))
+    return (yield from history.search(page, sent, known, page_items=LIST_PAGE_ITEMS, kept_s=LIST_KEPT_S))
 
 
 # Poll ----------------------------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
     raise read.outage(answer, body)
 
 
-def listing() -> Flow[Listing]:
+def listing() -> Flow[ModelList]:
     """Return the image models in the catalog now, which tells no prices; an error envelope is an outage, not "none"."""
     answer = yield HttpRequest("GET", "/v1/catalog/models", params={"capability": "image"})
     body = answer.json()
@@ -288,7 +288,7 @@ def listing() -> Flow[Listing]:
     models = read.at(body, "models")
     if not 200 <= answer.status < 300 or not isinstance(models, list) or not models:
         raise read.outage(answer, body)
-    return Listing(
+    return ModelList(
         {
             name: None
             for model in models

@@ -36,7 +36,7 @@ _FORM_WORDS = re.compile(r"base64|data:image|data uri|invalid (image|url)|image 
 
 
 @dataclass(frozen=True, slots=True)
-class _Family(Family):
+class _NovitaFamily(Family):
     """A family on Novita; 4.0 names its references and its count differently."""
 
     latency_s: float = 22.0
@@ -44,15 +44,15 @@ class _Family(Family):
     nested_count: bool = True
 
 
-_FAMILIES: Mapping[str, _Family] = {
-    "seedream-5.0-lite": _Family(
+_FAMILIES: Mapping[str, _NovitaFamily] = {
+    "seedream-5.0-lite": _NovitaFamily(
         "seedream-5.0-lite",
         "0.035",
         offering.sized("2K", "3K", least=3_686_400, most=10_404_496),
         "the provider's documentation",
     ),
-    "seedream-4.5": _Family("seedream-4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
-    "seedream-4.0": _Family(
+    "seedream-4.5": _NovitaFamily("seedream-4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
+    "seedream-4.0": _NovitaFamily(
         "seedream-4.0",
         "0.03",
         offering.sized("1K", "2K", "4K", least=1_048_576),

@@ -66,32 +66,32 @@ _FORMATS = {"png": "PNG", "jpeg": "JPG"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Family(Family):
+class _RunwareFamily(Family):
     """A family on Runware, which sends either format of every model."""
 
     formats: tuple[str, ...] = tuple(_FORMATS)
     max_prompt_chars: int = 2000
 
 
-_FAMILIES: Mapping[str, _Family] = {
-    "seedream-5.0-lite": _Family(
+_FAMILIES: Mapping[str, _RunwareFamily] = {
+    "seedream-5.0-lite": _RunwareFamily(
         "bytedance:seedream@5.0-lite",
         "0.035",
         Sizes(presets=presets.rows("2K", "3K"), exact=True),
         "the provider's documentation",
     ),
-    "seedream-4.5": _Family("bytedance:seedream@4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
-    "seedream-4.0": _Family("bytedance:5@0", "0.03", offering.sized("1K", "2K", "4K", least=921_600)),
-    "seedream-5.5": _Family(
+    "seedream-4.5": _RunwareFamily("bytedance:seedream@4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
+    "seedream-4.0": _RunwareFamily("bytedance:5@0", "0.03", offering.sized("1K", "2K", "4K", least=921_600)),
+    "seedream-5.5": _RunwareFamily(
         "bytedance:seedream@5.5",
         priced_by=offering.FROM_THE_ORIGIN_5_5,
         transparency="inferred",
         **offering.V5_5,
     ),
-    "seedream-5.0-pro": _Family(
+    "seedream-5.0-pro": _RunwareFamily(
         "bytedance:seedream@5.0-pro", priced_by=offering.FROM_THE_ORIGIN_PRO, **offering.V5_PRO
     ),
-    "seedream-5.0-flash": _Family(
+    "seedream-5.0-flash": _RunwareFamily(
         "bytedance:seedream@5.0-flash", priced_by=offering.FROM_THE_ORIGIN_PRO, **offering.V5_FLASH
     ),
 }

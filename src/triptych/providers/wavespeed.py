@@ -22,7 +22,7 @@ from urllib.parse import quote as percent_escaped
 from triptych.catalog import backgrounds, presets
 from triptych.core import errors
 from triptych.core.models import Done, Edit, Offer, Pending, Prediction, Quote, Size, Sizes, Upload
-from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Listing, Provider, ReferenceLimits, Sent
+from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, ModelList, Provider, ReferenceLimits, Sent
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -58,7 +58,7 @@ _HOP_HEADERS = frozenset({"host", "connection", "content-length", "transfer-enco
 
 
 @dataclass(frozen=True, slots=True)
-class _Family(Family):
+class _WaveSpeedFamily(Family):
     """A family as WaveSpeedAI's model pages show it."""
 
     priced_by: str = "the provider's model pages"
@@ -90,17 +90,17 @@ def _pixels(word: str, ratio: str) -> Size:
     return width, height
 
 
-_FAMILIES: Mapping[str, _Family] = {
-    "seedream-5.0-lite": _Family(
+_FAMILIES: Mapping[str, _WaveSpeedFamily] = {
+    "seedream-5.0-lite": _WaveSpeedFamily(
         "bytedance/seedream-v5.0-lite",
         "0.035",
         offering.sized("2K", "3K", "4K", least=3_686_400),
         "the provider's documentation",
         formats=("png", "jpeg"),
     ),
-    "seedream-4.5": _Family("bytedance/seedream-v4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
-    "seedream-4.0": _Family("bytedance/seedream-v4", "0.027", offering.sized("1K", "2K", "4K", least=921_600)),
-    "seedream-5.5": _Family(
+    "seedream-4.5": _WaveSpeedFamily("bytedance/seedream-v4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
+    "seedream-4.0": _WaveSpeedFamily("bytedance/seedream-v4", "0.027", offering.sized("1K", "2K", "4K", least=921_600)),
+    "seedream-5.5": _WaveSpeedFamily(
         "bytedance/seedream-v5.5",
         by_ratio=True,
         transparency="documented",
@@ -111,13 +111,13 @@ _FAMILIES: Mapping[str, _Family] = {
             "above": ((offering.AREA_BOUND, "0.035"), (4_624_220, "0.07")),
         },
     ),
-    "seedream-5.0-pro": _Family(
+    "seedream-5.0-pro": _WaveSpeedFamily(
         "bytedance/seedream-v5.0-pro",
         by_ratio=True,
         priced_by="a layer job's price for 17 images; references as at the origin",
         **{**offering.V5_PRO, "sizes": _by_ratio("1K", "1.5K", "2K")},
     ),
-    "seedream-5.0-flash": _Family(
+    "seedream-5.0-flash": _WaveSpeedFamily(
         "bytedance/seedream-v5.0-flash",
         by_ratio=True,
         priced_by="a layer job's price for 17 images",
@@ -251,7 +251,7 @@ def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) 
         "model": prediction.endpoint,
     }
 
-    def page(number: int) -> Flow[history.Page]:
+    def page(number: int) -> Flow[history.ListPage]:
         answer = yield HttpRequest("POST", "/api/v3/predictions", json={"page": number, **asked})
         told = answer.json()
         items = read.at(told, "data", "items")
@@ -266,9 +266,9 @@ def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) 
             shown = read.at(item, "inputs") or read.at(item, "input")
             same = history.same_request(body, shown) if same is None else same
             entries.append(history.entry(read.at(item, "id"), read.at(item, "created_at"), same))
-        return history.Page(answer, entries)
+        return history.ListPage(answer, entries)
 
-    return (yield from history.look(page, sent, known, page_items=HISTORY_PAGE_ITEMS, kept_s=HISTORY_KEPT_S))
+    return (yield from history.search(page, sent, known, page_items=HISTORY_PAGE_ITEMS, kept_s=HISTORY_KEPT_S))
 
 
 def _iso(moment: datetime) -> str:
@@ -348,7 +348,7 @@ def quote(edit: Edit) -> Flow[Quote | None]:
     return None if usd is None else Quote(usd, exact=True)
 
 
-def listing() -> Flow[Listing]:
+def listing() -> Flow[ModelList]:
     """Return the models listed now, with their base price; an error envelope is an outage, not "none"."""
     answer = yield HttpRequest("GET", "/api/v3/models")
     body = answer.json()
@@ -357,7 +357,7 @@ def listing() -> Flow[Listing]:
     if not 200 <= answer.status < 300 or not isinstance(data, list) or not data:
         raise read.outage(answer, body)
     named = [(model, entry) for entry in data if read.is_ticket(model := read.at(entry, "model_id"))]
-    return Listing({model: read.usd(read.at(entry, "base_price")) for model, entry in named})
+    return ModelList({model: read.usd(read.at(entry, "base_price")) for model, entry in named})
 
 
 def balance() -> Flow[Decimal | None]:

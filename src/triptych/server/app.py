@@ -123,7 +123,7 @@ class Handlers:
 
     @asynccontextmanager
     async def lifespan(self, _: Server[ClientSessions]) -> AsyncIterator[ClientSessions]:
-        async with ClientSessions(self._open_studio, remote=self._remote).gathered() as sessions:
+        async with ClientSessions(self._open_studio, remote=self._remote).running() as sessions:
             yield sessions
 
     def _caller(self, ctx: Context) -> Caller:
@@ -247,11 +247,11 @@ class Handlers:
         return await ctx.lifespan_context.listen(ctx, params)
 
     async def initialized(self, ctx: Context, params: types.NotificationParams) -> None:
-        ctx.lifespan_context.met(ctx)
+        ctx.lifespan_context.register(ctx)
 
     async def cancelled(self, ctx: Context, params: types.CancelledNotificationParams) -> None:
         """Learn from why a call was cancelled; the SDK has ended it by then."""
-        self.patience.told(ctx.lifespan_context.client(ctx), params.request_id, params.reason)
+        self.patience.cancelled(ctx.lifespan_context.client(ctx), params.request_id, params.reason)
 
     async def roots_changed(self, ctx: Context, params: types.NotificationParams) -> None:
         ctx.lifespan_context.forget_roots()

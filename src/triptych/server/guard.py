@@ -211,7 +211,7 @@ class Leaving:
             message = await receive()
             if message["type"] == "http.disconnect" and not answered:
                 client = (str(user.username) if user else None, session.decode("latin-1"))
-                self._patience.gone(client, time.monotonic() - begun)
+                self._patience.client_left(client, time.monotonic() - begun)
             return message
 
         await self._app(scope, received, sent)

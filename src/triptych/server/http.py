@@ -155,5 +155,5 @@ async def serve(holder: ServiceHolder, app: Starlette, listener: socket.socket, 
         timeout_graceful_shutdown=DRAIN_LIMIT_S,
         **guard.uvicorn_options(guard.LIMITS),
     )
-    async with holder.staying():
+    async with holder.running():
         await Server(config).serve(sockets=[listener])

@@ -55,7 +55,7 @@ class Patience:
         try:
             yield lambda: self.limit_s(client) - (self._clock() - begun)
         except anyio.get_cancelled_exc_class():
-            self.gone(client, self._clock() - begun)
+            self.client_left(client, self._clock() - begun)
             raise  # its begin is kept: the reason may come after the end
         except BaseException:
             self._begun.pop(key, None)
@@ -67,13 +67,13 @@ class Patience:
         limit_s = self._clients[client].limit_s if client in self._clients else None
         return float("inf") if limit_s is None else limit_s
 
-    def told(self, client: Hashable, request: Hashable, reason: str | None) -> None:
+    def cancelled(self, client: Hashable, request: Hashable, reason: str | None) -> None:
         """Take note of why a client cancelled a call."""
         begun = self._begun.get((client, str(request)))
         if begun is not None and reason and _TIMED_OUT.search(reason):
             self._limit(self._client(client), self._clock() - begun)
 
-    def gone(self, client: Hashable, age_s: float) -> None:
+    def client_left(self, client: Hashable, age_s: float) -> None:
         """Take note that a client left a call of this age without its answer."""
         known, now = self._client(client), self._clock()
         if now - known.last_end_s < ONE_GESTURE_S:

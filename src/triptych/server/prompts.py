@@ -21,7 +21,7 @@ from triptych.core.text import block, line
 if TYPE_CHECKING:
     from triptych.jobs.service import Caller, ImageService
 
-MOST_COMPLETIONS = 100
+MAX_COMPLETIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +259,7 @@ async def complete(
     values.sort(key=lambda value: not value.casefold().startswith(wanted))
     return types.CompleteResult(
         completion=types.Completion(
-            values=values[:MOST_COMPLETIONS], total=len(values), has_more=len(values) > MOST_COMPLETIONS
+            values=values[:MAX_COMPLETIONS], total=len(values), has_more=len(values) > MAX_COMPLETIONS
         )
     )
 
@@ -270,13 +270,13 @@ _CATALOG = ("model", "provider")
 async def _known(service: ImageService, kind: str, caller: Caller) -> Sequence[str]:
     match kind:
         case "job":
-            return [job.job_id for job in (await service.list_jobs(MOST_COMPLETIONS, caller=caller)).jobs]
+            return [job.job_id for job in (await service.list_jobs(MAX_COMPLETIONS, caller=caller)).jobs]
         case "provider":
             return ["cheapest", *service.setup.accounts]
         case "model":
             return [o.family for account in service.setup.accounts.values() for o in account.provider.offers]
         case _:
-            return service.recent_handles(MOST_COMPLETIONS, caller)
+            return service.recent_handles(MAX_COMPLETIONS, caller)
 
 
 def _items(text: str, most: int = 15) -> list[str]:

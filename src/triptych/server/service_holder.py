@@ -64,14 +64,14 @@ class ServiceHolder:
             if self._service is None:
                 assert self._tasks is not None, "the service is asked for outside `staying`"
                 try:
-                    await self._tasks.start(self._hold)
+                    await self._tasks.start(self._keep_open)
                 except Exception as error:
                     raise _why_not(error) from error
             assert self._service is not None
             return self._service
 
     @asynccontextmanager
-    async def staying(self) -> AsyncIterator[ServiceHolder]:
+    async def running(self) -> AsyncIterator[ServiceHolder]:
         """Keep the service for as long as the block runs, and open it soon even if nobody asks."""
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._open_soon)
@@ -97,7 +97,7 @@ class ServiceHolder:
         with suppress(TriptychError):  # Logged where it was raised; the next call reports it.
             await self()
 
-    async def _hold(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+    async def _keep_open(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         """Open the service, say so, and keep it open until the end."""
         opened = False
         try:

@@ -64,7 +64,7 @@ class _Channel:
 
 
 class ClientSessions:
-    """The clients of one connection; open it with `async with ClientSessions(...).gathered()`."""
+    """The clients of one connection; open it with `async with ClientSessions(...).running()`."""
 
     def __init__(self, open_service: Callable[[], Awaitable[ImageService]], *, remote: bool = False) -> None:
         self._open_studio = open_service
@@ -79,7 +79,7 @@ class ClientSessions:
         self._roots: tuple[Path, ...] | None = None
 
     @asynccontextmanager
-    async def gathered(self) -> AsyncIterator[ClientSessions]:
+    async def running(self) -> AsyncIterator[ClientSessions]:
         """Tell changes for as long as the block runs."""
         with self._news, self._news_in:
             async with anyio.create_task_group() as group:
@@ -161,7 +161,7 @@ class ClientSessions:
         await self._service_or_mcp_error()
         return await self._channels[owner].listen(ctx, params.model_copy(update={"notifications": notifications}))
 
-    def met(self, ctx: ServerRequestContext[Any, Any]) -> _Listener:
+    def register(self, ctx: ServerRequestContext[Any, Any]) -> _Listener:
         """Return the listener behind an earlier era's session, made at its first message after the handshake."""
         owner = self.owner(ctx)
         key = (owner, _session_id(ctx))
@@ -179,11 +179,11 @@ class ClientSessions:
         """
         if not await self._shows(self.owner(ctx), uri):
             raise MCPError(types.INVALID_PARAMS, "There is no such job; triptych://jobs lists the recent ones.")
-        self.met(ctx).uris.add(uri)
+        self.register(ctx).uris.add(uri)
 
     def unsubscribe(self, ctx: ServerRequestContext[Any, Any], uri: str) -> None:
         """Stop telling this session about the resource."""
-        self.met(ctx).uris.discard(uri)
+        self.register(ctx).uris.discard(uri)
 
     async def _shows(self, owner: str | None, uri: str) -> bool:
         """Whether a resource is there for this owner; only jobs are looked for, for nothing else tells changes."""

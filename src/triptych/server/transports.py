@@ -114,7 +114,7 @@ def _refuse(message: str) -> None:
 
 async def _serve_stdio(holder: ServiceHolder, links: Callable[[], bool | None]) -> None:
     server = build(holder, remote=False, links=links)
-    async with holder.staying(), anyio.create_task_group() as tasks:
+    async with holder.running(), anyio.create_task_group() as tasks:
         tasks.start_soon(_leave_when_told, holder)
         async with stdio_server() as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())

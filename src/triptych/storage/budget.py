@@ -16,7 +16,7 @@ from decimal import Decimal
 
 from triptych.core import errors
 from triptych.core.clock import Moment, boot_id
-from triptych.core.errors import plain
+from triptych.core.errors import format_usd
 from triptych.storage import rows
 from triptych.storage.sqlite import Database
 
@@ -44,10 +44,10 @@ class Balance:
 
     def text(self) -> str:
         """Return cap, spent and reserved as part of a sentence."""
-        cap = "no cap" if self.cap_usd is None else f"cap ${plain(self.cap_usd)}"
+        cap = "no cap" if self.cap_usd is None else f"cap ${format_usd(self.cap_usd)}"
         return (
-            f"{cap} per 24 h (TRIPTYCH_BUDGET_USD), spent ${plain(self.spent_usd)}, "
-            f"reserved ${plain(self.reserved_usd)}"
+            f"{cap} per 24 h (TRIPTYCH_BUDGET_USD), spent ${format_usd(self.spent_usd)}, "
+            f"reserved ${format_usd(self.reserved_usd)}"
         )
 
     def require(self, asked_usd: Decimal) -> None:
@@ -57,9 +57,9 @@ class Balance:
         """
         if not self.fits(asked_usd):
             raise errors.OverBudget(
-                f"This job's quote of ${plain(asked_usd)} does not fit the budget: {self.text()}, "
-                f"asked ${plain(asked_usd)}. Nothing was sent. Ask for fewer images, wait until what was spent is 24 h "
-                "old, or have the user raise TRIPTYCH_BUDGET_USD; triptych://spend shows where it went."
+                f"This job's quote of ${format_usd(asked_usd)} does not fit the budget: {self.text()}, "
+                f"asked ${format_usd(asked_usd)}. Nothing was sent. Ask for fewer images, wait until what was spent is "
+                "24 h old, or have the user raise TRIPTYCH_BUDGET_USD; triptych://spend shows where it went."
             )
 
 

@@ -85,7 +85,7 @@ def connect(request: pytest.FixtureRequest, api: Emulator, tmp_path: Path) -> Co
     async def connected(**options: Any) -> AsyncIterator[Client]:
         if transport == "memory":
             holder = ServiceHolder(opener(settings.read(env)))
-            async with holder.staying(), Client(build(holder, remote=False), mode=era, **options) as client:
+            async with holder.running(), Client(build(holder, remote=False), mode=era, **options) as client:
                 yield client
         elif transport == "stdio":
             server = StdioServerParameters(command=sys.executable, args=["-m", "triptych"], env=env, cwd=tmp_path)

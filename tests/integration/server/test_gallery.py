@@ -95,7 +95,7 @@ def test_the_page_is_one_file_that_loads_nothing_and_writes_no_markup() -> None:
 async def test_a_job_tells_how_it_was_asked_for_and_an_image_what_was_made_from_it(tmp_path: Path) -> None:
     holder = ServiceHolder(opener(settings.read(environ(tmp_path / "home"))))
     coffee = str(SAMPLES / "coffee.jpg")
-    async with holder.staying(), Client(build(holder, remote=False)) as client:
+    async with holder.running(), Client(build(holder, remote=False)) as client:
 
         async def meta(uri: str) -> dict[str, Any]:
             return (await client.read_resource(uri)).contents[0].meta or {}

@@ -84,7 +84,7 @@ async def test_many_changes_at_once_are_told_as_one(told: ToldStudio, monkeypatc
         return told
 
     published: list[Any] = []
-    async with sessions.ClientSessions(open_told).gathered() as crowd:
+    async with sessions.ClientSessions(open_told).running() as crowd:
         crowd._channels[None].bus.subscribe(published.append)
         await crowd.service()
         for n in range(100):
@@ -98,7 +98,7 @@ async def test_a_change_of_a_job_that_cannot_be_read_is_told_all_the_same(told: 
         return told
 
     published: list[Any] = []
-    async with sessions.ClientSessions(open_told).gathered() as crowd:
+    async with sessions.ClientSessions(open_told).running() as crowd:
         crowd._channels[None].bus.subscribe(published.append)
         await crowd.service()
         for listener in told.listeners:
@@ -129,13 +129,13 @@ async def test_a_client_that_stops_reading_delays_the_others_only_so_long(
             await anyio.sleep_forever()
 
     crowds: list[sessions.ClientSessions] = []
-    gathered = sessions.ClientSessions.gathered
+    gathered = sessions.ClientSessions.running
 
     def remembered(crowd: sessions.ClientSessions) -> Any:
         crowds.append(crowd)
         return gathered(crowd)
 
-    monkeypatch.setattr(sessions.ClientSessions, "gathered", remembered)
+    monkeypatch.setattr(sessions.ClientSessions, "running", remembered)
     ear = Ear()
     async with client_of(message_handler=ear) as client:
         crowds[0]._listeners[None, "stuck"] = sessions._Listener(Stuck(), None)  # type: ignore[arg-type]
@@ -158,7 +158,7 @@ async def test_only_so_many_sessions_are_remembered(told: ToldStudio, monkeypatc
     monkeypatch.setattr(sessions, "SESSIONS_KEPT", 2)
     crowd = sessions.ClientSessions(open_told)
     calls = [HttpRequest(name) for name in "abca"]
-    kept = [crowd.met(call) for call in calls]  # type: ignore[arg-type]
+    kept = [crowd.register(call) for call in calls]  # type: ignore[arg-type]
     assert list(crowd._listeners) == [(None, "c"), (None, "a")] and kept[0] is not kept[3]
     crowd._news.close()
     crowd._news_in.close()

@@ -105,7 +105,7 @@ def connect(env: dict[str, str]) -> Opened:
     async def connected(*extensions: ClientExtension, era: str = "auto") -> AsyncIterator[tuple[Client, ServiceHolder]]:
         holder = ServiceHolder(opener(settings.read(env)))
         async with (
-            holder.staying(),
+            holder.running(),
             Client(build(holder, remote=False), mode=era, extensions=list(extensions)) as client,
         ):
             yield client, holder

@@ -511,7 +511,7 @@ class Opening:
 @pytest.mark.anyio
 async def test_the_studio_opens_once_for_all_who_need_it_and_closes_in_good_order() -> None:
     opening = Opening()
-    async with ServiceHolder(opening).staying() as holder:
+    async with ServiceHolder(opening).running() as holder:
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
                 tasks.start_soon(holder)
@@ -524,7 +524,7 @@ async def test_a_studio_nobody_asks_for_opens_soon_to_take_up_unfinished_work(mo
     monkeypatch.setattr(service_holder, "FIRST_LOOK_S", 0)
     opening = Opening()
     with anyio.fail_after(60):
-        async with ServiceHolder(opening).staying():
+        async with ServiceHolder(opening).running():
             await opening.first.wait()
     assert (opening.opened, opening.closed) == (1, 1)
 
@@ -532,7 +532,7 @@ async def test_a_studio_nobody_asks_for_opens_soon_to_take_up_unfinished_work(mo
 @pytest.mark.anyio
 async def test_a_server_that_ends_at_once_never_opens_a_studio() -> None:
     opening = Opening()
-    async with ServiceHolder(opening).staying():
+    async with ServiceHolder(opening).running():
         pass
     assert opening.opened == 0
 
@@ -548,7 +548,7 @@ async def test_a_server_that_ends_at_once_never_opens_a_studio() -> None:
 )
 async def test_a_studio_that_does_not_open_says_why_and_is_tried_again(failure: Exception, said: str) -> None:
     opening = Opening(failure)
-    async with ServiceHolder(opening).staying() as holder:
+    async with ServiceHolder(opening).running() as holder:
         with pytest.raises(errors.TriptychError, match=said) as refused:
             await holder()
         assert "sk-secret" not in str(refused.value)
@@ -559,7 +559,7 @@ async def test_a_studio_that_does_not_open_says_why_and_is_tried_again(failure: 
 @pytest.mark.anyio
 async def test_a_studio_that_breaks_is_opened_anew_by_the_next_call() -> None:
     opening = Opening()
-    async with ServiceHolder(opening).staying() as holder:
+    async with ServiceHolder(opening).running() as holder:
         first = await holder()
         opening.broken.set()
         await opening.ended.wait()
@@ -579,7 +579,7 @@ async def test_a_call_that_is_cancelled_while_the_studio_opens_leaves_it_to_the_
         await gate.wait()
         yield ToldStudio()
 
-    async with ServiceHolder(slow).staying() as holder:
+    async with ServiceHolder(slow).running() as holder:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(holder)
             await entered.wait()

@@ -160,7 +160,7 @@ def test_any_name_at_all_is_chosen_or_refused(name: str, operation: Operation, c
 
 
 def check(o: Offer, references: int = 1, count: int = 1, prompt: str = "a cat", format: str | None = None) -> None:
-    catalog.check(o, references=references, count=count, prompt=prompt, format=format)
+    catalog.check_limits(o, references=references, count=count, prompt=prompt, format=format)
 
 
 def test_what_is_within_the_limits_passes() -> None:

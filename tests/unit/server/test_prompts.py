@@ -71,7 +71,7 @@ def connected(tmp_path: Path, era: str) -> Any:
         env = environ(tmp_path / "home")
         env["TRIPTYCH_ALLOWED_DIRS"] += f":{tmp_path}"
         holder = ServiceHolder(opener(settings.read(env)))
-        async with holder.staying(), Client(build(holder, remote=False), mode=era) as client:
+        async with holder.running(), Client(build(holder, remote=False), mode=era) as client:
             yield client
 
     return opened

@@ -65,7 +65,7 @@ def route(usd: str) -> Route:
     ],
 )  # fmt: skip
 def test_an_amount_has_no_exponent_no_idle_zeros_and_is_enough_when_given_back(usd: str, said: str) -> None:
-    assert errors.plain(Decimal(usd)) == said
+    assert errors.format_usd(Decimal(usd)) == said
     assert said == "none" or Decimal(said) >= Decimal(usd)
 
 
