@@ -16,10 +16,10 @@ from triptych.core.models import Offer, Operation
 
 PREFERRED_SINGLE = ("seedream-5.5", "seedream-5.0-lite", "seedream-4.5", "seedream-4.0")
 PREFERRED_SETS = ("seedream-5.0-lite", "seedream-4.5", "seedream-4.0")
-"""Which family is used when the caller names none, for one image and for several that belong together.
+"""The families to use when the caller names none: for one image, and for several that belong together.
 
-5.5 is made for many rounds of edits of one picture; the families of a set make it in one request. Any other family
-follows, in the order in which its provider lists it.
+5.5 is made for many rounds of edits of one picture. The families for sets make a set in one request. Any other family
+follows, in its provider's order.
 """
 
 _NOISE = frozenset({"v", "bytedance", "seedream", "doubao", "dola", "model"})
@@ -39,12 +39,12 @@ def choose(
     *,
     today: date | None = None,
 ) -> Offer:
-    """Return the offer for an operation: the preferred family's, a named one's, or that of a verbatim endpoint id.
+    """Return the offer for an operation: of the preferred family, of a named family, or with a verbatim endpoint id.
 
-    A family without a sequential endpoint serves one image with its single one, and the other way round. With `today`,
-    families past their retirement are passed over, unless an endpoint id names them verbatim: resellers may differ.
+    A family without a sequential endpoint serves one image with its single endpoint, and the other way round. With
+    `today`, retired families are skipped, unless an endpoint id names one verbatim: resellers may still serve it.
 
-    Raises: `UnknownModel` offering the nearest names; `OutOfLimits` when the model is known, but not for this.
+    Raises: `UnknownModel` with the nearest names; `OutOfLimits` if the model exists, but not for this request.
     """
     if not offers:
         raise UnknownModel("No provider offers a model here.")
@@ -52,7 +52,7 @@ def choose(
     if model is None or not model.strip():
         if found := _first_fit(alive, operation, count):
             return found
-        raise OutOfLimits(f"No model here offers {_wanted(operation, count)}.")
+        raise OutOfLimits(f"No model here offers {_describe(operation, count)}.")
     name = model.strip()
     verbatim = [offer for offer in offers if offer.endpoint == name] or [
         offer for offer in offers if offer.endpoint.casefold() == name.casefold()
@@ -72,19 +72,19 @@ def choose(
             f"naming the endpoint id {gone.endpoint} tries it all the same."
         )
     offered = ", ".join(dict.fromkeys(offer.operation.value for offer in family))
-    raise OutOfLimits(f"{family[0].family} offers {offered}, but not {_wanted(operation, count)}: {use}.")
+    raise OutOfLimits(f"{family[0].family} offers {offered}, but not {_describe(operation, count)}: {use}.")
 
 
 def _by_endpoint(offers: Sequence[Offer], named: Sequence[Offer], operation: Operation, count: int) -> Offer:
-    """Return the offer for a verbatim id; a family's base id, the text-to-image one, stands for the family."""
-    kin = [offer for offer in offers if (offer.provider, offer.family) == (named[0].provider, named[0].family)]
-    right = _first_fit(kin, operation, count)
+    """Return the offer for a verbatim endpoint id. A family's base id, for text to image, stands for the family."""
+    same_family = [offer for offer in offers if (offer.provider, offer.family) == (named[0].provider, named[0].family)]
+    fitting = _first_fit(same_family, operation, count)
     if found := _first_fit(named, operation, count):
         return found
-    if right and any(offer.operation is Operation.GENERATE for offer in named):
-        return right
+    if fitting and any(offer.operation is Operation.GENERATE for offer in named):
+        return fitting
     first = next((offer for offer in named if offer.operation.edits == operation.edits), named[0])
-    use = f"use {right.endpoint}" if right else f"{first.family} on {first.provider} has no endpoint for that"
+    use = f"use {fitting.endpoint}" if fitting else f"{first.family} on {first.provider} has no endpoint for that"
     endpoint = first.endpoint
     if first.operation.edits == operation.edits:
         raise OutOfLimits(f"{endpoint} makes one image per request; for {count} that belong together {use}.")
@@ -98,18 +98,18 @@ def _first_fit(offers: Sequence[Offer], operation: Operation, count: int) -> Off
 
 
 def by_preference(offers: Sequence[Offer], operation: Operation, count: int) -> list[Offer]:
-    """Return each family's offer for the operation, or its stand-in; the preferred family first.
+    """Return each family's offer for the operation, or its stand-in, the preferred family first.
 
-    A family that cannot make `count` images in one request is left out.
+    Families that cannot make `count` images in one request are left out.
     """
     stand_in = _STAND_IN[operation]
     found = []
     for key in dict.fromkeys((offer.provider, offer.family) for offer in offers):
-        kin = {offer.operation: offer for offer in reversed(offers) if (offer.provider, offer.family) == key}
-        if operation in kin and (count == 1 or operation.sequential):
-            found.append(kin[operation])
-        elif stand_in in kin and (count == 1 or stand_in.sequential):
-            found.append(kin[stand_in])
+        same_family = {offer.operation: offer for offer in reversed(offers) if (offer.provider, offer.family) == key}
+        if operation in same_family and (count == 1 or operation.sequential):
+            found.append(same_family[operation])
+        elif stand_in in same_family and (count == 1 or stand_in.sequential):
+            found.append(same_family[stand_in])
     order = PREFERRED_SINGLE if count == 1 else PREFERRED_SETS
     return sorted(found, key=lambda offer: order.index(offer.family) if offer.family in order else len(order))
 
@@ -119,16 +119,19 @@ def is_retired(offer: Offer, today: date | None) -> bool:
 
 
 def _tokens(name: str) -> list[str]:
-    """Return a name's telling parts: "Seedream v5.0 Lite", "5-0-lite" and "bytedance/seedream-v5-lite" are one."""
+    """Return the words and numbers that tell names apart; spellings of one model have equal tokens.
+
+    "Seedream v5.0 Lite", "5-0-lite" and "bytedance/seedream-v5-lite" all give `["5.0", "lite"]`.
+    """
     text = re.sub(r"(?<=\d)[-_](?=[0-9](?![0-9]))", ".", name.casefold())
     parts = re.findall(r"[0-9]+(?:\.[0-9]+)*|[a-z]+", text)
     return [f"{part}.0" if part.isdecimal() and len(part) == 1 else part for part in parts if part not in _NOISE]
 
 
 def _named(offer: Offer, name: str) -> bool:
-    wanted = sorted(_tokens(name))
+    wanted_tokens = sorted(_tokens(name))
     return any(
-        name.casefold() == own.casefold() or (wanted and wanted == sorted(_tokens(own)))
+        name.casefold() == own.casefold() or (wanted_tokens and wanted_tokens == sorted(_tokens(own)))
         for own in (offer.family, *offer.aliases)
     )
 
@@ -137,20 +140,20 @@ def _unknown(offers: Sequence[Offer], name: str) -> str:
     families = list(dict.fromkeys(offer.family for offer in offers))
     known = {text.casefold(): text for offer in offers for text in (offer.endpoint, offer.family)}
     near = [known[text] for text in get_close_matches(name.casefold()[:200], known, n=2, cutoff=0.5)]
-    meant = f" Did you mean {' or '.join(near)}?" if near else ""
-    return f"There is no model {quoted(name, 80)}.{meant} There are: {', '.join(families)}."
+    suggestion = f" Did you mean {' or '.join(near)}?" if near else ""
+    return f"There is no model {quoted(name, 80)}.{suggestion} There are: {', '.join(families)}."
 
 
-def _wanted(operation: Operation, count: int) -> str:
+def _describe(operation: Operation, count: int) -> str:
     return f"{operation.value} of {count} images" if count > 1 else operation.value
 
 
 def search(
     offers: Sequence[Offer], query: str = "", operation: str | None = None, provider: str | None = None
 ) -> list[Offer]:
-    """Return the offers in which every word of the query occurs ("v5", "5" and "5.0" are one), in the order given.
+    """Return the offers that contain every word of the query, in the order given; "v5", "5" and "5.0" are equal.
 
-    Raises: `OutOfLimits` for an operation that does not exist.
+    Raises: `OutOfLimits` for an unknown operation.
     """
     if operation is not None and operation not in list(Operation):
         every = ", ".join(Operation)

@@ -11,7 +11,7 @@ from triptych.core.models import Offer
 
 
 def check_limits(offer: Offer, *, references: int, count: int, prompt: str, format: str | None) -> None:
-    """Raise `OutOfLimits`, saying what would be right, unless the offer takes this request."""
+    """Check a request against an offer. Raises: `OutOfLimits`, saying what would be right."""
     name = f"{offer.family} on {offer.provider}"
     if not prompt.strip():
         raise OutOfLimits("The prompt is empty: say what the images should show.")

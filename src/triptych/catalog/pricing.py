@@ -8,7 +8,7 @@ from triptych.core.models import Offer, Quote, Size
 
 
 def quote(offer: Offer, count: int, size: Size | None, references: int) -> Quote:
-    """Return the list price of one request in US dollars: `count` images of a size in pixels, and the references.
+    """Return the list price of one request in US dollars: `count` images of a size in pixels, plus the references.
 
     Without a size the dearest tier counts.
     """

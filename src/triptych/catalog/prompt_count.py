@@ -15,22 +15,22 @@ _PICTURES = (
 
 
 def name_count(offer: Offer, prompt: str, count: int) -> str:
-    """Return the prompt, naming the number of images where the model goes by the prompt and it does not say so yet.
+    """Return the prompt, with the number of images added if the model needs it and the prompt does not name it yet.
 
-    A number that speaks of the references ("these four photos") does not count. One image, or a prompt that would
-    grow past the model's limit, is left alone.
+    A number of references ("these four photos") does not count. The prompt stays as it is for one image, or where the
+    addition would exceed the model's limit.
     """
     if not offer.names_count_in_prompt or count < 2:
         return prompt
     word = f"|{_NUMBERS[count - 2]}" if count < len(_NUMBERS) + 2 else ""
     number = rf"(?<![\w.:/×-])(?:{count}{word})(?![\w:/×%]|\.[0-9])"
-    said = (
+    pattern = (
         rf"(?<!\bthe )(?<!\bthese )(?<!\bthose ){number}[\s-]+(?:[\w']+[\s-]+){{0,3}}{_PICTURES}"
         rf"|\b(?:set|series|sequence|group|batch|grid|collection) of (?:exactly )?{number}"
         rf"|(?<!\d){count}\s*[张幅枚]"
     )
-    if re.search(said, prompt, re.IGNORECASE):
+    if re.search(pattern, prompt, re.IGNORECASE):
         return prompt
     text = prompt.rstrip()
-    named = f"{text}{'' if text.endswith(('.', '!', '?', '。', ':')) else '.'} Generate exactly {count} images."
-    return named if len(named) <= offer.max_prompt_chars else prompt
+    with_count = f"{text}{'' if text.endswith(('.', '!', '?', '。', ':')) else '.'} Generate exactly {count} images."
+    return with_count if len(with_count) <= offer.max_prompt_chars else prompt

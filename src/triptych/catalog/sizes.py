@@ -15,16 +15,16 @@ from triptych.core.models import Offer, Size, Sizes
 
 _STEP_PX = 16
 MAX_SIZES_LISTED = 20
-"""More sizes than these are told as words and ratios."""
+"""A list with more exact sizes than this is shown as words and ratios."""
 _WORDS: Mapping[str, float] = {"square": 1.0, "portrait": 3 / 4, "landscape": 4 / 3}
 
 
 def resolve_size(offer: Offer, spec: str | None, follow: Size | None) -> Size:
-    """Return the pixels meant by "2K", "16:9", "portrait 4K", "2048x2048" or nothing.
+    """Return the pixels for "2K", "16:9", "portrait 4K", "2048x2048" or None.
 
-    What the words leave open follows the shape of `follow`, the first reference, or else is square.
+    Where the spec leaves the shape open, it follows the shape of `follow`, the first reference, or else is square.
 
-    Raises: `OutOfLimits` offering the sizes there are.
+    Raises: `OutOfLimits` with the sizes that the offer takes.
     """
     sizes = offer.sizes
     words, pixels, ratios, shapes = _parse(offer, spec)
@@ -59,7 +59,7 @@ def resolve_size(offer: Offer, spec: str | None, follow: Size | None) -> Size:
 
 
 def sizes_text(offer: Offer, *, in_pixels: bool = False) -> list[str]:
-    """Return the sizes an offer takes, a few words a line; a few exact sizes each with its pixels, if asked for."""
+    """Return the sizes an offer takes, one tier per line; with `in_pixels`, a short list of exact sizes in pixels."""
     sizes = offer.sizes
     if sizes.exact and in_pixels and len(sizes.all()) <= MAX_SIZES_LISTED:
         return [
@@ -73,7 +73,10 @@ def sizes_text(offer: Offer, *, in_pixels: bool = False) -> list[str]:
 
 
 def _parse(offer: Offer, spec: str | None) -> tuple[list[str], Size | None, list[str], list[str]]:
-    """Return what a size says: preset words, pixels, ratios and shapes, at most one of each."""
+    """Return the preset words, pixels, ratios and shapes in a size spec, at most one of each.
+
+    Raises: `OutOfLimits` for an unknown part, or for two parts that contradict each other.
+    """
     text = (spec or "").casefold().replace("：", ":").translate(dict.fromkeys(map(ord, "*×✕"), "x"))
     text = re.sub(r"(?<=[0-9])\s*([x:])\s*(?=[0-9])", r"\1", text)
     words: list[str] = []
@@ -132,7 +135,7 @@ def _shaped(sizes: Sizes, ratio: float, area: int) -> Size:
     for _ in range(32):
         if _takes(sizes, (width, height)):
             return (width, height)
-        # Too small or too thin wants a longer short side; too large wants a shorter long one.
+        # A size that is too small or too thin gets a longer short side; one that is too large gets a shorter long side.
         step = -_STEP_PX if width * height > sizes.max_area else _STEP_PX
         if (width > height) == (step < 0):
             width += step

@@ -126,15 +126,20 @@ def _targets(mime_type: str, formats: Sequence[str], see_through: bool) -> tuple
     return tuple(dict.fromkeys(allowed))
 
 
-def _fit_sentences(was: Facts, was_bytes: int, now: Facts, now_bytes: int, see_through: bool) -> tuple[str, ...]:
-    said = []
-    if (was.width, was.height) != (now.width, now.height):
-        said.append(f"Scaled from {was.width}×{was.height} to {now.width}×{now.height} to fit the model's limits.")
-    if was.mime_type != now.mime_type:
-        lost = ", its transparency filled with white" if see_through and now.mime_type == "image/jpeg" else ""
-        said.append(
-            f"Converted from {was.mime_type.removeprefix('image/')} to {now.mime_type.removeprefix('image/')}{lost}."
+def _fit_sentences(
+    before: Facts, before_bytes: int, after: Facts, after_bytes: int, see_through: bool
+) -> tuple[str, ...]:
+    sentences = []
+    if (before.width, before.height) != (after.width, after.height):
+        sentences.append(
+            f"Scaled from {before.width}×{before.height} to {after.width}×{after.height} to fit the model's limits."
         )
-    if not said:
-        said.append(f"Compressed from {was_bytes / 1e6:.1f} MB to {now_bytes / 1e6:.1f} MB to fit the model's limits.")
-    return tuple(said)
+    if before.mime_type != after.mime_type:
+        lost = ", its transparency filled with white" if see_through and after.mime_type == "image/jpeg" else ""
+        old, new = (facts.mime_type.removeprefix("image/") for facts in (before, after))
+        sentences.append(f"Converted from {old} to {new}{lost}.")
+    if not sentences:
+        sentences.append(
+            f"Compressed from {before_bytes / 1e6:.1f} MB to {after_bytes / 1e6:.1f} MB to fit the model's limits."
+        )
+    return tuple(sentences)

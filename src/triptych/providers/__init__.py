@@ -214,32 +214,32 @@ def refuse(status: int, message: str, *, request_id: str | None = None, retry_af
     401 and 403 → `KeyRejected`, 402 → `NoFunds`, 404 → `NotOffered`, 429 → `RateLimited`, other 4xx → `Refused`; 408,
     425, 499 and the rest → `Outage`.
     """
-    said = f"HTTP {status}: {errors.quoted(message)}"
+    detail = f"HTTP {status}: {errors.quoted(message)}"
     retry_after_s = float(retry_after) if retry_after and re.fullmatch(r"[0-9]{1,6}", retry_after) else None
     match status:
         case _ if 200 <= status < 300:
             return
         case 401 | 403:
             raise errors.KeyRejected(
-                f"The provider rejected the API key or its rights ({said}).", request_id=request_id
+                f"The provider rejected the API key or its rights ({detail}).", request_id=request_id
             )
         case 402:
-            raise errors.NoFunds(f"The provider's balance is too low ({said}).", request_id=request_id)
+            raise errors.NoFunds(f"The provider's balance is too low ({detail}).", request_id=request_id)
         case 404:
-            raise errors.NotOffered(f"The provider does not have it ({said}).", request_id=request_id)
+            raise errors.NotOffered(f"The provider does not have it ({detail}).", request_id=request_id)
         case 429:
             raise errors.RateLimited(
-                f"The provider is limiting requests ({said}).",
+                f"The provider is limiting requests ({detail}).",
                 request_id=request_id,
                 retry_after_s=retry_after_s,
             )
         case 408 | 425 | 499:  # written by what stands in front of the provider, maybe after the request was accepted
             raise errors.Outage(
-                f"The provider gave no usable answer ({said}).", request_id=request_id, retry_after_s=retry_after_s
+                f"The provider gave no usable answer ({detail}).", request_id=request_id, retry_after_s=retry_after_s
             )
         case _ if 400 <= status < 500:
-            raise errors.Refused(f"The provider refused the request ({said}).", request_id=request_id)
+            raise errors.Refused(f"The provider refused the request ({detail}).", request_id=request_id)
         case _:
             raise errors.Outage(
-                f"The provider gave no usable answer ({said}).", request_id=request_id, retry_after_s=retry_after_s
+                f"The provider gave no usable answer ({detail}).", request_id=request_id, retry_after_s=retry_after_s
             )

@@ -42,13 +42,13 @@ class Entry:
 class ListPage:
     """One page of a list, the answer it came in, and how many entries the whole list has, if that is said."""
 
-    answer: HttpResponse
+    response: HttpResponse
     entries: Sequence[Entry]
     total: int | None = None
 
 
 def search(
-    page: Callable[[int], Flow[ListPage]], sent: Sent, known: frozenset[str], *, page_items: int, kept_s: float
+    read_page: Callable[[int], Flow[ListPage]], sent: Sent, known: frozenset[str], *, page_items: int, kept_s: float
 ) -> Flow[Pending | None]:
     """Return the prediction that a lost submit became, or None where it surely was not accepted.
 
@@ -57,38 +57,38 @@ def search(
     after the submit is taken.
     Raises: `errors.Unclear` where the list does not tell; what `page` raises.
     """
-    ours: list[tuple[float, str]] = []
+    matches: list[tuple[float, str]] = []
     seen: set[str] = set()
     totals: set[int | None] = set()
-    maybe = moved = whole = False
+    ambiguous = changed = complete = False
     for number in range(1, PAGES + 1):
-        told = yield from page(number)
-        sent_s = read.sent_s(sent, told.answer)
+        page = yield from read_page(number)
+        sent_s = read.sent_s(sent, page.response)
         # Two times that it may have left: the machine may have slept since.
         left_s = (sent_s, sent_s - sent.slept_s)
-        for entry in told.entries:
-            moved = moved or entry.ticket in seen
+        for entry in page.entries:
+            changed = changed or entry.ticket in seen
             seen |= {entry.ticket} if entry.ticket else set()
             if entry.same is False or entry.ticket in known:
                 continue
-            late_s = [entry.at_s - one for one in left_s] if entry.at_s is not None else []
-            timely = [late for late in late_s if -SKEW_S <= late <= LATEST_S]
-            if entry.same and timely and entry.ticket:
-                ours.append((timely[0], entry.ticket))
+            ages_s = [entry.at_s - one for one in left_s] if entry.at_s is not None else []
+            plausible = [age for age in ages_s if -SKEW_S <= age <= LATEST_S]
+            if entry.same and plausible and entry.ticket:
+                matches.append((plausible[0], entry.ticket))
             else:
-                between = not late_s or (late_s[0] <= LATEST_S and late_s[1] >= -SKEW_S)
-                maybe = maybe or bool(entry.same) or between
-        totals.add(told.total)
-        if _is_last(told, number * page_items) or _reaches_back(told.entries, left_s[1] - SKEW_S):
-            whole = True
+                between = not ages_s or (ages_s[0] <= LATEST_S and ages_s[1] >= -SKEW_S)
+                ambiguous = ambiguous or bool(entry.same) or between
+        totals.add(page.total)
+        if _is_last(page, number * page_items) or _reaches_back(page.entries, left_s[1] - SKEW_S):
+            complete = True
             break
-    if ours:
-        return Pending(_likeliest(ours))
-    if maybe:
+    if matches:
+        return Pending(_likeliest(matches))
+    if ambiguous:
         raise errors.Unclear("The provider's list shows what may be this request or another one.")
-    if not whole:
+    if not complete:
         raise errors.Unclear("The provider's list is longer than what is read of it.")
-    if moved or len(totals) > 1:
+    if changed or len(totals) > 1:
         raise errors.Unclear("The provider's list changed while it was read.")
     if sent.oldest_s > kept_s:
         raise errors.Unclear("The provider's list may not reach back to the request any more.")
@@ -112,9 +112,9 @@ def _likeliest(found: Sequence[tuple[float, str]]) -> str:
     return min(after)[1] if after else max(found)[1]
 
 
-def entry(ticket: Any, made: Any, same: bool | None) -> Entry:
+def entry(ticket: Any, created: Any, same: bool | None) -> Entry:
     """Return an entry from what a list gives as its id and its time."""
-    return Entry(ticket if read.is_ticket(ticket) else None, _moment_s(made), same)
+    return Entry(ticket if read.is_ticket(ticket) else None, _moment_s(created), same)
 
 
 def same_model(endpoint: str, model: Any) -> bool | None:
@@ -130,13 +130,13 @@ def same_request(sent: Mapping[str, Any], shown: Any) -> bool | None:
     """
     if not isinstance(shown, dict):
         return None
-    ours, theirs = _comparable(sent), _comparable(shown)
-    our_images, their_images = ours.pop("images", ()), theirs.pop("images", None)
-    if any(name in theirs and theirs[name] != value for name, value in ours.items()):
+    matches, theirs = _comparable(sent), _comparable(shown)
+    our_images, their_images = matches.pop("images", ()), theirs.pop("images", None)
+    if any(name in theirs and theirs[name] != value for name, value in matches.items()):
         return False
     if their_images is not None and len(their_images) != len(our_images):
         return False
-    return True if ours.keys() <= theirs.keys() and (their_images or ()) == our_images else None
+    return True if matches.keys() <= theirs.keys() and (their_images or ()) == our_images else None
 
 
 def _comparable(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,13 +160,13 @@ def _spelled(name: str, value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _moment_s(made: Any) -> float | None:
+def _moment_s(created: Any) -> float | None:
     """Return a list's time in UTC seconds: a number of seconds, or ISO 8601, which is UTC where it names no zone."""
-    if isinstance(made, str) and not made.replace(".", "", 1).isdecimal():
+    if isinstance(created, str) and not created.replace(".", "", 1).isdecimal():
         try:
-            moment = datetime.fromisoformat(made) if len(made) <= 60 else None
+            moment = datetime.fromisoformat(created) if len(created) <= 60 else None
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() if moment else None
         except (ValueError, OverflowError):
             return None
-    seconds = read.decimal(made)
+    seconds = read.decimal(created)
     return float(seconds) if seconds else None

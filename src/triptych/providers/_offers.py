@@ -100,13 +100,13 @@ def _price(family: Family, operation: Operation) -> Price:
     )
 
 
-def sized(*words: str, least: int, most: int = LARGEST_AREA) -> Sizes:
+def sized(*words: str, min_area: int, max_area: int = LARGEST_AREA) -> Sizes:
     """Return the named sizes of these words that lie within an area in pixels, and any others within it."""
     rows = {
-        word: {ratio: size for ratio, size in row.items() if least <= size[0] * size[1] <= most}
+        word: {ratio: size for ratio, size in row.items() if min_area <= size[0] * size[1] <= max_area}
         for word, row in presets.rows(*words).items()
     }
-    return Sizes(presets=rows, min_area=least, max_area=most)
+    return Sizes(presets=rows, min_area=min_area, max_area=max_area)
 
 
 def single_sizes() -> Sizes:

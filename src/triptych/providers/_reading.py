@@ -35,7 +35,7 @@ NO_FUNDS_WORDS = re.compile(
 """What a refusal for want of money says where its status alone does not."""
 
 
-def at(body: Any, *keys: str) -> Any:
+def field(body: Any, *keys: str) -> Any:
     """Return what lies under nested keys, or None where the way there is missing."""
     for key in keys:
         body = body.get(key) if isinstance(body, dict) else None
@@ -52,7 +52,7 @@ def message(body: Any) -> str:
     if isinstance(body, str):
         return body[:MESSAGE_READ_CHARS]
     for key in ("error", "msg", "message", "detail", "reason"):
-        value = at(body, key)
+        value = field(body, key)
         if isinstance(value, dict):
             value = next((value[k] for k in ("message", "msg", "type", "code") if isinstance(value.get(k), str)), None)
         if isinstance(value, str) and value.strip():
@@ -60,70 +60,70 @@ def message(body: Any) -> str:
     return ""
 
 
-def header(answer: HttpResponse, name: str) -> str | None:
-    return next((value for key, value in answer.headers.items() if key.casefold() == name), None)
+def header(response: HttpResponse, name: str) -> str | None:
+    return next((value for key, value in response.headers.items() if key.casefold() == name), None)
 
 
-def request_id(answer: HttpResponse, body: Any) -> str | None:
+def request_id(response: HttpResponse, body: Any) -> str | None:
     """Return the id a provider's support asks for: from the header, else from the body."""
-    own = at(body, "request_id") or at(body, "error", "request_id")
-    named = (value for key, value in answer.headers.items() if key.casefold().endswith("-request-id"))
-    found = header(answer, "x-request-id") or next(named, "") or (own if isinstance(own, str) else "")
+    own = field(body, "request_id") or field(body, "error", "request_id")
+    named = (value for key, value in response.headers.items() if key.casefold().endswith("-request-id"))
+    found = header(response, "x-request-id") or next(named, "") or (own if isinstance(own, str) else "")
     return "".join(c for c in found if c.isascii() and c.isprintable())[:100] or None
 
 
-def sent_s(sent: Sent, answer: HttpResponse) -> float:
+def sent_s(sent: Sent, response: HttpResponse) -> float:
     """Return when a request left, in UTC seconds: by the clock of the answer's `Date` if it has one, else by ours."""
     try:
-        now = parsedate_to_datetime(header(answer, "date") or "")
+        now = parsedate_to_datetime(header(response, "date") or "")
         return (now if now.tzinfo else now.replace(tzinfo=UTC)).timestamp() - sent.age_s
     except (ValueError, TypeError, IndexError, OverflowError):
         return sent.at.timestamp()
 
 
-def meant_status(answer: HttpResponse, body: Any) -> int:
+def effective_status(response: HttpResponse, body: Any) -> int:
     """Return the status an answer means: an error code in the body counts where HTTP says 2xx."""
-    code = integer(at(body, "code"))
-    return code if 200 <= answer.status < 300 and code is not None and 400 <= code < 600 else answer.status
+    code = integer(field(body, "code"))
+    return code if 200 <= response.status < 300 and code is not None and 400 <= code < 600 else response.status
 
 
-def raise_for(answer: HttpResponse, body: Any, *, only: Collection[int] = (), hint_401: str = "") -> None:
+def raise_for_status(response: HttpResponse, body: Any, *, only: Collection[int] = (), hint_401: str = "") -> None:
     """Raise what an error answer means (see `refuse`), for the `only` statuses if given; return for a good answer."""
-    status = meant_status(answer, body)
+    status = effective_status(response, body)
     if only and status not in only:
         return
     text = message(body) or "no reason given"
     if status == 401 and hint_401:
         text = f"{text[:150]} [{hint_401}]"
-    refuse(status, text, request_id=request_id(answer, body), retry_after=header(answer, "retry-after"))
+    refuse(status, text, request_id=request_id(response, body), retry_after=header(response, "retry-after"))
 
 
-def raise_unaccepted(answer: HttpResponse, body: Any, code: str = "") -> None:
+def raise_for_submit(response: HttpResponse, body: Any, code: str = "") -> None:
     """Raise what a paid request's answer says about its acceptance, `code` being the provider's own word for the error.
 
     Money and moderation outrank the status around them, and a busy provider that says so in its own envelope, which has
     a code, took nothing: a gateway's `{"message": "Service Unavailable"}` may come after the request was accepted.
     Returns for a good answer.
     """
-    status, text = meant_status(answer, body), message(body)
-    said, ids = f"{code} {text}", request_id(answer, body)
-    if status in (400, 402, 403, 422, 429) and NO_FUNDS_WORDS.search(code if status == 429 else said):
-        why = errors.quoted(text or code)
-        raise errors.NoFunds(f"The provider's balance is too low (HTTP {status}: {why}).", request_id=ids)
-    if status in (400, 403, 422, 451) and MODERATION_WORDS.search(code if status == 403 else said):
-        why = errors.quoted(text or code)
+    status, text = effective_status(response, body), message(body)
+    words, ids = f"{code} {text}", request_id(response, body)
+    if status in (400, 402, 403, 422, 429) and NO_FUNDS_WORDS.search(code if status == 429 else words):
+        reason = errors.quoted(text or code)
+        raise errors.NoFunds(f"The provider's balance is too low (HTTP {status}: {reason}).", request_id=ids)
+    if status in (400, 403, 422, 451) and MODERATION_WORDS.search(code if status == 403 else words):
+        reason = errors.quoted(text or code)
         raise errors.Moderated(
-            f"The provider refused the request for its content (HTTP {status}: {why}).", request_id=ids
+            f"The provider refused the request for its content (HTTP {status}: {reason}).", request_id=ids
         )
-    if status == 503 and text and (code or at(body, "code") is not None):
+    if status == 503 and text and (code or field(body, "code") is not None):
         raise errors.RateLimited(
             f"The provider is busy and took nothing (HTTP 503: {errors.quoted(text)}).",
             request_id=ids,
-            retry_after_s=seconds(header(answer, "retry-after")),
+            retry_after_s=seconds(header(response, "retry-after")),
         )
     if status in (408, 499):
-        raise outage(answer, body)
-    raise_for(answer, body)
+        raise outage(response, body)
+    raise_for_status(response, body)
 
 
 def seconds(value: Any) -> float | None:
@@ -131,14 +131,14 @@ def seconds(value: Any) -> float | None:
     return float(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,6}", value) else None
 
 
-def frame(item: Any, *names: str) -> ReturnedImage:
+def image(item: Any, *names: str) -> ReturnedImage:
     """Return one image of an answer: a URL, an object that carries one under these names, or why there is none."""
-    urls = [at(item, name) for name in names or ("url", "download_url")] if isinstance(item, dict) else [item]
+    urls = [field(item, name) for name in names or ("url", "download_url")] if isinstance(item, dict) else [item]
     for url in urls:
         if is_url(url):
             return ReturnedImage(url=url)
-    said = message(item) if isinstance(item, dict) else ""
-    return ReturnedImage(error=errors.quoted(said) if said else "the provider gave no URL for this image")
+    reason = message(item) if isinstance(item, dict) else ""
+    return ReturnedImage(error=errors.quoted(reason) if reason else "the provider gave no URL for this image")
 
 
 def items(value: Any) -> list[Any]:
@@ -150,7 +150,7 @@ def count(value: Any) -> int:
     return len(items(value)) if isinstance(value, list) else 0
 
 
-def source(reference: Reference) -> str:
+def reference_uri(reference: Reference) -> str:
     """Return a reference as most providers take it: its URL, or its bytes as a data URI.
 
     Raises: `errors.UnreadableImage` for one that has neither.
@@ -162,31 +162,31 @@ def source(reference: Reference) -> str:
     return f"data:{reference.mime_type.lower()};base64,{b64encode(reference.data).decode()}"
 
 
-def outage(answer: HttpResponse, body: Any) -> errors.Outage:
+def outage(response: HttpResponse, body: Any) -> errors.Outage:
     """Return an answer that cannot be used as an error of ours."""
     text = message(body)
-    why = f": {errors.quoted(text)}" if text else "" if body is not None else ", not JSON"
+    reason = f": {errors.quoted(text)}" if text else "" if body is not None else ", not JSON"
     return errors.Outage(
-        f"The provider gave no usable answer (HTTP {answer.status}{why}).",
-        request_id=request_id(answer, body),
-        retry_after_s=seconds(header(answer, "retry-after")),
+        f"The provider gave no usable answer (HTTP {response.status}{reason}).",
+        request_id=request_id(response, body),
+        retry_after_s=seconds(header(response, "retry-after")),
     )
 
 
-def no_ticket(answer: HttpResponse, body: Any) -> errors.Outage:
+def no_ticket(response: HttpResponse, body: Any) -> errors.Outage:
     """Return a good answer to a submit that names no prediction as an error of ours."""
     return errors.Outage(
         "The provider answered without a usable id; the request may have been accepted.",
-        request_id=request_id(answer, body),
+        request_id=request_id(response, body),
     )
 
 
-def no_image(answer: HttpResponse, body: Any, kind: str, outputs: Sequence[ReturnedImage]) -> errors.Failed:
+def no_image(response: HttpResponse, body: Any, kind: str, outputs: Sequence[ReturnedImage]) -> errors.Failed:
     """Return an end without any image as an error of ours, with the reason of the first frame that gives one."""
-    why = next((f": {output.error}" for output in outputs if output.error), ".")
-    error = errors.Moderated if MODERATION_WORDS.search(why) else errors.Failed
+    reason = next((f": {output.error}" for output in outputs if output.error), ".")
+    error = errors.Moderated if MODERATION_WORDS.search(reason) else errors.Failed
     return error(
-        f"The provider calls the {kind} completed, but gave no image{why}", request_id=request_id(answer, body)
+        f"The provider calls the {kind} completed, but gave no image{reason}", request_id=request_id(response, body)
     )
 
 
@@ -234,7 +234,7 @@ def usd(value: Any) -> Decimal | None:
     return number if number is not None and number > 0 else None
 
 
-def in_dollars(currency: Any) -> bool:
+def is_usd(currency: Any) -> bool:
     """Return whether a price is in US dollars; one without a currency is."""
     return currency is None or (isinstance(currency, str) and currency.casefold() in ("", "usd", "$"))
 
@@ -247,15 +247,15 @@ def prediction(body: Any) -> Mapping[str, Any]:
 
     Flat, only an object with an id is one: an error envelope may have a `status` of its own.
     """
-    data = at(body, "data")
+    data = field(body, "data")
     if isinstance(data, dict):
         return data
     return body if isinstance(body, dict) and data is None and isinstance(body.get("id"), str) else {}
 
 
-def status(said: Any) -> str:
+def status(prediction: Any) -> str:
     """Return how a prediction stands, in the provider's own word; empty where it does not say."""
-    word = at(said, "status")
+    word = field(prediction, "status")
     return word.strip().casefold()[:80] if isinstance(word, str) else ""
 
 
@@ -265,22 +265,22 @@ def log_odd_status(provider: str, word: str) -> None:
     log.warning("%s: the unknown status %s counts as still running", provider, errors.quoted(word, 40))
 
 
-def accepted(answer: HttpResponse, said: Mapping[str, Any]) -> Pending | None:
+def accepted_ticket(response: HttpResponse, prediction: Mapping[str, Any]) -> Pending | None:
     """Return the ticket of a submit's answer, with the URL to ask at; a 5xx that carries one was accepted too."""
-    ticket, url = said.get("id"), at(said, "urls", "get")
-    if not is_ticket(ticket) or not (200 <= answer.status < 300 or answer.status >= 500):
+    ticket, url = prediction.get("id"), field(prediction, "urls", "get")
+    if not is_ticket(ticket) or not (200 <= response.status < 300 or response.status >= 500):
         return None
     return Pending(ticket, url if is_url(url) else None)
 
 
-def asked(url: str | None, path: str) -> Flow[HttpResponse]:
+def poll_response(url: str | None, path: str) -> Flow[HttpResponse]:
     """Return the answer about a prediction: from the URL it came with if that is allowed and works, else the usual."""
     if is_url(url):
         try:
-            answer = yield HttpRequest("GET", url)
+            response = yield HttpRequest("GET", url)
         except errors.NotAllowed:
             pass  # It is not on the provider's own origin, so nothing was sent there.
         else:
-            if answer.status not in (400, 401, 403, 404, 405) or url.endswith(path):
-                return answer
+            if response.status not in (400, 401, 403, 404, 405) or url.endswith(path):
+                return response
     return (yield HttpRequest("GET", path))
