@@ -32,20 +32,21 @@ def _to_path(item: str) -> Path:
 
 
 def allowed_path(item: str, allowed: Sequence[Path], own: Path | None = None) -> Path:
-    """Return a path, resolved, if it is inside an allowed directory and not hidden there, or inside our `own`.
+    """Return the resolved path if it is inside an allowed directory and not hidden there, or inside `own`.
 
-    A directory is hidden where the user did not name it: what lies below one that is itself allowed is not.
+    A file is hidden if a directory between it and the allowed directory is; the allowed directory itself may be hidden.
+    Raises: `errors.NotAllowed`, `errors.UnreadableImage`.
     """
     path = _to_path(item)
     require_on_this_machine(item, path, allowed)
     path = _resolved(item, path)
     directories = list(dict.fromkeys(_resolved(str(directory), directory) for directory in allowed))
-    around = [directory for directory in directories if path.is_relative_to(directory)]
+    containing = [directory for directory in directories if path.is_relative_to(directory)]
     if own and is_inside(path, own):
         return path
-    if not around:
+    if not containing:
         raise outside_error(item, directories)
-    if all(_is_hidden_below(directory, path) for directory in around):
+    if all(_is_hidden_below(directory, path) for directory in containing):
         raise errors.NotAllowed(
             f"{quoted_path(item)} is hidden or in a hidden directory, and such are not used. Use another place, or "
             "name the hidden directory itself in TRIPTYCH_ALLOWED_DIRS in the server's environment (`triptych install "
@@ -71,7 +72,7 @@ def _resolved(item: str, path: Path) -> Path:
 
 
 def require_on_this_machine(item: str, path: PurePath, allowed: Sequence[PurePath]) -> None:
-    """Refuse a Windows share before anything touches it: a mere look sends the user's login to its server."""
+    """Refuse a Windows share before any access: the first access sends the user's login to its server."""
     drives = {directory.drive.casefold() for directory in allowed}
     if path.drive.startswith("\\\\") and path.drive.casefold() not in drives:
         raise errors.NotAllowed(
@@ -81,14 +82,14 @@ def require_on_this_machine(item: str, path: PurePath, allowed: Sequence[PurePat
 
 
 def _is_hidden_below(directory: Path, path: Path) -> bool:
-    below = path.relative_to(directory).parts
+    names = path.relative_to(directory).parts
     return any(
-        name.startswith(".") or _has_hidden_flag(directory.joinpath(*below[: i + 1])) for i, name in enumerate(below)
+        name.startswith(".") or _has_hidden_flag(directory.joinpath(*names[: i + 1])) for i, name in enumerate(names)
     )
 
 
 def _has_hidden_flag(path: Path) -> bool:
-    """Return whether Windows or macOS was told not to show this."""
+    """Return whether the path has the hidden flag of Windows or macOS."""
     try:
         found = path.lstat()
     except (OSError, ValueError):
@@ -98,10 +99,10 @@ def _has_hidden_flag(path: Path) -> bool:
 
 
 def is_inside(path: Path, directory: Path) -> bool:
-    """Return whether a path is this directory or below it, however its name is spelled."""
-    for one in (path, *path.parents):
+    """Return whether a path is this directory or below it, whatever the spelling of its name."""
+    for parent in (path, *path.parents):
         with suppress(OSError):
-            if one.samefile(directory):
+            if parent.samefile(directory):
                 return True
     return False
 
@@ -119,13 +120,13 @@ def require_unmoved(directory: Path) -> None:
 
 
 def locate(item: str, allowed: Sequence[Path], own: Path) -> tuple[Path, bool]:
-    """Return a path that may be read, resolved, and whether it is inside our `own` directory."""
+    """Return a readable path, resolved, and whether it is inside our `own` directory."""
     real = allowed_path(item, allowed, own)
     return real, is_inside(real, own)
 
 
-def read_once(item: str, real: Path, at_home: bool) -> bytes:
-    """Read a regular file from the one descriptor on which it is checked."""
+def read_once(item: str, real: Path, is_own: bool) -> bytes:
+    """Return the bytes of a regular file. The checks and the reading use one descriptor."""
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         descriptor = os.open(real, flags)
@@ -133,9 +134,9 @@ def read_once(item: str, real: Path, at_home: bool) -> bytes:
             opened = os.fstat(descriptor)
             unmoved = os.path.samestat(opened, real.lstat()) and real.resolve() == real
             regular, small = stat.S_ISREG(opened.st_mode), opened.st_size <= FILE_LIMIT_BYTES
-            # A second name may lie anywhere. What we keep ourselves may have one: some back up by hard links.
-            only_here = opened.st_nlink <= 1 or at_home
-            if unmoved and regular and small and only_here:
+            # A second hard link may be in any directory. Our own files may have one: some backups make hard links.
+            has_one_name = opened.st_nlink <= 1 or is_own
+            if unmoved and regular and small and has_one_name:
                 with open(descriptor, "rb", closefd=False) as file:
                     return file.read(FILE_LIMIT_BYTES)
         finally:
@@ -150,7 +151,7 @@ def read_once(item: str, real: Path, at_home: bool) -> bytes:
         raise errors.NotAllowed(f"{quoted_path(item)} changed while it was opened.")
     if not regular:
         raise errors.UnreadableImage(f"{quoted_path(item)} is not a file; name an image file.")
-    if not only_here:
+    if not has_one_name:
         raise errors.NotAllowed(
             f"{quoted_path(item)} is a hard link: the same file has another name, which may be outside the allowed "
             "directories. Make a copy of it and name the copy."

@@ -15,17 +15,16 @@ from triptych.images.decoding import MAX_PIXELS, Facts, decode, normalized, orie
 from triptych.images.encoding import encode, jpeg
 
 MAX_LOOKED_THROUGH = 400_000_000
-"""Pixels times scans of a JPEG that is searched for bytes of no pixel: some ten seconds of work."""
+"""The most pixels times scans of a JPEG that is searched for hidden bytes: about ten seconds of work."""
 
 
 def clean(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Facts]:
     """Return a copy that is safe to send out, and its facts: upright, sRGB, no metadata of any kind.
 
-    JPEG stays JPEG, everything else becomes PNG, keeping its alpha. Where only metadata has to go the pixels are not
-    encoded again, and a file that is already clean comes back byte for byte, so that its digest is stable; otherwise,
-    and where bytes that belong to no pixel hide in the compressed data, JPEG is written at quality 95, 4:4:4.
-
-    Raises `UnreadableImage`.
+    JPEG stays JPEG; every other format becomes PNG and keeps its alpha. If only metadata has to go, the pixels are not
+    encoded again. A clean file is returned byte for byte, so that its digest is stable. Otherwise, and if the
+    compressed data hides bytes that belong to no pixel, JPEG is written at quality 95, 4:4:4.
+    Raises: `UnreadableImage`.
     """
     mime_type, size, image = decode(data, max_pixels, near_px=1)
     plain = image.mode in ("L", "RGB", "RGBA") and orientation(image) == 1 and "icc_profile" not in image.info
@@ -40,7 +39,7 @@ def clean(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Facts]:
 
 
 def _without_metadata(data: bytes, mime_type: str) -> bytes | None:
-    """Return a file with the same pixels and nothing else; None where they have to be encoded again for that."""
+    """Return the file without its metadata; None if its pixels must be encoded again."""
     if mime_type == "image/png" and (parts := metadata.png_parts(data)):
         return metadata.joined(data, parts)
     if mime_type == "image/jpeg" and (found := metadata.jpeg_parts(data)):
@@ -49,9 +48,9 @@ def _without_metadata(data: bytes, mime_type: str) -> bytes | None:
 
 
 def _hides_bytes(data: bytes, found: metadata.Jpeg) -> bool:
-    """Return whether a JPEG has bytes before the end of a run that belong to no pixel: other ones change nothing.
+    """Return whether a JPEG has bytes that belong to no pixel: changing them changes no pixel.
 
-    A picture whose many scans would take long to look through counts as one that has.
+    A picture with too many scans to search counts as one that has.
     """
     if len(found.scans) == 1:
         return any(_ends_early(data, found, n) for n in range(len(found.scans[0])))
@@ -65,7 +64,7 @@ def _hides_bytes(data: bytes, found: metadata.Jpeg) -> bool:
 
 
 def _ends_early(data: bytes, found: metadata.Jpeg, n: int) -> bool:
-    """Return whether a run of a JPEG goes on after its last unit: what is put behind it is not what is decoded next."""
+    """Return whether a run of a JPEG has bytes after its last unit: a probe put behind it is then not decoded."""
     seen = set()
     for probe in metadata.PROBES:
         alone = found.alone(data, n, probe)
@@ -74,7 +73,7 @@ def _ends_early(data: bytes, found: metadata.Jpeg, n: int) -> bool:
         file, (x, y) = alone
         image = Image.open(io.BytesIO(file), formats=["JPEG"])
         del alone, file
-        image.draft("L", (1, 1))  # an eighth of the size: of each block its mean brightness
+        image.draft("L", (1, 1))  # an eighth of the size: the mean brightness of each block
         try:
             image.load()
         except OSError:
@@ -86,7 +85,7 @@ def _ends_early(data: bytes, found: metadata.Jpeg, n: int) -> bool:
 
 
 def _digest(data: bytes) -> bytes:
-    """Return a digest of a JPEG's pixels; an empty one where garbled data stops the decoder."""
+    """Return a digest of a JPEG's pixels; an empty one if garbled data stops the decoder."""
     image = Image.open(io.BytesIO(data), formats=["JPEG"])
     try:
         image.load()

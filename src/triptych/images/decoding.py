@@ -17,7 +17,8 @@ from triptych.images import metadata
 
 MAX_PIXELS = 100_000_000
 MAX_SCANS = 100
-"""Of a progressive JPEG: writers make about ten. Each is a pass over all pixels, and takes a hundred bytes."""
+"""The most scans of a progressive JPEG that is read. Writers make about ten; each is a pass over all pixels and needs
+only a hundred bytes."""
 READABLE = {
     "image/jpeg": "JPEG",
     "image/png": "PNG",
@@ -26,13 +27,13 @@ READABLE = {
     "image/bmp": "BMP",
     "image/tiff": "TIFF",
 }
-"""What is accepted, and Pillow's word for it."""
+"""The mime types that are accepted, with Pillow's name of each format."""
 ORIENTATION_TAG = 0x0112
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a picture is, measured by decoding it."""
+    """Mime type and size in pixels of a decoded picture."""
 
     mime_type: str
     width: int
@@ -40,7 +41,7 @@ class Facts:
 
 
 def sniff(head: bytes) -> str | None:
-    """Return the mime type that the first bytes (32 are enough) announce, or None when it is no image we know of.
+    """Return the mime type that the first bytes (32 are enough) announce, or None for no known image.
 
     HEIC and AVIF are recognised so that a refusal can name them; they are not decoded.
     """
@@ -67,10 +68,11 @@ def sniff(head: bytes) -> str | None:
 
 
 def verify(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Facts:
-    """Decode every pixel and return what the picture is. Raises `UnreadableImage`.
+    """Decode every pixel; return mime type and size.
 
-    Of an animation or a multi-page file, the first frame counts. Pillow's own guard stays in place above `max_pixels`:
+    Of an animation or a multi-page file the first frame counts. Pillow's own guard stays active above `max_pixels`:
     nothing beyond 178 million pixels is ever read.
+    Raises: `UnreadableImage`.
     """
     mime_type, (width, height), image = decode(data, max_pixels, near_px=1)
     if orientation(image) >= 5:
@@ -79,19 +81,22 @@ def verify(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Facts:
 
 
 def open_upright(data: bytes, *, max_pixels: int = MAX_PIXELS, near_px: int | None = None) -> Image.Image:
-    """Return the first frame as it is meant to be seen: upright, sRGB, mode L, RGB or RGBA, without metadata.
+    """Return the first frame as people see it: upright, sRGB, mode L, RGB or RGBA, without metadata.
 
-    `near_px`: the longest side that will be needed; a JPEG may then be decoded at a fraction of its size, which is
-    several times faster. Raises `UnreadableImage`.
+    `near_px` is the longest side that the caller needs. A JPEG may then be decoded at a fraction of its size, which is
+    several times faster.
+    Raises: `UnreadableImage`.
     """
     _, _, image = decode(data, max_pixels, near_px)
     return normalized(image)
 
 
 def decode(data: bytes, max_pixels: int, near_px: int | None = None) -> tuple[str, tuple[int, int], Image.Image]:
-    """Return mime type, stored size and loaded first frame; the one place where outside bytes meet a decoder.
+    """Return mime type, stored size and loaded first frame. Only here do bytes from outside reach a decoder.
 
-    With `near_px` a JPEG's frame may be smaller than stored: every bit is still read, at a fraction of the memory.
+    With `near_px` the frame of a JPEG may be smaller than stored: every bit is still read, with a fraction of the
+    memory.
+    Raises: `UnreadableImage`.
     """
     mime_type = sniff(data[:32])
     if mime_type not in READABLE:
@@ -99,7 +104,7 @@ def decode(data: bytes, max_pixels: int, near_px: int | None = None) -> tuple[st
     name = READABLE[mime_type]
     try:
         image = Image.open(io.BytesIO(data), formats=[name])
-        stored = image.size
+        stored_size = image.size
         too_many = image.width * image.height > max_pixels
         if name == "TIFF" and _tile_pixels(image) > max_pixels:
             raise Image.DecompressionBombError
@@ -109,20 +114,20 @@ def decode(data: bytes, max_pixels: int, near_px: int | None = None) -> tuple[st
             if near_px is not None:
                 image.draft(None, (near_px * 2, near_px * 2))
             image.load()
-            if name == "PNG" and not metadata.png_has_end(data):  # the decoder does without the last 21 bytes
+            if name == "PNG" and not metadata.png_has_end(data):  # the decoder ignores a missing end
                 raise EOFError("its end is missing")
-            # Reading a TIFF turns it upright, which may change its size.
-            return mime_type, stored if name == "JPEG" else image.size, image
+            # Pillow turns a TIFF upright as it reads it, which may change its size.
+            return mime_type, stored_size if name == "JPEG" else image.size, image
         size = f"{image.width}×{image.height}"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         size = "of extreme dimensions"
     except UnreadableImage:
         raise
-    except Exception as trouble:  # decoders raise whatever the broken bytes led them to
+    except Exception as error:  # decoders raise errors of any type for broken bytes
         raise UnreadableImage(
-            f"The {name} image cannot be decoded ({quoted(trouble or type(trouble).__name__, 120)}): "
+            f"The {name} image cannot be decoded ({quoted(error or type(error).__name__, 120)}): "
             "the file is damaged or cut short. Send a complete file."
-        ) from trouble
+        ) from error
     raise UnreadableImage(
         f"The {name} image is {size}; at most {max_pixels / 1e6:g} million pixels are read. Send a smaller version."
     )
@@ -152,13 +157,13 @@ def _what_it_is(data: bytes, mime_type: str | None) -> str:
 def orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ORIENTATION_TAG, 1)
-    except Exception:  # broken EXIF says nothing about the pixels
+    except Exception:  # broken EXIF does not make the pixels unreadable
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def normalized(image: Image.Image) -> Image.Image:
-    """Return the picture upright, in sRGB, as L, RGB or RGBA, with nothing attached."""
+    """Return the picture upright, in sRGB, as L, RGB or RGBA, without metadata."""
     turns = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -168,7 +173,7 @@ def normalized(image: Image.Image) -> Image.Image:
         7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_90,
     }
-    turn = turns.get(orientation(image))
+    transpose = turns.get(orientation(image))
     profile = image.info.get("icc_profile")
     image = _eight_bit(image)
     if profile:
@@ -178,18 +183,18 @@ def normalized(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA" if see_through else "L" if image.mode == "1" else "RGB")
     elif "transparency" in image.info and image.mode != "RGBA":
         image = image.convert("RGBA")
-    if turn is not None:
-        image = image.transpose(turn)
+    if transpose is not None:
+        image = image.transpose(transpose)
     return without_info(image)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Return 16- and 32-bit greys as 8-bit, by value and not by clipping."""
+    """Return 16- and 32-bit greys as 8-bit, scaled by value, not clipped."""
     if not image.mode.startswith(("I", "F")):
         return image
     sixteen = image.mode.startswith("I;16")
-    wide = image.convert("F")
-    low, high = wide.getextrema()
+    floats = image.convert("F")
+    low, high = floats.getextrema()
     if not isinstance(low, float) or not isinstance(high, float) or not math.isfinite(high - low):
         raise UnreadableImage("The image has no finite brightness values. Save it with 8 bits per channel.")
     if sixteen:
@@ -197,30 +202,30 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     elif low >= 0:
         low, high = 0.0, next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)
     gain = 255.0 / (high - low) if high > low else 0.0
-    return wide.point(lambda value: value * gain - low * gain + 0.5).convert("L")
+    return floats.point(lambda value: value * gain - low * gain + 0.5).convert("L")
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     alpha = image.convert("RGBA").getchannel("A") if image.mode in ("RGBA", "LA", "PA") else None
-    colours = image.convert("RGB") if image.mode in ("RGBA", "P", "PA") else image
-    colours = colours.convert("L") if colours.mode == "LA" else colours
+    pixels = image.convert("RGB") if image.mode in ("RGBA", "P", "PA") else image
+    pixels = pixels.convert("L") if pixels.mode == "LA" else pixels
     if "transparency" in image.info and alpha is None:
         alpha = image.convert("RGBA").getchannel("A")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        made = ImageCms.profileToProfile(colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        converted = ImageCms.profileToProfile(pixels, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
-        return image  # a broken or ill-matched profile: the numbers are taken for sRGB
-    if made is None:
+        return image  # a broken profile, or one for other channels: the values count as sRGB
+    if converted is None:
         return image
-    made = without_info(made)
+    converted = without_info(converted)
     if alpha is not None:
-        made.putalpha(alpha)
-    return made
+        converted.putalpha(alpha)
+    return converted
 
 
 def without_info(image: Image.Image) -> Image.Image:
-    """Return a picture whose `info` is empty: Pillow writes what it finds there into the file."""
+    """Return a picture whose `info` is empty. Pillow would write the contents of `info` into the file."""
     if not image.info and type(image) is Image.Image:
         return image
     bare = image.copy()

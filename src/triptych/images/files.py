@@ -1,12 +1,11 @@
-"""Content-addressed files, and the one guarded door for outside bytes.
+"""Image files stored under their sha256, and the one way in for bytes from outside.
 
-An image is home when its bytes, decoded to the last pixel, lie on disk under their sha256, written atomically. Outside
-bytes come in as a path, a `file://` or `https://` URL or a `data:` URI, through `import_image` alone: a path must
-resolve, symbolic links and all, to a regular file with one name, inside an allowed directory and not hidden there; a
-URL goes through `ProviderClient.fetch`; whatever comes is decoded in full and stripped of its metadata before it is
-kept. Copies leave through `save`, which never overwrites. What is refused is named as the caller named it.
+Rules: an image is stored when its bytes, decoded to the last pixel, are on disk under their sha256, written atomically.
+Bytes from outside are a path, a `file://` or `https://` URL or a `data:` URI, and come in through `import_image` alone:
+paths as in `allowed_paths`, URLs through `ProviderClient.fetch`. All are decoded in full and cleaned of metadata before
+they are stored. `save` writes copies and never overwrites.
 
-This file must not know the database.
+Must not know: the database.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from triptych.images.allowed_paths import (
 )
 
 PART_LIFETIME_S = 30.0
-"""No write takes this long; if one did, it would fail and be tried again."""
+"""A temporary file older than this is stale: no write takes this long."""
 
 _SUFFIX = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/gif": ".gif"}
 _SUFFIX |= {"image/bmp": ".bmp", "image/tiff": ".tiff"}
@@ -49,11 +48,11 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt
 Fetch = Callable[[str], Awaitable[bytes]]
 Opener = Callable[[str, int], int]
 MayUse = Callable[[str], bool]
-"""Whether a caller may use the image at home with this sha256; with "", whatever is there."""
+"""Whether a caller may read the stored image with this sha256; with "", any stored image."""
 
 
 class ImageFiles:
-    """The files below `home`, and the door to them. `fetch` reads an https URL."""
+    """The files below `home`, and the imports into them. `fetch` reads an https URL."""
 
     def __init__(self, home: Path, fetch: Fetch) -> None:
         self._home = home
@@ -62,9 +61,9 @@ class ImageFiles:
         self._fetch = fetch
 
     async def store_result(self, data: bytes) -> Image:
-        """Verify a provider's result, write it, and return it as an image.
+        """Verify a provider's result, store it, and return it as an image.
 
-        Raises: `errors.UnreadableImage` when it does not decode to its last pixel; `errors.Outage` on a full disk.
+        Raises: `errors.UnreadableImage` if it does not decode to its last pixel; `errors.Outage` on a full disk.
         """
         return await anyio.to_thread.run_sync(self._store_result, data)
 
@@ -74,10 +73,11 @@ class ImageFiles:
         return self._write(data, processing.verify(data))
 
     async def import_image(self, item: str, allowed: Sequence[Path], may_use: MayUse = lambda _: True) -> Image:
-        """Return the image behind a path, a `file://` or `https://` URL or a `data:` URI: home, and without metadata.
+        """Store the image behind a path, a `file://` or `https://` URL or a `data:` URI, without metadata, and return
+        it.
 
-        A path to an image that is home already is read only if `may_use` agrees, whatever is allowed besides.
-        Raises: `errors.NotAllowed`, `errors.UnreadableImage`, and for URLs what `ProviderClient.fetch` raises.
+        A path inside our own directory is read only if `may_use` allows it, whatever `allowed` holds.
+        Raises: `errors.NotAllowed`, `errors.UnreadableImage`; for URLs the errors of `ProviderClient.fetch`.
         """
         if item[:5].lower() == "data:":
             data = await anyio.to_thread.run_sync(_from_data_uri, item)
@@ -91,15 +91,15 @@ class ImageFiles:
             raise errors.UnreadableImage(f"{quoted_path(item)}: {error.message}") from error
 
     async def _read(self, item: str, allowed: Sequence[Path], may_use: MayUse) -> bytes:
-        """Return what lies at a path; whether there is anything at home that is not the caller's is not told either."""
-        real, at_home = await anyio.to_thread.run_sync(locate, item, allowed, self.images_dir)
+        """Return the bytes of a file. A refusal does not show whether a stored image of another owner exists."""
+        real, is_own = await anyio.to_thread.run_sync(locate, item, allowed, self.images_dir)
         try:
-            data = await anyio.to_thread.run_sync(read_once, item, real, at_home)
+            data = await anyio.to_thread.run_sync(read_once, item, real, is_own)
         except errors.TriptychError:
-            if at_home and not may_use(""):
+            if is_own and not may_use(""):
                 raise outside_error(item, allowed) from None
             raise
-        if at_home and not may_use(hashlib.sha256(data).hexdigest()):
+        if is_own and not may_use(hashlib.sha256(data).hexdigest()):
             raise outside_error(item, allowed)
         return data
 
@@ -126,7 +126,7 @@ class ImageFiles:
         return Image(sha256, f"img_{sha256[:8]}", facts.mime_type, facts.width, facts.height, len(data), path)
 
     def _place(self, sha256: str, suffix: str, data: bytes) -> Path:
-        """Return where an image lies: under the first digits of its hash: paths are paid for by the word."""
+        """Return the path of an image: the first digits of its hash, because the assistant pays for long paths."""
         path = self.images_dir / f"{sha256[:16]}{suffix}"
         with suppress(OSError):
             if path.read_bytes() != data:
@@ -134,7 +134,7 @@ class ImageFiles:
         return path
 
     def _write_whole(self, path: Path, data: bytes) -> None:
-        """Write a file so that it is there in full, on the disk, or not at all."""
+        """Write a file so that it is on disk in full, or not at all."""
         private_files.make_directory(path.parent)
         private_files.make_directory(self._parts_dir)
         with _part(self._parts_dir, data, private_files.opener) as part:
@@ -142,8 +142,8 @@ class ImageFiles:
         _flush_directory(path.parent)
 
     def remove_stale_parts(self, now: datetime) -> None:
-        """Close the files to other users, and remove what a process that died in the middle of a write left behind."""
-        with suppress(OSError):  # the first write will tell
+        """Close the directories to other users, and remove temporary files that a dead process left."""
+        with suppress(OSError):  # the first write raises the error
             private_files.make_directory(self.images_dir)
             private_files.make_directory(self._parts_dir)
         for part in self._parts_dir.glob("*.part"):
@@ -152,11 +152,12 @@ class ImageFiles:
                     part.unlink()
 
     def save(self, image: Image, directory: Path, stem: str) -> Path:
-        """Copy an image into a directory under a name made safe, overwriting nothing; return where it lies.
+        """Copy an image into a directory under a safe name, overwriting nothing; return the new path.
 
-        The directory is one that `allowed_directory` returned, maybe hours ago: it has to be where it was then. A file
-        of that name with the same bytes counts as saved; another one's name gets `-2`, `-3` …
-        Raises: `errors.NotAllowed` when the directory cannot be written, `errors.UnreadableImage` for a lost image.
+        `directory` is one that `allowed_directory` returned, maybe hours ago; links in it must lead to the same place
+        now. An existing file with the same bytes counts as saved. If the name is taken by another file, `-2`, `-3` … is
+        added.
+        Raises: `errors.NotAllowed` if the directory cannot be written to, `errors.UnreadableImage` for a lost image.
         """
         stem, suffix = safe_name(stem), _SUFFIX.get(image.mime_type, ".img")
         try:
@@ -176,10 +177,10 @@ class ImageFiles:
         raise errors.NotAllowed(f"{quoted_path(str(directory))} has too many files named {stem}.")
 
     def _create(self, path: Path, data: bytes) -> bool:
-        """Write a new file in full; return False, touching nothing, if there is one of that name.
+        """Write a new file in full; return False and change nothing if the name is taken.
 
-        It is written below `home` and linked from there, so that a process that dies leaves nothing in a directory of
-        the user's; beside its place only where that is another file system.
+        The file is written below `home` and hard-linked into place, so that a process that dies leaves nothing in the
+        user's directory. On another file system it is written beside its place.
         """
         if path.exists() or path.is_symlink():
             return False
@@ -193,17 +194,17 @@ class ImageFiles:
                 except OSError:
                     continue
                 return True
-        return _create_in_place(path, data)  # a file system without hard links
+        return _create_in_place(path, data)  # the file system has no hard links
 
     def allowed_directory(self, directory: str, allowed: Sequence[Path]) -> Path:
-        """Return a directory to write into, resolved, if it is inside an allowed one, not hidden, and not our own home.
+        """Return the resolved directory if it is inside an allowed one, not hidden, and not inside our own home.
 
-        Raises: `errors.NotAllowed`, saying what is allowed and how to allow more.
+        Raises: `errors.NotAllowed`, with the allowed directories and the setting that adds one.
         """
         path = allowed_path(directory, allowed)
         if is_inside(path, self._home):
             raise errors.NotAllowed(f"{quoted_path(directory)} is inside TRIPTYCH_HOME; name a directory of your own.")
-        with suppress(OSError):  # a name too long, say: the writing will tell
+        with suppress(OSError):  # a name that is too long, for example: the write raises the error
             if path.is_file():
                 raise errors.NotAllowed(f"{quoted_path(directory)} is a file, not a directory; name a directory.")
         return path
@@ -229,12 +230,12 @@ def _from_data_uri(item: str) -> bytes:
 
 
 def _touched(path: Path) -> bool:
-    """Return whether a file is there; from now on it counts as used, which keeps it from being pruned."""
+    """Return whether a file exists, and set its time of last use, which pruning reads."""
     try:
         os.utime(path)
     except FileNotFoundError:
         return False
-    except OSError:  # another user's
+    except OSError:  # the file belongs to another user
         return path.exists()
     return True
 
@@ -258,7 +259,7 @@ def _create_in_place(path: Path, data: bytes) -> bool:
 
 
 def _flush_directory(directory: Path) -> None:
-    """Put a new name on the disk: without it a power cut forgets the name of a file whose bytes are there."""
+    """Flush a directory to disk: without it a power cut loses the name of a file whose bytes are stored."""
     if os.name == "nt":
         return  # Windows opens no directory; its file systems log a rename themselves
     descriptor = os.open(directory, os.O_RDONLY)
@@ -270,9 +271,9 @@ def _flush_directory(directory: Path) -> None:
 
 @contextmanager
 def _part(directory: Path, data: bytes, opener: Opener | None = None) -> Iterator[Path]:
-    """A finished, flushed file to be moved to its place; gone afterwards, if it was not.
+    """Yield a flushed temporary file to be moved or linked into place. It is removed at the end if it is still there.
 
-    With the umask's rights, for it may be the user's own, unless an `opener` gives others.
+    It has the rights of the umask, because it may become the user's own file, unless an `opener` sets others.
     """
     path = directory / f".triptych-{uuid4().hex}.part"
     try:

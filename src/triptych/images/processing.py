@@ -45,11 +45,11 @@ def fit(
     max_side: int | None = None,
     formats: Sequence[str] = ENCODABLE,
 ) -> tuple[bytes, Facts, tuple[str, ...]]:
-    """Return the picture within the limits, its facts, and one sentence per thing that was done to it.
+    """Return the picture within the limits, its facts, and one sentence for each change.
 
-    `max_pixels` is width times height, `max_side` the longest side, `formats` the mime types allowed. A picture that
-    fits comes back byte for byte, with no sentence. Raises `UnreadableImage`, and `OutOfLimits` when the limits leave
-    nothing (no format we can write, or fewer bytes than any picture has).
+    `max_pixels` is width times height, `max_side` the longest side, `formats` the allowed mime types. A picture that
+    fits is returned byte for byte, without a sentence.
+    Raises: `UnreadableImage`; `OutOfLimits` if no version of the picture can be within the limits.
     """
     facts = verify(data)
     width, height = facts.width, facts.height
@@ -79,17 +79,17 @@ def fit(
 
 
 def preview(data: bytes, *, max_side: int = 768, max_bytes: int = 100_000) -> bytes:
-    """Return a JPEG of at most `max_side` pixels a side and `max_bytes` bytes; transparency shows as a light checker.
+    """Return a JPEG of at most `max_side` pixels a side and `max_bytes` bytes; transparency becomes a light checker.
 
-    Raises `UnreadableImage`.
+    Raises: `UnreadableImage`.
     """
     return small_jpeg(thumbnail(data, max_side), max_bytes)
 
 
 def thumbnail(data: bytes, side_px: int) -> Image.Image:
-    """Return the picture as it is meant to be seen, at most so large; transparency shows as a light checker.
+    """Return the picture upright, at most `side_px` a side; transparency becomes a light checker.
 
-    Raises `UnreadableImage`.
+    Raises: `UnreadableImage`.
     """
     image = open_upright(data, near_px=side_px)
     image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
@@ -97,7 +97,7 @@ def thumbnail(data: bytes, side_px: int) -> Image.Image:
 
 
 def small_jpeg(image: Image.Image, max_bytes: int) -> bytes:
-    """Return a JPEG of at most `max_bytes`: lower quality first, then smaller; the smallest try if nothing fits."""
+    """Return a JPEG of at most `max_bytes`: first at lower quality, then smaller. If none fits, return the smallest."""
     while True:
         for quality in (88, 80, 70, 58):
             out = jpeg(image, quality)
@@ -113,9 +113,9 @@ def _scaled(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 
 def _targets(mime_type: str, formats: Sequence[str], see_through: bool) -> tuple[str, ...]:
-    """Return the formats to try, best first: the picture's own, then those that lose nothing it has, then any.
+    """Return the formats to try, best first: the picture's own, then lossless ones, then any.
 
-    A picture with transparency becomes a JPEG only where nothing else is allowed: it is made smaller instead.
+    A picture with transparency becomes a JPEG only if no other format is allowed: it is made smaller instead.
     """
     order = ("image/png", "image/webp") if see_through else ("image/jpeg", "image/png", "image/webp")
     allowed = [one for one in (mime_type, *order) if one in formats and one in ENCODABLE]

@@ -1,8 +1,8 @@
-"""Look for a lost submit in a provider's list of predictions.
+"""Find a lost submit in a provider's list of predictions.
 
-Rules: an entry is ours when it shows our request; time alone never decides. "It is not there" (None) is said only when
-nothing in the list can be ours and the list was read far enough: that answer lets a request be sent once more. All else
-is `errors.Unclear`. Several providers share this file, so it knows none of them.
+Rules: an entry is ours if it shows our request; time alone never decides. None, "not accepted", lets the request be
+sent again: it is returned only if no entry can be ours and the list was read far enough. All else is `errors.Unclear`.
+Several providers share this file, so it knows none of them.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from triptych.providers import Flow, HttpResponse, Sent
 from triptych.providers import _reading as read
 
 PAGES = 3
-"""So many pages of a list are read at most."""
+"""The most pages of a list that are read."""
 SKEW_S = 120.0
-"""How long before its submit a prediction may seem to be made: clocks differ, and so do answers' ways."""
+"""How long before its submit a prediction may seem to be created: clocks and network delays differ."""
 LATEST_S = 900.0
-"""How long after its submit a prediction may be made."""
+"""How long after its submit a prediction may be created."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One prediction of a list: its ticket, when it was made (UTC seconds), and whether it is the same request.
+    """One prediction of a list: its ticket, its creation time (UTC seconds), and whether it is the same request.
 
-    `ticket` and `at_s` are None where they cannot be read, `same` where the list does not tell.
+    `ticket` and `at_s` are None if they cannot be read, `same` if the list does not show it.
     """
 
     ticket: str | None
@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """One page of a list, the answer it came in, and how many entries the whole list has, if that is said."""
+    """One page of a list, its response, and the number of entries in the whole list, None if unknown."""
 
     response: HttpResponse
     entries: Sequence[Entry]
@@ -50,12 +50,12 @@ class ListPage:
 def search(
     read_page: Callable[[int], Flow[ListPage]], sent: Sent, known: frozenset[str], *, page_items: int, kept_s: float
 ) -> Flow[Pending | None]:
-    """Return the prediction that a lost submit became, or None where it surely was not accepted.
+    """Return the prediction of a lost submit, or None if the submit surely was not accepted.
 
-    `page` reads the list's page of that number (from 1), newest entries first; `known` are tickets that belong to other
-    predictions; `kept_s` is for how long the list surely keeps an entry. Of several that show our request, the first
-    after the submit is taken.
-    Raises: `errors.Unclear` where the list does not tell; what `page` raises.
+    `read_page` reads the page of that number (from 1), newest entries first. `known` are tickets of other predictions.
+    The list keeps an entry for at least `kept_s`. If several entries show our request, the first after the submit is
+    returned.
+    Raises: `errors.Unclear` if the list does not decide it; the errors of `read_page`.
     """
     matches: list[tuple[float, str]] = []
     seen: set[str] = set()
@@ -64,7 +64,7 @@ def search(
     for number in range(1, PAGES + 1):
         page = yield from read_page(number)
         sent_s = read.sent_s(sent, page.response)
-        # Two times that it may have left: the machine may have slept since.
+        # Two possible send times: the machine may have slept since.
         left_s = (sent_s, sent_s - sent.slept_s)
         for entry in page.entries:
             changed = changed or entry.ticket in seen
@@ -96,37 +96,37 @@ def search(
 
 
 def _is_last(page: ListPage, read_items: int) -> bool:
-    """Return whether the list ends with this page; a short page may be one that the provider made shorter."""
+    """Return whether the list ends with this page. A short page is no proof: the provider may have shortened it."""
     return read_items >= page.total if page.total is not None else not page.entries
 
 
 def _reaches_back(entries: Sequence[Entry], since_s: float) -> bool:
-    """Return whether a page ends before a time; it has to be in order, or what is older says nothing of the rest."""
+    """Return whether a page ends before a time. Only a page in order counts."""
     times = [entry.at_s for entry in entries if entry.at_s is not None]
     return bool(times) and times == sorted(times, reverse=True) and times[-1] < since_s
 
 
 def _likeliest(found: Sequence[tuple[float, str]]) -> str:
-    """Return the ticket of the first one after the submit (clocks may differ by 5 s), else of the last before it."""
+    """Return the ticket of the first entry after the submit (clocks may differ by 5 s), else of the last before it."""
     after = [entry for entry in found if entry[0] >= -5]
     return min(after)[1] if after else max(found)[1]
 
 
 def entry(ticket: Any, created: Any, same: bool | None) -> Entry:
-    """Return an entry from what a list gives as its id and its time."""
+    """Return an entry from the id and the time in a list."""
     return Entry(ticket if read.is_ticket(ticket) else None, _moment_s(created), same)
 
 
 def same_model(endpoint: str, model: Any) -> bool | None:
-    """Return False for another model's name, and None for ours or none: a model alone is nobody's in particular."""
+    """Return False for another model's name, and None for ours or none: the model alone does not identify a request."""
     return False if isinstance(model, str) and model != endpoint else None
 
 
 def same_request(sent: Mapping[str, Any], shown: Any) -> bool | None:
-    """Return whether a list shows the request that we sent; fields that we did not send do not count.
+    """Return whether a list shows the request that we sent. Fields that we did not send do not count.
 
-    None where it does not tell: it shows no request, leaves out a field that we sent, or has as many images under
-    other addresses (a provider may copy what it is given).
+    None if it does not show that: it shows no request, omits a field that we sent, or has as many images under other
+    URLs (a provider may copy them).
     """
     if not isinstance(shown, dict):
         return None
@@ -140,7 +140,7 @@ def same_request(sent: Mapping[str, Any], shown: Any) -> bool | None:
 
 
 def _comparable(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that tell requests apart, spelled one way; `image` and `images` are one."""
+    """Return the fields that tell requests apart, in one spelling; `image` and `images` are the same field."""
     fields: dict[str, Any] = {
         name: _spelled(name, value)
         for name, value in body.items()
@@ -161,7 +161,7 @@ def _spelled(name: str, value: Any) -> str:
 
 
 def _moment_s(created: Any) -> float | None:
-    """Return a list's time in UTC seconds: a number of seconds, or ISO 8601, which is UTC where it names no zone."""
+    """Return a list's time in UTC seconds: from a number of seconds, or ISO 8601 (UTC without a zone)."""
     if isinstance(created, str) and not created.replace(".", "", 1).isdecimal():
         try:
             moment = datetime.fromisoformat(created) if len(created) <= 60 else None

@@ -1,15 +1,15 @@
 """BytePlus ModelArk, and Volcengine Ark through its base URL: one synchronous call, streamed for several images.
 
-The facts and their sources are in docs/providers/ark.md#models and the headings after it.
-Seedream 5.5, 5.0 pro and flash are described by resellers of this API (5.5: pages of 2026-11-13). They make one image
-per request, and a sequence or stream field of any value is answered with 400: none is sent.
+The facts and their sources are in docs/providers/ark.md#models and the headings after it. Seedream 5.5, 5.0 pro and
+flash are described by resellers of this API (5.5: pages of 2026-11-13). They make one image per request, and answer a
+sequence or stream field of any value with 400: none is sent.
 
 Volcengine prefixes every model id with `doubao-`: at its base URL the offers have those ids (`offers_at`). At any other
-base URL they are aliases; an answer that the plain id does not exist, which is surely not accepted, is asked once more
-with the prefix.
+base URL they are aliases. If the response says that the plain id does not exist, the request surely was not accepted,
+and is sent once more with the prefix.
 
-Rules: every shape of answer is tolerated and nothing but our own errors leaves; a failed frame never loses a later one;
-there is no id to find a call again by, so one that was cut off is reported as lost, and what came of it is kept.
+Rules: every shape of response is tolerated; only errors of ours are raised. A failed image never loses a later one. The
+API has no id to find a call by: a call that was cut off is reported as lost, and the images received are stored.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from triptych.providers._offers import Family
 
 RESULT_LIFETIME_S = 24 * 3600.0
 TIMEOUT_S = 900.0
-"""Fifteen images come in one answer, at 19 to 24 s each (docs/providers/README.md#time-for-an-image)."""
+"""Fifteen images come in one response, at 19 to 24 s each (docs/providers/README.md#time-for-an-image)."""
 
 _SENSITIVE = "SensitiveContent"
 _EXHAUSTED = ("QuotaExceeded", "SetLimitExceeded")
@@ -124,7 +124,7 @@ _RETIRED_AT_VOLCENGINE: Mapping[str, Lifecycle] = {
 
 
 def offers_at(base_urls: Mapping[str, str]) -> tuple[Offer, ...]:
-    """Return the offers at a base URL: at Volcengine's they have its ids and its retirement dates."""
+    """Return the offers at a base URL. At Volcengine's they have its ids and its retirement dates."""
     offers = offering.offers("ark", _FAMILIES)
     host = urlsplit(base_urls.get("api", "")).hostname or ""
     if not f".{host}".endswith(_VOLCENGINE_HOSTS):
@@ -144,9 +144,9 @@ def offers_at(base_urls: Mapping[str, str]) -> tuple[Offer, ...]:
 
 
 def submit(edit: Edit) -> Flow[Pending | Done]:
-    """Return the finished images; those of a sequence are handed over one by one as they come.
+    """Return the finished images; those of a sequence are handed over one by one during the stream.
 
-    Raises: `AnswerLost` for an answer or a stream that was cut off; the frames handed over until then are there.
+    Raises: `AnswerLost` for a response or a stream that was cut off; the images handed over before are kept.
     """
     body = _body(edit)
     response = yield _generate(body)
@@ -188,7 +188,7 @@ def _body(edit: Edit) -> dict[str, Any]:
 
 
 def _streamed(edit: Edit, response: HttpResponse) -> Flow[Pending | Done]:
-    """Return what a stream brought, to its last event: a `partial_failed` one loses only its own frame."""
+    """Return the images of a stream, read to its last event. A `partial_failed` event loses only its own image."""
     outputs: dict[int, ReturnedImage] = {}
     usage = error = None
     while True:
@@ -197,7 +197,7 @@ def _streamed(edit: Edit, response: HttpResponse) -> Flow[Pending | Done]:
         except errors.AnswerLost:
             if len(outputs) < edit.count:
                 raise
-            break  # every frame is accounted for
+            break  # all images are known
         if event.body.strip() == b"[DONE]":
             break
         if event.status == STREAM_END:
@@ -229,7 +229,7 @@ def _streamed(edit: Edit, response: HttpResponse) -> Flow[Pending | Done]:
 
 
 def _whole(edit: Edit, response: HttpResponse) -> Done:
-    """Return the images of a plain answer, or raise what it means (docs/providers/ark.md#answer)."""
+    """Return the images of a plain response, or raise the error it means (docs/providers/ark.md#answer)."""
     body = response.json()
     data = read.field(body, "data")
     if not 200 <= response.status < 300:
@@ -242,10 +242,11 @@ def _whole(edit: Edit, response: HttpResponse) -> Done:
 
 
 def _done(edit: Edit, response: HttpResponse, outputs: tuple[ReturnedImage, ...], usage: Any, error: Any) -> Done:
-    """Return the frames with their charge: images that came, and the references that the provider counted.
+    """Return the images with their charge: for the images received and the references that the provider counted.
 
-    Images that an error kept from being made are lost, one by one; that a model makes fewer than asked for is no error.
-    Raises: `Moderated` or `Failed` where none came.
+    With an error, each missing image counts as lost. Without one, a model that makes fewer images than requested is
+    done.
+    Raises: `Moderated` or `Failed` without any image.
     """
     image_count = sum(1 for output in outputs if not output.error)
     reason = _error_text(error) if error else ""
@@ -269,13 +270,13 @@ def _done(edit: Edit, response: HttpResponse, outputs: tuple[ReturnedImage, ...]
 
 
 def _output(item: Any) -> ReturnedImage:
-    """Return one frame: a URL, its bytes, or why it is missing."""
+    """Return one image: a URL, its bytes, or the reason it is missing."""
     if read.is_url(url := read.field(item, "url")):
         return ReturnedImage(url=url)
     encoded = read.field(item, "b64_json")
     if isinstance(encoded, str) and encoded:
         try:
-            # Some send line breaks in it, or a data URI.
+            # Some servers send line breaks in it, or a data URI.
             return ReturnedImage(data=b64decode("".join(encoded.rpartition(",")[2].split()), validate=True))
         except (binascii.Error, ValueError):
             return ReturnedImage(error="the provider's image data cannot be decoded")
@@ -298,21 +299,21 @@ def _code(body: Any) -> str:
 
 
 def _error_text(error: Any) -> str:
-    """Return an error object's code and words as quoted data."""
+    """Return an error object's code and message as quoted data."""
     code, text = read.field(error, "code"), read.message(error)
     words = f"{code[:120]}: {text}" if isinstance(code, str) and code else text
     return errors.quoted(words or "no reason given")
 
 
 def _request_id(response: HttpResponse, body: Any) -> str | None:
-    """Return the server's own id: from the header, or the end of the message."""
+    """Return the server's own id: from the headers, or from the end of the message."""
     text = body if isinstance(body, str) else read.message(_error(body))
     found = re.search(r"Request id: ([0-9A-Za-z_-]{8,100})", text)
     return read.request_id(response, body) or (found[1] if found else None)
 
 
 def _raise_refusal(response: HttpResponse, body: Any) -> NoReturn:
-    """Raise what an answer that is no success means: a 4xx was surely not accepted, a 5xx may have been."""
+    """Raise the error that a refusal means: a 4xx surely was not accepted, a 5xx may have been."""
     status, code, detail = response.status, _code(body), _error_text(_error(body))
     request_id = _request_id(response, body)
     if status in (408, 499) or not 400 <= status < 600:
@@ -338,9 +339,9 @@ def _raise_refusal(response: HttpResponse, body: Any) -> NoReturn:
 
 
 def listing() -> Flow[ModelList]:
-    """Return which of our models the provider lists, under all their ids; it names no prices.
+    """Return the models of ours that the provider lists, under all their ids; the list has no prices.
 
-    That the list exists is a third party's knowledge.
+    A third party is the only source for this list.
     """
     response = yield HttpRequest("GET", "/models")
     body = response.json()
@@ -364,6 +365,7 @@ PROVIDER = Provider(
     name="ark",
     title="BytePlus ModelArk",
     key_env="ARK_API_KEY",
+    rank=3,
     base_urls={"api": BaseUrl("ARK_BASE_URL", "https://ark.ap-southeast.bytepluses.com/api/v3")},
     offers=offers_at({}),
     offers_at=offers_at,

@@ -1,8 +1,8 @@
-"""Atlas Cloud: submit and poll, uploads, live quotes, and a history in which a lost submit is found again.
+"""Atlas Cloud: submit and poll, uploads, live quotes, and a history in which a lost submit is found.
 
 The facts and their sources are in docs/providers/atlas.md#models and the headings after it. Rules: every shape of
-answer is tolerated and nothing but our own errors leaves; a body that carries a prediction outranks the HTTP status
-around it; a poll ends only with the provider's own decision, whatever else comes back.
+response is tolerated; only errors of ours are raised. A body with a prediction outranks its HTTP status. A poll ends
+only with the provider's own decision.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _raise_for_status = partial(read.raise_for_status, hint_401=_HINT_401)
 
 RESULT_LIFETIME_S = 24 * 3600.0
 UPLOAD_LIFETIME_S = 20 * 3600.0
-"""Uploads are temporary, "24 h" by one account (docs/providers/atlas.md#uploads); four hours are kept in hand."""
+"""Uploads are temporary, "24 h" in one source (docs/providers/atlas.md#uploads); four hours are the margin."""
 HISTORY_PAGE_ITEMS = 50
 HISTORY_SWEEP_ITEMS = 50
 HISTORY_KEPT_S = 24 * 3600.0
-"""How long the history keeps a request is not documented; a day is relied on."""
+"""The time that the history keeps a request is not documented; a day is assumed."""
 
 
 # The models (docs/providers/atlas.md#models) --------------------------------------------------------------------------
@@ -61,7 +61,7 @@ _FROM_2K = offering.sized("2K", "4K", min_area=3_686_400)
 
 @dataclass(frozen=True, slots=True)
 class _AtlasFamily(Family):
-    """A family on Atlas; the field that carries the number of images was renamed once."""
+    """A family on Atlas; the field for the number of images was renamed once."""
 
     priced_by: str = "the provider's product pages"
     max_references: int = 10
@@ -117,8 +117,8 @@ _FAMILIES: Mapping[str, _AtlasFamily] = {
 def submit(edit: Edit) -> Flow[Pending | Done]:
     """Return the ticket of an accepted request.
 
-    A single edit's field is `images` by one official client and `image` by another (docs/providers/atlas.md#models).
-    A refusal over that field is surely not accepted, so with one reference the other spelling is tried once.
+    A single edit's field is `images` in one official client and `image` in another (docs/providers/atlas.md#models). A
+    refusal over that field surely was not accepted, so with one reference the other spelling is tried once.
     """
     body = _body(edit)
     response = yield _generate(body)
@@ -161,7 +161,7 @@ def _rejects_image_field(response: HttpResponse) -> bool:
 
 
 def _raise_for_an_inferred_id(endpoint: str, response: HttpResponse) -> None:
-    """Raise `NotOffered` where the provider does not know an id that no document names; else return."""
+    """Raise `NotOffered` if the provider does not know an undocumented id; else return."""
     body = response.json()
     status, text = read.effective_status(response, body), read.message(body)
     if status == 404 or (status in (400, 422) and _NO_MODEL.search(text)):
@@ -173,7 +173,7 @@ def _raise_for_an_inferred_id(endpoint: str, response: HttpResponse) -> None:
 
 
 def _accepted(response: HttpResponse) -> Pending:
-    """Return the ticket of a submit's answer, or raise what it means (docs/providers/atlas.md#submit)."""
+    """Return the ticket of a submit's response, or raise the error it means (docs/providers/atlas.md#submit)."""
     body = response.json()
     prediction = read.prediction(body)
     if prediction and read.status(prediction) in _FAILED:
@@ -190,10 +190,10 @@ def _accepted(response: HttpResponse) -> Pending:
 
 
 def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
-    """Return how a prediction stands: still pending, or done with its frames in order.
+    """Return the state of a prediction: pending, or done with its images in order.
 
-    Raises: `Failed` or `Moderated`, the provider's decision; anything else (`Outage`, `KeyRejected`, `RateLimited`)
-    says nothing about the prediction, and the caller asks again later.
+    Raises: `Failed` or `Moderated` for the provider's decision. Any other error (`Outage`, `KeyRejected`,
+    `RateLimited`) says nothing about the prediction: the caller polls again later.
     """
     response = yield from read.poll_response(poll_url, _path(ticket))
     body = response.json()
@@ -213,7 +213,7 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
 
 
 def charge(ticket: str, poll_url: str | None) -> Flow[Decimal | None]:
-    """Return the charge of a finished prediction, which often arrives after its images; None while it is not there."""
+    """Return the charge of a finished prediction; None until it is known, often some time after the images."""
     response = yield from read.poll_response(poll_url, _path(ticket))
     return read.usd(read.prediction(response.json()).get("price"))
 
@@ -230,7 +230,7 @@ def _finished(response: HttpResponse, body: Any, prediction: Mapping[str, Any]) 
 
 
 def _failure(response: HttpResponse, body: Any, prediction: Mapping[str, Any]) -> errors.Failed:
-    """Return the provider's decision against a prediction as an error of ours."""
+    """Return the error for the provider's decision against a prediction."""
     text = read.message(prediction) or read.message(body) or "no reason given"
     code = read.integer(prediction.get("error_code"))
     moderated = code == _MODERATION_CODE or (code is None and read.MODERATION_WORDS.search(text) is not None)
@@ -244,10 +244,10 @@ def _failure(response: HttpResponse, body: Any, prediction: Mapping[str, Any]) -
 
 
 def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
-    """Return the submit whose answer was lost, looked up in the account's history; None where it is surely not there.
+    """Return the submit whose response was lost, from the account's history; None if it surely is not there.
 
-    It has to be of the same model and show every field that was sent.
-    Raises: `Unclear` where the history does not tell; `Outage`, `KeyRejected` or `RateLimited` when it cannot be read.
+    It must have the same model and show every field that was sent.
+    Raises: `Unclear` if the history does not decide it; `Outage`, `KeyRejected` or `RateLimited` if it cannot be read.
     """
     body = _body(edit)
 
@@ -271,7 +271,7 @@ def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) 
 
 
 def _recorded_request(item: Any) -> Mapping[str, Any] | None:
-    """Return the request a history entry recorded: JSON in a string, its fields maybe nested under `input`."""
+    """Return the request that a history entry recorded: JSON in a string, its fields maybe nested under `input`."""
     body = read.parsed(read.field(item, "requestBody"))
     if not isinstance(body, dict):
         return None
@@ -280,7 +280,7 @@ def _recorded_request(item: Any) -> Mapping[str, Any] | None:
 
 
 def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
-    """Return which of these predictions the newest page of the history shows as ended: one look for many polls."""
+    """Return the predictions that the newest page of the history shows as ended: one read for many polls."""
     params: dict[str, str | int] = {"no": 1, "size": HISTORY_SWEEP_ITEMS}
     response = yield HttpRequest("GET", "/api/v1/model/history", params=params)
     body = response.json()
@@ -301,7 +301,7 @@ def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
 
 
 def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
-    """Return the URL of an uploaded file on Atlas's storage (docs/providers/atlas.md#uploads; both answer shapes)."""
+    """Return the URL of an uploaded file on Atlas's storage (docs/providers/atlas.md#uploads; both response shapes)."""
     response = yield HttpRequest(
         "POST", "/api/v1/model/uploadMedia", files={"file": (filename, data, mime_type)}, timeout_s=180.0
     )
@@ -317,7 +317,7 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
 
 
 def quote(edit: Edit) -> Flow[Quote | None]:
-    """Return what this whole request will cost, or None without a usable price (docs/providers/atlas.md#prices)."""
+    """Return the price of this whole request, or None without a usable one (docs/providers/atlas.md#prices)."""
     if not all(reference.url or reference.data for reference in edit.references):
         return None
     response = yield HttpRequest("POST", "/api/v1/model/calculate", json=_body(edit))
@@ -329,7 +329,7 @@ def quote(edit: Edit) -> Flow[Quote | None]:
 
 
 def listing() -> Flow[ModelList]:
-    """Return the models Atlas lists now, with their price per image; an error envelope is an outage, not "none"."""
+    """Return Atlas's list of models with their price per image; an error envelope is an outage, not an empty list."""
     response = yield HttpRequest("GET", "/api/v1/models")
     body = response.json()
     _raise_for_status(response, body, only=(401, 403, 429))
@@ -342,7 +342,7 @@ def listing() -> Flow[ModelList]:
 
 
 def balance() -> Flow[Decimal | None]:
-    """Return the account's balance in US dollars, or None where the answer has none."""
+    """Return the account's balance in US dollars, or None if the response has none."""
     response = yield HttpRequest("GET", "/public/v1/balance")
     body = response.json()
     _raise_for_status(response, body)
@@ -354,6 +354,7 @@ PROVIDER = Provider(
     name="atlas",
     title="Atlas Cloud",
     key_env="ATLASCLOUD_API_KEY",
+    rank=1,
     base_urls={"api": BaseUrl("ATLASCLOUD_BASE_URL", "https://api.atlascloud.ai")},
     offers=offering.offers("atlas", _FAMILIES, offering.PATH_TAILS),
     submit=submit,

@@ -1,13 +1,13 @@
-"""EvoLink: submit under an idempotency key, poll, many tasks in one look, a files host, and the charge with the result.
+"""EvoLink: submit under an idempotency key, poll, many tasks in one read, a files host, and the charge with the result.
 
 The facts are in docs/providers/evolink.md#models and the headings after it; areas are the origin's
-(docs/providers/README.md#sizes), which this provider hands requests on to. One model id serves a prompt alone and a
-prompt with images, one output and several, so an offer is told from its kin by its operation.
+(docs/providers/README.md#sizes), because EvoLink passes requests on to it. One model id serves a prompt alone and a
+prompt with images, one output and several, so only the operation tells its offers apart.
 
-Rules: every shape of answer is tolerated and nothing but our own errors leaves; a poll ends only with the provider's
-own decision. A submit carries our id as its Idempotency-Key, so that the same one may be sent again for a short while:
-what was accepted the first time is then told once more, and nothing is paid twice. No documentation says so: that is
-known from the provider's own MCP server alone, which sends a lost submit again once, at once, under the same key.
+Rules: every shape of response is tolerated; only errors of ours are raised. A poll ends only with the provider's own
+decision. A submit carries our id as its Idempotency-Key, so the same submit may be sent again for a short time: an
+accepted one is returned again and not paid twice. No document says so; the only evidence is the provider's own MCP
+server, which repeats a lost submit once, at once, under the same key.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _GONE = frozenset({"retired", "removed", "offline", "disabled"})
 CREDITS_PER_USD = 68
 RESULT_LIFETIME_S = 24 * 3600.0
 UPLOAD_LIFETIME_S = 70 * 3600.0
-"""Uploads expire after 72 h (docs/providers/evolink.md#uploads); two hours are kept in hand."""
+"""Uploads expire after 72 h (docs/providers/evolink.md#uploads); two hours are the margin."""
 UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
 BATCH_TASKS = 50
 KEY_TRUSTED_S = 600.0
-"""For so long after its first submit a key is trusted. How long it is kept is not documented, and the one client known
-to rely on it sends again within seconds; ten minutes is the longest that is taken for "at once"."""
+"""The time after its first submit for which a key is relied on. It is not documented. The one client known to rely on
+it repeats a submit within seconds; ten minutes is the longest time that still counts as "at once"."""
 LIST_PAGE_ITEMS = 50
 LIST_KEPT_S = 24 * 3600.0
-"""How long the list of tasks goes back is not documented; a day is relied on."""
+"""The reach of the list of tasks is not documented; a day is assumed."""
 
 
 # The models (docs/providers/evolink.md#models) ------------------------------------------------------------------------
@@ -52,12 +52,12 @@ LIST_KEPT_S = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class _EvoLinkFamily(Family):
-    """A family as EvoLink sells it: a short prompt, and a task that takes its time."""
+    """A family at EvoLink: a shorter prompt and a longer latency."""
 
     max_prompt_chars: int = 2000
     latency_s: float = 15.0
     top_level_format: bool = False
-    """`output_format` is a field of the request itself; 5.0 lite has it among its model parameters."""
+    """`output_format` is a field of the request itself; for 5.0 lite it is among the model parameters."""
 
 
 _FAMILIES: Mapping[str, _EvoLinkFamily] = {
@@ -113,13 +113,13 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
             request_id=read.request_id(response, body),
         )
     if response.status in (409, 425):
-        raise read.outage(response, body)  # About the key: the request it was first used for may have been accepted.
+        raise read.outage(response, body)  # An error about the key: the first request with it may have been accepted.
     read.raise_for_submit(response, body, code)
     raise read.no_ticket(response, body)
 
 
 def _body(edit: Edit) -> dict[str, Any]:
-    """Return the model's own fields and no others; `n` is what the task is charged for at most."""
+    """Return the model's own fields and no others; `n` is the largest number of images that is charged."""
     offer = edit.offer
     body: dict[str, Any] = {"model": offer.endpoint, "prompt": edit.prompt}
     if offer.operation.sequential:
@@ -136,7 +136,7 @@ def _body(edit: Edit) -> dict[str, Any]:
 
 
 def _error_code(body: Any) -> str:
-    """Return the provider's own word for an error (docs/providers/evolink.md#errors)."""
+    """Return the provider's own error code (docs/providers/evolink.md#errors)."""
     found = (read.field(body, "error", key) for key in ("code", "type"))
     return next((code[:100] for code in found if isinstance(code, str) and code), "")
 
@@ -145,10 +145,10 @@ def _error_code(body: Any) -> str:
 
 
 def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
-    """Return None where no unknown task of the model was accepted since the submit.
+    """Return None if no unknown task of the model was accepted since the submit.
 
-    The list of tasks is the whole account's and shows no request, so it never says which task is ours.
-    Raises: `Unclear` where one may be; `Outage`, `KeyRejected` or `RateLimited` when the list cannot be read.
+    The list of tasks covers the whole account and shows no requests, so it never identifies our task.
+    Raises: `Unclear` if a task may be ours; `Outage`, `KeyRejected` or `RateLimited` if the list cannot be read.
     """
 
     def page(number: int) -> Flow[history.ListPage]:
@@ -176,9 +176,9 @@ def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) 
 
 
 def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
-    """Return how a task stands: still pending, or done with its frames in order and its charge.
+    """Return the state of a task: pending, or done with its images in order and its charge.
 
-    Raises: `Failed` or `Moderated`, the provider's decision; anything else says nothing about the task.
+    Raises: `Failed` or `Moderated` for the provider's decision. Any other error says nothing about the task.
     """
     response = yield HttpRequest("GET", f"/v1/tasks/{percent_escaped(ticket, safe='', errors='replace')}")
     body = response.json()
@@ -197,7 +197,7 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
 
 
 def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
-    """Return which of these tasks have ended: one look for up to fifty."""
+    """Return the tasks that have ended: one request for up to fifty."""
     ended: set[str] = set()
     for start in range(0, len(tickets), BATCH_TASKS):
         batch = list(tickets[start : start + BATCH_TASKS])
@@ -227,7 +227,7 @@ def _results(task: Mapping[str, Any]) -> list[Any]:
 
 
 def _charged_usd(task: Mapping[str, Any]) -> Decimal | None:
-    """Return what a task cost: in dollars where it says so, else in credits (68 are one dollar)."""
+    """Return the cost of a task: in dollars if given, else from credits (68 are one dollar)."""
     usd = read.usd(read.field(task, "usage", "cost", "usd"))
     if usd is not None:
         return usd
@@ -238,7 +238,7 @@ def _charged_usd(task: Mapping[str, Any]) -> Decimal | None:
 
 
 def _failure(response: HttpResponse, body: Any, task: Mapping[str, Any]) -> errors.Failed:
-    """Return the provider's decision against a task as an error of ours."""
+    """Return the error for the provider's decision against a task."""
     code, text = _error_code(task), read.message(task) or "no reason given"
     hint = read.field(task, "error", "suggestion")
     moderated = code == _MODERATION_CODE or (
@@ -283,7 +283,7 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
 
 
 def listing() -> Flow[ModelList]:
-    """Return the image models in the catalog now, which tells no prices; an error envelope is an outage, not "none"."""
+    """Return the image models in the catalog, without prices; an error envelope is an outage, not an empty list."""
     response = yield HttpRequest("GET", "/v1/catalog/models", params={"capability": "image"})
     body = response.json()
     read.raise_for_status(response, body, only=(401, 403, 429))
@@ -301,7 +301,7 @@ def listing() -> Flow[ModelList]:
 
 
 def balance() -> Flow[Decimal | None]:
-    """Return what is left in US dollars, of the account or of the key if that has less; None where nothing says so."""
+    """Return the balance in US dollars, of the account or of the key if that has less; None without one."""
     response = yield HttpRequest("GET", "/v1/credits")
     body = response.json()
     read.raise_for_status(response, body)
@@ -316,7 +316,7 @@ def balance() -> Flow[Decimal | None]:
 
 
 def _task(body: Any) -> Mapping[str, Any]:
-    """Return the task in an answer, flat or under `data`; only an object with an id is one.
+    """Return the task in a response, flat or under `data`; only an object with an id counts.
 
     An error envelope may have a `status` of its own.
     """
@@ -330,6 +330,7 @@ PROVIDER = Provider(
     name="evolink",
     title="EvoLink",
     key_env="EVOLINK_API_KEY",
+    rank=4,
     base_urls={
         "api": BaseUrl("EVOLINK_BASE_URL", "https://api.evolink.ai"),
         "files": BaseUrl("EVOLINK_FILES_BASE_URL", "https://files-api.evolink.ai"),

@@ -1,12 +1,12 @@
-"""Novita AI: one synchronous call per request, references inside, a list of URLs back.
+"""Novita AI: one synchronous call per request, with inline references; the response is a list of URLs.
 
-The facts are in docs/providers/novita.md#submit and the headings after it. References go as data URIs, the form its
-page for 4.0 demands and others use for 4.5; the page of 5.0 lite shows plain base64, so a refusal over that form, which
-is surely not accepted, is tried once with the other. The answer says nothing of money: the charge is the list price of
-what came. How long a result stays is not documented; an hour is counted on.
+The facts are in docs/providers/novita.md#submit and the headings after it. References go as data URIs: the page of 4.0
+demands them, others use them for 4.5. The page of 5.0 lite shows plain base64, so after a refusal over that form, which
+surely was not accepted, the other form is tried once. The response has no charge: the list price of the received images
+is used. The lifetime of a result is not documented; an hour is assumed.
 
-Rules: every shape of answer is tolerated and nothing but our own errors leaves; there is no id to find a call again by,
-so one whose answer was lost is reported as lost.
+Rules: every shape of response is tolerated; only errors of ours are raised. The API has no id to find a call by: a call
+whose response was lost is reported as lost.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from triptych.providers._offers import Family
 
 RESULT_LIFETIME_S = 3600.0
 TIMEOUT_S = 900.0
-"""All images of a sequence come in one answer, at about 20 s each."""
+"""All images of a sequence come in one response, at about 20 s each."""
 
 _NO_FUNDS = "NOT_ENOUGH_BALANCE"
 _FORM_WORDS = re.compile(r"base64|data:image|data uri|invalid (image|url)|image (url|format)", re.I)
@@ -73,7 +73,7 @@ def _offers() -> tuple[Offer, ...]:
 def submit(edit: Edit) -> Flow[Pending | Done]:
     """Return the finished images of an accepted request.
 
-    Raises: `Outage` for any answer that leaves open whether it was accepted.
+    Raises: `Outage` for any response that leaves open whether the request was accepted.
     """
     response = yield _generate(edit, uris=True)
     inline = any(not reference.url for reference in edit.references)
@@ -111,13 +111,13 @@ def _source(reference: Reference, *, uris: bool) -> str:
 
 
 def _read_response(edit: Edit, response: HttpResponse) -> Done:
-    """Return the images of an answer, or raise what it means (docs/providers/novita.md#answer)."""
+    """Return the images of a response, or raise the error it means (docs/providers/novita.md#answer)."""
     body = response.json()
     if not 200 <= response.status < 300:
         _raise_refusal(response, body)
     images = read.field(body, "images")
     if not isinstance(images, list):
-        if _code(body):  # an error under 200: a decision
+        if _code(body):  # an error with status 200 is a decision
             raise _no_image(response, body, _error_text(body))
         raise read.outage(response, body)
     outputs = tuple(read.image(image, "url", "image_url") for image in images[: read.MAX_OUTPUTS])
@@ -127,7 +127,7 @@ def _read_response(edit: Edit, response: HttpResponse) -> Done:
             _error_text(body) if _code(body) else next((output.error for output in outputs if output.error), "") or ""
         )
         raise _no_image(response, body, reason)
-    # An error beside the images kept the others from being made.
+    # With an error beside the images, the missing images count as lost.
     lost = (ReturnedImage(error=_error_text(body)),) * (edit.count - len(outputs)) if _code(body) else ()
     charged_usd = catalog.quote(edit.offer, image_count, edit.size, len(edit.references)).usd
     return Done(outputs + lost, charged_usd, charge_is_estimate=True, url_lifetime_s=RESULT_LIFETIME_S)
@@ -150,7 +150,7 @@ def _code(body: Any) -> str:
 
 
 def _error_message(body: Any) -> str:
-    """Return an error's message; its reason is a code, and says less."""
+    """Return an error's message; its reason is only a code."""
     for text in (read.field(body, "error", "message"), read.field(body, "message")):
         if isinstance(text, str) and text:
             return text[: read.MESSAGE_READ_CHARS]
@@ -158,7 +158,7 @@ def _error_message(body: Any) -> str:
 
 
 def _error_text(body: Any) -> str:
-    """Return an error's code and words as quoted data."""
+    """Return an error's code and message as quoted data."""
     code, words = _code(body), _error_message(body)
     return errors.quoted(f"{code}: {words}" if code and words != code else words or code or "no reason given")
 
@@ -169,7 +169,7 @@ def _trace_id(response: HttpResponse, body: Any) -> str | None:
 
 
 def _raise_refusal(response: HttpResponse, body: Any) -> NoReturn:
-    """Raise what an answer that is no success means: a 4xx was surely not accepted, a 5xx may have been."""
+    """Raise the error that a refusal means: a 4xx surely was not accepted, a 5xx may have been."""
     status, code, detail, trace = response.status, _code(body), _error_text(body), _trace_id(response, body)
     if status in (408, 499) or not 400 <= status < 600:
         raise errors.Outage(f"The provider gave no usable answer (HTTP {status}: {detail}).", request_id=trace)
@@ -188,6 +188,7 @@ PROVIDER = Provider(
     name="novita",
     title="Novita AI",
     key_env="NOVITA_API_KEY",
+    rank=6,
     base_urls={"api": BaseUrl("NOVITA_BASE_URL", "https://api.novita.ai")},
     offers=_offers(),
     submit=submit,

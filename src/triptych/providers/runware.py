@@ -1,19 +1,16 @@
-"""Runware: arrays of tasks, all POSTed to one address, each under an id that its client made.
+"""Runware: arrays of tasks, all POSTed to one address, each with an id from the client.
 
-The facts are in docs/providers/runware.md#submit and the headings after it; sizes, and the prices of all but 5.0 lite,
-are the origin's (docs/providers/README.md#sizes). The id is the ticket from the start: a submit whose answer was lost
-is simply asked for, and sent again under the same id it is `conflictTaskUUID`, which says that the first one arrived.
+The facts are in docs/providers/runware.md#submit and the headings after it; sizes, and the prices of all models but 5.0
+lite, are the origin's (docs/providers/README.md#sizes). The id is the ticket from the start: a submit whose response
+was lost is polled. If it is sent again under the same id, `conflictTaskUUID` shows that the first one arrived.
 
-References are stored with `mediaStorage`: `imageUpload` is deprecated and shrinks to 2048 px, and fourteen pictures
-inline would travel again with every step of a chain and every second try.
+No document says whether the images of a sequence come at once or one by one, or how their end is marked. So the number
+of requested images travels in the poll URL, which Runware does not use. With fewer images, and none processing, the
+response counts as the end only after it has stayed the same for `QUIET_S`. The model search is not used as a listing:
+it may be incomplete, and has no prices.
 
-A sequence may come at once or image by image, with or without a word about the others: nothing documented says which.
-So what a poll hands on as its poll URL, which Runware does not need, is how many images were asked for; with fewer, and
-none said to be processing, an answer is the end only once it has stayed the same for a while. The model search is no
-listing: nobody says that it has every model, nor what they cost.
-
-Rules: every shape of answer is tolerated and nothing but our own errors leaves; items outrank the HTTP status around
-them; a poll ends only with the provider's own decision about this task.
+Rules: every shape of response is tolerated; only errors of ours are raised. Items outrank their HTTP status. A poll
+ends only with the provider's own decision about this task.
 """
 
 from __future__ import annotations
@@ -35,16 +32,16 @@ from triptych.providers import _reading as read
 from triptych.providers._offers import Family
 
 TTL_S = 24 * 3600
-"""How long result files are asked to be kept."""
+"""The requested lifetime of result files."""
 UPLOAD_LIFETIME_S = 14 * 24 * 3600.0
 """Older uploads stay for 30 days after their last use (docs/providers/runware.md#uploads); half of it is relied on."""
 QUIET_S = 60.0
-"""So long without a further image, and a sequence that says nothing of the missing ones counts as complete."""
+"""A sequence with missing images counts as complete after so long without a new image."""
 ID_TRUSTED_S = 600.0
-"""For so long after its first submit an id is trusted to be known. How long Runware remembers one is not documented;
-its own client sends a submit again under the same id for a minute or two."""
+"""The time after its first submit for which an id is relied on. It is not documented; Runware's own client repeats a
+submit under the same id for a minute or two."""
 TASKS_KEPT_S = TTL_S
-"""How long past tasks are told of is not documented; as long as their files are asked to be kept is relied on."""
+"""The time that past tasks are listed is not documented; the requested lifetime of their files is assumed."""
 
 _CONFLICT = "conflictTaskUUID"
 _SAFETY = re.compile(r"contentPolicy|sensitive|unsafe|nsfw|(prompt|image)Blocked|moderat|invalidProviderContent", re.I)
@@ -57,7 +54,7 @@ _STATUS_OF_CODE: Sequence[tuple[re.Pattern[str], int]] = (
     (re.compile(r"^(invalid|unknown)Model$|^model(Disabled|NotFound)$"), 404),
     (re.compile(r"timeout|serverError|unavailable$|^(standard|unknown|undefined|default)Error$", re.I), 500),
 )
-"""What a code means as an HTTP status, whatever the status around it; the official client groups them so."""
+"""The HTTP status that an error code means, whatever the actual status. The official client has the same groups."""
 
 
 # The models (docs/providers/runware.md#models) ------------------------------------------------------------------------
@@ -83,10 +80,7 @@ _FAMILIES: Mapping[str, _RunwareFamily] = {
     "seedream-4.5": _RunwareFamily("bytedance:seedream@4.5", "0.04", offering.sized("2K", "4K", min_area=3_686_400)),
     "seedream-4.0": _RunwareFamily("bytedance:5@0", "0.03", offering.sized("1K", "2K", "4K", min_area=921_600)),
     "seedream-5.5": _RunwareFamily(
-        "bytedance:seedream@5.5",
-        priced_by=offering.FROM_THE_ORIGIN_5_5,
-        transparency="inferred",
-        **offering.V5_5,
+        "bytedance:seedream@5.5", priced_by=offering.FROM_THE_ORIGIN_5_5, transparency="inferred", **offering.V5_5
     ),
     "seedream-5.0-pro": _RunwareFamily(
         "bytedance:seedream@5.0-pro", priced_by=offering.FROM_THE_ORIGIN_PRO, **offering.V5_PRO
@@ -101,22 +95,19 @@ _FAMILIES: Mapping[str, _RunwareFamily] = {
 
 
 def submit(edit: Edit) -> Flow[Pending | Done]:
-    """Return the ticket, which is the id that the edit came with; or the images, from a server that did not wait."""
+    """Return the ticket, which is the edit's own id; or the images, from a server that responds when they are done."""
     response = yield _post([_task(edit)], repeatable=False, timeout_s=120.0)
     body = response.json()
     items, task_errors = _entries_of(body, edit.client_id)
+    pending = Pending(edit.client_id, f"asked={edit.count}")
     if items:
-        return _after_submit(_task_state(response, items, task_errors, edit.client_id, edit.count), edit)
+        state = _task_state(response, items, task_errors, edit.client_id, edit.count)
+        incomplete = isinstance(state, Done) and state.settle_s is not None
+        return pending if incomplete else state
     if any(_code(error) == _CONFLICT for error in task_errors):
-        return Pending(edit.client_id, f"asked={edit.count}")
+        return pending
     _raise_for_status(response, body, task_errors)
     raise read.outage(response, body)
-
-
-def _after_submit(state: Pending | Done, edit: Edit) -> Pending | Done:
-    """Return how a task stands at its submit; one whose images may not all be there is polled."""
-    unsettled = isinstance(state, Done) and state.settle_s is not None
-    return Pending(edit.client_id, f"asked={edit.count}") if unsettled else state
 
 
 def _task(edit: Edit) -> dict[str, Any]:
@@ -150,16 +141,15 @@ def _post(tasks: Sequence[Mapping[str, Any]], *, repeatable: bool = True, timeou
 
 
 def _requested_count(poll_url: str | None) -> int:
-    """Return how many images were asked for, as the poll URL carries it; more than any request where it does not."""
+    """Return the number of requested images from the poll URL; without one, a number above any request."""
     found = re.match(r"asked=(\d{1,3})\b", poll_url or "")
     return int(found[1]) if found else read.MAX_OUTPUTS
 
 
 def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
-    """Return how a task stands: still pending, or done with its images in order.
+    """Return the state of a task: pending, or done with its images in order.
 
-    Raises: `Failed` or `Moderated`, the provider's decision; anything else (`Outage`, `KeyRejected`, `RateLimited`)
-    says nothing about the task, and the caller asks again later.
+    Raises: `Failed` or `Moderated` for the provider's decision. Any other error says nothing about the task.
     """
     response = yield _post([{"taskType": "getResponse", "taskUUID": ticket}])
     body = response.json()
@@ -178,7 +168,7 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
 def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
     """Return the task if Runware knows its id, now or among past tasks; None if it does not.
 
-    Raises: `Unclear` where it may have forgotten it; `Outage`, `KeyRejected` or `RateLimited` when it cannot be asked.
+    Raises: `Unclear` if it may have forgotten the id; `Outage`, `KeyRejected` or `RateLimited` if it cannot be asked.
     """
     response = yield _post([{"taskType": "getResponse", "taskUUID": edit.client_id}])
     body = response.json()
@@ -199,7 +189,7 @@ def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) 
 def _past_task(ticket: str) -> Flow[tuple[list[dict[str, Any]], list[dict[str, Any]]] | None]:
     """Return a past task's items and errors, or None if unknown (docs/providers/runware.md#finding-a-lost-submit).
 
-    Raises: what an answer means that says neither.
+    Raises: the error that any other response means.
     """
     response = yield _post([{"taskType": "getTaskDetails", "taskUUID": ticket}])
     body = response.json()
@@ -217,7 +207,7 @@ def _past_task(ticket: str) -> Flow[tuple[list[dict[str, Any]], list[dict[str, A
 
 
 def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
-    """Return which of these tasks are at their end: one request asks for all of them."""
+    """Return the tasks that have ended: one request for all of them."""
     response = yield _post([{"taskType": "getResponse", "taskUUID": ticket} for ticket in tickets])
     body = response.json()
     if not isinstance(read.field(body, "data"), list):
@@ -237,9 +227,9 @@ def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
 def _task_state(
     response: HttpResponse, items: Sequence[Mapping[str, Any]], task_errors: Sequence[Any], ticket: str, requested: int
 ) -> Pending | Done:
-    """Return what a task's items and errors come to; with fewer than `asked`, more may come.
+    """Return the state of a task from its items and errors; with fewer than `requested` images, more may come.
 
-    Raises: `Moderated` or `Failed` where it is at its end and no image came.
+    Raises: `Moderated` or `Failed` for a task that ended without an image.
     """
     places = [read.integer(item.get("resultIndex")) for item in items]
     if None not in places:
@@ -268,7 +258,7 @@ def _task_state(
 
 
 def _output(item: Mapping[str, Any]) -> ReturnedImage | None:
-    """Return one image, or why it is missing; None while it is being made."""
+    """Return one image, or the reason it is missing; None while it is being made."""
     status = item.get("status")
     if status == "error" or isinstance(item.get("error"), dict):
         return ReturnedImage(error=_error_text(item.get("error")))
@@ -286,11 +276,9 @@ def _is_image(item: Mapping[str, Any]) -> bool:
 
 
 def _entries_of(body: Any, ticket: str, *, named: bool = False) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return an answer's items and errors that are about a task; with `named` not those that name none."""
+    """Return a response's items and errors about a task; with `named`, only those that name it."""
     data = read.field(body, "data")
-    items = (
-        [item for item in data[: 100 * read.MAX_OUTPUTS] if isinstance(item, dict)] if isinstance(data, list) else []
-    )
+    items = _objects(data) if isinstance(data, list) else []
     ids = (ticket.casefold(), *(() if named else ("",)))
     matching = [
         [entry for entry in entries if str(entry.get("taskUUID") or "").casefold() in ids][: read.MAX_OUTPUTS]
@@ -300,8 +288,11 @@ def _entries_of(body: Any, ticket: str, *, named: bool = False) -> tuple[list[di
 
 
 def _errors(body: Any) -> list[dict[str, Any]]:
-    found = read.field(body, "errors") or read.field(body, "error")
-    entries = found if isinstance(found, list) else [found]
+    return _objects(read.field(body, "errors") or read.field(body, "error"))
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    entries = value if isinstance(value, list) else [value]
     return [entry for entry in entries[: 100 * read.MAX_OUTPUTS] if isinstance(entry, dict)]
 
 
@@ -316,21 +307,21 @@ def _error_text(error: Any) -> str:
 
 
 def _decides(error: Mapping[str, Any]) -> bool:
-    """Return whether an error is the provider's decision about a task, and not trouble with asking for it."""
+    """Return whether an error is the provider's decision about a task, not a failure of the poll."""
     if error.get("status") == "error" or error.get("taskType") == "imageInference":
         return True
     return bool(_SAFETY.search(_code(error)) or _FAILURE.search(_code(error)))
 
 
 def _is_unknown(body: Any, task_errors: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether an answer says that there is no such task: by a code, or by an empty list."""
+    """Return whether a response says that there is no such task: by a code, or by an empty list."""
     if task_errors:
         return any(_NOT_FOUND.search(_code(error)) for error in task_errors)
     return bool(read.field(body, "data") == [])
 
 
 def _raise_for_status(response: HttpResponse, body: Any, task_errors: Sequence[Mapping[str, Any]]) -> None:
-    """Raise what the first error means, by its code and then by the HTTP status; return for a good answer."""
+    """Raise the error that the first entry means, by its code, else by the HTTP status; return for a success."""
     if not task_errors:
         read.raise_for_status(response, body)
         return
@@ -354,7 +345,7 @@ def _raise_for_status(response: HttpResponse, body: Any, task_errors: Sequence[M
 
 
 def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
-    """Return the URL of a file in media storage, or its id, which serves too (docs/providers/runware.md#uploads)."""
+    """Return the URL of a file in media storage, or its id, which works too (docs/providers/runware.md#uploads)."""
     media = f"data:{mime_type};base64,{b64encode(data).decode()}"
     task = {"taskType": "mediaStorage", "taskUUID": str(uuid4()), "operation": "upload", "media": media}
     response = yield _post([task], timeout_s=180.0)
@@ -371,7 +362,7 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
 
 
 def balance() -> Flow[Decimal | None]:
-    """Return the account's balance in US dollars, or None where the answer has none; its shape is not documented."""
+    """Return the account's balance in US dollars, or None if the response has none; its shape is not documented."""
     task = {"taskType": "accountManagement", "taskUUID": str(uuid4()), "operation": "getDetails"}
     response = yield _post([task])
     body = response.json()
@@ -392,6 +383,7 @@ PROVIDER = Provider(
     name="runware",
     title="Runware",
     key_env="RUNWARE_API_KEY",
+    rank=5,
     base_urls={"api": BaseUrl("RUNWARE_BASE_URL", "https://api.runware.ai/v1")},
     offers=offering.offers("runware", _FAMILIES),
     submit=submit,

@@ -1,11 +1,11 @@
 """WaveSpeedAI: submit to the model's path and poll, ticket uploads, live prices, and a history of predictions.
 
 The facts are in docs/providers/wavespeed.md#models and the headings after it; areas and reference limits are the
-origin's (docs/providers/README.md#sizes), which this provider hands requests on to. Rules: every shape of answer is
-tolerated and nothing but our own errors leaves; a poll ends only with the provider's own decision.
+origin's (docs/providers/README.md#sizes), because WaveSpeedAI passes requests on to it. Rules: every shape of response
+is tolerated; only errors of ours are raised. A poll ends only with the provider's own decision.
 
-Nothing tells the charge of a prediction. There is no idempotency key: a lost submit is looked for
-in the history, which shows requests where it is asked to (`include_inputs`; the official CLI 0.2.2 does so).
+No request returns the charge of a prediction. There is no idempotency key: a lost submit is looked for in the history,
+which shows requests with `include_inputs` (the official CLI 0.2.2 uses it).
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ _CODES: Mapping[int, str] = {
 }
 
 RESULT_LIFETIME_S = 24 * 3600.0
-"""How long result URLs live is not stated, "temporary" is; a day is on the safe side of the history's seven."""
+"""The lifetime of result URLs is only documented as "temporary"; a day is well below the history's seven."""
 UPLOAD_LIFETIME_S = 6 * 24 * 3600.0
-"""Uploads are kept for seven days (docs/providers/wavespeed.md#uploads); one is kept in hand."""
+"""Uploads are kept for seven days (docs/providers/wavespeed.md#uploads); one day is the margin."""
 UPLOAD_LIMIT_BYTES = 200 * 1024 * 1024
 HISTORY_PAGE_ITEMS = 100
 HISTORY_MARGIN = timedelta(days=1)
-"""The history is asked for from so long before the submit until so long after now, whichever clock is wrong."""
+"""The history is read from so long before the submit until so long after now, because either clock may be wrong."""
 HISTORY_KEPT_S = 6 * 24 * 3600.0
-"""The history goes back seven days by the documentation; one is kept in hand."""
+"""The history goes back seven days by the documentation; one day is the margin."""
 _HOP_HEADERS = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade"})
 
 
@@ -59,7 +59,7 @@ _HOP_HEADERS = frozenset({"host", "connection", "content-length", "transfer-enco
 
 @dataclass(frozen=True, slots=True)
 class _WaveSpeedFamily(Family):
-    """A family as WaveSpeedAI's model pages show it."""
+    """A family on WaveSpeedAI's model pages."""
 
     priced_by: str = "the provider's model pages"
     max_references: int = 10
@@ -74,8 +74,8 @@ _TIERS_PX = {"1K": 1024**2, "1.5K": 1536**2, "2K": 2048**2, "3K": 3840 * 2160}
 def _by_ratio(*words: str) -> Sizes:
     """Return the sizes of these tiers, one for each ratio, and no others.
 
-    The pixels are the origin's where it has the ratio; else they are inferred from the tier's area, and 3K's (about
-    8 MP) from its only published size, 3840x2160.
+    The pixels are the origin's where it has the ratio. The others are inferred from the tier's area, and 3K's area
+    (about 8 MP) from its only published size, 3840x2160.
     """
     return Sizes(presets={word: {ratio: _pixels(word, ratio) for ratio in _RATIOS} for word in words}, exact=True)
 
@@ -168,7 +168,7 @@ def _body(edit: Edit) -> dict[str, Any]:
 def _tier(offer: Offer, size: Size) -> tuple[str, str]:
     """Return a size as a ratio and a tier in lower case.
 
-    Raises: `errors.OutOfLimits` for a size that is none of the offer's.
+    Raises: `errors.OutOfLimits` for a size that is not among the offer's.
     """
     for word, row in offer.sizes.presets.items():
         for ratio, pixels in row.items():
@@ -178,7 +178,7 @@ def _tier(offer: Offer, size: Size) -> tuple[str, str]:
 
 
 def _error_code(body: Any) -> str:
-    """Return the provider's own word or number for an error, if it gives one (docs/providers/wavespeed.md#errors)."""
+    """Return the provider's own error code; an empty string without one (docs/providers/wavespeed.md#errors)."""
     code = read.field(body, "error_code")
     return "content moderation" if read.integer(code) == _MODERATION_CODE else code if isinstance(code, str) else ""
 
@@ -187,9 +187,9 @@ def _error_code(body: Any) -> str:
 
 
 def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
-    """Return how a prediction stands: still pending, or done with its frames in order.
+    """Return the state of a prediction: pending, or done with its images in order.
 
-    Raises: `Failed` or `Moderated`, the provider's decision; anything else says nothing about the prediction.
+    Raises: `Failed` or `Moderated` for the provider's decision. Any other error says nothing about the prediction.
     """
     response = yield from read.poll_response(poll_url, _path(ticket))
     body = response.json()
@@ -223,7 +223,7 @@ def _finished(response: HttpResponse, body: Any, prediction: Mapping[str, Any]) 
 
 
 def _failure(response: HttpResponse, body: Any, prediction: Mapping[str, Any]) -> errors.Failed:
-    """Return the provider's decision against a prediction as an error of ours."""
+    """Return the error for the provider's decision against a prediction."""
     code = read.integer(prediction.get("code"))
     known = f" [task code {code}{': ' + _CODES[code] if code in _CODES else ''}]" if code else ""
     text = read.message(prediction) or "no reason given"
@@ -237,11 +237,11 @@ def _failure(response: HttpResponse, body: Any, prediction: Mapping[str, Any]) -
 
 
 def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
-    """Return the submit whose answer was lost, looked up in the account's history; None where it is surely not there.
+    """Return the submit whose response was lost, from the account's history; None if it surely is not there.
 
-    It has to be of the same model and show every field that was sent. The history is the whole account's, so what shows
-    no request is nobody's in particular.
-    Raises: `Unclear` where the history does not tell; `Outage`, `KeyRejected` or `RateLimited` when it cannot be read.
+    It must have the same model and show every field that was sent. The history covers the whole account, so an entry
+    without a request identifies nothing.
+    Raises: `Unclear` if the history does not decide it; `Outage`, `KeyRejected` or `RateLimited` if it cannot be read.
     """
     body = _body(edit)
     filters = {
@@ -280,7 +280,7 @@ def _iso(moment: datetime) -> str:
 
 
 def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
-    """Return the URL of an uploaded file: by ticket and PUT, or by the older form where that does not work."""
+    """Return the URL of an uploaded file: by ticket and PUT, or by the older form if that fails."""
     if len(data) > UPLOAD_LIMIT_BYTES:
         raise _too_large(data)
     request_body = {"filename": filename, "size": len(data), "content_type": mime_type}
@@ -310,7 +310,7 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
 
 
 def _ticket(data: Any) -> tuple[str, dict[str, str], str] | None:
-    """Return where to PUT, with exactly which headers, and the file's URL then; None for anything else than a PUT."""
+    """Return the URL to PUT to, the exact headers, and the file's URL; None for any other kind of ticket."""
     method, url = read.field(data, "upload", "method"), read.field(data, "upload", "url")
     given = read.field(data, "upload", "headers") or {}
     download_url = read.field(data, "download_url")
@@ -337,7 +337,7 @@ def _too_large(data: bytes) -> errors.OutOfLimits:
 
 
 def quote(edit: Edit) -> Flow[Quote | None]:
-    """Return what WaveSpeedAI says this whole request will cost, or None where it gives no usable price."""
+    """Return WaveSpeedAI's price of this whole request, or None without a usable one."""
     if not all(reference.url or reference.data for reference in edit.references):
         return None
     request_body = {"model_id": edit.offer.endpoint, "inputs": _body(edit)}
@@ -350,7 +350,7 @@ def quote(edit: Edit) -> Flow[Quote | None]:
 
 
 def listing() -> Flow[ModelList]:
-    """Return the models listed now, with their base price; an error envelope is an outage, not "none"."""
+    """Return the listed models, with their base price; an error envelope is an outage, not an empty list."""
     response = yield HttpRequest("GET", "/api/v3/models")
     body = response.json()
     read.raise_for_status(response, body, only=(401, 403, 429))
@@ -362,7 +362,7 @@ def listing() -> Flow[ModelList]:
 
 
 def balance() -> Flow[Decimal | None]:
-    """Return the account's balance in US dollars, or None where the answer has none."""
+    """Return the account's balance in US dollars, or None if the response has none."""
     response = yield HttpRequest("GET", "/api/v3/balance")
     body = response.json()
     read.raise_for_status(response, body)
@@ -373,6 +373,7 @@ PROVIDER = Provider(
     name="wavespeed",
     title="WaveSpeedAI",
     key_env="WAVESPEED_API_KEY",
+    rank=2,
     base_urls={"api": BaseUrl("WAVESPEED_BASE_URL", "https://api.wavespeed.ai")},
     offers=offering.offers("wavespeed", _FAMILIES, offering.PATH_TAILS),
     submit=submit,
