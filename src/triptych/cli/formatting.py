@@ -1,7 +1,7 @@
-"""What the command line says: results as lines for people, and exit codes for programs.
+"""Results as text for people, and exit codes for programs.
 
-Pure: results in, text and numbers out. Lines stay within 100 columns, but for paths and URLs, which stand alone so that
-they can be copied.
+Pure: results in, text and numbers out. Lines have at most 100 columns, except paths and URLs, which have a line of
+their own so that they can be copied.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ESTIMATED = "~ an estimate at the list price: the provider reports no charge"
 
 
 class Exit(IntEnum):
-    """What an exit code means; the README's table and `--help` are made of this."""
+    """The exit codes. The README's table and `--help` are generated from `EXIT_MEANINGS`."""
 
     DONE = 0
     FAILED = 1
@@ -93,7 +93,7 @@ def exit_of_error(error: errors.TriptychError) -> Exit:
 
 
 def job_text(result: JobResult) -> str:
-    """Return a job: one line of facts, its images, what went wrong, and what to type next."""
+    """Return a job: one line of facts, its images, its error and warnings, and the next command."""
     return "\n".join(_job_lines(result))
 
 
@@ -142,7 +142,7 @@ def _image_lines(image: ImageResult) -> Iterator[str]:
 
 
 def upload_text(result: UploadResult) -> str:
-    """Return the handles of uploaded images, and where they lie."""
+    """Return the handles and places of uploaded images."""
     lines = [line for image in result.images for line in _image_lines(image)]
     return "\n".join([*lines, *(line for note in result.warnings for line in wrapped(f"note: {note}", "  "))])
 
@@ -171,7 +171,7 @@ def _amount(usd: Decimal, is_estimate: bool) -> str:
 
 
 def spend_text(result: SpendResult) -> str:
-    """Return the ledger as a table, its total, and how the budget stands."""
+    """Return the spending as a table, with its total and the budget."""
     span = "today (UTC)" if result.days == 1 else f"the last {result.days} days (UTC)"
     lines = [f"Nothing in {span}."]
     if result.rows:
@@ -192,7 +192,7 @@ def spend_text(result: SpendResult) -> str:
 
 
 def prune_text(result: PruneResult) -> str:
-    """Return what was removed, or would be: a line per job, one for uploads and one for unknown files; and the rest."""
+    """Return the removed or removable files: a line for each job, one for uploads, one for unknown files."""
     groups: dict[str, list[PrunedItem]] = {}
     for item in result.items:
         name = item.name.partition("/")[0] if item.kind == "output" else f"{item.kind} files"
@@ -235,26 +235,26 @@ def _amounts(spent: Spent) -> tuple[str, ...]:
 
 
 def models_text(result: ModelsResult) -> str:
-    """Return the models, provider by provider: price, how many references and images, and the endpoint ids."""
+    """Return the models by provider: price, number of references and images, endpoint ids."""
     lines: list[str] = []
     for p in result.providers:
-        mine = [m for m in result.models if m.provider == p.provider]
-        if not mine:
+        own_rows = [m for m in result.models if m.provider == p.provider]
+        if not own_rows:
             continue
         default = ", the default" if p.provider == result.default_provider else ""
         balance = f", balance ${format_usd(p.balance_usd)}" if p.balance_usd is not None else ""
         state = f"usable{default}{balance}" if p.usable else f"not usable: {p.why_not}"
-        parts = [line for said in _model_notes(mine) for line in wrapped(said, "  ")]
-        lines += [f"{p.provider}: {state}", *(f"  {line}" for line in _model_rows(mine)), *parts, ""]
+        parts = [line for sentence in _model_notes(own_rows) for line in wrapped(sentence, "  ")]
+        lines += [f"{p.provider}: {state}", *(f"  {line}" for line in _model_rows(own_rows)), *parts, ""]
     lines = lines or ["No such model.", ""]
     notes = [line for note in result.warnings for line in wrapped(f"note: {note}")]
     return "\n".join([*lines, *notes]).rstrip()
 
 
-def _model_rows(mine: Sequence[ModelRow]) -> list[str]:
-    """Return one provider's models: a row for each endpoint id, with what it can do in one request."""
+def _model_rows(own_rows: Sequence[ModelRow]) -> list[str]:
+    """Return one provider's models: a row for each endpoint id, with its operations in one request."""
     rows = []
-    for m in mine:
+    for m in own_rows:
         for endpoint, operations in m.by_endpoint().items():
             kinds = dict.fromkeys(operation.removesuffix("-sequential") for operation in operations)
             refs = str(m.max_references) if "edit" in kinds else "0"
@@ -264,24 +264,24 @@ def _model_rows(mine: Sequence[ModelRow]) -> list[str]:
     return table(("model", "does", "refs", "images", "each", "endpoint id"), rows).split("\n")
 
 
-def _model_notes(mine: Sequence[ModelRow]) -> list[str]:
-    """Return a sentence for each model whose price has parts, and for each that goes."""
-    said = []
-    for m in mine:
+def _model_notes(own_rows: Sequence[ModelRow]) -> list[str]:
+    """Return a sentence for each model with a price in parts, and for each that will be retired."""
+    sentences = []
+    for m in own_rows:
         if m.price:
-            said.append(f"{m.model}: {m.price_text()}")
+            sentences.append(f"{m.model}: {m.price_text()}")
         if "retire" in (m.lifecycle or ""):
-            said.append(f"{m.model}: {m.lifecycle}")
-    return list(dict.fromkeys(said))
+            sentences.append(f"{m.model}: {m.lifecycle}")
+    return list(dict.fromkeys(sentences))
 
 
 def save_text(result: SaveResult) -> str:
-    """Return where each image was saved."""
+    """Return the path of each saved image."""
     return "\n".join([f"{s.handle}  {line(s.path)}" for s in result.saved] + [line(w) for w in result.warnings])
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return rows under heads in aligned columns; the last column is cut to keep within 100 columns."""
+    """Return rows under heads in aligned columns; the last column is cut at 100 columns."""
     cells = [[line(cell) for cell in row] for row in (heads, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
     lines = []
@@ -292,7 +292,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def wrapped(text: str, indent: str = "") -> list[str]:
-    """Return the text as lines within 100 columns; words longer than a line (paths, URLs) stay whole."""
+    """Return the text as lines of at most 100 columns; longer words (paths, URLs) stay whole."""
     from textwrap import wrap
 
     return wrap(

@@ -1,9 +1,9 @@
-"""The question before a costly job: asked of the user where the client can ask, in the way of its protocol era.
+"""The confirmation before a costly job, asked of the user by the client's protocol era.
 
-Rules: a user who can be asked is asked, whatever the arguments say; nothing is reserved or written before the yes, and
-no image has left. A yes is good for the very question it answered: a quote that has grown meanwhile is asked about
-again, or refused. Whatever is not a yes ends the call, and the refusal names no amount to repeat it with. A host
-without a person at it says no by itself; the setting TRIPTYCH_CONFIRM_USD is the way out there.
+Rules: a user who can be asked is asked, whatever the arguments are. Nothing is reserved, stored or sent before the yes.
+A yes is valid only for the price that was shown: a higher quote is asked about again, or refused. Anything but a yes
+ends the call, and the refusal names no amount to repeat it with. A host without a user answers no by itself; there the
+setting TRIPTYCH_CONFIRM_USD is the way to allow costly jobs.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from triptych.server import tools
 logger = logging.getLogger(__name__)
 
 ASK_LIMIT_S = 240
-"""Below the 300 s at which some hosts give a call up."""
+"""Below the 300 s after which some hosts give up a call."""
 KEY = "pay"
 
 Run = Callable[[Decimal | None], Awaitable[types.CallToolResult]]
-"""Runs the call with the cost that the user has agreed to, if any."""
+"""Runs the call with the cost that the user agreed to, None without a confirmation."""
 
 
 async def confirmed(
     ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams, run: Run
 ) -> types.CallToolResult | types.InputRequiredResult:
-    """Run a call; where it wants a confirmation, ask for one and run it with the cost that was agreed to.
+    """Run a call. If it needs a confirmation, ask for it and run the call again with the agreed cost.
 
-    Raises: as `tools.call` does.
+    Raises: the errors of `tools.call`.
     """
     try:
         return await run(None)
     except errors.OverBudget as error:
         if not can_ask(ctx):
             return tools.refusal(error)
-        answer = await _answer(ctx, params, error)
-        if isinstance(answer, types.InputRequiredResult):
-            return answer
-        if answer != "yes":
-            return tools.refusal(errors.OverBudget(f"Not confirmed: the user was to be asked, and {answer}. {error}"))
+        response = await _ask(ctx, params, error)
+        if isinstance(response, types.InputRequiredResult):
+            return response
+        if response != "yes":
+            return tools.refusal(errors.OverBudget(f"Not confirmed: {response}. {error}"))
         agreed_usd = error.confirm_usd
     try:
         return await run(agreed_usd)
@@ -56,23 +56,23 @@ async def confirmed(
         return tools.refusal(errors.OverBudget(f"The quote has grown since the user was asked. {error}"))
 
 
-async def _answer(
+async def _ask(
     ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams, error: errors.OverBudget
 ) -> str | types.InputRequiredResult:
-    """Return the user's answer, or what brings it with the same call made anew."""
+    """Return the user's answer, or the request that asks the client to repeat the call with the answer."""
     request = _question(error)
     if ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS:
-        answer = (params.input_responses or {}).get(KEY)
-        if isinstance(answer, types.ElicitResult) and params.request_state == error.question:
-            return _said(answer)
+        response = (params.input_responses or {}).get(KEY)
+        if isinstance(response, types.ElicitResult) and params.request_state == error.question:
+            return _verdict(response)
         return types.InputRequiredResult(input_requests={KEY: request}, request_state=error.question)
-    return await _asked(ctx, request)
+    return await _elicit(ctx, request)
 
 
 def can_ask(ctx: ServerRequestContext[Any, Any]) -> bool:
-    """Whether the client declares forms, and there is a way to ask it.
+    """Return whether the client declares forms and can be reached for a question.
 
-    `elicitation: {}` is how clients declared forms before there was anything else.
+    Early clients declared forms as `elicitation: {}`.
     """
     capabilities = ctx.session.client_capabilities
     declared = capabilities.elicitation if capabilities else None
@@ -92,20 +92,20 @@ def _question(error: errors.OverBudget) -> types.ElicitRequest:
     )
 
 
-async def _asked(ctx: ServerRequestContext[Any, Any], request: types.ElicitRequest) -> str:
-    """Ask a client of an earlier era, on the stream of its own call; a silent one is waited for only so long."""
+async def _elicit(ctx: ServerRequestContext[Any, Any], request: types.ElicitRequest) -> str:
+    """Ask a client of an earlier era, on the stream of its own call, for at most `ASK_LIMIT_S`."""
     try:
-        answer = await ctx.session.send_request(
+        response = await ctx.session.send_request(
             request, types.ElicitResult, ASK_LIMIT_S, ServerMessageMetadata(related_request_id=ctx.request_id)
         )
     except (MCPError, ValueError) as error:
         logger.warning("the client declares elicitation and did not answer: %s", error)
         return f"no usable answer came within {ASK_LIMIT_S} s"
-    return _said(answer)
+    return _verdict(response)
 
 
-def _said(answer: types.ElicitResult) -> str:
-    """Return "yes" for that alone, else what the client answered as the rest of a sentence."""
-    if answer.action == "accept":
-        return "yes" if (answer.content or {}).get(KEY) is True else "the answer was no"
-    return f"the client answered {answer.action}"
+def _verdict(response: types.ElicitResult) -> str:
+    """Return "yes" for a yes, else a clause that says what the client answered."""
+    if response.action == "accept":
+        return "yes" if (response.content or {}).get(KEY) is True else "the answer was no"
+    return f"the client answered {response.action}"

@@ -81,7 +81,7 @@ async def test_a_charge_that_nobody_reported_is_an_estimate(
     assert job.status == "done" and job.cost.charged == api.charged_usd
     assert job.cost.charge_is_estimate is estimated
     assert [cost["charge_is_estimate"] for cost in shown] == [estimated] * 4
-    answer = tools.answer(job)
+    answer = tools.tool_result(job)
     assert answer.structured_content and answer.structured_content["cost"]["charge_is_estimate"] is estimated
     said = f"about ${errors.format_usd(api.charged_usd)}, the provider reports no charge"
     assert (said in job.text()) is (said in formatting.job_text(job)) is estimated

@@ -170,7 +170,7 @@ async def test_a_running_job_counts_its_images_and_lists_none(make_service: Any,
 async def test_warnings_and_an_error_do_not_make_a_running_job_long(status: str) -> None:
     error = ErrorResult(kind="outage", message="no answer " * 80, retryable=True, request_id="r" * 40)
     said = [f"warning {n} {'x' * 90}" for n in range(40)] + ["This call costs nothing."]
-    result = tools.answer(job_result(status=status, error=error, warnings=said, next="get_status(…)"))
+    result = tools.tool_result(job_result(status=status, error=error, warnings=said, next="get_status(…)"))
     assert len(json.dumps(result.structured_content)) < 600 and len(text_of(result)) < 600
     warnings = result.structured_content["warnings"]
     assert warnings[0] == "40 more warnings; triptych://jobs/job_12345678 has all."
@@ -317,9 +317,9 @@ async def linked(told: ToldStudio, links: bool | None = None, mode: str = "auto"
 async def test_an_image_with_a_web_address_has_one_link_for_the_user(told: ToldStudio) -> None:
     told.answer = job_result(images=LINKED)
     assert await linked(told) == ["https://cdn.example/1.png", "http://127.0.0.1:8901/2.png"]
-    link = links_of(tools.answer(told.answer))[0]
+    link = links_of(tools.tool_result(told.answer))[0]
     assert (link.name, link.mime_type) == ("job_12345678/1", "image/png")
-    assert link.annotations and link.annotations.sessions == ["user"] and link.annotations.priority == 0.8
+    assert link.annotations and link.annotations.audience == ["user"] and link.annotations.priority == 0.8
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
@@ -329,7 +329,7 @@ async def test_a_job_that_runs_has_no_links(told: ToldStudio, status: str) -> No
 
 
 async def test_an_upload_has_no_links() -> None:
-    assert links_of(tools.answer(UploadResult(images=LINKED, provider="atlas"))) == []
+    assert links_of(tools.tool_result(UploadResult(images=LINKED, provider="atlas"))) == []
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -402,7 +402,7 @@ async def test_an_upload_of_200_pictures_names_every_handle(make_service: Any, t
 async def test_an_upload_with_many_warnings_stays_short() -> None:
     images = [image_result(f"img_{n:08x}", url=f"https://cdn.example/{n}.png", path=f"/a/{n}.png") for n in range(200)]
     warnings = [f"img_{n:08x} is here but not at Atlas Cloud yet: {'no ' * 60}" for n in range(200)]
-    result = tools.answer(UploadResult(images=images, provider="atlas", warnings=warnings))
+    result = tools.tool_result(UploadResult(images=images, provider="atlas", warnings=warnings))
     fields = result.structured_content
     assert shown_chars(result) <= 9_000
     assert [image["handle"] for image in fields["images"]] + fields["more"] == [image.handle for image in images]
@@ -422,7 +422,7 @@ async def test_a_thousand_warnings_leave_room_for_the_images() -> None:
     images = [image_result(f"job_12345678/{n}", url=f"https://cdn.example/{n}.png") for n in range(1, 11)]
     error = ErrorResult(kind="failed", message="no " * 290, retryable=False)
     warnings = [f"job_12345678/{n} is missing: {'gone ' * 30}" for n in range(1000)]
-    result = tools.answer(job_result(images=images, status="partial", error=error, warnings=warnings))
+    result = tools.tool_result(job_result(images=images, status="partial", error=error, warnings=warnings))
     assert shown_chars(result) <= 9_000 and len(handles_of(result)) == 10
     assert result.structured_content["error"]["message"] == error.message.strip()
     assert len(result.structured_content["warnings"]) > 5
