@@ -21,11 +21,13 @@ from triptych.catalog.sizes import MAX_SIZES_LISTED, resolve_size, sizes_text
 
 __all__ = [
     "MAX_SIZES_LISTED",
+    "backgrounds",
     "by_preference",
     "check_limits",
     "choose",
     "is_retired",
     "name_count",
+    "presets",
     "quote",
     "resolve_size",
     "search",

@@ -22,6 +22,8 @@ from triptych.cli import commands
 from triptych.cli.formatting import EXIT_MEANINGS
 from triptych.core.text import line
 
+__all__ = ["cli", "main"]
+
 _CODES = "\n".join(f"  {int(code)}  {meaning}" for code, meaning in EXIT_MEANINGS.items())
 EPILOG = f"\b\nExit codes:\n{_CODES}\n\nSettings come from the environment; `triptych doctor` shows what they come to."
 

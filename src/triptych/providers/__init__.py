@@ -33,6 +33,26 @@ from typing import Any, TypeVar
 from triptych.core import errors
 from triptych.core.models import Done, Edit, Offer, Pending, Prediction, Quote, ReturnedImage, Upload
 
+__all__ = [
+    "STREAM_END",
+    "BaseUrl",
+    "Flow",
+    "FrameReceived",
+    "HttpRequest",
+    "HttpResponse",
+    "ModelList",
+    "NextEvent",
+    "Provider",
+    "ReferenceLimits",
+    "Sent",
+    "client",
+    "load",
+    "names",
+    "preview",
+    "refuse",
+    "url_safety",
+]
+
 T = TypeVar("T")
 
 

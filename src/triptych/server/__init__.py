@@ -9,3 +9,5 @@ another exception.
 
 Other packages import its modules directly (`transports`, `gallery`): importing one here would slow down every start.
 """
+
+__all__ = ["gallery", "transports"]
