@@ -129,7 +129,7 @@ def _password(url: str) -> str | None:
 
 def _accounts(environ: Mapping[str, str]) -> dict[str, Account]:
     accounts = {}
-    for provider in sorted(map(load, names()), key=lambda provider: (provider.rank, provider.name)):
+    for provider in sorted(map(load, names()), key=lambda p: (p.offline, p.rank, p.name)):
         base_urls = {
             base: environ.get(url.env, "").strip().rstrip("/") or url.default
             for base, url in provider.base_urls.items()
