@@ -19,7 +19,7 @@ from mcp.client.sse import sse_client
 from support.servers import SERVE, Child, Connect, ToldStudio, environ
 from triptych import settings
 from triptych.server.app import build
-from triptych.server.service_holder import ServiceHolder, opener
+from triptych.server.service_holder import ServiceHolder, service_opener
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +61,7 @@ def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Connect:
     @asynccontextmanager
     async def connected(**options: Any) -> AsyncIterator[Client]:
         if transport == "memory":
-            holder = ServiceHolder(opener(settings.read(environ(tmp_path / "home"))))
+            holder = ServiceHolder(service_opener(settings.read(environ(tmp_path / "home"))))
             async with holder.running(), Client(build(holder, remote=False), mode=era, **options) as client:
                 yield client
             return

@@ -227,9 +227,9 @@ def save(screen: Screen, images: tuple[str, ...], directory: str, name: str | No
 @command
 def doctor(screen: Screen, offline: bool) -> Exit:
     """Check settings, directories, providers and the clock, and say how to mend each fault."""
-    from triptych.cli.doctor import examine
+    from triptych.cli.doctor import run_checks
 
-    report = anyio.run(lambda: examine(os.environ, offline=offline))
+    report = anyio.run(lambda: run_checks(os.environ, offline=offline))
     screen.show(report, report.text())
     return Exit.DONE if report.ok else Exit.FAILED
 

@@ -68,7 +68,7 @@ class Report(BaseModel):
         return "\n".join([*(check.line() for check in self.checks), "", verdict])
 
 
-async def examine(environ: Mapping[str, str], *, offline: bool = False) -> Report:
+async def run_checks(environ: Mapping[str, str], *, offline: bool = False) -> Report:
     """Run all checks; with `offline`, send no request to the providers."""
     checks = [_versions()]
     try:

@@ -41,9 +41,9 @@ def clean(data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[bytes, Facts]:
 def _without_metadata(data: bytes, mime_type: str) -> bytes | None:
     """Return the file without its metadata; None if its pixels must be encoded again."""
     if mime_type == "image/png" and (parts := metadata.png_parts(data)):
-        return metadata.joined(data, parts)
+        return metadata.join_parts(data, parts)
     if mime_type == "image/jpeg" and (found := metadata.jpeg_parts(data)):
-        return None if _hides_bytes(data, found) else metadata.joined(data, found.parts)
+        return None if _hides_bytes(data, found) else metadata.join_parts(data, found.parts)
     return None
 
 
@@ -58,7 +58,7 @@ def _hides_bytes(data: bytes, found: metadata.Jpeg) -> bool:
         return True
     whole = _digest(data)
     return any(
-        all(_digest(metadata.garbled(data, run, pattern)) == whole for pattern in metadata.PATTERNS)
+        all(_digest(metadata.garble(data, run, pattern)) == whole for pattern in metadata.PATTERNS)
         for (run,) in found.scans
     )
 
@@ -67,7 +67,7 @@ def _ends_early(data: bytes, found: metadata.Jpeg, n: int) -> bool:
     """Return whether a run of a JPEG has bytes after its last unit: a probe put behind it is then not decoded."""
     seen = set()
     for probe in metadata.PROBES:
-        alone = found.alone(data, n, probe)
+        alone = found.run_alone(data, n, probe)
         if not alone:
             return False
         file, (x, y) = alone

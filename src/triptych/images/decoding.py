@@ -1,7 +1,7 @@
 """Decode image files from outside: recognise, check, load, and turn upright into sRGB.
 
 Rules: the dimensions are checked against a cap before any pixel is decoded. Every error of a decoder is raised as
-`UnreadableImage`, which says what is wrong and what would be right. Must not know files, URLs or handles.
+`UnreadableImage`, which says what is wrong and how to mend it. Must not know files, URLs or handles.
 """
 
 from __future__ import annotations

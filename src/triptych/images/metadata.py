@@ -2,8 +2,8 @@
 
 Rules: pure. Only known picture data is kept. A file with inconsistent parts gives None: its pixels must be written
 anew. Must not know how to decode: the caller has decoded the file and knows that the pixels need no turning and no
-other colours. This module cannot see bytes that a decoder skips inside a JPEG's compressed data; `Jpeg.alone` and
-`garbled` make the files with which a caller that can decode finds them.
+other colours. This module cannot see bytes that a decoder skips inside a JPEG's compressed data; `Jpeg.run_alone` and
+`garble` make the files with which a caller that can decode finds them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Jpeg:
     interval: int
     """The number of units from one restart marker to the next; 0 for none."""
 
-    def alone(self, data: bytes, n: int, probe: bytes) -> tuple[bytes, tuple[int, int]] | None:
+    def run_alone(self, data: bytes, n: int, probe: bytes) -> tuple[bytes, tuple[int, int]] | None:
         """Return a picture of run `n` of a single scan, followed by a probe, and the place of its next unit.
 
         The decoder takes the probe for that unit, unless the run has more bytes. None for a picture too high for
@@ -79,21 +79,21 @@ def jpeg_parts(data: bytes) -> Jpeg | None:
     Left out are EXIF, profiles, comments, thumbnails, tables that no scan uses, and all bytes after the end.
     """
     try:
-        return _Parting(data).parted()
-    except (IndexError, _Odd):
+        return _JpegParser(data).parse()
+    except (IndexError, _Inconsistent):
         return None
 
 
-class _Odd(Exception):
+class _Inconsistent(Exception):
     """The parts of a file are inconsistent."""
 
 
 def _require(holds: bool) -> None:
     if not holds:
-        raise _Odd
+        raise _Inconsistent
 
 
-class _Parting:
+class _JpegParser:
     """The parser of one JPEG: its segments in order, and its tables with whether a scan uses them."""
 
     def __init__(self, data: bytes) -> None:
@@ -110,7 +110,7 @@ class _Parting:
         self._interval: int | None = None
         self._once: set[int] = set()
 
-    def parted(self) -> Jpeg:
+    def parse(self) -> Jpeg:
         data, at = self._data, 2
         while True:
             _require(data[at] == 0xFF)
@@ -256,7 +256,7 @@ class _Parting:
         return (*runs, (at, end))
 
 
-def garbled(data: bytes, run: Run, pattern: bytes) -> bytes:
+def garble(data: bytes, run: Run, pattern: bytes) -> bytes:
     """Return the file with other bytes at the end of a run. Pixels that stay the same do not depend on those bytes."""
     start, end = run
     first = max(start, end - TAIL_BYTES)
@@ -309,7 +309,7 @@ def png_parts(data: bytes) -> list[memoryview] | None:
         if name == b"IDAT":
             pixels.append(view[at + 8 : end - 4])
         elif name == b"IEND":
-            whole = end == at + 12 and _is_all(pixels, data)
+            whole = end == at + 12 and _is_complete_stream(pixels, data)
             return [*parts, view[at:end]] if whole else None
         shown = name in _SIZES and name not in once and _SIZES[name][0] <= end - at - 12 <= _SIZES[name][1]
         if name in (b"IHDR", b"IDAT") or (
@@ -321,7 +321,7 @@ def png_parts(data: bytes) -> list[memoryview] | None:
     return None
 
 
-def _is_all(pixels: Sequence[memoryview], data: bytes) -> bool:
+def _is_complete_stream(pixels: Sequence[memoryview], data: bytes) -> bool:
     """Return whether compressed data is one stream of exactly as many bytes as the header demands, and nothing else."""
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
     left = height * (1 + width * _CHANNELS[data[25]])
@@ -341,6 +341,6 @@ def _is_all(pixels: Sequence[memoryview], data: bytes) -> bool:
     return stream.eof and left == 0
 
 
-def joined(data: bytes, parts: Sequence[Part]) -> bytes:
+def join_parts(data: bytes, parts: Sequence[Part]) -> bytes:
     """Return the parts as a file; `data` itself if no part was left out."""
     return data if sum(map(len, parts)) == len(data) else b"".join(parts)

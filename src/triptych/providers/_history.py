@@ -87,7 +87,7 @@ def search(
     if ambiguous:
         raise errors.Unclear("The provider's list shows what may be this request or another one.")
     if not complete:
-        raise errors.Unclear("The provider's list is longer than what is read of it.")
+        raise errors.Unclear("The provider's list is longer than the part that is read.")
     if changed or len(totals) > 1:
         raise errors.Unclear("The provider's list changed while it was read.")
     if sent.oldest_s > kept_s:

@@ -157,8 +157,8 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
             response = second
     kind = (read.header(response, "content-type") or "").casefold()
     if body.get("stream") and response.status == 200 and kind.startswith("text/event-stream"):
-        return (yield from _streamed(edit, response))
-    return _whole(edit, response)
+        return (yield from _streamed_response(edit, response))
+    return _complete_response(edit, response)
 
 
 def _generate(body: Mapping[str, Any]) -> HttpRequest:
@@ -187,7 +187,7 @@ def _body(edit: Edit) -> dict[str, Any]:
     return body
 
 
-def _streamed(edit: Edit, response: HttpResponse) -> Flow[Pending | Done]:
+def _streamed_response(edit: Edit, response: HttpResponse) -> Flow[Pending | Done]:
     """Return the images of a stream, read to its last event. A `partial_failed` event loses only its own image."""
     outputs: dict[int, ReturnedImage] = {}
     usage = error = None
@@ -228,7 +228,7 @@ def _streamed(edit: Edit, response: HttpResponse) -> Flow[Pending | Done]:
     return _done(edit, response, tuple(outputs.get(index, missing) for index in places), usage, error)
 
 
-def _whole(edit: Edit, response: HttpResponse) -> Done:
+def _complete_response(edit: Edit, response: HttpResponse) -> Done:
     """Return the images of a plain response, or raise the error it means (docs/providers/ark.md#answer)."""
     body = response.json()
     data = read.field(body, "data")

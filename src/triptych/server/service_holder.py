@@ -24,7 +24,7 @@ CLOSE_LIMIT_S = 9.0
 """Longer than a submit in progress may still wait for its response (`submission.SHUTDOWN_GRACE_S`)."""
 
 
-def opener(settings: Settings | SettingsSource) -> Callable[[], AbstractAsyncContextManager[ImageService]]:
+def service_opener(settings: Settings | SettingsSource) -> Callable[[], AbstractAsyncContextManager[ImageService]]:
     """Return a function that reads the settings and opens a service; it sends logging to stderr."""
 
     def open_it() -> AbstractAsyncContextManager[ImageService]:

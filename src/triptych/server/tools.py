@@ -274,7 +274,7 @@ async def call(
             raise
         return refusal(error)
     except Exception:
-        logger.exception("%s raised what nobody meant it to", name)
+        logger.exception("%s raised an unexpected exception", name)
         return refusal(
             errors.TriptychError(
                 f"{name} failed inside Triptych; the server's log (stderr) says why. If it was a paid call, look for "

@@ -22,7 +22,7 @@ import anyio
 from mcp.server.stdio import stdio_server
 
 from triptych.server.app import build
-from triptych.server.service_holder import ServiceHolder, SettingsSource, opener
+from triptych.server.service_holder import ServiceHolder, SettingsSource, service_opener
 
 if TYPE_CHECKING:
     from triptych.settings import Settings
@@ -59,7 +59,7 @@ def serve(
     if logging.lastResort:  # for log lines before the settings are read
         logging.lastResort.setFormatter(_CleanLines())
     if transport == "stdio":
-        holder = ServiceHolder(opener(settings))
+        holder = ServiceHolder(service_opener(settings))
         anyio.run(_serve_stdio, holder, cache(lambda: (settings() if callable(settings) else settings).links))
         return
     from triptych.server import http
@@ -81,7 +81,7 @@ def serve(
         listener = http.bind(host, port)
     except OSError as error:
         _refuse(f"{host}:{port} cannot be listened on: {error}.")
-    holder = ServiceHolder(opener(read))
+    holder = ServiceHolder(service_opener(read))
     listens = f"http://{http.in_url(host)}:{listener.getsockname()[1]}"
     reached = public or (listens if http.is_loopback(host) else None)
     files_url = f"{reached}/files" if reached else None

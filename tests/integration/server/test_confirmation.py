@@ -20,7 +20,7 @@ from triptych import settings
 from triptych.core import errors
 from triptych.server import confirmation
 from triptych.server.app import build
-from triptych.server.service_holder import ServiceHolder, opener
+from triptych.server.service_holder import ServiceHolder, service_opener
 from triptych_emulators import Emulator, running
 
 pytestmark = pytest.mark.anyio
@@ -84,7 +84,7 @@ def connect(request: pytest.FixtureRequest, api: Emulator, tmp_path: Path) -> Co
     @asynccontextmanager
     async def connected(**options: Any) -> AsyncIterator[Client]:
         if transport == "memory":
-            holder = ServiceHolder(opener(settings.read(env)))
+            holder = ServiceHolder(service_opener(settings.read(env)))
             async with holder.running(), Client(build(holder, remote=False), mode=era, **options) as client:
                 yield client
         elif transport == "stdio":

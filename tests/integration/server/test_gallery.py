@@ -23,7 +23,7 @@ from support.servers import SAMPLES, SERVE, Child, Connect, environ
 from triptych import settings
 from triptych.server import gallery, tools
 from triptych.server.app import build
-from triptych.server.service_holder import ServiceHolder, opener
+from triptych.server.service_holder import ServiceHolder, service_opener
 
 TOKEN = "a-long-random-text"
 SHOWS_APPS = advertise(gallery.EXTENSION, {"mimeTypes": [gallery.MIME_TYPE]})
@@ -93,7 +93,7 @@ def test_the_page_is_one_file_that_loads_nothing_and_writes_no_markup() -> None:
 
 @pytest.mark.anyio
 async def test_a_job_tells_how_it_was_asked_for_and_an_image_what_was_made_from_it(tmp_path: Path) -> None:
-    holder = ServiceHolder(opener(settings.read(environ(tmp_path / "home"))))
+    holder = ServiceHolder(service_opener(settings.read(environ(tmp_path / "home"))))
     coffee = str(SAMPLES / "coffee.jpg")
     async with holder.running(), Client(build(holder, remote=False)) as client:
 
