@@ -20,14 +20,14 @@ import random
 import selectors
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 from urllib.parse import unquote
 
@@ -46,6 +46,8 @@ from triptych.jobs.service import ImageService, ServiceConfig
 from triptych.providers import Flow, HttpRequest, HttpResponse, atlas
 from triptych.providers.client import Account, ProviderClient
 from triptych.storage.sqlite import Database
+
+T = TypeVar("T")
 
 SEED = 2026
 LOOPS_S = (1.0, 2.0)
@@ -322,16 +324,18 @@ async def _simulate(shape: Shape, durations_s: Sequence[float], watched: bool) -
         stack.enter_context(patch("triptych.jobs.service.ImageFiles", InstantAssets))
         accounts = {"atlas": Account(atlas.PROVIDER, SecretStr("simulated"))}
         setup = ServiceConfig(Path(home), accounts, "atlas", budget_usd=None)
-        here, elsewhere = ImageService(setup, LoopClock()), ImageService(setup, LoopClock())
+        here, elsewhere = (ImageService(setup, LoopClock(), _inline) for _ in range(2))
         stack.enter_context(patch.object(Database, "without_fsync", lambda _: nullcontext()))
-        here.store._db.connection.execute("PRAGMA synchronous=OFF")  # a disk takes no simulated time anyway
+        here.store.plain._db.connection.execute("PRAGMA synchronous=OFF")  # a disk takes no simulated time anyway
         async with anyio.create_task_group() as work:
             work.start_soon(here.worker.run)
             for number in range(len(durations_s) // each):
                 job_id = _added(here, shape, number)
                 if not watched:
-                    while here.job(job_id).status in ("queued", "running"):
-                        await here.worker.notifier.wait()
+                    changed = here.worker.notifier.next
+                    while (await here.job(job_id)).status in ("queued", "running"):
+                        await changed.wait()
+                        changed = here.worker.notifier.next
                     continue
                 async with anyio.create_task_group() as waiting:
                     waiting.start_soon(_wait, elsewhere, job_id, elsewhere_s)
@@ -341,8 +345,8 @@ async def _simulate(shape: Shape, durations_s: Sequence[float], watched: bool) -
                 waited_s[-1] -= last_s
                 elsewhere_s[-1] -= last_s
             work.cancel_scope.cancel()
-        here.store.close()
-        elsewhere.store.close()
+        here.store.plain.close()
+        elsewhere.store.plain.close()
     return Figures(
         took_s=list(api.took_s.values()),
         seen_s=[api.seen_s[ticket] - began_s for ticket, began_s in api.began_s.items()],
@@ -351,6 +355,10 @@ async def _simulate(shape: Shape, durations_s: Sequence[float], watched: bool) -
         waited_s=waited_s,
         waited_elsewhere_s=elsewhere_s,
     )
+
+
+async def _inline(call: Callable[[], T]) -> T:
+    return call()  # a thread takes no simulated time
 
 
 async def _wait(service: ImageService, job_id: str, ended_s: list[float]) -> None:
@@ -382,7 +390,7 @@ def _added(service: ImageService, shape: Shape, number: int) -> str:
     )
     now: Moment = moment(LoopClock())
     job, predictions = create_job(plan, now=now, fingerprint=str(number), save_to=None, again=True, owner=None)
-    service.store.add_job(job, predictions, now=now, attach=False)
+    service.store.plain.add_job(job, predictions, now=now, attach=False)
     service.worker.notifier.notify()
     return job.id
 
@@ -390,8 +398,8 @@ def _added(service: ImageService, shape: Shape, number: int) -> str:
 def _input(service: ImageService) -> Input:
     buffer = io.BytesIO()
     Picture.new("RGB", (8, 8), "teal").save(buffer, "PNG")
-    image = service.store.add_image(service._files._store_result(buffer.getvalue()), START)
-    service.store.set_copy(image.sha256, "atlas", "https://x.example/input.png", START + timedelta(days=30))
+    image = service.store.plain.add_image(service._files._store_result(buffer.getvalue()), START)
+    service.store.plain.set_copy(image.sha256, "atlas", "https://x.example/input.png", START + timedelta(days=30))
     return Input(image.handle, image)
 
 

@@ -42,7 +42,8 @@ from mcp import ClientSession, StdioServerParameters, stdio_client
 
 from benchmarks.table import Row, main
 from triptych import providers, settings
-from triptych.jobs.planning import Options
+from triptych.core.models import Request
+from triptych.jobs.planning import Terms
 from triptych.jobs.service import ImageService, open_service
 from triptych_emulators import Emulator, running
 
@@ -266,29 +267,28 @@ def _env() -> dict[str, str]:
 async def _edits(provider: str) -> None:
     """Warm up, print the request of the edit, and then make that edit for every line of input."""
     # The same request within an hour would be the same job.
-    options = Options(provider=provider, model=MODELS.get(provider, MODEL), wait_s=55, again=True)
+    model, terms = MODELS.get(provider, MODEL), Terms(wait_s=55, again=True)
     async with open_service(settings.read(os.environ).setup) as service:
-        made = await service.generate_sequence("a harbour", 1, options)
-        image = made.images[0].handle
-        await _edit(service, image, options)
-        shown = await service.edit_sequence(
-            [image], PROMPT, 1, Options(provider=provider, model=options.model, dry_run=True)
-        )
+        harbour = Request("generate_sequence", ("a harbour",), provider=provider, model=model)
+        made = await service.make(harbour, terms)
+        edit = Request("edit_sequence", (PROMPT,), (made.images[0].handle,), provider=provider, model=model)
+        await _edit(service, edit, terms)
+        shown = await service.make(edit, Terms(dry_run=True))
         print(json.dumps(shown.request), flush=True)
         while await anyio.to_thread.run_sync(sys.stdin.readline):
-            print(json.dumps(await _edit(service, image, options)), flush=True)
+            print(json.dumps(await _edit(service, edit, terms)), flush=True)
 
 
-async def _edit(service: ImageService, image: str, options: Options) -> dict[str, Any]:
+async def _edit(service: ImageService, edit: Request, terms: Terms) -> dict[str, Any]:
     known: list[float] = []
 
     def moved(job_id: str) -> None:
-        if not known and any(frame.url for frame in service.store.frames(job_id)):
+        if not known and any(frame.url for frame in service.store.plain.frames(job_id)):
             known.append(time.perf_counter())
 
     forget = service.watch(moved)
     began = time.perf_counter()
-    result = await service.edit_sequence([image], PROMPT, 1, options)
+    result = await service.make(edit, terms)
     home = time.perf_counter()
     forget()
     assert result.status == "done", result

@@ -22,6 +22,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+REQUESTED = "SELECT p.*, jobs.request FROM predictions p JOIN jobs ON jobs.id = job_id ORDER BY p.created_at, p.id"
+"""Every prediction with what its job asks for."""
 MARK = re.compile(r"#(\d+\.\d+)")
 ENDED = ("done", "failed", "cancelled", "uncertain")
 SAME_FOR_S = 3600
@@ -92,7 +94,7 @@ def audit(accepted: Sequence[Accepted], home: Path, promised: Collection[str] = 
     found = Findings()
     with closing(sqlite3.connect(home / "triptych.db")) as db:
         db.row_factory = sqlite3.Row
-        rows = [_row(row) for row in db.execute("SELECT * FROM predictions ORDER BY created_at, id")]
+        rows = [_row(row) for row in db.execute(REQUESTED)]
         jobs = {row["id"]: dict(row) for row in db.execute("SELECT * FROM jobs ORDER BY created_at, id")}
         frames = [dict(row) for row in db.execute("SELECT * FROM frames")]
         images = [dict(row) for row in db.execute("SELECT sha256, file FROM images")]
@@ -122,8 +124,9 @@ def _row(row: sqlite3.Row) -> dict[str, Any]:
     made["kind"] = json.loads(row["fault"])["kind"] if row["fault"] else ""
     made["charged_usd"] = None if row["charged_usd"] is None else Decimal(row["charged_usd"])
     made["reserved_usd"] = Decimal(row["reserved_usd"])
-    mark = MARK.search(row["prompt"])
-    made["mark"] = mark[1] if mark else row["prompt"]
+    prompt = json.loads(row["request"])["prompts"][row["step"]]
+    mark = MARK.search(prompt)
+    made["mark"] = mark[1] if mark else prompt
     made["work"] = None
     return made
 

@@ -24,7 +24,9 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
-from triptych.core.clock import Notifier, SystemClock
+import anyio
+
+from triptych.core.clock import SystemClock
 
 BEHIND_S = 86_400.0
 MAX_RUNNING = 16
@@ -52,8 +54,8 @@ class HastyClock(SystemClock):
     def monotonic(self) -> float:
         return self.seconds()
 
-    async def wait(self, notifier: Notifier, seconds: float) -> None:
-        await super().wait(notifier, seconds / self._haste)
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
+        await super().wait(event, seconds / self._haste)
 
 
 def serve() -> None:

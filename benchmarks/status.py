@@ -18,7 +18,8 @@ from mcp import Client
 
 from benchmarks.table import Row, main
 from triptych import settings
-from triptych.jobs.planning import Options
+from triptych.core.models import Request
+from triptych.jobs.planning import Terms
 from triptych.jobs.service import ImageService, open_service
 from triptych.server import tools
 from triptych.server.app import build
@@ -56,7 +57,8 @@ async def _measure(setup: Any) -> list[Row]:
 
 async def _finished(service: ImageService) -> str:
     """Return the id of a finished job of four images."""
-    result = await service.generate_sequence("a lighthouse by day, at dusk, at night and in fog", 4, Options(wait_s=55))
+    request = Request("generate_sequence", ("a lighthouse by day, at dusk, at night and in fog",), count=4)
+    result = await service.make(request, Terms(wait_s=55))
     while result.status == "running" and result.job_id:
         result = await service.get_status(result.job_id, 55)
     assert result.status == "done" and result.returned == 4 and result.job_id, result

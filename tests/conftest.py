@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx2
 import pytest
 
 from triptych import providers, settings
-from triptych.core.clock import Notifier, SystemClock
+from triptych.core.clock import SystemClock
 from triptych.jobs.service import ImageService, ServiceConfig
 from triptych_emulators import running
 
@@ -50,7 +51,7 @@ class FakeClock:
         self.offset_s = 0.0
         """The monotonic clock is ahead of the wall clock by so much."""
         self.drive: Callable[[], Awaitable[bool]] | None = None
-        self.next_due: Callable[[], float | None] | None = None
+        self.next_due: Callable[[], Awaitable[float | None]] | None = None
 
     def now(self) -> datetime:
         return self._now
@@ -70,10 +71,10 @@ class FakeClock:
         """Sleep, for those who only sleep."""
         self.advance(seconds)
 
-    async def wait(self, notifier: Notifier, seconds: float) -> None:
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
         if self.drive and await self.drive():
             return
-        due = self.next_due() if self.next_due else None
+        due = await self.next_due() if self.next_due else None
         self.advance(seconds if due is None else min(seconds, max(due - self.monotonic(), 0.01)))
 
 
@@ -124,7 +125,7 @@ def make_service(clock: FakeClock, tmp_path: Path) -> MakeService:
             yield service
         finally:
             await service.provider_client.aclose()
-            service.store.close()
+            await service.store.close()
 
     return make
 
@@ -145,9 +146,9 @@ def finish(clock: FakeClock) -> Finish:
         for _ in range(5000):
             if await service.worker.step():
                 continue
-            if not service.store.unfinished():
+            if not service.store.plain.unfinished():
                 return
-            due = service.worker.next_due()
+            due = await service.worker.next_due()
             clock.advance(1.0 if due is None else max(due - clock.monotonic(), 0.01))
         raise AssertionError("the engine never came to rest")
 

@@ -58,14 +58,14 @@ def test_what_a_killed_process_had_sent_is_found_by_get_status_once_the_provider
     async def look(service: ImageService) -> None:
         case.api.fault(asked, "500", times=None)
         await crash_matrix.finish(service, clock)
-        ((job_id, status),) = [(row.job.id, row.status) for row in service.store.jobs(10)]
-        held = service.store.money_since(0)
+        ((job_id, status),) = [(row.id, row.status) for row in service.store.plain.jobs(10)]
+        held = service.store.plain.money_since(0)
         assert (status, held) == ("uncertain", (0, case.api.charged_usd))
         case.api.clear()
         await service.get_status(job_id)
         await crash_matrix.finish(service, clock)
-        assert service.job(job_id).status == "done"
-        assert service.store.money_since(0) == (case.api.charged_usd, 0)
+        assert (await service.job(job_id)).status == "done"
+        assert service.store.plain.money_since(0) == (case.api.charged_usd, 0)
         assert len(case.api.accepted) == case.api.performed["submit"] == 1
 
     with case.aftermath():

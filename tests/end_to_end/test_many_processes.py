@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from support.jobs import Options, edit_chain
 from triptych.core.states import LEASE_S
-from triptych.jobs.service import Options
 from triptych_emulators import running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -29,15 +29,15 @@ async def test_three_processes_share_the_work_and_pay_each_prediction_once(
         async with make_service(atlas) as service:
             images = [str(samples / name) for name in ("coffee.jpg", "cat.jpg", "rocket.jpg", "astronaut.jpg")]
             uploaded = [image.handle for image in (await service.upload_images(images)).images]
-            started = await service.edit_chain(
-                uploaded * 3, ["warmer", "sepia"], options=Options(wait_s=0, max_cost_usd=Decimal(2))
+            started = await edit_chain(
+                service, uploaded * 3, ["warmer", "sepia"], options=Options(wait_s=0, max_cost_usd=Decimal(2))
             )
             command = [sys.executable, str(CHILD), str(tmp_path / "home"), atlas.base_url]
             children = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]  # noqa: ASYNC220
             said = [child.communicate(timeout=120)[1] for child in children]
             assert [child.returncode for child in children] == [0, 0, 0], said
-            job = service.job(started.job_id or "", every=True)
-            charged, reserved = service.store.money_since(0)
+            job = await service.job(started.job_id or "", every=True)
+            charged, reserved = service.store.plain.money_since(0)
         assert (job.status, job.returned) == ("done", 24)
         assert len(atlas.accepted) == 24
         assert (charged, reserved) == (atlas.charged_usd, 0)
@@ -50,7 +50,7 @@ async def test_what_a_killed_server_held_is_taken_over_by_another_within_15_seco
         async with make_service(atlas) as service:
             images = [str(samples / name) for name in ("coffee.jpg", "cat.jpg", "rocket.jpg")]
             clock.follow_the_machine()
-            started = await service.edit_chain(images, ["warmer"], options=Options(wait_s=0))
+            started = await edit_chain(service, images, ["warmer"], options=Options(wait_s=0))
             atlas.fault("submit", "hang", times=None, accepted=True)
             command = [sys.executable, str(CHILD), str(tmp_path / "home"), atlas.base_url]
             other = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: ASYNC220
@@ -66,7 +66,7 @@ async def test_what_a_killed_server_held_is_taken_over_by_another_within_15_seco
             def leases() -> list[tuple[str, float]]:
                 return [
                     (row["lease"], row["lease_until"] - killed_s)
-                    for row in service.store._db.connection.execute("SELECT lease, lease_until FROM predictions")
+                    for row in service.store.plain._db.connection.execute("SELECT lease, lease_until FROM predictions")
                 ]
 
             held = leases()
@@ -77,7 +77,7 @@ async def test_what_a_killed_server_held_is_taken_over_by_another_within_15_seco
                 assert await service.worker.step()
             assert not {lease for lease, _ in leases()} & {lease for lease, _ in held}, "all three are taken over"
             await finish(service)
-            job = service.job(started.job_id or "")
-            charged, reserved = service.store.money_since(0)
+            job = await service.job(started.job_id or "")
+            charged, reserved = service.store.plain.money_since(0)
         assert (job.status, job.returned, len(atlas.accepted)) == ("done", 3, 3)
         assert (charged, reserved) == (atlas.charged_usd, 0)

@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 
 from support import ROOT
-from support.jobs import NOW
-from triptych.jobs.service import Options
+from support.jobs import NOW, Options, generate_sequence
 from triptych_emulators import running
 
 pytestmark = pytest.mark.anyio
+
+
+FIRST, SECOND = (f"job_id IN (SELECT id FROM jobs WHERE request LIKE '%#{n}.1%')" for n in (1, 2))
+"""The predictions of a job, by the mark in its prompt."""
 
 
 @pytest.fixture(autouse=True)
@@ -67,11 +70,11 @@ async def books(make_service: Any, atlas: Any, ark: Any, finish: Any, clock: Any
     from benchmarks.soak_audit import Accepted
 
     async with make_service(atlas, ark) as service:
-        await service.generate_sequence("a red kite #1.1", 1, Options(wait_s=0, provider="atlas"))
-        await service.generate_sequence("a red kite #2.1", 2, Options(wait_s=0, provider="ark"))
-        await service.generate_sequence("a red kite #3.1", 1, NOW)
+        await generate_sequence(service, "a red kite #1.1", 1, Options(wait_s=0, provider="atlas"))
+        await generate_sequence(service, "a red kite #2.1", 2, Options(wait_s=0, provider="ark"))
+        await generate_sequence(service, "a red kite #3.1", 1, NOW)
         clock.advance(1)
-        await service.generate_sequence("a red kite #3.1", 1, Options(wait_s=0, again=True))
+        await generate_sequence(service, "a red kite #3.1", 1, Options(wait_s=0, again=True))
         await finish(service)
         clock.advance(60)
         await finish(service)
@@ -124,7 +127,7 @@ async def test_a_paid_request_whose_ticket_was_dropped_is_a_loss_and_its_money_u
     sql(
         home,
         "UPDATE predictions SET state = 'failed', ticket = NULL, charged_usd = NULL, reserved_usd = '0', "
-        """fault = '{"kind": "refused"}' WHERE prompt LIKE '%#1.1%'""",
+        f"""fault = '{{"kind": "refused"}}' WHERE {FIRST}""",
     )
     assert list(wrong(books, home)) == ["lost"]
 
@@ -133,27 +136,27 @@ async def test_a_prediction_that_never_ended_and_a_promised_job_that_is_gone_are
     books: list[Any], home: Path
 ) -> None:
     assert wrong(books, home, ("job_gone",)) == {"lost": ["job_gone was promised and is not there"]}
-    sql(home, "UPDATE predictions SET state = 'running' WHERE prompt LIKE '%#1.1%'")
+    sql(home, f"UPDATE predictions SET state = 'running' WHERE {FIRST}")
     assert list(wrong(books, home)) == ["lost"]
 
 
 async def test_two_predictions_on_one_ticket_and_a_ticket_of_another_request_are_found(
     books: list[Any], home: Path
 ) -> None:
-    sql(home, f"UPDATE predictions SET ticket = '{books[1].id}' WHERE prompt LIKE '%#1.1%'")
+    sql(home, f"UPDATE predictions SET ticket = '{books[1].id}' WHERE {FIRST}")
     assert "another one's ticket" in wrong(books, home)
 
 
 async def test_a_charge_that_is_not_the_providers_is_found(books: list[Any], home: Path) -> None:
     assert list(wrong([replace(books[0], charged_usd=Decimal(0)), *books[1:]], home)) == ["ledger and provider differ"]
-    sql(home, "UPDATE predictions SET charged_usd = NULL, reserved_usd = '0' WHERE prompt LIKE '%#2.1%'")
+    sql(home, f"UPDATE predictions SET charged_usd = NULL, reserved_usd = '0' WHERE {SECOND}")
     assert list(wrong(books, home)) == ["ledger and provider differ"]
 
 
 async def test_a_lost_file_a_lease_and_a_second_job_beside_one_in_flight_are_found(
     books: list[Any], home: Path
 ) -> None:
-    sql(home, "UPDATE predictions SET lease = 'dead' WHERE prompt LIKE '%#1.1%'")
+    sql(home, f"UPDATE predictions SET lease = 'dead' WHERE {FIRST}")
     sql(home, "UPDATE predictions SET variation = '' WHERE variation <> ''")
     next((home / "images").rglob("*.*")).write_bytes(b"other bytes")
     assert set(wrong(books, home)) == {

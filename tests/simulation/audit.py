@@ -34,7 +34,12 @@ MAY_BE_PAID = frozenset({"uncertain", "deadline", "fetch_failed"})
 def audit(world: Any) -> None:
     """Report every violation to the world."""
     jobs = [dict(row) for row in world.reader.all("SELECT * FROM jobs ORDER BY created_at, id")]
-    rows = [_row(row) for row in world.reader.all("SELECT * FROM predictions ORDER BY created_at, id")]
+    rows = [
+        _row(row)
+        for row in world.reader.all(
+            "SELECT p.*, jobs.request FROM predictions p JOIN jobs ON jobs.id = job_id ORDER BY p.created_at, p.id"
+        )
+    ]
     frames = [dict(row) for row in world.reader.all("SELECT * FROM frames ORDER BY job_id, n")]
     files = {row["sha256"]: row["file"] for row in world.reader.all("SELECT sha256, file FROM images")}
     history = [dict(row) for row in world.reader.all("SELECT * FROM history ORDER BY rowid")] if jobs else []
@@ -142,7 +147,12 @@ def _account(world: Any, row: dict[str, Any], taken: list[Any], frames: list[dic
 
 def _words(row: dict[str, Any]) -> tuple[Any, ...]:
     """Return what a request says. Of two that say the same, either may have the other's answer if both were lost."""
-    return tuple(row[name] for name in ("provider", "endpoint", "prompt", "count", "width", "height", "inputs"))
+    request = json.loads(row["request"])
+    lane, step = row["lane"], row["step"]
+    own = request["images"][lane] if request["tool"] == "edit_chain" else request["images"]
+    inputs = [row["job_id"] if step else own, request["references"]]
+    words = [request["prompts"][step], request["count"], inputs]
+    return (row["provider"], row["endpoint"], row["size"], json.dumps(words))
 
 
 def _in_flight(world: Any, row: dict[str, Any], taken: list[Any], moves: list[dict[str, Any]]) -> None:
@@ -216,7 +226,7 @@ def _same_request(
             moves[move["id"]].append((move["at"], move["now"]))
     wishes = defaultdict(list)
     for job in jobs:
-        found = MARK.search(job["prompt"])
+        found = MARK.search(" → ".join(json.loads(job["request"])["prompts"]))
         if found:
             wishes[found[1]].append(job)
     for mark, alike in wishes.items():

@@ -11,7 +11,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -19,7 +19,6 @@ from simulation.faults import is_injected
 from simulation.loop import PROCESS, Process
 from simulation.network import CALLER
 from triptych.core import errors
-from triptych.jobs.planning import Options
 
 GRACE_S = 1.0
 ASKS_FIRST_S = {"edit_sequence": 9.0, "generate_sequence": 9.0, "edit_chain": 9.0, "list_models": 10.0}
@@ -36,12 +35,14 @@ class Wish:
     mark: str
     tool: str
     arguments: dict[str, Any]
-    options: Options
+    options: dict[str, Any]
     paid_anew: int = 0
     jobs: dict[str, None] = field(default_factory=dict)
 
-    def use(self, options: Options) -> Callable[[Any], Coroutine[Any, Any, Any]]:
-        return lambda service: getattr(service, self.tool)(**self.arguments, options=options)
+    def use(self, options: dict[str, Any]) -> Callable[[Any], Coroutine[Any, Any, Any]]:
+        from triptych.jobs.planning import read_arguments
+
+        return lambda service: service.make(*read_arguments(self.tool, {**self.arguments, **options}))
 
 
 @dataclass(slots=True)
@@ -99,13 +100,13 @@ class Client:
             arguments |= {"prompt": f"a red kite {mark}", "count": chance.choice((1, 1, 2, 3, 4))}
             if tool == "edit_sequence":
                 arguments["images"] = chance.sample(pictures, chance.choice((1, 1, 2)))
-        options = Options(
-            provider=chance.choice([*world.providers, *world.providers, None]),
-            model=chance.choice((None, None, None, "seedream-4.5", "seedream-4.0")),
-            wait_s=chance.choice((0, 0, 3, 25, 55)),
-            save_to=f"{world.directory}/saved/{mark[1:]}" if chance.random() < 0.25 else None,
-            max_cost_usd=Decimal(chance.choice(("0.05", "1", "5"))) if chance.random() < 0.2 else None,
-        )
+        options: dict[str, Any] = {
+            "provider": chance.choice([*world.providers, *world.providers, None]),
+            "model": chance.choice((None, None, None, "seedream-4.5", "seedream-4.0")),
+            "wait_s": chance.choice((0, 0, 3, 25, 55)),
+            "save_to": f"{world.directory}/saved/{mark[1:]}" if chance.random() < 0.25 else None,
+            "max_cost_usd": Decimal(chance.choice(("0.05", "1", "5"))) if chance.random() < 0.2 else None,
+        }
         wish = Wish(mark[:-2], tool, arguments, options)
         world.wishes[wish.mark] = wish
         return wish
@@ -115,7 +116,7 @@ class Client:
     async def _pursue(self, wish: Wish) -> None:
         chance = self._chance
         if chance.random() < 0.08:
-            await self._ask(wish, replace(wish.options, dry_run=True))
+            await self._ask(wish, {**wish.options, "dry_run": True})
         patience_s = 5.0 if chance.random() < 0.4 else None
         if chance.random() < 0.1:  # the host calls twice at once
             self.world.loop.create_task(self._ask(wish, wish.options, patience_s))
@@ -127,17 +128,17 @@ class Client:
                 return
             if answer.late and chance.random() < 0.15:
                 return  # it vanishes
-            if isinstance(answer.error, errors.OverBudget) and wish.options.max_cost_usd is None:
-                wish.options = replace(wish.options, max_cost_usd=Decimal(5))
+            if isinstance(answer.error, errors.OverBudget) and wish.options["max_cost_usd"] is None:
+                wish.options = {**wish.options, "max_cost_usd": Decimal(5)}
             elif isinstance(answer.error, errors.BadRequest) and not is_injected(answer.error):
                 return
             await asyncio.sleep(chance.choice((0.2, 2.0, 7.0, 30.0)))
 
-    async def _ask(self, wish: Wish, options: Options, patience_s: float | None = None) -> HttpResponse:
-        if options.again:
+    async def _ask(self, wish: Wish, options: dict[str, Any], patience_s: float | None = None) -> HttpResponse:
+        if options.get("again"):
             wish.paid_anew += 1
-        answer = await self.call(wish.tool, options.wait_s, wish.use(options), patience_s)
-        if answer.result is not None and answer.result.job_id and not options.dry_run:
+        answer = await self.call(wish.tool, options["wait_s"], wish.use(options), patience_s)
+        if answer.result is not None and answer.result.job_id and not options.get("dry_run"):
             wish.jobs.setdefault(answer.result.job_id)
         return answer
 
@@ -169,7 +170,7 @@ class Client:
             case 1:
                 await self.call("list_models", 0, lambda s: s.list_models())
             case 2:
-                await self.call("spend", 0, _at_once(lambda s: s.spend(2)))
+                await self.call("spend", 0, lambda s: s.spend(2))
             case 3:
                 await self.call("view_images", 0, lambda s: s.view_images([job_id]))
             case 4:
@@ -177,7 +178,7 @@ class Client:
             case 5 if self._chance.random() < 0.3:
                 await self.call("cancel_job", 0, lambda s: s.cancel_job(job_id))
             case 6 | 7:
-                await self._ask(wish, replace(wish.options, wait_s=3))
+                await self._ask(wish, {**wish.options, "wait_s": 3})
 
     async def _afterwards(self, wish: Wish, job_id: str, status: str) -> None:
         chance = self._chance
@@ -190,7 +191,7 @@ class Client:
         if chance.random() < 0.25:
             await self._ask(wish, wish.options)
         if chance.random() < 0.08:
-            await self._ask(wish, replace(wish.options, again=True))
+            await self._ask(wish, {**wish.options, "again": True})
 
     # -- one call
 
@@ -260,13 +261,6 @@ def _told(result: Any) -> str:
     if hasattr(result, "returned"):
         return f"{result.job_id} {result.status} {result.returned}/{result.requested}"
     return type(result).__name__
-
-
-def _at_once(use: Callable[[Any], Any]) -> Callable[[Any], Coroutine[Any, Any, Any]]:
-    async def call(service: Any) -> Any:
-        return use(service)
-
-    return call
 
 
 async def look_again(world: Any) -> None:

@@ -98,9 +98,9 @@ class Connection(sqlite3.Connection):
             if lot.random() < 0.3:
                 slow_s = spread(lot, 0.05, 20)
                 lot.is_("slow", f"{word} {slow_s:.1f} s")
-                self.process.still_s += slow_s
                 if world.loop.can_block():
                     world.loop.block(slow_s)
+                self.process.still_s += slow_s  # now: a call that began meanwhile waited for it, too
             else:
                 error = any_database_error(lot)
                 lot.is_(type(error).__name__, f"{word} {error}")

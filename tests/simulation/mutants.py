@@ -44,15 +44,15 @@ MUTANTS: Sequence[Mutant] = (
         (
             Patch(
                 "triptych.jobs.worker",
-                "            self._store.put_back(claim, self._clock.monotonic() + LEASE_S)\n",
-                "            self._submission._transitions.move(claim, claim.prediction.state, wait_s=LEASE_S)\n",
+                "await self._store.put_back(claim, self._clock.monotonic() + LEASE_S)\n",
+                "await self._submission._transitions.move(claim, claim.prediction.state, wait_s=LEASE_S)\n",
             ),
             Patch("triptych.jobs.transitions", "internal > INTERNAL_ERRORS", "internal > 0"),
             Patch("triptych.jobs.submission", "            if departure.left:\n", "            if False:\n"),
             Patch(
                 "triptych.jobs.submission",
-                "        if departure.left and claim.prediction.fault is None:\n",
-                "        if False:\n",
+                "            if departure.left and claim.prediction.fault is None:\n",
+                "            if False:\n",
             ),
             Patch(
                 "triptych.jobs.submission",
@@ -72,8 +72,13 @@ MUTANTS: Sequence[Mutant] = (
         (
             Patch(
                 "triptych.jobs.submission",
-                "        sent = self._transitions.move(\n            claim,\n            State.SUBMITTING,\n",
+                "        sent = await self._transitions.move(\n            claim,\n            State.SUBMITTING,\n",
                 "        sent = (lambda *_, **__: claim)(\n            claim,\n            State.SUBMITTING,\n",
+            ),
+            Patch(
+                "triptych.jobs.submission",
+                "        if sent and sent.prediction.state is State.SUBMITTING:",
+                "        if sent:",
             ),
             Patch(
                 "triptych.jobs.submission",
@@ -102,8 +107,8 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "a process takes over what it holds itself",
         "triptych.jobs.worker",
-        "            max_running=limits,\n            held=list(self._held),\n",
-        "            max_running=limits,\n            held=[],\n",
+        "providers=list(limits), max_running=limits, held=held)\n            if claim is None",
+        "providers=list(limits), max_running=limits, held=[])\n            if claim is None",
     ),
     _one(
         "a prediction in the history is matched by its time alone",
@@ -129,12 +134,12 @@ MUTANTS: Sequence[Mutant] = (
             Patch(
                 "triptych.jobs.service",
                 "        plan = replace(plan, quotes=await",
-                "        balance = self.store.ledger.balance(moment(self._clock))\n"
+                "        balance = await self.store.balance(moment(self._clock))\n"
                 "        plan = replace(plan, quotes=await",
             ),
             Patch(
                 "triptych.jobs.service",
-                "            self.store.ledger.balance(moment(self._clock)),\n",
+                "            await self.store.balance(moment(self._clock)),\n",
                 "            balance,\n",
             ),
         ),
@@ -142,9 +147,9 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "an error while polling ends the job",
         "triptych.jobs.completion",
-        "            if now_s >= deadline_at:\n                self._miss_deadline(claim, message)\n",
+        "            if now_s >= deadline_at:\n                await self._miss_deadline(claim, message)\n",
         "            if True:\n"
-        '                self._transitions.end(claim, State.FAILED, Failure("outage", message), free=True)\n',
+        '                await self._transitions.end(claim, State.FAILED, Failure("outage", message), free=True)\n',
     ),
     _one(
         "an image is stored without being decoded",
@@ -168,8 +173,8 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "the money held for an uncertain request is given back",
         "triptych.jobs.completion",
-        "        self._transitions.end(claim, State.UNCERTAIN, fault)\n",
-        "        self._transitions.end(claim, State.UNCERTAIN, fault, free=True)\n",
+        "        await self._transitions.end(claim, State.UNCERTAIN, fault)\n",
+        "        await self._transitions.end(claim, State.UNCERTAIN, fault, free=True)\n",
     ),
     _one(
         "a request that may still be on its way is not waited for",
@@ -238,8 +243,8 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "an outage while submitting counts as a refusal",
         "triptych.jobs.submission",
-        "            case errors.Outage():\n                self._lose_answer",
-        "            case errors.Outage() if False:\n                self._lose_answer",
+        "            case errors.Outage():\n                await self._lose_answer",
+        "            case errors.Outage() if False:\n                await self._lose_answer",
     ),
 )
 

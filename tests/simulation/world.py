@@ -22,7 +22,7 @@ from contextvars import Context, copy_context
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 
@@ -37,7 +37,9 @@ from simulation.network import CALLER
 from simulation.providers import NAMES, WALL_S, Accepted, Provider, plain_picture
 from simulation.strangers import Stranger
 from simulation.themes import theme_of
-from triptych.core.clock import Notifier
+from triptych.storage.async_store import Hop
+
+T = TypeVar("T")
 
 START_S = 20.0
 """A server that cannot start in calm weather within this time never will."""
@@ -65,9 +67,9 @@ class Clock:
     def monotonic(self) -> float:
         return self._machine.monotonic()
 
-    async def wait(self, notifier: Notifier, seconds: float) -> None:
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
         with anyio.move_on_after(seconds):
-            await notifier.wait()
+            await event.wait()
 
 
 class Server:
@@ -105,7 +107,7 @@ class Server:
 
         error: BaseException | None = None
         try:
-            async with open_service(self.world.setup()) as service:
+            async with open_service(self.world.setup(), hop=self.world.hop()) as service:
                 self.service = service
                 self.world.lay_triggers()
                 self.world.note(f"{self.name} is open")
@@ -478,6 +480,18 @@ class World:
 
     def clock(self) -> Clock:
         return Clock(self.machine)
+
+    def hop(self) -> Hop:
+        """Return what runs one server's calls of its store: in virtual time, each beginning a drawn moment later."""
+        limiter = anyio.CapacityLimiter(1)
+
+        async def hop(call: Callable[[], T], /) -> T:
+            async with limiter:
+                with anyio.CancelScope(shield=True):
+                    result: T = await self.loop.in_thread(call)
+                    return result
+
+        return hop
 
     # -- what is written down
 

@@ -33,11 +33,11 @@ from typing import Any, NoReturn
 import anyio
 import PIL.Image
 
+from support.jobs import Options, edit_chain, edit_sequence
 from triptych import providers, settings
-from triptych.core.clock import Notifier
 from triptych.images import processing
 from triptych.jobs import uploads
-from triptych.jobs.service import ImageService, Options
+from triptych.jobs.service import ImageService
 from triptych.jobs.submission import Submission
 from triptych.providers import client
 
@@ -116,7 +116,7 @@ class JumpingClock:
     def monotonic(self) -> float:
         return self.now().timestamp()
 
-    async def wait(self, notifier: Notifier, seconds: float) -> None:
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
         self._ahead += timedelta(seconds=seconds)
 
 
@@ -198,22 +198,22 @@ NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 def no_flushes(service: ImageService) -> None:
     """Leave flushing to the system: a killed process loses nothing by it, and most of a case's time goes there."""
-    service.store._db.connection.execute("PRAGMA synchronous=OFF")
+    service.store.plain._db.connection.execute("PRAGMA synchronous=OFF")
 
 
 async def work(case: dict[str, Any]) -> None:
     clock, moments = JumpingClock(), Moments(case["fatal"], Path(case["trace"]))
     service = ImageService(settings.read(case["environ"]).setup, clock)
     no_flushes(service)
-    service.store._db.connection = Connection(service.store._db.connection, moments)  # type: ignore[assignment]
+    service.store.plain._db.connection = Connection(service.store.plain._db.connection, moments)  # type: ignore[assignment]
     watch_files(moments)
     watch_requests(moments)
     options = Options(wait_s=0, save_to=case["save_to"])
     if case["tool"] == "chain":
-        await service.edit_chain(case["images"], case["steps"], options=options)
+        await edit_chain(service, case["images"], case["steps"], options=options)
     else:
-        await service.edit_sequence(case["images"], case["steps"][0], case["count"], options)
-    while service.store.unfinished():
+        await edit_sequence(service, case["images"], case["steps"][0], case["count"], options)
+    while service.store.plain.unfinished():
         if not await service.worker.step():
             await clock.wait(service.worker.notifier, 1.0)
     die()

@@ -29,11 +29,11 @@ import anyio
 import triptych_emulators
 from support import crash_child
 from support.clocks import when
+from support.jobs import Options, edit_chain, edit_sequence
 from triptych import providers, settings
-from triptych.core.clock import Notifier
 from triptych.core.models import Prediction, State, Status
 from triptych.jobs.results import JobResult
-from triptych.jobs.service import ImageService, Options
+from triptych.jobs.service import ImageService
 from triptych.providers import client
 
 NEVER = 10**9
@@ -258,14 +258,14 @@ class Case:
             await look(service)
         finally:
             await service.provider_client.aclose()
-            service.store.close()
+            service.store.plain.close()
 
     async def ask(self, service: ImageService, **options: Any) -> JobResult:
         """Make the same call once more."""
         chosen = replace(Options(wait_s=0, save_to=str(self.out) if self.shape.saved else None), **options)
         if self.shape.chain:
-            return await service.edit_chain(self._images, STEPS[: self.shape.steps], options=chosen)
-        return await service.edit_sequence(self._images, STEPS[0], self.shape.count, chosen)
+            return await edit_chain(service, self._images, STEPS[: self.shape.steps], options=chosen)
+        return await edit_sequence(service, self._images, STEPS[0], self.shape.count, chosen)
 
 
 _bare_client = client._client
@@ -293,7 +293,7 @@ class LaterClock:
     async def pass_by(self, seconds: float) -> None:
         self.advance(seconds)
 
-    async def wait(self, notifier: Notifier, seconds: float) -> None:
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
         self.advance(seconds)
 
 
@@ -302,9 +302,9 @@ async def finish(service: ImageService, clock: LaterClock) -> None:
     for _ in range(2000):
         if await service.worker.step():
             continue
-        if not service.store.unfinished():
+        if not service.store.plain.unfinished():
             return
-        due = service.worker.next_due()
+        due = await service.worker.next_due()
         clock.advance(1.0 if due is None else max(due - clock.monotonic(), 0.01))
     raise AssertionError("the engine never came to rest")
 
@@ -322,9 +322,9 @@ class Aftermath:
     async def judge(self, service: ImageService) -> None:
         """Take up what was left, and add to the tally what is seen."""
         tally, api = self._tally, self._case.api
-        rows = service.store.jobs(10)
-        left = [p for row in rows for p in service.store.predictions(row.job.id)]
-        early = {p.id: len(service.store.outputs_of(p.id)) for p in left}
+        rows = service.store.plain.jobs(10)
+        left = [p for row in rows for p in service.store.plain.predictions(row.id)]
+        early = {p.id: len(service.store.plain.outputs_of(p.id)) for p in left}
         silent = not self._case.kind.recovers
         lost = [p for p in left if silent and p.state is State.SUBMITTING and early[p.id] < p.count]
         behind = {p.id for p in lost}
@@ -343,19 +343,19 @@ class Aftermath:
         tally.submits_seen += len(api.accepted)
         self._claim(len(api.accepted) == expected, f"{expected} accepted", len(api.accepted))
         if not rows:
-            self._claim(service.store.money_since(0) == (0, 0) == (api.charged_usd, 0), "no job, no money")
+            self._claim(service.store.plain.money_since(0) == (0, 0) == (api.charged_usd, 0), "no job, no money")
         for row in rows:
             images = sum(p.count for p in free) + sum(early[p.id] for p in lost)
-            self._judge_job(service, row.job.id, lost, images)
+            await self._judge_job(service, row.id, lost, images)
             if lost:
                 self._claim(api.performed["submit"] == sent + unsent, "nothing is sent again")
-                await self._ways_out(service, row.job.id, lost)
-        self._judge_rest(service)
+                await self._ways_out(service, row.id, lost)
+        await self._judge_rest(service)
 
-    def _judge_job(self, service: ImageService, job_id: str, lost: Sequence[Prediction], images: int) -> None:
+    async def _judge_job(self, service: ImageService, job_id: str, lost: Sequence[Prediction], images: int) -> None:
         """A job is done and paid once; where an answer was lost it is uncertain, with its money held back."""
-        job, api = service.job(job_id, every=True), self._case.api
-        charged, reserved = service.store.money_since(0)
+        job, api = await service.job(job_id, every=True), self._case.api
+        charged, reserved = service.store.plain.money_since(0)
         held = sum((p.quoted_usd for p in lost), Decimal(0))
         self._claim(job.returned == images, f"{images} images are home", job.returned)
         self._claim(reserved == held, f"${held} held back", reserved)
@@ -375,7 +375,7 @@ class Aftermath:
     async def _ways_out(self, service: ImageService, job_id: str, lost: Sequence[Prediction]) -> None:
         """`get_status` and the same call send nothing, `again` makes a new job, `cancel_job` accepts the loss."""
         api = self._case.api
-        accepted, sent, money = len(api.accepted), api.performed["submit"], service.store.money_since(0)
+        accepted, sent, money = len(api.accepted), api.performed["submit"], service.store.plain.money_since(0)
         looked = await service.get_status(job_id)
         self._claim(looked.status == Status.UNCERTAIN, "get_status alone decides nothing", looked.text())
         await finish(service, self._clock)
@@ -384,18 +384,18 @@ class Aftermath:
         self._claim((len(api.accepted), api.performed["submit"]) == (accepted, sent), "neither sends anything")
         again = await self._case.ask(service, again=True)
         await finish(service, self._clock)
-        made = service.job(again.job_id or "")
+        made = await service.job(again.job_id or "")
         self._claim(again.job_id != job_id and made.status == Status.DONE, "again makes a new job", made.text())
         self._claim(len(api.accepted) == accepted + self._case.shape.requests, "again pays once", len(api.accepted))
         dropped = await service.cancel_job(job_id)
         ended = Status.PARTIAL if dropped.returned else Status.CANCELLED
         self._claim(dropped.status == ended, f"cancel_job leaves it {ended}", dropped.text())
-        after = service.store.money_since(0)
+        after = service.store.plain.money_since(0)
         self._claim(after == (money[0] + (made.cost.charged or 0), money[1]), "what may be charged stays held", after)
 
-    def _judge_rest(self, service: ImageService) -> None:
+    async def _judge_rest(self, service: ImageService) -> None:
         """Nothing is left lying about: no lease, nothing to claim, no temporary file, no half image."""
-        store, case = service.store, self._case
+        store, case = service.store.plain, self._case
         held = store._db.connection.execute("SELECT id, state FROM predictions WHERE lease IS NOT NULL").fetchall()
         self._claim(held == [], "no lease is left", [tuple(row) for row in held])
         later, who = self._clock.now() + timedelta(days=2), {case.name: 99}
@@ -407,7 +407,7 @@ class Aftermath:
         self._claim(all(map(_is_whole, kept)), "every file is named for its bytes", kept)
         if case.shape.saved:
             saved = sorted(_sha256(path) for path in case.out.iterdir()) if case.out.exists() else []
-            jobs = [service.job(row.job.id, every=True) for row in store.jobs(10)]
+            jobs = [await service.job(row.id, every=True) for row in store.jobs(10)]
             home = sorted(_sha256(Path(i.path)) for job in jobs for i in job.images if i.path)
             self._claim(saved == home, "saved once each, in full", saved, home)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from triptych.core import errors
-from triptych.core.models import Edit, Operation, Prediction, Reference, State
+from triptych.core.models import Offer, Operation, Prediction, ProviderRequest, Reference, Request, Size, State
 from triptych.providers import STREAM_END, Flow, FrameReceived, HttpRequest, HttpResponse, NextEvent, Provider, Sent
 
 T = TypeVar("T")
@@ -66,38 +65,51 @@ def _driven(
         return value, calls, came
 
 
+def asked(
+    offer: Offer,
+    *,
+    prompt: str = "two cats",
+    count: int = 1,
+    size: Size | None = (2048, 2048),
+    format: str | None = None,
+    references: tuple[Reference, ...] = (),
+    client_id: str = "",
+    variation: str = "",
+) -> ProviderRequest:
+    """Return a request as a provider is asked it."""
+    tool = "edit_sequence" if offer.operation.edits else "generate_sequence"
+    images = tuple(f"img_{n:08}" for n in range(len(references)))
+    request = Request(tool, (prompt,), images, count=count, format=format)
+    return ProviderRequest(offer, request, prompt, size, references, client_id, variation)
+
+
 def edit(
     provider: Provider,
     operation: Operation = Operation.EDIT_SEQUENTIAL,
     family: str = "seedream-5.0-lite",
     references: int | tuple[Reference, ...] = 1,
     **changes: Any,
-) -> Edit:
+) -> ProviderRequest:
     """Return a request for one of the provider's offers; a number of references stands for that many URLs."""
     offer = next(o for o in provider.offers if (o.family, o.operation) == (family, operation))
     if isinstance(references, int):
         urls = [f"https://host.example/{n}.png" for n in range(references if operation.edits else 0)]
         references = tuple(Reference("00", "image/png", url=url) for url in urls)
-    plain = Edit(
-        offer=offer,
-        prompt="two cats",
-        count=2 if operation.sequential else 1,
-        size=(2048, 2048),
-        format="png" if offer.formats else None,
-        references=references,
-    )
-    return replace(plain, **changes)
+    plain = {
+        "count": 2 if operation.sequential else 1,
+        "format": "png" if offer.formats else None,
+        "references": references,
+    }
+    return asked(changes.pop("offer", offer), **{**plain, **changes})
 
 
-def lost(request: Edit) -> Prediction:
+def lost(request: ProviderRequest) -> Prediction:
     """Return the prediction of a request that went out at `SENT_AT` and was never answered."""
     return Prediction(
-        id="pre_1", job_id="job_1", lane=0, step=0, after=None, first_output=1, state=State.SUBMITTING,
+        id="pre_1", job_id="job_1", request=request.request, lane=0, step=0, after_id=None, first_output=1,
         provider=request.offer.provider, endpoint=request.offer.endpoint, operation=request.offer.operation,
-        prompt=request.prompt, count=request.count, size=request.size, format=request.format, inputs=(),
-        client_id=request.client_id, quoted_usd=Decimal(0), quote_exact=False, charged_usd=None, ticket=None,
-        poll_url=None, submitted_at=SENT_AT, deadline_at=None, finished_at=None, due_at=0.0, attempts=1, fault=None,
-        variation="",
+        size=request.size, client_id=request.client_id, variation="", quoted_usd=Decimal(0), quote_exact=False,
+        state=State.SUBMITTING, submitted_at=SENT_AT, attempts=1,
     )  # fmt: skip
 
 

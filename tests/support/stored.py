@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from support.clocks import when
-from triptych.core.models import Job, Operation, Output, Prediction, State
+from triptych.core.models import Job, Operation, Output, Prediction, Request, State
 from triptych.storage.jobs import Claim, Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -15,40 +15,31 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 WHO = {"providers": ["atlas"], "max_running": {"atlas": 4}}
 
 
+REQUEST = Request("edit_chain", ("p", "q", "r"), ("img_00000001",))
+
+
 def job(job_id: str = "job_00000001", fingerprint: str = "f") -> Job:
-    return Job(job_id, "edit_sequence", NOW, fingerprint, "atlas", "m", "e", "p", 1, 1, 1, None, (), False)
+    return Job(job_id, REQUEST, NOW, fingerprint, "atlas", "m", "e")
 
 
 def prediction(job_id: str = "job_00000001", step: int = 0, usd: str = "1.00") -> Prediction:
     return Prediction(
         id=f"{job_id}-0-{step}",
         job_id=job_id,
+        request=REQUEST,
         lane=0,
         step=step,
-        after=f"{job_id}-0-{step - 1}" if step else None,
+        after_id=f"{job_id}-0-{step - 1}" if step else None,
         first_output=step + 1,
-        state=State.WAITING if step else State.QUEUED,
         provider="atlas",
         endpoint="e",
         operation=Operation.EDIT_SEQUENTIAL,
-        prompt="p",
-        count=1,
         size=(2048, 2048),
-        format=None,
-        inputs=("img_00000001",),
         client_id="c",
         variation="",
         quoted_usd=Decimal(usd),
         quote_exact=True,
-        charged_usd=None,
-        ticket=None,
-        poll_url=None,
-        submitted_at=None,
-        deadline_at=None,
-        finished_at=None,
-        due_at=0.0,
-        attempts=0,
-        fault=None,
+        state=State.WAITING if step else State.QUEUED,
     )
 
 

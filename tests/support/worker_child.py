@@ -14,7 +14,7 @@ from triptych.jobs.service import open_service
 async def main(home: str, url: str) -> None:
     environ = {"TRIPTYCH_HOME": home, "ATLASCLOUD_API_KEY": "test-key", "ATLASCLOUD_BASE_URL": url}
     async with open_service(settings.read(environ).setup) as service:
-        while service.store.unfinished():
+        while service.store.plain.unfinished():
             await SystemClock().wait(service.worker.notifier, 0.2)
 
 

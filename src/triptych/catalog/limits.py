@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from triptych.catalog import backgrounds
 from triptych.core.errors import OutOfLimits, quoted
-from triptych.core.models import Offer
+from triptych.core.models import Offer, Request
 
 
-def check_limits(offer: Offer, *, references: int, count: int, prompt: str, format: str | None) -> None:
+def check_limits(offer: Offer, request: Request) -> None:
     """Check a request against an offer. Raises: `OutOfLimits`, saying what would be right."""
     name = f"{offer.family} on {offer.provider}"
-    if not prompt.strip():
-        raise OutOfLimits("The prompt is empty: say what the images should show.")
-    if len(prompt) > offer.max_prompt_chars:
-        raise OutOfLimits(f"The prompt has {len(prompt)} characters; {name} takes at most {offer.max_prompt_chars}.")
+    references, count, format = request.inputs_each, request.count, request.format
+    for prompt in request.prompts:
+        if not prompt.strip():
+            raise OutOfLimits("The prompt is empty: say what the images should show.")
+        if len(prompt) > offer.max_prompt_chars:
+            raise OutOfLimits(
+                f"The prompt has {len(prompt)} characters; {name} takes at most {offer.max_prompt_chars}."
+            )
     if not 1 <= count <= offer.max_outputs:
         most = f"1 to {offer.max_outputs} images per request" if offer.max_outputs > 1 else "1 image per request"
         raise OutOfLimits(f"{name} ({offer.endpoint}) makes {most}, not {count}.")
@@ -33,7 +37,7 @@ def check_limits(offer: Offer, *, references: int, count: int, prompt: str, form
             )
     elif references:
         raise OutOfLimits(f"{offer.endpoint} makes images from a prompt alone: to use {references} references, edit.")
-    if format == "jpeg" and backgrounds.asked_for(prompt):
+    if format == "jpeg" and any(backgrounds.asked_for(prompt) for prompt in request.prompts):
         raise OutOfLimits(
             'The prompt asks for a transparent background, and a JPEG has none: use format="png" or other words.'
         )

@@ -58,7 +58,7 @@ class Days(click.ParamType[timedelta]):
 @command
 def edit(screen: Screen, images: tuple[str, ...], prompt: str, count: int, **given: Any) -> Exit:
     """Edit references into coherent images in one paid request; at most 15 images, references included."""
-    return run_paid(screen, lambda s, o, c: s.edit_sequence(images, prompt, count, o, c), images, given)
+    return run_paid(screen, "edit_sequence", {**given, "images": images, "prompt": prompt, "count": count})
 
 
 @click.command()
@@ -71,9 +71,7 @@ def chain(
     screen: Screen, images: tuple[str, ...], steps: tuple[str, ...], references: tuple[str, ...], **given: Any
 ) -> Exit:
     """Take each image through the steps, each on the last one's output."""
-    return run_paid(
-        screen, lambda s, o, c: s.edit_chain(images, steps, references, o, c), (*images, *references), given
-    )
+    return run_paid(screen, "edit_chain", {**given, "images": images, "steps": steps, "references": references})
 
 
 @click.command()
@@ -83,7 +81,7 @@ def chain(
 @command
 def generate(screen: Screen, prompt: str, count: int, **given: Any) -> Exit:
     """Make 1-15 coherent images from words alone, in one paid request."""
-    return run_paid(screen, lambda s, o, c: s.generate_sequence(prompt, count, o, c), (), given)
+    return run_paid(screen, "generate_sequence", {**given, "prompt": prompt, "count": count})
 
 
 @click.command()
@@ -97,7 +95,7 @@ def status(screen: Screen, job: str, wait: bool) -> Exit:
     else:
 
         async def read(service: ImageService) -> JobResult:
-            return with_all_images(service, await service.get_status(job))
+            return await with_all_images(service, await service.get_status(job))
 
         result = run(read)
     screen.show(result, formatting.job_text(result))
@@ -122,7 +120,7 @@ def spend(screen: Screen, days: int) -> Exit:
     """Show what was spent by day, provider and model, and what is left of the budget."""
 
     async def read(service: ImageService) -> SpendResult:
-        return service.spend(days)
+        return await service.spend(days)
 
     result = run(read)
     screen.show(result, formatting.spend_text(result))

@@ -25,9 +25,9 @@ from triptych.jobs.results import (
     PruneResult,
     SaveResult,
     SpendResult,
-    Spent,
     UploadResult,
 )
+from triptych.storage.budget import Spent
 
 COLUMNS = 100
 ESTIMATED = "~ an estimate at the list price: the provider reports no charge"

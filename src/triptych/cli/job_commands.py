@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
@@ -19,7 +19,7 @@ from triptych.core import errors
 
 if TYPE_CHECKING:
     from triptych.jobs.results import JobResult
-    from triptych.jobs.service import Caller, ImageService, Options
+    from triptych.jobs.service import ImageService
 
 PATIENCE_S = 2.0
 """A longer job shows its progress."""
@@ -66,30 +66,25 @@ def paid_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def run_paid(
-    screen: Screen,
-    call: Callable[[ImageService, Options, Caller], Awaitable[JobResult]],
-    images: Sequence[str],
-    given: dict[str, Any],
-) -> Exit:
-    """Make a job, wait for it if requested, show it, and return its exit code."""
-    from triptych.jobs.service import Options
+def run_paid(screen: Screen, tool: str, given: dict[str, Any]) -> Exit:
+    """Make a job of a tool's arguments, wait for it if requested, show it, and return its exit code."""
+    from triptych.jobs.planning import Terms, read_arguments
 
     yes, wait = given.pop("yes"), given.pop("wait")
-    options = Options(wait_s=0, **given)
-    caller = caller_for(images, options.save_to)
-    if yes and options.max_cost_usd is None:
-        options = replace(options, max_cost_usd=Decimal("Infinity"))
+    request, terms = read_arguments(tool, {**given, "wait_s": 0})
+    caller = caller_for((*request.images, *request.references), terms.save_to)
+    if yes and terms.max_cost_usd is None:
+        terms = replace(terms, max_cost_usd=Decimal("Infinity"))
 
-    def start(chosen: Options) -> JobResult:
-        return follow_job(screen, lambda service: call(service, chosen, caller), wait=wait)
+    def start(agreed: Terms) -> JobResult:
+        return follow_job(screen, lambda service: service.make(request, agreed, caller), wait=wait)
 
     try:
-        result = start(options)
+        result = start(terms)
     except errors.OverBudget as error:
         if error.confirm_usd is None:
             raise
-        result = start(replace(options, max_cost_usd=_confirmed(error, error.confirm_usd)))
+        result = start(replace(terms, max_cost_usd=_confirmed(error, error.confirm_usd)))
     screen.show(result, job_text(result))
     return exit_of_status(result.status)
 
@@ -119,7 +114,7 @@ def follow_job(screen: Screen, start: Callable[[ImageService], Awaitable[JobResu
                     break
                 results.append(await service.get_status(results[-1].job_id, 0.5 if wait else 0.1))
                 progress.show(results[-1])
-        results.append(with_all_images(service, results[-1]))
+        results.append(await with_all_images(service, results[-1]))
         await _wait_for_charge(service, results)
 
     try:
@@ -142,14 +137,14 @@ async def _wait_for_charge(service: ImageService, results: list[JobResult]) -> N
         and time.monotonic() < end
     ):
         await anyio.sleep(0.2)
-        results.append(with_all_images(service, results[-1]))
+        results.append(await with_all_images(service, results[-1]))
 
 
-def with_all_images(service: ImageService, result: JobResult) -> JobResult:
+async def with_all_images(service: ImageService, result: JobResult) -> JobResult:
     """Return a job with all its images, in order, and the warnings of `result`."""
     if result.job_id is None:
         return result
-    full = service.job(result.job_id, every=True)
+    full = await service.job(result.job_id, every=True)
     return full.model_copy(update={"warnings": list(dict.fromkeys([*full.warnings, *result.warnings]))})
 
 

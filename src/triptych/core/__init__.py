@@ -9,4 +9,4 @@ concurrency    exceptions out of task groups
 private_files  files that only the user can read
 """
 
-__all__ = ["clock", "concurrency", "errors", "models", "private_files", "states", "text"]
+__all__ = ["clock", "concurrency", "errors", "json_fields", "models", "private_files", "states", "text"]

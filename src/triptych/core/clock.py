@@ -26,13 +26,13 @@ class Moment(NamedTuple):
 
 
 class Clock(Protocol):
-    """The wall clock in UTC, the monotonic clock in seconds, and a wait that ends early when `notifier` rings."""
+    """The wall clock in UTC, the monotonic clock in seconds, and a wait that ends early when `event` is set."""
 
     def now(self) -> datetime: ...
 
     def monotonic(self) -> float: ...
 
-    async def wait(self, notifier: Notifier, seconds: float) -> None: ...
+    async def wait(self, event: anyio.Event, seconds: float) -> None: ...
 
 
 def moment(clock: Clock) -> Moment:
@@ -44,16 +44,23 @@ class Notifier:
     """Wakes all current waiters at each `notify`. Later waiters wait for the next one."""
 
     def __init__(self) -> None:
-        self._event = anyio.Event()
+        self._next: anyio.Event | None = None
+
+    @property
+    def next(self) -> anyio.Event:
+        """The event that the next change sets.
+
+        Take it before you look, and wait for it after the look: then a change during the look is not missed.
+        """
+        if self._next is None:
+            self._next = anyio.Event()
+        return self._next
 
     def notify(self) -> None:
         """Wake all current waiters."""
-        self._event.set()
-        self._event = anyio.Event()
-
-    async def wait(self) -> None:
-        """Return at the next `notify`."""
-        await self._event.wait()
+        changed, self._next = self._next, None
+        if changed:
+            changed.set()
 
 
 _SLEEP_COUNTS: int = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 1))
@@ -78,10 +85,10 @@ class SystemClock:
             return time.monotonic()
         return time.clock_gettime(_SLEEP_COUNTS)
 
-    async def wait(self, notifier: Notifier, seconds: float) -> None:
-        """Return at the next `notify`, or after so many seconds."""
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
+        """Return when the event is set, or after so many seconds."""
         with anyio.move_on_after(seconds):
-            await notifier.wait()
+            await event.wait()
 
 
 @lru_cache(maxsize=1)

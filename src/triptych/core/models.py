@@ -6,8 +6,10 @@ time is a UTC `datetime`, a size is `(width, height)` in pixels. What a tool ans
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -167,19 +169,94 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
-    """One provider request, in our words; a provider turns it into its own."""
+class Request:
+    """What one paid call asks for, in its caller's words: made once at the door, hashed, stored and carried whole.
+
+    `images` and `references` are handles, once the images that they name are stored. A chain has a lane for each image
+    and a step for each prompt; `references` go into each of its requests. Elsewhere there is one lane and one prompt.
+    """
+
+    tool: str
+    prompts: tuple[str, ...]
+    images: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    count: int = 1
+    model: str | None = None
+    provider: str | None = None
+    size: str | None = None
+    format: str | None = None
+
+    @property
+    def is_chain(self) -> bool:
+        return self.tool == "edit_chain"
+
+    @property
+    def operation(self) -> Operation:
+        if self.is_chain:
+            return Operation.EDIT
+        return Operation.EDIT_SEQUENTIAL if self.tool == "edit_sequence" else Operation.GENERATE_SEQUENTIAL
+
+    @property
+    def prompt(self) -> str:
+        """The prompts in one line."""
+        return " → ".join(self.prompts)
+
+    @property
+    def lanes(self) -> int:
+        return len(self.images) if self.is_chain else 1
+
+    @property
+    def steps(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def requested(self) -> int:
+        """How many images are asked for."""
+        return self.lanes * self.steps * self.count
+
+    @property
+    def inputs_each(self) -> int:
+        """How many images each of its requests carries."""
+        return 1 + len(self.references) if self.is_chain else len(self.images)
+
+    def inputs(self, lane: int) -> tuple[str, ...]:
+        """Return the handles that a lane's first request carries, in the order that the model sees them."""
+        return (self.images[lane], *self.references) if self.is_chain else self.images
+
+    def fingerprint(self, owner: str | None, sha256_of: Mapping[str, str]) -> str:
+        """Return a hash that is the same for every call that asks for the same; images count by their content.
+
+        A field that is None does not count: a new field leaves the hashes of older requests as they are.
+        """
+        asked = {field.name: getattr(self, field.name) for field in fields(self)}
+        asked = {name: value for name, value in asked.items() if value not in (None, ())}
+        for name in ("images", "references"):
+            asked[name] = [sha256_of[handle] for handle in asked.get(name, ())]
+        return hashlib.sha256(json.dumps([owner, asked], sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRequest:
+    """One request as a provider is asked it: what was asked for, at one offer, with what that offer needs."""
 
     offer: Offer
+    request: Request
     prompt: str
-    count: int
+    """The prompt of this step, as this model wants it."""
     size: Size | None
-    format: str | None
     references: tuple[Reference, ...] = ()
     client_id: str = ""
     """A UUID made before anything is sent: the ticket or the idempotency key where the provider takes one."""
     variation: str = ""
     """Set when another result of the same request is wanted, for a provider that would otherwise repeat itself."""
+
+    @property
+    def count(self) -> int:
+        return self.request.count
+
+    @property
+    def format(self) -> str | None:
+        return self.request.format
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +326,7 @@ class Failure:
 
     kind: str
     message: str
-    retryable: bool = False
+    retryable: bool
     request_id: str | None = None
 
 
@@ -257,9 +334,9 @@ class Failure:
 class Prediction:
     """One request to a provider, and how far it came.
 
-    `inputs` are handles, in the order the provider sees them; `step` and `lane` place it in a chain (0 elsewhere);
-    `after` is the prediction whose first output is this one's first input. `first_output` is the place in the job of
-    this prediction's first frame (from 1).
+    `request` is the job's; `step` and `lane` place this prediction in a chain (0 elsewhere). `after_id` is the
+    prediction whose first output is this one's first input. `first_output` is the place in the job of this prediction's
+    first output (from 1).
 
     `due_at`, `deadline_at` and every `…_mono` are seconds of the monotonic clock; a restart of the machine sets them
     anew or to None. `looked_mono` is the first look for a lost submit. `sent_urls` are the references as the request
@@ -268,37 +345,50 @@ class Prediction:
 
     id: str
     job_id: str
+    request: Request
     lane: int
     step: int
-    after: str | None
+    after_id: str | None
     first_output: int
-    state: State
     provider: str
     endpoint: str
     operation: Operation
-    prompt: str
-    count: int
     size: Size | None
-    format: str | None
-    inputs: tuple[str, ...]
     client_id: str
     variation: str
     quoted_usd: Decimal
     quote_exact: bool
-    charged_usd: Decimal | None
-    ticket: str | None
-    poll_url: str | None
-    submitted_at: datetime | None
-    deadline_at: float | None
-    finished_at: datetime | None
-    due_at: float
-    attempts: int
-    fault: Failure | None
+    state: State = State.QUEUED
+    charged_usd: Decimal | None = None
+    charge_is_estimate: bool = False
+    ticket: str | None = None
+    poll_url: str | None = None
+    submitted_at: datetime | None = None
+    deadline_at: float | None = None
+    finished_at: datetime | None = None
+    due_at: float = 0.0
+    attempts: int = 0
+    fault: Failure | None = None
     created_mono: float | None = None
     submitted_mono: float | None = None
     looked_mono: float | None = None
     sent_urls: tuple[str | None, ...] = ()
-    charge_is_estimate: bool = False
+
+    @property
+    def prompt(self) -> str:
+        """The prompt of this step, in the caller's words."""
+        return self.request.prompts[self.step]
+
+    @property
+    def count(self) -> int:
+        return self.request.count
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The handles that the request carries, in the order that the model sees them."""
+        if self.step:
+            return (f"{self.job_id}/{self.first_output - 1}", *self.request.references)
+        return self.request.inputs(self.lane)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +408,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One output of a job: `n` is its place (from 1). `sha256` is set once it is home."""
+    """One output of a job: `n` is its place (from 1). `sha256` is set once the image is stored."""
 
     job_id: str
     n: int
@@ -337,22 +427,26 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one paid tool call made; its predictions and frames are kept beside it."""
+    """What one paid call made; its predictions and outputs are kept beside it.
+
+    `status`, `returned` (outputs that are stored) and `may_be_charged` follow from its predictions.
+    """
 
     id: str
-    tool: str
+    request: Request
     created_at: datetime
     fingerprint: str
     provider: str
     model: str
     endpoint: str
-    prompt: str
-    requested: int
-    lanes: int
-    steps: int
-    save_to: str | None
-    warnings: tuple[str, ...]
-    cancel_requested: bool
+    save_to: str | None = None
+    warnings: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
     owner: str | None = None
     """Whose token made it; None for the person at the machine."""
+    cancel_requested: bool = False
+    status: Status = Status.QUEUED
+    returned: int = 0
+    may_be_charged: bool = True
+    page_size: int | None = None
+    """How many images a page of its result lists, once that is fixed."""

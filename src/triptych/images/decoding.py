@@ -125,7 +125,7 @@ def decode(data: bytes, max_pixels: int, near_px: int | None = None) -> tuple[st
         raise
     except Exception as error:  # decoders raise errors of any type for broken bytes
         raise UnreadableImage(
-            f"The {name} image cannot be decoded ({quoted(error or type(error).__name__, 120)}): "
+            f"The {name} image cannot be decoded ({quoted(str(error) or type(error).__name__, 120)}): "
             "the file is damaged or cut short. Send a complete file."
         ) from error
     raise UnreadableImage(

@@ -47,8 +47,12 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt
 
 Fetch = Callable[[str], Awaitable[bytes]]
 Opener = Callable[[str, int], int]
-MayUse = Callable[[str], bool]
+MayUse = Callable[[str], Awaitable[bool]]
 """Whether a caller may read the stored image with this sha256; with "", any stored image."""
+
+
+async def _anyone(_: str) -> bool:
+    return True
 
 
 class ImageFiles:
@@ -72,7 +76,7 @@ class ImageFiles:
 
         return self._write(data, processing.verify(data))
 
-    async def import_image(self, item: str, allowed: Sequence[Path], may_use: MayUse = lambda _: True) -> Image:
+    async def import_image(self, item: str, allowed: Sequence[Path], may_use: MayUse = _anyone) -> Image:
         """Store the image behind a path, a `file://` or `https://` URL or a `data:` URI, without metadata, and return
         it.
 
@@ -96,10 +100,10 @@ class ImageFiles:
         try:
             data = await anyio.to_thread.run_sync(read_once, item, real, is_own)
         except errors.TriptychError:
-            if is_own and not may_use(""):
+            if is_own and not await may_use(""):
                 raise outside_error(item, allowed) from None
             raise
-        if is_own and not may_use(hashlib.sha256(data).hexdigest()):
+        if is_own and not await may_use(hashlib.sha256(data).hexdigest()):
             raise outside_error(item, allowed)
         return data
 

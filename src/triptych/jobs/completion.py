@@ -31,7 +31,8 @@ from triptych.jobs.polling import Polling
 from triptych.jobs.transitions import Transitions, fault_of
 from triptych.providers import FrameReceived
 from triptych.providers.client import Account, ProviderClient
-from triptych.storage.jobs import SETTLE_TRIES, Claim, Store
+from triptych.storage.async_store import AsyncStore
+from triptych.storage.jobs import SETTLE_TRIES, Claim
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Completion:
 
     def __init__(
         self,
-        store: Store,
+        store: AsyncStore,
         image_files: ImageFiles,
         provider_client: ProviderClient,
         accounts: Mapping[str, Account],
@@ -89,29 +90,31 @@ class Completion:
             answer = await self._client.run(account, account.provider.poll(prediction.ticket, prediction.poll_url))
         except errors.Failed as error:
             self._polling.ended(prediction)
-            self._transitions.end(claim, State.FAILED, fault_of(error), free=True)
+            await self._transitions.end(claim, State.FAILED, fault_of(error), free=True)
             return
         except Exception as error:  # an outage, however it looks: the prediction lives on
             if not isinstance(error, errors.TriptychError):
                 log.exception("internal error while polling %s", prediction.id)
             message = error.message if isinstance(error, errors.TriptychError) else type(error).__name__
             if now_s >= deadline_at:
-                self._miss_deadline(claim, message)
+                await self._miss_deadline(claim, message)
                 return
             attempts = prediction.attempts + 1
             wish_s = error.retry_after_s if isinstance(error, errors.TriptychError) else None
             pause_s = retry_delay_s(attempts, wish_s)
             if wish_s is not None:
-                self._polling.heed(prediction.provider, pause_s)
+                await self._polling.heed(prediction.provider, pause_s)
             wait_s = max(pause_s, self._polling.poll_wait_s(prediction))
-            self._transitions.move(claim, State.RUNNING, wait_s=wait_s, attempts=attempts, deadline_at=deadline_at)
+            await self._transitions.move(
+                claim, State.RUNNING, wait_s=wait_s, attempts=attempts, deadline_at=deadline_at
+            )
             return
         if isinstance(answer, Done) and (now_s >= deadline_at or self._is_settled(prediction, answer)):
             self._quiet_since.pop(prediction.id, None)
             self._polling.ended(prediction)
             await self.take(claim, answer)
         elif isinstance(answer, Done):
-            self._transitions.move(
+            await self._transitions.move(
                 claim,
                 State.RUNNING,
                 wait_s=self._polling.poll_wait_s(prediction),
@@ -119,9 +122,9 @@ class Completion:
                 deadline_at=deadline_at,
             )
         elif now_s >= deadline_at:
-            self._miss_deadline(claim, "it was still running when last asked.")
+            await self._miss_deadline(claim, "it was still running when last asked.")
         else:
-            self._transitions.move(
+            await self._transitions.move(
                 claim,
                 State.RUNNING,
                 wait_s=self._polling.poll_wait_s(prediction),
@@ -142,10 +145,10 @@ class Completion:
         offer = self._polling.offer(prediction)
         return now_s - since_s >= max(done.settle_s, offer.latency_s if offer else 0.0)
 
-    def _miss_deadline(self, claim: Claim, why: str) -> None:
+    async def _miss_deadline(self, claim: Claim, why: str) -> None:
         minutes = self._accounts[claim.prediction.provider].provider.deadline_s / 60
         message = f"No result within {minutes:.0f} minutes: {why} The provider's ticket is kept; get_status asks again."
-        self._transitions.end(claim, State.FAILED, Failure("deadline", message, retryable=True))
+        await self._transitions.end(claim, State.FAILED, Failure("deadline", message, retryable=True))
 
     async def take(self, claim: Claim, answer: Pending | Done) -> None:
         """Write down what the provider answered; go on to download where it is finished."""
@@ -153,17 +156,21 @@ class Completion:
         if taken and taken.prediction.state is State.FETCHING:
             await self.download(taken)
 
-    async def write(self, claim: Claim, answer: Pending | Done) -> Claim | None:
-        """Write an answer down once; return the claim as it then stands, None where another answer is there."""
+    async def write(self, claim: Claim, answer: Pending | Done, *, found: bool = False) -> Claim | None:
+        """Write an answer down once; return the claim as it then stands, None where another answer is there.
+
+        With `found`, it was looked for in the provider's list, and may be another prediction's by now.
+        """
         if isinstance(answer, Pending):
-            return self._write_ticket(claim, answer)
+            return await self._write_ticket(claim, answer, found)
         return await self._write_outputs(claim, answer)
 
-    def _write_ticket(self, claim: Claim, pending: Pending) -> Claim | None:
-        return self._transitions.move(
+    async def _write_ticket(self, claim: Claim, pending: Pending, found: bool) -> Claim | None:
+        return await self._transitions.move(
             claim,
             State.RUNNING,
             wait_s=self._polling.poll_wait_s(claim.prediction, elapsed_s=0.0),
+            found=found,
             ticket=pending.ticket,
             poll_url=pending.poll_url,
             attempts=0,
@@ -178,8 +185,8 @@ class Completion:
         charged, is_estimate = UNKNOWN if held else self._charge(claim.prediction, done)
         warnings += self._charge_warnings(claim.prediction, charged)
         if warnings:
-            self._store.warn(claim.prediction.job_id, warnings)
-        return self._transitions.move(
+            await self._store.warn(claim.prediction.job_id, warnings)
+        return await self._transitions.move(
             claim,
             State.FETCHING,
             wait_s=0,
@@ -212,11 +219,11 @@ class Completion:
 
     async def _frames(self, prediction: Prediction, done: Done) -> tuple[list[Output], list[str]]:
         warnings = list(done.warnings)
-        row = self._store.job(prediction.job_id)
+        row = await self._store.job(prediction.job_id)
         # In a chain the next place belongs to the next step.
-        alone = row is not None and row.job.lanes * row.job.steps == 1
+        alone = row is not None and row.request.lanes * row.request.steps == 1
         outputs = done.outputs if alone else done.outputs[: prediction.count]
-        early = {frame.n: frame for frame in self._store.outputs_of(prediction.id)}
+        early = {frame.n: frame for frame in await self._store.outputs_of(prediction.id)}
         frames, lost = [], 0
         for i, output in enumerate(outputs):
             frame = early.get(prediction.first_output + i) if output.handed_over else None
@@ -240,7 +247,7 @@ class Completion:
         if output.data is not None:
             try:
                 image = await self._files.store_result(output.data)
-                sha256 = self._store.add_image(image, self._clock.now()).sha256
+                sha256 = (await self._store.add_image(image, self._clock.now())).sha256
             except errors.UnreadableImage as unreadable:
                 error = f"the provider's image cannot be decoded: {unreadable.message}"
         return Output(
@@ -262,7 +269,7 @@ class Completion:
     async def store_early(self, prediction: Prediction, came: FrameReceived, fetches: anyio.abc.TaskGroup) -> None:
         """Write down a frame of a stream that goes on, and download it meanwhile."""
         frame = await self._frame(prediction, came.index, came.output)
-        self._store.add_outputs([frame], now=self._clock.now())
+        await self._store.add_outputs([frame], now=self._clock.now())
         self._transitions.changed(prediction.job_id)
         self._notifier.notify()
         if frame.url:
@@ -274,7 +281,7 @@ class Completion:
         frames, missing = await self._fetch_missing(prediction)
         attempts = prediction.attempts + 1
         if missing and attempts < FETCH_TRIES:
-            self._transitions.move(claim, State.FETCHING, wait_s=retry_delay_s(attempts), attempts=attempts)
+            await self._transitions.move(claim, State.FETCHING, wait_s=retry_delay_s(attempts), attempts=attempts)
             return
         await self._save(prediction.job_id, frames)
         if missing:
@@ -282,15 +289,15 @@ class Completion:
                 f"{len(missing)} finished image(s) could not be fetched: {missing[0].error} The URL is reported; "
                 "get_status tries again."
             )
-            self._transitions.end(claim, State.FAILED, Failure("fetch_failed", message, retryable=True))
+            await self._transitions.end(claim, State.FAILED, Failure("fetch_failed", message, retryable=True))
         elif not any(frame.sha256 for frame in frames):
             reason = next((frame.error for frame in frames if frame.error), "the provider returned no images")
-            self._transitions.end(claim, State.FAILED, Failure("failed", f"No image came: {reason}"))
+            await self._transitions.end(claim, State.FAILED, Failure("failed", f"No image came: {reason}", False))
         else:
             wait_s, attempts = SETTLE_DELAYS_S[0], 0
             if self._accounts[prediction.provider].provider.charge is None:
                 wait_s, attempts = LATE_LOOK_S, SETTLE_TRIES - (LATE_LOOKS if prediction.charged_usd is None else 0)
-            self._transitions.move(claim, State.DONE, wait_s=wait_s, attempts=attempts, fault=None)
+            await self._transitions.move(claim, State.DONE, wait_s=wait_s, attempts=attempts, fault=None)
 
     async def finish_uncertain(self, claim: Claim, fault: Failure) -> None:
         """End a submit of which nobody can say what became; what it brought before its answer was lost comes home.
@@ -298,8 +305,8 @@ class Completion:
         When it brought all of its frames, nothing is uncertain: it is done, and charged at its quote.
         """
         prediction = claim.prediction
-        if len(self._store.outputs_of(prediction.id)) >= prediction.count:
-            whole = self._transitions.move(
+        if len(await self._store.outputs_of(prediction.id)) >= prediction.count:
+            whole = await self._transitions.move(
                 claim,
                 State.FETCHING,
                 wait_s=0,
@@ -316,19 +323,19 @@ class Completion:
         frames, missing = await self._fetch_missing(prediction)
         attempts = prediction.attempts + 1
         if missing and attempts < FETCH_TRIES:
-            self._transitions.move(claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts)
+            await self._transitions.move(claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts)
             return
         await self._save(prediction.job_id, frames)
-        self._transitions.end(claim, State.UNCERTAIN, fault)
+        await self._transitions.end(claim, State.UNCERTAIN, fault)
 
     async def _fetch_missing(self, prediction: Prediction) -> tuple[list[Output], list[Output]]:
         """Fetch what is not home yet; return all frames, and those that still are not."""
         with unwrap_group():
             async with anyio.create_task_group() as tasks:
-                for frame in self._store.outputs_of(prediction.id):
+                for frame in await self._store.outputs_of(prediction.id):
                     if frame.url and not frame.sha256:
                         tasks.start_soon(self._fetch, prediction, frame)
-        frames = self._store.outputs_of(prediction.id)
+        frames = await self._store.outputs_of(prediction.id)
         return frames, [frame for frame in frames if frame.url and not frame.sha256]
 
     async def _fetch(self, prediction: Prediction, frame: Output) -> None:
@@ -338,38 +345,38 @@ class Completion:
         try:
             data = await self._client.fetch(frame.url, origins=account.loopback_origins(), pool=account.provider.name)
             image = await self._files.store_result(data)
-            kept = self._store.add_image(image, self._clock.now())
-            self._store.output_stored(frame, kept.sha256)
+            kept = await self._store.add_image(image, self._clock.now())
+            await self._store.output_stored(frame, kept.sha256)
             if frame.url_expires_at:
-                self._store.set_copy(kept.sha256, prediction.provider, frame.url, frame.url_expires_at)
+                await self._store.set_copy(kept.sha256, prediction.provider, frame.url, frame.url_expires_at)
         except Exception as error:
             if not isinstance(error, errors.TriptychError):
                 log.exception("internal error while downloading %s", frame.handle)
             message = error.message if isinstance(error, errors.TriptychError) else type(error).__name__
             with suppress(errors.Outage):
-                self._store.output_failed(frame, message)
+                await self._store.output_failed(frame, message)
             return
         self._transitions.changed(prediction.job_id)
         self._notifier.notify()
 
     async def _save(self, job_id: str, frames: Sequence[Output]) -> None:
-        row = self._store.job(job_id)
-        if not row or not row.job.save_to:
+        row = await self._store.job(job_id)
+        if not row or not row.save_to:
             return
         for frame in frames:
-            image = self._store.image_by_sha256(frame.sha256) if frame.sha256 else None
+            image = await self._store.image_by_sha256(frame.sha256) if frame.sha256 else None
             if image and not frame.saved_path:
                 name = f"{job_id}-{frame.n:02d}"
                 try:
-                    path = await anyio.to_thread.run_sync(self._files.save, image, Path(row.job.save_to), name)
+                    path = await anyio.to_thread.run_sync(self._files.save, image, Path(row.save_to), name)
                 except errors.TriptychError as error:
-                    self._store.warn(job_id, [f"Not saved: {error.message}"])
+                    await self._store.warn(job_id, [f"Not saved: {error.message}"])
                     return
                 except Exception as error:
                     log.exception("internal error while saving an image of %s", job_id)
-                    self._store.warn(job_id, [f"Not saved: an internal error ({type(error).__name__})."])
+                    await self._store.warn(job_id, [f"Not saved: an internal error ({type(error).__name__})."])
                     return
-                self._store.output_saved(frame, str(path))
+                await self._store.output_saved(frame, str(path))
 
     async def settle(self, claim: Claim) -> None:
         """Pick up a charge that the provider tells late, and frames that came after the end was assumed."""
@@ -391,12 +398,12 @@ class Completion:
         except Exception:
             log.exception("internal error while asking for the charge of %s", prediction.id)
         if charged is None and not account.provider.charge and attempts >= SETTLE_TRIES:
-            home = sum(1 for frame in self._store.outputs_of(prediction.id) if frame.sha256)
+            home = sum(1 for frame in await self._store.outputs_of(prediction.id) if frame.sha256)
             charged, is_estimate = errors.six_decimals(prediction.quoted_usd * home / prediction.count), True
         if surprise := self._charge_warnings(prediction, charged):
-            self._store.warn(prediction.job_id, surprise)
+            await self._store.warn(prediction.job_id, surprise)
         wait_s = SETTLE_DELAYS_S[min(attempts, len(SETTLE_DELAYS_S) - 1)]
-        self._transitions.move(
+        await self._transitions.move(
             claim, State.DONE, wait_s=wait_s, attempts=attempts, charged_usd=charged, charge_is_estimate=is_estimate
         )
 
@@ -404,7 +411,7 @@ class Completion:
         """Fetch the frames that came after the end was assumed; return the charge, unknown while some are missing."""
         if isinstance(answer, Pending):
             return UNKNOWN
-        known = self._store.outputs_of(prediction.id)
+        known = await self._store.outputs_of(prediction.id)
         urls = {frame.url for frame in known}
         late = [output for output in answer.outputs if output.url and output.url not in urls]
         late = late[: max(prediction.count - len(known), 0)]
@@ -413,8 +420,8 @@ class Completion:
                 await self._frame(prediction, len(known) + i, output, answer.url_lifetime_s)
                 for i, output in enumerate(late)
             ]
-            self._store.add_outputs(frames, now=self._clock.now())
-            self._store.warn(prediction.job_id, [f"{frame.handle} came late." for frame in frames])
+            await self._store.add_outputs(frames, now=self._clock.now())
+            await self._store.warn(prediction.job_id, [f"{frame.handle} came late." for frame in frames])
         frames, missing = await self._fetch_missing(prediction)
         await self._save(prediction.job_id, frames)
         return UNKNOWN if missing else self._charge(prediction, answer)

@@ -10,23 +10,23 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from urllib.parse import unquote
 
+import anyio
 import anyio.to_thread
 
 from triptych.core import errors
-from triptych.core.clock import Clock, Notifier
-from triptych.core.models import Image, Status
+from triptych.core.clock import Clock
+from triptych.core.models import Image, Job, Status
 from triptych.images.files import ImageFiles
 from triptych.jobs import file_links, image_preview, presenters
-from triptych.jobs.planning import Input
 from triptych.jobs.results import ImageResult, Preview, Saved, SaveResult
+from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Store
-from triptych.storage.rows import JobRow
 
 log = logging.getLogger(__name__)
 
@@ -80,13 +80,15 @@ class SignedFile:
 class ImageAccess:
     """The images of one home; `allowed_dirs` may be used by every caller."""
 
-    def __init__(self, store: Store, image_files: ImageFiles, clock: Clock, allowed_dirs: tuple[Path, ...]) -> None:
+    def __init__(
+        self, store: AsyncStore, image_files: ImageFiles, clock: Clock, allowed_dirs: tuple[Path, ...]
+    ) -> None:
         self._store = store
         self._files = image_files
         self._clock = clock
         self._allowed_dirs = allowed_dirs
 
-    async def import_images(self, items: Sequence[str], caller: Caller) -> list[Input]:
+    async def import_images(self, items: Sequence[str], caller: Caller) -> list[Image]:
         """Return the images behind handles, paths and URLs, in order; outside ones are brought home first.
 
         Raises: `errors.UnknownHandle`, and as `ImageFiles.import_images`.
@@ -98,10 +100,10 @@ class ImageAccess:
                 text = f"triptych://images/{text.removeprefix(f'{caller.files_url}/').partition('?')[0]}"
             if text.startswith("triptych:"):  # a handle and nothing else
                 text = unquote(text.removeprefix("triptych://images/"))
-                found.append(Input(text, self.by_handle(text, caller)))
+                found.append(replace(await self.by_handle(text, caller), handle=text))
                 continue
             if text.startswith(("img_", "job_")):
-                found.append(Input(text, self.by_handle(text, caller)))
+                found.append(replace(await self.by_handle(text, caller), handle=text))
                 continue
             if len(items) > 1:
                 await caller.told(i, len(items), f"reading image {i + 1} of {len(items)}")
@@ -112,25 +114,28 @@ class ImageAccess:
             image = await self._files.import_image(
                 text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
             )
-            image = self._store.add_image(image, self._clock.now(), caller.owner)
-            found.append(Input(image.handle, image))
+            image = await self._store.add_image(image, self._clock.now(), caller.owner)
+            found.append(image)
         return found
 
-    def may_use(self, sha256: str, caller: Caller) -> bool:
+    async def may_use(self, sha256: str, caller: Caller) -> bool:
         """Return whether a caller has brought these bytes in, or made them; the person at the machine may use all."""
-        return caller.owner is None or self._store.holds(caller.owner, sha256)
+        return caller.owner is None or await self._store.holds(caller.owner, sha256)
 
-    def by_handle(self, handle: str, caller: Caller) -> Image:
+    async def by_handle(self, handle: str, caller: Caller) -> Image:
         """Return the image behind a handle; what is another's is not there.
 
         Raises: `errors.UnknownHandle`, saying what would be right.
         """
+        return await self._store.run(self._by_handle, handle, caller)
+
+    def _by_handle(self, store: Store, handle: str, caller: Caller) -> Image:
         job_id, _, n = handle.partition("/")
-        job = self._store.job(job_id) if handle.startswith("job_") else None
-        image = self._store.image_by_handle(handle)
-        if job and not caller.sees(job.job.owner):
+        job = store.job(job_id) if handle.startswith("job_") else None
+        image = store.image_by_handle(handle)
+        if job and not caller.sees(job.owner):
             job = image = None
-        elif image and not job and not self.may_use(image.sha256, caller):
+        elif image and not job and caller.owner is not None and not store.holds(caller.owner, image.sha256):
             image = None
         if image and image.path.exists():
             return image
@@ -151,9 +156,9 @@ class ImageAccess:
             "list_jobs and upload_images give them out."
         )
 
-    def link(self, caller: Caller) -> presenters.Link:
+    def link(self, store: Store, caller: Caller) -> presenters.Link:
         """Return what chooses a caller's URL of an image that is here: the provider's while it lives, then ours."""
-        now, secret = self._clock.now(), functools.cache(self._store.file_secret)
+        now, secret = self._clock.now(), functools.cache(store.file_secret)
 
         def chosen(handle: str, url: str | None, expires_at: datetime | None) -> tuple[str | None, datetime | None]:
             lives = url and (expires_at is None or expires_at - now > LEAST_LIFE)
@@ -163,17 +168,23 @@ class ImageAccess:
 
         return chosen
 
-    def signed_file(self, handle: str, until_s: int, signature: str, owners: Sequence[str | None]) -> SignedFile | None:
+    async def signed_file(
+        self, handle: str, until_s: int, signature: str, owners: Sequence[str | None]
+    ) -> SignedFile | None:
         """Return the image that a signed URL names, if one of these owners signed it and still has the image.
 
         Nothing is looked up for a signature that is wrong or has ended.
         """
         now = self._clock.now()
-        for owner in file_links.signers(self._store.file_secret(), handle, owners, until_s, signature, now):
-            with suppress(errors.UnknownHandle):
-                image = self.by_handle(handle, Caller(owner=owner))
-                return SignedFile(handle, image, owner, int(until_s - now.timestamp()))
-        return None
+
+        def found(store: Store) -> SignedFile | None:
+            for owner in file_links.signers(store.file_secret(), handle, owners, until_s, signature, now):
+                with suppress(errors.UnknownHandle):
+                    image = self._by_handle(store, handle, Caller(owner=owner))
+                    return SignedFile(handle, image, owner, int(until_s - now.timestamp()))
+            return None
+
+        return await self._store.run(found)
 
     def allowed(self, caller: Caller) -> tuple[Path, ...]:
         """Return the directories that a caller may read and write."""
@@ -195,11 +206,12 @@ class ImageAccess:
         if not 1 <= len(images) <= most:
             raise errors.OutOfLimits(f"view_images shows 1 to {most} images; {len(images)} were given.")
         if len(images) == 1 and (job_id := image_preview.job_named(images[0])):
-            sheet = self._sheet_of_job(job_id, caller)
+            sheet = await self._store.run(_sheet_of_job, job_id, caller)
         else:
-            named = [handle for item in images for handle in self._unfolded(item, caller)]
+            named = [handle for item in images for handle in await self._store.run(_unfolded, item, caller)]
             inputs = await self.import_images(named, caller)
-            sheet = image_preview.loose([(item.handle, item.image, self._made(item.handle)) for item in inputs])
+            made = await self._store.run(lambda store: [_made(store, image.handle) for image in inputs])
+            sheet = image_preview.loose([(i.handle, i, one) for i, one in zip(inputs, made, strict=True)])
         return await anyio.to_thread.run_sync(image_preview.draw, sheet, detail)
 
     async def save(self, images: Sequence[str], directory: str, name: str | None, caller: Caller) -> SaveResult:
@@ -211,25 +223,18 @@ class ImageAccess:
             raise errors.OutOfLimits(f"save_images takes 1 to {MAX_SAVED_IMAGES} images; {len(images)} were given.")
         target = self.directory(directory, caller)
         saved = []
-        for i, item in enumerate(await self.import_images(images, caller), 1):
-            stem = item.handle.replace("/", "-")
+        for i, image in enumerate(await self.import_images(images, caller), 1):
+            stem = image.handle.replace("/", "-")
             if name:
                 stem = name if len(images) == 1 else f"{name}-{i:02d}"
-            path = await anyio.to_thread.run_sync(self._files.save, item.image, target, stem)
-            self._remember_saved(item.handle, path)
-            saved.append(Saved(handle=item.handle, path=str(path)))
+            path = await anyio.to_thread.run_sync(self._files.save, image, target, stem)
+            await self._store.run(_remember_saved, image.handle, path)
+            saved.append(Saved(handle=image.handle, path=str(path)))
         return SaveResult(saved=saved)
-
-    def _remember_saved(self, handle: str, path: Path) -> None:
-        """Write down where an output lies besides; a job that has not ended still saves its outputs itself."""
-        frame = self._store.frame(handle)
-        row = self._store.job(frame.job_id) if frame else None
-        if frame and row and row.status not in (Status.QUEUED, Status.RUNNING):
-            self._store.output_saved(frame, str(path))
 
     async def save_copies(self, job_id: str | None = None) -> None:
         """Copy what has ended into the directories that repeated calls named: one job's images, or all that wait."""
-        for ended, directory in self._store.to_save(job_id):
+        for ended, directory in await self._store.to_save(job_id):
             await self._save_job(ended, directory)
 
     async def keep_saving(self) -> None:
@@ -239,64 +244,82 @@ class ImageAccess:
                 await self.save_copies()
             except Exception:
                 log.exception("copies for repeated calls are not saved yet; they are tried again")
-            await self._clock.wait(Notifier(), SAVE_EVERY_S)
+            await self._clock.wait(anyio.Event(), SAVE_EVERY_S)
 
     async def _save_job(self, job_id: str, directory: str) -> None:
         """Copy a job's stored images into a directory that was allowed; what fails becomes a warning of the job."""
-        stored = [frame for frame in self._store.frames(job_id) if frame.sha256]
+        stored = [frame for frame in await self._store.frames(job_id) if frame.sha256]
         try:
             for frame in stored:
-                image = self._store.image_by_sha256(frame.sha256 or "")
+                image = await self._store.image_by_sha256(frame.sha256 or "")
                 if image:
                     name = f"{job_id}-{frame.n:02d}"
                     await anyio.to_thread.run_sync(self._files.save, image, Path(directory), name)
         except errors.TriptychError as error:
-            self._store.warn(job_id, [f"Not saved: {error.message}"])
-        self._store.saved_also(job_id, directory, len(stored))
+            await self._store.warn(job_id, [f"Not saved: {error.message}"])
+        await self._store.saved_also(job_id, directory, len(stored))
 
     async def preview(self, handle: str, caller: Caller) -> tuple[bytes, ImageResult]:
         """Return a JPEG of at most 100 KB and the facts of the image behind a handle.
 
         Raises: `errors.UnknownHandle`.
         """
-        image = self.by_handle(handle, caller)
-        frame = self._store.frame(handle)
-        link = self.link(caller)
-        facts = (
-            presenters.image_of_output(frame, image, link) if frame else presenters.image_of_upload(image, link=link)
-        )
+
+        def facts_of(store: Store) -> tuple[Image, ImageResult]:
+            image, frame = self._by_handle(store, handle, caller), store.frame(handle)
+            link = self.link(store, caller)
+            if frame:
+                return image, presenters.image_of_output(frame, image, link)
+            return image, presenters.image_of_upload(image, link=link)
+
+        image, facts = await self._store.run(facts_of)
         return await anyio.to_thread.run_sync(_preview, image.path), facts
 
-    def _sheet_of_job(self, job_id: str, caller: Caller) -> image_preview.Sheet:
-        row = self._job_seen(job_id, caller)
-        if not row:
-            raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
-        predictions, frames = self._store.predictions(job_id), self._store.frames(job_id)
-        return image_preview.job(row, predictions, frames, self._at_home)
 
-    def _unfolded(self, item: str, caller: Caller) -> list[str]:
-        """Return the images of a job that is named among others, or the item itself."""
-        job_id = image_preview.job_named(item)
-        if not job_id or not self._job_seen(job_id, caller):
-            return [item]
-        return [frame.handle for frame in self._store.frames(job_id) if frame.sha256] or [item]
+# What follows reads and writes the store: it runs where it may block.
 
-    def _job_seen(self, job_id: str, caller: Caller) -> JobRow | None:
-        row = self._store.job(job_id)
-        return row if row and caller.sees(row.job.owner) else None
 
-    def _at_home(self, handle: str) -> Image | None:
-        image = self._store.image_by_handle(handle)
+def _remember_saved(store: Store, handle: str, path: Path) -> None:
+    """Write down where an output lies besides; a job that has not ended still saves its outputs itself."""
+    frame = store.frame(handle)
+    row = store.job(frame.job_id) if frame else None
+    if frame and row and row.status not in (Status.QUEUED, Status.RUNNING):
+        store.output_saved(frame, str(path))
+
+
+def _sheet_of_job(store: Store, job_id: str, caller: Caller) -> image_preview.Sheet:
+    row = _job_seen(store, job_id, caller)
+    if not row:
+        raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
+
+    def at_home(handle: str) -> Image | None:
+        image = store.image_by_handle(handle)
         return image if image and image.path.exists() else None
 
-    def _made(self, handle: str) -> image_preview.Made | None:
-        """Return where an image was made, if it was made here."""
-        frame = self._store.frame(handle) if handle.startswith("job_") else None
-        row = self._store.job(frame.job_id) if frame else None
-        if not frame or not row:
-            return None
-        by_id = {prediction.id: prediction for prediction in self._store.predictions(frame.job_id)}
-        return image_preview.Made(row, by_id[frame.prediction_id], frame)
+    return image_preview.job(row, store.predictions(job_id), store.frames(job_id), at_home)
+
+
+def _unfolded(store: Store, item: str, caller: Caller) -> list[str]:
+    """Return the images of a job that is named among others, or the item itself."""
+    job_id = image_preview.job_named(item)
+    if not job_id or not _job_seen(store, job_id, caller):
+        return [item]
+    return [frame.handle for frame in store.frames(job_id) if frame.sha256] or [item]
+
+
+def _job_seen(store: Store, job_id: str, caller: Caller) -> Job | None:
+    row = store.job(job_id)
+    return row if row and caller.sees(row.owner) else None
+
+
+def _made(store: Store, handle: str) -> image_preview.Made | None:
+    """Return where an image was made, if it was made here."""
+    frame = store.frame(handle) if handle.startswith("job_") else None
+    row = store.job(frame.job_id) if frame else None
+    if not frame or not row:
+        return None
+    by_id = {prediction.id: prediction for prediction in store.predictions(frame.job_id)}
+    return image_preview.Made(row, by_id[frame.prediction_id], frame)
 
 
 def _preview(path: Path) -> bytes:

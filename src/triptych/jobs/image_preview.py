@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from triptych.core import errors
-from triptych.core.models import Image, Output, Prediction
+from triptych.core.models import Image, Job, Output, Prediction
 from triptych.jobs.results import Preview
-from triptych.storage.rows import JobRow
 
 if TYPE_CHECKING:
     from triptych.images import similarity
@@ -39,7 +38,7 @@ ImageOf = Callable[[str], Image | None]
 class Made:
     """Where an output comes from: its job, the prediction that made it, and the frame itself."""
 
-    row: JobRow
+    row: Job
     prediction: Prediction
     frame: Output
 
@@ -86,19 +85,19 @@ def loose(images: Sequence[tuple[str, Image, Made | None]]) -> Sheet:
     return Sheet(pictures[:MOST_PICTURES], caption)
 
 
-def job(row: JobRow, predictions: Sequence[Prediction], frames: Sequence[Output], image_of: ImageOf) -> Sheet:
+def job(row: Job, predictions: Sequence[Prediction], frames: Sequence[Output], image_of: ImageOf) -> Sheet:
     """Return a job as what it is.
 
     Raises: `errors.UnknownHandle` when none of its images is home.
     """
-    job_id = row.job.id
+    job_id = row.id
     made = {f.n: Made(row, p, f) for f in frames for p in predictions if p.id == f.prediction_id}
     home = {n: image for n, one in made.items() if one.frame.sha256 and (image := image_of(one.frame.handle))}
     if not home:
         raise errors.UnknownHandle(
             f'{job_id} is {row.status}, and none of its images is here: get_status(job_id="{job_id}") says why.'
         )
-    if row.job.lanes * row.job.steps > 1:
+    if row.request.lanes * row.request.steps > 1:
         return _chain(row, predictions, made, home, image_of)
     sources = [
         Picture(handle, image, "before" if len(frames) == 1 else "source")
@@ -111,19 +110,21 @@ def job(row: JobRow, predictions: Sequence[Prediction], frames: Sequence[Output]
         for n, one in sorted(made.items())
     ]
     from_what = f" from {_listed([p.handle for p in sources])} (first)" if sources else ""
-    caption = f"{row.job.tool} {_quoted(row.job.prompt, 300)}{from_what}: {_listed([p.handle for p in outputs])}."
-    return Sheet((*sources, *outputs), caption, title=_cut(row.job.prompt, 200))
+    caption = (
+        f"{row.request.tool} {_quoted(row.request.prompt, 300)}{from_what}: {_listed([p.handle for p in outputs])}."
+    )
+    return Sheet((*sources, *outputs), caption, title=_cut(row.request.prompt, 200))
 
 
 def _chain(
-    row: JobRow,
+    row: Job,
     predictions: Sequence[Prediction],
     made: Mapping[int, Made],
     home: Mapping[int, Image],
     image_of: ImageOf,
 ) -> Sheet:
     """Return lanes × steps: each lane's original and what every step made of it, side by side."""
-    job_id, lanes, steps = row.job.id, row.job.lanes, row.job.steps
+    job_id, lanes, steps = row.id, row.request.lanes, row.request.steps
     by_place = {(p.lane, p.step): p for p in predictions}
     shown = max(1, min(lanes, MOST_PICTURES // (1 + steps)))
     pictures = []
@@ -219,15 +220,15 @@ def redo(picture: Picture, steady: str) -> str:
     row, prediction = picture.made.row, picture.made.prediction
     references = [*prediction.inputs[: MOST_REFERENCES - 1], steady]
     prompt = (
-        f"{_cut(row.job.prompt, MOST_PROMPT_CHARS).rstrip('.')}. Make only image {picture.made.place} of these "
+        f"{_cut(row.request.prompt, MOST_PROMPT_CHARS).rstrip('.')}. Make only image {picture.made.place} of these "
         f"{prediction.count}, in the palette, light and style of the last reference, another image of the set."
     )
     arguments: dict[str, object] = {"images": references, "prompt": prompt}
-    arguments |= {"model": row.job.model, "provider": row.job.provider}
+    arguments |= {"model": row.model, "provider": row.provider}
     if prediction.size:
         arguments["size"] = f"{prediction.size[0]}x{prediction.size[1]}"
-    if prediction.format:
-        arguments["format"] = prediction.format
+    if prediction.request.format:
+        arguments["format"] = prediction.request.format
     said = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())
     return f"edit_sequence({said})"
 
@@ -238,7 +239,7 @@ def redo(picture: Picture, steady: str) -> str:
 def _origin(image: Image, made: Made | None) -> str:
     if not made:
         return _size(image)
-    step = f", step {made.prediction.step + 1} of {made.row.job.steps}" if made.row.job.steps > 1 else ""
+    step = f", step {made.prediction.step + 1} of {made.row.request.steps}" if made.row.request.steps > 1 else ""
     source = f" from {', '.join(made.frame.source)}" if made.frame.source else ""
     return f"{_size(image)}{step}{source}"
 

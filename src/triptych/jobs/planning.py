@@ -1,17 +1,17 @@
-"""From a request in words to a job that can be written down: which offer, which size, how many, at what price.
+"""Checks a request, chooses the offer for it, and makes the job that is stored: which size, how many, at what price.
 
-Nothing is sent and nothing is written from here. What cannot be right is refused here, before it costs anything.
+Nothing is sent and nothing is written from here. A request that cannot be right is refused here, before it costs
+anything.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import date
 from decimal import Decimal
+from typing import Any
 from uuid import uuid4
 
 from triptych import catalog
@@ -19,22 +19,30 @@ from triptych.catalog import backgrounds
 from triptych.core import errors
 from triptych.core.clock import Moment
 from triptych.core.errors import format_usd
-from triptych.core.models import Edit, Image, Job, Offer, Operation, Prediction, Quote, Reference, Route, Size, State
+from triptych.core.models import (
+    Image,
+    Job,
+    Offer,
+    Prediction,
+    ProviderRequest,
+    Quote,
+    Reference,
+    Request,
+    Route,
+    Size,
+    State,
+)
 from triptych.providers.client import Account
-from triptych.storage.budget import Balance
+from triptych.storage.budget import Budget
 
 MAX_LANES = 200
 MAX_STEPS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """The optional arguments that the three paid tools share."""
+class Terms:
+    """The arguments of a paid call that do not change its images: how long to wait, its cap, its copies."""
 
-    model: str | None = None
-    provider: str | None = None
-    size: str | None = None
-    format: str | None = None
     wait_s: float = 25
     save_to: str | None = None
     max_cost_usd: Decimal | None = None
@@ -42,84 +50,60 @@ class Options:
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
-    """An image under the handle that the caller knows it by."""
-
-    handle: str
-    image: Image
-
-
-UNCOUNTED = frozenset({"wait_s", "save_to", "max_cost_usd", "dry_run", "again"})
-"""The options that say nothing of what is made; every other field of `Options` tells requests apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One paid call in its caller's own arguments: before defaults, routing and prices."""
-
-    tool: str
-    owner: str | None
-    prompts: tuple[str, ...]
-    count: int
-    options: Options
-    images: tuple[Input, ...] = ()
-    references: tuple[Input, ...] = ()
-
-
-def fingerprint(ask: Ask) -> str:
-    """Return a hash of an ask, the same for every call that asks for the same; images count by their content."""
-    said = {field.name: getattr(ask, field.name) for field in fields(ask)}
-    names = [field.name for field in fields(ask.options) if field.name not in UNCOUNTED]
-    said["options"] = {name: getattr(ask.options, name) for name in names}
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=_content).encode()).hexdigest()
-
-
-def _content(value: object) -> str:
-    if isinstance(value, Input):
-        return value.image.sha256
-    if isinstance(value, Decimal):
-        return str(value)
-    raise TypeError(f"a request is told apart by plain values, not by {type(value).__name__}")
+def read_arguments(tool: str, given: Mapping[str, Any]) -> tuple[Request, Terms]:
+    """Return the request and the terms in a paid tool's arguments, by the names that they have there."""
+    asked: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    prompt = asked.pop("prompt", None)
+    prompts = asked.pop("steps", ()) if prompt is None else (prompt,)
+    terms = {field.name: asked.pop(field.name) for field in fields(Terms) if field.name in asked}
+    return Request(tool, prompts, **asked), Terms(**terms)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A job before it is written: one offer, and `lanes` of prompts over inputs (just one of one but in a chain)."""
+    """A job before it is stored: a request, the offer that is used first, and what each lane costs there."""
 
-    tool: str
+    request: Request
     offer: Offer
-    lanes: tuple[tuple[Input, ...], ...]
-    """What each lane's first request sees: its image (none to generate) and the references."""
-    references: tuple[Input, ...]
-    """What every request of every lane sees besides its image."""
-    prompts: tuple[str, ...]
-    count: int
+    lanes: tuple[tuple[Image, ...], ...]
+    """The images that each lane's first request carries: its own and the references; none to generate."""
     sizes: tuple[Size | None, ...]
     """One for each lane."""
-    format: str | None
     quotes: tuple[Quote, ...]
     """What one request of each lane costs: lanes of different sizes may be in different price tiers."""
-    words: tuple[str, ...] = ()
-    """The prompts as the caller wrote them."""
     routes: tuple[Route, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
     def requests(self) -> int:
-        return len(self.lanes) * len(self.prompts)
+        return self.request.lanes * self.request.steps
 
     @property
     def requested(self) -> int:
-        return self.requests * self.count
+        return self.request.requested
 
     @property
     def quoted_usd(self) -> Decimal:
-        return sum((quote.usd for quote in self.quotes), Decimal(0)) * len(self.prompts)
+        return sum((quote.usd for quote in self.quotes), Decimal(0)) * self.request.steps
 
-    def first_edit(self, references: Sequence[Reference], lane: int = 0) -> Edit:
-        """Return a lane's first request."""
-        return Edit(self.offer, self.prompts[0], self.count, self.sizes[lane], self.format, tuple(references))
+    def first_request(self, references: Sequence[Reference], lane: int = 0) -> ProviderRequest:
+        """Return a lane's first request, as the provider is asked it."""
+        return provider_request(self.offer, self.request, self.request.prompts[0], self.sizes[lane], references)
+
+
+def provider_request(
+    offer: Offer,
+    request: Request,
+    prompt: str,
+    size: Size | None,
+    references: Sequence[Reference],
+    *,
+    client_id: str = "",
+    variation: str = "",
+) -> ProviderRequest:
+    """Return one request of a job as it is sent to an offer's provider."""
+    named = catalog.name_count(offer, prompt, request.count)
+    return ProviderRequest(offer, request, named, size, tuple(references), client_id, variation)
 
 
 CHEAPEST = "cheapest"
@@ -128,10 +112,7 @@ CHEAPEST = "cheapest"
 def rank_offers(
     accounts: Mapping[str, Account],
     default_provider: str,
-    operation: Operation,
-    options: Options,
-    count: int,
-    references: int,
+    request: Request,
     fits: Callable[[Offer], None],
     today: date,
 ) -> list[Offer]:
@@ -139,23 +120,23 @@ def rank_offers(
 
     With a provider named, only its offer. With none, the default's own best offer first, and then the same family at
     any other usable provider. With "cheapest", the preferred family of all, by the list price of the whole request.
-    `fits` raises what an offer cannot do.
-    Raises: `errors.UnknownModel`, `errors.NoKey`, `errors.OutOfLimits`: what the first provider would have said.
+    `fits` raises the reason why an offer cannot do it.
+    Raises: `errors.UnknownModel`, `errors.NoKey`, `errors.OutOfLimits`: the first provider's reason.
     """
 
     def pick(account: Account, model: str | None) -> Offer:
-        return _pick(account.provider.offers, operation, model, count, fits, today)
+        return _pick(account.provider.offers, replace(request, model=model), fits, today)
 
-    named = (options.provider or "").strip().lower()
+    named = (request.provider or "").strip().lower()
     if named and named != CHEAPEST:
         account = accounts.get(named)
         if not account:
             raise errors.UnknownModel(
-                f"There is no provider {errors.quoted(options.provider, 40)}; there are: "
+                f"There is no provider {errors.quoted(request.provider, 40)}; there are: "
                 f"{', '.join([*sorted(accounts), CHEAPEST])}."
             )
         _require_key(account)
-        return [pick(account, options.model)]
+        return [pick(account, request.model)]
     order = [default_provider, *(name for name in accounts if name != default_provider)]
     usable = [
         accounts[name]
@@ -167,43 +148,41 @@ def rank_offers(
     first_error: errors.BadRequest | None = None
     for account in usable:
         try:
-            found.append(pick(account, options.model))
+            found.append(pick(account, request.model))
         except errors.BadRequest as error:
             first_error = first_error or error
     if not found:
         if isinstance(first_error, errors.UnknownModel):
-            _name_the_key(accounts, operation, options, count)
+            _name_the_key(accounts, request)
         raise first_error or errors.UnknownModel("No provider can be used; `triptych doctor` says why.")
-    first = catalog.by_preference(found, operation, count)[0] if named == CHEAPEST else found[0]
+    first = catalog.by_preference(found, request.operation, request.count)[0] if named == CHEAPEST else found[0]
     same = [offer for offer in found if offer.family == first.family]
-    if not (options.model or "").strip():
+    if not (request.model or "").strip():
         same = []
         for account in usable:
             with suppress(errors.BadRequest):
                 same.append(pick(account, first.family))
     if named == CHEAPEST:
-        same.sort(key=lambda o: catalog.quote(o, count, catalog.resolve_size(o, options.size, None), references).usd)
+        same.sort(key=lambda offer: _list_price_usd(offer, request))
     return same
 
 
-def _pick(
-    offers: Sequence[Offer],
-    operation: Operation,
-    model: str | None,
-    count: int,
-    fits: Callable[[Offer], None],
-    today: date,
-) -> Offer:
+def _list_price_usd(offer: Offer, request: Request) -> Decimal:
+    size = catalog.resolve_size(offer, request.size, None)
+    return catalog.quote(offer, request.count, size, request.inputs_each).usd
+
+
+def _pick(offers: Sequence[Offer], request: Request, fits: Callable[[Offer], None], today: date) -> Offer:
     """Return the named model's offer; with none named, the preferred one of those that fit.
 
     Raises: `errors.BadRequest`: what the offer that takes most references cannot do.
     """
-    chosen = catalog.choose(offers, operation, model, count, today=today)
-    if model and model.strip():
+    chosen = catalog.choose(offers, request.operation, request.model, request.count, today=today)
+    if request.model and request.model.strip():
         fits(chosen)
         return chosen
     alive = [offer for offer in offers if not catalog.is_retired(offer, today)]
-    preferred = catalog.by_preference(alive, operation, count)
+    preferred = catalog.by_preference(alive, request.operation, request.count)
     for offer in preferred:
         with suppress(errors.BadRequest):
             fits(offer)
@@ -213,39 +192,31 @@ def _pick(
     raise AssertionError("an offer that did not fit fits now")
 
 
-def notes(
-    accounts: Mapping[str, Account],
-    chosen: Offer,
-    operation: Operation,
-    options: Options,
-    prompts: Sequence[str],
-    count: int,
-    today: date,
-) -> tuple[str, ...]:
-    """Return what a result says about the offer that was chosen: a retired default, a transparent background."""
-    said = []
-    if not (options.model or "").strip():
-        for better in catalog.by_preference(accounts[chosen.provider].provider.offers, operation, count):
+def notes(accounts: Mapping[str, Account], chosen: Offer, request: Request, today: date) -> tuple[str, ...]:
+    """Return the warnings about the offer that was chosen: a retired default, a transparent background."""
+    operation, found = request.operation, []
+    if not (request.model or "").strip():
+        for better in catalog.by_preference(accounts[chosen.provider].provider.offers, operation, request.count):
             if better.family == chosen.family:
                 break
             if catalog.is_retired(better, today):
-                said.append(
+                found.append(
                     f"{better.family} on {better.provider} was retired on {better.lifecycle.retired} "
                     f"({better.lifecycle.source}); {chosen.family} is used instead."
                 )
     usable_first = sorted(accounts.values(), key=lambda account: not account.usable)
     others = [o for account in usable_first for o in account.provider.offers if o.operation.edits == operation.edits]
     keys = {name: a.provider.key_env for name, a in accounts.items() if not a.usable and a.provider.key_env}
-    background = backgrounds.note(chosen, prompts, others, keys)
-    return (*said, background) if background else tuple(said)
+    background = backgrounds.note(chosen, request.prompts, others, keys)
+    return (*found, background) if background else tuple(found)
 
 
-def _name_the_key(accounts: Mapping[str, Account], operation: Operation, options: Options, count: int) -> None:
+def _name_the_key(accounts: Mapping[str, Account], request: Request) -> None:
     """Raise `NoKey` for a model that exists, but only behind a key that is not set."""
     for account in accounts.values():
         if not account.usable:
             try:
-                catalog.choose(account.provider.offers, operation, options.model, count)
+                catalog.choose(account.provider.offers, request.operation, request.model, request.count)
             except errors.BadRequest:
                 continue
             _require_key(account)
@@ -260,84 +231,61 @@ def _require_key(account: Account) -> None:
 
 
 def build_plan(
-    tool: str,
-    offers: Sequence[Offer],
-    lanes: tuple[tuple[Input, ...], ...],
-    references: tuple[Input, ...],
-    prompts: tuple[str, ...],
-    count: int,
-    options: Options,
+    request: Request, offers: Sequence[Offer], images: Mapping[str, Image], warnings: tuple[str, ...] = ()
 ) -> Plan:
     """Return the plan for the first offer, with the others as routes; sizes are resolved for each of them.
 
+    `images` has the image behind each handle. `warnings` go into the result.
     Raises: `errors.OutOfLimits` when the first offer has no such size.
     """
+    lanes = tuple(tuple(images[handle] for handle in request.inputs(lane)) for lane in range(request.lanes))
 
     def sizes(offer: Offer) -> tuple[Size | None, ...]:
-        return tuple(catalog.resolve_size(offer, options.size, lane[0].image.size if lane else None) for lane in lanes)
+        return tuple(catalog.resolve_size(offer, request.size, lane[0].size if lane else None) for lane in lanes)
 
     def quotes(offer: Offer) -> tuple[Quote, ...]:
         return tuple(
-            catalog.quote(offer, count, size, len(lane)) for size, lane in zip(sizes(offer), lanes, strict=True)
+            catalog.quote(offer, request.count, size, len(lane)) for size, lane in zip(sizes(offer), lanes, strict=True)
         )
 
     routes = []
-    see_through = any(backgrounds.is_sent(offers[0], prompt) for prompt in prompts)
+    see_through = any(backgrounds.is_sent(offers[0], prompt) for prompt in request.prompts)
     for offer in offers[1:]:
         if see_through and not offer.transparency:
             continue  # there the picture would come with a background
         with suppress(errors.OutOfLimits):
             quoted = tuple(quote.usd for quote in quotes(offer))
             routes.append(Route(offer.provider, offer.family, offer.endpoint, offer.operation, sizes(offer), quoted))
-    return Plan(
-        tool=tool,
-        offer=offers[0],
-        lanes=lanes,
-        references=references,
-        prompts=prompts,
-        count=count,
-        sizes=sizes(offers[0]),
-        format=options.format,
-        quotes=quotes(offers[0]),
-        routes=tuple(routes),
-    )
+    return Plan(request, offers[0], lanes, sizes(offers[0]), quotes(offers[0]), tuple(routes), warnings)
 
 
-def plan_for(ask: Ask, offers: Sequence[Offer], warnings: tuple[str, ...] = ()) -> Plan:
-    """Return what an ask comes to at the first of the offers: a lane for each image of a chain, elsewhere just one.
+def checked(request: Request) -> Request:
+    """Return a request with its prompts trimmed.
 
-    `warnings` go into its result. Raises: as `build_plan`.
+    Raises: `errors.OutOfLimits` for an empty prompt, or a chain of too many images or steps.
     """
-    if ask.tool == "edit_chain":
-        lanes = tuple((item, *ask.references) for item in ask.images)
-        plan = build_plan(ask.tool, offers, lanes, ask.references, ask.prompts, ask.count, ask.options)
-        return replace(plan, warnings=warnings)
-    prompts = (catalog.name_count(offers[0], ask.prompts[0], ask.count),)
-    plan = build_plan(ask.tool, offers, (ask.images,), (), prompts, ask.count, ask.options)
-    return replace(plan, words=ask.prompts, warnings=warnings)
+    if request.is_chain:
+        if not 1 <= request.lanes <= MAX_LANES:
+            raise errors.OutOfLimits(f"edit_chain takes 1 to {MAX_LANES} images; {request.lanes} were given.")
+        if not 1 <= request.steps <= MAX_STEPS:
+            raise errors.OutOfLimits(f"edit_chain takes 1 to {MAX_STEPS} steps; {request.steps} were given.")
+    prompts = tuple(prompt.strip() for prompt in request.prompts)
+    if not all(prompts):
+        raise errors.OutOfLimits("The prompt is empty; say what the images should show or what should change.")
+    return replace(request, prompts=prompts)
 
 
 def drop_expensive_routes(plan: Plan, limit_usd: Decimal) -> Plan:
     """Return the plan without the routes that would cost more than was agreed to."""
-    steps = len(plan.prompts)
-    return replace(plan, routes=tuple(r for r in plan.routes if sum(r.quotes_usd) * steps <= limit_usd))
-
-
-def check_prompt(prompt: str) -> str:
-    """Return the prompt, trimmed.
-
-    Raises: `errors.OutOfLimits` when it is empty.
-    """
-    if not prompt.strip():
-        raise errors.OutOfLimits("The prompt is empty; say what the images should show or what should change.")
-    return prompt.strip()
+    routes = tuple(r for r in plan.routes if sum(r.quotes_usd) * plan.request.steps <= limit_usd)
+    return replace(plan, routes=routes)
 
 
 def check_cost(
     plan: Plan,
     max_cost_usd: Decimal | None,
     confirm_usd: Decimal,
-    balance: Balance,
+    balance: Budget,
     *,
     asks: bool = False,
     agreed_usd: Decimal | None = None,
@@ -348,7 +296,10 @@ def check_cost(
     (`asks`), elsewhere `max_cost_usd`.
     Raises: `errors.OverBudget` for a quote above the cap, above the budget, or not confirmed; checked in that order.
     """
-    asked, images = format_usd(plan.quoted_usd), "1 image" if plan.requested == 1 else f"{plan.requested} images"
+    asked, images = (
+        format_usd(plan.quoted_usd),
+        "1 image" if plan.requested == 1 else f"{plan.requested} images",
+    )
     what = f"{images}, {plan.offer.family} on {plan.offer.provider}"
     if max_cost_usd is not None and plan.quoted_usd > max_cost_usd:
         raise errors.OverBudget(
@@ -382,63 +333,42 @@ def create_job(
     plan: Plan, *, now: Moment, fingerprint: str, save_to: str | None, again: bool, owner: str | None
 ) -> tuple[Job, list[Prediction]]:
     """Return the job and its predictions, ready to be stored."""
+    request, offer = plan.request, plan.offer
     job_id = f"job_{uuid4().hex[:8]}"
     job = Job(
         id=job_id,
-        tool=plan.tool,
+        request=request,
         created_at=now.at,
         fingerprint=fingerprint,
-        provider=plan.offer.provider,
-        model=plan.offer.family,
-        endpoint=plan.offer.endpoint,
-        prompt=" → ".join(plan.words or plan.prompts),
-        requested=plan.requested,
-        lanes=len(plan.lanes),
-        steps=len(plan.prompts),
+        provider=offer.provider,
+        model=offer.family,
+        endpoint=offer.endpoint,
         save_to=save_to,
         warnings=plan.warnings,
-        cancel_requested=False,
         routes=plan.routes,
         owner=owner,
     )
-    predictions = []
-    for lane, inputs in enumerate(plan.lanes):
-        for step, prompt in enumerate(plan.prompts):
-            place = lane * len(plan.prompts) + step
-            handles = tuple(i.handle for i in inputs)
-            if step:
-                handles = (f"{job_id}/{place}", *(i.handle for i in plan.references))
-            predictions.append(
-                Prediction(
-                    id=f"{job_id}-{lane}-{step}",
-                    job_id=job_id,
-                    lane=lane,
-                    step=step,
-                    after=f"{job_id}-{lane}-{step - 1}" if step else None,
-                    first_output=place + 1,
-                    state=State.WAITING if step else State.QUEUED,
-                    provider=plan.offer.provider,
-                    endpoint=plan.offer.endpoint,
-                    operation=plan.offer.operation,
-                    prompt=prompt,
-                    count=plan.count,
-                    size=plan.sizes[lane],
-                    format=plan.format,
-                    inputs=handles,
-                    client_id=str(uuid4()),
-                    variation=job_id if again else "",
-                    quoted_usd=plan.quotes[lane].usd,
-                    quote_exact=plan.quotes[lane].exact,
-                    charged_usd=None,
-                    ticket=None,
-                    poll_url=None,
-                    submitted_at=None,
-                    deadline_at=None,
-                    finished_at=None,
-                    due_at=0.0,
-                    attempts=0,
-                    fault=None,
-                    created_mono=now.mono_s,
-                )
-            )
+    predictions = [
+        Prediction(
+            id=f"{job_id}-{lane}-{step}",
+            job_id=job_id,
+            request=request,
+            lane=lane,
+            step=step,
+            after_id=f"{job_id}-{lane}-{step - 1}" if step else None,
+            first_output=lane * request.steps + step + 1,
+            provider=offer.provider,
+            endpoint=offer.endpoint,
+            operation=offer.operation,
+            size=plan.sizes[lane],
+            client_id=str(uuid4()),
+            variation=job_id if again else "",
+            quoted_usd=plan.quotes[lane].usd,
+            quote_exact=plan.quotes[lane].exact,
+            state=State.WAITING if step else State.QUEUED,
+            created_mono=now.mono_s,
+        )
+        for lane in range(request.lanes)
+        for step in range(request.steps)
+    ]
     return job, predictions

@@ -13,6 +13,7 @@ from triptych.core.clock import Clock
 from triptych.core.models import Offer, Prediction
 from triptych.core.states import poll_delay_s, retry_delay_s
 from triptych.providers.client import Account
+from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Store
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class _ProviderState:
 class Polling:
     """The pace for every usable provider among `accounts`."""
 
-    def __init__(self, store: Store, accounts: Mapping[str, Account], clock: Clock) -> None:
+    def __init__(self, store: AsyncStore, accounts: Mapping[str, Account], clock: Clock) -> None:
         self._store = store
         self._accounts = accounts
         self._clock = clock
@@ -76,10 +77,10 @@ class Polling:
         """Submit nothing more to a provider for a while."""
         self._standing[provider].hold_until = self._clock.monotonic() + seconds
 
-    def heed(self, provider: str, wish_s: float) -> None:
+    async def heed(self, provider: str, wish_s: float) -> None:
         """Send nothing to a provider that asked for so many seconds of patience when it was polled."""
         self._be_quiet(provider, wish_s)
-        self._store.poll_not_before(provider, self._standing[provider].quiet_until)
+        await self._store.poll_not_before(provider, self._standing[provider].quiet_until)
 
     def _be_quiet(self, name: str, seconds: float) -> None:
         standing, until = self._standing[name], self._clock.monotonic() + seconds
@@ -105,17 +106,17 @@ class Polling:
         ]
         return min(due, default=None)
 
-    def sweep_is_due(self, name: str) -> bool:
+    async def sweep_is_due(self, name: str) -> bool:
         """Return whether to look at a provider's list now; if so, the next look is planned.
 
         A look comes when the youngest of all that run would be polled, so it is in time for each of them.
         """
         standing, now_s = self._standing[name], self._clock.monotonic()
         if standing.polls_are_rare and not standing.sweeping:
-            self._poll_all(name)
+            await self._poll_all(name)
         if not self._accounts[name].provider.finished or max(standing.next_sweep, standing.quiet_until) > now_s:
             return False
-        running = self._store.running_at(name)
+        running = await self._store.running_at(name)
         standing.next_sweep = now_s + COUNT_EVERY_S
         standing.sweeping = len(running) >= SWEEP_FROM
         if standing.sweeping:
@@ -124,32 +125,38 @@ class Polling:
         else:
             standing.told = standing.untold = frozenset()
             if standing.polls_are_rare:
-                self._poll_all(name)
+                await self._poll_all(name)
         return standing.sweeping
 
-    def _poll_all(self, name: str) -> None:
+    async def _poll_all(self, name: str) -> None:
         """Poll all that run at a provider now: they were polled rarely, and the list is not read any more."""
         standing = self._standing[name]
-        self._poll_now(name, [one.ticket for one in self._store.running_at(name) if one.ticket])
+        await self._poll_now(name, [one.ticket for one in await self._store.running_at(name) if one.ticket])
         standing.polls_are_rare = False
 
-    def _poll_now(self, name: str, tickets: Sequence[str]) -> None:
-        self._store.poll_now(name, tickets)
-        if (quiet_until := self._standing[name].quiet_until) > self._clock.monotonic():
-            self._store.poll_not_before(name, quiet_until)
+    async def _poll_now(self, name: str, tickets: Sequence[str]) -> None:
+        quiet_until, now_s = self._standing[name].quiet_until, self._clock.monotonic()
 
-    def to_sweep(self, name: str) -> frozenset[str]:
+        def make_due(store: Store) -> None:  # at once, so that no claim comes between
+            store.poll_now(name, tickets)
+            if quiet_until > now_s:
+                store.poll_not_before(name, quiet_until)
+
+        await self._store.run(make_due)
+
+    async def to_sweep(self, name: str) -> frozenset[str]:
         """Return the tickets that a look asks for: of all that run, and of those whose end it should have shown."""
-        running = frozenset(one.ticket for one in self._store.running_at(name) if one.ticket)
+        running = frozenset(one.ticket for one in await self._store.running_at(name) if one.ticket)
         return running | self._standing[name].untold
 
-    def swept(self, name: str, asked: frozenset[str], ended: frozenset[str]) -> None:
+    async def swept(self, name: str, asked: frozenset[str], ended: frozenset[str]) -> None:
         """Make due what a look showed as ended. A list that does not show an end which is known is left alone."""
         standing = self._standing[name]
-        if news := sorted(ended - standing.told):
-            self._poll_now(name, news)
+        news = sorted(ended - standing.told)
         behind = (standing.untold & asked) - ended
         standing.told, standing.untold = ended, standing.untold - asked
+        if news:
+            await self._poll_now(name, news)
         if behind:
             log.info("the list of %s does not show what has ended", name)
             self.sweep_failed(name)

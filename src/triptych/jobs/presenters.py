@@ -6,17 +6,13 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from triptych.core import errors
-from triptych.core.models import Failure, Image, Output, Prediction, State, Status
+from triptych.core.models import Failure, Image, Job, Output, Prediction, State, Status
 from triptych.core.text import line
 from triptych.jobs.results import (
-    Budget,
     Cost,
-    ErrorResult,
     ImageResult,
     JobRequest,
     JobResult,
@@ -24,12 +20,7 @@ from triptych.jobs.results import (
     Page,
     PredictionInfo,
     Progress,
-    SpendResult,
-    Spent,
-    SpentRow,
 )
-from triptych.storage.budget import Balance, Spending
-from triptych.storage.rows import JobRow
 
 MOST_IMAGES = 24
 """A page lists at most so many images; the job's resource lists all."""
@@ -98,17 +89,17 @@ def image_of_upload(image: Image, hosted: tuple[str, datetime] | None = None, *,
     )
 
 
-def cost_of(row: JobRow, predictions: Sequence[Prediction]) -> Cost:
+def cost_of(job: Job, predictions: Sequence[Prediction]) -> Cost:
     """Return a job's quote, and its charge once no prediction of it can be charged any more."""
     quoted = sum((p.quoted_usd for p in predictions), Decimal(0))
-    if row.may_be_charged:
+    if job.may_be_charged:
         return Cost(quoted=quoted)
     charged = sum((p.charged_usd for p in predictions if p.charged_usd is not None), Decimal(0))
     return Cost(quoted=quoted, charged=charged, charge_is_estimate=any(p.charge_is_estimate for p in predictions))
 
 
 def job_result(
-    row: JobRow,
+    job: Job,
     predictions: Sequence[Prediction],
     frames: Sequence[Output],
     image_of: ImageOf,
@@ -125,14 +116,14 @@ def job_result(
 
     Raises: `errors.OutOfLimits` when an ended job has no such page.
     """
-    job, warnings = row.job, list(row.job.warnings)
+    warnings = list(job.warnings)
     came = [frame for frame in frames if frame.url or frame.sha256]
-    ended = row.status not in (Status.QUEUED, Status.RUNNING)
+    ended = job.status not in (Status.QUEUED, Status.RUNNING)
     shown, pages = came, 1
     if page_size and not ended:
         shown = []
     elif page_size:
-        came.sort(key=lambda frame: (frame.n % job.steps != 0, frame.n))
+        came.sort(key=lambda frame: (frame.n % job.request.steps != 0, frame.n))
         pages = max(-(-len(came) // page_size), 1)
         if not 1 <= page <= pages:
             raise errors.OutOfLimits(
@@ -147,23 +138,19 @@ def job_result(
     at_home = [f for f in shown if f.sha256 and not ((i := images[f.n]) and i.pruned_at)]
     return JobResult(
         job_id=job.id,
-        status=row.status,
+        status=job.status,
         provider=job.provider,
         model=job.model,
         endpoint=job.endpoint,
-        progress=Progress(done=row.returned, total=job.requested),
-        requested=job.requested,
-        returned=len(came) if ended else row.returned,
+        progress=Progress(done=job.returned, total=job.request.requested),
+        requested=job.request.requested,
+        returned=len(came) if ended else job.returned,
         page=Page(number=page, of=pages) if pages > 1 else None,
         images=[image_of_output(frame, images[frame.n], link) for frame in shown],
-        cost=cost_of(row, predictions),
-        error=ErrorResult(
-            kind=fault.kind, message=fault.message, retryable=fault.retryable, request_id=fault.request_id
-        )
-        if fault
-        else None,
+        cost=cost_of(job, predictions),
+        error=fault,
         warnings=warnings,
-        next=_next(row, fault, at_home, findable, page + 1 if page < pages else None),
+        next=_next(job, fault, at_home, findable, page + 1 if page < pages else None),
     )
 
 
@@ -179,16 +166,14 @@ def page_size(frames: Sequence[Output], image_of: ImageOf) -> int:
     return min(max((PAGE_CHARS - JOB_CHARS) // image_chars, 1), MOST_IMAGES)
 
 
-def making(row: JobRow, predictions: Sequence[Prediction]) -> JobRequest:
+def making(job: Job, predictions: Sequence[Prediction]) -> JobRequest:
     """Return how a job was asked for."""
-    ordered = sorted(predictions, key=lambda p: (p.lane, p.step))
-    first_lane = [p.prompt for p in ordered if p.lane == 0]
+    request = job.request
     return JobRequest(
-        tool=row.job.tool,
-        # A sequence's request may name the number of images, which its caller did not.
-        prompts=first_lane if row.job.tool == "edit_chain" else [row.job.prompt],
-        lanes=[list(p.inputs) for p in ordered if p.step == 0],
-        format=ordered[0].format,
+        tool=request.tool,
+        prompts=list(request.prompts),
+        lanes=[list(request.inputs(lane)) for lane in range(request.lanes)],
+        format=request.format,
         requests=[
             PredictionInfo(
                 lane=p.lane,
@@ -198,59 +183,25 @@ def making(row: JobRow, predictions: Sequence[Prediction]) -> JobRequest:
                 size=f"{p.size[0]}x{p.size[1]}" if p.size else None,
                 state=p.state,
             )
-            for p in ordered
+            for p in sorted(predictions, key=lambda p: (p.lane, p.step))
         ],
     )
 
 
-def job_summary(row: JobRow, predictions: Sequence[Prediction]) -> JobSummary:
+def job_summary(job: Job, predictions: Sequence[Prediction]) -> JobSummary:
     """Return a job in one line's worth."""
-    job = row.job
     return JobSummary(
         job_id=job.id,
-        status=row.status,
-        tool=job.tool,
-        prompt=line(job.prompt, 80),
+        status=job.status,
+        tool=job.request.tool,
+        prompt=line(job.request.prompt, 80),
         provider=job.provider,
         model=job.model,
-        requested=job.requested,
-        returned=row.returned,
+        requested=job.request.requested,
+        returned=job.returned,
         created_at=job.created_at,
-        cost=cost_of(row, predictions),
+        cost=cost_of(job, predictions),
     )
-
-
-def spend_result(spendings: Sequence[Spending], balance: Balance, days: int) -> SpendResult:
-    """Return the ledger by UTC day, provider and model, the newest day first."""
-
-    def place(one: Spending) -> tuple[str, str, str]:
-        return f"{one.at:%Y-%m-%d}", one.provider, one.model
-
-    by_name = sorted(spendings, key=place)
-    by_day = sorted(by_name, key=lambda one: one.at.date(), reverse=True)
-    return SpendResult(
-        days=days,
-        rows=[
-            SpentRow(day=day, provider=provider, model=model, **_spent(list(some)))
-            for (day, provider, model), some in groupby(by_day, key=place)
-        ],
-        total=Spent(**_spent(spendings)),
-        budget=Budget(
-            cap=balance.cap_usd, spent=balance.spent_usd, reserved=balance.reserved_usd, left=balance.left_usd
-        ),
-    )
-
-
-def _spent(some: Sequence[Spending]) -> dict[str, Any]:
-    return {
-        "jobs": len({one.job_id for one in some}),
-        "predictions": len(some),
-        "images": sum(one.images for one in some),
-        "quoted": sum((one.quoted_usd for one in some), Decimal(0)),
-        "charged": sum((one.charged_usd or Decimal(0) for one in some), Decimal(0)),
-        "charge_is_estimate": any(one.charge_is_estimate for one in some),
-        "reserved": sum((one.reserved_usd for one in some), Decimal(0)),
-    }
 
 
 def _fault(predictions: Sequence[Prediction]) -> Failure | None:
@@ -261,11 +212,11 @@ def _fault(predictions: Sequence[Prediction]) -> Failure | None:
 
 
 def _next(
-    row: JobRow, fault: Failure | None, at_home: Sequence[Output], findable: bool, next_page: int | None
+    job: Job, fault: Failure | None, at_home: Sequence[Output], findable: bool, next_page: int | None
 ) -> str | None:
-    job_id = row.job.id
+    job_id = job.id
     rest = f'get_status(job_id="{job_id}", page={next_page})' if next_page else None
-    match row.status:
+    match job.status:
         case Status.QUEUED | Status.RUNNING:
             return f'get_status(job_id="{job_id}", wait_s=50)'
         case Status.UNCERTAIN:
@@ -273,7 +224,7 @@ def _next(
             return (f"{rest} lists more images; " if rest else "") + (
                 f"{look}; "
                 f'cancel_job(job_id="{job_id}") accepts it as lost; '
-                f"the same {row.job.tool} call with again=true pays for a new one"
+                f"the same {job.request.tool} call with again=true pays for a new one"
             )
         case _ if rest:
             return rest

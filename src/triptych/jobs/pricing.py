@@ -23,7 +23,7 @@ from triptych.core.text import line
 from triptych.jobs.planning import Plan
 from triptych.jobs.results import ModelRow, ModelsResult, ProviderRow
 from triptych.providers.client import Account, ProviderClient
-from triptych.storage.jobs import Store
+from triptych.storage.async_store import AsyncStore
 
 PATIENCE_S = 8.0
 """How long a call waits for what a provider says before it makes do with the built-in list."""
@@ -53,7 +53,7 @@ class Pricing:
 
     def __init__(
         self,
-        store: Store,
+        store: AsyncStore,
         provider_client: ProviderClient,
         accounts: Mapping[str, Account],
         default_provider: str,
@@ -139,17 +139,17 @@ class Pricing:
         account, size, inputs = self._accounts[plan.offer.provider], plan.sizes[lane], plan.lanes[lane]
         if not account.provider.quote or (inputs and size is None):
             return plan.quotes[lane]
-        key = ("quote", plan.offer.provider, plan.offer.endpoint, plan.count, size, len(inputs))
+        key = ("quote", plan.offer.provider, plan.offer.endpoint, plan.request.count, size, len(inputs))
         if cached := self._cached(key):
             known: Quote = cached
             return known
         references = []
-        for item in inputs:
-            copy = self._store.copy(item.image.sha256, account.provider.name, self._clock.now())
+        for image in inputs:
+            copy = await self._store.copy(image.sha256, account.provider.name, self._clock.now())
             url = copy[0] if copy else PLACEHOLDER_URL
-            references.append(Reference(item.image.sha256, item.image.mime_type, url=url))
+            references.append(Reference(image.sha256, image.mime_type, url=url))
         with suppress(errors.Outage, errors.Refused, errors.Failed):
-            found = await self._client.run(account, account.provider.quote(plan.first_edit(references, lane)))
+            found = await self._client.run(account, account.provider.quote(plan.first_request(references, lane)))
             if found:
                 self._cache[key] = _Cached(self._clock.monotonic(), found)
                 return found

@@ -11,7 +11,6 @@ it before, and the file goes back, or the server does not find the file, and wri
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +19,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from triptych.core.models import Status
+from triptych.core.models import Request, Status
 from triptych.jobs.results import PrunedItem, PruneResult
+from triptych.storage import rows
 from triptych.storage.sqlite import Database
 
 LEAST_AGE = timedelta(days=1)
@@ -139,10 +139,11 @@ class Pruner:
         made, given = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
         for row in outputs:
             made[row["job_id"]].add(row["sha256"])
-        inputs = self._db.all("all_inputs")
+        requests = self._db.all("all_requests")
         ages = self._db.all("job_ages")  # last: a job that is written meanwhile is not looked at
-        for row in inputs:
-            given[row["job_id"]] |= {handle for handle in json.loads(row["inputs"]) if handle in by_handle}
+        for row in requests:
+            request = rows.value(Request, row["request"])
+            given[row["job_id"]] |= {h for h in (*request.images, *request.references) if h in by_handle}
         return [
             _Job(
                 fresh=(fresh := row["status"] in BUSY or row["last_at"] > self._before),

@@ -8,11 +8,12 @@ not know MCP, the command line or the environment.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,13 +21,13 @@ import anyio
 
 from triptych import catalog
 from triptych.core import errors
-from triptych.core.clock import Clock, Notifier, SystemClock, moment
+from triptych.core.clock import Clock, SystemClock, moment
 from triptych.core.concurrency import unwrap_group
-from triptych.core.models import Job, Offer, Operation, Output, Prediction, Reference, State, Status
+from triptych.core.models import Image, Job, Offer, Output, Prediction, Reference, Request, State, Status
 from triptych.images.files import ImageFiles
 from triptych.jobs import planning, presenters
 from triptych.jobs.image_access import Caller, ImageAccess, SignedFile
-from triptych.jobs.planning import MAX_LANES, MAX_STEPS, Ask, Options, Plan
+from triptych.jobs.planning import MAX_LANES, Plan, Terms
 from triptych.jobs.pricing import Pricing
 from triptych.jobs.results import (
     Cost,
@@ -34,6 +35,7 @@ from triptych.jobs.results import (
     JobRequest,
     JobResult,
     JobsResult,
+    JobSummary,
     ModelsResult,
     Preview,
     Progress,
@@ -44,14 +46,14 @@ from triptych.jobs.results import (
 from triptych.jobs.uploads import upload_reference
 from triptych.jobs.worker import Worker
 from triptych.providers.client import Account, ProviderClient, first_call
+from triptych.storage.async_store import AsyncStore, Hop, one_thread
 from triptych.storage.jobs import Store
-from triptych.storage.rows import JobRow
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Caller", "ImageService", "Options", "ServiceConfig", "SignedFile", "open_service"]
+__all__ = ["Caller", "ImageService", "Request", "ServiceConfig", "SignedFile", "Terms", "open_service"]
 
 MAX_WAIT_S = 55.0
 LOOK_AGAIN_S = 0.2
@@ -86,18 +88,22 @@ class ServiceConfig:
 
 
 ANYONE = Caller()
-PLAIN = Options()
+PLAIN = Terms()
 
 
 @asynccontextmanager
-async def open_service(setup: ServiceConfig, *, work: bool = True) -> AsyncIterator[ImageService]:
+async def open_service(
+    setup: ServiceConfig, *, work: bool = True, hop: Hop | None = None
+) -> AsyncIterator[ImageService]:
     """Open the database, take up what was left unfinished, and work until the block ends.
 
-    Without `work`, nothing that was left unfinished is taken up: for a short look around.
+    Without `work`, nothing that was left unfinished is taken up: for a short look around. `hop` runs what may block; by
+    default it runs in worker threads.
 
     Raises: `errors.Outage` when the database in TRIPTYCH_HOME cannot be used.
     """
-    service = ImageService(setup, SystemClock())
+    hop = hop or one_thread()
+    service = await hop(partial(ImageService, setup, SystemClock(), hop))  # a big or locked database opens slowly
     try:
         with unwrap_group():
             async with anyio.create_task_group() as tasks:
@@ -109,20 +115,24 @@ async def open_service(setup: ServiceConfig, *, work: bool = True) -> AsyncItera
     finally:
         with anyio.CancelScope(shield=True):
             await service.provider_client.aclose()
-        service.store.close()
+            await service.store.close()
 
 
 class ImageService:
-    """The ten use-cases, over one store, one engine and one set of connections."""
+    """The ten use-cases, over one store, one engine and one set of connections.
 
-    def __init__(self, setup: ServiceConfig, clock: Clock) -> None:
+    To make one opens the database, which may block; what is called on it later does not.
+    """
+
+    def __init__(self, setup: ServiceConfig, clock: Clock, hop: Hop | None = None) -> None:
         self.setup = setup
         self._clock = clock
         self._listeners: dict[object, Callable[[str], None]] = {}
         self.provider_client = ProviderClient(proxy_resolves=setup.proxy_resolves)
         self._files = ImageFiles(setup.home, self.provider_client.fetch)
         self._files.remove_stale_parts(clock.now())
-        self.store = Store(setup.home / "triptych.db", self._files.images_dir, setup.budget_usd, clock)
+        plain = Store(setup.home / "triptych.db", self._files.images_dir, setup.budget_usd, clock)
+        self.store = AsyncStore(plain, hop or one_thread())
         self.image_access = ImageAccess(self.store, self._files, clock, setup.allowed_dirs)
         self._pricing = Pricing(self.store, self.provider_client, setup.accounts, setup.default_provider, clock)
         self.worker = Worker(self.store, self._files, self.provider_client, setup.accounts, clock, self._tell)
@@ -139,17 +149,17 @@ class ImageService:
         inputs = await self.image_access.import_images(images, caller)
         account = self.setup.accounts[self.setup.default_provider]
         shown, warnings = [], []
-        for done, item in enumerate(inputs):
-            await caller.told(done, len(inputs), f"uploading {item.handle}")
+        for done, image in enumerate(inputs):
+            await caller.told(done, len(inputs), f"uploading {image.handle}")
             hosted = None
             if account.usable and not account.provider.inline:
                 try:
-                    await upload_reference(self.store, self.provider_client, self._clock, account, item.image)
-                    hosted = self.store.copy(item.image.sha256, account.provider.name, self._clock.now())
+                    await upload_reference(self.store, self.provider_client, self._clock, account, image)
+                    hosted = await self.store.copy(image.sha256, account.provider.name, self._clock.now())
                 except errors.TriptychError as error:
-                    warnings.append(f"{item.handle} is here but not at {account.provider.title} yet: {error.message}")
-            shown.append(presenters.image_of_upload(item.image, hosted, link=self.image_access.link(caller)))
-        handles = ", ".join(f'"{image.handle}"' for image in shown[:14])
+                    warnings.append(f"{image.handle} is here but not at {account.provider.title} yet: {error.message}")
+            shown.append(await self.store.run(self._upload_shown, image, hosted, caller))
+        handles = ", ".join(f'"{one.handle}"' for one in shown[:14])
         return UploadResult(
             images=shown,
             provider=account.provider.name,
@@ -157,49 +167,43 @@ class ImageService:
             next=f'edit_sequence(images=[{handles}], prompt="…", count=4)',
         )
 
-    async def edit_sequence(
-        self,
-        images: Sequence[str],
-        prompt: str,
-        count: int = 1,
-        options: Options = PLAIN,
-        caller: Caller = ANYONE,
-    ) -> JobResult:
-        """Ask for `count` coherent images from references and an instruction, in one prediction.
+    async def make(self, request: Request, terms: Terms = PLAIN, caller: Caller = ANYONE) -> JobResult:
+        """Return the job that the same request has made already, or make one; return it once it has ended, or in time.
 
         Raises: `errors.BadRequest` and below when the request cannot be right; nothing was sent then.
         """
-        ask = Ask("edit_sequence", caller.owner, (planning.check_prompt(prompt),), count, options)
-        return await self._make(ask, Operation.EDIT_SEQUENTIAL, images, (), caller)
-
-    async def generate_sequence(
-        self, prompt: str, count: int = 1, options: Options = PLAIN, caller: Caller = ANYONE
-    ) -> JobResult:
-        """Ask for `count` coherent images from a prompt alone, in one prediction.
-
-        Raises: as `edit_sequence`.
-        """
-        ask = Ask("generate_sequence", caller.owner, (planning.check_prompt(prompt),), count, options)
-        return await self._make(ask, Operation.GENERATE_SEQUENTIAL, (), (), caller)
-
-    async def edit_chain(
-        self,
-        images: Sequence[str],
-        steps: Sequence[str],
-        references: Sequence[str] = (),
-        options: Options = PLAIN,
-        caller: Caller = ANYONE,
-    ) -> JobResult:
-        """Take each image through the steps, each on the last one's output; `references` go into every request.
-
-        Raises: as `edit_sequence`.
-        """
-        if not 1 <= len(images) <= MAX_LANES:
-            raise errors.OutOfLimits(f"edit_chain takes 1 to {MAX_LANES} images; {len(images)} were given.")
-        if not 1 <= len(steps) <= MAX_STEPS:
-            raise errors.OutOfLimits(f"edit_chain takes 1 to {MAX_STEPS} steps; {len(steps)} were given.")
-        ask = Ask("edit_chain", caller.owner, tuple(planning.check_prompt(step) for step in steps), 1, options)
-        return await self._make(ask, Operation.EDIT, images, references, caller)
+        request, refusal = planning.checked(request), None
+        offers: list[Offer] = []
+        notes: tuple[str, ...] = ()
+        try:
+            offers, notes = self._offers(request)
+        except errors.BadRequest as error:
+            # Its job may be there all the same: made before a key, a model or a default went away.
+            if terms.again or terms.dry_run:
+                raise
+            refusal = error
+        try:
+            references = await self.image_access.import_images(request.references, caller)
+            images = await self.image_access.import_images(request.images, caller)
+        except errors.TriptychError as error:
+            raise refusal or error from None
+        request = replace(
+            request,
+            images=tuple(image.handle for image in images),
+            references=tuple(image.handle for image in references),
+        )
+        by_handle = {image.handle: image for image in (*images, *references)}
+        save_to = str(self.image_access.directory(terms.save_to, caller)) if terms.save_to else None
+        if terms.dry_run:
+            return await self._dry_run(planning.build_plan(request, offers, by_handle, notes))
+        fingerprint = request.fingerprint(caller.owner, {handle: image.sha256 for handle, image in by_handle.items()})
+        earlier = None if terms.again else await self.store.same_request(fingerprint)
+        if earlier:
+            return await self._attached(earlier, terms.wait_s, save_to, caller)
+        if refusal:
+            raise refusal
+        plan = planning.build_plan(request, offers, by_handle, notes)
+        return await self._start(plan, terms, fingerprint, save_to, caller)
 
     async def get_status(
         self, job_id: str, wait_s: float = 0, caller: Caller = ANYONE, *, page: int | None = None
@@ -210,10 +214,10 @@ class ImageService:
         sent for it. With one, that page of an ended job's images is read, and nothing else is done.
         Raises: `errors.UnknownHandle`; `errors.OutOfLimits` for a page that is not there.
         """
-        row = self._job(job_id, caller)
+        row = await self._job(job_id, caller)
         if page is None:
-            self._resume(row)
-        return await self._wait(row.job.id, min(wait_s, caller.left_s()), caller, page or 1)
+            await self._resume(row)
+        return await self._wait(row.id, min(wait_s, caller.left_s()), caller, page or 1)
 
     async def list_jobs(self, limit: int = 20, status: str | None = None, caller: Caller = ANYONE) -> JobsResult:
         """Return recent jobs, newest first."""
@@ -221,10 +225,15 @@ class ImageService:
             raise errors.OutOfLimits(f"limit is 1 to 100; it was {limit}.")
         if status is not None and status not in set(Status):
             raise errors.OutOfLimits(f"status is one of {', '.join(Status)}; it was {errors.quoted(status, 40)}.")
-        rows = self.store.jobs(limit, status, caller.owner)
-        unfinished = next((r.job.id for r in rows if r.status in (Status.QUEUED, Status.RUNNING)), None)
+
+        def read(store: Store) -> tuple[list[Job], list[JobSummary]]:
+            found = store.jobs(limit, status, caller.owner)
+            return found, [presenters.job_summary(row, store.predictions(row.id)) for row in found]
+
+        rows, summaries = await self.store.run(read)
+        unfinished = next((r.id for r in rows if r.status in (Status.QUEUED, Status.RUNNING)), None)
         return JobsResult(
-            jobs=[presenters.job_summary(row, self.store.predictions(row.job.id)) for row in rows],
+            jobs=summaries,
             next=f'get_status(job_id="{unfinished}", wait_s=50)' if unfinished else None,
         )
 
@@ -233,20 +242,20 @@ class ImageService:
 
         Raises: `errors.UnknownHandle`.
         """
-        row = self._job(job_id, caller)
-        self.store.cancel(row.job.id, moment(self._clock))
-        self._tell(row.job.id)
+        row = await self._job(job_id, caller)
+        await self.store.cancel(row.id, moment(self._clock))
+        self._tell(row.id)
         self.worker.notifier.notify()
         at_provider = [
             p
-            for p in self.store.predictions(row.job.id)
+            for p in await self.store.predictions(row.id)
             if p.state in (State.SUBMITTING, State.RUNNING, State.FETCHING)
         ]
-        result = self.job(row.job.id, caller)
+        result = await self.job(row.id, caller)
         if not at_provider:
             return result
         cost = sum((p.quoted_usd for p in at_provider), Decimal(0))
-        provider = self.setup.accounts[row.job.provider].provider.title
+        provider = self.setup.accounts[row.provider].provider.title
         warning = (
             f"{len(at_provider)} request(s) are already at {provider}, which cannot cancel them: "
             f"about ${errors.format_usd(cost)} will be charged, and their images are still fetched."
@@ -288,42 +297,45 @@ class ImageService:
 
     # -- what resources show
 
-    def owner(self, job_id: str) -> str | None:
+    async def owner(self, job_id: str) -> str | None:
         """Return whose job it is; None for the person at the machine.
 
         Raises: `errors.UnknownHandle`.
         """
-        return self._job(job_id, ANYONE).job.owner
+        return (await self._job(job_id, ANYONE)).owner
 
-    def job(self, job_id: str, caller: Caller = ANYONE, *, page: int = 1, every: bool = False) -> JobResult:
+    async def job(self, job_id: str, caller: Caller = ANYONE, *, page: int = 1, every: bool = False) -> JobResult:
         """Return a job as it stands, with one page of its images once it has ended; with `every`, all that came.
 
         Raises: `errors.UnknownHandle`, for another owner's job as for none; `errors.OutOfLimits` for a page that is
         not there.
         """
-        row = self._job(job_id, caller)
-        predictions, frames = self.store.predictions(row.job.id), self.store.frames(row.job.id)
+        return await self.store.run(self._job_result, job_id, caller, page, every)
+
+    def _job_result(self, store: Store, job_id: str, caller: Caller, page: int, every: bool) -> JobResult:
+        row = _job_seen(store, job_id, caller)
+        predictions, frames = store.predictions(row.id), store.frames(row.id)
         return presenters.job_result(
             row,
             predictions,
             frames,
-            self.store.image_by_sha256,
+            store.image_by_sha256,
             page=page,
-            page_size=None if every else self._page_size(row, frames),
+            page_size=None if every else _page_size(store, row, frames),
             findable=any(self._resumed_state(p) is State.SUBMITTING for p in predictions),
-            link=self.image_access.link(caller),
+            link=self.image_access.link(store, caller),
         )
 
-    def times(self, job_id: str, caller: Caller = ANYONE) -> tuple[datetime, datetime, datetime]:
+    async def times(self, job_id: str, caller: Caller = ANYONE) -> tuple[datetime, datetime, datetime]:
         """Return when a job was made, when it last moved, as far as that is kept, and the time now.
 
         Raises: `errors.UnknownHandle`.
         """
-        job = self._job(job_id, caller).job
-        moves = [at for p in self.store.predictions(job.id) for at in (p.submitted_at, p.finished_at) if at]
+        job = await self._job(job_id, caller)
+        moves = [at for p in await self.store.predictions(job.id) for at in (p.submitted_at, p.finished_at) if at]
         return job.created_at, max([job.created_at, *moves]), self._clock.now()
 
-    def spend(self, days: int = 7, caller: Caller = ANYONE) -> SpendResult:
+    async def spend(self, days: int = 7, caller: Caller = ANYONE) -> SpendResult:
         """Return the ledger of so many days (UTC, with today) by day, provider and model, and the budget's state.
 
         An owner sees its own jobs; the budget is everybody's.
@@ -332,35 +344,45 @@ class ImageService:
         """
         if not 1 <= days <= MOST_SPEND_DAYS:
             raise errors.OutOfLimits(f"days is 1 to {MOST_SPEND_DAYS}; it was {days}.")
-        now, ledger = moment(self._clock), self.store.ledger
+        now = moment(self._clock)
         since = now.at.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
-        return presenters.spend_result(ledger.spending(since, caller.owner), ledger.balance(now), days)
 
-    def making(self, job_id: str, caller: Caller = ANYONE) -> JobRequest:
+        def read(store: Store) -> SpendResult:
+            days_spent, total = store.ledger.spending(since, caller.owner)
+            return SpendResult(days=days, rows=days_spent, total=total, budget=store.balance(now))
+
+        return await self.store.run(read)
+
+    async def making(self, job_id: str, caller: Caller = ANYONE) -> JobRequest:
         """Return how a job was asked for.
 
         Raises: `errors.UnknownHandle`.
         """
-        row = self._job(job_id, caller)
-        return presenters.making(row, self.store.predictions(row.job.id))
+        row = await self._job(job_id, caller)
+        return presenters.making(row, await self.store.predictions(row.id))
 
-    def made_from(self, handle: str, caller: Caller = ANYONE) -> list[str]:
+    async def made_from(self, handle: str, caller: Caller = ANYONE) -> list[str]:
         """Return the handles of what a caller made from an image, oldest first."""
-        return [frame.handle for frame in self.store.outputs_made_from(handle, caller.owner)]
+        return [frame.handle for frame in await self.store.outputs_made_from(handle, caller.owner)]
 
-    def recent_images(self, limit: int = 20, caller: Caller = ANYONE) -> list[ImageResult]:
+    async def recent_images(self, limit: int = 20, caller: Caller = ANYONE) -> list[ImageResult]:
         """Return the newest outputs that are home."""
-        return [
-            presenters.image_of_output(
-                frame, self.store.image_by_sha256(frame.sha256 or ""), self.image_access.link(caller)
-            )
-            for frame in self.store.recent_outputs(limit, caller.owner)
-        ]
 
-    def recent_handles(self, limit: int, caller: Caller = ANYONE) -> list[str]:
+        def read(store: Store) -> list[ImageResult]:
+            link = self.image_access.link(store, caller)
+            frames = store.recent_outputs(limit, caller.owner)
+            return [presenters.image_of_output(f, store.image_by_sha256(f.sha256 or ""), link) for f in frames]
+
+        return await self.store.run(read)
+
+    async def recent_handles(self, limit: int, caller: Caller = ANYONE) -> list[str]:
         """Return the handles of the newest outputs that are home, and after them of the newest uploads."""
-        outputs = [frame.handle for frame in self.store.recent_outputs(limit, caller.owner)]
-        return outputs + [image.handle for image in self.store.recent_uploads(limit, caller.owner)]
+
+        def read(store: Store) -> list[str]:
+            outputs = [frame.handle for frame in store.recent_outputs(limit, caller.owner)]
+            return outputs + [image.handle for image in store.recent_uploads(limit, caller.owner)]
+
+        return await self.store.run(read)
 
     async def preview(self, handle: str, caller: Caller = ANYONE) -> tuple[bytes, ImageResult]:
         """Return a JPEG of at most 100 KB and the facts of the image behind a handle.
@@ -377,79 +399,45 @@ class ImageService:
 
     # -- how a job starts and is waited for
 
-    async def _make(
-        self, ask: Ask, operation: Operation, images: Sequence[str], references: Sequence[str], caller: Caller
-    ) -> JobResult:
-        """Return the job that the same request has made already, or make one; `ask` is still without its images."""
-        options, refusal = ask.options, None
-        offers: list[Offer] = []
-        notes: tuple[str, ...] = ()
-        try:
-            seen = len(images) if operation is not Operation.EDIT else 1 + len(references)
-            offers, notes = self._offers(operation, ask.prompts, seen, ask.count, options)
-        except errors.BadRequest as error:
-            # Its job may be there all the same: made before a key, a model or a default went away.
-            if options.again or options.dry_run:
-                raise
-            refusal = error
-        try:
-            shared = tuple(await self.image_access.import_images(references, caller))
-            ask = replace(ask, references=shared, images=tuple(await self.image_access.import_images(images, caller)))
-        except errors.TriptychError as error:
-            raise refusal or error from None
-        save_to = str(self.image_access.directory(options.save_to, caller)) if options.save_to else None
-        if options.dry_run:
-            return self._dry_run(planning.plan_for(ask, offers, notes))
-        earlier = None if options.again else self.store.same_request(planning.fingerprint(ask))
-        if earlier:
-            return await self._attached(earlier, options.wait_s, save_to, caller)
-        if refusal:
-            raise refusal
-        return await self._start(ask, planning.plan_for(ask, offers, notes), save_to, caller)
+    def _offers(self, request: Request) -> tuple[list[Offer], tuple[str, ...]]:
+        """Return the offers that can do it, the one to use first, and the warnings about that choice.
 
-    def _offers(
-        self, operation: Operation, prompts: Sequence[str], references: int, count: int, options: Options
-    ) -> tuple[list[Offer], tuple[str, ...]]:
-        """Return the offers that can do it, the one to use first, and what is said of that choice.
-
-        Raises: what `planning.rank_offers` raises, when none of them can.
+        Raises: as `planning.rank_offers`, when none of them can.
         """
 
         def fits(offer: Offer) -> None:
-            for prompt in prompts:
-                catalog.check_limits(offer, references=references, count=count, prompt=prompt, format=options.format)
-            catalog.resolve_size(offer, options.size, None)
+            catalog.check_limits(offer, request)
+            catalog.resolve_size(offer, request.size, None)
 
         accounts, today = self.setup.accounts, self._clock.now().date()
-        offers = planning.rank_offers(
-            accounts, self.setup.default_provider, operation, options, count, references, fits, today
-        )
-        return offers, planning.notes(accounts, offers[0], operation, options, prompts, count, today)
+        offers = planning.rank_offers(accounts, self.setup.default_provider, request, fits, today)
+        return offers, planning.notes(accounts, offers[0], request, today)
 
-    async def _start(self, ask: Ask, plan: Plan, save_to: str | None, caller: Caller) -> JobResult:
-        """Quote a plan, refuse what was not agreed to, and write it down; nothing of an image leaves before that."""
-        options = ask.options
-        within_s = min(options.wait_s, caller.left_s())
+    async def _start(
+        self, plan: Plan, terms: Terms, fingerprint: str, save_to: str | None, caller: Caller
+    ) -> JobResult:
+        """Quote a plan, refuse what was not agreed to, and store it; nothing of an image leaves before that."""
+        within_s = min(terms.wait_s, caller.left_s())
         end_s = self._clock.monotonic() + within_s  # of the quote, the write and the wait together
         plan = replace(plan, quotes=await self._pricing.quotes(plan, max(within_s / 2, LEAST_QUOTE_S)))
         plan = planning.check_cost(
             plan,
-            options.max_cost_usd,
+            terms.max_cost_usd,
             self.setup.confirm_usd,
-            self.store.ledger.balance(moment(self._clock)),
+            await self.store.balance(moment(self._clock)),
             asks=caller.asks,
             agreed_usd=caller.agreed_usd,
         )
         job, predictions = planning.create_job(
             plan,
             now=moment(self._clock),
-            fingerprint=planning.fingerprint(ask),
+            fingerprint=fingerprint,
             save_to=save_to,
-            again=options.again,
+            again=terms.again,
             owner=caller.owner,
         )
         earlier = await self._written(
-            lambda: self.store.add_job(job, predictions, now=moment(self._clock), attach=not options.again),
+            lambda: self.store.add_job(job, predictions, now=moment(self._clock), attach=not terms.again),
             end_s - self._clock.monotonic(),
         )
         if earlier:  # another process was quicker
@@ -458,7 +446,7 @@ class ImageService:
         self.worker.notifier.notify()
         return await self._wait(job.id, end_s - self._clock.monotonic(), caller)
 
-    async def _written(self, write: Callable[[], T], within_s: float) -> T:
+    async def _written(self, write: Callable[[], Awaitable[T]], within_s: float) -> T:
         """Return what a write returns; while another program locks the database it is tried again, so long at most.
 
         Raises: `errors.Outage`: nothing was written then.
@@ -466,22 +454,22 @@ class ImageService:
         end_s = self._clock.monotonic() + within_s
         while True:
             try:
-                return write()
+                return await write()
             except errors.Unusable:
                 raise
             except errors.Outage:
                 if self._clock.monotonic() >= end_s:
                     raise
-            await self._clock.wait(Notifier(), BUSY_PAUSE_S)
+            await self._clock.wait(anyio.Event(), BUSY_PAUSE_S)
 
     async def _attached(self, job: Job, wait_s: float, save_to: str | None, caller: Caller) -> JobResult:
         """Return a job that was made earlier; it was agreed to then, so nothing is asked, quoted or sent."""
         if save_to:
-            self.store.save_also(job.id, save_to)
+            await self.store.save_also(job.id, save_to)
         result = await self._wait(job.id, min(wait_s, caller.left_s()), caller)
         if save_to:
             await self.image_access.save_copies(job.id)
-            result = self.job(job.id, caller)
+            result = await self.job(job.id, caller)
         made = presenters.ago(self._clock.now() - job.created_at)
         note = (
             f"The same request was made {made}: this is that job, and this call costs nothing. again=true pays for "
@@ -489,15 +477,15 @@ class ImageService:
         )
         return result.model_copy(update={"warnings": [*result.warnings, note]})
 
-    def _dry_run(self, plan: Plan) -> JobResult:
+    async def _dry_run(self, plan: Plan) -> JobResult:
         account = self.setup.accounts[plan.offer.provider]
         now = self._clock.now()
         references = []
-        for item in plan.lanes[0]:
-            known = self.store.copy(item.image.sha256, account.provider.name, now)
+        for image in plan.lanes[0]:
+            known = await self.store.copy(image.sha256, account.provider.name, now)
             how = "sent along" if account.provider.inline else "uploaded when it is sent"
-            url = known[0] if known else f"triptych://images/{item.handle} ({how})"
-            references.append(Reference(item.image.sha256, item.image.mime_type, url=url))
+            url = known[0] if known else f"triptych://images/{image.handle} ({how})"
+            references.append(Reference(image.sha256, image.mime_type, url=url))
         return JobResult(
             job_id=None,
             status="dry_run",
@@ -511,7 +499,7 @@ class ImageService:
             cost=Cost(quoted=plan.quoted_usd),
             warnings=[*plan.warnings, "A dry run: nothing was sent. The quote is the list price."]
             + ([f"This is the first of {plan.requests} requests."] if plan.requests > 1 else []),
-            request=first_call(account, account.provider.submit(plan.first_edit(references))),
+            request=first_call(account, account.provider.submit(plan.first_request(references))),
         )
 
     async def _wait(self, job_id: str, wait_s: float, caller: Caller, page: int = 1) -> JobResult:
@@ -519,30 +507,34 @@ class ImageService:
         end_s = self._clock.monotonic() + min(max(wait_s, 0), MAX_WAIT_S)
         told = None
         while True:
-            row = self._job(job_id, caller)
+            changed = self.worker.notifier.next
+            row = await self._job(job_id, caller)
             seen = (row.status, row.returned)
             if caller.report and seen != told:
                 told = seen
-                message = f"{job_id} {row.status}, {row.returned} of {row.job.requested} images"
-                await caller.told(row.returned, row.job.requested, message)
+                message = f"{job_id} {row.status}, {row.returned} of {row.request.requested} images"
+                await caller.told(row.returned, row.request.requested, message)
             left_s = end_s - self._clock.monotonic()
             if left_s <= 0 or row.status not in (Status.QUEUED, Status.RUNNING):
-                return self.job(job_id, caller, page=page)
-            await self._clock.wait(self.worker.notifier, min(left_s, LOOK_AGAIN_S))
+                return await self.job(job_id, caller, page=page)
+            await self._clock.wait(changed, min(left_s, LOOK_AGAIN_S))
 
-    def _resume(self, row: JobRow) -> None:
+    async def _resume(self, row: Job) -> None:
         """Look again at what had ended without its images, where looking costs nothing."""
         if row.status not in (Status.PARTIAL, Status.FAILED, Status.UNCERTAIN):
             return
         now = moment(self._clock)
-        for prediction in self.store.predictions(row.job.id):
-            to = self._resumed_state(prediction)
-            if to:
-                # An uncertain submit gets one more look, not the whole patience again.
-                attempts = 4 if to is State.SUBMITTING else 0
-                self.store.revive(
-                    prediction.id, to, now=now, deadline_at=now.mono_s + LOOK_AGAIN_FOR_S, attempts=attempts
-                )
+
+        def revive(store: Store) -> None:
+            for prediction in store.predictions(row.id):
+                to = self._resumed_state(prediction)
+                if to:
+                    # An uncertain submit gets one more look, not the whole patience again.
+                    attempts = 4 if to is State.SUBMITTING else 0
+                    until_s = now.mono_s + LOOK_AGAIN_FOR_S
+                    store.revive(prediction.id, to, now=now, deadline_at=until_s, attempts=attempts)
+
+        await self.store.run(revive)
         self.worker.notifier.notify()
 
     def _resumed_state(self, prediction: Prediction) -> State | None:
@@ -557,20 +549,34 @@ class ImageService:
             return State.SUBMITTING
         return None
 
-    def _page_size(self, row: JobRow, frames: Sequence[Output]) -> int:
-        """Return how many images of a job a page lists: what was first said of an ended job that has several pages."""
-        size = row.page_size or presenters.page_size(frames, self.store.image_by_sha256)
-        if row.page_size is None and len(frames) > size and row.status not in (Status.QUEUED, Status.RUNNING):
-            with suppress(errors.Outage):  # another program locks the database: the next listing fixes the same size
-                self.store.fix_page_size(row.job.id, size)
-        return size
+    def _upload_shown(
+        self, store: Store, image: Image, hosted: tuple[str, datetime] | None, caller: Caller
+    ) -> ImageResult:
+        stored = store.image_by_sha256(image.sha256) or image
+        return presenters.image_of_upload(stored, hosted, link=self.image_access.link(store, caller))
 
-    def _job(self, job_id: str, caller: Caller) -> JobRow:
-        row = self.store.job(job_id.strip().partition("/")[0])
-        if not row or not caller.sees(row.job.owner):
-            raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
-        return row
+    async def _job(self, job_id: str, caller: Caller) -> Job:
+        return await self.store.run(_job_seen, job_id, caller)
 
     def _tell(self, job_id: str) -> None:
         for listener in list(self._listeners.values()):
             listener(job_id)
+
+
+# What follows reads and writes the store: it runs where it may block.
+
+
+def _job_seen(store: Store, job_id: str, caller: Caller) -> Job:
+    row = store.job(job_id.strip().partition("/")[0])
+    if not row or not caller.sees(row.owner):
+        raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
+    return row
+
+
+def _page_size(store: Store, row: Job, frames: Sequence[Output]) -> int:
+    """Return how many images of a job a page lists: what was first said of an ended job that has several pages."""
+    size = row.page_size or presenters.page_size(frames, store.image_by_sha256)
+    if row.page_size is None and len(frames) > size and row.status not in (Status.QUEUED, Status.RUNNING):
+        with suppress(errors.Outage):  # another program locks the database: the next listing fixes the same size
+            store.fix_page_size(row.id, size)
+    return size

@@ -19,16 +19,18 @@ import anyio.to_thread
 from triptych.core import errors
 from triptych.core.clock import Clock, Notifier, moment
 from triptych.core.concurrency import unwrap_group
-from triptych.core.models import Done, Edit, Failure, Offer, Pending, Prediction, Reference, Route, State
+from triptych.core.models import Done, Failure, Offer, Pending, Prediction, ProviderRequest, Reference, Route, State
 from triptych.core.states import LEASE_S, retry_delay_s
 from triptych.images.files import ImageFiles
 from triptych.jobs.completion import Completion
+from triptych.jobs.planning import provider_request
 from triptych.jobs.polling import Polling, age_s, slept_s
 from triptych.jobs.transitions import Transitions, fault_of
 from triptych.jobs.uploads import as_sent, upload_reference
 from triptych.providers import Sent
 from triptych.providers.client import Account, ProviderClient
-from triptych.storage.jobs import Claim, Store
+from triptych.storage.async_store import AsyncStore
+from triptych.storage.jobs import Claim
 from triptych.storage.reads import RESTARTED
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ class Submission:
 
     def __init__(
         self,
-        store: Store,
+        store: AsyncStore,
         image_files: ImageFiles,
         provider_client: ProviderClient,
         accounts: Mapping[str, Account],
@@ -99,22 +101,17 @@ class Submission:
         try:
             edit = await self._prepare(account, prediction)
         except (errors.Outage, errors.RateLimited) as error:
-            self._transitions.again_later(claim, error, PREPARE_TRIES)
+            await self._transitions.again_later(claim, error, PREPARE_TRIES)
             return
         except errors.TriptychError as error:
-            self._transitions.end(claim, State.FAILED, fault_of(error), free=True)
+            await self._transitions.end(claim, State.FAILED, fault_of(error), free=True)
             return
         except Exception as error:
             log.exception("internal error while preparing %s", prediction.id)
-            self._transitions.again_later(claim, _internal(error), PREPARE_TRIES)
-            return
-        if self._store.cancel_requested(prediction.job_id):
-            self._transitions.end(
-                claim, State.CANCELLED, Failure("cancelled", "Cancelled before it was submitted."), free=True
-            )
+            await self._transitions.again_later(claim, _internal(error), PREPARE_TRIES)
             return
         now = moment(self._clock)
-        sent = self._transitions.move(
+        sent = await self._transitions.move(
             claim,
             State.SUBMITTING,
             wait_s=0,
@@ -126,10 +123,10 @@ class Submission:
             sent_urls=tuple(reference.url for reference in edit.references),
             fault=None,
         )
-        if sent:
+        if sent and sent.prediction.state is State.SUBMITTING:  # its job may have been cancelled
             await self._send(account, sent, edit)
 
-    async def _send(self, account: Account, claim: Claim, edit: Edit, *, again: bool = False) -> None:
+    async def _send(self, account: Account, claim: Claim, edit: ProviderRequest, *, again: bool = False) -> None:
         """Send the request that costs money, and write down what came of it even if this process is being stopped."""
         departure = _SubmitGate(self._store, claim, self._clock)
         shield, ended = anyio.CancelScope(shield=True), False
@@ -140,8 +137,10 @@ class Submission:
                 await anyio.sleep_forever()
             finally:
                 if not ended:
+                    departure.stopping = True
                     shield.deadline = anyio.current_time() + SHUTDOWN_GRACE_S
-                    self._note_departure(claim, departure)
+                    with anyio.CancelScope(shield=True):
+                        await self._note_departure(claim, departure)
 
         with unwrap_group():
             async with anyio.create_task_group() as tasks:
@@ -151,32 +150,35 @@ class Submission:
                 ended = True
                 tasks.cancel_scope.cancel()
 
-    def _note_departure(self, claim: Claim, departure: _SubmitGate) -> None:
+    async def _note_departure(self, claim: Claim, departure: _SubmitGate) -> None:
         """Write down that a request has left whose answer may not be heard any more."""
-        if departure.left and claim.prediction.fault is None:
-            with suppress(Exception):
-                self._transitions.lose(claim, _STOPPED)
-                departure.claim = replace(claim, prediction=replace(claim.prediction, fault=_STOPPED))
+        async with departure.writing:
+            if departure.left and claim.prediction.fault is None:
+                with suppress(Exception):
+                    await self._transitions.lose(claim, _STOPPED)
+                    departure.claim = replace(claim, prediction=replace(claim.prediction, fault=_STOPPED))
 
     async def _send_and_write(
-        self, account: Account, claim: Claim, edit: Edit, again: bool, departure: _SubmitGate
+        self, account: Account, claim: Claim, edit: ProviderRequest, again: bool, departure: _SubmitGate
     ) -> None:
+        async def write() -> Claim | None:
+            async with departure.writing:
+                return await self._write_outcome(departure.claim, outcome, again=again)
+
         try:
             outcome = await self._sent(account, claim, edit, departure)
-            taken = await self._transitions.write_with_retry(
-                claim, "the answer", lambda: self._write_outcome(departure.claim, outcome, again=again)
-            )
+            taken = await self._transitions.write_with_retry(claim, "the answer", write)
         except BaseException as error:
             # What leaves no other trace must leave this one, or a look takes the request for one that was never sent.
             if departure.left:
                 with suppress(Exception):
-                    self._transitions.lose(claim, _unheard(error))
+                    await self._transitions.lose(claim, _unheard(error))
             raise
         if taken and taken.prediction.state is State.FETCHING:
             await self._completion.download(taken)
 
     async def _sent(
-        self, account: Account, claim: Claim, edit: Edit, departure: _SubmitGate
+        self, account: Account, claim: Claim, edit: ProviderRequest, departure: _SubmitGate
     ) -> Pending | Done | errors.TriptychError:
         """Return what came of a submit; frames that a stream brings early are stored while it goes on.
 
@@ -215,48 +217,48 @@ class Submission:
             case Done():
                 return await self._completion.write(claim, outcome)
             case _ if again:  # whatever became of this try, the one before may have been accepted
-                self._lose_answer(claim, outcome, again)
+                await self._lose_answer(claim, outcome, again)
             case errors.Refused() | errors.NotSent():
-                self._refused(claim, outcome)
+                await self._refused(claim, outcome)
             case errors.Outage():
-                self._lose_answer(claim, outcome, again)
+                await self._lose_answer(claim, outcome, again)
             case _:
-                self._transitions.end(claim, State.FAILED, fault_of(outcome), free=True)
+                await self._transitions.end(claim, State.FAILED, fault_of(outcome), free=True)
         return None
 
-    def _refused(self, claim: Claim, error: errors.Refused | errors.NotSent) -> None:
+    async def _refused(self, claim: Claim, error: errors.Refused | errors.NotSent) -> None:
         """Try what surely was not accepted again, there or at the next provider of the job's routes; or give up."""
         prediction = claim.prediction
-        row = self._store.job(prediction.job_id)
-        routes = row.job.routes if row else ()
+        row = await self._store.job(prediction.job_id)
+        routes = row.routes if row else ()
         if isinstance(error, errors.RateLimited | errors.NotSent):
             if isinstance(error, errors.RateLimited):
                 self._polling.hold(prediction.provider, retry_delay_s(prediction.attempts + 1, error.retry_after_s))
             if prediction.attempts + 1 < (MAX_SUBMITS_BEFORE_REROUTE if routes else SUBMIT_TRIES):
-                self._transitions.again_later(claim, error, SUBMIT_TRIES)
+                await self._transitions.again_later(claim, error, SUBMIT_TRIES)
                 return
         elif not isinstance(error, errors.KeyRejected | errors.NoFunds | errors.NotOffered):
             routes = ()  # the request itself was refused; elsewhere it would be too
-        if not routes or not self._reroute(claim, routes[0], error):
-            self._transitions.end(claim, State.FAILED, fault_of(error), free=True)
+        if not routes or not await self._reroute(claim, routes[0], error):
+            await self._transitions.end(claim, State.FAILED, fault_of(error), free=True)
 
-    def _reroute(self, claim: Claim, route: Route, error: errors.TriptychError) -> bool:
+    async def _reroute(self, claim: Claim, route: Route, error: errors.TriptychError) -> bool:
         refused = self._accounts[claim.prediction.provider].provider.title
         warning = (
             f"{refused} refused before accepting ({error.kind}); sent to {route.provider} instead: {error.message}"
         )
-        moved = self._store.reroute(claim, route, warning, now=moment(self._clock))
+        moved = await self._store.reroute(claim, route, warning, now=moment(self._clock))
         self._transitions.changed(claim.prediction.job_id)
         return moved
 
-    def _lose_answer(self, claim: Claim, error: errors.TriptychError, again: bool) -> None:
+    async def _lose_answer(self, claim: Claim, error: errors.TriptychError, again: bool) -> None:
         log.warning("the answer to %s was lost: %s", claim.prediction.id, error.message)
         attempts = claim.prediction.attempts + 1 if again else 0
-        moved = self._transitions.move(
+        moved = await self._transitions.move(
             claim, State.SUBMITTING, wait_s=retry_delay_s(attempts + 1), fault=fault_of(error), attempts=attempts
         )
         if moved is None:
-            self._transitions.lose(claim, fault_of(error))
+            await self._transitions.lose(claim, fault_of(error))
 
     async def _look_for(self, claim: Claim) -> None:
         """Find out what became of a submit whose answer was lost, without paying twice."""
@@ -287,19 +289,19 @@ class Submission:
         if found:
             answer = found
             taken = await self._transitions.write_with_retry(
-                claim, "the ticket", lambda: self._completion.write(claim, answer)
+                claim, "the ticket", lambda: self._completion.write(claim, answer, found=True)
             )
             if taken and taken.prediction.state is State.FETCHING:
                 await self._completion.download(taken)
         elif (read or not provider.find) and self._may_send_again(account, prediction) and attempts < 2 * LOOK_TRIES:
             await self._send(account, claim, await self._as_sent(account, prediction), again=True)
         elif attempts < tries or patient:
-            self._transitions.move(
+            await self._transitions.move(
                 claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts, looked_mono=looked_mono
             )
         elif unheard and absent:
             # The provider's own list, read again and again for a minute, does not have it: it was not accepted.
-            self._transitions.move(claim, State.QUEUED, wait_s=0, attempts=0)
+            await self._transitions.move(claim, State.QUEUED, wait_s=0, attempts=0)
         else:
             fault = Failure(
                 "uncertain",
@@ -312,11 +314,11 @@ class Submission:
     async def _found(self, account: Account, prediction: Prediction) -> Pending | Done | None:
         provider = account.provider
         assert provider.find and prediction.submitted_at
-        known = self._store.tickets(provider.name)
+        known = await self._store.tickets(provider.name)
         sent = Sent(prediction.submitted_at, age_s(prediction, self._clock), slept_s(prediction, self._clock))
         edit = await self._as_sent(account, prediction)
         found = await self._client.run(account, provider.find(edit, prediction, sent, known))
-        self._require_ours(account, prediction, found)
+        await self._require_ours(account, prediction, found)
         return found
 
     def _may_send_again(self, account: Account, prediction: Prediction) -> bool:
@@ -333,18 +335,18 @@ class Submission:
         oldest_s = age_s(prediction, self._clock) + slept_s(prediction, self._clock)
         return provider.honours_ids_s is not None and oldest_s < provider.honours_ids_s
 
-    def _require_ours(self, account: Account, prediction: Prediction, found: Pending | None) -> None:
+    async def _require_ours(self, account: Account, prediction: Prediction, found: Pending | None) -> None:
         """Raise `errors.Outage` when what was found may be another prediction's, whose ticket is not written (yet)."""
         if not found or account.provider.honours_ids_s is not None:
             return
         assert prediction.submitted_at
         now, since = moment(self._clock), prediction.submitted_at - timedelta(seconds=AMBIGUOUS_SUBMIT_WINDOW_S)
-        for other, worked_on in self._store.submits_without_ticket(prediction, since=since, now=now):
+        for other, worked_on in await self._store.submits_without_ticket(prediction, since=since, now=now):
             # Of requests that were both lost, one can have the other's answer if they are the same in every word.
             same = (other.prompt, other.inputs, other.size) == (prediction.prompt, prediction.inputs, prediction.size)
             if same and worked_on and other.fault is None:
                 raise errors.Outage(f"What the provider's list shows may be {other.id}.")
-        if found.ticket in self._store.tickets(account.provider.name):
+        if found.ticket in await self._store.tickets(account.provider.name):
             raise errors.Outage("What the provider's list shows belongs to another prediction by now.")
 
     def _offer(self, prediction: Prediction) -> Offer:
@@ -353,13 +355,13 @@ class Submission:
             raise errors.UnknownModel(f"{prediction.provider} does not offer {prediction.endpoint} any more.")
         return offer
 
-    async def _prepare(self, account: Account, prediction: Prediction) -> Edit:
+    async def _prepare(self, account: Account, prediction: Prediction) -> ProviderRequest:
         """Return the request in our words, its inputs where the provider can read them."""
         offer = self._offer(prediction)
         references: list[Reference] = []
         warnings: list[str] = []
         for handle in prediction.inputs:
-            image = self._store.image_by_handle(handle)
+            image = await self._store.image_by_handle(handle)
             if not image:
                 raise errors.UnknownHandle(f"The input {handle} is not here any more.")
             reference, said = await upload_reference(
@@ -368,22 +370,22 @@ class Submission:
             references.append(reference)
             warnings += said
         if warnings:
-            self._store.warn(prediction.job_id, warnings)
-        return _edit(offer, prediction, references)
+            await self._store.warn(prediction.job_id, warnings)
+        return _as_asked(offer, prediction, references)
 
-    async def _as_sent(self, account: Account, prediction: Prediction) -> Edit:
+    async def _as_sent(self, account: Account, prediction: Prediction) -> ProviderRequest:
         """Return a request as it left, for a look or a repetition: nothing is uploaded anew.
 
         Raises: `errors.Outage` where it is not known any more what it carried.
         """
-        images = [self._store.image_by_handle(handle) for handle in prediction.inputs]
+        images = [await self._store.image_by_handle(handle) for handle in prediction.inputs]
         urls = prediction.sent_urls
         if len(urls) != len(images):
             raise errors.Outage("An earlier version sent the request without keeping what it carried.")
         references = [
             await as_sent(account, image, url, of=len(images)) for image, url in zip(images, urls, strict=True)
         ]
-        return _edit(self._offer(prediction), prediction, references)
+        return _as_asked(self._offer(prediction), prediction, references)
 
 
 class _SubmitGate:
@@ -392,38 +394,44 @@ class _SubmitGate:
     Called right before the bytes leave. `left` says from then on that they may have.
     """
 
-    def __init__(self, store: Store, claim: Claim, clock: Clock) -> None:
+    def __init__(self, store: AsyncStore, claim: Claim, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self.claim = claim
         """With the fault that was stored for it while its answer was waited for, if any."""
+        self.writing = anyio.Lock()
+        """Held while what became of the request is written: `claim` is what the store has then."""
         self.left = False
+        self.stopping = False
+        """This process is being stopped: what has not left yet stays."""
 
-    def __call__(self) -> None:
+    async def __call__(self) -> None:
         """Renew the lease for the time that the request is on its way.
 
-        Raises: `errors.NotSent` when another process has taken the prediction over, or nobody can say.
+        Raises: `errors.NotSent` when another process has taken the prediction over, or nobody can say, and when this
+        process is being stopped.
         """
         began_s = self._clock.monotonic()
         try:
-            ours = self._store.renew(self.claim, began_s)
+            ours = await self._store.renew(self.claim, began_s)
         except errors.Outage as error:
             raise errors.NotSent(f"Not sent, for its lease cannot be renewed: {error.message}") from error
         if not ours:
             raise errors.NotSent("Not sent: another process has taken the request over.")
         if self._clock.monotonic() - began_s > RENEWED_WITHIN_S:
             raise errors.NotSent("Not sent: this process stood still, and another one may have taken the request over.")
+        if self.stopping and not self.left:
+            raise errors.NotSent("Not sent: this process is being stopped.")
         self.left = True
 
 
-def _edit(offer: Offer, prediction: Prediction, references: list[Reference]) -> Edit:
-    return Edit(
-        offer=offer,
-        prompt=prediction.prompt,
-        count=prediction.count,
-        size=prediction.size,
-        format=prediction.format,
-        references=tuple(references),
+def _as_asked(offer: Offer, prediction: Prediction, references: list[Reference]) -> ProviderRequest:
+    return provider_request(
+        offer,
+        prediction.request,
+        prediction.prompt,
+        prediction.size,
+        references,
         client_id=prediction.client_id,
         variation=prediction.variation,
     )

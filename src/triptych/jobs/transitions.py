@@ -10,11 +10,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import anyio
+
 from triptych.core import errors
-from triptych.core.clock import Clock, Notifier, moment
+from triptych.core.clock import Clock, moment
 from triptych.core.models import Failure, State
 from triptych.core.states import retry_delay_s
-from triptych.storage.jobs import Claim, Store
+from triptych.storage.async_store import AsyncStore
+from triptych.storage.jobs import Claim
 
 T = TypeVar("T")
 
@@ -28,7 +31,7 @@ INTERNAL_ERRORS = 8
 class Transitions:
     """The moves of claimed predictions; `changed` is called with the id of each job that moved."""
 
-    def __init__(self, store: Store, clock: Clock, changed: Callable[[str], None]) -> None:
+    def __init__(self, store: AsyncStore, clock: Clock, changed: Callable[[str], None]) -> None:
         self._store = store
         self._clock = clock
         self.changed = changed
@@ -56,37 +59,43 @@ class Transitions:
                     raise
                 log.error("%s of %s is not written yet: %s", what, claim.prediction.id, type(error).__name__)
             tries += 1
-            await self._clock.wait(Notifier(), min(0.5 * 2 ** min(tries, 5), LONGEST_RETRY_S))
+            await self._clock.wait(anyio.Event(), min(0.5 * 2 ** min(tries, 5), LONGEST_RETRY_S))
 
-    def lose(self, claim: Claim, fault: Failure) -> None:
-        """Remember that an answer was lost, under any lease: a look must not take the request for one never sent."""
-        self._store.note_loss(claim.prediction.id, fault)
+    async def lose(self, claim: Claim, fault: Failure) -> None:
+        """Remember that an answer was lost, under any lease: a look must not take the request for one never sent.
 
-    def move(self, claim: Claim, state: State, *, wait_s: float, free: bool = False, **changes: Any) -> Claim | None:
+        It is written even while this process is being stopped.
+        """
+        with anyio.CancelScope(shield=True):
+            await self._store.note_loss(claim.prediction.id, fault)
+
+    async def move(
+        self, claim: Claim, state: State, *, wait_s: float, free: bool = False, **changes: Any
+    ) -> Claim | None:
         """Write a prediction's next state, due again after `wait_s`; return the claim as it now stands.
 
         None when the lease was lost. With `free`, the money held back for it is given back.
         Raises: `errors.Outage` when nothing could be written.
         """
         now = moment(self._clock)
-        moved = self._store.move(claim, state, now=now, due_at=now.mono_s + wait_s, release_money=free, **changes)
+        moved = await self._store.move(claim, state, now=now, due_at=now.mono_s + wait_s, release_money=free, **changes)
         if moved is None:
             log.warning("%s was taken over by another process", claim.prediction.id)
         self.changed(claim.prediction.job_id)
         return moved
 
-    def end(self, claim: Claim, state: State, fault: Failure, *, free: bool = False) -> None:
+    async def end(self, claim: Claim, state: State, fault: Failure, *, free: bool = False) -> None:
         """End a prediction with the reason why."""
-        self.move(claim, state, wait_s=0, free=free, fault=fault, finished_at=self._clock.now())
+        await self.move(claim, state, wait_s=0, free=free, fault=fault, finished_at=self._clock.now())
 
-    def again_later(self, claim: Claim, error: errors.TriptychError, tries: int) -> None:
+    async def again_later(self, claim: Claim, error: errors.TriptychError, tries: int) -> None:
         """Queue what surely was not accepted once more, or give up after so many tries."""
         attempts = claim.prediction.attempts + 1
         if attempts >= tries:
-            self.end(claim, State.FAILED, fault_of(error), free=True)
+            await self.end(claim, State.FAILED, fault_of(error), free=True)
             return
         wait_s = retry_delay_s(attempts, error.retry_after_s)
-        self.move(claim, State.QUEUED, wait_s=wait_s, attempts=attempts, fault=fault_of(error))
+        await self.move(claim, State.QUEUED, wait_s=wait_s, attempts=attempts, fault=fault_of(error))
 
 
 def fault_of(error: errors.TriptychError) -> Failure:

@@ -16,18 +16,18 @@ from triptych.core.clock import Clock
 from triptych.core.models import Image, Reference
 from triptych.providers import ReferenceLimits
 from triptych.providers.client import Account, ProviderClient
-from triptych.storage.jobs import Store
+from triptych.storage.async_store import AsyncStore
 
 
 async def upload_reference(
-    store: Store, provider_client: ProviderClient, clock: Clock, account: Account, image: Image, *, of: int = 1
+    store: AsyncStore, provider_client: ProviderClient, clock: Clock, account: Account, image: Image, *, of: int = 1
 ) -> tuple[Reference, tuple[str, ...]]:
     """Return an image as a provider can read it, and what had to be done to it in words; `of` share one request.
 
     Raises: what the upload raises; `errors.UnreadableImage` when the file is gone.
     """
     provider = account.provider
-    known = store.copy(image.sha256, provider.name, clock.now())
+    known = await store.copy(image.sha256, provider.name, clock.now())
     if known:
         return Reference(image.sha256, image.mime_type, url=known[0]), ()
     data, mime_type, warnings = await _fitted(image, _shared(provider.reference_limits, of))
@@ -35,7 +35,7 @@ async def upload_reference(
         return Reference(image.sha256, mime_type, data=data), warnings
     assert provider.upload
     hosted = await provider_client.run(account, provider.upload(data, mime_type, image.path.name), tries=3)
-    store.set_copy(image.sha256, provider.name, hosted.url, clock.now() + timedelta(seconds=hosted.lifetime_s))
+    await store.set_copy(image.sha256, provider.name, hosted.url, clock.now() + timedelta(seconds=hosted.lifetime_s))
     return Reference(image.sha256, mime_type, url=hosted.url), warnings
 
 

@@ -29,6 +29,7 @@ from triptych.images.files import ImageFiles
 from triptych.jobs.polling import Polling
 from triptych.jobs.submission import Submission
 from triptych.providers.client import Account, ProviderClient
+from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Claim, Store
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Worker:
 
     def __init__(
         self,
-        store: Store,
+        store: AsyncStore,
         image_files: ImageFiles,
         provider_client: ProviderClient,
         accounts: Mapping[str, Account],
@@ -75,9 +76,10 @@ class Worker:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_leases)
             while True:
+                changed = self.notifier.next
                 try:
-                    self._start_sweeps(tasks)  # it may make polls due
-                    if self._start_step(tasks):
+                    await self._start_sweeps(tasks)  # it may make polls due
+                    if await self._start_step(tasks):
                         continue
                     idle_s = self._idle_s()
                 except errors.Outage as error:
@@ -86,10 +88,10 @@ class Worker:
                 except Exception:
                     log.exception("internal error while looking for work; the worker goes on")
                     idle_s = OTHERS_LOOK_S
-                await self._clock.wait(self.notifier, idle_s)
+                await self._clock.wait(changed, idle_s)
 
-    def _start_step(self, tasks: anyio.abc.TaskGroup) -> bool:
-        claim = self._claim()
+    async def _start_step(self, tasks: anyio.abc.TaskGroup) -> bool:
+        claim = await self._claim()
         if claim:
             try:
                 tasks.start_soon(self._work, claim)
@@ -98,9 +100,9 @@ class Worker:
                 raise
         return claim is not None
 
-    def _start_sweeps(self, tasks: anyio.abc.TaskGroup) -> None:
+    async def _start_sweeps(self, tasks: anyio.abc.TaskGroup) -> None:
         for name in self._accounts:
-            if name not in self._sweeping and self._polling.sweep_is_due(name):
+            if name not in self._sweeping and await self._polling.sweep_is_due(name):
                 self._sweeping.add(name)
                 try:
                     tasks.start_soon(self.sweep, name)
@@ -110,15 +112,15 @@ class Worker:
 
     async def step(self) -> bool:
         """Do the one step that is most urgent now; return whether there was one."""
-        claim = self._claim()
+        claim = await self._claim()
         if claim:
             await self._work(claim)
         return claim is not None
 
-    def next_due(self) -> float | None:
+    async def next_due(self) -> float | None:
         """Return when there will be a step to do on the monotonic clock, as far as it is known."""
         limits = self._limits()
-        return self._store.next_due(
+        return await self._store.next_due(
             now=moment(self._clock), providers=list(limits), max_running=limits, held=list(self._held)
         )
 
@@ -130,9 +132,9 @@ class Worker:
         account = self._accounts[name]
         assert account.provider.finished
         try:
-            tickets = self._polling.to_sweep(name)
+            tickets = await self._polling.to_sweep(name)
             ended = await self._client.run(account, account.provider.finished(sorted(tickets)))
-            self._polling.swept(name, tickets, ended)
+            await self._polling.swept(name, tickets, ended)
         except errors.TriptychError as error:
             log.info("the list of %s cannot be read: %s", name, error.message)
             self._polling.sweep_failed(name, error.retry_after_s)
@@ -143,34 +145,33 @@ class Worker:
             self._sweeping.discard(name)
             self.notifier.notify()
 
-    def sweep_is_due(self, name: str) -> bool:
+    async def sweep_is_due(self, name: str) -> bool:
         """Return whether enough runs at a provider to look at all of it at once, now."""
-        return self._polling.sweep_is_due(name)
+        return await self._polling.sweep_is_due(name)
 
     def next_sweep(self) -> float | None:
         """Return when a look at a list is due on the monotonic clock, if any is."""
         return self._polling.next_sweep(but=self._sweeping)
 
-    def _claim(self) -> Claim | None:
-        limits, now = self._limits(), moment(self._clock)
+    async def _claim(self) -> Claim | None:
+        limits, now, held, lease = self._limits(), moment(self._clock), list(self._held), uuid4().hex
         if not limits:
             self._due_s = None
             return None
-        # Only read, and whatever is full: a server with nothing to do takes no lock.
-        self._due_s = self._store.next_due(now=now, providers=list(limits), max_running={}, held=list(self._held))
-        if self._due_s is None or self._due_s > now.mono_s:
-            return None
-        claim = self._store.claim(
-            now=now,
-            lease=uuid4().hex,
-            providers=list(limits),
-            max_running=limits,
-            held=list(self._held),
-        )
+
+        def claim_due(store: Store) -> tuple[Claim | None, float | None]:
+            # Only read, and whatever is full: a server with nothing to do takes no lock.
+            due_s = store.next_due(now=now, providers=list(limits), max_running={}, held=held)
+            if due_s is None or due_s > now.mono_s:
+                return None, due_s
+            claim = store.claim(now=now, lease=lease, providers=list(limits), max_running=limits, held=held)
+            if claim is None:
+                due_s = store.next_due(now=now, providers=list(limits), max_running=limits, held=held)
+            return claim, due_s
+
+        claim, self._due_s = await self._store.run(claim_due)
         if claim:
             self._held[claim.prediction.id] = claim
-        else:
-            self._due_s = self.next_due()
         return claim
 
     def _limits(self) -> dict[str, int]:
@@ -187,12 +188,11 @@ class Worker:
         return min(max(due - self._clock.monotonic(), 0.01), OTHERS_LOOK_S)
 
     async def _keep_leases(self) -> None:
-        quiet = Notifier()
         while True:
-            await self._clock.wait(quiet, HEARTBEAT_S)
+            await self._clock.wait(anyio.Event(), HEARTBEAT_S)
             try:
                 leases = [claim.lease for claim in self._held.values()]
-                self._store.heartbeat(leases, self._clock.monotonic() + LEASE_S)
+                await self._store.heartbeat(leases, self._clock.monotonic() + LEASE_S)
             except errors.Outage as error:
                 log.warning("leases were not kept: %s", error.message)
             except Exception:
@@ -204,16 +204,17 @@ class Worker:
             await self._submission.advance(claim)
         except errors.Outage as error:  # the database or the disk
             log.warning("%s waits: %s", claim.prediction.id, error.message)
-            self._put_back(claim)
+            await self._put_back(claim)
         except Exception:
             log.exception("internal error while processing %s; it is tried again later", claim.prediction.id)
-            self._put_back(claim)
+            await self._put_back(claim)
         finally:
             self._held.pop(claim.prediction.id, None)
             self.notifier.notify()
 
-    def _put_back(self, claim: Claim) -> None:
+    async def _put_back(self, claim: Claim) -> None:
         try:
-            self._store.put_back(claim, self._clock.monotonic() + LEASE_S)
+            with anyio.CancelScope(shield=True):
+                await self._store.put_back(claim, self._clock.monotonic() + LEASE_S)
         except Exception as error:
             log.warning("%s is not given up before its lease ends: %s", claim.prediction.id, error)

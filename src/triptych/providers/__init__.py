@@ -31,7 +31,7 @@ from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Offer, Pending, Prediction, Quote, ReturnedImage, Upload
+from triptych.core.models import Done, Offer, Pending, Prediction, ProviderRequest, Quote, ReturnedImage, Upload
 
 __all__ = [
     "STREAM_END",
@@ -179,18 +179,18 @@ class Provider:
     key_env: str | None
     base_urls: Mapping[str, BaseUrl]
     offers: tuple[Offer, ...]
-    submit: Callable[[Edit], Flow[Pending | Done]]
+    submit: Callable[[ProviderRequest], Flow[Pending | Done]]
     offers_at: Callable[[Mapping[str, str]], tuple[Offer, ...]] | None = None
     """The offers at these base URLs, by name, if they depend on the base URL."""
     poll: Callable[[str, str | None], Flow[Pending | Done]] | None = None
     upload: Callable[[bytes, str, str], Flow[Upload]] | None = None
-    find: Callable[[Edit, Prediction, Sent, frozenset[str]], Flow[Pending | None]] | None = None
+    find: Callable[[ProviderRequest, Prediction, Sent, frozenset[str]], Flow[Pending | None]] | None = None
     """Find a submit whose response was lost. The tickets belong to other predictions. It sends nothing paid.
 
     Returns None if the request surely was not accepted. Raises `errors.Unclear` if the provider's list was read and
     does not decide it, another error if it cannot be read.
     """
-    quote: Callable[[Edit], Flow[Quote | None]] | None = None
+    quote: Callable[[ProviderRequest], Flow[Quote | None]] | None = None
     charge: Callable[[str, str | None], Flow[Decimal | None]] | None = None
     finished: Callable[[Sequence[str]], Flow[frozenset[str]]] | None = None
     """Of these tickets, those that one read of the provider's list shows as ended. A hint, for many running at once."""

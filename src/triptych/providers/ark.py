@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from triptych import catalog
 from triptych.catalog import backgrounds
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Lifecycle, Offer, Pending, ReturnedImage
+from triptych.core.models import Done, Lifecycle, Offer, Pending, ProviderRequest, ReturnedImage
 from triptych.providers import (
     STREAM_END,
     BaseUrl,
@@ -143,7 +143,7 @@ def offers_at(base_urls: Mapping[str, str]) -> tuple[Offer, ...]:
 # The one call --------------------------------------------------------------------------------------------------------
 
 
-def submit(edit: Edit) -> Flow[Pending | Done]:
+def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the finished images; those of a sequence are handed over one by one during the stream.
 
     Raises: `AnswerLost` for a response or a stream that was cut off; the images handed over before are kept.
@@ -166,7 +166,7 @@ def _generate(body: Mapping[str, Any]) -> HttpRequest:
     return HttpRequest("POST", "/images/generations", json=body, repeatable=False, stream=streamed, timeout_s=TIMEOUT_S)
 
 
-def _body(edit: Edit) -> dict[str, Any]:
+def _body(edit: ProviderRequest) -> dict[str, Any]:
     """Return the request's fields and no others; unset ones are absent, not null."""
     offer = edit.offer
     body: dict[str, Any] = {"model": offer.endpoint, "prompt": edit.prompt}
@@ -187,7 +187,7 @@ def _body(edit: Edit) -> dict[str, Any]:
     return body
 
 
-def _streamed_response(edit: Edit, response: HttpResponse) -> Flow[Pending | Done]:
+def _streamed_response(edit: ProviderRequest, response: HttpResponse) -> Flow[Pending | Done]:
     """Return the images of a stream, read to its last event. A `partial_failed` event loses only its own image."""
     outputs: dict[int, ReturnedImage] = {}
     usage = error = None
@@ -228,7 +228,7 @@ def _streamed_response(edit: Edit, response: HttpResponse) -> Flow[Pending | Don
     return _done(edit, response, tuple(outputs.get(index, missing) for index in places), usage, error)
 
 
-def _complete_response(edit: Edit, response: HttpResponse) -> Done:
+def _complete_response(edit: ProviderRequest, response: HttpResponse) -> Done:
     """Return the images of a plain response, or raise the error it means (docs/providers/ark.md#answer)."""
     body = response.json()
     data = read.field(body, "data")
@@ -241,7 +241,9 @@ def _complete_response(edit: Edit, response: HttpResponse) -> Done:
     return _done(edit, response, tuple(_output(item) for item in items), read.field(body, "usage"), error)
 
 
-def _done(edit: Edit, response: HttpResponse, outputs: tuple[ReturnedImage, ...], usage: Any, error: Any) -> Done:
+def _done(
+    edit: ProviderRequest, response: HttpResponse, outputs: tuple[ReturnedImage, ...], usage: Any, error: Any
+) -> Done:
     """Return the images with their charge: for the images received and the references that the provider counted.
 
     With an error, each missing image counts as lost. Without one, a model that makes fewer images than requested is

@@ -19,10 +19,10 @@ from triptych.catalog import presets
 from triptych.core import errors
 from triptych.core.models import (
     Done,
-    Edit,
     Operation,
     Pending,
     Prediction,
+    ProviderRequest,
     Quote,
     Sizes,
     Upload,
@@ -114,7 +114,7 @@ _FAMILIES: Mapping[str, _AtlasFamily] = {
 # Submit --------------------------------------------------------------------------------------------------------------
 
 
-def submit(edit: Edit) -> Flow[Pending | Done]:
+def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the ticket of an accepted request.
 
     A single edit's field is `images` in one official client and `image` in another (docs/providers/atlas.md#models). A
@@ -137,7 +137,7 @@ def _generate(body: Mapping[str, Any]) -> HttpRequest:
     return HttpRequest("POST", "/api/v1/model/generateImage", json=body, repeatable=False, timeout_s=120.0)
 
 
-def _body(edit: Edit) -> dict[str, Any]:
+def _body(edit: ProviderRequest) -> dict[str, Any]:
     """Return the flat body, with the model's own fields and no others."""
     offer = edit.offer
     body: dict[str, Any] = {"model": offer.endpoint, "prompt": edit.prompt}
@@ -243,7 +243,7 @@ def _failure(response: HttpResponse, body: Any, prediction: Mapping[str, Any]) -
 # Find a lost submit --------------------------------------------------------------------------------------------------
 
 
-def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
+def find(edit: ProviderRequest, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
     """Return the submit whose response was lost, from the account's history; None if it surely is not there.
 
     It must have the same model and show every field that was sent.
@@ -316,7 +316,7 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
     raise read.outage(response, body)
 
 
-def quote(edit: Edit) -> Flow[Quote | None]:
+def quote(edit: ProviderRequest) -> Flow[Quote | None]:
     """Return the price of this whole request, or None without a usable one (docs/providers/atlas.md#prices)."""
     if not all(reference.url or reference.data for reference in edit.references):
         return None

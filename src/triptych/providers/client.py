@@ -43,7 +43,7 @@ T = TypeVar("T")
 Resolve = Callable[[str, int], "list[str]"]
 Sleep = Callable[[float], Awaitable[None]]
 Arrival = Callable[[FrameReceived], Awaitable[None]]
-Leaving = Callable[[], None]
+Leaving = Callable[[], Awaitable[None]]
 Transports = Callable[[str], httpx2.AsyncBaseTransport]
 
 log = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class ProviderClient:
     ) -> T:
         if account.provider.offline:
             if leaving:
-                leaving()
+                await leaving()
             return await anyio.to_thread.run_sync(partial(_exhaust, flow))
         if not account.usable:
             raise errors.NoKey(
@@ -224,7 +224,7 @@ class ProviderClient:
             headers |= pinned
             extensions |= checked
         if leaving:
-            leaving()
+            await leaving()
             extensions["trace"] = _before_the_bytes(leaving)
         try:
             request = client.build_request(
@@ -357,7 +357,7 @@ def _before_the_bytes(leaving: Leaving) -> Callable[[str, Mapping[str, Any]], Aw
 
     async def trace(event: str, info: Mapping[str, Any]) -> None:
         if event.endswith(".send_request_headers.started"):
-            leaving()
+            await leaving()
 
     return trace
 

@@ -10,14 +10,14 @@ from decimal import Decimal
 
 from triptych.catalog import presets
 from triptych.core.errors import UnreadableImage
-from triptych.core.models import Done, Edit, Offer, Operation, Pending, Price, ReturnedImage, Sizes
+from triptych.core.models import Done, Offer, Operation, Pending, Price, ProviderRequest, ReturnedImage, Sizes
 from triptych.providers import Flow, Provider
 
 LABEL = "Drawn by the offline preview engine, not by Seedream."
 _MIME_TYPES = {"png": "image/png", "jpeg": "image/jpeg"}
 
 
-def submit(edit: Edit) -> Flow[Pending | Done]:
+def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the finished frames at once, without a call."""
     from triptych.providers import preview
 

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote as percent_escaped
 
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Pending, Prediction, Upload
+from triptych.core.models import Done, Pending, Prediction, ProviderRequest, Upload
 from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, ModelList, Provider, ReferenceLimits, Sent
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
@@ -87,7 +87,7 @@ _FAMILIES: Mapping[str, _EvoLinkFamily] = {
 # Submit --------------------------------------------------------------------------------------------------------------
 
 
-def submit(edit: Edit) -> Flow[Pending | Done]:
+def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the ticket of an accepted request; the same request under the same key gives the same ticket."""
     request = HttpRequest(
         "POST",
@@ -118,7 +118,7 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
     raise read.no_ticket(response, body)
 
 
-def _body(edit: Edit) -> dict[str, Any]:
+def _body(edit: ProviderRequest) -> dict[str, Any]:
     """Return the model's own fields and no others; `n` is the largest number of images that is charged."""
     offer = edit.offer
     body: dict[str, Any] = {"model": offer.endpoint, "prompt": edit.prompt}
@@ -144,7 +144,7 @@ def _error_code(body: Any) -> str:
 # Find ----------------------------------------------------------------------------------------------------------------
 
 
-def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
+def find(edit: ProviderRequest, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
     """Return None if no unknown task of the model was accepted since the submit.
 
     The list of tasks covers the whole account and shows no requests, so it never identifies our task.

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from triptych import catalog
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Offer, Pending, Reference, ReturnedImage
+from triptych.core.models import Done, Offer, Pending, ProviderRequest, Reference, ReturnedImage
 from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Provider, ReferenceLimits, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -70,7 +70,7 @@ def _offers() -> tuple[Offer, ...]:
 # The one call --------------------------------------------------------------------------------------------------------
 
 
-def submit(edit: Edit) -> Flow[Pending | Done]:
+def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the finished images of an accepted request.
 
     Raises: `Outage` for any response that leaves open whether the request was accepted.
@@ -84,12 +84,12 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
     return _read_response(edit, response)
 
 
-def _generate(edit: Edit, *, uris: bool) -> HttpRequest:
+def _generate(edit: ProviderRequest, *, uris: bool) -> HttpRequest:
     path = f"/v3/{edit.offer.endpoint}"
     return HttpRequest("POST", path, json=_body(edit, uris=uris), repeatable=False, timeout_s=TIMEOUT_S)
 
 
-def _body(edit: Edit, *, uris: bool) -> dict[str, Any]:
+def _body(edit: ProviderRequest, *, uris: bool) -> dict[str, Any]:
     """Return the request's fields: no model, which is in the path, and no format, which is always JPEG."""
     offer, family = edit.offer, _FAMILIES[edit.offer.family]
     body: dict[str, Any] = {"prompt": edit.prompt}
@@ -110,7 +110,7 @@ def _source(reference: Reference, *, uris: bool) -> str:
     return source if uris or reference.url else source.partition(",")[2]
 
 
-def _read_response(edit: Edit, response: HttpResponse) -> Done:
+def _read_response(edit: ProviderRequest, response: HttpResponse) -> Done:
     """Return the images of a response, or raise the error it means (docs/providers/novita.md#answer)."""
     body = response.json()
     if not 200 <= response.status < 300:

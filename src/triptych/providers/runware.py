@@ -25,7 +25,7 @@ from uuid import uuid4
 
 from triptych.catalog import backgrounds, presets
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Pending, Prediction, ReturnedImage, Sizes, Upload
+from triptych.core.models import Done, Pending, Prediction, ProviderRequest, ReturnedImage, Sizes, Upload
 from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Provider, ReferenceLimits, Sent, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -94,7 +94,7 @@ _FAMILIES: Mapping[str, _RunwareFamily] = {
 # Submit --------------------------------------------------------------------------------------------------------------
 
 
-def submit(edit: Edit) -> Flow[Pending | Done]:
+def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the ticket, which is the edit's own id; or the images, from a server that responds when they are done."""
     response = yield _post([_task(edit)], repeatable=False, timeout_s=120.0)
     body = response.json()
@@ -110,7 +110,7 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
     raise read.outage(response, body)
 
 
-def _task(edit: Edit) -> dict[str, Any]:
+def _task(edit: ProviderRequest) -> dict[str, Any]:
     """Return the task, with the model's own fields and no others (docs/providers/runware.md#submit)."""
     offer = edit.offer
     task: dict[str, Any] = {
@@ -165,7 +165,7 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
     raise read.outage(response, body)
 
 
-def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
+def find(edit: ProviderRequest, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
     """Return the task if Runware knows its id, now or among past tasks; None if it does not.
 
     Raises: `Unclear` if it may have forgotten the id; `Outage`, `KeyRejected` or `RateLimited` if it cannot be asked.

@@ -21,7 +21,7 @@ from urllib.parse import quote as percent_escaped
 
 from triptych.catalog import backgrounds, presets
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Offer, Pending, Prediction, Quote, Size, Sizes, Upload
+from triptych.core.models import Done, Offer, Pending, Prediction, ProviderRequest, Quote, Size, Sizes, Upload
 from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, ModelList, Provider, ReferenceLimits, Sent
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
@@ -131,7 +131,7 @@ _FAMILIES: Mapping[str, _WaveSpeedFamily] = {
 # Submit --------------------------------------------------------------------------------------------------------------
 
 
-def submit(edit: Edit) -> Flow[Pending | Done]:
+def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the ticket of an accepted request."""
     request = HttpRequest("POST", f"/api/v3/{edit.offer.endpoint}", json=_body(edit), repeatable=False, timeout_s=120.0)
     response = yield request
@@ -145,7 +145,7 @@ def submit(edit: Edit) -> Flow[Pending | Done]:
     raise read.no_ticket(response, body)
 
 
-def _body(edit: Edit) -> dict[str, Any]:
+def _body(edit: ProviderRequest) -> dict[str, Any]:
     """Return the model's own fields and no others; the model itself is in the path."""
     offer = edit.offer
     body: dict[str, Any] = {"prompt": edit.prompt}
@@ -236,7 +236,7 @@ def _failure(response: HttpResponse, body: Any, prediction: Mapping[str, Any]) -
 # The history ---------------------------------------------------------------------------------------------------------
 
 
-def find(edit: Edit, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
+def find(edit: ProviderRequest, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
     """Return the submit whose response was lost, from the account's history; None if it surely is not there.
 
     It must have the same model and show every field that was sent. The history covers the whole account, so an entry
@@ -336,7 +336,7 @@ def _too_large(data: bytes) -> errors.OutOfLimits:
 # Prices, models, the account (docs/providers/wavespeed.md#prices) -----------------------------------------------------
 
 
-def quote(edit: Edit) -> Flow[Quote | None]:
+def quote(edit: ProviderRequest) -> Flow[Quote | None]:
     """Return WaveSpeedAI's price of this whole request, or None without a usable one."""
     if not all(reference.url or reference.data for reference in edit.references):
         return None

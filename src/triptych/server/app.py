@@ -161,7 +161,7 @@ class Handlers:
             with self._turns.taken(caller.owner), self.patience.call(sessions.client(ctx), ctx.request_id) as left_s:
                 result = await confirmed(ctx, params, run)
             if as_task and isinstance(result, types.CallToolResult):
-                return tasks.created(await sessions.service(), result, caller)
+                return await tasks.created(await sessions.service(), result, caller)
             return result
         except NotAllowed as error:
             askable = not self._remote and not ctx.session.can_send_request and sessions.has_roots(ctx)
@@ -211,10 +211,10 @@ class Handlers:
             return await prompts.complete(sessions.service, params.ref, params.argument, caller)
 
     async def get_task(self, ctx: Context, params: tasks.TaskParams) -> dict[str, Any]:
-        return tasks.get(*await self._task(ctx, params), linked=self._linked(ctx))
+        return await tasks.get(*await self._task(ctx, params), linked=self._linked(ctx))
 
     async def update_task(self, ctx: Context, params: tasks.TaskParams) -> dict[str, Any]:
-        tasks.get(*await self._task(ctx, params))  # a task never asks for input
+        await tasks.get(*await self._task(ctx, params))  # a task never asks for input
         return {}
 
     async def cancel_task(self, ctx: Context, params: tasks.TaskParams) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Signed:
         if not read:
             return None
         service = await self._open_service()
-        return service.image_access.signed_file(scope["path"].removeprefix(f"{ROUTE}/"), *read, self._owners)
+        return await service.image_access.signed_file(scope["path"].removeprefix(f"{ROUTE}/"), *read, self._owners)
 
 
 async def serve_file(request: Request) -> Response:

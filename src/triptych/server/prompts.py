@@ -276,7 +276,7 @@ async def _known(service: ImageService, kind: str, caller: Caller) -> Sequence[s
         case "model":
             return [o.family for account in service.setup.accounts.values() for o in account.provider.offers]
         case _:
-            return service.recent_handles(MAX_COMPLETIONS, caller)
+            return await service.recent_handles(MAX_COMPLETIONS, caller)
 
 
 def _items(text: str, most: int = 15) -> list[str]:

@@ -45,7 +45,7 @@ async def listing(
     """Return the fixed resources and the newest outputs; with `with_gallery`, the gallery too."""
     with _protocol_errors("resources/list"):
         service = await open_service()
-        images = [_listed(image) for image in service.recent_images(RECENT, caller)]
+        images = [_listed(image) for image in await service.recent_images(RECENT, caller)]
     fixed = [
         types.Resource(
             uri=f"{SCHEME}jobs",
@@ -128,16 +128,17 @@ async def read(
                 return _json(uri, await (await open_service()).list_jobs(caller=caller))
             case "jobs", job_id:
                 service = await open_service()
-                request = service.making(job_id, caller).model_dump(mode="json")
-                return _json(uri, service.job(job_id, caller, every=True), {"making": request})
+                request = (await service.making(job_id, caller)).model_dump(mode="json")
+                return _json(uri, await service.job(job_id, caller, every=True), {"making": request})
             case "models", "":
                 return _json(uri, await (await open_service()).list_models(every=True))
             case "spend", "":
-                return _json(uri, (await open_service()).spend(caller=caller))
+                return _json(uri, await (await open_service()).spend(caller=caller))
             case "images", handle if handle:
                 service = await open_service()
                 jpeg, image = await service.preview(handle, caller)
-                facts = image.model_dump(mode="json") | {"made_from_it": service.made_from(image.handle, caller)}
+                made_from_it = await service.made_from(image.handle, caller)
+                facts = image.model_dump(mode="json") | {"made_from_it": made_from_it}
                 return types.ReadResourceResult(
                     contents=[
                         types.BlobResourceContents(

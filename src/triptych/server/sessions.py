@@ -124,7 +124,7 @@ class ClientSessions:
     async def _publish_changes(self) -> None:
         async for _ in self._wake_receiver:
             changed, self._changed = self._changed, set()
-            jobs = [(job_id, *self._read_change(job_id)) for job_id in sorted(changed)]
+            jobs = [(job_id, *await self._read_change(job_id)) for job_id in sorted(changed)]
             for owner, channel in list(self._channels.items()):
                 uris, more = _changes_for(owner, jobs)
                 for uri in uris:
@@ -135,15 +135,16 @@ class ClientSessions:
                 for listener in list(self._listeners.values()):
                     group.start_soon(_notify_listener, listener, *_changes_for(listener.owner, jobs))
 
-    def _read_change(self, job_id: str) -> tuple[str | None, bool]:
+    async def _read_change(self, job_id: str) -> tuple[str | None, bool]:
         """Return a job's owner, and whether it has more images than at the last change.
 
         Images are resources of their own. A change of an unreadable job is published to the person at the machine
         alone.
         """
-        assert self._watched is not None
+        service = self._watched
+        assert service is not None
         try:
-            owner, returned = self._watched.owner(job_id), self._watched.job(job_id).returned
+            owner, returned = await service.owner(job_id), (await service.job(job_id)).returned
         except Exception:  # The change must be published even if the job cannot be read now.
             logger.exception("job %s changed and could not be read", job_id)
             return None, False
@@ -196,7 +197,7 @@ class ClientSessions:
         service = await self._service_or_mcp_error()
         job_id = uri.removeprefix(f"{JOBS_URI}/")
         try:
-            return job_id == uri or Caller(owner=owner).sees(service.owner(job_id))
+            return job_id == uri or Caller(owner=owner).sees(await service.owner(job_id))
         except UnknownHandle:
             return False
 

@@ -40,22 +40,22 @@ def declared(ctx: ServerRequestContext[Any, Any]) -> bool:
     return modern and capabilities is not None and TASKS in (capabilities.extensions or {})
 
 
-def created(
+async def created(
     service: ImageService, result: types.CallToolResult, caller: Caller
 ) -> types.CallToolResult | dict[str, Any]:
     """Return the task of the job that a paid call made, or the call's own result if the job has ended."""
     fields = result.structured_content or {}
     if fields.get("status") not in ("queued", "running"):
         return result
-    return {"resultType": "task", **_task(service, fields["job_id"], caller)}
+    return {"resultType": "task", **await _task(service, fields["job_id"], caller)}
 
 
-def get(service: ImageService, task_id: str, caller: Caller, *, linked: bool = True) -> dict[str, Any]:
+async def get(service: ImageService, task_id: str, caller: Caller, *, linked: bool = True) -> dict[str, Any]:
     """Return a task's state, with the job's result once it has ended; `linked` adds links to it.
 
     Raises: `MCPError` (invalid params) for a missing or too old task.
     """
-    return _task(service, task_id, caller, linked)
+    return await _task(service, task_id, caller, linked)
 
 
 async def cancel(service: ImageService, task_id: str, caller: Caller) -> None:
@@ -63,7 +63,7 @@ async def cancel(service: ImageService, task_id: str, caller: Caller) -> None:
 
     Raises: the errors of `get`.
     """
-    _task(service, task_id, caller)
+    await _task(service, task_id, caller)
     await service.cancel_job(task_id, caller)
 
 
@@ -87,15 +87,15 @@ def required(ctx: ServerRequestContext[Any, Any], task_id: str) -> None:
         raise MCPError(types.HEADER_MISMATCH, "The header Mcp-Name and the parameter taskId name different tasks.")
 
 
-def _task(service: ImageService, task_id: str, caller: Caller, linked: bool = True) -> dict[str, Any]:
+async def _task(service: ImageService, task_id: str, caller: Caller, linked: bool = True) -> dict[str, Any]:
     from triptych.core import errors
     from triptych.server import tools
 
     try:
-        job = service.job(task_id, caller)
+        job = await service.job(task_id, caller)
     except errors.UnknownHandle as error:
         raise MCPError(types.INVALID_PARAMS, f"There is no task {errors.quoted(task_id, 40)}.") from error
-    made, moved, now = service.times(task_id, caller)
+    made, moved, now = await service.times(task_id, caller)
     if now - made > LIFETIME:
         raise MCPError(
             types.INVALID_PARAMS,

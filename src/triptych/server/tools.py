@@ -25,7 +25,7 @@ from triptych.jobs.results import JobResult, JobsResult, ModelsResult, Preview, 
 from triptych.server import fitting, schemas
 
 if TYPE_CHECKING:
-    from triptych.jobs.service import Caller, ImageService, Options
+    from triptych.jobs.service import Caller, ImageService
 
 logger = logging.getLogger(__name__)
 
@@ -69,36 +69,14 @@ class Tool:
         )
 
 
-def _options(a: schemas.Paid) -> Options:
-    from triptych.jobs.service import Options
+async def _make(tool: str, service: ImageService, a: schemas.Paid, caller: Caller) -> Result:
+    from triptych.jobs.planning import read_arguments
 
-    return Options(
-        model=a.model,
-        provider=a.provider,
-        size=a.size,
-        format=a.format,
-        wait_s=a.wait_s,
-        save_to=a.save_to,
-        max_cost_usd=a.max_cost_usd,
-        dry_run=a.dry_run,
-        again=a.again,
-    )
+    return await service.make(*read_arguments(tool, dict(a)), caller)
 
 
 async def _upload_images(service: ImageService, a: schemas.UploadImages, caller: Caller) -> Result:
     return await service.upload_images(a.images, caller)
-
-
-async def _edit_sequence(service: ImageService, a: schemas.EditSequence, caller: Caller) -> Result:
-    return await service.edit_sequence(a.images, a.prompt, a.count, _options(a), caller)
-
-
-async def _edit_chain(service: ImageService, a: schemas.EditChain, caller: Caller) -> Result:
-    return await service.edit_chain(a.images, a.steps, a.references, _options(a), caller)
-
-
-async def _generate_sequence(service: ImageService, a: schemas.GenerateSequence, caller: Caller) -> Result:
-    return await service.generate_sequence(a.prompt, a.count, _options(a), caller)
 
 
 async def _get_status(service: ImageService, a: schemas.GetStatus, caller: Caller) -> Result:
@@ -145,7 +123,7 @@ _TOOLS = (
         "undo, redo, branch. Not done yet? get_status. The same call within an hour is the same job.",
         schemas.EditSequence,
         JobResult,
-        _edit_sequence,
+        functools.partial(_make, "edit_sequence"),
     ),
     Tool(
         "edit_chain",
@@ -154,7 +132,7 @@ _TOOLS = (
         "images × steps requests. For several outputs of one edit use edit_sequence. Returns a job like it.",
         schemas.EditChain,
         JobResult,
-        _edit_chain,
+        functools.partial(_make, "edit_chain"),
     ),
     Tool(
         "generate_sequence",
@@ -163,7 +141,7 @@ _TOOLS = (
         "like it.",
         schemas.GenerateSequence,
         JobResult,
-        _generate_sequence,
+        functools.partial(_make, "generate_sequence"),
     ),
     Tool(
         "get_status",

@@ -5,8 +5,8 @@ that not even a power cut forgets that a paid request was about to leave); only 
 waited for. A prediction moves only along `states.MOVES` and only for the holder of its lease. Several processes
 share one database.
 
-Verbs are plain calls, each well under a millisecond of work besides its flush to the disk: they are made from the event
-loop as they are. This file must not know providers, networks or files other than its own.
+Verbs are plain calls, one at a time over one connection. A lock or a slow disk keeps them waiting, so the event loop
+calls them through `AsyncStore`. This file must not know providers, networks or files other than its own.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from triptych.core.clock import Moment
 from triptych.core.errors import format_usd
-from triptych.core.models import Failure, Job, Output, Prediction, Route, State, Status
+from triptych.core.models import Failure, Job, Output, Prediction, Route, State
 from triptych.core.states import LEASE_S, MAX_WAIT_S, job_status, may_move
 from triptych.storage import rows
 from triptych.storage.reads import Reads
@@ -31,6 +31,7 @@ _OPEN_TO_AN_ANSWER = frozenset({State.SUBMITTING, State.UNCERTAIN, State.QUEUED,
 """A late answer to a request that left is taken up in these states: it says more than any of them."""
 SETTLE_TRIES = 6
 """How often a finished prediction without a charge is asked about."""
+_CANCELLED = Failure("cancelled", "Cancelled before it was submitted.", False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,43 +61,12 @@ class Store(Reads):
             if attach and (found := self.same_request(job.fingerprint)):
                 return found
             self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))
-            self._db.run(
-                "add_job",
-                **{
-                    **{k: v for k, v in asdict(job).items() if k != "cancel_requested"},
-                    "created_at": job.created_at.timestamp(),
-                    "warnings": json.dumps(job.warnings),
-                    "routes": rows.routes_text(job.routes),
-                    "status": Status.QUEUED,
-                },
-            )
-            for p in predictions:
-                self._db.run(
-                    "add_prediction",
-                    id=p.id,
-                    job_id=p.job_id,
-                    lane=p.lane,
-                    step=p.step,
-                    after=p.after,
-                    first_output=p.first_output,
-                    state=p.state,
-                    provider=p.provider,
-                    endpoint=p.endpoint,
-                    operation=p.operation,
-                    prompt=p.prompt,
-                    count=p.count,
-                    width=p.size[0] if p.size else None,
-                    height=p.size[1] if p.size else None,
-                    format=p.format,
-                    inputs=json.dumps(p.inputs),
-                    client_id=p.client_id,
-                    variation=p.variation,
-                    quoted_usd=str(p.quoted_usd),
-                    quote_exact=int(p.quote_exact),
-                    now=now.at.timestamp(),
-                    created_mono=p.created_mono,
-                    due_at=p.due_at,
-                )
+            written = rows.columns(job)
+            del written["may_be_charged"]  # it follows from the predictions
+            self._db.run("add_job", **written)
+            for prediction in predictions:
+                values = self._db.used("add_prediction", rows.columns(prediction))
+                self._db.run("add_prediction", **values, created_at=now.at.timestamp())
         return None
 
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:
@@ -142,7 +112,7 @@ class Store(Reads):
                 held=held,
                 settle_tries=SETTLE_TRIES,
             )
-        return Claim(rows.prediction(row), lease) if row else None
+        return Claim(rows.read(Prediction, row), lease) if row else None
 
     def next_due(
         self, *, now: Moment, providers: Sequence[str], max_running: Mapping[str, int], held: Sequence[str] = ()
@@ -184,10 +154,11 @@ class Store(Reads):
 
     def note_loss(self, prediction_id: str, fault: Failure) -> None:
         """Remember that the answer to a submit was lost, under any lease; a fault that is there stays."""
-        self._db.run("note_loss", id=prediction_id, fault=rows.fault_text(fault))
+        self._db.run("note_loss", id=prediction_id, fault=rows.column(fault))
 
     def move(
         self,
+        /,
         claim: Claim,
         state: State,
         *,
@@ -196,14 +167,17 @@ class Store(Reads):
         frames: Sequence[Output] = (),
         keep_lease: bool = False,
         release_money: bool = False,
+        found: bool = False,
         **changes: Any,
     ) -> Claim | None:
         """Write a prediction's next state and all that comes with it, in one transaction.
 
         `changes` are fields of `Prediction`; `frames` are added, those after it in a chain are let go (on done) or
-        cancelled (on failure), and the job's status follows. Returns the claim as it now stands, or None when the
+        cancelled (on failure), and the job's status follows. What was about to be submitted is cancelled instead once
+        its job is to be cancelled. Returns the claim as it now stands, or None when the
         lease was lost to another process, in which case nothing was written. What a paid request answered is never
         lost: its ticket, or its frames where they come at once, are written even then, unless another answer is there.
+        A ticket that was `found` in the provider's list is not written where another prediction has it by now.
         """
         prediction = claim.prediction
         polled = prediction.state is state is State.RUNNING
@@ -216,10 +190,16 @@ class Store(Reads):
             late_answer = answered and old in _OPEN_TO_AN_ANSWER and row["ticket"] is None
             if not ours and not late_answer:
                 return None
-            if state is State.QUEUED and old is State.SUBMITTING and rows.fault(row["fault"]) != prediction.fault:
+            if found and changes.get("ticket") in self.tickets(prediction.provider):
+                return None
+            noted = rows.value(Failure, row["fault"])
+            if state is State.QUEUED and old is State.SUBMITTING and noted != prediction.fault:
                 return None  # another process has noted meanwhile that the request left
             if not may_move(old, state):
                 raise AssertionError(f"no move from {old} to {state}")
+            if old is State.QUEUED and state is State.SUBMITTING and self._cancel_requested(prediction.job_id):
+                state, keep_lease, release_money = State.CANCELLED, False, True
+                changes = {"fault": _CANCELLED, "finished_at": now.at}
             moved = replace(prediction, state=state, due_at=due_at, **changes)
             self._write(
                 moved, row["reserved_usd"], row, lease=claim.lease if keep_lease else None, release=release_money
@@ -240,18 +220,7 @@ class Store(Reads):
 
     def _add_frames(self, frames: Sequence[Output], now: datetime) -> None:
         for frame in frames:
-            self._db.run(
-                "add_frame",
-                job_id=frame.job_id,
-                n=frame.n,
-                prediction_id=frame.prediction_id,
-                url=frame.url,
-                url_expires_at=rows.seconds(frame.url_expires_at),
-                sha256=frame.sha256,
-                source=json.dumps(frame.source),
-                error=frame.error,
-                now=now.timestamp(),
-            )
+            self._db.run("add_frame", **rows.columns(frame), now=now.timestamp())
 
     def reroute(self, claim: Claim, route: Route, warning: str, *, now: Moment) -> bool:
         """Send what of a job was not accepted yet to another provider.
@@ -272,26 +241,24 @@ class Store(Reads):
             more = sum((route.quotes_usd[row["lane"]] - Decimal(row["reserved_usd"]) for row in moving), Decimal(0))
             if held["lease"] != claim.lease or not self.ledger.balance(now).fits(more):
                 return False
-            left = [r for r in rows.job_row(job).job.routes if r.provider != route.provider]
+            left = tuple(r for r in rows.read(Job, job).routes if r.provider != route.provider)
             self._db.run(
                 "reroute_job",
                 id=claim.prediction.job_id,
                 provider=route.provider,
                 model=route.family,
                 endpoint=route.endpoint,
-                routes=rows.routes_text(left),
+                routes=rows.column(left),
                 warnings=json.dumps([*json.loads(job["warnings"]), warning]),
             )
             for row in moving:
-                size = route.sizes[row["lane"]]
                 self._db.run(
                     "reroute_prediction",
                     id=row["id"],
                     provider=route.provider,
                     endpoint=route.endpoint,
                     operation=route.operation,
-                    width=size[0] if size else None,
-                    height=size[1] if size else None,
+                    size=rows.column(route.sizes[row["lane"]]),
                     quoted_usd=str(route.quotes_usd[row["lane"]]),
                     state=State.QUEUED if row["id"] == claim.prediction.id else row["state"],
                 )
@@ -303,21 +270,7 @@ class Store(Reads):
     ) -> None:
         self._db.run(
             "move",
-            id=moved.id,
-            state=moved.state,
-            due_at=moved.due_at,
-            attempts=moved.attempts,
-            fault=rows.fault_text(moved.fault),
-            ticket=moved.ticket,
-            poll_url=moved.poll_url,
-            submitted_at=rows.seconds(moved.submitted_at),
-            submitted_mono=moved.submitted_mono,
-            deadline_at=moved.deadline_at,
-            finished_at=rows.seconds(moved.finished_at),
-            looked_mono=moved.looked_mono,
-            sent_urls=json.dumps(moved.sent_urls),
-            charged_usd=None if moved.charged_usd is None else str(moved.charged_usd),
-            charge_is_estimate=int(moved.charge_is_estimate),
+            **self._db.used("move", rows.columns(moved)),
             reserved_usd="0" if release else reserved,
             lease=lease,
             lease_until=row["lease_until"] if lease and row else 0,
@@ -337,8 +290,10 @@ class Store(Reads):
             assert follower
             if follower["state"] != State.WAITING:
                 continue
-            fault = Failure("input_missing", f"Not sent: step {moved.step + 1} before it did not deliver its image.")
-            cancelled = replace(rows.prediction(follower), state=State.CANCELLED, fault=fault, finished_at=now.at)
+            fault = Failure(
+                "input_missing", f"Not sent: step {moved.step + 1} before it did not deliver its image.", False
+            )
+            cancelled = replace(rows.read(Prediction, follower), state=State.CANCELLED, fault=fault, finished_at=now.at)
             self._write(cancelled, "0", None, lease=None, release=True)
             self._update_dependents(cancelled, now)
 
@@ -389,9 +344,9 @@ class Store(Reads):
         with self._db.transaction():
             row = self._db.one("prediction", id=prediction_id)
             assert row
-            old = rows.prediction(row)
-            if not may_move(old.state, state):
-                return
+            old = rows.read(Prediction, row)
+            if old.state is state or not may_move(old.state, state):
+                return  # somebody else took it up meanwhile, and may work on it
             # That an answer was lost must not be forgotten: it says that the request had left.
             fault = old.fault if state is State.SUBMITTING else None
             self._write(
@@ -407,7 +362,7 @@ class Store(Reads):
         for row in self._db.all("followers", id=prediction_id):
             found = self._db.one("prediction", id=row["id"])
             assert found
-            follower = rows.prediction(found)
+            follower = rows.read(Prediction, found)
             if follower.state is State.CANCELLED and follower.fault and follower.fault.kind == "input_missing":
                 balance = self.ledger.balance(now)
                 if not balance.fits(follower.quoted_usd):
@@ -431,15 +386,14 @@ class Store(Reads):
                     leased and row["state"] != State.WAITING
                 ):
                     continue
-                fault = Failure("cancelled", "Cancelled before it was submitted.")
+                fault = _CANCELLED
                 if row["state"] == State.UNCERTAIN:
-                    fault = Failure("cancelled", "Accepted as lost: the provider may still charge it.")
-                cancelled = replace(rows.prediction(row), state=State.CANCELLED, fault=fault, finished_at=now.at)
+                    fault = Failure("cancelled", "Accepted as lost: the provider may still charge it.", False)
+                cancelled = replace(rows.read(Prediction, row), state=State.CANCELLED, fault=fault, finished_at=now.at)
                 self._write(cancelled, row["reserved_usd"], None, lease=None, release=row["state"] != State.UNCERTAIN)
             self._refresh(job_id)
 
-    def cancel_requested(self, job_id: str) -> bool:
-        """Return whether a job's unsubmitted predictions should not be submitted any more."""
+    def _cancel_requested(self, job_id: str) -> bool:
         row = self._db.one("job", id=job_id)
         return bool(row and row["cancel_requested"])
 
@@ -461,11 +415,11 @@ class Store(Reads):
             endpoint=prediction.endpoint,
             since=since.timestamp(),
         )
-        return [(rows.prediction(row), row["lease_until"] > now.mono_s) for row in found]
+        return [(rows.read(Prediction, row), row["lease_until"] > now.mono_s) for row in found]
 
     def running_at(self, provider: str) -> list[Prediction]:
         """Return what runs at a provider now, oldest first, at most 50."""
-        return [rows.prediction(row) for row in self._db.all("running_at", provider=provider)]
+        return [rows.read(Prediction, row) for row in self._db.all("running_at", provider=provider)]
 
     def poll_now(self, provider: str, tickets: Sequence[str]) -> None:
         """Make running predictions due at once."""

@@ -45,18 +45,16 @@ SELECT url, expires_at FROM copies WHERE sha256 = :sha256 AND provider = :provid
 DELETE FROM copies WHERE provider = :provider AND url IN (:urls);
 
 -- name: add_job
-INSERT INTO jobs (id, tool, created_at, fingerprint, provider, model, endpoint, prompt, requested, lanes, steps,
-                  save_to, warnings, routes, owner, status)
-VALUES (:id, :tool, :created_at, :fingerprint, :provider, :model, :endpoint, :prompt, :requested, :lanes, :steps,
-        :save_to, :warnings, :routes, :owner, :status);
+INSERT INTO jobs (id, request, created_at, fingerprint, provider, model, endpoint, save_to, warnings, routes, owner,
+                  cancel_requested, status, returned, page_size)
+VALUES (:id, :request, :created_at, :fingerprint, :provider, :model, :endpoint, :save_to, :warnings, :routes, :owner,
+        :cancel_requested, :status, :returned, :page_size);
 
 -- name: add_prediction
-INSERT INTO predictions (id, job_id, lane, step, after_id, first_output, state, provider, endpoint, operation, prompt,
-                         count, width, height, format, inputs, client_id, variation, quoted_usd, quote_exact, reserved_usd,
-                         created_at, created_mono, due_at)
-VALUES (:id, :job_id, :lane, :step, :after, :first_output, :state, :provider, :endpoint, :operation, :prompt,
-        :count, :width, :height, :format, :inputs, :client_id, :variation, :quoted_usd, :quote_exact, :quoted_usd,
-        :now, :created_mono, :due_at);
+INSERT INTO predictions (id, job_id, lane, step, after_id, first_output, state, provider, endpoint, operation, size,
+                         client_id, variation, quoted_usd, quote_exact, reserved_usd, created_at, created_mono, due_at)
+VALUES (:id, :job_id, :lane, :step, :after_id, :first_output, :state, :provider, :endpoint, :operation, :size,
+        :client_id, :variation, :quoted_usd, :quote_exact, :quoted_usd, :created_at, :created_mono, :due_at);
 
 -- name: same_request
 -- An hour is over when both clocks say so. The monotonic one never runs ahead of the true time: it rests while the
@@ -100,10 +98,11 @@ FROM jobs WHERE (:status IS NULL OR status = :status) AND (:owner IS NULL OR own
 ORDER BY created_at DESC, id LIMIT :limit;
 
 -- name: predictions
-SELECT * FROM predictions WHERE job_id = :job_id ORDER BY lane, step;
+SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request FROM predictions
+WHERE job_id = :job_id ORDER BY lane, step;
 
 -- name: prediction
-SELECT * FROM predictions WHERE id = :id;
+SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request FROM predictions WHERE id = :id;
 
 -- name: frames
 SELECT * FROM frames WHERE job_id = :job_id ORDER BY n;
@@ -143,7 +142,7 @@ WHERE id = (
   ORDER BY CASE state WHEN 'queued' THEN 1 ELSE 0 END, due_at, created_at, lane, step
   LIMIT 1
 )
-RETURNING *;
+RETURNING *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request;
 
 -- name: next_due
 SELECT MIN(MAX(CASE WHEN due_at > :now + :most_wait_s THEN 0 ELSE due_at END,
@@ -195,8 +194,8 @@ WHERE created_mono IS NOT NULL OR submitted_mono IS NOT NULL OR due_at <> 0 OR s
 SELECT state, lease, reserved_usd, lease_until, fault, ticket, submitted_at FROM predictions WHERE id = :id;
 
 -- name: add_frame
-INSERT INTO frames (job_id, n, prediction_id, url, url_expires_at, sha256, source, error, created_at)
-VALUES (:job_id, :n, :prediction_id, :url, :url_expires_at, :sha256, :source, :error, :now)
+INSERT INTO frames (job_id, n, prediction_id, url, url_expires_at, sha256, saved_path, source, error, created_at)
+VALUES (:job_id, :n, :prediction_id, :url, :url_expires_at, :sha256, :saved_path, :source, :error, :now)
 ON CONFLICT (job_id, n) DO NOTHING;
 
 -- name: frame_home
@@ -253,7 +252,7 @@ WHERE id = :id;
 
 -- name: reroute_prediction
 UPDATE predictions SET
-  provider = :provider, endpoint = :endpoint, operation = :operation, width = :width, height = :height,
+  provider = :provider, endpoint = :endpoint, operation = :operation, size = :size,
   quoted_usd = :quoted_usd, reserved_usd = :quoted_usd, quote_exact = 0, state = :state, attempts = 0, fault = NULL,
   submitted_at = NULL, submitted_mono = NULL, deadline_at = NULL, looked_mono = NULL, sent_urls = NULL, due_at = 0,
   lease = NULL, lease_until = 0
@@ -266,12 +265,13 @@ UPDATE jobs SET cancel_requested = 1 WHERE id = :id;
 SELECT ticket FROM predictions WHERE provider = :provider AND ticket IS NOT NULL;
 
 -- name: unaccounted
-SELECT * FROM predictions
+SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request FROM predictions
 WHERE provider = :provider AND endpoint = :endpoint AND id <> :id AND ticket IS NULL AND submitted_at > :since
   AND state IN ('submitting', 'uncertain', 'cancelled');
 
 -- name: running_at
-SELECT * FROM predictions WHERE provider = :provider AND state = 'running' AND ticket IS NOT NULL
+SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request FROM predictions
+WHERE provider = :provider AND state = 'running' AND ticket IS NOT NULL
 ORDER BY submitted_at LIMIT 50;
 
 -- name: poll_now
@@ -299,8 +299,8 @@ FROM jobs LEFT JOIN predictions ON job_id = jobs.id GROUP BY jobs.id;
 SELECT job_id, n, sha256, saved_path FROM frames WHERE sha256 IS NOT NULL
 ORDER BY saved_path IS NULL, created_at, job_id, n;
 
--- name: all_inputs
-SELECT DISTINCT job_id, inputs FROM predictions;
+-- name: all_requests
+SELECT id AS job_id, request FROM jobs;
 
 -- name: prune_image
 UPDATE images SET pruned_at = :now WHERE sha256 = :sha256;

@@ -13,11 +13,10 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from triptych.core.clock import Clock, SystemClock, boot_id
+from triptych.core.clock import Clock, Moment, SystemClock, boot_id
 from triptych.core.models import Failure, Image, Job, Output, Prediction
 from triptych.storage import rows
-from triptych.storage.budget import Ledger
-from triptych.storage.rows import JobRow
+from triptych.storage.budget import Budget, Ledger
 from triptych.storage.sqlite import Database
 
 RESTARTED = Failure("restarted", "The machine restarted before the provider's answer was stored.", True)
@@ -50,7 +49,7 @@ class Reads:
             row = self._db.one("boot")
             if row and row["id"] != boot_id():
                 now, mono = self._clock.now().timestamp(), self._clock.monotonic()
-                self._db.run("forget_monotonic", now=now, mono=mono, fault=rows.fault_text(RESTARTED))
+                self._db.run("forget_monotonic", now=now, mono=mono, fault=rows.column(RESTARTED))
                 self._db.run("set_boot", id=boot_id())
 
     def close(self) -> None:
@@ -143,7 +142,7 @@ class Reads:
             height=row["height"],
             bytes=row["bytes"],
             path=self._images_dir / row["file"],
-            pruned_at=rows.when(row["pruned_at"]),
+            pruned_at=rows.utc(row["pruned_at"]) if row["pruned_at"] else None,
         )
 
     def set_copy(self, sha256: str, provider: str, url: str, expires_at: datetime) -> None:
@@ -168,46 +167,51 @@ class Reads:
         """
         now, mono = self._clock.now().timestamp(), self._clock.monotonic()
         row = self._db.one("same_request", fingerprint=fingerprint, now=now, mono=mono, keep_s=SAME_FOR_S)
-        found = self.job(row["id"]) if row else None
-        return found.job if found else None
+        return self.job(row["id"]) if row else None
+
+    def balance(self, now: Moment) -> Budget:
+        """Return what the last 24 hours weigh against the budget."""
+        return self.ledger.balance(now)
 
     def money_since(self, since_s: float) -> tuple[Decimal, Decimal]:
         """Return what was charged, and what is still reserved, since then (UTC seconds)."""
         return self.ledger.since(since_s)
 
-    def job(self, job_id: str) -> JobRow | None:
+    def job(self, job_id: str) -> Job | None:
         """Return a job with its status."""
         row = self._db.one("job", id=job_id)
-        return rows.job_row(row) if row else None
+        return rows.read(Job, row) if row else None
 
-    def jobs(self, limit: int, status: str | None = None, owner: str | None = None) -> list[JobRow]:
+    def jobs(self, limit: int, status: str | None = None, owner: str | None = None) -> list[Job]:
         """Return the newest jobs first: one owner's, or everybody's."""
-        return [rows.job_row(row) for row in self._db.all("jobs", limit=limit, status=status, owner=owner)]
+        return [rows.read(Job, row) for row in self._db.all("jobs", limit=limit, status=status, owner=owner)]
 
     def predictions(self, job_id: str) -> list[Prediction]:
         """Return a job's predictions, lane by lane, step by step."""
-        return [rows.prediction(row) for row in self._db.all("predictions", job_id=job_id)]
+        return [rows.read(Prediction, row) for row in self._db.all("predictions", job_id=job_id)]
 
     def frames(self, job_id: str) -> list[Output]:
         """Return a job's outputs in order."""
-        return [rows.frame(row) for row in self._db.all("frames", job_id=job_id)]
+        return [rows.read(Output, row) for row in self._db.all("frames", job_id=job_id)]
 
     def outputs_of(self, prediction_id: str) -> list[Output]:
         """Return one prediction's outputs in order."""
-        return [rows.frame(row) for row in self._db.all("frames_of", prediction_id=prediction_id)]
+        return [rows.read(Output, row) for row in self._db.all("frames_of", prediction_id=prediction_id)]
 
     def frame(self, handle: str) -> Output | None:
         """Return the output behind `job_…/n`."""
         job_id, _, n = handle.partition("/")
         row = self._db.one("frame", job_id=job_id, n=int(n)) if n.isdecimal() and len(n) < 6 else None
-        return rows.frame(row) if row else None
+        return rows.read(Output, row) if row else None
 
     def recent_outputs(self, limit: int, owner: str | None = None) -> list[Output]:
         """Return the newest outputs that are home: one owner's, or everybody's."""
-        return [rows.frame(row) for row in self._db.all("recent_frames", limit=limit, owner=owner)]
+        return [rows.read(Output, row) for row in self._db.all("recent_frames", limit=limit, owner=owner)]
 
     def outputs_made_from(self, handle: str, owner: str | None = None) -> list[Output]:
         """Return the outputs that are home and were made from this image, oldest first; with an owner, its own."""
         # The pattern lets more through than the handle: an underscore in it stands for any character.
-        found = (rows.frame(row) for row in self._db.all("frames_made_from", holding=f'%"{handle}"%', owner=owner))
+        found = (
+            rows.read(Output, row) for row in self._db.all("frames_made_from", holding=f'%"{handle}"%', owner=owner)
+        )
         return [frame for frame in found if handle in frame.source]

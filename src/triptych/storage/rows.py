@@ -1,149 +1,83 @@
-"""Turns rows of the database into the words of `core.models`, and back where a value has two forms.
+"""Turns values into columns and rows into values, by the types of their fields.
 
-Times are UTC seconds in the database and `datetime` outside it; money is decimal text; lists are JSON text.
+A column has the name of its field. Times are UTC seconds, money is decimal text; every value that is no number and no
+text is JSON text.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import fields
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import lru_cache
-from typing import Any
+from enum import Enum
+from functools import cache, lru_cache
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from triptych.core.models import Failure, Job, Operation, Output, Prediction, Route, State, Status
+from pydantic import TypeAdapter
+from pydantic_core import to_json
 
-
-@dataclass(frozen=True, slots=True)
-class JobRow:
-    """A job with what follows from its predictions: status, count, whether a charge may still come."""
-
-    job: Job
-    status: Status
-    returned: int
-    may_be_charged: bool
-    page_size: int | None = None
-    """How many images a page of its result lists, once that is fixed."""
+T = TypeVar("T")
 
 
-def when(value: float | None) -> datetime | None:
-    return None if value is None else datetime.fromtimestamp(value, UTC)
+def utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
-def seconds(value: datetime | None) -> float | None:
-    return None if value is None else value.timestamp()
+def column(value: Any) -> str | int | float | None:
+    """Return a value as its column holds it."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, datetime):
+        return value.timestamp()
+    if isinstance(value, Decimal):
+        return str(value)
+    return to_json(value).decode()
 
 
-def utc(value: float) -> datetime:
-    return datetime.fromtimestamp(value, UTC)
+def columns(value: Any) -> dict[str, str | int | float | None]:
+    """Return a dataclass's fields as columns."""
+    return {field.name: column(getattr(value, field.name)) for field in fields(value)}
 
 
-def job_row(row: sqlite3.Row) -> JobRow:
-    job = Job(
-        id=row["id"],
-        tool=row["tool"],
-        created_at=utc(row["created_at"]),
-        fingerprint=row["fingerprint"],
-        provider=row["provider"],
-        model=row["model"],
-        endpoint=row["endpoint"],
-        prompt=row["prompt"],
-        requested=row["requested"],
-        lanes=row["lanes"],
-        steps=row["steps"],
-        save_to=row["save_to"],
-        warnings=tuple(json.loads(row["warnings"])),
-        cancel_requested=bool(row["cancel_requested"]),
-        routes=tuple(route(said) for said in json.loads(row["routes"])),
-        owner=row["owner"],
-    )
-    return JobRow(job, Status(row["status"]), row["returned"], bool(row["may_be_charged"]), row["page_size"])
+def value(kind: Any, stored: Any) -> Any:
+    """Return a column as a value of a type; None for NULL."""
+    return None if stored is None else _reader(kind)(stored)
 
 
-def route(said: dict[str, Any]) -> Route:
-    return Route(
-        provider=said["provider"],
-        family=said["family"],
-        endpoint=said["endpoint"],
-        operation=Operation(said["operation"]),
-        sizes=tuple((size[0], size[1]) if size else None for size in said["sizes"]),
-        quotes_usd=tuple(Decimal(usd) for usd in said.get("quotes_usd") or _one_for_all(said)),
-    )
+def read(kind: type[T], row: sqlite3.Row) -> T:
+    """Return a row as a dataclass; a column that is NULL where its field cannot be None is at the field's default."""
+    values = {}
+    for name, is_optional, convert in _readers(kind):  # type: ignore[arg-type]
+        stored = row[name]
+        if stored is not None:
+            values[name] = convert(stored)
+        elif is_optional:
+            values[name] = None
+    return kind(**values)
 
 
-def _one_for_all(said: dict[str, Any]) -> list[str]:
-    """Return the quotes of a route that an earlier version wrote: one for every lane."""
-    return [said["quoted_usd"]] * len(said["sizes"])
+@cache
+def _readers(kind: Any) -> list[tuple[str, bool, Callable[[Any], Any]]]:
+    hints = get_type_hints(kind)
+    found = []
+    for field in fields(kind):
+        hint = hints[field.name]
+        is_optional = get_origin(hint) is UnionType and type(None) in get_args(hint)
+        if is_optional:
+            kinds = [one for one in get_args(hint) if one is not type(None)]
+            hint = kinds[0] if len(kinds) == 1 else hint
+        found.append((field.name, is_optional, _reader(hint)))
+    return found
 
 
-def routes_text(routes: Sequence[Route]) -> str:
-    return json.dumps([asdict(route) for route in routes], default=str)
-
-
-def prediction(row: sqlite3.Row) -> Prediction:
-    return Prediction(
-        id=row["id"],
-        job_id=row["job_id"],
-        lane=row["lane"],
-        step=row["step"],
-        after=row["after_id"],
-        first_output=row["first_output"],
-        state=State(row["state"]),
-        provider=row["provider"],
-        endpoint=row["endpoint"],
-        operation=Operation(row["operation"]),
-        prompt=row["prompt"],
-        count=row["count"],
-        size=(row["width"], row["height"]) if row["width"] else None,
-        format=row["format"],
-        inputs=texts(row["inputs"]),
-        client_id=row["client_id"],
-        variation=row["variation"],
-        quoted_usd=Decimal(row["quoted_usd"]),
-        quote_exact=bool(row["quote_exact"]),
-        charged_usd=None if row["charged_usd"] is None else Decimal(row["charged_usd"]),
-        charge_is_estimate=bool(row["charge_is_estimate"]),
-        ticket=row["ticket"],
-        poll_url=row["poll_url"],
-        submitted_at=when(row["submitted_at"]),
-        deadline_at=row["deadline_at"],
-        finished_at=when(row["finished_at"]),
-        due_at=row["due_at"],
-        attempts=row["attempts"],
-        fault=fault(row["fault"]),
-        created_mono=row["created_mono"],
-        submitted_mono=row["submitted_mono"],
-        looked_mono=row["looked_mono"],
-        sent_urls=texts(row["sent_urls"] or "[]"),
-    )
-
-
-@lru_cache(maxsize=4096)
-def texts(said: str) -> tuple[str, ...]:
-    """Return a list of texts as the database has it; the rows of a job repeat the same few."""
-    return tuple(json.loads(said))
-
-
-def fault(text: str | None) -> Failure | None:
-    return Failure(**json.loads(text)) if text else None
-
-
-def fault_text(fault: Failure | None) -> str | None:
-    return json.dumps(asdict(fault)) if fault else None
-
-
-def frame(row: sqlite3.Row) -> Output:
-    return Output(
-        job_id=row["job_id"],
-        n=row["n"],
-        prediction_id=row["prediction_id"],
-        url=row["url"],
-        url_expires_at=when(row["url_expires_at"]),
-        sha256=row["sha256"],
-        saved_path=row["saved_path"],
-        source=texts(row["source"]),
-        error=row["error"],
-    )
+@cache
+def _reader(hint: Any) -> Callable[[Any], Any]:
+    if hint is datetime:
+        return utc
+    if hint in (str, int, float, bool, Decimal) or (isinstance(hint, type) and issubclass(hint, Enum)):
+        return hint  # type: ignore[no-any-return]
+    # The rows of a job repeat the same few texts.
+    return lru_cache(maxsize=4096)(TypeAdapter(hint).validate_json)

@@ -22,7 +22,7 @@ from triptych.storage import migrations
 
 OPEN_TIMEOUT_S = 30.0
 BUSY_TIMEOUT_S = 2.0
-"""How long a statement waits for another program's lock: everything in this process waits with it."""
+"""How long a statement waits for another program's lock; the other statements of this process wait with it."""
 SWITCH_TRIES = 100
 SWITCH_PAUSE_S = 0.05
 
@@ -131,6 +131,11 @@ class Database:
                 values.update(items)
         with self._mendable():
             return self.connection.execute(sql, values)
+
+    def used(self, query: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those of the values that a statement uses."""
+        names = _parameters(self._queries[query])
+        return {name: value for name, value in values.items() if name in names}
 
     def all(self, query: str, **values: Any) -> list[sqlite3.Row]:
         """Return every row of a statement."""

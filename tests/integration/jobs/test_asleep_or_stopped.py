@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from support.jobs import NOW
+from support.jobs import NOW, edit_sequence, generate_sequence
 from triptych.core.models import State
 from triptych.jobs import submission
 from triptych.jobs.service import ImageService
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def edit(service: ImageService, image: str) -> str:
-    return (await service.edit_sequence([image], "make it golden hour", 2, NOW)).job_id or ""
+    return (await edit_sequence(service, [image], "make it golden hour", 2, NOW)).job_id or ""
 
 
 # A machine that sleeps: the wall clock goes on, the monotonic one rests ----------------------------------------------
@@ -35,12 +35,12 @@ async def test_a_key_is_no_younger_for_a_sleep_of_the_machine(
     with running(name, latency_s=5.0, max_side=64, clock=lambda: clock.now().timestamp()) as api:
         api.fault("submit", "drop")
         async with make_service(api) as service:
-            job_id = (await service.generate_sequence("two cats", 2, NOW)).job_id
+            job_id = (await generate_sequence(service, "two cats", 2, NOW)).job_id
             await service.worker.step()
             clock._now += timedelta(hours=slept_h)
             clock.offset_s -= slept_h * 3600
             await finish(service)
-            assert service.job(job_id).status == "uncertain"
+            assert (await service.job(job_id)).status == "uncertain"
     assert not api.accepted
 
 
@@ -56,7 +56,7 @@ async def test_a_lost_submit_is_found_after_a_sleep(
             clock._now += timedelta(hours=slept_h)
             clock.offset_s -= slept_h * 3600
             await finish(service)
-            assert service.job(job_id).status == "done"
+            assert (await service.job(job_id)).status == "done"
     assert len(api.accepted) == 1
 
 
@@ -73,7 +73,7 @@ async def test_a_stopped_server_notes_at_once_that_a_request_left(
 
     async def send(self: ProviderClient, account: Any, call: Any, url: str, stream: Any, leaving: Any) -> Any:
         if not call.repeatable:
-            leaving()
+            await leaving()
             left.set()
             await answered.wait()
         return await really(self, account, call, url, stream, leaving)
@@ -85,7 +85,7 @@ async def test_a_stopped_server_notes_at_once_that_a_request_left(
         job_id = await edit(service, coffee)
 
         def stored() -> Any:
-            return service.store.predictions(job_id)[0]
+            return service.store.plain.predictions(job_id)[0]
 
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
@@ -99,6 +99,27 @@ async def test_a_stopped_server_notes_at_once_that_a_request_left(
                     assert (stored().state, stored().fault.kind) == (State.SUBMITTING, "answer_lost")
                     answered.set()
         assert stored().state is state and (fault or stored().fault is None)
+
+
+async def test_a_server_stopped_while_it_writes_a_submit_sends_nothing(
+    make_service: Any, atlas: Any, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_service(atlas) as service:
+        job_id, really = await edit(service, coffee), service.store.plain.move
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+
+                def move(claim: Any, state: State, **changes: Any) -> Any:
+                    if state is State.SUBMITTING:
+                        anyio.from_thread.run_sync(tasks.cancel_scope.cancel)
+                    return really(claim, state, **changes)
+
+                monkeypatch.setattr(service.store.plain, "move", move)
+                tasks.start_soon(service.worker.step)
+        (prediction,) = service.store.plain.predictions(job_id)
+        assert prediction.state is State.QUEUED and not atlas.performed["submit"]
+        await finish(service)
+        assert (await service.job(job_id)).status == "done" and len(atlas.accepted) == 1
 
 
 def test_a_server_closes_later_than_a_submit_is_waited_for() -> None:

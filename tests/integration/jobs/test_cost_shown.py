@@ -6,7 +6,6 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -14,12 +13,14 @@ import pytest
 from click.testing import CliRunner
 
 import triptych_emulators
+from support.jobs import Options, edit_sequence, generate_sequence
 from triptych import providers
 from triptych.cli import cli, formatting
 from triptych.core import errors
-from triptych.jobs.results import Budget, Cost, JobResult, ProviderRow
-from triptych.jobs.service import Caller, ImageService, Options
+from triptych.jobs.results import Cost, JobResult, ProviderRow
+from triptych.jobs.service import Caller, ImageService
 from triptych.server import resources, tools
+from triptych.storage.budget import Budget
 from triptych_emulators.stage.works import Work
 
 pytestmark = pytest.mark.anyio
@@ -43,10 +44,10 @@ def api(name: str, clock: Any) -> Iterator[Any]:
 
 
 async def ended(service: ImageService, finish: Any, image: str, **options: Any) -> JobResult:
-    job = await service.edit_sequence([image], "make it golden hour", 3, replace(NOW, **options))
+    job = await edit_sequence(service, [image], "make it golden hour", 3, Options(wait_s=0, **options))
     assert job.job_id
     await finish(service)
-    return service.job(job.job_id)
+    return await service.job(job.job_id)
 
 
 async def everywhere(service: ImageService, job_id: str) -> list[dict[str, Any]]:
@@ -75,7 +76,7 @@ async def test_a_charge_that_nobody_reported_is_an_estimate(
             clock.advance(30)
             while await service.worker.step():
                 pass
-        job = service.job(job.job_id or "")
+        job = await service.job(job.job_id or "")
         shown = await everywhere(service, job.job_id or "")
     estimated = name not in REPORTS
     assert job.status == "done" and job.cost.charged == api.charged_usd
@@ -93,7 +94,7 @@ async def test_spend_and_jobs_mark_an_estimate_on_the_command_line(
     with triptych_emulators.running("novita", max_side=48, clock=clock.monotonic) as api:
         async with make_service(api) as service:
             job = await ended(service, finish, coffee)
-            spend, jobs = service.spend(), await service.list_jobs()
+            spend, jobs = await service.spend(), await service.list_jobs()
     usd = errors.format_usd(job.cost.charged or Decimal(0))
     assert f"~${usd}" in formatting.spend_text(spend)
     assert "~ an estimate at the list price: the provider reports no charge" in formatting.spend_text(spend)
@@ -122,7 +123,7 @@ async def test_a_job_that_was_refused_says_that_nothing_was_charged(
 
 async def test_a_job_cancelled_before_it_was_sent_was_not_charged(make_service: Any, atlas: Any, coffee: str) -> None:
     async with make_service(atlas) as service:
-        made = await service.edit_sequence([coffee], "make it golden hour", 1, NOW)
+        made = await edit_sequence(service, [coffee], "make it golden hour", 1, NOW)
         assert made.cost.charged is None and "not charged yet" in made.text()
         job = await service.cancel_job(made.job_id or "")
     assert (job.status, job.cost.charged) == ("cancelled", 0)
@@ -154,7 +155,7 @@ def test_money_leaves_with_six_decimals_at_most() -> None:
         "currency": "USD", "quoted": 0.033334, "charged": 0.066667, "charge_is_estimate": False
     }  # fmt: skip
     assert errors.format_usd(LONG) == "0.033334", "fields and text agree, and what is given back as a cap is enough"
-    assert json.loads(Budget(cap=None, spent=LONG, reserved=LONG, left=None).model_dump_json())["spent"] == 0.033334
+    assert json.loads(Budget(cap=None, spent=LONG, reserved=LONG).model_dump_json())["spent"] == 0.033334
     row = ProviderRow(provider="a", usable=True, balance_usd=Decimal("12.3456789"))
     assert row.model_dump(mode="json")["balance_usd"] == 12.345679
 
@@ -165,13 +166,13 @@ async def test_a_share_of_a_quote_is_kept_with_six_decimals(
     with triptych_emulators.running("wavespeed", latency_s=10.0, max_side=48, clock=clock.monotonic) as api:
         api.fault("poll", "fewer", times=None)
         async with make_service(api, TRIPTYCH_CONFIRM_USD="none") as service:
-            made = await service.edit_sequence([coffee], "make it golden hour", 3, NOW)
+            made = await edit_sequence(service, [coffee], "make it golden hour", 3, NOW)
             with sqlite3.connect(service.setup.home / "triptych.db") as db:
                 db.execute("UPDATE predictions SET quoted_usd = '0.1', reserved_usd = '0.1'")
             db.close()
             await finish(service)
-            job = service.job(made.job_id or "")
-            charged, _ = service.store.money_since(0)
+            job = await service.job(made.job_id or "")
+            charged, _ = service.store.plain.money_since(0)
     assert job.returned == 2 and job.cost.charged == charged == Decimal("0.066667")
 
 
@@ -199,9 +200,9 @@ async def test_a_rejected_key_names_its_setting(
         api.fault(op, status, times=None)
     async with make_service(api) as service:
         uploaded = await service.upload_images([coffee])
-        job = await service.generate_sequence("two lighthouses", 2, replace(NOW, provider=name))
+        job = await generate_sequence(service, "two lighthouses", 2, Options(wait_s=0, provider=name))
         await finish(service)
-        job = service.job(job.job_id or "")
+        job = await service.job(job.job_id or "")
     key_env = providers.load(name).key_env or ""
     assert job.error and job.error.kind == "key_rejected"
     assert f"set {key_env} to" in job.error.message and api.key not in job.error.message

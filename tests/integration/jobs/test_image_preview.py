@@ -7,14 +7,13 @@ import io
 import json
 import re
 from base64 import b64encode
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image, ImageOps
 
-from support.jobs import NOW, ended
+from support.jobs import NOW, Options, edit_chain, edit_sequence, ended, generate_sequence
 from support.pictures import picture
 from triptych.core import errors
 from triptych.images import contact_sheet, processing, similarity
@@ -69,7 +68,7 @@ async def test_a_set_shows_beside_its_source_in_order(
     make_service: Any, finish: Any, atlas: Any, coffee: str, drawn: Drawn
 ) -> None:
     async with make_service(atlas) as service:
-        job = await job_of(service, finish, await service.edit_sequence([coffee], SEASONS, 4, NOW))
+        job = await job_of(service, finish, await edit_sequence(service, [coffee], SEASONS, 4, NOW))
         assert job.next == f'view_images(images=["{job.job_id}"])'
         shown = await service.view_images([str(job.job_id)])
         same = await service.view_images([f"triptych://jobs/{job.job_id}"])
@@ -85,7 +84,7 @@ async def test_one_edit_of_one_image_is_a_pair_of_before_and_after(
     make_service: Any, finish: Any, coffee: str, drawn: Drawn
 ) -> None:
     async with make_service() as service:
-        job = await job_of(service, finish, await service.edit_sequence([coffee], "darker", 1, NOW))
+        job = await job_of(service, finish, await edit_sequence(service, [coffee], "darker", 1, NOW))
         await service.view_images([str(job.job_id)])
     assert drawn.labels == [job.images[0].source[0], f"{job.job_id}/1"]
     assert drawn.notes == ["before", "after, 600×400"]
@@ -98,7 +97,7 @@ async def test_a_chain_is_a_grid_of_lanes_with_the_steps_words_over_the_columns(
     photos = [coffee, str(samples / "cat.jpg"), str(samples / "rocket.jpg")]
     async with make_service() as service:
         references = [str(samples / "astronaut.jpg")]
-        job = await job_of(service, finish, await service.edit_chain(photos, steps, references, NOW))
+        job = await job_of(service, finish, await edit_chain(service, photos, steps, references, NOW))
         sources = [(await service.view_images([photo])).caption.partition(",")[0] for photo in photos]
         shown = await service.view_images([str(job.job_id)])
     assert drawn.sheets[-1]["group"] == 4
@@ -114,7 +113,7 @@ async def test_a_chain_of_one_image_shows_each_step_under_its_words(
     make_service: Any, finish: Any, coffee: str, drawn: Drawn
 ) -> None:
     async with make_service() as service:
-        job = await job_of(service, finish, await service.edit_chain([coffee], ["brighter", "bluer"], (), NOW))
+        job = await job_of(service, finish, await edit_chain(service, [coffee], ["brighter", "bluer"], (), NOW))
         await service.view_images([str(job.job_id)])
     assert drawn.notes == ["original", "1. brighter", "2. bluer"]
     assert drawn.sheets[-1]["group"] == 1
@@ -126,7 +125,7 @@ async def test_a_lane_that_failed_leaves_its_place_empty_and_says_so(
     atlas.fault("submit", "moderated-before")
     async with make_service(atlas) as service:
         photos = [coffee, str(samples / "cat.jpg")]
-        job = await job_of(service, finish, await service.edit_chain(photos, ["warmer", "bluer"], (), NOW))
+        job = await job_of(service, finish, await edit_chain(service, photos, ["warmer", "bluer"], (), NOW))
         assert job.status == "partial"
         await service.view_images([str(job.job_id)])
     missing = [card for card in drawn.sheets[-1]["cards"] if card.image is None]
@@ -136,7 +135,7 @@ async def test_a_lane_that_failed_leaves_its_place_empty_and_says_so(
 
 async def test_a_long_chain_shows_what_fits_and_names_the_rest(make_service: Any, finish: Any, drawn: Drawn) -> None:
     async with make_service() as service:
-        job = await job_of(service, finish, await service.edit_chain([TINY] * 22, ["warmer"], (), NOW))
+        job = await job_of(service, finish, await edit_chain(service, [TINY] * 22, ["warmer"], (), NOW))
         shown = await service.view_images([str(job.job_id)])
     assert len(drawn.labels) == image_preview.MOST_PICTURES
     assert f"lanes 21 to 22 ({job.job_id}/21 to /22)" in shown.caption
@@ -147,7 +146,7 @@ async def test_loose_images_show_in_the_order_given_with_where_they_come_from(
     make_service: Any, finish: Any, coffee: str, samples: Path, drawn: Drawn
 ) -> None:
     async with make_service() as service:
-        one = await job_of(service, finish, await service.edit_chain([coffee], ["warmer", "bluer"], (), NOW))
+        one = await job_of(service, finish, await edit_chain(service, [coffee], ["warmer", "bluer"], (), NOW))
         shown = await service.view_images([f"{one.job_id}/2", str(samples / "cat.jpg"), str(one.job_id)])
     assert drawn.labels[0] == f"{one.job_id}/2" and drawn.labels[2:] == [f"{one.job_id}/1", f"{one.job_id}/2"]
     assert drawn.notes[0] == f"600×400, step 2 of 2 from {one.job_id}/1"
@@ -160,7 +159,7 @@ async def test_jobs_among_others_that_come_to_too_many_are_cut_and_said(
 ) -> None:
     async with make_service() as service:
         job = await job_of(
-            service, finish, await service.edit_sequence([TINY], "warmer", 14, replace(NOW, size="288x288"))
+            service, finish, await edit_sequence(service, [TINY], "warmer", 14, Options(wait_s=0, size="288x288"))
         )
         shown = await service.view_images([str(job.job_id)] * 3)
     assert len(drawn.labels) == 40
@@ -169,7 +168,7 @@ async def test_jobs_among_others_that_come_to_too_many_are_cut_and_said(
 
 async def test_a_job_without_images_says_where_to_ask(make_service: Any, atlas: Any, coffee: str) -> None:
     async with make_service(atlas) as service:
-        job = await service.edit_sequence([coffee], "warmer", 2, NOW)
+        job = await edit_sequence(service, [coffee], "warmer", 2, NOW)
         with pytest.raises(
             errors.UnknownHandle, match=rf'none of its images is here: get_status\(job_id="{job.job_id}"'
         ):
@@ -201,7 +200,7 @@ def call_in(caption: str) -> tuple[str, dict[str, Any]]:
 
 async def test_every_frame_of_a_set_has_its_drift_told(make_service: Any, finish: Any, coffee: str) -> None:
     async with make_service() as service:
-        job = await job_of(service, finish, await service.edit_sequence([coffee], SEASONS, 4, NOW))
+        job = await job_of(service, finish, await edit_sequence(service, [coffee], SEASONS, 4, NOW))
         shown = await service.view_images([str(job.job_id)])
         looks = [similarity.measure(processing.thumbnail(Path(str(i.path)).read_bytes(), 768)) for i in job.images]
         three = await service.view_images([image.handle for image in job.images[:3]])
@@ -220,9 +219,9 @@ async def test_a_frame_that_is_off_is_named_with_its_numbers_and_one_call_makes_
     prompt = 'the same cup, "five" times'
     async with make_service(atlas) as service:
         started = (
-            await service.edit_sequence([coffee], prompt, 5, NOW)
+            await edit_sequence(service, [coffee], prompt, 5, NOW)
             if tool == "edit_sequence"
-            else await service.generate_sequence(prompt, 5, NOW)
+            else await generate_sequence(service, prompt, 5, NOW)
         )
         job = await job_of(service, finish, started)
         spoil(service, job, 3)

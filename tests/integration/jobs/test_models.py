@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
@@ -15,22 +14,21 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from support.jobs import ended
+from support.jobs import Options, edit_chain, edit_sequence, ended, generate_sequence
 from triptych import catalog
 from triptych.catalog import backgrounds
 from triptych.core import errors
 from triptych.core.models import Image as Picture
-from triptych.core.models import Lifecycle, Offer, Operation, Price, Route, Sizes
+from triptych.core.models import Lifecycle, Offer, Operation, Price, Request, Sizes
 from triptych.jobs import planning
 from triptych.jobs.polling import Polling
-from triptych.jobs.service import Caller, Options
-from triptych.storage.rows import route, routes_text
+from triptych.jobs.service import Caller
 from triptych_emulators import Emulator, running
 
 pytestmark = pytest.mark.anyio
 
 NOW = Options(wait_s=0)
-V5_5 = replace(NOW, model="seedream-5.5")
+V5_5 = Options(wait_s=0, model="seedream-5.5")
 CLEAR = "a sticker of the cup, transparent background"
 SETTINGS: dict[str, dict[str, Any]] = {
     "atlas": {"latency_s": 10.0, "price": "prompt"},
@@ -73,11 +71,11 @@ async def test_5_5_edits_generates_and_chains_at_the_right_charge(
     large, reference = Decimal("0.035"), Decimal("0.008")
     async with make_service(api) as service:
         asked = [
-            (await service.edit_sequence([coffee, coffee], "warmer", 1, V5_5), large + 2 * reference),
-            (await service.generate_sequence("a lighthouse", 1, replace(V5_5, size="1K")), small),
+            (await edit_sequence(service, [coffee, coffee], "warmer", 1, V5_5), large + 2 * reference),
+            (await generate_sequence(service, "a lighthouse", 1, Options(**V5_5, size="1K")), small),
             (
-                await service.edit_chain(
-                    [coffee], ["warmer", "add snow", "at night"], options=replace(V5_5, size="1.5K")
+                await edit_chain(
+                    service, [coffee], ["warmer", "add snow", "at night"], options=Options(**V5_5, size="1.5K")
                 ),
                 3 * (small + reference),
             ),
@@ -86,7 +84,7 @@ async def test_5_5_edits_generates_and_chains_at_the_right_charge(
             job = await ended(service, finish, started.job_id)
             assert (job.status, job.model, job.returned) == ("done", "seedream-5.5", job.requested), job.text()
             assert (job.cost.quoted, job.cost.charged) == (usd, usd)
-        charged, reserved = service.store.money_since(0)
+        charged, reserved = service.store.plain.money_since(0)
     assert len(api.accepted) == 5
     assert charged == api.charged_usd == sum(usd for _, usd in asked) and reserved == 0
 
@@ -100,7 +98,7 @@ async def test_pro_and_flash_edit_at_the_right_charge(
     usd += Decimal("0.003") if family.endswith("pro") else 0  # the first reference is free
     async with make_service(api) as service:
         images = [coffee, str(samples / "cat.jpg")]
-        started = await service.edit_sequence(images, "warmer", 1, replace(NOW, model=family))
+        started = await edit_sequence(service, images, "warmer", 1, Options(wait_s=0, model=family))
         job = await ended(service, finish, started.job_id)
     assert (job.status, job.model, job.returned) == ("done", family, 1), job.text()
     assert job.cost.quoted == usd == api.charged_usd
@@ -115,24 +113,24 @@ async def test_a_chain_prefers_5_5_a_set_prefers_a_sequence_family(
     make_service: Any, api: Emulator, coffee: str
 ) -> None:
     best = "seedream-5.5" if api.name in WITH_5_5 else "seedream-5.0-lite"
-    dry = replace(NOW, dry_run=True)
+    dry = Options(wait_s=0, dry_run=True)
     async with make_service(api) as service:
-        chain = await service.edit_chain([coffee], ["warmer", "sepia"], options=dry)
-        single = await service.edit_sequence([coffee], "warmer", 1, dry)
-        edits = await service.edit_sequence([coffee], "four seasons", 4, dry)
-        drawn = await service.generate_sequence("four lighthouses", 4, dry)
+        chain = await edit_chain(service, [coffee], ["warmer", "sepia"], options=dry)
+        single = await edit_sequence(service, [coffee], "warmer", 1, dry)
+        edits = await edit_sequence(service, [coffee], "four seasons", 4, dry)
+        drawn = await generate_sequence(service, "four lighthouses", 4, dry)
     assert (chain.model, single.model) == (best, best)
     assert (edits.model, drawn.model) == ("seedream-5.0-lite", "seedream-5.0-lite")
     assert {r.provider for r in (chain, single, edits, drawn)} == {api.name}
 
 
 async def test_what_5_5_does_not_take_the_next_family_does(make_service: Any, atlas: Any, coffee: str) -> None:
-    dry = replace(NOW, dry_run=True)
+    dry = Options(wait_s=0, dry_run=True)
     async with make_service(atlas) as service:
-        many = await service.edit_sequence([coffee] * 12, "one picture", 1, dry)
-        large = await service.edit_chain([coffee], ["warmer"], options=replace(dry, size="4K"))
+        many = await edit_sequence(service, [coffee] * 12, "one picture", 1, dry)
+        large = await edit_chain(service, [coffee], ["warmer"], options=Options(**dry, size="4K"))
         with pytest.raises(errors.OutOfLimits, match="1 to 10 references, not 12"):
-            await service.edit_sequence([coffee] * 12, "one picture", 1, replace(dry, model="seedream-5.5"))
+            await edit_sequence(service, [coffee] * 12, "one picture", 1, Options(**dry, model="seedream-5.5"))
     assert (many.model, large.model) == ("seedream-5.0-lite", "seedream-4.5")
 
 
@@ -142,15 +140,15 @@ VOLCENGINE = {"ARK_API_KEY": "k" * 20, "ARK_BASE_URL": "https://ark.cn-beijing.v
 async def test_a_retired_default_is_passed_over_and_the_result_says_so(
     make_service: Any, clock: Any, coffee: str
 ) -> None:
-    dry = replace(NOW, dry_run=True)
+    dry = Options(wait_s=0, dry_run=True)
     async with make_service(**VOLCENGINE) as service:
         (coming, *_) = (await service.list_models("5.0-lite", provider="ark")).models
-        before = await service.edit_sequence([coffee], "four seasons", 4, dry)
+        before = await edit_sequence(service, [coffee], "four seasons", 4, dry)
         clock.advance(3 * 24 * 3600)
-        after = await service.edit_sequence([coffee], "four seasons", 4, dry)
-        chain = await service.edit_chain([coffee], ["warmer"], options=dry)
+        after = await edit_sequence(service, [coffee], "four seasons", 4, dry)
+        chain = await edit_chain(service, [coffee], ["warmer"], options=dry)
         with pytest.raises(errors.OutOfLimits, match=r"retired on 2026-11-24 .*use seedream-4\.5"):
-            await service.edit_sequence([coffee], "four seasons", 4, replace(dry, model="seedream-5.0-lite"))
+            await edit_sequence(service, [coffee], "four seasons", 4, Options(**dry, model="seedream-5.0-lite"))
         listed = await service.list_models("5.0-lite", provider="ark")
     assert (before.endpoint, len(before.warnings)) == ("doubao-seedream-5-0-260128", 1)
     assert after.endpoint == "doubao-seedream-4-5-251128"
@@ -169,7 +167,7 @@ async def test_volcengine_gets_its_own_ids_behind_any_address(
     """Behind a proxy the host says nothing: the plain id is surely not accepted, and is sent with the prefix."""
     with running("ark", volcengine=True, max_side=48, latency_s=0.0, clock=clock.monotonic) as api:
         async with make_service(api) as service:
-            started = await service.edit_chain([coffee], ["warmer"], options=NOW)
+            started = await edit_chain(service, [coffee], ["warmer"], options=NOW)
             job = await ended(service, finish, started.job_id)
         sent = [seen.json["model"] for seen in api.seen if seen.method == "POST"]
     assert job.status == "done" and job.cost.charged == api.charged_usd
@@ -178,8 +176,8 @@ async def test_volcengine_gets_its_own_ids_behind_any_address(
 
 async def test_a_job_made_before_the_base_url_changed_finds_its_offer(make_service: Any, coffee: str) -> None:
     async with make_service(ARK_API_KEY="k" * 20) as service:
-        started = await service.edit_chain([coffee], ["warmer"], options=NOW)
-        (prediction,) = service.store.predictions(started.job_id or "")
+        started = await edit_chain(service, [coffee], ["warmer"], options=NOW)
+        (prediction,) = service.store.plain.predictions(started.job_id or "")
     async with make_service(**VOLCENGINE) as service:
         found = Polling(service.store, service.setup.accounts, service._clock).offer(prediction)
     assert prediction.endpoint == "seedream-5-5-261028"
@@ -190,7 +188,7 @@ async def test_no_other_provider_retires_5_0_lite(make_service: Any, clock: Any)
     async with make_service(ARK_API_KEY="k" * 20) as service:
         listed = await service.list_models("5.0-lite", every=True)
         clock.advance(30 * 24 * 3600)
-        dry = await service.generate_sequence("four lighthouses", 4, replace(NOW, dry_run=True))
+        dry = await generate_sequence(service, "four lighthouses", 4, Options(wait_s=0, dry_run=True))
     assert len(listed.models) > 5 and not any("retire" in (row.lifecycle or "") for row in listed.models)
     assert (dry.provider, dry.model) == ("ark", "seedream-5.0-lite")
 
@@ -204,7 +202,7 @@ async def test_a_default_without_5_5_goes_on_with_its_own_family(
     with running("evolink", max_side=96, clock=clock.monotonic, latency_s=10.0) as evolink:
         evolink.fault("submit", "402", times=None)
         async with make_service(evolink, wavespeed, TRIPTYCH_PROVIDER="evolink") as service:
-            started = await service.edit_chain([coffee], ["warmer"], options=NOW)
+            started = await edit_chain(service, [coffee], ["warmer"], options=NOW)
             assert (started.provider, started.model) == ("evolink", "seedream-5.0-lite")
             job = await ended(service, finish, started.job_id)
     assert (job.status, job.provider, job.model) == ("done", "wavespeed", "seedream-5.0-lite")
@@ -216,7 +214,7 @@ async def test_an_inferred_id_that_is_unknown_says_so_and_goes_on_elsewhere(
 ) -> None:
     atlas.fault("submit", "404", times=None)
     async with make_service(atlas, wavespeed) as service:
-        started = await service.edit_chain([coffee], ["warmer", "sepia"], options=NOW)
+        started = await edit_chain(service, [coffee], ["warmer", "sepia"], options=NOW)
         job = await ended(service, finish, started.job_id)
     assert (job.status, job.provider, job.model, job.returned) == ("done", "wavespeed", "seedream-5.5", 2)
     assert any("seedream-v5.5/edit, which is inferred" in warning for warning in job.warnings)
@@ -228,11 +226,11 @@ async def test_the_cheapest_compares_one_family_by_the_whole_price(
     make_service: Any, wavespeed: Emulator, clock: Any, coffee: str
 ) -> None:
     """EvoLink's 5.0 lite is cheaper than any 5.5, and is not what a single edit prefers."""
-    cheapest = replace(NOW, provider="cheapest", dry_run=True)
+    cheapest = Options(wait_s=0, provider="cheapest", dry_run=True)
     with running("evolink", clock=clock.monotonic) as evolink:
         async with make_service(evolink, wavespeed, TRIPTYCH_PROVIDER="evolink") as service:
-            one = await service.edit_sequence([coffee] * 3, "warmer", 1, cheapest)
-            four = await service.edit_sequence([coffee], "warmer", 4, cheapest)
+            one = await edit_sequence(service, [coffee] * 3, "warmer", 1, cheapest)
+            four = await edit_sequence(service, [coffee], "warmer", 4, cheapest)
     assert (one.provider, one.model, one.cost.quoted) == ("wavespeed", "seedream-5.5", Decimal("0.059"))
     assert (four.provider, four.model) == ("evolink", "seedream-5.0-lite")
 
@@ -242,19 +240,21 @@ async def test_the_cheapest_compares_one_family_by_the_whole_price(
 
 async def test_the_cap_of_a_call_sees_references_too(make_service: Any, ark: Emulator, coffee: str) -> None:
     async with make_service(ark) as service:
-        short = replace(V5_5, max_cost_usd=Decimal("0.058"))
+        short = Options(**V5_5, max_cost_usd=Decimal("0.058"))
         with pytest.raises(errors.OverBudget, match=r"max_cost_usd=0\.059"):
-            await service.edit_sequence([coffee] * 3, "warmer", 1, short)
-        assert not service.store.jobs(5)
-        enough = await service.edit_sequence([coffee] * 3, "warmer", 1, replace(short, max_cost_usd=Decimal("0.059")))
+            await edit_sequence(service, [coffee] * 3, "warmer", 1, short)
+        assert not service.store.plain.jobs(5)
+        enough = await edit_sequence(
+            service, [coffee] * 3, "warmer", 1, Options(**{**short, "max_cost_usd": Decimal("0.059")})
+        )
     assert enough.cost.quoted == Decimal("0.059")
 
 
 async def test_the_budget_sees_references_too(make_service: Any, ark: Emulator, coffee: str) -> None:
     async with make_service(ark, TRIPTYCH_BUDGET_USD="0.1") as service:
-        await service.edit_sequence([coffee] * 3, "warmer", 1, V5_5)
+        await edit_sequence(service, [coffee] * 3, "warmer", 1, V5_5)
         with pytest.raises(errors.OverBudget, match=r"reserved \$0\.059, asked \$0\.043"):
-            await service.edit_sequence([coffee], "cooler", 1, V5_5)
+            await edit_sequence(service, [coffee], "cooler", 1, V5_5)
 
 
 async def test_list_models_shows_the_parts_of_a_price(make_service: Any, ark: Emulator) -> None:
@@ -282,25 +282,15 @@ def offer(**changes: Any) -> Offer:
 
 
 def test_lanes_in_different_size_tiers_are_quoted_each() -> None:
-    def lane(side: int) -> tuple[planning.Input, ...]:
-        image = Picture("00", f"img_{side}", "image/png", side, side, 1, Path("x"))
-        return (planning.Input(image.handle, image),)
-
+    sides = (1024, 2048)
+    images = {f"img_{side}": Picture("00", f"img_{side}", "image/png", side, side, 1, Path("x")) for side in sides}
     offers = [offer(), offer(provider="other", price=Price(Decimal(1), "2026-11-21", "a test"))]
-    plan = planning.build_plan("edit_chain", offers, (lane(1024), lane(2048)), (), ("a", "b"), 1, Options())
+    plan = planning.build_plan(Request("edit_chain", ("a", "b"), tuple(images)), offers, images)
     assert [quote.usd for quote in plan.quotes] == [Decimal("0.028"), Decimal("0.043")]
     assert plan.quoted_usd == 2 * Decimal("0.071")
     assert plan.routes[0].quotes_usd == (1, 1)
     assert planning.drop_expensive_routes(plan, Decimal("3.99")).routes == ()
     assert planning.drop_expensive_routes(plan, Decimal(4)).routes == plan.routes
-
-
-def test_a_route_of_an_earlier_version_is_still_read() -> None:
-    now = Route("shop", "new", "new/edit", Operation.EDIT, ((1, 1), None), (Decimal(1), Decimal(2)))
-    (said,) = json.loads(routes_text([now]))
-    assert route(said) == now
-    del said["quotes_usd"]
-    assert route({**said, "quoted_usd": "0.5"}).quotes_usd == (Decimal("0.5"), Decimal("0.5"))
 
 
 def test_a_date_of_retirement_counts_from_its_day() -> None:
@@ -385,8 +375,8 @@ async def test_a_jpeg_with_a_transparent_background_is_refused_unsent(
     make_service: Any, api: Emulator, coffee: str
 ) -> None:
     async with make_service(api) as service:
-        for tool in (service.edit_sequence([coffee], CLEAR, 1, replace(NOW, format="jpeg")),
-                     service.generate_sequence(CLEAR, 1, replace(NOW, format="jpeg"))):  # fmt: skip
+        for tool in (edit_sequence(service, [coffee], CLEAR, 1, Options(wait_s=0, format="jpeg")),
+                     generate_sequence(service, CLEAR, 1, Options(wait_s=0, format="jpeg"))):  # fmt: skip
             with pytest.raises(errors.OutOfLimits, match='format="png"'):
                 await tool
     assert api.seen == []
@@ -395,11 +385,11 @@ async def test_a_jpeg_with_a_transparent_background_is_refused_unsent(
 async def test_a_model_without_the_setting_names_one_that_has_it(
     make_service: Any, atlas: Any, wavespeed: Emulator, coffee: str
 ) -> None:
-    dry = replace(NOW, dry_run=True)
+    dry = Options(wait_s=0, dry_run=True)
     async with make_service(atlas, wavespeed) as service:
-        here = await service.edit_sequence([coffee], CLEAR, 1, dry)
-        four = await service.edit_sequence([coffee], CLEAR, 4, dry)
-        plain = await service.edit_sequence([coffee], "warmer", 1, dry)
+        here = await edit_sequence(service, [coffee], CLEAR, 1, dry)
+        four = await edit_sequence(service, [coffee], CLEAR, 4, dry)
+        plain = await edit_sequence(service, [coffee], "warmer", 1, dry)
     assert "seedream-5.5 on atlas has no known setting" in here.warnings[0]
     assert 'model="seedream-5.5", provider="wavespeed"' in here.warnings[0]
     assert "seedream-5.0-lite on atlas" in four.warnings[0] and "one image per request" in four.warnings[0]
@@ -408,15 +398,15 @@ async def test_a_model_without_the_setting_names_one_that_has_it(
 
 async def test_a_note_names_the_key_that_is_missing(make_service: Any, atlas: Any, coffee: str) -> None:
     async with make_service(atlas) as service:
-        here = await service.edit_sequence([coffee], CLEAR, 1, replace(NOW, dry_run=True))
+        here = await edit_sequence(service, [coffee], CLEAR, 1, Options(wait_s=0, dry_run=True))
     assert 'provider="wavespeed" (set WAVESPEED_API_KEY first).' in here.warnings[0]
 
 
 async def test_a_chain_says_which_steps_ask(make_service: Any, wavespeed: Emulator, coffee: str) -> None:
-    dry = replace(NOW, dry_run=True)
+    dry = Options(wait_s=0, dry_run=True)
     async with make_service(wavespeed) as service:
-        some = await service.edit_chain([coffee], ["warmer", CLEAR, "a red cup"], options=dry)
-        every = await service.edit_chain([coffee], [CLEAR, CLEAR], options=dry)
+        some = await edit_chain(service, [coffee], ["warmer", CLEAR, "a red cup"], options=dry)
+        every = await edit_chain(service, [coffee], [CLEAR, CLEAR], options=dry)
     assert "in step 2 of 3" in some.warnings[0] and "ask in each step" in some.warnings[0]
     assert "step" not in every.warnings[0]
 
@@ -427,7 +417,7 @@ async def test_a_job_that_asks_by_the_setting_stays_where_it_is(
     """Elsewhere the same family has no setting: the picture would be paid for and come with a background."""
     wavespeed.fault("submit", "402", times=None)
     async with make_service(wavespeed, atlas, TRIPTYCH_PROVIDER="wavespeed") as service:
-        started = await service.edit_sequence([coffee], CLEAR, 1, NOW)
+        started = await edit_sequence(service, [coffee], CLEAR, 1, NOW)
         job = await ended(service, finish, started.job_id)
     assert (job.status, job.provider) == ("failed", "wavespeed") and not atlas.accepted
 
@@ -447,10 +437,10 @@ async def test_alpha_survives_download_chain_and_saving(
     make_service: Any, api: Emulator, finish: Any, coffee: str, tmp_path: Path
 ) -> None:
     async with make_service(api) as service:
-        started = await service.edit_chain([coffee], [CLEAR, "a red cup"], options=NOW)
+        started = await edit_chain(service, [coffee], [CLEAR, "a red cup"], options=NOW)
         job = await ended(service, finish, started.job_id)
         assert job.status == "done", job.text()
-        job = service.job(started.job_id, every=True)
+        job = await service.job(started.job_id, every=True)
         first = Path(job.images[0].path or "")
         said = "inferred" if api.name == "runware" else "gets it as a setting"
         assert any("transparent background" in w and said in w for w in job.warnings)
@@ -481,9 +471,9 @@ async def test_an_uploaded_image_keeps_its_alpha_on_the_way_out(
     assert (tmp_path / "cut-out.png").stat().st_size > 10_000_000
     async with make_service(ark) as service:
         caller = Caller(roots=(tmp_path,))
-        started = await service.edit_sequence([str(tmp_path / "cut-out.png")], "warmer", 1, V5_5, caller)
+        started = await edit_sequence(service, [str(tmp_path / "cut-out.png")], "warmer", 1, V5_5, caller)
         await finish(service)
-        assert service.job(started.job_id or "").status == "done"
+        assert (await service.job(started.job_id or "")).status == "done"
     out = sent_again(ark)
     assert len(out) <= 10_000_000 and "A" in Image.open(io.BytesIO(out)).getbands()
 
@@ -492,7 +482,7 @@ async def test_a_preview_and_a_sheet_show_a_checkerboard(
     make_service: Any, ark: Emulator, finish: Any, coffee: str
 ) -> None:
     async with make_service(ark) as service:
-        started = await service.edit_sequence([coffee], CLEAR, 1, NOW)
+        started = await edit_sequence(service, [coffee], CLEAR, 1, NOW)
         job = await ended(service, finish, started.job_id)
         jpeg, _ = await service.preview(job.images[0].handle)
         one = await service.view_images([job.images[0].handle])

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
+from support.jobs import Options, edit_sequence
 from triptych.core import errors
 from triptych.core.models import State
 from triptych.core.states import LEASE_S
@@ -18,7 +19,7 @@ from triptych.images.files import ImageFiles
 from triptych.jobs import completion
 from triptych.jobs.completion import Completion
 from triptych.jobs.polling import age_s
-from triptych.jobs.service import ImageService, Options
+from triptych.jobs.service import ImageService
 from triptych.jobs.transitions import Transitions
 from triptych.providers import ark as ark_provider
 from triptych.providers.client import ProviderClient
@@ -31,7 +32,7 @@ NOW = Options(wait_s=0)
 
 
 async def edit(service: ImageService, image: str, count: int = 2, **options: Any) -> str:
-    result = await service.edit_sequence([image], "make it golden hour", count, Options(wait_s=0, **options))
+    result = await edit_sequence(service, [image], "make it golden hour", count, Options(wait_s=0, **options))
     assert result.job_id
     return result.job_id
 
@@ -80,8 +81,8 @@ async def test_an_error_of_our_own_after_the_answer_sends_nothing_again(
             monkeypatch.setattr(Completion, "_write_outputs", failing(Completion._write_outputs, error, times))
             job_id = await edit(service, coffee)
             await finish(service)
-            job = service.job(job_id)
-            (prediction,) = service.store.predictions(job_id)
+            job = await service.job(job_id)
+            (prediction,) = service.store.plain.predictions(job_id)
     assert len(ark.accepted) == 1
     # The stream's frames are stored as they come, so nothing is missing even when its end is never written.
     assert (job.status, job.returned, prediction.state) == ("done", 2, State.DONE)
@@ -103,7 +104,7 @@ async def test_an_error_of_our_own_while_sending_sends_nothing_again(
     async with make_service(atlas) as service:
         job_id = await edit(service, coffee)
         await finish(service)
-        assert service.job(job_id).status == "done", "the provider's history has it"
+        assert (await service.job(job_id)).status == "done", "the provider's history has it"
     assert len(atlas.accepted) == 1
 
 
@@ -115,7 +116,7 @@ async def test_an_error_before_anything_left_is_no_lost_answer(
             monkeypatch.setattr(ProviderClient, "_api_client", failing(ProviderClient._api_client, MemoryError(), 1))
             job_id = await edit(service, coffee)
             await finish(service)
-            assert service.job(job_id).status == "done"
+            assert (await service.job(job_id)).status == "done"
     assert len(ark.accepted) == 1
 
 
@@ -149,11 +150,11 @@ async def test_a_lost_answer_is_stored_though_the_database_is_locked_for_long(
                 clock.advance(1)
             if locked_until and clock.monotonic() > locked_until:
                 break
-        (prediction,) = service.store.predictions(job_id)
+        (prediction,) = service.store.plain.predictions(job_id)
         assert prediction.state is State.SUBMITTING and prediction.fault and prediction.fault.kind == "answer_lost"
         atlas.clear()
         await finish(service)
-        assert service.job(job_id).status == "done"
+        assert (await service.job(job_id)).status == "done"
     assert len(atlas.accepted) == 1
 
 
@@ -177,7 +178,7 @@ async def test_a_clock_that_jumps_during_a_submit_pays_once(
         monkeypatch.setattr(ProviderClient, "_send_once", send)
         job_id = await edit(service, coffee)
         await finish(service)
-        assert service.job(job_id).status == "done"
+        assert (await service.job(job_id)).status == "done"
     assert len(atlas.accepted) == 1
 
 
@@ -196,7 +197,7 @@ async def test_a_clock_that_jumps_changes_no_wait(
         assert clock.monotonic() - before_s == pytest.approx(5, abs=1.1)
         for _ in range(60):
             await service.worker.step() or clock.advance(0.5)
-        assert service.job(job_id).status == "done", "it was polled all the while"
+        assert (await service.job(job_id)).status == "done", "it was polled all the while"
 
 
 async def test_a_budget_is_not_freed_by_a_clock_that_jumps(
@@ -231,7 +232,7 @@ async def test_a_sleep_between_submit_and_answer_frees_no_budget(
         async with make_service(ark, TRIPTYCH_BUDGET_USD="0.1") as service:
             job_id = await edit(service, coffee)
             await finish(service)
-            assert slept and service.job(job_id).status == "done"
+            assert slept and (await service.job(job_id)).status == "done"
             with pytest.raises(errors.OverBudget, match="does not fit the budget"):
                 await edit(service, coffee, again=True)
 
@@ -259,27 +260,28 @@ async def test_a_restart_of_the_machine_makes_everything_due(
     async with make_service(atlas) as service:
         job_id = await edit(service, coffee)
         await service.worker.step()
-        service.store._db.connection.execute(  # by a monotonic clock that was far ahead of today's
+        service.store.plain._db.connection.execute(  # by a monotonic clock that was far ahead of today's
             "UPDATE predictions SET due_at = due_at + 1000, lease = 'old', lease_until = due_at + 10, "
             "deadline_at = deadline_at + 1e9, submitted_mono = submitted_mono + 1e9"
         )
     monkeypatch.setattr("triptych.storage.reads.boot_id", lambda: "another boot")
     async with make_service(atlas) as service:
         assert await service.worker.step(), "it is polled at once"
-        (prediction,) = service.store.predictions(job_id)
+        (prediction,) = service.store.plain.predictions(job_id)
         assert age_s(prediction, clock) < 60, "its age goes on from the wall clock's"
         await finish(service)
-        assert service.job(job_id).status == "done"
+        assert (await service.job(job_id)).status == "done"
     assert len(atlas.accepted) == 1
 
 
 async def test_a_damaged_due_time_is_due_now(make_service: Any, atlas: Any, finish: Any, coffee: str) -> None:
     async with make_service(atlas) as service:
         job_id = await edit(service, coffee)
-        service.store._db.connection.execute("UPDATE predictions SET due_at = 1e12, lease = 'x', lease_until = 1e12")
+        damage = "UPDATE predictions SET due_at = 1e12, lease = 'x', lease_until = 1e12"
+        service.store.plain._db.connection.execute(damage)
         assert await service.worker.step()
         await finish(service)
-        assert service.job(job_id).status == "done"
+        assert (await service.job(job_id)).status == "done"
 
 
 async def test_a_frozen_process_goes_on_with_its_own_request(
@@ -300,7 +302,7 @@ async def test_a_frozen_process_goes_on_with_its_own_request(
             monkeypatch.setattr(ProviderClient, "_send_once", send)
             job_id = await edit(service, coffee)
             await finish(service)
-            assert service.job(job_id).status == "done"
+            assert (await service.job(job_id)).status == "done"
     assert len(ark.accepted) == 1
 
 
@@ -324,7 +326,7 @@ async def test_a_process_that_froze_before_sending_does_not_send_what_another_to
         job_id = await edit(frozen, coffee)
         await frozen.worker.step()
         await finish(frozen)
-        assert frozen.job(job_id).status == "done"
+        assert (await frozen.job(job_id)).status == "done"
     assert thawed and len(atlas.accepted) == 1
 
 
@@ -332,7 +334,7 @@ async def test_a_process_that_froze_while_it_renewed_its_lease_does_not_send(
     make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with make_service(atlas) as frozen, make_service(atlas) as other:
-        really, thawed = frozen.store.renew, False
+        really, thawed = frozen.store.plain.renew, False
 
         def renew(*args: Any) -> bool:
             nonlocal thawed
@@ -342,12 +344,12 @@ async def test_a_process_that_froze_while_it_renewed_its_lease_does_not_send(
                 clock.advance(LEASE_S + 1)
             return renewed
 
-        monkeypatch.setattr(frozen.store, "renew", renew)
+        monkeypatch.setattr(frozen.store.plain, "renew", renew)
         job_id = await edit(frozen, coffee)
         await frozen.worker.step()
         assert thawed and not atlas.accepted, "another process may have sent it meanwhile"
         await finish(other)
-        assert other.job(job_id).status == "done"
+        assert (await other.job(job_id)).status == "done"
     assert len(atlas.accepted) == 1
 
 
@@ -372,7 +374,7 @@ async def test_looking_for_a_lost_submit_counts_from_the_first_look(
             await service.worker.step() or clock.advance(1)
         assert clock.monotonic() - began_s >= 60
         await finish(service)
-        assert service.job(job_id).status == "done"
+        assert (await service.job(job_id)).status == "done"
     assert len(atlas.accepted) == 1
 
 
@@ -398,7 +400,7 @@ async def test_after_a_restart_no_list_proves_that_a_request_never_left(
         monkeypatch.setattr("triptych.storage.reads.boot_id", lambda: "another boot")
         async with make_service(api) as service:
             await finish(service)
-            assert service.job(job_id).status == "uncertain"
+            assert (await service.job(job_id)).status == "uncertain"
         assert not api.accepted
 
 
@@ -415,14 +417,14 @@ async def test_a_submit_that_nobody_heard_of_is_not_called_uncertain_at_once(
                 clock.advance(20)
                 for _ in range(3):
                     await other.worker.step() or clock.advance(1)
-                assert other.job(job_id).status == "running"
+                assert (await other.job(job_id)).status == "running"
                 return answer
 
             monkeypatch.setattr(ProviderClient, "_send_once", send)
             job_id = await edit(frozen, coffee)
             await frozen.worker.step()
             await finish(other)
-            assert other.job(job_id).status == "done"
+            assert (await other.job(job_id)).status == "done"
     assert len(ark.accepted) == 1
 
 
@@ -437,7 +439,7 @@ async def test_a_disk_that_fills_while_images_are_stored_loses_nothing(
         job_id = await edit(service, coffee)
         monkeypatch.setattr(ImageFiles, "_write", failing(ImageFiles._write, full, 3))
         await finish(service)
-        job = service.job(job_id)
+        job = await service.job(job_id)
     assert (job.status, job.returned, len(atlas.accepted)) == ("done", 2, 1)
 
 
@@ -454,7 +456,7 @@ async def test_nothing_ends_the_worker_but_its_cancellation(
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(service.worker.run)
-                while service.job(job_id).status != "done":  # noqa: ASYNC110
+                while (await service.job(job_id)).status != "done":  # noqa: ASYNC110
                     await anyio.sleep(0.001)
                 tasks.cancel_scope.cancel()
     assert len(atlas.accepted) == 1
@@ -486,7 +488,7 @@ async def test_a_paid_stream_is_read_to_its_end_while_the_disk_is_full(
             monkeypatch.setattr(Store, "add_outputs", taken_late(Store.add_outputs))
             monkeypatch.setattr(ImageFiles, "_write", taken_late(ImageFiles._write))
             await finish(service)
-            job = service.job(job_id)
+            job = await service.job(job_id)
     assert (job.status, job.returned, len(ark.accepted)) == ("done", 6, 1), job.warnings
 
 
@@ -509,13 +511,17 @@ async def test_a_list_that_drips_stops_no_other_provider(
     monkeypatch.setattr(ProviderClient, "run", run)
     with running("wavespeed", latency_s=0.0, max_side=64) as wavespeed:
         async with make_service(atlas, wavespeed) as service:
-            monkeypatch.setattr(service.worker._polling, "sweep_is_due", lambda name: name == "atlas")
+
+            async def is_due(name: str) -> bool:
+                return name == "atlas"
+
+            monkeypatch.setattr(service.worker._polling, "sweep_is_due", is_due)
             await edit(service, coffee)
             other = await edit(service, coffee, provider="wavespeed")
             with anyio.fail_after(60):
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(service.worker.run)
-                    while service.job(other).status != "done":  # noqa: ASYNC110
+                    while (await service.job(other)).status != "done":  # noqa: ASYNC110
                         await anyio.sleep(0.001)
                     tasks.cancel_scope.cancel()
             assert looks == 1
@@ -529,9 +535,9 @@ async def test_a_call_waits_for_a_database_that_is_locked_for_a_while(
         clock.drive = None
         monkeypatch.setattr(Store, "add_job", failing(Store.add_job, errors.Outage("locked"), 8))
         with pytest.raises(errors.Outage):
-            await service.edit_sequence([coffee], "warmer", options=Options(wait_s=1))
+            await edit_sequence(service, [coffee], "warmer", options=Options(wait_s=1))
         began_s = clock.monotonic()
-        assert (await service.edit_sequence([coffee], "warmer", options=Options(wait_s=3))).job_id
+        assert (await edit_sequence(service, [coffee], "warmer", options=Options(wait_s=3))).job_id
         assert clock.monotonic() - began_s <= 4
 
 
@@ -542,7 +548,7 @@ async def test_quote_write_and_wait_share_the_time_of_one_call(
         clock.drive = None
         monkeypatch.setattr(Store, "add_job", failing(Store.add_job, errors.Outage("locked"), 20))
         began_s = clock.monotonic()
-        result = await service.edit_sequence([coffee], "warmer", options=Options(wait_s=10))
+        result = await edit_sequence(service, [coffee], "warmer", options=Options(wait_s=10))
         assert result.job_id and clock.monotonic() - began_s <= 11
 
 
@@ -563,7 +569,7 @@ async def test_a_gateways_time_out_is_no_refusal(
         async with make_service(api) as service:
             job_id = await edit(service, coffee, count=1)
             await finish(service)
-            job = service.job(job_id)
+            job = await service.job(job_id)
     assert job.status in ("done", "uncertain"), job.error
     assert len(api.accepted) == 1
 
@@ -571,7 +577,7 @@ async def test_a_gateways_time_out_is_no_refusal(
 async def test_a_poll_is_never_put_off_for_long_by_the_list(make_service: Any, atlas: Any, coffee: str) -> None:
     async with make_service(atlas) as service:
         job_id = await edit(service, coffee)
-        (prediction,) = service.store.predictions(job_id)
+        (prediction,) = service.store.plain.predictions(job_id)
         polling = service.worker._polling
         alone_s = polling.poll_wait_s(prediction, elapsed_s=0.0)
         polling._standing["atlas"].sweeping = True
@@ -588,7 +594,7 @@ async def test_a_refusal_of_a_repetition_says_nothing_of_the_first_submit(
         async with make_service(evolink) as service:
             job_id = await edit(service, coffee)
             await finish(service)
-            result = service.job(job_id)
+            result = await service.job(job_id)
             assert result.status == "uncertain" and result.cost.charged is None
-            assert service.store.ledger.since(0)[1] > 0, "the money is held back"
+            assert service.store.plain.ledger.since(0)[1] > 0, "the money is held back"
         assert len(evolink.accepted) == 1

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from support import ROOT
+from support.jobs import Options, edit_chain, edit_sequence, generate_sequence
 from triptych.core import errors
 from triptych.jobs.results import JobResult
-from triptych.jobs.service import Caller, ImageService, Options
+from triptych.jobs.service import Caller, ImageService
 from triptych.storage import migrations
 from triptych.storage.jobs import Store
 
@@ -26,7 +28,7 @@ Use = Callable[[ImageService, str, Caller], Awaitable[Any]]
 
 
 async def job(service: ImageService, handle: str, caller: Caller) -> Any:
-    return service.job(handle, caller, every=True)
+    return await service.job(handle, caller, every=True)
 
 
 def paid(**options: Any) -> Options:
@@ -35,10 +37,10 @@ def paid(**options: Any) -> Options:
 
 OF_AN_IMAGE: dict[str, Use] = {
     "upload_images": lambda s, h, c: s.upload_images([h], c),
-    "edit_sequence": lambda s, h, c: s.edit_sequence([h], "warmer", 1, NOW, c),
-    "edit_sequence, dry run": lambda s, h, c: s.edit_sequence([h], "warmer", 1, paid(), c),
-    "edit_chain": lambda s, h, c: s.edit_chain([h], ["warmer"], (), NOW, c),
-    "edit_chain, as reference": lambda s, h, c: s.edit_chain([SAMPLE], ["warmer"], [h], NOW, c),
+    "edit_sequence": lambda s, h, c: edit_sequence(s, [h], "warmer", 1, NOW, c),
+    "edit_sequence, dry run": lambda s, h, c: edit_sequence(s, [h], "warmer", 1, paid(), c),
+    "edit_chain": lambda s, h, c: edit_chain(s, [h], ["warmer"], (), NOW, c),
+    "edit_chain, as reference": lambda s, h, c: edit_chain(s, [SAMPLE], ["warmer"], [h], NOW, c),
     "view_images": lambda s, h, c: s.view_images([h], c),
     "view_images, as uri": lambda s, h, c: s.view_images([f"triptych://images/{h}"], c),
     "save_images": lambda s, h, c: s.save_images([h], str(Path(SAMPLE).parent), None, c),
@@ -57,7 +59,7 @@ SAMPLE = str(files("triptych") / "samples" / "cat.jpg")
 async def anns(service: ImageService, coffee: str) -> tuple[str, JobResult]:
     """Return what Ann has: the handle of an upload, and a job that is done."""
     (image,) = (await service.upload_images([coffee], ANN)).images
-    done = await service.edit_sequence([image.handle], "warmer", 1, Options(), ANN)
+    done = await edit_sequence(service, [image.handle], "warmer", 1, Options(), ANN)
     assert done.status == "done" and done.job_id
     return image.handle, done
 
@@ -81,7 +83,7 @@ async def test_anothers_image_is_refused_as_one_that_never_was(make_service: Any
             (f"{done.job_id}", "job_00000000"),
         ):
             assert await refusal(use, service, theirs, BEN) == await refusal(use, service, never, BEN)
-        assert len(service.store.jobs(100)) == 1
+        assert len(service.store.plain.jobs(100)) == 1
 
 
 @pytest.mark.parametrize("use", OF_A_JOB.values(), ids=OF_A_JOB)
@@ -95,11 +97,11 @@ async def test_anothers_job_is_refused_as_one_that_never_was(make_service: Any, 
 async def test_lists_show_ones_own(make_service: Any, coffee: str) -> None:
     async with make_service() as service:
         _, done = await anns(service, coffee)
-        bens = await service.generate_sequence("a lighthouse", 1, Options(), BEN)
+        bens = await generate_sequence(service, "a lighthouse", 1, Options(), BEN)
         for caller, own in ((ANN, [done]), (BEN, [bens]), (PERSON, [bens, done])):
             listed = [row.job_id for row in (await service.list_jobs(caller=caller)).jobs]
-            images = [image.handle for image in service.recent_images(20, caller)]
-            assert [h for h in service.recent_handles(20, caller) if h.startswith("job_")] == images
+            images = [image.handle for image in await service.recent_images(20, caller)]
+            assert [h for h in await service.recent_handles(20, caller) if h.startswith("job_")] == images
             assert sorted(listed) == sorted(str(job.job_id) for job in own)
             assert sorted(images) == sorted(f"{job.job_id}/1" for job in own)
             filtered = (await service.list_jobs(1, "done", caller)).jobs
@@ -110,11 +112,11 @@ async def test_uploads_are_completed_for_those_who_brought_them(make_service: An
     async with make_service() as service:
         uploaded, done = await anns(service, coffee)
         outputs = [image.handle for image in done.images]
-        assert sorted(service.recent_handles(20, ANN)) == sorted([*outputs, uploaded])
-        assert sorted(service.recent_handles(20, PERSON)) == sorted([*outputs, uploaded])
-        assert service.recent_handles(20, BEN) == []
+        assert sorted(await service.recent_handles(20, ANN)) == sorted([*outputs, uploaded])
+        assert sorted(await service.recent_handles(20, PERSON)) == sorted([*outputs, uploaded])
+        assert await service.recent_handles(20, BEN) == []
         await service.upload_images([coffee], BEN)
-        assert service.recent_handles(20, BEN) == [uploaded]
+        assert await service.recent_handles(20, BEN) == [uploaded]
 
 
 async def test_ones_own_images_can_be_used_in_every_way(make_service: Any, coffee: str, tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ async def test_the_person_at_the_machine_sees_everything_and_what_they_make_is_n
         for use in OF_A_JOB.values():
             await use(service, done.job_id or "", PERSON)
         await service.view_images([uploaded, f"{done.job_id}/1"], PERSON)
-        made = await service.generate_sequence("a lighthouse", 1, Options(), PERSON)
+        made = await generate_sequence(service, "a lighthouse", 1, Options(), PERSON)
         (image,) = (await service.upload_images([SAMPLE], PERSON)).images
         for handle, use in ((f"{made.job_id}/1", "view_images"), (image.handle, "edit_sequence")):
             kind, _ = await refusal(OF_AN_IMAGE[use], service, handle, ANN)
@@ -199,8 +201,8 @@ async def test_an_identical_request_in_flight_is_attached_to_by_its_own_owner_al
     async with make_service(atlas) as service:
         ids = {}
         for name, caller in {"ann": ANN, "ben": BEN, "person": PERSON}.items():
-            first = await service.edit_sequence([coffee], "warmer", 1, NOW, caller)
-            again = await service.edit_sequence([coffee], "warmer", 1, NOW, caller)
+            first = await edit_sequence(service, [coffee], "warmer", 1, NOW, caller)
+            again = await edit_sequence(service, [coffee], "warmer", 1, NOW, caller)
             assert again.job_id == first.job_id and "The same request was made" in again.warnings[-1]
             ids[name] = first.job_id
         assert len(set(ids.values())) == 3
@@ -211,9 +213,9 @@ async def test_an_identical_request_in_flight_is_attached_to_by_its_own_owner_al
 def test_jobs_from_before_owners_are_nobody_elses(tmp_path: Path) -> None:
     path = tmp_path / "triptych.db"
     with closing(sqlite3.connect(path)) as earlier:
-        earlier.executescript((Path(__file__).parent / "databases" / "version-0.sql").read_text("utf-8"))
+        earlier.executescript((ROOT / "tests/unit/storage/databases/version-0.sql").read_text("utf-8"))
     store = Store(path, tmp_path / "images")
-    assert {row.job.owner for row in store.jobs(50)} == {None}
+    assert {row.owner for row in store.jobs(50)} == {None}
     assert store.jobs(50, None, "ann") == [] and not store.holds("ann", "0" * 64)
     store.close()
 

@@ -21,13 +21,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from support import ROOT
-from support.jobs import NOW
+from support.jobs import NOW, Options, edit_chain, edit_sequence
 from support.pictures import picture
 from triptych.cli import cli
 from triptych.core import errors
 from triptych.jobs.pruning import Pruner
 from triptych.jobs.results import PruneResult
-from triptych.jobs.service import Caller, ImageService, Options
+from triptych.jobs.service import Caller, ImageService
 from triptych.storage import migrations
 from triptych.storage.sqlite import Database
 
@@ -67,7 +67,7 @@ def on_disk(service: ImageService) -> int:
 
 
 def rows(service: ImageService) -> list[Any]:
-    connection = service.store._db.connection
+    connection = service.store.plain._db.connection
     return [
         tuple(row)
         for table in ("jobs", "predictions", "frames", "holders")
@@ -77,7 +77,7 @@ def rows(service: ImageService) -> list[Any]:
 
 async def saved_job(service: ImageService, mine: Path, image: str, count: int = 2, prompt: str = "warmer") -> str:
     options, caller = Options(save_to=str(mine)), Caller(roots=(mine,))
-    job = await service.edit_sequence([image], prompt, count, options, caller)
+    job = await edit_sequence(service, [image], prompt, count, options, caller)
     assert job.status == "done" and job.job_id
     return job.job_id
 
@@ -117,17 +117,17 @@ async def test_the_ledger_is_the_same_after_pruning(
     make_service: Any, atlas: Any, coffee: str, finish: Any, mine: Path
 ) -> None:
     async with make_service(atlas) as service:
-        await service.edit_sequence([coffee], "warmer", 2, Options(wait_s=0, save_to=str(mine)), Caller(roots=(mine,)))
+        await edit_sequence(service, [coffee], "warmer", 2, Options(wait_s=0, save_to=str(mine)), Caller(roots=(mine,)))
         await finish(service)
-        spent, money = service.spend(7), service.store.money_since(0)
+        spent, money = await service.spend(7), service.store.plain.money_since(0)
         assert len(pruned(service).items) == 3
-        assert service.store.money_since(0) == money and sum(money) == Decimal("0.064")
-        assert service.spend(7) == spent and spent.total.images == 2
+        assert service.store.plain.money_since(0) == money and sum(money) == Decimal("0.064")
+        assert await service.spend(7) == spent and spent.total.images == 2
 
 
 async def test_outputs_without_a_copy_go_only_when_asked(make_service: Any, coffee: str) -> None:
     async with make_service() as service:
-        await service.edit_sequence([coffee], "warmer", 2)
+        await edit_sequence(service, [coffee], "warmer", 2)
         kept = pruned(service)
         assert (kept.items, kept.unsaved, on_disk(service)) == ([], 3, 3)
         assert kept.unsaved_bytes > 0
@@ -144,7 +144,7 @@ async def test_a_copy_that_was_removed_is_no_copy(make_service: Any, coffee: str
 
 async def test_what_save_images_saved_counts_as_saved(make_service: Any, coffee: str, mine: Path) -> None:
     async with make_service() as service:
-        job = await service.edit_sequence([coffee], "warmer", 2)
+        job = await edit_sequence(service, [coffee], "warmer", 2)
         await service.save_images([f"{job.job_id}/2"], str(mine), "kept", Caller(roots=(mine,)))
         assert names(pruned(service)) == {f"{job.job_id}/2"}
 
@@ -176,32 +176,32 @@ async def test_jobs_in_flight_keep_their_images_and_inputs(
     make_service: Any, atlas: Any, coffee: str, finish: Any, mine: Path, samples: Path
 ) -> None:
     async with make_service(atlas) as service:
-        first = await service.edit_chain([coffee], ["warmer", "film grain"], (), NOW)
-        while not service.store.frames(first.job_id or ""):
+        first = await edit_chain(service, [coffee], ["warmer", "film grain"], (), NOW)
+        while not service.store.plain.frames(first.job_id or ""):
             await service.worker.step() or service._clock.advance(1)
-        while service.job(first.job_id or "").returned < 1:
+        while (await service.job(first.job_id or "")).returned < 1:
             await service.worker.step()
-        assert service.job(first.job_id or "").status == "running"
-        await service.edit_sequence([str(samples / "cat.jpg")], "queued", 1, NOW)
+        assert (await service.job(first.job_id or "")).status == "running"
+        await edit_sequence(service, [str(samples / "cat.jpg")], "queued", 1, NOW)
         assert on_disk(service) == 3
         assert pruned(service, unsaved=True, days=400).items == []
         await finish(service)
-        assert service.job(first.job_id or "").status == "done"
+        assert (await service.job(first.job_id or "")).status == "done"
 
 
 async def test_an_uncertain_job_keeps_its_inputs(make_service: Any, atlas: Any, coffee: str, finish: Any) -> None:
     atlas.fault("submit", "drop", times=1)
     async with make_service(atlas) as service:
-        job = await service.edit_sequence([coffee], "warmer", 2, NOW)
+        job = await edit_sequence(service, [coffee], "warmer", 2, NOW)
         await finish(service)
-        assert service.job(job.job_id or "").status == "uncertain"
+        assert (await service.job(job.job_id or "")).status == "uncertain"
         assert pruned(service, unsaved=True, days=400).items == []
 
 
 async def test_what_another_kept_job_refers_to_stays(make_service: Any, coffee: str, mine: Path) -> None:
     async with make_service() as service:
         first = await saved_job(service, mine, coffee, 1)
-        second = await service.edit_sequence([f"{first}/1"], "colder", 1)
+        second = await edit_sequence(service, [f"{first}/1"], "colder", 1)
         assert pruned(service).items == [], "nor the source of what stays"
         await service.save_images([f"{second.job_id}/1"], str(mine), None, Caller(roots=(mine,)))
         assert names(pruned(service)) >= {f"{first}/1", f"{second.job_id}/1"}
@@ -213,7 +213,7 @@ async def test_a_file_that_is_used_meanwhile_goes_back(make_service: Any, coffee
         (image,) = (await service.upload_images([coffee])).images
         path = Path(image.path or "")
         os.utime(path, (0, 0))
-        service.store._db.connection.execute("UPDATE images SET created_at = 0")
+        service.store.plain._db.connection.execute("UPDATE images SET created_at = 0")
         with pruner(service, days=0) as one:
             assert names(one.look()) == {image.handle}
             await service.upload_images([coffee])
@@ -229,16 +229,16 @@ async def test_a_pruned_job_says_so_and_where_its_copies_are(make_service: Any, 
     async with make_service() as service:
         job_id = await saved_job(service, mine, coffee)
         pruned(service)
-        job = service.job(job_id)
+        job = await service.job(job_id)
         assert (job.status, job.returned, job.next) == ("done", 2, None)
         assert "2 of these images were pruned on 20" in job.warnings[-1]
         assert [Path(image.path or "").parent for image in job.images] == [mine, mine]
         assert all(Path(image.path or "").exists() and image.url for image in job.images)
         assert (await service.get_status(job_id)).status == "done"
         assert [row.job_id for row in (await service.list_jobs()).jobs] == [job_id]
-        assert service.recent_handles(10) == []
+        assert await service.recent_handles(10) == []
         with pytest.raises(errors.UnknownHandle, match=r"was pruned on 20.*upload a saved copy"):
-            await service.edit_sequence([f"{job_id}/1"], "again", 1)
+            await edit_sequence(service, [f"{job_id}/1"], "again", 1)
         with pytest.raises(errors.UnknownHandle, match="none of its images is here"):
             await service.view_images([job_id])
 
@@ -249,8 +249,8 @@ async def test_a_pruned_image_that_is_brought_in_again_is_back(make_service: Any
         assert names(pruned(service)) == {image.handle}
         (back,) = (await service.upload_images([coffee])).images
         assert back == image and Path(image.path or "").exists()
-        assert (await service.edit_sequence([image.handle], "warmer", 1)).status == "done"
-        assert service.recent_handles(10)[-1] == image.handle
+        assert (await edit_sequence(service, [image.handle], "warmer", 1)).status == "done"
+        assert (await service.recent_handles(10))[-1] == image.handle
 
 
 async def test_removal_that_fails_leaves_the_image(
@@ -268,7 +268,7 @@ async def test_removal_that_fails_leaves_the_image(
                 with pruner(service) as one:
                     assert one.prune().items == []
             assert on_disk(service) == 3
-            assert service.store.image_by_handle(f"{job_id}/1")
+            assert service.store.plain.image_by_handle(f"{job_id}/1")
         assert len(pruned(service).items) == 3
 
 
@@ -315,14 +315,14 @@ async def test_the_documented_backup_of_a_home_in_use_is_whole(make_service: Any
     (script,) = re.findall(r"```sh\n(umask 077\n.*?)rsync", text, re.DOTALL)
     (backup := tmp_path / "backup").mkdir()
     async with make_service() as service:
-        job = await service.edit_sequence([coffee], "warmer", 2)
+        job = await edit_sequence(service, [coffee], "warmer", 2)
         environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         command = ["sh", "-ec", script.replace("/backup/", f"{backup}/")]
         subprocess.run(command, env=environ | {"TRIPTYCH_HOME": str(service.setup.home)}, check=True, timeout=60)  # noqa: ASYNC221
         shutil.copytree(service.setup.home / "images", backup / "images")
     async with make_service(TRIPTYCH_HOME=str(backup)) as restored:
-        restored.store.check()
-        assert restored.job(job.job_id or "").returned == 2
+        restored.store.plain.check()
+        assert (await restored.job(job.job_id or "")).returned == 2
         assert {row.job_id for row in (await restored.list_jobs()).jobs} == {job.job_id}
         await restored.view_images([job.job_id or ""])
-        assert migrations.version(restored.store._db.connection) == migrations.newest()
+        assert migrations.version(restored.store.plain._db.connection) == migrations.newest()

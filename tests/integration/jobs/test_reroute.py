@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -20,11 +19,11 @@ import pytest
 from click.testing import CliRunner
 from mcp import Client
 
-from support.jobs import NOW, ended
+from support.jobs import NOW, Options, edit_sequence, ended
 from triptych import providers
 from triptych.cli import cli
 from triptych.cli.formatting import Exit
-from triptych.jobs.service import ImageService, Options
+from triptych.jobs.service import ImageService
 from triptych.server.app import build
 from triptych_emulators import Emulator, running
 
@@ -43,7 +42,7 @@ def api(request: pytest.FixtureRequest, clock: Any) -> Iterator[Emulator]:
 
 async def lost_job(service: ImageService, api: Emulator, finish: Any, image: str) -> str:
     api.fault("submit", "drop", times=1)
-    job = await ended(service, finish, (await service.edit_sequence([image], PROMPT, 2, NOW)).job_id)
+    job = await ended(service, finish, (await edit_sequence(service, [image], PROMPT, 2, NOW)).job_id)
     assert job.status == "uncertain" and job.job_id
     return job.job_id
 
@@ -52,7 +51,7 @@ async def test_only_a_provider_with_a_list_is_said_to_be_looked_at_again(
     make_service: Any, api: Emulator, finish: Any, coffee: str
 ) -> None:
     async with make_service(api) as service:
-        following = service.job(await lost_job(service, api, finish, coffee)).next or ""
+        following = (await service.job(await lost_job(service, api, finish, coffee))).next or ""
     assert ("looks again" in following) == (providers.load(api.name).find is not None)
     assert "accepts it as lost" in following and "again=true pays" in following
 
@@ -67,7 +66,7 @@ async def test_the_three_ways_out_from_the_tools(make_service: Any, api: Emulato
             return service
 
         lost = await lost_job(service, api, finish, coffee)
-        held = service.store.money_since(0)
+        held = service.store.plain.money_since(0)
         async with Client(build(opened, remote=False)) as client:
 
             async def call(tool: str, **arguments: Any) -> Any:
@@ -78,7 +77,7 @@ async def test_the_three_ways_out_from_the_tools(make_service: Any, api: Emulato
             same = {"images": [coffee], "prompt": PROMPT, "count": 2, "wait_s": 0}
             looked = await call("get_status", job_id=lost, wait_s=30)
             await finish(service)
-            assert looked["job_id"] == lost and service.job(lost).status == "uncertain"
+            assert looked["job_id"] == lost and (await service.job(lost)).status == "uncertain"
             assert (await call("edit_sequence", **same))["job_id"] == lost
             assert api.performed["submit"] == 1 and api.accepted == []
 
@@ -92,7 +91,7 @@ async def test_the_three_ways_out_from_the_tools(make_service: Any, api: Emulato
             assert "may still charge" in given_up["error"]["message"]
         # What may have been spent stays counted; what the new one cost comes to it.
         assert held[0] == 0 < held[1]
-        assert sum(service.store.money_since(0)) == held[1] + api.charged_usd
+        assert sum(service.store.plain.money_since(0)) == held[1] + api.charged_usd
 
 
 async def test_looking_again_finds_it_where_the_provider_keeps_a_history(
@@ -102,12 +101,12 @@ async def test_looking_again_finds_it_where_the_provider_keeps_a_history(
         atlas.fault("submit", "lost-answer", times=1)
         atlas.fault("history", "500", times=None)
         async with make_service(atlas) as service:
-            job = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
+            job = await ended(service, finish, (await edit_sequence(service, [coffee], PROMPT, 2, NOW)).job_id)
             assert job.status == "uncertain"
             atlas.clear()
             await service.get_status(job.job_id)
             assert (await ended(service, finish, job.job_id)).status == "done"
-            assert service.store.money_since(0) == (atlas.charged_usd, 0)
+            assert service.store.plain.money_since(0) == (atlas.charged_usd, 0)
         assert len(atlas.accepted) == 1
 
 
@@ -181,8 +180,8 @@ async def two_calls(
             images = [
                 str(next(d / name for d in (samples, tmp_path) if (d / name).exists())) for name in said["images"]
             ]
-            options = replace(Options(wait_s=0), **said["options"])
-            return await service.edit_sequence(images, said["prompt"], said["count"], options)
+            options = Options(**{**NOW, **said["options"]})
+            return await edit_sequence(service, images, said["prompt"], said["count"], options)
 
         yield await asked(BASE), await asked(BASE | changes)
 
@@ -209,11 +208,11 @@ async def test_again_goes_out_under_another_key_where_the_provider_would_repeat_
 ) -> None:
     with running(name, latency_s=1.0, max_side=48, clock=clock.monotonic) as api:
         async with make_service(api) as service:
-            first = await service.edit_sequence([coffee], PROMPT, 2, NOW)
-            again = await service.edit_sequence([coffee], PROMPT, 2, replace(NOW, again=True))
+            first = await edit_sequence(service, [coffee], PROMPT, 2, NOW)
+            again = await edit_sequence(service, [coffee], PROMPT, 2, Options(wait_s=0, again=True))
             await finish(service)
             for started in (first, again):
-                assert service.job(started.job_id).status == "done"
+                assert (await service.job(started.job_id)).status == "done"
     keys = {seen.headers["idempotency-key"] for seen in api.seen if "idempotency-key" in seen.headers}
     tasks = {
         task["taskUUID"]

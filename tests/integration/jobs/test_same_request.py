@@ -10,15 +10,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from support.clocks import when
-from support.jobs import NOW, ended
+from support.jobs import NOW, Options, edit_chain, edit_sequence, ended
 from triptych.core import errors
-from triptych.core.clock import Notifier, moment
-from triptych.core.models import Failure, Image, Job, Prediction, State
-from triptych.jobs import planning
-from triptych.jobs.planning import Ask, Input, Options
+from triptych.core.clock import moment
+from triptych.core.models import Failure, Job, Prediction, Request, State
+from triptych.jobs.planning import Terms
 from triptych.jobs.pricing import PLACEHOLDER_URL
 from triptych.jobs.service import Caller
 from triptych.storage.jobs import Store
@@ -29,60 +29,47 @@ pytestmark = pytest.mark.anyio
 
 PROMPT = "make it golden hour"
 SUBMIT = ("POST", "/api/v1/model/generateImage")
-ANOTHER: dict[str, Any] = {
-    "model": "seedream-4.5",
-    "provider": "atlas",
-    "size": "2K",
-    "format": "png",
-    "wait_s": 1.0,
-    "save_to": "/somewhere",
-    "max_cost_usd": Decimal(3),
-    "dry_run": True,
-    "again": True,
-}
+ASKED = Request("edit_sequence", (PROMPT,), ("img_1",), count=2)
+CONTENT = {"img_1": "aa", "img_2": "bb", "job_1/2": "aa"}
 
 
-@dataclass(frozen=True, slots=True)
-class Wider(Options):
-    seed: int | None = None
-
-
-def image(sha256: str, handle: str = "img_1") -> Input:
-    return Input(handle, Image(sha256, handle, "image/png", 1, 1, 1, Path("a.png")))
-
-
-ASK = Ask("edit_sequence", None, (PROMPT,), 2, Options(), (image("aa"),))
+def fingerprint(owner: str | None = None, **changes: Any) -> str:
+    return replace(ASKED, **changes).fingerprint(owner, CONTENT)
 
 
 # -- what is compared --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(Options)])
-def test_every_option_counts_but_the_five_that_make_nothing(name: str) -> None:
-    value = ANOTHER.get(name, "another")
-    assert value != getattr(Options(), name)
-    changed = replace(ASK, options=replace(Options(), **{name: value}))
-    counts = name not in ("wait_s", "save_to", "max_cost_usd", "dry_run", "again")
-    assert (planning.fingerprint(changed) != planning.fingerprint(ASK)) == counts
+@dataclass(frozen=True)
+class Wider(Request):
+    seed: int | None = None
 
 
-def test_an_option_added_later_counts_without_being_listed() -> None:
-    plain, seeded = (planning.fingerprint(replace(ASK, options=Wider(seed=seed))) for seed in (None, 7))
-    assert plain != seeded
+def test_a_field_added_later_counts_without_being_listed() -> None:
+    def wider(seed: int | None) -> str:
+        return Wider("edit_sequence", (PROMPT,), ("img_1",), count=2, seed=seed).fingerprint(None, CONTENT)
+
+    assert wider(7) != wider(8)
+    assert wider(None) == fingerprint(), "an earlier version's request is still the same"
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"tool": "edit_chain"}, {"owner": "ann"}, {"prompts": ("a", "b")}, {"count": 3}, {"images": (image("bb"),)},
-     {"images": (), "references": (image("aa"),)}, {"images": (image("aa"), image("aa"))}],
-    ids=["tool", "owner", "prompts", "count", "content", "role", "number"],
+    [{"tool": "edit_chain"}, {"owner": "ann"}, {"prompts": ("a", "b")}, {"count": 3}, {"images": ("img_2",)},
+     {"images": (), "references": ("img_1",)}, {"images": ("img_1", "img_1")},
+     *({field.name: "another"} for field in fields(Request) if field.default is None)],
+    ids=str,
 )  # fmt: skip
-def test_all_else_that_is_asked_counts(changes: dict[str, Any]) -> None:
-    assert planning.fingerprint(replace(ASK, **changes)) != planning.fingerprint(ASK)
+def test_everything_that_is_asked_counts(changes: dict[str, Any]) -> None:
+    assert fingerprint(**changes) != fingerprint()
+
+
+def test_the_terms_of_a_call_do_not_count() -> None:
+    assert not {field.name for field in fields(Terms)} & {field.name for field in fields(Request)}
 
 
 def test_an_image_counts_by_its_content_not_by_its_handle() -> None:
-    assert planning.fingerprint(replace(ASK, images=(image("aa", "job_1/2"),))) == planning.fingerprint(ASK)
+    assert fingerprint(images=("job_1/2",)) == fingerprint()
 
 
 @pytest.fixture
@@ -95,9 +82,9 @@ async def test_another_default_provider_makes_no_second_job(
     make_service: Any, atlas: Any, evolink: Any, coffee: str
 ) -> None:
     async with make_service(atlas, evolink, TRIPTYCH_PROVIDER="atlas") as service:
-        first = await service.edit_sequence([coffee], PROMPT, 2, NOW)
+        first = await edit_sequence(service, [coffee], PROMPT, 2, NOW)
     async with make_service(atlas, evolink, TRIPTYCH_PROVIDER="evolink") as service:
-        second = await service.edit_sequence([coffee], PROMPT, 2, NOW)
+        second = await edit_sequence(service, [coffee], PROMPT, 2, NOW)
     assert (first.provider, second.provider) == ("atlas", "atlas")
     assert second.job_id == first.job_id
 
@@ -107,23 +94,23 @@ async def test_a_rerouted_job_is_still_what_the_same_request_gets(
 ) -> None:
     atlas.fault("submit", "402", times=None)
     async with make_service(atlas, evolink, TRIPTYCH_PROVIDER="atlas") as service:
-        first = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
-        second = await service.edit_sequence([coffee], PROMPT, 2, NOW)
+        first = await ended(service, finish, (await edit_sequence(service, [coffee], PROMPT, 2, NOW)).job_id)
+        second = await edit_sequence(service, [coffee], PROMPT, 2, NOW)
     assert first.provider == "evolink" and second.job_id == first.job_id
     assert len(evolink.accepted) == 1
 
 
 async def test_a_model_or_key_that_is_gone_hides_no_earlier_job(make_service: Any, atlas: Any, coffee: str) -> None:
-    asked = replace(NOW, model="seedream-5.0-lite")
+    asked = Options(wait_s=0, model="seedream-5.0-lite")
     async with make_service(atlas) as service:
-        first = await service.edit_sequence([coffee], PROMPT, 2, asked)
+        first = await edit_sequence(service, [coffee], PROMPT, 2, asked)
     async with make_service() as service:  # without its key
-        assert (await service.edit_sequence([coffee], PROMPT, 2, asked)).job_id == first.job_id
+        assert (await edit_sequence(service, [coffee], PROMPT, 2, asked)).job_id == first.job_id
         for changes in ({"again": True}, {"dry_run": True}):
             with pytest.raises(errors.NoKey):
-                await service.edit_sequence([coffee], PROMPT, 2, replace(asked, **changes))
+                await edit_sequence(service, [coffee], PROMPT, 2, Options(**asked, **changes))
         with pytest.raises(errors.NoKey):
-            await service.edit_sequence([coffee], "another prompt", 2, asked)
+            await edit_sequence(service, [coffee], "another prompt", 2, asked)
 
 
 # -- for how long ------------------------------------------------------------------------------------------------------
@@ -133,19 +120,19 @@ async def test_a_finished_job_is_the_answer_for_an_hour(
     make_service: Any, atlas: Any, clock: Any, finish: Any, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
-        first = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
+        first = await ended(service, finish, (await edit_sequence(service, [coffee], PROMPT, 2, NOW)).job_id)
         assert first.status == "done"
         clock.advance(3500)
         seen = len(atlas.seen)
-        second = await service.edit_sequence([coffee], PROMPT, 2, NOW)
+        second = await edit_sequence(service, [coffee], PROMPT, 2, NOW)
         assert (second.job_id, second.status, len(second.images)) == (first.job_id, "done", 2)
         assert "The same request was made 58 min ago: this is that job" in second.warnings[-1]
         assert "again=true" in second.warnings[-1]
         assert len(atlas.seen) == seen, "nothing was sent"
         clock.advance(120)
-        third = await service.edit_sequence([coffee], PROMPT, 2, NOW)
+        third = await edit_sequence(service, [coffee], PROMPT, 2, NOW)
         assert third.job_id != first.job_id
-        assert (await service.edit_sequence([coffee], PROMPT, 2, replace(NOW, again=True))).job_id != third.job_id
+        assert (await edit_sequence(service, [coffee], PROMPT, 2, Options(wait_s=0, again=True))).job_id != third.job_id
 
 
 async def test_a_partial_job_is_the_answer_for_an_hour(
@@ -154,20 +141,20 @@ async def test_a_partial_job_is_the_answer_for_an_hour(
     images = [str(samples / "coffee.jpg"), str(samples / "cat.jpg")]
     atlas.fault("poll", "failed-200", times=1)
     async with make_service(atlas) as service:
-        first = await ended(service, finish, (await service.edit_chain(images, ["warmer"], options=NOW)).job_id)
+        first = await ended(service, finish, (await edit_chain(service, images, ["warmer"], options=NOW)).job_id)
         assert first.status == "partial"
-        assert (await service.edit_chain(images, ["warmer"], options=NOW)).job_id == first.job_id
+        assert (await edit_chain(service, images, ["warmer"], options=NOW)).job_id == first.job_id
         clock.advance(3700)
-        assert (await service.edit_chain(images, ["warmer"], options=NOW)).job_id != first.job_id
+        assert (await edit_chain(service, images, ["warmer"], options=NOW)).job_id != first.job_id
 
 
 async def test_a_failed_or_cancelled_job_is_made_anew(make_service: Any, atlas: Any, finish: Any, coffee: str) -> None:
     async with make_service(atlas) as service:
-        first = (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id
+        first = (await edit_sequence(service, [coffee], PROMPT, 2, NOW)).job_id
         await service.cancel_job(first)
         atlas.fault("submit", "401", times=None)
-        second = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
-        third = await service.edit_sequence([coffee], PROMPT, 2, NOW)
+        second = await ended(service, finish, (await edit_sequence(service, [coffee], PROMPT, 2, NOW)).job_id)
+        third = await edit_sequence(service, [coffee], PROMPT, 2, NOW)
     assert second.status == "failed"
     assert len({first, second.job_id, third.job_id}) == 3
 
@@ -177,12 +164,12 @@ async def test_a_job_that_runs_or_is_uncertain_is_the_answer_at_any_age(
 ) -> None:
     atlas.fault("submit", "drop", times=1)
     async with make_service(atlas) as service:
-        first = (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id
+        first = (await edit_sequence(service, [coffee], PROMPT, 2, NOW)).job_id
         clock.advance(5 * 86_400)
-        assert (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id == first
+        assert (await edit_sequence(service, [coffee], PROMPT, 2, NOW)).job_id == first
         assert (await ended(service, finish, first)).status == "uncertain"
         clock.advance(30 * 86_400)
-        assert (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id == first
+        assert (await edit_sequence(service, [coffee], PROMPT, 2, NOW)).job_id == first
     assert atlas.accepted == []
 
 
@@ -199,7 +186,7 @@ class TwoClocks:
     def monotonic(self) -> float:
         return self.mono
 
-    async def wait(self, notifier: Notifier, seconds: float) -> None:
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
         raise AssertionError("nobody waits here")
 
     def move(self, *, wall_s: float, mono_s: float) -> None:
@@ -208,7 +195,7 @@ class TwoClocks:
 
 
 def job(n: int = 1) -> Job:
-    return Job(f"job_{n:08}", "edit_sequence", NOON, "f", "atlas", "m", "e", "p", 1, 1, 1, None, (), False)
+    return Job(f"job_{n:08}", ASKED, NOON, "f", "atlas", "m", "e")
 
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -218,11 +205,9 @@ def prediction(n: int = 1) -> Prediction:
     from triptych.core.models import Operation
 
     return Prediction(
-        id=f"job_{n:08}-0-0", job_id=f"job_{n:08}", lane=0, step=0, after=None, first_output=1, state=State.QUEUED,
-        provider="atlas", endpoint="e", operation=Operation.EDIT_SEQUENTIAL, prompt="p", count=1, size=None,
-        format=None, inputs=(), client_id="c", variation="", quoted_usd=Decimal("0.03"), quote_exact=False,
-        charged_usd=None, ticket=None, poll_url=None, submitted_at=None, deadline_at=None, finished_at=None,
-        due_at=0.0, attempts=0, fault=None,
+        id=f"job_{n:08}-0-0", job_id=f"job_{n:08}", request=ASKED, lane=0, step=0, after_id=None, first_output=1,
+        provider="atlas", endpoint="e", operation=Operation.EDIT_SEQUENTIAL, size=None, client_id="c", variation="",
+        quoted_usd=Decimal("0.03"), quote_exact=False,
     )  # fmt: skip
 
 
@@ -238,7 +223,7 @@ def just_done(clocks: TwoClocks, tmp_path: Path) -> Iterator[Store]:
     store.add_job(job(), [prediction()], now=when(NOON), attach=True)
     with store._db.transaction():
         store._db.run("add_frame", job_id="job_00000001", n=1, prediction_id="job_00000001-0-0", url=None,
-                      url_expires_at=None, sha256="aa", source="[]", error=None, now=0)  # fmt: skip
+                      url_expires_at=None, sha256="aa", saved_path=None, source="[]", error=None, now=0)  # fmt: skip
         store._db.connection.execute("UPDATE predictions SET state = 'failed'")
         store._refresh("job_00000001")
     row = store.job("job_00000001")
@@ -314,14 +299,14 @@ async def test_a_repeat_sends_nothing_asks_nothing_and_needs_no_budget(
     make_service: Any, atlas: Any, finish: Any, coffee: str
 ) -> None:
     async with make_service(atlas, TRIPTYCH_BUDGET_USD="0.128") as service:
-        first = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 4, NOW)).job_id)
-        held, seen = service.store.money_since(0), len(atlas.seen)
+        first = await ended(service, finish, (await edit_sequence(service, [coffee], PROMPT, 4, NOW)).job_id)
+        held, seen = service.store.plain.money_since(0), len(atlas.seen)
     limits = {"TRIPTYCH_BUDGET_USD": "0.01", "TRIPTYCH_CONFIRM_USD": "0"}
     async with make_service(atlas, **limits) as service:
-        for options in (NOW, replace(NOW, max_cost_usd=Decimal(0))):
-            again = await service.edit_sequence([coffee], PROMPT, 4, options, Caller(asks=True))
+        for options in (NOW, Options(wait_s=0, max_cost_usd=Decimal(0))):
+            again = await edit_sequence(service, [coffee], PROMPT, 4, options, Caller(asks=True))
             assert again.job_id == first.job_id
-        assert service.store.money_since(0) == held
+        assert service.store.plain.money_since(0) == held
     assert len(atlas.seen) == seen
 
 
@@ -337,13 +322,13 @@ async def test_a_repeat_of_a_finished_job_saves_its_copies_at_once(
 ) -> None:
     caller, first_dir, second_dir = Caller(roots=(tmp_path,)), tmp_path / "one", tmp_path / "two"
     async with make_service(atlas) as service:
-        asked = replace(NOW, save_to=str(first_dir))
-        first = await service.edit_sequence([coffee], PROMPT, 2, asked, caller)
+        asked = Options(wait_s=0, save_to=str(first_dir))
+        first = await edit_sequence(service, [coffee], PROMPT, 2, asked, caller)
         await ended(service, finish, first.job_id)
-        asked = replace(NOW, save_to=str(second_dir))
-        assert (await service.edit_sequence([coffee], PROMPT, 2, asked, caller)).job_id == first.job_id
+        asked = Options(wait_s=0, save_to=str(second_dir))
+        assert (await edit_sequence(service, [coffee], PROMPT, 2, asked, caller)).job_id == first.job_id
         with pytest.raises(errors.NotAllowed):
-            await service.edit_sequence([coffee], PROMPT, 2, replace(NOW, save_to="/etc"), caller)
+            await edit_sequence(service, [coffee], PROMPT, 2, Options(wait_s=0, save_to="/etc"), caller)
     names = [f"{first.job_id}-01.png", f"{first.job_id}-02.png"]
     assert saved_in(first_dir) == saved_in(second_dir) == names
 
@@ -353,14 +338,14 @@ async def test_a_repeat_of_a_running_job_saves_its_copies_when_it_ends(
 ) -> None:
     caller = Caller(roots=(tmp_path,))
     async with make_service(atlas) as service:
-        first = await service.edit_sequence([coffee], PROMPT, 2, NOW, caller)
+        first = await edit_sequence(service, [coffee], PROMPT, 2, NOW, caller)
         for name in ("one", "two", "two"):
-            await service.edit_sequence([coffee], PROMPT, 2, replace(NOW, save_to=str(tmp_path / name)), caller)
+            await edit_sequence(service, [coffee], PROMPT, 2, Options(wait_s=0, save_to=str(tmp_path / name)), caller)
         assert saved_in(tmp_path / "one") == saved_in(tmp_path / "two") == []
     async with make_service(atlas) as service:  # another process ends it
         await ended(service, finish, first.job_id)
         await service.image_access.save_copies()
-        assert service.store.to_save() == []
+        assert service.store.plain.to_save() == []
     assert saved_in(tmp_path / "one") == saved_in(tmp_path / "two")
     assert len(saved_in(tmp_path / "one")) == 2
 
@@ -369,11 +354,11 @@ async def test_images_that_come_later_are_saved_too(
     make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
 ) -> None:
     atlas.fault("result", "500", times=None)
-    asked = replace(NOW, save_to=str(tmp_path / "out"))
+    asked = Options(wait_s=0, save_to=str(tmp_path / "out"))
     async with make_service(atlas) as service:
-        first = await ended(service, finish, (await service.edit_sequence([coffee], PROMPT, 2, NOW)).job_id)
+        first = await ended(service, finish, (await edit_sequence(service, [coffee], PROMPT, 2, NOW)).job_id)
         assert first.status == "failed"
-        service.store.save_also(first.job_id or "", asked.save_to or "")
+        service.store.plain.save_also(first.job_id or "", asked["save_to"])
         atlas.clear()
         await service.get_status(first.job_id or "")
         await finish(service)
@@ -386,14 +371,14 @@ async def test_a_directory_that_cannot_be_written_is_a_warning(
 ) -> None:
     caller, blocked = Caller(roots=(tmp_path,)), tmp_path / "out"
     async with make_service(atlas) as service:
-        first = await service.edit_sequence([coffee], PROMPT, 2, NOW, caller)
-        asked = replace(NOW, save_to=str(blocked))
-        await service.edit_sequence([coffee], PROMPT, 2, asked, caller)
+        first = await edit_sequence(service, [coffee], PROMPT, 2, NOW, caller)
+        asked = Options(wait_s=0, save_to=str(blocked))
+        await edit_sequence(service, [coffee], PROMPT, 2, asked, caller)
         blocked.write_text("a file by now")
         await ended(service, finish, first.job_id)
         await service.image_access.save_copies()
-        assert any("Not saved" in warning for warning in service.job(first.job_id).warnings)
-        assert service.store.to_save() == []
+        assert any("Not saved" in warning for warning in (await service.job(first.job_id)).warnings)
+        assert service.store.plain.to_save() == []
 
 
 # -- looking never pays ------------------------------------------------------------------------------------------------
@@ -405,19 +390,19 @@ async def test_looking_at_an_uncertain_job_keeps_its_fault(
 ) -> None:
     with running(name, latency_s=0.0, max_side=48, clock=clock.monotonic) as api:
         async with make_service(api) as service:
-            started = await service.edit_sequence([coffee], PROMPT, 2, NOW)
+            started = await edit_sequence(service, [coffee], PROMPT, 2, NOW)
             lost = Failure("uncertain", "lost", retryable=True)
-            claim = service.worker._claim()
+            claim = await service.worker._claim()
             assert claim
             for state in (State.SUBMITTING, State.UNCERTAIN):
-                moved = service.store.move(
+                moved = service.store.plain.move(
                     claim, state, now=moment(clock), due_at=0.0, keep_lease=state is State.SUBMITTING,
                     fault=lost, submitted_at=clock.now(),
                 )  # fmt: skip
                 assert moved
             clock.advance(3 * 86_400)
             await service.get_status(started.job_id or "")
-            (taken_up,) = service.store.predictions(started.job_id or "")
+            (taken_up,) = service.store.plain.predictions(started.job_id or "")
     looks = service.setup.accounts[name].provider.find is not None
     assert taken_up.state is (State.SUBMITTING if looks else State.UNCERTAIN)
     assert taken_up.fault and taken_up.fault.kind == "uncertain"
@@ -435,29 +420,31 @@ async def test_no_image_leaves_for_a_dry_run_a_refusal_or_a_question(
 ) -> None:
     with running(name, max_side=48, clock=clock.monotonic) as api:
         async with make_service(api, TRIPTYCH_CONFIRM_USD="0.05") as service:
-            assert (await service.edit_sequence([coffee], PROMPT, 4, replace(NOW, dry_run=True))).status == "dry_run"
+            assert (
+                await edit_sequence(service, [coffee], PROMPT, 4, Options(wait_s=0, dry_run=True))
+            ).status == "dry_run"
             assert api.seen == []
             for options, caller in (
                 (NOW, Caller()),
                 (NOW, Caller(asks=True)),
-                (replace(NOW, max_cost_usd=Decimal(9)), Caller(asks=True)),
-                (replace(NOW, max_cost_usd=Decimal("0.01")), Caller()),
-                (replace(NOW, max_cost_usd=Decimal("0.01")), Caller(asks=True, agreed_usd=Decimal(9))),
+                (Options(wait_s=0, max_cost_usd=Decimal(9)), Caller(asks=True)),
+                (Options(wait_s=0, max_cost_usd=Decimal("0.01")), Caller()),
+                (Options(wait_s=0, max_cost_usd=Decimal("0.01")), Caller(asks=True, agreed_usd=Decimal(9))),
             ):
                 with pytest.raises(errors.OverBudget):
-                    await service.edit_sequence([coffee], PROMPT, 4, options, caller)
+                    await edit_sequence(service, [coffee], PROMPT, 4, options, caller)
             assert {seen.path for seen in api.seen} <= PRICES.get(name, set())
             data = Path(coffee).read_bytes()
             assert all(data not in seen.body and b"base64" not in seen.body for seen in api.seen)
             assert name == "evolink" or PLACEHOLDER_URL.encode() in api.seen[0].body
             agreed = Caller(asks=True, agreed_usd=Decimal(9))
-            assert (await service.edit_sequence([coffee], PROMPT, 4, NOW, agreed)).status == "queued"
+            assert (await edit_sequence(service, [coffee], PROMPT, 4, NOW, agreed)).status == "queued"
 
 
 async def test_a_price_is_asked_for_with_the_urls_the_provider_has(make_service: Any, atlas: Any, coffee: str) -> None:
     async with make_service(atlas) as service:
         (uploaded,) = (await service.upload_images([coffee])).images
-        await service.edit_sequence([coffee], PROMPT, 2, NOW)
+        await edit_sequence(service, [coffee], PROMPT, 2, NOW)
     (asked,) = atlas.seen_at("POST", "/api/v1/model/calculate")
     assert asked.json["images"] == [uploaded.url]
 
@@ -471,8 +458,8 @@ async def test_routes_stay_within_cap_and_yes(
 ) -> None:
     with running("wavespeed", max_side=48, clock=clock.monotonic) as wavespeed:  # $0.14 where atlas takes $0.128
         async with make_service(atlas, wavespeed, TRIPTYCH_PROVIDER="atlas", TRIPTYCH_CONFIRM_USD="0.05") as service:
-            options = replace(NOW, max_cost_usd=Decimal(cap) if cap else None)
+            options = Options(wait_s=0, max_cost_usd=Decimal(cap) if cap else None)
             caller = Caller(asks=True, agreed_usd=Decimal(agreed))
-            made = await service.edit_sequence([coffee], PROMPT, 4, options, caller)
-            row = service.store.job(made.job_id or "")
-    assert row and [route.provider for route in row.job.routes] == routes
+            made = await edit_sequence(service, [coffee], PROMPT, 4, options, caller)
+            row = service.store.plain.job(made.job_id or "")
+    assert row and [route.provider for route in row.routes] == routes

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from support.jobs import Options, edit_chain, edit_sequence
 from triptych.core import errors
-from triptych.jobs.service import Caller, ImageService, Options
+from triptych.jobs.service import Caller, ImageService
 
 pytestmark = pytest.mark.anyio
 
@@ -18,7 +19,7 @@ NOW = Options(wait_s=0)
 
 def counts(service: ImageService) -> tuple[int, int]:
     """What a refusal must leave as it was: jobs and files."""
-    return len(service.store.jobs(100)), len(list(service.setup.home.rglob("*.png")))
+    return len(service.store.plain.jobs(100)), len(list(service.setup.home.rglob("*.png")))
 
 
 REFUSED: list[tuple[str, dict[str, Any], type[errors.TriptychError], list[str]]] = [
@@ -67,9 +68,9 @@ async def test_a_refusal_says_what_was_wrong_and_what_mends_it_costs_nothing_and
     async with make_service(atlas) as service:
         caller = Caller(roots=(allowed,))
         with pytest.raises(error) as refused:
-            await service.edit_sequence(images, prompt, count, Options(wait_s=0, **given), caller)
+            await edit_sequence(service, images, prompt, count, Options(wait_s=0, **given), caller)
         assert counts(service) == (0, 0)
-        assert service.store.money_since(0) == (0, 0)
+        assert service.store.plain.money_since(0) == (0, 0)
     message = refused.value.message
     assert len(message) < 1000
     assert all(part in message for part in says), message
@@ -79,14 +80,14 @@ async def test_a_refusal_says_what_was_wrong_and_what_mends_it_costs_nothing_and
 async def test_without_a_key_the_variable_is_named(make_service: Any, coffee: str) -> None:
     async with make_service() as service:
         with pytest.raises(errors.NoKey, match="ATLASCLOUD_API_KEY"):
-            await service.edit_sequence([coffee], "warmer", 1, Options(provider="atlas"))
+            await edit_sequence(service, [coffee], "warmer", 1, Options(provider="atlas"))
         with pytest.raises(errors.NoKey, match="ATLASCLOUD_API_KEY"):
-            await service.edit_sequence([coffee], "warmer", 1, Options(model="seedream-5.0-lite"))
+            await edit_sequence(service, [coffee], "warmer", 1, Options(model="seedream-5.0-lite"))
 
 
 async def test_with_no_key_at_all_the_offline_engine_does_the_same_job(make_service: Any, coffee: str) -> None:
     async with make_service() as service:
-        result = await service.edit_sequence([coffee], "four seasons: spring, summer, autumn, winter", 4)
+        result = await edit_sequence(service, [coffee], "four seasons: spring, summer, autumn, winter", 4)
     assert (result.provider, result.status, result.returned) == ("draft", "done", 4)
     assert result.warnings == ["Drawn by the offline preview engine, not by Seedream."]
     assert result.cost.quoted == result.cost.charged == 0
@@ -99,16 +100,16 @@ async def test_a_job_above_the_confirmation_limit_names_the_argument_that_confir
 ) -> None:
     async with make_service(atlas, TRIPTYCH_CONFIRM_USD="0.05") as service:
         with pytest.raises(errors.OverBudget, match=r"max_cost_usd=0.128"):
-            await service.edit_sequence([coffee], "four variants", 4, NOW)
+            await edit_sequence(service, [coffee], "four variants", 4, NOW)
         confirmed = Options(wait_s=0, max_cost_usd=Decimal("0.128"))
-        assert (await service.edit_sequence([coffee], "four variants", 4, confirmed)).status == "queued"
+        assert (await edit_sequence(service, [coffee], "four variants", 4, confirmed)).status == "queued"
 
 
 async def test_the_budget_refuses_what_does_not_fit(make_service: Any, atlas: Any, coffee: str) -> None:
     async with make_service(atlas, TRIPTYCH_BUDGET_USD="0.1") as service:
-        await service.edit_sequence([coffee], "two variants", 2, NOW)
+        await edit_sequence(service, [coffee], "two variants", 2, NOW)
         with pytest.raises(errors.OverBudget, match="reserved"):
-            await service.edit_sequence([coffee], "two other variants", 2, NOW)
+            await edit_sequence(service, [coffee], "two other variants", 2, NOW)
 
 
 async def test_every_refusal_about_money_names_cap_spent_reserved_and_asked(
@@ -116,7 +117,7 @@ async def test_every_refusal_about_money_names_cap_spent_reserved_and_asked(
 ) -> None:
     limits = {"TRIPTYCH_CONFIRM_USD": "0.07", "TRIPTYCH_BUDGET_USD": "0.20"}
     async with make_service(atlas, **limits) as service:
-        await service.edit_sequence([coffee], "two variants", 2, NOW)
+        await edit_sequence(service, [coffee], "two variants", 2, NOW)
         for count, cap, own in (
             (3, "0.09", "cap $0.09 (max_cost_usd)"),
             (3, None, "cap $0.07 without one (TRIPTYCH_CONFIRM_USD)"),
@@ -125,7 +126,7 @@ async def test_every_refusal_about_money_names_cap_spent_reserved_and_asked(
         ):
             options = Options(wait_s=0, max_cost_usd=Decimal(cap) if cap else None)
             with pytest.raises(errors.OverBudget) as refused:
-                await service.edit_sequence([coffee], "other variants", count, options)
+                await edit_sequence(service, [coffee], "other variants", count, options)
             said, asked = refused.value.message, "0.096" if count == 3 else "0.16"
             budget = "cap $0.2 per 24 h (TRIPTYCH_BUDGET_USD), spent $0, reserved $0.064"
             for part in (own, budget, f"asked ${asked}", "Nothing was sent"):
@@ -133,7 +134,7 @@ async def test_every_refusal_about_money_names_cap_spent_reserved_and_asked(
             assert count == 5 or f"max_cost_usd={asked}." in said
             assert (refused.value.confirm_usd is not None) == (count == 3 and cap is None)
             assert len(said) < 900 and "E-" not in said
-        assert service.store.money_since(0) == (0, Decimal("0.064"))
+        assert service.store.plain.money_since(0) == (0, Decimal("0.064"))
 
 
 async def test_a_repeated_call_is_the_job_in_flight_though_nothing_more_may_be_spent(
@@ -142,22 +143,22 @@ async def test_a_repeated_call_is_the_job_in_flight_though_nothing_more_may_be_s
     limits = {"TRIPTYCH_CONFIRM_USD": "0.05", "TRIPTYCH_BUDGET_USD": "0.13"}
     async with make_service(atlas, **limits) as service:
         confirmed = Options(wait_s=0, max_cost_usd=Decimal("0.128"))
-        first = await service.edit_sequence([coffee], "four variants", 4, confirmed)
-        assert (await service.edit_sequence([coffee], "four variants", 4, NOW)).job_id == first.job_id
+        first = await edit_sequence(service, [coffee], "four variants", 4, confirmed)
+        assert (await edit_sequence(service, [coffee], "four variants", 4, NOW)).job_id == first.job_id
 
 
 async def test_the_ledger_is_shown_by_day_provider_and_model(
     make_service: Any, atlas: Any, clock: Any, finish: Any, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
-        await service.edit_sequence([coffee], "two variants", 2, NOW)
+        await edit_sequence(service, [coffee], "two variants", 2, NOW)
         await finish(service)
         clock.advance(2)
         await service.worker.step()  # the charge is told a moment later
         clock.advance(86_400)
-        await service.edit_sequence([coffee], "two others", 2, NOW)
-        await service.edit_sequence([coffee], "three of another", 3, Options(wait_s=0, model="seedream-4.5"))
-        shown = service.spend(2)
+        await edit_sequence(service, [coffee], "two others", 2, NOW)
+        await edit_sequence(service, [coffee], "three of another", 3, Options(wait_s=0, model="seedream-4.5"))
+        shown = await service.spend(2)
         assert [(row.day, row.model, row.jobs, row.images) for row in shown.rows] == [
             ("2026-11-22", "seedream-4.5", 1, 0),
             ("2026-11-22", "seedream-5.0-lite", 1, 0),
@@ -165,16 +166,16 @@ async def test_the_ledger_is_shown_by_day_provider_and_model(
         ]
         oldest = shown.rows[-1]
         assert (oldest.quoted, oldest.charged, oldest.reserved) == (Decimal("0.064"), atlas.charged_usd, 0)
-        assert shown.total.charged + shown.total.reserved == sum(service.store.money_since(0))
-        assert [row.day for row in service.spend(1).rows] == ["2026-11-22"] * 2
+        assert shown.total.charged + shown.total.reserved == sum(service.store.plain.money_since(0))
+        assert [row.day for row in (await service.spend(1)).rows] == ["2026-11-22"] * 2
         for days in (0, 367):
             with pytest.raises(errors.OutOfLimits, match="1 to 366"):
-                service.spend(days)
+                await service.spend(days)
 
 
 async def test_a_dry_run_shows_the_exact_request_and_sends_nothing(make_service: Any, atlas: Any, coffee: str) -> None:
     async with make_service(atlas) as service:
-        result = await service.edit_sequence([coffee], "four variants", 4, Options(dry_run=True, size="2K"))
+        result = await edit_sequence(service, [coffee], "four variants", 4, Options(dry_run=True, size="2K"))
         assert counts(service)[0] == 0
     assert atlas.seen == []
     assert (result.job_id, result.status, result.cost.quoted) == (None, "dry_run", Decimal("0.128"))
@@ -186,7 +187,7 @@ async def test_a_dry_run_shows_the_exact_request_and_sends_nothing(make_service:
 async def test_a_call_waits_no_longer_than_it_was_told(make_service: Any, atlas: Any, clock: Any, coffee: str) -> None:
     async with make_service(atlas) as service:
         before = clock.now()
-        result = await service.edit_sequence([coffee], "warmer", 1, Options(wait_s=3))
+        result = await edit_sequence(service, [coffee], "warmer", 1, Options(wait_s=3))
         assert result.status == "running"
         assert (clock.now() - before).total_seconds() <= 4
         assert result.next == f'get_status(job_id="{result.job_id}", wait_s=50)'
@@ -201,7 +202,7 @@ async def test_progress_is_reported_while_a_call_waits(make_service: Any, atlas:
         told.append((done, total, message))
 
     async with make_service(atlas) as service:
-        await service.edit_sequence([coffee], "two variants", 2, Options(wait_s=50), Caller(report=report))
+        await edit_sequence(service, [coffee], "two variants", 2, Options(wait_s=50), Caller(report=report))
     assert told[0][:2] == (0, 2) and told[-1][:2] == (2, 2)
     assert "done" in told[-1][2]
 
@@ -210,11 +211,11 @@ async def test_any_output_can_be_the_next_input_which_is_undo_redo_and_branching
     make_service: Any, coffee: str
 ) -> None:
     async with make_service() as service:
-        first = await service.edit_sequence([coffee], "spring, summer, autumn, winter", 4)
+        first = await edit_sequence(service, [coffee], "spring, summer, autumn, winter", 4)
         third = first.images[2].handle
-        redone = await service.edit_sequence([third], "brighter")
-        branched = await service.edit_sequence([third], "sepia")
-        undone = await service.edit_sequence([first.images[2].source[0]], "night")
+        redone = await edit_sequence(service, [third], "brighter")
+        branched = await edit_sequence(service, [third], "sepia")
+        undone = await edit_sequence(service, [first.images[2].source[0]], "night")
     assert redone.images[0].source == branched.images[0].source == [third]
     assert undone.images[0].source == first.images[0].source
     assert redone.images[0].path != branched.images[0].path
@@ -245,9 +246,9 @@ async def test_a_failed_upload_leaves_the_handle_with_a_warning(make_service: An
 
 async def test_a_lost_id_is_found_again_in_the_list(make_service: Any, coffee: str, clock: Any) -> None:
     async with make_service() as service:
-        first = await service.edit_sequence([coffee], "warmer")
+        first = await edit_sequence(service, [coffee], "warmer")
         clock.advance(1)
-        second = await service.edit_sequence([coffee], "cooler")
+        second = await edit_sequence(service, [coffee], "cooler")
         listed = await service.list_jobs()
         assert [job.job_id for job in listed.jobs] == [second.job_id, first.job_id]
         assert (await service.list_jobs(status="failed")).jobs == []
@@ -258,13 +259,13 @@ async def test_a_lost_id_is_found_again_in_the_list(make_service: Any, coffee: s
 async def test_two_hundred_images_through_ten_steps_are_accepted(make_service: Any, coffee: str) -> None:
     async with make_service() as service:
         (image,) = (await service.upload_images([coffee])).images
-        result = await service.edit_chain([image.handle] * 200, [f"step {n}" for n in range(10)], options=NOW)
+        result = await edit_chain(service, [image.handle] * 200, [f"step {n}" for n in range(10)], options=NOW)
         assert (result.requested, result.status) == (2000, "queued")
         assert len(result.model_dump_json()) < 9000
         with pytest.raises(errors.OutOfLimits, match="200"):
-            await service.edit_chain([image.handle] * 201, ["warmer"])
+            await edit_chain(service, [image.handle] * 201, ["warmer"])
         with pytest.raises(errors.OutOfLimits, match="10"):
-            await service.edit_chain([image.handle], ["warmer"] * 11)
+            await edit_chain(service, [image.handle], ["warmer"] * 11)
 
 
 async def test_models_are_listed_with_price_limits_and_why_they_cannot_be_used(make_service: Any, atlas: Any) -> None:
@@ -316,8 +317,8 @@ async def test_an_exact_quote_of_the_provider_is_used_and_remembered(
     make_service: Any, atlas: Any, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
-        await service.edit_sequence([coffee], "warmer", 2, NOW)
-        await service.edit_sequence([coffee], "cooler", 2, NOW)
+        await edit_sequence(service, [coffee], "warmer", 2, NOW)
+        await edit_sequence(service, [coffee], "cooler", 2, NOW)
     assert len(atlas.seen_at("POST", "/api/v1/model/calculate")) == 1
 
 
@@ -327,8 +328,8 @@ async def test_a_key_is_in_no_result_no_log_and_no_database(
     caplog.set_level("DEBUG")
     atlas.fault("submit", "401", times=None)
     async with make_service(atlas) as service:
-        result = await service.edit_sequence([coffee], "warmer", 1, NOW)
+        result = await edit_sequence(service, [coffee], "warmer", 1, NOW)
         await finish(service)
-        text = service.job(result.job_id or "").model_dump_json() + caplog.text + repr(service.setup)
+        text = (await service.job(result.job_id or "")).model_dump_json() + caplog.text + repr(service.setup)
     stored = b"".join(path.read_bytes() for path in (tmp_path / "home").glob("triptych.db*"))
     assert atlas.key not in text and atlas.key.encode() not in stored

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from support.flows import answer, drive
+from support.jobs import Options, edit_chain, generate_sequence
 from triptych import providers
 from triptych.core import errors
 from triptych.core.models import State
 from triptych.core.states import poll_delay_s
-from triptych.jobs.service import ImageService, Options
+from triptych.jobs.service import ImageService
 from triptych.providers.client import ProviderClient
 from triptych_emulators import running
 
@@ -55,14 +56,14 @@ async def work(service: ImageService, clock: Any, until: Callable[[], bool] | No
             return
         if await worker.step():
             continue
-        looks = [name for name in looked if worker.sweep_is_due(name)]
+        looks = [name for name in looked if await worker.sweep_is_due(name)]
         for name in looks:
             await worker.sweep(name)
         if looks:
             continue
-        if not service.store.unfinished():
+        if not service.store.plain.unfinished():
             return
-        due = [at for at in (worker.next_due(), worker.next_sweep()) if at is not None]
+        due = [at for at in (await worker.next_due(), worker.next_sweep()) if at is not None]
         clock.advance(min(max(min(due, default=math.inf) - clock.monotonic(), LEAST_S), 1.0))
     raise AssertionError("the engine never came to rest")
 
@@ -72,7 +73,7 @@ def lags(service: ImageService, api: Any, job_ids: Sequence[str]) -> list[tuple[
     works = {work.id: work for work in api.works}
     found = []
     for job_id in job_ids:
-        for prediction in service.store.predictions(job_id):
+        for prediction in service.store.plain.predictions(job_id):
             assert prediction.state is State.DONE and prediction.ticket and prediction.finished_at
             took = works[prediction.ticket]
             seen_s = prediction.finished_at.timestamp() - took.submitted_at
@@ -82,7 +83,7 @@ def lags(service: ImageService, api: Any, job_ids: Sequence[str]) -> list[tuple[
 
 async def generated(service: ImageService, number: int) -> list[str]:
     jobs = [
-        await service.generate_sequence(f"a lighthouse, take {n}", 1, Options(wait_s=0, again=True))
+        await generate_sequence(service, f"a lighthouse, take {n}", 1, Options(wait_s=0, again=True))
         for n in range(number)
     ]
     return [job.job_id for job in jobs if job.job_id]
@@ -108,7 +109,7 @@ async def test_an_end_is_seen_when_it_comes(make_service: Any, clock: Any, name:
                 await work(service, clock)
                 ((_, seen_s),) = lags(service, api, jobs)
                 assert took_s <= seen_s <= limit_s(took_s)
-                assert service.job(jobs[0]).status == "done"
+                assert (await service.job(jobs[0])).status == "done"
                 assert asked(api) - before <= most_requests(took_s)
 
 
@@ -120,7 +121,7 @@ async def test_each_step_of_a_chain_is_seen_when_it_comes(
         lasting(api, (3.0, 8.0, 1.3))
         async with make_service(api) as service:
             began_s = clock.monotonic()
-            job = await service.edit_chain([coffee], ["warmer", "bluer", "darker"], options=Options(wait_s=0))
+            job = await edit_chain(service, [coffee], ["warmer", "bluer", "darker"], options=Options(wait_s=0))
             await work(service, clock)
             assert job.job_id
             found = lags(service, api, [job.job_id])
@@ -254,7 +255,7 @@ async def test_a_wish_to_be_left_alone_is_heard_by_all_polls(
             await work(service, clock, until=lambda: len(api.accepted) == 4)
             api.fault("poll", "429", retry_after=7)
             await work(service, clock)
-            assert all(service.job(job).status == "done" for job in jobs)
+            assert all([(await service.job(job)).status == "done" for job in jobs])
     pauses = [after - at for (at, status), (after, _) in pairwise(sent_s) if status == 429]
     assert len(pauses) == 1 and pauses[0] >= 7.0
 

@@ -12,11 +12,12 @@ import httpx2
 import pytest
 
 from support.clocks import when
+from support.jobs import Options, edit_chain, edit_sequence, generate_sequence
 from triptych.core import errors
 from triptych.core.models import State
 from triptych.core.states import LEASE_S
 from triptych.jobs.results import JobResult
-from triptych.jobs.service import ImageService, Options
+from triptych.jobs.service import ImageService
 from triptych_emulators import running
 from triptych_emulators.stage.works import Work
 
@@ -29,14 +30,14 @@ NOW = Options(wait_s=0)
 async def edit(
     service: ImageService, image: str, prompt: str = "make it golden hour", count: int = 2, **options: Any
 ) -> str:
-    result = await service.edit_sequence([image], prompt, count, Options(wait_s=0, **options))
+    result = await edit_sequence(service, [image], prompt, count, Options(wait_s=0, **options))
     assert result.job_id
     return result.job_id
 
 
 async def ended(service: ImageService, finish: Any, job_id: str) -> JobResult:
     await finish(service)
-    return service.job(job_id)
+    return await service.job(job_id)
 
 
 async def test_an_edit_comes_home_with_one_submit(make_service: Any, atlas: Any, finish: Any, coffee: str) -> None:
@@ -135,7 +136,7 @@ async def test_the_providers_own_decision_fails_the_job_with_its_reason_and_free
     atlas.fault("poll", fault, times=None)
     async with make_service(atlas) as service:
         job = await ended(service, finish, await edit(service, coffee))
-        reserved = sum(service.store.money_since(0))
+        reserved = sum(service.store.plain.money_since(0))
     assert (job.status, job.returned) == ("failed", 0)
     assert job.error and job.error.kind == kind
     assert len(job.error.message) < 1000
@@ -177,7 +178,7 @@ async def test_a_refusal_fails_the_job_at_once_and_costs_nothing(
     atlas.fault("submit", fault, times=None)
     async with make_service(atlas) as service:
         job = await ended(service, finish, await edit(service, coffee))
-        reserved = sum(service.store.money_since(0))
+        reserved = sum(service.store.plain.money_since(0))
     assert job.status == "failed"
     assert job.error and job.error.kind == kind
     assert len(atlas.seen_at(*SUBMIT)) == 1
@@ -207,13 +208,13 @@ async def test_a_submit_that_cannot_be_found_is_uncertain_and_never_sent_again(
         assert job.status == "uncertain"
         assert job.error and job.error.kind == "uncertain"
         assert job.next and all(way in job.next for way in ("get_status", "cancel_job", "again=true"))
-        charged, reserved = service.store.money_since(0)
+        charged, reserved = service.store.plain.money_since(0)
         assert (charged, reserved) == (0, Decimal("0.064"))
         # The same request attaches to it; only `again` pays.
-        same = await service.edit_sequence([coffee], "make it golden hour", 2, NOW)
+        same = await edit_sequence(service, [coffee], "make it golden hour", 2, NOW)
         assert same.job_id == job_id
         assert len(atlas.seen_at(*SUBMIT)) == 1
-        again = await service.edit_sequence([coffee], "make it golden hour", 2, Options(wait_s=0, again=True))
+        again = await edit_sequence(service, [coffee], "make it golden hour", 2, Options(wait_s=0, again=True))
         assert again.job_id != job_id
         assert (await ended(service, finish, again.job_id or "")).status == "done"
         # Looking again does not find it either, and still sends nothing.
@@ -221,7 +222,7 @@ async def test_a_submit_that_cannot_be_found_is_uncertain_and_never_sent_again(
         await finish(service)
         clock.advance(600)
         await finish(service)
-        assert service.job(job_id).status == "uncertain"
+        assert (await service.job(job_id)).status == "uncertain"
         lost = await service.cancel_job(job_id)
         assert lost.status == "cancelled"
     assert len(atlas.accepted) == 1
@@ -249,11 +250,11 @@ async def test_a_look_for_a_lost_submit_needs_none_of_its_inputs(
         job_id = await edit(service, coffee)
         while not atlas.accepted:
             assert await service.worker.step()
-        (prediction,) = service.store.predictions(job_id)
-        image = service.store.image_by_handle(prediction.inputs[0])
+        (prediction,) = service.store.plain.predictions(job_id)
+        image = service.store.plain.image_by_handle(prediction.inputs[0])
         assert image
         uploads = len(atlas.seen_at("POST", "/api/v1/model/uploadMedia"))
-        service.store.forget_copies("atlas", [url for url in prediction.sent_urls if url])
+        service.store.plain.forget_copies("atlas", [url for url in prediction.sent_urls if url])
         image.path.unlink()
         assert (await ended(service, finish, job_id)).status == "done"
         assert len(atlas.seen_at("POST", "/api/v1/model/uploadMedia")) == uploads
@@ -269,11 +270,11 @@ async def test_a_lost_submit_does_not_take_the_ticket_of_the_same_request_on_its
         while not atlas.seen_at(*SUBMIT):
             await service.worker.step()
         # Another process has just sent the same request, and has not heard its answer yet.
-        claim = service.store.claim(
+        claim = service.store.plain.claim(
             now=when(clock.now()), lease="another", providers=["atlas"], max_running={"atlas": 8}
         )
         assert claim and claim.prediction.job_id == other
-        assert service.store.move(
+        assert service.store.plain.move(
             claim,
             State.SUBMITTING,
             now=when(clock.now()),
@@ -284,11 +285,11 @@ async def test_a_lost_submit_does_not_take_the_ticket_of_the_same_request_on_its
         (sent,) = atlas.seen_at(*SUBMIT)
         httpx2.post(atlas.base_url + SUBMIT[1], json=sent.json, headers={"Authorization": f"Bearer {atlas.key}"})
         assert len(atlas.accepted) == 1
-        while service.job(lost).status not in ("uncertain", "done"):
-            service.store.heartbeat(["another"], clock.monotonic() + LEASE_S)
+        while (await service.job(lost)).status not in ("uncertain", "done"):
+            service.store.plain.heartbeat(["another"], clock.monotonic() + LEASE_S)
             await service.worker.step() or clock.advance(1)
-        assert service.job(lost).status == "uncertain"
-        assert not service.store.tickets("atlas")
+        assert (await service.job(lost)).status == "uncertain"
+        assert not service.store.plain.tickets("atlas")
 
 
 async def test_a_missed_deadline_keeps_the_ticket_and_get_status_takes_it_up(
@@ -329,8 +330,8 @@ async def test_the_late_price_becomes_the_charge(
             clock.advance(30)
             while await service.worker.step():
                 pass
-        assert service.job(job_id).cost.charged == Decimal("0.064")
-        assert service.store.money_since(0) == (Decimal("0.064"), 0)
+        assert (await service.job(job_id)).cost.charged == Decimal("0.064")
+        assert service.store.plain.money_since(0) == (Decimal("0.064"), 0)
     assert atlas.charged_usd == Decimal("0.064")
 
 
@@ -393,9 +394,9 @@ async def test_a_chain_edits_its_own_last_output_and_carries_the_references(
 ) -> None:
     async with make_service(atlas) as service:
         images = [str(samples / "coffee.jpg"), str(samples / "cat.jpg")]
-        started = await service.edit_chain(images, ["warmer", "vignette", "sepia"], [str(samples / "rocket.jpg")], NOW)
+        started = await edit_chain(service, images, ["warmer", "vignette", "sepia"], [str(samples / "rocket.jpg")], NOW)
         job = await ended(service, finish, started.job_id or "")
-        job = service.job(job.job_id, every=True)
+        job = await service.job(job.job_id, every=True)
     assert (job.status, job.returned, job.requested) == ("done", 6, 6)
     handles = [image.handle for image in job.images]
     rocket = job.images[0].source[1]
@@ -415,9 +416,9 @@ async def test_when_one_lane_fails_the_others_results_are_kept(
     atlas.fault("poll", "failed-200", times=1)
     async with make_service(atlas) as service:
         images = [str(samples / "coffee.jpg"), str(samples / "cat.jpg")]
-        started = await service.edit_chain(images, ["warmer", "sepia"], options=NOW)
+        started = await edit_chain(service, images, ["warmer", "sepia"], options=NOW)
         job = await ended(service, finish, started.job_id or "")
-        states = [p.state for p in service.store.predictions(started.job_id or "")]
+        states = [p.state for p in service.store.plain.predictions(started.job_id or "")]
     assert (job.status, job.returned) == ("partial", 2)
     assert sorted(states) == sorted([State.DONE, State.DONE, State.FAILED, State.CANCELLED])
 
@@ -427,7 +428,7 @@ async def test_lanes_run_side_by_side_up_to_the_providers_limit(
 ) -> None:
     async with make_service(atlas) as service:
         limit = service.setup.accounts["atlas"].provider.max_running
-        await service.edit_chain([coffee] * (limit + 4), ["warmer"], options=NOW)
+        await edit_chain(service, [coffee] * (limit + 4), ["warmer"], options=NOW)
         while await service.worker.step():
             pass
         assert len(atlas.accepted) == limit
@@ -438,7 +439,7 @@ async def test_a_chain_continues_after_its_missed_step_was_taken_up(
 ) -> None:
     atlas.fault("poll", "html-502", times=None)
     async with make_service(atlas) as service:
-        started = await service.edit_chain([coffee], ["warmer", "sepia"], options=NOW)
+        started = await edit_chain(service, [coffee], ["warmer", "sepia"], options=NOW)
         job_id = started.job_id or ""
         assert (await ended(service, finish, job_id)).status == "failed"
         atlas.clear()
@@ -457,7 +458,7 @@ async def test_a_charge_far_above_its_quote_is_counted_and_warned_of_and_stops_w
             assert job.cost.charged == 10**9
             assert any("$1000000000" in warning and "$0.064" in warning for warning in job.warnings), job.warnings
             with pytest.raises(errors.OverBudget, match="spent \\$1000000000"):
-                await service.generate_sequence("a fox", options=NOW)
+                await generate_sequence(service, "a fox", options=NOW)
             assert len(atlas.accepted) == 1
 
 
@@ -477,7 +478,7 @@ async def test_cancelling_stops_what_was_not_sent_and_says_what_will_be_charged(
     make_service: Any, atlas: Any, finish: Any, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
-        started = await service.edit_chain([coffee], ["warmer", "sepia"], options=NOW)
+        started = await edit_chain(service, [coffee], ["warmer", "sepia"], options=NOW)
         while await service.worker.step():
             pass
         result = await service.cancel_job(started.job_id or "")
@@ -494,7 +495,7 @@ async def test_a_cancelled_queued_job_is_never_submitted(
         job_id = await edit(service, coffee)
         assert (await service.cancel_job(job_id)).status == "cancelled"
         await finish(service)
-        assert sum(service.store.money_since(0)) == 0
+        assert sum(service.store.plain.money_since(0)) == 0
     assert atlas.accepted == []
 
 

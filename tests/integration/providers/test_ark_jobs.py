@@ -9,8 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from support.jobs import edited, ended
-from triptych.jobs.service import Options
+from support.jobs import Options, edit_chain, edit_sequence, edited, ended, generate_sequence
 from triptych_emulators import running
 
 EMULATED = {"name": "ark", "max_side": 48}
@@ -48,18 +47,18 @@ async def test_a_sequence_is_one_streamed_call_with_the_reference_inside(
 
 async def test_images_from_a_prompt_alone_come_in_one_call_too(make_service: Any, api: Any, finish: Any) -> None:
     async with make_service(api) as service:
-        started = await service.generate_sequence("two lighthouses", 2, NOW)
+        started = await generate_sequence(service, "two lighthouses", 2, NOW)
         await finish(service)
-        job = service.job(started.job_id)
+        job = await service.job(started.job_id)
     assert (job.status, job.returned, len(api.accepted)) == ("done", 2, 1)
     assert "image" not in api.seen_at(*GENERATE)[0].json
 
 
 async def test_a_chain_hands_each_result_on_as_its_url(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
     async with make_service(api) as service:
-        started = await service.edit_chain([coffee], ["warmer", "add snow"], options=NOW)
+        started = await edit_chain(service, [coffee], ["warmer", "add snow"], options=NOW)
         await finish(service)
-        job = service.job(started.job_id, every=True)
+        job = await service.job(started.job_id, every=True)
     assert (job.status, job.returned) == ("done", 2)
     first, second = api.seen_at(*GENERATE)
     assert first.json["image"][0].startswith("data:") and "stream" not in first.json
@@ -72,18 +71,18 @@ async def test_each_image_of_a_stream_is_home_before_the_next_one_is_made(
 ) -> None:
     with running("ark", max_side=48, latency_s=90.0, clock=clock.monotonic) as slow:
         async with make_service(slow) as service, anyio.create_task_group() as tasks:
-            started = await service.edit_sequence([coffee], "three seasons", 3, NOW)
+            started = await edit_sequence(service, [coffee], "three seasons", 3, NOW)
             tasks.start_soon(service.worker.step)
             with anyio.fail_after(60):
                 while not slow.works:
                     await anyio.lowlevel.checkpoint()
                 for n in (1, 2):
                     clock.advance(30)
-                    while not (
-                        n <= len(images := service.job(started.job_id, every=True).images) and images[n - 1].path
-                    ):
+                    images = []
+                    while not (n <= len(images) and images[n - 1].path):
+                        images = (await service.job(started.job_id, every=True)).images
                         await anyio.lowlevel.checkpoint()
-                    assert (service.job(started.job_id).status, len(images)) == ("running", n)
+                    assert ((await service.job(started.job_id)).status, len(images)) == ("running", n)
                 clock.advance(30)
         assert len(slow.accepted) == 1
 
@@ -102,7 +101,7 @@ async def test_an_answer_that_ends_in_an_error_is_partial(
     make_service: Any, api: Any, finish: Any, coffee: str, asked: str
 ) -> None:
     async with make_service(api) as service:
-        started = await service.edit_sequence([coffee], f"four cats [[emulate: {asked}]]", 4, NOW)
+        started = await edit_sequence(service, [coffee], f"four cats [[emulate: {asked}]]", 4, NOW)
         job = await ended(service, finish, started.job_id)
     assert (job.status, job.returned, job.cost.charged) == ("partial", 1, Decimal("0.035")), job.text()
     assert any("is missing" in warning and "InternalServiceError" in warning for warning in job.warnings)
@@ -126,7 +125,7 @@ async def test_an_inline_image_that_cannot_be_read_loses_only_its_frame(
 ) -> None:
     asked = f"inline n=2 what={what}{'' if streamed else ', not-streamed'}"
     async with make_service(api) as service:
-        started = await service.edit_sequence([coffee], f"three cats [[emulate: {asked}]]", 3, NOW)
+        started = await edit_sequence(service, [coffee], f"three cats [[emulate: {asked}]]", 3, NOW)
         job = await ended(service, finish, started.job_id)
     whole = what == "image"
     assert (job.status, job.returned) == (("done", 3) if whole else ("partial", 2)), job.text()
@@ -202,7 +201,7 @@ async def test_a_refusal_fails_the_job_with_its_kind_and_frees_the_money(
     api.fault("submit", fault)
     async with make_service(api) as service:
         job = await edited(service, finish, coffee, 3, provider="ark")
-        assert sum(service.store.money_since(0)) == 0
+        assert sum(service.store.plain.money_since(0)) == 0
     assert (job.status, job.error and job.error.kind) == ("failed", kind)
     assert job.error and len(job.error.message) < 1000
     assert api.charged_usd == 0

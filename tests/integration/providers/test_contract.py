@@ -22,11 +22,13 @@ from typing import Any
 import pytest
 
 import triptych_emulators
+from support.flows import asked
+from support.jobs import Options, edit_chain, edit_sequence, generate_sequence
 from triptych import providers
 from triptych.core import errors
-from triptych.core.models import Edit, Offer, Operation, Reference
+from triptych.core.models import Offer, Operation, Reference
 from triptych.jobs.results import JobResult
-from triptych.jobs.service import ImageService, Options
+from triptych.jobs.service import ImageService
 from triptych.providers import STREAM_END, Flow, FrameReceived, HttpRequest, HttpResponse, Provider
 
 pytestmark = pytest.mark.anyio
@@ -87,7 +89,7 @@ def arm(api: Any, meaning: str, times: int | None = None) -> None:
 
 
 async def started(service: ImageService, image: str, **options: Any) -> str:
-    result = await service.edit_sequence([image], PROMPT, 3, replace(NOW, **options))
+    result = await edit_sequence(service, [image], PROMPT, 3, Options(wait_s=0, **options))
     assert result.job_id
     return result.job_id
 
@@ -95,20 +97,20 @@ async def started(service: ImageService, image: str, **options: Any) -> str:
 async def edited(service: ImageService, finish: Any, image: str, **options: Any) -> JobResult:
     job_id = await started(service, image, **options)
     await finish(service)
-    return told(service, job_id)
+    return await told(service, job_id)
 
 
-def told(service: ImageService, job_id: str | None) -> JobResult:
+async def told(service: ImageService, job_id: str | None) -> JobResult:
     """Return a job as the assistant sees it: whatever the provider wrote is bounded, and on one line."""
     assert job_id
-    job = service.job(job_id)
+    job = await service.job(job_id)
     for text in (*job.warnings, *([job.error.message] if job.error else [])):
         assert len(text) < 1000 and text.isprintable() and "<" not in text
     return job
 
 
 def nothing_is_owed(service: ImageService) -> bool:
-    return service.store.money_since(0) == (0, 0)
+    return service.store.plain.money_since(0) == (0, 0)
 
 
 def is_home(job: JobResult, api: Any, count: int = 3) -> bool:
@@ -182,7 +184,7 @@ async def test_an_edit_of_three_comes_home_with_one_submit(
 ) -> None:
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
-        charged, reserved = service.store.money_since(0)
+        charged, reserved = service.store.plain.money_since(0)
     assert is_home(job, api) and api.performed["submit"] == 1
     assert charged + reserved == api.charged_usd > 0
     assert job.provider == api.name and job.error is None
@@ -192,10 +194,10 @@ async def test_images_from_a_prompt_alone_and_a_chain_are_one_submit_each(
     make_service: Any, api: Any, finish: Any, coffee: str
 ) -> None:
     async with make_service(api) as service:
-        made = await service.generate_sequence("two lighthouses", 2, NOW)
+        made = await generate_sequence(service, "two lighthouses", 2, NOW)
         await finish(service)
         assert is_home(told(service, made.job_id), api, 2)
-        chain = await service.edit_chain([coffee], ["warmer", "add snow"], (), NOW)
+        chain = await edit_chain(service, [coffee], ["warmer", "add snow"], (), NOW)
         await finish(service)
         job = told(service, chain.job_id)
     assert (job.status, job.returned) == ("done", 2)
@@ -279,9 +281,9 @@ async def test_what_the_catalog_refuses_is_never_sent(make_service: Any, api: An
     async with make_service(api) as service:
         for images, options in (([coffee], {"size": "64x64"}), ([coffee] * 15, {}), ([coffee], {"format": "tiff"})):
             with pytest.raises(errors.OutOfLimits):
-                await service.edit_sequence(images, PROMPT, 3, replace(NOW, **options))
+                await edit_sequence(service, images, PROMPT, 3, Options(wait_s=0, **options))
         with pytest.raises(errors.OutOfLimits):
-            await service.edit_sequence([coffee], "x" * 100_000, 3, NOW)
+            await edit_sequence(service, [coffee], "x" * 100_000, 3, NOW)
     assert not api.performed["submit"]
 
 
@@ -298,8 +300,8 @@ async def test_what_the_provider_itself_refuses_is_surely_not_accepted(
     url = None if provider.inline else api.keep_upload("coffee.jpg", data, "image/jpeg")
     reference = Reference("00", "image/jpeg", url=url, data=None if url else data)
     offer = offer_of(provider)
-    edit = Edit(
-        offer=replace(offer, endpoint=changes.get("endpoint", offer.endpoint)),
+    edit = asked(
+        replace(offer, endpoint=changes.get("endpoint", offer.endpoint)),
         prompt=PROMPT,
         count=1,
         size=changes.get("size", (2048, 2048)),
@@ -331,7 +333,7 @@ def check_lost(provider: Provider, api: Any, service: ImageService, job: JobResu
     assert (job.status, api.performed["submit"]) == ("uncertain", 1), job.text()
     assert job.error and job.error.kind == "uncertain"
     assert len(api.accepted) == accepted
-    charged, reserved = service.store.money_since(0)
+    charged, reserved = service.store.plain.money_since(0)
     assert charged == 0 and reserved == job.cost.quoted > 0
 
 
@@ -417,7 +419,7 @@ async def test_an_uncertain_job_is_paid_again_only_when_that_is_asked_for(
         assert again.job_id != lost.job_id and is_home(again, api)
         assert (await service.cancel_job(lost.job_id)).status == "cancelled"
         # What may have been spent stays counted against the budget.
-        assert sum(service.store.money_since(0)) == lost.cost.quoted + api.charged_usd
+        assert sum(service.store.plain.money_since(0)) == lost.cost.quoted + api.charged_usd
 
 
 # Accepted, and then
@@ -488,7 +490,7 @@ async def test_a_missed_deadline_keeps_the_ticket(
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
         assert job.error and job.error.kind == "deadline" and job.error.retryable
-        assert service.store.money_since(0) != (0, 0)
+        assert service.store.plain.money_since(0) != (0, 0)
         api.clear()
         await service.get_status(job.job_id or "")
         await finish(service)
@@ -558,7 +560,7 @@ WORDINGS: tuple[Mapping[str, Any], ...] = (
 def flows(provider: Provider) -> Iterator[Flow[Any]]:
     """Yield each of a provider's flows, anew."""
     offer = offer_of(provider)
-    edit = Edit(offer, PROMPT, 1, (2048, 2048), None, (Reference("00", "image/png", data=b"png"),), client_id="t")
+    edit = asked(offer, prompt=PROMPT, references=(Reference("00", "image/png", data=b"png"),), client_id="t")
     yield provider.submit(edit)
     if provider.poll:
         yield provider.poll("t", None)

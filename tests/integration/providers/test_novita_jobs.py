@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.jobs import edited
-from triptych.jobs.service import Options
+from support.jobs import Options, edit_chain, edit_sequence, edited, generate_sequence
 from triptych_emulators import running
 
 EMULATED = {"name": "novita", "max_side": 48}
@@ -41,9 +40,9 @@ async def test_a_sequence_is_one_call_with_the_reference_inside(
 
 async def test_images_from_a_prompt_alone_come_in_one_call_too(make_service: Any, api: Any, finish: Any) -> None:
     async with make_service(api) as service:
-        started = await service.generate_sequence("two lighthouses", 2, NOW)
+        started = await generate_sequence(service, "two lighthouses", 2, NOW)
         await finish(service)
-        job = service.job(started.job_id)
+        job = await service.job(started.job_id)
     assert (job.status, job.returned, len(api.accepted)) == ("done", 2, 1)
     assert "image" not in api.seen_at(*LITE)[0].json
 
@@ -51,18 +50,18 @@ async def test_images_from_a_prompt_alone_come_in_one_call_too(make_service: Any
 async def test_seedream_4_is_asked_in_its_own_words(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
     async with make_service(api) as service:
         options = Options(wait_s=0, provider="novita", model="seedream-4.0")
-        started = await service.edit_sequence([coffee], "two seasons", 2, options)
+        started = await edit_sequence(service, [coffee], "two seasons", 2, options)
         await finish(service)
-        assert service.job(started.job_id).status == "done"
+        assert (await service.job(started.job_id)).status == "done"
     (call,) = api.seen_at("POST", "/v3/seedream-4.0")
     assert len(call.json["images"]) == 1 and call.json["max_images"] == 2 and "image" not in call.json
 
 
 async def test_a_chain_hands_each_result_on_as_its_url(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
     async with make_service(api) as service:
-        started = await service.edit_chain([coffee], ["warmer", "add snow"], options=NOW)
+        started = await edit_chain(service, [coffee], ["warmer", "add snow"], options=NOW)
         await finish(service)
-        job = service.job(started.job_id, every=True)
+        job = await service.job(started.job_id, every=True)
     assert (job.status, job.returned) == ("done", 2)
     first, second = api.seen_at(*LITE)
     assert first.json["image"][0].startswith("data:") and "sequential_image_generation" not in first.json
@@ -112,7 +111,7 @@ async def test_a_refusal_fails_the_job_with_its_kind_and_frees_the_money(
     api.fault("submit", fault)
     async with make_service(api) as service:
         job = await edited(service, finish, coffee, 3, provider="novita")
-        assert sum(service.store.money_since(0)) == 0
+        assert sum(service.store.plain.money_since(0)) == 0
     assert (job.status, job.error and job.error.kind) == ("failed", kind)
     assert job.error and len(job.error.message) < 1000
     assert api.charged_usd == 0

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from support.jobs import NOW, edited, ended
+from support.jobs import NOW, Options, edit_chain, edit_sequence, edited, ended, generate_sequence
 
 EMULATED = {"name": "runware", "latency_s": 10.0, "max_side": 64}
 
@@ -41,10 +40,10 @@ async def test_images_from_a_prompt_alone_and_a_chain_come_home_too(
     make_service: Any, api: Any, finish: Any, coffee: str
 ) -> None:
     async with make_service(api) as service:
-        made = await service.generate_sequence("two lighthouses", 2, NOW)
+        made = await generate_sequence(service, "two lighthouses", 2, NOW)
         job = await ended(service, finish, made.job_id)
         assert (job.status, job.returned, len(api.accepted)) == ("done", 2, 1)
-        started = await service.edit_chain([coffee], ["warmer", "add snow"], (), NOW)
+        started = await edit_chain(service, [coffee], ["warmer", "add snow"], (), NOW)
         chain = await ended(service, finish, started.job_id)
     assert chain.status == "done" and len(api.accepted) == 3
     made_, first, second = tasks(api, "imageInference")
@@ -117,7 +116,7 @@ async def test_a_shortfall_is_told_after_a_quiet_minute_and_looked_at_once_more(
 ) -> None:
     api.fault("poll", "fewer", times=None)
     async with make_service(api) as service:
-        started = await service.edit_sequence([coffee], "make it golden hour", 3, NOW)
+        started = await edit_sequence(service, [coffee], "make it golden hour", 3, NOW)
         began_s = clock.monotonic()
         job = await ended(service, finish, started.job_id)
         assert (job.status, job.returned) == ("done", 2) and job.warnings
@@ -125,7 +124,7 @@ async def test_a_shortfall_is_told_after_a_quiet_minute_and_looked_at_once_more(
         assert job.cost.charged is None, "not before the second look"
         polls = api.performed["poll"]
         await settled(service, clock)
-        job = service.job(started.job_id)
+        job = await service.job(started.job_id)
     assert (job.status, job.returned, api.performed["poll"]) == ("done", 2, polls + 1)
     assert job.cost.charged == api.charged_usd == Decimal("0.07")
 
@@ -136,13 +135,15 @@ async def test_an_image_that_comes_after_the_end_was_assumed_comes_home_too(
 ) -> None:
     api.fault("poll", "one-late", seconds=100)
     async with make_service(api, TRIPTYCH_ALLOWED_DIRS=os.pathsep.join([str(tmp_path), coffee])) as service:
-        started = await service.edit_sequence([coffee], "make it golden hour", 4, replace(NOW, save_to=str(tmp_path)))
+        started = await edit_sequence(
+            service, [coffee], "make it golden hour", 4, Options(wait_s=0, save_to=str(tmp_path))
+        )
         job = await ended(service, finish, started.job_id)
         assert (job.status, job.returned) == ("done", 3)
         if trouble:
             api.fault("poll", trouble)
         await settled(service, clock)
-        job = service.job(started.job_id)
+        job = await service.job(started.job_id)
     assert (job.status, job.returned) == ("done", 4)
     assert all(image.path for image in job.images) and len(list(tmp_path.glob("*-0[1-4].*"))) == 4
     assert any("came late" in warning for warning in job.warnings)
@@ -154,12 +155,12 @@ async def test_a_charge_that_the_second_looks_do_not_tell_is_the_quote_of_what_c
 ) -> None:
     api.fault("poll", "fewer", times=None)
     async with make_service(api) as service:
-        started = await service.edit_sequence([coffee], "make it golden hour", 3, NOW)
+        started = await edit_sequence(service, [coffee], "make it golden hour", 3, NOW)
         await finish(service)
         api.fault("poll", "html-502", times=None)
         await settled(service, clock)
-        job = service.job(started.job_id)
-        assert service.store.money_since(0) == (Decimal("0.07"), 0)
+        job = await service.job(started.job_id)
+        assert service.store.plain.money_since(0) == (Decimal("0.07"), 0)
     assert (job.status, job.returned, job.cost.charged) == ("done", 2, Decimal("0.07"))
 
 
@@ -182,10 +183,10 @@ async def test_a_failed_frame_leaves_the_others(make_service: Any, api: Any, fin
 async def test_many_at_once_are_swept_with_one_request(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
     async with make_service(api) as service:
         for prompt in ("one", "two", "three"):
-            await service.edit_sequence([coffee], prompt, 2, NOW)
+            await edit_sequence(service, [coffee], prompt, 2, NOW)
         while len(api.accepted) < 3:
             await service.worker.step()
-        assert service.worker.sweep_is_due("runware")
+        assert await service.worker.sweep_is_due("runware")
         api.finish_all()
         await service.worker.sweep("runware")
         swept = [seen.json for seen in api.seen_at("POST", "/") if len(seen.json) == 3]

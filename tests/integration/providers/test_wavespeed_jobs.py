@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from support.jobs import NOW, edited, ended
+from support.jobs import NOW, edit_chain, edit_sequence, edited, ended, generate_sequence
 from triptych_emulators import running
 
 EMULATED = {"name": "wavespeed", "latency_s": 10.0, "max_side": 64}
@@ -39,10 +39,10 @@ async def test_images_from_a_prompt_alone_and_a_chain_come_home_too(
     make_service: Any, api: Any, finish: Any, coffee: str
 ) -> None:
     async with make_service(api) as service:
-        made = await service.generate_sequence("two lighthouses", 2, NOW)
+        made = await generate_sequence(service, "two lighthouses", 2, NOW)
         job = await ended(service, finish, made.job_id)
         assert (job.status, job.returned, len(api.accepted)) == ("done", 2, 1)
-        started = await service.edit_chain([coffee], ["warmer", "add snow"], (), NOW)
+        started = await edit_chain(service, [coffee], ["warmer", "add snow"], (), NOW)
         chain = await ended(service, finish, started.job_id)
     assert chain.status == "done" and len(api.accepted) == 3
     first, second = api.seen_at("POST", "/api/v3/bytedance/seedream-v5.5/edit")
@@ -55,10 +55,10 @@ async def test_of_two_lost_submits_each_has_its_own_end(make_service: Any, api: 
     api.fault("submit", "lost-answer")
     async with make_service(api) as service:
         for prompt in ("at dawn", "at dusk"):
-            await service.edit_sequence([coffee], prompt, 1, NOW)
+            await edit_sequence(service, [coffee], prompt, 1, NOW)
         await finish(service)
-        jobs = {row.job.prompt: service.job(row.job.id) for row in service.store.jobs(2)}
-        tickets = service.store.tickets("wavespeed")
+        jobs = {row.request.prompt: await service.job(row.id) for row in service.store.plain.jobs(2)}
+        tickets = service.store.plain.tickets("wavespeed")
     # Only one was accepted, and the history shows which.
     assert sorted(job.status for job in jobs.values()) == ["done", "uncertain"]
     assert [job.status for prompt, job in jobs.items() if "dusk" in prompt] == ["done"]
@@ -84,7 +84,7 @@ async def test_a_lost_submit_is_uncertain_where_the_history_shows_only_times(
         api.fault("submit", "lost-answer")
         async with make_service(api) as service:
             job = await edited(service, finish, coffee)
-            assert not service.store.tickets("wavespeed")
+            assert not service.store.plain.tickets("wavespeed")
         assert job.status == "uncertain" and not job.images
         assert len(api.seen_at("POST", EDIT_SEQUENCE)) == len(api.accepted) == 1
 
@@ -97,7 +97,7 @@ async def test_a_strangers_prediction_is_never_taken_for_ours(
     with running("wavespeed", latency_s=10.0, max_side=64, clock=clock.monotonic, history_shows=shown) as api:
         api.fault("submit", "html-502")
         async with make_service(api) as service:
-            started = await service.edit_sequence([coffee], "make it golden hour", 2, NOW)
+            started = await edit_sequence(service, [coffee], "make it golden hour", 2, NOW)
             while not api.performed["submit"]:
                 await service.worker.step()
             (ours,) = api.seen_at("POST", EDIT_SEQUENCE)
@@ -105,8 +105,8 @@ async def test_a_strangers_prediction_is_never_taken_for_ours(
             headers = {"Authorization": f"Bearer {api.key}", "X-Emulator-Stranger": "1"}
             assert httpx2.post(api.base_url + EDIT_SEQUENCE, json=theirs, headers=headers).status_code == 200
             job = await ended(service, finish, started.job_id)
-            tickets = service.store.tickets("wavespeed")
-            charged, reserved = service.store.money_since(0)
+            tickets = service.store.plain.tickets("wavespeed")
+            charged, reserved = service.store.plain.money_since(0)
         assert (job.status, job.returned, tickets, charged) == ("uncertain", 0, frozenset(), 0)
         assert reserved == job.cost.quoted and not api.accepted and api.performed["submit"] == 1
 
@@ -140,7 +140,7 @@ async def test_a_no_ends_the_job_with_its_kind_and_frees_the_money(
     api.fault(op, fault, times=None)
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
-        assert sum(service.store.money_since(0)) == 0
+        assert sum(service.store.plain.money_since(0)) == 0
     assert job.status == "failed" and job.error and job.error.kind == kind
     assert len(api.seen_at("POST", EDIT_SEQUENCE)) == 1
 

@@ -17,8 +17,9 @@ from mcp import MCPError
 
 from support.servers import Connect, ToldStudio, image_result, job_result
 from triptych.core import errors
+from triptych.core.models import Failure, Request
+from triptych.jobs.planning import Terms
 from triptych.jobs.results import (
-    ErrorResult,
     JobsResult,
     JobSummary,
     ModelRow,
@@ -29,7 +30,7 @@ from triptych.jobs.results import (
     SaveResult,
     UploadResult,
 )
-from triptych.jobs.service import Caller, Options
+from triptych.jobs.service import Caller
 from triptych.server import schemas, tools
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +52,7 @@ RESULTS = [
     (
         "get_status",
         {"job_id": "job_12345678"},
-        job_result(status="failed", error=ErrorResult(kind="moderated", message="said no", retryable=False)),
+        job_result(status="failed", error=Failure(kind="moderated", message="said no", retryable=False)),
     ),
     (
         "list_jobs",
@@ -131,7 +132,8 @@ async def test_an_answer_is_fields_that_keep_the_schema_and_text_that_says_the_s
     assert not result.is_error
     jsonschema.validate(result.structured_content, schema, jsonschema.Draft202012Validator)
     assert text_of(result) == answer.text()
-    assert told.asked[0][0] == tool
+    name, asked, *_ = told.asked[0]
+    assert (asked.tool if isinstance(asked, Request) else name) == tool
 
 
 async def test_pixels_come_as_an_image_block_with_a_caption_and_nothing_structured(
@@ -175,7 +177,7 @@ async def test_a_list_may_be_one_string_or_written_as_json(
 ) -> None:
     async with client_of() as client:
         result = await client.call_tool("edit_sequence", {"prompt": "warm", **given})
-    assert not result.is_error and told.asked[0][1] == asked
+    assert not result.is_error and told.asked[0][1].images == tuple(asked)
 
 
 async def test_numbers_may_be_text_and_null_is_not_given(client_of: Connect, told: ToldStudio) -> None:
@@ -183,14 +185,14 @@ async def test_numbers_may_be_text_and_null_is_not_given(client_of: Connect, tol
     async with client_of() as client:
         result = await client.call_tool("edit_sequence", {**WORDS, **loose})
     assert not result.is_error
-    options = Options(wait_s=0, max_cost_usd=Decimal("0.5"), dry_run=True, format="jpeg")
-    assert told.asked == [("edit_sequence", ["a.png"], "warm", 4, options)]
+    request = Request("edit_sequence", ("warm",), ("a.png",), count=4, format="jpeg")
+    assert told.asked == [("make", request, Terms(wait_s=0, max_cost_usd=Decimal("0.5"), dry_run=True))]
 
 
-async def test_arguments_not_given_are_the_studios_own_defaults(client_of: Connect, told: ToldStudio) -> None:
+async def test_arguments_not_given_are_the_services_own_defaults(client_of: Connect, told: ToldStudio) -> None:
     async with client_of() as client:
         await client.call_tool("edit_chain", {"images": "a.png", "steps": "warm"})
-    assert told.asked == [("edit_chain", ["a.png"], ["warm"], [], Options())]
+    assert told.asked == [("make", Request("edit_chain", ("warm",), ("a.png",)), Terms())]
 
 
 @pytest.mark.parametrize(

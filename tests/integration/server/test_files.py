@@ -531,7 +531,7 @@ async def test_a_request_for_a_file_counts_as_its_signers() -> None:
     class ImageService:
         class image_access:  # noqa: N801
             @staticmethod
-            def signed_file(*given: Any) -> Any:
+            async def signed_file(*given: Any) -> Any:
                 return found
 
     async def open_service() -> Any:

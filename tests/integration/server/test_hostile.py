@@ -286,8 +286,8 @@ async def nothing_happens(stage: Stage, shared: Any, tmp_path: Path) -> AsyncIte
     assert len(shared.accepted) == accepted
     asked = {seen.path for seen in shared.seen} - {"/api/v1/model/calculate"}
     assert not said or not asked, "what is refused is refused before anything but a quote is asked for"
-    assert stage.service.store.money_since(0) == (0, 0)
-    assert stage.service.store.jobs(10) == []
+    assert stage.service.store.plain.money_since(0) == (0, 0)
+    assert stage.service.store.plain.jobs(10) == []
     assert {path: data for path, data in files(tmp_path).items() if path in before} == before
     after = await stage.client.call_tool("list_jobs", {})
     assert not after.is_error and after.structured_content == {"jobs": [], "next": None}

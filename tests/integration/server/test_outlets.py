@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 from mcp import Client, MCPError
 
+from support.jobs import generate_sequence
 from support.pictures import picture
 from triptych import settings
 from triptych.cli import cli, main
@@ -159,7 +160,7 @@ async def test_nothing_unseen_leaves_the_server(
 @pytest.mark.anyio
 async def test_a_prompt_of_several_lines_stays_one(make_service: Any, finish: Any) -> None:
     async with make_service() as service:
-        job = await service.generate_sequence(KEPT + HOSTILE)
+        job = await generate_sequence(service, KEPT + HOSTILE)
         await finish(service)
 
         async def open_service() -> Any:
@@ -173,7 +174,9 @@ async def test_a_prompt_of_several_lines_stays_one(make_service: Any, finish: An
         assert prompt.startswith(KEPT)
         [line] = listed.content[0].text.splitlines()
         assert line.endswith("first line second line third" + text.line(HOSTILE))
-        assert service.store.job(job.job_id).job.prompt == KEPT + HOSTILE, "what is sent is what was asked for"
+        assert service.store.plain.job(job.job_id).request.prompt == KEPT + HOSTILE, (
+            "what is sent is what was asked for"
+        )
 
 
 @pytest.mark.anyio
@@ -300,7 +303,7 @@ def test_a_fault_is_kept_clean() -> None:
     from triptych.jobs.transitions import fault_of
 
     assert not leaks(fault_of(errors.Failed(FLOOD)).message)
-    assert Failure("failed", "x").message == "x"
+    assert Failure("failed", "x", False).message == "x"
 
 
 # The cleaning itself -------------------------------------------------------------------------------------------------

@@ -19,9 +19,9 @@ from mcp import Client, MCPError, StdioServerParameters
 from mcp.shared.memory import create_client_server_memory_streams
 from mcp.shared.message import SessionMessage
 
+from support.jobs import NOW, generate_sequence
 from support.servers import SAMPLES, SERVE, Child, Connect, ToldStudio, environ
 from triptych import settings
-from triptych.core.clock import Notifier
 from triptych.jobs.service import ImageService
 from triptych.server.app import build
 from triptych.server.patience import Patience
@@ -148,7 +148,7 @@ class GivingUp:
     def monotonic(self) -> float:
         return self.seconds
 
-    async def wait(self, notifier: Notifier, seconds: float) -> None:
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
         if self.seconds >= self.until:
             self.given_up.set()
             await anyio.sleep_forever()
@@ -169,10 +169,8 @@ async def test_four_calls_of_an_agent_that_gives_up_after_5_s_make_one_job(
     clock = GivingUp()
     env = environ(tmp_path / "home", ATLASCLOUD_API_KEY=KEY, ATLASCLOUD_BASE_URL=api.base_url)
     service = ImageService(settings.read(env).setup, clock)
-    job_id = (
-        (await service.generate_sequence("a boat", options=studio_options())).job_id if tool == "get_status" else ""
-    )
-    before = len(service.store.jobs(10))
+    job_id = (await generate_sequence(service, "a boat", options=NOW)).job_id if tool == "get_status" else ""
+    before = len(service.store.plain.jobs(10))
     asked = {"job_id": job_id, "wait_s": 55} if job_id else ASKED
 
     async def open_service() -> ImageService:
@@ -204,18 +202,12 @@ async def test_four_calls_of_an_agent_that_gives_up_after_5_s_make_one_job(
             clock.seconds = begun + 7
         tasks.cancel_scope.cancel()
     assert took == [None, 4.0, 4.0, 4.0]
-    assert len(service.store.jobs(10)) == before + (0 if job_id else 1)
+    assert len(service.store.plain.jobs(10)) == before + (0 if job_id else 1)
     await service.provider_client.aclose()
-    service.store.close()
+    service.store.plain.close()
 
 
 HELLO = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
-
-
-def studio_options() -> Any:
-    from triptych.jobs.service import Options
-
-    return Options(wait_s=0)
 
 
 async def first_of(answers: Any, given_up: anyio.Event) -> bool:

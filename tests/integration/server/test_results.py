@@ -18,11 +18,13 @@ import pytest
 from mcp import Client, StdioServerParameters
 from PIL import Image
 
+from support.jobs import Options, edit_chain, edit_sequence
 from support.servers import SAMPLES, SERVE, Child, ToldStudio, environ, image_result, job_result
 from triptych import settings
 from triptych.core import errors
-from triptych.jobs.results import ErrorResult, UploadResult
-from triptych.jobs.service import ImageService, Options
+from triptych.core.models import Failure
+from triptych.jobs.results import UploadResult
+from triptych.jobs.service import ImageService
 from triptych.server import tools
 from triptych.server.app import build
 from triptych_emulators import running
@@ -69,9 +71,9 @@ async def ended_chain(service: ImageService, lanes: int, steps: int, url_chars: 
     """Return a chain whose rows say that it is done: every image has a URL of its own and one file is behind them."""
     (image,) = (await service.upload_images([CAT])).images
     words = [f"step {n}" for n in range(steps)]
-    job = await service.edit_chain([image.handle] * lanes, words, options=NOW)
+    job = await edit_chain(service, [image.handle] * lanes, words, options=NOW)
     assert job.job_id
-    sha256 = service.store.image_by_handle(image.handle).sha256  # type: ignore[union-attr]
+    sha256 = service.store.plain.image_by_handle(image.handle).sha256  # type: ignore[union-attr]
     ends = service._clock.now().timestamp() + 3600
     rows = [
         (
@@ -84,7 +86,7 @@ async def ended_chain(service: ImageService, lanes: int, steps: int, url_chars: 
         )
         for n in range(1, lanes * steps + 1)
     ]
-    db = service.store._db.connection
+    db = service.store.plain._db.connection
     db.execute("UPDATE predictions SET state = 'done', finished_at = created_at WHERE job_id = ?", (job.job_id,))
     db.executemany(
         "INSERT INTO frames (job_id, n, prediction_id, url, url_expires_at, sha256, source, created_at) SELECT ?1, ?2, "
@@ -114,7 +116,7 @@ async def test_get_status_waits_for_the_end_and_not_for_an_image(make_service: A
         heard.append((done, message))
 
     async with make_service(atlas) as service:
-        job = await service.edit_chain([CAT], ["warm", "cool", "dark"], options=NOW)
+        job = await edit_chain(service, [CAT], ["warm", "cool", "dark"], options=NOW)
         async with over(service) as client:
             asked = {"job_id": job.job_id, "wait_s": 55}
             result = await client.call_tool("get_status", asked, progress_callback=hear)
@@ -132,7 +134,7 @@ async def test_a_paid_call_waits_for_the_end_too(make_service: Any, atlas: Any) 
 
 async def test_the_last_downloads_are_waited_for(make_service: Any, atlas: Any) -> None:
     async with make_service(atlas) as service:
-        job = await service.edit_sequence([CAT], "warm; cool; dark; bright", 4, NOW)
+        job = await edit_sequence(service, [CAT], "warm; cool; dark; bright", 4, NOW)
         atlas.fault("result", "503", times=5)
         async with over(service) as client:
             result = await client.call_tool("get_status", {"job_id": job.job_id, "wait_s": 55})
@@ -141,7 +143,7 @@ async def test_the_last_downloads_are_waited_for(make_service: Any, atlas: Any) 
 
 async def test_a_wait_ends_when_its_time_is_over(make_service: Any, atlas: Any, clock: Any) -> None:
     async with make_service(atlas) as service:
-        job = await service.edit_chain([CAT], ["warm"] * 10, options=NOW)
+        job = await edit_chain(service, [CAT], ["warm"] * 10, options=NOW)
         async with over(service) as client:
             begun = clock.monotonic()
             result = await client.call_tool("get_status", {"job_id": job.job_id, "wait_s": 30})
@@ -153,7 +155,7 @@ async def test_a_wait_ends_when_its_time_is_over(make_service: Any, atlas: Any, 
 
 async def test_a_running_job_counts_its_images_and_lists_none(make_service: Any, atlas: Any) -> None:
     async with make_service(atlas) as service:
-        job = await service.edit_chain([CAT], ["warm"] * 10, options=NOW)
+        job = await edit_chain(service, [CAT], ["warm"] * 10, options=NOW)
         async with over(service) as client:
             result = await client.call_tool("get_status", {"job_id": job.job_id, "wait_s": 45})
             content = (await client.read_resource(f"triptych://jobs/{job.job_id}")).contents[0]
@@ -168,7 +170,7 @@ async def test_a_running_job_counts_its_images_and_lists_none(make_service: Any,
 
 @pytest.mark.parametrize("status", ["queued", "running"])
 async def test_warnings_and_an_error_do_not_make_a_running_job_long(status: str) -> None:
-    error = ErrorResult(kind="outage", message="no answer " * 80, retryable=True, request_id="r" * 40)
+    error = Failure(kind="outage", message="no answer " * 80, retryable=True, request_id="r" * 40)
     said = [f"warning {n} {'x' * 90}" for n in range(40)] + ["This call costs nothing."]
     result = tools.tool_result(job_result(status=status, error=error, warnings=said, next="get_status(…)"))
     assert len(json.dumps(result.structured_content)) < 600 and len(text_of(result)) < 600
@@ -217,7 +219,7 @@ async def test_a_page_keeps_its_images_when_their_urls_change(make_service: Any,
             clock.advance(7 * 86400)
             assert [handles_of(page) for page in await read_through(client, job_id)] == before
             for url in (None, "https://cdn.example/short", "https://cdn.example/" + "long" * 200):
-                service.store._db.connection.execute("UPDATE frames SET url = ?", (url,))
+                service.store.plain._db.connection.execute("UPDATE frames SET url = ?", (url,))
                 assert [handles_of(page) for page in await read_through(client, job_id)] == before
     assert len(before) > 3
 
@@ -247,7 +249,7 @@ async def test_a_job_of_one_page_names_none(make_service: Any) -> None:
 async def test_reading_a_page_takes_nothing_up_again(make_service: Any, atlas: Any) -> None:
     async with make_service(atlas) as service:
         atlas.fault("poll", "503", times=None)
-        job = await service.edit_sequence([CAT], "warm", 1, NOW)
+        job = await edit_sequence(service, [CAT], "warm", 1, NOW)
         async with over(service) as client:
             for _ in range(40):
                 failed = await client.call_tool("get_status", {"job_id": job.job_id, "wait_s": 55, "page": 1})
@@ -262,8 +264,8 @@ async def test_reading_a_page_takes_nothing_up_again(make_service: Any, atlas: A
 async def test_an_image_that_could_not_be_stored_is_listed_and_counted(make_service: Any) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 4, 1)
-        service.store._db.connection.execute("UPDATE frames SET sha256 = NULL WHERE n = 2")
-        service.store._db.connection.execute("UPDATE jobs SET returned = 3, status = 'partial'")
+        service.store.plain._db.connection.execute("UPDATE frames SET sha256 = NULL WHERE n = 2")
+        service.store.plain._db.connection.execute("UPDATE jobs SET returned = 3, status = 'partial'")
         async with over(service) as client:
             result = await client.call_tool("get_status", {"job_id": job_id, "page": 1})
     fields = result.structured_content
@@ -420,7 +422,7 @@ async def test_a_dry_run_of_a_long_prompt_stays_short(make_service: Any, atlas: 
 
 async def test_a_thousand_warnings_leave_room_for_the_images() -> None:
     images = [image_result(f"job_12345678/{n}", url=f"https://cdn.example/{n}.png") for n in range(1, 11)]
-    error = ErrorResult(kind="failed", message="no " * 290, retryable=False)
+    error = Failure(kind="failed", message="no " * 290, retryable=False)
     warnings = [f"job_12345678/{n} is missing: {'gone ' * 30}" for n in range(1000)]
     result = tools.tool_result(job_result(images=images, status="partial", error=error, warnings=warnings))
     assert shown_chars(result) <= 9_000 and len(handles_of(result)) == 10

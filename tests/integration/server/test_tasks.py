@@ -13,6 +13,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
 
+from support.jobs import generate_sequence
 from support.servers import SAMPLES, SERVE, Child, environ
 from triptych import settings
 from triptych.jobs.image_access import Caller
@@ -200,14 +201,14 @@ async def test_a_task_belongs_to_the_owner_of_its_job_and_is_told_of_for_a_week(
     async with connect() as (_, holder):
         service = await holder()
         ann, ben = Caller(owner="ann"), Caller(owner="ben")
-        job = await service.generate_sequence("a lighthouse", 1, caller=ann)
-        assert tasks.get(service, job.job_id, ann)["taskId"] == job.job_id
+        job = await generate_sequence(service, "a lighthouse", 1, caller=ann)
+        assert (await tasks.get(service, job.job_id, ann))["taskId"] == job.job_id
         for task_id in (job.job_id, "job_00000000"):
             with pytest.raises(MCPError, match=f'There is no task "{task_id}"'):
-                tasks.get(service, task_id, ben)
-        service.store._db.connection.execute("UPDATE jobs SET created_at = created_at - 8 * 86400")
+                await tasks.get(service, task_id, ben)
+        service.store.plain._db.connection.execute("UPDATE jobs SET created_at = created_at - 8 * 86400")
         with pytest.raises(MCPError, match=r"over 7 days old; get_status\(job_id="):
-            tasks.get(service, job.job_id, ann)
+            await tasks.get(service, job.job_id, ann)
 
 
 @pytest.mark.slow

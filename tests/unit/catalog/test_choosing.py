@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from support.jobs import Options, edit_chain, edit_sequence
 from triptych.core import errors
-from triptych.jobs.service import Options
 from triptych_emulators import running
 
 pytestmark = pytest.mark.anyio
@@ -30,11 +29,11 @@ async def test_what_one_provider_refuses_before_accepting_the_next_does_and_the_
 ) -> None:
     atlas.fault("submit", fault, times=None)
     async with make_service(atlas, wavespeed) as service:
-        started = await service.edit_sequence([coffee], "three variants", 3, NOW)
+        started = await edit_sequence(service, [coffee], "three variants", 3, NOW)
         assert started.provider == "atlas"
         await finish(service)
-        job = service.job(started.job_id or "")
-        charged, reserved = service.store.money_since(0)
+        job = await service.job(started.job_id or "")
+        charged, reserved = service.store.plain.money_since(0)
     assert (job.status, job.provider, job.returned) == ("done", "wavespeed", 3)
     assert job.endpoint == "bytedance/seedream-v5.0-lite/edit-sequential"
     assert any("Atlas Cloud refused" in warning and "wavespeed" in warning for warning in job.warnings)
@@ -47,9 +46,9 @@ async def test_a_provider_that_was_named_is_the_only_one(
 ) -> None:
     atlas.fault("submit", "402", times=None)
     async with make_service(atlas, wavespeed) as service:
-        started = await service.edit_sequence([coffee], "warmer", 1, Options(wait_s=0, provider="atlas"))
+        started = await edit_sequence(service, [coffee], "warmer", 1, Options(wait_s=0, provider="atlas"))
         await finish(service)
-        job = service.job(started.job_id or "")
+        job = await service.job(started.job_id or "")
     assert (job.status, job.error.kind if job.error else "") == ("failed", "no_funds")
     assert wavespeed.seen == []
 
@@ -60,9 +59,9 @@ async def test_a_job_that_may_have_been_accepted_goes_nowhere_else(
 ) -> None:
     atlas.fault("submit", fault, times=1)
     async with make_service(atlas, wavespeed) as service:
-        started = await service.edit_sequence([coffee], "warmer", 1, NOW)
+        started = await edit_sequence(service, [coffee], "warmer", 1, NOW)
         await finish(service)
-        assert service.job(started.job_id or "").status in ("uncertain", "done")
+        assert (await service.job(started.job_id or "")).status in ("uncertain", "done")
     assert wavespeed.accepted == []
 
 
@@ -71,9 +70,9 @@ async def test_a_request_that_was_refused_for_what_it_is_goes_nowhere_else(
 ) -> None:
     atlas.fault("submit", "451", times=None)
     async with make_service(atlas, wavespeed) as service:
-        started = await service.edit_sequence([coffee], "warmer", 1, NOW)
+        started = await edit_sequence(service, [coffee], "warmer", 1, NOW)
         await finish(service)
-        assert service.job(started.job_id or "").status == "failed"
+        assert (await service.job(started.job_id or "")).status == "failed"
     assert wavespeed.accepted == []
 
 
@@ -82,9 +81,9 @@ async def test_a_chain_goes_on_with_one_model_when_its_provider_refuses(
 ) -> None:
     atlas.fault("submit", "402", times=None)
     async with make_service(atlas, wavespeed) as service:
-        started = await service.edit_chain([coffee], ["warmer", "sepia"], options=NOW)
+        started = await edit_chain(service, [coffee], ["warmer", "sepia"], options=NOW)
         await finish(service)
-        job = service.job(started.job_id or "")
+        job = await service.job(started.job_id or "")
     assert (job.status, job.provider, job.returned) == ("done", "wavespeed", 2)
     assert (len(atlas.seen_at("POST", "/api/v1/model/generateImage")), len(wavespeed.accepted)) == (1, 2)
 
@@ -95,20 +94,20 @@ async def test_a_route_that_costs_more_than_was_agreed_to_is_not_taken(
     atlas.fault("submit", "402", times=None)
     async with make_service(atlas, wavespeed) as service:
         capped = Options(wait_s=0, max_cost_usd=Decimal("0.097"))  # 3 × 0.032 fits, 3 × 0.035 does not
-        started = await service.edit_sequence([coffee], "three variants", 3, capped)
+        started = await edit_sequence(service, [coffee], "three variants", 3, capped)
         await finish(service)
-        assert service.job(started.job_id or "").status == "failed"
+        assert (await service.job(started.job_id or "")).status == "failed"
     assert wavespeed.accepted == []
 
 
 async def test_the_cheapest_is_chosen_by_price(make_service: Any, atlas: Any, wavespeed: Any, coffee: str) -> None:
     cheapest = Options(wait_s=0, provider="cheapest")
     async with make_service(atlas, wavespeed, TRIPTYCH_PROVIDER="wavespeed") as service:
-        assert (await service.edit_sequence([coffee], "warmer", 1, NOW)).provider == "wavespeed"
-        assert (await service.edit_sequence([coffee], "cooler", 3, cheapest)).provider == "atlas"
+        assert (await edit_sequence(service, [coffee], "warmer", 1, NOW)).provider == "wavespeed"
+        assert (await edit_sequence(service, [coffee], "cooler", 3, cheapest)).provider == "atlas"
         # At 2K one image costs the same at both, at 1K it does not: the default stays, or goes.
         for size, provider in (("2K", "wavespeed"), ("1K", "atlas")):
-            edit = await service.edit_sequence([coffee], "warmer", 1, replace(cheapest, size=size, dry_run=True))
+            edit = await edit_sequence(service, [coffee], "warmer", 1, Options(**cheapest, size=size, dry_run=True))
             assert (edit.provider, edit.model) == (provider, "seedream-5.5")
 
 
@@ -117,7 +116,7 @@ async def test_with_no_provider_named_the_first_that_can_do_it_does(
 ) -> None:
     many = [str(samples / name) for name in ("coffee.jpg", "cat.jpg", "rocket.jpg", "astronaut.jpg")] * 3
     async with make_service(atlas, wavespeed, TRIPTYCH_PROVIDER="wavespeed") as service:
-        result = await service.edit_sequence(many, "one picture of all of them", 1, NOW)
+        result = await edit_sequence(service, many, "one picture of all of them", 1, NOW)
         assert result.provider == "atlas"  # WaveSpeedAI takes ten references
         with pytest.raises(errors.OutOfLimits, match="10"):
-            await service.edit_sequence(many, "one picture of all", 1, Options(wait_s=0, provider="wavespeed"))
+            await edit_sequence(service, many, "one picture of all", 1, Options(wait_s=0, provider="wavespeed"))

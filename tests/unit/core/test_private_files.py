@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from support.jobs import Options, edit_sequence
 from triptych.core import private_files
-from triptych.jobs.service import Caller, Options
+from triptych.jobs.service import Caller
 from triptych.storage.sqlite import Database
 
 pytestmark = [
@@ -36,7 +37,7 @@ def modes(home: Path) -> dict[str, str]:
 async def test_nothing_in_a_new_home_is_for_others(make_service: Any, coffee: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
     async with make_service() as service:
-        await service.edit_sequence([coffee], "warmer", 2)
+        await edit_sequence(service, [coffee], "warmer", 2)
         assert {path.name for path in home.iterdir()} == private_files.OURS
         assert len(list((home / "images").iterdir())) == 3
         assert modes(home) == {}
@@ -45,7 +46,7 @@ async def test_nothing_in_a_new_home_is_for_others(make_service: Any, coffee: st
 async def test_a_home_that_was_open_is_closed(make_service: Any, coffee: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
     async with make_service() as service:
-        await service.edit_sequence([coffee], "warmer", 2)
+        await edit_sequence(service, [coffee], "warmer", 2)
         for path in [home, *home.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
         async with make_service():
@@ -57,7 +58,7 @@ async def test_saved_images_have_the_rights_of_any_file(make_service: Any, coffe
     mine.mkdir()
     async with make_service() as service:
         caller = Caller(roots=(mine,))
-        job = await service.edit_sequence([coffee], "warmer", 1, Options(save_to=str(mine)), caller)
+        job = await edit_sequence(service, [coffee], "warmer", 1, Options(save_to=str(mine)), caller)
         await service.save_images([job.images[0].handle], str(mine / "more"), "named", caller)
     saved = [*mine.glob("*.png"), *(mine / "more").iterdir()]
     assert len(saved) == 2 and {stat.S_IMODE(path.stat().st_mode) for path in saved} == {0o644}

@@ -18,7 +18,7 @@ from support import flows
 from support.flows import HTML, OVER, answer, any_json, drive_stream
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Operation, Reference, ReturnedImage
+from triptych.core.models import Done, Operation, ProviderRequest, Reference, ReturnedImage
 from triptych.providers import FrameReceived, HttpResponse, ark
 from triptych.providers import _reading as read
 
@@ -51,7 +51,7 @@ LOST = errors.AnswerLost("cut off")
 edit = partial(flows.edit, ark.PROVIDER)
 
 
-def finished(body: Any, request: Edit | None = None) -> Done:
+def finished(body: Any, request: ProviderRequest | None = None) -> Done:
     done, _, _ = drive_stream(ark.submit(request or edit()), answer(body=body))
     assert isinstance(done, Done)
     return done
@@ -166,7 +166,7 @@ PNG = {"output_format": "png"}
         (edit(Operation.GENERATE, "seedream-5.0-flash"), {"model": "seedream-5-0-flash-260915", **PLAIN, **PNG}),
     ],
 )
-def test_the_body_has_the_fields_that_are_meant_and_no_nulls(request_: Edit, body: dict[str, Any]) -> None:
+def test_the_body_has_the_fields_that_are_meant_and_no_nulls(request_: ProviderRequest, body: dict[str, Any]) -> None:
     _, (call,), _ = drive_stream(ark.submit(request_), answer(body={"data": [{"url": URLS[0]}]}))
     assert (call.method, call.path, call.base, call.json) == ("POST", "/images/generations", "api", body)
     assert call.stream == ("stream" in body)
@@ -174,7 +174,7 @@ def test_the_body_has_the_fields_that_are_meant_and_no_nulls(request_: Edit, bod
 
 
 def test_a_sequence_of_one_is_not_streamed_for_there_is_no_frame_to_show_early() -> None:
-    done, (call,), came = drive_stream(ark.submit(replace(edit(), count=1)), answer(body={"data": [{"url": URLS[0]}]}))
+    done, (call,), came = drive_stream(ark.submit(edit(count=1)), answer(body={"data": [{"url": URLS[0]}]}))
     assert "stream" not in call.json and not call.stream and not came
     assert call.json["sequential_image_generation_options"] == {"max_images": 1}
     assert [output.url for output in done.outputs] == [URLS[0]]

@@ -19,9 +19,9 @@ from triptych import providers
 from triptych.core import errors
 from triptych.core.models import (
     Done,
-    Edit,
     Operation,
     Pending,
+    ProviderRequest,
     Quote,
     Reference,
     ReturnedImage,
@@ -146,7 +146,7 @@ def test_the_exact_sizes_are_the_sixteen_of_the_schema() -> None:
         ),
     ],
 )
-def test_the_body_is_flat_and_has_the_models_own_fields_only(request_: Edit, body: dict[str, Any]) -> None:
+def test_the_body_is_flat_and_has_the_models_own_fields_only(request_: ProviderRequest, body: dict[str, Any]) -> None:
     pending, (call,) = drive(atlas.submit(request_), answer(body=accepted()))
     assert (call.method, call.path, call.json) == ("POST", "/api/v1/model/generateImage", body)
     assert not call.repeatable
@@ -279,7 +279,7 @@ def test_the_first_refusal_is_told_when_the_second_spelling_is_refused_too() -> 
         (edit(Operation.EDIT), 404, "image is required"),
     ],
 )
-def test_no_other_refusal_is_ever_sent_again(request_: Edit, status: int, text: str) -> None:
+def test_no_other_refusal_is_ever_sent_again(request_: ProviderRequest, status: int, text: str) -> None:
     with pytest.raises(errors.Refused):
         drive(atlas.submit(request_), answer(status, {"msg": text}))
 
@@ -446,7 +446,9 @@ def test_a_strange_poll_url_is_not_used_and_a_strange_ticket_is_escaped() -> Non
 # Find
 
 
-def entry(request_: Edit, ticket: str = TICKET, after_s: float = 1, nested: bool = False, **changes: Any) -> Any:
+def entry(
+    request_: ProviderRequest, ticket: str = TICKET, after_s: float = 1, nested: bool = False, **changes: Any
+) -> Any:
     body = {**next(atlas.submit(request_)).json, **changes}
     if nested:
         body = {"model": body.pop("model"), "input": body}
@@ -460,7 +462,7 @@ def history(*items: Any, total: int | None = None) -> HttpResponse:
 
 
 def look(
-    request_: Edit, *answers: HttpResponse, known: frozenset[str] = frozenset()
+    request_: ProviderRequest, *answers: HttpResponse, known: frozenset[str] = frozenset()
 ) -> tuple[Pending | None, list[HttpRequest]]:
     return drive(atlas.find(request_, lost(request_), SENT, known), *answers)
 

@@ -10,15 +10,16 @@ import pytest
 from PIL import Image as Pixels
 
 import triptych
+from support.flows import asked
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Operation, Reference
+from triptych.core.models import Done, Operation, ProviderRequest, Reference
 from triptych.providers import draft
 
 SAMPLES = Path(triptych.__file__).parent / "samples"
 
 
-def finished(edit: Edit) -> Done:
+def finished(edit: ProviderRequest) -> Done:
     """Return what the flow returns; a call would be an error."""
     try:
         call = next(draft.submit(edit))
@@ -36,7 +37,7 @@ def small_photo() -> Reference:
     return Reference("0" * 64, "image/png", data=packed.getvalue())
 
 
-def edit(operation: Operation, **changes: object) -> Edit:
+def edit(operation: Operation, **changes: object) -> ProviderRequest:
     plain = {
         "offer": catalog.choose(draft.PROVIDER.offers, operation, "draft", 2),
         "prompt": "make it warmer",
@@ -45,7 +46,7 @@ def edit(operation: Operation, **changes: object) -> Edit:
         "format": None,
         "references": (small_photo(),) if operation.edits else (),
     }
-    return Edit(**{**plain, **changes})  # type: ignore[arg-type]
+    return asked(**{**plain, **changes})  # type: ignore[arg-type]
 
 
 def test_it_is_found_like_any_provider_but_needs_no_key() -> None:

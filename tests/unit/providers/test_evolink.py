@@ -17,7 +17,7 @@ from support import flows
 from support.flows import HTML, SENT, SENT_AT, answer, any_answer, any_json, drive, lost
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Operation, Pending, ReturnedImage, Upload
+from triptych.core.models import Done, Operation, Pending, ProviderRequest, ReturnedImage, Upload
 from triptych.providers import HttpRequest, HttpResponse, Sent, evolink
 from triptych_emulators.evolink_tasks import CODES
 
@@ -109,7 +109,9 @@ def test_an_endpoint_named_verbatim_means_the_operation_that_is_asked_for(operat
         ),
     ],
 )
-def test_the_body_has_the_models_own_fields_only_and_goes_under_our_key(request_: Edit, body: dict[str, Any]) -> None:
+def test_the_body_has_the_models_own_fields_only_and_goes_under_our_key(
+    request_: ProviderRequest, body: dict[str, Any]
+) -> None:
     pending, (call,) = drive(evolink.submit(request_), answer(body=accepted()))
     assert (call.method, call.path, call.base, call.json) == ("POST", "/v1/images/generations", "api", body)
     assert call.headers == {"Idempotency-Key": CLIENT_ID}

@@ -14,7 +14,7 @@ from support import flows
 from support.flows import HTML, answer, any_json, drive
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Operation, Reference, ReturnedImage
+from triptych.core.models import Done, Operation, ProviderRequest, Reference, ReturnedImage
 from triptych.providers import HttpResponse, novita
 from triptych.providers import _reading as read
 
@@ -26,7 +26,9 @@ REFERENCE = Reference("00", "image/PNG", data=b"x")
 HOSTED = Reference("01", "image/jpeg", url=URLS[0])
 
 
-def edit(operation: Operation = Operation.EDIT_SEQUENTIAL, family: str = "seedream-5.0-lite", **changes: Any) -> Edit:
+def edit(
+    operation: Operation = Operation.EDIT_SEQUENTIAL, family: str = "seedream-5.0-lite", **changes: Any
+) -> ProviderRequest:
     references = (REFERENCE, HOSTED) if operation.edits else ()
     return flows.edit(novita.PROVIDER, operation, family, **{"references": references, **changes})
 
@@ -89,7 +91,7 @@ FLAT = {"sequential_image_generation": "auto", "max_images": 2}
         (edit(Operation.GENERATE, "seedream-4.0"), "/v3/seedream-4.0", PLAIN),
     ],
 )
-def test_the_body_has_the_fields_of_its_version(request_: Edit, path: str, body: dict[str, Any]) -> None:
+def test_the_body_has_the_fields_of_its_version(request_: ProviderRequest, path: str, body: dict[str, Any]) -> None:
     _, (call,) = drive(novita.submit(request_), answer(body={"images": URLS}))
     assert (call.method, call.path, call.base, call.json) == ("POST", path, "api", body)
     assert not call.repeatable and call.authorize and call.timeout_s >= 600
@@ -126,7 +128,7 @@ def test_the_first_refusal_is_told_when_the_other_form_is_refused_too() -> None:
         (edit(), refused("invalid base64", 500, "TASK_FAILED"), errors.Outage),
     ],
 )
-def test_nothing_else_is_ever_sent_again(request_: Edit, first: HttpResponse, kind: type[Exception]) -> None:
+def test_nothing_else_is_ever_sent_again(request_: ProviderRequest, first: HttpResponse, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         drive(novita.submit(request_), first)
 

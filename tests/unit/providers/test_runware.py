@@ -17,7 +17,7 @@ from support import flows
 from support.flows import HTML, SENT, SENT_AT, answer, any_answer, any_json, drive, lost
 from triptych import providers
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Operation, Pending, Reference, ReturnedImage, Upload
+from triptych.core.models import Done, Operation, Pending, ProviderRequest, Reference, ReturnedImage, Upload
 from triptych.providers import HttpResponse, Sent, runware
 
 TICKET = "dfb92a9d-76fa-4c64-9f7e-78179a8fd374"
@@ -120,7 +120,7 @@ REFERENCES = {"referenceImages": ["https://host.example/0.png"]}
         ),
     ],
 )
-def test_a_request_is_one_task_with_its_own_fields_only(request_: Edit, task: dict[str, Any]) -> None:
+def test_a_request_is_one_task_with_its_own_fields_only(request_: ProviderRequest, task: dict[str, Any]) -> None:
     pending, (call,) = drive(runware.submit(request_), answer(body=ACK))
     assert (call.method, call.path, call.json) == ("POST", "", [task])
     assert not call.repeatable

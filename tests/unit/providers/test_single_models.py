@@ -17,7 +17,7 @@ import pytest
 from support.flows import answer, drive, drive_stream, edit
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import Done, Edit, Operation
+from triptych.core.models import Done, Operation, ProviderRequest
 from triptych.providers import HttpRequest, ark, atlas, evolink, runware, wavespeed
 
 FAMILIES = ("seedream-5.5", "seedream-5.0-pro", "seedream-5.0-flash")
@@ -281,7 +281,7 @@ def test_ark_bills_the_references_that_it_counted(usage: dict[str, int], usd: st
     assert done.charged_usd == Decimal(usd)
 
 
-def charged(request: Edit, body: Any) -> Done:
+def charged(request: ProviderRequest, body: Any) -> Done:
     done, _, _ = drive_stream(ark.submit(replace(request, size=request.size)), answer(body=body))
     assert isinstance(done, Done)
     return done

@@ -19,9 +19,9 @@ from triptych import catalog, providers
 from triptych.core import errors
 from triptych.core.models import (
     Done,
-    Edit,
     Operation,
     Pending,
+    ProviderRequest,
     Quote,
     Reference,
     ReturnedImage,
@@ -139,7 +139,7 @@ def test_a_size_is_always_pixels(family: str, spec: str, size: tuple[int, int]) 
     ],
 )
 def test_the_model_is_in_the_path_and_the_body_has_its_own_fields_only(
-    request_: Edit, path: str, body: dict[str, Any]
+    request_: ProviderRequest, path: str, body: dict[str, Any]
 ) -> None:
     pending, (call,) = drive(wavespeed.submit(request_), answer(body=accepted()))
     assert (call.method, call.path, call.json) == ("POST", f"/api/v3/{path}", body)
@@ -324,7 +324,11 @@ def test_the_poll_url_of_the_answer_wins_where_it_may_be_asked_and_is_there() ->
 
 
 def entry(
-    ticket: str = TICKET, after_s: float = 1, asked: Edit | None = None, field: str = "inputs", **changes: Any
+    ticket: str = TICKET,
+    after_s: float = 1,
+    asked: ProviderRequest | None = None,
+    field: str = "inputs",
+    **changes: Any,
 ) -> dict[str, Any]:
     """A history item; with `asked` it shows the request."""
     made = datetime.fromtimestamp(SENT_AT.timestamp() + after_s, UTC)
@@ -350,7 +354,10 @@ EMPTY = history()
 
 
 def look(
-    *answers: HttpResponse, known: frozenset[str] = frozenset(), sent: Sent = SENT, request_: Edit | None = None
+    *answers: HttpResponse,
+    known: frozenset[str] = frozenset(),
+    sent: Sent = SENT,
+    request_: ProviderRequest | None = None,
 ) -> tuple[Pending | None, list[HttpRequest]]:
     wanted = request_ or edit()
     return drive(wavespeed.find(wanted, lost(wanted), sent, known), *answers)

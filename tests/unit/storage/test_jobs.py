@@ -36,7 +36,7 @@ def test_what_is_written_is_what_is_read(store: Store) -> None:
     add(store, made)
     assert store.predictions(made.job_id) == [made]
     row = store.job(made.job_id)
-    assert row and row.job == job() and row.status == "queued"
+    assert row and row == job() and row.status == "queued"
 
 
 def test_only_one_of_many_claims_a_prediction(store: Store, path: Path, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_database_copied_at_any_moment_has_every_write_that_was_whole_and_no_o
         assert recovered._db.connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         kept = [predictions for size, predictions in whole if size <= end][-1]
         assert recovered.predictions("job_00000001") == kept, end
-        assert not kept or len(recovered.job("job_00000001").job.warnings) == 0  # type: ignore[union-attr]
+        assert not kept or len(recovered.job("job_00000001").warnings) == 0  # type: ignore[union-attr]
         recovered.close()
 
 
@@ -284,3 +284,45 @@ def test_a_full_disk_is_an_outage_that_names_the_disk(store: Store) -> None:
             add(store, prediction(f"job_{n:08}"), fingerprint=str(n))
     store._db.connection.execute("PRAGMA max_page_count = 100000")
     assert add(store, prediction("job_99999999"), fingerprint="there is room again") is None
+
+
+def test_what_is_to_be_cancelled_is_not_submitted(store: Store) -> None:
+    """The cancellation came after the worker took it, and before its request was written down."""
+    add(store, prediction())
+    held = claim(store)
+    assert held
+    store.cancel("job_00000001", when(NOW))
+    moved = store.move(held, State.SUBMITTING, now=when(NOW), due_at=0.0, keep_lease=True, submitted_at=NOW)
+    assert moved and moved.prediction.state is State.CANCELLED and moved.prediction.submitted_at is None
+    row = store.job("job_00000001")
+    assert row and row.status == "cancelled" and store.money_since(0) == (0, 0)
+
+
+def test_taking_a_job_up_twice_takes_no_lease_away(store: Store) -> None:
+    """Two callers looked at the same missed deadline; a worker took it between their writes."""
+    add(store, prediction())
+    held = claim(store)
+    for state, changes in ((State.SUBMITTING, {}), (State.RUNNING, {"ticket": "t"}), (State.FAILED, {})):
+        assert held
+        held = store.move(held, state, now=when(NOW), due_at=0.0, keep_lease=state is not State.FAILED, **changes)  # type: ignore[arg-type]
+    take_up = {"now": when(NOW), "deadline_at": when(NOW).mono_s + 600}
+    store.revive("job_00000001-0-0", State.RUNNING, **take_up)  # type: ignore[arg-type]
+    assert claim(store, "worker")
+    store.revive("job_00000001-0-0", State.RUNNING, **take_up)  # type: ignore[arg-type]
+    assert claim(store, "another") is None
+
+
+def test_two_that_look_at_once_do_not_share_a_ticket(store: Store) -> None:
+    """Both saw it in the provider's list before either wrote it."""
+    held = []
+    for number, lease in enumerate("ab", 1):
+        add(store, prediction(f"job_0000000{number}"), fingerprint=lease)
+        claimed = claim(store, lease)
+        assert claimed
+        held.append(store.move(claimed, State.SUBMITTING, now=when(NOW), due_at=0.0, keep_lease=True))
+    first, second = held
+    assert first and second
+    assert store.move(first, State.RUNNING, now=when(NOW), due_at=0.0, found=True, ticket="t")
+    assert store.move(second, State.RUNNING, now=when(NOW), due_at=0.0, found=True, ticket="t") is None
+    assert store.predictions("job_00000002")[0].state is State.SUBMITTING
+    assert store.move(second, State.RUNNING, now=when(NOW), due_at=0.0, ticket="t"), "an answer of its own is taken"

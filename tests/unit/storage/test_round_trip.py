@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.clocks import when
-from triptych.core.models import Failure, Image, Job, Operation, Output, Prediction, Route, State
+from triptych.core.models import Failure, Image, Job, Operation, Output, Prediction, Request, Route, State, Status
 from triptych.storage.jobs import Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -39,22 +39,31 @@ routes = st.builds(
     quotes_usd=st.tuples(money),
 )
 
+ASKED: Mapping[str, st.SearchStrategy[Any]] = {
+    "tool": some,
+    "prompts": lists,
+    "images": lists,
+    "references": lists,
+    "count": numbers,
+    "model": st.none() | some,
+    "provider": st.none() | some,
+    "size": st.none() | some,
+    "format": st.none() | some,
+}
+requests = st.builds(Request, **ASKED)
 WRITTEN_AT_FIRST: Mapping[str, st.SearchStrategy[Any]] = {
     "id": st.just(f"{JOB}-0-0"),
     "job_id": st.just(JOB),
     "lane": numbers,
     "step": numbers,
-    "after": st.none() | some,
+    "request": requests,
+    "after_id": st.none() | some,
     "first_output": numbers,
     "state": st.just(State.QUEUED),
     "provider": some,
     "endpoint": some,
     "operation": st.sampled_from(Operation),
-    "prompt": words,
-    "count": numbers,
     "size": sizes,
-    "format": st.none() | some,
-    "inputs": lists,
     "client_id": some,
     "variation": words,
     "quoted_usd": money,
@@ -76,24 +85,23 @@ WRITTEN_LATER: Mapping[str, st.SearchStrategy[Any]] = {
     "fault": faults,
     "sent_urls": st.lists(st.none() | some, max_size=3).map(tuple),
 }
-NOT_YET = {"attempts": 0, "charge_is_estimate": False, "sent_urls": ()}
 JOBS: Mapping[str, st.SearchStrategy[Any]] = {
     "id": st.just(JOB),
-    "tool": some,
+    "request": requests,
     "created_at": moments,
     "fingerprint": some,
     "provider": some,
     "model": some,
     "endpoint": some,
-    "prompt": words,
-    "requested": numbers,
-    "lanes": numbers,
-    "steps": numbers,
     "save_to": st.none() | some,
     "warnings": st.lists(words, max_size=3).map(tuple),
     "cancel_requested": st.just(False),
     "routes": st.lists(routes, max_size=2).map(tuple),
     "owner": st.none() | some,
+    "status": st.just(Status.QUEUED),
+    "returned": st.just(0),
+    "may_be_charged": st.just(True),
+    "page_size": st.none() | numbers,
 }
 FRAMES: Mapping[str, st.SearchStrategy[Any]] = {
     "job_id": st.just(JOB),
@@ -136,6 +144,7 @@ def stored(use: Callable[[Store, Path], None]) -> None:
     [
         (Job, JOBS),
         (Prediction, {**WRITTEN_AT_FIRST, **WRITTEN_LATER}),
+        (Request, ASKED),
         (Output, FRAMES),
         (Image, IMAGES),
     ],
@@ -151,10 +160,11 @@ def test_jobs_and_predictions_come_back_as_written(
 ) -> None:
     def use(store: Store, _: Path) -> None:
         job = Job(**of_job)
-        new = Prediction(**first, **{**dict.fromkeys(WRITTEN_LATER), **NOT_YET})
+        first["request"] = job.request
+        new = Prediction(**first)
         assert store.add_job(job, [new], now=when(NOW), attach=False) is None
         row = store.job(job.id)
-        assert row and row.job == job
+        assert row == job
         assert store.predictions(job.id) == [new]
         claim = store.claim(
             now=when(NOW)._replace(mono_s=first["due_at"]), lease="a", providers=[new.provider], max_running={}
@@ -171,9 +181,7 @@ def test_jobs_and_predictions_come_back_as_written(
 def test_outputs_come_back_as_written(of_frame: dict[str, Any]) -> None:
     def use(store: Store, _: Path) -> None:
         frame = Output(**of_frame)
-        store.add_job(
-            Job(JOB, "t", NOW, "f", "p", "m", "e", "", 1, 1, 1, None, (), False), [], now=when(NOW), attach=False
-        )
+        store.add_job(Job(JOB, Request("t", ("p",)), NOW, "f", "p", "m", "e"), [], now=when(NOW), attach=False)
         store.add_outputs([frame], now=NOW)
         store.output_saved(frame, of_frame["saved_path"])
         assert store.frames(JOB) == [frame] == store.outputs_of(frame.prediction_id)

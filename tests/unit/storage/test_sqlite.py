@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from support.clocks import when
+from support.jobs import Options, edit_sequence
 from triptych.core import errors
-from triptych.core.models import Job
-from triptych.jobs.service import Options
+from triptych.core.models import Job, Request
 from triptych.storage import migrations, sqlite
 from triptych.storage.jobs import Store
 
@@ -22,9 +22,7 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 def job(n: int) -> Job:
-    return Job(
-        f"job_{n:08}", "edit_sequence", NOW, f"f{n}", "atlas", "m", "e", "p" * 500, 1, 1, 1, None, (), False
-    )  # fmt: skip
+    return Job(f"job_{n:08}", Request("edit_sequence", ("p" * 500,)), NOW, f"f{n}", "atlas", "m", "e")
 
 
 @pytest.fixture
@@ -264,19 +262,19 @@ async def test_a_running_server_stops_claiming_below_the_stated_minimum(
 ) -> None:
     newer = migrations.newest() + 1
     async with make_service(atlas) as service:
-        running = await service.edit_sequence([coffee], "make it golden hour", 2, Options(wait_s=0))
+        running = await edit_sequence(service, [coffee], "make it golden hour", 2, Options(wait_s=0))
         set_pragma(tmp_path / "home" / "triptych.db", "user_version", newer)
         set_pragma(tmp_path / "home" / "triptych.db", "application_id", newer)
-        assert service.store.outdated()
+        assert service.store.plain.outdated()
         with pytest.raises(errors.Outdated, match="Restart with the newer Triptych"):
-            await service.edit_sequence([coffee], "make it night", 2, Options(wait_s=0))
+            await edit_sequence(service, [coffee], "make it night", 2, Options(wait_s=0))
         with pytest.raises(errors.Outdated):
             await service.worker.step()
-        assert service.job(running.job_id or "").status == "queued", "what is kept can be read"
-        assert atlas.accepted == [] and len(service.store.jobs(10)) == 1
+        assert (await service.job(running.job_id or "")).status == "queued", "what is kept can be read"
+        assert atlas.accepted == [] and len(service.store.plain.jobs(10)) == 1
         set_pragma(tmp_path / "home" / "triptych.db", "application_id", newer - 1)
         await finish(service)
-        assert service.job(running.job_id or "").status == "done", "it had not ended"
+        assert (await service.job(running.job_id or "")).status == "done", "it had not ended"
 
 
 def test_a_compatible_migration_leaves_the_stated_minimum(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

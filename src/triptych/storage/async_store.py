@@ -1,0 +1,103 @@
+"""The store as the event loop sees it: the plain verbs of `Store`, each run in a worker thread and awaited.
+
+One database has one connection, so its calls run one at a time, in the order in which they were asked for. A call that
+began runs to its end, whatever is cancelled meanwhile. A locked or slow database keeps its own callers waiting, and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Coroutine
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from triptych.storage.jobs import Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Hop(Protocol):
+    """Runs plain calls where they may block: one at a time, in order, each to its end."""
+
+    async def __call__(self, call: Callable[[], T], /) -> T: ...
+
+
+def one_thread() -> Hop:
+    """Return a hop to worker threads of which one at a time is in use."""
+    limiter, lock = anyio.CapacityLimiter(1), threading.Lock()
+
+    async def hop(call: Callable[[], T], /) -> T:
+        def alone() -> T:
+            with lock:  # an interrupt (Ctrl-C) ends the wait for a thread, not the thread
+                return call()
+
+        return await anyio.to_thread.run_sync(alone, limiter=limiter)
+
+    return hop
+
+
+def verb(plain: Callable[Concatenate[Store, P], T]) -> Callable[Concatenate[AsyncStore, P], Coroutine[Any, Any, T]]:
+    """Return a plain verb as one that is awaited, with the same arguments."""
+    name = plain.__name__
+
+    @wraps(plain)
+    async def awaited(store: AsyncStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        call: Callable[[], T] = partial(getattr(store.plain, name), *args, **kwargs)
+        return await store.hop(call)
+
+    return awaited
+
+
+class AsyncStore:
+    """The verbs of one store. Each raises what the plain verb raises."""
+
+    def __init__(self, plain: Store, hop: Hop) -> None:
+        self.plain = plain
+        """For code that may block: a thread, a test."""
+        self.hop = hop
+
+    async def run(self, work: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what `work` makes of the plain store: several verbs, and no other of this process between them."""
+        call: Callable[[], T] = partial(work, self.plain, *args, **kwargs)
+        return await self.hop(call)
+
+    add_image = verb(Store.add_image)
+    add_job = verb(Store.add_job)
+    add_outputs = verb(Store.add_outputs)
+    balance = verb(Store.balance)
+    cancel = verb(Store.cancel)
+    close = verb(Store.close)
+    copy = verb(Store.copy)
+    frames = verb(Store.frames)
+    heartbeat = verb(Store.heartbeat)
+    holds = verb(Store.holds)
+    image_by_handle = verb(Store.image_by_handle)
+    image_by_sha256 = verb(Store.image_by_sha256)
+    job = verb(Store.job)
+    move = verb(Store.move)
+    next_due = verb(Store.next_due)
+    note_loss = verb(Store.note_loss)
+    output_failed = verb(Store.output_failed)
+    output_saved = verb(Store.output_saved)
+    output_stored = verb(Store.output_stored)
+    outputs_made_from = verb(Store.outputs_made_from)
+    outputs_of = verb(Store.outputs_of)
+    poll_not_before = verb(Store.poll_not_before)
+    predictions = verb(Store.predictions)
+    put_back = verb(Store.put_back)
+    renew = verb(Store.renew)
+    reroute = verb(Store.reroute)
+    running_at = verb(Store.running_at)
+    same_request = verb(Store.same_request)
+    save_also = verb(Store.save_also)
+    saved_also = verb(Store.saved_also)
+    set_copy = verb(Store.set_copy)
+    submits_without_ticket = verb(Store.submits_without_ticket)
+    tickets = verb(Store.tickets)
+    to_save = verb(Store.to_save)
+    warn = verb(Store.warn)
