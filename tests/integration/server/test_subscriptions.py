@@ -160,8 +160,8 @@ async def test_only_so_many_sessions_are_remembered(told: ToldStudio, monkeypatc
     calls = [HttpRequest(name) for name in "abca"]
     kept = [crowd.register(call) for call in calls]  # type: ignore[arg-type]
     assert list(crowd._listeners) == [(None, "c"), (None, "a")] and kept[0] is not kept[3]
-    crowd._news.close()
-    crowd._news_in.close()
+    crowd._wake.close()
+    crowd._wake_receiver.close()
 
 
 async def test_subscribing_says_so_when_triptych_cannot_start(era: str) -> None:
