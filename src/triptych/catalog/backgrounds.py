@@ -86,15 +86,15 @@ def note(offer: Offer, prompts: Sequence[str], others: Sequence[Offer], keys: Ma
         in_steps = f" in step {', '.join(map(str, asking))} of {len(prompts)}" if len(asking) < len(prompts) else ""
         advice = " The other steps leave the background to the model; ask in each step to be sure." if in_steps else ""
         return (
-            f"The prompt asks for a transparent background{in_steps}: {offer.family} on {offer.provider} gets it as a "
-            f"setting{caveat}.{advice}"
+            f"The prompt asks for a transparent background{in_steps}: {offer.family} on {offer.provider} receives it "
+            f"as a setting{caveat}.{advice}"
         )
     message = (
         f"The prompt asks for a transparent background; {offer.family} on {offer.provider} has no known setting for it"
     )
     documented = [other for other in others if other.transparency == "documented"]
     if not documented:
-        return f"{message}, and no other model here has."
+        return f"{message}, and no other model here has one."
     best = documented[0]
     where = ", ".join(dict.fromkeys(other.provider for other in documented if other.family == best.family))
     use = f'model="{best.family}", provider="{best.provider}"'

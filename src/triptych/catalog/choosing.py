@@ -69,7 +69,7 @@ def choose(
     if gone := _first_fit(family, operation, count):
         raise OutOfLimits(
             f"{gone.family} was retired on {gone.lifecycle.retired} ({gone.lifecycle.source or 'no source'}): {use}; "
-            f"naming the endpoint id {gone.endpoint} tries it all the same."
+            f"to try it anyway, give its endpoint id {gone.endpoint} as model."
         )
     offered = ", ".join(dict.fromkeys(offer.operation.value for offer in family))
     raise OutOfLimits(f"{family[0].family} offers {offered}, but not {_describe(operation, count)}: {use}.")

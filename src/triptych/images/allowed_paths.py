@@ -25,7 +25,7 @@ def _to_path(item: str) -> Path:
             return Path(item).expanduser()
         parts = urlsplit(item)
     except (RuntimeError, ValueError) as error:
-        raise errors.UnreadableImage(f"{quoted_path(item)} is no path on this machine.") from error
+        raise errors.UnreadableImage(f"{quoted_path(item)} is not a path on this machine.") from error
     if parts.netloc not in ("", "localhost"):
         raise errors.NotAllowed(f"{quoted_path(item)} names another machine; pass a local path.")
     return Path(url2pathname(parts.path) if os.name == "nt" else unquote(parts.path))
@@ -48,7 +48,7 @@ def allowed_path(item: str, allowed: Sequence[Path], own: Path | None = None) ->
         raise outside_error(item, directories)
     if all(_is_hidden_below(directory, path) for directory in containing):
         raise errors.NotAllowed(
-            f"{quoted_path(item)} is hidden or in a hidden directory, and such are not used. Use another place, or "
+            f"{quoted_path(item)} is hidden or in a hidden directory. Hidden files are not used. Use another place, or "
             "name the hidden directory itself in TRIPTYCH_ALLOWED_DIRS in the server's environment (`triptych install "
             "HOST --allow DIR` writes it)."
         )
@@ -58,7 +58,7 @@ def allowed_path(item: str, allowed: Sequence[Path], own: Path | None = None) ->
 def outside_error(item: str, allowed: Sequence[Path]) -> errors.NotAllowed:
     shown = ", ".join(str(directory) for directory in allowed[:4]) or "none"
     return errors.NotAllowed(
-        f"{quoted_path(item)} is outside the allowed directories ({shown}; links count as where they lead). Add its "
+        f"{quoted_path(item)} is outside the allowed directories ({shown}; a link counts as its target). Add its "
         "directory to TRIPTYCH_ALLOWED_DIRS in the server's environment (`triptych install HOST --allow DIR` writes "
         "it), or use an allowed one."
     )
@@ -114,7 +114,7 @@ def require_unmoved(directory: Path) -> None:
         moved = True
     if moved:
         raise errors.NotAllowed(
-            f"{quoted_path(str(directory))} leads somewhere else since it was checked; nothing was written. "
+            f"{quoted_path(str(directory))} was replaced after it was checked; nothing was written. "
             "Save again with save_images."
         )
 

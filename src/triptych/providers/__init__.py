@@ -255,7 +255,7 @@ def refuse(status: int, message: str, *, request_id: str | None = None, retry_af
         case 402:
             raise errors.NoFunds(f"The provider's balance is too low ({detail}).", request_id=request_id)
         case 404:
-            raise errors.NotOffered(f"The provider does not have it ({detail}).", request_id=request_id)
+            raise errors.NotOffered(f"The provider did not find it ({detail}).", request_id=request_id)
         case 429:
             raise errors.RateLimited(
                 f"The provider is limiting requests ({detail}).",
@@ -264,11 +264,11 @@ def refuse(status: int, message: str, *, request_id: str | None = None, retry_af
             )
         case 408 | 425 | 499:  # a gateway writes these, maybe after the provider accepted the request
             raise errors.Outage(
-                f"The provider gave no usable answer ({detail}).", request_id=request_id, retry_after_s=retry_after_s
+                f"The provider's answer is not usable ({detail}).", request_id=request_id, retry_after_s=retry_after_s
             )
         case _ if 400 <= status < 500:
             raise errors.Refused(f"The provider refused the request ({detail}).", request_id=request_id)
         case _:
             raise errors.Outage(
-                f"The provider gave no usable answer ({detail}).", request_id=request_id, retry_after_s=retry_after_s
+                f"The provider's answer is not usable ({detail}).", request_id=request_id, retry_after_s=retry_after_s
             )

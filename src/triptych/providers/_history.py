@@ -85,13 +85,13 @@ def search(
     if matches:
         return Pending(_likeliest(matches))
     if ambiguous:
-        raise errors.Unclear("The provider's list shows what may be this request or another one.")
+        raise errors.Unclear("An entry in the provider's list may be this request or another one.")
     if not complete:
         raise errors.Unclear("The provider's list is longer than the part that is read.")
     if changed or len(totals) > 1:
         raise errors.Unclear("The provider's list changed while it was read.")
     if sent.oldest_s > kept_s:
-        raise errors.Unclear("The provider's list may not reach back to the request any more.")
+        raise errors.Unclear("The provider's list may no longer reach back to the request.")
     return None
 
 

@@ -117,7 +117,7 @@ def raise_for_submit(response: HttpResponse, body: Any, code: str = "") -> None:
         )
     if status == 503 and text and (code or field(body, "code") is not None):
         raise errors.RateLimited(
-            f"The provider is busy and took nothing (HTTP 503: {errors.quoted(text)}).",
+            f"The provider is busy and accepted nothing (HTTP 503: {errors.quoted(text)}).",
             request_id=ids,
             retry_after_s=seconds(header(response, "retry-after")),
         )
@@ -139,7 +139,7 @@ def image(item: Any, *names: str) -> ReturnedImage:
         if is_url(url):
             return ReturnedImage(url=url)
     reason = message(item) if isinstance(item, dict) else ""
-    return ReturnedImage(error=errors.quoted(reason) if reason else "the provider gave no URL for this image")
+    return ReturnedImage(error=errors.quoted(reason) if reason else "the provider's answer has no URL for this image")
 
 
 def items(value: Any) -> list[Any]:
@@ -168,7 +168,7 @@ def outage(response: HttpResponse, body: Any) -> errors.Outage:
     text = message(body)
     reason = f": {errors.quoted(text)}" if text else "" if body is not None else ", not JSON"
     return errors.Outage(
-        f"The provider gave no usable answer (HTTP {response.status}{reason}).",
+        f"The provider's answer is not usable (HTTP {response.status}{reason}).",
         request_id=request_id(response, body),
         retry_after_s=seconds(header(response, "retry-after")),
     )
@@ -187,7 +187,7 @@ def no_image(response: HttpResponse, body: Any, kind: str, outputs: Sequence[Ret
     reason = next((f": {output.error}" for output in outputs if output.error), ".")
     error = errors.Moderated if MODERATION_WORDS.search(reason) else errors.Failed
     return error(
-        f"The provider calls the {kind} completed, but gave no image{reason}", request_id=request_id(response, body)
+        f"The provider reports the {kind} as completed, with no image{reason}", request_id=request_id(response, body)
     )
 
 

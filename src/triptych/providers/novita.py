@@ -172,13 +172,13 @@ def _raise_refusal(response: HttpResponse, body: Any) -> NoReturn:
     """Raise the error that a refusal means: a 4xx surely was not accepted, a 5xx may have been."""
     status, code, detail, trace = response.status, _code(body), _error_text(body), _trace_id(response, body)
     if status in (408, 499) or not 400 <= status < 600:
-        raise errors.Outage(f"The provider gave no usable answer (HTTP {status}: {detail}).", request_id=trace)
+        raise errors.Outage(f"The provider's answer is not usable (HTTP {status}: {detail}).", request_id=trace)
     if status < 500 and "SensitiveContent" in code:
         raise errors.Moderated(f"The content filter refused the request: {detail}.", request_id=trace)
     if status == 402 or (status == 403 and code == _NO_FUNDS):
         raise errors.NoFunds(f"The provider's balance is too low: {detail}.", request_id=trace)
     if status == 503 and code:
-        raise errors.RateLimited(f"The provider is busy and took nothing: {detail}.", request_id=trace)
+        raise errors.RateLimited(f"The provider is busy and accepted nothing: {detail}.", request_id=trace)
     text = f"{code}: {_error_message(body)}" if code else _error_message(body) or "no reason given"
     refuse(status, text, request_id=trace, retry_after=read.header(response, "retry-after"))
     raise AssertionError("a status from 400 to 599 is refused")

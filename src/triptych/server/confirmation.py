@@ -1,9 +1,9 @@
-"""The confirmation before a costly job, asked of the user by the client's protocol era.
+"""Asks the user before a costly job, where the client can ask, in the form of its protocol version.
 
-Rules: a user who can be asked is asked, whatever the arguments are. Nothing is reserved, stored or sent before the yes.
-A yes is valid only for the price that was shown: a higher quote is asked about again, or refused. Anything but a yes
-ends the call, and the refusal names no amount to repeat it with. A host without a user answers no by itself; there the
-setting TRIPTYCH_CONFIRM_USD is the way to allow costly jobs.
+Rules: if the client can ask, it asks, whatever the arguments are. Before the yes nothing is reserved or written, and no
+image is uploaded. A yes is valid only for the price shown: a higher quote is asked about again, or refused. Any other
+answer ends the call with a refusal that names no amount to repeat the call with. A host without a person answers no by
+itself; it needs a higher TRIPTYCH_CONFIRM_USD.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from triptych.server import tools
 logger = logging.getLogger(__name__)
 
 ASK_LIMIT_S = 240
-"""Below the 300 s after which some hosts give up a call."""
+"""Below the 300 s after which some hosts abandon a call."""
 KEY = "pay"
 
 Run = Callable[[Decimal | None], Awaitable[types.CallToolResult]]
@@ -35,7 +35,7 @@ Run = Callable[[Decimal | None], Awaitable[types.CallToolResult]]
 async def confirmed(
     ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams, run: Run
 ) -> types.CallToolResult | types.InputRequiredResult:
-    """Run a call. If it needs a confirmation, ask for it and run the call again with the agreed cost.
+    """Run a call; if it needs a confirmation, ask for one and run it with the cost that the user agreed to.
 
     Raises: the errors of `tools.call`.
     """
@@ -48,18 +48,18 @@ async def confirmed(
         if isinstance(response, types.InputRequiredResult):
             return response
         if response != "yes":
-            return tools.refusal(errors.OverBudget(f"Not confirmed: {response}. {error}"))
+            return tools.refusal(errors.OverBudget(f"Not confirmed: the user must confirm, and {response}. {error}"))
         agreed_usd = error.confirm_usd
     try:
         return await run(agreed_usd)
     except errors.OverBudget as error:
-        return tools.refusal(errors.OverBudget(f"The quote has grown since the user was asked. {error}"))
+        return tools.refusal(errors.OverBudget(f"The quote has risen since the user confirmed it. {error}"))
 
 
 async def _ask(
     ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams, error: errors.OverBudget
 ) -> str | types.InputRequiredResult:
-    """Return the user's answer, or the request that asks the client to repeat the call with the answer."""
+    """Return the user's answer, or the request for it; the client then repeats the call with the answer."""
     request = _question(error)
     if ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS:
         response = (params.input_responses or {}).get(KEY)
@@ -70,9 +70,9 @@ async def _ask(
 
 
 def can_ask(ctx: ServerRequestContext[Any, Any]) -> bool:
-    """Return whether the client declares forms and can be reached for a question.
+    """Return whether the client declares forms and the session can send it a request.
 
-    Early clients declared forms as `elicitation: {}`.
+    Early clients declare forms as `elicitation: {}`.
     """
     capabilities = ctx.session.client_capabilities
     declared = capabilities.elicitation if capabilities else None
@@ -84,7 +84,7 @@ def can_ask(ctx: ServerRequestContext[Any, Any]) -> bool:
 def _question(error: errors.OverBudget) -> types.ElicitRequest:
     schema = {
         "type": "object",
-        "properties": {KEY: {"type": "boolean", "title": "Pay for it", "description": "Yes makes the job and pays."}},
+        "properties": {KEY: {"type": "boolean", "title": "Pay for it", "description": "Yes submits the job and pays."}},
         "required": [KEY],
     }
     return types.ElicitRequest(
@@ -93,19 +93,19 @@ def _question(error: errors.OverBudget) -> types.ElicitRequest:
 
 
 async def _elicit(ctx: ServerRequestContext[Any, Any], request: types.ElicitRequest) -> str:
-    """Ask a client of an earlier era, on the stream of its own call, for at most `ASK_LIMIT_S`."""
+    """Ask a client of an earlier protocol version, on the stream of its call; give up after `ASK_LIMIT_S`."""
     try:
         response = await ctx.session.send_request(
             request, types.ElicitResult, ASK_LIMIT_S, ServerMessageMetadata(related_request_id=ctx.request_id)
         )
     except (MCPError, ValueError) as error:
         logger.warning("the client declares elicitation and did not answer: %s", error)
-        return f"no usable answer came within {ASK_LIMIT_S} s"
+        return f"the client gave no valid answer within {ASK_LIMIT_S} s"
     return _verdict(response)
 
 
 def _verdict(response: types.ElicitResult) -> str:
-    """Return "yes" for a yes, else a clause that says what the client answered."""
+    """Return "yes" for a yes, else the client's answer as the rest of a sentence."""
     if response.action == "accept":
         return "yes" if (response.content or {}).get(KEY) is True else "the answer was no"
     return f"the client answered {response.action}"

@@ -59,7 +59,7 @@ class Signed:
                 file = await self._found(scope)
             except errors.TriptychError:
                 later = {"Retry-After": "5"}
-                await _error_response(503, "Files cannot be read now; come back soon.", later)(scope, receive, send)
+                await _error_response(503, "Files cannot be read now; try again soon.", later)(scope, receive, send)
                 return
             if not file:
                 await _not_there()(scope, receive, send)
@@ -79,7 +79,7 @@ async def serve_file(request: Request) -> Response:
     """Return the file of a request that `Signed` let through, streamed from disk; one range is supported."""
     file: SignedFile = request.scope[SIGNED]
     if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
-        return _error_response(400, "A file is asked for without a body.", {})  # the body would never be read
+        return _error_response(400, "A request for a file has no body.", {})  # the body would never be read
     try:
         facts = await anyio.to_thread.run_sync(os.stat, file.image.path)
     except OSError:
@@ -103,7 +103,7 @@ async def serve_file(request: Request) -> Response:
 
 def _not_there() -> PlainTextResponse:
     return _error_response(
-        404, "There is no file at this address, or its time is over. Ask for the result again for a new address.", {}
+        404, "There is no file at this address, or the address has expired. Read the result again for a new one.", {}
     )
 
 

@@ -58,7 +58,7 @@ async def listing(
             uri=f"{SCHEME}models",
             name="models",
             title="Models",
-            description="Models by provider: price, limits, usable now or why not; balances where told",
+            description="Models by provider: price, limits, usable now or why not; balances where known",
             mime_type="application/json",
         ),
         types.Resource(
@@ -173,4 +173,4 @@ def _protocol_errors(uri: str) -> Iterator[None]:
         raise MCPError(types.INTERNAL_ERROR, error.message) from error
     except Exception as error:
         logger.error("%s could not be read", errors.quoted(uri, 120), exc_info=error)
-        raise MCPError(types.INTERNAL_ERROR, "Triptych failed; the server's log (stderr) says why.") from error
+        raise MCPError(types.INTERNAL_ERROR, "Triptych failed; the server's log (stderr) has details.") from error
