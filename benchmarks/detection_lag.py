@@ -303,8 +303,8 @@ class InstantWire(ProviderClient):
 class InstantAssets(ImageFiles):
     """Keeps results without a thread, whose work would take no simulated time anyway."""
 
-    async def keep(self, data: bytes) -> Image:
-        return self._keep(data)
+    async def store_result(self, data: bytes) -> Image:
+        return self._store_result(data)
 
 
 def simulate(shape: Shape, durations_s: Sequence[float], *, watched: bool = False) -> Figures:
@@ -398,7 +398,7 @@ def _added(service: ImageService, shape: Shape, number: int) -> str:
 def _input(service: ImageService) -> Input:
     buffer = io.BytesIO()
     Picture.new("RGB", (8, 8), "teal").save(buffer, "PNG")
-    image = service.store.plain.add_image(service._files._keep(buffer.getvalue()), START)
+    image = service.store.plain.add_image(service._files._store_result(buffer.getvalue()), START)
     service.store.plain.set_copy(image.sha256, "atlas", "https://x.example/input.png", START + timedelta(days=30))
     return Input(image.handle, image)
 

@@ -238,6 +238,13 @@ def test_the_table_of_providers_follows_from_the_catalog() -> None:
     assert checked.returncode == 0, checked.stderr
 
 
+def test_every_list_of_providers_has_all_of_them() -> None:
+    checked = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "variables"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
 def test_what_contributing_shows_of_a_provider_is_what_stands_there() -> None:
     shown = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL)
     source = (ROOT / "src" / "triptych" / "providers" / "novita.py").read_text("utf-8")

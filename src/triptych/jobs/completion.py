@@ -23,7 +23,7 @@ import anyio.to_thread
 
 from triptych.core import errors
 from triptych.core.clock import Clock, Notifier
-from triptych.core.concurrency import unwrapped
+from triptych.core.concurrency import unwrap_group
 from triptych.core.models import Done, Failure, Output, Pending, Prediction, ReturnedImage, State
 from triptych.core.states import retry_delay_s
 from triptych.images.files import ImageFiles
@@ -212,8 +212,9 @@ class Completion:
             return []
         title = self._accounts[prediction.provider].provider.title
         return [
-            f"{title} reports a charge of ${errors.plain(charged_usd)}; the quote was "
-            f"${errors.plain(prediction.quoted_usd)}. The budget counts the charge; ask the provider if it is wrong."
+            f"{title} reports a charge of ${errors.format_usd(charged_usd)}; the quote was "
+            f"${errors.format_usd(prediction.quoted_usd)}. The budget counts the charge; ask the provider if it "
+            "is wrong."
         ]
 
     async def _frames(self, prediction: Prediction, done: Done) -> tuple[list[Output], list[str]]:
@@ -245,7 +246,7 @@ class Completion:
         sha256, error = None, output.error
         if output.data is not None:
             try:
-                image = await self._files.keep(output.data)
+                image = await self._files.store_result(output.data)
                 sha256 = (await self._store.add_image(image, self._clock.now())).sha256
             except errors.UnreadableImage as unreadable:
                 error = f"the provider's image cannot be decoded: {unreadable.message}"
@@ -329,7 +330,7 @@ class Completion:
 
     async def _fetch_missing(self, prediction: Prediction) -> tuple[list[Output], list[Output]]:
         """Fetch what is not home yet; return all frames, and those that still are not."""
-        with unwrapped():
+        with unwrap_group():
             async with anyio.create_task_group() as tasks:
                 for frame in await self._store.outputs_of(prediction.id):
                     if frame.url and not frame.sha256:
@@ -343,7 +344,7 @@ class Completion:
         assert frame.url
         try:
             data = await self._client.fetch(frame.url, origins=account.loopback_origins(), pool=account.provider.name)
-            image = await self._files.keep(data)
+            image = await self._files.store_result(data)
             kept = await self._store.add_image(image, self._clock.now())
             await self._store.output_stored(frame, kept.sha256)
             if frame.url_expires_at:

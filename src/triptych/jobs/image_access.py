@@ -111,7 +111,7 @@ class ImageAccess:
                 raise errors.UnreadableImage(
                     "An image is an empty string; pass a handle, a path, a URL or a data: URI."
                 )
-            image = await self._files.import_images(
+            image = await self._files.import_image(
                 text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
             )
             image = await self._store.add_image(image, self._clock.now(), caller.owner)

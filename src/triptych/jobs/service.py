@@ -22,7 +22,7 @@ import anyio
 from triptych import catalog
 from triptych.core import errors
 from triptych.core.clock import Clock, SystemClock, moment
-from triptych.core.concurrency import unwrapped
+from triptych.core.concurrency import unwrap_group
 from triptych.core.models import Image, Job, Offer, Output, Prediction, Reference, Request, State, Status
 from triptych.images.files import ImageFiles
 from triptych.jobs import planning, presenters
@@ -105,7 +105,7 @@ async def open_service(
     hop = hop or one_thread()
     service = await hop(partial(ImageService, setup, SystemClock(), hop))  # a big or locked database opens slowly
     try:
-        with unwrapped():
+        with unwrap_group():
             async with anyio.create_task_group() as tasks:
                 if work:
                     tasks.start_soon(service.worker.run)
@@ -130,7 +130,7 @@ class ImageService:
         self._listeners: dict[object, Callable[[str], None]] = {}
         self.provider_client = ProviderClient(proxy_resolves=setup.proxy_resolves)
         self._files = ImageFiles(setup.home, self.provider_client.fetch)
-        self._files.sweep(clock.now())
+        self._files.remove_stale_parts(clock.now())
         plain = Store(setup.home / "triptych.db", self._files.images_dir, setup.budget_usd, clock)
         self.store = AsyncStore(plain, hop or one_thread())
         self.image_access = ImageAccess(self.store, self._files, clock, setup.allowed_dirs)
@@ -258,7 +258,7 @@ class ImageService:
         provider = self.setup.accounts[row.provider].provider.title
         warning = (
             f"{len(at_provider)} request(s) are already at {provider}, which cannot cancel them: "
-            f"about ${errors.plain(cost)} will be charged, and their images are still fetched."
+            f"about ${errors.format_usd(cost)} will be charged, and their images are still fetched."
         )
         return result.model_copy(update={"warnings": [*result.warnings, warning]})
 
@@ -406,7 +406,7 @@ class ImageService:
         """
 
         def fits(offer: Offer) -> None:
-            catalog.check(offer, request)
+            catalog.check_limits(offer, request)
             catalog.resolve_size(offer, request.size, None)
 
         accounts, today = self.setup.accounts, self._clock.now().date()

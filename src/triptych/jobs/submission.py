@@ -18,7 +18,7 @@ import anyio.to_thread
 
 from triptych.core import errors
 from triptych.core.clock import Clock, Notifier, moment
-from triptych.core.concurrency import unwrapped
+from triptych.core.concurrency import unwrap_group
 from triptych.core.models import Done, Failure, Offer, Pending, Prediction, ProviderRequest, Reference, Route, State
 from triptych.core.states import LEASE_S, retry_delay_s
 from triptych.images.files import ImageFiles
@@ -142,7 +142,7 @@ class Submission:
                     with anyio.CancelScope(shield=True):
                         await self._note_departure(claim, departure)
 
-        with unwrapped():
+        with unwrap_group():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(limit_when_cancelled)
                 with shield:
@@ -187,7 +187,7 @@ class Submission:
         """
         outcome: Pending | Done | errors.TriptychError
         early = self._completion.early(claim)
-        with unwrapped():
+        with unwrap_group():
             async with anyio.create_task_group() as fetches:
                 try:
                     outcome = await self._client.run(

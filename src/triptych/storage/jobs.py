@@ -21,9 +21,9 @@ from decimal import Decimal
 from typing import Any
 
 from triptych.core.clock import Moment
-from triptych.core.errors import plain
+from triptych.core.errors import format_usd
 from triptych.core.models import Failure, Job, Output, Prediction, Route, State
-from triptych.core.states import LEASE_S, MOST_WAIT_S, job_status, may_move
+from triptych.core.states import LEASE_S, MAX_WAIT_S, job_status, may_move
 from triptych.storage import rows
 from triptych.storage.reads import Reads
 
@@ -105,7 +105,7 @@ class Store(Reads):
                 lease=lease,
                 until=now.mono_s + LEASE_S,
                 now=now.mono_s,
-                most_wait_s=MOST_WAIT_S,
+                most_wait_s=MAX_WAIT_S,
                 most_lease_s=LEASE_S,
                 providers=providers,
                 full=self._full(now, max_running),
@@ -121,7 +121,7 @@ class Store(Reads):
         row = self._db.one(
             "next_due",
             now=now.mono_s,
-            most_wait_s=MOST_WAIT_S,
+            most_wait_s=MAX_WAIT_S,
             most_lease_s=LEASE_S,
             providers=providers,
             full=self._full(now, max_running),
@@ -364,7 +364,7 @@ class Store(Reads):
             if follower.state is State.CANCELLED and follower.fault and follower.fault.kind == "input_missing":
                 balance = self.ledger.balance(now)
                 if not balance.fits(follower.quoted_usd):
-                    said = f"{balance.text()}, quoted ${plain(follower.quoted_usd)}"
+                    said = f"{balance.text()}, quoted ${format_usd(follower.quoted_usd)}"
                     self._warn(follower.job_id, [f"Step {follower.step + 1} is not resumed: {said}."])
                     return
                 waiting = replace(follower, state=State.WAITING, fault=None, finished_at=None, due_at=0.0)

@@ -161,7 +161,7 @@ def test_any_name_at_all_is_chosen_or_refused(name: str, operation: Operation, c
 
 def check(o: Offer, references: int = 1, count: int = 1, prompt: str = "a cat", format: str | None = None) -> None:
     images = tuple(f"img_{n:08}" for n in range(references))
-    catalog.check(o, Request("edit_sequence", (prompt,), images, count=count, format=format))
+    catalog.check_limits(o, Request("edit_sequence", (prompt,), images, count=count, format=format))
 
 
 def test_what_is_within_the_limits_passes() -> None:

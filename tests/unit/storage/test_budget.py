@@ -65,7 +65,7 @@ def route(usd: str) -> Route:
     ],
 )  # fmt: skip
 def test_an_amount_is_plain_and_rounded_up(usd: str, said: str) -> None:
-    assert errors.plain(Decimal(usd)) == said
+    assert errors.format_usd(Decimal(usd)) == said
     assert said == "none" or Decimal(said) >= Decimal(usd)
 
 
