@@ -132,14 +132,14 @@ MUTANTS: Sequence[Mutant] = (
                 "",
             ),
             Patch(
-                "triptych.jobs.service",
+                "triptych.jobs.job_creation",
                 "        plan = replace(plan, quotes=await",
-                "        balance = await self.store.balance(moment(self._clock))\n"
+                "        balance = await self._store.balance(moment(self._clock))\n"
                 "        plan = replace(plan, quotes=await",
             ),
             Patch(
-                "triptych.jobs.service",
-                "            await self.store.balance(moment(self._clock)),\n",
+                "triptych.jobs.job_creation",
+                "            await self._store.balance(moment(self._clock)),\n",
                 "            balance,\n",
             ),
         ),

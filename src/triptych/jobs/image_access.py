@@ -186,6 +186,11 @@ class ImageAccess:
 
         return await self._store.run(found)
 
+    def uploaded(self, store: Store, image: Image, hosted: tuple[str, datetime] | None, caller: Caller) -> ImageResult:
+        """Return an uploaded image under its own handle; `hosted` is its URL at a provider and when that expires."""
+        stored = store.image_by_sha256(image.sha256) or image
+        return presenters.image_of_upload(stored, hosted, link=self.link(store, caller))
+
     def allowed(self, caller: Caller) -> tuple[Path, ...]:
         """Return the directories that a caller may read and write."""
         return (*self._allowed_dirs, *caller.roots)
