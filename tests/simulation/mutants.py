@@ -160,7 +160,7 @@ MUTANTS: Sequence[Mutant] = (
     ),
     _one(
         "a disk that says no breaks a paid stream off",
-        "triptych.jobs.completion",
+        "triptych.jobs.early_outputs",
         "            self._held.append(self._bounded(came))\n",
         '            raise errors.Outage("The disk is full.") from error\n',
     ),

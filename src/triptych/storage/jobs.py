@@ -326,10 +326,6 @@ class Store(Reads):
         """Have a job's images copied into one more directory once it has ended."""
         self._db.run("save_also", job_id=job_id, directory=directory)
 
-    def to_save(self, job_id: str | None = None) -> list[tuple[str, str]]:
-        """Return jobs that have ended, each with a directory that lacks some of its images: one job's, or all."""
-        return [(row["job_id"], row["directory"]) for row in self._db.all("to_save", job_id=job_id)]
-
     def saved_also(self, job_id: str, directory: str, saved: int) -> None:
         """Remember that so many of a job's images were copied into a directory."""
         self._db.run("saved_also", job_id=job_id, directory=directory, saved=saved)
@@ -395,30 +391,6 @@ class Store(Reads):
         row = self._db.one("job", id=job_id)
         return bool(row and row["cancel_requested"])
 
-    def tickets(self, provider: str) -> frozenset[str]:
-        """Return every ticket of a provider that belongs to a prediction."""
-        return frozenset(row["ticket"] for row in self._db.all("tickets", provider=provider))
-
-    def submits_without_ticket(
-        self, prediction: Prediction, *, since: datetime, now: Moment
-    ) -> list[tuple[Prediction, bool]]:
-        """Return the other predictions at the same endpoint that may have been accepted and have no ticket.
-
-        Each with whether somebody works on it now.
-        """
-        found = self._db.all(
-            "unaccounted",
-            id=prediction.id,
-            provider=prediction.provider,
-            endpoint=prediction.endpoint,
-            since=since.timestamp(),
-        )
-        return [(rows.read(Prediction, row), row["lease_until"] > now.mono_s) for row in found]
-
-    def running_at(self, provider: str) -> list[Prediction]:
-        """Return what runs at a provider now, oldest first, at most 50."""
-        return [rows.read(Prediction, row) for row in self._db.all("running_at", provider=provider)]
-
     def poll_now(self, provider: str, tickets: Sequence[str]) -> None:
         """Make running predictions due at once."""
         self._db.run("poll_now", provider=provider, tickets=tickets)
@@ -426,8 +398,3 @@ class Store(Reads):
     def poll_not_before(self, provider: str, due_at: float) -> None:
         """Put off the polls of a provider that are due earlier."""
         self._db.run("poll_not_before", provider=provider, due_at=due_at)
-
-    def unfinished(self) -> int:
-        """Return how many predictions still have something to do."""
-        row = self._db.one("unfinished")
-        return int(row["n"]) if row else 0
