@@ -38,7 +38,8 @@ from pydantic import SecretStr
 
 from benchmarks.table import Row, main
 from triptych.core.clock import Moment, SystemClock, moment
-from triptych.core.models import Image, Operation, Quote
+from triptych.core.models import Image
+from triptych.core.offers import Operation, Quote
 from triptych.images.files import ImageFiles
 from triptych.jobs.planning import Input, Plan, create_job
 from triptych.jobs.results import JobResult

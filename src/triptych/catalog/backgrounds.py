@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from triptych.core.models import Offer
+from triptych.core.offers import Offer
 
 _GROUND = r"(?:back[\s-]?grounds?|bg|backdrops?)"
 _CLEAR = r"(?:transparent|see[\s-]through)"

@@ -12,7 +12,7 @@ from datetime import date
 from difflib import get_close_matches
 
 from triptych.core.errors import OutOfLimits, UnknownModel, quoted
-from triptych.core.models import Offer, Operation
+from triptych.core.offers import Offer, Operation
 
 PREFERRED_SINGLE = ("seedream-5.5", "seedream-5.0-lite", "seedream-4.5", "seedream-4.0")
 PREFERRED_SETS = ("seedream-5.0-lite", "seedream-4.5", "seedream-4.0")

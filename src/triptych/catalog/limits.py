@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from triptych.catalog import backgrounds
 from triptych.core.errors import OutOfLimits, quoted
-from triptych.core.models import Offer, Request
+from triptych.core.models import Request
+from triptych.core.offers import Offer
 
 
 def check_limits(offer: Offer, request: Request) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from triptych.core.models import Size
+from triptych.core.offers import Size
 
 PRESETS: Mapping[str, Mapping[str, Size]] = {
     "1K": {

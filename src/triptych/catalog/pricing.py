@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from triptych.core.models import Offer, Quote, Size
+from triptych.core.offers import Offer, Quote, Size
 
 
 def quote(offer: Offer, count: int, size: Size | None, references: int) -> Quote:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from triptych.core.models import Offer
+from triptych.core.offers import Offer
 
 _NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _PICTURES = (

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from triptych.core.errors import OutOfLimits, quoted
-from triptych.core.models import Offer, Size, Sizes
+from triptych.core.offers import Offer, Size, Sizes
 
 _STEP_PX = 16
 MAX_SIZES_LISTED = 20

@@ -17,7 +17,8 @@ import anyio
 from triptych import catalog
 from triptych.core import errors
 from triptych.core.clock import Clock, moment
-from triptych.core.models import Image, Job, Offer, Reference, Request
+from triptych.core.models import Image, Job, Reference, Request
+from triptych.core.offers import Offer
 from triptych.jobs import planning
 from triptych.jobs.image_access import Caller, ImageAccess
 from triptych.jobs.planning import Plan, Terms

@@ -19,19 +19,8 @@ from triptych.catalog import backgrounds
 from triptych.core import errors
 from triptych.core.clock import Moment
 from triptych.core.errors import format_usd
-from triptych.core.models import (
-    Image,
-    Job,
-    Offer,
-    Prediction,
-    ProviderRequest,
-    Quote,
-    Reference,
-    Request,
-    Route,
-    Size,
-    State,
-)
+from triptych.core.models import Image, Job, Prediction, ProviderRequest, Reference, Request, Route, State
+from triptych.core.offers import Offer, Quote, Size
 from triptych.providers.client import Account
 from triptych.storage.budget import Budget
 

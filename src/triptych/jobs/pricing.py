@@ -18,7 +18,8 @@ import anyio
 from triptych import catalog
 from triptych.core import errors
 from triptych.core.clock import Clock
-from triptych.core.models import Lifecycle, Offer, Operation, Price, Quote, Reference
+from triptych.core.models import Reference
+from triptych.core.offers import Lifecycle, Offer, Operation, Price, Quote
 from triptych.core.text import line
 from triptych.jobs.planning import Plan
 from triptych.jobs.results import ModelRow, ModelsResult, ProviderRow

@@ -19,7 +19,8 @@ import anyio.to_thread
 from triptych.core import errors
 from triptych.core.clock import Clock, Notifier, moment
 from triptych.core.concurrency import unwrap_group
-from triptych.core.models import Done, Failure, Offer, Pending, Prediction, ProviderRequest, Reference, Route, State
+from triptych.core.models import Done, Failure, Pending, Prediction, ProviderRequest, Reference, Route, State
+from triptych.core.offers import Offer
 from triptych.core.states import retry_delay_s
 from triptych.images.files import ImageFiles
 from triptych.jobs.completion import Completion

@@ -31,7 +31,8 @@ from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 from triptych.core import errors
-from triptych.core.models import Done, Offer, Pending, Prediction, ProviderRequest, Quote, ReturnedImage, Upload
+from triptych.core.models import Done, Pending, Prediction, ProviderRequest, ReturnedImage, Upload
+from triptych.core.offers import Offer, Quote
 
 __all__ = [
     "STREAM_END",

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from triptych.catalog import presets
-from triptych.core.models import Lifecycle, Offer, Operation, Price, Sizes
+from triptych.core.offers import Lifecycle, Offer, Operation, Price, Sizes
 
 PRICED_ON = "2026-11-21"
 LARGEST_AREA = 16_777_216

@@ -25,7 +25,8 @@ from urllib.parse import urlsplit
 from triptych import catalog
 from triptych.catalog import backgrounds
 from triptych.core import errors
-from triptych.core.models import Done, Lifecycle, Offer, Pending, ProviderRequest, ReturnedImage
+from triptych.core.models import Done, Pending, ProviderRequest, ReturnedImage
+from triptych.core.offers import Lifecycle, Offer
 from triptych.providers import (
     STREAM_END,
     BaseUrl,

@@ -17,16 +17,8 @@ from urllib.parse import quote as percent_escaped
 
 from triptych.catalog import presets
 from triptych.core import errors
-from triptych.core.models import (
-    Done,
-    Operation,
-    Pending,
-    Prediction,
-    ProviderRequest,
-    Quote,
-    Sizes,
-    Upload,
-)
+from triptych.core.models import Done, Pending, Prediction, ProviderRequest, Upload
+from triptych.core.offers import Operation, Quote, Sizes
 from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, ModelList, Provider, Sent
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering

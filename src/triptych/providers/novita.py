@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 
 from triptych import catalog
 from triptych.core import errors
-from triptych.core.models import Done, Offer, Pending, ProviderRequest, Reference, ReturnedImage
+from triptych.core.models import Done, Pending, ProviderRequest, Reference, ReturnedImage
+from triptych.core.offers import Offer
 from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Provider, ReferenceLimits, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read

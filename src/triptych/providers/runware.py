@@ -25,7 +25,8 @@ from uuid import uuid4
 
 from triptych.catalog import backgrounds, presets
 from triptych.core import errors
-from triptych.core.models import Done, Pending, Prediction, ProviderRequest, ReturnedImage, Sizes, Upload
+from triptych.core.models import Done, Pending, Prediction, ProviderRequest, ReturnedImage, Upload
+from triptych.core.offers import Sizes
 from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Provider, ReferenceLimits, Sent, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read

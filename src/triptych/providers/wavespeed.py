@@ -21,7 +21,8 @@ from urllib.parse import quote as percent_escaped
 
 from triptych.catalog import backgrounds, presets
 from triptych.core import errors
-from triptych.core.models import Done, Offer, Pending, Prediction, ProviderRequest, Quote, Size, Sizes, Upload
+from triptych.core.models import Done, Pending, Prediction, ProviderRequest, Upload
+from triptych.core.offers import Offer, Quote, Size, Sizes
 from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, ModelList, Provider, ReferenceLimits, Sent
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering

@@ -26,7 +26,8 @@ from support.flows import asked
 from support.jobs import Options, edit_chain, edit_sequence, generate_sequence
 from triptych import providers
 from triptych.core import errors
-from triptych.core.models import Offer, Operation, Reference
+from triptych.core.models import Reference
+from triptych.core.offers import Offer, Operation
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import ImageService
 from triptych.providers import STREAM_END, Flow, FrameReceived, HttpRequest, HttpResponse, Provider

@@ -29,7 +29,8 @@ from support.flows import OVER, SENT, any_json, edit, lost
 from support.pictures import picture
 from triptych import providers
 from triptych.core import errors
-from triptych.core.models import Done, Operation, Pending, Quote, Reference, Upload
+from triptych.core.models import Done, Pending, Reference, Upload
+from triptych.core.offers import Operation, Quote
 from triptych.providers import (
     STREAM_END,
     Flow,

@@ -20,7 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from support.clocks import when
 from support.stored import NOW, claim, frame, job, prediction
 from triptych.core import errors
-from triptych.core.models import Failure, Operation, Prediction, Route, State
+from triptych.core.models import Failure, Prediction, Route, State
+from triptych.core.offers import Operation
 from triptych.storage.jobs import Claim, Store
 
 LATER = NOW + timedelta(hours=25)
