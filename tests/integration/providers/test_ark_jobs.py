@@ -24,7 +24,7 @@ async def test_a_sequence_is_one_streamed_call_with_the_reference_inside(
     make_service: Any, api: Any, finish: Any, coffee: str
 ) -> None:
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, provider="ark")
+        job = await edited(service, finish, coffee, 3, options=NOW)
     assert (job.status, job.returned, job.cost.charged) == ("done", 3, Decimal("0.105"))
     assert all(image.path and image.url_expires_at for image in job.images)
     (call,) = api.seen_at(*GENERATE)
@@ -109,7 +109,7 @@ async def test_a_stream_is_utf_8_despite_its_header(
 ) -> None:
     api.fault("submit", "charset", charset=charset)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, provider="ark")
+        job = await edited(service, finish, coffee, 3, options=NOW)
     assert (job.status, job.returned, len(api.accepted)) == ("done", 3, 1), job.text()
     assert len(api.seen_at(*GENERATE)) == 1
 
@@ -120,7 +120,7 @@ async def test_a_cut_stream_is_uncertain_and_keeps_its_images(
 ) -> None:
     api.fault("submit", "cut", after=2, quietly=quietly)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 4, provider="ark")
+        job = await edited(service, finish, coffee, 4, options=NOW)
     assert (job.status, job.returned) == ("uncertain", 2)
     assert all(image.path for image in job.images)
     assert len(api.accepted) == len(api.seen_at(*GENERATE)) == 1
@@ -130,7 +130,7 @@ async def test_images_of_a_cut_stream_are_fetched_again(make_service: Any, api: 
     api.fault("submit", "cut", after=2)
     api.fault("result", "503", times=3)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 4, provider="ark")
+        job = await edited(service, finish, coffee, 4, options=NOW)
     assert (job.status, job.returned) == ("uncertain", 2)
     assert all(image.path for image in job.images)
     assert len(api.seen_at(*GENERATE)) == 1
@@ -151,7 +151,7 @@ async def test_a_refusal_has_its_kind_and_frees_the_money(
 ) -> None:
     api.fault("submit", fault)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, provider="ark")
+        job = await edited(service, finish, coffee, 3, options=NOW)
         assert sum(service.store.plain.money_since(0)) == 0
     assert (job.status, job.error and job.error.kind) == ("failed", kind)
     assert job.error and len(job.error.message) < 1000
@@ -164,7 +164,7 @@ async def test_a_busy_provider_is_asked_again_later(
 ) -> None:
     api.fault("submit", fault, times=2)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, provider="ark")
+        job = await edited(service, finish, coffee, 3, options=NOW)
         assert job.status == "done"
     assert len(api.accepted) == 1 and len(api.seen_at(*GENERATE)) == 3
 
@@ -174,7 +174,7 @@ async def test_volcengine_is_reached_through_the_base_url_alone(
 ) -> None:
     with running("ark", max_side=48, clock=clock.monotonic, volcengine=True) as volcengine:
         async with make_service(volcengine) as service:
-            job = await edited(service, finish, coffee, 3, provider="ark")
+            job = await edited(service, finish, coffee, 3, options=NOW)
             assert job.status == "done"
             listed = await service.list_models("5.0 lite", "edit-sequential", "ark")
         models = [call.json["model"] for call in volcengine.seen_at(*GENERATE)]

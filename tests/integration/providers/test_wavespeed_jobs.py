@@ -142,3 +142,13 @@ async def test_passing_trouble_does_not_fail_a_job(
         job = await edited(service, finish, coffee)
     assert (job.status, job.returned) == ("done", 3), job.error
     assert len(api.accepted) == 1
+
+
+async def test_a_form_upload_refused_as_too_large_fails_the_job(
+    make_service: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    api.fault("upload", "404", times=None)
+    api.fault("form", "413", times=None)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+    assert job.status == "failed" and job.error and not api.accepted
