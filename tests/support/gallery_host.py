@@ -12,6 +12,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class Server:
         self.base, _, self.token = self.page.partition("/gallery#token=")
 
     def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        name = params.get("name", params.get("uri"))
+        name = str(params.get("name", params.get("uri")))
         answer = httpx2.post(
             f"{self.base}/mcp",
             json={"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": MODERN}},
@@ -255,7 +256,11 @@ class Told:
         if given.get("dry_run"):
             return shown(
                 job_result(
-                    job_id=None, status="dry_run", model="seedream-4.0", provider="atlas", cost=Cost(quoted="0.064")
+                    job_id=None,
+                    status="dry_run",
+                    model="seedream-4.0",
+                    provider="atlas",
+                    cost=Cost(quoted=Decimal("0.064")),
                 )
             )
         if name == "get_status":
@@ -292,7 +297,7 @@ def seasons(returned: int, status: str = "running", **fields: Any) -> JobResult:
         "requested": 4,
         "returned": returned,
         "images": images,
-        "cost": Cost(quoted="0.128", charged="0.128" if status == "done" else None),
+        "cost": Cost(quoted=Decimal("0.128"), charged=Decimal("0.128") if status == "done" else None),
     }
     return job_result(**{**plain, **fields})
 
@@ -350,7 +355,7 @@ def open_host(browser: Browser) -> Iterator[Callable[..., Host]]:
     """Open hosts; at the end nothing in them was loaded from anywhere, and nothing went wrong."""
     opened: list[Host] = []
 
-    def open_it(answer: Respond, *, width: int = 900, media: dict[str, str] | None = None, **context: Any) -> Host:
+    def open_it(answer: Respond, *, width: int = 900, media: dict[str, Any] | None = None, **context: Any) -> Host:
         opened.append(Host(chromium.Tab(browser, width, **(media or {})), answer, **context))
         return opened[-1]
 

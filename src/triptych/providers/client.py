@@ -360,9 +360,7 @@ def _url(account: Account, call: HttpRequest) -> str:
     if not call.path or call.path.startswith("/"):
         return base.rstrip("/") + call.path
     if call.authorize and not _on_origin(account, call, call.path):
-        raise errors.NotAllowed(
-            f"{account.provider.title} named a URL on another host; it is not followed with the key."
-        )
+        raise errors.NotAllowed(f"{account.provider.title} returned a URL on another host; the key is not sent there.")
     return call.path
 
 

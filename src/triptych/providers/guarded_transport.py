@@ -148,7 +148,7 @@ async def _fetch_once(client: httpx2.AsyncClient, request: httpx2.Request, max_b
         finally:
             await response.aclose()
     except TooLarge as error:
-        raise errors.Refused(f"What lies at the URL is larger than {max_bytes / 1e6:.0f} MB.") from error
+        raise errors.Refused(f"The file at the URL is larger than {max_bytes / 1e6:.0f} MB.") from error
     except httpx2.ProxyError as error:
         raise errors.Outage(
             "The proxy refused to connect to the URL's address. If it takes only names, set "
