@@ -83,8 +83,8 @@ def install(home: Path, *args: str) -> None:
 
 
 def test_added_by_its_own_command_it_is_connected(claude: Claude) -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert "`claude mcp add -s user triptych -- triptych`" in readme
+    page = (ROOT / "docs" / "install.md").read_text("utf-8")
+    assert "`claude mcp add -s user triptych -- triptych`" in page
     claude("mcp", "add", "-s", "user", "triptych", "--", "triptych")
     assert "triptych: triptych  - ✔ Connected" in claude("mcp", "list")
 

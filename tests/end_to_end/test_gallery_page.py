@@ -19,7 +19,8 @@ import jsonschema
 import pytest
 
 from support.servers import SAMPLES, Child, environ, image_result, job_result
-from triptych.jobs.results import Cost, ErrorResult, JobResult, Page, Progress
+from triptych.core.models import Failure
+from triptych.jobs.results import Cost, JobResult, Page, Progress
 from triptych.server import gallery, tools
 
 pytest.importorskip("fcntl", reason="Chromium is driven through a pipe that Windows does not hand down")
@@ -425,7 +426,7 @@ def test_a_host_without_resources_shows_every_page_at_the_end(open_host: Callabl
 def test_words_from_outside_are_shown_and_never_run(open_host: Callable[..., Host]) -> None:
     evil = '<img src=x onerror="alert(1)"><script>alert(2)</script><b>bold</b>'
     making = made("edit_sequence", [evil], [["img_0a1b2c3d"]], ["failed"])
-    error = ErrorResult(kind="refused", message=evil, retryable=False)
+    error = Failure(kind="refused", message=evil, retryable=False)
     image = image_result("job_12345678/1", url="javascript:alert(3)", path=evil, source=["img_0a1b2c3d"])
     host = open_host(Told(making, seasons(1, "partial", images=[image], error=error, warnings=[evil])))
     host.shows(
@@ -570,7 +571,7 @@ def test_a_refusal_is_shown_and_the_price_can_be_raised(open_host: Callable[...,
 
 def test_an_uncertain_job_has_its_three_ways_out(open_host: Callable[..., Host]) -> None:
     making = made("edit_sequence", [SEASONS], [["img_0a1b2c3d"]], ["uncertain"], count=4)
-    error = ErrorResult(kind="uncertain", message="The connection broke after the request left.", retryable=False)
+    error = Failure(kind="uncertain", message="The connection broke after the request left.", retryable=False)
     host = open_host(Told(making, seasons(0, "uncertain", error=error)))
     host.shows({"prompt": SEASONS, "count": 4}, shown(seasons(0, "uncertain", error=error)))
     assert "may have been paid, and its answer was lost" in host.text("#uncertain")

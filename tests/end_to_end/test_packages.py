@@ -105,7 +105,8 @@ def test_the_registry_entry_marks_every_key_as_a_secret() -> None:
     assert {item["name"] for item in variables if item["isSecret"]} == set(mcp_clients.key_variables())
     readme = (ROOT / "README.md").read_text("utf-8")
     assert f"<!-- mcp-name: {entry['name']} -->" in readme
-    assert all(f"| `{item['name']}` |" in readme for item in variables)
+    settings = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    assert all(f"| `{item['name']}` |" in settings for item in variables)
 
 
 # -- the MCPB bundle

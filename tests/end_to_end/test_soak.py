@@ -20,6 +20,10 @@ from triptych_emulators import running
 pytestmark = pytest.mark.anyio
 
 
+FIRST, SECOND = (f"job_id IN (SELECT id FROM jobs WHERE request LIKE '%#{n}.1%')" for n in (1, 2))
+"""The predictions of a job, by the mark in its prompt."""
+
+
 @pytest.fixture(autouse=True)
 def benchmarks_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
@@ -124,30 +128,30 @@ async def test_a_paid_request_without_its_ticket_is_a_loss(books: list[Any], hom
     sql(
         home,
         "UPDATE predictions SET state = 'failed', ticket = NULL, charged_usd = NULL, reserved_usd = '0', "
-        """fault = '{"kind": "refused"}' WHERE prompt LIKE '%#1.1%'""",
+        f"""fault = '{{"kind": "refused"}}' WHERE {FIRST}""",
     )
     assert list(wrong(books, home)) == ["lost"]
 
 
 async def test_an_unfinished_prediction_and_a_missing_job_are_losses(books: list[Any], home: Path) -> None:
     assert wrong(books, home, ("job_gone",)) == {"lost": ["job_gone was promised and is not there"]}
-    sql(home, "UPDATE predictions SET state = 'running' WHERE prompt LIKE '%#1.1%'")
+    sql(home, f"UPDATE predictions SET state = 'running' WHERE {FIRST}")
     assert list(wrong(books, home)) == ["lost"]
 
 
 async def test_a_ticket_of_another_request_is_found(books: list[Any], home: Path) -> None:
-    sql(home, f"UPDATE predictions SET ticket = '{books[1].id}' WHERE prompt LIKE '%#1.1%'")
+    sql(home, f"UPDATE predictions SET ticket = '{books[1].id}' WHERE {FIRST}")
     assert "another one's ticket" in wrong(books, home)
 
 
 async def test_a_charge_that_is_not_the_providers_is_found(books: list[Any], home: Path) -> None:
     assert list(wrong([replace(books[0], charged_usd=Decimal(0)), *books[1:]], home)) == ["ledger and provider differ"]
-    sql(home, "UPDATE predictions SET charged_usd = NULL, reserved_usd = '0' WHERE prompt LIKE '%#2.1%'")
+    sql(home, f"UPDATE predictions SET charged_usd = NULL, reserved_usd = '0' WHERE {SECOND}")
     assert list(wrong(books, home)) == ["ledger and provider differ"]
 
 
 async def test_lost_files_leases_and_duplicate_jobs_are_found(books: list[Any], home: Path) -> None:
-    sql(home, "UPDATE predictions SET lease = 'dead' WHERE prompt LIKE '%#1.1%'")
+    sql(home, f"UPDATE predictions SET lease = 'dead' WHERE {FIRST}")
     sql(home, "UPDATE predictions SET variation = '' WHERE variation <> ''")
     next((home / "images").rglob("*.*")).write_bytes(b"other bytes")
     assert set(wrong(books, home)) == {

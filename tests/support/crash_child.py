@@ -34,10 +34,11 @@ from typing import Any, NoReturn
 import anyio
 import PIL.Image
 
-from support.jobs import Options, edit_chain, edit_sequence
 from triptych import providers, settings
+from triptych.core.models import Request
 from triptych.images import processing
 from triptych.jobs import uploads
+from triptych.jobs.planning import Terms
 from triptych.jobs.service import ImageService
 from triptych.jobs.submission import Submission
 from triptych.providers import client
@@ -209,13 +210,12 @@ async def work(case: dict[str, Any]) -> None:
     service.store.plain._db.connection = Connection(service.store.plain._db.connection, moments)  # type: ignore[assignment]
     watch_files(moments)
     watch_requests(moments)
-    options: Options = {"wait_s": 0}
-    if case["save_to"]:
-        options["save_to"] = case["save_to"]
+    terms = Terms(wait_s=0, save_to=case["save_to"])
     if case["tool"] == "chain":
-        await edit_chain(service, case["images"], case["steps"], options=options)
+        await service.make(Request("edit_chain", tuple(case["steps"]), tuple(case["images"])), terms)
     else:
-        await edit_sequence(service, case["images"], case["steps"][0], case["count"], options)
+        request = Request("edit_sequence", (case["steps"][0],), tuple(case["images"]), count=case["count"])
+        await service.make(request, terms)
     while service.store.plain.unfinished():
         if not await service.worker.step():
             await clock.wait(service.worker.notifier.next, 1.0)

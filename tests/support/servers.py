@@ -133,23 +133,23 @@ class ToldStudio:
 
         return use_case
 
-    def recent_images(self, limit: int, caller: Caller | None = None) -> list[ImageResult]:
+    async def recent_images(self, limit: int, caller: Caller | None = None) -> list[ImageResult]:
         return [image_result()]
 
-    def owner(self, job_id: str) -> str | None:
-        self.job(job_id)
+    async def owner(self, job_id: str) -> str | None:
+        await self.job(job_id)
         return None
 
-    def job(self, job_id: str, caller: Caller | None = None, *, every: bool = False) -> JobResult:
+    async def job(self, job_id: str, caller: Caller | None = None, *, every: bool = False) -> JobResult:
         try:
             return self.jobs[job_id]
         except KeyError:
             raise errors.UnknownHandle(f"There is no job {job_id}.") from None
 
-    def making(self, job_id: str, caller: Caller | None = None) -> JobRequest:
+    async def making(self, job_id: str, caller: Caller | None = None) -> JobRequest:
         return JobRequest(tool="edit_sequence", prompts=["warmer"], lanes=[["img_12345678"]], requests=[])
 
-    def made_from(self, handle: str, caller: Caller | None = None) -> list[str]:
+    async def made_from(self, handle: str, caller: Caller | None = None) -> list[str]:
         return []
 
     async def preview(self, handle: str, caller: Caller | None = None) -> tuple[bytes, ImageResult]:

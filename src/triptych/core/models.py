@@ -326,7 +326,7 @@ class Failure:
 
     kind: str
     message: str
-    retryable: bool = False
+    retryable: bool
     request_id: str | None = None
 
 

@@ -6,17 +6,13 @@ import json
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from triptych.core import errors
 from triptych.core.models import Failure, Image, Job, Output, Prediction, State, Status
 from triptych.core.text import line
 from triptych.jobs.results import (
-    Budget,
     Cost,
-    ErrorResult,
     ImageResult,
     JobRequest,
     JobResult,
@@ -24,11 +20,7 @@ from triptych.jobs.results import (
     Page,
     PredictionInfo,
     Progress,
-    SpendResult,
-    Spent,
-    SpentRow,
 )
-from triptych.storage.budget import Balance, Spending
 
 MOST_IMAGES = 24
 """A page lists at most so many images; the job's resource lists all."""
@@ -156,11 +148,7 @@ def job_result(
         page=Page(number=page, of=pages) if pages > 1 else None,
         images=[image_of_output(frame, images[frame.n], link) for frame in shown],
         cost=cost_of(job, predictions),
-        error=ErrorResult(
-            kind=fault.kind, message=fault.message, retryable=fault.retryable, request_id=fault.request_id
-        )
-        if fault
-        else None,
+        error=fault,
         warnings=warnings,
         next=_next(job, fault, at_home, findable, page + 1 if page < pages else None),
     )
@@ -216,39 +204,6 @@ def job_summary(job: Job, predictions: Sequence[Prediction]) -> JobSummary:
     )
 
 
-def spend_result(spendings: Sequence[Spending], balance: Balance, days: int) -> SpendResult:
-    """Return the ledger by UTC day, provider and model, the newest day first."""
-
-    def place(one: Spending) -> tuple[str, str, str]:
-        return f"{one.at:%Y-%m-%d}", one.provider, one.model
-
-    by_name = sorted(spendings, key=place)
-    by_day = sorted(by_name, key=lambda one: one.at.date(), reverse=True)
-    return SpendResult(
-        days=days,
-        rows=[
-            SpentRow(day=day, provider=provider, model=model, **_spent(list(some)))
-            for (day, provider, model), some in groupby(by_day, key=place)
-        ],
-        total=Spent(**_spent(spendings)),
-        budget=Budget(
-            cap=balance.cap_usd, spent=balance.spent_usd, reserved=balance.reserved_usd, left=balance.left_usd
-        ),
-    )
-
-
-def _spent(some: Sequence[Spending]) -> dict[str, Any]:
-    return {
-        "jobs": len({one.job_id for one in some}),
-        "predictions": len(some),
-        "images": sum(one.images for one in some),
-        "quoted": sum((one.quoted_usd for one in some), Decimal(0)),
-        "charged": sum((one.charged_usd or Decimal(0) for one in some), Decimal(0)),
-        "charge_is_estimate": any(one.charge_is_estimate for one in some),
-        "reserved": sum((one.reserved_usd for one in some), Decimal(0)),
-    }
-
-
 def _fault(predictions: Sequence[Prediction]) -> Failure | None:
     """Return the fault that explains the job: an uncertain submit first, then a failure, then what is being retried."""
     ranks = {State.UNCERTAIN: 0, State.FAILED: 1, State.CANCELLED: 3}
@@ -265,7 +220,7 @@ def _next(
         case Status.QUEUED | Status.RUNNING:
             return f'get_status(job_id="{job_id}", wait_s=50)'
         case Status.UNCERTAIN:
-            look = f'get_status(job_id="{job_id}", wait_s=30) looks again' if findable else "no list shows it"
+            look = f'get_status(job_id="{job_id}", wait_s=30) looks again' if findable else "no history to search"
             return (f"{rest} lists more images; " if rest else "") + (
                 f"{look}; "
                 f'cancel_job(job_id="{job_id}") accepts it as lost; '

@@ -8,19 +8,15 @@ same as the fields do, for hosts that show only text, each item on a line that i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from decimal import Decimal
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field
 
-from triptych.core.errors import plain, six_decimals
+from triptych.core.errors import plain
+from triptych.core.json_fields import Usd, Utc
+from triptych.core.models import Failure
 from triptych.core.text import joined_lines
-
-Usd = Annotated[Decimal, PlainSerializer(lambda usd: float(six_decimals(usd)), return_type=float, when_used="json")]
-Utc = Annotated[
-    datetime, PlainSerializer(lambda t: t.strftime("%Y-%m-%dT%H:%M:%SZ"), return_type=str, when_used="json")
-]
+from triptych.storage.budget import Budget, Spent, SpentRow
 
 
 def _shown_if_set() -> Any:
@@ -98,13 +94,6 @@ class Cost(Result):
         return f"quoted ${plain(self.quoted)}, {charged}"
 
 
-class ErrorResult(Result):
-    kind: str
-    message: str
-    retryable: bool
-    request_id: str | None = None
-
-
 class Page(Result):
     """Which part of a job's images is listed: page `number` of `of`, from 1."""
 
@@ -131,7 +120,7 @@ class JobResult(Result):
     """Null where `images` has all there are."""
     images: list[ImageResult]
     cost: Cost
-    error: ErrorResult | None = None
+    error: Failure | None = None
     warnings: list[str] = []
     next: str | None = None
     request: dict[str, Any] | None = None
@@ -301,34 +290,6 @@ class ModelsResult(Result):
         """Return the providers and the models, one a line."""
         lines = [row.text() for row in self.providers] + [row.text() for row in self.models]
         return joined_lines([f"default provider: {self.default_provider}", *lines, *self.warnings])
-
-
-class Spent(Result):
-    """What some predictions cost: `quoted` all of them, `charged` those settled, `reserved` held back for the rest."""
-
-    jobs: int
-    predictions: int
-    images: int
-    quoted: Usd
-    charged: Usd
-    charge_is_estimate: bool
-    reserved: Usd
-
-
-class SpentRow(Spent):
-    day: str
-    """In UTC, YYYY-MM-DD."""
-    provider: str
-    model: str
-
-
-class Budget(Result):
-    """The cap per rolling 24 h and what weighs against it; `cap` and `left` are null where there is no cap."""
-
-    cap: Usd | None
-    spent: Usd
-    reserved: Usd
-    left: Usd | None
 
 
 class SpendResult(Result):

@@ -11,14 +11,16 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import mcp_types as types
 
+from triptych.core.models import Failure
 from triptych.core.text import line, tree
 from triptych.jobs.presenters import MOST_IMAGES, PAGE_CHARS
-from triptych.jobs.results import ErrorResult, ImageResult, JobResult, Result, UploadResult
+from triptych.jobs.results import ImageResult, JobResult, Result, UploadResult
 
 RUNNING_CHARS = 600
 UNFINISHED = ("queued", "running")
@@ -74,9 +76,9 @@ def fitted(result: Result) -> Result:
     if _chars(result) <= limit:
         return result
     error = result.error
-    reserved = min(len(json.dumps(error.model_dump())), limit // 4) if error else 0
+    reserved = min(len(json.dumps(asdict(error))), limit // 4) if error else 0
     bare = result.model_copy(update={"error": None})
-    result = _fitted_warnings(bare, limit - reserved, f"triptych://jobs/{result.job_id} has all")
+    result = _fitted_warnings(bare, limit - reserved, f"triptych://jobs/{result.job_id} lists all")
     return _with_error(result, error, limit) if error else result
 
 
@@ -90,7 +92,7 @@ def _fitted_upload(result: UploadResult) -> UploadResult:
     """Return an upload with as many images as fit, from the first; of the others the handles."""
     bare = result.model_copy(update={"images": [], "warnings": []})
     said = bare.model_copy(update={"warnings": result.warnings})
-    warnings = _fitted_warnings(said, _chars(bare) + WARNINGS_CHARS, "the same call for these images tells").warnings
+    warnings = _fitted_warnings(said, _chars(bare) + WARNINGS_CHARS, "the same call for these images has them").warnings
 
     def first(kept: int) -> UploadResult:
         rest = [image.handle for image in result.images[kept:]]
@@ -120,16 +122,15 @@ def _cut(value: Any, most_chars: int) -> Any:
             return value
 
 
-def _with_error(result: JobResult, error: ErrorResult, limit: int) -> JobResult:
+def _with_error(result: JobResult, error: Failure, limit: int) -> JobResult:
     """Return a result with as much of its error as fits; with none of it where not even its beginning does."""
 
     def cut(most_chars: int) -> JobResult:
         if not most_chars:
             return result
-        short: dict[str, str | None] = {"message": line(error.message, most_chars)}
-        if most_chars < LEAST_MESSAGE_CHARS:
-            short["request_id"] = None
-        return result.model_copy(update={"error": error.model_copy(update=short)})
+        request_id = error.request_id if most_chars >= LEAST_MESSAGE_CHARS else None
+        short = replace(error, message=line(error.message, most_chars), request_id=request_id)
+        return result.model_copy(update={"error": short})
 
     whole = max(len(error.message), 600)
     return _longest((whole, 600, 400, 240, LEAST_MESSAGE_CHARS, LEAST_MESSAGE_CHARS // 2, 0), cut, limit)

@@ -10,45 +10,46 @@ Rules: whoever reserves asks for the balance in the same transaction. Money is e
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import groupby
+from typing import Any
+
+from pydantic import BaseModel, computed_field
 
 from triptych.core import errors
 from triptych.core.clock import Moment, boot_id
 from triptych.core.errors import plain
+from triptych.core.json_fields import Usd
 from triptych.storage import rows
 from triptych.storage.sqlite import Database
 
 DAY_S = 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
-    """What the last 24 h weigh against the cap; `cap_usd` None is no cap."""
+class Budget(BaseModel, frozen=True, extra="forbid"):
+    """The cap per rolling 24 h and what weighs against it, in US dollars; `cap` None is no cap."""
 
-    cap_usd: Decimal | None
-    spent_usd: Decimal
-    reserved_usd: Decimal
+    cap: Usd | None
+    spent: Usd
+    reserved: Usd
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
-    def left_usd(self) -> Decimal | None:
+    def left(self) -> Usd | None:
         """What may still be reserved; None without a cap."""
-        if self.cap_usd is None:
-            return None
-        return max(self.cap_usd - self.spent_usd - self.reserved_usd, Decimal(0))
+        return None if self.cap is None else max(self.cap - self.spent - self.reserved, Decimal(0))
 
     def fits(self, asked_usd: Decimal) -> bool:
         """Return whether so much more may be reserved; nothing always fits."""
-        return asked_usd <= 0 or self.left_usd is None or asked_usd <= self.left_usd
+        return asked_usd <= 0 or self.left is None or asked_usd <= self.left
 
     def text(self) -> str:
         """Return cap, spent and reserved as part of a sentence."""
-        cap = "no cap" if self.cap_usd is None else f"cap ${plain(self.cap_usd)}"
-        return (
-            f"{cap} per 24 h (TRIPTYCH_BUDGET_USD), spent ${plain(self.spent_usd)}, "
-            f"reserved ${plain(self.reserved_usd)}"
-        )
+        cap = "no cap" if self.cap is None else f"cap ${plain(self.cap)}"
+        return f"{cap} per 24 h (TRIPTYCH_BUDGET_USD), spent ${plain(self.spent)}, reserved ${plain(self.reserved)}"
 
     def require(self, asked_usd: Decimal) -> None:
         """Refuse what does not fit.
@@ -57,26 +58,29 @@ class Balance:
         """
         if not self.fits(asked_usd):
             raise errors.OverBudget(
-                f"This job's quote of ${plain(asked_usd)} does not fit the budget: {self.text()}, "
-                f"asked ${plain(asked_usd)}. Nothing was sent. Ask for fewer images, wait until what was spent is 24 h "
-                "old, or have the user raise TRIPTYCH_BUDGET_USD; triptych://spend shows where it went."
+                f"The job does not fit the budget: {self.text()}, quoted ${plain(asked_usd)}. Nothing was sent. Ask "
+                "for fewer images, wait until earlier spending is 24 h old, or ask the user to raise "
+                "TRIPTYCH_BUDGET_USD; triptych://spend lists the spending."
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Spending:
-    """One prediction as the ledger sees it; `images` are those that are home."""
+class Spent(BaseModel, frozen=True, extra="forbid"):
+    """What some predictions cost: `quoted` all of them, `charged` those settled, `reserved` held back for the rest."""
 
-    at: datetime
-    job_id: str
+    jobs: int
+    predictions: int
+    images: int
+    quoted: Usd
+    charged: Usd
+    charge_is_estimate: bool
+    reserved: Usd
+
+
+class SpentRow(Spent, frozen=True):
+    day: str
+    """In UTC, YYYY-MM-DD."""
     provider: str
     model: str
-    images: int
-    quoted_usd: Decimal
-    charged_usd: Decimal | None
-    reserved_usd: Decimal
-    """What is still held back for it; 0 once it is charged or surely will not be."""
-    charge_is_estimate: bool
 
 
 class Ledger:
@@ -86,14 +90,15 @@ class Ledger:
         self._db = db
         self._cap_usd = cap_usd
 
-    def balance(self, now: Moment) -> Balance:
+    def balance(self, now: Moment) -> Budget:
         """Return what the 24 h until now weigh against the cap.
 
         A prediction counts as long as either clock says that it is younger: a wall clock that steps forward frees
         nothing.
         """
         since_mono_s = now.mono_s - DAY_S if boot_id() else math.inf  # unless nobody can tell this boot from another
-        return Balance(self._cap_usd, *self.since(now.at.timestamp() - DAY_S, since_mono_s))
+        spent, reserved = self.since(now.at.timestamp() - DAY_S, since_mono_s)
+        return Budget(cap=self._cap_usd, spent=spent, reserved=reserved)
 
     def since(self, since_s: float, since_mono_s: float = math.inf) -> tuple[Decimal, Decimal]:
         """Return what was charged, and what is still reserved, since then (UTC seconds, monotonic seconds)."""
@@ -105,19 +110,32 @@ class Ledger:
                 reserved += Decimal(row["reserved_usd"])
         return charged, reserved
 
-    def spending(self, since: datetime, owner: str | None = None) -> list[Spending]:
-        """Return every prediction since then, or every one of an owner's, the newest first."""
-        return [
-            Spending(
-                at=rows.utc(row["at"]),
-                job_id=row["job_id"],
-                provider=row["provider"],
-                model=row["model"],
-                images=row["images"],
-                quoted_usd=Decimal(row["quoted_usd"]),
-                charged_usd=None if row["charged_usd"] is None else Decimal(row["charged_usd"]),
-                reserved_usd=Decimal(row["reserved_usd"]) if row["charged_usd"] is None else Decimal(0),
-                charge_is_estimate=bool(row["charge_is_estimate"]),
-            )
-            for row in self._db.all("spending", since=since.timestamp(), owner=owner)
+    def spending(self, since: datetime, owner: str | None = None) -> tuple[list[SpentRow], Spent]:
+        """Return what was spent since then by UTC day, provider and model, the newest day first, and the total.
+
+        With an owner, only what its jobs cost.
+        """
+
+        def place(row: sqlite3.Row) -> tuple[str, str, str]:
+            return f"{rows.utc(row['at']):%Y-%m-%d}", row["provider"], row["model"]
+
+        found = sorted(self._db.all("spending", since=since.timestamp(), owner=owner), key=place)
+        days = [
+            SpentRow(day=day, provider=provider, model=model, **_sums(list(some)))
+            for (day, provider, model), some in groupby(found, key=place)
         ]
+        return sorted(days, key=lambda row: row.day, reverse=True), Spent(**_sums(found))
+
+
+def _sums(some: Sequence[sqlite3.Row]) -> dict[str, Any]:
+    settled = [row for row in some if row["charged_usd"] is not None]
+    open_ = [row for row in some if row["charged_usd"] is None]
+    return {
+        "jobs": len({row["job_id"] for row in some}),
+        "predictions": len(some),
+        "images": sum(row["images"] for row in some),
+        "quoted": sum((Decimal(row["quoted_usd"]) for row in some), Decimal(0)),
+        "charged": sum((Decimal(row["charged_usd"]) for row in settled), Decimal(0)),
+        "charge_is_estimate": any(row["charge_is_estimate"] for row in some),
+        "reserved": sum((Decimal(row["reserved_usd"]) for row in open_), Decimal(0)),
+    }

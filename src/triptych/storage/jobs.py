@@ -31,7 +31,7 @@ _OPEN_TO_AN_ANSWER = frozenset({State.SUBMITTING, State.UNCERTAIN, State.QUEUED,
 """A late answer to a request that left is taken up in these states: it says more than any of them."""
 SETTLE_TRIES = 6
 """How often a finished prediction without a charge is asked about."""
-_CANCELLED = Failure("cancelled", "Cancelled before it was submitted.")
+_CANCELLED = Failure("cancelled", "Cancelled before it was submitted.", False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +167,7 @@ class Store(Reads):
         frames: Sequence[Output] = (),
         keep_lease: bool = False,
         release_money: bool = False,
+        found: bool = False,
         **changes: Any,
     ) -> Claim | None:
         """Write a prediction's next state and all that comes with it, in one transaction.
@@ -176,6 +177,7 @@ class Store(Reads):
         its job is to be cancelled. Returns the claim as it now stands, or None when the
         lease was lost to another process, in which case nothing was written. What a paid request answered is never
         lost: its ticket, or its frames where they come at once, are written even then, unless another answer is there.
+        A ticket that was `found` in the provider's list is not written where another prediction has it by now.
         """
         prediction = claim.prediction
         polled = prediction.state is state is State.RUNNING
@@ -188,11 +190,10 @@ class Store(Reads):
             late_answer = answered and old in _OPEN_TO_AN_ANSWER and row["ticket"] is None
             if not ours and not late_answer:
                 return None
-            if (
-                state is State.QUEUED
-                and old is State.SUBMITTING
-                and rows.value(Failure, row["fault"]) != prediction.fault
-            ):
+            if found and changes.get("ticket") in self.tickets(prediction.provider):
+                return None
+            noted = rows.value(Failure, row["fault"])
+            if state is State.QUEUED and old is State.SUBMITTING and noted != prediction.fault:
                 return None  # another process has noted meanwhile that the request left
             if not may_move(old, state):
                 raise AssertionError(f"no move from {old} to {state}")
@@ -289,7 +290,7 @@ class Store(Reads):
             assert follower
             if follower["state"] != State.WAITING:
                 continue
-            fault = Failure("input_missing", f"Not sent: step {moved.step + 1} before it did not deliver its image.")
+            fault = Failure("input_missing", f"Not sent: its input, step {moved.step + 1}, made no image.", False)
             cancelled = replace(rows.read(Prediction, follower), state=State.CANCELLED, fault=fault, finished_at=now.at)
             self._write(cancelled, "0", None, lease=None, release=True)
             self._update_dependents(cancelled, now)
@@ -363,8 +364,8 @@ class Store(Reads):
             if follower.state is State.CANCELLED and follower.fault and follower.fault.kind == "input_missing":
                 balance = self.ledger.balance(now)
                 if not balance.fits(follower.quoted_usd):
-                    said = f"{balance.text()}, asked ${plain(follower.quoted_usd)}"
-                    self._warn(follower.job_id, [f"Step {follower.step + 1} is not taken up again: {said}."])
+                    said = f"{balance.text()}, quoted ${plain(follower.quoted_usd)}"
+                    self._warn(follower.job_id, [f"Step {follower.step + 1} is not resumed: {said}."])
                     return
                 waiting = replace(follower, state=State.WAITING, fault=None, finished_at=None, due_at=0.0)
                 self._write(waiting, str(follower.quoted_usd), None, lease=None)
@@ -385,7 +386,7 @@ class Store(Reads):
                     continue
                 fault = _CANCELLED
                 if row["state"] == State.UNCERTAIN:
-                    fault = Failure("cancelled", "Accepted as lost: the provider may still charge it.")
+                    fault = Failure("cancelled", "Accepted as lost: the provider may still charge it.", False)
                 cancelled = replace(rows.read(Prediction, row), state=State.CANCELLED, fault=fault, finished_at=now.at)
                 self._write(cancelled, row["reserved_usd"], None, lease=None, release=row["state"] != State.UNCERTAIN)
             self._refresh(job_id)

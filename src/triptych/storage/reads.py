@@ -16,7 +16,7 @@ from pathlib import Path
 from triptych.core.clock import Clock, Moment, SystemClock, boot_id
 from triptych.core.models import Failure, Image, Job, Output, Prediction
 from triptych.storage import rows
-from triptych.storage.budget import Balance, Ledger
+from triptych.storage.budget import Budget, Ledger
 from triptych.storage.sqlite import Database
 
 RESTARTED = Failure("restarted", "The machine restarted before the provider's answer was stored.", True)
@@ -169,7 +169,7 @@ class Reads:
         row = self._db.one("same_request", fingerprint=fingerprint, now=now, mono=mono, keep_s=SAME_FOR_S)
         return self.job(row["id"]) if row else None
 
-    def balance(self, now: Moment) -> Balance:
+    def balance(self, now: Moment) -> Budget:
         """Return what the last 24 hours weigh against the budget."""
         return self.ledger.balance(now)
 

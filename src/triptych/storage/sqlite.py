@@ -22,7 +22,7 @@ from triptych.storage import migrations
 
 OPEN_TIMEOUT_S = 30.0
 BUSY_TIMEOUT_S = 2.0
-"""How long a statement waits for another program's lock: everything in this process waits with it."""
+"""How long a statement waits for another program's lock; the other statements of this process wait with it."""
 SWITCH_TRIES = 100
 SWITCH_PAUSE_S = 0.05
 
@@ -232,14 +232,14 @@ def _full(path: Path, said: object) -> errors.Outage:
 
 def _locked(path: Path, said: object) -> errors.Outage:
     return errors.Outage(
-        f"The database {path} is in use by another program, which does not let go ({said}). "
+        f"Another program keeps the database {path} locked ({said}). "
         "Close that program (a database browser, a backup, a stopped Triptych), then try again."
     )
 
 
 def _not_taken(path: Path, said: object) -> errors.Outage:
     return errors.Outage(
-        f"The database {path} did not take a write ({said}). Check its disk: is it full, read-only or disconnected?"
+        f"The database {path} rejected a write ({said}). Check its disk: is it full, read-only or disconnected?"
     )
 
 

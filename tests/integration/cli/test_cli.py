@@ -258,7 +258,7 @@ def test_a_costly_job_without_a_terminal_is_not_sent(
     monkeypatch.setenv("TRIPTYCH_CONFIRM_USD", "0.01")
     result = run("edit", coffee, "-p", "fog")
     assert result.exit_code == Exit.TOO_COSTLY
-    for part in ("cap $0.01", "spent $0,", "reserved $0", "asked $0.043", "--max-cost-usd 0.043"):
+    for part in ("above $0.01", "spent $0,", "reserved $0", "quoted $0.043", "--max-cost-usd 0.043"):
         assert part in result.stderr
     assert with_key.accepted == []
 
@@ -392,10 +392,10 @@ def test_doctor_is_content_with_a_bare_machine() -> None:
 
 
 def test_doctor_says_what_the_money_settings_come_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "at most $10 in 24 hours; a job above $1 wants a confirmation" in run("doctor").stdout
+    assert "at most $10 in 24 hours; a job above $1 needs a confirmation" in run("doctor").stdout
     monkeypatch.setenv("TRIPTYCH_BUDGET_USD", "none")
     monkeypatch.setenv("TRIPTYCH_CONFIRM_USD", "none")
-    assert "no cap; no job wants a confirmation" in run("doctor").stdout
+    assert "no cap; no job needs a confirmation" in run("doctor").stdout
 
 
 def test_doctor_shows_where_clients_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,7 +404,7 @@ def test_doctor_shows_where_clients_reach_the_server(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("TRIPTYCH_AUTH_TOKEN", "a-long-random-text")
     assert "TRIPTYCH_PUBLIC_URL: https://images.example.com; clients connect to" in run("doctor").stdout
     monkeypatch.setenv("TRIPTYCH_PUBLIC_URL", "images.example.com")
-    assert "TRIPTYCH_PUBLIC_URL is http:// or https://" in _faults()["settings"]["found"]
+    assert "TRIPTYCH_PUBLIC_URL must be http:// or https://" in _faults()["settings"]["found"]
 
 
 def test_doctor_knocks_without_the_key_and_never_shows_it(with_key: Emulator) -> None:

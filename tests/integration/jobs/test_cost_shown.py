@@ -18,9 +18,10 @@ from support.jobs import Options, edit_sequence, generate_sequence
 from triptych import providers
 from triptych.cli import cli, formatting
 from triptych.core import errors
-from triptych.jobs.results import Budget, Cost, JobResult, ProviderRow
+from triptych.jobs.results import Cost, JobResult, ProviderRow
 from triptych.jobs.service import Caller, ImageService
 from triptych.server import resources, tools
+from triptych.storage.budget import Budget
 from triptych_emulators.stage.works import Work
 
 pytestmark = pytest.mark.anyio
@@ -157,7 +158,7 @@ def test_money_leaves_with_six_decimals_at_most() -> None:
         "currency": "USD", "quoted": 0.033334, "charged": 0.066667, "charge_is_estimate": False
     }  # fmt: skip
     assert errors.plain(LONG) == "0.033334", "fields and text agree, and what is given back as a cap is enough"
-    assert json.loads(Budget(cap=None, spent=LONG, reserved=LONG, left=None).model_dump_json())["spent"] == 0.033334
+    assert json.loads(Budget(cap=None, spent=LONG, reserved=LONG).model_dump_json())["spent"] == 0.033334
     row = ProviderRow(provider="a", usable=True, balance_usd=Decimal("12.3456789"))
     assert row.model_dump(mode="json")["balance_usd"] == 12.345679
 
@@ -185,7 +186,7 @@ async def test_a_surprising_charge_is_told_with_six_decimals(
     with triptych_emulators.running("atlas", max_side=48, clock=clock.monotonic, price="prompt") as atlas:
         async with make_service(atlas) as service:
             job = await ended(service, finish, coffee)
-    assert any("$5.123457 for what was quoted" in warning for warning in job.warnings), job.warnings
+    assert any("$5.123457; the quote was" in warning for warning in job.warnings), job.warnings
     for said in (*job.warnings, job.text(), formatting.job_text(job)):
         for amount in re.findall(r"\$(\d+\.\d+)", said):
             assert len(amount.partition(".")[2]) <= 6

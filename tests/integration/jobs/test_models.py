@@ -256,7 +256,7 @@ async def test_the_cap_of_a_call_sees_references_too(make_service: MakeService, 
 async def test_the_budget_sees_references_too(make_service: MakeService, ark: Emulator, coffee: str) -> None:
     async with make_service(ark, TRIPTYCH_BUDGET_USD="0.1") as service:
         await edit_sequence(service, [coffee] * 3, "warmer", 1, V5_5)
-        with pytest.raises(errors.OverBudget, match=r"reserved \$0\.059, asked \$0\.043"):
+        with pytest.raises(errors.OverBudget, match=r"reserved \$0\.059, quoted \$0\.043"):
             await edit_sequence(service, [coffee], "cooler", 1, V5_5)
 
 
@@ -445,7 +445,7 @@ async def test_alpha_survives_download_chain_and_saving(
         assert job.status == "done", job.text()
         job = await service.job(started.job_id, every=True)
         first = Path(job.images[0].path or "")
-        said = "inferred" if api.name == "runware" else "gets it as a setting"
+        said = "inferred" if api.name == "runware" else "receives it as a setting"
         assert any("transparent background" in w and said in w for w in job.warnings)
         saved = await service.save_images(
             [job.images[0].handle], str(tmp_path / "out"), None, Caller(roots=(tmp_path,))

@@ -313,7 +313,7 @@ def test_the_command_shows_first_and_removes_at_a_yes(coffee: str, mine: Path, t
 @pytest.mark.parametrize("age", ["0d", "0", "-3d", "soon", "2w"])
 def test_an_age_that_is_none_is_a_usage_error(age: str) -> None:
     refused = command("--older-than", age)
-    assert refused.exit_code == 2 and "such as 30d" in refused.stderr
+    assert refused.exit_code == 2 and "for example 30d" in refused.stderr
 
 
 @pytest.mark.skipif(not shutil.which("sh"), reason="the documented backup is a shell command")

@@ -129,7 +129,7 @@ async def test_a_finished_job_is_the_answer_for_an_hour(
         seen = len(atlas.seen)
         second = await edit_sequence(service, [coffee], PROMPT, 2, NOW)
         assert (second.job_id, second.status, len(second.images)) == (first.job_id, "done", 2)
-        assert "The same request was made 58 min ago: this is that job" in second.warnings[-1]
+        assert "The same request was made 58 min ago: this is its job" in second.warnings[-1]
         assert "again=true" in second.warnings[-1]
         assert len(atlas.seen) == seen, "nothing was sent"
         clock.advance(120)

@@ -121,7 +121,7 @@ async def test_every_refusal_about_money_names_cap_spent_reserved_and_asked(
         await edit_sequence(service, [coffee], "two variants", 2, NOW)
         for count, cap, own in (
             (3, "0.09", "cap $0.09 (max_cost_usd)"),
-            (3, None, "cap $0.07 without one (TRIPTYCH_CONFIRM_USD)"),
+            (3, None, "above $0.07 (TRIPTYCH_CONFIRM_USD)"),
             (5, None, "does not fit the budget"),
             (5, "1", "does not fit the budget"),
         ):
@@ -130,7 +130,7 @@ async def test_every_refusal_about_money_names_cap_spent_reserved_and_asked(
                 await edit_sequence(service, [coffee], "other variants", count, options)
             said, asked = refused.value.message, "0.096" if count == 3 else "0.16"
             budget = "cap $0.2 per 24 h (TRIPTYCH_BUDGET_USD), spent $0, reserved $0.064"
-            for part in (own, budget, f"asked ${asked}", "Nothing was sent"):
+            for part in (own, budget, f"quoted ${asked}", "Nothing was sent"):
                 assert part in said
             assert count == 5 or f"max_cost_usd={asked}." in said
             assert (refused.value.confirm_usd is not None) == (count == 3 and cap is None)
@@ -246,7 +246,7 @@ async def test_a_failed_upload_leaves_the_handle_with_a_warning(
     async with make_service(atlas) as service:
         result = await service.upload_images([coffee])
     assert result.images[0].handle.startswith("img_")
-    assert "not at Atlas Cloud" in result.warnings[0]
+    assert "not yet at Atlas Cloud" in result.warnings[0]
 
 
 async def test_a_lost_id_is_found_again_in_the_list(make_service: MakeService, coffee: str, clock: FakeClock) -> None:
@@ -292,7 +292,7 @@ async def test_a_failed_live_list_does_not_mean_no_models(
     async with make_service(atlas) as service:
         listed = await service.list_models(provider="atlas")
         assert listed.models and all(row.usable for row in listed.models)
-        assert "built-in list" in listed.warnings[0]
+        assert "is built in" in listed.warnings[0]
         atlas.clear()
         assert (await service.list_models(provider="atlas")).warnings == []
 

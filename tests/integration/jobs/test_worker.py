@@ -322,7 +322,7 @@ async def test_a_shortfall_is_reported_and_never_hidden(
     async with make_service(atlas) as service:
         job = await ended(service, finish, await edit(service, coffee, "four seasons", 4))
     assert (job.status, job.requested, job.returned) == ("done", 4, 3)
-    assert any("4 images were requested, 3 came back" in warning for warning in job.warnings)
+    assert any("4 images were requested; 3 returned" in warning for warning in job.warnings)
     assert job.cost.charged == Decimal("0.096")
 
 

@@ -17,10 +17,9 @@ from mcp import MCPError
 
 from support.servers import Connect, ToldStudio, image_result, job_result
 from triptych.core import errors
-from triptych.core.models import Request
+from triptych.core.models import Failure, Request
 from triptych.jobs.planning import Terms
 from triptych.jobs.results import (
-    ErrorResult,
     JobsResult,
     JobSummary,
     ModelRow,
@@ -53,7 +52,7 @@ RESULTS = [
     (
         "get_status",
         {"job_id": "job_12345678"},
-        job_result(status="failed", error=ErrorResult(kind="moderated", message="said no", retryable=False)),
+        job_result(status="failed", error=Failure(kind="moderated", message="said no", retryable=False)),
     ),
     (
         "list_jobs",

@@ -419,7 +419,7 @@ async def test_revoked_urls_end_at_once_and_new_ones_work(urls: dict[str, str], 
         image = await made(client)
         command = [sys.executable, "-m", "triptych", "revoke-urls"]
         revoked = await anyio.run_process(command, env=environ(home), check=False)
-        assert revoked.returncode == 0 and b"invalid now" in revoked.stdout
+        assert revoked.returncode == 0 and b"now invalid" in revoked.stdout
         assert (await get(image["url"])).status_code == 404
         status = await call(client, "get_status", job_id=image["handle"].partition("/")[0])
         anew = seen(status.structured_content["images"][0]["url"])
@@ -531,7 +531,7 @@ async def test_a_request_for_a_file_counts_as_its_signers() -> None:
     class ImageService:
         class image_access:  # noqa: N801
             @staticmethod
-            def signed_file(*given: Any) -> Any:
+            async def signed_file(*given: Any) -> Any:
                 return found
 
     async def open_service() -> Any:
@@ -565,5 +565,5 @@ async def test_a_server_without_its_database_answers_retry_later() -> None:
     scope = {"type": "http", "method": "GET", "path": "/files/job_12345678/1", "headers": []}
     query = b"e=1795267800&s=aaaaaaaaaaaaaaaaaaaaaa"
     await files.Signed(None, open_service, [None])({**scope, "query_string": query}, None, send)  # type: ignore[arg-type]
-    assert sent[0]["status"] == 503 and b"come back soon" in sent[1]["body"] and b"triptych.db" not in sent[1]["body"]
+    assert sent[0]["status"] == 503 and b"try again soon" in sent[1]["body"] and b"triptych.db" not in sent[1]["body"]
     assert (b"retry-after", b"5") in sent[0]["headers"]

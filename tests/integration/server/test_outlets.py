@@ -304,7 +304,7 @@ def test_a_fault_is_kept_clean() -> None:
     from triptych.jobs.transitions import fault_of
 
     assert not leaks(fault_of(errors.Failed(FLOOD)).message)
-    assert Failure("failed", "x").message == "x"
+    assert Failure("failed", "x", False).message == "x"
 
 
 # The cleaning itself -------------------------------------------------------------------------------------------------

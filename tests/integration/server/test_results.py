@@ -23,7 +23,8 @@ from support.jobs import Options, edit_chain, edit_sequence
 from support.servers import SAMPLES, SERVE, Child, ToldStudio, environ, image_result, job_result
 from triptych import settings
 from triptych.core import errors
-from triptych.jobs.results import ErrorResult, UploadResult
+from triptych.core.models import Failure
+from triptych.jobs.results import UploadResult
 from triptych.jobs.service import ImageService
 from triptych.server import tools
 from triptych.server.app import build
@@ -170,12 +171,12 @@ async def test_a_running_job_counts_its_images_and_lists_none(make_service: Make
 
 @pytest.mark.parametrize("status", ["queued", "running"])
 async def test_warnings_and_errors_keep_a_running_job_short(status: str) -> None:
-    error = ErrorResult(kind="outage", message="no answer " * 80, retryable=True, request_id="r" * 40)
+    error = Failure(kind="outage", message="no answer " * 80, retryable=True, request_id="r" * 40)
     said = [f"warning {n} {'x' * 90}" for n in range(40)] + ["This call costs nothing."]
     result = tools.answer(job_result(status=status, error=error, warnings=said, next="get_status(…)"))
     assert len(json.dumps(result.structured_content)) < 600 and len(text_of(result)) < 600
     warnings = result.structured_content["warnings"]
-    assert warnings[0] == "40 more warnings; triptych://jobs/job_12345678 has all."
+    assert warnings[0] == "40 more warnings; triptych://jobs/job_12345678 lists all."
     assert warnings[-1] == "This call costs nothing."
     assert result.structured_content["error"]["message"].startswith("no answer")
 
@@ -416,12 +417,12 @@ async def test_an_upload_of_200_pictures_names_every_handle(make_service: MakeSe
 
 async def test_an_upload_with_many_warnings_stays_short() -> None:
     images = [image_result(f"img_{n:08x}", url=f"https://cdn.example/{n}.png", path=f"/a/{n}.png") for n in range(200)]
-    warnings = [f"img_{n:08x} is here but not at Atlas Cloud yet: {'no ' * 60}" for n in range(200)]
+    warnings = [f"img_{n:08x} is stored, not yet at Atlas Cloud: {'no ' * 60}" for n in range(200)]
     result = tools.answer(UploadResult(images=images, provider="atlas", warnings=warnings))
     fields = result.structured_content
     assert shown_chars(result) <= 9_000
     assert [image["handle"] for image in fields["images"]] + fields["more"] == [image.handle for image in images]
-    assert fields["warnings"][0].endswith("more warnings; the same call for these images tells.")
+    assert fields["warnings"][0].endswith("more warnings; the same call for these images has them.")
 
 
 async def test_a_dry_run_of_a_long_prompt_stays_short(make_service: MakeService, atlas: Emulator) -> None:
@@ -435,7 +436,7 @@ async def test_a_dry_run_of_a_long_prompt_stays_short(make_service: MakeService,
 
 async def test_a_thousand_warnings_leave_room_for_the_images() -> None:
     images = [image_result(f"job_12345678/{n}", url=f"https://cdn.example/{n}.png") for n in range(1, 11)]
-    error = ErrorResult(kind="failed", message="no " * 290, retryable=False)
+    error = Failure(kind="failed", message="no " * 290, retryable=False)
     warnings = [f"job_12345678/{n} is missing: {'gone ' * 30}" for n in range(1000)]
     result = tools.answer(job_result(images=images, status="partial", error=error, warnings=warnings))
     assert shown_chars(result) <= 9_000 and len(handles_of(result)) == 10

@@ -207,7 +207,7 @@ async def test_a_task_belongs_to_its_jobs_owner_for_a_week(connect: Opened) -> N
             with pytest.raises(MCPError, match=f'There is no task "{task_id}"'):
                 await tasks.get(service, task_id, ben)
         service.store.plain._db.connection.execute("UPDATE jobs SET created_at = created_at - 8 * 86400")
-        with pytest.raises(MCPError, match=r"over 7 days old; get_status\(job_id="):
+        with pytest.raises(MCPError, match=r"more than 7 days old; get_status\(job_id="):
             await tasks.get(service, job.job_id, ann)
 
 

@@ -265,9 +265,9 @@ def test_the_charge_follows_the_usage_or_the_frames(usage: Any, charged: str) ->
         ({"b64_json": "eA=="}, ReturnedImage(data=b"x")),
         ({"b64_json": "data:image/png;base64,eA\n=="}, ReturnedImage(data=b"x")),
         ({"b64_json": "%%"}, ReturnedImage(error="the provider's image data cannot be decoded")),
-        ({"url": "ftp://x/y"}, ReturnedImage(error="the provider gave no URL for this image")),
-        ({}, ReturnedImage(error="the provider gave no URL for this image")),
-        (None, ReturnedImage(error="the provider gave no URL for this image")),
+        ({"url": "ftp://x/y"}, ReturnedImage(error="the provider's answer has no URL for this image")),
+        ({}, ReturnedImage(error="the provider's answer has no URL for this image")),
+        (None, ReturnedImage(error="the provider's answer has no URL for this image")),
         ({"error": {"code": 7}}, ReturnedImage(error='"no reason given"')),
         ({"error": {"message": "x" * 5000}}, ReturnedImage(error=errors.quoted("x" * 5000))),
     ],
@@ -418,7 +418,7 @@ def test_images_are_in_their_places_however_they_arrive() -> None:
     done, came = streamed(image(2), image(0), completed(2), count=3)
     assert [frame.index for frame in came] == [2, 0]
     assert [output.url for output in done.outputs] == [URLS[0], None, URLS[2]]
-    assert done.outputs[1].error == "the provider said nothing about this image"
+    assert done.outputs[1].error == "the provider's answer does not mention this image"
 
 
 @pytest.mark.parametrize(

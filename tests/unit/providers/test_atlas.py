@@ -319,8 +319,8 @@ def test_every_status_that_is_no_end_is_still_running(status: str) -> None:
             (
                 ReturnedImage(url=URLS[0]),
                 ReturnedImage(error='"no"'),
-                ReturnedImage(error="the provider gave no URL for this image"),
-                ReturnedImage(error="the provider gave no URL for this image"),
+                ReturnedImage(error="the provider's answer has no URL for this image"),
+                ReturnedImage(error="the provider's answer has no URL for this image"),
             ),
         ),
     ],

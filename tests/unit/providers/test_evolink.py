@@ -281,7 +281,7 @@ def test_every_status_that_is_no_end_is_still_running(status: str) -> None:
     assert (call.method, call.path, call.repeatable) == ("GET", f"/v1/tasks/{TICKET}", True)
 
 
-MISSING = ReturnedImage(error="the provider gave no URL for this image")
+MISSING = ReturnedImage(error="the provider's answer has no URL for this image")
 
 
 @pytest.mark.parametrize(

@@ -147,9 +147,9 @@ def test_an_answer_gives_ordered_frames_at_list_price() -> None:
     [
         ({"image_url": URLS[1], "image_type": "jpeg"}, ReturnedImage(url=URLS[1])),
         ({"url": URLS[1]}, ReturnedImage(url=URLS[1])),
-        (None, ReturnedImage(error="the provider gave no URL for this image")),
-        (7, ReturnedImage(error="the provider gave no URL for this image")),
-        ("javascript:1", ReturnedImage(error="the provider gave no URL for this image")),
+        (None, ReturnedImage(error="the provider's answer has no URL for this image")),
+        (7, ReturnedImage(error="the provider's answer has no URL for this image")),
+        ("javascript:1", ReturnedImage(error="the provider's answer has no URL for this image")),
         ({"error": {"code": SENSITIVE, "message": "no <luck>"}}, ReturnedImage(error='"no ‹luck›"')),
     ],
 )

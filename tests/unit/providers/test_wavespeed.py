@@ -237,7 +237,7 @@ def test_a_sync_mode_that_timed_out_is_still_running() -> None:
     assert drive(wavespeed.poll(TICKET, None), answer(body=told))[0] == Pending(TICKET)
 
 
-MISSING = ReturnedImage(error="the provider gave no URL for this image")
+MISSING = ReturnedImage(error="the provider's answer has no URL for this image")
 
 
 @pytest.mark.parametrize(

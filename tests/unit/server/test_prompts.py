@@ -117,7 +117,7 @@ async def test_a_character_in_words_is_generated_not_read() -> None:
     [
         ("restyle", {}, "Prompts: restyle_photos, storyboard"),
         ("refine", {"image": CAT, "wish": "  "}, "refine needs wish"),
-        ("refine", {"image": CAT, "wish": "x", "colour": "red"}, "it was given colour too"),
+        ("refine", {"image": CAT, "wish": "x", "colour": "red"}, "it does not take colour"),
         ("icon_set", {"subjects": "one"}, "2 to 15 items, separated by semicolons; there are 1"),
         ("icon_set", {"subjects": ";".join("abcdefghijklmnop")}, "there are 16"),
         ("storyboard", {"character": CAT, "scenes": ";".join("abcdefghijklmno")}, "2 to 14 items"),

@@ -46,7 +46,7 @@ def add(store: Store, *predictions: Prediction, at: datetime = NOW) -> None:
 
 def total(store: Store, now: datetime = NOW) -> Decimal:
     balance = store.ledger.balance(when(now))
-    return balance.spent_usd + balance.reserved_usd
+    return balance.spent + balance.reserved
 
 
 def route(usd: str) -> Route:
@@ -80,14 +80,14 @@ def test_the_budget_counts_reserved_and_charged_money(store: Store) -> None:
         "cap $10 per 24 h (TRIPTYCH_BUDGET_USD)",
         "spent $0,",
         "reserved $6,",
-        "asked $5.",
+        "quoted $5.",
         "Nothing was sent",
     ):
         assert part in refused.value.message
     assert store.job("job_00000002") is None
     held = claim(store)
     assert held
-    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, release_money=True, fault=Failure("refused", "no"))
+    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, release_money=True, fault=Failure("refused", "no", False))
     add(store, prediction("job_00000002", usd="5"))
 
 
@@ -96,8 +96,8 @@ def test_without_a_cap_everything_fits(store: Store, path: Path) -> None:
     add(store, prediction("job_00000002", usd="0"))
     uncapped = Store(path, path.parent)
     add(uncapped, prediction("job_00000003", usd="1000"))
-    assert uncapped.ledger.balance(when(NOW)).left_usd is None
-    assert store.ledger.balance(when(NOW)).left_usd == 0
+    assert uncapped.ledger.balance(when(NOW)).left is None
+    assert store.ledger.balance(when(NOW)).left == 0
     uncapped.close()
 
 
@@ -137,7 +137,7 @@ def test_the_budget_limits_the_steps_that_are_revived(store: Store, others: str,
     assert held
     held = store.move(held, State.RUNNING, now=when(NOW), due_at=0.0, keep_lease=True, ticket="t")
     assert held
-    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, fault=Failure("deadline", "late"))
+    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, fault=Failure("deadline", "late", False))
     assert total(store) == 1
     add(store, prediction("job_00000002", usd=others))
     store.revive("job_00000001-0-0", State.RUNNING, now=when(NOW), deadline_at=LATER.timestamp())
@@ -145,7 +145,7 @@ def test_the_budget_limits_the_steps_that_are_revived(store: Store, others: str,
     assert total(store) == 10
     row = store.job("job_00000001")
     assert row
-    said = "Step 3 is not taken up again: cap $10 per 24 h (TRIPTYCH_BUDGET_USD), spent $0, reserved $10, asked $1."
+    said = "Step 3 is not resumed: cap $10 per 24 h (TRIPTYCH_BUDGET_USD), spent $0, reserved $10, quoted $1."
     assert row.warnings == (() if state is State.WAITING else (said,))
 
 
@@ -223,15 +223,15 @@ class AnyLife(RuleBasedStateMachine):
             charged, reserved = store.money_since(0)
             assert charged >= 0 and reserved >= 0
             assert charged + reserved == owed
-            listed = store.ledger.spending(datetime(2000, 1, 1, tzinfo=UTC))
-            assert sum((one.charged_usd or 0) + one.reserved_usd for one in listed) == owed
-            assert all(one.reserved_usd >= 0 for one in listed)
+            listed, total = store.ledger.spending(datetime(2000, 1, 1, tzinfo=UTC))
+            assert sum(one.charged + one.reserved for one in listed) == total.charged + total.reserved == owed
+            assert all(one.reserved >= 0 for one in listed)
 
     @rule(which=st.integers(0, 1), steps=st.integers(1, 3), usd=CENTS | st.none())
     def a_job_is_asked_for(self, which: int, steps: int, usd: Decimal | None) -> None:
         job_id = f"job_{len(self.jobs):08}"
         if usd is None:  # all that is left
-            usd, steps = self.stores[which].ledger.balance(when(self.now)).left_usd or Decimal(1), 1
+            usd, steps = self.stores[which].ledger.balance(when(self.now)).left or Decimal(1), 1
         predictions = [replace(prediction(job_id, step), quoted_usd=usd, due_at=0.0) for step in range(steps)]
         before, asked = total(self.stores[1 - which], self.now), usd * steps
         made = replace(job(job_id, job_id), created_at=self.now)
@@ -271,7 +271,7 @@ class AnyLife(RuleBasedStateMachine):
             return None
         if fate == "free" or (p.state is State.QUEUED and fate == "lost"):
             self.freed.add(p.id)
-            store.move(held, State.FAILED, release_money=True, fault=Failure("refused", "no"), **stop)
+            store.move(held, State.FAILED, release_money=True, fault=Failure("refused", "no", False), **stop)
             return None
         if p.state is State.QUEUED:
             return store.move(held, State.SUBMITTING, submitted_at=now, **keep)
@@ -279,7 +279,7 @@ class AnyLife(RuleBasedStateMachine):
             if fate == "back":
                 store.move(held, State.QUEUED, **stop)
             elif fate == "lost":
-                store.move(held, State.UNCERTAIN, fault=Failure("uncertain", "lost"), **stop)
+                store.move(held, State.UNCERTAIN, fault=Failure("uncertain", "lost", False), **stop)
             elif charge is None:
                 store.move(held, State.RUNNING, ticket=f"t {p.id}", **stop)
             else:
@@ -287,12 +287,12 @@ class AnyLife(RuleBasedStateMachine):
             return None
         if p.state is State.RUNNING:
             if fate == "lost":
-                store.move(held, State.FAILED, fault=Failure("deadline", "late"), **stop)
+                store.move(held, State.FAILED, fault=Failure("deadline", "late", False), **stop)
                 return None
             return store.move(held, State.FETCHING, charged_usd=charge, **keep)
         assert p.state is State.FETCHING
         if fate in ("lost", "back"):
-            store.move(held, State.FAILED, fault=Failure("fetch_failed", "gone"), **stop)
+            store.move(held, State.FAILED, fault=Failure("fetch_failed", "gone", False), **stop)
         else:
             home = replace(frame(p.first_output, SHA), job_id=p.job_id, prediction_id=p.id)
             store.move(held, State.DONE, frames=[home], **stop)

@@ -308,3 +308,19 @@ def test_taking_a_job_up_twice_takes_no_lease_away(store: Store) -> None:
     assert claim(store, "worker")
     store.revive("job_00000001-0-0", State.RUNNING, **take_up)  # type: ignore[arg-type]
     assert claim(store, "another") is None
+
+
+def test_two_that_look_at_once_do_not_share_a_ticket(store: Store) -> None:
+    """Both saw it in the provider's list before either wrote it."""
+    held = []
+    for number, lease in enumerate("ab", 1):
+        add(store, prediction(f"job_0000000{number}"), fingerprint=lease)
+        claimed = claim(store, lease)
+        assert claimed
+        held.append(store.move(claimed, State.SUBMITTING, now=when(NOW), due_at=0.0, keep_lease=True))
+    first, second = held
+    assert first and second
+    assert store.move(first, State.RUNNING, now=when(NOW), due_at=0.0, found=True, ticket="t")
+    assert store.move(second, State.RUNNING, now=when(NOW), due_at=0.0, found=True, ticket="t") is None
+    assert store.predictions("job_00000002")[0].state is State.SUBMITTING
+    assert store.move(second, State.RUNNING, now=when(NOW), due_at=0.0, ticket="t"), "an answer of its own is taken"

@@ -176,7 +176,7 @@ def test_a_database_locked_at_the_start_names_the_other_program(path: Path, monk
         other.execute("PRAGMA journal_mode = WAL")
         other.execute("BEGIN IMMEDIATE")
         said = refusal(path)
-    assert said.retryable and "in use by another program" in said.message and "Close that program" in said.message
+    assert said.retryable and "Another program keeps" in said.message and "Close that program" in said.message
     store(path).close()
 
 
