@@ -74,9 +74,7 @@ async def ended(service: ImageService, finish: Finish, job_id: str | None) -> Jo
     return await service.job(job_id)
 
 
-async def edited(
-    service: ImageService, finish: Finish, image: str, count: int = 3, **options: Any
-) -> JobResult:
+async def edited(service: ImageService, finish: Finish, image: str, count: int = 3, **options: Any) -> JobResult:
     """Return the job of an edited sequence, once nothing is left to do."""
     started = await edit_sequence(service, [image], "make it golden hour", count, cast(Options, {**NOW, **options}))
     return await ended(service, finish, started.job_id)
