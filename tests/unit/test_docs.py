@@ -114,7 +114,7 @@ def test_the_documented_exit_codes_are_the_command_lines() -> None:
     assert table("exit code", COMMANDS) == meanings
 
 
-def test_the_page_of_settings_lists_exactly_the_variables_that_are_read() -> None:
+def test_the_settings_page_lists_exactly_the_variables_read() -> None:
     asked: set[str] = set()
 
     class Environment(dict[str, str]):
