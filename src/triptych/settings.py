@@ -211,9 +211,9 @@ def _public_url(environ: Mapping[str, str]) -> str | None:
     found = site(text.removesuffix("/"))
     if not found or (urlsplit(found).hostname or "") in ("0.0.0.0", "::"):  # noqa: S104 (refused, not bound)
         raise errors.BadRequest(
-            "TRIPTYCH_PUBLIC_URL is http:// or https://, a host and maybe a port, such as https://images.example.com; "
-            f"it is {errors.quoted(text, 100)}. Leave out any path (clients add /mcp themselves), user name and query; "
-            "a proxy has to give Triptych a host or a port of its own."
+            "TRIPTYCH_PUBLIC_URL must be http:// or https://, a host and at most a port, such as "
+            f"https://images.example.com; it is {errors.quoted(text, 100)}. Leave out any path (clients add /mcp "
+            "themselves), user name and query; a proxy must give Triptych its own host or port."
         )
     return found
 
@@ -226,7 +226,7 @@ def _auth_tokens(environ: Mapping[str, str]) -> tuple[SecretStr, ...]:
             which = f"token {n} of {len(tokens)}" if len(tokens) > 1 else "the token"
             raise errors.BadRequest(
                 f"TRIPTYCH_AUTH_TOKEN holds tokens separated by commas or spaces, each of at least {TOKEN_CHARS} ASCII "
-                f"characters; {which} has {len(token)}, or some that are not ASCII. Make one with: "
+                f"characters; {which} has {len(token)}, or non-ASCII characters. Make one with: "
                 'python -c "import secrets; print(secrets.token_urlsafe())"'
             )
     return tuple(SecretStr(token) for token in dict.fromkeys(tokens))

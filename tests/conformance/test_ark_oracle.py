@@ -40,7 +40,7 @@ def asked(prompt: str = "two cats", **more: Any) -> dict[str, Any]:
     return {"model": LITE, "prompt": prompt, **more}
 
 
-def test_the_official_client_makes_a_sequence_at_once_and_as_a_stream() -> None:
+def test_the_official_client_makes_a_sequence_whole_and_streamed() -> None:
     with running("ark", max_side=32) as api:
         # The result of one call is the reference of the next.
         (plain,) = made_of(api, ("generate", asked(watermark=False, size="2048x2048", response_format="url")))
@@ -109,7 +109,7 @@ def test_the_official_client_reads_the_errors_in_both_shapes() -> None:
         assert api.accepted == []
 
 
-def test_a_failed_frame_ends_the_official_clients_stream_but_not_its_plain_answer() -> None:
+def test_a_failed_frame_ends_the_official_clients_stream_alone() -> None:
     with running("ark", max_side=32) as api:
         prompt = "a cat [[emulate: frame-failed]]"
         streamed, plain = made_of(
@@ -123,7 +123,7 @@ def test_a_failed_frame_ends_the_official_clients_stream_but_not_its_plain_answe
         assert plain["answer"]["usage"]["generated_images"] == 2
 
 
-def test_the_official_client_sends_a_429_three_times_and_pays_twice_for_a_lost_answer() -> None:
+def test_the_official_client_repeats_a_429_and_a_lost_answer() -> None:
     with running("ark", max_side=32) as api:
         limited, lost, cut = made_of(
             api,

@@ -40,7 +40,7 @@ def drive(api: Emulator, body: Callable[[CallTool], Coroutine[Any, Any, None]]) 
     drive_node_mcp(CLIENT, LOADER, env, body)
 
 
-def test_the_official_client_uploads_submits_polls_and_finds_its_job_again() -> None:
+def test_the_official_client_uploads_submits_polls_and_finds_its_job() -> None:
     with running("atlas", max_side=64) as api:
 
         async def body(call: CallTool) -> None:

@@ -83,13 +83,13 @@ def install(home: Path, *args: str) -> None:
 
 
 def test_added_by_its_own_command_it_is_connected(claude: Claude) -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert "`claude mcp add -s user triptych -- triptych`" in readme
+    page = (ROOT / "docs" / "install.md").read_text("utf-8")
+    assert "`claude mcp add -s user triptych -- triptych`" in page
     claude("mcp", "add", "-s", "user", "triptych", "--", "triptych")
     assert "triptych: triptych  - ✔ Connected" in claude("mcp", "list")
 
 
-def test_installed_for_the_user_it_is_connected_and_the_rest_of_the_file_is_kept(claude: Claude, home: Path) -> None:
+def test_installed_for_the_user_it_connects_and_keeps_other_entries(claude: Claude, home: Path) -> None:
     claude("mcp", "add", "-s", "user", "other", "--", "no-such-program")
     install(home)
     listed = claude("mcp", "list")
@@ -97,7 +97,7 @@ def test_installed_for_the_user_it_is_connected_and_the_rest_of_the_file_is_kept
     assert "Scope: User config" in claude("mcp", "get", "triptych")
 
 
-def test_installed_for_a_project_it_is_connected_once_the_project_is_trusted(claude: Claude, home: Path) -> None:
+def test_installed_for_a_project_it_connects_once_that_is_trusted(claude: Claude, home: Path) -> None:
     install(home, "--project")
     assert "Pending approval" in claude("mcp", "list")
     (home / "settings.json").write_text(json.dumps({"enableAllProjectMcpServers": True}), "utf-8")
@@ -105,7 +105,7 @@ def test_installed_for_a_project_it_is_connected_once_the_project_is_trusted(cla
     assert "ATLASCLOUD_API_KEY=${ATLASCLOUD_API_KEY}" in claude("mcp", "get", "triptych")
 
 
-def test_as_a_plugin_from_its_own_marketplace_it_is_valid_and_connected(claude: Claude) -> None:
+def test_as_a_plugin_of_its_marketplace_it_connects(claude: Claude) -> None:
     for path in (ROOT, ROOT / "plugin"):
         assert "Validation passed" in claude("plugin", "validate", "--strict", str(path))
     claude("plugin", "marketplace", "add", str(ROOT))

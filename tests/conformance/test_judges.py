@@ -57,7 +57,7 @@ def inspect(node: str, home: Path, *arguments: str) -> tuple[Any, str]:
     return run(node, str(INSPECTOR), "--cli", *arguments, env=environ(home, HOME=str(home)))
 
 
-def test_the_inspector_finds_no_error_and_warns_of_nothing_but_null_in_results(
+def test_the_inspector_warns_only_of_null_in_results(
     clients: str, tmp_path: Path, served: tuple[str, list[str]]
 ) -> None:
     listed, said = inspect(clients, tmp_path, *served[1], "--method", "tools/list", "--strict")

@@ -37,7 +37,7 @@ def made_of(api: Emulator, *calls: tuple[str, dict[str, Any]], key: str | None =
 
 
 @pytest.mark.parametrize("scheme", ["", "Bearer "])
-def test_the_official_client_makes_a_sequence_with_its_key_as_it_was_given(scheme: str) -> None:
+def test_the_official_client_makes_a_sequence_with_its_key(scheme: str) -> None:
     with running("novita", max_side=32) as api:
         (single,) = made_of(api, (LITE, {"prompt": "a cat"}), key=scheme + api.key)
         url = single["answer"]["images"][0]

@@ -145,7 +145,7 @@ def test_the_official_client_reads_the_failures_as_they_are_meant() -> None:
         assert len(do("run", **inference("kites [[emulate: trickle]]"))["items"]) == 1
 
 
-def test_the_official_client_edits_with_5_5_at_tier_and_references() -> None:
+def test_the_official_client_edits_with_seedream_5_5() -> None:
     with running("runware", max_side=64) as api, client(api) as do:
         plain = inference(model="bytedance:seedream@5.5", settings={}, width=1024, height=1024, outputFormat="PNG")
         (made,) = do("run", **plain)["items"]

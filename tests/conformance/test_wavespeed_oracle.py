@@ -112,7 +112,7 @@ def test_the_official_client_sends_a_submit_once_whatever_comes_back() -> None:
         assert len(api.accepted) == 1
 
 
-def test_the_official_client_waits_in_sync_mode_and_is_told_where_to_ask_when_it_times_out() -> None:
+def test_a_sync_wait_that_times_out_names_the_poll_url() -> None:
     with running("wavespeed", max_side=64, latency_s=0.1) as api:
         done, late, failed = client_does(
             api,
@@ -127,7 +127,7 @@ def test_the_official_client_waits_in_sync_mode_and_is_told_where_to_ask_when_it
         assert api.seen_at("POST", f"/api/v3/{LITE}")[0].json == {"prompt": "a kite", "enable_sync_mode": True}
 
 
-def test_an_upload_that_is_refused_is_an_error_of_the_client() -> None:
+def test_a_refused_upload_is_an_error_of_the_client() -> None:
     with running("wavespeed", max_side=64) as api:
         for op, name, said in (
             ("upload", "401", "Failed to create upload: HTTP 401"),
@@ -139,7 +139,7 @@ def test_an_upload_that_is_refused_is_an_error_of_the_client() -> None:
             assert said in answer["error"]
 
 
-def test_the_official_client_edits_with_5_5_by_ratio_and_resolution() -> None:
+def test_the_official_client_edits_with_seedream_5_5() -> None:
     with running("wavespeed", max_side=64) as api:
         body = {"prompt": "a cup", "aspect_ratio": "16:9", "resolution": "1k", "background": "transparent"}
         (made,) = client_does(api, ("run", {"model": "bytedance/seedream-v5.5", "input": body}))

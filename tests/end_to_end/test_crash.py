@@ -17,7 +17,9 @@ from triptych.jobs.service import ImageService
 
 pytestmark = pytest.mark.slow
 
-CELLS = [(kind, shape) for kind in crash_matrix.KINDS for shape in ("single", "sequence", "chain")]
+CELLS = [(kind, shape) for kind in crash_matrix.KINDS for shape in ("sequence", "chain")]
+# One image is the first step of a chain: one provider that is polled and one that answers at once stand for the rest.
+CELLS += [("atlas", "single"), ("novita", "single"), ("atlas", "lanes"), ("novita", "lanes")]
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +28,8 @@ def child() -> Iterator[crash_matrix.Child]:
         yield ready
 
 
-@pytest.mark.parametrize(("kind", "shape"), [*CELLS, ("atlas", "lanes"), ("novita", "lanes")])
-def test_whoever_is_killed_every_job_ends_rightly_and_is_paid_once(
+@pytest.mark.parametrize(("kind", "shape"), CELLS)
+def test_a_killed_process_leaves_every_job_to_end_paid_once(
     child: crash_matrix.Child, kind: str, shape: str, tmp_path: Path
 ) -> None:
     tally = crash_matrix.run(child, kind, shape, tmp_path, every=False)
@@ -38,7 +40,7 @@ def test_whoever_is_killed_every_job_ends_rightly_and_is_paid_once(
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("atlas", "chain"), ("ark", "sequence")])
-def test_when_the_power_is_cut_in_the_middle_of_a_write_the_same_holds(
+def test_a_power_cut_within_a_write_leaves_jobs_paid_once(
     child: crash_matrix.Child, kind: str, shape: str, tmp_path: Path
 ) -> None:
     tally = crash_matrix.cut_power(child, kind, shape, tmp_path)
@@ -47,7 +49,7 @@ def test_when_the_power_is_cut_in_the_middle_of_a_write_the_same_holds(
 
 
 @pytest.mark.parametrize(("kind", "asked"), [("atlas", "history"), ("wavespeed", "history")])
-def test_what_a_killed_process_had_sent_is_found_by_get_status_once_the_provider_can_be_asked(
+def test_get_status_finds_what_a_killed_process_had_sent(
     child: crash_matrix.Child, kind: str, asked: str, tmp_path: Path
 ) -> None:
     moments = crash_matrix.moments_of(child, kind, "single", tmp_path)

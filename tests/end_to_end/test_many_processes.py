@@ -8,21 +8,22 @@ import time
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from support import worker_child
+from support.fixtures import FakeClock, Finish, MakeService
 from support.jobs import Options, edit_chain
 from triptych.core.states import LEASE_S
 from triptych_emulators import running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-CHILD = Path(__file__).with_name("worker_child.py")
+CHILD = worker_child.__file__
 
 
 async def test_three_processes_share_the_work_and_pay_each_prediction_once(
-    make_service: Any, clock: Any, samples: Path, tmp_path: Path
+    make_service: MakeService, clock: FakeClock, samples: Path, tmp_path: Path
 ) -> None:
     clock._now = datetime.now(UTC)
     with running("atlas", latency_s=0.5, max_side=64, price="prompt") as atlas:
@@ -32,7 +33,7 @@ async def test_three_processes_share_the_work_and_pay_each_prediction_once(
             started = await edit_chain(
                 service, uploaded * 3, ["warmer", "sepia"], options=Options(wait_s=0, max_cost_usd=Decimal(2))
             )
-            command = [sys.executable, str(CHILD), str(tmp_path / "home"), atlas.base_url]
+            command = [sys.executable, CHILD, str(tmp_path / "home"), atlas.base_url]
             children = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]  # noqa: ASYNC220
             said = [child.communicate(timeout=120)[1] for child in children]
             assert [child.returncode for child in children] == [0, 0, 0], said
@@ -43,8 +44,8 @@ async def test_three_processes_share_the_work_and_pay_each_prediction_once(
         assert (charged, reserved) == (atlas.charged_usd, 0)
 
 
-async def test_what_a_killed_server_held_is_taken_over_by_another_within_15_seconds(
-    make_service: Any, clock: Any, finish: Any, samples: Path, tmp_path: Path
+async def test_another_server_takes_over_killed_work_within_15_s(
+    make_service: MakeService, clock: FakeClock, finish: Finish, samples: Path, tmp_path: Path
 ) -> None:
     with running("atlas", latency_s=0.0, max_side=64, price="prompt") as atlas:
         async with make_service(atlas) as service:
@@ -52,7 +53,7 @@ async def test_what_a_killed_server_held_is_taken_over_by_another_within_15_seco
             clock.follow_the_machine()
             started = await edit_chain(service, images, ["warmer"], options=Options(wait_s=0))
             atlas.fault("submit", "hang", times=None, accepted=True)
-            command = [sys.executable, str(CHILD), str(tmp_path / "home"), atlas.base_url]
+            command = [sys.executable, CHILD, str(tmp_path / "home"), atlas.base_url]
             other = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: ASYNC220
             until = time.monotonic() + 60
             while len(atlas.accepted) < 3 and time.monotonic() < until:

@@ -99,13 +99,14 @@ def test_the_registry_entry_keeps_to_the_registrys_schema() -> None:
     jsonschema.validate(document("server.json"), REGISTRY)
 
 
-def test_the_registry_entry_knows_every_key_as_a_secret_and_the_readme_claims_its_name() -> None:
+def test_the_registry_entry_marks_every_key_as_a_secret() -> None:
     entry = document("server.json")
     variables = entry["packages"][0]["environmentVariables"]
     assert {item["name"] for item in variables if item["isSecret"]} == set(mcp_clients.key_variables())
     readme = (ROOT / "README.md").read_text("utf-8")
     assert f"<!-- mcp-name: {entry['name']} -->" in readme
-    assert all(f"| `{item['name']}` |" in readme for item in variables)
+    settings = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    assert all(f"| `{item['name']}` |" in settings for item in variables)
 
 
 # -- the MCPB bundle
@@ -126,7 +127,7 @@ def unpacked(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_bundle_asks_for_keys_as_secrets_and_for_no_more_than_it_needs(unpacked: Path) -> None:
+def test_the_bundle_asks_for_keys_as_secrets(unpacked: Path) -> None:
     manifest = json.loads((unpacked / "manifest.json").read_text("utf-8"))
     assert (manifest["manifest_version"], manifest["server"]["type"]) == ("0.4", "uv")
     assert (manifest["name"], manifest["version"]) == ("triptych", __version__)
@@ -140,7 +141,7 @@ def test_the_bundle_asks_for_keys_as_secrets_and_for_no_more_than_it_needs(unpac
     assert references["ARK_BASE_URL"] == "ark_base_url" and "Volcengine" in asked["ark_base_url"]["description"]
 
 
-def test_the_bundle_holds_the_source_the_pinned_versions_and_nothing_else(unpacked: Path) -> None:
+def test_the_bundle_holds_source_and_pinned_versions_alone(unpacked: Path) -> None:
     held = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
     outside = {name for name in held if not name.startswith(("src/triptych/", "src/triptych_emulators/"))}
     assert outside == {"manifest.json", "server.py", "pyproject.toml", "README.md", "LICENSE"}
@@ -262,7 +263,7 @@ def instruction(name: str) -> list[str]:
     return [found.strip() for found in re.findall(rf"^{name}\s+(.*)$", joined, re.MULTILINE)]
 
 
-def test_the_image_runs_as_nobody_special_keeps_its_data_and_holds_no_secret() -> None:
+def test_the_image_runs_unprivileged_and_holds_no_secret() -> None:
     order = re.findall(r"^([A-Z]+) ", DOCKERFILE, re.MULTILINE)
     assert order[0] == "FROM" and order.index("USER") < order.index("CMD")
     assert instruction("USER") == ["triptych"] and any("useradd --uid 10001" in run for run in instruction("RUN"))
@@ -290,7 +291,7 @@ def in_this_environment(told: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_images_command_wants_a_token_and_its_health_check_tells_alive_from_dead(tmp_path: Path) -> None:
+def test_the_images_command_needs_a_token_and_reports_health(tmp_path: Path) -> None:
     [told] = instruction("CMD")
     [check] = re.findall(r"CMD (\[.*\])$", instruction("HEALTHCHECK")[0])
     env = {**os.environ, "TRIPTYCH_HOME": str(tmp_path)}
@@ -321,7 +322,7 @@ HOOKS = (ROOT / ".pre-commit-config.yaml").read_text("utf-8")
 
 
 @pytest.mark.oracle
-def test_the_workflow_and_the_hooks_are_yaml_that_says_what_was_meant() -> None:
+def test_the_workflow_and_the_hooks_parse_as_meant() -> None:
     image_access = ORACLES / "judges" / "node_modules" / "yaml"
     if not image_access.is_dir() or not shutil.which("node"):
         pytest.skip("no YAML parser is installed; run scripts/oracles (it needs npm)")

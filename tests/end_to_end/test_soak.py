@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from support import ROOT
+from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, generate_sequence
 from triptych_emulators import running
 
@@ -29,7 +30,7 @@ def benchmarks_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-async def test_sixty_jobs_on_two_servers_one_of_them_killed_lose_nothing_and_pay_nothing_twice(tmp_path: Path) -> None:
+async def test_sixty_jobs_survive_a_killed_server_and_are_paid_once(tmp_path: Path) -> None:
     from benchmarks.soak import Plan, bugs, run
 
     plan = Plan(jobs=60, servers=2, seed=7, most_kills=1, kill_every_s=1.5, haste=8.0)
@@ -45,7 +46,7 @@ async def test_sixty_jobs_on_two_servers_one_of_them_killed_lose_nothing_and_pay
 
 
 @pytest.mark.slow
-async def test_a_budget_that_runs_out_holds_to_the_cent_over_two_servers(tmp_path: Path) -> None:
+async def test_two_servers_keep_one_budget_to_the_cent(tmp_path: Path) -> None:
     from benchmarks.soak import Plan, spend
 
     with (tmp_path / "servers.log").open("wb") as log:
@@ -59,13 +60,15 @@ async def test_a_budget_that_runs_out_holds_to_the_cent_over_two_servers(tmp_pat
 
 
 @pytest.fixture
-def ark(clock: Any) -> Iterator[Any]:
+def ark(clock: FakeClock) -> Iterator[Any]:
     with running("ark", max_side=64, clock=clock.monotonic) as emulator:
         yield emulator
 
 
 @pytest.fixture
-async def books(make_service: Any, atlas: Any, ark: Any, finish: Any, clock: Any) -> list[Any]:
+async def books(
+    make_service: MakeService, atlas: Emulator, ark: Emulator, finish: Finish, clock: FakeClock
+) -> list[Any]:
     """The books of two providers for three jobs that came home: by a ticket, at once, and as two that are the same."""
     from benchmarks.soak_audit import Accepted
 
@@ -116,14 +119,12 @@ async def test_a_request_that_was_accepted_once_more_was_paid_twice(books: list[
     assert list(wrong([*books, once_more], home)) == ["paid twice"]
 
 
-async def test_a_paid_request_that_the_database_does_not_know_is_a_loss(books: list[Any], home: Path) -> None:
+async def test_a_paid_request_missing_in_the_database_is_a_loss(books: list[Any], home: Path) -> None:
     unknown = replace(books[0], id="unknown", prompt="a red kite #9.1")
     assert list(wrong([*books, unknown], home)) == ["lost"]
 
 
-async def test_a_paid_request_whose_ticket_was_dropped_is_a_loss_and_its_money_unaccounted(
-    books: list[Any], home: Path
-) -> None:
+async def test_a_paid_request_without_its_ticket_is_a_loss(books: list[Any], home: Path) -> None:
     sql(
         home,
         "UPDATE predictions SET state = 'failed', ticket = NULL, charged_usd = NULL, reserved_usd = '0', "
@@ -132,17 +133,13 @@ async def test_a_paid_request_whose_ticket_was_dropped_is_a_loss_and_its_money_u
     assert list(wrong(books, home)) == ["lost"]
 
 
-async def test_a_prediction_that_never_ended_and_a_promised_job_that_is_gone_are_losses(
-    books: list[Any], home: Path
-) -> None:
+async def test_an_unfinished_prediction_and_a_missing_job_are_losses(books: list[Any], home: Path) -> None:
     assert wrong(books, home, ("job_gone",)) == {"lost": ["job_gone was promised and is not there"]}
     sql(home, f"UPDATE predictions SET state = 'running' WHERE {FIRST}")
     assert list(wrong(books, home)) == ["lost"]
 
 
-async def test_two_predictions_on_one_ticket_and_a_ticket_of_another_request_are_found(
-    books: list[Any], home: Path
-) -> None:
+async def test_a_ticket_of_another_request_is_found(books: list[Any], home: Path) -> None:
     sql(home, f"UPDATE predictions SET ticket = '{books[1].id}' WHERE {FIRST}")
     assert "another one's ticket" in wrong(books, home)
 
@@ -153,9 +150,7 @@ async def test_a_charge_that_is_not_the_providers_is_found(books: list[Any], hom
     assert list(wrong(books, home)) == ["ledger and provider differ"]
 
 
-async def test_a_lost_file_a_lease_and_a_second_job_beside_one_in_flight_are_found(
-    books: list[Any], home: Path
-) -> None:
+async def test_lost_files_leases_and_duplicate_jobs_are_found(books: list[Any], home: Path) -> None:
     sql(home, f"UPDATE predictions SET lease = 'dead' WHERE {FIRST}")
     sql(home, "UPDATE predictions SET variation = '' WHERE variation <> ''")
     next((home / "images").rglob("*.*")).write_bytes(b"other bytes")

@@ -22,7 +22,6 @@ from support import ROOT
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 PATIENT = """
 import sys
-from support import ROOT
 from triptych.cli import job_commands, main
 job_commands.PATIENCE_S = job_commands.CHARGE_WITHIN_S = 100.0
 main()

@@ -103,7 +103,7 @@ def test_a_killed_process_stops_in_the_middle_without_cleaning_up(loop: Loop) ->
     assert told == ["begun"]
 
 
-def test_code_that_waits_in_the_middle_stops_its_own_process_alone(loop: Loop) -> None:
+def test_blocking_code_stops_its_own_process_alone(loop: Loop) -> None:
     order: list[tuple[str, int]] = []
 
     async def blocking() -> None:

@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 
-from triptych.core.clock import Moment
+import anyio
+
+from triptych.core.clock import Moment, SystemClock
 
 
 def when(time: datetime) -> Moment:
     """Return a moment whose clocks agree."""
     return Moment(time, time.timestamp())
+
+
+class FakeClock:
+    """Time that moves only in a wait, which drives the worker meanwhile."""
+
+    def __init__(self) -> None:
+        self._now = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+        self.offset_s = 0.0
+        """The monotonic clock is ahead of the wall clock by so much."""
+        self.drive: Callable[[], Awaitable[bool]] | None = None
+        self.next_due: Callable[[], Awaitable[float | None]] | None = None
+
+    def now(self) -> datetime:
+        return self._now
+
+    def monotonic(self) -> float:
+        return self._now.timestamp() + self.offset_s
+
+    def follow_the_machine(self) -> None:
+        """Show what the machine's clocks show now, where another process reads those."""
+        self._now = datetime.now(UTC)
+        self.offset_s = SystemClock().monotonic() - self._now.timestamp()
+
+    def advance(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+
+    async def pass_by(self, seconds: float) -> None:
+        """Sleep without driving the worker."""
+        self.advance(seconds)
+
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
+        if self.drive and await self.drive():
+            return
+        due = await self.next_due() if self.next_due else None
+        self.advance(seconds if due is None else min(seconds, max(due - self.monotonic(), 0.01)))
 
 
 class HandClock:

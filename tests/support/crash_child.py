@@ -16,6 +16,7 @@ come, and each event of a stream.
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import signal
@@ -33,10 +34,11 @@ from typing import Any, NoReturn
 import anyio
 import PIL.Image
 
-from support.jobs import Options, edit_chain, edit_sequence
 from triptych import providers, settings
+from triptych.core.models import Request
 from triptych.images import processing
 from triptych.jobs import uploads
+from triptych.jobs.planning import Terms
 from triptych.jobs.service import ImageService
 from triptych.jobs.submission import Submission
 from triptych.providers import client
@@ -149,7 +151,7 @@ def watch_files(moments: Moments) -> None:
         file = opened(self, mode, *rest, **more)
         return Halting(file, moments) if mode == "xb" else file
 
-    Path.open = open_file  # type: ignore[method-assign,assignment]
+    Path.open = open_file  # type: ignore[method-assign]
     for name in ("replace", "hardlink_to"):
         move = getattr(Path, name)
         setattr(Path, name, _around(moments, f"{name} of a file", move))
@@ -188,7 +190,7 @@ def watch_requests(moments: Moments) -> None:
         return came
 
     client._client = lambda **options: bare(verify=NO_TLS, event_hooks={"request": [follow]}, **options)
-    Submission._sent = submit  # type: ignore[method-assign]
+    Submission._sent = submit  # type: ignore[method-assign,assignment]
     client._Stream.next_event = event  # type: ignore[method-assign]
 
 
@@ -208,21 +210,22 @@ async def work(case: dict[str, Any]) -> None:
     service.store.plain._db.connection = Connection(service.store.plain._db.connection, moments)  # type: ignore[assignment]
     watch_files(moments)
     watch_requests(moments)
-    options = Options(wait_s=0, save_to=case["save_to"])
+    terms = Terms(wait_s=0, save_to=case["save_to"])
     if case["tool"] == "chain":
-        await edit_chain(service, case["images"], case["steps"], options=options)
+        await service.make(Request("edit_chain", tuple(case["steps"]), tuple(case["images"])), terms)
     else:
-        await edit_sequence(service, case["images"], case["steps"][0], case["count"], options)
+        request = Request("edit_sequence", (case["steps"][0],), tuple(case["images"]), count=case["count"])
+        await service.make(request, terms)
     while service.store.plain.unfinished():
         if not await service.worker.step():
-            await clock.wait(service.worker.notifier, 1.0)
+            await clock.wait(service.worker.notifier.next, 1.0)
     die()
 
 
 async def warm_up() -> None:
     """Import what a job needs only later."""
     PIL.Image.init()
-    assert processing and uploads and [providers.load(name) for name in providers.names()]
+    assert [processing, uploads, *(providers.load(name) for name in providers.names())]
     await client._client(verify=NO_TLS).aclose()
 
 
@@ -245,6 +248,9 @@ if __name__ == "__main__":
         anyio.run(work, json.loads(sys.argv[1]))
     else:
         anyio.run(warm_up)
+        gc.collect()
+        gc.freeze()  # a collection in a forked process would copy every page that holds an object
+        gc.disable()
         for line in sys.stdin:
             sys.stdout.write(f"{killed(line)}\n")
             sys.stdout.flush()

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -29,7 +29,7 @@ import anyio
 import triptych_emulators
 from support import crash_child
 from support.clocks import when
-from support.jobs import Options, edit_chain, edit_sequence
+from support.jobs import ANY, Options, edit_chain, edit_sequence
 from triptych import providers, settings
 from triptych.core.models import Prediction, State, Status
 from triptych.jobs.results import JobResult
@@ -260,9 +260,10 @@ class Case:
             await service.provider_client.aclose()
             service.store.plain.close()
 
-    async def ask(self, service: ImageService, **options: Any) -> JobResult:
+    async def ask(self, service: ImageService, options: Options = ANY) -> JobResult:
         """Make the same call once more."""
-        chosen = replace(Options(wait_s=0, save_to=str(self.out) if self.shape.saved else None), **options)
+        saved: Options = {"save_to": str(self.out)} if self.shape.saved else {}
+        chosen: Options = {"wait_s": 0, **saved, **options}
         if self.shape.chain:
             return await edit_chain(service, self._images, STEPS[: self.shape.steps], options=chosen)
         return await edit_sequence(service, self._images, STEPS[0], self.shape.count, chosen)
@@ -329,7 +330,7 @@ class Aftermath:
         lost = [p for p in left if silent and p.state is State.SUBMITTING and early[p.id] < p.count]
         behind = {p.id for p in lost}
         for p in left:  # step by step
-            behind |= {p.id} if p.after in behind else set()
+            behind |= {p.id} if p.after_id in behind else set()
         free = [p for p in left if p.id not in behind]
         accepted, sent = len(api.accepted), api.performed["submit"]
         self._claim(len(rows) <= 1, "one job at most", rows)
@@ -382,7 +383,7 @@ class Aftermath:
         self._claim((await self._case.ask(service)).job_id == job_id, "the same call attaches")
         await finish(service, self._clock)
         self._claim((len(api.accepted), api.performed["submit"]) == (accepted, sent), "neither sends anything")
-        again = await self._case.ask(service, again=True)
+        again = await self._case.ask(service, {"again": True})
         await finish(service, self._clock)
         made = await service.job(again.job_id or "")
         self._claim(again.job_id != job_id and made.status == Status.DONE, "again makes a new job", made.text())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, TypedDict
 
+from support.fixtures import Finish
 from triptych.jobs.image_access import Caller
 from triptych.jobs.planning import read_arguments
 from triptych.jobs.results import JobResult
@@ -28,8 +29,6 @@ class Options(TypedDict, total=False):
 
 NOW = Options(wait_s=0)
 ANY: Options = {}
-
-Finish = Callable[[ImageService], Coroutine[Any, Any, None]]
 
 
 async def make(
@@ -75,7 +74,9 @@ async def ended(service: ImageService, finish: Finish, job_id: str | None) -> Jo
     return await service.job(job_id)
 
 
-async def edited(service: ImageService, finish: Finish, image: str, count: int = 3, **options: Any) -> JobResult:
+async def edited(
+    service: ImageService, finish: Finish, image: str, count: int = 3, options: Options = ANY
+) -> JobResult:
     """Return the job of an edited sequence, once nothing is left to do."""
-    started = await edit_sequence(service, [image], "make it golden hour", count, Options(**(NOW | options)))
+    started = await edit_sequence(service, [image], "make it golden hour", count, {**NOW, **options})
     return await ended(service, finish, started.job_id)

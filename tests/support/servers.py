@@ -10,6 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def job_result(**fields: Any) -> JobResult:
         "requested": 1,
         "returned": 1,
         "images": [],
-        "cost": Cost(quoted=0),
+        "cost": Cost(quoted=Decimal(0)),
     }
     return JobResult(**{**plain, **fields})
 

@@ -15,8 +15,8 @@ async def main(home: str, url: str) -> None:
     environ = {"TRIPTYCH_HOME": home, "ATLASCLOUD_API_KEY": "test-key", "ATLASCLOUD_BASE_URL": url}
     async with open_service(settings.read(environ).setup) as service:
         while service.store.plain.unfinished():
-            await SystemClock().wait(service.worker.notifier, 0.2)
+            await SystemClock().wait(service.worker.notifier.next, 0.2)
 
 
 if __name__ == "__main__":
-    anyio.run(main, *sys.argv[1:3])
+    anyio.run(main, sys.argv[1], sys.argv[2])

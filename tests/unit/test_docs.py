@@ -27,11 +27,15 @@ from triptych.core.states import MOVES
 from triptych.server import prompts, schemas, tools
 
 README = (ROOT / "README.md").read_text("utf-8")
+DOCS = ROOT / "docs"
+INSTALL = (DOCS / "install.md").read_text("utf-8")
+COMMANDS = (DOCS / "command-line.md").read_text("utf-8")
+SETTINGS = (DOCS / "settings.md").read_text("utf-8")
 EXAMPLE = (ROOT / "mcp.json.example").read_text("utf-8")
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "mcp.json.example"]
 
 
-def table(head: str, text: str = README) -> list[list[str]]:
+def table(head: str, text: str) -> list[list[str]]:
     """Return the cells of the table whose first column has this head, without code marks."""
     rows = iter(text.splitlines())
     for line in rows:
@@ -49,7 +53,8 @@ def table(head: str, text: str = README) -> list[list[str]]:
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    pages = INSTALL + (DOCS / "self-hosting.md").read_text("utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", pages, re.DOTALL)
 
 
 def servers(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -58,14 +63,23 @@ def servers(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def test_the_readme_lists_the_tools_there_are_in_their_order() -> None:
-    assert [row[0] for row in table("tool")] == [tool.name for tool in tools.listing().tools]
+    assert [row[0] for row in table("tool", README)] == [tool.name for tool in tools.listing().tools]
 
 
-def test_the_readme_lists_the_prompts_there_are_in_their_order() -> None:
-    assert [row[0] for row in table("prompt")] == [prompt.name for prompt in prompts.listing().prompts]
+def test_the_reference_lists_the_prompts_there_are_in_their_order() -> None:
+    rows = table("prompt", (DOCS / "tools.md").read_text("utf-8"))
+    assert [row[0] for row in rows] == [prompt.name for prompt in prompts.listing().prompts]
 
 
-def test_every_call_that_the_documents_show_is_one_that_its_tool_takes() -> None:
+def test_the_readme_is_short_and_names_its_dependencies() -> None:
+    assert len(README.splitlines()) < 200
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    built_on = README.partition("## Built on")[2].partition("##")[0]
+    for item in [*project["dependencies"], "sqlite3", "pytest"]:
+        assert f"`{re.split(r'[<>=]', item)[0]}`" in built_on
+
+
+def test_every_call_in_the_documents_is_valid() -> None:
     shown = 0
     for document in DOCUMENTS:
         text = document.read_text("utf-8")
@@ -82,24 +96,25 @@ def test_every_call_that_the_documents_show_is_one_that_its_tool_takes() -> None
     assert shown > 10
 
 
-def test_the_readme_lists_every_command_there_is() -> None:
-    listed = [row[0].split()[1] for row in table("command")]
+def test_the_page_of_commands_lists_every_command() -> None:
+    listed = [row[0].split()[1] for row in table("command", COMMANDS)]
     assert listed == list(dict.fromkeys(listed))
     assert set(listed) == set(cli.commands)
 
 
-def test_the_options_in_the_readmes_command_table_exist() -> None:
-    for usage, _ in table("command"):
+def test_the_options_in_the_table_of_commands_exist() -> None:
+    for usage, _ in table("command", COMMANDS):
         command = cli.commands[usage.split()[1]]
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         assert set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", usage)) <= known, usage
 
 
-def test_the_readmes_exit_codes_are_the_command_lines() -> None:
-    assert table("exit code") == [[str(int(code)), meaning] for code, meaning in formatting.EXIT_MEANINGS.items()]
+def test_the_documented_exit_codes_are_the_command_lines() -> None:
+    meanings = [[str(int(code)), meaning] for code, meaning in formatting.EXIT_MEANINGS.items()]
+    assert table("exit code", COMMANDS) == meanings
 
 
-def test_every_variable_that_is_read_is_in_the_readmes_settings_and_no_other() -> None:
+def test_the_page_of_settings_lists_exactly_the_variables_that_are_read() -> None:
     asked: set[str] = set()
 
     class Environment(dict[str, str]):
@@ -108,11 +123,11 @@ def test_every_variable_that_is_read_is_in_the_readmes_settings_and_no_other() -
             return default
 
     settings.read(Environment())
-    assert {row[0] for row in table("variable")} == asked
+    assert {row[0] for row in table("variable", SETTINGS)} == asked
 
 
-def test_the_readmes_defaults_are_those_of_an_empty_environment() -> None:
-    defaults = {row[0]: row[2] for row in table("variable")}
+def test_the_documented_defaults_are_those_of_an_empty_environment() -> None:
+    defaults = {row[0]: row[2] for row in table("variable", SETTINGS)}
     setup = settings.read({}).setup
     assert defaults["TRIPTYCH_BUDGET_USD"] == f"{setup.budget_usd:f}"
     assert float(defaults["TRIPTYCH_CONFIRM_USD"]) == setup.confirm_usd
@@ -136,7 +151,7 @@ def test_the_example_has_every_transport() -> None:
 
 
 @pytest.mark.parametrize("host", list(mcp_clients.HOSTS))
-def test_the_readme_shows_for_every_host_what_install_writes(host: str) -> None:
+def test_the_page_of_hosts_shows_what_install_writes(host: str) -> None:
     machine = mcp_clients.Machine("linux", {"TRIPTYCH_ALLOWED_DIRS": "/path/to/your/pictures"}, Path("/"), Path("/"))
     if host != "claude-desktop":
         machine = replace(machine, environ={})
@@ -144,8 +159,8 @@ def test_the_readme_shows_for_every_host_what_install_writes(host: str) -> None:
     assert mcp_clients.snippet(mcp_clients.HOSTS[host], entry) in blocks("toml" if host == "codex" else "json")
 
 
-def test_the_readmes_table_of_hosts_has_their_files() -> None:
-    rows = {row[0]: row for row in table("host")}
+def test_the_table_of_hosts_has_their_files() -> None:
+    rows = {row[0]: row for row in table("host", INSTALL)}
     assert list(rows) == list(mcp_clients.HOSTS)
     machine = mcp_clients.Machine("linux", {}, Path("~"), Path())
     for name, host in mcp_clients.HOSTS.items():
@@ -153,10 +168,10 @@ def test_the_readmes_table_of_hosts_has_their_files() -> None:
         assert host.user(machine).as_posix().endswith(rows[name][1].split(" of ")[0])
 
 
-def test_the_readmes_link_adds_to_cursor_what_install_writes() -> None:
+def test_the_link_adds_to_cursor_what_install_writes() -> None:
     cursor = mcp_clients.HOSTS["cursor"]
     entry = mcp_clients.stdio_entry(cursor, ["triptych"], mcp_clients.Machine("linux", {}, Path("/"), Path("/")))
-    [link] = re.findall(r"\]\((cursor://[^)]+)\)", README)
+    [link] = re.findall(r"\]\((cursor://[^)]+)\)", INSTALL)
     assert link == mcp_clients.deeplink(entry)
     settings = parse_qs(urlsplit(link).query)["config"][0]
     assert json.loads(base64.b64decode(settings, validate=True)) == entry
@@ -175,7 +190,7 @@ async def test_the_example_starts_the_server_once_the_path_is_right(tmp_path: Pa
         assert models.structured_content["default_provider"] == "draft"
 
 
-def test_the_drawing_of_a_jobs_life_is_the_table_of_moves() -> None:
+def test_the_drawing_of_a_jobs_life_matches_the_moves() -> None:
     text = (ROOT / "docs" / "how-a-job-lives.md").read_text("utf-8")
     drawn = set(re.findall(r"^    (\w+) --> (\w+)$", text, re.MULTILINE))
     assert drawn == {(str(old), str(new)) for old, news in MOVES.items() for new in news}
@@ -208,7 +223,7 @@ def test_the_scripts_can_be_run_and_ci_runs_the_tests() -> None:
     assert "./scripts/test" in (ROOT / ".ci" / "run").read_text("utf-8")
 
 
-def test_what_the_tests_need_is_pinned_by_name_and_version_alone() -> None:
+def test_test_dependencies_are_pinned_by_name_and_version_alone() -> None:
     pinned = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in pinned)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
@@ -216,7 +231,7 @@ def test_what_the_tests_need_is_pinned_by_name_and_version_alone() -> None:
     assert {re.split(r"[<>=]", item)[0] for item in needed} <= {line.split("==")[0] for line in pinned}
 
 
-def test_the_readmes_table_of_providers_follows_from_the_catalog() -> None:
+def test_the_table_of_providers_follows_from_the_catalog() -> None:
     checked = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "tables"), "--check"], capture_output=True, text=True, check=False
     )
@@ -251,11 +266,11 @@ def test_every_defence_names_tests_that_exist() -> None:
             )
 
 
-def test_every_test_and_benchmark_that_the_documents_name_exists() -> None:
+def test_every_file_and_benchmark_that_the_documents_name_exists() -> None:
     for document in DOCUMENTS:
         text = document.read_text("utf-8")
-        for name in re.findall(r"(?<![\w/])(?:tests|benchmarks|scripts)/[\w/]+\.\w+", text):
-            assert "NAME" in name or (ROOT / name).is_file(), f"{document.name}: {name}"
+        for name in re.findall(r"(?<![\w/])(?:tests|benchmarks|scripts|src)/[\w/]+\.\w+", text):
+            assert "NAME" in name or "NNNN" in name or (ROOT / name).is_file(), f"{document.name}: {name}"
         for name in re.findall(r"python -m (benchmarks\.\w+)", text):
             assert (ROOT / f"{name.replace('.', '/')}.py").is_file(), f"{document.name}: {name}"
         for named in re.findall(r"python -m pytest ([^`\n#;]+)", text):

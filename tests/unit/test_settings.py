@@ -40,7 +40,7 @@ def test_with_no_key_the_offline_engine_is_the_default() -> None:
     assert not any(setup.accounts[name].usable for name in HOSTED)
 
 
-def test_the_default_is_the_first_hosted_provider_with_a_key_in_the_order_of_preference() -> None:
+def test_the_default_is_the_preferred_provider_with_a_key() -> None:
     environ = {key_env(name): KEY for name in HOSTED}
     for name in HOSTED:
         assert read_settings(environ).setup.default_provider == name
@@ -48,7 +48,7 @@ def test_the_default_is_the_first_hosted_provider_with_a_key_in_the_order_of_pre
     assert read_settings(environ).setup.default_provider == "draft"
 
 
-def test_every_provider_has_an_account_and_the_preferred_ones_come_first() -> None:
+def test_every_provider_has_an_account_in_order_of_preference() -> None:
     accounts = list(read_settings({}).setup.accounts)
     assert sorted(accounts) == sorted(names())
     assert accounts[: len(HOSTED)] == HOSTED
@@ -60,7 +60,7 @@ def test_a_named_provider_wins_over_a_key(named: str) -> None:
     assert read_settings(environ).setup.default_provider == "draft"
 
 
-def test_a_named_provider_without_a_key_stays_the_default_so_that_its_calls_say_what_is_missing() -> None:
+def test_a_named_provider_without_a_key_stays_the_default() -> None:
     setup = read_settings({"TRIPTYCH_PROVIDER": "atlas"}).setup
     assert setup.default_provider == "atlas"
     assert setup.accounts["atlas"].why_not == "set ATLASCLOUD_API_KEY"
@@ -119,19 +119,19 @@ def test_tokens_stand_between_commas_or_spaces(value: str, tokens: list[str]) ->
         ("sécret-sécret-sécret", "ASCII"),
     ],
 )
-def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused_and_not_shown(value: str, says: str) -> None:
+def test_a_guessable_or_unsendable_token_is_refused_unshown(value: str, says: str) -> None:
     with pytest.raises(errors.BadRequest, match=r"TRIPTYCH_AUTH_TOKEN.*16 ASCII.*token_urlsafe") as refused:
         read_settings({"TRIPTYCH_AUTH_TOKEN": value})
     assert says in refused.value.message and "cret" not in refused.value.message.replace("secrets", "")
 
 
-def test_a_key_copied_with_a_line_break_after_it_is_the_key() -> None:
+def test_a_line_break_after_a_key_is_dropped() -> None:
     key = read_settings({key_env("atlas"): f" {KEY}\n"}).setup.accounts["atlas"].key
     assert key
     assert key.get_secret_value() == KEY
 
 
-def test_a_key_with_something_else_in_it_is_refused_by_its_variable_and_not_shown() -> None:
+def test_a_malformed_key_is_refused_by_variable_and_unshown() -> None:
     with pytest.raises(errors.BadRequest, match=key_env("atlas")) as refused:
         read_settings({key_env("atlas"): f"{KEY}\n{KEY}"})
     assert KEY not in refused.value.message
@@ -147,9 +147,7 @@ def test_every_base_url_has_a_variable_that_moves_it(name: str, base: str, varia
 
 @pytest.mark.parametrize(("name", "base", "variable"), BASES)
 @pytest.mark.parametrize("url", ["http://proxy.example", "http://10.0.0.1:80", "proxy.example", "https://[::1"])
-def test_a_base_url_that_would_carry_the_key_unsafely_is_refused_by_its_variable(
-    name: str, base: str, variable: str, url: str
-) -> None:
+def test_a_base_url_unsafe_for_the_key_is_refused(name: str, base: str, variable: str, url: str) -> None:
     with pytest.raises(errors.BadRequest, match=variable):
         read_settings({variable: url})
 
@@ -182,16 +180,14 @@ def test_anything_else_is_refused_by_its_variable(variable: str, text: str) -> N
 @pytest.mark.parametrize(
     ("text", "confirm"), [("", Decimal(1)), ("0.25", Decimal("0.25")), ("0", Decimal(0)), ("none", Decimal("Infinity"))]
 )
-def test_a_confirmation_is_wanted_above_an_amount_and_for_everything_above_nothing(text: str, confirm: Decimal) -> None:
+def test_a_confirmation_is_wanted_above_an_amount(text: str, confirm: Decimal) -> None:
     assert read_settings({"TRIPTYCH_CONFIRM_USD": text}).setup.confirm_usd == confirm
 
 
 # -- directories
 
 
-def test_the_working_directory_may_be_used_and_those_listed_after_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_working_and_the_listed_directories_are_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     listed = os.pathsep.join([str(tmp_path / "a b"), "", " below ", "~"])
     allowed = read_settings({"TRIPTYCH_ALLOWED_DIRS": listed}).setup.allowed_dirs
@@ -205,9 +201,7 @@ def test_a_remote_caller_may_use_only_those_listed(tmp_path: Path, monkeypatch: 
     assert read_settings(environ, remote=True).setup.allowed_dirs == (tmp_path / "shared",)
 
 
-def test_a_server_started_from_the_root_does_not_open_the_whole_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_started_in_the_root_does_not_allow_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path.anchor)
     assert read_settings({}).setup.allowed_dirs == ()
     assert read_settings({"TRIPTYCH_ALLOWED_DIRS": str(tmp_path)}).setup.allowed_dirs == (tmp_path,)
@@ -227,7 +221,7 @@ def test_nobodys_home_is_refused_by_its_variable(variable: str) -> None:
         read_settings({variable: "~no-such-user-here/x"})
 
 
-def test_the_home_is_where_it_is_said_or_the_platforms_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_is_the_setting_or_the_platforms_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert read_settings({"TRIPTYCH_HOME": "data"}).setup.home == tmp_path / "data"
     assert read_settings({"TRIPTYCH_HOME": "~/data"}).setup.home == Path.home() / "data"
@@ -257,7 +251,7 @@ def root_logger() -> Iterator[logging.Logger]:
 
 
 @pytest.mark.usefixtures("root_logger")
-def test_log_lines_go_to_stderr_for_stdout_belongs_to_the_protocol(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_lines_go_to_stderr_never_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("INFO")
     logging.getLogger("triptych.jobs.worker").info("a prediction moved")
     logging.getLogger("triptych.jobs.worker").debug("too quiet")
@@ -269,7 +263,7 @@ def test_log_lines_go_to_stderr_for_stdout_belongs_to_the_protocol(capsys: pytes
 
 
 @pytest.mark.usefixtures("root_logger")
-def test_whole_urls_with_their_signatures_are_not_logged_even_at_the_lowest_level(
+def test_signed_urls_are_not_logged_at_any_level(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     configure_logging("DEBUG")

@@ -74,7 +74,7 @@ def choose(
     if gone := _first_fit(family, operation, count):
         raise OutOfLimits(
             f"{gone.family} was retired on {gone.lifecycle.retired} ({gone.lifecycle.source or 'no source'}): {use}; "
-            f"naming the endpoint id {gone.endpoint} tries it all the same."
+            f"to try it anyway, give its endpoint id {gone.endpoint} as model."
         )
     offered = ", ".join(dict.fromkeys(offer.operation.value for offer in family))
     raise OutOfLimits(f"{family[0].family} offers {offered}, but not {_wanted(operation, count)}: {use}.")
@@ -276,13 +276,13 @@ def _parse(offer: Offer, spec: str | None) -> tuple[list[str], Size | None, list
         elif part not in ("", "auto"):
             raise OutOfLimits(_no_size(offer, part))
     if len(words) > 1 or len(pixels) + len(ratios) + len(shapes) > 1 or (words and pixels):
-        raise OutOfLimits(f"The size {quoted(spec, 60)} says two things; say one, for example 2K, 16:9 or 2048x2048.")
+        raise OutOfLimits(f"The size {quoted(spec, 60)} names two sizes; name one, for example 2K, 16:9 or 2048x2048.")
     return words, pixels[0] if pixels else None, ratios, shapes
 
 
 def _no_size(offer: Offer, what: str, near: Size | None = None) -> str:
     nearest = f"; the nearest is {near[0]}x{near[1]}" if near else ""
-    shapes = "" if offer.sizes.exact else f", no side over {offer.sizes.max_aspect:g} times the other"
+    shapes = "" if offer.sizes.exact else f", no side longer than {offer.sizes.max_aspect:g} times the other"
     return (
         f"{offer.family} on {offer.provider} does not take the size {quoted(what, 60)}{nearest}. "
         f"It takes {'; '.join(sizes_text(offer, in_pixels=True))}{shapes}."

@@ -85,7 +85,7 @@ def note(offer: Offer, prompts: Sequence[str], others: Sequence[Offer], keys: Ma
         some = f" in step {', '.join(map(str, asking))} of {len(prompts)}" if len(asking) < len(prompts) else ""
         rest = " The other steps leave the background to the model; ask in each step to be sure." if some else ""
         return (
-            f"The prompt asks for a transparent background{some}: {offer.family} on {offer.provider} gets it as a "
+            f"The prompt asks for a transparent background{some}: {offer.family} on {offer.provider} receives it as a "
             f"setting{sure}.{rest}"
         )
     said = (
@@ -93,7 +93,7 @@ def note(offer: Offer, prompts: Sequence[str], others: Sequence[Offer], keys: Ma
     )
     able = [other for other in others if other.transparency == "documented"]
     if not able:
-        return f"{said}, and no other model here has."
+        return f"{said}, and no other model here has one."
     best = able[0]
     where = ", ".join(dict.fromkeys(other.provider for other in able if other.family == best.family))
     use = f'model="{best.family}", provider="{best.provider}"'

@@ -21,7 +21,7 @@ from triptych.cli.formatting import EXIT_MEANINGS
 from triptych.core.text import line
 
 _CODES = "\n".join(f"  {int(code)}  {meaning}" for code, meaning in EXIT_MEANINGS.items())
-EPILOG = f"\b\nExit codes:\n{_CODES}\n\nSettings come from the environment; `triptych doctor` shows what they come to."
+EPILOG = f"\b\nExit codes:\n{_CODES}\n\nSettings come from the environment; `triptych doctor` shows their effect."
 
 
 class _Commands(click.Group):

@@ -46,14 +46,14 @@ class Days(click.ParamType[timedelta]):
         """Return the time, or fail with what would be right."""
         text = str(value).removesuffix("d")
         if not (text.isdecimal() and 1 <= int(text) <= 36_500):
-            self.fail(f"{value!r} is not a number of days from 1d, such as 30d", param, ctx)
+            self.fail(f"{value!r} is not a number of days; give at least 1d, for example 30d", param, ctx)
         return timedelta(days=int(text))
 
 
 @click.command()
 @click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
 @click.option("-p", "--prompt", required=True, help="What should change; for several images, how they differ.")
-@click.option("-n", "--count", type=click.IntRange(1, 14), default=1, show_default=True, help="Images wanted, 1-14.")
+@click.option("-n", "--count", type=click.IntRange(1, 14), default=1, show_default=True, help="Number of images, 1-14.")
 @paid
 @command
 def edit(screen: Screen, images: tuple[str, ...], prompt: str, count: int, **given: Any) -> Exit:
@@ -76,7 +76,7 @@ def chain(
 
 @click.command()
 @click.option("-p", "--prompt", required=True, help="What to show; for several images, how they differ.")
-@click.option("-n", "--count", type=click.IntRange(1, 15), default=1, show_default=True, help="Images wanted, 1-15.")
+@click.option("-n", "--count", type=click.IntRange(1, 15), default=1, show_default=True, help="Number of images, 1-15.")
 @paid
 @command
 def generate(screen: Screen, prompt: str, count: int, **given: Any) -> Exit:
@@ -86,7 +86,7 @@ def generate(screen: Screen, prompt: str, count: int, **given: Any) -> Exit:
 
 @click.command()
 @click.argument("job")
-@click.option("--wait/--no-wait", default=False, help="Stay, and work on the job, to its end.")
+@click.option("--wait/--no-wait", default=False, help="Work on the job until it ends.")
 @command
 def status(screen: Screen, job: str, wait: bool) -> Exit:
     """Show a job: its state, images and cost; free."""
@@ -128,9 +128,9 @@ def spend(screen: Screen, days: int) -> Exit:
 
 
 @click.command()
-@click.option("--older-than", type=Days(), default="30d", show_default=True, help="Days since its last use, from 1d.")
-@click.option("--unsaved", is_flag=True, help="Also outputs of which no copy was saved.")
-@click.option("--yes", is_flag=True, help="Remove them; otherwise only show what would be removed.")
+@click.option("--older-than", type=Days(), default="30d", show_default=True, help="Days since the last use, from 1d.")
+@click.option("--unsaved", is_flag=True, help="Also outputs that have no saved copy.")
+@click.option("--yes", is_flag=True, help="Remove them; otherwise only list them.")
 @command
 def prune(screen: Screen, older_than: timedelta, unsaved: bool, yes: bool) -> Exit:
     """Remove image files that are old, unused and saved elsewhere."""
@@ -154,7 +154,7 @@ def revoke_urls(screen: Screen) -> Exit:
     home = setup_of_environment().home
     with closing(Store(home / "triptych.db", home / "images")) as store:
         store.renew_file_secret()
-    said = "Every image URL that was signed here is invalid now; results that are read again have new ones."
+    said = "Every image URL signed here is now invalid; new results have new URLs."
     screen.show(_Revoked(home=str(home)), said)
     return Exit.DONE
 
@@ -209,8 +209,8 @@ def view(screen: Screen, images: tuple[str, ...], output: str) -> Exit:
 
 @click.command()
 @click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
-@click.option("-d", "--directory", required=True, type=click.Path(file_okay=False), help="Where to; made if need be.")
-@click.option("--name", help="The file name, numbered if there are several; else the handles.")
+@click.option("-d", "--directory", required=True, type=click.Path(file_okay=False), help="Created if missing.")
+@click.option("--name", help="The file name, numbered if several; by default the handles.")
 @command
 def save(screen: Screen, images: tuple[str, ...], directory: str, name: str | None) -> Exit:
     """Copy images at full size into a directory; overwrites nothing."""
@@ -221,7 +221,7 @@ def save(screen: Screen, images: tuple[str, ...], directory: str, name: str | No
 
 
 @click.command()
-@click.option("--offline", is_flag=True, help="Do not ask whether the providers can be reached.")
+@click.option("--offline", is_flag=True, help="Do not contact the providers.")
 @command
 def doctor(screen: Screen, offline: bool) -> Exit:
     """Look for what stands in the way, and say what mends it."""
@@ -288,9 +288,9 @@ def gallery(job: str, opens: bool, port: int) -> None:
 @click.argument("name")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8901, show_default=True, help="0 takes a free one.")
-@click.option("--latency", type=click.FloatRange(0), help="Seconds each image request takes; realistic by default.")
+@click.option("--latency", type=click.FloatRange(0), help="Seconds per image request; realistic by default.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--list-faults", is_flag=True, help="Show everything that can be made to go wrong, and leave.")
+@click.option("--list-faults", is_flag=True, help="List the faults that can be switched on, and exit.")
 @command
 def emulate(
     screen: Screen, name: str, host: str, port: int, latency: float | None, seed: int, list_faults: bool
@@ -328,7 +328,7 @@ def _require_emulated(name: str) -> None:
 
 @click.command()
 @click.option("--out", type=click.Path(file_okay=False), default="demo-output", show_default=True)
-@click.option("--provider", default="atlas", show_default=True, help="Whose API is emulated.")
+@click.option("--provider", default="atlas", show_default=True, help="The provider to emulate.")
 @command
 def demo(screen: Screen, out: str, provider: str) -> Exit:
     """Show all of it in a minute: emulated provider, real server, real client."""

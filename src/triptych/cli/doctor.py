@@ -64,7 +64,7 @@ class Report(BaseModel):
     def text(self) -> str:
         """Return the checks, one a line, and what they come to."""
         faults = sum(check.state == "fault" for check in self.checks)
-        verdict = "All is well." if self.ok else f"{faults} {'thing needs' if faults == 1 else 'things need'} mending."
+        verdict = "All is well." if self.ok else f"{faults} {'problem' if faults == 1 else 'problems'} to fix."
         return "\n".join([*(check.line() for check in self.checks), "", verdict])
 
 
@@ -74,7 +74,7 @@ async def examine(environ: Mapping[str, str], *, offline: bool = False) -> Repor
     try:
         settings = read_settings(environ)
     except errors.TriptychError as error:
-        checks.append(Check(about="settings", state="fault", found=error.message, mend="correct the variable it names"))
+        checks.append(Check(about="settings", state="fault", found=error.message, mend="correct this variable"))
     else:
         setup = settings.setup
         checks += _home(setup.home)
@@ -122,7 +122,7 @@ def _home(home: Path) -> Iterator[Check]:
         found = f"{there} cannot be written to ({error.strerror})"
         yield Check(about="TRIPTYCH_HOME", state="fault", found=found, mend=mend)
         return
-    later = "" if there == home else " (made at the first use)"
+    later = "" if there == home else " (created at the first use)"
     yield Check(about="TRIPTYCH_HOME", state="ok", found=f"{home}{later}, can be written to")
     yield _database(home)
     free = shutil.disk_usage(there).free
@@ -138,7 +138,7 @@ def _home(home: Path) -> Iterator[Check]:
 def _database(home: Path) -> Check:
     path = home / "triptych.db"
     if not path.exists():
-        return Check(about="database", state="off", found="not there yet; the first use makes it")
+        return Check(about="database", state="off", found="does not exist yet; the first use creates it")
     try:
         store = Store(path, home / "images")
         try:
@@ -180,16 +180,16 @@ def _choices(setup: ServiceConfig) -> Iterator[Check]:
             mend=f"set {default.provider.key_env}, or another TRIPTYCH_PROVIDER",
         )
     budget = "no cap" if setup.budget_usd is None else f"at most ${errors.plain(setup.budget_usd)} in 24 hours"
-    asked = f"a job above ${errors.plain(setup.confirm_usd)} wants" if setup.confirm_usd.is_finite() else "no job wants"
+    asked = f"a job above ${errors.plain(setup.confirm_usd)} needs" if setup.confirm_usd.is_finite() else "no job needs"
     yield Check(about="money", state="ok", found=f"{budget}; {asked} a confirmation")
 
 
 def _serving(settings: Settings) -> Iterator[Check]:
     tokens, public = settings.auth_tokens, settings.public_url
-    unset = "not set; only needed to serve other machines"
+    unset = "not set; needed only to serve other machines"
     yield Check(about="TRIPTYCH_AUTH_TOKEN", state="ok" if tokens else "off", found="set" if tokens else unset)
     if not public:
-        unset = "not set; only needed for an HTTP server behind a proxy or tunnel"
+        unset = "not set; needed only for an HTTP server behind a proxy or tunnel"
         yield Check(about="TRIPTYCH_PUBLIC_URL", state="off", found=unset)
     elif tokens or (urlsplit(public).hostname or "") in LOOPBACK:
         yield Check(about="TRIPTYCH_PUBLIC_URL", state="ok", found=f"{public}; clients connect to {public}/mcp")
@@ -197,7 +197,7 @@ def _serving(settings: Settings) -> Iterator[Check]:
         yield Check(
             about="TRIPTYCH_PUBLIC_URL",
             state="fault",
-            found=f"{public} can be reached from other machines, and there is no token: serve does not start",
+            found=f"{public} is reachable from other machines, and there is no token: serve does not start",
             mend="set TRIPTYCH_AUTH_TOKEN, or unset TRIPTYCH_PUBLIC_URL",
         )
 
@@ -240,9 +240,9 @@ def _knock(base: str) -> Flow[HttpResponse]:
 def _clock(told: list[datetime]) -> Check:
     """Compare the clock with the providers' or, where none said, with the day this was released."""
     now = datetime.now(UTC)
-    mend = "set the machine's clock: budgets, deadlines and expiry times are reckoned by it"
+    mend = "set the machine's clock: budgets, deadlines and expiry times use it"
     if now < RELEASED:
-        return Check(about="clock", state="fault", found=f"it says {now:%Y-%m-%d}", mend=mend)
+        return Check(about="clock", state="fault", found=f"the date is {now:%Y-%m-%d}", mend=mend)
     off_s = max((abs((now - there).total_seconds()) for there in told), default=0.0)
     if off_s > CLOCK_LEEWAY_S:
         return Check(about="clock", state="fault", found=f"{off_s / 60:.0f} minutes off the provider's", mend=mend)

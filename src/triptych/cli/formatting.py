@@ -34,7 +34,7 @@ ESTIMATED = "~ an estimate at the list price: the provider reports no charge"
 
 
 class Exit(IntEnum):
-    """What an exit code means; the README's table and `--help` are made of this."""
+    """What an exit code means; docs/command-line.md and `--help` show this."""
 
     DONE = 0
     FAILED = 1
@@ -51,8 +51,8 @@ EXIT_MEANINGS = {
     Exit.DONE: "done",
     Exit.FAILED: "failed: the job, a check of doctor, or Triptych itself",
     Exit.BAD_REQUEST: "bad request or usage; nothing was sent",
-    Exit.PARTIAL: "partial: some of it came",
-    Exit.UNCERTAIN: "uncertain: it may have been paid, and its answer was lost",
+    Exit.PARTIAL: "partial: some images are missing",
+    Exit.UNCERTAIN: "uncertain: the request may have been paid, and its answer was lost",
     Exit.RUNNING: "still running (--no-wait, or interrupted)",
     Exit.TOO_COSTLY: "over the budget or the cap, or not confirmed; nothing was sent",
     Exit.UNAVAILABLE: "the provider refused or could not be reached",
@@ -119,7 +119,7 @@ def _job_lines(result: JobResult) -> Iterator[str]:
         case "uncertain":
             yield f"  look again: triptych status {result.job_id} --wait"
             yield f"  accept it as lost: triptych cancel {result.job_id}"
-            yield "  pay anew: the same command with --again"
+            yield "  pay again: the same command with --again"
         case _ if result.error and result.error.kind in ("deadline", "fetch_failed"):
             yield f"  look again: triptych status {result.job_id} --wait"
 

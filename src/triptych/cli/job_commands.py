@@ -49,13 +49,13 @@ _PAID_OPTIONS = (
     click.option("--model", help="A model or an endpoint id; `triptych models` lists them."),
     click.option("--provider", help="A provider; the default is the first with a key, else draft."),
     click.option("--size", help='"2K", "16:9" or "2048x2048".'),
-    click.option("--format", type=click.Choice(["png", "jpeg"]), help="The file format asked for."),
+    click.option("--format", type=click.Choice(["png", "jpeg"]), help="The file format."),
     click.option("--save-to", type=click.Path(file_okay=False), help="A directory for full-size copies."),
-    click.option("--max-cost-usd", type=Usd(), help="Refuse above this; also the confirmation of a costly job."),
-    click.option("--yes", is_flag=True, help="Do not ask before a job above TRIPTYCH_CONFIRM_USD."),
+    click.option("--max-cost-usd", type=Usd(), help="Refuse a higher quote; also confirms a costly job up to this."),
+    click.option("--yes", is_flag=True, help="Confirm a job above TRIPTYCH_CONFIRM_USD."),
     click.option("--dry-run", is_flag=True, help="Show the quote and the exact request; send nothing."),
-    click.option("--again", is_flag=True, help="Pay for another, though the same was asked within the hour."),
-    click.option("--wait/--no-wait", default=True, help="Wait to the end (the default), or leave when it is sent."),
+    click.option("--again", is_flag=True, help="Submit again although the same request exists (pays again)."),
+    click.option("--wait/--no-wait", default=True, help="Wait until the job ends (the default), or exit early."),
 )
 
 
@@ -123,7 +123,7 @@ def followed(screen: Screen, start: Callable[[ImageService], Awaitable[JobResult
         if not last:
             raise
         job_id = last[-1].job_id
-        screen.note(f"\nLeft running: the job goes on at the next start; triptych status {job_id} --wait")
+        screen.note(f"\nThe job is not finished and continues at the next start; triptych status {job_id} --wait")
     return last[-1]
 
 

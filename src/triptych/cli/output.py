@@ -78,7 +78,7 @@ def command(work: Callable[..., Exit]) -> Callable[..., None]:
             named = f"{type(error).__name__}: {str(error)[:300]}"
             code = screen.refuse(
                 errors.TriptychError(
-                    f"Triptych failed ({named}). TRIPTYCH_LOG_LEVEL=DEBUG shows where; please report it."
+                    f"Triptych failed ({named}). TRIPTYCH_LOG_LEVEL=DEBUG shows details; please report it."
                 )
             )
         sys.exit(int(code))

@@ -218,7 +218,7 @@ def _to_path(item: str) -> Path:
             return Path(item).expanduser()
         parts = urlsplit(item)
     except (RuntimeError, ValueError) as error:
-        raise errors.UnreadableImage(f"{_short(item)} is no path on this machine.") from error
+        raise errors.UnreadableImage(f"{_short(item)} is not a path on this machine.") from error
     if parts.netloc not in ("", "localhost"):
         raise errors.NotAllowed(f"{_short(item)} names another machine; pass a local path.")
     return Path(url2pathname(parts.path) if os.name == "nt" else unquote(parts.path))
@@ -240,8 +240,8 @@ def _allowed(item: str, allowed: Sequence[Path], own: Path | None = None) -> Pat
         raise _outside(item, directories)
     if all(_is_hidden_below(directory, path) for directory in around):
         raise errors.NotAllowed(
-            f"{_short(item)} is hidden or in a hidden directory, and such are not used. Use another place, or name the "
-            "hidden directory itself in TRIPTYCH_ALLOWED_DIRS in the server's environment (`triptych install HOST "
+            f"{_short(item)} is hidden or in a hidden directory. Hidden files are not used. Use another place, or name "
+            "the hidden directory itself in TRIPTYCH_ALLOWED_DIRS in the server's environment (`triptych install HOST "
             "--allow DIR` writes it)."
         )
     return path
@@ -250,7 +250,7 @@ def _allowed(item: str, allowed: Sequence[Path], own: Path | None = None) -> Pat
 def _outside(item: str, allowed: Sequence[Path]) -> errors.NotAllowed:
     shown = ", ".join(str(directory) for directory in allowed[:4]) or "none"
     return errors.NotAllowed(
-        f"{_short(item)} is outside the allowed directories ({shown}; links count as where they lead). Add its "
+        f"{_short(item)} is outside the allowed directories ({shown}; a link counts as its target). Add its "
         "directory to TRIPTYCH_ALLOWED_DIRS in the server's environment (`triptych install HOST --allow DIR` writes "
         "it), or use an allowed one."
     )
@@ -306,7 +306,7 @@ def _require_unmoved(directory: Path) -> None:
         moved = True
     if moved:
         raise errors.NotAllowed(
-            f"{_short(str(directory))} leads somewhere else since it was checked; nothing was written. "
+            f"{_short(str(directory))} was replaced after it was checked; nothing was written. "
             "Save again with save_images."
         )
 

@@ -277,7 +277,7 @@ def _decode(data: bytes, max_pixels: int, near_px: int | None = None) -> tuple[s
         if name == "TIFF" and _tile_pixels(image) > max_pixels:
             raise Image.DecompressionBombError
         if name == "JPEG" and metadata.jpeg_scans(data) > MAX_SCANS:
-            raise UnreadableImage(f"The JPEG image has more than {MAX_SCANS} scans. Save it anew, as a plain JPEG.")
+            raise UnreadableImage(f"The JPEG image has more than {MAX_SCANS} scans. Save it again, as a plain JPEG.")
         if not too_many:
             if near_px is not None:
                 image.draft(None, (near_px * 2, near_px * 2))

@@ -122,7 +122,7 @@ class Completion:
                 deadline_at=deadline_at,
             )
         elif now_s >= deadline_at:
-            await self._miss_deadline(claim, "it was still running when last asked.")
+            await self._miss_deadline(claim, "the last poll found it still running.")
         else:
             await self._transitions.move(
                 claim,
@@ -212,7 +212,7 @@ class Completion:
             return []
         title = self._accounts[prediction.provider].provider.title
         return [
-            f"{title} says that it charged ${errors.plain(charged_usd)} for what was quoted at "
+            f"{title} reports a charge of ${errors.plain(charged_usd)}; the quote was "
             f"${errors.plain(prediction.quoted_usd)}. The budget counts the charge; ask the provider if it is wrong."
         ]
 
@@ -234,7 +234,7 @@ class Completion:
                 warnings.append(f"{frame.handle} is missing: {frame.error}")
         came = len(outputs) - lost
         if came < prediction.count:
-            warnings.append(f"{prediction.count} images were requested, {came} came back.")
+            warnings.append(f"{prediction.count} images were requested; {came} returned.")
         return frames, warnings
 
     async def _frame(
@@ -290,8 +290,8 @@ class Completion:
             )
             await self._transitions.end(claim, State.FAILED, Failure("fetch_failed", message, retryable=True))
         elif not any(frame.sha256 for frame in frames):
-            reason = next((frame.error for frame in frames if frame.error), "the provider returned no images")
-            await self._transitions.end(claim, State.FAILED, Failure("failed", f"No image came: {reason}", False))
+            reason = next((frame.error for frame in frames if frame.error), "the provider's answer has no images")
+            await self._transitions.end(claim, State.FAILED, Failure("failed", f"No image returned: {reason}", False))
         else:
             wait_s, attempts = SETTLE_DELAYS_S[0], 0
             if self._accounts[prediction.provider].provider.charge is None:
@@ -420,7 +420,7 @@ class Completion:
                 for i, output in enumerate(late)
             ]
             await self._store.add_outputs(frames, now=self._clock.now())
-            await self._store.warn(prediction.job_id, [f"{frame.handle} came late." for frame in frames])
+            await self._store.warn(prediction.job_id, [f"{frame.handle} arrived late." for frame in frames])
         frames, missing = await self._fetch_missing(prediction)
         await self._save(prediction.job_id, frames)
         return UNKNOWN if missing else self._charge(prediction, answer)
@@ -445,7 +445,7 @@ class EarlyOutputs:
         try:
             await self._completion.store_early(self._claim.prediction, came, fetches)
         except Exception as error:
-            log.warning("image %s of %s is held: %s", came.index + 1, self._claim.prediction.id, error)
+            log.warning("image %s of %s is not stored yet: %s", came.index + 1, self._claim.prediction.id, error)
             self._held.append(self._bounded(came))
 
     def _bounded(self, came: FrameReceived) -> tuple[FrameReceived, IO[bytes] | None]:

@@ -144,7 +144,7 @@ class ImageAccess:
                 f"The file of {handle} was pruned on {image.pruned_at:%Y-%m-%d}; upload a saved copy, or make it again."
             )
         if image:
-            raise errors.UnknownHandle(f"The file of {handle} is gone from TRIPTYCH_HOME; upload or make it again.")
+            raise errors.UnknownHandle(f"The file of {handle} is missing in TRIPTYCH_HOME; upload or make it again.")
         if job:
             if not n:
                 raise errors.UnknownHandle(f'{handle} is a job; name one of its images, such as "{handle}/1".')
@@ -153,7 +153,7 @@ class ImageAccess:
             )
         raise errors.UnknownHandle(
             f"There is no image {errors.quoted(handle, 40)}. Handles look like img_1a2b3c4d or job_1a2b3c4d/2; "
-            "list_jobs and upload_images give them out."
+            "upload_images, list_jobs and get_status return them."
         )
 
     def link(self, store: Store, caller: Caller) -> presenters.Link:
@@ -243,7 +243,7 @@ class ImageAccess:
             try:
                 await self.save_copies()
             except Exception:
-                log.exception("copies for repeated calls are not saved yet; they are tried again")
+                log.exception("copies for repeated calls are not saved yet; trying again")
             await self._clock.wait(anyio.Event(), SAVE_EVERY_S)
 
     async def _save_job(self, job_id: str, directory: str) -> None:

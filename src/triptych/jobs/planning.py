@@ -304,7 +304,7 @@ def check_cost(
     if max_cost_usd is not None and plan.quoted_usd > max_cost_usd:
         raise errors.OverBudget(
             f"The quote for {what} is above the cap of this call: cap ${plain(max_cost_usd)} (max_cost_usd), "
-            f"asked ${asked}; all calls together: {balance.text()}. Nothing was sent. "
+            f"quoted ${asked}; all calls together: {balance.text()}. Nothing was sent. "
             f"Ask for fewer images, or call again with max_cost_usd={asked}."
         )
     balance.require(plan.quoted_usd)
@@ -313,13 +313,13 @@ def check_cost(
         question, cap = f"This will cost ${asked}: {what}.", plain(confirm_usd)
         if asks:  # it names no amount, for an assistant would repeat the call with it, whatever the user said
             raise errors.OverBudget(
-                f"The quote for {what} wants the user's yes: cap ${cap} without one (TRIPTYCH_CONFIRM_USD in the "
-                "server's environment). Nothing was sent. No argument of the call stands for that yes.",
+                f"The quote for {what} needs the user's confirmation, as it is above ${cap} (TRIPTYCH_CONFIRM_USD "
+                "in the server's environment). Nothing was sent. No argument of the call replaces that confirmation.",
                 confirm_usd=Decimal(asked),
                 question=question,
             )
         raise errors.OverBudget(
-            f"The quote for {what} wants a confirmation: cap ${cap} without one (TRIPTYCH_CONFIRM_USD), asked "
+            f"The quote for {what} needs a confirmation, as it is above ${cap} (TRIPTYCH_CONFIRM_USD): quoted "
             f"${asked}; all calls together: {balance.text()}. Nothing was sent. If the user agrees, repeat the call "
             f"with max_cost_usd={asked}.",
             confirm_usd=Decimal(asked),

@@ -220,7 +220,7 @@ def _next(
         case Status.QUEUED | Status.RUNNING:
             return f'get_status(job_id="{job_id}", wait_s=50)'
         case Status.UNCERTAIN:
-            look = f'get_status(job_id="{job_id}", wait_s=30) looks again' if findable else "no list shows it"
+            look = f'get_status(job_id="{job_id}", wait_s=30) looks again' if findable else "no history to search"
             return (f"{rest} lists more images; " if rest else "") + (
                 f"{look}; "
                 f'cancel_job(job_id="{job_id}") accepts it as lost; '

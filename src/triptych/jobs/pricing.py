@@ -168,9 +168,9 @@ class Pricing:
         except (errors.TriptychError, TimeoutError) as error:
             reason = error.message if isinstance(error, errors.TriptychError) else "no answer in time"
             if provider.listing and said.prices_usd is None:
-                said.warning = f"{provider.title} gave no live list: {reason.rstrip('.')}. The built-in list is shown."
+                said.warning = f"{provider.title} gave no live list: {reason.rstrip('.')}. The list below is built in."
             else:
-                said.warning = f"{provider.title} gave no balance: {reason.rstrip('.')}."
+                said.warning = f"{provider.title}'s balance could not be read: {reason.rstrip('.')}."
 
     def _cached(self, key: object) -> Any:
         entry = self._cache.get(key)
@@ -229,7 +229,7 @@ def _row(account: Account, offer: Offer, said: _Said, today: date) -> ModelRow:
     if not why_not and gone:
         why_not = f"not in {account.provider.title}'s live list"
     elif not why_not and retired:
-        why_not = f"retired on {offer.lifecycle.retired}; only its endpoint id, named as model, tries it all the same"
+        why_not = f"retired on {offer.lifecycle.retired}; to try it anyway, give its endpoint id as model"
     sets = offer.operation is Operation.EDIT_SEQUENTIAL
     return ModelRow(
         model=offer.family,

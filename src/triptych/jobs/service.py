@@ -157,7 +157,7 @@ class ImageService:
                     await upload_reference(self.store, self.provider_client, self._clock, account, image)
                     hosted = await self.store.copy(image.sha256, account.provider.name, self._clock.now())
                 except errors.TriptychError as error:
-                    warnings.append(f"{image.handle} is here but not at {account.provider.title} yet: {error.message}")
+                    warnings.append(f"{image.handle} is stored, not yet at {account.provider.title}: {error.message}")
             shown.append(await self.store.run(self._upload_shown, image, hosted, caller))
         handles = ", ".join(f'"{one.handle}"' for one in shown[:14])
         return UploadResult(
@@ -472,7 +472,7 @@ class ImageService:
             result = await self.job(job.id, caller)
         made = presenters.ago(self._clock.now() - job.created_at)
         note = (
-            f"The same request was made {made}: this is that job, and this call costs nothing. again=true pays for "
+            f"The same request was made {made}: this is its job, and this call pays nothing. again=true pays for "
             "another variation."
         )
         return result.model_copy(update={"warnings": [*result.warnings, note]})
@@ -483,7 +483,7 @@ class ImageService:
         references = []
         for image in plan.lanes[0]:
             known = await self.store.copy(image.sha256, account.provider.name, now)
-            how = "sent along" if account.provider.inline else "uploaded when it is sent"
+            how = "sent along" if account.provider.inline else "uploaded when the request is sent"
             url = known[0] if known else f"triptych://images/{image.handle} ({how})"
             references.append(Reference(image.sha256, image.mime_type, url=url))
         return JobResult(

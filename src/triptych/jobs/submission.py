@@ -305,8 +305,8 @@ class Submission:
         else:
             fault = Failure(
                 "uncertain",
-                f"The answer to a paid request was lost, and {provider.title} could not say what became of it. "
-                "It is not sent again by itself.",
+                f"The answer to a paid request was lost, and {provider.title} has no certain record of it. "
+                "Triptych does not send it again by itself.",
                 retryable=True,
             )
             await self._completion.finish_uncertain(claim, fault)
@@ -345,14 +345,14 @@ class Submission:
             # Of requests that were both lost, one can have the other's answer if they are the same in every word.
             same = (other.prompt, other.inputs, other.size) == (prediction.prompt, prediction.inputs, prediction.size)
             if same and worked_on and other.fault is None:
-                raise errors.Outage(f"What the provider's list shows may be {other.id}.")
+                raise errors.Outage(f"The entry in the provider's list may belong to {other.id}.")
         if found.ticket in await self._store.tickets(account.provider.name):
-            raise errors.Outage("What the provider's list shows belongs to another prediction by now.")
+            raise errors.Outage("The entry in the provider's list now belongs to another prediction.")
 
     def _offer(self, prediction: Prediction) -> Offer:
         offer = self._polling.offer(prediction)
         if not offer:
-            raise errors.UnknownModel(f"{prediction.provider} does not offer {prediction.endpoint} any more.")
+            raise errors.UnknownModel(f"{prediction.provider} no longer offers {prediction.endpoint}.")
         return offer
 
     async def _prepare(self, account: Account, prediction: Prediction) -> ProviderRequest:
@@ -363,7 +363,7 @@ class Submission:
         for handle in prediction.inputs:
             image = await self._store.image_by_handle(handle)
             if not image:
-                raise errors.UnknownHandle(f"The input {handle} is not here any more.")
+                raise errors.UnknownHandle(f"The input {handle} no longer exists.")
             reference, said = await upload_reference(
                 self._store, self._client, self._clock, account, image, of=len(prediction.inputs)
             )
@@ -381,7 +381,7 @@ class Submission:
         images = [await self._store.image_by_handle(handle) for handle in prediction.inputs]
         urls = prediction.sent_urls
         if len(urls) != len(images):
-            raise errors.Outage("An earlier version sent the request without keeping what it carried.")
+            raise errors.Outage("An earlier version of Triptych sent the request without storing its content.")
         references = [
             await as_sent(account, image, url, of=len(images)) for image, url in zip(images, urls, strict=True)
         ]
@@ -415,11 +415,11 @@ class _SubmitGate:
         try:
             ours = await self._store.renew(self.claim, began_s)
         except errors.Outage as error:
-            raise errors.NotSent(f"Not sent, for its lease cannot be renewed: {error.message}") from error
+            raise errors.NotSent(f"Not sent, because its lease cannot be renewed: {error.message}") from error
         if not ours:
-            raise errors.NotSent("Not sent: another process has taken the request over.")
+            raise errors.NotSent("Not sent: another process has taken over the request.")
         if self._clock.monotonic() - began_s > RENEWED_WITHIN_S:
-            raise errors.NotSent("Not sent: this process stood still, and another one may have taken the request over.")
+            raise errors.NotSent("Not sent: this process was suspended, and another may have taken over the request.")
         if self.stopping and not self.left:
             raise errors.NotSent("Not sent: this process is being stopped.")
         self.left = True
@@ -441,7 +441,7 @@ _STOPPED = Failure("answer_lost", "The server was stopped before the provider an
 
 
 def _internal(error: Exception) -> errors.Outage:
-    return errors.Outage(f"An internal error ({type(error).__name__}) interrupted it.")
+    return errors.Outage(f"An internal error ({type(error).__name__}) interrupted the request.")
 
 
 def _unheard(error: BaseException) -> Failure:

@@ -47,7 +47,7 @@ async def as_sent(account: Account, image: Image | None, url: str | None, *, of:
     if url:
         return Reference(image.sha256 if image else "", image.mime_type if image else "", url=url)
     if not image:
-        raise errors.Outage("An input of the request is not here any more.")
+        raise errors.Outage("An input of the request no longer exists.")
     data, mime_type, _ = await _fitted(image, _shared(account.provider.reference_limits, of))
     return Reference(image.sha256, mime_type, data=data)
 
@@ -65,7 +65,7 @@ async def _fitted(image: Image, limits: ReferenceLimits) -> tuple[bytes, str, tu
         data = await anyio.to_thread.run_sync(image.path.read_bytes)
     except OSError as error:
         raise errors.UnreadableImage(
-            f"The file of {image.handle} is gone ({error.strerror}); upload it again."
+            f"The file of {image.handle} is missing ({error.strerror}); upload it again."
         ) from error
     pixels, side = image.width * image.height, max(image.size)
     within = (

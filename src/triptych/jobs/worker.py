@@ -194,9 +194,9 @@ class Worker:
                 leases = [claim.lease for claim in self._held.values()]
                 await self._store.heartbeat(leases, self._clock.monotonic() + LEASE_S)
             except errors.Outage as error:
-                log.warning("leases were not kept: %s", error.message)
+                log.warning("leases were not renewed: %s", error.message)
             except Exception:
-                log.exception("internal error while keeping leases; the worker goes on")
+                log.exception("internal error while renewing leases; the worker goes on")
 
     async def _work(self, claim: Claim) -> None:
         """Do one step. What it could not write leaves the state as it is, to be taken up again."""
@@ -217,4 +217,4 @@ class Worker:
             with anyio.CancelScope(shield=True):
                 await self._store.put_back(claim, self._clock.monotonic() + LEASE_S)
         except Exception as error:
-            log.warning("%s is not given up before its lease ends: %s", claim.prediction.id, error)
+            log.warning("%s cannot be released before its lease ends: %s", claim.prediction.id, error)

@@ -226,7 +226,7 @@ def refuse(status: int, message: str, *, request_id: str | None = None, retry_af
         case 402:
             raise errors.NoFunds(f"The provider's balance is too low ({said}).", request_id=request_id)
         case 404:
-            raise errors.NotOffered(f"The provider does not have it ({said}).", request_id=request_id)
+            raise errors.NotOffered(f"The provider did not find it ({said}).", request_id=request_id)
         case 429:
             raise errors.RateLimited(
                 f"The provider is limiting requests ({said}).",
@@ -235,11 +235,11 @@ def refuse(status: int, message: str, *, request_id: str | None = None, retry_af
             )
         case 408 | 425 | 499:  # written by what stands in front of the provider, maybe after the request was accepted
             raise errors.Outage(
-                f"The provider gave no usable answer ({said}).", request_id=request_id, retry_after_s=retry_after_s
+                f"The provider's answer is not usable ({said}).", request_id=request_id, retry_after_s=retry_after_s
             )
         case _ if 400 <= status < 500:
             raise errors.Refused(f"The provider refused the request ({said}).", request_id=request_id)
         case _:
             raise errors.Outage(
-                f"The provider gave no usable answer ({said}).", request_id=request_id, retry_after_s=retry_after_s
+                f"The provider's answer is not usable ({said}).", request_id=request_id, retry_after_s=retry_after_s
             )

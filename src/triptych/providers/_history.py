@@ -85,13 +85,13 @@ def look(
     if ours:
         return Pending(_likeliest(ours))
     if maybe:
-        raise errors.Unclear("The provider's list shows what may be this request or another one.")
+        raise errors.Unclear("An entry in the provider's list may be this request or another one.")
     if not whole:
-        raise errors.Unclear("The provider's list is longer than what is read of it.")
+        raise errors.Unclear("The provider's list is longer than the part that is read.")
     if moved or len(totals) > 1:
         raise errors.Unclear("The provider's list changed while it was read.")
     if sent.oldest_s > kept_s:
-        raise errors.Unclear("The provider's list may not reach back to the request any more.")
+        raise errors.Unclear("The provider's list may no longer reach back to the request.")
     return None
 
 

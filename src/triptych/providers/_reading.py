@@ -117,7 +117,7 @@ def raise_unaccepted(answer: HttpResponse, body: Any, code: str = "") -> None:
         )
     if status == 503 and text and (code or at(body, "code") is not None):
         raise errors.RateLimited(
-            f"The provider is busy and took nothing (HTTP 503: {errors.quoted(text)}).",
+            f"The provider is busy and accepted nothing (HTTP 503: {errors.quoted(text)}).",
             request_id=ids,
             retry_after_s=seconds(header(answer, "retry-after")),
         )
@@ -138,7 +138,7 @@ def frame(item: Any, *names: str) -> ReturnedImage:
         if is_url(url):
             return ReturnedImage(url=url)
     said = message(item) if isinstance(item, dict) else ""
-    return ReturnedImage(error=errors.quoted(said) if said else "the provider gave no URL for this image")
+    return ReturnedImage(error=errors.quoted(said) if said else "the provider's answer has no URL for this image")
 
 
 def items(value: Any) -> list[Any]:
@@ -167,7 +167,7 @@ def outage(answer: HttpResponse, body: Any) -> errors.Outage:
     text = message(body)
     why = f": {errors.quoted(text)}" if text else "" if body is not None else ", not JSON"
     return errors.Outage(
-        f"The provider gave no usable answer (HTTP {answer.status}{why}).",
+        f"The provider's answer is not usable (HTTP {answer.status}{why}).",
         request_id=request_id(answer, body),
         retry_after_s=seconds(header(answer, "retry-after")),
     )
@@ -186,7 +186,7 @@ def no_image(answer: HttpResponse, body: Any, kind: str, outputs: Sequence[Retur
     why = next((f": {output.error}" for output in outputs if output.error), ".")
     error = errors.Moderated if MODERATION_WORDS.search(why) else errors.Failed
     return error(
-        f"The provider calls the {kind} completed, but gave no image{why}", request_id=request_id(answer, body)
+        f"The provider reports the {kind} as completed, with no image{why}", request_id=request_id(answer, body)
     )
 
 

@@ -223,7 +223,7 @@ def _streamed(edit: ProviderRequest, answer: HttpResponse) -> Flow[Pending | Don
             outputs[index] = ReturnedImage(handed_over=True) if output.data else output
             if not output.error:
                 yield FrameReceived(index, output)
-    missing = ReturnedImage(error="the provider said nothing about this image")
+    missing = ReturnedImage(error="the provider's answer does not mention this image")
     places = range(max(outputs, default=-1) + 1)
     return _done(edit, answer, tuple(outputs.get(index, missing) for index in places), usage, trouble)
 
@@ -282,7 +282,7 @@ def _output(item: Any) -> ReturnedImage:
         except (binascii.Error, ValueError):
             return ReturnedImage(error="the provider's image data cannot be decoded")
     error = read.at(item, "error")
-    return ReturnedImage(error=_said(error) if error else "the provider gave no URL for this image")
+    return ReturnedImage(error=_said(error) if error else "the provider's answer has no URL for this image")
 
 
 # Errors (docs/providers/ark.md#errors: wrapped in `error`, or bare) ---------------------------------------------------
@@ -318,7 +318,7 @@ def _raise_refusal(answer: HttpResponse, body: Any) -> NoReturn:
     status, code, said = answer.status, _code(body), _said(_error(body))
     request_id = _request_id(answer, body)
     if status in (408, 499) or not 400 <= status < 600:
-        raise errors.Outage(f"The provider gave no usable answer (HTTP {status}: {said}).", request_id=request_id)
+        raise errors.Outage(f"The provider's answer is not usable (HTTP {status}: {said}).", request_id=request_id)
     if status < 500 and _SENSITIVE in code:
         raise errors.Moderated(f"The provider's content filter refused the request: {said}.", request_id=request_id)
     if status == 402 or (status == 403 and code.startswith("AccountOverdue")):
@@ -330,7 +330,7 @@ def _raise_refusal(answer: HttpResponse, body: Any) -> NoReturn:
         message = f"A limit of this account is used up; raise it in the provider's console: {said}."
         raise errors.NoFunds(message, request_id=request_id)
     if status == 503 and code:
-        raise errors.RateLimited(f"The provider is busy and took nothing: {said}.", request_id=request_id)
+        raise errors.RateLimited(f"The provider is busy and accepted nothing: {said}.", request_id=request_id)
     text = f"{code}: {read.message(_error(body))}" if code else read.message(_error(body)) or "no reason given"
     refuse(status, text, request_id=request_id, retry_after=read.header(answer, "retry-after"))
     raise AssertionError("a status from 400 to 599 is refused")

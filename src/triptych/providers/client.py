@@ -302,7 +302,7 @@ class ProviderClient:
                     raise errors.Outage(f"The URL answered HTTP {response.status_code}.")
                 return await _read(response, max_bytes)
         except _TooLarge as error:
-            raise errors.Refused(f"What lies at the URL is larger than {max_bytes / 1e6:.0f} MB.") from error
+            raise errors.Refused(f"The file at the URL is larger than {max_bytes / 1e6:.0f} MB.") from error
         except httpx2.ProxyError as error:
             raise errors.Outage(
                 "The proxy refused to connect to the URL's address. If it takes only names, set "
@@ -444,9 +444,7 @@ def _url(account: Account, call: HttpRequest) -> str:
     if not call.path or call.path.startswith("/"):
         return base.rstrip("/") + call.path
     if call.authorize and not _on_origin(account, call, call.path):
-        raise errors.NotAllowed(
-            f"{account.provider.title} named a URL on another host; it is not followed with the key."
-        )
+        raise errors.NotAllowed(f"{account.provider.title} returned a URL on another host; the key is not sent there.")
     return call.path
 
 

@@ -271,7 +271,7 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
         read.raise_for(answer, body)
     if read.at(body, "success") is False:
         code = read.integer(read.at(body, "code")) or 0
-        message = f"The provider took no upload: {errors.quoted(text)} [code {code}]."
+        message = f"The provider refused the upload: {errors.quoted(text)} [code {code}]."
         kind = errors.Refused if 40000 <= code < 50000 else errors.Outage
         raise kind(message, request_id=read.request_id(answer, body))
     for key in ("file_url", "download_url"):

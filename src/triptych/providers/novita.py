@@ -170,13 +170,13 @@ def _raise_refusal(answer: HttpResponse, body: Any) -> NoReturn:
     """Raise what an answer that is no success means: a 4xx was surely not accepted, a 5xx may have been."""
     status, code, said, trace = answer.status, _code(body), _said(body), _trace_id(answer, body)
     if status in (408, 499) or not 400 <= status < 600:
-        raise errors.Outage(f"The provider gave no usable answer (HTTP {status}: {said}).", request_id=trace)
+        raise errors.Outage(f"The provider's answer is not usable (HTTP {status}: {said}).", request_id=trace)
     if status < 500 and "SensitiveContent" in code:
         raise errors.Moderated(f"The content filter refused the request: {said}.", request_id=trace)
     if status == 402 or (status == 403 and code == _NO_FUNDS):
         raise errors.NoFunds(f"The provider's balance is too low: {said}.", request_id=trace)
     if status == 503 and code:
-        raise errors.RateLimited(f"The provider is busy and took nothing: {said}.", request_id=trace)
+        raise errors.RateLimited(f"The provider is busy and accepted nothing: {said}.", request_id=trace)
     text = f"{code}: {_words(body)}" if code else _words(body) or "no reason given"
     refuse(status, text, request_id=trace, retry_after=read.header(answer, "retry-after"))
     raise AssertionError("a status from 400 to 599 is refused")

@@ -275,7 +275,7 @@ def _output(item: Mapping[str, Any]) -> ReturnedImage | None:
     if _is_image(item):
         return ReturnedImage(url=item["imageURL"])
     if status == "success" or item.get("imageURL"):
-        return ReturnedImage(error="the provider gave no URL for this image")
+        return ReturnedImage(error="the provider's answer has no URL for this image")
     if isinstance(status, str) and status != "processing":
         read.log_odd_status("runware", status[:80])
     return None

@@ -214,7 +214,7 @@ def _finished(answer: HttpResponse, body: Any, said: Mapping[str, Any]) -> Done:
     if not any(output.url for output in outputs):
         flags = said.get("has_nsfw_contents")
         flagged = isinstance(flags, list) and True in flags
-        message = "The provider calls the prediction completed, but gave no image."
+        message = "The provider reports the prediction as completed, with no image."
         kind = errors.Moderated if flagged else errors.Failed
         raise kind(message, request_id=read.request_id(answer, body))
     return Done(outputs, url_lifetime_s=RESULT_LIFETIME_S)

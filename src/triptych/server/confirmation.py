@@ -1,9 +1,9 @@
-"""The question before a costly job: asked of the user where the client can ask, in the way of its protocol era.
+"""Asks the user before a costly job, where the client can ask, in the form of its protocol version.
 
-Rules: a user who can be asked is asked, whatever the arguments say; nothing is reserved or written before the yes, and
-no image has left. A yes is good for the very question it answered: a quote that has grown meanwhile is asked about
-again, or refused. Whatever is not a yes ends the call, and the refusal names no amount to repeat it with. A host
-without a person at it says no by itself; the setting TRIPTYCH_CONFIRM_USD is the way out there.
+Rules: if the client can ask, it asks, whatever the arguments are. Before the yes nothing is reserved or written, and no
+image is uploaded. A yes is valid only for the price shown: a higher quote is asked about again, or refused. Any other
+answer ends the call with a refusal that names no amount to repeat the call with. A host without a person answers no by
+itself; it needs a higher TRIPTYCH_CONFIRM_USD.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from triptych.server import tools
 logger = logging.getLogger(__name__)
 
 ASK_LIMIT_S = 240
-"""Below the 300 s at which some hosts give a call up."""
+"""Below the 300 s after which some hosts abandon a call."""
 KEY = "pay"
 
 Run = Callable[[Decimal | None], Awaitable[types.CallToolResult]]
@@ -35,7 +35,7 @@ Run = Callable[[Decimal | None], Awaitable[types.CallToolResult]]
 async def confirmed(
     ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams, run: Run
 ) -> types.CallToolResult | types.InputRequiredResult:
-    """Run a call; where it wants a confirmation, ask for one and run it with the cost that was agreed to.
+    """Run a call; if it needs a confirmation, ask for one and run it with the cost that the user agreed to.
 
     Raises: as `tools.call` does.
     """
@@ -48,18 +48,18 @@ async def confirmed(
         if isinstance(answer, types.InputRequiredResult):
             return answer
         if answer != "yes":
-            return tools.refusal(errors.OverBudget(f"Not confirmed: the user was to be asked, and {answer}. {error}"))
+            return tools.refusal(errors.OverBudget(f"Not confirmed: the user must confirm, and {answer}. {error}"))
         agreed_usd = error.confirm_usd
     try:
         return await run(agreed_usd)
     except errors.OverBudget as error:
-        return tools.refusal(errors.OverBudget(f"The quote has grown since the user was asked. {error}"))
+        return tools.refusal(errors.OverBudget(f"The quote has risen since the user confirmed it. {error}"))
 
 
 async def _answer(
     ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams, error: errors.OverBudget
 ) -> str | types.InputRequiredResult:
-    """Return the user's answer, or what brings it with the same call made anew."""
+    """Return the user's answer, or the request for it; the client then repeats the call with the answer."""
     request = _question(error)
     if ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS:
         answer = (params.input_responses or {}).get(KEY)
@@ -70,9 +70,9 @@ async def _answer(
 
 
 def can_ask(ctx: ServerRequestContext[Any, Any]) -> bool:
-    """Whether the client declares forms, and there is a way to ask it.
+    """Return whether the client declares forms and the session can send it a request.
 
-    `elicitation: {}` is how clients declared forms before there was anything else.
+    Early clients declare forms as `elicitation: {}`.
     """
     capabilities = ctx.session.client_capabilities
     declared = capabilities.elicitation if capabilities else None
@@ -84,7 +84,7 @@ def can_ask(ctx: ServerRequestContext[Any, Any]) -> bool:
 def _question(error: errors.OverBudget) -> types.ElicitRequest:
     schema = {
         "type": "object",
-        "properties": {KEY: {"type": "boolean", "title": "Pay for it", "description": "Yes makes the job and pays."}},
+        "properties": {KEY: {"type": "boolean", "title": "Pay for it", "description": "Yes submits the job and pays."}},
         "required": [KEY],
     }
     return types.ElicitRequest(
@@ -93,19 +93,19 @@ def _question(error: errors.OverBudget) -> types.ElicitRequest:
 
 
 async def _asked(ctx: ServerRequestContext[Any, Any], request: types.ElicitRequest) -> str:
-    """Ask a client of an earlier era, on the stream of its own call; a silent one is waited for only so long."""
+    """Ask a client of an earlier protocol version, on the stream of its call; give up after `ASK_LIMIT_S`."""
     try:
         answer = await ctx.session.send_request(
             request, types.ElicitResult, ASK_LIMIT_S, ServerMessageMetadata(related_request_id=ctx.request_id)
         )
     except (MCPError, ValueError) as error:
         logger.warning("the client declares elicitation and did not answer: %s", error)
-        return f"no usable answer came within {ASK_LIMIT_S} s"
+        return f"the client gave no valid answer within {ASK_LIMIT_S} s"
     return _said(answer)
 
 
 def _said(answer: types.ElicitResult) -> str:
-    """Return "yes" for that alone, else what the client answered as the rest of a sentence."""
+    """Return "yes" for a yes, else the client's answer as the rest of a sentence."""
     if answer.action == "accept":
         return "yes" if (answer.content or {}).get(KEY) is True else "the answer was no"
     return f"the client answered {answer.action}"

@@ -59,7 +59,7 @@ class Signed:
                 found = await self._found(scope)
             except errors.TriptychError:
                 later = {"Retry-After": "5"}
-                await _answer(503, "Files cannot be read now; come back soon.", later)(scope, receive, send)
+                await _answer(503, "Files cannot be read now; try again soon.", later)(scope, receive, send)
                 return
             if not found:
                 await _not_there()(scope, receive, send)
@@ -79,7 +79,7 @@ async def answer(request: Request) -> Response:
     """Return the file of a request that `Signed` let through, in pieces from the disk, or a part that is asked for."""
     found: SignedFile = request.scope[SIGNED]
     if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
-        return _answer(400, "A file is asked for without a body.", {})  # nobody would wait for it in time
+        return _answer(400, "A request for a file has no body.", {})  # nobody would wait for it in time
     try:
         facts = await anyio.to_thread.run_sync(os.stat, found.image.path)
     except OSError:
@@ -103,7 +103,7 @@ async def answer(request: Request) -> Response:
 
 def _not_there() -> PlainTextResponse:
     return _answer(
-        404, "There is no file at this address, or its time is over. Ask for the result again for a new address.", {}
+        404, "There is no file at this address, or the address has expired. Read the result again for a new one.", {}
     )
 
 

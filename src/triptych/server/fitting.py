@@ -78,7 +78,7 @@ def fitted(result: Result) -> Result:
     error = result.error
     reserved = min(len(json.dumps(asdict(error))), limit // 4) if error else 0
     bare = result.model_copy(update={"error": None})
-    result = _fitted_warnings(bare, limit - reserved, f"triptych://jobs/{result.job_id} has all")
+    result = _fitted_warnings(bare, limit - reserved, f"triptych://jobs/{result.job_id} lists all")
     return _with_error(result, error, limit) if error else result
 
 
@@ -92,7 +92,7 @@ def _fitted_upload(result: UploadResult) -> UploadResult:
     """Return an upload with as many images as fit, from the first; of the others the handles."""
     bare = result.model_copy(update={"images": [], "warnings": []})
     said = bare.model_copy(update={"warnings": result.warnings})
-    warnings = _fitted_warnings(said, _chars(bare) + WARNINGS_CHARS, "the same call for these images tells").warnings
+    warnings = _fitted_warnings(said, _chars(bare) + WARNINGS_CHARS, "the same call for these images has them").warnings
 
     def first(kept: int) -> UploadResult:
         rest = [image.handle for image in result.images[kept:]]

@@ -54,13 +54,13 @@ def _restyle(given: dict[str, str]) -> str:
     style = f"{given['style']}. Keep the product, its shape, its proportions and any lettering exactly as they are."
     return f"""\
 Restyle every photo in {given["folder"]} so that they look like one series.
-1. List the image files in that folder; PHOTOS is their paths, in order (at most 200).
-2. Quote it, free of charge: `edit_chain(images=PHOTOS, steps=[{_q(style)}], dry_run=True{_options(given)})`. Tell the \
-user the price, one paid request for each photo, and go on only when they agree.
+1. List the image files in that folder; PHOTOS is the list of their paths, in order (at most 200).
+2. Quote it (free): `edit_chain(images=PHOTOS, steps=[{_q(style)}], dry_run=True{_options(given)})`. Tell the \
+user the price (one paid request per photo), and go on only when they agree.
 3. `edit_chain(images=PHOTOS, steps=[{_q(style)}]{_options(given)}{_save(given)})`; JOB is its job_id.
 {_wait_and_look(4)}
-5. If a frame is off beside the others, redo that one alone: `edit_chain(images=[PHOTO], steps=[{_q(style)}], \
-references=[GOOD]{_options(given)})`, with a frame that you like as GOOD.
+5. If a frame does not match the others, redo only that one: `edit_chain(images=[PHOTO], steps=[{_q(style)}], \
+references=[GOOD]{_options(given)})`, with a good frame as GOOD.
 {_deliver(6)}"""
 
 
@@ -91,18 +91,18 @@ def _seasons(given: dict[str, str]) -> str:
         f"Make {len(variants)} variants of one hero shot that belong together.",
         call,
         given,
-        "Composition and subject must be the same in all of them.",
+        "Check that composition and subject are the same in all of them.",
     )
 
 
 def _refine(given: dict[str, str]) -> str:
     return f"""\
-Refine one image with the user, a wish at a time; each wish is one paid request.
+Refine one image with the user, one change at a time; each change is one paid request.
 1. `edit_sequence(images=[{_q(given["image"])}], prompt={_q(given["wish"])}, count=1{_options(given)})`; JOB is its \
 job_id.
-{_wait_and_look(2)} Tell the user what you see, what changed and what should not have.
-3. For the next wish edit the newest frame: `edit_sequence(images=[JOB + "/1"], prompt=WISH, count=1{_options(given)})`.
-4. Undo is free: the handle before it is still there, and the next wish edits that one. Two edits of one handle are \
+{_wait_and_look(2)} Tell the user what you see, what changed, and what changed by mistake.
+3. For the next change edit the newest one: `edit_sequence(images=[JOB + "/1"], prompt=WISH, count=1{_options(given)})`.
+4. Undo is free: the earlier handle still exists, and the next change can edit it. Two edits of one handle are \
 branches; show them side by side with view_images.
 {_deliver(5)}"""
 
@@ -116,7 +116,7 @@ def _icons(given: dict[str, str]) -> str:
         f"palette and plain background in all of them. Style: {style}. {listed}."
     )
     return _one_set(
-        f"Make a set of {len(subjects)} icons that look as if one hand had drawn them.",
+        f"Make a set of {len(subjects)} icons in one consistent style.",
         f"generate_sequence(prompt={_q(prompt)}, count={len(subjects)}",
         {"size": "1:1", **given},
         "Same stroke, palette, size and background?",
@@ -126,8 +126,8 @@ def _icons(given: dict[str, str]) -> str:
 def _one_set(goal: str, call: str, given: dict[str, str], look: str) -> str:
     return f"""\
 {goal}
-1. Quote it, free of charge: `{call}, dry_run=True{_options(given)})`. Tell the user the price.
-2. One paid request makes them all, so that they belong together: `{call}{_options(given)}{_save(given)})`; JOB is its \
+1. Quote it (free): `{call}, dry_run=True{_options(given)})`. Tell the user the price.
+2. One paid request makes all of them, so that they match: `{call}{_options(given)}{_save(given)})`; JOB is its \
 job_id.
 {_wait_and_look(3)} {look}
 {_deliver(4)}"""
@@ -135,16 +135,16 @@ job_id.
 
 def _wait_and_look(step: int) -> str:
     return (
-        f"{step}. If its status is queued or running: `get_status(job_id=JOB, wait_s=50)` until it is not. Then look "
-        "before you praise: `view_images(images=[JOB])`."
+        f"{step}. If its status is queued or running: `get_status(job_id=JOB, wait_s=50)` until it is neither. Look "
+        "at the result before you judge it: `view_images(images=[JOB])`."
     )
 
 
 def _deliver(step: int) -> str:
     return (
-        f"{step}. Give the user the URLs and the cost, and, where they want files: "
-        '`save_images(images=[JOB + "/1"], directory=DIRECTORY)` with every handle that they like.\n'
-        "If a paid call was cut off, make it again word for word: it returns its job and pays nothing."
+        f"{step}. Give the user the URLs and the cost. If they want files: "
+        '`save_images(images=[JOB + "/1"], directory=DIRECTORY)` with every handle that they choose.\n'
+        "If a paid call returned no answer, repeat it word for word: it returns its job and pays nothing."
     )
 
 
@@ -152,7 +152,7 @@ _PROMPTS = (
     Prompt(
         "restyle_photos",
         "Restyle a folder of product photos",
-        "Every photo of a folder in one look, each on its own, side by side",
+        "Every photo of a folder in one look, one request per photo",
         (
             Argument("folder", "The folder with the photos", required=True),
             Argument("style", "The look: light, background, palette", required=True),
@@ -166,7 +166,7 @@ _PROMPTS = (
         "Scenes in order with the same character throughout",
         (
             Argument("character", "A path, URL or handle of a picture, or a description", required=True),
-            Argument("scenes", "The scenes, separated by semicolons; 2 to 15, with a picture 14", required=True),
+            Argument("scenes", "The scenes, separated by semicolons; 2 to 15, or 14 with a picture", required=True),
             *SHARED,
         ),
         _storyboard,
@@ -181,17 +181,17 @@ _PROMPTS = (
     Prompt(
         "refine",
         "Refine an image in conversation",
-        "One wish after another, with undo and branches",
+        "One change after another, with undo and branches",
         (IMAGE, Argument("wish", "The first thing to change", required=True), *SHARED),
         _refine,
     ),
     Prompt(
         "icon_set",
         "Consistent icon set",
-        "Icons that look as if one hand had drawn them",
+        "Icons in one consistent style",
         (
-            Argument("subjects", "What the icons show, separated by semicolons; 2 to 15", required=True),
-            Argument("style", "How they are drawn"),
+            Argument("subjects", "The subjects, separated by semicolons; 2 to 15", required=True),
+            Argument("style", "The drawing style"),
             *SHARED,
         ),
         _icons,
@@ -231,7 +231,7 @@ def get(name: str, given: dict[str, str]) -> types.GetPromptResult:
     known = {argument.name for argument in prompt.arguments}
     given = {key: value.strip() for key, value in given.items() if value.strip()}
     if unknown := sorted(set(given) - known):
-        raise _invalid(f"{name} takes {', '.join(sorted(known))}; it was given {', '.join(unknown)[:80]} too.")
+        raise _invalid(f"{name} takes {', '.join(sorted(known))}; it does not take {', '.join(unknown)[:80]}.")
     if missing := [a.name for a in prompt.arguments if a.required and a.name not in given]:
         raise _invalid(f"{name} needs {', '.join(missing)}.")
     text = block(prompt.write(given))

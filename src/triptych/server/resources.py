@@ -57,7 +57,7 @@ async def listing(
             uri=f"{SCHEME}models",
             name="models",
             title="Models",
-            description="Models by provider: price, limits, usable now or why not; balances where told",
+            description="Models by provider: price, limits, usable now or why not; balances where known",
             mime_type="application/json",
         ),
         types.Resource(
@@ -178,4 +178,4 @@ class _Told:
             raise MCPError(types.INTERNAL_ERROR, error.message) from error
         if isinstance(error, Exception):
             logger.error("%s could not be read", errors.quoted(self._what, 120), exc_info=error)
-            raise MCPError(types.INTERNAL_ERROR, "Triptych failed; the server's log (stderr) says why.") from error
+            raise MCPError(types.INTERNAL_ERROR, "Triptych failed; the server's log (stderr) has details.") from error

@@ -86,9 +86,9 @@ class Paid(Arguments):
     format: Annotated[Literal["png", "jpeg"], BeforeValidator(_format)] | None = None
     wait_s: Seconds = Field(25, ge=0, le=WAIT_LIMIT_S, description="0-55 s")
     save_to: Name | None = Field(None, description="Directory for copies")
-    max_cost_usd: Usd | None = Field(None, ge=0, description="Refuse above; where nobody can be asked, also a yes")
-    dry_run: bool = Field(False, description="Only quote")
-    again: bool = Field(False, description="Pay for another, though this was asked within the hour")
+    max_cost_usd: Usd | None = Field(None, ge=0, description="Cap; counts as consent if the user cannot be asked")
+    dry_run: bool = Field(False, description="Quote only")
+    again: bool = Field(False, description="Submit again although the same request exists (pays again)")
 
 
 class UploadImages(Arguments):
@@ -104,9 +104,9 @@ class EditSequence(Paid):
 
 
 class EditChain(Paid):
-    images: Items = Field(min_length=1, max_length=200, description="1-200, any form edit_sequence takes")
+    images: Items = Field(min_length=1, max_length=200, description="1-200, in the forms of edit_sequence")
     steps: Items = Field(min_length=1, max_length=10, description="1-10 instructions")
-    references: Items = Field([], max_length=13, description="0-13 images that go into every request, for one look")
+    references: Items = Field([], max_length=13, description="0-13 images sent with every request, for one look")
 
 
 class GenerateSequence(Paid):
@@ -117,7 +117,7 @@ class GenerateSequence(Paid):
 class GetStatus(Arguments):
     job_id: Name
     wait_s: Seconds = Field(0, ge=0, le=WAIT_LIMIT_S, description="0-55 s")
-    page: Whole | None = Field(None, ge=1, description="Of an ended job's images")
+    page: Whole | None = Field(None, ge=1, description="Page of an ended job's images")
 
 
 class ListJobs(Arguments):
@@ -137,7 +137,7 @@ class ListModels(Arguments):
 
 class ViewImages(Arguments):
     images: Items = Field(min_length=1, max_length=40, description="1-40 handles, paths, URLs")
-    detail: bool = Field(False, description="Larger: up to 540 KB, not 200")
+    detail: bool = Field(False, description="Larger: up to 540 KB instead of 200")
 
 
 class SaveImages(Arguments):
@@ -208,7 +208,7 @@ def _fault(kind: str, loc: tuple[int | str, ...], value: object, ctx: Mapping[st
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         return f"there is no argument `{name}`" + (f"; did you mean `{near[0]}`?" if near else ".")
     place = f"`{name}`" + "".join(f" item {part + 1}" for part in loc[1:2] if isinstance(part, int))
-    said = _FAULTS.get(kind) or _FAULTS.get(kind.partition("_")[0], "is {shown}, which is not understood")
+    said = _FAULTS.get(kind) or _FAULTS.get(kind.partition("_")[0], "is {shown}, which is not a valid value")
     length = len(value) if isinstance(value, list) else 0
     return f"{place} {said.format(shown=_shown(value), length=length, **ctx)}."
 

@@ -128,4 +128,4 @@ def _why_not(error: Exception) -> Exception:
             f"Triptych cannot use its data directory: {str(error)[:300]}. Set TRIPTYCH_HOME to a directory that it can "
             "write to, and restart the server."
         )
-    return TriptychError("Triptych cannot start working; the server's log (stderr) says why.")
+    return TriptychError("Triptych cannot start working; the server's log (stderr) has details.")

@@ -57,7 +57,7 @@ class OwnNames:
             )
         origins = [value for name, value in scope["headers"] if name == b"origin"]
         if origins and (len(origins) != 1 or not self._is_our_page(origins[0])):
-            return PlainTextResponse("Triptych: the Origin header names another site; its pages are refused.\n", 403)
+            return PlainTextResponse("Triptych: the Origin header names another site, whose pages are refused.\n", 403)
         return None
 
     def _is_ours(self, host: bytes) -> bool:

@@ -99,7 +99,7 @@ async def _task(service: ImageService, task_id: str, caller: Caller, linked: boo
     if now - made > LIFETIME:
         raise MCPError(
             types.INVALID_PARAMS,
-            f'The task {task_id} is over {LIFETIME.days} days old; get_status(job_id="{task_id}") shows its job.',
+            f'The task {task_id} is more than {LIFETIME.days} days old; get_status(job_id="{task_id}") shows its job.',
         )
     task = {
         "taskId": task_id,

@@ -107,8 +107,8 @@ _TOOLS = (
     Tool(
         "upload_images",
         "Upload images",
-        "Take in images; returns a handle (img_…) and URL for each. Optional, as every tool takes paths and URLs: for "
-        "images used again and again. Free.",
+        "Store images; returns a handle (img_…) and URL for each. Optional, for images that you use often: every tool "
+        "also takes paths and URLs. Free.",
         schemas.UploadImages,
         UploadResult,
         _upload_images,
@@ -117,10 +117,10 @@ _TOOLS = (
     Tool(
         "edit_sequence",
         "Edit as a coherent set",
-        "Edit reference images into coherent images, in order, in ONE paid request (both together ≤ 15): variants, "
+        "Edit reference images into coherent images, in order, in ONE paid request: variants, "
         "storyboards, one character throughout. To edit each image on its own, or in stages, use edit_chain. Returns a "
         "job: job_id, status, images (handle, url, path), cost, next. Any handle (img_…, job_…/2) can be edited again: "
-        "undo, redo, branch. Not done yet? get_status. The same call within an hour is the same job.",
+        "undo, redo, branch. Not done? get_status. The same call within an hour returns the same job.",
         schemas.EditSequence,
         JobResult,
         functools.partial(_make, "edit_sequence"),
@@ -128,8 +128,8 @@ _TOOLS = (
     Tool(
         "edit_chain",
         "Edit step by step",
-        "Put each image through the steps, every step editing the last one's output; images run side by side. Pays "
-        "images × steps requests. For several outputs of one edit use edit_sequence. Returns a job like it.",
+        "Edit each image in steps; each step edits the previous step's output. Images run in parallel. Pays images × "
+        "steps requests. For several images from one edit use edit_sequence. Returns the same kind of job.",
         schemas.EditChain,
         JobResult,
         functools.partial(_make, "edit_chain"),
@@ -137,8 +137,8 @@ _TOOLS = (
     Tool(
         "generate_sequence",
         "Generate a coherent set",
-        "Make 1-15 coherent images from words alone, in one paid request. From images: edit_sequence. Returns a job "
-        "like it.",
+        "Make 1-15 coherent images from text alone, in one paid request. From images: edit_sequence. Returns the same "
+        "kind of job.",
         schemas.GenerateSequence,
         JobResult,
         functools.partial(_make, "generate_sequence"),
@@ -146,8 +146,8 @@ _TOOLS = (
     Tool(
         "get_status",
         "Get a job's status",
-        "A job's status, progress, cost and the next call to make; wait_s waits for its end, which lists the images, "
-        "final ones first, in pages. Looks again for an uncertain job. Free.",
+        "Status, progress, cost and next call of a job; wait_s waits for its end. An ended job lists its images in "
+        "pages, final ones first. Looks again for an uncertain job. Free.",
         schemas.GetStatus,
         JobResult,
         _get_status,
@@ -157,7 +157,7 @@ _TOOLS = (
     Tool(
         "list_jobs",
         "List recent jobs",
-        "Recent jobs, newest first; finds the job of a call whose answer was lost.",
+        "Recent jobs, newest first. Use it when a paid call returned no answer.",
         schemas.ListJobs,
         JobsResult,
         _list_jobs,
@@ -168,8 +168,8 @@ _TOOLS = (
     Tool(
         "cancel_job",
         "Cancel a job",
-        "Stop what is not submitted, cancel at the provider where possible, accept an uncertain job as lost. Says "
-        "what is still charged.",
+        "Stop unsubmitted requests, cancel at the provider where possible, accept an uncertain job as lost. Reports "
+        "later charges.",
         schemas.CancelJob,
         JobResult,
         _cancel_job,
@@ -179,7 +179,7 @@ _TOOLS = (
     Tool(
         "list_models",
         "List models",
-        "Models by provider: price, limits, sizes, endpoint ids, usable now or why not. Narrow it to see all in full.",
+        "Models by provider: price, limits, sizes, endpoint ids, usable now or why not. Filter for full details.",
         schemas.ListModels,
         ModelsResult,
         _list_models,
@@ -189,7 +189,7 @@ _TOOLS = (
     Tool(
         "view_images",
         "Look at images",
-        "See images: one as a preview (≤ 768 px), several, or a whole job (job_…), as a labelled contact sheet.",
+        "See one image as a preview (≤ 768 px), several or a whole job (job_…) as a labelled contact sheet.",
         schemas.ViewImages,
         None,
         _view_images,
@@ -199,7 +199,7 @@ _TOOLS = (
     Tool(
         "save_images",
         "Save images",
-        "Copy images, full size, into a directory; never overwrites. Returns the paths.",
+        "Copy full-size images into a directory; never overwrites. Returns the paths.",
         schemas.SaveImages,
         SaveResult,
         _save_images,
@@ -253,11 +253,11 @@ async def call(
             raise
         return refusal(error)
     except Exception:
-        logger.exception("%s raised what nobody meant it to", name)
+        logger.exception("internal error in %s", name)
         return refusal(
             errors.TriptychError(
-                f"{name} failed inside Triptych; the server's log (stderr) says why. If it was a paid call, look for "
-                "its job with list_jobs before making it again."
+                f"{name} failed inside Triptych; the server's log (stderr) has details. If it was a paid call, look "
+                "for its job with list_jobs before you repeat the call."
             )
         )
 

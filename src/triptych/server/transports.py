@@ -69,13 +69,13 @@ def serve(
     tokens = [token.get_secret_value() for token in read.auth_tokens]
     if not tokens and not http.is_loopback(host):
         _refuse(
-            f"{host} can be reached from other machines: set TRIPTYCH_AUTH_TOKEN to a long random text, which clients "
+            f"{host} is reachable from other machines: set TRIPTYCH_AUTH_TOKEN to a long random text, which clients "
             "then send as `Authorization: Bearer …`, or bind to 127.0.0.1."
         )
     public = read.public_url
     if public and not tokens and not own_token and not http.is_loopback(urlsplit(public).hostname or ""):
         _refuse(
-            f"TRIPTYCH_PUBLIC_URL is {public}, which can be reached from other machines: set TRIPTYCH_AUTH_TOKEN to a "
+            f"TRIPTYCH_PUBLIC_URL is {public}, which is reachable from other machines: set TRIPTYCH_AUTH_TOKEN to a "
             "long random text, which clients then send as `Authorization: Bearer …`, or unset TRIPTYCH_PUBLIC_URL."
         )
     try:

@@ -58,9 +58,9 @@ class Budget(BaseModel, frozen=True, extra="forbid"):
         """
         if not self.fits(asked_usd):
             raise errors.OverBudget(
-                f"This job's quote of ${plain(asked_usd)} does not fit the budget: {self.text()}, "
-                f"asked ${plain(asked_usd)}. Nothing was sent. Ask for fewer images, wait until what was spent is 24 h "
-                "old, or have the user raise TRIPTYCH_BUDGET_USD; triptych://spend shows where it went."
+                f"The job does not fit the budget: {self.text()}, quoted ${plain(asked_usd)}. Nothing was sent. Ask "
+                "for fewer images, wait until earlier spending is 24 h old, or ask the user to raise "
+                "TRIPTYCH_BUDGET_USD; triptych://spend lists the spending."
             )
 
 

@@ -290,9 +290,7 @@ class Store(Reads):
             assert follower
             if follower["state"] != State.WAITING:
                 continue
-            fault = Failure(
-                "input_missing", f"Not sent: step {moved.step + 1} before it did not deliver its image.", False
-            )
+            fault = Failure("input_missing", f"Not sent: its input, step {moved.step + 1}, made no image.", False)
             cancelled = replace(rows.read(Prediction, follower), state=State.CANCELLED, fault=fault, finished_at=now.at)
             self._write(cancelled, "0", None, lease=None, release=True)
             self._update_dependents(cancelled, now)
@@ -366,8 +364,8 @@ class Store(Reads):
             if follower.state is State.CANCELLED and follower.fault and follower.fault.kind == "input_missing":
                 balance = self.ledger.balance(now)
                 if not balance.fits(follower.quoted_usd):
-                    said = f"{balance.text()}, asked ${plain(follower.quoted_usd)}"
-                    self._warn(follower.job_id, [f"Step {follower.step + 1} is not taken up again: {said}."])
+                    said = f"{balance.text()}, quoted ${plain(follower.quoted_usd)}"
+                    self._warn(follower.job_id, [f"Step {follower.step + 1} is not resumed: {said}."])
                     return
                 waiting = replace(follower, state=State.WAITING, fault=None, finished_at=None, due_at=0.0)
                 self._write(waiting, str(follower.quoted_usd), None, lease=None)

@@ -232,14 +232,14 @@ def _full(path: Path, said: object) -> errors.Outage:
 
 def _locked(path: Path, said: object) -> errors.Outage:
     return errors.Outage(
-        f"The database {path} is in use by another program, which does not let go ({said}). "
+        f"Another program keeps the database {path} locked ({said}). "
         "Close that program (a database browser, a backup, a stopped Triptych), then try again."
     )
 
 
 def _not_taken(path: Path, said: object) -> errors.Outage:
     return errors.Outage(
-        f"The database {path} did not take a write ({said}). Check its disk: is it full, read-only or disconnected?"
+        f"The database {path} rejected a write ({said}). Check its disk: is it full, read-only or disconnected?"
     )
 
 

@@ -70,7 +70,7 @@ def child(*args: str | Path, **options: Any) -> subprocess.Popen[str]:
 # -- what it says
 
 
-def test_without_a_command_it_shows_its_help_and_every_exit_code() -> None:
+def test_without_a_command_help_shows_every_exit_code() -> None:
     result = run()
     assert result.exit_code == 0
     assert "chain" in result.stdout
@@ -98,7 +98,7 @@ def test_an_unknown_command_is_a_usage_error() -> None:
 # -- a job, on the offline engine
 
 
-def test_an_edit_without_a_key_comes_home_from_the_offline_engine(coffee: str) -> None:
+def test_an_edit_without_a_key_uses_the_offline_engine(coffee: str) -> None:
     result = run("edit", coffee, "-p", "spring, summer, autumn, winter", "-n", "4")
     assert result.exit_code == Exit.DONE
     assert "done: 4 of 4 images" in result.stdout
@@ -113,7 +113,7 @@ def test_json_is_the_tools_result_and_alone_on_stdout(coffee: str) -> None:
     assert fields("status", job["job_id"]) == job
 
 
-def test_what_one_command_made_the_next_one_edits_lists_shows_and_saves(coffee: str, tmp_path: Path) -> None:
+def test_commands_edit_list_show_and_save_earlier_results(coffee: str, tmp_path: Path) -> None:
     first = fields("edit", coffee, "-p", "warmer", "-n", "2")
     second = fields("chain", f"{first['job_id']}/2", "-s", "sepia", "-s", "vignette")
     assert second["images"][0]["source"] == [f"{first['job_id']}/2"]
@@ -180,9 +180,7 @@ def test_cancelling_a_finished_job_changes_nothing(coffee: str) -> None:
         (("serve", "--host", "0.0.0.0", "--transport", "http"), Exit.BAD_REQUEST, "TRIPTYCH_AUTH_TOKEN"),
     ],
 )
-def test_a_request_that_cannot_be_right_is_a_sentence_on_stderr_and_exit_2(
-    args: tuple[str, ...], code: Exit, said: str
-) -> None:
+def test_an_impossible_request_is_a_sentence_and_exit_2(args: tuple[str, ...], code: Exit, said: str) -> None:
     result = run(*args)
     assert result.exit_code == code
     assert said in result.stderr
@@ -201,7 +199,7 @@ def test_a_home_that_cannot_be_used_is_a_sentence_too(monkeypatch: pytest.Monkey
         assert "TRIPTYCH_HOME" in result.stderr
 
 
-def test_what_nobody_meant_is_a_sentence_too_and_the_log_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_error_is_a_sentence_with_its_place_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("by nought")
 
@@ -221,7 +219,7 @@ def test_a_setting_that_cannot_be_right_is_named(monkeypatch: pytest.MonkeyPatch
     assert "TRIPTYCH_BUDGET_USD" in result.stderr
 
 
-def test_every_status_and_every_kind_of_error_has_an_exit_code() -> None:
+def test_every_status_and_error_kind_has_an_exit_code() -> None:
     assert {status: formatting.exit_of_status(status) for status in Status} == {
         "queued": 5,
         "running": 5,
@@ -254,19 +252,19 @@ def test_a_dry_run_shows_the_request_and_sends_nothing(with_key: Emulator, coffe
     assert with_key.seen == []
 
 
-def test_a_job_above_the_confirmation_is_not_sent_when_nobody_can_be_asked(
+def test_a_costly_job_without_a_terminal_is_not_sent(
     with_key: Emulator, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRIPTYCH_CONFIRM_USD", "0.01")
     result = run("edit", coffee, "-p", "fog")
     assert result.exit_code == Exit.TOO_COSTLY
-    for part in ("cap $0.01", "spent $0,", "reserved $0", "asked $0.043", "--max-cost-usd 0.043"):
+    for part in ("above $0.01", "spent $0,", "reserved $0", "quoted $0.043", "--max-cost-usd 0.043"):
         assert part in result.stderr
     assert with_key.accepted == []
 
 
 @pytest.mark.parametrize("confirmation", [("--yes",), ("--max-cost-usd", "0.043")])
-def test_a_confirmed_job_is_sent_and_no_wait_leaves_it_running(
+def test_a_confirmed_job_is_sent_and_left_running(
     with_key: Emulator, coffee: str, monkeypatch: pytest.MonkeyPatch, confirmation: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("TRIPTYCH_CONFIRM_USD", "0.01")
@@ -276,9 +274,7 @@ def test_a_confirmed_job_is_sent_and_no_wait_leaves_it_running(
     assert len(with_key.accepted) == 1
 
 
-def test_what_was_spent_is_a_table_within_100_columns_with_the_budgets_state(
-    with_key: Emulator, coffee: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_spend_is_a_table_within_100_columns(with_key: Emulator, coffee: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("spend").stdout.startswith(
         "Nothing in the last 7 days (UTC).\nLast 24 hours: $0 spent, $0 reserved, of $10"
     )
@@ -340,7 +336,7 @@ def test_on_a_terminal_it_asks_before_a_costly_job(
 # -- a hosted provider
 
 
-def test_a_key_that_the_provider_rejects_fails_the_job_and_is_shown_nowhere(with_key: Emulator, coffee: str) -> None:
+def test_a_rejected_key_fails_the_job_and_is_never_shown(with_key: Emulator, coffee: str) -> None:
     with_key.fault("submit", "401")
     result = run("edit", coffee, "-p", "fog")
     assert result.exit_code == Exit.FAILED
@@ -365,9 +361,7 @@ def test_models_are_a_table_within_100_columns(with_key: Emulator) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process on Windows")
-def test_an_interrupted_wait_leaves_the_job_and_status_brings_it_home(
-    coffee: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_wait_leaves_the_job_for_status(coffee: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with running("atlas", latency_s=3600.0, max_side=96, key=KEY) as api:
         monkeypatch.setenv("ATLASCLOUD_API_KEY", KEY)
         monkeypatch.setenv("ATLASCLOUD_BASE_URL", api.base_url)
@@ -398,10 +392,10 @@ def test_doctor_is_content_with_a_bare_machine() -> None:
 
 
 def test_doctor_says_what_the_money_settings_come_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "at most $10 in 24 hours; a job above $1 wants a confirmation" in run("doctor").stdout
+    assert "at most $10 in 24 hours; a job above $1 needs a confirmation" in run("doctor").stdout
     monkeypatch.setenv("TRIPTYCH_BUDGET_USD", "none")
     monkeypatch.setenv("TRIPTYCH_CONFIRM_USD", "none")
-    assert "no cap; no job wants a confirmation" in run("doctor").stdout
+    assert "no cap; no job needs a confirmation" in run("doctor").stdout
 
 
 def test_doctor_shows_where_clients_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,7 +404,7 @@ def test_doctor_shows_where_clients_reach_the_server(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("TRIPTYCH_AUTH_TOKEN", "a-long-random-text")
     assert "TRIPTYCH_PUBLIC_URL: https://images.example.com; clients connect to" in run("doctor").stdout
     monkeypatch.setenv("TRIPTYCH_PUBLIC_URL", "images.example.com")
-    assert "TRIPTYCH_PUBLIC_URL is http:// or https://" in _faults()["settings"]["found"]
+    assert "TRIPTYCH_PUBLIC_URL must be http:// or https://" in _faults()["settings"]["found"]
 
 
 def test_doctor_knocks_without_the_key_and_never_shows_it(with_key: Emulator) -> None:
@@ -440,7 +434,7 @@ def test_doctor_says_what_mends_an_unreachable_provider(with_key: Emulator, monk
     assert "ATLASCLOUD_BASE_URL" in faults["atlas"]["mend"]
 
 
-def test_doctor_finds_a_default_without_a_key_a_missing_directory_and_a_broken_database(
+def test_doctor_finds_missing_keys_directories_and_broken_databases(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TRIPTYCH_PROVIDER", "atlas")

@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import NOW, edit_sequence, generate_sequence
 from triptych.core.models import State
 from triptych.jobs import submission
@@ -28,8 +29,8 @@ async def edit(service: ImageService, image: str) -> str:
 
 @pytest.mark.parametrize("name", ["evolink", "runware"])
 @pytest.mark.parametrize("slept_h", [3.0, 72.0])
-async def test_a_key_is_no_younger_for_a_sleep_of_the_machine(
-    make_service: Any, finish: Any, clock: Any, name: str, slept_h: float
+async def test_a_sleep_of_the_machine_ages_an_idempotency_key(
+    make_service: MakeService, finish: Finish, clock: FakeClock, name: str, slept_h: float
 ) -> None:
     """Its lid is closed while a submit is on its way; nobody knows whether the key is kept for so long."""
     with running(name, latency_s=5.0, max_side=64, clock=lambda: clock.now().timestamp()) as api:
@@ -46,7 +47,7 @@ async def test_a_key_is_no_younger_for_a_sleep_of_the_machine(
 
 @pytest.mark.parametrize("slept_h", [0.0, 3.0])
 async def test_a_lost_submit_is_found_after_a_sleep(
-    make_service: Any, finish: Any, clock: Any, coffee: str, slept_h: float
+    make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str, slept_h: float
 ) -> None:
     with running("atlas", latency_s=5.0, max_side=64, clock=lambda: clock.now().timestamp()) as api:
         api.fault("submit", "lost-answer")
@@ -65,7 +66,12 @@ async def test_a_lost_submit_is_found_after_a_sleep(
 
 @pytest.mark.parametrize(("fault", "state"), [(None, State.RUNNING), ("429", State.QUEUED)])
 async def test_a_stopped_server_notes_at_once_that_a_request_left(
-    make_service: Any, atlas: Any, coffee: str, monkeypatch: pytest.MonkeyPatch, fault: str | None, state: State
+    make_service: MakeService,
+    atlas: Emulator,
+    coffee: str,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str | None,
+    state: State,
 ) -> None:
     """Whoever stops it may kill it before the answer comes; an answer that comes in time is taken up all the same."""
     left, answered = anyio.Event(), anyio.Event()
@@ -102,7 +108,7 @@ async def test_a_stopped_server_notes_at_once_that_a_request_left(
 
 
 async def test_a_server_stopped_while_it_writes_a_submit_sends_nothing(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with make_service(atlas) as service:
         job_id, really = await edit(service, coffee), service.store.plain.move

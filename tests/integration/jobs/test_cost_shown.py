@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import triptych_emulators
+from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import Options, edit_sequence, generate_sequence
 from triptych import providers
 from triptych.cli import cli, formatting
@@ -37,13 +38,13 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def api(name: str, clock: Any) -> Iterator[Any]:
+def api(name: str, clock: FakeClock) -> Iterator[Any]:
     latency_s = 10.0 if providers.load(name).poll else 0.0
     with triptych_emulators.running(name, latency_s=latency_s, max_side=48, clock=clock.monotonic) as running:
         yield running
 
 
-async def ended(service: ImageService, finish: Any, image: str, **options: Any) -> JobResult:
+async def ended(service: ImageService, finish: Finish, image: str, **options: Any) -> JobResult:
     job = await edit_sequence(service, [image], "make it golden hour", 3, Options(wait_s=0, **options))
     assert job.job_id
     await finish(service)
@@ -68,7 +69,7 @@ async def everywhere(service: ImageService, job_id: str) -> list[dict[str, Any]]
 
 
 async def test_a_charge_that_nobody_reported_is_an_estimate(
-    make_service: Any, finish: Any, api: Any, name: str, clock: Any, coffee: str
+    make_service: MakeService, finish: Finish, api: Emulator, name: str, clock: FakeClock, coffee: str
 ) -> None:
     async with make_service(api) as service:
         job = await ended(service, finish, coffee)
@@ -89,7 +90,7 @@ async def test_a_charge_that_nobody_reported_is_an_estimate(
 
 
 async def test_spend_and_jobs_mark_an_estimate_on_the_command_line(
-    make_service: Any, finish: Any, clock: Any, coffee: str
+    make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str
 ) -> None:
     with triptych_emulators.running("novita", max_side=48, clock=clock.monotonic) as api:
         async with make_service(api) as service:
@@ -109,7 +110,7 @@ async def test_spend_and_jobs_mark_an_estimate_on_the_command_line(
     [("submit", "402", "failed"), ("submit", "401", "failed"), ("poll", "moderated", "failed")],
 )
 async def test_a_job_that_was_refused_says_that_nothing_was_charged(
-    make_service: Any, finish: Any, atlas: Any, coffee: str, op: str, fault: str, status: str
+    make_service: MakeService, finish: Finish, atlas: Emulator, coffee: str, op: str, fault: str, status: str
 ) -> None:
     atlas.fault(op, fault, times=None)
     async with make_service(atlas) as service:
@@ -121,7 +122,9 @@ async def test_a_job_that_was_refused_says_that_nothing_was_charged(
     assert {cost["charged"] for cost in shown} == {0}
 
 
-async def test_a_job_cancelled_before_it_was_sent_was_not_charged(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_a_job_cancelled_before_it_was_sent_was_not_charged(
+    make_service: MakeService, atlas: Emulator, coffee: str
+) -> None:
     async with make_service(atlas) as service:
         made = await edit_sequence(service, [coffee], "make it golden hour", 1, NOW)
         assert made.cost.charged is None and "not charged yet" in made.text()
@@ -131,7 +134,7 @@ async def test_a_job_cancelled_before_it_was_sent_was_not_charged(make_service: 
 
 
 async def test_what_may_have_been_charged_is_not_called_free(
-    make_service: Any, finish: Any, atlas: Any, coffee: str
+    make_service: MakeService, finish: Finish, atlas: Emulator, coffee: str
 ) -> None:
     atlas.fault("submit", "lost-answer", times=None)
     atlas.fault("history", "500", times=None)
@@ -161,7 +164,7 @@ def test_money_leaves_with_six_decimals_at_most() -> None:
 
 
 async def test_a_share_of_a_quote_is_kept_with_six_decimals(
-    make_service: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with triptych_emulators.running("wavespeed", latency_s=10.0, max_side=48, clock=clock.monotonic) as api:
         api.fault("poll", "fewer", times=None)
@@ -177,13 +180,13 @@ async def test_a_share_of_a_quote_is_kept_with_six_decimals(
 
 
 async def test_a_surprising_charge_is_told_with_six_decimals(
-    make_service: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Work, "charge_usd", lambda work, now: Decimal("5.123456789"))
     with triptych_emulators.running("atlas", max_side=48, clock=clock.monotonic, price="prompt") as atlas:
         async with make_service(atlas) as service:
             job = await ended(service, finish, coffee)
-    assert any("$5.123457 for what was quoted" in warning for warning in job.warnings), job.warnings
+    assert any("$5.123457; the quote was" in warning for warning in job.warnings), job.warnings
     for said in (*job.warnings, job.text(), formatting.job_text(job)):
         for amount in re.findall(r"\$(\d+\.\d+)", said):
             assert len(amount.partition(".")[2]) <= 6
@@ -194,7 +197,7 @@ async def test_a_surprising_charge_is_told_with_six_decimals(
 
 @pytest.mark.parametrize("status", ["401", "403"])
 async def test_a_rejected_key_names_its_setting(
-    make_service: Any, finish: Any, api: Any, name: str, coffee: str, status: str
+    make_service: MakeService, finish: Finish, api: Emulator, name: str, coffee: str, status: str
 ) -> None:
     for op in {fault.op for fault in triptych_emulators.faults(name)} - {"result"}:
         api.fault(op, status, times=None)
@@ -220,8 +223,8 @@ def test_the_command_line_names_the_setting_of_a_rejected_key(coffee: str, monke
     assert "sk-wrong" not in said
 
 
-async def test_a_done_job_whose_price_is_late_says_that_it_is_unknown(
-    make_service: Any, finish: Any, coffee: str, clock: Any
+async def test_a_done_job_with_a_late_price_says_so(
+    make_service: MakeService, finish: Finish, coffee: str, clock: FakeClock
 ) -> None:
     with triptych_emulators.running(
         "atlas", latency_s=10.0, max_side=96, clock=clock.monotonic, price="never"

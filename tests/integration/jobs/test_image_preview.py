@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageOps
 
+from support.fixtures import Emulator, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, ended, generate_sequence
 from support.pictures import picture
 from triptych.core import errors
@@ -60,12 +61,12 @@ def size_of(jpeg: bytes) -> tuple[int, int]:
         return image.size
 
 
-async def job_of(service: ImageService, finish: Any, started: JobResult) -> JobResult:
+async def job_of(service: ImageService, finish: Finish, started: JobResult) -> JobResult:
     return await ended(service, finish, started.job_id)
 
 
 async def test_a_set_shows_beside_its_source_in_order(
-    make_service: Any, finish: Any, atlas: Any, coffee: str, drawn: Drawn
+    make_service: MakeService, finish: Finish, atlas: Emulator, coffee: str, drawn: Drawn
 ) -> None:
     async with make_service(atlas) as service:
         job = await job_of(service, finish, await edit_sequence(service, [coffee], SEASONS, 4, NOW))
@@ -80,8 +81,8 @@ async def test_a_set_shows_beside_its_source_in_order(
     assert same == shown
 
 
-async def test_one_edit_of_one_image_is_a_pair_of_before_and_after(
-    make_service: Any, finish: Any, coffee: str, drawn: Drawn
+async def test_one_edit_shows_before_and_after(
+    make_service: MakeService, finish: Finish, coffee: str, drawn: Drawn
 ) -> None:
     async with make_service() as service:
         job = await job_of(service, finish, await edit_sequence(service, [coffee], "darker", 1, NOW))
@@ -90,8 +91,8 @@ async def test_one_edit_of_one_image_is_a_pair_of_before_and_after(
     assert drawn.notes == ["before", "after, 600×400"]
 
 
-async def test_a_chain_is_a_grid_of_lanes_with_the_steps_words_over_the_columns(
-    make_service: Any, finish: Any, coffee: str, samples: Path, drawn: Drawn
+async def test_a_chain_is_a_grid_of_lanes_under_their_steps(
+    make_service: MakeService, finish: Finish, coffee: str, samples: Path, drawn: Drawn
 ) -> None:
     steps = ["golden hour", "more contrast", "add a vignette"]
     photos = [coffee, str(samples / "cat.jpg"), str(samples / "rocket.jpg")]
@@ -109,8 +110,8 @@ async def test_a_chain_is_a_grid_of_lanes_with_the_steps_words_over_the_columns(
     assert f"lane 3: {sources[2]}, {job.job_id}/7 to /9" in shown.caption
 
 
-async def test_a_chain_of_one_image_shows_each_step_under_its_words(
-    make_service: Any, finish: Any, coffee: str, drawn: Drawn
+async def test_a_chain_of_one_image_labels_each_step(
+    make_service: MakeService, finish: Finish, coffee: str, drawn: Drawn
 ) -> None:
     async with make_service() as service:
         job = await job_of(service, finish, await edit_chain(service, [coffee], ["brighter", "bluer"], (), NOW))
@@ -119,8 +120,8 @@ async def test_a_chain_of_one_image_shows_each_step_under_its_words(
     assert drawn.sheets[-1]["group"] == 1
 
 
-async def test_a_lane_that_failed_leaves_its_place_empty_and_says_so(
-    make_service: Any, finish: Any, atlas: Any, coffee: str, samples: Path, drawn: Drawn
+async def test_a_failed_lane_leaves_its_place_empty(
+    make_service: MakeService, finish: Finish, atlas: Emulator, coffee: str, samples: Path, drawn: Drawn
 ) -> None:
     atlas.fault("submit", "moderated-before")
     async with make_service(atlas) as service:
@@ -133,7 +134,9 @@ async def test_a_lane_that_failed_leaves_its_place_empty_and_says_so(
     assert {card.note for card in missing} <= {"failed", "cancelled"}
 
 
-async def test_a_long_chain_shows_what_fits_and_names_the_rest(make_service: Any, finish: Any, drawn: Drawn) -> None:
+async def test_a_long_chain_shows_what_fits_and_names_the_rest(
+    make_service: MakeService, finish: Finish, drawn: Drawn
+) -> None:
     async with make_service() as service:
         job = await job_of(service, finish, await edit_chain(service, [TINY] * 22, ["warmer"], (), NOW))
         shown = await service.view_images([str(job.job_id)])
@@ -142,8 +145,8 @@ async def test_a_long_chain_shows_what_fits_and_names_the_rest(make_service: Any
     assert size_of(shown.jpeg)[0] <= 1568 and len(shown.jpeg) <= 400_000 and len(shown.caption) < 2500
 
 
-async def test_loose_images_show_in_the_order_given_with_where_they_come_from(
-    make_service: Any, finish: Any, coffee: str, samples: Path, drawn: Drawn
+async def test_loose_images_keep_their_order_and_name_their_source(
+    make_service: MakeService, finish: Finish, coffee: str, samples: Path, drawn: Drawn
 ) -> None:
     async with make_service() as service:
         one = await job_of(service, finish, await edit_chain(service, [coffee], ["warmer", "bluer"], (), NOW))
@@ -154,9 +157,7 @@ async def test_loose_images_show_in_the_order_given_with_where_they_come_from(
     assert shown.caption == f"In reading order: {one.job_id}/2, {drawn.labels[1]}, {one.job_id}/1 to /2."
 
 
-async def test_jobs_among_others_that_come_to_too_many_are_cut_and_said(
-    make_service: Any, finish: Any, drawn: Drawn
-) -> None:
+async def test_too_many_images_are_cut_and_counted(make_service: MakeService, finish: Finish, drawn: Drawn) -> None:
     async with make_service() as service:
         job = await job_of(
             service, finish, await edit_sequence(service, [TINY], "warmer", 14, Options(wait_s=0, size="288x288"))
@@ -166,7 +167,7 @@ async def test_jobs_among_others_that_come_to_too_many_are_cut_and_said(
     assert f"Left out, as a sheet holds 40: {job.job_id}/13 to /14." in shown.caption
 
 
-async def test_a_job_without_images_says_where_to_ask(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_a_job_without_images_says_where_to_ask(make_service: MakeService, atlas: Emulator, coffee: str) -> None:
     async with make_service(atlas) as service:
         job = await edit_sequence(service, [coffee], "warmer", 2, NOW)
         with pytest.raises(
@@ -198,7 +199,7 @@ def call_in(caption: str) -> tuple[str, dict[str, Any]]:
     return call.func.id, {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
 
 
-async def test_every_frame_of_a_set_has_its_drift_told(make_service: Any, finish: Any, coffee: str) -> None:
+async def test_every_frame_of_a_set_has_its_drift_told(make_service: MakeService, finish: Finish, coffee: str) -> None:
     async with make_service() as service:
         job = await job_of(service, finish, await edit_sequence(service, [coffee], SEASONS, 4, NOW))
         shown = await service.view_images([str(job.job_id)])
@@ -213,8 +214,8 @@ async def test_every_frame_of_a_set_has_its_drift_told(make_service: Any, finish
 
 
 @pytest.mark.parametrize("tool", ["edit_sequence", "generate_sequence"])
-async def test_a_frame_that_is_off_is_named_with_its_numbers_and_one_call_makes_it_anew(
-    make_service: Any, finish: Any, atlas: Any, coffee: str, drawn: Drawn, tool: str
+async def test_an_odd_frame_is_named_with_its_redoing_call(
+    make_service: MakeService, finish: Finish, atlas: Emulator, coffee: str, drawn: Drawn, tool: str
 ) -> None:
     prompt = 'the same cup, "five" times'
     async with make_service(atlas) as service:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from support.fixtures import Emulator, FakeClock, MakeService
 from triptych import catalog
 from triptych.jobs.service import MODELS_BYTES, Caller, ImageService
 from triptych.providers import load, names
@@ -39,7 +40,7 @@ async def asked(service: ImageService, **given: Any) -> tuple[dict[str, Any], st
 
 @asynccontextmanager
 async def with_all_keys(
-    make_service: Any, clock: Any, fault: str | None = None, **environ: str
+    make_service: MakeService, clock: FakeClock, fault: str | None = None, **environ: str
 ) -> AsyncIterator[ImageService]:
     with ExitStack() as stack:
         apis = [stack.enter_context(running(name, clock=clock.monotonic)) for name in HOSTED]
@@ -62,7 +63,7 @@ def all_models(service: ImageService) -> set[tuple[str, str]]:
     return {(name, o.family) for name, account in service.setup.accounts.items() for o in account.provider.offers}
 
 
-async def test_without_a_key_the_list_names_every_model(make_service: Any) -> None:
+async def test_without_a_key_the_list_names_every_model(make_service: MakeService) -> None:
     async with make_service() as service:
         fields, text = await asked(service)
         assert told_of(fields) == all_models(service)
@@ -71,7 +72,9 @@ async def test_without_a_key_the_list_names_every_model(make_service: Any) -> No
 
 
 @pytest.mark.parametrize("default", ["", *HOSTED])
-async def test_with_all_keys_the_default_provider_comes_first(make_service: Any, clock: Any, default: str) -> None:
+async def test_with_all_keys_the_default_provider_comes_first(
+    make_service: MakeService, clock: FakeClock, default: str
+) -> None:
     async with with_all_keys(make_service, clock, TRIPTYCH_PROVIDER=default) as service:
         fields, text = await asked(service)
         assert told_of(fields) == all_models(service)
@@ -81,7 +84,7 @@ async def test_with_all_keys_the_default_provider_comes_first(make_service: Any,
     assert "more: query, operation or provider" in text
 
 
-async def test_with_every_list_failing_it_still_fits(make_service: Any, clock: Any) -> None:
+async def test_with_every_list_failing_it_still_fits(make_service: MakeService, clock: FakeClock) -> None:
     async with with_all_keys(make_service, clock, "503") as service:
         fields, _ = await asked(service)
         assert told_of(fields) == all_models(service)
@@ -89,7 +92,7 @@ async def test_with_every_list_failing_it_still_fits(make_service: Any, clock: A
         assert all(row["usable"] for row in fields["models"])
 
 
-async def test_sizes_are_said_once_for_each_family(make_service: Any) -> None:
+async def test_sizes_are_said_once_for_each_family(make_service: MakeService) -> None:
     async with make_service() as service:
         for name, account in service.setup.accounts.items():
             fields, text = await asked(service, provider=name)
@@ -98,7 +101,7 @@ async def test_sizes_are_said_once_for_each_family(make_service: Any) -> None:
             assert text.count("sizes ") == len(families)
 
 
-async def test_a_narrowed_list_has_endpoint_price_limits_and_reason(make_service: Any) -> None:
+async def test_a_narrowed_list_has_endpoint_price_limits_and_reason(make_service: MakeService) -> None:
     async with make_service() as service:
         fields, text = await asked(service, query="5.0-lite", provider="atlas")
         offers = catalog.search(service.setup.accounts["atlas"].provider.offers, "5.0-lite")
@@ -112,13 +115,13 @@ async def test_a_narrowed_list_has_endpoint_price_limits_and_reason(make_service
 
 
 @pytest.mark.parametrize("operation", ["generate", "generate-sequential", "edit", "edit-sequential"])
-async def test_an_operation_shows_its_own_ids_alone(make_service: Any, operation: str) -> None:
+async def test_an_operation_shows_its_own_ids_alone(make_service: MakeService, operation: str) -> None:
     async with make_service() as service:
         fields, _ = await asked(service, operation=operation)
     assert fields["models"] and all(list(row["endpoints"]) == [operation] for row in fields["models"])
 
 
-async def test_an_operation_with_another_live_price_has_its_own_row(make_service: Any, atlas: Any) -> None:
+async def test_an_operation_with_another_live_price_has_its_own_row(make_service: MakeService, atlas: Emulator) -> None:
     async with make_service(atlas) as service:
         fields, text = await asked(service, provider="atlas")
     for row in fields["models"]:

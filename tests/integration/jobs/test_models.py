@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from support.fixtures import FakeClock, Finish, MakeService
 from support.jobs import Options, edit_chain, edit_sequence, ended, generate_sequence
 from triptych import catalog
 from triptych.catalog import backgrounds
@@ -42,20 +43,20 @@ WITH_5_5 = ("atlas", "wavespeed", "ark", "runware")
 
 
 @pytest.fixture
-def api(request: pytest.FixtureRequest, clock: Any) -> Iterator[Emulator]:
+def api(request: pytest.FixtureRequest, clock: FakeClock) -> Iterator[Emulator]:
     """The emulator that the test's parameter names."""
     with running(request.param, max_side=96, clock=clock.monotonic, **SETTINGS[request.param]) as emulator:
         yield emulator
 
 
 @pytest.fixture
-def ark(clock: Any) -> Iterator[Emulator]:
+def ark(clock: FakeClock) -> Iterator[Emulator]:
     with running("ark", max_side=96, clock=clock.monotonic, latency_s=0.0) as emulator:
         yield emulator
 
 
 @pytest.fixture
-def wavespeed(clock: Any) -> Iterator[Emulator]:
+def wavespeed(clock: FakeClock) -> Iterator[Emulator]:
     with running("wavespeed", max_side=96, clock=clock.monotonic, latency_s=10.0) as emulator:
         yield emulator
 
@@ -65,7 +66,7 @@ def wavespeed(clock: Any) -> Iterator[Emulator]:
 
 @pytest.mark.parametrize("api", WITH_5_5, indirect=True)
 async def test_5_5_edits_generates_and_chains_at_the_right_charge(
-    make_service: Any, api: Emulator, finish: Any, coffee: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
 ) -> None:
     small = Decimal("0.016") if api.name == "atlas" else Decimal("0.020")
     large, reference = Decimal("0.035"), Decimal("0.008")
@@ -92,7 +93,7 @@ async def test_5_5_edits_generates_and_chains_at_the_right_charge(
 @pytest.mark.parametrize("api", ["atlas", "wavespeed", "ark", "runware", "evolink"], indirect=True)
 @pytest.mark.parametrize(("family", "large"), [("seedream-5.0-pro", "0.09"), ("seedream-5.0-flash", "0.018")])
 async def test_pro_and_flash_edit_at_the_right_charge(
-    make_service: Any, api: Emulator, finish: Any, coffee: str, samples: Path, family: str, large: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, samples: Path, family: str, large: str
 ) -> None:
     usd = Decimal("0.027") if (api.name, large) == ("wavespeed", "0.018") else Decimal(large)
     usd += Decimal("0.003") if family.endswith("pro") else 0  # the first reference is free
@@ -109,8 +110,8 @@ async def test_pro_and_flash_edit_at_the_right_charge(
 
 
 @pytest.mark.parametrize("api", SETTINGS, indirect=True)
-async def test_a_chain_prefers_5_5_a_set_prefers_a_sequence_family(
-    make_service: Any, api: Emulator, coffee: str
+async def test_chains_prefer_5_5_and_sets_a_sequence_family(
+    make_service: MakeService, api: Emulator, coffee: str
 ) -> None:
     best = "seedream-5.5" if api.name in WITH_5_5 else "seedream-5.0-lite"
     dry = Options(wait_s=0, dry_run=True)
@@ -124,7 +125,9 @@ async def test_a_chain_prefers_5_5_a_set_prefers_a_sequence_family(
     assert {r.provider for r in (chain, single, edits, drawn)} == {api.name}
 
 
-async def test_what_5_5_does_not_take_the_next_family_does(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_what_5_5_does_not_take_the_next_family_does(
+    make_service: MakeService, atlas: Emulator, coffee: str
+) -> None:
     dry = Options(wait_s=0, dry_run=True)
     async with make_service(atlas) as service:
         many = await edit_sequence(service, [coffee] * 12, "one picture", 1, dry)
@@ -137,8 +140,8 @@ async def test_what_5_5_does_not_take_the_next_family_does(make_service: Any, at
 VOLCENGINE = {"ARK_API_KEY": "k" * 20, "ARK_BASE_URL": "https://ark.cn-beijing.volces.com/api/v3"}
 
 
-async def test_a_retired_default_is_passed_over_and_the_result_says_so(
-    make_service: Any, clock: Any, coffee: str
+async def test_a_retired_default_is_replaced_and_the_result_says_so(
+    make_service: MakeService, clock: FakeClock, coffee: str
 ) -> None:
     dry = Options(wait_s=0, dry_run=True)
     async with make_service(**VOLCENGINE) as service:
@@ -162,7 +165,7 @@ async def test_a_retired_default_is_passed_over_and_the_result_says_so(
 
 
 async def test_volcengine_gets_its_own_ids_behind_any_address(
-    make_service: Any, finish: Any, clock: Any, coffee: str
+    make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str
 ) -> None:
     """Behind a proxy the host says nothing: the plain id is surely not accepted, and is sent with the prefix."""
     with running("ark", volcengine=True, max_side=48, latency_s=0.0, clock=clock.monotonic) as api:
@@ -174,7 +177,7 @@ async def test_volcengine_gets_its_own_ids_behind_any_address(
     assert sent == ["seedream-5-5-261028", "doubao-seedream-5-5-261028"]
 
 
-async def test_a_job_made_before_the_base_url_changed_finds_its_offer(make_service: Any, coffee: str) -> None:
+async def test_a_job_from_an_earlier_base_url_finds_its_offer(make_service: MakeService, coffee: str) -> None:
     async with make_service(ARK_API_KEY="k" * 20) as service:
         started = await edit_chain(service, [coffee], ["warmer"], options=NOW)
         (prediction,) = service.store.plain.predictions(started.job_id or "")
@@ -184,7 +187,7 @@ async def test_a_job_made_before_the_base_url_changed_finds_its_offer(make_servi
     assert found and found.endpoint == "doubao-seedream-5-5-261028"
 
 
-async def test_no_other_provider_retires_5_0_lite(make_service: Any, clock: Any) -> None:
+async def test_no_other_provider_retires_5_0_lite(make_service: MakeService, clock: FakeClock) -> None:
     async with make_service(ARK_API_KEY="k" * 20) as service:
         listed = await service.list_models("5.0-lite", every=True)
         clock.advance(30 * 24 * 3600)
@@ -196,8 +199,8 @@ async def test_no_other_provider_retires_5_0_lite(make_service: Any, clock: Any)
 # Where a refused job goes
 
 
-async def test_a_default_without_5_5_goes_on_with_its_own_family(
-    make_service: Any, wavespeed: Emulator, finish: Any, clock: Any, coffee: str
+async def test_a_default_without_5_5_keeps_its_own_family(
+    make_service: MakeService, wavespeed: Emulator, finish: Finish, clock: FakeClock, coffee: str
 ) -> None:
     with running("evolink", max_side=96, clock=clock.monotonic, latency_s=10.0) as evolink:
         evolink.fault("submit", "402", times=None)
@@ -209,8 +212,8 @@ async def test_a_default_without_5_5_goes_on_with_its_own_family(
     assert wavespeed.works[0].order.model == "bytedance/seedream-v5.0-lite/edit"
 
 
-async def test_an_inferred_id_that_is_unknown_says_so_and_goes_on_elsewhere(
-    make_service: Any, atlas: Any, wavespeed: Emulator, finish: Any, coffee: str
+async def test_an_unknown_inferred_id_is_reported_and_rerouted(
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "404", times=None)
     async with make_service(atlas, wavespeed) as service:
@@ -223,7 +226,7 @@ async def test_an_inferred_id_that_is_unknown_says_so_and_goes_on_elsewhere(
 
 
 async def test_the_cheapest_compares_one_family_by_the_whole_price(
-    make_service: Any, wavespeed: Emulator, clock: Any, coffee: str
+    make_service: MakeService, wavespeed: Emulator, clock: FakeClock, coffee: str
 ) -> None:
     """EvoLink's 5.0 lite is cheaper than any 5.5, and is not what a single edit prefers."""
     cheapest = Options(wait_s=0, provider="cheapest", dry_run=True)
@@ -238,7 +241,7 @@ async def test_the_cheapest_compares_one_family_by_the_whole_price(
 # The whole price, everywhere
 
 
-async def test_the_cap_of_a_call_sees_references_too(make_service: Any, ark: Emulator, coffee: str) -> None:
+async def test_the_cap_of_a_call_sees_references_too(make_service: MakeService, ark: Emulator, coffee: str) -> None:
     async with make_service(ark) as service:
         short = Options(**V5_5, max_cost_usd=Decimal("0.058"))
         with pytest.raises(errors.OverBudget, match=r"max_cost_usd=0\.059"):
@@ -250,14 +253,14 @@ async def test_the_cap_of_a_call_sees_references_too(make_service: Any, ark: Emu
     assert enough.cost.quoted == Decimal("0.059")
 
 
-async def test_the_budget_sees_references_too(make_service: Any, ark: Emulator, coffee: str) -> None:
+async def test_the_budget_sees_references_too(make_service: MakeService, ark: Emulator, coffee: str) -> None:
     async with make_service(ark, TRIPTYCH_BUDGET_USD="0.1") as service:
         await edit_sequence(service, [coffee] * 3, "warmer", 1, V5_5)
-        with pytest.raises(errors.OverBudget, match=r"reserved \$0\.059, asked \$0\.043"):
+        with pytest.raises(errors.OverBudget, match=r"reserved \$0\.059, quoted \$0\.043"):
             await edit_sequence(service, [coffee], "cooler", 1, V5_5)
 
 
-async def test_list_models_shows_the_parts_of_a_price(make_service: Any, ark: Emulator) -> None:
+async def test_list_models_shows_the_parts_of_a_price(make_service: MakeService, ark: Emulator) -> None:
     async with make_service(ark) as service:
         listed = await service.list_models("5.5")
     edit = next(row for row in listed.models if row.provider == "ark")
@@ -268,7 +271,7 @@ async def test_list_models_shows_the_parts_of_a_price(make_service: Any, ark: Em
     assert edit.price in listed.text()
 
 
-async def test_a_pros_first_reference_is_shown_as_free(make_service: Any) -> None:
+async def test_a_pros_first_reference_is_shown_as_free(make_service: MakeService) -> None:
     async with make_service() as service:
         text = (await service.list_models("5.0-pro", "edit", "ark")).text()
     assert "$0.045 an image up to 2.6 MP, $0.09 above, $0.003 a reference after the first" in text
@@ -372,7 +375,7 @@ def test_a_long_run_of_blanks_is_read_at_once() -> None:
 
 @pytest.mark.parametrize("api", WITH_5_5, indirect=True)
 async def test_a_jpeg_with_a_transparent_background_is_refused_unsent(
-    make_service: Any, api: Emulator, coffee: str
+    make_service: MakeService, api: Emulator, coffee: str
 ) -> None:
     async with make_service(api) as service:
         for tool in (edit_sequence(service, [coffee], CLEAR, 1, Options(wait_s=0, format="jpeg")),
@@ -383,7 +386,7 @@ async def test_a_jpeg_with_a_transparent_background_is_refused_unsent(
 
 
 async def test_a_model_without_the_setting_names_one_that_has_it(
-    make_service: Any, atlas: Any, wavespeed: Emulator, coffee: str
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, coffee: str
 ) -> None:
     dry = Options(wait_s=0, dry_run=True)
     async with make_service(atlas, wavespeed) as service:
@@ -396,13 +399,13 @@ async def test_a_model_without_the_setting_names_one_that_has_it(
     assert "'background'" not in str(here.request) and len(plain.warnings) == 1
 
 
-async def test_a_note_names_the_key_that_is_missing(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_a_note_names_the_key_that_is_missing(make_service: MakeService, atlas: Emulator, coffee: str) -> None:
     async with make_service(atlas) as service:
         here = await edit_sequence(service, [coffee], CLEAR, 1, Options(wait_s=0, dry_run=True))
     assert 'provider="wavespeed" (set WAVESPEED_API_KEY first).' in here.warnings[0]
 
 
-async def test_a_chain_says_which_steps_ask(make_service: Any, wavespeed: Emulator, coffee: str) -> None:
+async def test_a_chain_says_which_steps_ask(make_service: MakeService, wavespeed: Emulator, coffee: str) -> None:
     dry = Options(wait_s=0, dry_run=True)
     async with make_service(wavespeed) as service:
         some = await edit_chain(service, [coffee], ["warmer", CLEAR, "a red cup"], options=dry)
@@ -411,8 +414,8 @@ async def test_a_chain_says_which_steps_ask(make_service: Any, wavespeed: Emulat
     assert "step" not in every.warnings[0]
 
 
-async def test_a_job_that_asks_by_the_setting_stays_where_it_is(
-    make_service: Any, atlas: Any, wavespeed: Emulator, finish: Any, coffee: str
+async def test_a_provider_named_by_the_setting_is_kept(
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str
 ) -> None:
     """Elsewhere the same family has no setting: the picture would be paid for and come with a background."""
     wavespeed.fault("submit", "402", times=None)
@@ -434,7 +437,7 @@ def alpha_range(data: bytes) -> tuple[int, int]:
 
 @pytest.mark.parametrize("api", ["wavespeed", "ark", "runware"], indirect=True)
 async def test_alpha_survives_download_chain_and_saving(
-    make_service: Any, api: Emulator, finish: Any, coffee: str, tmp_path: Path
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, tmp_path: Path
 ) -> None:
     async with make_service(api) as service:
         started = await edit_chain(service, [coffee], [CLEAR, "a red cup"], options=NOW)
@@ -442,7 +445,7 @@ async def test_alpha_survives_download_chain_and_saving(
         assert job.status == "done", job.text()
         job = await service.job(started.job_id, every=True)
         first = Path(job.images[0].path or "")
-        said = "inferred" if api.name == "runware" else "gets it as a setting"
+        said = "inferred" if api.name == "runware" else "receives it as a setting"
         assert any("transparent background" in w and said in w for w in job.warnings)
         saved = await service.save_images(
             [job.images[0].handle], str(tmp_path / "out"), None, Caller(roots=(tmp_path,))
@@ -462,10 +465,10 @@ def sent_again(api: Emulator) -> bytes:
 
 
 async def test_an_uploaded_image_keeps_its_alpha_on_the_way_out(
-    make_service: Any, ark: Emulator, finish: Any, samples: Path, tmp_path: Path
+    make_service: MakeService, ark: Emulator, finish: Finish, samples: Path, tmp_path: Path
 ) -> None:
     """Larger than the provider takes: it is made smaller, not opaque."""
-    noise = Image.effect_noise((2300, 2300), 90)
+    noise = Image.effect_noise((1700, 1700), 90)
     image = Image.merge("RGBA", (noise, noise.rotate(90), noise.rotate(180), noise.rotate(270)))
     image.save(tmp_path / "cut-out.png", compress_level=1)
     assert (tmp_path / "cut-out.png").stat().st_size > 10_000_000
@@ -479,7 +482,7 @@ async def test_an_uploaded_image_keeps_its_alpha_on_the_way_out(
 
 
 async def test_a_preview_and_a_sheet_show_a_checkerboard(
-    make_service: Any, ark: Emulator, finish: Any, coffee: str
+    make_service: MakeService, ark: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(ark) as service:
         started = await edit_sequence(service, [coffee], CLEAR, 1, NOW)

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
+from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import Options, edit_sequence
 from triptych.core import errors
 from triptych.core.models import State
@@ -52,7 +53,7 @@ def failing(
     return call
 
 
-def yielding(clock: Any) -> Callable[..., Any]:
+def yielding(clock: FakeClock) -> Callable[..., Any]:
     """Return a wait that lets the other tasks run."""
 
     async def wait(notifier: Any, seconds: float) -> None:
@@ -73,8 +74,13 @@ OWN_ERRORS = [
 
 @pytest.mark.parametrize("times", [1, 100], ids=["once", "always"])
 @pytest.mark.parametrize("error", OWN_ERRORS, ids=lambda error: type(error).__name__)
-async def test_an_error_of_our_own_after_the_answer_sends_nothing_again(
-    make_service: Any, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch, error: Exception, times: int
+async def test_an_own_error_after_the_answer_sends_nothing_again(
+    make_service: MakeService,
+    finish: Finish,
+    coffee: str,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    times: int,
 ) -> None:
     with running("ark", latency_s=0.0, max_side=64) as ark:
         async with make_service(ark) as service:
@@ -90,7 +96,12 @@ async def test_an_error_of_our_own_after_the_answer_sends_nothing_again(
 
 @pytest.mark.parametrize("error", OWN_ERRORS, ids=lambda error: type(error).__name__)
 async def test_an_error_of_our_own_while_sending_sends_nothing_again(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+    make_service: MakeService,
+    atlas: Emulator,
+    finish: Finish,
+    coffee: str,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
 ) -> None:
     really = ProviderClient._send_once
 
@@ -109,7 +120,7 @@ async def test_an_error_of_our_own_while_sending_sends_nothing_again(
 
 
 async def test_an_error_before_anything_left_is_no_lost_answer(
-    make_service: Any, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService, finish: Finish, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running("ark", latency_s=0.0, max_side=64) as ark:
         async with make_service(ark) as service:
@@ -120,8 +131,13 @@ async def test_an_error_before_anything_left_is_no_lost_answer(
     assert len(ark.accepted) == 1
 
 
-async def test_a_lost_answer_is_stored_though_the_database_is_locked_for_long(
-    make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_lost_answer_outlasts_a_long_database_lock(
+    make_service: MakeService,
+    atlas: Emulator,
+    finish: Finish,
+    clock: FakeClock,
+    coffee: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     atlas.fault("submit", "lost-answer")
     atlas.fault("history", "500", times=None)
@@ -160,7 +176,13 @@ async def test_a_lost_answer_is_stored_though_the_database_is_locked_for_long(
 
 @pytest.mark.parametrize("step_h", [1.0, -2.0, 30.0])
 async def test_a_clock_that_jumps_during_a_submit_pays_once(
-    make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, step_h: float, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService,
+    atlas: Emulator,
+    finish: Finish,
+    clock: FakeClock,
+    coffee: str,
+    step_h: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The request is on its way, and accepted late: the same process must not take it over."""
     really = ProviderClient._send_once
@@ -184,7 +206,7 @@ async def test_a_clock_that_jumps_during_a_submit_pays_once(
 
 @pytest.mark.parametrize("step_h", [1.0, -2.0])
 async def test_a_clock_that_jumps_changes_no_wait(
-    make_service: Any, atlas: Any, clock: Any, coffee: str, step_h: float
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, coffee: str, step_h: float
 ) -> None:
     async with make_service(atlas) as service:
         job_id = await edit(service, coffee)
@@ -201,7 +223,7 @@ async def test_a_clock_that_jumps_changes_no_wait(
 
 
 async def test_a_budget_is_not_freed_by_a_clock_that_jumps(
-    make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, clock: FakeClock, coffee: str
 ) -> None:
     async with make_service(atlas, TRIPTYCH_BUDGET_USD="0.1") as service:
         await edit(service, coffee)
@@ -215,7 +237,7 @@ async def test_a_budget_is_not_freed_by_a_clock_that_jumps(
 
 
 async def test_a_sleep_between_submit_and_answer_frees_no_budget(
-    make_service: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have been accepted after the sleep, so its day begins at its end."""
     really, slept = ProviderClient._send_once, False
@@ -238,7 +260,12 @@ async def test_a_sleep_between_submit_and_answer_frees_no_budget(
 
 
 async def test_a_restart_and_a_clock_that_jumps_free_no_budget(
-    make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService,
+    atlas: Emulator,
+    finish: Finish,
+    clock: FakeClock,
+    coffee: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with make_service(atlas, TRIPTYCH_BUDGET_USD="0.1") as service:
         await edit(service, coffee)
@@ -255,7 +282,12 @@ async def test_a_restart_and_a_clock_that_jumps_free_no_budget(
 
 
 async def test_a_restart_of_the_machine_makes_everything_due(
-    make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService,
+    atlas: Emulator,
+    finish: Finish,
+    clock: FakeClock,
+    coffee: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with make_service(atlas) as service:
         job_id = await edit(service, coffee)
@@ -274,7 +306,9 @@ async def test_a_restart_of_the_machine_makes_everything_due(
     assert len(atlas.accepted) == 1
 
 
-async def test_a_damaged_due_time_is_due_now(make_service: Any, atlas: Any, finish: Any, coffee: str) -> None:
+async def test_a_damaged_due_time_is_due_now(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
+) -> None:
     async with make_service(atlas) as service:
         job_id = await edit(service, coffee)
         damage = "UPDATE predictions SET due_at = 1e12, lease = 'x', lease_until = 1e12"
@@ -285,7 +319,7 @@ async def test_a_damaged_due_time_is_due_now(make_service: Any, atlas: Any, fini
 
 
 async def test_a_frozen_process_goes_on_with_its_own_request(
-    make_service: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its lease has run out meanwhile, and no other process took it."""
     really = ProviderClient._send_once
@@ -306,8 +340,13 @@ async def test_a_frozen_process_goes_on_with_its_own_request(
     assert len(ark.accepted) == 1
 
 
-async def test_a_process_that_froze_before_sending_does_not_send_what_another_took(
-    make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_frozen_process_does_not_send_what_another_took(
+    make_service: MakeService,
+    atlas: Emulator,
+    finish: Finish,
+    clock: FakeClock,
+    coffee: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     really = ProviderClient._send_once
     async with make_service(atlas) as frozen, make_service(atlas) as other:
@@ -330,8 +369,13 @@ async def test_a_process_that_froze_before_sending_does_not_send_what_another_to
     assert thawed and len(atlas.accepted) == 1
 
 
-async def test_a_process_that_froze_while_it_renewed_its_lease_does_not_send(
-    make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_process_frozen_in_lease_renewal_does_not_send(
+    make_service: MakeService,
+    atlas: Emulator,
+    finish: Finish,
+    clock: FakeClock,
+    coffee: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with make_service(atlas) as frozen, make_service(atlas) as other:
         really, thawed = frozen.store.plain.renew, False
@@ -354,7 +398,12 @@ async def test_a_process_that_froze_while_it_renewed_its_lease_does_not_send(
 
 
 async def test_looking_for_a_lost_submit_counts_from_the_first_look(
-    make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService,
+    atlas: Emulator,
+    finish: Finish,
+    clock: FakeClock,
+    coffee: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A process dies right after the write, and the next one comes hours later: it still looks for a minute."""
 
@@ -379,8 +428,8 @@ async def test_looking_for_a_lost_submit_counts_from_the_first_look(
 
 
 @pytest.mark.parametrize("name", ["atlas", "wavespeed", "evolink"])
-async def test_after_a_restart_no_list_proves_that_a_request_never_left(
-    make_service: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch, name: str
+async def test_after_a_restart_no_list_proves_a_request_unsent(
+    make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """The age of the request is only known by the wall clock then, and that may have been set meanwhile."""
 
@@ -404,8 +453,8 @@ async def test_after_a_restart_no_list_proves_that_a_request_never_left(
         assert not api.accepted
 
 
-async def test_a_submit_that_nobody_heard_of_is_not_called_uncertain_at_once(
-    make_service: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_submit_without_answer_is_looked_for_before_uncertain(
+    make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other process may only be frozen: its answer is waited for, and taken up when it comes."""
     really = ProviderClient._send_once
@@ -432,7 +481,12 @@ async def test_a_submit_that_nobody_heard_of_is_not_called_uncertain_at_once(
 
 
 async def test_a_disk_that_fills_while_images_are_stored_loses_nothing(
-    make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService,
+    atlas: Emulator,
+    finish: Finish,
+    clock: FakeClock,
+    coffee: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     full = errors.Outage("The image could not be written (No space left on device); is the disk full?")
     async with make_service(atlas) as service:
@@ -446,7 +500,13 @@ async def test_a_disk_that_fills_while_images_are_stored_loses_nothing(
 @pytest.mark.parametrize("verb", ["running_at", "next_due", "claim", "heartbeat", "put_back"])
 @pytest.mark.parametrize("error", [*OWN_ERRORS, errors.Outage("locked")], ids=lambda error: type(error).__name__)
 async def test_nothing_ends_the_worker_but_its_cancellation(
-    make_service: Any, atlas: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch, verb: str, error: Exception
+    make_service: MakeService,
+    atlas: Emulator,
+    clock: FakeClock,
+    coffee: str,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+    error: Exception,
 ) -> None:
     monkeypatch.setattr(clock, "wait", yielding(clock))
     async with make_service(atlas) as service:
@@ -463,8 +523,13 @@ async def test_nothing_ends_the_worker_but_its_cancellation(
 
 
 @pytest.mark.parametrize("spilled", [False, True], ids=["in-memory", "spilled"])
-async def test_a_paid_stream_is_read_to_its_end_while_the_disk_is_full(
-    make_service: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch, spilled: bool
+async def test_a_full_disk_does_not_stop_a_paid_stream(
+    make_service: MakeService,
+    finish: Finish,
+    clock: FakeClock,
+    coffee: str,
+    monkeypatch: pytest.MonkeyPatch,
+    spilled: bool,
 ) -> None:
     full_for_s, first_s = 5.0, 0.0
 
@@ -493,7 +558,7 @@ async def test_a_paid_stream_is_read_to_its_end_while_the_disk_is_full(
 
 
 async def test_a_list_that_drips_stops_no_other_provider(
-    make_service: Any, atlas: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One look at a list at a time, on that provider's own connections."""
     looks = 0
@@ -528,8 +593,8 @@ async def test_a_list_that_drips_stops_no_other_provider(
             assert service.provider_client._apis["atlas"] is not service.provider_client._apis["wavespeed"]
 
 
-async def test_a_call_waits_for_a_database_that_is_locked_for_a_while(
-    make_service: Any, atlas: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_call_waits_for_a_briefly_locked_database(
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with make_service(atlas) as service:
         clock.drive = None
@@ -542,7 +607,7 @@ async def test_a_call_waits_for_a_database_that_is_locked_for_a_while(
 
 
 async def test_quote_write_and_wait_share_the_time_of_one_call(
-    make_service: Any, atlas: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with make_service(atlas) as service:
         clock.drive = None
@@ -555,7 +620,7 @@ async def test_quote_write_and_wait_share_the_time_of_one_call(
 @pytest.mark.parametrize("name", ["atlas", "wavespeed", "ark", "evolink", "runware", "novita"])
 @pytest.mark.parametrize("status", [408, 425, 499])
 async def test_a_gateways_time_out_is_no_refusal(
-    make_service: Any, finish: Any, coffee: str, name: str, status: int, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService, finish: Finish, coffee: str, name: str, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The request was accepted, and what stands in front of the provider lost patience."""
     really = ProviderClient._send_once
@@ -574,7 +639,7 @@ async def test_a_gateways_time_out_is_no_refusal(
     assert len(api.accepted) == 1
 
 
-async def test_a_poll_is_never_put_off_for_long_by_the_list(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_the_list_delays_no_poll_for_long(make_service: MakeService, atlas: Emulator, coffee: str) -> None:
     async with make_service(atlas) as service:
         job_id = await edit(service, coffee)
         (prediction,) = service.store.plain.predictions(job_id)
@@ -584,8 +649,8 @@ async def test_a_poll_is_never_put_off_for_long_by_the_list(make_service: Any, a
         assert alone_s <= polling.poll_wait_s(prediction, elapsed_s=0.0) <= max(alone_s, 20.0)
 
 
-async def test_a_refusal_of_a_repetition_says_nothing_of_the_first_submit(
-    make_service: Any, finish: Any, coffee: str
+async def test_a_refused_repetition_proves_nothing_of_the_first_submit(
+    make_service: MakeService, finish: Finish, coffee: str
 ) -> None:
     """Sent again under its key, the request is refused for its content; the first one was accepted and is charged."""
     with running("evolink", latency_s=0.0, max_side=64) as evolink:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from support import ROOT
+from support.fixtures import Emulator, Finish, MakeService
 from support.jobs import Options, edit_chain, edit_sequence, generate_sequence
 from triptych.core import errors
 from triptych.jobs.results import JobResult
@@ -71,7 +72,9 @@ async def refusal(use: Use, service: ImageService, handle: str, caller: Caller) 
 
 
 @pytest.mark.parametrize("use", OF_AN_IMAGE.values(), ids=OF_AN_IMAGE)
-async def test_anothers_image_is_refused_as_one_that_never_was(make_service: Any, coffee: str, use: Use) -> None:
+async def test_anothers_image_is_refused_as_one_that_never_was(
+    make_service: MakeService, coffee: str, use: Use
+) -> None:
     async with make_service() as service:
         uploaded, done = await anns(service, coffee)
         digest = Path(done.images[0].path or "").stem
@@ -87,14 +90,14 @@ async def test_anothers_image_is_refused_as_one_that_never_was(make_service: Any
 
 
 @pytest.mark.parametrize("use", OF_A_JOB.values(), ids=OF_A_JOB)
-async def test_anothers_job_is_refused_as_one_that_never_was(make_service: Any, coffee: str, use: Use) -> None:
+async def test_anothers_job_is_refused_as_one_that_never_was(make_service: MakeService, coffee: str, use: Use) -> None:
     async with make_service() as service:
         _, done = await anns(service, coffee)
         theirs = await refusal(use, service, done.job_id or "", BEN)
         assert theirs == await refusal(use, service, "job_00000000", BEN)
 
 
-async def test_lists_show_ones_own(make_service: Any, coffee: str) -> None:
+async def test_lists_show_ones_own(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         _, done = await anns(service, coffee)
         bens = await generate_sequence(service, "a lighthouse", 1, Options(), BEN)
@@ -108,7 +111,7 @@ async def test_lists_show_ones_own(make_service: Any, coffee: str) -> None:
             assert len(filtered) == 1 and filtered[0].job_id in listed
 
 
-async def test_uploads_are_completed_for_those_who_brought_them(make_service: Any, coffee: str) -> None:
+async def test_uploads_are_completed_for_those_who_brought_them(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         uploaded, done = await anns(service, coffee)
         outputs = [image.handle for image in done.images]
@@ -119,7 +122,7 @@ async def test_uploads_are_completed_for_those_who_brought_them(make_service: An
         assert await service.recent_handles(20, BEN) == [uploaded]
 
 
-async def test_ones_own_images_can_be_used_in_every_way(make_service: Any, coffee: str, tmp_path: Path) -> None:
+async def test_ones_own_images_can_be_used_in_every_way(make_service: MakeService, coffee: str, tmp_path: Path) -> None:
     ann = Caller(owner="ann", roots=(tmp_path,))
     async with make_service() as service:
         uploaded, done = await anns(service, coffee)
@@ -134,9 +137,7 @@ async def test_ones_own_images_can_be_used_in_every_way(make_service: Any, coffe
             await use(service, done.job_id or "", ann)
 
 
-async def test_the_person_at_the_machine_sees_everything_and_what_they_make_is_no_tokens(
-    make_service: Any, coffee: str
-) -> None:
+async def test_the_local_user_sees_all_and_belongs_to_no_token(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         uploaded, done = await anns(service, coffee)
         for use in OF_A_JOB.values():
@@ -149,9 +150,7 @@ async def test_the_person_at_the_machine_sees_everything_and_what_they_make_is_n
             assert kind == "unknown_handle"
 
 
-async def test_the_same_file_of_two_is_kept_once_and_is_only_theirs_who_brought_it(
-    make_service: Any, coffee: str
-) -> None:
+async def test_one_file_of_two_owners_is_stored_once(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         handle, _ = await anns(service, coffee)
         kept = sorted((service.setup.home / "images").rglob("*.*"))
@@ -167,8 +166,8 @@ async def test_the_same_file_of_two_is_kept_once_and_is_only_theirs_who_brought_
 
 
 @pytest.mark.parametrize("allowed", ["", "home"])
-async def test_a_path_into_the_images_of_the_home_is_no_way_around(
-    make_service: Any, coffee: str, tmp_path: Path, allowed: str
+async def test_a_path_into_the_homes_images_is_refused(
+    make_service: MakeService, coffee: str, tmp_path: Path, allowed: str
 ) -> None:
     """Not even where TRIPTYCH_ALLOWED_DIRS holds the home, or another name leads there."""
     shared = tmp_path / "shared"
@@ -195,8 +194,8 @@ async def test_a_path_into_the_images_of_the_home_is_no_way_around(
             await service.view_images([path], PERSON)
 
 
-async def test_an_identical_request_in_flight_is_attached_to_by_its_own_owner_alone(
-    make_service: Any, atlas: Any, coffee: str, finish: Any
+async def test_only_its_owner_attaches_to_a_request_in_flight(
+    make_service: MakeService, atlas: Emulator, coffee: str, finish: Finish
 ) -> None:
     async with make_service(atlas) as service:
         ids = {}
@@ -220,7 +219,7 @@ def test_jobs_from_before_owners_are_nobody_elses(tmp_path: Path) -> None:
     store.close()
 
 
-async def test_a_database_of_a_newer_triptych_is_left_alone_with_a_plain_word(tmp_path: Path) -> None:
+async def test_a_newer_triptychs_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "triptych.db"
     Store(path, tmp_path / "images").close()
     newer = sqlite3.connect(path)

@@ -21,6 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from support import ROOT
+from support.fixtures import Emulator, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence
 from support.pictures import picture
 from triptych.cli import cli
@@ -85,7 +86,9 @@ async def saved_job(service: ImageService, mine: Path, image: str, count: int = 
 # What goes -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_dry_run_says_what_would_go_and_changes_nothing(make_service: Any, coffee: str, mine: Path) -> None:
+async def test_a_dry_run_says_what_would_go_and_changes_nothing(
+    make_service: MakeService, coffee: str, mine: Path
+) -> None:
     async with make_service() as service:
         job_id = await saved_job(service, mine, coffee)
         files = {path: path.read_bytes() for path in (service.setup.home / "images").iterdir()}
@@ -101,7 +104,7 @@ async def test_a_dry_run_says_what_would_go_and_changes_nothing(make_service: An
 
 
 async def test_saved_outputs_and_unused_uploads_go_and_every_row_stays(
-    make_service: Any, coffee: str, mine: Path
+    make_service: MakeService, coffee: str, mine: Path
 ) -> None:
     async with make_service() as service:
         await saved_job(service, mine, coffee)
@@ -114,7 +117,7 @@ async def test_saved_outputs_and_unused_uploads_go_and_every_row_stays(
 
 
 async def test_the_ledger_is_the_same_after_pruning(
-    make_service: Any, atlas: Any, coffee: str, finish: Any, mine: Path
+    make_service: MakeService, atlas: Emulator, coffee: str, finish: Finish, mine: Path
 ) -> None:
     async with make_service(atlas) as service:
         await edit_sequence(service, [coffee], "warmer", 2, Options(wait_s=0, save_to=str(mine)), Caller(roots=(mine,)))
@@ -125,7 +128,7 @@ async def test_the_ledger_is_the_same_after_pruning(
         assert await service.spend(7) == spent and spent.total.images == 2
 
 
-async def test_outputs_without_a_copy_go_only_when_asked(make_service: Any, coffee: str) -> None:
+async def test_outputs_without_a_copy_go_only_when_asked(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         await edit_sequence(service, [coffee], "warmer", 2)
         kept = pruned(service)
@@ -135,21 +138,21 @@ async def test_outputs_without_a_copy_go_only_when_asked(make_service: Any, coff
         assert on_disk(service) == 0
 
 
-async def test_a_copy_that_was_removed_is_no_copy(make_service: Any, coffee: str, mine: Path) -> None:
+async def test_a_copy_that_was_removed_is_no_copy(make_service: MakeService, coffee: str, mine: Path) -> None:
     async with make_service() as service:
         job_id = await saved_job(service, mine, coffee)
         (mine / f"{job_id}-01.png").unlink()
         assert names(pruned(service)) == {f"{job_id}/2"}, "and the upload is the other one's source"
 
 
-async def test_what_save_images_saved_counts_as_saved(make_service: Any, coffee: str, mine: Path) -> None:
+async def test_what_save_images_saved_counts_as_saved(make_service: MakeService, coffee: str, mine: Path) -> None:
     async with make_service() as service:
         job = await edit_sequence(service, [coffee], "warmer", 2)
         await service.save_images([f"{job.job_id}/2"], str(mine), "kept", Caller(roots=(mine,)))
         assert names(pruned(service)) == {f"{job.job_id}/2"}
 
 
-async def test_files_that_nothing_knows_go_once_they_are_old(make_service: Any, coffee: str) -> None:
+async def test_files_that_nothing_knows_go_once_they_are_old(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         await service.upload_images([coffee])
         images = service.setup.home / "images"
@@ -164,7 +167,7 @@ async def test_files_that_nothing_knows_go_once_they_are_old(make_service: Any, 
 # What stays ----------------------------------------------------------------------------------------------------------
 
 
-async def test_what_is_younger_than_asked_stays(make_service: Any, coffee: str, mine: Path) -> None:
+async def test_what_is_younger_than_asked_stays(make_service: MakeService, coffee: str, mine: Path) -> None:
     async with make_service() as service:
         await saved_job(service, mine, coffee)
         assert pruned(service, days=29).items == []
@@ -173,7 +176,7 @@ async def test_what_is_younger_than_asked_stays(make_service: Any, coffee: str, 
 
 
 async def test_jobs_in_flight_keep_their_images_and_inputs(
-    make_service: Any, atlas: Any, coffee: str, finish: Any, mine: Path, samples: Path
+    make_service: MakeService, atlas: Emulator, coffee: str, finish: Finish, mine: Path, samples: Path
 ) -> None:
     async with make_service(atlas) as service:
         first = await edit_chain(service, [coffee], ["warmer", "film grain"], (), NOW)
@@ -189,7 +192,9 @@ async def test_jobs_in_flight_keep_their_images_and_inputs(
         assert (await service.job(first.job_id or "")).status == "done"
 
 
-async def test_an_uncertain_job_keeps_its_inputs(make_service: Any, atlas: Any, coffee: str, finish: Any) -> None:
+async def test_an_uncertain_job_keeps_its_inputs(
+    make_service: MakeService, atlas: Emulator, coffee: str, finish: Finish
+) -> None:
     atlas.fault("submit", "drop", times=1)
     async with make_service(atlas) as service:
         job = await edit_sequence(service, [coffee], "warmer", 2, NOW)
@@ -198,7 +203,7 @@ async def test_an_uncertain_job_keeps_its_inputs(make_service: Any, atlas: Any, 
         assert pruned(service, unsaved=True, days=400).items == []
 
 
-async def test_what_another_kept_job_refers_to_stays(make_service: Any, coffee: str, mine: Path) -> None:
+async def test_what_another_kept_job_refers_to_stays(make_service: MakeService, coffee: str, mine: Path) -> None:
     async with make_service() as service:
         first = await saved_job(service, mine, coffee, 1)
         second = await edit_sequence(service, [f"{first}/1"], "colder", 1)
@@ -208,7 +213,7 @@ async def test_what_another_kept_job_refers_to_stays(make_service: Any, coffee: 
         assert on_disk(service) == 0
 
 
-async def test_a_file_that_is_used_meanwhile_goes_back(make_service: Any, coffee: str) -> None:
+async def test_a_file_that_is_used_meanwhile_goes_back(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         (image,) = (await service.upload_images([coffee])).images
         path = Path(image.path or "")
@@ -225,7 +230,9 @@ async def test_a_file_that_is_used_meanwhile_goes_back(make_service: Any, coffee
 # Afterwards ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_pruned_job_says_so_and_where_its_copies_are(make_service: Any, coffee: str, mine: Path) -> None:
+async def test_a_pruned_job_says_so_and_where_its_copies_are(
+    make_service: MakeService, coffee: str, mine: Path
+) -> None:
     async with make_service() as service:
         job_id = await saved_job(service, mine, coffee)
         pruned(service)
@@ -243,7 +250,7 @@ async def test_a_pruned_job_says_so_and_where_its_copies_are(make_service: Any, 
             await service.view_images([job_id])
 
 
-async def test_a_pruned_image_that_is_brought_in_again_is_back(make_service: Any, coffee: str) -> None:
+async def test_a_pruned_image_that_is_brought_in_again_is_back(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         (image,) = (await service.upload_images([coffee])).images
         assert names(pruned(service)) == {image.handle}
@@ -254,7 +261,7 @@ async def test_a_pruned_image_that_is_brought_in_again_is_back(make_service: Any
 
 
 async def test_removal_that_fails_leaves_the_image(
-    make_service: Any, coffee: str, mine: Path, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService, coffee: str, mine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with make_service() as service:
         job_id = await saved_job(service, mine, coffee)
@@ -306,11 +313,13 @@ def test_the_command_shows_first_and_removes_at_a_yes(coffee: str, mine: Path, t
 @pytest.mark.parametrize("age", ["0d", "0", "-3d", "soon", "2w"])
 def test_an_age_that_is_none_is_a_usage_error(age: str) -> None:
     refused = command("--older-than", age)
-    assert refused.exit_code == 2 and "such as 30d" in refused.stderr
+    assert refused.exit_code == 2 and "for example 30d" in refused.stderr
 
 
 @pytest.mark.skipif(not shutil.which("sh"), reason="the documented backup is a shell command")
-async def test_the_documented_backup_of_a_home_in_use_is_whole(make_service: Any, coffee: str, tmp_path: Path) -> None:
+async def test_the_documented_backup_of_a_home_in_use_is_whole(
+    make_service: MakeService, coffee: str, tmp_path: Path
+) -> None:
     text = (ROOT / "docs" / "storage.md").read_text("utf-8")
     (script,) = re.findall(r"```sh\n(umask 077\n.*?)rsync", text, re.DOTALL)
     (backup := tmp_path / "backup").mkdir()

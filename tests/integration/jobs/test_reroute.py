@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 from mcp import Client
 
+from support.fixtures import FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, edit_sequence, ended
 from triptych import providers
 from triptych.cli import cli
@@ -34,21 +35,21 @@ PROMPT = "make it golden hour"
 
 
 @pytest.fixture(params=NAMES)
-def api(request: pytest.FixtureRequest, clock: Any) -> Iterator[Emulator]:
+def api(request: pytest.FixtureRequest, clock: FakeClock) -> Iterator[Emulator]:
     latency_s = 10.0 if providers.load(request.param).poll else 0.0
     with running(request.param, latency_s=latency_s, max_side=48, clock=clock.monotonic) as emulator:
         yield emulator
 
 
-async def lost_job(service: ImageService, api: Emulator, finish: Any, image: str) -> str:
+async def lost_job(service: ImageService, api: Emulator, finish: Finish, image: str) -> str:
     api.fault("submit", "drop", times=1)
     job = await ended(service, finish, (await edit_sequence(service, [image], PROMPT, 2, NOW)).job_id)
     assert job.status == "uncertain" and job.job_id
     return job.job_id
 
 
-async def test_only_a_provider_with_a_list_is_said_to_be_looked_at_again(
-    make_service: Any, api: Emulator, finish: Any, coffee: str
+async def test_only_a_provider_with_a_list_is_asked_again(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(api) as service:
         following = (await service.job(await lost_job(service, api, finish, coffee))).next or ""
@@ -59,7 +60,9 @@ async def test_only_a_provider_with_a_list_is_said_to_be_looked_at_again(
 # -- from the tools ----------------------------------------------------------------------------------------------------
 
 
-async def test_the_three_ways_out_from_the_tools(make_service: Any, api: Emulator, finish: Any, coffee: str) -> None:
+async def test_the_three_ways_out_from_the_tools(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
     async with make_service(api) as service:
 
         async def opened() -> ImageService:
@@ -95,7 +98,7 @@ async def test_the_three_ways_out_from_the_tools(make_service: Any, api: Emulato
 
 
 async def test_looking_again_finds_it_where_the_provider_keeps_a_history(
-    make_service: Any, clock: Any, finish: Any, coffee: str
+    make_service: MakeService, clock: FakeClock, finish: Finish, coffee: str
 ) -> None:
     with running("atlas", latency_s=10.0, max_side=48, clock=clock.monotonic) as atlas:
         atlas.fault("submit", "lost-answer", times=1)
@@ -114,7 +117,7 @@ async def test_looking_again_finds_it_where_the_provider_keeps_a_history(
 
 
 async def test_the_three_ways_out_from_the_command_line(
-    make_service: Any, api: Emulator, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with make_service(api) as service:
         lost = await lost_job(service, api, finish, coffee)
@@ -171,7 +174,7 @@ OTHER: dict[str, dict[str, Any]] = {
 
 @asynccontextmanager
 async def two_calls(
-    make_service: Any, atlas: Any, samples: Path, tmp_path: Path, changes: dict[str, Any]
+    make_service: MakeService, atlas: Emulator, samples: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> AsyncIterator[tuple[Any, Any]]:
     (tmp_path / "copy of coffee.jpg").write_bytes((samples / "coffee.jpg").read_bytes())
     async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=os.pathsep.join([str(tmp_path), str(samples)])) as service:
@@ -188,7 +191,7 @@ async def two_calls(
 
 @pytest.mark.parametrize("changes", SAME.values(), ids=SAME)
 async def test_the_same_request_is_the_job_in_flight(
-    make_service: Any, atlas: Any, samples: Path, tmp_path: Path, changes: dict[str, Any]
+    make_service: MakeService, atlas: Emulator, samples: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     async with two_calls(make_service, atlas, samples, tmp_path, changes) as (first, second):
         assert second.job_id == first.job_id
@@ -196,15 +199,15 @@ async def test_the_same_request_is_the_job_in_flight(
 
 @pytest.mark.parametrize("changes", OTHER.values(), ids=OTHER)
 async def test_a_request_that_differs_in_anything_is_another_job(
-    make_service: Any, atlas: Any, samples: Path, tmp_path: Path, changes: dict[str, Any]
+    make_service: MakeService, atlas: Emulator, samples: Path, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     async with two_calls(make_service, atlas, samples, tmp_path, changes) as (first, second):
         assert second.job_id != first.job_id
 
 
 @pytest.mark.parametrize("name", ["evolink", "runware"])
-async def test_again_goes_out_under_another_key_where_the_provider_would_repeat_its_answer(
-    make_service: Any, clock: Any, finish: Any, coffee: str, name: str
+async def test_again_uses_another_idempotency_key(
+    make_service: MakeService, clock: FakeClock, finish: Finish, coffee: str, name: str
 ) -> None:
     with running(name, latency_s=1.0, max_side=48, clock=clock.monotonic) as api:
         async with make_service(api) as service:

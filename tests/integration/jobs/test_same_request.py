@@ -14,6 +14,7 @@ import anyio
 import pytest
 
 from support.clocks import when
+from support.fixtures import FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, ended
 from triptych.core import errors
 from triptych.core.clock import moment
@@ -73,13 +74,13 @@ def test_an_image_counts_by_its_content_not_by_its_handle() -> None:
 
 
 @pytest.fixture
-def evolink(clock: Any) -> Iterator[Emulator]:
+def evolink(clock: FakeClock) -> Iterator[Emulator]:
     with running("evolink", latency_s=10.0, max_side=48, clock=clock.monotonic) as emulator:
         yield emulator
 
 
 async def test_another_default_provider_makes_no_second_job(
-    make_service: Any, atlas: Any, evolink: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, evolink: Emulator, coffee: str
 ) -> None:
     async with make_service(atlas, evolink, TRIPTYCH_PROVIDER="atlas") as service:
         first = await edit_sequence(service, [coffee], PROMPT, 2, NOW)
@@ -90,7 +91,7 @@ async def test_another_default_provider_makes_no_second_job(
 
 
 async def test_a_rerouted_job_is_still_what_the_same_request_gets(
-    make_service: Any, atlas: Any, evolink: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, evolink: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "402", times=None)
     async with make_service(atlas, evolink, TRIPTYCH_PROVIDER="atlas") as service:
@@ -100,7 +101,9 @@ async def test_a_rerouted_job_is_still_what_the_same_request_gets(
     assert len(evolink.accepted) == 1
 
 
-async def test_a_model_or_key_that_is_gone_hides_no_earlier_job(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_a_removed_model_or_key_hides_no_earlier_job(
+    make_service: MakeService, atlas: Emulator, coffee: str
+) -> None:
     asked = Options(wait_s=0, model="seedream-5.0-lite")
     async with make_service(atlas) as service:
         first = await edit_sequence(service, [coffee], PROMPT, 2, asked)
@@ -117,7 +120,7 @@ async def test_a_model_or_key_that_is_gone_hides_no_earlier_job(make_service: An
 
 
 async def test_a_finished_job_is_the_answer_for_an_hour(
-    make_service: Any, atlas: Any, clock: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, finish: Finish, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
         first = await ended(service, finish, (await edit_sequence(service, [coffee], PROMPT, 2, NOW)).job_id)
@@ -126,7 +129,7 @@ async def test_a_finished_job_is_the_answer_for_an_hour(
         seen = len(atlas.seen)
         second = await edit_sequence(service, [coffee], PROMPT, 2, NOW)
         assert (second.job_id, second.status, len(second.images)) == (first.job_id, "done", 2)
-        assert "The same request was made 58 min ago: this is that job" in second.warnings[-1]
+        assert "The same request was made 58 min ago: this is its job" in second.warnings[-1]
         assert "again=true" in second.warnings[-1]
         assert len(atlas.seen) == seen, "nothing was sent"
         clock.advance(120)
@@ -136,7 +139,7 @@ async def test_a_finished_job_is_the_answer_for_an_hour(
 
 
 async def test_a_partial_job_is_the_answer_for_an_hour(
-    make_service: Any, atlas: Any, clock: Any, finish: Any, samples: Path
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, finish: Finish, samples: Path
 ) -> None:
     images = [str(samples / "coffee.jpg"), str(samples / "cat.jpg")]
     atlas.fault("poll", "failed-200", times=1)
@@ -148,7 +151,9 @@ async def test_a_partial_job_is_the_answer_for_an_hour(
         assert (await edit_chain(service, images, ["warmer"], options=NOW)).job_id != first.job_id
 
 
-async def test_a_failed_or_cancelled_job_is_made_anew(make_service: Any, atlas: Any, finish: Any, coffee: str) -> None:
+async def test_a_failed_or_cancelled_job_is_made_anew(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
+) -> None:
     async with make_service(atlas) as service:
         first = (await edit_sequence(service, [coffee], PROMPT, 2, NOW)).job_id
         await service.cancel_job(first)
@@ -159,8 +164,8 @@ async def test_a_failed_or_cancelled_job_is_made_anew(make_service: Any, atlas: 
     assert len({first, second.job_id, third.job_id}) == 3
 
 
-async def test_a_job_that_runs_or_is_uncertain_is_the_answer_at_any_age(
-    make_service: Any, atlas: Any, clock: Any, finish: Any, coffee: str
+async def test_a_running_or_uncertain_job_answers_at_any_age(
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "drop", times=1)
     async with make_service(atlas) as service:
@@ -254,7 +259,7 @@ def test_a_clock_that_jumps_ends_no_hour_early(
     assert (just_done.same_request("f") is not None) == same
 
 
-def test_the_hour_counts_from_the_end_and_what_is_told_later_adds_nothing(just_done: Store, clocks: TwoClocks) -> None:
+def test_the_hour_counts_from_the_jobs_end(just_done: Store, clocks: TwoClocks) -> None:
     clocks.move(wall_s=SAME_FOR_S - 5, mono_s=SAME_FOR_S - 5)
     with just_done._db.transaction():
         just_done._refresh("job_00000001")  # a charge that is told late
@@ -272,7 +277,7 @@ def test_a_job_that_was_taken_up_again_ends_anew(just_done: Store, clocks: TwoCl
         assert just_done.same_request("f")
 
 
-def test_of_processes_that_race_with_one_request_one_makes_the_job(tmp_path: Path) -> None:
+def test_of_processes_racing_with_one_request_one_makes_the_job(tmp_path: Path) -> None:
     path, servers = tmp_path / "triptych.db", 8
     Store(path, tmp_path / "images").close()
     start, made, attached = threading.Barrier(servers), [], []
@@ -296,7 +301,7 @@ def test_of_processes_that_race_with_one_request_one_makes_the_job(tmp_path: Pat
 
 
 async def test_a_repeat_sends_nothing_asks_nothing_and_needs_no_budget(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(atlas, TRIPTYCH_BUDGET_USD="0.128") as service:
         first = await ended(service, finish, (await edit_sequence(service, [coffee], PROMPT, 4, NOW)).job_id)
@@ -317,8 +322,8 @@ def saved_in(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir()) if directory.exists() else []
 
 
-async def test_a_repeat_of_a_finished_job_saves_its_copies_at_once(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
+async def test_repeating_a_finished_job_saves_its_copies_at_once(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, tmp_path: Path
 ) -> None:
     caller, first_dir, second_dir = Caller(roots=(tmp_path,)), tmp_path / "one", tmp_path / "two"
     async with make_service(atlas) as service:
@@ -333,8 +338,8 @@ async def test_a_repeat_of_a_finished_job_saves_its_copies_at_once(
     assert saved_in(first_dir) == saved_in(second_dir) == names
 
 
-async def test_a_repeat_of_a_running_job_saves_its_copies_when_it_ends(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
+async def test_repeating_a_running_job_saves_its_copies_at_its_end(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, tmp_path: Path
 ) -> None:
     caller = Caller(roots=(tmp_path,))
     async with make_service(atlas) as service:
@@ -351,7 +356,7 @@ async def test_a_repeat_of_a_running_job_saves_its_copies_when_it_ends(
 
 
 async def test_images_that_come_later_are_saved_too(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, tmp_path: Path
 ) -> None:
     atlas.fault("result", "500", times=None)
     asked = Options(wait_s=0, save_to=str(tmp_path / "out"))
@@ -367,7 +372,7 @@ async def test_images_that_come_later_are_saved_too(
 
 
 async def test_a_directory_that_cannot_be_written_is_a_warning(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, tmp_path: Path
 ) -> None:
     caller, blocked = Caller(roots=(tmp_path,)), tmp_path / "out"
     async with make_service(atlas) as service:
@@ -386,7 +391,7 @@ async def test_a_directory_that_cannot_be_written_is_a_warning(
 
 @pytest.mark.parametrize("name", ["evolink", "runware", "ark", "novita", "atlas", "wavespeed"])
 async def test_looking_at_an_uncertain_job_keeps_its_fault(
-    make_service: Any, clock: Any, finish: Any, coffee: str, name: str
+    make_service: MakeService, clock: FakeClock, finish: Finish, coffee: str, name: str
 ) -> None:
     with running(name, latency_s=0.0, max_side=48, clock=clock.monotonic) as api:
         async with make_service(api) as service:
@@ -415,8 +420,8 @@ PRICES = {"atlas": {"/api/v1/model/calculate"}, "wavespeed": {"/api/v3/model/pri
 
 
 @pytest.mark.parametrize("name", ["atlas", "wavespeed", "evolink"])
-async def test_no_image_leaves_for_a_dry_run_a_refusal_or_a_question(
-    make_service: Any, clock: Any, coffee: str, name: str
+async def test_dry_runs_refusals_and_questions_send_no_image(
+    make_service: MakeService, clock: FakeClock, coffee: str, name: str
 ) -> None:
     with running(name, max_side=48, clock=clock.monotonic) as api:
         async with make_service(api, TRIPTYCH_CONFIRM_USD="0.05") as service:
@@ -441,7 +446,7 @@ async def test_no_image_leaves_for_a_dry_run_a_refusal_or_a_question(
             assert (await edit_sequence(service, [coffee], PROMPT, 4, NOW, agreed)).status == "queued"
 
 
-async def test_a_price_is_asked_for_with_the_urls_the_provider_has(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_a_quote_uses_the_urls_the_provider_has(make_service: MakeService, atlas: Emulator, coffee: str) -> None:
     async with make_service(atlas) as service:
         (uploaded,) = (await service.upload_images([coffee])).images
         await edit_sequence(service, [coffee], PROMPT, 2, NOW)
@@ -454,7 +459,13 @@ async def test_a_price_is_asked_for_with_the_urls_the_provider_has(make_service:
     [(None, "0.128", []), ("9", "0.128", []), ("0.13", "9", []), (None, "9", ["wavespeed"]), ("9", "9", ["wavespeed"])],
 )
 async def test_routes_stay_within_cap_and_yes(
-    make_service: Any, atlas: Any, clock: Any, coffee: str, cap: str | None, agreed: str, routes: list[str]
+    make_service: MakeService,
+    atlas: Emulator,
+    clock: FakeClock,
+    coffee: str,
+    cap: str | None,
+    agreed: str,
+    routes: list[str],
 ) -> None:
     with running("wavespeed", max_side=48, clock=clock.monotonic) as wavespeed:  # $0.14 where atlas takes $0.128
         async with make_service(atlas, wavespeed, TRIPTYCH_PROVIDER="atlas", TRIPTYCH_CONFIRM_USD="0.05") as service:

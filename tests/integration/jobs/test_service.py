@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import Options, edit_chain, edit_sequence
 from triptych.core import errors
 from triptych.jobs.service import Caller, ImageService
@@ -50,12 +51,12 @@ REFUSED: list[tuple[str, dict[str, Any], type[errors.TriptychError], list[str]]]
 
 
 @pytest.mark.parametrize(("arguments", "error", "says"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
-async def test_a_refusal_says_what_was_wrong_and_what_mends_it_costs_nothing_and_leaves_nothing(
+async def test_a_refusal_explains_itself_and_costs_and_leaves_nothing(
     arguments: dict[str, Any],
     error: type[errors.TriptychError],
     says: list[str],
-    make_service: Any,
-    atlas: Any,
+    make_service: MakeService,
+    atlas: Emulator,
     coffee: str,
     tmp_path: Path,
 ) -> None:
@@ -77,7 +78,7 @@ async def test_a_refusal_says_what_was_wrong_and_what_mends_it_costs_nothing_and
     assert atlas.accepted == []
 
 
-async def test_without_a_key_the_variable_is_named(make_service: Any, coffee: str) -> None:
+async def test_without_a_key_the_variable_is_named(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         with pytest.raises(errors.NoKey, match="ATLASCLOUD_API_KEY"):
             await edit_sequence(service, [coffee], "warmer", 1, Options(provider="atlas"))
@@ -85,7 +86,7 @@ async def test_without_a_key_the_variable_is_named(make_service: Any, coffee: st
             await edit_sequence(service, [coffee], "warmer", 1, Options(model="seedream-5.0-lite"))
 
 
-async def test_with_no_key_at_all_the_offline_engine_does_the_same_job(make_service: Any, coffee: str) -> None:
+async def test_without_any_key_the_offline_engine_does_the_job(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         result = await edit_sequence(service, [coffee], "four seasons: spring, summer, autumn, winter", 4)
     assert (result.provider, result.status, result.returned) == ("draft", "done", 4)
@@ -95,8 +96,8 @@ async def test_with_no_key_at_all_the_offline_engine_does_the_same_job(make_serv
     assert all(image.url and image.url.startswith("file:") for image in result.images)
 
 
-async def test_a_job_above_the_confirmation_limit_names_the_argument_that_confirms_it(
-    make_service: Any, atlas: Any, coffee: str
+async def test_a_costly_job_names_the_argument_that_confirms_it(
+    make_service: MakeService, atlas: Emulator, coffee: str
 ) -> None:
     async with make_service(atlas, TRIPTYCH_CONFIRM_USD="0.05") as service:
         with pytest.raises(errors.OverBudget, match=r"max_cost_usd=0.128"):
@@ -105,7 +106,7 @@ async def test_a_job_above_the_confirmation_limit_names_the_argument_that_confir
         assert (await edit_sequence(service, [coffee], "four variants", 4, confirmed)).status == "queued"
 
 
-async def test_the_budget_refuses_what_does_not_fit(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_the_budget_refuses_what_does_not_fit(make_service: MakeService, atlas: Emulator, coffee: str) -> None:
     async with make_service(atlas, TRIPTYCH_BUDGET_USD="0.1") as service:
         await edit_sequence(service, [coffee], "two variants", 2, NOW)
         with pytest.raises(errors.OverBudget, match="reserved"):
@@ -113,14 +114,14 @@ async def test_the_budget_refuses_what_does_not_fit(make_service: Any, atlas: An
 
 
 async def test_every_refusal_about_money_names_cap_spent_reserved_and_asked(
-    make_service: Any, atlas: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, coffee: str
 ) -> None:
     limits = {"TRIPTYCH_CONFIRM_USD": "0.07", "TRIPTYCH_BUDGET_USD": "0.20"}
     async with make_service(atlas, **limits) as service:
         await edit_sequence(service, [coffee], "two variants", 2, NOW)
         for count, cap, own in (
             (3, "0.09", "cap $0.09 (max_cost_usd)"),
-            (3, None, "cap $0.07 without one (TRIPTYCH_CONFIRM_USD)"),
+            (3, None, "above $0.07 (TRIPTYCH_CONFIRM_USD)"),
             (5, None, "does not fit the budget"),
             (5, "1", "does not fit the budget"),
         ):
@@ -129,7 +130,7 @@ async def test_every_refusal_about_money_names_cap_spent_reserved_and_asked(
                 await edit_sequence(service, [coffee], "other variants", count, options)
             said, asked = refused.value.message, "0.096" if count == 3 else "0.16"
             budget = "cap $0.2 per 24 h (TRIPTYCH_BUDGET_USD), spent $0, reserved $0.064"
-            for part in (own, budget, f"asked ${asked}", "Nothing was sent"):
+            for part in (own, budget, f"quoted ${asked}", "Nothing was sent"):
                 assert part in said
             assert count == 5 or f"max_cost_usd={asked}." in said
             assert (refused.value.confirm_usd is not None) == (count == 3 and cap is None)
@@ -137,8 +138,8 @@ async def test_every_refusal_about_money_names_cap_spent_reserved_and_asked(
         assert service.store.plain.money_since(0) == (0, Decimal("0.064"))
 
 
-async def test_a_repeated_call_is_the_job_in_flight_though_nothing_more_may_be_spent(
-    make_service: Any, atlas: Any, coffee: str
+async def test_a_repeated_call_attaches_with_the_budget_used_up(
+    make_service: MakeService, atlas: Emulator, coffee: str
 ) -> None:
     limits = {"TRIPTYCH_CONFIRM_USD": "0.05", "TRIPTYCH_BUDGET_USD": "0.13"}
     async with make_service(atlas, **limits) as service:
@@ -148,7 +149,7 @@ async def test_a_repeated_call_is_the_job_in_flight_though_nothing_more_may_be_s
 
 
 async def test_the_ledger_is_shown_by_day_provider_and_model(
-    make_service: Any, atlas: Any, clock: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, finish: Finish, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
         await edit_sequence(service, [coffee], "two variants", 2, NOW)
@@ -173,7 +174,9 @@ async def test_the_ledger_is_shown_by_day_provider_and_model(
                 await service.spend(days)
 
 
-async def test_a_dry_run_shows_the_exact_request_and_sends_nothing(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_a_dry_run_shows_the_exact_request_and_sends_nothing(
+    make_service: MakeService, atlas: Emulator, coffee: str
+) -> None:
     async with make_service(atlas) as service:
         result = await edit_sequence(service, [coffee], "four variants", 4, Options(dry_run=True, size="2K"))
         assert counts(service)[0] == 0
@@ -184,7 +187,9 @@ async def test_a_dry_run_shows_the_exact_request_and_sends_nothing(make_service:
     assert result.request["json"]["model"] == "bytedance/seedream-v5.0-lite/edit-sequential"
 
 
-async def test_a_call_waits_no_longer_than_it_was_told(make_service: Any, atlas: Any, clock: Any, coffee: str) -> None:
+async def test_a_call_waits_no_longer_than_it_was_told(
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, coffee: str
+) -> None:
     async with make_service(atlas) as service:
         before = clock.now()
         result = await edit_sequence(service, [coffee], "warmer", 1, Options(wait_s=3))
@@ -195,7 +200,7 @@ async def test_a_call_waits_no_longer_than_it_was_told(make_service: Any, atlas:
     assert done.status == "done"
 
 
-async def test_progress_is_reported_while_a_call_waits(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_progress_is_reported_while_a_call_waits(make_service: MakeService, atlas: Emulator, coffee: str) -> None:
     told: list[tuple[float, float, str]] = []
 
     async def report(done: float, total: float, message: str) -> None:
@@ -207,9 +212,7 @@ async def test_progress_is_reported_while_a_call_waits(make_service: Any, atlas:
     assert "done" in told[-1][2]
 
 
-async def test_any_output_can_be_the_next_input_which_is_undo_redo_and_branching(
-    make_service: Any, coffee: str
-) -> None:
+async def test_any_output_can_be_the_next_input(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         first = await edit_sequence(service, [coffee], "spring, summer, autumn, winter", 4)
         third = first.images[2].handle
@@ -221,14 +224,14 @@ async def test_any_output_can_be_the_next_input_which_is_undo_redo_and_branching
     assert redone.images[0].path != branched.images[0].path
 
 
-async def test_the_same_file_is_the_same_handle(make_service: Any, coffee: str) -> None:
+async def test_the_same_file_is_the_same_handle(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         first, second = await service.upload_images([coffee]), await service.upload_images([f"file://{coffee}"])
     assert first.images[0].handle == second.images[0].handle
 
 
 async def test_an_upload_gives_the_url_on_the_default_providers_storage(
-    make_service: Any, atlas: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
         (image,) = (await service.upload_images([coffee])).images
@@ -236,15 +239,17 @@ async def test_an_upload_gives_the_url_on_the_default_providers_storage(
     assert image.url_expires_at
 
 
-async def test_a_failed_upload_leaves_the_handle_with_a_warning(make_service: Any, atlas: Any, coffee: str) -> None:
+async def test_a_failed_upload_leaves_the_handle_with_a_warning(
+    make_service: MakeService, atlas: Emulator, coffee: str
+) -> None:
     atlas.fault("upload", "402", times=None)
     async with make_service(atlas) as service:
         result = await service.upload_images([coffee])
     assert result.images[0].handle.startswith("img_")
-    assert "not at Atlas Cloud" in result.warnings[0]
+    assert "not yet at Atlas Cloud" in result.warnings[0]
 
 
-async def test_a_lost_id_is_found_again_in_the_list(make_service: Any, coffee: str, clock: Any) -> None:
+async def test_a_lost_id_is_found_again_in_the_list(make_service: MakeService, coffee: str, clock: FakeClock) -> None:
     async with make_service() as service:
         first = await edit_sequence(service, [coffee], "warmer")
         clock.advance(1)
@@ -256,7 +261,7 @@ async def test_a_lost_id_is_found_again_in_the_list(make_service: Any, coffee: s
             await service.list_jobs(status="lost")
 
 
-async def test_two_hundred_images_through_ten_steps_are_accepted(make_service: Any, coffee: str) -> None:
+async def test_two_hundred_images_through_ten_steps_are_accepted(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         (image,) = (await service.upload_images([coffee])).images
         result = await edit_chain(service, [image.handle] * 200, [f"step {n}" for n in range(10)], options=NOW)
@@ -268,7 +273,7 @@ async def test_two_hundred_images_through_ten_steps_are_accepted(make_service: A
             await edit_chain(service, [image.handle], ["warmer"] * 11)
 
 
-async def test_models_are_listed_with_price_limits_and_why_they_cannot_be_used(make_service: Any, atlas: Any) -> None:
+async def test_models_are_listed_with_price_limits_and_reasons(make_service: MakeService, atlas: Emulator) -> None:
     async with make_service() as service:
         listed = await service.list_models(provider="atlas")
         assert listed.models and not any(row.usable for row in listed.models)
@@ -280,19 +285,21 @@ async def test_models_are_listed_with_price_limits_and_why_they_cannot_be_used(m
         assert provider.balance_usd == Decimal("125.50")
 
 
-async def test_an_error_of_the_live_list_is_never_taken_for_no_models(
-    make_service: Any, atlas: Any, clock: Any
+async def test_a_failed_live_list_does_not_mean_no_models(
+    make_service: MakeService, atlas: Emulator, clock: FakeClock
 ) -> None:
     atlas.fault("models", "code-500-null", times=None)
     async with make_service(atlas) as service:
         listed = await service.list_models(provider="atlas")
         assert listed.models and all(row.usable for row in listed.models)
-        assert "built-in list" in listed.warnings[0]
+        assert "is built in" in listed.warnings[0]
         atlas.clear()
         assert (await service.list_models(provider="atlas")).warnings == []
 
 
-async def test_one_image_is_a_preview_and_several_are_a_sheet(make_service: Any, coffee: str, samples: Path) -> None:
+async def test_one_image_is_a_preview_and_several_are_a_sheet(
+    make_service: MakeService, coffee: str, samples: Path
+) -> None:
     async with make_service() as service:
         one = await service.view_images([coffee])
         many = await service.view_images([coffee, str(samples / "cat.jpg")])
@@ -302,7 +309,7 @@ async def test_one_image_is_a_preview_and_several_are_a_sheet(make_service: Any,
 
 
 async def test_saving_never_overwrites_and_leaves_the_allowed_directories_never(
-    make_service: Any, coffee: str, samples: Path, tmp_path: Path
+    make_service: MakeService, coffee: str, samples: Path, tmp_path: Path
 ) -> None:
     caller = Caller(roots=(tmp_path,))
     async with make_service() as service:
@@ -314,7 +321,7 @@ async def test_saving_never_overwrites_and_leaves_the_allowed_directories_never(
 
 
 async def test_an_exact_quote_of_the_provider_is_used_and_remembered(
-    make_service: Any, atlas: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
         await edit_sequence(service, [coffee], "warmer", 2, NOW)
@@ -322,8 +329,8 @@ async def test_an_exact_quote_of_the_provider_is_used_and_remembered(
     assert len(atlas.seen_at("POST", "/api/v1/model/calculate")) == 1
 
 
-async def test_a_key_is_in_no_result_no_log_and_no_database(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Path, caplog: Any
+async def test_no_result_log_or_database_holds_a_key(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, tmp_path: Path, caplog: Any
 ) -> None:
     caplog.set_level("DEBUG")
     atlas.fault("submit", "401", times=None)

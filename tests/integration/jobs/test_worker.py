@@ -6,12 +6,14 @@ The clock is simulated: waiting drives the engine.
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
 from support.clocks import when
+from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import Options, edit_chain, edit_sequence, generate_sequence
 from triptych.core import errors
 from triptych.core.models import State
@@ -35,12 +37,14 @@ async def edit(
     return result.job_id
 
 
-async def ended(service: ImageService, finish: Any, job_id: str) -> JobResult:
+async def ended(service: ImageService, finish: Finish, job_id: str) -> JobResult:
     await finish(service)
     return await service.job(job_id)
 
 
-async def test_an_edit_comes_home_with_one_submit(make_service: Any, atlas: Any, finish: Any, coffee: str) -> None:
+async def test_an_edit_comes_home_with_one_submit(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
+) -> None:
     async with make_service(atlas) as service:
         job = await ended(service, finish, await edit(service, coffee, count=3))
     assert (job.status, job.returned, job.requested) == ("done", 3, 3)
@@ -49,8 +53,8 @@ async def test_an_edit_comes_home_with_one_submit(make_service: Any, atlas: Any,
     assert all(image.path and image.url and image.url_expires_at and image.width for image in job.images)
 
 
-async def test_what_leaves_is_the_flat_body_with_only_the_models_own_fields(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+async def test_the_body_sent_is_flat_with_the_models_fields(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
         await ended(service, finish, await edit(service, coffee, "four seasons", 4, size="2K", format="png"))
@@ -70,7 +74,7 @@ async def test_what_leaves_is_the_flat_body_with_only_the_models_own_fields(
 
 
 async def test_an_image_is_uploaded_once_and_used_again(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
         await ended(service, finish, await edit(service, coffee, "warmer"))
@@ -101,7 +105,7 @@ SURVIVED_POLLS = [
 
 @pytest.mark.parametrize("fault", SURVIVED_POLLS)
 async def test_no_odd_answer_to_a_poll_kills_a_job(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, fault: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     atlas.fault("poll", fault, times=3)
     async with make_service(atlas) as service:
@@ -110,7 +114,9 @@ async def test_no_odd_answer_to_a_poll_kills_a_job(
     assert len(atlas.accepted) == 1
 
 
-async def test_a_single_output_may_be_a_bare_string(make_service: Any, atlas: Any, finish: Any, coffee: str) -> None:
+async def test_a_single_output_may_be_a_bare_string(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
+) -> None:
     atlas.fault("poll", "outputs-string", times=None)
     async with make_service(atlas) as service:
         job = await ended(service, finish, await edit(service, coffee, count=1))
@@ -130,8 +136,8 @@ async def test_a_single_output_may_be_a_bare_string(make_service: Any, atlas: An
         ("empty-outputs", "failed"),
     ],
 )
-async def test_the_providers_own_decision_fails_the_job_with_its_reason_and_frees_the_money(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, fault: str, kind: str
+async def test_a_providers_decision_fails_the_job_and_frees_its_money(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, fault: str, kind: str
 ) -> None:
     atlas.fault("poll", fault, times=None)
     async with make_service(atlas) as service:
@@ -146,7 +152,7 @@ async def test_the_providers_own_decision_fails_the_job_with_its_reason_and_free
 
 @pytest.mark.parametrize("fault", ["429", "503"])
 async def test_a_submit_that_surely_was_not_accepted_is_sent_again(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, fault: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     atlas.fault("submit", fault, times=2)
     async with make_service(atlas) as service:
@@ -156,7 +162,9 @@ async def test_a_submit_that_surely_was_not_accepted_is_sent_again(
     assert len(atlas.accepted) == 1
 
 
-async def test_a_providers_retry_after_is_kept(make_service: Any, atlas: Any, clock: Any, coffee: str) -> None:
+async def test_a_providers_retry_after_is_kept(
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, coffee: str
+) -> None:
     atlas.fault("submit", "429", times=1, retry_after=40)
     async with make_service(atlas) as service:
         await edit(service, coffee)
@@ -173,7 +181,7 @@ async def test_a_providers_retry_after_is_kept(make_service: Any, atlas: Any, cl
     ("fault", "kind"), [("401", "key_rejected"), ("402", "no_funds"), ("403", "key_rejected"), ("451", "refused")]
 )
 async def test_a_refusal_fails_the_job_at_once_and_costs_nothing(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, fault: str, kind: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, fault: str, kind: str
 ) -> None:
     atlas.fault("submit", fault, times=None)
     async with make_service(atlas) as service:
@@ -186,8 +194,8 @@ async def test_a_refusal_fails_the_job_at_once_and_costs_nothing(
 
 
 @pytest.mark.parametrize("fault", ["lost-answer", "broken-json", "empty-body", "no-id"])
-async def test_a_submit_whose_answer_was_lost_is_found_again_and_not_repeated(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, fault: str
+async def test_a_submit_with_a_lost_answer_is_found_not_repeated(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     atlas.fault("submit", fault, times=1)
     async with make_service(atlas) as service:
@@ -198,8 +206,8 @@ async def test_a_submit_whose_answer_was_lost_is_found_again_and_not_repeated(
 
 
 @pytest.mark.parametrize("fault", ["drop", "500", "html-502", "504", "code-500-null"])
-async def test_a_submit_that_cannot_be_found_is_uncertain_and_never_sent_again(
-    make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, fault: str
+async def test_a_submit_not_found_is_uncertain_and_never_resent(
+    make_service: MakeService, atlas: Emulator, finish: Finish, clock: FakeClock, coffee: str, fault: str
 ) -> None:
     atlas.fault("submit", fault, times=1)
     async with make_service(atlas) as service:
@@ -228,8 +236,8 @@ async def test_a_submit_that_cannot_be_found_is_uncertain_and_never_sent_again(
     assert len(atlas.accepted) == 1
 
 
-async def test_an_uncertain_job_is_found_when_the_history_shows_it_at_last(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+async def test_a_late_history_entry_resolves_an_uncertain_job(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "lost-answer", times=1)
     atlas.fault("history", "500", times=None)
@@ -242,8 +250,8 @@ async def test_an_uncertain_job_is_found_when_the_history_shows_it_at_last(
     assert len(atlas.accepted) == 1
 
 
-async def test_a_look_for_a_lost_submit_needs_none_of_its_inputs(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+async def test_finding_a_lost_submit_needs_none_of_its_inputs(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "lost-answer", times=1)
     async with make_service(atlas) as service:
@@ -261,8 +269,8 @@ async def test_a_look_for_a_lost_submit_needs_none_of_its_inputs(
     assert len(atlas.seen_at(*SUBMIT)) == len(atlas.accepted) == 1
 
 
-async def test_a_lost_submit_does_not_take_the_ticket_of_the_same_request_on_its_way(
-    make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str
+async def test_a_lost_submit_does_not_take_another_requests_ticket(
+    make_service: MakeService, atlas: Emulator, finish: Finish, clock: FakeClock, coffee: str
 ) -> None:
     atlas.fault("submit", "drop")
     async with make_service(atlas) as service:
@@ -292,8 +300,8 @@ async def test_a_lost_submit_does_not_take_the_ticket_of_the_same_request_on_its
         assert not service.store.plain.tickets("atlas")
 
 
-async def test_a_missed_deadline_keeps_the_ticket_and_get_status_takes_it_up(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+async def test_get_status_takes_up_a_job_past_its_deadline(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("poll", "html-502", times=None)
     async with make_service(atlas) as service:
@@ -308,18 +316,18 @@ async def test_a_missed_deadline_keeps_the_ticket_and_get_status_takes_it_up(
 
 
 async def test_a_shortfall_is_reported_and_never_hidden(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("poll", "fewer", times=None)
     async with make_service(atlas) as service:
         job = await ended(service, finish, await edit(service, coffee, "four seasons", 4))
     assert (job.status, job.requested, job.returned) == ("done", 4, 3)
-    assert any("4 images were requested, 3 came back" in warning for warning in job.warnings)
+    assert any("4 images were requested; 3 returned" in warning for warning in job.warnings)
     assert job.cost.charged == Decimal("0.096")
 
 
 async def test_the_late_price_becomes_the_charge(
-    make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, clock: FakeClock, coffee: str
 ) -> None:
     atlas.fault("poll", "price-late", times=None, polls=2)
     async with make_service(atlas) as service:
@@ -337,7 +345,7 @@ async def test_the_late_price_becomes_the_charge(
 
 @pytest.mark.parametrize("fault", ["500", "truncated", "not-an-image", "redirect", "drop", "broken-json"])
 async def test_a_result_that_does_not_come_whole_is_fetched_again(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, fault: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     atlas.fault("result", fault, times=1)
     async with make_service(atlas) as service:
@@ -345,8 +353,8 @@ async def test_a_result_that_does_not_come_whole_is_fetched_again(
     assert (job.status, job.returned) == ("done", 2)
 
 
-async def test_if_a_result_never_comes_its_url_is_still_reported_and_get_status_tries_again(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+async def test_get_status_fetches_a_missing_result_again_by_its_url(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("result", "not-an-image", times=None)
     async with make_service(atlas) as service:
@@ -361,7 +369,7 @@ async def test_if_a_result_never_comes_its_url_is_still_reported_and_get_status_
 
 
 async def test_a_result_on_a_private_address_is_not_fetched(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("result", "redirect", times=None, to="http://169.254.169.254/latest/meta-data")
     async with make_service(atlas) as service:
@@ -371,7 +379,7 @@ async def test_a_result_on_a_private_address_is_not_fetched(
 
 
 async def test_an_upload_that_fails_for_a_while_only_delays(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("upload", "500", times=4)
     async with make_service(atlas) as service:
@@ -381,7 +389,7 @@ async def test_an_upload_that_fails_for_a_while_only_delays(
 
 
 async def test_without_the_calculate_endpoint_the_list_price_is_the_quote(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("calculate", "500", times=None)
     async with make_service(atlas) as service:
@@ -389,8 +397,8 @@ async def test_without_the_calculate_endpoint_the_list_price_is_the_quote(
     assert job.cost.quoted == Decimal("0.128")
 
 
-async def test_a_chain_edits_its_own_last_output_and_carries_the_references(
-    make_service: Any, atlas: Any, finish: Any, samples: Any
+async def test_a_chain_edits_its_last_output_with_the_references(
+    make_service: MakeService, atlas: Emulator, finish: Finish, samples: Path
 ) -> None:
     async with make_service(atlas) as service:
         images = [str(samples / "coffee.jpg"), str(samples / "cat.jpg")]
@@ -411,7 +419,7 @@ async def test_a_chain_edits_its_own_last_output_and_carries_the_references(
 
 
 async def test_when_one_lane_fails_the_others_results_are_kept(
-    make_service: Any, atlas: Any, finish: Any, samples: Any
+    make_service: MakeService, atlas: Emulator, finish: Finish, samples: Path
 ) -> None:
     atlas.fault("poll", "failed-200", times=1)
     async with make_service(atlas) as service:
@@ -424,7 +432,7 @@ async def test_when_one_lane_fails_the_others_results_are_kept(
 
 
 async def test_lanes_run_side_by_side_up_to_the_providers_limit(
-    make_service: Any, atlas: Any, coffee: str, samples: Any
+    make_service: MakeService, atlas: Emulator, coffee: str, samples: Path
 ) -> None:
     async with make_service(atlas) as service:
         limit = service.setup.accounts["atlas"].provider.max_running
@@ -435,7 +443,7 @@ async def test_lanes_run_side_by_side_up_to_the_providers_limit(
 
 
 async def test_a_chain_continues_after_its_missed_step_was_taken_up(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("poll", "html-502", times=None)
     async with make_service(atlas) as service:
@@ -448,8 +456,8 @@ async def test_a_chain_continues_after_its_missed_step_was_taken_up(
     assert len(atlas.accepted) == 2
 
 
-async def test_a_charge_far_above_its_quote_is_counted_and_warned_of_and_stops_what_comes_after(
-    make_service: Any, finish: Any, clock: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+async def test_a_charge_far_above_its_quote_stops_the_chain(
+    make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Work, "charge_usd", lambda work, now: Decimal(10**9))
     with running("atlas", max_side=48, clock=clock.monotonic, price="prompt") as atlas:
@@ -463,8 +471,8 @@ async def test_a_charge_far_above_its_quote_is_counted_and_warned_of_and_stops_w
 
 
 @pytest.mark.parametrize("patience", ["9" * 400, "99999999", "-1", "1e9"])
-async def test_no_patience_that_a_provider_asks_for_breaks_or_stops_the_engine(
-    make_service: Any, atlas: Any, finish: Any, clock: Any, coffee: str, patience: str
+async def test_no_retry_after_breaks_or_stops_the_worker(
+    make_service: MakeService, atlas: Emulator, finish: Finish, clock: FakeClock, coffee: str, patience: str
 ) -> None:
     atlas.fault("submit", "429", retry_after=patience)
     async with make_service(atlas) as service:
@@ -474,8 +482,8 @@ async def test_no_patience_that_a_provider_asks_for_breaks_or_stops_the_engine(
         assert (clock.now() - started).total_seconds() < 3600
 
 
-async def test_cancelling_stops_what_was_not_sent_and_says_what_will_be_charged(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+async def test_cancelling_stops_unsent_work_and_names_the_charge(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
         started = await edit_chain(service, [coffee], ["warmer", "sepia"], options=NOW)
@@ -489,7 +497,7 @@ async def test_cancelling_stops_what_was_not_sent_and_says_what_will_be_charged(
 
 
 async def test_a_cancelled_queued_job_is_never_submitted(
-    make_service: Any, atlas: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(atlas) as service:
         job_id = await edit(service, coffee)
@@ -500,7 +508,7 @@ async def test_a_cancelled_queued_job_is_never_submitted(
 
 
 async def test_finished_images_are_saved_where_the_caller_wanted_them(
-    make_service: Any, atlas: Any, finish: Any, coffee: str, tmp_path: Any
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, tmp_path: Path
 ) -> None:
     target = tmp_path / "out"
     async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=f"{tmp_path}:{coffee.rpartition('/')[0]}") as service:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
+from support.fixtures import FakeClock
 from triptych_emulators import Emulator, running
 
 
 @pytest.fixture
-def api(request: pytest.FixtureRequest, clock: Any) -> Iterator[Emulator]:
+def api(request: pytest.FixtureRequest, clock: FakeClock) -> Iterator[Emulator]:
     with running(**request.module.EMULATED, clock=clock.monotonic) as emulator:
         yield emulator

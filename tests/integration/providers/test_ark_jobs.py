@@ -115,7 +115,7 @@ async def test_a_model_that_makes_fewer_is_done_with_a_warning(
     async with make_service(api) as service:
         job = await edited(service, finish, coffee, 4, provider="ark")
     assert (job.status, job.returned) == ("done", 1)
-    assert job.warnings == ["4 images were requested, 1 came back."]
+    assert job.warnings == ["4 images were requested; 1 returned."]
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -400,7 +400,7 @@ async def test_an_accepted_submit_without_an_id_is_a_lost_answer(
             check_lost(provider, api, service, job, accepted=True)
 
 
-async def test_an_uncertain_job_is_paid_again_only_when_that_is_asked_for(
+async def test_an_uncertain_job_is_paid_again_only_on_request(
     make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str
 ) -> None:
     if provider.honours_ids_s:
@@ -445,7 +445,7 @@ async def test_fewer_images_than_asked_are_told_and_only_those_are_charged(
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
     assert job.status in ("done", "partial") and (job.requested, job.returned) == (3, 2)
-    assert any("3 images were requested, 2 came back" in warning for warning in job.warnings)
+    assert any("3 images were requested; 2 returned" in warning for warning in job.warnings)
     assert len(api.accepted) == 1 and job.cost.charged in (None, api.charged_usd)
 
 

@@ -133,5 +133,5 @@ async def test_a_missing_frame_leaves_the_others(make_service: Any, api: Any, fi
     async with make_service(api) as service:
         job = await edited(service, finish, coffee, 3, provider="novita")
     assert (job.returned, job.cost.charged) == (2, Decimal("0.070"))
-    assert any("gave no URL" in warning for warning in job.warnings)
+    assert any("has no URL" in warning for warning in job.warnings)
     assert job.cost.charged == api.charged_usd

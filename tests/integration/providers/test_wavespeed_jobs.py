@@ -66,7 +66,7 @@ async def test_of_two_lost_submits_each_has_its_own_end(make_service: Any, api: 
 
 
 @pytest.mark.parametrize("field", ["inputs", "input"])
-async def test_a_submit_whose_answer_was_lost_is_found_again_and_not_repeated(
+async def test_a_submit_with_a_lost_answer_is_found_not_repeated(
     make_service: Any, clock: Any, finish: Any, coffee: str, field: str
 ) -> None:
     with running("wavespeed", latency_s=10.0, max_side=64, clock=clock.monotonic, history_shows=field) as api:
@@ -111,7 +111,7 @@ async def test_a_strangers_prediction_is_never_taken_for_ours(
         assert reserved == job.cost.quoted and not api.accepted and api.performed["submit"] == 1
 
 
-async def test_a_submit_that_cannot_be_found_is_uncertain_and_never_sent_again(
+async def test_a_submit_not_found_is_uncertain_and_never_resent(
     make_service: Any, api: Any, finish: Any, coffee: str
 ) -> None:
     api.fault("submit", "drop")

@@ -122,7 +122,7 @@ def refusal_of(result: types.CallToolResult) -> str:
 
 
 @pytest.mark.parametrize(("tool", "arguments", "answer"), RESULTS, ids=[r[0] for r in RESULTS])
-async def test_an_answer_is_fields_that_keep_the_schema_and_text_that_says_the_same(
+async def test_an_answer_keeps_its_schema_and_repeats_it_in_text(
     client_of: Connect, told: ToldStudio, tool: str, arguments: dict[str, Any], answer: Any
 ) -> None:
     told.answer = answer
@@ -136,9 +136,7 @@ async def test_an_answer_is_fields_that_keep_the_schema_and_text_that_says_the_s
     assert (asked.tool if isinstance(asked, Request) else name) == tool
 
 
-async def test_pixels_come_as_an_image_block_with_a_caption_and_nothing_structured(
-    client_of: Connect, told: ToldStudio
-) -> None:
+async def test_pixels_come_as_an_image_block_with_a_caption(client_of: Connect, told: ToldStudio) -> None:
     told.answer = Preview(jpeg=b"\xff\xd8 pixels", caption="two\nlines")
     async with client_of() as client:
         result = await client.call_tool("view_images", {"images": ["img_0a1b2c3d"]})
@@ -224,7 +222,7 @@ async def test_arguments_not_given_are_the_services_own_defaults(client_of: Conn
         ("list_models", {"operation": "inpaint"}, ["`operation`", "'edit-sequential'"]),
     ],
 )
-async def test_a_wrong_argument_is_named_with_what_would_be_right_and_nothing_is_asked(
+async def test_a_wrong_argument_is_named_with_what_is_right(
     client_of: Connect, told: ToldStudio, tool: str, given: dict[str, Any], said: list[str]
 ) -> None:
     async with client_of() as client:
@@ -235,7 +233,7 @@ async def test_a_wrong_argument_is_named_with_what_would_be_right_and_nothing_is
     assert told.asked == [] and "pydantic" not in refusal
 
 
-async def test_an_empty_text_counts_as_not_given_where_none_is_needed(client_of: Connect, told: ToldStudio) -> None:
+async def test_an_empty_optional_text_counts_as_not_given(client_of: Connect, told: ToldStudio) -> None:
     """Some frameworks have their model fill in every argument."""
     blank = dict.fromkeys(("model", "provider", "size", "save_to"), "") | {"format": " "}
     async with client_of() as client:
@@ -245,7 +243,7 @@ async def test_an_empty_text_counts_as_not_given_where_none_is_needed(client_of:
     assert schemas.read(schemas.ListJobs, "list_jobs", {"status": ""}).status is None
 
 
-async def test_a_refusal_never_repeats_an_image_given_in_the_wrong_place(client_of: Connect) -> None:
+async def test_a_refusal_never_repeats_a_misplaced_image(client_of: Connect) -> None:
     pixels = "data:image/png;base64," + "iVBORw0KGgo" * 100_000
     async with client_of() as client:
         refusal = refusal_of(await client.call_tool("edit_sequence", {**WORDS, "count": pixels, pixels: 1}))
@@ -258,9 +256,7 @@ async def test_twenty_wrong_arguments_still_make_a_short_refusal(client_of: Conn
     assert "And 19 more" in refusal
 
 
-async def test_an_unknown_tool_is_an_invalid_params_error_that_names_the_known_ones(
-    client_of: Connect, told: ToldStudio
-) -> None:
+async def test_an_unknown_tool_is_refused_with_the_known_names(client_of: Connect, told: ToldStudio) -> None:
     async with client_of() as client:
         with pytest.raises(MCPError) as refused:
             await client.call_tool("edit_image", {})
@@ -279,9 +275,7 @@ async def test_what_the_studio_refuses_is_its_message_and_kind(client_of: Connec
     assert refusal == "The job costs $2.00; pass max_cost_usd=2 to confirm. [over_budget]"
 
 
-async def test_a_refusal_says_whether_the_same_call_may_help_later_and_is_cut_at_its_limit(
-    client_of: Connect, told: ToldStudio
-) -> None:
+async def test_a_refusal_says_whether_a_retry_may_help(client_of: Connect, told: ToldStudio) -> None:
     told.answer = errors.RateLimited("busy " * 1000)
     async with client_of() as client:
         refusal = refusal_of(await client.call_tool("edit_sequence", WORDS))
@@ -343,7 +337,7 @@ def only_inside(told: ToldStudio, root: Path) -> None:
     told.act = work
 
 
-async def test_a_clients_roots_are_asked_for_once_and_open_their_directories(
+async def test_a_clients_roots_are_asked_once_and_allow_their_directories(
     client_of: Connect, told: ToldStudio, tmp_path: Path
 ) -> None:
     rooted = Rooted((tmp_path / "a b").as_uri(), "file://elsewhere/share")
@@ -354,9 +348,7 @@ async def test_a_clients_roots_are_asked_for_once_and_open_their_directories(
     assert rooted.asked == 1 and told.callers[-1].roots == (tmp_path / "a b",)
 
 
-async def test_a_path_outside_the_roots_too_is_refused_without_asking_for_ever(
-    client_of: Connect, told: ToldStudio, tmp_path: Path
-) -> None:
+async def test_a_path_outside_the_roots_is_refused(client_of: Connect, told: ToldStudio, tmp_path: Path) -> None:
     rooted = Rooted((tmp_path / "here").as_uri())
     only_inside(told, tmp_path / "there")
     async with client_of(list_roots_callback=rooted) as client:
@@ -365,9 +357,7 @@ async def test_a_path_outside_the_roots_too_is_refused_without_asking_for_ever(
 
 
 @pytest.mark.parametrize("era", ["legacy"], indirect=True)
-async def test_a_client_that_declares_roots_and_cannot_list_them_is_served_without(
-    client_of: Connect, told: ToldStudio
-) -> None:
+async def test_a_client_that_cannot_list_its_roots_is_served(client_of: Connect, told: ToldStudio) -> None:
     async def broken(context: Any) -> types.ErrorData:
         return types.ErrorData(code=types.INTERNAL_ERROR, message="no idea")
 
@@ -430,7 +420,7 @@ async def test_an_images_handle_may_be_escaped_in_its_uri(client_of: Connect, ha
     assert blob.meta and blob.meta["handle"] == handle.replace("%2F", "/")
 
 
-async def test_a_job_is_json_with_the_fields_of_the_tool_result(client_of: Connect, told: ToldStudio) -> None:
+async def test_a_job_resource_has_the_tool_results_fields(client_of: Connect, told: ToldStudio) -> None:
     told.jobs["job_12345678"] = job_result(images=[IMAGE])
     async with client_of() as client:
         content = (await client.read_resource("triptych://jobs/job_12345678")).contents[0]
@@ -442,7 +432,7 @@ async def test_a_job_is_json_with_the_fields_of_the_tool_result(client_of: Conne
 @pytest.mark.parametrize(
     "uri", ["triptych://nothing", "triptych://images/", "file:///etc/passwd", "triptych://jobs/job_00000000"]
 )
-async def test_a_resource_that_is_not_there_is_an_invalid_params_error_that_helps(client_of: Connect, uri: str) -> None:
+async def test_a_missing_resource_is_an_invalid_params_error(client_of: Connect, uri: str) -> None:
     async with client_of() as client:
         with pytest.raises(MCPError) as refused:
             await client.read_resource(uri)
@@ -450,9 +440,7 @@ async def test_a_resource_that_is_not_there_is_an_invalid_params_error_that_help
     assert "There is no" in refused.value.error.message and refused.value.error.data == {"uri": uri}
 
 
-async def test_a_resource_that_fails_is_an_internal_error_without_the_accidents_text(
-    client_of: Connect, told: ToldStudio
-) -> None:
+async def test_a_failing_resource_is_an_error_without_its_text(client_of: Connect, told: ToldStudio) -> None:
     told.answer = RuntimeError("key sk-secret is in here")
     async with client_of() as client:
         with pytest.raises(MCPError) as refused:

@@ -65,16 +65,14 @@ def api() -> Iterator[Emulator]:
         yield emulator
 
 
-@pytest.fixture(
-    params=[
-        *(f"memory-{era}" for era in ("auto", "legacy")),
-        *(
-            pytest.param(f"{way}-{era}", marks=pytest.mark.slow)
-            for way in ("stdio", "http")
-            for era in ("auto", "legacy")
-        ),
-    ]
-)
+ERAS = ("auto", "legacy")
+IN_MEMORY = [f"memory-{era}" for era in ERAS]
+SERVED = [pytest.param(f"{way}-{era}", marks=pytest.mark.slow) for way in ("stdio", "http") for era in ERAS]
+in_memory = pytest.mark.parametrize("connect", IN_MEMORY, indirect=True)
+"""For what no transport can change: a yes, a no and a client that cannot be asked cross all of them."""
+
+
+@pytest.fixture(params=[*IN_MEMORY, *SERVED])
 def connect(request: pytest.FixtureRequest, api: Emulator, tmp_path: Path) -> Connect:
     """Return a function that connects a client to a server on the emulator, over each transport in each era."""
     transport, _, era = request.param.partition("-")
@@ -114,7 +112,7 @@ async def spend(client: Client) -> dict[str, Any]:
     return found
 
 
-async def test_a_yes_makes_the_job_and_nothing_was_sent_or_reserved_before_it(connect: Connect, api: Emulator) -> None:
+async def test_nothing_is_sent_or_reserved_before_a_yes(connect: Connect, api: Emulator) -> None:
     user = User(api, YES)
     async with connect(elicitation_callback=user) as client:
         result = await client.call_tool("edit_sequence", ASKED)
@@ -133,24 +131,35 @@ async def test_a_yes_makes_the_job_and_nothing_was_sent_or_reserved_before_it(co
     assert spent["budget"] == {"cap": 10, "spent": 0, "reserved": 0.128, "left": 9.872}
 
 
+async def test_a_no_ends_the_call_over_every_transport(connect: Connect, api: Emulator) -> None:
+    await refused(connect, api, "decline", ASKED)
+
+
+@in_memory
 @pytest.mark.parametrize("action", ["decline", "cancel"])
 @pytest.mark.parametrize("more", [{}, {"max_cost_usd": 5}, {"again": True}], ids=["plain", "capped", "again"])
-async def test_anything_but_a_yes_ends_the_call_and_nothing_was_sent(
+async def test_anything_but_a_yes_sends_nothing(
     connect: Connect, api: Emulator, action: Any, more: dict[str, Any]
 ) -> None:
+    await refused(connect, api, action, ASKED | more)
+
+
+async def refused(connect: Connect, api: Emulator, action: Any, arguments: dict[str, Any]) -> None:
+    """Call with this answer of the user; nothing may be sent or reserved."""
     async with connect(elicitation_callback=User(api, types.ElicitResult(action=action))) as client:
-        result = await client.call_tool("edit_sequence", ASKED | more)
+        result = await client.call_tool("edit_sequence", arguments)
         spent = await spend(client)
     refusal = text_of(result)
     assert result.is_error and len(refusal) < 1000
-    for part in (f"the client answered {action}.", "Nothing was sent", "cap $0.1", "TRIPTYCH_CONFIRM_USD"):
+    for part in (f"the client answered {action}.", "Nothing was sent", "above $0.1", "TRIPTYCH_CONFIRM_USD"):
         assert part in refusal
     assert "0.128" not in refusal and "max_cost_usd" not in refusal
     assert paths(api) <= PRICES and api.accepted == []
     assert spent["total"]["predictions"] == 0
 
 
-async def test_a_cap_is_no_yes_where_the_user_can_be_asked(connect: Connect, api: Emulator) -> None:
+@in_memory
+async def test_a_cap_is_no_yes_if_the_user_can_answer(connect: Connect, api: Emulator) -> None:
     user = User(api, YES)
     async with connect(elicitation_callback=user) as client:
         result = await client.call_tool("edit_sequence", {**ASKED, "max_cost_usd": 5})
@@ -158,6 +167,7 @@ async def test_a_cap_is_no_yes_where_the_user_can_be_asked(connect: Connect, api
     assert [params.message for params in user.asked] == [QUESTION]
 
 
+@in_memory
 async def test_a_repeated_request_asks_nothing(connect: Connect, api: Emulator) -> None:
     user = User(api, YES)
     async with connect(elicitation_callback=user) as client:
@@ -167,9 +177,7 @@ async def test_a_repeated_request_asks_nothing(connect: Connect, api: Emulator) 
     assert first.structured_content["job_id"] == second.structured_content["job_id"]
 
 
-async def test_a_client_that_cannot_ask_is_told_the_cost_that_confirms_and_that_confirms(
-    connect: Connect, api: Emulator
-) -> None:
+async def test_a_client_without_questions_confirms_by_the_cost(connect: Connect, api: Emulator) -> None:
     async with connect() as client:
         result = await client.call_tool("edit_sequence", ASKED)
         refusal = text_of(result)
@@ -219,20 +227,16 @@ async def test_an_answer_that_accepts_without_a_yes_is_no(
 
 
 @pytest.mark.parametrize("era", ["legacy"], indirect=True)
-async def test_a_quote_that_grew_while_an_earlier_client_was_asked_is_refused(
-    client_of: ClientOf, told: ToldStudio
-) -> None:
+async def test_a_quote_that_grew_while_asking_is_refused(client_of: ClientOf, told: ToldStudio) -> None:
     caps = costs(told, ["1.6", "1.7"])
     async with client_of(elicitation_callback=User(None, YES)) as client:
         result = await client.call_tool("edit_sequence", WORDS)
-    assert result.is_error and "has grown since the user was asked" in text_of(result)
+    assert result.is_error and "has risen since the user confirmed it" in text_of(result)
     assert caps == [None, Decimal("1.6")]
 
 
 @pytest.mark.parametrize("era", ["auto"], indirect=True)
-async def test_a_quote_that_grew_before_the_second_round_is_asked_about_again(
-    client_of: ClientOf, told: ToldStudio
-) -> None:
+async def test_a_quote_that_grew_is_asked_about_again(client_of: ClientOf, told: ToldStudio) -> None:
     caps = costs(told, ["1.6", "1.7", "1.7", "1.7"])
     user = User(None, YES, YES)
     async with client_of(elicitation_callback=user) as client:
@@ -254,7 +258,7 @@ async def test_a_yes_to_no_question_of_ours_is_no_yes(client_of: ClientOf, told:
 
 
 @pytest.mark.parametrize("era", ["legacy"], indirect=True)
-async def test_a_client_that_never_answers_is_waited_for_only_so_long(
+async def test_a_client_that_never_answers_times_out(
     client_of: ClientOf, told: ToldStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def silent(context: Any, params: Any) -> types.ElicitResult:
@@ -265,7 +269,7 @@ async def test_a_client_that_never_answers_is_waited_for_only_so_long(
     costs(told, ["1.6"])
     async with client_of(elicitation_callback=silent) as client:
         result = await client.call_tool("edit_sequence", WORDS)
-    assert result.is_error and "no usable answer came" in text_of(result)
+    assert result.is_error and "gave no valid answer" in text_of(result)
 
 
 async def test_a_cost_below_the_limit_is_never_asked_about(client_of: ClientOf, told: ToldStudio) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -30,7 +31,7 @@ async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
     return fields
 
 
-async def test_a_client_meets_triptych_and_is_told_the_truth_about_what_changes(connect: Connect) -> None:
+async def test_the_declared_capabilities_are_those_served(connect: Connect) -> None:
     async with connect() as client:
         listed = await client.list_tools()
         capabilities, instructions = client.server_capabilities, client.instructions
@@ -41,7 +42,7 @@ async def test_a_client_meets_triptych_and_is_told_the_truth_about_what_changes(
     assert capabilities.prompts and not capabilities.prompts.list_changed and capabilities.completions is not None
 
 
-async def test_every_tool_does_its_part_of_the_work(connect: Connect, tmp_path: Any) -> None:
+async def test_every_tool_does_its_part_of_the_work(connect: Connect, tmp_path: Path) -> None:
     async with connect() as client:
         uploaded = await call(client, "upload_images", images=[CAT])
         cat = uploaded["images"][0]["handle"]
@@ -80,7 +81,7 @@ async def test_a_refusal_is_text_wherever_it_is_read(connect: Connect) -> None:
         assert isinstance(result.content[0], types.TextContent) and words in result.content[0].text
 
 
-async def test_images_are_saved_where_the_caller_may_write_and_nowhere_else(connect: Connect) -> None:
+async def test_images_are_saved_only_where_the_caller_may_write(connect: Connect) -> None:
     async with connect() as client:
         cat = (await call(client, "upload_images", images=[CAT]))["images"][0]["handle"]
         refused = await client.call_tool("save_images", {"images": [cat], "directory": "/triptych-outside"})
@@ -118,7 +119,7 @@ async def test_resources_show_jobs_images_and_models(connect: Connect) -> None:
             await client.read_resource("triptych://images/img_00000000")
 
 
-async def test_a_subscriber_hears_of_a_jobs_changes_and_of_new_images(connect: Connect) -> None:
+async def test_a_subscriber_hears_of_job_changes_and_new_images(connect: Connect) -> None:
     heard: set[str] = set()
     all_heard = anyio.Event()
 

@@ -51,7 +51,7 @@ def signed(handle: str = "job_12345678/1", owner: str | None = "ann", secret: st
     return url, *found
 
 
-def test_a_url_is_good_for_an_hour_and_the_same_for_a_quarter() -> None:
+def test_a_url_lasts_an_hour_and_changes_every_quarter() -> None:
     url, until_s, signature = signed()
     assert url == f"https://a.example/files/job_12345678/1?e={until_s}&s={signature}" and len(signature) == 22
     assert datetime.fromtimestamp(until_s, UTC) == datetime(2026, 11, 21, 13, 15, tzinfo=UTC)
@@ -183,7 +183,7 @@ async def get(url: str, method: str = "GET", **headers: str) -> httpx2.Response:
         return await web.request(method, url, headers=headers)
 
 
-async def test_a_result_names_a_url_that_gives_the_file_without_a_token(connect: As, urls: dict[str, str]) -> None:
+async def test_a_results_url_gives_the_file_without_a_token(connect: As, urls: dict[str, str]) -> None:
     async with connect() as client:
         result = await call(client, "generate_sequence", prompt="two barns", count=2, again=True, wait_s=50)
         images = result.structured_content["images"]
@@ -199,7 +199,7 @@ async def test_a_result_names_a_url_that_gives_the_file_without_a_token(connect:
         assert (answer.status_code, answer.content) == (200, Path(image["path"]).read_bytes())
 
 
-async def test_a_file_says_what_it_is_and_lets_a_browser_do_nothing(connect: As) -> None:
+async def test_a_file_names_its_type_and_runs_nothing(connect: As) -> None:
     async with connect() as client:
         image = await made(client)
     answer, head = await get(image["url"]), await get(image["url"], "HEAD")
@@ -298,7 +298,7 @@ def shape(answer: httpx2.Response) -> tuple[int, bytes, dict[str, str]]:
     return answer.status_code, answer.content, {k: v for k, v in answer.headers.items() if k != "date"}
 
 
-async def test_whatever_is_wrong_with_a_url_is_one_and_the_same_answer(connect: As, home: Path) -> None:
+async def test_every_wrong_url_gets_the_same_answer(connect: As, home: Path) -> None:
     async with connect() as client, connect(BEN) as other:
         image, theirs = await made(client), await made(other)
     url, handle, ann = image["url"], image["handle"], owner_of(ANN)
@@ -371,7 +371,7 @@ async def test_host_and_origin_are_checked_for_files_too(connect: As) -> None:
     assert (await get(image["url"], host="localhost:1")).status_code == 200
 
 
-async def test_who_holds_an_image_no_more_has_no_file_of_it(urls: dict[str, str], home: Path) -> None:
+async def test_a_former_holder_of_an_image_gets_no_file(urls: dict[str, str], home: Path) -> None:
     async with client_of(urls["http"]) as client:
         uploaded = (await call(client, "upload_images", images=[str(SAMPLES / "rocket.jpg")])).structured_content
     url = seen(uploaded["images"][0]["url"])
@@ -402,7 +402,7 @@ async def test_a_file_that_was_removed_is_not_there(urls: dict[str, str], home: 
                 connection.execute("UPDATE images SET pruned_at = NULL")
 
 
-async def test_a_token_that_is_taken_away_takes_its_urls_with_it(urls: dict[str, str], home: Path) -> None:
+async def test_a_removed_token_ends_its_urls(urls: dict[str, str], home: Path) -> None:
     async with client_of(urls["http"]) as client:
         image = await made(client)
     without_ann = Child("-c", SERVE, "http", env=environ(home, TRIPTYCH_AUTH_TOKEN=BEN))
@@ -419,7 +419,7 @@ async def test_revoked_urls_end_at_once_and_new_ones_work(urls: dict[str, str], 
         image = await made(client)
         command = [sys.executable, "-m", "triptych", "revoke-urls"]
         revoked = await anyio.run_process(command, env=environ(home), check=False)
-        assert revoked.returncode == 0 and b"invalid now" in revoked.stdout
+        assert revoked.returncode == 0 and b"now invalid" in revoked.stdout
         assert (await get(image["url"])).status_code == 404
         status = await call(client, "get_status", job_id=image["handle"].partition("/")[0])
         anew = seen(status.structured_content["images"][0]["url"])
@@ -455,7 +455,7 @@ async def test_an_open_bind_without_a_public_url_promises_no_url(tmp_path: Path)
         assert child.end() == 0
 
 
-async def test_a_local_server_without_a_token_signs_for_the_person_at_the_machine(http_url: str) -> None:
+async def test_a_local_server_without_a_token_signs_urls_too(http_url: str) -> None:
     async with Client(http_url) as client:
         image = await made(client)
     assert (await get(image["url"])).content == Path(image["path"]).read_bytes()
@@ -476,7 +476,7 @@ async def test_over_stdio_a_url_is_what_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("transport", ["http", "sse"])
-async def test_the_providers_url_is_named_while_it_lives_and_ours_afterwards(tmp_path: Path, transport: str) -> None:
+async def test_the_providers_url_is_named_until_it_ends(tmp_path: Path, transport: str) -> None:
     with running("atlas", latency_s=0.0, max_side=48, key="a-key") as api:
         env = environ(
             tmp_path, ATLASCLOUD_API_KEY="a-key", ATLASCLOUD_BASE_URL=api.base_url, TRIPTYCH_AUTH_TOKEN=f"{ANN} {BEN}"
@@ -551,7 +551,7 @@ def files_found() -> Any:
     return SignedFile("job_12345678/1", stored, owner_of(ANN), 60)
 
 
-async def test_a_server_that_cannot_look_says_come_back_and_no_more() -> None:
+async def test_a_server_without_its_database_answers_retry_later() -> None:
     from triptych.core import errors
 
     async def open_service() -> Any:
@@ -565,5 +565,5 @@ async def test_a_server_that_cannot_look_says_come_back_and_no_more() -> None:
     scope = {"type": "http", "method": "GET", "path": "/files/job_12345678/1", "headers": []}
     query = b"e=1795267800&s=aaaaaaaaaaaaaaaaaaaaaa"
     await files.Signed(None, open_service, [None])({**scope, "query_string": query}, None, send)  # type: ignore[arg-type]
-    assert sent[0]["status"] == 503 and b"come back soon" in sent[1]["body"] and b"triptych.db" not in sent[1]["body"]
+    assert sent[0]["status"] == 503 and b"try again soon" in sent[1]["body"] and b"triptych.db" not in sent[1]["body"]
     assert (b"retry-after", b"5") in sent[0]["headers"]

@@ -45,7 +45,7 @@ def test_the_names_are_those_of_the_specification() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_host_that_shows_apps_finds_the_gallery_at_the_tools_that_show_a_job(client_of: Connect) -> None:
+async def test_a_host_with_apps_finds_the_gallery_at_job_tools(client_of: Connect) -> None:
     async with client_of(extensions=[SHOWS_APPS]) as client:
         if client.protocol_version >= "2026":  # earlier initialize results have no place for it
             assert (client.server_capabilities.extensions or {})[gallery.EXTENSION] == {}
@@ -64,22 +64,20 @@ async def test_a_host_that_shows_apps_finds_the_gallery_at_the_tools_that_show_a
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("extensions", SHOWS_NO_APPS)
-async def test_any_other_host_sees_no_difference_but_may_read_the_page(
-    client_of: Connect, extensions: list[Any]
-) -> None:
+async def test_other_hosts_see_no_gallery_but_may_read_it(client_of: Connect, extensions: list[Any]) -> None:
     async with client_of(extensions=extensions) as client:
         assert bare(await client.list_tools()) == bare(tools.listing())
         assert not any(r.uri.startswith("ui:") for r in (await client.list_resources()).resources)
         assert (await client.read_resource(gallery.URI)).contents
 
 
-def test_what_a_model_reads_of_the_tools_is_the_same_in_both_lists() -> None:
+def test_a_model_reads_the_same_in_both_tool_lists() -> None:
     linked, plain = bare(gallery.linked(tools.listing())), bare(tools.listing())
     assert [{k: v for k, v in tool.items() if k != "_meta"} for tool in linked] == plain
     assert not any("_meta" in tool for tool in plain)
 
 
-def test_the_page_is_one_file_that_loads_nothing_and_writes_no_markup() -> None:
+def test_the_page_loads_nothing_and_writes_no_markup() -> None:
     page = gallery.page()
     assert not re.findall(r"https?://", page)
     assert not re.findall(r"(?:src|href)=|@import|url\(", page.replace('href="data:,"', ""))
@@ -92,7 +90,7 @@ def test_the_page_is_one_file_that_loads_nothing_and_writes_no_markup() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_job_tells_how_it_was_asked_for_and_an_image_what_was_made_from_it(tmp_path: Path) -> None:
+async def test_a_job_tells_its_request_and_an_image_its_results(tmp_path: Path) -> None:
     holder = ServiceHolder(opener(settings.read(environ(tmp_path / "home"))))
     coffee = str(SAMPLES / "coffee.jpg")
     async with holder.staying(), Client(build(holder, remote=False)) as client:
@@ -134,7 +132,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.URL]:
     assert child.end() == 0
 
 
-def test_the_page_needs_no_token_because_it_holds_nothing_and_everything_else_does(guarded: httpx2.URL) -> None:
+def test_the_page_alone_needs_no_token(guarded: httpx2.URL) -> None:
     answer = httpx2.get(guarded.join("/gallery"))
     assert answer.status_code == 200 and answer.text == gallery.page()
     assert TOKEN not in answer.text
@@ -149,7 +147,7 @@ def test_the_page_needs_no_token_because_it_holds_nothing_and_everything_else_do
         assert httpx2.request(method, guarded.join(path)).status_code == 401, path
 
 
-def test_a_browser_is_told_to_run_this_script_and_no_other_and_to_talk_to_nobody_else(guarded: httpx2.URL) -> None:
+def test_the_page_allows_its_own_script_and_server_alone(guarded: httpx2.URL) -> None:
     headers = httpx2.get(guarded.join("/gallery")).headers
     policy = dict(part.strip().partition(" ")[::2] for part in headers["content-security-policy"].split(";"))
     [script] = re.findall(r"<script>(.*?)</script>", gallery.page(), re.DOTALL)
@@ -185,9 +183,7 @@ main()
 
 
 @pytest.mark.parametrize("opens", [True, False])
-def test_triptych_gallery_serves_on_loopback_with_a_token_of_its_own_and_opens_a_browser(
-    tmp_path: Path, opens: bool
-) -> None:
+def test_triptych_gallery_serves_on_loopback_with_its_own_token(tmp_path: Path, opens: bool) -> None:
     options = () if opens else ("--no-open",)
     child = Child(
         "-c",

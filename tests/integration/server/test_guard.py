@@ -337,9 +337,9 @@ async def test_calls_that_outlive_their_requests_are_counted_too(
                 for event in begun:
                     tasks.start_soon(client.call_tool, "get_status", {"job_id": "job_12345678"})
                     await event.wait()
-                with pytest.raises(MCPError, match="2 calls in work"):
+                with pytest.raises(MCPError, match="2 calls running"):
                     await client.call_tool("list_models", {})
-                with pytest.raises(MCPError, match="2 calls in work"):
+                with pytest.raises(MCPError, match="2 calls running"):
                     await client.read_resource("triptych://models")
                 go_on.set()
         told.act = None

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError
 
+from support.fixtures import Emulator, MakeService
 from support.pictures import picture
 from triptych.server.app import build
 from triptych_emulators import running
@@ -229,7 +230,7 @@ class Stage:
 
 @pytest.fixture
 async def stage(
-    shared: Any, make_service: Any, coffee: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shared: Emulator, make_service: MakeService, coffee: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Stage]:
     opened, secret, user = tmp_path / "open", tmp_path / "secret", tmp_path / "user"
     for directory in (opened / ".git", secret, user / ".ssh"):
@@ -264,7 +265,7 @@ def bomb() -> bytes:
 
 
 @asynccontextmanager
-async def nothing_happens(stage: Stage, shared: Any, tmp_path: Path) -> AsyncIterator[list[str]]:
+async def nothing_happens(stage: Stage, shared: Emulator, tmp_path: Path) -> AsyncIterator[list[str]]:
     """What is said in the block is safe to show, and afterwards nothing is sent, reserved, changed or broken."""
     before, accepted = files(tmp_path), len(shared.accepted)
     log = io.StringIO()
@@ -311,7 +312,9 @@ def test_the_table_is_long_enough_and_knows_every_tool() -> None:
 
 
 @pytest.mark.parametrize("row", [row for _, row in TABLE], ids=[name for name, _ in TABLE])
-async def test_a_hostile_call_comes_to_nothing(stage: Stage, shared: Any, tmp_path: Path, row: Row) -> None:
+async def test_a_hostile_call_is_refused_without_side_effects(
+    stage: Stage, shared: Emulator, tmp_path: Path, row: Row
+) -> None:
     async with nothing_happens(stage, shared, tmp_path) as said:
         result = await stage.client.call_tool(row.tool, stage.filled(row.given))
         assert bool(result.is_error) is (row.kind is not None), result
@@ -324,7 +327,7 @@ async def test_a_hostile_call_comes_to_nothing(stage: Stage, shared: Any, tmp_pa
 
 
 @pytest.mark.parametrize("tool", ["run_shell", "../save_images" + BIDI, "", "x" * 100_000])
-async def test_a_tool_that_is_not_there_is_no_tool(stage: Stage, shared: Any, tmp_path: Path, tool: str) -> None:
+async def test_a_tool_that_is_not_there_is_no_tool(stage: Stage, shared: Emulator, tmp_path: Path, tool: str) -> None:
     async with nothing_happens(stage, shared, tmp_path) as said:
         with pytest.raises(MCPError, match="There is no tool") as refused:
             await stage.client.call_tool(tool, {"command": "cat /etc/passwd"})
@@ -332,7 +335,7 @@ async def test_a_tool_that_is_not_there_is_no_tool(stage: Stage, shared: Any, tm
 
 
 @pytest.mark.parametrize("uri", RESOURCES, ids=range(len(RESOURCES)))
-async def test_a_hostile_uri_reads_nothing(stage: Stage, shared: Any, tmp_path: Path, uri: str) -> None:
+async def test_a_hostile_uri_reads_nothing(stage: Stage, shared: Emulator, tmp_path: Path, uri: str) -> None:
     async with nothing_happens(stage, shared, tmp_path) as said:
         with pytest.raises(MCPError) as refused:
             await stage.client.read_resource(stage.filled(uri))

@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 from mcp import Client, MCPError
 
+from support.fixtures import Finish, MakeService
 from support.jobs import generate_sequence
 from support.pictures import picture
 from triptych import settings
@@ -94,7 +95,7 @@ def anyio_backend() -> str:
 
 @pytest.mark.anyio
 async def test_nothing_unseen_leaves_the_server(
-    make_service: Any, finish: Any, hostile_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService, finish: Finish, hostile_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(hostile_dir)
     async with make_service(TRIPTYCH_ALLOWED_DIRS=str(hostile_dir), TRIPTYCH_CONFIRM_USD="0") as service:
@@ -158,7 +159,7 @@ async def test_nothing_unseen_leaves_the_server(
 
 
 @pytest.mark.anyio
-async def test_a_prompt_of_several_lines_stays_one(make_service: Any, finish: Any) -> None:
+async def test_a_prompt_of_several_lines_stays_one(make_service: MakeService, finish: Finish) -> None:
     async with make_service() as service:
         job = await generate_sequence(service, KEPT + HOSTILE)
         await finish(service)

@@ -61,7 +61,7 @@ def left_after(patience: Patience, seconds: Seconds, age_s: float, client: str =
 
 
 @pytest.mark.parametrize("reason", [TIMED_OUT, "Request timed out", "timeout", "Time-out of 5 s", "deadline exceeded"])
-def test_a_time_out_as_its_reason_sets_the_limit_at_once(patience: Patience, seconds: Seconds, reason: str) -> None:
+def test_a_time_out_reason_sets_the_limit_at_once(patience: Patience, seconds: Seconds, reason: str) -> None:
     with patience.call("c", 1) as left_s:
         assert left_s() == float("inf")
         seconds.now += 5
@@ -163,9 +163,7 @@ def api() -> Iterator[Emulator]:
 
 
 @pytest.mark.parametrize("tool", ["edit_sequence", "get_status"])
-async def test_four_calls_of_an_agent_that_gives_up_after_5_s_make_one_job(
-    api: Emulator, tmp_path: Path, tool: str
-) -> None:
+async def test_four_calls_that_time_out_make_one_job(api: Emulator, tmp_path: Path, tool: str) -> None:
     clock = GivingUp()
     env = environ(tmp_path / "home", ATLASCLOUD_API_KEY=KEY, ATLASCLOUD_BASE_URL=api.base_url)
     service = ImageService(settings.read(env).setup, clock)
@@ -265,7 +263,7 @@ def connect(request: pytest.FixtureRequest, api: Emulator, tmp_path: Path) -> Co
     return connected
 
 
-async def test_a_client_that_times_out_is_answered_soon_and_makes_one_job(
+async def test_a_client_that_times_out_makes_one_job(
     connect: Connect, api: Emulator, request: pytest.FixtureRequest
 ) -> None:
     # The official client says why, where the protocol has a way to; elsewhere it closes the stream, and twice tells.

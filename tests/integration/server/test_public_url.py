@@ -175,7 +175,7 @@ async def test_the_public_site_is_matched_exactly(
     assert answers == [status]
 
 
-def test_two_sites_are_the_same_only_when_all_of_them_is() -> None:
+def test_two_sites_are_equal_only_in_every_part() -> None:
     assert site("https://a.example") != site("http://a.example") != site("http://a.example:443")
     assert site("HTTPS://A.example:443") == site("https://a.example") == "https://a.example"
 
@@ -195,7 +195,7 @@ def urls(behind: dict[str, Child]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("transport", ["http", "sse"])
-def test_a_server_says_where_it_listens_and_where_clients_reach_it(
+def test_a_server_names_its_address_and_its_public_url(
     behind: dict[str, Child], urls: dict[str, str], transport: str
 ) -> None:
     said = "".join(behind[transport].said)
@@ -219,7 +219,7 @@ def test_a_server_answers_to_its_public_name(urls: dict[str, str], host: str, st
         assert stream.status_code == status
 
 
-def test_a_page_of_the_public_site_may_ask_and_no_other(urls: dict[str, str]) -> None:
+def test_only_a_page_of_the_public_site_may_ask(urls: dict[str, str]) -> None:
     for origin, status in ((PUBLIC, 200), ("http://images.example.com", 403), ("https://example.com", 403)):
         headers = {**HEADERS, "host": "images.example.com", "origin": origin}
         assert httpx2.post(urls["http"], json=INITIALIZE, headers=headers).status_code == status
@@ -270,7 +270,7 @@ def test_the_host_is_checked_before_a_look_for_oauth(urls: dict[str, str]) -> No
         ("bearer  wrong", 'Bearer realm="triptych", error="invalid_token"'),
     ],
 )
-def test_a_401_names_an_error_only_where_a_token_was_sent(
+def test_a_401_names_an_error_only_for_a_sent_token(
     urls: dict[str, str], authorization: str | None, challenge: str
 ) -> None:
     for url in urls.values():

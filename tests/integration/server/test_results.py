@@ -18,6 +18,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from PIL import Image
 
+from support.fixtures import Emulator, FakeClock, MakeService
 from support.jobs import Options, edit_chain, edit_sequence
 from support.servers import SAMPLES, SERVE, Child, ToldStudio, environ, image_result, job_result
 from triptych import settings
@@ -109,7 +110,7 @@ async def read_through(client: Client, job_id: str) -> list[types.CallToolResult
 # -- waiting -----------------------------------------------------------------------------------------------------------
 
 
-async def test_get_status_waits_for_the_end_and_not_for_an_image(make_service: Any, atlas: Any) -> None:
+async def test_get_status_waits_for_the_end_not_an_image(make_service: MakeService, atlas: Emulator) -> None:
     heard: list[tuple[float, str | None]] = []
 
     async def hear(done: float, total: float | None, message: str | None) -> None:
@@ -125,14 +126,14 @@ async def test_get_status_waits_for_the_end_and_not_for_an_image(make_service: A
     assert {f"{job.job_id} running, {n} of 3 images" for n in (0, 1, 2)} <= {said for _, said in heard}
 
 
-async def test_a_paid_call_waits_for_the_end_too(make_service: Any, atlas: Any) -> None:
+async def test_a_paid_call_waits_for_the_end_too(make_service: MakeService, atlas: Emulator) -> None:
     async with make_service(atlas) as service, over(service) as client:
         asked = {"images": [CAT], "steps": ["warm", "cool"], "wait_s": 55}
         result = await client.call_tool("edit_chain", asked)
     assert (result.structured_content["status"], result.structured_content["returned"]) == ("done", 2)
 
 
-async def test_the_last_downloads_are_waited_for(make_service: Any, atlas: Any) -> None:
+async def test_the_last_downloads_are_waited_for(make_service: MakeService, atlas: Emulator) -> None:
     async with make_service(atlas) as service:
         job = await edit_sequence(service, [CAT], "warm; cool; dark; bright", 4, NOW)
         atlas.fault("result", "503", times=5)
@@ -141,7 +142,7 @@ async def test_the_last_downloads_are_waited_for(make_service: Any, atlas: Any) 
     assert (result.structured_content["status"], result.structured_content["returned"]) == ("done", 4)
 
 
-async def test_a_wait_ends_when_its_time_is_over(make_service: Any, atlas: Any, clock: Any) -> None:
+async def test_a_wait_ends_when_its_time_is_over(make_service: MakeService, atlas: Emulator, clock: FakeClock) -> None:
     async with make_service(atlas) as service:
         job = await edit_chain(service, [CAT], ["warm"] * 10, options=NOW)
         async with over(service) as client:
@@ -153,7 +154,7 @@ async def test_a_wait_ends_when_its_time_is_over(make_service: Any, atlas: Any, 
 # -- while a job runs --------------------------------------------------------------------------------------------------
 
 
-async def test_a_running_job_counts_its_images_and_lists_none(make_service: Any, atlas: Any) -> None:
+async def test_a_running_job_counts_its_images_and_lists_none(make_service: MakeService, atlas: Emulator) -> None:
     async with make_service(atlas) as service:
         job = await edit_chain(service, [CAT], ["warm"] * 10, options=NOW)
         async with over(service) as client:
@@ -169,13 +170,13 @@ async def test_a_running_job_counts_its_images_and_lists_none(make_service: Any,
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
-async def test_warnings_and_an_error_do_not_make_a_running_job_long(status: str) -> None:
+async def test_warnings_and_errors_keep_a_running_job_short(status: str) -> None:
     error = Failure(kind="outage", message="no answer " * 80, retryable=True, request_id="r" * 40)
     said = [f"warning {n} {'x' * 90}" for n in range(40)] + ["This call costs nothing."]
     result = tools.answer(job_result(status=status, error=error, warnings=said, next="get_status(…)"))
     assert len(json.dumps(result.structured_content)) < 600 and len(text_of(result)) < 600
     warnings = result.structured_content["warnings"]
-    assert warnings[0] == "40 more warnings; triptych://jobs/job_12345678 has all."
+    assert warnings[0] == "40 more warnings; triptych://jobs/job_12345678 lists all."
     assert warnings[-1] == "This call costs nothing."
     assert result.structured_content["error"]["message"].startswith("no answer")
 
@@ -183,15 +184,28 @@ async def test_warnings_and_an_error_do_not_make_a_running_job_long(status: str)
 # -- pages -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-async def test_a_chain_of_2000_images_is_read_to_its_end(make_service: Any) -> None:
+async def test_pages_of_2000_images_are_short(make_service: MakeService) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 200, 10)
         async with over(service) as client:
+            first = await client.call_tool("get_status", {"job_id": job_id})
+            of = first.structured_content["page"]["of"]
+            last = await client.call_tool("get_status", {"job_id": job_id, "page": of})
+    assert handles_of(first)[:3] == [f"{job_id}/10", f"{job_id}/20", f"{job_id}/30"], "final images first"
+    assert last.structured_content["page"] == {"number": of, "of": of}
+    assert last.structured_content["next"] == f'view_images(images=["{job_id}"])'
+    for page in (first, last):
+        assert shown_chars(page) <= 9_000 and len(handles_of(page)) <= 24
+
+
+async def test_a_chain_of_400_images_is_read_to_its_end(make_service: MakeService) -> None:
+    async with make_service() as service:
+        job_id = await ended_chain(service, 40, 10)
+        async with over(service) as client:
             pages = await read_through(client, job_id)
     handles = [handle for page in pages for handle in handles_of(page)]
-    assert handles[:200] == [f"{job_id}/{10 * lane}" for lane in range(1, 201)], "final images first"
-    assert len(handles) == 2000 and set(handles) == {f"{job_id}/{n}" for n in range(1, 2001)}
+    assert handles[:40] == [f"{job_id}/{10 * lane}" for lane in range(1, 41)], "final images first"
+    assert len(handles) == 400 and set(handles) == {f"{job_id}/{n}" for n in range(1, 401)}
     assert max(shown_chars(page) for page in pages) <= 9_000
     assert max(len(handles_of(page)) for page in pages) <= 24
     assert [page.structured_content["page"] for page in pages] == [
@@ -201,7 +215,7 @@ async def test_a_chain_of_2000_images_is_read_to_its_end(make_service: Any) -> N
 
 
 @pytest.mark.parametrize("url_chars", [90, 300, 1500, 20_000])
-async def test_a_page_is_short_however_long_its_urls_are(make_service: Any, url_chars: int) -> None:
+async def test_a_page_is_short_however_long_its_urls_are(make_service: MakeService, url_chars: int) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 40, 1, url_chars)
         async with over(service) as client:
@@ -211,7 +225,7 @@ async def test_a_page_is_short_however_long_its_urls_are(make_service: Any, url_
     assert max(shown_chars(page) for page in pages) <= max(9_000, 2 * url_chars + 2_000)
 
 
-async def test_a_page_keeps_its_images_when_their_urls_change(make_service: Any, clock: Any) -> None:
+async def test_a_page_keeps_its_images_when_their_urls_change(make_service: MakeService, clock: FakeClock) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 40, 1, url_chars=300)
         async with over(service) as client:
@@ -224,7 +238,7 @@ async def test_a_page_keeps_its_images_when_their_urls_change(make_service: Any,
     assert len(before) > 3
 
 
-async def test_a_page_that_is_not_there_is_refused_with_the_last_one(make_service: Any) -> None:
+async def test_a_missing_page_is_refused_with_the_last_number(make_service: MakeService) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 40, 1)
         async with over(service) as client:
@@ -236,7 +250,7 @@ async def test_a_page_that_is_not_there_is_refused_with_the_last_one(make_servic
     assert handles_of(last)[-1] == f"{job_id}/40"
 
 
-async def test_a_job_of_one_page_names_none(make_service: Any) -> None:
+async def test_a_job_of_one_page_names_none(make_service: MakeService) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 3, 2)
         async with over(service) as client:
@@ -246,7 +260,7 @@ async def test_a_job_of_one_page_names_none(make_service: Any) -> None:
     assert result.structured_content["next"] == f'view_images(images=["{job_id}"])'
 
 
-async def test_reading_a_page_takes_nothing_up_again(make_service: Any, atlas: Any) -> None:
+async def test_reading_a_page_takes_nothing_up_again(make_service: MakeService, atlas: Emulator) -> None:
     async with make_service(atlas) as service:
         atlas.fault("poll", "503", times=None)
         job = await edit_sequence(service, [CAT], "warm", 1, NOW)
@@ -261,7 +275,7 @@ async def test_reading_a_page_takes_nothing_up_again(make_service: Any, atlas: A
     assert again.structured_content["status"] == "failed" and looked.structured_content["status"] == "running"
 
 
-async def test_an_image_that_could_not_be_stored_is_listed_and_counted(make_service: Any) -> None:
+async def test_an_unstored_image_is_listed_and_counted(make_service: MakeService) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 4, 1)
         service.store.plain._db.connection.execute("UPDATE frames SET sha256 = NULL WHERE n = 2")
@@ -276,7 +290,7 @@ async def test_an_image_that_could_not_be_stored_is_listed_and_counted(make_serv
 # -- text --------------------------------------------------------------------------------------------------------------
 
 
-async def test_text_has_handle_url_and_path_in_the_order_of_the_json(make_service: Any) -> None:
+async def test_text_lists_handle_url_and_path_like_the_json(make_service: MakeService) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 10, 3)
         async with over(service) as client:
@@ -316,7 +330,7 @@ async def linked(told: ToldStudio, links: bool | None = None, mode: str = "auto"
     return [link.uri for link in links_of(result)]
 
 
-async def test_an_image_with_a_web_address_has_one_link_for_the_user(told: ToldStudio) -> None:
+async def test_an_image_on_the_web_has_one_link(told: ToldStudio) -> None:
     told.answer = job_result(images=LINKED)
     assert await linked(told) == ["https://cdn.example/1.png", "http://127.0.0.1:8901/2.png"]
     link = links_of(tools.answer(told.answer))[0]
@@ -346,7 +360,7 @@ async def test_an_upload_has_no_links() -> None:
         ("cursor-vscode", False, 0),
     ],
 )
-async def test_links_go_to_who_shows_them_or_as_the_setting_says(
+async def test_links_follow_the_client_or_the_setting(
     told: ToldStudio, client: str, links: bool | None, count: int, mode: str
 ) -> None:
     told.answer = job_result(images=LINKED)
@@ -373,8 +387,8 @@ def noise(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("count", [1, 12])
-async def test_what_view_images_shows_is_small_unless_detail_is_asked_for(
-    make_service: Any, noise: list[str], tmp_path: Path, count: int
+async def test_view_images_is_small_unless_detail_is_asked_for(
+    make_service: MakeService, noise: list[str], tmp_path: Path, count: int
 ) -> None:
     chars = {}
     async with make_service(TRIPTYCH_ALLOWED_DIRS=str(tmp_path)) as service, over(service) as client:
@@ -388,7 +402,7 @@ async def test_what_view_images_shows_is_small_unless_detail_is_asked_for(
 # -- what else is long -------------------------------------------------------------------------------------------------
 
 
-async def test_an_upload_of_200_pictures_names_every_handle(make_service: Any, tmp_path: Path) -> None:
+async def test_an_upload_of_200_pictures_names_every_handle(make_service: MakeService, tmp_path: Path) -> None:
     paths = [tmp_path / f"{n}.png" for n in range(200)]
     for n, path in enumerate(paths):
         Image.new("RGB", (8, 8), (n, 0, 0)).save(path)
@@ -403,15 +417,15 @@ async def test_an_upload_of_200_pictures_names_every_handle(make_service: Any, t
 
 async def test_an_upload_with_many_warnings_stays_short() -> None:
     images = [image_result(f"img_{n:08x}", url=f"https://cdn.example/{n}.png", path=f"/a/{n}.png") for n in range(200)]
-    warnings = [f"img_{n:08x} is here but not at Atlas Cloud yet: {'no ' * 60}" for n in range(200)]
+    warnings = [f"img_{n:08x} is stored, not yet at Atlas Cloud: {'no ' * 60}" for n in range(200)]
     result = tools.answer(UploadResult(images=images, provider="atlas", warnings=warnings))
     fields = result.structured_content
     assert shown_chars(result) <= 9_000
     assert [image["handle"] for image in fields["images"]] + fields["more"] == [image.handle for image in images]
-    assert fields["warnings"][0].endswith("more warnings; the same call for these images tells.")
+    assert fields["warnings"][0].endswith("more warnings; the same call for these images has them.")
 
 
-async def test_a_dry_run_of_a_long_prompt_stays_short(make_service: Any, atlas: Any) -> None:
+async def test_a_dry_run_of_a_long_prompt_stays_short(make_service: MakeService, atlas: Emulator) -> None:
     prompt = "a fox in a forest, " * 180
     async with make_service(atlas) as service, over(service) as client:
         asked = {"images": [CAT] * 14, "prompt": prompt, "dry_run": True}
@@ -453,7 +467,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-async def test_every_refusal_of_every_tool_begins_with_error(make_service: Any) -> None:
+async def test_every_refusal_of_every_tool_begins_with_error(make_service: MakeService) -> None:
     assert {tool for tool, _ in WRONG} == set(tools.TOOLS)
     async with make_service() as service, over(service) as client:
         for tool, arguments in WRONG:
@@ -462,7 +476,7 @@ async def test_every_refusal_of_every_tool_begins_with_error(make_service: Any) 
             assert text_of(result).startswith("Error: ") and len(text_of(result)) < 1000
 
 
-async def test_no_answer_that_is_no_refusal_begins_with_error(make_service: Any) -> None:
+async def test_no_answer_that_is_no_refusal_begins_with_error(make_service: MakeService) -> None:
     async with make_service() as service, over(service) as client:
         for tool, arguments in (("list_jobs", {}), ("list_models", {}), ("upload_images", {"images": [CAT]})):
             assert not text_of(await client.call_tool(tool, arguments)).startswith("Error")

@@ -183,7 +183,7 @@ def check(told: list[str], stderr: bytes, home: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.anyio
-async def test_no_key_and_no_token_is_in_anything_that_a_server_says_or_writes(tmp_path: Path, coffee: str) -> None:
+async def test_no_server_output_holds_a_key_or_token(tmp_path: Path, coffee: str) -> None:
     with ExitStack() as stack:
         emulators = [stack.enter_context(running(p.name, key=KEYS[p.name], max_side=32)) for p in HOSTED]
         told, stderr = await rounds({api.name: api.base_url for api in emulators}, tmp_path / "home", coffee)
@@ -197,7 +197,7 @@ async def test_no_key_and_no_token_is_in_anything_that_a_server_says_or_writes(t
 
 @pytest.mark.slow
 @pytest.mark.anyio
-async def test_nor_when_a_provider_repeats_its_key_in_everything_it_says(tmp_path: Path, coffee: str) -> None:
+async def test_no_output_holds_a_key_that_the_provider_repeats(tmp_path: Path, coffee: str) -> None:
     with Parrot().speaking() as parrot:
         told, stderr = await rounds(dict.fromkeys(KEYS, parrot.base_url), tmp_path / "home", coffee)
         assert {said for _, said in parrot.seen if said} == {f"Bearer {key}" for key in KEYS.values()}
@@ -229,7 +229,7 @@ async def test_no_exception_and_no_repr_has_a_key_in_it(tmp_path: Path) -> None:
     assert leaks("\n".join(said).encode()) == []
 
 
-def test_every_provider_names_its_key_so_that_log_lines_lose_it_by_value(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_provider_key_is_cut_from_log_lines(capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     environ = {provider.key_env or "": KEYS[provider.name] for provider in HOSTED}

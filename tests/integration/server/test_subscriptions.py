@@ -49,9 +49,7 @@ async def subscribe(client: Any, uri: str) -> None:
 
 
 @pytest.mark.parametrize("era", ["legacy"], indirect=True)
-async def test_an_earlier_client_hears_what_it_subscribed_to_and_of_new_images(
-    client_of: Connect, told: ToldStudio
-) -> None:
+async def test_an_earlier_client_hears_its_subscriptions_and_new_images(client_of: Connect, told: ToldStudio) -> None:
     ear = Ear()
     told.jobs["job_12345678"] = job_result(returned=0)
     async with client_of(message_handler=ear) as client:
@@ -93,7 +91,7 @@ async def test_many_changes_at_once_are_told_as_one(told: ToldStudio, monkeypatc
     assert published == [ResourceUpdated("triptych://jobs"), ResourceUpdated(JOB), ResourcesListChanged()]
 
 
-async def test_a_change_of_a_job_that_cannot_be_read_is_told_all_the_same(told: ToldStudio) -> None:
+async def test_a_change_of_an_unreadable_job_is_still_sent(told: ToldStudio) -> None:
     async def open_told() -> Any:
         return told
 
@@ -107,9 +105,7 @@ async def test_a_change_of_a_job_that_cannot_be_read_is_told_all_the_same(told: 
     assert ResourceUpdated("triptych://jobs/job_00000000") in published
 
 
-async def test_the_studio_is_watched_once_and_let_go_when_the_connection_ends(
-    client_of: Connect, told: ToldStudio
-) -> None:
+async def test_the_service_is_watched_once_per_connection(client_of: Connect, told: ToldStudio) -> None:
     async with client_of() as client:
         assert told.listeners == []
         await client.list_resources()
@@ -119,7 +115,7 @@ async def test_the_studio_is_watched_once_and_let_go_when_the_connection_ends(
 
 
 @pytest.mark.parametrize("era", ["legacy"], indirect=True)
-async def test_a_client_that_stops_reading_delays_the_others_only_so_long(
+async def test_a_client_that_stops_reading_delays_others_briefly(
     client_of: Connect, told: ToldStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions, "SEND_LIMIT_S", 0)

@@ -114,7 +114,7 @@ def connect(env: dict[str, str]) -> Opened:
     return connected
 
 
-async def test_a_paid_call_is_a_task_at_once_and_ends_with_the_calls_own_result(connect: Opened, api: Emulator) -> None:
+async def test_a_paid_call_becomes_a_task_with_the_calls_result(connect: Opened, api: Emulator) -> None:
     async with connect(Tasks()) as (client, _):
         created = await started(client)
         assert created.status == "working" and created.task_id.startswith("job_")
@@ -157,14 +157,14 @@ async def test_a_cancelled_task_stops_what_was_not_submitted(connect: Opened, ap
     assert not api.accepted
 
 
-async def test_answers_to_a_task_that_asks_nothing_are_taken_and_change_nothing(connect: Opened) -> None:
+async def test_answers_to_a_task_without_questions_change_nothing(connect: Opened) -> None:
     async with connect(Tasks()) as (client, _):
         task_id = (await started(client)).task_id
         await ask(client, "tasks/update", task_id, types.EmptyResult, inputResponses={"x": {"action": "accept"}})
         assert (await ask(client, "tasks/get", task_id)).status in ("working", "completed")
 
 
-async def test_what_there_is_nothing_to_wait_for_is_answered_as_ever(connect: Opened, api: Emulator) -> None:
+async def test_calls_without_a_wait_are_answered_directly(connect: Opened, api: Emulator) -> None:
     async with connect(Tasks()) as (client, _):
         quote = await client.call_tool("edit_sequence", {**ASKED, "dry_run": True})
         wrong = await client.call_tool("edit_sequence", {**ASKED, "count": 99})
@@ -188,7 +188,7 @@ async def test_a_client_that_declares_nothing_sees_no_difference(connect: Opened
         assert code == types.METHOD_NOT_FOUND
 
 
-async def test_a_task_that_is_not_there_is_refused_by_every_method(connect: Opened) -> None:
+async def test_every_method_refuses_an_unknown_task(connect: Opened) -> None:
     async with connect(Tasks()) as (client, _):
         for method in ("tasks/get", "tasks/update", "tasks/cancel"):
             assert await refused(client, method, "job_00000000") == (
@@ -197,7 +197,7 @@ async def test_a_task_that_is_not_there_is_refused_by_every_method(connect: Open
             )
 
 
-async def test_a_task_belongs_to_the_owner_of_its_job_and_is_told_of_for_a_week(connect: Opened) -> None:
+async def test_a_task_belongs_to_its_jobs_owner_for_a_week(connect: Opened) -> None:
     async with connect() as (_, holder):
         service = await holder()
         ann, ben = Caller(owner="ann"), Caller(owner="ben")
@@ -207,12 +207,12 @@ async def test_a_task_belongs_to_the_owner_of_its_job_and_is_told_of_for_a_week(
             with pytest.raises(MCPError, match=f'There is no task "{task_id}"'):
                 await tasks.get(service, task_id, ben)
         service.store.plain._db.connection.execute("UPDATE jobs SET created_at = created_at - 8 * 86400")
-        with pytest.raises(MCPError, match=r"over 7 days old; get_status\(job_id="):
+        with pytest.raises(MCPError, match=r"more than 7 days old; get_status\(job_id="):
             await tasks.get(service, job.job_id, ann)
 
 
 @pytest.mark.slow
-async def test_over_http_a_task_is_handed_out_and_told_of_too(env: dict[str, str]) -> None:
+async def test_tasks_work_over_http(env: dict[str, str]) -> None:
     child = Child("-c", SERVE, "http", env={**env, "TRIPTYCH_ALLOWED_DIRS": str(SAMPLES)})
     try:
         async with Client(child.url(), extensions=[Tasks()]) as client:

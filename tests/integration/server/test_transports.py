@@ -68,13 +68,13 @@ def stdio(home: Path, *messages: dict[str, Any], cwd: Path, python: tuple[str, .
 # -- stdio -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_stdio_server_ends_with_0_when_stdin_closes_and_says_nothing_but_protocol(tmp_path: Path) -> None:
+def test_a_stdio_server_ends_with_0_when_stdin_closes(tmp_path: Path) -> None:
     ended = stdio(tmp_path / "home", INITIALIZE, cwd=tmp_path)
     assert ended.returncode == 0 and ended.stderr == b""
     assert [json.loads(line)["id"] for line in ended.stdout.splitlines()] == [1]
 
 
-def test_a_stdio_server_that_is_never_spoken_to_ends_with_0(tmp_path: Path) -> None:
+def test_an_unused_stdio_server_ends_with_0(tmp_path: Path) -> None:
     assert stdio(tmp_path / "home", cwd=tmp_path).returncode == 0
 
 
@@ -92,7 +92,7 @@ def test_a_start_imports_nothing_that_initialize_does_not_need(tmp_path: Path) -
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are not Windows's way to end a process")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_stdio_server_in_good_order_though_stdin_stays_open(tmp_path: Path, number: int) -> None:
+def test_a_signal_ends_a_stdio_server_in_order(tmp_path: Path, number: int) -> None:
     child = Child("-m", "triptych", env=environ(tmp_path / "home"))
     assert child.process.stdin and child.process.stdout
     child.process.stdin.write(say(INITIALIZE, {"jsonrpc": "2.0", "method": "notifications/initialized"}))
@@ -113,7 +113,7 @@ def test_a_signal_ends_a_stdio_server_in_good_order_though_stdin_stays_open(tmp_
         ("TRIPTYCH_HOME", os.devnull, "TRIPTYCH_HOME"),
     ],
 )
-def test_a_setting_that_cannot_be_right_is_what_every_call_answers_and_the_server_stays_up(
+def test_every_call_names_a_wrong_setting_and_the_server_stays(
     tmp_path: Path, variable: str, value: str, said: str
 ) -> None:
     child = Child("-m", "triptych", env=environ(tmp_path / "home", **{variable: value}))
@@ -164,58 +164,83 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     assert len(said) > 1000 and TOKEN not in said and OTHER not in said and "Traceback" not in said
 
 
-PATHS = [
-    *(("http", path) for path in ("/mcp", "/mcp/", "/", "/sse")),
-    *(("sse", path) for path in ("/sse", "/messages/", "/messages/?session_id=0", "/else")),
-]
+PATHS = {
+    "http": ("/mcp", "/mcp/", "/", "/sse"),
+    "sse": ("/sse", "/messages/", "/messages/?session_id=0", "/else"),
+}
 METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "OPTIONS", "HEAD", "TRACE")
+NO_TOKENS = [
+    *((), ("",), ("Bearer",), ("Bearer wrong",), (TOKEN,), (f"Basic {TOKEN}",), (f"Digest {TOKEN}",)),
+    *((f"Bearer {TOKEN}x",), (f"Bearer {TOKEN[:-1]}",), (f"Bearer {TOKEN.upper()}",), (f"BearerX {TOKEN}",)),
+    *((f"Bearer {TOKEN},{OTHER}",), (f"Bearer {OTHER} {TOKEN}",), (f"Bearer={TOKEN}",), ("Bearer ümlaut",)),
+    *((f"Bearer {owner_of(TOKEN)}",), (f"Bearer {TOKEN}", f"Bearer {TOKEN}"), ("Bearer wrong", f"Bearer {TOKEN}")),
+]
+"""Values of the Authorization headers of one request."""
+
+
+def in_memory(transport: Any, *tokens: str) -> httpx2.AsyncClient:
+    """Return a client of the app that `transport` serves, without a socket: for grids of requests that are refused."""
+
+    async def open_told() -> Any:
+        return ToldStudio()
+
+    app = http_app(build(open_told, remote=True), transport, "127.0.0.1", tokens)
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1:8765")
+
+
+async def refused_without_a_token(client: httpx2.AsyncClient, method: str, url: Any, given: tuple[str, ...]) -> None:
+    answer = await client.request(method, url, headers=[(b"authorization", value.encode()) for value in given])
+    wrong = ', error="invalid_token"' if any(value.lower().startswith("bearer ") for value in given) else ""
+    assert answer.status_code == 401 and answer.headers["www-authenticate"] == f'Bearer realm="triptych"{wrong}'
+    assert not any(word in answer.text for word in INTERNALS)
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("transport", "path"), PATHS)
-@pytest.mark.parametrize(
-    "authorization",
-    [
-        *((), ("",), ("Bearer",), ("Bearer wrong",), (TOKEN,), (f"Basic {TOKEN}",), (f"Digest {TOKEN}",)),
-        *((f"Bearer {TOKEN}x",), (f"Bearer {TOKEN[:-1]}",), (f"Bearer {TOKEN.upper()}",), (f"BearerX {TOKEN}",)),
-        *((f"Bearer {TOKEN},{OTHER}",), (f"Bearer {OTHER} {TOKEN}",), (f"Bearer={TOKEN}",), ("Bearer ümlaut",)),
-        *((f"Bearer {owner_of(TOKEN)}",), (f"Bearer {TOKEN}", f"Bearer {TOKEN}"), ("Bearer wrong", f"Bearer {TOKEN}")),
-    ],
-)
-async def test_no_route_answers_without_one_of_the_tokens(
-    guarded: dict[str, str], transport: str, path: str, authorization: tuple[str, ...]
-) -> None:
-    url = httpx2.URL(guarded[transport]).join(path)
-    headers = [(b"authorization", value.encode()) for value in authorization]
+@pytest.mark.parametrize("transport", PATHS)
+@pytest.mark.parametrize("given", NO_TOKENS)
+async def test_no_route_answers_without_one_of_the_tokens(transport: str, given: tuple[str, ...]) -> None:
+    async with in_memory(transport, OTHER, TOKEN) as client:
+        for path in PATHS[transport]:
+            for method in METHODS:
+                await refused_without_a_token(client, method, path, given)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("transport", PATHS)
+async def test_a_real_server_answers_nothing_without_a_token(guarded: dict[str, str], transport: str) -> None:
     async with httpx2.AsyncClient() as client:
-        for method in METHODS:
-            answer = await client.request(method, url, headers=headers)
-            sent = any(value.lower().startswith("bearer ") for value in authorization)
-            wrong = ', error="invalid_token"' if sent else ""
-            assert answer.status_code == 401 and answer.headers["www-authenticate"] == f'Bearer realm="triptych"{wrong}'
-            assert not any(word in answer.text for word in INTERNALS)
+        for given in NO_TOKENS:
+            await refused_without_a_token(client, "POST", guarded[transport], given)
+        for path in PATHS[transport]:
+            for method in METHODS:
+                url = httpx2.URL(guarded[transport]).join(path)
+                await refused_without_a_token(client, method, url, ("Bearer wrong",))
+
+
+async def refused_with_a_token_elsewhere(client: httpx2.AsyncClient, url: httpx2.URL, name: str) -> None:
+    for value in (TOKEN, f"Bearer {TOKEN}"):
+        asked = await client.post(url.copy_merge_params({name: value}), json=INITIALIZE, headers=HEADERS)
+        cookie = await client.post(url, json=INITIALIZE, headers={**HEADERS, "cookie": f"{name}={value}"})
+        proxied = await client.post(url, json=INITIALIZE, headers={**HEADERS, "proxy-authorization": value})
+        assert [a.status_code for a in (asked, cookie, proxied)] == [401, 401, 401]
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("transport", "path"), PATHS)
+@pytest.mark.parametrize("transport", PATHS)
 @pytest.mark.parametrize("name", ["token", "access_token", "authorization", "Authorization", "bearer"])
-async def test_a_token_in_the_address_or_another_header_is_none(
-    guarded: dict[str, str], transport: str, path: str, name: str
+async def test_a_token_counts_in_the_authorization_header_alone(
+    guarded: dict[str, str], transport: str, name: str
 ) -> None:
-    url = httpx2.URL(guarded[transport]).join(path)
+    async with in_memory(transport, OTHER, TOKEN) as client:
+        for path in PATHS[transport]:
+            await refused_with_a_token_elsewhere(client, httpx2.URL("http://127.0.0.1:8765").join(path), name)
     async with httpx2.AsyncClient() as client:
-        for value in (TOKEN, f"Bearer {TOKEN}"):
-            asked = await client.post(url.copy_merge_params({name: value}), json=INITIALIZE, headers=HEADERS)
-            cookie = await client.post(url, json=INITIALIZE, headers={**HEADERS, "cookie": f"{name}={value}"})
-            proxied = await client.post(url, json=INITIALIZE, headers={**HEADERS, "proxy-authorization": value})
-            assert [a.status_code for a in (asked, cookie, proxied)] == [401, 401, 401]
+        await refused_with_a_token_elsewhere(client, httpx2.URL(guarded[transport]), name)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("given", [TOKEN, OTHER, "a-token-nobody-knows", "x", ""])
-async def test_every_token_is_compared_whichever_is_right_and_in_the_same_time(
-    monkeypatch: pytest.MonkeyPatch, given: str
-) -> None:
+async def test_every_token_is_compared_in_the_same_time(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     compared: list[tuple[bytes, bytes]] = []
 
     def compare(one: bytes, other: bytes) -> bool:
@@ -249,6 +274,16 @@ async def test_the_token_opens_every_transport(guarded: dict[str, str], scheme: 
         assert len((await client.list_tools()).tools) == 10
     async with Client(sse_client(guarded["sse"], headers=headers)) as client:
         assert len((await client.list_tools()).tools) == 10
+
+
+async def statuses(http: httpx2.AsyncClient, sse: httpx2.AsyncClient, headers: dict[str, str]) -> list[int]:
+    """Return how each way in answers a request with these headers."""
+    sent = {**HEADERS, **headers}
+    async with http, sse:
+        posted = await http.post("/mcp", json=INITIALIZE, headers=sent)
+        opened = await sse.get("/sse", headers=sent)
+        message = await sse.post("/messages/", json=INITIALIZE, headers=sent)
+    return [posted.status_code, opened.status_code, message.status_code]
 
 
 @pytest.mark.anyio
@@ -297,24 +332,25 @@ async def test_the_token_opens_every_transport(guarded: dict[str, str], scheme: 
         ),
     ],
 )
-async def test_a_page_on_another_site_cannot_talk_to_a_local_server(
+async def test_no_page_on_another_site_reaches_a_local_server(header: str, value: str, status: int) -> None:
+    assert await statuses(in_memory("http"), in_memory("sse"), {header: value}) == [status] * 3
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("header", "value", "status"), [("host", "evil.example", 421), ("origin", "https://evil.example", 403)]
+)
+async def test_a_real_local_server_refuses_pages_of_other_sites(
     http_url: str, sse_url: str, header: str, value: str, status: int
 ) -> None:
-    async with httpx2.AsyncClient() as client:
-        posted = await client.post(http_url, json=INITIALIZE, headers={**HEADERS, header: value})
-        opened = await client.get(sse_url, headers={**HEADERS, header: value})
-        message = await client.post(
-            httpx2.URL(sse_url).join("/messages/"), json=INITIALIZE, headers={**HEADERS, header: value}
-        )
-    assert (posted.status_code, opened.status_code, message.status_code) == (status, status, status)
+    http, sse = (httpx2.AsyncClient(base_url=httpx2.URL(url).join("/")) for url in (http_url, sse_url))
+    assert await statuses(http, sse, {header: value}) == [status] * 3
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("host", ["localhost", "localhost:1234", "127.0.0.1", "[::1]:8765", "[::1]"])
 @pytest.mark.parametrize("origin", [None, "http://localhost:3000", "https://[::1]", "http://127.0.0.1:1"])
-async def test_a_local_server_answers_to_its_three_names_with_and_without_a_port(
-    http_url: str, host: str, origin: str | None
-) -> None:
+async def test_a_local_server_answers_to_its_three_names(http_url: str, host: str, origin: str | None) -> None:
     """Its pages may be on any port; a browser's preflight is refused all the same, so only what they send counts."""
     headers = {**HEADERS, "host": host, "origin": origin or f"http://{host}"}
     async with httpx2.AsyncClient() as client:
@@ -338,7 +374,7 @@ async def test_a_local_server_answers_to_its_three_names_with_and_without_a_port
         *(("sse", path, METHODS, 404) for path in ("/", "/mcp", "/sse/", "/messages", "/sse/x", "/docs")),
     ],
 )
-async def test_methods_and_paths_that_are_not_there_are_refused_without_a_word_of_what_is_inside(
+async def test_unknown_methods_and_paths_are_refused_without_internals(
     guarded: dict[str, str], transport: str, path: str, methods: tuple[str, ...], status: int
 ) -> None:
     url = httpx2.URL(guarded[transport]).join("/").copy_with(raw_path=path.encode())
@@ -361,7 +397,7 @@ async def test_methods_and_paths_that_are_not_there_are_refused_without_a_word_o
     ],
     ids=lambda body: repr(body[:24]),
 )
-async def test_a_body_that_is_nonsense_is_refused_without_a_word_of_what_is_inside(
+async def test_a_nonsense_body_is_refused_without_internals(
     guarded: dict[str, str], body: bytes, era: str | None
 ) -> None:
     headers = {**HEADERS, "authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
@@ -373,7 +409,7 @@ async def test_a_body_that_is_nonsense_is_refused_without_a_word_of_what_is_insi
         assert len(text) < 3000 and not any(word in text for word in INTERNALS)
 
 
-def test_a_bind_to_one_address_answers_to_it_and_a_bind_to_all_to_the_machines_own() -> None:
+def test_a_bind_answers_to_the_names_of_its_address() -> None:
     assert {"192.0.2.7", "localhost"} <= set(own_names("192.0.2.7"))
     assert "[2001:db8::7]" in own_names("2001:db8::7")
     for everywhere in ("0.0.0.0", "::", ""):
@@ -428,7 +464,7 @@ def test_only_what_surely_is_loopback_is_taken_for_it(host: str, loopback: bool)
 
 
 @pytest.mark.anyio
-async def test_an_image_larger_than_the_sdks_own_limit_can_be_uploaded_as_base64(http_url: str, sse_url: str) -> None:
+async def test_an_image_beyond_the_sdks_limit_can_be_uploaded(http_url: str, sse_url: str) -> None:
     noise = io.BytesIO()
     Image.frombytes("RGB", (1400, 1200), os.urandom(1400 * 1200 * 3)).save(noise, "PNG")
     pixels = "data:image/png;base64," + base64.b64encode(noise.getvalue()).decode()
@@ -441,7 +477,7 @@ async def test_an_image_larger_than_the_sdks_own_limit_can_be_uploaded_as_base64
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("transport", "path"), [("http", "/mcp"), ("sse", "/messages/")])
-async def test_a_body_above_64_mib_is_refused_before_it_is_read(told: ToldStudio, transport: Any, path: str) -> None:
+async def test_a_body_above_64_mib_is_refused_unread(told: ToldStudio, transport: Any, path: str) -> None:
     async def open_told() -> Any:
         return told
 
@@ -454,7 +490,7 @@ async def test_a_body_above_64_mib_is_refused_before_it_is_read(told: ToldStudio
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("transport", "path"), [("http", "/mcp"), ("sse", "/messages/")])
-async def test_a_body_that_does_not_say_how_long_it_is_is_refused_when_it_is_too_long(
+async def test_a_body_without_length_is_refused_at_the_limit(
     told: ToldStudio, transport: Any, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def open_told() -> Any:
@@ -509,7 +545,7 @@ class Opening:
 
 
 @pytest.mark.anyio
-async def test_the_studio_opens_once_for_all_who_need_it_and_closes_in_good_order() -> None:
+async def test_the_service_opens_and_closes_once() -> None:
     opening = Opening()
     async with ServiceHolder(opening).staying() as holder:
         async with anyio.create_task_group() as tasks:
@@ -520,7 +556,7 @@ async def test_the_studio_opens_once_for_all_who_need_it_and_closes_in_good_orde
 
 
 @pytest.mark.anyio
-async def test_a_studio_nobody_asks_for_opens_soon_to_take_up_unfinished_work(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unused_service_opens_soon_for_unfinished_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_holder, "FIRST_LOOK_S", 0)
     opening = Opening()
     with anyio.fail_after(60):
@@ -530,7 +566,7 @@ async def test_a_studio_nobody_asks_for_opens_soon_to_take_up_unfinished_work(mo
 
 
 @pytest.mark.anyio
-async def test_a_server_that_ends_at_once_never_opens_a_studio() -> None:
+async def test_a_server_that_ends_at_once_opens_no_service() -> None:
     opening = Opening()
     async with ServiceHolder(opening).staying():
         pass
@@ -546,7 +582,7 @@ async def test_a_server_that_ends_at_once_never_opens_a_studio() -> None:
         (RuntimeError("sk-secret"), "log"),
     ],
 )
-async def test_a_studio_that_does_not_open_says_why_and_is_tried_again(failure: Exception, said: str) -> None:
+async def test_a_service_that_fails_to_open_is_tried_again(failure: Exception, said: str) -> None:
     opening = Opening(failure)
     async with ServiceHolder(opening).staying() as holder:
         with pytest.raises(errors.TriptychError, match=said) as refused:
@@ -557,7 +593,7 @@ async def test_a_studio_that_does_not_open_says_why_and_is_tried_again(failure: 
 
 
 @pytest.mark.anyio
-async def test_a_studio_that_breaks_is_opened_anew_by_the_next_call() -> None:
+async def test_a_broken_service_is_opened_anew_by_the_next_call() -> None:
     opening = Opening()
     async with ServiceHolder(opening).staying() as holder:
         first = await holder()
@@ -569,7 +605,7 @@ async def test_a_studio_that_breaks_is_opened_anew_by_the_next_call() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_call_that_is_cancelled_while_the_studio_opens_leaves_it_to_the_next() -> None:
+async def test_a_call_cancelled_during_opening_leaves_the_service() -> None:
     gate = anyio.Event()
     entered = anyio.Event()
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import Options, edit_chain, edit_sequence
 from triptych.core import errors
 from triptych_emulators import running
@@ -18,14 +20,14 @@ NOW = Options(wait_s=0)
 
 
 @pytest.fixture
-def wavespeed(clock: Any) -> Iterator[Any]:
+def wavespeed(clock: FakeClock) -> Iterator[Any]:
     with running("wavespeed", latency_s=10.0, max_side=96, clock=clock.monotonic) as emulator:
         yield emulator
 
 
 @pytest.mark.parametrize("fault", ["401", "402", "404", "429", "503"])
-async def test_what_one_provider_refuses_before_accepting_the_next_does_and_the_result_says_so(
-    make_service: Any, atlas: Any, wavespeed: Any, finish: Any, coffee: str, fault: str
+async def test_the_next_provider_does_what_one_refuses(
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     atlas.fault("submit", fault, times=None)
     async with make_service(atlas, wavespeed) as service:
@@ -42,7 +44,7 @@ async def test_what_one_provider_refuses_before_accepting_the_next_does_and_the_
 
 
 async def test_a_provider_that_was_named_is_the_only_one(
-    make_service: Any, atlas: Any, wavespeed: Any, finish: Any, coffee: str
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "402", times=None)
     async with make_service(atlas, wavespeed) as service:
@@ -55,7 +57,7 @@ async def test_a_provider_that_was_named_is_the_only_one(
 
 @pytest.mark.parametrize("fault", ["drop", "500", "html-502", "lost-answer"])
 async def test_a_job_that_may_have_been_accepted_goes_nowhere_else(
-    make_service: Any, atlas: Any, wavespeed: Any, finish: Any, coffee: str, fault: str
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     atlas.fault("submit", fault, times=1)
     async with make_service(atlas, wavespeed) as service:
@@ -65,8 +67,8 @@ async def test_a_job_that_may_have_been_accepted_goes_nowhere_else(
     assert wavespeed.accepted == []
 
 
-async def test_a_request_that_was_refused_for_what_it_is_goes_nowhere_else(
-    make_service: Any, atlas: Any, wavespeed: Any, finish: Any, coffee: str
+async def test_a_request_refused_for_its_content_goes_nowhere_else(
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "451", times=None)
     async with make_service(atlas, wavespeed) as service:
@@ -76,8 +78,8 @@ async def test_a_request_that_was_refused_for_what_it_is_goes_nowhere_else(
     assert wavespeed.accepted == []
 
 
-async def test_a_chain_goes_on_with_one_model_when_its_provider_refuses(
-    make_service: Any, atlas: Any, wavespeed: Any, finish: Any, coffee: str
+async def test_a_chain_keeps_its_model_when_a_provider_refuses(
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "402", times=None)
     async with make_service(atlas, wavespeed) as service:
@@ -88,8 +90,8 @@ async def test_a_chain_goes_on_with_one_model_when_its_provider_refuses(
     assert (len(atlas.seen_at("POST", "/api/v1/model/generateImage")), len(wavespeed.accepted)) == (1, 2)
 
 
-async def test_a_route_that_costs_more_than_was_agreed_to_is_not_taken(
-    make_service: Any, atlas: Any, wavespeed: Any, finish: Any, coffee: str
+async def test_a_route_above_the_agreed_cost_is_not_taken(
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str
 ) -> None:
     atlas.fault("submit", "402", times=None)
     async with make_service(atlas, wavespeed) as service:
@@ -100,7 +102,9 @@ async def test_a_route_that_costs_more_than_was_agreed_to_is_not_taken(
     assert wavespeed.accepted == []
 
 
-async def test_the_cheapest_is_chosen_by_price(make_service: Any, atlas: Any, wavespeed: Any, coffee: str) -> None:
+async def test_the_cheapest_is_chosen_by_price(
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, coffee: str
+) -> None:
     cheapest = Options(wait_s=0, provider="cheapest")
     async with make_service(atlas, wavespeed, TRIPTYCH_PROVIDER="wavespeed") as service:
         assert (await edit_sequence(service, [coffee], "warmer", 1, NOW)).provider == "wavespeed"
@@ -111,8 +115,8 @@ async def test_the_cheapest_is_chosen_by_price(make_service: Any, atlas: Any, wa
             assert (edit.provider, edit.model) == (provider, "seedream-5.5")
 
 
-async def test_with_no_provider_named_the_first_that_can_do_it_does(
-    make_service: Any, atlas: Any, wavespeed: Any, samples: Any
+async def test_without_a_named_provider_the_first_able_one_serves(
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, samples: Path
 ) -> None:
     many = [str(samples / name) for name in ("coffee.jpg", "cat.jpg", "rocket.jpg", "astronaut.jpg")] * 3
     async with make_service(atlas, wavespeed, TRIPTYCH_PROVIDER="wavespeed") as service:

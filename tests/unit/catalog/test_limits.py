@@ -59,7 +59,7 @@ def test_no_model_means_the_first_family() -> None:
     assert catalog.choose(SHOP, DRAWS, " ", 4).endpoint == "bytedance/seedream-v5.0-lite/sequential"
 
 
-def test_no_model_passes_over_a_family_that_does_not_do_it() -> None:
+def test_without_a_model_unable_families_are_passed_over() -> None:
     assert catalog.choose([*PRO, *OLD], EDITS, None, 4).family == "seedream-4.5"
 
 
@@ -88,7 +88,7 @@ def test_versions_are_not_mixed_up() -> None:
         catalog.choose(SHOP, EDITS, "seedream-5.0", 4)
 
 
-def test_an_exact_id_wins_and_its_single_form_serves_one_image() -> None:
+def test_an_exact_id_wins_with_its_single_form() -> None:
     chosen = catalog.choose(SHOP, EDITS, "bytedance/seedream-v4.5/edit", 1)
     assert (chosen.family, chosen.operation) == ("seedream-4.5", EDIT)
     assert catalog.choose(SHOP, EDIT, "bytedance/seedream-v4.5/edit-sequential", 1).operation is EDITS
@@ -122,7 +122,7 @@ def test_one_endpoint_may_serve_every_operation() -> None:
     assert catalog.choose(one, EDITS, "/v3/seedream-5.0-lite", 4).operation is EDITS
 
 
-def test_a_family_without_sequences_serves_one_image_with_its_single_endpoint() -> None:
+def test_a_family_without_sequences_serves_one_image() -> None:
     assert catalog.choose(PRO, EDITS, "5.0-pro", 1).operation is EDIT
     assert catalog.choose(PRO, DRAWS, None, 1).operation is DRAW
     with pytest.raises(errors.OutOfLimits, match="of 2 images"):
@@ -138,7 +138,7 @@ def test_an_unknown_model_offers_the_nearest_and_all_there_are() -> None:
         catalog.choose([], EDITS)
 
 
-def test_a_retired_family_is_passed_over_unless_its_endpoint_is_named() -> None:
+def test_a_retired_family_serves_only_by_its_endpoint() -> None:
     gone = [replace(o, lifecycle=Lifecycle(retired="2026-11-24", source="someone")) for o in LITE]
     shop, after = [*gone, *OLD], date(2026, 11, 24)
     assert catalog.choose(shop, EDITS, None, 4, today=date(2026, 11, 23)).family == "seedream-5.0-lite"
@@ -240,18 +240,18 @@ def test_a_size_becomes_pixels(
         (EXACT, "4K", '"4K".*2K: 2048x2048'),
         (EXACT, "5:4", "nearest is 2304x1728"),
         (EXACT, "huge", '"huge"'),
-        (EXACT, "2K 3K", "two things"),
-        (EXACT, "16:9 portrait", "two things"),
-        (EXACT, "2K 2048x2048", "two things"),
+        (EXACT, "2K 3K", "two sizes"),
+        (EXACT, "16:9 portrait", "two sizes"),
+        (EXACT, "2K 2048x2048", "two sizes"),
         (FREE, "1024x1024", "WxH 3.7–16.8 MP"),
-        (FREE, "16000x500", "no side over 16 times"),
-        (FREE, "100:1", "no side over 16 times"),
+        (FREE, "16000x500", "no side longer than 16 times"),
+        (FREE, "100:1", "no side longer than 16 times"),
         (FREE, "0x0", "does not take"),
         (FREE, "99999x99999", "does not take"),
         (FREE, "9" * 50 + "x1", "does not take"),
     ],
 )
-def test_a_size_that_is_not_taken_is_refused_with_the_sizes_there_are(sizes: Sizes, spec: str, says: str) -> None:
+def test_an_unknown_size_is_refused_with_the_known_ones(sizes: Sizes, spec: str, says: str) -> None:
     with pytest.raises(errors.OutOfLimits, match=says):
         catalog.resolve_size(offer(sizes=sizes), spec, None)
 

@@ -6,10 +6,10 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from support.fixtures import MakeService
 from support.jobs import Options, edit_sequence
 from triptych.core import private_files
 from triptych.jobs.service import Caller
@@ -34,7 +34,7 @@ def modes(home: Path) -> dict[str, str]:
     return {str(p.relative_to(home)): oct(mode) for p in found if (mode := stat.S_IMODE(p.stat().st_mode)) & 0o077}
 
 
-async def test_nothing_in_a_new_home_is_for_others(make_service: Any, coffee: str, tmp_path: Path) -> None:
+async def test_nothing_in_a_new_home_is_for_others(make_service: MakeService, coffee: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
     async with make_service() as service:
         await edit_sequence(service, [coffee], "warmer", 2)
@@ -43,7 +43,7 @@ async def test_nothing_in_a_new_home_is_for_others(make_service: Any, coffee: st
         assert modes(home) == {}
 
 
-async def test_a_home_that_was_open_is_closed(make_service: Any, coffee: str, tmp_path: Path) -> None:
+async def test_a_home_that_was_open_is_closed(make_service: MakeService, coffee: str, tmp_path: Path) -> None:
     home = tmp_path / "home"
     async with make_service() as service:
         await edit_sequence(service, [coffee], "warmer", 2)
@@ -53,7 +53,7 @@ async def test_a_home_that_was_open_is_closed(make_service: Any, coffee: str, tm
             assert modes(home) == {}
 
 
-async def test_saved_images_have_the_rights_of_any_file(make_service: Any, coffee: str, tmp_path: Path) -> None:
+async def test_saved_images_have_the_rights_of_any_file(make_service: MakeService, coffee: str, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
     async with make_service() as service:
@@ -73,7 +73,7 @@ def test_a_directory_that_holds_other_things_keeps_its_rights(tmp_path: Path) ->
     assert modes(shared) == {".": "0o755", "notes.txt": "0o644"}
 
 
-def test_a_file_that_cannot_be_closed_does_not_stop_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_tightened_stops_no_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Database(tmp_path / "triptych.db").close()
     (tmp_path / "triptych.db").chmod(0o644)
 

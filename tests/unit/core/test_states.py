@@ -60,7 +60,7 @@ def test_a_jobs_status_follows_from_its_predictions(states: list[State], home: i
     assert job_status(states, home, lost) is status
 
 
-def test_retries_back_off_up_to_half_a_minute_but_a_providers_wish_is_heard() -> None:
+def test_retries_back_off_to_30_s_or_as_asked() -> None:
     assert [retry_delay_s(n) for n in (1, 2, 3, 4, 5, 6, 60)] == [1, 2, 4, 8, 16, 30, 30]
     assert retry_delay_s(1, 7.0) == 7.0
     assert retry_delay_s(1, 3600.0) == 120.0

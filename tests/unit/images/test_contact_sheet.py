@@ -34,14 +34,14 @@ def margins_are_empty(drawn: Image.Image, wide: int = 12) -> bool:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 9, 15, 24, 40])
 @pytest.mark.parametrize("size", [(200, 300), (300, 300), (320, 180)])
-def test_a_sheet_fits_what_a_model_is_shown_whatever_is_on_it(count: int, size: tuple[int, int]) -> None:
+def test_a_sheet_fits_what_a_model_is_shown(count: int, size: tuple[int, int]) -> None:
     drawn = contact_sheet.render([Card(plain(size=size), f"job_1a2b3c4d/{n}", "2048×2048") for n in range(count)])
     assert drawn.width <= contact_sheet.WIDTH_PX and drawn.height <= contact_sheet.HEIGHT_PX + 4
     assert area_of(drawn, (0, 128, 128)) > 0.45 * min(drawn.width * drawn.height, count * 400 * 300)
     assert margins_are_empty(drawn)
 
 
-def test_words_are_fourteen_pixels_high_even_where_a_host_allows_one_megapixel() -> None:
+def test_words_are_fourteen_pixels_high_on_one_megapixel() -> None:
     shrunk = (1.15e6 / (contact_sheet.WIDTH_PX * contact_sheet.HEIGHT_PX)) ** 0.5
     assert contact_sheet.NOTE_PX * shrunk > 14 and contact_sheet.LABEL_PX * shrunk > 14
 
@@ -57,7 +57,7 @@ def test_any_words_stay_inside_their_cell(words: str) -> None:
         assert area_of(drawn, (255, 0, 0)) > 1000, "the tall picture is there"
 
 
-def test_what_the_font_cannot_draw_is_left_out_and_never_a_row_of_boxes() -> None:
+def test_characters_missing_in_the_font_are_left_out() -> None:
     assert (
         contact_sheet.drawable("crème brûlée, Straße, Łódź, осень, φθινόπωρο – ½")
         == "crème brûlée, Straße, Łódź, осень, φθινόπωρο – ½"
@@ -68,14 +68,14 @@ def test_what_the_font_cannot_draw_is_left_out_and_never_a_row_of_boxes() -> Non
     assert with_words.tobytes() == without.tobytes()
 
 
-def test_a_place_without_a_picture_stays_empty_and_keeps_its_words() -> None:
+def test_a_place_without_a_picture_keeps_its_words() -> None:
     drawn = contact_sheet.render([Card(plain(), "job_1/1"), Card(None, "job_1/2", "failed")])
     assert area_of(drawn, contact_sheet.WELL) > 0.3 * area_of(drawn, (0, 128, 128))
     with pytest.raises(ValueError, match="at least one picture"):
         contact_sheet.render([Card(None, "job_1/1")])
 
 
-def test_a_lane_stays_on_one_row_with_the_steps_over_every_column() -> None:
+def test_a_lane_stays_on_one_row_under_its_steps() -> None:
     colours = ("red", "lime", "blue")
     cards = [Card(plain(colour), f"{lane}") for lane in range(5) for colour in colours]
     drawn = contact_sheet.render(cards, group=3, heads=("original", "1. warmer", "2. darker"))
@@ -95,7 +95,7 @@ def test_an_alert_is_told_apart_from_a_note() -> None:
     assert area_of(drawn, contact_sheet.ALERT) > 20 and area_of(drawn, contact_sheet.DIM) > 20
 
 
-def test_the_same_cards_give_the_same_sheet_and_small_pictures_are_not_blown_up() -> None:
+def test_the_same_cards_give_the_same_sheet() -> None:
     photo = processing.thumbnail((SAMPLES / "cat.jpg").read_bytes(), 300)
     cards = [Card(photo, "img_1"), Card(plain(size=(20, 20)), "img_2")]
     assert contact_sheet.render(cards).tobytes() == contact_sheet.render(cards).tobytes()

@@ -103,7 +103,7 @@ def full(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_digest_that_begins_like_another_s_gets_a_longer_name_and_neither_file_is_lost(
+async def test_digests_with_one_beginning_get_longer_names(
     door: ImageFiles, fox: Path, inside: Path, home: Path
 ) -> None:
     digest = hashlib.sha256(fox.read_bytes()).hexdigest()
@@ -118,7 +118,7 @@ async def test_a_digest_that_begins_like_another_s_gets_a_longer_name_and_neithe
 
 
 @pytest.mark.anyio
-async def test_a_file_inside_an_allowed_directory_comes_home_under_its_digest(
+async def test_a_file_in_an_allowed_directory_is_stored_by_digest(
     door: ImageFiles, fox: Path, inside: Path, home: Path
 ) -> None:
     image = await door.import_images(str(fox), [inside])
@@ -131,7 +131,7 @@ async def test_a_file_inside_an_allowed_directory_comes_home_under_its_digest(
 
 
 @pytest.mark.anyio
-async def test_a_file_outside_is_refused_and_the_message_names_what_mends_it(
+async def test_a_file_outside_is_refused_with_the_setting_named(
     door: ImageFiles, secret: Path, inside: Path, home: Path
 ) -> None:
     with pytest.raises(errors.NotAllowed, match="TRIPTYCH_ALLOWED_DIRS") as refused:
@@ -148,7 +148,7 @@ async def test_dots_do_not_lead_outside(door: ImageFiles, secret: Path, inside: 
 
 
 @pytest.mark.anyio
-async def test_a_directory_whose_name_begins_like_an_allowed_one_is_outside(door: ImageFiles, inside: Path) -> None:
+async def test_a_directory_named_like_an_allowed_one_is_outside(door: ImageFiles, inside: Path) -> None:
     twin = inside.with_name("inside-too")
     twin.mkdir()
     (twin / "a.png").write_bytes(picture())
@@ -187,7 +187,7 @@ async def test_links_in_a_circle_are_refused(door: ImageFiles, inside: Path) -> 
 
 
 @pytest.mark.anyio
-async def test_a_file_that_is_swapped_for_a_link_while_it_is_opened_is_not_read(
+async def test_a_file_swapped_for_a_link_is_not_read(
     door: ImageFiles, fox: Path, secret: Path, inside: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = os.open
@@ -206,7 +206,7 @@ async def test_a_file_that_is_swapped_for_a_link_while_it_is_opened_is_not_read(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("back", [True, False])
-async def test_a_directory_that_is_swapped_for_a_link_while_a_file_in_it_is_opened_is_not_read(
+async def test_a_directory_swapped_for_a_link_is_not_read(
     door: ImageFiles, secret: Path, inside: Path, outside: Path, home: Path, monkeypatch: pytest.MonkeyPatch, back: bool
 ) -> None:
     (inside / "set").mkdir()
@@ -246,9 +246,7 @@ async def test_what_is_hidden_below_an_allowed_directory_is_not_read(
 
 
 @pytest.mark.anyio
-async def test_a_hidden_directory_that_the_user_allowed_by_name_is_read_and_so_is_what_it_lies_in(
-    door: ImageFiles, inside: Path
-) -> None:
+async def test_a_hidden_directory_allowed_by_name_is_read(door: ImageFiles, inside: Path) -> None:
     hidden = inside / ".config" / "set"
     (hidden / ".deeper").mkdir(parents=True)
     (hidden / "fox.png").write_bytes(picture())
@@ -259,7 +257,7 @@ async def test_a_hidden_directory_that_the_user_allowed_by_name_is_read_and_so_i
 
 
 @pytest.mark.anyio
-async def test_what_the_system_was_told_to_hide_is_hidden_without_a_dot(
+async def test_files_with_the_hidden_flag_need_no_dot(
     door: ImageFiles, fox: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     really = Path.lstat
@@ -273,9 +271,7 @@ async def test_what_the_system_was_told_to_hide_is_hidden_without_a_dot(
 
 
 @pytest.mark.anyio
-async def test_a_file_with_a_second_name_is_refused_for_that_may_lie_anywhere(
-    door: ImageFiles, secret: Path, inside: Path, home: Path
-) -> None:
+async def test_a_file_with_a_second_name_is_refused(door: ImageFiles, secret: Path, inside: Path, home: Path) -> None:
     (inside / "linked.png").hardlink_to(secret)
     with pytest.raises(errors.NotAllowed, match=r"hard link.*copy"):
         await door.import_images(str(inside / "linked.png"), [inside])
@@ -285,7 +281,7 @@ async def test_a_file_with_a_second_name_is_refused_for_that_may_lie_anywhere(
 
 
 @pytest.mark.anyio
-async def test_what_was_kept_is_read_though_a_backup_links_to_it(door: ImageFiles, tmp_path: Path) -> None:
+async def test_a_stored_file_with_a_backups_link_is_read(door: ImageFiles, tmp_path: Path) -> None:
     image = await door.keep(picture())
     (tmp_path / "backup.png").hardlink_to(image.path)
     assert await door.import_images(str(image.path), []) == image
@@ -294,7 +290,7 @@ async def test_what_was_kept_is_read_though_a_backup_links_to_it(door: ImageFile
 @pytest.mark.parametrize(
     "share", [r"\\server\share\a.png", "//server/share/a.png", r"\\?\UNC\server\share\a.png", r"\\.\pipe\a.png"]
 )
-def test_a_windows_share_is_refused_before_its_server_hears_of_it_unless_it_is_allowed(share: str) -> None:
+def test_a_windows_share_is_refused_before_any_contact(share: str) -> None:
     """No path of ours is touched: these are names alone, as Windows reads them."""
     with pytest.raises(errors.NotAllowed, match="network share"):
         image_files._require_on_this_machine(share, PureWindowsPath(share), [PureWindowsPath("C:/pictures")])
@@ -339,7 +335,7 @@ async def test_a_relative_path_starts_at_the_working_directory(
 
 
 @pytest.mark.anyio
-async def test_a_tilde_is_the_users_home_and_nobodys_home_is_our_own_error(
+async def test_a_tilde_is_the_users_home(
     door: ImageFiles, fox: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HOME", "USERPROFILE"):
@@ -394,7 +390,7 @@ async def test_a_directory_is_no_image(door: ImageFiles, inside: Path) -> None:
 
 @posix
 @pytest.mark.anyio
-async def test_a_pipe_and_a_socket_are_refused_without_waiting_for_them(door: ImageFiles, inside: Path) -> None:
+async def test_pipes_and_sockets_are_refused_without_waiting(door: ImageFiles, inside: Path) -> None:
     os.mkfifo(inside / "pipe.png")
     with pytest.raises(errors.UnreadableImage, match="not a file"):
         await door.import_images(str(inside / "pipe.png"), [inside])
@@ -427,7 +423,7 @@ async def test_a_device_is_refused(door: ImageFiles) -> None:
         b"\x89PNG\r\n\x1a\n",
     ],
 )
-async def test_what_does_not_decode_to_its_last_pixel_is_refused_and_not_kept(
+async def test_an_image_that_does_not_decode_fully_is_refused(
     door: ImageFiles, inside: Path, home: Path, data: bytes
 ) -> None:
     (inside / "a.png").write_bytes(data)
@@ -513,9 +509,7 @@ async def test_a_data_uri_without_an_image_is_refused(door: ImageFiles, home: Pa
 
 
 @pytest.mark.anyio
-async def test_a_data_uri_above_the_cap_is_refused_before_it_is_decoded(
-    door: ImageFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_data_uri_above_the_cap_is_never_decoded(door: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_files, "FILE_LIMIT_BYTES", 50)
     with pytest.raises(errors.UnreadableImage, match="larger"):
         await door.import_images("data:image/png;base64," + "A" * 1000, [])
@@ -550,9 +544,7 @@ def test_whatever_an_item_is_only_our_own_errors_come_out(text: str, head: str) 
 
 
 @pytest.mark.anyio
-async def test_where_a_photograph_was_taken_is_gone_from_what_is_kept(
-    door: ImageFiles, inside: Path, home: Path
-) -> None:
+async def test_a_stored_photograph_has_lost_its_location(door: ImageFiles, inside: Path, home: Path) -> None:
     data = photograph_with_a_place()
     assert b"Some Camera Company" in data
     (inside / "holiday.jpg").write_bytes(data)
@@ -565,9 +557,7 @@ async def test_where_a_photograph_was_taken_is_gone_from_what_is_kept(
 
 
 @pytest.mark.anyio
-async def test_the_same_file_by_any_way_in_is_the_same_handle_and_one_file(
-    door: ImageFiles, inside: Path, home: Path
-) -> None:
+async def test_one_file_has_one_handle_by_every_way_in(door: ImageFiles, inside: Path, home: Path) -> None:
     data = photograph_with_a_place()
     for name in ("a.jpg", "b.jpg"):
         (inside / name).write_bytes(data)
@@ -577,7 +567,7 @@ async def test_the_same_file_by_any_way_in_is_the_same_handle_and_one_file(
 
 
 @pytest.mark.anyio
-async def test_what_was_kept_can_be_named_by_its_path_whatever_is_allowed(door: ImageFiles) -> None:
+async def test_a_stored_file_can_always_be_named_by_path(door: ImageFiles) -> None:
     image = await door.keep(picture())
     assert await door.import_images(str(image.path), []) == image
 
@@ -599,7 +589,7 @@ async def test_a_result_that_is_no_whole_image_is_not_kept(door: ImageFiles, hom
 
 
 @pytest.mark.anyio
-async def test_a_full_disk_leaves_nothing_behind_and_says_what_mends_it(
+async def test_a_full_disk_leaves_nothing_and_says_what_helps(
     door: ImageFiles, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as until_mended:
@@ -619,7 +609,7 @@ async def test_a_home_that_is_a_file_is_our_own_error(home: Path, door: ImageFil
 
 
 @pytest.mark.anyio
-async def test_what_a_dead_process_left_is_swept_and_what_is_being_written_is_not(door: ImageFiles, home: Path) -> None:
+async def test_files_of_dead_processes_are_swept_and_no_others(door: ImageFiles, home: Path) -> None:
     image = await door.keep(picture())
     old, new = home / "parts" / "old.part", home / "parts" / "new.part"
     for part in (old, new):
@@ -639,9 +629,7 @@ async def image(door: ImageFiles) -> Image:
 
 
 @pytest.mark.anyio
-async def test_a_copy_lies_under_its_name_in_a_directory_that_is_made(
-    door: ImageFiles, image: Image, tmp_path: Path
-) -> None:
+async def test_a_copy_gets_its_name_in_a_new_directory(door: ImageFiles, image: Image, tmp_path: Path) -> None:
     path = door.save(image, tmp_path / "new" / "deep", "a fox")
     assert path == tmp_path / "new" / "deep" / "a fox.png"
     assert path.read_bytes() == picture()
@@ -649,9 +637,7 @@ async def test_a_copy_lies_under_its_name_in_a_directory_that_is_made(
 
 
 @pytest.mark.anyio
-async def test_a_copy_never_overwrites_another_file_and_counts_once_if_it_is_there(
-    door: ImageFiles, image: Image, inside: Path
-) -> None:
+async def test_a_copy_never_overwrites_another_file(door: ImageFiles, image: Image, inside: Path) -> None:
     other = await door.keep(picture(colour="red"))
     assert [door.save(one, inside, "set").name for one in (image, other, image, other)] == [
         "set.png",
@@ -663,7 +649,7 @@ async def test_a_copy_never_overwrites_another_file_and_counts_once_if_it_is_the
 
 
 @pytest.mark.anyio
-async def test_a_directory_or_a_link_in_the_way_is_left_alone(
+async def test_a_directory_or_link_in_the_way_is_kept(
     door: ImageFiles, image: Image, inside: Path, outside: Path
 ) -> None:
     (inside / "set.png").mkdir()
@@ -722,9 +708,7 @@ async def test_and_leaves_no_half_copy_when_its_disk_is_full(
 
 
 @pytest.mark.anyio
-async def test_a_copy_of_an_image_whose_file_is_gone_is_our_own_error(
-    door: ImageFiles, image: Image, inside: Path
-) -> None:
+async def test_copying_an_image_without_its_file_is_our_error(door: ImageFiles, image: Image, inside: Path) -> None:
     image.path.unlink()
     with pytest.raises(errors.UnreadableImage, match=image.handle):
         door.save(image, inside, "set")
@@ -781,9 +765,7 @@ async def test_whatever_the_name_the_copy_lies_in_the_directory_itself(
     assert door.save(image, inside, name).parent == inside
 
 
-def test_a_directory_to_write_into_must_be_inside_an_allowed_one(
-    door: ImageFiles, inside: Path, outside: Path, fox: Path
-) -> None:
+def test_a_directory_to_write_into_must_be_allowed(door: ImageFiles, inside: Path, outside: Path, fox: Path) -> None:
     assert door.allowed_directory(str(inside / "new" / "deep"), [inside]) == inside / "new" / "deep"
     (inside / "door").symlink_to(outside)
     for refused in (outside, inside / ".." / "outside", inside / "door" / "new"):
@@ -793,7 +775,7 @@ def test_a_directory_to_write_into_must_be_inside_an_allowed_one(
         door.allowed_directory(str(fox), [inside])
 
 
-def test_nothing_is_written_where_it_is_hidden_nor_into_our_own_home(
+def test_nothing_is_written_into_hidden_directories_or_our_home(
     door: ImageFiles, inside: Path, home: Path, tmp_path: Path
 ) -> None:
     for hidden in (inside / ".git" / "hooks", inside / ".new"):
@@ -808,22 +790,22 @@ def test_nothing_is_written_where_it_is_hidden_nor_into_our_own_home(
 
 
 @pytest.mark.anyio
-async def test_a_directory_that_became_a_link_since_it_was_checked_is_not_written_into(
+async def test_a_checked_directory_that_became_a_link_stays_unwritten(
     door: ImageFiles, image: Image, inside: Path, outside: Path
 ) -> None:
     target = door.allowed_directory(str(inside / "set" / "new"), [inside])
     (inside / "set").symlink_to(outside)
-    with pytest.raises(errors.NotAllowed, match="somewhere else"):
+    with pytest.raises(errors.NotAllowed, match="was replaced"):
         door.save(image, target, "a")
     assert list(outside.iterdir()) == []
     (inside / "set").unlink()
     (inside / "set").symlink_to(inside / "set")
-    with pytest.raises(errors.NotAllowed, match="somewhere else"):
+    with pytest.raises(errors.NotAllowed, match="was replaced"):
         door.save(image, target, "a")
 
 
 @pytest.mark.anyio
-async def test_a_directory_swapped_for_a_link_while_it_is_made_is_not_written_into(
+async def test_a_new_directory_swapped_for_a_link_stays_unwritten(
     door: ImageFiles, image: Image, inside: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, really = door.allowed_directory(str(inside / "set"), [inside]), Path.mkdir
@@ -833,7 +815,7 @@ async def test_a_directory_swapped_for_a_link_while_it_is_made_is_not_written_in
         really(path, *args, **kwargs)
 
     monkeypatch.setattr(Path, "mkdir", swapping)
-    with pytest.raises(errors.NotAllowed, match="somewhere else"):
+    with pytest.raises(errors.NotAllowed, match="was replaced"):
         door.save(image, target, "a")
     assert list(outside.iterdir()) == []
 
@@ -841,14 +823,14 @@ async def test_a_directory_swapped_for_a_link_while_it_is_made_is_not_written_in
 SAVER = """
 import sys
 from pathlib import Path
-from triptych.images.files import Assets
+from triptych.images.files import ImageFiles
 from triptych.core.models import Image
 home, directory, *files = map(Path, sys.argv[1:])
 print("ready", flush=True)
 sys.stdin.readline()
 for file in files:
     image = Image("", file.stem, "image/png", 1, 1, 1, file)
-    print(Assets(home, None).save(image, directory, "set").name, flush=True)
+    print(ImageFiles(home, None).save(image, directory, "set").name, flush=True)
 """
 
 
@@ -877,7 +859,7 @@ def test_processes_that_save_at_once_overwrite_nothing(inside: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "a\x00b", "~no-such-user-here", "file://server/share"])
-def test_an_odd_directory_is_our_own_error_or_left_to_the_writing(door: ImageFiles, inside: Path, name: str) -> None:
+def test_an_odd_directory_is_our_own_error_or_allowed(door: ImageFiles, inside: Path, name: str) -> None:
     try:
         found = door.allowed_directory(name if name[0] in "~f" else str(inside / name), [inside])
     except errors.BadRequest:

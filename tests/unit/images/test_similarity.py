@@ -45,7 +45,7 @@ def test_a_steady_set_has_nothing_that_stands_out(name: str, count: int) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_frame_that_came_out_otherwise_stands_out_alone_and_by_the_right_measure(name: str) -> None:
+def test_an_odd_frame_stands_out_by_the_right_measure(name: str) -> None:
     other = photo(NAMES[NAMES.index(name) - 1])
     red, green, blue = (channel for channel in takes(name, 4)[2].split())
     for spoilt, measure in (
@@ -73,7 +73,7 @@ def test_of_three_none_can_stand_out() -> None:
     assert similarity.deviations([similarity.look(photo(name)) for name in NAMES[:3]]) == []
 
 
-def test_the_measures_are_zero_for_the_same_and_in_their_units() -> None:
+def test_equal_pictures_measure_zero_in_every_unit() -> None:
     black, white, grey = (similarity.look(Image.new("RGB", (64, 48), (v, v, v))) for v in (0, 255, 99))
     assert similarity.apart(black, black) == (0, 0, 0)
     palette, brightness, structure = similarity.apart(black, white)

@@ -100,7 +100,7 @@ def test_pro_and_flash_are_refused_for_sequences_with_the_reason(family: str, op
 @pytest.mark.parametrize(
     "name", ["seedream-5-0-260128", "seedream-5-0-lite-260128", "doubao-seedream-5-0-260128", "seedream 5.0 lite"]
 )
-def test_an_id_of_either_house_finds_the_offer_for_every_operation(name: str, operation: Operation) -> None:
+def test_an_id_of_either_platform_finds_every_offer(name: str, operation: Operation) -> None:
     offer = catalog.choose(ark.PROVIDER.offers, operation, name, 2 if operation.sequential else 1)
     assert (offer.endpoint, offer.operation) == ("seedream-5-0-260128", operation)
 
@@ -166,21 +166,21 @@ PNG = {"output_format": "png"}
         (edit(Operation.GENERATE, "seedream-5.0-flash"), {"model": "seedream-5-0-flash-260915", **PLAIN, **PNG}),
     ],
 )
-def test_the_body_has_the_fields_that_are_meant_and_no_nulls(request_: ProviderRequest, body: dict[str, Any]) -> None:
+def test_the_body_has_the_intended_fields_and_no_nulls(request_: ProviderRequest, body: dict[str, Any]) -> None:
     _, (call,), _ = drive_stream(ark.submit(request_), answer(body={"data": [{"url": URLS[0]}]}))
     assert (call.method, call.path, call.base, call.json) == ("POST", "/images/generations", "api", body)
     assert call.stream == ("stream" in body)
     assert not call.repeatable and call.authorize and call.timeout_s >= 600
 
 
-def test_a_sequence_of_one_is_not_streamed_for_there_is_no_frame_to_show_early() -> None:
+def test_a_sequence_of_one_is_not_streamed() -> None:
     done, (call,), came = drive_stream(ark.submit(edit(count=1)), answer(body={"data": [{"url": URLS[0]}]}))
     assert "stream" not in call.json and not call.stream and not came
     assert call.json["sequential_image_generation_options"] == {"max_images": 1}
     assert [output.url for output in done.outputs] == [URLS[0]]
 
 
-def test_references_without_a_url_go_as_data_uris_in_lower_case_and_one_with_nothing_goes_nowhere() -> None:
+def test_references_without_a_url_go_as_data_uris() -> None:
     inline = replace(
         edit(), references=(Reference("0", "image/PNG", data=b"x"), Reference("1", "image/webp", data=b"y"))
     )
@@ -206,7 +206,7 @@ def test_an_unknown_id_is_asked_once_more_with_volcengines_prefix() -> None:
     assert isinstance(done, Done) and len(done.outputs) == 2
 
 
-def test_the_first_refusal_is_told_when_the_prefix_is_unknown_too() -> None:
+def test_an_unknown_prefix_leaves_the_first_refusal() -> None:
     second = {"error": {"code": "InvalidEndpointOrModel.NotFound", "message": "nor with the prefix"}}
     with pytest.raises(errors.NotOffered, match="The model does not exist"):
         drive_stream(ark.submit(edit()), answer(404, NOT_FOUND), answer(404, second))
@@ -224,7 +224,7 @@ SUCCESS = {
 FAILED_ENTRY = {"error": {"code": SENSITIVE, "message": "The output image may be <sensitive>."}}
 
 
-def test_a_plain_answer_gives_its_frames_in_order_with_the_charge() -> None:
+def test_a_plain_answer_gives_ordered_frames_and_the_charge() -> None:
     done = finished(SUCCESS)
     assert done == Done(
         (ReturnedImage(url=URLS[0]), ReturnedImage(url=URLS[1])),
@@ -234,7 +234,7 @@ def test_a_plain_answer_gives_its_frames_in_order_with_the_charge() -> None:
     )
 
 
-def test_a_failed_entry_is_a_missing_frame_that_is_not_billed() -> None:
+def test_a_failed_entry_is_a_frame_not_billed() -> None:
     done = finished({**SUCCESS, "data": [SUCCESS["data"][0], FAILED_ENTRY, SUCCESS["data"][1]]})  # type: ignore[index]
     assert [bool(output.url) for output in done.outputs] == [True, False, True]
     assert done.outputs[1].error == f'"{SENSITIVE}: The output image may be ‹sensitive›."'
@@ -254,7 +254,7 @@ def test_a_failed_entry_is_a_missing_frame_that_is_not_billed() -> None:
         ([], "0.070"),
     ],
 )
-def test_the_charge_goes_by_the_usage_or_else_by_what_came(usage: Any, charged: str) -> None:
+def test_the_charge_follows_the_usage_or_the_frames(usage: Any, charged: str) -> None:
     assert finished({**SUCCESS, "usage": usage}).charged_usd == Decimal(charged)
 
 
@@ -265,14 +265,14 @@ def test_the_charge_goes_by_the_usage_or_else_by_what_came(usage: Any, charged: 
         ({"b64_json": "eA=="}, ReturnedImage(data=b"x")),
         ({"b64_json": "data:image/png;base64,eA\n=="}, ReturnedImage(data=b"x")),
         ({"b64_json": "%%"}, ReturnedImage(error="the provider's image data cannot be decoded")),
-        ({"url": "ftp://x/y"}, ReturnedImage(error="the provider gave no URL for this image")),
-        ({}, ReturnedImage(error="the provider gave no URL for this image")),
-        (None, ReturnedImage(error="the provider gave no URL for this image")),
+        ({"url": "ftp://x/y"}, ReturnedImage(error="the provider's answer has no URL for this image")),
+        ({}, ReturnedImage(error="the provider's answer has no URL for this image")),
+        (None, ReturnedImage(error="the provider's answer has no URL for this image")),
         ({"error": {"code": 7}}, ReturnedImage(error='"no reason given"')),
         ({"error": {"message": "x" * 5000}}, ReturnedImage(error=errors.quoted("x" * 5000))),
     ],
 )
-def test_every_shape_of_an_entry_is_a_frame_or_says_why_not(entry: Any, output: ReturnedImage) -> None:
+def test_every_entry_is_a_frame_or_a_reason(entry: Any, output: ReturnedImage) -> None:
     assert finished({"data": [{"url": URLS[1]}, entry]}).outputs[1] == output
 
 
@@ -305,7 +305,7 @@ def test_an_error_beside_all_images_is_a_warning() -> None:
         (b"[" * 100_000, errors.Outage),
     ],
 )
-def test_a_success_without_an_image_is_a_decision_and_one_without_sense_an_outage(body: Any, kind: Any) -> None:
+def test_a_success_without_an_image_is_a_decision(body: Any, kind: Any) -> None:
     with pytest.raises(errors.TriptychError) as caught:
         finished(body)
     assert type(caught.value) is kind and "<" not in caught.value.message
@@ -379,7 +379,7 @@ def test_an_error_in_no_shape_goes_by_its_status(status: int, body: Any, kind: t
     assert type(caught.value) is kind
 
 
-def test_the_servers_own_request_id_and_a_wish_to_wait_are_handed_on() -> None:
+def test_request_id_and_retry_after_are_passed_on() -> None:
     headers = {"X-Request-Id": "from-the-header", "Retry-After": "7"}
     with pytest.raises(errors.RateLimited) as caught:
         drive_stream(ark.submit(edit()), answer(429, {"error": said("ServerOverloaded")}, headers))
@@ -399,7 +399,7 @@ def test_no_other_refusal_is_ever_sent_again() -> None:
 # A stream (docs/providers/ark.md#stream)
 
 
-def test_each_image_of_a_stream_is_handed_over_as_it_comes() -> None:
+def test_each_image_of_a_stream_is_delivered_at_once() -> None:
     done, came = streamed(image(0), image(1), completed(2))
     assert came == [FrameReceived(0, ReturnedImage(url=URLS[0])), FrameReceived(1, ReturnedImage(url=URLS[1]))]
     assert done.outputs == (ReturnedImage(url=URLS[0]), ReturnedImage(url=URLS[1]))
@@ -418,7 +418,7 @@ def test_images_are_in_their_places_however_they_arrive() -> None:
     done, came = streamed(image(2), image(0), completed(2), count=3)
     assert [frame.index for frame in came] == [2, 0]
     assert [output.url for output in done.outputs] == [URLS[0], None, URLS[2]]
-    assert done.outputs[1].error == "the provider said nothing about this image"
+    assert done.outputs[1].error == "the provider's answer does not mention this image"
 
 
 @pytest.mark.parametrize(
@@ -444,13 +444,13 @@ def test_an_image_without_a_number_is_the_next_one() -> None:
 
 
 @pytest.mark.parametrize("end", [[DONE_LINE], [completed(1)]])
-def test_fewer_images_than_asked_for_are_no_loss_once_the_provider_says_so(end: list[HttpResponse]) -> None:
+def test_fewer_images_than_asked_are_no_loss_if_announced(end: list[HttpResponse]) -> None:
     done, _ = streamed(image(0), *end, count=3)
     assert (len(done.outputs), done.charged_usd) == (1, Decimal("0.035"))
 
 
 @pytest.mark.parametrize("end", [LOST, OVER])
-def test_a_stream_that_breaks_off_is_lost_but_what_came_was_handed_over(
+def test_a_broken_stream_keeps_the_images_it_delivered(
     end: HttpResponse | errors.TriptychError,
 ) -> None:
     came: list[FrameReceived] = []
@@ -466,13 +466,13 @@ def test_a_stream_that_breaks_off_is_lost_but_what_came_was_handed_over(
 
 
 @pytest.mark.parametrize("end", [LOST, OVER])
-def test_a_stream_that_breaks_off_after_the_last_image_is_whole(end: HttpResponse | errors.TriptychError) -> None:
+def test_a_stream_broken_after_its_last_image_is_whole(end: HttpResponse | errors.TriptychError) -> None:
     done, _ = streamed(image(0), failed(1), end)
     assert [bool(output.url) for output in done.outputs] == [True, False]
     assert done.charged_usd == Decimal("0.035")
 
 
-def test_an_error_event_loses_the_images_after_it_and_one_before_all_is_a_decision() -> None:
+def test_an_error_event_loses_only_the_images_after_it() -> None:
     trouble = HttpResponse(
         200, {"event": "error"}, json.dumps({"error": said("InternalServiceError", "broke")}).encode()
     )

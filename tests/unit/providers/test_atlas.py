@@ -146,14 +146,14 @@ def test_the_exact_sizes_are_the_sixteen_of_the_schema() -> None:
         ),
     ],
 )
-def test_the_body_is_flat_and_has_the_models_own_fields_only(request_: ProviderRequest, body: dict[str, Any]) -> None:
+def test_the_body_is_flat_with_the_models_fields_only(request_: ProviderRequest, body: dict[str, Any]) -> None:
     pending, (call,) = drive(atlas.submit(request_), answer(body=accepted()))
     assert (call.method, call.path, call.json) == ("POST", "/api/v1/model/generateImage", body)
     assert not call.repeatable
     assert pending == Pending(TICKET, POLL_URL)
 
 
-def test_a_reference_without_a_url_goes_as_a_data_uri_and_one_with_nothing_goes_nowhere() -> None:
+def test_a_reference_without_a_url_goes_as_a_data_uri() -> None:
     inline = (
         edit(references=0, **{}) if False else replace(edit(), references=(Reference("0", "image/png", data=b"x"),))
     )
@@ -182,7 +182,7 @@ def test_an_accepted_submit_is_a_ticket_in_every_shape(body: Any, pending: Pendi
     assert drive(atlas.submit(edit()), answer(body=body))[0] == pending
 
 
-def test_a_ticket_counts_even_when_the_status_around_it_is_a_500() -> None:
+def test_a_ticket_counts_even_within_a_500() -> None:
     assert drive(atlas.submit(edit()), answer(500, accepted()))[0] == Pending(TICKET, POLL_URL)
 
 
@@ -232,7 +232,7 @@ def test_a_submit_that_was_not_accepted_says_how_surely(status: int, body: Any, 
     assert "<" not in caught.value.message
 
 
-def test_a_refusal_keeps_the_request_id_and_the_providers_words_as_data() -> None:
+def test_a_refusal_quotes_request_id_and_message_as_data() -> None:
     with pytest.raises(errors.Refused, match='HTTP 404: "no ‹b›luck') as caught:
         drive(atlas.submit(edit()), answer(404, ENVELOPE))
     assert caught.value.request_id == "req-1"
@@ -241,7 +241,7 @@ def test_a_refusal_keeps_the_request_id_and_the_providers_words_as_data() -> Non
     assert caught.value.request_id == "from-the-header"
 
 
-def test_a_401_says_that_the_path_may_be_wrong_as_well_as_the_key() -> None:
+def test_a_401_blames_the_path_or_the_key() -> None:
     with pytest.raises(errors.KeyRejected, match="wrong path too: check ATLASCLOUD_BASE_URL"):
         drive(atlas.submit(edit()), answer(401, {**ENVELOPE, "msg": "unauthorized " * 100}))
 
@@ -256,7 +256,7 @@ def test_a_retry_after_is_handed_on() -> None:
 
 
 @pytest.mark.parametrize("text", ["missing required field: image", "image is required", "unknown field images"])
-def test_a_refusal_over_the_image_field_is_sent_once_more_with_the_other_spelling(text: str) -> None:
+def test_a_refused_image_field_is_tried_in_another_spelling(text: str) -> None:
     refused = answer(400, {"code": 400, "msg": text})
     pending, calls = drive(atlas.submit(edit(Operation.EDIT)), refused, answer(body=accepted()))
     assert pending == Pending(TICKET, POLL_URL)
@@ -264,7 +264,7 @@ def test_a_refusal_over_the_image_field_is_sent_once_more_with_the_other_spellin
     assert calls[1].json["image"] == "https://host.example/0.png" and "images" not in calls[1].json
 
 
-def test_the_first_refusal_is_told_when_the_second_spelling_is_refused_too() -> None:
+def test_the_first_of_two_refusals_is_reported() -> None:
     first, second = answer(422, {"msg": "field images is unknown"}), answer(400, {"msg": "neither"})
     with pytest.raises(errors.Refused, match="field images is unknown"):
         drive(atlas.submit(edit(Operation.EDIT)), first, second)
@@ -319,8 +319,8 @@ def test_every_status_that_is_no_end_is_still_running(status: str) -> None:
             (
                 ReturnedImage(url=URLS[0]),
                 ReturnedImage(error='"no"'),
-                ReturnedImage(error="the provider gave no URL for this image"),
-                ReturnedImage(error="the provider gave no URL for this image"),
+                ReturnedImage(error="the provider's answer has no URL for this image"),
+                ReturnedImage(error="the provider's answer has no URL for this image"),
             ),
         ),
     ],
@@ -419,26 +419,26 @@ def test_the_poll_url_of_the_answer_wins() -> None:
     assert pending == Pending(TICKET, url)
 
 
-def test_a_poll_url_off_the_providers_origin_is_left_for_the_usual_path() -> None:
+def test_a_poll_url_off_the_origin_is_not_used() -> None:
     refused = errors.NotAllowed("not on the provider's origin")
     _, calls = drive(atlas.poll(TICKET, "https://evil.example/x"), refused, answer(body=said("processing")))
     assert [call.path for call in calls] == ["https://evil.example/x", STATUS_PATH]
 
 
 @pytest.mark.parametrize("status", [400, 401, 404])
-def test_a_poll_url_that_is_not_there_is_left_for_the_usual_path(status: int) -> None:
+def test_a_dead_poll_url_falls_back_to_the_path(status: int) -> None:
     url = "https://api.atlascloud.ai/api/v1/model/result/" + TICKET
     done, calls = drive(atlas.poll(TICKET, url), answer(status, ENVELOPE), answer(body=said(outputs=URLS)))
     assert isinstance(done, Done)
     assert [call.path for call in calls] == [url, STATUS_PATH]
 
 
-def test_a_poll_url_that_is_the_usual_path_is_asked_once() -> None:
+def test_a_poll_url_equal_to_the_path_is_asked_once() -> None:
     with pytest.raises(errors.Outage):
         drive(atlas.poll(TICKET, POLL_URL), answer(404, ENVELOPE))
 
 
-def test_a_strange_poll_url_is_not_used_and_a_strange_ticket_is_escaped() -> None:
+def test_strange_poll_urls_are_unused_and_strange_tickets_escaped() -> None:
     _, calls = drive(atlas.poll("../a?b/\ud800", "file:///etc/passwd"), answer(body=said("processing")))
     assert calls[0].path == "/api/v1/model/prediction/..%2Fa%3Fb%2F%3F"
 
@@ -516,7 +516,7 @@ def test_any_difference_is_another_request(item: Any) -> None:
         3,
     ],
 )
-def test_what_may_be_ours_is_no_proof_that_it_was_not_accepted(item: Any) -> None:
+def test_a_possible_match_never_proves_that_nothing_was_accepted(item: Any) -> None:
     with pytest.raises(errors.Unclear):
         look(edit(), history(item))
 
@@ -537,7 +537,7 @@ def test_of_several_the_first_after_the_submit_wins() -> None:
     assert look(edit(), history(*items[2:], entry(edit(), "earlier", -90)))[0] == Pending("early")
 
 
-def test_a_list_is_read_to_its_end_or_behind_the_submit_and_three_pages_at_most() -> None:
+def test_a_list_is_read_for_three_pages_at_most() -> None:
     noise = [history(entry(edit(), f"noise-{n}", 5 - n, prompt="other"), total=999) for n in range(3)]
     found, calls = look(edit(), noise[0], history(entry(edit()), total=999), noise[2])
     assert found == Pending(TICKET)
@@ -554,7 +554,7 @@ def test_a_list_that_moves_while_it_is_read_proves_nothing() -> None:
         look(edit(), *shorter)
 
 
-def test_a_list_that_may_not_go_back_so_far_proves_nothing() -> None:
+def test_a_list_that_may_be_too_short_proves_nothing() -> None:
     days = Sent(SENT_AT, 2 * 24 * 3600.0)
     with pytest.raises(errors.Unclear):
         drive(atlas.find(edit(), lost(edit()), days, frozenset()), history())
@@ -587,7 +587,7 @@ def test_a_history_that_cannot_be_read_is_not_a_no(status: int, body: Any, kind:
         {"data": None, "download_url": URLS[0]},
     ],
 )
-def test_an_upload_is_one_file_and_gives_a_url_that_lasts_less_than_a_day(body: Any) -> None:
+def test_an_upload_gives_a_url_for_under_a_day(body: Any) -> None:
     hosted, (call,) = drive(atlas.upload(b"png", "image/png", "a.png"), answer(body=body))
     assert hosted == Upload(URLS[0], 20 * 3600)
     assert (call.method, call.path) == ("POST", "/api/v1/model/uploadMedia")

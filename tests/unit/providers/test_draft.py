@@ -71,13 +71,13 @@ def test_an_edit_is_finished_at_once_and_costs_nothing(operation: Operation) -> 
     assert catalog.quote(asked.offer, asked.count, asked.size, len(asked.references)).usd == 0
 
 
-def test_a_panel_is_drawn_in_the_size_and_format_asked_for() -> None:
+def test_a_panel_has_the_size_and_format_asked_for() -> None:
     done = finished(edit(Operation.GENERATE_SEQUENTIAL, size=(320, 240), format="jpeg"))
     frames = [Pixels.open(io.BytesIO(output.data or b"")) for output in done.outputs]
     assert [(frame.format, frame.size) for frame in frames] == [("JPEG", (320, 240))] * 2
 
 
-def test_the_same_words_give_the_same_panel_and_a_variation_another() -> None:
+def test_the_same_words_give_the_same_panel() -> None:
     small = {"size": (256, 256), "prompt": "a lighthouse"}
     first, again = finished(edit(Operation.GENERATE, **small)), finished(edit(Operation.GENERATE, **small))
     other = finished(edit(Operation.GENERATE, **small, variation="another"))

@@ -49,7 +49,7 @@ def accepted(**changes: Any) -> dict[str, Any]:
 # The models
 
 
-def test_one_model_id_serves_every_operation_and_the_single_families_no_sequence() -> None:
+def test_one_model_id_serves_every_operation() -> None:
     offers = evolink.PROVIDER.offers
     assert len(offers) == len({(o.endpoint, o.operation) for o in offers}) == 16
     assert {o.endpoint for o in offers} == {
@@ -64,7 +64,7 @@ def test_one_model_id_serves_every_operation_and_the_single_families_no_sequence
 
 
 @pytest.mark.parametrize("operation", list(Operation))
-def test_an_endpoint_named_verbatim_means_the_operation_that_is_asked_for(operation: Operation) -> None:
+def test_a_verbatim_endpoint_means_the_operation_asked_for(operation: Operation) -> None:
     count = 2 if operation.sequential else 1
     assert catalog.choose(evolink.PROVIDER.offers, operation, LITE, count).operation is operation
 
@@ -109,9 +109,7 @@ def test_an_endpoint_named_verbatim_means_the_operation_that_is_asked_for(operat
         ),
     ],
 )
-def test_the_body_has_the_models_own_fields_only_and_goes_under_our_key(
-    request_: ProviderRequest, body: dict[str, Any]
-) -> None:
+def test_the_body_has_the_models_fields_and_our_key(request_: ProviderRequest, body: dict[str, Any]) -> None:
     pending, (call,) = drive(evolink.submit(request_), answer(body=accepted()))
     assert (call.method, call.path, call.base, call.json) == ("POST", "/v1/images/generations", "api", body)
     assert call.headers == {"Idempotency-Key": CLIENT_ID}
@@ -213,7 +211,7 @@ def look(*answers: HttpResponse, known: frozenset[str] = frozenset(), sent: Sent
     return calls
 
 
-def test_a_list_without_an_unknown_task_of_the_model_says_that_none_was_accepted() -> None:
+def test_a_list_without_unknown_tasks_proves_none_was_accepted() -> None:
     others = [task("another's"), task("else", model="doubao-seedream-4.5"), task("old", -4000)]
     (call,) = look(tasks(*others), known=frozenset({"another's"}))
     assert (call.method, call.path, call.repeatable) == ("GET", "/v1/tasks", True)
@@ -233,7 +231,7 @@ def test_a_list_without_an_unknown_task_of_the_model_says_that_none_was_accepted
         "odd",
     ],
 )
-def test_an_unknown_task_of_that_time_may_be_ours_and_is_not_taken(item: Any) -> None:
+def test_an_unknown_task_of_that_time_is_not_taken(item: Any) -> None:
     with pytest.raises(errors.Unclear):
         look(tasks(item))
 
@@ -247,7 +245,7 @@ def test_a_task_made_before_a_sleep_may_be_ours(after_s: float) -> None:
         look(answer(200, told.json(), {"date": date}), sent=Sent(SENT_AT, 20.0, slept_s=9980.0))
 
 
-def test_a_list_that_is_longer_or_may_not_go_back_so_far_proves_nothing() -> None:
+def test_a_list_that_may_be_incomplete_proves_nothing() -> None:
     with pytest.raises(errors.Unclear):
         look(*[tasks(task(f"noise-{n}", 9 - n, model="x"), total=999) for n in range(3)])
     with pytest.raises(errors.Unclear):
@@ -283,7 +281,7 @@ def test_every_status_that_is_no_end_is_still_running(status: str) -> None:
     assert (call.method, call.path, call.repeatable) == ("GET", f"/v1/tasks/{TICKET}", True)
 
 
-MISSING = ReturnedImage(error="the provider gave no URL for this image")
+MISSING = ReturnedImage(error="the provider's answer has no URL for this image")
 
 
 @pytest.mark.parametrize(
@@ -315,7 +313,7 @@ def test_a_finished_task_gives_its_frames_in_order(more: Any, frames: tuple[Retu
         (None, None),
     ],
 )
-def test_the_cost_in_dollars_is_the_charge_and_credits_stand_in_for_it(usage: Any, charged: str | None) -> None:
+def test_the_charge_is_the_dollar_cost_or_the_credits(usage: Any, charged: str | None) -> None:
     done, _ = drive(evolink.poll(TICKET, None), answer(body=said(results=URLS, usage=usage)))
     assert isinstance(done, Done)
     assert done.charged_usd == (None if charged is None else Decimal(charged))
@@ -383,7 +381,7 @@ def test_a_strange_ticket_is_escaped() -> None:
     assert call.path == "/v1/tasks/..%2Fa%3Fb%2F%3F"
 
 
-def test_one_look_says_which_of_fifty_have_ended_and_more_are_asked_in_turn() -> None:
+def test_one_list_call_covers_fifty_tasks() -> None:
     tickets = [f"task-{n}" for n in range(60)]
     first = {"data": [{"id": "task-1", "status": "completed"}, {"id": "task-2", "status": "pending"}, "odd", {}]}
     second = {"data": [{"id": "task-59", "status": "failed"}, {"id": "foreign", "status": "failed"}, {"id": ["x"]}]}

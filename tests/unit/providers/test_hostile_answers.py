@@ -24,6 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.fixtures import Emulator
 from support.flows import OVER, SENT, any_json, edit, lost
 from support.pictures import picture
 from triptych import providers
@@ -211,7 +212,7 @@ def honest(name: str, flow: str) -> tuple[HttpResponse, ...]:
         return tuple(_ask(client, api, flows(provider, ticket or TICKET, poll_url)[flow]())[1])
 
 
-def _ask(client: httpx2.Client, api: Any, flow: Flow[Any]) -> tuple[Any, list[HttpResponse]]:
+def _ask(client: httpx2.Client, api: Emulator, flow: Flow[Any]) -> tuple[Any, list[HttpResponse]]:
     base = providers.load(api.name).base_urls["api"].default
     heard: list[HttpResponse] = []
     events: list[bytes] = []
@@ -312,7 +313,7 @@ def test_every_flow_of_every_hosted_provider_is_driven() -> None:
 
 
 @pytest.mark.parametrize(("name", "flow"), EVERY)
-def test_any_bytes_and_any_json_of_its_own_words_lead_to_nothing_but_our_own(name: str, flow: str) -> None:
+def test_any_bytes_or_json_raise_only_our_errors(name: str, flow: str) -> None:
     start = flows(providers.load(name))[flow]
     bodies = st.binary(max_size=60) | any_json(ANYTHING, st.sampled_from(words(name)) | st.text(max_size=4)).map(
         as_answer
@@ -330,7 +331,7 @@ def test_any_bytes_and_any_json_of_its_own_words_lead_to_nothing_but_our_own(nam
 
 
 @pytest.mark.parametrize(("name", "flow"), EVERY)
-def test_honest_answers_changed_in_any_place_lead_to_nothing_but_our_own(name: str, flow: str) -> None:
+def test_spoilt_honest_answers_raise_only_our_errors(name: str, flow: str) -> None:
     start, answers = flows(providers.load(name))[flow], honest(name, flow)
     assert answers and not isinstance(drive(start(), iter(answers)).value, errors.AnswerLost)
 
@@ -356,7 +357,7 @@ def test_no_amount_but_a_plain_positive_one_is_money(text: Any) -> None:
     assert read.usd(text) is None or 0 < read.usd(text) < 10**12
 
 
-def test_ten_thousand_outputs_are_read_as_far_as_any_request_goes() -> None:
+def test_ten_thousand_outputs_are_read_to_the_limit() -> None:
     atlas = providers.load("atlas")
     assert atlas.poll
     body = {"data": {"id": TICKET, "status": "completed", "outputs": ["https://cdn.example/a.png"] * 10_000}}

@@ -107,14 +107,14 @@ def refused(message: str, status: int = 400, reason: str = "INVALID_REQUEST_BODY
 
 
 @pytest.mark.parametrize("words", ["invalid base64", "must be data:image/…", "image format is wrong", "invalid image"])
-def test_a_refusal_over_the_form_of_a_reference_is_tried_once_with_the_other_form(words: str) -> None:
+def test_a_refused_reference_form_is_tried_in_the_other_form(words: str) -> None:
     done, calls = drive(novita.submit(edit()), refused(words), answer(body={"images": URLS}))
     assert [call.json["image"] for call in calls] == [SOURCES, ["eA==", URLS[0]]]
     assert {**calls[0].json, "image": 0} == {**calls[1].json, "image": 0}
     assert isinstance(done, Done)
 
 
-def test_the_first_refusal_is_told_when_the_other_form_is_refused_too() -> None:
+def test_the_first_of_two_refusals_is_reported() -> None:
     with pytest.raises(errors.Refused, match="invalid base64"):
         drive(novita.submit(edit()), refused("invalid base64"), refused("neither"))
 
@@ -136,7 +136,7 @@ def test_nothing_else_is_ever_sent_again(request_: ProviderRequest, first: HttpR
 # What comes back
 
 
-def test_an_answer_gives_its_frames_in_order_at_the_list_price() -> None:
+def test_an_answer_gives_ordered_frames_at_list_price() -> None:
     done = finished({"images": URLS})
     frames = (ReturnedImage(url=URLS[0]), ReturnedImage(url=URLS[1]))
     assert done == Done(frames, Decimal("0.070"), charge_is_estimate=True, url_lifetime_s=3600)
@@ -147,13 +147,13 @@ def test_an_answer_gives_its_frames_in_order_at_the_list_price() -> None:
     [
         ({"image_url": URLS[1], "image_type": "jpeg"}, ReturnedImage(url=URLS[1])),
         ({"url": URLS[1]}, ReturnedImage(url=URLS[1])),
-        (None, ReturnedImage(error="the provider gave no URL for this image")),
-        (7, ReturnedImage(error="the provider gave no URL for this image")),
-        ("javascript:1", ReturnedImage(error="the provider gave no URL for this image")),
+        (None, ReturnedImage(error="the provider's answer has no URL for this image")),
+        (7, ReturnedImage(error="the provider's answer has no URL for this image")),
+        ("javascript:1", ReturnedImage(error="the provider's answer has no URL for this image")),
         ({"error": {"code": SENSITIVE, "message": "no <luck>"}}, ReturnedImage(error='"no ‹luck›"')),
     ],
 )
-def test_every_shape_of_an_image_is_a_frame_or_says_why_not(image: Any, output: ReturnedImage) -> None:
+def test_every_image_entry_is_a_frame_or_a_reason(image: Any, output: ReturnedImage) -> None:
     done = finished({"images": [URLS[0], image]})
     assert done.outputs == (ReturnedImage(url=URLS[0]), output)
     assert done.charged_usd == Decimal("0.035") * sum(1 for one in done.outputs if one.url)
@@ -176,7 +176,7 @@ def test_every_shape_of_an_image_is_a_frame_or_says_why_not(image: Any, output: 
         (b"[" * 100_000, errors.Outage),
     ],
 )
-def test_a_success_without_an_image_is_a_decision_and_one_without_sense_an_outage(body: Any, kind: Any) -> None:
+def test_a_success_without_an_image_is_a_decision(body: Any, kind: Any) -> None:
     with pytest.raises(errors.TriptychError) as caught:
         finished(body)
     assert type(caught.value) is kind and "<" not in caught.value.message

@@ -145,11 +145,11 @@ def test_a_quoted_caption_is_kept_as_written() -> None:
         (SEASONS, ()),
     ],
 )
-def test_what_was_not_understood_is_named_and_stop_words_are_not(prompt: str, lost: tuple[str, ...]) -> None:
+def test_words_not_understood_are_named(prompt: str, lost: tuple[str, ...]) -> None:
     assert preview.plan(prompt, 2).not_understood == lost
 
 
-def test_a_list_that_is_too_short_starts_over_and_one_too_long_is_cut_both_with_a_warning() -> None:
+def test_a_list_of_the_wrong_length_is_fitted_with_warning() -> None:
     short = preview.plan("spring, summer", 4)
     assert [[op.name for op in ops] for ops in short.panels] == [
         ["spring"],
@@ -172,7 +172,7 @@ def test_a_list_that_is_too_short_starts_over_and_one_too_long_is_cut_both_with_
     ),
     st.integers(1, 15),
 )
-def test_any_text_gives_a_plan_with_a_different_entry_for_every_panel(prompt: str, count: int) -> None:
+def test_any_text_gives_every_panel_a_different_plan(prompt: str, count: int) -> None:
     plan = preview.plan(prompt, count)
     assert len(plan.panels) == len(plan.texts) == count
     assert len(set(plan.panels)) == count or plan.listed
@@ -364,7 +364,7 @@ def test_a_drawing_is_never_blank_and_its_panels_differ(prompt: str) -> None:
     assert min(apart(a, b) for a, b in itertools.combinations(images, 2)) > VISIBLE
 
 
-def test_the_hour_and_the_colours_of_a_drawing_follow_the_words() -> None:
+def test_a_drawings_hour_and_colours_follow_the_words() -> None:
     def drawn(prompt: str) -> Image.Image:
         return opened(preview.draw(prompt, size=(240, 160)).images[0])
 

@@ -127,7 +127,7 @@ def test_a_request_is_one_task_with_its_own_fields_only(request_: ProviderReques
     assert pending == Pending(TICKET, f"asked={request_.count}")
 
 
-def test_a_reference_without_a_url_goes_as_a_data_uri_and_one_with_nothing_goes_nowhere() -> None:
+def test_a_reference_without_a_url_goes_as_a_data_uri() -> None:
     _, (call,) = drive(runware.submit(edit(references=(Reference("0", "image/png", data=b"x"),))), answer(body=ACK))
     assert call.json[0]["inputs"]["referenceImages"] == ["data:image/png;base64,eA=="]
     with pytest.raises(errors.UnreadableImage):
@@ -153,7 +153,7 @@ def test_an_accepted_submit_is_the_ticket_that_it_came_with(status: int, body: A
     assert drive(runware.submit(edit()), answer(status, body))[0] == Pending(TICKET, ASKED)
 
 
-def test_a_server_that_did_not_wait_gives_the_images_at_once() -> None:
+def test_a_server_that_does_not_wait_gives_images_directly() -> None:
     done, _ = drive(runware.submit(edit()), answer(body={"data": [item(1, status=...), item(2, status=...)]}))
     assert isinstance(done, Done)
     assert (done.outputs, done.charged_usd) == ((url(1), url(2)), Decimal("0.070"))
@@ -255,7 +255,7 @@ def test_a_task_runs_until_no_item_is_processing(items: list[Any]) -> None:
     assert polled(*items) == Pending(TICKET, ASKED, done=sum("imageURL" in one for one in items))
 
 
-def test_a_finished_task_gives_its_images_in_order_and_the_sum_of_their_costs() -> None:
+def test_a_finished_task_gives_ordered_images_and_total_cost() -> None:
     done = polled(item(2, resultIndex=1), item(1, resultIndex=0), {"taskUUID": "another", "status": "error"})
     assert done == Done((url(1), url(2)), charged_usd=Decimal("0.070"), url_lifetime_s=86400)
 
@@ -266,7 +266,7 @@ def test_without_every_cost_the_charge_is_not_known(cost: Any) -> None:
     assert isinstance(done, Done) and done.charged_usd is None
 
 
-def test_fewer_images_than_asked_are_the_end_only_after_a_quiet_minute() -> None:
+def test_fewer_images_than_asked_wait_a_quiet_minute() -> None:
     assert polled(item(1)) == Done((url(1),), Decimal("0.035"), 86400, settle_s=60)
     assert polled(item(1), item(2)) == Done((url(1), url(2)), Decimal("0.070"), 86400)
     assert polled(item(1), BAD).settle_s is None  # type: ignore[union-attr]
@@ -285,14 +285,14 @@ def test_one_bad_frame_that_comes_first_is_not_the_end() -> None:
         polled({**BAD, "imageUUID": None})
 
 
-def test_a_submit_that_is_answered_with_some_of_its_images_is_polled() -> None:
+def test_a_submit_answered_with_some_images_is_polled() -> None:
     assert drive(runware.submit(edit()), answer(body={"data": [item(1)]}))[0] == Pending(TICKET, ASKED)
 
 
 BAD = item(2, status="error", imageURL=..., cost=..., error={"code": "invalidProviderContent", "message": "no <b>"})
 
 
-def test_one_bad_frame_among_good_ones_is_told_in_its_place() -> None:
+def test_one_bad_frame_is_reported_in_its_place() -> None:
     done = polled(BAD, item(1))
     assert isinstance(done, Done)
     assert done.outputs == (ReturnedImage(error='"invalidProviderContent: no ‹b›"'), url(1))
@@ -355,7 +355,7 @@ PAST = [item(1, status=...), item(2, status=...)]
 
 @pytest.mark.parametrize("unknown", [NOT_FOUND, answer(body={"data": []})])
 @pytest.mark.parametrize("response", [{"data": PAST}, PAST, json.dumps({"data": PAST})])
-def test_a_task_that_is_no_longer_active_is_found_among_the_past_ones(unknown: HttpResponse, response: Any) -> None:
+def test_an_inactive_task_is_found_among_past_ones(unknown: HttpResponse, response: Any) -> None:
     done, calls = drive(runware.poll(TICKET, ASKED), unknown, details(response))
     assert isinstance(done, Done) and done.outputs == (url(1), url(2))
     assert calls[1].json == [{"taskType": "getTaskDetails", "taskUUID": TICKET}]
@@ -401,7 +401,7 @@ def test_a_lost_submit_is_asked_for_by_its_own_id(answers: list[HttpResponse]) -
     assert look(*answers) == Pending(TICKET, ASKED)
 
 
-def test_a_submit_that_runware_does_not_know_surely_did_not_arrive() -> None:
+def test_a_submit_unknown_to_runware_did_not_arrive() -> None:
     assert look(NOT_FOUND, NOT_FOUND) is None
     assert look(answer(body={"data": []}), NOT_FOUND) is None
 

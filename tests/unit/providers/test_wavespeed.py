@@ -138,7 +138,7 @@ def test_a_size_is_always_pixels(family: str, spec: str, size: tuple[int, int]) 
         ),
     ],
 )
-def test_the_model_is_in_the_path_and_the_body_has_its_own_fields_only(
+def test_the_path_names_the_model_whose_fields_are_sent(
     request_: ProviderRequest, path: str, body: dict[str, Any]
 ) -> None:
     pending, (call,) = drive(wavespeed.submit(request_), answer(body=accepted()))
@@ -237,7 +237,7 @@ def test_a_sync_mode_that_timed_out_is_still_running() -> None:
     assert drive(wavespeed.poll(TICKET, None), answer(body=told))[0] == Pending(TICKET)
 
 
-MISSING = ReturnedImage(error="the provider gave no URL for this image")
+MISSING = ReturnedImage(error="the provider's answer has no URL for this image")
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_anything_else_while_polling_decides_nothing(status: int, body: Any, kin
     assert type(caught.value) is kind
 
 
-def test_the_poll_url_of_the_answer_wins_where_it_may_be_asked_and_is_there() -> None:
+def test_the_answers_poll_url_wins_where_it_is_usable() -> None:
     running = answer(body=said("processing"))
     assert [call.path for call in drive(wavespeed.poll(TICKET, POLL_URL), running)[1]] == [POLL_URL]
     elsewhere = "https://api.wavespeed.ai/elsewhere"
@@ -364,7 +364,7 @@ def look(
 
 
 @pytest.mark.parametrize("field", ["inputs", "input"])
-def test_a_lost_submit_is_found_in_the_history_by_its_request(field: str) -> None:
+def test_the_history_finds_a_lost_submit_by_its_request(field: str) -> None:
     strangers = entry("other", 0.5, edit(prompt="x"))
     found, (call, _) = look(history(strangers, entry(asked=edit(), field=field), entry("bare")), EMPTY)
     assert found == Pending(TICKET)
@@ -379,7 +379,7 @@ def test_a_lost_submit_is_found_in_the_history_by_its_request(field: str) -> Non
     }
 
 
-def test_of_several_the_first_after_the_submit_wins_and_taken_ones_are_passed_over() -> None:
+def test_of_several_matches_the_first_free_one_wins() -> None:
     items = [entry(t, s, edit()) for t, s in (("late", 90), ("next", 2), ("early", -20), ("taken", 1))]
     assert look(history(*items), EMPTY, known=frozenset({"taken"}))[0] == Pending("next")
     assert look(history(entry("early", -20, edit()), entry("earlier", -25, edit())), EMPTY)[0] == Pending("early")
@@ -422,7 +422,7 @@ def test_any_difference_is_another_request(item: Any) -> None:
         "odd",
     ],
 )
-def test_what_may_be_ours_is_no_proof_that_it_was_not_accepted(item: Any) -> None:
+def test_a_possible_match_never_proves_that_nothing_was_accepted(item: Any) -> None:
     with pytest.raises(errors.Unclear):
         look(history(item), EMPTY)
 
@@ -438,7 +438,7 @@ def test_the_providers_own_clock_says_when_the_submit_left() -> None:
         look(history(date="Sat, 28 Nov 2026 03:00:20 GMT"))
 
 
-def test_a_list_is_read_to_its_end_or_behind_the_submit_and_three_pages_at_most() -> None:
+def test_a_list_is_read_for_three_pages_at_most() -> None:
     full = [history(*(entry(f"noise-{p}-{n}", 5 - p, edit(prompt="x")) for n in range(100))) for p in range(3)]
     found, calls = look(full[0], full[1], history(entry(asked=edit())))
     assert found == Pending(TICKET)
@@ -457,7 +457,7 @@ def test_a_list_that_moves_while_it_is_read_proves_nothing() -> None:
         look(history(twice), history(twice), EMPTY)
 
 
-def test_a_list_that_does_not_go_back_so_far_proves_nothing() -> None:
+def test_a_list_that_is_too_short_proves_nothing() -> None:
     with pytest.raises(errors.Unclear):
         look(EMPTY, sent=Sent(SENT_AT, 7 * 24 * 3600.0))
 
@@ -500,7 +500,7 @@ def ticket_told(**upload: Any) -> dict[str, Any]:
     return {"code": 200, "data": {**data, "upload": {**data["upload"], **upload}}}
 
 
-def test_an_upload_is_a_ticket_and_a_put_with_exactly_its_headers_and_without_the_key() -> None:
+def test_an_upload_puts_with_the_tickets_headers_and_no_key() -> None:
     hosted, (asked, put) = drive(wavespeed.upload(b"png", "image/png", "a.png"), answer(body=TICKET_TOLD), answer())
     assert hosted == Upload(URLS[0], 6 * 24 * 3600)
     assert (asked.method, asked.path) == ("POST", "/api/v3/media/uploads")
@@ -529,7 +529,7 @@ def test_without_a_usable_ticket_the_form_is_sent(first: HttpResponse) -> None:
 
 
 @pytest.mark.parametrize("second", [answer(403, b"<Error/>"), errors.NotAllowed("private"), errors.NotSent("dead")])
-def test_a_put_that_does_not_work_falls_back_to_the_form(second: Any) -> None:
+def test_a_failed_put_falls_back_to_the_form(second: Any) -> None:
     flow = wavespeed.upload(b"png", "image/png", "a.png")
     hosted, calls = drive(flow, answer(body=TICKET_TOLD), second, answer(body=FORM_TOLD))
     assert hosted.url == URLS[1] and len(calls) == 3
@@ -557,7 +557,7 @@ def test_an_upload_that_is_refused_says_why_at_once(status: int, body: Any, kind
 
 
 @pytest.mark.parametrize("body", [HTML, {"code": 200, "data": {"download_url": "file:///etc/passwd"}}])
-def test_an_upload_without_a_url_at_the_end_is_an_outage(body: Any) -> None:
+def test_an_upload_without_a_url_is_an_outage(body: Any) -> None:
     with pytest.raises(errors.Outage):
         drive(wavespeed.upload(b"png", "image/png", "a.png"), answer(404), answer(body=body))
 

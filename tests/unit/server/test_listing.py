@@ -50,7 +50,7 @@ def nodes(schema: Any) -> list[dict[str, Any]]:
     return [schema, *inner]
 
 
-def test_the_ten_tools_are_listed_in_the_order_of_the_work() -> None:
+def test_ten_tools_are_listed_in_order_of_use() -> None:
     assert [tool.name for tool in tools.listing().tools] == NAMES
 
 
@@ -58,7 +58,7 @@ def test_the_list_is_made_once() -> None:
     assert tools.listing() is tools.listing()
 
 
-def test_what_the_model_reads_of_the_list_stays_under_6700_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_model_reads_stays_under_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
     sizes = {}
     for name in NAMES:
         seen = {key: listed(name)[key] for key in ("name", "description", "inputSchema")}
@@ -68,7 +68,7 @@ def test_what_the_model_reads_of_the_list_stays_under_6700_bytes(capsys: pytest.
     assert sum(sizes.values()) < 6700
 
 
-def test_the_instructions_name_every_paid_tool_and_stay_under_1200_characters() -> None:
+def test_the_instructions_name_every_paid_tool_within_1200_characters() -> None:
     assert len(INSTRUCTIONS) < 1200
     for word in ("edit_sequence", "edit_chain", "generate_sequence", "get_status", "view_images", "save_images"):
         assert word in INSTRUCTIONS
@@ -110,7 +110,7 @@ def test_an_output_schema_is_valid_and_only_pixels_have_none(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_tool_has_all_four_annotations_and_they_do_not_contradict_each_other(name: str) -> None:
+def test_a_tools_four_annotations_agree(name: str) -> None:
     tool = listed(name)
     hints = tool["annotations"]
     assert {"readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"} <= set(hints)
@@ -139,14 +139,14 @@ def test_the_paid_tools_share_their_optional_arguments_after_their_own(name: str
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_limit_in_a_schema_is_also_said_in_words_because_some_hosts_strip_it(name: str) -> None:
+def test_a_limit_in_a_schema_is_also_in_words(name: str) -> None:
     for argument, schema in listed(name)["inputSchema"]["properties"].items():
         for limit in ("maximum", "maxItems"):
             if limit in schema:
                 assert re.search(rf"\b{schema[limit]}\b", schema["description"]), argument
 
 
-def test_every_argument_of_every_model_is_in_the_list_and_nothing_else() -> None:
+def test_the_list_has_exactly_the_models_arguments() -> None:
     for name, tool in tools.TOOLS.items():
         assert set(listed(name)["inputSchema"]["properties"]) == set(tool.arguments.model_fields)
         assert issubclass(tool.arguments, schemas.Arguments)

@@ -105,7 +105,7 @@ async def test_what_is_given_goes_into_every_paid_call(connected: Any) -> None:
     assert said[1]["count"] == 3 and "Frame 3: sleeps." in said[1]["prompt"]
 
 
-async def test_a_character_in_words_is_generated_and_not_looked_for_on_the_disk() -> None:
+async def test_a_character_in_words_is_generated_not_read() -> None:
     text = prompts.get("storyboard", {"character": "a fox in a red scarf", "scenes": "runs; sleeps"})
     said = text.messages[0].content
     assert isinstance(said, types.TextContent)
@@ -117,7 +117,7 @@ async def test_a_character_in_words_is_generated_and_not_looked_for_on_the_disk(
     [
         ("restyle", {}, "Prompts: restyle_photos, storyboard"),
         ("refine", {"image": CAT, "wish": "  "}, "refine needs wish"),
-        ("refine", {"image": CAT, "wish": "x", "colour": "red"}, "it was given colour too"),
+        ("refine", {"image": CAT, "wish": "x", "colour": "red"}, "it does not take colour"),
         ("icon_set", {"subjects": "one"}, "2 to 15 items, separated by semicolons; there are 1"),
         ("icon_set", {"subjects": ";".join("abcdefghijklmnop")}, "there are 16"),
         ("storyboard", {"character": CAT, "scenes": ";".join("abcdefghijklmno")}, "2 to 14 items"),

@@ -64,7 +64,7 @@ def route(usd: str) -> Route:
         ("123456789.5", "123456789.5"), ("Infinity", "none"),
     ],
 )  # fmt: skip
-def test_an_amount_has_no_exponent_no_idle_zeros_and_is_enough_when_given_back(usd: str, said: str) -> None:
+def test_an_amount_is_plain_and_rounded_up(usd: str, said: str) -> None:
     assert errors.plain(Decimal(usd)) == said
     assert said == "none" or Decimal(said) >= Decimal(usd)
 
@@ -72,7 +72,7 @@ def test_an_amount_has_no_exponent_no_idle_zeros_and_is_enough_when_given_back(u
 # -- the budget --------------------------------------------------------------------------------------------------------
 
 
-def test_the_budget_counts_what_is_reserved_and_charged_in_one_transaction(store: Store) -> None:
+def test_the_budget_counts_reserved_and_charged_money(store: Store) -> None:
     add(store, prediction(usd="6"))
     with pytest.raises(errors.OverBudget) as refused:
         add(store, prediction("job_00000002", usd="5"))
@@ -80,7 +80,7 @@ def test_the_budget_counts_what_is_reserved_and_charged_in_one_transaction(store
         "cap $10 per 24 h (TRIPTYCH_BUDGET_USD)",
         "spent $0,",
         "reserved $6,",
-        "asked $5.",
+        "quoted $5.",
         "Nothing was sent",
     ):
         assert part in refused.value.message
@@ -91,7 +91,7 @@ def test_the_budget_counts_what_is_reserved_and_charged_in_one_transaction(store
     add(store, prediction("job_00000002", usd="5"))
 
 
-def test_without_a_cap_everything_fits_and_what_is_free_fits_any_cap(store: Store, path: Path) -> None:
+def test_without_a_cap_everything_fits(store: Store, path: Path) -> None:
     add(store, prediction(usd="10"))
     add(store, prediction("job_00000002", usd="0"))
     uncapped = Store(path, path.parent)
@@ -101,7 +101,7 @@ def test_without_a_cap_everything_fits_and_what_is_free_fits_any_cap(store: Stor
     uncapped.close()
 
 
-def test_what_was_charged_frees_the_budget_24_hours_after_its_request_left_and_not_before(store: Store) -> None:
+def test_a_charge_leaves_the_budget_24_hours_after_its_request(store: Store) -> None:
     add(store, prediction(usd="10"))
     sent = NOW + timedelta(hours=23)  # it lay queued for that long
     held = claim(store, at=sent)
@@ -120,9 +120,7 @@ def test_what_may_still_be_sent_counts_however_old_it_is(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("usd", "moved"), [("10", True), ("10.01", False)])
-def test_a_job_goes_to_a_dearer_provider_only_as_far_as_the_budget_has_room(
-    store: Store, usd: str, moved: bool
-) -> None:
+def test_the_budget_limits_rerouting_to_a_dearer_provider(store: Store, usd: str, moved: bool) -> None:
     add(store, prediction(usd="6"))
     held = claim(store)
     assert held and store.reroute(held, route(usd), "refused", now=when(NOW)) is moved
@@ -131,9 +129,7 @@ def test_a_job_goes_to_a_dearer_provider_only_as_far_as_the_budget_has_room(
 
 
 @pytest.mark.parametrize(("others", "state"), [("7", State.WAITING), ("8", State.CANCELLED)])
-def test_steps_wait_again_after_a_revival_only_as_far_as_the_budget_has_room(
-    store: Store, others: str, state: State
-) -> None:
+def test_the_budget_limits_the_steps_that_are_revived(store: Store, others: str, state: State) -> None:
     add(store, prediction(), prediction(step=1), prediction(step=2))
     held = claim(store)
     assert held
@@ -149,11 +145,11 @@ def test_steps_wait_again_after_a_revival_only_as_far_as_the_budget_has_room(
     assert total(store) == 10
     row = store.job("job_00000001")
     assert row
-    said = "Step 3 is not taken up again: cap $10 per 24 h (TRIPTYCH_BUDGET_USD), spent $0, reserved $10, asked $1."
+    said = "Step 3 is not resumed: cap $10 per 24 h (TRIPTYCH_BUDGET_USD), spent $0, reserved $10, quoted $1."
     assert row.warnings == (() if state is State.WAITING else (said,))
 
 
-def test_of_two_that_race_for_the_last_of_the_budget_exactly_one_wins(path: Path) -> None:
+def test_of_two_racing_for_the_last_budget_one_wins(path: Path) -> None:
     rounds, won = 20, []
     gate = threading.Barrier(2)
 

@@ -47,7 +47,7 @@ def test_only_one_of_many_claims_a_prediction(store: Store, path: Path, tmp_path
     other.close()
 
 
-def test_a_dead_process_s_work_is_taken_over_within_15_seconds(store: Store) -> None:
+def test_a_dead_process_loses_its_work_within_15_s(store: Store) -> None:
     add(store, prediction())
     claim(store, "dead")
     assert claim(store, "next", NOW + timedelta(seconds=11)) is None
@@ -71,7 +71,7 @@ def test_whoever_lost_the_lease_writes_nothing(store: Store) -> None:
     assert store.predictions("job_00000001")[0].state is State.QUEUED
 
 
-def test_a_ticket_that_comes_after_the_lease_was_lost_is_kept_all_the_same(store: Store) -> None:
+def test_a_ticket_is_kept_after_its_lease_was_lost(store: Store) -> None:
     add(store, prediction())
     old = claim(store, "old")
     assert old
@@ -83,7 +83,7 @@ def test_a_ticket_that_comes_after_the_lease_was_lost_is_kept_all_the_same(store
     assert (kept.state, kept.ticket) == (State.RUNNING, "t1")
 
 
-def test_frames_that_come_after_the_lease_was_lost_are_kept_and_what_waited_for_them_waits_again(store: Store) -> None:
+def test_frames_are_kept_after_their_lease_was_lost(store: Store) -> None:
     add(store, prediction(), prediction(step=1))
     old = claim(store, "old")
     assert old
@@ -107,7 +107,7 @@ def test_a_move_that_is_not_in_the_table_is_refused(store: Store) -> None:
         store.move(held, State.DONE, now=when(NOW), due_at=0.0)
 
 
-def test_running_predictions_are_claimed_before_queued_ones_and_a_full_provider_starts_nothing(store: Store) -> None:
+def test_running_predictions_are_claimed_before_queued_ones(store: Store) -> None:
     for n in range(1, 6):
         add(store, prediction(f"job_0000000{n}"), fingerprint=str(n))
     started = [claim(store, f"l{n}") for n in range(4)]
@@ -122,7 +122,7 @@ def test_running_predictions_are_claimed_before_queued_ones_and_a_full_provider_
     assert again and again.prediction.state is State.RUNNING
 
 
-def test_an_identical_request_in_flight_is_attached_to_and_again_is_not(store: Store) -> None:
+def test_an_identical_request_attaches_unless_again_is_given(store: Store) -> None:
     assert add(store, prediction()) is None
     attached = add(store, prediction("job_00000002"))
     assert attached and attached.id == "job_00000001"
@@ -146,7 +146,7 @@ def test_a_step_waits_for_the_one_before_it(store: Store) -> None:
     assert [p.state for p in store.predictions("job_00000001")] == [State.DONE, State.QUEUED]
 
 
-def test_when_a_step_has_no_image_those_after_it_are_cancelled_and_their_money_freed(store: Store) -> None:
+def test_a_step_without_image_cancels_the_steps_after_it(store: Store) -> None:
     add(store, prediction(), prediction(step=1), prediction(step=2))
     held = claim(store)
     assert held
@@ -167,9 +167,7 @@ def test_two_files_whose_hashes_begin_alike_have_handles_that_differ(store: Stor
     assert store.add_image(first, NOW).handle == "img_0123abcd"
 
 
-def test_a_database_copied_at_any_moment_has_every_write_that_was_whole_and_no_other(
-    store: Store, path: Path, tmp_path: Path
-) -> None:
+def test_a_database_copy_has_every_whole_write(store: Store, path: Path, tmp_path: Path) -> None:
     """The log is cut at any byte, as by a failing disk or a copy in the middle of a write; its index is not there."""
     log = path.with_name(f"{path.name}-wal")
     whole: list[tuple[int, list[Prediction]]] = [(0, [])]
@@ -209,7 +207,7 @@ def test_a_database_copied_at_any_moment_has_every_write_that_was_whole_and_no_o
         recovered.close()
 
 
-def test_every_write_but_a_lease_is_flushed_before_the_verb_returns(store: Store) -> None:
+def test_every_write_but_a_lease_is_flushed_at_once(store: Store) -> None:
     connection = store._db.connection
     assert connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     made, taken = prediction(), None
@@ -242,7 +240,7 @@ def test_every_write_but_a_lease_is_flushed_before_the_verb_returns(store: Store
     assert connection.execute("PRAGMA synchronous").fetchone()[0] == 2
 
 
-def test_leases_that_could_not_be_written_leave_the_next_write_flushed(store: Store, path: Path) -> None:
+def test_failed_lease_writes_leave_the_next_write_flushed(store: Store, path: Path) -> None:
     add(store, prediction())
     store._db.connection.execute("PRAGMA busy_timeout = 0")
     with sqlite3.connect(path, isolation_level=None) as other:
@@ -254,7 +252,7 @@ def test_leases_that_could_not_be_written_leave_the_next_write_flushed(store: St
     assert store._db.connection.execute("PRAGMA synchronous").fetchone()[0] == 2
 
 
-def test_two_that_open_a_new_database_at_once_both_get_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_can_open_a_new_database_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         other.execute("CREATE TABLE another_is_at_it (a)")
@@ -271,7 +269,7 @@ def test_two_that_open_a_new_database_at_once_both_get_it(path: Path, monkeypatc
         opened.close()
 
 
-def test_a_home_that_cannot_be_written_is_named_with_the_setting_that_mends_it(tmp_path: Path) -> None:
+def test_an_unwritable_home_is_named_with_its_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(errors.Unusable, match="TRIPTYCH_HOME"):
         Store(tmp_path / "file" / "triptych.db", tmp_path)

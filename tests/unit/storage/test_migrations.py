@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from support.fixtures import Emulator, MakeService
 from support.jobs import Options, edit_sequence
 from triptych.core.models import Request
 from triptych.storage import migrations
@@ -156,7 +157,7 @@ def test_every_row_of_an_earlier_database_is_kept(version: str, tmp_path: Path) 
 @pytest.mark.anyio
 @pytest.mark.parametrize("version", EARLIER)
 async def test_an_earlier_database_takes_a_paid_call(
-    version: str, make_service: Any, atlas: Any, coffee: str, tmp_path: Path
+    version: str, make_service: MakeService, atlas: Emulator, coffee: str, tmp_path: Path
 ) -> None:
     restored(version, tmp_path / "home" / "triptych.db", atlas.base_url)
     async with make_service(atlas) as service:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from support.clocks import when
+from support.fixtures import Emulator, Finish, MakeService
 from support.jobs import Options, edit_sequence
 from triptych.core import errors
 from triptych.core.models import Job, Request
@@ -97,7 +98,7 @@ def refusal(path: Path) -> errors.Outage:
 # At the start --------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_that_is_no_database_is_to_be_moved_away(path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"no database at all" * 300)
     said = refusal(path)
@@ -175,7 +176,7 @@ def test_a_database_locked_at_the_start_names_the_other_program(path: Path, monk
         other.execute("PRAGMA journal_mode = WAL")
         other.execute("BEGIN IMMEDIATE")
         said = refusal(path)
-    assert said.retryable and "in use by another program" in said.message and "Close that program" in said.message
+    assert said.retryable and "Another program keeps" in said.message and "Close that program" in said.message
     store(path).close()
 
 
@@ -220,7 +221,7 @@ def test_damage_met_while_running_is_an_error_that_says_so(path: Path, monkeypat
     opened.close()
 
 
-def test_damage_in_a_later_row_is_an_error_that_says_so(path: Path) -> None:
+def test_damage_in_a_later_row_is_reported(path: Path) -> None:
     with_jobs(path)
     data = path.read_bytes()
     spoil(
@@ -234,7 +235,7 @@ def test_damage_in_a_later_row_is_an_error_that_says_so(path: Path) -> None:
     opened.close()
 
 
-def test_a_write_to_a_read_only_file_is_an_error_that_says_so(path: Path, connect: Any) -> None:
+def test_a_write_to_a_read_only_file_is_reported(path: Path, connect: Any) -> None:
     with_jobs(path)
     connect(read_only)
     opened = store(path)
@@ -258,7 +259,7 @@ def test_a_row_that_breaks_a_rule_is_no_bare_exception(path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_a_running_server_stops_claiming_below_the_stated_minimum(
-    make_service: Any, atlas: Any, coffee: str, finish: Any, tmp_path: Path
+    make_service: MakeService, atlas: Emulator, coffee: str, finish: Finish, tmp_path: Path
 ) -> None:
     newer = migrations.newest() + 1
     async with make_service(atlas) as service:

@@ -1,0 +1,44 @@
+"""What the tests ask of the machine: time for an answer, its certificates once, and directories in memory."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import ssl
+import tempfile
+from pathlib import Path
+
+import httpcore2
+import httpx2
+
+PATIENCE = httpx2.Timeout(60.0)
+MEMORY = Path("/dev/shm")
+MEMORY_FREE_BYTES = 2 * 1024**3
+
+
+def wait_longer_for_answers() -> None:
+    """Give an HTTP answer a minute: by default it has five seconds, which a busy machine may need."""
+    methods = (httpx2.Client.__init__, httpx2.AsyncClient.__init__)
+    for call in (*methods, httpx2.request, httpx2.get, httpx2.head, httpx2.post, httpx2.put):
+        call.__kwdefaults__ = {**(call.__kwdefaults__ or {}), "timeout": PATIENCE}
+
+
+def read_certificates_once() -> None:
+    """Share one TLS context between all clients: each would read the system's certificates, which takes 20 ms."""
+    read = httpcore2.default_ssl_context
+
+    @functools.cache
+    def shared(trust_env: bool, *names: str | None) -> ssl.SSLContext:
+        return read(_trust_env=trust_env)
+
+    def context(*, _trust_env: bool = True) -> ssl.SSLContext:
+        return shared(_trust_env, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+    httpcore2.default_ssl_context = context
+
+
+def keep_files_in_memory() -> None:
+    """Put temporary directories on a file system in memory, where there is one: a commit waits for a disk."""
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > MEMORY_FREE_BYTES:
+        tempfile.tempdir = str(MEMORY)
