@@ -193,7 +193,7 @@ class ImageService:
             references=tuple(image.handle for image in references),
         )
         by_handle = {image.handle: image for image in (*images, *references)}
-        save_to = str(self.image_access.directory(terms.save_to, caller)) if terms.save_to else None
+        save_to = str(await self.image_access.directory(terms.save_to, caller)) if terms.save_to else None
         if terms.dry_run:
             return await self._dry_run(planning.build_plan(request, offers, by_handle, notes))
         fingerprint = request.fingerprint(caller.owner, {handle: image.sha256 for handle, image in by_handle.items()})
