@@ -38,10 +38,10 @@ from pydantic import SecretStr
 
 from benchmarks.table import Row, main
 from triptych.core.clock import Moment, SystemClock, moment
-from triptych.core.models import Image
+from triptych.core.models import Image, Request
 from triptych.core.offers import Operation, Quote
 from triptych.images.files import ImageFiles
-from triptych.jobs.planning import Input, Plan, create_job
+from triptych.jobs.planning import Plan, create_job
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import ImageService, ServiceConfig
 from triptych.providers import Flow, HttpRequest, HttpResponse, atlas
@@ -288,7 +288,7 @@ class InstantWire(ProviderClient):
     async def run(self, account: Account, flow: Flow[Any], *, leaving: Any = None, **_: Any) -> Any:
         await anyio.lowlevel.checkpoint()
         if leaving:
-            leaving()
+            await leaving()
         try:
             call = next(flow)
             while True:
@@ -373,20 +373,14 @@ async def _wait(service: ImageService, job_id: str, ended_s: list[float]) -> Non
 
 def _added(service: ImageService, shape: Shape, number: int) -> str:
     """Store a job and let the engine know; its inputs lie at the provider."""
-    operation = Operation.EDIT if shape.steps > 1 else Operation.GENERATE
-    offer = next(o for o in atlas.PROVIDER.offers if o.operation is operation)
-    lanes: tuple[tuple[Input, ...], ...] = ((),) * shape.lanes
-    if operation.edits:
-        lanes = ((_input(service),),) * shape.lanes
+    offer = next(o for o in atlas.PROVIDER.offers if o.operation is Operation.EDIT)
+    image = _input(service)
+    prompts = tuple(f"take {number}, step {step}" for step in range(shape.steps))
     plan = Plan(
-        tool="edit_chain",
+        request=Request("edit_chain", prompts, images=(image.handle,) * shape.lanes),
         offer=offer,
-        lanes=lanes,
-        references=(),
-        prompts=tuple(f"take {number}, step {step}" for step in range(shape.steps)),
-        count=1,
+        lanes=((image,),) * shape.lanes,
         sizes=(None,) * shape.lanes,
-        format=None,
         quotes=(Quote(Decimal("0.032"), exact=False),) * shape.lanes,
     )
     now: Moment = moment(LoopClock())
@@ -396,12 +390,12 @@ def _added(service: ImageService, shape: Shape, number: int) -> str:
     return job.id
 
 
-def _input(service: ImageService) -> Input:
+def _input(service: ImageService) -> Image:
     buffer = io.BytesIO()
     Picture.new("RGB", (8, 8), "teal").save(buffer, "PNG")
     image = service.store.plain.add_image(service._files._store_result(buffer.getvalue()), START)
     service.store.plain.set_copy(image.sha256, "atlas", "https://x.example/input.png", START + timedelta(days=30))
-    return Input(image.handle, image)
+    return image
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ from PIL import Image
 from benchmarks.table import Row, main
 from triptych import settings
 from triptych.core.clock import SystemClock, moment
+from triptych.core.models import Request
 from triptych.jobs.image_access import Caller
-from triptych.jobs.planning import Options
+from triptych.jobs.planning import Terms
 from triptych.jobs.service import ImageService, open_service
 from triptych.storage.jobs import Store
 
@@ -106,8 +107,9 @@ async def _added(service: ImageService, home: Path) -> str:
     Image.new("RGB", (64, 64), "teal").save(file)
     caller = Caller(roots=(home,))
     picture = (await service.upload_images([str(file)], caller)).images[0].handle
-    steps = [f"step {n}" for n in range(STEPS)]
-    job = await service.edit_chain([picture] * LANES, steps, (), Options(wait_s=0, provider="draft"), caller)
+    steps = tuple(f"step {n}" for n in range(STEPS))
+    request = Request("edit_chain", steps, images=(picture,) * LANES, provider="draft")
+    job = await service.make(request, Terms(wait_s=0), caller)
     assert job.job_id
     return job.job_id
 

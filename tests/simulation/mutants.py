@@ -81,7 +81,7 @@ MUTANTS: Sequence[Mutant] = (
                 "        if sent:",
             ),
             Patch(
-                "triptych.jobs.submission",
+                "triptych.jobs.submit_gate",
                 "        if not ours:\n            raise",
                 "        if False:\n            raise",
             ),
@@ -100,7 +100,7 @@ MUTANTS: Sequence[Mutant] = (
     ),
     _one(
         "the lease is not checked before the request leaves",
-        "triptych.jobs.submission",
+        "triptych.jobs.submit_gate",
         "        if not ours:\n            raise",
         "        if False:\n            raise",
     ),

@@ -195,12 +195,12 @@ class ImageAccess:
         """Return the directories that a caller may read and write."""
         return (*self._allowed_dirs, *caller.roots)
 
-    def directory(self, directory: str, caller: Caller) -> Path:
+    async def directory(self, directory: str, caller: Caller) -> Path:
         """Return a directory that a caller may write into.
 
         Raises: `errors.NotAllowed`.
         """
-        return self._files.allowed_directory(directory, self.allowed(caller))
+        return await anyio.to_thread.run_sync(self._files.allowed_directory, directory, self.allowed(caller))
 
     async def show(self, images: Sequence[str], caller: Caller, *, detail: bool = False) -> Preview:
         """Return one image as a preview, several as a labelled contact sheet, a job as its set beside its sources.
@@ -226,7 +226,7 @@ class ImageAccess:
         """
         if not 1 <= len(images) <= MAX_SAVED_IMAGES:
             raise errors.OutOfLimits(f"save_images takes 1 to {MAX_SAVED_IMAGES} images; {len(images)} were given.")
-        target = self.directory(directory, caller)
+        target = await self.directory(directory, caller)
         saved = []
         for i, image in enumerate(await self.import_images(images, caller), 1):
             stem = image.handle.replace("/", "-")

@@ -147,7 +147,7 @@ class JobCreation:
             images=tuple(image.handle for image in images),
             references=tuple(image.handle for image in references),
         )
-        save_to = str(self._image_access.directory(terms.save_to, caller)) if terms.save_to else None
+        save_to = str(await self._image_access.directory(terms.save_to, caller)) if terms.save_to else None
         by_handle = {image.handle: image for image in (*images, *references)}
         return _Prepared(request, by_handle, offers, warnings, refusal, save_to)
 

@@ -150,7 +150,7 @@ def test_a_step_without_image_cancels_the_steps_after_it(store: Store) -> None:
     add(store, prediction(), prediction(step=1), prediction(step=2))
     held = claim(store)
     assert held
-    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, release_money=True, fault=Failure("failed", "no"))
+    store.move(held, State.FAILED, now=when(NOW), due_at=0.0, release_money=True, fault=Failure("failed", "no", False))
     states = [(p.state, p.fault.kind if p.fault else "") for p in store.predictions("job_00000001")]
     assert states == [(State.FAILED, "failed"), (State.CANCELLED, "input_missing"), (State.CANCELLED, "input_missing")]
     assert store.money_since(0) == (0, 0)
