@@ -16,7 +16,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.sse import sse_client
 
-from support.servers import SERVE, Child, Connect, ToldStudio, environ
+from support.servers import SERVE, Child, Connect, ScriptedService, environ
 from triptych import settings
 from triptych.server.app import build
 from triptych.server.service_holder import ServiceHolder, service_opener
@@ -79,8 +79,8 @@ def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Connect:
 
 
 @pytest.fixture
-def told() -> ToldStudio:
-    return ToldStudio()
+def told() -> ScriptedService:
+    return ScriptedService()
 
 
 @pytest.fixture(params=["auto", "legacy"])
@@ -89,7 +89,7 @@ def era(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def client_of(told: ToldStudio, era: str) -> Connect:
+def client_of(told: ScriptedService, era: str) -> Connect:
     """Return a function that connects an in-memory client, in each era, to a server over the told service."""
 
     async def open_told() -> Any:

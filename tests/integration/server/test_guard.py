@@ -16,7 +16,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
-from support.servers import Child, Connect, ToldStudio, environ, job_result
+from support.servers import Child, Connect, ScriptedService, environ, job_result
 from triptych.server import app as building
 from triptych.server import guard
 
@@ -320,7 +320,7 @@ def test_connections_are_counted_and_those_that_ask_for_nothing_make_room(unhurr
 
 @pytest.mark.anyio
 async def test_calls_that_outlive_their_requests_are_counted_too(
-    client_of: Connect, told: ToldStudio, monkeypatch: pytest.MonkeyPatch
+    client_of: Connect, told: ScriptedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(building, "CALLS_PER_OWNER", 2)
     begun, go_on = [anyio.Event(), anyio.Event()], anyio.Event()

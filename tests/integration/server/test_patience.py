@@ -20,7 +20,7 @@ from mcp.shared.memory import create_client_server_memory_streams
 from mcp.shared.message import SessionMessage
 
 from support.jobs import NOW, generate_sequence
-from support.servers import SAMPLES, SERVE, Child, Connect, ToldStudio, environ
+from support.servers import SAMPLES, SERVE, Child, Connect, ScriptedService, environ
 from triptych import settings
 from triptych.jobs.service import ImageService
 from triptych.server.app import build
@@ -314,7 +314,7 @@ async def test_a_session_whose_client_only_disconnects_is_known_too(api: Emulato
 
 
 @pytest.mark.parametrize("era", ["legacy"], indirect=True)
-async def test_a_call_that_ends_well_teaches_nothing(client_of: Any, told: ToldStudio) -> None:
+async def test_a_call_that_ends_well_teaches_nothing(client_of: Any, told: ScriptedService) -> None:
     async with client_of() as client:
         for _ in range(4):
             assert not (await client.call_tool("get_status", {"job_id": "job_12345678"})).is_error

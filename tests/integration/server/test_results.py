@@ -20,7 +20,7 @@ from PIL import Image
 
 from support.fixtures import Emulator, FakeClock, MakeService
 from support.jobs import Options, edit_chain, edit_sequence
-from support.servers import SAMPLES, SERVE, Child, ToldStudio, environ, image_result, job_result
+from support.servers import SAMPLES, SERVE, Child, ScriptedService, environ, image_result, job_result
 from triptych import settings
 from triptych.core import errors
 from triptych.core.models import Failure
@@ -320,7 +320,7 @@ def named(name: str) -> types.Implementation:
     return types.Implementation(name=name, version="1")
 
 
-async def linked(told: ToldStudio, links: bool | None = None, mode: str = "auto", **options: Any) -> list[str]:
+async def linked(told: ScriptedService, links: bool | None = None, mode: str = "auto", **options: Any) -> list[str]:
     async def opened() -> Any:
         return told
 
@@ -330,7 +330,7 @@ async def linked(told: ToldStudio, links: bool | None = None, mode: str = "auto"
     return [link.uri for link in links_of(result)]
 
 
-async def test_an_image_on_the_web_has_one_link(told: ToldStudio) -> None:
+async def test_an_image_on_the_web_has_one_link(told: ScriptedService) -> None:
     told.answer = job_result(images=LINKED)
     assert await linked(told) == ["https://cdn.example/1.png", "http://127.0.0.1:8901/2.png"]
     link = links_of(tools.tool_result(told.answer))[0]
@@ -339,7 +339,7 @@ async def test_an_image_on_the_web_has_one_link(told: ToldStudio) -> None:
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
-async def test_a_job_that_runs_has_no_links(told: ToldStudio, status: str) -> None:
+async def test_a_job_that_runs_has_no_links(told: ScriptedService, status: str) -> None:
     told.answer = job_result(images=LINKED, status=status)
     assert await linked(told) == []
 
@@ -361,7 +361,7 @@ async def test_an_upload_has_no_links() -> None:
     ],
 )
 async def test_links_follow_the_client_or_the_setting(
-    told: ToldStudio, client: str, links: bool | None, count: int, mode: str
+    told: ScriptedService, client: str, links: bool | None, count: int, mode: str
 ) -> None:
     told.answer = job_result(images=LINKED)
     assert len(await linked(told, links, mode, client_info=named(client))) == count

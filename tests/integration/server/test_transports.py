@@ -24,7 +24,7 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 from starlette.responses import PlainTextResponse
 
-from support.servers import SERVE, Child, ToldStudio, environ
+from support.servers import SERVE, Child, ScriptedService, environ
 from triptych.core import errors
 from triptych.server import guard, http, service_holder, sites
 from triptych.server.app import build
@@ -182,7 +182,7 @@ def in_memory(transport: Any, *tokens: str) -> httpx2.AsyncClient:
     """Return a client of the app that `transport` serves, without a socket: for grids of requests that are refused."""
 
     async def open_told() -> Any:
-        return ToldStudio()
+        return ScriptedService()
 
     app = http_app(build(open_told, remote=True), transport, "127.0.0.1", tokens)
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1:8765")
@@ -477,7 +477,7 @@ async def test_an_image_beyond_the_sdks_limit_can_be_uploaded(http_url: str, sse
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("transport", "path"), [("http", "/mcp"), ("sse", "/messages/")])
-async def test_a_body_above_64_mib_is_refused_unread(told: ToldStudio, transport: Any, path: str) -> None:
+async def test_a_body_above_64_mib_is_refused_unread(told: ScriptedService, transport: Any, path: str) -> None:
     async def open_told() -> Any:
         return told
 
@@ -491,7 +491,7 @@ async def test_a_body_above_64_mib_is_refused_unread(told: ToldStudio, transport
 @pytest.mark.anyio
 @pytest.mark.parametrize(("transport", "path"), [("http", "/mcp"), ("sse", "/messages/")])
 async def test_a_body_without_length_is_refused_at_the_limit(
-    told: ToldStudio, transport: Any, path: str, monkeypatch: pytest.MonkeyPatch
+    told: ScriptedService, transport: Any, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def open_told() -> Any:
         return told
@@ -532,7 +532,7 @@ class Opening:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._break)
-                yield ToldStudio()
+                yield ScriptedService()
                 tasks.cancel_scope.cancel()
         finally:
             self.closed += 1
@@ -613,7 +613,7 @@ async def test_a_call_cancelled_during_opening_leaves_the_service() -> None:
     async def slow() -> AsyncIterator[Any]:
         entered.set()
         await gate.wait()
-        yield ToldStudio()
+        yield ScriptedService()
 
     async with ServiceHolder(slow).running() as holder:
         async with anyio.create_task_group() as tasks:
