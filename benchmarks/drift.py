@@ -62,7 +62,7 @@ def takes(name: str, count: int) -> Pictures:
 
 
 def edited(name: str, prompt: str, count: int) -> Pictures:
-    made = preview.edit([(SAMPLES / f"{name}.jpg").read_bytes()], prompt, count=count, size=SIZE)
+    made = preview.render([(SAMPLES / f"{name}.jpg").read_bytes()], prompt, count=count, size=SIZE)
     return [processing.thumbnail(data, 512) for data in made.images]
 
 
@@ -97,7 +97,10 @@ def main() -> None:
         "edited, all alike": [(name, edited(name, *asked)) for name in NAMES for asked in ALIKE],
         "edited, each otherwise": [(name, edited(name, *asked)) for name in NAMES for asked in OTHERWISE],
         "stories": [
-            ("cat", [processing.thumbnail(data, 512) for data in preview.draw(asked, count=count, size=SIZE).images])
+            (
+                "cat",
+                [processing.thumbnail(data, 512) for data in preview.render([], asked, count=count, size=SIZE).images],
+            )
             for asked, count in STORIES
         ],
     }

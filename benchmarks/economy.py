@@ -27,6 +27,7 @@ from PIL import Image
 
 import triptych
 from benchmarks.table import Row, main
+from triptych.cli.demo import preview_pictures
 from triptych_emulators import running
 
 LATENCY_S = 1.0
@@ -195,7 +196,7 @@ async def _measure() -> list[Row]:
 async def _connected(url_chars: int = 0) -> AsyncIterator[tuple[Client, Path]]:
     with (
         tempfile.TemporaryDirectory() as home,
-        running("atlas", latency_s=LATENCY_S, max_side=512, url_chars=url_chars) as api,
+        running("atlas", latency_s=LATENCY_S, max_side=512, url_chars=url_chars, painter=preview_pictures) as api,
     ):
         folder = Path(home) / "photos"
         _photos(folder)

@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -76,9 +75,7 @@ def serve() -> None:
 def emulate(asked: dict[str, Any]) -> None:
     """Run all emulated providers until stdin closes; `share` of everything goes wrong, drawn with `seed`."""
     import triptych_emulators
-    from triptych.providers import preview
 
-    preview.draw = preview.edit = paint  # type: ignore[assignment]
     clock = HastyClock.of_environment()
     with ExitStack() as stack:
         apis = []
@@ -86,7 +83,7 @@ def emulate(asked: dict[str, Any]) -> None:
             switches: dict[str, Any] = {} if name in ("ark", "novita") else {"balance_usd": "100000"}
             switches |= {"files_kept": 1_000_000} if name == "evolink" else {}
             running = triptych_emulators.running(
-                name, latency_s=asked["latency_s"], max_side=16, clock=clock.seconds, **switches
+                name, latency_s=asked["latency_s"], max_side=16, clock=clock.seconds, painter=paint, **switches
             )
             api = stack.enter_context(running)
             if asked["share"]:
@@ -104,24 +101,26 @@ def books(api: Any) -> list[dict[str, Any]]:
         {
             "provider": api.name,
             "id": work.id,
-            "prompt": work.order.prompt,
+            "prompt": work.spec.prompt,
             "charged_usd": str(work.charge_usd(now)),
         }
-        for work in api.works
+        for work in api.jobs
     ]
 
 
-def paint(*words: Any, count: int, size: tuple[int, int], mime_type: str, seed: str) -> SimpleNamespace:
+def paint(
+    images: Sequence[bytes], prompt: str, *, count: int, size: tuple[int, int], mime_type: str, seed: str
+) -> list[bytes]:
     """Return plain colours, another one for every request and place: a soak is about bytes, not about pictures."""
     from PIL import Image
 
     made = []
     for place in range(count):
-        colour = hashlib.sha256(repr((words, place, seed)).encode()).digest()
+        colour = hashlib.sha256(repr((images, prompt, place, seed)).encode()).digest()
         panel = Image.frombytes("RGB", (2, 2), colour[:12]).resize(size)
         panel.save(data := io.BytesIO(), mime_type.partition("/")[2])
         made.append(data.getvalue())
-    return SimpleNamespace(images=made)
+    return made
 
 
 def say(told: Any) -> None:

@@ -4,11 +4,11 @@
         …                       # a client against api.base_url with the key api.key
         assert len(api.accepted) == 1
 
-One module per API (`atlas`, …), each with a class `Emulated`; what they share is in `stage`. Pictures are drawn by the
-offline engine, so what comes back is a real image of the size asked for.
+One module per API (`atlas`, …), each with a class `Emulated`; `kit` has the parts that they share. Pictures are real
+images of the requested size: simple ones by `kit.painter`, or those of a `painter` of the caller.
 
-Rules: of Triptych only `images` and `providers.preview` are imported here, and those only when a picture is drawn.
-Nothing is fetched from the network. Nothing is printed.
+Rules: of Triptych only `core` and `images` are imported here, and those only when a picture is made. Nothing is fetched
+from the network. Nothing is printed.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from triptych_emulators.stage import Emulator, Fault, Seen
+    from triptych_emulators.kit import Emulator, FaultType, RecordedRequest
 
-__all__ = ["Emulator", "Fault", "Seen", "faults", "names", "running", "serve"]
+__all__ = ["Emulator", "FaultType", "RecordedRequest", "faults", "names", "running", "serve"]
 
 
 def names() -> tuple[str, ...]:
@@ -31,8 +31,8 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def faults(name: str) -> tuple[Fault, ...]:
-    """Return everything that can go wrong with an emulated API, as a table."""
+def faults(name: str) -> tuple[FaultType, ...]:
+    """Return the faults of an emulated API, as a table."""
     return _emulated(name).faults
 
 
@@ -50,7 +50,8 @@ def running(
 ) -> Iterator[Emulator]:
     """Run an emulated API in a thread for as long as the block lasts.
 
-    `switches` are `clock` (a function of no arguments that returns seconds) and whatever the API's own class takes.
+    `switches` are `clock` (a function of no arguments that returns seconds), `painter` (see `kit.painter`), and the
+    arguments of the API's own class.
     """
     emulator = _emulated(name)(latency_s=latency_s, seed=seed, max_side=max_side, key=key, **switches)
     try:
@@ -76,7 +77,7 @@ def serve(
     on_ready: Callable[[str], None] = lambda base_url: None,
     **switches: Any,
 ) -> None:
-    """Run an emulated API in this thread until SIGINT or SIGTERM; `on_ready` is told its base URL."""
+    """Run an emulated API in this thread until SIGINT or SIGTERM; `on_ready` gets its base URL."""
     emulator = _emulated(name)(latency_s=latency_s, seed=seed, max_side=max_side, key=key, **switches)
     try:
         emulator.open(host, port).serve(on_ready)
@@ -87,11 +88,11 @@ def serve(
 def _emulated(name: str) -> type[Emulator]:
     if name not in names():
         raise LookupError(f"no emulated API {name!r}; there are: {', '.join(names())}")
-    made: type[Emulator] = importlib.import_module(f"{__name__}.{name}").Emulated
-    return made
+    emulated: type[Emulator] = importlib.import_module(f"{__name__}.{name}").Emulated
+    return emulated
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Emulator", "Fault", "Seen"):
-        return getattr(importlib.import_module(f"{__name__}.stage"), name)
+    if name in ("Emulator", "FaultType", "RecordedRequest"):
+        return getattr(importlib.import_module(f"{__name__}.kit"), name)
     raise AttributeError(name)

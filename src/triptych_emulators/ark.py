@@ -1,13 +1,12 @@
-"""BytePlus ModelArk's image API on loopback: one synchronous call, answered as JSON or as a stream of events.
+"""BytePlus ModelArk's image API on loopback: one synchronous call, with JSON or a stream of events as its response.
 
-Source: the documentation, published live answers, and the official client (PyPI volcengine-ark-runtime 5.0.54), which
-this module serves unmodified (docs/providers/ark.md#submit). A request is held until its images are made; only images
-that came are charged. The paths are served with and without the /api/v3 in front. Nothing limits the rate unless a
-fault says so.
+Source: the documentation, published live responses, and the official client (PyPI volcengine-ark-runtime 5.0.54), which
+this module serves unmodified (docs/providers/ark.md#submit). A request is held until its images are made; only made
+images are charged. The paths are served with and without the /api/v3 in front. Without a fault there is no rate limit.
 
 Switches: `volcengine` sells under the doubao- ids; `max_area` is the disputed largest area of 5.0 lite (16,777,216 or
-10,404,496); `reference_limit_mb` the disputed size of a reference (10 or 30); `by_prompt` lets the prompt decide how
-many images of a sequence come, as the model does; `error_shape` is "both" (parameter errors bare, all others
+10,404,496); `reference_limit_mb` the disputed size of a reference (10 or 30); with `by_prompt` the prompt decides the
+number of images of a sequence, as the model does; `error_shape` is "both" (parameter errors bare, all others
 wrapped, as seen), "wrapped" or "bare".
 """
 
@@ -24,8 +23,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from triptych_emulators.ark_models import Asked, Malformed, check_reference, offers, understood
-from triptych_emulators.stage import Emulator, Events, Fault, UnreachableImage, Work, for_every_op, for_results
+from triptych_emulators.ark_models import ParsedRequest, Refused, check_reference, models, parse_submit
+from triptych_emulators.kit import (
+    EmulatedJob,
+    Emulator,
+    EventStream,
+    FaultType,
+    UnreachableImage,
+    for_every_op,
+    for_results,
+    refusals,
+    retry_after,
+)
+from triptych_emulators.kit.validation import parsed_or_none
 
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
 SENSITIVE = "OutputImageSensitiveContentDetected"
@@ -85,7 +95,7 @@ REFUSALS: tuple[tuple[str, int, str, str], ...] = (
         )
     ),
 )
-"""Errors by name: status, code, and why; in the shape that `error_shape` says."""
+"""Errors by name: status, code and reason, in the shape of `error_shape`."""
 
 _REFUSED = {name: (code, why) for name, _, code, why in REFUSALS}
 _FRAME = {"n": 2, "code": SENSITIVE}
@@ -96,39 +106,36 @@ class Emulated(Emulator):
 
     name = "ark"
     key_variable = "ARK_API_KEY"
-    faults: ClassVar[tuple[Fault, ...]] = (
+    faults: ClassVar[tuple[FaultType, ...]] = (
         *for_every_op(("submit", "models", "result")),
-        *(
-            Fault("submit", name, f"HTTP {status} {code}: {why}", options={"retry_after": None}, refuses=status)
-            for name, status, code, why in REFUSALS
-        ),
-        Fault("submit", "fewer", "n images fewer than asked for, charged accordingly", "work", {"n": 1}),
-        Fault("submit", "frame-failed", "image n fails, the others come; option code", "work", _FRAME),
-        Fault("submit", "frame-broken", "image n meets an internal error; no later one is tried", "work", {"n": 2}),
-        Fault("submit", "all-failed", "every image fails, and each says so", "work", {"code": SENSITIVE}),
-        Fault("submit", "top-error", "all images fail: no entries, one error beside the empty list", "work"),
-        Fault("submit", "empty", "success without any image or error", "work"),
-        Fault("submit", "no-usage", "success without usage", "work"),
-        Fault("submit", "not-streamed", "plain JSON although a stream was asked for", "work"),
-        Fault("submit", "previews", "a stream shows partial_image events and comments too", "work"),
-        Fault("submit", "no-done", "a stream ends without the [DONE] line", "work"),
-        Fault(
+        *refusals(REFUSALS),
+        FaultType("submit", "fewer", "n images fewer than submit for, charged accordingly", "job", {"n": 1}),
+        FaultType("submit", "frame-failed", "image n fails, the others come; option code", "job", _FRAME),
+        FaultType("submit", "frame-broken", "image n meets an internal error; no later one is tried", "job", {"n": 2}),
+        FaultType("submit", "all-failed", "every image fails, each with its own error", "job", {"code": SENSITIVE}),
+        FaultType("submit", "top-error", "all images fail: no entries, one error beside the empty list", "job"),
+        FaultType("submit", "empty", "success without any image or error", "job"),
+        FaultType("submit", "no-usage", "success without usage", "job"),
+        FaultType("submit", "not-streamed", "plain JSON although the request wants a stream", "job"),
+        FaultType("submit", "previews", "a stream shows partial_image events and comments too", "job"),
+        FaultType("submit", "no-done", "a stream ends without the [DONE] line", "job"),
+        FaultType(
             "submit",
             "cut",
             "a stream breaks off after `after` events; quietly: it ends as if it were whole",
-            "work",
+            "job",
             {"after": 1, "quietly": False},
         ),
-        Fault("submit", "stream-error", "after `after` images the stream has an error event", "work", {"after": 1}),
-        Fault("submit", "stopped", "`after` images, and one error beside them for the others", "work", {"after": 1}),
-        Fault(
+        FaultType("submit", "stream-error", "after `after` images the stream has an error event", "job", {"after": 1}),
+        FaultType("submit", "stopped", "`after` images, and one error beside them for the others", "job", {"after": 1}),
+        FaultType(
             "submit",
             "inline",
-            "image n comes as b64_json, although a URL was asked for; `what`: image, no-image or no-base64",
-            "work",
+            "image n comes as b64_json, although the request wants a URL; `what`: image, no-image or no-base64",
+            "job",
             {"n": 1, "what": "image"},
         ),
-        Fault("submit", "charset", "a stream's content type names any `charset`", "work", {"charset": "hex"}),
+        FaultType("submit", "charset", "a stream's content type names any `charset`", "job", {"charset": "hex"}),
         *for_results(),
     )
 
@@ -143,7 +150,7 @@ class Emulated(Emulator):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        self._sold = offers(max_area, volcengine=volcengine)
+        self._sold = models(max_area, volcengine=volcengine)
         self._reference_limit_bytes = reference_limit_mb * 2**20
         self._by_prompt = by_prompt
         self._error_shape = error_shape
@@ -176,10 +183,7 @@ class Emulated(Emulator):
             body: dict[str, Any] = error
         else:
             body = {"error": error}
-        headers = {"X-Request-Id": request_id}
-        if options.get("retry_after") is not None:
-            headers["Retry-After"] = str(options["retry_after"])
-        return JSONResponse(body, status, headers)
+        return JSONResponse(body, status, {"X-Request-Id": request_id, **retry_after(options)})
 
     # The one paid call
 
@@ -188,96 +192,96 @@ class Emulated(Emulator):
         if len(raw) > BODY_LIMIT_BYTES:
             return self.refusal(request, 413)
         try:
-            asked = understood(_parsed(raw), self._sold, by_prompt=self._by_prompt)
-            for index, reference in enumerate(asked.order.references):
-                await asyncio.to_thread(self._look_at, index, reference)
-        except Malformed as error:
+            submit = parse_submit(parsed_or_none(raw), self._sold, by_prompt=self._by_prompt)
+            for index, reference in enumerate(submit.spec.references):
+                await asyncio.to_thread(self._check_reference, index, reference)
+        except Refused as error:
             return self.refusal(request, error.status, str(error), code=error.code)
-        work = self.accept(request, asked.order)
-        frames = _frames(work)
-        work.missing = work.expected - sum("error" not in frame for frame in frames)
-        if asked.base64 or "inline" in work.traits:
-            await asyncio.wait([asyncio.wrap_future(work.pictures)])
-        if asked.streamed and "not-streamed" not in work.traits:
-            return self._stream(work, asked, frames)
-        outcome = await self.ended(work)
+        job = self.accept(request, submit.spec)
+        frames = _frames(job)
+        job.missing = job.expected - sum("error" not in frame for frame in frames)
+        if submit.base64 or "inline" in job.faults:
+            await asyncio.wait([asyncio.wrap_future(job.pictures)])
+        if submit.streamed and "not-streamed" not in job.faults:
+            return self._stream(job, submit, frames)
+        outcome = await self.ended(job)
         if outcome != "done":
-            return self.refusal(request, 500, work.failure.message if work.failure else "")
-        body: dict[str, Any] = {"model": work.order.model, "created": int(work.finish_at)}
-        body["data"] = [self._told(work, asked, index, frame) for index, frame in enumerate(frames)]
-        if top_error := _top_error(work):
+            return self.refusal(request, 500, job.failure.message if job.failure else "")
+        body: dict[str, Any] = {"model": job.spec.model, "created": int(job.finish_at)}
+        body["data"] = [self._entry(job, submit, index, frame) for index, frame in enumerate(frames)]
+        if top_error := _top_error(job):
             body["error"] = top_error
-        if "no-usage" not in work.traits:
-            body["usage"] = _usage(work, asked)
+        if "no-usage" not in job.faults:
+            body["usage"] = _usage(job, submit)
         return JSONResponse(body, headers={"X-Request-Id": self._request_id()})
 
-    def _look_at(self, index: int, reference: str) -> None:
+    def _check_reference(self, index: int, reference: str) -> None:
         from triptych.images import processing
 
         try:
-            data = self.studio.read(reference)
+            data = self.files.read(reference)
         except UnreachableImage as error:
-            raise Malformed(400, "InvalidImageURL.Unreachable", f"image[{index}]: {error}") from error
+            raise Refused(400, "InvalidImageURL.Unreachable", f"image[{index}]: {error}") from error
         facts = processing.verify(data)
         check_reference(index, facts.width, facts.height, len(data), self._reference_limit_bytes)
 
-    def _told(self, work: Work, asked: Asked, index: int, frame: dict[str, Any]) -> dict[str, Any]:
+    def _entry(self, job: EmulatedJob, submit: ParsedRequest, index: int, frame: dict[str, Any]) -> dict[str, Any]:
         """Return an entry of `data`: a URL or base64 with the size, or the error."""
         if "error" in frame:
             return frame
-        told = {"size": "{}x{}".format(*work.order.size)}
-        if asked.offer.background == "made":
-            told["background"] = "transparent" if work.order.transparent else "opaque"
-            told["output_format"] = work.order.mime_type.removeprefix("image/")
-        inline = work.traits.get("inline", {})
+        entry = {"size": "{}x{}".format(*job.spec.size)}
+        if submit.model.background == "made":
+            entry["background"] = "transparent" if job.spec.transparent else "opaque"
+            entry["output_format"] = job.spec.mime_type.removeprefix("image/")
+        inline = job.faults.get("inline", {})
         if inline.get("n") == index + 1:
-            what = {"no-image": b"<Error>AccessDenied</Error>"}.get(inline["what"]) or work.pictures.result()[index]
+            what = {"no-image": b"<Error>AccessDenied</Error>"}.get(inline["what"]) or job.pictures.result()[index]
             text = "{not base64}" if inline["what"] == "no-base64" else base64.b64encode(what).decode()
-            return {"b64_json": text, **told}
-        if asked.base64:
-            return {"b64_json": base64.b64encode(work.pictures.result()[index]).decode(), **told}
-        return {"url": self.output_urls(work)[index], **told}
+            return {"b64_json": text, **entry}
+        if submit.base64:
+            return {"b64_json": base64.b64encode(job.pictures.result()[index]).decode(), **entry}
+        return {"url": self.output_urls(job)[index], **entry}
 
-    def _stream(self, work: Work, asked: Asked, frames: Sequence[dict[str, Any]]) -> Response:
-        common = {"model": work.order.model, "created": int(work.finish_at)}
+    def _stream(self, job: EmulatedJob, submit: ParsedRequest, frames: Sequence[dict[str, Any]]) -> Response:
+        common = {"model": job.spec.model, "created": int(job.finish_at)}
         events: list[str] = []
         when: list[float] = []
 
-        def say(kind: str, share: float, **more: Any) -> None:
-            said = {"type": f"image_generation.{kind}", **common, **more}
-            events.append(f"event: image_generation.{kind}\ndata: {json.dumps(said, ensure_ascii=False)}\n\n")
+        def add(kind: str, share: float, **more: Any) -> None:
+            event = {"type": f"image_generation.{kind}", **common, **more}
+            events.append(f"event: image_generation.{kind}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n")
             when.append(share)
 
-        failing = work.traits.get("stream-error", {}).get("after")
+        failing = job.option("stream-error", "after")
         for index, frame in enumerate(frames[:failing]):
             share = (index + 1) / len(frames)
-            if "previews" in work.traits:
+            if "previews" in job.faults:
                 events.append(": still drawing\n\n")
                 when.append(share)
-                say("partial_image", share, image_index=index, partial_image_index=0, b64_json="/9j/4AAQ")
+                add("partial_image", share, image_index=index, partial_image_index=0, b64_json="/9j/4AAQ")
             kind = "partial_failed" if "error" in frame else "partial_succeeded"
-            say(kind, share, image_index=index, **self._told(work, asked, index, frame))
+            add(kind, share, image_index=index, **self._entry(job, submit, index, frame))
         if failing is not None:
-            told = {"code": "InternalServiceError", "message": MESSAGES["InternalServiceError"]}
-            events.append(f"event: error\ndata: {json.dumps({'error': told})}\n\n")
+            error = {"code": "InternalServiceError", "message": MESSAGES["InternalServiceError"]}
+            events.append(f"event: error\ndata: {json.dumps({'error': error})}\n\n")
             when.append(1.0)
         else:
-            top = {"error": top_error} if (top_error := _top_error(work)) else {}
-            usage = {} if "no-usage" in work.traits else {"usage": _usage(work, asked)}
-            say("completed", 1.0, **usage, **top)
-        if "no-done" not in work.traits:
+            top = {"error": top_error} if (top_error := _top_error(job)) else {}
+            usage = {} if "no-usage" in job.faults else {"usage": _usage(job, submit)}
+            add("completed", 1.0, **usage, **top)
+        if "no-done" not in job.faults:
             events.append("data: [DONE]\n\n")
             when.append(1.0)
 
         async def due(index: int) -> None:
-            await self.ended(work, when[index])
-            await asyncio.wait([asyncio.wrap_future(work.pictures)])
+            await self.ended(job, when[index])
+            await asyncio.wait([asyncio.wrap_future(job.pictures)])
 
-        cut = work.traits.get("cut", {})
+        cut = job.faults.get("cut", {})
         headers = {"X-Request-Id": self._request_id()}
-        if "charset" in work.traits:
-            headers["Content-Type"] = f"text/event-stream; charset={work.traits['charset']['charset']}"
-        return Events(events, due, cut=cut.get("after"), quietly=bool(cut.get("quietly")), headers=headers)
+        if "charset" in job.faults:
+            headers["Content-Type"] = f"text/event-stream; charset={job.faults['charset']['charset']}"
+        return EventStream(events, due, cut=cut.get("after"), quietly=bool(cut.get("quietly")), headers=headers)
 
     # Free
 
@@ -289,12 +293,12 @@ class Emulated(Emulator):
         return f"02{int(self.clock() * 1000)}{stamp:%f}{len(self.seen):08x}"
 
 
-def _frames(work: Work) -> list[dict[str, Any]]:
-    """Return one entry per image that is tried: empty where it comes, with an error where it does not."""
-    traits = work.traits
+def _frames(job: EmulatedJob) -> list[dict[str, Any]]:
+    """Return one entry per attempted image: empty for a made image, with an error for a failed one."""
+    traits = job.faults
     if "empty" in traits or "top-error" in traits:
         return []
-    frames: list[dict[str, Any]] = [{} for _ in range(work.expected)]
+    frames: list[dict[str, Any]] = [{} for _ in range(job.expected)]
     if "all-failed" in traits:
         frames = [_failed(traits["all-failed"]["code"]) for _ in frames]
     if "frame-failed" in traits and traits["frame-failed"]["n"] <= len(frames):
@@ -308,9 +312,9 @@ def _frames(work: Work) -> list[dict[str, Any]]:
     return frames
 
 
-def _top_error(work: Work) -> dict[str, str]:
+def _top_error(job: EmulatedJob) -> dict[str, str]:
     """Return the error beside the entries, if there is one."""
-    code = SENSITIVE if "top-error" in work.traits else "InternalServiceError" if "stopped" in work.traits else ""
+    code = SENSITIVE if "top-error" in job.faults else "InternalServiceError" if "stopped" in job.faults else ""
     return {"code": code, "message": MESSAGES[code]} if code else {}
 
 
@@ -318,19 +322,12 @@ def _failed(code: str) -> dict[str, Any]:
     return {"error": {"code": code, "message": MESSAGES.get(code, "The image failed.")}}
 
 
-def _usage(work: Work, asked: Asked) -> dict[str, Any]:
-    came = work.expected - work.missing
-    tokens = came * work.order.size[0] * work.order.size[1] // 256
-    usage: dict[str, Any] = {"generated_images": came, "output_tokens": tokens, "total_tokens": tokens}
-    if not asked.offer.sequences:
-        usage["input_images"] = len(work.order.references)
-    if asked.searched:
+def _usage(job: EmulatedJob, submit: ParsedRequest) -> dict[str, Any]:
+    made = job.expected - job.missing
+    tokens = made * job.spec.size[0] * job.spec.size[1] // 256
+    usage: dict[str, Any] = {"generated_images": made, "output_tokens": tokens, "total_tokens": tokens}
+    if not submit.model.sequences:
+        usage["input_images"] = len(job.spec.references)
+    if submit.searched:
         usage["tool_usage"] = {"web_search": 1}
     return usage
-
-
-def _parsed(raw: bytes) -> Any:
-    try:
-        return json.loads(raw)
-    except ValueError:
-        return None

@@ -1,6 +1,6 @@
-"""What ModelArk sells, as data: models, sizes, limits and list prices; and what it makes of a request.
+"""The models of ModelArk, as data: sizes, limits and list prices; and the parser of its submits.
 
-Source: the documentation and live answers quoted in docs/providers/ark.md#submit; Seedream 5.5 (pages of 2026-11-13),
+Source: the documentation and live responses quoted in docs/providers/ark.md#submit; Seedream 5.5 (pages of 2026-11-13),
 5.0 pro and flash by accounts of resellers. Where two sources disagree, a switch of the emulator chooses. Every optional
 field may be null, which means that it is absent, because the official client sends it so. Unknown fields are accepted
 silently.
@@ -14,15 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from triptych_emulators.stage import Order
-from triptych_emulators.stage.tariffs import V5_5, V5_FLASH, V5_PRO, Tariff, flat
+from triptych_emulators.kit import JobSpec
+from triptych_emulators.kit.prices import V5_5, V5_FLASH, V5_PRO, PriceTiers, flat
+from triptych_emulators.kit.validation import MAX_TOTAL, MIME_TYPES, is_too_long, is_whole
 
-MAX_TOTAL = 15
-"""References and outputs of one request, together."""
 MAX_REFERENCE_PIXELS = 36_000_000
 MIN_REFERENCE_SIDE = 15
-MAX_ASPECT = 16
-MIME_TYPES: Mapping[str, str] = {"jpeg": "image/jpeg", "png": "image/png"}
 
 _ROWS: Mapping[str, str] = {
     "1K": "1024x1024 1152x864 864x1152 1280x720 720x1280 1248x832 832x1248 1512x648",
@@ -35,7 +32,7 @@ _SINGLE_ROWS: Mapping[str, str] = {
     "1.5K": "1536x1536 1248x1872 1344x1792 1344x1680 1152x2048 2352x1008",
     "2K": "2048x2048 1664x2496 1776x2368 1792x2240 1584x2816 3136x1344",
 }
-"""What a word can become at the models that make one image."""
+"""The sizes behind a word at the models that make one image."""
 SINGLE_AREA = (921_600, 4_624_220)
 
 
@@ -54,8 +51,8 @@ _WORDS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"
 _NUMBERS = {word: number for number, word in enumerate(_WORDS, start=2)}
 
 
-class Malformed(Exception):
-    """A request that is refused: the HTTP status, the provider's code and its words."""
+class Refused(Exception):
+    """A refused request: the HTTP status, the provider's code and its message."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -63,22 +60,22 @@ class Malformed(Exception):
         self.code = code
 
 
-def invalid(parameter: str, why: str) -> Malformed:
-    """Return the live wording of a parameter that is not valid (docs/providers/ark.md#errors)."""
+def invalid(parameter: str, why: str) -> Refused:
+    """Return the refusal of a parameter in the live wording (docs/providers/ark.md#errors)."""
     text = f"The parameter `{parameter}` specified in the request is not valid: {why}."
-    return Malformed(400, "InvalidParameter", text)
+    return Refused(400, "InvalidParameter", text)
 
 
 @dataclass(frozen=True)
-class Offer:
+class Model:
     """One model id. With `sequences` False, the fields that make a sequence or a stream are refused.
 
-    `background` is what that field does: "" is nothing, "made" makes the background transparent, "kept" keeps the alpha
-    of the one PNG that is edited.
+    `background` is the effect of that field: "" is none, "made" makes the background transparent, "kept" keeps the
+    alpha of the one PNG that is edited.
     """
 
-    model: str
-    tariff: Tariff
+    id: str
+    prices: PriceTiers
     words: Sequence[str]
     area: tuple[int, int]
     aliases: Sequence[str] = ()
@@ -94,9 +91,9 @@ class Offer:
         return "png" if self.background == "made" else "jpeg"
 
 
-def offers(max_area: int, *, volcengine: bool) -> dict[str, Offer]:
-    """Return the offers by every id they are called by; `max_area` is the disputed largest area of 5.0 lite."""
-    lite = Offer(
+def models(max_area: int, *, volcengine: bool) -> dict[str, Model]:
+    """Return the models by each of their ids; `max_area` is the disputed largest area of 5.0 lite."""
+    lite = Model(
         "seedream-5-0-260128",
         flat("0.035"),
         ("2K", "3K", "4K") if max_area >= 4096 * 4096 else ("2K", "3K"),
@@ -107,21 +104,21 @@ def offers(max_area: int, *, volcengine: bool) -> dict[str, Offer]:
     )
     sold = (
         lite,
-        Offer("seedream-4-5-251128", flat("0.04"), ("2K", "4K"), (3_686_400, 16_777_216)),
-        Offer("seedream-4-0-250828", flat("0.03"), ("1K", "2K", "4K"), (921_600, 16_777_216), fast=True),
+        Model("seedream-4-5-251128", flat("0.04"), ("2K", "4K"), (3_686_400, 16_777_216)),
+        Model("seedream-4-0-250828", flat("0.03"), ("1K", "2K", "4K"), (921_600, 16_777_216), fast=True),
         _single("seedream-5-5-261028", V5_5, background="made"),
         _single("seedream-5-0-pro-260628", V5_PRO, background="kept", fast=True),
         _single("seedream-5-0-flash-260915", V5_FLASH, background="kept"),
     )
     if volcengine:
-        return {f"doubao-{name}": offer for offer in sold for name in (offer.model, *offer.aliases) if name[0] == "s"}
-    return {name: offer for offer in sold for name in (offer.model, *offer.aliases)}
+        return {f"doubao-{name}": model for model in sold for name in (model.id, *model.aliases) if name[0] == "s"}
+    return {name: model for model in sold for name in (model.id, *model.aliases)}
 
 
-def _single(model: str, tariff: Tariff, background: str, *, fast: bool = False) -> Offer:
-    return Offer(
+def _single(model: str, prices: PriceTiers, background: str, *, fast: bool = False) -> Model:
+    return Model(
         model,
-        tariff,
+        prices,
         tuple(SINGLE_PRESETS),
         SINGLE_AREA,
         ("dola-" + model,),
@@ -134,64 +131,64 @@ def _single(model: str, tariff: Tariff, background: str, *, fast: bool = False) 
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a request asks for, beside its order."""
+class ParsedRequest:
+    """A job, with the fields of its request that concern the response alone."""
 
-    order: Order
+    spec: JobSpec
     streamed: bool
     base64: bool
     searched: bool
-    offer: Offer
+    model: Model
 
 
-def understood(body: Any, sold: Mapping[str, Offer], *, by_prompt: bool) -> Asked:
-    """Return what a body asks for; raise Malformed. With `by_prompt` the prompt's number decides how many come."""
+def parse_submit(body: Any, sold: Mapping[str, Model], *, by_prompt: bool) -> ParsedRequest:
+    """Return the parsed body; raise Refused. With `by_prompt` the number in the prompt is the number of images."""
     if not isinstance(body, dict):
-        raise Malformed(400, "InvalidParameter", "The request body is not valid JSON.")
+        raise Refused(400, "InvalidParameter", "The request body is not valid JSON.")
     fields = {name: value for name, value in body.items() if value is not None}
     for name in ("model", "prompt"):
         if not isinstance(fields.get(name), str) or not fields[name].strip():
             text = f"The request failed because it is missing `{name}` parameter."
-            raise Malformed(400, f"MissingParameter.{name}", text)
-    offer = sold.get(fields["model"]) or (next(iter(sold.values())) if fields["model"].startswith("ep-") else None)
-    if offer is None:
+            raise Refused(400, f"MissingParameter.{name}", text)
+    model = sold.get(fields["model"]) or (next(iter(sold.values())) if fields["model"].startswith("ep-") else None)
+    if model is None:
         text = f"The model or endpoint {fields['model'][:100]} does not exist or you do not have access to it."
-        raise Malformed(404, "InvalidEndpointOrModel.NotFound", text)
-    if not offer.sequences:
+        raise Refused(404, "InvalidEndpointOrModel.NotFound", text)
+    if not model.sequences:
         for name in ("sequential_image_generation", "sequential_image_generation_options", "stream"):
             if name in fields:
                 raise invalid(name, f"not supported by model {fields['model']}")
-    _check(fields, offer)
-    references = _references(fields, offer)
-    transparent = _transparent(fields, offer, references)
+    _check(fields, model)
+    references = _references(fields, model)
+    transparent = _transparent(fields, model, references)
     count = _count(fields, len(references), by_prompt)
-    size = _size(fields, offer)
-    order = Order(
+    spec = JobSpec(
         model=fields["model"],
         prompt=fields["prompt"],
         references=references,
         count=count,
-        size=size,
-        mime_type=MIME_TYPES[fields.get("output_format", offer.default_format)],
-        price_usd=offer.tariff.each_usd(size),
-        fee_usd=offer.tariff.fee_usd(len(references)),
+        size=_size(fields, model),
+        mime_type=MIME_TYPES[fields.get("output_format", model.default_format)],
+        prices=model.prices,
         transparent=transparent,
         body=body,
     )
-    searched = offer.searches and bool(fields.get("tools"))
-    return Asked(order, fields.get("stream") is True, fields.get("response_format") == "b64_json", searched, offer)
+    searched = model.searches and bool(fields.get("tools"))
+    return ParsedRequest(
+        spec, fields.get("stream") is True, fields.get("response_format") == "b64_json", searched, model
+    )
 
 
-def _transparent(fields: Mapping[str, Any], offer: Offer, references: Sequence[str]) -> bool:
-    """Return whether the picture has no background; where the field means nothing it is ignored."""
-    if not offer.background or "background" not in fields:
+def _transparent(fields: Mapping[str, Any], model: Model, references: Sequence[str]) -> bool:
+    """Whether the picture has no background; a model without the field ignores it."""
+    if not model.background or "background" not in fields:
         return False
-    asked, kept = fields["background"], offer.background == "kept"
-    if asked not in (("transparent", "opaque") if kept else ("auto", "transparent", "opaque")):
-        raise invalid("background", f"{str(asked)[:60]} is not supported by model {offer.model}")
-    if asked != "transparent":
+    wanted, kept = fields["background"], model.background == "kept"
+    if wanted not in (("transparent", "opaque") if kept else ("auto", "transparent", "opaque")):
+        raise invalid("background", f"{str(wanted)[:60]} is not supported by model {model.id}")
+    if wanted != "transparent":
         return False
-    if fields.get("output_format", offer.default_format) == "jpeg":
+    if fields.get("output_format", model.default_format) == "jpeg":
         raise invalid("background", "transparent requires output_format png")
     if kept and len(references) != 1:
         raise invalid("background", "transparent requires exactly one input image")
@@ -199,7 +196,7 @@ def _transparent(fields: Mapping[str, Any], offer: Offer, references: Sequence[s
 
 
 def check_reference(index: int, width: int, height: int, size_bytes: int, limit_bytes: int) -> None:
-    """Raise Malformed for an input image outside the limits."""
+    """Raise Refused for an input image outside the limits."""
     name = f"image[{index}]"
     if size_bytes > limit_bytes:
         raise invalid(name, f"image size exceeds the limit of {limit_bytes // 2**20}MB")
@@ -207,35 +204,35 @@ def check_reference(index: int, width: int, height: int, size_bytes: int, limit_
         raise invalid(name, f"image pixels must not exceed {MAX_REFERENCE_PIXELS}")
     if min(width, height) < MIN_REFERENCE_SIDE:
         raise invalid(name, "image width and height must be greater than 14 pixels")
-    if max(width, height) > MAX_ASPECT * min(width, height):
+    if is_too_long((width, height)):
         raise invalid(name, "image aspect ratio must be between 1/16 and 16")
 
 
-def _check(fields: Mapping[str, Any], offer: Offer) -> None:
-    """Raise Malformed for a field whose value is none of those it takes."""
+def _check(fields: Mapping[str, Any], model: Model) -> None:
+    """Raise Refused for a field with a value that the model does not accept."""
     kinds: Mapping[str, Callable[[Any], bool]] = {
         "sequential_image_generation": lambda value: value in ("disabled", "auto"),
         "response_format": lambda value: value in ("url", "b64_json"),
         "watermark": lambda value: isinstance(value, bool),
         "stream": lambda value: isinstance(value, bool),
-        "output_format": lambda value: offer.formats and value in MIME_TYPES,
-        "tools": lambda value: isinstance(value, list) and (offer.searches or not value),
+        "output_format": lambda value: model.formats and value in MIME_TYPES,
+        "tools": lambda value: isinstance(value, list) and (model.searches or not value),
         "optimize_prompt_options": lambda value: (
-            isinstance(value, dict) and value.get("mode", "standard") in ("standard", *(["fast"] if offer.fast else []))
+            isinstance(value, dict) and value.get("mode", "standard") in ("standard", *(["fast"] if model.fast else []))
         ),
     }
     for name, fits in kinds.items():
         if name in fields and not fits(fields[name]):
-            raise invalid(name, f"{str(fields[name])[:60]} is not supported by model {offer.model}")
+            raise invalid(name, f"{str(fields[name])[:60]} is not supported by model {model.id}")
 
 
-def _references(fields: Mapping[str, Any], offer: Offer) -> list[str]:
+def _references(fields: Mapping[str, Any], model: Model) -> list[str]:
     given = fields.get("image", [])
     images = [given] if isinstance(given, str) else given
     if not isinstance(images, list) or ("image" in fields and not images):
         raise invalid("image", "must be a string or an array of strings")
-    if len(images) > offer.references:
-        raise invalid("image", f"the number of images must not exceed {offer.references}")
+    if len(images) > model.references:
+        raise invalid("image", f"the number of images must not exceed {model.references}")
     for image in images:
         if not isinstance(image, str) or not (image.startswith(("http://", "https://")) or _URI.match(image)):
             raise invalid("image", "must be a URL or data:image/<format>;base64,<data>, the format in lower case")
@@ -247,36 +244,36 @@ def _count(fields: Mapping[str, Any], references: int, by_prompt: bool) -> int:
         return 1
     options = fields.get("sequential_image_generation_options", {})
     most = options.get("max_images") if isinstance(options, dict) else "?"
-    if most is not None and (isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= MAX_TOTAL):
+    if most is not None and not is_whole(most, 1, MAX_TOTAL):
         raise invalid("sequential_image_generation_options.max_images", "must be between 1 and 15")
     if most is not None and references + most > MAX_TOTAL:
         raise invalid("sequential_image_generation_options.max_images", "input plus output images must not exceed 15")
     most = most or MAX_TOTAL - references
     named = re.search(rf"\b(?:([1-9]|1[0-5])|({'|'.join(_NUMBERS)}))\b", fields["prompt"].casefold())
-    said = int(named[1]) if named and named[1] else _NUMBERS[named[2]] if named else 1
-    return min(most, said) if by_prompt else most
+    number = int(named[1]) if named and named[1] else _NUMBERS[named[2]] if named else 1
+    return min(most, number) if by_prompt else most
 
 
-def _size(fields: Mapping[str, Any], offer: Offer) -> tuple[int, int]:
-    size = fields.get("size", "2048x2048" if offer.sequences else "2K")
+def _size(fields: Mapping[str, Any], model: Model) -> tuple[int, int]:
+    size = fields.get("size", "2048x2048" if model.sequences else "2K")
     if not isinstance(size, str):
         raise invalid("size", "must be a string")
     if size in PRESETS or size in SINGLE_PRESETS:
-        if size not in offer.words:
-            raise invalid("size", f"{size} is not supported by model {offer.model}")
-        if not offer.sequences and "size" not in fields:
+        if size not in model.words:
+            raise invalid("size", f"{size} is not supported by model {model.id}")
+        if not model.sequences and "size" not in fields:
             return SINGLE_PRESETS[size][0]
-        # Which shape a word becomes is the model's choice: here it goes by the prompt.
-        row = (PRESETS if offer.sequences else SINGLE_PRESETS)[size]
+        # The model chooses the shape of a word; here the prompt decides.
+        row = (PRESETS if model.sequences else SINGLE_PRESETS)[size]
         return row[hashlib.sha256(fields["prompt"].encode()).digest()[0] % len(row)]
     if not re.fullmatch(r"[1-9][0-9]{1,4}x[1-9][0-9]{1,4}", size):
         raise invalid("size", "must be a resolution or <width>x<height>")
     width, height = (int(side) for side in size.split("x"))
-    low, high = offer.area
+    low, high = model.area
     if width * height < low:
         raise invalid("size", f"image size must be at least {low} pixels")
     if width * height > high:
         raise invalid("size", f"image size must be at most {high} pixels")
-    if max(width, height) > MAX_ASPECT * min(width, height):
+    if is_too_long((width, height)):
         raise invalid("size", "image aspect ratio must be between 1/16 and 16")
     return width, height

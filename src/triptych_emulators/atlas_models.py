@@ -1,4 +1,4 @@
-"""What Atlas Cloud sells, as data: models, fields, limits and list prices; and what it makes of a request.
+"""The models of Atlas Cloud, as data: fields, limits and list prices; and the parser of its submits.
 
 Source: the provider's product and documentation pages and its official MCP server's reading of model schemas
 (docs/providers/atlas.md#models). Of Seedream 5.5 only the text-to-image page could be read; the rest follows 5.0 pro's.
@@ -14,8 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from triptych_emulators.stage import Order
-from triptych_emulators.stage.tariffs import SMALL_PX, V5_FLASH, V5_PRO, Tariff, flat
+from triptych_emulators.kit import InvalidRequest, JobSpec
+from triptych_emulators.kit.prices import SMALL_PX, V5_FLASH, V5_PRO, PriceTiers, flat
+from triptych_emulators.kit.validation import (
+    MAX_TOTAL,
+    MIME_TYPES,
+    check_area,
+    fields_of,
+    is_texts,
+    is_whole,
+    pixels_of,
+    prompt_of,
+)
 
 SIZES_5_LITE = (
     "2048*2048",
@@ -35,23 +45,15 @@ SIZES_5_LITE = (
     "3744*2496",
     "4704*2016",
 )
-MAX_TOTAL = 15
-"""References and outputs of one request, together."""
-
-MIME_TYPES: Mapping[str, str] = {"jpeg": "image/jpeg", "png": "image/png"}
-
-
-class Malformed(Exception):
-    """A request that the API answers with 400; the message is the API's."""
 
 
 @dataclass(frozen=True)
-class Offer:
+class Model:
     """One model id: its fields and limits. `count_field` None means exactly one image; `references` 0 means none."""
 
-    model: str
+    id: str
     title: str
-    tariff: Tariff
+    prices: PriceTiers
     references: int = 0
     reference_field: str = "images"
     count_field: str | None = None
@@ -74,11 +76,11 @@ _MODES = {"mode": {"type": "string", "enum": ["standard", "fast"], "default": "s
 _OPTIMISE = {"optimize_prompt_options": {"type": "object", "properties": _MODES, "description": "Prompt rewriting."}}
 _EXPANSION = {"prompt_expansion_mode": {**_MODES["mode"], "description": "Prompt rewriting."}}
 _LITE, _V45, _V4, _V47 = (flat(price) for price in ("0.032", "0.036", "0.027", "0.03"))
-_V5_5 = Tariff(((SMALL_PX, "0.016"), (math.inf, "0.035")), "0.008")
+_V5_5 = PriceTiers(((SMALL_PX, "0.016"), (math.inf, "0.035")), "0.008")
 _AREA_4 = (921_600, 16_777_216)
 
-OFFERS: tuple[Offer, ...] = (
-    Offer(
+MODELS: tuple[Model, ...] = (
+    Model(
         "bytedance/seedream-v5.0-lite/edit-sequential",
         "Seedream v5.0 Lite Edit Sequential",
         _LITE,
@@ -88,7 +90,7 @@ OFFERS: tuple[Offer, ...] = (
         sizes=SIZES_5_LITE,
         extra=_OPTIMISE,
     ),
-    Offer(
+    Model(
         "bytedance/seedream-v5.0-lite/sequential",
         "Seedream v5.0 Lite Sequential",
         _LITE,
@@ -97,7 +99,7 @@ OFFERS: tuple[Offer, ...] = (
         sizes=SIZES_5_LITE,
         extra=_OPTIMISE,
     ),
-    Offer(
+    Model(
         "bytedance/seedream-v5.0-lite/edit",
         "Seedream v5.0 Lite Edit",
         _LITE,
@@ -105,8 +107,8 @@ OFFERS: tuple[Offer, ...] = (
         sizes=SIZES_5_LITE,
         extra=_OPTIMISE,
     ),
-    Offer("bytedance/seedream-v5.0-lite", "Seedream v5.0 Lite", _LITE, sizes=SIZES_5_LITE),
-    Offer(
+    Model("bytedance/seedream-v5.0-lite", "Seedream v5.0 Lite", _LITE, sizes=SIZES_5_LITE),
+    Model(
         "bytedance/seedream-v4.5/edit-sequential",
         "Seedream v4.5 Edit Sequential",
         _V45,
@@ -116,7 +118,7 @@ OFFERS: tuple[Offer, ...] = (
         formats=False,
         base64_output=True,
     ),
-    Offer(
+    Model(
         "bytedance/seedream-v4/edit-sequential",
         "Seedream v4 Edit Sequential",
         _V4,
@@ -127,7 +129,7 @@ OFFERS: tuple[Offer, ...] = (
         formats=False,
         base64_output=True,
     ),
-    Offer(
+    Model(
         "bytedance/seedream-v4.7/edit-sequential",
         "Seedream v4.7 Edit Sequential",
         _V47,
@@ -137,19 +139,19 @@ OFFERS: tuple[Offer, ...] = (
         formats=False,
         extra=_EXPANSION,
     ),
-    Offer("bytedance/seedream-v4.7/text-to-image", "Seedream v4.7", _V47, formats=False, extra=_EXPANSION),
-    Offer("bytedance/seedream-v3", "Seedream v3", flat("0.026"), area=(262_144, 4_194_304), shown=False),
+    Model("bytedance/seedream-v4.7/text-to-image", "Seedream v4.7", _V47, formats=False, extra=_EXPANSION),
+    Model("bytedance/seedream-v3", "Seedream v3", flat("0.026"), area=(262_144, 4_194_304), shown=False),
     *(
-        Offer(
+        Model(
             f"bytedance/{family}/{tail}",
             title,
-            tariff,
+            prices,
             references=10 if tail == "edit" else 0,
             area=(921_600, 4_624_220),
             base64_output=True,
             default_format=image_format,
         )
-        for family, title, tariff, image_format in (
+        for family, title, prices, image_format in (
             ("seedream-v5.5", "Seedream v5.5", _V5_5, "png"),
             ("seedream-v5.0-pro", "Seedream v5.0 Pro", V5_PRO, "jpeg"),
             ("seedream-v5.0-flash", "Seedream v5.0 Flash", V5_FLASH, "jpeg"),
@@ -159,112 +161,100 @@ OFFERS: tuple[Offer, ...] = (
 )
 
 
-def offers(edit_field: str) -> dict[str, Offer]:
-    """Return the offers by model id, with the disputed reference field of v5.0-lite/edit as asked."""
-    sold = {offer.model: offer for offer in OFFERS}
+def models(edit_field: str) -> dict[str, Model]:
+    """Return the models by id, with this name for the disputed reference field of v5.0-lite/edit."""
+    sold = {model.id: model for model in MODELS}
     if edit_field == "image":
         edit = sold["bytedance/seedream-v5.0-lite/edit"]
-        sold[edit.model] = replace(edit, reference_field="image", references=1)
+        sold[edit.id] = replace(edit, reference_field="image", references=1)
     return sold
 
 
-def understood(body: Any, sold: Mapping[str, Offer]) -> Order:
-    """Return what a submit or calculate body asks for, flat or nested under `input`; raise Malformed."""
-    if not isinstance(body, dict):
-        raise Malformed("request body must be a JSON object")
-    nested = body.get("input")
+def parse_submit(body: Any, sold: Mapping[str, Model]) -> JobSpec:
+    """Return the job of a submit or calculate body, flat or nested under `input`; raise InvalidRequest."""
+    nested = fields_of(body).get("input")
     fields = {**body, **nested} if isinstance(nested, dict) else body
-    offer = sold.get(str(fields.get("model", "")))
-    if offer is None:
-        raise Malformed(f"model not found: {str(fields.get('model', ''))[:100]}")
-    prompt = fields.get("prompt")
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise Malformed("prompt is required")
-    references = _references(fields, offer)
-    count = _count(fields, offer)
-    if offer.references and offer.count_field and len(references) + count > MAX_TOTAL:
-        raise Malformed(f"the number of input images plus {offer.count_field} must not exceed {MAX_TOTAL}")
-    output_format = fields.get("output_format") or (offer.default_format if offer.formats else "jpeg")
-    size = _size(fields, offer)
-    if offer.formats and output_format not in MIME_TYPES:
-        raise Malformed(f"output_format must be one of: {', '.join(MIME_TYPES)}")
-    return Order(
-        model=offer.model,
+    model = sold.get(str(fields.get("model", "")))
+    if model is None:
+        raise InvalidRequest(f"model not found: {str(fields.get('model', ''))[:100]}")
+    prompt = prompt_of(fields)
+    references = _references(fields, model)
+    count = _count(fields, model)
+    if model.references and model.count_field and len(references) + count > MAX_TOTAL:
+        raise InvalidRequest(f"the number of input images plus {model.count_field} must not exceed {MAX_TOTAL}")
+    output_format = fields.get("output_format") or (model.default_format if model.formats else "jpeg")
+    size = _size(fields, model)
+    if model.formats and output_format not in MIME_TYPES:
+        raise InvalidRequest(f"output_format must be one of: {', '.join(MIME_TYPES)}")
+    return JobSpec(
+        model=model.id,
         prompt=prompt,
         references=references,
         count=count,
         size=size,
         mime_type=MIME_TYPES.get(str(output_format), "image/jpeg"),
-        price_usd=offer.tariff.each_usd(size),
-        fee_usd=offer.tariff.fee_usd(len(references)),
+        prices=model.prices,
         body=body,
     )
 
 
-def _references(fields: Mapping[str, Any], offer: Offer) -> list[str]:
-    if not offer.references:
+def _references(fields: Mapping[str, Any], model: Model) -> list[str]:
+    if not model.references:
         return []
-    given = fields.get(offer.reference_field)
-    if offer.reference_field == "image":
+    given = fields.get(model.reference_field)
+    if model.reference_field == "image":
         if not isinstance(given, str) or not given:
-            raise Malformed("image is required and must be a string")
+            raise InvalidRequest("image is required and must be a string")
         return [given]
-    if not isinstance(given, list) or not given or not all(isinstance(item, str) and item for item in given):
-        raise Malformed("images is required and must be an array of strings")
-    if len(given) > offer.references:
-        raise Malformed(f"images: at most {offer.references} items, got {len(given)}")
+    if not given or not is_texts(given):
+        raise InvalidRequest("images is required and must be an array of strings")
+    if len(given) > model.references:
+        raise InvalidRequest(f"images: at most {model.references} items, got {len(given)}")
     return given
 
 
-def _count(fields: Mapping[str, Any], offer: Offer) -> int:
-    if offer.count_field is None:
+def _count(fields: Mapping[str, Any], model: Model) -> int:
+    if model.count_field is None:
         return 1
-    count = fields.get(offer.count_field, 1)
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= offer.most:
-        raise Malformed(f"{offer.count_field} must be an integer between 1 and {offer.most}")
+    count = fields.get(model.count_field, 1)
+    if not is_whole(count, 1, model.most):
+        raise InvalidRequest(f"{model.count_field} must be an integer between 1 and {model.most}")
     return count
 
 
-def _size(fields: Mapping[str, Any], offer: Offer) -> tuple[int, int]:
-    size = fields.get("size") or offer.default_size
-    if offer.sizes and size not in offer.sizes:
-        raise Malformed(f"size must be one of: {', '.join(offer.sizes)}")
-    width, _, height = str(size).partition("*")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise Malformed("size must look like 2048*2048")
-    pixels = int(width), int(height)
-    if not offer.sizes:
-        low, high = offer.area
-        if not low <= pixels[0] * pixels[1] <= high:
-            raise Malformed(f"size: the area must be between {low} and {high} pixels")
-        if max(pixels) > 16 * min(pixels):
-            raise Malformed("size: the aspect ratio must be between 1/16 and 16")
+def _size(fields: Mapping[str, Any], model: Model) -> tuple[int, int]:
+    size = fields.get("size") or model.default_size
+    if model.sizes and size not in model.sizes:
+        raise InvalidRequest(f"size must be one of: {', '.join(model.sizes)}")
+    pixels = pixels_of(size, "*", "size must look like 2048*2048")
+    if not model.sizes:
+        check_area(pixels, model.area)
     return pixels
 
 
-def entry(offer: Offer, base_url: str) -> dict[str, Any]:
+def entry(model: Model, base_url: str) -> dict[str, Any]:
     """Return a model's entry in the public list."""
-    side = {"base_price": str(offer.tariff.from_usd), "unit": "image"}
+    side = {"base_price": str(model.prices.from_usd), "unit": "image"}
     return {
-        "uuid": str(uuid.UUID(hashlib.md5(offer.model.encode(), usedforsecurity=False).hexdigest())),
-        "model": offer.model,
+        "uuid": str(uuid.UUID(hashlib.md5(model.id.encode(), usedforsecurity=False).hexdigest())),
+        "model": model.id,
         "type": "Image",
-        "displayName": offer.title,
-        "profile": f"ByteDance {offer.title}.",
+        "displayName": model.title,
+        "profile": f"ByteDance {model.title}.",
         "readme": "",
-        "schema": f"{base_url}/_schemas/{offer.model}.json",
-        "tags": ["HOT"] if offer.sizes else [],
-        "categories": [offer.category],
+        "schema": f"{base_url}/_schemas/{model.id}.json",
+        "tags": ["HOT"] if model.sizes else [],
+        "categories": [model.category],
         "organization": "BYTEDANCE",
         "familyName": "seedream",
         "price": {"discount": "100", "actual": side, "origin": side},
         "avgLatency": 30,
-        "display_console": offer.shown,
+        "display_console": model.shown,
     }
 
 
-def listing(sold: Mapping[str, Offer], base_url: str) -> list[dict[str, Any]]:
-    """Return the public list: the offers, and one model of another type, as the real list mixes them."""
+def listing(sold: Mapping[str, Model], base_url: str) -> list[dict[str, Any]]:
+    """Return the public list: the models, and one model of another type, as the real list mixes them."""
     text = {
         "uuid": str(uuid.UUID(int=1)),
         "model": "deepseek-ai/deepseek-v3.2",
@@ -279,51 +269,51 @@ def listing(sold: Mapping[str, Offer], base_url: str) -> list[dict[str, Any]]:
         "price": {"discount": "100", "actual": {"input_price": "0.26", "output_price": "0.38"}},
         "display_console": True,
     }
-    return [*(entry(offer, base_url) for offer in sold.values()), text]
+    return [*(entry(model, base_url) for model in sold.values()), text]
 
 
-def schema(offer: Offer) -> dict[str, Any]:
+def schema(model: Model) -> dict[str, Any]:
     """Return a model's OpenAPI document, with its input under `components.schemas.Input`."""
     fields: dict[str, Any] = {
-        "model": {"type": "string", "enum": [offer.model], "default": offer.model, "description": "Model name."},
+        "model": {"type": "string", "enum": [model.id], "default": model.id, "description": "Model name."},
         "prompt": {"type": "string", "description": "What to make, with the number of images wanted."},
     }
     required = ["model", "prompt"]
     picture = {"type": "string", "x-accept": "image/*", "x-max-size-mb": 10}
-    if offer.reference_field == "image" and offer.references:
+    if model.reference_field == "image" and model.references:
         fields["image"] = {**picture, "description": "The image to edit: URL or base64."}
         required.append("image")
-    elif offer.references:
+    elif model.references:
         fields["images"] = {
             "type": "array",
             "items": picture,
             "minItems": 1,
-            "maxItems": offer.references,
-            "description": f"1 to {offer.references} reference images: URL or base64.",
+            "maxItems": model.references,
+            "description": f"1 to {model.references} reference images: URL or base64.",
         }
         required.append("images")
-    fields["size"] = {"type": "string", "default": offer.default_size, "description": "Width*height, in pixels."}
-    if offer.sizes:
-        fields["size"]["enum"] = list(offer.sizes)
-    if offer.count_field:
+    fields["size"] = {"type": "string", "default": model.default_size, "description": "Width*height, in pixels."}
+    if model.sizes:
+        fields["size"]["enum"] = list(model.sizes)
+    if model.count_field:
         about = f"How many images at most; with the references at most {MAX_TOTAL}."
-        fields[offer.count_field] = {
+        fields[model.count_field] = {
             "type": "integer",
             "default": 1,
             "minimum": 1,
-            "maximum": offer.most,
+            "maximum": model.most,
             "description": about,
         }
-    if offer.formats:
-        fields["output_format"] = {"type": "string", "enum": list(MIME_TYPES), "default": offer.default_format}
-    if offer.base64_output:
+    if model.formats:
+        fields["output_format"] = {"type": "string", "enum": list(MIME_TYPES), "default": model.default_format}
+    if model.base64_output:
         fields["enable_base64_output"] = {"type": "boolean", "default": False}
-    fields.update(offer.extra or {})
+    fields.update(model.extra or {})
     described = {"type": "object", "properties": fields, "required": required, "x-order-properties": list(fields)}
     return {
         "openapi": "3.0.0",
-        "info": {"title": offer.model, "version": "1.0.0"},
+        "info": {"title": model.id, "version": "1.0.0"},
         "servers": [{"url": "https://api.atlascloud.ai"}],
-        "paths": {"/api/v1/model/generateImage": {"post": {"summary": offer.title}}},
+        "paths": {"/api/v1/model/generateImage": {"post": {"summary": model.title}}},
         "components": {"schemas": {"Input": described, "Output": {"type": "object", "properties": {}}}},
     }

@@ -2,13 +2,13 @@
 
 Source: the official MCP server (npm @evolinkai/evolink-media 1.2.1), which this module serves unmodified, the newer
 one's generated parameters, and the documentation (docs/providers/evolink.md#submit). `n` is reserved at submit and
-settled to what came. An Idempotency-Key seen before gives the first answer again, with the header idempotency-replayed,
-and accepts nothing; for how long the real one remembers a key is not known. The list of tasks has neither requests nor
-links to results.
+settled to the images that were made. A known Idempotency-Key gets the first response again, with the header
+idempotency-replayed, and accepts nothing; how long the real one remembers a key is not known. The list of tasks has
+neither requests nor links to results.
 
-The real files host is another one than the API's; here their paths are told apart (`/v1/…` and `/api/v1/files/…`).
-Switches: `balance_usd` is what the account holds; `files_kept` is the quota of uploaded files; `keys_kept_s` is for how
-long an Idempotency-Key is remembered.
+The real files host is another one than the API's; here their paths differ (`/v1/…` and `/api/v1/files/…`).
+Switches: `balance_usd` is the balance of the account; `files_kept` is the quota of uploaded files; `keys_kept_s` is the
+time for which an Idempotency-Key is remembered.
 """
 
 from __future__ import annotations
@@ -16,22 +16,32 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
-import math
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from triptych_emulators.evolink_models import Malformed, catalog, credits, pricing, understood
+from triptych_emulators.evolink_models import catalog, credits, parse_submit, pricing
 from triptych_emulators.evolink_tasks import ODDITIES, summary, task
-from triptych_emulators.stage import Emulator, Fault, Order, UnreachableImage, Work, for_every_op, for_results
+from triptych_emulators.kit import (
+    EmulatedJob,
+    Emulator,
+    FaultType,
+    InvalidRequest,
+    JobSpec,
+    UnreachableImage,
+    for_every_op,
+    for_results,
+    form_file,
+    id_in_path,
+    retry_after,
+)
+from triptych_emulators.kit.validation import parsed
 
 UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
 FILES_KEPT = timedelta(hours=72)
@@ -65,16 +75,16 @@ class Emulated(Emulator):
 
     name = "evolink"
     key_variable = "EVOLINK_API_KEY"
-    faults: ClassVar[tuple[Fault, ...]] = (
+    faults: ClassVar[tuple[FaultType, ...]] = (
         *for_every_op(("submit", "poll", "batch", "tasks", "upload", "files", "models", "balance", "result")),
-        Fault("submit", "moderated-at-once", "HTTP 400: the prompt is refused, nothing is accepted", refuses=400),
-        Fault("submit", "user-quota", "HTTP 402 insufficient_user_quota", refuses=402),
-        Fault("submit", "daily-quota", "HTTP 402 token_daily_quota_exceeded", refuses=402),
-        Fault("submit", "model-unavailable", "HTTP 403: the model cannot be used now", refuses=403),
-        Fault("submit", "502", "HTTP 502: the upstream is down, in the provider's own error shape"),
-        Fault("submit", "no-id", "accepted, but the answer has no id", "work"),
-        Fault("submit", "odd-ids", "an id with a slash, a colon and a letter outside ASCII", "work"),
-        Fault("upload", "not-kept", "HTTP 200, success false, code 50001", "work"),
+        FaultType("submit", "moderated-at-once", "HTTP 400: the prompt is refused, nothing is accepted", refuses=400),
+        FaultType("submit", "user-quota", "HTTP 402 insufficient_user_quota", refuses=402),
+        FaultType("submit", "daily-quota", "HTTP 402 token_daily_quota_exceeded", refuses=402),
+        FaultType("submit", "model-unavailable", "HTTP 403: the model cannot be used now", refuses=403),
+        FaultType("submit", "502", "HTTP 502: the upstream is down, in the provider's own error shape"),
+        FaultType("submit", "no-id", "accepted, but the response has no id", "job"),
+        FaultType("submit", "odd-ids", "an id with a slash, a colon and a letter outside ASCII", "job"),
+        FaultType("upload", "not-kept", "HTTP 200, success false, code 50001", "job"),
         *ODDITIES,
         *for_results(),
     )
@@ -95,15 +105,12 @@ class Emulated(Emulator):
         self._replies: dict[str, tuple[str, str]] = {}
 
     def routes(self) -> Sequence[Route]:
-        def in_path(request: Request) -> str:
-            return str(request.path_params["id"])
-
         files = "/api/v1/files"
         return (
             self.at("submit", "POST", "/v1/images/generations", self._submit),
             self.at("batch", "POST", "/v1/tasks/batch", self._batch),
             self.at("tasks", "GET", "/v1/tasks", self._tasks),
-            self.at("poll", "GET", "/v1/tasks/{id:path}", self._poll, work_id=in_path),
+            self.at("poll", "GET", "/v1/tasks/{id:path}", self._poll, job_id=id_in_path),
             self.at("balance", "GET", "/v1/credits", self._credits),
             self.at("models", "GET", "/v1/catalog/models", self._models),
             self.at("models", "GET", "/v1/catalog/pricing", self._pricing),
@@ -119,12 +126,10 @@ class Emulated(Emulator):
         if request.url.path.startswith("/api/v1/files"):
             text = message or ERRORS.get(status, ERRORS[500])[1]
             return JSONResponse({"success": False, "code": FILE_CODES.get(status, 50001), "msg": text}, status)
-        code, said = REFUSALS.get(str(options.get("fault")), ERRORS.get(status, ERRORS[500]))
+        code, usual = REFUSALS.get(str(options.get("fault")), ERRORS.get(status, ERRORS[500]))
         request_id = uuid.uuid4().hex
-        headers = {"X-Request-ID": request_id}
-        if options.get("retry_after") is not None:
-            headers["Retry-After"] = str(options["retry_after"])
-        error: dict[str, Any] = {"code": code, "message": message or said, "type": code, "request_id": request_id}
+        headers = {"X-Request-ID": request_id, **retry_after(options)}
+        error: dict[str, Any] = {"code": code, "message": message or usual, "type": code, "request_id": request_id}
         if status == 402:
             error["action_url"] = "https://evolink.ai/dashboard/billing"
         return JSONResponse({"error": error}, status, headers)
@@ -134,69 +139,68 @@ class Emulated(Emulator):
     async def _submit(self, request: Request) -> Response:
         raw = await request.body()
         key, digest = request.headers.get("idempotency-key"), hashlib.sha256(raw).hexdigest()
-        first = self.work(self._replies[key][1]) if key and key in self._replies else None
+        first = self.job(self._replies[key][1]) if key and key in self._replies else None
         if key and first is not None and self.clock() - first.submitted_at < self._keys_kept_s:
             if self._replies[key][0] != digest:
                 return self.refusal(request, 409)
-            return self._told_submitted(first, {"idempotency-replayed": "true"})
+            return self._submitted(first, {"idempotency-replayed": "true"})
         try:
-            order = understood(_json(raw))
-        except Malformed as error:
+            spec = parse_submit(parsed(raw))
+        except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
-        if order.total_usd > self._balance_usd - self.charged_usd:
+        if spec.total_usd > self._balance_usd - self.charged_usd:
             return self.refusal(request, 402)
-        work = self._accepted(request, order)
+        job = self._accepted(request, spec)
         if key:
-            self._replies[key] = (digest, work.id)
-        return self._told_submitted(work, {})
+            self._replies[key] = (digest, job.id)
+        return self._submitted(job, {})
 
-    def _accepted(self, request: Request, order: Order) -> Work:
-        odd = any(armed.fault.name == "odd-ids" for armed in getattr(request.state, "asked", ()))
-        kind = order.model.rpartition("doubao-")[2].replace(".", "")
+    def _accepted(self, request: Request, spec: JobSpec) -> EmulatedJob:
+        odd = self.has_fault(request, "odd-ids")
+        kind = spec.model.rpartition("doubao-")[2].replace(".", "")
         task_id = f"task-unified-{int(self.clock())}-{uuid.uuid4().hex[:8]}-{kind}"
-        return self.accept(request, order, work_id=None if odd else task_id)
+        return self.accept(request, spec, job_id=None if odd else task_id)
 
-    def _told_submitted(self, work: Work, headers: dict[str, str]) -> Response:
-        data = task(work, "new", [], Decimal(0))
-        if "no-id" in work.traits:
+    def _submitted(self, job: EmulatedJob, headers: dict[str, str]) -> Response:
+        data = task(job, "new", [], Decimal(0))
+        if "no-id" in job.faults:
             del data["id"]
         return JSONResponse(data, headers=headers)
 
     async def _poll(self, request: Request) -> Response:
-        work = self.work(str(request.path_params["id"]))
-        if work is None:
+        job = self.job(str(request.path_params["id"]))
+        if job is None:
             return self.refusal(request, 404, "task not found")
-        work.polls += 1
-        return JSONResponse(await self._task(work))
+        job.polls += 1
+        return JSONResponse(await self._task(job))
 
     async def _batch(self, request: Request) -> Response:
         try:
-            asked = _json(await request.body())
-        except Malformed as error:
+            body = parsed(await request.body())
+        except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
-        ids = asked.get("task_ids") if isinstance(asked, dict) else None
+        ids = body.get("task_ids") if isinstance(body, dict) else None
         if not isinstance(ids, list) or not 1 <= len(ids) <= 50:
             return self.refusal(request, 400, "task_ids must have 1 to 50 items")
-        found = [work for work in (self.work(str(one)) for one in ids) if work is not None]
-        return JSONResponse({"data": [await self._task(work) for work in found]})
+        found = [job for job in (self.job(str(one)) for one in ids) if job is not None]
+        return JSONResponse({"data": [await self._task(job) for job in found]})
 
     async def _tasks(self, request: Request) -> Response:
-        asked = request.query_params
+        query = request.query_params
         try:
-            page, size = max(1, int(asked.get("page") or 1)), min(50, max(1, int(asked.get("page_size") or 20)))
+            page, size = max(1, int(query.get("page") or 1)), min(50, max(1, int(query.get("page_size") or 20)))
         except ValueError:
             return self.refusal(request, 400, "page and page_size must be integers")
-        told = [summary(await self._task(work)) for work in reversed(self.listed)]
-        found = [one for one in told if all(asked.get(k) in (None, "", one[k]) for k in ("status", "type", "model"))]
+        tasks = [summary(await self._task(job)) for job in reversed(self.account_jobs)]
+        found = [one for one in tasks if all(query.get(k) in (None, "", one[k]) for k in ("status", "type", "model"))]
         items = found[(page - 1) * size : page * size]
         return JSONResponse({"data": items, "total": len(found), "page": page, "page_size": size})
 
-    async def _task(self, work: Work) -> dict[str, Any]:
-        outcome = await self.outcome(work)
-        missing_n = work.traits.get("frame-missing", {}).get("n", math.inf)
-        work.missing = work.order.count if "empty-outputs" in work.traits else int(missing_n <= work.expected)
-        outputs: list[Any] = list(self.output_urls(work)) if outcome == "done" else []
-        return task(work, outcome, outputs, work.charge_usd(self.clock()))
+    async def _task(self, job: EmulatedJob) -> dict[str, Any]:
+        outcome = await self.outcome(job)
+        job.count_missing()
+        outputs: list[Any] = list(self.output_urls(job)) if outcome == "done" else []
+        return task(job, outcome, outputs, job.charge_usd(self.clock()))
 
     # Free
 
@@ -207,18 +211,18 @@ class Emulated(Emulator):
         return JSONResponse({"data": {"token": token, "user": user}, "message": "", "success": True})
 
     async def _models(self, request: Request) -> Response:
-        told = catalog(self._now().isoformat())
+        listed = catalog(self._now().isoformat())
         wanted = request.query_params.get("capability")
         lifecycle = request.query_params.get("lifecycle")
-        told["models"] = [
+        listed["models"] = [
             model
-            for model in told["models"]
+            for model in listed["models"]
             if (not wanted or wanted in model["capabilities"]) and (not lifecycle or lifecycle == model["lifecycle"])
         ]
         tag = '"2026-11-21"'
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers={"ETag": tag})
-        return JSONResponse(told, headers={"ETag": tag})
+        return JSONResponse(listed, headers={"ETag": tag})
 
     async def _pricing(self, _: Request) -> Response:
         return JSONResponse(pricing())
@@ -226,37 +230,33 @@ class Emulated(Emulator):
     # The files host
 
     async def _upload_stream(self, request: Request) -> Response:
-        async with request.form() as form:
-            file = form.get("file")
-            if not isinstance(file, UploadFile):
-                return self.refusal(request, 400, "file is required")
-            data, name = await file.read(), file.filename or "file"
-            kind = file.content_type or "application/octet-stream"
-            folder, given = str(form.get("uploadPath") or ""), str(form.get("fileName") or "")
-        return self._kept(request, data, name, kind, folder, given)
+        if (file := await form_file(request)) is None:
+            return self.refusal(request, 400, "file is required")
+        name, data, kind, form = file
+        return self._kept(request, data, name, kind, str(form.get("uploadPath") or ""), str(form.get("fileName") or ""))
 
     async def _upload_base64(self, request: Request) -> Response:
         try:
-            asked = _json(await request.body())
-            head, _, text = str(asked.get("base64_data", "")).rpartition(",")
+            fields = parsed(await request.body())
+            head, _, text = str(fields.get("base64_data", "")).rpartition(",")
             data = base64.b64decode(text, validate=True)
-        except (Malformed, AttributeError, binascii.Error, ValueError):
+        except (InvalidRequest, AttributeError, binascii.Error, ValueError):
             return self.refusal(request, 400, "base64_data is required and must be base64")
         kind = head.removeprefix("data:").partition(";")[0] or "image/png"
-        name = str(asked.get("file_name") or f"upload.{kind.rpartition('/')[2]}")
-        return self._kept(request, data, name, kind, str(asked.get("upload_path") or ""), name)
+        name = str(fields.get("file_name") or f"upload.{kind.rpartition('/')[2]}")
+        return self._kept(request, data, name, kind, str(fields.get("upload_path") or ""), name)
 
     async def _upload_url(self, request: Request) -> Response:
         try:
-            asked = _json(await request.body())
-            data = self.studio.read(str(asked.get("file_url", "")))
-        except (Malformed, AttributeError, UnreachableImage):
+            fields = parsed(await request.body())
+            data = self.files.read(str(fields.get("file_url", "")))
+        except (InvalidRequest, AttributeError, UnreachableImage):
             return self.refusal(request, 400, "file_url cannot be downloaded")
-        name = str(asked.get("file_name") or "download.png")
-        return self._kept(request, data, name, "image/png", str(asked.get("upload_path") or ""), name)
+        name = str(fields.get("file_name") or "download.png")
+        return self._kept(request, data, name, "image/png", str(fields.get("upload_path") or ""), name)
 
     def _kept(self, request: Request, data: bytes, name: str, kind: str, folder: str, given: str) -> Response:
-        if any(armed.fault.name == "not-kept" for armed in getattr(request.state, "asked", ())):
+        if self.has_fault(request, "not-kept"):
             return JSONResponse({"success": False, "code": 50001, "msg": "storage failed"})
         if kind not in IMAGE_KINDS:
             return self.refusal(request, 400, f"unsupported file type {kind}")
@@ -267,7 +267,7 @@ class Emulated(Emulator):
         name = name.replace("/", "_")
         url, file_id = self.keep_upload(name, data, kind), f"file_{uuid.uuid4().hex[:12]}"
         now = self._now()
-        told = {
+        stored = {
             "file_id": file_id,
             "file_name": given or name,
             "original_name": name,
@@ -279,8 +279,8 @@ class Emulated(Emulator):
             "upload_time": now.isoformat(),
             "expires_at": (now + FILES_KEPT).isoformat(),
         }
-        self._files[file_id] = told
-        return _success(told)
+        self._files[file_id] = stored
+        return _success(stored)
 
     async def _list_files(self, request: Request) -> Response:
         files = list(self._files.values())
@@ -288,8 +288,8 @@ class Emulated(Emulator):
 
     async def _quota(self, _: Request) -> Response:
         used = len(self._files)
-        told = {"used_files": used, "max_files": self._files_kept, "remain_files": self._files_kept - used}
-        return _success({**told, "user_group": "default"})
+        quota = {"used_files": used, "max_files": self._files_kept, "remain_files": self._files_kept - used}
+        return _success({**quota, "user_group": "default"})
 
     async def _delete_file(self, request: Request) -> Response:
         if self._files.pop(str(request.path_params["id"]), None) is None:
@@ -302,10 +302,3 @@ class Emulated(Emulator):
 
 def _success(data: Any) -> Response:
     return JSONResponse({"success": True, "code": 200, "msg": "success", "data": data})
-
-
-def _json(raw: bytes) -> Any:
-    try:
-        return json.loads(raw)
-    except ValueError:
-        raise Malformed("request body is not valid JSON") from None

@@ -1,7 +1,7 @@
-"""How EvoLink tells of a task: the usual body, its error codes, and every odd one, as a table.
+"""The tasks of EvoLink: the usual body, its error codes, and every odd one, as a table.
 
 Source: the documentation and the official MCP server (docs/providers/evolink.md#poll). One function per oddity; each
-changes the answer it is given.
+changes a response.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from triptych_emulators.evolink_models import credits
-from triptych_emulators.stage import Failure, Fault, Work
+from triptych_emulators.kit import EmulatedJob, FaultType, JobFailure, for_jobs
 
 CODES: Mapping[str, str] = {
     "content_policy_violation": "The request was rejected by the content policy.",
@@ -32,14 +32,14 @@ CODES: Mapping[str, str] = {
 Options = Mapping[str, Any]
 
 
-def task(work: Work, outcome: str, outputs: list[Any], charged_usd: Any) -> dict[str, Any]:
-    """Return a task as submit, poll, batch and list tell it; `outcome` is new, running, failed or done."""
+def task(job: EmulatedJob, outcome: str, outputs: list[Any], charged_usd: Any) -> dict[str, Any]:
+    """Return a task as in submit, poll and batch; `outcome` is new, running, failed or done."""
     ended = outcome in ("failed", "done")
-    share = credits(work.order.total_usd)
+    share = credits(job.spec.total_usd)
     data: dict[str, Any] = {
-        "created": int(work.submitted_at),
-        "id": work.id,
-        "model": work.order.model,
+        "created": int(job.submitted_at),
+        "id": job.id,
+        "model": job.spec.model,
         "object": "image.generation.task",
         "progress": {"new": 0, "running": 40}.get(outcome, 100),
         "status": {"new": "pending", "running": "processing", "done": "completed"}.get(outcome, outcome),
@@ -47,31 +47,31 @@ def task(work: Work, outcome: str, outputs: list[Any], charged_usd: Any) -> dict
         "type": "image",
         "usage": {"billing_rule": "per_call", "credits_reserved": share, "user_group": "default"},
     }
-    if outcome == "failed" and work.failure is not None:
-        _tell_failure(data, work.failure)
+    if outcome == "failed" and job.failure is not None:
+        _add_failure(data, job.failure)
     if outcome == "done":
         cost = {"credits": credits(charged_usd), "usd": float(charged_usd), "cny": round(float(charged_usd) * 7.1, 4)}
         data |= {"results": outputs, "usage": {"credits_used": cost["credits"], "cost": cost}}
-        for name, options in work.traits.items():
+        for name, options in job.faults.items():
             if name in _CHANGES:
                 _CHANGES[name](data, options)
-    odd = work.traits.get("unknown-status")
-    if odd is not None and outcome != "new" and work.polls <= odd["n"]:
+    odd = job.faults.get("unknown-status")
+    if odd is not None and outcome != "new" and job.polls <= odd["n"]:
         data.update(status=odd["status"], progress=40)
         data.pop("results", None)
         data.pop("error", None)
     return data
 
 
-def summary(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a task as the list of tasks tells it."""
-    common = {name: told[name] for name in ("id", "model", "type", "status", "progress")}
-    results = told.get("results") or told.get("result_data") or []
-    ended = {"has_results": bool(results), "result_count": len(results), "has_error": "error" in told}
-    return {**common, "created_at": told["created"], **(ended if told["progress"] == 100 else {})}
+def summary(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a task as in the list of tasks."""
+    common = {name: task[name] for name in ("id", "model", "type", "status", "progress")}
+    results = task.get("results") or task.get("result_data") or []
+    ended = {"has_results": bool(results), "result_count": len(results), "has_error": "error" in task}
+    return {**common, "created_at": task["created"], **(ended if task["progress"] == 100 else {})}
 
 
-def _tell_failure(data: dict[str, Any], failure: Failure) -> None:
+def _add_failure(data: dict[str, Any], failure: JobFailure) -> None:
     code = {400: "image_processing_error", 500: "service_error"}.get(failure.code or 0)
     known = code or next((c for c in CODES if failure.message == CODES[c]), "unknown_error")
     data["status"] = failure.status
@@ -110,22 +110,18 @@ _CHANGES: Mapping[str, Callable[[dict[str, Any], Options], None]] = {
 }
 
 
-def _fails(name: str, about: str, failure: Failure, options: Options | None = None) -> Fault:
-    return Fault("poll", name, about, "work", options or {}, failure)
-
-
 _FAILED, _POLICY = CODES["upstream_error"], CODES["content_policy_violation"]
-ODDITIES: tuple[Fault, ...] = (
-    Fault("poll", "unknown-status", "an undocumented status for n polls", "work", {"n": 2, "status": "warming"}),
-    _fails("failed-200", "the task fails", Failure(_FAILED), {"message": _FAILED}),
-    _fails("moderated", "the task fails for its content", Failure(_POLICY)),
-    *(_fails(code, f"the task fails with code {code}", Failure(text)) for code, text in CODES.items()),
-    _fails("no-reason", "the task fails without an error", Failure("")),
-    _fails("cancelled", "the task ends with status cancelled", Failure("", None, "cancelled")),
-    Fault("poll", "empty-outputs", "the task completes with an empty list", "work"),
-    Fault("poll", "result-data", "result_data, not results; field is image_url or url", "work", {"field": "image_url"}),
-    Fault("poll", "frame-missing", "the n-th result is null", "work", {"n": 1}),
-    Fault("poll", "fewer", "n images fewer than asked for, charged accordingly", "work", {"n": 1}),
-    Fault("poll", "price-never", "no cost at all", "work"),
-    Fault("poll", "credits-only", "the cost in credits alone", "work"),
+ODDITIES: tuple[FaultType, ...] = (
+    for_jobs("unknown-status", "an undocumented status for n polls", n=2, status="warming"),
+    for_jobs("failed-200", "the task fails", JobFailure(_FAILED), message=_FAILED),
+    for_jobs("moderated", "the task fails for its content", JobFailure(_POLICY)),
+    *(for_jobs(code, f"the task fails with code {code}", JobFailure(text)) for code, text in CODES.items()),
+    for_jobs("no-reason", "the task fails without an error", JobFailure("")),
+    for_jobs("cancelled", "the task ends with status cancelled", JobFailure("", None, "cancelled")),
+    for_jobs("empty-outputs", "the task completes with an empty list"),
+    for_jobs("result-data", "result_data, not results; field is image_url or url", field="image_url"),
+    for_jobs("frame-missing", "the n-th result is null", n=1),
+    for_jobs("fewer", "n images fewer than requested, charged accordingly", n=1),
+    for_jobs("price-never", "no cost at all"),
+    for_jobs("credits-only", "the cost in credits alone"),
 )

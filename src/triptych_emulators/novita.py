@@ -1,17 +1,16 @@
-"""Novita AI's Seedream endpoints on loopback: one synchronous call each, answered with a list of URLs.
+"""Novita AI's Seedream endpoints on loopback: one synchronous call each, with a list of URLs as its response.
 
 Source: the documentation and a live error, as in docs/providers/novita.md#submit, and the official client (npm
-novita-sdk 3.1.3), which this module serves unmodified. A key is taken with and without `Bearer`, and a wrong one is a
-403. A request is held until its images are made; those that came are charged, and the answer says nothing of money. The
-asynchronous task-result path is there for completeness: nothing here makes such a task.
+novita-sdk 3.1.3), which this module serves unmodified. A key is accepted with and without `Bearer`; a wrong
+one gets a 403. A request is held until its images are made; those are charged, and the response has no price. The
+asynchronous task-result path exists for completeness: no request here makes such a task.
 
-Switches: `inline` says which base64 is taken, "both", "uri" or "plain"; `error_shape` is "own" or "upstream".
+Switches: `inline` is the accepted base64, "both", "uri" or "plain"; `error_shape` is "own" or "upstream".
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import uuid
 from collections.abc import Sequence
 from functools import partial
@@ -21,8 +20,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from triptych_emulators.novita_models import OFFERS, Malformed, Offer, understood
-from triptych_emulators.stage import Emulator, Fault, UnreachableImage, Work, for_every_op, for_results
+from triptych_emulators.kit import (
+    EmulatedJob,
+    Emulator,
+    FaultType,
+    InvalidRequest,
+    UnreachableImage,
+    for_every_op,
+    for_results,
+    refusals,
+    retry_after,
+)
+from triptych_emulators.kit.validation import parsed_or_none
+from triptych_emulators.novita_models import MODELS, Model, parse_submit
 
 SENSITIVE = "OutputImageSensitiveContentDetected"
 USUAL: dict[int, tuple[str, str]] = {
@@ -65,19 +75,16 @@ class Emulated(Emulator):
 
     name = "novita"
     key_variable = "NOVITA_API_KEY"
-    faults: ClassVar[tuple[Fault, ...]] = (
+    faults: ClassVar[tuple[FaultType, ...]] = (
         *for_every_op(("submit", "result")),
-        *(
-            Fault("submit", name, f"HTTP {status} {code}: {message}", options={"retry_after": None}, refuses=status)
-            for name, status, code, message in (*REFUSALS, *UPSTREAM)
-        ),
-        Fault("submit", "fewer", "n images fewer than asked for, charged accordingly", "work", {"n": 1}),
-        Fault("submit", "empty", "success with an empty list", "work"),
-        Fault("submit", "no-images", "success without the list", "work"),
-        Fault("submit", "frame-failed", "image n is null, the others come", "work", {"n": 2}),
-        Fault("submit", "objects", "images are objects; field is url or image_url", "work", {"field": "image_url"}),
-        Fault("submit", "moderated-200", "HTTP 200 with the origin's error in place of images", "work"),
-        Fault("submit", "task-id", "the answer is a task id, as of the asynchronous endpoints", "work"),
+        *refusals((*REFUSALS, *UPSTREAM)),
+        FaultType("submit", "fewer", "n images fewer than requested, charged accordingly", "job", {"n": 1}),
+        FaultType("submit", "empty", "success with an empty list", "job"),
+        FaultType("submit", "no-images", "success without the list", "job"),
+        FaultType("submit", "frame-failed", "image n is null, the others come", "job", {"n": 2}),
+        FaultType("submit", "objects", "images are objects; field is url or image_url", "job", {"field": "image_url"}),
+        FaultType("submit", "moderated-200", "HTTP 200 with the origin's error in place of images", "job"),
+        FaultType("submit", "task-id", "the response is a task id, as of the asynchronous endpoints", "job"),
         *for_results(),
     )
 
@@ -87,7 +94,7 @@ class Emulated(Emulator):
         self._error_shape = error_shape
 
     def routes(self) -> Sequence[Route]:
-        paid = (self.at("submit", "POST", offer.path, partial(self._generate, offer)) for offer in OFFERS)
+        paid = (self.at("submit", "POST", model.path, partial(self._generate, model)) for model in MODELS)
         return (*paid, Route("/v3/async/task-result", self._task_result, methods=["GET"]))
 
     def authorised(self, request: Request) -> bool:
@@ -95,14 +102,12 @@ class Emulated(Emulator):
         return scheme.lower() in ("", "bearer") and (token == self._key if self._key else bool(token))
 
     def refusal(self, request: Request, status: int, message: str = "", **options: Any) -> Response:
-        # The key is looked at first, and the answer to a wrong one is a 403 (docs/providers/novita.md#errors).
+        # The key is checked first, and a wrong one gets a 403 (docs/providers/novita.md#errors).
         fault = options.get("fault")
         if status == 401 and fault is None:
             status = 403
         reason, usual = _OWN.get(str(fault)) or USUAL.get(status, ("UNKNOWN", "unknown error"))
-        headers = {}
-        if options.get("retry_after") is not None:
-            headers["Retry-After"] = str(options["retry_after"])
+        headers = retry_after(options)
         if fault in _ORIGIN or self._error_shape == "upstream":
             code, text = _ORIGIN.get(str(fault), (reason, usual))
             return JSONResponse({"error": {"code": code, "message": message or text}}, status, headers)
@@ -114,47 +119,40 @@ class Emulated(Emulator):
         }
         return JSONResponse(body, status, headers)
 
-    async def _generate(self, offer: Offer, request: Request) -> Response:
+    async def _generate(self, model: Model, request: Request) -> Response:
         try:
-            order = understood(_parsed(await request.body()), offer, inline=self._inline)
-            for reference in order.references:
-                await asyncio.to_thread(self.studio.read, reference)
-        except (Malformed, UnreachableImage) as error:
+            spec = parse_submit(parsed_or_none(await request.body()), model, inline=self._inline)
+            for reference in spec.references:
+                await asyncio.to_thread(self.files.read, reference)
+        except (InvalidRequest, UnreachableImage) as error:
             return self.refusal(request, 400, str(error))
-        work = self.accept(request, order)
-        urls = _came(work, self.output_urls(work))
-        work.missing = work.expected - sum(url is not None for url in urls)
-        if await self.ended(work) != "done":
-            return self.refusal(request, 500, work.failure.message if work.failure else "")
-        return JSONResponse(_told(work, urls))
+        job = self.accept(request, spec)
+        urls = _delivered(job, self.output_urls(job))
+        job.missing = job.expected - sum(url is not None for url in urls)
+        if await self.ended(job) != "done":
+            return self.refusal(request, 500, job.failure.message if job.failure else "")
+        return JSONResponse(_body(job, urls))
 
     async def _task_result(self, request: Request) -> Response:
         return self.refusal(request, 404 if self.authorised(request) else 401)
 
 
-def _came(work: Work, urls: list[str]) -> list[str | None]:
-    """Return the list as the answer has it: None where an image is missing."""
-    if {"empty", "no-images", "moderated-200"} & set(work.traits):
+def _delivered(job: EmulatedJob, urls: list[str]) -> list[str | None]:
+    """Return the URLs of the response: None where an image is missing."""
+    if {"empty", "no-images", "moderated-200"} & set(job.faults):
         return []
-    missing = work.traits.get("frame-failed", {}).get("n")
+    missing = job.option("frame-failed", "n")
     return [None if place == missing else url for place, url in enumerate(urls, start=1)]
 
 
-def _told(work: Work, urls: list[str | None]) -> dict[str, Any]:
-    if "moderated-200" in work.traits:
+def _body(job: EmulatedJob, urls: list[str | None]) -> dict[str, Any]:
+    if "moderated-200" in job.faults:
         code, message = _ORIGIN["moderated"]
         return {"error": {"code": code, "message": message}}
-    if "task-id" in work.traits:
-        return {"task_id": work.id}
-    if "no-images" in work.traits:
+    if "task-id" in job.faults:
+        return {"task_id": job.id}
+    if "no-images" in job.faults:
         return {}
-    if field := work.traits.get("objects", {}).get("field"):
+    if field := job.option("objects", "field"):
         return {"images": [{field: url, "image_type": "jpeg"} for url in urls]}
     return {"images": urls}
-
-
-def _parsed(raw: bytes) -> Any:
-    try:
-        return json.loads(raw)
-    except ValueError:
-        return None

@@ -1,18 +1,17 @@
 """Runware's REST API on loopback: arrays of tasks, all POSTed to one address.
 
 Source: the official client (PyPI runware-sdk 1.8.0), which this module serves unmodified, and the documentation
-(docs/providers/runware.md#submit). A task's id is the client's; the same id twice is `conflictTaskUUID`, so a submit
-that is sent again is charged once. Images that came are charged. How an unknown task is refused, and the balance's
-shape, are inferred. Tasks are served at the root and at /v1. Result files outlive their `ttl` here.
+(docs/providers/runware.md#submit). A task's id is the client's; the same id twice is `conflictTaskUUID`, so a
+repeated submit is charged once. Only made images are charged. The refusal of an unknown task and the shape of the
+balance are inferred. Tasks are served at the root and at /v1. Result files outlive their `ttl` here.
 
-Switches: `unknown_task` ("errors" or "empty") is how getResponse says that it does not know a task; `balance_usd` is
-what the account holds.
+Switches: `unknown_task` ("errors" or "empty") is the response of getResponse for an unknown task; `balance_usd` is the
+balance of the account.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
@@ -22,8 +21,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from triptych_emulators.runware_models import OFFERS, Asked, Malformed, named, understood
-from triptych_emulators.stage import Emulator, Failure, Fault, Work, for_every_op, for_results
+from triptych_emulators.kit import (
+    EmulatedJob,
+    Emulator,
+    FaultType,
+    JobFailure,
+    for_every_op,
+    for_jobs,
+    for_results,
+    retry_after,
+)
+from triptych_emulators.kit.validation import parsed_or_none
+from triptych_emulators.runware_models import MODELS, ParsedTask, Refused, id_of, parse_submit
 
 OPERATIONS: Mapping[str, str] = {
     "imageInference": "submit",
@@ -58,14 +67,14 @@ _FAILED = ("providerError", "The provider could not generate the image.")
 _FRAME = ("providerContentPolicyViolation", "The provider's content filter rejected this image.")
 
 _DECIDED = "(decided)"
-"""Marks an error that is about the image, not about the question."""
+"""Marks an error of the image, not of the request."""
 
 ENDS: Mapping[str, tuple[str, str]] = {"failed": _FAILED, "failed-errors": _FAILED, "moderated": _MODERATED}
-"""How a task that fails as a whole says so."""
+"""The code and message of a task that fails as a whole."""
 
 
-def _poll(name: str, about: str, options: Mapping[str, Any] | None = None, fails: bool = False) -> Fault:
-    return Fault("poll", name, about, "work", options or {}, Failure(ENDS[name][1]) if fails else None)
+def _failing(name: str, about: str) -> FaultType:
+    return for_jobs(name, about, JobFailure(ENDS[name][1]))
 
 
 class Emulated(Emulator):
@@ -73,33 +82,31 @@ class Emulated(Emulator):
 
     name = "runware"
     key_variable = "RUNWARE_API_KEY"
-    faults: ClassVar[tuple[Fault, ...]] = (
+    faults: ClassVar[tuple[FaultType, ...]] = (
         *for_every_op(("submit", "poll", "details", "upload", "models", "account", "result")),
-        Fault("submit", "moderated-before", "HTTP 400: the prompt is blocked before acceptance", refuses=400),
-        Fault("submit", "no-funds", "HTTP 200 whose only content is an error about credits", refuses=200),
-        Fault("submit", "unknown-model", "HTTP 400: the model is not known", refuses=400),
-        Fault("submit", "model-unavailable", "HTTP 503: the model is not available", refuses=503),
-        Fault(
-            "submit", "at-once", "the answer is held until the images are there, although async was asked for", "work"
-        ),
-        Fault("submit", "no-id", "accepted, but the acknowledgement does not name the task", "work"),
-        _poll("failed", "the task fails: an item with status error", fails=True),
-        _poll("failed-errors", "the task fails: HTTP 400 with errors beside an empty list", fails=True),
-        _poll("moderated", "the task fails for its content: an item with status error", fails=True),
-        _poll("frame-failed", "image n fails: an item with status error among the others", {"n": 2}),
-        _poll("frame-failed-errors", "image n fails: an entry of errors beside the others", {"n": 2}),
-        _poll("all-failed", "every image fails, and each says so"),
-        _poll("empty-outputs", "success without any image"),
-        _poll("fewer", "n images fewer than asked for, charged accordingly", {"n": 1}),
-        _poll("unknown-status", "an undocumented status for n polls", {"n": 2, "status": "warming"}),
-        _poll("not-found-at-first", "the task is not known for the first n polls", {"n": 2}),
-        _poll("empty-at-first", "an empty list for the first n polls", {"n": 2}),
-        _poll("trickle", "one image more with each poll, and an item that is processing until the last"),
-        _poll("trickle-bare", "one image more with each poll, and no word about the others"),
-        _poll("one-by-one", "one image more every `seconds`, and no word about the others", {"seconds": 12.0}),
-        _poll("one-late", "the last image comes `seconds` after the others, and no word of it", {"seconds": 100.0}),
-        _poll("forgotten", "once finished, only getTaskDetails still knows the task"),
-        _poll("no-cost", "items without their cost"),
+        FaultType("submit", "moderated-before", "HTTP 400: the prompt is blocked before acceptance", refuses=400),
+        FaultType("submit", "no-funds", "HTTP 200 whose only content is an error about credits", refuses=200),
+        FaultType("submit", "unknown-model", "HTTP 400: the model is not known", refuses=400),
+        FaultType("submit", "model-unavailable", "HTTP 503: the model is not available", refuses=503),
+        FaultType("submit", "at-once", "the response waits for the images, although the request wants async", "job"),
+        FaultType("submit", "no-id", "accepted, but the acknowledgement does not name the task", "job"),
+        _failing("failed", "the task fails: an item with status error"),
+        _failing("failed-errors", "the task fails: HTTP 400 with errors beside an empty list"),
+        _failing("moderated", "the task fails for its content: an item with status error"),
+        for_jobs("frame-failed", "image n fails: an item with status error among the others", n=2),
+        for_jobs("frame-failed-errors", "image n fails: an entry of errors beside the others", n=2),
+        for_jobs("all-failed", "every image fails, each with its own error"),
+        for_jobs("empty-outputs", "success without any image"),
+        for_jobs("fewer", "n images fewer than requested, charged accordingly", n=1),
+        for_jobs("unknown-status", "an undocumented status for n polls", n=2, status="warming"),
+        for_jobs("not-found-at-first", "the task is not known for the first n polls", n=2),
+        for_jobs("empty-at-first", "an empty list for the first n polls", n=2),
+        for_jobs("trickle", "one image more with each poll, and an item that is processing until the last"),
+        for_jobs("trickle-bare", "one image more with each poll, and nothing about the others"),
+        for_jobs("one-by-one", "one image more every `seconds`, and nothing about the others", seconds=12.0),
+        for_jobs("one-late", "the last image comes `seconds` after the others, without notice", seconds=100.0),
+        for_jobs("forgotten", "once finished, only getTaskDetails still knows the task"),
+        for_jobs("no-cost", "items without their cost"),
         *for_results(),
     )
 
@@ -107,7 +114,7 @@ class Emulated(Emulator):
         super().__init__(**common)
         self._unknown_task = unknown_task
         self._balance_usd = Decimal(balance_usd)
-        self._asked: dict[str, Asked] = {}
+        self._tasks_by_id: dict[str, ParsedTask] = {}
         self._media: dict[str, str] = {}
 
     def routes(self) -> Sequence[Route]:
@@ -125,14 +132,12 @@ class Emulated(Emulator):
         if isinstance(task.get("taskUUID"), str):
             error["taskUUID"] = task["taskUUID"]
         error["documentation"] = "https://runware.ai/docs/platform/errors"
-        retry_after = options.get("retry_after")
-        headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-        return JSONResponse({"errors": [error]}, status, headers)
+        return JSONResponse({"errors": [error]}, status, retry_after(options))
 
     # Every request
 
     async def _tasks(self, request: Request) -> Response:
-        tasks, session = _parsed(await request.body()), []
+        tasks, session = _tasks_of(await request.body()), []
         if tasks and tasks[0].get("taskType") == "authentication":
             session = [{"taskType": "authentication", "connectionSessionUUID": str(uuid.uuid4())}]
             request.state.tasks, given = tasks[1:], tasks[0].get("apiKey")
@@ -150,11 +155,11 @@ class Emulated(Emulator):
         if operation is None:
             return self.refusal(request, 400, code="invalidTaskType", parameter="taskType")
         single = len(request.state.tasks) == 1 and operation in ("poll", "details")
-        work = self.work(str(first.get("taskUUID"))) if single else None
-        return await self._perform(operation, request, self._do_all, work)
+        job = self.job(str(first.get("taskUUID"))) if single else None
+        return await self._perform(operation, request, self._do_all, job)
 
     async def _do_all(self, request: Request) -> Response:
-        """Do each task; data and errors of all of them stand in one answer, and errors alone make it an HTTP error."""
+        """Do each task; one response has the data and errors of all, and errors alone make it an HTTP error."""
         data: list[dict[str, Any]] = []
         failed: list[dict[str, Any]] = []
         status = 200
@@ -163,16 +168,16 @@ class Emulated(Emulator):
                 done, errors = await self._one[str(task.get("taskType"))](self, request, task)
             except KeyError:
                 done, errors = [], [(400, "invalidTaskType", "Unknown task type.", "taskType")]
-            except Malformed as error:
+            except Refused as error:
                 done, errors = [], [(400, error.code, str(error), error.parameter)]
             data += done
             for http_status, code, message, parameter in errors:
                 status = http_status
-                told = {"code": code, "message": message, "taskType": task.get("taskType")}
-                told |= {"taskUUID": task.get("taskUUID"), **({"parameter": parameter} if parameter else {})}
+                entry = {"code": code, "message": message, "taskType": task.get("taskType")}
+                entry |= {"taskUUID": task.get("taskUUID"), **({"parameter": parameter} if parameter else {})}
                 if parameter == _DECIDED:
-                    told = {**told, "taskType": "imageInference", "status": "error", "parameter": None}
-                failed.append(told)
+                    entry = {**entry, "taskType": "imageInference", "status": "error", "parameter": None}
+                failed.append(entry)
         if not failed:
             return JSONResponse({"data": data})
         body = {"data": data, "errors": failed} if data or status == 400 else {"errors": failed}
@@ -180,172 +185,172 @@ class Emulated(Emulator):
 
     # Paid
 
-    async def _submit(self, request: Request, task: Mapping[str, Any]) -> Said:
-        asked = understood(task, self._resolved)
-        if self.work(asked.task_id) is not None:
+    async def _submit(self, request: Request, task: Mapping[str, Any]) -> TaskResult:
+        wanted = parse_submit(task, self._resolved)
+        if self.job(wanted.task_id) is not None:
             message = "A task with this 'taskUUID' exists already."
             return [], [(400, "conflictTaskUUID", message, "taskUUID")]
-        if asked.order.total_usd > self._balance_usd - self.charged_usd:
+        if wanted.spec.total_usd > self._balance_usd - self.charged_usd:
             return [], [(402, *USUAL[402], "")]
-        work = self.accept(request, asked.order, work_id=asked.task_id)
-        self._asked[work.id] = asked
-        self._count_missing(work)
-        if asked.at_once or "at-once" in work.traits:
-            return self._ended(work, await self.ended(work), with_status=False)
-        named_ = {} if "no-id" in work.traits else {"taskUUID": work.id}
-        return [{"taskType": "imageInference", **named_}], []
+        job = self.accept(request, wanted.spec, job_id=wanted.task_id)
+        self._tasks_by_id[job.id] = wanted
+        self._count_missing(job)
+        if wanted.at_once or "at-once" in job.faults:
+            return self._ended(job, await self.ended(job), with_status=False)
+        identity = {} if "no-id" in job.faults else {"taskUUID": job.id}
+        return [{"taskType": "imageInference", **identity}], []
 
-    async def _response(self, _: Request, task: Mapping[str, Any]) -> Said:
-        work = self.work(named(task))
-        if work is None:
+    async def _response(self, _: Request, task: Mapping[str, Any]) -> TaskResult:
+        job = self.job(id_of(task))
+        if job is None:
             return self._unknown()
-        work.polls += 1
-        self._count_missing(work)
-        outcome = await self.outcome(work)
-        work.polls_after_end += outcome != "running"
-        if (odd := self._not_yet(work, outcome)) is not None:
+        job.polls += 1
+        self._count_missing(job)
+        outcome = await self.outcome(job)
+        job.polls_after_end += outcome != "running"
+        if (odd := self._not_yet(job, outcome)) is not None:
             return odd
-        processing = {"taskType": "imageInference", "taskUUID": work.id, "status": "processing"}
+        processing = {"taskType": "imageInference", "taskUUID": job.id, "status": "processing"}
         if outcome == "running":
             return [processing], []
-        data, errors = self._ended(work, outcome, with_status=True)
-        if work.polls_after_end < len(data) and {"trickle", "trickle-bare"} & set(work.traits):
-            data = data[: work.polls_after_end] + ([processing] if "trickle" in work.traits else [])
-        since_s = self.clock() - work.finish_at
-        if (every := work.traits.get("one-by-one")) is not None:
+        data, errors = self._ended(job, outcome, with_status=True)
+        if job.polls_after_end < len(data) and {"trickle", "trickle-bare"} & set(job.faults):
+            data = data[: job.polls_after_end] + ([processing] if "trickle" in job.faults else [])
+        since_s = self.clock() - job.finish_at
+        if (every := job.faults.get("one-by-one")) is not None:
             data = data[: 1 + int(since_s // float(every["seconds"]))]
-        if (late := work.traits.get("one-late")) is not None and since_s < float(late["seconds"]):
+        if (late := job.faults.get("one-late")) is not None and since_s < float(late["seconds"]):
             data = data[:-1]
         return data, errors
 
-    def _not_yet(self, work: Work, outcome: str) -> Said | None:
-        """Return what an odd task says instead of where it stands."""
+    def _not_yet(self, job: EmulatedJob, outcome: str) -> TaskResult | None:
+        """Return the response of an odd task in place of its state, or None."""
 
         def now(name: str) -> bool:
-            return work.polls <= int(work.traits.get(name, {}).get("n", 0))
+            return job.polls <= int(job.option(name, "n", 0))
 
         if now("not-found-at-first"):
             return [], [(404, *USUAL[404], "")]
         if now("empty-at-first"):
             return [], []
         if now("unknown-status"):
-            status = str(work.traits["unknown-status"]["status"])
-            return [{"taskType": "imageInference", "taskUUID": work.id, "status": status}], []
-        return self._unknown() if "forgotten" in work.traits and outcome != "running" else None
+            status = str(job.faults["unknown-status"]["status"])
+            return [{"taskType": "imageInference", "taskUUID": job.id, "status": status}], []
+        return self._unknown() if "forgotten" in job.faults and outcome != "running" else None
 
-    def _count_missing(self, work: Work) -> None:
-        bad = work.traits.get("frame-failed", work.traits.get("frame-failed-errors", {})).get("n")
-        if bad is not None and bad <= work.expected:
-            work.missing = 1
-        if {"all-failed", "empty-outputs"} & set(work.traits):
-            work.missing = work.order.count
+    def _count_missing(self, job: EmulatedJob) -> None:
+        bad = job.faults.get("frame-failed", job.faults.get("frame-failed-errors", {})).get("n")
+        if bad is not None and bad <= job.expected:
+            job.missing = 1
+        if {"all-failed", "empty-outputs"} & set(job.faults):
+            job.missing = job.spec.count
 
-    def _unknown(self) -> Said:
+    def _unknown(self) -> TaskResult:
         return [], ([] if self._unknown_task == "empty" else [(404, *USUAL[404], "")])
 
-    def _ended(self, work: Work, outcome: str, *, with_status: bool) -> Said:
+    def _ended(self, job: EmulatedJob, outcome: str, *, with_status: bool) -> TaskResult:
         """Return a finished task's items and errors."""
-        common = {"taskType": "imageInference", "taskUUID": work.id}
+        common = {"taskType": "imageInference", "taskUUID": job.id}
         if outcome != "done":
-            end = next((ENDS[name] for name in work.traits if name in ENDS), None)
-            code, message = end or ("invalidImage", work.failure.message if work.failure else "failed")
-            if "failed-errors" in work.traits:
+            end = next((ENDS[name] for name in job.faults if name in ENDS), None)
+            code, message = end or ("invalidImage", job.failure.message if job.failure else "failed")
+            if "failed-errors" in job.faults:
                 return [], [(400, code, message, _DECIDED)]
             return [{**common, "status": "error", "error": {"code": code, "message": message}}], []
-        if "empty-outputs" in work.traits:
+        if "empty-outputs" in job.faults:
             return [{**common, "status": "success"}], []
         data: list[dict[str, Any]] = []
         errors: list[tuple[int, str, str, str]] = []
-        for index, url in enumerate(self.output_urls(work)):
+        for index, url in enumerate(self.output_urls(job)):
             image_id = str(uuid.uuid5(uuid.NAMESPACE_URL, url))
             item: dict[str, Any] = {**common, "imageUUID": image_id}
-            bad = work.traits.get("frame-failed", work.traits.get("frame-failed-errors", {})).get("n")
-            if "all-failed" in work.traits or bad == index + 1:
-                if "frame-failed-errors" in work.traits:
+            bad = job.faults.get("frame-failed", job.faults.get("frame-failed-errors", {})).get("n")
+            if "all-failed" in job.faults or bad == index + 1:
+                if "frame-failed-errors" in job.faults:
                     errors.append((400, *_FRAME, _DECIDED))
                 else:
-                    told = {"code": _FRAME[0], "message": _FRAME[1]}
-                    data.append({**item, "status": "error", "error": told})
+                    error = {"code": _FRAME[0], "message": _FRAME[1]}
+                    data.append({**item, "status": "error", "error": error})
                 continue
             self._media[image_id] = url
-            item |= self._picture(work, index, url)
+            item |= self._picture(job, index, url)
             if with_status:
                 item["status"] = "success"
-            if self._asked[work.id].tells_cost and "no-cost" not in work.traits:
-                item["cost"] = float(work.order.price_usd + work.order.fee_usd / work.order.count)
+            if self._tasks_by_id[job.id].includes_cost and "no-cost" not in job.faults:
+                item["cost"] = float(job.spec.price_usd + job.spec.fee_usd / job.spec.count)
             data.append(item)
         return data, errors
 
-    def _picture(self, work: Work, index: int, url: str) -> dict[str, str]:
-        kind = self._asked[work.id].output_type
+    def _picture(self, job: EmulatedJob, index: int, url: str) -> dict[str, str]:
+        kind = self._tasks_by_id[job.id].output_type
         if kind == "URL":
             return {"imageURL": url}
-        plain = base64.b64encode(work.pictures.result()[index]).decode()
+        plain = base64.b64encode(job.pictures.result()[index]).decode()
         if kind == "base64Data":
             return {"imageBase64Data": plain}
-        return {"imageDataURI": f"data:{work.order.mime_type};base64,{plain}"}
+        return {"imageDataURI": f"data:{job.spec.mime_type};base64,{plain}"}
 
     def _resolved(self, image_id: str) -> str:
         if image_id not in self._media:
-            raise Malformed("invalidImage", "inputs.referenceImages", f"The image {image_id} was not found.")
+            raise Refused("invalidImage", "inputs.referenceImages", f"The image {image_id} was not found.")
         return self._media[image_id]
 
     # Free
 
-    async def _details(self, _: Request, task: Mapping[str, Any]) -> Said:
-        work = self.work(named(task))
-        if work is None or (outcome := await self.outcome(work)) == "running":
+    async def _details(self, _: Request, task: Mapping[str, Any]) -> TaskResult:
+        job = self.job(id_of(task))
+        if job is None or (outcome := await self.outcome(job)) == "running":
             return [], [(404, *USUAL[404], "")]
-        data, errors = self._ended(work, outcome, with_status=False)
+        data, errors = self._ended(job, outcome, with_status=False)
         response: dict[str, Any] = {"data": data}
         if errors:
             response["errors"] = [{"code": code, "message": message} for _, code, message, _ in errors]
-        told = {"taskType": "getTaskDetails", "taskUUID": work.id, "request": [work.order.body], "response": response}
-        return [told], []
+        details = {"taskType": "getTaskDetails", "taskUUID": job.id, "request": [job.spec.body], "response": response}
+        return [details], []
 
-    async def _upload_media(self, _: Request, task: Mapping[str, Any]) -> Said:
-        common, kind = {"taskType": task["taskType"], "taskUUID": named(task)}, task["taskType"]
+    async def _upload_media(self, _: Request, task: Mapping[str, Any]) -> TaskResult:
+        common, kind = {"taskType": task["taskType"], "taskUUID": id_of(task)}, task["taskType"]
         if kind == "mediaStorage":
             common["operation"] = str(task.get("operation"))
         if task.get("operation") == "delete" and kind == "mediaStorage":
             self._media.pop(str(task.get("media")), None)
             return [{**common, "mediaUUID": str(task.get("media"))}], []
         if kind == "mediaStorage" and task.get("operation") != "upload":
-            raise Malformed("invalidOperation", "operation", "The operation must be one of: upload, delete.")
+            raise Refused("invalidOperation", "operation", "The operation must be one of: upload, delete.")
         field = "image" if kind == "imageUpload" else "media"
         try:
-            data = self.studio.read(str(task.get(field, "")))
+            data = self.files.read(str(task.get(field, "")))
         except Exception as error:
-            raise Malformed("invalidImage", field, str(error)) from error
-        from triptych.images import processing as imaging
+            raise Refused("invalidImage", field, str(error)) from error
+        from triptych.images import processing
 
-        facts = imaging.verify(data)
+        facts = processing.verify(data)
         media_id = str(uuid.uuid4())
         extension = facts.mime_type.partition("/")[2].replace("jpeg", "jpg")
         self._media[media_id] = url = self.keep_upload(f"{media_id}.{extension}", data, facts.mime_type)
         return [{**common, f"{field}UUID": media_id, f"{field}URL": url}], []
 
-    async def _search(self, _: Request, task: Mapping[str, Any]) -> Said:
+    async def _search(self, _: Request, task: Mapping[str, Any]) -> TaskResult:
         words = str(task.get("search", "")).casefold().split()
         found = [
-            {"name": offer.title, "air": offer.air, "category": "checkpoint", "architecture": "seedream"}
-            for offer in OFFERS.values()
-            if all(word in f"{offer.title} {offer.air}".casefold() for word in words)
+            {"name": model.title, "air": model.air, "category": "checkpoint", "architecture": "seedream"}
+            for model in MODELS.values()
+            if all(word in f"{model.title} {model.air}".casefold() for word in words)
         ]
         first = int(task.get("offset") or 0)
         page = found[first : first + int(task.get("limit") or 20)]
-        told = {"taskType": "modelSearch", "taskUUID": named(task), "totalResults": len(found), "results": page}
-        return [told], []
+        listed = {"taskType": "modelSearch", "taskUUID": id_of(task), "totalResults": len(found), "results": page}
+        return [listed], []
 
-    async def _account(self, _: Request, task: Mapping[str, Any]) -> Said:
+    async def _account(self, _: Request, task: Mapping[str, Any]) -> TaskResult:
         left = self._balance_usd - self.charged_usd
-        told = {"taskType": "accountManagement", "taskUUID": named(task), "operation": str(task.get("operation"))}
+        account = {"taskType": "accountManagement", "taskUUID": id_of(task), "operation": str(task.get("operation"))}
         balance = {"amount": float(left), "currency": "USD"}
         return [
-            {**told, "organizationName": "Emulated", "organizationUUID": str(uuid.UUID(int=1)), "balance": balance}
+            {**account, "organizationName": "Emulated", "organizationUUID": str(uuid.UUID(int=1)), "balance": balance}
         ], []
 
-    _one: ClassVar[Mapping[str, Callable[..., Awaitable[Said]]]] = {
+    _one: ClassVar[Mapping[str, Callable[..., Awaitable[TaskResult]]]] = {
         "imageInference": _submit,
         "getResponse": _response,
         "getTaskDetails": _details,
@@ -356,13 +361,10 @@ class Emulated(Emulator):
     }
 
 
-Said = tuple[list[dict[str, Any]], list[tuple[int, str, str, str]]]
+TaskResult = tuple[list[dict[str, Any]], list[tuple[int, str, str, str]]]
 """A task's data, and its errors: HTTP status, code, message, parameter."""
 
 
-def _parsed(raw: bytes) -> list[dict[str, Any]] | None:
-    try:
-        body = json.loads(raw)
-    except ValueError:
-        return None
+def _tasks_of(raw: bytes) -> list[dict[str, Any]] | None:
+    body = parsed_or_none(raw)
     return body if isinstance(body, list) and body and all(isinstance(task, dict) for task in body) else None

@@ -1,6 +1,6 @@
-"""What Runware sells of Seedream, as data: AIRs, sizes, limits and list prices; and what it makes of a task.
+"""The Seedream models of Runware, as data: AIRs, sizes, limits and list prices; and the parser of its tasks.
 
-Source: the official client's types and its captured requests, the documentation, and live answers
+Source: the official client's types and its captured requests, the documentation, and live responses
 (docs/providers/runware.md#submit); sizes and areas are the origin's (docs/providers/README.md#sizes), and so are the
 prices of all but 5.0 lite. Both generations of the fields for sequences and references are understood. Unknown fields
 are accepted silently.
@@ -13,11 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from triptych_emulators.stage import Order
-from triptych_emulators.stage.tariffs import V5_5, V5_FLASH, V5_PRO, Tariff, flat
+from triptych_emulators.kit import JobSpec
+from triptych_emulators.kit.prices import V5_5, V5_FLASH, V5_PRO, PriceTiers, flat
+from triptych_emulators.kit.validation import MAX_TOTAL, is_texts, is_too_long, is_whole
 
-MAX_TOTAL = 15
-"""References and outputs of one task, together."""
 MAX_PROMPT = 2000
 MIN_TTL_S = 60
 MIME_TYPES: Mapping[str, str] = {"JPG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
@@ -28,8 +27,8 @@ _2K = "2048x2048 2304x1728 1728x2304 2848x1600 1600x2848 2496x1664 1664x2496 313
 _3K = "3072x3072 3456x2592 2592x3456 4096x2304 2304x4096 3744x2496 2496x3744 4704x2016"
 
 
-class Malformed(Exception):
-    """A task that is refused: the provider's code, the parameter it is about, and its words."""
+class Refused(Exception):
+    """A refused task: the provider's code, the parameter and the message."""
 
     def __init__(self, code: str, parameter: str, message: str) -> None:
         super().__init__(message)
@@ -38,12 +37,12 @@ class Malformed(Exception):
 
 
 @dataclass(frozen=True)
-class Offer:
+class Model:
     """One model. With `sizes` only those are taken, else any within `area`; `sequences` 1 means one image a task."""
 
     air: str
     title: str
-    tariff: Tariff
+    prices: PriceTiers
     sizes: Sequence[str] = ()
     area: tuple[int, int] = (3_686_400, 16_777_216)
     references: int = 14
@@ -54,101 +53,100 @@ class Offer:
 
 
 _PRO_AREA = (921_600, 4_624_220)
-OFFERS: Mapping[str, Offer] = {
-    offer.air: offer
-    for offer in (
-        Offer(
+MODELS: Mapping[str, Model] = {
+    model.air: model
+    for model in (
+        Model(
             "bytedance:seedream@5.0-lite",
             "Seedream 5.0 Lite",
             flat("0.035"),
             sizes=(*_2K.split(), *_3K.split()),
             seed=False,
         ),
-        Offer("bytedance:seedream@4.5", "Seedream 4.5", flat("0.04")),
-        Offer("bytedance:5@0", "Seedream 4.0", flat("0.03"), area=(921_600, 16_777_216)),
-        Offer("bytedance:seedream@5.0-pro", "Seedream 5.0 Pro", V5_PRO, (), _PRO_AREA, 10, 1),
-        Offer("bytedance:seedream@5.0-flash", "Seedream 5.0 Flash", V5_FLASH, (), _PRO_AREA, 10, 1),
-        Offer("bytedance:seedream@5.5", "Seedream 5.5", V5_5, (), _PRO_AREA, 10, 1, background=True),
+        Model("bytedance:seedream@4.5", "Seedream 4.5", flat("0.04")),
+        Model("bytedance:5@0", "Seedream 4.0", flat("0.03"), area=(921_600, 16_777_216)),
+        Model("bytedance:seedream@5.0-pro", "Seedream 5.0 Pro", V5_PRO, (), _PRO_AREA, 10, 1),
+        Model("bytedance:seedream@5.0-flash", "Seedream 5.0 Flash", V5_FLASH, (), _PRO_AREA, 10, 1),
+        Model("bytedance:seedream@5.5", "Seedream 5.5", V5_5, (), _PRO_AREA, 10, 1, background=True),
     )
 }
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What an `imageInference` task asks for, beside its order."""
+class ParsedTask:
+    """The job of an `imageInference` task, with the fields that concern its response alone."""
 
-    order: Order
+    spec: JobSpec
     task_id: str
     at_once: bool
-    """The answer is held until the images are there."""
+    """The response waits for the images."""
     output_type: str
-    tells_cost: bool
+    includes_cost: bool
 
 
-def understood(task: Mapping[str, Any], resolve: Callable[[str], str]) -> Asked:
-    """Return what a task asks for; raise Malformed. `resolve` turns a reference's UUID into its URL."""
-    task_id = named(task)
-    offer = OFFERS.get(str(task.get("model", "")))
-    if offer is None:
-        raise Malformed("invalidModel", "model", f"Invalid value for 'model': {str(task.get('model'))[:80]} not found.")
+def parse_submit(task: Mapping[str, Any], resolve: Callable[[str], str]) -> ParsedTask:
+    """Return the parsed task; raise Refused. `resolve` turns the UUID of a reference into its URL."""
+    task_id = id_of(task)
+    model = MODELS.get(str(task.get("model", "")))
+    if model is None:
+        raise Refused("invalidModel", "model", f"Invalid value for 'model': {str(task.get('model'))[:80]} not found.")
     prompt = task.get("positivePrompt")
     if not isinstance(prompt, str) or not prompt.strip() or len(prompt) > MAX_PROMPT:
         raise _invalid("positivePrompt", f"must be a string of 1 to {MAX_PROMPT} characters")
     for name in ("seed", "steps"):
-        if name in task and not (name == "seed" and offer.seed):
-            raise Malformed("unsupportedParameter", name, f"The model does not support the parameter '{name}'.")
+        if name in task and not (name == "seed" and model.seed):
+            raise Refused("unsupportedParameter", name, f"The model does not support the parameter '{name}'.")
     _check_delivery(task)
-    references = _references(task, offer)
-    sequence = _sequence(task, offer)
+    references = _references(task, model)
+    sequence = _sequence(task, model)
     if sequence > 1 and len(references) + sequence > MAX_TOTAL:
         raise _invalid(
             "settings.maxSequentialImages", f"reference images and sequential images together exceed {MAX_TOTAL}"
         )
     batches = task.get("numberResults", 1)
-    if not _within(batches, 1, 20):
+    if not is_whole(batches, 1, 20):
         raise _invalid("numberResults", "must be an integer between 1 and 20")
-    size = _size(task, offer)
-    order = Order(
-        model=offer.air,
+    size = _size(task, model)
+    spec = JobSpec(
+        model=model.air,
         prompt=prompt,
         references=[resolve(reference) if UUID.fullmatch(reference) else reference for reference in references],
         count=sequence * batches,
         size=size,
         mime_type=MIME_TYPES[task.get("outputFormat", "JPG")],
-        price_usd=offer.tariff.each_usd(size),
-        fee_usd=offer.tariff.fee_usd(len(references)),
-        transparent=_transparent(task, offer),
+        prices=model.prices,
+        transparent=_transparent(task, model),
         body=task,
     )
-    return Asked(
-        order,
+    return ParsedTask(
+        spec,
         task_id,
         at_once=task.get("deliveryMethod", "sync") == "sync",
         output_type=task.get("outputType", "URL"),
-        tells_cost=task.get("includeCost") is True,
+        includes_cost=task.get("includeCost") is True,
     )
 
 
-def _transparent(task: Mapping[str, Any], offer: Offer) -> bool:
+def _transparent(task: Mapping[str, Any], model: Model) -> bool:
     settings = task.get("settings", {})
-    asked = settings.get("background") if isinstance(settings, dict) else None
-    if asked is None:
+    background = settings.get("background") if isinstance(settings, dict) else None
+    if background is None:
         return False
-    if not offer.background:
+    if not model.background:
         name = "settings.background"
-        raise Malformed("unsupportedParameter", name, f"The model does not support the parameter '{name}'.")
-    if asked not in ("auto", "transparent", "opaque"):
+        raise Refused("unsupportedParameter", name, f"The model does not support the parameter '{name}'.")
+    if background not in ("auto", "transparent", "opaque"):
         raise _invalid("settings.background", "must be one of: auto, transparent, opaque")
-    if asked == "transparent" and task.get("outputFormat", "JPG") == "JPG":
+    if background == "transparent" and task.get("outputFormat", "JPG") == "JPG":
         raise _invalid("settings.background", "transparent needs another outputFormat than JPG")
-    return bool(asked == "transparent")
+    return bool(background == "transparent")
 
 
-def named(task: Mapping[str, Any]) -> str:
-    """Return the client's own id of a task; raise Malformed where it has none."""
+def id_of(task: Mapping[str, Any]) -> str:
+    """Return the client's own id of a task; raise Refused without one."""
     task_id = task.get("taskUUID")
     if not isinstance(task_id, str) or not UUID.fullmatch(task_id):
-        raise Malformed("invalidTaskUUID", "taskUUID", "Invalid value for 'taskUUID': it must be a UUID v4.")
+        raise Refused("invalidTaskUUID", "taskUUID", "Invalid value for 'taskUUID': it must be a UUID v4.")
     return task_id
 
 
@@ -161,30 +159,30 @@ def _check_delivery(task: Mapping[str, Any]) -> None:
     for name, allowed in choices.items():
         if name in task and task[name] not in allowed:
             raise _invalid(name, f"must be one of: {', '.join(allowed)}")
-    if "ttl" in task and not _within(task["ttl"], MIN_TTL_S, 10**9):
+    if "ttl" in task and not is_whole(task["ttl"], MIN_TTL_S, 10**9):
         raise _invalid("ttl", f"must be an integer of at least {MIN_TTL_S}")
-    if "outputQuality" in task and not _within(task["outputQuality"], 20, 99):
+    if "outputQuality" in task and not is_whole(task["outputQuality"], 20, 99):
         raise _invalid("outputQuality", "must be an integer between 20 and 99")
 
 
-def _references(task: Mapping[str, Any], offer: Offer) -> list[str]:
+def _references(task: Mapping[str, Any], model: Model) -> list[str]:
     """Return the references: under `inputs`, or at the top level as older examples have them."""
     inputs = task.get("inputs", {})
     if not isinstance(inputs, dict):
         raise _invalid("inputs", "must be an object")
     given = inputs.get("referenceImages", task.get("referenceImages", []))
-    if not isinstance(given, list) or not all(isinstance(item, str) and item for item in given):
+    if not is_texts(given):
         raise _invalid("inputs.referenceImages", "must be an array of strings")
-    if len(given) > offer.references:
-        raise Malformed(
+    if len(given) > model.references:
+        raise Refused(
             "maxItemsExceeded",
             "inputs.referenceImages",
-            f"'inputs.referenceImages' takes at most {offer.references} items, got {len(given)}.",
+            f"'inputs.referenceImages' takes at most {model.references} items, got {len(given)}.",
         )
     return given
 
 
-def _sequence(task: Mapping[str, Any], offer: Offer) -> int:
+def _sequence(task: Mapping[str, Any], model: Model) -> int:
     """Return the length of the sequence, in the current spelling or the older one."""
     older = task.get("providerSettings", {})
     for name, place in (
@@ -196,30 +194,26 @@ def _sequence(task: Mapping[str, Any], offer: Offer) -> int:
         if (length := place.get("maxSequentialImages")) is None:
             continue
         parameter = f"{name}.maxSequentialImages"
-        if offer.sequences == 1:
-            raise Malformed("unsupportedParameter", parameter, f"The model does not support '{parameter}'.")
-        if not _within(length, 1, offer.sequences):
-            raise _invalid(parameter, f"must be an integer between 1 and {offer.sequences}")
+        if model.sequences == 1:
+            raise Refused("unsupportedParameter", parameter, f"The model does not support '{parameter}'.")
+        if not is_whole(length, 1, model.sequences):
+            raise _invalid(parameter, f"must be an integer between 1 and {model.sequences}")
         return int(length)
     return 1
 
 
-def _size(task: Mapping[str, Any], offer: Offer) -> tuple[int, int]:
+def _size(task: Mapping[str, Any], model: Model) -> tuple[int, int]:
     width, height = task.get("width", 2048), task.get("height", 2048)
-    if not (_within(width, 64, 8192) and _within(height, 64, 8192)):
+    if not (is_whole(width, 64, 8192) and is_whole(height, 64, 8192)):
         raise _invalid("width", "width and height must be integers")
-    if offer.sizes and f"{width}x{height}" not in offer.sizes:
-        raise Malformed("invalidDimensions", "width", f"Invalid dimensions; supported are: {', '.join(offer.sizes)}.")
-    low, high = offer.area
-    if not offer.sizes and not (low <= width * height <= high and max(width, height) <= 16 * min(width, height)):
-        raise Malformed("invalidDimensions", "width", f"The area must be between {low} and {high} pixels.")
+    if model.sizes and f"{width}x{height}" not in model.sizes:
+        raise Refused("invalidDimensions", "width", f"Invalid dimensions; supported are: {', '.join(model.sizes)}.")
+    low, high = model.area
+    if not model.sizes and not (low <= width * height <= high and not is_too_long((width, height))):
+        raise Refused("invalidDimensions", "width", f"The area must be between {low} and {high} pixels.")
     return width, height
 
 
-def _within(value: Any, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _invalid(parameter: str, why: str) -> Malformed:
+def _invalid(parameter: str, why: str) -> Refused:
     code = "invalid" + "".join(part[:1].upper() + part[1:] for part in parameter.split("."))
-    return Malformed(code, parameter, f"Invalid value for '{parameter}': {why}.")
+    return Refused(code, parameter, f"Invalid value for '{parameter}': {why}.")

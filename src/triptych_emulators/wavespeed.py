@@ -1,34 +1,45 @@
 """WaveSpeedAI's API on loopback: submit by model path, poll, ticket and form uploads, models, prices, history, balance.
 
 Source: the official SDK (PyPI wavespeed 2.0.5), which this module serves unmodified, and the documentation
-(docs/providers/wavespeed.md#submit). Only the images that came are charged. A ticket's PUT goes to this origin, with
+(docs/providers/wavespeed.md#submit). Only made images are charged. A ticket's PUT goes to this origin, with
 exactly the ticket's headers: like a presigned URL it refuses an Authorization of its own and another Content-Type.
 
-Switches: `default_count` is what `max_images` means when it is not sent (1 on the newer page, 2 on the older one);
-`history_shows` is the field that has the request in history items where `include_inputs` asks for it ("inputs" or
-"input", both read by the official CLI; "" for none); `sync_hold_s` is how long the
-sync mode waits; `balance_usd` is what the account holds, `no_funds_status` how an empty one refuses.
+Switches: `default_count` is the default of `max_images` (1 on the newer page, 2 on the older one);
+`history_shows` is the field of history items that has the request, with `include_inputs` ("inputs" or "input", both
+read by the official CLI; "" for none); `sync_hold_s` is the longest wait of the sync mode; `balance_usd` is the balance
+of the account, `no_funds_status` the status of a refusal when it is empty.
 """
 
 from __future__ import annotations
 
 import base64
-import json
-import math
+import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from triptych_emulators.stage import Emulator, Fault, Order, UnreachableImage, Work, for_every_op, for_results
-from triptych_emulators.wavespeed_models import OFFERS, Malformed, listing, understood
+from triptych_emulators.kit import (
+    EmulatedJob,
+    Emulator,
+    FaultType,
+    InvalidRequest,
+    JobSpec,
+    UnreachableImage,
+    for_every_op,
+    for_results,
+    form_file,
+    id_in_path,
+    retry_after,
+)
+from triptych_emulators.kit.validation import is_whole, parsed
+from triptych_emulators.wavespeed_models import MODELS, listing, parse_submit
 from triptych_emulators.wavespeed_polls import ODDITIES, SYNC_TIMED_OUT, prediction
 
 UPLOAD_LIMIT_BYTES = 200 * 1024 * 1024
@@ -56,14 +67,14 @@ class Emulated(Emulator):
 
     name = "wavespeed"
     key_variable = "WAVESPEED_API_KEY"
-    faults: ClassVar[tuple[Fault, ...]] = (
+    faults: ClassVar[tuple[FaultType, ...]] = (
         *for_every_op(("submit", "poll", "upload", "put", "form", "models", "price", "history", "balance", "result")),
-        Fault("submit", "moderated-at-once", "HTTP 400: the prompt is refused, nothing is accepted", refuses=400),
-        Fault("submit", "no-funds", "HTTP 403: the balance is too low", refuses=403),
-        Fault("submit", "no-id", "accepted, but the answer has no id", "work"),
-        Fault("submit", "odd-ids", "an id with a slash, a colon and a letter outside ASCII", "work"),
-        Fault("submit", "sync-timeout", "sync mode gives up at once; the task goes on", "work"),
-        Fault("upload", "odd-ticket", "the ticket asks for another method than PUT", "work"),
+        FaultType("submit", "moderated-at-once", "HTTP 400: the prompt is refused, nothing is accepted", refuses=400),
+        FaultType("submit", "no-funds", "HTTP 403: the balance is too low", refuses=403),
+        FaultType("submit", "no-id", "accepted, but the response has no id", "job"),
+        FaultType("submit", "odd-ids", "an id with a slash, a colon and a letter outside ASCII", "job"),
+        FaultType("submit", "sync-timeout", "sync mode gives up at once; the task goes on", "job"),
+        FaultType("upload", "odd-ticket", "the ticket names another method than PUT", "job"),
         *ODDITIES,
         *for_results(),
     )
@@ -88,11 +99,8 @@ class Emulated(Emulator):
         self._deleted: set[str] = set()
 
     def routes(self) -> Sequence[Route]:
-        def in_path(request: Request) -> str:
-            return str(request.path_params["id"])
-
         return (
-            self.at("poll", "GET", "/api/v3/predictions/{id:path}/result", self._poll, work_id=in_path),
+            self.at("poll", "GET", "/api/v3/predictions/{id:path}/result", self._poll, job_id=id_in_path),
             self.at("history", "POST", "/api/v3/predictions", self._history),
             self.at("history", "POST", "/api/v3/predictions/delete", self._delete),
             self.at("upload", "POST", "/api/v3/media/uploads", self._ticket),
@@ -106,81 +114,79 @@ class Emulated(Emulator):
         )
 
     def refusal(self, request: Request, status: int, message: str = "", **options: Any) -> Response:
-        said, code = REFUSALS.get(str(options.get("fault")), (message or MESSAGES.get(status, "error"), None))
-        body: dict[str, Any] = {"code": status, "message": said, "data": None}
+        text, code = REFUSALS.get(str(options.get("fault")), (message or MESSAGES.get(status, "error"), None))
+        body: dict[str, Any] = {"code": status, "message": text, "data": None}
         if code:
             body["error_code"] = code
-        headers = {"Retry-After": str(options["retry_after"])} if options.get("retry_after") is not None else {}
-        return JSONResponse(body, status, headers)
+        return JSONResponse(body, status, retry_after(options))
 
     # Paid
 
     async def _submit(self, request: Request) -> Response:
-        offer = OFFERS.get(str(request.path_params["model"]))
-        if offer is None:
+        model = MODELS.get(str(request.path_params["model"]))
+        if model is None:
             return self.refusal(request, 404, f"model not found: {str(request.path_params['model'])[:100]}")
         try:
-            body = await _json(request)
-            order = understood(offer, body, self._default_count, self._follow(body))
-        except Malformed as error:
+            body = parsed(await request.body())
+            spec = parse_submit(model, body, self._default_count, self._follow(body))
+        except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
-        if order.total_usd > self._balance_usd - self.charged_usd:
+        if spec.total_usd > self._balance_usd - self.charged_usd:
             return self.refusal(request, self._no_funds_status, MESSAGES[402])
-        work = self.accept(request, order)
-        if order.body.get("enable_sync_mode"):
-            return await self._synchronous(work)
-        told = prediction(work, "running", self._poll_url(work), [])
-        data = {name: told[name] for name in ("id", "model", "outputs", "urls", "created_at")}
-        data |= {"input": order.body, "status": "created"}
-        if "no-id" in work.traits:
+        job = self.accept(request, spec)
+        if spec.body.get("enable_sync_mode"):
+            return await self._synchronous(job)
+        shown = prediction(job, "running", self._poll_url(job), [])
+        data = {name: shown[name] for name in ("id", "model", "outputs", "urls", "created_at")}
+        data |= {"input": spec.body, "status": "created"}
+        if "no-id" in job.faults:
             del data["id"]
-        return _told(data)
+        return _success(data)
 
-    async def _synchronous(self, work: Work) -> Response:
-        """Hold the answer until the job has ended, or the sync mode gives up."""
-        duration_s = work.finish_at - work.submitted_at
-        if "sync-timeout" not in work.traits:
+    async def _synchronous(self, job: EmulatedJob) -> Response:
+        """Hold the response until the job has ended, or the sync mode gives up."""
+        duration_s = job.finish_at - job.submitted_at
+        if "sync-timeout" not in job.faults:
             share = self._sync_hold_s / duration_s if duration_s > self._sync_hold_s else 1.0
-            outcome = await self.ended(work, share)
+            outcome = await self.ended(job, share)
             if outcome != "running":
-                return _told(prediction(work, outcome, self._poll_url(work), self._outputs(work, outcome)))
-        url = self._poll_url(work)
+                return _success(prediction(job, outcome, self._poll_url(job), self._outputs(job, outcome)))
+        url = self._poll_url(job)
         error = f"Sync mode timed out. The task is still running; query the result later at: {url}"
-        return _told({**prediction(work, "running", url, []), "error": error, "code": SYNC_TIMED_OUT})
+        return _success({**prediction(job, "running", url, []), "error": error, "code": SYNC_TIMED_OUT})
 
     async def _poll(self, request: Request) -> Response:
-        work = self.work(str(request.path_params["id"]))
-        if work is None:
+        job = self.job(str(request.path_params["id"]))
+        if job is None:
             return self.refusal(request, 404, "prediction not found")
-        outcome = await self.outcome(work)
-        work.polls += 1
-        work.polls_after_end += outcome != "running"
-        data = prediction(work, outcome, self._poll_url(work), self._outputs(work, outcome))
-        if work.id in self._deleted:
+        outcome = await self.outcome(job)
+        job.polls += 1
+        job.polls_after_end += outcome != "running"
+        data = prediction(job, outcome, self._poll_url(job), self._outputs(job, outcome))
+        if job.id in self._deleted:
             data.update(status="deleted", outputs=[], has_nsfw_contents=[])
-        return _told(data)
+        return _success(data)
 
-    def _poll_url(self, work: Work) -> str:
-        return f"{self.base_url}/api/v3/predictions/{quote(work.id, safe='')}/result"
+    def _poll_url(self, job: EmulatedJob) -> str:
+        return f"{self.base_url}/api/v3/predictions/{quote(job.id, safe='')}/result"
 
-    def _outputs(self, work: Work, outcome: str) -> list[Any]:
+    def _outputs(self, job: EmulatedJob, outcome: str) -> list[Any]:
         if outcome != "done":
             return []
-        missing_n = work.traits.get("frame-missing", {}).get("n", math.inf)
-        work.missing = work.order.count if "empty-outputs" in work.traits else int(missing_n <= work.expected)
-        if not work.order.body.get("enable_base64_output"):
-            return list(self.output_urls(work))
-        return [base64.b64encode(data).decode() for data in work.pictures.result()[: work.expected]]
+        job.count_missing()
+        if not job.spec.body.get("enable_base64_output"):
+            return list(self.output_urls(job))
+        return [base64.b64encode(data).decode() for data in job.pictures.result()[: job.expected]]
 
     def _follow(self, body: Any) -> tuple[int, int] | None:
-        """The size of the first reference, where it can be read."""
+        """Return the size of the first reference, or None when it cannot be read."""
         from triptych.images import processing
 
         images = body.get("images") if isinstance(body, dict) else None
         if not isinstance(images, list) or not images or not isinstance(images[0], str) or body.get("size"):
             return None
         try:
-            found = processing.verify(self.studio.read(images[0]))
+            found = processing.verify(self.files.read(images[0]))
         except UnreachableImage:
             return None
         return found.width, found.height
@@ -189,24 +195,24 @@ class Emulated(Emulator):
 
     async def _ticket(self, request: Request) -> Response:
         try:
-            asked = await _json(request)
-        except Malformed as error:
+            fields = _object(parsed(await request.body()))
+        except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
-        name, size = (asked.get("filename"), asked.get("size")) if isinstance(asked, dict) else (None, None)
-        if not isinstance(name, str) or not name or isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        name, size = fields.get("filename"), fields.get("size")
+        if not isinstance(name, str) or not name or not is_whole(size, 1, sys.maxsize):
             return self.refusal(request, 400, "filename and size are required")
         if size > UPLOAD_LIMIT_BYTES:
             return self.refusal(request, 413)
-        key, kind = uuid.uuid4().hex, str(asked.get("content_type") or "application/octet-stream")
+        key, kind = uuid.uuid4().hex, str(fields.get("content_type") or "application/octet-stream")
         path = f"{key}/{name.replace('/', '_')}"
         self._tickets[key] = f"{path}\n{kind}\n{size}"
-        odd = any(armed.fault.name == "odd-ticket" for armed in getattr(request.state, "asked", ()))
+        odd = self.has_fault(request, "odd-ticket")
         instruction = {
             "method": "POST" if odd else "PUT",
             "url": f"{self.base_url}/_put/{key}?X-Amz-Signature=0123",
             "headers": {"Content-Type": kind},
         }
-        return _told({"download_url": f"{self.base_url}/_uploads/{quote(path)}", "upload": instruction})
+        return _success({"download_url": f"{self.base_url}/_uploads/{quote(path)}", "upload": instruction})
 
     async def _put(self, request: Request) -> Response:
         ticket = self._tickets.get(str(request.path_params["key"]))
@@ -218,104 +224,96 @@ class Emulated(Emulator):
             return Response("<Error><Code>InvalidArgument</Code></Error>", 400, media_type="application/xml")
         if request.headers.get("content-type") != kind or len(data) != int(size):
             return Response("<Error><Code>SignatureDoesNotMatch</Code></Error>", 403, media_type="application/xml")
-        self.studio.uploads.put(path, data, kind)
+        self.files.uploads.put(path, data, kind)
         return Response(status_code=200)
 
     async def _form(self, request: Request) -> Response:
-        async with request.form() as form:
-            file = form.get("file")
-            if not isinstance(file, UploadFile):
-                return self.refusal(request, 400, "file is required")
-            data, name = await file.read(), (file.filename or "file").replace("/", "_")
-            kind = file.content_type or "application/octet-stream"
+        if (file := await form_file(request)) is None:
+            return self.refusal(request, 400, "file is required")
+        name, data, kind, _ = file
         url = self.keep_upload(name, data, kind)
-        return _told({"type": kind.partition("/")[0], "download_url": url, "filename": name, "size": len(data)})
+        return _success({"type": kind.partition("/")[0], "download_url": url, "filename": name, "size": len(data)})
 
     async def _models(self, _: Request) -> Response:
         return JSONResponse({"code": 200, "message": "success", "data": listing()})
 
     async def _price(self, request: Request) -> Response:
         try:
-            order = await self._asked_price(request)
-        except Malformed as error:
+            spec = await self._parse_price(request)
+        except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
-        price = float(order.total_usd)
-        told = {"price": price, "discounted_price": price, "discount_rate": 0, "currency": "USD"}
-        return _told({**told, "model_id": order.model})
+        price = float(spec.total_usd)
+        quoted = {"price": price, "discounted_price": price, "discount_rate": 0, "currency": "USD"}
+        return _success({**quoted, "model_id": spec.model})
 
     async def _unit_price(self, request: Request) -> Response:
         try:
-            order = await self._asked_price(request)
-        except Malformed as error:
+            spec = await self._parse_price(request)
+        except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
-        return _told({"unit_price": float(order.price_usd), "currency": "USD"})
+        return _success({"unit_price": float(spec.price_usd), "currency": "USD"})
 
-    async def _asked_price(self, request: Request) -> Order:
-        asked = await _json(request)
-        fields = asked if isinstance(asked, dict) else {}
-        offer = OFFERS.get(str(fields.get("model_id", "")))
-        if offer is None:
-            raise Malformed("model_id is required and must be a model")
-        return understood(offer, fields.get("inputs"), self._default_count, None)
+    async def _parse_price(self, request: Request) -> JobSpec:
+        fields = _object(parsed(await request.body()))
+        model = MODELS.get(str(fields.get("model_id", "")))
+        if model is None:
+            raise InvalidRequest("model_id is required and must be a model")
+        return parse_submit(model, fields.get("inputs"), self._default_count, None)
 
     async def _history(self, request: Request) -> Response:
         try:
-            asked = await _json(request)
-            page, size = _counting(asked, "page", 1 << 30), _counting(asked, "page_size", 100)
-            after, before = _moment(asked, "created_after"), _moment(asked, "created_before")
-        except Malformed as error:
+            query = _object(parsed(await request.body()))
+            page, size = _number(query, "page", 1 << 30), _number(query, "page_size", 100)
+            after, before = _time(query, "created_after"), _time(query, "created_before")
+        except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
         found = []
-        for work in reversed(self.listed):
-            outcome = await self.outcome(work)
-            told = prediction(work, outcome, self._poll_url(work), self._outputs(work, outcome))
-            wanted = (("model", work.order.model), ("status", told["status"]))
-            if work.id in self._deleted or any(asked.get(name) not in (None, "", value) for name, value in wanted):
+        for job in reversed(self.account_jobs):
+            outcome = await self.outcome(job)
+            item = prediction(job, outcome, self._poll_url(job), self._outputs(job, outcome))
+            wanted = (("model", job.spec.model), ("status", item["status"]))
+            if job.id in self._deleted or any(query.get(name) not in (None, "", value) for name, value in wanted):
                 continue
-            if (after and work.created_at <= after) or (before and work.created_at >= before):
+            if (after and job.created_at <= after) or (before and job.created_at >= before):
                 continue
-            shown = self._history_shows if asked.get("include_inputs") is True else ""
-            found.append({**told, shown: work.order.body} if shown else told)
-        return _told({"page": page, "items": found[(page - 1) * size : page * size]})
+            shown = self._history_shows if query.get("include_inputs") is True else ""
+            found.append({**item, shown: job.spec.body} if shown else item)
+        return _success({"page": page, "items": found[(page - 1) * size : page * size]})
 
     async def _delete(self, request: Request) -> Response:
         try:
-            asked = await _json(request)
-        except Malformed as error:
+            ids = _object(parsed(await request.body())).get("ids")
+        except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
-        ids = asked.get("ids") if isinstance(asked, dict) else None
         if not isinstance(ids, list):
             return self.refusal(request, 400, "ids is required")
-        self._deleted.update(work.id for work in self.works if work.id in ids)
-        return _told(None)
+        self._deleted.update(job.id for job in self.jobs if job.id in ids)
+        return _success(None)
 
     async def _balance(self, _: Request) -> Response:
-        return _told({"balance": float(self._balance_usd - self.charged_usd)})
+        return _success({"balance": float(self._balance_usd - self.charged_usd)})
 
 
-def _told(data: Any) -> Response:
+def _success(data: Any) -> Response:
     return JSONResponse({"code": 200, "message": "success", "data": data})
 
 
-async def _json(request: Request) -> Any:
-    try:
-        return json.loads(await request.body())
-    except ValueError:
-        raise Malformed("request body is not valid JSON") from None
+def _object(body: Any) -> dict[str, Any]:
+    return body if isinstance(body, dict) else {}
 
 
-def _counting(asked: Any, name: str, most: int) -> int:
-    value = asked.get(name) if isinstance(asked, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise Malformed(f"{name} is required and must be between 1 and {most}")
+def _number(query: Mapping[str, Any], name: str, most: int) -> int:
+    value = query.get(name)
+    if not is_whole(value, 1, most):
+        raise InvalidRequest(f"{name} is required and must be between 1 and {most}")
     return value
 
 
-def _moment(asked: Any, name: str) -> datetime | None:
-    value = asked.get(name)
+def _time(query: Mapping[str, Any], name: str) -> datetime | None:
+    value = query.get(name)
     if not value:
         return None
     try:
         return datetime.fromisoformat(str(value))
     except ValueError:
-        raise Malformed(f"{name} must be an ISO 8601 time") from None
+        raise InvalidRequest(f"{name} must be an ISO 8601 time") from None

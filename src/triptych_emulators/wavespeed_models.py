@@ -1,4 +1,4 @@
-"""What WaveSpeedAI sells, as data: models, limits and list prices; and what it makes of a request.
+"""The models of WaveSpeedAI, as data, with limits and list prices; and the parser of its submits.
 
 Source: the provider's model pages and a captured call (docs/providers/wavespeed.md#models), the areas from the origin
 (docs/providers/README.md#sizes). Unknown fields are accepted silently, as the two spellings of a webhook are; but not
@@ -14,28 +14,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from triptych_emulators.stage import Order
-from triptych_emulators.stage.tariffs import SMALL_PX, V5_PRO, Tariff, flat
+from triptych_emulators.kit import InvalidRequest, JobSpec
+from triptych_emulators.kit.prices import SMALL_PX, V5_PRO, PriceTiers, flat
+from triptych_emulators.kit.validation import (
+    MAX_TOTAL,
+    MIME_TYPES,
+    check_area,
+    fields_of,
+    is_texts,
+    is_whole,
+    pixels_of,
+    prompt_of,
+)
 
 MAX_REFERENCES = 10
 MAX_IMAGES = 15
-MAX_TOTAL = 15
-"""References and outputs of one request, together."""
-
-MIME_TYPES: Mapping[str, str] = {"jpeg": "image/jpeg", "png": "image/png"}
-
-
-class Malformed(Exception):
-    """A request that the API answers with 400; the message is the API's."""
 
 
 @dataclass(frozen=True)
-class Offer:
+class Model:
     """One model id: its fields and limits."""
 
-    model: str
+    id: str
     title: str
-    tariff: Tariff
+    prices: PriceTiers
     area: tuple[int, int]
     formats: bool
     edits: bool
@@ -50,7 +52,7 @@ class Offer:
         return self.more["output_format"][0] if "output_format" in self.more else "jpeg"
 
 
-def _offers() -> dict[str, Offer]:
+def _models() -> dict[str, Model]:
     families = (
         ("seedream-v5.0-lite", "Seedream V5.0 Lite", "0.035", (3_686_400, 16_777_216), True),
         ("seedream-v4.5", "Seedream V4.5", "0.04", (3_686_400, 16_777_216), False),
@@ -62,16 +64,16 @@ def _offers() -> dict[str, Offer]:
         ("/sequential", " Sequential", False, True),
         ("/edit-sequential", " Edit Sequential", True, True),
     )
-    made = [
-        Offer(f"bytedance/{family}{tail}", title + more, flat(usd), area, formats, edits, sequential)
+    sold = [
+        Model(f"bytedance/{family}{tail}", title + more, flat(usd), area, formats, edits, sequential)
         for family, title, usd, area, formats in families
         for tail, more, edits, sequential in tails
     ]
-    for family, title, tariff, tiers, fields in _SINGLE:
+    for family, title, prices, tiers, fields in _SINGLE:
         for tail, more, edits, _ in tails[:2]:
             name = f"bytedance/{family}{tail}"
-            made.append(Offer(name, title + more, tariff, (0, 0), True, edits, False, tiers, fields))
-    return {offer.model: offer for offer in made}
+            sold.append(Model(name, title + more, prices, (0, 0), True, edits, False, tiers, fields))
+    return {model.id: model for model in sold}
 
 
 RATIOS = ("1:1", "1:2", "2:1", "1:3", "3:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "9:21", "21:9")
@@ -83,11 +85,11 @@ _KNOWN = {
 """The origin's sizes, in the order of `_KNOWN_RATIOS`; a landscape one is the same, turned."""
 _KNOWN_RATIOS = ("1:1", "2:3", "3:4", "4:5", "9:16", "9:21")
 _AREAS = {"1k": 1024 * 1024, "1.5k": 1536 * 1536, "2k": 2048 * 2048, "3k": 3840 * 2160}
-_SINGLE: Sequence[tuple[str, str, Tariff, Sequence[str], Mapping[str, Sequence[str]]]] = (
+_SINGLE: Sequence[tuple[str, str, PriceTiers, Sequence[str], Mapping[str, Sequence[str]]]] = (
     (
         "seedream-v5.5",
         "Seedream V5.5",
-        Tariff(((SMALL_PX, "0.02"), (2048 * 2048 * 1.1025, "0.035"), (math.inf, "0.07")), "0.008"),
+        PriceTiers(((SMALL_PX, "0.02"), (2048 * 2048 * 1.1025, "0.035"), (math.inf, "0.07")), "0.008"),
         ("1k", "1.5k", "2k", "3k"),
         {"background": ("auto", "transparent", "opaque"), "output_format": ("png", "jpeg")},
     ),
@@ -107,58 +109,54 @@ _SINGLE: Sequence[tuple[str, str, Tariff, Sequence[str], Mapping[str, Sequence[s
     ),
 )
 
-OFFERS = _offers()
+MODELS = _models()
 
 
-def understood(offer: Offer, body: Any, default_count: int, follow: tuple[int, int] | None) -> Order:
-    """Return what a submit's or quote's body asks for; raise Malformed.
+def parse_submit(model: Model, body: Any, default_count: int, follow: tuple[int, int] | None) -> JobSpec:
+    """Return the job of a submit's or quote's body; raise InvalidRequest.
 
-    `follow` is the size of the first reference, which counts where no size is given.
+    `follow` is the size of the first reference, which applies where no size is given.
     """
-    if not isinstance(body, dict):
-        raise Malformed("request body must be a JSON object")
-    prompt = body.get("prompt")
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise Malformed("property 'prompt' is required")
-    references = _references(offer, body)
-    count = body.get("max_images", default_count) if offer.sequential else 1
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_IMAGES:
-        raise Malformed(f"property 'max_images' must be an integer between 1 and {MAX_IMAGES}")
-    if offer.tiers:
-        _check_strictly(offer, body)
-    if offer.edits and len(references) + count > MAX_TOTAL:
-        raise Malformed(f"the number of input images plus max_images must not exceed {MAX_TOTAL}")
-    output_format = body.get("output_format") or offer.default_format
+    fields_of(body)
+    prompt = prompt_of(body, "property 'prompt' is required")
+    references = _references(model, body)
+    count = body.get("max_images", default_count) if model.sequential else 1
+    if not is_whole(count, 1, MAX_IMAGES):
+        raise InvalidRequest(f"property 'max_images' must be an integer between 1 and {MAX_IMAGES}")
+    if model.tiers:
+        _check_strictly(model, body)
+    if model.edits and len(references) + count > MAX_TOTAL:
+        raise InvalidRequest(f"the number of input images plus max_images must not exceed {MAX_TOTAL}")
+    output_format = body.get("output_format") or model.default_format
     transparent = body.get("background") == "transparent"
     if transparent and output_format == "jpeg":
-        raise Malformed("property 'background': transparent needs the output_format png")
-    size = _tier(body, follow) if offer.tiers else _size(offer, body, follow)
-    if offer.formats and output_format not in MIME_TYPES:
-        raise Malformed(f"property 'output_format' must be one of: {', '.join(MIME_TYPES)}")
-    return Order(
-        model=offer.model,
+        raise InvalidRequest("property 'background': transparent needs the output_format png")
+    size = _tier(body, follow) if model.tiers else _size(model, body, follow)
+    if model.formats and output_format not in MIME_TYPES:
+        raise InvalidRequest(f"property 'output_format' must be one of: {', '.join(MIME_TYPES)}")
+    return JobSpec(
+        model=model.id,
         prompt=prompt,
         references=references,
         count=count,
         size=size,
-        mime_type=MIME_TYPES[str(output_format)] if offer.formats else "image/jpeg",
-        price_usd=offer.tariff.each_usd(size),
-        fee_usd=offer.tariff.fee_usd(len(references)),
+        mime_type=MIME_TYPES[str(output_format)] if model.formats else "image/jpeg",
+        prices=model.prices,
         transparent=transparent,
         body=body,
     )
 
 
-def _check_strictly(offer: Offer, body: Mapping[str, Any]) -> None:
-    """Raise Malformed for a field that the schema does not have, or a value that it does not list."""
-    listed = {"aspect_ratio": RATIOS, "resolution": offer.tiers, **offer.more}
+def _check_strictly(model: Model, body: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest for a field that the schema does not have, or a value that it does not list."""
+    listed = {"aspect_ratio": RATIOS, "resolution": model.tiers, **model.more}
     for name, value in body.items():
-        if name in ("prompt", "enable_sync_mode", "enable_base64_output") or (name == "images" and offer.edits):
+        if name in ("prompt", "enable_sync_mode", "enable_base64_output") or (name == "images" and model.edits):
             continue
         if name not in listed:
-            raise Malformed(f"additional property '{name}' is not allowed")
+            raise InvalidRequest(f"additional property '{name}' is not allowed")
         if value not in listed[name]:
-            raise Malformed(f"property '{name}' must be one of: {', '.join(listed[name])}")
+            raise InvalidRequest(f"property '{name}' must be one of: {', '.join(listed[name])}")
 
 
 def _tier(body: Mapping[str, Any], follow: tuple[int, int] | None) -> tuple[int, int]:
@@ -176,35 +174,28 @@ def _tier(body: Mapping[str, Any], follow: tuple[int, int] | None) -> tuple[int,
     return round(unit * wide / 16) * 16, round(unit * high / 16) * 16
 
 
-def _references(offer: Offer, body: Mapping[str, Any]) -> Sequence[str]:
-    if not offer.edits:
+def _references(model: Model, body: Mapping[str, Any]) -> Sequence[str]:
+    if not model.edits:
         return []
     given = body.get("images")
-    if not isinstance(given, list) or not given or not all(isinstance(item, str) and item for item in given):
-        raise Malformed("property 'images' is required and must be an array of strings")
+    if not given or not is_texts(given):
+        raise InvalidRequest("property 'images' is required and must be an array of strings")
     if len(given) > MAX_REFERENCES:
-        raise Malformed(f"property 'images' takes at most {MAX_REFERENCES} items, got {len(given)}")
+        raise InvalidRequest(f"property 'images' takes at most {MAX_REFERENCES} items, got {len(given)}")
     return given
 
 
-def _size(offer: Offer, body: Mapping[str, Any], follow: tuple[int, int] | None) -> tuple[int, int]:
+def _size(model: Model, body: Mapping[str, Any], follow: tuple[int, int] | None) -> tuple[int, int]:
     size = body.get("size")
     if size in (None, ""):
         return follow or (2048, 2048)
-    width, _, height = str(size).partition("*")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise Malformed("property 'size' must look like 2048*2048")
-    pixels = int(width), int(height)
-    low, high = offer.area
-    if not low <= pixels[0] * pixels[1] <= high:
-        raise Malformed(f"property 'size': the area must be between {low} and {high} pixels")
-    if max(pixels) > 16 * min(pixels):
-        raise Malformed("property 'size': the aspect ratio must be between 1/16 and 16")
+    pixels = pixels_of(size, "*", "property 'size' must look like 2048*2048")
+    check_area(pixels, model.area, "property 'size'")
     return pixels
 
 
 def listing() -> list[dict[str, Any]]:
-    """Return the live model list: the offers, and one model of another kind, as the real list mixes them."""
+    """Return the live model list: the models, and one model of another kind, as the real list mixes them."""
     video = {
         "model_id": "wavespeed-ai/wan-2.2/i2v-480p",
         "name": "wavespeed-ai/wan-2.2/i2v-480p",
@@ -215,29 +206,29 @@ def listing() -> list[dict[str, Any]]:
         "formula": "",
         "api_schema": {"api_schemas": []},
     }
-    return [*(_entry(offer, order) for order, offer in enumerate(OFFERS.values(), start=2)), video]
+    return [*(_entry(model, order) for order, model in enumerate(MODELS.values(), start=2)), video]
 
 
-def _entry(offer: Offer, order: int) -> dict[str, Any]:
+def _entry(model: Model, order: int) -> dict[str, Any]:
     fields: dict[str, Any] = {"prompt": {"type": "string", "description": "What to make."}}
     required = ["prompt"]
-    if offer.edits:
+    if model.edits:
         about = "The images to edit."
         fields["images"] = {
             "type": "array", "items": {"type": "string"}, "maxItems": MAX_REFERENCES, "description": about
         }  # fmt: skip
         required.append("images")
-    if offer.tiers:
+    if model.tiers:
         fields["aspect_ratio"] = {"type": "string", "enum": list(RATIOS)}
-        fields["resolution"] = {"type": "string", "enum": list(offer.tiers), "default": offer.tiers[0]}
-        for name, values in offer.more.items():
+        fields["resolution"] = {"type": "string", "enum": list(model.tiers), "default": model.tiers[0]}
+        for name, values in model.more.items():
             fields[name] = {"type": "string", "enum": list(values), "default": values[0]}
     else:
         about = "Width*height, in pixels."
         fields["size"] = {"type": "string", "description": about, "minimum": 64, "maximum": 16384}
-    if offer.sequential:
+    if model.sequential:
         fields["max_images"] = {"type": "integer", "default": 1, "minimum": 1, "maximum": MAX_IMAGES}
-    if offer.formats and not offer.tiers:
+    if model.formats and not model.tiers:
         fields["output_format"] = {"type": "string", "enum": list(MIME_TYPES), "default": "jpeg"}
     fields["enable_base64_output"] = {"type": "boolean", "default": False}
     fields["enable_sync_mode"] = {"type": "boolean", "default": False}
@@ -247,23 +238,23 @@ def _entry(offer: Offer, order: int) -> dict[str, Any]:
         "required": required,
         "x-order-properties": list(fields),
     }
-    if offer.tiers:
+    if model.tiers:
         schema["additionalProperties"] = False
     return {
-        "model_id": offer.model,
-        "name": offer.model,
-        "description": f"ByteDance {offer.title}.",
-        "type": "image-to-image" if offer.edits else "text-to-image",
-        "base_price": float(offer.tariff.from_usd),
+        "model_id": model.id,
+        "name": model.id,
+        "description": f"ByteDance {model.title}.",
+        "type": "image-to-image" if model.edits else "text-to-image",
+        "base_price": float(model.prices.from_usd),
         "sort_order": order,
-        "formula": "price * max_images" if offer.sequential else "",
+        "formula": "price * max_images" if model.sequential else "",
         "api_schema": {
             "api_schemas": [
                 {
                     "type": "model_run",
                     "method": "POST",
                     "server": "https://api.wavespeed.ai",
-                    "api_path": f"/api/v3/{offer.model}",
+                    "api_path": f"/api/v3/{model.id}",
                     "request_schema": schema,
                 }
             ]

@@ -1,7 +1,7 @@
-"""How WaveSpeedAI tells of a prediction: the usual body, its statuses and task codes, and every odd one, as a table.
+"""The predictions of WaveSpeedAI: the usual body, its statuses and task codes, and every odd one, as a table.
 
 Source: the official SDK for the statuses, the documentation for the task codes, a live transcript for the body
-(docs/providers/wavespeed.md#poll). One function per oddity; each changes the answer it is given.
+(docs/providers/wavespeed.md#poll). One function per oddity; each changes a response.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from triptych_emulators.stage import Failure, Fault, Work
+from triptych_emulators.kit import EmulatedJob, FaultType, JobFailure, for_jobs
 
 MODERATION = 1200
 CODES: Mapping[int, str] = {
@@ -28,30 +28,30 @@ SYNC_TIMED_OUT = 5004
 Options = Mapping[str, Any]
 
 
-def prediction(work: Work, outcome: str, url: str, outputs: list[Any]) -> dict[str, Any]:
-    """Return a prediction as poll and history tell it; `outcome` is running, failed or done."""
+def prediction(job: EmulatedJob, outcome: str, url: str, outputs: list[Any]) -> dict[str, Any]:
+    """Return a prediction as in poll and history; `outcome` is running, failed or done."""
     data: dict[str, Any] = {
-        "id": work.id,
-        "model": work.order.model,
+        "id": job.id,
+        "model": job.spec.model,
         "outputs": outputs if outcome == "done" else [],
         "urls": {"get": url},
         "has_nsfw_contents": [False] * len(outputs) if outcome == "done" else [],
         "status": "completed" if outcome == "done" else "processing",
-        "created_at": work.created_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "created_at": job.created_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "error": "",
-        "timings": {"inference": round((work.finish_at - work.submitted_at) * 1000) if outcome != "running" else 0},
+        "timings": {"inference": round((job.finish_at - job.submitted_at) * 1000) if outcome != "running" else 0},
     }
-    if outcome == "failed" and work.failure is not None:
-        code = {400: 1402, 500: 5000}.get(work.failure.code or 0, work.failure.code)
-        data.update(status=work.failure.status, error=work.failure.message)
+    if outcome == "failed" and job.failure is not None:
+        code = {400: 1402, 500: 5000}.get(job.failure.code or 0, job.failure.code)
+        data.update(status=job.failure.status, error=job.failure.message)
         if code is not None:
             data["code"] = code
     if outcome == "done":
-        for name, options in work.traits.items():
+        for name, options in job.faults.items():
             if name in _CHANGES:
                 _CHANGES[name](data, options)
-    odd = work.traits.get("unknown-status")
-    if odd is not None and work.polls <= odd["n"]:
+    odd = job.faults.get("unknown-status")
+    if odd is not None and job.polls <= odd["n"]:
         data.update(status=odd["status"], outputs=[], has_nsfw_contents=[], error="")
         data.pop("code", None)
     return data
@@ -80,10 +80,6 @@ def _no_model(data: dict[str, Any], _: Options) -> None:
     del data["model"], data["has_nsfw_contents"], data["timings"], data["error"]
 
 
-def _fails(name: str, about: str, failure: Failure, options: Options | None = None) -> Fault:
-    return Fault("poll", name, about, "work", options or {}, failure)
-
-
 _CHANGES: Mapping[str, Callable[[dict[str, Any], Options], None]] = {
     "empty-outputs": _empty,
     "outputs-objects": _objects,
@@ -91,20 +87,21 @@ _CHANGES: Mapping[str, Callable[[dict[str, Any], Options], None]] = {
     "frame-missing": _frame_missing,
     "bare": _no_model,
 }
-_REASON = Failure("model execution failed: the upstream returned an error", 1403)
-ODDITIES: tuple[Fault, ...] = (
-    Fault("poll", "unknown-status", "an undocumented status for n polls", "work", {"n": 2, "status": "warming"}),
-    _fails("failed-200", "the job fails", _REASON, {"error_code": 1403, "message": _REASON.message}),
-    _fails("no-code", "the job fails without a task code", Failure("something went wrong")),
-    _fails("moderated", "the job fails for its content", Failure("Content flagged as potentially unsafe.", MODERATION)),
-    *(_fails(f"code-{code}", f"the job fails with task code {code}", Failure(t, code)) for code, t in CODES.items()),
-    _fails("cancelled", "the job ends with status cancelled", Failure("", None, "cancelled")),
-    _fails("timeout-status", "the job ends with status timeout", Failure("task timed out", None, "timeout")),
-    _fails("deleted", "the job ends with status deleted", Failure("", None, "deleted")),
-    Fault("poll", "empty-outputs", "the job completes with an empty list", "work"),
-    Fault("poll", "outputs-objects", "outputs are objects; field is url or download_url", "work", {"field": "url"}),
-    Fault("poll", "outputs-string", "a single output is a bare string, not a list", "work"),
-    Fault("poll", "frame-missing", "the n-th output is null", "work", {"n": 1}),
-    Fault("poll", "bare", "nothing but id, urls, status, outputs and created_at", "work"),
-    Fault("poll", "fewer", "n images fewer than asked for, charged accordingly", "work", {"n": 1}),
+_REASON = JobFailure("model execution failed: the upstream returned an error", 1403)
+_UNSAFE = JobFailure("Content flagged as potentially unsafe.", MODERATION)
+ODDITIES: tuple[FaultType, ...] = (
+    for_jobs("unknown-status", "an undocumented status for n polls", n=2, status="warming"),
+    for_jobs("failed-200", "the job fails", _REASON, error_code=1403, message=_REASON.message),
+    for_jobs("no-code", "the job fails without a task code", JobFailure("something went wrong")),
+    for_jobs("moderated", "the job fails for its content", _UNSAFE),
+    *(for_jobs(f"code-{c}", f"the job fails with task code {c}", JobFailure(t, c)) for c, t in CODES.items()),
+    for_jobs("cancelled", "the job ends with status cancelled", JobFailure("", None, "cancelled")),
+    for_jobs("timeout-status", "the job ends with status timeout", JobFailure("task timed out", None, "timeout")),
+    for_jobs("deleted", "the job ends with status deleted", JobFailure("", None, "deleted")),
+    for_jobs("empty-outputs", "the job completes with an empty list"),
+    for_jobs("outputs-objects", "outputs are objects; field is url or download_url", field="url"),
+    for_jobs("outputs-string", "a single output is a bare string, not a list"),
+    for_jobs("frame-missing", "the n-th output is null", n=1),
+    for_jobs("bare", "nothing but id, urls, status, outputs and created_at"),
+    for_jobs("fewer", "n images fewer than requested, charged accordingly", n=1),
 )

@@ -45,7 +45,7 @@ def test_the_official_client_makes_a_sequence_whole_and_streamed() -> None:
         # The result of one call is the reference of the next.
         (plain,) = made_of(api, ("generate", asked(watermark=False, size="2048x2048", response_format="url")))
         url = plain["answer"]["data"][0]["url"]
-        assert api.studio.read(url)[:2] == b"\xff\xd8"
+        assert api.files.read(url)[:2] == b"\xff\xd8"
         whole, streamed, pro = made_of(
             api,
             ("generate", asked(max_images=3, image=[url], size="2K", output_format="png", watermark=False)),

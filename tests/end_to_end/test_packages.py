@@ -149,6 +149,7 @@ def test_the_bundle_holds_source_and_pinned_versions_alone(unpacked: Path) -> No
         "src/triptych/__main__.py",
         "src/triptych/storage/migrations/0001_initial.sql",
         "src/triptych/py.typed",
+        *(f"src/triptych/server/gallery/{name}" for name in ("index.html", "style.css", "connection.js", "app.js")),
     } <= held
     assert not any("__pycache__" in name for name in held)
     uv = tomllib.loads((unpacked / "pyproject.toml").read_text("utf-8"))["tool"]["uv"]

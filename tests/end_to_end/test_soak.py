@@ -82,9 +82,9 @@ async def books(
         clock.advance(60)
         await finish(service)
     return [
-        Accepted(api.name, work.id, work.order.prompt, work.charge_usd(clock.monotonic()))
+        Accepted(api.name, work.id, work.spec.prompt, work.charge_usd(clock.monotonic()))
         for api in (atlas, ark)
-        for work in api.works
+        for work in api.jobs
     ]
 
 

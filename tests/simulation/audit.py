@@ -172,7 +172,7 @@ def _in_flight(world: Any, row: dict[str, Any], taken: list[Any], moves: list[di
                 world.wrong("called uncertain while it was in flight", f"{named} at {move['at']:.1f} s")
         grace_s = GRACE_S + attempt.process.still_s
         lived = attempt.process.alive or attempt.process.died_s > (whole_s or 0) + grace_s
-        clean = len(taken) == 1 and not taken[0].work.traits
+        clean = len(taken) == 1 and not taken[0].work.faults
         fine = row["state"] in ("done", "cancelled") or row["kind"] in MAY_FAIL
         had_time = left_s and (attempt.process.alive or attempt.process.died_s > left_s + grace_s)
         if had_time and left_s - attempt.at_s < SHORT_S and clean and not exchange.spoiled and not fine:

@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 
 from simulation.loop import PROCESS, Process
 from simulation.network import EXCHANGE, TAG, Tag
-from triptych_emulators.stage import works as stage_works
-from triptych_emulators.stage.faults import MAY_HAVE_BEEN_ACCEPTED, Armed, Failure
+from triptych_emulators.kit.faults import MAY_HAVE_BEEN_ACCEPTED, ActiveFault, FaultType
+from triptych_emulators.kit.images import EXTENSIONS, UnreachableImage
 
 NAMES = ("ark", "atlas", "evolink", "novita", "runware", "wavespeed")
 REPEATABLE = frozenset({"evolink", "runware"})
@@ -47,7 +47,7 @@ class Accepted:
 
     @property
     def prompt(self) -> str:
-        return str(self.work.order.prompt)
+        return str(self.work.spec.prompt)
 
 
 class Inline:
@@ -88,13 +88,13 @@ class Provider:
         self.api = emulated(latency_s=latency_s, seed=chance.randrange(1000), clock=self.clock, **switches)
         self.api.base_url = f"https://{self.host}"
         self.app = self.api.app()
-        self.api.studio._hands.shutdown()
-        self.api.studio._hands = Inline()
-        self.api.studio._draw = self._draw
-        self.api.studio.read = self._read
+        self.api.runner._executor.shutdown()
+        self.api.runner._executor = Inline()
+        self.api.runner._paint = self._draw
+        self.api.files.read = self._read
         self.api.ended = self._ended
         self._real_accept, self.api.accept = self.api.accept, self._accept
-        self.api._board._chance = Oddities(self)
+        self.api._injector._random = Oddities(self)
 
     def clock(self) -> float:
         return WALL_S + float(self.world.loop.now)
@@ -143,13 +143,13 @@ class Provider:
         return "running" if share < 1.0 else str(await self.api.outcome(work))
 
     def _draw(self, work: Any) -> tuple[bytes, ...]:
-        for reference in work.order.references:
+        for reference in work.spec.references:
             self._read(reference)
-        kind = work.order.mime_type
-        extension = stage_works.EXTENSIONS[kind]
-        made = tuple(picture(kind, f"{self.name} {work.key} {n}") for n in range(1, work.order.count + 1))
+        kind = work.spec.mime_type
+        extension = EXTENSIONS[kind]
+        made = tuple(picture(kind, f"{self.name} {work.key} {n}") for n in range(1, work.spec.count + 1))
         for n, data in enumerate(made, 1):
-            self.api.studio.results.put(f"{work.key}/{n}.{extension}", data, kind)
+            self.api.files.results.put(f"{work.key}/{n}.{extension}", data, kind)
             self.world.drawn[hashlib.sha256(data).hexdigest()] = (self.name, work.key, n)
         return made
 
@@ -157,7 +157,7 @@ class Provider:
         """Return an input's bytes; what was looked at once is not decoded again."""
         from triptych.images import processing
 
-        data = self.api.studio._bytes_of(reference)
+        data = self.api.files.bytes_of(reference)
         known = hashlib.sha256(data).hexdigest()
         if known not in KEPT_FILES:
             try:
@@ -166,7 +166,7 @@ class Provider:
             except Exception:
                 KEPT_FILES[known] = False
         if not KEPT_FILES[known]:
-            raise stage_works.UnreachableImage("invalid image: cannot decode")
+            raise UnreachableImage("invalid image: cannot decode")
         return bytes(data)
 
 
@@ -175,14 +175,14 @@ class Oddities:
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
-        self._possible: dict[str, list[Failure]] = {}
-        for fault in provider.api._board.known.values():
+        self._possible: dict[str, list[FaultType]] = {}
+        for fault in provider.api._injector.known.values():
             if fault.name == "credits-only":
                 continue  # without a charge in dollars there is nothing to hold the ledger against
-            op = "submit" if fault.op == "poll" and fault.reach == "work" else fault.op
+            op = "submit" if fault.op == "poll" and fault.reach == "job" else fault.op
             self._possible.setdefault(op, []).append(fault)
 
-    def draw(self, op: str) -> Armed | None:
+    def draw(self, op: str) -> ActiveFault | None:
         provider = self._provider
         if TAG.get() == Tag():
             return None  # a stranger's request, or the world's own
@@ -203,9 +203,9 @@ class Oddities:
         if "n" in options and isinstance(options["n"], int):
             options["n"] = lot.randint(1, 3)
         lot.is_(fault.name, f"{op} at {provider.name}")
-        if fault.reach != "work":
+        if fault.reach != "job":
             EXCHANGE.get().spoiled = True
-        return Armed(fault, options)
+        return ActiveFault(fault, options)
 
 
 def _runware_op(body: bytes) -> str:

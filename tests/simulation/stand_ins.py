@@ -24,7 +24,7 @@ from simulation.here import here
 from simulation.loop import PROCESS, number
 from simulation.network import CALLER, TAG, Line, Tag, resolve
 from simulation.providers import NAMES
-from triptych_emulators.stage import works
+from triptych_emulators.kit import images
 
 _installed = False
 _real_time, _real_monotonic, _real_sleep, _real_urandom = time.time, time.monotonic, time.sleep, os.urandom
@@ -47,7 +47,7 @@ def install() -> None:
     threads = backend.AsyncIOBackend
     _real_threads = threads.run_sync_in_worker_thread
     threads.run_sync_in_worker_thread = classmethod(functools.partial(_in_thread, _real_threads))  # type: ignore[assignment, arg-type]
-    works._LOOPBACK |= {f"api.{name}.example" for name in NAMES}
+    images.LOOPBACK_HOSTS |= {f"api.{name}.example" for name in NAMES}
     _program()
 
 

@@ -41,7 +41,7 @@ from triptych.jobs import uploads
 from triptych.jobs.planning import Terms
 from triptych.jobs.service import ImageService
 from triptych.jobs.submission import Submission
-from triptych.providers import client
+from triptych.providers import client, guarded_transport
 
 FORKS = hasattr(os, "fork") and sys.platform != "darwin"  # the system libraries of macOS do not outlive a fork
 
@@ -190,12 +190,16 @@ def watch_requests(moments: Moments) -> None:
         return came
 
     client._client = lambda **options: bare(verify=NO_TLS, event_hooks={"request": [follow]}, **options)
+    guarded_transport.connections = connections
     Submission._sent = submit  # type: ignore[method-assign,assignment]
     client._Stream.next_event = event  # type: ignore[method-assign]
 
 
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Reading the system's certificates takes longer than a case, and here is nothing but loopback."""
+
+
+connections = functools.partial(guarded_transport.connections, verify=NO_TLS)
 
 
 def no_flushes(service: ImageService) -> None:

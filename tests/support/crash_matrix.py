@@ -34,7 +34,7 @@ from triptych import providers, settings
 from triptych.core.models import Prediction, State, Status
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import ImageService
-from triptych.providers import client
+from triptych.providers import client, guarded_transport
 
 NEVER = 10**9
 LATER_S = 60.0
@@ -233,7 +233,10 @@ class Case:
     def aftermath(self) -> Iterator[None]:
         """Stop the API afterwards."""
         try:
-            with mock.patch.object(client, "_client", _client):
+            with (
+                mock.patch.object(client, "_client", _client),
+                mock.patch.object(guarded_transport, "connections", crash_child.connections),
+            ):
                 yield
         finally:
             self._loopback.stop()

@@ -297,6 +297,7 @@ def emulate(
 ) -> Exit:
     """Run a provider's API on loopback, for tests and dry runs."""
     import triptych_emulators
+    from triptych.cli.demo import preview_pictures
     from triptych.providers import load
 
     _require_emulated(name)
@@ -313,7 +314,9 @@ def emulate(
         screen.note(f"  export {bases} {provider.key_env}=any-key")
 
     try:
-        triptych_emulators.serve(name, host, port, latency_s=latency, seed=seed, on_ready=ready)
+        triptych_emulators.serve(
+            name, host, port, latency_s=latency, seed=seed, on_ready=ready, painter=preview_pictures
+        )
     except OSError as error:
         raise errors.BadRequest(f"{host}:{port} cannot be listened on ({error.strerror}).") from error
     return Exit.DONE

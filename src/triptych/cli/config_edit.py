@@ -1,8 +1,8 @@
-"""Put one thing into somebody's configuration file, and leave every other byte of it as it was.
+"""Add or replace one entry of a configuration file; the rest of its text stays as it was.
 
-JSON may have comments and trailing commas, as editors allow; TOML keeps its order and comments. Whatever the edit does
-to the text, the result is parsed again and must say exactly what was meant: a file that cannot be edited so is refused
-with a `ValueError`, never rewritten. Pure: text in, text out.
+JSON may have comments and trailing commas, as editors allow. TOML is edited with tomlkit, which keeps order and
+comments. Every result is parsed again and must equal the old content with the new entry; otherwise the edit is refused
+with a `ValueError`. Pure: text in, text out.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 _STRING = r'("(?:[^"\\\r\n]|\\.)*")'
@@ -178,56 +178,61 @@ def _newline(text: str) -> str:
 # -- TOML --------------------------------------------------------------------------------------------------------------
 
 
-def put_toml(text: str, path: Sequence[str], values: Mapping[str, object]) -> str:
-    """Return the text with the table at `path` holding exactly `values`: changed line by line, or added at the end.
+def put_toml(text: str, path: tuple[str, str], values: Mapping[str, object]) -> str:
+    """Return the text with the table at `path` holding exactly `values`: changed in its place, or added at the end.
 
-    Raises: `ValueError` for what is not TOML, or a table that is not written one line to a key.
+    Raises: `ValueError` when the file is not TOML, or cannot be edited so.
     """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    outer, name = path
     meant = tomllib.loads(text)
-    inner = meant
-    for key in path[:-1]:
-        inner = inner.setdefault(key, {})
-    old = inner.get(path[-1])
-    inner[path[-1]] = dict(values)
-    newline = _newline(text)
-    if old is None:
-        lines = [f"[{'.'.join(path)}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
-        before = text if not text or text.endswith("\n") else text + newline
-        edited = before + (newline if before else "") + newline.join(lines) + newline
-    else:
-        edited = _table_edited(text, path, old, values)
+    tables = meant.setdefault(outer, {})
+    if not isinstance(tables, dict):
+        raise ValueError(f'"{outer}" is not a table')
+    tables[name] = dict(values)
+    is_crlf = 0 < text.count("\r\n") == text.count("\n")  # tomlkit ends the lines that it adds with \n
     try:
+        document = tomlkit.parse(text.replace("\r\n", "\n") if is_crlf else text)
+        found = document.get(outer)
+        if found is None or not (name in found or isinstance(found, tomlkit.items.InlineTable)):
+            found = tomlkit.table(is_super_table=True).append(name, tomlkit.table())
+            _put_toml(found, name, values)
+            document.append(outer, found)
+        else:
+            _put_toml(found, name, values)
+        edited = tomlkit.dumps(document)
         same = tomllib.loads(edited) == meant
-    except tomllib.TOMLDecodeError:
+    except (TOMLKitError, tomllib.TOMLDecodeError):
         same = False
     if not same:
         raise ValueError("it is written in a way that cannot be edited safely")
-    return edited
+    return edited.replace("\n", "\r\n") if is_crlf else edited
 
 
-def _table_edited(text: str, path: Sequence[str], old: Mapping[str, object], values: Mapping[str, object]) -> str:
-    name = r"[ \t]*\.[ \t]*".join(f'"?{re.escape(key)}"?' for key in path)
-    head = re.search(rf"^[ \t]*\[[ \t]*{name}[ \t]*\][^\r\n]*(\r?\n|\Z)", text, re.MULTILINE)
-    if head is None:
-        raise ValueError("it is written in a way that cannot be edited safely")
-    following = re.compile(r"^[ \t]*\[", re.MULTILINE).search(text, head.end())
-    end = following.start() if following else len(text)
-    body = text[head.end() : end]
-    for key in (*old, *(key for key in values if key not in old)):
-        if key in old and key in values and old[key] == values[key]:
-            continue
-        line = re.compile(rf"^[ \t]*{re.escape(key)}[ \t]*=[^\r\n]*(\r?\n|\Z)", re.MULTILINE)
-        new = f"{key} = {_toml(values[key])}{_newline(text)}" if key in values else ""
-        found = line.search(body) if key in old else None
-        at, after = found.span() if found else (0, 0)
-        body = body[:at] + new + body[after:]
-    opening = text[: head.end()]
-    return (opening if opening.endswith("\n") else opening + _newline(text)) + body + text[end:]
+def _put_toml(table: Any, key: str, value: object) -> None:
+    """Set a key of a tomlkit table; what is equal already keeps its text and its comments."""
+    import tomlkit
 
-
-def _toml(value: object) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    old = table.get(key)
+    if isinstance(value, list) and isinstance(old, list) and value[: len(old)] == old:
+        old.extend(value[len(old) :])
+    elif not isinstance(value, Mapping):
+        if old != value:
+            table[key] = value
+    else:
+        if not isinstance(old, MutableMapping):
+            table[key] = tomlkit.inline_table()
+        inner = table[key]
+        for gone in [name for name in inner if name not in value]:
+            del inner[gone]
+        # Comments at a table's end mostly belong to the table that follows: new keys go before them.
+        last = []
+        while isinstance(inner, tomlkit.items.Table) and inner.value.body and inner.value.body[-1][0] is None:
+            last.append(inner.value.body.pop()[1])
+        for name, item in value.items():
+            _put_toml(inner, name, item)
+        for item in reversed(last):
+            if not isinstance(item, tomlkit.items.Null):  # the place of a deleted key
+                inner.add(item)

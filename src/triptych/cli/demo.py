@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
@@ -28,7 +28,7 @@ from pydantic import BaseModel
 from triptych.core import errors
 from triptych.images import processing
 from triptych.jobs.results import Cost
-from triptych.providers import load, names
+from triptych.providers import load, names, preview
 from triptych_emulators import Emulator, running
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -192,7 +192,7 @@ async def show(out: Path, provider: str, say: Say, *, live: bool = False) -> Sho
     say("Triptych, all of it on this machine: an emulated provider, the real server, a real MCP client.")
     say("No key, no network, nothing paid.\n")
     demo = Demo(out, say, provider, live=live)
-    with running(provider, latency_s=LATENCY_S, key="demo-key") as api:
+    with running(provider, latency_s=LATENCY_S, key="demo-key", painter=preview_pictures) as api:
         try:
             async with _connected(api, home) as demo.client:
                 with suppress(Unfinished), anyio.fail_after(PATIENCE_S):
@@ -216,6 +216,11 @@ async def show(out: Path, provider: str, say: Say, *, live: bool = False) -> Sho
         charged_usd=float(errors.six_decimals(demo.charged)),
         wrong=demo.wrong,
     )
+
+
+def preview_pictures(images: Sequence[bytes], prompt: str, **options: Any) -> Sequence[bytes]:
+    """Return the offline engine's pictures, for an emulator: a person looks at them."""
+    return preview.render(images, prompt, **options).images
 
 
 def _fresh_home(out: Path) -> Path:

@@ -214,7 +214,7 @@ class Provider:
         return self.key_env is None
 
 
-SHARED = frozenset({"client", "url_safety", "preview"})
+SHARED = frozenset({"client", "guarded_transport", "url_safety", "preview"})
 
 
 def names() -> tuple[str, ...]:

@@ -1,24 +1,22 @@
-"""The only sender: everything that leaves this machine leaves here.
+"""The HTTP client for the providers' APIs and for every other URL; nothing else leaves this machine.
 
-Two doors. `run` drives a provider's flow against the provider's own origin, with its key; it follows no redirect and
-sends the key nowhere else. `fetch` reads a URL that somebody else wrote (a result, a user's link): only https, only
-public addresses, checked after resolution and again at every redirect, pinned to the address that was checked, with
-caps on size and time. A proxy that the environment names is asked for the checked address, not for the name. The one
-exception is a provider whose base URL is on loopback: URLs of that same origin are read.
+`run` drives a provider's flow against the provider's own origin, with its key. It follows no redirect and sends the key
+nowhere else. `fetch` reads a URL that somebody else wrote (a result, a user's link), through `guarded_transport`.
 
-Rules: a failure says whether the request can have arrived (`NotSent`, `AnswerLost`); a key is cut out of every answer
-before anybody reads it; nothing is retried here but what costs nothing to repeat.
+Rules: a failure says whether the request can have arrived (`NotSent`, `AnswerLost`). The key is cut out of every
+response before it is returned. Only requests that cost nothing are repeated.
 """
 
 from __future__ import annotations
 
 import io
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, AnyStr, NamedTuple, TypeVar
+from typing import Any, AnyStr, TypeVar
 from urllib.parse import quote
 
 import anyio
@@ -36,11 +34,12 @@ from triptych.providers import (
     HttpResponse,
     NextEvent,
     Provider,
+    guarded_transport,
     url_safety,
 )
+from triptych.providers.guarded_transport import FETCH_LIMIT_BYTES, Resolve
 
 T = TypeVar("T")
-Resolve = Callable[[str, int], "list[str]"]
 Sleep = Callable[[float], Awaitable[None]]
 Arrival = Callable[[FrameReceived], Awaitable[None]]
 Leaving = Callable[[], Awaitable[None]]
@@ -50,20 +49,17 @@ log = logging.getLogger(__name__)
 
 ANSWER_LIMIT_BYTES = 32 * 1024 * 1024
 ANSWER_PATIENCE = 4.0
-"""A submit or an upload may take this many times its own time-out, which counts from byte to byte."""
+"""The time limit of a submit or an upload, in units of its time-out, which counts from byte to byte."""
 LOOK_LIMIT_S = 30.0
-"""A poll or a list may take this long in all: it costs nothing to ask again."""
+"""The time limit of a poll or a list: asking again costs nothing."""
 STREAM_LIMIT_CHARS = 256 * 1024 * 1024
-"""Of a whole stream: fifteen images as base64. One event is bounded like a whole answer."""
-FETCH_LIMIT_BYTES = 64 * 1024 * 1024
-FETCH_TIMEOUT_S = 120.0
-MAX_REDIRECTS = 5
+"""The limit of a whole stream: fifteen images as base64. One event has the limit of a whole answer."""
 USER_AGENT = f"triptych/{__version__}"
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A provider as this user has it: its key, and where it lives.
+    """A provider with this user's key and base URLs.
 
     Raises: `errors.BadRequest`, naming the variable, for a base URL that would carry the key over plain http beyond
     this machine, and for a key that no header can carry.
@@ -100,11 +96,11 @@ class Account:
 
 
 class ProviderClient:
-    """The connections of one process; `aclose` ends them.
+    """The connections of one process, each provider's apart; `aclose` ends them.
 
-    `resolve` turns a host into addresses, `sleep` waits between tries, `public` carries what `fetch` asks for without a
-    proxy, and `transport` returns what carries the calls of a provider by its name. With `proxy_resolves` a proxy is
-    trusted to resolve names, and to refuse those it should. Each provider has connections of its own.
+    `resolve` returns the addresses of a host, `sleep` waits between tries. `public` is the transport of `fetch` without
+    a proxy, `transport` returns the one of a provider's API by the provider's name. With `proxy_resolves` a proxy is
+    trusted to resolve names, and to refuse addresses that are not public.
     """
 
     def __init__(
@@ -122,13 +118,13 @@ class ProviderClient:
         self._proxy_resolves = proxy_resolves
         self._transport = transport
         self._apis: dict[str, httpx2.AsyncClient] = {}
-        self._open: dict[tuple[str, str | None], httpx2.AsyncClient] = {}
+        self._guarded: dict[tuple[str, frozenset[str]], httpx2.AsyncClient] = {}
 
     async def aclose(self) -> None:
         """Close the connections."""
-        for client in (*self._apis.values(), *self._open.values()):
+        for client in (*self._apis.values(), *self._guarded.values()):
             await client.aclose()
-        self._apis, self._open = {}, {}
+        self._apis, self._guarded = {}, {}
 
     async def run(
         self,
@@ -191,10 +187,7 @@ class ProviderClient:
         self, account: Account, call: HttpRequest, tries: int, stream: _Stream, leaving: Leaving | None
     ) -> HttpResponse:
         url = _url(account, call)
-        if call.repeatable:
-            leaving = None
-        else:
-            tries = 1
+        tries, leaving = (tries, None) if call.repeatable else (1, leaving)
         for attempt in range(1, tries + 1):
             try:
                 answer = await self._send_once(account, call, url, stream, leaving)
@@ -217,19 +210,18 @@ class ProviderClient:
             headers["Authorization"] = f"Bearer {key}"
         # As streams: bytes would reach the socket in one piece, and be copied there.
         files = {field: (name, io.BytesIO(data), kind) for field, (name, data, kind) in (call.files or {}).items()}
-        client, target = self._api_client(account.provider.name), url_safety.parsed(url)
+        if _on_origin(account, call, url):
+            client = self._api_client(account.provider.name)
+        else:  # an upload ticket: a URL of another host, requested without the key
+            client = self._guarded_client(account.provider.name, account.loopback_origins())
         extensions: dict[str, Any] = {}
-        if not _on_origin(account, call, url):  # an upload ticket: a URL somebody else wrote, without the key
-            client, target, pinned, checked = await self._way_to(url, account.loopback_origins(), account.provider.name)
-            headers |= pinned
-            extensions |= checked
         if leaving:
             await leaving()
             extensions["trace"] = _before_the_bytes(leaving)
         try:
             request = client.build_request(
                 call.method,
-                target,
+                url_safety.parsed(url),
                 params=dict(call.params) or None,
                 json=call.json,
                 content=call.content,
@@ -240,29 +232,27 @@ class ProviderClient:
             )
         except (httpx2.InvalidURL, UnicodeError) as error:
             raise errors.BadRequest(f"The request to {title} cannot be written ({type(error).__name__}).") from error
-        large = not call.repeatable or call.files or call.content
-        limit_s = ANSWER_PATIENCE * call.timeout_s
-        if not large:
-            limit_s = min(limit_s, LOOK_LIMIT_S)
+        is_look = call.repeatable and not call.files and not call.content
+        limit_s = min(ANSWER_PATIENCE * call.timeout_s, LOOK_LIMIT_S if is_look else math.inf)
         try:
             with anyio.fail_after(limit_s):
                 response = await client.send(request, stream=True)
                 if call.stream and stream.takes(response, limit_s):
                     return HttpResponse(response.status_code, _headers(response, key), b"")
                 try:
-                    body = await _read(response, ANSWER_LIMIT_BYTES)
+                    body = await guarded_transport.read_body(response, ANSWER_LIMIT_BYTES)
                 finally:
                     await response.aclose()
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError) as error:
             raise errors.NotSent(f"{title} could not be reached ({type(error).__name__}).") from error
-        except (httpx2.HTTPError, httpx2.StreamError, TimeoutError, _TooLarge) as error:
+        except (httpx2.HTTPError, httpx2.StreamError, TimeoutError, guarded_transport.TooLarge) as error:
             raise errors.AnswerLost(f"The answer of {title} was lost ({type(error).__name__}).") from error
         log.debug("%s %s %s: %s", account.provider.name, call.method, call.path, response.status_code)
         return HttpResponse(response.status_code, _headers(response, key), redact(key, body))
 
     def _api_client(self, provider: str) -> httpx2.AsyncClient:
         if provider not in self._apis:
-            # What is meant for this machine goes to no proxy: it may be plain http, and carry a key.
+            # Requests to this machine use no proxy: they may be plain http, and carry a key.
             direct = {"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None}
             carried = {"transport": self._transport(provider)} if self._transport else {"mounts": direct}
             self._apis[provider] = _client(**carried)
@@ -271,104 +261,33 @@ class ProviderClient:
     async def fetch(
         self, url: str, *, origins: frozenset[str] = frozenset(), max_bytes: int = FETCH_LIMIT_BYTES, pool: str = ""
     ) -> bytes:
-        """Return what lies at a URL that somebody else wrote. `origins` are loopback origins that may be read.
+        """Return the bytes at a URL that somebody else wrote. `origins` are loopback origins that may be read.
 
-        Fetches of one `pool` share their connections: a provider's name for its results, else the users' own links.
+        Fetches of one `pool` share a client: a provider's name for its results, nothing for the users' own links.
 
         Raises: `errors.NotAllowed` for an address that is not public or a scheme that is not https, `errors.Refused`
         for a 4xx, `errors.Outage` for anything that may work later.
         """
-        with anyio.move_on_after(FETCH_TIMEOUT_S):
-            for _ in range(MAX_REDIRECTS + 1):
-                found = await self._fetch_once(url, origins, max_bytes, pool)
-                if isinstance(found, bytes):
-                    return found
-                url = found
-            raise errors.Refused(f"The URL redirects more than {MAX_REDIRECTS} times.")
-        raise errors.Outage(f"Reading the URL took longer than {FETCH_TIMEOUT_S:.0f} s.")
+        return await guarded_transport.fetch(self._guarded_client(pool, origins), url, max_bytes)
 
-    async def _fetch_once(self, url: str, origins: frozenset[str], max_bytes: int, pool: str) -> bytes | str:
-        """Return the bytes, or the URL that the answer redirects to."""
-        client, target, headers, extensions = await self._way_to(url, origins, pool)
-        try:
-            async with client.stream(
-                "GET", target, headers=headers, extensions=extensions, timeout=httpx2.Timeout(30.0, connect=10.0)
-            ) as response:
-                if response.is_redirect and "location" in response.headers:
-                    return str(httpx2.URL(url).join(response.headers["location"]))
-                if 400 <= response.status_code < 500 and response.status_code not in (408, 429):
-                    raise errors.Refused(f"The URL answered HTTP {response.status_code}.")
-                if response.status_code != 200:
-                    raise errors.Outage(f"The URL answered HTTP {response.status_code}.")
-                return await _read(response, max_bytes)
-        except _TooLarge as error:
-            raise errors.Refused(f"The file at the URL is larger than {max_bytes / 1e6:.0f} MB.") from error
-        except httpx2.ProxyError as error:
-            raise errors.Outage(
-                "The proxy refused to connect to the URL's address. If it takes only names, set "
-                "TRIPTYCH_PROXY_RESOLVES=1 in the server's environment."
-            ) from error
-        except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, UnicodeError) as error:
-            raise errors.Outage(f"The URL could not be read ({type(error).__name__}).") from error
-
-    def _open_client(self, pool: str, proxy: str | None = None) -> httpx2.AsyncClient:
-        """Return what carries URLs that somebody else wrote, through this proxy if any.
-
-        A connection serves one fetch: another host at the same address would be read over it without showing its
-        certificate.
-        """
-        if (pool, proxy) not in self._open:
-            through = {"proxy": proxy} if proxy else {"transport": self._public}
-            limits = httpx2.Limits(max_keepalive_connections=0)
-            self._open[pool, proxy] = _client(trust_env=False, limits=limits, **through)
-        return self._open[pool, proxy]
-
-    async def _way_to(self, url: str, origins: frozenset[str], pool: str) -> _Way:
-        """Return how to ask for a URL: its host replaced by a checked address, Host and TLS still saying its name."""
-        parsed = url_safety.parsed(url)
-        if not parsed.userinfo and url_safety.origin(url) in origins:
-            return _Way(self._open_client(pool), parsed)
-        host, port = parsed.raw_host.decode("ascii"), 443 if parsed.port is None else parsed.port
-        if parsed.scheme != "https" or not host or parsed.userinfo or not 0 < port < 65536:
-            raise errors.NotAllowed(
-                f"Only https:// URLs without credentials are read; this is {errors.quoted(url, 100)}."
+    def _guarded_client(self, pool: str, origins: frozenset[str]) -> httpx2.AsyncClient:
+        """Return the client for URLs that somebody else wrote."""
+        if (pool, origins) not in self._guarded:
+            transport = guarded_transport.GuardedTransport(
+                self._resolve, origins, self._public, proxy_resolves=self._proxy_resolves
             )
-        proxy = await anyio.to_thread.run_sync(url_safety.proxy_for, host, port, abandon_on_cancel=True)
-        if proxy and self._proxy_resolves and url_safety.is_name(host):
-            return _Way(self._open_client(pool, proxy), parsed)
-        try:
-            found = await anyio.to_thread.run_sync(self._resolve, host, port, abandon_on_cancel=True)
-        except (OSError, UnicodeError) as error:
-            hint = (
-                " If only your proxy can, set TRIPTYCH_PROXY_RESOLVES=1 in the server's environment." if proxy else ""
-            )
-            raise errors.NotSent(f"The host {errors.quoted(host, 80)} cannot be resolved.{hint}") from error
-        if not found or not all(url_safety.is_public(address) for address in found):
-            raise errors.NotAllowed(
-                f"The host {errors.quoted(host, 80)} is not on the public internet; only public addresses are read. "
-                "Pass a local file by its path instead."
-            )
-        pinned, said = parsed.copy_with(host=found[0]), {"Host": parsed.netloc.decode("ascii")}
-        return _Way(self._open_client(pool, proxy), pinned, said, {"sni_hostname": host})
+            self._guarded[pool, origins] = _client(trust_env=False, transport=transport)
+        return self._guarded[pool, origins]
 
 
 def _before_the_bytes(leaving: Leaving) -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
-    """Return a trace function that calls `leaving` once a connection stands and the request is about to be written."""
+    """Return a trace function that calls `leaving` after the connection is made, before the request is written."""
 
     async def trace(event: str, info: Mapping[str, Any]) -> None:
         if event.endswith(".send_request_headers.started"):
             await leaving()
 
     return trace
-
-
-class _Way(NamedTuple):
-    """How a URL is asked for."""
-
-    client: httpx2.AsyncClient
-    target: httpx2.URL
-    headers: Mapping[str, str] = {}
-    extensions: Mapping[str, Any] = {}
 
 
 class _Stream:
@@ -381,11 +300,11 @@ class _Stream:
         self._left_chars = STREAM_LIMIT_CHARS
 
     def takes(self, response: httpx2.Response, patience_s: float) -> bool:
-        """Keep a response open, so long at most, if it is a stream of events; return whether it is."""
+        """Return whether a response is a stream of events, and keep it open then, for `patience_s` at most."""
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if response.status_code != 200 or kind != "text/event-stream":
             return False
-        response.encoding = "utf-8"  # as the format has it, whatever the header says
+        response.encoding = "utf-8"  # the format's own encoding, whatever the header names
         self._response, self._events = response, aiter(httpx2.EventSource(response, ANSWER_LIMIT_BYTES))
         self._end = anyio.current_time() + patience_s
         return True
@@ -400,7 +319,7 @@ class _Stream:
         try:
             with anyio.fail_after(self._end - anyio.current_time()):
                 event = await anext(self._events, None)
-        except Exception as error:  # also what a hostile stream makes of its reader
+        except Exception as error:  # a hostile stream can raise anything in its reader
             title = account.provider.title
             raise errors.AnswerLost(f"The stream of {title} was cut off ({type(error).__name__}).") from error
         if event is None:
@@ -417,10 +336,7 @@ class _Stream:
 
 
 def first_call(account: Account, flow: Flow[Any]) -> dict[str, Any]:
-    """Return a flow's first request as plain data, and send nothing: what a dry run shows.
-
-    Bytes are described, not shown.
-    """
+    """Return a flow's first request as plain data, and send nothing: what a dry run shows."""
     if account.provider.offline:
         flow.close()
         return {"method": "LOCAL", "url": None, "json": None}
@@ -459,14 +375,12 @@ def _client(**options: Any) -> httpx2.AsyncClient:
     Raises: `errors.BadRequest` for a proxy that cannot be used.
     """
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
-    said = {"User-Agent": USER_AGENT}
     try:
-        return httpx2.AsyncClient(headers=said, cookies=no_cookies, follow_redirects=False, **options)
+        return httpx2.AsyncClient(
+            headers={"User-Agent": USER_AGENT}, cookies=no_cookies, follow_redirects=False, **options
+        )
     except (ImportError, ValueError) as error:
-        raise errors.BadRequest(
-            "The proxy that the environment names cannot be used; set HTTPS_PROXY to an http:// URL, or unset it and "
-            "ALL_PROXY."
-        ) from error
+        raise errors.BadRequest(guarded_transport.UNUSABLE_PROXY) from error
 
 
 def _headers(response: httpx2.Response, key: str) -> dict[str, str]:
@@ -480,19 +394,3 @@ def redact(key: str, text: AnyStr) -> AnyStr:
     for form in {key, key.replace("/", "\\/"), quote(key, safe="")}:
         text = text.replace(form.encode(), b"[key]") if isinstance(text, bytes) else text.replace(form, "[key]")
     return text
-
-
-class _TooLarge(Exception):
-    """An answer beyond its cap."""
-
-
-async def _read(response: httpx2.Response, limit_bytes: int) -> bytes:
-    declared = response.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit_bytes:
-        raise _TooLarge
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > limit_bytes:
-            raise _TooLarge
-    return bytes(body)

@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 
 from triptych.core import errors
 from triptych.jobs import file_links
-from triptych.server.guard import SIGNED, user_of
+from triptych.server.auth import SIGNED, user_of
 
 if TYPE_CHECKING:
     from starlette.requests import Request

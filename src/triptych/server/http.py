@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from triptych.server.app import TriptychServer
+from triptych.server.patience import DisconnectWatcher
 from triptych.server.service_holder import ServiceHolder
 
 if TYPE_CHECKING:
@@ -44,15 +45,15 @@ def http_app(
     from starlette.middleware import Middleware
     from starlette.routing import Mount, Route
 
-    from triptych.server import files, guard, sites
+    from triptych.server import auth, files, limits, sites
 
     own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # before everything else
-    owners = [guard.owner_of(token) for token in tokens] + ([None] if own_token or not tokens else [])
+    owners = [auth.owner_of(token) for token in tokens] + ([None] if own_token or not tokens else [])
     checks = [Middleware(files.Signed, open_service=server.open_service, owners=owners)]
-    checks += [Middleware(guard.BearerToken, tokens=tokens, own=own_token)] if tokens or own_token else []
+    checks += [Middleware(auth.RequireToken, tokens=tokens, own=own_token)] if tokens or own_token else []
     checks += [
-        Middleware(guard.CallsInProgress, limits=guard.LIMITS),
-        Middleware(guard.Leaving, patience=server.patience),
+        Middleware(limits.CallsInProgress, limits=limits.LIMITS),
+        Middleware(DisconnectWatcher, patience=server.patience),
     ]
     file = Route(f"{files.ROUTE}/{{handle:path}}", endpoint=files.serve_file, methods=["GET"])
     if transport == "http":
@@ -136,7 +137,7 @@ def bind(host: str, port: int) -> socket.socket:
 async def serve(holder: ServiceHolder, app: Starlette, listener: socket.socket, on_ready: Callable[[], None]) -> None:
     import uvicorn
 
-    from triptych.server import guard
+    from triptych.server import limits
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -153,7 +154,7 @@ async def serve(holder: ServiceHolder, app: Starlette, listener: socket.socket, 
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=DRAIN_LIMIT_S,
-        **guard.uvicorn_options(guard.LIMITS),
+        **limits.uvicorn_options(limits.LIMITS),
     )
     async with holder.running():
         await Server(config).serve(sockets=[listener])

@@ -13,9 +13,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MARGIN_S = 1.0
 SHORTEST_S = 1.0
@@ -88,6 +91,38 @@ class Patience:
 
     def _client(self, client: Hashable) -> _Client:
         return _keep(self._clients, client, self._clients.get(client) or _Client(), CLIENTS_KEPT)
+
+
+class DisconnectWatcher:
+    """Middleware: records each client with a session that closes a connection before its answer was sent.
+
+    The SDK lets the calls of such a client run on, so this is the only sign of its time limit.
+    """
+
+    def __init__(self, app: ASGIApp, patience: Patience) -> None:
+        self._app = app
+        self._patience = patience
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        session = next((value for name, value in scope.get("headers", ()) if name == b"mcp-session-id"), b"")
+        if not session or scope.get("method") != "POST":
+            await self._app(scope, receive, send)
+            return
+        begun, answered, user = time.monotonic(), False, scope.get("user")
+
+        async def sent(message: Message) -> None:
+            nonlocal answered
+            answered = answered or (message["type"] == "http.response.body" and not message.get("more_body", False))
+            await send(message)
+
+        async def received() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect" and not answered:
+                client = (str(user.username) if user else None, session.decode("latin-1"))
+                self._patience.client_left(client, time.monotonic() - begun)
+            return message
+
+        await self._app(scope, received, sent)
 
 
 def _keep(kept: OrderedDict[_Key, _Value], key: _Key, value: _Value, most: int) -> _Value:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import tomlkit
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -555,6 +556,73 @@ def test_codexs_own_entry_is_changed_line_by_line(tmp_path: Path) -> None:
     assert over_http == {"url": mcp_clients.LOCAL_URL, "tool_timeout_sec": 240, "enabled": True}
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("mcp_servers = { files = { command = 'npx' } } # all\n", ["files = { command = 'npx' }", "# all"]),
+        ("[mcp_servers]\ntriptych = { command = 'old' } # mine\n", ["[mcp_servers]\ntriptych = { command", "# mine"]),
+        ("[mcp_servers.triptych]\nargs = [\n  'x', # one\n]\n", ["[mcp_servers.triptych]\nargs = []\n"]),
+        ("[mcp_servers.triptych]\nenv_vars = [\n  'MINE', # why\n]\n", ["env_vars = [\n  'MINE', # why\n"]),
+        (
+            "[mcp_servers.triptych]\ncommand = 'x'\n[mcp_servers.triptych.env]\nA = '1' # a\n\n# b\n[b]\nc = 1\n",
+            ["[mcp_servers.triptych.env]\nA = '1' # a\n", "\n# b\n[b]\nc = 1\n"],
+        ),
+        ("mcp_servers.triptych.command = 'old'\n[b]\n", ["mcp_servers.triptych.command = ", "\n[b]\n"]),
+        ("['mcp_servers' . 'triptych']\n\turl='http://old' # c\n", ["['mcp_servers' . 'triptych']\n"]),
+        ("[a] # a\r\nb = 1\r\n", ["[a] # a\r\nb = 1\r\n", "\r\n[mcp_servers.triptych]\r\n"]),
+        ("[mcp_servers.triptych]\r\nrequired = false # r\r\n", ["required = false # r\r\n", "\r\nargs = []\r\n"]),
+        ("a = 1", ["a = 1\n[mcp_servers.triptych]\n"]),
+    ],
+)
+def test_codexs_file_may_be_written_in_any_way(text: str, kept: list[str], tmp_path: Path) -> None:
+    path = HOSTS["codex"].user(machine(tmp_path))
+    path.parent.mkdir()
+    path.write_bytes(text.encode())
+    put("codex", machine(tmp_path, ARK_API_KEY=KEY))
+    after = path.read_bytes().decode()
+    assert all(part in after for part in kept)
+    assert after.count("\r\n") in (0, after.count("\n"))
+    entry = server("codex", after)
+    assert Path(entry["command"]).is_absolute() and entry["args"] == [] and "ARK_API_KEY" in entry["env_vars"]
+    rest, before = tomllib.loads(after), tomllib.loads(text)
+    for document in (rest, before):
+        document.setdefault("mcp_servers", {}).pop("triptych", None)
+    assert rest == before
+    put("codex", machine(tmp_path, ARK_API_KEY=KEY))
+    assert path.read_bytes().decode() == after
+
+
+VALUE = st.recursive(
+    st.integers(-9, 9) | st.booleans() | st.text(max_size=8),
+    lambda value: st.lists(value, max_size=3) | st.dictionaries(st.text(max_size=4), value, min_size=1, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    before=st.dictionaries(st.text(max_size=4), VALUE, max_size=3),
+    old=st.none() | st.dictionaries(st.sampled_from("abcd"), VALUE, max_size=4),
+    new=st.dictionaries(st.sampled_from("abcd"), VALUE, min_size=1, max_size=4),
+    is_inline=st.booleans(),
+)
+def test_every_toml_keeps_the_rest_and_gets_the_table(
+    before: dict[str, Any], old: dict[str, Any] | None, new: dict[str, Any], is_inline: bool
+) -> None:
+    before.pop("s", None)
+    whole = before | ({"s": {"x": {"y": 1}} | ({"t": old} if old is not None else {})})
+    document = tomlkit.document()
+    for key, value in whole.items():
+        document[key] = tomlkit.inline_table() if key == "s" and is_inline else value
+        if key == "s" and is_inline:
+            document[key].update(value)
+    text = tomlkit.dumps(document)
+    if tomllib.loads(text) != whole:
+        return
+    edited = config_edit.put_toml(text, ("s", "t"), new)
+    assert tomllib.loads(edited) == before | {"s": {"x": {"y": 1}, "t": new}}
+
+
 @pytest.mark.parametrize("host", JSON_HOSTS)
 def test_what_the_user_put_into_our_entry_stays(host: str, tmp_path: Path) -> None:
     path = HOSTS[host].user(machine(tmp_path))
@@ -641,9 +709,9 @@ def test_a_file_that_changed_while_one_was_asked_is_left_alone(tmp_path: Path) -
         ("cursor", '{"mcpServers": {"triptych": "yes"}}'),
         ("vscode", '{"inputs": {}}'),
         ("codex", "model = "),
-        ("codex", "mcp_servers = { files = { command = 'npx' } }"),
-        ("codex", "[mcp_servers]\ntriptych = { command = 'old' }"),
-        ("codex", "[mcp_servers.triptych]\ncommand = 'old'\nargs = [\n  'x',\n]\n"),
+        ("codex", "mcp_servers = 'none'"),
+        ("codex", "[[mcp_servers]]\ncommand = 'npx'"),
+        ("codex", "[mcp_servers]\ntriptych = 'yes'"),
     ],
 )
 def test_a_file_that_cannot_be_edited_is_left_alone_and_it_says_what_to_do(

@@ -1,4 +1,4 @@
-"""The emulated ModelArk, asked over real sockets. Time is a hand-turned clock; nothing sleeps."""
+"""The emulated ModelArk over real sockets: its own bodies, limits, prices and faults. The test moves the clock."""
 
 from __future__ import annotations
 
@@ -16,16 +16,33 @@ from PIL import Image
 
 from support.clients import AUTH
 from support.clocks import HandClock, until
+from support.emulated_apis import Api
 from support.pictures import picture
-from triptych_emulators import Emulator, faults, names, running
+from triptych_emulators import Emulator, faults, running
 from triptych_emulators.ark import REFUSALS
-from triptych_emulators.stage import Fault
 
 EMULATED = {"name": "ark"}
 
 GENERATE = "/api/v3/images/generations"
 LITE = "seedream-5-0-260128"
 SENSITIVE = "OutputImageSensitiveContentDetected"
+
+
+def generic_api() -> Api:
+    """Return this API as the generic tests need it."""
+    body = {"model": "seedream-5-0-260128"}
+    return Api(
+        "ark",
+        lambda c, prompt: c.post("/api/v3/images/generations", json={**body, "prompt": prompt}),
+        lambda body: "",
+        None,
+        lambda body: "done",
+        lambda body: [entry["url"] for entry in body["data"]],
+        lambda body: body.get("error", body)["code"],
+        "0.035",
+        {},
+        {"models": lambda c: c.get("/api/v3/models")},
+    )
 
 
 def uri(data: bytes, kind: str = "png") -> str:
@@ -66,10 +83,6 @@ def kinds(told: list[dict[str, Any]]) -> list[str]:
 # The usual way
 
 
-def test_it_is_one_of_the_emulated_apis() -> None:
-    assert "ark" in names() and "ark_models" not in names()
-
-
 def test_references_become_a_sequence_of_real_images(api: Emulator, client: httpx2.Client) -> None:
     before = api.charged_usd
     answer = generate(
@@ -108,7 +121,7 @@ def test_null_is_as_good_as_absent(client: httpx2.Client) -> None:
         assert [entry["size"] for entry in answer.json()["data"]] == ["2048x2048"]
 
 
-def test_a_single_string_is_a_reference_too_and_so_is_an_earlier_result(client: httpx2.Client) -> None:
+def test_a_single_string_or_an_earlier_result_is_a_reference(client: httpx2.Client) -> None:
     first = generate(client, image=uri(picture(kind="JPEG"), "jpeg")).json()["data"][0]["url"]
     assert generate(client, image=first).status_code == 200
     assert generate(client, image=[first, uri(picture())]).status_code == 200
@@ -199,7 +212,7 @@ def test_a_size_word_leaves_the_shape_to_the_model(client: httpx2.Client) -> Non
         ),
     ],
 )
-def test_a_request_outside_the_limits_is_refused_and_not_accepted(
+def test_a_request_outside_the_limits_is_refused(
     api: Emulator, client: httpx2.Client, fields: dict[str, Any], status: int, code: str, about: str
 ) -> None:
     before = len(api.accepted)
@@ -211,9 +224,7 @@ def test_a_request_outside_the_limits_is_refused_and_not_accepted(
 
 
 @pytest.mark.parametrize(("count", "references"), [(0, 0), (16, 0), ("3", 0), (True, 0), (15, 1), (2, 14)])
-def test_a_sequence_has_at_most_fifteen_images_with_its_references(
-    client: httpx2.Client, count: Any, references: int
-) -> None:
+def test_a_sequence_and_its_references_are_fifteen_at_most(client: httpx2.Client, count: Any, references: int) -> None:
     more = {"image": [uri(picture())] * references} if references else {}
     assert "max_images" in generate(client, count, **more).json()["message"]
 
@@ -260,7 +271,7 @@ def test_a_wrong_key_is_401_in_the_wrapped_shape(client: httpx2.Client) -> None:
 # Held until it is done
 
 
-def test_an_answer_is_held_until_its_time_has_come_and_a_stream_brings_each_image_in_its_own() -> None:
+def test_a_response_is_held_and_a_stream_comes_in_steps() -> None:
     clock = HandClock()
     with (
         running("ark", max_side=16, latency_s=60.0, clock=clock) as api,
@@ -274,7 +285,7 @@ def test_an_answer_is_held_until_its_time_has_come_and_a_stream_brings_each_imag
             assert "completed" in next(line for line in lines if line.startswith("data:"))
         plain = threading.Thread(target=generate, args=(client,))
         plain.start()
-        while len(api.works) < 2:
+        while len(api.jobs) < 2:
             plain.join(0.005)
         assert plain.is_alive()
         api.finish_all()
@@ -282,7 +293,7 @@ def test_an_answer_is_held_until_its_time_has_come_and_a_stream_brings_each_imag
         assert not plain.is_alive()
 
 
-def test_a_held_answer_does_not_keep_the_emulator_from_stopping() -> None:
+def test_a_held_response_does_not_keep_the_emulator_running() -> None:
     with (
         running("ark", max_side=16, latency_s=1e6) as api,
         httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
@@ -292,35 +303,7 @@ def test_a_held_answer_does_not_keep_the_emulator_from_stopping() -> None:
         until(lambda: len(api.accepted) == 1)
 
 
-# Every fault of the table
-
-
-GENERIC = {fault.name for fault in faults("ark") if fault.op == "models"}
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [f for f in faults("ark") if f.name in GENERIC and f.op == "submit"],
-    ids=lambda fault: f"{fault.op}/{fault.name}",
-)
-@pytest.mark.parametrize("streamed", [False, True])
-def test_a_fault_of_every_operation_spoils_one_answer_and_the_next_is_whole(
-    api: Emulator, client: httpx2.Client, fault: Fault, streamed: bool
-) -> None:
-    before = len(api.accepted)
-    api.fault("submit", fault.name, **({"seconds": 0.01} if fault.name == "hang" else {}))
-    if fault.name in ("drop", "lost-answer", "hang"):
-        with pytest.raises(httpx2.RemoteProtocolError):
-            generate(client, 2, stream=streamed)
-    else:
-        got = generate(client, 2, stream=streamed)
-        if fault.name.isdigit():
-            assert got.status_code == int(fault.name)
-            assert set(got.json().get("error", got.json())) == {"code", "message", "param", "type"}
-        else:
-            assert got.status_code == (502 if fault.name == "html-502" else 200)
-    assert len(api.accepted) - before == (fault.reach == "after")
-    assert generate(client, 2, stream=streamed).status_code == 200
+# The faults of this API alone
 
 
 @pytest.mark.parametrize(("name", "status", "code"), [entry[:3] for entry in REFUSALS])
@@ -354,9 +337,7 @@ FRAMES: dict[str, tuple[dict[str, Any], list[str | None]]] = {
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_sequence_can_come_in_part_and_only_what_came_is_charged(
-    api: Emulator, client: httpx2.Client, name: str
-) -> None:
+def test_a_sequence_can_be_partial_and_is_charged_so(api: Emulator, client: httpx2.Client, name: str) -> None:
     options, frames = FRAMES[name]
     before = api.charged_usd
     api.fault("submit", name, **options)
@@ -384,7 +365,7 @@ STREAMS: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_stream_tells_the_same_in_events(api: Emulator, client: httpx2.Client, name: str) -> None:
+def test_a_stream_has_the_same_parts_as_events(api: Emulator, client: httpx2.Client, name: str) -> None:
     api.fault("submit", name)
     answer = generate(client, 3, stream=True)
     told = events(answer)
@@ -433,41 +414,18 @@ def test_a_stream_can_be_cut_in_the_middle(api: Emulator, client: httpx2.Client)
     assert api.charged_usd - before == Decimal("0.105")
 
 
-def test_a_stream_can_end_too_early_without_saying_so(api: Emulator, client: httpx2.Client) -> None:
+def test_a_stream_can_end_too_early_and_quietly(api: Emulator, client: httpx2.Client) -> None:
     api.fault("submit", "cut", after=1, quietly=True)
     assert kinds(events(generate(client, 3, stream=True))) == ["partial_succeeded"]
 
 
-def test_a_stream_can_be_answered_without_one(api: Emulator, client: httpx2.Client) -> None:
+def test_a_stream_can_be_answered_with_plain_json(api: Emulator, client: httpx2.Client) -> None:
     api.fault("submit", "not-streamed")
     assert len(generate(client, 3, stream=True).json()["data"]) == 3
 
 
-@pytest.mark.parametrize("name", ["410", "truncated", "not-an-image", "redirect", "slow"])
-def test_an_odd_download_is_odd_once(api: Emulator, client: httpx2.Client, name: str) -> None:
-    url = generate(client).json()["data"][0]["url"]
-    api.fault("result", name, **({"seconds": 0.01} if name == "slow" else {}))
-    if name == "truncated":
-        with pytest.raises(httpx2.RemoteProtocolError):
-            client.get(url)
-    else:
-        got = client.get(url)
-        assert got.status_code == {"410": 410, "redirect": 302}.get(name, 200)
-    assert Image.open(io.BytesIO(client.get(url).content)).format == "JPEG"
-
-
-def test_every_fault_of_the_table_is_exercised_here() -> None:
-    known = {(fault.op, fault.name) for fault in faults("ark")}
-    refusals = {entry[0] for entry in REFUSALS}
-    assert {name for op, name in known if op == "submit"} == GENERIC | set(FRAMES) | refusals | {"stopped", "inline"}
-    assert {name for op, name in known if op == "result"} - GENERIC == {
-        "410",
-        "truncated",
-        "not-an-image",
-        "redirect",
-        "slow",
-    }
-    assert len(known) == len(faults("ark")) and all(fault.about for fault in faults("ark"))
+def test_every_fault_of_a_job_is_exercised_here() -> None:
+    assert {fault.name for fault in faults("ark") if fault.reach == "job"} == {*FRAMES, "stopped", "inline"}
 
 
 # Seedream 5.5, 5.0 pro and flash: one image per request
@@ -493,7 +451,7 @@ V5_5 = "seedream-5-5-261028"
         ("seedream-5-0-pro-260628", {"background": "transparent", "output_format": "png"}),
     ],
 )
-def test_what_a_single_image_model_refuses(
+def test_a_single_image_model_refuses_sequences_and_streams(
     api: Emulator, client: httpx2.Client, model: str, fields: dict[str, Any]
 ) -> None:
     before = len(api.accepted)

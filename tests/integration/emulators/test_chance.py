@@ -8,41 +8,39 @@ import pytest
 
 import triptych_emulators
 from triptych_emulators import running
-from triptych_emulators.stage.faults import MAY_HAVE_BEEN_ACCEPTED, Chance
+from triptych_emulators.kit.faults import MAY_HAVE_BEEN_ACCEPTED, RandomFaults
 
 
 def drawn(name: str, op: str, seed: int = 1, share: float = 0.1, but: tuple[str, ...] = ()) -> list[str]:
-    chance = Chance(triptych_emulators.faults(name), share, seed, but)
-    return [found.fault.name if (found := chance.draw(op)) else "" for _ in range(5000)]
+    chance = RandomFaults(triptych_emulators.faults(name), share, seed, but)
+    return [found.type.name if (found := chance.draw(op)) else "" for _ in range(5000)]
 
 
 @pytest.mark.parametrize("name", triptych_emulators.names())
-def test_a_share_of_the_submits_goes_wrong_in_every_way_there_is(name: str) -> None:
+def test_a_share_of_the_submits_meets_every_fault(name: str) -> None:
     counts = Counter(drawn(name, "submit"))
     assert 0.08 < 1 - counts.pop("") / 5000 < 0.12
-    lasting = {fault.name for fault in triptych_emulators.faults(name) if fault.op == "poll" and fault.reach == "work"}
+    lasting = {fault.name for fault in triptych_emulators.faults(name) if fault.op == "poll" and fault.reach == "job"}
     assert set(counts) == lasting | {fault.name for fault in triptych_emulators.faults(name) if fault.op == "submit"}
 
 
-def test_the_same_seed_spoils_the_same_requests_and_another_one_others() -> None:
+def test_another_seed_spoils_other_requests() -> None:
     assert drawn("atlas", "poll") == drawn("atlas", "poll")
     assert drawn("atlas", "poll") != drawn("atlas", "poll", seed=2)
 
 
-def test_a_job_changes_only_when_it_is_submitted_and_what_is_left_out_is_never_drawn() -> None:
+def test_a_job_changes_only_at_its_submit() -> None:
     lasting = {
-        fault.name for fault in triptych_emulators.faults("atlas") if fault.op == "poll" and fault.reach == "work"
+        fault.name for fault in triptych_emulators.faults("atlas") if fault.op == "poll" and fault.reach == "job"
     }
     assert not lasting & set(drawn("atlas", "poll", share=1.0))
     assert "price-never" in drawn("atlas", "submit", share=1.0)
     assert "price-never" not in drawn("atlas", "submit", share=1.0, but=("price-never",))
 
 
-def test_nobody_is_refused_and_charged_all_the_same() -> None:
-    chance = Chance(triptych_emulators.faults("atlas"), 1.0, 1, ())
-    taken = {
-        found.fault.name for _ in range(2000) if (found := chance.draw("submit")) and found.options.get("accepted")
-    }
+def test_no_refused_request_is_charged() -> None:
+    chance = RandomFaults(triptych_emulators.faults("atlas"), 1.0, 1, ())
+    taken = {found.type.name for _ in range(2000) if (found := chance.draw("submit")) and found.options.get("accepted")}
     assert taken == MAY_HAVE_BEEN_ACCEPTED
 
 

@@ -22,7 +22,7 @@ from triptych.jobs.results import Cost, JobResult, ProviderRow
 from triptych.jobs.service import Caller, ImageService
 from triptych.server import resources, tools
 from triptych.storage.budget import Budget
-from triptych_emulators.stage.works import Work
+from triptych_emulators.kit.jobs import EmulatedJob
 
 pytestmark = pytest.mark.anyio
 
@@ -182,7 +182,7 @@ async def test_a_share_of_a_quote_is_kept_with_six_decimals(
 async def test_a_surprising_charge_is_told_with_six_decimals(
     make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Work, "charge_usd", lambda work, now: Decimal("5.123456789"))
+    monkeypatch.setattr(EmulatedJob, "charge_usd", lambda work, now: Decimal("5.123456789"))
     with triptych_emulators.running("atlas", max_side=48, clock=clock.monotonic, price="prompt") as atlas:
         async with make_service(atlas) as service:
             job = await ended(service, finish, coffee)

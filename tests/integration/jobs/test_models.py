@@ -209,7 +209,7 @@ async def test_a_default_without_5_5_keeps_its_own_family(
             assert (started.provider, started.model) == ("evolink", "seedream-5.0-lite")
             job = await ended(service, finish, started.job_id)
     assert (job.status, job.provider, job.model) == ("done", "wavespeed", "seedream-5.0-lite")
-    assert wavespeed.works[0].order.model == "bytedance/seedream-v5.0-lite/edit"
+    assert wavespeed.jobs[0].spec.model == "bytedance/seedream-v5.0-lite/edit"
 
 
 async def test_an_unknown_inferred_id_is_reported_and_rerouted(
@@ -458,10 +458,10 @@ async def test_alpha_survives_download_chain_and_saving(
 
 def sent_again(api: Emulator) -> bytes:
     """Return the reference of the last accepted request, as the provider reads it."""
-    reference = api.works[-1].order.references[0]
+    reference = api.jobs[-1].spec.references[0]
     if reference.startswith("data:"):
         return base64.b64decode(reference.partition(",")[2])
-    return api.studio.read(reference)
+    return api.files.read(reference)
 
 
 async def test_an_uploaded_image_keeps_its_alpha_on_the_way_out(

@@ -46,7 +46,7 @@ def most_requests(took_s: float) -> int:
 def lasting(api: Emulator, durations_s: Sequence[float]) -> None:
     """Let the nth accepted request take the nth of these times, over and over."""
     begun = iter(range(10_000))
-    api.studio._duration_s = lambda number, count: durations_s[next(begun) % len(durations_s)]
+    api.runner._duration_s = lambda number, count: durations_s[next(begun) % len(durations_s)]
 
 
 async def work(service: ImageService, clock: FakeClock, until: Callable[[], bool] | None = None) -> None:
@@ -71,7 +71,7 @@ async def work(service: ImageService, clock: FakeClock, until: Callable[[], bool
 
 def lags(service: ImageService, api: Emulator, job_ids: Sequence[str]) -> list[tuple[float, float]]:
     """Return, for each prediction, how long the provider took and how long until its end was written down."""
-    works = {work.id: work for work in api.works}
+    works = {work.id: work for work in api.jobs}
     found = []
     for job_id in job_ids:
         for prediction in service.store.plain.predictions(job_id):

@@ -21,7 +21,7 @@ from triptych.core.states import LEASE_S
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import ImageService
 from triptych_emulators import running
-from triptych_emulators.stage.works import Work
+from triptych_emulators.kit.jobs import EmulatedJob
 
 pytestmark = pytest.mark.anyio
 
@@ -459,7 +459,7 @@ async def test_a_chain_continues_after_its_missed_step_was_taken_up(
 async def test_a_charge_far_above_its_quote_stops_the_chain(
     make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Work, "charge_usd", lambda work, now: Decimal(10**9))
+    monkeypatch.setattr(EmulatedJob, "charge_usd", lambda work, now: Decimal(10**9))
     with running("atlas", max_side=48, clock=clock.monotonic, price="prompt") as atlas:
         async with make_service(atlas, TRIPTYCH_BUDGET_USD="10") as service:
             job = await ended(service, finish, await edit(service, coffee))

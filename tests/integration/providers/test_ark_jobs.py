@@ -1,4 +1,4 @@
-"""Jobs on ModelArk through the real engine, against its emulator: one paid call each, and nothing that came is lost."""
+"""Jobs on ModelArk through the real worker, against its emulator: one paid call each, and no made image is lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from support.jobs import Options, edit_chain, edit_sequence, edited, ended, generate_sequence
+from support.jobs import Options, edit_chain, edit_sequence, edited, ended
 from triptych_emulators import running
 
 EMULATED = {"name": "ark", "max_side": 48}
@@ -45,15 +45,6 @@ async def test_a_sequence_is_one_streamed_call_with_the_reference_inside(
     assert len(api.accepted) == 1
 
 
-async def test_images_from_a_prompt_alone_come_in_one_call_too(make_service: Any, api: Any, finish: Any) -> None:
-    async with make_service(api) as service:
-        started = await generate_sequence(service, "two lighthouses", 2, NOW)
-        await finish(service)
-        job = await service.job(started.job_id)
-    assert (job.status, job.returned, len(api.accepted)) == ("done", 2, 1)
-    assert "image" not in api.seen_at(*GENERATE)[0].json
-
-
 async def test_a_chain_hands_each_result_on_as_its_url(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
     async with make_service(api) as service:
         started = await edit_chain(service, [coffee], ["warmer", "add snow"], options=NOW)
@@ -66,15 +57,13 @@ async def test_a_chain_hands_each_result_on_as_its_url(make_service: Any, api: A
     assert len(api.accepted) == 2
 
 
-async def test_each_image_of_a_stream_is_home_before_the_next_one_is_made(
-    make_service: Any, clock: Any, coffee: str
-) -> None:
+async def test_each_image_of_a_stream_is_stored_at_once(make_service: Any, clock: Any, coffee: str) -> None:
     with running("ark", max_side=48, latency_s=90.0, clock=clock.monotonic) as slow:
         async with make_service(slow) as service, anyio.create_task_group() as tasks:
             started = await edit_sequence(service, [coffee], "three seasons", 3, NOW)
             tasks.start_soon(service.worker.step)
             with anyio.fail_after(60):
-                while not slow.works:
+                while not slow.jobs:
                     await anyio.lowlevel.checkpoint()
                 for n in (1, 2):
                     clock.advance(30)
@@ -85,15 +74,6 @@ async def test_each_image_of_a_stream_is_home_before_the_next_one_is_made(
                     assert ((await service.job(started.job_id)).status, len(images)) == ("running", n)
                 clock.advance(30)
         assert len(slow.accepted) == 1
-
-
-async def test_a_failed_frame_leaves_the_others(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
-    api.fault("submit", "frame-failed", n=2)
-    async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, provider="ark")
-    assert (job.status, job.returned, job.cost.charged) == ("partial", 2, Decimal("0.070"))
-    assert any("OutputImageSensitiveContentDetected" in warning for warning in job.warnings)
-    assert job.cost.charged == api.charged_usd
 
 
 @pytest.mark.parametrize("asked", ["stream-error", "stopped", "stopped, not-streamed", "frame-broken, not-streamed"])
@@ -108,19 +88,9 @@ async def test_an_answer_that_ends_in_an_error_is_partial(
     assert job.cost.charged == api.charged_usd and len(api.accepted) == 1
 
 
-async def test_a_model_that_makes_fewer_is_done_with_a_warning(
-    make_service: Any, api: Any, finish: Any, coffee: str
-) -> None:
-    api.fault("submit", "fewer", n=3)
-    async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 4, provider="ark")
-    assert (job.status, job.returned) == ("done", 1)
-    assert job.warnings == ["4 images were requested; 1 returned."]
-
-
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("what", ["image", "no-image", "no-base64"])
-async def test_an_inline_image_that_cannot_be_read_loses_only_its_frame(
+async def test_an_unreadable_inline_image_loses_only_its_frame(
     make_service: Any, api: Any, finish: Any, coffee: str, what: str, streamed: bool
 ) -> None:
     asked = f"inline n=2 what={what}{'' if streamed else ', not-streamed'}"
@@ -134,7 +104,7 @@ async def test_an_inline_image_that_cannot_be_read_loses_only_its_frame(
 
 
 @pytest.mark.parametrize("charset", ["hex", "utf-7", "undefined", "no-such", "utf-16"])
-async def test_a_stream_is_read_as_utf_8_whatever_its_header_says(
+async def test_a_stream_is_utf_8_despite_its_header(
     make_service: Any, api: Any, finish: Any, coffee: str, charset: str
 ) -> None:
     api.fault("submit", "charset", charset=charset)
@@ -145,7 +115,7 @@ async def test_a_stream_is_read_as_utf_8_whatever_its_header_says(
 
 
 @pytest.mark.parametrize("quietly", [False, True])
-async def test_a_stream_that_is_cut_is_uncertain_and_keeps_what_came(
+async def test_a_cut_stream_is_uncertain_and_keeps_its_images(
     make_service: Any, api: Any, finish: Any, coffee: str, quietly: bool
 ) -> None:
     api.fault("submit", "cut", after=2, quietly=quietly)
@@ -156,9 +126,7 @@ async def test_a_stream_that_is_cut_is_uncertain_and_keeps_what_came(
     assert len(api.accepted) == len(api.seen_at(*GENERATE)) == 1
 
 
-async def test_frames_of_a_cut_stream_that_could_not_be_fetched_at_first_come_home_too(
-    make_service: Any, api: Any, finish: Any, coffee: str
-) -> None:
+async def test_images_of_a_cut_stream_are_fetched_again(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
     api.fault("submit", "cut", after=2)
     api.fault("result", "503", times=3)
     async with make_service(api) as service:
@@ -169,33 +137,16 @@ async def test_frames_of_a_cut_stream_that_could_not_be_fetched_at_first_come_ho
 
 
 @pytest.mark.parametrize(
-    "fault", ["lost-answer", "html-502", "broken-json", "empty-body", "500", "504", "code-500-null"]
-)
-async def test_a_lost_answer_is_uncertain_and_never_sent_again(
-    make_service: Any, api: Any, finish: Any, coffee: str, fault: str
-) -> None:
-    api.fault("submit", fault)
-    async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, provider="ark")
-    assert (job.status, job.error and job.error.kind) == ("uncertain", "uncertain")
-    assert len(api.seen_at(*GENERATE)) == 1
-
-
-@pytest.mark.parametrize(
     ("fault", "kind"),
     [
         ("key-unknown", "key_rejected"),
-        ("no-funds", "no_funds"),
         ("quota", "no_funds"),
         ("model-not-open", "not_offered"),
-        ("moderated-before", "moderated"),
-        ("moderated", "moderated"),
         ("all-failed", "moderated"),
-        ("empty", "failed"),
         ("413", "refused"),
     ],
 )
-async def test_a_refusal_fails_the_job_with_its_kind_and_frees_the_money(
+async def test_a_refusal_has_its_kind_and_frees_the_money(
     make_service: Any, api: Any, finish: Any, coffee: str, fault: str, kind: str
 ) -> None:
     api.fault("submit", fault)
@@ -207,7 +158,7 @@ async def test_a_refusal_fails_the_job_with_its_kind_and_frees_the_money(
     assert api.charged_usd == 0
 
 
-@pytest.mark.parametrize("fault", ["429", "model-ipm", "burst", "overloaded", "503"])
+@pytest.mark.parametrize("fault", ["model-ipm", "burst", "overloaded"])
 async def test_a_busy_provider_is_asked_again_later(
     make_service: Any, api: Any, finish: Any, coffee: str, fault: str
 ) -> None:

@@ -27,7 +27,18 @@ from pydantic import SecretStr
 
 from support.clocks import until
 from triptych.core import errors
-from triptych.providers import STREAM_END, BaseUrl, Flow, HttpRequest, HttpResponse, NextEvent, Provider, client, load
+from triptych.providers import (
+    STREAM_END,
+    BaseUrl,
+    Flow,
+    HttpRequest,
+    HttpResponse,
+    NextEvent,
+    Provider,
+    client,
+    guarded_transport,
+    load,
+)
 from triptych.providers.client import Account, ProviderClient
 
 KEY = "sk-a-secret-of-ours"
@@ -1017,7 +1028,7 @@ async def test_reading_a_url_ends_in_bounded_time(
     monkeypatch: pytest.MonkeyPatch,
     answer: Callable[[Server], Callable[[Any], None]],
 ) -> None:
-    monkeypatch.setattr(client, "FETCH_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(guarded_transport, "FETCH_TIMEOUT_S", 0.2)
     server.on["/a"] = answer(server)
     with pytest.raises(errors.Outage, match="took longer"):
         await sender.fetch(f"{server.base_url}/a", origins=frozenset({server.base_url}))
@@ -1188,11 +1199,11 @@ def proxied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
         def make(variable: str = "HTTPS_PROXY", user: str = "", **options: Any) -> Proxy:
             made.append(Proxy(port, **options))
-            monkeypatch.setattr(client, "_client", partial(wire_client, verify=trust))
+            monkeypatch.setattr(guarded_transport, "connections", partial(connections, verify=trust))
             monkeypatch.setenv(variable, made[-1].url.replace("http://", f"http://{user}"))
             return made[-1]
 
-        wire_client = client._client
+        connections = guarded_transport.connections
         yield make
         for one in made:
             one.close()
@@ -1269,7 +1280,6 @@ async def test_a_host_in_no_proxy_is_asked_directly(
 ) -> None:
     proxy, recorder = proxied(), Recorder()
     monkeypatch.setenv("NO_PROXY", spared)
-    monkeypatch.setattr(client, "_client", client._client.func)  # type: ignore[attr-defined]
     sender = make_wire(resolving(PUBLIC), public=httpx2.MockTransport(recorder))
     assert await sender.fetch("https://images.example/a") == b"a picture"
     assert [str(asked.url) for asked in recorder.asked] == [f"https://{PUBLIC}/a"]

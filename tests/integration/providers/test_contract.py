@@ -1,9 +1,9 @@
-"""The contract suite: whatever a provider promises, it keeps, however its API behaves.
+"""The contract suite: every provider keeps its promises, however its API behaves.
 
-It runs over whatever providers are discovered, each against the emulator of the same name; a new one is tested without
-a line here. What has to come of a fault depends on what the provider declares (`poll`, `find`, `honours_ids_s`,
-`inline`), never on its name. Every emulator offers the faults that all operations have (`for_every_op`, `for_results`),
-and for each meaning in `MEANT` one of the spellings; the ones in `IF_IT_CAN` only where the API can say so.
+It runs over all discovered providers, each against the emulator of the same name; a new one is tested without a line
+here. The expected end of a fault depends on the declarations of the provider (`poll`, `find`, `honours_ids_s`,
+`inline`), never on its name. Every emulator has the faults of all operations (`for_every_op`, `for_results`), and for
+each meaning in `MEANT` one of the spellings; those in `IF_IT_CAN` only where the API can express them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MEANT: Mapping[str, tuple[str, ...]] = {
     "nothing in it": ("empty-outputs", "empty"),
     "fewer": ("fewer",),
 }
-"""What every API can do wrong in its own words → how emulators spell it, for submit or poll."""
+"""A fault that every API has in its own form → its names at the emulators, for submit or poll."""
 
 IF_IT_CAN: Mapping[str, tuple[str, ...]] = {
     "one frame failed": ("frame-failed", "frame-missing"),
@@ -55,9 +55,9 @@ IF_IT_CAN: Mapping[str, tuple[str, ...]] = {
 }
 
 LOST = ("lost-answer", "broken-json", "empty-body")
-"""Spoiled answers to a submit that was accepted."""
+"""Spoiled responses to a submit that was accepted."""
 UNHEARD = ("drop", "html-502", "504", "code-500-null")
-"""Answers to a submit that was not accepted, which nobody can tell by them."""
+"""Responses that leave open whether a submit was accepted; it was not."""
 
 
 def fault_for(name: str, meaning: str) -> tuple[str, str] | None:
@@ -74,7 +74,7 @@ def provider(request: pytest.FixtureRequest) -> Provider:
 
 @pytest.fixture
 def api(provider: Provider, clock: Any) -> Iterator[Any]:
-    """The provider's emulator; where its answers are waited for, the clock does not turn and they come at once."""
+    """The provider's emulator. A held response has no latency, because no test moves the clock meanwhile."""
     latency_s = 10.0 if provider.poll else 0.0
     with triptych_emulators.running(provider.name, latency_s=latency_s, max_side=48, clock=clock.monotonic) as running:
         yield running
@@ -101,7 +101,7 @@ async def edited(service: ImageService, finish: Any, image: str, **options: Any)
 
 
 async def told(service: ImageService, job_id: str | None) -> JobResult:
-    """Return a job as the assistant sees it: whatever the provider wrote is bounded, and on one line."""
+    """Return a job as the assistant sees it: any text of the provider is bounded, and on one line."""
     assert job_id
     job = await service.job(job_id)
     for text in (*job.warnings, *([job.error.message] if job.error else [])):
@@ -179,9 +179,7 @@ def test_pro_and_flash_make_single_images_only(name: str) -> None:
 # The usual way
 
 
-async def test_an_edit_of_three_comes_home_with_one_submit(
-    make_service: Any, api: Any, finish: Any, coffee: str
-) -> None:
+async def test_an_edit_of_three_is_one_submit(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
         charged, reserved = service.store.plain.money_since(0)
@@ -190,7 +188,7 @@ async def test_an_edit_of_three_comes_home_with_one_submit(
     assert job.provider == api.name and job.error is None
 
 
-async def test_images_from_a_prompt_alone_and_a_chain_are_one_submit_each(
+async def test_images_from_words_and_chain_steps_are_one_submit_each(
     make_service: Any, api: Any, finish: Any, coffee: str
 ) -> None:
     async with make_service(api) as service:
@@ -257,7 +255,7 @@ async def test_a_provider_that_limits_requests_is_asked_again_later(
     assert (clock.now() - started_at).total_seconds() >= 2 * options.get("retry_after", 0)
 
 
-async def test_a_provider_that_limits_requests_for_ever_is_left(
+async def test_a_provider_that_always_limits_requests_fails_the_job(
     make_service: Any, api: Any, finish: Any, coffee: str
 ) -> None:
     api.fault("submit", "429", times=None)
@@ -268,16 +266,16 @@ async def test_a_provider_that_limits_requests_for_ever_is_left(
     assert not api.accepted
 
 
-async def test_a_busy_provider_that_says_so_in_its_own_words_took_nothing(
-    make_service: Any, api: Any, finish: Any, coffee: str
-) -> None:
+async def test_a_busy_provider_accepted_nothing(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
     api.fault("submit", "503", times=2)
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
     assert is_home(job, api) and api.performed["submit"] == 3
 
 
-async def test_what_the_catalog_refuses_is_never_sent(make_service: Any, api: Any, samples: Path, coffee: str) -> None:
+async def test_a_request_outside_the_catalog_is_never_sent(
+    make_service: Any, api: Any, samples: Path, coffee: str
+) -> None:
     async with make_service(api) as service:
         for images, options in (([coffee], {"size": "64x64"}), ([coffee] * 15, {}), ([coffee], {"format": "tiff"})):
             with pytest.raises(errors.OutOfLimits):
@@ -292,7 +290,7 @@ def offer_of(provider: Provider, operation: Operation = Operation.EDIT_SEQUENTIA
 
 
 @pytest.mark.parametrize("changes", [{"size": (64, 64)}, {"references": 16}, {"endpoint": "nobody/nothing"}])
-async def test_what_the_provider_itself_refuses_is_surely_not_accepted(
+async def test_a_refusal_of_the_provider_accepted_nothing(
     make_service: Any, api: Any, provider: Provider, coffee: str, changes: dict[str, Any]
 ) -> None:
     """Past the catalog: the emulator's own limits answer."""
@@ -324,7 +322,7 @@ def check_lost(provider: Provider, api: Any, service: ImageService, job: JobResu
     """Hold a job whose submit's answer was lost against what its provider can do about it."""
     if provider.honours_ids_s or (provider.find and accepted):
         assert is_home(job, api)
-        assert provider.honours_ids_s or api.performed["submit"] == 1, "it is looked for, and never repeated"
+        assert provider.honours_ids_s or api.performed["submit"] == 1, "a lost submit is looked for, never repeated"
         path = [seen.path for seen in api.seen if PROMPT.encode() in seen.body][-1]
         submits = [n for n, seen in enumerate(api.seen) if seen.path == path and PROMPT.encode() in seen.body]
         looks = [place for place, seen in enumerate(api.seen) if place > submits[0] and place not in submits]
@@ -338,7 +336,7 @@ def check_lost(provider: Provider, api: Any, service: ImageService, job: JobResu
 
 
 @pytest.mark.parametrize("fault", LOST)
-async def test_a_lost_answer_to_an_accepted_submit_is_never_paid_twice(
+async def test_a_lost_response_is_never_paid_twice(
     make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str, fault: str
 ) -> None:
     api.fault("submit", fault)
@@ -348,7 +346,7 @@ async def test_a_lost_answer_to_an_accepted_submit_is_never_paid_twice(
 
 
 @pytest.mark.parametrize("fault", UNHEARD)
-async def test_a_submit_that_may_not_have_arrived_is_never_paid_twice(
+async def test_an_unclear_submit_is_never_paid_twice(
     make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str, fault: str
 ) -> None:
     api.fault("submit", fault)
@@ -361,7 +359,7 @@ async def test_a_submit_that_may_not_have_arrived_is_never_paid_twice(
 async def test_a_broken_providers_own_500_is_never_paid_twice(
     make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str, accepted: bool
 ) -> None:
-    """A provider may know better what its 500 means; however it reads it, one request is accepted at most."""
+    """Providers read their own 500 in different ways; in each, one request is accepted at most."""
     api.fault("submit", "500", accepted=accepted)
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
@@ -390,7 +388,7 @@ def _short(made: Any, *_: Any, **__: Any) -> Any:
 async def test_an_accepted_submit_without_an_id_is_a_lost_answer(
     make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str
 ) -> None:
-    """Sent again under the same key, some repeat their answer, still without an id: then nobody can know."""
+    """Some repeat their response under the same key, again without an id; then the job is uncertain."""
     arm(api, "no id", times=1)
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
@@ -426,7 +424,7 @@ async def test_an_uncertain_job_is_paid_again_only_on_request(
 
 
 @pytest.mark.parametrize(("meaning", "kind"), [("moderated after", "moderated"), ("nothing in it", "failed")])
-async def test_a_decision_against_an_accepted_request_ends_it_with_its_reason(
+async def test_a_rejected_request_ends_with_its_reason(
     make_service: Any, api: Any, finish: Any, coffee: str, meaning: str, kind: str
 ) -> None:
     arm(api, meaning)
@@ -438,9 +436,7 @@ async def test_a_decision_against_an_accepted_request_ends_it_with_its_reason(
     assert len(api.accepted) <= 1 and api.performed["submit"] == 1
 
 
-async def test_fewer_images_than_asked_are_told_and_only_those_are_charged(
-    make_service: Any, api: Any, finish: Any, coffee: str
-) -> None:
+async def test_fewer_images_are_reported_and_charged_so(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
     arm(api, "fewer")
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
@@ -456,7 +452,7 @@ async def test_one_failed_frame_loses_no_other(make_service: Any, api: Any, fini
     assert (job.status, job.returned) == ("partial", 2), job.text()
     assert sum(bool(image.path) for image in job.images) == 2
     assert any("is missing" in warning for warning in job.warnings)
-    assert len(api.accepted) == 1
+    assert len(api.accepted) == 1 and job.cost.charged in (None, api.charged_usd)
 
 
 async def test_an_unknown_status_is_still_running(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
@@ -603,7 +599,7 @@ def test_a_providers_words_are_bounded_and_quoted_whatever_they_are(name: str, s
 
 
 @pytest.mark.parametrize("name", HOSTED)
-def test_a_flow_sends_its_key_only_where_it_belongs_and_repeats_no_submit_by_itself(name: str) -> None:
+def test_a_flow_has_no_key_and_repeats_no_submit(name: str) -> None:
     for flow in flows(providers.load(name)):
         call = next(flow)
         assert isinstance(call, HttpRequest)

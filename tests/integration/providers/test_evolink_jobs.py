@@ -1,4 +1,4 @@
-"""EvoLink through the real engine: every job comes home with one accepted submit, and nothing is paid twice."""
+"""EvoLink through the real worker: one accepted submit for each job, and nothing is paid twice."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ def open_service(make_service: Any, api: Any) -> Any:
     return lambda: make_service(api, EVOLINK_FILES_BASE_URL=api.base_url)
 
 
-async def test_an_edit_of_three_comes_home_with_one_submit(
-    open_service: Any, api: Any, finish: Any, coffee: str
-) -> None:
+async def test_an_edit_of_three_is_one_submit(open_service: Any, api: Any, finish: Any, coffee: str) -> None:
     async with open_service() as service:
         job = await edited(service, finish, coffee)
     assert (job.status, job.returned, job.provider) == ("done", 3, "evolink")
@@ -39,9 +37,7 @@ async def test_an_edit_of_three_comes_home_with_one_submit(
     assert len(api.seen_at("POST", "/api/v1/files/upload/stream")) == 1
 
 
-async def test_images_from_a_prompt_alone_and_a_chain_come_home_too(
-    open_service: Any, api: Any, finish: Any, coffee: str
-) -> None:
+async def test_every_submit_has_a_key_of_its_own(open_service: Any, api: Any, finish: Any, coffee: str) -> None:
     async with open_service() as service:
         made = await generate_sequence(service, "two lighthouses", 2, NOW)
         job = await ended(service, finish, made.job_id)
@@ -55,34 +51,20 @@ async def test_images_from_a_prompt_alone_and_a_chain_come_home_too(
     assert len({seen.headers["idempotency-key"] for seen in api.seen_at(*SUBMIT)}) == 3
 
 
-@pytest.mark.parametrize(
-    "fault", ["lost-answer", "broken-json", "empty-body", "no-id", "drop", "500", "html-502", "502"]
-)
-async def test_a_submit_whose_answer_was_lost_is_sent_again_under_the_same_key_and_paid_once(
+@pytest.mark.parametrize("fault", ["lost-answer", "no-id", "drop", "502"])
+async def test_a_lost_submit_is_repeated_under_the_same_key(
     open_service: Any, api: Any, finish: Any, coffee: str, fault: str
 ) -> None:
     api.fault("submit", fault)
     async with open_service() as service:
         job = await edited(service, finish, coffee)
-    if fault == "no-id":  # Accepted, and the same answer every time: nobody can say under which id.
+    if fault == "no-id":  # Accepted, and the same response every time, so that the id stays unknown.
         assert job.status == "uncertain"
     else:
         assert (job.status, job.returned) == ("done", 3), job.error
     submits = api.seen_at(*SUBMIT)
     assert len(submits) >= 2 and len({seen.headers["idempotency-key"] for seen in submits}) == 1
     assert len(api.accepted) == 1
-
-
-async def test_the_free_list_is_read_before_a_lost_submit_is_sent_again(
-    open_service: Any, api: Any, finish: Any, coffee: str
-) -> None:
-    api.fault("submit", "lost-answer")
-    async with open_service() as service:
-        job = await edited(service, finish, coffee)
-    assert (job.status, job.returned, len(api.accepted)) == ("done", 3, 1)
-    paths = [(seen.method, seen.path) for seen in api.seen]
-    first, second = [place for place, path in enumerate(paths) if path == SUBMIT]
-    assert ("GET", "/v1/tasks") in paths[first:second]
 
 
 async def test_a_key_is_not_trusted_for_longer_than_ten_minutes(
@@ -122,18 +104,13 @@ async def test_looking_at_an_uncertain_job_never_sends_it_again(
 @pytest.mark.parametrize(
     ("op", "fault", "kind"),
     [
-        ("submit", "401", "key_rejected"),
-        ("submit", "402", "no_funds"),
         ("submit", "user-quota", "no_funds"),
-        ("submit", "moderated-at-once", "moderated"),
         ("submit", "model-unavailable", "not_offered"),
-        ("poll", "moderated", "moderated"),
         ("poll", "image_processing_error", "failed"),
         ("poll", "cancelled", "failed"),
-        ("poll", "empty-outputs", "failed"),
     ],
 )
-async def test_a_no_ends_the_job_with_its_kind_and_frees_the_money(
+async def test_a_refusal_has_its_kind_and_frees_the_money(
     open_service: Any, api: Any, finish: Any, coffee: str, op: str, fault: str, kind: str
 ) -> None:
     api.fault(op, fault, times=None)
@@ -147,20 +124,11 @@ async def test_a_no_ends_the_job_with_its_kind_and_frees_the_money(
 @pytest.mark.parametrize(
     ("op", "fault"),
     [
-        ("submit", "429"),
-        ("submit", "503"),
-        ("poll", "html-502"),
-        ("poll", "401"),
-        ("poll", "404"),
-        ("poll", "drop"),
-        ("poll", "unknown-status"),
         ("poll", "result-data"),
         ("poll", "price-never"),
-        ("upload", "503"),
-        ("result", "html-502"),
     ],
 )
-async def test_no_passing_trouble_kills_a_job(
+async def test_an_odd_result_does_not_fail_a_job(
     open_service: Any, api: Any, finish: Any, coffee: str, op: str, fault: str
 ) -> None:
     api.fault(op, fault, times=2)
@@ -170,18 +138,7 @@ async def test_no_passing_trouble_kills_a_job(
     assert len(api.accepted) == 1
 
 
-@pytest.mark.parametrize(("fault", "status"), [("fewer", "done"), ("frame-missing", "partial")])
-async def test_fewer_images_than_asked_are_told_and_charged_as_they_came(
-    open_service: Any, api: Any, finish: Any, coffee: str, fault: str, status: str
-) -> None:
-    api.fault("poll", fault, times=None)
-    async with open_service() as service:
-        job = await edited(service, finish, coffee)
-    assert (job.status, job.returned) == (status, 2) and job.warnings
-    assert job.cost.charged == api.charged_usd == Decimal("0.064")
-
-
-async def test_a_sequence_on_pro_is_refused_with_what_to_use_instead(open_service: Any, api: Any, coffee: str) -> None:
+async def test_a_sequence_on_pro_is_refused_with_another_model(open_service: Any, api: Any, coffee: str) -> None:
     from triptych.core.errors import OutOfLimits
 
     async with open_service() as service:

@@ -1,4 +1,4 @@
-"""Jobs on Novita through the real engine, against its emulator: one paid call each, and none is ever repeated."""
+"""Jobs on Novita through the real worker, against its emulator: one paid call each, and none is ever repeated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from support.jobs import Options, edit_chain, edit_sequence, edited, generate_sequence
+from support.jobs import Options, edit_chain, edit_sequence, edited
 from triptych_emulators import running
 
 EMULATED = {"name": "novita", "max_side": 48}
@@ -38,16 +38,7 @@ async def test_a_sequence_is_one_call_with_the_reference_inside(
     assert len(api.accepted) == 1 and api.charged_usd == job.cost.charged
 
 
-async def test_images_from_a_prompt_alone_come_in_one_call_too(make_service: Any, api: Any, finish: Any) -> None:
-    async with make_service(api) as service:
-        started = await generate_sequence(service, "two lighthouses", 2, NOW)
-        await finish(service)
-        job = await service.job(started.job_id)
-    assert (job.status, job.returned, len(api.accepted)) == ("done", 2, 1)
-    assert "image" not in api.seen_at(*LITE)[0].json
-
-
-async def test_seedream_4_is_asked_in_its_own_words(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_seedream_4_has_its_own_field_names(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
     async with make_service(api) as service:
         options = Options(wait_s=0, provider="novita", model="seedream-4.0")
         started = await edit_sequence(service, [coffee], "two seasons", 2, options)
@@ -69,7 +60,7 @@ async def test_a_chain_hands_each_result_on_as_its_url(make_service: Any, api: A
     assert len(api.accepted) == 2
 
 
-async def test_plain_base64_is_sent_where_data_uris_are_not_taken(
+async def test_plain_base64_is_sent_where_data_uris_are_refused(
     make_service: Any, clock: Any, finish: Any, coffee: str
 ) -> None:
     with running("novita", max_side=48, clock=clock.monotonic, inline="plain") as plain:
@@ -80,10 +71,8 @@ async def test_plain_base64_is_sent_where_data_uris_are_not_taken(
         assert len(plain.accepted) == 1
 
 
-@pytest.mark.parametrize(
-    "fault", ["lost-answer", "html-502", "broken-json", "empty-body", "task-failed", "504", "code-500-null", "task-id"]
-)
-async def test_a_lost_answer_is_uncertain_and_never_sent_again(
+@pytest.mark.parametrize("fault", ["task-failed", "task-id"])
+async def test_an_unclear_response_is_uncertain_and_never_repeated(
     make_service: Any, api: Any, finish: Any, coffee: str, fault: str
 ) -> None:
     api.fault("submit", fault)
@@ -97,15 +86,10 @@ async def test_a_lost_answer_is_uncertain_and_never_sent_again(
     ("fault", "kind"),
     [
         ("403", "key_rejected"),
-        ("no-funds", "no_funds"),
-        ("model-not-found", "not_offered"),
-        ("moderated-before", "moderated"),
-        ("moderated", "moderated"),
         ("moderated-200", "moderated"),
-        ("empty", "failed"),
     ],
 )
-async def test_a_refusal_fails_the_job_with_its_kind_and_frees_the_money(
+async def test_a_refusal_has_its_kind_and_frees_the_money(
     make_service: Any, api: Any, finish: Any, coffee: str, fault: str, kind: str
 ) -> None:
     api.fault("submit", fault)
@@ -117,7 +101,7 @@ async def test_a_refusal_fails_the_job_with_its_kind_and_frees_the_money(
     assert api.charged_usd == 0
 
 
-@pytest.mark.parametrize("fault", ["429", "token-limit", "busy"])
+@pytest.mark.parametrize("fault", ["token-limit", "busy"])
 async def test_a_busy_provider_is_asked_again_later(
     make_service: Any, api: Any, finish: Any, coffee: str, fault: str
 ) -> None:
@@ -126,12 +110,3 @@ async def test_a_busy_provider_is_asked_again_later(
         job = await edited(service, finish, coffee, 3, provider="novita")
         assert job.status == "done"
     assert len(api.accepted) == 1 and len(api.seen_at(*LITE)) == 3
-
-
-async def test_a_missing_frame_leaves_the_others(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
-    api.fault("submit", "frame-failed", n=2)
-    async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, provider="novita")
-    assert (job.returned, job.cost.charged) == (2, Decimal("0.070"))
-    assert any("has no URL" in warning for warning in job.warnings)
-    assert job.cost.charged == api.charged_usd

@@ -1,4 +1,4 @@
-"""WaveSpeedAI through the real engine: every job comes home with one paid submit, and nothing is paid twice."""
+"""WaveSpeedAI through the real worker: one paid submit for each job, and nothing is paid twice."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ pytestmark = pytest.mark.anyio
 EDIT_SEQUENCE = "/api/v3/bytedance/seedream-v5.0-lite/edit-sequential"
 
 
-async def test_an_edit_of_three_comes_home_with_one_submit(
-    make_service: Any, api: Any, finish: Any, coffee: str
-) -> None:
+async def test_an_edit_of_three_is_one_submit(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
     assert (job.status, job.returned, job.provider) == ("done", 3, "wavespeed")
@@ -35,9 +33,7 @@ async def test_an_edit_of_three_comes_home_with_one_submit(
     assert "authorization" not in put.headers and put.status == 200
 
 
-async def test_images_from_a_prompt_alone_and_a_chain_come_home_too(
-    make_service: Any, api: Any, finish: Any, coffee: str
-) -> None:
+async def test_a_chain_edits_the_url_of_the_last_image(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
     async with make_service(api) as service:
         made = await generate_sequence(service, "two lighthouses", 2, NOW)
         job = await ended(service, finish, made.job_id)
@@ -66,7 +62,7 @@ async def test_of_two_lost_submits_each_has_its_own_end(make_service: Any, api: 
 
 
 @pytest.mark.parametrize("field", ["inputs", "input"])
-async def test_a_submit_with_a_lost_answer_is_found_not_repeated(
+async def test_a_lost_submit_is_found_again_and_not_repeated(
     make_service: Any, clock: Any, finish: Any, coffee: str, field: str
 ) -> None:
     with running("wavespeed", latency_s=10.0, max_side=64, clock=clock.monotonic, history_shows=field) as api:
@@ -77,7 +73,7 @@ async def test_a_submit_with_a_lost_answer_is_found_not_repeated(
         assert len(api.seen_at("POST", EDIT_SEQUENCE)) == len(api.accepted) == 1
 
 
-async def test_a_lost_submit_is_uncertain_where_the_history_shows_only_times(
+async def test_a_lost_submit_is_uncertain_with_times_alone(
     make_service: Any, clock: Any, finish: Any, coffee: str
 ) -> None:
     with running("wavespeed", latency_s=10.0, max_side=64, clock=clock.monotonic, history_shows="") as api:
@@ -111,30 +107,14 @@ async def test_a_strangers_prediction_is_never_taken_for_ours(
         assert reserved == job.cost.quoted and not api.accepted and api.performed["submit"] == 1
 
 
-async def test_a_submit_not_found_is_uncertain_and_never_resent(
-    make_service: Any, api: Any, finish: Any, coffee: str
-) -> None:
-    api.fault("submit", "drop")
-    async with make_service(api) as service:
-        job = await edited(service, finish, coffee)
-    assert job.status == "uncertain"
-    assert len(api.seen_at("POST", EDIT_SEQUENCE)) == 1 and not api.accepted
-
-
 @pytest.mark.parametrize(
     ("op", "fault", "kind"),
     [
-        ("submit", "401", "key_rejected"),
-        ("submit", "402", "no_funds"),
-        ("submit", "no-funds", "no_funds"),
-        ("submit", "moderated-at-once", "moderated"),
-        ("poll", "moderated", "moderated"),
         ("poll", "code-1402", "failed"),
         ("poll", "deleted", "failed"),
-        ("poll", "empty-outputs", "failed"),
     ],
 )
-async def test_a_no_ends_the_job_with_its_kind_and_frees_the_money(
+async def test_a_failure_has_its_kind_and_frees_the_money(
     make_service: Any, api: Any, finish: Any, coffee: str, op: str, fault: str, kind: str
 ) -> None:
     api.fault(op, fault, times=None)
@@ -148,22 +128,13 @@ async def test_a_no_ends_the_job_with_its_kind_and_frees_the_money(
 @pytest.mark.parametrize(
     ("op", "fault"),
     [
-        ("submit", "429"),
-        ("submit", "503"),
-        ("poll", "html-502"),
-        ("poll", "401"),
-        ("poll", "404"),
-        ("poll", "drop"),
-        ("poll", "unknown-status"),
         ("poll", "bare"),
         ("upload", "404"),
         ("upload", "odd-ticket"),
         ("put", "403"),
-        ("put", "drop"),
-        ("result", "html-502"),
     ],
 )
-async def test_no_passing_trouble_kills_a_job(
+async def test_passing_trouble_does_not_fail_a_job(
     make_service: Any, api: Any, finish: Any, coffee: str, op: str, fault: str
 ) -> None:
     api.fault(op, fault, times=2)
@@ -171,14 +142,3 @@ async def test_no_passing_trouble_kills_a_job(
         job = await edited(service, finish, coffee)
     assert (job.status, job.returned) == ("done", 3), job.error
     assert len(api.accepted) == 1
-
-
-@pytest.mark.parametrize(("fault", "status"), [("fewer", "done"), ("frame-missing", "partial")])
-async def test_fewer_images_than_asked_are_told(
-    make_service: Any, api: Any, finish: Any, coffee: str, fault: str, status: str
-) -> None:
-    api.fault("poll", fault, times=None)
-    async with make_service(api) as service:
-        job = await edited(service, finish, coffee)
-    assert (job.status, job.returned) == (status, 2) and job.warnings
-    assert job.cost.charged == api.charged_usd == Decimal("0.07")

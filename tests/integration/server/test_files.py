@@ -24,8 +24,8 @@ from PIL import Image
 
 from support.servers import SAMPLES, SERVE, Child, environ
 from triptych.jobs import file_links
-from triptych.server import files, guard
-from triptych.server.guard import owner_of
+from triptych.server import auth, files
+from triptych.server.auth import owner_of
 from triptych_emulators import running
 
 ANN, BEN = "anns-token-0123456789", "bens-token-0123456789"
@@ -537,7 +537,7 @@ async def test_a_request_for_a_file_counts_as_its_signers() -> None:
     async def open_service() -> Any:
         return ImageService
 
-    door = files.Signed(guard.BearerToken(inner, [ANN]), open_service, [owner_of(ANN)])
+    door = files.Signed(auth.RequireToken(inner, [ANN]), open_service, [owner_of(ANN)])
     scope = {"type": "http", "method": "GET", "path": "/files/job_12345678/1", "headers": []}
     await door({**scope, "query_string": b"e=1795267800&s=aaaaaaaaaaaaaaaaaaaaaa"}, None, None)  # type: ignore[arg-type]
     assert [scope["user"].username for scope in went_in] == [owner_of(ANN)]

@@ -89,6 +89,12 @@ def test_the_page_loads_nothing_and_writes_no_markup() -> None:
     assert len(page.encode()) < 80_000
 
 
+def test_every_file_of_the_gallery_is_in_its_page() -> None:
+    files = [path for path in Path(gallery.__file__).parent.iterdir() if path.suffix in (".css", ".js")]
+    assert len(files) == 5
+    assert all(path.read_text("utf-8") in gallery.page() for path in files)
+
+
 @pytest.mark.anyio
 async def test_a_job_tells_its_request_and_an_image_its_results(tmp_path: Path) -> None:
     holder = ServiceHolder(service_opener(settings.read(environ(tmp_path / "home"))))

@@ -18,7 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from support.servers import Child, Connect, ScriptedService, environ, job_result
 from triptych.server import app as building
-from triptych.server import guard
+from triptych.server import limits
 
 ANN, BEN, CLEO = (f"{name}-token-0123456789" for name in ("anns", "bens", "cleos"))
 LIMIT_S = 1.5
@@ -33,8 +33,8 @@ UNHURRIED = LIMITS | {"head_s": 10, "body_s": PATIENCE_S}
 SERVE = """
 import json, os, socket, sys
 from triptych import settings
-from triptych.server import guard, http, transports
-guard.LIMITS = guard.Limits(**json.loads(sys.argv[2]))
+from triptych.server import http, limits, transports
+limits.LIMITS = limits.Limits(**json.loads(sys.argv[2]))
 bind = http.bind
 def narrow(host, port):
     listener = bind(host, port)
@@ -362,7 +362,7 @@ async def test_a_message_for_a_session_that_just_closed_is_no_error_of_the_serve
     async def receive() -> Any:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    await guard.CallsInProgress(closed, guard.LIMITS)(
+    await limits.CallsInProgress(closed, limits.LIMITS)(
         {"type": "http", "path": "/messages/", "headers": []}, receive, send
     )
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]

@@ -16,7 +16,7 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from support.servers import SAMPLES, SERVE, Child, environ
-from triptych.server.guard import owner_of
+from triptych.server.auth import owner_of
 
 pytestmark = pytest.mark.anyio
 

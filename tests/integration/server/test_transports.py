@@ -26,9 +26,9 @@ from starlette.responses import PlainTextResponse
 
 from support.servers import SERVE, Child, ScriptedService, environ
 from triptych.core import errors
-from triptych.server import guard, http, service_holder, sites
+from triptych.server import auth, http, service_holder, sites
 from triptych.server.app import build
-from triptych.server.guard import owner_of
+from triptych.server.auth import owner_of
 from triptych.server.http import BODY_LIMIT_BYTES, http_app, is_loopback, own_names
 from triptych.server.service_holder import ServiceHolder
 
@@ -247,7 +247,7 @@ async def test_every_token_is_compared_in_the_same_time(monkeypatch: pytest.Monk
         compared.append((one, other))
         return one == other
 
-    monkeypatch.setattr(guard.hmac, "compare_digest", compare)
+    monkeypatch.setattr(auth.hmac, "compare_digest", compare)
     users: list[str] = []
 
     async def inner(scope: Any, receive: Any, send: Any) -> None:
@@ -256,7 +256,7 @@ async def test_every_token_is_compared_in_the_same_time(monkeypatch: pytest.Monk
     async def send(message: Any) -> None:
         pass
 
-    door = guard.BearerToken(inner, [OTHER, TOKEN, "a-third-long-random-text"])
+    door = auth.RequireToken(inner, [OTHER, TOKEN, "a-third-long-random-text"])
     await door({"type": "http", "headers": [(b"authorization", f"Bearer {given}".encode())]}, None, send)  # type: ignore[arg-type]
     assert users == ([owner_of(given)] if given in (TOKEN, OTHER) else [])
     assert len(compared) == 3 and {len(side) for pair in compared for side in pair} == {32}

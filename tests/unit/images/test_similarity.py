@@ -60,7 +60,7 @@ def test_an_odd_frame_stands_out_by_the_right_measure(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["coffee", "cat", "astronaut"])
 def test_seasons_are_meant_and_nothing_of_them_stands_out(name: str) -> None:
-    made = preview.edit(
+    made = preview.render(
         [(SAMPLES / f"{name}.jpg").read_bytes()],
         "Four seasonal variants of this photo: spring, summer, autumn, winter",
         count=4,

@@ -22,7 +22,7 @@ SAMPLES = Path(triptych.__file__).parent / "samples"
 def finished(edit: ProviderRequest) -> Done:
     """Return what the flow returns; a call would be an error."""
     try:
-        call = next(draft.submit(edit))
+        call = next(draft.PROVIDER.submit(edit))
     except StopIteration as stop:
         assert isinstance(stop.value, Done)
         return stop.value
@@ -71,7 +71,7 @@ def test_an_edit_is_finished_at_once_and_costs_nothing(operation: Operation) -> 
     assert catalog.quote(asked.offer, asked.count, asked.size, len(asked.references)).usd == 0
 
 
-def test_a_panel_has_the_size_and_format_asked_for() -> None:
+def test_a_panel_has_the_requested_size_and_format() -> None:
     done = finished(edit(Operation.GENERATE_SEQUENTIAL, size=(320, 240), format="jpeg"))
     frames = [Pixels.open(io.BytesIO(output.data or b"")) for output in done.outputs]
     assert [(frame.format, frame.size) for frame in frames] == [("JPEG", (320, 240))] * 2

@@ -14,6 +14,7 @@ from PIL import Image, ImageChops, ImageStat
 import triptych
 from triptych.core.errors import UnreadableImage
 from triptych.providers import preview
+from triptych.providers.preview.plan import parse_prompt
 
 SAMPLES = Path(triptych.__file__).parent / "samples"
 CAT, COFFEE, ROCKET = ((SAMPLES / f"{name}.jpg").read_bytes() for name in ("cat", "coffee", "rocket"))
@@ -60,7 +61,7 @@ def opened(data: bytes) -> Image.Image:
 
 
 def edited(prompt: str, data: bytes = CAT, **options: object) -> Image.Image:
-    return opened(preview.edit([data], prompt, **options).images[0])  # type: ignore[arg-type]
+    return opened(preview.render([data], prompt, **options).images[0])  # type: ignore[arg-type]
 
 
 def mean(image: Image.Image) -> list[float]:
@@ -84,7 +85,7 @@ def apart(one: Image.Image, other: Image.Image) -> float:
 
 
 def names(prompt: str, count: int = 1) -> list[list[str]]:
-    return [[op.name for op in ops] for ops in preview.plan(prompt, count).panels]
+    return [[op.name for op in ops] for ops in parse_prompt(prompt, count).panels]
 
 
 # --- words → operations ---
@@ -120,7 +121,7 @@ def test_the_prompt_becomes_these_operations(prompt: str, count: int, expected: 
 
 def test_modifiers_scale_the_strength_before_and_after_the_word() -> None:
     def strength(prompt: str) -> float:
-        return preview.plan(prompt, 1).panels[0][0].strength
+        return parse_prompt(prompt, 1).panels[0][0].strength
 
     assert strength("slightly warm") < strength("warm") < strength("very warm")
     assert strength("brighten slightly") < strength("brighten") < strength("brighten a lot")
@@ -128,7 +129,7 @@ def test_modifiers_scale_the_strength_before_and_after_the_word() -> None:
 
 
 def test_a_quoted_caption_is_kept_as_written() -> None:
-    (op,) = preview.plan('add the caption "Opening soon: not Night!"', 1).panels[0]
+    (op,) = parse_prompt('add the caption "Opening soon: not Night!"', 1).panels[0]
     assert (op.name, op.argument) == ("caption", "Opening soon: not Night!")
     assert names("put the title “Hello” at the top") == [["caption_top"]]
 
@@ -145,12 +146,12 @@ def test_a_quoted_caption_is_kept_as_written() -> None:
         (SEASONS, ()),
     ],
 )
-def test_words_not_understood_are_named(prompt: str, lost: tuple[str, ...]) -> None:
-    assert preview.plan(prompt, 2).not_understood == lost
+def test_unknown_phrases_are_reported_without_stop_words(prompt: str, lost: tuple[str, ...]) -> None:
+    assert parse_prompt(prompt, 2).not_understood == lost
 
 
-def test_a_list_of_the_wrong_length_is_fitted_with_warning() -> None:
-    short = preview.plan("spring, summer", 4)
+def test_a_list_of_another_length_is_fitted_with_a_warning() -> None:
+    short = parse_prompt("spring, summer", 4)
     assert [[op.name for op in ops] for ops in short.panels] == [
         ["spring"],
         ["summer"],
@@ -158,7 +159,7 @@ def test_a_list_of_the_wrong_length_is_fitted_with_warning() -> None:
         ["variation", "summer"],
     ]
     assert "2 variants for 4 panels" in short.warnings[0]
-    assert "4 variants for 2 panels" in preview.plan(SEASONS, 2).warnings[0]
+    assert "4 variants for 2 panels" in parse_prompt(SEASONS, 2).warnings[0]
 
 
 @settings(max_examples=150, deadline=None)
@@ -172,12 +173,12 @@ def test_a_list_of_the_wrong_length_is_fitted_with_warning() -> None:
     ),
     st.integers(1, 15),
 )
-def test_any_text_gives_every_panel_a_different_plan(prompt: str, count: int) -> None:
-    plan = preview.plan(prompt, count)
+def test_any_text_gives_every_panel_its_own_plan(prompt: str, count: int) -> None:
+    plan = parse_prompt(prompt, count)
     assert len(plan.panels) == len(plan.texts) == count
     assert len(set(plan.panels)) == count or plan.listed
     assert all(0 < op.strength <= 15 for ops in plan.panels for op in ops)
-    assert plan == preview.plan(prompt, count)
+    assert plan == parse_prompt(prompt, count)
 
 
 # --- operations → pixels ---
@@ -207,7 +208,7 @@ def test_a_slight_edit_changes_less_than_a_strong_one() -> None:
 
 
 def test_the_seasons_look_like_seasons_and_unlike_each_other() -> None:
-    panels = [opened(data) for data in preview.edit([COFFEE], SEASONS, count=4).images]
+    panels = [opened(data) for data in preview.render([COFFEE], SEASONS, count=4).images]
     spring, summer, autumn, winter = panels
     assert min(apart(a, b) for a, b in itertools.combinations(panels, 2)) > 8
     assert saturation(summer) > saturation(winter) + 40
@@ -238,7 +239,7 @@ def test_blur_and_sharpen_move_the_edges_apart() -> None:
 
 @pytest.mark.parametrize("prompt", ["flip horizontally", "flip vertically", "upside down", "invert"])
 def test_doing_it_twice_undoes_it(prompt: str) -> None:
-    once = preview.edit([CAT], prompt).images[0]
+    once = preview.render([CAT], prompt).images[0]
     assert apart(opened(once), opened(CAT)) > 10
     assert apart(edited(prompt, once), opened(CAT)) < 1.5
 
@@ -265,7 +266,7 @@ def test_a_caption_changes_pixels_only_where_it_stands(where: str, rows: tuple[i
 
 @pytest.mark.parametrize("prompt", LOOKS)
 def test_every_word_visibly_changes_the_picture(prompt: str) -> None:
-    result = preview.edit([CAT], prompt, mime_type="image/jpeg")
+    result = preview.render([CAT], prompt, mime_type="image/jpeg")
     assert apart(opened(result.images[0]), opened(CAT)) > VISIBLE and result.warnings == ()
 
 
@@ -273,13 +274,13 @@ def test_every_word_visibly_changes_the_picture(prompt: str) -> None:
 @pytest.mark.parametrize(
     "data", [CAT, png(Image.new("RGB", (64, 48), "black")), png(Image.new("RGB", (64, 48), "white"))]
 )
-def test_fifteen_panels_all_differ_visibly_whatever_the_picture(prompt: str, data: bytes) -> None:
-    images = [opened(one).resize((64, 48)) for one in preview.edit([data], prompt, count=15, size=(120, 90)).images]
+def test_fifteen_panels_of_any_picture_differ_visibly(prompt: str, data: bytes) -> None:
+    images = [opened(one).resize((64, 48)) for one in preview.render([data], prompt, count=15, size=(120, 90)).images]
     assert min(apart(a, b) for a, b in itertools.combinations(images, 2)) > VISIBLE
 
 
-def test_nothing_understood_still_changes_the_picture_and_says_so() -> None:
-    result = preview.edit([CAT], "add a dragon")
+def test_an_unknown_prompt_changes_the_picture_with_a_warning() -> None:
+    result = preview.render([CAT], "add a dragon")
     assert apart(opened(result.images[0]), opened(CAT)) > VISIBLE
     assert result.warnings == ('Not understood by the preview engine: "add a dragon"',)
 
@@ -287,57 +288,59 @@ def test_nothing_understood_still_changes_the_picture_and_says_so() -> None:
 @pytest.mark.parametrize("size", [(512, 512), (640, 360), (333, 777)])
 @pytest.mark.parametrize("mime_type", ["image/png", "image/jpeg"])
 def test_the_size_and_the_format_are_met_exactly(size: tuple[int, int], mime_type: str) -> None:
-    result = preview.edit([CAT], "winter", size=size, mime_type=mime_type)
+    result = preview.render([CAT], "winter", size=size, mime_type=mime_type)
     image = Image.open(io.BytesIO(result.images[0]))
     assert image.size == result.size == size and Image.MIME[image.format or ""] == mime_type
 
 
 def test_a_large_panel_is_exact_too() -> None:
-    result = preview.edit([CAT], "golden hour", size=(2560, 1440), mime_type="image/jpeg")
+    result = preview.render([CAT], "golden hour", size=(2560, 1440), mime_type="image/jpeg")
     assert opened(result.images[0]).size == (2560, 1440)
 
 
 def test_a_second_image_lends_its_colours() -> None:
-    plain, styled = opened(CAT), opened(preview.edit([CAT, ROCKET], "in the style of image 2, warm").images[0])
+    plain, styled = opened(CAT), opened(preview.render([CAT, ROCKET], "in the style of image 2, warm").images[0])
     assert brightness(styled) < brightness(plain) - 15 and styled.size == plain.size
 
 
 def test_pictures_are_joined_side_by_side_when_asked() -> None:
-    result = preview.edit([CAT, COFFEE], "side by side")
+    result = preview.render([CAT, COFFEE], "side by side")
     assert result.size[0] > result.size[1] * 2
 
 
 def test_each_of_several_images_becomes_its_own_panel() -> None:
     first, second = (
         opened(data)
-        for data in preview.edit([CAT, COFFEE], "make each of them warmer", count=2, size=(300, 200)).images
+        for data in preview.render([CAT, COFFEE], "make each of them warmer", count=2, size=(300, 200)).images
     )
     assert apart(second, opened(COFFEE).resize((300, 200))) < apart(second, first)
 
 
 def test_the_same_call_gives_the_same_bytes() -> None:
     for prompt in ("winter with film grain", "rain", "watercolour", ""):
-        assert preview.edit([TINY], prompt, count=2) == preview.edit([TINY], prompt, count=2)
-    assert preview.draw("a boat", size=(96, 64)) == preview.draw("a boat", size=(96, 64))
+        assert preview.render([TINY], prompt, count=2) == preview.render([TINY], prompt, count=2)
+    assert preview.render([], "a boat", size=(96, 64)) == preview.render([], "a boat", size=(96, 64))
 
 
 def test_a_seed_changes_what_chance_decides() -> None:
-    assert preview.edit([CAT], "snow", seed="a") != preview.edit([CAT], "snow", seed="b")
-    assert preview.draw("mountains", size=(96, 64), seed="a") != preview.draw("mountains", size=(96, 64), seed="b")
+    assert preview.render([CAT], "snow", seed="a") != preview.render([CAT], "snow", seed="b")
+    assert preview.render([], "mountains", size=(96, 64), seed="a") != preview.render(
+        [], "mountains", size=(96, 64), seed="b"
+    )
 
 
 def test_broken_bytes_and_empty_calls_are_refused() -> None:
     with pytest.raises(UnreadableImage):
-        preview.edit([b"no image"], "warm")
+        preview.render([b"no image"], "warm")
     with pytest.raises(ValueError, match="at least one"):
-        preview.edit([], "warm")
+        preview.render([CAT], "warm", count=0)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=60), st.integers(1, 3), st.sampled_from([(1, 1), (7, 90), (64, 48)]))
 def test_any_text_edits_any_small_picture(prompt: str, count: int, size: tuple[int, int]) -> None:
     data = png(Image.new("RGB", size, (90, 120, 60)))
-    assert all(opened(one).size for one in preview.edit([data], prompt, count=count).images)
+    assert all(opened(one).size for one in preview.render([data], prompt, count=count).images)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 40), (30, 3)])
@@ -347,7 +350,7 @@ def test_every_operation_takes_the_tiniest_pictures(size: tuple[int, int]) -> No
         "vignette white balance, sketch, watercolour, oil painting, poster, pixelate, rotate 30 degrees, flip, "
         'zoom out, border, write "Hi"'
     )
-    result = preview.edit([png(Image.new("RGB", size, "teal"))], everything)
+    result = preview.render([png(Image.new("RGB", size, "teal"))], everything)
     assert result.size == size
 
 
@@ -359,14 +362,14 @@ def test_every_operation_takes_the_tiniest_pictures(size: tuple[int, int]) -> No
     ["a lighthouse by the sea at sunset", "abstract logo", "a dragon", "", "cat, house, city, flowers, rocket"],
 )
 def test_a_drawing_is_never_blank_and_its_panels_differ(prompt: str) -> None:
-    images = [opened(data) for data in preview.draw(prompt, count=4, size=(240, 160)).images]
+    images = [opened(data) for data in preview.render([], prompt, count=4, size=(240, 160)).images]
     assert all(max(ImageStat.Stat(image).stddev) > 12 for image in images)
     assert min(apart(a, b) for a, b in itertools.combinations(images, 2)) > VISIBLE
 
 
-def test_a_drawings_hour_and_colours_follow_the_words() -> None:
+def test_hour_and_colours_of_a_drawing_follow_the_words() -> None:
     def drawn(prompt: str) -> Image.Image:
-        return opened(preview.draw(prompt, size=(240, 160)).images[0])
+        return opened(preview.render([], prompt, size=(240, 160)).images[0])
 
     assert brightness(drawn("mountains at night")) < brightness(drawn("mountains at noon")) * 0.6
     assert mean(drawn("a hill at sunset"))[0] > mean(drawn("a hill at noon"))[0] - 20
@@ -374,7 +377,7 @@ def test_a_drawings_hour_and_colours_follow_the_words() -> None:
 
 
 def test_a_drawing_names_what_it_cannot_draw() -> None:
-    assert preview.draw("a boat and a dragon", size=(96, 64)).warnings == (
+    assert preview.render([], "a boat and a dragon", size=(96, 64)).warnings == (
         'Not understood by the preview engine: "dragon"',
     )
-    assert preview.draw("a red boat on the sea at dawn", size=(96, 64)).warnings == ()
+    assert preview.render([], "a red boat on the sea at dawn", size=(96, 64)).warnings == ()

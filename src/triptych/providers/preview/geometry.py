@@ -11,7 +11,7 @@ import math
 
 from PIL import Image, ImageFilter, ImageOps
 
-from triptych.providers.preview.wording import Op
+from triptych.providers.preview.tokens import ImageOperation
 
 
 def cover(image: Image.Image, size: tuple[int, int], centre: tuple[float, float] = (0.5, 0.5)) -> Image.Image:
@@ -27,7 +27,7 @@ def reduced(image: Image.Image, longest: int) -> Image.Image:
     return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.BOX)
 
 
-def crop(image: Image.Image, op: Op, seed: str) -> Image.Image:
+def crop(image: Image.Image, op: ImageOperation, seed: str) -> Image.Image:
     """Cut to the ratio in the argument."""
     wide, high = (int(part) for part in op.argument.split(":"))
     return image.crop(crop_box(image.size, wide / high))
@@ -41,7 +41,7 @@ def crop_box(size: tuple[int, int], aspect: float) -> tuple[int, int, int, int]:
     return left, top, left + width, top + height
 
 
-def rotate(image: Image.Image, op: Op, seed: str) -> Image.Image:
+def rotate(image: Image.Image, op: ImageOperation, seed: str) -> Image.Image:
     """Clockwise. A quarter turn swaps the sides; another angle keeps them and is enlarged until no corner is empty."""
     degrees = int(op.argument) % 360
     quarter = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
@@ -57,12 +57,12 @@ def rotate(image: Image.Image, op: Op, seed: str) -> Image.Image:
     return turned.crop((left, top, left + width, top + height))
 
 
-def flip(image: Image.Image, op: Op, seed: str) -> Image.Image:
+def flip(image: Image.Image, op: ImageOperation, seed: str) -> Image.Image:
     """Mirror, or turn top to bottom."""
     return ImageOps.flip(image) if op.argument == "y" else ImageOps.mirror(image)
 
 
-def zoom(image: Image.Image, op: Op, seed: str) -> Image.Image:
+def zoom(image: Image.Image, op: ImageOperation, seed: str) -> Image.Image:
     """Come closer, or step back and let a blur fill the edges."""
     if op.argument == "out":
         back = image.filter(ImageFilter.GaussianBlur(max(1.0, max(image.size) / 40)))

@@ -1,4 +1,4 @@
-"""Grading: named functions of one colour, with no idea of the picture it is in.
+"""Grading: named functions of one colour, without its picture.
 
 Rules: red, green and blue from 0 to 1 in, and out (the caller clips); `strength` 1 is the plain word, 0 would change
 nothing. Fast enough to be tabulated 5,000 times.
@@ -125,7 +125,7 @@ def _tint(r: float, g: float, b: float, s: float, name: str) -> RGB:
 
 
 def _foliage(colour: RGB, hue_to: float, gain: float, part: float) -> RGB:
-    """Move what is green towards another hue (0 to 1), leaving every other colour."""
+    """Move greens towards another hue (0 to 1); every other colour stays."""
     r, g, b = (min(1.0, max(0.0, channel)) for channel in colour)
     hue, light, sat = colorsys.rgb_to_hls(r, g, b)
     near = max(0.0, 1 - abs(hue - 0.29) / 0.17) * part

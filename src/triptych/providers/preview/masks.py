@@ -1,4 +1,4 @@
-"""Chance and light: dice, noise, clouds, soft lights and gradients, all made from a seed or from nothing.
+"""Random numbers and masks: noise, clouds, soft lights and gradients, made from a seed alone.
 
 Rules: the same seed gives the same pixels, on any machine. Centres and reaches are fractions of the picture.
 
@@ -14,8 +14,8 @@ from functools import lru_cache
 from PIL import Image, ImageOps
 
 
-class Dice:
-    """Numbers in [0, 1) from a hash: the same seed rolls the same."""
+class SeededRandom:
+    """Numbers in [0, 1) from a hash: the same seed gives the same sequence."""
 
     def __init__(self, seed: str) -> None:
         self._source = hashlib.shake_128(seed.encode("utf-8", "replace")).digest(16384)

@@ -1,10 +1,9 @@
-"""The words the preview engine understands, as data: phrase → what to do, and the words it may pass over.
+"""The words of the preview engine, as data: phrase → operation, and the words that it passes over.
 
-Rules: tables only, no decisions. A phrase is lower case,
-    its words separated by single spaces; the longest match wins.
+Rules: tables only, no decisions. A phrase is lower case, its words separated by single spaces; the longest match wins.
 An operation is written `name` or `name=argument`.
 
-Must not know: pixels, and how a sentence is taken apart.
+Must not know: pixels, and the parsing of a sentence.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """An ASGI app on a loopback port: in a daemon thread for tests, in the foreground for the command line.
 
 Rules: nothing is printed and nothing is logged above errors. The port is bound before the server starts, so that the
-base URL is known from the beginning. Every request's scope carries its transport, so that an answer can be a closed
-connection.
+base URL is known at once. The scope of every request has its transport, so that a response can be a closed connection.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-CLOSING_PATIENCE_S = 2.0
-"""A stopping server waits this long for the answers that are being sent."""
-CLOSING_LOOK_S = 0.002
+CLOSING_WAIT_S = 2.0
+"""A stopping server waits this long for the responses that are being sent."""
+CLOSING_CHECK_S = 0.002
 
 
 class _Protocol(H11Protocol):
@@ -48,7 +47,7 @@ class _Server(uvicorn.Server):
         self.on_ready()
 
     async def main_loop(self) -> None:
-        """Tick as uvicorn does, but leave at once when asked to."""
+        """Tick as uvicorn does, but stop at once after `leave`."""
         counter = 0
         while not await self.on_tick(counter % 10):
             counter += 1
@@ -56,7 +55,7 @@ class _Server(uvicorn.Server):
                 await asyncio.wait_for(self._leave.wait(), 0.1)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close everything and wait for it as uvicorn does, but without its pauses: a test suite stops many servers."""
+        """Close everything as uvicorn does, without its pauses: a test suite stops many servers."""
         self.before_exit()
         for server in self.servers:
             server.close()
@@ -65,10 +64,10 @@ class _Server(uvicorn.Server):
         state = self.server_state
         for connection in list(state.connections):
             connection.shutdown()
-        for _ in range(round(CLOSING_PATIENCE_S / CLOSING_LOOK_S)):
+        for _ in range(round(CLOSING_WAIT_S / CLOSING_CHECK_S)):
             if not (state.connections or state.tasks):
                 break
-            await asyncio.sleep(CLOSING_LOOK_S)
+            await asyncio.sleep(CLOSING_CHECK_S)
         for task in state.tasks:
             task.cancel()
 
@@ -78,12 +77,12 @@ class _Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._leave.set)
 
 
-class Loopback:
+class LoopbackServer:
     """One app on one port. Raises OSError when the port is taken."""
 
     def __init__(self, app: ASGIApp, host: str, port: int, before_exit: Callable[[], None]) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # Without the protocol number asyncio leaves Nagle's algorithm on, and every answer takes 40 ms more.
+        # Without the protocol number asyncio leaves Nagle's algorithm on, and every response takes 40 ms more.
         self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,9 +1,8 @@
 """A prompt → tokens: words, known phrases, quotes, numbered marks, ratios, turns.
 
-Rules: total (any text gives tokens) and quick on the few thousand characters it is handed. A token
-keeps the words it came from.
+Rules: total (any text gives tokens) and quick for a few thousand characters. A token keeps its words.
 
-Must not know: panels, lists, what an operation does.
+Must not know: panels, lists, the effect of an operation.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from triptych.providers.preview import vocabulary as v
 
 
 @dataclass(frozen=True, slots=True)
-class Op:
+class ImageOperation:
     """One named operation; `strength` is 1 for the plain word, 0.5 for "slightly", 1.5 for "very"."""
 
     name: str
@@ -28,7 +27,7 @@ class Op:
 class Token:
     kind: str  # word, stop (punctuation), op, spread, modifier, quote, marker
     text: str
-    op: Op | None = None
+    op: ImageOperation | None = None
     value: float = 0.0
     members: tuple[str, ...] = ()
 
@@ -52,7 +51,7 @@ _PIECES = re.compile(
 )
 
 
-def tokens(prompt: str) -> list[Token]:
+def tokenize(prompt: str) -> list[Token]:
     """Return the prompt as tokens, the longest known phrases joined."""
     raw: list[Token] = []
     for match in _PIECES.finditer(prompt):
@@ -66,7 +65,9 @@ def tokens(prompt: str) -> list[Token]:
             raw.append(Token("op", match.group().lower(), op=_rotation(groups)))
         elif "wide" in groups:
             wide, high = int(groups["wide"]), int(groups["high"])
-            crop = Op("crop", 1.0, f"{wide}:{high}") if wide and high and 1 / 5 <= wide / high <= 5 else None
+            crop = (
+                ImageOperation("crop", 1.0, f"{wide}:{high}") if wide and high and 1 / 5 <= wide / high <= 5 else None
+            )
             raw.append(Token("op", match.group(), op=crop) if crop else Token("word", match.group()))
         elif "percent" in groups:
             raw.append(Token("modifier", match.group(), value=max(0.2, min(2.0, int(groups["percent"]) / 40))))
@@ -79,11 +80,11 @@ def tokens(prompt: str) -> list[Token]:
     return _phrased(raw)
 
 
-def _rotation(groups: dict[str, str]) -> Op:
+def _rotation(groups: dict[str, str]) -> ImageOperation:
     turn = (groups.get("turn") or groups.get("turn2") or "right").lower()
     angle = int(groups.get("angle", "90")) % 360
     left = turn in ("left", "ccw") or turn.startswith(("anti", "counter"))
-    return Op("rotate", 1.0, str((360 - angle if left else angle) % 360))
+    return ImageOperation("rotate", 1.0, str((360 - angle if left else angle) % 360))
 
 
 def _phrased(raw: Sequence[Token]) -> list[Token]:
@@ -102,7 +103,7 @@ def _phrased(raw: Sequence[Token]) -> list[Token]:
             joined = " ".join(phrase)
             if phrase in v.PHRASES:
                 name, strength, argument = v.PHRASES[phrase]
-                token, used = Token("op", joined, op=Op(name, strength, argument)), length
+                token, used = Token("op", joined, op=ImageOperation(name, strength, argument)), length
             elif joined in v.SPREADS:
                 token, used = Token("spread", joined, members=v.SPREADS[joined]), length
             elif joined in v.MODIFIERS:
@@ -121,7 +122,7 @@ def _coloured(tokens: list[Token]) -> list[Token]:
         if token.kind == "word" and token.text in v.COLOURS:
             after = tokens[at + 1] if at + 1 < len(tokens) else Token("stop", "")
             if after.kind != "word" or after.text in v.STOP_WORDS:
-                tokens[at] = Token("op", token.text, op=Op("tint", 1.0, token.text))
+                tokens[at] = Token("op", token.text, op=ImageOperation("tint", 1.0, token.text))
     return tokens
 
 

@@ -1,11 +1,11 @@
 """The gallery: one page that shows a job's images to a person, in the chat (MCP Apps) and in a browser.
 
     ui://triptych/gallery   the page as a resource, for hosts that declare `io.modelcontextprotocol/ui` (SEP-1865)
-    GET /gallery            the same page over HTTP, which then speaks MCP to `/mcp` itself
+    GET /gallery            the same page over HTTP; its script then sends MCP requests to `/mcp`
 
-Rules: a host that does not declare the extension sees the same tools and resources as ever. The page is static and
-holds no data, so `/gallery` needs no token: the page takes one from the URL's fragment or asks for it, and sends it
-with every request to `/mcp`. It loads nothing from anywhere and shows all text as text.
+`index.html`, `style.css` and the scripts beside this file become one document (`page`). The page is static and holds no
+data, so `/gallery` needs no token: the page reads the token from the URL's fragment or asks for it, and sends it with
+every request to `/mcp`. A host that does not declare the extension sees the same tools and resources as without it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ URI = "ui://triptych/gallery"
 ROUTE = "/gallery"
 LINKED = frozenset({"edit_sequence", "edit_chain", "generate_sequence", "get_status"})
 """The tools whose result a host shows in the gallery."""
+_STYLE_LINK = re.compile(r'<link rel="stylesheet" href="(.*?)">')
+_SCRIPT_LINKS = re.compile(r'(?:<script src=".*?"></script>\n)+')
+"""All scripts together, which become one: the policy names the hash of a single script."""
 
 
 def is_shown_by(ctx: ServerRequestContext[Any, Any]) -> bool:
-    """Whether the client declares that it shows apps of our kind."""
+    """Return True if the client declares that it shows MCP Apps written in HTML."""
     capabilities = ctx.session.client_capabilities
     settings = ((capabilities.extensions if capabilities else None) or {}).get(EXTENSION) or {}
     kinds = settings.get("mimeTypes")
@@ -40,14 +43,14 @@ def is_shown_by(ctx: ServerRequestContext[Any, Any]) -> bool:
 
 
 def linked(listing: types.ListToolsResult) -> types.ListToolsResult:
-    """Return a list of tools in which those that show a job name the gallery; not to be shared with other clients."""
+    """Return the list of tools with the gallery named in those that show a job; a cache may not share it."""
     link = {"ui": {"resourceUri": URI}}
     tools = [tool.model_copy(update={"meta": link}) if tool.name in LINKED else tool for tool in listing.tools]
     return listing.model_copy(update={"tools": tools, "cache_scope": "private"})
 
 
 def listed() -> types.Resource:
-    """Return the gallery as `resources/list` shows it."""
+    """Return the gallery as an entry of `resources/list`."""
     return types.Resource(
         uri=URI,
         name="gallery",
@@ -58,7 +61,7 @@ def listed() -> types.Resource:
 
 
 def read() -> types.ReadResourceResult:
-    """Return the page as a resource. It declares no domains, so the host lets it load nothing."""
+    """Return the page as a resource. It declares no domains, so the host's policy forbids it every load."""
     contents = types.TextResourceContents(
         uri=URI, mime_type=MIME_TYPE, text=page(), _meta={"ui": {"prefersBorder": True}}
     )
@@ -67,13 +70,22 @@ def read() -> types.ReadResourceResult:
 
 @functools.cache
 def page() -> str:
-    """Return the page, whole."""
-    return Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+    """Return the page as one HTML document: `index.html` with its style sheet and its scripts written into it."""
+    html = _STYLE_LINK.sub(lambda link: f"<style>\n{_read(link[1])}</style>", _read("index.html"))
+    return _SCRIPT_LINKS.sub(lambda links: f"<script>\n{_scripts(links[0])}</script>\n", html)
+
+
+def _scripts(links: str) -> str:
+    return "".join(_read(name) for name in re.findall(r'src="(.*?)"', links))
+
+
+def _read(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 @functools.cache
 def headers() -> dict[str, str]:
-    """Return what a browser is told about the page: it runs its own script and no other, and talks to us alone."""
+    """Return the page's HTTP headers; the policy allows its own script and style, and requests to this server."""
     allowed = {kind: _hash_of(kind) for kind in ("script", "style")}
     policy = (
         f"default-src 'none'; script-src {allowed['script']}; style-src {allowed['style']}; img-src data:; "
@@ -95,7 +107,7 @@ def _hash_of(kind: str) -> str:
 
 
 class Page:
-    """Answers `GET /gallery` with the page, before anything asks for a token."""
+    """Middleware in front of the token check: it answers `GET /gallery` with the page."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

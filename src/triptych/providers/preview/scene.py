@@ -1,7 +1,7 @@
-"""A scene in words → what is to be painted: the things, the hour, the season, the colours, how far the set has come.
+"""A scene in words → a description to paint: things, hour, season, colours, and the place of the panel in its set.
 
-Rules: the same words give the same scene; panels of one set share place and palette, and differ by `progress`, as time
-would. Words that name nothing drawable make an empty scene, which is painted as a landscape.
+Rules: the same words give the same scene; panels of one set share place and palette, and differ by `progress`, as in
+passing time. Words that name nothing drawable make an empty scene, which is painted as a landscape.
 
 Must not know: how anything is painted.
 """
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from triptych.providers.preview import masks
+from triptych.providers.preview.tokens import ImageOperation
 from triptych.providers.preview.vocabulary import COLOURS, SEASONS, TIMES
-from triptych.providers.preview.wording import Op
 
 RGB = tuple[int, int, int]
 
@@ -77,7 +77,7 @@ _LATER = {"dawn": "morning", "morning": "noon", "noon": "golden", "golden": "sun
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is to be painted; `progress` from 0 to 1 is where in the set this panel stands."""
+    """A scene to paint; `progress` from 0 to 1 is the place of this panel in its set."""
 
     things: frozenset[str]
     hour: str
@@ -88,7 +88,7 @@ class Scene:
     timed: bool
 
     @classmethod
-    def of(cls, text: str, ops: Sequence[Op], mark: str, progress: float) -> Scene:
+    def of(cls, text: str, ops: Sequence[ImageOperation], mark: str, progress: float) -> Scene:
         """Return the scene that the words and the operations describe; `mark` fixes the place and its shapes."""
         words = [word.strip("'").removesuffix("'s") for word in text.lower().split()]
         names = [op.name for op in ops]

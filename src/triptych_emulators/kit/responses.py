@@ -1,8 +1,7 @@
-"""Answers that go wrong on the wire, and the one function that spoils an answer.
+"""Responses that go wrong on the wire, and the function that turns a response into a faulty one.
 
-Rules: nothing here knows an API's bodies; an error in the provider's own shape is asked for through `refuse`. A
-connection that closes early is a response whose call ends the transport, which the loopback server puts into the
-request's scope.
+Rules: this module has no API's bodies; `refuse` makes an error in the provider's own shape. A connection that closes
+early is a response that closes the transport, which the loopback server puts into the scope of the request.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from triptych_emulators.stage.faults import Armed
+from triptych_emulators.kit.faults import ActiveFault
 
 GATEWAY_PAGE = (
     "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
@@ -23,15 +22,15 @@ GATEWAY_PAGE = (
 )
 
 
-class Dropped(Response):
-    """No answer: the connection closes."""
+class DroppedConnection(Response):
+    """The connection closes without a response."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await _close(scope)
 
 
-class Hanging(Response):
-    """No answer until the caller gives up, `seconds` have passed, or the emulator stops."""
+class HangingResponse(Response):
+    """No response until the caller disconnects, `seconds` have passed, or the emulator stops."""
 
     def __init__(self, seconds: float, stopping: asyncio.Event) -> None:
         super().__init__()
@@ -39,16 +38,16 @@ class Hanging(Response):
         self._stopping = stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        ends = [asyncio.ensure_future(_gone(receive)), asyncio.ensure_future(self._stopping.wait())]
-        await asyncio.wait(ends, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED)
-        for end in ends:
-            end.cancel()
-        await asyncio.gather(*ends, return_exceptions=True)
+        waits = [asyncio.ensure_future(_disconnected(receive)), asyncio.ensure_future(self._stopping.wait())]
+        await asyncio.wait(waits, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
         await _close(scope)
 
 
-class Truncated(Response):
-    """The headers promise all of the bytes; half of them come, then the connection closes."""
+class TruncatedResponse(Response):
+    """Headers for the whole body and half of its bytes; then the connection closes."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -57,8 +56,8 @@ class Truncated(Response):
         await _close(scope)
 
 
-class Slow(Response):
-    """All of the bytes, in four pieces, spread over `seconds`."""
+class SlowResponse(Response):
+    """The whole body in four pieces, spread over `seconds`."""
 
     seconds = 0.0
 
@@ -72,8 +71,8 @@ class Slow(Response):
         await send({"type": "http.response.body", "body": b""})
 
 
-class Events(Response):
-    """Server-sent events, each sent once `due` lets it go; after `cut` of them the connection closes, or just ends."""
+class EventStream(Response):
+    """Server-sent events. Each waits for `due`; after `cut` of them the connection closes, or ends if `quietly`."""
 
     media_type = "text/event-stream"
 
@@ -103,7 +102,7 @@ class Events(Response):
             await send({"type": "http.response.body", "body": b""})
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -115,39 +114,39 @@ async def _close(scope: Scope) -> None:
 
 
 Refuse = Callable[[int, dict[str, Any]], Response]
-"""Give an error of this status in the provider's own shape, with the fault's options."""
+"""Return an error of this status in the provider's own shape, with the options of the fault."""
 
 
-def spoiled(armed: Armed, request: Request, answer: Response, refuse: Refuse, stopping: asyncio.Event) -> Response:
-    """Return what is sent instead of `answer` (which is empty when the request was not looked at)."""
-    name, options = armed.fault.name, armed.options
-    status = int(name) if name.isdigit() else armed.fault.refuses
+def faulty(active: ActiveFault, request: Request, whole: Response, refuse: Refuse, stopping: asyncio.Event) -> Response:
+    """Return the response that replaces `whole`, which is empty when the request was not handled."""
+    name, options = active.type.name, active.options
+    status = int(name) if name.isdigit() else active.type.refuses
     if status is not None:
         return refuse(status, {**options, "fault": name})
-    body = bytes(answer.body)
-    made: Response
+    body = bytes(whole.body)
+    response: Response
     match name:
         case "html-502":
-            made = Response(GATEWAY_PAGE, 502, media_type="text/html")
+            response = Response(GATEWAY_PAGE, 502, media_type="text/html")
         case "broken-json":
-            made = Response(body[: max(1, len(body) // 2)] or b'{"code":20', 200, media_type="application/json")
+            response = Response(body[: max(1, len(body) // 2)] or b'{"code":20', 200, media_type="application/json")
         case "empty-body":
-            made = Response(b"", 200, media_type="application/json")
+            response = Response(b"", 200, media_type="application/json")
         case "drop" | "lost-answer":
-            made = Dropped()
+            response = DroppedConnection()
         case "hang":
-            made = Hanging(float(options["seconds"]), stopping)
+            response = HangingResponse(float(options["seconds"]), stopping)
         case "code-500-null":
-            made = Response(b'{"code":500,"data":null}', 200, media_type="application/json")
+            response = Response(b'{"code":500,"data":null}', 200, media_type="application/json")
         case "truncated":
-            made = Truncated(body, 200, media_type=answer.media_type)
+            response = TruncatedResponse(body, 200, media_type=whole.media_type)
         case "not-an-image":
-            made = Response(b"<Error><Code>AccessDenied</Code></Error>", 200, media_type="image/png")
+            response = Response(b"<Error><Code>AccessDenied</Code></Error>", 200, media_type="image/png")
         case "redirect":
-            made = RedirectResponse(options.get("to") or f"{request.url.path}?again=1", 302)
+            response = RedirectResponse(options.get("to") or f"{request.url.path}?again=1", 302)
         case "slow":
-            made = Slow(body, 200, media_type=answer.media_type)
-            made.seconds = float(options["seconds"])
+            response = SlowResponse(body, 200, media_type=whole.media_type)
+            response.seconds = float(options["seconds"])
         case _:
-            raise LookupError(f"{name}: declared, but nothing spoils an answer that way")
-    return made
+            raise LookupError(f"{name} is declared, but no response is made for it")
+    return response

@@ -1,8 +1,8 @@
-"""An instruction in words → a plan: for each panel, the named operations and how strong they are.
+"""An instruction in words → a plan: for each panel, the named operations and their strength.
 
 Rules: pure, deterministic, and total: any text gives a plan with exactly `count` panels, and nothing raises. What was
-not understood is kept, in the prompt's own words. A list in the prompt ("spring, summer …", "panel 1: …", "first …
-then …") gives each panel its own operations; what stands outside the list is for all of them.
+not understood is kept, in the words of the prompt. A list in the prompt ("spring, summer …", "panel 1: …", "first …
+then …") gives each panel its own operations; the words outside the list are for all panels.
 
 Must not know: pixels. The words themselves are data, in `vocabulary`.
 """
@@ -14,8 +14,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from triptych.providers.preview import vocabulary as v
-from triptych.providers.preview.listing import split
-from triptych.providers.preview.wording import Op, Token, text_of, tokens
+from triptych.providers.preview.tokens import ImageOperation, Token, text_of, tokenize
+from triptych.providers.preview.variants import split
 
 PROMPT_LIMIT_CHARS = 4000
 REPORTED_PHRASES = 4
@@ -23,14 +23,14 @@ REPORTED_CHARS = 48
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do, panel by panel.
+class EditPlan:
+    """The operations, panel by panel.
 
-    `texts` holds the words that concern each panel; `each` says that panel n is to be made from image n; `listed` is
-    how many variants the prompt itself named (0: none).
+    `texts` holds the words that concern each panel; with `each`, panel n is made from image n; `listed` is the
+    number of variants in the prompt itself (0: none).
     """
 
-    panels: tuple[tuple[Op, ...], ...]
+    panels: tuple[tuple[ImageOperation, ...], ...]
     texts: tuple[str, ...]
     not_understood: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -47,17 +47,17 @@ _EACH = re.compile(
 )
 
 
-def plan(prompt: str, count: int, *, known: Collection[str] = ()) -> Plan:
-    """Return what the prompt asks for, for `count` panels (at least one); `known` words are never reported.
+def parse_prompt(prompt: str, count: int, *, known: Collection[str] = ()) -> EditPlan:
+    """Return the plan of a prompt for `count` panels (at least one); `known` words are never reported.
 
-    Panels that the prompt does not tell apart get a `variation` of rising strength, so that no two are the same.
+    Panels with the same operations get a `variation` of rising strength, so that no two are the same.
     """
     count = max(1, count)
-    read_tokens = tokens(prompt[:PROMPT_LIMIT_CHARS])
+    read_tokens = tokenize(prompt[:PROMPT_LIMIT_CHARS])
     common, parts = split(read_tokens, count)
     shared, lost = _interpret(common, known)
     warnings: list[str] = []
-    panels: list[list[Op]] = []
+    panels: list[list[ImageOperation]] = []
     texts: list[str] = []
     if parts:
         listed = "1 variant" if len(parts) == 1 else f"{len(parts)} variants"
@@ -73,7 +73,7 @@ def plan(prompt: str, count: int, *, known: Collection[str] = ()) -> Plan:
     else:
         panels = [list(shared) for _ in range(count)]
         texts = [text_of(common)] * count
-    return Plan(
+    return EditPlan(
         panels=_told_apart([_settled(ops) for ops in panels]),
         texts=tuple(texts),
         not_understood=tuple(lost[:REPORTED_PHRASES]),
@@ -83,9 +83,9 @@ def plan(prompt: str, count: int, *, known: Collection[str] = ()) -> Plan:
     )
 
 
-def _settled(ops: Sequence[Op]) -> list[Op]:
-    """Return the operations in the order in which they are done, each once: geometry, looks, overlays, words."""
-    kept: dict[str, Op] = {}
+def _settled(ops: Sequence[ImageOperation]) -> list[ImageOperation]:
+    """Return the operations, each once, in the order of their application: geometry, looks, overlays, words."""
+    kept: dict[str, ImageOperation] = {}
     for op in ops:
         kept.setdefault(op.name, op)
     late = {"frame": 2, "caption": 3, "caption_top": 3}
@@ -93,21 +93,21 @@ def _settled(ops: Sequence[Op]) -> list[Op]:
     return sorted(kept.values(), key=lambda op: late.get(op.name, early.get(op.name, 0)))
 
 
-def _told_apart(panels: Sequence[list[Op]]) -> tuple[tuple[Op, ...], ...]:
-    """Give every panel that equals an earlier one, or has nothing to do at all, a variation of its own."""
-    seen: dict[tuple[Op, ...], int] = {}
+def _told_apart(panels: Sequence[list[ImageOperation]]) -> tuple[tuple[ImageOperation, ...], ...]:
+    """Give every panel that equals an earlier one, or has no operation, a variation of its own."""
+    seen: dict[tuple[ImageOperation, ...], int] = {}
     out = []
     for ops in panels:
         key = tuple(ops)
         nth = seen.get(key, 0)
         seen[key] = nth + 1
         step = nth + (0 if key else 1)
-        out.append((Op("variation", float(step)), *key) if step else key)
+        out.append((ImageOperation("variation", float(step)), *key) if step else key)
     return tuple(out)
 
 
-def _interpret(tokens: Sequence[Token], known: Collection[str]) -> tuple[list[Op], list[str]]:
-    """Return the operations the tokens ask for, and the phrases in which nothing was understood."""
+def _interpret(tokens: Sequence[Token], known: Collection[str]) -> tuple[list[ImageOperation], list[str]]:
+    """Return the operations of the tokens, and the phrases without any known word."""
     reader = _Reader(known)
     for at, token in enumerate(tokens):
         reader.read(token, tokens[at + 1 : at + 6], tokens[max(0, at - 8) : at])
@@ -116,11 +116,11 @@ def _interpret(tokens: Sequence[Token], known: Collection[str]) -> tuple[list[Op
 
 
 class _Reader:
-    """Reads a clause at a time: what is negated, kept, weakened or strengthened holds until the clause ends."""
+    """Reads a clause at a time: a negation, a keeper or a modifier holds until the end of the clause."""
 
     def __init__(self, known: Collection[str]) -> None:
         self.known = known
-        self.ops: list[Op] = []
+        self.ops: list[ImageOperation] = []
         self.lost: list[str] = []
         self._reset()
 
@@ -159,9 +159,9 @@ class _Reader:
             return
         self._report()
         top = any(token.text in ("top", "above", "upper") for token in around)
-        self.ops.append(Op("caption_top" if top else "caption", 1.0, text.strip()))
+        self.ops.append(ImageOperation("caption_top" if top else "caption", 1.0, text.strip()))
 
-    def _operate(self, op: Op) -> None:
+    def _operate(self, op: ImageOperation) -> None:
         self._report()
         if not self.negated and not self.kept:
             strength = _bounded(op.strength * self.strength)

@@ -1,8 +1,8 @@
-"""Tokens → what all panels share, and what is each panel's own: the many ways in which a prompt lists variants.
+"""Tokens → the common tokens of all panels and those of each panel: the ways in which a prompt lists variants.
 
 Rules: the first reading that finds a list wins, the explicit ones before the guesses. No token is in two panels.
 
-Must not know: what an operation does, or how a clause is read.
+Must not know: the effect of an operation, or how a clause is read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Sequence
 
 from triptych.providers.preview import vocabulary as v
-from triptych.providers.preview.wording import Op, Token, text_of
+from triptych.providers.preview.tokens import ImageOperation, Token, text_of
 
 _ORDINAL_WORDS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 _ORDINALS = {word: n for n, word in enumerate(_ORDINAL_WORDS)}
@@ -25,7 +25,7 @@ _Split = tuple[list[Token], list[list[Token]]]
 
 
 def split(tokens: list[Token], count: int) -> _Split:
-    """Return the tokens common to all panels, and the variants the prompt lists (none: an empty list)."""
+    """Return the tokens common to all panels, and the listed variants (none: an empty list)."""
     for reading in (_by_markers, _by_ordinals, _by_one_another):
         common, parts = reading(tokens)
         if parts:
@@ -38,7 +38,7 @@ def split(tokens: list[Token], count: int) -> _Split:
     if not parts and count > 1:
         for at, token in enumerate(tokens):
             if token.kind == "spread":
-                members = [[Token("op", name, op=Op(name))] for name in token.members]
+                members = [[Token("op", name, op=ImageOperation(name))] for name in token.members]
                 picked = (
                     members if len(members) <= count else [members[n * len(members) // count] for n in range(count)]
                 )
@@ -131,7 +131,7 @@ def _by_range(tokens: list[Token], count: int) -> _Split:
                 span = (order.index(end.op.name) - first) % len(order) or len(order)
                 steps = min(count, span + 1)
                 names = [order[(first + round(n * span / (steps - 1))) % len(order)] for n in range(steps)]
-                parts = [[Token("op", name, op=Op(name))] for name in names]
+                parts = [[Token("op", name, op=ImageOperation(name))] for name in names]
                 return [*tokens[:at], Token("stop", "."), *tokens[at + 4 :]], parts
     return tokens, []
 

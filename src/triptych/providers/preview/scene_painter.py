@@ -3,7 +3,7 @@
 Rules: never blank; the same scene and size give the same pixels. What moves, moves with the scene's progress. Lengths
 are fractions of the picture's shorter side.
 
-Must not know: files, words. Retouching on top is `pixels`'.
+Must not know: files, words. `effects` edits the picture afterwards.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from triptych.providers.preview import masks
-from triptych.providers.preview.land import Land
-from triptych.providers.preview.scenery import RGB, Scene
+from triptych.providers.preview.landscape import LandscapePainter
+from triptych.providers.preview.scene import RGB, Scene
 from triptych.providers.preview.vocabulary import COLOURS
 
 PAINT_SIDE_PX = 1600
@@ -31,12 +31,12 @@ def paint(scene: Scene, size: tuple[int, int]) -> Image.Image:
     """Return the painted RGB picture at exactly this size."""
     scale = PAINT_SIDE_PX / max(size)
     large = (max(8, round(size[0] * scale)), max(8, round(size[1] * scale)))
-    painter = _Painter(scene, large)
+    painter = ScenePainter(scene, large)
     picture = painter.abstract() if scene.is_abstract else painter.landscape()
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
-class _Painter(Land):
+class ScenePainter(LandscapePainter):
     """Paints the things, each on its own layer."""
 
     def landscape(self) -> Image.Image:
@@ -137,17 +137,17 @@ class _Painter(Land):
             self.glow(x, base - u * 0.08, 0.13)
 
     def trees(self) -> None:
-        dice, u = self.dice("trees"), self.unit
+        rng, u = self.rng("trees"), self.unit
         one, two = _LEAVES[self.scene.season]
         many = 16 if "tree" in self.scene.things else 7
         for n in range(many):
             depth = n / many
-            x, y = (dice() - 0.04 * depth * self.scene.progress) * self.w, self.h * (0.665 + 0.24 * depth)
-            tall, haze = u * (0.1 + 0.15 * depth) * dice(0.8, 1.25), 0.3 * (1 - depth)
+            x, y = (rng() - 0.04 * depth * self.scene.progress) * self.w, self.h * (0.665 + 0.24 * depth)
+            tall, haze = u * (0.1 + 0.15 * depth) * rng(0.8, 1.25), 0.3 * (1 - depth)
             self.draw.rectangle(
                 (x - tall * 0.035, y - tall * 0.3, x + tall * 0.035, y), fill=self.lit((92, 68, 50), haze)
             )
-            if dice() < (0.75 if self.scene.season == "winter" else 0.4):
+            if rng() < (0.75 if self.scene.season == "winter" else 0.4):
                 for level in range(3):
                     low, wide = y - tall * (0.16 + 0.24 * level), tall * (0.27 - 0.06 * level)
                     green = (52, 96, 72) if self.scene.season != "winter" else (96, 124, 126)
@@ -163,9 +163,9 @@ class _Painter(Land):
                         )
             else:
                 for _ in range(9):
-                    px, py, r = x + tall * dice(-0.22, 0.22), y - tall * dice(0.4, 0.85), tall * dice(0.12, 0.22)
+                    px, py, r = x + tall * rng(-0.22, 0.22), y - tall * rng(0.4, 0.85), tall * rng(0.12, 0.22)
                     self.draw.ellipse(
-                        (px - r, py - r, px + r, py + r), fill=self.lit(one if dice() < 0.6 else two, haze)
+                        (px - r, py - r, px + r, py + r), fill=self.lit(one if rng() < 0.6 else two, haze)
                     )
 
     def boat(self) -> None:
@@ -184,17 +184,17 @@ class _Painter(Land):
         )
 
     def flowers(self) -> None:
-        dice, u = self.dice("flowers"), self.unit
+        rng, u = self.rng("flowers"), self.unit
         palette = (self.scene.colour("flower", (226, 74, 92)), (250, 206, 84), (240, 150, 190), (248, 244, 240))
         for n in range(70):
             depth = n / 70
             x, y, r = (
-                (dice() + 0.03 * self.scene.progress * depth) * self.w,
+                (rng() + 0.03 * self.scene.progress * depth) * self.w,
                 self.h * (0.74 + 0.24 * depth),
                 u * (0.006 + 0.02 * depth),
             )
             self.draw.line((x, y, x, y + r * 4), fill=self.lit((62, 116, 60)), width=max(1, round(r * 0.3)))
-            petal = self.lit(palette[int(dice(0, 1.999) if self.scene.colours and dice() < 0.7 else dice(0, 4))])
+            petal = self.lit(palette[int(rng(0, 1.999) if self.scene.colours and rng() < 0.7 else rng(0, 4))])
             for k in range(5):
                 px, py = x + math.cos(k * math.tau / 5) * r * 0.8, y + math.sin(k * math.tau / 5) * r * 0.8
                 self.draw.ellipse((px - r * 0.6, py - r * 0.6, px + r * 0.6, py + r * 0.6), fill=petal)
@@ -306,10 +306,10 @@ class _Painter(Land):
         )
 
     def birds(self) -> None:
-        dice, u = self.dice("birds"), self.unit
+        rng, u = self.rng("birds"), self.unit
         for n in range(8):
-            x = ((dice(0.05, 0.75) + 0.25 * self.scene.progress) % 1.0) * self.w
-            y, r = dice(0.1, 0.42) * self.h, u * dice(0.012, 0.026)
+            x = ((rng(0.05, 0.75) + 0.25 * self.scene.progress) % 1.0) * self.w
+            y, r = rng(0.1, 0.42) * self.h, u * rng(0.012, 0.026)
             lift = r * (0.5 + 0.5 * math.sin(n + self.scene.progress * 8))
             wings = (x - r, y - lift, x - r * 0.4, y - lift * 0.9, x, y, x + r * 0.4, y - lift * 0.9, x + r, y - lift)
             self.draw.line(wings,
@@ -317,19 +317,19 @@ class _Painter(Land):
 
     def abstract(self) -> Image.Image:
         """Return overlapping soft shapes in three related colours instead of a place."""
-        dice = self.dice("abstract")
+        rng = self.rng("abstract")
         named = [COLOURS[word] for word in self.scene.mark.lower().replace(",", " ").split() if word in COLOURS]
         stock = tuple(COLOURS[name] for name in ("coral", "teal", "amber", "indigo", "mint", "rose"))
-        start = int(dice(0, len(stock)))
+        start = int(rng(0, len(stock)))
         palette = [*named, *(stock[(start + n) % len(stock)] for n in range(4))][:4]
         pale = tuple(masks.mix(channel, 250, 0.86) for channel in palette[0])
         image = Image.new("RGB", self.size, (pale[0], pale[1], pale[2]))
         turn = self.scene.progress * 1.5
         for n in range(9):
             mask = Image.new("L", self.size)
-            angle, reach = dice(0, math.tau) + turn * (1 if n % 2 else -1), dice(0.05, 0.42)
+            angle, reach = rng(0, math.tau) + turn * (1 if n % 2 else -1), rng(0.05, 0.42)
             x, y = self.w / 2 + math.cos(angle) * reach * self.w, self.h / 2 + math.sin(angle) * reach * self.h
-            r, sides = self.unit * dice(0.08, 0.27), (0, 0, 3, 4)[int(dice(0, 4))]
+            r, sides = self.unit * rng(0.08, 0.27), (0, 0, 3, 4)[int(rng(0, 4))]
             draw = ImageDraw.Draw(mask)
             if sides:
                 points = [

@@ -2,7 +2,7 @@
 
 Rules: painted back to front on one picture; the same scene gives the same pixels. Lengths are fractions of the picture.
 
-Must not know: words, and what is placed on the land afterwards.
+Must not know: words, and the things on the land.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import math
 from PIL import Image, ImageDraw, ImageFilter
 
 from triptych.providers.preview import masks
-from triptych.providers.preview.scenery import HOURS, RGB, Scene
+from triptych.providers.preview.scene import HOURS, RGB, Scene
 
 HORIZON = 0.62
 GROUND: dict[str, RGB] = {"spring": (126, 182, 84), "summer": (92, 148, 66), "autumn": (176, 132, 62),
                            "winter": (226, 234, 242)}  # fmt: skip
 
 
-class Land:
+class LandscapePainter:
     """Paints back to front; every method adds one layer to `image`."""
 
     def __init__(self, scene: Scene, size: tuple[int, int]) -> None:
@@ -33,8 +33,8 @@ class Land:
         )
         self.draw = ImageDraw.Draw(self.image)
 
-    def dice(self, name: str) -> masks.Dice:
-        return masks.Dice(f"{self.scene.mark}|{name}")
+    def rng(self, name: str) -> masks.SeededRandom:
+        return masks.SeededRandom(f"{self.scene.mark}|{name}")
 
     def lit(self, colour: RGB, haze: float = 0.0) -> RGB:
         """Return the colour as this hour shows it, `haze` of the way into the horizon's."""
@@ -47,10 +47,10 @@ class Land:
     def stars(self) -> None:
         if self.light.stars <= 0.05 and "stars" not in self.scene.things:
             return
-        dice, strength = self.dice("stars"), max(self.light.stars, 0.3)
+        rng, strength = self.rng("stars"), max(self.light.stars, 0.3)
         for _ in range(260):
-            x, y, r = dice(0, self.w), dice(0, self.horizon * 0.9), self.unit * dice(0.0007, 0.0021)
-            fade = strength * dice(0.35, 1.0) * (1 - y / self.horizon)
+            x, y, r = rng(0, self.w), rng(0, self.horizon * 0.9), self.unit * rng(0.0007, 0.0021)
+            fade = strength * rng(0.35, 1.0) * (1 - y / self.horizon)
             sky = self.image.getpixel((int(x), int(y)))
             if isinstance(sky, tuple):
                 self.draw.ellipse(
@@ -82,14 +82,14 @@ class Land:
                 )
 
     def clouds(self) -> None:
-        dice = self.dice("clouds")
+        rng = self.rng("clouds")
         veil = Image.new("L", (self.w // 2, self.h // 2))
         draw = ImageDraw.Draw(veil)
         for _ in range(9 if "cloud" in self.scene.things else 5):
-            x = (dice(-0.2, 1.1) + 0.16 * self.scene.progress) * veil.width
-            y, long = dice(0.06, 0.42) * veil.height, dice(0.1, 0.26) * veil.width
+            x = (rng(-0.2, 1.1) + 0.16 * self.scene.progress) * veil.width
+            y, long = rng(0.06, 0.42) * veil.height, rng(0.1, 0.26) * veil.width
             for n in range(9):
-                px, r = x + (n / 8 - 0.5) * long, long * dice(0.05, 0.13) * (1.15 - abs(n / 8 - 0.5) * 1.5)
+                px, r = x + (n / 8 - 0.5) * long, long * rng(0.05, 0.13) * (1.15 - abs(n / 8 - 0.5) * 1.5)
                 draw.ellipse((px - r * 1.5, y - r * 0.75, px + r * 1.5, y + r * 0.5), fill=150)
         veil = veil.filter(ImageFilter.GaussianBlur(self.unit / 150)).resize(self.size, Image.Resampling.BICUBIC)
         white = self.lit((255, 250, 246), 0.25)
@@ -100,8 +100,8 @@ class Land:
 
     def line(self, name: str, rough: float, steps: int = 96, pan: float = 0.0) -> list[float]:
         """Return heights round 0 along the picture's width, from a few waves of falling size."""
-        dice = self.dice(name)
-        waves = [(dice(0.6, 1.4) * 1.9**n, dice(0, math.tau), rough / 1.75**n) for n in range(6)]
+        rng = self.rng(name)
+        waves = [(rng(0.6, 1.4) * 1.9**n, rng(0, math.tau), rough / 1.75**n) for n in range(6)]
         return [
             sum(amount * math.sin(math.tau * often * (i / steps + pan) + start) for often, start, amount in waves)
             for i in range(steps + 1)
@@ -146,15 +146,15 @@ class Land:
         water = Image.blend(sky, Image.new("RGB", sky.size, self.lit((28, 92, 132))), 0.52)
         self.image.paste(water, (0, top))
         self.draw = ImageDraw.Draw(self.image)
-        dice = self.dice("waves")
+        rng = self.rng("waves")
         sun, _ = self.disc_place()
         light, deep = self.light.disc, self.lit((16, 62, 100))
         for _ in range(420):
-            depth = dice() ** 1.6
+            depth = rng() ** 1.6
             y = top + 2 + depth * (self.h - top)
-            long = self.w * (0.008 + 0.06 * depth) * dice(0.5, 1.4)
-            x = (dice() + 0.12 * self.scene.progress * (0.2 + depth)) % 1.0 * self.w
-            glitter = abs(x / self.w - sun) < 0.03 + 0.11 * depth * dice()
+            long = self.w * (0.008 + 0.06 * depth) * rng(0.5, 1.4)
+            x = (rng() + 0.12 * self.scene.progress * (0.2 + depth)) % 1.0 * self.w
+            glitter = abs(x / self.w - sun) < 0.03 + 0.11 * depth * rng()
             here = self.image.getpixel((int(min(self.w - 1, x)), int(min(self.h - 1, y))))
             if isinstance(here, tuple):
                 part = 0.75 if glitter else 0.22
@@ -184,18 +184,18 @@ class Land:
         return top
 
     def city(self) -> None:
-        dice, glowing = self.dice("city"), self.light.falling[0] < 0.9
+        rng, glowing = self.rng("city"), self.light.falling[0] < 0.9
         for row, (count, haze) in enumerate(((26, 0.5), (17, 0.18))):
             for n in range(count):
-                wide = self.w / count * dice(0.75, 1.15)
-                x = (n + dice(-0.2, 0.2) - 0.02 * row * self.scene.progress * count) * self.w / count
-                tall = self.h * dice(0.1, 0.34 if row == 0 else 0.27) * (1.25 if n % 7 == 3 else 1)
+                wide = self.w / count * rng(0.75, 1.15)
+                x = (n + rng(-0.2, 0.2) - 0.02 * row * self.scene.progress * count) * self.w / count
+                tall = self.h * rng(0.1, 0.34 if row == 0 else 0.27) * (1.25 if n % 7 == 3 else 1)
                 top = self.h * (0.66 + 0.02 * row) - tall
                 self.draw.rectangle((x, top, x + wide, self.h * 0.8), fill=self.lit((78, 86, 106), haze))
                 step = self.unit * 0.017
                 for i in range(int(wide / step) - 1):
                     for j in range(int(tall / step / 1.3)):
-                        if dice() < (0.42 if glowing else 0.2) + 0.12 * self.scene.progress * glowing:
+                        if rng() < (0.42 if glowing else 0.2) + 0.12 * self.scene.progress * glowing:
                             wx, wy = x + (i + 0.6) * step, top + (j + 0.6) * step * 1.3
                             pane = (255, 214, 130) if glowing else self.lit((196, 214, 230), haze)
                             self.draw.rectangle((wx, wy, wx + step * 0.5, wy + step * 0.7), fill=pane)

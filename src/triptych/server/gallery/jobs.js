@@ -1,0 +1,245 @@
+// The previews and the jobs that the page holds, how it polls a running job, and the calls that make images again.
+
+const MAX_POLLS = 2400, POLL_WAIT_MS = 1500, POLL_WAIT_PER_IMAGE_MS = 5, STATUS_WAIT_S = 5, MAX_POLL_FAILURES = 5;
+const MAX_CONCURRENT_PREVIEWS = 4, MAX_CACHED_PREVIEWS = 120;
+const UNFINISHED = new Set(['queued', 'running', 'asking']);
+const LOST = new Set(['failed', 'cancelled', 'uncertain']);
+
+// -- previews ---------------------------------------------------------------------------------------------------------
+
+const previews = new Map();  // handle → promise of { src, facts } or null
+const previewSlots = { free: MAX_CONCURRENT_PREVIEWS, queue: [] };
+
+async function withPreviewSlot(work) {
+  if (previewSlots.free > 0) previewSlots.free--;
+  else await new Promise((resolve) => previewSlots.queue.push(resolve));
+  try { return await work(); } finally {
+    const next = previewSlots.queue.shift();
+    if (next) next(); else previewSlots.free++;
+  }
+}
+
+function preview(handle) {
+  let found = previews.get(handle);
+  if (!found) {
+    found = withPreviewSlot(() => readPreview(handle));
+    found.then((read) => { if (!read) previews.delete(handle); });
+  }
+  previews.delete(handle);
+  previews.set(handle, found);
+  if (previews.size > MAX_CACHED_PREVIEWS) previews.delete(previews.keys().next().value);
+  return found;
+}
+
+async function readPreview(handle) {
+  const src = (type, data) => (/^image\/(jpeg|png|webp)$/.test(type) ? `data:${type};base64,${data}` : null);
+  try {
+    const [read] = (await request('resources/read', { uri: `triptych://images/${handle}` })).contents;
+    return { src: src(read.mimeType, read.blob), facts: read._meta ?? {} };
+  } catch {
+    // Some hosts forward tool calls but not resource reads.
+    try {
+      const image = (await call('view_images', { images: [handle] })).content.find((c) => c.type === 'image');
+      return image ? { src: src(image.mimeType, image.data), facts: {} } : null;
+    } catch { return null; }
+  }
+}
+
+const onScreen = new IntersectionObserver((entries) => {
+  for (const entry of entries) if (entry.isIntersecting) {
+    onScreen.unobserve(entry.target);
+    entry.target.fill?.();
+  }
+}, { rootMargin: '300px' });
+
+function picture(handle, alt, missing = 'no preview') {
+  const face = h('span', { className: 'face' });
+  face.fill = async () => {
+    const found = await preview(handle);
+    face.replaceChildren(found?.src ? h('img', { src: found.src, alt, draggable: false }) : h('span', {}, missing));
+  };
+  onScreen.observe(face);
+  return face;
+}
+const thumb = (handle, alt = '') => { const face = picture(handle, alt, '–'); face.className = 'thumb'; return face; };
+
+// -- jobs -------------------------------------------------------------------------------------------------------------
+
+const jobs = new Map();  // id → { result, making }
+let current = null;      // the job shown
+let shownHandle = null;  // the image shown, if one is
+let toolInput = null;    // what the assistant's call was given
+let pollTurn = 0;        // a poll loop ends when this number changes
+
+const isJob = (value) => value && typeof value.job_id === 'string' && Array.isArray(value.images);
+const jobOf = (handle) => (handle.includes('/') ? handle.split('/')[0] : null);
+const numberOf = (handle) => Number(handle.split('/')[1]);
+
+function showToolResult(answer) {
+  const result = answer.structuredContent;
+  if (answer.isError || !result) {
+    current = null;
+    $('view').replaceChildren(h('p', { className: 'notice bad words' }, textOf(answer) || 'There is no result.'), recentJobsButton());
+    return;
+  }
+  if (result.status === 'dry_run') {
+    showAsking({ ...result, job_id: null });
+    return;
+  }
+  if (isJob(result)) updateJob(result, { show: true, input: toolInput && !('job_id' in toolInput) ? toolInput : null });
+}
+
+// Store a tool's result of a job, and read the whole job when it has changed.
+async function updateJob(result, { show = false, input = null } = {}) {
+  const id = result.job_id;
+  const before = jobs.get(id);
+  const moved = !before?.making || before.result.status !== result.status || before.result.returned !== result.returned;
+  const job = before ?? { making: null, input };
+  job.result = before && !moved ? { ...result, images: before.result.images } : mergeImages(before?.result, result);
+  jobs.set(id, job);
+  if (show) { current = id; shownHandle = null; }
+  draw();
+  if (moved) await (job.loading = readAllImages(job, result));
+  if (show && current === id) poll(id);
+  return job;
+}
+
+// A tool lists no images while the job runs, and then one page of them; the job's resource lists all of them.
+async function readAllImages(job, { job_id, warnings, page }) {
+  try {
+    await readResource(job, job_id, warnings);
+  } catch {
+    // Some hosts forward tool calls but not resource reads.
+    try {
+      for (let number = 2; number <= (page?.of ?? 1); number++)
+        job.result = mergeImages(job.result, (await call('get_status', { job_id, page: number })).structuredContent);
+    } catch { /* the tool's result is shown as it is */ }
+  }
+  draw();
+}
+async function readResource(job, id, warnings = []) {
+  const [read] = (await request('resources/read', { uri: `triptych://jobs/${id}` })).contents;
+  const whole = JSON.parse(read.text);
+  job.result = { ...whole, warnings: [...new Set([...whole.warnings, ...warnings])] };
+  job.making = read._meta?.making ?? job.making;
+}
+function mergeImages(old, fresh) {
+  const handles = new Set(fresh.images.map((image) => image.handle));
+  return { ...fresh, images: [...(old?.images ?? []).filter((image) => !handles.has(image.handle)), ...fresh.images] };
+}
+
+async function load(id) {
+  return jobs.get(id) ?? updateJob((await call('get_status', { job_id: id, wait_s: 0 })).structuredContent);
+}
+
+function stopPolling() { pollTurn++; }
+
+// Poll the job until it ends. The number of polls, their pace and the failures in a row are limited.
+async function poll(id) {
+  const mine = ++pollTurn;
+  let failures = 0;
+  for (let polls = 0; polls < MAX_POLLS; polls++) {
+    const job = jobs.get(id);
+    if (!UNFINISHED.has(job.result.status)) return;
+    const waitMs = POLL_WAIT_MS + POLL_WAIT_PER_IMAGE_MS * job.result.returned;
+    await new Promise((resolve) => setTimeout(resolve, waitMs * 2 ** failures));
+    await whenVisible();
+    if (mine !== pollTurn) return;
+    try {
+      try {
+        await readResource(job, id);
+        draw();
+      } catch {
+        const answer = await call('get_status', { job_id: id, wait_s: STATUS_WAIT_S });
+        if (mine === pollTurn) await updateJob(answer.structuredContent);
+      }
+      failures = 0;
+    } catch (error) {
+      if (mine !== pollTurn) return;
+      if (++failures >= MAX_POLL_FAILURES) {
+        showNotice(`The gallery stopped asking: ${error.message} The job goes on; Refresh asks again.`, 'care');
+        return;
+      }
+    }
+    if (mine !== pollTurn) return;
+  }
+  showNotice('This takes long. The job goes on; Refresh asks again.', 'care');
+}
+const whenVisible = () => (document.visibilityState === 'visible' ? null : new Promise((resolve) =>
+  document.addEventListener('visibilitychange', resolve, { once: true })));
+
+// Return one place for each image of a job, in order: with its image, waiting for it, or lost.
+function places(job) {
+  const { result, making } = job;
+  const images = new Map(result.images.map((image) => [numberOf(image.handle), image]));
+  const steps = stepsOf(job);
+  const found = [];
+  const add = (n, lane, step, state) => {
+    const lost = LOST.has(state) || !UNFINISHED.has(result.status);
+    const unknown = (state || result.status) === 'uncertain';
+    found.push({ n, lane, step, image: images.get(n) ?? null, lost, label: unknown ? 'not known' : lost ? 'did not come' : 'still to come' });
+  };
+  if (making?.requests.length)
+    for (const r of making.requests) for (let i = 0; i < r.count; i++) add(r.first_output + i, r.lane, r.step, r.state);
+  else for (let n = 1; n <= result.requested; n++) add(n, Math.floor((n - 1) / steps), (n - 1) % steps, '');
+  return found.sort((a, b) => a.n - b.n);
+}
+function isChain(job) { return (job.making?.tool ?? toolOf(job.input)) === 'edit_chain'; }
+function stepsOf(job) { return isChain(job) ? (job.making?.prompts ?? job.input?.steps ?? ['']).length : 1; }
+function toolOf(input) { return !input ? null : input.steps ? 'edit_chain' : input.images ? 'edit_sequence' : 'generate_sequence'; }
+function promptsOf(job) {
+  if (job?.making) return job.making.prompts;
+  const words = job?.input?.steps ?? job?.input?.prompt;
+  return words ? [words].flat() : [];
+}
+
+// Return the tool and the arguments that make the whole job again.
+function wholeCall(job) {
+  const { making, result } = job;
+  if (!making) {
+    const tool = toolOf(job.input);
+    if (!tool) return null;
+    const { wait_s, dry_run, again, max_cost_usd, ...args } = job.input;
+    return { tool, args };
+  }
+  const sizes = [...new Set(making.requests.map((r) => r.size))];
+  const args = { model: result.model, provider: result.provider };
+  if (making.format) args.format = making.format;
+  if (sizes.length === 1 && sizes[0]) args.size = sizes[0];
+  if (making.tool === 'edit_chain') {
+    const references = making.lanes[0].slice(1);
+    Object.assign(args, { images: making.lanes.map((lane) => lane[0]), steps: making.prompts, ...(references.length && { references }) });
+  } else {
+    Object.assign(args, { prompt: making.prompts[0], count: making.requests[0].count, ...(making.lanes[0].length && { images: making.lanes[0] }) });
+  }
+  return { tool: making.tool, args };
+}
+
+// Return the tool and the arguments that make one image of a job again. Its neighbours go along as images, so that the
+// new one keeps the look of the set.
+function redoCall(job, handle) {
+  const whole = wholeCall(job);
+  if (!whole || !job.making) return null;
+  const n = numberOf(handle), source = job.result.images.find((image) => image.handle === handle)?.source ?? [];
+  const place = places(job).find((p) => p.n === n);
+  const { images, steps, references, count, prompt, size, ...args } = whole.args;
+  const request = job.making.requests.find((r) => r.lane === place.lane && r.step === place.step);
+  if (request.size) args.size = request.size;
+  if (whole.tool === 'edit_chain') {
+    const shared = source.slice(1);
+    return { tool: 'edit_chain', prompt: steps[place.step],
+      args: (words) => ({ ...args, images: source.slice(0, 1), steps: [words], ...(shared.length && { references: shared }) }) };
+  }
+  if (count === 1) {
+    return { tool: whole.tool, prompt, args: (words) => ({ ...args, ...(images && { images }), prompt: words, count: 1 }) };
+  }
+  const neighbours = job.result.images.map((image) => image.handle)
+    .filter((other) => other !== handle && Math.abs(numberOf(other) - n) <= (n === 1 || n === count ? 2 : 1)).slice(0, 2);
+  const given = [...(images ?? []), ...neighbours].slice(0, 14);
+  const words = `Only image ${n} of this set of ${count}, again${neighbours.length ? ', in the look of the others' : ''}. The set: ${prompt}`;
+  if (!given.length) return { tool: 'generate_sequence', prompt: words, args: (text) => ({ ...args, prompt: text, count: 1 }) };
+  // A model that only generates takes no images: the provider's default model edits then.
+  if (!images) delete args.model;
+  return { tool: 'edit_sequence', prompt: words, args: (text) => ({ ...args, images: given, prompt: text, count: 1 }) };
+}
+
