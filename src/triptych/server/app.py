@@ -81,7 +81,7 @@ class TriptychServer(Server[ClientSessions]):
 class ConcurrencyLimiter:
     """Counts the calls in progress of each owner, for remote clients, and refuses too many.
 
-    `guard.CallsInProgress` limits connections. Calls are also counted here: closing a connection does not cancel
+    `limits.CallsInProgress` limits connections. Calls are also counted here: closing a connection does not cancel
     calls of pre-2026 clients or over SSE.
     """
 

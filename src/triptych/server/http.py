@@ -47,7 +47,7 @@ def http_app(
 
     from triptych.server import auth, files, limits, sites
 
-    own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # in front of all else
+    own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # before everything else
     owners = [auth.owner_of(token) for token in tokens] + ([None] if own_token or not tokens else [])
     checks = [Middleware(files.Signed, open_service=server.open_service, owners=owners)]
     checks += [Middleware(auth.RequireToken, tokens=tokens, own=own_token)] if tokens or own_token else []
