@@ -1,6 +1,7 @@
-"""The words of Triptych as frozen values, states, errors and the clock. Imports nothing of ours and sends nothing.
+"""The domain values of Triptych, its states, errors and clock. Imports no other package of Triptych; sends nothing.
 
-models         images, offers, predictions, jobs: frozen values
+models         images, requests, predictions, jobs: frozen values
+offers         models as providers sell them: sizes, limits, prices
 states         the states of a prediction, their moves, the waits between steps
 errors         the tree of errors; amounts and provider text made fit to show
 text           text made safe to show
@@ -9,4 +10,4 @@ concurrency    exceptions out of task groups
 private_files  files that only the user can read
 """
 
-__all__ = ["clock", "concurrency", "errors", "json_fields", "models", "private_files", "states", "text"]
+__all__ = ["clock", "concurrency", "errors", "json_fields", "models", "offers", "private_files", "states", "text"]
