@@ -22,9 +22,9 @@ _DECODER = json.JSONDecoder()
 
 
 def read_json(text: str) -> dict[str, Any]:
-    """Return the object that a file holds; nothing at all is an empty object.
+    """Return the object in a file; an empty file is an empty object.
 
-    Raises: `ValueError` for what is not JSON, or not an object.
+    Raises: `ValueError` for a text that is not JSON, or not an object.
     """
     flat = _flat(text)
     found = json.loads(flat) if flat.strip() else {}
@@ -36,7 +36,7 @@ def read_json(text: str) -> dict[str, Any]:
 def put_json(text: str, path: Sequence[str], value: object) -> str:
     """Return the text with `value` at `path`: replaced in its place, or added as the last member.
 
-    Raises: `ValueError` when the file cannot be edited so.
+    Raises: `ValueError` if the file cannot be edited safely.
     """
     if not _flat(text).strip():
         text = "{}\n"
@@ -51,9 +51,9 @@ def put_json(text: str, path: Sequence[str], value: object) -> str:
 
 
 def append_json(text: str, path: Sequence[str], value: object) -> str:
-    """Return the text with `value` as the last item of the list at `path`, which is made if need be.
+    """Return the text with `value` as the last item of the list at `path`, which is created if it is missing.
 
-    Raises: `ValueError` when the file cannot be edited so.
+    Raises: `ValueError` if the file cannot be edited safely.
     """
     listed: Any = read_json(text)
     for key in path:
@@ -181,7 +181,7 @@ def _newline(text: str) -> str:
 def put_toml(text: str, path: tuple[str, str], values: Mapping[str, object]) -> str:
     """Return the text with the table at `path` holding exactly `values`: changed in its place, or added at the end.
 
-    Raises: `ValueError` when the file is not TOML, or cannot be edited so.
+    Raises: `ValueError` if the file is not TOML, or cannot be edited safely.
     """
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
@@ -192,7 +192,7 @@ def put_toml(text: str, path: tuple[str, str], values: Mapping[str, object]) -> 
     if not isinstance(tables, dict):
         raise ValueError(f'"{outer}" is not a table')
     tables[name] = dict(values)
-    is_crlf = 0 < text.count("\r\n") == text.count("\n")  # tomlkit ends the lines that it adds with \n
+    is_crlf = 0 < text.count("\r\n") == text.count("\n")  # tomlkit ends new lines with \n
     try:
         document = tomlkit.parse(text.replace("\r\n", "\n") if is_crlf else text)
         found = document.get(outer)
@@ -212,7 +212,7 @@ def put_toml(text: str, path: tuple[str, str], values: Mapping[str, object]) -> 
 
 
 def _put_toml(table: Any, key: str, value: object) -> None:
-    """Set a key of a tomlkit table; what is equal already keeps its text and its comments."""
+    """Set a key of a tomlkit table; equal values keep their text and comments."""
     import tomlkit
 
     old = table.get(key)

@@ -1,11 +1,10 @@
-"""Everything at once, on this machine alone: an emulated provider, the real server as a child, a real MCP client.
+"""`triptych demo`: an emulated provider, the real server as a child process, and a real MCP client, on this machine.
 
     tools/list → upload_images → a four-panel edit_sequence → a two-lane, three-step edit_chain → get_status
     → resources → view_images
 
-Rules: every step is checked, and the demo fails if one did not give what it should. Nothing leaves the machine and
-nothing is paid: the costs shown are the emulator's. Must not import the service: whatever is shown came over the
-protocol.
+Rules: every step is checked, and the demo fails if a check fails. Nothing leaves the machine and nothing is paid: the
+costs shown are the emulator's. Must not import the service: everything shown is received over the protocol.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ Say = Callable[[str], None]
 
 
 class Shown(BaseModel):
-    """What the demo did and where it lies."""
+    """The result of the demo, with the paths of its files."""
 
     ok: bool
     seconds: float
@@ -56,7 +55,7 @@ class Shown(BaseModel):
 
 
 class Demo:
-    """One run: the client, what it says to whom watches, and what went wrong so far."""
+    """One run: its client, its output, and its failed checks so far."""
 
     def __init__(self, out: Path, say: Say, provider: str, *, live: bool) -> None:
         self.client: Any = None
@@ -70,7 +69,7 @@ class Demo:
         self.quoted = self.charged = Decimal(0)
 
     def check(self, holds: bool, claim: str) -> None:
-        """Remember a claim that does not hold."""
+        """Record a claim that does not hold."""
         if not holds:
             self.wrong.append(claim)
             self.say(f"{MARGIN}✗ {claim}")
@@ -78,15 +77,15 @@ class Demo:
     async def call(self, tool: str, **arguments: Any) -> Any:
         """Call a tool and return its result's fields (its content for `view_images`).
 
-        Raises: `Unfinished` when it was refused.
+        Raises: `Unfinished` if it is refused.
         """
         result = await self.client.call_tool(tool, arguments)
         return self._fields(tool, result)
 
     async def job(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        """Make a job and return its result, once it has ended and its charge is known; shows progress on the way.
+        """Make a job, show its progress, and return its result once it has ended and its charge is known.
 
-        Raises: `Unfinished` when it was refused.
+        Raises: `Unfinished` if it is refused.
         """
         meter = Meter(self.say, live=self.live)
 
@@ -98,7 +97,7 @@ class Demo:
             result = await self.client.call_tool(tool, arguments, progress_callback=progress)
             job = self._fields(tool, result)
             while job["status"] in ("queued", "running"):
-                # What `next` tells an assistant to do.
+                # The call in the field `next`.
                 look = {"job_id": job["job_id"], "wait_s": 25}
                 job = self._fields(
                     "get_status", await self.client.call_tool("get_status", look, progress_callback=progress)
@@ -128,7 +127,7 @@ class Demo:
         return job
 
     def sheet(self, name: str, jpeg: bytes) -> None:
-        """Write a picture beside the others."""
+        """Write a picture into the output directory."""
         self.check(processing.sniff(jpeg[:32]) == "image/jpeg", f"{name} should be a JPEG")
         path = self.out / name
         path.write_bytes(jpeg)
@@ -136,7 +135,7 @@ class Demo:
 
 
 class Meter:
-    """A bar that fills: redrawn in place on a terminal, a line per image elsewhere."""
+    """A progress bar: redrawn in place on a terminal, a line per image elsewhere."""
 
     def __init__(self, say: Say, *, live: bool) -> None:
         self._say = say
@@ -145,8 +144,8 @@ class Meter:
         self._done, self._total = 0.0, 0.0
 
     def set(self, done: float, total: float) -> None:
-        """Note how far the job is."""
-        done = float(int(done))  # servers may count in fractions, for a progress must always grow
+        """Set the progress of the job."""
+        done = float(int(done))  # servers may report fractions, because progress must always grow
         if (done, total) != (self._done, self._total):
             self._done, self._total = done, total
             if not self._live:
@@ -154,7 +153,7 @@ class Meter:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Draw for as long as the block runs."""
+        """Draw while the block runs."""
         async with anyio.create_task_group() as tasks:
             if self._live:
                 tasks.start_soon(self._redraw)
@@ -178,14 +177,14 @@ class Meter:
 
 
 class Unfinished(Exception):
-    """A step failed that the following ones stand on; what and why has been said."""
+    """A step failed that the next ones need; its error is recorded already."""
 
 
 async def show(out: Path, provider: str, say: Say, *, live: bool = False) -> Shown:
-    """Run the demo into the directory `out`, saying what happens, and return what came of it.
+    """Run the demo into the directory `out`, print its steps with `say`, and return its result.
 
     `live` redraws progress in place on stdout.
-    Raises: `errors.NotAllowed` when the directory cannot be written to.
+    Raises: `errors.NotAllowed` if the directory cannot be written to.
     """
     began = time.monotonic()
     home = _fresh_home(out)
@@ -199,7 +198,7 @@ async def show(out: Path, provider: str, say: Say, *, live: bool = False) -> Sho
                     await _run_steps(demo)
         except TimeoutError:
             demo.check(False, f"it took longer than {PATIENCE_S:.0f} s; {out / 'server.log'} may say why")
-        except Exception as error:  # whatever ends the connection ends the demo, with a sentence
+        except Exception as error:  # any error of the connection ends the demo with a message
             demo.check(False, f"the connection broke ({error!r}); {out / 'server.log'} may say why")
         accepted = len(api.accepted)
     expected = 1 + len(LANES) * len(STEPS)
@@ -219,12 +218,12 @@ async def show(out: Path, provider: str, say: Say, *, live: bool = False) -> Sho
 
 
 def preview_pictures(images: Sequence[bytes], prompt: str, **options: Any) -> Sequence[bytes]:
-    """Return the offline engine's pictures, for an emulator: a person looks at them."""
+    """Return the offline engine's pictures, as the emulator's results."""
     return preview.render(images, prompt, **options).images
 
 
 def _fresh_home(out: Path) -> Path:
-    """Return an empty TRIPTYCH_HOME below `out`: what an earlier demo uploaded went away with its emulator."""
+    """Return an empty TRIPTYCH_HOME below `out`: the uploads of an earlier demo are gone with its emulator."""
     home = out / "home"
     mark = home / "made-by-triptych-demo"
     if home.exists() and not mark.exists():
@@ -243,11 +242,11 @@ def _fresh_home(out: Path) -> Path:
 
 @asynccontextmanager
 async def _connected(api: Emulator, home: Path) -> AsyncIterator[Any]:
-    """Start the server as a client's configuration would, with its log in a file, and connect to it."""
+    """Start the server as an MCP host does, with its log in a file, and connect to it."""
     from mcp import Client
     from mcp.client.stdio import StdioServerParameters, stdio_client
 
-    # No key but the emulator's: the demo must not be able to pay.
+    # The server gets only the emulator's key: the demo must not be able to pay.
     others = {provider.key_env for name in names() if (provider := load(name)).key_env}
     env = {
         name: value
@@ -278,7 +277,7 @@ async def _run_steps(demo: Demo) -> None:
     say(f"\n2  upload_images: {', '.join(photos)}")
     uploaded = (await demo.call("upload_images", images=[str(SAMPLES / photo) for photo in photos]))["images"]
     handles = [image["handle"] for image in uploaded]
-    # A provider that takes its references inline has no storage; the image is then on this machine alone.
+    # A provider with inline references has no storage; the image is then only on this machine.
     where = "http" if load(demo.provider).upload else "file:"
     demo.check(all(image["url"].startswith(where) for image in uploaded), f"every upload should have a URL ({where})")
     say(f"{MARGIN}handles: {', '.join(handles)}")

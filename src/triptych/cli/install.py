@@ -1,7 +1,7 @@
-"""Make Triptych known to an MCP host: the one entry in that host's own file, shown before it is written.
+"""`triptych install`: add Triptych to the configuration file of an MCP host.
 
-Rules: nothing is written that was not shown and agreed to. What was there is kept beside it as a backup that is never
-overwritten, and a file that cannot be edited without harm is left alone, with the lines to paste. Must not know the
+Rules: a change is written only after it was shown and confirmed. The old file is kept beside it as a backup that is
+never overwritten. A file that cannot be edited safely is not changed; the lines to paste are printed. Must not know the
 service.
 """
 
@@ -50,9 +50,9 @@ _LOGIN = re.compile(r"""(://)[^/\s"'@]+@""")
 
 
 def read(path: Path) -> str | None:
-    """Return a file's text with its line endings as they are, or None when there is none.
+    """Return a file's text with its line endings, or None if there is no file.
 
-    Raises: `errors.BadRequest` for what cannot be read.
+    Raises: `errors.BadRequest` for a file that cannot be read.
     """
     try:
         return path.read_bytes().decode("utf-8")
@@ -64,7 +64,7 @@ def read(path: Path) -> str | None:
 
 
 def write(path: Path, before: str | None, after: str) -> Path | None:
-    """Replace a file in one step, and return the backup of what it was; directories are made if need be.
+    """Replace a file in one step, and return its backup; missing directories are created.
 
     Raises: `errors.BadRequest` when the file is read-only, was changed since `before` was read, or cannot be written.
     """
@@ -96,7 +96,7 @@ def write(path: Path, before: str | None, after: str) -> Path | None:
 
 
 def _backup(path: Path) -> Path:
-    """Copy a file beside itself under a name that is free, and return that."""
+    """Copy a file to a free name beside it, and return that path."""
     number = 1
     while True:
         kept = path.with_name(f"{path.name}.before-triptych{'' if number == 1 else f'-{number}'}")
@@ -111,7 +111,7 @@ def _backup(path: Path) -> Path:
 
 
 def difference(path: Path, before: str, after: str) -> str:
-    """Return the lines that change, without those around them: other servers' keys are nobody's business here."""
+    """Return the changed lines only: the lines around them may have the keys of other servers."""
     lines = difflib.unified_diff(
         before.splitlines(), after.splitlines(), str(path), f"{path} (with Triptych)", lineterm="", n=0
     )
@@ -122,7 +122,7 @@ def difference(path: Path, before: str, after: str) -> str:
 
 
 class Installed(BaseModel):
-    """What came of it; `state` is installed, already, printed or declined."""
+    """The result of the command; `state` is installed, already, printed or declined."""
 
     host: str
     scope: Scope
@@ -183,9 +183,9 @@ def put_in(
     yes: bool,
     allow: Sequence[str] = (),
 ) -> Exit:
-    """Show, ask and write one host's entry; `url` is a running server's address, None lets the host start its own.
+    """Show, confirm and write one host's entry; `url` is that of a running server, None if the host starts its own.
 
-    Raises: `errors.BadRequest` with what mends it; nothing was written then.
+    Raises: `errors.BadRequest` if nothing was written; its message has the remedy.
     """
     if scope == "project" and host.project is None:
         raise errors.BadRequest(f"{host.title} has no file for one project; leave --project out.")
@@ -193,7 +193,7 @@ def put_in(
     project = scope == "project"
     allow = _directories(allow, machine, project=project, url=url)
     if url is None:
-        # A project's file is for colleagues too: the name, not where it lies on this machine.
+        # A project's file is for colleagues too: it has the name, not a path on this machine.
         start = [NAME] if project else launcher(sys.executable, machine, installed_from())
         entry = stdio_entry(host, start, machine, project=project, allow=allow)
     else:
@@ -238,7 +238,7 @@ def put_in(
 def _directories(given: Sequence[str], machine: Machine, *, project: bool, url: str | None) -> list[str]:
     """Return the directories of --allow, in full.
 
-    Raises: `errors.BadRequest` for what is no directory, or where the entry is not the place for it.
+    Raises: `errors.BadRequest` for a path that is not a directory, or an entry that takes none.
     """
     if given and project:
         raise errors.BadRequest(
@@ -259,7 +259,7 @@ def _directories(given: Sequence[str], machine: Machine, *, project: bool, url: 
 
 
 def _still_to_do(entry: Mapping[str, Any], machine: Machine, *, project: bool) -> list[str]:
-    """Return what the person has to do besides: values to fill in, and what colleagues need."""
+    """Return the tasks left to the user: values to fill in, and installations for colleagues."""
     empty = [name for name, value in entry.get("env", {}).items() if not value]
     lines = [f"To be filled in there: {', '.join(empty)}."] if empty else []
     if project and "command" in entry:

@@ -1,10 +1,10 @@
-"""The MCP hosts: where each keeps its servers, and the entry that makes Triptych one of them.
+"""The MCP hosts: the configuration file of each, and the entry for Triptych in it.
 
-Rules: a secret is never part of an entry, only the name of the variable that it comes from, in the host's own syntax.
-An entry for one user holds that user's settings, because most hosts hand on no environment; an entry for a project
-holds nothing of one user's: each colleague's own environment counts.
-Where files are is decided from a `Machine` alone, so that every platform can be tested on any. Text in, text out:
-nothing here writes. Must not know the service.
+Rules: an entry has no secret, only the name of its variable, in the host's own syntax. An entry for one user has that
+user's settings, because most hosts pass no environment to a server. An entry for a project has no settings of one user:
+each colleague's own environment applies.
+Paths follow from a `Machine` alone, so that every platform can be tested on any. Pure: text in, text out. Must not know
+the service.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ SETTINGS = (
     "TRIPTYCH_LINKS",
     "TRIPTYCH_LOG_LEVEL",
 )
-"""The settings of a server that a host starts; `settings` adds what the network and the providers need."""
+"""The settings of a server that a host starts; `settings` adds those of the network and the providers."""
 NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 ADDRESS = {"type", "command", "args", "url", "httpUrl", "serverUrl"}
-"""What an entry says of where the server is."""
+"""The keys of an entry that locate the server."""
 BESIDE = {"env", "env_vars", "cwd", "required", "headers", "bearer_token_env_var"}
-"""What goes with one transport and means nothing for the other."""
+"""The keys that are valid for one transport only."""
 
 _UV_CACHE = re.compile(r"(archive|environments|builds)-v\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where this runs: `platform` as in `sys.platform`, the environment, the home and the working directory."""
+    """This machine: `platform` as in `sys.platform`, the environment, the home and the working directory."""
 
     platform: str
     environ: Mapping[str, str]
@@ -66,12 +66,12 @@ class Machine:
 
     @property
     def path_separator(self) -> str:
-        """What stands between the directories of a list, as in `PATH`."""
+        """The separator in a list of directories, as in `PATH`."""
         return ";" if self.platform == "win32" else ":"
 
     @property
     def roaming(self) -> Path:
-        """Where desktop applications of this platform keep their settings."""
+        """The directory for settings of desktop applications on this platform."""
         if self.platform == "win32":
             return self.set_to("APPDATA", self.home / "AppData" / "Roaming")
         if self.platform == "darwin":
@@ -81,16 +81,16 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One MCP host: where its files are, and how it wants to be told."""
+    """One MCP host: its configuration files and their syntax."""
 
     name: str
     title: str
     user: Callable[[Machine], Path]
     project: tuple[str, ...] | None
     reference: str | None
-    """How a value is taken from the environment, NAME standing for the variable; None: not at all."""
+    """The syntax for a variable of the environment, with NAME as its name; None: the host has none."""
     url_key: str | None
-    """Under which key the address of a server over HTTP stands; None: not in this file."""
+    """The key for the URL of a server over HTTP; None: not in this file."""
     after: str
     servers: str = "mcpServers"
     typed: bool = False
@@ -99,7 +99,7 @@ class Host:
 def _claude_desktop(machine: Machine) -> Path:
     folder = machine.roaming / "Claude"
     if machine.platform == "win32":
-        # Packaged builds read a private copy of the folder, which shadows the documented one.
+        # Packaged builds read a private copy of the folder instead of the documented one.
         local = machine.set_to("LOCALAPPDATA", machine.home / "AppData" / "Local")
         packaged = sorted(local.glob("Packages/Claude_*/LocalCache/Roaming/Claude"))
         folder = packaged[0] if packaged else folder
@@ -180,17 +180,17 @@ HOSTS = {
 }
 
 
-# -- what is written ---------------------------------------------------------------------------------------------------
+# -- the entries -------------------------------------------------------------------------------------------------------
 
 
 def launcher(executable: str, machine: Machine, source: str | None) -> list[str]:
     """Return the command that starts this very installation, wherever the host starts it from.
 
-    That is the `triptych` script beside the running interpreter, by its absolute path: hosts with windows have another
-    PATH than a shell, and a name could be anybody's. From `uvx` there is no lasting script, so `uv tool run` is asked
-    for the same thing again; `source` is where it was installed from (a URL or path), None for a package index.
+    It is the `triptych` script beside the running interpreter, by its absolute path: desktop hosts have another PATH
+    than a shell, and another program may have the name. An installation by `uvx` has no lasting script, so the command
+    is `uv tool run` with the same `source` (a URL or path; None for a package index).
 
-    Raises: `errors.BadRequest` when the installation is temporary and uv is not to be found.
+    Raises: `errors.BadRequest` if the installation is temporary and uv is not found.
     """
     python = Path(executable)
     if any(_UV_CACHE.fullmatch(part) for part in python.parts):
@@ -229,9 +229,9 @@ def key_variables() -> list[str]:
 
 
 def settings(machine: Machine) -> dict[str, str]:
-    """Return what is set here, keys and tokens aside, that a server needs to work as in this shell.
+    """Return the settings of this shell that a server needs, without keys and tokens.
 
-    A base URL is among it: without it a key would go to another company's host.
+    They include base URLs: without its base URL a key would go to another company's host.
     """
     bases = [base.env for name in providers.names() for base in providers.load(name).base_urls.values()]
     # Windows knows one name for both spellings.
@@ -257,15 +257,15 @@ def stdio_entry(
     if allow:
         plain[ALLOWED] = with_directories(plain.get(ALLOWED, ""), allow, machine)
     if host.name == "claude-desktop":
-        # It starts servers from the root of the file system, where nothing may be read.
+        # It starts servers in the root directory, where nothing may be read.
         plain.setdefault(ALLOWED, str(machine.home / "Pictures"))
     if host.name == "codex":
         entry["env_vars"] = [*keys(machine.environ), *referred]
         entry |= {"env": plain} if plain else {}
-        # Without `required` Codex asks its model before a server that is still starting has told its tools.
+        # Without `required` Codex calls its model before a starting server has listed its tools.
         return entry | {"tool_timeout_sec": TOOL_TIMEOUT_S, "required": True}
     if host.name == "vscode" and project:
-        referred = []  # VS Code hands on its environment; an input would be asked of every colleague
+        referred = []  # VS Code passes its environment on; an input would ask every colleague
     entry["env"] = {name: _reference(host, name) for name in (*keys(machine.environ), *referred)} | plain
     return entry
 
@@ -277,9 +277,9 @@ def with_directories(listed: str, more: Sequence[str], machine: Machine) -> str:
 
 
 def http_entry(host: Host, url: str, machine: Machine) -> dict[str, Any]:
-    """Return the entry with which a host reaches a server that already runs, its token taken from the environment.
+    """Return the entry for a server that already runs, with its token from the environment.
 
-    Raises: `errors.BadRequest` for an address that must not be written down, or a host that has no place for one.
+    Raises: `errors.BadRequest` for an unsafe URL, or a host whose file takes none.
     """
     if host.url_key is None:
         raise errors.BadRequest(
@@ -315,11 +315,11 @@ def _input_id(name: str) -> str:
 def merged(
     old: object, new: Mapping[str, Any], machine: Machine | None = None, allow: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Return the new entry with everything of the user's: their environment, headers and options of the host.
+    """Return the new entry merged with the user's: their environment, headers and options of the host.
 
-    What they set stays as it is, but that `allow` is added to the directories.
+    The user's values stay; `allow` is added to the directories.
 
-    Raises: `ValueError` when what stands there is no entry at all.
+    Raises: `ValueError` if the old value is not an entry.
     """
     if old is None:
         return dict(new)
@@ -343,7 +343,7 @@ def merged(
 def edited(
     host: Host, text: str, entry: Mapping[str, Any], machine: Machine | None = None, allow: Sequence[str] = ()
 ) -> str:
-    """Return the text of a host's file with Triptych in it; the same text when it is there already.
+    """Return the text of a host's file with the entry; the same text if the entry is in it already.
 
     Raises: `ValueError` saying why the file cannot be edited.
     """
@@ -368,7 +368,7 @@ def edited(
 
 
 def inputs(host: Host, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what VS Code has to ask for; other hosts have no such thing."""
+    """Return the inputs that VS Code asks the user for; none for other hosts."""
     if host.name != "vscode":
         return []
     text = json.dumps(entry)
@@ -380,11 +380,11 @@ def inputs(host: Host, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def snippet(host: Host, entry: Mapping[str, Any]) -> str:
-    """Return what an empty file would hold: the lines to paste."""
+    """Return the text of a new file: the lines to paste."""
     return edited(host, "", entry)
 
 
 def deeplink(entry: Mapping[str, Any]) -> str:
-    """Return the link with which Cursor offers to add the entry."""
+    """Return the link that adds the entry to Cursor."""
     config = base64.b64encode(json.dumps(entry, separators=(",", ":")).encode()).decode()
     return f"cursor://anysphere.cursor-deeplink/mcp/install?name={NAME}&config={quote(config, safe='')}"

@@ -1,7 +1,7 @@
-"""The words of Triptych as frozen values: images, jobs, predictions, offers, quotes.
+"""The domain values of Triptych: images, requests, jobs, predictions, outputs.
 
 Rules: every type is frozen and knows nothing of files, networks, clocks or databases. Money is `Decimal` in US dollars,
-time is a UTC `datetime`, a size is `(width, height)` in pixels. What a tool answers is in `jobs.results`.
+time is a UTC `datetime`, a size is `(width, height)` in pixels. The results of tools are in `jobs.results`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from triptych.core.offers import Offer, Operation, Size
 
 
 class State(StrEnum):
-    """Where a prediction stands; the allowed moves are in `states`."""
+    """The state of a prediction; the allowed moves are in `states`."""
 
     WAITING = "waiting"
     QUEUED = "queued"
@@ -33,7 +33,7 @@ class State(StrEnum):
 
 
 class Status(StrEnum):
-    """Where a job stands, as the assistant sees it."""
+    """The status of a job, as the assistant sees it."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -46,7 +46,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A stored picture: verified bytes on disk under their sha256."""
+    """A stored image: verified bytes on disk under their sha256."""
 
     sha256: str
     handle: str
@@ -56,7 +56,7 @@ class Image:
     bytes: int
     path: Path
     pruned_at: datetime | None = None
-    """When its file was removed to free space; None while it is there."""
+    """When its file was removed to free space; None while the file exists."""
 
     @property
     def size(self) -> Size:
@@ -65,7 +65,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An input image as a request carries it: a URL the provider can read, or the bytes themselves."""
+    """An input image in a request to a provider: a URL that the provider can read, or the bytes."""
 
     sha256: str
     mime_type: str
@@ -75,10 +75,11 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What one paid call asks for, in its caller's words: made once at the door, hashed, stored and carried whole.
+    """The arguments of one paid call that decide its images: read once, then hashed, stored and passed whole.
 
-    `images` and `references` are handles, once the images that they name are stored. A chain has a lane for each image
-    and a step for each prompt; `references` go into each of its requests. Elsewhere there is one lane and one prompt.
+    `images` and `references` are handles after the images are stored; before that, texts of the caller. A chain has a
+    lane for each image and a step for each prompt; each of its requests has the `references`. Other requests have one
+    lane and one prompt.
     """
 
     tool: str
@@ -116,20 +117,20 @@ class Request:
 
     @property
     def requested(self) -> int:
-        """How many images are asked for."""
+        """The number of images requested."""
         return self.lanes * self.steps * self.count
 
     @property
     def inputs_each(self) -> int:
-        """How many images each of its requests carries."""
+        """The number of input images in each request to the provider."""
         return 1 + len(self.references) if self.is_chain else len(self.images)
 
     def inputs(self, lane: int) -> tuple[str, ...]:
-        """Return the handles that a lane's first request carries, in the order that the model sees them."""
+        """Return the input handles of a lane's first request, in the order that the model sees them."""
         return (self.images[lane], *self.references) if self.is_chain else self.images
 
     def fingerprint(self, owner: str | None, sha256_of: Mapping[str, str]) -> str:
-        """Return a hash that is the same for every call that asks for the same; images count by their content.
+        """Return a hash that is equal for equal requests of one owner; images count by their content.
 
         A field that is None does not count: a new field leaves the hashes of older requests as they are.
         """
@@ -142,7 +143,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class ProviderRequest:
-    """One request as a provider is asked it: what was asked for, at one offer, with what that offer needs."""
+    """One request to a provider: the job's request at one offer, with the references for it."""
 
     offer: Offer
     request: Request
@@ -151,9 +152,9 @@ class ProviderRequest:
     size: Size | None
     references: tuple[Reference, ...] = ()
     client_id: str = ""
-    """A UUID made before anything is sent: the ticket or the idempotency key where the provider takes one."""
+    """A UUID made before the request is sent: its ticket or idempotency key, if the provider accepts one."""
     variation: str = ""
-    """Set when another result of the same request is wanted, for a provider that would otherwise repeat itself."""
+    """Set to get another result for the same request, from a provider that would otherwise return the same one."""
 
     @property
     def count(self) -> int:
@@ -166,10 +167,9 @@ class ProviderRequest:
 
 @dataclass(frozen=True, slots=True)
 class ReturnedImage:
-    """One frame of an answer, in order: a URL, or the bytes, or why it is missing.
+    """One image of a response, in order: a URL, or the bytes, or the error if it is missing.
 
-    With `handed_over` the bytes were handed over before the answer's end (`providers.FrameReceived`); they are not
-    kept twice.
+    `handed_over`: the bytes came before the end of the response (`providers.FrameReceived`), and are not kept twice.
     """
 
     url: str | None = None
@@ -179,13 +179,13 @@ class ReturnedImage:
 
     @property
     def has_image(self) -> bool:
-        """Whether this is an image, and not the reason why there is none."""
+        """Whether this is an image, not an error."""
         return bool(self.url or self.data or self.handed_over)
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The provider accepted; `ticket` is how it calls the prediction, `poll_url` where it says to ask."""
+    """The provider accepted the request; `ticket` is its id of the prediction, `poll_url` its URL for polls."""
 
     ticket: str
     poll_url: str | None = None
@@ -194,11 +194,11 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The provider finished: its frames in order, the charge, when its URLs expire (seconds).
+    """The provider finished: its images in order, the charge, the lifetime of its URLs in seconds.
 
-    `charge_is_estimate` says that the charge is the list price, because the provider reports none. `settle_s` is set
-    where it does not say whether more frames come: the answer is the end only once the number of frames has stayed the
-    same for so many seconds.
+    `charge_is_estimate`: the charge is the list price, because the provider reports none. `settle_s` is set if the
+    provider does not report whether more images come: the prediction has ended once the number of images has stayed
+    the same for so many seconds.
     """
 
     outputs: tuple[ReturnedImage, ...]
@@ -211,7 +211,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """An uploaded file at a provider: its URL and how long it stays (seconds)."""
+    """An uploaded file at a provider: its URL and its lifetime in seconds."""
 
     url: str
     lifetime_s: float
@@ -219,7 +219,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a prediction or job did not work out, kept as data."""
+    """Why a prediction or job failed, as data."""
 
     kind: str
     message: str
@@ -229,15 +229,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One request to a provider, and how far it came.
+    """One request to a provider, and its state.
 
     `request` is the job's; `step` and `lane` place this prediction in a chain (0 elsewhere). `after_id` is the
     prediction whose first output is this one's first input. `first_output` is the place in the job of this prediction's
     first output (from 1).
 
-    `due_at`, `deadline_at` and every `…_mono` are seconds of the monotonic clock; a restart of the machine sets them
-    anew or to None. `looked_mono` is the first look for a lost submit. `sent_urls` are the references as the request
-    carried them, None for one sent as bytes.
+    `due_at`, `deadline_at` and every `…_mono` are seconds of the monotonic clock; a restart of the machine resets them
+    or sets them to None. `looked_mono` is the time of the first search for a lost submit. `sent_urls` are the URLs of
+    the references in the request, None for a reference sent as bytes.
     """
 
     id: str
@@ -282,7 +282,7 @@ class Prediction:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The handles that the request carries, in the order that the model sees them."""
+        """The input handles of the request, in the order that the model sees them."""
         if self.step:
             return (f"{self.job_id}/{self.first_output - 1}", *self.request.references)
         return self.request.inputs(self.lane)
@@ -290,7 +290,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Another provider that a job may go to when the one before it refuses before accepting.
+    """Another provider for a job, used if the provider before it refuses the request.
 
     `sizes` and `quotes_usd` (US dollars for one request) have one entry for each lane.
     """
@@ -324,9 +324,9 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What one paid call made; its predictions and outputs are kept beside it.
+    """The job of one paid call; its predictions and outputs are stored beside it.
 
-    `status`, `returned` (outputs that are stored) and `may_be_charged` follow from its predictions.
+    `status`, `returned` (the number of stored outputs) and `may_be_charged` follow from its predictions.
     """
 
     id: str
@@ -340,10 +340,10 @@ class Job:
     warnings: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
     owner: str | None = None
-    """Whose token made it; None for the person at the machine."""
+    """The owner whose token made it; None for the person at the machine."""
     cancel_requested: bool = False
     status: Status = Status.QUEUED
     returned: int = 0
     may_be_charged: bool = True
     page_size: int | None = None
-    """How many images a page of its result lists, once that is fixed."""
+    """How many images a page of its result lists; None until that is fixed."""

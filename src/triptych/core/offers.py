@@ -1,4 +1,4 @@
-"""What a provider sells: an offer is one model for one operation, with its sizes, limits and price.
+"""Offers: one model for one operation at one provider, with its sizes, limits and price.
 
 Frozen values. Money is `Decimal` in US dollars, a size is `(width, height)` in pixels, dates are ISO texts.
 """
@@ -14,7 +14,7 @@ Size = tuple[int, int]
 
 
 class Operation(StrEnum):
-    """What a model can be asked for; a `-sequential` one answers with several coherent images."""
+    """The operations of models; a `-sequential` one returns several coherent images."""
 
     GENERATE = "generate"
     GENERATE_SEQUENTIAL = "generate-sequential"
@@ -34,9 +34,9 @@ class Operation(StrEnum):
 class Price:
     """A list price in parts, with the day it was read and where; `catalog.quote` adds the parts up.
 
-    `usd_per_image` is the price of the smallest size tier. `above` holds the dearer tiers, the smallest area first: an
-    output with more than so many pixels costs so much instead. Each reference after the first `free_references` of a
-    request costs `usd_per_reference`.
+    `usd_per_image` is the price of the smallest size tier. `above` has the dearer tiers, the smallest area first: an
+    area in pixels, and the price of an output above it. Each reference of a request after the first `free_references`
+    costs `usd_per_reference`.
     """
 
     usd_per_image: Decimal
@@ -49,7 +49,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
-    """When a model came and goes (ISO dates), and who says so; empty strings where nobody does."""
+    """The release, deprecation and retirement of a model (ISO dates), and their source; empty if unknown."""
 
     released: str = ""
     deprecated: str = ""
@@ -59,11 +59,12 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What sizes an offer takes.
+    """The sizes of an offer.
 
-    `presets` maps a word ("2K") to its sizes by ratio ("16:9"). With `exact` only the presets' sizes are taken;
-    without it any size between the areas (pixels) and within `aspect` (longer side over shorter) is. `default` is the
-    preset meant when none is named. With `follows_reference` no size at all means the first reference's own pixels.
+    `presets` maps a word ("2K") to its sizes by ratio ("16:9"). With `exact` only these sizes are valid; otherwise any
+    size with an area (pixels) between `min_area` and `max_area` and a ratio of its sides up to `max_aspect`. `default`
+    is the preset if the caller names none. With `follows_reference` a request without a size gets the size of its first
+    reference.
     """
 
     presets: Mapping[str, Mapping[str, Size]]
@@ -92,25 +93,25 @@ class Offer:
     max_outputs: int = 1
     max_references_and_outputs: int = 15
     formats: tuple[str, ...] = ()
-    """Formats that can be asked for; empty: the model answers in a format of its own choice."""
+    """The formats that a request may name; empty: the model chooses the format."""
     default_format: str | None = None
-    """The format that is sent when the caller names none; None: no format is sent."""
+    """The format for a request without one; None: no format is sent."""
     transparency: str = ""
-    """Whether the model has a setting for a transparent background: "documented", "inferred", or "" for none."""
+    """The evidence for a setting for a transparent background: "documented", "inferred", or "" for no setting."""
     inferred_endpoint: bool = False
     """The endpoint id follows the pattern of the provider's other ids; no document names it."""
     max_prompt_chars: int = 4000
     names_count_in_prompt: bool = False
-    """The prompt itself has to say how many images are wanted."""
+    """The prompt has to name the number of images."""
     latency_s: float = 12.0
-    """What one image usually takes."""
+    """The usual seconds for one image."""
     aliases: tuple[str, ...] = ()
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What a job will cost, and whether the provider said so (`exact`) or the list price did."""
+    """The expected cost of a request; `exact`: from the provider, not from the list price."""
 
     usd: Decimal
     exact: bool

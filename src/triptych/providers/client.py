@@ -1,7 +1,7 @@
-"""The HTTP client for the providers' APIs and for every other URL; nothing else leaves this machine.
+"""The HTTP client for the providers' APIs and for every other URL; Triptych sends no other requests.
 
 `run` drives a provider's flow against the provider's own origin, with its key. It follows no redirect and sends the key
-nowhere else. `fetch` reads a URL that somebody else wrote (a result, a user's link), through `guarded_transport`.
+nowhere else. `fetch` reads a URL from outside (a result, a user's link), through `guarded_transport`.
 
 Rules: a failure says whether the request can have arrived (`NotSent`, `AnswerLost`). The key is cut out of every
 response before it is returned. Only requests that cost nothing are repeated.
@@ -49,11 +49,11 @@ log = logging.getLogger(__name__)
 
 ANSWER_LIMIT_BYTES = 32 * 1024 * 1024
 ANSWER_PATIENCE = 4.0
-"""The time limit of a submit or an upload, in units of its time-out, which counts from byte to byte."""
+"""The time limit of a submit or an upload, as a multiple of its time-out between two bytes."""
 LOOK_LIMIT_S = 30.0
-"""The time limit of a poll or a list: asking again costs nothing."""
+"""The time limit of a poll or a list, which may be repeated for free."""
 STREAM_LIMIT_CHARS = 256 * 1024 * 1024
-"""The limit of a whole stream: fifteen images as base64. One event has the limit of a whole answer."""
+"""The limit of a whole stream: fifteen images as base64. One event has the limit of a whole response."""
 USER_AGENT = f"triptych/{__version__}"
 
 
@@ -137,9 +137,9 @@ class ProviderClient:
     ) -> T:
         """Drive a provider's flow to its end and return what it returns.
 
-        `tries` is how often a repeatable call is sent before an outage is reported; `came` is called with each frame
-        that a stream brings before its end. `leaving` is called right before the bytes of a call that costs money
-        leave; what it raises stops the call.
+        `tries` is how often a repeatable call is sent before an outage is reported. `on_frame` is called with each
+        frame before the end of a stream. `before_send` is called right before the bytes of a paid call are sent; an
+        error that it raises stops the call.
         Raises: what the flow raises; `errors.NoKey`; `errors.NotSent` and `errors.AnswerLost` from the network.
         """
         try:
@@ -261,7 +261,7 @@ class ProviderClient:
     async def fetch(
         self, url: str, *, origins: frozenset[str] = frozenset(), max_bytes: int = FETCH_LIMIT_BYTES, pool: str = ""
     ) -> bytes:
-        """Return the bytes at a URL that somebody else wrote. `origins` are loopback origins that may be read.
+        """Return the bytes at a URL from outside. `origins` are loopback origins that may be read.
 
         Fetches of one `pool` share a client: a provider's name for its results, nothing for the users' own links.
 
@@ -271,7 +271,7 @@ class ProviderClient:
         return await guarded_transport.fetch(self._guarded_client(pool, origins), url, max_bytes)
 
     def _guarded_client(self, pool: str, origins: frozenset[str]) -> httpx2.AsyncClient:
-        """Return the client for URLs that somebody else wrote."""
+        """Return the client for URLs from outside."""
         if (pool, origins) not in self._guarded:
             transport = guarded_transport.GuardedTransport(
                 self._resolve, origins, self._public, proxy_resolves=self._proxy_resolves
@@ -281,7 +281,7 @@ class ProviderClient:
 
 
 def _trace_before_send(before_send: BeforeSend) -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
-    """Return a trace function that calls `leaving` after the connection is made, before the request is written."""
+    """Return a trace function that calls `before_send` once connected, before the request is written."""
 
     async def trace(event: str, info: Mapping[str, Any]) -> None:
         if event.endswith(".send_request_headers.started"):
@@ -336,7 +336,7 @@ class _Stream:
 
 
 def first_call(account: Account, flow: Flow[Any]) -> dict[str, Any]:
-    """Return a flow's first request as plain data, and send nothing: what a dry run shows."""
+    """Return a flow's first request as plain data, for a dry run; nothing is sent."""
     if account.provider.offline:
         flow.close()
         return {"method": "LOCAL", "url": None, "json": None}
@@ -388,7 +388,7 @@ def _headers(response: httpx2.Response, key: str) -> dict[str, str]:
 
 
 def redact(key: str, text: AnyStr) -> AnyStr:
-    """Return a text without a key, as it is or as JSON and URLs spell it; one under 8 characters is left alone."""
+    """Return a text without a key, also as JSON and URLs spell it. A key under 8 characters is not replaced."""
     if len(key) < 8:
         return text
     for form in {key, key.replace("/", "\\/"), quote(key, safe="")}:

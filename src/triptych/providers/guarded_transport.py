@@ -1,10 +1,9 @@
-"""Requests to URLs that somebody else wrote: a result, a redirect, a user's link, an upload ticket.
+"""Requests to URLs from outside: a result, a redirect, a user's link, an upload ticket.
 
 `GuardedTransport` is a transport for an httpx client. Each request through it, and so each redirect, goes to https on a
-public address only. The host is resolved once, every address found is checked, and the connection goes to a checked
-address, while the Host header and TLS still name the host. A proxy that the environment names is asked for the checked
-address, not for the name. The one exception are the loopback origins that the transport is given: those of a provider
-whose base URL is on this machine.
+public address only. The host is resolved once and every address is checked. The connection goes to a checked address;
+the Host header and TLS still name the host. A proxy from the environment gets the checked address, not the name. The
+only exception are loopback origins given to the transport: those of a provider whose base URL is on this machine.
 
 `fetch` reads one URL through such a client, with limits on its size, its time and its redirects.
 """
@@ -34,7 +33,7 @@ UNUSABLE_PROXY = (
 def connections(proxy: str | None, verify: ssl.SSLContext | bool = True) -> httpx2.AsyncHTTPTransport:
     """Return a transport that makes connections, through a proxy if one is given, each for one request.
 
-    A connection that is kept could serve another host at the same address, without a look at that host's certificate.
+    A kept connection could serve another host at the same address, without a check of that host's certificate.
 
     Raises: `errors.BadRequest` for a proxy that cannot be used.
     """

@@ -1,6 +1,7 @@
-"""Which URLs and addresses may be asked, which may carry a key, and through which proxy. Pure, but for the last two.
+"""Checks of URLs and addresses: which may be read, which may get a key, which proxy is used.
 
-A URL is always read as the sender itself reads it, so that what is checked is what is asked.
+Pure, except `resolve` and `proxy_for`. URLs are parsed by httpx2, which also sends the requests, so that the check and
+the request use the same host.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
 @lru_cache(maxsize=256)
 def parsed(url: str) -> httpx2.URL:
-    """Return a URL as the sender itself reads it, so that what is checked is what is asked.
+    """Return a parsed URL.
 
-    Raises: `errors.NotAllowed` for what is no URL.
+    Raises: `errors.NotAllowed` for a text that is not a URL.
     """
     try:
         return httpx2.URL(url)
@@ -50,7 +51,7 @@ def may_carry_key(url: str) -> bool:
 def origin(url: str) -> str:
     """Return scheme, host and port, the port spelled out.
 
-    Raises: `errors.NotAllowed` for what is no URL.
+    Raises: `errors.NotAllowed` for a text that is not a URL.
     """
     httpx_url = parsed(url)
     port = httpx_url.port or {"https": 443, "http": 80}.get(httpx_url.scheme, 0)
@@ -86,7 +87,7 @@ def is_public(address: str) -> bool:
     """Return whether an IP address is on the public internet."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        # An address that stands for an IPv4 one is judged by that.
+        # For an address that stands for an IPv4 address, that one is checked.
         inner = ip.ipv4_mapped or ip.sixtofour or (ipaddress.IPv4Address(ip.packed[12:]) if ip in _NAT64 else None)
         if inner is None:
             return ip in _GLOBAL_UNICAST and ip.is_global
@@ -108,7 +109,7 @@ def is_name(host: str) -> bool:
 
 
 def proxy_for(host: str, port: int) -> str | None:
-    """Return the URL of the proxy that the environment or the system wants for https to a host, or None for none."""
+    """Return the URL of the environment's or system's proxy for https to a host; None without one."""
     named = getproxies()
     url = named.get("https") or named.get("all")
     if not url or proxy_bypass(f"{host}:{port}"):

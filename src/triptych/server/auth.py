@@ -72,8 +72,8 @@ def _digest(token: bytes) -> bytes:
 class RequireToken:
     """Middleware: passes requests on that carry one of the tokens, with its owner as their user; all others get 401.
 
-    The SDK's sessions then belong to that owner: for anybody else they do not exist. Requests with the token `own` have
-    no user, and see everything. The addresses at which clients look for OAuth answer 404, because clients take a 401
+    The SDK's sessions then belong to that owner: other owners cannot use them. Requests with the token `own` have no
+    user, and see everything. The addresses at which clients look for OAuth answer 404, because clients take a 401
     there for a failed sign-in. A file's signed URL needs no token.
 
     The SDK's `RequireAuthMiddleware` is not used: its 401 names `invalid_token` even where no token was sent (against

@@ -37,7 +37,7 @@ _HEADERS = {
 
 
 class Signed:
-    """Lets requests for files pass if their signature is valid, as requests of the signer; other paths pass unchanged.
+    """Middleware: passes requests for files on if their signature is valid, as requests of the signer.
 
     `owners` are the owners whose signatures are valid; None is the person at the machine.
     """

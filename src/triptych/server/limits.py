@@ -1,7 +1,7 @@
 """Limits of the HTTP transports: how many requests at once, and how long each part of a request may take.
 
-No slow client holds anything for long: a request's head, its body and every answer have their time, and a connection
-that exceeds it is cut. Requests above a limit get a plain sentence and `Retry-After`. Imported for HTTP and SSE alone.
+A request's head, its body and every response have a time limit; a connection that exceeds it is closed. Requests above
+a limit get a plain sentence and `Retry-After`. Imported for HTTP and SSE alone.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many at once, and how long. An open stream counts as a request in progress, idle or not."""
+    """Numbers and seconds. An open stream counts as a request in progress, even if it is idle."""
 
     requests_per_owner: int = 64
     requests: int = 192
     connections: int = 256
     head_s: float = 15
-    """From a connection's first moment, or a request's first byte, to the end of its headers."""
+    """From the start of a connection, or the first byte of a request, to the end of its headers."""
     body_s: float = 120
     """From a request's headers to the end of its body."""
     stalled_s: float = 30
@@ -67,9 +67,9 @@ class CallsInProgress:
             text = f"The request's body did not come within {self._limits.body_s:g} s; send it again, all at once."
             await _plain(408, text, {"Connection": "close"})(scope, receive, send)
         except _Gone:
-            pass  # no client to answer, and the request was never passed on whole
+            pass  # the client is gone, and the request was never complete
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-            log.info("a message came for an SSE session that was just closed")  # its answer, 202, was sent before
+            log.info("a message came for an SSE session that was just closed")  # its response, 202, was sent before
         finally:
             self._busy[owner] -= 1
             if not self._busy[owner]:
@@ -122,7 +122,7 @@ def _plain(status: int, text: str, headers: dict[str, str]) -> PlainTextResponse
 def timeout_protocol(limits: Limits) -> type[asyncio.Protocol]:
     """Return uvicorn's protocol with timeouts.
 
-    uvicorn's own waits without end for a request's head, for the rest of an unread body, and for a client that does not
+    uvicorn's own has no limit for a request's head, for the rest of an unread body, or for a client that does not
     read.
     """
 
@@ -140,7 +140,7 @@ def timeout_protocol(limits: Limits) -> type[asyncio.Protocol]:
             self._time_head()
 
         def _time_head(self) -> None:
-            """Run the head's timer while no request is in progress: every byte that comes then belongs to a head."""
+            """Run the head's timer while no request is in progress: every byte received then belongs to a head."""
             if self.cycle is not None and not self.cycle.response_complete:
                 if self._head_timer:
                     self._head_timer.cancel()

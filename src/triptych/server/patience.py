@@ -1,7 +1,7 @@
-"""The time each client waits for a call, learned from the calls that it gave up.
+"""The time limit of each client for a call, learned from the calls that it cancelled.
 
-Some hosts give up a call after 5 s without a word. A call that is cancelled with a time-out as its reason, or two calls
-that end at about the same age, set a limit for that client: its later calls return a second earlier. A client is its
+Some hosts cancel a call after 5 s. A call that is cancelled with a time-out as its reason, or two calls that end at
+about the same age, set a limit for that client: its later calls return a second earlier. A client is its
 session, or its name and version where requests have no session (streamable HTTP, 2026-07-28).
 """
 
@@ -59,7 +59,7 @@ class Patience:
             yield lambda: self.limit_s(client) - (self._clock() - begun)
         except anyio.get_cancelled_exc_class():
             self.client_left(client, self._clock() - begun)
-            raise  # its begin is kept: the reason may arrive after the end
+            raise  # the start is kept: the reason may arrive after the end
         except BaseException:
             self._begun.pop(key, None)
             raise
@@ -71,13 +71,13 @@ class Patience:
         return float("inf") if limit_s is None else limit_s
 
     def cancelled(self, client: Hashable, request: Hashable, reason: str | None) -> None:
-        """Note the reason with which a client cancelled a call."""
+        """Record the reason with which a client cancelled a call."""
         begun = self._begun.get((client, str(request)))
         if begun is not None and reason and _TIMED_OUT.search(reason):
             self._limit(self._client(client), self._clock() - begun)
 
     def client_left(self, client: Hashable, age_s: float) -> None:
-        """Note that a client left a call of this age without its response."""
+        """Record that a client left a call of this age before its response."""
         known, now = self._client(client), self._clock()
         if now - known.last_end_s < ONE_GESTURE_S:
             return
