@@ -275,7 +275,8 @@ class AnyLife(RuleBasedStateMachine):
             store.move(held, State.FAILED, release_money=True, fault=Failure("refused", "no", False), **stop)
             return None
         if p.state is State.QUEUED:
-            return store.move(held, State.SUBMITTING, submitted_at=now, **keep)
+            moved = store.move(held, State.SUBMITTING, submitted_at=now, **keep)
+            return moved if moved and moved.prediction.state is State.SUBMITTING else None  # its job may be cancelled
         if p.state is State.SUBMITTING:
             if fate == "back":
                 store.move(held, State.QUEUED, **stop)
