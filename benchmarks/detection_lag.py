@@ -38,7 +38,8 @@ from pydantic import SecretStr
 
 from benchmarks.table import Row, main
 from triptych.core.clock import Moment, SystemClock, moment
-from triptych.core.models import Image, Operation, Quote, Request
+from triptych.core.models import Image, Request
+from triptych.core.offers import Operation, Quote
 from triptych.images.files import ImageFiles
 from triptych.jobs.planning import Plan, create_job
 from triptych.jobs.results import JobResult
@@ -303,8 +304,8 @@ class InstantWire(ProviderClient):
 class InstantAssets(ImageFiles):
     """Keeps results without a thread, whose work would take no simulated time anyway."""
 
-    async def keep(self, data: bytes) -> Image:
-        return self._keep(data)
+    async def store_result(self, data: bytes) -> Image:
+        return self._store_result(data)
 
 
 def simulate(shape: Shape, durations_s: Sequence[float], *, watched: bool = False) -> Figures:
@@ -392,7 +393,7 @@ def _added(service: ImageService, shape: Shape, number: int) -> str:
 def _input(service: ImageService) -> Image:
     buffer = io.BytesIO()
     Picture.new("RGB", (8, 8), "teal").save(buffer, "PNG")
-    image = service.store.plain.add_image(service._files._keep(buffer.getvalue()), START)
+    image = service.store.plain.add_image(service._files._store_result(buffer.getvalue()), START)
     service.store.plain.set_copy(image.sha256, "atlas", "https://x.example/input.png", START + timedelta(days=30))
     return image
 

@@ -86,7 +86,7 @@ FAULTS: dict[str, Callable[[Image.Image, str], Image.Image]] = {
 
 def odd(pictures: Pictures) -> set[int]:
     """Return the frames that stand out, counted from 0."""
-    found = similarity.deviations([similarity.look(picture.convert("RGB").resize(SIZE)) for picture in pictures])
+    found = similarity.deviations([similarity.measure(picture.convert("RGB").resize(SIZE)) for picture in pictures])
     return {n for n, standing in enumerate(found) if any(s.stands_out for s in standing)}
 
 

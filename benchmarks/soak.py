@@ -489,7 +489,7 @@ def _sweep(home: Path) -> None:
 
     for part in home.rglob("*.part"):
         os.utime(part, (0, 0))  # as if a minute had passed
-    ImageFiles(home, fetch).sweep(SystemClock().now())
+    ImageFiles(home, fetch).remove_stale_parts(SystemClock().now())
 
 
 # -- the budget that runs out -----------------------------------------------------------------------------------------

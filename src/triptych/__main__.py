@@ -1,7 +1,7 @@
-"""Where `triptych` and `python -m triptych` begin.
+"""The entry point of `triptych` and `python -m triptych`.
 
-With no arguments and no terminal this is the stdio server, which is how MCP clients start it: nothing else is imported
-then. Everything else is the command line's.
+Without arguments and without a terminal it is the stdio server, as MCP clients start it, and imports nothing else. In
+all other cases it is the command line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main() -> None:
         cli.main()
         return
     forget_unexpanded(os.environ)
-    # Importing the SDK builds thousands of objects that live for good: collecting among them is wasted time.
+    # Importing the SDK builds thousands of permanent objects: garbage collection among them is wasted time.
     gc.disable()
     from triptych.server import transports
 
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def forget_unexpanded(environ: MutableMapping[str, str]) -> None:
-    """Remove each variable that a host hands over as a reference, such as `${env:HTTPS_PROXY}`: it is not set there."""
+    """Remove each variable whose value is an unexpanded reference, such as `${env:HTTPS_PROXY}`."""
     for name, value in list(environ.items()):
         if value.startswith("${") and value.endswith("}"):
             del environ[name]

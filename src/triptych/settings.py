@@ -1,6 +1,6 @@
 """Settings from the environment, and logging to stderr.
 
-Read by `server` and `cli` alone; everyone else is handed values.
+Only `server` and `cli` read them; all other packages receive values.
 """
 
 from __future__ import annotations
@@ -21,41 +21,38 @@ from triptych.core import errors
 from triptych.core.text import block, line
 from triptych.jobs.service import ServiceConfig
 from triptych.providers import load, names
-from triptych.providers.client import Account, without
+from triptych.providers.client import Account, redact
 from triptych.providers.url_safety import site
 
-PREFERENCE = ("atlas", "wavespeed", "ark", "evolink", "runware", "novita")
-"""Which hosted provider is the default, of those with a key; a new one comes after these."""
-
 TOKEN_CHARS = 16
-"""A token of HTTP clients has no fewer; shorter ones can be guessed."""
+"""The shortest token of an HTTP client; shorter ones can be guessed."""
 
 SECRET_ENDINGS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
-"""How the names of variables end whose values no log line shows."""
+"""Endings of the names of variables whose values are removed from log lines."""
 
 _SIGNATURE = re.compile(r"(/files/[^\s?'\"<>]*\?)[^\s'\"<>\\]+")
-"""Of the URL of a file (`links`)."""
+"""The signature in the URL of a file."""
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything the environment says."""
+    """All settings of the environment."""
 
     setup: ServiceConfig
     auth_tokens: tuple[SecretStr, ...]
     log_level: str
     public_url: str | None = None
-    """Where clients reach an HTTP server: scheme, host and port, as `url_safety.site` spells them."""
+    """The URL at which clients reach an HTTP server: scheme, host and port, as `url_safety.site` spells them."""
     links: bool | None = None
-    """Whether results have links to their images; None: as is best for the client."""
+    """Whether results have links to their images; None: chosen for each client."""
 
 
 def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
-    """Return the settings; `remote` leaves the working directory out of what callers may use.
+    """Return the settings; with `remote`, callers may not use the working directory.
 
-    Raises: `errors.BadRequest` naming the variable that cannot be right.
+    Raises: `errors.BadRequest` naming the variable that is wrong.
     """
     accounts = _accounts(environ)
     default = environ.get("TRIPTYCH_PROVIDER", "").strip().lower()
@@ -82,13 +79,13 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
 
 
 def log_level(environ: Mapping[str, str]) -> str:
-    """Return the level that `TRIPTYCH_LOG_LEVEL` names; WARNING by default and for a word that is none."""
+    """Return the level in `TRIPTYCH_LOG_LEVEL`; WARNING without one or for an unknown word."""
     level = environ.get("TRIPTYCH_LOG_LEVEL", "").strip().upper()
     return level if level in LEVELS else "WARNING"
 
 
 def configure_logging(level: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Send log lines to stderr, for stdout belongs to the protocol, without any secret of the environment."""
+    """Send log lines to stderr, without any secret of the environment. stdout belongs to the protocol."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_SafeLines(environ))
     logging.basicConfig(handlers=[handler], level=level, force=True)
@@ -98,15 +95,15 @@ def configure_logging(level: str, environ: Mapping[str, str] = os.environ) -> No
 
 
 class _SafeLines(logging.Formatter):
-    """Cuts the values of all keys, tokens and passwords in the environment out of every record, tracebacks and all.
+    """Removes all keys, tokens and passwords of the environment from every record, tracebacks included.
 
-    So are the signatures in URLs of files, for the SDK logs whole messages at DEBUG. A message stays on its line, and
-    nothing unseen gets out (`text`).
+    Signatures in URLs of files are removed too: the SDK logs whole messages at DEBUG. A message stays on one line,
+    without invisible characters.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        # Whoever they belong to: what is cut out by name needs no provider to be loaded first.
+        # Matched by name, so that no provider has to be loaded.
         self._secrets = [value.strip() for name, value in environ.items() if name.upper().endswith(SECRET_ENDINGS)]
         proxies = [value for name, value in environ.items() if name.upper().endswith("_PROXY")]
         self._secrets += [password for proxy in proxies if (password := _password(proxy))]
@@ -117,10 +114,10 @@ class _SafeLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return block(self._without_secrets(super().format(record)))
 
-    def _without_secrets(self, said: str) -> str:
+    def _without_secrets(self, text: str) -> str:
         for secret in self._secrets:
-            said = without(secret, said)
-        return _SIGNATURE.sub(r"\1…", said)
+            text = redact(secret, text)
+        return _SIGNATURE.sub(r"\1…", text)
 
 
 def _password(url: str) -> str | None:
@@ -131,11 +128,8 @@ def _password(url: str) -> str | None:
 
 
 def _accounts(environ: Mapping[str, str]) -> dict[str, Account]:
-    found = names()
-    order = [name for name in PREFERENCE if name in found] + [name for name in found if name not in PREFERENCE]
     accounts = {}
-    for name in order:
-        provider = load(name)
+    for provider in sorted(map(load, names()), key=lambda p: (p.offline, p.rank, p.name)):
         base_urls = {
             base: environ.get(url.env, "").strip().rstrip("/") or url.default
             for base, url in provider.base_urls.items()
@@ -144,7 +138,7 @@ def _accounts(environ: Mapping[str, str]) -> dict[str, Account]:
         account = Account(provider, key, base_urls)
         if provider.offers_at:
             account = replace(account, provider=replace(provider, offers=provider.offers_at(base_urls)))
-        accounts[name] = account
+        accounts[provider.name] = account
     return accounts
 
 
@@ -164,16 +158,19 @@ def _allowed_dirs(environ: Mapping[str, str], remote: bool) -> tuple[Path, ...]:
     ]
     try:
         here = Path.cwd()
-    except FileNotFoundError:  # it was removed
+    except FileNotFoundError:  # the directory was removed
         return tuple(listed)
-    # A server that was started from the file system's root would otherwise open the whole machine.
+    # A server started at the root of the file system would otherwise open the whole machine.
     return tuple(listed if remote or here == Path(here.anchor) else [here, *listed])
 
 
 def _directory(name: str, text: str) -> Path:
     try:
         return Path(text).expanduser().absolute()
-    except (RuntimeError, FileNotFoundError) as error:  # ~nobody, or a relative path below a removed directory
+    except (
+        RuntimeError,
+        FileNotFoundError,
+    ) as error:  # `~` of an unknown user, or a relative path below a removed directory
         raise errors.BadRequest(f"{name} must be a directory; it is {errors.quoted(text, 100)}.") from error
 
 
@@ -234,5 +231,5 @@ def _auth_tokens(environ: Mapping[str, str]) -> tuple[SecretStr, ...]:
 
 def _secret(environ: Mapping[str, str], name: str) -> SecretStr | None:
     value = environ.get(name, "").strip()
-    # A host that does not expand "${NAME}" hands the words over as they are.
+    # Hosts that do not expand "${NAME}" pass the text on as it is.
     return SecretStr(value) if value and not value.startswith("${") else None

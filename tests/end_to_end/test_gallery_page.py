@@ -32,7 +32,7 @@ from triptych.server import gallery, tools
 pytestmark = pytest.mark.slow
 
 
-def test_images_appear_in_their_places_as_they_come_and_asking_ends_with_the_job(
+def test_images_appear_in_place_until_the_job_ends(
     open_host: Callable[..., Host],
 ) -> None:
     told = Told(MADE, seasons(1), seasons(3), seasons(4, "done"))
@@ -71,7 +71,7 @@ def test_the_page_says_what_was_charged_and_by_whose_word(
     host.see(f"document.querySelector('#facts').innerText.includes({json.dumps(said)})")
 
 
-def test_asking_that_fails_is_given_up_after_a_few_times_and_said(open_host: Callable[..., Host]) -> None:
+def test_failed_status_calls_are_given_up_with_a_word(open_host: Callable[..., Host]) -> None:
     told = Told(MADE, seasons(1))
     told.refuses["triptych://jobs"] = told.refuses["get_status"] = ValueError(-32000, "the server is gone")
     host = open_host(told)
@@ -127,9 +127,7 @@ def test_words_from_outside_are_shown_and_never_run(open_host: Callable[..., Hos
         ("file:///home/a.png", False),
     ],
 )
-def test_the_full_image_opens_where_the_web_or_this_machine_has_it(
-    open_host: Callable[..., Host], url: str, opens: bool
-) -> None:
+def test_the_full_image_opens_from_web_or_disk(open_host: Callable[..., Host], url: str, opens: bool) -> None:
     image = image_result("job_12345678/1", url=url, path="/home/a.png", source=["img_0a1b2c3d"])
     host = open_host(Told(MADE, seasons(1, "done", images=[image])))
     host.shows({"prompt": SEASONS}, shown(seasons(1, "done", images=[image])))
@@ -192,7 +190,7 @@ def test_nothing_sticks_out_at_any_width(open_host: Callable[..., Host], width: 
     host.picture(f"image-{width}", width)
 
 
-def test_it_looks_as_the_host_says_or_else_as_the_system_does(open_host: Callable[..., Host]) -> None:
+def test_it_follows_the_theme_of_host_or_system(open_host: Callable[..., Host]) -> None:
     paper = "getComputedStyle(document.documentElement).backgroundColor"
     told = Told(MADE, seasons(4, "done"))
     host = open_host(told, theme="dark")
@@ -219,7 +217,7 @@ def test_nothing_moves_for_those_who_do_not_want_it(open_host: Callable[..., Hos
         assert host.see(animation) == name
 
 
-def test_a_host_can_give_it_the_full_screen_and_take_it_down(open_host: Callable[..., Host]) -> None:
+def test_a_host_can_show_it_full_screen_and_end_it(open_host: Callable[..., Host]) -> None:
     host = open_host(Told(MADE, seasons(4, "done")), availableDisplayModes=["inline", "fullscreen"])
     host.shows({"prompt": SEASONS, "count": 4}, shown(seasons(4, "done")))
     host.click("Full screen")
@@ -251,7 +249,7 @@ def test_a_host_that_passes_no_resources_on_still_shows_images(open_host: Callab
     assert host.text("h1") == SEASONS
 
 
-def test_a_refused_call_and_a_dry_run_say_what_they_are(open_host: Callable[..., Host]) -> None:
+def test_refused_calls_and_dry_runs_say_so(open_host: Callable[..., Host]) -> None:
     host = open_host(Told(MADE, seasons(4, "done")))
     host.shows(
         {"images": ["nowhere.jpg"], "prompt": "x"},

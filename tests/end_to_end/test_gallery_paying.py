@@ -24,7 +24,7 @@ from triptych.core.models import Failure
 pytestmark = pytest.mark.slow
 
 
-def test_nothing_is_paid_for_before_its_price_was_shown_and_a_second_click(open_host: Callable[..., Host]) -> None:
+def test_a_price_and_a_second_click_precede_payment(open_host: Callable[..., Host]) -> None:
     host = open_host(Told(MADE, seasons(4, "done")))
     host.shows({"prompt": SEASONS, "count": 4}, shown(seasons(4, "done")))
     host.click("Image 3")
@@ -54,7 +54,7 @@ def test_nothing_is_paid_for_before_its_price_was_shown_and_a_second_click(open_
     assert "the user started job_12345678 with edit_sequence: a redo of job_12345678/3" in told["text"]
 
 
-def test_a_paid_call_whose_answer_is_lost_is_never_offered_again(open_host: Callable[..., Host]) -> None:
+def test_a_paid_call_without_answer_is_not_offered_again(open_host: Callable[..., Host]) -> None:
     told = Told(MADE, seasons(4, "done"))
     host = open_host(told)
     host.shows({"prompt": SEASONS, "count": 4}, shown(seasons(4, "done")))
@@ -143,7 +143,7 @@ def test_one_click_does_not_cancel_a_job(open_host: Callable[..., Host]) -> None
     assert tiles(host)[2:] == ["Image 3, did not come", "Image 4, did not come"]
 
 
-def test_a_chain_is_lanes_and_steps_and_a_step_is_redone_on_what_it_was_made_from(
+def test_a_step_of_a_chain_is_redone_from_its_source(
     open_host: Callable[..., Host],
 ) -> None:
     told = Told(CHAIN, chain())

@@ -21,7 +21,7 @@ from support.servers import SAMPLES
 pytestmark = pytest.mark.slow
 
 
-def test_through_a_host_a_real_job_is_seen_edited_and_saved(open_host: Callable[..., Host], server: Server) -> None:
+def test_a_host_shows_edits_and_saves_a_real_job(open_host: Callable[..., Host], server: Server) -> None:
     arguments = {"images": [str(SAMPLES / "coffee.jpg")], "prompt": SEASONS, "count": 4}
     answer = server.call("edit_sequence", **arguments)
     job_id = answer["structuredContent"]["job_id"]
@@ -104,7 +104,7 @@ def test_a_redo_of_a_real_frame_is_another_picture(open_host: Callable[..., Host
     )
 
 
-def test_in_a_tab_of_its_own_it_lists_jobs_and_shows_one(tab: chromium.Tab, server: Server) -> None:
+def test_in_its_own_tab_it_lists_and_shows_jobs(tab: chromium.Tab, server: Server) -> None:
     answer = server.call("generate_sequence", prompt="three sails", count=3)["structuredContent"]
     tab.page.goto(server.page)
     chromium.wait_for(tab.page.main_frame, "document.querySelector('.job')")
@@ -137,7 +137,7 @@ def test_a_server_without_a_token_is_not_asked_for_one(tab: chromium.Tab, http_u
     assert not tab.page.evaluate("Boolean(document.querySelector('[name=token]'))") and tab.problems == []
 
 
-def test_in_a_tab_without_the_token_it_asks_and_tells_a_wrong_one(tab: chromium.Tab, server: Server) -> None:
+def test_in_a_tab_without_the_token_it_asks(tab: chromium.Tab, server: Server) -> None:
     tab.page.goto(f"{server.base}/gallery")
     for token, said in (
         ("wrong", "This server asks for a token"),

@@ -81,7 +81,7 @@ MUTANTS: Sequence[Mutant] = (
                 "        if sent:",
             ),
             Patch(
-                "triptych.jobs.submission",
+                "triptych.jobs.submit_gate",
                 "        if not ours:\n            raise",
                 "        if False:\n            raise",
             ),
@@ -100,7 +100,7 @@ MUTANTS: Sequence[Mutant] = (
     ),
     _one(
         "the lease is not checked before the request leaves",
-        "triptych.jobs.submission",
+        "triptych.jobs.submit_gate",
         "        if not ours:\n            raise",
         "        if False:\n            raise",
     ),
@@ -132,14 +132,14 @@ MUTANTS: Sequence[Mutant] = (
                 "",
             ),
             Patch(
-                "triptych.jobs.service",
+                "triptych.jobs.job_creation",
                 "        plan = replace(plan, quotes=await",
-                "        balance = await self.store.balance(moment(self._clock))\n"
+                "        balance = await self._store.balance(moment(self._clock))\n"
                 "        plan = replace(plan, quotes=await",
             ),
             Patch(
-                "triptych.jobs.service",
-                "            await self.store.balance(moment(self._clock)),\n",
+                "triptych.jobs.job_creation",
+                "            await self._store.balance(moment(self._clock)),\n",
                 "            balance,\n",
             ),
         ),
@@ -160,7 +160,7 @@ MUTANTS: Sequence[Mutant] = (
     ),
     _one(
         "a disk that says no breaks a paid stream off",
-        "triptych.jobs.completion",
+        "triptych.jobs.early_outputs",
         "            self._held.append(self._bounded(came))\n",
         '            raise errors.Outage("The disk is full.") from error\n',
     ),

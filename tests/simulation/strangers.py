@@ -29,7 +29,8 @@ class Stranger:
     async def _ask(self, prompt: str, count: int) -> None:
         """Send what our own program would send, in its own body, under another name."""
         from triptych import providers
-        from triptych.core.models import Edit, Operation
+        from triptych.core.models import Edit
+        from triptych.core.offers import Operation
 
         provider = providers.load(self._provider.name)
         offers = [offer for offer in provider.offers if offer.operation is Operation.GENERATE_SEQUENTIAL]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import subprocess
 import sys
@@ -110,9 +111,9 @@ Child = subprocess.Popen[str]
 @contextmanager
 def ready_child() -> Iterator[Child]:
     """A child that waits for cases; it can be had for many cells."""
-    with subprocess.Popen(
-        [sys.executable, crash_child.__file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, crash_child.__file__]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ) as child:
         assert child.stdin
         yield child
         child.stdin.close()

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from triptych.core import errors
-from triptych.core.models import Offer, Operation, Prediction, ProviderRequest, Reference, Request, Size, State
+from triptych.core.models import Prediction, ProviderRequest, Reference, Request, State
+from triptych.core.offers import Offer, Operation, Size
 from triptych.providers import STREAM_END, Flow, FrameReceived, HttpRequest, HttpResponse, NextEvent, Provider, Sent
 
 T = TypeVar("T")

@@ -206,7 +206,8 @@ def shown(result: JobResult) -> dict[str, Any]:
     """Return a result as a tool answers with it: of a job that runs, no images."""
     if result.status in ("queued", "running"):
         result = result.model_copy(update={"images": []})
-    return tools.answer(result).model_dump(by_alias=True, exclude_none=True, mode="json")
+    answered: dict[str, Any] = tools.tool_result(result).model_dump(by_alias=True, exclude_none=True, mode="json")
+    return answered
 
 
 def made(tool: str, prompts: list[str], lanes: list[list[str]], states: list[str], count: int = 1) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from support.fixtures import Finish
 from triptych.jobs.image_access import Caller
@@ -74,9 +74,7 @@ async def ended(service: ImageService, finish: Finish, job_id: str | None) -> Jo
     return await service.job(job_id)
 
 
-async def edited(
-    service: ImageService, finish: Finish, image: str, count: int = 3, options: Options = ANY
-) -> JobResult:
+async def edited(service: ImageService, finish: Finish, image: str, count: int = 3, **options: Any) -> JobResult:
     """Return the job of an edited sequence, once nothing is left to do."""
-    started = await edit_sequence(service, [image], "make it golden hour", count, {**NOW, **options})
+    started = await edit_sequence(service, [image], "make it golden hour", count, cast(Options, {**NOW, **options}))
     return await ended(service, finish, started.job_id)

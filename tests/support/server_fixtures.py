@@ -16,10 +16,10 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.sse import sse_client
 
-from support.servers import SERVE, Child, Connect, ToldStudio, environ
+from support.servers import SERVE, CannedService, Child, Connect, environ
 from triptych import settings
 from triptych.server.app import build
-from triptych.server.service_holder import ServiceHolder, opener
+from triptych.server.service_holder import ServiceHolder, service_opener
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +61,8 @@ def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Connect:
     @asynccontextmanager
     async def connected(**options: Any) -> AsyncIterator[Client]:
         if transport == "memory":
-            holder = ServiceHolder(opener(settings.read(environ(tmp_path / "home"))))
-            async with holder.staying(), Client(build(holder, remote=False), mode=era, **options) as client:
+            holder = ServiceHolder(service_opener(settings.read(environ(tmp_path / "home"))))
+            async with holder.running(), Client(build(holder, remote=False), mode=era, **options) as client:
                 yield client
             return
         server: Any = url
@@ -79,8 +79,8 @@ def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Connect:
 
 
 @pytest.fixture
-def told() -> ToldStudio:
-    return ToldStudio()
+def told() -> CannedService:
+    return CannedService()
 
 
 @pytest.fixture(params=["auto", "legacy"])
@@ -89,7 +89,7 @@ def era(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def client_of(told: ToldStudio, era: str) -> Connect:
+def client_of(told: CannedService, era: str) -> Connect:
     """Return a function that connects an in-memory client, in each era, to a server over the told service."""
 
     async def open_told() -> Any:

@@ -106,7 +106,7 @@ def job_result(**fields: Any) -> JobResult:
 
 
 @dataclass
-class ToldStudio:
+class CannedService:
     """Answers every use-case with `answer` (raised if it is an exception), and remembers what it was asked."""
 
     answer: Any = None

@@ -119,6 +119,35 @@ def circle(imports: Imports) -> list[str]:
     return []
 
 
+def public_faces() -> dict[str, frozenset[str]]:
+    """Return the names in `__all__` of every package that has one."""
+    found = {}
+    for module, path in modules().items():
+        if path.name == "__init__.py" and module.count(".") == 1:
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                    found[module] = frozenset(ast.literal_eval(node.value))
+    return found
+
+
+@pytest.mark.parametrize("package", sorted(public_faces()))
+def test_other_rooms_import_only_the_public_face(package: str) -> None:
+    used = {
+        target.removeprefix(f"{package}.").split(".")[0]
+        for module, targets in read_imports().items()
+        if room(module) != room(package)
+        for target in targets
+        if target.startswith(f"{package}.")
+    }
+    assert used <= public_faces()[package]
+
+
+def test_these_rooms_have_a_public_face() -> None:
+    assert public_faces().keys() >= {
+        f"triptych.{name}" for name in ("core", "catalog", "images", "providers", "server")
+    }
+
+
 def test_no_arrow_points_back() -> None:
     assert complaints(read_imports()) == []
 

@@ -114,7 +114,7 @@ def test_the_documented_exit_codes_are_the_command_lines() -> None:
     assert table("exit code", COMMANDS) == meanings
 
 
-def test_the_page_of_settings_lists_exactly_the_variables_that_are_read() -> None:
+def test_the_settings_page_lists_exactly_the_variables_read() -> None:
     asked: set[str] = set()
 
     class Environment(dict[str, str]):
@@ -234,6 +234,13 @@ def test_test_dependencies_are_pinned_by_name_and_version_alone() -> None:
 def test_the_table_of_providers_follows_from_the_catalog() -> None:
     checked = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "tables"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_every_list_of_providers_has_all_of_them() -> None:
+    checked = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "variables"), "--check"], capture_output=True, text=True, check=False
     )
     assert checked.returncode == 0, checked.stderr
 

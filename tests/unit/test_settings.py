@@ -13,12 +13,12 @@ import pytest
 
 from triptych.core import errors
 from triptych.providers import load, names
-from triptych.settings import PREFERENCE, configure_logging
+from triptych.settings import configure_logging
 from triptych.settings import read as read_settings
 
 KEY = "sk-a-secret-of-ours"
 KNOWN = [name for name in names() if load(name).key_env]
-HOSTED = sorted(KNOWN, key=[*PREFERENCE, *KNOWN].index)
+HOSTED = sorted(KNOWN, key=lambda name: (load(name).rank, name))
 
 
 def key_env(name: str) -> str:

@@ -1,8 +1,8 @@
-"""Whether a prompt asks for a transparent background, and what is said about it.
+"""Recognise a prompt that asks for a transparent background, and write the note about it.
 
 Seedream 5.5 has a setting for it. The tools have no argument for it, so the words of the prompt decide, in English or
-Chinese. Rules: pure; a prompt asks only where "transparent" (or a plain synonym) is said of the background, and not
-where the words are negated or name what is to be replaced.
+Chinese. Rules: pure. A prompt asks for it only if "transparent" (or a plain synonym) describes the background, is not
+negated, and is not the background to be replaced.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from triptych.core.models import Offer
+from triptych.core.offers import Offer
 
 _GROUND = r"(?:back[\s-]?grounds?|bg|backdrops?)"
 _CLEAR = r"(?:transparent|see[\s-]through)"
-_NAMED = re.compile(
+_NOUN_PHRASE = re.compile(
     rf"\b{_CLEAR}[\s-]+(?:(?:png|clean|clear|empty)[\s-]+)?(?:{_GROUND}|canvas(?!\s+[a-z]))\b"
     r"(?!\s+(?:white|black|opaque|solid|into|was)\b)"
     r"|\btransparent[\s-]+pngs?\b"
@@ -23,8 +23,8 @@ _NAMED = re.compile(
     r"|透明(?:的)?背景|透明底",
     re.IGNORECASE,
 )
-"""A transparent background as a thing: "on a transparent background"."""
-_SAID = re.compile(
+"""A transparent background as a noun phrase: "on a transparent background"."""
+_PREDICATE = re.compile(
     rf"\b(?:{_GROUND}|canvas)(?:\s*[:=]|\s+from\s+\w+)?\s*"
     r"(?:,?\s*\b(?:and\s+)?(?:make|making|leave|leaving)\s+it\b|,?\s*\bso\s+(?:that\s+)?it(?:\s+is|['’]s|\s+becomes)\b)?\s*"
     r"(?:\b(?:should|must|to|be|is|being|becomes?|made|left|as|removed|fully|completely|entirely)\b[\s(]*)*"
@@ -32,7 +32,7 @@ _SAID = re.compile(
     r"|背景(?:为|是|要|变|变成|变为|改成|改为|设为)?透明",
     re.IGNORECASE,
 )
-"""Transparent said of the background: "make the background transparent"."""
+"""Transparent as a predicate of the background: "make the background transparent"."""
 
 _ARTICLES = r"(?:(?:a|an|any|the|its|this|that|existing|current|old)\s+)*"
 _VERBS = r"(?:use|make|have|want|put|give|add|keep|leave|set|turn|render|replace|remove|change|be|with|on|in|it)"
@@ -47,14 +47,14 @@ _REPLACED = (
     rf"\s+{_ARTICLES}"
 )
 _NOT_MEANT = {
-    _NAMED: re.compile(rf"(?:{_NEGATED}|{_REPLACED})$", re.IGNORECASE),
-    _SAID: re.compile(rf"(?:{_NEGATED})$", re.IGNORECASE),
+    _NOUN_PHRASE: re.compile(rf"(?:{_NEGATED}|{_REPLACED})$", re.IGNORECASE),
+    _PREDICATE: re.compile(rf"(?:{_NEGATED})$", re.IGNORECASE),
 }
-"""What stands before words that are no wish."""
+"""Words before a match that turn it into its opposite."""
 
 
 def asked_for(prompt: str) -> bool:
-    """Return whether the words of a prompt ask for a transparent background."""
+    """Return whether a prompt asks for a transparent background."""
     text = " ".join(prompt.split())  # the patterns take quadratic time over a run of blanks
     return any(
         not not_meant.search(text[max(0, wish.start() - 60) : wish.start()])
@@ -64,38 +64,39 @@ def asked_for(prompt: str) -> bool:
 
 
 def is_sent(offer: Offer, prompt: str) -> bool:
-    """Return whether a request asks for a transparent background by the model's own setting."""
+    """Return whether a request sends the model's setting for a transparent background."""
     return bool(offer.transparency) and asked_for(prompt)
 
 
 def note(offer: Offer, prompts: Sequence[str], others: Sequence[Offer], keys: Mapping[str, str]) -> str:
-    """Return what a result says about the background: what is sent, or which model has a setting; "" for no wish.
+    """Return the note about the background for a result: the setting sent, or a model that has one; "" if not asked
+    for.
 
-    `others` are the offers to name, the best first; `keys` names the variable of each provider that has no key yet.
+    `others` are the offers to recommend, the best first; `keys` maps each provider without a key to its variable.
     """
     asking = [n for n, prompt in enumerate(prompts, 1) if asked_for(prompt)]
     if not asking:
         return ""
     if offer.transparency:
-        sure = (
+        caveat = (
             ""
             if offer.transparency == "documented"
             else " (its name there is inferred, not documented): check the result"
         )
-        some = f" in step {', '.join(map(str, asking))} of {len(prompts)}" if len(asking) < len(prompts) else ""
-        rest = " The other steps leave the background to the model; ask in each step to be sure." if some else ""
+        in_steps = f" in step {', '.join(map(str, asking))} of {len(prompts)}" if len(asking) < len(prompts) else ""
+        advice = " The other steps leave the background to the model; ask in each step to be sure." if in_steps else ""
         return (
-            f"The prompt asks for a transparent background{some}: {offer.family} on {offer.provider} receives it as a "
-            f"setting{sure}.{rest}"
+            f"The prompt asks for a transparent background{in_steps}: {offer.family} on {offer.provider} receives it "
+            f"as a setting{caveat}.{advice}"
         )
-    said = (
+    message = (
         f"The prompt asks for a transparent background; {offer.family} on {offer.provider} has no known setting for it"
     )
-    able = [other for other in others if other.transparency == "documented"]
-    if not able:
-        return f"{said}, and no other model here has one."
-    best = able[0]
-    where = ", ".join(dict.fromkeys(other.provider for other in able if other.family == best.family))
+    documented = [other for other in others if other.transparency == "documented"]
+    if not documented:
+        return f"{message}, and no other model here has one."
+    best = documented[0]
+    where = ", ".join(dict.fromkeys(other.provider for other in documented if other.family == best.family))
     use = f'model="{best.family}", provider="{best.provider}"'
     key = f" (set {keys[best.provider]} first)" if best.provider in keys else ""
-    return f"{said}. {best.family} has one at {where}, one image per request: {use}{key}."
+    return f"{message}. {best.family} has one at {where}, one image per request: {use}{key}."

@@ -1,10 +1,10 @@
-"""Size tables: what a word such as "2K" means in pixels, by ratio. Data only."""
+"""Size tables: the pixels of a word such as "2K", by ratio. Data only."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from triptych.core.models import Size
+from triptych.core.offers import Size
 
 PRESETS: Mapping[str, Mapping[str, Size]] = {
     "1K": {
@@ -57,7 +57,7 @@ def rows(*words: str) -> dict[str, Mapping[str, Size]]:
 
 
 def _with_turned(square: int, **portrait: Size) -> dict[str, Size]:
-    """Return a row of sizes by ratio from its portrait ones, named `r9_16`; each is there in landscape too."""
+    """Return sizes by ratio from the portrait ones, named `r9_16`; each is added in landscape too."""
     row = {"1:1": (square, square)}
     for name, (width, height) in portrait.items():
         short, long = name[1:].split("_")
@@ -76,5 +76,5 @@ SINGLE: Mapping[str, Mapping[str, Size]] = {
         2048, r2_3=(1664, 2496), r3_4=(1776, 2368), r4_5=(1792, 2240), r9_16=(1584, 2816), r9_21=(1344, 3136)
     ),
 }
-"""Sizes of the models that make one image per request: a reseller's table for 5.0 pro and flash (2026-10). The few
-sizes that are published for 5.5 are among them."""
+"""Sizes of the models that make one image per request, from a reseller's table for 5.0 pro and flash (2026-10). It
+includes the few sizes published for 5.5."""

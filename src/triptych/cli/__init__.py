@@ -1,9 +1,11 @@
 """The command line: the same use-cases as the tools, for people and scripts.
 
 Rules: results go to stdout, everything else to stderr; with `--json` stdout is exactly one JSON document. An error is a
-sentence and an exit code, never a traceback. The service is opened in this process, on the same TRIPTYCH_HOME as the
-server's, so both see the same jobs; only commands that wait for a job do work on jobs. Whoever types a path may read
-it: paths on the command line need not be in TRIPTYCH_ALLOWED_DIRS.
+sentence and an exit code, never a traceback. The service runs in this process, on the server's TRIPTYCH_HOME, so both
+see the same jobs; only commands that wait for a job work on jobs. Paths on the command line need not be in
+TRIPTYCH_ALLOWED_DIRS: a user who types a path may read it.
+
+Other packages import `main`. A command's module is imported only when it is needed.
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ from triptych.cli import commands
 from triptych.cli.formatting import EXIT_MEANINGS
 from triptych.core.text import line
 
+__all__ = ["cli", "main"]
+
 _CODES = "\n".join(f"  {int(code)}  {meaning}" for code, meaning in EXIT_MEANINGS.items())
 EPILOG = f"\b\nExit codes:\n{_CODES}\n\nSettings come from the environment; `triptych doctor` shows their effect."
 
 
 class _Commands(click.Group):
-    """A group whose usage errors, which quote what was typed, hold nothing unseen."""
+    """A group whose usage errors, which quote the command line, have no invisible characters."""
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         with _clean_errors():
@@ -62,7 +66,7 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """Run the command line."""
-    # Marks and typographic characters must not break a pipe whose encoding cannot say them.
+    # Typographic characters must not break a pipe whose encoding lacks them.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")

@@ -1,4 +1,4 @@
-"""The commands, one function each: options in, a call of the service, its result on the screen, an exit code out."""
+"""The commands, one function each: read the options, call the service, show the result, return an exit code."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from triptych.cli import formatting
 from triptych.cli.formatting import Exit, exit_of_status
 from triptych.cli.install import install
-from triptych.cli.job_commands import followed, paid, pay, whole
-from triptych.cli.output import Screen, caller_for, command, resolved, run, setup_of_environment
+from triptych.cli.job_commands import follow_job, paid_options, run_paid, with_all_images
+from triptych.cli.output import Screen, caller_for, command, read_config, resolved, run
 from triptych.core import errors
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Days(click.ParamType[timedelta]):
     name = "days"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Return the time, or fail with what would be right."""
+        """Return the time, or fail with an example of a right value."""
         text = str(value).removesuffix("d")
         if not (text.isdecimal() and 1 <= int(text) <= 36_500):
             self.fail(f"{value!r} is not a number of days; give at least 1d, for example 30d", param, ctx)
@@ -54,34 +54,34 @@ class Days(click.ParamType[timedelta]):
 @click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
 @click.option("-p", "--prompt", required=True, help="What should change; for several images, how they differ.")
 @click.option("-n", "--count", type=click.IntRange(1, 14), default=1, show_default=True, help="Number of images, 1-14.")
-@paid
+@paid_options
 @command
 def edit(screen: Screen, images: tuple[str, ...], prompt: str, count: int, **given: Any) -> Exit:
     """Edit references into coherent images in one paid request; at most 15 images, references included."""
-    return pay(screen, "edit_sequence", {**given, "images": images, "prompt": prompt, "count": count})
+    return run_paid(screen, "edit_sequence", {**given, "images": images, "prompt": prompt, "count": count})
 
 
 @click.command()
 @click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
 @click.option("-s", "--step", "steps", multiple=True, required=True, help="An instruction; repeat it, in order.")
 @click.option("-r", "--reference", "references", multiple=True, help="An image for every request; repeatable.")
-@paid
+@paid_options
 @command
 def chain(
     screen: Screen, images: tuple[str, ...], steps: tuple[str, ...], references: tuple[str, ...], **given: Any
 ) -> Exit:
     """Take each image through the steps, each on the last one's output."""
-    return pay(screen, "edit_chain", {**given, "images": images, "steps": steps, "references": references})
+    return run_paid(screen, "edit_chain", {**given, "images": images, "steps": steps, "references": references})
 
 
 @click.command()
 @click.option("-p", "--prompt", required=True, help="What to show; for several images, how they differ.")
 @click.option("-n", "--count", type=click.IntRange(1, 15), default=1, show_default=True, help="Number of images, 1-15.")
-@paid
+@paid_options
 @command
 def generate(screen: Screen, prompt: str, count: int, **given: Any) -> Exit:
     """Make 1-15 coherent images from words alone, in one paid request."""
-    return pay(screen, "generate_sequence", {**given, "prompt": prompt, "count": count})
+    return run_paid(screen, "generate_sequence", {**given, "prompt": prompt, "count": count})
 
 
 @click.command()
@@ -91,13 +91,13 @@ def generate(screen: Screen, prompt: str, count: int, **given: Any) -> Exit:
 def status(screen: Screen, job: str, wait: bool) -> Exit:
     """Show a job: its state, images and cost; free."""
     if wait:
-        result = followed(screen, lambda service: service.get_status(job), wait=True)
+        result = follow_job(screen, lambda service: service.get_status(job), wait=True)
     else:
 
-        async def look(service: ImageService) -> JobResult:
-            return await whole(service, await service.get_status(job))
+        async def read(service: ImageService) -> JobResult:
+            return await with_all_images(service, await service.get_status(job))
 
-        result = run(look)
+        result = run(read)
     screen.show(result, formatting.job_text(result))
     return exit_of_status(result.status)
 
@@ -119,10 +119,10 @@ def jobs(screen: Screen, limit: int, status: str | None) -> Exit:
 def spend(screen: Screen, days: int) -> Exit:
     """Show what was spent by day, provider and model, and what is left of the budget."""
 
-    async def look(service: ImageService) -> SpendResult:
+    async def read(service: ImageService) -> SpendResult:
         return await service.spend(days)
 
-    result = run(look)
+    result = run(read)
     screen.show(result, formatting.spend_text(result))
     return Exit.DONE
 
@@ -137,7 +137,7 @@ def prune(screen: Screen, older_than: timedelta, unsaved: bool, yes: bool) -> Ex
     from triptych.jobs.pruning import Pruner
     from triptych.storage.sqlite import Database
 
-    home = setup_of_environment().home
+    home = read_config().home
     with closing(Database(home / "triptych.db")) as database:
         pruner = Pruner(database, home, older_than=older_than, unsaved=unsaved, now=datetime.now(UTC))
         result = pruner.prune() if yes else pruner.look()
@@ -151,11 +151,11 @@ def revoke_urls(screen: Screen) -> Exit:
     """End every image URL that an HTTP server on this directory has signed."""
     from triptych.storage.jobs import Store
 
-    home = setup_of_environment().home
+    home = read_config().home
     with closing(Store(home / "triptych.db", home / "images")) as store:
         store.renew_file_secret()
-    said = "Every image URL signed here is now invalid; new results have new URLs."
-    screen.show(_Revoked(home=str(home)), said)
+    message = "Every image URL signed here is now invalid; new results have new URLs."
+    screen.show(_Revoked(home=str(home)), message)
     return Exit.DONE
 
 
@@ -224,10 +224,10 @@ def save(screen: Screen, images: tuple[str, ...], directory: str, name: str | No
 @click.option("--offline", is_flag=True, help="Do not contact the providers.")
 @command
 def doctor(screen: Screen, offline: bool) -> Exit:
-    """Look for what stands in the way, and say what mends it."""
-    from triptych.cli.doctor import examine
+    """Check settings, directories, providers and the clock, and say how to mend each fault."""
+    from triptych.cli.doctor import run_checks
 
-    report = anyio.run(lambda: examine(os.environ, offline=offline))
+    report = anyio.run(lambda: run_checks(os.environ, offline=offline))
     screen.show(report, report.text())
     return Exit.DONE if report.ok else Exit.FAILED
 
@@ -255,7 +255,7 @@ def serve(transport: Any, host: str, port: int) -> None:
 @click.option("--open/--no-open", "opens", default=True, help="Open a browser; otherwise only show the address.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="By default a free one.")
 def gallery(job: str, opens: bool, port: int) -> None:
-    """See jobs and images in a browser, and go on from there (Ctrl-C ends it)."""
+    """See and edit jobs and images in a browser (Ctrl-C ends it)."""
     import secrets
     import threading
     import webbrowser
@@ -270,14 +270,14 @@ def gallery(job: str, opens: bool, port: int) -> None:
     token = secrets.token_urlsafe(32)
 
     def ready(url: str) -> None:
-        # In the fragment, which no browser sends anywhere.
+        # No browser sends a URL's fragment anywhere.
         page = f"{url.removesuffix('/mcp')}{ROUTE}#{urlencode({'token': token} | ({'show': job} if job else {}))}"
         screen.note(f"The gallery is at {page}")
         if opens:
             threading.Thread(target=webbrowser.open, args=(page,), daemon=True).start()
 
     try:
-        # Only the token in the page's address is taken, on this machine.
+        # Only the token in the page's URL is valid, on this machine.
         settings = replace(read_settings(os.environ), auth_tokens=(), public_url=None)
         transports.serve(settings, "http", "127.0.0.1", port, ready, own_token=token)
     except errors.TriptychError as error:
@@ -334,7 +334,7 @@ def _require_emulated(name: str) -> None:
 @click.option("--provider", default="atlas", show_default=True, help="The provider to emulate.")
 @command
 def demo(screen: Screen, out: str, provider: str) -> Exit:
-    """Show all of it in a minute: emulated provider, real server, real client."""
+    """Show a whole job in a minute: emulated provider, real server, real client."""
     from triptych.cli.demo import show
 
     _require_emulated(provider)

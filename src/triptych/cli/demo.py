@@ -323,7 +323,7 @@ def _close(demo: Demo, seconds: float, accepted: int) -> None:
     if demo.urls:
         say(f"{MARGIN}a result's URL, while the emulator ran: {demo.urls[0]}")
     say(
-        f"\n{accepted} requests, quoted ${errors.plain(demo.quoted)}, charged ${errors.plain(demo.charged)} by the "
-        f"emulator, in {seconds:.0f} s. "
+        f"\n{accepted} requests, quoted ${errors.format_usd(demo.quoted)}, charged ${errors.format_usd(demo.charged)} "
+        f"by the emulator, in {seconds:.0f} s. "
         + ("All as it should be." if not demo.wrong else f"{len(demo.wrong)} not as it should be.")
     )

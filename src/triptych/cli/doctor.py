@@ -1,7 +1,7 @@
-"""What stands in the way of working: versions, settings, directories, providers, clock.
+"""Check an installation: versions, settings, directories, providers, clock.
 
-Rules: a key is never shown, not even in part; nothing is paid, and nothing is left behind in TRIPTYCH_HOME but the
-database itself, brought up to date. What is not configured is not a fault. Every fault says what mends it.
+Rules: a key is never shown, not even in part. Nothing is paid, and nothing is left in TRIPTYCH_HOME but the database
+itself, brought up to date. A missing setting is not a fault. Every fault says how to mend it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 class Check(BaseModel):
-    """One thing looked at: `ok`, `off` (not configured, so no fault) or `fault`, and what mends it."""
+    """The result of one check: `ok`, `off` (not configured, not a fault) or `fault`, and how to mend it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,7 +54,7 @@ class Check(BaseModel):
 
 
 class Report(BaseModel):
-    """All checks; `ok` when nothing that is configured is broken."""
+    """All checks; `ok` if nothing configured is broken."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -62,14 +62,14 @@ class Report(BaseModel):
     checks: list[Check]
 
     def text(self) -> str:
-        """Return the checks, one a line, and what they come to."""
+        """Return the checks, one a line, and the number of faults."""
         faults = sum(check.state == "fault" for check in self.checks)
         verdict = "All is well." if self.ok else f"{faults} {'problem' if faults == 1 else 'problems'} to fix."
         return "\n".join([*(check.line() for check in self.checks), "", verdict])
 
 
-async def examine(environ: Mapping[str, str], *, offline: bool = False) -> Report:
-    """Look at everything; `offline` leaves the providers' addresses alone."""
+async def run_checks(environ: Mapping[str, str], *, offline: bool = False) -> Report:
+    """Run all checks; with `offline`, send no request to the providers."""
     checks = [_versions()]
     try:
         settings = read_settings(environ)
@@ -81,16 +81,16 @@ async def examine(environ: Mapping[str, str], *, offline: bool = False) -> Repor
         checks += _directories(setup)
         checks += _choices(setup)
         checks += _serving(settings)
-        told: list[datetime] = []
+        dates: list[datetime] = []
         provider_client = ProviderClient()
         try:
             for account in setup.accounts.values():
                 checks.append(_key(account))
                 if account.usable and not account.provider.offline and not offline:
-                    checks.append(await _reach(provider_client, account, told))
+                    checks.append(await _reach(provider_client, account, dates))
         finally:
             await provider_client.aclose()
-        checks.append(_clock(told))
+        checks.append(_clock(dates))
     return Report(ok=all(check.state != "fault" for check in checks), checks=checks)
 
 
@@ -112,20 +112,20 @@ def _packages() -> str:
 
 def _home(home: Path) -> Iterator[Check]:
     mend = "set TRIPTYCH_HOME to a directory that can be written to"
-    there = home
-    while not there.exists() and there != there.parent:
-        there = there.parent
+    existing = home
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        found = f"{there} cannot be written to ({error.strerror})"
+        found = f"{existing} cannot be written to ({error.strerror})"
         yield Check(about="TRIPTYCH_HOME", state="fault", found=found, mend=mend)
         return
-    later = "" if there == home else " (created at the first use)"
+    later = "" if existing == home else " (created at the first use)"
     yield Check(about="TRIPTYCH_HOME", state="ok", found=f"{home}{later}, can be written to")
     yield _database(home)
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(existing).free
     low = free < LITTLE_DISK_BYTES
     yield Check(
         about="disk",
@@ -179,8 +179,9 @@ def _choices(setup: ServiceConfig) -> Iterator[Check]:
             found=f"{title}, has no key",
             mend=f"set {default.provider.key_env}, or another TRIPTYCH_PROVIDER",
         )
-    budget = "no cap" if setup.budget_usd is None else f"at most ${errors.plain(setup.budget_usd)} in 24 hours"
-    asked = f"a job above ${errors.plain(setup.confirm_usd)} needs" if setup.confirm_usd.is_finite() else "no job needs"
+    budget = "no cap" if setup.budget_usd is None else f"at most ${errors.format_usd(setup.budget_usd)} in 24 hours"
+    confirm_usd = setup.confirm_usd
+    asked = f"a job above ${errors.format_usd(confirm_usd)} needs" if confirm_usd.is_finite() else "no job needs"
     yield Check(about="money", state="ok", found=f"{budget}; {asked} a confirmation")
 
 
@@ -211,13 +212,13 @@ def _key(account: Account) -> Check:
     return Check(about=provider.name, state="off", found=f"no key; set {provider.key_env} to use {provider.title}")
 
 
-async def _reach(provider_client: ProviderClient, account: Account, told: list[datetime]) -> Check:
-    """Knock at a provider's base URL without the key; any answer counts. `told` collects the time it says it is."""
+async def _reach(provider_client: ProviderClient, account: Account, dates: list[datetime]) -> Check:
+    """Send a request without the key to a provider's base URLs; any response is ok. Its date is added to `dates`."""
     provider = account.provider
     bases = {name: account.base_urls.get(name) or url.default for name, url in provider.base_urls.items()}
     for name, url in bases.items():
         try:
-            answer = await provider_client.run(account, _knock(name))
+            response = await provider_client.run(account, _request_root(name))
         except errors.TriptychError as error:
             return Check(
                 about=provider.name,
@@ -225,26 +226,28 @@ async def _reach(provider_client: ProviderClient, account: Account, told: list[d
                 found=f"{url}: {error.message}",
                 mend=f"check the network, a proxy, and {provider.base_urls[name].env}",
             )
-        if date := answer.headers.get("date"):
+        if date := response.headers.get("date"):
             try:
-                told.append(parsedate_to_datetime(date).astimezone(UTC))
+                dates.append(parsedate_to_datetime(date).astimezone(UTC))
             except ValueError:
                 continue
     return Check(about=provider.name, state="ok", found=f"{', '.join(bases.values())} answers")
 
 
-def _knock(base: str) -> Flow[HttpResponse]:
+def _request_root(base: str) -> Flow[HttpResponse]:
     return (yield HttpRequest("GET", "/", base=base, authorize=False, repeatable=False, timeout_s=KNOCK_TIMEOUT_S))
 
 
-def _clock(told: list[datetime]) -> Check:
-    """Compare the clock with the providers' or, where none said, with the day this was released."""
+def _clock(dates: list[datetime]) -> Check:
+    """Compare the clock with the providers' dates or, without one, with this version's release date."""
     now = datetime.now(UTC)
     mend = "set the machine's clock: budgets, deadlines and expiry times use it"
     if now < RELEASED:
         return Check(about="clock", state="fault", found=f"the date is {now:%Y-%m-%d}", mend=mend)
-    off_s = max((abs((now - there).total_seconds()) for there in told), default=0.0)
-    if off_s > CLOCK_LEEWAY_S:
-        return Check(about="clock", state="fault", found=f"{off_s / 60:.0f} minutes off the provider's", mend=mend)
-    agrees = ", as at the provider" if told else ""
+    difference_s = max((abs((now - date).total_seconds()) for date in dates), default=0.0)
+    if difference_s > CLOCK_LEEWAY_S:
+        return Check(
+            about="clock", state="fault", found=f"{difference_s / 60:.0f} minutes off the provider's", mend=mend
+        )
+    agrees = ", as at the provider" if dates else ""
     return Check(about="clock", state="ok", found=f"{now:%Y-%m-%d %H:%M} UTC{agrees}")

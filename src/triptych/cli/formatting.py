@@ -1,7 +1,7 @@
-"""What the command line says: results as lines for people, and exit codes for programs.
+"""Results as text for people, and exit codes for programs.
 
-Pure: results in, text and numbers out. Lines stay within 100 columns, but for paths and URLs, which stand alone so that
-they can be copied.
+Pure: results in, text and numbers out. Lines have at most 100 columns, except paths and URLs, which have a line of
+their own so that they can be copied.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from triptych.core import errors
-from triptych.core.errors import plain
+from triptych.core.errors import format_usd
 from triptych.core.text import block, line
 from triptych.jobs.results import (
     ImageResult,
@@ -93,7 +93,7 @@ def exit_of_error(error: errors.TriptychError) -> Exit:
 
 
 def job_text(result: JobResult) -> str:
-    """Return a job: one line of facts, its images, what went wrong, and what to type next."""
+    """Return a job: one line of facts, its images, its error and warnings, and the next command."""
     return "\n".join(_job_lines(result))
 
 
@@ -101,7 +101,7 @@ def _job_lines(result: JobResult) -> Iterator[str]:
     mark = _MARKS.get(exit_of_status(result.status), "✗")
     if result.job_id is None:
         yield f"{mark} dry run: {_count(result.requested)}, {result.model} on {result.provider}"
-        yield f"  quoted ${plain(result.cost.quoted)}; nothing was sent"
+        yield f"  quoted ${format_usd(result.cost.quoted)}; nothing was sent"
     else:
         yield f"{mark} {result.job_id} {result.status}: {result.returned} of {_count(result.requested)}"
         yield f"  {line(result.model)} on {result.provider}, {result.cost.text(result.status)}"
@@ -142,7 +142,7 @@ def _image_lines(image: ImageResult) -> Iterator[str]:
 
 
 def upload_text(result: UploadResult) -> str:
-    """Return the handles of uploaded images, and where they lie."""
+    """Return the handles and places of uploaded images."""
     lines = [line for image in result.images for line in _image_lines(image)]
     return "\n".join([*lines, *(line for note in result.warnings for line in wrapped(f"note: {note}", "  "))])
 
@@ -167,11 +167,11 @@ def jobs_text(result: JobsResult) -> str:
 
 
 def _amount(usd: Decimal, is_estimate: bool) -> str:
-    return f"{'~' if is_estimate else ''}${plain(usd)}"
+    return f"{'~' if is_estimate else ''}${format_usd(usd)}"
 
 
 def spend_text(result: SpendResult) -> str:
-    """Return the ledger as a table, its total, and how the budget stands."""
+    """Return the spending as a table, with its total and the budget."""
     span = "today (UTC)" if result.days == 1 else f"the last {result.days} days (UTC)"
     lines = [f"Nothing in {span}."]
     if result.rows:
@@ -182,17 +182,17 @@ def spend_text(result: SpendResult) -> str:
     if result.total.charge_is_estimate:
         lines.append(ESTIMATED)
     budget = result.budget
-    cap = "no cap" if budget.cap is None else f"of ${plain(budget.cap)}"
-    left = "" if budget.left is None else f"; ${plain(budget.left)} left"
+    cap = "no cap" if budget.cap is None else f"of ${format_usd(budget.cap)}"
+    left = "" if budget.left is None else f"; ${format_usd(budget.left)} left"
     lines.append(
-        f"Last 24 hours: ${plain(budget.spent)} spent, ${plain(budget.reserved)} reserved, "
+        f"Last 24 hours: ${format_usd(budget.spent)} spent, ${format_usd(budget.reserved)} reserved, "
         f"{cap} (TRIPTYCH_BUDGET_USD){left}."
     )
     return "\n".join(lines)
 
 
 def prune_text(result: PruneResult) -> str:
-    """Return what was removed, or would be: a line per job, one for uploads and one for unknown files; and the rest."""
+    """Return the removed or removable files: a line for each job, one for uploads, one for unknown files."""
     groups: dict[str, list[PrunedItem]] = {}
     for item in result.items:
         name = item.name.partition("/")[0] if item.kind == "output" else f"{item.kind} files"
@@ -235,53 +235,53 @@ def _amounts(spent: Spent) -> tuple[str, ...]:
 
 
 def models_text(result: ModelsResult) -> str:
-    """Return the models, provider by provider: price, how many references and images, and the endpoint ids."""
+    """Return the models by provider: price, number of references and images, endpoint ids."""
     lines: list[str] = []
     for p in result.providers:
-        mine = [m for m in result.models if m.provider == p.provider]
-        if not mine:
+        own_rows = [m for m in result.models if m.provider == p.provider]
+        if not own_rows:
             continue
         default = ", the default" if p.provider == result.default_provider else ""
-        balance = f", balance ${plain(p.balance_usd)}" if p.balance_usd is not None else ""
+        balance = f", balance ${format_usd(p.balance_usd)}" if p.balance_usd is not None else ""
         state = f"usable{default}{balance}" if p.usable else f"not usable: {p.why_not}"
-        parts = [line for said in _model_notes(mine) for line in wrapped(said, "  ")]
-        lines += [f"{p.provider}: {state}", *(f"  {line}" for line in _model_rows(mine)), *parts, ""]
+        parts = [line for sentence in _model_notes(own_rows) for line in wrapped(sentence, "  ")]
+        lines += [f"{p.provider}: {state}", *(f"  {line}" for line in _model_rows(own_rows)), *parts, ""]
     lines = lines or ["No such model.", ""]
     notes = [line for note in result.warnings for line in wrapped(f"note: {note}")]
     return "\n".join([*lines, *notes]).rstrip()
 
 
-def _model_rows(mine: Sequence[ModelRow]) -> list[str]:
-    """Return one provider's models: a row for each endpoint id, with what it can do in one request."""
+def _model_rows(own_rows: Sequence[ModelRow]) -> list[str]:
+    """Return one provider's models: a row for each endpoint id, with its operations in one request."""
     rows = []
-    for m in mine:
+    for m in own_rows:
         for endpoint, operations in m.by_endpoint().items():
             kinds = dict.fromkeys(operation.removesuffix("-sequential") for operation in operations)
             refs = str(m.max_references) if "edit" in kinds else "0"
             images = str(m.max_outputs) if any(o.endswith("-sequential") for o in operations) else "1"
-            each = f"{'from ' if m.price else ''}${plain(m.usd_per_image)}"
+            each = f"{'from ' if m.price else ''}${format_usd(m.usd_per_image)}"
             rows.append((m.model, "/".join(kinds), refs, images, each, endpoint))
     return table(("model", "does", "refs", "images", "each", "endpoint id"), rows).split("\n")
 
 
-def _model_notes(mine: Sequence[ModelRow]) -> list[str]:
-    """Return a sentence for each model whose price has parts, and for each that goes."""
-    said = []
-    for m in mine:
+def _model_notes(own_rows: Sequence[ModelRow]) -> list[str]:
+    """Return a sentence for each model with a price in parts, and for each that will be retired."""
+    sentences = []
+    for m in own_rows:
         if m.price:
-            said.append(f"{m.model}: {m.price_text()}")
+            sentences.append(f"{m.model}: {m.price_text()}")
         if "retire" in (m.lifecycle or ""):
-            said.append(f"{m.model}: {m.lifecycle}")
-    return list(dict.fromkeys(said))
+            sentences.append(f"{m.model}: {m.lifecycle}")
+    return list(dict.fromkeys(sentences))
 
 
 def save_text(result: SaveResult) -> str:
-    """Return where each image was saved."""
+    """Return the path of each saved image."""
     return "\n".join([f"{s.handle}  {line(s.path)}" for s in result.saved] + [line(w) for w in result.warnings])
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return rows under heads in aligned columns; the last column is cut to keep within 100 columns."""
+    """Return rows under heads in aligned columns; the last column is cut at 100 columns."""
     cells = [[line(cell) for cell in row] for row in (heads, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
     lines = []
@@ -292,7 +292,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def wrapped(text: str, indent: str = "") -> list[str]:
-    """Return the text as lines within 100 columns; words longer than a line (paths, URLs) stay whole."""
+    """Return the text as lines of at most 100 columns; longer words (paths, URLs) stay whole."""
     from textwrap import wrap
 
     return wrap(

@@ -1,4 +1,4 @@
-"""Commands that cost money: their options, the question before a costly job, and staying with a job to its end."""
+"""Paid commands: their options, the confirmation of a costly job, and following a job to its end."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from triptych.jobs.service import ImageService
 
 PATIENCE_S = 2.0
-"""Work longer than this shows its progress."""
+"""A longer job shows its progress."""
 SENT_WITHIN_S = 15.0
-"""How long `--no-wait` stays for a job to get to the provider."""
+"""The longest time that `--no-wait` waits until the job is submitted."""
 CHARGE_WITHIN_S = 4.0
-"""How long a finished job's charge is waited for; some providers tell it a moment later."""
+"""The longest wait for a finished job's charge; some providers report it a moment later."""
 
 
 class Usd(click.ParamType[Decimal]):
@@ -35,7 +35,7 @@ class Usd(click.ParamType[Decimal]):
     name = "usd"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
-        """Return the amount, or fail with what would be right."""
+        """Return the amount, or fail with an example of a right value."""
         try:
             amount = Decimal(str(value).removeprefix("$"))
         except InvalidOperation:
@@ -59,15 +59,15 @@ _PAID_OPTIONS = (
 )
 
 
-def paid(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that all paid ones share."""
+def paid_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that all paid commands share."""
     for option in reversed(_PAID_OPTIONS):
         command = option(command)
     return command
 
 
-def pay(screen: Screen, tool: str, given: dict[str, Any]) -> Exit:
-    """Make a job of a tool's arguments, wait for it as asked, show it, and return its exit code."""
+def run_paid(screen: Screen, tool: str, given: dict[str, Any]) -> Exit:
+    """Make a job of a tool's arguments, wait for it if requested, show it, and return its exit code."""
     from triptych.jobs.planning import Terms, read_arguments
 
     yes, wait = given.pop("yes"), given.pop("wait")
@@ -77,7 +77,7 @@ def pay(screen: Screen, tool: str, given: dict[str, Any]) -> Exit:
         terms = replace(terms, max_cost_usd=Decimal("Infinity"))
 
     def start(agreed: Terms) -> JobResult:
-        return followed(screen, lambda service: service.make(request, agreed, caller), wait=wait)
+        return follow_job(screen, lambda service: service.make(request, agreed, caller), wait=wait)
 
     try:
         result = start(terms)
@@ -90,61 +90,66 @@ def pay(screen: Screen, tool: str, given: dict[str, Any]) -> Exit:
 
 
 def _confirmed(error: errors.OverBudget, quoted: Decimal) -> Decimal:
-    """Return the quote once the person at the terminal agrees to it.
+    """Return the quote if the person at the terminal agrees to it.
 
-    Raises: `errors.OverBudget` when there is nobody to ask, or the answer is no.
+    Raises: `errors.OverBudget` without a terminal, or for a no.
     """
     if not sys.stdin.isatty():
-        raise errors.OverBudget(f"{error.message} Here: --yes or --max-cost-usd {errors.plain(quoted)}.")
+        raise errors.OverBudget(f"{error.message} Here: --yes or --max-cost-usd {errors.format_usd(quoted)}.")
     if not click.confirm(f"{error.question} Go on?", err=True):
         raise errors.OverBudget("Not confirmed; nothing was sent.")
     return quoted
 
 
-def followed(screen: Screen, start: Callable[[ImageService], Awaitable[JobResult]], *, wait: bool) -> JobResult:
-    """Start or take up a job and stay with it; Ctrl-C leaves it, and says so."""
-    last: list[JobResult] = []
+def follow_job(screen: Screen, start: Callable[[ImageService], Awaitable[JobResult]], *, wait: bool) -> JobResult:
+    """Start or resume a job and follow it to its end; Ctrl-C leaves it running, with a note."""
+    results: list[JobResult] = []
 
     async def follow(service: ImageService) -> None:
-        last.append(await start(service))
+        results.append(await start(service))
         began = time.monotonic()
         with Progress(screen) as progress:
-            while last[-1].job_id and last[-1].status in ("queued", "running"):
-                if not wait and (last[-1].status == "running" or time.monotonic() - began > SENT_WITHIN_S):
+            while results[-1].job_id and results[-1].status in ("queued", "running"):
+                if not wait and (results[-1].status == "running" or time.monotonic() - began > SENT_WITHIN_S):
                     break
-                last.append(await service.get_status(last[-1].job_id, 0.5 if wait else 0.1))
-                progress.show(last[-1])
-        last.append(await whole(service, last[-1]))
-        await _charged(service, last)
+                results.append(await service.get_status(results[-1].job_id, 0.5 if wait else 0.1))
+                progress.show(results[-1])
+        results.append(await with_all_images(service, results[-1]))
+        await _wait_for_charge(service, results)
 
     try:
         run(follow, worker=True)
     except KeyboardInterrupt:
-        if not last:
+        if not results:
             raise
-        job_id = last[-1].job_id
+        job_id = results[-1].job_id
         screen.note(f"\nThe job is not finished and continues at the next start; triptych status {job_id} --wait")
-    return last[-1]
+    return results[-1]
 
 
-async def _charged(service: ImageService, last: list[JobResult]) -> None:
-    """Stay a moment longer for what a finished job was charged."""
+async def _wait_for_charge(service: ImageService, results: list[JobResult]) -> None:
+    """Wait a moment longer for the charge of a finished job."""
     end = time.monotonic() + CHARGE_WITHIN_S
-    while last[-1].job_id and last[-1].status == "done" and last[-1].cost.charged is None and time.monotonic() < end:
+    while (
+        results[-1].job_id
+        and results[-1].status == "done"
+        and results[-1].cost.charged is None
+        and time.monotonic() < end
+    ):
         await anyio.sleep(0.2)
-        last.append(await whole(service, last[-1]))
+        results.append(await with_all_images(service, results[-1]))
 
 
-async def whole(service: ImageService, result: JobResult) -> JobResult:
-    """Return a job with all its images, in order, and the warnings that were given already."""
+async def with_all_images(service: ImageService, result: JobResult) -> JobResult:
+    """Return a job with all its images, in order, and the warnings of `result`."""
     if result.job_id is None:
         return result
-    every = await service.job(result.job_id, every=True)
-    return every.model_copy(update={"warnings": list(dict.fromkeys([*every.warnings, *result.warnings]))})
+    full = await service.job(result.job_id, every=True)
+    return full.model_copy(update={"warnings": list(dict.fromkeys([*full.warnings, *result.warnings]))})
 
 
 class Progress:
-    """A bar on a terminal's stderr, or a line per change where it is none; silent for the first two seconds."""
+    """A progress bar on a terminal's stderr, or a line for each change elsewhere; nothing in the first two seconds."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
@@ -160,7 +165,7 @@ class Progress:
         self._open.close()
 
     def show(self, result: JobResult) -> None:
-        """Show how far the job is."""
+        """Show the job's progress."""
         if time.monotonic() - self._began < PATIENCE_S:
             return
         if not sys.stderr.isatty():

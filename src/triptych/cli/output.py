@@ -1,4 +1,4 @@
-"""What every command stands on: where it says things, how it ends, and the service it works in."""
+"""What all commands share: output, exit codes, and the service they call."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ logger = logging.getLogger(__name__)
 
 
 class Screen:
-    """Where one command says things, as text or as JSON; nothing unseen gets out (`text`)."""
+    """The output of one command, as text or as JSON, without invisible characters."""
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
 
     def show(self, result: BaseModel, text: str) -> None:
-        """Write a result to stdout, as it is or in words."""
+        """Write a result to stdout, as JSON or as this text."""
         if self.as_json:
-            unsaid = {"request"} if getattr(result, "request", ...) is None else None
-            self._json(result.model_dump(mode="json", exclude=unsaid))
+            excluded = {"request"} if getattr(result, "request", ...) is None else None
+            self._json(result.model_dump(mode="json", exclude=excluded))
         else:
             self.say(text)
 
@@ -47,14 +47,14 @@ class Screen:
         click.echo(block(text))
 
     def note(self, text: str) -> None:
-        """Say something beside the result, to stderr."""
+        """Write a note beside the result, to stderr."""
         click.echo(block(text), err=True)
 
     def _json(self, fields: Mapping[str, Any]) -> None:
         click.echo(json.dumps(tree(dict(fields)), indent=2, ensure_ascii=False))
 
     def refuse(self, error: errors.TriptychError) -> Exit:
-        """Say what went wrong, and return the exit code for it."""
+        """Write an error, and return its exit code."""
         if self.as_json:
             self._json({"error": {"kind": error.kind, "message": error.message, "retryable": error.retryable}})
         self.note(f"triptych: {error.message}")
@@ -62,7 +62,7 @@ class Screen:
 
 
 def command(work: Callable[..., Exit]) -> Callable[..., None]:
-    """Make a click callback of a function that returns its exit code: adds `--json`, turns errors into sentences."""
+    """Make a click callback of a function that returns its exit code; add `--json`, turn errors into sentences."""
 
     @wraps(work)
     def run_it(as_json: bool, **given: object) -> None:
@@ -75,10 +75,10 @@ def command(work: Callable[..., Exit]) -> Callable[..., None]:
             raise
         except Exception as error:
             logger.debug("a command failed", exc_info=error)
-            named = f"{type(error).__name__}: {str(error)[:300]}"
+            description = f"{type(error).__name__}: {str(error)[:300]}"
             code = screen.refuse(
                 errors.TriptychError(
-                    f"Triptych failed ({named}). TRIPTYCH_LOG_LEVEL=DEBUG shows details; please report it."
+                    f"Triptych failed ({description}). TRIPTYCH_LOG_LEVEL=DEBUG shows details; please report it."
                 )
             )
         sys.exit(int(code))
@@ -86,10 +86,10 @@ def command(work: Callable[..., Exit]) -> Callable[..., None]:
     return click.option("--json", "as_json", is_flag=True, help="Write the exact result as JSON to stdout.")(run_it)
 
 
-def setup_of_environment() -> ServiceConfig:
-    """Return what the environment says, and send log lines to stderr.
+def read_config() -> ServiceConfig:
+    """Return the configuration from the environment, and send log lines to stderr.
 
-    Raises: `errors.BadRequest` naming the variable that cannot be right.
+    Raises: `errors.BadRequest` naming the variable that is wrong.
     """
     from triptych import settings
 
@@ -98,13 +98,13 @@ def setup_of_environment() -> ServiceConfig:
 
 
 def run(work: Callable[[ImageService], Awaitable[T]], *, worker: bool = False) -> T:
-    """Return what `work` returns when given the service, with the worker running if it is asked for."""
+    """Run `work` with the service, and with the worker if `worker` is set; return its result."""
     from triptych.jobs.service import open_service
 
-    setup = setup_of_environment()
+    setup = read_config()
 
     async def in_service() -> T:
-        # What only looks around must not set a waiting job going and leave it.
+        # A command that only reads must not start a waiting job and leave it.
         async with open_service(setup, work=worker) as service:
             return await work(service)
 
@@ -112,11 +112,11 @@ def run(work: Callable[[ImageService], Awaitable[T]], *, worker: bool = False) -
 
 
 def caller_for(items: Sequence[str], *directories: str | None) -> Caller:
-    """Return a caller that may read the files named, and write to the directories named."""
+    """Return a caller that may read the named files, and write to the named directories."""
     from triptych.jobs.service import Caller
 
-    named = [item for item in items if item.startswith("file://") or not _is_no_path(item)]
-    roots = [resolved(item.removeprefix("file://")).parent for item in named]
+    description = [item for item in items if item.startswith("file://") or not _is_no_path(item)]
+    roots = [resolved(item.removeprefix("file://")).parent for item in description]
     return Caller(roots=tuple(dict.fromkeys([*roots, *(resolved(d) for d in directories if d)])))
 
 
@@ -125,9 +125,9 @@ def _is_no_path(item: str) -> bool:
 
 
 def resolved(path: str) -> Path:
-    """Return where a path on the command line leads, links and all.
+    """Return the resolved path of a command-line argument.
 
-    Raises: `errors.UnreadableImage` for what is no path.
+    Raises: `errors.UnreadableImage` if it is no path.
     """
     try:
         return Path(path).expanduser().resolve()

@@ -1,8 +1,8 @@
-"""Two clocks and a wait: handed to all that need them, so that no test sleeps.
+"""Two clocks and a wait. Code that needs the time receives a `Clock`, so that no test sleeps.
 
-`now` is the wall clock, for times that people read and that providers compare. It may step forward or back at any
+`now` is the wall clock: times for people, and times to compare with a provider's. It can step forward or back at any
 moment. `monotonic` is for durations, due times, deadlines and leases: it never steps, and all processes of one boot
-read the same one. What is stored of it is worth nothing after a restart of the machine, which `boot_id` shows.
+read the same value. A stored monotonic time is invalid after a restart of the machine; `boot_id` tells the boots apart.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def moment(clock: Clock) -> Moment:
 
 
 class Notifier:
-    """Says that something changed, to all who wait for the next change."""
+    """Wakes all current waiters at each `notify`. Later waiters wait for the next one."""
 
     def __init__(self) -> None:
         self._next: anyio.Event | None = None
@@ -57,14 +57,15 @@ class Notifier:
         return self._next
 
     def notify(self) -> None:
-        """Wake all who wait."""
+        """Wake all current waiters."""
         changed, self._next = self._next, None
         if changed:
             changed.set()
 
 
 _SLEEP_COUNTS: int = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", 1))
-"""Linux has a clock of its own for it; on macOS CLOCK_MONOTONIC counts sleep, which `time.monotonic` does not."""
+"""The clock that counts the time the machine sleeps. Linux has CLOCK_BOOTTIME. On macOS CLOCK_MONOTONIC counts sleep
+and `time.monotonic` does not."""
 
 
 class SystemClock:
@@ -75,9 +76,10 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return the seconds since some moment of this boot; all processes count from the same one.
+        """Return the seconds since a fixed moment of this boot, the same moment for all processes.
 
-        The time that the machine sleeps counts where the system says it: a day's budget ends after a day.
+        The time that the machine sleeps is included where the system reports it, so that a day's budget ends after a
+        day.
         """
         if sys.platform == "win32":
             return time.monotonic()
@@ -91,7 +93,7 @@ class SystemClock:
 
 @lru_cache(maxsize=1)
 def boot_id() -> str:
-    """Return what tells this boot of the machine from every other; empty where the system does not say."""
+    """Return an id of this boot of the machine; an empty string where the system has none."""
     readers: dict[str, Callable[[], str]] = {"linux": _linux, "darwin": _darwin, "win32": _windows}
     try:
         return readers.get(sys.platform, lambda: "")()

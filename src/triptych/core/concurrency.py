@@ -1,4 +1,4 @@
-"""Raises the one error inside an exception group without the group."""
+"""Exceptions out of task groups."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def unwrapped() -> Iterator[None]:
-    """Raise what the one failing task of a task group raised, without the group around it."""
+def unwrap_group() -> Iterator[None]:
+    """Re-raise the single exception inside an exception group, without the group."""
     try:
         yield
     except BaseExceptionGroup as group:

@@ -1,28 +1,28 @@
-"""What can go wrong, and what mends it.
+"""The errors of Triptych, and how to tell them apart.
 
     TriptychError
     ├── BadRequest            the caller can mend it: nothing was sent, nothing was paid
     │   ├── UnknownHandle         no image under that handle
     │   ├── UnreadableImage       a path or URL that cannot be read, or is not an image
-    │   ├── NotAllowed            a path or an address outside what is allowed
+    │   ├── NotAllowed            a path or an address that is not allowed
     │   ├── UnknownModel          no such model or provider
     │   ├── OutOfLimits           a count, size, format or prompt that the model does not take
     │   ├── NoKey                 the provider's key variable is not set
     │   └── OverBudget            the quote is above a cap, or wants a confirmation
-    ├── Refused               the provider said no before accepting: nothing was paid
+    ├── Refused               the provider refused before accepting: nothing was paid
     │   ├── KeyRejected           401 or 403
     │   ├── NoFunds               402: the provider's balance is too low
     │   ├── NotOffered            404: the provider does not have the model, or not for this account
     │   └── RateLimited           429, or busy: the same request may be sent again later
     ├── Failed                the provider accepted, then decided against it
-    │   └── Moderated             its content filter said no
-    ├── Outage                no usable answer: time-outs, 5xx, HTML, broken JSON
+    │   └── Moderated             its content filter decided against it
+    ├── Outage                no usable response: time-outs, 5xx, HTML, broken JSON
     │   ├── NotSent               the request surely did not arrive
-    │   ├── AnswerLost            the request may have arrived; its answer was lost
-    │   ├── Unclear               a list was read and does not tell what became of a request
+    │   ├── AnswerLost            the request may have arrived; its response was lost
+    │   ├── Unclear               a list was read and does not show whether it has the request
     │   └── Unusable              the database cannot be used until a person mends it
     │       └── Outdated              a newer Triptych has changed the database
-    └── Uncertain             a paid request may have been accepted and could not be found again
+    └── Uncertain             a paid request may have been accepted and was not found again
 
 Rules: `message` is safe to show (bounded, one line, no keys; a provider's text in it is quoted data). `kind` is a
 stable word for programs. `retryable` says whether the same call may help later. Nothing here does any I/O.
@@ -36,19 +36,19 @@ from typing import ClassVar
 from triptych.core.text import line
 
 MESSAGE_LIMIT_CHARS = 900
-"""A refusal is under 1,000 characters when it reaches the assistant, whatever the provider wrote."""
+"""A refusal has under 1,000 characters when it reaches the assistant, however long the provider's text is."""
 
 
 def quoted(text: object, limit_chars: int = 300) -> str:
-    """Return a provider's text as data: one line, no control characters or angle brackets, bounded, in quotes."""
+    """Return a provider's text as data: one line, in quotes, bounded, without control characters or angle brackets."""
     shown = line(str(text), limit_chars).replace("<", "‹").replace(">", "›").replace('"', "'")
     return f'"{shown}"'
 
 
-def plain(usd: Decimal) -> str:
-    """Return an amount as people write it: no exponent, no trailing zeros, at most six decimals, rounded up.
+def format_usd(usd: Decimal) -> str:
+    """Return an amount in dollars for people: no exponent, no trailing zeros, at most six decimals, rounded up.
 
-    Rounded up, so that an amount named in a refusal is enough when it is given back as a cap.
+    Rounded up, so that an amount from a refusal is high enough as a cap.
     """
     if not usd.is_finite():
         return "none"
@@ -59,7 +59,7 @@ def plain(usd: Decimal) -> str:
 
 
 def six_decimals(usd: Decimal) -> Decimal:
-    """Return an amount with at most six decimals, rounded up; one that is not finite stays as it is."""
+    """Return an amount with at most six decimals, rounded up; an infinite one unchanged."""
     exponent = usd.as_tuple().exponent
     return usd.quantize(_MICRO, ROUND_CEILING) if isinstance(exponent, int) and exponent < -6 else usd
 
@@ -68,13 +68,13 @@ _MICRO = Decimal("0.000001")
 
 
 class TriptychError(Exception):
-    """The root; catching it catches everything Triptych means to raise."""
+    """The root. Catching it catches every error that Triptych raises on purpose."""
 
     kind: ClassVar[str] = "internal"
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str, *, request_id: str | None = None, retry_after_s: float | None = None) -> None:
-        """`retry_after_s` is how long the provider wishes to be left alone, if it said so."""
+        """`retry_after_s` is the provider's Retry-After, None without one."""
         self.message = line(message, MESSAGE_LIMIT_CHARS)
         super().__init__(self.message)
         self.request_id = request_id
@@ -82,7 +82,7 @@ class TriptychError(Exception):
 
 
 class BadRequest(TriptychError):
-    """The caller can mend it; nothing was sent and nothing was paid."""
+    """The caller can mend it. Nothing was sent and nothing was paid."""
 
     kind = "bad_request"
 
@@ -112,9 +112,9 @@ class NoKey(BadRequest):
 
 
 class OverBudget(BadRequest):
-    """Above a cap; `confirm_usd` is the quote that a confirmation would agree to, where that alone is missing.
+    """Above a cap, or unconfirmed. `confirm_usd` is the quote to confirm, where only the confirmation is missing.
 
-    `question` then is what to ask the user: cost, provider, model, images.
+    `question` is then the text to show to the user: cost, provider, model, images.
     """
 
     kind = "over_budget"
@@ -126,7 +126,7 @@ class OverBudget(BadRequest):
 
 
 class Refused(TriptychError):
-    """The provider said no before accepting; nothing was paid."""
+    """The provider refused before accepting. Nothing was paid."""
 
     kind = "refused"
 
@@ -144,7 +144,7 @@ class NotOffered(Refused):
 
 
 class RateLimited(Refused):
-    """Not accepted, try later."""
+    """Not accepted now; the same request may be sent later."""
 
     kind = "rate_limited"
     retryable = True
@@ -161,7 +161,7 @@ class Moderated(Failed):
 
 
 class Outage(TriptychError):
-    """No usable answer came."""
+    """No usable response."""
 
     kind = "outage"
     retryable = True
@@ -174,19 +174,19 @@ class NotSent(Outage):
 
 
 class AnswerLost(Outage):
-    """The request may have arrived; whether it did is not known."""
+    """The request may have arrived; nothing shows whether it did."""
 
     kind = "answer_lost"
 
 
 class Unclear(Outage):
-    """A provider's list was read, and it does not tell whether it shows our request or another one."""
+    """A provider's list was read and does not show whether an entry is our request."""
 
     kind = "unclear"
 
 
 class Unusable(Outage):
-    """The database cannot be used until a person mends it: `found` is what is wrong, `mend` what to do."""
+    """The database cannot be used until a person mends it. `found` says what is wrong, `mend` what to do."""
 
     kind = "unusable"
     retryable = False
@@ -198,12 +198,12 @@ class Unusable(Outage):
 
 
 class Outdated(Unusable):
-    """A newer Triptych has changed the database so that this one must not work on it."""
+    """A newer Triptych has changed the database, and this version must not work on it."""
 
     kind = "outdated"
 
 
 class Uncertain(TriptychError):
-    """A paid request may have been accepted and could not be found again."""
+    """A paid request may have been accepted and was not found again."""
 
     kind = "uncertain"

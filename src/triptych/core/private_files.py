@@ -1,7 +1,7 @@
-"""Rights of the files that Triptych keeps: for the user alone (directories 0700, files 0600), whatever the umask is.
+"""Rights of the files that Triptych stores: only the user can read them (directories 0700, files 0600), for any umask.
 
-What existed with wider rights is tightened when it is opened. On Windows nothing is done: there a file has the rights
-of its directory, and the user's own data directory is closed to other users.
+A file or directory with wider rights is closed to other users when it is opened. On Windows nothing is changed: a file
+there has the rights of its directory, and the user's data directory is closed to other users.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from contextlib import suppress
 from pathlib import Path
 
 OURS = frozenset({"triptych.db", "triptych.db-wal", "triptych.db-shm", "images", "parts"})
-"""What Triptych makes in its home."""
+"""Names that Triptych creates in its home directory."""
 
 
 def make_home(home: Path) -> None:
-    """Make the home, or close it to other users where there is nothing in it but what Triptych made.
+    """Create the home directory. If it exists and holds only files of Triptych, close it to other users.
 
-    A directory that the user shares with other things (`/tmp`, a home directory) keeps its rights; what Triptych keeps
-    in it is closed all the same. Raises: `OSError`.
+    A directory that the user shares with other things (`/tmp`, a home directory) keeps its rights; the files in it are
+    closed all the same.
+    Raises: `OSError`.
     """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(OSError):
@@ -29,7 +30,8 @@ def make_home(home: Path) -> None:
 
 
 def make_directory(directory: Path) -> None:
-    """Make a directory of the home, or close one that was open to others, with every file in it. Raises: `OSError`."""
+    """Create a directory inside the home. If it exists and is open to other users, close it and its files. Raises:
+    `OSError`."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _is_open(directory):
         return
@@ -39,19 +41,19 @@ def make_directory(directory: Path) -> None:
 
 
 def make_file(path: Path) -> None:
-    """Make an empty file, or close one that was open to others. Raises: `OSError`."""
+    """Create an empty file, or close an existing one to other users. Raises: `OSError`."""
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     tighten_files([path])
 
 
 def tighten_files(paths: Iterable[Path]) -> None:
-    """Close those of these files that are there, and that other users may read."""
+    """Close to other users each of these files that exists and is open to them."""
     for path in paths:
         _tighten(path, 0o600)
 
 
 def opener(path: str, flags: int) -> int:
-    """Open a new file for the user alone: the `opener` of `open`."""
+    """Open a new file that only the user can read: the `opener` of `open`."""
     return os.open(path, flags, 0o600)
 
 
@@ -64,5 +66,5 @@ def _is_open(path: Path) -> bool:
 
 def _tighten(path: Path, mode: int) -> None:
     if _is_open(path):
-        with suppress(OSError):  # it is another user's, and stays as it is
+        with suppress(OSError):  # the file belongs to another user and keeps its rights
             path.chmod(mode)

@@ -1,7 +1,7 @@
-"""Text from prompts, providers and file names, made fit to be read by a person or a model.
+"""Text from prompts, providers and file names, made safe to show to a person or a model.
 
-Control characters (ESC among them), bidirectional overrides, zero-width characters and lone surrogates never leave:
-they move a cursor, reorder or hide what is read, or break an encoding. Pure; imports nothing of ours.
+Removed are control characters (ESC among them), bidirectional overrides, zero-width characters and lone surrogates:
+they move a cursor, reorder or hide text, or break an encoding. Pure; imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from typing import Any
 
 _BREAKS = "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-"""What some readers take for the end of a line."""
+"""Characters that some readers take for the end of a line."""
 _INVISIBLE = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
-"""Letters and marks that show nothing, beside those of category Cf."""
+"""Letters and marks that show nothing, besides those of category Cf."""
 
 
 class _Shown(dict[int, str]):
-    """What each character becomes, worked out when it is first met."""
+    """The replacement of each character, computed at its first use."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -36,26 +36,26 @@ _SHOWN = _Shown()
 
 
 def block(text: str) -> str:
-    """Return a text of several lines: its line breaks as newlines, two in a row at most, nothing unseen in it."""
+    """Return a text of several lines: newlines only, at most two in a row, no invisible characters."""
     if text.isascii() and text.isprintable():
         return text
     return re.sub(r"\n(?: *\n){2,}", "\n\n", text.replace("\r\n", "\n").translate(_SHOWN))
 
 
 def line(text: str, limit_chars: int | None = None) -> str:
-    """Return a text as one line with single spaces, nothing unseen in it; what is over the limit becomes "…"."""
-    # The end of megabytes is not looked at.
+    """Return a text as one line with single spaces and no invisible characters, cut with "…" at the limit."""
+    # Only the beginning of a very long text is read.
     shown = " ".join((text if limit_chars is None else text[: 4 * limit_chars]).translate(_SHOWN).split())
     return shown if limit_chars is None or len(shown) <= limit_chars else shown[: limit_chars - 1] + "…"
 
 
 def joined_lines(items: Iterable[str]) -> str:
-    """Return the items one a line, each made a `line`: none can pass for two."""
+    """Return the items as lines of text. No item can pass for two."""
     return "\n".join(line(item) for item in items)
 
 
 def tree(value: Any) -> Any:
-    """Return JSON data with every text in it, names of fields too, as a `block`."""
+    """Return JSON data with every text in it, field names included, as a `block`."""
     match value:
         case str():
             return block(value)

@@ -1,1 +1,13 @@
-"""Picture bytes: decode, clean, resize, contact sheets, similarity, and the files under their sha256."""
+"""Image bytes and image files: decode, clean, resize, contact sheets, similarity, and storage under their sha256.
+
+Other packages use these modules; importing them imports Pillow, so this file imports none of them:
+
+    processing     verify, clean, fit, preview, encode: bytes in, bytes out
+    files          `ImageFiles`: the stored files, and the way in for bytes from outside
+    contact_sheet  several pictures on one labelled sheet
+    similarity     how much each image of a set differs from the others
+
+Inside stand `decoding`, `encoding`, `cleaning`, `metadata` (JPEG and PNG without metadata) and `allowed_paths`.
+"""
+
+__all__ = ["contact_sheet", "files", "processing", "similarity"]

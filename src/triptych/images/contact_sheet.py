@@ -1,11 +1,10 @@
-"""A contact sheet: pictures laid out in even rows on a quiet ground, each with its label.
+"""A contact sheet: pictures in even rows on a quiet ground, each with its label.
 
-Rules: the whole sheet fits what a model is shown without being scaled down (`WIDTH_PX` × `HEIGHT_PX`), so its words
-stay as large as they are drawn; pictures keep their shape and are as large as that leaves room for; words are cut to
-fit their cell, in at most two lines; any text may come in, and what the font cannot draw is left out. The same cards
-give the same sheet.
+Rules: the sheet fits the size that models see without scaling (`WIDTH_PX` × `HEIGHT_PX`), so that text keeps its drawn
+size. Pictures keep their shape and are as large as possible. Text is cut to fit its cell, in at most two lines. Any
+text is accepted; characters without a glyph are left out. Equal cards give equal sheets.
 
-Must not know: files, formats, how a picture was made. Decoding and encoding are `processing`'s.
+Must not know: files, formats, how a picture was made. Decoding and encoding are in `processing`.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ WIDTH_PX, HEIGHT_PX = 1568, 1176
 LABEL_PX, NOTE_PX, TITLE_PX = 21, 18, 28
 LABEL_LINE_PX, NOTE_LINE_PX, TITLE_LINE_PX = 27, 24, 36
 NARROW_PX = 165
-"""In a cell narrower than this a long handle would not fit at the label's size."""
+"""In a narrower cell a long handle does not fit at the label's size."""
 MARGIN_PX, GAP_PX, ROW_GAP_PX, GROUP_GAP_PX = 28, 14, 22, 40
 IDEAL_ASPECT = 1.45
 UPSCALE = 1.5
@@ -41,7 +40,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A decoded picture with the words under it, the last a warning; without a picture its place stays empty."""
+    """A decoded picture with three texts under it. Without a picture its place stays empty."""
 
     image: Image.Image | None
     label: str
@@ -70,7 +69,7 @@ def opaque(image: Image.Image, *, checker: bool = True) -> Image.Image:
 
 @lru_cache(maxsize=32)
 def font(size_px: int) -> Font:
-    """Return Roboto, which comes with the package, at this size (a fixed bitmap font where FreeType is missing)."""
+    """Return Roboto at this size; the font is in the package. Without FreeType, return a fixed bitmap font."""
     try:
         return ImageFont.truetype(FONT, max(6, size_px), layout_engine=ImageFont.Layout.BASIC)
     except ImportError:
@@ -78,14 +77,14 @@ def font(size_px: int) -> Font:
 
 
 def printable(text: str) -> str:
-    """Return text that any font call survives: one line, no control characters, no lone surrogates."""
+    """Return text that every font call accepts: one line, no control characters, no lone surrogates."""
     return line(text)
 
 
 def drawable(text: str) -> str:
-    """Return the text without what the font has no glyph for (Latin, Greek and Cyrillic it has).
+    """Return the text without characters that the font cannot draw; it draws Latin, Greek and Cyrillic.
 
-    A word or more that is left out becomes one "…"; nothing at all is returned where nothing but dots would be.
+    Each run of words with such characters becomes one "…". A text of nothing else becomes empty.
     """
     shown = " ".join("".join(c if c == " " or _has_glyph(c) else "\0" for c in printable(text)[:400]).split(" "))
     words = ["…" if "\0" in word else word for word in shown.split()]
@@ -97,14 +96,14 @@ def drawable(text: str) -> str:
 def _has_glyph(character: str) -> bool:
     face = font(LABEL_PX)
     try:
-        mask, none = face.getmask(character), face.getmask("\U0010fffd")
-    except UnicodeEncodeError:  # the bitmap font knows Latin-1 alone
+        mask, missing = face.getmask(character), face.getmask("\U0010fffd")
+    except UnicodeEncodeError:  # the bitmap font has Latin-1 only
         return False
-    return mask.size != none.size or bytes(mask) != bytes(none)
+    return mask.size != missing.size or bytes(mask) != bytes(missing)
 
 
 def wrapped(text: str, face: Font, width_px: float, max_lines: int = 2) -> list[str]:
-    """Return the text as at most `max_lines` lines no wider than `width_px`, the last one ellipsised if need be."""
+    """Return the text as at most `max_lines` lines of at most `width_px`; a longer text ends with "…"."""
     lines: list[str] = []
     rest = printable(text)[:400]
     while rest and len(lines) < max_lines:
@@ -123,7 +122,8 @@ def wrapped(text: str, face: Font, width_px: float, max_lines: int = 2) -> list[
 
 
 def columns_for(count: int, aspect: float) -> int:
-    """Return how many columns make `count` cells of this shape (width over height) a well-proportioned sheet."""
+    """Return the number of columns that makes `count` cells of this shape (width over height) a well-proportioned
+    sheet."""
 
     def cost(columns: int) -> float:
         rows = math.ceil(count / columns)
@@ -142,43 +142,44 @@ def render(
 ) -> Image.Image:
     """Return the sheet, in reading order.
 
-    `group` cards stay side by side: a pair of before and after, or a lane's steps, with `heads` over them. `cell` is
-    the widest a picture is drawn, in pixels; less when there are many. Raises: `ValueError` without a picture.
+    `group` cards stay side by side: a pair of before and after, or the steps of a lane, with `heads` over them. `cell`
+    is the widest that a picture is drawn, in pixels; many pictures are drawn smaller. Raises: `ValueError` without a
+    picture.
     """
     aspects = sorted(max(0.5, min(2.4, c.image.width / c.image.height)) for c in cards if c.image)
     if not aspects:
         raise ValueError("a contact sheet needs at least one picture")
     lines = wrapped(drawable(title), font(TITLE_PX), WIDTH_PX - 2 * MARGIN_PX, 1)
     top = MARGIN_PX + (TITLE_LINE_PX + 8 if lines else 0)
-    plans = (
-        _Plan.of(cards, group, across, heads, cell, aspects[len(aspects) // 2], top)
+    layouts = (
+        _Layout.of(cards, group, across, heads, cell, aspects[len(aspects) // 2], top)
         for across in range(1, min(-(-len(cards) // group), max(1, 12 // group)) + 1)
     )
-    plan = max(plans, key=lambda p: (p.width * p.height, -p.across))
-    width = 2 * MARGIN_PX + plan.left(plan.columns - 1) + plan.width
+    layout = max(layouts, key=lambda p: (p.width * p.height, -p.across))
+    width = 2 * MARGIN_PX + layout.left(layout.columns - 1) + layout.width
     if lines and width < WIDTH_PX:
         lines = wrapped(drawable(title), font(TITLE_PX), width - 2 * MARGIN_PX, 1)
 
-    sheet = Image.new("RGB", (width, top + plan.head_height + plan.total_height + MARGIN_PX), GROUND)
+    sheet = Image.new("RGB", (width, top + layout.head_height + layout.total_height + MARGIN_PX), GROUND)
     draw = ImageDraw.Draw(sheet)
     for words in lines:
         draw.text((MARGIN_PX, MARGIN_PX - 6), words, INK, font(TITLE_PX))
-    for column in range(plan.columns):
-        for n, words in enumerate(plan.heads[column % group] if heads else ()):
-            draw.text((MARGIN_PX + plan.left(column), top + n * LABEL_LINE_PX - 4), words, INK, font(LABEL_PX))
-    y = top + plan.head_height
-    for row, words_height in enumerate(plan.words_heights):
-        for column in range(plan.columns):
-            i = row * plan.columns + column
+    for column in range(layout.columns):
+        for n, words in enumerate(layout.heads[column % group] if heads else ()):
+            draw.text((MARGIN_PX + layout.left(column), top + n * LABEL_LINE_PX - 4), words, INK, font(LABEL_PX))
+    y = top + layout.head_height
+    for row, words_height in enumerate(layout.words_heights):
+        for column in range(layout.columns):
+            i = row * layout.columns + column
             if i >= len(cards):
                 break
-            x = MARGIN_PX + plan.left(column)
-            _place(sheet, cards[i].image, (x, y, plan.width, plan.height))
-            line_y = y + plan.height + 6
-            for text, px, line_px, colour in plan.words[i]:
+            x = MARGIN_PX + layout.left(column)
+            _place(sheet, cards[i].image, (x, y, layout.width, layout.height))
+            line_y = y + layout.height + 6
+            for text, px, line_px, colour in layout.words[i]:
                 draw.text((x, line_y), text, colour, font(px))
                 line_y += line_px
-        y += plan.height + words_height + ROW_GAP_PX
+        y += layout.height + words_height + ROW_GAP_PX
     return sheet
 
 
@@ -186,8 +187,8 @@ _Line = tuple[str, int, int, tuple[int, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """How large the cells are, and what their words come to, when so many groups stand side by side."""
+class _Layout:
+    """The size of the cells and the wrapped text, for so many groups side by side."""
 
     across: int
     group: int
@@ -200,22 +201,22 @@ class _Plan:
     @classmethod
     def of(
         cls, cards: Sequence[Card], group: int, across: int, heads: Sequence[str], cell: int, aspect: float, top: int
-    ) -> _Plan:
+    ) -> _Layout:
         columns = across * group
         rows = -(-len(cards) // columns)
         gaps = (columns - across) * GAP_PX + (across - 1) * (GROUP_GAP_PX if group > 1 else GAP_PX)
         width = max(96, min(cell, (WIDTH_PX - 2 * MARGIN_PX - gaps) // columns))
-        # Words wrap at the width that the height leaves, and leave less height: twice is enough.
+        # The text height depends on the cell width and the other way round; two iterations converge.
         for _ in range(2):
-            plan = cls._with(cards, group, across, heads, width, round(width / aspect))
-            left = HEIGHT_PX - top - MARGIN_PX - plan.head_height - (plan.total_height - rows * plan.height)
+            layout = cls._with(cards, group, across, heads, width, round(width / aspect))
+            left = HEIGHT_PX - top - MARGIN_PX - layout.head_height - (layout.total_height - rows * layout.height)
             width = max(96, min(width, round(left / rows * aspect)))
         return cls._with(cards, group, across, heads, width, round(width / aspect))
 
     @classmethod
     def _with(
         cls, cards: Sequence[Card], group: int, across: int, heads: Sequence[str], width: int, height: int
-    ) -> _Plan:
+    ) -> _Layout:
         words = tuple(_words(card, width) for card in cards)
         columns = across * group
         return cls(
@@ -245,7 +246,7 @@ class _Plan:
         return rows * self.height + sum(self.words_heights) + (rows - 1) * ROW_GAP_PX
 
     def left(self, column: int) -> int:
-        """Return where a column begins, from the margin."""
+        """Return the left edge of a column, from the margin."""
         group_gap = (GROUP_GAP_PX if self.group > 1 else GAP_PX) - GAP_PX
         return column * (self.width + GAP_PX) + column // self.group * group_gap
 
@@ -275,7 +276,7 @@ def _fits(text: str, face: Font, width_px: float) -> int:
 
 
 def _place(sheet: Image.Image, image: Image.Image | None, box: tuple[int, int, int, int]) -> None:
-    """Draw the picture inside the box, whole, centred, with softly rounded corners; what it leaves free is a well."""
+    """Draw the whole picture centred in the box, with softly rounded corners; the rest of the box is a grey well."""
     x, y, width, height = box
     mask = _rounded(width, height, max(4, width // 40))
     if image is None:

@@ -1,12 +1,11 @@
-"""Content-addressed files, and the one guarded door for outside bytes.
+"""Image files stored under their sha256, and the one way in for bytes from outside.
 
-An image is home when its bytes, decoded to the last pixel, lie on disk under their sha256, written atomically. Outside
-bytes come in as a path, a `file://` or `https://` URL or a `data:` URI, through `import_images` alone: a path must
-resolve, symbolic links and all, to a regular file with one name, inside an allowed directory and not hidden there; a
-URL goes through `ProviderClient.fetch`; whatever comes is decoded in full and stripped of its metadata before it is
-kept. Copies leave through `save`, which never overwrites. What is refused is named as the caller named it.
+Rules: an image is stored when its bytes, decoded to the last pixel, are on disk under their sha256, written atomically.
+Bytes from outside are a path, a `file://` or `https://` URL or a `data:` URI, and come in through `import_image` alone:
+paths as in `allowed_paths`, URLs through `ProviderClient.fetch`. All are decoded in full and cleaned of metadata before
+they are stored. `save` writes copies and never overwrites.
 
-This file must not know the database.
+Must not know: the database.
 """
 
 from __future__ import annotations
@@ -16,13 +15,11 @@ import binascii
 import hashlib
 import os
 import re
-import stat
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from pathlib import Path, PurePath
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
-from urllib.request import url2pathname
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
 import anyio.from_thread
@@ -30,10 +27,19 @@ import anyio.to_thread
 
 from triptych.core import errors, private_files
 from triptych.core.models import Image
+from triptych.images.allowed_paths import (
+    FILE_LIMIT_BYTES,
+    allowed_path,
+    is_inside,
+    locate,
+    outside_error,
+    quoted_path,
+    read_once,
+    require_unmoved,
+)
 
-FILE_LIMIT_BYTES = 64 * 1024 * 1024
 PART_LIFETIME_S = 30.0
-"""No write takes this long; if one did, it would fail and be tried again."""
+"""A temporary file older than this is stale: no write takes this long."""
 
 _SUFFIX = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/gif": ".gif"}
 _SUFFIX |= {"image/bmp": ".bmp", "image/tiff": ".tiff"}
@@ -42,7 +48,7 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt
 Fetch = Callable[[str], Awaitable[bytes]]
 Opener = Callable[[str, int], int]
 MayUse = Callable[[str], Awaitable[bool]]
-"""Whether a caller may use the image at home with this sha256; with "", whatever is there."""
+"""Whether a caller may read the stored image with this sha256; with "", any stored image."""
 
 
 async def _anyone(_: str) -> bool:
@@ -50,7 +56,7 @@ async def _anyone(_: str) -> bool:
 
 
 class ImageFiles:
-    """The files below `home`, and the door to them. `fetch` reads an https URL."""
+    """The files below `home`, and the imports into them. `fetch` reads an https URL."""
 
     def __init__(self, home: Path, fetch: Fetch) -> None:
         self._home = home
@@ -58,23 +64,24 @@ class ImageFiles:
         self._parts_dir = home / "parts"
         self._fetch = fetch
 
-    async def keep(self, data: bytes) -> Image:
-        """Verify a provider's result, write it, and return it as an image.
+    async def store_result(self, data: bytes) -> Image:
+        """Verify a provider's result, store it, and return it as an image.
 
-        Raises: `errors.UnreadableImage` when it does not decode to its last pixel; `errors.Outage` on a full disk.
+        Raises: `errors.UnreadableImage` if it does not decode to its last pixel; `errors.Outage` on a full disk.
         """
-        return await anyio.to_thread.run_sync(self._keep, data)
+        return await anyio.to_thread.run_sync(self._store_result, data)
 
-    def _keep(self, data: bytes) -> Image:
+    def _store_result(self, data: bytes) -> Image:
         from triptych.images import processing
 
         return self._write(data, processing.verify(data))
 
-    async def import_images(self, item: str, allowed: Sequence[Path], may_use: MayUse = _anyone) -> Image:
-        """Return the image behind a path, a `file://` or `https://` URL or a `data:` URI: home, and without metadata.
+    async def import_image(self, item: str, allowed: Sequence[Path], may_use: MayUse = _anyone) -> Image:
+        """Store the image behind a path, a `file://` or `https://` URL or a `data:` URI, without metadata, and return
+        it.
 
-        A path to an image that is home already is read only if `may_use` agrees, whatever is allowed besides.
-        Raises: `errors.NotAllowed`, `errors.UnreadableImage`, and for URLs what `ProviderClient.fetch` raises.
+        A path inside our own directory is read only if `may_use` allows it, whatever `allowed` holds.
+        Raises: `errors.NotAllowed`, `errors.UnreadableImage`; for URLs the errors of `ProviderClient.fetch`.
         """
         if item[:5].lower() == "data:":
             data = await anyio.to_thread.run_sync(_from_data_uri, item)
@@ -85,19 +92,19 @@ class ImageFiles:
         try:
             return await anyio.to_thread.run_sync(self._clean, data)
         except errors.UnreadableImage as error:
-            raise errors.UnreadableImage(f"{_short(item)}: {error.message}") from error
+            raise errors.UnreadableImage(f"{quoted_path(item)}: {error.message}") from error
 
     async def _read(self, item: str, allowed: Sequence[Path], may_use: MayUse) -> bytes:
-        """Return what lies at a path; whether there is anything at home that is not the caller's is not told either."""
-        real, at_home = await anyio.to_thread.run_sync(_locate, item, allowed, self.images_dir)
+        """Return the bytes of a file. A refusal does not show whether a stored image of another owner exists."""
+        real, is_own = await anyio.to_thread.run_sync(locate, item, allowed, self.images_dir)
         try:
-            data = await anyio.to_thread.run_sync(_read_once, item, real, at_home)
+            data = await anyio.to_thread.run_sync(read_once, item, real, is_own)
         except errors.TriptychError:
-            if at_home and not await may_use(""):
-                raise _outside(item, allowed) from None
+            if is_own and not await may_use(""):
+                raise outside_error(item, allowed) from None
             raise
-        if at_home and not await may_use(hashlib.sha256(data).hexdigest()):
-            raise _outside(item, allowed)
+        if is_own and not await may_use(hashlib.sha256(data).hexdigest()):
+            raise outside_error(item, allowed)
         return data
 
     def _clean(self, data: bytes) -> Image:
@@ -123,7 +130,7 @@ class ImageFiles:
         return Image(sha256, f"img_{sha256[:8]}", facts.mime_type, facts.width, facts.height, len(data), path)
 
     def _place(self, sha256: str, suffix: str, data: bytes) -> Path:
-        """Return where an image lies: under the first digits of its hash: paths are paid for by the word."""
+        """Return the path of an image: the first digits of its hash, because the assistant pays for long paths."""
         path = self.images_dir / f"{sha256[:16]}{suffix}"
         with suppress(OSError):
             if path.read_bytes() != data:
@@ -131,16 +138,16 @@ class ImageFiles:
         return path
 
     def _write_whole(self, path: Path, data: bytes) -> None:
-        """Write a file so that it is there in full, on the disk, or not at all."""
+        """Write a file so that it is on disk in full, or not at all."""
         private_files.make_directory(path.parent)
         private_files.make_directory(self._parts_dir)
         with _part(self._parts_dir, data, private_files.opener) as part:
             part.replace(path)
         _flush_directory(path.parent)
 
-    def sweep(self, now: datetime) -> None:
-        """Close the files to other users, and remove what a process that died in the middle of a write left behind."""
-        with suppress(OSError):  # the first write will tell
+    def remove_stale_parts(self, now: datetime) -> None:
+        """Close the directories to other users, and remove temporary files that a dead process left."""
+        with suppress(OSError):  # the first write raises the error
             private_files.make_directory(self.images_dir)
             private_files.make_directory(self._parts_dir)
         for part in self._parts_dir.glob("*.part"):
@@ -149,11 +156,12 @@ class ImageFiles:
                     part.unlink()
 
     def save(self, image: Image, directory: Path, stem: str) -> Path:
-        """Copy an image into a directory under a name made safe, overwriting nothing; return where it lies.
+        """Copy an image into a directory under a safe name, overwriting nothing; return the new path.
 
-        The directory is one that `allowed_directory` returned, maybe hours ago: it has to be where it was then. A file
-        of that name with the same bytes counts as saved; another one's name gets `-2`, `-3` …
-        Raises: `errors.NotAllowed` when the directory cannot be written, `errors.UnreadableImage` for a lost image.
+        `directory` is one that `allowed_directory` returned, maybe hours ago; links in it must lead to the same place
+        now. An existing file with the same bytes counts as saved. If the name is taken by another file, `-2`, `-3` … is
+        added.
+        Raises: `errors.NotAllowed` if the directory cannot be written to, `errors.UnreadableImage` for a lost image.
         """
         stem, suffix = safe_name(stem), _SUFFIX.get(image.mime_type, ".img")
         try:
@@ -161,22 +169,22 @@ class ImageFiles:
         except OSError as error:
             raise errors.UnreadableImage(f"The file of {image.handle} cannot be read ({error.strerror}).") from error
         try:
-            _require_unmoved(directory)
+            require_unmoved(directory)
             directory.mkdir(parents=True, exist_ok=True)
-            _require_unmoved(directory)
+            require_unmoved(directory)
             for n in range(1, 10_000):
                 target = directory / f"{stem}{'' if n == 1 else f'-{n}'}{suffix}"
                 if self._create(target, data) or _has(target, data):
                     return target
         except OSError as error:
-            raise errors.NotAllowed(f"{_short(str(directory))} cannot be written ({error.strerror}).") from error
-        raise errors.NotAllowed(f"{_short(str(directory))} has too many files named {stem}.")
+            raise errors.NotAllowed(f"{quoted_path(str(directory))} cannot be written ({error.strerror}).") from error
+        raise errors.NotAllowed(f"{quoted_path(str(directory))} has too many files named {stem}.")
 
     def _create(self, path: Path, data: bytes) -> bool:
-        """Write a new file in full; return False, touching nothing, if there is one of that name.
+        """Write a new file in full; return False and change nothing if the name is taken.
 
-        It is written below `home` and linked from there, so that a process that dies leaves nothing in a directory of
-        the user's; beside its place only where that is another file system.
+        The file is written below `home` and hard-linked into place, so that a process that dies leaves nothing in the
+        user's directory. On another file system it is written beside its place.
         """
         if path.exists() or path.is_symlink():
             return False
@@ -190,19 +198,19 @@ class ImageFiles:
                 except OSError:
                     continue
                 return True
-        return _create_in_place(path, data)  # a file system without hard links
+        return _create_in_place(path, data)  # the file system has no hard links
 
     def allowed_directory(self, directory: str, allowed: Sequence[Path]) -> Path:
-        """Return a directory to write into, resolved, if it is inside an allowed one, not hidden, and not our own home.
+        """Return the resolved directory if it is inside an allowed one, not hidden, and not inside our own home.
 
-        Raises: `errors.NotAllowed`, saying what is allowed and how to allow more.
+        Raises: `errors.NotAllowed`, with the allowed directories and the setting that adds one.
         """
-        path = _allowed(directory, allowed)
-        if _is_inside(path, self._home):
-            raise errors.NotAllowed(f"{_short(directory)} is inside TRIPTYCH_HOME; name a directory of your own.")
-        with suppress(OSError):  # a name too long, say: the writing will tell
+        path = allowed_path(directory, allowed)
+        if is_inside(path, self._home):
+            raise errors.NotAllowed(f"{quoted_path(directory)} is inside TRIPTYCH_HOME; name a directory of your own.")
+        with suppress(OSError):  # a name that is too long, for example: the write raises the error
             if path.is_file():
-                raise errors.NotAllowed(f"{_short(directory)} is a file, not a directory; name a directory.")
+                raise errors.NotAllowed(f"{quoted_path(directory)} is a file, not a directory; name a directory.")
         return path
 
 
@@ -210,146 +218,6 @@ def safe_name(name: str) -> str:
     """Return a file name without separators, control characters, leading dots or reserved words; at most 120 bytes."""
     clean = re.sub(r"[^\w\- .()]", "-", name).strip(" .-").encode()[:120].decode(errors="ignore").rstrip(" .-")
     return f"image-{clean}" if clean.split(".")[0].strip().lower() in _RESERVED else clean or "image"
-
-
-def _to_path(item: str) -> Path:
-    try:
-        if item[:5].lower() != "file:":
-            return Path(item).expanduser()
-        parts = urlsplit(item)
-    except (RuntimeError, ValueError) as error:
-        raise errors.UnreadableImage(f"{_short(item)} is not a path on this machine.") from error
-    if parts.netloc not in ("", "localhost"):
-        raise errors.NotAllowed(f"{_short(item)} names another machine; pass a local path.")
-    return Path(url2pathname(parts.path) if os.name == "nt" else unquote(parts.path))
-
-
-def _allowed(item: str, allowed: Sequence[Path], own: Path | None = None) -> Path:
-    """Return a path, resolved, if it is inside an allowed directory and not hidden there, or inside our `own`.
-
-    A directory is hidden where the user did not name it: what lies below one that is itself allowed is not.
-    """
-    path = _to_path(item)
-    _require_on_this_machine(item, path, allowed)
-    path = _resolved(item, path)
-    directories = list(dict.fromkeys(_resolved(str(directory), directory) for directory in allowed))
-    around = [directory for directory in directories if path.is_relative_to(directory)]
-    if own and _is_inside(path, own):
-        return path
-    if not around:
-        raise _outside(item, directories)
-    if all(_is_hidden_below(directory, path) for directory in around):
-        raise errors.NotAllowed(
-            f"{_short(item)} is hidden or in a hidden directory. Hidden files are not used. Use another place, or name "
-            "the hidden directory itself in TRIPTYCH_ALLOWED_DIRS in the server's environment (`triptych install HOST "
-            "--allow DIR` writes it)."
-        )
-    return path
-
-
-def _outside(item: str, allowed: Sequence[Path]) -> errors.NotAllowed:
-    shown = ", ".join(str(directory) for directory in allowed[:4]) or "none"
-    return errors.NotAllowed(
-        f"{_short(item)} is outside the allowed directories ({shown}; a link counts as its target). Add its "
-        "directory to TRIPTYCH_ALLOWED_DIRS in the server's environment (`triptych install HOST --allow DIR` writes "
-        "it), or use an allowed one."
-    )
-
-
-def _resolved(item: str, path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # loops of links, zero bytes, lone surrogates
-        raise errors.UnreadableImage(f"{_short(item)} cannot be resolved.") from error
-
-
-def _require_on_this_machine(item: str, path: PurePath, allowed: Sequence[PurePath]) -> None:
-    """Refuse a Windows share before anything touches it: a mere look sends the user's login to its server."""
-    drives = {directory.drive.casefold() for directory in allowed}
-    if path.drive.startswith("\\\\") and path.drive.casefold() not in drives:
-        raise errors.NotAllowed(
-            f"{_short(item)} is on a network share. Add the share to TRIPTYCH_ALLOWED_DIRS in the server's "
-            "environment (`triptych install HOST --allow DIR` writes it), or pass a local path."
-        )
-
-
-def _is_hidden_below(directory: Path, path: Path) -> bool:
-    below = path.relative_to(directory).parts
-    return any(
-        name.startswith(".") or _has_hidden_flag(directory.joinpath(*below[: i + 1])) for i, name in enumerate(below)
-    )
-
-
-def _has_hidden_flag(path: Path) -> bool:
-    """Return whether Windows or macOS was told not to show this."""
-    try:
-        found = path.lstat()
-    except (OSError, ValueError):
-        return False
-    attributes, flags = getattr(found, "st_file_attributes", 0), getattr(found, "st_flags", 0)
-    return bool(attributes & stat.FILE_ATTRIBUTE_HIDDEN or flags & stat.UF_HIDDEN)
-
-
-def _is_inside(path: Path, directory: Path) -> bool:
-    """Return whether a path is this directory or below it, however its name is spelled."""
-    for one in (path, *path.parents):
-        with suppress(OSError):
-            if one.samefile(directory):
-                return True
-    return False
-
-
-def _require_unmoved(directory: Path) -> None:
-    try:
-        moved = directory.resolve() != directory
-    except (OSError, RuntimeError):  # a loop of links
-        moved = True
-    if moved:
-        raise errors.NotAllowed(
-            f"{_short(str(directory))} was replaced after it was checked; nothing was written. "
-            "Save again with save_images."
-        )
-
-
-def _locate(item: str, allowed: Sequence[Path], own: Path) -> tuple[Path, bool]:
-    """Return a path that may be read, resolved, and whether it is inside our `own` directory."""
-    real = _allowed(item, allowed, own)
-    return real, _is_inside(real, own)
-
-
-def _read_once(item: str, real: Path, at_home: bool) -> bytes:
-    """Read a regular file from the one descriptor on which it is checked."""
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    try:
-        descriptor = os.open(real, flags)
-        try:
-            opened = os.fstat(descriptor)
-            unmoved = os.path.samestat(opened, real.lstat()) and real.resolve() == real
-            regular, small = stat.S_ISREG(opened.st_mode), opened.st_size <= FILE_LIMIT_BYTES
-            # A second name may lie anywhere. What we keep ourselves may have one: some back up by hard links.
-            only_here = opened.st_nlink <= 1 or at_home
-            if unmoved and regular and small and only_here:
-                with open(descriptor, "rb", closefd=False) as file:
-                    return file.read(FILE_LIMIT_BYTES)
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError as error:
-        raise errors.UnreadableImage(
-            f"There is no file {_short(item)}; check the path, and write it in full if it is relative."
-        ) from error
-    except OSError as error:
-        raise errors.UnreadableImage(f"{_short(item)} cannot be read ({error.strerror}).") from error
-    if not unmoved:
-        raise errors.NotAllowed(f"{_short(item)} changed while it was opened.")
-    if not regular:
-        raise errors.UnreadableImage(f"{_short(item)} is not a file; name an image file.")
-    if not only_here:
-        raise errors.NotAllowed(
-            f"{_short(item)} is a hard link: the same file has another name, which may be outside the allowed "
-            "directories. Make a copy of it and name the copy."
-        )
-    size, limit = opened.st_size / 1e6, FILE_LIMIT_BYTES / 1e6
-    raise errors.UnreadableImage(f"{_short(item)} has {size:.0f} MB; at most {limit:.0f} MB are read.")
 
 
 def _from_data_uri(item: str) -> bytes:
@@ -365,17 +233,13 @@ def _from_data_uri(item: str) -> bytes:
         raise errors.UnreadableImage("The data: URI is not valid base64.") from error
 
 
-def _short(item: str) -> str:
-    return errors.quoted(item, 160)
-
-
 def _touched(path: Path) -> bool:
-    """Return whether a file is there; from now on it counts as used, which keeps it from being pruned."""
+    """Return whether a file exists, and set its time of last use, which pruning reads."""
     try:
         os.utime(path)
     except FileNotFoundError:
         return False
-    except OSError:  # another user's
+    except OSError:  # the file belongs to another user
         return path.exists()
     return True
 
@@ -399,7 +263,7 @@ def _create_in_place(path: Path, data: bytes) -> bool:
 
 
 def _flush_directory(directory: Path) -> None:
-    """Put a new name on the disk: without it a power cut forgets the name of a file whose bytes are there."""
+    """Flush a directory to disk: without it a power cut loses the name of a file whose bytes are stored."""
     if os.name == "nt":
         return  # Windows opens no directory; its file systems log a rename themselves
     descriptor = os.open(directory, os.O_RDONLY)
@@ -411,9 +275,9 @@ def _flush_directory(directory: Path) -> None:
 
 @contextmanager
 def _part(directory: Path, data: bytes, opener: Opener | None = None) -> Iterator[Path]:
-    """A finished, flushed file to be moved to its place; gone afterwards, if it was not.
+    """Yield a flushed temporary file to be moved or linked into place. It is removed at the end if it is still there.
 
-    With the umask's rights, for it may be the user's own, unless an `opener` gives others.
+    It has the rights of the umask, because it may become the user's own file, unless an `opener` sets others.
     """
     path = directory / f".triptych-{uuid4().hex}.part"
     try:

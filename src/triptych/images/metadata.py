@@ -1,9 +1,9 @@
-"""Image files without their metadata, pixel for pixel: what is left out is left out, and nothing is encoded again.
+"""Remove metadata from JPEG and PNG files without encoding their pixels again.
 
-Rules: pure, and only what is known to be picture is kept. A file whose parts do not add up gives None, for then its
-pixels have to be written anew. Must not know how to decode: the caller has decoded the file before, and knows that the
-pixels need no turning and no other colours. Bytes that a decoder passes over inside a JPEG's compressed data cannot be
-seen from here; `Jpeg.alone` and `garbled` make the files by which a caller with a decoder finds them.
+Rules: pure. Only known picture data is kept. A file with inconsistent parts gives None: its pixels must be written
+anew. Must not know how to decode: the caller has decoded the file and knows that the pixels need no turning and no
+other colours. This module cannot see bytes that a decoder skips inside a JPEG's compressed data; `Jpeg.run_alone` and
+`garble` make the files with which a caller that can decode finds them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 
 Part = bytes | memoryview
 Run = tuple[int, int]
-"""Where compressed data without a marker in it begins and ends."""
+"""Start and end of compressed data that contains no marker."""
 
 TAIL_BYTES = 8
-"""So many bytes at the end of a run are garbled: an honest one has at most seven bits there that say nothing."""
+"""So many bytes at the end of a run are garbled. A regular run has at most seven unused bits there."""
 PROBES = tuple(bytes((97 * i + 13 * j * j) % 255 for j in range(16)) for i in range(32))
-"""What is decoded as one unit more; in an honest run some of them make it brighter than others."""
-MOST_ROWS = 4000
+"""Data for one additional unit. Behind a regular run, some of the probes make the unit brighter than others."""
+MAX_ROWS = 4000
 PATTERNS = (b"\x5a", b"\xa5", b"\x00", b"\x3c", b"\x96", b"\x69")
-"""What garbles: a bright picture may stay as bright under one of them."""
+"""Values to garble with. Under a single one, a bright picture may stay as bright."""
 
 _AFTER_A_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
@@ -31,26 +31,26 @@ _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 
 @dataclass(frozen=True, slots=True)
 class Jpeg:
-    """A JPEG that was taken apart: what to keep, and where the runs of every scan lie in the file as it was."""
+    """A parsed JPEG: the parts to keep, and the runs of every scan as places in the original file."""
 
     parts: list[Part]
     scans: tuple[tuple[Run, ...], ...]
     width: int
     height: int
     unit: tuple[int, int]
-    """Width and height in pixels of what is coded together in a single scan."""
+    """Width and height in pixels of the unit that is coded together in a single scan."""
     interval: int
-    """So many units from one restart marker to the next; 0 for none."""
+    """The number of units from one restart marker to the next; 0 for none."""
 
-    def alone(self, data: bytes, n: int, probe: bytes) -> tuple[bytes, tuple[int, int]] | None:
-        """Return a picture that has run `n` of a single scan alone, then a probe, and where its next unit lies.
+    def run_alone(self, data: bytes, n: int, probe: bytes) -> tuple[bytes, tuple[int, int]] | None:
+        """Return a picture of run `n` of a single scan, followed by a probe, and the place of its next unit.
 
-        The probe is decoded as that unit, unless the run goes on by itself. None for what is too high to have another
-        row.
+        The decoder takes the probe for that unit, unless the run has more bytes. None for a picture too high for
+        another row.
         """
         across, down = -(-self.width // self.unit[0]), -(-self.height // self.unit[1])
         units = min(self.interval or across * down, across * down - n * self.interval)
-        across = 1 if units < MOST_ROWS else across
+        across = 1 if units < MAX_ROWS else across
         height = (units // across + 1) * self.unit[1]
         if height > 65_535:
             return None
@@ -67,42 +67,42 @@ class Jpeg:
         place = units % across * self.unit[0], units // across * self.unit[1]
         stuffed = data[end - 2 : end] == b"\xff\x00" and end - start > 1
         last, end = (0xFF, end - 2) if stuffed else (data[end - 1], end - 1)
-        filling = (last ^ (last + 1)) >> 1  # the ones at its end say nothing, or little
+        filling = (last ^ (last + 1)) >> 1  # the one-bits at its end are padding
         last = last & ~filling & 0xFF | probe[0] & filling
         behind = bytes((last, 0) if last == 0xFF else (last,)) + probe + b"\xff\xd9"
         return b"".join([*parts, memoryview(data)[start:end], behind]), place
 
 
 def jpeg_parts(data: bytes) -> Jpeg | None:
-    """Take a JPEG apart; None for one that is not plainly a header, tables and scans.
+    """Return the parsed JPEG; None for a file that is not plainly a header, tables and scans.
 
-    Left out are EXIF, profiles, comments, thumbnails, tables that no scan uses, and whatever follows its end.
+    Left out are EXIF, profiles, comments, thumbnails, tables that no scan uses, and all bytes after the end.
     """
     try:
-        return _Parting(data).parted()
-    except (IndexError, _Odd):
+        return _JpegParser(data).parse()
+    except (IndexError, _Inconsistent):
         return None
 
 
-class _Odd(Exception):
-    """The parts of a file do not add up."""
+class _Inconsistent(Exception):
+    """The parts of a file are inconsistent."""
 
 
 def _require(holds: bool) -> None:
     if not holds:
-        raise _Odd
+        raise _Inconsistent
 
 
-class _Parting:
-    """One JPEG on its way to its parts: segments in order, tables with whether they are used."""
+class _JpegParser:
+    """The parser of one JPEG: its segments in order, and its tables with whether a scan uses them."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._view = memoryview(data)
         self._kept: list[tuple[Part, list[bytearray]]] = []
-        """A segment, and for one of tables its tables; those that are emptied are left out."""
+        """Each segment, and the tables of a table segment; a cleared table is left out."""
         self._runs: list[Run] = []
-        """Where every scan's data begins and ends."""
+        """Start and end of every scan's data."""
         self._quantization: dict[int, bytearray] = {}
         self._huffman: dict[int, tuple[bytearray, bool]] = {}
         self._tables: dict[int, list[bytearray]] = {}
@@ -110,11 +110,11 @@ class _Parting:
         self._interval: int | None = None
         self._once: set[int] = set()
 
-    def parted(self) -> Jpeg:
+    def parse(self) -> Jpeg:
         data, at = self._data, 2
         while True:
             _require(data[at] == 0xFF)
-            while data[at + 1] == 0xFF:  # filling, which says nothing
+            while data[at + 1] == 0xFF:  # padding
                 at += 1
             marker = data[at + 1]
             if marker == 0xD9:
@@ -189,7 +189,7 @@ class _Parting:
             table.clear()
 
     def _use(self, body: bytes) -> None:
-        """Note which Huffman tables a scan reads: for differences, for the rest, or (in a sequential one) for both."""
+        """Mark the Huffman tables that a scan reads: for differences, the rest, or (in a sequential scan) both."""
         progressive = self._frame_marker() == b"\xc2"
         first, _, approximation = body[-3:]
         for name in body[2 : 2 + 2 * body[0] : 2]:
@@ -198,7 +198,8 @@ class _Parting:
             if progressive:
                 wanted = [rest] if first else [] if approximation >> 4 else [differences]
             for one in wanted:
-                # A value that no code needs may say anything; one that comes twice shows that there are such.
+                # A table may hold any value under an unused code; a value that occurs twice shows that there are unused
+                # codes.
                 _require(
                     one in self._huffman and len(set(self._huffman[one][0][17:])) == len(self._huffman[one][0]) - 17
                 )
@@ -212,7 +213,7 @@ class _Parting:
         _require(found is not None)
         assert found
         end = found.start()
-        while self._data[end - 1] == 0xFF:  # filling before the marker
+        while self._data[end - 1] == 0xFF:  # padding before the marker
             end -= 1
         _require(end > at and self._data.find(b"\xff\xff", at, end) < 0)
         self._runs.append((at, end))
@@ -255,18 +256,18 @@ class _Parting:
         return (*runs, (at, end))
 
 
-def garbled(data: bytes, run: Run, pattern: bytes) -> bytes:
-    """Return a file with other bytes at the end of a run: pixels that stay the same do not come from there."""
+def garble(data: bytes, run: Run, pattern: bytes) -> bytes:
+    """Return the file with other bytes at the end of a run. Pixels that stay the same do not depend on those bytes."""
     start, end = run
     first = max(start, end - TAIL_BYTES)
-    if first > start and data[first - 1] == 0xFF:  # the second half of a pair
+    if first > start and data[first - 1] == 0xFF:  # the second byte of a pair
         first += 1
     others = bytes(byte ^ pattern[0] if pattern[0] else 0 for byte in data[first:end]).replace(b"\xff", b"\x7e")
     return b"".join([memoryview(data)[:first], others, memoryview(data)[end:]])
 
 
 def jpeg_scans(data: bytes) -> int:
-    """Return in how many scans a JPEG's pixels come, or more than that for one whose parts do not add up."""
+    """Return the number of scans of a JPEG; at least that number for a file with inconsistent parts."""
     found = jpeg_parts(data)
     return len(found.scans) if found else data.count(b"\xff\xda")
 
@@ -276,13 +277,14 @@ def jpeg_scans(data: bytes) -> int:
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
 """By colour type. Pictures with a palette are written anew."""
 _SIZES = {b"sRGB": (1, 1), b"gAMA": (4, 4), b"cHRM": (32, 32), b"pHYs": (9, 9), b"sBIT": (1, 4), b"bKGD": (2, 6)}
-"""What says how to show the pixels, and how long it is; any other chunk may carry words about who took the picture."""
+"""Chunks that say how to show the pixels, with their shortest and longest length. All others may describe the
+photographer."""
 _SPECIAL = frozenset((b"tRNS", b"acTL"))
-"""Transparency outside the pixels, animation: such a picture is made plain by writing it anew."""
+"""Transparency outside the pixels, and animation: such a picture is written anew."""
 
 
 def png_has_end(data: bytes) -> bool:
-    """Return whether a PNG's chunks reach its last one, and that one is whole."""
+    """Return whether the chunks of a PNG reach its last one, and whether that one is complete."""
     at, name = 8, b""
     while name != b"IEND" and at + 12 <= len(data):
         name = data[at + 4 : at + 8]
@@ -291,9 +293,9 @@ def png_has_end(data: bytes) -> bool:
 
 
 def png_parts(data: bytes) -> list[memoryview] | None:
-    """Return the parts of a PNG of 8 bits a channel but for words, times and whatever follows its end.
+    """Return the parts of a PNG with 8 bits a channel, without texts, times and bytes after its end.
 
-    None for one with bytes in it that belong to no pixel, or whose pixels come in several passes.
+    None for a file with bytes that belong to no pixel, or with interlaced pixels.
     """
     view, at, seen = memoryview(data), 8, b""
     parts, pixels = [view[:8]], list[memoryview]()
@@ -307,7 +309,7 @@ def png_parts(data: bytes) -> list[memoryview] | None:
         if name == b"IDAT":
             pixels.append(view[at + 8 : end - 4])
         elif name == b"IEND":
-            whole = end == at + 12 and _is_all(pixels, data)
+            whole = end == at + 12 and _is_complete_stream(pixels, data)
             return [*parts, view[at:end]] if whole else None
         shown = name in _SIZES and name not in once and _SIZES[name][0] <= end - at - 12 <= _SIZES[name][1]
         if name in (b"IHDR", b"IDAT") or (
@@ -319,8 +321,8 @@ def png_parts(data: bytes) -> list[memoryview] | None:
     return None
 
 
-def _is_all(pixels: Sequence[memoryview], data: bytes) -> bool:
-    """Return whether compressed data is one stream of just as many bytes as the header says, and nothing else."""
+def _is_complete_stream(pixels: Sequence[memoryview], data: bytes) -> bool:
+    """Return whether compressed data is one stream of exactly as many bytes as the header demands, and nothing else."""
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
     left = height * (1 + width * _CHANNELS[data[25]])
     stream = zlib.decompressobj()
@@ -339,6 +341,6 @@ def _is_all(pixels: Sequence[memoryview], data: bytes) -> bool:
     return stream.eof and left == 0
 
 
-def joined(data: bytes, parts: Sequence[Part]) -> bytes:
-    """Return the parts as a file: `data` itself where nothing was left out."""
+def join_parts(data: bytes, parts: Sequence[Part]) -> bytes:
+    """Return the parts as a file; `data` itself if no part was left out."""
     return data if sum(map(len, parts)) == len(data) else b"".join(parts)

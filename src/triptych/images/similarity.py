@@ -1,16 +1,17 @@
-"""How far each frame of a set is from the rest of it: in palette, brightness and structure. Measured, never guessed.
+"""How much each image of a set differs from the others: in palette, brightness and structure.
 
     palette      distance of the colours (OKLab a and b), whatever their place: 2-Wasserstein, × 100; 2 can be seen.
     brightness   distance of the lights and darks (OKLab L), whatever their place: 2-Wasserstein, × 100; 100 is black
-                 against white. It sees contrast as well as exposure.
+                 against white. It includes contrast as well as exposure.
     structure    1 − correlation of lightness, place by place: 0 the same arrangement, 1 nothing in common.
 
-A frame's drift is the median of its distances to the other frames. It stands out when that is both visible and out of
-proportion: `CLEAR` times what the rest, without it, has. So a set whose frames are meant to differ (seasons, scenes of
-a story) differs evenly and nothing stands out, and a set of near copies is held to a closer measure.
+An image's deviation is the median of its distances to the other images. An image stands out if its deviation is visible
+and over `OUTLIER_RATIO` times the largest deviation among the others, measured without it. In a set that is meant to
+differ (seasons, scenes of a story) all images differ evenly, so none stands out. In a set of near copies a small
+difference is enough.
 
-Rules: pure; decoded pictures in, numbers out; the same pictures give the same numbers. Whether a difference is wanted
-is not known here.
+Rules: pure. Decoded pictures in, numbers out; equal pictures give equal numbers. Must not know: whether a difference is
+wanted.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from statistics import median
 from PIL import Image
 
 SIDE_PX = 32
-"""What a picture is measured at: layout and light, not grain."""
-FEWEST = 4
-"""In a smaller set nothing can stand out: of three, one is always the furthest."""
-CLEAR = 2.5
+"""The side at which pictures are measured: layout and light remain, grain does not."""
+MIN_IMAGES = 4
+"""In a smaller set no image can stand out: of three, one is always the furthest."""
+OUTLIER_RATIO = 2.5
 MEASURES = ("palette", "brightness", "structure")
-VISIBLE = {"palette": 5.0, "brightness": 12.0, "structure": 0.5}
-"""Less than this is never told, however even the rest is."""
+VISIBLE_FROM = {"palette": 5.0, "brightness": 12.0, "structure": 0.5}
+"""A smaller deviation never counts, however even the other images are."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageStats:
-    """A picture as it is compared: lightness and the two colour axes sorted, and lightness by place, normalised."""
+    """The measured values of a picture: lightness and the two colour axes, sorted; lightness by place, normalised."""
 
     light: tuple[float, ...]
     red: tuple[float, ...]
@@ -44,7 +45,7 @@ class ImageStats:
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """One frame against the rest of its set, by one measure; `low` and `high` are what the rest has without it."""
+    """One image's deviation by one measure; `low` and `high` are the range of the others, measured without it."""
 
     measure: str
     value: float
@@ -53,11 +54,11 @@ class Deviation:
 
     @property
     def stands_out(self) -> bool:
-        return self.value > max(VISIBLE[self.measure], CLEAR * self.high)
+        return self.value > max(VISIBLE_FROM[self.measure], OUTLIER_RATIO * self.high)
 
 
-def look(image: Image.Image) -> ImageStats:
-    """Return what is compared of a picture; one without alpha, as large or small as it comes."""
+def measure(image: Image.Image) -> ImageStats:
+    """Return the values to compare; the picture has no alpha and any size."""
     small = image.convert("RGB").resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX, reducing_gap=3.0)
     data = small.tobytes()
     light, red, yellow = zip(*(_oklab(*data[i : i + 3]) for i in range(0, len(data), 3)), strict=True)
@@ -67,25 +68,25 @@ def look(image: Image.Image) -> ImageStats:
     return ImageStats(tuple(sorted(light)), tuple(sorted(red)), tuple(sorted(yellow)), places)
 
 
-def deviations(looks: Sequence[ImageStats]) -> list[tuple[Deviation, ...]]:
-    """Return each frame's standing, one for each of `MEASURES`; nothing where there are fewer than `FEWEST` frames."""
-    count = len(looks)
-    if count < FEWEST:
+def deviations(stats: Sequence[ImageStats]) -> list[tuple[Deviation, ...]]:
+    """Return the deviations of each image, one for each of `MEASURES`; an empty list for fewer than `MIN_IMAGES`."""
+    count = len(stats)
+    if count < MIN_IMAGES:
         return []
-    by_measure = [[[apart(a, b)[m] for b in looks] for a in looks] for m in range(len(MEASURES))]
+    by_measure = [[[distances(a, b)[m] for b in stats] for a in stats] for m in range(len(MEASURES))]
     found = []
     for k in range(count):
-        standing = []
+        row = []
         for name, table in zip(MEASURES, by_measure, strict=True):
             others = [i for i in range(count) if i != k]
             rest = [median(table[i][j] for j in others if j != i) for i in others]
             value = median(table[k][j] for j in others)
-            standing.append(Deviation(name, value, min(rest), max(rest)))
-        found.append(tuple(standing))
+            row.append(Deviation(name, value, min(rest), max(rest)))
+        found.append(tuple(row))
     return found
 
 
-def apart(a: ImageStats, b: ImageStats) -> tuple[float, float, float]:
+def distances(a: ImageStats, b: ImageStats) -> tuple[float, float, float]:
     """Return the distances of two pictures, in the order of `MEASURES`."""
     structure = 1 - sum(x * y for x, y in zip(a.places, b.places, strict=True))
     if not any(a.places) and not any(b.places):

@@ -7,29 +7,16 @@ answered is written however often the disk says no.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import Mapping
 from decimal import Decimal
-from functools import partial
-from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO
-
-import anyio
-import anyio.abc
-import anyio.to_thread
 
 from triptych.core import errors
-from triptych.core.clock import Clock, Notifier
-from triptych.core.concurrency import unwrapped
-from triptych.core.models import Done, Failure, Output, Pending, Prediction, ReturnedImage, State
+from triptych.core.clock import Clock
+from triptych.core.models import Done, Failure, Output, Pending, Prediction, State
 from triptych.core.states import retry_delay_s
-from triptych.images.files import ImageFiles
+from triptych.jobs.downloads import Downloads
 from triptych.jobs.polling import Polling
 from triptych.jobs.transitions import Transitions, fault_of
-from triptych.providers import FrameReceived
 from triptych.providers.client import Account, ProviderClient
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import SETTLE_TRIES, Claim
@@ -45,32 +32,29 @@ CHARGE_WARNING_RATIO = 2
 LATE_LOOK_S = 120.0
 """How long after an assumed end it is looked at once more."""
 LATE_LOOKS = 2
-HELD_LIMIT_BYTES = 64 * 1024 * 1024
 SETTLE_DELAYS_S = (1.5, 4.0, 15.0, 60.0, 300.0, 1800.0)
 
 
 class Completion:
-    """The steps after a submit; the bell is rung when an image is stored."""
+    """The steps after a submit: polling, writing the answer, downloading, settling the charge."""
 
     def __init__(
         self,
         store: AsyncStore,
-        image_files: ImageFiles,
         provider_client: ProviderClient,
         accounts: Mapping[str, Account],
         clock: Clock,
         polling: Polling,
-        notes: Transitions,
-        notifier: Notifier,
+        transitions: Transitions,
+        downloads: Downloads,
     ) -> None:
         self._store = store
-        self._files = image_files
         self._client = provider_client
         self._accounts = accounts
         self._clock = clock
         self._polling = polling
-        self._transitions = notes
-        self._notifier = notifier
+        self._transitions = transitions
+        self._downloads = downloads
         self._quiet_since: dict[str, tuple[int, float]] = {}
         """How many frames an answer that may not be the end had, and since when (monotonic), by prediction.
 
@@ -212,8 +196,9 @@ class Completion:
             return []
         title = self._accounts[prediction.provider].provider.title
         return [
-            f"{title} reports a charge of ${errors.plain(charged_usd)}; the quote was "
-            f"${errors.plain(prediction.quoted_usd)}. The budget counts the charge; ask the provider if it is wrong."
+            f"{title} reports a charge of ${errors.format_usd(charged_usd)}; the quote was "
+            f"${errors.format_usd(prediction.quoted_usd)}. The budget counts the charge; ask the provider if it "
+            "is wrong."
         ]
 
     async def _frames(self, prediction: Prediction, done: Done) -> tuple[list[Output], list[str]]:
@@ -227,7 +212,7 @@ class Completion:
         for i, output in enumerate(outputs):
             frame = early.get(prediction.first_output + i) if output.handed_over else None
             if not frame:
-                frame = await self._frame(prediction, i, output, done.url_lifetime_s)
+                frame = await self._downloads.output(prediction, i, output, done.url_lifetime_s)
                 frames.append(frame)
             if not (frame.url or frame.sha256):
                 lost += 1
@@ -237,52 +222,15 @@ class Completion:
             warnings.append(f"{prediction.count} images were requested; {came} returned.")
         return frames, warnings
 
-    async def _frame(
-        self, prediction: Prediction, i: int, output: ReturnedImage, lifetime_s: float | None = None
-    ) -> Output:
-        lifetime_s = lifetime_s or self._accounts[prediction.provider].provider.result_lifetime_s
-        expires = self._clock.now() + timedelta(seconds=lifetime_s) if lifetime_s else None
-        sha256, error = None, output.error
-        if output.data is not None:
-            try:
-                image = await self._files.keep(output.data)
-                sha256 = (await self._store.add_image(image, self._clock.now())).sha256
-            except errors.UnreadableImage as unreadable:
-                error = f"the provider's image cannot be decoded: {unreadable.message}"
-        return Output(
-            job_id=prediction.job_id,
-            n=prediction.first_output + i,
-            prediction_id=prediction.id,
-            url=output.url,
-            url_expires_at=expires if output.url else None,
-            sha256=sha256,
-            saved_path=None,
-            source=prediction.inputs,
-            error=error,
-        )
-
-    def early(self, claim: Claim) -> EarlyOutputs:
-        """Return a store for the frames that a stream of this submit brings before its end."""
-        return EarlyOutputs(self, claim, self._transitions)
-
-    async def store_early(self, prediction: Prediction, came: FrameReceived, fetches: anyio.abc.TaskGroup) -> None:
-        """Write down a frame of a stream that goes on, and download it meanwhile."""
-        frame = await self._frame(prediction, came.index, came.output)
-        await self._store.add_outputs([frame], now=self._clock.now())
-        self._transitions.changed(prediction.job_id)
-        self._notifier.notify()
-        if frame.url:
-            fetches.start_soon(self._fetch, prediction, frame)
-
     async def download(self, claim: Claim) -> None:
         """Fetch, verify and keep what is not home yet; then the prediction is done."""
         prediction = claim.prediction
-        frames, missing = await self._fetch_missing(prediction)
+        frames, missing = await self._downloads.fetch_missing(prediction)
         attempts = prediction.attempts + 1
         if missing and attempts < FETCH_TRIES:
             await self._transitions.move(claim, State.FETCHING, wait_s=retry_delay_s(attempts), attempts=attempts)
             return
-        await self._save(prediction.job_id, frames)
+        await self._downloads.save(prediction.job_id, frames)
         if missing:
             message = (
                 f"{len(missing)} finished image(s) could not be fetched: {missing[0].error} The URL is reported; "
@@ -319,63 +267,13 @@ class Completion:
             if whole:
                 await self.download(whole)
             return
-        frames, missing = await self._fetch_missing(prediction)
+        frames, missing = await self._downloads.fetch_missing(prediction)
         attempts = prediction.attempts + 1
         if missing and attempts < FETCH_TRIES:
             await self._transitions.move(claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts)
             return
-        await self._save(prediction.job_id, frames)
+        await self._downloads.save(prediction.job_id, frames)
         await self._transitions.end(claim, State.UNCERTAIN, fault)
-
-    async def _fetch_missing(self, prediction: Prediction) -> tuple[list[Output], list[Output]]:
-        """Fetch what is not home yet; return all frames, and those that still are not."""
-        with unwrapped():
-            async with anyio.create_task_group() as tasks:
-                for frame in await self._store.outputs_of(prediction.id):
-                    if frame.url and not frame.sha256:
-                        tasks.start_soon(self._fetch, prediction, frame)
-        frames = await self._store.outputs_of(prediction.id)
-        return frames, [frame for frame in frames if frame.url and not frame.sha256]
-
-    async def _fetch(self, prediction: Prediction, frame: Output) -> None:
-        """Download one image; what goes wrong is written to its frame, and it is tried again."""
-        account = self._accounts[prediction.provider]
-        assert frame.url
-        try:
-            data = await self._client.fetch(frame.url, origins=account.loopback_origins(), pool=account.provider.name)
-            image = await self._files.keep(data)
-            kept = await self._store.add_image(image, self._clock.now())
-            await self._store.output_stored(frame, kept.sha256)
-            if frame.url_expires_at:
-                await self._store.set_copy(kept.sha256, prediction.provider, frame.url, frame.url_expires_at)
-        except Exception as error:
-            if not isinstance(error, errors.TriptychError):
-                log.exception("internal error while downloading %s", frame.handle)
-            message = error.message if isinstance(error, errors.TriptychError) else type(error).__name__
-            with suppress(errors.Outage):
-                await self._store.output_failed(frame, message)
-            return
-        self._transitions.changed(prediction.job_id)
-        self._notifier.notify()
-
-    async def _save(self, job_id: str, frames: Sequence[Output]) -> None:
-        row = await self._store.job(job_id)
-        if not row or not row.save_to:
-            return
-        for frame in frames:
-            image = await self._store.image_by_sha256(frame.sha256) if frame.sha256 else None
-            if image and not frame.saved_path:
-                name = f"{job_id}-{frame.n:02d}"
-                try:
-                    path = await anyio.to_thread.run_sync(self._files.save, image, Path(row.save_to), name)
-                except errors.TriptychError as error:
-                    await self._store.warn(job_id, [f"Not saved: {error.message}"])
-                    return
-                except Exception as error:
-                    log.exception("internal error while saving an image of %s", job_id)
-                    await self._store.warn(job_id, [f"Not saved: an internal error ({type(error).__name__})."])
-                    return
-                await self._store.output_saved(frame, str(path))
 
     async def settle(self, claim: Claim) -> None:
         """Pick up a charge that the provider tells late, and frames that came after the end was assumed."""
@@ -416,57 +314,11 @@ class Completion:
         late = late[: max(prediction.count - len(known), 0)]
         if late:
             frames = [
-                await self._frame(prediction, len(known) + i, output, answer.url_lifetime_s)
+                await self._downloads.output(prediction, len(known) + i, output, answer.url_lifetime_s)
                 for i, output in enumerate(late)
             ]
             await self._store.add_outputs(frames, now=self._clock.now())
             await self._store.warn(prediction.job_id, [f"{frame.handle} arrived late." for frame in frames])
-        frames, missing = await self._fetch_missing(prediction)
-        await self._save(prediction.job_id, frames)
+        frames, missing = await self._downloads.fetch_missing(prediction)
+        await self._downloads.save(prediction.job_id, frames)
         return UNKNOWN if missing else self._charge(prediction, answer)
-
-
-class EarlyOutputs:
-    """The frames of one stream, stored as they come; those that the disk does not take are held for later.
-
-    A frame is never a reason to stop reading: the stream is paid for, and its end says more than this. Bytes are held
-    in memory up to `HELD_LIMIT_BYTES`, then in the system's directory for temporary files, where that takes them.
-    """
-
-    def __init__(self, completion: Completion, claim: Claim, notes: Transitions) -> None:
-        self._completion = completion
-        self._claim = claim
-        self._transitions = notes
-        self._held: list[tuple[FrameReceived, IO[bytes] | None]] = []
-        self._held_bytes = 0
-
-    async def take(self, came: FrameReceived, fetches: anyio.abc.TaskGroup) -> None:
-        """Store a frame if that works now; hold it otherwise."""
-        try:
-            await self._completion.store_early(self._claim.prediction, came, fetches)
-        except Exception as error:
-            log.warning("image %s of %s is not stored yet: %s", came.index + 1, self._claim.prediction.id, error)
-            self._held.append(self._bounded(came))
-
-    def _bounded(self, came: FrameReceived) -> tuple[FrameReceived, IO[bytes] | None]:
-        size = len(came.output.data or b"")
-        if self._held_bytes + size > HELD_LIMIT_BYTES and came.output.data:
-            with suppress(OSError):
-                spill = TemporaryFile()  # noqa: SIM115 - closed once it is stored
-                spill.write(came.output.data)
-                return replace(came, output=replace(came.output, data=None)), spill
-        self._held_bytes += size
-        return came, None
-
-    async def store_rest(self, fetches: anyio.abc.TaskGroup) -> None:
-        """Store what is held, however often the disk says no."""
-        while self._held:
-            came, spill = self._held[0]
-            if spill:
-                spill.seek(0)
-                came = replace(came, output=replace(came.output, data=spill.read()))
-            store = partial(self._completion.store_early, self._claim.prediction, came, fetches)
-            await self._transitions.write_with_retry(self._claim, f"image {came.index + 1}", store)
-            if spill:
-                spill.close()
-            self._held.pop(0)

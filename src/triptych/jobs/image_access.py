@@ -111,7 +111,7 @@ class ImageAccess:
                 raise errors.UnreadableImage(
                     "An image is an empty string; pass a handle, a path, a URL or a data: URI."
                 )
-            image = await self._files.import_images(
+            image = await self._files.import_image(
                 text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
             )
             image = await self._store.add_image(image, self._clock.now(), caller.owner)
@@ -185,6 +185,11 @@ class ImageAccess:
             return None
 
         return await self._store.run(found)
+
+    def uploaded(self, store: Store, image: Image, hosted: tuple[str, datetime] | None, caller: Caller) -> ImageResult:
+        """Return an uploaded image under its own handle; `hosted` is its URL at a provider and when that expires."""
+        stored = store.image_by_sha256(image.sha256) or image
+        return presenters.image_of_upload(stored, hosted, link=self.link(store, caller))
 
     def allowed(self, caller: Caller) -> tuple[Path, ...]:
         """Return the directories that a caller may read and write."""

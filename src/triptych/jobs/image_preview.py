@@ -177,7 +177,7 @@ def draw(shown: Sheet, detail: bool = False) -> Preview:
         small = processing.thumbnail(picture.image.path.read_bytes(), side_px) if picture.image else None
         cards.append(contact_sheet.Card(small, picture.handle, picture.note))
         if small and picture.made:
-            sets.setdefault(picture.made.prediction.id, []).append((i, similarity.look(small)))
+            sets.setdefault(picture.made.prediction.id, []).append((i, similarity.measure(small)))
     said = [shown.caption]
     for members in sets.values():
         pictures = [shown.pictures[i] for i, _ in members]

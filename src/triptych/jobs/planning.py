@@ -18,20 +18,9 @@ from triptych import catalog
 from triptych.catalog import backgrounds
 from triptych.core import errors
 from triptych.core.clock import Moment
-from triptych.core.errors import plain
-from triptych.core.models import (
-    Image,
-    Job,
-    Offer,
-    Prediction,
-    ProviderRequest,
-    Quote,
-    Reference,
-    Request,
-    Route,
-    Size,
-    State,
-)
+from triptych.core.errors import format_usd
+from triptych.core.models import Image, Job, Prediction, ProviderRequest, Reference, Request, Route, State
+from triptych.core.offers import Offer, Quote, Size
 from triptych.providers.client import Account
 from triptych.storage.budget import Budget
 
@@ -297,20 +286,20 @@ def check_cost(
     Raises: `errors.OverBudget` for a quote above the cap, above the budget, or not confirmed; checked in that order.
     """
     asked, images = (
-        plain(plan.quoted_usd),
+        format_usd(plan.quoted_usd),
         "1 image" if plan.requested == 1 else f"{plan.requested} images",
     )
     what = f"{images}, {plan.offer.family} on {plan.offer.provider}"
     if max_cost_usd is not None and plan.quoted_usd > max_cost_usd:
         raise errors.OverBudget(
-            f"The quote for {what} is above the cap of this call: cap ${plain(max_cost_usd)} (max_cost_usd), "
+            f"The quote for {what} is above the cap of this call: cap ${format_usd(max_cost_usd)} (max_cost_usd), "
             f"quoted ${asked}; all calls together: {balance.text()}. Nothing was sent. "
             f"Ask for fewer images, or call again with max_cost_usd={asked}."
         )
     balance.require(plan.quoted_usd)
     confirmed_usd = (agreed_usd if asks else max_cost_usd) or Decimal(0)
     if plan.quoted_usd > max(confirmed_usd, confirm_usd):
-        question, cap = f"This will cost ${asked}: {what}.", plain(confirm_usd)
+        question, cap = f"This will cost ${asked}: {what}.", format_usd(confirm_usd)
         if asks:  # it names no amount, for an assistant would repeat the call with it, whatever the user said
             raise errors.OverBudget(
                 f"The quote for {what} needs the user's confirmation, as it is above ${cap} (TRIPTYCH_CONFIRM_USD "

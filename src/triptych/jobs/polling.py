@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from triptych.core.clock import Clock
-from triptych.core.models import Offer, Prediction
+from triptych.core.models import Prediction
+from triptych.core.offers import Offer
 from triptych.core.states import poll_delay_s, retry_delay_s
 from triptych.providers.client import Account
 from triptych.storage.async_store import AsyncStore

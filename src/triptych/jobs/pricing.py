@@ -18,7 +18,8 @@ import anyio
 from triptych import catalog
 from triptych.core import errors
 from triptych.core.clock import Clock
-from triptych.core.models import Lifecycle, Offer, Operation, Price, Quote, Reference
+from triptych.core.models import Reference
+from triptych.core.offers import Lifecycle, Offer, Operation, Price, Quote
 from triptych.core.text import line
 from triptych.jobs.planning import Plan
 from triptych.jobs.results import ModelRow, ModelsResult, ProviderRow
@@ -254,12 +255,12 @@ def _price_text(price: Price) -> str | None:
     if not (price.above or price.usd_per_reference):
         return None
     bounds = [f"up to {area / 1e6:.1f} MP" for area, _ in price.above] + (["above"] if price.above else [])
-    each = [errors.plain(usd) for usd in (price.usd_per_image, *(usd for _, usd in price.above))]
+    each = [errors.format_usd(usd) for usd in (price.usd_per_image, *(usd for _, usd in price.above))]
     said = [f"${each[0]} an image {bounds[0]}" if bounds else f"${each[0]} an image"]
     said += [f"${usd} {bound}" for usd, bound in zip(each[1:], bounds[1:], strict=True)]
     if price.usd_per_reference:
         free = {0: "", 1: " after the first"}.get(price.free_references, f" after the first {price.free_references}")
-        said.append(f"${errors.plain(price.usd_per_reference)} a reference{free}")
+        said.append(f"${errors.format_usd(price.usd_per_reference)} a reference{free}")
     return ", ".join(said)
 
 

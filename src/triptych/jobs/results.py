@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from triptych.core.errors import plain
+from triptych.core.errors import format_usd
 from triptych.core.json_fields import Usd, Utc
 from triptych.core.models import Failure
 from triptych.core.text import joined_lines
@@ -82,16 +82,16 @@ class Cost(Result):
         if self.charged == 0:
             charged = "nothing was charged"
         elif self.charged is not None and self.charge_is_estimate:
-            charged = f"charged about ${plain(self.charged)}, the provider reports no charge"
+            charged = f"charged about ${format_usd(self.charged)}, the provider reports no charge"
         elif self.charged is not None:
-            charged = f"charged ${plain(self.charged)}"
+            charged = f"charged ${format_usd(self.charged)}"
         elif status == "dry_run":
             charged = "nothing was sent"
         elif status == "done":  # some providers tell it minutes later, or never
             charged = "the charge is not known yet"
         else:
             charged = "not charged yet" if status in ("queued", "running") else "it may have been charged"
-        return f"quoted ${plain(self.quoted)}, {charged}"
+        return f"quoted ${format_usd(self.quoted)}, {charged}"
 
 
 class Page(Result):
@@ -242,8 +242,8 @@ class ModelRow(Result):
     def price_text(self) -> str:
         """Return the price in words; where it has parts, a live one is only where they begin."""
         if not self.price:
-            return f"${plain(self.usd_per_image)} an image"
-        live = f"from ${plain(self.usd_per_image)} now; listed " if self.price_as_of == "live" else ""
+            return f"${format_usd(self.usd_per_image)} an image"
+        live = f"from ${format_usd(self.usd_per_image)} now; listed " if self.price_as_of == "live" else ""
         return live + self.price
 
     def by_endpoint(self) -> dict[str, list[str]]:
@@ -274,8 +274,8 @@ class ProviderRow(Result):
     def text(self) -> str:
         """Return the provider as one line."""
         facts = ["usable" if self.usable else f"not usable: {self.why_not}"]
-        facts += [f"balance ${plain(self.balance_usd)}"] if self.balance_usd is not None else []
-        others = ", ".join(f"{model} ${plain(usd)}" for model, usd in self.others_usd_per_image.items())
+        facts += [f"balance ${format_usd(self.balance_usd)}"] if self.balance_usd is not None else []
+        others = ", ".join(f"{model} ${format_usd(usd)}" for model, usd in self.others_usd_per_image.items())
         facts += [f"not shown below, an image: {others}"] if others else []
         return f"{self.provider}: {'; '.join(facts)}"
 

@@ -1,36 +1,30 @@
 """The use-cases behind tools and commands: what a person or an assistant can ask for.
 
-Rules: a refusal costs nothing and leaves nothing behind; a paid request is written down (`Store.add_job`) before
-anybody hears of it, and worked on by the worker, not by the call; every call answers in bounded time. This file must
-not know MCP, the command line or the environment.
+Rules: the worker works on a job, not the call that made it; every call answers in bounded time. This file must not know
+MCP, the command line or the environment.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
-from typing import TypeVar
 
 import anyio
 
-from triptych import catalog
 from triptych.core import errors
 from triptych.core.clock import Clock, SystemClock, moment
-from triptych.core.concurrency import unwrapped
-from triptych.core.models import Image, Job, Offer, Output, Prediction, Reference, Request, State, Status
+from triptych.core.concurrency import unwrap_group
+from triptych.core.models import Job, Output, Request, State, Status
 from triptych.images.files import ImageFiles
-from triptych.jobs import planning, presenters
+from triptych.jobs import presenters, resumption
 from triptych.jobs.image_access import Caller, ImageAccess, SignedFile
-from triptych.jobs.planning import MAX_LANES, Plan, Terms
+from triptych.jobs.job_creation import JobCreation, Made, ServiceConfig
+from triptych.jobs.planning import MAX_LANES, Terms
 from triptych.jobs.pricing import Pricing
 from triptych.jobs.results import (
-    Cost,
     ImageResult,
     JobRequest,
     JobResult,
@@ -38,53 +32,26 @@ from triptych.jobs.results import (
     JobSummary,
     ModelsResult,
     Preview,
-    Progress,
     SaveResult,
     SpendResult,
     UploadResult,
 )
 from triptych.jobs.uploads import upload_reference
 from triptych.jobs.worker import Worker
-from triptych.providers.client import Account, ProviderClient, first_call
+from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore, Hop, one_thread
 from triptych.storage.jobs import Store
-
-T = TypeVar("T")
-
-log = logging.getLogger(__name__)
 
 __all__ = ["Caller", "ImageService", "Request", "ServiceConfig", "SignedFile", "Terms", "open_service"]
 
 MAX_WAIT_S = 55.0
 LOOK_AGAIN_S = 0.2
 """How often the database is looked at for what another process wrote about a job that is waited for."""
-BUSY_PAUSE_S = 0.25
-LEAST_QUOTE_S = 0.8
-"""A call that does not wait still asks the provider for its price this long."""
-LOOK_AGAIN_FOR_S = 600.0
-"""What missed its deadline is polled this long once more when somebody asks for it."""
 OVERVIEW_BYTES = 4000
 """The whole list of models is cut to this; it is paid for in the conversation."""
 MODELS_BYTES = 9000
 """A list that was narrowed by query, operation or provider is cut to this."""
 MOST_SPEND_DAYS = 366
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceConfig:
-    """What a service is opened with; `settings` reads it from the environment.
-
-    `accounts` are all known providers, usable or not, in order of preference. `allowed_dirs` may be read and written by
-    every caller; `budget_usd` None is no cap; `proxy_resolves` is explained in `ProviderClient`.
-    """
-
-    home: Path
-    accounts: Mapping[str, Account]
-    default_provider: str
-    allowed_dirs: tuple[Path, ...] = ()
-    budget_usd: Decimal | None = Decimal(10)
-    confirm_usd: Decimal = Decimal(1)
-    proxy_resolves: bool = False
 
 
 ANYONE = Caller()
@@ -105,7 +72,7 @@ async def open_service(
     hop = hop or one_thread()
     service = await hop(partial(ImageService, setup, SystemClock(), hop))  # a big or locked database opens slowly
     try:
-        with unwrapped():
+        with unwrap_group():
             async with anyio.create_task_group() as tasks:
                 if work:
                     tasks.start_soon(service.worker.run)
@@ -130,11 +97,12 @@ class ImageService:
         self._listeners: dict[object, Callable[[str], None]] = {}
         self.provider_client = ProviderClient(proxy_resolves=setup.proxy_resolves)
         self._files = ImageFiles(setup.home, self.provider_client.fetch)
-        self._files.sweep(clock.now())
+        self._files.remove_stale_parts(clock.now())
         plain = Store(setup.home / "triptych.db", self._files.images_dir, setup.budget_usd, clock)
         self.store = AsyncStore(plain, hop or one_thread())
         self.image_access = ImageAccess(self.store, self._files, clock, setup.allowed_dirs)
         self._pricing = Pricing(self.store, self.provider_client, setup.accounts, setup.default_provider, clock)
+        self._creation = JobCreation(setup, self.store, self._pricing, self.image_access, clock)
         self.worker = Worker(self.store, self._files, self.provider_client, setup.accounts, clock, self._tell)
 
     # -- the tools
@@ -158,7 +126,7 @@ class ImageService:
                     hosted = await self.store.copy(image.sha256, account.provider.name, self._clock.now())
                 except errors.TriptychError as error:
                     warnings.append(f"{image.handle} is stored, not yet at {account.provider.title}: {error.message}")
-            shown.append(await self.store.run(self._upload_shown, image, hosted, caller))
+            shown.append(await self.store.run(self.image_access.uploaded, image, hosted, caller))
         handles = ", ".join(f'"{one.handle}"' for one in shown[:14])
         return UploadResult(
             images=shown,
@@ -172,38 +140,14 @@ class ImageService:
 
         Raises: `errors.BadRequest` and below when the request cannot be right; nothing was sent then.
         """
-        request, refusal = planning.checked(request), None
-        offers: list[Offer] = []
-        notes: tuple[str, ...] = ()
-        try:
-            offers, notes = self._offers(request)
-        except errors.BadRequest as error:
-            # Its job may be there all the same: made before a key, a model or a default went away.
-            if terms.again or terms.dry_run:
-                raise
-            refusal = error
-        try:
-            references = await self.image_access.import_images(request.references, caller)
-            images = await self.image_access.import_images(request.images, caller)
-        except errors.TriptychError as error:
-            raise refusal or error from None
-        request = replace(
-            request,
-            images=tuple(image.handle for image in images),
-            references=tuple(image.handle for image in references),
-        )
-        by_handle = {image.handle: image for image in (*images, *references)}
-        save_to = str(await self.image_access.directory(terms.save_to, caller)) if terms.save_to else None
         if terms.dry_run:
-            return await self._dry_run(planning.build_plan(request, offers, by_handle, notes))
-        fingerprint = request.fingerprint(caller.owner, {handle: image.sha256 for handle, image in by_handle.items()})
-        earlier = None if terms.again else await self.store.same_request(fingerprint)
-        if earlier:
-            return await self._attached(earlier, terms.wait_s, save_to, caller)
-        if refusal:
-            raise refusal
-        plan = planning.build_plan(request, offers, by_handle, notes)
-        return await self._start(plan, terms, fingerprint, save_to, caller)
+            return await self._creation.dry_run(request, terms, caller)
+        made = await self._creation.create(request, terms, caller)
+        if not made.is_new:
+            return await self._attached(made, caller)
+        self._tell(made.job.id)
+        self.worker.notifier.notify()
+        return await self._wait(made.job.id, made.until_s - self._clock.monotonic(), caller)
 
     async def get_status(
         self, job_id: str, wait_s: float = 0, caller: Caller = ANYONE, *, page: int | None = None
@@ -258,7 +202,7 @@ class ImageService:
         provider = self.setup.accounts[row.provider].provider.title
         warning = (
             f"{len(at_provider)} request(s) are already at {provider}, which cannot cancel them: "
-            f"about ${errors.plain(cost)} will be charged, and their images are still fetched."
+            f"about ${errors.format_usd(cost)} will be charged, and their images are still fetched."
         )
         return result.model_copy(update={"warnings": [*result.warnings, warning]})
 
@@ -322,7 +266,7 @@ class ImageService:
             store.image_by_sha256,
             page=page,
             page_size=None if every else _page_size(store, row, frames),
-            findable=any(self._resumed_state(p) is State.SUBMITTING for p in predictions),
+            findable=any(resumption.state_after(p, self.setup.accounts) is State.SUBMITTING for p in predictions),
             link=self.image_access.link(store, caller),
         )
 
@@ -399,108 +343,21 @@ class ImageService:
 
     # -- how a job starts and is waited for
 
-    def _offers(self, request: Request) -> tuple[list[Offer], tuple[str, ...]]:
-        """Return the offers that can do it, the one to use first, and the warnings about that choice.
-
-        Raises: as `planning.rank_offers`, when none of them can.
-        """
-
-        def fits(offer: Offer) -> None:
-            catalog.check(offer, request)
-            catalog.resolve_size(offer, request.size, None)
-
-        accounts, today = self.setup.accounts, self._clock.now().date()
-        offers = planning.rank_offers(accounts, self.setup.default_provider, request, fits, today)
-        return offers, planning.notes(accounts, offers[0], request, today)
-
-    async def _start(
-        self, plan: Plan, terms: Terms, fingerprint: str, save_to: str | None, caller: Caller
-    ) -> JobResult:
-        """Quote a plan, refuse what was not agreed to, and store it; nothing of an image leaves before that."""
-        within_s = min(terms.wait_s, caller.left_s())
-        end_s = self._clock.monotonic() + within_s  # of the quote, the write and the wait together
-        plan = replace(plan, quotes=await self._pricing.quotes(plan, max(within_s / 2, LEAST_QUOTE_S)))
-        plan = planning.check_cost(
-            plan,
-            terms.max_cost_usd,
-            self.setup.confirm_usd,
-            await self.store.balance(moment(self._clock)),
-            asks=caller.asks,
-            agreed_usd=caller.agreed_usd,
-        )
-        job, predictions = planning.create_job(
-            plan,
-            now=moment(self._clock),
-            fingerprint=fingerprint,
-            save_to=save_to,
-            again=terms.again,
-            owner=caller.owner,
-        )
-        earlier = await self._written(
-            lambda: self.store.add_job(job, predictions, now=moment(self._clock), attach=not terms.again),
-            end_s - self._clock.monotonic(),
-        )
-        if earlier:  # another process was quicker
-            return await self._attached(earlier, end_s - self._clock.monotonic(), save_to, caller)
-        self._tell(job.id)
-        self.worker.notifier.notify()
-        return await self._wait(job.id, end_s - self._clock.monotonic(), caller)
-
-    async def _written(self, write: Callable[[], Awaitable[T]], within_s: float) -> T:
-        """Return what a write returns; while another program locks the database it is tried again, so long at most.
-
-        Raises: `errors.Outage`: nothing was written then.
-        """
-        end_s = self._clock.monotonic() + within_s
-        while True:
-            try:
-                return await write()
-            except errors.Unusable:
-                raise
-            except errors.Outage:
-                if self._clock.monotonic() >= end_s:
-                    raise
-            await self._clock.wait(anyio.Event(), BUSY_PAUSE_S)
-
-    async def _attached(self, job: Job, wait_s: float, save_to: str | None, caller: Caller) -> JobResult:
+    async def _attached(self, made: Made, caller: Caller) -> JobResult:
         """Return a job that was made earlier; it was agreed to then, so nothing is asked, quoted or sent."""
-        if save_to:
-            await self.store.save_also(job.id, save_to)
-        result = await self._wait(job.id, min(wait_s, caller.left_s()), caller)
-        if save_to:
+        job, left_s = made.job, made.until_s - self._clock.monotonic()
+        if made.save_to:
+            await self.store.save_also(job.id, made.save_to)
+        result = await self._wait(job.id, min(left_s, caller.left_s()), caller)
+        if made.save_to:
             await self.image_access.save_copies(job.id)
             result = await self.job(job.id, caller)
-        made = presenters.ago(self._clock.now() - job.created_at)
+        age = presenters.ago(self._clock.now() - job.created_at)
         note = (
-            f"The same request was made {made}: this is its job, and this call pays nothing. again=true pays for "
+            f"The same request was made {age}: this is its job, and this call pays nothing. again=true pays for "
             "another variation."
         )
         return result.model_copy(update={"warnings": [*result.warnings, note]})
-
-    async def _dry_run(self, plan: Plan) -> JobResult:
-        account = self.setup.accounts[plan.offer.provider]
-        now = self._clock.now()
-        references = []
-        for image in plan.lanes[0]:
-            known = await self.store.copy(image.sha256, account.provider.name, now)
-            how = "sent along" if account.provider.inline else "uploaded when the request is sent"
-            url = known[0] if known else f"triptych://images/{image.handle} ({how})"
-            references.append(Reference(image.sha256, image.mime_type, url=url))
-        return JobResult(
-            job_id=None,
-            status="dry_run",
-            provider=plan.offer.provider,
-            model=plan.offer.family,
-            endpoint=plan.offer.endpoint,
-            progress=Progress(done=0, total=plan.requested),
-            requested=plan.requested,
-            returned=0,
-            images=[],
-            cost=Cost(quoted=plan.quoted_usd),
-            warnings=[*plan.warnings, "A dry run: nothing was sent. The quote is the list price."]
-            + ([f"This is the first of {plan.requests} requests."] if plan.requests > 1 else []),
-            request=first_call(account, account.provider.submit(plan.first_request(references))),
-        )
 
     async def _wait(self, job_id: str, wait_s: float, caller: Caller, page: int = 1) -> JobResult:
         """Return the job when it has ended, images stored, or when `wait_s` is over; report what changes meanwhile."""
@@ -521,39 +378,9 @@ class ImageService:
 
     async def _resume(self, row: Job) -> None:
         """Look again at what had ended without its images, where looking costs nothing."""
-        if row.status not in (Status.PARTIAL, Status.FAILED, Status.UNCERTAIN):
-            return
-        now = moment(self._clock)
-
-        def revive(store: Store) -> None:
-            for prediction in store.predictions(row.id):
-                to = self._resumed_state(prediction)
-                if to:
-                    # An uncertain submit gets one more look, not the whole patience again.
-                    attempts = 4 if to is State.SUBMITTING else 0
-                    until_s = now.mono_s + LOOK_AGAIN_FOR_S
-                    store.revive(prediction.id, to, now=now, deadline_at=until_s, attempts=attempts)
-
-        await self.store.run(revive)
-        self.worker.notifier.notify()
-
-    def _resumed_state(self, prediction: Prediction) -> State | None:
-        account = self.setup.accounts.get(prediction.provider)  # none for one that only a newer Triptych knows
-        kind = prediction.fault.kind if prediction.fault else ""
-        if prediction.state is State.FAILED and kind == "deadline" and prediction.ticket:
-            return State.RUNNING
-        if prediction.state is State.FAILED and kind == "fetch_failed":
-            return State.FETCHING
-        # Its fault stays `uncertain`, so that it is only looked for: sending it again under an id of ours is no look.
-        if prediction.state is State.UNCERTAIN and account and account.provider.find:
-            return State.SUBMITTING
-        return None
-
-    def _upload_shown(
-        self, store: Store, image: Image, hosted: tuple[str, datetime] | None, caller: Caller
-    ) -> ImageResult:
-        stored = store.image_by_sha256(image.sha256) or image
-        return presenters.image_of_upload(stored, hosted, link=self.image_access.link(store, caller))
+        if row.status in (Status.PARTIAL, Status.FAILED, Status.UNCERTAIN):
+            await self.store.run(resumption.resume, row.id, self.setup.accounts, moment(self._clock))
+            self.worker.notifier.notify()
 
     async def _job(self, job_id: str, caller: Caller) -> Job:
         return await self.store.run(_job_seen, job_id, caller)

@@ -18,13 +18,17 @@ import anyio.to_thread
 
 from triptych.core import errors
 from triptych.core.clock import Clock, Notifier, moment
-from triptych.core.concurrency import unwrapped
-from triptych.core.models import Done, Failure, Offer, Pending, Prediction, ProviderRequest, Reference, Route, State
-from triptych.core.states import LEASE_S, retry_delay_s
+from triptych.core.concurrency import unwrap_group
+from triptych.core.models import Done, Failure, Pending, Prediction, ProviderRequest, Reference, Route, State
+from triptych.core.offers import Offer
+from triptych.core.states import retry_delay_s
 from triptych.images.files import ImageFiles
 from triptych.jobs.completion import Completion
+from triptych.jobs.downloads import Downloads
+from triptych.jobs.early_outputs import EarlyOutputs
 from triptych.jobs.planning import provider_request
 from triptych.jobs.polling import Polling, age_s, slept_s
+from triptych.jobs.submit_gate import SubmitGate
 from triptych.jobs.transitions import Transitions, fault_of
 from triptych.jobs.uploads import as_sent, upload_reference
 from triptych.providers import Sent
@@ -37,8 +41,6 @@ log = logging.getLogger(__name__)
 
 SHUTDOWN_GRACE_S = 8.0
 """How long a stopping process still waits for the answer to a submit that has left."""
-RENEWED_WITHIN_S = LEASE_S / 2
-"""A renewal that took longer is not relied on: the lease may be over."""
 PREPARE_TRIES = 8
 SUBMIT_TRIES = 10
 MAX_SUBMITS_BEFORE_REROUTE = 3
@@ -52,7 +54,7 @@ AMBIGUOUS_SUBMIT_WINDOW_S = 900.0
 class Submission:
     """The steps, over one store, one set of files and one set of connections.
 
-    `changed` is called with the id of each job that moved; the bell is rung when an image is stored.
+    `changed` is called with the id of each job that moved; the notifier is notified when an image is stored.
     """
 
     def __init__(
@@ -72,8 +74,9 @@ class Submission:
         self._clock = clock
         self._polling = polling
         self._transitions = Transitions(store, clock, changed)
+        self._downloads = Downloads(store, image_files, provider_client, accounts, clock, changed, notifier)
         self._completion = Completion(
-            store, image_files, provider_client, accounts, clock, polling, self._transitions, notifier
+            store, provider_client, accounts, clock, polling, self._transitions, self._downloads
         )
 
     async def advance(self, claim: Claim) -> None:
@@ -128,7 +131,7 @@ class Submission:
 
     async def _send(self, account: Account, claim: Claim, edit: ProviderRequest, *, again: bool = False) -> None:
         """Send the request that costs money, and write down what came of it even if this process is being stopped."""
-        departure = _SubmitGate(self._store, claim, self._clock)
+        departure = SubmitGate(self._store, claim, self._clock)
         shield, ended = anyio.CancelScope(shield=True), False
 
         async def limit_when_cancelled() -> None:
@@ -142,7 +145,7 @@ class Submission:
                     with anyio.CancelScope(shield=True):
                         await self._note_departure(claim, departure)
 
-        with unwrapped():
+        with unwrap_group():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(limit_when_cancelled)
                 with shield:
@@ -150,7 +153,7 @@ class Submission:
                 ended = True
                 tasks.cancel_scope.cancel()
 
-    async def _note_departure(self, claim: Claim, departure: _SubmitGate) -> None:
+    async def _note_departure(self, claim: Claim, departure: SubmitGate) -> None:
         """Write down that a request has left whose answer may not be heard any more."""
         async with departure.writing:
             if departure.left and claim.prediction.fault is None:
@@ -159,7 +162,7 @@ class Submission:
                     departure.claim = replace(claim, prediction=replace(claim.prediction, fault=_STOPPED))
 
     async def _send_and_write(
-        self, account: Account, claim: Claim, edit: ProviderRequest, again: bool, departure: _SubmitGate
+        self, account: Account, claim: Claim, edit: ProviderRequest, again: bool, departure: SubmitGate
     ) -> None:
         async def write() -> Claim | None:
             async with departure.writing:
@@ -178,7 +181,7 @@ class Submission:
             await self._completion.download(taken)
 
     async def _sent(
-        self, account: Account, claim: Claim, edit: ProviderRequest, departure: _SubmitGate
+        self, account: Account, claim: Claim, edit: ProviderRequest, departure: SubmitGate
     ) -> Pending | Done | errors.TriptychError:
         """Return what came of a submit; frames that a stream brings early are stored while it goes on.
 
@@ -186,8 +189,8 @@ class Submission:
         error is returned.
         """
         outcome: Pending | Done | errors.TriptychError
-        early = self._completion.early(claim)
-        with unwrapped():
+        early = EarlyOutputs(self._downloads, claim, self._transitions)
+        with unwrap_group():
             async with anyio.create_task_group() as fetches:
                 try:
                     outcome = await self._client.run(
@@ -386,43 +389,6 @@ class Submission:
             await as_sent(account, image, url, of=len(images)) for image, url in zip(images, urls, strict=True)
         ]
         return _as_asked(self._offer(prediction), prediction, references)
-
-
-class _SubmitGate:
-    """The gate before a paid request leaves: it opens only for the process that still holds the prediction.
-
-    Called right before the bytes leave. `left` says from then on that they may have.
-    """
-
-    def __init__(self, store: AsyncStore, claim: Claim, clock: Clock) -> None:
-        self._store = store
-        self._clock = clock
-        self.claim = claim
-        """With the fault that was stored for it while its answer was waited for, if any."""
-        self.writing = anyio.Lock()
-        """Held while what became of the request is written: `claim` is what the store has then."""
-        self.left = False
-        self.stopping = False
-        """This process is being stopped: what has not left yet stays."""
-
-    async def __call__(self) -> None:
-        """Renew the lease for the time that the request is on its way.
-
-        Raises: `errors.NotSent` when another process has taken the prediction over, or nobody can say, and when this
-        process is being stopped.
-        """
-        began_s = self._clock.monotonic()
-        try:
-            ours = await self._store.renew(self.claim, began_s)
-        except errors.Outage as error:
-            raise errors.NotSent(f"Not sent, because its lease cannot be renewed: {error.message}") from error
-        if not ours:
-            raise errors.NotSent("Not sent: another process has taken over the request.")
-        if self._clock.monotonic() - began_s > RENEWED_WITHIN_S:
-            raise errors.NotSent("Not sent: this process was suspended, and another may have taken over the request.")
-        if self.stopping and not self.left:
-            raise errors.NotSent("Not sent: this process is being stopped.")
-        self.left = True
 
 
 def _as_asked(offer: Offer, prediction: Prediction, references: list[Reference]) -> ProviderRequest:

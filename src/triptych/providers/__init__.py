@@ -1,15 +1,21 @@
-"""What a provider is: data and pure functions, one file each.
+"""The contract of a provider: data and pure functions, one file for each provider.
 
 A provider's flows are generators in the style of httpx's auth flow: they yield an `HttpRequest`, are sent an
-`HttpResponse`, and return the outcome. They hold no client, no clock and never await; the one driver in `client` runs
-them all. So the same flow serves the worker, the tests and a dry run (which shows the first `HttpRequest` and stops).
+`HttpResponse`, and return the outcome. They have no client and no clock and never await; the driver in `client` runs
+them. The same flow serves the worker, the tests and a dry run (which shows the first `HttpRequest` and stops).
 
-A flow reports trouble by raising from `errors`:
+A flow reports failures by raising from `errors`:
   `Refused` and below    surely not accepted, nothing paid
   `Failed` and below     accepted, then decided against
-  `Outage`               no usable answer; on a submit this means "may have been accepted"
+  `Outage`               no usable response; on a submit this means "may have been accepted"
 
-This file must not know any provider by name: they are found by listing the folder.
+    NAME         one provider: `PROVIDER`, its offers and its flows
+    client       the only sender of requests; `Account` is one key at one provider
+    url_safety   which URLs may be read
+    preview/     the offline engine behind `draft`
+    _offers, _reading, _history    shared by several providers
+
+Must not know: any provider by name. They are found by listing the folder.
 """
 
 from __future__ import annotations
@@ -25,18 +31,39 @@ from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 from triptych.core import errors
-from triptych.core.models import Done, Offer, Pending, Prediction, ProviderRequest, Quote, ReturnedImage, Upload
+from triptych.core.models import Done, Pending, Prediction, ProviderRequest, ReturnedImage, Upload
+from triptych.core.offers import Offer, Quote
+
+__all__ = [
+    "STREAM_END",
+    "BaseUrl",
+    "Flow",
+    "FrameReceived",
+    "HttpRequest",
+    "HttpResponse",
+    "ModelList",
+    "NextEvent",
+    "Provider",
+    "ReferenceLimits",
+    "Sent",
+    "client",
+    "load",
+    "names",
+    "preview",
+    "refuse",
+    "url_safety",
+]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A request a flow wants sent: to a base URL by name, or to a whole URL that the provider gave.
+    """A request that a flow wants sent: to a base URL by name, or to a whole URL from the provider.
 
-    A whole URL has to be on the provider's own origin, or, without `authorize`, on the public internet (an upload
-    ticket). `repeatable` says that sending it twice costs nothing (everything but a submit).
-    With `stream`, an answer that is a stream of server-sent events has an empty body; `NextEvent` asks for its events.
+    A whole URL must be on the provider's own origin, or, without `authorize`, on the public internet (an upload
+    ticket). `repeatable` means that sending it twice costs nothing: all requests but a submit. With `stream`, a
+    response of server-sent events has an empty body; `NextEvent` asks for its events.
     """
 
     method: str
@@ -55,34 +82,35 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class NextEvent:
-    """The next event of a stream is wanted: it is sent as an `HttpResponse` with its data as the body.
+    """Ask for the next event of a stream. It is sent as an `HttpResponse` with the event's data as the body.
 
-    At the stream's end that answer's status is `STREAM_END`. A stream that is cut off raises `errors.AnswerLost` here.
+    At the end of the stream the status of that response is `STREAM_END`. A stream that breaks off raises
+    `errors.AnswerLost`.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class FrameReceived:
-    """A frame came before the flow is at its end; `index` is its place in the answer, from 0."""
+    """One image received before the flow ends; `index` is its place among the outputs, from 0."""
 
     index: int
     output: ReturnedImage
 
 
 STREAM_END = 0
-"""The status of the answer that ends a stream."""
+"""The status of the response that ends a stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """What came back: a whole response, its body bounded by the driver."""
+    """A whole response. The driver bounds its body."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
     def json(self) -> Any:
-        """Return the parsed body, or None where it is not JSON (an HTML page, an empty body, a tower of brackets)."""
+        """Return the parsed body, or None if it is not JSON (an HTML page, an empty body, extreme nesting)."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
@@ -94,9 +122,9 @@ Flow = Generator[HttpRequest | NextEvent | FrameReceived, HttpResponse, T]
 
 @dataclass(frozen=True, slots=True)
 class ReferenceLimits:
-    """What a provider takes as a reference image; a larger one is fitted down, with a warning.
+    """The limits of a provider's reference images. A larger image is fitted to them, with a warning.
 
-    `max_body_bytes` bounds a whole request whose references are inline (base64 makes them a third larger).
+    `max_body_bytes` limits a whole request with inline references (base64 makes them a third larger).
     """
 
     max_bytes: int | None = None
@@ -108,24 +136,24 @@ class ReferenceLimits:
 
 @dataclass(frozen=True, slots=True)
 class BaseUrl:
-    """Where a provider lives by default, and the variable that moves it."""
+    """A provider's default base URL, and the variable that replaces it."""
 
     env: str
     default: str
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """A live model list: endpoint id → current price per image in USD, where it says one."""
+class ModelList:
+    """A live list of models: endpoint id → current price per image in USD, None without a price."""
 
     prices_usd: Mapping[str, Decimal | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """When a request left: `at` by this machine's wall clock, `age_s` seconds ago by its monotonic clock.
+    """When a request left: `at` by the wall clock, `age_s` seconds ago by the monotonic clock.
 
-    That clock rests while the machine sleeps: the request may be older by `slept_s`, which the wall clock says.
+    The monotonic clock may pause while the machine sleeps: by the wall clock the request is older by `slept_s`.
     """
 
     at: datetime
@@ -134,17 +162,17 @@ class Sent:
 
     @property
     def oldest_s(self) -> float:
-        """The greatest age that one of the clocks says."""
+        """The greatest age by either clock."""
         return self.age_s + self.slept_s
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider as data and pure functions; what it cannot do is None.
+    """A provider as data and pure functions. A function that it does not support is None.
 
-    `key_env` None means that it needs no key and no network: its `submit` then runs to its end without a `HttpRequest`.
-    `inline` providers take reference bytes in the request, where they have no URL for them yet; the others get URLs,
-    made with `upload`.
+    With `key_env` None it needs no key and no network: its `submit` ends without an `HttpRequest`. With `inline` it
+    takes reference bytes in the request, where no URL exists for them yet; other providers get URLs, made with
+    `upload`.
     """
 
     name: str
@@ -154,27 +182,29 @@ class Provider:
     offers: tuple[Offer, ...]
     submit: Callable[[ProviderRequest], Flow[Pending | Done]]
     offers_at: Callable[[Mapping[str, str]], tuple[Offer, ...]] | None = None
-    """The offers at these base URLs, by name, where they differ from one place to another."""
+    """The offers at these base URLs, by name, if they depend on the base URL."""
     poll: Callable[[str, str | None], Flow[Pending | Done]] | None = None
     upload: Callable[[bytes, str, str], Flow[Upload]] | None = None
     find: Callable[[ProviderRequest, Prediction, Sent, frozenset[str]], Flow[Pending | None]] | None = None
-    """Look for a submit whose answer was lost; the tickets are taken by other predictions. It sends nothing paid.
+    """Find a submit whose response was lost. The tickets belong to other predictions. It sends nothing paid.
 
-    None: the request surely was not accepted. Raises `errors.Unclear` when the provider's list was read and does not
-    tell, another error when it could not be read.
+    Returns None if the request surely was not accepted. Raises `errors.Unclear` if the provider's list was read and
+    does not decide it, another error if it cannot be read.
     """
     quote: Callable[[ProviderRequest], Flow[Quote | None]] | None = None
     charge: Callable[[str, str | None], Flow[Decimal | None]] | None = None
     finished: Callable[[Sequence[str]], Flow[frozenset[str]]] | None = None
-    """Of these tickets, those that one look at the provider's list shows as ended; a hint, where many run at once."""
-    listing: Callable[[], Flow[Listing]] | None = None
+    """Of these tickets, those that one read of the provider's list shows as ended. A hint, for many running at once."""
+    listing: Callable[[], Flow[ModelList]] | None = None
     balance: Callable[[], Flow[Decimal | None]] | None = None
+    rank: int = 100
+    """The order of preference: the hosted provider with a key and the lowest rank is the default."""
     inline: bool = False
     reference_limits: ReferenceLimits = ReferenceLimits()
     honours_ids_s: float | None = None
-    """For so many seconds after a submit the provider is trusted to know it by an id or key of ours.
+    """For so many seconds after a submit the provider recognises it by an id or key of ours.
 
-    Within them the same submit may be sent again, and pays nothing. None: it takes no id of ours.
+    Within this time the same submit may be sent again and is not paid twice. None: it takes no id of ours.
     """
     result_lifetime_s: float | None = None
     max_running: int = 4
@@ -189,9 +219,9 @@ SHARED = frozenset({"client", "guarded_transport", "url_safety", "preview"})
 
 
 def names() -> tuple[str, ...]:
-    """Return every provider's name, found by listing this folder; imports none of them.
+    """Return every provider's name, from the files in this folder, without importing them.
 
-    A module with a leading underscore and those in `SHARED` serve several providers.
+    A module with a leading underscore, and those in `SHARED`, serve several providers.
     """
     found = {module.name for module in iter_modules(__path__) if not module.name.startswith("_")}
     return tuple(sorted(found - SHARED))
@@ -214,32 +244,32 @@ def refuse(status: int, message: str, *, request_id: str | None = None, retry_af
     401 and 403 → `KeyRejected`, 402 → `NoFunds`, 404 → `NotOffered`, 429 → `RateLimited`, other 4xx → `Refused`; 408,
     425, 499 and the rest → `Outage`.
     """
-    said = f"HTTP {status}: {errors.quoted(message)}"
+    detail = f"HTTP {status}: {errors.quoted(message)}"
     retry_after_s = float(retry_after) if retry_after and re.fullmatch(r"[0-9]{1,6}", retry_after) else None
     match status:
         case _ if 200 <= status < 300:
             return
         case 401 | 403:
             raise errors.KeyRejected(
-                f"The provider rejected the API key or its rights ({said}).", request_id=request_id
+                f"The provider rejected the API key or its rights ({detail}).", request_id=request_id
             )
         case 402:
-            raise errors.NoFunds(f"The provider's balance is too low ({said}).", request_id=request_id)
+            raise errors.NoFunds(f"The provider's balance is too low ({detail}).", request_id=request_id)
         case 404:
-            raise errors.NotOffered(f"The provider did not find it ({said}).", request_id=request_id)
+            raise errors.NotOffered(f"The provider did not find it ({detail}).", request_id=request_id)
         case 429:
             raise errors.RateLimited(
-                f"The provider is limiting requests ({said}).",
+                f"The provider is limiting requests ({detail}).",
                 request_id=request_id,
                 retry_after_s=retry_after_s,
             )
-        case 408 | 425 | 499:  # written by what stands in front of the provider, maybe after the request was accepted
+        case 408 | 425 | 499:  # a gateway writes these, maybe after the provider accepted the request
             raise errors.Outage(
-                f"The provider's answer is not usable ({said}).", request_id=request_id, retry_after_s=retry_after_s
+                f"The provider's answer is not usable ({detail}).", request_id=request_id, retry_after_s=retry_after_s
             )
         case _ if 400 <= status < 500:
-            raise errors.Refused(f"The provider refused the request ({said}).", request_id=request_id)
+            raise errors.Refused(f"The provider refused the request ({detail}).", request_id=request_id)
         case _:
             raise errors.Outage(
-                f"The provider's answer is not usable ({said}).", request_id=request_id, retry_after_s=retry_after_s
+                f"The provider's answer is not usable ({detail}).", request_id=request_id, retry_after_s=retry_after_s
             )

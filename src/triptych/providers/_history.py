@@ -1,8 +1,8 @@
-"""Look for a lost submit in a provider's list of predictions.
+"""Find a lost submit in a provider's list of predictions.
 
-Rules: an entry is ours when it shows our request; time alone never decides. "It is not there" (None) is said only when
-nothing in the list can be ours and the list was read far enough: that answer lets a request be sent once more. All else
-is `errors.Unclear`. Several providers share this file, so it knows none of them.
+Rules: an entry is ours if it shows our request; time alone never decides. None, "not accepted", lets the request be
+sent again: it is returned only if no entry can be ours and the list was read far enough. All else is `errors.Unclear`.
+Several providers share this file, so it knows none of them.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from triptych.providers import Flow, HttpResponse, Sent
 from triptych.providers import _reading as read
 
 PAGES = 3
-"""So many pages of a list are read at most."""
+"""The most pages of a list that are read."""
 SKEW_S = 120.0
-"""How long before its submit a prediction may seem to be made: clocks differ, and so do answers' ways."""
+"""How long before its submit a prediction may seem to be created: clocks and network delays differ."""
 LATEST_S = 900.0
-"""How long after its submit a prediction may be made."""
+"""How long after its submit a prediction may be created."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One prediction of a list: its ticket, when it was made (UTC seconds), and whether it is the same request.
+    """One prediction of a list: its ticket, its creation time (UTC seconds), and whether it is the same request.
 
-    `ticket` and `at_s` are None where they cannot be read, `same` where the list does not tell.
+    `ticket` and `at_s` are None if they cannot be read, `same` if the list does not show it.
     """
 
     ticket: str | None
@@ -39,108 +39,108 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """One page of a list, the answer it came in, and how many entries the whole list has, if that is said."""
+class ListPage:
+    """One page of a list, its response, and the number of entries in the whole list, None if unknown."""
 
-    answer: HttpResponse
+    response: HttpResponse
     entries: Sequence[Entry]
     total: int | None = None
 
 
-def look(
-    page: Callable[[int], Flow[Page]], sent: Sent, known: frozenset[str], *, page_items: int, kept_s: float
+def search(
+    read_page: Callable[[int], Flow[ListPage]], sent: Sent, known: frozenset[str], *, page_items: int, kept_s: float
 ) -> Flow[Pending | None]:
-    """Return the prediction that a lost submit became, or None where it surely was not accepted.
+    """Return the prediction of a lost submit, or None if the submit surely was not accepted.
 
-    `page` reads the list's page of that number (from 1), newest entries first; `known` are tickets that belong to other
-    predictions; `kept_s` is for how long the list surely keeps an entry. Of several that show our request, the first
-    after the submit is taken.
-    Raises: `errors.Unclear` where the list does not tell; what `page` raises.
+    `read_page` reads the page of that number (from 1), newest entries first. `known` are tickets of other predictions.
+    The list keeps an entry for at least `kept_s`. If several entries show our request, the first after the submit is
+    returned.
+    Raises: `errors.Unclear` if the list does not decide it; the errors of `read_page`.
     """
-    ours: list[tuple[float, str]] = []
+    matches: list[tuple[float, str]] = []
     seen: set[str] = set()
     totals: set[int | None] = set()
-    maybe = moved = whole = False
+    ambiguous = changed = complete = False
     for number in range(1, PAGES + 1):
-        told = yield from page(number)
-        sent_s = read.sent_s(sent, told.answer)
-        # Two times that it may have left: the machine may have slept since.
+        page = yield from read_page(number)
+        sent_s = read.sent_s(sent, page.response)
+        # Two possible send times: the machine may have slept since.
         left_s = (sent_s, sent_s - sent.slept_s)
-        for entry in told.entries:
-            moved = moved or entry.ticket in seen
+        for entry in page.entries:
+            changed = changed or entry.ticket in seen
             seen |= {entry.ticket} if entry.ticket else set()
             if entry.same is False or entry.ticket in known:
                 continue
-            late_s = [entry.at_s - one for one in left_s] if entry.at_s is not None else []
-            timely = [late for late in late_s if -SKEW_S <= late <= LATEST_S]
-            if entry.same and timely and entry.ticket:
-                ours.append((timely[0], entry.ticket))
+            ages_s = [entry.at_s - one for one in left_s] if entry.at_s is not None else []
+            plausible = [age for age in ages_s if -SKEW_S <= age <= LATEST_S]
+            if entry.same and plausible and entry.ticket:
+                matches.append((plausible[0], entry.ticket))
             else:
-                between = not late_s or (late_s[0] <= LATEST_S and late_s[1] >= -SKEW_S)
-                maybe = maybe or bool(entry.same) or between
-        totals.add(told.total)
-        if _is_last(told, number * page_items) or _reaches_back(told.entries, left_s[1] - SKEW_S):
-            whole = True
+                between = not ages_s or (ages_s[0] <= LATEST_S and ages_s[1] >= -SKEW_S)
+                ambiguous = ambiguous or bool(entry.same) or between
+        totals.add(page.total)
+        if _is_last(page, number * page_items) or _reaches_back(page.entries, left_s[1] - SKEW_S):
+            complete = True
             break
-    if ours:
-        return Pending(_likeliest(ours))
-    if maybe:
+    if matches:
+        return Pending(_likeliest(matches))
+    if ambiguous:
         raise errors.Unclear("An entry in the provider's list may be this request or another one.")
-    if not whole:
+    if not complete:
         raise errors.Unclear("The provider's list is longer than the part that is read.")
-    if moved or len(totals) > 1:
+    if changed or len(totals) > 1:
         raise errors.Unclear("The provider's list changed while it was read.")
     if sent.oldest_s > kept_s:
         raise errors.Unclear("The provider's list may no longer reach back to the request.")
     return None
 
 
-def _is_last(page: Page, read_items: int) -> bool:
-    """Return whether the list ends with this page; a short page may be one that the provider made shorter."""
+def _is_last(page: ListPage, read_items: int) -> bool:
+    """Return whether the list ends with this page. A short page is no proof: the provider may have shortened it."""
     return read_items >= page.total if page.total is not None else not page.entries
 
 
 def _reaches_back(entries: Sequence[Entry], since_s: float) -> bool:
-    """Return whether a page ends before a time; it has to be in order, or what is older says nothing of the rest."""
+    """Return whether a page ends before a time. Only a page in order counts."""
     times = [entry.at_s for entry in entries if entry.at_s is not None]
     return bool(times) and times == sorted(times, reverse=True) and times[-1] < since_s
 
 
 def _likeliest(found: Sequence[tuple[float, str]]) -> str:
-    """Return the ticket of the first one after the submit (clocks may differ by 5 s), else of the last before it."""
+    """Return the ticket of the first entry after the submit (clocks may differ by 5 s), else of the last before it."""
     after = [entry for entry in found if entry[0] >= -5]
     return min(after)[1] if after else max(found)[1]
 
 
-def entry(ticket: Any, made: Any, same: bool | None) -> Entry:
-    """Return an entry from what a list gives as its id and its time."""
-    return Entry(ticket if read.is_ticket(ticket) else None, _moment_s(made), same)
+def entry(ticket: Any, created: Any, same: bool | None) -> Entry:
+    """Return an entry from the id and the time in a list."""
+    return Entry(ticket if read.is_ticket(ticket) else None, _moment_s(created), same)
 
 
 def same_model(endpoint: str, model: Any) -> bool | None:
-    """Return False for another model's name, and None for ours or none: a model alone is nobody's in particular."""
+    """Return False for another model's name, and None for ours or none: the model alone does not identify a request."""
     return False if isinstance(model, str) and model != endpoint else None
 
 
 def same_request(sent: Mapping[str, Any], shown: Any) -> bool | None:
-    """Return whether a list shows the request that we sent; fields that we did not send do not count.
+    """Return whether a list shows the request that we sent. Fields that we did not send do not count.
 
-    None where it does not tell: it shows no request, leaves out a field that we sent, or has as many images under
-    other addresses (a provider may copy what it is given).
+    None if it does not show that: it shows no request, omits a field that we sent, or has as many images under other
+    URLs (a provider may copy them).
     """
     if not isinstance(shown, dict):
         return None
-    ours, theirs = _comparable(sent), _comparable(shown)
-    our_images, their_images = ours.pop("images", ()), theirs.pop("images", None)
-    if any(name in theirs and theirs[name] != value for name, value in ours.items()):
+    matches, theirs = _comparable(sent), _comparable(shown)
+    our_images, their_images = matches.pop("images", ()), theirs.pop("images", None)
+    if any(name in theirs and theirs[name] != value for name, value in matches.items()):
         return False
     if their_images is not None and len(their_images) != len(our_images):
         return False
-    return True if ours.keys() <= theirs.keys() and (their_images or ()) == our_images else None
+    return True if matches.keys() <= theirs.keys() and (their_images or ()) == our_images else None
 
 
 def _comparable(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that tell requests apart, spelled one way; `image` and `images` are one."""
+    """Return the fields that tell requests apart, in one spelling; `image` and `images` are the same field."""
     fields: dict[str, Any] = {
         name: _spelled(name, value)
         for name, value in body.items()
@@ -160,13 +160,13 @@ def _spelled(name: str, value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _moment_s(made: Any) -> float | None:
-    """Return a list's time in UTC seconds: a number of seconds, or ISO 8601, which is UTC where it names no zone."""
-    if isinstance(made, str) and not made.replace(".", "", 1).isdecimal():
+def _moment_s(created: Any) -> float | None:
+    """Return a list's time in UTC seconds: from a number of seconds, or ISO 8601 (UTC without a zone)."""
+    if isinstance(created, str) and not created.replace(".", "", 1).isdecimal():
         try:
-            moment = datetime.fromisoformat(made) if len(made) <= 60 else None
+            moment = datetime.fromisoformat(created) if len(created) <= 60 else None
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() if moment else None
         except (ValueError, OverflowError):
             return None
-    seconds = read.decimal(made)
+    seconds = read.decimal(created)
     return float(seconds) if seconds else None

@@ -1,6 +1,6 @@
-"""Turn a provider's table of families into its offers, and hold what many of them say alike.
+"""Make a provider's offers from its table of families, and hold the values that several providers share.
 
-Several providers share this file, so it knows none of them; what only one of them sends stands in its own file.
+Several providers share this file, so it knows none of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from triptych.catalog import presets
-from triptych.core.models import Lifecycle, Offer, Operation, Price, Sizes
+from triptych.core.offers import Lifecycle, Offer, Operation, Price, Sizes
 
 PRICED_ON = "2026-11-21"
 LARGEST_AREA = 16_777_216
@@ -28,12 +28,12 @@ PATH_TAILS: Mapping[Operation, str] = {
     Operation.EDIT: "/edit",
     Operation.EDIT_SEQUENTIAL: "/edit-sequential",
 }
-"""What ends an endpoint's name where every operation has an endpoint of its own."""
+"""The end of an endpoint id by operation, for providers with one endpoint per operation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What sets a family apart at a provider; a `single` one makes one image per request."""
+    """The properties of a family at a provider; a `single` one makes one image per request."""
 
     endpoint: str
     usd: str
@@ -59,9 +59,9 @@ class Family:
 def offers(
     provider: str, families: Mapping[str, Family], tails: Mapping[Operation, str] | None = None
 ) -> tuple[Offer, ...]:
-    """Return an offer for each operation of each family; with `tails`, each operation has an endpoint of its own.
+    """Return an offer for each operation of each family. With `tails`, each operation has its own endpoint.
 
-    A family's own `tails` take the place of the provider's.
+    A family's own `tails` replace the provider's.
     """
     return tuple(
         Offer(
@@ -100,13 +100,13 @@ def _price(family: Family, operation: Operation) -> Price:
     )
 
 
-def sized(*words: str, least: int, most: int = LARGEST_AREA) -> Sizes:
-    """Return the named sizes of these words that lie within an area in pixels, and any others within it."""
+def sized(*words: str, min_area: int, max_area: int = LARGEST_AREA) -> Sizes:
+    """Return these tiers' sizes that lie within an area in pixels; all other sizes within it are allowed too."""
     rows = {
-        word: {ratio: size for ratio, size in row.items() if least <= size[0] * size[1] <= most}
+        word: {ratio: size for ratio, size in row.items() if min_area <= size[0] * size[1] <= max_area}
         for word, row in presets.rows(*words).items()
     }
-    return Sizes(presets=rows, min_area=least, max_area=most)
+    return Sizes(presets=rows, min_area=min_area, max_area=max_area)
 
 
 def single_sizes() -> Sizes:
@@ -128,7 +128,7 @@ V5_5: Mapping[str, Any] = {
     "default_format": "png",
     "latency_s": 22.0,
 }
-"""Seedream 5.5 as the origin sells it; a call takes 12 to 35 s (resellers' measurements, 2026-11-13)."""
+"""Seedream 5.5 at its origin; a call takes 12 to 35 s (resellers' measurements, 2026-11-13)."""
 V5_PRO: Mapping[str, Any] = {
     **_SINGLE,
     "usd": "0.045",
@@ -137,6 +137,6 @@ V5_PRO: Mapping[str, Any] = {
     "free_references": 1,
     "latency_s": 120.0,
 }
-"""Seedream 5.0 pro as the origin sells it; a call takes 110 to 130 s (a reseller's measurement)."""
+"""Seedream 5.0 pro at its origin; a call takes 110 to 130 s (a reseller's measurement)."""
 V5_FLASH: Mapping[str, Any] = {**_SINGLE, "usd": "0.018", "latency_s": 15.0}
-"""Seedream 5.0 flash as the origin sells it: one price for all sizes, references free."""
+"""Seedream 5.0 flash at its origin: one price for all sizes, references free."""

@@ -248,7 +248,7 @@ class ProviderClient:
         except (httpx2.HTTPError, httpx2.StreamError, TimeoutError, guarded_transport.TooLarge) as error:
             raise errors.AnswerLost(f"The answer of {title} was lost ({type(error).__name__}).") from error
         log.debug("%s %s %s: %s", account.provider.name, call.method, call.path, response.status_code)
-        return HttpResponse(response.status_code, _headers(response, key), without(key, body))
+        return HttpResponse(response.status_code, _headers(response, key), redact(key, body))
 
     def _api_client(self, provider: str) -> httpx2.AsyncClient:
         if provider not in self._apis:
@@ -327,7 +327,7 @@ class _Stream:
         self._left_chars -= len(event.data)
         if self._left_chars < 0:
             raise errors.AnswerLost(f"The stream of {account.provider.title} does not end.")
-        return HttpResponse(200, {"event": event.event}, without(key, event.data).encode())
+        return HttpResponse(200, {"event": event.event}, redact(key, event.data).encode())
 
     async def aclose(self) -> None:
         if self._response:
@@ -384,10 +384,10 @@ def _client(**options: Any) -> httpx2.AsyncClient:
 
 
 def _headers(response: httpx2.Response, key: str) -> dict[str, str]:
-    return {name.lower(): without(key, value) for name, value in response.headers.items()}
+    return {name.lower(): redact(key, value) for name, value in response.headers.items()}
 
 
-def without(key: str, text: AnyStr) -> AnyStr:
+def redact(key: str, text: AnyStr) -> AnyStr:
     """Return a text without a key, as it is or as JSON and URLs spell it; one under 8 characters is left alone."""
     if len(key) < 8:
         return text

@@ -1,13 +1,13 @@
-"""EvoLink: submit under an idempotency key, poll, many tasks in one look, a files host, and the charge with the result.
+"""EvoLink: submit under an idempotency key, poll, many tasks in one read, a files host, and the charge with the result.
 
 The facts are in docs/providers/evolink.md#models and the headings after it; areas are the origin's
-(docs/providers/README.md#sizes), which this provider hands requests on to. One model id serves a prompt alone and a
-prompt with images, one output and several, so an offer is told from its kin by its operation.
+(docs/providers/README.md#sizes), because EvoLink passes requests on to it. One model id serves a prompt alone and a
+prompt with images, one output and several, so only the operation tells its offers apart.
 
-Rules: every shape of answer is tolerated and nothing but our own errors leaves; a poll ends only with the provider's
-own decision. A submit carries our id as its Idempotency-Key, so that the same one may be sent again for a short while:
-what was accepted the first time is then told once more, and nothing is paid twice. No documentation says so: that is
-known from the provider's own MCP server alone, which sends a lost submit again once, at once, under the same key.
+Rules: every shape of response is tolerated; only errors of ours are raised. A poll ends only with the provider's own
+decision. A submit carries our id as its Idempotency-Key, so the same submit may be sent again for a short time: an
+accepted one is returned again and not paid twice. No document says so; the only evidence is the provider's own MCP
+server, which repeats a lost submit once, at once, under the same key.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.parse import quote as percent_escaped
 
 from triptych.core import errors
 from triptych.core.models import Done, Pending, Prediction, ProviderRequest, Upload
-from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Listing, Provider, ReferenceLimits, Sent
+from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, ModelList, Provider, ReferenceLimits, Sent
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -36,49 +36,49 @@ _GONE = frozenset({"retired", "removed", "offline", "disabled"})
 CREDITS_PER_USD = 68
 RESULT_LIFETIME_S = 24 * 3600.0
 UPLOAD_LIFETIME_S = 70 * 3600.0
-"""Uploads expire after 72 h (docs/providers/evolink.md#uploads); two hours are kept in hand."""
+"""Uploads expire after 72 h (docs/providers/evolink.md#uploads); two hours are the margin."""
 UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
 BATCH_TASKS = 50
 KEY_TRUSTED_S = 600.0
-"""For so long after its first submit a key is trusted. How long it is kept is not documented, and the one client known
-to rely on it sends again within seconds; ten minutes is the longest that is taken for "at once"."""
+"""The time after its first submit for which a key is relied on. It is not documented. The one client known to rely on
+it repeats a submit within seconds; ten minutes is the longest time that still counts as "at once"."""
 LIST_PAGE_ITEMS = 50
 LIST_KEPT_S = 24 * 3600.0
-"""How long the list of tasks goes back is not documented; a day is relied on."""
+"""The reach of the list of tasks is not documented; a day is assumed."""
 
 
 # The models (docs/providers/evolink.md#models) ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Family(Family):
-    """A family as EvoLink sells it: a short prompt, and a task that takes its time."""
+class _EvoLinkFamily(Family):
+    """A family at EvoLink: a shorter prompt and a longer latency."""
 
     max_prompt_chars: int = 2000
     latency_s: float = 15.0
     top_level_format: bool = False
-    """`output_format` is a field of the request itself; 5.0 lite has it among its model parameters."""
+    """`output_format` is a field of the request itself; for 5.0 lite it is among the model parameters."""
 
 
-_FAMILIES: Mapping[str, _Family] = {
-    "seedream-5.0-lite": _Family(
+_FAMILIES: Mapping[str, _EvoLinkFamily] = {
+    "seedream-5.0-lite": _EvoLinkFamily(
         "doubao-seedream-5.0-lite",
         "0.032",
-        offering.sized("2K", "3K", "4K", least=3_686_400),
+        offering.sized("2K", "3K", "4K", min_area=3_686_400),
         "the provider's documentation",
         formats=("png", "jpeg"),
     ),
-    "seedream-4.5": _Family("doubao-seedream-4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
-    "seedream-4.0": _Family(
+    "seedream-4.5": _EvoLinkFamily("doubao-seedream-4.5", "0.04", offering.sized("2K", "4K", min_area=3_686_400)),
+    "seedream-4.0": _EvoLinkFamily(
         "doubao-seedream-4.0",
         "0.03",
-        offering.sized("1K", "2K", "4K", least=921_600),
+        offering.sized("1K", "2K", "4K", min_area=921_600),
         max_prompt_chars=1000,  # the provider's own page of this model
     ),
-    "seedream-5.0-pro": _Family(
+    "seedream-5.0-pro": _EvoLinkFamily(
         "doubao-seedream-5.0-pro", priced_by=offering.FROM_THE_ORIGIN_PRO, top_level_format=True, **offering.V5_PRO
     ),
-    "seedream-5.0-flash": _Family(
+    "seedream-5.0-flash": _EvoLinkFamily(
         "doubao-seedream-5.0-flash", priced_by=offering.FROM_THE_ORIGIN_PRO, top_level_format=True, **offering.V5_FLASH
     ),
 }
@@ -89,7 +89,7 @@ _FAMILIES: Mapping[str, _Family] = {
 
 def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the ticket of an accepted request; the same request under the same key gives the same ticket."""
-    call = HttpRequest(
+    request = HttpRequest(
         "POST",
         "/v1/images/generations",
         json=_body(edit),
@@ -97,29 +97,29 @@ def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
         repeatable=False,
         timeout_s=120.0,
     )
-    answer = yield call
-    body = answer.json()
-    said = _task(body)
-    if read.status(said) in _FAILED:
-        raise _failure(answer, body, said)
-    ticket = said.get("id")
-    if read.is_ticket(ticket) and (200 <= answer.status < 300 or answer.status >= 500):
+    response = yield request
+    body = response.json()
+    task = _task(body)
+    if read.status(task) in _FAILED:
+        raise _failure(response, body, task)
+    ticket = task.get("id")
+    if read.is_ticket(ticket) and (200 <= response.status < 300 or response.status >= 500):
         return Pending(ticket)
     code = _error_code(body)
-    if code in _NOT_OFFERED and 400 <= answer.status < 500:
+    if code in _NOT_OFFERED and 400 <= response.status < 500:
         why = errors.quoted(read.message(body) or code)
         raise errors.NotOffered(
-            f"The provider does not offer this model now (HTTP {answer.status}: {why}).",
-            request_id=read.request_id(answer, body),
+            f"The provider does not offer this model now (HTTP {response.status}: {why}).",
+            request_id=read.request_id(response, body),
         )
-    if answer.status in (409, 425):
-        raise read.outage(answer, body)  # About the key: the request it was first used for may have been accepted.
-    read.raise_unaccepted(answer, body, code)
-    raise read.no_ticket(answer, body)
+    if response.status in (409, 425):
+        raise read.outage(response, body)  # An error about the key: the first request with it may have been accepted.
+    read.raise_for_submit(response, body, code)
+    raise read.no_ticket(response, body)
 
 
 def _body(edit: ProviderRequest) -> dict[str, Any]:
-    """Return the model's own fields and no others; `n` is what the task is charged for at most."""
+    """Return the model's own fields and no others; `n` is the largest number of images that is charged."""
     offer = edit.offer
     body: dict[str, Any] = {"model": offer.endpoint, "prompt": edit.prompt}
     if offer.operation.sequential:
@@ -127,7 +127,7 @@ def _body(edit: ProviderRequest) -> dict[str, Any]:
     if edit.size:
         body["size"] = f"{edit.size[0]}x{edit.size[1]}"
     if offer.operation.edits:
-        body["image_urls"] = [read.source(reference) for reference in edit.references]
+        body["image_urls"] = [read.reference_uri(reference) for reference in edit.references]
     if edit.format and offer.formats:
         family = _FAMILIES.get(offer.family)
         at_the_top = family is not None and family.top_level_format
@@ -136,8 +136,8 @@ def _body(edit: ProviderRequest) -> dict[str, Any]:
 
 
 def _error_code(body: Any) -> str:
-    """Return the provider's own word for an error (docs/providers/evolink.md#errors)."""
-    found = (read.at(body, "error", key) for key in ("code", "type"))
+    """Return the provider's own error code (docs/providers/evolink.md#errors)."""
+    found = (read.field(body, "error", key) for key in ("code", "type"))
     return next((code[:100] for code in found if isinstance(code, str) and code), "")
 
 
@@ -145,109 +145,111 @@ def _error_code(body: Any) -> str:
 
 
 def find(edit: ProviderRequest, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
-    """Return None where no unknown task of the model was accepted since the submit.
+    """Return None if no unknown task of the model was accepted since the submit.
 
-    The list of tasks is the whole account's and shows no request, so it never says which task is ours.
-    Raises: `Unclear` where one may be; `Outage`, `KeyRejected` or `RateLimited` when the list cannot be read.
+    The list of tasks covers the whole account and shows no requests, so it never identifies our task.
+    Raises: `Unclear` if a task may be ours; `Outage`, `KeyRejected` or `RateLimited` if the list cannot be read.
     """
 
-    def page(number: int) -> Flow[history.Page]:
+    def page(number: int) -> Flow[history.ListPage]:
         params: dict[str, str | int] = {"model": prediction.endpoint, "page": number, "page_size": LIST_PAGE_ITEMS}
-        answer = yield HttpRequest("GET", "/v1/tasks", params=params)
-        body = answer.json()
-        tasks = read.at(body, "data")
+        response = yield HttpRequest("GET", "/v1/tasks", params=params)
+        body = response.json()
+        tasks = read.field(body, "data")
         if not isinstance(tasks, list):
-            read.raise_for(answer, body, only=(401, 403, 429))
-            raise read.outage(answer, body)
+            read.raise_for_status(response, body, only=(401, 403, 429))
+            raise read.outage(response, body)
         entries = [
             history.entry(
-                read.at(task, "id"),
-                read.at(task, "created_at") or read.at(task, "created"),
-                history.same_model(prediction.endpoint, read.at(task, "model")),
+                read.field(task, "id"),
+                read.field(task, "created_at") or read.field(task, "created"),
+                history.same_model(prediction.endpoint, read.field(task, "model")),
             )
             for task in tasks
         ]
-        return history.Page(answer, entries, read.integer(read.at(body, "total")))
+        return history.ListPage(response, entries, read.integer(read.field(body, "total")))
 
-    return (yield from history.look(page, sent, known, page_items=LIST_PAGE_ITEMS, kept_s=LIST_KEPT_S))
+    return (yield from history.search(page, sent, known, page_items=LIST_PAGE_ITEMS, kept_s=LIST_KEPT_S))
 
 
 # Poll ----------------------------------------------------------------------------------------------------------------
 
 
 def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
-    """Return how a task stands: still pending, or done with its frames in order and its charge.
+    """Return the state of a task: pending, or done with its images in order and its charge.
 
-    Raises: `Failed` or `Moderated`, the provider's decision; anything else says nothing about the task.
+    Raises: `Failed` or `Moderated` for the provider's decision. Any other error says nothing about the task.
     """
-    answer = yield HttpRequest("GET", f"/v1/tasks/{percent_escaped(ticket, safe='', errors='replace')}")
-    body = answer.json()
-    said = _task(body)
-    status = read.status(said)
+    response = yield HttpRequest("GET", f"/v1/tasks/{percent_escaped(ticket, safe='', errors='replace')}")
+    body = response.json()
+    task = _task(body)
+    status = read.status(task)
     if status in _FAILED:
-        raise _failure(answer, body, said)
+        raise _failure(response, body, task)
     if status in _DONE:
-        return _finished(answer, body, said)
+        return _finished(response, body, task)
     if not status:
-        read.raise_for(answer, body, only=(401, 403, 429))
-        raise read.outage(answer, body)
+        read.raise_for_status(response, body, only=(401, 403, 429))
+        raise read.outage(response, body)
     if status not in _RUNNING:
         read.log_odd_status("evolink", status)
     return Pending(ticket, poll_url)
 
 
 def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
-    """Return which of these tasks have ended: one look for up to fifty."""
+    """Return the tasks that have ended: one request for up to fifty."""
     ended: set[str] = set()
     for start in range(0, len(tickets), BATCH_TASKS):
-        asked = list(tickets[start : start + BATCH_TASKS])
-        answer = yield HttpRequest("POST", "/v1/tasks/batch", json={"task_ids": asked})
-        body = answer.json()
-        tasks = read.at(body, "data")
+        batch = list(tickets[start : start + BATCH_TASKS])
+        response = yield HttpRequest("POST", "/v1/tasks/batch", json={"task_ids": batch})
+        body = response.json()
+        tasks = read.field(body, "data")
         if not isinstance(tasks, list):
-            read.raise_for(answer, body, only=(401, 403, 429))
-            raise read.outage(answer, body)
+            read.raise_for_status(response, body, only=(401, 403, 429))
+            raise read.outage(response, body)
         for task in tasks:
-            ticket = read.at(task, "id")
-            if isinstance(ticket, str) and ticket in asked and read.status(task) in _DONE | _FAILED:
+            ticket = read.field(task, "id")
+            if isinstance(ticket, str) and ticket in batch and read.status(task) in _DONE | _FAILED:
                 ended.add(ticket)
     return frozenset(ended)
 
 
-def _finished(answer: HttpResponse, body: Any, said: Mapping[str, Any]) -> Done:
-    outputs = tuple(read.frame(item, "image_url", "url", "download_url") for item in _results(said))
+def _finished(response: HttpResponse, body: Any, task: Mapping[str, Any]) -> Done:
+    outputs = tuple(read.image(item, "image_url", "url", "download_url") for item in _results(task))
     if not any(output.url for output in outputs):
-        raise read.no_image(answer, body, "task", outputs)
-    return Done(outputs, charged_usd=_charged_usd(said), url_lifetime_s=RESULT_LIFETIME_S)
+        raise read.no_image(response, body, "task", outputs)
+    return Done(outputs, charged_usd=_charged_usd(task), url_lifetime_s=RESULT_LIFETIME_S)
 
 
-def _results(said: Mapping[str, Any]) -> list[Any]:
+def _results(task: Mapping[str, Any]) -> list[Any]:
     """Return the results, or the `result_data` that the official client reads too."""
-    return read.items(said.get("results") or said.get("result_data"))
+    return read.items(task.get("results") or task.get("result_data"))
 
 
-def _charged_usd(said: Mapping[str, Any]) -> Decimal | None:
-    """Return what a task cost: in dollars where it says so, else in credits (68 are one dollar)."""
-    usd = read.usd(read.at(said, "usage", "cost", "usd"))
+def _charged_usd(task: Mapping[str, Any]) -> Decimal | None:
+    """Return the cost of a task: in dollars if given, else from credits (68 are one dollar)."""
+    usd = read.usd(read.field(task, "usage", "cost", "usd"))
     if usd is not None:
         return usd
-    credits = read.usd(read.at(said, "usage", "cost", "credits")) or read.usd(read.at(said, "usage", "credits_used"))
+    credits = read.usd(read.field(task, "usage", "cost", "credits")) or read.usd(
+        read.field(task, "usage", "credits_used")
+    )
     return None if credits is None else (credits / CREDITS_PER_USD).quantize(Decimal("0.000001"))
 
 
-def _failure(answer: HttpResponse, body: Any, said: Mapping[str, Any]) -> errors.Failed:
-    """Return the provider's decision against a task as an error of ours."""
-    code, text = _error_code(said), read.message(said) or "no reason given"
-    hint = read.at(said, "error", "suggestion")
+def _failure(response: HttpResponse, body: Any, task: Mapping[str, Any]) -> errors.Failed:
+    """Return the error for the provider's decision against a task."""
+    code, text = _error_code(task), read.message(task) or "no reason given"
+    hint = read.field(task, "error", "suggestion")
     moderated = code == _MODERATION_CODE or (
         code in ("", "unknown_error") and read.MODERATION_WORDS.search(text) is not None
     )
     message = (
-        f"The provider reports the task as {errors.quoted(read.status(said), 40)}: {errors.quoted(text)}"
+        f"The provider reports the task as {errors.quoted(read.status(task), 40)}: {errors.quoted(text)}"
         f"{f' [{errors.quoted(code, 60)}]' if code else ''}"
         f"{f'; it suggests {errors.quoted(hint, 200)}' if isinstance(hint, str) and hint else ''}."
     )
-    return (errors.Moderated if moderated else errors.Failed)(message, request_id=read.request_id(answer, body))
+    return (errors.Moderated if moderated else errors.Failed)(message, request_id=read.request_id(response, body))
 
 
 # Uploads, models, the account ----------------------------------------------------------------------------------------
@@ -259,52 +261,53 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
     if len(data) > UPLOAD_LIMIT_BYTES:
         raise errors.OutOfLimits(too_large)
     files = {"file": (filename, data, mime_type)}
-    answer = yield HttpRequest("POST", "/api/v1/files/upload/stream", base="files", files=files, timeout_s=180.0)
-    body = answer.json()
-    if answer.status == 413:
+    response = yield HttpRequest("POST", "/api/v1/files/upload/stream", base="files", files=files, timeout_s=180.0)
+    body = response.json()
+    if response.status == 413:
         raise errors.OutOfLimits(too_large)
     text = read.message(body)
-    if answer.status == 403 and "quota" in text.casefold():
+    if response.status == 403 and "quota" in text.casefold():
         message = f"The provider keeps no more files for this account, delete some there: {errors.quoted(text)}."
-        raise errors.Refused(message, request_id=read.request_id(answer, body))
-    if not 200 <= answer.status < 300:
-        read.raise_for(answer, body)
-    if read.at(body, "success") is False:
-        code = read.integer(read.at(body, "code")) or 0
+        raise errors.Refused(message, request_id=read.request_id(response, body))
+    if not 200 <= response.status < 300:
+        read.raise_for_status(response, body)
+    if read.field(body, "success") is False:
+        code = read.integer(read.field(body, "code")) or 0
         message = f"The provider refused the upload: {errors.quoted(text)} [code {code}]."
         kind = errors.Refused if 40000 <= code < 50000 else errors.Outage
-        raise kind(message, request_id=read.request_id(answer, body))
+        raise kind(message, request_id=read.request_id(response, body))
     for key in ("file_url", "download_url"):
-        if read.is_url(url := read.at(body, "data", key)):
+        if read.is_url(url := read.field(body, "data", key)):
             return Upload(url, UPLOAD_LIFETIME_S)
-    raise read.outage(answer, body)
+    raise read.outage(response, body)
 
 
-def listing() -> Flow[Listing]:
-    """Return the image models in the catalog now, which tells no prices; an error envelope is an outage, not "none"."""
-    answer = yield HttpRequest("GET", "/v1/catalog/models", params={"capability": "image"})
-    body = answer.json()
-    read.raise_for(answer, body, only=(401, 403, 429))
-    models = read.at(body, "models")
-    if not 200 <= answer.status < 300 or not isinstance(models, list) or not models:
-        raise read.outage(answer, body)
-    return Listing(
+def listing() -> Flow[ModelList]:
+    """Return the image models in the catalog, without prices; an error envelope is an outage, not an empty list."""
+    response = yield HttpRequest("GET", "/v1/catalog/models", params={"capability": "image"})
+    body = response.json()
+    read.raise_for_status(response, body, only=(401, 403, 429))
+    models = read.field(body, "models")
+    if not 200 <= response.status < 300 or not isinstance(models, list) or not models:
+        raise read.outage(response, body)
+    return ModelList(
         {
             name: None
             for model in models
-            if read.is_ticket(name := read.at(model, "model_id")) and str(read.at(model, "lifecycle")) not in _GONE
+            if read.is_ticket(name := read.field(model, "model_id"))
+            and str(read.field(model, "lifecycle")) not in _GONE
         }
     )
 
 
 def balance() -> Flow[Decimal | None]:
-    """Return what is left in US dollars, of the account or of the key if that has less; None where nothing says so."""
-    answer = yield HttpRequest("GET", "/v1/credits")
-    body = answer.json()
-    read.raise_for(answer, body)
-    credits = [read.decimal(read.at(body, "data", "user", "remaining_credits"))]
-    if read.at(body, "data", "token", "unlimited_credits") is False:
-        credits.append(read.decimal(read.at(body, "data", "token", "remaining_credits")))
+    """Return the balance in US dollars, of the account or of the key if that has less; None without one."""
+    response = yield HttpRequest("GET", "/v1/credits")
+    body = response.json()
+    read.raise_for_status(response, body)
+    credits = [read.decimal(read.field(body, "data", "user", "remaining_credits"))]
+    if read.field(body, "data", "token", "unlimited_credits") is False:
+        credits.append(read.decimal(read.field(body, "data", "token", "remaining_credits")))
     known = [value for value in credits if value is not None]
     return (min(known) / CREDITS_PER_USD).quantize(Decimal("0.0001")) if known else None
 
@@ -313,11 +316,11 @@ def balance() -> Flow[Decimal | None]:
 
 
 def _task(body: Any) -> Mapping[str, Any]:
-    """Return the task in an answer, flat or under `data`; only an object with an id is one.
+    """Return the task in a response, flat or under `data`; only an object with an id counts.
 
     An error envelope may have a `status` of its own.
     """
-    for found in (body, read.at(body, "data")):
+    for found in (body, read.field(body, "data")):
         if isinstance(found, dict) and isinstance(found.get("id"), str):
             return found
     return {}
@@ -327,6 +330,7 @@ PROVIDER = Provider(
     name="evolink",
     title="EvoLink",
     key_env="EVOLINK_API_KEY",
+    rank=4,
     base_urls={
         "api": BaseUrl("EVOLINK_BASE_URL", "https://api.evolink.ai"),
         "files": BaseUrl("EVOLINK_FILES_BASE_URL", "https://files-api.evolink.ai"),

@@ -1,12 +1,12 @@
-"""Novita AI: one synchronous call per request, references inside, a list of URLs back.
+"""Novita AI: one synchronous call per request, with inline references; the response is a list of URLs.
 
-The facts are in docs/providers/novita.md#submit and the headings after it. References go as data URIs, the form its
-page for 4.0 demands and others use for 4.5; the page of 5.0 lite shows plain base64, so a refusal over that form, which
-is surely not accepted, is tried once with the other. The answer says nothing of money: the charge is the list price of
-what came. How long a result stays is not documented; an hour is counted on.
+The facts are in docs/providers/novita.md#submit and the headings after it. References go as data URIs: the page of 4.0
+demands them, others use them for 4.5. The page of 5.0 lite shows plain base64, so after a refusal over that form, which
+surely was not accepted, the other form is tried once. The response has no charge: the list price of the received images
+is used. The lifetime of a result is not documented; an hour is assumed.
 
-Rules: every shape of answer is tolerated and nothing but our own errors leaves; there is no id to find a call again by,
-so one whose answer was lost is reported as lost.
+Rules: every shape of response is tolerated; only errors of ours are raised. The API has no id to find a call by: a call
+whose response was lost is reported as lost.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 
 from triptych import catalog
 from triptych.core import errors
-from triptych.core.models import Done, Offer, Pending, ProviderRequest, Reference, ReturnedImage
+from triptych.core.models import Done, Pending, ProviderRequest, Reference, ReturnedImage
+from triptych.core.offers import Offer
 from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Provider, ReferenceLimits, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -26,7 +27,7 @@ from triptych.providers._offers import Family
 
 RESULT_LIFETIME_S = 3600.0
 TIMEOUT_S = 900.0
-"""All images of a sequence come in one answer, at about 20 s each."""
+"""All images of a sequence come in one response, at about 20 s each."""
 
 _NO_FUNDS = "NOT_ENOUGH_BALANCE"
 _FORM_WORDS = re.compile(r"base64|data:image|data uri|invalid (image|url)|image (url|format)", re.I)
@@ -36,7 +37,7 @@ _FORM_WORDS = re.compile(r"base64|data:image|data uri|invalid (image|url)|image 
 
 
 @dataclass(frozen=True, slots=True)
-class _Family(Family):
+class _NovitaFamily(Family):
     """A family on Novita; 4.0 names its references and its count differently."""
 
     latency_s: float = 22.0
@@ -44,18 +45,18 @@ class _Family(Family):
     nested_count: bool = True
 
 
-_FAMILIES: Mapping[str, _Family] = {
-    "seedream-5.0-lite": _Family(
+_FAMILIES: Mapping[str, _NovitaFamily] = {
+    "seedream-5.0-lite": _NovitaFamily(
         "seedream-5.0-lite",
         "0.035",
-        offering.sized("2K", "3K", least=3_686_400, most=10_404_496),
+        offering.sized("2K", "3K", min_area=3_686_400, max_area=10_404_496),
         "the provider's documentation",
     ),
-    "seedream-4.5": _Family("seedream-4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
-    "seedream-4.0": _Family(
+    "seedream-4.5": _NovitaFamily("seedream-4.5", "0.04", offering.sized("2K", "4K", min_area=3_686_400)),
+    "seedream-4.0": _NovitaFamily(
         "seedream-4.0",
         "0.03",
-        offering.sized("1K", "2K", "4K", least=1_048_576),
+        offering.sized("1K", "2K", "4K", min_area=1_048_576),
         max_references=10,
         reference_field="images",
         nested_count=False,
@@ -73,15 +74,15 @@ def _offers() -> tuple[Offer, ...]:
 def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the finished images of an accepted request.
 
-    Raises: `Outage` for any answer that leaves open whether it was accepted.
+    Raises: `Outage` for any response that leaves open whether the request was accepted.
     """
-    answer = yield _generate(edit, uris=True)
+    response = yield _generate(edit, uris=True)
     inline = any(not reference.url for reference in edit.references)
-    if answer.status == 400 and inline and _FORM_WORDS.search(_words(answer.json())):
+    if response.status == 400 and inline and _FORM_WORDS.search(_error_message(response.json())):
         second = yield _generate(edit, uris=False)
         if second.status != 400:
-            answer = second
-    return _answered(edit, answer)
+            response = second
+    return _read_response(edit, response)
 
 
 def _generate(edit: ProviderRequest, *, uris: bool) -> HttpRequest:
@@ -99,86 +100,88 @@ def _body(edit: ProviderRequest, *, uris: bool) -> dict[str, Any]:
         body["size"] = f"{edit.size[0]}x{edit.size[1]}"
     body["watermark"] = False
     if offer.operation.sequential:
-        most = {"max_images": edit.count}
+        limit = {"max_images": edit.count}
         body["sequential_image_generation"] = "auto"
-        body |= {"sequential_image_generation_options": most} if family.nested_count else most
+        body |= {"sequential_image_generation_options": limit} if family.nested_count else limit
     return body
 
 
 def _source(reference: Reference, *, uris: bool) -> str:
-    source = read.source(reference)
+    source = read.reference_uri(reference)
     return source if uris or reference.url else source.partition(",")[2]
 
 
-def _answered(edit: ProviderRequest, answer: HttpResponse) -> Done:
-    """Return the images of an answer, or raise what it means (docs/providers/novita.md#answer)."""
-    body = answer.json()
-    if not 200 <= answer.status < 300:
-        _raise_refusal(answer, body)
-    images = read.at(body, "images")
+def _read_response(edit: ProviderRequest, response: HttpResponse) -> Done:
+    """Return the images of a response, or raise the error it means (docs/providers/novita.md#answer)."""
+    body = response.json()
+    if not 200 <= response.status < 300:
+        _raise_refusal(response, body)
+    images = read.field(body, "images")
     if not isinstance(images, list):
-        if _code(body):  # an error under 200: a decision
-            raise _no_image(answer, body, _said(body))
-        raise read.outage(answer, body)
-    outputs = tuple(read.frame(image, "url", "image_url") for image in images[: read.MAX_OUTPUTS])
-    came = sum(1 for output in outputs if output.url)
-    if not came:
-        why = _said(body) if _code(body) else next((output.error for output in outputs if output.error), "") or ""
-        raise _no_image(answer, body, why)
-    # An error beside the images kept the others from being made.
-    lost = (ReturnedImage(error=_said(body)),) * (edit.count - len(outputs)) if _code(body) else ()
-    charged_usd = catalog.quote(edit.offer, came, edit.size, len(edit.references)).usd
+        if _code(body):  # an error with status 200 is a decision
+            raise _no_image(response, body, _error_text(body))
+        raise read.outage(response, body)
+    outputs = tuple(read.image(image, "url", "image_url") for image in images[: read.MAX_OUTPUTS])
+    image_count = sum(1 for output in outputs if output.url)
+    if not image_count:
+        reason = (
+            _error_text(body) if _code(body) else next((output.error for output in outputs if output.error), "") or ""
+        )
+        raise _no_image(response, body, reason)
+    # With an error beside the images, the missing images count as lost.
+    lost = (ReturnedImage(error=_error_text(body)),) * (edit.count - len(outputs)) if _code(body) else ()
+    charged_usd = catalog.quote(edit.offer, image_count, edit.size, len(edit.references)).usd
     return Done(outputs + lost, charged_usd, charge_is_estimate=True, url_lifetime_s=RESULT_LIFETIME_S)
 
 
-def _no_image(answer: HttpResponse, body: Any, why: str) -> errors.Failed:
-    kind = errors.Moderated if read.MODERATION_WORDS.search(why) else errors.Failed
-    message = f"The provider made no image: {why}" if why else "The provider answered without any image."
-    return kind(message, request_id=_trace_id(answer, body))
+def _no_image(response: HttpResponse, body: Any, reason: str) -> errors.Failed:
+    kind = errors.Moderated if read.MODERATION_WORDS.search(reason) else errors.Failed
+    message = f"The provider made no image: {reason}" if reason else "The provider answered without any image."
+    return kind(message, request_id=_trace_id(response, body))
 
 
 # Errors (docs/providers/novita.md#errors: its own with a `reason`, or the origin's under `error`) ---------------------
 
 
 def _code(body: Any) -> str:
-    for code in (read.at(body, "error", "code"), read.at(body, "reason")):
+    for code in (read.field(body, "error", "code"), read.field(body, "reason")):
         if isinstance(code, str) and code:
             return code[:120]
     return ""
 
 
-def _words(body: Any) -> str:
-    """Return an error's message; its reason is a code, and says less."""
-    for text in (read.at(body, "error", "message"), read.at(body, "message")):
+def _error_message(body: Any) -> str:
+    """Return an error's message; its reason is only a code."""
+    for text in (read.field(body, "error", "message"), read.field(body, "message")):
         if isinstance(text, str) and text:
             return text[: read.MESSAGE_READ_CHARS]
     return read.message(body)
 
 
-def _said(body: Any) -> str:
-    """Return an error's code and words as quoted data."""
-    code, words = _code(body), _words(body)
+def _error_text(body: Any) -> str:
+    """Return an error's code and message as quoted data."""
+    code, words = _code(body), _error_message(body)
     return errors.quoted(f"{code}: {words}" if code and words != code else words or code or "no reason given")
 
 
-def _trace_id(answer: HttpResponse, body: Any) -> str | None:
-    trace = read.at(body, "metadata", "trace_id")
-    return read.request_id(answer, {"request_id": trace})
+def _trace_id(response: HttpResponse, body: Any) -> str | None:
+    trace = read.field(body, "metadata", "trace_id")
+    return read.request_id(response, {"request_id": trace})
 
 
-def _raise_refusal(answer: HttpResponse, body: Any) -> NoReturn:
-    """Raise what an answer that is no success means: a 4xx was surely not accepted, a 5xx may have been."""
-    status, code, said, trace = answer.status, _code(body), _said(body), _trace_id(answer, body)
+def _raise_refusal(response: HttpResponse, body: Any) -> NoReturn:
+    """Raise the error that a refusal means: a 4xx surely was not accepted, a 5xx may have been."""
+    status, code, detail, trace = response.status, _code(body), _error_text(body), _trace_id(response, body)
     if status in (408, 499) or not 400 <= status < 600:
-        raise errors.Outage(f"The provider's answer is not usable (HTTP {status}: {said}).", request_id=trace)
+        raise errors.Outage(f"The provider's answer is not usable (HTTP {status}: {detail}).", request_id=trace)
     if status < 500 and "SensitiveContent" in code:
-        raise errors.Moderated(f"The content filter refused the request: {said}.", request_id=trace)
+        raise errors.Moderated(f"The content filter refused the request: {detail}.", request_id=trace)
     if status == 402 or (status == 403 and code == _NO_FUNDS):
-        raise errors.NoFunds(f"The provider's balance is too low: {said}.", request_id=trace)
+        raise errors.NoFunds(f"The provider's balance is too low: {detail}.", request_id=trace)
     if status == 503 and code:
-        raise errors.RateLimited(f"The provider is busy and accepted nothing: {said}.", request_id=trace)
-    text = f"{code}: {_words(body)}" if code else _words(body) or "no reason given"
-    refuse(status, text, request_id=trace, retry_after=read.header(answer, "retry-after"))
+        raise errors.RateLimited(f"The provider is busy and accepted nothing: {detail}.", request_id=trace)
+    text = f"{code}: {_error_message(body)}" if code else _error_message(body) or "no reason given"
+    refuse(status, text, request_id=trace, retry_after=read.header(response, "retry-after"))
     raise AssertionError("a status from 400 to 599 is refused")
 
 
@@ -186,6 +189,7 @@ PROVIDER = Provider(
     name="novita",
     title="Novita AI",
     key_env="NOVITA_API_KEY",
+    rank=6,
     base_urls={"api": BaseUrl("NOVITA_BASE_URL", "https://api.novita.ai")},
     offers=_offers(),
     submit=submit,

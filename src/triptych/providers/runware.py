@@ -1,19 +1,16 @@
-"""Runware: arrays of tasks, all POSTed to one address, each under an id that its client made.
+"""Runware: arrays of tasks, all POSTed to one address, each with an id from the client.
 
-The facts are in docs/providers/runware.md#submit and the headings after it; sizes, and the prices of all but 5.0 lite,
-are the origin's (docs/providers/README.md#sizes). The id is the ticket from the start: a submit whose answer was lost
-is simply asked for, and sent again under the same id it is `conflictTaskUUID`, which says that the first one arrived.
+The facts are in docs/providers/runware.md#submit and the headings after it; sizes, and the prices of all models but 5.0
+lite, are the origin's (docs/providers/README.md#sizes). The id is the ticket from the start: a submit whose response
+was lost is polled. If it is sent again under the same id, `conflictTaskUUID` shows that the first one arrived.
 
-References are stored with `mediaStorage`: `imageUpload` is deprecated and shrinks to 2048 px, and fourteen pictures
-inline would travel again with every step of a chain and every second try.
+No document says whether the images of a sequence come at once or one by one, or how their end is marked. So the number
+of requested images travels in the poll URL, which Runware does not use. With fewer images, and none processing, the
+response counts as the end only after it has stayed the same for `QUIET_S`. The model search is not used as a listing:
+it may be incomplete, and has no prices.
 
-A sequence may come at once or image by image, with or without a word about the others: nothing documented says which.
-So what a poll hands on as its poll URL, which Runware does not need, is how many images were asked for; with fewer, and
-none said to be processing, an answer is the end only once it has stayed the same for a while. The model search is no
-listing: nobody says that it has every model, nor what they cost.
-
-Rules: every shape of answer is tolerated and nothing but our own errors leaves; items outrank the HTTP status around
-them; a poll ends only with the provider's own decision about this task.
+Rules: every shape of response is tolerated; only errors of ours are raised. Items outrank their HTTP status. A poll
+ends only with the provider's own decision about this task.
 """
 
 from __future__ import annotations
@@ -28,36 +25,37 @@ from uuid import uuid4
 
 from triptych.catalog import backgrounds, presets
 from triptych.core import errors
-from triptych.core.models import Done, Pending, Prediction, ProviderRequest, ReturnedImage, Sizes, Upload
+from triptych.core.models import Done, Pending, Prediction, ProviderRequest, ReturnedImage, Upload
+from triptych.core.offers import Sizes
 from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Provider, ReferenceLimits, Sent, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
 from triptych.providers._offers import Family
 
 TTL_S = 24 * 3600
-"""How long result files are asked to be kept."""
+"""The requested lifetime of result files."""
 UPLOAD_LIFETIME_S = 14 * 24 * 3600.0
 """Older uploads stay for 30 days after their last use (docs/providers/runware.md#uploads); half of it is relied on."""
 QUIET_S = 60.0
-"""So long without a further image, and a sequence that says nothing of the missing ones counts as complete."""
+"""A sequence with missing images counts as complete after so long without a new image."""
 ID_TRUSTED_S = 600.0
-"""For so long after its first submit an id is trusted to be known. How long Runware remembers one is not documented;
-its own client sends a submit again under the same id for a minute or two."""
+"""The time after its first submit for which an id is relied on. It is not documented; Runware's own client repeats a
+submit under the same id for a minute or two."""
 TASKS_KEPT_S = TTL_S
-"""How long past tasks are told of is not documented; as long as their files are asked to be kept is relied on."""
+"""The time that past tasks are listed is not documented; the requested lifetime of their files is assumed."""
 
 _CONFLICT = "conflictTaskUUID"
 _SAFETY = re.compile(r"contentPolicy|sensitive|unsafe|nsfw|(prompt|image)Blocked|moderat|invalidProviderContent", re.I)
 _FAILURE = re.compile(r"^provider|^inferenceError$|^processingFailed$|^taskFailed$", re.I)
 _NOT_FOUND = re.compile(r"NotFound$|Expired$|^taskCancelled$")
-_MEANT: Sequence[tuple[re.Pattern[str], int]] = (
+_STATUS_OF_CODE: Sequence[tuple[re.Pattern[str], int]] = (
     (re.compile(r"credit|quota|balance|fund|paymentRequired", re.I), 402),
     (re.compile(r"rateLimit|noAvailableServer|model(Unavailable|NotReady)", re.I), 429),
     (re.compile(r"apiKey|unauthori|forbidden|permission|auth(enti|Fail)|credential|^token|suspended$", re.I), 401),
     (re.compile(r"^(invalid|unknown)Model$|^model(Disabled|NotFound)$"), 404),
     (re.compile(r"timeout|serverError|unavailable$|^(standard|unknown|undefined|default)Error$", re.I), 500),
 )
-"""What a code means as an HTTP status, whatever the status around it; the official client groups them so."""
+"""The HTTP status that an error code means, whatever the actual status. The official client has the same groups."""
 
 
 # The models (docs/providers/runware.md#models) ------------------------------------------------------------------------
@@ -66,32 +64,29 @@ _FORMATS = {"png": "PNG", "jpeg": "JPG"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Family(Family):
+class _RunwareFamily(Family):
     """A family on Runware, which sends either format of every model."""
 
     formats: tuple[str, ...] = tuple(_FORMATS)
     max_prompt_chars: int = 2000
 
 
-_FAMILIES: Mapping[str, _Family] = {
-    "seedream-5.0-lite": _Family(
+_FAMILIES: Mapping[str, _RunwareFamily] = {
+    "seedream-5.0-lite": _RunwareFamily(
         "bytedance:seedream@5.0-lite",
         "0.035",
         Sizes(presets=presets.rows("2K", "3K"), exact=True),
         "the provider's documentation",
     ),
-    "seedream-4.5": _Family("bytedance:seedream@4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
-    "seedream-4.0": _Family("bytedance:5@0", "0.03", offering.sized("1K", "2K", "4K", least=921_600)),
-    "seedream-5.5": _Family(
-        "bytedance:seedream@5.5",
-        priced_by=offering.FROM_THE_ORIGIN_5_5,
-        transparency="inferred",
-        **offering.V5_5,
+    "seedream-4.5": _RunwareFamily("bytedance:seedream@4.5", "0.04", offering.sized("2K", "4K", min_area=3_686_400)),
+    "seedream-4.0": _RunwareFamily("bytedance:5@0", "0.03", offering.sized("1K", "2K", "4K", min_area=921_600)),
+    "seedream-5.5": _RunwareFamily(
+        "bytedance:seedream@5.5", priced_by=offering.FROM_THE_ORIGIN_5_5, transparency="inferred", **offering.V5_5
     ),
-    "seedream-5.0-pro": _Family(
+    "seedream-5.0-pro": _RunwareFamily(
         "bytedance:seedream@5.0-pro", priced_by=offering.FROM_THE_ORIGIN_PRO, **offering.V5_PRO
     ),
-    "seedream-5.0-flash": _Family(
+    "seedream-5.0-flash": _RunwareFamily(
         "bytedance:seedream@5.0-flash", priced_by=offering.FROM_THE_ORIGIN_PRO, **offering.V5_FLASH
     ),
 }
@@ -101,22 +96,19 @@ _FAMILIES: Mapping[str, _Family] = {
 
 
 def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
-    """Return the ticket, which is the id that the edit came with; or the images, from a server that did not wait."""
-    answer = yield _post([_task(edit)], repeatable=False, timeout_s=120.0)
-    body = answer.json()
-    items, said = _about(body, edit.client_id)
+    """Return the ticket, which is the edit's own id; or the images, from a server that responds when they are done."""
+    response = yield _post([_task(edit)], repeatable=False, timeout_s=120.0)
+    body = response.json()
+    items, task_errors = _entries_of(body, edit.client_id)
+    pending = Pending(edit.client_id, f"asked={edit.count}")
     if items:
-        return _begun(_standing(answer, items, said, edit.client_id, edit.count), edit)
-    if any(_code(error) == _CONFLICT for error in said):
-        return Pending(edit.client_id, f"asked={edit.count}")
-    _raise_for(answer, body, said)
-    raise read.outage(answer, body)
-
-
-def _begun(standing: Pending | Done, edit: ProviderRequest) -> Pending | Done:
-    """Return how a task stands at its submit; one whose images may not all be there is polled."""
-    unsettled = isinstance(standing, Done) and standing.settle_s is not None
-    return Pending(edit.client_id, f"asked={edit.count}") if unsettled else standing
+        state = _task_state(response, items, task_errors, edit.client_id, edit.count)
+        incomplete = isinstance(state, Done) and state.settle_s is not None
+        return pending if incomplete else state
+    if any(_code(error) == _CONFLICT for error in task_errors):
+        return pending
+    _raise_for_status(response, body, task_errors)
+    raise read.outage(response, body)
 
 
 def _task(edit: ProviderRequest) -> dict[str, Any]:
@@ -131,7 +123,7 @@ def _task(edit: ProviderRequest) -> dict[str, Any]:
     if edit.size:
         task["width"], task["height"] = edit.size
     if offer.operation.edits:
-        task["inputs"] = {"referenceImages": [read.source(reference) for reference in edit.references]}
+        task["inputs"] = {"referenceImages": [read.reference_uri(reference) for reference in edit.references]}
     if offer.operation.sequential:
         task["settings"] = {"maxSequentialImages": edit.count}
     task |= {"deliveryMethod": "async", "outputType": "URL", "includeCost": True, "ttl": TTL_S}
@@ -149,84 +141,83 @@ def _post(tasks: Sequence[Mapping[str, Any]], *, repeatable: bool = True, timeou
 # Poll and find -------------------------------------------------------------------------------------------------------
 
 
-def _asked(poll_url: str | None) -> int:
-    """Return how many images were asked for, as the poll URL carries it; more than any request where it does not."""
+def _requested_count(poll_url: str | None) -> int:
+    """Return the number of requested images from the poll URL; without one, a number above any request."""
     found = re.match(r"asked=(\d{1,3})\b", poll_url or "")
     return int(found[1]) if found else read.MAX_OUTPUTS
 
 
 def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
-    """Return how a task stands: still pending, or done with its images in order.
+    """Return the state of a task: pending, or done with its images in order.
 
-    Raises: `Failed` or `Moderated`, the provider's decision; anything else (`Outage`, `KeyRejected`, `RateLimited`)
-    says nothing about the task, and the caller asks again later.
+    Raises: `Failed` or `Moderated` for the provider's decision. Any other error says nothing about the task.
     """
-    answer = yield _post([{"taskType": "getResponse", "taskUUID": ticket}])
-    body = answer.json()
-    items, said = _about(body, ticket)
-    if items or any(_decides(error) for error in said):
-        return _standing(answer, items, said, ticket, _asked(poll_url))
-    if _is_unknown(body, said):
-        past = yield from _past(ticket)
+    response = yield _post([{"taskType": "getResponse", "taskUUID": ticket}])
+    body = response.json()
+    items, task_errors = _entries_of(body, ticket)
+    if items or any(_decides(error) for error in task_errors):
+        return _task_state(response, items, task_errors, ticket, _requested_count(poll_url))
+    if _is_unknown(body, task_errors):
+        past = yield from _past_task(ticket)
         if past:
-            return _standing(answer, *past, ticket, _asked(poll_url))
-        raise errors.Outage("The provider does not know the task (yet).", request_id=read.request_id(answer, body))
-    _raise_for(answer, body, said)
-    raise read.outage(answer, body)
+            return _task_state(response, *past, ticket, _requested_count(poll_url))
+        raise errors.Outage("The provider does not know the task (yet).", request_id=read.request_id(response, body))
+    _raise_for_status(response, body, task_errors)
+    raise read.outage(response, body)
 
 
 def find(edit: ProviderRequest, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
     """Return the task if Runware knows its id, now or among past tasks; None if it does not.
 
-    Raises: `Unclear` where it may have forgotten it; `Outage`, `KeyRejected` or `RateLimited` when it cannot be asked.
+    Raises: `Unclear` if it may have forgotten the id; `Outage`, `KeyRejected` or `RateLimited` if it cannot be asked.
     """
-    answer = yield _post([{"taskType": "getResponse", "taskUUID": edit.client_id}])
-    body = answer.json()
-    items, said = _about(body, edit.client_id)
+    response = yield _post([{"taskType": "getResponse", "taskUUID": edit.client_id}])
+    body = response.json()
+    items, task_errors = _entries_of(body, edit.client_id)
     pending = Pending(edit.client_id, f"asked={edit.count}")
-    if items or any(_decides(error) for error in said):
+    if items or any(_decides(error) for error in task_errors):
         return pending
-    if _is_unknown(body, said):
-        if (yield from _past(edit.client_id)):
+    if _is_unknown(body, task_errors):
+        if (yield from _past_task(edit.client_id)):
             return pending
         if sent.oldest_s > TASKS_KEPT_S:
             raise errors.Unclear("The provider does not know the task, but it may have forgotten it.")
         return None
-    _raise_for(answer, body, said)
-    raise read.outage(answer, body)
+    _raise_for_status(response, body, task_errors)
+    raise read.outage(response, body)
 
 
-def _past(ticket: str) -> Flow[tuple[list[dict[str, Any]], list[dict[str, Any]]] | None]:
+def _past_task(ticket: str) -> Flow[tuple[list[dict[str, Any]], list[dict[str, Any]]] | None]:
     """Return a past task's items and errors, or None if unknown (docs/providers/runware.md#finding-a-lost-submit).
 
-    Raises: what an answer means that says neither.
+    Raises: the error that any other response means.
     """
-    answer = yield _post([{"taskType": "getTaskDetails", "taskUUID": ticket}])
-    body = answer.json()
-    found, said = _about(body, ticket)
-    response = read.parsed(next((item["response"] for item in found if item.get("response")), None))
-    if isinstance(response, list) or (isinstance(response, dict) and not {"data", "errors"} & set(response)):
-        response = {"data": response if isinstance(response, list) else [response]}
-    items, past_errors = _about(response, ticket)
+    response = yield _post([{"taskType": "getTaskDetails", "taskUUID": ticket}])
+    body = response.json()
+    found, task_errors = _entries_of(body, ticket)
+    recorded = read.parsed(next((item["response"] for item in found if item.get("response")), None))
+    if isinstance(recorded, list) or (isinstance(recorded, dict) and not {"data", "errors"} & set(recorded)):
+        recorded = {"data": recorded if isinstance(recorded, list) else [recorded]}
+    items, past_errors = _entries_of(recorded, ticket)
     if items or past_errors:
         return items, [{**error, "status": "error"} for error in past_errors]
-    if found or _is_unknown(body, said):
+    if found or _is_unknown(body, task_errors):
         return None
-    _raise_for(answer, body, said)
-    raise read.outage(answer, body)
+    _raise_for_status(response, body, task_errors)
+    raise read.outage(response, body)
 
 
 def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
-    """Return which of these tasks are at their end: one request asks for all of them."""
-    answer = yield _post([{"taskType": "getResponse", "taskUUID": ticket} for ticket in tickets])
-    body = answer.json()
-    if not isinstance(read.at(body, "data"), list):
-        _raise_for(answer, body, _errors(body))
-        raise read.outage(answer, body)
+    """Return the tasks that have ended: one request for all of them."""
+    response = yield _post([{"taskType": "getResponse", "taskUUID": ticket} for ticket in tickets])
+    body = response.json()
+    if not isinstance(read.field(body, "data"), list):
+        _raise_for_status(response, body, _errors(body))
+        raise read.outage(response, body)
     ended = set()
     for ticket in tickets:
-        items, said = _about(body, ticket, named=True)
-        if (items or any(map(_decides, said))) and not any(_output(item) is None for item in items):
+        items, task_errors = _entries_of(body, ticket, named=True)
+        if (items or any(map(_decides, task_errors))) and not any(_output(item) is None for item in items):
             ended.add(ticket)
     return frozenset(ended)
 
@@ -234,28 +225,28 @@ def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
 # Reading answers (docs/providers/runware.md#poll, docs/providers/runware.md#errors) -----------------------------------
 
 
-def _standing(
-    answer: HttpResponse, items: Sequence[Mapping[str, Any]], said: Sequence[Any], ticket: str, asked: int
+def _task_state(
+    response: HttpResponse, items: Sequence[Mapping[str, Any]], task_errors: Sequence[Any], ticket: str, requested: int
 ) -> Pending | Done:
-    """Return what a task's items and errors come to; with fewer than `asked`, more may come.
+    """Return the state of a task from its items and errors; with fewer than `requested` images, more may come.
 
-    Raises: `Moderated` or `Failed` where it is at its end and no image came.
+    Raises: `Moderated` or `Failed` for a task that ended without an image.
     """
     places = [read.integer(item.get("resultIndex")) for item in items]
     if None not in places:
         items = [item for _, item in sorted(zip(places, items, strict=True), key=lambda pair: pair[0] or 0)]
     read_items = [_output(item) for item in items]
     outputs = [output for output in read_items if output]
-    outputs += [ReturnedImage(error=_words(error)) for error in said if _decides(error)]
-    came = sum(1 for output in outputs if not output.error)
+    outputs += [ReturnedImage(error=_error_text(error)) for error in task_errors if _decides(error)]
+    image_count = sum(1 for output in outputs if not output.error)
     if None in read_items or not outputs:
-        return Pending(ticket, f"asked={asked}", done=came)
-    more_may_come = len(outputs) < asked
-    if not came and not (more_may_come and all(item.get("imageUUID") for item in (*items, *said))):
-        why = next((output.error for output in outputs if output.error), None)
-        filtered = any(_SAFETY.search(_code(error)) for error in (*said, *(item.get("error") for item in items)))
-        kind = errors.Moderated if filtered or read.MODERATION_WORDS.search(why or "") else errors.Failed
-        raise kind(f"The provider made no image: {why}.", request_id=ticket)
+        return Pending(ticket, f"asked={requested}", done=image_count)
+    more_may_come = len(outputs) < requested
+    if not image_count and not (more_may_come and all(item.get("imageUUID") for item in (*items, *task_errors))):
+        reason = next((output.error for output in outputs if output.error), None)
+        filtered = any(_SAFETY.search(_code(error)) for error in (*task_errors, *(item.get("error") for item in items)))
+        kind = errors.Moderated if filtered or read.MODERATION_WORDS.search(reason or "") else errors.Failed
+        raise kind(f"The provider made no image: {reason}.", request_id=ticket)
     costs = [read.usd(item.get("cost")) for item in items if _is_image(item)]
     known = [cost for cost in costs if cost is not None]
     charged = sum(known, Decimal(0)) if len(known) == len(costs) else None
@@ -268,10 +259,10 @@ def _standing(
 
 
 def _output(item: Mapping[str, Any]) -> ReturnedImage | None:
-    """Return one image, or why it is missing; None while it is being made."""
+    """Return one image, or the reason it is missing; None while it is being made."""
     status = item.get("status")
     if status == "error" or isinstance(item.get("error"), dict):
-        return ReturnedImage(error=_words(item.get("error")))
+        return ReturnedImage(error=_error_text(item.get("error")))
     if _is_image(item):
         return ReturnedImage(url=item["imageURL"])
     if status == "success" or item.get("imageURL"):
@@ -285,66 +276,69 @@ def _is_image(item: Mapping[str, Any]) -> bool:
     return item.get("status") != "error" and read.is_url(item.get("imageURL"))
 
 
-def _about(body: Any, ticket: str, *, named: bool = False) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return an answer's items and errors that are about a task; with `named` not those that name none."""
-    data = read.at(body, "data")
-    items = (
-        [item for item in data[: 100 * read.MAX_OUTPUTS] if isinstance(item, dict)] if isinstance(data, list) else []
-    )
-    mine = (ticket.casefold(), *(() if named else ("",)))
-    about = [
-        [entry for entry in entries if str(entry.get("taskUUID") or "").casefold() in mine][: read.MAX_OUTPUTS]
+def _entries_of(body: Any, ticket: str, *, named: bool = False) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return a response's items and errors about a task; with `named`, only those that name it."""
+    data = read.field(body, "data")
+    items = _objects(data) if isinstance(data, list) else []
+    ids = (ticket.casefold(), *(() if named else ("",)))
+    matching = [
+        [entry for entry in entries if str(entry.get("taskUUID") or "").casefold() in ids][: read.MAX_OUTPUTS]
         for entries in (items, _errors(body))
     ]
-    return about[0], about[1]
+    return matching[0], matching[1]
 
 
 def _errors(body: Any) -> list[dict[str, Any]]:
-    found = read.at(body, "errors") or read.at(body, "error")
-    entries = found if isinstance(found, list) else [found]
+    return _objects(read.field(body, "errors") or read.field(body, "error"))
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    entries = value if isinstance(value, list) else [value]
     return [entry for entry in entries[: 100 * read.MAX_OUTPUTS] if isinstance(entry, dict)]
 
 
 def _code(error: Any) -> str:
-    code = read.at(error, "code")
+    code = read.field(error, "code")
     return code[:100] if isinstance(code, str) else ""
 
 
-def _words(error: Any) -> str:
+def _error_text(error: Any) -> str:
     text = f"{_code(error)}: {read.message(error)}".strip(": ")
     return errors.quoted(text or "no reason given")
 
 
 def _decides(error: Mapping[str, Any]) -> bool:
-    """Return whether an error is the provider's decision about a task, and not trouble with asking for it."""
+    """Return whether an error is the provider's decision about a task, not a failure of the poll."""
     if error.get("status") == "error" or error.get("taskType") == "imageInference":
         return True
     return bool(_SAFETY.search(_code(error)) or _FAILURE.search(_code(error)))
 
 
-def _is_unknown(body: Any, said: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether an answer says that there is no such task: by a code, or by an empty list."""
-    if said:
-        return any(_NOT_FOUND.search(_code(error)) for error in said)
-    return bool(read.at(body, "data") == [])
+def _is_unknown(body: Any, task_errors: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a response says that there is no such task: by a code, or by an empty list."""
+    if task_errors:
+        return any(_NOT_FOUND.search(_code(error)) for error in task_errors)
+    return bool(read.field(body, "data") == [])
 
 
-def _raise_for(answer: HttpResponse, body: Any, said: Sequence[Mapping[str, Any]]) -> None:
-    """Raise what the first error means, by its code and then by the HTTP status; return for a good answer."""
-    if not said:
-        read.raise_for(answer, body)
+def _raise_for_status(response: HttpResponse, body: Any, task_errors: Sequence[Mapping[str, Any]]) -> None:
+    """Raise the error that the first entry means, by its code, else by the HTTP status; return for a success."""
+    if not task_errors:
+        read.raise_for_status(response, body)
         return
-    code, ids = _code(said[0]), read.request_id(answer, body)
+    code, support_id = _code(task_errors[0]), read.request_id(response, body)
     if _SAFETY.search(code):
-        raise errors.Moderated(f"The provider refused the request for its content: {_words(said[0])}.", request_id=ids)
-    status = next((status for pattern, status in _MEANT if code and pattern.search(code)), None)
+        raise errors.Moderated(
+            f"The provider refused the request for its content: {_error_text(task_errors[0])}.", request_id=support_id
+        )
+    status = next((status for pattern, status in _STATUS_OF_CODE if code and pattern.search(code)), None)
     if status is None:
-        status = 429 if answer.status == 503 else answer.status if answer.status >= 400 else 400
+        status = 429 if response.status == 503 else response.status if response.status >= 400 else 400
     refuse(
         500 if status in (408, 499) else status,
-        _words(said[0]),
-        request_id=ids,
-        retry_after=read.header(answer, "retry-after"),
+        _error_text(task_errors[0]),
+        request_id=support_id,
+        retry_after=read.header(response, "retry-after"),
     )
 
 
@@ -352,37 +346,37 @@ def _raise_for(answer: HttpResponse, body: Any, said: Sequence[Mapping[str, Any]
 
 
 def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
-    """Return the URL of a file in media storage, or its id, which serves too (docs/providers/runware.md#uploads)."""
+    """Return the URL of a file in media storage, or its id, which works too (docs/providers/runware.md#uploads)."""
     media = f"data:{mime_type};base64,{b64encode(data).decode()}"
     task = {"taskType": "mediaStorage", "taskUUID": str(uuid4()), "operation": "upload", "media": media}
-    answer = yield _post([task], timeout_s=180.0)
-    body = answer.json()
-    if answer.status == 413:
+    response = yield _post([task], timeout_s=180.0)
+    body = response.json()
+    if response.status == 413:
         raise errors.OutOfLimits(f"The provider takes no upload of {len(data) / 1e6:.1f} MB.")
-    items, said = _about(body, task["taskUUID"])
+    items, task_errors = _entries_of(body, task["taskUUID"])
     for name in ("mediaURL", "imageURL", "mediaUUID", "imageUUID"):
         for item in items:
             if read.is_url(item.get(name)) or (name.endswith("UUID") and read.is_ticket(item.get(name))):
                 return Upload(item[name], UPLOAD_LIFETIME_S)
-    _raise_for(answer, body, said)
-    raise read.outage(answer, body)
+    _raise_for_status(response, body, task_errors)
+    raise read.outage(response, body)
 
 
 def balance() -> Flow[Decimal | None]:
-    """Return the account's balance in US dollars, or None where the answer has none; its shape is not documented."""
+    """Return the account's balance in US dollars, or None if the response has none; its shape is not documented."""
     task = {"taskType": "accountManagement", "taskUUID": str(uuid4()), "operation": "getDetails"}
-    answer = yield _post([task])
-    body = answer.json()
-    items, said = _about(body, task["taskUUID"])
-    held = next((item["balance"] for item in items if item.get("balance") is not None), None)
-    if held is None:
-        _raise_for(answer, body, said)
+    response = yield _post([task])
+    body = response.json()
+    items, task_errors = _entries_of(body, task["taskUUID"])
+    reported = next((item["balance"] for item in items if item.get("balance") is not None), None)
+    if reported is None:
+        _raise_for_status(response, body, task_errors)
         return None
-    if not isinstance(held, dict):
-        return read.decimal(held)
-    if str(held.get("currency") or "usd").casefold() not in ("usd", "$"):
+    if not isinstance(reported, dict):
+        return read.decimal(reported)
+    if str(reported.get("currency") or "usd").casefold() not in ("usd", "$"):
         return None
-    amounts = (read.decimal(held.get(name)) for name in ("amount", "available", "balance", "value", "total"))
+    amounts = (read.decimal(reported.get(name)) for name in ("amount", "available", "balance", "value", "total"))
     return next((amount for amount in amounts if amount is not None), None)
 
 
@@ -390,6 +384,7 @@ PROVIDER = Provider(
     name="runware",
     title="Runware",
     key_env="RUNWARE_API_KEY",
+    rank=5,
     base_urls={"api": BaseUrl("RUNWARE_BASE_URL", "https://api.runware.ai/v1")},
     offers=offering.offers("runware", _FAMILIES),
     submit=submit,

@@ -1,11 +1,11 @@
 """WaveSpeedAI: submit to the model's path and poll, ticket uploads, live prices, and a history of predictions.
 
 The facts are in docs/providers/wavespeed.md#models and the headings after it; areas and reference limits are the
-origin's (docs/providers/README.md#sizes), which this provider hands requests on to. Rules: every shape of answer is
-tolerated and nothing but our own errors leaves; a poll ends only with the provider's own decision.
+origin's (docs/providers/README.md#sizes), because WaveSpeedAI passes requests on to it. Rules: every shape of response
+is tolerated; only errors of ours are raised. A poll ends only with the provider's own decision.
 
-Nothing tells the charge of a prediction. There is no idempotency key: a lost submit is looked for
-in the history, which shows requests where it is asked to (`include_inputs`; the official CLI 0.2.2 does so).
+No request returns the charge of a prediction. There is no idempotency key: a lost submit is looked for in the history,
+which shows requests with `include_inputs` (the official CLI 0.2.2 uses it).
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from urllib.parse import quote as percent_escaped
 
 from triptych.catalog import backgrounds, presets
 from triptych.core import errors
-from triptych.core.models import Done, Offer, Pending, Prediction, ProviderRequest, Quote, Size, Sizes, Upload
-from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Listing, Provider, ReferenceLimits, Sent
+from triptych.core.models import Done, Pending, Prediction, ProviderRequest, Upload
+from triptych.core.offers import Offer, Quote, Size, Sizes
+from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, ModelList, Provider, ReferenceLimits, Sent
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -42,15 +43,15 @@ _CODES: Mapping[int, str] = {
 }
 
 RESULT_LIFETIME_S = 24 * 3600.0
-"""How long result URLs live is not stated, "temporary" is; a day is on the safe side of the history's seven."""
+"""The lifetime of result URLs is only documented as "temporary"; a day is well below the history's seven."""
 UPLOAD_LIFETIME_S = 6 * 24 * 3600.0
-"""Uploads are kept for seven days (docs/providers/wavespeed.md#uploads); one is kept in hand."""
+"""Uploads are kept for seven days (docs/providers/wavespeed.md#uploads); one day is the margin."""
 UPLOAD_LIMIT_BYTES = 200 * 1024 * 1024
 HISTORY_PAGE_ITEMS = 100
 HISTORY_MARGIN = timedelta(days=1)
-"""The history is asked for from so long before the submit until so long after now, whichever clock is wrong."""
+"""The history is read from so long before the submit until so long after now, because either clock may be wrong."""
 HISTORY_KEPT_S = 6 * 24 * 3600.0
-"""The history goes back seven days by the documentation; one is kept in hand."""
+"""The history goes back seven days by the documentation; one day is the margin."""
 _HOP_HEADERS = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade"})
 
 
@@ -58,8 +59,8 @@ _HOP_HEADERS = frozenset({"host", "connection", "content-length", "transfer-enco
 
 
 @dataclass(frozen=True, slots=True)
-class _Family(Family):
-    """A family as WaveSpeedAI's model pages show it."""
+class _WaveSpeedFamily(Family):
+    """A family on WaveSpeedAI's model pages."""
 
     priced_by: str = "the provider's model pages"
     max_references: int = 10
@@ -74,8 +75,8 @@ _TIERS_PX = {"1K": 1024**2, "1.5K": 1536**2, "2K": 2048**2, "3K": 3840 * 2160}
 def _by_ratio(*words: str) -> Sizes:
     """Return the sizes of these tiers, one for each ratio, and no others.
 
-    The pixels are the origin's where it has the ratio; else they are inferred from the tier's area, and 3K's (about
-    8 MP) from its only published size, 3840x2160.
+    The pixels are the origin's where it has the ratio. The others are inferred from the tier's area, and 3K's area
+    (about 8 MP) from its only published size, 3840x2160.
     """
     return Sizes(presets={word: {ratio: _pixels(word, ratio) for ratio in _RATIOS} for word in words}, exact=True)
 
@@ -90,17 +91,19 @@ def _pixels(word: str, ratio: str) -> Size:
     return width, height
 
 
-_FAMILIES: Mapping[str, _Family] = {
-    "seedream-5.0-lite": _Family(
+_FAMILIES: Mapping[str, _WaveSpeedFamily] = {
+    "seedream-5.0-lite": _WaveSpeedFamily(
         "bytedance/seedream-v5.0-lite",
         "0.035",
-        offering.sized("2K", "3K", "4K", least=3_686_400),
+        offering.sized("2K", "3K", "4K", min_area=3_686_400),
         "the provider's documentation",
         formats=("png", "jpeg"),
     ),
-    "seedream-4.5": _Family("bytedance/seedream-v4.5", "0.04", offering.sized("2K", "4K", least=3_686_400)),
-    "seedream-4.0": _Family("bytedance/seedream-v4", "0.027", offering.sized("1K", "2K", "4K", least=921_600)),
-    "seedream-5.5": _Family(
+    "seedream-4.5": _WaveSpeedFamily("bytedance/seedream-v4.5", "0.04", offering.sized("2K", "4K", min_area=3_686_400)),
+    "seedream-4.0": _WaveSpeedFamily(
+        "bytedance/seedream-v4", "0.027", offering.sized("1K", "2K", "4K", min_area=921_600)
+    ),
+    "seedream-5.5": _WaveSpeedFamily(
         "bytedance/seedream-v5.5",
         by_ratio=True,
         transparency="documented",
@@ -111,13 +114,13 @@ _FAMILIES: Mapping[str, _Family] = {
             "above": ((offering.AREA_BOUND, "0.035"), (4_624_220, "0.07")),
         },
     ),
-    "seedream-5.0-pro": _Family(
+    "seedream-5.0-pro": _WaveSpeedFamily(
         "bytedance/seedream-v5.0-pro",
         by_ratio=True,
         priced_by="a layer job's price for 17 images; references as at the origin",
         **{**offering.V5_PRO, "sizes": _by_ratio("1K", "1.5K", "2K")},
     ),
-    "seedream-5.0-flash": _Family(
+    "seedream-5.0-flash": _WaveSpeedFamily(
         "bytedance/seedream-v5.0-flash",
         by_ratio=True,
         priced_by="a layer job's price for 17 images",
@@ -131,16 +134,16 @@ _FAMILIES: Mapping[str, _Family] = {
 
 def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the ticket of an accepted request."""
-    call = HttpRequest("POST", f"/api/v3/{edit.offer.endpoint}", json=_body(edit), repeatable=False, timeout_s=120.0)
-    answer = yield call
-    body = answer.json()
-    said = read.prediction(body)
-    if read.status(said) in _FAILED:
-        raise _failure(answer, body, said)
-    if pending := read.accepted(answer, said):
+    request = HttpRequest("POST", f"/api/v3/{edit.offer.endpoint}", json=_body(edit), repeatable=False, timeout_s=120.0)
+    response = yield request
+    body = response.json()
+    prediction = read.prediction(body)
+    if read.status(prediction) in _FAILED:
+        raise _failure(response, body, prediction)
+    if pending := read.accepted_ticket(response, prediction):
         return pending
-    read.raise_unaccepted(answer, body, _error_code(body))
-    raise read.no_ticket(answer, body)
+    read.raise_for_submit(response, body, _error_code(body))
+    raise read.no_ticket(response, body)
 
 
 def _body(edit: ProviderRequest) -> dict[str, Any]:
@@ -148,7 +151,7 @@ def _body(edit: ProviderRequest) -> dict[str, Any]:
     offer = edit.offer
     body: dict[str, Any] = {"prompt": edit.prompt}
     if offer.operation.edits:
-        body["images"] = [read.source(reference) for reference in edit.references]
+        body["images"] = [read.reference_uri(reference) for reference in edit.references]
     if offer.operation.sequential:
         body["max_images"] = edit.count
     family = _FAMILIES.get(offer.family)
@@ -166,7 +169,7 @@ def _body(edit: ProviderRequest) -> dict[str, Any]:
 def _tier(offer: Offer, size: Size) -> tuple[str, str]:
     """Return a size as a ratio and a tier in lower case.
 
-    Raises: `errors.OutOfLimits` for a size that is none of the offer's.
+    Raises: `errors.OutOfLimits` for a size that is not among the offer's.
     """
     for word, row in offer.sizes.presets.items():
         for ratio, pixels in row.items():
@@ -176,8 +179,8 @@ def _tier(offer: Offer, size: Size) -> tuple[str, str]:
 
 
 def _error_code(body: Any) -> str:
-    """Return the provider's own word or number for an error, if it gives one (docs/providers/wavespeed.md#errors)."""
-    code = read.at(body, "error_code")
+    """Return the provider's own error code; an empty string without one (docs/providers/wavespeed.md#errors)."""
+    code = read.field(body, "error_code")
     return "content moderation" if read.integer(code) == _MODERATION_CODE else code if isinstance(code, str) else ""
 
 
@@ -185,65 +188,64 @@ def _error_code(body: Any) -> str:
 
 
 def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
-    """Return how a prediction stands: still pending, or done with its frames in order.
+    """Return the state of a prediction: pending, or done with its images in order.
 
-    Raises: `Failed` or `Moderated`, the provider's decision; anything else says nothing about the prediction.
+    Raises: `Failed` or `Moderated` for the provider's decision. Any other error says nothing about the prediction.
     """
-    answer = yield from read.asked(poll_url, _path(ticket))
-    body = answer.json()
-    said = read.prediction(body)
-    status = read.status(said)
+    response = yield from read.poll_response(poll_url, _path(ticket))
+    body = response.json()
+    prediction = read.prediction(body)
+    status = read.status(prediction)
     if status in _FAILED:
-        raise _failure(answer, body, said)
+        raise _failure(response, body, prediction)
     if status in _DONE:
-        return _finished(answer, body, said)
+        return _finished(response, body, prediction)
     if not status:
-        read.raise_for(answer, body, only=(401, 403, 429))
-        raise read.outage(answer, body)
+        read.raise_for_status(response, body, only=(401, 403, 429))
+        raise read.outage(response, body)
     if status not in _RUNNING:
         read.log_odd_status("wavespeed", status)
-    return Pending(ticket, poll_url, done=read.count(said.get("outputs")))
+    return Pending(ticket, poll_url, done=read.count(prediction.get("outputs")))
 
 
 def _path(ticket: str) -> str:
     return f"/api/v3/predictions/{percent_escaped(ticket, safe='', errors='replace')}/result"
 
 
-def _finished(answer: HttpResponse, body: Any, said: Mapping[str, Any]) -> Done:
-    outputs = tuple(read.frame(item) for item in read.items(said.get("outputs")))
+def _finished(response: HttpResponse, body: Any, prediction: Mapping[str, Any]) -> Done:
+    outputs = tuple(read.image(item) for item in read.items(prediction.get("outputs")))
     if not any(output.url for output in outputs):
-        flags = said.get("has_nsfw_contents")
+        flags = prediction.get("has_nsfw_contents")
         flagged = isinstance(flags, list) and True in flags
         message = "The provider reports the prediction as completed, with no image."
         kind = errors.Moderated if flagged else errors.Failed
-        raise kind(message, request_id=read.request_id(answer, body))
+        raise kind(message, request_id=read.request_id(response, body))
     return Done(outputs, url_lifetime_s=RESULT_LIFETIME_S)
 
 
-def _failure(answer: HttpResponse, body: Any, said: Mapping[str, Any]) -> errors.Failed:
-    """Return the provider's decision against a prediction as an error of ours."""
-    code = read.integer(said.get("code"))
+def _failure(response: HttpResponse, body: Any, prediction: Mapping[str, Any]) -> errors.Failed:
+    """Return the error for the provider's decision against a prediction."""
+    code = read.integer(prediction.get("code"))
     known = f" [task code {code}{': ' + _CODES[code] if code in _CODES else ''}]" if code else ""
-    text = read.message(said) or "no reason given"
+    text = read.message(prediction) or "no reason given"
     moderated = code == _MODERATION_CODE or (not code and read.MODERATION_WORDS.search(text) is not None)
-    message = (
-        f"The provider reports the prediction as {errors.quoted(read.status(said), 40)}: {errors.quoted(text)}{known}."
-    )
-    return (errors.Moderated if moderated else errors.Failed)(message, request_id=read.request_id(answer, body))
+    status = errors.quoted(read.status(prediction), 40)
+    message = f"The provider reports the prediction as {status}: {errors.quoted(text)}{known}."
+    return (errors.Moderated if moderated else errors.Failed)(message, request_id=read.request_id(response, body))
 
 
 # The history ---------------------------------------------------------------------------------------------------------
 
 
 def find(edit: ProviderRequest, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
-    """Return the submit whose answer was lost, looked up in the account's history; None where it is surely not there.
+    """Return the submit whose response was lost, from the account's history; None if it surely is not there.
 
-    It has to be of the same model and show every field that was sent. The history is the whole account's, so what shows
-    no request is nobody's in particular.
-    Raises: `Unclear` where the history does not tell; `Outage`, `KeyRejected` or `RateLimited` when it cannot be read.
+    It must have the same model and show every field that was sent. The history covers the whole account, so an entry
+    without a request identifies nothing.
+    Raises: `Unclear` if the history does not decide it; `Outage`, `KeyRejected` or `RateLimited` if it cannot be read.
     """
     body = _body(edit)
-    asked = {
+    filters = {
         "page_size": HISTORY_PAGE_ITEMS,
         "created_after": _iso(sent.at - HISTORY_MARGIN),
         "created_before": _iso(sent.at + timedelta(seconds=sent.oldest_s) + HISTORY_MARGIN),
@@ -251,24 +253,24 @@ def find(edit: ProviderRequest, prediction: Prediction, sent: Sent, known: froze
         "model": prediction.endpoint,
     }
 
-    def page(number: int) -> Flow[history.Page]:
-        answer = yield HttpRequest("POST", "/api/v3/predictions", json={"page": number, **asked})
-        told = answer.json()
-        items = read.at(told, "data", "items")
+    def page(number: int) -> Flow[history.ListPage]:
+        response = yield HttpRequest("POST", "/api/v3/predictions", json={"page": number, **filters})
+        listed = response.json()
+        items = read.field(listed, "data", "items")
         if not isinstance(items, list):
-            read.raise_for(answer, told, only=(401, 403, 429))
-            raise read.outage(answer, told)
-        if abs(read.sent_s(sent, answer) - sent.at.timestamp()) > HISTORY_MARGIN.total_seconds() / 2:
+            read.raise_for_status(response, listed, only=(401, 403, 429))
+            raise read.outage(response, listed)
+        if abs(read.sent_s(sent, response) - sent.at.timestamp()) > HISTORY_MARGIN.total_seconds() / 2:
             raise errors.Unclear("The provider's clock and this machine's are hours apart.")
         entries = []
         for item in items:
-            same = history.same_model(prediction.endpoint, read.at(item, "model"))
-            shown = read.at(item, "inputs") or read.at(item, "input")
+            same = history.same_model(prediction.endpoint, read.field(item, "model"))
+            shown = read.field(item, "inputs") or read.field(item, "input")
             same = history.same_request(body, shown) if same is None else same
-            entries.append(history.entry(read.at(item, "id"), read.at(item, "created_at"), same))
-        return history.Page(answer, entries)
+            entries.append(history.entry(read.field(item, "id"), read.field(item, "created_at"), same))
+        return history.ListPage(response, entries)
 
-    return (yield from history.look(page, sent, known, page_items=HISTORY_PAGE_ITEMS, kept_s=HISTORY_KEPT_S))
+    return (yield from history.search(page, sent, known, page_items=HISTORY_PAGE_ITEMS, kept_s=HISTORY_KEPT_S))
 
 
 def _iso(moment: datetime) -> str:
@@ -279,16 +281,16 @@ def _iso(moment: datetime) -> str:
 
 
 def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
-    """Return the URL of an uploaded file: by ticket and PUT, or by the older form where that does not work."""
+    """Return the URL of an uploaded file: by ticket and PUT, or by the older form if that fails."""
     if len(data) > UPLOAD_LIMIT_BYTES:
         raise _too_large(data)
-    asked = {"filename": filename, "size": len(data), "content_type": mime_type}
-    answer = yield HttpRequest("POST", "/api/v3/media/uploads", json=asked)
-    body = answer.json()
-    if answer.status == 413:
+    request_body = {"filename": filename, "size": len(data), "content_type": mime_type}
+    response = yield HttpRequest("POST", "/api/v3/media/uploads", json=request_body)
+    body = response.json()
+    if response.status == 413:
         raise _too_large(data)
-    read.raise_for(answer, body, only=(401, 402, 403, 429))
-    if ticket := _ticket(read.at(body, "data")):
+    read.raise_for_status(response, body, only=(401, 402, 403, 429))
+    if ticket := _ticket(read.field(body, "data")):
         url, headers, download_url = ticket
         try:
             put = yield HttpRequest("PUT", url, content=data, headers=headers, authorize=False, timeout_s=180.0)
@@ -298,21 +300,21 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
             if 200 <= put.status < 300:
                 return Upload(download_url, UPLOAD_LIFETIME_S)
     files = {"file": (filename, data, mime_type)}
-    answer = yield HttpRequest("POST", "/api/v3/media/upload/binary", files=files, timeout_s=180.0)
-    body = answer.json()
-    if answer.status == 413:
+    response = yield HttpRequest("POST", "/api/v3/media/upload/binary", files=files, timeout_s=180.0)
+    body = response.json()
+    if response.status == 413:
         raise _too_large(data)
-    read.raise_for(answer, body)
-    if read.is_url(url := read.at(body, "data", "download_url")):
+    read.raise_for_status(response, body)
+    if read.is_url(url := read.field(body, "data", "download_url")):
         return Upload(url, UPLOAD_LIFETIME_S)
-    raise read.outage(answer, body)
+    raise read.outage(response, body)
 
 
-def _ticket(told: Any) -> tuple[str, dict[str, str], str] | None:
-    """Return where to PUT, with exactly which headers, and the file's URL then; None for anything else than a PUT."""
-    method, url = read.at(told, "upload", "method"), read.at(told, "upload", "url")
-    given = read.at(told, "upload", "headers") or {}
-    download_url = read.at(told, "download_url")
+def _ticket(data: Any) -> tuple[str, dict[str, str], str] | None:
+    """Return the URL to PUT to, the exact headers, and the file's URL; None for any other kind of ticket."""
+    method, url = read.field(data, "upload", "method"), read.field(data, "upload", "url")
+    given = read.field(data, "upload", "headers") or {}
+    download_url = read.field(data, "download_url")
     if not (isinstance(method, str) and method.upper() == "PUT" and read.is_url(url) and read.is_url(download_url)):
         return None
     if not isinstance(given, dict) or len(given) > 40:
@@ -336,42 +338,43 @@ def _too_large(data: bytes) -> errors.OutOfLimits:
 
 
 def quote(edit: ProviderRequest) -> Flow[Quote | None]:
-    """Return what WaveSpeedAI says this whole request will cost, or None where it gives no usable price."""
+    """Return WaveSpeedAI's price of this whole request, or None without a usable one."""
     if not all(reference.url or reference.data for reference in edit.references):
         return None
-    asked = {"model_id": edit.offer.endpoint, "inputs": _body(edit)}
-    answer = yield HttpRequest("POST", "/api/v3/model/price", json=asked)
-    told = read.at(answer.json(), "data")
-    if not 200 <= answer.status < 300 or not read.in_dollars(read.at(told, "currency")):
+    request_body = {"model_id": edit.offer.endpoint, "inputs": _body(edit)}
+    response = yield HttpRequest("POST", "/api/v3/model/price", json=request_body)
+    price = read.field(response.json(), "data")
+    if not 200 <= response.status < 300 or not read.is_usd(read.field(price, "currency")):
         return None
-    usd = read.usd(read.at(told, "discounted_price")) or read.usd(read.at(told, "price"))
+    usd = read.usd(read.field(price, "discounted_price")) or read.usd(read.field(price, "price"))
     return None if usd is None else Quote(usd, exact=True)
 
 
-def listing() -> Flow[Listing]:
-    """Return the models listed now, with their base price; an error envelope is an outage, not "none"."""
-    answer = yield HttpRequest("GET", "/api/v3/models")
-    body = answer.json()
-    read.raise_for(answer, body, only=(401, 403, 429))
-    data = read.at(body, "data")
-    if not 200 <= answer.status < 300 or not isinstance(data, list) or not data:
-        raise read.outage(answer, body)
-    named = [(model, entry) for entry in data if read.is_ticket(model := read.at(entry, "model_id"))]
-    return Listing({model: read.usd(read.at(entry, "base_price")) for model, entry in named})
+def listing() -> Flow[ModelList]:
+    """Return the listed models, with their base price; an error envelope is an outage, not an empty list."""
+    response = yield HttpRequest("GET", "/api/v3/models")
+    body = response.json()
+    read.raise_for_status(response, body, only=(401, 403, 429))
+    data = read.field(body, "data")
+    if not 200 <= response.status < 300 or not isinstance(data, list) or not data:
+        raise read.outage(response, body)
+    named = [(model, entry) for entry in data if read.is_ticket(model := read.field(entry, "model_id"))]
+    return ModelList({model: read.usd(read.field(entry, "base_price")) for model, entry in named})
 
 
 def balance() -> Flow[Decimal | None]:
-    """Return the account's balance in US dollars, or None where the answer has none."""
-    answer = yield HttpRequest("GET", "/api/v3/balance")
-    body = answer.json()
-    read.raise_for(answer, body)
-    return read.decimal(read.at(body, "data", "balance"))
+    """Return the account's balance in US dollars, or None if the response has none."""
+    response = yield HttpRequest("GET", "/api/v3/balance")
+    body = response.json()
+    read.raise_for_status(response, body)
+    return read.decimal(read.field(body, "data", "balance"))
 
 
 PROVIDER = Provider(
     name="wavespeed",
     title="WaveSpeedAI",
     key_env="WAVESPEED_API_KEY",
+    rank=2,
     base_urls={"api": BaseUrl("WAVESPEED_BASE_URL", "https://api.wavespeed.ai")},
     offers=offering.offers("wavespeed", _FAMILIES, offering.PATH_TAILS),
     submit=submit,

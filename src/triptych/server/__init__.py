@@ -1,9 +1,13 @@
-"""The MCP server: ten tools and a few resources over stdio, streamable HTTP and SSE.
+"""The MCP server: ten tools, prompts and resources over stdio, streamable HTTP and SSE.
 
     transports -> http, service_holder, app -> sessions
-                      -> tools -> schemas, resources, progress      (imported when first called)
+                      -> tools -> schemas, resources, progress      (imported at the first request)
 
-Rules: nothing here decides anything about images, jobs or money, `jobs.service` does; a start imports only what
-`initialize` needs; what reaches the assistant is either a result of `results` or one of `errors`, never an exception's
-own text.
+Rules: this package decides nothing about images, jobs or money; `jobs.service` does. Starting imports only what
+`initialize` needs. The assistant receives a result of `jobs.results` or an error of `core.errors`, never the text of
+another exception.
+
+Other packages import its modules directly (`transports`, `gallery`): importing one here would slow down every start.
 """
+
+__all__ = ["gallery", "transports"]

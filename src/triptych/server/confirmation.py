@@ -29,7 +29,7 @@ ASK_LIMIT_S = 240
 KEY = "pay"
 
 Run = Callable[[Decimal | None], Awaitable[types.CallToolResult]]
-"""Runs the call with the cost that the user has agreed to, if any."""
+"""Runs the call with the cost that the user agreed to, None without a confirmation."""
 
 
 async def confirmed(
@@ -37,18 +37,18 @@ async def confirmed(
 ) -> types.CallToolResult | types.InputRequiredResult:
     """Run a call; if it needs a confirmation, ask for one and run it with the cost that the user agreed to.
 
-    Raises: as `tools.call` does.
+    Raises: the errors of `tools.call`.
     """
     try:
         return await run(None)
     except errors.OverBudget as error:
         if not can_ask(ctx):
             return tools.refusal(error)
-        answer = await _answer(ctx, params, error)
-        if isinstance(answer, types.InputRequiredResult):
-            return answer
-        if answer != "yes":
-            return tools.refusal(errors.OverBudget(f"Not confirmed: the user must confirm, and {answer}. {error}"))
+        response = await _ask(ctx, params, error)
+        if isinstance(response, types.InputRequiredResult):
+            return response
+        if response != "yes":
+            return tools.refusal(errors.OverBudget(f"Not confirmed: the user must confirm, and {response}. {error}"))
         agreed_usd = error.confirm_usd
     try:
         return await run(agreed_usd)
@@ -56,17 +56,17 @@ async def confirmed(
         return tools.refusal(errors.OverBudget(f"The quote has risen since the user confirmed it. {error}"))
 
 
-async def _answer(
+async def _ask(
     ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams, error: errors.OverBudget
 ) -> str | types.InputRequiredResult:
     """Return the user's answer, or the request for it; the client then repeats the call with the answer."""
     request = _question(error)
     if ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS:
-        answer = (params.input_responses or {}).get(KEY)
-        if isinstance(answer, types.ElicitResult) and params.request_state == error.question:
-            return _said(answer)
+        response = (params.input_responses or {}).get(KEY)
+        if isinstance(response, types.ElicitResult) and params.request_state == error.question:
+            return _verdict(response)
         return types.InputRequiredResult(input_requests={KEY: request}, request_state=error.question)
-    return await _asked(ctx, request)
+    return await _elicit(ctx, request)
 
 
 def can_ask(ctx: ServerRequestContext[Any, Any]) -> bool:
@@ -92,20 +92,20 @@ def _question(error: errors.OverBudget) -> types.ElicitRequest:
     )
 
 
-async def _asked(ctx: ServerRequestContext[Any, Any], request: types.ElicitRequest) -> str:
+async def _elicit(ctx: ServerRequestContext[Any, Any], request: types.ElicitRequest) -> str:
     """Ask a client of an earlier protocol version, on the stream of its call; give up after `ASK_LIMIT_S`."""
     try:
-        answer = await ctx.session.send_request(
+        response = await ctx.session.send_request(
             request, types.ElicitResult, ASK_LIMIT_S, ServerMessageMetadata(related_request_id=ctx.request_id)
         )
     except (MCPError, ValueError) as error:
         logger.warning("the client declares elicitation and did not answer: %s", error)
         return f"the client gave no valid answer within {ASK_LIMIT_S} s"
-    return _said(answer)
+    return _verdict(response)
 
 
-def _said(answer: types.ElicitResult) -> str:
+def _verdict(response: types.ElicitResult) -> str:
     """Return "yes" for a yes, else the client's answer as the rest of a sentence."""
-    if answer.action == "accept":
-        return "yes" if (answer.content or {}).get(KEY) is True else "the answer was no"
-    return f"the client answered {answer.action}"
+    if response.action == "accept":
+        return "yes" if (response.content or {}).get(KEY) is True else "the answer was no"
+    return f"the client answered {response.action}"

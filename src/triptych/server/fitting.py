@@ -1,9 +1,9 @@
-"""Keeps an answer within what hosts show their models.
+"""Cut results to the length that hosts show to their models.
 
-One host cuts text at about 12,000 characters, and everything in a result is paid for with each later message. So a job
-that runs is answered in `RUNNING_CHARS`, everything else in `presenters.PAGE_CHARS`: JSON with links, and text with
-links. Images are cut into pages before (`presenters`). Here goes what else can be long: warnings, a job's error, a dry
-run's request, and a long list of uploads.
+One host cuts text at about 12,000 characters, and each later message of a conversation pays for the whole result. So a
+running job has at most `RUNNING_CHARS`, every other result `presenters.PAGE_CHARS`: both as JSON with links, and as
+text with links. `presenters` splits images into pages before. This module cuts the other long parts: warnings, a job's
+error, the request of a dry run, and long lists of uploads.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ RUNNING_CHARS = 600
 UNFINISHED = ("queued", "running")
 LEAST_MESSAGE_CHARS = 120
 WARNINGS_CHARS = 1_500
-"""Of an upload's warnings."""
+"""The most characters of an upload's warnings."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 ResultT = TypeVar("ResultT", JobResult, UploadResult)
 
 
 def fields(result: Result) -> dict[str, Any]:
-    """Return a result's structured content; a `request` or `page` that is not there is left out."""
-    said: dict[str, Any] = tree(result.model_dump(mode="json"))
-    return {name: value for name, value in said.items() if value is not None or name not in ("request", "page")}
+    """Return a result's structured content, without an empty `request` or `page`."""
+    content: dict[str, Any] = tree(result.model_dump(mode="json"))
+    return {name: value for name, value in content.items() if value is not None or name not in ("request", "page")}
 
 
 def links(result: Result) -> list[types.ResourceLink]:
-    """Return a link for people to each image of an ended job that has a web address; a `file:` URL gets none.
+    """Return a link for people to each image of an ended job that has a web URL; a `file:` URL gets none.
 
-    Some frameworks hand every link to their model's API, which can read no file and no address of another machine.
+    Some frameworks pass every link to their model's API, which can read neither files nor URLs of another machine.
     """
     images = result.images if isinstance(result, JobResult) and result.status not in UNFINISHED else []
     return [_link(image, line(image.url)) for image in images if image.url and _on_the_web(line(image.url))]
@@ -65,7 +65,7 @@ def _link(image: ImageResult, url: str) -> types.ResourceLink:
 
 
 def fitted(result: Result) -> Result:
-    """Return a result that is as short as hosts need it."""
+    """Return the result, cut to the limits of hosts."""
     if isinstance(result, UploadResult):
         return _fitted_upload(result)
     if not isinstance(result, JobResult):
@@ -83,16 +83,18 @@ def fitted(result: Result) -> Result:
 
 
 def _chars(result: JobResult | UploadResult) -> int:
-    """Return the length of the longer of the two forms that hosts show, each with its links."""
+    """Return the length of the longer of the two forms, JSON and text, each with its links."""
     linked = [block.model_dump(mode="json", by_alias=True, exclude_none=True) for block in links(result)]
     return max(len(json.dumps(fields(result))), len(result.text())) + (len(json.dumps(linked)) if linked else 0)
 
 
 def _fitted_upload(result: UploadResult) -> UploadResult:
-    """Return an upload with as many images as fit, from the first; of the others the handles."""
+    """Return an upload with the first images that fit, and the handles of the others."""
     bare = result.model_copy(update={"images": [], "warnings": []})
-    said = bare.model_copy(update={"warnings": result.warnings})
-    warnings = _fitted_warnings(said, _chars(bare) + WARNINGS_CHARS, "the same call for these images has them").warnings
+    content = bare.model_copy(update={"warnings": result.warnings})
+    warnings = _fitted_warnings(
+        content, _chars(bare) + WARNINGS_CHARS, "the same call for these images has them"
+    ).warnings
 
     def first(kept: int) -> UploadResult:
         rest = [image.handle for image in result.images[kept:]]
@@ -102,7 +104,7 @@ def _fitted_upload(result: UploadResult) -> UploadResult:
 
 
 def _fitted_request(result: JobResult, limit: int) -> JobResult:
-    """Return a dry run whose request shows the beginnings of its long texts."""
+    """Return a dry run with the beginnings of the long texts in its request."""
 
     def with_texts(most_chars: int) -> JobResult:
         return result.model_copy(update={"request": _cut(result.request, most_chars)})
@@ -123,7 +125,7 @@ def _cut(value: Any, most_chars: int) -> Any:
 
 
 def _with_error(result: JobResult, error: Failure, limit: int) -> JobResult:
-    """Return a result with as much of its error as fits; with none of it where not even its beginning does."""
+    """Return a result with as much of its error as fits, or without it if not even its beginning fits."""
 
     def cut(most_chars: int) -> JobResult:
         if not most_chars:
@@ -137,7 +139,7 @@ def _with_error(result: JobResult, error: Failure, limit: int) -> JobResult:
 
 
 def _fitted_warnings(result: ResultT, limit: int, where: str) -> ResultT:
-    """Return a result with as many warnings as fit, the latest first: they are about this very call."""
+    """Return a result with as many warnings as fit, the latest first: they are about this call."""
     count = len(result.warnings)
 
     def with_last(kept: int) -> ResultT:
@@ -148,6 +150,6 @@ def _fitted_warnings(result: ResultT, limit: int, where: str) -> ResultT:
 
 
 def _longest(choices: Sequence[int], make: Callable[[int], ResultT], limit: int) -> ResultT:
-    """Return what the first choice makes that fits, the last one's where none does; each makes less than the last."""
+    """Return the result of the first choice that fits, else of the last. Each choice makes a shorter result."""
     found = bisect_left(choices, True, key=lambda choice: _chars(make(choice)) <= limit)
     return make(choices[min(found, len(choices) - 1)])

@@ -1,10 +1,10 @@
-"""Streamable HTTP at `/mcp`, SSE at `/sse` (its messages at `/messages/`), and what stands beside them.
+"""The HTTP application: streamable HTTP at `/mcp` or SSE at `/sse` (messages at `/messages/`), and further routes.
 
-Beside `/mcp` there is `/gallery`, a page for people (`gallery`); beside both transports `/files`, images at full size
-for who has a signed URL (`files`).
+Beside `/mcp` is `/gallery`, a page for people (`gallery`); beside both transports `/files`, images at full size by
+signed URL (`files`).
 
-Hosts that are answered to: on loopback its three names; on another address that address too; on all addresses
-(`0.0.0.0`, `::`) this machine's own name and addresses as well; and the host of `TRIPTYCH_PUBLIC_URL`, with its port.
+Accepted Host headers: on loopback its three names; on another address also that address; on all addresses (`0.0.0.0`,
+`::`) also this machine's name and addresses; and always the host of `TRIPTYCH_PUBLIC_URL`, with its port.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
-"""Images may come as base64 in a call."""
+"""A call may hold images as base64."""
 SESSIONS_LIMIT = 1000
-"""Of the early eras, each of which ends after half an hour without a request."""
+"""The most sessions of early clients. Each ends after half an hour without a request."""
 DRAIN_LIMIT_S = 2
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -40,14 +40,14 @@ def http_app(
     own_token: str | None = None,
     public: str | None = None,
 ) -> Starlette:
-    """Return the ASGI application of one HTTP transport, with its checks around every route."""
+    """Return the ASGI application of one HTTP transport, with the checks around every route."""
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from starlette.routing import Mount, Route
 
     from triptych.server import auth, files, limits, sites
 
-    own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # in front of all else
+    own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # before everything else
     owners = [auth.owner_of(token) for token in tokens] + ([None] if own_token or not tokens else [])
     checks = [Middleware(files.Signed, open_service=server.open_service, owners=owners)]
     checks += [Middleware(auth.RequireToken, tokens=tokens, own=own_token)] if tokens or own_token else []
@@ -55,7 +55,7 @@ def http_app(
         Middleware(limits.CallsInProgress, limits=limits.LIMITS),
         Middleware(DisconnectWatcher, patience=server.patience),
     ]
-    file = Route(f"{files.ROUTE}/{{handle:path}}", endpoint=files.answer, methods=["GET"])
+    file = Route(f"{files.ROUTE}/{{handle:path}}", endpoint=files.serve_file, methods=["GET"])
     if transport == "http":
         from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 
@@ -67,10 +67,10 @@ def http_app(
             max_sessions=SESSIONS_LIMIT,
         )
         endpoint = StreamableHTTPASGIApp(manager)
-        # Both named, because a redirect to one of them would be made of a Host that nobody has checked.
+        # Both are named: a redirect to one of them would be built from an unchecked Host.
         routes: list[BaseRoute] = [Route(path, endpoint=endpoint) for path in ("/mcp", "/mcp/")]
         routes.append(file)
-        page = Middleware(gallery.Page)  # before the token: it asks for none
+        page = Middleware(gallery.Page)  # before the token, which it does not need
         return _strict(Starlette(routes=routes, middleware=[own, page, *checks], lifespan=lambda _: manager.run()))
     from mcp.server.sse import SseServerTransport
     from starlette.responses import Response
@@ -78,7 +78,7 @@ def http_app(
     sse = SseServerTransport("/messages/", max_request_body_size=BODY_LIMIT_BYTES)
 
     async def connect(request: Request) -> Response:
-        if request.method != "GET":  # a route for GET takes HEAD as well, and would open a session for it
+        if request.method != "GET":  # a route for GET also takes HEAD, and would open a session for it
             return Response(status_code=405, headers={"Allow": "GET"})
         async with sse.connect_sse(request.scope, request.receive, request._send) as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
@@ -89,20 +89,20 @@ def http_app(
 
 
 def _strict(app: Starlette) -> Starlette:
-    """Return the application without redirects from a path to its likeness."""
+    """Return the application without redirects between `/path` and `/path/`."""
     app.router.redirect_slashes = False
     return app
 
 
 def own_names(host: str) -> list[str]:
-    """Return the names in Host and Origin headers that are answered when bound to `host`, as URLs spell them."""
+    """Return the names that are accepted in Host and Origin headers when bound to `host`, as URLs spell them."""
     if is_loopback(host):
         return list(LOOPBACK)
     return [*LOOPBACK, *(in_url(name) for name in (_machine_names() if _is_wildcard(host) else [host]))]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a bind to `host`; a name other than localhost is not taken for one."""
+    """Return whether only this machine can reach a bind to `host`. Of names only localhost counts."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -117,7 +117,7 @@ def _is_wildcard(host: str) -> bool:
 
 
 def _machine_names() -> list[str]:
-    """Return this machine's name and the addresses it resolves to."""
+    """Return this machine's name and its resolved addresses."""
     name = socket.gethostname()
     names = {name, name.lower()}
     with suppress(OSError):
@@ -145,7 +145,7 @@ async def serve(holder: ServiceHolder, app: Starlette, listener: socket.socket, 
             on_ready()
 
         def handle_exit(self, sig: int, frame: object) -> None:
-            # Not passed on: uvicorn would raise the signal again, and an orderly end would look like a death by it.
+            # The signal is not raised again, so that an orderly end does not look like a death by signal.
             self.force_exit = self.should_exit
             self.should_exit = True
 
@@ -156,5 +156,5 @@ async def serve(holder: ServiceHolder, app: Starlette, listener: socket.socket, 
         timeout_graceful_shutdown=DRAIN_LIMIT_S,
         **limits.uvicorn_options(limits.LIMITS),
     )
-    async with holder.staying():
+    async with holder.running():
         await Server(config).serve(sockets=[listener])

@@ -1,8 +1,8 @@
-"""How long each client waits for an answer, learned from the calls that it gave up.
+"""The time each client waits for a call, learned from the calls that it gave up.
 
-Some hosts give a call up after 5 s and say so only by ending it. A call that ends with a time-out as its reason, or two
-that end at about the same age, set a limit for that client: its later calls are answered a second earlier. A client is
-its session, or its name and version where requests have none (streamable HTTP, 2026-07-28).
+Some hosts give up a call after 5 s without a word. A call that is cancelled with a time-out as its reason, or two calls
+that end at about the same age, set a limit for that client: its later calls return a second earlier. A client is its
+session, or its name and version where requests have no session (streamable HTTP, 2026-07-28).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 MARGIN_S = 1.0
 SHORTEST_S = 1.0
 SAME_AGE_S = 0.5
-"""Two ages that differ by less, or by less than a tenth, are the same."""
+"""Two ages are equal if they differ by less than this, or by less than a tenth."""
 ONE_GESTURE_S = 1.0
-"""What ends within so short a time of another end tells nothing new: one click ends all calls in work, and one call can
-end in two ways at once (a notice and a closed connection)."""
+"""Ends within this time of another end do not count: one click ends all calls in progress, and one call can end twice
+(by a notice and by a closed connection)."""
 CLIENTS_KEPT = 256
 CALLS_KEPT = 1024
 
@@ -43,7 +43,7 @@ class _Client:
 
 
 class Patience:
-    """What is known of the clients of one server; `clock` returns seconds and never goes back."""
+    """The time limits of one server's clients. `clock` returns seconds and never goes back."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -52,32 +52,32 @@ class Patience:
 
     @contextmanager
     def call(self, client: Hashable, request: Hashable) -> Iterator[Callable[[], float]]:
-        """Watch one call for as long as the block runs; yields what returns the seconds it may still take."""
+        """Watch one call for as long as the block runs; yield a function that returns the seconds left for it."""
         begun, key = self._clock(), (client, str(request))
         _keep(self._begun, key, begun, CALLS_KEPT)
         try:
             yield lambda: self.limit_s(client) - (self._clock() - begun)
         except anyio.get_cancelled_exc_class():
-            self.gone(client, self._clock() - begun)
-            raise  # its begin is kept: the reason may come after the end
+            self.client_left(client, self._clock() - begun)
+            raise  # its begin is kept: the reason may arrive after the end
         except BaseException:
             self._begun.pop(key, None)
             raise
         self._begun.pop(key, None)
 
     def limit_s(self, client: Hashable) -> float:
-        """Return how long a call of this client may take; endless where nothing is known."""
+        """Return how long a call of this client may take; infinity without a known limit."""
         limit_s = self._clients[client].limit_s if client in self._clients else None
         return float("inf") if limit_s is None else limit_s
 
-    def told(self, client: Hashable, request: Hashable, reason: str | None) -> None:
-        """Take note of why a client cancelled a call."""
+    def cancelled(self, client: Hashable, request: Hashable, reason: str | None) -> None:
+        """Note the reason with which a client cancelled a call."""
         begun = self._begun.get((client, str(request)))
         if begun is not None and reason and _TIMED_OUT.search(reason):
             self._limit(self._client(client), self._clock() - begun)
 
-    def gone(self, client: Hashable, age_s: float) -> None:
-        """Take note that a client left a call of this age without its answer."""
+    def client_left(self, client: Hashable, age_s: float) -> None:
+        """Note that a client left a call of this age without its response."""
         known, now = self._client(client), self._clock()
         if now - known.last_end_s < ONE_GESTURE_S:
             return
@@ -119,14 +119,14 @@ class DisconnectWatcher:
             message = await receive()
             if message["type"] == "http.disconnect" and not answered:
                 client = (str(user.username) if user else None, session.decode("latin-1"))
-                self._patience.gone(client, time.monotonic() - begun)
+                self._patience.client_left(client, time.monotonic() - begun)
             return message
 
         await self._app(scope, received, sent)
 
 
 def _keep(kept: OrderedDict[_Key, _Value], key: _Key, value: _Value, most: int) -> _Value:
-    """Put a value in, as the newest; the oldest is forgotten when there are more than `most`."""
+    """Store a value as the newest, and remove the oldest above `most`."""
     kept[key] = value
     kept.move_to_end(key)
     while len(kept) > most:

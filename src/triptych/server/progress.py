@@ -1,4 +1,4 @@
-"""Progress as the protocol wants it: a number that only grows, though work comes in stages that count anew."""
+"""Progress as the protocol demands it: a number that only grows, from stages that each count from zero."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from triptych.core.text import line
 
 Send = Callable[[float, float, str], Awaitable[None]]
 NUDGE = 0.001
-"""What a report adds that says something new of the same count: hosts reset their patience by it."""
+"""The increment of a report with an unchanged count: hosts restart their time-out with each higher number."""
 
 
 class MonotonicProgress:
-    """Sends reports of stages (3 of 14 images read, then 0 of 4 made) as one growing count (3 of 14, then 14 of 18)."""
+    """Sends stages (3 of 14 images read, then 0 of 4 made) as one growing count (3 of 14, then 14 of 18)."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -22,7 +22,7 @@ class MonotonicProgress:
         self._nudges = 0
 
     async def __call__(self, done: float, total: float, message: str) -> None:
-        """Send one report; a stage begins where the count falls or its total changes. A finished count is sent once."""
+        """Send one report. A lower count or another total begins a stage. A finished count is sent once."""
         if done < self._done or (self._total and total != self._total):
             self._before += self._total
             self._done = -1.0

@@ -1,8 +1,8 @@
-"""Prompts for the jobs people have, and completions for what they are asked for.
+"""Prompts for common tasks, and completions for their arguments.
 
-A prompt is what a person picks from a menu: it hands the assistant the way that works, as exact calls. Rules: the calls
-stand in backquotes and are valid Python with the tools' own argument names; PHOTOS, JOB and the like in capitals stand
-for what the assistant finds out on the way; a step that costs money is said to cost money.
+A person picks a prompt from a menu; it gives the assistant a procedure with exact calls. Rules: calls are in backquotes
+and are valid Python with the tools' own argument names. Words in capitals such as PHOTOS and JOB are values that the
+assistant finds during the procedure. Every step that costs money says so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from triptych.core.text import block, line
 if TYPE_CHECKING:
     from triptych.jobs.service import Caller, ImageService
 
-MOST_COMPLETIONS = 100
+MAX_COMPLETIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt: its words for the menu, what it asks for, and the text that it becomes."""
+    """One prompt: its menu texts, its arguments, and the function that writes its text."""
 
     name: str
     title: str
@@ -201,7 +201,7 @@ PROMPTS = {prompt.name: prompt for prompt in _PROMPTS}
 
 
 def listing() -> types.ListPromptsResult:
-    """Return the answer to `prompts/list`, fresh for an hour."""
+    """Return the result of `prompts/list`, valid for an hour."""
     return types.ListPromptsResult(
         prompts=[
             types.Prompt(
@@ -223,7 +223,7 @@ def listing() -> types.ListPromptsResult:
 def get(name: str, given: dict[str, str]) -> types.GetPromptResult:
     """Return one prompt's text.
 
-    Raises: `MCPError` (invalid params) for an unknown prompt or argument, and for a missing one.
+    Raises: `MCPError` (invalid params) for an unknown prompt, and for an unknown or missing argument.
     """
     prompt = PROMPTS.get(name)
     if prompt is None:
@@ -247,7 +247,7 @@ async def complete(
     argument: types.CompletionArgument,
     caller: Caller,
 ) -> types.CompleteResult:
-    """Return what an argument may be: handles, job ids, models, providers; nothing for what is free text."""
+    """Return possible values of an argument: handles, job ids, models, providers; none for free text."""
     kind = argument.name
     if isinstance(ref, types.ResourceTemplateReference):
         kind = {"id": "job", "handle": "image"}.get(argument.name, "")
@@ -259,7 +259,7 @@ async def complete(
     values.sort(key=lambda value: not value.casefold().startswith(wanted))
     return types.CompleteResult(
         completion=types.Completion(
-            values=values[:MOST_COMPLETIONS], total=len(values), has_more=len(values) > MOST_COMPLETIONS
+            values=values[:MAX_COMPLETIONS], total=len(values), has_more=len(values) > MAX_COMPLETIONS
         )
     )
 
@@ -270,17 +270,17 @@ _CATALOG = ("model", "provider")
 async def _known(service: ImageService, kind: str, caller: Caller) -> Sequence[str]:
     match kind:
         case "job":
-            return [job.job_id for job in (await service.list_jobs(MOST_COMPLETIONS, caller=caller)).jobs]
+            return [job.job_id for job in (await service.list_jobs(MAX_COMPLETIONS, caller=caller)).jobs]
         case "provider":
             return ["cheapest", *service.setup.accounts]
         case "model":
             return [o.family for account in service.setup.accounts.values() for o in account.provider.offers]
         case _:
-            return await service.recent_handles(MOST_COMPLETIONS, caller)
+            return await service.recent_handles(MAX_COMPLETIONS, caller)
 
 
 def _items(text: str, most: int = 15) -> list[str]:
-    """Return what is separated by semicolons; a request takes 15 images, references and outputs together."""
+    """Return the items between semicolons; a request takes 15 images, references and outputs together."""
     items = [item.strip(" .") for item in text.replace("\n", ";").split(";") if item.strip(" .")]
     if not 2 <= len(items) <= most:
         raise _invalid(f"Give 2 to {most} items, separated by semicolons; there are {len(items)}.")
@@ -288,7 +288,7 @@ def _items(text: str, most: int = 15) -> list[str]:
 
 
 def _is_image(text: str) -> bool:
-    """Whether the words name a picture rather than describe one."""
+    """Return whether the text names a picture, as opposed to describing one."""
     suffix = text.rpartition(".")[2].lower()
     return text.startswith(("img_", "job_", "http://", "https://", "data:", "file:", "/", "~", "./")) or (
         suffix in ("jpg", "jpeg", "png", "webp", "tiff", "bmp", "gif") and "\n" not in text

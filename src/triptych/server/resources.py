@@ -1,15 +1,15 @@
-"""What can be read without a tool: jobs, images and models, each under its `triptych://` uri.
+"""Resources to read without a tool: jobs, images and models, each under its `triptych://` URI.
 
     triptych://jobs              recent jobs, JSON
-    triptych://jobs/{id}         one job, JSON, the same fields as a tool's result; in `_meta` how it was asked for
-    triptych://images/{handle}   a preview (JPEG, 100 KB at most); URL, path, facts and what was made from it in `_meta`
+    triptych://jobs/{id}         one job, JSON with the fields of a tool's result; its request is in `_meta`
+    triptych://images/{handle}   a preview (JPEG, at most 100 KB); URL, path, facts and derived images in `_meta`
     triptych://models            models and providers, JSON
-    triptych://spend             what the last days cost, and the budget, JSON
+    triptych://spend             the cost of the last days, and the budget, JSON
     ui://triptych/gallery        the gallery, for hosts that show one (`gallery`)
 
-Rules: nothing is bigger than a preview, because hosts put a blob into the conversation whole. Recent outputs are listed
-as resources of their own, because hosts do not list templates. What is not there is an invalid-params error that says
-how to find what is.
+Rules: no resource is bigger than a preview, because hosts put blobs into the conversation whole. Recent outputs are
+listed one by one, because hosts do not list templates. A missing resource is an invalid-params error that says how to
+find existing ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -41,8 +42,8 @@ RECENT = 20
 async def listing(
     open_service: Callable[[], Awaitable[ImageService]], caller: Caller, *, with_gallery: bool = False
 ) -> types.ListResourcesResult:
-    """Return the lists and the newest outputs as concrete resources; the gallery for a host that shows one."""
-    with _Told("resources/list"):
+    """Return the fixed resources and the newest outputs; with `with_gallery`, the gallery too."""
+    with _protocol_errors("resources/list"):
         service = await open_service()
         images = [_listed(image) for image in await service.recent_images(RECENT, caller)]
     fixed = [
@@ -86,7 +87,7 @@ def _listed(image: ImageResult) -> types.Resource:
 
 
 def templates() -> types.ListResourceTemplatesResult:
-    """Return the two templates."""
+    """Return the templates of jobs and images."""
     return types.ListResourceTemplatesResult(
         resource_templates=[
             types.ResourceTemplate(
@@ -112,24 +113,23 @@ def templates() -> types.ListResourceTemplatesResult:
 async def read(
     open_service: Callable[[], Awaitable[ImageService]], uri: str, caller: Caller
 ) -> types.ReadResourceResult:
-    """Return one resource, if it is one of this caller's.
+    """Return one resource of this caller.
 
-    Raises:
-        MCPError: invalid params where there is no such resource, an internal error where it cannot be read now.
+    Raises: `MCPError`: invalid params for a missing resource, an internal error if it cannot be read now.
     """
     if uri == gallery.URI:
         return gallery.read()
     kind, _, name = uri.removeprefix(SCHEME).partition("/") if uri.startswith(SCHEME) else ("", "", "")
-    # A handle contains a slash, and a strict template expansion escapes it.
+    # A handle contains a slash, which a strict template expansion escapes.
     name = unquote(name)
-    with _Told(uri):
+    with _protocol_errors(uri):
         match kind, name:
             case "jobs", "":
                 return _json(uri, await (await open_service()).list_jobs(caller=caller))
             case "jobs", job_id:
                 service = await open_service()
-                made = (await service.making(job_id, caller)).model_dump(mode="json")
-                return _json(uri, await service.job(job_id, caller, every=True), {"making": made})
+                request = (await service.making(job_id, caller)).model_dump(mode="json")
+                return _json(uri, await service.job(job_id, caller, every=True), {"making": request})
             case "models", "":
                 return _json(uri, await (await open_service()).list_models(every=True))
             case "spend", "":
@@ -162,20 +162,15 @@ def _json(uri: str, result: Result, facts: dict[str, Any] | None = None) -> type
     )
 
 
-class _Told:
-    """Turns what goes wrong inside the block into an error of the protocol; what nobody meant is logged, not quoted."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, errors.BadRequest):
-            raise MCPError(types.INVALID_PARAMS, error.message, {"uri": line(self._what, 500)}) from error
-        if isinstance(error, errors.TriptychError):
-            raise MCPError(types.INTERNAL_ERROR, error.message) from error
-        if isinstance(error, Exception):
-            logger.error("%s could not be read", errors.quoted(self._what, 120), exc_info=error)
-            raise MCPError(types.INTERNAL_ERROR, "Triptych failed; the server's log (stderr) has details.") from error
+@contextmanager
+def _protocol_errors(uri: str) -> Iterator[None]:
+    """Raise each error inside the block as an error of the protocol; an unexpected one is logged, not quoted."""
+    try:
+        yield
+    except errors.BadRequest as error:
+        raise MCPError(types.INVALID_PARAMS, error.message, {"uri": line(uri, 500)}) from error
+    except errors.TriptychError as error:
+        raise MCPError(types.INTERNAL_ERROR, error.message) from error
+    except Exception as error:
+        logger.error("%s could not be read", errors.quoted(uri, 120), exc_info=error)
+        raise MCPError(types.INTERNAL_ERROR, "Triptych failed; the server's log (stderr) has details.") from error

@@ -1,9 +1,9 @@
-"""What the tools take: one model each, their lean JSON schemas, and refusals in plain words.
+"""The arguments of the tools: one model each, lean JSON schemas, and refusals in plain words.
 
-Rules: the models are the contract of the tools. Hosts are met halfway (one string for a list, a list written as
-JSON, numbers written as text, null for "not given") but never guessed at: what is not understood is refused, and the
-refusal says what would be right. Schemas carry no titles, no `$ref`, no null noise: every byte of them is paid for in
-every conversation. Limits that hosts may strip are said in the descriptions too.
+Rules: the models are the contract of the tools. Common deviations of hosts are accepted (one string for a list, a list
+written as JSON, numbers written as text, null for "not given"). Nothing is guessed: other values are refused, and the
+refusal says what would be right. Schemas have no titles, no `$ref` and no null noise: every conversation pays for every
+byte. Descriptions repeat limits that hosts may strip.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _format(value: object) -> object:
 
 
 def _number(value: object) -> object:
-    """Return true and false as words, which are no numbers."""
+    """Return true and false as text, so that they do not count as numbers."""
     return str(value) if isinstance(value, bool) else value
 
 
@@ -63,16 +63,16 @@ Seconds = Annotated[float, BeforeValidator(_number)]
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Name = Annotated[Words, AfterValidator(_bounded)]
 NAME_LIMIT_CHARS = 2000
-"""Of what is looked up or compared, and not sent on; said by the refusal alone, for nobody gets there on purpose."""
+"""The limit of texts that are looked up or compared, and not sent on. Only the refusal names it."""
 Items = Annotated[list[Words], BeforeValidator(_listed)]
-# Bounded, because an amount of 1e-999999999 dollars has a billion digits once it is written out.
+# Bounded, because an amount of 1e-999999999 dollars has a billion digits when it is written out.
 Usd = Annotated[Decimal, Field(max_digits=40, decimal_places=20), WithJsonSchema({"type": "number"})]
 WAIT_LIMIT_S = 55
-"""Below the 60 s at which many hosts give a call up."""
+"""Below the 60 s after which many hosts give up a call."""
 
 
 class Arguments(BaseModel):
-    """The root of every tool's arguments: nothing unknown gets in."""
+    """The base of every tool's arguments: unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -150,22 +150,21 @@ ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
 
 
 def read(model: type[ArgumentsT], tool: str, given: Mapping[str, Any]) -> ArgumentsT:
-    """Return the arguments as `model`; null counts as not given, and so does an empty text that need not be there.
+    """Return the arguments as `model`. Null counts as not given, and so does an empty text for an optional argument.
 
-    Raises:
-        BadRequest: naming each argument that is wrong, what is wrong with it, and what would be right.
+    Raises: `BadRequest` naming each wrong argument, its fault, and what would be right.
     """
     try:
         return model.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         if blank := _blank(model, error):  # some frameworks have their model fill in every argument
             return read(model, tool, {name: value for name, value in given.items() if name not in blank})
-        # From None: pydantic's own text quotes the values, and they may be megabytes of base64.
+        # From None: pydantic's own text quotes the values, which may be megabytes of base64.
         raise BadRequest(_refusal(model, tool, error)) from None
 
 
 def _blank(model: type[Arguments], error: ValidationError) -> set[str]:
-    """Return the arguments that are wrong only because their text is empty, and that may be left out."""
+    """Return the optional arguments whose only fault is an empty text."""
     empty = {
         str(fault["loc"][0])
         for fault in error.errors(include_url=False)
@@ -177,9 +176,11 @@ def _blank(model: type[Arguments], error: ValidationError) -> set[str]:
 def _refusal(model: type[Arguments], tool: str, error: ValidationError) -> str:
     names = _names(model)
     faults = error.errors(include_url=False, include_context=True)
-    said = [_fault(fault["type"], fault["loc"], fault.get("input"), fault.get("ctx") or {}, names) for fault in faults]
-    more = f" And {len(said) - 3} more." if len(said) > 3 else ""
-    return f"{tool}: {' '.join(said[:3])}{more} Nothing was sent. {tool} takes: {', '.join(names)}."
+    sentences = [
+        _fault(fault["type"], fault["loc"], fault.get("input"), fault.get("ctx") or {}, names) for fault in faults
+    ]
+    more = f" And {len(sentences) - 3} more." if len(sentences) > 3 else ""
+    return f"{tool}: {' '.join(sentences[:3])}{more} Nothing was sent. {tool} takes: {', '.join(names)}."
 
 
 _FAULTS = {
@@ -208,9 +209,9 @@ def _fault(kind: str, loc: tuple[int | str, ...], value: object, ctx: Mapping[st
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         return f"there is no argument `{name}`" + (f"; did you mean `{near[0]}`?" if near else ".")
     place = f"`{name}`" + "".join(f" item {part + 1}" for part in loc[1:2] if isinstance(part, int))
-    said = _FAULTS.get(kind) or _FAULTS.get(kind.partition("_")[0], "is {shown}, which is not a valid value")
+    sentences = _FAULTS.get(kind) or _FAULTS.get(kind.partition("_")[0], "is {shown}, which is not a valid value")
     length = len(value) if isinstance(value, list) else 0
-    return f"{place} {said.format(shown=_shown(value), length=length, **ctx)}."
+    return f"{place} {sentences.format(shown=_shown(value), length=length, **ctx)}."
 
 
 def _shown(value: object) -> str:
@@ -220,19 +221,19 @@ def _shown(value: object) -> str:
 
 
 def input_schema(model: type[Arguments]) -> dict[str, Any]:
-    """Return the model's JSON schema without titles, null noise and defaults that say nothing; own fields first."""
+    """Return the model's JSON schema, own fields first, without titles, null noise and empty defaults."""
     schema = _lean(model.model_json_schema(), {})
     schema["properties"] = {name: schema["properties"][name] for name in _names(model)}
     return dict(schema)
 
 
 def _names(model: type[Arguments]) -> list[str]:
-    """Return the tool's arguments in the order to show them: what is its own, then what the paid ones share."""
+    """Return the tool's arguments in the order to show them: its own first, then the shared ones."""
     return sorted(model.model_fields, key=lambda name: name not in model.__annotations__)
 
 
 def output_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON schema of what the model serializes to, with its parts inlined."""
+    """Return the JSON schema of the serialized model, with its parts inlined."""
     schema = model.model_json_schema(mode="serialization")
     lean: dict[str, Any] = _lean(schema, schema.get("$defs", {}), keep_null=True)
     return lean
@@ -259,14 +260,14 @@ def _lean(node: Any, parts: Mapping[str, Any], *, keep_null: bool = False) -> An
         elif key == "anyOf":
             lean |= _union([_lean(part, parts, keep_null=keep_null) for part in value], keep_null=keep_null)
         elif key in ("minLength", "minItems", "minimum") and value in (0, 1) and not keep_null:
-            continue  # Nobody sends nothing on purpose; the refusal says it, and every list would pay for it.
+            continue  # The refusal says it, and every conversation would pay for it.
         else:
             lean[key] = _lean(value, parts, keep_null=keep_null)
     return lean
 
 
 def _union(arms: list[dict[str, Any]], *, keep_null: bool) -> dict[str, Any]:
-    """Return "this or null" as this, or as a type pair where null is an answer."""
+    """Return "this or null" as this, or as a type pair if null is a possible value."""
     real = [arm for arm in arms if arm != {"type": "null"}]
     if len(real) != 1 or len(real) == len(arms):
         return {"anyOf": arms}

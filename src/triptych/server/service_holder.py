@@ -1,4 +1,4 @@
-"""The process's one service, opened at the first need and kept until the server ends."""
+"""The process's one service, opened at the first use and kept open until the server ends."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ logger = logging.getLogger(__name__)
 SettingsSource = Callable[[], "Settings"]
 
 FIRST_LOOK_S = 1.0
-"""When unfinished jobs are taken up if nobody calls: after the start, which has a client waiting."""
+"""Unfinished jobs are resumed after this time without a call. The client waits for the start itself."""
 CLOSE_LIMIT_S = 9.0
-"""Above the time that a submit on its way still gets for its answer (`submission.SHUTDOWN_GRACE_S`)."""
+"""Longer than a submit in progress may still wait for its response (`submission.SHUTDOWN_GRACE_S`)."""
 
 
-def opener(settings: Settings | SettingsSource) -> Callable[[], AbstractAsyncContextManager[ImageService]]:
-    """Return what opens a service from settings, which are read then; logging goes to stderr from then on."""
+def service_opener(settings: Settings | SettingsSource) -> Callable[[], AbstractAsyncContextManager[ImageService]]:
+    """Return a function that reads the settings and opens a service; it sends logging to stderr."""
 
     def open_it() -> AbstractAsyncContextManager[ImageService]:
         from triptych.jobs import service
@@ -39,10 +39,10 @@ def opener(settings: Settings | SettingsSource) -> Callable[[], AbstractAsyncCon
 
 
 class ServiceHolder:
-    """The process's one service: opened when first needed, kept open until the server ends.
+    """The process's one service: opened at its first use, kept open until the server ends.
 
-    Awaiting it (`await holder()`) returns the service. An opening that failed is reported to whoever needed it and
-    tried again at the next need; a service that broke is opened anew.
+    `await holder()` returns the service. Each caller of a failed opening gets its error, and the next use tries again.
+    A service that broke is opened again.
     """
 
     def __init__(self, open_service: Callable[[], AbstractAsyncContextManager[ImageService]]) -> None:
@@ -62,17 +62,17 @@ class ServiceHolder:
             return self._service
         async with self._opening:
             if self._service is None:
-                assert self._tasks is not None, "the service is asked for outside `staying`"
+                assert self._tasks is not None, "the service is requested outside `running`"
                 try:
-                    await self._tasks.start(self._hold)
+                    await self._tasks.start(self._keep_open)
                 except Exception as error:
                     raise _why_not(error) from error
             assert self._service is not None
             return self._service
 
     @asynccontextmanager
-    async def staying(self) -> AsyncIterator[ServiceHolder]:
-        """Keep the service for as long as the block runs, and open it soon even if nobody asks."""
+    async def running(self) -> AsyncIterator[ServiceHolder]:
+        """Keep the service for as long as the block runs, and open it soon even without a call."""
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._open_soon)
             try:
@@ -82,7 +82,7 @@ class ServiceHolder:
                 self._tasks.cancel_scope.cancel()
 
     async def close(self) -> None:
-        """Close the service in good order, or give up on that after a few seconds."""
+        """Close the service in order, or stop waiting for that after a few seconds."""
         self._closing.set()
         with anyio.move_on_after(CLOSE_LIMIT_S, shield=True):
             if self._service is not None:
@@ -97,8 +97,8 @@ class ServiceHolder:
         with suppress(TriptychError):  # Logged where it was raised; the next call reports it.
             await self()
 
-    async def _hold(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-        """Open the service, say so, and keep it open until the end."""
+    async def _keep_open(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        """Open the service, signal the start, and keep it open until the end."""
         opened = False
         try:
             async with self._open() as self._service:
@@ -116,7 +116,7 @@ class ServiceHolder:
 
 
 def _why_not(error: Exception) -> Exception:
-    """Return the refusal for a service that does not open, and log what is behind it."""
+    """Return the refusal for a service that does not open, and log its cause."""
     from triptych.core.errors import TriptychError
 
     if isinstance(error, TriptychError):

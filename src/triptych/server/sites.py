@@ -1,10 +1,10 @@
-"""Which Host and Origin headers are answered: the server's own names, and the site of its public URL.
+"""Which Host and Origin headers are accepted: the server's own names, and the site of its public URL.
 
-Own names are matched exactly, on any port, for ports get mapped. Of the public URL the host and the port have to agree,
+Own names must match exactly, on any port, because ports are mapped. Of the public URL the host and the port must match,
 and in an Origin the scheme too.
 
 A page on another site can point its own name at this machine (DNS rebinding), or send requests from the user's browser.
-Either shows in these two headers. Imported for HTTP and SSE alone.
+These two headers show both. Imported for HTTP and SSE alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def name_of(site: bytes) -> str | None:
 
 
 class OwnNames:
-    """Lets through what is sent to one of the names, and from a page under one of them or from no page.
+    """Lets requests pass that name this server in Host, and come from its own pages or from no page.
 
     `public` is one more site, as `url_safety.site` spells it.
     """
@@ -73,5 +73,5 @@ class OwnNames:
 
 
 def _site(scheme: bytes, host: bytes) -> str | None:
-    """Return the site that headers name; headers spell hosts in ASCII."""
+    """Return the site of these headers; headers spell hosts in ASCII."""
     return site((scheme + b"://" + host).decode("ascii")) if host.isascii() else None

@@ -1,8 +1,8 @@
-"""The tasks extension (`io.modelcontextprotocol/tasks`, 2026-07-28): a paid call is answered with a task at once.
+"""The tasks extension (`io.modelcontextprotocol/tasks`, 2026-07-28): a paid call returns a task at once.
 
-A task is the job itself under the job's own id: so it survives whatever the job survives, belongs to whoever made the
-job, and is there before the client hears of it. Only a client that declares the extension with the very request gets
-one; the others see no difference. Dry runs, refusals and jobs that are over at once are answered as ever.
+A task is the job itself, under the job's id: it exists as long as the job, has the same owner, and is stored before the
+client learns its id. Only a client that declares the extension in the same request gets one; nothing changes for other
+clients. Dry runs, refusals and jobs that have already ended return their usual result.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ TASKS = "io.modelcontextprotocol/tasks"
 PAID = ("edit_sequence", "edit_chain", "generate_sequence")
 POLL_EVERY_MS = 2_000
 LIFETIME = timedelta(days=7)
-"""A task is told of for so long; its job stays, and `get_status` shows it."""
+"""The age up to which a task is reported; its job stays, and `get_status` shows it."""
 
 
 class TaskParams(types.RequestParams):
-    """What every request of the extension names."""
+    """The parameters of every request of the extension."""
 
     task_id: str
 
 
 def declared(ctx: ServerRequestContext[Any, Any]) -> bool:
-    """Return whether this request says that its client knows tasks."""
+    """Return whether this request declares the extension."""
     capabilities = ctx.session.client_capabilities
     modern = ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS
     return modern and capabilities is not None and TASKS in (capabilities.extensions or {})
@@ -43,7 +43,7 @@ def declared(ctx: ServerRequestContext[Any, Any]) -> bool:
 async def created(
     service: ImageService, result: types.CallToolResult, caller: Caller
 ) -> types.CallToolResult | dict[str, Any]:
-    """Return the task of the job that a paid call made, or the call's own result where there is nothing to wait for."""
+    """Return the task of the job that a paid call made, or the call's own result if the job has ended."""
     fields = result.structured_content or {}
     if fields.get("status") not in ("queued", "running"):
         return result
@@ -51,17 +51,17 @@ async def created(
 
 
 async def get(service: ImageService, task_id: str, caller: Caller, *, linked: bool = True) -> dict[str, Any]:
-    """Return a task as it stands, with the job's result once it has one, and links in it where they are wanted.
+    """Return a task's state, with the job's result once it has ended; `linked` adds links to it.
 
-    Raises: `MCPError` (invalid params) for a task that is not there, or is told of no more.
+    Raises: `MCPError` (invalid params) for a missing or too old task.
     """
     return await _task(service, task_id, caller, linked)
 
 
 async def cancel(service: ImageService, task_id: str, caller: Caller) -> None:
-    """Cancel what of the job was not submitted; what the provider has already still comes home.
+    """Cancel the unsubmitted part of the job; images of submitted requests are still stored.
 
-    Raises: as `get`.
+    Raises: the errors of `get`.
     """
     await _task(service, task_id, caller)
     await service.cancel_job(task_id, caller)
@@ -70,7 +70,7 @@ async def cancel(service: ImageService, task_id: str, caller: Caller) -> None:
 def required(ctx: ServerRequestContext[Any, Any], task_id: str) -> None:
     """Refuse a `tasks/` request of a client that does not declare the extension, or whose header names another task.
 
-    The SDK compares `Mcp-Name` for the methods it knows; what routes by that header must not be told of another task.
+    The SDK checks `Mcp-Name` only for its own methods; a proxy that routes by this header must see the right task.
 
     Raises: `MCPError`: missing capability, header mismatch, or, before 2026-07-28, no such method.
     """
@@ -111,12 +111,12 @@ async def _task(service: ImageService, task_id: str, caller: Caller, linked: boo
         "pollIntervalMs": POLL_EVERY_MS,
     }
     if task["status"] == "completed":
-        task["result"] = tools.answer(job, linked=linked).model_dump(mode="json", by_alias=True, exclude_none=True)
+        task["result"] = tools.tool_result(job, linked=linked).model_dump(mode="json", by_alias=True, exclude_none=True)
     return task
 
 
 def _status(job: JobResult) -> str:
-    """Return the task's status: a job that failed has a result that says so, as the tool's own answer would."""
+    """Return the task's status. A failed job counts as completed: its result says that it failed."""
     match job.status:
         case "queued" | "running":
             return "working"

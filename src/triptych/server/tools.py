@@ -1,10 +1,10 @@
-"""The ten tools: what an assistant reads of them, and how a call becomes a service's use-case and its answer.
+"""The ten tools: their texts for the assistant, and how a call becomes a use-case of the service and a result.
 
-Rules: the table is data and the list made of it is built once. Annotations are truthful. A result is the model of
-`results` as structured content, the same in compact text for hosts that show only text, and links for people
-(`fitting`); only `view_images` carries pixels, and it alone has no output schema, because some hosts then drop
-everything else. A refusal is an `isError` result of under 1,000 characters whose text begins with `REFUSAL`, for
-frameworks that drop `isError`; an exception nobody meant is logged and never quoted.
+Rules: the table is data, and the list made of it is built once. Annotations are true. A result is a model of `results`
+as structured content, the same as compact text for hosts that show only text, and links for people (`fitting`). Only
+`view_images` returns pixels, and it has no output schema, because some hosts then drop everything else. A refusal is an
+`isError` result under 1,000 characters that begins with `REFUSAL`, for frameworks that drop `isError`. An unexpected
+exception is logged and never quoted.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ logger = logging.getLogger(__name__)
 
 REFUSAL_LIMIT_CHARS = 999
 REFUSAL = "Error: "
-"""How every refusal begins, and no other text."""
+"""The beginning of every refusal, and of no other text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One tool, whole: its words, its models, its four annotations, and the use-case behind it."""
+    """One tool: its texts, its models, its four annotations, and its use-case."""
 
     name: str
     title: str
@@ -49,7 +49,7 @@ class Tool:
     repeats: bool = False
     """The same call again changes nothing more (`idempotentHint`)."""
     reaches_out: bool = True
-    """It may talk to a provider or fetch a URL (`openWorldHint`)."""
+    """It may call a provider or fetch a URL (`openWorldHint`)."""
 
     def listed(self) -> types.Tool:
         """Return the tool as `tools/list` shows it."""
@@ -211,7 +211,7 @@ TOOLS = {tool.name: tool for tool in _TOOLS}
 
 @functools.cache
 def listing() -> types.ListToolsResult:
-    """Return the answer to `tools/list`: the same object every time, fresh for an hour."""
+    """Return the result of `tools/list`: the same object every time, valid for an hour."""
     return types.ListToolsResult(
         tools=[tool.listed() for tool in _TOOLS], ttl_ms=3_600_000, cache_scope="public", next_cursor=None
     )
@@ -219,7 +219,7 @@ def listing() -> types.ListToolsResult:
 
 @functools.cache
 def input_schema(name: str) -> dict[str, Any] | None:
-    """Return one tool's input schema, or None where there is no such tool."""
+    """Return one tool's input schema, or None for an unknown tool."""
     return next((tool.input_schema for tool in listing().tools if tool.name == name), None)
 
 
@@ -231,13 +231,12 @@ async def call(
     *,
     linked: bool = True,
 ) -> types.CallToolResult:
-    """Run one tool and return its result, with links where they are wanted, or a refusal.
+    """Run one tool and return its result, with links if `linked`, or a refusal.
 
-    The arguments are checked before the service is opened: a wrong call costs nothing at all.
+    The arguments are checked before the service is opened.
 
-    Raises:
-        errors.NotAllowed, errors.OverBudget: what the client may mend when asked, by its roots and by a yes.
-        MCPError: invalid params where there is no such tool; the specification wants no result then.
+    Raises: `errors.NotAllowed`, `errors.OverBudget`: the client may mend them, by its roots and by a confirmation.
+    `MCPError` (invalid params) for an unknown tool, as the specification demands.
     """
     tool = TOOLS.get(name)
     if tool is None:
@@ -245,7 +244,7 @@ async def call(
         raise MCPError(types.INVALID_PARAMS, message)
     try:
         arguments = schemas.read(tool.arguments, name, given)
-        return answer(await tool.run(await service(), arguments, caller), linked=linked)
+        return tool_result(await tool.run(await service(), arguments, caller), linked=linked)
     except errors.NotAllowed:
         raise
     except errors.TriptychError as error:
@@ -263,19 +262,19 @@ async def call(
 
 
 def refusal(error: errors.TriptychError) -> types.CallToolResult:
-    """Return an error as the assistant reads it: the message, its kind, and whether the same call may help later."""
+    """Return an error for the assistant: the message, its kind, and whether the same call may help later."""
     tail = f" [{error.kind}{'; the same call may help later' if error.retryable else ''}]"
     text = REFUSAL + line(error.message, REFUSAL_LIMIT_CHARS - len(REFUSAL) - len(tail)) + tail
     return types.CallToolResult(content=[types.TextContent(text=text)], is_error=True)
 
 
-def answer(result: Result, *, linked: bool = True) -> types.CallToolResult:
-    """Return a service's result as a tool's: fields, the same as text, and where they are wanted links for people."""
+def tool_result(result: Result, *, linked: bool = True) -> types.CallToolResult:
+    """Return a service's result as a tool's result: fields, the same as text, and links for people if `linked`."""
     if isinstance(result, Preview):
-        shown = base64.b64encode(result.jpeg).decode("ascii")
+        encoded = base64.b64encode(result.jpeg).decode("ascii")
         return types.CallToolResult(
             content=[
-                types.ImageContent(data=shown, mime_type="image/jpeg"),
+                types.ImageContent(data=encoded, mime_type="image/jpeg"),
                 types.TextContent(text=line(result.caption)),
             ]
         )

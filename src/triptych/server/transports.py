@@ -1,9 +1,9 @@
-"""How clients reach the server: stdio, streamable HTTP at `/mcp`, SSE at `/sse` (its messages at `/messages/`).
+"""Start the server: stdio, streamable HTTP at `/mcp`, or SSE at `/sse` (messages at `/messages/`).
 
-Rules: the service is opened once per process, outside every connection, and outlives them all. Host and Origin are
-always checked, and a bind or a public URL that other machines can reach needs `TRIPTYCH_AUTH_TOKEN`; where it is set,
-one of its tokens is asked for on every route but `/gallery` and `/files`, loopback included, and each sees only what is
-its own. stdout belongs to the protocol; whatever is said to people goes to stderr.
+Rules: the service is opened once per process and outlives every connection. Host and Origin are always checked. A bind
+or a public URL that other machines can reach needs `TRIPTYCH_AUTH_TOKEN`. If tokens are set, every route but `/gallery`
+and `/files` needs one, on loopback too, and each token sees only its own jobs. stdout belongs to the protocol; messages
+for people go to stderr.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import anyio
 from mcp.server.stdio import stdio_server
 
 from triptych.server.app import build
-from triptych.server.service_holder import ServiceHolder, SettingsSource, opener
+from triptych.server.service_holder import ServiceHolder, SettingsSource, service_opener
 
 if TYPE_CHECKING:
     from triptych.settings import Settings
@@ -31,7 +31,7 @@ Transport = Literal["stdio", "http", "sse"]
 
 
 def announce(url: str) -> None:
-    """Say on stderr where the server listens."""
+    """Write the server's URL to stderr."""
     sys.stderr.write(f"Triptych is listening on {url}\n")
     sys.stderr.flush()
 
@@ -44,23 +44,22 @@ def serve(
     on_ready: Callable[[str], None] = announce,
     own_token: str | None = None,
 ) -> None:
-    """Serve until stdin closes (stdio) or a SIGTERM or SIGINT comes; `port` 0 takes a free one.
+    """Serve until stdin closes (stdio) or a SIGTERM or SIGINT arrives; `port` 0 takes a free one.
 
-    `on_ready` gets the URL once HTTP or SSE is listened on. Over HTTP, requests with `own_token` are those of the
-    person at the machine, who sees every job.
+    `on_ready` gets the URL once HTTP or SSE is ready. Over HTTP, requests with `own_token` are those of the person at
+    the machine, who sees every job.
 
-    Settings given as a function are read at the first need: over stdio a mistake in them is then the answer to
-    each tool call, and the server stays up. For HTTP and SSE read them with `read(environ, remote=True)`,
-    so that the directory the server was started in is not open to its clients.
+    Settings given as a function are read at the first use: over stdio each tool call then reports a mistake in them,
+    and the server keeps running. For HTTP and SSE read them with `read(environ, remote=True)`, so that clients cannot
+    use the directory the server was started in.
 
-    Raises:
-        SystemExit: 2, when the bind or the public URL is open to other machines and no token is set, or the bind cannot
-            be had.
+    Raises: `SystemExit` (2) if other machines can reach the bind or the public URL and no token is set, or if the bind
+    fails.
     """
-    if logging.lastResort:  # what is logged before the settings are read
+    if logging.lastResort:  # for log lines before the settings are read
         logging.lastResort.setFormatter(_CleanLines())
     if transport == "stdio":
-        holder = ServiceHolder(opener(settings))
+        holder = ServiceHolder(service_opener(settings))
         anyio.run(_serve_stdio, holder, cache(lambda: (settings() if callable(settings) else settings).links))
         return
     from triptych.server import http
@@ -82,7 +81,7 @@ def serve(
         listener = http.bind(host, port)
     except OSError as error:
         _refuse(f"{host}:{port} cannot be listened on: {error}.")
-    holder = ServiceHolder(opener(read))
+    holder = ServiceHolder(service_opener(read))
     listens = f"http://{http.in_url(host)}:{listener.getsockname()[1]}"
     reached = public or (listens if http.is_loopback(host) else None)
     files_url = f"{reached}/files" if reached else None
@@ -114,7 +113,7 @@ def _refuse(message: str) -> None:
 
 async def _serve_stdio(holder: ServiceHolder, links: Callable[[], bool | None]) -> None:
     server = build(holder, remote=False, links=links)
-    async with holder.staying(), anyio.create_task_group() as tasks:
+    async with holder.running(), anyio.create_task_group() as tasks:
         tasks.start_soon(_leave_when_told, holder)
         async with stdio_server() as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
@@ -124,8 +123,8 @@ async def _serve_stdio(holder: ServiceHolder, links: Callable[[], bool | None]) 
 async def _leave_when_told(holder: ServiceHolder) -> None:
     """End the process on a signal.
 
-    A thread of the SDK's is blocked reading stdin then, and nothing but the next line would wake it: so this closes the
-    service in good order and leaves without it.
+    A thread of the SDK then blocks reading stdin and only another line would wake it. So this closes the service in
+    order and ends the process without that thread.
     """
     # Not implemented on Windows, where the default handlers end the process.
     with suppress(NotImplementedError), anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

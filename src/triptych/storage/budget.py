@@ -21,7 +21,7 @@ from pydantic import BaseModel, computed_field
 
 from triptych.core import errors
 from triptych.core.clock import Moment, boot_id
-from triptych.core.errors import plain
+from triptych.core.errors import format_usd
 from triptych.core.json_fields import Usd
 from triptych.storage import rows
 from triptych.storage.sqlite import Database
@@ -48,8 +48,9 @@ class Budget(BaseModel, frozen=True, extra="forbid"):
 
     def text(self) -> str:
         """Return cap, spent and reserved as part of a sentence."""
-        cap = "no cap" if self.cap is None else f"cap ${plain(self.cap)}"
-        return f"{cap} per 24 h (TRIPTYCH_BUDGET_USD), spent ${plain(self.spent)}, reserved ${plain(self.reserved)}"
+        cap = "no cap" if self.cap is None else f"cap ${format_usd(self.cap)}"
+        spent, reserved = format_usd(self.spent), format_usd(self.reserved)
+        return f"{cap} per 24 h (TRIPTYCH_BUDGET_USD), spent ${spent}, reserved ${reserved}"
 
     def require(self, asked_usd: Decimal) -> None:
         """Refuse what does not fit.
@@ -58,8 +59,8 @@ class Budget(BaseModel, frozen=True, extra="forbid"):
         """
         if not self.fits(asked_usd):
             raise errors.OverBudget(
-                f"The job does not fit the budget: {self.text()}, quoted ${plain(asked_usd)}. Nothing was sent. Ask "
-                "for fewer images, wait until earlier spending is 24 h old, or ask the user to raise "
+                f"The job does not fit the budget: {self.text()}, quoted ${format_usd(asked_usd)}. Nothing was sent. "
+                "Ask for fewer images, wait until earlier spending is 24 h old, or ask the user to raise "
                 "TRIPTYCH_BUDGET_USD; triptych://spend lists the spending."
             )
 

@@ -21,9 +21,9 @@ from decimal import Decimal
 from typing import Any
 
 from triptych.core.clock import Moment
-from triptych.core.errors import plain
+from triptych.core.errors import format_usd
 from triptych.core.models import Failure, Job, Output, Prediction, Route, State
-from triptych.core.states import LEASE_S, MOST_WAIT_S, job_status, may_move
+from triptych.core.states import LEASE_S, MAX_WAIT_S, job_status, may_move
 from triptych.storage import rows
 from triptych.storage.reads import Reads
 
@@ -105,7 +105,7 @@ class Store(Reads):
                 lease=lease,
                 until=now.mono_s + LEASE_S,
                 now=now.mono_s,
-                most_wait_s=MOST_WAIT_S,
+                most_wait_s=MAX_WAIT_S,
                 most_lease_s=LEASE_S,
                 providers=providers,
                 full=self._full(now, max_running),
@@ -121,7 +121,7 @@ class Store(Reads):
         row = self._db.one(
             "next_due",
             now=now.mono_s,
-            most_wait_s=MOST_WAIT_S,
+            most_wait_s=MAX_WAIT_S,
             most_lease_s=LEASE_S,
             providers=providers,
             full=self._full(now, max_running),
@@ -326,10 +326,6 @@ class Store(Reads):
         """Have a job's images copied into one more directory once it has ended."""
         self._db.run("save_also", job_id=job_id, directory=directory)
 
-    def to_save(self, job_id: str | None = None) -> list[tuple[str, str]]:
-        """Return jobs that have ended, each with a directory that lacks some of its images: one job's, or all."""
-        return [(row["job_id"], row["directory"]) for row in self._db.all("to_save", job_id=job_id)]
-
     def saved_also(self, job_id: str, directory: str, saved: int) -> None:
         """Remember that so many of a job's images were copied into a directory."""
         self._db.run("saved_also", job_id=job_id, directory=directory, saved=saved)
@@ -364,7 +360,7 @@ class Store(Reads):
             if follower.state is State.CANCELLED and follower.fault and follower.fault.kind == "input_missing":
                 balance = self.ledger.balance(now)
                 if not balance.fits(follower.quoted_usd):
-                    said = f"{balance.text()}, quoted ${plain(follower.quoted_usd)}"
+                    said = f"{balance.text()}, quoted ${format_usd(follower.quoted_usd)}"
                     self._warn(follower.job_id, [f"Step {follower.step + 1} is not resumed: {said}."])
                     return
                 waiting = replace(follower, state=State.WAITING, fault=None, finished_at=None, due_at=0.0)
@@ -395,30 +391,6 @@ class Store(Reads):
         row = self._db.one("job", id=job_id)
         return bool(row and row["cancel_requested"])
 
-    def tickets(self, provider: str) -> frozenset[str]:
-        """Return every ticket of a provider that belongs to a prediction."""
-        return frozenset(row["ticket"] for row in self._db.all("tickets", provider=provider))
-
-    def submits_without_ticket(
-        self, prediction: Prediction, *, since: datetime, now: Moment
-    ) -> list[tuple[Prediction, bool]]:
-        """Return the other predictions at the same endpoint that may have been accepted and have no ticket.
-
-        Each with whether somebody works on it now.
-        """
-        found = self._db.all(
-            "unaccounted",
-            id=prediction.id,
-            provider=prediction.provider,
-            endpoint=prediction.endpoint,
-            since=since.timestamp(),
-        )
-        return [(rows.read(Prediction, row), row["lease_until"] > now.mono_s) for row in found]
-
-    def running_at(self, provider: str) -> list[Prediction]:
-        """Return what runs at a provider now, oldest first, at most 50."""
-        return [rows.read(Prediction, row) for row in self._db.all("running_at", provider=provider)]
-
     def poll_now(self, provider: str, tickets: Sequence[str]) -> None:
         """Make running predictions due at once."""
         self._db.run("poll_now", provider=provider, tickets=tickets)
@@ -426,8 +398,3 @@ class Store(Reads):
     def poll_not_before(self, provider: str, due_at: float) -> None:
         """Put off the polls of a provider that are due earlier."""
         self._db.run("poll_not_before", provider=provider, due_at=due_at)
-
-    def unfinished(self) -> int:
-        """Return how many predictions still have something to do."""
-        row = self._db.one("unfinished")
-        return int(row["n"]) if row else 0

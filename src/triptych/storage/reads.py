@@ -215,3 +215,36 @@ class Reads:
             rows.read(Output, row) for row in self._db.all("frames_made_from", holding=f'%"{handle}"%', owner=owner)
         )
         return [frame for frame in found if handle in frame.source]
+
+    def to_save(self, job_id: str | None = None) -> list[tuple[str, str]]:
+        """Return jobs that have ended, each with a directory that lacks some of its images: one job's, or all."""
+        return [(row["job_id"], row["directory"]) for row in self._db.all("to_save", job_id=job_id)]
+
+    def tickets(self, provider: str) -> frozenset[str]:
+        """Return every ticket of a provider that belongs to a prediction."""
+        return frozenset(row["ticket"] for row in self._db.all("tickets", provider=provider))
+
+    def submits_without_ticket(
+        self, prediction: Prediction, *, since: datetime, now: Moment
+    ) -> list[tuple[Prediction, bool]]:
+        """Return the other predictions at the same endpoint that may have been accepted and have no ticket.
+
+        Each with whether somebody works on it now.
+        """
+        found = self._db.all(
+            "unaccounted",
+            id=prediction.id,
+            provider=prediction.provider,
+            endpoint=prediction.endpoint,
+            since=since.timestamp(),
+        )
+        return [(rows.read(Prediction, row), row["lease_until"] > now.mono_s) for row in found]
+
+    def running_at(self, provider: str) -> list[Prediction]:
+        """Return what runs at a provider now, oldest first, at most 50."""
+        return [rows.read(Prediction, row) for row in self._db.all("running_at", provider=provider)]
+
+    def unfinished(self) -> int:
+        """Return how many predictions still have something to do."""
+        row = self._db.one("unfinished")
+        return int(row["n"]) if row else 0

@@ -151,18 +151,18 @@ def test_no_key_is_written_anywhere_only_where_it_comes_from(host: str, tmp_path
         assert entry["env"]["ATLASCLOUD_API_KEY"] == REFERENCES[host]
 
 
-def test_only_keys_that_are_set_are_named_and_atlas_clouds_when_none_is() -> None:
+def test_only_set_keys_are_named_or_atlas_clouds() -> None:
     assert mcp_clients.keys({}) == ["ATLASCLOUD_API_KEY"]
     assert mcp_clients.keys({"RUNWARE_API_KEY": KEY, "NOVITA_API_KEY": " "}) == ["RUNWARE_API_KEY"]
     assert set(mcp_clients.key_variables()) == {providers.load(name).key_env for name in providers.names()} - {None}
 
 
-def test_a_reference_that_a_host_leaves_as_it_is_counts_as_no_key() -> None:
+def test_an_unexpanded_reference_counts_as_no_key() -> None:
     for reference in REFERENCES.values():
         assert not read_settings({"ATLASCLOUD_API_KEY": reference}).setup.accounts["atlas"].usable
 
 
-def test_vs_code_asks_for_every_key_that_it_refers_to_and_hides_it(tmp_path: Path) -> None:
+def test_vs_code_asks_for_every_key_hidden(tmp_path: Path) -> None:
     put("vscode", machine(tmp_path, ARK_API_KEY=KEY, RUNWARE_API_KEY=KEY), scope="project")
     document = json.loads((tmp_path / "project/.vscode/mcp.json").read_text("utf-8"))
     asked = {f"${{input:{item['id']}}}" for item in document["inputs"]}
@@ -365,7 +365,7 @@ def test_a_directory_with_the_separator_in_its_name_is_refused(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("host", OVER_HTTP)
-def test_a_server_over_http_is_reached_with_a_token_from_the_environment(host: str, tmp_path: Path) -> None:
+def test_an_http_server_is_reached_with_the_environments_token(host: str, tmp_path: Path) -> None:
     put(host, machine(tmp_path), url="https://images.example.org/mcp")
     text = HOSTS[host].user(machine(tmp_path)).read_text("utf-8")
     entry = server(host, text)
@@ -381,7 +381,7 @@ def test_a_server_over_http_is_reached_with_a_token_from_the_environment(host: s
 
 
 @pytest.mark.parametrize("host", OVER_HTTP)
-def test_on_loopback_a_token_is_only_sent_when_there_is_one(host: str, tmp_path: Path) -> None:
+def test_on_loopback_only_a_set_token_is_sent(host: str, tmp_path: Path) -> None:
     put(host, machine(tmp_path), url=mcp_clients.LOCAL_URL)
     assert "TOKEN" not in HOSTS[host].user(machine(tmp_path)).read_text("utf-8").upper()
 
@@ -409,7 +409,7 @@ def test_claude_desktop_is_told_where_http_servers_go(tmp_path: Path) -> None:
 # -- which command
 
 
-def test_the_command_is_the_script_beside_the_interpreter_by_its_absolute_path(tmp_path: Path) -> None:
+def test_the_command_is_the_script_beside_the_interpreter(tmp_path: Path) -> None:
     for platform, name in (("linux", "triptych"), ("win32", "triptych.exe")):
         (tmp_path / name).touch()
         assert mcp_clients.launcher(str(tmp_path / "python"), machine(tmp_path, platform), None) == [
@@ -692,7 +692,7 @@ def test_a_file_in_the_place_of_a_directory_is_said(tmp_path: Path) -> None:
         put("cursor", machine(tmp_path))
 
 
-def test_a_file_that_changed_while_one_was_asked_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_changed_during_the_question_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "mcp.json"
     path.write_text('{"new": 1}', "utf-8")
     with pytest.raises(errors.BadRequest, match="changed in the meantime"):
@@ -714,9 +714,7 @@ def test_a_file_that_changed_while_one_was_asked_is_left_alone(tmp_path: Path) -
         ("codex", "[mcp_servers]\ntriptych = 'yes'"),
     ],
 )
-def test_a_file_that_cannot_be_edited_is_left_alone_and_it_says_what_to_do(
-    host: str, text: str, tmp_path: Path
-) -> None:
+def test_a_file_that_cannot_be_edited_is_left_alone(host: str, text: str, tmp_path: Path) -> None:
     path = HOSTS[host].user(machine(tmp_path))
     path.parent.mkdir(parents=True)
     path.write_text(text, "utf-8")
@@ -783,7 +781,7 @@ def test_at_a_terminal_the_change_is_shown_and_asked_for(answer: str, code: int,
     assert ("Nothing was written" in done.stdout) is not written
 
 
-def test_print_only_prints_and_what_it_prints_is_what_would_be_written(at_home: Path) -> None:
+def test_print_shows_exactly_what_would_be_written(at_home: Path) -> None:
     for host in HOSTS:
         printed = run(host, "--print")
         assert printed.exit_code == 0 and files(at_home) == []
@@ -800,7 +798,7 @@ def test_a_second_time_it_is_already_installed(at_home: Path) -> None:
     assert files(at_home) == [".gemini/settings.json"]
 
 
-def test_json_is_one_document_and_the_difference_is_not_in_it(at_home: Path) -> None:
+def test_json_is_one_document_without_the_difference(at_home: Path) -> None:
     result = run("cursor", "--project", "--yes", "--json")
     told = json.loads(result.stdout)
     assert (told["state"], told["scope"], told["backup"]) == ("installed", "project", None)

@@ -83,9 +83,9 @@ async def test_a_charge_that_nobody_reported_is_an_estimate(
     assert job.status == "done" and job.cost.charged == api.charged_usd
     assert job.cost.charge_is_estimate is estimated
     assert [cost["charge_is_estimate"] for cost in shown] == [estimated] * 4
-    answer = tools.answer(job)
+    answer = tools.tool_result(job)
     assert answer.structured_content and answer.structured_content["cost"]["charge_is_estimate"] is estimated
-    said = f"about ${errors.plain(api.charged_usd)}, the provider reports no charge"
+    said = f"about ${errors.format_usd(api.charged_usd)}, the provider reports no charge"
     assert (said in job.text()) is (said in formatting.job_text(job)) is estimated
 
 
@@ -96,7 +96,7 @@ async def test_spend_and_jobs_mark_an_estimate_on_the_command_line(
         async with make_service(api) as service:
             job = await ended(service, finish, coffee)
             spend, jobs = await service.spend(), await service.list_jobs()
-    usd = errors.plain(job.cost.charged or Decimal(0))
+    usd = errors.format_usd(job.cost.charged or Decimal(0))
     assert f"~${usd}" in formatting.spend_text(spend)
     assert "~ an estimate at the list price: the provider reports no charge" in formatting.spend_text(spend)
     assert f"~${usd}" in formatting.jobs_text(jobs)
@@ -157,7 +157,7 @@ def test_money_leaves_with_six_decimals_at_most() -> None:
     assert cost.model_dump(mode="json") == {
         "currency": "USD", "quoted": 0.033334, "charged": 0.066667, "charge_is_estimate": False
     }  # fmt: skip
-    assert errors.plain(LONG) == "0.033334", "fields and text agree, and what is given back as a cap is enough"
+    assert errors.format_usd(LONG) == "0.033334", "fields and text agree, and what is given back as a cap is enough"
     assert json.loads(Budget(cap=None, spent=LONG, reserved=LONG).model_dump_json())["spent"] == 0.033334
     row = ProviderRow(provider="a", usable=True, balance_usd=Decimal("12.3456789"))
     assert row.model_dump(mode="json")["balance_usd"] == 12.345679

@@ -203,7 +203,7 @@ async def test_every_frame_of_a_set_has_its_drift_told(make_service: MakeService
     async with make_service() as service:
         job = await job_of(service, finish, await edit_sequence(service, [coffee], SEASONS, 4, NOW))
         shown = await service.view_images([str(job.job_id)])
-        looks = [similarity.look(processing.thumbnail(Path(str(i.path)).read_bytes(), 768)) for i in job.images]
+        looks = [similarity.measure(processing.thumbnail(Path(str(i.path)).read_bytes(), 768)) for i in job.images]
         three = await service.view_images([image.handle for image in job.images[:3]])
     told = dict(re.findall(r"(palette|brightness|structure) ([\d., ]+\d)", shown.caption))
     for m, measure in enumerate(similarity.MEASURES):

@@ -17,7 +17,7 @@ from triptych.core import errors
 from triptych.core.models import State
 from triptych.core.states import LEASE_S
 from triptych.images.files import ImageFiles
-from triptych.jobs import completion
+from triptych.jobs import early_outputs
 from triptych.jobs.completion import Completion
 from triptych.jobs.polling import age_s
 from triptych.jobs.service import ImageService
@@ -545,7 +545,7 @@ async def test_a_full_disk_does_not_stop_a_paid_stream(
 
     body = ark_provider._body
     monkeypatch.setattr(ark_provider, "_body", lambda edit: body(edit) | {"response_format": "b64_json"})
-    monkeypatch.setattr(completion, "HELD_LIMIT_BYTES", 0 if spilled else 10**9)
+    monkeypatch.setattr(early_outputs, "HELD_LIMIT_BYTES", 0 if spilled else 10**9)
     with running("ark", latency_s=0.0, max_side=64) as ark:
         async with make_service(ark) as service:
             clock.drive = None

@@ -207,7 +207,7 @@ NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 def prediction(n: int = 1) -> Prediction:
-    from triptych.core.models import Operation
+    from triptych.core.offers import Operation
 
     return Prediction(
         id=f"job_{n:08}-0-0", job_id=f"job_{n:08}", request=ASKED, lane=0, step=0, after_id=None, first_output=1,

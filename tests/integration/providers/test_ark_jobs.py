@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
+from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import Options, edit_chain, edit_sequence, edited, ended
 from triptych_emulators import running
 
@@ -21,10 +21,10 @@ NOW = Options(wait_s=0, provider="ark")
 
 
 async def test_a_sequence_is_one_streamed_call_with_the_reference_inside(
-    make_service: Any, api: Any, finish: Any, coffee: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, provider="ark")
+        job = await edited(service, finish, coffee, 3, options=NOW)
     assert (job.status, job.returned, job.cost.charged) == ("done", 3, Decimal("0.105"))
     assert all(image.path and image.url_expires_at for image in job.images)
     (call,) = api.seen_at(*GENERATE)
@@ -45,7 +45,9 @@ async def test_a_sequence_is_one_streamed_call_with_the_reference_inside(
     assert len(api.accepted) == 1
 
 
-async def test_a_chain_hands_each_result_on_as_its_url(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_a_chain_hands_each_result_on_as_its_url(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
     async with make_service(api) as service:
         started = await edit_chain(service, [coffee], ["warmer", "add snow"], options=NOW)
         await finish(service)
@@ -57,7 +59,9 @@ async def test_a_chain_hands_each_result_on_as_its_url(make_service: Any, api: A
     assert len(api.accepted) == 2
 
 
-async def test_each_image_of_a_stream_is_stored_at_once(make_service: Any, clock: Any, coffee: str) -> None:
+async def test_each_image_of_a_stream_is_stored_at_once(
+    make_service: MakeService, clock: FakeClock, coffee: str
+) -> None:
     with running("ark", max_side=48, latency_s=90.0, clock=clock.monotonic) as slow:
         async with make_service(slow) as service, anyio.create_task_group() as tasks:
             started = await edit_sequence(service, [coffee], "three seasons", 3, NOW)
@@ -78,7 +82,7 @@ async def test_each_image_of_a_stream_is_stored_at_once(make_service: Any, clock
 
 @pytest.mark.parametrize("asked", ["stream-error", "stopped", "stopped, not-streamed", "frame-broken, not-streamed"])
 async def test_an_answer_that_ends_in_an_error_is_partial(
-    make_service: Any, api: Any, finish: Any, coffee: str, asked: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, asked: str
 ) -> None:
     async with make_service(api) as service:
         started = await edit_sequence(service, [coffee], f"four cats [[emulate: {asked}]]", 4, NOW)
@@ -91,7 +95,7 @@ async def test_an_answer_that_ends_in_an_error_is_partial(
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("what", ["image", "no-image", "no-base64"])
 async def test_an_unreadable_inline_image_loses_only_its_frame(
-    make_service: Any, api: Any, finish: Any, coffee: str, what: str, streamed: bool
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, what: str, streamed: bool
 ) -> None:
     asked = f"inline n=2 what={what}{'' if streamed else ', not-streamed'}"
     async with make_service(api) as service:
@@ -105,32 +109,34 @@ async def test_an_unreadable_inline_image_loses_only_its_frame(
 
 @pytest.mark.parametrize("charset", ["hex", "utf-7", "undefined", "no-such", "utf-16"])
 async def test_a_stream_is_utf_8_despite_its_header(
-    make_service: Any, api: Any, finish: Any, coffee: str, charset: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, charset: str
 ) -> None:
     api.fault("submit", "charset", charset=charset)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, provider="ark")
+        job = await edited(service, finish, coffee, 3, options=NOW)
     assert (job.status, job.returned, len(api.accepted)) == ("done", 3, 1), job.text()
     assert len(api.seen_at(*GENERATE)) == 1
 
 
 @pytest.mark.parametrize("quietly", [False, True])
 async def test_a_cut_stream_is_uncertain_and_keeps_its_images(
-    make_service: Any, api: Any, finish: Any, coffee: str, quietly: bool
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, quietly: bool
 ) -> None:
     api.fault("submit", "cut", after=2, quietly=quietly)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 4, provider="ark")
+        job = await edited(service, finish, coffee, 4, options=NOW)
     assert (job.status, job.returned) == ("uncertain", 2)
     assert all(image.path for image in job.images)
     assert len(api.accepted) == len(api.seen_at(*GENERATE)) == 1
 
 
-async def test_images_of_a_cut_stream_are_fetched_again(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_images_of_a_cut_stream_are_fetched_again(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
     api.fault("submit", "cut", after=2)
     api.fault("result", "503", times=3)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 4, provider="ark")
+        job = await edited(service, finish, coffee, 4, options=NOW)
     assert (job.status, job.returned) == ("uncertain", 2)
     assert all(image.path for image in job.images)
     assert len(api.seen_at(*GENERATE)) == 1
@@ -147,11 +153,11 @@ async def test_images_of_a_cut_stream_are_fetched_again(make_service: Any, api: 
     ],
 )
 async def test_a_refusal_has_its_kind_and_frees_the_money(
-    make_service: Any, api: Any, finish: Any, coffee: str, fault: str, kind: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, fault: str, kind: str
 ) -> None:
     api.fault("submit", fault)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, provider="ark")
+        job = await edited(service, finish, coffee, 3, options=NOW)
         assert sum(service.store.plain.money_since(0)) == 0
     assert (job.status, job.error and job.error.kind) == ("failed", kind)
     assert job.error and len(job.error.message) < 1000
@@ -160,21 +166,21 @@ async def test_a_refusal_has_its_kind_and_frees_the_money(
 
 @pytest.mark.parametrize("fault", ["model-ipm", "burst", "overloaded"])
 async def test_a_busy_provider_is_asked_again_later(
-    make_service: Any, api: Any, finish: Any, coffee: str, fault: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     api.fault("submit", fault, times=2)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, provider="ark")
+        job = await edited(service, finish, coffee, 3, options=NOW)
         assert job.status == "done"
     assert len(api.accepted) == 1 and len(api.seen_at(*GENERATE)) == 3
 
 
 async def test_volcengine_is_reached_through_the_base_url_alone(
-    make_service: Any, clock: Any, finish: Any, coffee: str
+    make_service: MakeService, clock: FakeClock, finish: Finish, coffee: str
 ) -> None:
     with running("ark", max_side=48, clock=clock.monotonic, volcengine=True) as volcengine:
         async with make_service(volcengine) as service:
-            job = await edited(service, finish, coffee, 3, provider="ark")
+            job = await edited(service, finish, coffee, 3, options=NOW)
             assert job.status == "done"
             listed = await service.list_models("5.0 lite", "edit-sequential", "ark")
         models = [call.json["model"] for call in volcengine.seen_at(*GENERATE)]

@@ -22,11 +22,13 @@ from typing import Any
 import pytest
 
 import triptych_emulators
+from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.flows import asked
 from support.jobs import Options, edit_chain, edit_sequence, generate_sequence
 from triptych import providers
 from triptych.core import errors
-from triptych.core.models import Offer, Operation, Reference
+from triptych.core.models import Reference
+from triptych.core.offers import Offer, Operation
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import ImageService
 from triptych.providers import STREAM_END, Flow, FrameReceived, HttpRequest, HttpResponse, Provider
@@ -73,14 +75,14 @@ def provider(request: pytest.FixtureRequest) -> Provider:
 
 
 @pytest.fixture
-def api(provider: Provider, clock: Any) -> Iterator[Any]:
+def api(provider: Provider, clock: FakeClock) -> Iterator[Any]:
     """The provider's emulator. A held response has no latency, because no test moves the clock meanwhile."""
     latency_s = 10.0 if provider.poll else 0.0
     with triptych_emulators.running(provider.name, latency_s=latency_s, max_side=48, clock=clock.monotonic) as running:
         yield running
 
 
-def arm(api: Any, meaning: str, times: int | None = None) -> None:
+def arm(api: Emulator, meaning: str, times: int | None = None) -> None:
     found = fault_for(api.name, meaning)
     if found is None and meaning in IF_IT_CAN:
         pytest.skip(f"{api.name} has no way to say: {meaning}")
@@ -94,7 +96,7 @@ async def started(service: ImageService, image: str, **options: Any) -> str:
     return result.job_id
 
 
-async def edited(service: ImageService, finish: Any, image: str, **options: Any) -> JobResult:
+async def edited(service: ImageService, finish: Finish, image: str, **options: Any) -> JobResult:
     job_id = await started(service, image, **options)
     await finish(service)
     return await told(service, job_id)
@@ -113,7 +115,7 @@ def nothing_is_owed(service: ImageService) -> bool:
     return service.store.plain.money_since(0) == (0, 0)
 
 
-def is_home(job: JobResult, api: Any, count: int = 3) -> bool:
+def is_home(job: JobResult, api: Emulator, count: int = 3) -> bool:
     """Return whether a job is done with all of its images, one accepted request, and no more money than that."""
     assert (job.status, job.returned) == ("done", count), job.text()
     assert all(image.path and image.url and image.width for image in job.images)
@@ -179,7 +181,9 @@ def test_pro_and_flash_make_single_images_only(name: str) -> None:
 # The usual way
 
 
-async def test_an_edit_of_three_is_one_submit(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_an_edit_of_three_is_one_submit(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
         charged, reserved = service.store.plain.money_since(0)
@@ -189,7 +193,7 @@ async def test_an_edit_of_three_is_one_submit(make_service: Any, api: Any, finis
 
 
 async def test_images_from_words_and_chain_steps_are_one_submit_each(
-    make_service: Any, api: Any, finish: Any, coffee: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(api) as service:
         made = await generate_sequence(service, "two lighthouses", 2, NOW)
@@ -203,7 +207,7 @@ async def test_images_from_words_and_chain_steps_are_one_submit_each(
 
 
 async def test_the_key_goes_to_the_provider_and_nowhere_else(
-    make_service: Any, api: Any, finish: Any, coffee: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(api) as service:
         await edited(service, finish, coffee)
@@ -218,7 +222,9 @@ async def test_the_key_goes_to_the_provider_and_nowhere_else(
 # Refused before it is accepted
 
 
-async def test_a_wrong_key_is_said_and_costs_nothing(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_a_wrong_key_is_said_and_costs_nothing(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
     async with make_service(api) as service:
         api._key = "another-key"
         job = await edited(service, finish, coffee)
@@ -232,7 +238,7 @@ async def test_a_wrong_key_is_said_and_costs_nothing(make_service: Any, api: Any
     [("no money", "no_funds"), ("moderated before", "moderated"), ("unknown model", "not_offered")],
 )
 async def test_a_refusal_ends_the_job_at_once_with_its_kind(
-    make_service: Any, api: Any, finish: Any, coffee: str, meaning: str, kind: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, meaning: str, kind: str
 ) -> None:
     arm(api, meaning)
     async with make_service(api) as service:
@@ -245,7 +251,7 @@ async def test_a_refusal_ends_the_job_at_once_with_its_kind(
 
 @pytest.mark.parametrize("options", [{}, {"retry_after": 40}])
 async def test_a_provider_that_limits_requests_is_asked_again_later(
-    make_service: Any, api: Any, finish: Any, clock: Any, coffee: str, options: dict[str, Any]
+    make_service: MakeService, api: Emulator, finish: Finish, clock: FakeClock, coffee: str, options: dict[str, Any]
 ) -> None:
     api.fault("submit", "429", times=2, **options)
     started_at = clock.now()
@@ -256,7 +262,7 @@ async def test_a_provider_that_limits_requests_is_asked_again_later(
 
 
 async def test_a_provider_that_always_limits_requests_fails_the_job(
-    make_service: Any, api: Any, finish: Any, coffee: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
 ) -> None:
     api.fault("submit", "429", times=None)
     async with make_service(api) as service:
@@ -266,7 +272,9 @@ async def test_a_provider_that_always_limits_requests_fails_the_job(
     assert not api.accepted
 
 
-async def test_a_busy_provider_accepted_nothing(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_a_busy_provider_accepted_nothing(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
     api.fault("submit", "503", times=2)
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
@@ -274,7 +282,7 @@ async def test_a_busy_provider_accepted_nothing(make_service: Any, api: Any, fin
 
 
 async def test_a_request_outside_the_catalog_is_never_sent(
-    make_service: Any, api: Any, samples: Path, coffee: str
+    make_service: MakeService, api: Emulator, samples: Path, coffee: str
 ) -> None:
     async with make_service(api) as service:
         for images, options in (([coffee], {"size": "64x64"}), ([coffee] * 15, {}), ([coffee], {"format": "tiff"})):
@@ -291,7 +299,7 @@ def offer_of(provider: Provider, operation: Operation = Operation.EDIT_SEQUENTIA
 
 @pytest.mark.parametrize("changes", [{"size": (64, 64)}, {"references": 16}, {"endpoint": "nobody/nothing"}])
 async def test_a_refusal_of_the_provider_accepted_nothing(
-    make_service: Any, api: Any, provider: Provider, coffee: str, changes: dict[str, Any]
+    make_service: MakeService, api: Emulator, provider: Provider, coffee: str, changes: dict[str, Any]
 ) -> None:
     """Past the catalog: the emulator's own limits answer."""
     data = Path(coffee).read_bytes()
@@ -318,7 +326,7 @@ async def test_a_refusal_of_the_provider_accepted_nothing(
 # Answers that are lost
 
 
-def check_lost(provider: Provider, api: Any, service: ImageService, job: JobResult, *, accepted: bool) -> None:
+def check_lost(provider: Provider, api: Emulator, service: ImageService, job: JobResult, *, accepted: bool) -> None:
     """Hold a job whose submit's answer was lost against what its provider can do about it."""
     if provider.honours_ids_s or (provider.find and accepted):
         assert is_home(job, api)
@@ -337,7 +345,7 @@ def check_lost(provider: Provider, api: Any, service: ImageService, job: JobResu
 
 @pytest.mark.parametrize("fault", LOST)
 async def test_a_lost_response_is_never_paid_twice(
-    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str, fault: str
+    make_service: MakeService, provider: Provider, api: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     api.fault("submit", fault)
     async with make_service(api) as service:
@@ -347,7 +355,7 @@ async def test_a_lost_response_is_never_paid_twice(
 
 @pytest.mark.parametrize("fault", UNHEARD)
 async def test_an_unclear_submit_is_never_paid_twice(
-    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str, fault: str
+    make_service: MakeService, provider: Provider, api: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     api.fault("submit", fault)
     async with make_service(api) as service:
@@ -357,7 +365,7 @@ async def test_an_unclear_submit_is_never_paid_twice(
 
 @pytest.mark.parametrize("accepted", [False, True])
 async def test_a_broken_providers_own_500_is_never_paid_twice(
-    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str, accepted: bool
+    make_service: MakeService, provider: Provider, api: Emulator, finish: Finish, coffee: str, accepted: bool
 ) -> None:
     """Providers read their own 500 in different ways; in each, one request is accepted at most."""
     api.fault("submit", "500", accepted=accepted)
@@ -368,7 +376,12 @@ async def test_a_broken_providers_own_500_is_never_paid_twice(
 
 
 async def test_a_submit_that_takes_too_long_is_a_lost_answer(
-    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str, monkeypatch: pytest.MonkeyPatch
+    make_service: MakeService,
+    provider: Provider,
+    api: Emulator,
+    finish: Finish,
+    coffee: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import httpx2
 
@@ -386,7 +399,7 @@ def _short(made: Any, *_: Any, **__: Any) -> Any:
 
 
 async def test_an_accepted_submit_without_an_id_is_a_lost_answer(
-    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str
+    make_service: MakeService, provider: Provider, api: Emulator, finish: Finish, coffee: str
 ) -> None:
     """Some repeat their response under the same key, again without an id; then the job is uncertain."""
     arm(api, "no id", times=1)
@@ -399,7 +412,7 @@ async def test_an_accepted_submit_without_an_id_is_a_lost_answer(
 
 
 async def test_an_uncertain_job_is_paid_again_only_on_request(
-    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str
+    make_service: MakeService, provider: Provider, api: Emulator, finish: Finish, coffee: str
 ) -> None:
     if provider.honours_ids_s:
         pytest.skip("nothing is uncertain where the client's own id tells")
@@ -425,7 +438,7 @@ async def test_an_uncertain_job_is_paid_again_only_on_request(
 
 @pytest.mark.parametrize(("meaning", "kind"), [("moderated after", "moderated"), ("nothing in it", "failed")])
 async def test_a_rejected_request_ends_with_its_reason(
-    make_service: Any, api: Any, finish: Any, coffee: str, meaning: str, kind: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, meaning: str, kind: str
 ) -> None:
     arm(api, meaning)
     async with make_service(api) as service:
@@ -436,7 +449,9 @@ async def test_a_rejected_request_ends_with_its_reason(
     assert len(api.accepted) <= 1 and api.performed["submit"] == 1
 
 
-async def test_fewer_images_are_reported_and_charged_so(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_fewer_images_are_reported_and_charged_so(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
     arm(api, "fewer")
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
@@ -445,7 +460,9 @@ async def test_fewer_images_are_reported_and_charged_so(make_service: Any, api: 
     assert len(api.accepted) == 1 and job.cost.charged in (None, api.charged_usd)
 
 
-async def test_one_failed_frame_loses_no_other(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_one_failed_frame_loses_no_other(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
     arm(api, "one frame failed")
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
@@ -455,7 +472,9 @@ async def test_one_failed_frame_loses_no_other(make_service: Any, api: Any, fini
     assert len(api.accepted) == 1 and job.cost.charged in (None, api.charged_usd)
 
 
-async def test_an_unknown_status_is_still_running(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_an_unknown_status_is_still_running(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
     arm(api, "unknown status")
     async with make_service(api) as service:
         assert is_home(await edited(service, finish, coffee), api)
@@ -465,7 +484,7 @@ POLL_TROUBLE = ("500", "503", "html-502", "broken-json", "empty-body", "code-500
 
 
 async def test_no_trouble_with_polling_ends_a_job(
-    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str
+    make_service: MakeService, provider: Provider, api: Emulator, finish: Finish, coffee: str
 ) -> None:
     if not provider.poll:
         pytest.skip("its answers are not polled")
@@ -478,7 +497,7 @@ async def test_no_trouble_with_polling_ends_a_job(
 
 
 async def test_a_missed_deadline_keeps_the_ticket(
-    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str
+    make_service: MakeService, provider: Provider, api: Emulator, finish: Finish, coffee: str
 ) -> None:
     if not provider.poll:
         pytest.skip("its answers are not polled")
@@ -495,7 +514,7 @@ async def test_a_missed_deadline_keeps_the_ticket(
 
 @pytest.mark.parametrize("fault", ["410", "not-an-image", "html-502"])
 async def test_a_dead_result_url_is_reported_and_tried_again(
-    make_service: Any, api: Any, finish: Any, coffee: str, fault: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     api.fault("result", fault, times=None)
     async with make_service(api) as service:
@@ -521,7 +540,7 @@ FREE = [
 
 @pytest.mark.parametrize(("provider", "op"), FREE, indirect=["provider"])
 async def test_trouble_with_a_free_endpoint_only_delays(
-    make_service: Any, provider: Provider, api: Any, finish: Any, coffee: str, op: str
+    make_service: MakeService, provider: Provider, api: Emulator, finish: Finish, coffee: str, op: str
 ) -> None:
     for fault in TROUBLE:
         api.fault(op, fault)

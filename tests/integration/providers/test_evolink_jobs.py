@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, edited, ended, generate_sequence
 
 EMULATED = {"name": "evolink", "latency_s": 10.0, "max_side": 64}
@@ -17,12 +18,12 @@ SUBMIT = ("POST", "/v1/images/generations")
 
 
 @pytest.fixture
-def open_service(make_service: Any, api: Any) -> Any:
+def open_service(make_service: MakeService, api: Emulator) -> Any:
     """A service with the API and the files host on the emulator."""
     return lambda: make_service(api, EVOLINK_FILES_BASE_URL=api.base_url)
 
 
-async def test_an_edit_of_three_is_one_submit(open_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_an_edit_of_three_is_one_submit(open_service: Any, api: Emulator, finish: Finish, coffee: str) -> None:
     async with open_service() as service:
         job = await edited(service, finish, coffee)
     assert (job.status, job.returned, job.provider) == ("done", 3, "evolink")
@@ -37,7 +38,7 @@ async def test_an_edit_of_three_is_one_submit(open_service: Any, api: Any, finis
     assert len(api.seen_at("POST", "/api/v1/files/upload/stream")) == 1
 
 
-async def test_every_submit_has_a_key_of_its_own(open_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_every_submit_has_a_key_of_its_own(open_service: Any, api: Emulator, finish: Finish, coffee: str) -> None:
     async with open_service() as service:
         made = await generate_sequence(service, "two lighthouses", 2, NOW)
         job = await ended(service, finish, made.job_id)
@@ -53,7 +54,7 @@ async def test_every_submit_has_a_key_of_its_own(open_service: Any, api: Any, fi
 
 @pytest.mark.parametrize("fault", ["lost-answer", "no-id", "drop", "502"])
 async def test_a_lost_submit_is_repeated_under_the_same_key(
-    open_service: Any, api: Any, finish: Any, coffee: str, fault: str
+    open_service: Any, api: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     api.fault("submit", fault)
     async with open_service() as service:
@@ -68,7 +69,7 @@ async def test_a_lost_submit_is_repeated_under_the_same_key(
 
 
 async def test_a_key_is_not_trusted_for_longer_than_ten_minutes(
-    open_service: Any, api: Any, finish: Any, clock: Any, coffee: str
+    open_service: Any, api: Emulator, finish: Finish, clock: FakeClock, coffee: str
 ) -> None:
     """The list cannot be read for eleven minutes, and the provider has forgotten the key by then."""
     api._keys_kept_s = 600
@@ -85,7 +86,7 @@ async def test_a_key_is_not_trusted_for_longer_than_ten_minutes(
 
 @pytest.mark.parametrize("later_s", [60, 3 * 24 * 3600])
 async def test_looking_at_an_uncertain_job_never_sends_it_again(
-    open_service: Any, api: Any, finish: Any, clock: Any, coffee: str, later_s: float
+    open_service: Any, api: Emulator, finish: Finish, clock: FakeClock, coffee: str, later_s: float
 ) -> None:
     api.fault("submit", "lost-answer")
     api.fault("tasks", "html-502", times=None)
@@ -111,7 +112,7 @@ async def test_looking_at_an_uncertain_job_never_sends_it_again(
     ],
 )
 async def test_a_refusal_has_its_kind_and_frees_the_money(
-    open_service: Any, api: Any, finish: Any, coffee: str, op: str, fault: str, kind: str
+    open_service: Any, api: Emulator, finish: Finish, coffee: str, op: str, fault: str, kind: str
 ) -> None:
     api.fault(op, fault, times=None)
     async with open_service() as service:
@@ -129,7 +130,7 @@ async def test_a_refusal_has_its_kind_and_frees_the_money(
     ],
 )
 async def test_an_odd_result_does_not_fail_a_job(
-    open_service: Any, api: Any, finish: Any, coffee: str, op: str, fault: str
+    open_service: Any, api: Emulator, finish: Finish, coffee: str, op: str, fault: str
 ) -> None:
     api.fault(op, fault, times=2)
     async with open_service() as service:
@@ -138,7 +139,7 @@ async def test_an_odd_result_does_not_fail_a_job(
     assert len(api.accepted) == 1
 
 
-async def test_a_sequence_on_pro_is_refused_with_another_model(open_service: Any, api: Any, coffee: str) -> None:
+async def test_a_sequence_on_pro_is_refused_with_another_model(open_service: Any, api: Emulator, coffee: str) -> None:
     from triptych.core.errors import OutOfLimits
 
     async with open_service() as service:
@@ -147,7 +148,9 @@ async def test_a_sequence_on_pro_is_refused_with_another_model(open_service: Any
     assert not api.seen
 
 
-async def test_many_at_once_are_asked_in_one_batch(open_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_many_at_once_are_asked_in_one_batch(
+    open_service: Any, api: Emulator, finish: Finish, coffee: str
+) -> None:
     async with open_service() as service:
         for prompt in ("one", "two", "three"):
             await edit_sequence(service, [coffee], prompt, 2, NOW)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, edited, ended, generate_sequence
 
 EMULATED = {"name": "runware", "latency_s": 10.0, "max_side": 64}
@@ -15,11 +17,13 @@ EMULATED = {"name": "runware", "latency_s": 10.0, "max_side": 64}
 pytestmark = pytest.mark.anyio
 
 
-def tasks(api: Any, kind: str) -> list[dict[str, Any]]:
+def tasks(api: Emulator, kind: str) -> list[dict[str, Any]]:
     return [task for seen in api.seen_at("POST", "/") for task in seen.json if task["taskType"] == kind]
 
 
-async def test_an_edit_of_three_is_one_task(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_an_edit_of_three_is_one_task(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
     assert (job.status, job.returned, job.provider) == ("done", 3, "runware")
@@ -34,7 +38,9 @@ async def test_an_edit_of_three_is_one_task(make_service: Any, api: Any, finish:
     assert {seen.headers["authorization"] for seen in api.seen_at("POST", "/")} == {f"Bearer {api.key}"}
 
 
-async def test_a_chain_edits_the_url_of_the_last_image(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_a_chain_edits_the_url_of_the_last_image(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
     async with make_service(api) as service:
         made = await generate_sequence(service, "two lighthouses", 2, NOW)
         job = await ended(service, finish, made.job_id)
@@ -49,7 +55,7 @@ async def test_a_chain_edits_the_url_of_the_last_image(make_service: Any, api: A
 
 @pytest.mark.parametrize("fault", ["lost-answer"])
 async def test_a_lost_submit_is_polled_by_its_own_id(
-    make_service: Any, api: Any, finish: Any, coffee: str, fault: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     api.fault("submit", fault)
     async with make_service(api) as service:
@@ -60,7 +66,7 @@ async def test_a_lost_submit_is_polled_by_its_own_id(
 
 @pytest.mark.parametrize("fault", ["drop"])
 async def test_an_unsent_submit_is_repeated_under_its_id(
-    make_service: Any, api: Any, finish: Any, coffee: str, fault: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     api.fault("submit", fault)
     async with make_service(api) as service:
@@ -71,7 +77,9 @@ async def test_an_unsent_submit_is_repeated_under_its_id(
     assert api.charged_usd == Decimal("0.105")
 
 
-async def test_a_failed_look_up_does_not_pay_twice(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_a_failed_look_up_does_not_pay_twice(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
     api.fault("submit", "lost-answer")
     api.fault("poll", "404")
     api.fault("details", "404")
@@ -84,7 +92,7 @@ async def test_a_failed_look_up_does_not_pay_twice(make_service: Any, api: Any, 
 
 @pytest.mark.parametrize("fault", ["trickle", "trickle-bare", "forgotten", "not-found-at-first", "at-once"])
 async def test_a_sequence_is_complete_despite_odd_polls(
-    make_service: Any, api: Any, finish: Any, coffee: str, fault: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, fault: str
 ) -> None:
     api.fault("submit" if fault == "at-once" else "poll", fault)
     if fault == "at-once":
@@ -95,7 +103,9 @@ async def test_a_sequence_is_complete_despite_odd_polls(
     assert len(api.accepted) == 1
 
 
-async def test_images_that_come_one_by_one_are_awaited(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_images_that_come_one_by_one_are_awaited(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
     api.fault("poll", "one-by-one", seconds=12)
     async with make_service(api) as service:
         job = await edited(service, finish, coffee, 4)
@@ -104,7 +114,7 @@ async def test_images_that_come_one_by_one_are_awaited(make_service: Any, api: A
 
 
 async def test_a_shortfall_is_reported_after_a_minute_and_checked_again(
-    make_service: Any, api: Any, finish: Any, clock: Any, coffee: str
+    make_service: MakeService, api: Emulator, finish: Finish, clock: FakeClock, coffee: str
 ) -> None:
     api.fault("poll", "fewer", times=None)
     async with make_service(api) as service:
@@ -123,7 +133,13 @@ async def test_a_shortfall_is_reported_after_a_minute_and_checked_again(
 
 @pytest.mark.parametrize("trouble", ["", "html-502"])
 async def test_an_image_after_the_assumed_end_is_stored(
-    make_service: Any, api: Any, finish: Any, clock: Any, coffee: str, tmp_path: Any, trouble: str
+    make_service: MakeService,
+    api: Emulator,
+    finish: Finish,
+    clock: FakeClock,
+    coffee: str,
+    tmp_path: Path,
+    trouble: str,
 ) -> None:
     api.fault("poll", "one-late", seconds=100)
     async with make_service(api, TRIPTYCH_ALLOWED_DIRS=os.pathsep.join([str(tmp_path), coffee])) as service:
@@ -143,7 +159,7 @@ async def test_an_image_after_the_assumed_end_is_stored(
 
 
 async def test_an_unknown_charge_becomes_the_quote_of_the_images(
-    make_service: Any, api: Any, finish: Any, clock: Any, coffee: str
+    make_service: MakeService, api: Emulator, finish: Finish, clock: FakeClock, coffee: str
 ) -> None:
     api.fault("poll", "fewer", times=None)
     async with make_service(api) as service:
@@ -156,7 +172,7 @@ async def test_an_unknown_charge_becomes_the_quote_of_the_images(
     assert (job.status, job.returned, job.cost.charged) == ("done", 2, Decimal("0.07"))
 
 
-async def settled(service: Any, clock: Any) -> None:
+async def settled(service: Any, clock: FakeClock) -> None:
     """Let an hour pass, with all that is to be done in it."""
     for _ in range(60):
         clock.advance(60)
@@ -164,7 +180,9 @@ async def settled(service: Any, clock: Any) -> None:
             pass
 
 
-async def test_many_at_once_are_swept_with_one_request(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_many_at_once_are_swept_with_one_request(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
     async with make_service(api) as service:
         for prompt in ("one", "two", "three"):
             await edit_sequence(service, [coffee], prompt, 2, NOW)

@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import NOW, edit_chain, edit_sequence, edited, ended, generate_sequence
 from triptych_emulators import running
 
@@ -18,7 +19,9 @@ pytestmark = pytest.mark.anyio
 EDIT_SEQUENCE = "/api/v3/bytedance/seedream-v5.0-lite/edit-sequential"
 
 
-async def test_an_edit_of_three_is_one_submit(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_an_edit_of_three_is_one_submit(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
     assert (job.status, job.returned, job.provider) == ("done", 3, "wavespeed")
@@ -33,7 +36,9 @@ async def test_an_edit_of_three_is_one_submit(make_service: Any, api: Any, finis
     assert "authorization" not in put.headers and put.status == 200
 
 
-async def test_a_chain_edits_the_url_of_the_last_image(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_a_chain_edits_the_url_of_the_last_image(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
     async with make_service(api) as service:
         made = await generate_sequence(service, "two lighthouses", 2, NOW)
         job = await ended(service, finish, made.job_id)
@@ -46,7 +51,9 @@ async def test_a_chain_edits_the_url_of_the_last_image(make_service: Any, api: A
     assert first.json["images"] != second.json["images"]
 
 
-async def test_of_two_lost_submits_each_has_its_own_end(make_service: Any, api: Any, finish: Any, coffee: str) -> None:
+async def test_of_two_lost_submits_each_has_its_own_end(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
     api.fault("submit", "drop")
     api.fault("submit", "lost-answer")
     async with make_service(api) as service:
@@ -63,7 +70,7 @@ async def test_of_two_lost_submits_each_has_its_own_end(make_service: Any, api: 
 
 @pytest.mark.parametrize("field", ["inputs", "input"])
 async def test_a_lost_submit_is_found_again_and_not_repeated(
-    make_service: Any, clock: Any, finish: Any, coffee: str, field: str
+    make_service: MakeService, clock: FakeClock, finish: Finish, coffee: str, field: str
 ) -> None:
     with running("wavespeed", latency_s=10.0, max_side=64, clock=clock.monotonic, history_shows=field) as api:
         api.fault("submit", "lost-answer")
@@ -74,7 +81,7 @@ async def test_a_lost_submit_is_found_again_and_not_repeated(
 
 
 async def test_a_lost_submit_is_uncertain_with_times_alone(
-    make_service: Any, clock: Any, finish: Any, coffee: str
+    make_service: MakeService, clock: FakeClock, finish: Finish, coffee: str
 ) -> None:
     with running("wavespeed", latency_s=10.0, max_side=64, clock=clock.monotonic, history_shows="") as api:
         api.fault("submit", "lost-answer")
@@ -87,7 +94,7 @@ async def test_a_lost_submit_is_uncertain_with_times_alone(
 
 @pytest.mark.parametrize("shown", ["inputs", "input", ""])
 async def test_a_strangers_prediction_is_never_taken_for_ours(
-    make_service: Any, clock: Any, finish: Any, coffee: str, shown: str
+    make_service: MakeService, clock: FakeClock, finish: Finish, coffee: str, shown: str
 ) -> None:
     """A 502 that was never accepted, and somebody else's job of the same model at that moment."""
     with running("wavespeed", latency_s=10.0, max_side=64, clock=clock.monotonic, history_shows=shown) as api:
@@ -115,7 +122,7 @@ async def test_a_strangers_prediction_is_never_taken_for_ours(
     ],
 )
 async def test_a_failure_has_its_kind_and_frees_the_money(
-    make_service: Any, api: Any, finish: Any, coffee: str, op: str, fault: str, kind: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, op: str, fault: str, kind: str
 ) -> None:
     api.fault(op, fault, times=None)
     async with make_service(api) as service:
@@ -135,10 +142,20 @@ async def test_a_failure_has_its_kind_and_frees_the_money(
     ],
 )
 async def test_passing_trouble_does_not_fail_a_job(
-    make_service: Any, api: Any, finish: Any, coffee: str, op: str, fault: str
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, op: str, fault: str
 ) -> None:
     api.fault(op, fault, times=2)
     async with make_service(api) as service:
         job = await edited(service, finish, coffee)
     assert (job.status, job.returned) == ("done", 3), job.error
     assert len(api.accepted) == 1
+
+
+async def test_a_form_upload_refused_as_too_large_fails_the_job(
+    make_service: Any, api: Any, finish: Any, coffee: str
+) -> None:
+    api.fault("upload", "404", times=None)
+    api.fault("form", "413", times=None)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee)
+    assert job.status == "failed" and job.error and not api.accepted

@@ -15,7 +15,7 @@ import mcp_types as types
 import pytest
 from mcp import MCPError
 
-from support.servers import Connect, ToldStudio, image_result, job_result
+from support.servers import CannedService, Connect, image_result, job_result
 from triptych.core import errors
 from triptych.core.models import Failure, Request
 from triptych.jobs.planning import Terms
@@ -123,7 +123,7 @@ def refusal_of(result: types.CallToolResult) -> str:
 
 @pytest.mark.parametrize(("tool", "arguments", "answer"), RESULTS, ids=[r[0] for r in RESULTS])
 async def test_an_answer_keeps_its_schema_and_repeats_it_in_text(
-    client_of: Connect, told: ToldStudio, tool: str, arguments: dict[str, Any], answer: Any
+    client_of: Connect, told: CannedService, tool: str, arguments: dict[str, Any], answer: Any
 ) -> None:
     told.answer = answer
     async with client_of() as client:
@@ -136,7 +136,7 @@ async def test_an_answer_keeps_its_schema_and_repeats_it_in_text(
     assert (asked.tool if isinstance(asked, Request) else name) == tool
 
 
-async def test_pixels_come_as_an_image_block_with_a_caption(client_of: Connect, told: ToldStudio) -> None:
+async def test_pixels_come_as_an_image_block_with_a_caption(client_of: Connect, told: CannedService) -> None:
     told.answer = Preview(jpeg=b"\xff\xd8 pixels", caption="two\nlines")
     async with client_of() as client:
         result = await client.call_tool("view_images", {"images": ["img_0a1b2c3d"]})
@@ -146,7 +146,7 @@ async def test_pixels_come_as_an_image_block_with_a_caption(client_of: Connect, 
     assert caption.text == "two lines" and result.structured_content is None
 
 
-async def test_only_a_dry_run_shows_a_request(client_of: Connect, told: ToldStudio) -> None:
+async def test_only_a_dry_run_shows_a_request(client_of: Connect, told: CannedService) -> None:
     async with client_of() as client:
         told.answer = job_result()
         plain = await client.call_tool("edit_sequence", WORDS)
@@ -171,14 +171,14 @@ async def test_only_a_dry_run_shows_a_request(client_of: Connect, told: ToldStud
     ],
 )
 async def test_a_list_may_be_one_string_or_written_as_json(
-    client_of: Connect, told: ToldStudio, given: dict[str, Any], asked: list[str]
+    client_of: Connect, told: CannedService, given: dict[str, Any], asked: list[str]
 ) -> None:
     async with client_of() as client:
         result = await client.call_tool("edit_sequence", {"prompt": "warm", **given})
     assert not result.is_error and told.asked[0][1].images == tuple(asked)
 
 
-async def test_numbers_may_be_text_and_null_is_not_given(client_of: Connect, told: ToldStudio) -> None:
+async def test_numbers_may_be_text_and_null_is_not_given(client_of: Connect, told: CannedService) -> None:
     loose = {"count": "4", "wait_s": "0", "max_cost_usd": "0.5", "dry_run": "true", "format": "JPG", "model": None}
     async with client_of() as client:
         result = await client.call_tool("edit_sequence", {**WORDS, **loose})
@@ -187,7 +187,7 @@ async def test_numbers_may_be_text_and_null_is_not_given(client_of: Connect, tol
     assert told.asked == [("make", request, Terms(wait_s=0, max_cost_usd=Decimal("0.5"), dry_run=True))]
 
 
-async def test_arguments_not_given_are_the_services_own_defaults(client_of: Connect, told: ToldStudio) -> None:
+async def test_arguments_not_given_are_the_services_own_defaults(client_of: Connect, told: CannedService) -> None:
     async with client_of() as client:
         await client.call_tool("edit_chain", {"images": "a.png", "steps": "warm"})
     assert told.asked == [("make", Request("edit_chain", ("warm",), ("a.png",)), Terms())]
@@ -223,7 +223,7 @@ async def test_arguments_not_given_are_the_services_own_defaults(client_of: Conn
     ],
 )
 async def test_a_wrong_argument_is_named_with_what_is_right(
-    client_of: Connect, told: ToldStudio, tool: str, given: dict[str, Any], said: list[str]
+    client_of: Connect, told: CannedService, tool: str, given: dict[str, Any], said: list[str]
 ) -> None:
     async with client_of() as client:
         refusal = refusal_of(await client.call_tool(tool, given))
@@ -233,7 +233,7 @@ async def test_a_wrong_argument_is_named_with_what_is_right(
     assert told.asked == [] and "pydantic" not in refusal
 
 
-async def test_an_empty_optional_text_counts_as_not_given(client_of: Connect, told: ToldStudio) -> None:
+async def test_an_empty_optional_text_counts_as_not_given(client_of: Connect, told: CannedService) -> None:
     """Some frameworks have their model fill in every argument."""
     blank = dict.fromkeys(("model", "provider", "size", "save_to"), "") | {"format": " "}
     async with client_of() as client:
@@ -256,7 +256,7 @@ async def test_twenty_wrong_arguments_still_make_a_short_refusal(client_of: Conn
     assert "And 19 more" in refusal
 
 
-async def test_an_unknown_tool_is_refused_with_the_known_names(client_of: Connect, told: ToldStudio) -> None:
+async def test_an_unknown_tool_is_refused_with_the_known_names(client_of: Connect, told: CannedService) -> None:
     async with client_of() as client:
         with pytest.raises(MCPError) as refused:
             await client.call_tool("edit_image", {})
@@ -268,14 +268,14 @@ async def test_an_unknown_tool_is_refused_with_the_known_names(client_of: Connec
 # -- refusals and accidents --------------------------------------------------------------------------------------------
 
 
-async def test_what_the_studio_refuses_is_its_message_and_kind(client_of: Connect, told: ToldStudio) -> None:
+async def test_what_the_studio_refuses_is_its_message_and_kind(client_of: Connect, told: CannedService) -> None:
     told.answer = errors.OverBudget("The job costs $2.00; pass max_cost_usd=2 to confirm.")
     async with client_of() as client:
         refusal = refusal_of(await client.call_tool("edit_sequence", WORDS))
     assert refusal == "The job costs $2.00; pass max_cost_usd=2 to confirm. [over_budget]"
 
 
-async def test_a_refusal_says_whether_a_retry_may_help(client_of: Connect, told: ToldStudio) -> None:
+async def test_a_refusal_says_whether_a_retry_may_help(client_of: Connect, told: CannedService) -> None:
     told.answer = errors.RateLimited("busy " * 1000)
     async with client_of() as client:
         refusal = refusal_of(await client.call_tool("edit_sequence", WORDS))
@@ -283,7 +283,7 @@ async def test_a_refusal_says_whether_a_retry_may_help(client_of: Connect, told:
 
 
 async def test_an_exception_nobody_meant_is_logged_and_never_quoted(
-    client_of: Connect, told: ToldStudio, caplog: pytest.LogCaptureFixture
+    client_of: Connect, told: CannedService, caplog: pytest.LogCaptureFixture
 ) -> None:
     told.answer = RuntimeError("key sk-secret is in here")
     async with client_of() as client:
@@ -296,7 +296,7 @@ async def test_an_exception_nobody_meant_is_logged_and_never_quoted(
 # -- progress and roots ------------------------------------------------------------------------------------------------
 
 
-async def test_progress_reaches_a_client_that_asked_for_it(client_of: Connect, told: ToldStudio) -> None:
+async def test_progress_reaches_a_client_that_asked_for_it(client_of: Connect, told: CannedService) -> None:
     async def work(caller: Caller) -> Any:
         assert caller.report
         await caller.report(1, 3, "one of three")
@@ -328,7 +328,7 @@ class Rooted:
         return types.ListRootsResult(roots=[types.Root(uri=uri) for uri in self.uris])
 
 
-def only_inside(told: ToldStudio, root: Path) -> None:
+def only_inside(told: CannedService, root: Path) -> None:
     async def work(caller: Caller) -> Any:
         if root not in caller.roots:
             raise errors.NotAllowed("a.png is outside the allowed directories.")
@@ -338,7 +338,7 @@ def only_inside(told: ToldStudio, root: Path) -> None:
 
 
 async def test_a_clients_roots_are_asked_once_and_allow_their_directories(
-    client_of: Connect, told: ToldStudio, tmp_path: Path
+    client_of: Connect, told: CannedService, tmp_path: Path
 ) -> None:
     rooted = Rooted((tmp_path / "a b").as_uri(), "file://elsewhere/share")
     only_inside(told, tmp_path / "a b")
@@ -348,7 +348,7 @@ async def test_a_clients_roots_are_asked_once_and_allow_their_directories(
     assert rooted.asked == 1 and told.callers[-1].roots == (tmp_path / "a b",)
 
 
-async def test_a_path_outside_the_roots_is_refused(client_of: Connect, told: ToldStudio, tmp_path: Path) -> None:
+async def test_a_path_outside_the_roots_is_refused(client_of: Connect, told: CannedService, tmp_path: Path) -> None:
     rooted = Rooted((tmp_path / "here").as_uri())
     only_inside(told, tmp_path / "there")
     async with client_of(list_roots_callback=rooted) as client:
@@ -357,7 +357,7 @@ async def test_a_path_outside_the_roots_is_refused(client_of: Connect, told: Tol
 
 
 @pytest.mark.parametrize("era", ["legacy"], indirect=True)
-async def test_a_client_that_cannot_list_its_roots_is_served(client_of: Connect, told: ToldStudio) -> None:
+async def test_a_client_that_cannot_list_its_roots_is_served(client_of: Connect, told: CannedService) -> None:
     async def broken(context: Any) -> types.ErrorData:
         return types.ErrorData(code=types.INTERNAL_ERROR, message="no idea")
 
@@ -367,7 +367,7 @@ async def test_a_client_that_cannot_list_its_roots_is_served(client_of: Connect,
 
 
 async def test_roots_of_a_client_on_another_machine_count_for_nothing(
-    client_of: Connect, told: ToldStudio, tmp_path: Path
+    client_of: Connect, told: CannedService, tmp_path: Path
 ) -> None:
     rooted = Rooted(tmp_path.as_uri())
     only_inside(told, tmp_path)
@@ -377,7 +377,7 @@ async def test_roots_of_a_client_on_another_machine_count_for_nothing(
 
 
 async def test_a_client_without_roots_is_never_asked_for_them(
-    client_of: Connect, told: ToldStudio, tmp_path: Path
+    client_of: Connect, told: CannedService, tmp_path: Path
 ) -> None:
     only_inside(told, tmp_path)
     async with client_of() as client:
@@ -386,7 +386,7 @@ async def test_a_client_without_roots_is_never_asked_for_them(
 
 
 async def test_changed_roots_are_asked_for_again(
-    client_of: Connect, told: ToldStudio, tmp_path: Path, era: str
+    client_of: Connect, told: CannedService, tmp_path: Path, era: str
 ) -> None:
     rooted = Rooted((tmp_path / "one").as_uri())
     only_inside(told, tmp_path / "two")
@@ -420,7 +420,7 @@ async def test_an_images_handle_may_be_escaped_in_its_uri(client_of: Connect, ha
     assert blob.meta and blob.meta["handle"] == handle.replace("%2F", "/")
 
 
-async def test_a_job_resource_has_the_tool_results_fields(client_of: Connect, told: ToldStudio) -> None:
+async def test_a_job_resource_has_the_tool_results_fields(client_of: Connect, told: CannedService) -> None:
     told.jobs["job_12345678"] = job_result(images=[IMAGE])
     async with client_of() as client:
         content = (await client.read_resource("triptych://jobs/job_12345678")).contents[0]
@@ -440,7 +440,7 @@ async def test_a_missing_resource_is_an_invalid_params_error(client_of: Connect,
     assert "There is no" in refused.value.error.message and refused.value.error.data == {"uri": uri}
 
 
-async def test_a_failing_resource_is_an_error_without_its_text(client_of: Connect, told: ToldStudio) -> None:
+async def test_a_failing_resource_is_an_error_without_its_text(client_of: Connect, told: CannedService) -> None:
     told.answer = RuntimeError("key sk-secret is in here")
     async with client_of() as client:
         with pytest.raises(MCPError) as refused:

@@ -15,12 +15,12 @@ import mcp_types as types
 import pytest
 from mcp import Client, StdioServerParameters
 
-from support.servers import SAMPLES, SERVE, Child, Connect, ToldStudio, environ, job_result
+from support.servers import SAMPLES, SERVE, CannedService, Child, Connect, environ, job_result
 from triptych import settings
 from triptych.core import errors
 from triptych.server import confirmation
 from triptych.server.app import build
-from triptych.server.service_holder import ServiceHolder, opener
+from triptych.server.service_holder import ServiceHolder, service_opener
 from triptych_emulators import Emulator, running
 
 pytestmark = pytest.mark.anyio
@@ -82,8 +82,8 @@ def connect(request: pytest.FixtureRequest, api: Emulator, tmp_path: Path) -> Co
     @asynccontextmanager
     async def connected(**options: Any) -> AsyncIterator[Client]:
         if transport == "memory":
-            holder = ServiceHolder(opener(settings.read(env)))
-            async with holder.staying(), Client(build(holder, remote=False), mode=era, **options) as client:
+            holder = ServiceHolder(service_opener(settings.read(env)))
+            async with holder.running(), Client(build(holder, remote=False), mode=era, **options) as client:
                 yield client
         elif transport == "stdio":
             server = StdioServerParameters(command=sys.executable, args=["-m", "triptych"], env=env, cwd=tmp_path)
@@ -194,7 +194,7 @@ async def test_a_client_without_questions_confirms_by_the_cost(connect: Connect,
 # -----------------------------
 
 
-def costs(told: ToldStudio, quotes: list[str]) -> list[Decimal | None]:
+def costs(told: CannedService, quotes: list[str]) -> list[Decimal | None]:
     """Let the service quote so, one call after another, in dollars; return what the user had agreed to each time."""
     agreed_to: list[Decimal | None] = []
 
@@ -215,7 +215,7 @@ WORDS = {"images": ["a.png"], "prompt": "warm"}
 
 @pytest.mark.parametrize("content", [{"pay": False}, {"pay": "true"}, {}, None])
 async def test_an_answer_that_accepts_without_a_yes_is_no(
-    client_of: ClientOf, told: ToldStudio, content: dict[str, Any] | None
+    client_of: ClientOf, told: CannedService, content: dict[str, Any] | None
 ) -> None:
     caps = costs(told, ["1.6", "1.6"])
     async with client_of(
@@ -227,7 +227,7 @@ async def test_an_answer_that_accepts_without_a_yes_is_no(
 
 
 @pytest.mark.parametrize("era", ["legacy"], indirect=True)
-async def test_a_quote_that_grew_while_asking_is_refused(client_of: ClientOf, told: ToldStudio) -> None:
+async def test_a_quote_that_grew_while_asking_is_refused(client_of: ClientOf, told: CannedService) -> None:
     caps = costs(told, ["1.6", "1.7"])
     async with client_of(elicitation_callback=User(None, YES)) as client:
         result = await client.call_tool("edit_sequence", WORDS)
@@ -236,7 +236,7 @@ async def test_a_quote_that_grew_while_asking_is_refused(client_of: ClientOf, to
 
 
 @pytest.mark.parametrize("era", ["auto"], indirect=True)
-async def test_a_quote_that_grew_is_asked_about_again(client_of: ClientOf, told: ToldStudio) -> None:
+async def test_a_quote_that_grew_is_asked_about_again(client_of: ClientOf, told: CannedService) -> None:
     caps = costs(told, ["1.6", "1.7", "1.7", "1.7"])
     user = User(None, YES, YES)
     async with client_of(elicitation_callback=user) as client:
@@ -246,7 +246,7 @@ async def test_a_quote_that_grew_is_asked_about_again(client_of: ClientOf, told:
 
 
 @pytest.mark.parametrize("era", ["auto"], indirect=True)
-async def test_a_yes_to_no_question_of_ours_is_no_yes(client_of: ClientOf, told: ToldStudio) -> None:
+async def test_a_yes_to_no_question_of_ours_is_no_yes(client_of: ClientOf, told: CannedService) -> None:
     caps = costs(told, ["1.6"] * 2)
     async with client_of(elicitation_callback=User(None)) as client:
         for state in (None, "This will cost $0.01."):
@@ -259,7 +259,7 @@ async def test_a_yes_to_no_question_of_ours_is_no_yes(client_of: ClientOf, told:
 
 @pytest.mark.parametrize("era", ["legacy"], indirect=True)
 async def test_a_client_that_never_answers_times_out(
-    client_of: ClientOf, told: ToldStudio, monkeypatch: pytest.MonkeyPatch
+    client_of: ClientOf, told: CannedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def silent(context: Any, params: Any) -> types.ElicitResult:
         await anyio.sleep_forever()
@@ -272,7 +272,7 @@ async def test_a_client_that_never_answers_times_out(
     assert result.is_error and "gave no valid answer" in text_of(result)
 
 
-async def test_a_cost_below_the_limit_is_never_asked_about(client_of: ClientOf, told: ToldStudio) -> None:
+async def test_a_cost_below_the_limit_is_never_asked_about(client_of: ClientOf, told: CannedService) -> None:
     user = User(None)
     async with client_of(elicitation_callback=user) as client:
         assert not (await client.call_tool("edit_sequence", WORDS)).is_error

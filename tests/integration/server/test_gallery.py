@@ -23,7 +23,7 @@ from support.servers import SAMPLES, SERVE, Child, Connect, environ
 from triptych import settings
 from triptych.server import gallery, tools
 from triptych.server.app import build
-from triptych.server.service_holder import ServiceHolder, opener
+from triptych.server.service_holder import ServiceHolder, service_opener
 
 TOKEN = "a-long-random-text"
 SHOWS_APPS = advertise(gallery.EXTENSION, {"mimeTypes": [gallery.MIME_TYPE]})
@@ -97,9 +97,9 @@ def test_every_file_of_the_gallery_is_in_its_page() -> None:
 
 @pytest.mark.anyio
 async def test_a_job_tells_its_request_and_an_image_its_results(tmp_path: Path) -> None:
-    holder = ServiceHolder(opener(settings.read(environ(tmp_path / "home"))))
+    holder = ServiceHolder(service_opener(settings.read(environ(tmp_path / "home"))))
     coffee = str(SAMPLES / "coffee.jpg")
-    async with holder.staying(), Client(build(holder, remote=False)) as client:
+    async with holder.running(), Client(build(holder, remote=False)) as client:
 
         async def meta(uri: str) -> dict[str, Any]:
             return (await client.read_resource(uri)).contents[0].meta or {}

@@ -16,7 +16,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
-from support.servers import Child, Connect, ToldStudio, environ, job_result
+from support.servers import CannedService, Child, Connect, environ, job_result
 from triptych.server import app as building
 from triptych.server import limits
 
@@ -169,7 +169,7 @@ def drip(client: socket.socket) -> float:
     return time.monotonic() - began
 
 
-def test_a_head_that_drips_is_cut_though_every_byte_comes_in_time(urls: dict[str, str]) -> None:
+def test_a_dripping_head_is_cut(urls: dict[str, str]) -> None:
     with closing(connected(urls["http"])) as client:
         client.sendall(b"POST /mcp HTTP/1.1\r\nX-Long: ")
         assert LIMIT_S * 0.8 <= drip(client) < PATIENCE_S / 2
@@ -188,7 +188,7 @@ def test_a_body_that_drips_is_answered_408_and_cut(urls: dict[str, str], transpo
 
 
 @pytest.mark.parametrize(("token", "status"), [("nobodys-token-0123456789", b"401"), (ANN, b"413")])
-def test_the_rest_of_a_body_that_was_refused_is_not_waited_for(urls: dict[str, str], token: str, status: bytes) -> None:
+def test_a_refused_bodys_rest_is_not_awaited(urls: dict[str, str], token: str, status: bytes) -> None:
     with closing(connected(urls["http"])) as client:
         client.sendall(head(urls["http"], "POST", 1 << 40, token) + b"{")
         assert client.recv(65536).split()[1] == status
@@ -229,7 +229,7 @@ def test_an_answer_that_is_not_read_is_taken_back(urls: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
-def test_clients_that_do_not_read_a_stream_hold_their_places_only_so_long(urls: dict[str, str]) -> None:
+def test_clients_that_do_not_read_a_stream_lose_their_place(urls: dict[str, str]) -> None:
     url = urls["http"]
     answered(url)
     with ExitStack() as stack:
@@ -242,7 +242,7 @@ def test_clients_that_do_not_read_a_stream_hold_their_places_only_so_long(urls: 
             assert b'"save_images"' not in until_closed(client)
 
 
-def test_nor_does_one_that_opens_sse_and_does_not_read_it(urls: dict[str, str]) -> None:
+def test_a_client_that_does_not_read_sse_holds_nothing(urls: dict[str, str]) -> None:
     url = urls["sse"]
     with closing(connected(url, 2048)) as client:
         client.sendall(head(url, "GET"))
@@ -308,7 +308,7 @@ def test_requests_are_counted_for_each_token_and_for_all(unhurried: str) -> None
     assert answered(url, ANN) < PATIENCE_S / 2
 
 
-def test_connections_are_counted_and_those_that_ask_for_nothing_make_room(unhurried: str) -> None:
+def test_idle_connections_make_room_for_others(unhurried: str) -> None:
     url = unhurried
     answered(url)
     with ExitStack() as stack:
@@ -320,7 +320,7 @@ def test_connections_are_counted_and_those_that_ask_for_nothing_make_room(unhurr
 
 @pytest.mark.anyio
 async def test_calls_that_outlive_their_requests_are_counted_too(
-    client_of: Connect, told: ToldStudio, monkeypatch: pytest.MonkeyPatch
+    client_of: Connect, told: CannedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(building, "CALLS_PER_OWNER", 2)
     begun, go_on = [anyio.Event(), anyio.Event()], anyio.Event()
@@ -348,7 +348,7 @@ async def test_calls_that_outlive_their_requests_are_counted_too(
 
 
 @pytest.mark.anyio
-async def test_a_message_for_a_session_that_just_closed_is_no_error_of_the_server() -> None:
+async def test_a_message_to_a_closed_session_is_no_server_error() -> None:
     async def closed(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 202, "headers": []})
         await send({"type": "http.response.body", "body": b"Accepted"})

@@ -20,7 +20,7 @@ from mcp.shared.memory import create_client_server_memory_streams
 from mcp.shared.message import SessionMessage
 
 from support.jobs import NOW, generate_sequence
-from support.servers import SAMPLES, SERVE, Child, Connect, ToldStudio, environ
+from support.servers import SAMPLES, SERVE, CannedService, Child, Connect, environ
 from triptych import settings
 from triptych.jobs.service import ImageService
 from triptych.server.app import build
@@ -57,7 +57,7 @@ def patience(seconds: Seconds) -> Patience:
 def left_after(patience: Patience, seconds: Seconds, age_s: float, client: str = "c") -> None:
     """Let a client leave a call of this age without a word."""
     seconds.now += 10
-    patience.gone(client, age_s)
+    patience.client_left(client, age_s)
 
 
 @pytest.mark.parametrize("reason", [TIMED_OUT, "Request timed out", "timeout", "Time-out of 5 s", "deadline exceeded"])
@@ -65,7 +65,7 @@ def test_a_time_out_reason_sets_the_limit_at_once(patience: Patience, seconds: S
     with patience.call("c", 1) as left_s:
         assert left_s() == float("inf")
         seconds.now += 5
-        patience.told("c", "1", reason)
+        patience.cancelled("c", "1", reason)
     with patience.call("c", 2) as left_s:
         seconds.now += 1.5
         assert left_s() == 2.5
@@ -76,7 +76,7 @@ def test_a_time_out_reason_sets_the_limit_at_once(patience: Patience, seconds: S
 def test_another_reason_sets_none(patience: Patience, seconds: Seconds, reason: str | None) -> None:
     with patience.call("c", 1):
         seconds.now += 5
-        patience.told("c", 1, reason)
+        patience.cancelled("c", 1, reason)
     assert patience.limit_s("c") == float("inf")
 
 
@@ -104,7 +104,7 @@ def test_two_that_end_at_one_age_set_the_limit(
 def test_calls_that_one_click_ends_count_once(patience: Patience, seconds: Seconds) -> None:
     seconds.now += 10
     for _ in range(3):
-        patience.gone("c", 5.0)
+        patience.client_left("c", 5.0)
         seconds.now += 0.1
     assert patience.limit_s("c") == float("inf")
 
@@ -123,11 +123,11 @@ async def test_the_reason_may_come_before_or_after_the_end(
     with anyio.CancelScope() as scope, patience.call("c", 7):
         seconds.now += 5
         if told_first:
-            patience.told("c", 7, TIMED_OUT)
+            patience.cancelled("c", 7, TIMED_OUT)
         scope.cancel()
         await anyio.sleep_forever()
     if not told_first:
-        patience.told("c", 7, TIMED_OUT)
+        patience.cancelled("c", 7, TIMED_OUT)
     assert patience.limit_s("c") == 4.0
 
 
@@ -314,7 +314,7 @@ async def test_a_session_whose_client_only_disconnects_is_known_too(api: Emulato
 
 
 @pytest.mark.parametrize("era", ["legacy"], indirect=True)
-async def test_a_call_that_ends_well_teaches_nothing(client_of: Any, told: ToldStudio) -> None:
+async def test_a_call_that_ends_well_teaches_nothing(client_of: Any, told: CannedService) -> None:
     async with client_of() as client:
         for _ in range(4):
             assert not (await client.call_tool("get_status", {"job_id": "job_12345678"})).is_error

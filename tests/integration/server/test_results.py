@@ -20,7 +20,7 @@ from PIL import Image
 
 from support.fixtures import Emulator, FakeClock, MakeService
 from support.jobs import Options, edit_chain, edit_sequence
-from support.servers import SAMPLES, SERVE, Child, ToldStudio, environ, image_result, job_result
+from support.servers import SAMPLES, SERVE, CannedService, Child, environ, image_result, job_result
 from triptych import settings
 from triptych.core import errors
 from triptych.core.models import Failure
@@ -173,7 +173,7 @@ async def test_a_running_job_counts_its_images_and_lists_none(make_service: Make
 async def test_warnings_and_errors_keep_a_running_job_short(status: str) -> None:
     error = Failure(kind="outage", message="no answer " * 80, retryable=True, request_id="r" * 40)
     said = [f"warning {n} {'x' * 90}" for n in range(40)] + ["This call costs nothing."]
-    result = tools.answer(job_result(status=status, error=error, warnings=said, next="get_status(…)"))
+    result = tools.tool_result(job_result(status=status, error=error, warnings=said, next="get_status(…)"))
     assert len(json.dumps(result.structured_content)) < 600 and len(text_of(result)) < 600
     warnings = result.structured_content["warnings"]
     assert warnings[0] == "40 more warnings; triptych://jobs/job_12345678 lists all."
@@ -320,7 +320,7 @@ def named(name: str) -> types.Implementation:
     return types.Implementation(name=name, version="1")
 
 
-async def linked(told: ToldStudio, links: bool | None = None, mode: str = "auto", **options: Any) -> list[str]:
+async def linked(told: CannedService, links: bool | None = None, mode: str = "auto", **options: Any) -> list[str]:
     async def opened() -> Any:
         return told
 
@@ -330,22 +330,22 @@ async def linked(told: ToldStudio, links: bool | None = None, mode: str = "auto"
     return [link.uri for link in links_of(result)]
 
 
-async def test_an_image_on_the_web_has_one_link(told: ToldStudio) -> None:
+async def test_an_image_on_the_web_has_one_link(told: CannedService) -> None:
     told.answer = job_result(images=LINKED)
     assert await linked(told) == ["https://cdn.example/1.png", "http://127.0.0.1:8901/2.png"]
-    link = links_of(tools.answer(told.answer))[0]
+    link = links_of(tools.tool_result(told.answer))[0]
     assert (link.name, link.mime_type) == ("job_12345678/1", "image/png")
     assert link.annotations and link.annotations.audience == ["user"] and link.annotations.priority == 0.8
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
-async def test_a_job_that_runs_has_no_links(told: ToldStudio, status: str) -> None:
+async def test_a_job_that_runs_has_no_links(told: CannedService, status: str) -> None:
     told.answer = job_result(images=LINKED, status=status)
     assert await linked(told) == []
 
 
 async def test_an_upload_has_no_links() -> None:
-    assert links_of(tools.answer(UploadResult(images=LINKED, provider="atlas"))) == []
+    assert links_of(tools.tool_result(UploadResult(images=LINKED, provider="atlas"))) == []
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -361,7 +361,7 @@ async def test_an_upload_has_no_links() -> None:
     ],
 )
 async def test_links_follow_the_client_or_the_setting(
-    told: ToldStudio, client: str, links: bool | None, count: int, mode: str
+    told: CannedService, client: str, links: bool | None, count: int, mode: str
 ) -> None:
     told.answer = job_result(images=LINKED)
     assert len(await linked(told, links, mode, client_info=named(client))) == count
@@ -418,7 +418,7 @@ async def test_an_upload_of_200_pictures_names_every_handle(make_service: MakeSe
 async def test_an_upload_with_many_warnings_stays_short() -> None:
     images = [image_result(f"img_{n:08x}", url=f"https://cdn.example/{n}.png", path=f"/a/{n}.png") for n in range(200)]
     warnings = [f"img_{n:08x} is stored, not yet at Atlas Cloud: {'no ' * 60}" for n in range(200)]
-    result = tools.answer(UploadResult(images=images, provider="atlas", warnings=warnings))
+    result = tools.tool_result(UploadResult(images=images, provider="atlas", warnings=warnings))
     fields = result.structured_content
     assert shown_chars(result) <= 9_000
     assert [image["handle"] for image in fields["images"]] + fields["more"] == [image.handle for image in images]
@@ -438,7 +438,7 @@ async def test_a_thousand_warnings_leave_room_for_the_images() -> None:
     images = [image_result(f"job_12345678/{n}", url=f"https://cdn.example/{n}.png") for n in range(1, 11)]
     error = Failure(kind="failed", message="no " * 290, retryable=False)
     warnings = [f"job_12345678/{n} is missing: {'gone ' * 30}" for n in range(1000)]
-    result = tools.answer(job_result(images=images, status="partial", error=error, warnings=warnings))
+    result = tools.tool_result(job_result(images=images, status="partial", error=error, warnings=warnings))
     assert shown_chars(result) <= 9_000 and len(handles_of(result)) == 10
     assert result.structured_content["error"]["message"] == error.message.strip()
     assert len(result.structured_content["warnings"]) > 5

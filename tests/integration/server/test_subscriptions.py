@@ -10,7 +10,7 @@ import pytest
 from mcp import MCPError
 from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated
 
-from support.servers import Connect, ToldStudio, job_result
+from support.servers import CannedService, Connect, job_result
 from triptych.core import errors
 from triptych.server import sessions
 from triptych.server.app import build
@@ -49,7 +49,9 @@ async def subscribe(client: Any, uri: str) -> None:
 
 
 @pytest.mark.parametrize("era", ["legacy"], indirect=True)
-async def test_an_earlier_client_hears_its_subscriptions_and_new_images(client_of: Connect, told: ToldStudio) -> None:
+async def test_an_earlier_client_hears_its_subscriptions_and_new_images(
+    client_of: Connect, told: CannedService
+) -> None:
     ear = Ear()
     told.jobs["job_12345678"] = job_result(returned=0)
     async with client_of(message_handler=ear) as client:
@@ -66,7 +68,7 @@ async def test_an_earlier_client_hears_its_subscriptions_and_new_images(client_o
 
 
 @pytest.mark.parametrize("era", ["auto"], indirect=True)
-async def test_a_listen_stream_carries_what_was_asked_for(client_of: Connect, told: ToldStudio) -> None:
+async def test_a_listen_stream_carries_what_was_asked_for(client_of: Connect, told: CannedService) -> None:
     told.jobs["job_12345678"] = job_result(returned=0)
     async with client_of() as client:
         with anyio.fail_after(PATIENCE_S):
@@ -77,12 +79,12 @@ async def test_a_listen_stream_carries_what_was_asked_for(client_of: Connect, to
     assert heard == [ResourceUpdated(JOB), ResourcesListChanged()]
 
 
-async def test_many_changes_at_once_are_told_as_one(told: ToldStudio, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_changes_at_once_are_told_as_one(told: CannedService, monkeypatch: pytest.MonkeyPatch) -> None:
     async def open_told() -> Any:
         return told
 
     published: list[Any] = []
-    async with sessions.ClientSessions(open_told).gathered() as crowd:
+    async with sessions.ClientSessions(open_told).running() as crowd:
         crowd._channels[None].bus.subscribe(published.append)
         await crowd.service()
         for n in range(100):
@@ -91,12 +93,12 @@ async def test_many_changes_at_once_are_told_as_one(told: ToldStudio, monkeypatc
     assert published == [ResourceUpdated("triptych://jobs"), ResourceUpdated(JOB), ResourcesListChanged()]
 
 
-async def test_a_change_of_an_unreadable_job_is_still_sent(told: ToldStudio) -> None:
+async def test_a_change_of_an_unreadable_job_is_still_sent(told: CannedService) -> None:
     async def open_told() -> Any:
         return told
 
     published: list[Any] = []
-    async with sessions.ClientSessions(open_told).gathered() as crowd:
+    async with sessions.ClientSessions(open_told).running() as crowd:
         crowd._channels[None].bus.subscribe(published.append)
         await crowd.service()
         for listener in told.listeners:
@@ -105,7 +107,7 @@ async def test_a_change_of_an_unreadable_job_is_still_sent(told: ToldStudio) -> 
     assert ResourceUpdated("triptych://jobs/job_00000000") in published
 
 
-async def test_the_service_is_watched_once_per_connection(client_of: Connect, told: ToldStudio) -> None:
+async def test_the_service_is_watched_once_per_connection(client_of: Connect, told: CannedService) -> None:
     async with client_of() as client:
         assert told.listeners == []
         await client.list_resources()
@@ -116,7 +118,7 @@ async def test_the_service_is_watched_once_per_connection(client_of: Connect, to
 
 @pytest.mark.parametrize("era", ["legacy"], indirect=True)
 async def test_a_client_that_stops_reading_delays_others_briefly(
-    client_of: Connect, told: ToldStudio, monkeypatch: pytest.MonkeyPatch
+    client_of: Connect, told: CannedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions, "SEND_LIMIT_S", 0)
 
@@ -125,13 +127,13 @@ async def test_a_client_that_stops_reading_delays_others_briefly(
             await anyio.sleep_forever()
 
     crowds: list[sessions.ClientSessions] = []
-    gathered = sessions.ClientSessions.gathered
+    gathered = sessions.ClientSessions.running
 
     def remembered(crowd: sessions.ClientSessions) -> Any:
         crowds.append(crowd)
         return gathered(crowd)
 
-    monkeypatch.setattr(sessions.ClientSessions, "gathered", remembered)
+    monkeypatch.setattr(sessions.ClientSessions, "running", remembered)
     ear = Ear()
     async with client_of(message_handler=ear) as client:
         crowds[0]._listeners[None, "stuck"] = sessions._Listener(Stuck(), None)  # type: ignore[arg-type]
@@ -142,7 +144,7 @@ async def test_a_client_that_stops_reading_delays_others_briefly(
         assert await ear.until(1) == ["list_changed"]
 
 
-async def test_only_so_many_sessions_are_remembered(told: ToldStudio, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_so_many_sessions_are_remembered(told: CannedService, monkeypatch: pytest.MonkeyPatch) -> None:
     class HttpRequest:
         def __init__(self, session_id: str) -> None:
             self.session = object()
@@ -154,10 +156,10 @@ async def test_only_so_many_sessions_are_remembered(told: ToldStudio, monkeypatc
     monkeypatch.setattr(sessions, "SESSIONS_KEPT", 2)
     crowd = sessions.ClientSessions(open_told)
     calls = [HttpRequest(name) for name in "abca"]
-    kept = [crowd.met(call) for call in calls]  # type: ignore[arg-type]
+    kept = [crowd.register(call) for call in calls]  # type: ignore[arg-type]
     assert list(crowd._listeners) == [(None, "c"), (None, "a")] and kept[0] is not kept[3]
-    crowd._news.close()
-    crowd._news_in.close()
+    crowd._wake.close()
+    crowd._wake_receiver.close()
 
 
 async def test_subscribing_says_so_when_triptych_cannot_start(era: str) -> None:

@@ -19,7 +19,7 @@ from triptych import settings
 from triptych.jobs.image_access import Caller
 from triptych.server import tasks
 from triptych.server.app import build
-from triptych.server.service_holder import ServiceHolder, opener
+from triptych.server.service_holder import ServiceHolder, service_opener
 from triptych.server.tasks import TASKS
 from triptych_emulators import Emulator, running
 
@@ -104,9 +104,9 @@ Opened = Callable[..., Any]
 def connect(env: dict[str, str]) -> Opened:
     @asynccontextmanager
     async def connected(*extensions: ClientExtension, era: str = "auto") -> AsyncIterator[tuple[Client, ServiceHolder]]:
-        holder = ServiceHolder(opener(settings.read(env)))
+        holder = ServiceHolder(service_opener(settings.read(env)))
         async with (
-            holder.staying(),
+            holder.running(),
             Client(build(holder, remote=False), mode=era, extensions=list(extensions)) as client,
         ):
             yield client, holder

@@ -24,7 +24,7 @@ from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 from starlette.responses import PlainTextResponse
 
-from support.servers import SERVE, Child, ToldStudio, environ
+from support.servers import SERVE, CannedService, Child, environ
 from triptych.core import errors
 from triptych.server import auth, http, service_holder, sites
 from triptych.server.app import build
@@ -182,7 +182,7 @@ def in_memory(transport: Any, *tokens: str) -> httpx2.AsyncClient:
     """Return a client of the app that `transport` serves, without a socket: for grids of requests that are refused."""
 
     async def open_told() -> Any:
-        return ToldStudio()
+        return CannedService()
 
     app = http_app(build(open_told, remote=True), transport, "127.0.0.1", tokens)
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://127.0.0.1:8765")
@@ -477,7 +477,7 @@ async def test_an_image_beyond_the_sdks_limit_can_be_uploaded(http_url: str, sse
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("transport", "path"), [("http", "/mcp"), ("sse", "/messages/")])
-async def test_a_body_above_64_mib_is_refused_unread(told: ToldStudio, transport: Any, path: str) -> None:
+async def test_a_body_above_64_mib_is_refused_unread(told: CannedService, transport: Any, path: str) -> None:
     async def open_told() -> Any:
         return told
 
@@ -491,7 +491,7 @@ async def test_a_body_above_64_mib_is_refused_unread(told: ToldStudio, transport
 @pytest.mark.anyio
 @pytest.mark.parametrize(("transport", "path"), [("http", "/mcp"), ("sse", "/messages/")])
 async def test_a_body_without_length_is_refused_at_the_limit(
-    told: ToldStudio, transport: Any, path: str, monkeypatch: pytest.MonkeyPatch
+    told: CannedService, transport: Any, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def open_told() -> Any:
         return told
@@ -532,7 +532,7 @@ class Opening:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._break)
-                yield ToldStudio()
+                yield CannedService()
                 tasks.cancel_scope.cancel()
         finally:
             self.closed += 1
@@ -547,7 +547,7 @@ class Opening:
 @pytest.mark.anyio
 async def test_the_service_opens_and_closes_once() -> None:
     opening = Opening()
-    async with ServiceHolder(opening).staying() as holder:
+    async with ServiceHolder(opening).running() as holder:
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
                 tasks.start_soon(holder)
@@ -560,7 +560,7 @@ async def test_an_unused_service_opens_soon_for_unfinished_work(monkeypatch: pyt
     monkeypatch.setattr(service_holder, "FIRST_LOOK_S", 0)
     opening = Opening()
     with anyio.fail_after(60):
-        async with ServiceHolder(opening).staying():
+        async with ServiceHolder(opening).running():
             await opening.first.wait()
     assert (opening.opened, opening.closed) == (1, 1)
 
@@ -568,7 +568,7 @@ async def test_an_unused_service_opens_soon_for_unfinished_work(monkeypatch: pyt
 @pytest.mark.anyio
 async def test_a_server_that_ends_at_once_opens_no_service() -> None:
     opening = Opening()
-    async with ServiceHolder(opening).staying():
+    async with ServiceHolder(opening).running():
         pass
     assert opening.opened == 0
 
@@ -584,7 +584,7 @@ async def test_a_server_that_ends_at_once_opens_no_service() -> None:
 )
 async def test_a_service_that_fails_to_open_is_tried_again(failure: Exception, said: str) -> None:
     opening = Opening(failure)
-    async with ServiceHolder(opening).staying() as holder:
+    async with ServiceHolder(opening).running() as holder:
         with pytest.raises(errors.TriptychError, match=said) as refused:
             await holder()
         assert "sk-secret" not in str(refused.value)
@@ -595,7 +595,7 @@ async def test_a_service_that_fails_to_open_is_tried_again(failure: Exception, s
 @pytest.mark.anyio
 async def test_a_broken_service_is_opened_anew_by_the_next_call() -> None:
     opening = Opening()
-    async with ServiceHolder(opening).staying() as holder:
+    async with ServiceHolder(opening).running() as holder:
         first = await holder()
         opening.broken.set()
         await opening.ended.wait()
@@ -613,9 +613,9 @@ async def test_a_call_cancelled_during_opening_leaves_the_service() -> None:
     async def slow() -> AsyncIterator[Any]:
         entered.set()
         await gate.wait()
-        yield ToldStudio()
+        yield CannedService()
 
-    async with ServiceHolder(slow).staying() as holder:
+    async with ServiceHolder(slow).running() as holder:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(holder)
             await entered.wait()

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from triptych import catalog
 from triptych.catalog import presets
 from triptych.core import errors
-from triptych.core.models import Lifecycle, Offer, Operation, Price, Quote, Request, Sizes
+from triptych.core.models import Request
+from triptych.core.offers import Lifecycle, Offer, Operation, Price, Quote, Sizes
 
 EDITS, EDIT = Operation.EDIT_SEQUENTIAL, Operation.EDIT
 DRAWS, DRAW = Operation.GENERATE_SEQUENTIAL, Operation.GENERATE
@@ -161,7 +162,7 @@ def test_any_name_at_all_is_chosen_or_refused(name: str, operation: Operation, c
 
 def check(o: Offer, references: int = 1, count: int = 1, prompt: str = "a cat", format: str | None = None) -> None:
     images = tuple(f"img_{n:08}" for n in range(references))
-    catalog.check(o, Request("edit_sequence", (prompt,), images, count=count, format=format))
+    catalog.check_limits(o, Request("edit_sequence", (prompt,), images, count=count, format=format))
 
 
 def test_what_is_within_the_limits_passes() -> None:

@@ -27,6 +27,7 @@ from PIL import Image as Picture
 
 from triptych.core import errors
 from triptych.core.models import Image
+from triptych.images import allowed_paths
 from triptych.images import files as image_files
 from triptych.images.files import ImageFiles, safe_name
 
@@ -111,7 +112,7 @@ async def test_digests_with_one_beginning_get_longer_names(
     other.parent.mkdir(parents=True)
     other.write_bytes(b"another picture")
     for _ in range(2):
-        image = await door.import_images(str(fox), [inside])
+        image = await door.import_image(str(fox), [inside])
         assert image.path.name == f"{digest}.png"
         assert image.path.read_bytes() == fox.read_bytes()
     assert other.read_bytes() == b"another picture"
@@ -121,7 +122,7 @@ async def test_digests_with_one_beginning_get_longer_names(
 async def test_a_file_in_an_allowed_directory_is_stored_by_digest(
     door: ImageFiles, fox: Path, inside: Path, home: Path
 ) -> None:
-    image = await door.import_images(str(fox), [inside])
+    image = await door.import_image(str(fox), [inside])
     digest = hashlib.sha256(fox.read_bytes()).hexdigest()
     assert kept(home) == [image.path]
     assert image.path == home / "images" / f"{digest[:16]}.png"
@@ -135,7 +136,7 @@ async def test_a_file_outside_is_refused_with_the_setting_named(
     door: ImageFiles, secret: Path, inside: Path, home: Path
 ) -> None:
     with pytest.raises(errors.NotAllowed, match="TRIPTYCH_ALLOWED_DIRS") as refused:
-        await door.import_images(str(secret), [inside])
+        await door.import_image(str(secret), [inside])
     assert str(inside) in refused.value.message
     assert kept(home) == []
 
@@ -144,7 +145,7 @@ async def test_a_file_outside_is_refused_with_the_setting_named(
 @pytest.mark.parametrize("path", ["{inside}/../outside/secret.png", "{inside}/./../inside/../outside/secret.png"])
 async def test_dots_do_not_lead_outside(door: ImageFiles, secret: Path, inside: Path, path: str) -> None:
     with pytest.raises(errors.NotAllowed):
-        await door.import_images(path.format(inside=inside), [inside])
+        await door.import_image(path.format(inside=inside), [inside])
 
 
 @pytest.mark.anyio
@@ -153,7 +154,7 @@ async def test_a_directory_named_like_an_allowed_one_is_outside(door: ImageFiles
     twin.mkdir()
     (twin / "a.png").write_bytes(picture())
     with pytest.raises(errors.NotAllowed):
-        await door.import_images(str(twin / "a.png"), [inside])
+        await door.import_image(str(twin / "a.png"), [inside])
 
 
 @pytest.mark.anyio
@@ -165,8 +166,8 @@ async def test_a_link_counts_as_where_it_leads(
     (outside / "in.png").symlink_to(fox)
     for path in (inside / "out.png", inside / "door" / "secret.png"):
         with pytest.raises(errors.NotAllowed):
-            await door.import_images(str(path), [inside])
-    assert await door.import_images(str(outside / "in.png"), [inside])
+            await door.import_image(str(path), [inside])
+    assert await door.import_image(str(outside / "in.png"), [inside])
 
 
 @pytest.mark.anyio
@@ -174,8 +175,8 @@ async def test_an_allowed_directory_may_itself_be_a_link(
     door: ImageFiles, fox: Path, inside: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "alias").symlink_to(inside)
-    assert await door.import_images(str(fox), [tmp_path / "alias"])
-    assert await door.import_images(str(tmp_path / "alias" / fox.name), [inside])
+    assert await door.import_image(str(fox), [tmp_path / "alias"])
+    assert await door.import_image(str(tmp_path / "alias" / fox.name), [inside])
 
 
 @pytest.mark.anyio
@@ -183,7 +184,7 @@ async def test_links_in_a_circle_are_refused(door: ImageFiles, inside: Path) -> 
     (inside / "a.png").symlink_to(inside / "b.png")
     (inside / "b.png").symlink_to(inside / "a.png")
     with pytest.raises(errors.BadRequest):
-        await door.import_images(str(inside / "a.png"), [inside])
+        await door.import_image(str(inside / "a.png"), [inside])
 
 
 @pytest.mark.anyio
@@ -200,7 +201,7 @@ async def test_a_file_swapped_for_a_link_is_not_read(
 
     monkeypatch.setattr(os, "open", swapping)
     with pytest.raises(errors.NotAllowed, match="changed"):
-        await door.import_images(str(fox), [inside])
+        await door.import_image(str(fox), [inside])
     assert kept(home) == []
 
 
@@ -225,7 +226,7 @@ async def test_a_directory_swapped_for_a_link_is_not_read(
 
     monkeypatch.setattr(os, "open", swapping)
     with pytest.raises(errors.NotAllowed, match="changed"):
-        await door.import_images(str(inside / "set" / secret.name), [inside])
+        await door.import_image(str(inside / "set" / secret.name), [inside])
     assert kept(home) == []
 
 
@@ -241,7 +242,7 @@ async def test_what_is_hidden_below_an_allowed_directory_is_not_read(
     if not (inside / path).exists():
         (inside / path).write_bytes(picture())
     with pytest.raises(errors.NotAllowed, match="hidden"):
-        await door.import_images(str(inside / path), [inside])
+        await door.import_image(str(inside / path), [inside])
     assert kept(home) == []
 
 
@@ -251,9 +252,9 @@ async def test_a_hidden_directory_allowed_by_name_is_read(door: ImageFiles, insi
     (hidden / ".deeper").mkdir(parents=True)
     (hidden / "fox.png").write_bytes(picture())
     (hidden / ".deeper" / "fox.png").write_bytes(picture())
-    assert await door.import_images(str(hidden / "fox.png"), [inside, hidden])
+    assert await door.import_image(str(hidden / "fox.png"), [inside, hidden])
     with pytest.raises(errors.NotAllowed, match="hidden"):
-        await door.import_images(str(hidden / ".deeper" / "fox.png"), [inside, hidden])
+        await door.import_image(str(hidden / ".deeper" / "fox.png"), [inside, hidden])
 
 
 @pytest.mark.anyio
@@ -267,24 +268,24 @@ async def test_files_with_the_hidden_flag_need_no_dot(
 
     monkeypatch.setattr(Path, "lstat", flagged)
     with pytest.raises(errors.NotAllowed, match="hidden"):
-        await door.import_images(str(fox), [inside])
+        await door.import_image(str(fox), [inside])
 
 
 @pytest.mark.anyio
 async def test_a_file_with_a_second_name_is_refused(door: ImageFiles, secret: Path, inside: Path, home: Path) -> None:
     (inside / "linked.png").hardlink_to(secret)
     with pytest.raises(errors.NotAllowed, match=r"hard link.*copy"):
-        await door.import_images(str(inside / "linked.png"), [inside])
+        await door.import_image(str(inside / "linked.png"), [inside])
     assert kept(home) == []
     secret.unlink()
-    assert await door.import_images(str(inside / "linked.png"), [inside]), "its last name is a file like any other"
+    assert await door.import_image(str(inside / "linked.png"), [inside]), "its last name is a file like any other"
 
 
 @pytest.mark.anyio
 async def test_a_stored_file_with_a_backups_link_is_read(door: ImageFiles, tmp_path: Path) -> None:
-    image = await door.keep(picture())
+    image = await door.store_result(picture())
     (tmp_path / "backup.png").hardlink_to(image.path)
-    assert await door.import_images(str(image.path), []) == image
+    assert await door.import_image(str(image.path), []) == image
 
 
 @pytest.mark.parametrize(
@@ -293,9 +294,9 @@ async def test_a_stored_file_with_a_backups_link_is_read(door: ImageFiles, tmp_p
 def test_a_windows_share_is_refused_before_any_contact(share: str) -> None:
     """No path of ours is touched: these are names alone, as Windows reads them."""
     with pytest.raises(errors.NotAllowed, match="network share"):
-        image_files._require_on_this_machine(share, PureWindowsPath(share), [PureWindowsPath("C:/pictures")])
-    image_files._require_on_this_machine(share, PureWindowsPath(share), [PureWindowsPath(share.upper()).parent])
-    image_files._require_on_this_machine("a.png", PureWindowsPath("C:/a.png"), [])
+        allowed_paths.require_on_this_machine(share, PureWindowsPath(share), [PureWindowsPath("C:/pictures")])
+    allowed_paths.require_on_this_machine(share, PureWindowsPath(share), [PureWindowsPath(share.upper()).parent])
+    allowed_paths.require_on_this_machine("a.png", PureWindowsPath("C:/a.png"), [])
 
 
 @posix
@@ -306,7 +307,7 @@ async def test_a_descriptor_under_proc_is_the_file_it_stands_for(door: ImageFile
     with secret.open("rb") as file:
         for path in (f"/proc/self/fd/{file.fileno()}", f"/dev/fd/{file.fileno()}", f"/proc/self/root{secret}"):
             with pytest.raises(errors.NotAllowed, match="outside"):
-                await door.import_images(path, [inside])
+                await door.import_image(path, [inside])
 
 
 @pytest.mark.anyio
@@ -319,7 +320,7 @@ async def test_a_refusal_tells_no_path_that_was_not_given(
     monkeypatch.chdir(inside)
     for item in ("link.png", "~/secret.png", "~/missing.png", "../outside/secret.png"):
         with pytest.raises(errors.NotAllowed) as refused:
-            await door.import_images(item, [inside])
+            await door.import_image(item, [inside])
         assert item in refused.value.message and "outside/" not in refused.value.message.replace(item, "")
 
 
@@ -328,10 +329,10 @@ async def test_a_relative_path_starts_at_the_working_directory(
     door: ImageFiles, fox: Path, secret: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(inside)
-    assert await door.import_images("a fox.png", [inside])
-    assert await door.import_images("./a fox.png", [Path()])
+    assert await door.import_image("a fox.png", [inside])
+    assert await door.import_image("./a fox.png", [Path()])
     with pytest.raises(errors.NotAllowed):
-        await door.import_images("../outside/secret.png", [inside])
+        await door.import_image("../outside/secret.png", [inside])
 
 
 @pytest.mark.anyio
@@ -340,9 +341,9 @@ async def test_a_tilde_is_the_users_home(
 ) -> None:
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(inside))
-    assert await door.import_images("~/a fox.png", [inside])
+    assert await door.import_image("~/a fox.png", [inside])
     with pytest.raises(errors.BadRequest):
-        await door.import_images("~no-such-user-here/a.png", [inside])
+        await door.import_image("~no-such-user-here/a.png", [inside])
 
 
 @pytest.mark.anyio
@@ -352,15 +353,15 @@ async def test_a_file_url_is_a_path_with_its_escapes_undone(
 ) -> None:
     path = "/" + quote(fox.as_posix().lstrip("/"))
     assert "%20" in path
-    assert await door.import_images(head + path, [inside])
+    assert await door.import_image(head + path, [inside])
     with pytest.raises(errors.NotAllowed):
-        await door.import_images(head + quote(inside.as_posix()) + "/%2e%2e/outside/secret.png", [inside])
+        await door.import_image(head + quote(inside.as_posix()) + "/%2e%2e/outside/secret.png", [inside])
 
 
 @pytest.mark.anyio
 async def test_a_file_url_of_another_machine_is_refused(door: ImageFiles, fox: Path, inside: Path) -> None:
     with pytest.raises(errors.NotAllowed, match="another machine"):
-        await door.import_images(f"file://server{fox}", [inside])
+        await door.import_image(f"file://server{fox}", [inside])
 
 
 @pytest.mark.anyio
@@ -372,20 +373,20 @@ async def test_an_odd_path_is_our_own_error(
 ) -> None:
     monkeypatch.chdir(inside)
     with pytest.raises(errors.BadRequest) as refused:
-        await door.import_images(item, [inside])
+        await door.import_image(item, [inside])
     assert len(refused.value.message) < 600
 
 
 @pytest.mark.anyio
 async def test_a_missing_file_is_told_from_a_forbidden_one(door: ImageFiles, inside: Path) -> None:
     with pytest.raises(errors.UnreadableImage, match="There is no file"):
-        await door.import_images(str(inside / "missing.png"), [inside])
+        await door.import_image(str(inside / "missing.png"), [inside])
 
 
 @pytest.mark.anyio
 async def test_a_directory_is_no_image(door: ImageFiles, inside: Path) -> None:
     with pytest.raises(errors.UnreadableImage):
-        await door.import_images(str(inside), [inside])
+        await door.import_image(str(inside), [inside])
 
 
 @posix
@@ -393,7 +394,7 @@ async def test_a_directory_is_no_image(door: ImageFiles, inside: Path) -> None:
 async def test_pipes_and_sockets_are_refused_without_waiting(door: ImageFiles, inside: Path) -> None:
     os.mkfifo(inside / "pipe.png")
     with pytest.raises(errors.UnreadableImage, match="not a file"):
-        await door.import_images(str(inside / "pipe.png"), [inside])
+        await door.import_image(str(inside / "pipe.png"), [inside])
     with socket.socket(socket.AF_UNIX) as listening:
         here = Path.cwd()
         os.chdir(inside)  # a socket's path is short
@@ -402,14 +403,14 @@ async def test_pipes_and_sockets_are_refused_without_waiting(door: ImageFiles, i
         finally:
             os.chdir(here)
         with pytest.raises(errors.UnreadableImage):
-            await door.import_images(str(inside / "socket.png"), [inside])
+            await door.import_image(str(inside / "socket.png"), [inside])
 
 
 @posix
 @pytest.mark.anyio
 async def test_a_device_is_refused(door: ImageFiles) -> None:
     with pytest.raises(errors.UnreadableImage, match="not a file"):
-        await door.import_images("/dev/zero", [Path("/dev")])
+        await door.import_image("/dev/zero", [Path("/dev")])
 
 
 @pytest.mark.anyio
@@ -428,7 +429,7 @@ async def test_an_image_that_does_not_decode_fully_is_refused(
 ) -> None:
     (inside / "a.png").write_bytes(data)
     with pytest.raises(errors.UnreadableImage, match=r"a\.png") as refused:
-        await door.import_images(str(inside / "a.png"), [inside])
+        await door.import_image(str(inside / "a.png"), [inside])
     assert "root:" not in refused.value.message
     assert kept(home) == []
 
@@ -437,11 +438,11 @@ async def test_an_image_that_does_not_decode_fully_is_refused(
 async def test_a_file_above_the_cap_is_not_read(
     door: ImageFiles, fox: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_files, "FILE_LIMIT_BYTES", len(fox.read_bytes()))
-    assert await door.import_images(str(fox), [inside])
-    monkeypatch.setattr(image_files, "FILE_LIMIT_BYTES", len(fox.read_bytes()) - 1)
+    monkeypatch.setattr(allowed_paths, "FILE_LIMIT_BYTES", len(fox.read_bytes()))
+    assert await door.import_image(str(fox), [inside])
+    monkeypatch.setattr(allowed_paths, "FILE_LIMIT_BYTES", len(fox.read_bytes()) - 1)
     with pytest.raises(errors.UnreadableImage, match="at most"):
-        await door.import_images(str(fox), [inside])
+        await door.import_image(str(fox), [inside])
 
 
 @pytest.mark.anyio
@@ -463,9 +464,9 @@ async def test_no_file_stays_open_whether_it_was_read_or_refused(
 
     monkeypatch.setattr(os, "open", watch_open)
     monkeypatch.setattr(os, "close", watch_close)
-    await door.import_images(str(fox), [inside])
+    await door.import_image(str(fox), [inside])
     with pytest.raises(errors.UnreadableImage):
-        await door.import_images(str(inside), [inside])
+        await door.import_image(str(inside), [inside])
     assert opened
     assert all(descriptor in closed for descriptor in opened)
 
@@ -481,12 +482,12 @@ async def test_a_data_uri_is_what_its_bytes_are(door: ImageFiles, head: str) -> 
     body = base64.b64encode(picture()).decode()
     wrapped = "\n".join(body[i : i + 60] for i in range(0, len(body), 60))
     escaped = quote(body, safe="")
-    assert len({(await door.import_images(head + text, [])).handle for text in (body, wrapped, escaped)}) == 1
+    assert len({(await door.import_image(head + text, [])).handle for text in (body, wrapped, escaped)}) == 1
 
 
 @pytest.mark.anyio
 async def test_a_data_uri_may_be_percent_encoded(door: ImageFiles) -> None:
-    image = await door.import_images("data:image/png," + quote(picture(), safe=""), [])
+    image = await door.import_image("data:image/png," + quote(picture(), safe=""), [])
     assert image.sha256 == hashlib.sha256(picture()).hexdigest()
 
 
@@ -504,7 +505,7 @@ async def test_a_data_uri_may_be_percent_encoded(door: ImageFiles) -> None:
 )
 async def test_a_data_uri_without_an_image_is_refused(door: ImageFiles, home: Path, item: str) -> None:
     with pytest.raises(errors.UnreadableImage):
-        await door.import_images(item, [])
+        await door.import_image(item, [])
     assert kept(home) == []
 
 
@@ -512,7 +513,7 @@ async def test_a_data_uri_without_an_image_is_refused(door: ImageFiles, home: Pa
 async def test_a_data_uri_above_the_cap_is_never_decoded(door: ImageFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_files, "FILE_LIMIT_BYTES", 50)
     with pytest.raises(errors.UnreadableImage, match="larger"):
-        await door.import_images("data:image/png;base64," + "A" * 1000, [])
+        await door.import_image("data:image/png;base64," + "A" * 1000, [])
 
 
 @pytest.mark.anyio
@@ -526,7 +527,7 @@ async def test_every_url_goes_through_the_one_fetcher_which_decides(home: Path, 
         asked.append(url)
         return picture()
 
-    assert (await ImageFiles(home, fetch).import_images(url, [])).mime_type == "image/png"
+    assert (await ImageFiles(home, fetch).import_image(url, [])).mime_type == "image/png"
     assert asked == [url]
 
 
@@ -534,7 +535,7 @@ async def test_every_url_goes_through_the_one_fetcher_which_decides(home: Path, 
 def test_whatever_an_item_is_only_our_own_errors_come_out(text: str, head: str) -> None:
     async def import_images() -> None:
         with suppress(errors.TriptychError):
-            await ImageFiles(Path("/nowhere"), no_fetch).import_images(head + text, [])
+            await ImageFiles(Path("/nowhere"), no_fetch).import_image(head + text, [])
 
     if not text.lower().startswith(("http:", "https:")):
         anyio.run(import_images)
@@ -548,7 +549,7 @@ async def test_a_stored_photograph_has_lost_its_location(door: ImageFiles, insid
     data = photograph_with_a_place()
     assert b"Some Camera Company" in data
     (inside / "holiday.jpg").write_bytes(data)
-    image = await door.import_images(str(inside / "holiday.jpg"), [inside])
+    image = await door.import_image(str(inside / "holiday.jpg"), [inside])
     [path] = kept(home)
     stored = path.read_bytes()
     assert b"Some Camera Company" not in stored
@@ -562,20 +563,20 @@ async def test_one_file_has_one_handle_by_every_way_in(door: ImageFiles, inside:
     for name in ("a.jpg", "b.jpg"):
         (inside / name).write_bytes(data)
     ways = [str(inside / "a.jpg"), str(inside / "b.jpg"), "data:;base64," + base64.b64encode(data).decode()]
-    assert len({(await door.import_images(item, [inside])).handle for item in ways}) == 1
+    assert len({(await door.import_image(item, [inside])).handle for item in ways}) == 1
     assert len(kept(home)) == 1
 
 
 @pytest.mark.anyio
 async def test_a_stored_file_can_always_be_named_by_path(door: ImageFiles) -> None:
-    image = await door.keep(picture())
-    assert await door.import_images(str(image.path), []) == image
+    image = await door.store_result(picture())
+    assert await door.import_image(str(image.path), []) == image
 
 
 @pytest.mark.anyio
 async def test_a_result_is_kept_byte_for_byte(door: ImageFiles) -> None:
     data = picture("WEBP")
-    image = await door.keep(data)
+    image = await door.store_result(data)
     assert image.path.suffix == ".webp"
     assert image.path.read_bytes() == data
 
@@ -584,7 +585,7 @@ async def test_a_result_is_kept_byte_for_byte(door: ImageFiles) -> None:
 async def test_a_result_that_is_no_whole_image_is_not_kept(door: ImageFiles, home: Path) -> None:
     for data in (b"", b"<html>expired</html>", picture()[:70]):
         with pytest.raises(errors.UnreadableImage):
-            await door.keep(data)
+            await door.store_result(data)
     assert kept(home) == []
 
 
@@ -595,28 +596,28 @@ async def test_a_full_disk_leaves_nothing_and_says_what_helps(
     with monkeypatch.context() as until_mended:
         full(until_mended)
         with pytest.raises(errors.Outage, match="disk full") as failed:
-            await door.keep(picture())
+            await door.store_result(picture())
         assert str(home) in failed.value.message
         assert kept(home) == []
-    assert (await door.keep(picture())).path.exists()
+    assert (await door.store_result(picture())).path.exists()
 
 
 @pytest.mark.anyio
 async def test_a_home_that_is_a_file_is_our_own_error(home: Path, door: ImageFiles) -> None:
     home.write_text("in the way")
     with pytest.raises(errors.Outage):
-        await door.keep(picture())
+        await door.store_result(picture())
 
 
 @pytest.mark.anyio
 async def test_files_of_dead_processes_are_swept_and_no_others(door: ImageFiles, home: Path) -> None:
-    image = await door.keep(picture())
+    image = await door.store_result(picture())
     old, new = home / "parts" / "old.part", home / "parts" / "new.part"
     for part in (old, new):
         part.write_bytes(b"half")
     now = datetime.now(UTC)
     os.utime(old, ((now - timedelta(minutes=2)).timestamp(),) * 2)
-    door.sweep(now)
+    door.remove_stale_parts(now)
     assert kept(home) == [image.path, new]
 
 
@@ -625,7 +626,7 @@ async def test_files_of_dead_processes_are_swept_and_no_others(door: ImageFiles,
 
 @pytest.fixture
 async def image(door: ImageFiles) -> Image:
-    return await door.keep(picture())
+    return await door.store_result(picture())
 
 
 @pytest.mark.anyio
@@ -638,7 +639,7 @@ async def test_a_copy_gets_its_name_in_a_new_directory(door: ImageFiles, image: 
 
 @pytest.mark.anyio
 async def test_a_copy_never_overwrites_another_file(door: ImageFiles, image: Image, inside: Path) -> None:
-    other = await door.keep(picture(colour="red"))
+    other = await door.store_result(picture(colour="red"))
     assert [door.save(one, inside, "set").name for one in (image, other, image, other)] == [
         "set.png",
         "set-2.png",
@@ -679,7 +680,7 @@ def no_hard_links(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.anyio
 @pytest.mark.usefixtures("no_hard_links")
 async def test_a_file_system_without_hard_links_serves_too(door: ImageFiles, image: Image, inside: Path) -> None:
-    other = await door.keep(picture(colour="red"))
+    other = await door.store_result(picture(colour="red"))
     assert [door.save(one, inside, "set").name for one in (image, other, image)] == ["set.png", "set-2.png", "set.png"]
 
 

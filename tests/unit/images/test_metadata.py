@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageChops, ImageFilter, ImageStat, PngImagePlugin
 
 from triptych import settings
-from triptych.images import metadata, processing
+from triptych.images import cleaning, metadata, processing
 
 SECRET = b"PRIVATE-0123456789-PRIVATE"
 COFFEE = (Path(settings.__file__).parent / "samples" / "coffee.jpg").read_bytes()
@@ -190,8 +190,8 @@ def test_a_picture_that_is_slow_to_check_is_rewritten(monkeypatch: pytest.Monkey
         raise AssertionError("it is not looked through")
 
     plain = jpeg(progressive=True)
-    monkeypatch.setattr(processing, "MAX_LOOKED_THROUGH", 200 * 136 * 5)
-    monkeypatch.setattr(processing, "_digest", never)
+    monkeypatch.setattr(cleaning, "MAX_LOOKED_THROUGH", 200 * 136 * 5)
+    monkeypatch.setattr(cleaning, "_digest", never)
     out, _ = processing.clean(plain)
     assert metadata.jpeg_scans(plain) > 5 and metadata.jpeg_scans(out) == 1
     assert close(out, plain)

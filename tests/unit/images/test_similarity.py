@@ -33,7 +33,7 @@ def takes(name: str, count: int) -> list[Image.Image]:
 
 def odd(pictures: list[Image.Image]) -> dict[int, set[str]]:
     """Return what stands out: the frame's number and by which measures."""
-    found = similarity.deviations([similarity.look(picture) for picture in pictures])
+    found = similarity.deviations([similarity.measure(picture) for picture in pictures])
     told = {n: {s.measure for s in standing if s.stands_out} for n, standing in enumerate(found, 1)}
     return {n: measures for n, measures in told.items() if measures}
 
@@ -70,24 +70,26 @@ def test_seasons_are_meant_and_nothing_of_them_stands_out(name: str) -> None:
 
 
 def test_of_three_none_can_stand_out() -> None:
-    assert similarity.deviations([similarity.look(photo(name)) for name in NAMES[:3]]) == []
+    assert similarity.deviations([similarity.measure(photo(name)) for name in NAMES[:3]]) == []
 
 
 def test_equal_pictures_measure_zero_in_every_unit() -> None:
-    black, white, grey = (similarity.look(Image.new("RGB", (64, 48), (v, v, v))) for v in (0, 255, 99))
-    assert similarity.apart(black, black) == (0, 0, 0)
-    palette, brightness, structure = similarity.apart(black, white)
+    black, white, grey = (similarity.measure(Image.new("RGB", (64, 48), (v, v, v))) for v in (0, 255, 99))
+    assert similarity.distances(black, black) == (0, 0, 0)
+    palette, brightness, structure = similarity.distances(black, white)
     assert (round(palette, 2), round(brightness, 1), structure) == (0.0, 100.0, 0.0)
-    assert 40 < similarity.apart(black, grey)[1] < 60, "OKLab lightness is even to the eye, not in the numbers of sRGB"
+    assert 40 < similarity.distances(black, grey)[1] < 60, (
+        "OKLab lightness is even to the eye, not in the numbers of sRGB"
+    )
     # bottosson.github.io/posts/oklab gives red as L 0.628, a 0.225, b 0.126.
-    red = similarity.look(Image.new("RGB", (64, 48), (255, 0, 0)))
+    red = similarity.measure(Image.new("RGB", (64, 48), (255, 0, 0)))
     assert (round(red.light[0], 3), round(red.red[0], 3), round(red.yellow[0], 3)) == (0.628, 0.225, 0.126)
-    assert similarity.apart(grey, red)[0] == pytest.approx(100 * (0.2249**2 + 0.1258**2) ** 0.5, abs=0.1)
+    assert similarity.distances(grey, red)[0] == pytest.approx(100 * (0.2249**2 + 0.1258**2) ** 0.5, abs=0.1)
 
 
 def test_size_and_mirroring_touch_only_what_they_should() -> None:
-    cat = similarity.look(photo("cat"))
-    large = similarity.apart(cat, similarity.look(photo("cat").resize((1600, 1200))))
+    cat = similarity.measure(photo("cat"))
+    large = similarity.distances(cat, similarity.measure(photo("cat").resize((1600, 1200))))
     assert large[0] < 1 and large[1] < 1 and large[2] < 0.01
-    palette, brightness, structure = similarity.apart(cat, similarity.look(ImageOps.mirror(photo("cat"))))
+    palette, brightness, structure = similarity.distances(cat, similarity.measure(ImageOps.mirror(photo("cat"))))
     assert palette < 0.5 and brightness < 0.5 and structure > 0.3

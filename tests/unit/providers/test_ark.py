@@ -18,7 +18,8 @@ from support import flows
 from support.flows import HTML, OVER, answer, any_json, drive_stream
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import Done, Operation, ProviderRequest, Reference, ReturnedImage
+from triptych.core.models import Done, ProviderRequest, Reference, ReturnedImage
+from triptych.core.offers import Operation
 from triptych.providers import FrameReceived, HttpResponse, ark
 from triptych.providers import _reading as read
 

@@ -13,7 +13,8 @@ import triptych
 from support.flows import asked
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import Done, Operation, ProviderRequest, Reference
+from triptych.core.models import Done, ProviderRequest, Reference
+from triptych.core.offers import Operation
 from triptych.providers import draft
 
 SAMPLES = Path(triptych.__file__).parent / "samples"

@@ -17,7 +17,8 @@ from support import flows
 from support.flows import HTML, SENT, SENT_AT, answer, any_answer, any_json, drive, lost
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import Done, Operation, Pending, ProviderRequest, ReturnedImage, Upload
+from triptych.core.models import Done, Pending, ProviderRequest, ReturnedImage, Upload
+from triptych.core.offers import Operation
 from triptych.providers import HttpRequest, HttpResponse, Sent, evolink
 from triptych_emulators.evolink_tasks import CODES
 

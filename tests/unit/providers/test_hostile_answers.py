@@ -29,8 +29,18 @@ from support.flows import OVER, SENT, any_json, edit, lost
 from support.pictures import picture
 from triptych import providers
 from triptych.core import errors
-from triptych.core.models import Done, Operation, Pending, Quote, Reference, Upload
-from triptych.providers import STREAM_END, Flow, FrameReceived, HttpRequest, HttpResponse, Listing, NextEvent, Provider
+from triptych.core.models import Done, Pending, Reference, Upload
+from triptych.core.offers import Operation, Quote
+from triptych.providers import (
+    STREAM_END,
+    Flow,
+    FrameReceived,
+    HttpRequest,
+    HttpResponse,
+    ModelList,
+    NextEvent,
+    Provider,
+)
 from triptych.providers import _reading as read
 from triptych_emulators import running
 
@@ -151,7 +161,7 @@ def check(told: Told) -> None:
             assert read.is_url(url) or read.is_ticket(url)
         case Quote(usd):
             assert 0 < usd < 10**12 and len(f"{usd:f}") < 60
-        case Listing(prices):
+        case ModelList(prices):
             assert all(price is None or 0 < price < 10**12 for price in prices.values())
         case Decimal() as amount:
             assert amount.is_finite() and len(f"{amount:f}") < 60

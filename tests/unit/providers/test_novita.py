@@ -14,7 +14,8 @@ from support import flows
 from support.flows import HTML, answer, any_json, drive
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import Done, Operation, ProviderRequest, Reference, ReturnedImage
+from triptych.core.models import Done, ProviderRequest, Reference, ReturnedImage
+from triptych.core.offers import Operation
 from triptych.providers import HttpResponse, novita
 from triptych.providers import _reading as read
 

@@ -359,7 +359,15 @@ def test_every_operation_takes_the_tiniest_pictures(size: tuple[int, int]) -> No
 
 @pytest.mark.parametrize(
     "prompt",
-    ["a lighthouse by the sea at sunset", "abstract logo", "a dragon", "", "cat, house, city, flowers, rocket"],
+    [
+        *("a lighthouse by the sea at sunset", "abstract logo", "a dragon", "", "cat, house, city, flowers, rocket"),
+        *(
+            "a boat and a balloon with birds at night",
+            "a cup of coffee, clouds",
+            "moon, stars, trees in winter",
+            "the sun",
+        ),
+    ],
 )
 def test_a_drawing_is_never_blank_and_its_panels_differ(prompt: str) -> None:
     images = [opened(data) for data in preview.render([], prompt, count=4, size=(240, 160)).images]

@@ -17,7 +17,8 @@ from support import flows
 from support.flows import HTML, SENT, SENT_AT, answer, any_answer, any_json, drive, lost
 from triptych import providers
 from triptych.core import errors
-from triptych.core.models import Done, Operation, Pending, ProviderRequest, Reference, ReturnedImage, Upload
+from triptych.core.models import Done, Pending, ProviderRequest, Reference, ReturnedImage, Upload
+from triptych.core.offers import Operation
 from triptych.providers import HttpResponse, Sent, runware
 
 TICKET = "dfb92a9d-76fa-4c64-9f7e-78179a8fd374"

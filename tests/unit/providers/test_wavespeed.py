@@ -17,16 +17,8 @@ from support import flows
 from support.flows import HTML, SENT, SENT_AT, answer, any_answer, any_json, drive, lost
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import (
-    Done,
-    Operation,
-    Pending,
-    ProviderRequest,
-    Quote,
-    Reference,
-    ReturnedImage,
-    Upload,
-)
+from triptych.core.models import Done, Pending, ProviderRequest, Reference, ReturnedImage, Upload
+from triptych.core.offers import Operation, Quote
 from triptych.providers import HttpRequest, HttpResponse, Sent, wavespeed
 
 TICKET = "0123456789abcdef0123456789abcdef"

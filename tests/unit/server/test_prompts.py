@@ -18,7 +18,7 @@ from support.servers import SAMPLES, environ
 from triptych import settings
 from triptych.server import prompts
 from triptych.server.app import build
-from triptych.server.service_holder import ServiceHolder, opener
+from triptych.server.service_holder import ServiceHolder, service_opener
 
 pytestmark = pytest.mark.anyio
 
@@ -70,8 +70,8 @@ def connected(tmp_path: Path, era: str) -> Any:
     async def opened() -> AsyncIterator[Client]:
         env = environ(tmp_path / "home")
         env["TRIPTYCH_ALLOWED_DIRS"] += f":{tmp_path}"
-        holder = ServiceHolder(opener(settings.read(env)))
-        async with holder.staying(), Client(build(holder, remote=False), mode=era) as client:
+        holder = ServiceHolder(service_opener(settings.read(env)))
+        async with holder.running(), Client(build(holder, remote=False), mode=era) as client:
             yield client
 
     return opened

@@ -93,7 +93,7 @@ async def test_the_loop_turns_while_a_locked_database_opens(path: Path) -> None:
         await opened.wait()
 
 
-async def test_calls_run_one_at_a_time_in_the_order_of_asking(store: AsyncStore) -> None:
+async def test_calls_run_one_at_a_time_in_order(store: AsyncStore) -> None:
     order: list[int] = []
     running = threading.Lock()
 

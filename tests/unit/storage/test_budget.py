@@ -20,7 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from support.clocks import when
 from support.stored import NOW, claim, frame, job, prediction
 from triptych.core import errors
-from triptych.core.models import Failure, Operation, Prediction, Route, State
+from triptych.core.models import Failure, Prediction, Route, State
+from triptych.core.offers import Operation
 from triptych.storage.jobs import Claim, Store
 
 LATER = NOW + timedelta(hours=25)
@@ -65,7 +66,7 @@ def route(usd: str) -> Route:
     ],
 )  # fmt: skip
 def test_an_amount_is_plain_and_rounded_up(usd: str, said: str) -> None:
-    assert errors.plain(Decimal(usd)) == said
+    assert errors.format_usd(Decimal(usd)) == said
     assert said == "none" or Decimal(said) >= Decimal(usd)
 
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.clocks import when
-from triptych.core.models import Failure, Image, Job, Operation, Output, Prediction, Request, Route, State, Status
+from triptych.core.models import Failure, Image, Job, Output, Prediction, Request, Route, State, Status
+from triptych.core.offers import Operation
 from triptych.storage.jobs import Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

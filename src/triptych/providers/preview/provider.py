@@ -9,7 +9,8 @@ from decimal import Decimal
 
 from triptych.catalog import presets
 from triptych.core.errors import UnreadableImage
-from triptych.core.models import Done, Offer, Operation, Pending, Price, ProviderRequest, ReturnedImage, Sizes
+from triptych.core.models import Done, Pending, ProviderRequest, ReturnedImage
+from triptych.core.offers import Offer, Operation, Price, Sizes
 from triptych.providers import Flow, Provider
 
 LABEL = "Drawn by the offline preview engine, not by Seedream."

@@ -1,0 +1,51 @@
+"""Check a request against an offer's limits: prompt, count, references, format.
+
+Rules: pure. A refusal says what was wrong and what would be right.
+"""
+
+from __future__ import annotations
+
+from triptych.catalog import backgrounds
+from triptych.core.errors import OutOfLimits, quoted
+from triptych.core.models import Request
+from triptych.core.offers import Offer
+
+
+def check_limits(offer: Offer, request: Request) -> None:
+    """Check a request against an offer. Raises: `OutOfLimits`, saying what would be right."""
+    name = f"{offer.family} on {offer.provider}"
+    references, count, format = request.inputs_each, request.count, request.format
+    for prompt in request.prompts:
+        if not prompt.strip():
+            raise OutOfLimits("The prompt is empty: say what the images should show.")
+        if len(prompt) > offer.max_prompt_chars:
+            raise OutOfLimits(
+                f"The prompt has {len(prompt)} characters; {name} takes at most {offer.max_prompt_chars}."
+            )
+    if not 1 <= count <= offer.max_outputs:
+        most = f"1 to {offer.max_outputs} images per request" if offer.max_outputs > 1 else "1 image per request"
+        raise OutOfLimits(f"{name} ({offer.endpoint}) makes {most}, not {count}.")
+    if offer.operation.edits:
+        if not 1 <= references <= offer.max_references:
+            raise OutOfLimits(f"{name} edits 1 to {offer.max_references} references, not {references}.")
+        limit = offer.max_references_and_outputs
+        if references + count > limit:
+            fewer = [f"{limit - count} reference{_s(limit - count)}"] if limit > count else []
+            fewer += [f"{limit - references} image{_s(limit - references)}"] if limit > references else []
+            raise OutOfLimits(
+                f"{references} reference{_s(references)} and {count} image{_s(count)} make {references + count}; "
+                f"{name} takes {limit} together: use at most {' or '.join(fewer) or 'fewer of both'}."
+            )
+    elif references:
+        raise OutOfLimits(f"{offer.endpoint} makes images from a prompt alone: to use {references} references, edit.")
+    if format == "jpeg" and any(backgrounds.asked_for(prompt) for prompt in request.prompts):
+        raise OutOfLimits(
+            'The prompt asks for a transparent background, and a JPEG has none: use format="png" or other words.'
+        )
+    if format is not None and format not in offer.formats:
+        right = f"takes the formats {', '.join(offer.formats)}" if offer.formats else "chooses the format itself"
+        raise OutOfLimits(f"{name} {right}, not {quoted(format, 40)}.")
+
+
+def _s(number: int) -> str:
+    return "" if number == 1 else "s"

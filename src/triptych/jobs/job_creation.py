@@ -1,0 +1,228 @@
+"""How a paid call becomes a stored job: checked, routed, quoted, agreed to, written.
+
+Rules: a refusal costs nothing and leaves nothing behind. No image leaves before the job is stored. The same request is
+the same job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+
+from triptych import catalog
+from triptych.core import errors
+from triptych.core.clock import Clock, moment
+from triptych.core.models import Image, Job, Reference, Request
+from triptych.core.offers import Offer
+from triptych.jobs import planning
+from triptych.jobs.image_access import Caller, ImageAccess
+from triptych.jobs.planning import Plan, Terms
+from triptych.jobs.pricing import Pricing
+from triptych.jobs.results import Cost, JobResult, Progress
+from triptych.providers.client import Account, first_call
+from triptych.storage.async_store import AsyncStore
+
+T = TypeVar("T")
+
+BUSY_PAUSE_S = 0.25
+LEAST_QUOTE_S = 0.8
+"""A call that does not wait still asks the provider for its price this long."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """What a service is opened with; `settings` reads it from the environment.
+
+    `accounts` are all known providers, usable or not, in order of preference. `allowed_dirs` may be read and written by
+    every caller; `budget_usd` None is no cap; `proxy_resolves` is explained in `ProviderClient`.
+    """
+
+    home: Path
+    accounts: Mapping[str, Account]
+    default_provider: str
+    allowed_dirs: tuple[Path, ...] = ()
+    budget_usd: Decimal | None = Decimal(10)
+    confirm_usd: Decimal = Decimal(1)
+    proxy_resolves: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The job of a call: a new one, or the one that the same request has made already.
+
+    The call waits for it until `until_s` (monotonic), and wants copies of its images in `save_to`.
+    """
+
+    job: Job
+    is_new: bool
+    until_s: float
+    save_to: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A request whose images are stored, with the offers for it; `refusal` says why there are none."""
+
+    request: Request
+    images: Mapping[str, Image]
+    offers: list[Offer]
+    warnings: tuple[str, ...]
+    refusal: errors.BadRequest | None
+    save_to: str | None
+
+    def plan(self) -> Plan:
+        return planning.build_plan(self.request, self.offers, self.images, self.warnings)
+
+    def fingerprint(self, owner: str | None) -> str:
+        return self.request.fingerprint(owner, {handle: image.sha256 for handle, image in self.images.items()})
+
+
+class JobCreation:
+    """Makes jobs in one store."""
+
+    def __init__(
+        self, config: ServiceConfig, store: AsyncStore, pricing: Pricing, image_access: ImageAccess, clock: Clock
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._pricing = pricing
+        self._image_access = image_access
+        self._clock = clock
+
+    async def create(self, request: Request, terms: Terms, caller: Caller) -> Made:
+        """Return the job that the same request has made already, or store a new one.
+
+        Raises: `errors.BadRequest` and below when the request cannot be right; nothing was sent then.
+        """
+        prepared = await self._prepared(request, terms, caller)
+        end_s = self._clock.monotonic() + min(terms.wait_s, caller.left_s())  # of the quote, the write and the wait
+        fingerprint = prepared.fingerprint(caller.owner)
+        earlier = None if terms.again else await self._store.same_request(fingerprint)
+        if earlier:
+            return Made(earlier, False, end_s, prepared.save_to)
+        if prepared.refusal:
+            raise prepared.refusal
+        plan = await self._agreed(prepared.plan(), terms, caller, end_s)
+        job, predictions = planning.create_job(
+            plan,
+            now=moment(self._clock),
+            fingerprint=fingerprint,
+            save_to=prepared.save_to,
+            again=terms.again,
+            owner=caller.owner,
+        )
+        earlier = await self._written(
+            lambda: self._store.add_job(job, predictions, now=moment(self._clock), attach=not terms.again),
+            end_s - self._clock.monotonic(),
+        )
+        return Made(earlier or job, not earlier, end_s, prepared.save_to)  # another process may have been quicker
+
+    async def _prepared(self, request: Request, terms: Terms, caller: Caller) -> _Prepared:
+        """Return a request with its images stored here.
+
+        A refusal is raised at once where no earlier job can answer the call.
+        """
+        request, refusal = planning.checked(request), None
+        offers: list[Offer] = []
+        warnings: tuple[str, ...] = ()
+        try:
+            offers, warnings = self._offers(request)
+        except errors.BadRequest as error:
+            # Its job may be there all the same: made before a key, a model or a default went away.
+            if terms.again or terms.dry_run:
+                raise
+            refusal = error
+        try:
+            references = await self._image_access.import_images(request.references, caller)
+            images = await self._image_access.import_images(request.images, caller)
+        except errors.TriptychError as error:
+            raise refusal or error from None
+        request = replace(
+            request,
+            images=tuple(image.handle for image in images),
+            references=tuple(image.handle for image in references),
+        )
+        save_to = str(await self._image_access.directory(terms.save_to, caller)) if terms.save_to else None
+        by_handle = {image.handle: image for image in (*images, *references)}
+        return _Prepared(request, by_handle, offers, warnings, refusal, save_to)
+
+    async def dry_run(self, request: Request, terms: Terms, caller: Caller) -> JobResult:
+        """Return the quote and the first request as it would be sent; nothing is stored or sent.
+
+        Raises: as `create`.
+        """
+        plan = (await self._prepared(request, terms, caller)).plan()
+        account = self._config.accounts[plan.offer.provider]
+        now = self._clock.now()
+        references = []
+        for image in plan.lanes[0]:
+            known = await self._store.copy(image.sha256, account.provider.name, now)
+            how = "sent along" if account.provider.inline else "uploaded when the request is sent"
+            url = known[0] if known else f"triptych://images/{image.handle} ({how})"
+            references.append(Reference(image.sha256, image.mime_type, url=url))
+        return JobResult(
+            job_id=None,
+            status="dry_run",
+            provider=plan.offer.provider,
+            model=plan.offer.family,
+            endpoint=plan.offer.endpoint,
+            progress=Progress(done=0, total=plan.requested),
+            requested=plan.requested,
+            returned=0,
+            images=[],
+            cost=Cost(quoted=plan.quoted_usd),
+            warnings=[*plan.warnings, "A dry run: nothing was sent. The quote is the list price."]
+            + ([f"This is the first of {plan.requests} requests."] if plan.requests > 1 else []),
+            request=first_call(account, account.provider.submit(plan.first_request(references))),
+        )
+
+    def _offers(self, request: Request) -> tuple[list[Offer], tuple[str, ...]]:
+        """Return the offers that can do it, the one to use first, and the warnings about that choice.
+
+        Raises: as `planning.rank_offers`, when none of them can.
+        """
+
+        def fits(offer: Offer) -> None:
+            catalog.check_limits(offer, request)
+            catalog.resolve_size(offer, request.size, None)
+
+        accounts, today = self._config.accounts, self._clock.now().date()
+        offers = planning.rank_offers(accounts, self._config.default_provider, request, fits, today)
+        return offers, planning.notes(accounts, offers[0], request, today)
+
+    async def _agreed(self, plan: Plan, terms: Terms, caller: Caller, end_s: float) -> Plan:
+        """Return a plan with its quotes and the routes that cost no more than was agreed to.
+
+        Raises: as `planning.check_cost`.
+        """
+        within_s = max((end_s - self._clock.monotonic()) / 2, LEAST_QUOTE_S)
+        plan = replace(plan, quotes=await self._pricing.quotes(plan, within_s))
+        return planning.check_cost(
+            plan,
+            terms.max_cost_usd,
+            self._config.confirm_usd,
+            await self._store.balance(moment(self._clock)),
+            asks=caller.asks,
+            agreed_usd=caller.agreed_usd,
+        )
+
+    async def _written(self, write: Callable[[], Awaitable[T]], within_s: float) -> T:
+        """Return what a write returns; while another program locks the database it is tried again, so long at most.
+
+        Raises: `errors.Outage`: nothing was written then.
+        """
+        end_s = self._clock.monotonic() + within_s
+        while True:
+            try:
+                return await write()
+            except errors.Unusable:
+                raise
+            except errors.Outage:
+                if self._clock.monotonic() >= end_s:
+                    raise
+            await self._clock.wait(anyio.Event(), BUSY_PAUSE_S)

@@ -1,0 +1,42 @@
+"""Takes up again what had ended without its images, when somebody asks for the job. Looking never pays.
+
+These functions block: they run where the store does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from triptych.core.clock import Moment
+from triptych.core.models import Prediction, State
+from triptych.providers.client import Account
+from triptych.storage.jobs import Store
+
+LOOK_AGAIN_FOR_S = 600.0
+"""A prediction that missed its deadline is polled this long once more."""
+ATTEMPTS_BEFORE_ONE_LOOK = 4
+"""An uncertain submit gets one more look, not all of its tries again."""
+
+
+def resume(store: Store, job_id: str, accounts: Mapping[str, Account], now: Moment) -> None:
+    """Give a job's predictions back to the worker where their images may still be had."""
+    for prediction in store.predictions(job_id):
+        state = state_after(prediction, accounts)
+        if state:
+            attempts = ATTEMPTS_BEFORE_ONE_LOOK if state is State.SUBMITTING else 0
+            until_s = now.mono_s + LOOK_AGAIN_FOR_S
+            store.revive(prediction.id, state, now=now, deadline_at=until_s, attempts=attempts)
+
+
+def state_after(prediction: Prediction, accounts: Mapping[str, Account]) -> State | None:
+    """Return the state in which an ended prediction is taken up; None where there is nothing to look for."""
+    account = accounts.get(prediction.provider)  # none for one that only a newer Triptych knows
+    kind = prediction.fault.kind if prediction.fault else ""
+    if prediction.state is State.FAILED and kind == "deadline" and prediction.ticket:
+        return State.RUNNING
+    if prediction.state is State.FAILED and kind == "fetch_failed":
+        return State.FETCHING
+    # Its failure stays `uncertain`: it is only looked for, and not sent again under an id of ours.
+    if prediction.state is State.UNCERTAIN and account and account.provider.find:
+        return State.SUBMITTING
+    return None
