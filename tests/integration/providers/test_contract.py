@@ -420,7 +420,7 @@ async def test_an_uncertain_job_is_paid_again_only_on_request(
     async with make_service(api) as service:
         lost = await edited(service, finish, coffee)
         assert lost.status == "uncertain" and lost.next
-        ways = ("cancel_job", "again=true", "get_status" if provider.find else "no list shows it")
+        ways = ("cancel_job", "again=true", "get_status" if provider.find else "no history to search")
         assert all(way in lost.next for way in ways)
         assert await started(service, coffee) == lost.job_id
         await service.get_status(lost.job_id)
