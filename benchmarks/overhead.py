@@ -283,7 +283,7 @@ async def _edit(service: ImageService, edit: Request, terms: Terms) -> dict[str,
     known: list[float] = []
 
     def moved(job_id: str) -> None:
-        if not known and any(frame.url for frame in service.store.plain.frames(job_id)):
+        if not known and any(frame.url for frame in service.store.plain.outputs(job_id)):
             known.append(time.perf_counter())
 
     forget = service.watch(moved)

@@ -48,15 +48,15 @@ MUTANTS: Sequence[Mutant] = (
                 "await self._submission._transitions.move(claim, claim.prediction.state, wait_s=LEASE_S)\n",
             ),
             Patch("triptych.jobs.transitions", "internal > INTERNAL_ERRORS", "internal > 0"),
-            Patch("triptych.jobs.submission", "            if departure.left:\n", "            if False:\n"),
+            Patch("triptych.jobs.submission", "            if gate.left:\n", "            if False:\n"),
             Patch(
                 "triptych.jobs.submission",
-                "            if departure.left and claim.prediction.fault is None:\n",
+                "            if gate.left and claim.prediction.fault is None:\n",
                 "            if False:\n",
             ),
             Patch(
                 "triptych.jobs.submission",
-                "outcome = _internal(error) if departure.left else errors.NotSent(_internal(error).message)\n",
+                "outcome = _internal(error) if gate.left else errors.NotSent(_internal(error).message)\n",
                 "raise\n",
             ),
         ),
@@ -161,7 +161,7 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "a disk that says no breaks a paid stream off",
         "triptych.jobs.early_outputs",
-        "            self._held.append(self._bounded(came))\n",
+        "            self._held.append(self._bounded(frame))\n",
         '            raise errors.Outage("The disk is full.") from error\n',
     ),
     _one(
@@ -243,8 +243,8 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "an outage while submitting counts as a refusal",
         "triptych.jobs.submission",
-        "            case errors.Outage():\n                await self._lose_answer",
-        "            case errors.Outage() if False:\n                await self._lose_answer",
+        "            case errors.Outage():\n                await self._record_lost_response",
+        "            case errors.Outage() if False:\n                await self._record_lost_response",
     ),
 )
 
@@ -274,7 +274,7 @@ def put_in(name: str) -> None:
         patched(patch)  # it applies
         if patch.module == ".sql":
             # The statements are read as text: what reads them replaces in them.
-            reads = 'text = files("triptych").joinpath("queries.sql").read_text("utf-8")'
+            reads = 'text = files("triptych.storage").joinpath("queries.sql").read_text("utf-8")'
             source = path_of("triptych.storage.sqlite").read_text("utf-8")
             assert source.count(reads) == 1
             sources["triptych.storage.sqlite"] = source.replace(reads, f"{reads}.replace({patch.old!r}, {patch.new!r})")

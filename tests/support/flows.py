@@ -13,13 +13,22 @@ from hypothesis import strategies as st
 from triptych.core import errors
 from triptych.core.models import Prediction, ProviderRequest, Reference, Request, State
 from triptych.core.offers import Offer, Operation, Size
-from triptych.providers import STREAM_END, Flow, FrameReceived, HttpRequest, HttpResponse, NextEvent, Provider, Sent
+from triptych.providers import (
+    STREAM_END,
+    Flow,
+    FrameReceived,
+    HttpRequest,
+    HttpResponse,
+    NextEvent,
+    Provider,
+    SubmitTimes,
+)
 
 T = TypeVar("T")
 HTML = b"<html><body>502 Bad Gateway</body></html>"
 OVER = HttpResponse(STREAM_END, {}, b"")
 SENT_AT = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
-SENT = Sent(SENT_AT, 20.0)
+SENT = SubmitTimes(SENT_AT, 20.0)
 
 
 def answer(status: int = 200, body: Any = None, headers: Mapping[str, str] | None = None) -> HttpResponse:

@@ -144,7 +144,7 @@ def test_other_rooms_import_only_the_public_face(package: str) -> None:
 
 def test_these_rooms_have_a_public_face() -> None:
     assert public_faces().keys() >= {
-        f"triptych.{name}" for name in ("core", "catalog", "images", "providers", "server")
+        f"triptych.{name}" for name in ("core", "catalog", "images", "storage", "providers", "jobs", "server")
     }
 
 

@@ -196,7 +196,7 @@ async def show(out: Path, provider: str, say: Say, *, live: bool = False) -> Sho
         try:
             async with _connected(api, home) as demo.client:
                 with suppress(Unfinished), anyio.fail_after(PATIENCE_S):
-                    await _submission(demo)
+                    await _run_steps(demo)
         except TimeoutError:
             demo.check(False, f"it took longer than {PATIENCE_S:.0f} s; {out / 'server.log'} may say why")
         except Exception as error:  # whatever ends the connection ends the demo, with a sentence
@@ -268,7 +268,7 @@ async def _connected(api: Emulator, home: Path) -> AsyncIterator[Any]:
             yield client
 
 
-async def _submission(demo: Demo) -> None:
+async def _run_steps(demo: Demo) -> None:
     say, client = demo.say, demo.client
     tools = [tool.name for tool in (await client.list_tools()).tools]
     demo.check(len(tools) == 10, f"ten tools should be listed; there are {len(tools)}")

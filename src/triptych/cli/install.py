@@ -200,11 +200,11 @@ def put_in(
         entry = http_entry(host, url, machine)
     after_it = [host.after, *_still_to_do(entry, machine, project=project)]
 
-    def end(state: State, said: str, kept: Path | None = None) -> None:
+    def end(state: State, lines: str, kept: Path | None = None) -> None:
         result = Installed(
             host=host.name, scope=scope, path=str(path), state=state, entry=entry, backup=str(kept) if kept else None
         )
-        screen.show(result, said)
+        screen.show(result, lines)
 
     if show_only:
         screen.note(f"For {path}:")
@@ -230,8 +230,8 @@ def put_in(
         end("declined", "Nothing was written.")
         return Exit.CANCELLED
     kept = write(path, before, after)
-    said = [f"✓ Triptych is installed in {host.title}: {path}", *([f"  backup: {kept}"] if kept else [])]
-    end("installed", "\n".join([*said, *(f"  {line}" for line in after_it)]), kept)
+    lines = [f"✓ Triptych is installed in {host.title}: {path}", *([f"  backup: {kept}"] if kept else [])]
+    end("installed", "\n".join([*lines, *(f"  {line}" for line in after_it)]), kept)
     return Exit.DONE
 
 
@@ -261,17 +261,17 @@ def _directories(given: Sequence[str], machine: Machine, *, project: bool, url: 
 def _still_to_do(entry: Mapping[str, Any], machine: Machine, *, project: bool) -> list[str]:
     """Return what the person has to do besides: values to fill in, and what colleagues need."""
     empty = [name for name, value in entry.get("env", {}).items() if not value]
-    said = [f"To be filled in there: {', '.join(empty)}."] if empty else []
+    lines = [f"To be filled in there: {', '.join(empty)}."] if empty else []
     if project and "command" in entry:
-        said.append(
+        lines.append(
             f"Colleagues need `{NAME}` on their PATH (`uv tool install`, `pipx install`); their own key and "
             "settings count."
         )
         if not shutil.which(NAME, path=machine.environ.get("PATH", "")):
-            said.append(
+            lines.append(
                 f"`{NAME}` is not on your PATH yet: `uv tool update-shell` or `pipx ensurepath` adds ~/.local/bin."
             )
-    return said
+    return lines
 
 
 def _agreed(path: Path) -> bool:

@@ -208,12 +208,12 @@ def launcher(executable: str, machine: Machine, source: str | None) -> list[str]
 def installed_from() -> str | None:
     """Return the URL that this installation came from (PEP 610), or None when it came from a package index."""
     try:
-        told = distribution(NAME).read_text("direct_url.json")
+        direct_url = distribution(NAME).read_text("direct_url.json")
     except PackageNotFoundError:
         return None
-    if not told:
+    if not direct_url:
         return None
-    direct = json.loads(told)
+    direct = json.loads(direct_url)
     vcs = direct.get("vcs_info")
     return f"{vcs['vcs']}+{direct['url']}@{vcs['commit_id']}" if vcs else str(direct["url"])
 
@@ -371,8 +371,8 @@ def inputs(host: Host, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what VS Code has to ask for; other hosts have no such thing."""
     if host.name != "vscode":
         return []
-    told = json.dumps(entry)
-    asked = {_input_id(name): name for name in (*entry.get("env", {}), TOKEN) if _reference(host, name) in told}
+    text = json.dumps(entry)
+    asked = {_input_id(name): name for name in (*entry.get("env", {}), TOKEN) if _reference(host, name) in text}
     return [
         {"type": "promptString", "id": id, "description": f"{name} for Triptych", "password": True}
         for id, name in asked.items()

@@ -1,7 +1,7 @@
-"""The words of Triptych as frozen values, states, errors and the clock. Imports nothing of ours and sends nothing.
+"""The domain values of Triptych, its states, errors and clock. Imports no other package of Triptych; sends nothing.
 
 models         images, requests, predictions, jobs: frozen values
-offers         what a provider sells: sizes, limits, prices
+offers         models as providers sell them: sizes, limits, prices
 states         the states of a prediction, their moves, the waits between steps
 errors         the tree of errors; amounts and provider text made fit to show
 text           text made safe to show

@@ -178,7 +178,7 @@ class ReturnedImage:
     handed_over: bool = False
 
     @property
-    def came(self) -> bool:
+    def has_image(self) -> bool:
         """Whether this is an image, and not the reason why there is none."""
         return bool(self.url or self.data or self.handed_over)
 

@@ -1,1 +1,16 @@
-"""Jobs from a request to its stored images: planning, the worker and its steps, and what a caller is answered."""
+"""Jobs, from a paid call to its stored images: planning, submits, polls, downloads, and the results of every call.
+
+Other packages use these modules. This file imports none of them, because a start needs only some:
+
+    service       `ImageService`, the use-cases; `open_service` runs it with its worker
+    planning      checks a request, ranks offers, makes jobs
+    results       the results of tools and commands, as pydantic models
+    presenters    stored values as results
+    file_links    signed URLs of image files
+    pruning       removes old image files
+
+Inside stand `job_creation`, `pricing`, `worker` with its steps (`submission`, `completion`, `polling`, `downloads`,
+`uploads`, `transitions`), `image_access` and `image_preview`.
+"""
+
+__all__ = ["file_links", "planning", "presenters", "pruning", "results", "service"]

@@ -1,7 +1,7 @@
-"""What comes back from a provider: a ticket, frames, a charge. Polled for, written down, downloaded, settled.
+"""Completes a submitted prediction: poll it, write the response, download its images, settle its charge.
 
-A result is a result when it is stored: downloaded, decoded to its last pixel, hashed, on disk. What a paid request
-answered is written however often the disk says no.
+An image counts as a result once it is downloaded, decoded to the last pixel, hashed and on disk. The response to a paid
+request is written again and again until the database and the disk accept it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ log = logging.getLogger(__name__)
 
 FETCH_TRIES = 6
 Charge = tuple[Decimal | None, bool]
-"""What was charged, as far as it is known, and whether that is an estimate."""
+"""The charge, None while it is unknown, and whether it is an estimate."""
 UNKNOWN: Charge = (None, False)
 CHARGE_WARNING_RATIO = 2
-"""A charge of so many times its quote is warned of."""
+"""A charge above its quote times this ratio gives a warning."""
 LATE_LOOK_S = 120.0
-"""How long after an assumed end it is looked at once more."""
+"""The wait before a prediction whose end was assumed is polled once more."""
 LATE_LOOKS = 2
 SETTLE_DELAYS_S = (1.5, 4.0, 15.0, 60.0, 300.0, 1800.0)
 
 
 class Completion:
-    """The steps after a submit: polling, writing the answer, downloading, settling the charge."""
+    """The steps after a submit: poll, write the response, download, settle the charge."""
 
     def __init__(
         self,
@@ -56,27 +56,27 @@ class Completion:
         self._transitions = transitions
         self._downloads = downloads
         self._quiet_since: dict[str, tuple[int, float]] = {}
-        """How many frames an answer that may not be the end had, and since when (monotonic), by prediction.
+        """By prediction id: the number of images in its latest response, and since when (monotonic) it is the same.
 
-        Frames only become more, so what this process has seen is enough: another one that polls too, or the next one,
-        counts from its own first look, and waits longer at most.
+        For responses that may not be the last. The number only grows, so one process may count for itself: another
+        process starts at its own first poll, and at most waits longer.
         """
 
     async def poll(self, claim: Claim) -> None:
-        """Ask how a running prediction stands; nothing but the provider's decision or the deadline ends it."""
+        """Poll a running prediction. Only the provider's decision or the deadline ends it."""
         prediction = claim.prediction
         account = self._accounts[prediction.provider]
         now_s = self._clock.monotonic()
-        # After a restart of the machine the old deadline means nothing; the prediction gets the whole time again.
+        # A restart of the machine removes the deadline: the prediction gets its whole time again.
         deadline_at = prediction.deadline_at or now_s + account.provider.deadline_s
         assert account.provider.poll and prediction.ticket
         try:
-            answer = await self._client.run(account, account.provider.poll(prediction.ticket, prediction.poll_url))
+            response = await self._client.run(account, account.provider.poll(prediction.ticket, prediction.poll_url))
         except errors.Failed as error:
-            self._polling.ended(prediction)
+            self._polling.note_end(prediction)
             await self._transitions.end(claim, State.FAILED, fault_of(error), free=True)
             return
-        except Exception as error:  # an outage, however it looks: the prediction lives on
+        except Exception as error:  # any other error counts as an outage: the prediction goes on
             if not isinstance(error, errors.TriptychError):
                 log.exception("internal error while polling %s", prediction.id)
             message = error.message if isinstance(error, errors.TriptychError) else type(error).__name__
@@ -87,17 +87,17 @@ class Completion:
             wish_s = error.retry_after_s if isinstance(error, errors.TriptychError) else None
             pause_s = retry_delay_s(attempts, wish_s)
             if wish_s is not None:
-                await self._polling.heed(prediction.provider, pause_s)
+                await self._polling.pause_provider(prediction.provider, pause_s)
             wait_s = max(pause_s, self._polling.poll_wait_s(prediction))
             await self._transitions.move(
                 claim, State.RUNNING, wait_s=wait_s, attempts=attempts, deadline_at=deadline_at
             )
             return
-        if isinstance(answer, Done) and (now_s >= deadline_at or self._is_settled(prediction, answer)):
+        if isinstance(response, Done) and (now_s >= deadline_at or self._is_settled(prediction, response)):
             self._quiet_since.pop(prediction.id, None)
-            self._polling.ended(prediction)
-            await self.take(claim, answer)
-        elif isinstance(answer, Done):
+            self._polling.note_end(prediction)
+            await self.accept_response(claim, response)
+        elif isinstance(response, Done):
             await self._transitions.move(
                 claim,
                 State.RUNNING,
@@ -113,18 +113,18 @@ class Completion:
                 State.RUNNING,
                 wait_s=self._polling.poll_wait_s(prediction),
                 attempts=0,
-                poll_url=answer.poll_url or prediction.poll_url,
+                poll_url=response.poll_url or prediction.poll_url,
                 deadline_at=deadline_at,
             )
 
     def _is_settled(self, prediction: Prediction, done: Done) -> bool:
-        """Return whether no more frames are to be expected; a model that is slower than usual gets its own time."""
+        """Return whether no more images will come. A slow model gets its own `latency_s` if that is longer."""
         if done.settle_s is None:
             return True
-        now_s, came = self._clock.monotonic(), len(done.outputs)
-        before, since_s = self._quiet_since.get(prediction.id, (-1, now_s))
-        if came != before:
-            self._quiet_since[prediction.id] = (came, now_s)
+        now_s, image_count = self._clock.monotonic(), len(done.outputs)
+        known_count, since_s = self._quiet_since.get(prediction.id, (-1, now_s))
+        if image_count != known_count:
+            self._quiet_since[prediction.id] = (image_count, now_s)
             return False
         offer = self._polling.offer(prediction)
         return now_s - since_s >= max(done.settle_s, offer.latency_s if offer else 0.0)
@@ -134,20 +134,22 @@ class Completion:
         message = f"No result within {minutes:.0f} minutes: {why} The provider's ticket is kept; get_status asks again."
         await self._transitions.end(claim, State.FAILED, Failure("deadline", message, retryable=True))
 
-    async def take(self, claim: Claim, answer: Pending | Done) -> None:
-        """Write down what the provider answered; go on to download where it is finished."""
-        taken = await self._transitions.write_with_retry(claim, "the answer", lambda: self.write(claim, answer))
-        if taken and taken.prediction.state is State.FETCHING:
-            await self.download(taken)
+    async def accept_response(self, claim: Claim, response: Pending | Done) -> None:
+        """Write a provider's response; download the images if the prediction is finished."""
+        moved = await self._transitions.write_with_retry(
+            claim, "the answer", lambda: self.write_response(claim, response)
+        )
+        if moved and moved.prediction.state is State.FETCHING:
+            await self.download(moved)
 
-    async def write(self, claim: Claim, answer: Pending | Done, *, found: bool = False) -> Claim | None:
-        """Write an answer down once; return the claim as it then stands, None where another answer is there.
+    async def write_response(self, claim: Claim, response: Pending | Done, *, found: bool = False) -> Claim | None:
+        """Write a response once. Return the claim after it; None if another response is stored already.
 
-        With `found`, it was looked for in the provider's list, and may be another prediction's by now.
+        `found`: the response comes from the provider's list, and may belong to another prediction by now.
         """
-        if isinstance(answer, Pending):
-            return await self._write_ticket(claim, answer, found)
-        return await self._write_outputs(claim, answer)
+        if isinstance(response, Pending):
+            return await self._write_ticket(claim, response, found)
+        return await self._write_outputs(claim, response)
 
     async def _write_ticket(self, claim: Claim, pending: Pending, found: bool) -> Claim | None:
         return await self._transitions.move(
@@ -162,11 +164,10 @@ class Completion:
         )
 
     async def _write_outputs(self, claim: Claim, done: Done) -> Claim | None:
-        frames, warnings = await self._frames(claim.prediction, done)
-        # What may not have been the end is looked at once more, and its charge is known then.
-        came = any(output.came for output in done.outputs)
-        held = done.settle_s is not None and came
-        charged, is_estimate = UNKNOWN if held else self._charge(claim.prediction, done)
+        outputs, warnings = await self._outputs(claim.prediction, done)
+        # A response that may not be the last is polled once more, and the charge is read then.
+        may_grow = done.settle_s is not None and any(image.has_image for image in done.outputs)
+        charged, is_estimate = UNKNOWN if may_grow else self._charge(claim.prediction, done)
         warnings += self._charge_warnings(claim.prediction, charged)
         if warnings:
             await self._store.warn(claim.prediction.job_id, warnings)
@@ -175,7 +176,7 @@ class Completion:
             State.FETCHING,
             wait_s=0,
             keep_lease=True,
-            frames=frames,
+            outputs=outputs,
             charged_usd=charged,
             charge_is_estimate=is_estimate,
             finished_at=self._clock.now(),
@@ -184,14 +185,17 @@ class Completion:
         )
 
     def _charge(self, prediction: Prediction, done: Done) -> Charge:
-        """Return the charge and whether it is an estimate: what came, at the price quoted, where none is reported."""
+        """Return the charge, and whether it is an estimate.
+
+        Where the provider reports no charge, each image in the response costs its share of the quote.
+        """
         if done.charged_usd is not None or self._accounts[prediction.provider].provider.charge:
             return done.charged_usd, done.charge_is_estimate
-        came = sum(1 for output in done.outputs if output.came)
-        return errors.six_decimals(prediction.quoted_usd * came / prediction.count), True
+        image_count = sum(1 for image in done.outputs if image.has_image)
+        return errors.six_decimals(prediction.quoted_usd * image_count / prediction.count), True
 
     def _charge_warnings(self, prediction: Prediction, charged_usd: Decimal | None) -> list[str]:
-        """Return a warning of a charge far above its quote: it counts, for it may be true, but nobody shall miss it."""
+        """Return a warning if a charge is far above its quote. The budget counts the charge all the same."""
         if charged_usd is None or charged_usd <= CHARGE_WARNING_RATIO * prediction.quoted_usd:
             return []
         title = self._accounts[prediction.provider].provider.title
@@ -201,44 +205,44 @@ class Completion:
             "is wrong."
         ]
 
-    async def _frames(self, prediction: Prediction, done: Done) -> tuple[list[Output], list[str]]:
+    async def _outputs(self, prediction: Prediction, done: Done) -> tuple[list[Output], list[str]]:
         warnings = list(done.warnings)
-        row = await self._store.job(prediction.job_id)
+        job = await self._store.job(prediction.job_id)
         # In a chain the next place belongs to the next step.
-        alone = row is not None and row.request.lanes * row.request.steps == 1
-        outputs = done.outputs if alone else done.outputs[: prediction.count]
-        early = {frame.n: frame for frame in await self._store.outputs_of(prediction.id)}
-        frames, lost = [], 0
-        for i, output in enumerate(outputs):
-            frame = early.get(prediction.first_output + i) if output.handed_over else None
-            if not frame:
-                frame = await self._downloads.output(prediction, i, output, done.url_lifetime_s)
-                frames.append(frame)
-            if not (frame.url or frame.sha256):
-                lost += 1
-                warnings.append(f"{frame.handle} is missing: {frame.error}")
-        came = len(outputs) - lost
-        if came < prediction.count:
-            warnings.append(f"{prediction.count} images were requested; {came} returned.")
-        return frames, warnings
+        is_whole_job = job is not None and job.request.lanes * job.request.steps == 1
+        images = done.outputs if is_whole_job else done.outputs[: prediction.count]
+        early = {output.n: output for output in await self._store.outputs_of(prediction.id)}
+        outputs, missing_count = [], 0
+        for i, image in enumerate(images):
+            output = early.get(prediction.first_output + i) if image.handed_over else None
+            if not output:
+                output = await self._downloads.create_output(prediction, i, image, done.url_lifetime_s)
+                outputs.append(output)
+            if not (output.url or output.sha256):
+                missing_count += 1
+                warnings.append(f"{output.handle} is missing: {output.error}")
+        image_count = len(images) - missing_count
+        if image_count < prediction.count:
+            warnings.append(f"{prediction.count} images were requested; {image_count} returned.")
+        return outputs, warnings
 
     async def download(self, claim: Claim) -> None:
-        """Fetch, verify and keep what is not home yet; then the prediction is done."""
+        """Download, verify and store the missing images; then the prediction is done."""
         prediction = claim.prediction
-        frames, missing = await self._downloads.fetch_missing(prediction)
+        outputs, missing = await self._downloads.fetch_missing(prediction)
         attempts = prediction.attempts + 1
         if missing and attempts < FETCH_TRIES:
             await self._transitions.move(claim, State.FETCHING, wait_s=retry_delay_s(attempts), attempts=attempts)
             return
-        await self._downloads.save(prediction.job_id, frames)
+        await self._downloads.save(prediction.job_id, outputs)
         if missing:
             message = (
                 f"{len(missing)} finished image(s) could not be fetched: {missing[0].error} The URL is reported; "
                 "get_status tries again."
             )
             await self._transitions.end(claim, State.FAILED, Failure("fetch_failed", message, retryable=True))
-        elif not any(frame.sha256 for frame in frames):
-            reason = next((frame.error for frame in frames if frame.error), "the provider's answer has no images")
+        elif not any(output.sha256 for output in outputs):
+            reason = next((output.error for output in outputs if output.error), "the provider's answer has no images")
             await self._transitions.end(claim, State.FAILED, Failure("failed", f"No image returned: {reason}", False))
         else:
             wait_s, attempts = SETTLE_DELAYS_S[0], 0
@@ -247,13 +251,13 @@ class Completion:
             await self._transitions.move(claim, State.DONE, wait_s=wait_s, attempts=attempts, fault=None)
 
     async def finish_uncertain(self, claim: Claim, fault: Failure) -> None:
-        """End a submit of which nobody can say what became; what it brought before its answer was lost comes home.
+        """End a submit whose outcome cannot be found; images received before the response was lost are downloaded.
 
-        When it brought all of its frames, nothing is uncertain: it is done, and charged at its quote.
+        If all of its images were received, nothing is uncertain: it is done, and charged at its quote.
         """
         prediction = claim.prediction
         if len(await self._store.outputs_of(prediction.id)) >= prediction.count:
-            whole = await self._transitions.move(
+            moved = await self._transitions.move(
                 claim,
                 State.FETCHING,
                 wait_s=0,
@@ -264,19 +268,19 @@ class Completion:
                 attempts=0,
                 fault=None,
             )
-            if whole:
-                await self.download(whole)
+            if moved:
+                await self.download(moved)
             return
-        frames, missing = await self._downloads.fetch_missing(prediction)
+        outputs, missing = await self._downloads.fetch_missing(prediction)
         attempts = prediction.attempts + 1
         if missing and attempts < FETCH_TRIES:
             await self._transitions.move(claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts)
             return
-        await self._downloads.save(prediction.job_id, frames)
+        await self._downloads.save(prediction.job_id, outputs)
         await self._transitions.end(claim, State.UNCERTAIN, fault)
 
     async def settle(self, claim: Claim) -> None:
-        """Pick up a charge that the provider tells late, and frames that came after the end was assumed."""
+        """Read a charge that the provider reports late, and images that came after the assumed end."""
         prediction = claim.prediction
         account = self._accounts[prediction.provider]
         attempts = prediction.attempts + 1
@@ -288,37 +292,39 @@ class Completion:
                     account, account.provider.charge(prediction.ticket, prediction.poll_url)
                 )
             elif account.provider.poll:
-                answer = await self._client.run(account, account.provider.poll(prediction.ticket, prediction.poll_url))
-                charged, is_estimate = await self._look_again(prediction, answer)
+                response = await self._client.run(
+                    account, account.provider.poll(prediction.ticket, prediction.poll_url)
+                )
+                charged, is_estimate = await self._look_again(prediction, response)
         except errors.TriptychError as error:
             log.info("the charge of %s is not known yet: %s", prediction.id, error.message)
         except Exception:
             log.exception("internal error while asking for the charge of %s", prediction.id)
         if charged is None and not account.provider.charge and attempts >= SETTLE_TRIES:
-            home = sum(1 for frame in await self._store.outputs_of(prediction.id) if frame.sha256)
-            charged, is_estimate = errors.six_decimals(prediction.quoted_usd * home / prediction.count), True
-        if surprise := self._charge_warnings(prediction, charged):
-            await self._store.warn(prediction.job_id, surprise)
+            stored_count = sum(1 for output in await self._store.outputs_of(prediction.id) if output.sha256)
+            charged, is_estimate = errors.six_decimals(prediction.quoted_usd * stored_count / prediction.count), True
+        if warnings := self._charge_warnings(prediction, charged):
+            await self._store.warn(prediction.job_id, warnings)
         wait_s = SETTLE_DELAYS_S[min(attempts, len(SETTLE_DELAYS_S) - 1)]
         await self._transitions.move(
             claim, State.DONE, wait_s=wait_s, attempts=attempts, charged_usd=charged, charge_is_estimate=is_estimate
         )
 
-    async def _look_again(self, prediction: Prediction, answer: Pending | Done) -> Charge:
-        """Fetch the frames that came after the end was assumed; return the charge, unknown while some are missing."""
-        if isinstance(answer, Pending):
+    async def _look_again(self, prediction: Prediction, response: Pending | Done) -> Charge:
+        """Download images that came after the assumed end; return the charge, unknown while one is missing."""
+        if isinstance(response, Pending):
             return UNKNOWN
         known = await self._store.outputs_of(prediction.id)
-        urls = {frame.url for frame in known}
-        late = [output for output in answer.outputs if output.url and output.url not in urls]
+        urls = {output.url for output in known}
+        late = [image for image in response.outputs if image.url and image.url not in urls]
         late = late[: max(prediction.count - len(known), 0)]
         if late:
-            frames = [
-                await self._downloads.output(prediction, len(known) + i, output, answer.url_lifetime_s)
-                for i, output in enumerate(late)
+            outputs = [
+                await self._downloads.create_output(prediction, len(known) + i, image, response.url_lifetime_s)
+                for i, image in enumerate(late)
             ]
-            await self._store.add_outputs(frames, now=self._clock.now())
-            await self._store.warn(prediction.job_id, [f"{frame.handle} arrived late." for frame in frames])
-        frames, missing = await self._downloads.fetch_missing(prediction)
-        await self._downloads.save(prediction.job_id, frames)
-        return UNKNOWN if missing else self._charge(prediction, answer)
+            await self._store.add_outputs(outputs, now=self._clock.now())
+            await self._store.warn(prediction.job_id, [f"{output.handle} arrived late." for output in outputs])
+        outputs, missing = await self._downloads.fetch_missing(prediction)
+        await self._downloads.save(prediction.job_id, outputs)
+        return UNKNOWN if missing else self._charge(prediction, response)

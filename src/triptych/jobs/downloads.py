@@ -1,6 +1,6 @@
 """Downloads the images of predictions, and stores them: decoded to the last pixel, hashed, on disk.
 
-What goes wrong with one image is written to its output, and it is fetched again later.
+The error of one image is written to its output, and a later step downloads that image again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Downloads:
-    """The images of one store; for each one stored, `changed` is called with its job's id and `notifier` notified."""
+    """Downloads for one store. Each stored image calls `changed` with its job's id, and notifies `notifier`."""
 
     def __init__(
         self,
@@ -48,82 +48,82 @@ class Downloads:
         self._changed = changed
         self._notifier = notifier
 
-    async def output(
-        self, prediction: Prediction, i: int, output: ReturnedImage, lifetime_s: float | None = None
+    async def create_output(
+        self, prediction: Prediction, i: int, image: ReturnedImage, lifetime_s: float | None = None
     ) -> Output:
-        """Return output number `i` (from 0) of a prediction; bytes that came with the answer are stored."""
+        """Return output number `i` (from 0) of a prediction; bytes in the response are stored."""
         lifetime_s = lifetime_s or self._accounts[prediction.provider].provider.result_lifetime_s
         expires = self._clock.now() + timedelta(seconds=lifetime_s) if lifetime_s else None
-        sha256, error = None, output.error
-        if output.data is not None:
+        sha256, error = None, image.error
+        if image.data is not None:
             try:
-                image = await self._files.store_result(output.data)
-                sha256 = (await self._store.add_image(image, self._clock.now())).sha256
+                stored = await self._files.store_result(image.data)
+                sha256 = (await self._store.add_image(stored, self._clock.now())).sha256
             except errors.UnreadableImage as unreadable:
                 error = f"the provider's image cannot be decoded: {unreadable.message}"
         return Output(
             job_id=prediction.job_id,
             n=prediction.first_output + i,
             prediction_id=prediction.id,
-            url=output.url,
-            url_expires_at=expires if output.url else None,
+            url=image.url,
+            url_expires_at=expires if image.url else None,
             sha256=sha256,
             saved_path=None,
             source=prediction.inputs,
             error=error,
         )
 
-    async def store_early(self, prediction: Prediction, came: FrameReceived, fetches: anyio.abc.TaskGroup) -> None:
-        """Write down a frame of a stream that goes on, and download it meanwhile."""
-        frame = await self.output(prediction, came.index, came.output)
-        await self._store.add_outputs([frame], now=self._clock.now())
+    async def store_early(self, prediction: Prediction, frame: FrameReceived, fetches: anyio.abc.TaskGroup) -> None:
+        """Store the output for a frame of a stream that goes on, and start its download."""
+        output = await self.create_output(prediction, frame.index, frame.output)
+        await self._store.add_outputs([output], now=self._clock.now())
         self._changed(prediction.job_id)
         self._notifier.notify()
-        if frame.url:
-            fetches.start_soon(self._fetch, prediction, frame)
+        if output.url:
+            fetches.start_soon(self._fetch, prediction, output)
 
     async def fetch_missing(self, prediction: Prediction) -> tuple[list[Output], list[Output]]:
-        """Fetch what is not home yet; return all frames, and those that still are not."""
+        """Download the missing images; return all outputs, and those that are still missing."""
         with unwrap_group():
             async with anyio.create_task_group() as tasks:
-                for frame in await self._store.outputs_of(prediction.id):
-                    if frame.url and not frame.sha256:
-                        tasks.start_soon(self._fetch, prediction, frame)
-        frames = await self._store.outputs_of(prediction.id)
-        return frames, [frame for frame in frames if frame.url and not frame.sha256]
+                for output in await self._store.outputs_of(prediction.id):
+                    if output.url and not output.sha256:
+                        tasks.start_soon(self._fetch, prediction, output)
+        outputs = await self._store.outputs_of(prediction.id)
+        return outputs, [output for output in outputs if output.url and not output.sha256]
 
-    async def _fetch(self, prediction: Prediction, frame: Output) -> None:
-        """Download one image; what goes wrong is written to its frame, and it is tried again."""
+    async def _fetch(self, prediction: Prediction, output: Output) -> None:
+        """Download one image; an error is written to its output, and a later step tries again."""
         account = self._accounts[prediction.provider]
-        assert frame.url
+        assert output.url
         try:
-            data = await self._client.fetch(frame.url, origins=account.loopback_origins(), pool=account.provider.name)
+            data = await self._client.fetch(output.url, origins=account.loopback_origins(), pool=account.provider.name)
             image = await self._files.store_result(data)
-            kept = await self._store.add_image(image, self._clock.now())
-            await self._store.output_stored(frame, kept.sha256)
-            if frame.url_expires_at:
-                await self._store.set_copy(kept.sha256, prediction.provider, frame.url, frame.url_expires_at)
+            stored = await self._store.add_image(image, self._clock.now())
+            await self._store.output_stored(output, stored.sha256)
+            if output.url_expires_at:
+                await self._store.set_copy(stored.sha256, prediction.provider, output.url, output.url_expires_at)
         except Exception as error:
             if not isinstance(error, errors.TriptychError):
-                log.exception("internal error while downloading %s", frame.handle)
+                log.exception("internal error while downloading %s", output.handle)
             message = error.message if isinstance(error, errors.TriptychError) else type(error).__name__
             with suppress(errors.Outage):
-                await self._store.output_failed(frame, message)
+                await self._store.output_failed(output, message)
             return
         self._changed(prediction.job_id)
         self._notifier.notify()
 
-    async def save(self, job_id: str, frames: Sequence[Output]) -> None:
-        """Copy outputs into the directory that the job's call named, if any."""
-        row = await self._store.job(job_id)
-        if not row or not row.save_to:
+    async def save(self, job_id: str, outputs: Sequence[Output]) -> None:
+        """Copy outputs into the directory that the job's call named, if it named one."""
+        job = await self._store.job(job_id)
+        if not job or not job.save_to:
             return
-        for frame in frames:
-            image = await self._store.image_by_sha256(frame.sha256) if frame.sha256 else None
-            if image and not frame.saved_path:
-                name = f"{job_id}-{frame.n:02d}"
+        for output in outputs:
+            image = await self._store.image_by_sha256(output.sha256) if output.sha256 else None
+            if image and not output.saved_path:
+                name = f"{job_id}-{output.n:02d}"
                 try:
-                    path = await anyio.to_thread.run_sync(self._files.save, image, Path(row.save_to), name)
+                    path = await anyio.to_thread.run_sync(self._files.save, image, Path(job.save_to), name)
                 except errors.TriptychError as error:
                     await self._store.warn(job_id, [f"Not saved: {error.message}"])
                     return
@@ -131,4 +131,4 @@ class Downloads:
                     log.exception("internal error while saving an image of %s", job_id)
                     await self._store.warn(job_id, [f"Not saved: an internal error ({type(error).__name__})."])
                     return
-                await self._store.output_saved(frame, str(path))
+                await self._store.output_saved(output, str(path))

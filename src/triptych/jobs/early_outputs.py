@@ -1,4 +1,4 @@
-"""Stores the images of a stream while it goes on."""
+"""Stores the images of a stream before the stream ends."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ HELD_LIMIT_BYTES = 64 * 1024 * 1024
 
 
 class EarlyOutputs:
-    """The frames of one stream, stored as they come; those that the disk does not take are held for later.
+    """Stores the frames of one stream as they arrive; a frame that cannot be stored yet is held for later.
 
-    A frame is never a reason to stop reading: the stream is paid for, and its end says more than this. Bytes are held
-    in memory up to `HELD_LIMIT_BYTES`, then in the system's directory for temporary files, where that takes them.
+    A full disk must not stop the reading: the stream is paid for, and its last event has the charge. Bytes are held in
+    memory up to `HELD_LIMIT_BYTES`, then in the system's directory for temporary files if that has space.
     """
 
     def __init__(self, downloads: Downloads, claim: Claim, transitions: Transitions) -> None:
@@ -35,33 +35,33 @@ class EarlyOutputs:
         self._held: list[tuple[FrameReceived, IO[bytes] | None]] = []
         self._held_bytes = 0
 
-    async def take(self, came: FrameReceived, fetches: anyio.abc.TaskGroup) -> None:
-        """Store a frame if that works now; hold it otherwise."""
+    async def add(self, frame: FrameReceived, fetches: anyio.abc.TaskGroup) -> None:
+        """Store a frame; hold it if that fails."""
         try:
-            await self._downloads.store_early(self._claim.prediction, came, fetches)
+            await self._downloads.store_early(self._claim.prediction, frame, fetches)
         except Exception as error:
-            log.warning("image %s of %s is not stored yet: %s", came.index + 1, self._claim.prediction.id, error)
-            self._held.append(self._bounded(came))
+            log.warning("image %s of %s is not stored yet: %s", frame.index + 1, self._claim.prediction.id, error)
+            self._held.append(self._bounded(frame))
 
-    def _bounded(self, came: FrameReceived) -> tuple[FrameReceived, IO[bytes] | None]:
-        size = len(came.output.data or b"")
-        if self._held_bytes + size > HELD_LIMIT_BYTES and came.output.data:
+    def _bounded(self, frame: FrameReceived) -> tuple[FrameReceived, IO[bytes] | None]:
+        size = len(frame.output.data or b"")
+        if self._held_bytes + size > HELD_LIMIT_BYTES and frame.output.data:
             with suppress(OSError):
                 spill = TemporaryFile()  # noqa: SIM115 - closed once it is stored
-                spill.write(came.output.data)
-                return replace(came, output=replace(came.output, data=None)), spill
+                spill.write(frame.output.data)
+                return replace(frame, output=replace(frame.output, data=None)), spill
         self._held_bytes += size
-        return came, None
+        return frame, None
 
     async def store_rest(self, fetches: anyio.abc.TaskGroup) -> None:
-        """Store what is held, however often the disk says no."""
+        """Store the held frames, again and again until the disk accepts them."""
         while self._held:
-            came, spill = self._held[0]
+            frame, spill = self._held[0]
             if spill:
                 spill.seek(0)
-                came = replace(came, output=replace(came.output, data=spill.read()))
-            store = partial(self._downloads.store_early, self._claim.prediction, came, fetches)
-            await self._transitions.write_with_retry(self._claim, f"image {came.index + 1}", store)
+                frame = replace(frame, output=replace(frame.output, data=spill.read()))
+            store = partial(self._downloads.store_early, self._claim.prediction, frame, fetches)
+            await self._transitions.write_with_retry(self._claim, f"image {frame.index + 1}", store)
             if spill:
                 spill.close()
             self._held.pop(0)

@@ -1,4 +1,4 @@
-"""URLs at which an HTTP server gives an image's file to whoever has the URL, for a while.
+"""Signed URLs of image files: an HTTP server returns the file to every client that has the URL, for a limited time.
 
     https://images.example.com/files/job_1a2b3c4d/2?e=1795267800&s=kH0v3…
 
@@ -18,15 +18,15 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 LIFETIME_S = 3600
-"""A new URL is good for at least this long."""
+"""A new URL is valid for at least this time."""
 SAME_FOR_S = 900
-"""URLs end on a quarter of an hour, so that one that is made again soon is the same and caches know it."""
+"""A URL expires at a full quarter of an hour: a second URL made within it is the same, so caches can use it."""
 
 _QUERY = re.compile(rb"e=([1-9][0-9]{0,11})&s=([A-Za-z0-9_-]{22})")
 
 
 def make(secret: str, files_url: str, handle: str, owner: str | None, now: datetime) -> tuple[str, datetime]:
-    """Return a URL below `files_url`, and when it ends: between one hour and an hour and a quarter from now."""
+    """Return a URL below `files_url`, and when it expires: in one hour to an hour and a quarter."""
     until_s = (int(now.timestamp()) // SAME_FOR_S + 1) * SAME_FOR_S + LIFETIME_S
     url = f"{files_url}/{quote(handle)}?e={until_s}&s={_sign(secret, handle, owner, until_s)}"
     return url, datetime.fromtimestamp(until_s, UTC)
@@ -41,7 +41,7 @@ def read(query: bytes) -> tuple[int, str] | None:
 def signers(
     secret: str, handle: str, owners: Iterable[str | None], until_s: int, signature: str, now: datetime
 ) -> list[str | None]:
-    """Return whose signature it is, of these owners: none, for a wrong one and after its end.
+    """Return the owners with this signature; none for a wrong signature, and none after the expiry.
 
     Every owner's signature is compared, each in constant time.
     """
@@ -50,6 +50,6 @@ def signers(
 
 
 def _sign(secret: str, handle: str, owner: str | None, until_s: int) -> str:
-    said = json.dumps(["triptych file", handle, owner, until_s]).encode()
-    digest = hmac.digest(bytes.fromhex(secret), said, hashlib.sha256)
+    message = json.dumps(["triptych file", handle, owner, until_s]).encode()
+    digest = hmac.digest(bytes.fromhex(secret), message, hashlib.sha256)
     return base64.urlsafe_b64encode(digest[:16]).rstrip(b"=").decode("ascii")

@@ -61,7 +61,7 @@ class Caller:
         """Return whether what belongs to `owner` may be shown to this caller."""
         return self.owner is None or self.owner == owner
 
-    async def told(self, done: float, total: float, message: str) -> None:
+    async def report_progress(self, done: float, total: float, message: str) -> None:
         """Report progress, if this caller wants to hear of it."""
         if self.report:
             await self.report(done, total, message)
@@ -106,7 +106,7 @@ class ImageAccess:
                 found.append(replace(await self.by_handle(text, caller), handle=text))
                 continue
             if len(items) > 1:
-                await caller.told(i, len(items), f"reading image {i + 1} of {len(items)}")
+                await caller.report_progress(i, len(items), f"reading image {i + 1} of {len(items)}")
             if not text:
                 raise errors.UnreadableImage(
                     "An image is an empty string; pass a handle, a path, a URL or a data: URI."
@@ -120,7 +120,7 @@ class ImageAccess:
 
     async def may_use(self, sha256: str, caller: Caller) -> bool:
         """Return whether a caller has brought these bytes in, or made them; the person at the machine may use all."""
-        return caller.owner is None or await self._store.holds(caller.owner, sha256)
+        return caller.owner is None or await self._store.owns(caller.owner, sha256)
 
     async def by_handle(self, handle: str, caller: Caller) -> Image:
         """Return the image behind a handle; what is another's is not there.
@@ -135,7 +135,7 @@ class ImageAccess:
         image = store.image_by_handle(handle)
         if job and not caller.sees(job.owner):
             job = image = None
-        elif image and not job and caller.owner is not None and not store.holds(caller.owner, image.sha256):
+        elif image and not job and caller.owner is not None and not store.owns(caller.owner, image.sha256):
             image = None
         if image and image.path.exists():
             return image
@@ -215,8 +215,8 @@ class ImageAccess:
         else:
             named = [handle for item in images for handle in await self._store.run(_unfolded, item, caller)]
             inputs = await self.import_images(named, caller)
-            made = await self._store.run(lambda store: [_made(store, image.handle) for image in inputs])
-            sheet = image_preview.loose([(i.handle, i, one) for i, one in zip(inputs, made, strict=True)])
+            made = await self._store.run(lambda store: [_origin_of(store, image.handle) for image in inputs])
+            sheet = image_preview.of_images([(i.handle, i, one) for i, one in zip(inputs, made, strict=True)])
         return await anyio.to_thread.run_sync(image_preview.draw, sheet, detail)
 
     async def save(self, images: Sequence[str], directory: str, name: str | None, caller: Caller) -> SaveResult:
@@ -253,12 +253,12 @@ class ImageAccess:
 
     async def _save_job(self, job_id: str, directory: str) -> None:
         """Copy a job's stored images into a directory that was allowed; what fails becomes a warning of the job."""
-        stored = [frame for frame in await self._store.frames(job_id) if frame.sha256]
+        stored = [output for output in await self._store.outputs(job_id) if output.sha256]
         try:
-            for frame in stored:
-                image = await self._store.image_by_sha256(frame.sha256 or "")
+            for output in stored:
+                image = await self._store.image_by_sha256(output.sha256 or "")
                 if image:
-                    name = f"{job_id}-{frame.n:02d}"
+                    name = f"{job_id}-{output.n:02d}"
                     await anyio.to_thread.run_sync(self._files.save, image, Path(directory), name)
         except errors.TriptychError as error:
             await self._store.warn(job_id, [f"Not saved: {error.message}"])
@@ -271,10 +271,10 @@ class ImageAccess:
         """
 
         def facts_of(store: Store) -> tuple[Image, ImageResult]:
-            image, frame = self._by_handle(store, handle, caller), store.frame(handle)
+            image, output = self._by_handle(store, handle, caller), store.output(handle)
             link = self.link(store, caller)
-            if frame:
-                return image, presenters.image_of_output(frame, image, link)
+            if output:
+                return image, presenters.image_of_output(output, image, link)
             return image, presenters.image_of_upload(image, link=link)
 
         image, facts = await self._store.run(facts_of)
@@ -286,45 +286,45 @@ class ImageAccess:
 
 def _remember_saved(store: Store, handle: str, path: Path) -> None:
     """Write down where an output lies besides; a job that has not ended still saves its outputs itself."""
-    frame = store.frame(handle)
-    row = store.job(frame.job_id) if frame else None
-    if frame and row and row.status not in (Status.QUEUED, Status.RUNNING):
-        store.output_saved(frame, str(path))
+    output = store.output(handle)
+    job = store.job(output.job_id) if output else None
+    if output and job and job.status not in (Status.QUEUED, Status.RUNNING):
+        store.output_saved(output, str(path))
 
 
 def _sheet_of_job(store: Store, job_id: str, caller: Caller) -> image_preview.Sheet:
-    row = _job_seen(store, job_id, caller)
-    if not row:
+    job = _visible_job(store, job_id, caller)
+    if not job:
         raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
 
     def at_home(handle: str) -> Image | None:
         image = store.image_by_handle(handle)
         return image if image and image.path.exists() else None
 
-    return image_preview.job(row, store.predictions(job_id), store.frames(job_id), at_home)
+    return image_preview.of_job(job, store.predictions(job_id), store.outputs(job_id), at_home)
 
 
 def _unfolded(store: Store, item: str, caller: Caller) -> list[str]:
     """Return the images of a job that is named among others, or the item itself."""
     job_id = image_preview.job_named(item)
-    if not job_id or not _job_seen(store, job_id, caller):
+    if not job_id or not _visible_job(store, job_id, caller):
         return [item]
-    return [frame.handle for frame in store.frames(job_id) if frame.sha256] or [item]
+    return [output.handle for output in store.outputs(job_id) if output.sha256] or [item]
 
 
-def _job_seen(store: Store, job_id: str, caller: Caller) -> Job | None:
-    row = store.job(job_id)
-    return row if row and caller.sees(row.owner) else None
+def _visible_job(store: Store, job_id: str, caller: Caller) -> Job | None:
+    job = store.job(job_id)
+    return job if job and caller.sees(job.owner) else None
 
 
-def _made(store: Store, handle: str) -> image_preview.Made | None:
+def _origin_of(store: Store, handle: str) -> image_preview.OutputOrigin | None:
     """Return where an image was made, if it was made here."""
-    frame = store.frame(handle) if handle.startswith("job_") else None
-    row = store.job(frame.job_id) if frame else None
-    if not frame or not row:
+    output = store.output(handle) if handle.startswith("job_") else None
+    job = store.job(output.job_id) if output else None
+    if not output or not job:
         return None
-    by_id = {prediction.id: prediction for prediction in store.predictions(frame.job_id)}
-    return image_preview.Made(row, by_id[frame.prediction_id], frame)
+    by_id = {prediction.id: prediction for prediction in store.predictions(output.job_id)}
+    return image_preview.OutputOrigin(job, by_id[output.prediction_id], output)
 
 
 def _preview(path: Path) -> bytes:

@@ -35,17 +35,17 @@ ImageOf = Callable[[str], Image | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class OutputOrigin:
     """Where an output comes from: its job, the prediction that made it, and the frame itself."""
 
-    row: Job
+    job: Job
     prediction: Prediction
-    frame: Output
+    output: Output
 
     @property
     def place(self) -> int:
         """Its place among the frames of its prediction, from 1."""
-        return self.frame.n - self.prediction.first_output + 1
+        return self.output.n - self.prediction.first_output + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Picture:
     handle: str
     image: Image | None
     note: str
-    made: Made | None = None
+    made: OutputOrigin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def job_named(item: str) -> str | None:
     return text if text.startswith("job_") and "/" not in text else None
 
 
-def loose(images: Sequence[tuple[str, Image, Made | None]]) -> Sheet:
+def of_images(images: Sequence[tuple[str, Image, OutputOrigin | None]]) -> Sheet:
     """Return images in the order given, each with its size, its step and its sources."""
     pictures = tuple(Picture(handle, image, _origin(image, made), made) for handle, image, made in images)
     left_out = pictures[MOST_PICTURES:]
@@ -85,46 +85,45 @@ def loose(images: Sequence[tuple[str, Image, Made | None]]) -> Sheet:
     return Sheet(pictures[:MOST_PICTURES], caption)
 
 
-def job(row: Job, predictions: Sequence[Prediction], frames: Sequence[Output], image_of: ImageOf) -> Sheet:
+def of_job(job: Job, predictions: Sequence[Prediction], outputs: Sequence[Output], image_of: ImageOf) -> Sheet:
     """Return a job as what it is.
 
     Raises: `errors.UnknownHandle` when none of its images is home.
     """
-    job_id = row.id
-    made = {f.n: Made(row, p, f) for f in frames for p in predictions if p.id == f.prediction_id}
-    home = {n: image for n, one in made.items() if one.frame.sha256 and (image := image_of(one.frame.handle))}
+    job_id = job.id
+    made = {f.n: OutputOrigin(job, p, f) for f in outputs for p in predictions if p.id == f.prediction_id}
+    home = {n: image for n, one in made.items() if one.output.sha256 and (image := image_of(one.output.handle))}
     if not home:
         raise errors.UnknownHandle(
-            f'{job_id} is {row.status}, and none of its images is here: get_status(job_id="{job_id}") says why.'
+            f'{job_id} is {job.status}, and none of its images is here: get_status(job_id="{job_id}") says why.'
         )
-    if row.request.lanes * row.request.steps > 1:
-        return _chain(row, predictions, made, home, image_of)
+    if job.request.lanes * job.request.steps > 1:
+        return _chain(job, predictions, made, home, image_of)
     sources = [
-        Picture(handle, image, "before" if len(frames) == 1 else "source")
+        Picture(handle, image, "before" if len(outputs) == 1 else "source")
         for handle in predictions[0].inputs
         if (image := image_of(handle))
     ]
-    after = "after, " if len(sources) == len(frames) == 1 else ""
-    outputs = [
-        Picture(one.frame.handle, home.get(n), f"{after}{_size(home[n])}" if n in home else "not here", one)
+    after = "after, " if len(sources) == len(outputs) == 1 else ""
+    made_pictures = [
+        Picture(one.output.handle, home.get(n), f"{after}{_size(home[n])}" if n in home else "not here", one)
         for n, one in sorted(made.items())
     ]
     from_what = f" from {_listed([p.handle for p in sources])} (first)" if sources else ""
-    caption = (
-        f"{row.request.tool} {_quoted(row.request.prompt, 300)}{from_what}: {_listed([p.handle for p in outputs])}."
-    )
-    return Sheet((*sources, *outputs), caption, title=_cut(row.request.prompt, 200))
+    listed = _listed([picture.handle for picture in made_pictures])
+    caption = f"{job.request.tool} {_quoted(job.request.prompt, 300)}{from_what}: {listed}."
+    return Sheet((*sources, *made_pictures), caption, title=_cut(job.request.prompt, 200))
 
 
 def _chain(
-    row: Job,
+    job: Job,
     predictions: Sequence[Prediction],
-    made: Mapping[int, Made],
+    made: Mapping[int, OutputOrigin],
     home: Mapping[int, Image],
     image_of: ImageOf,
 ) -> Sheet:
     """Return lanes × steps: each lane's original and what every step made of it, side by side."""
-    job_id, lanes, steps = row.id, row.request.lanes, row.request.steps
+    job_id, lanes, steps = job.id, job.request.lanes, job.request.steps
     by_place = {(p.lane, p.step): p for p in predictions}
     shown = max(1, min(lanes, MOST_PICTURES // (1 + steps)))
     pictures = []
@@ -136,10 +135,10 @@ def _chain(
             note = "" if n in home else str(by_place[lane, step].state)
             pictures.append(Picture(f"{job_id}/{n}", home.get(n), note, made.get(n)))
     words = [by_place[0, step].prompt for step in range(steps)]
-    said = ", ".join(f"step {n} {_quoted(prompt, 120)}" for n, prompt in enumerate(words, 1))
+    listed_steps = ", ".join(f"step {n} {_quoted(prompt, 120)}" for n, prompt in enumerate(words, 1))
     heads = ("original", *(f"{n}. {_cut(prompt, 120)}" for n, prompt in enumerate(words, 1)))
     rest = by_place[0, 0].inputs[1:]
-    caption = f"edit_chain, every lane left to right: original, {said}"
+    caption = f"edit_chain, every lane left to right: original, {listed_steps}"
     caption += f"; {', '.join(rest)} went into every request. " if rest else ". "
     caption += "; ".join(
         f"lane {lane + 1}: {pictures[lane * (1 + steps)].handle}, {_span(job_id, lane * steps + 1, steps)}"
@@ -178,17 +177,17 @@ def draw(shown: Sheet, detail: bool = False) -> Preview:
         cards.append(contact_sheet.Card(small, picture.handle, picture.note))
         if small and picture.made:
             sets.setdefault(picture.made.prediction.id, []).append((i, similarity.measure(small)))
-    said = [shown.caption]
+    sentences = [shown.caption]
     for members in sets.values():
         pictures = [shown.pictures[i] for i, _ in members]
-        deviations = similarity.deviations([look for _, look in members])
+        deviations = similarity.deviations([stats for _, stats in members])
         if deviations:
-            said.append(_drift_words(pictures, deviations))
-        for (i, _), standing in zip(members, deviations, strict=False):
-            if odd := [s.measure for s in standing if s.stands_out]:
+            sentences.append(_drift_words(pictures, deviations))
+        for (i, _), measures in zip(members, deviations, strict=False):
+            if odd := [s.measure for s in measures if s.stands_out]:
                 cards[i] = replace(cards[i], alert=f"stands out: {', '.join(odd)}")
     drawn = contact_sheet.render(cards, group=shown.group, heads=shown.heads, title=shown.title)
-    return Preview(jpeg=processing.small_jpeg(drawn, most), caption=" ".join(said))
+    return Preview(jpeg=processing.small_jpeg(drawn, most), caption=" ".join(sentences))
 
 
 def _drift_words(pictures: Sequence[Picture], deviations: Sequence[tuple[similarity.Deviation, ...]]) -> str:
@@ -196,10 +195,10 @@ def _drift_words(pictures: Sequence[Picture], deviations: Sequence[tuple[similar
     listed = "; ".join(
         f"{column[0].measure} {', '.join(map(_number, column))}" for column in zip(*deviations, strict=True)
     )
-    said = [f"Distance of {_listed([p.handle for p in pictures])} from the rest of their set: {listed}."]
-    odd = [i for i, standing in enumerate(deviations) if any(s.stands_out for s in standing)]
+    sentences = [f"Distance of {_listed([p.handle for p in pictures])} from the rest of their set: {listed}."]
+    odd = [i for i, measures in enumerate(deviations) if any(s.stands_out for s in measures)]
     if not odd:
-        return f"{said[0]} None stands out."
+        return f"{sentences[0]} None stands out."
     steady = min(
         (i for i in range(len(pictures)) if i not in odd),
         key=lambda i: sum(s.value / max(s.high, 1e-6) for s in deviations[i]),
@@ -209,38 +208,38 @@ def _drift_words(pictures: Sequence[Picture], deviations: Sequence[tuple[similar
         why = ", ".join(
             f"{s.measure} {_number(s)} (the rest {s.low:.3g}–{s.high:.3g})" for s in deviations[i] if s.stands_out
         )
-        said.append(f"{pictures[i].handle} stands out: {why}.")
+        sentences.append(f"{pictures[i].handle} stands out: {why}.")
     call = redo(pictures[odd[0]], pictures[steady].handle)
-    return " ".join([*said, f"If that is not meant, this makes {pictures[odd[0]].handle} anew: {call}"])
+    return " ".join([*sentences, f"If that is not meant, this makes {pictures[odd[0]].handle} anew: {call}"])
 
 
 def redo(picture: Picture, steady: str) -> str:
     """Return the call that makes a frame of a set anew, from the set's sources and a frame that is as it should be."""
     assert picture.made
-    row, prediction = picture.made.row, picture.made.prediction
+    job, prediction = picture.made.job, picture.made.prediction
     references = [*prediction.inputs[: MOST_REFERENCES - 1], steady]
     prompt = (
-        f"{_cut(row.request.prompt, MOST_PROMPT_CHARS).rstrip('.')}. Make only image {picture.made.place} of these "
+        f"{_cut(job.request.prompt, MOST_PROMPT_CHARS).rstrip('.')}. Make only image {picture.made.place} of these "
         f"{prediction.count}, in the palette, light and style of the last reference, another image of the set."
     )
     arguments: dict[str, object] = {"images": references, "prompt": prompt}
-    arguments |= {"model": row.model, "provider": row.provider}
+    arguments |= {"model": job.model, "provider": job.provider}
     if prediction.size:
         arguments["size"] = f"{prediction.size[0]}x{prediction.size[1]}"
     if prediction.request.format:
         arguments["format"] = prediction.request.format
-    said = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())
-    return f"edit_sequence({said})"
+    listed = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())
+    return f"edit_sequence({listed})"
 
 
 # --- words ---
 
 
-def _origin(image: Image, made: Made | None) -> str:
+def _origin(image: Image, made: OutputOrigin | None) -> str:
     if not made:
         return _size(image)
-    step = f", step {made.prediction.step + 1} of {made.row.request.steps}" if made.row.request.steps > 1 else ""
-    source = f" from {', '.join(made.frame.source)}" if made.frame.source else ""
+    step = f", step {made.prediction.step + 1} of {made.job.request.steps}" if made.job.request.steps > 1 else ""
+    source = f" from {', '.join(made.output.source)}" if made.output.source else ""
     return f"{_size(image)}{step}{source}"
 
 
@@ -265,8 +264,8 @@ def _listed(handles: Sequence[str]) -> str:
     return ", ".join(_span(job_id, first, last - first + 1) if first else job_id for job_id, first, last in runs)
 
 
-def _number(standing: similarity.Deviation) -> str:
-    return f"{standing.value:.2f}" if standing.measure == "structure" else f"{standing.value:.1f}"
+def _number(deviation: similarity.Deviation) -> str:
+    return f"{deviation.value:.2f}" if deviation.measure == "structure" else f"{deviation.value:.1f}"
 
 
 def _quoted(text: str, chars: int) -> str:

@@ -52,7 +52,7 @@ class ServiceConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class CreatedJob:
     """The job of a call: a new one, or the one that the same request has made already.
 
     The call waits for it until `until_s` (monotonic), and wants copies of its images in `save_to`.
@@ -94,7 +94,7 @@ class JobCreation:
         self._image_access = image_access
         self._clock = clock
 
-    async def create(self, request: Request, terms: Terms, caller: Caller) -> Made:
+    async def create(self, request: Request, terms: Terms, caller: Caller) -> CreatedJob:
         """Return the job that the same request has made already, or store a new one.
 
         Raises: `errors.BadRequest` and below when the request cannot be right; nothing was sent then.
@@ -104,7 +104,7 @@ class JobCreation:
         fingerprint = prepared.fingerprint(caller.owner)
         earlier = None if terms.again else await self._store.same_request(fingerprint)
         if earlier:
-            return Made(earlier, False, end_s, prepared.save_to)
+            return CreatedJob(earlier, False, end_s, prepared.save_to)
         if prepared.refusal:
             raise prepared.refusal
         plan = await self._agreed(prepared.plan(), terms, caller, end_s)
@@ -120,7 +120,7 @@ class JobCreation:
             lambda: self._store.add_job(job, predictions, now=moment(self._clock), attach=not terms.again),
             end_s - self._clock.monotonic(),
         )
-        return Made(earlier or job, not earlier, end_s, prepared.save_to)  # another process may have been quicker
+        return CreatedJob(earlier or job, not earlier, end_s, prepared.save_to)  # another process may have been quicker
 
     async def _prepared(self, request: Request, terms: Terms, caller: Caller) -> _Prepared:
         """Return a request with its images stored here.

@@ -54,23 +54,23 @@ def ago(age: timedelta) -> str:
     return f"{seconds} s ago"
 
 
-def image_of_output(frame: Output, image: Image | None, link: Link = as_stored) -> ImageResult:
+def image_of_output(output: Output, image: Image | None, link: Link = as_stored) -> ImageResult:
     """Return an output with every face it has so far; one that was pruned lies where it was saved."""
     path = image.path if image and not image.pruned_at else None
-    if image and image.pruned_at and frame.saved_path:
-        path = Path(frame.saved_path)
+    if image and image.pruned_at and output.saved_path:
+        path = Path(output.saved_path)
     is_here = image is not None and not image.pruned_at
-    url, expires_at = (link if is_here else as_stored)(frame.handle, frame.url, frame.url_expires_at)
+    url, expires_at = (link if is_here else as_stored)(output.handle, output.url, output.url_expires_at)
     return ImageResult(
-        handle=frame.handle,
+        handle=output.handle,
         url=url or (path.as_uri() if path else None),
         url_expires_at=expires_at,
         path=str(path) if path else None,
-        uri=f"triptych://images/{frame.handle}",
+        uri=f"triptych://images/{output.handle}",
         mime_type=image.mime_type if image else None,
         width=image.width if image else None,
         height=image.height if image else None,
-        source=list(frame.source),
+        source=list(output.source),
     )
 
 
@@ -101,7 +101,7 @@ def cost_of(job: Job, predictions: Sequence[Prediction]) -> Cost:
 def job_result(
     job: Job,
     predictions: Sequence[Prediction],
-    frames: Sequence[Output],
+    outputs: Sequence[Output],
     image_of: ImageOf,
     *,
     page: int = 1,
@@ -117,22 +117,22 @@ def job_result(
     Raises: `errors.OutOfLimits` when an ended job has no such page.
     """
     warnings = list(job.warnings)
-    came = [frame for frame in frames if frame.url or frame.sha256]
+    returned = [output for output in outputs if output.url or output.sha256]
     ended = job.status not in (Status.QUEUED, Status.RUNNING)
-    shown, pages = came, 1
+    shown, pages = returned, 1
     if page_size and not ended:
         shown = []
     elif page_size:
-        came.sort(key=lambda frame: (frame.n % job.request.steps != 0, frame.n))
-        pages = max(-(-len(came) // page_size), 1)
+        returned.sort(key=lambda output: (output.n % job.request.steps != 0, output.n))
+        pages = max(-(-len(returned) // page_size), 1)
         if not 1 <= page <= pages:
             raise errors.OutOfLimits(
                 f"{job.id} has {pages} page{'s' if pages > 1 else ''} of images; page was {page}. "
                 f'get_status(job_id="{job.id}", page={pages}) is the last.'
             )
-        shown = came[(page - 1) * page_size : page * page_size]
+        shown = returned[(page - 1) * page_size : page * page_size]
     fault = _fault(predictions)
-    images = {frame.n: image_of(frame.sha256) if frame.sha256 else None for frame in shown}
+    images = {output.n: image_of(output.sha256) if output.sha256 else None for output in shown}
     if pruned := [image.pruned_at for image in images.values() if image and image.pruned_at]:
         warnings.append(f"{len(pruned)} of these images were pruned on {max(pruned):%Y-%m-%d}: their files are gone.")
     at_home = [f for f in shown if f.sha256 and not ((i := images[f.n]) and i.pruned_at)]
@@ -144,9 +144,9 @@ def job_result(
         endpoint=job.endpoint,
         progress=Progress(done=job.returned, total=job.request.requested),
         requested=job.request.requested,
-        returned=len(came) if ended else job.returned,
+        returned=len(returned) if ended else job.returned,
         page=Page(number=page, of=pages) if pages > 1 else None,
-        images=[image_of_output(frame, images[frame.n], link) for frame in shown],
+        images=[image_of_output(output, images[output.n], link) for output in shown],
         cost=cost_of(job, predictions),
         error=fault,
         warnings=warnings,
@@ -154,12 +154,12 @@ def job_result(
     )
 
 
-def page_size(frames: Sequence[Output], image_of: ImageOf) -> int:
+def page_size(outputs: Sequence[Output], image_of: ImageOf) -> int:
     """Return how many images of a job fit on a page, at the longest URL, path and sources among them."""
-    home = next((image for frame in frames if frame.sha256 and (image := image_of(frame.sha256))), None)
-    path_chars = len(json.dumps(str(home.path))) if home else 0
-    urls = [len(frame.url or "") for frame in frames] + ([len(home.path.as_uri())] if home else [])
-    source_chars = max((sum(len(handle) + 4 for handle in frame.source) for frame in frames), default=0)
+    stored = next((image for output in outputs if output.sha256 and (image := image_of(output.sha256))), None)
+    path_chars = len(json.dumps(str(stored.path))) if stored else 0
+    urls = [len(output.url or "") for output in outputs] + ([len(stored.path.as_uri())] if stored else [])
+    source_chars = max((sum(len(handle) + 4 for handle in output.source) for output in outputs), default=0)
     # The URL is in the JSON and in the link.
     url_chars = 2 * max([LEAST_URL_CHARS, *urls])
     image_chars = IMAGE_CHARS + max(path_chars, LEAST_PATH_CHARS) + url_chars + source_chars

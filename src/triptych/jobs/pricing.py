@@ -43,7 +43,7 @@ class _Cached:
 
 
 @dataclass(slots=True)
-class _Said:
+class _LiveFacts:
     prices_usd: Mapping[str, Decimal | None] | None = None
     balance_usd: Decimal | None = None
     warning: str | None = None
@@ -85,11 +85,11 @@ class Pricing:
             names = ", ".join(self._accounts)
             raise errors.UnknownModel(f"There is no provider {errors.quoted(provider, 40)}; there are: {names}.")
         accounts = [account for name, account in self._accounts.items() if provider in (None, name)]
-        said = {account.provider.name: _Said() for account in accounts}
+        facts = {account.provider.name: _LiveFacts() for account in accounts}
         async with anyio.create_task_group() as tasks:
             for account in accounts:
                 if account.usable:
-                    tasks.start_soon(self._ask, account, said[account.provider.name])
+                    tasks.start_soon(self._ask, account, facts[account.provider.name])
         today = self._clock.now().date()
         rows = [
             row
@@ -97,12 +97,12 @@ class Pricing:
             for row in _rows(
                 account,
                 catalog.search(account.provider.offers, query, operation, None),
-                said[account.provider.name],
+                facts[account.provider.name],
                 today,
             )
         ]
         rows.sort(key=lambda row: (not row.usable, row.provider != self._default_provider))
-        warnings = [told.warning for told in said.values() if told.warning]
+        warnings = [live.warning for live in facts.values() if live.warning]
         if len(accounts) > 1:
             warnings = [line(warning, WARNING_CHARS) for warning in warnings]
 
@@ -111,7 +111,7 @@ class Pricing:
             more = f"{len(left)} more: query, operation or provider lists them in full."
             return ModelsResult(
                 default_provider=self._default_provider,
-                providers=[_provider_row(account, said[account.provider.name], left) for account in accounts],
+                providers=[_provider_row(account, facts[account.provider.name], left) for account in accounts],
                 models=rows[:shown],
                 warnings=[*warnings, more] if left else warnings,
             )
@@ -156,22 +156,22 @@ class Pricing:
                 return found
         return plan.quotes[lane]
 
-    async def _ask(self, account: Account, said: _Said) -> None:
+    async def _ask(self, account: Account, facts: _LiveFacts) -> None:
         provider, key = account.provider, ("listing", account.provider.name)
         try:
             with anyio.fail_after(PATIENCE_S):
                 if provider.listing:
                     listing = self._cached(key) or await self._client.run(account, provider.listing())
                     self._cache.setdefault(key, _Cached(self._clock.monotonic(), listing))
-                    said.prices_usd = listing.prices_usd
+                    facts.prices_usd = listing.prices_usd
                 if provider.balance:
-                    said.balance_usd = await self._client.run(account, provider.balance())
+                    facts.balance_usd = await self._client.run(account, provider.balance())
         except (errors.TriptychError, TimeoutError) as error:
             reason = error.message if isinstance(error, errors.TriptychError) else "no answer in time"
-            if provider.listing and said.prices_usd is None:
-                said.warning = f"{provider.title} gave no live list: {reason.rstrip('.')}. The list below is built in."
+            if provider.listing and facts.prices_usd is None:
+                facts.warning = f"{provider.title} gave no live list: {reason.rstrip('.')}. The list below is built in."
             else:
-                said.warning = f"{provider.title}'s balance could not be read: {reason.rstrip('.')}."
+                facts.warning = f"{provider.title}'s balance could not be read: {reason.rstrip('.')}."
 
     def _cached(self, key: object) -> Any:
         entry = self._cache.get(key)
@@ -187,7 +187,7 @@ def _bytes(result: ModelsResult) -> int:
     return max(len(fields.encode()), len(result.text().encode()))
 
 
-def _provider_row(account: Account, said: _Said, left: Sequence[ModelRow]) -> ProviderRow:
+def _provider_row(account: Account, facts: _LiveFacts, left: Sequence[ModelRow]) -> ProviderRow:
     others: dict[str, Decimal] = {}
     for row in left:
         if row.provider == account.provider.name:
@@ -196,16 +196,16 @@ def _provider_row(account: Account, said: _Said, left: Sequence[ModelRow]) -> Pr
         provider=account.provider.name,
         usable=account.usable,
         why_not=account.why_not,
-        balance_usd=said.balance_usd,
+        balance_usd=facts.balance_usd,
         others_usd_per_image=others,
     )
 
 
-def _rows(account: Account, offers: Sequence[Offer], said: _Said, today: date) -> list[ModelRow]:
+def _rows(account: Account, offers: Sequence[Offer], facts: _LiveFacts, today: date) -> list[ModelRow]:
     """Return a row for each family; an operation whose price or state differs from the others' has one of its own."""
     rows: dict[tuple[object, ...], ModelRow] = {}
     for offer in offers:
-        row = _row(account, offer, said, today)
+        row = _row(account, offer, facts, today)
         alike = (row.model, row.usd_per_image, row.price_as_of, row.sizes, row.formats, row.lifecycle, row.why_not)
         key = tuple(map(str, alike))
         if before := rows.get(key):
@@ -222,9 +222,9 @@ def _rows(account: Account, offers: Sequence[Offer], said: _Said, today: date) -
     return list(rows.values())
 
 
-def _row(account: Account, offer: Offer, said: _Said, today: date) -> ModelRow:
-    live = (said.prices_usd or {}).get(offer.endpoint)
-    gone = bool(said.prices_usd) and offer.endpoint not in (said.prices_usd or {})
+def _row(account: Account, offer: Offer, facts: _LiveFacts, today: date) -> ModelRow:
+    live = (facts.prices_usd or {}).get(offer.endpoint)
+    gone = bool(facts.prices_usd) and offer.endpoint not in (facts.prices_usd or {})
     retired = catalog.is_retired(offer, today)
     why_not = account.why_not
     if not why_not and gone:
@@ -256,12 +256,12 @@ def _price_text(price: Price) -> str | None:
         return None
     bounds = [f"up to {area / 1e6:.1f} MP" for area, _ in price.above] + (["above"] if price.above else [])
     each = [errors.format_usd(usd) for usd in (price.usd_per_image, *(usd for _, usd in price.above))]
-    said = [f"${each[0]} an image {bounds[0]}" if bounds else f"${each[0]} an image"]
-    said += [f"${usd} {bound}" for usd, bound in zip(each[1:], bounds[1:], strict=True)]
+    parts = [f"${each[0]} an image {bounds[0]}" if bounds else f"${each[0]} an image"]
+    parts += [f"${usd} {bound}" for usd, bound in zip(each[1:], bounds[1:], strict=True)]
     if price.usd_per_reference:
         free = {0: "", 1: " after the first"}.get(price.free_references, f" after the first {price.free_references}")
-        said.append(f"${errors.format_usd(price.usd_per_reference)} a reference{free}")
-    return ", ".join(said)
+        parts.append(f"${errors.format_usd(price.usd_per_reference)} a reference{free}")
+    return ", ".join(parts)
 
 
 def _lifecycle(lifecycle: Lifecycle, *, retired: bool) -> str:
@@ -270,5 +270,5 @@ def _lifecycle(lifecycle: Lifecycle, *, retired: bool) -> str:
         "deprecated": lifecycle.deprecated,
         "retired" if retired else "retires": lifecycle.retired,
     }
-    said = ", ".join(f"{word} {day}" for word, day in days.items() if day)
-    return f"{said} ({lifecycle.source})" if said and lifecycle.source else said
+    text = ", ".join(f"{word} {day}" for word, day in days.items() if day)
+    return f"{text} ({lifecycle.source})" if text and lifecycle.source else text

@@ -1,6 +1,6 @@
-"""Takes up again what had ended without its images, when somebody asks for the job. Looking never pays.
+"""Resumes predictions that ended without their images, when a call asks for their job. This never pays.
 
-These functions block: they run where the store does.
+These functions block: they run in the store's thread.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from triptych.storage.jobs import Store
 LOOK_AGAIN_FOR_S = 600.0
 """A prediction that missed its deadline is polled this long once more."""
 ATTEMPTS_BEFORE_ONE_LOOK = 4
-"""An uncertain submit gets one more look, not all of its tries again."""
+"""An uncertain submit gets one more search, not all of its attempts again."""
 
 
 def resume(store: Store, job_id: str, accounts: Mapping[str, Account], now: Moment) -> None:
-    """Give a job's predictions back to the worker where their images may still be had."""
+    """Return a job's predictions to the worker if their images may still be available."""
     for prediction in store.predictions(job_id):
         state = state_after(prediction, accounts)
         if state:
@@ -29,14 +29,14 @@ def resume(store: Store, job_id: str, accounts: Mapping[str, Account], now: Mome
 
 
 def state_after(prediction: Prediction, accounts: Mapping[str, Account]) -> State | None:
-    """Return the state in which an ended prediction is taken up; None where there is nothing to look for."""
-    account = accounts.get(prediction.provider)  # none for one that only a newer Triptych knows
+    """Return the state from which an ended prediction goes on; None if it cannot."""
+    account = accounts.get(prediction.provider)  # None for a provider that only a newer Triptych knows
     kind = prediction.fault.kind if prediction.fault else ""
     if prediction.state is State.FAILED and kind == "deadline" and prediction.ticket:
         return State.RUNNING
     if prediction.state is State.FAILED and kind == "fetch_failed":
         return State.FETCHING
-    # Its failure stays `uncertain`: it is only looked for, and not sent again under an id of ours.
+    # Its failure stays `uncertain`, so that it is searched for and never sent again.
     if prediction.state is State.UNCERTAIN and account and account.provider.find:
         return State.SUBMITTING
     return None

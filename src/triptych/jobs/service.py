@@ -21,7 +21,7 @@ from triptych.core.models import Job, Output, Request, State, Status
 from triptych.images.files import ImageFiles
 from triptych.jobs import presenters, resumption
 from triptych.jobs.image_access import Caller, ImageAccess, SignedFile
-from triptych.jobs.job_creation import JobCreation, Made, ServiceConfig
+from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
 from triptych.jobs.planning import MAX_LANES, Terms
 from triptych.jobs.pricing import Pricing
 from triptych.jobs.results import (
@@ -60,7 +60,7 @@ PLAIN = Terms()
 
 @asynccontextmanager
 async def open_service(
-    setup: ServiceConfig, *, work: bool = True, hop: Hop | None = None
+    config: ServiceConfig, *, work: bool = True, hop: Hop | None = None
 ) -> AsyncIterator[ImageService]:
     """Open the database, take up what was left unfinished, and work until the block ends.
 
@@ -70,7 +70,7 @@ async def open_service(
     Raises: `errors.Outage` when the database in TRIPTYCH_HOME cannot be used.
     """
     hop = hop or one_thread()
-    service = await hop(partial(ImageService, setup, SystemClock(), hop))  # a big or locked database opens slowly
+    service = await hop(partial(ImageService, config, SystemClock(), hop))  # a big or locked database opens slowly
     try:
         with unwrap_group():
             async with anyio.create_task_group() as tasks:
@@ -91,19 +91,21 @@ class ImageService:
     To make one opens the database, which may block; what is called on it later does not.
     """
 
-    def __init__(self, setup: ServiceConfig, clock: Clock, hop: Hop | None = None) -> None:
-        self.setup = setup
+    def __init__(self, config: ServiceConfig, clock: Clock, hop: Hop | None = None) -> None:
+        self.config = config
         self._clock = clock
         self._listeners: dict[object, Callable[[str], None]] = {}
-        self.provider_client = ProviderClient(proxy_resolves=setup.proxy_resolves)
-        self._files = ImageFiles(setup.home, self.provider_client.fetch)
+        self.provider_client = ProviderClient(proxy_resolves=config.proxy_resolves)
+        self._files = ImageFiles(config.home, self.provider_client.fetch)
         self._files.remove_stale_parts(clock.now())
-        plain = Store(setup.home / "triptych.db", self._files.images_dir, setup.budget_usd, clock)
+        plain = Store(config.home / "triptych.db", self._files.images_dir, config.budget_usd, clock)
         self.store = AsyncStore(plain, hop or one_thread())
-        self.image_access = ImageAccess(self.store, self._files, clock, setup.allowed_dirs)
-        self._pricing = Pricing(self.store, self.provider_client, setup.accounts, setup.default_provider, clock)
-        self._creation = JobCreation(setup, self.store, self._pricing, self.image_access, clock)
-        self.worker = Worker(self.store, self._files, self.provider_client, setup.accounts, clock, self._tell)
+        self.image_access = ImageAccess(self.store, self._files, clock, config.allowed_dirs)
+        self._pricing = Pricing(self.store, self.provider_client, config.accounts, config.default_provider, clock)
+        self._creation = JobCreation(config, self.store, self._pricing, self.image_access, clock)
+        self.worker = Worker(
+            self.store, self._files, self.provider_client, config.accounts, clock, self._notify_listeners
+        )
 
     # -- the tools
 
@@ -115,10 +117,10 @@ class ImageService:
         if not 1 <= len(images) <= MAX_LANES:
             raise errors.OutOfLimits(f"upload_images takes 1 to {MAX_LANES} images; {len(images)} were given.")
         inputs = await self.image_access.import_images(images, caller)
-        account = self.setup.accounts[self.setup.default_provider]
+        account = self.config.accounts[self.config.default_provider]
         shown, warnings = [], []
         for done, image in enumerate(inputs):
-            await caller.told(done, len(inputs), f"uploading {image.handle}")
+            await caller.report_progress(done, len(inputs), f"uploading {image.handle}")
             hosted = None
             if account.usable and not account.provider.inline:
                 try:
@@ -142,12 +144,12 @@ class ImageService:
         """
         if terms.dry_run:
             return await self._creation.dry_run(request, terms, caller)
-        made = await self._creation.create(request, terms, caller)
-        if not made.is_new:
-            return await self._attached(made, caller)
-        self._tell(made.job.id)
+        created = await self._creation.create(request, terms, caller)
+        if not created.is_new:
+            return await self._attached(created, caller)
+        self._notify_listeners(created.job.id)
         self.worker.notifier.notify()
-        return await self._wait(made.job.id, made.until_s - self._clock.monotonic(), caller)
+        return await self._wait(created.job.id, created.until_s - self._clock.monotonic(), caller)
 
     async def get_status(
         self, job_id: str, wait_s: float = 0, caller: Caller = ANYONE, *, page: int | None = None
@@ -158,10 +160,10 @@ class ImageService:
         sent for it. With one, that page of an ended job's images is read, and nothing else is done.
         Raises: `errors.UnknownHandle`; `errors.OutOfLimits` for a page that is not there.
         """
-        row = await self._job(job_id, caller)
+        job = await self._job(job_id, caller)
         if page is None:
-            await self._resume(row)
-        return await self._wait(row.id, min(wait_s, caller.left_s()), caller, page or 1)
+            await self._resume(job)
+        return await self._wait(job.id, min(wait_s, caller.left_s()), caller, page or 1)
 
     async def list_jobs(self, limit: int = 20, status: str | None = None, caller: Caller = ANYONE) -> JobsResult:
         """Return recent jobs, newest first."""
@@ -172,10 +174,10 @@ class ImageService:
 
         def read(store: Store) -> tuple[list[Job], list[JobSummary]]:
             found = store.jobs(limit, status, caller.owner)
-            return found, [presenters.job_summary(row, store.predictions(row.id)) for row in found]
+            return found, [presenters.job_summary(job, store.predictions(job.id)) for job in found]
 
-        rows, summaries = await self.store.run(read)
-        unfinished = next((r.id for r in rows if r.status in (Status.QUEUED, Status.RUNNING)), None)
+        jobs, summaries = await self.store.run(read)
+        unfinished = next((job.id for job in jobs if job.status in (Status.QUEUED, Status.RUNNING)), None)
         return JobsResult(
             jobs=summaries,
             next=f'get_status(job_id="{unfinished}", wait_s=50)' if unfinished else None,
@@ -186,20 +188,20 @@ class ImageService:
 
         Raises: `errors.UnknownHandle`.
         """
-        row = await self._job(job_id, caller)
-        await self.store.cancel(row.id, moment(self._clock))
-        self._tell(row.id)
+        job = await self._job(job_id, caller)
+        await self.store.cancel(job.id, moment(self._clock))
+        self._notify_listeners(job.id)
         self.worker.notifier.notify()
         at_provider = [
             p
-            for p in await self.store.predictions(row.id)
+            for p in await self.store.predictions(job.id)
             if p.state in (State.SUBMITTING, State.RUNNING, State.FETCHING)
         ]
-        result = await self.job(row.id, caller)
+        result = await self.job(job.id, caller)
         if not at_provider:
             return result
         cost = sum((p.quoted_usd for p in at_provider), Decimal(0))
-        provider = self.setup.accounts[row.provider].provider.title
+        provider = self.config.accounts[job.provider].provider.title
         warning = (
             f"{len(at_provider)} request(s) are already at {provider}, which cannot cancel them: "
             f"about ${errors.format_usd(cost)} will be charged, and their images are still fetched."
@@ -257,16 +259,16 @@ class ImageService:
         return await self.store.run(self._job_result, job_id, caller, page, every)
 
     def _job_result(self, store: Store, job_id: str, caller: Caller, page: int, every: bool) -> JobResult:
-        row = _job_seen(store, job_id, caller)
-        predictions, frames = store.predictions(row.id), store.frames(row.id)
+        job = _visible_job(store, job_id, caller)
+        predictions, outputs = store.predictions(job.id), store.outputs(job.id)
         return presenters.job_result(
-            row,
+            job,
             predictions,
-            frames,
+            outputs,
             store.image_by_sha256,
             page=page,
-            page_size=None if every else _page_size(store, row, frames),
-            findable=any(resumption.state_after(p, self.setup.accounts) is State.SUBMITTING for p in predictions),
+            page_size=None if every else _page_size(store, job, outputs),
+            findable=any(resumption.state_after(p, self.config.accounts) is State.SUBMITTING for p in predictions),
             link=self.image_access.link(store, caller),
         )
 
@@ -302,20 +304,20 @@ class ImageService:
 
         Raises: `errors.UnknownHandle`.
         """
-        row = await self._job(job_id, caller)
-        return presenters.making(row, await self.store.predictions(row.id))
+        job = await self._job(job_id, caller)
+        return presenters.making(job, await self.store.predictions(job.id))
 
     async def made_from(self, handle: str, caller: Caller = ANYONE) -> list[str]:
         """Return the handles of what a caller made from an image, oldest first."""
-        return [frame.handle for frame in await self.store.outputs_made_from(handle, caller.owner)]
+        return [output.handle for output in await self.store.outputs_made_from(handle, caller.owner)]
 
     async def recent_images(self, limit: int = 20, caller: Caller = ANYONE) -> list[ImageResult]:
         """Return the newest outputs that are home."""
 
         def read(store: Store) -> list[ImageResult]:
             link = self.image_access.link(store, caller)
-            frames = store.recent_outputs(limit, caller.owner)
-            return [presenters.image_of_output(f, store.image_by_sha256(f.sha256 or ""), link) for f in frames]
+            outputs = store.recent_outputs(limit, caller.owner)
+            return [presenters.image_of_output(f, store.image_by_sha256(f.sha256 or ""), link) for f in outputs]
 
         return await self.store.run(read)
 
@@ -323,7 +325,7 @@ class ImageService:
         """Return the handles of the newest outputs that are home, and after them of the newest uploads."""
 
         def read(store: Store) -> list[str]:
-            outputs = [frame.handle for frame in store.recent_outputs(limit, caller.owner)]
+            outputs = [output.handle for output in store.recent_outputs(limit, caller.owner)]
             return outputs + [image.handle for image in store.recent_uploads(limit, caller.owner)]
 
         return await self.store.run(read)
@@ -343,13 +345,13 @@ class ImageService:
 
     # -- how a job starts and is waited for
 
-    async def _attached(self, made: Made, caller: Caller) -> JobResult:
+    async def _attached(self, created: CreatedJob, caller: Caller) -> JobResult:
         """Return a job that was made earlier; it was agreed to then, so nothing is asked, quoted or sent."""
-        job, left_s = made.job, made.until_s - self._clock.monotonic()
-        if made.save_to:
-            await self.store.save_also(job.id, made.save_to)
+        job, left_s = created.job, created.until_s - self._clock.monotonic()
+        if created.save_to:
+            await self.store.save_also(job.id, created.save_to)
         result = await self._wait(job.id, min(left_s, caller.left_s()), caller)
-        if made.save_to:
+        if created.save_to:
             await self.image_access.save_copies(job.id)
             result = await self.job(job.id, caller)
         age = presenters.ago(self._clock.now() - job.created_at)
@@ -362,30 +364,30 @@ class ImageService:
     async def _wait(self, job_id: str, wait_s: float, caller: Caller, page: int = 1) -> JobResult:
         """Return the job when it has ended, images stored, or when `wait_s` is over; report what changes meanwhile."""
         end_s = self._clock.monotonic() + min(max(wait_s, 0), MAX_WAIT_S)
-        told = None
+        reported = None
         while True:
             changed = self.worker.notifier.next
-            row = await self._job(job_id, caller)
-            seen = (row.status, row.returned)
-            if caller.report and seen != told:
-                told = seen
-                message = f"{job_id} {row.status}, {row.returned} of {row.request.requested} images"
-                await caller.told(row.returned, row.request.requested, message)
+            job = await self._job(job_id, caller)
+            seen = (job.status, job.returned)
+            if caller.report and seen != reported:
+                reported = seen
+                message = f"{job_id} {job.status}, {job.returned} of {job.request.requested} images"
+                await caller.report_progress(job.returned, job.request.requested, message)
             left_s = end_s - self._clock.monotonic()
-            if left_s <= 0 or row.status not in (Status.QUEUED, Status.RUNNING):
+            if left_s <= 0 or job.status not in (Status.QUEUED, Status.RUNNING):
                 return await self.job(job_id, caller, page=page)
             await self._clock.wait(changed, min(left_s, LOOK_AGAIN_S))
 
-    async def _resume(self, row: Job) -> None:
+    async def _resume(self, job: Job) -> None:
         """Look again at what had ended without its images, where looking costs nothing."""
-        if row.status in (Status.PARTIAL, Status.FAILED, Status.UNCERTAIN):
-            await self.store.run(resumption.resume, row.id, self.setup.accounts, moment(self._clock))
+        if job.status in (Status.PARTIAL, Status.FAILED, Status.UNCERTAIN):
+            await self.store.run(resumption.resume, job.id, self.config.accounts, moment(self._clock))
             self.worker.notifier.notify()
 
     async def _job(self, job_id: str, caller: Caller) -> Job:
-        return await self.store.run(_job_seen, job_id, caller)
+        return await self.store.run(_visible_job, job_id, caller)
 
-    def _tell(self, job_id: str) -> None:
+    def _notify_listeners(self, job_id: str) -> None:
         for listener in list(self._listeners.values()):
             listener(job_id)
 
@@ -393,17 +395,17 @@ class ImageService:
 # What follows reads and writes the store: it runs where it may block.
 
 
-def _job_seen(store: Store, job_id: str, caller: Caller) -> Job:
-    row = store.job(job_id.strip().partition("/")[0])
-    if not row or not caller.sees(row.owner):
+def _visible_job(store: Store, job_id: str, caller: Caller) -> Job:
+    job = store.job(job_id.strip().partition("/")[0])
+    if not job or not caller.sees(job.owner):
         raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
-    return row
+    return job
 
 
-def _page_size(store: Store, row: Job, frames: Sequence[Output]) -> int:
+def _page_size(store: Store, job: Job, outputs: Sequence[Output]) -> int:
     """Return how many images of a job a page lists: what was first said of an ended job that has several pages."""
-    size = row.page_size or presenters.page_size(frames, store.image_by_sha256)
-    if row.page_size is None and len(frames) > size and row.status not in (Status.QUEUED, Status.RUNNING):
+    size = job.page_size or presenters.page_size(outputs, store.image_by_sha256)
+    if job.page_size is None and len(outputs) > size and job.status not in (Status.QUEUED, Status.RUNNING):
         with suppress(errors.Outage):  # another program locks the database: the next listing fixes the same size
-            store.fix_page_size(row.id, size)
+            store.fix_page_size(job.id, size)
     return size

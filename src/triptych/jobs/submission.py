@@ -1,7 +1,7 @@
-"""One step of one prediction: submit it, look for a lost submit, or take up what comes back (`completion`).
+"""One step of one prediction: submit it, find a lost submit, or continue in `completion`.
 
-Each step is handed a claim, does one thing, and writes it down. The rules are those of `worker`, which calls them; what
-happens here between two writes may be lost with the process at any time.
+Each step gets a claim, does one thing, and writes the result. The rules are in `worker`, which calls the steps. The
+process may end between any two writes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from triptych.jobs.polling import Polling, age_s, slept_s
 from triptych.jobs.submit_gate import SubmitGate
 from triptych.jobs.transitions import Transitions, fault_of
 from triptych.jobs.uploads import as_sent, upload_reference
-from triptych.providers import Sent
+from triptych.providers import SubmitTimes
 from triptych.providers.client import Account, ProviderClient
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Claim
@@ -40,19 +40,19 @@ from triptych.storage.reads import RESTARTED
 log = logging.getLogger(__name__)
 
 SHUTDOWN_GRACE_S = 8.0
-"""How long a stopping process still waits for the answer to a submit that has left."""
+"""How long a stopping process waits for the response to a submit that was sent."""
 PREPARE_TRIES = 8
 SUBMIT_TRIES = 10
 MAX_SUBMITS_BEFORE_REROUTE = 3
 LOOK_TRIES = 5
 LOOK_FOR_S = 60.0
-"""A submit of which no living process knows anything is looked for this long, from the first look on."""
+"""The search for a submit without a stored outcome goes on for this long after its first attempt."""
 AMBIGUOUS_SUBMIT_WINDOW_S = 900.0
-"""Another submit sent within this time before a lost one could be mistaken for it."""
+"""A submit sent within this time before a lost one could be mistaken for it."""
 
 
 class Submission:
-    """The steps, over one store, one set of files and one set of connections.
+    """The steps of predictions in one store, with its image files and its connections.
 
     `changed` is called with the id of each job that moved; the notifier is notified when an image is stored.
     """
@@ -80,7 +80,7 @@ class Submission:
         )
 
     async def advance(self, claim: Claim) -> None:
-        """Do the one step that the prediction's state calls for, and write down what came of it.
+        """Do the next step of a prediction by its state, and write the result.
 
         Raises: `errors.Outage` when nothing could be written.
         """
@@ -102,16 +102,16 @@ class Submission:
         prediction = claim.prediction
         account = self._accounts[prediction.provider]
         try:
-            edit = await self._prepare(account, prediction)
+            request = await self._prepare(account, prediction)
         except (errors.Outage, errors.RateLimited) as error:
-            await self._transitions.again_later(claim, error, PREPARE_TRIES)
+            await self._transitions.retry_later(claim, error, PREPARE_TRIES)
             return
         except errors.TriptychError as error:
             await self._transitions.end(claim, State.FAILED, fault_of(error), free=True)
             return
         except Exception as error:
             log.exception("internal error while preparing %s", prediction.id)
-            await self._transitions.again_later(claim, _internal(error), PREPARE_TRIES)
+            await self._transitions.retry_later(claim, _internal(error), PREPARE_TRIES)
             return
         now = moment(self._clock)
         sent = await self._transitions.move(
@@ -123,70 +123,69 @@ class Submission:
             submitted_mono=now.mono_s,
             deadline_at=now.mono_s + account.provider.deadline_s,
             looked_mono=None,
-            sent_urls=tuple(reference.url for reference in edit.references),
+            sent_urls=tuple(reference.url for reference in request.references),
             fault=None,
         )
-        if sent and sent.prediction.state is State.SUBMITTING:  # its job may have been cancelled
-            await self._send(account, sent, edit)
+        if sent and sent.prediction.state is State.SUBMITTING:  # not if its job was cancelled
+            await self._send(account, sent, request)
 
-    async def _send(self, account: Account, claim: Claim, edit: ProviderRequest, *, again: bool = False) -> None:
-        """Send the request that costs money, and write down what came of it even if this process is being stopped."""
-        departure = SubmitGate(self._store, claim, self._clock)
+    async def _send(self, account: Account, claim: Claim, request: ProviderRequest, *, again: bool = False) -> None:
+        """Send the paid request, and write its outcome even if this process is being stopped."""
+        gate = SubmitGate(self._store, claim, self._clock)
         shield, ended = anyio.CancelScope(shield=True), False
 
         async def limit_when_cancelled() -> None:
-            """Give the submit a few more seconds; what stops this process may not wait for them."""
+            """Give the submit a few more seconds. The caller that stops this process may not wait for them."""
             try:
                 await anyio.sleep_forever()
             finally:
                 if not ended:
-                    departure.stopping = True
+                    gate.stopping = True
                     shield.deadline = anyio.current_time() + SHUTDOWN_GRACE_S
                     with anyio.CancelScope(shield=True):
-                        await self._note_departure(claim, departure)
+                        await self._record_unanswered(claim, gate)
 
         with unwrap_group():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(limit_when_cancelled)
                 with shield:
-                    await self._send_and_write(account, claim, edit, again, departure)
+                    await self._send_and_write(account, claim, request, again, gate)
                 ended = True
                 tasks.cancel_scope.cancel()
 
-    async def _note_departure(self, claim: Claim, departure: SubmitGate) -> None:
-        """Write down that a request has left whose answer may not be heard any more."""
-        async with departure.writing:
-            if departure.left and claim.prediction.fault is None:
+    async def _record_unanswered(self, claim: Claim, gate: SubmitGate) -> None:
+        """Store that a request was sent whose response may be lost."""
+        async with gate.writing:
+            if gate.left and claim.prediction.fault is None:
                 with suppress(Exception):
-                    await self._transitions.lose(claim, _STOPPED)
-                    departure.claim = replace(claim, prediction=replace(claim.prediction, fault=_STOPPED))
+                    await self._transitions.record_lost_response(claim, _STOPPED)
+                    gate.claim = replace(claim, prediction=replace(claim.prediction, fault=_STOPPED))
 
     async def _send_and_write(
-        self, account: Account, claim: Claim, edit: ProviderRequest, again: bool, departure: SubmitGate
+        self, account: Account, claim: Claim, request: ProviderRequest, again: bool, gate: SubmitGate
     ) -> None:
         async def write() -> Claim | None:
-            async with departure.writing:
-                return await self._write_outcome(departure.claim, outcome, again=again)
+            async with gate.writing:
+                return await self._write_outcome(gate.claim, outcome, again=again)
 
         try:
-            outcome = await self._sent(account, claim, edit, departure)
-            taken = await self._transitions.write_with_retry(claim, "the answer", write)
+            outcome = await self._submit_and_read(account, claim, request, gate)
+            moved = await self._transitions.write_with_retry(claim, "the answer", write)
         except BaseException as error:
-            # What leaves no other trace must leave this one, or a look takes the request for one that was never sent.
-            if departure.left:
+            # Without this failure a later search takes the request for one that was never sent.
+            if gate.left:
                 with suppress(Exception):
-                    await self._transitions.lose(claim, _unheard(error))
+                    await self._transitions.record_lost_response(claim, _lost_response(error))
             raise
-        if taken and taken.prediction.state is State.FETCHING:
-            await self._completion.download(taken)
+        if moved and moved.prediction.state is State.FETCHING:
+            await self._completion.download(moved)
 
-    async def _sent(
-        self, account: Account, claim: Claim, edit: ProviderRequest, departure: SubmitGate
+    async def _submit_and_read(
+        self, account: Account, claim: Claim, request: ProviderRequest, gate: SubmitGate
     ) -> Pending | Done | errors.TriptychError:
-        """Return what came of a submit; frames that a stream brings early are stored while it goes on.
+        """Send a submit, and return its outcome; early frames of a stream are stored while the stream goes on.
 
-        A stream is read to its end whatever the disk says. What it brought before it broke off is stored before the
-        error is returned.
+        A stream is read to its end even if the disk is full. If it breaks off, its frames are stored first.
         """
         outcome: Pending | Done | errors.TriptychError
         early = EarlyOutputs(self._downloads, claim, self._transitions)
@@ -195,53 +194,55 @@ class Submission:
                 try:
                     outcome = await self._client.run(
                         account,
-                        account.provider.submit(edit),
-                        came=lambda frame: early.take(frame, fetches),
-                        leaving=departure,
+                        account.provider.submit(request),
+                        on_frame=lambda frame: early.add(frame, fetches),
+                        before_send=gate,
                     )
                 except errors.TriptychError as error:
                     outcome = error
                 except Exception as error:
                     log.exception("internal error while sending %s", claim.prediction.id)
-                    outcome = _internal(error) if departure.left else errors.NotSent(_internal(error).message)
+                    outcome = _internal(error) if gate.left else errors.NotSent(_internal(error).message)
                 await early.store_rest(fetches)
         return outcome
 
     async def _write_outcome(
         self, claim: Claim, outcome: Pending | Done | errors.TriptychError, *, again: bool
     ) -> Claim | None:
-        """Write what came of a submit; return the claim where its images are to be fetched now."""
+        """Write the outcome of a submit; return the claim if its images are to be downloaded now."""
         match outcome:
             case Pending():
-                # The provider's time counts from here: to send a large image may have taken long.
+                # The provider's time counts from here: sending a large image may take long.
                 now = moment(self._clock)
                 accepted = replace(claim.prediction, submitted_at=now.at, submitted_mono=now.mono_s)
-                return await self._completion.write(replace(claim, prediction=accepted), outcome)
+                return await self._completion.write_response(replace(claim, prediction=accepted), outcome)
             case Done():
-                return await self._completion.write(claim, outcome)
-            case _ if again:  # whatever became of this try, the one before may have been accepted
-                await self._lose_answer(claim, outcome, again)
+                return await self._completion.write_response(claim, outcome)
+            case _ if again:  # the earlier submit may have been accepted, whatever the outcome of this one
+                await self._record_lost_response(claim, outcome, again)
             case errors.Refused() | errors.NotSent():
-                await self._refused(claim, outcome)
+                await self._retry_or_reroute(claim, outcome)
             case errors.Outage():
-                await self._lose_answer(claim, outcome, again)
+                await self._record_lost_response(claim, outcome, again)
             case _:
                 await self._transitions.end(claim, State.FAILED, fault_of(outcome), free=True)
         return None
 
-    async def _refused(self, claim: Claim, error: errors.Refused | errors.NotSent) -> None:
-        """Try what surely was not accepted again, there or at the next provider of the job's routes; or give up."""
+    async def _retry_or_reroute(self, claim: Claim, error: errors.Refused | errors.NotSent) -> None:
+        """Retry a submit that surely was not accepted, there or at the job's next route; or end it."""
         prediction = claim.prediction
-        row = await self._store.job(prediction.job_id)
-        routes = row.routes if row else ()
+        job = await self._store.job(prediction.job_id)
+        routes = job.routes if job else ()
         if isinstance(error, errors.RateLimited | errors.NotSent):
             if isinstance(error, errors.RateLimited):
-                self._polling.hold(prediction.provider, retry_delay_s(prediction.attempts + 1, error.retry_after_s))
+                self._polling.pause_submits(
+                    prediction.provider, retry_delay_s(prediction.attempts + 1, error.retry_after_s)
+                )
             if prediction.attempts + 1 < (MAX_SUBMITS_BEFORE_REROUTE if routes else SUBMIT_TRIES):
-                await self._transitions.again_later(claim, error, SUBMIT_TRIES)
+                await self._transitions.retry_later(claim, error, SUBMIT_TRIES)
                 return
         elif not isinstance(error, errors.KeyRejected | errors.NoFunds | errors.NotOffered):
-            routes = ()  # the request itself was refused; elsewhere it would be too
+            routes = ()  # the request itself is refused: another provider would refuse it too
         if not routes or not await self._reroute(claim, routes[0], error):
             await self._transitions.end(claim, State.FAILED, fault_of(error), free=True)
 
@@ -254,17 +255,17 @@ class Submission:
         self._transitions.changed(claim.prediction.job_id)
         return moved
 
-    async def _lose_answer(self, claim: Claim, error: errors.TriptychError, again: bool) -> None:
+    async def _record_lost_response(self, claim: Claim, error: errors.TriptychError, again: bool) -> None:
         log.warning("the answer to %s was lost: %s", claim.prediction.id, error.message)
         attempts = claim.prediction.attempts + 1 if again else 0
         moved = await self._transitions.move(
             claim, State.SUBMITTING, wait_s=retry_delay_s(attempts + 1), fault=fault_of(error), attempts=attempts
         )
         if moved is None:
-            await self._transitions.lose(claim, fault_of(error))
+            await self._transitions.record_lost_response(claim, fault_of(error))
 
     async def _look_for(self, claim: Claim) -> None:
-        """Find out what became of a submit whose answer was lost, without paying twice."""
+        """Find the outcome of a submit whose response was lost, without paying twice."""
         prediction = claim.prediction
         account = self._accounts[prediction.provider]
         provider = account.provider
@@ -275,7 +276,7 @@ class Submission:
         tries = LOOK_TRIES if provider.find else 0
         if provider.find:
             try:
-                found = await self._found(account, prediction)
+                found = await self._find(account, prediction)
                 read = absent = True
             except errors.Unclear as error:
                 read = True
@@ -285,25 +286,25 @@ class Submission:
                 log.info("looking for %s: %s", prediction.id, error.message)
             except Exception:
                 log.exception("internal error while looking for %s", prediction.id)
-        # A process that died before it heard anything may never have sent the request, and a frozen one may still be
-        # waiting for the answer. Where a fault is stored, the request left and its answer was lost.
-        unheard = prediction.fault is None
-        patient = unheard and now_s - looked_mono < LOOK_FOR_S
+        # Without a stored failure the process may have ended before it sent the request, or may be suspended and still
+        # wait for the response. With one, the request was sent and its response was lost.
+        no_failure_stored = prediction.fault is None
+        patient = no_failure_stored and now_s - looked_mono < LOOK_FOR_S
         if found:
-            answer = found
-            taken = await self._transitions.write_with_retry(
-                claim, "the ticket", lambda: self._completion.write(claim, answer, found=True)
+            response = found
+            moved = await self._transitions.write_with_retry(
+                claim, "the ticket", lambda: self._completion.write_response(claim, response, found=True)
             )
-            if taken and taken.prediction.state is State.FETCHING:
-                await self._completion.download(taken)
+            if moved and moved.prediction.state is State.FETCHING:
+                await self._completion.download(moved)
         elif (read or not provider.find) and self._may_send_again(account, prediction) and attempts < 2 * LOOK_TRIES:
             await self._send(account, claim, await self._as_sent(account, prediction), again=True)
         elif attempts < tries or patient:
             await self._transitions.move(
                 claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts, looked_mono=looked_mono
             )
-        elif unheard and absent:
-            # The provider's own list, read again and again for a minute, does not have it: it was not accepted.
+        elif no_failure_stored and absent:
+            # The provider's list, read repeatedly for a minute, does not have it: it was not accepted.
             await self._transitions.move(claim, State.QUEUED, wait_s=0, attempts=0)
         else:
             fault = Failure(
@@ -314,21 +315,21 @@ class Submission:
             )
             await self._completion.finish_uncertain(claim, fault)
 
-    async def _found(self, account: Account, prediction: Prediction) -> Pending | Done | None:
+    async def _find(self, account: Account, prediction: Prediction) -> Pending | Done | None:
         provider = account.provider
         assert provider.find and prediction.submitted_at
         known = await self._store.tickets(provider.name)
-        sent = Sent(prediction.submitted_at, age_s(prediction, self._clock), slept_s(prediction, self._clock))
-        edit = await self._as_sent(account, prediction)
-        found = await self._client.run(account, provider.find(edit, prediction, sent, known))
+        sent = SubmitTimes(prediction.submitted_at, age_s(prediction, self._clock), slept_s(prediction, self._clock))
+        request = await self._as_sent(account, prediction)
+        found = await self._client.run(account, provider.find(request, prediction, sent, known))
         await self._require_ours(account, prediction, found)
         return found
 
     def _may_send_again(self, account: Account, prediction: Prediction) -> bool:
-        """Return whether the provider still knows a request by an id of ours, so that the same one is not paid twice.
+        """Return whether the provider still recognises our id of the request, so that a repetition is not paid twice.
 
-        One that was given up as uncertain is only looked for: asking for its status must not pay. So is one that left
-        before the machine restarted: its age is not known for sure.
+        False for an uncertain request: asking for its status must not pay. False for a request sent before the machine
+        restarted: its age is not certain.
         """
         provider = account.provider
         if provider.offline:
@@ -339,13 +340,13 @@ class Submission:
         return provider.honours_ids_s is not None and oldest_s < provider.honours_ids_s
 
     async def _require_ours(self, account: Account, prediction: Prediction, found: Pending | None) -> None:
-        """Raise `errors.Outage` when what was found may be another prediction's, whose ticket is not written (yet)."""
+        """Raise `errors.Outage` if the entry may belong to another prediction, whose ticket is not written yet."""
         if not found or account.provider.honours_ids_s is not None:
             return
         assert prediction.submitted_at
         now, since = moment(self._clock), prediction.submitted_at - timedelta(seconds=AMBIGUOUS_SUBMIT_WINDOW_S)
         for other, worked_on in await self._store.submits_without_ticket(prediction, since=since, now=now):
-            # Of requests that were both lost, one can have the other's answer if they are the same in every word.
+            # Two lost requests can be mistaken for each other only if their content is the same.
             same = (other.prompt, other.inputs, other.size) == (prediction.prompt, prediction.inputs, prediction.size)
             if same and worked_on and other.fault is None:
                 raise errors.Outage(f"The entry in the provider's list may belong to {other.id}.")
@@ -359,7 +360,7 @@ class Submission:
         return offer
 
     async def _prepare(self, account: Account, prediction: Prediction) -> ProviderRequest:
-        """Return the request in our words, its inputs where the provider can read them."""
+        """Return the request, with its inputs uploaded to the provider."""
         offer = self._offer(prediction)
         references: list[Reference] = []
         warnings: list[str] = []
@@ -367,19 +368,19 @@ class Submission:
             image = await self._store.image_by_handle(handle)
             if not image:
                 raise errors.UnknownHandle(f"The input {handle} no longer exists.")
-            reference, said = await upload_reference(
+            reference, notes = await upload_reference(
                 self._store, self._client, self._clock, account, image, of=len(prediction.inputs)
             )
             references.append(reference)
-            warnings += said
+            warnings += notes
         if warnings:
             await self._store.warn(prediction.job_id, warnings)
-        return _as_asked(offer, prediction, references)
+        return _provider_request(offer, prediction, references)
 
     async def _as_sent(self, account: Account, prediction: Prediction) -> ProviderRequest:
-        """Return a request as it left, for a look or a repetition: nothing is uploaded anew.
+        """Return a request as it was sent, to search for it or repeat it; nothing is uploaded.
 
-        Raises: `errors.Outage` where it is not known any more what it carried.
+        Raises: `errors.Outage` if its content is not stored.
         """
         images = [await self._store.image_by_handle(handle) for handle in prediction.inputs]
         urls = prediction.sent_urls
@@ -388,10 +389,10 @@ class Submission:
         references = [
             await as_sent(account, image, url, of=len(images)) for image, url in zip(images, urls, strict=True)
         ]
-        return _as_asked(self._offer(prediction), prediction, references)
+        return _provider_request(self._offer(prediction), prediction, references)
 
 
-def _as_asked(offer: Offer, prediction: Prediction, references: list[Reference]) -> ProviderRequest:
+def _provider_request(offer: Offer, prediction: Prediction, references: list[Reference]) -> ProviderRequest:
     return provider_request(
         offer,
         prediction.request,
@@ -410,7 +411,7 @@ def _internal(error: Exception) -> errors.Outage:
     return errors.Outage(f"An internal error ({type(error).__name__}) interrupted the request.")
 
 
-def _unheard(error: BaseException) -> Failure:
+def _lost_response(error: BaseException) -> Failure:
     if isinstance(error, Exception):
         return Failure("answer_lost", f"The provider's answer could not be written ({type(error).__name__}).", True)
     return _STOPPED

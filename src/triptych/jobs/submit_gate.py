@@ -1,4 +1,4 @@
-"""The last check before a paid request leaves: this process still holds the prediction."""
+"""The last check before a paid request is sent: does this process still hold the prediction?"""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Claim
 
 RENEWED_WITHIN_S = LEASE_S / 2
-"""A renewal that took longer is not relied on: the lease may be over."""
+"""A renewal that took longer does not count: the lease may have expired."""
 
 
 class SubmitGate:
-    """The gate before a paid request leaves: it opens only for the process that still holds the prediction.
+    """Lets a paid request pass only if this process still holds the prediction.
 
-    Called right before the bytes leave. `left` says from then on that they may have.
+    The client calls it right before it writes the bytes. From then on `left` is true: the bytes may have been sent.
     """
 
     def __init__(self, store: AsyncStore, claim: Claim, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self.claim = claim
-        """With the fault that was stored for it while its answer was waited for, if any."""
+        """Has the failure that was stored during the request, if one was."""
         self.writing = anyio.Lock()
-        """Held while what became of the request is written: `claim` is what the store has then."""
+        """Held while the outcome of the request is written; `claim` is then equal to the store's."""
         self.left = False
         self.stopping = False
-        """This process is being stopped: what has not left yet stays."""
+        """This process is being stopped: a request that was not sent yet is not sent any more."""
 
     async def __call__(self) -> None:
-        """Renew the lease for the time that the request is on its way.
+        """Renew the lease for the duration of the request.
 
-        Raises: `errors.NotSent` when another process has taken the prediction over, or nobody can say, and when this
-        process is being stopped.
+        Raises: `errors.NotSent` if another process has the prediction, if the lease cannot be renewed in time, or if
+        this process is being stopped.
         """
         began_s = self._clock.monotonic()
         try:

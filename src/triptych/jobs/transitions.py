@@ -1,7 +1,7 @@
-"""What a step writes down: the move, what comes with it, and the call that says that a job moved.
+"""Writes the state transitions of predictions, and calls `changed` after each.
 
-One place for it, so that no step forgets one of them. What a paid request came to is written however often the database
-says no (`write_with_retry`): nothing else leads back to it.
+The outcome of a paid request is written until the database accepts it (`write_with_retry`), because it exists nowhere
+else.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 LONGEST_RETRY_S = 5.0
 INTERNAL_ERRORS = 8
-"""So many errors of our own end the insisting: the ninth would be the same."""
+"""`write_with_retry` gives up after so many internal errors."""
 
 
 class Transitions:
-    """The moves of claimed predictions; `changed` is called with the id of each job that moved."""
+    """The state transitions of claimed predictions; each calls `changed` with its job's id."""
 
     def __init__(self, store: AsyncStore, clock: Clock, changed: Callable[[str], None]) -> None:
         self._store = store
@@ -37,9 +37,9 @@ class Transitions:
         self.changed = changed
 
     async def write_with_retry(self, claim: Claim, what: str, write: Callable[[], Awaitable[T]]) -> T:
-        """Write what a paid request came to, again and again until the database and the disk take it.
+        """Write the outcome of a paid request, again and again until the database and the disk accept it.
 
-        Raises: the error of our own that stays after several tries; what cancels this process.
+        Raises: an internal error that stays after several tries; the cancellation of this process.
         """
         tries = internal = 0
         while True:
@@ -61,10 +61,10 @@ class Transitions:
             tries += 1
             await self._clock.wait(anyio.Event(), min(0.5 * 2 ** min(tries, 5), LONGEST_RETRY_S))
 
-    async def lose(self, claim: Claim, fault: Failure) -> None:
-        """Remember that an answer was lost, under any lease: a look must not take the request for one never sent.
+    async def record_lost_response(self, claim: Claim, fault: Failure) -> None:
+        """Store that a response was lost, under any lease; otherwise a search assumes that nothing was sent.
 
-        It is written even while this process is being stopped.
+        The write happens even while this process is being stopped.
         """
         with anyio.CancelScope(shield=True):
             await self._store.note_loss(claim.prediction.id, fault)
@@ -72,10 +72,10 @@ class Transitions:
     async def move(
         self, claim: Claim, state: State, *, wait_s: float, free: bool = False, **changes: Any
     ) -> Claim | None:
-        """Write a prediction's next state, due again after `wait_s`; return the claim as it now stands.
+        """Write a prediction's next state, due again after `wait_s`; return the claim with it.
 
-        None when the lease was lost. With `free`, the money held back for it is given back.
-        Raises: `errors.Outage` when nothing could be written.
+        Returns None if the lease was lost. `free` releases the money reserved for the prediction.
+        Raises: `errors.Outage` if nothing was written.
         """
         now = moment(self._clock)
         moved = await self._store.move(claim, state, now=now, due_at=now.mono_s + wait_s, release_money=free, **changes)
@@ -85,11 +85,11 @@ class Transitions:
         return moved
 
     async def end(self, claim: Claim, state: State, fault: Failure, *, free: bool = False) -> None:
-        """End a prediction with the reason why."""
+        """End a prediction with a failure."""
         await self.move(claim, state, wait_s=0, free=free, fault=fault, finished_at=self._clock.now())
 
-    async def again_later(self, claim: Claim, error: errors.TriptychError, tries: int) -> None:
-        """Queue what surely was not accepted once more, or give up after so many tries."""
+    async def retry_later(self, claim: Claim, error: errors.TriptychError, tries: int) -> None:
+        """Queue a submit that surely was not accepted again, or end it after `tries` attempts."""
         attempts = claim.prediction.attempts + 1
         if attempts >= tries:
             await self.end(claim, State.FAILED, fault_of(error), free=True)
@@ -99,5 +99,5 @@ class Transitions:
 
 
 def fault_of(error: errors.TriptychError) -> Failure:
-    """Return an error as it is kept."""
+    """Return an error as the value that is stored."""
     return Failure(error.kind, error.message, error.retryable, error.request_id)

@@ -1,7 +1,7 @@
-"""Puts an image where a provider can read it: a URL that it has already, an upload, or the bytes in the request.
+"""Makes an image readable for a provider: by the URL it has there, by an upload, or as bytes in the request.
 
-An image is uploaded to a provider once and remembered; one that is larger than the provider takes is fitted down, and
-that is said.
+An image is uploaded to a provider once, and its URL is stored. An image above the provider's limits is made smaller,
+with a warning.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from triptych.storage.async_store import AsyncStore
 async def upload_reference(
     store: AsyncStore, provider_client: ProviderClient, clock: Clock, account: Account, image: Image, *, of: int = 1
 ) -> tuple[Reference, tuple[str, ...]]:
-    """Return an image as a provider can read it, and what had to be done to it in words; `of` share one request.
+    """Return an image as a provider can read it, and warnings about changes to it; `of` images share the request.
 
-    Raises: what the upload raises; `errors.UnreadableImage` when the file is gone.
+    Raises: what the upload raises; `errors.UnreadableImage` if the file is missing.
     """
     provider = account.provider
     known = await store.copy(image.sha256, provider.name, clock.now())
@@ -40,9 +40,9 @@ async def upload_reference(
 
 
 async def as_sent(account: Account, image: Image | None, url: str | None, *, of: int = 1) -> Reference:
-    """Return an image as an earlier request carried it: under the same URL, or else with the same bytes.
+    """Return an image as an earlier request carried it: by the same URL, else as the same bytes.
 
-    Raises: `errors.Outage` for bytes that are not here any more.
+    Raises: `errors.Outage` if the bytes are not stored any more.
     """
     if url:
         return Reference(image.sha256 if image else "", image.mime_type if image else "", url=url)
@@ -53,7 +53,7 @@ async def as_sent(account: Account, image: Image | None, url: str | None, *, of:
 
 
 def _shared(limits: ReferenceLimits, of: int) -> ReferenceLimits:
-    """Return the limits for one of several references that share a body; base64 makes them a third larger."""
+    """Return the limits for one of several references in a body; base64 makes each a third larger."""
     if limits.max_body_bytes is None:
         return limits
     share = (limits.max_body_bytes - 65_536) * 3 // 4 // of

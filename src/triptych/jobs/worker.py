@@ -1,15 +1,14 @@
-"""Moves predictions along: claim one, do ONE step, write it down; again when it is due.
+"""Advances predictions: claim one, do ONE step, write the result; again when it is due.
 
 Rules (each is a promise of the whole product):
-- A prediction is written as `submitting` before its request leaves, and its ticket right after the answer.
-- A submit is sent again only when it surely was not accepted, or when the provider knows it by an id of ours. Otherwise
-  it is looked for (`find`), and if it cannot be found it is `uncertain`, never repeated.
-- Nothing that happens while polling ends a prediction but the provider's own decision or the deadline; even then the
-  ticket is kept.
-- Any process may die between any two lines here, and any other may go on: all that must survive is in the store.
-- Nothing ends the worker but its own cancellation, and no provider's trouble takes the steps of the others.
+- A prediction is written as `submitting` before its request is sent, and its ticket right after the response.
+- A submit is sent again only if it surely was not accepted, or if the provider recognises our id. Otherwise it is
+  searched for (`find`); a submit that cannot be found is `uncertain`, and never repeated.
+- While a prediction is polled, only the provider's decision or the deadline ends it. Its ticket is kept even then.
+- A process may end between any two lines here, and another process continues: all durable state is in the store.
+- Only its own cancellation ends the worker. A provider's errors never hold up the steps of other providers.
 
-This file must not know any provider by name, nor what a tool or a command is.
+This file must not know any provider by name, nor tools and commands.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ log = logging.getLogger(__name__)
 
 MAX_STEPS_AT_ONCE = 32
 MAX_STEPS_PER_PROVIDER = 12
-OTHERS_LOOK_S = 1.0
-"""How often the database is looked at for what other processes wrote."""
+DB_POLL_INTERVAL_S = 1.0
+"""How often the database is read for changes by other processes."""
 
 
 class Worker:
-    """Advances every prediction whose provider is among `accounts`; several engines may share one store.
+    """Advances every prediction whose provider is in `accounts`; several workers may share one store.
 
     `changed` is called with the id of each job that moved.
     """
@@ -56,7 +55,7 @@ class Worker:
         changed: Callable[[str], None],
     ) -> None:
         self.notifier = Notifier()
-        """Rung when there may be something to do, and when something was done."""
+        """Notified when there may be a step to do, and after each step."""
         self._store = store
         self._client = provider_client
         self._accounts = {name: account for name, account in accounts.items() if account.usable}
@@ -66,13 +65,13 @@ class Worker:
             store, image_files, provider_client, self._accounts, clock, self._polling, changed, self.notifier
         )
         self._held: dict[str, Claim] = {}
-        """What this process works on, by prediction id."""
+        """The claims that this process works on, by prediction id."""
         self._sweeping: set[str] = set()
         self._due_s: float | None = None
-        """When the last look for work found that there is some."""
+        """When the next claim is due, as the last `_claim` read it."""
 
     async def run(self) -> None:
-        """Work until cancelled; a submit that has left still gets a few seconds for its answer."""
+        """Work until cancelled; a submit that was sent gets a few more seconds for its response."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_leases)
             while True:
@@ -84,10 +83,10 @@ class Worker:
                     idle_s = self._idle_s()
                 except errors.Outage as error:
                     log.warning("nothing can be claimed: %s", error.message)
-                    idle_s = OTHERS_LOOK_S
+                    idle_s = DB_POLL_INTERVAL_S
                 except Exception:
                     log.exception("internal error while looking for work; the worker goes on")
-                    idle_s = OTHERS_LOOK_S
+                    idle_s = DB_POLL_INTERVAL_S
                 await self._clock.wait(changed, idle_s)
 
     async def _start_step(self, tasks: anyio.abc.TaskGroup) -> bool:
@@ -111,30 +110,30 @@ class Worker:
                     raise
 
     async def step(self) -> bool:
-        """Do the one step that is most urgent now; return whether there was one."""
+        """Do the most urgent step; return whether there was one."""
         claim = await self._claim()
         if claim:
             await self._work(claim)
         return claim is not None
 
     async def next_due(self) -> float | None:
-        """Return when there will be a step to do on the monotonic clock, as far as it is known."""
+        """Return when the next step is due on the monotonic clock, None if none is known."""
         limits = self._limits()
         return await self._store.next_due(
             now=moment(self._clock), providers=list(limits), max_running=limits, held=list(self._held)
         )
 
     async def sweep(self, name: str) -> None:
-        """Ask a provider once which of all running predictions have ended, and poll just those.
+        """Ask a provider once which running predictions have ended, and poll those.
 
-        It is a hint, never an answer: the single poll decides, and goes on by itself when the list does not help.
+        The list is only a hint: the single poll decides, and goes on if the list does not help.
         """
         account = self._accounts[name]
         assert account.provider.finished
         try:
-            tickets = await self._polling.to_sweep(name)
+            tickets = await self._polling.tickets_to_sweep(name)
             ended = await self._client.run(account, account.provider.finished(sorted(tickets)))
-            await self._polling.swept(name, tickets, ended)
+            await self._polling.record_sweep(name, tickets, ended)
         except errors.TriptychError as error:
             log.info("the list of %s cannot be read: %s", name, error.message)
             self._polling.sweep_failed(name, error.retry_after_s)
@@ -146,12 +145,12 @@ class Worker:
             self.notifier.notify()
 
     async def sweep_is_due(self, name: str) -> bool:
-        """Return whether enough runs at a provider to look at all of it at once, now."""
+        """Return whether to sweep a provider now."""
         return await self._polling.sweep_is_due(name)
 
     def next_sweep(self) -> float | None:
-        """Return when a look at a list is due on the monotonic clock, if any is."""
-        return self._polling.next_sweep(but=self._sweeping)
+        """Return when the next sweep is due on the monotonic clock, None without one."""
+        return self._polling.next_sweep(except_for=self._sweeping)
 
     async def _claim(self) -> Claim | None:
         limits, now, held, lease = self._limits(), moment(self._clock), list(self._held), uuid4().hex
@@ -160,7 +159,7 @@ class Worker:
             return None
 
         def claim_due(store: Store) -> tuple[Claim | None, float | None]:
-            # Only read, and whatever is full: a server with nothing to do takes no lock.
+            # A read without the limits first: an idle server takes no lock.
             due_s = store.next_due(now=now, providers=list(limits), max_running={}, held=held)
             if due_s is None or due_s > now.mono_s:
                 return None, due_s
@@ -184,8 +183,8 @@ class Worker:
     def _idle_s(self) -> float:
         due = min([at for at in (self._due_s, self.next_sweep()) if at is not None], default=None)
         if due is None:
-            return OTHERS_LOOK_S
-        return min(max(due - self._clock.monotonic(), 0.01), OTHERS_LOOK_S)
+            return DB_POLL_INTERVAL_S
+        return min(max(due - self._clock.monotonic(), 0.01), DB_POLL_INTERVAL_S)
 
     async def _keep_leases(self) -> None:
         while True:
@@ -199,7 +198,7 @@ class Worker:
                 log.exception("internal error while renewing leases; the worker goes on")
 
     async def _work(self, claim: Claim) -> None:
-        """Do one step. What it could not write leaves the state as it is, to be taken up again."""
+        """Do one step. If its result cannot be written, the state stays, and a later claim repeats the step."""
         try:
             await self._submission.advance(claim)
         except errors.Outage as error:  # the database or the disk

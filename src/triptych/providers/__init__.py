@@ -45,7 +45,7 @@ __all__ = [
     "NextEvent",
     "Provider",
     "ReferenceLimits",
-    "Sent",
+    "SubmitTimes",
     "client",
     "load",
     "names",
@@ -150,7 +150,7 @@ class ModelList:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SubmitTimes:
     """When a request left: `at` by the wall clock, `age_s` seconds ago by the monotonic clock.
 
     The monotonic clock may pause while the machine sleeps: by the wall clock the request is older by `slept_s`.
@@ -185,7 +185,7 @@ class Provider:
     """The offers at these base URLs, by name, if they depend on the base URL."""
     poll: Callable[[str, str | None], Flow[Pending | Done]] | None = None
     upload: Callable[[bytes, str, str], Flow[Upload]] | None = None
-    find: Callable[[ProviderRequest, Prediction, Sent, frozenset[str]], Flow[Pending | None]] | None = None
+    find: Callable[[ProviderRequest, Prediction, SubmitTimes, frozenset[str]], Flow[Pending | None]] | None = None
     """Find a submit whose response was lost. The tickets belong to other predictions. It sends nothing paid.
 
     Returns None if the request surely was not accepted. Raises `errors.Unclear` if the provider's list was read and

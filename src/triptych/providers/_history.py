@@ -15,7 +15,7 @@ from typing import Any
 
 from triptych.core import errors
 from triptych.core.models import Pending
-from triptych.providers import Flow, HttpResponse, Sent
+from triptych.providers import Flow, HttpResponse, SubmitTimes
 from triptych.providers import _reading as read
 
 PAGES = 3
@@ -48,7 +48,12 @@ class ListPage:
 
 
 def search(
-    read_page: Callable[[int], Flow[ListPage]], sent: Sent, known: frozenset[str], *, page_items: int, kept_s: float
+    read_page: Callable[[int], Flow[ListPage]],
+    sent: SubmitTimes,
+    known: frozenset[str],
+    *,
+    page_items: int,
+    kept_s: float,
 ) -> Flow[Pending | None]:
     """Return the prediction of a lost submit, or None if the submit surely was not accepted.
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from triptych.core import errors
 from triptych.core.models import Pending, Reference, ReturnedImage
-from triptych.providers import Flow, HttpRequest, HttpResponse, Sent, refuse
+from triptych.providers import Flow, HttpRequest, HttpResponse, SubmitTimes, refuse
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def request_id(response: HttpResponse, body: Any) -> str | None:
     return "".join(c for c in found if c.isascii() and c.isprintable())[:100] or None
 
 
-def sent_s(sent: Sent, response: HttpResponse) -> float:
+def sent_s(sent: SubmitTimes, response: HttpResponse) -> float:
     """Return when a request left, in UTC seconds: by the `Date` of the response, else by our own clock."""
     try:
         now = parsedate_to_datetime(header(response, "date") or "")

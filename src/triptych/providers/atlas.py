@@ -19,7 +19,7 @@ from triptych.catalog import presets
 from triptych.core import errors
 from triptych.core.models import Done, Pending, Prediction, ProviderRequest, Upload
 from triptych.core.offers import Operation, Quote, Sizes
-from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, ModelList, Provider, Sent
+from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, ModelList, Provider, SubmitTimes
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -235,7 +235,9 @@ def _failure(response: HttpResponse, body: Any, prediction: Mapping[str, Any]) -
 # Find a lost submit --------------------------------------------------------------------------------------------------
 
 
-def find(edit: ProviderRequest, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
+def find(
+    edit: ProviderRequest, prediction: Prediction, sent: SubmitTimes, known: frozenset[str]
+) -> Flow[Pending | None]:
     """Return the submit whose response was lost, from the account's history; None if it surely is not there.
 
     It must have the same model and show every field that was sent.

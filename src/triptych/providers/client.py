@@ -41,8 +41,8 @@ from triptych.providers.guarded_transport import FETCH_LIMIT_BYTES, Resolve
 
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
-Arrival = Callable[[FrameReceived], Awaitable[None]]
-Leaving = Callable[[], Awaitable[None]]
+OnFrame = Callable[[FrameReceived], Awaitable[None]]
+BeforeSend = Callable[[], Awaitable[None]]
 Transports = Callable[[str], httpx2.AsyncBaseTransport]
 
 log = logging.getLogger(__name__)
@@ -132,8 +132,8 @@ class ProviderClient:
         flow: Flow[T],
         *,
         tries: int = 1,
-        came: Arrival | None = None,
-        leaving: Leaving | None = None,
+        on_frame: OnFrame | None = None,
+        before_send: BeforeSend | None = None,
     ) -> T:
         """Drive a provider's flow to its end and return what it returns.
 
@@ -143,17 +143,17 @@ class ProviderClient:
         Raises: what the flow raises; `errors.NoKey`; `errors.NotSent` and `errors.AnswerLost` from the network.
         """
         try:
-            return await self._drive(account, flow, tries, came, leaving)
+            return await self._drive(account, flow, tries, on_frame, before_send)
         except errors.KeyRejected as error:  # a flow does not know where its key comes from
             message = f"{error.message} In the server's environment, set {account.provider.key_env} to a valid key."
             raise errors.KeyRejected(message, request_id=error.request_id) from error
 
     async def _drive(
-        self, account: Account, flow: Flow[T], tries: int, came: Arrival | None, leaving: Leaving | None
+        self, account: Account, flow: Flow[T], tries: int, on_frame: OnFrame | None, before_send: BeforeSend | None
     ) -> T:
         if account.provider.offline:
-            if leaving:
-                await leaving()
+            if before_send:
+                await before_send()
             return await anyio.to_thread.run_sync(partial(_exhaust, flow))
         if not account.usable:
             raise errors.NoKey(
@@ -161,22 +161,22 @@ class ProviderClient:
             )
         stream = _Stream()
         try:
-            wanted = next(flow)
+            item = next(flow)
             while True:
                 try:
-                    match wanted:
+                    match item:
                         case HttpRequest():
-                            answer = await self._send(account, wanted, tries, stream, leaving)
+                            response = await self._send(account, item, tries, stream, before_send)
                         case NextEvent():
-                            answer = await stream.next_event(account)
+                            response = await stream.next_event(account)
                         case FrameReceived():
-                            answer = HttpResponse(STREAM_END, {}, b"")
-                            if came:
-                                await came(wanted)
+                            response = HttpResponse(STREAM_END, {}, b"")
+                            if on_frame:
+                                await on_frame(item)
                 except errors.TriptychError as error:
-                    wanted = flow.throw(error)
+                    item = flow.throw(error)
                 else:
-                    wanted = flow.send(answer)
+                    item = flow.send(response)
         except StopIteration as stop:
             value: T = stop.value
             return value
@@ -184,24 +184,24 @@ class ProviderClient:
             await stream.aclose()
 
     async def _send(
-        self, account: Account, call: HttpRequest, tries: int, stream: _Stream, leaving: Leaving | None
+        self, account: Account, call: HttpRequest, tries: int, stream: _Stream, before_send: BeforeSend | None
     ) -> HttpResponse:
         url = _url(account, call)
-        tries, leaving = (tries, None) if call.repeatable else (1, leaving)
+        tries, before_send = (tries, None) if call.repeatable else (1, before_send)
         for attempt in range(1, tries + 1):
             try:
-                answer = await self._send_once(account, call, url, stream, leaving)
+                response = await self._send_once(account, call, url, stream, before_send)
             except errors.Outage:
                 if attempt == tries:
                     raise
             else:
-                if attempt == tries or answer.status not in (408, 429, 500, 502, 503, 504):
-                    return answer
+                if attempt == tries or response.status not in (408, 429, 500, 502, 503, 504):
+                    return response
             await self._sleep(0.5 * attempt)
         raise AssertionError("at least one try")
 
     async def _send_once(
-        self, account: Account, call: HttpRequest, url: str, stream: _Stream, leaving: Leaving | None
+        self, account: Account, call: HttpRequest, url: str, stream: _Stream, before_send: BeforeSend | None
     ) -> HttpResponse:
         title = account.provider.title
         key = account.key.get_secret_value() if account.key else ""
@@ -215,9 +215,9 @@ class ProviderClient:
         else:  # an upload ticket: a URL of another host, requested without the key
             client = self._guarded_client(account.provider.name, account.loopback_origins())
         extensions: dict[str, Any] = {}
-        if leaving:
-            await leaving()
-            extensions["trace"] = _before_the_bytes(leaving)
+        if before_send:
+            await before_send()
+            extensions["trace"] = _trace_before_send(before_send)
         try:
             request = client.build_request(
                 call.method,
@@ -280,12 +280,12 @@ class ProviderClient:
         return self._guarded[pool, origins]
 
 
-def _before_the_bytes(leaving: Leaving) -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
+def _trace_before_send(before_send: BeforeSend) -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
     """Return a trace function that calls `leaving` after the connection is made, before the request is written."""
 
     async def trace(event: str, info: Mapping[str, Any]) -> None:
         if event.endswith(".send_request_headers.started"):
-            await leaving()
+            await before_send()
 
     return trace
 

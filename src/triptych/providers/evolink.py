@@ -20,7 +20,16 @@ from urllib.parse import quote as percent_escaped
 
 from triptych.core import errors
 from triptych.core.models import Done, Pending, Prediction, ProviderRequest, Upload
-from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, ModelList, Provider, ReferenceLimits, Sent
+from triptych.providers import (
+    BaseUrl,
+    Flow,
+    HttpRequest,
+    HttpResponse,
+    ModelList,
+    Provider,
+    ReferenceLimits,
+    SubmitTimes,
+)
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -144,7 +153,9 @@ def _error_code(body: Any) -> str:
 # Find ----------------------------------------------------------------------------------------------------------------
 
 
-def find(edit: ProviderRequest, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
+def find(
+    edit: ProviderRequest, prediction: Prediction, sent: SubmitTimes, known: frozenset[str]
+) -> Flow[Pending | None]:
     """Return None if no unknown task of the model was accepted since the submit.
 
     The list of tasks covers the whole account and shows no requests, so it never identifies our task.

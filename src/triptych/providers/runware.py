@@ -27,7 +27,7 @@ from triptych.catalog import backgrounds, presets
 from triptych.core import errors
 from triptych.core.models import Done, Pending, Prediction, ProviderRequest, ReturnedImage, Upload
 from triptych.core.offers import Sizes
-from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Provider, ReferenceLimits, Sent, refuse
+from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Provider, ReferenceLimits, SubmitTimes, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
 from triptych.providers._offers import Family
@@ -166,7 +166,9 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
     raise read.outage(response, body)
 
 
-def find(edit: ProviderRequest, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
+def find(
+    edit: ProviderRequest, prediction: Prediction, sent: SubmitTimes, known: frozenset[str]
+) -> Flow[Pending | None]:
     """Return the task if Runware knows its id, now or among past tasks; None if it does not.
 
     Raises: `Unclear` if it may have forgotten the id; `Outage`, `KeyRejected` or `RateLimited` if it cannot be asked.

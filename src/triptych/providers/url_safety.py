@@ -39,11 +39,11 @@ def parsed(url: str) -> httpx2.URL:
 def may_carry_key(url: str) -> bool:
     """Return whether a base URL may be sent a key: https, or plain http to this machine; no credentials in it."""
     try:
-        read = httpx2.URL(url)
+        httpx_url = httpx2.URL(url)
     except (httpx2.InvalidURL, UnicodeError):
         return False
-    safe = read.scheme == "https" or (read.scheme == "http" and read.host in LOOPBACK)
-    return safe and bool(read.host) and not read.userinfo and 0 < (read.port or 443) < 65536
+    safe = httpx_url.scheme == "https" or (httpx_url.scheme == "http" and httpx_url.host in LOOPBACK)
+    return safe and bool(httpx_url.host) and not httpx_url.userinfo and 0 < (httpx_url.port or 443) < 65536
 
 
 @lru_cache(maxsize=256)
@@ -52,9 +52,9 @@ def origin(url: str) -> str:
 
     Raises: `errors.NotAllowed` for what is no URL.
     """
-    read = parsed(url)
-    port = read.port or {"https": 443, "http": 80}.get(read.scheme, 0)
-    return f"{read.scheme}://{read.host}:{port}"
+    httpx_url = parsed(url)
+    port = httpx_url.port or {"https": 443, "http": 80}.get(httpx_url.scheme, 0)
+    return f"{httpx_url.scheme}://{httpx_url.host}:{port}"
 
 
 @lru_cache(maxsize=256)

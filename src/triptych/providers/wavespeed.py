@@ -23,7 +23,16 @@ from triptych.catalog import backgrounds, presets
 from triptych.core import errors
 from triptych.core.models import Done, Pending, Prediction, ProviderRequest, Upload
 from triptych.core.offers import Offer, Quote, Size, Sizes
-from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, ModelList, Provider, ReferenceLimits, Sent
+from triptych.providers import (
+    BaseUrl,
+    Flow,
+    HttpRequest,
+    HttpResponse,
+    ModelList,
+    Provider,
+    ReferenceLimits,
+    SubmitTimes,
+)
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -237,7 +246,9 @@ def _failure(response: HttpResponse, body: Any, prediction: Mapping[str, Any]) -
 # The history ---------------------------------------------------------------------------------------------------------
 
 
-def find(edit: ProviderRequest, prediction: Prediction, sent: Sent, known: frozenset[str]) -> Flow[Pending | None]:
+def find(
+    edit: ProviderRequest, prediction: Prediction, sent: SubmitTimes, known: frozenset[str]
+) -> Flow[Pending | None]:
     """Return the submit whose response was lost, from the account's history; None if it surely is not there.
 
     It must have the same model and show every field that was sent. The history covers the whole account, so an entry

@@ -272,9 +272,9 @@ async def _known(service: ImageService, kind: str, caller: Caller) -> Sequence[s
         case "job":
             return [job.job_id for job in (await service.list_jobs(MAX_COMPLETIONS, caller=caller)).jobs]
         case "provider":
-            return ["cheapest", *service.setup.accounts]
+            return ["cheapest", *service.config.accounts]
         case "model":
-            return [o.family for account in service.setup.accounts.values() for o in account.provider.offers]
+            return [o.family for account in service.config.accounts.values() for o in account.provider.offers]
         case _:
             return await service.recent_handles(MAX_COMPLETIONS, caller)
 

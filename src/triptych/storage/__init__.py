@@ -1,1 +1,15 @@
-"""The database: jobs, predictions, outputs, images, the budget and the numbered migrations."""
+"""The database: jobs, predictions, outputs, images and the budget, in SQLite.
+
+Other packages use these modules; this file imports none of them:
+
+    async_store   `AsyncStore`: the store for the event loop, each call in a worker thread
+    jobs          `Store`: every write and its transaction; `Claim`
+    reads         the reads, and the writes of images
+    budget        the ledger and the cap per 24 hours
+    sqlite        `Database`: the connection, statements by name, transactions
+    rows          values as columns, rows as values
+
+Inside stand `queries.sql`, with every statement, and `migrations`, with the numbered changes of the tables.
+"""
+
+__all__ = ["async_store", "budget", "jobs", "reads", "rows", "sqlite"]

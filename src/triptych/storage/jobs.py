@@ -164,7 +164,7 @@ class Store(Reads):
         *,
         now: Moment,
         due_at: float,
-        frames: Sequence[Output] = (),
+        outputs: Sequence[Output] = (),
         keep_lease: bool = False,
         release_money: bool = False,
         found: bool = False,
@@ -204,7 +204,7 @@ class Store(Reads):
             self._write(
                 moved, row["reserved_usd"], row, lease=claim.lease if keep_lease else None, release=release_money
             )
-            self._add_frames(frames, now.at)
+            self._add_outputs(outputs, now.at)
             if old in (State.UNCERTAIN, State.CANCELLED):
                 self._let_dependents_wait(moved.id, now)
             if old != state:
@@ -212,15 +212,15 @@ class Store(Reads):
             self._refresh(moved.job_id)
         return Claim(moved, claim.lease)
 
-    def add_outputs(self, frames: Sequence[Output], *, now: datetime) -> None:
+    def add_outputs(self, outputs: Sequence[Output], *, now: datetime) -> None:
         """Write down outputs that came before their prediction's end."""
         with self._db.transaction():
-            self._add_frames(frames, now)
-            self._refresh(frames[0].job_id)
+            self._add_outputs(outputs, now)
+            self._refresh(outputs[0].job_id)
 
-    def _add_frames(self, frames: Sequence[Output], now: datetime) -> None:
-        for frame in frames:
-            self._db.run("add_frame", **rows.columns(frame), now=now.timestamp())
+    def _add_outputs(self, outputs: Sequence[Output], now: datetime) -> None:
+        for output in outputs:
+            self._db.run("add_frame", **rows.columns(output), now=now.timestamp())
 
     def reroute(self, claim: Claim, route: Route, warning: str, *, now: Moment) -> bool:
         """Send what of a job was not accepted yet to another provider.
@@ -304,19 +304,19 @@ class Store(Reads):
         now, mono = self._clock.now().timestamp(), self._clock.monotonic()
         self._db.run("refresh_job", job_id=job_id, status=status, returned=home["n"], now=now, mono=mono)
 
-    def output_stored(self, frame: Output, sha256: str) -> None:
+    def output_stored(self, output: Output, sha256: str) -> None:
         """Remember that an output is home."""
         with self._db.transaction():
-            self._db.run("frame_home", job_id=frame.job_id, n=frame.n, sha256=sha256)
-            self._refresh(frame.job_id)
+            self._db.run("frame_home", job_id=output.job_id, n=output.n, sha256=sha256)
+            self._refresh(output.job_id)
 
-    def output_failed(self, frame: Output, error: str) -> None:
+    def output_failed(self, output: Output, error: str) -> None:
         """Remember why an output could not be fetched."""
-        self._db.run("frame_failed", job_id=frame.job_id, n=frame.n, error=error)
+        self._db.run("frame_failed", job_id=output.job_id, n=output.n, error=error)
 
-    def output_saved(self, frame: Output, saved_path: str) -> None:
+    def output_saved(self, output: Output, saved_path: str) -> None:
         """Remember where an output was saved for the user."""
-        self._db.run("frame_saved", job_id=frame.job_id, n=frame.n, saved_path=saved_path)
+        self._db.run("frame_saved", job_id=output.job_id, n=output.n, saved_path=saved_path)
 
     def fix_page_size(self, job_id: str, page_size: int) -> None:
         """Remember how many images a page of a job's result lists; what is remembered already stays."""
@@ -360,8 +360,8 @@ class Store(Reads):
             if follower.state is State.CANCELLED and follower.fault and follower.fault.kind == "input_missing":
                 balance = self.ledger.balance(now)
                 if not balance.fits(follower.quoted_usd):
-                    said = f"{balance.text()}, quoted ${format_usd(follower.quoted_usd)}"
-                    self._warn(follower.job_id, [f"Step {follower.step + 1} is not resumed: {said}."])
+                    budget = f"{balance.text()}, quoted ${format_usd(follower.quoted_usd)}"
+                    self._warn(follower.job_id, [f"Step {follower.step + 1} is not resumed: {budget}."])
                     return
                 waiting = replace(follower, state=State.WAITING, fault=None, finished_at=None, due_at=0.0)
                 self._write(waiting, str(follower.quoted_usd), None, lease=None)

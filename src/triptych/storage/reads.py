@@ -99,7 +99,7 @@ class Reads:
         assert stored
         return stored
 
-    def holds(self, owner: str, sha256: str) -> bool:
+    def owns(self, owner: str, sha256: str) -> bool:
         """Return whether an owner has brought these bytes in, or has them as the output of a job."""
         return self._db.one("holds", sha256=sha256, owner=owner) is not None
 
@@ -126,8 +126,8 @@ class Reads:
         if handle.startswith("img_"):
             row = self._db.one("image_by_handle", handle=handle)
             return self._image(row) if row else None
-        frame = self.frame(handle)
-        return self.image_by_sha256(frame.sha256) if frame and frame.sha256 else None
+        output = self.output(handle)
+        return self.image_by_sha256(output.sha256) if output and output.sha256 else None
 
     def recent_uploads(self, limit: int, owner: str | None = None) -> list[Image]:
         """Return the newest images that no job made: one owner's, or everybody's."""
@@ -190,7 +190,7 @@ class Reads:
         """Return a job's predictions, lane by lane, step by step."""
         return [rows.read(Prediction, row) for row in self._db.all("predictions", job_id=job_id)]
 
-    def frames(self, job_id: str) -> list[Output]:
+    def outputs(self, job_id: str) -> list[Output]:
         """Return a job's outputs in order."""
         return [rows.read(Output, row) for row in self._db.all("frames", job_id=job_id)]
 
@@ -198,7 +198,7 @@ class Reads:
         """Return one prediction's outputs in order."""
         return [rows.read(Output, row) for row in self._db.all("frames_of", prediction_id=prediction_id)]
 
-    def frame(self, handle: str) -> Output | None:
+    def output(self, handle: str) -> Output | None:
         """Return the output behind `job_…/n`."""
         job_id, _, n = handle.partition("/")
         row = self._db.one("frame", job_id=job_id, n=int(n)) if n.isdecimal() and len(n) < 6 else None
@@ -214,7 +214,7 @@ class Reads:
         found = (
             rows.read(Output, row) for row in self._db.all("frames_made_from", holding=f'%"{handle}"%', owner=owner)
         )
-        return [frame for frame in found if handle in frame.source]
+        return [output for output in found if handle in output.source]
 
     def to_save(self, job_id: str | None = None) -> list[tuple[str, str]]:
         """Return jobs that have ended, each with a directory that lacks some of its images: one job's, or all."""

@@ -104,9 +104,9 @@ class Database:
     def check(self) -> None:
         """Look at every page of the file. Raises: `errors.Unusable` when one is damaged."""
         with self._mendable():
-            said = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if said != "ok":
-            raise self._damaged(said)
+            reason = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if reason != "ok":
+            raise self._damaged(reason)
 
     def shrink(self) -> None:
         """Give free pages back to the disk, and empty the log; not while another program holds the database."""
@@ -184,66 +184,66 @@ class Database:
         except sqlite3.ProgrammingError:  # a mistake in this program, raised before SQLite is asked
             raise
         except sqlite3.Error as error:
-            raise self._said(error) from error
+            raise self._as_outage(error) from error
 
-    def _said(self, error: sqlite3.Error) -> errors.Outage:
+    def _as_outage(self, error: sqlite3.Error) -> errors.Outage:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR) & 0xFF
         if code == sqlite3.SQLITE_ERROR:
             with suppress(sqlite3.Error):
                 if migrations.version(self.connection) > self._version:
                     return self._outdated()
-        return _SAID.get(code, _not_taken)(self.path, error)
+        return _ERRORS.get(code, _not_taken)(self.path, error)
 
-    def _damaged(self, said: str) -> errors.Unusable:
-        return _damaged(self.path, said)
+    def _damaged(self, reason: str) -> errors.Unusable:
+        return _damaged(self.path, reason)
 
 
-Say = Callable[[Path, object], errors.Outage]
+MakeError = Callable[[Path, object], errors.Outage]
 
 _WRITABLE = "Set TRIPTYCH_HOME to a directory that can be written."
 
 
-def _damaged(path: Path, said: object) -> errors.Unusable:
-    return errors.Unusable(f"The database {path} is damaged ({said}).", RESTORE)
+def _damaged(path: Path, reason: object) -> errors.Unusable:
+    return errors.Unusable(f"The database {path} is damaged ({reason}).", RESTORE)
 
 
-def _no_database(path: Path, said: object) -> errors.Unusable:
-    return errors.Unusable(f"{path} is not a database of Triptych ({said}).", RESTORE)
+def _no_database(path: Path, reason: object) -> errors.Unusable:
+    return errors.Unusable(f"{path} is not a database of Triptych ({reason}).", RESTORE)
 
 
-def _changed(path: Path, said: object) -> errors.Unusable:
-    return errors.Unusable(f"The tables of the database {path} are not those of this Triptych ({said}).", RESTORE)
+def _changed(path: Path, reason: object) -> errors.Unusable:
+    return errors.Unusable(f"The tables of the database {path} are not those of this Triptych ({reason}).", RESTORE)
 
 
-def _read_only(path: Path, said: object) -> errors.Unusable:
+def _read_only(path: Path, reason: object) -> errors.Unusable:
     return errors.Unusable(
-        f"The database {path} cannot be opened or written ({said}).",
+        f"The database {path} cannot be opened or written ({reason}).",
         f"Let this user write {path.parent} and the files in it (is the disk mounted read-only?), or set TRIPTYCH_HOME "
         "to a directory that can be written.",
     )
 
 
-def _full(path: Path, said: object) -> errors.Outage:
+def _full(path: Path, reason: object) -> errors.Outage:
     return errors.Outage(
-        f"The disk with the database {path} is full ({said}). Free some space (triptych prune shows what can be "
+        f"The disk with the database {path} is full ({reason}). Free some space (triptych prune shows what can be "
         "removed); work then goes on by itself."
     )
 
 
-def _locked(path: Path, said: object) -> errors.Outage:
+def _locked(path: Path, reason: object) -> errors.Outage:
     return errors.Outage(
-        f"Another program keeps the database {path} locked ({said}). "
+        f"Another program keeps the database {path} locked ({reason}). "
         "Close that program (a database browser, a backup, a stopped Triptych), then try again."
     )
 
 
-def _not_taken(path: Path, said: object) -> errors.Outage:
+def _not_taken(path: Path, reason: object) -> errors.Outage:
     return errors.Outage(
-        f"The database {path} rejected a write ({said}). Check its disk: is it full, read-only or disconnected?"
+        f"The database {path} rejected a write ({reason}). Check its disk: is it full, read-only or disconnected?"
     )
 
 
-_SAID: Mapping[int, Say] = {
+_ERRORS: Mapping[int, MakeError] = {
     sqlite3.SQLITE_CORRUPT: _damaged,
     sqlite3.SQLITE_CONSTRAINT: _changed,
     sqlite3.SQLITE_MISMATCH: _changed,

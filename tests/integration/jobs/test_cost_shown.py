@@ -170,7 +170,7 @@ async def test_a_share_of_a_quote_is_kept_with_six_decimals(
         api.fault("poll", "fewer", times=None)
         async with make_service(api, TRIPTYCH_CONFIRM_USD="none") as service:
             made = await edit_sequence(service, [coffee], "make it golden hour", 3, NOW)
-            with sqlite3.connect(service.setup.home / "triptych.db") as db:
+            with sqlite3.connect(service.config.home / "triptych.db") as db:
                 db.execute("UPDATE predictions SET quoted_usd = '0.1', reserved_usd = '0.1'")
             db.close()
             await finish(service)

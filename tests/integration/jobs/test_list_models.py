@@ -60,7 +60,7 @@ def told_of(fields: dict[str, Any]) -> set[tuple[str, str]]:
 
 
 def all_models(service: ImageService) -> set[tuple[str, str]]:
-    return {(name, o.family) for name, account in service.setup.accounts.items() for o in account.provider.offers}
+    return {(name, o.family) for name, account in service.config.accounts.items() for o in account.provider.offers}
 
 
 async def test_without_a_key_the_list_names_every_model(make_service: MakeService) -> None:
@@ -94,7 +94,7 @@ async def test_with_every_list_failing_it_still_fits(make_service: MakeService, 
 
 async def test_sizes_are_said_once_for_each_family(make_service: MakeService) -> None:
     async with make_service() as service:
-        for name, account in service.setup.accounts.items():
+        for name, account in service.config.accounts.items():
             fields, text = await asked(service, provider=name)
             families = [row["model"] for row in fields["models"]]
             assert sorted(families) == sorted({offer.family for offer in account.provider.offers})
@@ -104,7 +104,7 @@ async def test_sizes_are_said_once_for_each_family(make_service: MakeService) ->
 async def test_a_narrowed_list_has_endpoint_price_limits_and_reason(make_service: MakeService) -> None:
     async with make_service() as service:
         fields, text = await asked(service, query="5.0-lite", provider="atlas")
-        offers = catalog.search(service.setup.accounts["atlas"].provider.offers, "5.0-lite")
+        offers = catalog.search(service.config.accounts["atlas"].provider.offers, "5.0-lite")
     (row,) = fields["models"]
     assert row["endpoints"] == {offer.operation: offer.endpoint for offer in offers}
     assert (row["max_references"], row["max_outputs"], row["max_references_and_outputs"]) == (14, 15, 15)

@@ -183,7 +183,7 @@ async def test_a_job_from_an_earlier_base_url_finds_its_offer(make_service: Make
         started = await edit_chain(service, [coffee], ["warmer"], options=NOW)
         (prediction,) = service.store.plain.predictions(started.job_id or "")
     async with make_service(**VOLCENGINE) as service:
-        found = Polling(service.store, service.setup.accounts, service._clock).offer(prediction)
+        found = Polling(service.store, service.config.accounts, service._clock).offer(prediction)
     assert prediction.endpoint == "seedream-5-5-261028"
     assert found and found.endpoint == "doubao-seedream-5-5-261028"
 

@@ -153,12 +153,12 @@ async def test_the_local_user_sees_all_and_belongs_to_no_token(make_service: Mak
 async def test_one_file_of_two_owners_is_stored_once(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         handle, _ = await anns(service, coffee)
-        kept = sorted((service.setup.home / "images").rglob("*.*"))
+        kept = sorted((service.config.home / "images").rglob("*.*"))
         for use in ("view_images", "edit_sequence"):
             assert (await refusal(OF_AN_IMAGE[use], service, handle, BEN))[0] == "unknown_handle"
         (image,) = (await service.upload_images([coffee], BEN)).images
         assert image.handle == handle
-        assert sorted((service.setup.home / "images").rglob("*.*")) == kept
+        assert sorted((service.config.home / "images").rglob("*.*")) == kept
         for caller in (ANN, BEN):
             await service.view_images([handle], caller)
         kind, _ = await refusal(OF_AN_IMAGE["view_images"], service, handle, Caller(owner="cleo"))
@@ -177,7 +177,7 @@ async def test_a_path_into_the_homes_images_is_refused(
         _, done = await anns(service, coffee)
         real = Path(done.images[0].path or "")
         (shared / "link.png").symlink_to(real)
-        (shared / "images").symlink_to(service.setup.home / "images")
+        (shared / "images").symlink_to(service.config.home / "images")
         never = real.parent / f"{'0' * 16}{real.suffix}"
         for path in (
             str(real),
@@ -215,7 +215,7 @@ def test_jobs_from_before_owners_are_nobody_elses(tmp_path: Path) -> None:
         earlier.executescript((ROOT / "tests/unit/storage/databases/version-0.sql").read_text("utf-8"))
     store = Store(path, tmp_path / "images")
     assert {row.owner for row in store.jobs(50)} == {None}
-    assert store.jobs(50, None, "ann") == [] and not store.holds("ann", "0" * 64)
+    assert store.jobs(50, None, "ann") == [] and not store.owns("ann", "0" * 64)
     store.close()
 
 

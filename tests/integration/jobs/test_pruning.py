@@ -46,8 +46,8 @@ def mine(tmp_path: Path) -> Path:
 def pruner(service: ImageService, days: float = 40, unsaved: bool = False, older_than: int = 30) -> Iterator[Pruner]:
     """Open the home a second time, so many days after everything that was done in it."""
     now = max(datetime.now(UTC), service._clock.now()) + timedelta(days=days)
-    db = Database(service.setup.home / "triptych.db")
-    yield Pruner(db, service.setup.home, older_than=timedelta(days=older_than), unsaved=unsaved, now=now)
+    db = Database(service.config.home / "triptych.db")
+    yield Pruner(db, service.config.home, older_than=timedelta(days=older_than), unsaved=unsaved, now=now)
     db.close()
 
 
@@ -64,7 +64,7 @@ def names(result: PruneResult) -> set[str]:
 
 
 def on_disk(service: ImageService) -> int:
-    return len(list((service.setup.home / "images").iterdir()))
+    return len(list((service.config.home / "images").iterdir()))
 
 
 def rows(service: ImageService) -> list[Any]:
@@ -91,10 +91,10 @@ async def test_a_dry_run_says_what_would_go_and_changes_nothing(
 ) -> None:
     async with make_service() as service:
         job_id = await saved_job(service, mine, coffee)
-        files = {path: path.read_bytes() for path in (service.setup.home / "images").iterdir()}
+        files = {path: path.read_bytes() for path in (service.config.home / "images").iterdir()}
         with pruner(service) as one:
             seen = one.look()
-        assert {path: path.read_bytes() for path in (service.setup.home / "images").iterdir()} == files
+        assert {path: path.read_bytes() for path in (service.config.home / "images").iterdir()} == files
     upload = next(item for item in seen.items if item.kind == "upload")
     assert names(seen) == {f"{job_id}/1", f"{job_id}/2", upload.name}
     assert (seen.done, seen.older_than_days, seen.unsaved) == (False, 30, 0)
@@ -155,7 +155,7 @@ async def test_what_save_images_saved_counts_as_saved(make_service: MakeService,
 async def test_files_that_nothing_knows_go_once_they_are_old(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         await service.upload_images([coffee])
-        images = service.setup.home / "images"
+        images = service.config.home / "images"
         (images / "0123456789abcdef.png").write_bytes(picture())
         (images / ".pruned-fedcba9876543210.png").write_bytes(picture())
         assert {item.kind for item in pruned(service, days=29).items} == set()
@@ -180,7 +180,7 @@ async def test_jobs_in_flight_keep_their_images_and_inputs(
 ) -> None:
     async with make_service(atlas) as service:
         first = await edit_chain(service, [coffee], ["warmer", "film grain"], (), NOW)
-        while not service.store.plain.frames(first.job_id or ""):
+        while not service.store.plain.outputs(first.job_id or ""):
             await service.worker.step() or service._clock.advance(1)
         while (await service.job(first.job_id or "")).returned < 1:
             await service.worker.step()
@@ -327,8 +327,8 @@ async def test_the_documented_backup_of_a_home_in_use_is_whole(
         job = await edit_sequence(service, [coffee], "warmer", 2)
         environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         command = ["sh", "-ec", script.replace("/backup/", f"{backup}/")]
-        subprocess.run(command, env=environ | {"TRIPTYCH_HOME": str(service.setup.home)}, check=True, timeout=60)  # noqa: ASYNC221
-        shutil.copytree(service.setup.home / "images", backup / "images")
+        subprocess.run(command, env=environ | {"TRIPTYCH_HOME": str(service.config.home)}, check=True, timeout=60)  # noqa: ASYNC221
+        shutil.copytree(service.config.home / "images", backup / "images")
     async with make_service(TRIPTYCH_HOME=str(backup)) as restored:
         restored.store.plain.check()
         assert (await restored.job(job.job_id or "")).returned == 2

@@ -408,7 +408,7 @@ async def test_looking_at_an_uncertain_job_keeps_its_fault(
             clock.advance(3 * 86_400)
             await service.get_status(started.job_id or "")
             (taken_up,) = service.store.plain.predictions(started.job_id or "")
-    looks = service.setup.accounts[name].provider.find is not None
+    looks = service.config.accounts[name].provider.find is not None
     assert taken_up.state is (State.SUBMITTING if looks else State.UNCERTAIN)
     assert taken_up.fault and taken_up.fault.kind == "uncertain"
     assert api.accepted == []

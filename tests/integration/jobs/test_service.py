@@ -20,7 +20,7 @@ NOW = Options(wait_s=0)
 
 def counts(service: ImageService) -> tuple[int, int]:
     """What a refusal must leave as it was: jobs and files."""
-    return len(service.store.plain.jobs(100)), len(list(service.setup.home.rglob("*.png")))
+    return len(service.store.plain.jobs(100)), len(list(service.config.home.rglob("*.png")))
 
 
 REFUSED: list[tuple[str, dict[str, Any], type[errors.TriptychError], list[str]]] = [
@@ -337,6 +337,6 @@ async def test_no_result_log_or_database_holds_a_key(
     async with make_service(atlas) as service:
         result = await edit_sequence(service, [coffee], "warmer", 1, NOW)
         await finish(service)
-        text = (await service.job(result.job_id or "")).model_dump_json() + caplog.text + repr(service.setup)
+        text = (await service.job(result.job_id or "")).model_dump_json() + caplog.text + repr(service.config)
     stored = b"".join(path.read_bytes() for path in (tmp_path / "home").glob("triptych.db*"))
     assert atlas.key not in text and atlas.key.encode() not in stored

@@ -51,7 +51,7 @@ def lasting(api: Emulator, durations_s: Sequence[float]) -> None:
 
 async def work(service: ImageService, clock: FakeClock, until: Callable[[], bool] | None = None) -> None:
     """Let the engine work, and time pass, until nothing is left to do: its steps, and its looks at the lists."""
-    worker, looked = service.worker, [name for name, account in service.setup.accounts.items() if account.usable]
+    worker, looked = service.worker, [name for name, account in service.config.accounts.items() if account.usable]
     for _ in range(20_000):
         if until and until():
             return

@@ -435,7 +435,7 @@ async def test_lanes_run_side_by_side_up_to_the_providers_limit(
     make_service: MakeService, atlas: Emulator, coffee: str, samples: Path
 ) -> None:
     async with make_service(atlas) as service:
-        limit = service.setup.accounts["atlas"].provider.max_running
+        limit = service.config.accounts["atlas"].provider.max_running
         await edit_chain(service, [coffee] * (limit + 4), ["warmer"], options=NOW)
         while await service.worker.step():
             pass

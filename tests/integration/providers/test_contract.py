@@ -316,7 +316,7 @@ async def test_a_refusal_of_the_provider_accepted_nothing(
         client_id="dfb92a9d-76fa-4c64-9f7e-78179a8fd374",
     )
     async with make_service(api) as service:
-        account = service.setup.accounts[provider.name]
+        account = service.config.accounts[provider.name]
         with pytest.raises(errors.Refused) as caught:
             await service.provider_client.run(account, provider.submit(edit))
     assert not isinstance(caught.value, errors.KeyRejected | errors.NoFunds | errors.RateLimited)

@@ -19,7 +19,7 @@ from triptych import providers
 from triptych.core import errors
 from triptych.core.models import Done, Pending, ProviderRequest, Reference, ReturnedImage, Upload
 from triptych.core.offers import Operation, Quote
-from triptych.providers import HttpRequest, HttpResponse, Sent, atlas
+from triptych.providers import HttpRequest, HttpResponse, SubmitTimes, atlas
 
 TICKET = "0123456789abcdef0123456789abcdef"
 STATUS_PATH = f"/api/v1/model/prediction/{TICKET}"
@@ -547,7 +547,7 @@ def test_a_list_that_moves_while_it_is_read_proves_nothing() -> None:
 
 
 def test_a_list_that_may_be_too_short_proves_nothing() -> None:
-    days = Sent(SENT_AT, 2 * 24 * 3600.0)
+    days = SubmitTimes(SENT_AT, 2 * 24 * 3600.0)
     with pytest.raises(errors.Unclear):
         drive(atlas.find(edit(), lost(edit()), days, frozenset()), history())
 

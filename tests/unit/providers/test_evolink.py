@@ -19,7 +19,7 @@ from triptych import catalog, providers
 from triptych.core import errors
 from triptych.core.models import Done, Pending, ProviderRequest, ReturnedImage, Upload
 from triptych.core.offers import Operation
-from triptych.providers import HttpRequest, HttpResponse, Sent, evolink
+from triptych.providers import HttpRequest, HttpResponse, SubmitTimes, evolink
 from triptych_emulators.evolink_tasks import CODES
 
 TICKET = "task-unified-1757165031-seedream4d"
@@ -206,7 +206,7 @@ def tasks(*items: Any, total: int | None = None) -> HttpResponse:
     return answer(body={"data": list(items), "total": len(items) if total is None else total, "page": 1})
 
 
-def look(*answers: HttpResponse, known: frozenset[str] = frozenset(), sent: Sent = SENT) -> list[HttpRequest]:
+def look(*answers: HttpResponse, known: frozenset[str] = frozenset(), sent: SubmitTimes = SENT) -> list[HttpRequest]:
     found, calls = drive(evolink.find(edit(), lost(edit()), sent, known), *answers)
     assert found is None, "the list shows no request, so it never says which task is ours"
     return calls
@@ -243,14 +243,14 @@ def test_a_task_made_before_a_sleep_may_be_ours(after_s: float) -> None:
     told = tasks(task(after_s=after_s))
     date = format_datetime(SENT_AT + timedelta(seconds=10_000), usegmt=True)
     with pytest.raises(errors.Unclear):
-        look(answer(200, told.json(), {"date": date}), sent=Sent(SENT_AT, 20.0, slept_s=9980.0))
+        look(answer(200, told.json(), {"date": date}), sent=SubmitTimes(SENT_AT, 20.0, slept_s=9980.0))
 
 
 def test_a_list_that_may_be_incomplete_proves_nothing() -> None:
     with pytest.raises(errors.Unclear):
         look(*[tasks(task(f"noise-{n}", 9 - n, model="x"), total=999) for n in range(3)])
     with pytest.raises(errors.Unclear):
-        look(tasks(), sent=Sent(SENT_AT, 3 * 86400.0))
+        look(tasks(), sent=SubmitTimes(SENT_AT, 3 * 86400.0))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from triptych import providers
 from triptych.core import errors
 from triptych.core.models import Done, Pending, ProviderRequest, Reference, ReturnedImage, Upload
 from triptych.core.offers import Operation
-from triptych.providers import HttpResponse, Sent, runware
+from triptych.providers import HttpResponse, SubmitTimes, runware
 
 TICKET = "dfb92a9d-76fa-4c64-9f7e-78179a8fd374"
 LITE = "bytedance:seedream@5.0-lite"
@@ -409,7 +409,7 @@ def test_a_submit_unknown_to_runware_did_not_arrive() -> None:
 
 def test_a_task_that_runware_may_have_forgotten_may_have_arrived() -> None:
     with pytest.raises(errors.Unclear):
-        drive(runware.find(edit(), lost(edit()), Sent(SENT_AT, 2 * 86400.0), frozenset()), NOT_FOUND, NOT_FOUND)
+        drive(runware.find(edit(), lost(edit()), SubmitTimes(SENT_AT, 2 * 86400.0), frozenset()), NOT_FOUND, NOT_FOUND)
 
 
 @pytest.mark.parametrize(

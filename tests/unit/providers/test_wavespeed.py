@@ -19,7 +19,7 @@ from triptych import catalog, providers
 from triptych.core import errors
 from triptych.core.models import Done, Pending, ProviderRequest, Reference, ReturnedImage, Upload
 from triptych.core.offers import Operation, Quote
-from triptych.providers import HttpRequest, HttpResponse, Sent, wavespeed
+from triptych.providers import HttpRequest, HttpResponse, SubmitTimes, wavespeed
 
 TICKET = "0123456789abcdef0123456789abcdef"
 STATUS_PATH = f"/api/v3/predictions/{TICKET}/result"
@@ -348,7 +348,7 @@ EMPTY = history()
 def look(
     *answers: HttpResponse,
     known: frozenset[str] = frozenset(),
-    sent: Sent = SENT,
+    sent: SubmitTimes = SENT,
     request_: ProviderRequest | None = None,
 ) -> tuple[Pending | None, list[HttpRequest]]:
     wanted = request_ or edit()
@@ -451,7 +451,7 @@ def test_a_list_that_moves_while_it_is_read_proves_nothing() -> None:
 
 def test_a_list_that_is_too_short_proves_nothing() -> None:
     with pytest.raises(errors.Unclear):
-        look(EMPTY, sent=Sent(SENT_AT, 7 * 24 * 3600.0))
+        look(EMPTY, sent=SubmitTimes(SENT_AT, 7 * 24 * 3600.0))
 
 
 @pytest.mark.parametrize(

@@ -296,7 +296,7 @@ class AnyLife(RuleBasedStateMachine):
             store.move(held, State.FAILED, fault=Failure("fetch_failed", "gone", False), **stop)
         else:
             home = replace(frame(p.first_output, SHA), job_id=p.job_id, prediction_id=p.id)
-            store.move(held, State.DONE, frames=[home], **stop)
+            store.move(held, State.DONE, outputs=[home], **stop)
         return None
 
     @precondition(lambda self: self.jobs)

@@ -92,9 +92,9 @@ def test_frames_are_kept_after_their_lease_was_lost(store: Store) -> None:
     new = claim(store, "new", later)
     assert old and new and store.move(new, State.UNCERTAIN, now=when(later), due_at=0.0)
     assert [p.state for p in store.predictions("job_00000001")] == [State.UNCERTAIN, State.CANCELLED]
-    assert store.move(old, State.FETCHING, now=when(later), due_at=0.0, keep_lease=True, frames=[frame(1, None)])
+    assert store.move(old, State.FETCHING, now=when(later), due_at=0.0, keep_lease=True, outputs=[frame(1, None)])
     assert [p.state for p in store.predictions("job_00000001")] == [State.FETCHING, State.WAITING]
-    assert len(store.frames("job_00000001")) == 1
+    assert len(store.outputs("job_00000001")) == 1
     # It is his to bring home, and anybody's once he is gone.
     assert claim(store, "third", later + timedelta(seconds=20))
 
@@ -137,7 +137,7 @@ def finish_step(store: Store, lease: str, sha256: str | None) -> None:
         moved = store.move(held, state, now=when(NOW), due_at=0.0, keep_lease=True)
         assert moved
         held = moved
-    store.move(held, State.DONE, now=when(NOW), due_at=0.0, frames=[frame(1, sha256)], charged_usd=Decimal(1))
+    store.move(held, State.DONE, now=when(NOW), due_at=0.0, outputs=[frame(1, sha256)], charged_usd=Decimal(1))
 
 
 def test_a_step_waits_for_the_one_before_it(store: Store) -> None:
@@ -182,7 +182,7 @@ def test_a_database_copy_has_every_whole_write(store: Store, path: Path, tmp_pat
     for state in (State.SUBMITTING, State.FETCHING, State.DONE):
         assert held
         frames = [frame(1, "ab" * 32)] if state is State.DONE else []
-        held = store.move(held, state, now=when(NOW), due_at=0.0, keep_lease=state is not State.DONE, frames=frames)
+        held = store.move(held, state, now=when(NOW), due_at=0.0, keep_lease=state is not State.DONE, outputs=frames)
         written()
     # And what a transaction that is not finished has written already, the log's end.
     store._db.connection.execute("PRAGMA cache_size = 1")

@@ -146,7 +146,7 @@ def test_every_row_of_an_earlier_database_is_kept(version: str, tmp_path: Path) 
         "done": done, "uncertain": 1, "failed": 1, "cancelled": 1, "running": 1, "queued": 1
     }  # fmt: skip
     assert sum(len(store.predictions(row.id)) for row in jobs) == len(before["predictions"])
-    handles = [frame.handle for row in jobs for frame in store.frames(row.id)]
+    handles = [frame.handle for row in jobs for frame in store.outputs(row.id)]
     handles += [image["handle"] for image in before["images"]]
     assert len(handles) == images and all(store.image_by_handle(handle) for handle in handles)
     assert {row.owner for row in jobs} == ({None} if version == "version-0" else {None, "ann"})

@@ -210,8 +210,8 @@ def test_outputs_come_back_as_written(of_frame: dict[str, Any]) -> None:
         store.add_job(Job(JOB, Request("t", ("p",)), NOW, "f", "p", "m", "e"), [], now=when(NOW), attach=False)
         store.add_outputs([frame], now=NOW)
         store.output_saved(frame, of_frame["saved_path"])
-        assert store.frames(JOB) == [frame] == store.outputs_of(frame.prediction_id)
-        assert store.frame(frame.handle) == frame
+        assert store.outputs(JOB) == [frame] == store.outputs_of(frame.prediction_id)
+        assert store.output(frame.handle) == frame
 
     stored(use)
 
