@@ -149,7 +149,7 @@ MUTANTS: Sequence[Mutant] = (
         "triptych.jobs.completion",
         "            if now_s >= deadline_at:\n                await self._miss_deadline(claim, message)\n",
         "            if True:\n"
-        '                await self._transitions.end(claim, State.FAILED, Failure("outage", message), free=True)\n',
+        '                await self._transitions.end(claim, State.FAILED, Failure("outage", message, True), free=True)\n',
     ),
     _one(
         "an image is stored without being decoded",
