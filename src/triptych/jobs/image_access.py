@@ -1,6 +1,6 @@
-"""Images as callers name them: by handle, path, URL or data URI; looked at, saved, and kept apart from who may not.
+"""Access to images by handle, path, URL or data URI: import, show, save; each caller sees only its own images.
 
-Every outside image comes home through `ImageFiles.import_images` before anything else happens to it.
+An outside image is first stored through `ImageFiles.import_image`.
 """
 
 from __future__ import annotations
@@ -33,20 +33,19 @@ log = logging.getLogger(__name__)
 MAX_SAVED_IMAGES = 2000
 SAVE_EVERY_S = 2.0
 LEAST_LIFE = timedelta(minutes=2)
-"""A provider's URL that ends sooner is no longer given out where there is one of ours."""
+"""A provider's URL that expires sooner is replaced by a signed URL, if the caller has `files_url`."""
 
 Report = Callable[[float, float, str], Awaitable[None]]
-"""Told of progress: done, total, one line of text."""
+"""Called with progress: done, total, one line of text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: further directories this caller may use, where to report progress, and whose jobs and images it sees.
+    """The rights and wishes of one call: further directories, progress reports, and the owner whose jobs it sees.
 
-    `owner` is None for the person at the machine, who sees everything; what they make belongs to no token. `asks` says
-    that the user can be asked before a costly job; then only a yes confirms one, up to `agreed_usd`. `left_s` returns
-    the seconds that the caller still waits for an answer. `files_url` is where this caller gets files by signed URL;
-    None for one that reads them from the disk.
+    `owner` is None for the person at the machine, who sees everything and whose jobs have no owner. `asks`: the user
+    can be asked before a costly job; then only a yes confirms one, up to `agreed_usd`. `left_s` returns how long the
+    caller still waits. `files_url` is the base of this caller's signed URLs; None for a caller that reads the disk.
     """
 
     roots: tuple[Path, ...] = ()
@@ -58,18 +57,18 @@ class Caller:
     files_url: str | None = None
 
     def sees(self, owner: str | None) -> bool:
-        """Return whether what belongs to `owner` may be shown to this caller."""
+        """Return whether this caller may see the jobs and images of `owner`."""
         return self.owner is None or self.owner == owner
 
     async def report_progress(self, done: float, total: float, message: str) -> None:
-        """Report progress, if this caller wants to hear of it."""
+        """Report progress, if this caller has a `report`."""
         if self.report:
             await self.report(done, total, message)
 
 
 @dataclass(frozen=True, slots=True)
 class SignedFile:
-    """An image that a signed URL names, who signed, and how long the URL is still good."""
+    """The image of a signed URL, its signer, and the seconds until the URL expires."""
 
     handle: str
     image: Image
@@ -89,14 +88,14 @@ class ImageAccess:
         self._allowed_dirs = allowed_dirs
 
     async def import_images(self, items: Sequence[str], caller: Caller) -> list[Image]:
-        """Return the images behind handles, paths and URLs, in order; outside ones are brought home first.
+        """Return the images behind handles, paths and URLs, in order; outside images are stored first.
 
         Raises: `errors.UnknownHandle`, and as `ImageFiles.import_images`.
         """
         found = []
         for i, item in enumerate(items):
             text = item.strip()
-            if caller.files_url and text.startswith(f"{caller.files_url}/"):  # a URL that we gave out
+            if caller.files_url and text.startswith(f"{caller.files_url}/"):  # one of our signed URLs
                 text = f"triptych://images/{text.removeprefix(f'{caller.files_url}/').partition('?')[0]}"
             if text.startswith("triptych:"):  # a handle and nothing else
                 text = unquote(text.removeprefix("triptych://images/"))
@@ -119,13 +118,13 @@ class ImageAccess:
         return found
 
     async def may_use(self, sha256: str, caller: Caller) -> bool:
-        """Return whether a caller has brought these bytes in, or made them; the person at the machine may use all."""
+        """Return whether a caller uploaded or made these bytes; the person at the machine may use all."""
         return caller.owner is None or await self._store.owns(caller.owner, sha256)
 
     async def by_handle(self, handle: str, caller: Caller) -> Image:
-        """Return the image behind a handle; what is another's is not there.
+        """Return the image behind a handle.
 
-        Raises: `errors.UnknownHandle`, saying what would be right.
+        Raises: `errors.UnknownHandle`, also for another owner's image; its message says what is possible.
         """
         return await self._store.run(self._by_handle, handle, caller)
 
@@ -157,7 +156,7 @@ class ImageAccess:
         )
 
     def link(self, store: Store, caller: Caller) -> presenters.Link:
-        """Return what chooses a caller's URL of an image that is here: the provider's while it lives, then ours."""
+        """Return the `Link` of a caller: the provider's URL until it expires, then a signed URL."""
         now, secret = self._clock.now(), functools.cache(store.file_secret)
 
         def chosen(handle: str, url: str | None, expires_at: datetime | None) -> tuple[str | None, datetime | None]:
@@ -171,9 +170,9 @@ class ImageAccess:
     async def signed_file(
         self, handle: str, until_s: int, signature: str, owners: Sequence[str | None]
     ) -> SignedFile | None:
-        """Return the image that a signed URL names, if one of these owners signed it and still has the image.
+        """Return the image of a signed URL, if one of these owners signed it and still has the image.
 
-        Nothing is looked up for a signature that is wrong or has ended.
+        For a wrong or expired signature nothing is read.
         """
         now = self._clock.now()
 
@@ -205,7 +204,7 @@ class ImageAccess:
     async def show(self, images: Sequence[str], caller: Caller, *, detail: bool = False) -> Preview:
         """Return one image as a preview, several as a labelled contact sheet, a job as its set beside its sources.
 
-        With `detail` the picture is larger. Raises: `errors.BadRequest` for what cannot be shown.
+        With `detail` the picture is larger. Raises: `errors.BadRequest` for an image that cannot be shown.
         """
         most = image_preview.MOST_PICTURES
         if not 1 <= len(images) <= most:
@@ -238,12 +237,12 @@ class ImageAccess:
         return SaveResult(saved=saved)
 
     async def save_copies(self, job_id: str | None = None) -> None:
-        """Copy what has ended into the directories that repeated calls named: one job's images, or all that wait."""
+        """Copy the images of ended jobs into the directories that repeated calls named: of one job, or of all."""
         for ended, directory in await self._store.to_save(job_id):
             await self._save_job(ended, directory)
 
     async def keep_saving(self) -> None:
-        """Do `save_copies` until cancelled; a job may end, and a call may be repeated, in another process."""
+        """Run `save_copies` until cancelled: jobs may end, and calls may be repeated, in other processes."""
         while True:
             try:
                 await self.save_copies()
@@ -252,7 +251,7 @@ class ImageAccess:
             await self._clock.wait(anyio.Event(), SAVE_EVERY_S)
 
     async def _save_job(self, job_id: str, directory: str) -> None:
-        """Copy a job's stored images into a directory that was allowed; what fails becomes a warning of the job."""
+        """Copy a job's stored images into an allowed directory; an error becomes a warning of the job."""
         stored = [output for output in await self._store.outputs(job_id) if output.sha256]
         try:
             for output in stored:
@@ -281,11 +280,11 @@ class ImageAccess:
         return await anyio.to_thread.run_sync(_preview, image.path), facts
 
 
-# What follows reads and writes the store: it runs where it may block.
+# The functions below use the plain store and may block: `AsyncStore.run` runs them.
 
 
 def _remember_saved(store: Store, handle: str, path: Path) -> None:
-    """Write down where an output lies besides; a job that has not ended still saves its outputs itself."""
+    """Store the path of an output's copy, if its job has ended; a running job stores paths itself."""
     output = store.output(handle)
     job = store.job(output.job_id) if output else None
     if output and job and job.status not in (Status.QUEUED, Status.RUNNING):
@@ -305,7 +304,7 @@ def _sheet_of_job(store: Store, job_id: str, caller: Caller) -> image_preview.Sh
 
 
 def _unfolded(store: Store, item: str, caller: Caller) -> list[str]:
-    """Return the images of a job that is named among others, or the item itself."""
+    """Return the handles of a job's images if the item names a job, else the item."""
     job_id = image_preview.job_named(item)
     if not job_id or not _visible_job(store, job_id, caller):
         return [item]
@@ -318,7 +317,7 @@ def _visible_job(store: Store, job_id: str, caller: Caller) -> Job | None:
 
 
 def _origin_of(store: Store, handle: str) -> image_preview.OutputOrigin | None:
-    """Return where an image was made, if it was made here."""
+    """Return the origin of an output; None for an upload."""
     output = store.output(handle) if handle.startswith("job_") else None
     job = store.job(output.job_id) if output else None
     if not output or not job:

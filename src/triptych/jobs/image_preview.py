@@ -1,9 +1,9 @@
-"""What `view_images` shows: which pictures, in which order, under what words, and how evenly they belong together.
+"""The picture that `view_images` returns: its images, their order, its captions, and how similar the images are.
 
-A job shows as what it is: an edited sequence beside its sources, a chain as a grid of lanes (original, step 1, …), a
-single edit as a pair of before and after. Loose images show in the order given.
+An edited sequence is shown beside its sources, a chain as a grid of lanes (original, step 1, …), a single edit as a
+pair of before and after. Images named one by one are shown in that order.
 
-Rules: pictures are opened one at a time, and a sheet holds at most `MOST_PICTURES`; what is left out is said. Must not
+Rules: pictures are opened one at a time. A sheet holds at most `MOST_PICTURES`; its caption names the others. Must not
 write anything.
 """
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 MOST_PICTURES = 40
 MOST_BYTES, DETAIL_BYTES = 149_000, 400_000
-"""Of the JPEG: 199 KB as base64, which some hosts put into the conversation as text, and with `detail` 534 KB."""
+"""Limits of the JPEG: 199 KB as base64, which some hosts put into the conversation as text; 534 KB with `detail`."""
 PREVIEW_PX, DETAIL_PX = 768, 1536
-"""The longer side of a picture that is shown alone."""
+"""The longer side of a single picture."""
 MOST_PROMPT_CHARS = 600
 MOST_REFERENCES = 10
-"""Every model that edits takes so many."""
+"""Every model for edits takes at least so many."""
 
 ImageOf = Callable[[str], Image | None]
-"""The image behind a handle, if it is home."""
+"""Returns the image behind a handle, if it is stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputOrigin:
-    """Where an output comes from: its job, the prediction that made it, and the frame itself."""
+    """An output with its job and its prediction."""
 
     job: Job
     prediction: Prediction
@@ -44,13 +44,13 @@ class OutputOrigin:
 
     @property
     def place(self) -> int:
-        """Its place among the frames of its prediction, from 1."""
+        """Its place among the outputs of its prediction, from 1."""
         return self.output.n - self.prediction.first_output + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture of a sheet; `image` is None where one should be and is not."""
+    """One picture of a sheet; `image` is None if it is missing."""
 
     handle: str
     image: Image | None
@@ -60,7 +60,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """The pictures in reading order, `group` of them kept side by side under `heads`, and what is said of them."""
+    """Pictures in reading order with their caption; `group` of them stand side by side under `heads`."""
 
     pictures: tuple[Picture, ...]
     caption: str
@@ -70,13 +70,13 @@ class Sheet:
 
 
 def job_named(item: str) -> str | None:
-    """Return the job's id where an item names a whole job, by id or by resource uri."""
+    """Return the job's id if an item names a whole job, by id or by resource URI."""
     text = item.strip().removeprefix("triptych://jobs/")
     return text if text.startswith("job_") and "/" not in text else None
 
 
 def of_images(images: Sequence[tuple[str, Image, OutputOrigin | None]]) -> Sheet:
-    """Return images in the order given, each with its size, its step and its sources."""
+    """Return the sheet of images in the order given, each with its size, its step and its sources."""
     pictures = tuple(Picture(handle, image, _origin(image, made), made) for handle, image, made in images)
     left_out = pictures[MOST_PICTURES:]
     caption = f"In reading order: {_listed([p.handle for p in pictures[:MOST_PICTURES]])}."
@@ -86,9 +86,9 @@ def of_images(images: Sequence[tuple[str, Image, OutputOrigin | None]]) -> Sheet
 
 
 def of_job(job: Job, predictions: Sequence[Prediction], outputs: Sequence[Output], image_of: ImageOf) -> Sheet:
-    """Return a job as what it is.
+    """Return the sheet of a job.
 
-    Raises: `errors.UnknownHandle` when none of its images is home.
+    Raises: `errors.UnknownHandle` if none of its images is stored.
     """
     job_id = job.id
     made = {f.n: OutputOrigin(job, p, f) for f in outputs for p in predictions if p.id == f.prediction_id}
@@ -122,7 +122,7 @@ def _chain(
     home: Mapping[int, Image],
     image_of: ImageOf,
 ) -> Sheet:
-    """Return lanes × steps: each lane's original and what every step made of it, side by side."""
+    """Return the sheet of a chain: a row per lane, with its original and the output of each step."""
     job_id, lanes, steps = job.id, job.request.lanes, job.request.steps
     by_place = {(p.lane, p.step): p for p in predictions}
     shown = max(1, min(lanes, MOST_PICTURES // (1 + steps)))
@@ -148,7 +148,7 @@ def _chain(
         left = _span(job_id, shown * steps + 1, (lanes - shown) * steps)
         caption += f". Left out, as a sheet holds {MOST_PICTURES} pictures: lanes {shown + 1} to {lanes} ({left})"
     if lanes == 1:
-        # One lane has no columns to head: larger pictures, each under its own step's words.
+        # One lane needs no columns: larger pictures, each with the prompt of its step.
         notes = [f"{head}: {p.note}" if p.note else head for p, head in zip(pictures, heads, strict=True)]
         return Sheet(tuple(replace(p, note=note) for p, note in zip(pictures, notes, strict=True)), f"{caption}.")
     return Sheet(tuple(pictures), f"{caption}.", group=1 + steps, heads=heads)
@@ -158,7 +158,7 @@ def _chain(
 
 
 def draw(shown: Sheet, detail: bool = False) -> Preview:
-    """Return a preview of one picture or a contact sheet of several, and how even each set is.
+    """Return a preview of one picture or a contact sheet of several, with the similarity of each set.
 
     The JPEG has at most `MOST_BYTES` bytes, with `detail` at most `DETAIL_BYTES`.
     """
@@ -169,7 +169,7 @@ def draw(shown: Sheet, detail: bool = False) -> Preview:
         note = f"{shown.pictures[0].handle}, {shown.pictures[0].note}."
         side_px = DETAIL_PX if detail else PREVIEW_PX
         return Preview(jpeg=processing.preview(only.path.read_bytes(), max_side=side_px, max_bytes=most), caption=note)
-    # As large as it may be drawn, and all of them together never more than some 25 MB.
+    # At most as large as on the sheet; all decoded pictures together take at most about 25 MB.
     side_px = min(768, round(1.6 * contact_sheet.WIDTH_PX / len(shown.pictures) ** 0.5))
     cards, sets = [], dict[str, list[tuple[int, similarity.ImageStats]]]()
     for i, picture in enumerate(shown.pictures):
@@ -191,7 +191,7 @@ def draw(shown: Sheet, detail: bool = False) -> Preview:
 
 
 def _drift_words(pictures: Sequence[Picture], deviations: Sequence[tuple[similarity.Deviation, ...]]) -> str:
-    """Return every frame's drift, and for what stands out the numbers and the call that would redo it."""
+    """Return the drift of each picture; for one that stands out also its numbers and the call that makes it again."""
     listed = "; ".join(
         f"{column[0].measure} {', '.join(map(_number, column))}" for column in zip(*deviations, strict=True)
     )
@@ -214,7 +214,7 @@ def _drift_words(pictures: Sequence[Picture], deviations: Sequence[tuple[similar
 
 
 def redo(picture: Picture, steady: str) -> str:
-    """Return the call that makes a frame of a set anew, from the set's sources and a frame that is as it should be."""
+    """Return the call that makes a picture of a set again, from the set's sources and a good picture of it."""
     assert picture.made
     job, prediction = picture.made.job, picture.made.prediction
     references = [*prediction.inputs[: MOST_REFERENCES - 1], steady]
@@ -252,7 +252,7 @@ def _span(job_id: str, first: int, count: int) -> str:
 
 
 def _listed(handles: Sequence[str]) -> str:
-    """Return the handles in order, a run of one job's as its first and last."""
+    """Return the handles in order, consecutive outputs of a job as first and last."""
     runs: list[tuple[str, int, int]] = []  # a job and its first and last place, or an upload and zeros
     for handle in handles:
         job_id, _, place = handle.partition("/")

@@ -1,7 +1,7 @@
-"""How a paid call becomes a stored job: checked, routed, quoted, agreed to, written.
+"""Turns a paid call into a stored job: check, route, quote, confirm, write.
 
-Rules: a refusal costs nothing and leaves nothing behind. No image leaves before the job is stored. The same request is
-the same job.
+Rules: a refusal costs nothing and stores nothing. No image is sent before the job is stored. The same request gets the
+same job.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ T = TypeVar("T")
 
 BUSY_PAUSE_S = 0.25
 LEAST_QUOTE_S = 0.8
-"""A call that does not wait still asks the provider for its price this long."""
+"""The least time for the provider's quote, for a call that does not wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceConfig:
-    """What a service is opened with; `settings` reads it from the environment.
+    """The configuration of a service; `settings` reads it from the environment.
 
     `accounts` are all known providers, usable or not, in order of preference. `allowed_dirs` may be read and written by
     every caller; `budget_usd` None is no cap; `proxy_resolves` is explained in `ProviderClient`.
@@ -53,9 +53,9 @@ class ServiceConfig:
 
 @dataclass(frozen=True, slots=True)
 class CreatedJob:
-    """The job of a call: a new one, or the one that the same request has made already.
+    """The job of a call: a new one, or the earlier job of the same request.
 
-    The call waits for it until `until_s` (monotonic), and wants copies of its images in `save_to`.
+    The call waits for it until `until_s` (monotonic). Its images are copied into the directory `save_to`.
     """
 
     job: Job
@@ -66,7 +66,7 @@ class CreatedJob:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A request whose images are stored, with the offers for it; `refusal` says why there are none."""
+    """A request whose images are stored, with the offers for it; `refusal` is the error if there are none."""
 
     request: Request
     images: Mapping[str, Image]
@@ -95,9 +95,9 @@ class JobCreation:
         self._clock = clock
 
     async def create(self, request: Request, terms: Terms, caller: Caller) -> CreatedJob:
-        """Return the job that the same request has made already, or store a new one.
+        """Return the job of the same request, or store a new one.
 
-        Raises: `errors.BadRequest` and below when the request cannot be right; nothing was sent then.
+        Raises: `errors.BadRequest` and below for an invalid request; nothing is sent then.
         """
         prepared = await self._prepared(request, terms, caller)
         end_s = self._clock.monotonic() + min(terms.wait_s, caller.left_s())  # of the quote, the write and the wait
@@ -125,7 +125,7 @@ class JobCreation:
     async def _prepared(self, request: Request, terms: Terms, caller: Caller) -> _Prepared:
         """Return a request with its images stored here.
 
-        A refusal is raised at once where no earlier job can answer the call.
+        A refusal is raised at once if no earlier job can be the result of the call.
         """
         request, refusal = planning.checked(request), None
         offers: list[Offer] = []
@@ -133,7 +133,7 @@ class JobCreation:
         try:
             offers, warnings = self._offers(request)
         except errors.BadRequest as error:
-            # Its job may be there all the same: made before a key, a model or a default went away.
+            # The same request may have a job from before a key, a model or a default was removed.
             if terms.again or terms.dry_run:
                 raise
             refusal = error
@@ -152,7 +152,7 @@ class JobCreation:
         return _Prepared(request, by_handle, offers, warnings, refusal, save_to)
 
     async def dry_run(self, request: Request, terms: Terms, caller: Caller) -> JobResult:
-        """Return the quote and the first request as it would be sent; nothing is stored or sent.
+        """Return the quote and the first request to the provider; no job is stored, nothing is sent.
 
         Raises: as `create`.
         """
@@ -182,7 +182,7 @@ class JobCreation:
         )
 
     def _offers(self, request: Request) -> tuple[list[Offer], tuple[str, ...]]:
-        """Return the offers that can do it, the one to use first, and the warnings about that choice.
+        """Return the offers that fit, best first, and the warnings about the first.
 
         Raises: as `planning.rank_offers`, when none of them can.
         """
@@ -196,7 +196,7 @@ class JobCreation:
         return offers, planning.notes(accounts, offers[0], request, today)
 
     async def _agreed(self, plan: Plan, terms: Terms, caller: Caller, end_s: float) -> Plan:
-        """Return a plan with its quotes and the routes that cost no more than was agreed to.
+        """Return a plan with its quotes, and the routes within the confirmed cost.
 
         Raises: as `planning.check_cost`.
         """
@@ -212,9 +212,9 @@ class JobCreation:
         )
 
     async def _written(self, write: Callable[[], Awaitable[T]], within_s: float) -> T:
-        """Return what a write returns; while another program locks the database it is tried again, so long at most.
+        """Return the result of a write, tried again for `within_s` while another program locks the database.
 
-        Raises: `errors.Outage`: nothing was written then.
+        Raises: `errors.Outage` if nothing was written.
         """
         end_s = self._clock.monotonic() + within_s
         while True:

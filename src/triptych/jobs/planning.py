@@ -1,7 +1,6 @@
-"""Checks a request, chooses the offer for it, and makes the job that is stored: which size, how many, at what price.
+"""Checks a request, ranks the offers for it, and makes the job: its sizes, its counts, its prices.
 
-Nothing is sent and nothing is written from here. A request that cannot be right is refused here, before it costs
-anything.
+Sends and writes nothing. An invalid request is refused here, before it costs anything.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ MAX_STEPS = 10
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The arguments of a paid call that do not change its images: how long to wait, its cap, its copies."""
+    """The arguments of a paid call that do not change its images: its wait, its cap, its directory."""
 
     wait_s: float = 25
     save_to: str | None = None
@@ -40,7 +39,7 @@ class Terms:
 
 
 def read_arguments(tool: str, given: Mapping[str, Any]) -> tuple[Request, Terms]:
-    """Return the request and the terms in a paid tool's arguments, by the names that they have there."""
+    """Return the request and the terms from a paid tool's arguments."""
     asked: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
     prompt = asked.pop("prompt", None)
     prompts = asked.pop("steps", ()) if prompt is None else (prompt,)
@@ -50,7 +49,7 @@ def read_arguments(tool: str, given: Mapping[str, Any]) -> tuple[Request, Terms]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A job before it is stored: a request, the offer that is used first, and what each lane costs there."""
+    """A job before it is stored: a request, the offer that is used first, and the price of each lane."""
 
     request: Request
     offer: Offer
@@ -59,7 +58,7 @@ class Plan:
     sizes: tuple[Size | None, ...]
     """One for each lane."""
     quotes: tuple[Quote, ...]
-    """What one request of each lane costs: lanes of different sizes may be in different price tiers."""
+    """The price of one request of each lane: lanes of different sizes may be in different price tiers."""
     routes: tuple[Route, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -76,7 +75,7 @@ class Plan:
         return sum((quote.usd for quote in self.quotes), Decimal(0)) * self.request.steps
 
     def first_request(self, references: Sequence[Reference], lane: int = 0) -> ProviderRequest:
-        """Return a lane's first request, as the provider is asked it."""
+        """Return a lane's first request to the provider."""
         return provider_request(self.offer, self.request, self.request.prompts[0], self.sizes[lane], references)
 
 
@@ -90,7 +89,7 @@ def provider_request(
     client_id: str = "",
     variation: str = "",
 ) -> ProviderRequest:
-    """Return one request of a job as it is sent to an offer's provider."""
+    """Return one request of a job for an offer's provider."""
     named = catalog.name_count(offer, prompt, request.count)
     return ProviderRequest(offer, request, named, size, tuple(references), client_id, variation)
 
@@ -105,11 +104,11 @@ def rank_offers(
     fits: Callable[[Offer], None],
     today: date,
 ) -> list[Offer]:
-    """Return the offers that can do it, the one to use first: one for each provider, all of one family.
+    """Return the offers that fit, best first: one for each provider, all of one family.
 
-    With a provider named, only its offer. With none, the default's own best offer first, and then the same family at
-    any other usable provider. With "cheapest", the preferred family of all, by the list price of the whole request.
-    `fits` raises the reason why an offer cannot do it.
+    A named provider gives only its own offer. Without one, the default's best offer comes first, then the same family
+    at the other usable providers. "cheapest" takes the preferred family of all, by list price of the whole request.
+    `fits` raises the reason why an offer does not fit.
     Raises: `errors.UnknownModel`, `errors.NoKey`, `errors.OutOfLimits`: the first provider's reason.
     """
 
@@ -130,7 +129,7 @@ def rank_offers(
     usable = [
         accounts[name]
         for name in order
-        # An offline preview is not what was asked for, unless it is the default.
+        # The offline preview is used only if it is the default.
         if accounts[name].usable and (name == default_provider or not accounts[name].provider.offline)
     ]
     found: list[Offer] = []
@@ -164,7 +163,7 @@ def _list_price_usd(offer: Offer, request: Request) -> Decimal:
 def _pick(offers: Sequence[Offer], request: Request, fits: Callable[[Offer], None], today: date) -> Offer:
     """Return the named model's offer; with none named, the preferred one of those that fit.
 
-    Raises: `errors.BadRequest`: what the offer that takes most references cannot do.
+    Raises: `errors.BadRequest`: the reason why the offer with the most references does not fit.
     """
     chosen = catalog.choose(offers, request.operation, request.model, request.count, today=today)
     if request.model and request.model.strip():
@@ -182,7 +181,7 @@ def _pick(offers: Sequence[Offer], request: Request, fits: Callable[[Offer], Non
 
 
 def notes(accounts: Mapping[str, Account], chosen: Offer, request: Request, today: date) -> tuple[str, ...]:
-    """Return the warnings about the offer that was chosen: a retired default, a transparent background."""
+    """Return the warnings about the chosen offer: a retired default, a transparent background."""
     operation, found = request.operation, []
     if not (request.model or "").strip():
         for better in catalog.by_preference(accounts[chosen.provider].provider.offers, operation, request.count):
@@ -201,7 +200,7 @@ def notes(accounts: Mapping[str, Account], chosen: Offer, request: Request, toda
 
 
 def _name_the_key(accounts: Mapping[str, Account], request: Request) -> None:
-    """Raise `NoKey` for a model that exists, but only behind a key that is not set."""
+    """Raise `NoKey` for a model that only a provider without a key has."""
     for account in accounts.values():
         if not account.usable:
             try:
@@ -225,7 +224,7 @@ def build_plan(
     """Return the plan for the first offer, with the others as routes; sizes are resolved for each of them.
 
     `images` has the image behind each handle. `warnings` go into the result.
-    Raises: `errors.OutOfLimits` when the first offer has no such size.
+    Raises: `errors.OutOfLimits` if the first offer has no such size.
     """
     lanes = tuple(tuple(images[handle] for handle in request.inputs(lane)) for lane in range(request.lanes))
 
@@ -241,7 +240,7 @@ def build_plan(
     see_through = any(backgrounds.is_sent(offers[0], prompt) for prompt in request.prompts)
     for offer in offers[1:]:
         if see_through and not offer.transparency:
-            continue  # there the picture would come with a background
+            continue  # its images would have a background
         with suppress(errors.OutOfLimits):
             quoted = tuple(quote.usd for quote in quotes(offer))
             routes.append(Route(offer.provider, offer.family, offer.endpoint, offer.operation, sizes(offer), quoted))
@@ -265,7 +264,7 @@ def checked(request: Request) -> Request:
 
 
 def drop_expensive_routes(plan: Plan, limit_usd: Decimal) -> Plan:
-    """Return the plan without the routes that would cost more than was agreed to."""
+    """Return the plan without the routes above a cost."""
     routes = tuple(r for r in plan.routes if sum(r.quotes_usd) * plan.request.steps <= limit_usd)
     return replace(plan, routes=routes)
 
@@ -279,10 +278,10 @@ def check_cost(
     asks: bool = False,
     agreed_usd: Decimal | None = None,
 ) -> Plan:
-    """Return the plan with the routes that cost no more than was agreed to.
+    """Return the plan with the routes within the confirmed cost.
 
-    A quote above `confirm_usd` needs a confirmation: the user's yes to `agreed_usd` where the user can be asked
-    (`asks`), elsewhere `max_cost_usd`.
+    A quote above `confirm_usd` needs a confirmation: the user's yes to `agreed_usd` if the user can be asked (`asks`),
+    otherwise `max_cost_usd`.
     Raises: `errors.OverBudget` for a quote above the cap, above the budget, or not confirmed; checked in that order.
     """
     asked, images = (
@@ -300,7 +299,7 @@ def check_cost(
     confirmed_usd = (agreed_usd if asks else max_cost_usd) or Decimal(0)
     if plan.quoted_usd > max(confirmed_usd, confirm_usd):
         question, cap = f"This will cost ${asked}: {what}.", format_usd(confirm_usd)
-        if asks:  # it names no amount, for an assistant would repeat the call with it, whatever the user said
+        if asks:  # no amount in the message: an assistant could repeat the call with it, without the user's yes
             raise errors.OverBudget(
                 f"The quote for {what} needs the user's confirmation, as it is above ${cap} (TRIPTYCH_CONFIRM_USD "
                 "in the server's environment). Nothing was sent. No argument of the call replaces that confirmation.",

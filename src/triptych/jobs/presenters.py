@@ -1,4 +1,4 @@
-"""Turns what the store remembers into what a tool answers. Pure: rows in, results out."""
+"""Turns stored values into the results of tools. Pure."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from triptych.jobs.results import (
 MOST_IMAGES = 24
 """A page lists at most so many images; the job's resource lists all."""
 PAGE_CHARS = 9_000
-"""What one host shows its model of a page: the JSON with the links, or the text. Hosts cut what is longer."""
+"""The limit of a page as JSON with links, and as text. Hosts cut longer results."""
 JOB_CHARS = 560
-"""Of a page, for everything but the images."""
+"""The share of a page for everything except the images."""
 IMAGE_CHARS = 350
-"""Of one image in the JSON and its link: all that has the same length for every image."""
+"""The share of one image, in the JSON and its link, without its URL, path and sources."""
 LEAST_URL_CHARS = 100
 LEAST_PATH_CHARS = 100
-"""Shorter ones count as so long: the page still fits when another URL or path has taken their place."""
+"""Shorter ones count as so long: the page still fits after its URLs or paths change."""
 
 ImageOf = Callable[[str], Image | None]
 
 Link = Callable[[str, str | None, datetime | None], tuple[str | None, datetime | None]]
-"""Chooses the URL of an image that is here, and its end, from its handle and the provider's URL and its end."""
+"""Returns the URL of a stored image and its expiry, from its handle, the provider's URL and that URL's expiry."""
 
 
 def as_stored(_: str, url: str | None, expires_at: datetime | None) -> tuple[str | None, datetime | None]:
-    """Choose the provider's URL, whatever its end: a `Link`."""
+    """Return the provider's URL, even if it has expired: a `Link`."""
     return url, expires_at
 
 
 def ago(age: timedelta) -> str:
-    """Return an age as people say it."""
+    """Return an age as "3 h ago"."""
     seconds = max(int(age.total_seconds()), 0)
     for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= unit:
@@ -55,7 +55,7 @@ def ago(age: timedelta) -> str:
 
 
 def image_of_output(output: Output, image: Image | None, link: Link = as_stored) -> ImageResult:
-    """Return an output with every face it has so far; one that was pruned lies where it was saved."""
+    """Return an output with its URLs and path; the path of a pruned output is that of its saved copy."""
     path = image.path if image and not image.pruned_at else None
     if image and image.pruned_at and output.saved_path:
         path = Path(output.saved_path)
@@ -90,7 +90,7 @@ def image_of_upload(image: Image, hosted: tuple[str, datetime] | None = None, *,
 
 
 def cost_of(job: Job, predictions: Sequence[Prediction]) -> Cost:
-    """Return a job's quote, and its charge once no prediction of it can be charged any more."""
+    """Return a job's quote, and its charge once it is final."""
     quoted = sum((p.quoted_usd for p in predictions), Decimal(0))
     if job.may_be_charged:
         return Cost(quoted=quoted)
@@ -109,12 +109,12 @@ def job_result(
     findable: bool = True,
     link: Link = as_stored,
 ) -> JobResult:
-    """Return the one result of a job: while it runs without images, then with one page of them, final images first.
+    """Return the result of a job: without images while it runs, then with one page of them, final images first.
 
-    Without `page_size`, all images that came, in order, whether it runs or not. `findable`: the provider has a list in
-    which an uncertain request may still be found.
+    Without `page_size`: all images so far, in order. `findable`: an uncertain request may still be found in the
+    provider's list.
 
-    Raises: `errors.OutOfLimits` when an ended job has no such page.
+    Raises: `errors.OutOfLimits` if an ended job has no such page.
     """
     warnings = list(job.warnings)
     returned = [output for output in outputs if output.url or output.sha256]
@@ -155,7 +155,7 @@ def job_result(
 
 
 def page_size(outputs: Sequence[Output], image_of: ImageOf) -> int:
-    """Return how many images of a job fit on a page, at the longest URL, path and sources among them."""
+    """Return how many images of a job fit on a page, by the longest URL, path and sources among them."""
     stored = next((image for output in outputs if output.sha256 and (image := image_of(output.sha256))), None)
     path_chars = len(json.dumps(str(stored.path))) if stored else 0
     urls = [len(output.url or "") for output in outputs] + ([len(stored.path.as_uri())] if stored else [])
@@ -167,7 +167,7 @@ def page_size(outputs: Sequence[Output], image_of: ImageOf) -> int:
 
 
 def making(job: Job, predictions: Sequence[Prediction]) -> JobRequest:
-    """Return how a job was asked for."""
+    """Return the request of a job."""
     request = job.request
     return JobRequest(
         tool=request.tool,
@@ -189,7 +189,7 @@ def making(job: Job, predictions: Sequence[Prediction]) -> JobRequest:
 
 
 def job_summary(job: Job, predictions: Sequence[Prediction]) -> JobSummary:
-    """Return a job in one line's worth."""
+    """Return the summary of a job."""
     return JobSummary(
         job_id=job.id,
         status=job.status,
@@ -205,7 +205,7 @@ def job_summary(job: Job, predictions: Sequence[Prediction]) -> JobSummary:
 
 
 def _fault(predictions: Sequence[Prediction]) -> Failure | None:
-    """Return the fault that explains the job: an uncertain submit first, then a failure, then what is being retried."""
+    """Return the failure that explains the job: of an uncertain submit first, then a final one, then a retried one."""
     ranks = {State.UNCERTAIN: 0, State.FAILED: 1, State.CANCELLED: 3}
     faulty = sorted((p for p in predictions if p.fault), key=lambda p: ranks.get(p.state, 2))
     return faulty[0].fault if faulty else None

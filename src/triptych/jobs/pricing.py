@@ -1,6 +1,6 @@
-"""What providers say of themselves: live prices, quotes, balances. Asked when needed, remembered for a while.
+"""Live prices, quotes and balances of the providers, requested when needed and cached for a while.
 
-The built-in catalog stands in for whatever a provider does not say in time; an error is never taken for "no models".
+The built-in catalog replaces facts that a provider does not give in time. An error never means "no models".
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from triptych.providers.client import Account, ProviderClient
 from triptych.storage.async_store import AsyncStore
 
 PATIENCE_S = 8.0
-"""How long a call waits for what a provider says before it makes do with the built-in list."""
+"""How long a call waits for live facts before it uses the built-in list."""
 LIFETIME_S = 600.0
 WARNING_CHARS = 140
-"""A list of several providers has so much of what each of them answered instead of its models; a list of one, all."""
+"""The limit of a warning in a list of several providers; a list of one provider has it whole."""
 PLACEHOLDER_URL = "https://example.com/image.jpg"
-"""Stands for an image that is not at the provider, in a question for a price: prices count references, and follow the
-size that is sent, not what a picture shows. The domain is reserved for examples (RFC 2606)."""
+"""Stands for an image that is not at the provider, in a request for a price: a price depends on the number of
+references and the size, not on their content. The domain is reserved for examples (RFC 2606)."""
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class _LiveFacts:
 
 
 class Pricing:
-    """The offers of all accounts, and what their providers say today."""
+    """The offers of all accounts, with the live facts of their providers."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Pricing:
         """Return models × providers with price, limits, lifecycle, and whether each is usable now.
 
         Usable ones come first, of these the default provider's. With `within_bytes`, rows are shown as long as the
-        result, as JSON and as text, has no more bytes; of a model that is left out its provider's row has the price.
+        result, as JSON and as text, has no more bytes; a provider's row has the prices of the models left out.
 
         Raises: `errors.OutOfLimits` for an unknown operation, `errors.UnknownModel` for an unknown provider.
         """
@@ -124,10 +124,10 @@ class Pricing:
         return result(shown)
 
     async def quotes(self, plan: Plan, within_s: float = PATIENCE_S) -> tuple[Quote, ...]:
-        """Return what one request of each lane costs; lanes with the same list price are quoted once.
+        """Return the price of one request of each lane; lanes with the same list price are quoted once.
 
-        No image is sent for it: one that is at the provider is named by its URL there, else `PLACEHOLDER_URL` is. The
-        list price holds where the provider takes the size from the picture or does not answer in time.
+        No image is sent: an image at the provider is named by its URL there, any other by `PLACEHOLDER_URL`. The list
+        price is used if the provider takes the size from the image, or does not respond in time.
         """
         by_list_usd: dict[Decimal, Quote] = {}
         with anyio.move_on_after(min(PATIENCE_S, within_s)):
@@ -182,7 +182,7 @@ class Pricing:
 
 
 def _bytes(result: ModelsResult) -> int:
-    """Return the size of what a host shows its model: the fields (with a space after each comma) or the text."""
+    """Return the bytes that a host shows its model: of the JSON with spaces, or of the text."""
     fields = json.dumps(result.model_dump(mode="json"), ensure_ascii=False)
     return max(len(fields.encode()), len(result.text().encode()))
 
@@ -202,7 +202,7 @@ def _provider_row(account: Account, facts: _LiveFacts, left: Sequence[ModelRow])
 
 
 def _rows(account: Account, offers: Sequence[Offer], facts: _LiveFacts, today: date) -> list[ModelRow]:
-    """Return a row for each family; an operation whose price or state differs from the others' has one of its own."""
+    """Return a row for each family; an operation with another price or state has its own row."""
     rows: dict[tuple[object, ...], ModelRow] = {}
     for offer in offers:
         row = _row(account, offer, facts, today)

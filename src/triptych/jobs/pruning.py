@@ -1,12 +1,12 @@
-"""Frees space in the home: removes image files that are old, not in use, and saved elsewhere.
+"""Frees space in TRIPTYCH_HOME: removes image files that are old, not in use, and saved elsewhere.
 
-Rules, on which money depends: no job, prediction or output is deleted, so the ledger stays as it is; an image's row
-says when its file was removed. The images that a queued, running or uncertain job made or uses stay, and so do those
-that another job refers to while that has images left. What was not saved elsewhere stays unless `unsaved` asks for it.
-A file of a recent date stays: bringing an image in again sets the date of its file.
+Rules, on which money depends: no job, prediction or output is deleted, so the ledger does not change; an image's row
+has the time when its file was removed. The images that a queued, running or uncertain job made or uses stay. So do the
+inputs of a job that keeps any image. Images without a saved copy stay, unless `unsaved` is set. Files with a recent
+date stay: importing an image again sets the date of its file.
 
-Servers may run on the same home. A file is first moved aside, then its date is read once more: either a server has set
-it before, and the file goes back, or the server does not find the file, and writes it anew.
+Servers may run on the same home. A file is first moved aside, then its date is read again. If a server has set the date
+meanwhile, the file goes back. A server that misses the file writes it again.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from triptych.storage.sqlite import Database
 LEAST_AGE = timedelta(days=1)
 """Younger files are never removed: a running server may be about to use them."""
 BATCH = 100
-"""So many files are removed while the database is locked: servers wait for no longer than that takes."""
+"""The number of files removed under one lock of the database: servers wait for that time at most."""
 BUSY = frozenset({Status.QUEUED, Status.RUNNING, Status.UNCERTAIN})
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """An image file: `sha256` and `handle` are empty for one that no row knows."""
+    """An image file; `sha256` and `handle` are empty for a file without a row."""
 
     path: Path
     bytes: int
@@ -44,9 +44,9 @@ class _File:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """The images that a job made and those that others gave it, by sha256, as far as their files are there.
+    """The outputs of a job and its inputs, by sha256, as far as their files exist.
 
-    `fresh`: it has not ended, or not long ago.
+    `fresh`: the job has not ended, or ended recently.
     """
 
     fresh: bool
@@ -55,7 +55,7 @@ class _Job:
 
 
 class Pruner:
-    """Looks for what may be removed from a home, and removes it."""
+    """Finds the files that may be removed from a home, and removes them."""
 
     def __init__(self, db: Database, home: Path, *, older_than: timedelta, unsaved: bool, now: datetime) -> None:
         self._db = db
@@ -67,14 +67,14 @@ class Pruner:
         self._there: dict[str, bool] = {}
 
     def look(self) -> PruneResult:
-        """Return what would be removed; nothing is changed."""
+        """Return the files that would be removed; change nothing."""
         may_go, only_unsaved = self._candidates()
         return self._result(may_go, only_unsaved, done=False)
 
     def prune(self) -> PruneResult:
-        """Remove what may go, and return what went.
+        """Remove the files that may be removed, and return them.
 
-        Raises: `errors.Outage` when the database does not take it; what went until then is written down.
+        Raises: `errors.Outage` if the database does not accept a write; earlier removals are stored.
         """
         wanted, only_unsaved = self._candidates()
         gone: list[_File] = []
@@ -90,8 +90,8 @@ class Pruner:
         return self._result(gone, only_unsaved, done=True)
 
     def _remove(self, path: Path) -> bool:
-        """Remove a file, unless it was touched since; return whether it is gone."""
-        aside = path.with_name(f".pruned-{path.name}")  # after a crash it is a file that no row knows
+        """Remove a file, unless its date has changed; return whether it was removed."""
+        aside = path.with_name(f".pruned-{path.name}")  # after a crash this is a file without a row
         try:
             path.replace(aside)
         except OSError:  # gone already, or open in another program on Windows
@@ -105,7 +105,7 @@ class Pruner:
         return False
 
     def _candidates(self) -> tuple[list[_File], list[_File]]:
-        """Return what may be removed, and what only `unsaved` would remove besides, oldest first."""
+        """Return the files that may be removed, and those that only `unsaved` would remove, oldest first."""
         files = list(self._files())
         by_handle = {file.handle: file.sha256 for file in files}
         there = {file.sha256 for file in files}
@@ -120,7 +120,7 @@ class Pruner:
         return known + strays, [file for file in files if file.sha256 in all_old - free]
 
     def _files(self) -> Iterator[_File]:
-        """Yield the files that rows know, by the age of their rows, then those that no row knows."""
+        """Yield the files with rows, by the age of the rows, then the files without rows."""
         known = set()
         for row in self._db.all("images_home"):
             path = self._images_dir / row["file"]
@@ -140,7 +140,7 @@ class Pruner:
         for row in outputs:
             made[row["job_id"]].add(row["sha256"])
         requests = self._db.all("all_requests")
-        ages = self._db.all("job_ages")  # last: a job that is written meanwhile is not looked at
+        ages = self._db.all("job_ages")  # last, so that a job written meanwhile is left out
         for row in requests:
             request = rows.value(Request, row["request"])
             given[row["job_id"]] |= {h for h in (*request.images, *request.references) if h in by_handle}
@@ -156,7 +156,7 @@ class Pruner:
     def _is_saved(self, row: sqlite3.Row) -> bool:
         path = row["saved_path"]
         if path and path not in self._there:
-            self._there[path] = Path(path).is_file()  # once: it may be on a slow disk
+            self._there[path] = Path(path).is_file()  # cached, as the disk may be slow
         return bool(path and self._there[path])
 
     def _result(self, went: list[_File], only_unsaved: list[_File], *, done: bool) -> PruneResult:
@@ -188,7 +188,7 @@ class Pruner:
 def _unused(wished: set[str], jobs: Sequence[_Job]) -> set[str]:
     """Return those of the wished images that no job needs.
 
-    A fresh job needs all that it holds. One that keeps any image needs what it was given, and that is kept then, too.
+    A fresh job needs its outputs and inputs. Any other job that keeps an image needs its inputs.
     """
     free, unsettled = set(wished), list(jobs)
     while True:

@@ -1,8 +1,8 @@
-"""What tools and commands answer: one shape for every job, and a few small ones beside it.
+"""The results of tools and commands: one shape for every job, and a few smaller ones.
 
 These models are the output schemas that assistants see, so their field names are contracts. Rules: no base64, ever;
-money leaves as a JSON number of US dollars with at most six decimals; times leave as ISO 8601 in UTC; `text()` says the
-same as the fields do, for hosts that show only text, each item on a line that it cannot break out of.
+money is a JSON number of US dollars with at most six decimals; times are ISO 8601 in UTC; `text()` has the same facts
+as the fields, for hosts that show only text, each item on one line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from triptych.storage.budget import Budget, Spent, SpentRow
 
 
 def _shown_if_set() -> Any:
-    """Return a field that is None by default, and left out of the answer then."""
+    """Return a field that is None by default, and left out of the JSON then."""
     return Field(None, exclude_if=lambda value: value is None)
 
 
@@ -50,7 +50,7 @@ class ImageResult(Result):
 
 
 def images_text(images: Sequence[ImageResult]) -> list[str]:
-    """Return a line for each image, in order, with its handle, URL and path; before them what is the same for all."""
+    """Return a line for each image, in order, with its handle, URL and path; a first line has the common facts."""
     sizes = {f"{i.width}x{i.height}" for i in images if i.width}
     expiries = {f"{i.url_expires_at:%Y-%m-%d %H:%MZ}" for i in images if i.url_expires_at}
     shared = [f"each {size}" for size in sizes] if len(sizes) == 1 else []
@@ -87,7 +87,7 @@ class Cost(Result):
             charged = f"charged ${format_usd(self.charged)}"
         elif status == "dry_run":
             charged = "nothing was sent"
-        elif status == "done":  # some providers tell it minutes later, or never
+        elif status == "done":  # some providers report it minutes later, or never
             charged = "the charge is not known yet"
         else:
             charged = "not charged yet" if status in ("queued", "running") else "it may have been charged"

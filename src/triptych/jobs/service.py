@@ -1,6 +1,6 @@
-"""The use-cases behind tools and commands: what a person or an assistant can ask for.
+"""The use-cases behind tools and commands.
 
-Rules: the worker works on a job, not the call that made it; every call answers in bounded time. This file must not know
+Rules: the worker advances a job, not the call that made it; every call returns in bounded time. This file must not know
 MCP, the command line or the environment.
 """
 
@@ -46,11 +46,11 @@ __all__ = ["Caller", "ImageService", "Request", "ServiceConfig", "SignedFile", "
 
 MAX_WAIT_S = 55.0
 LOOK_AGAIN_S = 0.2
-"""How often the database is looked at for what another process wrote about a job that is waited for."""
+"""How often a waiting call reads its job again, for changes by other processes."""
 OVERVIEW_BYTES = 4000
-"""The whole list of models is cut to this; it is paid for in the conversation."""
+"""The limit of the whole list of models: its bytes cost tokens in the conversation."""
 MODELS_BYTES = 9000
-"""A list that was narrowed by query, operation or provider is cut to this."""
+"""The limit of a list narrowed by query, operation or provider."""
 MOST_SPEND_DAYS = 366
 
 
@@ -62,10 +62,9 @@ PLAIN = Terms()
 async def open_service(
     config: ServiceConfig, *, work: bool = True, hop: Hop | None = None
 ) -> AsyncIterator[ImageService]:
-    """Open the database, take up what was left unfinished, and work until the block ends.
+    """Open the database, continue unfinished jobs, and work until the block ends.
 
-    Without `work`, nothing that was left unfinished is taken up: for a short look around. `hop` runs what may block; by
-    default it runs in worker threads.
+    Without `work`, no job advances: for short reads. `hop` runs calls that may block; by default in worker threads.
 
     Raises: `errors.Outage` when the database in TRIPTYCH_HOME cannot be used.
     """
@@ -86,9 +85,9 @@ async def open_service(
 
 
 class ImageService:
-    """The ten use-cases, over one store, one engine and one set of connections.
+    """The use-cases of one store, one worker and one set of connections.
 
-    To make one opens the database, which may block; what is called on it later does not.
+    The constructor opens the database and may block; the methods do not block.
     """
 
     def __init__(self, config: ServiceConfig, clock: Clock, hop: Hop | None = None) -> None:
@@ -110,9 +109,9 @@ class ImageService:
     # -- the tools
 
     async def upload_images(self, images: Sequence[str], caller: Caller = ANYONE) -> UploadResult:
-        """Bring images home and to the default provider's storage; return their handles.
+        """Store images here and upload them to the default provider; return their handles.
 
-        Raises: `errors.BadRequest` for what cannot be read. An upload that fails leaves the handle, with a warning.
+        An upload that fails gives a warning; its handle is valid. Raises: `errors.BadRequest` for an unreadable image.
         """
         if not 1 <= len(images) <= MAX_LANES:
             raise errors.OutOfLimits(f"upload_images takes 1 to {MAX_LANES} images; {len(images)} were given.")
@@ -138,9 +137,9 @@ class ImageService:
         )
 
     async def make(self, request: Request, terms: Terms = PLAIN, caller: Caller = ANYONE) -> JobResult:
-        """Return the job that the same request has made already, or make one; return it once it has ended, or in time.
+        """Make a job, or attach to the job of the same request; return it when it has ended or `wait_s` is over.
 
-        Raises: `errors.BadRequest` and below when the request cannot be right; nothing was sent then.
+        Raises: `errors.BadRequest` and below for an invalid request; nothing is sent then.
         """
         if terms.dry_run:
             return await self._creation.dry_run(request, terms, caller)
@@ -154,11 +153,11 @@ class ImageService:
     async def get_status(
         self, job_id: str, wait_s: float = 0, caller: Caller = ANYONE, *, page: int | None = None
     ) -> JobResult:
-        """Return a job once it has ended, or as it stands after `wait_s`.
+        """Return a job when it has ended or `wait_s` is over.
 
-        Without a page, a missed deadline, a failed fetch and an uncertain submit are looked at again; nothing paid is
-        sent for it. With one, that page of an ended job's images is read, and nothing else is done.
-        Raises: `errors.UnknownHandle`; `errors.OutOfLimits` for a page that is not there.
+        Without a page, a job with a missed deadline, a failed download or an uncertain submit is resumed; this pays
+        nothing. With a page, only that page of an ended job's images is read.
+        Raises: `errors.UnknownHandle`; `errors.OutOfLimits` for a page that does not exist.
         """
         job = await self._job(job_id, caller)
         if page is None:
@@ -184,7 +183,7 @@ class ImageService:
         )
 
     async def cancel_job(self, job_id: str, caller: Caller = ANYONE) -> JobResult:
-        """Stop what has not been submitted; say what is still at the provider and will be charged.
+        """Cancel the requests that are not submitted; a warning names those that the provider will still charge.
 
         Raises: `errors.UnknownHandle`.
         """
@@ -218,7 +217,7 @@ class ImageService:
     ) -> ModelsResult:
         """Return models × providers with price, limits, lifecycle, and whether each is usable now.
 
-        The list is cut to a few thousand bytes unless `every` row is asked for.
+        The list is cut to a few thousand bytes; with `every` it is complete.
 
         Raises: `errors.OutOfLimits` for an unknown operation, `errors.UnknownModel` for an unknown provider.
         """
@@ -228,7 +227,7 @@ class ImageService:
     async def view_images(self, images: Sequence[str], caller: Caller = ANYONE, *, detail: bool = False) -> Preview:
         """Return one image as a preview, several as a labelled contact sheet, a job as its set beside its sources.
 
-        With `detail` the picture is larger. Raises: `errors.BadRequest` for what cannot be shown.
+        With `detail` the picture is larger. Raises: `errors.BadRequest` for an image that cannot be shown.
         """
         return await self.image_access.show(images, caller, detail=detail)
 
@@ -241,20 +240,20 @@ class ImageService:
         """
         return await self.image_access.save(images, directory, name, caller)
 
-    # -- what resources show
+    # -- the resources
 
     async def owner(self, job_id: str) -> str | None:
-        """Return whose job it is; None for the person at the machine.
+        """Return the owner of a job; None for the person at the machine.
 
         Raises: `errors.UnknownHandle`.
         """
         return (await self._job(job_id, ANYONE)).owner
 
     async def job(self, job_id: str, caller: Caller = ANYONE, *, page: int = 1, every: bool = False) -> JobResult:
-        """Return a job as it stands, with one page of its images once it has ended; with `every`, all that came.
+        """Return a job now, with one page of its images if it has ended; with `every`, all its images.
 
-        Raises: `errors.UnknownHandle`, for another owner's job as for none; `errors.OutOfLimits` for a page that is
-        not there.
+        Raises: `errors.UnknownHandle`, also for another owner's job; `errors.OutOfLimits` for a page that does not
+        exist.
         """
         return await self.store.run(self._job_result, job_id, caller, page, every)
 
@@ -273,7 +272,7 @@ class ImageService:
         )
 
     async def times(self, job_id: str, caller: Caller = ANYONE) -> tuple[datetime, datetime, datetime]:
-        """Return when a job was made, when it last moved, as far as that is kept, and the time now.
+        """Return when a job was made, the time of its last stored change, and the time now.
 
         Raises: `errors.UnknownHandle`.
         """
@@ -282,9 +281,9 @@ class ImageService:
         return job.created_at, max([job.created_at, *moves]), self._clock.now()
 
     async def spend(self, days: int = 7, caller: Caller = ANYONE) -> SpendResult:
-        """Return the ledger of so many days (UTC, with today) by day, provider and model, and the budget's state.
+        """Return the ledger of so many days (UTC, with today) by day, provider and model, and the budget.
 
-        An owner sees its own jobs; the budget is everybody's.
+        An owner sees the costs of its own jobs; the budget is shared by all owners.
 
         Raises: `errors.OutOfLimits`.
         """
@@ -300,7 +299,7 @@ class ImageService:
         return await self.store.run(read)
 
     async def making(self, job_id: str, caller: Caller = ANYONE) -> JobRequest:
-        """Return how a job was asked for.
+        """Return the request of a job.
 
         Raises: `errors.UnknownHandle`.
         """
@@ -308,11 +307,11 @@ class ImageService:
         return presenters.making(job, await self.store.predictions(job.id))
 
     async def made_from(self, handle: str, caller: Caller = ANYONE) -> list[str]:
-        """Return the handles of what a caller made from an image, oldest first."""
+        """Return the handles of the outputs that a caller made from an image, oldest first."""
         return [output.handle for output in await self.store.outputs_made_from(handle, caller.owner)]
 
     async def recent_images(self, limit: int = 20, caller: Caller = ANYONE) -> list[ImageResult]:
-        """Return the newest outputs that are home."""
+        """Return the newest stored outputs."""
 
         def read(store: Store) -> list[ImageResult]:
             link = self.image_access.link(store, caller)
@@ -322,7 +321,7 @@ class ImageService:
         return await self.store.run(read)
 
     async def recent_handles(self, limit: int, caller: Caller = ANYONE) -> list[str]:
-        """Return the handles of the newest outputs that are home, and after them of the newest uploads."""
+        """Return the handles of the newest stored outputs, then those of the newest uploads."""
 
         def read(store: Store) -> list[str]:
             outputs = [output.handle for output in store.recent_outputs(limit, caller.owner)]
@@ -338,15 +337,15 @@ class ImageService:
         return await self.image_access.preview(handle, caller)
 
     def watch(self, listener: Callable[[str], None]) -> Callable[[], None]:
-        """Tell `listener` the id of each job that moves, until the returned function is called."""
+        """Call `listener` with the id of each job that changes, until the returned function is called."""
         token = object()
         self._listeners[token] = listener
         return lambda: self._listeners.pop(token, None) and None
 
-    # -- how a job starts and is waited for
+    # -- starting a job, and waiting for it
 
     async def _attached(self, created: CreatedJob, caller: Caller) -> JobResult:
-        """Return a job that was made earlier; it was agreed to then, so nothing is asked, quoted or sent."""
+        """Return the earlier job of the same request; nothing is confirmed, quoted or sent again."""
         job, left_s = created.job, created.until_s - self._clock.monotonic()
         if created.save_to:
             await self.store.save_also(job.id, created.save_to)
@@ -362,7 +361,7 @@ class ImageService:
         return result.model_copy(update={"warnings": [*result.warnings, note]})
 
     async def _wait(self, job_id: str, wait_s: float, caller: Caller, page: int = 1) -> JobResult:
-        """Return the job when it has ended, images stored, or when `wait_s` is over; report what changes meanwhile."""
+        """Return the job when it has ended or `wait_s` is over; report its progress meanwhile."""
         end_s = self._clock.monotonic() + min(max(wait_s, 0), MAX_WAIT_S)
         reported = None
         while True:
@@ -379,7 +378,7 @@ class ImageService:
             await self._clock.wait(changed, min(left_s, LOOK_AGAIN_S))
 
     async def _resume(self, job: Job) -> None:
-        """Look again at what had ended without its images, where looking costs nothing."""
+        """Resume the predictions that ended without their images; this costs nothing."""
         if job.status in (Status.PARTIAL, Status.FAILED, Status.UNCERTAIN):
             await self.store.run(resumption.resume, job.id, self.config.accounts, moment(self._clock))
             self.worker.notifier.notify()
@@ -392,7 +391,7 @@ class ImageService:
             listener(job_id)
 
 
-# What follows reads and writes the store: it runs where it may block.
+# The functions below use the plain store and may block: `AsyncStore.run` runs them.
 
 
 def _visible_job(store: Store, job_id: str, caller: Caller) -> Job:
@@ -403,7 +402,7 @@ def _visible_job(store: Store, job_id: str, caller: Caller) -> Job:
 
 
 def _page_size(store: Store, job: Job, outputs: Sequence[Output]) -> int:
-    """Return how many images of a job a page lists: what was first said of an ended job that has several pages."""
+    """Return how many images a page lists. The first listing of an ended job with several pages fixes it."""
     size = job.page_size or presenters.page_size(outputs, store.image_by_sha256)
     if job.page_size is None and len(outputs) > size and job.status not in (Status.QUEUED, Status.RUNNING):
         with suppress(errors.Outage):  # another program locks the database: the next listing fixes the same size

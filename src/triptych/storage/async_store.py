@@ -1,8 +1,7 @@
-"""The store as the event loop sees it: the plain verbs of `Store`, each run in a worker thread and awaited.
+"""The store for the event loop: the methods of `Store`, each run in a worker thread and awaited.
 
-One database has one connection, so its calls run one at a time, in the order in which they were asked for. A call that
-began runs to its end, whatever is cancelled meanwhile. A locked or slow database keeps its own callers waiting, and
-nothing else.
+One database has one connection, so its calls run one at a time, in order. A call that has begun runs to its end, even
+if its caller is cancelled. A locked or slow database delays only its own callers.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ T = TypeVar("T")
 
 
 class Hop(Protocol):
-    """Runs plain calls where they may block: one at a time, in order, each to its end."""
+    """Runs calls that may block: one at a time, in order, each to its end."""
 
     async def __call__(self, call: Callable[[], T], /) -> T: ...
 
 
 def one_thread() -> Hop:
-    """Return a hop to worker threads of which one at a time is in use."""
+    """Return a hop that uses one worker thread at a time."""
     limiter, lock = anyio.CapacityLimiter(1), threading.Lock()
 
     async def hop(call: Callable[[], T], /) -> T:
@@ -42,7 +41,7 @@ def one_thread() -> Hop:
 
 
 def verb(plain: Callable[Concatenate[Store, P], T]) -> Callable[Concatenate[AsyncStore, P], Coroutine[Any, Any, T]]:
-    """Return a plain verb as one that is awaited, with the same arguments."""
+    """Return a method of `Store` as an awaitable one, with the same arguments."""
     name = plain.__name__
 
     @wraps(plain)
@@ -54,15 +53,15 @@ def verb(plain: Callable[Concatenate[Store, P], T]) -> Callable[Concatenate[Asyn
 
 
 class AsyncStore:
-    """The verbs of one store. Each raises what the plain verb raises."""
+    """The methods of one store. Each raises the same errors as the plain method."""
 
     def __init__(self, plain: Store, hop: Hop) -> None:
         self.plain = plain
-        """For code that may block: a thread, a test."""
+        """For code that may block, such as a test."""
         self.hop = hop
 
     async def run(self, work: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what `work` makes of the plain store: several verbs, and no other of this process between them."""
+        """Run `work` on the plain store as one call: no other call of this process comes between."""
         call: Callable[[], T] = partial(work, self.plain, *args, **kwargs)
         return await self.hop(call)
 

@@ -1,10 +1,10 @@
-"""The ledger: quotes reserved when a job is written, settled when charged, released when surely not charged.
+"""The ledger: quotes are reserved when a job is written, settled when charged, released when surely not charged.
 
-A prediction weighs its charge where that is known, else what is reserved for it. The budget is a cap per rolling 24 h
-over everything that shares the database. A prediction counts from when its request left (until then from when it was
-written), and for as long as it may still be sent.
+A prediction counts with its charge if that is known, else with its reservation. The budget is a cap per rolling 24 h
+over all jobs in the database. A prediction counts from the time when its request was sent (before that, from when it
+was written), and for as long as it may still be sent.
 
-Rules: whoever reserves asks for the balance in the same transaction. Money is exact `Decimal` of US dollars.
+Rules: a reservation reads the balance in its own transaction. Money is exact `Decimal` in US dollars.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DAY_S = 86_400
 
 
 class Budget(BaseModel, frozen=True, extra="forbid"):
-    """The cap per rolling 24 h and what weighs against it, in US dollars; `cap` None is no cap."""
+    """The cap per rolling 24 h and the money counted against it, in US dollars; `cap` None is no cap."""
 
     cap: Usd | None
     spent: Usd
@@ -39,11 +39,11 @@ class Budget(BaseModel, frozen=True, extra="forbid"):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def left(self) -> Usd | None:
-        """What may still be reserved; None without a cap."""
+        """The money that may still be reserved; None without a cap."""
         return None if self.cap is None else max(self.cap - self.spent - self.reserved, Decimal(0))
 
     def fits(self, asked_usd: Decimal) -> bool:
-        """Return whether so much more may be reserved; nothing always fits."""
+        """Return whether so much more may be reserved; zero always fits."""
         return asked_usd <= 0 or self.left is None or asked_usd <= self.left
 
     def text(self) -> str:
@@ -53,10 +53,7 @@ class Budget(BaseModel, frozen=True, extra="forbid"):
         return f"{cap} per 24 h (TRIPTYCH_BUDGET_USD), spent ${spent}, reserved ${reserved}"
 
     def require(self, asked_usd: Decimal) -> None:
-        """Refuse what does not fit.
-
-        Raises: `errors.OverBudget` naming cap, spent, reserved and asked.
-        """
+        """Raise `errors.OverBudget` if an amount does not fit; its message has cap, spent, reserved and quote."""
         if not self.fits(asked_usd):
             raise errors.OverBudget(
                 f"The job does not fit the budget: {self.text()}, quoted ${format_usd(asked_usd)}. Nothing was sent. "
@@ -66,7 +63,7 @@ class Budget(BaseModel, frozen=True, extra="forbid"):
 
 
 class Spent(BaseModel, frozen=True, extra="forbid"):
-    """What some predictions cost: `quoted` all of them, `charged` those settled, `reserved` held back for the rest."""
+    """The cost of some predictions: `quoted` of all, `charged` of the settled, `reserved` of the others."""
 
     jobs: int
     predictions: int
@@ -92,17 +89,16 @@ class Ledger:
         self._cap_usd = cap_usd
 
     def balance(self, now: Moment) -> Budget:
-        """Return what the 24 h until now weigh against the cap.
+        """Return the budget with the money of the last 24 h.
 
-        A prediction counts as long as either clock says that it is younger: a wall clock that steps forward frees
-        nothing.
+        A prediction counts until it is older than that by both clocks: a wall clock that steps forward frees nothing.
         """
-        since_mono_s = now.mono_s - DAY_S if boot_id() else math.inf  # unless nobody can tell this boot from another
+        since_mono_s = now.mono_s - DAY_S if boot_id() else math.inf  # infinity where boots have no id
         spent, reserved = self.since(now.at.timestamp() - DAY_S, since_mono_s)
         return Budget(cap=self._cap_usd, spent=spent, reserved=reserved)
 
     def since(self, since_s: float, since_mono_s: float = math.inf) -> tuple[Decimal, Decimal]:
-        """Return what was charged, and what is still reserved, since then (UTC seconds, monotonic seconds)."""
+        """Return the money charged, and the money still reserved, since then (UTC seconds, monotonic seconds)."""
         charged = reserved = Decimal(0)
         for row in self._db.all("money_since", since=since_s, since_mono=since_mono_s):
             if row["charged_usd"] is not None:
@@ -112,9 +108,9 @@ class Ledger:
         return charged, reserved
 
     def spending(self, since: datetime, owner: str | None = None) -> tuple[list[SpentRow], Spent]:
-        """Return what was spent since then by UTC day, provider and model, the newest day first, and the total.
+        """Return the spending since then by UTC day, provider and model, the newest day first, and the total.
 
-        With an owner, only what its jobs cost.
+        With an owner, only that of its jobs.
         """
 
         def place(row: sqlite3.Row) -> tuple[str, str, str]:

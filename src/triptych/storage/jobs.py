@@ -1,12 +1,11 @@
-"""What is remembered: domain verbs over named SQL (`queries.sql`), in SQLite's WAL mode.
+"""The store: methods over the named SQL in `queries.sql`, in SQLite's WAL mode.
 
-Rules: every verb that writes is one transaction, and it is on the disk when the verb returns (`synchronous=FULL`, so
-that not even a power cut forgets that a paid request was about to leave); only leases and the times of polls are not
-waited for. A prediction moves only along `states.MOVES` and only for the holder of its lease. Several processes
-share one database.
+Rules: every method that writes is one transaction, and it is on the disk when the method returns (`synchronous=FULL`,
+so that a paid request is known even after a power cut). Only leases and the times of polls do not wait for the disk. A
+prediction moves only along `states.MOVES`, and only for the holder of its lease. Several processes share one database.
 
-Verbs are plain calls, one at a time over one connection. A lock or a slow disk keeps them waiting, so the event loop
-calls them through `AsyncStore`. This file must not know providers, networks or files other than its own.
+The methods block, one at a time over one connection, so the event loop calls them through `AsyncStore`. This file must
+not know providers, networks or files other than its own.
 """
 
 from __future__ import annotations
@@ -28,33 +27,32 @@ from triptych.storage import rows
 from triptych.storage.reads import Reads
 
 _OPEN_TO_AN_ANSWER = frozenset({State.SUBMITTING, State.UNCERTAIN, State.QUEUED, State.CANCELLED})
-"""A late answer to a request that left is taken up in these states: it says more than any of them."""
+"""A late response to a request that was sent is written in these states: it is more certain than they are."""
 SETTLE_TRIES = 6
-"""How often a finished prediction without a charge is asked about."""
+"""How often the charge of a finished prediction is requested."""
 _CANCELLED = Failure("cancelled", "Cancelled before it was submitted.", False)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A prediction that is ours until the lease runs out."""
+    """A prediction that this process holds until the lease expires."""
 
     prediction: Prediction
     lease: str
 
 
 class Store(Reads):
-    """One connection to the database at `path`; made, with its tables, if it is not there.
+    """One connection to the database at `path`, which is created if it is missing.
 
-    `budget_usd` caps what may be spent and reserved in 24 hours; None is no cap.
+    `budget_usd` caps the spending and reservations of 24 hours; None is no cap.
     """
 
     def add_job(self, job: Job, predictions: Sequence[Prediction], *, now: Moment, attach: bool) -> Job | None:
         """Write a job and reserve its quote, in one transaction.
 
-        With `attach`, the job that the same request has made already (`same_request`) is returned instead, and nothing
-        is written; otherwise the answer is None.
-        Raises: `errors.OverBudget` when the quote and what was spent in the last 24 h exceed the budget;
-        `errors.Outdated`.
+        Returns None. With `attach`, an existing job of the same request (`same_request`) is returned instead, and
+        nothing is written.
+        Raises: `errors.OverBudget` if the quote does not fit the budget; `errors.Outdated`.
         """
         with self._db.transaction():
             self._db.require_current()
@@ -70,7 +68,7 @@ class Store(Reads):
         return None
 
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:
-        """Add warnings to a job; one that it has already is not said twice."""
+        """Add warnings to a job; a warning that it has already is not repeated."""
         with self._db.transaction():
             self._warn(job_id, warnings)
 
@@ -80,7 +78,7 @@ class Store(Reads):
         merged = list(dict.fromkeys([*json.loads(row["warnings"]), *warnings]))
         self._db.run("warn_job", job_id=job_id, warnings=json.dumps(merged))
 
-    # -- the worker's verbs
+    # -- for the worker
 
     def claim(
         self,
@@ -91,12 +89,12 @@ class Store(Reads):
         max_running: Mapping[str, int],
         held: Sequence[str] = (),
     ) -> Claim | None:
-        """Take the most urgent due prediction, if any; what already runs goes before what is queued.
+        """Claim the most urgent due prediction, if there is one; running predictions come before queued ones.
 
-        A queued one is passed over while its provider runs as many as `max_running` allows. The ids in `held` are
-        passed over: this process works on them, however old their leases.
+        A queued prediction is skipped while its provider runs `max_running` predictions. The ids in `held` are skipped:
+        this process works on them, even if their leases have expired.
 
-        Raises: `errors.Outdated` once a newer Triptych has changed the database; what runs here may still be moved.
+        Raises: `errors.Outdated` after a newer Triptych has changed the database; `move` still works then.
         """
         with self._db.without_fsync(), self._db.transaction():
             self._db.require_current()
@@ -117,7 +115,7 @@ class Store(Reads):
     def next_due(
         self, *, now: Moment, providers: Sequence[str], max_running: Mapping[str, int], held: Sequence[str] = ()
     ) -> float | None:
-        """Return when the next claim can succeed on the monotonic clock, as far as it is known."""
+        """Return when the next claim can succeed on the monotonic clock, None if that is not known."""
         row = self._db.one(
             "next_due",
             now=now.mono_s,
@@ -137,23 +135,23 @@ class Store(Reads):
         return [provider for provider, limit in max_running.items() if running.get(provider, 0) >= limit]
 
     def heartbeat(self, leases: Sequence[str], until_s: float) -> None:
-        """Keep leases for longer."""
+        """Extend leases."""
         if leases:
             with self._db.without_fsync():
                 self._db.run("heartbeat", leases=leases, until=until_s)
 
     def renew(self, claim: Claim, now_s: float) -> bool:
-        """Renew the lease of a prediction that is about to be sent; return False where it is not ours any more."""
+        """Renew the lease of a prediction that is about to be sent; return False if it is lost."""
         with self._db.without_fsync():
             done = self._db.run("renew", id=claim.prediction.id, lease=claim.lease, until=now_s + LEASE_S)
         return done.rowcount == 1
 
     def put_back(self, claim: Claim, due_at: float) -> None:
-        """Give up a claim. The state stays as the last move wrote it, whatever the claim was taken for."""
+        """Release a claim. The state stays as the last move wrote it."""
         self._db.run("put_back", id=claim.prediction.id, lease=claim.lease, due_at=due_at)
 
     def note_loss(self, prediction_id: str, fault: Failure) -> None:
-        """Remember that the answer to a submit was lost, under any lease; a fault that is there stays."""
+        """Store that the response to a submit was lost, under any lease; an existing failure stays."""
         self._db.run("note_loss", id=prediction_id, fault=rows.column(fault))
 
     def move(
@@ -170,14 +168,15 @@ class Store(Reads):
         found: bool = False,
         **changes: Any,
     ) -> Claim | None:
-        """Write a prediction's next state and all that comes with it, in one transaction.
+        """Write a prediction's next state and everything that depends on it, in one transaction.
 
-        `changes` are fields of `Prediction`; `frames` are added, those after it in a chain are let go (on done) or
-        cancelled (on failure), and the job's status follows. What was about to be submitted is cancelled instead once
-        its job is to be cancelled. Returns the claim as it now stands, or None when the
-        lease was lost to another process, in which case nothing was written. What a paid request answered is never
-        lost: its ticket, or its frames where they come at once, are written even then, unless another answer is there.
-        A ticket that was `found` in the provider's list is not written where another prediction has it by now.
+        `changes` are fields of `Prediction`. `outputs` are added. The predictions after it in a chain are queued (on
+        done) or cancelled (on failure), and the job's status is updated. A submit is cancelled instead if its job is to
+        be cancelled.
+
+        Returns the claim with the new state. Returns None, with nothing written, if another process has the lease. The
+        response to a paid request is written even then (its ticket, or its outputs), unless another response is stored.
+        A ticket that was `found` in the provider's list is not written if another prediction has it.
         """
         prediction = claim.prediction
         polled = prediction.state is state is State.RUNNING
@@ -194,7 +193,7 @@ class Store(Reads):
                 return None
             noted = rows.value(Failure, row["fault"])
             if state is State.QUEUED and old is State.SUBMITTING and noted != prediction.fault:
-                return None  # another process has noted meanwhile that the request left
+                return None  # another process has stored meanwhile that the request was sent
             if not may_move(old, state):
                 raise AssertionError(f"no move from {old} to {state}")
             if old is State.QUEUED and state is State.SUBMITTING and self._cancel_requested(prediction.job_id):
@@ -213,7 +212,7 @@ class Store(Reads):
         return Claim(moved, claim.lease)
 
     def add_outputs(self, outputs: Sequence[Output], *, now: datetime) -> None:
-        """Write down outputs that came before their prediction's end."""
+        """Write outputs that arrived before their prediction's end."""
         with self._db.transaction():
             self._add_outputs(outputs, now)
             self._refresh(outputs[0].job_id)
@@ -223,10 +222,10 @@ class Store(Reads):
             self._db.run("add_frame", **rows.columns(output), now=now.timestamp())
 
     def reroute(self, claim: Claim, route: Route, warning: str, *, now: Moment) -> bool:
-        """Send what of a job was not accepted yet to another provider.
+        """Move a refused prediction to another provider, with all unsent predictions of its job.
 
-        Everything unsent of the job goes along, so that a chain stays with one model. Returns False, with nothing
-        written, when the lease was lost or the budget has no room for what the other one costs more.
+        So a chain stays with one model. Returns False, with nothing written, if the lease was lost or the higher price
+        does not fit the budget.
         """
         with self._db.transaction():
             held = self._db.one("lease_of", id=claim.prediction.id)
@@ -277,7 +276,7 @@ class Store(Reads):
         )
 
     def _update_dependents(self, moved: Prediction, now: Moment) -> None:
-        """Queue what waited for this prediction's image, or cancel it when that image will not come."""
+        """Queue the predictions that wait for this one's image, or cancel them if there will be no image."""
         if moved.state is State.DONE:
             first = self._db.one("frame", job_id=moved.job_id, n=moved.first_output)
             if first and first["sha256"]:
@@ -305,43 +304,43 @@ class Store(Reads):
         self._db.run("refresh_job", job_id=job_id, status=status, returned=home["n"], now=now, mono=mono)
 
     def output_stored(self, output: Output, sha256: str) -> None:
-        """Remember that an output is home."""
+        """Store that an output's image is stored."""
         with self._db.transaction():
             self._db.run("frame_home", job_id=output.job_id, n=output.n, sha256=sha256)
             self._refresh(output.job_id)
 
     def output_failed(self, output: Output, error: str) -> None:
-        """Remember why an output could not be fetched."""
+        """Store why an output could not be downloaded."""
         self._db.run("frame_failed", job_id=output.job_id, n=output.n, error=error)
 
     def output_saved(self, output: Output, saved_path: str) -> None:
-        """Remember where an output was saved for the user."""
+        """Store the path of an output's copy."""
         self._db.run("frame_saved", job_id=output.job_id, n=output.n, saved_path=saved_path)
 
     def fix_page_size(self, job_id: str, page_size: int) -> None:
-        """Remember how many images a page of a job's result lists; what is remembered already stays."""
+        """Store how many images a page of a job's result lists; a stored number stays."""
         self._db.run("fix_page_size", id=job_id, page_size=page_size)
 
     def save_also(self, job_id: str, directory: str) -> None:
-        """Have a job's images copied into one more directory once it has ended."""
+        """Store one more directory into which a job's images are copied once it has ended."""
         self._db.run("save_also", job_id=job_id, directory=directory)
 
     def saved_also(self, job_id: str, directory: str, saved: int) -> None:
-        """Remember that so many of a job's images were copied into a directory."""
+        """Store that so many of a job's images were copied into a directory."""
         self._db.run("saved_also", job_id=job_id, directory=directory, saved=saved)
 
     def revive(self, prediction_id: str, state: State, *, now: Moment, deadline_at: float, attempts: int = 0) -> None:
-        """Take up again what had ended without its images: a missed deadline, a failed fetch, an uncertain submit.
+        """Resume a prediction that ended without its images: a missed deadline, a failed download, an uncertain submit.
 
-        What was cancelled only because it waited for this prediction waits again, where the budget has room for it.
+        Predictions that were cancelled because this one made no image wait again, if they fit the budget.
         """
         with self._db.transaction():
             row = self._db.one("prediction", id=prediction_id)
             assert row
             old = rows.read(Prediction, row)
             if old.state is state or not may_move(old.state, state):
-                return  # somebody else took it up meanwhile, and may work on it
-            # That an answer was lost must not be forgotten: it says that the request had left.
+                return  # another process has resumed it meanwhile
+            # The failure of a lost response stays: it proves that the request was sent.
             fault = old.fault if state is State.SUBMITTING else None
             self._write(
                 replace(old, state=state, due_at=0.0, fault=fault, attempts=attempts, deadline_at=deadline_at),
@@ -368,9 +367,9 @@ class Store(Reads):
                 self._let_dependents_wait(follower.id, now)
 
     def cancel(self, job_id: str, now: Moment) -> None:
-        """Cancel what of a job has not been submitted, and accept an uncertain submit as lost.
+        """Cancel the predictions of a job that are not submitted, and accept an uncertain submit as lost.
 
-        What runs at the provider goes on; its images still come home, for they will be charged.
+        Predictions at the provider go on: they will be charged, so their images are downloaded.
         """
         with self._db.transaction():
             self._db.run("ask_cancel", id=job_id)
@@ -396,5 +395,5 @@ class Store(Reads):
         self._db.run("poll_now", provider=provider, tickets=tickets)
 
     def poll_not_before(self, provider: str, due_at: float) -> None:
-        """Put off the polls of a provider that are due earlier."""
+        """Delay the polls of a provider that are due earlier."""
         self._db.run("poll_not_before", provider=provider, due_at=due_at)

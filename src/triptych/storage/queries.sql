@@ -57,8 +57,8 @@ VALUES (:id, :job_id, :lane, :step, :after_id, :first_output, :state, :provider,
         :client_id, :variation, :quoted_usd, :quote_exact, :quoted_usd, :created_at, :created_mono, :due_at);
 
 -- name: same_request
--- An hour is over when both clocks say so. The monotonic one never runs ahead of the true time: it rests while the
--- machine sleeps, and after a restart it counts from the restart. So a wall clock that jumps ends no hour early.
+-- An hour is over when it is over by both clocks. The monotonic clock is never fast: it may stop while the machine
+-- sleeps, and it starts again at a restart. So a jump of the wall clock ends no hour early.
 SELECT id FROM jobs
 WHERE fingerprint = :fingerprint
   AND (status IN ('queued', 'running', 'uncertain')
@@ -68,7 +68,7 @@ WHERE fingerprint = :fingerprint
 ORDER BY created_at DESC LIMIT 1;
 
 -- name: money_since
--- A machine may sleep between a submit and its acceptance: nobody knows when that was, but not after the end.
+-- The machine may sleep between a submit and its acceptance. The time of acceptance is unknown, but before the end.
 SELECT reserved_usd, charged_usd FROM predictions
 WHERE (COALESCE(submitted_at, created_at) > :since OR COALESCE(submitted_mono, created_mono) > :since_mono
        OR finished_at > :since
@@ -181,8 +181,8 @@ SELECT id FROM boot;
 UPDATE boot SET id = :id;
 
 -- name: forget_monotonic
--- Ages go on from what the wall clock says at this moment; later it may jump. Nothing asks for those over two days. A
--- request that may have left keeps a fault: by a clock that may be wrong, no list proves that it was not accepted.
+-- Ages continue from the wall clock at this moment; it may jump later. Ages over two days are not needed. A request that
+-- may have been sent gets a fault: with an uncertain age, no list proves that it was not accepted.
 UPDATE predictions SET
   fault = CASE WHEN state = 'submitting' THEN :fault ELSE fault END,
   lease = NULL, lease_until = 0, due_at = 0, deadline_at = NULL, looked_mono = NULL,

@@ -1,7 +1,7 @@
-"""What is remembered of images and jobs, to be looked up: the half of the store that the rest of Triptych reads.
+"""The reads of the store: images, jobs, predictions and outputs.
 
-Images are written here too, for they are told apart by their bytes and nobody has to hold a lease on them. Plain calls,
-each one statement or two. This file must not know providers, networks or files other than its own.
+Images are written here too: they need no lease, because their bytes identify them. The methods block; each runs one
+statement or two. This file must not know providers, networks or files other than its own.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from triptych.storage.budget import Budget, Ledger
 from triptych.storage.sqlite import Database
 
 RESTARTED = Failure("restarted", "The machine restarted before the provider's answer was stored.", True)
-"""A request that was on its way then: how old it is depends on a wall clock that may have been set meanwhile."""
+"""Of a request in progress at the restart: its age depends on a wall clock that may have been set meanwhile."""
 SAME_FOR_S = 3600.0
-"""How long after its end a job is what the same request gets."""
+"""How long after its end a job is the result of the same request."""
 
 
 class Reads:
@@ -41,10 +41,10 @@ class Reads:
         self.ledger = Ledger(self._db, budget_usd)
 
     def _forget_earlier_boots(self) -> None:
-        """After a restart of the machine, make everything due: what is stored of the monotonic clock means nothing."""
+        """After a restart of the machine, make everything due: stored monotonic times are invalid."""
         row = self._db.one("boot")
         if row and row["id"] == boot_id():
-            return  # no lock is taken: a program that holds the database stops nobody from opening it
+            return  # without a lock: the database can be opened while another program holds it
         with self._db.transaction():
             row = self._db.one("boot")
             if row and row["id"] != boot_id():
@@ -53,7 +53,7 @@ class Reads:
                 self._db.run("set_boot", id=boot_id())
 
     def close(self) -> None:
-        """Close the connection; what was written stays."""
+        """Close the connection."""
         self._db.close()
 
     def outdated(self) -> bool:
@@ -61,15 +61,15 @@ class Reads:
         return self._db.outdated()
 
     def check(self) -> None:
-        """Look at every page of the database. Raises: `errors.Unusable` when one is damaged."""
+        """Check every page of the database. Raises: `errors.Unusable` if one is damaged."""
         self._db.check()
 
     # -- images
 
     def add_image(self, image: Image, now: datetime, owner: str | None = None) -> Image:
-        """Remember an image that is home; return it as it is remembered (the same bytes keep their first handle).
+        """Store the row of an image; return it as stored (the same bytes keep their first handle).
 
-        With an owner, that owner holds it from now on, whoever else does.
+        With an owner, that owner owns it from now on, besides its other owners.
         """
         if owner is not None:
             self._db.run("hold", sha256=image.sha256, owner=owner)
@@ -100,11 +100,11 @@ class Reads:
         return stored
 
     def owns(self, owner: str, sha256: str) -> bool:
-        """Return whether an owner has brought these bytes in, or has them as the output of a job."""
+        """Return whether an owner uploaded these bytes, or has them as the output of a job."""
         return self._db.one("holds", sha256=sha256, owner=owner) is not None
 
     def file_secret(self) -> str:
-        """Return the secret that signs the URLs of files, in hexadecimal; the first need of it makes it."""
+        """Return the secret that signs the URLs of files, in hexadecimal; the first call makes it."""
         row = self._db.one("file_secret")
         if not row:
             self._db.run("add_file_secret", secret=secrets.token_hex(32))
@@ -113,7 +113,7 @@ class Reads:
         return str(row["secret"])
 
     def renew_file_secret(self) -> None:
-        """Make another secret: every URL of a file that was given out ends now, at every server on this database."""
+        """Replace the secret: every signed URL expires now, at every server on this database."""
         self._db.run("set_file_secret", secret=secrets.token_hex(32))
 
     def image_by_sha256(self, sha256: str) -> Image | None:
@@ -122,7 +122,7 @@ class Reads:
         return self._image(row) if row else None
 
     def image_by_handle(self, handle: str) -> Image | None:
-        """Return the image behind `img_…` or `job_…/n`; None when there is none, or it is not home yet."""
+        """Return the image behind `img_…` or `job_…/n`; None if there is none, or it is not stored yet."""
         if handle.startswith("img_"):
             row = self._db.one("image_by_handle", handle=handle)
             return self._image(row) if row else None
@@ -130,7 +130,7 @@ class Reads:
         return self.image_by_sha256(output.sha256) if output and output.sha256 else None
 
     def recent_uploads(self, limit: int, owner: str | None = None) -> list[Image]:
-        """Return the newest images that no job made: one owner's, or everybody's."""
+        """Return the newest uploads, of one owner or of all."""
         return [self._image(row) for row in self._db.all("recent_uploads", limit=limit, owner=owner)]
 
     def _image(self, row: sqlite3.Row) -> Image:
@@ -146,11 +146,11 @@ class Reads:
         )
 
     def set_copy(self, sha256: str, provider: str, url: str, expires_at: datetime) -> None:
-        """Remember where an image can be read at a provider, and until when."""
+        """Store the URL of an image at a provider, and its expiry."""
         self._db.run("set_copy", sha256=sha256, provider=provider, url=url, expires_at=expires_at.timestamp())
 
     def copy(self, sha256: str, provider: str, now: datetime) -> tuple[str, datetime] | None:
-        """Return the URL of an image at a provider and when it expires, where it has not expired yet."""
+        """Return the URL of an image at a provider and its expiry; None after it."""
         row = self._db.one("copy", sha256=sha256, provider=provider, now=now.timestamp())
         return (row["url"], rows.utc(row["expires_at"])) if row else None
 
@@ -163,27 +163,27 @@ class Reads:
     def same_request(self, fingerprint: str) -> Job | None:
         """Return the newest job of this fingerprint that runs, is uncertain, or ended within the last hour.
 
-        One that failed or was cancelled does not count.
+        Failed and cancelled jobs do not count.
         """
         now, mono = self._clock.now().timestamp(), self._clock.monotonic()
         row = self._db.one("same_request", fingerprint=fingerprint, now=now, mono=mono, keep_s=SAME_FOR_S)
         return self.job(row["id"]) if row else None
 
     def balance(self, now: Moment) -> Budget:
-        """Return what the last 24 hours weigh against the budget."""
+        """Return the budget with the money of the last 24 hours."""
         return self.ledger.balance(now)
 
     def money_since(self, since_s: float) -> tuple[Decimal, Decimal]:
-        """Return what was charged, and what is still reserved, since then (UTC seconds)."""
+        """Return the money charged, and the money still reserved, since then (UTC seconds)."""
         return self.ledger.since(since_s)
 
     def job(self, job_id: str) -> Job | None:
-        """Return a job with its status."""
+        """Return a job; None if there is none."""
         row = self._db.one("job", id=job_id)
         return rows.read(Job, row) if row else None
 
     def jobs(self, limit: int, status: str | None = None, owner: str | None = None) -> list[Job]:
-        """Return the newest jobs first: one owner's, or everybody's."""
+        """Return the newest jobs first, of one owner or of all."""
         return [rows.read(Job, row) for row in self._db.all("jobs", limit=limit, status=status, owner=owner)]
 
     def predictions(self, job_id: str) -> list[Prediction]:
@@ -205,19 +205,19 @@ class Reads:
         return rows.read(Output, row) if row else None
 
     def recent_outputs(self, limit: int, owner: str | None = None) -> list[Output]:
-        """Return the newest outputs that are home: one owner's, or everybody's."""
+        """Return the newest stored outputs, of one owner or of all."""
         return [rows.read(Output, row) for row in self._db.all("recent_frames", limit=limit, owner=owner)]
 
     def outputs_made_from(self, handle: str, owner: str | None = None) -> list[Output]:
-        """Return the outputs that are home and were made from this image, oldest first; with an owner, its own."""
-        # The pattern lets more through than the handle: an underscore in it stands for any character.
+        """Return the stored outputs that were made from this image, oldest first, of one owner or of all."""
+        # LIKE matches more than the handle: an underscore in it matches any character.
         found = (
             rows.read(Output, row) for row in self._db.all("frames_made_from", holding=f'%"{handle}"%', owner=owner)
         )
         return [output for output in found if handle in output.source]
 
     def to_save(self, job_id: str | None = None) -> list[tuple[str, str]]:
-        """Return jobs that have ended, each with a directory that lacks some of its images: one job's, or all."""
+        """Return ended jobs, each with a directory that lacks some of its images: of one job, or of all."""
         return [(row["job_id"], row["directory"]) for row in self._db.all("to_save", job_id=job_id)]
 
     def tickets(self, provider: str) -> frozenset[str]:
@@ -229,7 +229,7 @@ class Reads:
     ) -> list[tuple[Prediction, bool]]:
         """Return the other predictions at the same endpoint that may have been accepted and have no ticket.
 
-        Each with whether somebody works on it now.
+        Each with whether a process works on it now.
         """
         found = self._db.all(
             "unaccounted",
@@ -241,10 +241,10 @@ class Reads:
         return [(rows.read(Prediction, row), row["lease_until"] > now.mono_s) for row in found]
 
     def running_at(self, provider: str) -> list[Prediction]:
-        """Return what runs at a provider now, oldest first, at most 50."""
+        """Return the predictions that run at a provider, oldest first, at most 50."""
         return [rows.read(Prediction, row) for row in self._db.all("running_at", provider=provider)]
 
     def unfinished(self) -> int:
-        """Return how many predictions still have something to do."""
+        """Return how many predictions are not finished."""
         row = self._db.one("unfinished")
         return int(row["n"]) if row else 0

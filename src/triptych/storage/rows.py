@@ -1,7 +1,7 @@
 """Turns values into columns and rows into values, by the types of their fields.
 
-A column has the name of its field. Times are UTC seconds, money is decimal text; every value that is no number and no
-text is JSON text.
+A column has the name of its field. Times are UTC seconds, money is decimal text; every other value that is neither a
+number nor a text is JSON text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def utc(seconds: float) -> datetime:
 
 
 def column(value: Any) -> str | int | float | None:
-    """Return a value as its column holds it."""
+    """Return a value as it is stored in its column."""
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, datetime):
@@ -48,7 +48,7 @@ def value(kind: Any, stored: Any) -> Any:
 
 
 def read(kind: type[T], row: sqlite3.Row) -> T:
-    """Return a row as a dataclass; a column that is NULL where its field cannot be None is at the field's default."""
+    """Return a row as a dataclass. For a NULL whose field cannot be None, the field has its default."""
     values = {}
     for name, is_optional, convert in _readers(kind):  # type: ignore[arg-type]
         stored = row[name]

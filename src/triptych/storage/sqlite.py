@@ -1,8 +1,7 @@
-"""The plumbing under the store: one SQLite connection, statements by name, transactions, errors that a person can mend.
+"""One SQLite connection under the store: statements by name, transactions, and errors with a way to mend them.
 
-WAL mode with `synchronous=FULL`: several processes share the file, and a write is on the disk when it returns, unless
-it is one that a power cut may forget (`without_fsync`). No `sqlite3.Error` leaves this file: each becomes an
-`errors.Outage`, which is an `errors.Unusable` where waiting does not help.
+WAL mode with `synchronous=FULL`: several processes share the file, and a write is on the disk when it returns, except
+in `without_fsync`. Each `sqlite3.Error` becomes an `errors.Outage`, or an `errors.Unusable` if waiting does not help.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ RESTORE = (
 
 
 class Database:
-    """The database at `path`; made if it is not there, and brought up to this program's version.
+    """The database at `path`; created if it is missing, and migrated to this program's version.
 
     Raises: `errors.Unusable` when the file cannot be used, `errors.Outage` while another program locks it.
     """
@@ -50,7 +49,7 @@ class Database:
             ) from error
         if path.is_dir():
             raise errors.Unusable(f"{path} is a directory, where the database should be a file.", "Move it away.")
-        with suppress(OSError):  # SQLite will tell
+        with suppress(OSError):  # SQLite reports the error
             private_files.make_file(path)  # its -wal and -shm get the same rights
             private_files.tighten_files(path.with_name(path.name + end) for end in ("-wal", "-shm"))
         with self._mendable():
@@ -70,7 +69,7 @@ class Database:
             raise
 
     def _use_wal(self) -> None:
-        """Switch to the write-ahead log. For this lock SQLite does not wait by itself, and two may open a new file."""
+        """Switch to the write-ahead log. SQLite does not wait for this lock if two processes open a new file."""
         for left in reversed(range(SWITCH_TRIES)):
             try:
                 self.connection.execute("PRAGMA journal_mode=WAL")
@@ -81,7 +80,7 @@ class Database:
                 time.sleep(SWITCH_PAUSE_S)
 
     def close(self) -> None:
-        """Close the connection; what was written stays."""
+        """Close the connection."""
         self.connection.close()
 
     def outdated(self) -> bool:
@@ -90,7 +89,7 @@ class Database:
             return migrations.minimum(self.connection) > self._version
 
     def require_current(self) -> None:
-        """Raise `errors.Outdated` when a newer Triptych has changed the database; read anew at each call."""
+        """Raise `errors.Outdated` if a newer Triptych has changed the database; each call reads its version."""
         if self.outdated():
             raise self._outdated()
 
@@ -102,14 +101,14 @@ class Database:
         )
 
     def check(self) -> None:
-        """Look at every page of the file. Raises: `errors.Unusable` when one is damaged."""
+        """Check every page of the file. Raises: `errors.Unusable` if one is damaged."""
         with self._mendable():
             reason = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if reason != "ok":
             raise self._damaged(reason)
 
     def shrink(self) -> None:
-        """Give free pages back to the disk, and empty the log; not while another program holds the database."""
+        """Return free pages to the disk, and empty the log; does nothing while another program locks the database."""
         with suppress(errors.Outage), self._mendable():
             self.connection.execute("VACUUM")
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -117,8 +116,8 @@ class Database:
     def run(self, query: str, **values: Any) -> sqlite3.Cursor:
         """Run a statement by its name in `queries.sql`; a list stands for its items.
 
-        Raises: `errors.Outage` when the database does not take a write; `KeyError` for a value that the statement does
-        not use, which SQLite would pass over.
+        Raises: `errors.Outage` if the database does not accept a write; `KeyError` for a value that the statement does
+        not use (SQLite ignores it).
         """
         sql = self._queries[query]
         if unused := values.keys() - _parameters(sql):
@@ -150,7 +149,7 @@ class Database:
 
     @contextmanager
     def without_fsync(self) -> Iterator[None]:
-        """Write without waiting for the disk: a power cut may forget it, the end of this process does not."""
+        """Write without waiting for the disk: a power cut may lose the write, the end of this process does not."""
         with self._mendable():
             self.connection.execute("PRAGMA synchronous=NORMAL")
         try:
@@ -161,9 +160,9 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Do all of the block or nothing of it.
+        """Commit all writes of the block, or none.
 
-        Raises: `errors.Outage` when the database is not to be had, or does not take it.
+        Raises: `errors.Outage` if the database is locked or does not accept a write.
         """
         with self._mendable():
             self.connection.execute("BEGIN IMMEDIATE")
@@ -171,14 +170,14 @@ class Database:
                 yield
                 self.connection.execute("COMMIT")
             except BaseException:
-                if self.connection.in_transaction:  # a full disk has already undone it
-                    with suppress(sqlite3.Error):  # a damaged file is closed unwritten; the first error says why
+                if self.connection.in_transaction:  # a full disk has rolled it back already
+                    with suppress(sqlite3.Error):  # for a damaged file the first error is the reason
                         self.connection.execute("ROLLBACK")
                 raise
 
     @contextmanager
     def _mendable(self) -> Iterator[None]:
-        """Turn what SQLite raises into an error that names the file and what mends it."""
+        """Turn an SQLite error into one with the file and a way to mend it."""
         try:
             yield
         except sqlite3.ProgrammingError:  # a mistake in this program, raised before SQLite is asked
@@ -259,7 +258,7 @@ _ERRORS: Mapping[int, MakeError] = {
     sqlite3.SQLITE_BUSY: _locked,
     sqlite3.SQLITE_LOCKED: _locked,
 }
-"""What each of SQLite's primary result codes means to a person."""
+"""The error for each of SQLite's primary result codes."""
 
 
 @cache

@@ -1,5 +1,5 @@
--- What a job was asked for is one JSON document, and its predictions refer to it. Earlier versions kept parts of it in
--- columns of the job and of every prediction; the size and the model as the caller wrote them were not kept.
+-- A job stores its request as one JSON document, and its predictions use that. Earlier versions stored parts of it in
+-- columns of the job and of every prediction; they did not store the size and the model as the caller wrote them.
 ALTER TABLE jobs ADD COLUMN request TEXT NOT NULL DEFAULT '{}';
 UPDATE jobs SET request = json_object(
   'tool', tool,
@@ -32,7 +32,7 @@ ALTER TABLE predictions DROP COLUMN prompt;
 ALTER TABLE predictions DROP COLUMN count;
 ALTER TABLE predictions DROP COLUMN format;
 ALTER TABLE predictions DROP COLUMN inputs;
-ALTER TABLE predictions DROP COLUMN took_s;                          -- nothing has read it
+ALTER TABLE predictions DROP COLUMN took_s;                          -- unused
 
 -- A route of the first version had one quote for all lanes.
 UPDATE jobs SET routes = (

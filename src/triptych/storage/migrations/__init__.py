@@ -1,7 +1,7 @@
 """Numbered migrations: `NNNN_words.sql` beside this file, each run once on every database, in the order of the numbers.
 
 SQLite's `user_version` in the file is the number of the last one that ran. A migration is SQL that runs in one
-transaction: it happens whole or not at all. A published migration is never edited; a change of the tables is a new one.
+transaction, so it is applied whole or not at all. A published migration is never edited; a change is a new one.
 
 SQLite's `application_id` in the file is the lowest version that a program must know to work on it. A migration raises
 it to its own number, unless its SQL begins with `COMPATIBLE`: then programs that do not know it may go on.
@@ -39,15 +39,15 @@ def newest() -> int:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Run what a database lacks; several processes may do so at once.
+    """Run the migrations that a database lacks; several processes may do so at once.
 
-    `connection` is in autocommit mode. Raises: `sqlite3.Error`; the database then is whole, at the version before.
+    `connection` is in autocommit mode. Raises: `sqlite3.Error`; the database is then at the version before.
     """
     for number, name in listed():
         if version(connection) < number:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                if version(connection) < number:  # nobody else has run it meanwhile
+                if version(connection) < number:  # no other process has run it meanwhile
                     script = files(__name__).joinpath(name).read_text("utf-8")
                     for statement in statements(script):
                         connection.execute(statement)
@@ -56,7 +56,7 @@ def migrate(connection: sqlite3.Connection) -> None:
                     connection.execute(f"PRAGMA user_version = {number}")
                 connection.execute("COMMIT")
             except BaseException:
-                if connection.in_transaction:  # a full disk has already undone it
+                if connection.in_transaction:  # a full disk has rolled it back already
                     connection.execute("ROLLBACK")
                 raise
 
