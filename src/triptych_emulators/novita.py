@@ -5,14 +5,19 @@ novita-sdk 3.1.3), which this module serves unmodified. A key is accepted with a
 one gets a 403. A request is held until its images are made; those are charged, and the response has no price. The
 asynchronous task-result path exists for completeness: no request here makes such a task.
 
+Unknown fields are accepted silently. Prices of 4.5 and 4.0 are the origin's.
+
 Switches: `inline` is the accepted base64, "both", "uri" or "plain"; `error_shape` is "own" or "upstream".
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -25,14 +30,25 @@ from triptych_emulators.kit import (
     Emulator,
     FaultType,
     InvalidRequest,
+    JobSpec,
     UnreachableImage,
     for_every_op,
     for_results,
     refusals,
     retry_after,
 )
-from triptych_emulators.kit.validation import parsed_or_none
-from triptych_emulators.novita_models import MODELS, Model, parse_submit
+from triptych_emulators.kit.prices import PriceTiers, flat
+from triptych_emulators.kit.validation import (
+    MAX_TOTAL,
+    check_aspect,
+    fields_of,
+    is_texts,
+    is_whole,
+    parsed_or_none,
+    prompt_of,
+)
+
+# The errors -----------------------------------------------------------------------------------------------------------
 
 SENSITIVE = "OutputImageSensitiveContentDetected"
 USUAL: dict[int, tuple[str, str]] = {
@@ -68,6 +84,44 @@ UPSTREAM: tuple[tuple[str, int, str, str], ...] = (
 
 _OWN = {name: (reason, message) for name, _, reason, message in REFUSALS}
 _ORIGIN = {name: (code, message) for name, _, code, message in UPSTREAM}
+
+
+# The models (docs/providers/novita.md#models) -------------------------------------------------------------------------
+
+_WORDS: Mapping[str, tuple[tuple[int, int], ...]] = {
+    "1K": ((1024, 1024), (1280, 832), (832, 1280)),
+    "2K": ((2048, 2048), (2304, 1728), (1664, 2496)),
+    "3K": ((3072, 3072), (3456, 2592), (2496, 3744)),
+    "4K": ((4096, 4096), (4704, 3520), (3328, 4992)),
+}
+_URI = re.compile(r"data:image/[a-z]+;base64,")
+
+
+@dataclass(frozen=True)
+class Model:
+    """One path: the name of its reference field, whether the count is nested, and its limits."""
+
+    id: str
+    prices: PriceTiers
+    words: tuple[str, ...]
+    area: tuple[int, int]
+    reference_field: str = "image"
+    references: int = 14
+    nested_count: bool = True
+
+    @property
+    def path(self) -> str:
+        return f"/v3/{self.id}"
+
+
+MODELS: tuple[Model, ...] = (
+    Model("seedream-5.0-lite", flat("0.035"), ("2K", "3K"), (3_686_400, 10_404_496)),
+    Model("seedream-4.5", flat("0.04"), ("2K", "4K"), (3_686_400, 16_777_216)),
+    Model("seedream-4.0", flat("0.03"), ("1K", "2K", "4K"), (1_048_576, 16_777_216), "images", 10, False),
+)
+
+
+# The server -----------------------------------------------------------------------------------------------------------
 
 
 class Emulated(Emulator):
@@ -156,3 +210,72 @@ def _body(job: EmulatedJob, urls: list[str | None]) -> dict[str, Any]:
     if field := job.option("objects", "field"):
         return {"images": [{field: url, "image_type": "jpeg"} for url in urls]}
     return {"images": urls}
+
+
+# What a submit asks for -----------------------------------------------------------------------------------------------
+
+
+def parse_submit(body: Any, model: Model, *, inline: str) -> JobSpec:
+    """Return the job of a body; raise InvalidRequest. `inline` is "both", "uri" or "plain": the accepted base64."""
+    fields_of(body)
+    prompt = prompt_of(body)
+    if not isinstance(body.get("watermark", True), bool):
+        raise InvalidRequest("watermark must be a boolean")
+    references = _references(body, model, inline)
+    return JobSpec(
+        model=model.id,
+        prompt=prompt,
+        references=references,
+        count=_count(body, model, len(references)),
+        size=_size(body, model),
+        mime_type="image/jpeg",
+        prices=model.prices,
+        body=body,
+    )
+
+
+def _references(body: Mapping[str, Any], model: Model, inline: str) -> list[str]:
+    given = body.get(model.reference_field)
+    if given is None:
+        return []
+    if not given or not is_texts(given):
+        raise InvalidRequest(f"{model.reference_field} must be an array of strings")
+    if len(given) > model.references:
+        raise InvalidRequest(f"{model.reference_field}: at most {model.references} items")
+    for item in given:
+        is_uri = bool(_URI.match(item))
+        if not item.startswith(("http://", "https://")) and inline == ("plain" if is_uri else "uri"):
+            wanted = "plain base64" if inline == "plain" else "data:image/<format>;base64,<data>"
+            raise InvalidRequest(f"{model.reference_field}: invalid image, the base64 format must be {wanted}")
+    return given
+
+
+def _count(body: Mapping[str, Any], model: Model, references: int) -> int:
+    mode = body.get("sequential_image_generation", "disabled")
+    if mode not in ("auto", "disabled"):
+        raise InvalidRequest("sequential_image_generation must be auto or disabled")
+    if mode == "disabled":
+        return 1
+    options = body.get("sequential_image_generation_options", {}) if model.nested_count else body
+    most = options.get("max_images", MAX_TOTAL - references) if isinstance(options, dict) else None
+    if not is_whole(most, 1, MAX_TOTAL):
+        raise InvalidRequest("max_images must be an integer between 1 and 15")
+    if references + most > MAX_TOTAL:
+        raise InvalidRequest("the number of input images plus max_images must not exceed 15")
+    return most
+
+
+def _size(body: Mapping[str, Any], model: Model) -> tuple[int, int]:
+    size = body.get("size", "2048x2048")
+    if size in model.words:
+        # The model chooses the shape of a word; here the prompt decides.
+        shapes = _WORDS[size]
+        return shapes[hashlib.sha256(str(body["prompt"]).encode()).digest()[0] % len(shapes)]
+    if not isinstance(size, str) or not re.fullmatch(r"[1-9][0-9]{1,4}x[1-9][0-9]{1,4}", size):
+        raise InvalidRequest(f"size must be one of {', '.join(model.words)} or <width>x<height>")
+    width, height = (int(side) for side in size.split("x"))
+    low, high = model.area
+    if not low <= width * height <= high:
+        raise InvalidRequest(f"size: the total pixels must be between {low} and {high}")
+    check_aspect((width, height))
+    return width, height

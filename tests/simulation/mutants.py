@@ -149,7 +149,8 @@ MUTANTS: Sequence[Mutant] = (
         "triptych.jobs.completion",
         "            if now_s >= deadline_at:\n                await self._miss_deadline(claim, message)\n",
         "            if True:\n"
-        '                await self._transitions.end(claim, State.FAILED, Failure("outage", message), free=True)\n',
+        '                fault = Failure("outage", message, True)\n'
+        "                await self._transitions.end(claim, State.FAILED, fault, free=True)\n",
     ),
     _one(
         "an image is stored without being decoded",

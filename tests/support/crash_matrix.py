@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from unittest import mock
+from urllib.parse import urlsplit
 
 import anyio
 
@@ -206,12 +208,24 @@ class Case:
         child.stdin.flush()
         status = int(child.stdout.readline())
         assert status not in (0, 1), "the child was not killed"
-        server = self._loopback._server.server_state
-        while server.connections or server.tasks:
-            time.sleep(0.001)
+        self._wait_until_idle()
         if self._cuts:
             self._cut_power()
         return self
+
+    def _wait_until_idle(self) -> None:
+        """Wait until the API has answered every request of the child.
+
+        The API accepts connections in their order: once it has this one, it has all of the child's.
+        """
+        state, url = self._loopback._server.server_state, urlsplit(self.api.base_url)
+        with socket.create_connection((url.hostname or "", url.port or 0)) as last:
+            while not any(
+                c.transport.get_extra_info("peername") == last.getsockname() for c in list(state.connections)
+            ):
+                time.sleep(0.001)
+        while state.connections or state.tasks:
+            time.sleep(0.001)
 
     def _cut_power(self) -> None:
         log = self.home / "triptych.db-wal"

@@ -250,7 +250,7 @@ def test_what_contributing_shows_of_a_provider_is_what_stands_there() -> None:
     source = (ROOT / "src" / "triptych" / "providers" / "novita.py").read_text("utf-8")
     assert shown and all(part in source for part in shown)
     files = re.findall(r"^\+\+\+ (\S+)", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE)
-    assert len(files) == 7 and all((ROOT / name).is_file() for name in files)
+    assert len(files) == 6 and all((ROOT / name).is_file() for name in files)
 
 
 def test_the_reference_of_the_tools_follows_from_their_schemas() -> None:

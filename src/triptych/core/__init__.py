@@ -7,6 +7,7 @@ errors         the tree of errors; amounts and provider text made fit to show
 text           text made safe to show
 clock          wall clock, monotonic clock, notifier
 concurrency    exceptions out of task groups
+json_fields    how money and time leave in JSON
 private_files  files that only the user can read
 """
 

@@ -185,8 +185,7 @@ class Submission:
     ) -> Pending | Done | errors.TriptychError:
         """Send a submit, and return its outcome; early frames of a stream are stored while the stream goes on.
 
-        A stream is read to its end even if the disk is full. If it breaks off, its frames are stored first, then the
-        error is returned.
+        A stream is read to its end even if the disk is full. If it breaks off, its frames are stored first.
         """
         outcome: Pending | Done | errors.TriptychError
         early = EarlyOutputs(self._downloads, claim, self._transitions)

@@ -6,7 +6,7 @@ Several providers share this file, so it knows none of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any
 
@@ -56,12 +56,15 @@ class Family:
     inferred: frozenset[Operation] = frozenset()
 
 
+_BY_OPERATION = {"endpoint", "max_references", "max_outputs"}
+
+
 def offers(
     provider: str, families: Mapping[str, Family], tails: Mapping[Operation, str] | None = None
 ) -> tuple[Offer, ...]:
     """Return an offer for each operation of each family. With `tails`, each operation has its own endpoint.
 
-    A family's own `tails` replace the provider's.
+    A family's own `tails` replace the provider's. A family's field that `Offer` has too goes into each of its offers.
     """
     return tuple(
         Offer(
@@ -70,23 +73,22 @@ def offers(
             operation=operation,
             endpoint=family.endpoint + ((family.tails or tails)[operation] if tails else ""),
             price=_price(family, operation),
-            sizes=family.sizes,
             max_references=family.max_references if operation.edits else 0,
             max_outputs=family.max_outputs if operation.sequential else 1,
-            formats=family.formats,
-            default_format=family.default_format,
-            transparency=family.transparency,
             inferred_endpoint=operation in family.inferred,
-            max_prompt_chars=family.max_prompt_chars,
             names_count_in_prompt=operation.sequential,
-            latency_s=family.latency_s,
-            aliases=family.aliases,
-            lifecycle=family.lifecycle,
+            **_common_fields(family),
         )
         for name, family in families.items()
         for operation in tails or Operation
         if not (family.single and operation.sequential)
     )
+
+
+def _common_fields(family: Family) -> dict[str, Any]:
+    """Return the family's fields that its offers have unchanged, those of a provider's own subclass too."""
+    names = {one.name for one in fields(Offer)} & {one.name for one in fields(family)}
+    return {name: getattr(family, name) for name in names - _BY_OPERATION}
 
 
 def _price(family: Family, operation: Operation) -> Price:

@@ -80,4 +80,4 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
     if hint in (str, int, float, bool, Decimal) or (isinstance(hint, type) and issubclass(hint, Enum)):
         return hint  # type: ignore[no-any-return]
     # The rows of a job repeat the same few texts.
-    return lru_cache(maxsize=4096)(TypeAdapter(hint).validate_json)
+    return lru_cache(maxsize=256)(TypeAdapter(hint).validate_json)

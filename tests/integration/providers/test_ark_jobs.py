@@ -24,7 +24,7 @@ async def test_a_sequence_is_one_streamed_call_with_the_reference_inside(
     make_service: MakeService, api: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, options=NOW)
+        job = await edited(service, finish, coffee, 3)
     assert (job.status, job.returned, job.cost.charged) == ("done", 3, Decimal("0.105"))
     assert all(image.path and image.url_expires_at for image in job.images)
     (call,) = api.seen_at(*GENERATE)
@@ -113,7 +113,7 @@ async def test_a_stream_is_utf_8_despite_its_header(
 ) -> None:
     api.fault("submit", "charset", charset=charset)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, options=NOW)
+        job = await edited(service, finish, coffee, 3)
     assert (job.status, job.returned, len(api.accepted)) == ("done", 3, 1), job.text()
     assert len(api.seen_at(*GENERATE)) == 1
 
@@ -124,7 +124,7 @@ async def test_a_cut_stream_is_uncertain_and_keeps_its_images(
 ) -> None:
     api.fault("submit", "cut", after=2, quietly=quietly)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 4, options=NOW)
+        job = await edited(service, finish, coffee, 4)
     assert (job.status, job.returned) == ("uncertain", 2)
     assert all(image.path for image in job.images)
     assert len(api.accepted) == len(api.seen_at(*GENERATE)) == 1
@@ -136,7 +136,7 @@ async def test_images_of_a_cut_stream_are_fetched_again(
     api.fault("submit", "cut", after=2)
     api.fault("result", "503", times=3)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 4, options=NOW)
+        job = await edited(service, finish, coffee, 4)
     assert (job.status, job.returned) == ("uncertain", 2)
     assert all(image.path for image in job.images)
     assert len(api.seen_at(*GENERATE)) == 1
@@ -157,7 +157,7 @@ async def test_a_refusal_has_its_kind_and_frees_the_money(
 ) -> None:
     api.fault("submit", fault)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, options=NOW)
+        job = await edited(service, finish, coffee, 3)
         assert sum(service.store.plain.money_since(0)) == 0
     assert (job.status, job.error and job.error.kind) == ("failed", kind)
     assert job.error and len(job.error.message) < 1000
@@ -170,7 +170,7 @@ async def test_a_busy_provider_is_asked_again_later(
 ) -> None:
     api.fault("submit", fault, times=2)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, options=NOW)
+        job = await edited(service, finish, coffee, 3)
         assert job.status == "done"
     assert len(api.accepted) == 1 and len(api.seen_at(*GENERATE)) == 3
 
@@ -180,7 +180,7 @@ async def test_volcengine_is_reached_through_the_base_url_alone(
 ) -> None:
     with running("ark", max_side=48, clock=clock.monotonic, volcengine=True) as volcengine:
         async with make_service(volcengine) as service:
-            job = await edited(service, finish, coffee, 3, options=NOW)
+            job = await edited(service, finish, coffee, 3)
             assert job.status == "done"
             listed = await service.list_models("5.0 lite", "edit-sequential", "ark")
         models = [call.json["model"] for call in volcengine.seen_at(*GENERATE)]

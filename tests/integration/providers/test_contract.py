@@ -198,10 +198,10 @@ async def test_images_from_words_and_chain_steps_are_one_submit_each(
     async with make_service(api) as service:
         made = await generate_sequence(service, "two lighthouses", 2, NOW)
         await finish(service)
-        assert is_home(told(service, made.job_id), api, 2)
+        assert is_home(await told(service, made.job_id), api, 2)
         chain = await edit_chain(service, [coffee], ["warmer", "add snow"], (), NOW)
         await finish(service)
-        job = told(service, chain.job_id)
+        job = await told(service, chain.job_id)
     assert (job.status, job.returned) == ("done", 2)
     assert len(api.accepted) == api.performed["submit"] == 3
 
@@ -420,12 +420,12 @@ async def test_an_uncertain_job_is_paid_again_only_on_request(
     async with make_service(api) as service:
         lost = await edited(service, finish, coffee)
         assert lost.status == "uncertain" and lost.next
-        ways = ("cancel_job", "again=true", "get_status" if provider.find else "no list shows it")
+        ways = ("cancel_job", "again=true", "get_status" if provider.find else "no history to search")
         assert all(way in lost.next for way in ways)
         assert await started(service, coffee) == lost.job_id
         await service.get_status(lost.job_id)
         await finish(service)
-        assert told(service, lost.job_id).status == "uncertain" and api.performed["submit"] == 1
+        assert (await told(service, lost.job_id)).status == "uncertain" and api.performed["submit"] == 1
         again = await edited(service, finish, coffee, again=True)
         assert again.job_id != lost.job_id and is_home(again, api)
         assert (await service.cancel_job(lost.job_id)).status == "cancelled"
@@ -509,7 +509,7 @@ async def test_a_missed_deadline_keeps_the_ticket(
         api.clear()
         await service.get_status(job.job_id or "")
         await finish(service)
-        assert is_home(told(service, job.job_id), api) and api.performed["submit"] == 1
+        assert is_home(await told(service, job.job_id), api) and api.performed["submit"] == 1
 
 
 @pytest.mark.parametrize("fault", ["410", "not-an-image", "html-502"])
@@ -525,7 +525,7 @@ async def test_a_dead_result_url_is_reported_and_tried_again(
         api.clear()
         await service.get_status(job.job_id or "")
         await finish(service)
-        assert is_home(told(service, job.job_id), api) and api.performed["submit"] == 1
+        assert is_home(await told(service, job.job_id), api) and api.performed["submit"] == 1
 
 
 # Every other endpoint

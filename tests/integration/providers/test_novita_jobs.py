@@ -22,7 +22,7 @@ async def test_a_sequence_is_one_call_with_the_reference_inside(
     make_service: MakeService, api: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, options=NOW)
+        job = await edited(service, finish, coffee, 3)
     assert (job.status, job.returned, job.cost.charged) == ("done", 3, Decimal("0.105"))
     assert all(image.path and image.url_expires_at for image in job.images)
     (call,) = api.seen_at(*LITE)
@@ -69,7 +69,7 @@ async def test_plain_base64_is_sent_where_data_uris_are_refused(
 ) -> None:
     with running("novita", max_side=48, clock=clock.monotonic, inline="plain") as plain:
         async with make_service(plain) as service:
-            job = await edited(service, finish, coffee, 3, options=NOW)
+            job = await edited(service, finish, coffee, 3)
             assert job.status == "done"
         assert [call.json["image"][0].startswith("data:") for call in plain.seen_at(*LITE)] == [True, False]
         assert len(plain.accepted) == 1
@@ -81,7 +81,7 @@ async def test_an_unclear_response_is_uncertain_and_never_repeated(
 ) -> None:
     api.fault("submit", fault)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, options=NOW)
+        job = await edited(service, finish, coffee, 3)
     assert (job.status, job.error and job.error.kind) == ("uncertain", "uncertain")
     assert len(api.seen_at(*LITE)) == 1
 
@@ -98,7 +98,7 @@ async def test_a_refusal_has_its_kind_and_frees_the_money(
 ) -> None:
     api.fault("submit", fault)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, options=NOW)
+        job = await edited(service, finish, coffee, 3)
         assert sum(service.store.plain.money_since(0)) == 0
     assert (job.status, job.error and job.error.kind) == ("failed", kind)
     assert job.error and len(job.error.message) < 1000
@@ -111,6 +111,6 @@ async def test_a_busy_provider_is_asked_again_later(
 ) -> None:
     api.fault("submit", fault, times=2)
     async with make_service(api) as service:
-        job = await edited(service, finish, coffee, 3, options=NOW)
+        job = await edited(service, finish, coffee, 3)
         assert job.status == "done"
     assert len(api.accepted) == 1 and len(api.seen_at(*LITE)) == 3

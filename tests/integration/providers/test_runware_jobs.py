@@ -154,7 +154,7 @@ async def test_an_image_after_the_assumed_end_is_stored(
         job = await service.job(started.job_id)
     assert (job.status, job.returned) == ("done", 4)
     assert all(image.path for image in job.images) and len(list(tmp_path.glob("*-0[1-4].*"))) == 4
-    assert any("came late" in warning for warning in job.warnings)
+    assert any("arrived late" in warning for warning in job.warnings)
     assert job.cost.charged == api.charged_usd == Decimal("0.140")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -152,6 +154,29 @@ def stored(use: Callable[[Store, Path], None]) -> None:
 )
 def test_no_field_is_left_out_of_the_round_trip(value: type, strategies: Mapping[str, object]) -> None:
     assert {field.name for field in fields(value)} == set(strategies)
+
+
+@pytest.mark.parametrize(
+    ("value", "table", "without_column", "without_field"),
+    [
+        (Job, "jobs", {"may_be_charged"}, {"ended_at", "ended_mono"}),
+        (Prediction, "predictions", {"request"}, {"reserved_usd", "lease", "lease_until", "created_at"}),
+        (Output, "frames", set(), {"attempts", "created_at"}),
+        (Image, "images", {"path"}, {"file", "created_at"}),
+    ],
+)
+def test_every_column_has_its_field_or_a_query(
+    value: type, table: str, without_column: set[str], without_field: set[str]
+) -> None:
+    """A column without a field is one that only statements use."""
+
+    def use(_: Store, directory: Path) -> None:
+        with closing(sqlite3.connect(directory / "triptych.db")) as connection:
+            columns = {name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")}
+        assert columns - without_field == {field.name for field in fields(value)} - without_column
+        assert without_field <= columns
+
+    stored(use)
 
 
 @settings(max_examples=25, deadline=None)
