@@ -92,13 +92,13 @@ def of_job(job: Job, predictions: Sequence[Prediction], outputs: Sequence[Output
     """
     job_id = job.id
     made = {f.n: OutputOrigin(job, p, f) for f in outputs for p in predictions if p.id == f.prediction_id}
-    home = {n: image for n, one in made.items() if one.output.sha256 and (image := image_of(one.output.handle))}
-    if not home:
+    stored = {n: image for n, one in made.items() if one.output.sha256 and (image := image_of(one.output.handle))}
+    if not stored:
         raise errors.UnknownHandle(
             f'{job_id} is {job.status}, and none of its images is here: get_status(job_id="{job_id}") says why.'
         )
     if job.request.lanes * job.request.steps > 1:
-        return _chain(job, predictions, made, home, image_of)
+        return _chain(job, predictions, made, stored, image_of)
     sources = [
         Picture(handle, image, "before" if len(outputs) == 1 else "source")
         for handle in predictions[0].inputs
@@ -106,7 +106,7 @@ def of_job(job: Job, predictions: Sequence[Prediction], outputs: Sequence[Output
     ]
     after = "after, " if len(sources) == len(outputs) == 1 else ""
     made_pictures = [
-        Picture(one.output.handle, home.get(n), f"{after}{_size(home[n])}" if n in home else "not here", one)
+        Picture(one.output.handle, stored.get(n), f"{after}{_size(stored[n])}" if n in stored else "not here", one)
         for n, one in sorted(made.items())
     ]
     from_what = f" from {_listed([p.handle for p in sources])} (first)" if sources else ""
@@ -119,7 +119,7 @@ def _chain(
     job: Job,
     predictions: Sequence[Prediction],
     made: Mapping[int, OutputOrigin],
-    home: Mapping[int, Image],
+    stored: Mapping[int, Image],
     image_of: ImageOf,
 ) -> Sheet:
     """Return the sheet of a chain: a row per lane, with its original and the output of each step."""
@@ -132,8 +132,8 @@ def _chain(
         pictures.append(Picture(original, image_of(original), ""))
         for step in range(steps):
             n = lane * steps + step + 1
-            note = "" if n in home else str(by_place[lane, step].state)
-            pictures.append(Picture(f"{job_id}/{n}", home.get(n), note, made.get(n)))
+            note = "" if n in stored else str(by_place[lane, step].state)
+            pictures.append(Picture(f"{job_id}/{n}", stored.get(n), note, made.get(n)))
     words = [by_place[0, step].prompt for step in range(steps)]
     listed_steps = ", ".join(f"step {n} {_quoted(prompt, 120)}" for n, prompt in enumerate(words, 1))
     heads = ("original", *(f"{n}. {_cut(prompt, 120)}" for n, prompt in enumerate(words, 1)))

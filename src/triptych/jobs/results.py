@@ -36,7 +36,7 @@ class Progress(Result):
 
 
 class ImageResult(Result):
-    """One image with every face it has; what is not known yet is null."""
+    """One image with its URLs and its path; unknown values are null."""
 
     handle: str
     url: str | None = None
@@ -114,8 +114,7 @@ class JobResult(Result):
     progress: Progress
     requested: int
     returned: int
-    """Images that came. While the job runs they are counted only; then `images` has them, on as many pages as `page`
-    says."""
+    """The number of images so far. After the end of the job `images` lists them, on the number of pages in `page`."""
     page: Page | None = None
     """Null where `images` has all there are."""
     images: list[ImageResult]
@@ -342,7 +341,7 @@ class SaveResult(Result):
 
 
 class Preview(Result):
-    """What `view_images` shows: a small JPEG and what is on it."""
+    """The result of `view_images`: a small JPEG and its caption."""
 
     jpeg: bytes
     caption: str

@@ -69,7 +69,7 @@ class Reads:
     def add_image(self, image: Image, now: datetime, owner: str | None = None) -> Image:
         """Store the row of an image; return it as stored (the same bytes keep their first handle).
 
-        With an owner, that owner owns it from now on, besides its other owners.
+        With an owner, that owner is added to its owners.
         """
         if owner is not None:
             self._db.run("hold", sha256=image.sha256, owner=owner)
