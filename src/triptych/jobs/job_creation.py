@@ -99,7 +99,7 @@ class JobCreation:
 
         Raises: `errors.BadRequest` and below for an invalid request; nothing is sent then.
         """
-        prepared = await self._prepared(request, terms, caller)
+        prepared = await self._prepare(request, terms, caller)
         end_s = self._clock.monotonic() + min(terms.wait_s, caller.left_s())  # of the quote, the write and the wait
         fingerprint = prepared.fingerprint(caller.owner)
         earlier = None if terms.again else await self._store.same_request(fingerprint)
@@ -107,7 +107,7 @@ class JobCreation:
             return CreatedJob(earlier, False, end_s, prepared.save_to)
         if prepared.refusal:
             raise prepared.refusal
-        plan = await self._agreed(prepared.plan(), terms, caller, end_s)
+        plan = await self._confirm_cost(prepared.plan(), terms, caller, end_s)
         job, predictions = planning.create_job(
             plan,
             now=moment(self._clock),
@@ -116,13 +116,13 @@ class JobCreation:
             again=terms.again,
             owner=caller.owner,
         )
-        earlier = await self._written(
+        earlier = await self._write_with_retry(
             lambda: self._store.add_job(job, predictions, now=moment(self._clock), attach=not terms.again),
             end_s - self._clock.monotonic(),
         )
         return CreatedJob(earlier or job, not earlier, end_s, prepared.save_to)  # another process may have been quicker
 
-    async def _prepared(self, request: Request, terms: Terms, caller: Caller) -> _Prepared:
+    async def _prepare(self, request: Request, terms: Terms, caller: Caller) -> _Prepared:
         """Return a request with its images stored here.
 
         A refusal is raised at once if no earlier job can be the result of the call.
@@ -156,7 +156,7 @@ class JobCreation:
 
         Raises: as `create`.
         """
-        plan = (await self._prepared(request, terms, caller)).plan()
+        plan = (await self._prepare(request, terms, caller)).plan()
         account = self._config.accounts[plan.offer.provider]
         now = self._clock.now()
         references = []
@@ -195,7 +195,7 @@ class JobCreation:
         offers = planning.rank_offers(accounts, self._config.default_provider, request, fits, today)
         return offers, planning.notes(accounts, offers[0], request, today)
 
-    async def _agreed(self, plan: Plan, terms: Terms, caller: Caller, end_s: float) -> Plan:
+    async def _confirm_cost(self, plan: Plan, terms: Terms, caller: Caller, end_s: float) -> Plan:
         """Return a plan with its quotes, and the routes within the confirmed cost.
 
         Raises: as `planning.check_cost`.
@@ -211,7 +211,7 @@ class JobCreation:
             agreed_usd=caller.agreed_usd,
         )
 
-    async def _written(self, write: Callable[[], Awaitable[T]], within_s: float) -> T:
+    async def _write_with_retry(self, write: Callable[[], Awaitable[T]], within_s: float) -> T:
         """Return the result of a write, tried again for `within_s` while another program locks the database.
 
         Raises: `errors.Outage` if nothing was written.

@@ -145,7 +145,7 @@ class ImageService:
             return await self._creation.dry_run(request, terms, caller)
         created = await self._creation.create(request, terms, caller)
         if not created.is_new:
-            return await self._attached(created, caller)
+            return await self._attach(created, caller)
         self._notify_listeners(created.job.id)
         self.worker.notifier.notify()
         return await self._wait(created.job.id, created.until_s - self._clock.monotonic(), caller)
@@ -344,7 +344,7 @@ class ImageService:
 
     # -- starting a job, and waiting for it
 
-    async def _attached(self, created: CreatedJob, caller: Caller) -> JobResult:
+    async def _attach(self, created: CreatedJob, caller: Caller) -> JobResult:
         """Return the earlier job of the same request; nothing is confirmed, quoted or sent again."""
         job, left_s = created.job, created.until_s - self._clock.monotonic()
         if created.save_to:
