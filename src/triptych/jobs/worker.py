@@ -153,12 +153,13 @@ class Worker:
         return self._polling.next_sweep(except_for=self._sweeping)
 
     async def _claim(self) -> Claim | None:
-        limits, now, held, lease = self._limits(), moment(self._clock), list(self._held), uuid4().hex
+        limits, held, lease = self._limits(), list(self._held), uuid4().hex
         if not limits:
             self._due_s = None
             return None
 
         def claim_due(store: Store) -> tuple[Claim | None, float | None]:
+            now = moment(self._clock)
             # A read without the limits first: an idle server takes no lock.
             due_s = store.next_due(now=now, providers=list(limits), max_running={}, held=held)
             if due_s is None or due_s > now.mono_s:

@@ -98,11 +98,13 @@ class Store(Reads):
         """
         with self._db.without_fsync(), self._db.transaction():
             self._db.require_current()
+            # `now` may be older than the wait for this transaction, and a lease of another process newer than `now`.
+            now_s = max(now.mono_s, self._clock.monotonic())
             row = self._db.one(
                 "claim",
                 lease=lease,
-                until=now.mono_s + LEASE_S,
-                now=now.mono_s,
+                until=now_s + LEASE_S,
+                now=now_s,
                 most_wait_s=MAX_WAIT_S,
                 most_lease_s=LEASE_S,
                 providers=providers,

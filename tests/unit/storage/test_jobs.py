@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from support.clocks import when
-from support.stored import NOW, add, claim, frame, job, prediction
+from support.clocks import FakeClock, when
+from support.stored import NOW, WHO, add, claim, frame, job, prediction
 from triptych.core import errors
+from triptych.core.clock import moment
 from triptych.core.models import Failure, Image, Prediction, State
 from triptych.storage.jobs import Claim, Store
 
@@ -53,6 +54,18 @@ def test_a_dead_process_loses_its_work_within_15_s(store: Store) -> None:
     assert claim(store, "next", NOW + timedelta(seconds=11)) is None
     taken = claim(store, "next", NOW + timedelta(seconds=13))
     assert taken and taken.lease == "next"
+
+
+def test_a_claim_that_waited_takes_no_lease_of_meanwhile(path: Path, tmp_path: Path) -> None:
+    clock = FakeClock()
+    ours, other = (Store(path, tmp_path / "images", None, clock) for _ in range(2))
+    add(ours, prediction())
+    before = moment(clock)
+    clock.advance(0.5)  # another process claims while this one waits for the database
+    assert other.claim(now=moment(clock), lease="other", **WHO)  # type: ignore[arg-type]
+    assert ours.claim(now=before, lease="ours", **WHO) is None  # type: ignore[arg-type]
+    ours.close()
+    other.close()
 
 
 def test_a_heartbeat_keeps_a_lease(store: Store) -> None:
