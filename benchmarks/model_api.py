@@ -23,6 +23,8 @@ from typing import Any
 from benchmarks.assistant import Assistant, HttpRequest, Seen, as_text, together
 
 Events = list[tuple[str, dict[str, Any]]]
+CREATED = int(time.time())
+"""Of every answer: the same request has the same answer in any second."""
 TOOLS = (
     "upload_images",
     "edit_sequence",
@@ -161,7 +163,7 @@ def write_chat(answer: tuple[str, dict[str, Any]] | str, n: int) -> tuple[dict[s
         message["tool_calls"] = [{"index": 0, "id": f"call_{n}", "type": "function", "function": function}]
     reason = "stop" if isinstance(answer, str) else "tool_calls"
     usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-    head = {"id": f"chat_{n}", "created": int(time.time()), "model": "scripted"}
+    head = {"id": f"chat_{n}", "created": CREATED, "model": "scripted"}
     whole = {
         **head,
         "object": "chat.completion",
@@ -205,7 +207,7 @@ def write_responses(answer: tuple[str, dict[str, Any]] | str, n: int) -> tuple[d
     whole = {
         "id": f"resp_{n}",
         "object": "response",
-        "created_at": int(time.time()),
+        "created_at": CREATED,
         "status": "completed",
         "model": "scripted",
         "output": [item],
