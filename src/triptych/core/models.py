@@ -14,6 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from triptych.core.offers import Offer, Operation, Size
 
@@ -71,6 +72,10 @@ class Reference:
     mime_type: str
     url: str | None = None
     data: bytes | None = None
+
+
+_HASHED_AS_NULL = frozenset({"model", "provider", "size", "format"})
+"""The fields that the first version hashed as null. No field is ever added here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +137,17 @@ class Request:
     def fingerprint(self, owner: str | None, sha256_of: Mapping[str, str]) -> str:
         """Return a hash that is equal for equal requests of one owner; images count by their content.
 
-        A field that is None does not count: a new field leaves the hashes of older requests as they are.
+        A field that is None does not count, except those of the first version: so the hash of a request stays the same
+        in every later version, and a repeated call finds its job after an upgrade.
         """
-        asked = {field.name: getattr(self, field.name) for field in fields(self)}
-        asked = {name: value for name, value in asked.items() if value not in (None, ())}
+        asked: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        hashed: dict[str, Any] = {name: asked.pop(name) for name in ("tool", "prompts", "count")}
         for name in ("images", "references"):
-            asked[name] = [sha256_of[handle] for handle in asked.get(name, ())]
-        return hashlib.sha256(json.dumps([owner, asked], sort_keys=True).encode()).hexdigest()
+            hashed[name] = [sha256_of[handle] for handle in asked.pop(name)]
+        options = {name: value for name, value in asked.items() if value is not None or name in _HASHED_AS_NULL}
+        return hashlib.sha256(
+            json.dumps({**hashed, "owner": owner, "options": options}, sort_keys=True).encode()
+        ).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -185,6 +186,19 @@ def test_what_an_earlier_job_was_asked_for_is_kept(tmp_path: Path) -> None:
     assert asked["job_cd4d93de"] == Request("generate_sequence", ("four seasons of a valley",), count=2)
     assert asked["job_49635285"] == Request("edit_sequence", ("make it golden hour",), ("img_566baaa8",), count=3)
     assert [p.size for p in store.predictions("job_49635285")] == [(2304, 1728)]
+    store.close()
+
+
+def test_a_request_of_an_earlier_version_has_the_same_hash(tmp_path: Path) -> None:
+    restored("version-7", tmp_path / "old.db")
+    store = Store(tmp_path / "old.db", tmp_path / "images")
+    for job_id in ("job_cd4d93de", "job_2e26368d"):
+        job = store.job(job_id)
+        assert job
+        again = replace(job.request, provider="draft")  # as the call named it; the database did not keep it
+        handles = (*again.images, *again.references)
+        content = {handle: image.sha256 for handle in handles if (image := store.image_by_handle(handle))}
+        assert again.fingerprint(None, content) == job.fingerprint
     store.close()
 
 
