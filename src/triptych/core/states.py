@@ -29,7 +29,7 @@ MOVES: Mapping[State, frozenset[State]] = {
 }
 
 TERMINAL = frozenset({State.DONE, State.FAILED, State.CANCELLED, State.UNCERTAIN})
-"""States that the worker does not move by itself."""
+"""The worker moves no prediction out of these states."""
 
 LEASE_S = 12.0
 """A claim without a heartbeat ends after this time. Another process takes over a dead process's work within 15 s."""

@@ -284,10 +284,8 @@ def check_cost(
     otherwise `max_cost_usd`.
     Raises: `errors.OverBudget` for a quote above the cap, above the budget, or not confirmed; checked in that order.
     """
-    asked, images = (
-        format_usd(plan.quoted_usd),
-        "1 image" if plan.requested == 1 else f"{plan.requested} images",
-    )
+    asked = format_usd(plan.quoted_usd)
+    images = "1 image" if plan.requested == 1 else f"{plan.requested} images"
     what = f"{images}, {plan.offer.family} on {plan.offer.provider}"
     if max_cost_usd is not None and plan.quoted_usd > max_cost_usd:
         raise errors.OverBudget(

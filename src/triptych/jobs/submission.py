@@ -310,7 +310,7 @@ class Submission:
             fault = Failure(
                 "uncertain",
                 f"The answer to a paid request was lost, and {provider.title} has no certain record of it. "
-                "Triptych does not send it again by itself.",
+                "Triptych does not send it again without a call that asks for it.",
                 retryable=True,
             )
             await self._completion.finish_uncertain(claim, fault)

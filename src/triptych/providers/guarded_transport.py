@@ -116,7 +116,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
 
 async def fetch(client: httpx2.AsyncClient, url: str, max_bytes: int) -> bytes:
-    """Return the bytes at a URL, through a client that has a `GuardedTransport` and follows no redirect by itself.
+    """Return the bytes at a URL, through a client that has a `GuardedTransport` and does not follow redirects.
 
     Raises: `errors.NotAllowed` for a URL or an address that may not be read, `errors.Refused` for a 4xx or too many
     bytes, `errors.Outage` for anything that may work later.

@@ -225,7 +225,7 @@ def _read_only(path: Path, reason: object) -> errors.Unusable:
 def _full(path: Path, reason: object) -> errors.Outage:
     return errors.Outage(
         f"The disk with the database {path} is full ({reason}). Free some space (triptych prune shows what can be "
-        "removed); work then goes on by itself."
+        "removed); the worker then continues."
     )
 
 

@@ -77,7 +77,7 @@ class EmulatedJob:
     """The faults that its later requests get."""
     failure: JobFailure | None = None
     missing: int = 0
-    """The number of images that failed by themselves; they are not charged."""
+    """The number of images that failed while the others were made; they are not charged."""
     polls: int = 0
     polls_after_end: int = 0
     stranger: bool = False
