@@ -75,7 +75,10 @@ def audit(world: Any) -> None:
             world.wrong("a job never ended", f"{job['id']} is {job['status']}")
     moves = defaultdict(list)
     for move in history:
-        moves[move["id"]].append(move)
+        if move["what"] == "lease":
+            world.wrong("a lease was taken before its end", f"{move['id']}: {move['was']} s, taken at {move['now']} s")
+        else:
+            moves[move["id"]].append(move)
     statuses = {job["id"]: job["status"] for job in jobs}
     for row in rows:
         _in_flight(world, row, mine.get(row["client_id"], []), moves[row["id"]])

@@ -15,6 +15,7 @@ from typing import Any
 from simulation.faults import DATABASE_ERRORS, any_database_error, database_error, injected, spread
 from simulation.here import here
 from simulation.loop import PROCESS, Killed, Process
+from triptych.core.states import LEASE_S
 
 real_connect = sqlite3.connect
 LOOK_S = 0.1
@@ -30,6 +31,12 @@ HISTORY = (
     "CREATE TRIGGER IF NOT EXISTS history_of_predictions AFTER UPDATE OF state ON predictions "
     "WHEN old.state IS NOT new.state "
     "BEGIN INSERT INTO history VALUES ('prediction', new.id, old.state, new.state, sim_now(), sim_by()); END",
+    # A claim sets the end of its lease to its own time plus the length of a lease: so its time is known exactly.
+    "CREATE TRIGGER IF NOT EXISTS history_of_leases AFTER UPDATE OF lease ON predictions "
+    "WHEN old.lease IS NOT NULL AND new.lease IS NOT NULL AND old.lease IS NOT new.lease "
+    f"AND old.lease_until > new.lease_until - {LEASE_S} + 0.001 "
+    f"BEGIN INSERT INTO history VALUES ('lease', new.id, old.lease_until, new.lease_until - {LEASE_S}, sim_now(), "
+    "sim_by()); END",
 )
 
 

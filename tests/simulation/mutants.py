@@ -104,6 +104,23 @@ MUTANTS: Sequence[Mutant] = (
         "        if not ours:\n            raise",
         "        if False:\n            raise",
     ),
+    Mutant(
+        "a claim reads the clock before it waits for the database",
+        (
+            Patch(
+                "triptych.storage.jobs",
+                "            now_s = max(now.mono_s, self._clock.monotonic())\n",
+                "            now_s = now.mono_s\n",
+            ),
+            Patch("triptych.jobs.worker", "            now = moment(self._clock)\n", ""),
+            Patch(
+                "triptych.jobs.worker",
+                "        limits, held, lease = self._limits(), list(self._held), uuid4().hex\n",
+                "        limits, held, lease = self._limits(), list(self._held), uuid4().hex\n"
+                "        now = moment(self._clock)\n",
+            ),
+        ),
+    ),
     _one(
         "a process takes over what it holds itself",
         "triptych.jobs.worker",
