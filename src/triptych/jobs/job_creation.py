@@ -160,7 +160,7 @@ class JobCreation:
         account = self._config.accounts[plan.offer.provider]
         now = self._clock.now()
         references = []
-        for image in plan.lanes[0]:
+        for image in plan.inputs[0]:
             known = await self._store.copy(image.sha256, account.provider.name, now)
             how = "sent along" if account.provider.inline else "uploaded when the request is sent"
             url = known[0] if known else f"triptych://images/{image.handle} ({how})"

@@ -53,7 +53,7 @@ class Plan:
 
     request: Request
     offer: Offer
-    lanes: tuple[tuple[Image, ...], ...]
+    inputs: tuple[tuple[Image, ...], ...]
     """The images that each lane's first request carries: its own and the references; none to generate."""
     sizes: tuple[Size | None, ...]
     """One for each lane."""
@@ -226,14 +226,15 @@ def build_plan(
     `images` has the image behind each handle. `warnings` go into the result.
     Raises: `errors.OutOfLimits` if the first offer has no such size.
     """
-    lanes = tuple(tuple(images[handle] for handle in request.inputs(lane)) for lane in range(request.lanes))
+    inputs = tuple(tuple(images[handle] for handle in request.inputs(lane)) for lane in range(request.lanes))
 
     def sizes(offer: Offer) -> tuple[Size | None, ...]:
-        return tuple(catalog.resolve_size(offer, request.size, lane[0].size if lane else None) for lane in lanes)
+        return tuple(catalog.resolve_size(offer, request.size, lane[0].size if lane else None) for lane in inputs)
 
     def quotes(offer: Offer) -> tuple[Quote, ...]:
         return tuple(
-            catalog.quote(offer, request.count, size, len(lane)) for size, lane in zip(sizes(offer), lanes, strict=True)
+            catalog.quote(offer, request.count, size, len(lane))
+            for size, lane in zip(sizes(offer), inputs, strict=True)
         )
 
     routes = []
@@ -244,7 +245,7 @@ def build_plan(
         with suppress(errors.OutOfLimits):
             quoted = tuple(quote.usd for quote in quotes(offer))
             routes.append(Route(offer.provider, offer.family, offer.endpoint, offer.operation, sizes(offer), quoted))
-    return Plan(request, offers[0], lanes, sizes(offers[0]), quotes(offers[0]), tuple(routes), warnings)
+    return Plan(request, offers[0], inputs, sizes(offers[0]), quotes(offers[0]), tuple(routes), warnings)
 
 
 def checked(request: Request) -> Request:

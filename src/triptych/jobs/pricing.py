@@ -137,7 +137,7 @@ class Pricing:
         return tuple(by_list_usd.get(listed.usd, listed) for listed in plan.quotes)
 
     async def _quote(self, plan: Plan, lane: int) -> Quote:
-        account, size, inputs = self._accounts[plan.offer.provider], plan.sizes[lane], plan.lanes[lane]
+        account, size, inputs = self._accounts[plan.offer.provider], plan.sizes[lane], plan.inputs[lane]
         if not account.provider.quote or (inputs and size is None):
             return plan.quotes[lane]
         key = ("quote", plan.offer.provider, plan.offer.endpoint, plan.request.count, size, len(inputs))

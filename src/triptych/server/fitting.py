@@ -21,13 +21,13 @@ from triptych.core.models import Failure
 from triptych.core.text import line, tree
 from triptych.jobs.presenters import MOST_IMAGES, PAGE_CHARS
 from triptych.jobs.results import ImageResult, JobResult, Result, UploadResult
+from triptych.providers.url_safety import LOOPBACK
 
 RUNNING_CHARS = 600
 UNFINISHED = ("queued", "running")
 LEAST_MESSAGE_CHARS = 120
 WARNINGS_CHARS = 1_500
 """The most characters of an upload's warnings."""
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 ResultT = TypeVar("ResultT", JobResult, UploadResult)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
+from triptych.providers.url_safety import LOOPBACK
 from triptych.server.app import TriptychServer
 from triptych.server.patience import DisconnectWatcher
 from triptych.server.service_holder import ServiceHolder
@@ -29,7 +30,6 @@ BODY_LIMIT_BYTES = 64 * 1024 * 1024
 SESSIONS_LIMIT = 1000
 """The most sessions of early clients. Each ends after half an hour without a request."""
 DRAIN_LIMIT_S = 2
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
 def http_app(
@@ -96,9 +96,8 @@ def _strict(app: Starlette) -> Starlette:
 
 def own_names(host: str) -> list[str]:
     """Return the names that are accepted in Host and Origin headers when bound to `host`, as URLs spell them."""
-    if is_loopback(host):
-        return list(LOOPBACK)
-    return [*LOOPBACK, *(in_url(name) for name in (_machine_names() if _is_wildcard(host) else [host]))]
+    others = [] if is_loopback(host) else _machine_names() if _is_wildcard(host) else [host]
+    return [in_url(name) for name in (*LOOPBACK, *others)]
 
 
 def is_loopback(host: str) -> bool:
