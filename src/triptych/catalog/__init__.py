@@ -4,6 +4,7 @@ Rules: pure. The caller hands in the offers in order of preference; nothing here
 
     choosing      which offer a model name, an endpoint id or nothing means
     limits        prompt, count, references and format against an offer
+    params        the model's own parameters against an offer
     sizes         "2K", "16:9" or "2048x2048" as pixels
     pricing       the list price of one request
     prompt_count  the number of images, named in the prompt
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from triptych.catalog.choosing import by_preference, choose, is_retired, search
 from triptych.catalog.limits import check_limits
+from triptych.catalog.params import check_params, image_params
 from triptych.catalog.pricing import quote
 from triptych.catalog.prompt_count import name_count
 from triptych.catalog.sizes import MAX_SIZES_LISTED, resolve_size, sizes_text
@@ -24,9 +26,12 @@ __all__ = [
     "backgrounds",
     "by_preference",
     "check_limits",
+    "check_params",
     "choose",
+    "image_params",
     "is_retired",
     "name_count",
+    "params",
     "presets",
     "quote",
     "resolve_size",

@@ -1,8 +1,8 @@
-"""Recognise a prompt that asks for a transparent background, and write the note about it.
+"""Recognise a prompt that asks for a transparent background, and warn that words alone do not set it.
 
-Seedream 5.5 has a setting for it. The tools have no argument for it, so the words of the prompt decide, in English or
-Chinese. Rules: pure. A prompt asks for it only if "transparent" (or a plain synonym) describes the background, is not
-negated, and is not the background to be replaced.
+Only `params.background` sets it; the words, in English or Chinese, give a warning that names the parameter. Rules:
+pure. A prompt asks for it only if "transparent" (or a plain synonym) describes the background, is not negated, and is
+not the background to be replaced.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from triptych.core.models import Request
 from triptych.core.offers import Offer
 
 _GROUND = r"(?:back[\s-]?grounds?|bg|backdrops?)"
@@ -63,40 +64,30 @@ def asked_for(prompt: str) -> bool:
     )
 
 
-def is_sent(offer: Offer, prompt: str) -> bool:
-    """Return whether a request sends the model's setting for a transparent background."""
-    return bool(offer.transparency) and asked_for(prompt)
-
-
-def note(offer: Offer, prompts: Sequence[str], others: Sequence[Offer], keys: Mapping[str, str]) -> str:
-    """Return the note about the background for a result: the setting sent, or a model that has one; "" if not asked
-    for.
+def note(offer: Offer, request: Request, others: Sequence[Offer], keys: Mapping[str, str]) -> str:
+    """Return the warning for a prompt that asks for a transparent background without `params.background`; "" if none.
 
     `others` are the offers to recommend, the best first; `keys` maps each provider without a key to its variable.
     """
-    asking = [n for n, prompt in enumerate(prompts, 1) if asked_for(prompt)]
-    if not asking:
+    if "background" in (request.params or {}) or not any(map(asked_for, request.prompts)):
         return ""
-    if offer.transparency:
-        caveat = (
-            ""
-            if offer.transparency == "documented"
-            else " (its name there is inferred, not documented): check the result"
-        )
-        in_steps = f" in step {', '.join(map(str, asking))} of {len(prompts)}" if len(asking) < len(prompts) else ""
-        advice = " The other steps leave the background to the model; ask in each step to be sure." if in_steps else ""
+    name = f"{offer.family} on {offer.provider}"
+    if _takes(offer):
         return (
-            f"The prompt asks for a transparent background{in_steps}: {offer.family} on {offer.provider} receives it "
-            f"as a setting{caveat}.{advice}"
+            f"The prompt asks for a transparent background, but words do not set it: {name} has a parameter for it, "
+            'params={"background": "transparent"}.'
         )
-    message = (
-        f"The prompt asks for a transparent background; {offer.family} on {offer.provider} has no known setting for it"
-    )
-    documented = [other for other in others if other.transparency == "documented"]
-    if not documented:
+    message = f"The prompt asks for a transparent background; {name} has no parameter for it"
+    able = [other for other in others if _takes(other)]
+    if not able:
         return f"{message}, and no other model here has one."
-    best = documented[0]
-    where = ", ".join(dict.fromkeys(other.provider for other in documented if other.family == best.family))
-    use = f'model="{best.family}", provider="{best.provider}"'
+    best = able[0]
+    where = ", ".join(dict.fromkeys(other.provider for other in able if other.family == best.family))
+    use = f'model="{best.family}", provider="{best.provider}", params={{"background": "transparent"}}'
     key = f" (set {keys[best.provider]} first)" if best.provider in keys else ""
     return f"{message}. {best.family} has one at {where}, one image per request: {use}{key}."
+
+
+def _takes(offer: Offer) -> bool:
+    param = offer.params.get("background")
+    return bool(param and "transparent" in param.schema.get("enum", ()))

@@ -102,7 +102,7 @@ def by_preference(offers: Sequence[Offer], operation: Operation, count: int) -> 
 
     Families that cannot make `count` images in one request are left out.
     """
-    stand_in = _STAND_IN[operation]
+    stand_in = _STAND_IN.get(operation, operation)
     found = []
     for key in dict.fromkeys((offer.provider, offer.family) for offer in offers):
         same_family = {offer.operation: offer for offer in reversed(offers) if (offer.provider, offer.family) == key}

@@ -5,7 +5,6 @@ Rules: pure. A refusal says what was wrong and what would be right.
 
 from __future__ import annotations
 
-from triptych.catalog import backgrounds
 from triptych.core.errors import OutOfLimits, quoted
 from triptych.core.models import Request
 from triptych.core.offers import Offer
@@ -38,10 +37,6 @@ def check_limits(offer: Offer, request: Request) -> None:
             )
     elif references:
         raise OutOfLimits(f"{offer.endpoint} makes images from a prompt alone: to use {references} references, edit.")
-    if format == "jpeg" and any(backgrounds.asked_for(prompt) for prompt in request.prompts):
-        raise OutOfLimits(
-            'The prompt asks for a transparent background, and a JPEG has none: use format="png" or other words.'
-        )
     if format is not None and format not in offer.formats:
         right = f"takes the formats {', '.join(offer.formats)}" if offer.formats else "chooses the format itself"
         raise OutOfLimits(f"{name} {right}, not {quoted(format, 40)}.")

@@ -19,13 +19,25 @@ MAX_SIZES_LISTED = 20
 _WORDS: Mapping[str, float] = {"square": 1.0, "portrait": 3 / 4, "landscape": 4 / 3}
 
 
-def resolve_size(offer: Offer, spec: str | None, follow: Size | None) -> Size:
-    """Return the pixels for "2K", "16:9", "portrait 4K", "2048x2048" or None.
+def resolve_size(offer: Offer, spec: str | None, follow: Size | None) -> Size | None:
+    """Return the pixels for "2K", "16:9", "portrait 4K", "2048x2048" or None; None if the model chooses the size.
 
     Where the spec leaves the shape open, it follows the shape of `follow`, the first reference, or else is square.
 
     Raises: `OutOfLimits` with the sizes that the offer takes.
     """
+    return None if _is_left_to_model(offer, spec) else _pixels(offer, spec, follow)
+
+
+def _is_left_to_model(offer: Offer, spec: str | None) -> bool:
+    sizes, wish = offer.sizes, (spec or "").strip().casefold()
+    takes_none = sizes.exact and not sizes.presets
+    if takes_none and wish not in ("", "auto"):
+        raise OutOfLimits(f"{offer.family} on {offer.provider} chooses the size itself: leave size out.")
+    return takes_none or (sizes.may_be_left_out and (wish == "auto" or not (wish or sizes.default)))
+
+
+def _pixels(offer: Offer, spec: str | None, follow: Size | None) -> Size:
     sizes = offer.sizes
     words, pixels, ratios, shapes = _parse(offer, spec)
     if pixels:
@@ -61,6 +73,8 @@ def resolve_size(offer: Offer, spec: str | None, follow: Size | None) -> Size:
 def sizes_text(offer: Offer, *, in_pixels: bool = False) -> list[str]:
     """Return the sizes an offer takes, one tier per line; with `in_pixels`, a short list of exact sizes in pixels."""
     sizes = offer.sizes
+    if sizes.exact and not sizes.presets:
+        return []
     if sizes.exact and in_pixels and len(sizes.all()) <= MAX_SIZES_LISTED:
         return [
             f"{word}: {' '.join(f'{width}x{height}' for width, height in row.values())}"

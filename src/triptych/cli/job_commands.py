@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -45,11 +46,28 @@ class Usd(click.ParamType[Decimal]):
         return amount
 
 
+class Param(click.ParamType[tuple[str, Any]]):
+    """A parameter of a model as NAME=VALUE; the value is JSON, or else a text."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        """Return the name and the value, or fail with an example of a right one."""
+        name, equals, text = str(value).partition("=")
+        if not (name and equals):
+            self.fail(f"{value!r} is not NAME=VALUE, such as seed=7", param, ctx)
+        try:
+            return name, json.loads(text)
+        except (ValueError, RecursionError):
+            return name, text
+
+
 _PAID_OPTIONS = (
     click.option("--model", help="A model or an endpoint id; `triptych models` lists them."),
     click.option("--provider", help="A provider; the default is the first with a key, else draft."),
     click.option("--size", help='"2K", "16:9" or "2048x2048".'),
-    click.option("--format", type=click.Choice(["png", "jpeg"]), help="The file format."),
+    click.option("--format", type=click.Choice(["png", "jpeg", "webp"]), help="The file format."),
+    click.option("--param", "params", type=Param(), multiple=True, help="A parameter of the model, such as seed=7."),
     click.option("--save-to", type=click.Path(file_okay=False), help="A directory for full-size copies."),
     click.option("--max-cost-usd", type=Usd(), help="Refuse a higher quote; also confirms a costly job up to this."),
     click.option("--yes", is_flag=True, help="Confirm a job above TRIPTYCH_CONFIRM_USD."),
@@ -71,6 +89,7 @@ def run_paid(screen: Screen, tool: str, given: dict[str, Any]) -> Exit:
     from triptych.jobs.planning import Terms, read_arguments
 
     yes, wait = given.pop("yes"), given.pop("wait")
+    given["params"] = dict(given["params"])
     request, terms = read_arguments(tool, {**given, "wait_s": 0})
     caller = caller_for((*request.images, *request.references), terms.save_to)
     if yes and terms.max_cost_usd is None:

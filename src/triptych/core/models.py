@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -96,6 +96,8 @@ class Request:
     provider: str | None = None
     size: str | None = None
     format: str | None = None
+    params: Mapping[str, Any] | None = None
+    """The model's own parameters; one that is an image is a handle, as in `images`."""
 
     @property
     def is_chain(self) -> bool:
@@ -130,6 +132,12 @@ class Request:
         """The number of input images in each request to the provider."""
         return 1 + len(self.references) if self.is_chain else len(self.images)
 
+    @property
+    def handles(self) -> tuple[str, ...]:
+        """All handles of images in it, and the other texts among its parameters."""
+        texts = (value for value in (self.params or {}).values() if isinstance(value, str))
+        return (*self.images, *self.references, *texts)
+
     def inputs(self, lane: int) -> tuple[str, ...]:
         """Return the input handles of a lane's first request, in the order that the model sees them."""
         return (self.images[lane], *self.references) if self.is_chain else self.images
@@ -140,10 +148,15 @@ class Request:
         A field that is None does not count, except those of the first version: so the hash of a request stays the same
         in every later version, and a repeated call finds its job after an upgrade.
         """
-        asked: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        asked: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
         hashed: dict[str, Any] = {name: asked.pop(name) for name in ("tool", "prompts", "count")}
         for name in ("images", "references"):
             hashed[name] = [sha256_of[handle] for handle in asked.pop(name)]
+        if asked["params"] is not None:
+            asked["params"] = {
+                name: sha256_of.get(value, value) if isinstance(value, str) else value
+                for name, value in asked["params"].items()
+            }
         options = {name: value for name, value in asked.items() if value is not None or name in _HASHED_AS_NULL}
         return hashlib.sha256(
             json.dumps({**hashed, "owner": owner, "options": options}, sort_keys=True).encode()
@@ -160,6 +173,8 @@ class ProviderRequest:
     """The prompt of this step, as this model wants it."""
     size: Size | None
     references: tuple[Reference, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """The request's parameters; one that is an image is a `Reference`."""
     client_id: str = ""
     """A UUID made before the request is sent: its ticket or idempotency key, if the provider accepts one."""
     variation: str = ""
@@ -175,6 +190,20 @@ class ProviderRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """What a provider says about one layer of a picture that was taken apart.
+
+    `z_index` is 0 for the base, which has no box; `box` is left, top, right and bottom in pixels of the base. `name`
+    and `description` are data from outside.
+    """
+
+    z_index: int
+    name: str = ""
+    description: str = ""
+    box: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ReturnedImage:
     """One image of a response, in order: a URL, or the bytes, or the error if it is missing.
 
@@ -185,6 +214,7 @@ class ReturnedImage:
     data: bytes | None = None
     error: str | None = None
     handed_over: bool = False
+    layer: Layer | None = None
 
     @property
     def has_image(self) -> bool:
@@ -279,6 +309,8 @@ class Prediction:
     submitted_mono: float | None = None
     looked_mono: float | None = None
     sent_urls: tuple[str | None, ...] = ()
+    live_offer: Offer | None = None
+    """The job's."""
 
     @property
     def prompt(self) -> str:
@@ -325,6 +357,7 @@ class Output:
     saved_path: str | None
     source: tuple[str, ...]
     error: str | None = None
+    layer: Layer | None = None
 
     @property
     def handle(self) -> str:
@@ -356,3 +389,5 @@ class Job:
     may_be_charged: bool = True
     page_size: int | None = None
     """How many images a page of its result lists; None until that is fixed."""
+    live_offer: Offer | None = None
+    """The offer from a live catalogue that it was made under, as the catalogue had it then; None for a built-in one."""

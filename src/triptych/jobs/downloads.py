@@ -71,6 +71,7 @@ class Downloads:
             saved_path=None,
             source=prediction.inputs,
             error=error,
+            layer=image.layer,
         )
 
     async def store_early(self, prediction: Prediction, frame: FrameReceived, fetches: anyio.abc.TaskGroup) -> None:

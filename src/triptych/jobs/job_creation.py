@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
@@ -140,15 +140,18 @@ class JobCreation:
         try:
             references = await self._image_access.import_images(request.references, caller)
             images = await self._image_access.import_images(request.images, caller)
+            wanted = catalog.image_params(offers[0], request) if offers else ()
+            among_params = await self._image_access.import_images(wanted, caller)
         except errors.TriptychError as error:
             raise refusal or error from None
         request = replace(
             request,
             images=tuple(image.handle for image in images),
             references=tuple(image.handle for image in references),
+            params=_with_handles(request.params, dict(zip(wanted, among_params, strict=True))),
         )
         save_to = str(await self._image_access.directory(terms.save_to, caller)) if terms.save_to else None
-        by_handle = {image.handle: image for image in (*images, *references)}
+        by_handle = {image.handle: image for image in (*images, *references, *among_params)}
         return _Prepared(request, by_handle, offers, warnings, refusal, save_to)
 
     async def dry_run(self, request: Request, terms: Terms, caller: Caller) -> JobResult:
@@ -189,6 +192,7 @@ class JobCreation:
 
         def fits(offer: Offer) -> None:
             catalog.check_limits(offer, request)
+            catalog.check_params(offer, request)
             catalog.resolve_size(offer, request.size, None)
 
         accounts, today = self._config.accounts, self._clock.now().date()
@@ -201,7 +205,7 @@ class JobCreation:
         Raises: as `planning.check_cost`.
         """
         within_s = max((end_s - self._clock.monotonic()) / 2, LEAST_QUOTE_S)
-        plan = replace(plan, quotes=await self._pricing.quotes(plan, within_s))
+        plan = planning.with_quotes(plan, await self._pricing.quotes(plan, within_s))
         return planning.check_cost(
             plan,
             terms.max_cost_usd,
@@ -226,3 +230,13 @@ class JobCreation:
                 if self._clock.monotonic() >= end_s:
                     raise
             await self._clock.wait(anyio.Event(), BUSY_PAUSE_S)
+
+
+def _with_handles(params: Mapping[str, Any] | None, images: Mapping[str, Image]) -> Mapping[str, Any] | None:
+    """Return the parameters with a handle in place of each image that was given as a path or URL."""
+    if not params or not images:
+        return params
+    return {
+        name: images[value].handle if isinstance(value, str) and value in images else value
+        for name, value in params.items()
+    }

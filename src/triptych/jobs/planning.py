@@ -43,6 +43,7 @@ def read_arguments(tool: str, given: Mapping[str, Any]) -> tuple[Request, Terms]
     asked: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
     prompt = asked.pop("prompt", None)
     prompts = asked.pop("steps", ()) if prompt is None else (prompt,)
+    asked["params"] = asked.pop("params", None) or None
     terms = {field.name: asked.pop(field.name) for field in fields(Terms) if field.name in asked}
     return Request(tool, prompts, **asked), Terms(**terms)
 
@@ -54,7 +55,7 @@ class Plan:
     request: Request
     offer: Offer
     inputs: tuple[tuple[Image, ...], ...]
-    """The images that each lane's first request carries: its own and the references; none to generate."""
+    """The images that each lane's first request carries: its own, the references, those among its parameters."""
     sizes: tuple[Size | None, ...]
     """One for each lane."""
     quotes: tuple[Quote, ...]
@@ -89,9 +90,19 @@ def provider_request(
     client_id: str = "",
     variation: str = "",
 ) -> ProviderRequest:
-    """Return one request of a job for an offer's provider."""
+    """Return one request of a job for an offer's provider.
+
+    `references` are its inputs, and after them the images among its parameters (`catalog.image_params`).
+    """
     named = catalog.name_count(offer, prompt, request.count)
-    return ProviderRequest(offer, request, named, size, tuple(references), client_id, variation)
+    given, images = request.params or {}, catalog.image_params(offer, request)
+    inputs = tuple(references[: len(references) - len(images)])
+    by_handle = dict(zip(images, references[len(inputs) :], strict=True))
+    params = {
+        name: by_handle[value] if name in offer.params and offer.params[name].is_image else value
+        for name, value in given.items()
+    }
+    return ProviderRequest(offer, request, named, size, inputs, params, client_id, variation)
 
 
 CHEAPEST = "cheapest"
@@ -157,7 +168,7 @@ def rank_offers(
 
 def _list_price_usd(offer: Offer, request: Request) -> Decimal:
     size = catalog.resolve_size(offer, request.size, None)
-    return catalog.quote(offer, request.count, size, request.inputs_each).usd
+    return catalog.quote(offer, request.count, size, request.inputs_each, request.params).usd
 
 
 def _pick(offers: Sequence[Offer], request: Request, fits: Callable[[Offer], None], today: date) -> Offer:
@@ -195,8 +206,8 @@ def notes(accounts: Mapping[str, Account], chosen: Offer, request: Request, toda
     usable_first = sorted(accounts.values(), key=lambda account: not account.usable)
     others = [o for account in usable_first for o in account.provider.offers if o.operation.edits == operation.edits]
     keys = {name: a.provider.key_env for name, a in accounts.items() if not a.usable and a.provider.key_env}
-    background = backgrounds.note(chosen, request.prompts, others, keys)
-    return (*found, background) if background else tuple(found)
+    found += [text for text in (backgrounds.note(chosen, request, others, keys),) if text]
+    return (*found, *catalog.params.notes(chosen, request))
 
 
 def _name_the_key(accounts: Mapping[str, Account], request: Request) -> None:
@@ -226,22 +237,20 @@ def build_plan(
     `images` has the image behind each handle. `warnings` go into the result.
     Raises: `errors.OutOfLimits` if the first offer has no such size.
     """
-    inputs = tuple(tuple(images[handle] for handle in request.inputs(lane)) for lane in range(request.lanes))
+    also = catalog.image_params(offers[0], request)
+    inputs = tuple(tuple(images[handle] for handle in (*request.inputs(lane), *also)) for lane in range(request.lanes))
 
     def sizes(offer: Offer) -> tuple[Size | None, ...]:
         return tuple(catalog.resolve_size(offer, request.size, lane[0].size if lane else None) for lane in inputs)
 
     def quotes(offer: Offer) -> tuple[Quote, ...]:
         return tuple(
-            catalog.quote(offer, request.count, size, len(lane))
+            catalog.quote(offer, request.count, size, len(lane) - len(also), request.params)
             for size, lane in zip(sizes(offer), inputs, strict=True)
         )
 
     routes = []
-    see_through = any(backgrounds.is_sent(offers[0], prompt) for prompt in request.prompts)
     for offer in offers[1:]:
-        if see_through and not offer.transparency:
-            continue  # its images would have a background
         with suppress(errors.OutOfLimits):
             quoted = tuple(quote.usd for quote in quotes(offer))
             routes.append(Route(offer.provider, offer.family, offer.endpoint, offer.operation, sizes(offer), quoted))
@@ -262,6 +271,26 @@ def checked(request: Request) -> Request:
     if not all(prompts):
         raise errors.OutOfLimits("The prompt is empty; say what the images should show or what should change.")
     return replace(request, prompts=prompts)
+
+
+def with_quotes(plan: Plan, quotes: tuple[Quote, ...]) -> Plan:
+    """Return the plan with the provider's quotes, and a warning if they are an estimate.
+
+    Raises: `errors.OutOfLimits` if the price is unknown and the provider did not quote it.
+    """
+    price, name = plan.offer.price, f"{plan.offer.family} on {plan.offer.provider}"
+    plan = replace(plan, quotes=quotes)
+    if all(quote.exact for quote in quotes):
+        return plan
+    if price.unknown:
+        raise errors.OutOfLimits(
+            f"{name} has no published price, and the provider quoted none: nothing was sent. Try again later, or "
+            "use a model that list_models shows with a price."
+        )
+    if not (plan.offer.live or price.usd_per_megapixel):
+        return plan
+    estimate = f"The quote of {name} is an estimate from {price.source} ({price.as_of}); the charge may differ."
+    return replace(plan, warnings=(*plan.warnings, estimate))
 
 
 def drop_expensive_routes(plan: Plan, limit_usd: Decimal) -> Plan:
@@ -334,6 +363,7 @@ def create_job(
         warnings=plan.warnings,
         routes=plan.routes,
         owner=owner,
+        live_offer=offer if offer.live else None,
     )
     predictions = [
         Prediction(
@@ -354,6 +384,7 @@ def create_job(
             quote_exact=plan.quotes[lane].exact,
             state=State.WAITING if step else State.QUEUED,
             created_mono=now.mono_s,
+            live_offer=offer if offer.live else None,
         )
         for lane in range(request.lanes)
         for step in range(request.steps)

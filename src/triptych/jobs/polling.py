@@ -65,7 +65,9 @@ class Polling:
 
     def offer(self, prediction: Prediction) -> Offer | None:
         """Return the offer that a prediction was made under, if its provider still has it."""
-        return self._offers.get((prediction.provider, prediction.endpoint, prediction.operation))
+        return prediction.live_offer or self._offers.get(
+            (prediction.provider, prediction.endpoint, prediction.operation)
+        )
 
     def limits(self) -> dict[str, int]:
         """Return how many predictions may run at each provider now: 0 during a pause."""

@@ -143,7 +143,7 @@ class Pruner:
         ages = self._db.all("job_ages")  # last, so that a job written meanwhile is left out
         for row in requests:
             request = rows.value(Request, row["request"])
-            given[row["job_id"]] |= {h for h in (*request.images, *request.references) if h in by_handle}
+            given[row["job_id"]] |= {h for h in request.handles if h in by_handle}
         return [
             _Job(
                 fresh=(fresh := row["status"] in BUSY or row["last_at"] > self._before),

@@ -16,6 +16,7 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
+from triptych import catalog
 from triptych.core import errors
 from triptych.core.clock import Clock, Notifier, moment
 from triptych.core.concurrency import unwrap_group
@@ -364,12 +365,13 @@ class Submission:
         offer = self._offer(prediction)
         references: list[Reference] = []
         warnings: list[str] = []
-        for handle in prediction.inputs:
+        handles = _inputs(offer, prediction)
+        for handle in handles:
             image = await self._store.image_by_handle(handle)
             if not image:
                 raise errors.UnknownHandle(f"The input {handle} no longer exists.")
             reference, notes = await upload_reference(
-                self._store, self._client, self._clock, account, image, of=len(prediction.inputs)
+                self._store, self._client, self._clock, account, image, of=len(handles)
             )
             references.append(reference)
             warnings += notes
@@ -382,14 +384,20 @@ class Submission:
 
         Raises: `errors.Outage` if its content is not stored.
         """
-        images = [await self._store.image_by_handle(handle) for handle in prediction.inputs]
+        offer = self._offer(prediction)
+        images = [await self._store.image_by_handle(handle) for handle in _inputs(offer, prediction)]
         urls = prediction.sent_urls
         if len(urls) != len(images):
             raise errors.Outage("An earlier version of Triptych sent the request without storing its content.")
         references = [
             await as_sent(account, image, url, of=len(images)) for image, url in zip(images, urls, strict=True)
         ]
-        return _provider_request(self._offer(prediction), prediction, references)
+        return _provider_request(offer, prediction, references)
+
+
+def _inputs(offer: Offer, prediction: Prediction) -> tuple[str, ...]:
+    """Return the handles of all images in the request: its inputs, then those among its parameters."""
+    return (*prediction.inputs, *catalog.image_params(offer, prediction.request))
 
 
 def _provider_request(offer: Offer, prediction: Prediction, references: list[Reference]) -> ProviderRequest:

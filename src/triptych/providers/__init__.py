@@ -32,7 +32,7 @@ from typing import Any, TypeVar
 
 from triptych.core import errors
 from triptych.core.models import Done, Pending, Prediction, ProviderRequest, ReturnedImage, Upload
-from triptych.core.offers import Offer, Quote
+from triptych.core.offers import ListedModel, Offer, Quote
 
 __all__ = [
     "STREAM_END",
@@ -197,6 +197,10 @@ class Provider:
     """Of these tickets, those that one read of the provider's list shows as ended. A hint, for many running at once."""
     listing: Callable[[], Flow[ModelList]] | None = None
     balance: Callable[[], Flow[Decimal | None]] | None = None
+    catalogue: Callable[[], Flow[tuple[ListedModel, ...]]] | None = None
+    """Read the live catalogue: every model that may make or edit images."""
+    schema: Callable[[ListedModel], Flow[Mapping[str, Any]]] | None = None
+    """Read the schema of a model whose catalogue entry only names its place. Raises: `errors.Outage`."""
     rank: int = 100
     """The order of preference: the hosted provider with a key and the lowest rank is the default."""
     inline: bool = False

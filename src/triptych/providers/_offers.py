@@ -11,7 +11,9 @@ from decimal import Decimal
 from typing import Any
 
 from triptych.catalog import presets
-from triptych.core.offers import Lifecycle, Offer, Operation, Price, Sizes
+from triptych.core.models import ProviderRequest, Reference
+from triptych.core.offers import Lifecycle, Offer, Operation, Param, Price, Sizes
+from triptych.providers import _reading as read
 
 PRICED_ON = "2026-11-21"
 LARGEST_AREA = 16_777_216
@@ -21,6 +23,17 @@ AREA_BOUND = 2_601_123
 """The largest output in pixels at the lower price: 1536² times 1.1025 (resellers' price pages, 2026-11-13)."""
 FROM_THE_ORIGIN_5_5 = "BytePlus ModelArk's list price as resellers quote it (2026-11-13); not read at this provider"
 FROM_THE_ORIGIN_PRO = "BytePlus ModelArk's list price as resellers quote it (2026-09-30); not read at this provider"
+
+NO_SEED = {"seed": "its makers dropped it after Seedream 3.0, so it would do nothing"}
+BACKGROUND = Param(
+    {
+        "type": "string",
+        "enum": ["auto", "transparent", "opaque"],
+        "description": "The background. With transparent the image is a PNG with an alpha channel.",
+    },
+    ("background",),
+)
+"""The background of Seedream 5.5."""
 
 PATH_TAILS: Mapping[Operation, str] = {
     Operation.GENERATE: "",
@@ -51,7 +64,8 @@ class Family:
     usd_per_reference: str = "0"
     free_references: int = 0
     default_format: str | None = None
-    transparency: str = ""
+    params: Mapping[str, Param] = field(default_factory=dict)
+    no_params: Mapping[str, str] = field(default_factory=dict)
     tails: Mapping[Operation, str] | None = None
     inferred: frozenset[Operation] = frozenset()
 
@@ -80,7 +94,7 @@ def offers(
             **_common_fields(family),
         )
         for name, family in families.items()
-        for operation in tails or Operation
+        for operation in tails or PATH_TAILS
         if not (family.single and operation.sequential)
     )
 
@@ -109,6 +123,22 @@ def sized(*words: str, min_area: int, max_area: int = LARGEST_AREA) -> Sizes:
         for word, row in presets.rows(*words).items()
     }
     return Sizes(presets=rows, min_area=min_area, max_area=max_area)
+
+
+def set_params(body: dict[str, Any], edit: ProviderRequest) -> None:
+    """Write a request's parameters into a body, each at its place and in the provider's words.
+
+    An image is written as a URL or a data URI. A parameter without a place is left to the caller.
+    """
+    for name, value in edit.params.items():
+        param = edit.offer.params[name]
+        if not param.path:
+            continue
+        place = body
+        for key in param.path[:-1]:
+            place = place.setdefault(key, {})
+        word = param.values.get(value, value) if isinstance(value, str) else value
+        place[param.path[-1]] = read.reference_uri(word) if isinstance(word, Reference) else word
 
 
 def single_sizes() -> Sizes:

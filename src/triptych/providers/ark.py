@@ -23,7 +23,6 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from triptych import catalog
-from triptych.catalog import backgrounds
 from triptych.core import errors
 from triptych.core.models import Done, Pending, ProviderRequest, ReturnedImage
 from triptych.core.offers import Lifecycle, Offer
@@ -96,7 +95,7 @@ _FAMILIES: Mapping[str, _ArkFamily] = {
         endpoint="seedream-5-5-261028",
         aliases=("dola-seedream-5-5-261028", "doubao-seedream-5-5-261028"),
         priced_by="the provider's rate card as two resellers quote it (2026-11-12, 2026-11-13)",
-        transparency="documented",
+        params={"background": offering.BACKGROUND},
         lifecycle=Lifecycle(released="2026-11-12", source="resellers' pages of 2026-11-13"),
         **offering.V5_5,
     ),
@@ -177,9 +176,8 @@ def _body(edit: ProviderRequest) -> dict[str, Any]:
         body["size"] = f"{edit.size[0]}x{edit.size[1]}"
     if offer.formats and (image_format := edit.format or offer.default_format):
         body["output_format"] = image_format
-    if backgrounds.is_sent(offer, edit.prompt):
-        body["background"] = "transparent"
     body |= {"response_format": "url", "watermark": False}
+    offering.set_params(body, edit)
     if offer.operation.sequential:
         body["sequential_image_generation"] = "auto"
         body["sequential_image_generation_options"] = {"max_images": edit.count}

@@ -142,6 +142,7 @@ def _body(edit: ProviderRequest) -> dict[str, Any]:
         body["size"] = f"{edit.size[0]}*{edit.size[1]}"
     if offer.formats and (image_format := edit.format or offer.default_format):
         body["output_format"] = image_format
+    offering.set_params(body, edit)
     return body
 
 

@@ -141,6 +141,7 @@ def _body(edit: ProviderRequest) -> dict[str, Any]:
         family = _FAMILIES.get(offer.family)
         at_the_top = family is not None and family.top_level_format
         body |= {"output_format": edit.format} if at_the_top else {"model_params": {"output_format": edit.format}}
+    offering.set_params(body, edit)
     return body
 
 

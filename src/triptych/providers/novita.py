@@ -103,6 +103,7 @@ def _body(edit: ProviderRequest, *, uris: bool) -> dict[str, Any]:
         limit = {"max_images": edit.count}
         body["sequential_image_generation"] = "auto"
         body |= {"sequential_image_generation_options": limit} if family.nested_count else limit
+    offering.set_params(body, edit)
     return body
 
 

@@ -19,7 +19,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote as percent_escaped
 
-from triptych.catalog import backgrounds, presets
+from triptych.catalog import presets
 from triptych.core import errors
 from triptych.core.models import Done, Pending, Prediction, ProviderRequest, Upload
 from triptych.core.offers import Offer, Quote, Size, Sizes
@@ -115,7 +115,7 @@ _FAMILIES: Mapping[str, _WaveSpeedFamily] = {
     "seedream-5.5": _WaveSpeedFamily(
         "bytedance/seedream-v5.5",
         by_ratio=True,
-        transparency="documented",
+        params={"background": offering.BACKGROUND},
         priced_by="the origin's list price; 3K is assumed at twice 2K. The provider's price call counts",
         **{
             **offering.V5_5,
@@ -170,8 +170,7 @@ def _body(edit: ProviderRequest) -> dict[str, Any]:
         body["size"] = f"{edit.size[0]}*{edit.size[1]}"
     if offer.formats and (image_format := edit.format or offer.default_format):
         body["output_format"] = image_format
-    if backgrounds.is_sent(offer, edit.prompt):
-        body["background"] = "transparent"
+    offering.set_params(body, edit)
     return body
 
 

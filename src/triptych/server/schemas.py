@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -45,6 +46,14 @@ def _listed(value: object) -> object:
 
 def _format(value: object) -> object:
     return {"jpg": "jpeg"}.get(value.lower(), value.lower()) if isinstance(value, str) else value
+
+
+def _object(value: object) -> object:
+    """Return an object written as JSON as that object."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        with suppress(ValueError, RecursionError):
+            return json.loads(value)
+    return value
 
 
 def _number(value: object) -> object:
@@ -83,7 +92,10 @@ class Paid(Arguments):
     model: Name | None = Field(None, description="Id from list_models")
     provider: Name | None = None
     size: Name | None = Field(None, description="2K, 16:9 or 2048x2048")
-    format: Annotated[Literal["png", "jpeg"], BeforeValidator(_format)] | None = None
+    format: Annotated[Literal["png", "jpeg", "webp"], BeforeValidator(_format)] | None = None
+    params: Annotated[dict[str, Any], BeforeValidator(_object), WithJsonSchema({"type": "object"})] | None = Field(
+        None, description="The model's own: background, seed, …; list_models names them"
+    )
     wait_s: Seconds = Field(25, ge=0, le=WAIT_LIMIT_S, description="0-55 s")
     save_to: Name | None = Field(None, description="Directory for copies")
     max_cost_usd: Usd | None = Field(None, ge=0, description="Cap; counts as consent if the user cannot be asked")
@@ -193,6 +205,7 @@ _FAULTS = {
     "string_too_long": "is too long; it can have at most {max_length} characters",
     "string_type": "is {shown}; it must be text",
     "list_type": "is {shown}; it must be a list of strings",
+    "dict_type": 'is {shown}; it must be an object such as {{"seed": 7}}',
     "literal_error": "is {shown}; it must be one of {expected}",
     "int": "is {shown}; it must be a whole number",
     "float": "is {shown}; it must be a number",

@@ -46,9 +46,9 @@ DELETE FROM copies WHERE provider = :provider AND url IN (:urls);
 
 -- name: add_job
 INSERT INTO jobs (id, request, created_at, fingerprint, provider, model, endpoint, save_to, warnings, routes, owner,
-                  cancel_requested, status, returned, page_size)
+                  cancel_requested, status, returned, page_size, live_offer)
 VALUES (:id, :request, :created_at, :fingerprint, :provider, :model, :endpoint, :save_to, :warnings, :routes, :owner,
-        :cancel_requested, :status, :returned, :page_size);
+        :cancel_requested, :status, :returned, :page_size, :live_offer);
 
 -- name: add_prediction
 INSERT INTO predictions (id, job_id, lane, step, after_id, first_output, state, provider, endpoint, operation, size,
@@ -98,11 +98,13 @@ FROM jobs WHERE (:status IS NULL OR status = :status) AND (:owner IS NULL OR own
 ORDER BY created_at DESC, id LIMIT :limit;
 
 -- name: predictions
-SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request FROM predictions
+SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request,
+  (SELECT live_offer FROM jobs WHERE jobs.id = job_id) AS live_offer FROM predictions
 WHERE job_id = :job_id ORDER BY lane, step;
 
 -- name: prediction
-SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request FROM predictions WHERE id = :id;
+SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request,
+  (SELECT live_offer FROM jobs WHERE jobs.id = job_id) AS live_offer FROM predictions WHERE id = :id;
 
 -- name: frames
 SELECT * FROM frames WHERE job_id = :job_id ORDER BY n;
@@ -142,7 +144,8 @@ WHERE id = (
   ORDER BY CASE state WHEN 'queued' THEN 1 ELSE 0 END, due_at, created_at, lane, step
   LIMIT 1
 )
-RETURNING *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request;
+RETURNING *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request,
+  (SELECT live_offer FROM jobs WHERE jobs.id = job_id) AS live_offer;
 
 -- name: next_due
 SELECT MIN(MAX(CASE WHEN due_at > :now + :most_wait_s THEN 0 ELSE due_at END,
@@ -194,8 +197,8 @@ WHERE created_mono IS NOT NULL OR submitted_mono IS NOT NULL OR due_at <> 0 OR s
 SELECT state, lease, reserved_usd, lease_until, fault, ticket, submitted_at FROM predictions WHERE id = :id;
 
 -- name: add_frame
-INSERT INTO frames (job_id, n, prediction_id, url, url_expires_at, sha256, saved_path, source, error, created_at)
-VALUES (:job_id, :n, :prediction_id, :url, :url_expires_at, :sha256, :saved_path, :source, :error, :now)
+INSERT INTO frames (job_id, n, prediction_id, url, url_expires_at, sha256, saved_path, source, error, layer, created_at)
+VALUES (:job_id, :n, :prediction_id, :url, :url_expires_at, :sha256, :saved_path, :source, :error, :layer, :now)
 ON CONFLICT (job_id, n) DO NOTHING;
 
 -- name: frame_home
@@ -265,12 +268,14 @@ UPDATE jobs SET cancel_requested = 1 WHERE id = :id;
 SELECT ticket FROM predictions WHERE provider = :provider AND ticket IS NOT NULL;
 
 -- name: unaccounted
-SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request FROM predictions
+SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request,
+  (SELECT live_offer FROM jobs WHERE jobs.id = job_id) AS live_offer FROM predictions
 WHERE provider = :provider AND endpoint = :endpoint AND id <> :id AND ticket IS NULL AND submitted_at > :since
   AND state IN ('submitting', 'uncertain', 'cancelled');
 
 -- name: running_at
-SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request FROM predictions
+SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request,
+  (SELECT live_offer FROM jobs WHERE jobs.id = job_id) AS live_offer FROM predictions
 WHERE provider = :provider AND state = 'running' AND ticket IS NOT NULL
 ORDER BY submitted_at LIMIT 50;
 

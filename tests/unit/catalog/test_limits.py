@@ -19,6 +19,7 @@ from triptych.core.offers import Lifecycle, Offer, Operation, Price, Quote, Size
 
 EDITS, EDIT = Operation.EDIT_SEQUENTIAL, Operation.EDIT
 DRAWS, DRAW = Operation.GENERATE_SEQUENTIAL, Operation.GENERATE
+OPERATIONS = (DRAW, DRAWS, EDIT, EDITS)
 
 EXACT = Sizes(presets=presets.rows("2K", "3K"), exact=True)
 FREE = Sizes(presets=presets.rows("2K", "4K"), min_area=3_686_400, max_area=16_777_216)
@@ -46,8 +47,8 @@ def offer(operation: Operation = EDITS, family: str = "seedream-5.0-lite", **cha
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
-LITE = [offer(operation, aliases=("seedream-5-0-260128",)) for operation in Operation]
-OLD = [offer(operation, "seedream-4.5", sizes=FREE, formats=(), max_references=10) for operation in Operation]
+LITE = [offer(operation, aliases=("seedream-5-0-260128",)) for operation in OPERATIONS]
+OLD = [offer(operation, "seedream-4.5", sizes=FREE, formats=(), max_references=10) for operation in OPERATIONS]
 PRO = [offer(operation, "seedream-5.0-pro") for operation in (DRAW, EDIT)]
 SHOP = [*LITE, *OLD, *PRO]
 
@@ -119,7 +120,7 @@ def test_a_base_id_stands_for_its_family() -> None:
 
 
 def test_one_endpoint_may_serve_every_operation() -> None:
-    one = [offer(operation, endpoint="/v3/seedream-5.0-lite") for operation in Operation]
+    one = [offer(operation, endpoint="/v3/seedream-5.0-lite") for operation in OPERATIONS]
     assert catalog.choose(one, EDITS, "/v3/seedream-5.0-lite", 4).operation is EDITS
 
 

@@ -20,6 +20,7 @@ from triptych.core import errors
 from triptych.core.models import Done, Pending, ProviderRequest, Reference, ReturnedImage, Upload
 from triptych.core.offers import Operation
 from triptych.providers import HttpResponse, SubmitTimes, runware
+from triptych.providers._offers import PATH_TAILS
 
 TICKET = "dfb92a9d-76fa-4c64-9f7e-78179a8fd374"
 LITE = "bytedance:seedream@5.0-lite"
@@ -63,7 +64,7 @@ def test_three_families_sell_four_operations_and_three_only_single_images() -> N
     sold: dict[str, set[str]] = {}
     for offer in runware.PROVIDER.offers:
         sold.setdefault(f"{offer.family} {offer.endpoint}", set()).add(offer.operation)
-    every, single = set(Operation), {Operation.GENERATE, Operation.EDIT}
+    every, single = set(PATH_TAILS), {Operation.GENERATE, Operation.EDIT}
     assert sold == {
         "seedream-5.0-lite bytedance:seedream@5.0-lite": every,
         "seedream-4.5 bytedance:seedream@4.5": every,

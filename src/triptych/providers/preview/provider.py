@@ -12,6 +12,7 @@ from triptych.core.errors import UnreadableImage
 from triptych.core.models import Done, Pending, ProviderRequest, ReturnedImage
 from triptych.core.offers import Offer, Operation, Price, Sizes
 from triptych.providers import Flow, Provider
+from triptych.providers._offers import PATH_TAILS
 
 LABEL = "Drawn by the offline preview engine, not by Seedream."
 _MIME_TYPES = {"png": "image/png", "jpeg": "image/jpeg"}
@@ -66,7 +67,7 @@ PROVIDER = Provider(
     title="Offline preview engine (not Seedream)",
     key_env=None,
     base_urls={},
-    offers=tuple(_offer(operation) for operation in Operation),
+    offers=tuple(_offer(operation) for operation in PATH_TAILS),
     submit=submit,
     inline=True,
     max_running=2,

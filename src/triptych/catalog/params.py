@@ -1,0 +1,102 @@
+"""Check the parameters of a request against those that an offer has.
+
+Rules: pure. A refusal names the parameter, its fault, and what would be right.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from triptych.core.errors import OutOfLimits, quoted
+from triptych.core.models import Request
+from triptych.core.offers import Offer, Param
+
+SHARED = ("background", "seed", "negative_prompt", "prompt_optimization", "web_search", "watermark", "quality")
+"""The names that Triptych gives to parameters which many models share; the rest have the provider's names."""
+VALUE_CHARS = 2_000
+"""The limit of a parameter as JSON, besides its own; an image may be a longer text."""
+
+
+def check_params(offer: Offer, request: Request) -> None:
+    """Check a request's parameters. Raises: `OutOfLimits`, saying what would be right."""
+    where = f"{offer.family} on {offer.provider}"
+    for name, value in (request.params or {}).items():
+        param = offer.params.get(name)
+        if param is None:
+            raise OutOfLimits(f"{where} has no parameter {quoted(name, 40)}{_why_not(offer, name)}. {_has(offer)}")
+        if param.is_image:
+            if not isinstance(value, str) or not value.strip():
+                raise OutOfLimits(f"params.{name} is an image: a handle, a path or a URL, as in images.")
+        elif fault := _fault(param, value):
+            raise OutOfLimits(f"params.{name} is {quoted(_written(value), 60)}; on {where} it must be {fault}.")
+    if request.format == "jpeg" and (request.params or {}).get("background") == "transparent":
+        raise OutOfLimits('params.background is "transparent", and a JPEG has no transparency: use format="png".')
+
+
+def image_params(offer: Offer, request: Request) -> tuple[str, ...]:
+    """Return the images among a request's parameters, in the order of their names."""
+    given = request.params or {}
+    return tuple(given[name] for name in sorted(given) if name in offer.params and offer.params[name].is_image)
+
+
+def notes(offer: Offer, request: Request) -> Iterator[str]:
+    """Yield what the parameters do or cost besides."""
+    for name, value in (request.params or {}).items():
+        note = offer.params[name].note
+        if note and value not in (False, "off", None):
+            yield f"params.{name}: {note}"
+
+
+def params_text(params: Mapping[str, Param]) -> list[str]:
+    """Return each parameter with its values in a few words: "seed: whole number", "quality: low, medium, high"."""
+    return [f"{name}: {'an image' if param.is_image else _values(param.schema)}" for name, param in params.items()]
+
+
+def _why_not(offer: Offer, name: str) -> str:
+    if reason := offer.no_params.get(name):
+        return f": {reason}"
+    near = get_close_matches(name, offer.params, n=1, cutoff=0.5)
+    return f"; did you mean {quoted(near[0], 60)}?" if near else ""
+
+
+def _has(offer: Offer) -> str:
+    if not offer.params:
+        return "It has no parameters: leave params out."
+    listed = [f"{name} ({_values(param.schema)})" for name, param in offer.params.items()]
+    more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
+    return f"It has: {', '.join(listed[:20])}{more}."
+
+
+def _fault(param: Param, value: Any) -> str:
+    """Return what a value must be; "" for a right one."""
+    from jsonschema import Draft202012Validator
+
+    longest = max(VALUE_CHARS, param.schema.get("maxLength", 0))
+    if len(_written(value)) > longest + 2:
+        return f"{_values(param.schema)}, of at most {longest} characters"
+    right = Draft202012Validator(dict(param.schema)).is_valid(value)
+    return "" if right else _values(param.schema)
+
+
+def _values(schema: Mapping[str, Any]) -> str:
+    """Return the values that a schema takes, in words."""
+    if enum := schema.get("enum"):
+        shown = [one if isinstance(one, str) else _written(one) for one in enum]
+        return ", ".join(shown[:12]) + (f" and {len(shown) - 12} more" if len(shown) > 12 else "")
+    words = {"boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text"}
+    kind = words.get(str(schema.get("type")), "an object" if schema.get("type") == "object" else "a list")
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None:
+        return f"{kind} from {low} to {high}"
+    if low is not None or high is not None:
+        return f"{kind} of at least {low}" if high is None else f"{kind} of at most {high}"
+    if longest := schema.get("maxLength"):
+        return f"{kind} of at most {longest} characters"
+    return kind
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
