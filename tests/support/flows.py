@@ -83,14 +83,15 @@ def asked(
     size: Size | None = (2048, 2048),
     format: str | None = None,
     references: tuple[Reference, ...] = (),
+    params: Mapping[str, Any] | None = None,
     client_id: str = "",
     variation: str = "",
 ) -> ProviderRequest:
     """Return a request as a provider is asked it."""
     tool = "edit_sequence" if offer.operation.edits else "generate_sequence"
     images = tuple(f"img_{n:08}" for n in range(len(references)))
-    request = Request(tool, (prompt,), images, count=count, format=format)
-    return ProviderRequest(offer, request, prompt, size, references, client_id, variation)
+    request = Request(tool, (prompt,), images, count=count, format=format, params=params)
+    return ProviderRequest(offer, request, prompt, size, references, params or {}, client_id, variation)
 
 
 def edit(

@@ -41,8 +41,9 @@ def choose(
 ) -> Offer:
     """Return the offer for an operation: of the preferred family, of a named family, or with a verbatim endpoint id.
 
-    A family without a sequential endpoint serves one image with its single endpoint, and the other way round. With
-    `today`, retired families are skipped, unless an endpoint id names one verbatim: resellers may still serve it.
+    A family without a sequential endpoint serves one image with its single endpoint, and the other way round. Several
+    images without a name are a set: no family whose images are independent. With `today`, retired families are
+    skipped, unless an endpoint id names one verbatim: resellers may still serve it.
 
     Raises: `UnknownModel` with the nearest names; `OutOfLimits` if the model exists, but not for this request.
     """
@@ -50,7 +51,7 @@ def choose(
         raise UnknownModel("No provider offers a model here.")
     alive = [offer for offer in offers if not is_retired(offer, today)]
     if model is None or not model.strip():
-        if found := _first_fit(alive, operation, count):
+        if found := _first_fit(for_any(alive, count), operation, count):
             return found
         raise OutOfLimits(f"No model here offers {_describe(operation, count)}.")
     name = model.strip()
@@ -112,6 +113,11 @@ def by_preference(offers: Sequence[Offer], operation: Operation, count: int) -> 
             found.append(same_family[stand_in])
     order = PREFERRED_SINGLE if count == 1 else PREFERRED_SETS
     return sorted(found, key=lambda offer: order.index(offer.family) if offer.family in order else len(order))
+
+
+def for_any(offers: Sequence[Offer], count: int) -> list[Offer]:
+    """Return the offers for a request that names no model: several images are a set, so independent ones do not do."""
+    return [offer for offer in offers if count == 1 or not offer.independent]
 
 
 def is_retired(offer: Offer, today: date | None) -> bool:

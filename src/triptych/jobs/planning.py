@@ -180,7 +180,7 @@ def _pick(offers: Sequence[Offer], request: Request, fits: Callable[[Offer], Non
     if request.model and request.model.strip():
         fits(chosen)
         return chosen
-    alive = [offer for offer in offers if not catalog.is_retired(offer, today)]
+    alive = [offer for offer in catalog.for_any(offers, request.count) if not catalog.is_retired(offer, today)]
     preferred = catalog.by_preference(alive, request.operation, request.count)
     for offer in preferred:
         with suppress(errors.BadRequest):
@@ -192,7 +192,7 @@ def _pick(offers: Sequence[Offer], request: Request, fits: Callable[[Offer], Non
 
 
 def notes(accounts: Mapping[str, Account], chosen: Offer, request: Request, today: date) -> tuple[str, ...]:
-    """Return the warnings about the chosen offer: a retired default, a transparent background."""
+    """Return the warnings about the chosen offer: a retired default, no set, a transparent background."""
     operation, found = request.operation, []
     if not (request.model or "").strip():
         for better in catalog.by_preference(accounts[chosen.provider].provider.offers, operation, request.count):
@@ -203,6 +203,11 @@ def notes(accounts: Mapping[str, Account], chosen: Offer, request: Request, toda
                     f"{better.family} on {better.provider} was retired on {better.lifecycle.retired} "
                     f"({better.lifecycle.source}); {chosen.family} is used instead."
                 )
+    if chosen.independent and request.count > 1:
+        found.append(
+            f"{chosen.family} on {chosen.provider} makes no sets: the {request.count} images are independent "
+            "variations of one prompt. For a set that belongs together leave model out."
+        )
     usable_first = sorted(accounts.values(), key=lambda account: not account.usable)
     others = [o for account in usable_first for o in account.provider.offers if o.operation.edits == operation.edits]
     keys = {name: a.provider.key_env for name, a in accounts.items() if not a.usable and a.provider.key_env}

@@ -231,7 +231,7 @@ def _row(account: Account, offer: Offer, facts: _LiveFacts, today: date) -> Mode
         why_not = f"not in {account.provider.title}'s live list"
     elif not why_not and retired:
         why_not = f"retired on {offer.lifecycle.retired}; to try it anyway, give its endpoint id as model"
-    sets = offer.operation is Operation.EDIT_SEQUENTIAL
+    sets = offer.operation is Operation.EDIT_SEQUENTIAL and not offer.independent
     return ModelRow(
         model=offer.family,
         provider=account.provider.name,
@@ -242,6 +242,7 @@ def _row(account: Account, offer: Offer, facts: _LiveFacts, today: date) -> Mode
         max_references=offer.max_references,
         max_outputs=offer.max_outputs,
         max_references_and_outputs=offer.max_references_and_outputs if sets else None,
+        independent=offer.independent or None,
         sizes=catalog.sizes_text(offer),
         formats=list(offer.formats),
         lifecycle=_lifecycle(offer.lifecycle, retired=retired) or None,

@@ -39,18 +39,21 @@ class JobSpec:
     prices: PriceTiers
     transparent: bool = False
     """The pictures have no background."""
+    independent: bool = False
+    """Each picture is made for itself, and pays for the references."""
     body: Mapping[str, Any] = field(default_factory=dict)
     """The request body, for APIs that return it."""
 
     @property
     def price_usd(self) -> Decimal:
         """The price of one image."""
-        return self.prices.each_usd(self.size)
+        fee_usd = self.prices.fee_usd(len(self.references)) if self.independent else Decimal(0)
+        return self.prices.each_usd(self.size) + fee_usd
 
     @property
     def fee_usd(self) -> Decimal:
         """The price of the references, charged once for a request with any image."""
-        return self.prices.fee_usd(len(self.references))
+        return Decimal(0) if self.independent else self.prices.fee_usd(len(self.references))
 
     @property
     def total_usd(self) -> Decimal:
@@ -172,7 +175,7 @@ class JobRunner:
             painted = self._painter(
                 images, prompt, count=spec.count, size=size, mime_type=spec.mime_type, seed=str(self._seed)
             )
-            pictures = tuple(map(cut_out, painted)) if spec.transparent else tuple(painted)
+            pictures = tuple(cut_out(one, spec.mime_type) for one in painted) if spec.transparent else tuple(painted)
             self._remember(request, pictures)
         extension = EXTENSIONS[spec.mime_type]
         for index, data in enumerate(pictures, start=1):
