@@ -208,7 +208,8 @@ def notes(accounts: Mapping[str, Account], chosen: Offer, request: Request, toda
             f"{chosen.family} on {chosen.provider} makes no sets: the {request.count} images are independent "
             "variations of one prompt. For a set that belongs together leave model out."
         )
-    usable_first = sorted(accounts.values(), key=lambda account: not account.usable)
+    hosted = (account for account in accounts.values() if not account.provider.offline)
+    usable_first = sorted(hosted, key=lambda account: not account.usable)
     others = [o for account in usable_first for o in account.provider.offers if o.operation.edits == operation.edits]
     keys = {name: a.provider.key_env for name, a in accounts.items() if not a.usable and a.provider.key_env}
     found += [text for text in (backgrounds.note(chosen, request, others, keys),) if text]
