@@ -53,7 +53,7 @@ def choose(
     if model is None or not model.strip():
         if found := _first_fit(for_any(alive, count), operation, count):
             return found
-        raise OutOfLimits(f"No model here offers {_describe(operation, count)}.")
+        raise OutOfLimits(f"No model here offers {_describe(operation, count)}{_why_not(offers, operation)}.")
     name = model.strip()
     verbatim = [offer for offer in offers if offer.endpoint == name] or [
         offer for offer in offers if offer.endpoint.casefold() == name.casefold()
@@ -73,7 +73,8 @@ def choose(
             f"to try it anyway, give its endpoint id {gone.endpoint} as model."
         )
     offered = ", ".join(dict.fromkeys(offer.operation.value for offer in family))
-    raise OutOfLimits(f"{family[0].family} offers {offered}, but not {_describe(operation, count)}: {use}.")
+    wanted = f"{_describe(operation, count)}{_why_not(family, operation)}"
+    raise OutOfLimits(f"{family[0].family} offers {offered}, but not {wanted}: {use}.")
 
 
 def _by_endpoint(offers: Sequence[Offer], named: Sequence[Offer], operation: Operation, count: int) -> Offer:
@@ -148,6 +149,12 @@ def _unknown(offers: Sequence[Offer], name: str) -> str:
     near = [known[text] for text in get_close_matches(name.casefold()[:200], known, n=2, cutoff=0.5)]
     suggestion = f" Did you mean {' or '.join(near)}?" if near else ""
     return f"There is no model {quoted(name, 80)}.{suggestion} There are: {', '.join(families)}."
+
+
+def _why_not(offers: Sequence[Offer], operation: Operation) -> str:
+    """Return the reason why none of the offers is for an operation that a parameter asks for, if one is known."""
+    reason = next((reason for offer in offers if (reason := offer.no_params.get(operation))), "")
+    return f" ({reason})" if reason else ""
 
 
 def _describe(operation: Operation, count: int) -> str:

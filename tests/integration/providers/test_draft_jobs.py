@@ -18,8 +18,8 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def disc(tmp_path: Path) -> str:
     """Return the path of a red disc before a plain background."""
-    drawn = Image.new("RGB", (240, 160), "#f0eee8")
-    ImageDraw.Draw(drawn).ellipse((80, 40, 160, 120), fill="#c83c28")
+    drawn = Image.new("RGB", (360, 240), "#f0eee8")
+    ImageDraw.Draw(drawn).ellipse((120, 60, 240, 180), fill="#c83c28")
     path = tmp_path / "disc.png"
     drawn.save(path)
     return str(path)
@@ -64,3 +64,17 @@ async def test_a_jpeg_cannot_be_transparent(
             await edited(
                 service, finish, disc, 1, provider="draft", format="jpeg", params={"background": "transparent"}
             )
+
+
+async def test_layers_are_images_of_the_job(
+    make_service: MakeService, finish: Finish, disc: str, tmp_path: Path
+) -> None:
+    async with make_service(TRIPTYCH_ALLOWED_DIRS=str(tmp_path)) as service:
+        job = await edited(service, finish, disc, 1, provider="draft", params={"layers": True})
+    assert (job.status, job.returned, job.endpoint, job.cost.charged) == ("done", 2, "draft/layers", 0)
+    base, layer = job.images
+    assert base.layer and layer.layer and (base.layer.z_index, layer.layer.z_index) == (0, 1)
+    assert layer.layer.name == "red middle" and layer.layer.box
+    left, top, right, bottom = layer.layer.box
+    assert (layer.width, layer.height) == (right - left, bottom - top)
+    assert (base.width, base.height) == (360, 240)

@@ -272,6 +272,20 @@ async def test_a_wrong_parameter_sends_nothing(
     assert not api.seen
 
 
+async def test_layers_are_refused_with_the_reason(make_service: MakeService, api: Emulator, coffee: str) -> None:
+    async with make_service(api) as service:
+        for model in (None, "seedream-5.5"):
+            given: Any = {
+                **NOW,
+                "params": {"layers": True},
+                "provider": "runware",
+                **({"model": model} if model else {}),
+            }
+            with pytest.raises(errors.OutOfLimits, match="no document says how Runware returns the layers"):
+                await edit_sequence(service, [coffee], "take it apart", 1, given)
+    assert not api.seen
+
+
 async def settled(service: Any, clock: FakeClock) -> None:
     """Let an hour pass, with all that is to be done in it."""
     for _ in range(60):
