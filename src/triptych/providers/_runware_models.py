@@ -72,7 +72,7 @@ _NONE: Mapping[str, str] = {
     **offering.NO_SEED,
     "layers": "no document says how Runware returns the layers; other providers take a picture apart",
     "negative_prompt": "Seedream takes none: say in the prompt what to leave out",
-    "watermark": "Runware documents no watermark for it, and adds none",
+    "watermark": "Runware documents no setting for it",
     "web_search": "Runware documents no setting for it",
 }
 

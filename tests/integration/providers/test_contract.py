@@ -173,9 +173,10 @@ def test_every_offer_has_its_price_its_limits_and_their_source(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", HOSTED)
-def test_pro_and_flash_make_single_images_only(name: str) -> None:
+def test_pro_and_flash_make_no_sets(name: str) -> None:
     for offer in providers.load(name).offers:
-        assert not (offer.operation.sequential and offer.family.endswith(("-pro", "-flash")))
+        several = offer.operation.sequential and offer.family.endswith(("-pro", "-flash"))
+        assert not several or offer.independent
 
 
 # The usual way
