@@ -6,7 +6,7 @@ Several providers share this file, so it knows none of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any
 
@@ -44,6 +44,34 @@ PATH_TAILS: Mapping[Operation, str] = {
 """The end of an endpoint id by operation, for providers with one endpoint per operation."""
 
 
+LAYER_SIZES = Sizes(
+    presets={"1K": {"1:1": (1024, 1024)}, "1.5K": {"1:1": (1536, 1536)}, "2K": {"1:1": (2048, 2048)}}, exact=True
+)
+"""The sizes of layer decomposition: tiers alone, each as its square; the shape is the input's."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayersOffer:
+    """A family's layer decomposition: one image in, the base and at most `max_outputs` - 1 layers out.
+
+    `tail` follows the family's endpoint id. `usd` and `above` are prices of one returned image, the family's without
+    them. `note` says what else it costs or does and goes into the warnings of a job. `inferred`: no document names the
+    endpoint id.
+    """
+
+    max_outputs: int
+    tail: str = "/layer-decomposition"
+    usd: str | None = None
+    above: tuple[tuple[int, str], ...] | None = None
+    priced_by: str | None = None
+    sizes: Sizes = LAYER_SIZES
+    formats: tuple[str, ...] | None = None
+    default_format: str | None = None
+    latency_s: float = 120.0
+    note: str = ""
+    inferred: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """The properties of a family at a provider; a `single` one makes one image per request."""
@@ -68,9 +96,11 @@ class Family:
     no_params: Mapping[str, str] = field(default_factory=dict)
     tails: Mapping[Operation, str] | None = None
     inferred: frozenset[Operation] = frozenset()
+    layers: LayersOffer | None = None
 
 
 _BY_OPERATION = {"endpoint", "max_references", "max_outputs"}
+_LAYERS_TEXT = "Take one picture apart: its base first, then its layers, each a PNG with an alpha channel."
 
 
 def offers(
@@ -79,8 +109,9 @@ def offers(
     """Return an offer for each operation of each family. With `tails`, each operation has its own endpoint.
 
     A family's own `tails` replace the provider's. A family's field that `Offer` has too goes into each of its offers.
+    A family with `layers` has an offer for layer decomposition too, after the others.
     """
-    return tuple(
+    usual = tuple(
         Offer(
             provider=provider,
             family=name,
@@ -96,6 +127,37 @@ def offers(
         for name, family in families.items()
         for operation in tails or PATH_TAILS
         if not (family.single and operation.sequential)
+    )
+    return (*usual, *(_layers(provider, name, one, one.layers) for name, one in families.items() if one.layers))
+
+
+def _layers(provider: str, name: str, family: Family, layers: LayersOffer) -> Offer:
+    """Return a family's offer for layer decomposition."""
+    priced = replace(
+        family,
+        usd=family.usd if layers.usd is None else layers.usd,
+        above=family.above if layers.above is None else layers.above,
+        priced_by=layers.priced_by or family.priced_by,
+    )
+    own = {
+        "sizes": layers.sizes,
+        "formats": family.formats if layers.formats is None else layers.formats,
+        "default_format": layers.default_format,
+        "latency_s": layers.latency_s,
+        "max_references_and_outputs": 1 + layers.max_outputs,
+        "params": {"layers": Param({"type": "boolean", "description": _LAYERS_TEXT}, note=layers.note)},
+        "no_params": {**family.no_params, "background": "the layers of a picture are transparent and its base is not"},
+    }
+    return Offer(
+        provider=provider,
+        family=name,
+        operation=Operation.LAYERS,
+        endpoint=family.endpoint + layers.tail,
+        price=_price(priced, Operation.LAYERS),
+        max_references=1,
+        max_outputs=layers.max_outputs,
+        inferred_endpoint=layers.inferred,
+        **{**_common_fields(family), **own},
     )
 
 
