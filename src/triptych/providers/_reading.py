@@ -18,7 +18,8 @@ from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from triptych.core import errors
-from triptych.core.models import Pending, Reference, ReturnedImage
+from triptych.core.models import Layer, Pending, Reference, ReturnedImage
+from triptych.core.text import line
 from triptych.providers import Flow, HttpRequest, HttpResponse, SubmitTimes, refuse
 
 log = logging.getLogger(__name__)
@@ -140,6 +141,31 @@ def image(item: Any, *names: str) -> ReturnedImage:
             return ReturnedImage(url=url)
     reason = message(item) if isinstance(item, dict) else ""
     return ReturnedImage(error=errors.quoted(reason) if reason else "the provider's answer has no URL for this image")
+
+
+LAYER_NAME_CHARS = 120
+LAYER_DESCRIPTION_CHARS = 300
+
+
+def layer(item: Any, place: int) -> Layer:
+    """Return what a response says about a layer: `z_index`, `name`, `description`, `bounding_box.absolute`.
+
+    Its place in the response is its z_index if it has no usable one. A box counts only as left, top, right and bottom
+    in pixels. Name and description are bounded, on one line.
+    """
+    z_index, box = integer(field(item, "z_index")), field(item, "bounding_box", "absolute")
+    sides = [side for side in map(integer, box) if side is not None] if isinstance(box, list) else []
+    usable = len(sides) == 4 == len(box) and 0 <= sides[0] < sides[2] <= 100_000 and 0 <= sides[1] < sides[3] <= 100_000
+    name, description = (
+        line(told, limit) if isinstance(told := field(item, key), str) else ""
+        for key, limit in (("name", LAYER_NAME_CHARS), ("description", LAYER_DESCRIPTION_CHARS))
+    )
+    return Layer(
+        z_index=z_index if z_index is not None and 0 <= z_index < MAX_OUTPUTS else place,
+        name=name,
+        description=description,
+        box=(sides[0], sides[1], sides[2], sides[3]) if usable else None,
+    )
 
 
 def items(value: Any) -> list[Any]:
