@@ -14,6 +14,7 @@ A flow reports failures by raising from `errors`:
     url_safety   which URLs may be read
     preview/     the offline engine behind `draft`
     _offers, _reading, _history    shared by several providers
+    _NAME_models   a provider's models, where they need a file of their own
 
 Must not know: any provider by name. They are found by listing the folder.
 """

@@ -35,6 +35,13 @@ BACKGROUND = Param(
 )
 """The background of Seedream 5.5."""
 
+
+def prompt_optimization(*path: str, fast: bool = False) -> Param:
+    """Return the parameter for the effort that goes into improving a prompt; with `fast`, it has a fast mode."""
+    modes = ["fast", "standard"] if fast else ["standard"]
+    return Param({"type": "string", "enum": modes, "description": "How the prompt is improved."}, path)
+
+
 PATH_TAILS: Mapping[Operation, str] = {
     Operation.GENERATE: "",
     Operation.GENERATE_SEQUENTIAL: "/sequential",
@@ -70,6 +77,8 @@ class LayersOffer:
     latency_s: float = 120.0
     note: str = ""
     inferred: bool = False
+    params: Mapping[str, Param] = field(default_factory=dict)
+    """Its parameters besides `layers`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +154,10 @@ def _layers(provider: str, name: str, family: Family, layers: LayersOffer) -> Of
         "default_format": layers.default_format,
         "latency_s": layers.latency_s,
         "max_references_and_outputs": 1 + layers.max_outputs,
-        "params": {"layers": Param({"type": "boolean", "description": _LAYERS_TEXT}, note=layers.note)},
+        "params": {
+            "layers": Param({"type": "boolean", "description": _LAYERS_TEXT}, note=layers.note),
+            **layers.params,
+        },
         "no_params": {**family.no_params, "background": "the layers of a picture are transparent and its base is not"},
     }
     return Offer(
@@ -185,6 +197,21 @@ def sized(*words: str, min_area: int, max_area: int = LARGEST_AREA) -> Sizes:
         for word, row in presets.rows(*words).items()
     }
     return Sizes(presets=rows, min_area=min_area, max_area=max_area)
+
+
+TIERS_OR_AUTO = replace(LAYER_SIZES, default="", may_be_left_out=True)
+"""The sizes of layer decomposition where, without a size, the images have the size of the input."""
+
+
+def tier(edit: ProviderRequest) -> str:
+    """Return the word of the row that a request's size is in; "auto" for a request without a size."""
+    return next((word for word, row in edit.offer.sizes.presets.items() if edit.size in row.values()), "auto")
+
+
+def image_format(edit: ProviderRequest) -> str | None:
+    """Return the format to ask for: the request's, or PNG for a transparent background, or the offer's default."""
+    transparent = edit.params.get("background") == "transparent"
+    return (edit.format or ("png" if transparent else edit.offer.default_format)) if edit.offer.formats else None
 
 
 def set_params(body: dict[str, Any], edit: ProviderRequest) -> None:

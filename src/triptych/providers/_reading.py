@@ -10,6 +10,7 @@ import logging
 import re
 from base64 import b64encode
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
@@ -165,6 +166,14 @@ def layer(item: Any, place: int) -> Layer:
         name=name,
         description=description,
         box=(sides[0], sides[1], sides[2], sides[3]) if usable else None,
+    )
+
+
+def as_layers(images: Sequence[ReturnedImage], told: Any = None) -> tuple[ReturnedImage, ...]:
+    """Return images as layers, the base first; `told` describes each, and counts only with one entry for each."""
+    described = told if isinstance(told, list) and len(told) == len(images) else [None] * len(images)
+    return tuple(
+        replace(image, layer=layer(item, n)) for n, (image, item) in enumerate(zip(images, described, strict=True))
     )
 
 
