@@ -10,6 +10,7 @@ import logging
 import re
 from base64 import b64encode
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
@@ -166,6 +167,12 @@ def layer(item: Any, place: int) -> Layer:
         description=description,
         box=(sides[0], sides[1], sides[2], sides[3]) if usable else None,
     )
+
+
+def layered(items: Sequence[Any], outputs: Sequence[ReturnedImage]) -> tuple[ReturnedImage, ...]:
+    """Return images with what their items say about them as layers, in the order of their z_index: the base first."""
+    named = [replace(output, layer=layer(item, i)) for i, (item, output) in enumerate(zip(items, outputs, strict=True))]
+    return tuple(sorted(named, key=lambda output: output.layer.z_index if output.layer else 0))
 
 
 def items(value: Any) -> list[Any]:
