@@ -32,6 +32,11 @@ def check_params(offer: Offer, request: Request) -> None:
                 raise OutOfLimits(f"params.{name} is an image: a handle, a path or a URL, as in images.")
         elif fault := _fault(param, value):
             raise OutOfLimits(f"params.{name} is {quoted(_written(value), 60)}; on {where} it must be {fault}.")
+        elif value in param.one_reference and request.inputs_each != 1:
+            raise OutOfLimits(
+                f"params.{name} is {quoted(_written(value), 60)}; on {where} that needs exactly one image to edit, and "
+                f"this request has {request.inputs_each}: {param.note}."
+            )
     if request.format == "jpeg" and (request.params or {}).get("background") == "transparent":
         raise OutOfLimits('params.background is "transparent", and a JPEG has no transparency: use format="png".')
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from triptych.catalog import presets
 from triptych.core.models import ProviderRequest, Reference
@@ -34,6 +34,21 @@ BACKGROUND = Param(
     ("background",),
 )
 """The background of Seedream 5.5."""
+KEPT_BACKGROUND = Param(
+    {
+        "type": "string",
+        "enum": ["opaque", "transparent"],
+        "description": "The background. With transparent, an edit keeps the transparency of its one PNG.",
+    },
+    ("background",),
+    note="transparent keeps the transparency that the one PNG already has; it removes no background",
+    one_reference=("transparent",),
+)
+"""The background of Seedream 5.0 pro and flash (docs/providers/README.md#transparent-backgrounds)."""
+WATERMARK = Param({"type": "boolean", "description": "Whether the image is marked as made by AI."}, ("watermark",))
+WEB_SEARCH_TOOLS = [{"type": "web_search"}]
+WEB_SEARCH = Param({"type": "boolean", "description": "Whether the model may search the web first."})
+"""The web search of Seedream 5.0 lite; each provider's flow writes its tools."""
 
 
 def prompt_optimization(*path: str, fast: bool = False) -> Param:
@@ -107,6 +122,8 @@ class Family:
     inferred: frozenset[Operation] = frozenset()
     layers: LayersOffer | None = None
 
+
+AnyFamily = TypeVar("AnyFamily", bound=Family)
 
 _BY_OPERATION = {"endpoint", "max_references", "max_outputs"}
 _LAYERS_TEXT = "Take one picture apart: its base first, then its layers, each a PNG with an alpha channel."
@@ -212,6 +229,13 @@ def image_format(edit: ProviderRequest) -> str | None:
     """Return the format to ask for: the request's, or PNG for a transparent background, or the offer's default."""
     transparent = edit.params.get("background") == "transparent"
     return (edit.format or ("png" if transparent else edit.offer.default_format)) if edit.offer.formats else None
+
+
+def with_auto_size(families: Mapping[str, AnyFamily]) -> dict[str, AnyFamily]:
+    """Return the families with sizes that a request may leave to the model, with "auto"."""
+    return {
+        name: replace(family, sizes=replace(family.sizes, may_be_left_out=True)) for name, family in families.items()
+    }
 
 
 def set_params(body: dict[str, Any], edit: ProviderRequest) -> None:

@@ -169,12 +169,10 @@ def layer(item: Any, place: int) -> Layer:
     )
 
 
-def as_layers(images: Sequence[ReturnedImage], told: Any = None) -> tuple[ReturnedImage, ...]:
-    """Return images as layers, the base first; `told` describes each, and counts only with one entry for each."""
-    described = told if isinstance(told, list) and len(told) == len(images) else [None] * len(images)
-    return tuple(
-        replace(image, layer=layer(item, n)) for n, (image, item) in enumerate(zip(images, described, strict=True))
-    )
+def layered(items: Sequence[Any], outputs: Sequence[ReturnedImage]) -> tuple[ReturnedImage, ...]:
+    """Return images with what their items say about them as layers, in the order of their z_index: the base first."""
+    named = [replace(output, layer=layer(item, i)) for i, (item, output) in enumerate(zip(items, outputs, strict=True))]
+    return tuple(sorted(named, key=lambda output: output.layer.z_index if output.layer else 0))
 
 
 def items(value: Any) -> list[Any]:

@@ -179,9 +179,11 @@ def _finished(response: HttpResponse, body: Any, prediction: Mapping[str, Any], 
     outputs = tuple(read.image(item) for item in read.items(prediction.get("outputs") or prediction.get("output")))
     if not any(output.url for output in outputs):
         raise read.no_image(response, body, "prediction", outputs)
-    layers = prediction.get("layers")
-    if (isinstance(layers, list) and layers) or str(prediction.get("model")).endswith("/layer-decomposition"):
-        outputs = read.as_layers(outputs, layers)
+    told = prediction.get("layers")
+    layers = told if isinstance(told, list) else []
+    if layers or str(prediction.get("model")).endswith("/layer-decomposition"):
+        # Names and boxes of a list of another length could be those of other images.
+        outputs = read.layered(layers if len(layers) == len(outputs) else [None] * len(outputs), outputs)
     return Done(outputs, charged_usd=read.usd(prediction.get("price")), url_lifetime_s=lifetime_s)
 
 

@@ -167,7 +167,7 @@ def _finished(response: HttpResponse, body: Any, prediction: Mapping[str, Any]) 
         kind = errors.Moderated if flagged else errors.Failed
         raise kind(message, request_id=read.request_id(response, body))
     if str(prediction.get("model")).endswith("/layer-decomposition"):
-        outputs = read.as_layers(outputs)
+        outputs = read.layered([None] * len(outputs), outputs)
     return Done(outputs, url_lifetime_s=RESULT_LIFETIME_S)
 
 
