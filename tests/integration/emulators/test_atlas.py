@@ -448,9 +448,9 @@ def test_a_layer_job_gives_a_base_and_cut_out_layers(api: Emulator, client: http
 
 
 def test_the_number_of_layers_is_a_switch_up_to_the_models_most() -> None:
-    with running("atlas", max_side=16, latency_s=0.0, layer_count=30) as api:
-        with httpx2.Client(base_url=api.base_url, headers=AUTH) as client:
-            told = polled(client, apart(client, output_format="png").json()["data"]["id"])
+    many = running("atlas", max_side=16, latency_s=0.0, layer_count=30)
+    with many as api, httpx2.Client(base_url=api.base_url, headers=AUTH) as client:
+        told = polled(client, apart(client, output_format="png").json()["data"]["id"])
     assert len(told["outputs"]) == len(told["layers"]) == 17
     assert told["outputs"][0].endswith("1.png")
 
