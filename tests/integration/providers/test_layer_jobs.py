@@ -149,6 +149,22 @@ async def test_hours_go_out_as_headers_and_end_the_links(
     assert sum("within these hours" in warning for warning in job.warnings) == 2
 
 
+@pytest.mark.parametrize(("slept_h", "status"), [(0.5, "done"), (3.0, "uncertain")])
+async def test_a_lost_submit_that_is_no_longer_kept_is_not_paid_again(
+    make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str, slept_h: float, status: str
+) -> None:
+    with running("atlas", latency_s=5.0, max_side=64, clock=lambda: clock.now().timestamp()) as api:
+        api.fault("submit", "lost-answer")
+        short = Options(wait_s=0, params={"history_hours": 1})
+        async with make_service(api) as service:
+            started = await edit_sequence(service, [coffee], "make it golden hour", 2, short)
+            await service.worker.step()
+            clock._now += timedelta(hours=slept_h)
+            clock.offset_s -= slept_h * 3600
+            job = await ended(service, finish, started.job_id)
+        assert (job.status, len(api.accepted)) == (status, 1), job.text()
+
+
 @pytest.mark.parametrize("api", ["wavespeed"], indirect=True)
 async def test_a_size_left_to_the_model_follows_the_reference(
     make_service: MakeService, api: Emulator, finish: Finish, coffee: str
