@@ -6,13 +6,14 @@ unknown path gets a 401, as at the real one. Without a fault there is no rate li
 
 Switches: `edit_field` ("images" or "image") is the disputed reference field of v5.0-lite/edit; `price` ("late",
 "prompt", "never") is when polls have the charge; `balance_usd` is the balance of the account; `short_form` leaves out
-the envelope of submit responses.
+the envelope of submit responses; `layer_count` is how many images a layer job returns, its base among them.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -57,7 +58,8 @@ MESSAGES = {
     504: "gateway timeout",
 }
 MODERATED = "The request was rejected by the content safety policy."
-RETENTION = {"x-atlascloud-object-expiration-hours": (1, 336), "x-atlascloud-request-retention-hours": (0, 336)}
+REQUEST_RETENTION = "x-atlascloud-request-retention-hours"
+RETENTION = {"x-atlascloud-object-expiration-hours": (1, 336), REQUEST_RETENTION: (0, 336)}
 
 
 class Emulated(Emulator):
@@ -83,6 +85,7 @@ class Emulated(Emulator):
         price: str = "late",
         balance_usd: Decimal | str = "125.50",
         short_form: bool = False,
+        layer_count: int = 4,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -90,6 +93,9 @@ class Emulated(Emulator):
         self._price = price
         self._balance_usd = Decimal(balance_usd)
         self._short_form = short_form
+        self.layer_count = layer_count
+        self._kept_s: dict[str, float] = {}
+        """How long the requests with a retention header are kept, by job."""
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -120,13 +126,15 @@ class Emulated(Emulator):
 
     async def _submit(self, request: Request) -> Response:
         try:
-            spec = parse_submit(parsed(await request.body()), self._sold)
+            spec = parse_submit(parsed(await request.body()), self._sold, self.layer_count)
             _check_retention(request)
         except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
         if spec.total_usd > self._balance_usd - self.charged_usd:
             return self.refusal(request, 402)
         job = self.accept(request, spec)
+        if hours := request.headers.get(REQUEST_RETENTION):
+            self._kept_s[job.id] = int(hours) * 3600.0
         # The real response dates the job to the year 1 and has no message.
         data = {**prediction(job, "running", self._poll_url(job), []), "created_at": "0001-01-01T00:00:00Z"}
         if "no-id" in job.faults:
@@ -138,7 +146,7 @@ class Emulated(Emulator):
 
     async def _poll(self, request: Request) -> Response:
         job = self.job(str(request.path_params["id"]))
-        if job is None:
+        if job is None or self._is_forgotten(job):
             return self.refusal(request, 404, "prediction not found")
         outcome = await self.outcome(job)
         job.polls += 1
@@ -151,6 +159,9 @@ class Emulated(Emulator):
         if not shown.data:
             return self.refusal(request, shown.status)
         return JSONResponse({"code": shown.status, "message": shown.message, "data": shown.data}, shown.status)
+
+    def _is_forgotten(self, job: EmulatedJob) -> bool:
+        return self.clock() - job.submitted_at > self._kept_s.get(job.id, math.inf)
 
     def _poll_url(self, job: EmulatedJob) -> str:
         host = job.option("other-host-url", "host", self.base_url)
@@ -184,7 +195,7 @@ class Emulated(Emulator):
 
     async def _calculate(self, request: Request) -> Response:
         try:
-            spec = parse_submit(parsed(await request.body()), self._sold)
+            spec = parse_submit(parsed(await request.body()), self._sold, self.layer_count)
         except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
         price = str(spec.total_usd)
@@ -202,7 +213,7 @@ class Emulated(Emulator):
             outcome = await self.outcome(job)
             shown = prediction(job, outcome, self._poll_url(job), self._outputs(job, outcome))
             wanted = (("model", job.spec.model), ("status", shown["status"]), ("sessionID", job.id))
-            if any(query.get(name) not in (None, "", value) for name, value in wanted):
+            if self._is_forgotten(job) or any(query.get(name) not in (None, "", value) for name, value in wanted):
                 continue
             found.append(
                 {

@@ -8,7 +8,7 @@ neither requests nor links to results.
 
 The real files host is another one than the API's; here their paths differ (`/v1/…` and `/api/v1/files/…`).
 Switches: `balance_usd` is the balance of the account; `files_kept` is the quota of uploaded files; `keys_kept_s` is the
-time for which an Idempotency-Key is remembered.
+time for which an Idempotency-Key is remembered; `layers_made` is the number of images of a layer decomposition.
 """
 
 from __future__ import annotations
@@ -95,12 +95,14 @@ class Emulated(Emulator):
         balance_usd: Decimal | str = "125.50",
         files_kept: int = 100,
         keys_kept_s: float = 24 * 3600.0,
+        layers_made: int = 4,
         **common: Any,
     ) -> None:
         super().__init__(**common)
         self._balance_usd = Decimal(balance_usd)
         self._files_kept = files_kept
         self._keys_kept_s = keys_kept_s
+        self._layers_made = layers_made
         self._files: dict[str, dict[str, Any]] = {}
         self._replies: dict[str, tuple[str, str]] = {}
 
@@ -145,7 +147,7 @@ class Emulated(Emulator):
                 return self.refusal(request, 409)
             return self._submitted(first, {"idempotency-replayed": "true"})
         try:
-            spec = parse_submit(parsed(raw))
+            spec = parse_submit(parsed(raw), self._layers_made)
         except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
         if spec.total_usd > self._balance_usd - self.charged_usd:

@@ -83,11 +83,11 @@ def asked(
     size: Size | None = (2048, 2048),
     format: str | None = None,
     references: tuple[Reference, ...] = (),
-    params: Mapping[str, Any] | None = None,
     client_id: str = "",
     variation: str = "",
+    params: Mapping[str, Any] | None = None,
 ) -> ProviderRequest:
-    """Return a request as a provider is asked it."""
+    """Return a request as a provider is asked it; an image among the parameters is a `Reference`."""
     tool = "edit_sequence" if offer.operation.edits else "generate_sequence"
     images = tuple(f"img_{n:08}" for n in range(len(references)))
     request = Request(tool, (prompt,), images, count=count, format=format, params=params)

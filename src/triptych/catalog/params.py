@@ -33,6 +33,12 @@ def check_params(offer: Offer, request: Request) -> None:
         elif fault := _fault(param, value):
             shown = quoted(value if isinstance(value, str) else _written(value), 60)
             raise OutOfLimits(f"params.{name} is {shown}; on {where} it must be {fault}.")
+        elif value in param.one_reference and request.inputs_each != 1:
+            shown = quoted(value if isinstance(value, str) else _written(value), 60)
+            raise OutOfLimits(
+                f"params.{name} is {shown}; on {where} that needs exactly one image to edit, and "
+                f"this request has {request.inputs_each}: {param.note}."
+            )
     image_format = request.format or offer.default_format
     if image_format == "png" and _is_compression(offer, request):
         raise OutOfLimits(

@@ -77,18 +77,18 @@ _NONE: Mapping[str, str] = {
 }
 
 
-def _optimization(*modes: str) -> Mapping[str, Param]:
-    """Return the parameter for the rewriting of prompts, with the modes that the model has at its origin."""
-    schema = {"type": "string", "enum": list(modes), "description": "How the model rewrites the prompt."}
-    return {"prompt_optimization": Param(schema, ("settings", "optimizePromptMode"), note=INFERRED)}
-
-
-def _params(*modes: str, more: Mapping[str, Param] | None = None, sets: bool = True) -> Mapping[str, Param]:
+def _params(*, fast: bool = False, more: Mapping[str, Param] | None = None, sets: bool = True) -> Mapping[str, Param]:
     """Return a family's parameters; one that makes no sets makes variations in any case."""
     schema: dict[str, Any] = {"type": "boolean", "description": "Independent variations instead of a coherent set."}
     schema |= {} if sets else {"enum": [True]}
-    note = _VARIATIONS if sets else ""
-    return {**(more or {}), **_optimization(*modes), **_DELIVERY, "variations": Param(schema, note=note)}
+    return {
+        **(more or {}),
+        "prompt_optimization": replace(
+            offering.prompt_optimization("settings", "optimizePromptMode", fast=fast), note=INFERRED
+        ),
+        **_DELIVERY,
+        "variations": Param(schema, note=_VARIATIONS if sets else ""),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,33 +115,33 @@ FAMILIES: Mapping[str, RunwareFamily] = {
         "0.035",
         Sizes(presets=presets.rows("2K", "3K"), exact=True),
         "the provider's documentation",
-        params=_params("standard"),
+        params=_params(),
     ),
     "seedream-4.5": RunwareFamily(
-        "bytedance:seedream@4.5", "0.04", offering.sized("2K", "4K", min_area=3_686_400), params=_params("standard")
+        "bytedance:seedream@4.5", "0.04", offering.sized("2K", "4K", min_area=3_686_400), params=_params()
     ),
     "seedream-4.0": RunwareFamily(
         "bytedance:5@0",
         "0.03",
         offering.sized("1K", "2K", "4K", min_area=921_600),
-        params=_params("standard", "fast"),
+        params=_params(fast=True),
     ),
     "seedream-5.5": _independent(
         "bytedance:seedream@5.5",
         offering.FROM_THE_ORIGIN_5_5,
         offering.V5_5,
-        _params("standard", more=_BACKGROUND, sets=False),
+        _params(more=_BACKGROUND, sets=False),
     ),
     "seedream-5.0-pro": _independent(
         "bytedance:seedream@5.0-pro",
         offering.FROM_THE_ORIGIN_PRO,
         offering.V5_PRO,
-        _params("standard", "fast", sets=False),
+        _params(fast=True, sets=False),
     ),
     "seedream-5.0-flash": _independent(
         "bytedance:seedream@5.0-flash",
         offering.FROM_THE_ORIGIN_PRO,
         offering.V5_FLASH,
-        _params("standard", sets=False),
+        _params(sets=False),
     ),
 }

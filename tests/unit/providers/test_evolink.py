@@ -17,7 +17,7 @@ from support import flows
 from support.flows import HTML, SENT, SENT_AT, answer, any_answer, any_json, drive, lost
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import Done, Pending, ProviderRequest, ReturnedImage, Upload
+from triptych.core.models import Done, Layer, Pending, ProviderRequest, ReturnedImage, Upload
 from triptych.core.offers import Operation
 from triptych.providers import HttpRequest, HttpResponse, SubmitTimes, evolink
 from triptych.providers._offers import PATH_TAILS
@@ -53,12 +53,15 @@ def accepted(**changes: Any) -> dict[str, Any]:
 
 def test_one_model_id_serves_every_operation() -> None:
     offers = evolink.PROVIDER.offers
-    assert len(offers) == len({(o.endpoint, o.operation) for o in offers}) == 16
-    assert {o.endpoint for o in offers} == {
+    assert len(offers) == len({(o.endpoint, o.operation) for o in offers}) == 18
+    assert {o.endpoint for o in offers if o.operation is not Operation.LAYERS} == {
         f"doubao-seedream-{name}" for name in ("5.0-lite", "4.5", "4.0", "5.0-pro", "5.0-flash")
     }
+    assert {o.endpoint for o in offers if o.operation is Operation.LAYERS} == {
+        f"doubao-seedream-5.0-{name}-layerize" for name in ("pro", "flash")
+    }
     singles = [o for o in offers if o.family in ("seedream-5.0-pro", "seedream-5.0-flash")]
-    assert {o.operation for o in singles} == {Operation.GENERATE, Operation.EDIT}
+    assert {o.operation for o in singles} == {Operation.GENERATE, Operation.EDIT, Operation.LAYERS}
     assert all(o.price.as_of == "2026-11-21" and o.price.source for o in offers)
     assert providers.load("evolink") is evolink.PROVIDER
     with pytest.raises(errors.OutOfLimits, match="but not edit-sequential of 3 images"):
@@ -107,7 +110,80 @@ def test_a_verbatim_endpoint_means_the_operation_asked_for(operation: Operation)
         ),
         (
             edit(Operation.GENERATE, "seedream-5.0-pro", size=None),
-            {"model": "doubao-seedream-5.0-pro", "prompt": "two cats", "output_format": "png"},
+            {
+                "model": "doubao-seedream-5.0-pro",
+                "prompt": "two cats",
+                "size": "auto",
+                "quality": "2K",
+                "output_format": "png",
+            },
+        ),
+        (
+            edit(Operation.GENERATE, params={"web_search": True, "prompt_optimization": "standard"}),
+            {
+                "model": LITE,
+                "prompt": "two cats",
+                "size": "2048x2048",
+                "model_params": {"output_format": "png", "tools": [{"type": "web_search"}]},
+                "prompt_priority": "standard",
+            },
+        ),
+        (
+            edit(Operation.GENERATE, params={"web_search": True}, format=None),
+            {
+                "model": LITE,
+                "prompt": "two cats",
+                "size": "2048x2048",
+                "model_params": {"tools": [{"type": "web_search"}]},
+            },
+        ),
+        (
+            edit(Operation.GENERATE, "seedream-4.0", params={"prompt_optimization": "fast"}),
+            {"model": "doubao-seedream-4.0", "prompt": "two cats", "size": "2048x2048", "prompt_priority": "fast"},
+        ),
+        (
+            edit(
+                Operation.EDIT,
+                "seedream-5.0-flash",
+                params={"background": "transparent", "watermark": True},
+                format=None,
+            ),
+            {
+                "model": "doubao-seedream-5.0-flash",
+                "prompt": "two cats",
+                "size": "2048x2048",
+                "image_urls": ["https://host.example/0.png"],
+                "output_format": "png",
+                "background": "transparent",
+                "watermark": True,
+            },
+        ),
+        (
+            edit(
+                Operation.LAYERS,
+                "seedream-5.0-pro",
+                size=None,
+                params={"layers": True, "prompt_optimization": "fast"},
+                format=None,
+            ),
+            {
+                "model": "doubao-seedream-5.0-pro-layerize",
+                "prompt": "two cats",
+                "quality": "auto",
+                "image_urls": ["https://host.example/0.png"],
+                "output_format": "png",
+                "prompt_priority": "fast",
+            },
+        ),
+        (
+            edit(Operation.LAYERS, "seedream-5.0-flash", size=(1536, 1536), params={"layers": True}, format="jpeg"),
+            {
+                "model": "doubao-seedream-5.0-flash-layerize",
+                "prompt": "two cats",
+                "quality": "1.5K",
+                "image_urls": ["https://host.example/0.png"],
+                "output_format": "jpeg",
+            },
         ),
     ],
 )
@@ -117,6 +193,36 @@ def test_the_body_has_the_models_fields_and_our_key(request_: ProviderRequest, b
     assert call.headers == {"Idempotency-Key": CLIENT_ID}
     assert not call.repeatable, "for how long the key is trusted is not the wire's to know"
     assert pending == Pending(TICKET)
+    catalog.check_params(request_.offer, request_.request)
+
+
+@pytest.mark.parametrize(
+    ("family", "operation", "params", "why"),
+    [
+        *(
+            (f"seedream-{name}", Operation.EDIT, {"seed": 7}, "it would do nothing")
+            for name in ("5.0-lite", "4.5", "4.0")
+        ),
+        ("seedream-5.0-pro", Operation.LAYERS, {"seed": 7}, "it would do nothing"),
+        ("seedream-5.0-flash", Operation.EDIT, {"prompt_optimization": "fast"}, "must be standard"),
+        ("seedream-5.0-lite", Operation.EDIT, {"watermark": True}, "no parameter"),
+        ("seedream-4.5", Operation.EDIT, {"web_search": True}, "no parameter"),
+        ("seedream-5.0-pro", Operation.GENERATE, {"background": "transparent"}, "exactly one image to edit"),
+        ("seedream-5.0-flash", Operation.LAYERS, {"prompt_optimization": "fast"}, "must be standard"),
+    ],
+)
+def test_a_parameter_that_the_model_has_not_is_refused(
+    family: str, operation: Operation, params: dict[str, Any], why: str
+) -> None:
+    asked = edit(operation, family, params=params)
+    with pytest.raises(errors.OutOfLimits, match=why):
+        catalog.check_params(asked.offer, asked.request)
+
+
+def test_a_web_search_is_in_the_quote_at_its_dearest() -> None:
+    offer = edit(Operation.GENERATE).offer
+    assert catalog.quote(offer, 1, None, 0, {"web_search": True}).usd == Decimal("0.0389")
+    assert catalog.quote(offer, 1, None, 0, {"web_search": False}).usd == Decimal("0.032")
 
 
 def test_without_an_id_of_ours_a_submit_has_no_key() -> None:
@@ -299,6 +405,35 @@ MISSING = ReturnedImage(error="the provider's answer has no URL for this image")
 def test_a_finished_task_gives_its_frames_in_order(more: Any, frames: tuple[ReturnedImage, ...]) -> None:
     done, _ = drive(evolink.poll(TICKET, None), answer(body=said(**more)))
     assert done == Done(frames, url_lifetime_s=24 * 3600)
+
+
+BOX = {"absolute": [0, 43, 832, 1248], "normalized": [0, 34, 1000, 1000]}
+BASE = {"url": URLS[0], "z_index": 0}
+FIGURE = {"url": URLS[1], "z_index": 1, "name": "figure", "description": "a person", "bounding_box": BOX}
+LAYERS = (
+    ReturnedImage(url=URLS[0], layer=Layer(0)),
+    ReturnedImage(url=URLS[1], layer=Layer(1, "figure", "a person", (0, 43, 832, 1248))),
+)
+
+
+@pytest.mark.parametrize(
+    ("told", "frames"),
+    [
+        ({"results": URLS, "result_data": [BASE, FIGURE]}, LAYERS),
+        ({"results": [BASE, FIGURE]}, LAYERS),
+        ({"result_data": [BASE, FIGURE]}, LAYERS),
+        ({"results": [FIGURE, BASE]}, LAYERS),
+        ({"results": [BASE, FIGURE], "result_data": {"note": "odd"}}, LAYERS),
+        ({"results": URLS}, (ReturnedImage(url=URLS[0]), ReturnedImage(url=URLS[1]))),
+        (
+            {"results": URLS, "model": "doubao-seedream-5.0-pro-layerize"},
+            (ReturnedImage(url=URLS[0], layer=Layer(0)), ReturnedImage(url=URLS[1], layer=Layer(1))),
+        ),
+    ],
+)
+def test_layers_are_read_wherever_they_are_named(told: Any, frames: tuple[ReturnedImage, ...]) -> None:
+    done, _ = drive(evolink.poll(TICKET, None), answer(body=said(**told)))
+    assert isinstance(done, Done) and done.outputs == frames
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def flows(provider: Provider, ticket: str = TICKET, poll_url: str | None = None)
     for name, start in made.items():
         if ask := getattr(provider, name.split()[0]):
             asked[name] = lambda start=start, ask=ask: start(ask)  # type: ignore[misc]
-    known = {name.split()[0] for name in made} | {"submit", "offers_at"}  # the last asks nobody
+    known = {name.split()[0] for name in made} | {"submit", "offers_at", "offers_for"}  # the last two ask for nothing
     callables = {field.name for field in fields(Provider) if callable(getattr(provider, field.name))}
     assert callables <= known, f"no hostile answers yet for {callables - known}"
     return asked
