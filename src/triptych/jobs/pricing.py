@@ -202,12 +202,12 @@ def _provider_row(account: Account, facts: _LiveFacts, left: Sequence[ModelRow])
 
 
 def _rows(account: Account, offers: Sequence[Offer], facts: _LiveFacts, today: date) -> list[ModelRow]:
-    """Return a row for each family; an operation with another price or state has its own row."""
+    """Return a row for each family; layers, and an operation with another price or state, have their own row."""
     rows: dict[tuple[object, ...], ModelRow] = {}
     for offer in offers:
         row = _row(account, offer, facts, today)
         alike = (row.model, row.usd_per_image, row.price_as_of, row.sizes, row.formats, row.lifecycle, row.why_not)
-        key = tuple(map(str, alike))
+        key = (offer.operation is Operation.LAYERS, *map(str, alike))
         if before := rows.get(key):
             row = before.model_copy(
                 update={
