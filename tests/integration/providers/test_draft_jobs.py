@@ -36,6 +36,9 @@ async def test_a_cut_out_webp_is_stored_as_one(
             assert image.path and image.path.endswith(".webp") and image.mime_type == "image/webp"
             stored = Image.open(io.BytesIO(Path(image.path).read_bytes()))
             assert (stored.format, stored.mode, stored.getpixel((0, 0))[3]) == ("WEBP", "RGBA", 0)  # type: ignore[index]
+        preview, _ = await service.preview(job.images[0].handle)
+        assert preview[:2] == b"\xff\xd8"
+        assert (await service.view_images([job.job_id or ""])).jpeg[:2] == b"\xff\xd8"
         same = await edited(service, finish, disc, 2, provider="draft", format="webp", params=params)
         other = await edited(service, finish, disc, 2, provider="draft", format="webp")
         assert same.job_id == job.job_id != other.job_id
