@@ -14,6 +14,8 @@ from triptych.images import contact_sheet, processing
 from triptych.providers.preview import cutout, geometry
 from triptych.providers.preview.vocabulary import COLOURS
 
+WORKING_SIDE_PX = 1600
+"""The longest side at which things are found and hidden: a larger picture takes seconds."""
 Box = tuple[int, int, int, int]
 _GREYS = {"black": (20, 20, 20), "grey": (128, 128, 128), "white": (245, 245, 245)}
 
@@ -37,11 +39,12 @@ def take_apart(
     """
     image = contact_sheet.opaque(processing.open_upright(data), checker=False).convert("RGB")
     image = geometry.cover(image, size) if size else image
-    mask = cutout.subject(image)
+    small = geometry.reduced(image, WORKING_SIDE_PX)
+    mask = cutout.subject(small)
     # With their edge, whose colour the base has too: laid back, a layer leaves no seam.
     found = cutout.parts(mask.filter(ImageFilter.MaxFilter(5)), most) if mask else []
     warnings: tuple[str, ...] = ()
-    if mask is None and (mask := cutout.by_colour(image)):
+    if mask is None and (mask := cutout.by_colour(small)):
         found = [mask]
         warnings = ("The background is not plain: the offline engine guesses the subject by its colours.",)
     if mask is None or not found:
@@ -49,8 +52,10 @@ def take_apart(
     taken = found[0]
     for part in found[1:]:
         taken = ImageChops.lighter(taken, part)
-    base = cutout.behind(image, taken)
-    layers = [_layer(image, part) for part in found]
+    filled = cutout.behind(small, taken).resize(image.size, Image.Resampling.BICUBIC)
+    below = taken.filter(ImageFilter.MaxFilter(5)).point(lambda value: 255 if value > 8 else 0)
+    base = Image.composite(filled, image, below.resize(image.size, Image.Resampling.BILINEAR))
+    layers = [_layer(image, part.resize(image.size, Image.Resampling.BILINEAR)) for part in found]
     return (CutLayer(processing.encode(base, mime_type)), *(layer for layer in layers if layer)), warnings
 
 
