@@ -175,6 +175,7 @@ def _layers(provider: str, name: str, family: Family, layers: LayersOffer) -> Of
         "default_format": layers.default_format,
         "latency_s": layers.latency_s,
         "max_references_and_outputs": 1 + layers.max_outputs,
+        "independent": False,
         "params": {
             "layers": Param({"type": "boolean", "description": _LAYERS_TEXT}, note=layers.note),
             **layers.params,
