@@ -46,7 +46,7 @@ def test_the_official_client_uploads_submits_and_polls_to_the_end() -> None:
         async def body(call: CallTool) -> None:
             told = await call("upload_file", file_path=str(SAMPLE))
             url = only(r"File URL: (\S+)", told)
-            assert "Type: image/jpeg" in told and only(r"File Name: (\S+)", told).endswith("-cat.jpg")
+            assert "Type: image/jpeg" in told and "File Name: cat.jpg" in told
             assert httpx2.get(url).content == SAMPLE.read_bytes()
 
             started = await call("generate_image", model=MODEL, prompt="two images", n=2, size="1:1", image_urls=[url])
