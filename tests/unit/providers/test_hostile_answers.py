@@ -45,7 +45,7 @@ from triptych.providers import _reading as read
 from triptych_emulators import running
 
 HOSTED = tuple(name for name in providers.names() if providers.load(name).key_env)
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "12"))
 """Hypothesis's examples of each kind of answers, for each flow; one is up to eight answers long."""
 
 TICKET = "task-1234567890"
