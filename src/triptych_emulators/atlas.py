@@ -6,7 +6,7 @@ unknown path gets a 401, as at the real one. Without a fault there is no rate li
 
 Switches: `edit_field` ("images" or "image") is the disputed reference field of v5.0-lite/edit; `price` ("late",
 "prompt", "never") is when polls have the charge; `balance_usd` is the balance of the account; `short_form` leaves out
-the envelope of submit responses.
+the envelope of submit responses; `layer_count` is how many images a layer job returns, its base among them.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class Emulated(Emulator):
         price: str = "late",
         balance_usd: Decimal | str = "125.50",
         short_form: bool = False,
+        layer_count: int = 4,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -90,6 +91,7 @@ class Emulated(Emulator):
         self._price = price
         self._balance_usd = Decimal(balance_usd)
         self._short_form = short_form
+        self.layer_count = layer_count
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -120,7 +122,7 @@ class Emulated(Emulator):
 
     async def _submit(self, request: Request) -> Response:
         try:
-            spec = parse_submit(parsed(await request.body()), self._sold)
+            spec = parse_submit(parsed(await request.body()), self._sold, self.layer_count)
             _check_retention(request)
         except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
@@ -184,7 +186,7 @@ class Emulated(Emulator):
 
     async def _calculate(self, request: Request) -> Response:
         try:
-            spec = parse_submit(parsed(await request.body()), self._sold)
+            spec = parse_submit(parsed(await request.body()), self._sold, self.layer_count)
         except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
         price = str(spec.total_usd)

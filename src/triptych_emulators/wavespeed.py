@@ -7,7 +7,8 @@ exactly the ticket's headers: like a presigned URL it refuses an Authorization o
 Switches: `default_count` is the default of `max_images` (1 on the newer page, 2 on the older one);
 `history_shows` is the field of history items that has the request, with `include_inputs` ("inputs" or "input", both
 read by the official CLI; "" for none); `sync_hold_s` is the longest wait of the sync mode; `balance_usd` is the balance
-of the account, `no_funds_status` the status of a refusal when it is empty.
+of the account, `no_funds_status` the status of a refusal when it is empty; `layer_count` is how many images a layer job
+returns, its base among them.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class Emulated(Emulator):
         sync_hold_s: float = 120.0,
         balance_usd: Decimal | str = "125.50",
         no_funds_status: int = 402,
+        layer_count: int = 4,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -95,6 +97,7 @@ class Emulated(Emulator):
         self._sync_hold_s = sync_hold_s
         self._balance_usd = Decimal(balance_usd)
         self._no_funds_status = no_funds_status
+        self.layer_count = layer_count
         self._tickets: dict[str, str] = {}
         self._deleted: set[str] = set()
 
@@ -128,7 +131,7 @@ class Emulated(Emulator):
             return self.refusal(request, 404, f"model not found: {str(request.path_params['model'])[:100]}")
         try:
             body = parsed(await request.body())
-            spec = parse_submit(model, body, self._default_count, self._follow(body))
+            spec = parse_submit(model, body, self._default_count, self._follow(body), self.layer_count)
         except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
         if spec.total_usd > self._balance_usd - self.charged_usd:
@@ -258,7 +261,7 @@ class Emulated(Emulator):
         model = MODELS.get(str(fields.get("model_id", "")))
         if model is None:
             raise InvalidRequest("model_id is required and must be a model")
-        return parse_submit(model, fields.get("inputs"), self._default_count, None)
+        return parse_submit(model, fields.get("inputs"), self._default_count, None, self.layer_count)
 
     async def _history(self, request: Request) -> Response:
         try:

@@ -15,6 +15,7 @@ A flow reports failures by raising from `errors`:
     preview/     the offline engine behind `draft`
     _NAME_…      parts of the provider NAME
     _offers, _reading, _history    shared by several providers
+    _NAME_models   a provider's models, where they need a file of their own
 
 Must not know: any provider by name. They are found by listing the folder.
 """

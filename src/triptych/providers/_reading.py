@@ -26,8 +26,8 @@ from triptych.providers import Flow, HttpRequest, HttpResponse, SubmitTimes, ref
 log = logging.getLogger(__name__)
 
 MESSAGE_READ_CHARS = 2000
-MAX_OUTPUTS = 100
-"""The most images of a response that are read: a base and 99 layers."""
+MAX_OUTPUTS = 128
+"""The most images of a response that are read."""
 MODERATION_WORDS = re.compile(r"moderat|sensitive|nsfw|content.?(policy|filter|safety)|unsafe|prohibited", re.I)
 """Words of a content filter's refusal, for responses without a code."""
 NO_FUNDS_WORDS = re.compile(
