@@ -147,6 +147,8 @@ class NotOffered(Refused):
 class NoRoom(Refused):
     """The provider keeps no more files for this account."""
 
+    kind = "no_room"
+
 
 class RateLimited(Refused):
     """Not accepted now; the same request may be sent later."""
