@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from support import flows
 from support.fixtures import Emulator, FakeClock, Finish, MakeService
-from support.jobs import NOW, Options, edit_chain, edit_sequence, edited, ended, generate_sequence
+from support.jobs import NOW, Options, edit_chain, edit_sequence, edited, ended, generate_sequence, make
 from support.pictures import picture
 from triptych.core.models import Done, Layer, Pending, Reference
 from triptych.providers import evolink
@@ -209,6 +209,29 @@ async def test_layers_come_over_real_sockets_in_order(api: Emulator, odd: str) -
     layers = [output.layer for output in done.outputs]
     assert [layer and layer.z_index for layer in layers] == [0, 1, 2, 3] and layers[0] == Layer(0)
     assert layers[3] == (Layer(3) if "bare" in odd else Layer(3, "layer 3", "element 3", (256, 256, 1792, 1792)))
+
+
+async def test_a_picture_is_taken_apart_in_one_task(
+    open_service: Any, api: Emulator, finish: Finish, coffee: str
+) -> None:
+    async with open_service() as service:
+        given = {"images": [coffee], "prompt": "the cup", "params": {"layers": True, "prompt_optimization": "fast"}}
+        options = Options(wait_s=0, model="seedream-5.0-pro", max_cost_usd=Decimal(2))
+        started = await make(service, "edit_sequence", given, options)
+        job = await ended(service, finish, started.job_id)
+    (submit,) = api.seen_at(*SUBMIT)
+    (url,) = submit.json["image_urls"]
+    assert submit.json == {
+        "model": "doubao-seedream-5.0-pro-layerize",
+        "prompt": "the cup",
+        "quality": "auto",
+        "image_urls": [url],
+        "output_format": "png",
+        "prompt_priority": "fast",
+    }
+    assert (job.status, job.returned, job.cost.quoted) == ("done", 4, Decimal("1.53")), job.text()
+    assert job.cost.charged == api.charged_usd == Decimal("0.225")
+    assert [image.layer.box for image in job.images if image.layer][1:] == [(256, 256, 1792, 1792)] * 3
 
 
 # The quota of uploaded files
