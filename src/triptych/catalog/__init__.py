@@ -17,7 +17,7 @@ from __future__ import annotations
 from triptych.catalog.choosing import by_preference, choose, is_retired, search
 from triptych.catalog.limits import check_limits
 from triptych.catalog.params import check_params, image_params
-from triptych.catalog.pricing import quote
+from triptych.catalog.pricing import most_images, quote
 from triptych.catalog.prompt_count import name_count
 from triptych.catalog.sizes import MAX_SIZES_LISTED, resolve_size, sizes_text
 
@@ -30,6 +30,7 @@ __all__ = [
     "choose",
     "image_params",
     "is_retired",
+    "most_images",
     "name_count",
     "params",
     "presets",

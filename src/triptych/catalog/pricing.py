@@ -7,10 +7,16 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from triptych.core.offers import Offer, Quote, Size
+from triptych.core.models import Request
+from triptych.core.offers import Offer, Operation, Quote, Size
 
 UNKNOWN_AREA_PX = 4_194_304
 """The pixels that are assumed where a price counts megapixels and the model chooses the size."""
+
+
+def most_images(offer: Offer, request: Request) -> int:
+    """Return the most images that one request can be charged for: layers are not counted in advance."""
+    return offer.max_outputs if offer.operation is Operation.LAYERS else request.count
 
 
 def quote(

@@ -107,7 +107,14 @@ class Request:
     def operation(self) -> Operation:
         if self.is_chain:
             return Operation.EDIT
+        if self.takes_apart:
+            return Operation.LAYERS
         return Operation.EDIT_SEQUENTIAL if self.tool == "edit_sequence" else Operation.GENERATE_SEQUENTIAL
+
+    @property
+    def takes_apart(self) -> bool:
+        """Whether a picture is to be taken apart into layers."""
+        return bool(self.params and self.params.get("layers") is True)
 
     @property
     def prompt(self) -> str:

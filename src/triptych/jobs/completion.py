@@ -13,6 +13,7 @@ from decimal import Decimal
 from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.models import Done, Failure, Output, Pending, Prediction, State
+from triptych.core.offers import Operation
 from triptych.core.states import retry_delay_s
 from triptych.jobs.downloads import Downloads
 from triptych.jobs.polling import Polling
@@ -191,6 +192,8 @@ class Completion:
         """
         if done.charged_usd is not None or self._accounts[prediction.provider].provider.charge:
             return done.charged_usd, done.charge_is_estimate
+        if prediction.operation is Operation.LAYERS:
+            return prediction.quoted_usd, True  # the quote is for the most layers, and some providers charge them all
         image_count = sum(1 for image in done.outputs if image.has_image)
         return errors.six_decimals(prediction.quoted_usd * image_count / prediction.count), True
 

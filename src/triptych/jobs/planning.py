@@ -168,7 +168,7 @@ def rank_offers(
 
 def _list_price_usd(offer: Offer, request: Request) -> Decimal:
     size = catalog.resolve_size(offer, request.size, None)
-    return catalog.quote(offer, request.count, size, request.inputs_each, request.params).usd
+    return catalog.quote(offer, catalog.most_images(offer, request), size, request.inputs_each, request.params).usd
 
 
 def _pick(offers: Sequence[Offer], request: Request, fits: Callable[[Offer], None], today: date) -> Offer:
@@ -245,7 +245,7 @@ def build_plan(
 
     def quotes(offer: Offer) -> tuple[Quote, ...]:
         return tuple(
-            catalog.quote(offer, request.count, size, len(lane) - len(also), request.params)
+            catalog.quote(offer, catalog.most_images(offer, request), size, len(lane) - len(also), request.params)
             for size, lane in zip(sizes(offer), inputs, strict=True)
         )
 
@@ -270,7 +270,18 @@ def checked(request: Request) -> Request:
     prompts = tuple(prompt.strip() for prompt in request.prompts)
     if not all(prompts):
         raise errors.OutOfLimits("The prompt is empty; say what the images should show or what should change.")
-    return replace(request, prompts=prompts)
+    params = dict(request.params or {})
+    layers = params.get("layers", False)
+    if not isinstance(layers, bool):
+        raise errors.OutOfLimits("params.layers is true or false.")
+    if layers and (request.tool != "edit_sequence" or len(request.images) != 1 or request.count != 1):
+        raise errors.OutOfLimits(
+            "params.layers takes one picture apart: use edit_sequence with one image and without count. Each layer "
+            "becomes an image of the job."
+        )
+    if not layers:
+        params.pop("layers", None)
+    return replace(request, prompts=prompts, params=params or None)
 
 
 def with_quotes(plan: Plan, quotes: tuple[Quote, ...]) -> Plan:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+
+from pydantic_core import to_json
 
 from triptych.core import errors
 from triptych.core.models import Failure, Image, Job, Output, Prediction, State, Status
@@ -17,6 +20,7 @@ from triptych.jobs.results import (
     JobRequest,
     JobResult,
     JobSummary,
+    LayerResult,
     Page,
     PredictionInfo,
     Progress,
@@ -71,6 +75,7 @@ def image_of_output(output: Output, image: Image | None, link: Link = as_stored)
         width=image.width if image else None,
         height=image.height if image else None,
         source=list(output.source),
+        layer=LayerResult(**asdict(output.layer)) if output.layer else None,
     )
 
 
@@ -132,6 +137,7 @@ def job_result(
             )
         shown = returned[(page - 1) * page_size : page * page_size]
     fault = _fault(predictions)
+    requested = max(job.request.requested, job.returned)  # a picture may have more layers than one
     images = {output.n: image_of(output.sha256) if output.sha256 else None for output in shown}
     if pruned := [image.pruned_at for image in images.values() if image and image.pruned_at]:
         warnings.append(f"{len(pruned)} of these images were pruned on {max(pruned):%Y-%m-%d}: their files are gone.")
@@ -142,8 +148,8 @@ def job_result(
         provider=job.provider,
         model=job.model,
         endpoint=job.endpoint,
-        progress=Progress(done=job.returned, total=job.request.requested),
-        requested=job.request.requested,
+        progress=Progress(done=job.returned, total=requested),
+        requested=requested,
         returned=len(returned) if ended else job.returned,
         page=Page(number=page, of=pages) if pages > 1 else None,
         images=[image_of_output(output, images[output.n], link) for output in shown],
@@ -159,10 +165,11 @@ def page_size(outputs: Sequence[Output], image_of: ImageOf) -> int:
     stored = next((image for output in outputs if output.sha256 and (image := image_of(output.sha256))), None)
     path_chars = len(json.dumps(str(stored.path))) if stored else 0
     urls = [len(output.url or "") for output in outputs] + ([len(stored.path.as_uri())] if stored else [])
+    layer_chars = max((len(to_json(output.layer)) for output in outputs if output.layer), default=0)
     source_chars = max((sum(len(handle) + 4 for handle in output.source) for output in outputs), default=0)
     # The URL is in the JSON and in the link.
     url_chars = 2 * max([LEAST_URL_CHARS, *urls])
-    image_chars = IMAGE_CHARS + max(path_chars, LEAST_PATH_CHARS) + url_chars + source_chars
+    image_chars = IMAGE_CHARS + max(path_chars, LEAST_PATH_CHARS) + url_chars + source_chars + layer_chars
     return min(max((PAGE_CHARS - JOB_CHARS) // image_chars, 1), MOST_IMAGES)
 
 
@@ -174,6 +181,7 @@ def making(job: Job, predictions: Sequence[Prediction]) -> JobRequest:
         prompts=list(request.prompts),
         lanes=[list(request.inputs(lane)) for lane in range(request.lanes)],
         format=request.format,
+        params=dict(request.params) if request.params else None,
         requests=[
             PredictionInfo(
                 lane=p.lane,

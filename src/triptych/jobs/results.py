@@ -35,6 +35,23 @@ class Progress(Result):
     total: int
 
 
+class LayerResult(Result):
+    """One layer of a picture that was taken apart; the base has `z_index` 0 and no box.
+
+    `box` is left, top, right and bottom in pixels of the base.
+    """
+
+    z_index: int
+    name: str = ""
+    description: str = ""
+    box: tuple[int, int, int, int] | None = None
+
+    def text(self) -> str:
+        """Return the layer in a few words."""
+        place = f" at {','.join(map(str, self.box))}" if self.box else ""
+        return f"layer {self.z_index}{f' {quoted(self.name, 60)}' if self.name else ''}{place}"
+
+
 class ImageResult(Result):
     """One image with its URLs and its path; unknown values are null."""
 
@@ -47,6 +64,7 @@ class ImageResult(Result):
     width: int | None = None
     height: int | None = None
     source: list[str] = []
+    layer: LayerResult | None = _shown_if_set()
 
 
 def images_text(images: Sequence[ImageResult]) -> list[str]:
@@ -60,6 +78,7 @@ def images_text(images: Sequence[ImageResult]) -> list[str]:
         words = [image.handle]
         words += [f"{image.width}x{image.height}"] if image.width and len(sizes) > 1 else []
         words += [f"from {', '.join(image.source)}"] if image.source else []
+        words += [image.layer.text()] if image.layer else []
         words += [image.url] if image.url else []
         if image.url_expires_at and len(expiries) > 1:
             words.append(f"(until {image.url_expires_at:%Y-%m-%d %H:%MZ})")
@@ -164,6 +183,7 @@ class JobRequest(Result):
     lanes: list[list[str]]
     """The handles that each lane begins with; in a chain the shared references follow the image."""
     format: str | None = None
+    params: dict[str, Any] | None = _shown_if_set()
     requests: list[PredictionInfo]
 
 

@@ -24,7 +24,7 @@ from triptych.providers import Flow, HttpRequest, HttpResponse, SubmitTimes, ref
 log = logging.getLogger(__name__)
 
 MESSAGE_READ_CHARS = 2000
-MAX_OUTPUTS = 32
+MAX_OUTPUTS = 128
 """The most images of a response that are read."""
 MODERATION_WORDS = re.compile(r"moderat|sensitive|nsfw|content.?(policy|filter|safety)|unsafe|prohibited", re.I)
 """Words of a content filter's refusal, for responses without a code."""
@@ -69,7 +69,7 @@ def request_id(response: HttpResponse, body: Any) -> str | None:
     own = field(body, "request_id") or field(body, "error", "request_id")
     named = (value for key, value in response.headers.items() if key.casefold().endswith("-request-id"))
     found = header(response, "x-request-id") or next(named, "") or (own if isinstance(own, str) else "")
-    return "".join(c for c in found if c.isascii() and c.isprintable())[:100] or None
+    return "".join(c for c in found[:1000] if c.isascii() and c.isprintable())[:100] or None
 
 
 def sent_s(sent: SubmitTimes, response: HttpResponse) -> float:

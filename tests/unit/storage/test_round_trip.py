@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.clocks import when
-from triptych.core.models import Failure, Image, Job, Output, Prediction, Request, Route, State, Status
-from triptych.core.offers import Operation
+from triptych.core.models import Failure, Image, Job, Layer, Output, Prediction, Request, Route, State, Status
+from triptych.core.offers import Lifecycle, LiveInputs, Offer, Operation, Param, Price, Sizes
 from triptych.storage.jobs import Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -42,6 +42,72 @@ routes = st.builds(
     quotes_usd=st.tuples(money),
 )
 
+plain = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | words
+mappings = st.dictionaries(words, plain | st.lists(plain, max_size=2), max_size=3)
+texts = st.dictionaries(words, words, max_size=2)
+params = st.builds(
+    Param,
+    schema=mappings,
+    path=lists,
+    values=mappings,
+    usd_per_image=money,
+    note=words,
+    is_image=st.booleans(),
+)
+offers = st.builds(
+    Offer,
+    provider=some,
+    family=some,
+    operation=st.sampled_from(Operation),
+    endpoint=some,
+    price=st.builds(
+        Price,
+        usd_per_image=money,
+        as_of=some,
+        source=words,
+        above=st.lists(st.tuples(numbers, money), max_size=2).map(tuple),
+        usd_per_reference=money,
+        free_references=numbers,
+        usd_per_megapixel=money,
+        usd_per_request=money,
+        unknown=st.booleans(),
+    ),
+    sizes=st.builds(
+        Sizes,
+        presets=st.dictionaries(words, st.dictionaries(words, st.tuples(numbers, numbers), max_size=2), max_size=2),
+        exact=st.booleans(),
+        min_area=numbers,
+        max_area=numbers,
+        max_aspect=st.floats(1, 100),
+        default=words,
+        follows_reference=st.booleans(),
+        may_be_left_out=st.booleans(),
+    ),
+    formats=lists,
+    aliases=lists,
+    lifecycle=st.builds(Lifecycle, words, words, words, words),
+    params=st.dictionaries(some, params, max_size=2),
+    no_params=texts,
+    title=words,
+    live=st.none()
+    | st.builds(
+        LiveInputs,
+        path=some,
+        prompt=st.none() | some,
+        image=st.none() | some,
+        images=st.none() | some,
+        count=st.none() | some,
+        size=st.none() | some,
+        size_separator=some,
+        ratio=st.none() | some,
+        tier=st.none() | some,
+        tiers=texts,
+        format=st.none() | some,
+        formats=texts,
+        constants=mappings,
+    ),
+)
+
 ASKED: Mapping[str, st.SearchStrategy[Any]] = {
     "tool": some,
     "prompts": lists,
@@ -52,6 +118,7 @@ ASKED: Mapping[str, st.SearchStrategy[Any]] = {
     "provider": st.none() | some,
     "size": st.none() | some,
     "format": st.none() | some,
+    "params": st.none() | mappings,
 }
 requests = st.builds(Request, **ASKED)
 WRITTEN_AT_FIRST: Mapping[str, st.SearchStrategy[Any]] = {
@@ -59,7 +126,6 @@ WRITTEN_AT_FIRST: Mapping[str, st.SearchStrategy[Any]] = {
     "job_id": st.just(JOB),
     "lane": numbers,
     "step": numbers,
-    "request": requests,
     "after_id": st.none() | some,
     "first_output": numbers,
     "state": st.just(State.QUEUED),
@@ -88,6 +154,7 @@ WRITTEN_LATER: Mapping[str, st.SearchStrategy[Any]] = {
     "fault": faults,
     "sent_urls": st.lists(st.none() | some, max_size=3).map(tuple),
 }
+"""The fields of a prediction, besides those that its job has too (`request` and `live_offer`)."""
 JOBS: Mapping[str, st.SearchStrategy[Any]] = {
     "id": st.just(JOB),
     "request": requests,
@@ -105,6 +172,7 @@ JOBS: Mapping[str, st.SearchStrategy[Any]] = {
     "returned": st.just(0),
     "may_be_charged": st.just(True),
     "page_size": st.none() | numbers,
+    "live_offer": st.none() | offers,
 }
 FRAMES: Mapping[str, st.SearchStrategy[Any]] = {
     "job_id": st.just(JOB),
@@ -116,6 +184,7 @@ FRAMES: Mapping[str, st.SearchStrategy[Any]] = {
     "saved_path": some,
     "source": lists,
     "error": st.none() | words,
+    "layer": st.none() | st.builds(Layer, numbers, words, words, st.none() | st.tuples(*[numbers] * 4)),
 }
 IMAGES: Mapping[str, st.SearchStrategy[Any]] = {
     "sha256": some,
@@ -146,7 +215,7 @@ def stored(use: Callable[[Store, Path], None]) -> None:
     ("value", "strategies"),
     [
         (Job, JOBS),
-        (Prediction, {**WRITTEN_AT_FIRST, **WRITTEN_LATER}),
+        (Prediction, {**WRITTEN_AT_FIRST, **WRITTEN_LATER, "request": requests, "live_offer": offers}),
         (Request, ASKED),
         (Output, FRAMES),
         (Image, IMAGES),
@@ -160,7 +229,7 @@ def test_no_field_is_left_out_of_the_round_trip(value: type, strategies: Mapping
     ("value", "table", "without_column", "without_field"),
     [
         (Job, "jobs", {"may_be_charged"}, {"ended_at", "ended_mono"}),
-        (Prediction, "predictions", {"request"}, {"reserved_usd", "lease", "lease_until", "created_at"}),
+        (Prediction, "predictions", {"request", "live_offer"}, {"reserved_usd", "lease", "lease_until", "created_at"}),
         (Output, "frames", set(), {"attempts", "created_at"}),
         (Image, "images", {"path"}, {"file", "created_at"}),
     ],
@@ -186,8 +255,7 @@ def test_jobs_and_predictions_come_back_as_written(
 ) -> None:
     def use(store: Store, _: Path) -> None:
         job = Job(**of_job)
-        first["request"] = job.request
-        new = Prediction(**first)
+        new = Prediction(**first, request=job.request, live_offer=job.live_offer)
         assert store.add_job(job, [new], now=when(NOW), attach=False) is None
         row = store.job(job.id)
         assert row == job
