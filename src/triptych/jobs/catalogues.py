@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -37,8 +38,6 @@ START_S = 20.0
 LOOK_S = 3600.0
 """How often the age of the catalogues is looked at, and how long a failed one rests."""
 LIFETIME = timedelta(days=1)
-CLAIM_LIFETIME = timedelta(minutes=10)
-"""A process that holds the claim of a refresh for longer has died."""
 CLAIMED_ELSEWHERE_S = 0.25
 """How often a call looks whether another process has finished its refresh."""
 SCHEMAS_AT_ONCE = 4
@@ -219,36 +218,31 @@ class Catalogues:
     async def _claim(self, name: str) -> AsyncIterator[bool]:
         """Hold the claim of a refresh among the processes of this home; yield whether it is held.
 
-        The claim has the time when it was made: one that is too old belongs to a process that has died.
+        The claim is a lock on a database without tables: the system releases it when the process dies.
         """
-        path = self._directory / f"{name}.claim"
-        held = await anyio.to_thread.run_sync(self._take, path)
+        held, lock = await anyio.to_thread.run_sync(self._lock, self._directory / f"{name}.lock")
         try:
             yield held
         finally:
-            if held:
-                with suppress(OSError):
-                    path.unlink()
+            if lock:
+                lock.close()
 
     # The functions below may block.
 
-    def _take(self, path: Path) -> bool:
+    def _lock(self, path: Path) -> tuple[bool, sqlite3.Connection | None]:
+        """Return whether the claim is held, and the connection that holds it."""
+        lock = None
         try:
             private_files.make_directory(self._directory)
-            for _ in range(2):
-                try:
-                    with open(path, "x", encoding="ascii", opener=private_files.opener) as file:
-                        file.write(self._clock.now().isoformat())
-                    return True
-                except FileExistsError:
-                    with suppress(ValueError, FileNotFoundError):
-                        since = datetime.fromisoformat(path.read_text("ascii"))
-                        if abs(self._clock.now() - since) < CLAIM_LIFETIME:
-                            return False
-                    path.unlink(missing_ok=True)
-        except OSError:
-            return not path.exists()  # a home that cannot be written to: what is read serves this process alone
-        return False
+            private_files.make_file(path)
+            lock = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+            lock.execute("BEGIN EXCLUSIVE")
+        except (OSError, sqlite3.Error) as error:
+            if lock:
+                lock.close()
+            # A home that cannot be written to needs no claim: what is read serves this process alone.
+            return getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY, None
+        return True, lock
 
     def _path(self, account: Account) -> Path:
         return self._directory / f"{account.provider.name}.json"
