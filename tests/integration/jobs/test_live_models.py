@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from support.fixtures import Emulator, FakeClock, Finish, MakeService
-from support.jobs import NOW, Options, edit_chain, edit_sequence, ended, generate_sequence
+from support.jobs import Options, edit_chain, edit_sequence, ended, generate_sequence
 from triptych.core import errors
 from triptych.jobs.results import JobResult, ModelsResult
 from triptych.jobs.service import MODELS_BYTES, OVERVIEW_BYTES, ImageService
@@ -198,7 +198,7 @@ async def test_no_live_model_is_a_default_a_route_or_the_cheapest(
             default = await edit_sequence(service, [coffee], "one", 1, Options(dry_run=True))
             cheapest = await edit_sequence(service, [coffee], "one", 1, Options(dry_run=True, provider="cheapest"))
             family = await edit_sequence(service, [coffee], "one", 1, Options(dry_run=True, model="seedream-5.5"))
-            with pytest.raises(errors.UnknownModel, match="cheapest compares the built-in models.*name atlas"):
+            with pytest.raises(errors.UnknownModel, match=r"cheapest compares the built-in models.*name atlas"):
                 options = Options(model="bytedance/seedream-v9/edit", provider="cheapest")
                 await edit_sequence(service, [coffee], "one", 1, options)
     assert all("v9" not in job.endpoint for job in (default, cheapest, family))
