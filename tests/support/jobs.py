@@ -20,6 +20,7 @@ class Options(TypedDict, total=False):
     provider: str
     size: str
     format: str
+    params: dict[str, Any]
     wait_s: float
     save_to: str
     max_cost_usd: Decimal | None

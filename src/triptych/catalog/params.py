@@ -34,7 +34,8 @@ def check_params(offer: Offer, request: Request) -> None:
             if not isinstance(value, str) or not value.strip():
                 raise OutOfLimits(f"params.{name} is an image: a handle, a path or a URL, as in images.")
         elif fault := _fault(param, value):
-            raise OutOfLimits(f"params.{name} is {quoted(_written(value), 60)}; on {where} it must be {fault}.")
+            shown = quoted(value if isinstance(value, str) else _written(value), 60)
+            raise OutOfLimits(f"params.{name} is {shown}; on {where} it must be {fault}.")
     if request.format == "jpeg" and (request.params or {}).get("background") == "transparent":
         raise OutOfLimits('params.background is "transparent", and a JPEG has no transparency: use format="png".')
 

@@ -290,12 +290,16 @@ def _live_hint(accounts: Mapping[str, Account], providers: Sequence[str], known:
 
 def _price_text(price: Price) -> str | None:
     """Return a price of several parts in words: "$0.02 an image up to 2.6 MP, $0.035 above, $0.008 a reference"."""
-    if not (price.above or price.usd_per_reference):
+    if not (price.above or price.usd_per_reference or price.usd_per_megapixel or price.usd_per_request):
         return None
     bounds = [f"up to {area / 1e6:.1f} MP" for area, _ in price.above] + (["above"] if price.above else [])
     each = [errors.format_usd(usd) for usd in (price.usd_per_image, *(usd for _, usd in price.above))]
     parts = [f"${each[0]} an image {bounds[0]}" if bounds else f"${each[0]} an image"]
     parts += [f"${usd} {bound}" for usd, bound in zip(each[1:], bounds[1:], strict=True)]
+    if price.usd_per_megapixel:
+        parts = [*(parts if price.usd_per_image else []), f"${errors.format_usd(price.usd_per_megapixel)} a megapixel"]
+    if price.usd_per_request:
+        parts.append(f"${errors.format_usd(price.usd_per_request)} a request")
     if price.usd_per_reference:
         free = {0: "", 1: " after the first"}.get(price.free_references, f" after the first {price.free_references}")
         parts.append(f"${errors.format_usd(price.usd_per_reference)} a reference{free}")

@@ -94,7 +94,7 @@ class Paid(Arguments):
     size: Name | None = Field(None, description="2K, 16:9 or 2048x2048")
     format: Annotated[Literal["png", "jpeg", "webp"], BeforeValidator(_format)] | None = None
     params: Annotated[dict[str, Any], BeforeValidator(_object), WithJsonSchema({"type": "object"})] | None = Field(
-        None, description="The model's own: background, seed, …; list_models names them"
+        None, description="The model's own (list_models): background, seed, …"
     )
     wait_s: Seconds = Field(25, ge=0, le=WAIT_LIMIT_S, description="0-55 s")
     save_to: Name | None = Field(None, description="Directory for copies")
@@ -142,8 +142,8 @@ class CancelJob(Arguments):
 
 
 class ListModels(Arguments):
-    query: Annotated[str, AfterValidator(_bounded)] = Field("", description="Part of an id")
-    operation: Literal["generate", "generate-sequential", "edit", "edit-sequential"] | None = None
+    query: Annotated[str, AfterValidator(_bounded)] = Field("", description="Words of a name or id")
+    operation: Literal["generate", "generate-sequential", "edit", "edit-sequential", "layers"] | None = None
     provider: Name | None = None
 
 

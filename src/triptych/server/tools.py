@@ -118,7 +118,8 @@ _TOOLS = (
         "edit_sequence",
         "Edit as a coherent set",
         "Edit reference images into coherent images, in order, in ONE paid request: variants, "
-        "storyboards, one character throughout. To edit each image on its own, or in stages, use edit_chain. Returns a "
+        "storyboards, one character throughout. To edit each image on its own, or in stages, use edit_chain. "
+        'params={"layers": true} takes one image apart. Returns a '
         "job: job_id, status, images (handle, url, path), cost, next. Any handle (img_…, job_…/2) can be edited again: "
         "undo, redo, branch. Not done? get_status. The same call within an hour returns the same job.",
         schemas.EditSequence,

@@ -58,7 +58,8 @@ def test_a_field_added_later_counts_without_being_listed() -> None:
     "changes",
     [{"tool": "edit_chain"}, {"owner": "ann"}, {"prompts": ("a", "b")}, {"count": 3}, {"images": ("img_2",)},
      {"images": (), "references": ("img_1",)}, {"images": ("img_1", "img_1")},
-     *({field.name: "another"} for field in fields(Request) if field.default is None)],
+     {"params": {"seed": 7}}, {"params": {"mask": "img_2"}},
+     *({field.name: "another"} for field in fields(Request) if field.default is None and field.name != "params")],
     ids=str,
 )  # fmt: skip
 def test_everything_that_is_asked_counts(changes: dict[str, Any]) -> None:
@@ -228,7 +229,8 @@ def just_done(clocks: TwoClocks, tmp_path: Path) -> Iterator[Store]:
     store.add_job(job(), [prediction()], now=when(NOON), attach=True)
     with store._db.transaction():
         store._db.run("add_frame", job_id="job_00000001", n=1, prediction_id="job_00000001-0-0", url=None,
-                      url_expires_at=None, sha256="aa", saved_path=None, source="[]", error=None, now=0)  # fmt: skip
+                      url_expires_at=None, sha256="aa", saved_path=None, source="[]", error=None, layer=None,
+                      now=0)  # fmt: skip
         store._db.connection.execute("UPDATE predictions SET state = 'failed'")
         store._refresh("job_00000001")
     row = store.job("job_00000001")

@@ -211,7 +211,7 @@ async def test_arguments_not_given_are_the_services_own_defaults(client_of: Conn
         ("edit_sequence", {**WORDS, "max_cost_usd": "cheap"}, ["`max_cost_usd`", "US dollars"]),
         ("edit_sequence", {**WORDS, "max_cost_usd": -1}, ["`max_cost_usd`", "at least 0"]),
         ("edit_sequence", {**WORDS, "dry_run": "maybe"}, ["`dry_run`", "true or false"]),
-        ("edit_sequence", {**WORDS, "format": "gif"}, ["`format`", "'png' or 'jpeg'"]),
+        ("edit_sequence", {**WORDS, "format": "gif"}, ["`format`", "'png', 'jpeg' or 'webp'"]),
         ("edit_sequence", {**WORDS, "images": []}, ["`images` is empty"]),
         ("edit_sequence", {**WORDS, "images": ["a"] * 15}, ["`images` has 15 items", "at most 14"]),
         ("edit_sequence", {**WORDS, "images": ["a", 7]}, ["`images` item 2", "must be text"]),

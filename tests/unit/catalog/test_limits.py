@@ -15,7 +15,7 @@ from triptych import catalog
 from triptych.catalog import presets
 from triptych.core import errors
 from triptych.core.models import Request
-from triptych.core.offers import Lifecycle, Offer, Operation, Price, Quote, Sizes
+from triptych.core.offers import Lifecycle, Offer, Operation, Param, Price, Quote, Sizes
 
 EDITS, EDIT = Operation.EDIT_SEQUENTIAL, Operation.EDIT
 DRAWS, DRAW = Operation.GENERATE_SEQUENTIAL, Operation.GENERATE
@@ -326,6 +326,49 @@ def test_a_quote_adds_size_tier_and_references(size: Any, references: int, free:
 
 def test_references_cost_once_per_request_images_each() -> None:
     assert catalog.quote(offer(EDITS, price=IN_PARTS), 3, (1024, 1024), 2).usd == Decimal("0.076")
+
+
+@pytest.mark.parametrize(
+    ("price", "size", "count", "usd"),
+    [
+        ({"usd_per_megapixel": Decimal("0.01")}, (1000, 1500), 2, "0.03"),
+        ({"usd_per_megapixel": Decimal("0.01"), "usd_per_request": Decimal("0.005")}, (1000, 1000), 3, "0.035"),
+        ({"usd_per_image": Decimal("0.02"), "usd_per_megapixel": Decimal("0.01")}, (1000, 1000), 1, "0.03"),
+        ({"usd_per_request": Decimal("0.05")}, (512, 512), 4, "0.05"),
+        ({"usd_per_megapixel": Decimal("0.01")}, None, 1, "0.04194304"),
+    ],
+)
+def test_a_price_may_count_megapixels_and_requests(price: dict[str, Decimal], size: Any, count: int, usd: str) -> None:
+    parts = Price(**{"usd_per_image": Decimal(0), **price}, as_of="2026-11-21", source="a test")
+    assert catalog.quote(offer(EDITS, price=parts), count, size, 1).usd == Decimal(usd)
+
+
+def test_a_parameter_that_is_set_adds_its_cost_to_each_image() -> None:
+    searches = {"web_search": Param({"type": "boolean"}, usd_per_image=Decimal("0.014"))}
+    o = offer(EDITS, params=searches)
+    assert catalog.quote(o, 2, (2048, 2048), 1, {"web_search": True}).usd == Decimal("0.092")
+    assert catalog.quote(o, 2, (2048, 2048), 1, {"web_search": False}).usd == Decimal("0.064")
+
+
+def test_layers_are_quoted_at_the_most() -> None:
+    layers = replace(offer(EDIT), operation=Operation.LAYERS, max_outputs=17)
+    asked = Request("edit_sequence", ("apart",), ("img_1",), params={"layers": True})
+    assert catalog.most_images(layers, asked) == 17 and catalog.most_images(offer(EDIT), asked) == 1
+
+
+@pytest.mark.parametrize(("spec", "default", "size"), [("auto", "2K", None), (None, "", None), ("AUTO ", "", None)])
+def test_auto_leaves_the_size_to_a_model_that_can_choose(spec: str | None, default: str, size: None) -> None:
+    able = replace(EXACT, may_be_left_out=True, default=default)
+    assert catalog.resolve_size(offer(sizes=able), spec, (640, 480)) is size
+    assert catalog.resolve_size(offer(sizes=able), "3K 1:1", None) == (3072, 3072)
+
+
+def test_without_a_size_of_its_own_a_model_is_asked_for_none() -> None:
+    sizeless = offer(sizes=Sizes(presets={}, exact=True))
+    assert catalog.resolve_size(sizeless, None, (640, 480)) is catalog.resolve_size(sizeless, "auto", None) is None
+    with pytest.raises(errors.OutOfLimits, match="leave size out"):
+        catalog.resolve_size(sizeless, "2K", None)
+    assert catalog.sizes_text(sizeless) == []
 
 
 # by_preference

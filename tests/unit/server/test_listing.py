@@ -28,7 +28,7 @@ NAMES = [
     "view_images",
     "save_images",
 ]
-SHARED = ["model", "provider", "size", "format", "wait_s", "save_to", "max_cost_usd", "dry_run", "again"]
+SHARED = ["model", "provider", "size", "format", "params", "wait_s", "save_to", "max_cost_usd", "dry_run", "again"]
 
 
 def listed(name: str) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def test_what_the_model_reads_stays_under_the_limit(capsys: pytest.CaptureFixtur
         sizes[name] = len(json.dumps(seen, separators=(",", ":"), ensure_ascii=False).encode())
     with capsys.disabled():
         sys.stdout.write(f"\ntools/list: {sum(sizes.values())} bytes {sizes}\n")
-    assert sum(sizes.values()) < 6700
+    assert sum(sizes.values()) < 7000
 
 
 def test_the_instructions_name_every_paid_tool_within_1200_characters() -> None:

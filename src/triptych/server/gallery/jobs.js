@@ -205,6 +205,7 @@ function wholeCall(job) {
   const sizes = [...new Set(making.requests.map((r) => r.size))];
   const args = { model: result.model, provider: result.provider };
   if (making.format) args.format = making.format;
+  if (making.params) args.params = making.params;
   if (sizes.length === 1 && sizes[0]) args.size = sizes[0];
   if (making.tool === 'edit_chain') {
     const references = making.lanes[0].slice(1);
