@@ -97,8 +97,8 @@ class Pricing:
             for account in accounts:
                 if account.usable:
                     tasks.start_soon(self._ask, account, facts[account.provider.name])
-        narrowed = bool(query.strip() or operation or provider)
-        known = await (self._catalogues.wait() if narrowed else self._catalogues.known())
+            narrowed = bool(query.strip() or operation or provider)
+            known = await (self._catalogues.wait() if narrowed else self._catalogues.known())
         today = self._clock.now().date()
         rows = [
             row

@@ -43,8 +43,8 @@ def models(entries: Iterable[Any], listed: Callable[[Any], ListedModel | None]) 
 
 
 def makes_images(kind: str) -> bool:
-    """Return whether a model of this category may return images."""
-    return not _NO_IMAGE.search(kind) and ("image" in kind or bool(_TOOLS.search(kind)))
+    """Return whether a model of this category may return images; one without a category may."""
+    return not kind or (not _NO_IMAGE.search(kind) and ("image" in kind or bool(_TOOLS.search(kind))))
 
 
 def is_id(value: Any) -> bool:

@@ -5,6 +5,7 @@ The facts are in docs/providers/wavespeed.md#live-catalogue.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from triptych.core.offers import ListedModel
@@ -12,6 +13,8 @@ from triptych.providers import Flow, HttpRequest, _listed
 from triptych.providers import _reading as read
 
 ROOT = "/api/v3/"
+_PER_IMAGE = re.compile(r"(price( ?\* ?(num_images|max_images|num_outputs|n))?)?", re.I)
+"""Formulas of a price under which an image costs the base price; under another one the price is unknown."""
 _OPERATIONS = frozenset({"predictions", "media", "model", "models", "balance"})
 """First segments below the root that are not models."""
 
@@ -32,13 +35,13 @@ def _model(entry: Any) -> ListedModel | None:
     path, schema = read.field(run, "api_path"), read.field(run, "request_schema")
     if not _listed.is_id(endpoint) or not _is_submit(path) or not isinstance(schema, dict):
         return None
-    name = read.field(entry, "name")
+    name, formula = read.field(entry, "name"), read.field(entry, "formula")
     return ListedModel(
         endpoint=endpoint,
         title=_listed.text(name if name != endpoint else "", _listed.TITLE_CHARS),
         kind=_listed.kind_of(read.field(entry, "type")),
         path=path,
-        usd=read.usd(read.field(entry, "base_price")),
+        usd=read.usd(read.field(entry, "base_price")) if _PER_IMAGE.fullmatch(str(formula or "")) else None,
         description=_listed.text(read.field(entry, "description"), _listed.DESCRIPTION_CHARS),
         schema=schema,
     )

@@ -93,9 +93,19 @@ def test_a_submit_goes_only_to_a_models_path(path: Any) -> None:
     assert listed("wavespeed", {**WAVESPEED, "api_schema": {"api_schemas": [run]}}) == ()
 
 
-@pytest.mark.parametrize("kind", ["image-to-video", "llm", "training", "text-to-speech", "", None, 3])
+@pytest.mark.parametrize("kind", ["image-to-video", "llm", "training", "text-to-speech", "image-to-3d"])
 def test_a_wavespeed_entry_without_images_is_left_out(kind: Any) -> None:
     assert listed("wavespeed", {**WAVESPEED, "type": kind}) == ()
+
+
+@pytest.mark.parametrize(
+    ("formula", "usd"),
+    [(None, "0.04"), ("", "0.04"), ("price", "0.04"), ("price * num_images", "0.04"), ("price * megapixels", None),
+     ({}, "0.04"), (["x"], None)],
+)  # fmt: skip
+def test_a_base_price_that_is_no_images_price_is_not_taken(formula: Any, usd: str | None) -> None:
+    (model,) = listed("wavespeed", {**WAVESPEED, "formula": formula})
+    assert model.usd == (None if usd is None else Decimal(usd))
 
 
 @pytest.mark.parametrize(("name", "entry"), [("atlas", ATLAS), ("wavespeed", WAVESPEED)])
