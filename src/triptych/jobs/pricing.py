@@ -248,7 +248,7 @@ def _rows(account: Account, offers: Sequence[Offer], facts: _LiveFacts, today: d
 
 
 def _row(account: Account, offer: Offer, facts: _LiveFacts, today: date) -> ModelRow:
-    live = (facts.prices_usd or {}).get(offer.endpoint)
+    live = None if offer.price.unknown else (facts.prices_usd or {}).get(offer.endpoint)
     gone = bool(facts.prices_usd) and offer.endpoint not in (facts.prices_usd or {})
     retired = catalog.is_retired(offer, today)
     why_not = account.why_not
