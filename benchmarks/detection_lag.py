@@ -379,7 +379,7 @@ def _added(service: ImageService, shape: Shape, number: int) -> str:
     plan = Plan(
         request=Request("edit_chain", prompts, images=(image.handle,) * shape.lanes),
         offer=offer,
-        lanes=((image,),) * shape.lanes,
+        inputs=((image,),) * shape.lanes,
         sizes=(None,) * shape.lanes,
         quotes=(Quote(Decimal("0.032"), exact=False),) * shape.lanes,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,12 @@ machine.read_certificates_once()
 machine.keep_files_in_memory()
 
 SAMPLES = Path(settings.__file__).parent / "samples"
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from reading every collected test again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

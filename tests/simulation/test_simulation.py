@@ -20,7 +20,7 @@ from simulation.mutants import MUTANTS, Mutant, patched
 from simulation.reduce import fewest
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 60
+SEEDS = 24
 
 
 def simulated(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -30,8 +30,9 @@ def simulated(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_no_world_of_many_breaks_a_rule() -> None:
-    done = simulated("--first", "1", "--seeds", str(SEEDS), "--jobs", "1")
+@pytest.mark.parametrize("first", range(1, SEEDS, 6))
+def test_no_world_of_many_breaks_a_rule(first: int) -> None:
+    done = simulated("--first", str(first), "--seeds", "6", "--jobs", "1")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

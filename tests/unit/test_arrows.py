@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
@@ -67,6 +68,7 @@ def imports_of(source: str, package: str, ours: frozenset[str]) -> Iterator[str]
                 yield whole if whole in ours else base
 
 
+@functools.cache
 def read_imports() -> dict[str, frozenset[str]]:
     found = modules()
     ours = frozenset(found)

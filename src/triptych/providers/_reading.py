@@ -69,7 +69,7 @@ def request_id(response: HttpResponse, body: Any) -> str | None:
     own = field(body, "request_id") or field(body, "error", "request_id")
     named = (value for key, value in response.headers.items() if key.casefold().endswith("-request-id"))
     found = header(response, "x-request-id") or next(named, "") or (own if isinstance(own, str) else "")
-    return "".join(c for c in found if c.isascii() and c.isprintable())[:100] or None
+    return "".join(c for c in found[:1000] if c.isascii() and c.isprintable())[:100] or None
 
 
 def sent_s(sent: SubmitTimes, response: HttpResponse) -> float:
