@@ -42,9 +42,7 @@ def offers(
     count, most, makes_sets = taken.count(model.endpoint)
     sizes = taken.sizes()
     format, formats = taken.format()
-    params = taken.params()
-    if mask:
-        params = {"mask": mask, **params}
+    params = taken.params({"mask": mask} if mask else {})
     inputs = LiveInputs(
         path=model.path,
         prompt=prompt.name if prompt else None,
@@ -258,9 +256,8 @@ class _Taken:
         del self._left[one.name]
         return one.name, spelled
 
-    def params(self) -> dict[str, Param]:
-        """Return the parameters: Triptych's own names first, then all others that are simple enough."""
-        found: dict[str, Param] = {}
+    def params(self, found: dict[str, Param]) -> dict[str, Param]:
+        """Return the parameters: those found before, Triptych's own names, then all others that are simple enough."""
         for shared in rules.SHARED:
             one = self._first(shared.names)
             if one and shared.name not in found and (param := _shared(shared, one)):

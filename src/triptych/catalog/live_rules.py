@@ -29,8 +29,8 @@ EDIT_WORDS = frozenset({"edit", "inpaint", "inpainting", "outpaint", "upscaler",
 NO_IMAGE_WORDS: Mapping[str, str] = {
     word: reason
     for reason, words in {
-        "it makes videos": "video videos t2v i2v v2v s2v animate animation avatar lipsync talking",
-        "it makes sound": "audio speech tts music voice song",
+        "it makes videos": "video videos t2v i2v v2v s2v animate lipsync",
+        "it makes sound": "audio speech tts music",
         "it makes text": "llm vlm chat embedding captioner caption ocr describe transcribe moderator text2text",
         "it trains a model": "training trainer train",
         "it makes 3D models": "3d image23d text23d mesh",
