@@ -138,10 +138,11 @@ class ReferenceLimits:
 
 @dataclass(frozen=True, slots=True)
 class BaseUrl:
-    """A provider's default base URL, and the variable that replaces it."""
+    """A provider's default base URL, and the variable that replaces it; `doctor` does not knock at an optional one."""
 
     env: str
     default: str
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

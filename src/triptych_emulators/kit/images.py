@@ -71,6 +71,16 @@ class ImageFiles:
             raise UnreachableImage(f"invalid image: cannot decode {_short(reference)}") from error
         return data
 
+    def size_of(self, reference: str) -> tuple[int, int] | None:
+        """Return width and height of an input image; None for one that cannot be read."""
+        from triptych.images import processing
+
+        try:
+            found = processing.verify(self.read(reference))
+        except UnreachableImage:
+            return None
+        return found.width, found.height
+
     def bytes_of(self, reference: str) -> bytes:
         """Return the bytes behind a URL of this origin, a data URI or base64, decoded or not as an image."""
         parts = urlsplit(reference)
