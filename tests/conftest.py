@@ -78,12 +78,14 @@ def make_service(clock: FakeClock, tmp_path: Path) -> MakeService:
 
     @asynccontextmanager
     async def make(*emulators: Emulator, **environ: str) -> AsyncIterator[ImageService]:
-        env = {"TRIPTYCH_HOME": str(tmp_path / "home"), "TRIPTYCH_ALLOWED_DIRS": str(SAMPLES), **environ}
+        env = {"TRIPTYCH_HOME": str(tmp_path / "home"), "TRIPTYCH_ALLOWED_DIRS": str(SAMPLES)}
+        env["TRIPTYCH_MODELS"] = "builtin"  # a test of live models says so
         for emulator in emulators:
             provider = providers.load(emulator.name)
             assert provider.key_env
             env[provider.key_env] = emulator.key
             env |= {base.env: emulator.base_url for base in provider.base_urls.values()}
+        env |= environ
         service = ImageService(settings.read(env).setup, clock)
         service.provider_client._sleep = clock.pass_by
         clock.drive, clock.next_due = service.worker.step, service.worker.next_due

@@ -69,6 +69,7 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
             allowed_dirs=_allowed_dirs(environ, remote),
             budget_usd=_money(environ, "TRIPTYCH_BUDGET_USD", Decimal(10)),
             confirm_usd=_confirm_usd(environ),
+            live_models=_live_models(environ),
             proxy_resolves=environ.get("TRIPTYCH_PROXY_RESOLVES", "").strip().lower() in ("1", "true", "yes", "on"),
         ),
         auth_tokens=_auth_tokens(environ),
@@ -179,6 +180,16 @@ def _on_or_off(environ: Mapping[str, str], name: str) -> bool | None:
     if text not in ("", "on", "off"):
         raise errors.BadRequest(f"{name} must be on or off; it is {errors.quoted(text, 40)}.")
     return None if not text else text == "on"
+
+
+def _live_models(environ: Mapping[str, str]) -> bool:
+    text = environ.get("TRIPTYCH_MODELS", "").strip().lower()
+    if text not in ("", "live", "builtin"):
+        raise errors.BadRequest(
+            "TRIPTYCH_MODELS must be live (all models of the providers' catalogues) or builtin (Triptych's own table); "
+            f"it is {errors.quoted(text, 40)}."
+        )
+    return text != "builtin"
 
 
 def _confirm_usd(environ: Mapping[str, str]) -> Decimal:

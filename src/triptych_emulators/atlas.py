@@ -6,7 +6,10 @@ unknown path gets a 401, as at the real one. Without a fault there is no rate li
 
 Switches: `edit_field` ("images" or "image") is the disputed reference field of v5.0-lite/edit; `price` ("late",
 "prompt", "never") is when polls have the charge; `balance_usd` is the balance of the account; `short_form` leaves out
-the envelope of submit responses; `layer_count` is how many images a layer job returns, its base among them.
+the envelope of submit responses; `layer_count` is how many images a layer job returns, its base among them;
+`extra_models` are further models of the catalogue (see `live_models.load`), and with `static_host` the list names the
+schemas on the real static host, whose paths are served here too. `unknown_keys` has the fields of all submits to live
+models that their schemas do not have: they are ignored, as at the real one.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import base64
 import json
 import math
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -25,6 +28,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from triptych_emulators import live_models
 from triptych_emulators.atlas_models import listing, models, parse_submit, schema
 from triptych_emulators.atlas_polls import ODDITIES, PollResponse, prediction, with_oddities
 from triptych_emulators.kit import (
@@ -32,6 +36,7 @@ from triptych_emulators.kit import (
     Emulator,
     FaultType,
     InvalidRequest,
+    JobSpec,
     for_every_op,
     for_results,
     form_file,
@@ -86,10 +91,15 @@ class Emulated(Emulator):
         balance_usd: Decimal | str = "125.50",
         short_form: bool = False,
         layer_count: int = 4,
+        extra_models: Sequence[Mapping[str, Any]] = (),
+        static_host: bool = False,
         **common: Any,
     ) -> None:
         super().__init__(**common)
         self._sold = models(edit_field)
+        self._live = live_models.load("atlas", "IMAGE-TO-IMAGE", extra_models, self._sold)
+        self._static_host = static_host
+        self.unknown_keys: set[str] = set()
         self._price = price
         self._balance_usd = Decimal(balance_usd)
         self._short_form = short_form
@@ -107,6 +117,7 @@ class Emulated(Emulator):
             self.at("history", "GET", "/api/v1/model/history", self._history),
             self.at("models", "GET", "/api/v1/models", self._models, key_needed=False),
             Route("/_schemas/{model:path}.json", self._schema, methods=["GET"]),
+            Route("/model/schema/{name}.json", self._static_schema, methods=["GET"]),
             self.at("balance", "GET", "/public/v1/balance", self._balance),
             self.at("balance", "GET", "/public/v1/model-usage", self._usage),
             self.at("balance", "GET", "/public/v1/model-costs", self._costs),
@@ -126,7 +137,7 @@ class Emulated(Emulator):
 
     async def _submit(self, request: Request) -> Response:
         try:
-            spec = parse_submit(parsed(await request.body()), self._sold, self.layer_count)
+            spec = self._parse(await request.body())
             _check_retention(request)
         except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
@@ -143,6 +154,15 @@ class Emulated(Emulator):
             short = {name: data[name] for name in ("id", "status", "model", "created_at") if name in data}
             return JSONResponse(short)
         return JSONResponse({"code": 200, "message": "", "data": data})
+
+    def _parse(self, raw: bytes) -> JobSpec:
+        """Return the job of a submit or calculate body; raise InvalidRequest."""
+        body = parsed(raw)
+        live = self._live.get(str(body.get("model", ""))) if isinstance(body, dict) else None
+        if not live:
+            return parse_submit(body, self._sold, self.layer_count)
+        self.unknown_keys |= live_models.unknown_keys(live, body)
+        return live_models.parse(live, body, self.files.size_of)
 
     async def _poll(self, request: Request) -> Response:
         job = self.job(str(request.path_params["id"]))
@@ -170,10 +190,13 @@ class Emulated(Emulator):
     def _outputs(self, job: EmulatedJob, outcome: str) -> list[str]:
         if outcome != "done":
             return []
-        if not job.spec.body.get("enable_base64_output") or not self._sold[job.spec.model].base64_output:
+        if not job.spec.body.get("enable_base64_output") or not self._has_base64(job):
             return self.output_urls(job)
         pictures = job.pictures.result()[: job.expected]
         return [f"data:{job.spec.mime_type};base64,{base64.b64encode(data).decode()}" for data in pictures]
+
+    def _has_base64(self, job: EmulatedJob) -> bool:
+        return job.spec.model in self._live or self._sold[job.spec.model].base64_output
 
     def _shows_price(self, job: EmulatedJob) -> bool:
         if "price-late" in job.faults or self._price == "prompt":
@@ -195,7 +218,7 @@ class Emulated(Emulator):
 
     async def _calculate(self, request: Request) -> Response:
         try:
-            spec = parse_submit(parsed(await request.body()), self._sold, self.layer_count)
+            spec = self._parse(await request.body())
         except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
         price = str(spec.total_usd)
@@ -230,10 +253,25 @@ class Emulated(Emulator):
         return JSONResponse({"code": 200, "message": "success", "data": data})
 
     async def _models(self, _: Request) -> Response:
-        return JSONResponse({"code": "200", "data": listing(self._sold, self.base_url)})
+        live = [live_models.atlas_entry(model, self._schema_url(model.id)) for model in self._live.values()]
+        return JSONResponse({"code": "200", "data": [*listing(self._sold, self.base_url), *live]})
+
+    def _schema_url(self, model: str) -> str:
+        name = model.replace("/", "-")
+        static = f"https://static.atlascloud.ai/model/schema/{name}.json"
+        return static if self._static_host else f"{self.base_url}/_schemas/{model}.json"
 
     async def _schema(self, request: Request) -> Response:
-        model = self._sold.get(str(request.path_params["model"]))
+        return self._document(str(request.path_params["model"]))
+
+    async def _static_schema(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        return self._document(next((model for model in self._live if model.replace("/", "-") == name), ""))
+
+    def _document(self, name: str) -> Response:
+        if live := self._live.get(name):
+            return JSONResponse(live_models.atlas_document(live))
+        model = self._sold.get(name)
         return JSONResponse(schema(model)) if model else Response(status_code=404)
 
     async def _balance(self, _: Request) -> Response:

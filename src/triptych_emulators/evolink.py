@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
+from urllib.parse import unquote, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -266,12 +267,13 @@ class Emulated(Emulator):
             return self.refusal(request, 413)
         if len(self._files) >= self._files_kept:
             return self.refusal(request, 403, "the file quota is used up")
-        name = name.replace("/", "_")
-        url, file_id = self.keep_upload(name, data, kind), f"file_{uuid.uuid4().hex[:12]}"
+        name, file_id = name.replace("/", "_"), f"file_{uuid.uuid4().hex[:12]}"
+        unique = given or f"{file_id.removeprefix('file_')}-{name}"
+        url = self.keep_upload(unique, data, kind)
         now = self._now()
         stored = {
             "file_id": file_id,
-            "file_name": given or name,
+            "file_name": unique,
             "original_name": name,
             "file_size": len(data),
             "mime_type": kind,
@@ -285,8 +287,12 @@ class Emulated(Emulator):
         return _success(stored)
 
     async def _list_files(self, request: Request) -> Response:
-        files = list(self._files.values())
-        return _success({"files": files, "total": len(files), "page": 1, "page_size": 20})
+        query = request.query_params
+        number, size = int(query.get("page") or 1), min(100, int(query.get("pageSize") or 20))
+        shown = ("file_id", "file_name", "file_size", "upload_time")
+        files = [{name: file[name] for name in shown} for file in reversed(self._files.values())]
+        page = files[(number - 1) * size : number * size]
+        return _success({"files": page, "total": len(files), "page": number, "page_size": size})
 
     async def _quota(self, _: Request) -> Response:
         used = len(self._files)
@@ -294,8 +300,10 @@ class Emulated(Emulator):
         return _success({**quota, "user_group": "default"})
 
     async def _delete_file(self, request: Request) -> Response:
-        if self._files.pop(str(request.path_params["id"]), None) is None:
+        file = self._files.pop(str(request.path_params["id"]), None)
+        if file is None:
             return self.refusal(request, 404)
+        self.files.uploads.drop(unquote(urlsplit(file["file_url"]).path).removeprefix("/_uploads/"))
         return _success(None)
 
     def _now(self) -> datetime:

@@ -8,7 +8,7 @@ Switches: `default_count` is the default of `max_images` (1 on the newer page, 2
 `history_shows` is the field of history items that has the request, with `include_inputs` ("inputs" or "input", both
 read by the official CLI; "" for none); `sync_hold_s` is the longest wait of the sync mode; `balance_usd` is the balance
 of the account, `no_funds_status` the status of a refusal when it is empty; `layer_count` is how many images a layer job
-returns, its base among them.
+returns, its base among them; `extra_models` are further models of the catalogue (see `live_models.load`).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from triptych_emulators import live_models
 from triptych_emulators.kit import (
     EmulatedJob,
     Emulator,
     FaultType,
     InvalidRequest,
     JobSpec,
-    UnreachableImage,
     for_every_op,
     for_results,
     form_file,
@@ -89,9 +89,11 @@ class Emulated(Emulator):
         balance_usd: Decimal | str = "125.50",
         no_funds_status: int = 402,
         layer_count: int = 4,
+        extra_models: Sequence[Mapping[str, Any]] = (),
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        self._live = live_models.load("wavespeed", "image-to-image", extra_models, MODELS)
         self._default_count = default_count
         self._history_shows = history_shows
         self._sync_hold_s = sync_hold_s
@@ -126,12 +128,12 @@ class Emulated(Emulator):
     # Paid
 
     async def _submit(self, request: Request) -> Response:
-        model = MODELS.get(str(request.path_params["model"]))
-        if model is None:
-            return self.refusal(request, 404, f"model not found: {str(request.path_params['model'])[:100]}")
+        name = str(request.path_params["model"])
+        if name not in MODELS and name not in self._live:
+            return self.refusal(request, 404, f"model not found: {name[:100]}")
         try:
             body = parsed(await request.body())
-            spec = parse_submit(model, body, self._default_count, self._follow(body), self.layer_count)
+            spec = self._parse(name, body, self._follow(body))
         except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
         if spec.total_usd > self._balance_usd - self.charged_usd:
@@ -145,6 +147,12 @@ class Emulated(Emulator):
         if "no-id" in job.faults:
             del data["id"]
         return _success(data)
+
+    def _parse(self, name: str, body: Any, follow: tuple[int, int] | None = None) -> JobSpec:
+        """Return the job of a submit's or quote's body; raise InvalidRequest."""
+        if name in self._live:
+            return live_models.parse(self._live[name], _object(body), self.files.size_of)
+        return parse_submit(MODELS[name], body, self._default_count, follow, self.layer_count)
 
     async def _synchronous(self, job: EmulatedJob) -> Response:
         """Hold the response until the job has ended, or the sync mode gives up."""
@@ -183,16 +191,10 @@ class Emulated(Emulator):
 
     def _follow(self, body: Any) -> tuple[int, int] | None:
         """Return the size of the first reference, or None when it cannot be read."""
-        from triptych.images import processing
-
         images = body.get("images") if isinstance(body, dict) else None
         if not isinstance(images, list) or not images or not isinstance(images[0], str) or body.get("size"):
             return None
-        try:
-            found = processing.verify(self.files.read(images[0]))
-        except UnreachableImage:
-            return None
-        return found.width, found.height
+        return self.files.size_of(images[0])
 
     # Free
 
@@ -238,7 +240,8 @@ class Emulated(Emulator):
         return _success({"type": kind.partition("/")[0], "download_url": url, "filename": name, "size": len(data)})
 
     async def _models(self, _: Request) -> Response:
-        return JSONResponse({"code": 200, "message": "success", "data": listing()})
+        live = [live_models.wavespeed_entry(model, order) for order, model in enumerate(self._live.values(), start=100)]
+        return JSONResponse({"code": 200, "message": "success", "data": [*listing(), *live]})
 
     async def _price(self, request: Request) -> Response:
         try:
@@ -258,10 +261,10 @@ class Emulated(Emulator):
 
     async def _parse_price(self, request: Request) -> JobSpec:
         fields = _object(parsed(await request.body()))
-        model = MODELS.get(str(fields.get("model_id", "")))
-        if model is None:
+        name = str(fields.get("model_id", ""))
+        if name not in MODELS and name not in self._live:
             raise InvalidRequest("model_id is required and must be a model")
-        return parse_submit(model, fields.get("inputs"), self._default_count, None, self.layer_count)
+        return self._parse(name, fields.get("inputs"))
 
     async def _history(self, request: Request) -> Response:
         try:

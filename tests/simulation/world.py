@@ -268,6 +268,7 @@ class World:
             "TRIPTYCH_ALLOWED_DIRS": self.directory,
             "TRIPTYCH_BUDGET_USD": "none" if self.budget_usd is None else str(self.budget_usd),
             "TRIPTYCH_CONFIRM_USD": str(self.confirm_usd),
+            "TRIPTYCH_MODELS": "builtin",
         }
         for provider in self.providers.values():
             settings |= provider.environ()

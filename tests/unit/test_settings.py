@@ -270,3 +270,14 @@ def test_signed_urls_are_not_logged_at_any_level(
     for name in ("httpx2", "httpcore2.http11"):
         logging.getLogger(name).info("GET https://cdn.example/a.png?signature=1")
     assert "signature" not in capsys.readouterr().err
+
+
+# -- live models
+
+
+def test_live_models_are_on_unless_switched_off() -> None:
+    assert read_settings({}).setup.live_models
+    assert read_settings({"TRIPTYCH_MODELS": " Live "}).setup.live_models
+    assert not read_settings({"TRIPTYCH_MODELS": "builtin"}).setup.live_models
+    with pytest.raises(errors.BadRequest, match=r'TRIPTYCH_MODELS must be live .* or builtin .*it is "all"'):
+        read_settings({"TRIPTYCH_MODELS": "all"})

@@ -164,7 +164,8 @@ def _describe(operation: Operation, count: int) -> str:
 def search(
     offers: Sequence[Offer], query: str = "", operation: str | None = None, provider: str | None = None
 ) -> list[Offer]:
-    """Return the offers that contain every word of the query, in the order given; "v5", "5" and "5.0" are equal.
+    """Return the offers that contain every word of the query in their names or titles, in the order given;
+     "v5", "5" and "5.0" are equal.
 
     Raises: `OutOfLimits` for an unknown operation.
     """
@@ -181,7 +182,8 @@ def search(
 
 
 def _occurs(word: str, offer: Offer) -> bool:
-    text = f"{offer.provider} {offer.family} {offer.endpoint} {offer.operation} {' '.join(offer.aliases)}".casefold()
+    names = (offer.provider, offer.family, offer.endpoint, offer.operation, *offer.aliases, offer.title)
+    text = " ".join(names).casefold()
     if re.fullmatch(r"v?[0-9]+([.-][0-9])?", word):
         return set(_tokens(word)) <= set(_tokens(offer.family))
     return word in text or (bool(_tokens(word)) and set(_tokens(word)) <= set(_tokens(text)))

@@ -23,6 +23,9 @@ VALUE_CHARS = 2_000
 def check_params(offer: Offer, request: Request) -> None:
     """Check a request's parameters. Raises: `OutOfLimits`, saying what would be right."""
     where = f"{offer.family} on {offer.provider}"
+    for name, needed in offer.params.items():
+        if needed.required and name not in (request.params or {}):
+            raise OutOfLimits(f"{where} needs params.{name}: {_words(needed)}.")
     for name, value in (request.params or {}).items():
         param = offer.params.get(name)
         if param is None:
@@ -31,13 +34,11 @@ def check_params(offer: Offer, request: Request) -> None:
             if not isinstance(value, str) or not value.strip():
                 raise OutOfLimits(f"params.{name} is an image: a handle, a path or a URL, as in images.")
         elif fault := _fault(param, value):
-            shown = quoted(value if isinstance(value, str) else _written(value), 60)
-            raise OutOfLimits(f"params.{name} is {shown}; on {where} it must be {fault}.")
+            raise OutOfLimits(f"params.{name} is {_shown(value)}; on {where} it must be {fault}.")
         elif value in param.one_reference and request.inputs_each != 1:
-            shown = quoted(value if isinstance(value, str) else _written(value), 60)
             raise OutOfLimits(
-                f"params.{name} is {shown}; on {where} that needs exactly one image to edit, and "
-                f"this request has {request.inputs_each}: {param.note}."
+                f"params.{name} is {_shown(value)}; on {where} that needs exactly one image to edit, and this request "
+                f"has {request.inputs_each}: {param.note}."
             )
     image_format = request.format or offer.default_format
     if image_format == "png" and _is_compression(offer, request):
@@ -70,7 +71,12 @@ def notes(offer: Offer, request: Request) -> Iterator[str]:
 
 def params_text(params: Mapping[str, Param]) -> list[str]:
     """Return each parameter with its values in a few words: "seed: whole number", "quality: low, medium, high"."""
-    return [f"{name}: {'an image' if param.is_image else _values(param.schema)}" for name, param in params.items()]
+    needed = {name: " (required)" if param.required else "" for name, param in params.items()}
+    return [f"{name}: {_words(param)}{needed[name]}" for name, param in params.items()]
+
+
+def _words(param: Param) -> str:
+    return "an image" if param.is_image else _values(param.schema)
 
 
 def _why_not(offer: Offer, name: str) -> str:
@@ -123,6 +129,10 @@ def _kind(schema: Mapping[str, Any]) -> str:
         return f"an object of {', '.join(f'{name} ({_values(one)})' for name, one in list(flat.items())[:12])}"
     words = {"boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text"}
     return words.get(str(schema.get("type")), "an object" if schema.get("type") == "object" else "a list")
+
+
+def _shown(value: Any) -> str:
+    return quoted(value if isinstance(value, str) else _written(value), 60)
 
 
 def _written(value: Any) -> str:

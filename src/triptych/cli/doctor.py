@@ -215,7 +215,8 @@ def _key(account: Account) -> Check:
 async def _reach(provider_client: ProviderClient, account: Account, dates: list[datetime]) -> Check:
     """Send a request without the key to a provider's base URLs; any response is ok. Its date is added to `dates`."""
     provider = account.provider
-    bases = {name: account.base_urls.get(name) or url.default for name, url in provider.base_urls.items()}
+    needed = {name: url for name, url in provider.base_urls.items() if not url.optional}
+    bases = {name: account.base_urls.get(name) or url.default for name, url in needed.items()}
     for name, url in bases.items():
         try:
             response = await provider_client.run(account, _request_root(name))

@@ -259,8 +259,10 @@ def _model_rows(own_rows: Sequence[ModelRow]) -> list[str]:
             kinds = dict.fromkeys(operation.removesuffix("-sequential") for operation in operations)
             refs = str(m.max_references) if "edit" in kinds else "0"
             images = str(m.max_outputs) if any(o.endswith("-sequential") for o in operations) else "1"
-            each = f"{'from ' if m.price else ''}${format_usd(m.usd_per_image)}"
-            rows.append((m.model, "/".join(kinds), refs, images, each, endpoint))
+            usd = m.usd_per_image
+            each = "quoted" if usd is None else f"{'from ' if m.price else ''}${format_usd(usd)}"
+            name = "live" if m.live else m.model
+            rows.append((name, "/".join(kinds), refs, images, each, endpoint))
     return table(("model", "does", "refs", "images", "each", "endpoint id"), rows).split("\n")
 
 
@@ -268,6 +270,8 @@ def _model_notes(own_rows: Sequence[ModelRow]) -> list[str]:
     """Return a sentence for each model with a price in parts, and for each that will be retired."""
     sentences = []
     for m in own_rows:
+        if m.title:
+            sentences.append(f'{next(iter(m.endpoints.values()))}: "{m.title}"')
         if m.price:
             sentences.append(f"{m.model}: {m.price_text()}")
         if "retire" in (m.lifecycle or ""):

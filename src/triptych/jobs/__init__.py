@@ -9,8 +9,8 @@ Other packages use these modules. This file imports none of them, because a star
     file_links    signed URLs of image files
     pruning       removes old image files
 
-Inside stand `job_creation`, `pricing`, `worker` with its steps (`submission`, `completion`, `polling`, `downloads`,
-`uploads`, `transitions`), `image_access` and `image_preview`.
+Inside stand `job_creation`, `pricing`, `catalogues`, `live_choice`, `worker` with its steps (`submission`,
+`completion`, `polling`, `downloads`, `uploads`, `transitions`), `image_access` and `image_preview`.
 """
 
 __all__ = ["file_links", "planning", "presenters", "pruning", "results", "service"]

@@ -19,7 +19,8 @@ from triptych.core import errors
 from triptych.core.clock import Clock, moment
 from triptych.core.models import Image, Job, Reference, Request
 from triptych.core.offers import Offer
-from triptych.jobs import planning
+from triptych.jobs import live_choice, planning
+from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.image_access import Caller, ImageAccess
 from triptych.jobs.planning import Plan, Terms
 from triptych.jobs.pricing import Pricing
@@ -29,6 +30,7 @@ from triptych.storage.async_store import AsyncStore
 
 T = TypeVar("T")
 
+_DRY_RUN = "A dry run: nothing was sent. The quote is the {}."
 BUSY_PAUSE_S = 0.25
 LEAST_QUOTE_S = 0.8
 """The least time for the provider's quote, for a call that does not wait."""
@@ -39,7 +41,8 @@ class ServiceConfig:
     """The configuration of a service; `settings` reads it from the environment.
 
     `accounts` are all known providers, usable or not, in order of preference. `allowed_dirs` may be read and written by
-    every caller; `budget_usd` None is no cap; `proxy_resolves` is explained in `ProviderClient`.
+    every caller; `budget_usd` None is no cap; `proxy_resolves` is explained in `ProviderClient`. With `live_models` the
+    providers' live catalogues are used, else the built-in table alone.
     """
 
     home: Path
@@ -49,6 +52,7 @@ class ServiceConfig:
     budget_usd: Decimal | None = Decimal(10)
     confirm_usd: Decimal = Decimal(1)
     proxy_resolves: bool = False
+    live_models: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +90,18 @@ class JobCreation:
     """Makes jobs in one store."""
 
     def __init__(
-        self, config: ServiceConfig, store: AsyncStore, pricing: Pricing, image_access: ImageAccess, clock: Clock
+        self,
+        config: ServiceConfig,
+        store: AsyncStore,
+        pricing: Pricing,
+        catalogues: Catalogues,
+        image_access: ImageAccess,
+        clock: Clock,
     ) -> None:
         self._config = config
         self._store = store
         self._pricing = pricing
+        self._catalogues = catalogues
         self._image_access = image_access
         self._clock = clock
 
@@ -131,7 +142,7 @@ class JobCreation:
         offers: list[Offer] = []
         warnings: tuple[str, ...] = ()
         try:
-            offers, warnings = self._offers(request)
+            offers, warnings = await self._offers(request)
         except errors.BadRequest as error:
             # The same request may have a job from before a key, a model or a default was removed.
             if terms.again or terms.dry_run:
@@ -160,6 +171,10 @@ class JobCreation:
         Raises: as `create`.
         """
         plan = (await self._prepare(request, terms, caller)).plan()
+        if plan.offer.live:
+            unknown = plan.offer.price.unknown
+            plan = planning.with_quotes(plan, await self._pricing.quotes(plan) if unknown else plan.quotes)
+        exact = all(quote.exact for quote in plan.quotes)
         account = self._config.accounts[plan.offer.provider]
         now = self._clock.now()
         references = []
@@ -179,15 +194,15 @@ class JobCreation:
             returned=0,
             images=[],
             cost=Cost(quoted=plan.quoted_usd),
-            warnings=[*plan.warnings, "A dry run: nothing was sent. The quote is the list price."]
+            warnings=[*plan.warnings, _DRY_RUN.format("provider's" if exact else "list price")]
             + ([f"This is the first of {plan.requests} requests."] if plan.requests > 1 else []),
             request=first_call(account, account.provider.submit(plan.first_request(references))),
         )
 
-    def _offers(self, request: Request) -> tuple[list[Offer], tuple[str, ...]]:
+    async def _offers(self, request: Request) -> tuple[list[Offer], tuple[str, ...]]:
         """Return the offers that fit, best first, and the warnings about the first.
 
-        Raises: as `planning.rank_offers`, when none of them can.
+        Raises: as `planning.rank_offers` and `live_choice.find_live`, when none of them can.
         """
 
         def fits(offer: Offer) -> None:
@@ -195,8 +210,14 @@ class JobCreation:
             catalog.check_params(offer, request)
             catalog.resolve_size(offer, request.size, None)
 
-        accounts, today = self._config.accounts, self._clock.now().date()
-        offers = planning.rank_offers(accounts, self._config.default_provider, request, fits, today)
+        accounts, today, default = self._config.accounts, self._clock.now().date(), self._config.default_provider
+        try:
+            offers = planning.rank_offers(accounts, default, request, fits, today)
+        except (errors.UnknownModel, errors.NoKey) as error:
+            if not live_choice.may_be_live(accounts, request):
+                raise
+            known = await self._catalogues.wait()
+            offers = [live_choice.find_live(accounts, default, request, known, fits, error)]
         return offers, planning.notes(accounts, offers[0], request, today)
 
     async def _confirm_cost(self, plan: Plan, terms: Terms, caller: Caller, end_s: float) -> Plan:

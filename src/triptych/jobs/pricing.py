@@ -21,6 +21,7 @@ from triptych.core.clock import Clock
 from triptych.core.models import Reference
 from triptych.core.offers import Lifecycle, Offer, Operation, Price, Quote
 from triptych.core.text import line
+from triptych.jobs.catalogues import Catalogues, Known
 from triptych.jobs.planning import Plan
 from triptych.jobs.results import ModelRow, ModelsResult, ProviderRow
 from triptych.providers.client import Account, ProviderClient
@@ -29,6 +30,9 @@ from triptych.storage.async_store import AsyncStore
 PATIENCE_S = 8.0
 """How long a call waits for live facts before it uses the built-in list."""
 LIFETIME_S = 600.0
+ROWS_WITH_PARAMS = 6
+"""A list of so few rows shows their parameters too."""
+TITLE_CHARS = 90
 WARNING_CHARS = 140
 """The limit of a warning in a list of several providers; a list of one provider has it whole."""
 PLACEHOLDER_URL = "https://example.com/image.jpg"
@@ -58,12 +62,14 @@ class Pricing:
         provider_client: ProviderClient,
         accounts: Mapping[str, Account],
         default_provider: str,
+        catalogues: Catalogues,
         clock: Clock,
     ) -> None:
         self._store = store
         self._client = provider_client
         self._accounts = accounts
         self._default_provider = default_provider
+        self._catalogues = catalogues
         self._clock = clock
         self._cache: dict[object, _Cached] = {}
 
@@ -73,7 +79,8 @@ class Pricing:
         """Return models × providers with price, limits, lifecycle, and whether each is usable now.
 
         Usable ones come first, of these the default provider's. With `within_bytes`, rows are shown as long as the
-        result, as JSON and as text, has no more bytes; a provider's row has the prices of the models left out.
+        result, as JSON and as text, has no more bytes; a provider's row has the prices of the models left out. Live
+        models are listed if the list is narrowed, after the built-in ones.
 
         Raises: `errors.OutOfLimits` for an unknown operation, `errors.UnknownModel` for an unknown provider.
         """
@@ -90,6 +97,8 @@ class Pricing:
             for account in accounts:
                 if account.usable:
                     tasks.start_soon(self._ask, account, facts[account.provider.name])
+            narrowed = bool(query.strip() or operation or provider)
+            known = await (self._catalogues.wait() if narrowed else self._catalogues.known())
         today = self._clock.now().date()
         rows = [
             row
@@ -101,21 +110,32 @@ class Pricing:
                 today,
             )
         ]
-        rows.sort(key=lambda row: (not row.usable, row.provider != self._default_provider))
+        for account in accounts if narrowed else ():
+            live = known[account.provider.name].offers if account.provider.name in known else ()
+            rows += _rows(account, catalog.search(live, query, operation), facts[account.provider.name], today)
+        rows.sort(key=lambda row: (not row.usable, bool(row.live), row.provider != self._default_provider))
         warnings = [live.warning for live in facts.values() if live.warning]
         if len(accounts) > 1:
             warnings = [line(warning, WARNING_CHARS) for warning in warnings]
 
-        def result(shown: int) -> ModelsResult:
+        if not narrowed and (hint := _live_hint(self._accounts, self._catalogues.providers, known)):
+            warnings.append(hint)
+
+        def result(shown: int, *, params: bool = False) -> ModelsResult:
             left = rows[shown:]
-            more = f"{len(left)} more: query, operation or provider lists them in full."
+            how = "a narrower query, operation or provider" if narrowed else "query, operation or provider"
+            more = f"{len(left)} more: {how} lists them in full."
             return ModelsResult(
                 default_provider=self._default_provider,
                 providers=[_provider_row(account, facts[account.provider.name], left) for account in accounts],
-                models=rows[:shown],
+                models=[row if params else row.model_copy(update={"params": None}) for row in rows[:shown]],
                 warnings=[*warnings, more] if left else warnings,
             )
 
+        if narrowed and len(rows) <= ROWS_WITH_PARAMS:
+            with_params = result(len(rows), params=True)
+            if within_bytes is None or _bytes(with_params) <= within_bytes:
+                return with_params
         if within_bytes is None:
             return result(len(rows))
         shown = 0
@@ -126,29 +146,34 @@ class Pricing:
     async def quotes(self, plan: Plan, within_s: float = PATIENCE_S) -> tuple[Quote, ...]:
         """Return the price of one request of each lane; lanes with the same list price are quoted once.
 
-        No image is sent: an image at the provider is named by its URL there, any other by `PLACEHOLDER_URL`. The list
-        price is used if the provider takes the size from the image, or does not respond in time.
+        A live model's list price does not tell sizes apart, so its lanes are asked one by one, each price once. No
+        image is sent: an image at the provider is named by its URL there, any other by `PLACEHOLDER_URL`. The list
+        price is used if the provider takes the size of a built-in model from the image, or does not respond in time.
         """
-        by_list_usd: dict[Decimal, Quote] = {}
+        found: dict[object, Quote] = {}
+        kinds = [lane if plan.offer.live else listed.usd for lane, listed in enumerate(plan.quotes)]
         with anyio.move_on_after(min(PATIENCE_S, within_s)):
-            for lane, listed in enumerate(plan.quotes):
-                if listed.usd not in by_list_usd:
-                    by_list_usd[listed.usd] = await self._quote(plan, lane)
-        return tuple(by_list_usd.get(listed.usd, listed) for listed in plan.quotes)
+            for lane, kind in enumerate(kinds):
+                if kind not in found:
+                    found[kind] = await self._quote(plan, lane)
+                if plan.offer.live and not found[kind].exact:
+                    break
+        return tuple(found.get(kind, listed) for kind, listed in zip(kinds, plan.quotes, strict=True))
 
     async def _quote(self, plan: Plan, lane: int) -> Quote:
         account, size, inputs = self._accounts[plan.offer.provider], plan.sizes[lane], plan.inputs[lane]
-        if not account.provider.quote or (inputs and size is None):
+        if not account.provider.quote or (inputs and size is None and not plan.offer.live):
             return plan.quotes[lane]
-        key = ("quote", plan.offer.provider, plan.offer.endpoint, plan.request.count, size, len(inputs))
+        references, seen = [], []
+        for image in inputs:
+            copy = await self._store.copy(image.sha256, account.provider.name, self._clock.now())
+            references.append(Reference(image.sha256, image.mime_type, url=copy[0] if copy else PLACEHOLDER_URL))
+            seen.append(image.size if copy and plan.offer.live else None)
+        options = json.dumps([plan.request.format, plan.request.params, seen], sort_keys=True)
+        key = ("quote", plan.offer.provider, plan.offer.endpoint, plan.request.count, size, len(inputs), options)
         if cached := self._cached(key):
             known: Quote = cached
             return known
-        references = []
-        for image in inputs:
-            copy = await self._store.copy(image.sha256, account.provider.name, self._clock.now())
-            url = copy[0] if copy else PLACEHOLDER_URL
-            references.append(Reference(image.sha256, image.mime_type, url=url))
         with suppress(errors.Outage, errors.Refused, errors.Failed):
             found = await self._client.run(account, account.provider.quote(plan.first_request(references, lane)))
             if found:
@@ -190,7 +215,7 @@ def _bytes(result: ModelsResult) -> int:
 def _provider_row(account: Account, facts: _LiveFacts, left: Sequence[ModelRow]) -> ProviderRow:
     others: dict[str, Decimal] = {}
     for row in left:
-        if row.provider == account.provider.name:
+        if row.provider == account.provider.name and row.usd_per_image is not None and not row.live:
             others[row.model] = min(row.usd_per_image, others.get(row.model, row.usd_per_image))
     return ProviderRow(
         provider=account.provider.name,
@@ -223,7 +248,7 @@ def _rows(account: Account, offers: Sequence[Offer], facts: _LiveFacts, today: d
 
 
 def _row(account: Account, offer: Offer, facts: _LiveFacts, today: date) -> ModelRow:
-    live = (facts.prices_usd or {}).get(offer.endpoint)
+    live = None if offer.price.unknown else (facts.prices_usd or {}).get(offer.endpoint)
     gone = bool(facts.prices_usd) and offer.endpoint not in (facts.prices_usd or {})
     retired = catalog.is_retired(offer, today)
     why_not = account.why_not
@@ -236,7 +261,7 @@ def _row(account: Account, offer: Offer, facts: _LiveFacts, today: date) -> Mode
         model=offer.family,
         provider=account.provider.name,
         endpoints={offer.operation.value: offer.endpoint},
-        usd_per_image=live or offer.price.usd_per_image,
+        usd_per_image=live or (None if offer.price.unknown else offer.price.usd_per_image),
         price=_price_text(offer.price),
         price_as_of="live" if live else offer.price.as_of,
         max_references=offer.max_references,
@@ -244,11 +269,24 @@ def _row(account: Account, offer: Offer, facts: _LiveFacts, today: date) -> Mode
         max_references_and_outputs=offer.max_references_and_outputs if sets else None,
         independent=offer.independent or None,
         sizes=catalog.sizes_text(offer),
+        params=catalog.params.params_text(offer.params) or None,
+        live=True if offer.live else None,
+        title=line(offer.title, TITLE_CHARS) or None,
         formats=list(offer.formats),
         lifecycle=_lifecycle(offer.lifecycle, retired=retired) or None,
         usable=not why_not,
         why_not=why_not,
     )
+
+
+def _live_hint(accounts: Mapping[str, Account], providers: Sequence[str], known: Known) -> str:
+    """Return how to find the models that only the live catalogues have; "" if there are none."""
+    number = sum(len({offer.endpoint for offer in one.offers}) for one in known.values())
+    titles = " and ".join(accounts[name].provider.title for name in providers)
+    if not providers or (known and not number):
+        return ""
+    count = f"{number} more models" if known else "More models"
+    return f'{count} in the live catalogues of {titles}: a query finds them, such as query="background".'
 
 
 def _price_text(price: Price) -> str | None:

@@ -238,7 +238,8 @@ class ModelRow(Result):
     provider: str
     endpoints: dict[str, str]
     """The provider's own id for each operation."""
-    usd_per_image: Usd
+    usd_per_image: Usd | None
+    """Null if the price is not published: the provider quotes each request."""
     price: str | None = _shown_if_set()
     """The list price in words, where it has more parts than one."""
     price_as_of: str
@@ -250,6 +251,12 @@ class ModelRow(Result):
     """Several images of one request are variations of each other, not one set."""
     sizes: list[str]
     formats: list[str]
+    params: list[str] | None = _shown_if_set()
+    """The model's own parameters with their values, where the list is short."""
+    live: bool | None = _shown_if_set()
+    """True for a model from the provider's live catalogue: only its endpoint id names it."""
+    title: str | None = _shown_if_set()
+    """The provider's words about it: data from outside."""
     lifecycle: str | None = _shown_if_set()
     usable: bool
     why_not: str | None = _shown_if_set()
@@ -263,6 +270,8 @@ class ModelRow(Result):
 
     def price_text(self) -> str:
         """Return the price in words; where it has parts, a live one is only where they begin."""
+        if self.usd_per_image is None:
+            return "no published price: quoted for each request"
         if not self.price:
             return f"${format_usd(self.usd_per_image)} an image"
         live = f"from ${format_usd(self.usd_per_image)} now; listed " if self.price_as_of == "live" else ""
@@ -277,8 +286,11 @@ class ModelRow(Result):
 
     def text(self) -> str:
         """Return the row as one line."""
-        facts = [self.price_text(), self.limits_text(), f"sizes {', '.join(self.sizes)}"]
+        facts = [f"live, {quoted(self.title)}" if self.title else "live"] if self.live else []
+        facts += [self.price_text(), self.limits_text()]
+        facts += [f"sizes {', '.join(self.sizes)}"] if self.sizes else []
         facts += [" ".join(self.formats)] if self.formats else []
+        facts += [f"params {', '.join(self.params)}"] if self.params else []
         facts += [self.lifecycle] if self.lifecycle else []
         facts += ["usable" if self.usable else f"not usable: {self.why_not}"]
         ids = [f"{' '.join(operations)} = {endpoint}" for endpoint, operations in self.by_endpoint().items()]

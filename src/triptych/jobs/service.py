@@ -20,6 +20,7 @@ from triptych.core.concurrency import unwrap_group
 from triptych.core.models import Job, Output, Request, State, Status
 from triptych.images.files import ImageFiles
 from triptych.jobs import presenters, resumption
+from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.image_access import Caller, ImageAccess, SignedFile
 from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
 from triptych.jobs.planning import MAX_LANES, Terms
@@ -76,6 +77,7 @@ async def open_service(
                 if work:
                     tasks.start_soon(service.worker.run)
                     tasks.start_soon(service.image_access.keep_saving)
+                    tasks.start_soon(service.catalogues.keep)
                 yield service
                 tasks.cancel_scope.cancel()
     finally:
@@ -100,8 +102,12 @@ class ImageService:
         plain = Store(config.home / "triptych.db", self._files.images_dir, config.budget_usd, clock)
         self.store = AsyncStore(plain, hop or one_thread())
         self.image_access = ImageAccess(self.store, self._files, clock, config.allowed_dirs)
-        self._pricing = Pricing(self.store, self.provider_client, config.accounts, config.default_provider, clock)
-        self._creation = JobCreation(config, self.store, self._pricing, self.image_access, clock)
+        accounts = config.accounts
+        self.catalogues = Catalogues(config.home, accounts if config.live_models else {}, self.provider_client, clock)
+        self._pricing = Pricing(
+            self.store, self.provider_client, accounts, config.default_provider, self.catalogues, clock
+        )
+        self._creation = JobCreation(config, self.store, self._pricing, self.catalogues, self.image_access, clock)
         self.worker = Worker(
             self.store, self._files, self.provider_client, config.accounts, clock, self._notify_listeners
         )

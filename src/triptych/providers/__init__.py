@@ -138,10 +138,11 @@ class ReferenceLimits:
 
 @dataclass(frozen=True, slots=True)
 class BaseUrl:
-    """A provider's default base URL, and the variable that replaces it."""
+    """A provider's default base URL, and the variable that replaces it; `doctor` does not knock at an optional one."""
 
     env: str
     default: str
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +191,9 @@ class Provider:
     `Offer.assumed`. None for any other name. Raises: `errors.UnknownModel`."""
     poll: Callable[[str, str | None], Flow[Pending | Done]] | None = None
     upload: Callable[[bytes, str, str], Flow[Upload]] | None = None
+    """Upload a file. Raises: `errors.NoRoom` if the provider keeps no more files for this account."""
+    delete: Callable[[Sequence[str]], Flow[frozenset[str]]] | None = None
+    """Delete uploads by their URLs; return those that are gone, or may be. It touches no other file."""
     find: Callable[[ProviderRequest, Prediction, SubmitTimes, frozenset[str]], Flow[Pending | None]] | None = None
     """Find a submit whose response was lost. The tickets belong to other predictions. It sends nothing paid.
 

@@ -8,7 +8,8 @@ Several providers share this file, so it knows none of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -135,26 +136,37 @@ def same_request(sent: Mapping[str, Any], shown: Any) -> bool | None:
     """
     if not isinstance(shown, dict):
         return None
-    matches, theirs = _comparable(sent), _comparable(shown)
-    our_images, their_images = matches.pop("images", ()), theirs.pop("images", None)
-    if any(name in theirs and theirs[name] != value for name, value in matches.items()):
+    names = {"images", *(name for name, value in sent.items() if name not in ("image", "prompt") and _are_urls(value))}
+    (ours, our_images), (theirs, their_images) = _comparable(sent, names), _comparable(shown, names)
+    if any(name in theirs and theirs[name] != value for name, value in ours.items()):
         return False
-    if their_images is not None and len(their_images) != len(our_images):
+    if any(len(images) != len(our_images.get(name, ())) for name, images in their_images.items()):
         return False
-    return True if matches.keys() <= theirs.keys() and (their_images or ()) == our_images else None
+    return True if ours.keys() <= theirs.keys() and their_images == our_images else None
 
 
-def _comparable(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that tell requests apart, in one spelling; `image` and `images` are the same field."""
-    fields: dict[str, Any] = {
-        name: _spelled(name, value)
-        for name, value in body.items()
-        if name not in ("model", "image", "images") and value is not None
-    }
-    images = body.get("images") or body.get("image")
-    if images:
-        fields["images"] = tuple(images if isinstance(images, list) else [images])
-    return fields
+def _comparable(body: Mapping[str, Any], images: Collection[str]) -> tuple[dict[str, str], dict[str, tuple[Any, ...]]]:
+    """Return the fields that tell requests apart, in one spelling, and apart from them those that are images."""
+    fields, pictures = {}, {}
+    for name, value in body.items():
+        if name == "model" or value is None:
+            continue
+        if _spelled_name(name) not in images:
+            fields[name] = _spelled(name, value)
+        elif value:
+            pictures[_spelled_name(name)] = tuple(value) if isinstance(value, list) else (value,)
+    return fields, pictures
+
+
+def _spelled_name(name: str) -> str:
+    """Return a field's name; `image` and `images` are the same field."""
+    return "images" if name == "image" else name
+
+
+def _are_urls(value: Any) -> bool:
+    """Return whether a value is an image, or several: URLs or data URIs."""
+    texts = value if isinstance(value, list) else [value]
+    return bool(texts) and all(isinstance(one, str) and re.match(r"https?://|data:", one) for one in texts)
 
 
 def _spelled(name: str, value: Any) -> str:

@@ -20,7 +20,8 @@ from triptych import catalog
 from triptych.core import errors
 from triptych.core.models import Done, Pending, Prediction, ProviderRequest, Upload
 from triptych.core.offers import Operation, Quote
-from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, ModelList, Provider, SubmitTimes
+from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, ModelList, Provider, SubmitTimes, _live
+from triptych.providers import _atlas_catalogue as catalogue
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -58,7 +59,8 @@ def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """
     body, headers = _body(edit), _headers(edit)
     response = yield _generate(body, headers)
-    if edit.offer.operation is Operation.EDIT and len(edit.references) == 1 and _rejects_image_field(response):
+    one = edit.offer.operation is Operation.EDIT and len(edit.references) == 1 and not edit.offer.live
+    if one and _rejects_image_field(response):
         other = {("image" if key == "images" else key): value for key, value in body.items()}
         other["image"] = body["images"][0]
         second = yield _generate(other, headers)
@@ -87,6 +89,8 @@ def _with_lifetime(pending: Pending, edit: ProviderRequest) -> Pending:
 def _body(edit: ProviderRequest) -> dict[str, Any]:
     """Return the flat body, with the model's own fields and no others."""
     offer = edit.offer
+    if offer.live:
+        return {"model": offer.endpoint, **_live.body(edit)}
     body: dict[str, Any] = {"model": offer.endpoint, "prompt": edit.prompt}
     if offer.operation is Operation.LAYERS:
         body["image"] = read.reference_uri(edit.references[0])
@@ -328,7 +332,7 @@ PROVIDER = Provider(
     title="Atlas Cloud",
     key_env="ATLASCLOUD_API_KEY",
     rank=1,
-    base_urls={"api": BaseUrl("ATLASCLOUD_BASE_URL", "https://api.atlascloud.ai")},
+    base_urls={"api": BaseUrl("ATLASCLOUD_BASE_URL", "https://api.atlascloud.ai"), "static": catalogue.STATIC},
     offers=offering.offers("atlas", FAMILIES, offering.PATH_TAILS),
     submit=submit,
     poll=poll,
@@ -339,6 +343,8 @@ PROVIDER = Provider(
     charge=charge,
     listing=listing,
     balance=balance,
+    catalogue=catalogue.catalogue,
+    schema=catalogue.schema,
     result_lifetime_s=RESULT_LIFETIME_S,
     max_running=8,
     deadline_s=1800.0,

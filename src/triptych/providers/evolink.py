@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote as percent_escaped
+from urllib.parse import unquote as percent_decoded
+from urllib.parse import urlsplit
 
 from triptych.core import errors
 from triptych.core.models import Done, Pending, Prediction, ProviderRequest, Upload
@@ -46,6 +48,8 @@ RESULT_LIFETIME_S = 24 * 3600.0
 UPLOAD_LIFETIME_S = 70 * 3600.0
 """Uploads expire after 72 h (docs/providers/evolink.md#uploads); two hours are the margin."""
 UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
+FILE_PAGE_ITEMS, FILE_PAGES = 100, 100
+"""The files of a page of the list, and the most pages: the documentation knows accounts of 2,000 files."""
 BATCH_TASKS = 50
 KEY_TRUSTED_S = 600.0
 """The time after its first submit for which a key is relied on. It is not documented. The one client known to rely on
@@ -257,9 +261,12 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
     if response.status == 413:
         raise errors.OutOfLimits(too_large)
     text = read.message(body)
-    if response.status == 403 and "quota" in text.casefold():
-        message = f"The provider keeps no more files for this account, delete some there: {errors.quoted(text)}."
-        raise errors.Refused(message, request_id=read.request_id(response, body))
+    if response.status < 500 and read.field(body, "success") is not True and "quota" in text.casefold():
+        message = (
+            f"The provider keeps no more files for this account ({errors.quoted(text)}), and none of Triptych's own "
+            "uploads could be deleted. Delete files there, or wait: each expires after 72 hours."
+        )
+        raise errors.NoRoom(message, request_id=read.request_id(response, body))
     if not 200 <= response.status < 300:
         read.raise_for_status(response, body)
     if read.field(body, "success") is False:
@@ -271,6 +278,55 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
         if read.is_url(url := read.field(body, "data", key)):
             return Upload(url, UPLOAD_LIFETIME_S)
     raise read.outage(response, body)
+
+
+def delete(urls: Sequence[str]) -> Flow[frozenset[str]]:
+    """Delete uploads by their URLs; return those that are gone or may be (docs/providers/evolink.md#uploads).
+
+    The list of files has the id that a deletion needs. A file is ours if the list shows our URL, or, as the only one,
+    the name at its end; the provider makes that name and it is unique. All other files stay.
+    """
+    named: dict[str, set[str]] = {url: set() for url in urls}
+    seen = 0
+    for number in range(1, FILE_PAGES + 1):
+        page: dict[str, str | int] = {"page": number, "pageSize": FILE_PAGE_ITEMS}
+        response = yield HttpRequest("GET", "/api/v1/files/list", base="files", params=page)
+        body = response.json()
+        files, total = read.field(body, "data", "files"), read.integer(read.field(body, "data", "total"))
+        if not isinstance(files, list):
+            read.raise_for_status(response, body, only=(401, 403, 429))
+            raise read.outage(response, body)
+        for file in files:
+            if read.is_ticket(file_id := read.field(file, "file_id")):
+                for url in urls:
+                    if _is_file(file, url):
+                        named[url].add(file_id)
+        seen += len(files)
+        if not files or (total is not None and seen >= total):
+            break
+    else:
+        raise errors.Unclear("The provider's list of files is too long to be read.")
+    gone = {url for url, ids in named.items() if not ids}
+    for url, ids in named.items():
+        if len(ids) != 1:
+            continue
+        path = f"/api/v1/files/{percent_escaped(next(iter(ids)), safe='', errors='replace')}"
+        gone.add(url)  # a deletion without an answer may have happened
+        try:
+            response = yield HttpRequest("DELETE", path, base="files")
+        except errors.Outage:
+            break
+        if 400 <= response.status < 500 and response.status != 404:
+            gone.remove(url)
+    return frozenset(gone)
+
+
+def _is_file(file: Any, url: str) -> bool:
+    """Return whether an entry of the list is the file at a URL."""
+    if read.is_url(listed := read.field(file, "file_url")):
+        return bool(listed == url)
+    name = percent_decoded(urlsplit(url).path).rpartition("/")[2]
+    return bool(name and name == read.field(file, "file_name"))
 
 
 def listing() -> Flow[ModelList]:
@@ -330,6 +386,7 @@ PROVIDER = Provider(
     submit=submit,
     poll=poll,
     upload=upload,
+    delete=delete,
     finished=finished,
     listing=listing,
     balance=balance,

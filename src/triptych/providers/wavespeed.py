@@ -30,10 +30,12 @@ from triptych.providers import (
     Provider,
     ReferenceLimits,
     SubmitTimes,
+    _live,
 )
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
+from triptych.providers import _wavespeed_catalogue as catalogue
 from triptych.providers import _wavespeed_models as models
 
 _DONE = frozenset({"completed", "succeeded"})
@@ -67,8 +69,8 @@ _HOP_HEADERS = frozenset({"host", "connection", "content-length", "transfer-enco
 
 def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the ticket of an accepted request."""
-    request = HttpRequest("POST", f"/api/v3/{edit.offer.endpoint}", json=_body(edit), repeatable=False, timeout_s=120.0)
-    response = yield request
+    path = edit.offer.live.path if edit.offer.live else f"/api/v3/{edit.offer.endpoint}"
+    response = yield HttpRequest("POST", path, json=_body(edit), repeatable=False, timeout_s=120.0)
     body = response.json()
     prediction = read.prediction(body)
     if read.status(prediction) in _FAILED:
@@ -82,6 +84,8 @@ def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
 def _body(edit: ProviderRequest) -> dict[str, Any]:
     """Return the model's own fields and no others; the model itself is in the path."""
     offer = edit.offer
+    if offer.live:
+        return _live.body(edit)
     body: dict[str, Any] = {"prompt": edit.prompt}
     if offer.operation is Operation.LAYERS:
         body["image"] = read.reference_uri(edit.references[0])
@@ -334,6 +338,7 @@ PROVIDER = Provider(
     quote=quote,
     listing=listing,
     balance=balance,
+    catalogue=catalogue.catalogue,
     reference_limits=ReferenceLimits(max_bytes=10_000_000, max_pixels=36_000_000),
     result_lifetime_s=RESULT_LIFETIME_S,
 )

@@ -42,6 +42,11 @@ class FileStore:
                 oldest = next(iter(self._files))
                 self._bytes -= len(self._files.pop(oldest)[0])
 
+    def drop(self, name: str) -> None:
+        """Remove a file."""
+        with self._lock:
+            self._bytes -= len(self._files.pop(name, (b"",))[0])
+
     def get(self, name: str) -> tuple[bytes, str] | None:
         """Return the bytes and the media type of a file, or None."""
         with self._lock:
@@ -65,6 +70,16 @@ class ImageFiles:
         except Exception as error:
             raise UnreachableImage(f"invalid image: cannot decode {_short(reference)}") from error
         return data
+
+    def size_of(self, reference: str) -> tuple[int, int] | None:
+        """Return width and height of an input image; None for one that cannot be read."""
+        from triptych.images import processing
+
+        try:
+            found = processing.verify(self.read(reference))
+        except UnreachableImage:
+            return None
+        return found.width, found.height
 
     def bytes_of(self, reference: str) -> bytes:
         """Return the bytes behind a URL of this origin, a data URI or base64, decoded or not as an image."""

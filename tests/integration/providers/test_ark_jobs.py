@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from support import flows
 from support.fixtures import Emulator, FakeClock, Finish, MakeService
-from support.jobs import Options, edit_chain, edit_sequence, edited, ended
+from support.jobs import Options, edit_chain, edit_sequence, edited, ended, make
 from support.pictures import picture
 from triptych.core import errors
 from triptych.core.models import Done, Layer, Reference
@@ -274,3 +274,39 @@ async def test_layers_come_over_real_sockets_in_order(api: Emulator, odd: str) -
     named = layers[1]
     assert named and named.name.isprintable() and len(named.name) <= 120
     assert named.box == (None if odd else (256, 256, 1792, 1792))
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "most", "sent", "quoted", "charged"),
+    [
+        ("seedream-5.5", None, 100, "auto", "3.508", "0.103"),
+        ("seedream-5.5", "1K", 100, "1K", "2.008", "0.088"),
+        ("seedream-5.0-pro", None, 17, "auto", "1.53", "0.225"),
+        ("ep-20261101-abc12 seedream-5.0-flash", "auto", 17, "auto", "0.306", "0.072"),
+    ],
+)
+async def test_a_picture_is_taken_apart_and_each_layer_charged(
+    make_service: MakeService,
+    clock: FakeClock,
+    finish: Finish,
+    coffee: str,
+    model: str,
+    size: str | None,
+    most: int,
+    sent: str,
+    quoted: str,
+    charged: str,
+) -> None:
+    behind = "seedream-5-0-flash-260915"
+    with running("ark", max_side=48, clock=clock.monotonic, endpoint_model=behind) as api:
+        async with make_service(api) as service:
+            given = {"images": [coffee], "prompt": "the cup", "params": {"layers": True}}
+            options = Options(wait_s=0, model=model, max_cost_usd=Decimal(4), **({"size": size} if size else {}))
+            started = await make(service, "edit_sequence", given, options)
+            job = await ended(service, finish, started.job_id)
+        (call,) = api.seen_at(*GENERATE)
+        assert call.json["layer_decomposition"] is True and call.json["size"] == sent
+        assert call.json["image"].startswith("data:image/jpeg;base64,") and call.json["prompt"] == "the cup"
+        assert (job.status, job.returned, job.cost.quoted) == ("done", 4, Decimal(quoted)), job.text()
+        assert job.cost.charged == Decimal(charged) == api.charged_usd
+        assert [image.layer.name for image in job.images if image.layer] == ["", "layer 1", "layer 2", "layer 3"]

@@ -553,7 +553,9 @@ def test_an_upload_is_one_file_on_the_files_host() -> None:
     [
         (413, HTML, errors.OutOfLimits),
         (401, {"success": False, "code": 40002, "msg": "no"}, errors.KeyRejected),
-        (403, {"success": False, "code": 40003, "msg": "file quota used up"}, errors.Refused),
+        (403, {"success": False, "code": 40003, "msg": "file quota used up"}, errors.NoRoom),
+        (200, {"success": False, "code": 40003, "msg": "Quota exceeded"}, errors.NoRoom),
+        (500, {"success": False, "code": 50001, "msg": "quota service down"}, errors.Outage),
         (400, {"success": False, "code": 40001, "msg": "type"}, errors.Refused),
         (200, {"success": False, "code": 40001, "msg": "type"}, errors.Refused),
         (200, {"success": False, "code": 50001, "msg": "storage"}, errors.Outage),
@@ -567,6 +569,79 @@ def test_an_upload_is_one_file_on_the_files_host() -> None:
 def test_an_upload_that_did_not_work_says_why(status: int, body: Any, kind: type[Exception]) -> None:
     with pytest.raises(errors.TriptychError) as caught:
         drive(evolink.upload(b"png", "image/png", "a.png"), answer(status, body))
+    assert type(caught.value) is kind
+
+
+OURS = "https://files.example/uploads/abc-1.png"
+OTHER = "https://files.example/uploads/abc-2.png"
+
+
+def file(name: str, file_id: str, **more: Any) -> dict[str, Any]:
+    return {"file_id": file_id, "file_name": name, "file_size": 3, "upload_time": "2026-11-21T00:00:00Z", **more}
+
+
+def files(*items: Any, total: int | None = None) -> HttpResponse:
+    return answer(
+        body={"success": True, "data": {"files": list(items), "total": len(items) if total is None else total}}
+    )
+
+
+DELETED = answer(body={"success": True, "code": 200, "msg": "success", "data": None})
+
+
+def test_only_the_files_at_our_urls_are_deleted() -> None:
+    listed = files(
+        file("abc-1.png", "file_1"),
+        file("foreign.png", "file_9"),
+        file("abc-2.png", "file_8", file_url="https://files.example/elsewhere/abc-2.png"),
+        "odd",
+        {"file_id": ["x"]},
+    )
+    gone, calls = drive(evolink.delete([OURS, OTHER]), listed, DELETED)
+    assert [(call.method, call.path, call.base) for call in calls] == [
+        ("GET", "/api/v1/files/list", "files"),
+        ("DELETE", "/api/v1/files/file_1", "files"),
+    ]
+    assert calls[0].params == {"page": 1, "pageSize": 100} and all(call.authorize for call in calls)
+    assert gone == {OURS, OTHER}, "a URL that the list does not show is gone"
+
+
+def test_a_name_that_two_files_have_is_left_alone() -> None:
+    gone, calls = drive(evolink.delete([OURS]), files(file("abc-1.png", "file_1"), file("abc-1.png", "file_2")))
+    assert (gone, len(calls)) == (frozenset(), 1)
+
+
+def test_the_whole_list_of_files_is_read() -> None:
+    first = files(*[file(f"x-{n}.png", f"file_x{n}") for n in range(3)], total=4)
+    gone, calls = drive(evolink.delete([OURS]), first, files(file("abc-1.png", "file_1"), total=4), DELETED)
+    assert gone == {OURS} and [call.params.get("page") for call in calls] == [1, 2, None]
+
+
+@pytest.mark.parametrize(
+    ("answered", "gone"),
+    [
+        (answer(404, {"success": False, "msg": "not found"}), {OURS, OTHER}),
+        (answer(403, {"success": False, "msg": "no"}), {OTHER}),
+        (answer(502, HTML), {OURS, OTHER}),
+    ],
+)
+def test_a_file_counts_as_gone_unless_its_deletion_was_refused(answered: HttpResponse, gone: set[str]) -> None:
+    listed = files(file("abc-1.png", "file_1"), file("abc-2.png", "file_2"))
+    assert drive(evolink.delete([OURS, OTHER]), listed, answered, DELETED)[0] == gone
+
+
+def test_a_deletion_without_an_answer_ends_the_others() -> None:
+    listed = files(file("abc-1.png", "file_1"), file("abc-2.png", "file_2"))
+    assert drive(evolink.delete([OURS, OTHER]), listed, errors.AnswerLost("cut off"))[0] == {OURS}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [(200, {"data": None}, errors.Outage), (502, HTML, errors.Outage), (401, {"msg": "no"}, errors.KeyRejected)],
+)
+def test_a_list_of_files_that_cannot_be_read_deletes_nothing(status: int, body: Any, kind: type[Exception]) -> None:
+    with pytest.raises(errors.TriptychError) as caught:
+        drive(evolink.delete([OURS]), answer(status, body))
     assert type(caught.value) is kind
 
 
@@ -622,6 +697,7 @@ def test_nothing_but_our_own_errors_leaves_a_flow(hostile: HttpResponse) -> None
         evolink.poll(TICKET, None),
         evolink.find(edit(), lost(edit()), SENT, frozenset()),
         evolink.upload(b"", "image/png", "a.png"),
+        evolink.delete([OURS, OTHER]),
         evolink.finished([TICKET]),
         evolink.listing(),
         evolink.balance(),

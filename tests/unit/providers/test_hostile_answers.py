@@ -30,7 +30,7 @@ from support.pictures import picture
 from triptych import providers
 from triptych.core import errors
 from triptych.core.models import Done, Pending, Reference, Upload
-from triptych.core.offers import Operation, Quote
+from triptych.core.offers import ListedModel, Operation, Quote
 from triptych.providers import (
     STREAM_END,
     Flow,
@@ -45,7 +45,7 @@ from triptych.providers import _reading as read
 from triptych_emulators import running
 
 HOSTED = tuple(name for name in providers.names() if providers.load(name).key_env)
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "12"))
 """Hypothesis's examples of each kind of answers, for each flow; one is up to eight answers long."""
 
 TICKET = "task-1234567890"
@@ -75,6 +75,8 @@ def flows(provider: Provider, ticket: str = TICKET, poll_url: str | None = None)
             client_id="0b6ad8f4-5f3c-4f0a-9b0e-4d1f5e8c7a21",
         )
 
+    schema_url = "https://static.atlascloud.ai/model/schema/google-nano-banana-2-edit.json"
+    listed = ListedModel("google/nano-banana-2/edit", "", "image-to-image", "/", schema_url=schema_url)
     asked: dict[str, Callable[[], Flow[Any]]] = {}
     for operation in Operation:
         if offered(provider, operation):
@@ -85,12 +87,15 @@ def flows(provider: Provider, ticket: str = TICKET, poll_url: str | None = None)
         "poll": lambda ask: ask(ticket, poll_url),
         "poll elsewhere": lambda ask: ask(ticket, f"{base}/elsewhere?{ticket}"),
         "upload": lambda ask: ask(picture(), "image/png", "a.png"),
+        "delete": lambda ask: ask(["https://files.example/uploads/a.png", "https://files.example/b.png"]),
         "find": lambda ask: ask(wish(first), lost(wish(first)), SENT, frozenset({"taken"})),
         "quote": lambda ask: ask(wish(first)),
         "charge": lambda ask: ask(ticket, poll_url),
         "finished": lambda ask: ask([ticket, "other"]),
         "listing": lambda ask: ask(),
         "balance": lambda ask: ask(),
+        "catalogue": lambda ask: ask(),
+        "schema": lambda ask: ask(listed),
     }
     for name, start in made.items():
         if ask := getattr(provider, name.split()[0]):
@@ -165,8 +170,17 @@ def check(told: Told) -> None:
             assert all(price is None or 0 < price < 10**12 for price in prices.values())
         case Decimal() as amount:
             assert amount.is_finite() and len(f"{amount:f}") < 60
+        case tuple() as models:
+            for model in models:
+                assert isinstance(model, ListedModel) and model.path.startswith("/api/v")
+                assert re.fullmatch(r"[\w./:@-]{1,200}", model.endpoint, re.ASCII)
+                assert all(text.isprintable() and len(text) <= 400 for text in (model.title, model.description))
+                assert model.usd is None or 0 < model.usd < 10**12
+        case dict() as schema:
+            assert isinstance(schema["components"]["schemas"], dict)
         case frozenset() as ended:
-            assert ended <= {TICKET, "other"}
+            urls = {"https://files.example/uploads/a.png", "https://files.example/b.png"}
+            assert ended <= {TICKET, "other"} or ended <= urls
         case other:
             assert other is None
     for output in outputs:
@@ -181,7 +195,9 @@ def check(told: Told) -> None:
 @cache
 def words(name: str) -> tuple[str, ...]:
     """Return every word in quotes in a provider's module and in what they share: all field names are among them."""
-    sources = [inspect.getsource(import_module(f"triptych.providers.{name}")), inspect.getsource(read)]
+    own = import_module(f"triptych.providers.{name}")
+    modules = (own, read, getattr(own, "catalogue", read))
+    sources = [inspect.getsource(module) for module in modules]
     return tuple(sorted(set(re.findall(r'"([A-Za-z_]{2,30})"', " ".join(sources)))))
 
 

@@ -1,0 +1,68 @@
+"""Choose the live offer that a request names, from the known catalogues.
+
+A live offer is used only if the model is its endpoint id: it is never a default, a route, or the cheapest. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+
+from triptych import catalog
+from triptych.core import errors
+from triptych.core.models import Request
+from triptych.core.offers import Offer
+from triptych.jobs.catalogues import Known
+from triptych.jobs.planning import CHEAPEST
+from triptych.providers.client import Account
+
+
+def may_be_live(accounts: Mapping[str, Account], request: Request) -> bool:
+    """Return whether a request without a built-in offer may mean a live one: it names a model, at a usable provider."""
+    named = (request.provider or "").strip().lower()
+    account = accounts.get(named)
+    return bool((request.model or "").strip()) and (named in ("", CHEAPEST) or bool(account and account.usable))
+
+
+def find_live(
+    accounts: Mapping[str, Account],
+    default_provider: str,
+    request: Request,
+    known: Known,
+    fits: Callable[[Offer], None],
+    unknown: errors.BadRequest,
+) -> Offer:
+    """Return the live offer of a request: the named provider's, else the default's, else the only one there is.
+
+    Raises: `errors.UnknownModel` for a model that cannot be used, with the reason, and for one of several providers;
+    `unknown`, with the nearest ids, for a model in no catalogue; `errors.OutOfLimits` if the offer does not fit.
+    """
+    wanted = (request.model or "").strip()
+    named, shown = (request.provider or "").strip().lower(), errors.quoted(wanted, 80)
+    having = {name: offers for name, one in known.items() if (offers := one.offers_of(wanted))}
+    if having and named == CHEAPEST:
+        raise errors.UnknownModel(
+            f"{CHEAPEST} compares the built-in models, and {shown} is none of them: name {' or '.join(having)} as "
+            "provider."
+        )
+    sellers = [named] if named in having else [] if named else list(having)
+    if default_provider in sellers:
+        sellers = [default_provider]
+    if len(sellers) > 1:
+        raise errors.UnknownModel(f"{shown} is sold by {' and '.join(sellers)}: name one of them as provider.")
+    if sellers:
+        chosen = catalog.choose(having[sellers[0]], request.operation, wanted, request.count)
+        fits(chosen)
+        return chosen
+    for name, one in known.items():
+        if named in ("", CHEAPEST, name) and (reason := one.reason(wanted)):
+            raise errors.UnknownModel(
+                f"{accounts[name].provider.title} sells {shown}, but Triptych cannot use it: {reason.rstrip('.')}."
+            )
+    if having:
+        raise errors.UnknownModel(f"{named} does not sell {shown}, {' and '.join(having)} does: name it as provider.")
+    ids = {offer.endpoint.casefold(): offer.endpoint for one in known.values() for offer in one.offers}
+    near = [ids[text] for text in get_close_matches(wanted.casefold()[:200], ids, n=3, cutoff=0.6)]
+    if near and isinstance(unknown, errors.UnknownModel):
+        raise errors.UnknownModel(f"{unknown.message} Live models with a similar id: {', '.join(near)}.")
+    raise unknown
