@@ -90,7 +90,7 @@ def asked(
     tool = "edit_sequence" if offer.operation.edits else "generate_sequence"
     images = tuple(f"img_{n:08}" for n in range(len(references)))
     request = Request(tool, (prompt,), images, count=count, format=format)
-    return ProviderRequest(offer, request, prompt, size, references, client_id, variation)
+    return ProviderRequest(offer, request, prompt, size, references, client_id=client_id, variation=variation)
 
 
 def edit(
