@@ -50,11 +50,14 @@ class Model:
     seed: bool = True
     background: bool = False
     """`settings.background` is understood (the name is inferred)."""
+    tiers: Sequence[str] = ()
+    """The values of `resolution`, in place of width and height."""
     modes: Sequence[str] = ("standard",)
     """The modes in which prompts are rewritten."""
 
 
 FAST = ("standard", "fast")
+_TIERS = ("1K", "1.5K", "2K")
 _PRO_AREA = (921_600, 4_624_220)
 MODELS: Mapping[str, Model] = {
     model.air: model
@@ -66,11 +69,21 @@ MODELS: Mapping[str, Model] = {
             sizes=(*_2K.split(), *_3K.split()),
             seed=False,
         ),
-        Model("bytedance:seedream@4.5", "Seedream 4.5", flat("0.04")),
+        Model("bytedance:seedream@4.5", "Seedream 4.5", flat("0.04"), tiers=("2K", "4K")),
         Model("bytedance:5@0", "Seedream 4.0", flat("0.03"), area=(921_600, 16_777_216), modes=FAST),
-        Model("bytedance:seedream@5.0-pro", "Seedream 5.0 Pro", V5_PRO, (), _PRO_AREA, 10, 1, modes=FAST),
-        Model("bytedance:seedream@5.0-flash", "Seedream 5.0 Flash", V5_FLASH, (), _PRO_AREA, 10, 1),
-        Model("bytedance:seedream@5.5", "Seedream 5.5", V5_5, (), _PRO_AREA, 10, 1, background=True),
+        Model(
+            "bytedance:seedream@5.0-pro",
+            "Seedream 5.0 Pro",
+            V5_PRO,
+            (),
+            _PRO_AREA,
+            10,
+            1,
+            tiers=("1K", "2K"),
+            modes=FAST,
+        ),
+        Model("bytedance:seedream@5.0-flash", "Seedream 5.0 Flash", V5_FLASH, (), _PRO_AREA, 10, 1, tiers=_TIERS),
+        Model("bytedance:seedream@5.5", "Seedream 5.5", V5_5, (), _PRO_AREA, 10, 1, background=True, tiers=_TIERS),
     )
 }
 
@@ -236,6 +249,13 @@ def _sequence(task: Mapping[str, Any], model: Model) -> int:
 
 
 def _size(task: Mapping[str, Any], model: Model) -> tuple[int, int]:
+    if (tier := task.get("resolution")) is not None:
+        if tier not in model.tiers:
+            raise _invalid("resolution", f"must be one of: {', '.join(model.tiers) or 'none'}")
+        if {"width", "height"} & {*task}:
+            raise _invalid("resolution", "must not be combined with width and height")
+        side = round(float(tier.removesuffix("K")) * 1024)
+        return side, side
     width, height = task.get("width", 2048), task.get("height", 2048)
     if not (is_whole(width, 64, 8192) and is_whole(height, 64, 8192)):
         raise _invalid("width", "width and height must be integers")

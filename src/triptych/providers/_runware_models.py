@@ -15,6 +15,8 @@ from triptych.providers import _offers as offering
 from triptych.providers._offers import Family
 
 FORMATS = {"png": "PNG", "jpeg": "JPG", "webp": "WEBP"}
+AUTO_RESOLUTION = "2K"
+"""Sent for a size that is left to the model, which chooses the shape (docs/providers/runware.md#sizes-and-limits)."""
 LEAST_TTL_S = 600
 """Runware takes 60 s. A set may take minutes, and its images are fetched when all are there."""
 MOST_TTL_S = 31_536_000
@@ -105,7 +107,12 @@ def _independent(
     endpoint: str, priced_by: str, origin: Mapping[str, Any], params: Mapping[str, Param]
 ) -> RunwareFamily:
     """Return a family that makes one image per prompt; several images are results of their own."""
-    own = {"formats": tuple(FORMATS), "independent": True, "max_references_and_outputs": 25}
+    own = {
+        "sizes": replace(offering.single_sizes(), may_be_left_out=True),
+        "formats": tuple(FORMATS),
+        "independent": True,
+        "max_references_and_outputs": 25,
+    }
     return RunwareFamily(endpoint, priced_by=priced_by, params=params, **{**origin, **own})
 
 
@@ -118,7 +125,10 @@ FAMILIES: Mapping[str, RunwareFamily] = {
         params=_params(),
     ),
     "seedream-4.5": RunwareFamily(
-        "bytedance:seedream@4.5", "0.04", offering.sized("2K", "4K", min_area=3_686_400), params=_params()
+        "bytedance:seedream@4.5",
+        "0.04",
+        replace(offering.sized("2K", "4K", min_area=3_686_400), may_be_left_out=True),
+        params=_params(),
     ),
     "seedream-4.0": RunwareFamily(
         "bytedance:5@0",

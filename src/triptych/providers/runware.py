@@ -27,7 +27,7 @@ from triptych.core.models import Done, Pending, Prediction, ProviderRequest, Ret
 from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Provider, ReferenceLimits, SubmitTimes, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
-from triptych.providers._runware_models import FAMILIES, FORMATS
+from triptych.providers._runware_models import AUTO_RESOLUTION, FAMILIES, FORMATS
 
 TTL_S = 24 * 3600
 """The requested lifetime of result files, if the request has no `ttl_s`."""
@@ -89,6 +89,8 @@ def _task(edit: ProviderRequest) -> dict[str, Any]:
     }
     if edit.size:
         task["width"], task["height"] = edit.size
+    elif offer.sizes.may_be_left_out:
+        task["resolution"] = AUTO_RESOLUTION
     if offer.operation.edits:
         task["inputs"] = {"referenceImages": [read.reference_uri(reference) for reference in edit.references]}
     if independent:

@@ -223,6 +223,8 @@ PICTURE = picture()
         ({"seed": 1}, "unsupportedParameter"),
         ({"steps": 30}, "unsupportedParameter"),
         ({"numberResults": 21}, "invalidNumberResults"),
+        ({"resolution": "2K"}, "invalidResolution"),
+        ({"model": "bytedance:seedream@4.5", "resolution": "2K"}, "invalidResolution"),
         ({"ttl": 59}, "invalidTtl"),
         ({"outputQuality": 100}, "invalidOutputQuality"),
         ({"uploadEndpoint": "bucket"}, "invalidUploadEndpoint"),
@@ -462,3 +464,11 @@ def test_the_check_of_the_content_marks_every_image(api: Emulator, client: httpx
     task_id = submitted(client, count=2, safety={"checkContent": True})
     assert [item["NSFWContent"] for item in poll(client, task_id)["data"]] == [False, True]
     assert all("NSFWContent" not in item for item in poll(client, submitted(client, count=2))["data"])
+
+
+@pytest.mark.parametrize(("tier", "usd"), [("1K", 0.02), ("1.5K", 0.02), ("2K", 0.035)])
+def test_a_tier_stands_in_place_of_width_and_height(client: httpx2.Client, tier: str, usd: float) -> None:
+    asked = {name: value for name, value in task(**V5_5).items() if name not in ("width", "height")}
+    assert post(client, {**asked, "resolution": tier}).status_code == 200
+    (item,) = poll(client, asked["taskUUID"])["data"]
+    assert item["cost"] == usd

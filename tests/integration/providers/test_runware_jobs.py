@@ -272,6 +272,16 @@ async def test_a_wrong_parameter_sends_nothing(
     assert not api.seen
 
 
+async def test_an_automatic_size_is_left_to_the_model(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee, 1, model="seedream-5.5", size="auto")
+    (task,) = tasks(api, "imageInference")
+    assert task["resolution"] == "2K" and not {"width", "height"} & {*task}
+    assert job.cost.quoted == job.cost.charged == api.charged_usd == Decimal("0.043")
+
+
 async def test_layers_are_refused_with_the_reason(make_service: MakeService, api: Emulator, coffee: str) -> None:
     async with make_service(api) as service:
         for model in (None, "seedream-5.5"):

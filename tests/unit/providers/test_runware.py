@@ -130,6 +130,18 @@ def test_a_request_is_one_task_with_its_own_fields_only(request_: ProviderReques
     assert pending == Pending(TICKET, f"asked={request_.count}")
 
 
+@pytest.mark.parametrize("family", ["seedream-4.5", "seedream-5.5", "seedream-5.0-pro", "seedream-5.0-flash"])
+def test_an_automatic_size_is_a_tier(family: str) -> None:
+    asked = edit(Operation.EDIT, family, size=None)
+    assert catalog.resolve_size(asked.offer, "auto", (300, 200)) is None
+    assert catalog.resolve_size(asked.offer, None, (300, 200)) is not None
+    _, (call,) = drive(runware.submit(asked), answer(body=ACK))
+    plain = {name: value for name, value in COMMON.items() if name not in ("width", "height")}
+    assert call.json == [{**plain, "model": asked.offer.endpoint, "inputs": REFERENCES, "resolution": "2K"}]
+    largest = catalog.quote(asked.offer, 1, (2048, 2048), 1)
+    assert catalog.quote(asked.offer, 1, None, 1) == largest
+
+
 @pytest.mark.parametrize(
     ("family", "params", "fields"),
     [
