@@ -10,6 +10,8 @@ Rules: pure. The caller hands in the offers in order of preference; nothing here
     prompt_count  the number of images, named in the prompt
     backgrounds   whether a prompt asks for a transparent background
     presets       size tables
+    live_offers   the offers of a model from a provider's live catalogue; with its rules (live_rules), the reading of
+                  its schema (live_schema) and its sizes (live_sizes)
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ __all__ = [
     "choose",
     "image_params",
     "is_retired",
+    "live_offers",
     "most_images",
     "name_count",
     "params",

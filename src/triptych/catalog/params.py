@@ -23,6 +23,9 @@ VALUE_CHARS = 2_000
 def check_params(offer: Offer, request: Request) -> None:
     """Check a request's parameters. Raises: `OutOfLimits`, saying what would be right."""
     where = f"{offer.family} on {offer.provider}"
+    for name, needed in offer.params.items():
+        if needed.required and name not in (request.params or {}):
+            raise OutOfLimits(f"{where} needs params.{name}: {_words(needed)}.")
     for name, value in (request.params or {}).items():
         param = offer.params.get(name)
         if param is None:
@@ -57,7 +60,12 @@ def notes(offer: Offer, request: Request) -> Iterator[str]:
 
 def params_text(params: Mapping[str, Param]) -> list[str]:
     """Return each parameter with its values in a few words: "seed: whole number", "quality: low, medium, high"."""
-    return [f"{name}: {'an image' if param.is_image else _values(param.schema)}" for name, param in params.items()]
+    needed = {name: " (required)" if param.required else "" for name, param in params.items()}
+    return [f"{name}: {_words(param)}{needed[name]}" for name, param in params.items()]
+
+
+def _words(param: Param) -> str:
+    return "an image" if param.is_image else _values(param.schema)
 
 
 def _why_not(offer: Offer, name: str) -> str:

@@ -50,6 +50,8 @@ def _pixels(offer: Offer, spec: str | None, follow: Size | None) -> Size:
     if words and word not in sizes.presets:
         raise OutOfLimits(_no_size(offer, word))
     row = sizes.presets.get(word, {})
+    if ratios and not words and ratios[0] not in row:
+        row = next((other for other in sizes.presets.values() if sizes.exact and ratios[0] in other), row)
     own = follow[0] / follow[1] if follow else 1.0
     if ratios:
         if ratios[0] in row:
@@ -83,6 +85,8 @@ def sizes_text(offer: Offer, *, in_pixels: bool = False) -> list[str]:
     if sizes.exact:
         ratios = dict.fromkeys(ratio for row in sizes.presets.values() for ratio in row)
         return [*sizes.presets, *([f"each as {' '.join(ratios)}"] if len(ratios) > 1 else [])]
+    if sizes.min_side > 1:
+        return [*sizes.presets, f"WxH, each side {sizes.min_side}–{sizes.max_side}"]
     return [*sizes.presets, f"WxH {sizes.min_area / 1e6:.1f}–{sizes.max_area / 1e6:.1f} MP"]
 
 
@@ -127,7 +131,8 @@ def _no_size(offer: Offer, what: str, near: Size | None = None) -> str:
 def _takes(sizes: Sizes, size: Size) -> bool:
     if sizes.exact:
         return size in sizes.all()
-    return sizes.min_area <= math.prod(size) <= sizes.max_area and max(size) <= sizes.max_aspect * min(size)
+    sides = sizes.min_side <= min(size) and max(size) <= sizes.max_side
+    return sides and sizes.min_area <= math.prod(size) <= sizes.max_area and max(size) <= sizes.max_aspect * min(size)
 
 
 def _apart(size: Size, ratio: float) -> float:
@@ -143,6 +148,9 @@ def _shaped(sizes: Sizes, ratio: float, area: int) -> Size:
     """Return a size of about this shape and area within the limits, its sides multiples of 16 pixels."""
     ratio = min(max(ratio, 1 / sizes.max_aspect), sizes.max_aspect)
     area = min(max(area, sizes.min_area), sizes.max_area)
+    thin = max(ratio, 1 / ratio)
+    if sizes.max_side < math.sqrt(area * thin) or math.sqrt(area / thin) < sizes.min_side:
+        area = min(max(area, math.ceil(sizes.min_side**2 * thin)), math.floor(sizes.max_side**2 / thin))
     width, height = (
         max(_STEP_PX, round(side / _STEP_PX) * _STEP_PX) for side in (math.sqrt(area * ratio), math.sqrt(area / ratio))
     )

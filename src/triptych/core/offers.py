@@ -68,7 +68,8 @@ class Sizes:
     """The sizes of an offer.
 
     `presets` maps a word ("2K") to its sizes by ratio ("16:9"). With `exact` only these sizes are valid; otherwise any
-    size with an area (pixels) between `min_area` and `max_area` and a ratio of its sides up to `max_aspect`. `default`
+    size with an area (pixels) between `min_area` and `max_area`, a ratio of its sides up to `max_aspect`, and each side
+    (pixels) between `min_side` and `max_side`. `default`
     is the preset if the caller names none. With `follows_reference` a request without a size gets the size of its first
     reference. Without presets and with `exact` the model takes no size. With `may_be_left_out` a request may leave the
     size to the model, with "auto" or, if there is no `default`, without a word.
@@ -79,6 +80,8 @@ class Sizes:
     min_area: int = 1
     max_area: int = 1 << 62
     max_aspect: float = 16.0
+    min_side: int = 1
+    max_side: int = 1 << 31
     default: str = "2K"
     follows_reference: bool = False
     may_be_left_out: bool = False
@@ -95,7 +98,8 @@ class Param:
     body of the provider's request; without one the provider's flow writes it. `values` has the provider's word for each
     value that it spells differently. `usd_per_image` is what it adds to an image's price; `note` says what else it does
     and goes into the warnings of a job that sets it. `is_image`: the value is an image, and its URL is sent.
-    `one_reference` are the values that only a request with exactly one reference takes.
+    `one_reference` are the values that only a request with exactly one reference takes. With `required` a request has
+    to set it.
     """
 
     schema: Mapping[str, Any]
@@ -105,15 +109,17 @@ class Param:
     note: str = ""
     is_image: bool = False
     one_reference: tuple[str, ...] = ()
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LiveInputs:
     """The properties of a live model's schema that have Triptych's inputs; None: the schema has none for it.
 
-    `image` takes one image as a text, `images` takes a list. A size goes to `size` in pixels, or its ratio to `ratio`
-    and its word to `tier` (`tiers` has the provider's spelling of the words). `formats` has the provider's spelling of
-    the formats. `constants` are properties that the schema demands and that have only one useful value.
+    `image` takes one image as a text, `images` takes a list. A size goes to `size` in pixels, or its sides to `width`
+    and `height`, or its ratio to `ratio` and its word to `tier` (`tiers` has the provider's spelling of the words).
+    `formats` has the provider's spelling of the formats. `constants` are sent as they are: properties that the schema
+    demands and that no request sets.
     """
 
     path: str
@@ -124,6 +130,8 @@ class LiveInputs:
     count: str | None = None
     size: str | None = None
     size_separator: str = "*"
+    width: str | None = None
+    height: str | None = None
     ratio: str | None = None
     tier: str | None = None
     tiers: Mapping[str, str] = field(default_factory=dict)

@@ -11,8 +11,9 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from triptych.catalog import presets
+from triptych.core import errors
 from triptych.core.models import ProviderRequest, Reference
-from triptych.core.offers import Lifecycle, Offer, Operation, Param, Price, Sizes
+from triptych.core.offers import Lifecycle, Offer, Operation, Param, Price, Size, Sizes
 from triptych.providers import _reading as read
 
 PRICED_ON = "2026-11-21"
@@ -252,6 +253,18 @@ def set_params(body: dict[str, Any], edit: ProviderRequest) -> None:
             place = place.setdefault(key, {})
         word = param.values.get(value, value) if isinstance(value, str) else value
         place[param.path[-1]] = read.reference_uri(word) if isinstance(word, Reference) else word
+
+
+def ratio_and_tier(offer: Offer, size: Size) -> tuple[str, str]:
+    """Return the ratio and the word ("2K") of one of an offer's sizes.
+
+    Raises: `errors.OutOfLimits` for a size that is not among them.
+    """
+    for word, row in offer.sizes.presets.items():
+        for ratio, pixels in row.items():
+            if pixels == size:
+                return ratio, word
+    raise errors.OutOfLimits(f"{offer.endpoint} takes no {size[0]}x{size[1]}; list_models shows its sizes.")
 
 
 def single_sizes() -> Sizes:
