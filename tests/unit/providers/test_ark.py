@@ -400,6 +400,14 @@ def test_an_endpoint_of_an_unknown_model_is_refused() -> None:
         models.offers_for("ep-20261101-abc12 seedream-9")
 
 
+def test_one_image_of_an_endpoint_asks_for_no_sequence() -> None:
+    offers = models.offers_for("ep-20261101-abc12")
+    offer = catalog.choose(offers, Operation.EDIT_SEQUENTIAL, "ep-20261101-abc12", 1)
+    body = next(ark.submit(edit(offer=offer, count=1))).json  # type: ignore[union-attr]
+    assert not any("sequential" in name or name == "stream" for name in body)
+    assert "sequential_image_generation" in next(ark.submit(edit(offer=offer, count=2))).json  # type: ignore[union-attr]
+
+
 def test_an_endpoint_id_goes_out_verbatim_and_once() -> None:
     offer = models.offers_for("ep-20261101-ABC12 seedream-4.5")[1]
     _, (call,), _ = drive_stream(ark.submit(edit(offer=offer)), answer(body={"data": [{"url": URLS[0]}]}))
