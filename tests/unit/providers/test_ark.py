@@ -271,7 +271,7 @@ def test_auto_leaves_the_ratio_to_the_model(offer: Any) -> None:
 @pytest.mark.parametrize(
     ("size", "usd"), [("1248x832", "0.020"), ("2496x1664", "0.035"), ("odd", "0.035"), (7, "0.035")]
 )
-def test_a_size_of_the_models_choice_is_charged_by_its_area(size: Any, usd: str) -> None:
+def test_a_size_that_the_model_chose_is_charged_by_area(size: Any, usd: str) -> None:
     asked = edit(Operation.GENERATE, "seedream-5.5", size=None)
     assert finished({"data": [{"url": URLS[0], "size": size}]}, asked).charged_usd == Decimal(usd)
 
