@@ -160,6 +160,9 @@ class Catalogues:
             except errors.TriptychError as error:
                 complete = False
                 log.info("%s: its catalogue could not be read: %s", name, error.message)
+            except Exception:  # a fault of our own must not end the service
+                complete = False
+                log.exception("internal error while reading the catalogue of %s", name)
             if not complete:
                 self._failed_s[name] = self._clock.monotonic()
             return True
