@@ -6,8 +6,9 @@ images are charged. The paths are served with and without the /api/v3 in front. 
 
 Switches: `volcengine` sells under the doubao- ids; `max_area` is the disputed largest area of 5.0 lite (16,777,216 or
 10,404,496); `reference_limit_mb` the disputed size of a reference (10 or 30); with `by_prompt` the prompt decides the
-number of images of a sequence, as the model does; `error_shape` is "both" (parameter errors bare, all others
-wrapped, as seen), "wrapped" or "bare".
+number of images of a sequence, as the model does; `layers_made` is the number of images of a layer decomposition;
+`endpoint_model` is the model behind the endpoint ids (`ep-…`), without it the first one; `error_shape` is "both"
+(parameter errors bare, all others wrapped, as seen), "wrapped" or "bare".
 """
 
 from __future__ import annotations
@@ -135,6 +136,7 @@ class Emulated(Emulator):
             "job",
             {"n": 1, "what": "image"},
         ),
+        FaultType("submit", "odd-layers", "layers in reverse, with odd boxes and hostile names", "job"),
         FaultType("submit", "charset", "a stream's content type names any `charset`", "job", {"charset": "hex"}),
         *for_results(),
     )
@@ -146,13 +148,19 @@ class Emulated(Emulator):
         max_area: int = 16_777_216,
         reference_limit_mb: int = 10,
         by_prompt: bool = False,
+        layers_made: int = 4,
+        endpoint_model: str = "",
         error_shape: str = "both",
         **common: Any,
     ) -> None:
         super().__init__(**common)
         self._sold = models(max_area, volcengine=volcengine)
         self._reference_limit_bytes = reference_limit_mb * 2**20
-        self._by_prompt = by_prompt
+        self._parsing: dict[str, Any] = {
+            "by_prompt": by_prompt,
+            "layers_made": layers_made,
+            "endpoint_model": endpoint_model,
+        }
         self._error_shape = error_shape
 
     def routes(self) -> Sequence[Route]:
@@ -192,7 +200,7 @@ class Emulated(Emulator):
         if len(raw) > BODY_LIMIT_BYTES:
             return self.refusal(request, 413)
         try:
-            submit = parse_submit(parsed_or_none(raw), self._sold, by_prompt=self._by_prompt)
+            submit = parse_submit(parsed_or_none(raw), self._sold, **self._parsing)
             for index, reference in enumerate(submit.spec.references):
                 await asyncio.to_thread(self._check_reference, index, reference)
         except Refused as error:
@@ -209,6 +217,8 @@ class Emulated(Emulator):
             return self.refusal(request, 500, job.failure.message if job.failure else "")
         body: dict[str, Any] = {"model": job.spec.model, "created": int(job.finish_at)}
         body["data"] = [self._entry(job, submit, index, frame) for index, frame in enumerate(frames)]
+        if "odd-layers" in job.faults:
+            body["data"].reverse()
         if top_error := _top_error(job):
             body["error"] = top_error
         if "no-usage" not in job.faults:
@@ -229,8 +239,10 @@ class Emulated(Emulator):
         """Return an entry of `data`: a URL or base64 with the size, or the error."""
         if "error" in frame:
             return frame
-        entry = {"size": "{}x{}".format(*job.spec.size)}
-        if submit.model.background == "made":
+        entry: dict[str, Any] = {"size": "{}x{}".format(*job.spec.size)}
+        if job.spec.layers:
+            entry = _layer(job, index)
+        elif submit.model.background == "made":
             entry["background"] = "transparent" if job.spec.transparent else "opaque"
             entry["output_format"] = job.spec.mime_type.removeprefix("image/")
         inline = job.faults.get("inline", {})
@@ -316,6 +328,22 @@ def _top_error(job: EmulatedJob) -> dict[str, str]:
     """Return the error beside the entries, if there is one."""
     code = SENSITIVE if "top-error" in job.faults else "InternalServiceError" if "stopped" in job.faults else ""
     return {"code": code, "message": MESSAGES[code]} if code else {}
+
+
+def _layer(job: EmulatedJob, index: int) -> dict[str, Any]:
+    """Return what an entry says about a layer; number 0 is the base, which has no box."""
+    extension = job.spec.mime_type_of(index + 1).removeprefix("image/")
+    base = {"size": "{}x{}".format(*job.spec.size), "output_format": extension, "z_index": index}
+    if not index:
+        return base
+    box = [*job.spec.layer_box]
+    normalized = [round(1000 * side / job.spec.size[place % 2]) for place, side in enumerate(box)]
+    text = {"content": "SALE", "font": "serif"}
+    told = {"name": f"layer {index}", "description": f"element {index} of the picture", "text": text}
+    if "odd-layers" in job.faults:
+        told, box = {"name": "\x1b[2J" + "x" * 5000, "description": "a\nb", "text": text}, [9, 9, 1, 1]
+    boxes = {"absolute": box, "normalized": normalized}
+    return {**base, "size": "{}x{}".format(*job.spec.layer_size), **told, "bounding_box": boxes}
 
 
 def _failed(code: str) -> dict[str, Any]:

@@ -85,6 +85,8 @@ class Model:
     fast: bool = False
     searches: bool = False
     background: str = ""
+    layers: int = 0
+    """The most images of a layer decomposition, the base included; 0: the model has none."""
 
     @property
     def default_format(self) -> str:
@@ -106,16 +108,16 @@ def models(max_area: int, *, volcengine: bool) -> dict[str, Model]:
         lite,
         Model("seedream-4-5-251128", flat("0.04"), ("2K", "4K"), (3_686_400, 16_777_216)),
         Model("seedream-4-0-250828", flat("0.03"), ("1K", "2K", "4K"), (921_600, 16_777_216), fast=True),
-        _single("seedream-5-5-261028", V5_5, background="made"),
-        _single("seedream-5-0-pro-260628", V5_PRO, background="kept", fast=True),
-        _single("seedream-5-0-flash-260915", V5_FLASH, background="kept"),
+        _single("seedream-5-5-261028", V5_5, background="made", layers=100),
+        _single("seedream-5-0-pro-260628", V5_PRO, background="kept", layers=17, fast=True),
+        _single("seedream-5-0-flash-260915", V5_FLASH, background="kept", layers=17),
     )
     if volcengine:
         return {f"doubao-{name}": model for model in sold for name in (model.id, *model.aliases) if name[0] == "s"}
     return {name: model for model in sold for name in (model.id, *model.aliases)}
 
 
-def _single(model: str, prices: PriceTiers, background: str, *, fast: bool = False) -> Model:
+def _single(model: str, prices: PriceTiers, background: str, *, layers: int, fast: bool = False) -> Model:
     return Model(
         model,
         prices,
@@ -127,6 +129,7 @@ def _single(model: str, prices: PriceTiers, background: str, *, fast: bool = Fal
         sequences=False,
         fast=fast,
         background=background,
+        layers=layers,
     )
 
 
@@ -141,16 +144,23 @@ class ParsedRequest:
     model: Model
 
 
-def parse_submit(body: Any, sold: Mapping[str, Model], *, by_prompt: bool) -> ParsedRequest:
-    """Return the parsed body; raise Refused. With `by_prompt` the number in the prompt is the number of images."""
+def parse_submit(
+    body: Any, sold: Mapping[str, Model], *, by_prompt: bool, layers_made: int = 4, endpoint_model: str = ""
+) -> ParsedRequest:
+    """Return the parsed body; raise Refused. With `by_prompt` the number in the prompt is the number of images.
+
+    A layer decomposition gives `layers_made` images; `endpoint_model` is the model behind an endpoint id.
+    """
     if not isinstance(body, dict):
         raise Refused(400, "InvalidParameter", "The request body is not valid JSON.")
     fields = {name: value for name, value in body.items() if value is not None}
-    for name in ("model", "prompt"):
+    layered = fields.get("layer_decomposition") is True
+    for name in ("model",) if layered else ("model", "prompt"):
         if not isinstance(fields.get(name), str) or not fields[name].strip():
             text = f"The request failed because it is missing `{name}` parameter."
             raise Refused(400, f"MissingParameter.{name}", text)
-    model = sold.get(fields["model"]) or (next(iter(sold.values())) if fields["model"].startswith("ep-") else None)
+    known = endpoint_model or next(iter(sold)) if fields["model"].startswith("ep-") else fields["model"]
+    model = sold.get(known)
     if model is None:
         text = f"The model or endpoint {fields['model'][:100]} does not exist or you do not have access to it."
         raise Refused(404, "InvalidEndpointOrModel.NotFound", text)
@@ -160,23 +170,43 @@ def parse_submit(body: Any, sold: Mapping[str, Model], *, by_prompt: bool) -> Pa
                 raise invalid(name, f"not supported by model {fields['model']}")
     _check(fields, model)
     references = _references(fields, model)
+    if layered:
+        _check_layers(fields, model, references)
     transparent = _transparent(fields, model, references)
-    count = _count(fields, len(references), by_prompt)
+    count = min(layers_made, model.layers) if layered else _count(fields, len(references), by_prompt)
     spec = JobSpec(
         model=fields["model"],
-        prompt=fields["prompt"],
+        prompt=str(fields.get("prompt", "")),
         references=references,
         count=count,
-        size=_size(fields, model),
+        size=SINGLE_PRESETS[_layer_tier(fields)][0] if layered else _size(fields, model),
         mime_type=MIME_TYPES[fields.get("output_format", model.default_format)],
         prices=model.prices,
         transparent=transparent,
+        layers=layered,
         body=body,
     )
     searched = model.searches and bool(fields.get("tools"))
     return ParsedRequest(
         spec, fields.get("stream") is True, fields.get("response_format") == "b64_json", searched, model
     )
+
+
+def _check_layers(fields: Mapping[str, Any], model: Model, references: Sequence[str]) -> None:
+    if not model.layers:
+        raise invalid("layer_decomposition", f"not supported by model {model.id}")
+    if len(references) != 1:
+        raise invalid("image", "layer decomposition requires exactly one image")
+    if "background" in fields:
+        raise invalid("background", "not supported with layer decomposition")
+    if fields.get("size", "auto") not in ("auto", *SINGLE_PRESETS):
+        raise invalid("size", "layer decomposition takes auto, 1K, 1.5K or 2K")
+
+
+def _layer_tier(fields: Mapping[str, Any]) -> str:
+    """Return the tier of a layer decomposition; `auto` counts as the largest."""
+    size = str(fields.get("size", "auto"))
+    return "2K" if size == "auto" else size
 
 
 def _transparent(fields: Mapping[str, Any], model: Model, references: Sequence[str]) -> bool:

@@ -6,15 +6,17 @@ unknown path gets a 401, as at the real one. Without a fault there is no rate li
 
 Switches: `edit_field` ("images" or "image") is the disputed reference field of v5.0-lite/edit; `price` ("late",
 "prompt", "never") is when polls have the charge; `balance_usd` is the balance of the account; `short_form` leaves out
-the envelope of submit responses; `extra_models` are further models of the catalogue (see `live_models.load`), and with
-`static_host` the list names the schemas on the real static host, whose paths are served here too. `unknown_keys` has
-the fields of all submits to live models that their schemas do not have: they are ignored, as at the real one.
+the envelope of submit responses; `layer_count` is how many images a layer job returns, its base among them;
+`extra_models` are further models of the catalogue (see `live_models.load`), and with `static_host` the list names the
+schemas on the real static host, whose paths are served here too. `unknown_keys` has the fields of all submits to live
+models that their schemas do not have: they are ignored, as at the real one.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -61,7 +63,8 @@ MESSAGES = {
     504: "gateway timeout",
 }
 MODERATED = "The request was rejected by the content safety policy."
-RETENTION = {"x-atlascloud-object-expiration-hours": (1, 336), "x-atlascloud-request-retention-hours": (0, 336)}
+REQUEST_RETENTION = "x-atlascloud-request-retention-hours"
+RETENTION = {"x-atlascloud-object-expiration-hours": (1, 336), REQUEST_RETENTION: (0, 336)}
 
 
 class Emulated(Emulator):
@@ -87,6 +90,7 @@ class Emulated(Emulator):
         price: str = "late",
         balance_usd: Decimal | str = "125.50",
         short_form: bool = False,
+        layer_count: int = 4,
         extra_models: Sequence[Mapping[str, Any]] = (),
         static_host: bool = False,
         **common: Any,
@@ -99,6 +103,9 @@ class Emulated(Emulator):
         self._price = price
         self._balance_usd = Decimal(balance_usd)
         self._short_form = short_form
+        self.layer_count = layer_count
+        self._kept_s: dict[str, float] = {}
+        """How long the requests with a retention header are kept, by job."""
 
     def routes(self) -> Sequence[Route]:
         return (
@@ -137,6 +144,8 @@ class Emulated(Emulator):
         if spec.total_usd > self._balance_usd - self.charged_usd:
             return self.refusal(request, 402)
         job = self.accept(request, spec)
+        if hours := request.headers.get(REQUEST_RETENTION):
+            self._kept_s[job.id] = int(hours) * 3600.0
         # The real response dates the job to the year 1 and has no message.
         data = {**prediction(job, "running", self._poll_url(job), []), "created_at": "0001-01-01T00:00:00Z"}
         if "no-id" in job.faults:
@@ -151,13 +160,13 @@ class Emulated(Emulator):
         body = parsed(raw)
         live = self._live.get(str(body.get("model", ""))) if isinstance(body, dict) else None
         if not live:
-            return parse_submit(body, self._sold)
+            return parse_submit(body, self._sold, self.layer_count)
         self.unknown_keys |= live_models.unknown_keys(live, body)
         return live_models.parse(live, body, self.files.size_of)
 
     async def _poll(self, request: Request) -> Response:
         job = self.job(str(request.path_params["id"]))
-        if job is None:
+        if job is None or self._is_forgotten(job):
             return self.refusal(request, 404, "prediction not found")
         outcome = await self.outcome(job)
         job.polls += 1
@@ -170,6 +179,9 @@ class Emulated(Emulator):
         if not shown.data:
             return self.refusal(request, shown.status)
         return JSONResponse({"code": shown.status, "message": shown.message, "data": shown.data}, shown.status)
+
+    def _is_forgotten(self, job: EmulatedJob) -> bool:
+        return self.clock() - job.submitted_at > self._kept_s.get(job.id, math.inf)
 
     def _poll_url(self, job: EmulatedJob) -> str:
         host = job.option("other-host-url", "host", self.base_url)
@@ -224,7 +236,7 @@ class Emulated(Emulator):
             outcome = await self.outcome(job)
             shown = prediction(job, outcome, self._poll_url(job), self._outputs(job, outcome))
             wanted = (("model", job.spec.model), ("status", shown["status"]), ("sessionID", job.id))
-            if any(query.get(name) not in (None, "", value) for name, value in wanted):
+            if self._is_forgotten(job) or any(query.get(name) not in (None, "", value) for name, value in wanted):
                 continue
             found.append(
                 {

@@ -2,6 +2,7 @@
 
 Source: the provider's product and documentation pages and its official MCP server's reading of model schemas
 (docs/providers/atlas.md#models). Of Seedream 5.5 only the text-to-image page could be read; the rest follows 5.0 pro's.
+The official ComfyUI nodes have the fields of 4.7 and of layer decomposition (docs/providers/atlas.md#layers).
 Where two sources disagree, a switch of the emulator chooses. Unknown fields are accepted silently.
 """
 
@@ -66,6 +67,8 @@ class Model:
     base64_output: bool = False
     shown: bool = True
     extra: Mapping[str, Any] | None = None
+    layers: int = 0
+    """The most images that a layer job returns; 0 for a model without layers."""
 
     @property
     def category(self) -> str:
@@ -75,6 +78,9 @@ class Model:
 _MODES = {"mode": {"type": "string", "enum": ["standard", "fast"], "default": "standard"}}
 _OPTIMISE = {"optimize_prompt_options": {"type": "object", "properties": _MODES, "description": "Prompt rewriting."}}
 _EXPANSION = {"prompt_expansion_mode": {**_MODES["mode"], "description": "Prompt rewriting."}}
+_PRO_OPTIMISE = {"prompt_optimization_mode": {**_MODES["mode"], "description": "Prompt rewriting."}}
+LAYER_TIERS: Mapping[str, int] = {"auto": 2048, "1K": 1024, "1.5K": 1536, "2K": 2048}
+"""The side of the square of each size of a layer job; `auto` follows the input, and is as dear as 2K."""
 _LITE, _V45, _V4, _V47 = (flat(price) for price in ("0.032", "0.036", "0.027", "0.03"))
 _V5_5 = PriceTiers(((SMALL_PX, "0.016"), (math.inf, "0.035")), "0.008")
 _AREA_4 = (921_600, 16_777_216)
@@ -107,7 +113,7 @@ MODELS: tuple[Model, ...] = (
         sizes=SIZES_5_LITE,
         extra=_OPTIMISE,
     ),
-    Model("bytedance/seedream-v5.0-lite", "Seedream v5.0 Lite", _LITE, sizes=SIZES_5_LITE),
+    Model("bytedance/seedream-v5.0-lite", "Seedream v5.0 Lite", _LITE, sizes=SIZES_5_LITE, extra=_OPTIMISE),
     Model(
         "bytedance/seedream-v4.5/edit-sequential",
         "Seedream v4.5 Edit Sequential",
@@ -150,6 +156,7 @@ MODELS: tuple[Model, ...] = (
             area=(921_600, 4_624_220),
             base64_output=True,
             default_format=image_format,
+            extra=_PRO_OPTIMISE if family == "seedream-v5.0-pro" else None,
         )
         for family, title, prices, image_format in (
             ("seedream-v5.5", "Seedream v5.5", _V5_5, "png"),
@@ -157,6 +164,24 @@ MODELS: tuple[Model, ...] = (
             ("seedream-v5.0-flash", "Seedream v5.0 Flash", V5_FLASH, "jpeg"),
         )
         for tail in ("text-to-image", "edit")
+    ),
+    *(
+        Model(
+            f"bytedance/{family}/layer-decomposition",
+            f"{title} Layer Decomposition",
+            prices,
+            references=1,
+            reference_field="image",
+            default_size="auto",
+            default_format="jpeg",
+            base64_output=True,
+            layers=most,
+        )
+        for family, title, prices, most in (
+            ("seedream-v5.5", "Seedream v5.5", _V5_5, 100),
+            ("seedream-v5.0-pro", "Seedream v5.0 Pro", PriceTiers(((SMALL_PX, "0.0225"), (math.inf, "0.045"))), 17),
+            ("seedream-v5.0-flash", "Seedream v5.0 Flash", V5_FLASH, 17),
+        )
     ),
 )
 
@@ -170,16 +195,20 @@ def models(edit_field: str) -> dict[str, Model]:
     return sold
 
 
-def parse_submit(body: Any, sold: Mapping[str, Model]) -> JobSpec:
-    """Return the job of a submit or calculate body, flat or nested under `input`; raise InvalidRequest."""
+def parse_submit(body: Any, sold: Mapping[str, Model], layer_count: int = 4) -> JobSpec:
+    """Return the job of a submit or calculate body, flat or nested under `input`; raise InvalidRequest.
+
+    A layer job makes `layer_count` images, its base among them.
+    """
     nested = fields_of(body).get("input")
     fields = {**body, **nested} if isinstance(nested, dict) else body
     model = sold.get(str(fields.get("model", "")))
     if model is None:
         raise InvalidRequest(f"model not found: {str(fields.get('model', ''))[:100]}")
-    prompt = prompt_of(fields)
+    prompt = str(fields.get("prompt") or "") if model.layers else prompt_of(fields)
     references = _references(fields, model)
-    count = _count(fields, model)
+    count = min(layer_count, model.layers) if model.layers else _count(fields, model)
+    _check_modes(fields, model)
     if model.references and model.count_field and len(references) + count > MAX_TOTAL:
         raise InvalidRequest(f"the number of input images plus {model.count_field} must not exceed {MAX_TOTAL}")
     output_format = fields.get("output_format") or (model.default_format if model.formats else "jpeg")
@@ -194,6 +223,7 @@ def parse_submit(body: Any, sold: Mapping[str, Model]) -> JobSpec:
         size=size,
         mime_type=MIME_TYPES.get(str(output_format), "image/jpeg"),
         prices=model.prices,
+        layers=model.layers > 0,
         body=body,
     )
 
@@ -222,8 +252,22 @@ def _count(fields: Mapping[str, Any], model: Model) -> int:
     return count
 
 
+def _check_modes(fields: Mapping[str, Any], model: Model) -> None:
+    """Raise InvalidRequest for a mode of prompt rewriting that the schema does not list."""
+    for name, described in (model.extra or {}).items():
+        mode = fields.get(name, {} if described["type"] == "object" else "standard")
+        if described["type"] == "object":
+            mode = fields_of(mode).get("mode", "standard")
+        if mode not in _MODES["mode"]["enum"]:
+            raise InvalidRequest(f"{name} must be one of: {', '.join(_MODES['mode']['enum'])}")
+
+
 def _size(fields: Mapping[str, Any], model: Model) -> tuple[int, int]:
     size = fields.get("size") or model.default_size
+    if model.layers:
+        if size not in LAYER_TIERS:
+            raise InvalidRequest(f"size must be one of: {', '.join(LAYER_TIERS)}")
+        return (LAYER_TIERS[size], LAYER_TIERS[size])
     if model.sizes and size not in model.sizes:
         raise InvalidRequest(f"size must be one of: {', '.join(model.sizes)}")
     pixels = pixels_of(size, "*", "size must look like 2048*2048")
@@ -278,7 +322,7 @@ def schema(model: Model) -> dict[str, Any]:
         "model": {"type": "string", "enum": [model.id], "default": model.id, "description": "Model name."},
         "prompt": {"type": "string", "description": "What to make, with the number of images wanted."},
     }
-    required = ["model", "prompt"]
+    required = ["model"] if model.layers else ["model", "prompt"]
     picture = {"type": "string", "x-accept": "image/*", "x-max-size-mb": 10}
     if model.reference_field == "image" and model.references:
         fields["image"] = {**picture, "description": "The image to edit: URL or base64."}
@@ -293,8 +337,8 @@ def schema(model: Model) -> dict[str, Any]:
         }
         required.append("images")
     fields["size"] = {"type": "string", "default": model.default_size, "description": "Width*height, in pixels."}
-    if model.sizes:
-        fields["size"]["enum"] = list(model.sizes)
+    if model.sizes or model.layers:
+        fields["size"]["enum"] = list(model.sizes or LAYER_TIERS)
     if model.count_field:
         about = f"How many images at most; with the references at most {MAX_TOTAL}."
         fields[model.count_field] = {

@@ -61,7 +61,21 @@ def prediction(job: EmulatedJob, outcome: str, url: str, outputs: list[str]) -> 
         return data
     data.update(status="completed", outputs=outputs, has_nsfw_contents=[False] * len(outputs))
     data["metrics"] = {"predict_time": round(seconds, 3)}
+    if job.spec.layers:
+        data["layers"] = [_layer(job, n) for n in range(len(outputs))]
     return data
+
+
+def _layer(job: EmulatedJob, n: int) -> dict[str, Any]:
+    """Return what a prediction says about one layer; the base, number 0, has no box."""
+    width, height = job.spec.layer_size if n else job.spec.size
+    told: dict[str, Any] = {"image": {"width": width, "height": height}, "z_index": n}
+    if n:
+        box, (wide, high) = job.spec.layer_box, job.spec.size
+        normalized = [round(1000 * side / (high if i % 2 else wide)) for i, side in enumerate(box)]
+        told |= {"bounding_box": {"absolute": list(box), "normalized": normalized}}
+        told |= {"name": f"element {n}", "description": f"Element {n} of the picture."}
+    return told
 
 
 def _held(response: PollResponse, status: str) -> None:
@@ -124,6 +138,22 @@ def _empty_outputs(response: PollResponse, _: Options) -> None:
         response.data.update(outputs=[], has_nsfw_contents=[])
 
 
+def _layers_missing(response: PollResponse, _: Options) -> None:
+    response.data.pop("layers", None)
+
+
+def _layers_fewer(response: PollResponse, _: Options) -> None:
+    if response.data.get("layers"):
+        response.data["layers"] = response.data["layers"][1:]
+
+
+def _layers_odd(response: PollResponse, _: Options) -> None:
+    for told in response.data.get("layers", ()):
+        told.update(
+            z_index="top", name=["x"], description="a\n\u202eb" * 400, bounding_box={"absolute": [9, 9, 1, "1"]}
+        )
+
+
 def _price_late(response: PollResponse, options: Options) -> None:
     if response.job.polls_after_end <= options["polls"]:
         response.data.pop("price", None)
@@ -167,6 +197,9 @@ ODDITIES: tuple[tuple[FaultType, Change], ...] = (
     _odd("error-object", "the job fails, and error is an object", _error_object, {"error_code": None}, _FAILED),
     _odd("empty-outputs", "the job completes with an empty list", _empty_outputs),
     _odd("fewer", "n images fewer than requested, charged accordingly", _as_it_is, {"n": 1}),
+    _odd("layers-missing", "a layer job has outputs alone, no list of layers", _layers_missing),
+    _odd("layers-fewer", "the list of layers has one entry fewer than the outputs", _layers_fewer),
+    _odd("layers-odd", "every field of the layers is of the wrong type or far too long", _layers_odd),
     _odd("price-late", "no price in the first `polls` responses after the end", _price_late, {"polls": 3}),
     _odd("price-never", "no price at all", _price_never),
     _odd("other-host-url", "urls.get names another host", _as_it_is, {"host": "https://poll.atlascloud.example"}),

@@ -8,7 +8,7 @@ neither requests nor links to results.
 
 The real files host is another one than the API's; here their paths differ (`/v1/…` and `/api/v1/files/…`).
 Switches: `balance_usd` is the balance of the account; `files_kept` is the quota of uploaded files; `keys_kept_s` is the
-time for which an Idempotency-Key is remembered.
+time for which an Idempotency-Key is remembered; `layers_made` is the number of images of a layer decomposition.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
+from urllib.parse import unquote, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -95,12 +96,14 @@ class Emulated(Emulator):
         balance_usd: Decimal | str = "125.50",
         files_kept: int = 100,
         keys_kept_s: float = 24 * 3600.0,
+        layers_made: int = 4,
         **common: Any,
     ) -> None:
         super().__init__(**common)
         self._balance_usd = Decimal(balance_usd)
         self._files_kept = files_kept
         self._keys_kept_s = keys_kept_s
+        self._layers_made = layers_made
         self._files: dict[str, dict[str, Any]] = {}
         self._replies: dict[str, tuple[str, str]] = {}
 
@@ -145,7 +148,7 @@ class Emulated(Emulator):
                 return self.refusal(request, 409)
             return self._submitted(first, {"idempotency-replayed": "true"})
         try:
-            spec = parse_submit(parsed(raw))
+            spec = parse_submit(parsed(raw), self._layers_made)
         except InvalidRequest as error:
             return self.refusal(request, 400, str(error))
         if spec.total_usd > self._balance_usd - self.charged_usd:
@@ -264,12 +267,13 @@ class Emulated(Emulator):
             return self.refusal(request, 413)
         if len(self._files) >= self._files_kept:
             return self.refusal(request, 403, "the file quota is used up")
-        name = name.replace("/", "_")
-        url, file_id = self.keep_upload(name, data, kind), f"file_{uuid.uuid4().hex[:12]}"
+        name, file_id = name.replace("/", "_"), f"file_{uuid.uuid4().hex[:12]}"
+        unique = given or f"{file_id.removeprefix('file_')}-{name}"
+        url = self.keep_upload(unique, data, kind)
         now = self._now()
         stored = {
             "file_id": file_id,
-            "file_name": given or name,
+            "file_name": unique,
             "original_name": name,
             "file_size": len(data),
             "mime_type": kind,
@@ -283,8 +287,12 @@ class Emulated(Emulator):
         return _success(stored)
 
     async def _list_files(self, request: Request) -> Response:
-        files = list(self._files.values())
-        return _success({"files": files, "total": len(files), "page": 1, "page_size": 20})
+        query = request.query_params
+        number, size = int(query.get("page") or 1), min(100, int(query.get("pageSize") or 20))
+        shown = ("file_id", "file_name", "file_size", "upload_time")
+        files = [{name: file[name] for name in shown} for file in reversed(self._files.values())]
+        page = files[(number - 1) * size : number * size]
+        return _success({"files": page, "total": len(files), "page": number, "page_size": size})
 
     async def _quota(self, _: Request) -> Response:
         used = len(self._files)
@@ -292,8 +300,10 @@ class Emulated(Emulator):
         return _success({**quota, "user_group": "default"})
 
     async def _delete_file(self, request: Request) -> Response:
-        if self._files.pop(str(request.path_params["id"]), None) is None:
+        file = self._files.pop(str(request.path_params["id"]), None)
+        if file is None:
             return self.refusal(request, 404)
+        self.files.uploads.drop(unquote(urlsplit(file["file_url"]).path).removeprefix("/_uploads/"))
         return _success(None)
 
     def _now(self) -> datetime:

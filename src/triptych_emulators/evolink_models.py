@@ -38,6 +38,19 @@ class Model:
     references: int = MAX_REFERENCES
     prompt_chars: int = 2000
     lifecycle: str = "active"
+    fast: bool = False
+    keeps_alpha: bool = False
+    """Whether it takes `background` and `watermark`; `background: transparent` keeps the alpha of its one PNG."""
+    layers: int = 0
+    """The most images of a layer decomposition, the base included; 0: the id makes images."""
+
+
+def _single(name: str, prices: PriceTiers, *, layers: bool = False, fast: bool = False) -> Model:
+    title = f"Seedream 5.0 {name.title()}{' Layerize' if layers else ''}"
+    return Model(
+        f"doubao-seedream-5.0-{name}{'-layerize' if layers else ''}", title, prices, (921_600, 4_624_220), 1, True,
+        1 if layers else 10, fast=fast, keeps_alpha=not layers, layers=17 if layers else 0,
+    )  # fmt: skip
 
 
 MODELS: Mapping[str, Model] = {
@@ -45,20 +58,22 @@ MODELS: Mapping[str, Model] = {
     for model in (
         Model("doubao-seedream-5.0-lite", "Seedream 5.0 Lite", flat("0.032"), (3_686_400, 16_777_216), formats=True),
         Model("doubao-seedream-4.5", "Seedream 4.5", flat("0.04"), (3_686_400, 16_777_216)),
-        Model("doubao-seedream-4.0", "Seedream 4.0", flat("0.03"), (921_600, 16_777_216), prompt_chars=1000),
-        Model("doubao-seedream-5.0-pro", "Seedream 5.0 Pro", V5_PRO, (921_600, 4_624_220), 1, True, 10),
-        Model("doubao-seedream-5.0-flash", "Seedream 5.0 Flash", V5_FLASH, (921_600, 4_624_220), 1, True, 10),
+        Model("doubao-seedream-4.0", "Seedream 4.0", flat("0.03"), (921_600, 16_777_216), prompt_chars=1000, fast=True),
+        _single("pro", V5_PRO, fast=True),
+        _single("flash", V5_FLASH),
+        _single("pro", V5_PRO, layers=True, fast=True),
+        _single("flash", V5_FLASH, layers=True),
     )
 }
 
 
-def parse_submit(body: Any) -> JobSpec:
-    """Return the job of a submit's body; raise InvalidRequest."""
+def parse_submit(body: Any, layers_made: int = 4) -> JobSpec:
+    """Return the job of a submit's body; raise InvalidRequest. A layer decomposition gives `layers_made` images."""
     fields_of(body)
     model = MODELS.get(str(body.get("model", "")))
     if model is None:
         raise InvalidRequest(f"model not found: {str(body.get('model', ''))[:100]}")
-    prompt = prompt_of(body)
+    prompt = str(body.get("prompt") or "") if model.layers else prompt_of(body)
     if len(prompt) > model.prompt_chars:
         raise InvalidRequest(f"prompt must have at most {model.prompt_chars} characters")
     references = _references(model, body)
@@ -67,20 +82,37 @@ def parse_submit(body: Any) -> JobSpec:
         raise InvalidRequest(f"n must be an integer between 1 and {model.most}")
     if len(references) + count > MAX_TOTAL:
         raise InvalidRequest(f"the number of image_urls plus n must not exceed {MAX_TOTAL}")
+    if model.layers and (len(references) != 1 or "size" in body or "n" in body or "background" in body):
+        raise InvalidRequest("layerize takes exactly one of image_urls, quality, and no size, n or background")
+    if body.get("prompt_priority", "standard") not in ("standard", *(["fast"] if model.fast else [])):
+        raise InvalidRequest("prompt_priority is not supported by this model")
     params = body if model.most == 1 else body.get("model_params")
     output_format = (params.get("output_format") if isinstance(params, dict) else None) or "jpeg"
     if model.formats and output_format not in MIME_TYPES:
         raise InvalidRequest(f"output_format must be one of: {', '.join(MIME_TYPES)}")
+    transparent = model.keeps_alpha and _keeps_alpha(body, references)
+    mime_type = MIME_TYPES[str(output_format)] if model.formats else "image/jpeg"
     return JobSpec(
         model=model.id,
         prompt=prompt,
         references=references,
-        count=count,
+        count=min(layers_made, model.layers) if model.layers else count,
         size=_size(model, body),
-        mime_type=MIME_TYPES[str(output_format)] if model.formats else "image/jpeg",
+        mime_type="image/png" if transparent else mime_type,
         prices=model.prices,
+        transparent=transparent,
+        layers=bool(model.layers),
         body=body,
     )
+
+
+def _keeps_alpha(body: Mapping[str, Any], references: Sequence[str]) -> bool:
+    wanted = body.get("background", "opaque")
+    if wanted not in ("opaque", "transparent") or not isinstance(body.get("watermark", False), bool):
+        raise InvalidRequest("background must be opaque or transparent, watermark a boolean")
+    if wanted == "transparent" and (len(references) != 1 or body.get("output_format") == "jpeg"):
+        raise InvalidRequest("background transparent requires exactly 1 input image and output_format png")
+    return bool(wanted == "transparent")
 
 
 def _references(model: Model, body: Mapping[str, Any]) -> Sequence[str]:
@@ -94,6 +126,12 @@ def _references(model: Model, body: Mapping[str, Any]) -> Sequence[str]:
 
 def _size(model: Model, body: Mapping[str, Any]) -> tuple[int, int]:
     """Return the pixels of a size: `auto`, a ratio with `quality`, a word, or WxH."""
+    if model.layers:
+        tier = str(body.get("quality") or "auto")
+        if tier not in ("auto", "1K", "1.5K", "2K"):
+            raise InvalidRequest("quality must be one of: auto, 1K, 1.5K, 2K")
+        side = round(AREAS["2K" if tier == "auto" else tier] ** 0.5)  # `auto` follows the input; here it is the largest
+        return side, side
     words = ("1K", "1.5K", "2K") if model.most == 1 else ("1K", "2K", "3K", "4K")
     quality, size = str(body.get("quality") or ("1K" if model.most == 1 else "2K")), str(body.get("size") or "auto")
     if quality not in words:

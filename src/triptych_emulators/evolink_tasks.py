@@ -52,6 +52,8 @@ def task(job: EmulatedJob, outcome: str, outputs: list[Any], charged_usd: Any) -
     if outcome == "done":
         cost = {"credits": credits(charged_usd), "usd": float(charged_usd), "cny": round(float(charged_usd) * 7.1, 4)}
         data |= {"results": outputs, "usage": {"credits_used": cost["credits"], "cost": cost}}
+        if job.spec.layers:
+            data["result_data"] = [_layer(job, index, url) for index, url in enumerate(outputs)]
         for name, options in job.faults.items():
             if name in _CHANGES:
                 _CHANGES[name](data, options)
@@ -61,6 +63,15 @@ def task(job: EmulatedJob, outcome: str, outputs: list[Any], charged_usd: Any) -
         data.pop("results", None)
         data.pop("error", None)
     return data
+
+
+def _layer(job: EmulatedJob, index: int, url: str) -> dict[str, Any]:
+    """Return a result of a layer decomposition; number 0 is the base, which has no box. Its shape is the origin's."""
+    told = {"url": url, "z_index": index}
+    if not index:
+        return told
+    boxes = {"absolute": [*job.spec.layer_box]}
+    return {**told, "name": f"layer {index}", "description": f"element {index}", "bounding_box": boxes}
 
 
 def summary(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,6 +104,14 @@ def _frame_missing(data: dict[str, Any], options: Options) -> None:
     data["results"] = [None if i == at else url for i, url in enumerate(data["results"])]
 
 
+def _layers_inside(data: dict[str, Any], _: Options) -> None:
+    data["results"] = data.pop("result_data", data["results"])
+
+
+def _layers_bare(data: dict[str, Any], _: Options) -> None:
+    data.pop("result_data", None)
+
+
 def _no_cost(data: dict[str, Any], _: Options) -> None:
     data["usage"] = {"credits_reserved": data["usage"]["credits_used"]}
 
@@ -105,6 +124,8 @@ _CHANGES: Mapping[str, Callable[[dict[str, Any], Options], None]] = {
     "empty-outputs": _empty,
     "result-data": _objects,
     "frame-missing": _frame_missing,
+    "layers-inside": _layers_inside,
+    "layers-bare": _layers_bare,
     "price-never": _no_cost,
     "credits-only": _credits_only,
 }
@@ -122,6 +143,8 @@ ODDITIES: tuple[FaultType, ...] = (
     for_jobs("result-data", "result_data, not results; field is image_url or url", field="image_url"),
     for_jobs("frame-missing", "the n-th result is null", n=1),
     for_jobs("fewer", "n images fewer than requested, charged accordingly", n=1),
+    for_jobs("layers-inside", "the names of layers are in the results, not beside them"),
+    for_jobs("layers-bare", "layers without names and boxes"),
     for_jobs("price-never", "no cost at all"),
     for_jobs("credits-only", "the cost in credits alone"),
 )

@@ -108,6 +108,8 @@ class Model:
     reference_field: str = "image"
     references: int = 14
     nested_count: bool = True
+    optimizes: bool = False
+    """It takes `optimize_prompt_options`, with `standard` as its only mode."""
 
     @property
     def path(self) -> str:
@@ -115,7 +117,7 @@ class Model:
 
 
 MODELS: tuple[Model, ...] = (
-    Model("seedream-5.0-lite", flat("0.035"), ("2K", "3K"), (3_686_400, 10_404_496)),
+    Model("seedream-5.0-lite", flat("0.035"), ("2K", "3K"), (3_686_400, 10_404_496), optimizes=True),
     Model("seedream-4.5", flat("0.04"), ("2K", "4K"), (3_686_400, 16_777_216)),
     Model("seedream-4.0", flat("0.03"), ("1K", "2K", "4K"), (1_048_576, 16_777_216), "images", 10, False),
 )
@@ -221,6 +223,8 @@ def parse_submit(body: Any, model: Model, *, inline: str) -> JobSpec:
     prompt = prompt_of(body)
     if not isinstance(body.get("watermark", True), bool):
         raise InvalidRequest("watermark must be a boolean")
+    if model.optimizes and body.get("optimize_prompt_options", {"mode": "standard"}) != {"mode": "standard"}:
+        raise InvalidRequest("optimize_prompt_options.mode must be standard")
     references = _references(body, model, inline)
     return JobSpec(
         model=model.id,

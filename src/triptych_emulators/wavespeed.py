@@ -7,8 +7,8 @@ exactly the ticket's headers: like a presigned URL it refuses an Authorization o
 Switches: `default_count` is the default of `max_images` (1 on the newer page, 2 on the older one);
 `history_shows` is the field of history items that has the request, with `include_inputs` ("inputs" or "input", both
 read by the official CLI; "" for none); `sync_hold_s` is the longest wait of the sync mode; `balance_usd` is the balance
-of the account, `no_funds_status` the status of a refusal when it is empty; `extra_models` are further models of the
-catalogue (see `live_models.load`).
+of the account, `no_funds_status` the status of a refusal when it is empty; `layer_count` is how many images a layer job
+returns, its base among them; `extra_models` are further models of the catalogue (see `live_models.load`).
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ class Emulated(Emulator):
         sync_hold_s: float = 120.0,
         balance_usd: Decimal | str = "125.50",
         no_funds_status: int = 402,
+        layer_count: int = 4,
         extra_models: Sequence[Mapping[str, Any]] = (),
         **common: Any,
     ) -> None:
@@ -98,6 +99,7 @@ class Emulated(Emulator):
         self._sync_hold_s = sync_hold_s
         self._balance_usd = Decimal(balance_usd)
         self._no_funds_status = no_funds_status
+        self.layer_count = layer_count
         self._tickets: dict[str, str] = {}
         self._deleted: set[str] = set()
 
@@ -150,7 +152,7 @@ class Emulated(Emulator):
         """Return the job of a submit's or quote's body; raise InvalidRequest."""
         if name in self._live:
             return live_models.parse(self._live[name], _object(body), self.files.size_of)
-        return parse_submit(MODELS[name], body, self._default_count, follow)
+        return parse_submit(MODELS[name], body, self._default_count, follow, self.layer_count)
 
     async def _synchronous(self, job: EmulatedJob) -> Response:
         """Hold the response until the job has ended, or the sync mode gives up."""

@@ -46,6 +46,8 @@ class Model:
     """The values of `resolution`; such a model takes it and `aspect_ratio` in place of `size`."""
     more: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Further fields and their values, the default first."""
+    layers: int = 0
+    """The number of images that a layer job is charged for; 0 for a model without layers."""
 
     @property
     def default_format(self) -> str:
@@ -73,6 +75,11 @@ def _models() -> dict[str, Model]:
         for tail, more, edits, _ in tails[:2]:
             name = f"bytedance/{family}{tail}"
             sold.append(Model(name, title + more, prices, (0, 0), True, edits, False, tiers, fields))
+        own = {"output_format": ("png",)} if family == "seedream-v5.5" else fields
+        name, most = f"bytedance/{family}/layer-decomposition", 100 if family == "seedream-v5.5" else 17
+        sold.append(
+            Model(name, f"{title} Layers", prices, (0, 0), family != "seedream-v5.5", True, False, tiers[:3], own, most)
+        )
     return {model.id: model for model in sold}
 
 
@@ -112,12 +119,17 @@ _SINGLE: Sequence[tuple[str, str, PriceTiers, Sequence[str], Mapping[str, Sequen
 MODELS = _models()
 
 
-def parse_submit(model: Model, body: Any, default_count: int, follow: tuple[int, int] | None) -> JobSpec:
+def parse_submit(
+    model: Model, body: Any, default_count: int, follow: tuple[int, int] | None, layer_count: int = 4
+) -> JobSpec:
     """Return the job of a submit's or quote's body; raise InvalidRequest.
 
-    `follow` is the size of the first reference, which applies where no size is given.
+    `follow` is the size of the first reference, which applies where no size is given. A layer job makes `layer_count`
+    images, its base among them.
     """
     fields_of(body)
+    if model.layers:
+        return _layer_job(model, body, layer_count)
     prompt = prompt_of(body, "property 'prompt' is required")
     references = _references(model, body)
     count = body.get("max_images", default_count) if model.sequential else 1
@@ -147,11 +159,35 @@ def parse_submit(model: Model, body: Any, default_count: int, follow: tuple[int,
     )
 
 
+def _layer_job(model: Model, body: Mapping[str, Any], layer_count: int) -> JobSpec:
+    """Return the job that takes a picture apart. Its price is that of the most images, however many it makes."""
+    _check_strictly(model, body)
+    image = body.get("image")
+    if not isinstance(image, str) or not image:
+        raise InvalidRequest("property 'image' is required and must be a string")
+    side = round(math.sqrt(_AREAS[body.get("resolution", "1k")]))
+    job_usd = model.prices.each_usd((side, side)) * model.layers + model.prices.fee_usd(1)
+    return JobSpec(
+        model=model.id,
+        prompt=str(body.get("prompt") or ""),
+        references=[image],
+        count=min(layer_count, model.layers),
+        size=(side, side),
+        mime_type=MIME_TYPES[str(body.get("output_format") or model.default_format)],
+        prices=PriceTiers(((math.inf, "0"),), str(job_usd)),
+        layers=True,
+        body=body,
+    )
+
+
 def _check_strictly(model: Model, body: Mapping[str, Any]) -> None:
     """Raise InvalidRequest for a field that the schema does not have, or a value that it does not list."""
-    listed = {"aspect_ratio": RATIOS, "resolution": model.tiers, **model.more}
+    listed = {"aspect_ratio": RATIOS, "resolution": model.tiers, **(model.more if model.formats else {})}
+    reference = "image" if model.layers else "images"
+    if model.layers:
+        del listed["aspect_ratio"]
     for name, value in body.items():
-        if name in ("prompt", "enable_sync_mode", "enable_base64_output") or (name == "images" and model.edits):
+        if name in ("prompt", "enable_sync_mode", "enable_base64_output") or (name == reference and model.edits):
             continue
         if name not in listed:
             raise InvalidRequest(f"additional property '{name}' is not allowed")
@@ -211,17 +247,21 @@ def listing() -> list[dict[str, Any]]:
 
 def _entry(model: Model, order: int) -> dict[str, Any]:
     fields: dict[str, Any] = {"prompt": {"type": "string", "description": "What to make."}}
-    required = ["prompt"]
-    if model.edits:
+    required = [] if model.layers else ["prompt"]
+    if model.layers:
+        fields["image"] = {"type": "string", "description": "The image to take apart."}
+        required.append("image")
+    elif model.edits:
         about = "The images to edit."
         fields["images"] = {
             "type": "array", "items": {"type": "string"}, "maxItems": MAX_REFERENCES, "description": about
         }  # fmt: skip
         required.append("images")
     if model.tiers:
-        fields["aspect_ratio"] = {"type": "string", "enum": list(RATIOS)}
+        if not model.layers:
+            fields["aspect_ratio"] = {"type": "string", "enum": list(RATIOS)}
         fields["resolution"] = {"type": "string", "enum": list(model.tiers), "default": model.tiers[0]}
-        for name, values in model.more.items():
+        for name, values in (model.more if model.formats else {}).items():
             fields[name] = {"type": "string", "enum": list(values), "default": values[0]}
     else:
         about = "Width*height, in pixels."
@@ -245,7 +285,7 @@ def _entry(model: Model, order: int) -> dict[str, Any]:
         "name": model.id,
         "description": f"ByteDance {model.title}.",
         "type": "image-to-image" if model.edits else "text-to-image",
-        "base_price": float(model.prices.from_usd),
+        "base_price": float(model.prices.from_usd * (model.layers or 1)),
         "sort_order": order,
         "formula": "price * max_images" if model.sequential else "",
         "api_schema": {

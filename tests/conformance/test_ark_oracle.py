@@ -156,3 +156,16 @@ def test_the_official_client_makes_a_transparent_picture_with_5_5() -> None:
         for refused in (sequence, streamed, jpeg):
             assert (refused["status_code"], refused["code"]) == (400, "InvalidParameter")
         assert len(api.accepted) == 2 and api.charged_usd == Decimal("0.048")
+
+
+def test_the_official_client_takes_a_picture_apart() -> None:
+    cup = {"model": "seedream-5-5-261028", "prompt": "a cup", "size": "1K"}
+    with running("ark", max_side=32, layers_made=3) as api:
+        (made,) = made_of(api, ("generate", cup))
+        url = made["answer"]["data"][0]["url"]
+        apart = {**cup, "image": url, "layer_decomposition": True, "prompt": ""}
+        layered, sized = made_of(api, ("generate", apart), ("generate", {**apart, "size": "1024x1024"}))
+        base, first, second = layered["answer"]["data"]
+        assert (base["z_index"], first["z_index"], second["z_index"]) == (0, 1, 2)
+        assert first["name"] == "layer 1" and first["bounding_box"]["absolute"] == [128, 128, 896, 896]
+        assert (sized["status_code"], sized["code"]) == (400, "InvalidParameter")

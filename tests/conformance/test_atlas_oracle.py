@@ -140,3 +140,20 @@ def test_the_official_client_edits_with_5_5() -> None:
 
         drive(api, body)
         assert api.charged_usd == Decimal("0.024")
+
+
+def test_the_official_client_takes_a_picture_apart() -> None:
+    with running("atlas", max_side=32) as api:
+
+        async def body(call: CallTool) -> None:
+            model = "bytedance/seedream-v5.0-pro/layer-decomposition"
+            info = await call("atlas_get_model_info", model=model)
+            assert "auto" in info and "1.5K" in info and "`image`" in info
+            uploaded = await call("atlas_upload_media", file_path=str(SAMPLE))
+            url = only(r"\*\*URL\*\*: (\S+)", uploaded)
+            started = await call("atlas_generate_image", model=model, params={"image": url, "size": "1K"})
+            done = await call("atlas_get_prediction", prediction_id=only(r"Prediction ID\*\*: `([^`]+)`", started))
+            assert len(re.findall(r"\d\. \[image\] (\S+)", done)) == 4
+
+        drive(api, body)
+        assert api.charged_usd == Decimal("0.09")

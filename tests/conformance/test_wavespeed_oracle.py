@@ -154,3 +154,18 @@ def test_the_official_client_edits_with_seedream_5_5() -> None:
         assert len(edited["answer"]["outputs"]) == 1
         assert "HTTP 400" in sized["error"] and "'size' is not allowed" in sized["error"]
         assert api.charged_usd == Decimal("0.063")
+
+
+def test_the_official_client_takes_a_picture_apart() -> None:
+    with running("wavespeed", max_side=32) as api:
+        (made,) = client_does(api, ("run", {"model": "bytedance/seedream-v5.5", "input": {"prompt": "a cup"}}))
+        model = "bytedance/seedream-v5.0-pro/layer-decomposition"
+        body = {"image": made["answer"]["outputs"][0], "resolution": "1k", "output_format": "png"}
+        before = api.charged_usd
+        apart, several = client_does(
+            api,
+            ("run", {"model": model, "input": body}),
+            ("run", {"model": model, "input": {**body, "images": [body["image"]]}}),
+        )
+        assert len(apart["answer"]["outputs"]) == 4 and "HTTP 400" in several["error"]
+        assert api.charged_usd - before == Decimal("0.765")

@@ -20,7 +20,7 @@ from simulation.mutants import MUTANTS, Mutant, patched
 from simulation.reduce import fewest
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 24
+SEEDS = 18
 
 
 def simulated(*arguments: str) -> subprocess.CompletedProcess[str]:

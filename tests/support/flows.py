@@ -85,12 +85,13 @@ def asked(
     references: tuple[Reference, ...] = (),
     client_id: str = "",
     variation: str = "",
+    params: Mapping[str, Any] | None = None,
 ) -> ProviderRequest:
-    """Return a request as a provider is asked it."""
+    """Return a request as a provider is asked it; an image among the parameters is a `Reference`."""
     tool = "edit_sequence" if offer.operation.edits else "generate_sequence"
     images = tuple(f"img_{n:08}" for n in range(len(references)))
-    request = Request(tool, (prompt,), images, count=count, format=format)
-    return ProviderRequest(offer, request, prompt, size, references, client_id=client_id, variation=variation)
+    request = Request(tool, (prompt,), images, count=count, format=format, params=params)
+    return ProviderRequest(offer, request, prompt, size, references, params or {}, client_id, variation)
 
 
 def edit(

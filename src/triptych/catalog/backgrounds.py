@@ -90,4 +90,6 @@ def note(offer: Offer, request: Request, others: Sequence[Offer], keys: Mapping[
 
 def _takes(offer: Offer) -> bool:
     param = offer.params.get("background")
-    return bool(param and "transparent" in param.schema.get("enum", ()))
+    return bool(
+        param and "transparent" in param.schema.get("enum", ()) and "transparent" not in param.one_reference
+    )  # one that needs a reference keeps its transparency and makes none

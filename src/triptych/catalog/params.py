@@ -34,8 +34,12 @@ def check_params(offer: Offer, request: Request) -> None:
             if not isinstance(value, str) or not value.strip():
                 raise OutOfLimits(f"params.{name} is an image: a handle, a path or a URL, as in images.")
         elif fault := _fault(param, value):
-            shown = quoted(value if isinstance(value, str) else _written(value), 60)
-            raise OutOfLimits(f"params.{name} is {shown}; on {where} it must be {fault}.")
+            raise OutOfLimits(f"params.{name} is {_shown(value)}; on {where} it must be {fault}.")
+        elif value in param.one_reference and request.inputs_each != 1:
+            raise OutOfLimits(
+                f"params.{name} is {_shown(value)}; on {where} that needs exactly one image to edit, and this request "
+                f"has {request.inputs_each}: {param.note}."
+            )
     if request.format == "jpeg" and (request.params or {}).get("background") == "transparent":
         raise OutOfLimits('params.background is "transparent", and a JPEG has no transparency: use format="png".')
 
@@ -105,6 +109,10 @@ def _values(schema: Mapping[str, Any]) -> str:
     if longest := schema.get("maxLength"):
         return f"{kind} of at most {longest} characters"
     return kind
+
+
+def _shown(value: Any) -> str:
+    return quoted(value if isinstance(value, str) else _written(value), 60)
 
 
 def _written(value: Any) -> str:

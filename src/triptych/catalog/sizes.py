@@ -84,7 +84,7 @@ def sizes_text(offer: Offer, *, in_pixels: bool = False) -> list[str]:
         ]
     if sizes.exact:
         ratios = dict.fromkeys(ratio for row in sizes.presets.values() for ratio in row)
-        return [*sizes.presets, f"each as {' '.join(ratios)}"]
+        return [*sizes.presets, *([f"each as {' '.join(ratios)}"] if len(ratios) > 1 else [])]
     if sizes.min_side > 1:
         return [*sizes.presets, f"WxH, each side {sizes.min_side}–{sizes.max_side}"]
     return [*sizes.presets, f"WxH {sizes.min_area / 1e6:.1f}–{sizes.max_area / 1e6:.1f} MP"]

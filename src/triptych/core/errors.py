@@ -13,6 +13,7 @@
     │   ├── KeyRejected           401 or 403
     │   ├── NoFunds               402: the provider's balance is too low
     │   ├── NotOffered            404: the provider does not have the model, or not for this account
+    │   ├── NoRoom                an upload: the provider keeps no more files for this account
     │   └── RateLimited           429, or busy: the same request may be sent again later
     ├── Failed                the provider accepted, then decided against it
     │   └── Moderated             its content filter decided against it
@@ -141,6 +142,12 @@ class NoFunds(Refused):
 
 class NotOffered(Refused):
     kind = "not_offered"
+
+
+class NoRoom(Refused):
+    """The provider keeps no more files for this account."""
+
+    kind = "no_room"
 
 
 class RateLimited(Refused):

@@ -397,4 +397,4 @@ class Job:
     page_size: int | None = None
     """How many images a page of its result lists; None until that is fixed."""
     live_offer: Offer | None = None
-    """The offer from a live catalogue that it was made under, as the catalogue had it then; None for a built-in one."""
+    """The offer that it was made under, if no table has it: a live one, or one made for a name; None otherwise."""

@@ -97,8 +97,9 @@ class Param:
     `schema` is the JSON schema of its values; its `description` is a sentence. `path` is the place of the value in the
     body of the provider's request; without one the provider's flow writes it. `values` has the provider's word for each
     value that it spells differently. `usd_per_image` is what it adds to an image's price; `note` says what else it does
-    and goes into the warnings of a job that sets it. `is_image`: the value is an image, and its URL is sent. With
-    `required` a request has to set it.
+    and goes into the warnings of a job that sets it. `is_image`: the value is an image, and its URL is sent.
+    `one_reference` are the values that only a request with exactly one reference takes. With `required` a request has
+    to set it.
     """
 
     schema: Mapping[str, Any]
@@ -107,6 +108,7 @@ class Param:
     usd_per_image: Decimal = Decimal(0)
     note: str = ""
     is_image: bool = False
+    one_reference: tuple[str, ...] = ()
     required: bool = False
 
 
@@ -172,6 +174,13 @@ class Offer:
     """The name and description in a provider's catalogue: data from outside, on one line."""
     live: LiveInputs | None = None
     """Set for an offer from a provider's live catalogue; None for one of the built-in table."""
+    assumed: str = ""
+    """Why its limits and price are assumptions: a warning of each job under it. Such an offer is made for one name."""
+
+    @property
+    def in_no_table(self) -> bool:
+        """Whether a later process may not find this offer again, so that a job has to keep it."""
+        return self.live is not None or bool(self.assumed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ def rank_offers(
     """
 
     def pick(account: Account, model: str | None) -> Offer:
-        return _pick(account.provider.offers, replace(request, model=model), fits, today)
+        return _pick(account.provider.offers_by_name(model), replace(request, model=model), fits, today)
 
     named = (request.provider or "").strip().lower()
     if named and named != CHEAPEST:
@@ -193,7 +193,8 @@ def _pick(offers: Sequence[Offer], request: Request, fits: Callable[[Offer], Non
 
 def notes(accounts: Mapping[str, Account], chosen: Offer, request: Request, today: date) -> tuple[str, ...]:
     """Return the warnings about the chosen offer: a retired default, a transparent background."""
-    operation, found = request.operation, []
+    operation = request.operation
+    found = [chosen.assumed] if chosen.assumed else []
     if not (request.model or "").strip():
         for better in catalog.by_preference(accounts[chosen.provider].provider.offers, operation, request.count):
             if better.family == chosen.family:
@@ -215,7 +216,8 @@ def _name_the_key(accounts: Mapping[str, Account], request: Request) -> None:
     for account in accounts.values():
         if not account.usable:
             try:
-                catalog.choose(account.provider.offers, request.operation, request.model, request.count)
+                offers = account.provider.offers_by_name(request.model)
+                catalog.choose(offers, request.operation, request.model, request.count)
             except errors.BadRequest:
                 continue
             _require_key(account)
@@ -374,7 +376,7 @@ def create_job(
         warnings=plan.warnings,
         routes=plan.routes,
         owner=owner,
-        live_offer=offer if offer.live else None,
+        live_offer=offer if offer.in_no_table else None,
     )
     predictions = [
         Prediction(
@@ -395,7 +397,7 @@ def create_job(
             quote_exact=plan.quotes[lane].exact,
             state=State.WAITING if step else State.QUEUED,
             created_mono=now.mono_s,
-            live_offer=offer if offer.live else None,
+            live_offer=offer if offer.in_no_table else None,
         )
         for lane in range(request.lanes)
         for step in range(request.steps)

@@ -1,14 +1,17 @@
 """Makes an image readable for a provider: by the URL it has there, by an upload, or as bytes in the request.
 
 An image is uploaded to a provider once, and its URL is stored. An image above the provider's limits is made smaller,
-with a warning.
+with a warning. Where the provider keeps no more files, the oldest uploads of this installation that no unfinished
+prediction uses are deleted there first.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from datetime import timedelta
 
+import anyio
 import anyio.to_thread
 
 from triptych.core import errors
@@ -17,6 +20,11 @@ from triptych.core.models import Image, Reference
 from triptych.providers import ReferenceLimits
 from triptych.providers.client import Account, ProviderClient
 from triptych.storage.async_store import AsyncStore
+
+log = logging.getLogger(__name__)
+
+DELETE_AT_ONCE = 10
+"""How many uploads are deleted at a provider that keeps no more files: each look there reads its whole list."""
 
 
 async def upload_reference(
@@ -34,9 +42,39 @@ async def upload_reference(
     if provider.inline:
         return Reference(image.sha256, mime_type, data=data), warnings
     assert provider.upload
-    hosted = await provider_client.run(account, provider.upload(data, mime_type, image.path.name), tries=3)
+    try:
+        hosted = await provider_client.run(account, provider.upload(data, mime_type, image.path.name), tries=3)
+    except errors.NoRoom:
+        if not await _delete_unused(store, provider_client, clock, account):
+            raise
+        hosted = await provider_client.run(account, provider.upload(data, mime_type, image.path.name), tries=3)
     await store.set_copy(image.sha256, provider.name, hosted.url, clock.now() + timedelta(seconds=hosted.lifetime_s))
     return Reference(image.sha256, mime_type, url=hosted.url), warnings
+
+
+async def _delete_unused(
+    store: AsyncStore, provider_client: ProviderClient, clock: Clock, account: Account
+) -> frozenset[str]:
+    """Delete the oldest uploads of this installation that nothing uses; return the URLs that are gone.
+
+    They are forgotten before they are deleted, so that no request names them meanwhile; the rest is stored again.
+    """
+    provider = account.provider
+    if not provider.delete:
+        return frozenset()
+    unused = await store.take_unused_uploads(provider.name, clock.now(), DELETE_AT_ONCE)
+    gone: frozenset[str] = frozenset()
+    try:
+        if unused:
+            gone = await provider_client.run(account, provider.delete([url for _, url, _ in unused]), tries=2)
+    except errors.TriptychError as error:
+        log.warning("uploads at %s could not be deleted: %s", provider.name, error.message)
+    finally:
+        with anyio.CancelScope(shield=True):
+            for sha256, url, expires_at in unused:
+                if url not in gone:
+                    await store.set_copy(sha256, provider.name, url, expires_at)
+    return gone
 
 
 async def as_sent(account: Account, image: Image | None, url: str | None, *, of: int = 1) -> Reference:

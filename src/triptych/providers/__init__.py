@@ -13,7 +13,9 @@ A flow reports failures by raising from `errors`:
     client       the only sender of requests; `Account` is one key at one provider
     url_safety   which URLs may be read
     preview/     the offline engine behind `draft`
+    _NAME_…      parts of the provider NAME
     _offers, _reading, _history    shared by several providers
+    _NAME_models   a provider's models, where they need a file of their own
 
 Must not know: any provider by name. They are found by listing the folder.
 """
@@ -184,8 +186,14 @@ class Provider:
     submit: Callable[[ProviderRequest], Flow[Pending | Done]]
     offers_at: Callable[[Mapping[str, str]], tuple[Offer, ...]] | None = None
     """The offers at these base URLs, by name, if they depend on the base URL."""
+    offers_for: Callable[[str], tuple[Offer, ...]] | None = None
+    """The offers for a model name that is in no offer, such as the id of an endpoint of the account; they are
+    `Offer.assumed`. None for any other name. Raises: `errors.UnknownModel`."""
     poll: Callable[[str, str | None], Flow[Pending | Done]] | None = None
     upload: Callable[[bytes, str, str], Flow[Upload]] | None = None
+    """Upload a file. Raises: `errors.NoRoom` if the provider keeps no more files for this account."""
+    delete: Callable[[Sequence[str]], Flow[frozenset[str]]] | None = None
+    """Delete uploads by their URLs; return those that are gone, or may be. It touches no other file."""
     find: Callable[[ProviderRequest, Prediction, SubmitTimes, frozenset[str]], Flow[Pending | None]] | None = None
     """Find a submit whose response was lost. The tickets belong to other predictions. It sends nothing paid.
 
@@ -214,6 +222,11 @@ class Provider:
     result_lifetime_s: float | None = None
     max_running: int = 4
     deadline_s: float = 1800.0
+
+    def offers_by_name(self, model: str | None) -> tuple[Offer, ...]:
+        """Return the offers, after those for this very name. Raises: as `offers_for`."""
+        named = self.offers_for(model.strip()) if self.offers_for and model else ()
+        return (*named, *self.offers)
 
     @property
     def offline(self) -> bool:

@@ -6,9 +6,9 @@ Several providers share this file, so it knows none of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from triptych.catalog import presets
 from triptych.core import errors
@@ -35,6 +35,28 @@ BACKGROUND = Param(
     ("background",),
 )
 """The background of Seedream 5.5."""
+KEPT_BACKGROUND = Param(
+    {
+        "type": "string",
+        "enum": ["opaque", "transparent"],
+        "description": "The background. With transparent, an edit keeps the transparency of its one PNG.",
+    },
+    ("background",),
+    note="transparent keeps the transparency that the one PNG already has; it removes no background",
+    one_reference=("transparent",),
+)
+"""The background of Seedream 5.0 pro and flash (docs/providers/README.md#transparent-backgrounds)."""
+WATERMARK = Param({"type": "boolean", "description": "Whether the image is marked as made by AI."}, ("watermark",))
+WEB_SEARCH_TOOLS = [{"type": "web_search"}]
+WEB_SEARCH = Param({"type": "boolean", "description": "Whether the model may search the web first."})
+"""The web search of Seedream 5.0 lite; each provider's flow writes its tools."""
+
+
+def prompt_optimization(*path: str, fast: bool = False) -> Param:
+    """Return the parameter for the effort that goes into improving a prompt; with `fast`, it has a fast mode."""
+    modes = ["fast", "standard"] if fast else ["standard"]
+    return Param({"type": "string", "enum": modes, "description": "How the prompt is improved."}, path)
+
 
 PATH_TAILS: Mapping[Operation, str] = {
     Operation.GENERATE: "",
@@ -43,6 +65,36 @@ PATH_TAILS: Mapping[Operation, str] = {
     Operation.EDIT_SEQUENTIAL: "/edit-sequential",
 }
 """The end of an endpoint id by operation, for providers with one endpoint per operation."""
+
+
+LAYER_SIZES = Sizes(
+    presets={"1K": {"1:1": (1024, 1024)}, "1.5K": {"1:1": (1536, 1536)}, "2K": {"1:1": (2048, 2048)}}, exact=True
+)
+"""The sizes of layer decomposition: tiers alone, each as its square; the shape is the input's."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayersOffer:
+    """A family's layer decomposition: one image in, the base and at most `max_outputs` - 1 layers out.
+
+    `tail` follows the family's endpoint id. `usd` and `above` are prices of one returned image, the family's without
+    them. `note` says what else it costs or does and goes into the warnings of a job. `inferred`: no document names the
+    endpoint id.
+    """
+
+    max_outputs: int
+    tail: str = "/layer-decomposition"
+    usd: str | None = None
+    above: tuple[tuple[int, str], ...] | None = None
+    priced_by: str | None = None
+    sizes: Sizes = LAYER_SIZES
+    formats: tuple[str, ...] | None = None
+    default_format: str | None = None
+    latency_s: float = 120.0
+    note: str = ""
+    inferred: bool = False
+    params: Mapping[str, Param] = field(default_factory=dict)
+    """Its parameters besides `layers`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +121,13 @@ class Family:
     no_params: Mapping[str, str] = field(default_factory=dict)
     tails: Mapping[Operation, str] | None = None
     inferred: frozenset[Operation] = frozenset()
+    layers: LayersOffer | None = None
 
+
+AnyFamily = TypeVar("AnyFamily", bound=Family)
 
 _BY_OPERATION = {"endpoint", "max_references", "max_outputs"}
+_LAYERS_TEXT = "Take one picture apart: its base first, then its layers, each a PNG with an alpha channel."
 
 
 def offers(
@@ -80,8 +136,9 @@ def offers(
     """Return an offer for each operation of each family. With `tails`, each operation has its own endpoint.
 
     A family's own `tails` replace the provider's. A family's field that `Offer` has too goes into each of its offers.
+    A family with `layers` has an offer for layer decomposition too, after the others.
     """
-    return tuple(
+    usual = tuple(
         Offer(
             provider=provider,
             family=name,
@@ -97,6 +154,40 @@ def offers(
         for name, family in families.items()
         for operation in tails or PATH_TAILS
         if not (family.single and operation.sequential)
+    )
+    return (*usual, *(_layers(provider, name, one, one.layers) for name, one in families.items() if one.layers))
+
+
+def _layers(provider: str, name: str, family: Family, layers: LayersOffer) -> Offer:
+    """Return a family's offer for layer decomposition."""
+    priced = replace(
+        family,
+        usd=family.usd if layers.usd is None else layers.usd,
+        above=family.above if layers.above is None else layers.above,
+        priced_by=layers.priced_by or family.priced_by,
+    )
+    own = {
+        "sizes": layers.sizes,
+        "formats": family.formats if layers.formats is None else layers.formats,
+        "default_format": layers.default_format,
+        "latency_s": layers.latency_s,
+        "max_references_and_outputs": 1 + layers.max_outputs,
+        "params": {
+            "layers": Param({"type": "boolean", "description": _LAYERS_TEXT}, note=layers.note),
+            **layers.params,
+        },
+        "no_params": {**family.no_params, "background": "the layers of a picture are transparent and its base is not"},
+    }
+    return Offer(
+        provider=provider,
+        family=name,
+        operation=Operation.LAYERS,
+        endpoint=family.endpoint + layers.tail,
+        price=_price(priced, Operation.LAYERS),
+        max_references=1,
+        max_outputs=layers.max_outputs,
+        inferred_endpoint=layers.inferred,
+        **{**_common_fields(family), **own},
     )
 
 
@@ -124,6 +215,28 @@ def sized(*words: str, min_area: int, max_area: int = LARGEST_AREA) -> Sizes:
         for word, row in presets.rows(*words).items()
     }
     return Sizes(presets=rows, min_area=min_area, max_area=max_area)
+
+
+TIERS_OR_AUTO = replace(LAYER_SIZES, default="", may_be_left_out=True)
+"""The sizes of layer decomposition where, without a size, the images have the size of the input."""
+
+
+def tier(edit: ProviderRequest) -> str:
+    """Return the word of the row that a request's size is in; "auto" for a request without a size."""
+    return next((word for word, row in edit.offer.sizes.presets.items() if edit.size in row.values()), "auto")
+
+
+def image_format(edit: ProviderRequest) -> str | None:
+    """Return the format to ask for: the request's, or PNG for a transparent background, or the offer's default."""
+    transparent = edit.params.get("background") == "transparent"
+    return (edit.format or ("png" if transparent else edit.offer.default_format)) if edit.offer.formats else None
+
+
+def with_auto_size(families: Mapping[str, AnyFamily]) -> dict[str, AnyFamily]:
+    """Return the families with sizes that a request may leave to the model, with "auto"."""
+    return {
+        name: replace(family, sizes=replace(family.sizes, may_be_left_out=True)) for name, family in families.items()
+    }
 
 
 def set_params(body: dict[str, Any], edit: ProviderRequest) -> None:

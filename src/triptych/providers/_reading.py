@@ -10,6 +10,7 @@ import logging
 import re
 from base64 import b64encode
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
@@ -18,7 +19,8 @@ from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from triptych.core import errors
-from triptych.core.models import Pending, Reference, ReturnedImage
+from triptych.core.models import Layer, Pending, Reference, ReturnedImage
+from triptych.core.text import line
 from triptych.providers import Flow, HttpRequest, HttpResponse, SubmitTimes, refuse
 
 log = logging.getLogger(__name__)
@@ -140,6 +142,37 @@ def image(item: Any, *names: str) -> ReturnedImage:
             return ReturnedImage(url=url)
     reason = message(item) if isinstance(item, dict) else ""
     return ReturnedImage(error=errors.quoted(reason) if reason else "the provider's answer has no URL for this image")
+
+
+LAYER_NAME_CHARS = 120
+LAYER_DESCRIPTION_CHARS = 300
+
+
+def layer(item: Any, place: int) -> Layer:
+    """Return what a response says about a layer: `z_index`, `name`, `description`, `bounding_box.absolute`.
+
+    Its place in the response is its z_index if it has no usable one. A box counts only as left, top, right and bottom
+    in pixels. Name and description are bounded, on one line.
+    """
+    z_index, box = integer(field(item, "z_index")), field(item, "bounding_box", "absolute")
+    sides = [side for side in map(integer, box) if side is not None] if isinstance(box, list) else []
+    usable = len(sides) == 4 == len(box) and 0 <= sides[0] < sides[2] <= 100_000 and 0 <= sides[1] < sides[3] <= 100_000
+    name, description = (
+        line(told, limit) if isinstance(told := field(item, key), str) else ""
+        for key, limit in (("name", LAYER_NAME_CHARS), ("description", LAYER_DESCRIPTION_CHARS))
+    )
+    return Layer(
+        z_index=z_index if z_index is not None and 0 <= z_index < MAX_OUTPUTS else place,
+        name=name,
+        description=description,
+        box=(sides[0], sides[1], sides[2], sides[3]) if usable else None,
+    )
+
+
+def layered(items: Sequence[Any], outputs: Sequence[ReturnedImage]) -> tuple[ReturnedImage, ...]:
+    """Return images with what their items say about them as layers, in the order of their z_index: the base first."""
+    named = [replace(output, layer=layer(item, i)) for i, (item, output) in enumerate(zip(items, outputs, strict=True))]
+    return tuple(sorted(named, key=lambda output: output.layer.z_index if output.layer else 0))
 
 
 def items(value: Any) -> list[Any]:

@@ -2,10 +2,11 @@
 
 The facts and their sources are in docs/providers/ark.md#models and the headings after it. Seedream 5.5, 5.0 pro and
 flash are described by resellers of this API (5.5: pages of 2026-11-13). They make one image per request, and answer a
-sequence or stream field of any value with 400: none is sent.
+sequence or stream field of any value with 400: none is sent. They also take pictures apart: the same call with
+`layer_decomposition`, one image in, a base and its layers out.
 
-Volcengine prefixes every model id with `doubao-`: at its base URL the offers have those ids (`offers_at`). At any other
-base URL they are aliases. If the response says that the plain id does not exist, the request surely was not accepted,
+Volcengine prefixes every model id with `doubao-`: at its base URL the offers have those ids. At any other base URL they
+are aliases. If the response says that the plain id does not exist, the request surely was not accepted,
 and is sent once more with the prefix.
 
 Rules: every shape of response is tolerated; only errors of ours are raised. A failed image never loses a later one. The
@@ -17,15 +18,14 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
 from triptych import catalog
 from triptych.core import errors
 from triptych.core.models import Done, Pending, ProviderRequest, ReturnedImage
-from triptych.core.offers import Lifecycle, Offer
+from triptych.core.offers import Operation, Size
 from triptych.providers import (
     STREAM_END,
     BaseUrl,
@@ -39,9 +39,9 @@ from triptych.providers import (
     ReferenceLimits,
     refuse,
 )
+from triptych.providers import _ark_models as models
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
-from triptych.providers._offers import Family
 
 RESULT_LIFETIME_S = 24 * 3600.0
 TIMEOUT_S = 900.0
@@ -51,93 +51,9 @@ _SENSITIVE = "SensitiveContent"
 _EXHAUSTED = ("QuotaExceeded", "SetLimitExceeded")
 _UNKNOWN_MODEL = "InvalidEndpointOrModel"
 _NOT_OPEN = ("ModelNotOpen", "OperationDenied.ServiceNotOpen")
-_VOLCENGINE = "doubao-"
-_VOLCENGINE_HOSTS = ".volces.com"
-_BY_ITS_ID = "the date in the model id"
-
-
-# The models (docs/providers/ark.md#models) ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _ArkFamily(Family):
-    """A family at its origin: an image takes about 20 s (docs/providers/README.md#time-for-an-image)."""
-
-    priced_by: str = "the documentation and third parties; the price page was not read"
-    latency_s: float = 22.0
-
-
-_FAMILIES: Mapping[str, _ArkFamily] = {
-    "seedream-5.0-lite": _ArkFamily(
-        endpoint="seedream-5-0-260128",
-        usd="0.035",
-        # The larger reading of the largest area, 16,777,216, is not relied on (docs/providers/ark.md#sizes-and-limits).
-        sizes=offering.sized("2K", "3K", min_area=3_686_400, max_area=10_404_496),
-        formats=("png", "jpeg"),
-        aliases=("seedream-5-0-lite-260128", "doubao-seedream-5-0-260128", "doubao-seedream-5-0-lite-260128"),
-        lifecycle=Lifecycle(released="2026-01-28", source=_BY_ITS_ID),
-    ),
-    "seedream-4.5": _ArkFamily(
-        endpoint="seedream-4-5-251128",
-        usd="0.04",
-        sizes=offering.sized("2K", "4K", min_area=3_686_400),
-        aliases=("doubao-seedream-4-5-251128",),
-        lifecycle=Lifecycle(released="2025-11-28", source=_BY_ITS_ID),
-    ),
-    "seedream-4.0": _ArkFamily(
-        endpoint="seedream-4-0-250828",
-        usd="0.03",
-        sizes=offering.sized("1K", "2K", "4K", min_area=921_600),
-        aliases=("doubao-seedream-4-0-250828",),
-        lifecycle=Lifecycle(released="2025-08-28", source=_BY_ITS_ID),
-    ),
-    "seedream-5.5": _ArkFamily(
-        endpoint="seedream-5-5-261028",
-        aliases=("dola-seedream-5-5-261028", "doubao-seedream-5-5-261028"),
-        priced_by="the provider's rate card as two resellers quote it (2026-11-12, 2026-11-13)",
-        params={"background": offering.BACKGROUND},
-        lifecycle=Lifecycle(released="2026-11-12", source="resellers' pages of 2026-11-13"),
-        **offering.V5_5,
-    ),
-    **{
-        f"seedream-5.0-{name}": _ArkFamily(
-            endpoint=model,
-            aliases=(f"dola-{model}", f"doubao-{model}"),
-            priced_by="resellers' price pages; not read at the provider",
-            lifecycle=Lifecycle(released=released, source=_BY_ITS_ID),
-            **facts,
-        )
-        for name, model, facts, released in (
-            ("pro", "seedream-5-0-pro-260628", offering.V5_PRO, "2026-06-28"),
-            ("flash", "seedream-5-0-flash-260915", offering.V5_FLASH, "2026-09-15"),
-        )
-    },
-}
-
-_RETIRED_AT_VOLCENGINE: Mapping[str, Lifecycle] = {
-    "seedream-5.0-lite": Lifecycle(
-        released="2026-01-28",
-        retired="2026-11-24",
-        source="two third parties quote Volcengine's notice (2026-10-24); BytePlus is not known to follow",
-    ),
-}
-
-
-def offers_at(base_urls: Mapping[str, str]) -> tuple[Offer, ...]:
-    """Return the offers at a base URL. At Volcengine's they have its ids and its retirement dates."""
-    offers = offering.offers("ark", _FAMILIES)
-    host = urlsplit(base_urls.get("api", "")).hostname or ""
-    if not f".{host}".endswith(_VOLCENGINE_HOSTS):
-        return offers
-    return tuple(
-        replace(
-            offer,
-            endpoint=_VOLCENGINE + offer.endpoint,
-            aliases=(offer.endpoint, *offer.aliases),
-            lifecycle=_RETIRED_AT_VOLCENGINE.get(offer.family, offer.lifecycle),
-        )
-        for offer in offers
-    )
+_AUTO_TIER = "2K"
+"""The size for a request that leaves the size to the model: with a tier alone it chooses the ratio, and each model has
+this one. Without any size, only a square would come from 5.0 lite, 4.5 and 4.0."""
 
 
 # The one call --------------------------------------------------------------------------------------------------------
@@ -150,9 +66,9 @@ def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """
     body = _body(edit)
     response = yield _generate(body)
-    unprefixed = not body["model"].startswith(_VOLCENGINE)
+    unprefixed = not (body["model"].startswith(models.VOLCENGINE) or models.is_endpoint(body["model"]))
     if unprefixed and response.status == 404 and _code(response.json()).startswith(_UNKNOWN_MODEL):
-        second = yield _generate({**body, "model": _VOLCENGINE + body["model"]})
+        second = yield _generate({**body, "model": models.VOLCENGINE + body["model"]})
         if second.status != 404:
             response = second
     kind = (read.header(response, "content-type") or "").casefold()
@@ -168,16 +84,19 @@ def _generate(body: Mapping[str, Any]) -> HttpRequest:
 
 def _body(edit: ProviderRequest) -> dict[str, Any]:
     """Return the request's fields and no others; unset ones are absent, not null."""
-    offer = edit.offer
+    offer, layers = edit.offer, edit.offer.operation is Operation.LAYERS
     body: dict[str, Any] = {"model": offer.endpoint, "prompt": edit.prompt}
     if offer.operation.edits:
-        body["image"] = [read.reference_uri(reference) for reference in edit.references]
-    if edit.size:
-        body["size"] = f"{edit.size[0]}x{edit.size[1]}"
-    if offer.formats and (image_format := edit.format or offer.default_format):
+        images = [read.reference_uri(reference) for reference in edit.references]
+        body |= {"image": images[0], "layer_decomposition": True} if layers else {"image": images}
+    words = offering.tier(edit) if layers else _AUTO_TIER
+    body["size"] = f"{edit.size[0]}x{edit.size[1]}" if edit.size and not layers else words
+    if image_format := offering.image_format(edit):
         body["output_format"] = image_format
     body |= {"response_format": "url", "watermark": False}
     offering.set_params(body, edit)
+    if edit.params.get("web_search"):
+        body["tools"] = offering.WEB_SEARCH_TOOLS
     if offer.operation.sequential:
         body["sequential_image_generation"] = "auto"
         body["sequential_image_generation_options"] = {"max_images": edit.count}
@@ -218,7 +137,7 @@ def _streamed_response(edit: ProviderRequest, response: HttpResponse) -> Flow[Pe
             break
         if index is None:
             index = len(outputs)
-        if 0 <= index < read.MAX_OUTPUTS and index not in outputs:
+        if 0 <= index < edit.offer.max_outputs and index not in outputs:
             outputs[index] = ReturnedImage(handed_over=True) if output.data else output
             if not output.error:
                 yield FrameReceived(index, output)
@@ -237,13 +156,24 @@ def _complete_response(edit: ProviderRequest, response: HttpResponse) -> Done:
     if not isinstance(data, list) and not isinstance(error, dict):
         raise read.outage(response, body)
     items = data[: read.MAX_OUTPUTS] if isinstance(data, list) else []
-    return _done(edit, response, tuple(_output(item) for item in items), read.field(body, "usage"), error)
+    outputs = tuple(_output(item) for item in items)
+    sizes = [_size(item) for item, output in zip(items, outputs, strict=True) if not output.error]
+    if edit.offer.operation is Operation.LAYERS:
+        outputs = read.layered(items, outputs)
+    return _done(edit, response, outputs, read.field(body, "usage"), error, sizes)
 
 
 def _done(
-    edit: ProviderRequest, response: HttpResponse, outputs: tuple[ReturnedImage, ...], usage: Any, error: Any
+    edit: ProviderRequest,
+    response: HttpResponse,
+    outputs: tuple[ReturnedImage, ...],
+    usage: Any,
+    error: Any,
+    sizes: Sequence[Size | None] = (),
 ) -> Done:
     """Return the images with their charge: for the images received and the references that the provider counted.
+
+    `sizes` are those that the response names.
 
     With an error, each missing image counts as lost. Without one, a model that makes fewer images than requested is
     done.
@@ -263,11 +193,30 @@ def _done(
     references = counted if counted is not None and 0 <= counted <= read.MAX_OUTPUTS else len(edit.references)
     return Done(
         outputs + lost,
-        charged_usd=catalog.quote(edit.offer, billed, edit.size, references).usd,
+        charged_usd=_charge_usd(edit, billed, sizes, references),
         charge_is_estimate=True,
         url_lifetime_s=RESULT_LIFETIME_S,
         warnings=(f"The provider stopped early: {reason}",) if reason and not lost else (),
     )
+
+
+def _charge_usd(edit: ProviderRequest, images: int, sizes: Sequence[Size | None], references: int) -> Decimal:
+    """Return the list price of a response. Each layer, and each image whose size the model chose, counts by its area.
+
+    An image without a known size counts by the size of the request, or else by the dearest one.
+    """
+    offer = edit.offer
+    if edit.size and offer.operation is not Operation.LAYERS:
+        return catalog.quote(offer, images, edit.size, references).usd
+    known = [*sizes, *(None for _ in range(images))][:images]
+    each = sum((catalog.quote(offer, 1, size or edit.size, 0).usd for size in known), Decimal(0))
+    return each + catalog.quote(offer, 0, None, references).usd
+
+
+def _size(item: Any) -> Size | None:
+    size = read.field(item, "size")
+    found = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", size) if isinstance(size, str) else None
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _output(item: Any) -> ReturnedImage:
@@ -353,7 +302,7 @@ def listing() -> Flow[ModelList]:
     )
     known = {
         name: None
-        for family in _FAMILIES.values()
+        for family in models.FAMILIES.values()
         if not {family.endpoint, *family.aliases}.isdisjoint(listed)
         for name in (family.endpoint, *family.aliases)
     }
@@ -368,8 +317,9 @@ PROVIDER = Provider(
     key_env="ARK_API_KEY",
     rank=3,
     base_urls={"api": BaseUrl("ARK_BASE_URL", "https://ark.ap-southeast.bytepluses.com/api/v3")},
-    offers=offers_at({}),
-    offers_at=offers_at,
+    offers=models.offers_at({}),
+    offers_at=models.offers_at,
+    offers_for=models.offers_for,
     submit=submit,
     listing=listing,
     inline=True,

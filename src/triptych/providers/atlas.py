@@ -1,6 +1,7 @@
 """Atlas Cloud: submit and poll, uploads, live quotes, and a history in which a lost submit is found.
 
-The facts and their sources are in docs/providers/atlas.md#models and the headings after it. Rules: every shape of
+The facts and their sources are in docs/providers/atlas.md#models and the headings after it; the models are in
+`_atlas_models`. Rules: every shape of
 response is tolerated; only errors of ours are raised. A body with a prediction outranks its HTTP status. A poll ends
 only with the provider's own decision.
 """
@@ -9,22 +10,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Any
 from urllib.parse import quote as percent_escaped
 
-from triptych.catalog import presets
+from triptych import catalog
 from triptych.core import errors
 from triptych.core.models import Done, Pending, Prediction, ProviderRequest, Upload
-from triptych.core.offers import Operation, Quote, Sizes
+from triptych.core.offers import Operation, Quote
 from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, ModelList, Provider, SubmitTimes, _live
 from triptych.providers import _atlas_catalogue as catalogue
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
-from triptych.providers._offers import Family
+from triptych.providers._atlas_models import FAMILIES, RETENTION
 
 _DONE = frozenset({"completed", "succeeded", "success"})
 _FAILED = frozenset({"failed", "timeout", "canceled", "cancelled", "error"})
@@ -38,70 +39,13 @@ _HINT_401 = "Atlas Cloud says 401 for a wrong path too: check ATLASCLOUD_BASE_UR
 _raise_for_status = partial(read.raise_for_status, hint_401=_HINT_401)
 
 RESULT_LIFETIME_S = 24 * 3600.0
+"""The lifetime of a result of a request without `result_hours`."""
 UPLOAD_LIFETIME_S = 20 * 3600.0
 """Uploads are temporary, "24 h" in one source (docs/providers/atlas.md#uploads); four hours are the margin."""
 HISTORY_PAGE_ITEMS = 50
 HISTORY_SWEEP_ITEMS = 50
 HISTORY_KEPT_S = 24 * 3600.0
 """The time that the history keeps a request is not documented; a day is assumed."""
-
-
-# The models (docs/providers/atlas.md#models) --------------------------------------------------------------------------
-
-_SINGLE_TAILS = {Operation.GENERATE: "/text-to-image", Operation.EDIT: "/edit"}
-_FROM_2K = offering.sized("2K", "4K", min_area=3_686_400)
-
-
-@dataclass(frozen=True, slots=True)
-class _AtlasFamily(Family):
-    """A family on Atlas; the field for the number of images was renamed once."""
-
-    priced_by: str = "the provider's product pages"
-    max_references: int = 10
-    count_field: str = "max_images"
-
-
-_FAMILIES: Mapping[str, _AtlasFamily] = {
-    "seedream-5.0-lite": _AtlasFamily(
-        "bytedance/seedream-v5.0-lite",
-        "0.032",
-        Sizes(presets=presets.rows("2K", "3K"), exact=True),
-        max_references=14,
-        formats=("png", "jpeg"),
-    ),
-    "seedream-4.5": _AtlasFamily("bytedance/seedream-v4.5", "0.036", _FROM_2K),
-    "seedream-4.0": _AtlasFamily(
-        "bytedance/seedream-v4", "0.027", offering.sized("1K", "2K", "4K", min_area=921_600), max_outputs=14
-    ),
-    "seedream-4.7": _AtlasFamily(
-        "bytedance/seedream-v4.7",
-        "0.03",
-        _FROM_2K,
-        max_outputs=14,
-        count_field="num_images",
-        tails={**offering.PATH_TAILS, Operation.GENERATE: "/text-to-image"},
-    ),
-    "seedream-5.5": _AtlasFamily(
-        "bytedance/seedream-v5.5",
-        priced_by="the product page for the smallest tier (2026-11-20); the rest is the origin's list price",
-        tails=_SINGLE_TAILS,
-        inferred=frozenset({Operation.EDIT}),
-        **{**offering.V5_5, "usd": "0.016"},
-    ),
-    "seedream-5.0-pro": _AtlasFamily(
-        "bytedance/seedream-v5.0-pro",
-        priced_by="the product page for the smallest tier; the rest is the origin's list price",
-        tails=_SINGLE_TAILS,
-        **offering.V5_PRO,
-    ),
-    "seedream-5.0-flash": _AtlasFamily(
-        "bytedance/seedream-v5.0-flash",
-        priced_by="the product page",
-        tails=_SINGLE_TAILS,
-        inferred=frozenset({Operation.EDIT}),
-        **offering.V5_FLASH,
-    ),
-}
 
 
 # Submit --------------------------------------------------------------------------------------------------------------
@@ -113,22 +57,33 @@ def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     A single edit's field is `images` in one official client and `image` in another (docs/providers/atlas.md#models). A
     refusal over that field surely was not accepted, so with one reference the other spelling is tried once.
     """
-    body = _body(edit)
-    response = yield _generate(body)
+    body, headers = _body(edit), _headers(edit)
+    response = yield _generate(body, headers)
     one = edit.offer.operation is Operation.EDIT and len(edit.references) == 1 and not edit.offer.live
     if one and _rejects_image_field(response):
         other = {("image" if key == "images" else key): value for key, value in body.items()}
         other["image"] = body["images"][0]
-        second = yield _generate(other)
+        second = yield _generate(other, headers)
         if second.status not in (400, 422):
             response = second
     if edit.offer.inferred_endpoint:
         _raise_for_an_inferred_id(edit.offer.endpoint, response)
-    return _accepted(response)
+    return _with_lifetime(_accepted(response), edit)
 
 
-def _generate(body: Mapping[str, Any]) -> HttpRequest:
-    return HttpRequest("POST", "/api/v1/model/generateImage", json=body, repeatable=False, timeout_s=120.0)
+def _generate(body: Mapping[str, Any], headers: Mapping[str, str]) -> HttpRequest:
+    path = "/api/v1/model/generateImage"
+    return HttpRequest("POST", path, json=body, headers=headers, repeatable=False, timeout_s=120.0)
+
+
+def _headers(edit: ProviderRequest) -> dict[str, str]:
+    return {header: str(edit.params[name]) for name, (header, _) in RETENTION.items() if name in edit.params}
+
+
+def _with_lifetime(pending: Pending, edit: ProviderRequest) -> Pending:
+    """Return a ticket whose poll URL has the lifetime of the results as its fragment, which no server is sent."""
+    hours = edit.params.get("result_hours")
+    return replace(pending, poll_url=f"{pending.poll_url or ''}#{hours}") if hours else pending
 
 
 def _body(edit: ProviderRequest) -> dict[str, Any]:
@@ -137,14 +92,17 @@ def _body(edit: ProviderRequest) -> dict[str, Any]:
     if offer.live:
         return {"model": offer.endpoint, **_live.body(edit)}
     body: dict[str, Any] = {"model": offer.endpoint, "prompt": edit.prompt}
-    if offer.operation.edits:
+    if offer.operation is Operation.LAYERS:
+        body["image"] = read.reference_uri(edit.references[0])
+        body["size"] = offering.tier(edit)
+    elif offer.operation.edits:
         body["images"] = [read.reference_uri(reference) for reference in edit.references]
     if offer.operation.sequential:
-        family = _FAMILIES.get(offer.family)
+        family = FAMILIES.get(offer.family)
         body[family.count_field if family else "max_images"] = edit.count
-    if edit.size:
+    if edit.size and offer.operation is not Operation.LAYERS:
         body["size"] = f"{edit.size[0]}*{edit.size[1]}"
-    if offer.formats and (image_format := edit.format or offer.default_format):
+    if image_format := offering.image_format(edit):
         body["output_format"] = image_format
     offering.set_params(body, edit)
     return body
@@ -192,14 +150,16 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
     Raises: `Failed` or `Moderated` for the provider's decision. Any other error (`Outage`, `KeyRejected`,
     `RateLimited`) says nothing about the prediction: the caller polls again later.
     """
-    response = yield from read.poll_response(poll_url, _path(ticket))
+    url, _, hours = (poll_url or "").partition("#")
+    response = yield from read.poll_response(url, _path(ticket))
     body = response.json()
     prediction = read.prediction(body)
     status = read.status(prediction)
     if status in _FAILED:
         raise _failure(response, body, prediction)
     if status in _DONE:
-        return _finished(response, body, prediction)
+        lifetime_s = int(hours) * 3600.0 if re.fullmatch(r"[0-9]{1,3}", hours) else RESULT_LIFETIME_S
+        return _finished(response, body, prediction, lifetime_s)
     if not status:
         if response.status in (401, 403, 429):
             _raise_for_status(response, body)
@@ -211,7 +171,7 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
 
 def charge(ticket: str, poll_url: str | None) -> Flow[Decimal | None]:
     """Return the charge of a finished prediction; None until it is known, often some time after the images."""
-    response = yield from read.poll_response(poll_url, _path(ticket))
+    response = yield from read.poll_response((poll_url or "").partition("#")[0], _path(ticket))
     return read.usd(read.prediction(response.json()).get("price"))
 
 
@@ -219,11 +179,16 @@ def _path(ticket: str) -> str:
     return f"/api/v1/model/prediction/{percent_escaped(ticket, safe='', errors='replace')}"
 
 
-def _finished(response: HttpResponse, body: Any, prediction: Mapping[str, Any]) -> Done:
+def _finished(response: HttpResponse, body: Any, prediction: Mapping[str, Any], lifetime_s: float) -> Done:
     outputs = tuple(read.image(item) for item in read.items(prediction.get("outputs") or prediction.get("output")))
     if not any(output.url for output in outputs):
         raise read.no_image(response, body, "prediction", outputs)
-    return Done(outputs, charged_usd=read.usd(prediction.get("price")), url_lifetime_s=RESULT_LIFETIME_S)
+    told = prediction.get("layers")
+    layers = told if isinstance(told, list) else []
+    if layers or str(prediction.get("model")).endswith("/layer-decomposition"):
+        # Names and boxes of a list of another length could be those of other images.
+        outputs = read.layered(layers if len(layers) == len(outputs) else [None] * len(outputs), outputs)
+    return Done(outputs, charged_usd=read.usd(prediction.get("price")), url_lifetime_s=lifetime_s)
 
 
 def _failure(response: HttpResponse, body: Any, prediction: Mapping[str, Any]) -> errors.Failed:
@@ -249,6 +214,8 @@ def find(
     Raises: `Unclear` if the history does not decide it; `Outage`, `KeyRejected` or `RateLimited` if it cannot be read.
     """
     body = _body(edit)
+    hours = edit.params.get("history_hours")
+    kept_s = min(HISTORY_KEPT_S, 3600.0 * hours) if hours else HISTORY_KEPT_S
 
     def page(number: int) -> Flow[history.ListPage]:
         params: dict[str, str | int] = {"no": number, "size": HISTORY_PAGE_ITEMS, "model": prediction.endpoint}
@@ -266,7 +233,8 @@ def find(
             entries.append(history.entry(ticket, read.field(item, "createdAt"), same))
         return history.ListPage(response, entries, read.integer(read.field(history_body, "data", "total")))
 
-    return (yield from history.search(page, sent, known, page_items=HISTORY_PAGE_ITEMS, kept_s=HISTORY_KEPT_S))
+    found = yield from history.search(page, sent, known, page_items=HISTORY_PAGE_ITEMS, kept_s=kept_s)
+    return _with_lifetime(found, edit) if found else None
 
 
 def _recorded_request(item: Any) -> Mapping[str, Any] | None:
@@ -316,7 +284,10 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
 
 
 def quote(edit: ProviderRequest) -> Flow[Quote | None]:
-    """Return the price of this whole request, or None without a usable one (docs/providers/atlas.md#prices)."""
+    """Return the price of this whole request, or None without a usable one (docs/providers/atlas.md#prices).
+
+    A price of layers counts only if it covers the largest number of them.
+    """
     if not all(reference.url or reference.data for reference in edit.references):
         return None
     response = yield HttpRequest("POST", "/api/v1/model/calculate", json=_body(edit))
@@ -324,7 +295,14 @@ def quote(edit: ProviderRequest) -> Flow[Quote | None]:
     if not 200 <= response.status < 300 or not read.is_usd(read.field(body, "data", "currency")):
         return None
     usd = read.usd(read.field(body, "data", "price"))
-    return None if usd is None else Quote(usd, exact=True)
+    if usd is None or (edit.offer.operation is Operation.LAYERS and usd < _most_usd(edit)):
+        return None
+    return Quote(usd, exact=True)
+
+
+def _most_usd(edit: ProviderRequest) -> Decimal:
+    """Return the list price of the most images that a request may return."""
+    return catalog.quote(edit.offer, edit.offer.max_outputs, edit.size, len(edit.references)).usd
 
 
 def listing() -> Flow[ModelList]:
@@ -355,7 +333,7 @@ PROVIDER = Provider(
     key_env="ATLASCLOUD_API_KEY",
     rank=1,
     base_urls={"api": BaseUrl("ATLASCLOUD_BASE_URL", "https://api.atlascloud.ai"), "static": catalogue.STATIC},
-    offers=offering.offers("atlas", _FAMILIES, offering.PATH_TAILS),
+    offers=offering.offers("atlas", FAMILIES, offering.PATH_TAILS),
     submit=submit,
     poll=poll,
     upload=upload,

@@ -1,7 +1,6 @@
 """EvoLink: submit under an idempotency key, poll, many tasks in one read, a files host, and the charge with the result.
 
-The facts are in docs/providers/evolink.md#models and the headings after it; areas are the origin's
-(docs/providers/README.md#sizes), because EvoLink passes requests on to it. One model id serves a prompt alone and a
+The facts are in docs/providers/evolink.md#submit and the headings after it. One model id serves a prompt alone and a
 prompt with images, one output and several, so only the operation tells its offers apart.
 
 Rules: every shape of response is tolerated; only errors of ours are raised. A poll ends only with the provider's own
@@ -13,13 +12,15 @@ server, which repeats a lost submit once, at once, under the same key.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote as percent_escaped
+from urllib.parse import unquote as percent_decoded
+from urllib.parse import urlsplit
 
 from triptych.core import errors
 from triptych.core.models import Done, Pending, Prediction, ProviderRequest, Upload
+from triptych.core.offers import Operation
 from triptych.providers import (
     BaseUrl,
     Flow,
@@ -30,10 +31,10 @@ from triptych.providers import (
     ReferenceLimits,
     SubmitTimes,
 )
+from triptych.providers import _evolink_models as models
 from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
-from triptych.providers._offers import Family
 
 _DONE = frozenset({"completed", "succeeded"})
 _FAILED = frozenset({"failed", "cancelled", "canceled", "timeout", "expired", "error"})
@@ -47,6 +48,8 @@ RESULT_LIFETIME_S = 24 * 3600.0
 UPLOAD_LIFETIME_S = 70 * 3600.0
 """Uploads expire after 72 h (docs/providers/evolink.md#uploads); two hours are the margin."""
 UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
+FILE_PAGE_ITEMS, FILE_PAGES = 100, 100
+"""The files of a page of the list, and the most pages: the documentation knows accounts of 2,000 files."""
 BATCH_TASKS = 50
 KEY_TRUSTED_S = 600.0
 """The time after its first submit for which a key is relied on. It is not documented. The one client known to rely on
@@ -54,43 +57,6 @@ it repeats a submit within seconds; ten minutes is the longest time that still c
 LIST_PAGE_ITEMS = 50
 LIST_KEPT_S = 24 * 3600.0
 """The reach of the list of tasks is not documented; a day is assumed."""
-
-
-# The models (docs/providers/evolink.md#models) ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _EvoLinkFamily(Family):
-    """A family at EvoLink: a shorter prompt and a longer latency."""
-
-    max_prompt_chars: int = 2000
-    latency_s: float = 15.0
-    top_level_format: bool = False
-    """`output_format` is a field of the request itself; for 5.0 lite it is among the model parameters."""
-
-
-_FAMILIES: Mapping[str, _EvoLinkFamily] = {
-    "seedream-5.0-lite": _EvoLinkFamily(
-        "doubao-seedream-5.0-lite",
-        "0.032",
-        offering.sized("2K", "3K", "4K", min_area=3_686_400),
-        "the provider's documentation",
-        formats=("png", "jpeg"),
-    ),
-    "seedream-4.5": _EvoLinkFamily("doubao-seedream-4.5", "0.04", offering.sized("2K", "4K", min_area=3_686_400)),
-    "seedream-4.0": _EvoLinkFamily(
-        "doubao-seedream-4.0",
-        "0.03",
-        offering.sized("1K", "2K", "4K", min_area=921_600),
-        max_prompt_chars=1000,  # the provider's own page of this model
-    ),
-    "seedream-5.0-pro": _EvoLinkFamily(
-        "doubao-seedream-5.0-pro", priced_by=offering.FROM_THE_ORIGIN_PRO, top_level_format=True, **offering.V5_PRO
-    ),
-    "seedream-5.0-flash": _EvoLinkFamily(
-        "doubao-seedream-5.0-flash", priced_by=offering.FROM_THE_ORIGIN_PRO, top_level_format=True, **offering.V5_FLASH
-    ),
-}
 
 
 # Submit --------------------------------------------------------------------------------------------------------------
@@ -133,15 +99,21 @@ def _body(edit: ProviderRequest) -> dict[str, Any]:
     body: dict[str, Any] = {"model": offer.endpoint, "prompt": edit.prompt}
     if offer.operation.sequential:
         body["n"] = edit.count
-    if edit.size:
-        body["size"] = f"{edit.size[0]}x{edit.size[1]}"
+    if offer.operation is Operation.LAYERS:
+        body["quality"] = offering.tier(edit)
+    else:
+        body |= (
+            {"size": f"{edit.size[0]}x{edit.size[1]}"} if edit.size else {"size": "auto", "quality": models.AUTO_TIER}
+        )
     if offer.operation.edits:
         body["image_urls"] = [read.reference_uri(reference) for reference in edit.references]
-    if edit.format and offer.formats:
-        family = _FAMILIES.get(offer.family)
+    if image_format := offering.image_format(edit):
+        family = models.FAMILIES.get(offer.family)
         at_the_top = family is not None and family.top_level_format
-        body |= {"output_format": edit.format} if at_the_top else {"model_params": {"output_format": edit.format}}
+        body |= {"output_format": image_format} if at_the_top else {"model_params": {"output_format": image_format}}
     offering.set_params(body, edit)
+    if edit.params.get("web_search"):
+        body.setdefault("model_params", {})["tools"] = offering.WEB_SEARCH_TOOLS
     return body
 
 
@@ -227,15 +199,26 @@ def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
 
 
 def _finished(response: HttpResponse, body: Any, task: Mapping[str, Any]) -> Done:
-    outputs = tuple(read.image(item, "image_url", "url", "download_url") for item in _results(task))
+    items = _results(task)
+    outputs = tuple(read.image(item, "image_url", "url", "download_url") for item in items)
+    if str(task.get("model")).endswith(models.LAYERIZE) or any(map(_is_layer, items)):
+        outputs = read.layered(items, outputs)
     if not any(output.url for output in outputs):
         raise read.no_image(response, body, "task", outputs)
     return Done(outputs, charged_usd=_charged_usd(task), url_lifetime_s=RESULT_LIFETIME_S)
 
 
 def _results(task: Mapping[str, Any]) -> list[Any]:
-    """Return the results, or the `result_data` that the official client reads too."""
-    return read.items(task.get("results") or task.get("result_data"))
+    """Return the results, or the `result_data` that the official client reads too: of layers, the one with their names.
+
+    Which of the two has the names is not documented (docs/providers/evolink.md#layers).
+    """
+    results, data = read.items(task.get("results")), read.items(task.get("result_data"))
+    return data if data and (not results or (any(map(_is_layer, data)) and len(data) >= len(results))) else results
+
+
+def _is_layer(item: Any) -> bool:
+    return read.integer(read.field(item, "z_index")) is not None
 
 
 def _charged_usd(task: Mapping[str, Any]) -> Decimal | None:
@@ -278,9 +261,12 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
     if response.status == 413:
         raise errors.OutOfLimits(too_large)
     text = read.message(body)
-    if response.status == 403 and "quota" in text.casefold():
-        message = f"The provider keeps no more files for this account, delete some there: {errors.quoted(text)}."
-        raise errors.Refused(message, request_id=read.request_id(response, body))
+    if response.status < 500 and read.field(body, "success") is not True and "quota" in text.casefold():
+        message = (
+            f"The provider keeps no more files for this account ({errors.quoted(text)}), and none of Triptych's own "
+            "uploads could be deleted. Delete files there, or wait: each expires after 72 hours."
+        )
+        raise errors.NoRoom(message, request_id=read.request_id(response, body))
     if not 200 <= response.status < 300:
         read.raise_for_status(response, body)
     if read.field(body, "success") is False:
@@ -294,18 +280,67 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
     raise read.outage(response, body)
 
 
+def delete(urls: Sequence[str]) -> Flow[frozenset[str]]:
+    """Delete uploads by their URLs; return those that are gone or may be (docs/providers/evolink.md#uploads).
+
+    The list of files has the id that a deletion needs. A file is ours if the list shows our URL, or, as the only one,
+    the name at its end; the provider makes that name and it is unique. All other files stay.
+    """
+    named: dict[str, set[str]] = {url: set() for url in urls}
+    seen = 0
+    for number in range(1, FILE_PAGES + 1):
+        page: dict[str, str | int] = {"page": number, "pageSize": FILE_PAGE_ITEMS}
+        response = yield HttpRequest("GET", "/api/v1/files/list", base="files", params=page)
+        body = response.json()
+        files, total = read.field(body, "data", "files"), read.integer(read.field(body, "data", "total"))
+        if not isinstance(files, list):
+            read.raise_for_status(response, body, only=(401, 403, 429))
+            raise read.outage(response, body)
+        for file in files:
+            if read.is_ticket(file_id := read.field(file, "file_id")):
+                for url in urls:
+                    if _is_file(file, url):
+                        named[url].add(file_id)
+        seen += len(files)
+        if not files or (total is not None and seen >= total):
+            break
+    else:
+        raise errors.Unclear("The provider's list of files is too long to be read.")
+    gone = {url for url, ids in named.items() if not ids}
+    for url, ids in named.items():
+        if len(ids) != 1:
+            continue
+        path = f"/api/v1/files/{percent_escaped(next(iter(ids)), safe='', errors='replace')}"
+        gone.add(url)  # a deletion without an answer may have happened
+        try:
+            response = yield HttpRequest("DELETE", path, base="files")
+        except errors.Outage:
+            break
+        if 400 <= response.status < 500 and response.status != 404:
+            gone.remove(url)
+    return frozenset(gone)
+
+
+def _is_file(file: Any, url: str) -> bool:
+    """Return whether an entry of the list is the file at a URL."""
+    if read.is_url(listed := read.field(file, "file_url")):
+        return bool(listed == url)
+    name = percent_decoded(urlsplit(url).path).rpartition("/")[2]
+    return bool(name and name == read.field(file, "file_name"))
+
+
 def listing() -> Flow[ModelList]:
     """Return the image models in the catalog, without prices; an error envelope is an outage, not an empty list."""
     response = yield HttpRequest("GET", "/v1/catalog/models", params={"capability": "image"})
     body = response.json()
     read.raise_for_status(response, body, only=(401, 403, 429))
-    models = read.field(body, "models")
-    if not 200 <= response.status < 300 or not isinstance(models, list) or not models:
+    listed = read.field(body, "models")
+    if not 200 <= response.status < 300 or not isinstance(listed, list) or not listed:
         raise read.outage(response, body)
     return ModelList(
         {
             name: None
-            for model in models
+            for model in listed
             if read.is_ticket(name := read.field(model, "model_id"))
             and str(read.field(model, "lifecycle")) not in _GONE
         }
@@ -347,10 +382,11 @@ PROVIDER = Provider(
         "api": BaseUrl("EVOLINK_BASE_URL", "https://api.evolink.ai"),
         "files": BaseUrl("EVOLINK_FILES_BASE_URL", "https://files-api.evolink.ai"),
     },
-    offers=offering.offers("evolink", _FAMILIES),
+    offers=offering.offers("evolink", models.FAMILIES),
     submit=submit,
     poll=poll,
     upload=upload,
+    delete=delete,
     finished=finished,
     listing=listing,
     balance=balance,

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from triptych import catalog
 from triptych.core import errors
 from triptych.core.models import Done, Pending, ProviderRequest, Reference, ReturnedImage
-from triptych.core.offers import Offer
+from triptych.core.offers import Offer, Param
 from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Provider, ReferenceLimits, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
@@ -41,6 +41,8 @@ class _NovitaFamily(Family):
     """A family on Novita; 4.0 names its references and its count differently."""
 
     latency_s: float = 22.0
+    params: Mapping[str, Param] = field(default_factory=lambda: {"watermark": offering.WATERMARK})
+    no_params: Mapping[str, str] = field(default_factory=lambda: offering.NO_SEED)
     reference_field: str = "image"
     nested_count: bool = True
 
@@ -49,8 +51,12 @@ _FAMILIES: Mapping[str, _NovitaFamily] = {
     "seedream-5.0-lite": _NovitaFamily(
         "seedream-5.0-lite",
         "0.035",
-        offering.sized("2K", "3K", min_area=3_686_400, max_area=10_404_496),
+        replace(offering.sized("2K", "3K", min_area=3_686_400, max_area=10_404_496), may_be_left_out=True),
         "the provider's documentation",
+        params={
+            "watermark": offering.WATERMARK,
+            "prompt_optimization": offering.prompt_optimization("optimize_prompt_options", "mode"),
+        },
     ),
     "seedream-4.5": _NovitaFamily("seedream-4.5", "0.04", offering.sized("2K", "4K", min_area=3_686_400)),
     "seedream-4.0": _NovitaFamily(
@@ -96,8 +102,8 @@ def _body(edit: ProviderRequest, *, uris: bool) -> dict[str, Any]:
     body: dict[str, Any] = {"prompt": edit.prompt}
     if offer.operation.edits:
         body[family.reference_field] = [_source(reference, uris=uris) for reference in edit.references]
-    if edit.size:
-        body["size"] = f"{edit.size[0]}x{edit.size[1]}"
+    # With a word alone, the model chooses the ratio.
+    body["size"] = f"{edit.size[0]}x{edit.size[1]}" if edit.size else offer.sizes.default
     body["watermark"] = False
     if offer.operation.sequential:
         limit = {"max_images": edit.count}

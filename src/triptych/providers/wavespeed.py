@@ -1,8 +1,9 @@
 """WaveSpeedAI: submit to the model's path and poll, ticket uploads, live prices, and a history of predictions.
 
-The facts are in docs/providers/wavespeed.md#models and the headings after it; areas and reference limits are the
-origin's (docs/providers/README.md#sizes), because WaveSpeedAI passes requests on to it. Rules: every shape of response
-is tolerated; only errors of ours are raised. A poll ends only with the provider's own decision.
+The facts are in docs/providers/wavespeed.md#models and the headings after it, the models in `_wavespeed_models`; areas
+and reference limits are the origin's (docs/providers/README.md#sizes), because WaveSpeedAI passes requests on to it.
+Rules: every shape of response is tolerated; only errors of ours are raised. A poll ends only with the provider's own
+decision.
 
 No request returns the charge of a prediction. There is no idempotency key: a lost submit is looked for in the history,
 which shows requests with `include_inputs` (the official CLI 0.2.2 uses it).
@@ -10,19 +11,16 @@ which shows requests with `include_inputs` (the official CLI 0.2.2 uses it).
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote as percent_escaped
 
-from triptych.catalog import presets
 from triptych.core import errors
 from triptych.core.models import Done, Pending, Prediction, ProviderRequest, Upload
-from triptych.core.offers import Offer, Quote, Size, Sizes
+from triptych.core.offers import Offer, Operation, Quote, Size
 from triptych.providers import (
     BaseUrl,
     Flow,
@@ -38,7 +36,7 @@ from triptych.providers import _history as history
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
 from triptych.providers import _wavespeed_catalogue as catalogue
-from triptych.providers._offers import Family
+from triptych.providers import _wavespeed_models as models
 
 _DONE = frozenset({"completed", "succeeded"})
 _FAILED = frozenset({"failed", "cancelled", "canceled", "timeout", "deleted", "error"})
@@ -66,80 +64,6 @@ HISTORY_KEPT_S = 6 * 24 * 3600.0
 _HOP_HEADERS = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade"})
 
 
-# The models (docs/providers/wavespeed.md#models) ----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _WaveSpeedFamily(Family):
-    """A family on WaveSpeedAI's model pages."""
-
-    priced_by: str = "the provider's model pages"
-    max_references: int = 10
-    by_ratio: bool = False
-    """The request carries `aspect_ratio` and `resolution` in place of `size`."""
-
-
-_RATIOS = ("1:1", "1:2", "2:1", "1:3", "3:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "9:21", "21:9")
-_TIERS_PX = {"1K": 1024**2, "1.5K": 1536**2, "2K": 2048**2, "3K": 3840 * 2160}
-
-
-def _by_ratio(*words: str) -> Sizes:
-    """Return the sizes of these tiers, one for each ratio, and no others.
-
-    The pixels are the origin's where it has the ratio. The others are inferred from the tier's area, and 3K's area
-    (about 8 MP) from its only published size, 3840x2160.
-    """
-    return Sizes(presets={word: {ratio: _pixels(word, ratio) for ratio in _RATIOS} for word in words}, exact=True)
-
-
-def _pixels(word: str, ratio: str) -> Size:
-    if found := presets.SINGLE.get(word, {}).get(ratio):
-        return found
-    wide, high = (int(side) for side in ratio.split(":"))
-    width, height = (
-        round(math.sqrt(_TIERS_PX[word] * one / other) / 16) * 16 for one, other in ((wide, high), (high, wide))
-    )
-    return width, height
-
-
-_FAMILIES: Mapping[str, _WaveSpeedFamily] = {
-    "seedream-5.0-lite": _WaveSpeedFamily(
-        "bytedance/seedream-v5.0-lite",
-        "0.035",
-        offering.sized("2K", "3K", "4K", min_area=3_686_400),
-        "the provider's documentation",
-        formats=("png", "jpeg"),
-    ),
-    "seedream-4.5": _WaveSpeedFamily("bytedance/seedream-v4.5", "0.04", offering.sized("2K", "4K", min_area=3_686_400)),
-    "seedream-4.0": _WaveSpeedFamily(
-        "bytedance/seedream-v4", "0.027", offering.sized("1K", "2K", "4K", min_area=921_600)
-    ),
-    "seedream-5.5": _WaveSpeedFamily(
-        "bytedance/seedream-v5.5",
-        by_ratio=True,
-        params={"background": offering.BACKGROUND},
-        priced_by="the origin's list price; 3K is assumed at twice 2K. The provider's price call counts",
-        **{
-            **offering.V5_5,
-            "sizes": _by_ratio("1K", "1.5K", "2K", "3K"),
-            "above": ((offering.AREA_BOUND, "0.035"), (4_624_220, "0.07")),
-        },
-    ),
-    "seedream-5.0-pro": _WaveSpeedFamily(
-        "bytedance/seedream-v5.0-pro",
-        by_ratio=True,
-        priced_by="a layer job's price for 17 images; references as at the origin",
-        **{**offering.V5_PRO, "sizes": _by_ratio("1K", "1.5K", "2K")},
-    ),
-    "seedream-5.0-flash": _WaveSpeedFamily(
-        "bytedance/seedream-v5.0-flash",
-        by_ratio=True,
-        priced_by="a layer job's price for 17 images",
-        **{**offering.V5_FLASH, "sizes": _by_ratio("1K", "1.5K", "2K"), "usd": "0.027"},
-    ),
-}
-
-
 # Submit --------------------------------------------------------------------------------------------------------------
 
 
@@ -163,19 +87,33 @@ def _body(edit: ProviderRequest) -> dict[str, Any]:
     if offer.live:
         return _live.body(edit)
     body: dict[str, Any] = {"prompt": edit.prompt}
-    if offer.operation.edits:
+    if offer.operation is Operation.LAYERS:
+        body["image"] = read.reference_uri(edit.references[0])
+    elif offer.operation.edits:
         body["images"] = [read.reference_uri(reference) for reference in edit.references]
     if offer.operation.sequential:
         body["max_images"] = edit.count
-    family = _FAMILIES.get(offer.family)
-    if edit.size and family and family.by_ratio:
-        body["aspect_ratio"], body["resolution"] = _tier(offer, edit.size)
+    family = models.FAMILIES.get(offer.family)
+    if family and family.by_ratio:
+        body |= _geometry(edit)
     elif edit.size:
         body["size"] = f"{edit.size[0]}*{edit.size[1]}"
-    if offer.formats and (image_format := edit.format or offer.default_format):
+    if image_format := offering.image_format(edit):
         body["output_format"] = image_format
     offering.set_params(body, edit)
     return body
+
+
+def _geometry(edit: ProviderRequest) -> dict[str, str]:
+    """Return the ratio and the tier of a request. Without a size the model chooses the ratio of the default tier."""
+    if not edit.size:
+        return {"resolution": edit.offer.sizes.default.lower()}
+    ratio, tier = _tier(edit.offer, edit.size)
+    return (
+        {"resolution": tier}
+        if edit.offer.operation is Operation.LAYERS
+        else {"aspect_ratio": ratio, "resolution": tier}
+    )
 
 
 def _tier(offer: Offer, size: Size) -> tuple[str, str]:
@@ -232,6 +170,8 @@ def _finished(response: HttpResponse, body: Any, prediction: Mapping[str, Any]) 
         message = "The provider reports the prediction as completed, with no image."
         kind = errors.Moderated if flagged else errors.Failed
         raise kind(message, request_id=read.request_id(response, body))
+    if str(prediction.get("model")).endswith("/layer-decomposition"):
+        outputs = read.layered([None] * len(outputs), outputs)
     return Done(outputs, url_lifetime_s=RESULT_LIFETIME_S)
 
 
@@ -390,7 +330,7 @@ PROVIDER = Provider(
     key_env="WAVESPEED_API_KEY",
     rank=2,
     base_urls={"api": BaseUrl("WAVESPEED_BASE_URL", "https://api.wavespeed.ai")},
-    offers=offering.offers("wavespeed", _FAMILIES, offering.PATH_TAILS),
+    offers=models.offers(),
     submit=submit,
     poll=poll,
     upload=upload,

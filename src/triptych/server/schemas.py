@@ -180,7 +180,7 @@ def _blank(model: type[Arguments], error: ValidationError) -> set[str]:
     empty = {
         str(fault["loc"][0])
         for fault in error.errors(include_url=False)
-        if fault["type"] in ("string_too_short", "literal_error") and not str(fault["input"]).strip()
+        if fault["type"] in ("string_too_short", "literal_error", "dict_type") and not str(fault["input"]).strip()
     }
     return {name for name in empty & model.model_fields.keys() if not model.model_fields[name].is_required()}
 

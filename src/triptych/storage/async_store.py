@@ -97,6 +97,7 @@ class AsyncStore:
     saved_also = verb(Store.saved_also)
     set_copy = verb(Store.set_copy)
     submits_without_ticket = verb(Store.submits_without_ticket)
+    take_unused_uploads = verb(Store.take_unused_uploads)
     tickets = verb(Store.tickets)
     to_save = verb(Store.to_save)
     warn = verb(Store.warn)

@@ -44,6 +44,12 @@ SELECT url, expires_at FROM copies WHERE sha256 = :sha256 AND provider = :provid
 -- name: forget_copies
 DELETE FROM copies WHERE provider = :provider AND url IN (:urls);
 
+-- name: uploads
+-- A copy that is the URL of an output was not uploaded.
+SELECT sha256, url, expires_at FROM copies WHERE provider = :provider AND expires_at > :now
+  AND NOT EXISTS (SELECT 1 FROM frames WHERE frames.sha256 = copies.sha256 AND frames.url = copies.url)
+ORDER BY expires_at, url;
+
 -- name: add_job
 INSERT INTO jobs (id, request, created_at, fingerprint, provider, model, endpoint, save_to, warnings, routes, owner,
                   cancel_requested, status, returned, page_size, live_offer)
@@ -272,6 +278,11 @@ SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request,
   (SELECT live_offer FROM jobs WHERE jobs.id = job_id) AS live_offer FROM predictions
 WHERE provider = :provider AND endpoint = :endpoint AND id <> :id AND ticket IS NULL AND submitted_at > :since
   AND state IN ('submitting', 'uncertain', 'cancelled');
+
+-- name: unfinished_at
+SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request,
+  (SELECT live_offer FROM jobs WHERE jobs.id = job_id) AS live_offer FROM predictions
+WHERE provider = :provider AND state IN ('waiting', 'queued', 'submitting', 'running', 'fetching', 'uncertain');
 
 -- name: running_at
 SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request,

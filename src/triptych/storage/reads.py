@@ -158,6 +158,23 @@ class Reads:
         """Forget uploads that the provider could no longer read."""
         self._db.run("forget_copies", provider=provider, urls=urls)
 
+    def take_unused_uploads(self, provider: str, now: datetime, limit: int) -> list[tuple[str, str, datetime]]:
+        """Forget the oldest uploads at a provider that no unfinished prediction there uses; return them.
+
+        Each with its sha256, its URL and its expiry. Results of the provider are no uploads. From now on no request
+        names these URLs, so the files can be deleted.
+        """
+        with self._db.transaction():
+            using = [rows.read(Prediction, row) for row in self._db.all("unfinished_at", provider=provider)]
+            sent = {url for prediction in using for url in prediction.sent_urls}
+            handles = {handle for one in using for handle in (*one.inputs, *one.request.handles)}
+            needed = {image.sha256 for image in map(self.image_by_handle, handles) if image}
+            uploads = self._db.all("uploads", provider=provider, now=now.timestamp())
+            free = [row for row in uploads if row["sha256"] not in needed and row["url"] not in sent][:limit]
+            if free:
+                self._db.run("forget_copies", provider=provider, urls=[row["url"] for row in free])
+        return [(row["sha256"], row["url"], rows.utc(row["expires_at"])) for row in free]
+
     # -- jobs
 
     def same_request(self, fingerprint: str) -> Job | None:

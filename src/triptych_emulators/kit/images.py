@@ -42,6 +42,11 @@ class FileStore:
                 oldest = next(iter(self._files))
                 self._bytes -= len(self._files.pop(oldest)[0])
 
+    def drop(self, name: str) -> None:
+        """Remove a file."""
+        with self._lock:
+            self._bytes -= len(self._files.pop(name, (b"",))[0])
+
     def get(self, name: str) -> tuple[bytes, str] | None:
         """Return the bytes and the media type of a file, or None."""
         with self._lock:

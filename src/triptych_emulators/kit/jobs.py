@@ -39,6 +39,8 @@ class JobSpec:
     prices: PriceTiers
     transparent: bool = False
     """The pictures have no background."""
+    layers: bool = False
+    """The first picture is the base; the others are its layers, each a PNG without a background."""
     body: Mapping[str, Any] = field(default_factory=dict)
     """The request body, for APIs that return it."""
 
@@ -52,10 +54,31 @@ class JobSpec:
         """The price of the references, charged once for a request with any image."""
         return self.prices.fee_usd(len(self.references))
 
+    def mime_type_of(self, n: int) -> str:
+        """Return the media type of picture number `n`, from 1."""
+        return "image/png" if self.layers and n > 1 else self.mime_type
+
+    @property
+    def layer_box(self) -> tuple[int, int, int, int]:
+        """Where each layer lies in the base: left, top, right and bottom in pixels."""
+        (width, height), margin = self.size, 8
+        return (width // margin, height // margin, width - width // margin, height - height // margin)
+
+    @property
+    def layer_size(self) -> tuple[int, int]:
+        left, top, right, bottom = self.layer_box
+        return (right - left, bottom - top)
+
+    def images_usd(self, count: int) -> Decimal:
+        """Return the price of so many of its images; each layer is priced by its own area."""
+        if not self.layers or not count:
+            return self.price_usd * count
+        return self.price_usd + self.prices.each_usd(self.layer_size) * (count - 1)
+
     @property
     def total_usd(self) -> Decimal:
         """The price of the request if all of its images are made."""
-        return self.price_usd * self.count + self.fee_usd
+        return self.images_usd(self.count) + self.fee_usd
 
 
 @dataclass
@@ -111,7 +134,7 @@ class EmulatedJob:
             if self.failure or (painted.done() and not painted.cancelled() and painted.exception()):
                 return Decimal(0)
         delivered = max(0, self.expected - self.missing)
-        return self.spec.price_usd * delivered + self.spec.fee_usd if delivered else Decimal(0)
+        return self.spec.images_usd(delivered) + self.spec.fee_usd if delivered else Decimal(0)
 
 
 class JobRunner:
@@ -166,17 +189,18 @@ class JobRunner:
         images = [self._files.read(reference) for reference in spec.references]
         prompt, size = without_directives(spec.prompt), self._limited(spec.size)
         sources = tuple(hashlib.sha256(data).digest() for data in images)
-        request = (prompt, sources, spec.count, size, spec.mime_type, spec.transparent)
+        request = (prompt, sources, spec.count, size, spec.mime_type, spec.transparent, spec.layers)
         pictures = self._cache.get(request)
         if pictures is None:
             painted = self._painter(
                 images, prompt, count=spec.count, size=size, mime_type=spec.mime_type, seed=str(self._seed)
             )
-            pictures = tuple(map(cut_out, painted)) if spec.transparent else tuple(painted)
+            clear = 0 if spec.transparent else 1 if spec.layers else len(painted)
+            pictures = (*painted[:clear], *map(cut_out, painted[clear:]))
             self._remember(request, pictures)
-        extension = EXTENSIONS[spec.mime_type]
         for index, data in enumerate(pictures, start=1):
-            self._files.results.put(f"{job.key}/{index}.{extension}", data, spec.mime_type)
+            mime_type = spec.mime_type_of(index)
+            self._files.results.put(f"{job.key}/{index}.{EXTENSIONS[mime_type]}", data, mime_type)
         return pictures
 
     def _remember(self, request: tuple[object, ...], pictures: tuple[bytes, ...]) -> None:

@@ -237,8 +237,10 @@ class Emulator:
 
     def output_urls(self, job: EmulatedJob) -> list[str]:
         """Return the URLs of the images of a finished job, in order."""
-        extension = EXTENSIONS[job.spec.mime_type]
-        urls = [f"{self.base_url}/_results/{job.key}/{n}.{extension}" for n in range(1, job.expected + 1)]
+        urls = [
+            f"{self.base_url}/_results/{job.key}/{n}.{EXTENSIONS[job.spec.mime_type_of(n)]}"
+            for n in range(1, job.expected + 1)
+        ]
         return [f"{url}?signature=".ljust(self._url_chars, "0") if self._url_chars else url for url in urls]
 
     def keep_upload(self, name: str, data: bytes, mime_type: str) -> str:

@@ -472,3 +472,15 @@ def test_an_emulator_runs_until_it_is_interrupted() -> None:
         assert "ATLASCLOUD_API_KEY=any-key" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
+
+
+def test_a_parameter_is_json_or_text(with_key: Emulator) -> None:
+    kite = ("generate", "-p", "a red kite")
+    wrong = run(*kite, "--param", "seed")
+    assert wrong.exit_code == Exit.BAD_REQUEST and "NAME=VALUE, such as seed=7" in wrong.output
+    refused = run(*kite, "--param", "seed=7")
+    assert refused.exit_code == Exit.BAD_REQUEST and 'no parameter "seed"' in refused.output
+    assert with_key.accepted == []
+    assert [job_commands.Param().convert(text, None, None) for text in ("seed=7", "quality=high", "a=b=c", "x=true")] == [
+        ("seed", 7), ("quality", "high"), ("a", "b=c"), ("x", True)
+    ]  # fmt: skip

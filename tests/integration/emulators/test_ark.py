@@ -425,7 +425,12 @@ def test_a_stream_can_be_answered_with_plain_json(api: Emulator, client: httpx2.
 
 
 def test_every_fault_of_a_job_is_exercised_here() -> None:
-    assert {fault.name for fault in faults("ark") if fault.reach == "job"} == {*FRAMES, "stopped", "inline"}
+    assert {fault.name for fault in faults("ark") if fault.reach == "job"} == {
+        *FRAMES,
+        "stopped",
+        "inline",
+        "odd-layers",
+    }
 
 
 # Seedream 5.5, 5.0 pro and flash: one image per request
@@ -478,3 +483,58 @@ def test_5_5_makes_an_opaque_png_at_2k_by_itself(api: Emulator, client: httpx2.C
     assert (entry["size"], entry["background"]) == ("2048x2048", "opaque")
     assert client.get(entry["url"]).headers["content-type"] == "image/png"
     assert api.charged_usd - before == Decimal("0.035")
+
+
+# Layers and endpoint ids
+
+V5_5 = "seedream-5-5-261028"
+
+
+def layers(client: httpx2.Client, **fields: Any) -> httpx2.Response:
+    given = {"model": V5_5, "image": uri(picture()), "layer_decomposition": True, **fields}
+    return client.post(GENERATE, json={name: value for name, value in given.items() if value is not None})
+
+
+def test_a_picture_is_taken_apart_into_base_and_layers() -> None:
+    with (
+        running("ark", layers_made=3, max_side=64) as api,
+        httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
+    ):
+        answer = layers(client, output_format="png").json()
+        base, first, second = answer["data"]
+        assert (base["z_index"], base["size"], "bounding_box" in base, "name" in base) == (0, "2048x2048", False, False)
+        assert (first["z_index"], second["z_index"], first["output_format"]) == (1, 2, "png")
+        assert first["size"] == "1536x1536" and first["bounding_box"]["absolute"] == [256, 256, 1792, 1792]
+        assert first["bounding_box"]["normalized"] == [125, 125, 875, 875]
+        modes = [Image.open(io.BytesIO(client.get(entry["url"]).content)).mode for entry in answer["data"]]
+        assert modes == ["RGB", "RGBA", "RGBA"]
+        assert answer["usage"]["generated_images"] == 3 and answer["usage"]["input_images"] == 1
+        assert api.charged_usd == Decimal("0.083")  # 0.035 and twice 0.020, and 0.008 for the input
+
+
+@pytest.mark.parametrize(
+    ("fields", "parameter"),
+    [
+        ({"image": None}, "image"),
+        ({"image": [uri(picture()), uri(picture())]}, "image"),
+        ({"background": "auto"}, "background"),
+        ({"size": "2048x2048"}, "size"),
+        ({"size": "16:9"}, "size"),
+        ({"stream": True}, "stream"),
+        ({"sequential_image_generation": "disabled"}, "sequential_image_generation"),
+        ({"model": LITE, "prompt": "a cup"}, "layer_decomposition"),
+    ],
+)
+def test_layers_refuse_what_they_do_not_take(fields: dict[str, Any], parameter: str) -> None:
+    with running("ark") as api, httpx2.Client(base_url=api.base_url, headers=AUTH) as client:
+        refused = layers(client, **fields)
+        assert refused.status_code == 400 and f"`{parameter}`" in refused.json()["message"]
+        assert not api.accepted
+
+
+def test_an_endpoint_id_stands_for_the_model_behind_it() -> None:
+    endpoint = "ep-20261101-abc12"
+    with running("ark", endpoint_model=V5_5, max_side=32) as api:
+        with httpx2.Client(base_url=api.base_url, headers=AUTH) as client:
+            made = client.post(GENERATE, json={"model": endpoint, "prompt": "a cup", "background": "transparent"})
+        assert made.json()["model"] == endpoint and made.json()["data"][0]["background"] == "transparent"

@@ -371,6 +371,9 @@ ODD_POLLS: dict[str, Callable[[list[httpx2.Response]], None]] = {
     "error-object": each(lambda told: "message" in told["error"] and told["status"] == "failed"),
     "empty-outputs": each(lambda told: told["outputs"] == [] and told["status"] == "completed"),
     "fewer": each(lambda told: told["outputs"] == [] and told["status"] == "completed"),
+    "layers-missing": each(lambda told: "layers" not in told),
+    "layers-fewer": each(lambda told: "layers" not in told),
+    "layers-odd": each(lambda told: "layers" not in told),
     "price-late": check_prices(False, False, False, True),
     "price-never": check_prices(False, False, False, False),
     "other-host-url": each(lambda told: told["urls"]["get"].startswith("https://poll.atlascloud.example/")),
@@ -418,3 +421,67 @@ def test_content_refused_at_once_is_not_accepted(api: Emulator, client: httpx2.C
     refused = submit(client)
     assert refused.status_code == 400 and "content safety policy" in refused.json()["msg"]
     assert len(api.accepted) == before
+
+
+# Layers and the modes of prompts
+
+PRO_LAYERS = "bytedance/seedream-v5.0-pro/layer-decomposition"
+
+
+def apart(client: httpx2.Client, **fields: Any) -> httpx2.Response:
+    """Take an uploaded picture apart."""
+    asked = {"model": PRO_LAYERS, "image": upload(client, picture()), **fields}
+    return client.post(SUBMIT, json={name: value for name, value in asked.items() if value is not None})
+
+
+def test_a_layer_job_gives_a_base_and_cut_out_layers(api: Emulator, client: httpx2.Client) -> None:
+    before = api.charged_usd
+    told = polled(client, apart(client, size="1K").json()["data"]["id"])
+    images = [Image.open(io.BytesIO(client.get(url).content)) for url in told["outputs"]]
+    assert [(image.format, image.mode) for image in images] == [("JPEG", "RGB"), *[("PNG", "RGBA")] * 3]
+    assert [layer["z_index"] for layer in told["layers"]] == [0, 1, 2, 3]
+    base, first = told["layers"][:2]
+    assert "bounding_box" not in base and "name" not in base
+    assert (first["name"], first["bounding_box"]["normalized"]) == ("element 1", [125, 125, 875, 875])
+    assert first["bounding_box"]["absolute"] == [128, 128, 896, 896]
+    assert api.charged_usd - before == 4 * Decimal("0.0225")
+
+
+def test_the_number_of_layers_is_a_switch_up_to_the_models_most() -> None:
+    many = running("atlas", max_side=16, latency_s=0.0, layer_count=30)
+    with many as api, httpx2.Client(base_url=api.base_url, headers=AUTH) as client:
+        told = polled(client, apart(client, output_format="png").json()["data"]["id"])
+    assert len(told["outputs"]) == len(told["layers"]) == 17
+    assert told["outputs"][0].endswith("1.png")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"size": "2048*2048"},
+        {"size": "4K"},
+        {"image": None},
+        {"image": None, "images": ["https://a.example/1.png"]},
+        {"output_format": "webp"},
+        {"model": "bytedance/seedream-v5.0-pro/edit", "prompt_optimization_mode": "off"},
+        {"model": "bytedance/seedream-v4.7/text-to-image", "prompt": "x", "prompt_expansion_mode": "quick"},
+        {"model": "bytedance/seedream-v5.0-lite", "prompt": "x", "optimize_prompt_options": {"mode": "off"}},
+        {"model": "bytedance/seedream-v5.0-lite", "prompt": "x", "optimize_prompt_options": "fast"},
+    ],
+)
+def test_what_layers_and_modes_do_not_take_is_a_400(
+    api: Emulator, client: httpx2.Client, fields: dict[str, Any]
+) -> None:
+    before = len(api.accepted)
+    assert apart(client, **fields).status_code == 400
+    assert len(api.accepted) == before
+
+
+@pytest.mark.parametrize("name", ["layers-missing", "layers-fewer", "layers-odd"])
+def test_a_list_of_layers_can_be_odd(api: Emulator, client: httpx2.Client, name: str) -> None:
+    api.fault("poll", name)
+    told = polled(client, apart(client).json()["data"]["id"])
+    assert len(told["outputs"]) == 4
+    assert {"layers-missing": "layers" not in told, "layers-fewer": len(told.get("layers", ())) == 3}.get(
+        name, told.get("layers", [{}])[0].get("z_index") == "top"
+    )

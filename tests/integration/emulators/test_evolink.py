@@ -252,7 +252,7 @@ def test_errors_have_the_shape_of_their_host(client: httpx2.Client) -> None:
 def test_the_catalog_is_filtered_and_tagged(client: httpx2.Client) -> None:
     told = client.get("/v1/catalog/models", params={"capability": "image"})
     assert {"model_id", "display_name", "capabilities", "lifecycle"} <= set(told.json()["models"][0])
-    assert len(told.json()["models"]) == 5 and len(client.get("/v1/catalog/models").json()["models"]) == 6
+    assert len(told.json()["models"]) == 7 and len(client.get("/v1/catalog/models").json()["models"]) == 8
     assert client.get("/v1/catalog/models", params={"lifecycle": "retired"}).json()["models"] == []
     tagged = {"If-None-Match": told.headers["etag"]}
     assert client.get("/v1/catalog/models", headers=tagged).status_code == 304
@@ -321,10 +321,12 @@ ODD_POLLS: dict[str, Check] = {
     "result-data": each(lambda told: "results" not in told and told["result_data"][0]["image_url"].startswith("http")),
     "frame-missing": each(lambda told: told["results"] == [None] and told["usage"]["cost"]["usd"] == 0),
     "fewer": each(lambda told: told["results"] == [] and told["usage"]["cost"]["usd"] == 0),
+    "layers-inside": each(lambda told: "result_data" not in told),
+    "layers-bare": each(lambda told: "result_data" not in told),
     "price-never": each(lambda told: "cost" not in told["usage"]),
     "credits-only": each(lambda told: "cost" not in told["usage"] and told["usage"]["credits_used"] == 2.176),
 }
-PAID = {"unknown-status", "result-data", "price-never", "credits-only"}
+PAID = {"layers-inside", "layers-bare", "unknown-status", "result-data", "price-never", "credits-only"}
 
 
 @pytest.mark.parametrize("name", [f.name for f in faults("evolink") if f.op == "poll" and f.reach == "job"])
@@ -340,3 +342,42 @@ def test_an_upload_can_fail_with_200(api: Emulator, client: httpx2.Client) -> No
     api.fault("upload", "not-kept")
     told = upload(client, picture())
     assert (told.status_code, told.json()["success"], told.json()["code"]) == (200, False, 50001)
+
+
+# Layers
+
+PRO = "doubao-seedream-5.0-pro"
+
+
+def test_layerize_gives_a_base_and_layers_with_their_boxes() -> None:
+    with (
+        running("evolink", max_side=32, layers_made=3, clock=HandClock()) as api,
+        httpx2.Client(base_url=api.base_url, headers=AUTH) as client,
+    ):
+        url = upload(client, picture()).json()["data"]["file_url"]
+        told = submit(client, "", model=f"{PRO}-layerize", image_urls=[url], quality="2K", output_format="png")
+        api.finish_all()
+        task = polled(client, told.json()["id"])
+        base, first, second = task["result_data"]
+        assert [entry["url"] for entry in task["result_data"]] == task["results"]
+        assert "bounding_box" not in base and first["bounding_box"]["absolute"] == [256, 256, 1792, 1792]
+        modes = [Image.open(io.BytesIO(client.get(entry["url"]).content)).mode for entry in (base, first, second)]
+        assert modes == ["RGB", "RGBA", "RGBA"]
+        assert task["usage"]["cost"]["usd"] == 0.18 == float(api.charged_usd)  # 0.09 and twice 0.045
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model": f"{PRO}-layerize"},
+        {"model": f"{PRO}-layerize", "image_urls": ["https://a.example/1.png"], "size": "1:1"},
+        {"model": f"{PRO}-layerize", "image_urls": ["https://a.example/1.png"], "quality": "4K"},
+        {"model": f"{PRO}-layerize", "image_urls": ["https://a.example/1.png"], "background": "opaque"},
+        {"model": "doubao-seedream-5.0-flash", "prompt_priority": "fast"},
+        {"model": PRO, "background": "transparent"},
+        {"model": PRO, "background": "auto"},
+        {"model": PRO, "watermark": "yes"},
+    ],
+)
+def test_a_field_that_the_model_has_not_is_refused(client: httpx2.Client, fields: dict[str, Any]) -> None:
+    assert submit(client, **fields).status_code == 400

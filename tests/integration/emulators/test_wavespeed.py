@@ -409,3 +409,58 @@ def test_a_model_by_ratio_bills_tier_and_references(
     width, height = Image.open(io.BytesIO(client.get(output).content)).size
     assert abs(width - shape[0]) <= 1 and abs(height - shape[1]) <= 1
     assert api.charged_usd - before == Decimal(usd)
+
+
+# Layers
+
+
+def apart(client: httpx2.Client, family: str, **fields: Any) -> httpx2.Response:
+    body = {"image": PICTURE, **fields}
+    return client.post(
+        f"/api/v3/bytedance/seedream-{family}/layer-decomposition",
+        json={name: value for name, value in body.items() if value is not None},
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "usd", "base"),
+    [
+        ("v5.0-pro", {"resolution": "1k", "prompt_optimization_mode": "fast"}, "0.765", "JPEG"),
+        ("v5.0-pro", {"resolution": "2k", "output_format": "png"}, "1.53", "PNG"),
+        ("v5.0-flash", {"output_format": "png"}, "0.459", "PNG"),
+        ("v5.5", {"resolution": "1.5k", "prompt": "the cup"}, "2.008", "PNG"),
+    ],
+)
+def test_a_layer_job_is_charged_as_its_most_images(
+    api: Emulator, client: httpx2.Client, family: str, fields: dict[str, Any], usd: str, base: str
+) -> None:
+    priced = {"model_id": f"bytedance/seedream-{family}/layer-decomposition", "inputs": {"image": PICTURE, **fields}}
+    assert client.post("/api/v3/model/price", json=priced).json()["data"]["price"] == float(usd)
+    before = api.charged_usd
+    told = polled(client, apart(client, family, **fields).json()["data"]["id"])
+    images = [Image.open(io.BytesIO(client.get(url).content)) for url in told["outputs"]]
+    assert [image.format for image in images] == [base, "PNG", "PNG", "PNG"]
+    assert [image.mode for image in images[1:]] == ["RGBA"] * 3 and "layers" not in told
+    assert api.charged_usd - before == Decimal(usd)
+
+
+@pytest.mark.parametrize(
+    ("family", "fields"),
+    [
+        ("v5.0-pro", {"image": None}),
+        ("v5.0-pro", {"image": None, "images": [PICTURE]}),
+        ("v5.0-pro", {"images": [PICTURE]}),
+        ("v5.0-pro", {"aspect_ratio": "1:1"}),
+        ("v5.0-pro", {"resolution": "3k"}),
+        ("v5.0-flash", {"prompt_optimization_mode": "fast"}),
+        ("v5.5", {"resolution": "3k"}),
+        ("v5.5", {"output_format": "png"}),
+        ("v5.5", {"background": "transparent"}),
+    ],
+)
+def test_what_layers_do_not_take_is_a_400(
+    api: Emulator, client: httpx2.Client, family: str, fields: dict[str, Any]
+) -> None:
+    before = len(api.accepted)
+    assert apart(client, family, **fields).status_code == 400
+    assert len(api.accepted) == before

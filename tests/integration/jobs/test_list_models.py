@@ -11,6 +11,7 @@ import pytest
 
 from support.fixtures import Emulator, FakeClock, MakeService
 from triptych import catalog
+from triptych.core.offers import Operation
 from triptych.jobs.service import MODELS_BYTES, Caller, ImageService
 from triptych.providers import load, names
 from triptych.server import tools
@@ -92,12 +93,13 @@ async def test_with_every_list_failing_it_still_fits(make_service: MakeService, 
         assert all(row["usable"] for row in fields["models"])
 
 
-async def test_sizes_are_said_once_for_each_family(make_service: MakeService) -> None:
+async def test_sizes_are_said_once_for_each_family_and_its_layers(make_service: MakeService) -> None:
     async with make_service() as service:
         for name, account in service.config.accounts.items():
             fields, text = await asked(service, provider=name)
             families = [row["model"] for row in fields["models"]]
-            assert sorted(families) == sorted({offer.family for offer in account.provider.offers})
+            apart = {(offer.family, offer.operation is Operation.LAYERS) for offer in account.provider.offers}
+            assert sorted(families) == sorted(family for family, _ in apart)
             assert text.count("sizes ") == len(families)
 
 

@@ -32,6 +32,7 @@ pytestmark = pytest.mark.anyio
 NOW = Options(wait_s=0)
 V5_5 = Options(wait_s=0, model="seedream-5.5")
 CLEAR = "a sticker of the cup, transparent background"
+TRANSPARENT = {"background": "transparent"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "atlas": {"latency_s": 10.0, "price": "prompt"},
     "wavespeed": {"latency_s": 10.0},
@@ -374,54 +375,75 @@ def test_a_long_run_of_blanks_is_read_at_once() -> None:
     assert backgrounds.asked_for("the background" + " " * 50_000 + "should be transparent")
 
 
-@pytest.mark.parametrize("api", WITH_5_5, indirect=True)
+@pytest.mark.parametrize("api", ["wavespeed", "ark", "runware"], indirect=True)
 async def test_a_jpeg_with_a_transparent_background_is_refused_unsent(
     make_service: MakeService, api: Emulator, coffee: str
 ) -> None:
+    jpeg = Options(wait_s=0, format="jpeg", params=TRANSPARENT, model="seedream-5.5")
     async with make_service(api) as service:
-        for tool in (edit_sequence(service, [coffee], CLEAR, 1, Options(wait_s=0, format="jpeg")),
-                     generate_sequence(service, CLEAR, 1, Options(wait_s=0, format="jpeg"))):  # fmt: skip
+        for make in (edit_sequence(service, [coffee], "warmer", 1, jpeg), generate_sequence(service, "cup", 1, jpeg)):
             with pytest.raises(errors.OutOfLimits, match='format="png"'):
-                await tool
+                await make
     assert api.seen == []
 
 
-async def test_a_model_without_the_setting_names_one_that_has_it(
+async def test_a_provider_without_the_parameter_says_what_it_has(
+    make_service: MakeService, atlas: Emulator, coffee: str
+) -> None:
+    asked = Options(wait_s=0, model="seedream-5.5", params=TRANSPARENT)
+    async with make_service(atlas) as service:
+        with pytest.raises(errors.OutOfLimits, match=r"no parameter .background.: .* It has: result_hours"):
+            await edit_sequence(service, [coffee], "warmer", 1, asked)
+    assert atlas.seen == []
+
+
+async def test_a_parameter_goes_to_a_provider_that_has_it(
+    make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str
+) -> None:
+    """The default has no background: the same family elsewhere has."""
+    asked = Options(wait_s=0, model="seedream-5.5", params=TRANSPARENT)
+    async with make_service(atlas, wavespeed) as service:
+        started = await edit_sequence(service, [coffee], "warmer", 1, asked)
+        job = await ended(service, finish, started.job_id)
+    assert (job.status, job.provider) == ("done", "wavespeed") and not atlas.accepted
+    assert wavespeed.jobs[0].spec.body["background"] == "transparent"
+
+
+async def test_words_alone_are_warned_of_and_set_nothing(
     make_service: MakeService, atlas: Emulator, wavespeed: Emulator, coffee: str
 ) -> None:
     dry = Options(wait_s=0, dry_run=True)
+    there = Options(**dry, provider="wavespeed")
     async with make_service(atlas, wavespeed) as service:
         here = await edit_sequence(service, [coffee], CLEAR, 1, dry)
         four = await edit_sequence(service, [coffee], CLEAR, 4, dry)
+        able = await edit_sequence(service, [coffee], CLEAR, 1, there)
+        chain = await edit_chain(service, [coffee], ["warmer", CLEAR], options=there)
+        said = await edit_sequence(service, [coffee], CLEAR, 1, Options(**there, params={"background": "auto"}))
         plain = await edit_sequence(service, [coffee], "warmer", 1, dry)
-    assert "seedream-5.5 on atlas has no known setting" in here.warnings[0]
-    assert 'model="seedream-5.5", provider="wavespeed"' in here.warnings[0]
-    assert "seedream-5.0-lite on atlas" in four.warnings[0] and "one image per request" in four.warnings[0]
-    assert "'background'" not in str(here.request) and len(plain.warnings) == 1
+    assert "seedream-5.5 on atlas has no parameter for it" in here.warnings[0]
+    use = 'model="seedream-5.5", provider="wavespeed", params={"background": "transparent"}'
+    assert use in here.warnings[0] and use in four.warnings[0] and "one image per request" in four.warnings[0]
+    for words in (able, chain):
+        assert "words do not set it" in words.warnings[0]
+        assert 'params={"background": "transparent"}' in words.warnings[0]
+        assert "'background'" not in str(words.request)
+    assert not any("background" in warning for warning in (*plain.warnings, *said.warnings))
 
 
 async def test_a_note_names_the_key_that_is_missing(make_service: MakeService, atlas: Emulator, coffee: str) -> None:
     async with make_service(atlas) as service:
         here = await edit_sequence(service, [coffee], CLEAR, 1, Options(wait_s=0, dry_run=True))
-    assert 'provider="wavespeed" (set WAVESPEED_API_KEY first).' in here.warnings[0]
+    assert 'params={"background": "transparent"} (set WAVESPEED_API_KEY first).' in here.warnings[0]
 
 
-async def test_a_chain_says_which_steps_ask(make_service: MakeService, wavespeed: Emulator, coffee: str) -> None:
-    dry = Options(wait_s=0, dry_run=True)
-    async with make_service(wavespeed) as service:
-        some = await edit_chain(service, [coffee], ["warmer", CLEAR, "a red cup"], options=dry)
-        every = await edit_chain(service, [coffee], [CLEAR, CLEAR], options=dry)
-    assert "in step 2 of 3" in some.warnings[0] and "ask in each step" in some.warnings[0]
-    assert "step" not in every.warnings[0]
-
-
-async def test_a_provider_named_by_the_setting_is_kept(
+async def test_a_job_with_the_parameter_is_not_rerouted_without_it(
     make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str
 ) -> None:
     """Elsewhere the same family has no setting: the picture would be paid for and come with a background."""
     wavespeed.fault("submit", "402", times=None)
     async with make_service(wavespeed, atlas, TRIPTYCH_PROVIDER="wavespeed") as service:
-        started = await edit_sequence(service, [coffee], CLEAR, 1, NOW)
+        started = await edit_sequence(service, [coffee], "warmer", 1, Options(wait_s=0, params=TRANSPARENT))
         job = await ended(service, finish, started.job_id)
     assert (job.status, job.provider) == ("failed", "wavespeed") and not atlas.accepted
 
@@ -441,13 +463,14 @@ async def test_alpha_survives_download_chain_and_saving(
     make_service: MakeService, api: Emulator, finish: Finish, coffee: str, tmp_path: Path
 ) -> None:
     async with make_service(api) as service:
-        started = await edit_chain(service, [coffee], [CLEAR, "a red cup"], options=NOW)
+        started = await edit_chain(
+            service, [coffee], ["a sticker", "a red cup"], options=Options(wait_s=0, params=TRANSPARENT)
+        )
         job = await ended(service, finish, started.job_id)
         assert job.status == "done", job.text()
         job = await service.job(started.job_id, every=True)
         first = Path(job.images[0].path or "")
-        said = "inferred" if api.name == "runware" else "receives it as a setting"
-        assert any("transparent background" in w and said in w for w in job.warnings)
+        assert any("inferred" in warning for warning in job.warnings) is (api.name == "runware")
         saved = await service.save_images(
             [job.images[0].handle], str(tmp_path / "out"), None, Caller(roots=(tmp_path,))
         )
@@ -486,7 +509,7 @@ async def test_a_preview_and_a_sheet_show_a_checkerboard(
     make_service: MakeService, ark: Emulator, finish: Finish, coffee: str
 ) -> None:
     async with make_service(ark) as service:
-        started = await edit_sequence(service, [coffee], CLEAR, 1, NOW)
+        started = await edit_sequence(service, [coffee], CLEAR, 1, Options(wait_s=0, params=TRANSPARENT))
         job = await ended(service, finish, started.job_id)
         jpeg, _ = await service.preview(job.images[0].handle)
         one = await service.view_images([job.images[0].handle])

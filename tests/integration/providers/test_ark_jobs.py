@@ -7,9 +7,17 @@ from decimal import Decimal
 import anyio
 import anyio.lowlevel
 import pytest
+from pydantic import SecretStr
 
+from support import flows
 from support.fixtures import Emulator, FakeClock, Finish, MakeService
-from support.jobs import Options, edit_chain, edit_sequence, edited, ended
+from support.jobs import Options, edit_chain, edit_sequence, edited, ended, make
+from support.pictures import picture
+from triptych.core import errors
+from triptych.core.models import Done, Layer, Reference
+from triptych.core.offers import Operation
+from triptych.providers import ark
+from triptych.providers.client import Account, ProviderClient
 from triptych_emulators import running
 
 EMULATED = {"name": "ark", "max_side": 48}
@@ -188,3 +196,117 @@ async def test_volcengine_is_reached_through_the_base_url_alone(
     (row,) = listed.models
     assert (row.endpoints, row.usable) == ({"edit-sequential": "seedream-5-0-260128"}, True)
     assert len(volcengine.accepted) == 1
+
+
+async def test_parameters_go_out_and_the_extra_cost_is_warned_of(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
+    params = {"web_search": True, "watermark": True, "prompt_optimization": "standard"}
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee, 2, params=params)
+    assert job.status == "done" and any("bill each search" in warning for warning in job.warnings), job.text()
+    (call,) = api.seen_at(*GENERATE)
+    assert (call.json["tools"], call.json["watermark"]) == ([{"type": "web_search"}], True)
+    assert call.json["optimize_prompt_options"] == {"mode": "standard"}
+
+
+async def test_auto_is_quoted_at_the_dearest_tier(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee, 1, model="seedream-5.5", size="auto")
+    (call,) = api.seen_at(*GENERATE)
+    assert (call.json["size"], job.cost.quoted) == ("2K", Decimal("0.043"))
+    assert job.cost.charged == api.charged_usd == Decimal("0.043")
+
+
+@pytest.mark.parametrize(
+    ("name", "quoted", "charged", "warning"),
+    [
+        ("ep-20261101-abc12", "0.188", "0.188", "does not say which model it is"),
+        ("ep-20261101-abc12 seedream-4.5", "0.08", "0.08", "price are those of seedream-4.5"),
+    ],
+)
+async def test_an_endpoint_of_the_account_goes_out_verbatim(
+    make_service: MakeService,
+    api: Emulator,
+    finish: Finish,
+    coffee: str,
+    name: str,
+    quoted: str,
+    charged: str,
+    warning: str,
+) -> None:
+    """The job keeps its offer: the process that sends it is another one than the one that made it."""
+    async with make_service(api) as service:
+        started = await edit_sequence(service, [coffee], "two seasons", 2, Options(wait_s=0, model=name))
+    async with make_service(api) as service:
+        job = await ended(service, finish, started.job_id)
+    (call,) = api.seen_at(*GENERATE)
+    assert call.json["model"] == job.endpoint == "ep-20261101-abc12"
+    assert (job.status, job.returned, job.cost.quoted) == ("done", 2, Decimal(quoted)), job.text()
+    assert job.cost.charged == Decimal(charged)
+    assert any(warning in told for told in job.warnings)
+
+
+async def test_an_endpoint_without_a_key_names_the_key(make_service: MakeService, coffee: str) -> None:
+    async with make_service() as service:
+        with pytest.raises(errors.NoKey, match="ARK_API_KEY"):
+            await edit_sequence(service, [coffee], "warmer", 1, Options(wait_s=0, model="ep-20261101-abc12"))
+
+
+@pytest.mark.parametrize("odd", ["", " [[emulate: odd-layers]]"])
+async def test_layers_come_over_real_sockets_in_order(api: Emulator, odd: str) -> None:
+    account = Account(ark.PROVIDER, SecretStr(api.key), {"api": api.base_url})
+    offers = ark.PROVIDER.offers
+    offer = next(o for o in offers if (o.family, o.operation) == ("seedream-5.0-pro", Operation.LAYERS))
+    given = (Reference("00", "image/png", data=picture()),)
+    asked = flows.asked(offer, prompt=f"take it apart{odd}", size=None, references=given, params={"layers": True})
+    client = ProviderClient()
+    try:
+        done = await client.run(account, ark.PROVIDER.submit(asked))
+    finally:
+        await client.aclose()
+    assert isinstance(done, Done) and done.charged_usd == api.charged_usd
+    layers = [output.layer for output in done.outputs]
+    assert [layer and layer.z_index for layer in layers] == [0, 1, 2, 3]
+    assert layers[0] == Layer(0) and all(output.url for output in done.outputs)
+    named = layers[1]
+    assert named and named.name.isprintable() and len(named.name) <= 120
+    assert named.box == (None if odd else (256, 256, 1792, 1792))
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "most", "sent", "quoted", "charged"),
+    [
+        ("seedream-5.5", None, 100, "auto", "3.508", "0.103"),
+        ("seedream-5.5", "1K", 100, "1K", "2.008", "0.088"),
+        ("seedream-5.0-pro", None, 17, "auto", "1.53", "0.225"),
+        ("ep-20261101-abc12 seedream-5.0-flash", "auto", 17, "auto", "0.306", "0.072"),
+    ],
+)
+async def test_a_picture_is_taken_apart_and_each_layer_charged(
+    make_service: MakeService,
+    clock: FakeClock,
+    finish: Finish,
+    coffee: str,
+    model: str,
+    size: str | None,
+    most: int,
+    sent: str,
+    quoted: str,
+    charged: str,
+) -> None:
+    behind = "seedream-5-0-flash-260915"
+    with running("ark", max_side=48, clock=clock.monotonic, endpoint_model=behind) as api:
+        async with make_service(api) as service:
+            given = {"images": [coffee], "prompt": "the cup", "params": {"layers": True}}
+            options = Options(wait_s=0, model=model, max_cost_usd=Decimal(4), **({"size": size} if size else {}))
+            started = await make(service, "edit_sequence", given, options)
+            job = await ended(service, finish, started.job_id)
+        (call,) = api.seen_at(*GENERATE)
+        assert call.json["layer_decomposition"] is True and call.json["size"] == sent
+        assert call.json["image"].startswith("data:image/jpeg;base64,") and call.json["prompt"] == "the cup"
+        assert (job.status, job.returned, job.cost.quoted) == ("done", 4, Decimal(quoted)), job.text()
+        assert job.cost.charged == Decimal(charged) == api.charged_usd
+        assert [image.layer.name for image in job.images if image.layer] == ["", "layer 1", "layer 2", "layer 3"]

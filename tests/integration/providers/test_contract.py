@@ -165,7 +165,7 @@ def test_every_offer_has_its_price_its_limits_and_their_source(name: str) -> Non
         assert offer.price.usd_per_image > 0 and offer.price.source
         assert re.fullmatch(r"20\d\d-\d\d-\d\d", offer.price.as_of)
         assert bool(offer.max_references) == offer.operation.edits
-        assert (offer.max_outputs > 1) == offer.operation.sequential
+        assert (offer.max_outputs > 1) == (offer.operation.sequential or offer.operation is Operation.LAYERS)
         assert offer.sizes.all() and offer.max_prompt_chars > 0
         life = offer.lifecycle
         assert life.source or not (life.released or life.deprecated or life.retired)

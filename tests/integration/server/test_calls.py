@@ -187,6 +187,24 @@ async def test_numbers_may_be_text_and_null_is_not_given(client_of: Connect, tol
     assert told.asked == [("make", request, Terms(wait_s=0, max_cost_usd=Decimal("0.5"), dry_run=True))]
 
 
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ({"seed": 7, "background": "opaque"}, {"seed": 7, "background": "opaque"}),
+        ('{"seed": 7}', {"seed": 7}),
+        ({}, None),
+        ("", None),
+        (None, None),
+    ],
+)
+async def test_params_are_an_object_or_written_as_json(
+    client_of: Connect, told: CannedService, given: Any, asked: dict[str, Any] | None
+) -> None:
+    async with client_of() as client:
+        result = await client.call_tool("edit_sequence", {**WORDS, "params": given})
+    assert not result.is_error and told.asked[0][1].params == asked
+
+
 async def test_arguments_not_given_are_the_services_own_defaults(client_of: Connect, told: CannedService) -> None:
     async with client_of() as client:
         await client.call_tool("edit_chain", {"images": "a.png", "steps": "warm"})
@@ -212,6 +230,8 @@ async def test_arguments_not_given_are_the_services_own_defaults(client_of: Conn
         ("edit_sequence", {**WORDS, "max_cost_usd": -1}, ["`max_cost_usd`", "at least 0"]),
         ("edit_sequence", {**WORDS, "dry_run": "maybe"}, ["`dry_run`", "true or false"]),
         ("edit_sequence", {**WORDS, "format": "gif"}, ["`format`", "'png', 'jpeg' or 'webp'"]),
+        ("edit_sequence", {**WORDS, "params": "seed=7"}, ["`params`", 'an object such as {"seed": 7}']),
+        ("edit_sequence", {**WORDS, "params": ["seed"]}, ["`params` is a list", "an object"]),
         ("edit_sequence", {**WORDS, "images": []}, ["`images` is empty"]),
         ("edit_sequence", {**WORDS, "images": ["a"] * 15}, ["`images` has 15 items", "at most 14"]),
         ("edit_sequence", {**WORDS, "images": ["a", 7]}, ["`images` item 2", "must be text"]),

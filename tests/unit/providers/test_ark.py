@@ -18,9 +18,10 @@ from support import flows
 from support.flows import HTML, OVER, answer, any_json, drive_stream
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import Done, ProviderRequest, Reference, ReturnedImage
+from triptych.core.models import Done, Layer, ProviderRequest, Reference, ReturnedImage
 from triptych.core.offers import Operation
 from triptych.providers import FrameReceived, HttpResponse, ark
+from triptych.providers import _ark_models as models
 from triptych.providers import _reading as read
 from triptych.providers._offers import PATH_TAILS
 
@@ -78,7 +79,7 @@ def test_three_families_make_sequences_and_three_make_single_images() -> None:
         ("seedream-5-0-pro-260628", "0.045"),
         ("seedream-5-0-flash-260915", "0.018"),
     }
-    assert len({(o.endpoint, o.operation) for o in offers}) == len(offers) == 18
+    assert len({(o.endpoint, o.operation) for o in offers}) == len(offers) == 21
     assert {o.family for o in offers if o.operation is Operation.EDIT_SEQUENTIAL} == {
         "seedream-5.0-lite",
         "seedream-4.5",
@@ -92,7 +93,7 @@ def test_three_families_make_sequences_and_three_make_single_images() -> None:
 @pytest.mark.parametrize("family", ["seedream-5.0-pro", "seedream 5 flash"])
 def test_pro_and_flash_are_refused_for_sequences_with_the_reason(family: str, operation: Operation) -> None:
     with pytest.raises(
-        errors.OutOfLimits, match=r"offers generate, edit, but not .* of 3 images: use seedream-5.0-lite"
+        errors.OutOfLimits, match=r"offers generate, edit, layers, but not .* of 3 images: use seedream-5.0-lite"
     ):
         catalog.choose(ark.PROVIDER.offers, operation, family, 3)
     assert catalog.choose(ark.PROVIDER.offers, Operation.EDIT, family, 1).operation is Operation.EDIT
@@ -107,7 +108,10 @@ def test_an_id_of_either_platform_finds_every_offer(name: str, operation: Operat
     assert (offer.endpoint, offer.operation) == ("seedream-5-0-260128", operation)
 
 
-@pytest.mark.parametrize("offer", ark.PROVIDER.offers, ids=lambda o: f"{o.endpoint}-{o.operation}")
+OFFERS = [offer for offer in ark.PROVIDER.offers if offer.operation is not Operation.LAYERS]
+
+
+@pytest.mark.parametrize("offer", OFFERS, ids=lambda o: f"{o.endpoint}-{o.operation}")
 def test_every_size_on_offer_is_within_the_offers_own_limits(offer: Any) -> None:
     for spec in [
         None,
@@ -125,18 +129,18 @@ def test_every_size_on_offer_is_within_the_offers_own_limits(offer: Any) -> None
 def test_only_volcengine_retires_5_0_lite() -> None:
     assert edit().offer.lifecycle.retired == edit().offer.lifecycle.deprecated == ""
     for host in ("ark.cn-beijing.volces.com", "ARK.cn-beijing.volces.com:443"):
-        there = ark.offers_at({"api": f"https://{host}/api/v3"})
+        there = models.offers_at({"api": f"https://{host}/api/v3"})
         assert {o.endpoint for o in there} == {f"doubao-{o.endpoint}" for o in ark.PROVIDER.offers}
         assert {o.family: o.lifecycle.retired for o in there if o.lifecycle.retired} == {
             "seedream-5.0-lite": "2026-11-24"
         }
     for host in ("ark.ap-southeast.bytepluses.com", "volces.com.example", "notvolces.com"):
-        assert ark.offers_at({"api": f"https://{host}/api/v3"}) == ark.PROVIDER.offers
-    assert ark.offers_at({"api": "https://ark.cn-beijing.volces.com/api/v3"})[0].aliases[0] == "seedream-5-0-260128"
+        assert models.offers_at({"api": f"https://{host}/api/v3"}) == ark.PROVIDER.offers
+    assert models.offers_at({"api": "https://ark.cn-beijing.volces.com/api/v3"})[0].aliases[0] == "seedream-5-0-260128"
 
 
 def test_an_id_that_has_the_prefix_is_asked_for_once() -> None:
-    offer = ark.offers_at({"api": "https://ark.cn-beijing.volces.com/api/v3"})[0]
+    offer = models.offers_at({"api": "https://ark.cn-beijing.volces.com/api/v3"})[0]
     missing = answer(404, {"error": said("InvalidEndpointOrModel.NotFound")})
     with pytest.raises(errors.NotOffered):
         drive_stream(ark.submit(replace(edit(), offer=offer)), missing)
@@ -173,6 +177,235 @@ def test_the_body_has_the_intended_fields_and_no_nulls(request_: ProviderRequest
     assert (call.method, call.path, call.base, call.json) == ("POST", "/images/generations", "api", body)
     assert call.stream == ("stream" in body)
     assert not call.repeatable and call.authorize and call.timeout_s >= 600
+
+
+LITE = {"model": "seedream-5-0-260128", **PLAIN}
+PRO = {"model": "seedream-5-0-pro-260628", **PLAIN}
+V5_5 = {"model": "seedream-5-5-261028", **PLAIN, **PNG}
+
+
+@pytest.mark.parametrize(
+    ("family", "params", "body"),
+    [
+        ("seedream-5.0-lite", {"watermark": True}, {**LITE, **PNG, "watermark": True}),
+        ("seedream-5.0-lite", {"watermark": False}, {**LITE, **PNG}),
+        ("seedream-5.0-lite", {"web_search": True}, {**LITE, **PNG, "tools": [{"type": "web_search"}]}),
+        ("seedream-5.0-lite", {"web_search": False}, {**LITE, **PNG}),
+        (
+            "seedream-4.0",
+            {"prompt_optimization": "fast"},
+            {**PLAIN, "model": "seedream-4-0-250828", "optimize_prompt_options": {"mode": "fast"}},
+        ),
+        ("seedream-5.0-pro", {"background": "opaque"}, {**PRO, **PNG, "background": "opaque"}),
+        ("seedream-5.5", {"background": "transparent"}, {**V5_5, "background": "transparent"}),
+        (
+            "seedream-5.5",
+            {"prompt_optimization": "standard"},
+            {**V5_5, "optimize_prompt_options": {"mode": "standard"}},
+        ),
+    ],
+)
+def test_each_parameter_has_its_field(family: str, params: dict[str, Any], body: dict[str, Any]) -> None:
+    asked = edit(Operation.GENERATE, family, params=params)
+    _, (call,), _ = drive_stream(ark.submit(asked), answer(body={"data": [{"url": URLS[0]}]}))
+    assert call.json == body
+    catalog.check_params(asked.offer, asked.request)
+
+
+@pytest.mark.parametrize("family", ["seedream-5.0-pro", "seedream-5.0-flash"])
+def test_a_kept_background_is_asked_for_as_png(family: str) -> None:
+    asked = edit(Operation.EDIT, family, params={"background": "transparent"}, format=None)
+    catalog.check_params(asked.offer, asked.request)
+    _, (call,), _ = drive_stream(ark.submit(asked), answer(body={"data": [{"url": URLS[0]}]}))
+    assert (call.json["background"], call.json["output_format"]) == ("transparent", "png")
+
+
+@pytest.mark.parametrize(
+    ("family", "operation", "params", "why"),
+    [
+        *((family, Operation.EDIT, {"seed": 7}, "it would do nothing") for family in models.FAMILIES),
+        ("seedream-5.0-lite", Operation.EDIT, {"prompt_optimization": "fast"}, "must be standard"),
+        ("seedream-5.5", Operation.EDIT, {"prompt_optimization": "fast"}, "must be standard"),
+        ("seedream-4.5", Operation.EDIT, {"prompt_optimization": "off"}, "must be standard"),
+        ("seedream-5.0-pro", Operation.EDIT, {"prompt_optimization": "off"}, "must be fast, standard"),
+        ("seedream-4.5", Operation.EDIT, {"web_search": True}, "no parameter"),
+        ("seedream-5.0-lite", Operation.EDIT, {"background": "opaque"}, "no parameter"),
+        ("seedream-5.0-lite", Operation.EDIT, {"watermark": "yes"}, "true or false"),
+        ("seedream-5.0-pro", Operation.EDIT, {"background": "auto"}, "opaque, transparent"),
+        ("seedream-5.0-pro", Operation.GENERATE, {"background": "transparent"}, "exactly one image to edit"),
+        ("seedream-5.5", Operation.LAYERS, {"background": "transparent"}, "layers of a picture are transparent"),
+        ("seedream-5.5", Operation.LAYERS, {"seed": 1}, "it would do nothing"),
+    ],
+)
+def test_a_parameter_that_the_model_has_not_is_refused(
+    family: str, operation: Operation, params: dict[str, Any], why: str
+) -> None:
+    asked = edit(operation, family, params=params)
+    with pytest.raises(errors.OutOfLimits, match=why):
+        catalog.check_params(asked.offer, asked.request)
+
+
+def test_a_kept_background_needs_exactly_one_image() -> None:
+    asked = edit(Operation.EDIT, "seedream-5.0-flash", 2, params={"background": "transparent"})
+    with pytest.raises(errors.OutOfLimits, match=r"exactly one image to edit, and this request has 2.*no background"):
+        catalog.check_params(asked.offer, asked.request)
+    opaque = edit(Operation.EDIT, "seedream-5.0-flash", 2, params={"background": "opaque"})
+    catalog.check_params(opaque.offer, opaque.request)
+
+
+def test_a_web_search_warns_of_a_cost_outside_the_quote() -> None:
+    asked = edit(Operation.EDIT, params={"web_search": True})
+    assert any("bill each search" in note for note in catalog.params.notes(asked.offer, asked.request))
+
+
+@pytest.mark.parametrize("offer", OFFERS, ids=lambda o: f"{o.endpoint}-{o.operation}")
+def test_auto_leaves_the_ratio_to_the_model(offer: Any) -> None:
+    assert catalog.resolve_size(offer, "auto", (4000, 3000)) is None
+    assert catalog.resolve_size(offer, None, None) == catalog.resolve_size(offer, "2K", None)
+    asked = edit(offer=offer, size=None, references=1 if offer.operation.edits else 0)
+    assert next(ark.submit(asked)).json["size"] == "2K"  # type: ignore[union-attr]
+    dearest = [offer.price.usd_per_image, *(usd for _, usd in offer.price.above)][-1]
+    assert catalog.quote(offer, 1, None, 0).usd == dearest
+
+
+@pytest.mark.parametrize(
+    ("size", "usd"), [("1248x832", "0.020"), ("2496x1664", "0.035"), ("odd", "0.035"), (7, "0.035")]
+)
+def test_a_size_of_the_models_choice_is_charged_by_its_area(size: Any, usd: str) -> None:
+    asked = edit(Operation.GENERATE, "seedream-5.5", size=None)
+    assert finished({"data": [{"url": URLS[0], "size": size}]}, asked).charged_usd == Decimal(usd)
+
+
+# Layers (docs/providers/ark.md#layers)
+
+LAYERED = [
+    {"url": URLS[0], "size": "2048x2048", "output_format": "png", "z_index": 0},
+    {
+        "url": URLS[1],
+        "size": "640x210",
+        "output_format": "png",
+        "z_index": 1,
+        "name": "headline",
+        "description": "the title",
+        "bounding_box": {"absolute": [366, 119, 1657, 403], "normalized": [179, 58, 809, 197]},
+        "text": {"content": "SALE"},
+    },
+]
+
+
+@pytest.mark.parametrize("family", ["seedream-5.5", "seedream-5.0-pro", "seedream-5.0-flash"])
+@pytest.mark.parametrize(
+    ("spec", "word"), [(None, "auto"), ("auto", "auto"), ("1K", "1K"), ("1.5K", "1.5K"), ("2k", "2K")]
+)
+def test_layers_are_one_image_and_a_tier(family: str, spec: str | None, word: str) -> None:
+    asked = edit(Operation.LAYERS, family, params={"layers": True}, format=None)
+    asked = replace(asked, size=catalog.resolve_size(asked.offer, spec, (4000, 3000)))
+    done, (call,), _ = drive_stream(ark.submit(asked), answer(body={"data": LAYERED}))
+    assert call.json == {
+        "model": asked.offer.endpoint,
+        "prompt": "two cats",
+        "image": "https://host.example/0.png",
+        "layer_decomposition": True,
+        "size": word,
+        "output_format": "png",
+        "response_format": "url",
+        "watermark": False,
+    }
+    assert isinstance(done, Done)
+    assert done.outputs == (
+        ReturnedImage(url=URLS[0], layer=Layer(0)),
+        ReturnedImage(url=URLS[1], layer=Layer(1, "headline", "the title", (366, 119, 1657, 403))),
+    )
+    catalog.check_params(asked.offer, asked.request)
+
+
+@pytest.mark.parametrize("spec", ["16:9", "2048x2047", "3K"])
+def test_a_ratio_or_pixels_are_refused_for_layers(spec: str) -> None:
+    with pytest.raises(errors.OutOfLimits, match="does not take the size"):
+        catalog.resolve_size(edit(Operation.LAYERS, "seedream-5.5").offer, spec, None)
+
+
+@pytest.mark.parametrize(
+    ("family", "most"), [("seedream-5.5", 100), ("seedream-5.0-pro", 17), ("seedream-5.0-flash", 17)]
+)
+def test_all_images_of_the_largest_layer_answer_are_read(family: str, most: int) -> None:
+    asked = edit(Operation.LAYERS, family, size=None)
+    assert (asked.offer.max_outputs, asked.offer.max_references) == (most, 1)
+    entries = [{**LAYERED[1], "z_index": n} for n in range(most)]
+    done = finished({"data": entries, "usage": {"generated_images": most, "input_images": 1}}, asked)
+    assert [output.layer and output.layer.z_index for output in done.outputs] == list(range(most))
+
+
+@pytest.mark.parametrize(
+    ("size", "usage", "usd"),
+    [
+        (None, {"generated_images": 2, "input_images": 1}, "0.063"),  # 0.035 base, 0.020 layer, 0.008 input
+        (None, {}, "0.063"),
+        ((1024, 1024), {"generated_images": 2}, "0.063"),  # the sizes in the answer decide
+        (None, {"generated_images": 3}, "0.098"),  # an image without a size is a dear one
+        (None, {"generated_images": 1}, "0.043"),
+    ],
+)
+def test_layers_are_charged_each_by_its_area_with_the_input(size: Any, usage: Any, usd: str) -> None:
+    asked = edit(Operation.LAYERS, "seedream-5.5", size=size)
+    assert finished({"data": LAYERED, "usage": usage}, asked).charged_usd == Decimal(usd)
+
+
+def test_odd_layers_are_in_order_with_plain_words() -> None:
+    hostile = {"url": URLS[2], "z_index": 2, "name": "\x1b[2J" + "x" * 999, "bounding_box": {"absolute": [9, 9, 1, 1]}}
+    lost = {"error": {"code": "InternalServiceError", "message": "broke"}, "z_index": 1}
+    done = finished({"data": [hostile, lost, LAYERED[0]]}, edit(Operation.LAYERS, "seedream-5.0-pro"))
+    assert [output.url for output in done.outputs] == [URLS[0], None, URLS[2]]
+    last = done.outputs[2].layer
+    assert last and last.box is None and len(last.name) == 120 and last.name.isprintable()
+    assert done.outputs[1].error == '"InternalServiceError: broke"'
+
+
+# Endpoints of the account (docs/providers/ark.md#models)
+
+
+@pytest.mark.parametrize("name", ["ep-20261101093000-abc12 seedream-5.5", "ep-20261101093000-abc12, seedream 5.5"])
+def test_an_endpoint_with_its_model_has_that_models_offers(name: str) -> None:
+    offers = models.offers_for(name)
+    table = [offer for offer in ark.PROVIDER.offers if offer.family == "seedream-5.5"]
+    assert [(o.operation, o.price, o.sizes, o.params) for o in offers] == [
+        (o.operation, o.price, o.sizes, o.params) for o in table
+    ]
+    assert {o.endpoint for o in offers} == {"ep-20261101093000-abc12"}
+    assert all("are those of seedream-5.5" in o.assumed and o.in_no_table for o in offers)
+    chosen = catalog.choose((*offers, *ark.PROVIDER.offers), Operation.EDIT, name)
+    assert (chosen.endpoint, chosen.family) == ("ep-20261101093000-abc12", "seedream-5.5")
+
+
+def test_an_endpoint_alone_has_the_limits_that_all_models_share() -> None:
+    for offer in models.offers_for("ep-m-20261101-abc12"):
+        assert (offer.family, offer.endpoint) == ("ep-m-20261101-abc12", "ep-m-20261101-abc12")
+        assert catalog.quote(offer, 1, (2048, 2048), 0).usd == Decimal("0.09")
+        assert not offer.formats and "background" in offer.no_params and "seed" in offer.no_params
+        assert 'model="ep-m-20261101-abc12 seedream-5.5"' in offer.assumed
+        if offer.operation.edits:
+            assert (offer.max_references, offer.price.usd_per_reference) == (10, Decimal("0.008"))
+        for other in OFFERS:
+            for size in offer.sizes.all():
+                assert catalog.resolve_size(other, f"{size[0]}x{size[1]}", None) == size
+
+
+@pytest.mark.parametrize("name", ["seedream-5.5", "ep", "ep-", "epsilon", "x ep-1234", "ep-äöü", ""])
+def test_other_names_are_no_endpoints(name: str) -> None:
+    assert models.offers_for(name) == ()
+
+
+def test_an_endpoint_of_an_unknown_model_is_refused() -> None:
+    with pytest.raises(errors.UnknownModel, match="There is no model"):
+        models.offers_for("ep-20261101-abc12 seedream-9")
+
+
+def test_an_endpoint_id_goes_out_verbatim_and_once() -> None:
+    offer = models.offers_for("ep-20261101-ABC12 seedream-4.5")[1]
+    _, (call,), _ = drive_stream(ark.submit(edit(offer=offer)), answer(body={"data": [{"url": URLS[0]}]}))
+    assert call.json["model"] == "ep-20261101-ABC12"
+    with pytest.raises(errors.NotOffered):
+        drive_stream(ark.submit(edit(offer=offer)), answer(404, NOT_FOUND))
 
 
 def test_a_sequence_of_one_is_not_streamed() -> None:
@@ -552,7 +785,8 @@ _ENTRY = st.dictionaries(_KEYS, _JSON, max_size=6)
 @given(status=st.sampled_from([200, 201, 302, 400, 401, 403, 404, 429, 500, 503]), body=_JSON | _ENTRY, raw=st.binary())
 def test_no_answer_raises_anything_but_our_errors(status: int, body: Any, raw: bytes) -> None:
     for content in (body, raw):
-        for flow in (ark.submit(edit()), ark.submit(edit(Operation.GENERATE)), ark.listing()):
+        layers = ark.submit(edit(Operation.LAYERS, "seedream-5.5"))
+        for flow in (ark.submit(edit()), ark.submit(edit(Operation.GENERATE)), layers, ark.listing()):
             with contextlib.suppress(errors.TriptychError):
                 wanted = next(flow)
                 with contextlib.suppress(StopIteration):

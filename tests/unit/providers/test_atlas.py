@@ -49,12 +49,12 @@ def accepted(**changes: Any) -> dict[str, Any]:
 # The models
 
 
-def test_four_families_sell_four_operations_each_and_three_sell_two() -> None:
+def test_four_families_sell_four_operations_each_and_three_sell_three() -> None:
     offers = atlas.PROVIDER.offers
-    assert len(offers) == len({o.endpoint for o in offers}) == 22
+    assert len(offers) == len({o.endpoint for o in offers}) == 25
     assert {o.endpoint for o in offers if o.inferred_endpoint} == {
         "bytedance/seedream-v5.5/edit",
-        "bytedance/seedream-v5.0-flash/edit",
+        "bytedance/seedream-v5.5/layer-decomposition",
     }
     assert {o.endpoint: str(o.price.usd_per_image) for o in offers if o.operation is Operation.EDIT_SEQUENTIAL} == {
         "bytedance/seedream-v5.0-lite/edit-sequential": "0.032",

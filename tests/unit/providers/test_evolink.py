@@ -17,7 +17,7 @@ from support import flows
 from support.flows import HTML, SENT, SENT_AT, answer, any_answer, any_json, drive, lost
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import Done, Pending, ProviderRequest, ReturnedImage, Upload
+from triptych.core.models import Done, Layer, Pending, ProviderRequest, ReturnedImage, Upload
 from triptych.core.offers import Operation
 from triptych.providers import HttpRequest, HttpResponse, SubmitTimes, evolink
 from triptych.providers._offers import PATH_TAILS
@@ -53,12 +53,15 @@ def accepted(**changes: Any) -> dict[str, Any]:
 
 def test_one_model_id_serves_every_operation() -> None:
     offers = evolink.PROVIDER.offers
-    assert len(offers) == len({(o.endpoint, o.operation) for o in offers}) == 16
-    assert {o.endpoint for o in offers} == {
+    assert len(offers) == len({(o.endpoint, o.operation) for o in offers}) == 18
+    assert {o.endpoint for o in offers if o.operation is not Operation.LAYERS} == {
         f"doubao-seedream-{name}" for name in ("5.0-lite", "4.5", "4.0", "5.0-pro", "5.0-flash")
     }
+    assert {o.endpoint for o in offers if o.operation is Operation.LAYERS} == {
+        f"doubao-seedream-5.0-{name}-layerize" for name in ("pro", "flash")
+    }
     singles = [o for o in offers if o.family in ("seedream-5.0-pro", "seedream-5.0-flash")]
-    assert {o.operation for o in singles} == {Operation.GENERATE, Operation.EDIT}
+    assert {o.operation for o in singles} == {Operation.GENERATE, Operation.EDIT, Operation.LAYERS}
     assert all(o.price.as_of == "2026-11-21" and o.price.source for o in offers)
     assert providers.load("evolink") is evolink.PROVIDER
     with pytest.raises(errors.OutOfLimits, match="but not edit-sequential of 3 images"):
@@ -107,7 +110,80 @@ def test_a_verbatim_endpoint_means_the_operation_asked_for(operation: Operation)
         ),
         (
             edit(Operation.GENERATE, "seedream-5.0-pro", size=None),
-            {"model": "doubao-seedream-5.0-pro", "prompt": "two cats", "output_format": "png"},
+            {
+                "model": "doubao-seedream-5.0-pro",
+                "prompt": "two cats",
+                "size": "auto",
+                "quality": "2K",
+                "output_format": "png",
+            },
+        ),
+        (
+            edit(Operation.GENERATE, params={"web_search": True, "prompt_optimization": "standard"}),
+            {
+                "model": LITE,
+                "prompt": "two cats",
+                "size": "2048x2048",
+                "model_params": {"output_format": "png", "tools": [{"type": "web_search"}]},
+                "prompt_priority": "standard",
+            },
+        ),
+        (
+            edit(Operation.GENERATE, params={"web_search": True}, format=None),
+            {
+                "model": LITE,
+                "prompt": "two cats",
+                "size": "2048x2048",
+                "model_params": {"tools": [{"type": "web_search"}]},
+            },
+        ),
+        (
+            edit(Operation.GENERATE, "seedream-4.0", params={"prompt_optimization": "fast"}),
+            {"model": "doubao-seedream-4.0", "prompt": "two cats", "size": "2048x2048", "prompt_priority": "fast"},
+        ),
+        (
+            edit(
+                Operation.EDIT,
+                "seedream-5.0-flash",
+                params={"background": "transparent", "watermark": True},
+                format=None,
+            ),
+            {
+                "model": "doubao-seedream-5.0-flash",
+                "prompt": "two cats",
+                "size": "2048x2048",
+                "image_urls": ["https://host.example/0.png"],
+                "output_format": "png",
+                "background": "transparent",
+                "watermark": True,
+            },
+        ),
+        (
+            edit(
+                Operation.LAYERS,
+                "seedream-5.0-pro",
+                size=None,
+                params={"layers": True, "prompt_optimization": "fast"},
+                format=None,
+            ),
+            {
+                "model": "doubao-seedream-5.0-pro-layerize",
+                "prompt": "two cats",
+                "quality": "auto",
+                "image_urls": ["https://host.example/0.png"],
+                "output_format": "png",
+                "prompt_priority": "fast",
+            },
+        ),
+        (
+            edit(Operation.LAYERS, "seedream-5.0-flash", size=(1536, 1536), params={"layers": True}, format="jpeg"),
+            {
+                "model": "doubao-seedream-5.0-flash-layerize",
+                "prompt": "two cats",
+                "quality": "1.5K",
+                "image_urls": ["https://host.example/0.png"],
+                "output_format": "jpeg",
+            },
         ),
     ],
 )
@@ -117,6 +193,36 @@ def test_the_body_has_the_models_fields_and_our_key(request_: ProviderRequest, b
     assert call.headers == {"Idempotency-Key": CLIENT_ID}
     assert not call.repeatable, "for how long the key is trusted is not the wire's to know"
     assert pending == Pending(TICKET)
+    catalog.check_params(request_.offer, request_.request)
+
+
+@pytest.mark.parametrize(
+    ("family", "operation", "params", "why"),
+    [
+        *(
+            (f"seedream-{name}", Operation.EDIT, {"seed": 7}, "it would do nothing")
+            for name in ("5.0-lite", "4.5", "4.0")
+        ),
+        ("seedream-5.0-pro", Operation.LAYERS, {"seed": 7}, "it would do nothing"),
+        ("seedream-5.0-flash", Operation.EDIT, {"prompt_optimization": "fast"}, "must be standard"),
+        ("seedream-5.0-lite", Operation.EDIT, {"watermark": True}, "no parameter"),
+        ("seedream-4.5", Operation.EDIT, {"web_search": True}, "no parameter"),
+        ("seedream-5.0-pro", Operation.GENERATE, {"background": "transparent"}, "exactly one image to edit"),
+        ("seedream-5.0-flash", Operation.LAYERS, {"prompt_optimization": "fast"}, "must be standard"),
+    ],
+)
+def test_a_parameter_that_the_model_has_not_is_refused(
+    family: str, operation: Operation, params: dict[str, Any], why: str
+) -> None:
+    asked = edit(operation, family, params=params)
+    with pytest.raises(errors.OutOfLimits, match=why):
+        catalog.check_params(asked.offer, asked.request)
+
+
+def test_a_web_search_is_in_the_quote_at_its_dearest() -> None:
+    offer = edit(Operation.GENERATE).offer
+    assert catalog.quote(offer, 1, None, 0, {"web_search": True}).usd == Decimal("0.0389")
+    assert catalog.quote(offer, 1, None, 0, {"web_search": False}).usd == Decimal("0.032")
 
 
 def test_without_an_id_of_ours_a_submit_has_no_key() -> None:
@@ -301,6 +407,35 @@ def test_a_finished_task_gives_its_frames_in_order(more: Any, frames: tuple[Retu
     assert done == Done(frames, url_lifetime_s=24 * 3600)
 
 
+BOX = {"absolute": [0, 43, 832, 1248], "normalized": [0, 34, 1000, 1000]}
+BASE = {"url": URLS[0], "z_index": 0}
+FIGURE = {"url": URLS[1], "z_index": 1, "name": "figure", "description": "a person", "bounding_box": BOX}
+LAYERS = (
+    ReturnedImage(url=URLS[0], layer=Layer(0)),
+    ReturnedImage(url=URLS[1], layer=Layer(1, "figure", "a person", (0, 43, 832, 1248))),
+)
+
+
+@pytest.mark.parametrize(
+    ("told", "frames"),
+    [
+        ({"results": URLS, "result_data": [BASE, FIGURE]}, LAYERS),
+        ({"results": [BASE, FIGURE]}, LAYERS),
+        ({"result_data": [BASE, FIGURE]}, LAYERS),
+        ({"results": [FIGURE, BASE]}, LAYERS),
+        ({"results": [BASE, FIGURE], "result_data": {"note": "odd"}}, LAYERS),
+        ({"results": URLS}, (ReturnedImage(url=URLS[0]), ReturnedImage(url=URLS[1]))),
+        (
+            {"results": URLS, "model": "doubao-seedream-5.0-pro-layerize"},
+            (ReturnedImage(url=URLS[0], layer=Layer(0)), ReturnedImage(url=URLS[1], layer=Layer(1))),
+        ),
+    ],
+)
+def test_layers_are_read_wherever_they_are_named(told: Any, frames: tuple[ReturnedImage, ...]) -> None:
+    done, _ = drive(evolink.poll(TICKET, None), answer(body=said(**told)))
+    assert isinstance(done, Done) and done.outputs == frames
+
+
 @pytest.mark.parametrize(
     ("usage", "charged"),
     [
@@ -418,7 +553,9 @@ def test_an_upload_is_one_file_on_the_files_host() -> None:
     [
         (413, HTML, errors.OutOfLimits),
         (401, {"success": False, "code": 40002, "msg": "no"}, errors.KeyRejected),
-        (403, {"success": False, "code": 40003, "msg": "file quota used up"}, errors.Refused),
+        (403, {"success": False, "code": 40003, "msg": "file quota used up"}, errors.NoRoom),
+        (200, {"success": False, "code": 40003, "msg": "Quota exceeded"}, errors.NoRoom),
+        (500, {"success": False, "code": 50001, "msg": "quota service down"}, errors.Outage),
         (400, {"success": False, "code": 40001, "msg": "type"}, errors.Refused),
         (200, {"success": False, "code": 40001, "msg": "type"}, errors.Refused),
         (200, {"success": False, "code": 50001, "msg": "storage"}, errors.Outage),
@@ -432,6 +569,79 @@ def test_an_upload_is_one_file_on_the_files_host() -> None:
 def test_an_upload_that_did_not_work_says_why(status: int, body: Any, kind: type[Exception]) -> None:
     with pytest.raises(errors.TriptychError) as caught:
         drive(evolink.upload(b"png", "image/png", "a.png"), answer(status, body))
+    assert type(caught.value) is kind
+
+
+OURS = "https://files.example/uploads/abc-1.png"
+OTHER = "https://files.example/uploads/abc-2.png"
+
+
+def file(name: str, file_id: str, **more: Any) -> dict[str, Any]:
+    return {"file_id": file_id, "file_name": name, "file_size": 3, "upload_time": "2026-11-21T00:00:00Z", **more}
+
+
+def files(*items: Any, total: int | None = None) -> HttpResponse:
+    return answer(
+        body={"success": True, "data": {"files": list(items), "total": len(items) if total is None else total}}
+    )
+
+
+DELETED = answer(body={"success": True, "code": 200, "msg": "success", "data": None})
+
+
+def test_only_the_files_at_our_urls_are_deleted() -> None:
+    listed = files(
+        file("abc-1.png", "file_1"),
+        file("foreign.png", "file_9"),
+        file("abc-2.png", "file_8", file_url="https://files.example/elsewhere/abc-2.png"),
+        "odd",
+        {"file_id": ["x"]},
+    )
+    gone, calls = drive(evolink.delete([OURS, OTHER]), listed, DELETED)
+    assert [(call.method, call.path, call.base) for call in calls] == [
+        ("GET", "/api/v1/files/list", "files"),
+        ("DELETE", "/api/v1/files/file_1", "files"),
+    ]
+    assert calls[0].params == {"page": 1, "pageSize": 100} and all(call.authorize for call in calls)
+    assert gone == {OURS, OTHER}, "a URL that the list does not show is gone"
+
+
+def test_a_name_that_two_files_have_is_left_alone() -> None:
+    gone, calls = drive(evolink.delete([OURS]), files(file("abc-1.png", "file_1"), file("abc-1.png", "file_2")))
+    assert (gone, len(calls)) == (frozenset(), 1)
+
+
+def test_the_whole_list_of_files_is_read() -> None:
+    first = files(*[file(f"x-{n}.png", f"file_x{n}") for n in range(3)], total=4)
+    gone, calls = drive(evolink.delete([OURS]), first, files(file("abc-1.png", "file_1"), total=4), DELETED)
+    assert gone == {OURS} and [call.params.get("page") for call in calls] == [1, 2, None]
+
+
+@pytest.mark.parametrize(
+    ("answered", "gone"),
+    [
+        (answer(404, {"success": False, "msg": "not found"}), {OURS, OTHER}),
+        (answer(403, {"success": False, "msg": "no"}), {OTHER}),
+        (answer(502, HTML), {OURS, OTHER}),
+    ],
+)
+def test_a_file_counts_as_gone_unless_its_deletion_was_refused(answered: HttpResponse, gone: set[str]) -> None:
+    listed = files(file("abc-1.png", "file_1"), file("abc-2.png", "file_2"))
+    assert drive(evolink.delete([OURS, OTHER]), listed, answered, DELETED)[0] == gone
+
+
+def test_a_deletion_without_an_answer_ends_the_others() -> None:
+    listed = files(file("abc-1.png", "file_1"), file("abc-2.png", "file_2"))
+    assert drive(evolink.delete([OURS, OTHER]), listed, errors.AnswerLost("cut off"))[0] == {OURS}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [(200, {"data": None}, errors.Outage), (502, HTML, errors.Outage), (401, {"msg": "no"}, errors.KeyRejected)],
+)
+def test_a_list_of_files_that_cannot_be_read_deletes_nothing(status: int, body: Any, kind: type[Exception]) -> None:
+    with pytest.raises(errors.TriptychError) as caught:
+        drive(evolink.delete([OURS]), answer(status, body))
     assert type(caught.value) is kind
 
 
@@ -487,6 +697,7 @@ def test_nothing_but_our_own_errors_leaves_a_flow(hostile: HttpResponse) -> None
         evolink.poll(TICKET, None),
         evolink.find(edit(), lost(edit()), SENT, frozenset()),
         evolink.upload(b"", "image/png", "a.png"),
+        evolink.delete([OURS, OTHER]),
         evolink.finished([TICKET]),
         evolink.listing(),
         evolink.balance(),

@@ -91,12 +91,44 @@ FLAT = {"sequential_image_generation": "auto", "max_images": 2}
         (edit(Operation.EDIT, "seedream-4.0"), "/v3/seedream-4.0", {**PLAIN, "images": SOURCES}),
         (edit(Operation.GENERATE_SEQUENTIAL, "seedream-4.0"), "/v3/seedream-4.0", {**PLAIN, **FLAT}),
         (edit(Operation.GENERATE, "seedream-4.0"), "/v3/seedream-4.0", PLAIN),
+        (
+            edit(Operation.GENERATE, params={"prompt_optimization": "standard"}),
+            "/v3/seedream-5.0-lite",
+            {**PLAIN, "optimize_prompt_options": {"mode": "standard"}},
+        ),
+        (
+            edit(Operation.GENERATE, "seedream-4.0", params={"watermark": True}),
+            "/v3/seedream-4.0",
+            {**PLAIN, "watermark": True},
+        ),
+        (edit(Operation.GENERATE, size=None), "/v3/seedream-5.0-lite", {**PLAIN, "size": "2K"}),
     ],
 )
 def test_the_body_has_the_fields_of_its_version(request_: ProviderRequest, path: str, body: dict[str, Any]) -> None:
     _, (call,) = drive(novita.submit(request_), answer(body={"images": URLS}))
     assert (call.method, call.path, call.base, call.json) == ("POST", path, "api", body)
     assert not call.repeatable and call.authorize and call.timeout_s >= 600
+
+
+@pytest.mark.parametrize(
+    ("family", "params", "why"),
+    [
+        *((f"seedream-{name}", {"seed": 1}, "it would do nothing") for name in ("5.0-lite", "4.5", "4.0")),
+        ("seedream-5.0-lite", {"prompt_optimization": "fast"}, "must be standard"),
+        ("seedream-4.5", {"prompt_optimization": "standard"}, "no parameter"),
+        ("seedream-5.0-lite", {"web_search": True}, "no parameter"),
+        ("seedream-5.0-lite", {"background": "transparent"}, "no parameter"),
+    ],
+)
+def test_a_parameter_that_the_model_has_not_is_refused(family: str, params: dict[str, Any], why: str) -> None:
+    asked = edit(Operation.EDIT, family, params=params)
+    with pytest.raises(errors.OutOfLimits, match=why):
+        catalog.check_params(asked.offer, asked.request)
+
+
+def test_only_5_0_lite_leaves_its_size_to_the_model() -> None:
+    left = {o.family for o in novita.PROVIDER.offers if catalog.resolve_size(o, "auto", None) is None}
+    assert left == {"seedream-5.0-lite"}
 
 
 def test_a_reference_with_nothing_goes_nowhere() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from decimal import Decimal
 
 from triptych.core.offers import Offer, Operation
 from triptych.providers import _offers as offering
-from triptych.providers._offers import Family
+from triptych.providers._offers import Family, LayersOffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,8 @@ FAMILY = _Own(
     offering.single_sizes(),
     formats=("png",),
     default_format="png",
-    transparency="inferred",
+    params={"background": offering.BACKGROUND},
+    no_params=offering.NO_SEED,
     max_prompt_chars=99,
     latency_s=7.0,
     aliases=("nine",),
@@ -34,7 +36,7 @@ FAMILY = _Own(
 def test_a_familys_fields_are_its_offers_fields() -> None:
     common = {one.name for one in fields(Offer)} & {one.name for one in fields(_Own)}
     by_operation = {"endpoint", "max_references", "max_outputs"}
-    assert len(common - by_operation) == 9
+    assert len(common - by_operation) == 10
     for offer in offering.offers("nobody", {"nine": FAMILY}, offering.PATH_TAILS):
         assert all(getattr(offer, name) == getattr(FAMILY, name) for name in common - by_operation)
 
@@ -47,3 +49,21 @@ def test_the_operation_decides_id_references_and_count() -> None:
         Operation.EDIT: ("v9/edit", 14, 1),
         Operation.EDIT_SEQUENTIAL: ("v9/edit-sequential", 14, 15),
     }
+
+
+def test_a_family_with_layers_has_an_offer_for_them() -> None:
+    layers = LayersOffer(17, usd="0.02", note="each layer is charged", inferred=True)
+    *usual, last = offering.offers("nobody", {"nine": replace(FAMILY, layers=layers)}, offering.PATH_TAILS)
+    assert Operation.LAYERS not in {offer.operation for offer in usual}
+    assert (last.operation, last.endpoint, last.inferred_endpoint) == (Operation.LAYERS, "v9/layer-decomposition", True)
+    assert (last.max_references, last.max_outputs, last.max_references_and_outputs) == (1, 17, 18)
+    assert (last.price.usd_per_image, last.default_format) == (Decimal("0.02"), None)
+    assert [*last.params] == ["layers"] and last.params["layers"].note == "each layer is charged"
+    assert {"seed", "background"} == {*last.no_params}
+
+
+def test_layers_without_a_price_cost_what_an_image_costs() -> None:
+    family = replace(FAMILY, above=((offering.AREA_BOUND, "0.02"),), usd_per_reference="0.001", layers=LayersOffer(100))
+    price = offering.offers("nobody", {"nine": family}, offering.PATH_TAILS)[-1].price
+    assert (price.usd_per_image, price.above) == (Decimal("0.01"), ((offering.AREA_BOUND, Decimal("0.02")),))
+    assert price.usd_per_reference == Decimal("0.001")

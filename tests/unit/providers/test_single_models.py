@@ -17,7 +17,7 @@ import pytest
 from support.flows import answer, drive, drive_stream, edit
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import Done, ProviderRequest
+from triptych.core.models import Done, ProviderRequest, Request
 from triptych.core.offers import Operation
 from triptych.providers import HttpRequest, ark, atlas, evolink, runware, wavespeed
 
@@ -205,18 +205,25 @@ def test_the_sizes_of_wavespeed_are_all_different() -> None:
     ],
 )
 @pytest.mark.parametrize("operation", [Operation.GENERATE, Operation.EDIT])
-def test_words_ask_5_5_for_a_transparent_background(provider: Any, field: Any, operation: Operation) -> None:
-    body = sent(provider.PROVIDER, operation, "seedream-5.5", prompt=CLEAR).json
+def test_a_parameter_asks_5_5_for_a_transparent_background(provider: Any, field: Any, operation: Operation) -> None:
+    body = sent(provider.PROVIDER, operation, "seedream-5.5", params={"background": "transparent"}).json
     assert field(body) == "transparent" and "png" in json.dumps(body).casefold()
-    plain = sent(provider.PROVIDER, operation, "seedream-5.5").json
-    assert "background" not in json.dumps(plain)
+    words_alone = sent(provider.PROVIDER, operation, "seedream-5.5", prompt=CLEAR).json
+    assert '"background":' not in json.dumps(words_alone)
 
 
-@pytest.mark.parametrize(("provider", "family", "operation"), SOLD)
-def test_a_model_without_the_setting_never_gets_it(provider: Any, family: str, operation: Operation) -> None:
-    body = json.dumps(sent(provider.PROVIDER, operation, family, prompt=CLEAR).json)
-    has_it = family == "seedream-5.5" and provider is not atlas
-    assert ('"background": "transparent"' in body) is has_it
+@pytest.mark.parametrize("family", FAMILIES)
+def test_atlas_has_no_known_background_and_says_why(family: str) -> None:
+    offer = edit(atlas.PROVIDER, Operation.EDIT, family).offer
+    with pytest.raises(errors.OutOfLimits, match=r'no parameter "background": no page .* ignores unknown fields'):
+        catalog.check_params(offer, Request("edit_chain", ("x",), ("a",), params={"background": "transparent"}))
+
+
+@pytest.mark.parametrize("provider", [atlas, wavespeed])
+def test_a_seed_is_refused_because_it_would_do_nothing(provider: Any) -> None:
+    for offer in provider.PROVIDER.offers:
+        with pytest.raises(errors.OutOfLimits, match=r"seed.: its makers dropped it after .* it would do nothing"):
+            catalog.check_params(offer, Request("edit_sequence", ("x",), ("a",), params={"seed": 7}))
 
 
 # An id that no document names

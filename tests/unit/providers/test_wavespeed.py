@@ -48,9 +48,9 @@ def accepted(**changes: Any) -> dict[str, Any]:
 # The models
 
 
-def test_three_families_sell_four_operations_each_and_three_sell_two() -> None:
+def test_three_families_sell_four_operations_each_and_three_sell_three() -> None:
     offers = wavespeed.PROVIDER.offers
-    assert len(offers) == len({o.endpoint for o in offers}) == 18
+    assert len(offers) == len({o.endpoint for o in offers}) == 21
     assert {o.endpoint: str(o.price.usd_per_image) for o in offers if o.operation is Operation.EDIT_SEQUENTIAL} == {
         "bytedance/seedream-v5.0-lite/edit-sequential": "0.035",
         "bytedance/seedream-v4.5/edit-sequential": "0.04",

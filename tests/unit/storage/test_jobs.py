@@ -6,6 +6,7 @@ import random
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from support.clocks import FakeClock, when
-from support.stored import NOW, WHO, add, claim, frame, job, prediction
+from support.stored import NOW, REQUEST, WHO, add, claim, frame, job, prediction
 from triptych.core import errors
 from triptych.core.clock import moment
 from triptych.core.models import Failure, Image, Prediction, State
@@ -337,3 +338,39 @@ def test_two_that_look_at_once_do_not_share_a_ticket(store: Store) -> None:
     assert store.move(second, State.RUNNING, now=when(NOW), due_at=0.0, found=True, ticket="t") is None
     assert store.predictions("job_00000002")[0].state is State.SUBMITTING
     assert store.move(second, State.RUNNING, now=when(NOW), due_at=0.0, ticket="t"), "an answer of its own is taken"
+
+
+def test_only_uploads_that_nothing_uses_are_taken(store: Store, tmp_path: Path) -> None:
+    shas = {name: f"{name:0<64}" for name in ("old", "new", "input", "sent", "result", "elsewhere")}
+    for name, sha256 in shas.items():
+        path = tmp_path / "images" / f"{name}.png"
+        store.add_image(Image(sha256, f"img_{sha256[:8]}", "image/png", 1, 1, 1, path), NOW)
+        provider = "other" if name == "elsewhere" else "atlas"
+        hours = {"old": 1, "new": 3}.get(name, 2)
+        store.set_copy(sha256, provider, f"https://up.example/{name}", NOW + timedelta(hours=hours))
+    asked = replace(REQUEST, images=(f"img_{shas['input'][:8]}",))
+    made = replace(prediction(), request=asked)
+    store.add_job(replace(job(), request=asked), [made], now=when(NOW), attach=True)
+    leased = claim(store)
+    assert leased
+    store.move(
+        leased,
+        State.SUBMITTING,
+        now=when(NOW),
+        due_at=0,
+        release_money=False,
+        sent_urls=("https://up.example/sent", None),
+    )
+    store.add_outputs([replace(frame(1, shas["result"]), url="https://up.example/result")], now=NOW)
+    expired = shas["old"].replace("old", "out")
+    store.add_image(Image(expired, "img_out00000", "image/png", 1, 1, 1, tmp_path / "images/out.png"), NOW)
+    store.set_copy(expired, "atlas", "https://up.example/expired", NOW - timedelta(hours=1))
+
+    first = store.take_unused_uploads("atlas", NOW, 1)
+    assert first == [(shas["old"], "https://up.example/old", NOW + timedelta(hours=1))]
+    assert [url for _, url, _ in store.take_unused_uploads("atlas", NOW, 9)] == ["https://up.example/new"]
+    assert store.take_unused_uploads("atlas", NOW, 9) == []
+    assert store.copy(shas["old"], "atlas", NOW) is None
+    for name in ("input", "sent", "result"):
+        assert store.copy(shas[name], "atlas", NOW), name
+    assert store.copy(shas["elsewhere"], "other", NOW)
