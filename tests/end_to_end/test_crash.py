@@ -18,8 +18,8 @@ from triptych.jobs.service import ImageService
 pytestmark = pytest.mark.slow
 
 CELLS = [(kind, "sequence") for kind in crash_matrix.KINDS]
-# One provider that is polled and one that answers at once stand for the rest in the other shapes. One image is the first
-# step of a chain.
+# One provider that is polled and one that answers at once stand for the rest in the other shapes. One image is the
+# first step of a chain.
 CELLS += [("atlas", "chain"), ("atlas", "lanes"), ("novita", "chain")]
 
 

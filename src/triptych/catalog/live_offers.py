@@ -180,7 +180,7 @@ class _Taken:
 
     def images(self, kind: str) -> tuple[Field | None, Param | None]:
         """Return the field of the images to edit, and the mask; all other fields for files are left out."""
-        media = {one.name: role for one in self._left.values() if (role := _media(one))}
+        media = {one.name: role for one in self._left.values() if (role := _media(one, kind))}
         found = {name: self._left.pop(name) for name in media}
         others = [one for one in found.values() if media[one.name] == "other"]
         images = [one for one in found.values() if media[one.name] == "image"]
@@ -320,10 +320,11 @@ def _check_image(one: Field) -> None:
 # Files ----------------------------------------------------------------------------------------------------------------
 
 
-def _media(one: Field) -> str:
+def _media(one: Field, kind: str) -> str:
     """Return what kind of file a field holds: "image", "mask", "other", or "" if it holds none.
 
-    The hints of the schema decide, not the name; without a hint only the usual names are images.
+    The hints of the schema decide, not the name; without a hint only the usual names are images. A hint that names no
+    kind of file is an image's if the name says so, or nothing else fits the model's category.
     """
     parts = [one.schema, *([one.item.schema] if one.item else [])]
     component = next((part["x-ui-component"] for part in parts if isinstance(part.get("x-ui-component"), str)), "")
@@ -335,7 +336,8 @@ def _media(one: Field) -> str:
         return "mask" if is_mask else "image"
     usual = is_mask or one.name in rules.IMAGE
     if component in rules.MEDIA_COMPONENTS:
-        return "mask" if is_mask else "image" if usual or one.words & rules.IMAGE_WORDS else "other"
+        sure = kind and kind not in rules.TOOL_KINDS and not one.words & rules.OTHER_FILE_WORDS
+        return "mask" if is_mask else "image" if usual or one.words & rules.IMAGE_WORDS or sure else "other"
     is_text = one.kind == "string" or bool(one.item and one.item.kind == "string")
     if usual and is_text and one.enum is None:
         return "mask" if is_mask else "image"

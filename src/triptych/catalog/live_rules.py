@@ -50,14 +50,15 @@ IMAGE = (
     "source_image",
 )  # fmt: skip
 MASK = ("mask", "mask_image", "mask_url", "mask_image_url")
-COUNT = ("num_images", "n", "num_outputs", "number_of_images")
+COUNT = ("num_images", "n", "num_outputs", "number_of_images", "image_count", "count")
 OTHER_COUNTS = ("max_images", "num_samples", "batch_size", "num_images_per_prompt", "number_results", "num_results")
 """Properties that multiply the images of a request, and its cost: never a parameter, always sent as 1."""
 SET_COUNT = "max_images"
 """The most images of a set; the prompt has to name their number."""
 SET_WORD = "sequential"
 """The word in the id of a model that makes sets."""
-SIZE = ("size", "image_size")
+SIZE = ("size", "image_size", "resolution")
+"""Names of a size in pixels; some hold a ratio or a tier instead."""
 RATIO = ("aspect_ratio", "ratio")
 TIER = ("resolution", "target_resolution")
 FORMAT = ("output_format", "image_format", "format")
@@ -77,6 +78,8 @@ ACCEPTED = re.compile(r"image/[a-z0-9.+*-]{1,20}|\.?(png|jpe?g|webp|bmp|gif|tiff
 IMAGE_WORDS = frozenset({"image", "images", "img", "photo", "picture", "mask", "reference", "references"})
 FILE_WORDS = IMAGE_WORDS | {"video", "videos", "audio", "zip", "file", "files", "url", "urls", "lora", "media", "frame"}
 """Words in the name of a text property that holds a file, where the schema gives no hint."""
+OTHER_FILE_WORDS = frozenset({"video", "audio", "zip", "file", "files", "data", "lora", "voice", "model", "document"})
+"""Words in the name of a file field that is not surely an image, whatever the model's category."""
 
 # Sizes ----------------------------------------------------------------------------------------------------------------
 

@@ -481,6 +481,6 @@ def test_a_parameter_is_json_or_text(with_key: Emulator) -> None:
     refused = run(*kite, "--param", "seed=7")
     assert refused.exit_code == Exit.BAD_REQUEST and 'no parameter "seed"' in refused.output
     assert with_key.accepted == []
-    assert [job_commands.Param().convert(text, None, None) for text in ("seed=7", "quality=high", "a=b=c", "x=true")] == [
-        ("seed", 7), ("quality", "high"), ("a", "b=c"), ("x", True)
-    ]  # fmt: skip
+    texts = ("seed=7", "quality=high", "a=b=c", "x=true")
+    read = [job_commands.Param().convert(text, None, None) for text in texts]
+    assert read == [("seed", 7), ("quality", "high"), ("a", "b=c"), ("x", True)]

@@ -178,6 +178,25 @@ def test_an_unknown_model_works_from_its_schema_alone() -> None:
     assert (offer.operation, offer.max_references, inputs_of(offer)) == (Operation.EDIT, 1, "prompt image:person_photo")
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "is_offered"),
+    [
+        ("subject", "image-to-image", True),
+        ("subject", "upscaler", False),
+        ("subject_image", "upscaler", True),
+        ("subject_video", "image-to-image", False),
+        ("lora_file", "image-to-image", False),
+    ],
+)
+def test_a_file_field_without_a_kind_needs_another_sign(name: str, kind: str, is_offered: bool) -> None:
+    properties = {name: {"type": "string", "x-ui-component": "uploader"}}
+    if is_offered:
+        assert inputs_of(only(stand_in(properties, (name,), kind=kind))) == f"image:{name}"
+    else:
+        with pytest.raises(NotMapped):
+            stand_in(properties, (name,), kind=kind)
+
+
 def test_optional_images_give_both_operations() -> None:
     both = stand_in({"prompt": PROMPT, "images": IMAGES}, ("prompt",), model="new-lab/brush-1", kind="text-to-image")
     assert [(offer.operation, offer.max_references) for offer in both] == [(Operation.GENERATE, 0), (Operation.EDIT, 4)]
@@ -245,6 +264,7 @@ def test_a_mask_is_no_parameter_of_a_generation() -> None:
         ({"aspect_ratio": {"type": "string", "enum": ["1:1", "16:9"]}, "resolution": {"type": "string",
           "enum": ["1K", "2K"]}}, "2K 16:9", (2816, 1584)),
         ({"resolution": {"type": "string", "enum": ["auto", "2k", "4k"]}}, "4K", (4096, 4096)),
+        ({"resolution": {"type": "string", "enum": ["512x512", "1024x768"]}}, "1024x768", (1024, 768)),
     ],
 )  # fmt: skip
 def test_a_size_becomes_pixels_of_the_model(properties: dict[str, Any], spec: str, pixels: tuple[int, int]) -> None:

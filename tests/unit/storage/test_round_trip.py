@@ -53,6 +53,7 @@ params = st.builds(
     usd_per_image=money,
     note=words,
     is_image=st.booleans(),
+    required=st.booleans(),
 )
 offers = st.builds(
     Offer,
@@ -82,6 +83,8 @@ offers = st.builds(
         default=words,
         follows_reference=st.booleans(),
         may_be_left_out=st.booleans(),
+        min_side=numbers,
+        max_side=numbers,
     ),
     formats=lists,
     aliases=lists,
@@ -99,6 +102,8 @@ offers = st.builds(
         count=st.none() | some,
         size=st.none() | some,
         size_separator=some,
+        width=st.none() | some,
+        height=st.none() | some,
         ratio=st.none() | some,
         tier=st.none() | some,
         tiers=texts,
