@@ -237,7 +237,8 @@ class Catalogues:
         lock = None
         try:
             private_files.make_directory(self._directory)
-            private_files.make_file(path)
+            if not path.exists():  # closing a file gives up the process's other locks on it
+                private_files.make_file(path)
             lock = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
             lock.execute("BEGIN EXCLUSIVE")
         except (OSError, sqlite3.Error) as error:
