@@ -160,6 +160,9 @@ class Catalogues:
             except errors.TriptychError as error:
                 complete = False
                 log.info("%s: its catalogue could not be read: %s", name, error.message)
+            except Exception:  # a fault of our own must not end the service
+                complete = False
+                log.exception("internal error while reading the catalogue of %s", name)
             if not complete:
                 self._failed_s[name] = self._clock.monotonic()
             return True
@@ -234,7 +237,8 @@ class Catalogues:
         lock = None
         try:
             private_files.make_directory(self._directory)
-            private_files.make_file(path)
+            if not path.exists():  # closing a file gives up the process's other locks on it
+                private_files.make_file(path)
             lock = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
             lock.execute("BEGIN EXCLUSIVE")
         except (OSError, sqlite3.Error) as error:

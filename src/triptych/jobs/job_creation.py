@@ -30,7 +30,8 @@ from triptych.storage.async_store import AsyncStore
 
 T = TypeVar("T")
 
-_DRY_RUN = "A dry run: nothing was sent. The quote is the {}."
+_DRY_RUN = "A dry run: nothing was sent. The quote is the list price."
+_QUOTED_DRY_RUN = "A dry run: nothing was sent but the question for the price. The quote is the provider's."
 BUSY_PAUSE_S = 0.25
 LEAST_QUOTE_S = 0.8
 """The least time for the provider's quote, for a call that does not wait."""
@@ -172,8 +173,8 @@ class JobCreation:
         """
         plan = (await self._prepare(request, terms, caller)).plan()
         if plan.offer.live:
-            unknown = plan.offer.price.unknown
-            plan = planning.with_quotes(plan, await self._pricing.quotes(plan) if unknown else plan.quotes)
+            quotes = await self._pricing.quotes(plan) if plan.offer.price.unknown else plan.quotes
+            plan = planning.with_quotes(plan, quotes)
         exact = all(quote.exact for quote in plan.quotes)
         account = self._config.accounts[plan.offer.provider]
         now = self._clock.now()
@@ -194,7 +195,7 @@ class JobCreation:
             returned=0,
             images=[],
             cost=Cost(quoted=plan.quoted_usd),
-            warnings=[*plan.warnings, _DRY_RUN.format("provider's" if exact else "list price")]
+            warnings=[*plan.warnings, _QUOTED_DRY_RUN if exact else _DRY_RUN]
             + ([f"This is the first of {plan.requests} requests."] if plan.requests > 1 else []),
             request=first_call(account, account.provider.submit(plan.first_request(references))),
         )

@@ -152,7 +152,7 @@ def test_a_provider_says_what_it_is(name: str) -> None:
     assert provider.name == name and provider.title
     assert re.fullmatch(r"[A-Z]+_API_KEY", provider.key_env or "")
     for base in provider.base_urls.values():
-        assert re.fullmatch(r"[A-Z_]+_BASE_URL", base.env) and base.default.startswith("https://")
+        assert re.fullmatch(r"[A-Z_]+_(BASE|STATIC)_URL", base.env) and base.default.startswith("https://")
     assert provider.inline or provider.upload, "references have to get there somehow"
     assert bool(provider.poll) or not (provider.find or provider.honours_ids_s or provider.finished)
     assert len({(o.endpoint, o.operation) for o in provider.offers}) == len(provider.offers)
