@@ -22,6 +22,9 @@ from pydantic import BaseModel, ConfigDict
 
 from triptych import __version__
 from triptych.core import errors
+from triptych.core.clock import SystemClock
+from triptych.jobs import presenters
+from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.service import ServiceConfig
 from triptych.providers import Flow, HttpRequest, HttpResponse
 from triptych.providers.client import Account, ProviderClient
@@ -88,6 +91,7 @@ async def run_checks(environ: Mapping[str, str], *, offline: bool = False) -> Re
                 checks.append(_key(account))
                 if account.usable and not account.provider.offline and not offline:
                     checks.append(await _reach(provider_client, account, dates))
+            checks += await _catalogues(setup, provider_client)
         finally:
             await provider_client.aclose()
         checks.append(_clock(dates))
@@ -233,6 +237,24 @@ async def _reach(provider_client: ProviderClient, account: Account, dates: list[
             except ValueError:
                 continue
     return Check(about=provider.name, state="ok", found=f"{', '.join(bases.values())} answers")
+
+
+async def _catalogues(setup: ServiceConfig, provider_client: ProviderClient) -> list[Check]:
+    """Say how old each live catalogue in the home is, without any request."""
+    if not setup.live_models:
+        return [Check(about="live models", state="off", found="TRIPTYCH_MODELS is builtin")]
+    clock = SystemClock()
+    kept = Catalogues(setup.home, setup.accounts, provider_client, clock)
+    checks = []
+    for name, one in (await kept.known()).items():
+        models = len({offer.endpoint for offer in one.offers})
+        found = f"read {presenters.ago(clock.now() - one.read_at)}; {models} models, {len(one.skipped)} left out"
+        checks.append(Check(about=f"live models of {name}", state="ok", found=found))
+    unread = [name for name in kept.providers if name not in (await kept.known())]
+    if unread:
+        found = f"of {', '.join(unread)} not read yet; list_models with a query reads them"
+        checks.append(Check(about="live models", state="off", found=found))
+    return checks
 
 
 def _request_root(base: str) -> Flow[HttpResponse]:

@@ -3,14 +3,15 @@
 Other packages use these modules. This file imports none of them, because a start needs only some:
 
     service       `ImageService`, the use-cases; `open_service` runs it with its worker
+    catalogues    the offers of providers' live catalogues
     planning      checks a request, ranks offers, makes jobs
     results       the results of tools and commands, as pydantic models
     presenters    stored values as results
     file_links    signed URLs of image files
     pruning       removes old image files
 
-Inside stand `job_creation`, `pricing`, `catalogues`, `live_choice`, `worker` with its steps (`submission`,
+Inside stand `job_creation`, `pricing`, `live_choice`, `worker` with its steps (`submission`,
 `completion`, `polling`, `downloads`, `uploads`, `transitions`), `image_access` and `image_preview`.
 """
 
-__all__ = ["file_links", "planning", "presenters", "pruning", "results", "service"]
+__all__ = ["catalogues", "file_links", "planning", "presenters", "pruning", "results", "service"]

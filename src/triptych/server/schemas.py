@@ -142,7 +142,7 @@ class CancelJob(Arguments):
 
 
 class ListModels(Arguments):
-    query: Annotated[str, AfterValidator(_bounded)] = Field("", description="Words of a name or id")
+    query: Annotated[str, AfterValidator(_bounded)] = Field("", description="Words of a name, id or title")
     operation: Literal["generate", "generate-sequential", "edit", "edit-sequential", "layers"] | None = None
     provider: Name | None = None
 

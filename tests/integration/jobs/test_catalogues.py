@@ -13,15 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from integration.jobs.test_live_models import LIVE, NEW, reads, schema_of
+from support.clocks import until
 from support.fixtures import Emulator, FakeClock, MakeService
 from support.jobs import Options, edit_sequence
+from triptych import settings
+from triptych.cli import doctor
 from triptych.core import errors
 from triptych.jobs import catalogues
 from triptych.jobs.catalogues import Catalogue
-from triptych.jobs.service import ImageService
+from triptych.jobs.service import ImageService, open_service
 from triptych_emulators import running
 
 pytestmark = pytest.mark.anyio
@@ -232,6 +236,19 @@ async def test_a_service_starts_without_reading_anything(
     async with make_service(atlas, **LIVE) as service:
         assert service.catalogues.providers == ("atlas",)
     assert not atlas.seen and not path.parent.exists()
+
+
+async def test_an_open_service_reads_it_in_the_background(
+    atlas: Emulator, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogues, "START_S", 0.0)
+    env = {"TRIPTYCH_HOME": str(tmp_path / "home"), "ATLASCLOUD_API_KEY": atlas.key}
+    env |= dict.fromkeys(("ATLASCLOUD_BASE_URL", "ATLASCLOUD_STATIC_URL"), atlas.base_url)
+    async with open_service(settings.read(env).setup):
+        await anyio.to_thread.run_sync(until, path.exists)
+    report = await doctor.run_checks(env, offline=True)
+    (line,) = [check.line() for check in report.checks if check.about == "live models of atlas"]
+    assert "models, " in line and line.startswith("✓") and reads(atlas) == 1
 
 
 HOLD = """
