@@ -352,6 +352,13 @@ def test_an_upload_that_fails_leaves_the_handle_and_says_partial(with_key: Emula
     assert "img_" in result.stdout
 
 
+def test_the_table_of_models_has_layers_and_variations(with_key: Emulator) -> None:
+    layers = next(line for line in run("models", "draft").output.splitlines() if "draft/layers" in line)
+    assert layers.split() == ["draft", "layers", "1", "4", "$0", "draft/layers"]
+    assert "are variations of each other, not one set" in run("models", "seedream-5.5", "--provider", "runware").output
+    assert "variations" not in run("models", "seedream-4.5", "--provider", "runware").output
+
+
 def test_models_are_a_table_within_100_columns(with_key: Emulator) -> None:
     result = run("models", "seedream-4.5")
     assert result.exit_code == Exit.DONE
