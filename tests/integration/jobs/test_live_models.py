@@ -123,6 +123,17 @@ async def test_a_model_without_a_price_is_quoted_by_the_provider(
     assert api.seen_at("POST", path) and not api.accepted
 
 
+async def test_other_parameters_are_another_price(make_service: MakeService, api: Emulator, coffee: str) -> None:
+    path = "/api/v1/model/calculate" if api.name == "atlas" else "/api/v3/model/price"
+    async with make_service(api, **LIVE) as service:
+        for seed in (1, 2, 1):
+            options = Options(wait_s=0, model=NEW, params={"seed": seed}, again=True)
+            await edit_chain(service, [coffee, coffee], ["warmer"], (), options)
+    priced = [seen.json for seen in api.seen_at("POST", path)]
+    seeds = [(body.get("inputs") or body)["seed"] for body in priced]
+    assert seeds == [1, 2]
+
+
 async def test_a_background_remover_gets_no_prompt(
     make_service: MakeService, wavespeed: Emulator, finish: Finish, samples: Path
 ) -> None:
