@@ -16,10 +16,11 @@ from triptych.core.offers import Offer, Operation
 
 PREFERRED_SINGLE = ("seedream-5.5", "seedream-5.0-lite", "seedream-4.5", "seedream-4.0")
 PREFERRED_SETS = ("seedream-5.0-lite", "seedream-4.5", "seedream-4.0")
-"""The families to use when the caller names none: for one image, and for several that belong together.
+PREFERRED_LAYERS = ("seedream-5.0-pro", "seedream-5.5", "seedream-5.0-flash")
+"""The families to use when the caller names none: for one image, for several that belong together, for layers.
 
 5.5 is made for many rounds of edits of one picture. The families for sets make a set in one request. Any other family
-follows, in its provider's order.
+follows, in its provider's order. 5.5 may return a hundred layers, so its quote is for a hundred.
 """
 
 _NOISE = frozenset({"v", "bytedance", "seedream", "doubao", "dola", "model"})
@@ -112,7 +113,7 @@ def by_preference(offers: Sequence[Offer], operation: Operation, count: int) -> 
             found.append(same_family[operation])
         elif stand_in in same_family and (count == 1 or stand_in.sequential):
             found.append(same_family[stand_in])
-    order = PREFERRED_SINGLE if count == 1 else PREFERRED_SETS
+    order = PREFERRED_LAYERS if operation is Operation.LAYERS else PREFERRED_SINGLE if count == 1 else PREFERRED_SETS
     return sorted(found, key=lambda offer: order.index(offer.family) if offer.family in order else len(order))
 
 

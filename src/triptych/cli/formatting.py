@@ -132,6 +132,7 @@ def _image_lines(image: ImageResult) -> Iterator[str]:
     facts = [image.handle]
     facts += [f"{image.width}x{image.height}"] if image.width else []
     facts += [f"from {', '.join(image.source)}"] if image.source else []
+    facts += [image.layer.text()] if image.layer else []
     yield from wrapped("  ".join(facts), "  ")
     if image.url and not image.url.startswith("file:"):
         yield f"    {line(image.url)}"

@@ -491,3 +491,8 @@ def test_a_parameter_is_json_or_text(with_key: Emulator) -> None:
     texts = ("seed=7", "quality=high", "a=b=c", "x=true")
     read = [job_commands.Param().convert(text, None, None) for text in texts]
     assert read == [("seed", 7), ("quality", "high"), ("a", "b=c"), ("x", True)]
+
+
+def test_layers_are_shown_with_their_names_and_places(coffee: str) -> None:
+    shown = run("edit", coffee, "-p", "apart", "--provider", "draft", "--param", "layers=true")
+    assert shown.exit_code == Exit.DONE and "layer 0" in shown.output and 'layer 1 "' in shown.output
