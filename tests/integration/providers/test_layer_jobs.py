@@ -130,7 +130,6 @@ async def test_a_hundred_layers_are_quoted_before_they_are_paid(
 
 
 @pytest.mark.parametrize("api", ["atlas"], indirect=True)
-@pytest.mark.parametrize("api", ["atlas"], indirect=True)
 async def test_without_a_model_a_family_below_the_confirmation_does_it(
     make_service: MakeService, api: Emulator, coffee: str
 ) -> None:
@@ -140,6 +139,7 @@ async def test_without_a_model_a_family_below_the_confirmation_does_it(
     assert (dry.model, dry.cost.quoted) == ("seedream-5.0-pro", Decimal("0.765"))
 
 
+@pytest.mark.parametrize("api", ["atlas"], indirect=True)
 async def test_hours_go_out_as_headers_and_end_the_links(
     make_service: MakeService, api: Emulator, finish: Finish, coffee: str, clock: FakeClock
 ) -> None:
