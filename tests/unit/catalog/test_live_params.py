@@ -45,11 +45,14 @@ def test_a_name_of_triptychs_is_given_once() -> None:
 
 
 def test_a_property_that_an_argument_sets_says_which() -> None:
-    offer = sized(
-        size={"type": "string", "enum": ["1024*1024"]},
-        num_images={"type": "integer", "maximum": 4},
-        output_format={"type": "string", "enum": ["png", "jpeg"]},
-    )
+    properties = {
+        "prompt": {"type": "string"},
+        "image": IMAGE,
+        "size": {"type": "string", "enum": ["1024*1024"]},
+        "num_images": {"type": "integer", "maximum": 4},
+        "output_format": {"type": "string", "enum": ["png", "jpeg"]},
+    }
+    offer = stand_in(properties, ("image", "prompt"))[0]
     named = {"size": "use size", "num_images": "use count", "output_format": "use format", "prompt": "use prompt"}
     assert {name: offer.no_params[name] for name in named} == named
 
