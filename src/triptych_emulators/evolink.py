@@ -288,7 +288,10 @@ class Emulated(Emulator):
 
     async def _list_files(self, request: Request) -> Response:
         query = request.query_params
-        number, size = int(query.get("page") or 1), min(100, int(query.get("pageSize") or 20))
+        try:
+            number, size = max(1, int(query.get("page") or 1)), min(100, max(1, int(query.get("pageSize") or 20)))
+        except ValueError:
+            return self.refusal(request, 400, "page and pageSize must be integers")
         shown = ("file_id", "file_name", "file_size", "upload_time")
         files = [{name: file[name] for name in shown} for file in reversed(self._files.values())]
         page = files[(number - 1) * size : number * size]

@@ -77,7 +77,7 @@ def note(offer: Offer, request: Request, others: Sequence[Offer], keys: Mapping[
             f"The prompt asks for a transparent background, but words do not set it: {name} has a parameter for it, "
             'params={"background": "transparent"}.'
         )
-    message = f"The prompt asks for a transparent background; {name} has no parameter for it"
+    message = f"The prompt asks for a transparent background; {name} has no parameter that makes one"
     able = [other for other in others if _takes(other)]
     if not able:
         return f"{message}, and no other model here has one."

@@ -97,7 +97,8 @@ def _body(edit: ProviderRequest) -> dict[str, Any]:
     offering.set_params(body, edit)
     if edit.params.get("web_search"):
         body["tools"] = offering.WEB_SEARCH_TOOLS
-    if offer.operation.sequential:
+    # The model behind an endpoint id may be one that refuses these fields: one image needs none of them.
+    if offer.operation.sequential and not (edit.count == 1 and models.is_endpoint(offer.endpoint)):
         body["sequential_image_generation"] = "auto"
         body["sequential_image_generation_options"] = {"max_images": edit.count}
         if edit.count > 1:

@@ -263,8 +263,8 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
     text = read.message(body)
     if response.status < 500 and read.field(body, "success") is not True and "quota" in text.casefold():
         message = (
-            f"The provider keeps no more files for this account ({errors.quoted(text)}), and none of Triptych's own "
-            "uploads could be deleted. Delete files there, or wait: each expires after 72 hours."
+            f"The provider keeps no more files for this account ({errors.quoted(text)}). Triptych deletes its own "
+            "unused uploads there; delete other files yourself, or wait: each expires after 72 hours."
         )
         raise errors.NoRoom(message, request_id=read.request_id(response, body))
     if not 200 <= response.status < 300:

@@ -421,7 +421,7 @@ async def test_words_alone_are_warned_of_and_set_nothing(
         chain = await edit_chain(service, [coffee], ["warmer", CLEAR], options=there)
         said = await edit_sequence(service, [coffee], CLEAR, 1, Options(**there, params={"background": "auto"}))
         plain = await edit_sequence(service, [coffee], "warmer", 1, dry)
-    assert "seedream-5.5 on atlas has no parameter for it" in here.warnings[0]
+    assert "seedream-5.5 on atlas has no parameter that makes one" in here.warnings[0]
     use = 'model="seedream-5.5", provider="wavespeed", params={"background": "transparent"}'
     assert use in here.warnings[0] and use in four.warnings[0] and "one image per request" in four.warnings[0]
     for words in (able, chain):

@@ -310,3 +310,22 @@ async def test_a_picture_is_taken_apart_and_each_layer_charged(
         assert (job.status, job.returned, job.cost.quoted) == ("done", 4, Decimal(quoted)), job.text()
         assert job.cost.charged == Decimal(charged) == api.charged_usd
         assert [image.layer.name for image in job.images if image.layer] == ["", "layer 1", "layer 2", "layer 3"]
+
+
+async def test_a_kept_background_is_not_recommended_for_a_new_one(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
+    async with make_service(api) as service:
+        options = Options(wait_s=0, model="seedream-5.0-pro", dry_run=True)
+        told = await edit_sequence(service, [coffee], "a cup on a transparent background", 1, options)
+    (warning,) = (one for one in told.warnings if "transparent" in one)
+    assert "no parameter that makes one" in warning and 'model="seedream-5.5"' in warning
+
+
+async def test_an_endpoint_of_a_single_model_makes_one_image(
+    make_service: MakeService, clock: FakeClock, finish: Finish, coffee: str
+) -> None:
+    with running("ark", max_side=48, clock=clock.monotonic, endpoint_model="seedream-5-5-261028") as api:
+        async with make_service(api) as service:
+            job = await edited(service, finish, coffee, 1, model="ep-20261101-abc12")
+    assert (job.status, job.returned) == ("done", 1), job.text()

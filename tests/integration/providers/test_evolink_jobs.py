@@ -311,7 +311,7 @@ async def test_without_an_upload_of_ours_nothing_is_deleted(
             job = await edited(service, finish, a_picture(tmp_path, 0), 1)
             assert sum(service.store.plain.money_since(0)) == 0
         assert (job.status, job.error and job.error.kind) == ("failed", "no_room")
-        assert job.error and "Delete files there" in job.error.message and "72 hours" in job.error.message
+        assert job.error and "delete other files yourself" in job.error.message and "72 hours" in job.error.message
         assert deleted(api) == 0 and api.files.read(theirs) and not api.accepted
 
 

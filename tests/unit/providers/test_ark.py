@@ -271,7 +271,7 @@ def test_auto_leaves_the_ratio_to_the_model(offer: Any) -> None:
 @pytest.mark.parametrize(
     ("size", "usd"), [("1248x832", "0.020"), ("2496x1664", "0.035"), ("odd", "0.035"), (7, "0.035")]
 )
-def test_a_size_of_the_models_choice_is_charged_by_its_area(size: Any, usd: str) -> None:
+def test_a_size_that_the_model_chose_is_charged_by_area(size: Any, usd: str) -> None:
     asked = edit(Operation.GENERATE, "seedream-5.5", size=None)
     assert finished({"data": [{"url": URLS[0], "size": size}]}, asked).charged_usd == Decimal(usd)
 
@@ -398,6 +398,14 @@ def test_other_names_are_no_endpoints(name: str) -> None:
 def test_an_endpoint_of_an_unknown_model_is_refused() -> None:
     with pytest.raises(errors.UnknownModel, match="There is no model"):
         models.offers_for("ep-20261101-abc12 seedream-9")
+
+
+def test_one_image_of_an_endpoint_asks_for_no_sequence() -> None:
+    offers = models.offers_for("ep-20261101-abc12")
+    offer = catalog.choose(offers, Operation.EDIT_SEQUENTIAL, "ep-20261101-abc12", 1)
+    body = next(ark.submit(edit(offer=offer, count=1))).json  # type: ignore[union-attr]
+    assert not any("sequential" in name or name == "stream" for name in body)
+    assert "sequential_image_generation" in next(ark.submit(edit(offer=offer, count=2))).json  # type: ignore[union-attr]
 
 
 def test_an_endpoint_id_goes_out_verbatim_and_once() -> None:
