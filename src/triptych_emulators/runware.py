@@ -3,7 +3,8 @@
 Source: the official client (PyPI runware-sdk 1.8.0), which this module serves unmodified, and the documentation
 (docs/providers/runware.md#submit). A task's id is the client's; the same id twice is `conflictTaskUUID`, so a
 repeated submit is charged once. Only made images are charged. The refusal of an unknown task and the shape of the
-balance are inferred. Tasks are served at the root and at /v1. Result files outlive their `ttl` here.
+balance are inferred. Tasks are served at the root and at /v1. Result files outlive their `ttl` here, and an
+`uploadEndpoint` gets nothing.
 
 Switches: `unknown_task` ("errors" or "empty") is the response of getResponse for an unknown task; `balance_usd` is the
 balance of the account.
@@ -107,6 +108,7 @@ class Emulated(Emulator):
         for_jobs("one-late", "the last image comes `seconds` after the others, without notice", seconds=100.0),
         for_jobs("forgotten", "once finished, only getTaskDetails still knows the task"),
         for_jobs("no-cost", "items without their cost"),
+        for_jobs("flagged", "the check of the content, if requested, flags image n", n=1),
         *for_results(),
     )
 
@@ -274,6 +276,8 @@ class Emulated(Emulator):
                 continue
             self._media[image_id] = url
             item |= self._picture(job, index, url)
+            if self._tasks_by_id[job.id].checks_content:
+                item["NSFWContent"] = index + 1 == job.option("flagged", "n")
             if with_status:
                 item["status"] = "success"
             if self._tasks_by_id[job.id].includes_cost and "no-cost" not in job.faults:

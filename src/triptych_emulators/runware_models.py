@@ -50,8 +50,14 @@ class Model:
     seed: bool = True
     background: bool = False
     """`settings.background` is understood (the name is inferred)."""
+    tiers: Sequence[str] = ()
+    """The values of `resolution`, in place of width and height."""
+    modes: Sequence[str] = ("standard",)
+    """The modes in which prompts are rewritten."""
 
 
+FAST = ("standard", "fast")
+_TIERS = ("1K", "1.5K", "2K")
 _PRO_AREA = (921_600, 4_624_220)
 MODELS: Mapping[str, Model] = {
     model.air: model
@@ -63,11 +69,21 @@ MODELS: Mapping[str, Model] = {
             sizes=(*_2K.split(), *_3K.split()),
             seed=False,
         ),
-        Model("bytedance:seedream@4.5", "Seedream 4.5", flat("0.04")),
-        Model("bytedance:5@0", "Seedream 4.0", flat("0.03"), area=(921_600, 16_777_216)),
-        Model("bytedance:seedream@5.0-pro", "Seedream 5.0 Pro", V5_PRO, (), _PRO_AREA, 10, 1),
-        Model("bytedance:seedream@5.0-flash", "Seedream 5.0 Flash", V5_FLASH, (), _PRO_AREA, 10, 1),
-        Model("bytedance:seedream@5.5", "Seedream 5.5", V5_5, (), _PRO_AREA, 10, 1, background=True),
+        Model("bytedance:seedream@4.5", "Seedream 4.5", flat("0.04"), tiers=("2K", "4K")),
+        Model("bytedance:5@0", "Seedream 4.0", flat("0.03"), area=(921_600, 16_777_216), modes=FAST),
+        Model(
+            "bytedance:seedream@5.0-pro",
+            "Seedream 5.0 Pro",
+            V5_PRO,
+            (),
+            _PRO_AREA,
+            10,
+            1,
+            tiers=("1K", "2K"),
+            modes=FAST,
+        ),
+        Model("bytedance:seedream@5.0-flash", "Seedream 5.0 Flash", V5_FLASH, (), _PRO_AREA, 10, 1, tiers=_TIERS),
+        Model("bytedance:seedream@5.5", "Seedream 5.5", V5_5, (), _PRO_AREA, 10, 1, background=True, tiers=_TIERS),
     )
 }
 
@@ -82,6 +98,7 @@ class ParsedTask:
     """The response waits for the images."""
     output_type: str
     includes_cost: bool
+    checks_content: bool
 
 
 def parse_submit(task: Mapping[str, Any], resolve: Callable[[str], str]) -> ParsedTask:
@@ -107,6 +124,7 @@ def parse_submit(task: Mapping[str, Any], resolve: Callable[[str], str]) -> Pars
     if not is_whole(batches, 1, 20):
         raise _invalid("numberResults", "must be an integer between 1 and 20")
     size = _size(task, model)
+    _check_mode(task, model)
     spec = JobSpec(
         model=model.air,
         prompt=prompt,
@@ -116,6 +134,7 @@ def parse_submit(task: Mapping[str, Any], resolve: Callable[[str], str]) -> Pars
         mime_type=MIME_TYPES[task.get("outputFormat", "JPG")],
         prices=model.prices,
         transparent=_transparent(task, model),
+        independent=batches > 1,
         body=task,
     )
     return ParsedTask(
@@ -124,7 +143,31 @@ def parse_submit(task: Mapping[str, Any], resolve: Callable[[str], str]) -> Pars
         at_once=task.get("deliveryMethod", "sync") == "sync",
         output_type=task.get("outputType", "URL"),
         includes_cost=task.get("includeCost") is True,
+        checks_content=_checks_content(task),
     )
+
+
+def _check_mode(task: Mapping[str, Any], model: Model) -> None:
+    """Check how the prompt is rewritten; the older spelling has both modes for every model."""
+    older = task.get("providerSettings", {})
+    older = older.get("bytedance", {}) if isinstance(older, dict) else {}
+    for place, value, modes in (
+        ("settings", task.get("settings", {}).get("optimizePromptMode"), model.modes),
+        ("providerSettings.bytedance", older.get("optimizePromptMode"), FAST),
+    ):
+        if value is not None and value not in modes:
+            raise _invalid(f"{place}.optimizePromptMode", f"must be one of: {', '.join(modes)}")
+
+
+def _checks_content(task: Mapping[str, Any]) -> bool:
+    safety = task.get("safety", {})
+    if not isinstance(safety, dict) or not {*safety} <= {"checkContent", "mode"}:
+        raise _invalid("safety", "must be an object of checkContent and mode")
+    if not isinstance(safety.get("checkContent", False), bool):
+        raise _invalid("safety.checkContent", "must be a boolean")
+    if not isinstance(safety.get("mode", ""), str):
+        raise _invalid("safety.mode", "must be a string")
+    return safety.get("checkContent") is True
 
 
 def _transparent(task: Mapping[str, Any], model: Model) -> bool:
@@ -163,6 +206,9 @@ def _check_delivery(task: Mapping[str, Any]) -> None:
         raise _invalid("ttl", f"must be an integer of at least {MIN_TTL_S}")
     if "outputQuality" in task and not is_whole(task["outputQuality"], 20, 99):
         raise _invalid("outputQuality", "must be an integer between 20 and 99")
+    endpoint = task.get("uploadEndpoint", "https://a.example/")
+    if not isinstance(endpoint, str) or not re.match(r"https?://[^/\s]+", endpoint):
+        raise _invalid("uploadEndpoint", "must be a URI")
 
 
 def _references(task: Mapping[str, Any], model: Model) -> list[str]:
@@ -203,6 +249,13 @@ def _sequence(task: Mapping[str, Any], model: Model) -> int:
 
 
 def _size(task: Mapping[str, Any], model: Model) -> tuple[int, int]:
+    if (tier := task.get("resolution")) is not None:
+        if tier not in model.tiers:
+            raise _invalid("resolution", f"must be one of: {', '.join(model.tiers) or 'none'}")
+        if {"width", "height"} & {*task}:
+            raise _invalid("resolution", "must not be combined with width and height")
+        side = round(float(tier.removesuffix("K")) * 1024)
+        return side, side
     width, height = task.get("width", 2048), task.get("height", 2048)
     if not (is_whole(width, 64, 8192) and is_whole(height, 64, 8192)):
         raise _invalid("width", "width and height must be integers")

@@ -157,3 +157,22 @@ def test_the_official_client_edits_with_seedream_5_5() -> None:
         refused = do("run", **{**plain, "settings": {"maxSequentialImages": 2}})["error"]
         assert refused["code"] == "validation"
     assert len(api.accepted) == 2
+
+
+def test_the_official_client_gets_every_variation_with_its_options() -> None:
+    options = {
+        "outputFormat": "WEBP",
+        "outputQuality": 80,
+        "ttl": 3600,
+        "safety": {"checkContent": True},
+        "uploadEndpoint": "https://bucket.example/a?sig=1",
+    }
+    with running("runware", max_side=64) as api, client(api) as do:
+        plain = inference(model="bytedance:seedream@5.5", settings={}, width=1024, height=1024, numberResults=3)
+        items = do("run", **plain, **options)["items"]
+        assert len({item["imageUUID"] for item in items}) == 3 and [item["cost"] for item in items] == [0.02] * 3
+        assert {item["NSFWContent"] for item in items} == {False}
+        assert all(httpx2.get(item["imageURL"]).content[8:12] == b"WEBP" for item in items)
+        assert do("run", **plain, **{**options, "outputQuality": 100})["error"]["code"] == "validation"
+    submit = next(seen for seen in api.seen_at("POST", "/v1") if seen.json[0]["taskType"] == "imageInference")
+    assert {name: submit.json[0][name] for name in options} == options and len(api.accepted) == 1

@@ -16,10 +16,11 @@ from triptych.core.offers import Offer, Operation
 
 PREFERRED_SINGLE = ("seedream-5.5", "seedream-5.0-lite", "seedream-4.5", "seedream-4.0")
 PREFERRED_SETS = ("seedream-5.0-lite", "seedream-4.5", "seedream-4.0")
-"""The families to use when the caller names none: for one image, and for several that belong together.
+PREFERRED_LAYERS = ("seedream-5.0-pro", "seedream-5.5", "seedream-5.0-flash")
+"""The families to use when the caller names none: for one image, for several that belong together, for layers.
 
 5.5 is made for many rounds of edits of one picture. The families for sets make a set in one request. Any other family
-follows, in its provider's order.
+follows, in its provider's order. 5.5 may return a hundred layers, so its quote is for a hundred.
 """
 
 _NOISE = frozenset({"v", "bytedance", "seedream", "doubao", "dola", "model"})
@@ -41,8 +42,9 @@ def choose(
 ) -> Offer:
     """Return the offer for an operation: of the preferred family, of a named family, or with a verbatim endpoint id.
 
-    A family without a sequential endpoint serves one image with its single endpoint, and the other way round. With
-    `today`, retired families are skipped, unless an endpoint id names one verbatim: resellers may still serve it.
+    A family without a sequential endpoint serves one image with its single endpoint, and the other way round. Several
+    images without a name are a set: no family whose images are independent. With `today`, retired families are
+    skipped, unless an endpoint id names one verbatim: resellers may still serve it.
 
     Raises: `UnknownModel` with the nearest names; `OutOfLimits` if the model exists, but not for this request.
     """
@@ -50,9 +52,9 @@ def choose(
         raise UnknownModel("No provider offers a model here.")
     alive = [offer for offer in offers if not is_retired(offer, today)]
     if model is None or not model.strip():
-        if found := _first_fit(alive, operation, count):
+        if found := _first_fit(for_any(alive, count), operation, count):
             return found
-        raise OutOfLimits(f"No model here offers {_describe(operation, count)}.")
+        raise OutOfLimits(f"No model here offers {_describe(operation, count)}{_why_not(offers, operation)}.")
     name = model.strip()
     verbatim = [offer for offer in offers if offer.endpoint == name] or [
         offer for offer in offers if offer.endpoint.casefold() == name.casefold()
@@ -72,7 +74,8 @@ def choose(
             f"to try it anyway, give its endpoint id {gone.endpoint} as model."
         )
     offered = ", ".join(dict.fromkeys(offer.operation.value for offer in family))
-    raise OutOfLimits(f"{family[0].family} offers {offered}, but not {_describe(operation, count)}: {use}.")
+    wanted = f"{_describe(operation, count)}{_why_not(family, operation)}"
+    raise OutOfLimits(f"{family[0].family} offers {offered}, but not {wanted}: {use}.")
 
 
 def _by_endpoint(offers: Sequence[Offer], named: Sequence[Offer], operation: Operation, count: int) -> Offer:
@@ -110,8 +113,13 @@ def by_preference(offers: Sequence[Offer], operation: Operation, count: int) -> 
             found.append(same_family[operation])
         elif stand_in in same_family and (count == 1 or stand_in.sequential):
             found.append(same_family[stand_in])
-    order = PREFERRED_SINGLE if count == 1 else PREFERRED_SETS
+    order = PREFERRED_LAYERS if operation is Operation.LAYERS else PREFERRED_SINGLE if count == 1 else PREFERRED_SETS
     return sorted(found, key=lambda offer: order.index(offer.family) if offer.family in order else len(order))
+
+
+def for_any(offers: Sequence[Offer], count: int) -> list[Offer]:
+    """Return the offers for a request that names no model: several images are a set, so independent ones do not do."""
+    return [offer for offer in offers if count == 1 or not offer.independent]
 
 
 def is_retired(offer: Offer, today: date | None) -> bool:
@@ -142,6 +150,12 @@ def _unknown(offers: Sequence[Offer], name: str) -> str:
     near = [known[text] for text in get_close_matches(name.casefold()[:200], known, n=2, cutoff=0.5)]
     suggestion = f" Did you mean {' or '.join(near)}?" if near else ""
     return f"There is no model {quoted(name, 80)}.{suggestion} There are: {', '.join(families)}."
+
+
+def _why_not(offers: Sequence[Offer], operation: Operation) -> str:
+    """Return the reason why none of the offers is for an operation that a parameter asks for, if one is known."""
+    reason = next((reason for offer in offers if (reason := offer.no_params.get(operation))), "")
+    return f" ({reason})" if reason else ""
 
 
 def _describe(operation: Operation, count: int) -> str:

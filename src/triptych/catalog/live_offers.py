@@ -71,7 +71,7 @@ def offers(
             names_count_in_prompt=makes_sets,
             latency_s=LATENCY_S,
             params={name: param for name, param in params.items() if operation.edits or not param.is_image},
-            no_params=taken.no_params,
+            no_params=_arguments(inputs) | taken.no_params,
             title=_title(model),
             live=inputs,
         )
@@ -140,6 +140,14 @@ def _max_references(image: Field) -> int:
 
 
 # The fields -----------------------------------------------------------------------------------------------------------
+
+
+def _arguments(inputs: LiveInputs) -> dict[str, str]:
+    """Return for each property that a tool's own argument sets, in place of a parameter, which argument that is."""
+    sizes = (inputs.size, inputs.width, inputs.height, inputs.ratio, inputs.tier)
+    own = {inputs.prompt: "prompt", inputs.image: "images", inputs.images: "images", inputs.count: "count"}
+    own |= {inputs.format: "format", **dict.fromkeys(sizes, "size")}
+    return {name: f"use {argument}" for name, argument in own.items() if name}
 
 
 class _Taken:

@@ -40,8 +40,19 @@ def check_params(offer: Offer, request: Request) -> None:
                 f"params.{name} is {_shown(value)}; on {where} that needs exactly one image to edit, and this request "
                 f"has {request.inputs_each}: {param.note}."
             )
+    image_format = request.format or offer.default_format
+    if image_format == "png" and _is_compression(offer, request):
+        raise OutOfLimits(
+            "params.quality compresses a JPEG or WebP, and a PNG has no such quality: set format or leave quality out."
+        )
     if request.format == "jpeg" and (request.params or {}).get("background") == "transparent":
         raise OutOfLimits('params.background is "transparent", and a JPEG has no transparency: use format="png".')
+
+
+def _is_compression(offer: Offer, request: Request) -> bool:
+    """Return whether the request sets a quality in percent; a quality in words is the model's effort."""
+    param = offer.params.get("quality") if "quality" in (request.params or {}) else None
+    return bool(param and not offer.live and param.schema.get("type") == "integer")
 
 
 def image_params(offer: Offer, request: Request) -> tuple[str, ...]:
@@ -99,16 +110,25 @@ def _values(schema: Mapping[str, Any]) -> str:
     if enum := schema.get("enum"):
         shown = [one if isinstance(one, str) else _written(one) for one in enum]
         return ", ".join(shown[:12]) + (f" and {len(shown) - 12} more" if len(shown) > 12 else "")
-    words = {"boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text"}
-    kind = words.get(str(schema.get("type")), "an object" if schema.get("type") == "object" else "a list")
+    kind = _kind(schema)
     low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
         return f"{kind} from {low} to {high}"
     if low is not None or high is not None:
         return f"{kind} of at least {low}" if high is None else f"{kind} of at most {high}"
-    if longest := schema.get("maxLength"):
+    if (longest := schema.get("maxLength")) and kind == "text":
         return f"{kind} of at most {longest} characters"
     return kind
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    if schema.get("format") == "uri":
+        return "a URL that begins with https://" if str(schema.get("pattern")).startswith("^https:") else "a URL"
+    if isinstance(properties := schema.get("properties"), Mapping):
+        flat = {name: one for name, one in properties.items() if isinstance(one, Mapping) and "properties" not in one}
+        return f"an object of {', '.join(f'{name} ({_values(one)})' for name, one in list(flat.items())[:12])}"
+    words = {"boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text"}
+    return words.get(str(schema.get("type")), "an object" if schema.get("type") == "object" else "a list")
 
 
 def _shown(value: Any) -> str:

@@ -24,12 +24,12 @@ def quote(
 ) -> Quote:
     """Return the list price of one request in US dollars: `count` images of a size in pixels, references, parameters.
 
-    Without a size the dearest tier counts.
+    Without a size the dearest tier counts. Independent images pay for their references each.
     """
     price = offer.price
     area = math.prod(size) if size else math.inf
     each = [price.usd_per_image, *(usd for bound, usd in price.above if area > bound)][-1]
     each += price.usd_per_megapixel * (math.prod(size) if size else UNKNOWN_AREA_PX) / 1_000_000
     each += sum((offer.params[name].usd_per_image for name, value in (params or {}).items() if value), Decimal(0))
-    charged = max(0, references - price.free_references)
+    charged = max(0, references - price.free_references) * (count if offer.independent else 1)
     return Quote(usd=price.usd_per_request + each * count + price.usd_per_reference * charged, exact=False)

@@ -132,6 +132,7 @@ def _image_lines(image: ImageResult) -> Iterator[str]:
     facts = [image.handle]
     facts += [f"{image.width}x{image.height}"] if image.width else []
     facts += [f"from {', '.join(image.source)}"] if image.source else []
+    facts += [image.layer.text()] if image.layer else []
     yield from wrapped("  ".join(facts), "  ")
     if image.url and not image.url.startswith("file:"):
         yield f"    {line(image.url)}"
@@ -257,8 +258,9 @@ def _model_rows(own_rows: Sequence[ModelRow]) -> list[str]:
     for m in own_rows:
         for endpoint, operations in m.by_endpoint().items():
             kinds = dict.fromkeys(operation.removesuffix("-sequential") for operation in operations)
-            refs = str(m.max_references) if "edit" in kinds else "0"
-            images = str(m.max_outputs) if any(o.endswith("-sequential") for o in operations) else "1"
+            refs = str(m.max_references) if {"edit", "layers"} & {*kinds} else "0"
+            several = any(operation.endswith(("-sequential", "layers")) for operation in operations)
+            images = str(m.max_outputs) if several else "1"
             usd = m.usd_per_image
             each = "quoted" if usd is None else f"{'from ' if m.price else ''}${format_usd(usd)}"
             name = "live" if m.live else m.model
@@ -267,13 +269,15 @@ def _model_rows(own_rows: Sequence[ModelRow]) -> list[str]:
 
 
 def _model_notes(own_rows: Sequence[ModelRow]) -> list[str]:
-    """Return a sentence for each model with a price in parts, and for each that will be retired."""
+    """Return a sentence for each model with a price in parts, without sets, or that will be retired."""
     sentences = []
     for m in own_rows:
         if m.title:
             sentences.append(f'{next(iter(m.endpoints.values()))}: "{m.title}"')
         if m.price:
             sentences.append(f"{m.model}: {m.price_text()}")
+        if m.independent:
+            sentences.append(f"{m.model}: several images of one request are variations of each other, not one set")
         if "retire" in (m.lifecycle or ""):
             sentences.append(f"{m.model}: {m.lifecycle}")
     return list(dict.fromkeys(sentences))

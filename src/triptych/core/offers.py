@@ -162,6 +162,8 @@ class Offer:
     max_prompt_chars: int = 4000
     names_count_in_prompt: bool = False
     """The prompt has to name the number of images."""
+    independent: bool = False
+    """Several images of one request are variations of each other and no set; only a caller who names it gets them."""
     latency_s: float = 12.0
     """The usual seconds for one image."""
     aliases: tuple[str, ...] = ()

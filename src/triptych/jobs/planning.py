@@ -180,7 +180,7 @@ def _pick(offers: Sequence[Offer], request: Request, fits: Callable[[Offer], Non
     if request.model and request.model.strip():
         fits(chosen)
         return chosen
-    alive = [offer for offer in offers if not catalog.is_retired(offer, today)]
+    alive = [offer for offer in catalog.for_any(offers, request.count) if not catalog.is_retired(offer, today)]
     preferred = catalog.by_preference(alive, request.operation, request.count)
     for offer in preferred:
         with suppress(errors.BadRequest):
@@ -192,7 +192,7 @@ def _pick(offers: Sequence[Offer], request: Request, fits: Callable[[Offer], Non
 
 
 def notes(accounts: Mapping[str, Account], chosen: Offer, request: Request, today: date) -> tuple[str, ...]:
-    """Return the warnings about the chosen offer: a retired default, a transparent background."""
+    """Return the warnings about the chosen offer: a retired default, no set, a transparent background."""
     operation = request.operation
     found = [chosen.assumed] if chosen.assumed else []
     if not (request.model or "").strip():
@@ -204,7 +204,13 @@ def notes(accounts: Mapping[str, Account], chosen: Offer, request: Request, toda
                     f"{better.family} on {better.provider} was retired on {better.lifecycle.retired} "
                     f"({better.lifecycle.source}); {chosen.family} is used instead."
                 )
-    usable_first = sorted(accounts.values(), key=lambda account: not account.usable)
+    if chosen.independent and request.count > 1:
+        found.append(
+            f"{chosen.family} on {chosen.provider} makes no sets: the {request.count} images are independent "
+            "variations of one prompt. For a set that belongs together leave model out."
+        )
+    hosted = (account for account in accounts.values() if not account.provider.offline)
+    usable_first = sorted(hosted, key=lambda account: not account.usable)
     others = [o for account in usable_first for o in account.provider.offers if o.operation.edits == operation.edits]
     keys = {name: a.provider.key_env for name, a in accounts.items() if not a.usable and a.provider.key_env}
     found += [text for text in (backgrounds.note(chosen, request, others, keys),) if text]
@@ -328,7 +334,8 @@ def check_cost(
     Raises: `errors.OverBudget` for a quote above the cap, above the budget, or not confirmed; checked in that order.
     """
     asked = format_usd(plan.quoted_usd)
-    images = "1 image" if plan.requested == 1 else f"{plan.requested} images"
+    most = sum(catalog.most_images(plan.offer, plan.request) for _ in range(plan.requests))
+    images = "1 image" if most == 1 else f"{most} images" if most == plan.requested else f"up to {most} layers"
     what = f"{images}, {plan.offer.family} on {plan.offer.provider}"
     if max_cost_usd is not None and plan.quoted_usd > max_cost_usd:
         raise errors.OverBudget(

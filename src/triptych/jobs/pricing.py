@@ -113,7 +113,7 @@ class Pricing:
         for account in accounts if narrowed else ():
             live = known[account.provider.name].offers if account.provider.name in known else ()
             rows += _rows(account, catalog.search(live, query, operation), facts[account.provider.name], today)
-        rows.sort(key=lambda row: (not row.usable, bool(row.live), row.provider != self._default_provider))
+        rows.sort(key=lambda row: _place(row, self._default_provider))
         warnings = [live.warning for live in facts.values() if live.warning]
         if len(accounts) > 1:
             warnings = [line(warning, WARNING_CHARS) for warning in warnings]
@@ -127,7 +127,9 @@ class Pricing:
             more = f"{len(left)} more: {how} lists them in full."
             return ModelsResult(
                 default_provider=self._default_provider,
-                providers=[_provider_row(account, facts[account.provider.name], left) for account in accounts],
+                providers=[
+                    _provider_row(account, facts[account.provider.name], rows[:shown], left) for account in accounts
+                ],
                 models=[row if params else row.model_copy(update={"params": None}) for row in rows[:shown]],
                 warnings=[*warnings, more] if left else warnings,
             )
@@ -206,19 +208,29 @@ class Pricing:
         return None
 
 
+def _place(row: ModelRow, default_provider: str) -> tuple[bool, ...]:
+    """Return the place of a row: usable ones first, built-in ones before live ones, layers last."""
+    return (not row.usable, bool(row.live), Operation.LAYERS in row.endpoints, row.provider != default_provider)
+
+
 def _bytes(result: ModelsResult) -> int:
     """Return the bytes that a host shows its model: of the JSON with spaces, or of the text."""
     fields = json.dumps(result.model_dump(mode="json"), ensure_ascii=False)
     return max(len(fields.encode()), len(result.text().encode()))
 
 
-def _provider_row(account: Account, facts: _LiveFacts, left: Sequence[ModelRow]) -> ProviderRow:
+def _provider_row(
+    account: Account, facts: _LiveFacts, shown: Sequence[ModelRow], left: Sequence[ModelRow]
+) -> ProviderRow:
+    """Return a provider's facts, with the prices of its models that have no row among those shown."""
     others: dict[str, Decimal] = {}
+    name = account.provider.name
+    listed = {row.model for row in shown if row.provider == name}
     for row in left:
-        if row.provider == account.provider.name and row.usd_per_image is not None and not row.live:
+        if row.provider == name and row.model not in listed and row.usd_per_image is not None and not row.live:
             others[row.model] = min(row.usd_per_image, others.get(row.model, row.usd_per_image))
     return ProviderRow(
-        provider=account.provider.name,
+        provider=name,
         usable=account.usable,
         why_not=account.why_not,
         balance_usd=facts.balance_usd,
@@ -227,12 +239,12 @@ def _provider_row(account: Account, facts: _LiveFacts, left: Sequence[ModelRow])
 
 
 def _rows(account: Account, offers: Sequence[Offer], facts: _LiveFacts, today: date) -> list[ModelRow]:
-    """Return a row for each family; an operation with another price or state has its own row."""
+    """Return a row for each family; layers, and an operation with another price or state, have their own row."""
     rows: dict[tuple[object, ...], ModelRow] = {}
     for offer in offers:
         row = _row(account, offer, facts, today)
         alike = (row.model, row.usd_per_image, row.price_as_of, row.sizes, row.formats, row.lifecycle, row.why_not)
-        key = tuple(map(str, alike))
+        key = (offer.operation is Operation.LAYERS, *map(str, alike))
         if before := rows.get(key):
             row = before.model_copy(
                 update={
@@ -256,7 +268,7 @@ def _row(account: Account, offer: Offer, facts: _LiveFacts, today: date) -> Mode
         why_not = f"not in {account.provider.title}'s live list"
     elif not why_not and retired:
         why_not = f"retired on {offer.lifecycle.retired}; to try it anyway, give its endpoint id as model"
-    sets = offer.operation is Operation.EDIT_SEQUENTIAL
+    sets = offer.operation is Operation.EDIT_SEQUENTIAL and not offer.independent
     return ModelRow(
         model=offer.family,
         provider=account.provider.name,
@@ -267,6 +279,7 @@ def _row(account: Account, offer: Offer, facts: _LiveFacts, today: date) -> Mode
         max_references=offer.max_references,
         max_outputs=offer.max_outputs,
         max_references_and_outputs=offer.max_references_and_outputs if sets else None,
+        independent=offer.independent or None,
         sizes=catalog.sizes_text(offer),
         params=catalog.params.params_text(offer.params) or None,
         live=True if offer.live else None,

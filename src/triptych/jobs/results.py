@@ -247,6 +247,8 @@ class ModelRow(Result):
     max_outputs: int
     max_references_and_outputs: int | None = _shown_if_set()
     """For models that edit sets: how many references and images one request takes together."""
+    independent: bool | None = _shown_if_set()
+    """Several images of one request are variations of each other, not one set."""
     sizes: list[str]
     formats: list[str]
     params: list[str] | None = _shown_if_set()
@@ -261,7 +263,8 @@ class ModelRow(Result):
 
     def limits_text(self) -> str:
         """Return how many references and images one request takes, in words."""
-        images = f"up to {self.max_outputs} images" if self.max_outputs > 1 else "1 image"
+        kind = "variations" if self.independent else "images"
+        images = f"up to {self.max_outputs} {kind}" if self.max_outputs > 1 else "1 image"
         together = f", {self.max_references_and_outputs} together" if self.max_references_and_outputs else ""
         return f"up to {self.max_references} references, {images}{together}" if self.max_references else images
 

@@ -99,7 +99,10 @@ class LayersOffer:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The properties of a family at a provider; a `single` one makes one image per request."""
+    """The properties of a family at a provider; a `single` one makes one image per request.
+
+    An `independent` one makes several too, each for itself.
+    """
 
     endpoint: str
     usd: str
@@ -109,6 +112,7 @@ class Family:
     max_outputs: int = 15
     formats: tuple[str, ...] = ()
     single: bool = False
+    independent: bool = False
     max_prompt_chars: int = 4000
     latency_s: float = 12.0
     aliases: tuple[str, ...] = ()
@@ -148,12 +152,12 @@ def offers(
             max_references=family.max_references if operation.edits else 0,
             max_outputs=family.max_outputs if operation.sequential else 1,
             inferred_endpoint=operation in family.inferred,
-            names_count_in_prompt=operation.sequential,
+            names_count_in_prompt=operation.sequential and not family.independent,
             **_common_fields(family),
         )
         for name, family in families.items()
         for operation in tails or PATH_TAILS
-        if not (family.single and operation.sequential)
+        if not (family.single and not family.independent and operation.sequential)
     )
     return (*usual, *(_layers(provider, name, one, one.layers) for name, one in families.items() if one.layers))
 
@@ -172,6 +176,7 @@ def _layers(provider: str, name: str, family: Family, layers: LayersOffer) -> Of
         "default_format": layers.default_format,
         "latency_s": layers.latency_s,
         "max_references_and_outputs": 1 + layers.max_outputs,
+        "independent": False,
         "params": {
             "layers": Param({"type": "boolean", "description": _LAYERS_TEXT}, note=layers.note),
             **layers.params,

@@ -5,9 +5,9 @@ lite, are the origin's (docs/providers/README.md#sizes). The id is the ticket fr
 was lost is polled. If it is sent again under the same id, `conflictTaskUUID` shows that the first one arrived.
 
 No document says whether the images of a sequence come at once or one by one, or how their end is marked. So the number
-of requested images travels in the poll URL, which Runware does not use. With fewer images, and none processing, the
-response counts as the end only after it has stayed the same for `QUIET_S`. The model search is not used as a listing:
-it may be incomplete, and has no prices.
+of requested images travels in the poll URL, which Runware does not use, with the lifetime of the results. With fewer
+images, and none processing, the response counts as the end only after it has stayed the same for `QUIET_S`. The model
+search is not used as a listing: it may be incomplete, and has no prices. The models are in `_runware_models`.
 
 Rules: every shape of response is tolerated; only errors of ours are raised. Items outrank their HTTP status. A poll
 ends only with the provider's own decision about this task.
@@ -18,22 +18,19 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
-from triptych.catalog import presets
 from triptych.core import errors
 from triptych.core.models import Done, Pending, Prediction, ProviderRequest, ReturnedImage, Upload
-from triptych.core.offers import Sizes
 from triptych.providers import BaseUrl, Flow, HttpRequest, HttpResponse, Provider, ReferenceLimits, SubmitTimes, refuse
 from triptych.providers import _offers as offering
 from triptych.providers import _reading as read
-from triptych.providers._offers import Family
+from triptych.providers._runware_models import AUTO_RESOLUTION, FAMILIES, FORMATS
 
 TTL_S = 24 * 3600
-"""The requested lifetime of result files."""
+"""The requested lifetime of result files, if the request has no `ttl_s`."""
 UPLOAD_LIFETIME_S = 14 * 24 * 3600.0
 """Older uploads stay for 30 days after their last use (docs/providers/runware.md#uploads); half of it is relied on."""
 QUIET_S = 60.0
@@ -58,47 +55,6 @@ _STATUS_OF_CODE: Sequence[tuple[re.Pattern[str], int]] = (
 """The HTTP status that an error code means, whatever the actual status. The official client has the same groups."""
 
 
-# The models (docs/providers/runware.md#models) ------------------------------------------------------------------------
-
-_FORMATS = {"png": "PNG", "jpeg": "JPG"}
-_V5_5_PARAMS = {
-    "background": replace(
-        offering.BACKGROUND,
-        path=("settings", "background"),
-        note="its name at Runware is inferred, not documented: check the result.",
-    )
-}
-
-
-@dataclass(frozen=True, slots=True)
-class _RunwareFamily(Family):
-    """A family on Runware, which sends either format of every model."""
-
-    formats: tuple[str, ...] = tuple(_FORMATS)
-    max_prompt_chars: int = 2000
-
-
-_FAMILIES: Mapping[str, _RunwareFamily] = {
-    "seedream-5.0-lite": _RunwareFamily(
-        "bytedance:seedream@5.0-lite",
-        "0.035",
-        Sizes(presets=presets.rows("2K", "3K"), exact=True),
-        "the provider's documentation",
-    ),
-    "seedream-4.5": _RunwareFamily("bytedance:seedream@4.5", "0.04", offering.sized("2K", "4K", min_area=3_686_400)),
-    "seedream-4.0": _RunwareFamily("bytedance:5@0", "0.03", offering.sized("1K", "2K", "4K", min_area=921_600)),
-    "seedream-5.5": _RunwareFamily(
-        "bytedance:seedream@5.5", priced_by=offering.FROM_THE_ORIGIN_5_5, params=_V5_5_PARAMS, **offering.V5_5
-    ),
-    "seedream-5.0-pro": _RunwareFamily(
-        "bytedance:seedream@5.0-pro", priced_by=offering.FROM_THE_ORIGIN_PRO, **offering.V5_PRO
-    ),
-    "seedream-5.0-flash": _RunwareFamily(
-        "bytedance:seedream@5.0-flash", priced_by=offering.FROM_THE_ORIGIN_PRO, **offering.V5_FLASH
-    ),
-}
-
-
 # Submit --------------------------------------------------------------------------------------------------------------
 
 
@@ -107,9 +63,9 @@ def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     response = yield _post([_task(edit)], repeatable=False, timeout_s=120.0)
     body = response.json()
     items, task_errors = _entries_of(body, edit.client_id)
-    pending = Pending(edit.client_id, f"asked={edit.count}")
+    pending = Pending(edit.client_id, _poll_url(edit))
     if items:
-        state = _task_state(response, items, task_errors, edit.client_id, edit.count)
+        state = _task_state(response, items, task_errors, edit.client_id, pending.poll_url)
         incomplete = isinstance(state, Done) and state.settle_s is not None
         return pending if incomplete else state
     if any(_code(error) == _CONFLICT for error in task_errors):
@@ -119,24 +75,32 @@ def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
 
 
 def _task(edit: ProviderRequest) -> dict[str, Any]:
-    """Return the task, with the model's own fields and no others (docs/providers/runware.md#submit)."""
+    """Return the task, with the model's own fields and no others (docs/providers/runware.md#submit).
+
+    Independent images are so many results of one prompt, which names no number; a set is one result of several images.
+    """
     offer = edit.offer
+    independent = edit.count > 1 and (offer.independent or edit.params.get("variations") is True)
     task: dict[str, Any] = {
         "taskType": "imageInference",
         "taskUUID": edit.client_id,
         "model": offer.endpoint,
-        "positivePrompt": edit.prompt,
+        "positivePrompt": edit.request.prompts[0] if independent else edit.prompt,
     }
     if edit.size:
         task["width"], task["height"] = edit.size
+    elif offer.sizes.may_be_left_out:
+        task["resolution"] = AUTO_RESOLUTION
     if offer.operation.edits:
         task["inputs"] = {"referenceImages": [read.reference_uri(reference) for reference in edit.references]}
-    if offer.operation.sequential:
+    if independent:
+        task["numberResults"] = edit.count
+    elif offer.operation.sequential and not offer.independent:
         task["settings"] = {"maxSequentialImages": edit.count}
     task |= {"deliveryMethod": "async", "outputType": "URL", "includeCost": True, "ttl": TTL_S}
     offering.set_params(task, edit)
-    if (image_format := edit.format or offer.default_format) in _FORMATS:
-        task["outputFormat"] = _FORMATS[image_format]
+    if (image_format := edit.format or offer.default_format) in FORMATS:
+        task["outputFormat"] = FORMATS[image_format]
     return task
 
 
@@ -147,10 +111,21 @@ def _post(tasks: Sequence[Mapping[str, Any]], *, repeatable: bool = True, timeou
 # Poll and find -------------------------------------------------------------------------------------------------------
 
 
+def _poll_url(edit: ProviderRequest) -> str:
+    """Return what a poll needs to know: the number of requested images, and the lifetime if it is not `TTL_S`."""
+    lifetime = f"&ttl={int(edit.params['ttl_s'])}" if "ttl_s" in edit.params else ""
+    return f"asked={edit.count}{lifetime}"
+
+
 def _requested_count(poll_url: str | None) -> int:
     """Return the number of requested images from the poll URL; without one, a number above any request."""
     found = re.match(r"asked=(\d{1,3})\b", poll_url or "")
     return int(found[1]) if found else read.MAX_OUTPUTS
+
+
+def _lifetime_s(poll_url: str | None) -> float:
+    found = re.search(r"&ttl=(\d{1,9})\b", poll_url or "")
+    return float(found[1] if found else TTL_S)
 
 
 def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
@@ -162,11 +137,11 @@ def poll(ticket: str, poll_url: str | None) -> Flow[Pending | Done]:
     body = response.json()
     items, task_errors = _entries_of(body, ticket)
     if items or any(_decides(error) for error in task_errors):
-        return _task_state(response, items, task_errors, ticket, _requested_count(poll_url))
+        return _task_state(response, items, task_errors, ticket, poll_url)
     if _is_unknown(body, task_errors):
         past = yield from _past_task(ticket)
         if past:
-            return _task_state(response, *past, ticket, _requested_count(poll_url))
+            return _task_state(response, *past, ticket, poll_url)
         raise errors.Outage("The provider does not know the task (yet).", request_id=read.request_id(response, body))
     _raise_for_status(response, body, task_errors)
     raise read.outage(response, body)
@@ -182,7 +157,7 @@ def find(
     response = yield _post([{"taskType": "getResponse", "taskUUID": edit.client_id}])
     body = response.json()
     items, task_errors = _entries_of(body, edit.client_id)
-    pending = Pending(edit.client_id, f"asked={edit.count}")
+    pending = Pending(edit.client_id, _poll_url(edit))
     if items or any(_decides(error) for error in task_errors):
         return pending
     if _is_unknown(body, task_errors):
@@ -234,9 +209,13 @@ def finished(tickets: Sequence[str]) -> Flow[frozenset[str]]:
 
 
 def _task_state(
-    response: HttpResponse, items: Sequence[Mapping[str, Any]], task_errors: Sequence[Any], ticket: str, requested: int
+    response: HttpResponse,
+    items: Sequence[Mapping[str, Any]],
+    task_errors: Sequence[Any],
+    ticket: str,
+    poll_url: str | None,
 ) -> Pending | Done:
-    """Return the state of a task from its items and errors; with fewer than `requested` images, more may come.
+    """Return the state of a task from its items and errors; with fewer images than requested, more may come.
 
     Raises: `Moderated` or `Failed` for a task that ended without an image.
     """
@@ -248,8 +227,8 @@ def _task_state(
     outputs += [ReturnedImage(error=_error_text(error)) for error in task_errors if _decides(error)]
     image_count = sum(1 for output in outputs if not output.error)
     if None in read_items or not outputs:
-        return Pending(ticket, f"asked={requested}", done=image_count)
-    more_may_come = len(outputs) < requested
+        return Pending(ticket, poll_url, done=image_count)
+    more_may_come = len(outputs) < _requested_count(poll_url)
     if not image_count and not (more_may_come and all(item.get("imageUUID") for item in (*items, *task_errors))):
         reason = next((output.error for output in outputs if output.error), None)
         filtered = any(_SAFETY.search(_code(error)) for error in (*task_errors, *(item.get("error") for item in items)))
@@ -261,9 +240,16 @@ def _task_state(
     return Done(
         tuple(outputs),
         charged_usd=charged,
-        url_lifetime_s=float(TTL_S),
+        url_lifetime_s=_lifetime_s(poll_url),
+        warnings=_flagged(items),
         settle_s=QUIET_S if more_may_come else None,
     )
+
+
+def _flagged(items: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the warning for images whose content the check of `safety` flags."""
+    places = [str(n) for n, item in enumerate(items, 1) if item.get("NSFWContent") is True]
+    return (f"Runware flags the content of image {', '.join(places)} (NSFWContent).",) if places else ()
 
 
 def _output(item: Mapping[str, Any]) -> ReturnedImage | None:
@@ -394,7 +380,7 @@ PROVIDER = Provider(
     key_env="RUNWARE_API_KEY",
     rank=5,
     base_urls={"api": BaseUrl("RUNWARE_BASE_URL", "https://api.runware.ai/v1")},
-    offers=offering.offers("runware", _FAMILIES),
+    offers=offering.offers("runware", FAMILIES),
     submit=submit,
     poll=poll,
     upload=upload,

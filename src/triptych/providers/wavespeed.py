@@ -305,7 +305,10 @@ def quote(edit: ProviderRequest) -> Flow[Quote | None]:
 
 
 def listing() -> Flow[ModelList]:
-    """Return the listed models, with their base price; an error envelope is an outage, not an empty list."""
+    """Return the listed models with their base price; an error envelope is an outage, not an empty list.
+
+    The base price of a layer job is that of its most images, so each image costs its share.
+    """
     response = yield HttpRequest("GET", "/api/v3/models")
     body = response.json()
     read.raise_for_status(response, body, only=(401, 403, 429))
@@ -313,7 +316,9 @@ def listing() -> Flow[ModelList]:
     if not 200 <= response.status < 300 or not isinstance(data, list) or not data:
         raise read.outage(response, body)
     named = [(model, entry) for entry in data if read.is_ticket(model := read.field(entry, "model_id"))]
-    return ModelList({model: read.usd(read.field(entry, "base_price")) for model, entry in named})
+    most = {offer.endpoint: offer.max_outputs for offer in PROVIDER.offers if offer.operation is Operation.LAYERS}
+    prices = {model: read.usd(read.field(entry, "base_price")) for model, entry in named}
+    return ModelList({model: usd and errors.six_decimals(usd / most.get(model, 1)) for model, usd in prices.items()})
 
 
 def balance() -> Flow[Decimal | None]:

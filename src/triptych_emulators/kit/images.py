@@ -98,8 +98,8 @@ class ImageFiles:
             raise UnreachableImage("invalid image: neither a URL nor base64") from error
 
 
-def cut_out(data: bytes) -> bytes:
-    """Return a PNG of the middle of a picture with a soft edge, on a transparent background."""
+def cut_out(data: bytes, mime_type: str = "image/png") -> bytes:
+    """Return the middle of a picture with a soft edge on a transparent background, as a PNG or WebP."""
     from PIL import Image, ImageDraw, ImageFilter
 
     image = Image.open(io.BytesIO(data)).convert("RGBA")
@@ -108,7 +108,10 @@ def cut_out(data: bytes) -> bytes:
     ImageDraw.Draw(alpha).ellipse((width // 8, height // 8, width - width // 8, height - height // 8), fill=255)
     image.putalpha(alpha.filter(ImageFilter.GaussianBlur(min(width, height) / 60)))
     out = io.BytesIO()
-    image.save(out, "PNG", compress_level=2)
+    if mime_type == "image/webp":
+        image.save(out, "WEBP", quality=90)
+    else:
+        image.save(out, "PNG", compress_level=2)
     return out.getvalue()
 
 

@@ -39,6 +39,8 @@ class JobSpec:
     prices: PriceTiers
     transparent: bool = False
     """The pictures have no background."""
+    independent: bool = False
+    """Each picture is made for itself, and pays for the references."""
     layers: bool = False
     """The first picture is the base; the others are its layers, each a PNG without a background."""
     body: Mapping[str, Any] = field(default_factory=dict)
@@ -47,12 +49,13 @@ class JobSpec:
     @property
     def price_usd(self) -> Decimal:
         """The price of one image."""
-        return self.prices.each_usd(self.size)
+        fee_usd = self.prices.fee_usd(len(self.references)) if self.independent else Decimal(0)
+        return self.prices.each_usd(self.size) + fee_usd
 
     @property
     def fee_usd(self) -> Decimal:
         """The price of the references, charged once for a request with any image."""
-        return self.prices.fee_usd(len(self.references))
+        return Decimal(0) if self.independent else self.prices.fee_usd(len(self.references))
 
     def mime_type_of(self, n: int) -> str:
         """Return the media type of picture number `n`, from 1."""
@@ -196,7 +199,10 @@ class JobRunner:
                 images, prompt, count=spec.count, size=size, mime_type=spec.mime_type, seed=str(self._seed)
             )
             clear = 0 if spec.transparent else 1 if spec.layers else len(painted)
-            pictures = (*painted[:clear], *map(cut_out, painted[clear:]))
+            pictures = (
+                *painted[:clear],
+                *(cut_out(one, "image/png" if spec.layers else spec.mime_type) for one in painted[clear:]),
+            )
             self._remember(request, pictures)
         for index, data in enumerate(pictures, start=1):
             mime_type = spec.mime_type_of(index)

@@ -352,6 +352,13 @@ def test_an_upload_that_fails_leaves_the_handle_and_says_partial(with_key: Emula
     assert "img_" in result.stdout
 
 
+def test_the_table_of_models_has_layers_and_variations(with_key: Emulator) -> None:
+    layers = next(line for line in run("models", "draft").output.splitlines() if "draft/layers" in line)
+    assert layers.split() == ["draft", "layers", "1", "4", "$0", "draft/layers"]
+    assert "are variations of each other, not one set" in run("models", "seedream-5.5", "--provider", "runware").output
+    assert "variations" not in run("models", "seedream-4.5", "--provider", "runware").output
+
+
 def test_models_are_a_table_within_100_columns(with_key: Emulator) -> None:
     result = run("models", "seedream-4.5")
     assert result.exit_code == Exit.DONE
@@ -484,3 +491,8 @@ def test_a_parameter_is_json_or_text(with_key: Emulator) -> None:
     texts = ("seed=7", "quality=high", "a=b=c", "x=true")
     read = [job_commands.Param().convert(text, None, None) for text in texts]
     assert read == [("seed", 7), ("quality", "high"), ("a", "b=c"), ("x", True)]
+
+
+def test_layers_are_shown_with_their_names_and_places(coffee: str) -> None:
+    shown = run("edit", coffee, "-p", "apart", "--provider", "draft", "--param", "layers=true")
+    assert shown.exit_code == Exit.DONE and "layer 0" in shown.output and 'layer 1 "' in shown.output

@@ -223,8 +223,18 @@ PICTURE = picture()
         ({"seed": 1}, "unsupportedParameter"),
         ({"steps": 30}, "unsupportedParameter"),
         ({"numberResults": 21}, "invalidNumberResults"),
+        ({"resolution": "2K"}, "invalidResolution"),
+        ({"model": "bytedance:seedream@4.5", "resolution": "2K"}, "invalidResolution"),
         ({"ttl": 59}, "invalidTtl"),
         ({"outputQuality": 100}, "invalidOutputQuality"),
+        ({"uploadEndpoint": "bucket"}, "invalidUploadEndpoint"),
+        ({"safety": True}, "invalidSafety"),
+        ({"safety": {"checkContent": "yes"}}, "invalidSafetyCheckContent"),
+        ({"settings": {"optimizePromptMode": "fast"}}, "invalidSettingsOptimizePromptMode"),
+        (
+            {"providerSettings": {"bytedance": {"optimizePromptMode": "off"}}},
+            "invalidProviderSettingsBytedanceOptimizePromptMode",
+        ),
         ({"outputFormat": "jpeg"}, "invalidOutputFormat"),
         ({"deliveryMethod": "later"}, "invalidDeliveryMethod"),
         ({"taskUUID": "mine"}, "invalidTaskUUID"),
@@ -358,6 +368,7 @@ ODD_POLLS: dict[str, tuple[Check, str]] = {
     "one-by-one": (lambda client, one: len(poll(client, one)["data"]) == 1, "0.105"),
     "one-late": (statuses(OK, OK), "0.105"),
     "forgotten": (check_forgotten, "0.105"),
+    "flagged": (statuses(OK, OK, OK), "0.105"),
     "no-cost": (lambda client, one: all("cost" not in item for item in poll(client, one)["data"]), "0.105"),
 }
 
@@ -431,3 +442,33 @@ def test_5_5_costs_its_tier_and_its_references(api: Emulator, client: httpx2.Cli
     (item,) = poll(client, submitted(client, **fields, inputs=inputs))["data"]
     assert item["cost"] == 0.051
     assert Image.open(io.BytesIO(client.get(item["imageURL"]).content)).mode == "RGBA"
+
+
+def test_each_result_of_5_5_is_made_for_itself(api: Emulator, client: httpx2.Client) -> None:
+    before = api.charged_usd
+    inputs = {"referenceImages": [picture(), picture("red")]}
+    items = poll(client, submitted(client, **V5_5, inputs=inputs, numberResults=3))["data"]
+    assert [item["cost"] for item in items] == [0.051] * 3
+    assert api.charged_usd - before == Decimal("0.153")
+
+
+def test_a_transparent_webp_has_an_alpha_channel(client: httpx2.Client) -> None:
+    fields = {**V5_5, "settings": {"background": "transparent"}, "outputFormat": "WEBP"}
+    (item,) = poll(client, submitted(client, **fields))["data"]
+    image = Image.open(io.BytesIO(client.get(item["imageURL"]).content))
+    assert (image.format, image.mode) == ("WEBP", "RGBA")
+
+
+def test_the_check_of_the_content_marks_every_image(api: Emulator, client: httpx2.Client) -> None:
+    api.fault("poll", "flagged", n=2)
+    task_id = submitted(client, count=2, safety={"checkContent": True})
+    assert [item["NSFWContent"] for item in poll(client, task_id)["data"]] == [False, True]
+    assert all("NSFWContent" not in item for item in poll(client, submitted(client, count=2))["data"])
+
+
+@pytest.mark.parametrize(("tier", "usd"), [("1K", 0.02), ("1.5K", 0.02), ("2K", 0.035)])
+def test_a_tier_stands_in_place_of_width_and_height(client: httpx2.Client, tier: str, usd: float) -> None:
+    asked = {name: value for name, value in task(**V5_5).items() if name not in ("width", "height")}
+    assert post(client, {**asked, "resolution": tier}).status_code == 200
+    (item,) = poll(client, asked["taskUUID"])["data"]
+    assert item["cost"] == usd

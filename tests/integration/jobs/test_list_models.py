@@ -83,6 +83,9 @@ async def test_with_all_keys_the_default_provider_comes_first(
     assert first == {fields["default_provider"]} == {default or "atlas"}
     assert all(f"{row['model']} on {row['provider']}: " in text for row in fields["models"])
     assert "more: query, operation or provider" in text
+    for provider in fields["providers"]:
+        shown = {row["model"] for row in fields["models"] if row["provider"] == provider["provider"]}
+        assert not shown & provider.get("others_usd_per_image", {}).keys()
 
 
 async def test_with_every_list_failing_it_still_fits(make_service: MakeService, clock: FakeClock) -> None:

@@ -152,7 +152,7 @@ def test_a_provider_says_what_it_is(name: str) -> None:
     assert provider.name == name and provider.title
     assert re.fullmatch(r"[A-Z]+_API_KEY", provider.key_env or "")
     for base in provider.base_urls.values():
-        assert re.fullmatch(r"[A-Z_]+_BASE_URL", base.env) and base.default.startswith("https://")
+        assert re.fullmatch(r"[A-Z_]+_(BASE|STATIC)_URL", base.env) and base.default.startswith("https://")
     assert provider.inline or provider.upload, "references have to get there somehow"
     assert bool(provider.poll) or not (provider.find or provider.honours_ids_s or provider.finished)
     assert len({(o.endpoint, o.operation) for o in provider.offers}) == len(provider.offers)
@@ -173,9 +173,10 @@ def test_every_offer_has_its_price_its_limits_and_their_source(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", HOSTED)
-def test_pro_and_flash_make_single_images_only(name: str) -> None:
+def test_pro_and_flash_make_no_sets(name: str) -> None:
     for offer in providers.load(name).offers:
-        assert not (offer.operation.sequential and offer.family.endswith(("-pro", "-flash")))
+        several = offer.operation.sequential and offer.family.endswith(("-pro", "-flash"))
+        assert not several or offer.independent
 
 
 # The usual way

@@ -121,7 +121,7 @@ async def test_a_hundred_layers_are_quoted_before_they_are_paid(
     make_service: MakeService, api: Emulator, coffee: str
 ) -> None:
     async with make_service(api) as service:
-        with pytest.raises(errors.OverBudget, match=r"3\.508"):
+        with pytest.raises(errors.OverBudget, match=r"up to 100 layers, seedream-5.5 on atlas .*3\.508"):
             await edit_sequence(service, [coffee], "take it apart", 1, apart(model="seedream-5.5"))
     assert not api.accepted
 
@@ -130,6 +130,16 @@ async def test_a_hundred_layers_are_quoted_before_they_are_paid(
 
 
 @pytest.mark.parametrize("api", ["atlas"], indirect=True)
+@pytest.mark.parametrize("api", ["atlas"], indirect=True)
+async def test_without_a_model_a_family_below_the_confirmation_does_it(
+    make_service: MakeService, api: Emulator, coffee: str
+) -> None:
+    plain = Options(wait_s=0, params=LAYERS, dry_run=True)
+    async with make_service(api) as service:
+        dry = await edit_sequence(service, [coffee], "apart", 1, plain)
+    assert (dry.model, dry.cost.quoted) == ("seedream-5.0-pro", Decimal("0.765"))
+
+
 async def test_hours_go_out_as_headers_and_end_the_links(
     make_service: MakeService, api: Emulator, finish: Finish, coffee: str, clock: FakeClock
 ) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, edited, ended, generate_sequence
+from triptych.core import errors
 
 EMULATED = {"name": "runware", "latency_s": 10.0, "max_side": 64}
 
@@ -170,6 +172,128 @@ async def test_an_unknown_charge_becomes_the_quote_of_the_images(
         job = await service.job(started.job_id)
         assert service.store.plain.money_since(0) == (Decimal("0.07"), 0)
     assert (job.status, job.returned, job.cost.charged) == ("done", 2, Decimal("0.07"))
+
+
+async def test_variations_are_one_task_and_one_job(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
+    async with make_service(api) as service:
+        dry = await edit_sequence(service, [coffee], "dawn", 3, {"model": "seedream-5.5", "dry_run": True})
+        job = await edited(service, finish, coffee, 3, model="seedream-5.5")
+        again = await edited(service, finish, coffee, 3, model="seedream-5.5")
+        assert service.store.plain.money_since(0) == (Decimal("0.129"), 0)
+    assert dry.cost.quoted == job.cost.quoted == job.cost.charged == api.charged_usd == Decimal("0.129")
+    assert (job.status, job.requested, job.returned) == ("done", 3, 3)
+    assert (again.job_id, len(api.accepted)) == (job.job_id, 1)
+    (task,) = tasks(api, "imageInference")
+    assert task["numberResults"] == 3 and "settings" not in task and task["positivePrompt"] == "make it golden hour"
+    assert any("independent variations" in warning for warning in job.warnings)
+
+
+async def test_variations_of_a_model_for_sets_are_one_task(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee, 3, params={"variations": True})
+    (task,) = tasks(api, "imageInference")
+    assert (task["model"], task["numberResults"]) == ("bytedance:seedream@5.0-lite", 3)
+    assert task["positivePrompt"] == "make it golden hour" and "settings" not in task
+    assert (job.returned, job.cost.charged) == (3, Decimal("0.105"))
+    assert any("independent variations" in warning for warning in job.warnings)
+
+
+@pytest.mark.parametrize("fault", ["frame-failed", "fewer"])
+async def test_a_missing_variation_is_not_charged(
+    make_service: MakeService, api: Emulator, finish: Finish, clock: FakeClock, coffee: str, fault: str
+) -> None:
+    api.fault("poll", fault, times=None)
+    async with make_service(api) as service:
+        started = await edit_sequence(service, [coffee], "dawn", 3, {**NOW, "model": "seedream-5.5"})
+        await finish(service)
+        await settled(service, clock)
+        job = await service.job(started.job_id)
+        assert service.store.plain.money_since(0) == (Decimal("0.086"), 0)
+    assert (job.requested, job.returned) == (3, 2)
+    assert job.cost.quoted == Decimal("0.129") and job.cost.charged == api.charged_usd == Decimal("0.086")
+
+
+async def test_a_webp_is_stored_shown_and_saved_as_one(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    async with make_service(api, TRIPTYCH_ALLOWED_DIRS=os.pathsep.join([str(tmp_path), coffee])) as service:
+        params = {"background": "transparent"}
+        job = await edited(
+            service, finish, coffee, 1, model="seedream-5.5", format="webp", params=params, save_to=str(out)
+        )
+        (image,) = job.images
+        assert image.path and image.path.endswith(".webp") and image.mime_type == "image/webp"
+        assert [saved.suffix for saved in out.iterdir()] == [".webp"]
+        with Image.open(image.path) as stored:
+            assert (stored.format, stored.mode) == ("WEBP", "RGBA")
+        chain = await edit_chain(service, [image.handle], ["warmer"], (), {**NOW, "format": "webp"})
+        chain = await ended(service, finish, chain.job_id)
+    assert chain.status == "done"
+    first, second = tasks(api, "imageInference")
+    assert {first["outputFormat"], second["outputFormat"]} == {"WEBP"}
+    assert second["inputs"]["referenceImages"][0].endswith(".webp")
+
+
+async def test_a_lifetime_sets_the_expiry_of_the_urls(
+    make_service: MakeService, api: Emulator, finish: Finish, clock: FakeClock, coffee: str
+) -> None:
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee, 2, params={"ttl_s": 3600})
+        usual = await edited(service, finish, coffee, 1)
+        (outputs, others) = [service.store.plain.outputs(one.job_id) for one in (job, usual)]
+    assert [task["ttl"] for task in tasks(api, "imageInference")] == [3600, 86400]
+    left_s = [(output.url_expires_at - clock.now()).total_seconds() for output in (*outputs, *others)]
+    assert 0 < left_s[0] <= 3600 < 80_000 < left_s[2] <= 86400
+
+
+async def test_flagged_content_warns_and_is_delivered(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
+    api.fault("poll", "flagged", n=2)
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee, 2, params={"safety": {"checkContent": True}})
+    assert job.returned == 2
+    assert any("flags the content of image 2" in warning for warning in job.warnings)
+    assert any("may charge for its check" in warning for warning in job.warnings)
+
+
+@pytest.mark.parametrize("params", [{"seed": 1}, {"ttl_s": 1}, {"upload_endpoint": "http://a.example"}, {"layers": 1}])
+async def test_a_wrong_parameter_sends_nothing(
+    make_service: MakeService, api: Emulator, coffee: str, params: dict[str, Any]
+) -> None:
+    async with make_service(api) as service:
+        with pytest.raises(errors.OutOfLimits):
+            await edit_sequence(service, [coffee], "dawn", 1, {**NOW, "params": params, "provider": "runware"})
+    assert not api.seen
+
+
+async def test_an_automatic_size_is_left_to_the_model(
+    make_service: MakeService, api: Emulator, finish: Finish, coffee: str
+) -> None:
+    async with make_service(api) as service:
+        job = await edited(service, finish, coffee, 1, model="seedream-5.5", size="auto")
+    (task,) = tasks(api, "imageInference")
+    assert task["resolution"] == "2K" and not {"width", "height"} & {*task}
+    assert job.cost.quoted == job.cost.charged == api.charged_usd == Decimal("0.043")
+
+
+async def test_layers_are_refused_with_the_reason(make_service: MakeService, api: Emulator, coffee: str) -> None:
+    async with make_service(api) as service:
+        for model in (None, "seedream-5.5"):
+            given: Any = {
+                **NOW,
+                "params": {"layers": True},
+                "provider": "runware",
+                **({"model": model} if model else {}),
+            }
+            with pytest.raises(errors.OutOfLimits, match="no document says how Runware returns the layers"):
+                await edit_sequence(service, [coffee], "take it apart", 1, given)
+    assert not api.seen
 
 
 async def settled(service: Any, clock: FakeClock) -> None:

@@ -44,6 +44,16 @@ def test_a_name_of_triptychs_is_given_once() -> None:
     assert params["prompt_extend"].path == ("prompt_extend",)
 
 
+def test_a_property_that_an_argument_sets_says_which() -> None:
+    offer = sized(
+        size={"type": "string", "enum": ["1024*1024"]},
+        num_images={"type": "integer", "maximum": 4},
+        output_format={"type": "string", "enum": ["png", "jpeg"]},
+    )
+    named = {"size": "use size", "num_images": "use count", "output_format": "use format", "prompt": "use prompt"}
+    assert {name: offer.no_params[name] for name in named} == named
+
+
 @pytest.mark.parametrize(
     "property",
     [

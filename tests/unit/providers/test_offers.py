@@ -36,7 +36,7 @@ FAMILY = _Own(
 def test_a_familys_fields_are_its_offers_fields() -> None:
     common = {one.name for one in fields(Offer)} & {one.name for one in fields(_Own)}
     by_operation = {"endpoint", "max_references", "max_outputs"}
-    assert len(common - by_operation) == 10
+    assert len(common - by_operation) == 11
     for offer in offering.offers("nobody", {"nine": FAMILY}, offering.PATH_TAILS):
         assert all(getattr(offer, name) == getattr(FAMILY, name) for name in common - by_operation)
 
@@ -49,6 +49,12 @@ def test_the_operation_decides_id_references_and_count() -> None:
         Operation.EDIT: ("v9/edit", 14, 1),
         Operation.EDIT_SEQUENTIAL: ("v9/edit-sequential", 14, 15),
     }
+
+
+def test_an_independent_family_makes_several_without_naming_them() -> None:
+    own = replace(FAMILY, single=True, independent=True)
+    (made,) = (o for o in offering.offers("nobody", {"nine": own}) if o.operation is Operation.EDIT_SEQUENTIAL)
+    assert (made.max_outputs, made.names_count_in_prompt, made.independent) == (15, False, True)
 
 
 def test_a_family_with_layers_has_an_offer_for_them() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from base64 import b64encode
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from support import flows
 from support.flows import HTML, SENT, SENT_AT, answer, any_answer, any_json, drive, lost
-from triptych import providers
+from triptych import catalog, providers
 from triptych.core import errors
 from triptych.core.models import Done, Pending, ProviderRequest, Reference, ReturnedImage, Upload
 from triptych.core.offers import Operation
@@ -60,18 +61,18 @@ NOT_FOUND = answer(404, {"errors": [error("taskFailedOrNotFound")]})
 # The models
 
 
-def test_three_families_sell_four_operations_and_three_only_single_images() -> None:
+def test_every_family_sells_four_operations() -> None:
     sold: dict[str, set[str]] = {}
     for offer in runware.PROVIDER.offers:
         sold.setdefault(f"{offer.family} {offer.endpoint}", set()).add(offer.operation)
-    every, single = set(PATH_TAILS), {Operation.GENERATE, Operation.EDIT}
+    every = set(PATH_TAILS)
     assert sold == {
         "seedream-5.0-lite bytedance:seedream@5.0-lite": every,
         "seedream-4.5 bytedance:seedream@4.5": every,
         "seedream-4.0 bytedance:5@0": every,
-        "seedream-5.5 bytedance:seedream@5.5": single,
-        "seedream-5.0-pro bytedance:seedream@5.0-pro": single,
-        "seedream-5.0-flash bytedance:seedream@5.0-flash": single,
+        "seedream-5.5 bytedance:seedream@5.5": every,
+        "seedream-5.0-pro bytedance:seedream@5.0-pro": every,
+        "seedream-5.0-flash bytedance:seedream@5.0-flash": every,
     }
     assert providers.load("runware") is runware.PROVIDER
     lite = edit().offer
@@ -127,6 +128,151 @@ def test_a_request_is_one_task_with_its_own_fields_only(request_: ProviderReques
     assert (call.method, call.path, call.json) == ("POST", "", [task])
     assert not call.repeatable
     assert pending == Pending(TICKET, f"asked={request_.count}")
+
+
+@pytest.mark.parametrize("family", ["seedream-4.5", "seedream-5.5", "seedream-5.0-pro", "seedream-5.0-flash"])
+def test_an_automatic_size_is_a_tier(family: str) -> None:
+    asked = edit(Operation.EDIT, family, size=None)
+    assert catalog.resolve_size(asked.offer, "auto", (300, 200)) is None
+    assert catalog.resolve_size(asked.offer, None, (300, 200)) is not None
+    _, (call,) = drive(runware.submit(asked), answer(body=ACK))
+    plain = {name: value for name, value in COMMON.items() if name not in ("width", "height")}
+    assert call.json == [{**plain, "model": asked.offer.endpoint, "inputs": REFERENCES, "resolution": "2K"}]
+    largest = catalog.quote(asked.offer, 1, (2048, 2048), 1)
+    assert catalog.quote(asked.offer, 1, None, 1) == largest
+
+
+@pytest.mark.parametrize(
+    ("family", "params", "fields"),
+    [
+        ("seedream-5.5", {"background": "transparent"}, {"settings": {"background": "transparent"}}),
+        ("seedream-4.0", {"prompt_optimization": "fast"}, {"settings": {"optimizePromptMode": "fast"}}),
+        ("seedream-5.0-lite", {"quality": 80}, {"outputQuality": 80}),
+        ("seedream-4.5", {"safety": {"checkContent": True}}, {"safety": {"checkContent": True}}),
+        ("seedream-5.0-pro", {"safety": {"mode": "full"}}, {"safety": {"mode": "full"}}),
+        ("seedream-5.0-flash", {"ttl_s": 3600}, {"ttl": 3600}),
+        (
+            "seedream-5.5",
+            {"upload_endpoint": "https://bucket.example/a?sig=1"},
+            {"uploadEndpoint": "https://bucket.example/a?sig=1"},
+        ),
+        ("seedream-5.5", {"variations": True}, {}),
+    ],
+)
+def test_a_parameter_is_one_field_of_the_task(family: str, params: dict[str, Any], fields: dict[str, Any]) -> None:
+    asked = edit(Operation.GENERATE, family, params=params, format="webp")
+    catalog.check_params(asked.offer, asked.request)
+    _, (call,) = drive(runware.submit(asked), answer(body=ACK))
+    plain = {**COMMON, "model": asked.offer.endpoint, "outputFormat": "WEBP"}
+    assert call.json == [{**plain, **fields}]
+
+
+@pytest.mark.parametrize(
+    ("family", "params", "words"),
+    [
+        ("seedream-5.5", {"seed": 1}, "would do nothing"),
+        ("seedream-4.5", {"seed": 1}, "would do nothing"),
+        ("seedream-5.0-pro", {"layers": True}, "no document says how Runware returns the layers"),
+        ("seedream-5.0-lite", {"negative_prompt": "rain"}, "say in the prompt what to leave out"),
+        ("seedream-5.0-lite", {"background": "transparent"}, "no parameter .background."),
+        ("seedream-5.5", {"prompt_optimization": "fast"}, "must be standard"),
+        ("seedream-5.5", {"quality": 19}, "a whole number from 20 to 99"),
+        ("seedream-5.5", {"quality": True}, "a whole number from 20 to 99"),
+        ("seedream-5.5", {"ttl_s": 60}, "from 600 to 31536000"),
+        ("seedream-5.5", {"ttl_s": 10**300}, "from 600 to 31536000"),
+        ("seedream-5.5", {"safety": True}, r"an object of checkContent \(true or false\), mode \(fast, full\)"),
+        ("seedream-5.5", {"safety": {"check": True}}, "an object of checkContent"),
+        ("seedream-5.5", {"safety": {}}, "an object of checkContent"),
+        ("seedream-5.5", {"upload_endpoint": "http://bucket.example/a"}, "a URL that begins with https://"),
+        ("seedream-5.5", {"upload_endpoint": "https://me:pass@bucket.example/a"}, "a URL that begins with https://"),
+        ("seedream-5.5", {"upload_endpoint": "https://bucket.example/a b"}, "a URL that begins with https://"),
+        ("seedream-5.5", {"variations": False}, "must be true"),
+        ("seedream-5.5", {"number_results": 3}, "It has: "),
+    ],
+)
+def test_a_wrong_parameter_is_refused_with_what_is_right(family: str, params: dict[str, Any], words: str) -> None:
+    asked = edit(Operation.EDIT, family, params=params)
+    with pytest.raises(errors.OutOfLimits, match=words):
+        catalog.check_params(asked.offer, asked.request)
+
+
+@pytest.mark.parametrize(
+    ("family", "format", "refused"),
+    [
+        ("seedream-5.5", None, True),  # a PNG by default
+        ("seedream-5.5", "png", True),
+        ("seedream-5.5", "webp", False),
+        ("seedream-4.5", None, False),  # a JPEG by default
+        ("seedream-4.5", "jpeg", False),
+        ("seedream-4.5", "png", True),
+    ],
+)
+def test_a_quality_is_refused_for_a_png(family: str, format: str | None, refused: bool) -> None:
+    asked = edit(Operation.EDIT, family, params={"quality": 50}, format=format)
+    with pytest.raises(errors.OutOfLimits, match="a PNG has no such quality") if refused else contextlib.nullcontext():
+        catalog.check_params(asked.offer, asked.request)
+
+
+@pytest.mark.parametrize("family", ["seedream-5.5", "seedream-5.0-pro", "seedream-5.0-flash"])
+@pytest.mark.parametrize("operation", [Operation.GENERATE_SEQUENTIAL, Operation.EDIT_SEQUENTIAL])
+def test_several_of_a_single_model_are_independent_results(family: str, operation: Operation) -> None:
+    asked = edit(operation, family, count=3)
+    pending, (call,) = drive(runware.submit(asked), answer(body=ACK))
+    inputs = {"inputs": REFERENCES} if operation.edits else {}
+    assert call.json == [{**COMMON, "model": asked.offer.endpoint, "numberResults": 3, **inputs}]
+    assert pending == Pending(TICKET, "asked=3")
+    assert asked.offer.max_outputs == 15 and catalog.name_count(asked.offer, "two cats", 3) == "two cats"
+
+
+def test_one_of_a_single_model_asks_for_no_number() -> None:
+    _, (call,) = drive(runware.submit(edit(Operation.EDIT_SEQUENTIAL, "seedream-5.5", count=1)), answer(body=ACK))
+    assert not {"numberResults", "settings"} & set(call.json[0])
+
+
+def test_variations_of_a_model_for_sets_leave_the_prompt_alone() -> None:
+    asked = edit(params={"variations": True}, prompt="cats in rain")
+    asked = replace(asked, prompt=catalog.name_count(asked.offer, "cats in rain", 2))
+    assert asked.prompt == "cats in rain. Generate exactly 2 images."
+    _, (call,) = drive(runware.submit(asked), answer(body=ACK))
+    assert call.json == [{**COMMON, "positivePrompt": "cats in rain", "inputs": REFERENCES, "numberResults": 2}]
+    (set_,) = next(runware.submit(replace(asked, params={"variations": False}))).json
+    assert set_["settings"] == {"maxSequentialImages": 2} and "numberResults" not in set_
+
+
+def test_each_variation_pays_for_its_references() -> None:
+    offer = edit(Operation.EDIT_SEQUENTIAL, "seedream-5.5").offer
+    assert catalog.quote(offer, 3, (2048, 2048), 2).usd == 3 * (Decimal("0.035") + 2 * Decimal("0.008"))
+    pro = edit(Operation.EDIT_SEQUENTIAL, "seedream-5.0-pro").offer
+    assert catalog.quote(pro, 2, (1024, 1024), 3).usd == 2 * (Decimal("0.045") + 2 * Decimal("0.003"))
+
+
+def test_several_without_a_model_are_a_set() -> None:
+    for offers in (runware.PROVIDER.offers, [o for o in runware.PROVIDER.offers if o.family != "seedream-5.0-lite"]):
+        assert not catalog.choose(offers, Operation.EDIT_SEQUENTIAL, None, 4).independent
+    single = [o for o in runware.PROVIDER.offers if o.family == "seedream-5.5"]
+    with pytest.raises(errors.OutOfLimits, match="edit-sequential of 4 images"):
+        catalog.choose(single, Operation.EDIT_SEQUENTIAL, None, 4)
+    assert catalog.choose(single, Operation.EDIT_SEQUENTIAL, "seedream-5.5", 4).independent
+    assert catalog.choose(single, Operation.EDIT_SEQUENTIAL, None, 1).family == "seedream-5.5"
+
+
+def test_a_lifetime_travels_to_the_results() -> None:
+    asked = edit(params={"ttl_s": 3600})
+    pending, _ = drive(runware.submit(asked), answer(body=ACK))
+    assert pending == Pending(TICKET, "asked=2&ttl=3600")
+    done = polled(item(1), item(2), count="asked=2&ttl=3600")
+    assert isinstance(done, Done) and (done.url_lifetime_s, done.settle_s) == (3600, None)
+    assert polled(item(1), RUNNING, count="asked=2&ttl=3600") == Pending(TICKET, "asked=2&ttl=3600", done=1)
+    at_once, _ = drive(runware.submit(asked), answer(body={"data": [item(1), item(2)]}))
+    assert isinstance(at_once, Done) and at_once.url_lifetime_s == 3600
+    found, _ = drive(runware.find(asked, lost(asked), SENT, frozenset()), answer(body={"data": [RUNNING]}))
+    assert found == pending
+
+
+def test_flagged_content_is_a_warning() -> None:
+    done = polled(item(1, NSFWContent=False), item(2, NSFWContent=True))
+    assert isinstance(done, Done)
+    assert done.warnings == ("Runware flags the content of image 2 (NSFWContent).",)
 
 
 def test_a_reference_without_a_url_goes_as_a_data_uri() -> None:

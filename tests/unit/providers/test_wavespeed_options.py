@@ -162,6 +162,17 @@ def test_the_price_call_quotes_the_whole_layer_job() -> None:
     assert call.json == {"model_id": asked.offer.endpoint, "inputs": next(wavespeed.submit(asked)).json}  # type: ignore[union-attr]
 
 
+def test_the_listed_price_of_a_layer_job_is_shared_by_its_images() -> None:
+    listed = {"bytedance/seedream-v5.0-pro/layer-decomposition": 0.765, "bytedance/seedream-v4.5/edit": 0.04, "x/y": 0}
+    data = [{"model_id": name, "base_price": usd} for name, usd in listed.items()]
+    found, _ = drive(wavespeed.listing(), answer(body={"code": 200, "data": data}))
+    assert [*found.prices_usd.values()] == [Decimal("0.045"), Decimal("0.04"), None]
+
+
+def test_tiers_alone_are_listed_without_a_ratio() -> None:
+    assert catalog.sizes_text(edit(Operation.LAYERS, "seedream-5.5").offer) == ["1K", "1.5K", "2K"]
+
+
 URLS = [f"https://a.example/{n}.png" for n in range(3)]
 
 

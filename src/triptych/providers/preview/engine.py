@@ -5,6 +5,7 @@ from every other. `warnings` list the words that this engine does not follow.
 
 `plan` reads the words (with `tokens`, `variants`, `vocabulary`), `effects` edits pictures (with `tone`, `grades`,
 `media`, `geometry`, `masks`), `scene` and `scene_painter` (with `landscape`) paint where there is no picture.
+`cutout` finds subjects, and `layers` takes pictures apart.
 Must not know: files, jobs, providers.
 """
 
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from PIL import Image
 
 from triptych.images import contact_sheet, processing
-from triptych.providers.preview import effects, geometry, scene, scene_painter, tone
+from triptych.providers.preview import cutout, effects, geometry, masks, scene, scene_painter, tone
 from triptych.providers.preview.plan import EditPlan, parse_prompt
 from triptych.providers.preview.tokens import ImageOperation
 from triptych.providers.preview.vocabulary import SEASONS
@@ -26,6 +27,7 @@ WORKING_SIDE_PX = 1600
 VISIBLE = 4.0
 """How far apart, in levels of 255 on average, two panels of one call are at least (see `tone.distance`)."""
 NUDGE_LEVELS = 7
+SHAPES = ("rotate", "flip", "crop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ def render(
     size: tuple[int, int] | None = None,
     mime_type: str = "image/png",
     seed: str = "",
+    take: int | None = None,
+    background: str | None = None,
 ) -> RenderedImages:
     """Return `count` edits of the images, or without images `count` panels of a painted scene.
 
@@ -52,13 +56,21 @@ def render(
     """
     if count < 1:
         raise ValueError("a preview needs a count of at least one")
+    number = "" if take is None else str(take)
     if images:
-        return _edit(images, prompt, count, size, mime_type, seed)
-    return _draw(prompt, count, size or (1024, 1024), mime_type, seed)
+        return _edit(images, prompt, count, size, mime_type, seed, number, background)
+    return _draw(prompt, count, size or (1024, 1024), mime_type, f"{seed}{number}", background)
 
 
 def _edit(
-    images: Sequence[bytes], prompt: str, count: int, size: tuple[int, int] | None, mime_type: str, seed: str
+    images: Sequence[bytes],
+    prompt: str,
+    count: int,
+    size: tuple[int, int] | None,
+    mime_type: str,
+    seed: str,
+    take: str,
+    background: str | None,
 ) -> RenderedImages:
     """Return `count` edits of the first image; the others lend it their colours, or join it in a collage.
 
@@ -66,35 +78,50 @@ def _edit(
     None keeps the size of the first image, turned and cropped by the prompt.
     """
     intent = parse_prompt(prompt, count)
-    opened = [contact_sheet.opaque(processing.open_upright(data), checker=False).convert("RGB") for data in images[:14]]
+    upright = [processing.open_upright(data) for data in images[:14]]
+    opened = [contact_sheet.opaque(image, checker=False).convert("RGB") for image in upright]
+    alphas = [_alpha(image) if background in ("transparent", "auto") else None for image in upright]
     full = opened[0].size
     names = {op.name for ops in intent.panels for op in ops}
     each = intent.each and len(opened) == count and count > 1
     if each:
         bases = opened
     elif len(opened) > 1 and names & {"collage", "blend"}:
-        bases = [_joined([_reduced(one, size) for one in opened], "blend" in names)]
+        bases, alphas = [_joined([_reduced(one, size) for one in opened], "blend" in names)], [None]
         full = bases[0].size
     else:
-        bases = [_reduced(opened[0], size)]
+        bases, alphas = [_reduced(opened[0], size)], alphas[:1]
         for reference in opened[1:]:
             bases[0] = tone.like(bases[0], reference, 0.65 / (len(opened) - 1) ** 0.5)
     final = size or _turned(full, intent.panels[0])
     mark = seed or hashlib.sha256(prompt.encode("utf-8", "replace")).hexdigest()
-    panels = [_edited(_reduced(bases[n % len(bases)], size), intent.panels[n], final, mark) for n in range(count)]
-    return _finished(panels, final, mime_type, _warnings(intent))
+    panels: list[Image.Image] = []
+    cuts: list[Image.Image | None] = []
+    for n, ops in enumerate(intent.panels[:count]):
+        alpha = alphas[n % len(alphas)]
+        base = _shaped(_reduced(bases[n % len(bases)], size), ops, final, mark, take)
+        cut = _shaped(_reduced(alpha, size), ops, final, mark, take).convert("L") if alpha else None
+        if background == "transparent":
+            cut = cut or cutout.subject(base)
+        rest = [op for op in ops if op.name not in SHAPES]
+        panels.append(effects.apply(_lit(base, take), rest, mark + take))
+        cuts.append(cut and cutout.followed(cut, rest, mark + take))
+    return _finished(panels, cuts, final, mime_type, _warnings(intent) + _uncut(cuts, background))
 
 
-def _draw(prompt: str, count: int, size: tuple[int, int], mime_type: str, seed: str) -> RenderedImages:
+def _draw(
+    prompt: str, count: int, size: tuple[int, int], mime_type: str, seed: str, background: str | None
+) -> RenderedImages:
     """Return `count` panels of a scene painted from the words: one place and palette, at later and later times."""
     intent = parse_prompt(prompt, count, known=scene.NOUNS)
     working = _working_size(size)
     mark = f"{prompt}|{seed}"
-    panels = []
+    panels: list[Image.Image] = []
+    cuts: list[Image.Image | None] = []
     for n, (ops, text) in enumerate(zip(intent.panels, intent.texts, strict=True)):
         progress = 0.35 + 0.2 * (n // intent.listed) if intent.listed else n / (count - 1) if count > 1 else 0.35
         described = scene.Scene.of(text, ops, mark, min(1.0, progress))
-        painted = scene_painter.paint(described, working)
+        painted, cut = scene_painter.paint_cut(described, working)
         painted_already = {*scene.PAINTED, "variation", "crop", *(("tint",) if described.is_abstract else ())}
         rest = [
             replace(op, strength=op.strength * (0.6 if op.name in (*SEASONS, "snow") else 1.0))
@@ -102,21 +129,47 @@ def _draw(prompt: str, count: int, size: tuple[int, int], mime_type: str, seed: 
             if op.name not in painted_already
         ]
         panels.append(geometry.cover(effects.apply(painted, rest, mark), working))
-    return _finished(panels, size, mime_type, _warnings(intent))
+        followed = cutout.followed(cut, rest, mark) if background == "transparent" else None
+        cuts.append(followed and geometry.cover(followed, working))
+    return _finished(panels, cuts, size, mime_type, _warnings(intent) + _uncut(cuts, background))
 
 
-def _edited(base: Image.Image, ops: Sequence[ImageOperation], final: tuple[int, int], seed: str) -> Image.Image:
-    """Return one panel at working size: geometry first, then the shape that is wanted, then everything else."""
-    shapes = [op for op in ops if op.name in ("rotate", "flip", "crop")]
-    rest = [op for op in ops if op.name not in ("rotate", "flip", "crop")]
-    turned = effects.apply(base, shapes, seed)
-    return effects.apply(geometry.cover(turned, _working_size(final)), rest, seed)
+def _shaped(
+    base: Image.Image, ops: Sequence[ImageOperation], final: tuple[int, int], seed: str, take: str
+) -> Image.Image:
+    """Return one panel's picture at working size: geometry first, then the wanted shape, then the take's detail."""
+    turned = effects.apply(base, [op for op in ops if op.name in SHAPES], seed)
+    covered = geometry.cover(turned, _working_size(final))
+    if not take:
+        return covered
+    chance = masks.SeededRandom(f"take {take}")
+    return geometry.closer(covered, chance(0.88, 0.96), (chance(), chance()))
+
+
+def _lit(image: Image.Image, take: str) -> Image.Image:
+    """Return the picture in the light of a take: a little lighter or darker, warmer or cooler."""
+    if not take:
+        return image
+    chance = masks.SeededRandom(f"light {take}")
+    tones = ("bright" if chance() < 0.5 else "dark", "warm" if chance() < 0.5 else "cool")
+    return tone.graded(image, [ImageOperation(name, chance(0.15, 0.45)) for name in tones])
+
+
+def _alpha(image: Image.Image) -> Image.Image | None:
+    """Return the alpha of a picture with transparent places, as a grey RGB picture."""
+    if image.mode != "RGBA" or image.getchannel("A").getextrema() == (255, 255):
+        return None
+    return image.getchannel("A").convert("RGB")
 
 
 def _finished(
-    panels: Sequence[Image.Image], size: tuple[int, int], mime_type: str, warnings: tuple[str, ...]
+    panels: Sequence[Image.Image],
+    cuts: Sequence[Image.Image | None],
+    size: tuple[int, int],
+    mime_type: str,
+    warnings: tuple[str, ...],
 ) -> RenderedImages:
-    """Return the panels as files of that size, each moved in tone until it is unlike all before it."""
+    """Return the panels as files of that size, each moved in tone until it is unlike all before it, and cut out."""
     distinct: list[Image.Image] = []
     for panel in panels:
         moved, tries = panel, 0
@@ -124,8 +177,19 @@ def _finished(
             tries += 1
             moved = tone.nudged(panel, NUDGE_LEVELS * tries)
         distinct.append(moved)
-    scaled = (one if one.size == size else one.resize(size, Image.Resampling.BICUBIC) for one in distinct)
-    return RenderedImages(tuple(processing.encode(one, mime_type) for one in scaled), warnings, size)
+    files = []
+    for panel, cut in zip(distinct, cuts, strict=True):
+        one = panel if panel.size == size else panel.resize(size, Image.Resampling.BICUBIC)
+        if cut:
+            one.putalpha(cut if cut.size == size else cut.resize(size, Image.Resampling.BICUBIC))
+        files.append(processing.encode(one, mime_type))
+    return RenderedImages(tuple(files), warnings, size)
+
+
+def _uncut(cuts: Sequence[Image.Image | None], background: str | None) -> tuple[str, ...]:
+    if background != "transparent" or None not in cuts:
+        return ()
+    return ("No transparent background: the offline engine removes a plain background only, and found none here.",)
 
 
 def _warnings(intent: EditPlan) -> tuple[str, ...]:

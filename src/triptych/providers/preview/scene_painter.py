@@ -29,21 +29,37 @@ _LEAVES: dict[str, tuple[RGB, RGB]] = {
 
 def paint(scene: Scene, size: tuple[int, int]) -> Image.Image:
     """Return the painted RGB picture at exactly this size."""
+    return paint_cut(scene, size)[0]
+
+
+def paint_cut(scene: Scene, size: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
+    """Return the picture, and the mask of what is painted on its backdrop (see `ScenePainter.backdrop`)."""
     scale = PAINT_SIDE_PX / max(size)
     large = (max(8, round(size[0] * scale)), max(8, round(size[1] * scale)))
     painter = ScenePainter(scene, large)
     picture = painter.abstract() if scene.is_abstract else painter.landscape()
-    return picture.resize(size, Image.Resampling.LANCZOS)
+    red, green, blue = ImageChops.difference(picture, painter.backdrop).split()
+    unlike = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    mask = unlike.point([max(0, min(255, (value - 7) * 16)) for value in range(256)]).filter(
+        ImageFilter.MedianFilter(3)
+    )
+    return picture.resize(size, Image.Resampling.LANCZOS), mask.resize(size, Image.Resampling.BOX)
 
 
 class ScenePainter(LandscapePainter):
-    """Paints the things, each on its own layer."""
+    """Paints the things, each on its own layer.
+
+    `backdrop` is the picture before its subject: the sky and the land before things, the sky alone before a landscape.
+    """
+
+    backdrop: Image.Image
 
     def landscape(self) -> Image.Image:
         things = self.scene.things
         self.stars()
         self.disc()
         self.clouds()
+        self.backdrop = self.image.copy()
         sea = bool(things & {"sea", "boat", "lighthouse"})
         if things & {"mountain"} or not things & {"sea", "city", "boat", "lighthouse", "cup"}:
             self.ridges()
@@ -56,6 +72,8 @@ class ScenePainter(LandscapePainter):
             ("balloon", self.balloon), ("bird", self.birds),
         )  # fmt: skip
         drawn = [thing for thing, _ in order if thing in things]
+        if drawn:
+            self.backdrop = self.image.copy()
         for thing, layer in order:
             if thing in things or (not drawn and thing == "tree" and not sea and "city" not in things):
                 layer()
@@ -69,7 +87,7 @@ class ScenePainter(LandscapePainter):
     def glow(self, x: float, y: float, reach: float, colour: RGB = (255, 220, 140)) -> None:
         mask = masks.radial(self.size, (x / self.w, y / self.h), reach, 2.0)
         lit = Image.composite(Image.new("RGB", self.size, colour), Image.new("RGB", self.size), mask)
-        self.image = ImageChops.screen(self.image, lit)
+        self.image, self.backdrop = ImageChops.screen(self.image, lit), ImageChops.screen(self.backdrop, lit)
         self.draw = ImageDraw.Draw(self.image)
 
     def lighthouse(self) -> None:
@@ -324,6 +342,7 @@ class ScenePainter(LandscapePainter):
         palette = [*named, *(stock[(start + n) % len(stock)] for n in range(4))][:4]
         pale = tuple(masks.mix(channel, 250, 0.86) for channel in palette[0])
         image = Image.new("RGB", self.size, (pale[0], pale[1], pale[2]))
+        self.backdrop = image
         turn = self.scene.progress * 1.5
         for n in range(9):
             mask = Image.new("L", self.size)
