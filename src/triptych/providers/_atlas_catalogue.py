@@ -14,7 +14,7 @@ from triptych.core.offers import ListedModel
 from triptych.providers import BaseUrl, Flow, HttpRequest, _listed
 from triptych.providers import _reading as read
 
-STATIC = BaseUrl("ATLASCLOUD_STATIC_URL", "https://static.atlascloud.ai", optional=True)
+STATIC = BaseUrl("ATLASCLOUD_STATIC_BASE_URL", "https://static.atlascloud.ai", optional=True)
 """The host of the schema documents; it gets no key."""
 SUBMIT_PATH = "/api/v1/model/generateImage"
 

@@ -67,7 +67,7 @@ async def test_the_key_never_goes_to_the_static_host(
 ) -> None:
     extra = [{"model": NEW, "schema": schema_of("atlas")}]
     with running("atlas", clock=clock.monotonic, extra_models=extra) as static:
-        async with make_service(atlas, ATLASCLOUD_STATIC_URL=static.base_url, **LIVE) as service:
+        async with make_service(atlas, ATLASCLOUD_STATIC_BASE_URL=static.base_url, **LIVE) as service:
             found = await known(service)
     assert {offer.endpoint for offer in found.offers} >= {NEW} and OTHER in found.skipped
     assert schema_reads(static) and not schema_reads(atlas)
@@ -243,7 +243,7 @@ async def test_an_open_service_reads_it_in_the_background(
 ) -> None:
     monkeypatch.setattr(catalogues, "START_S", 0.0)
     env = {"TRIPTYCH_HOME": str(tmp_path / "home"), "ATLASCLOUD_API_KEY": atlas.key}
-    env |= dict.fromkeys(("ATLASCLOUD_BASE_URL", "ATLASCLOUD_STATIC_URL"), atlas.base_url)
+    env |= dict.fromkeys(("ATLASCLOUD_BASE_URL", "ATLASCLOUD_STATIC_BASE_URL"), atlas.base_url)
     async with open_service(settings.read(env).setup):
         await anyio.to_thread.run_sync(until, path.exists)
     report = await doctor.run_checks(env, offline=True)
