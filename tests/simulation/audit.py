@@ -13,6 +13,8 @@ from collections import defaultdict
 from decimal import Decimal
 from typing import Any
 
+from simulation.extras import REVISION, revision_of
+
 MARK = re.compile(r"#([0-9x]+)\.\d+")
 CENT = Decimal("0.000002")
 HOUR_S = 3600.0
@@ -37,7 +39,8 @@ def audit(world: Any) -> None:
     rows = [
         _row(row)
         for row in world.reader.all(
-            "SELECT p.*, jobs.request FROM predictions p JOIN jobs ON jobs.id = job_id ORDER BY p.created_at, p.id"
+            "SELECT p.*, jobs.request, jobs.live_offer FROM predictions p JOIN jobs ON jobs.id = job_id "
+            "ORDER BY p.created_at, p.id"
         )
     ]
     frames = [dict(row) for row in world.reader.all("SELECT * FROM frames ORDER BY job_id, n")]
@@ -129,6 +132,13 @@ def _account(world: Any, row: dict[str, Any], taken: list[Any], frames: list[dic
         world.wrong("paid and cancelled", f"{named}: {row['provider']} charges ${cost}")
     if row["charged"] is not None and len(taken) <= 1 and abs(row["charged"] - cost) > CENT and not _estimate(row):
         world.wrong("the ledger differs", f"{named}: it says ${row['charged']}, the provider ${cost}")
+    if row["operation"] == "layers" and len(taken) <= 1 and cost > Decimal(row["quoted_usd"]) + CENT:
+        world.wrong("layers cost more than was reserved", f"{named}: ${cost}, and ${row['quoted_usd']} was reserved")
+    planned = json.loads(row["live_offer"])["live"] if row["live_offer"] else None
+    for one in taken:
+        revision = (planned or {}).get("constants", {}).get(REVISION, "")
+        if revision_of(one.work) != revision:
+            world.wrong("sent under another offer", f"{named}: {revision_of(one.work)}, planned under {revision}")
     if row["charged"] is None and cost > row["reserved"] + CENT:
         world.wrong("too little is held back", f"{named}: ${row['reserved']} for ${cost}")
     if (
@@ -154,7 +164,7 @@ def _words(row: dict[str, Any]) -> tuple[Any, ...]:
     lane, step = row["lane"], row["step"]
     own = request["images"][lane] if request["tool"] == "edit_chain" else request["images"]
     inputs = [row["job_id"] if step else own, request["references"]]
-    words = [request["prompts"][step], request["count"], inputs]
+    words = [request["prompts"][step], request["count"], inputs, request.get("params")]
     return (row["provider"], row["endpoint"], row["size"], json.dumps(words))
 
 

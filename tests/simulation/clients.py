@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from simulation.extras import vary
 from simulation.faults import is_injected
 from simulation.loop import PROCESS, Process
 from simulation.network import CALLER
@@ -64,6 +65,7 @@ class Client:
         self.process = Process(name, "client", world.machine)
         world.processes.append(self.process)
         self._chance: random.Random = world.chance(f"client {name}")
+        self._extra: random.Random = world.chance(f"extras of {name}")
         self._wishes = 0
 
     def begin(self) -> asyncio.Task[None]:
@@ -107,6 +109,8 @@ class Client:
             "save_to": f"{world.directory}/saved/{mark[1:]}" if chance.random() < 0.25 else None,
             "max_cost_usd": Decimal(chance.choice(("0.05", "1", "5"))) if chance.random() < 0.2 else None,
         }
+        if world.extras and self._extra.random() < 0.6:
+            tool = vary(world, self._extra, tool, arguments, options, pictures)
         wish = Wish(mark[:-2], tool, arguments, options)
         world.wishes[wish.mark] = wish
         return wish

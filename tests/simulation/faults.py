@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+from simulation.extras import CHANGES
 from simulation.themes import PLAIN, Theme
 
 RATES: Mapping[str, tuple[float, ...]] = {
@@ -84,6 +85,7 @@ class Faults:
         theme: Theme = PLAIN,
         only: Collection[str] | None = None,
         without: Collection[str] = (),
+        catalogues: Sequence[str] = (),
     ) -> None:
         self.until_s = until_s
         self.struck: dict[str, str] = {}
@@ -103,6 +105,7 @@ class Faults:
             self.rates |= {family: weather.choice(rates) for family, rates in theme.rates.items()}
         self.gentle = not (self.rates["kill"] or self.rates["freeze"])
         self.spells = [] if calm else self._planned(weather, until_s, servers, providers, theme)
+        self.spells += self._changes(random.Random(f"{seed}:changes"), until_s, catalogues)
 
     def _planned(
         self, weather: random.Random, until_s: float, servers: int, providers: Sequence[str], theme: Theme
@@ -129,6 +132,16 @@ class Faults:
             if self.allowed(spell.id):
                 spells.append(spell)
         return spells
+
+    def _changes(self, chance: random.Random, until_s: float, catalogues: Sequence[str]) -> list[Spell]:
+        """Return when the catalogues of these providers change, and what happens to the stored ones."""
+        found = [
+            Spell(f"spell:{name}:{n}", chance.choice(CHANGES), begin_s := chance.uniform(0.05, 0.8) * until_s, begin_s,
+                  random.Random(chance.random()), of=name)
+            for name in catalogues
+            for n in range(chance.choice((0, 1, 2, 4)))
+        ]  # fmt: skip
+        return [spell for spell in found if self.allowed(spell.id)]
 
     def allowed(self, name: str) -> bool:
         return (self._only is None or name in self._only) and name not in self._without

@@ -258,6 +258,31 @@ MUTANTS: Sequence[Mutant] = (
         "       OR (status IN ('done', 'partial')\n           AND (:now",
         "       OR (status IN ('nothing')\n           AND (:now",
     ),
+    Mutant(
+        "a live job is sent under the catalogue's newest schema",
+        (
+            Patch(
+                "triptych.jobs.catalogues",
+                "    return Catalogue(read_at, tuple(offers), skipped, complete)\n",
+                "    NEWEST.update({(one.provider, one.endpoint, one.operation): one for one in offers})\n"
+                "    return Catalogue(read_at, tuple(offers), skipped, complete)\n",
+            ),
+            Patch("triptych.jobs.catalogues", "VERSION = 1\n", "VERSION = 1\nNEWEST = {}\n"),
+            Patch(
+                "triptych.jobs.polling",
+                "        return prediction.live_offer or self._offers.get(\n",
+                "        from triptych.jobs.catalogues import NEWEST\n\n"
+                "        newest = NEWEST.get((prediction.provider, prediction.endpoint, prediction.operation))\n"
+                "        return (prediction.live_offer and newest) or prediction.live_offer or self._offers.get(\n",
+            ),
+        ),
+    ),
+    _one(
+        "an upload in use is deleted",
+        "triptych.storage.reads",
+        '[row for row in uploads if row["sha256"] not in needed and row["url"] not in sent][:limit]',
+        "uploads[:limit]",
+    ),
     _one(
         "an outage while submitting counts as a refusal",
         "triptych.jobs.submission",

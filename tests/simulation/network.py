@@ -24,7 +24,7 @@ from simulation.loop import PROCESS, Process
 CALLER: ContextVar[str] = ContextVar("CALLER", default="worker")
 """Which use-case a server's code works for; the worker where it works by itself."""
 PAID_TIMES = 20.0
-"""How many times likelier a process stops at a paid request than elsewhere: there most is at stake."""
+"""How many times likelier a process stops at a paid request, and while it reads a live catalogue, than elsewhere."""
 AGAIN_TIMES = 6.0
 """How many times likelier the network fails a paid request that is sent again: trouble comes in bunches."""
 CONNECTIONS = 100
@@ -71,6 +71,8 @@ class Line(httpx2.AsyncBaseTransport):
         world.tell(f"asks {provider.name} to {op} for {tag.caller} ({tag.flow} {tag.client_id[:8]})")
         if op == "upload":
             world.uploads[tag.caller] += 1
+        if op == "submit" and tag.flow != "submit":
+            world.wrong("looking paid", f"{tag.flow} sends {request.method} {request.url.path} to {provider.name}")
         attempt = world.attempts.begins(tag, process) if op == "submit" else None
         await self._connection(times)
         try:
@@ -122,7 +124,7 @@ class Line(httpx2.AsyncBaseTransport):
             raise injected(httpx2.ConnectTimeout("timed out"))
         if kind == "exception before":
             raise any_exception(lot)
-        paid = PAID_TIMES if attempt else 1.0
+        paid = PAID_TIMES if attempt or op == "catalogue" else 1.0
         world.seam(process, "net.connected", times=paid)
         if trace := request.extensions.get("trace"):
             # From here on it cannot be stopped: whose it was is asked before the program asks.

@@ -18,8 +18,9 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+from simulation.extras import BEHIND_ENDPOINT, SHARED, Catalogue, is_sent, is_submitted
 from simulation.loop import PROCESS, Process
 from simulation.network import EXCHANGE, TAG, Tag
 from triptych_emulators.kit.faults import MAY_HAVE_BEEN_ACCEPTED, ActiveFault, FaultType
@@ -84,9 +85,23 @@ class Provider:
             switches["keys_kept_s"] = KEY_KEPT_S
         if name == "atlas":
             switches["price"] = chance.choice(("late", "prompt"))
+        own = world.chance(f"extras at {name}")
+        if name == "evolink" and world.extras:
+            few = world.theme.name == "a provider that keeps few files"
+            switches["files_kept"] = own.choice((2, 3, 4) if few else (3, 100, 100))
+        if name in ("ark", "evolink") and world.extras:
+            switches["layers_made"] = own.choice((1, 4, 7))
+        if name in SHARED and world.extras:
+            switches["layer_count"] = own.choice((1, 4, 7))
+        if name == "ark":
+            switches["endpoint_model"] = BEHIND_ENDPOINT
         latency_s = chance.choice((None, None, 0.0, 4.0, 30.0, 90.0))
         self.api = emulated(latency_s=latency_s, seed=chance.randrange(1000), clock=self.clock, **switches)
         self.api.base_url = f"https://{self.host}"
+        self.catalogue = Catalogue(self.api, name, own) if name in SHARED and world.extras else None
+        self._gone: set[str] = set()
+        """Uploads that were deleted here, by their path."""
+        self._real_drop, self.api.files.uploads.drop = self.api.files.uploads.drop, self._drop
         self.app = self.api.app()
         self.api.runner._executor.shutdown()
         self.api.runner._executor = Inline()
@@ -126,6 +141,8 @@ class Provider:
             return "list"
         if "/prediction" in path or path.startswith("/v1/tasks/"):
             return "poll"
+        if self.catalogue and (path in ("/api/v1/models", "/api/v3/models") or path.startswith("/_schemas/")):
+            return "catalogue"
         if path.endswith(("/models", "/balance", "/credits", "/calculate", "/price", "/pricing")):
             return "other"
         return "submit" if method == "POST" else "other"
@@ -135,7 +152,17 @@ class Provider:
         accepted = Accepted(self.name, work, TAG.get(), self.world.loop.now)
         self.accepted.append(accepted)
         self.world.was_accepted(accepted)
+        named = [path for path in self._gone if any(path in reference for reference in work.spec.references)]
+        if named and is_submitted(self.world, accepted.tag.client_id):
+            self.world.wrong("an upload in use was deleted", f"{named[0]} at {self.name}, before it was needed")
         return work
+
+    def _drop(self, name: str) -> None:
+        path = quote(name)
+        self._gone.add(path)
+        if is_sent(self.world, self.name, path):
+            self.world.wrong("an upload in use was deleted", f"{path} at {self.name}")
+        self._real_drop(name)
 
     async def _ended(self, work: Any, share: float = 1.0) -> str:
         due = work.submitted_at + share * (work.finish_at - work.submitted_at)
@@ -145,11 +172,10 @@ class Provider:
     def _draw(self, work: Any) -> tuple[bytes, ...]:
         for reference in work.spec.references:
             self._read(reference)
-        kind = work.spec.mime_type
-        extension = EXTENSIONS[kind]
-        made = tuple(picture(kind, f"{self.name} {work.key} {n}") for n in range(1, work.spec.count + 1))
-        for n, data in enumerate(made, 1):
-            self.api.files.results.put(f"{work.key}/{n}.{extension}", data, kind)
+        kinds = [work.spec.mime_type_of(n) for n in range(1, work.spec.count + 1)]
+        made = tuple(picture(kind, f"{self.name} {work.key} {n}") for n, kind in enumerate(kinds, 1))
+        for n, (data, kind) in enumerate(zip(made, kinds, strict=True), 1):
+            self.api.files.results.put(f"{work.key}/{n}.{EXTENSIONS[kind]}", data, kind)
             self.world.drawn[hashlib.sha256(data).hexdigest()] = (self.name, work.key, n)
         return made
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from simulation.extras import has_extras
+
 
 @dataclass(frozen=True)
 class Theme:
@@ -74,6 +76,32 @@ THEMES: Sequence[Theme] = (
 )
 
 
+WITH_EXTRAS: Sequence[Theme] = (
+    Theme(
+        "models that change",
+        3,
+        servers=(1, 2, 2, 3),
+        providers=("atlas", "wavespeed"),
+        until_s=(60.0, 200.0),
+        budgets_usd=(None, Decimal(10), Decimal(2)),
+        together=0.4,
+    ),
+    Theme(
+        "a provider that keeps few files",
+        2,
+        servers=(1, 2),
+        providers=("evolink",),
+        until_s=(60.0, 150.0),
+        budgets_usd=(None, Decimal(10)),
+        together=0.7,
+    ),
+)
+"""Themes of worlds with extras; as many of those have one of the usual themes."""
+
+
 def theme_of(seed: object) -> Theme:
     """Return the theme of a seed's world."""
+    chance = random.Random(f"{seed}:theme of extras")
+    if has_extras(seed) and chance.random() < 0.5:
+        return chance.choices(WITH_EXTRAS, [theme.share for theme in WITH_EXTRAS])[0]
     return random.Random(f"{seed}:theme").choices(THEMES, [theme.share for theme in THEMES])[0]

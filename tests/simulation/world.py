@@ -31,6 +31,7 @@ from simulation.attempts import Attempts
 from simulation.clients import Client, Wish, look_again
 from simulation.database import Reader, hold_lock, let_go
 from simulation.disk import Disk
+from simulation.extras import CHANGES, SHARED, has_extras, spoil
 from simulation.faults import Faults, Lot, Spell, is_injected, spread
 from simulation.loop import PROCESS, Killed, Loop, Machine, Process, TooLong
 from simulation.network import CALLER
@@ -178,6 +179,7 @@ class World:
         self.calls = 0
         self.lives = 0
         self.theme = theme_of(seed)
+        self.extras = has_extras(seed)
         self.entropy = self.chance("entropy")
         self.jitter = self.chance("jitter")
 
@@ -245,12 +247,14 @@ class World:
             theme=theme,
             only=self._only,
             without=self._without,
+            catalogues=[name for name in names if self.extras and name in SHARED],
         )
         for spell in self.faults.spells:
             spell.met = lambda what, spell=spell: self._met(spell, what)  # type: ignore[misc]
         budgets = theme.budgets_usd or (None, Decimal(10), Decimal(10), Decimal(1), Decimal("0.3"))
         self.budget_usd = chance.choice(budgets)
         self.confirm_usd = chance.choice((Decimal(100), Decimal(100), Decimal(1), Decimal("0.05")))
+        self.models = "live" if self.extras and self.chance("models").random() < 0.9 else "builtin"
         self.providers = {name: Provider(self, name, chance) for name in names}
         self._hosts = {provider.host: provider for provider in self.providers.values()}
         self.reader = Reader(self.home / "triptych.db", lambda: self.loop.now)
@@ -268,7 +272,7 @@ class World:
             "TRIPTYCH_ALLOWED_DIRS": self.directory,
             "TRIPTYCH_BUDGET_USD": "none" if self.budget_usd is None else str(self.budget_usd),
             "TRIPTYCH_CONFIRM_USD": str(self.confirm_usd),
-            "TRIPTYCH_MODELS": "builtin",
+            "TRIPTYCH_MODELS": self.models,
         }
         for provider in self.providers.values():
             settings |= provider.environ()
@@ -428,6 +432,11 @@ class World:
             self.machine.wall_s += 3600 * hours * (1 if forward else -1)
             self.jumped_s += 3600 * hours if forward else 0
             self._met(spell, f"{hours} h")
+        elif kind in CHANGES:
+            self.providers[spell.of].catalogue.publish()
+            self._met(spell, spell.of)
+            with suppress(OSError, ValueError):
+                spoil(kind, self.home / "catalogues" / f"{spell.of}.json")
         elif kind.startswith("machine suspended"):
             if self.machine.awake_s > self.loop.now:
                 return  # it sleeps already
