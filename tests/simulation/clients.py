@@ -172,7 +172,8 @@ class Client:
             case 0:
                 await self.call("list_jobs", 0, lambda s: s.list_jobs(20))
             case 1:
-                await self.call("list_models", 0, lambda s: s.list_models())
+                query = "brush" if self.world.extras and self._extra.random() < 0.5 else ""
+                await self.call("list_models", 0, lambda s: s.list_models(query))
             case 2:
                 await self.call("spend", 0, lambda s: s.spend(2))
             case 3:

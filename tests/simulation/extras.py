@@ -25,7 +25,7 @@ SHARED: Mapping[str, tuple[str, ...]] = {
 """The models of the emulators' own catalogues that these worlds keep: one without a price, one that needs a mask, one
 that makes sets."""
 BEHIND_ENDPOINT = "seedream-4-5-251128"
-ENDPOINT = "ep-20261101120000-abcde seedream-4.5"
+ENDPOINTS = ("ep-20261101120000-abcde seedream-4.5", "ep-20261101120000-abcde")
 CHANGES = ("catalogue gone", "catalogue torn", "catalogue incomplete")
 """What happens to a stored catalogue, each time just after the provider changed its models."""
 _IMAGE = {"type": "string", "x-ui-component": "uploader", "x-accept": "image/*"}
@@ -90,6 +90,20 @@ class Catalogue:
             self._api._live = listed
 
 
+def foreign_files(api: Any, many: int, data: bytes) -> set[str]:
+    """Keep files of another program at EvoLink; return their paths."""
+    kept = set()
+    for n in range(many):
+        url = api.keep_upload(f"{n}.png", data, "image/png")
+        kept.add(url.partition("/_uploads/")[2])
+        name, time = url.rpartition("/")[2], api._now().isoformat()
+        file_id = f"file_foreign{n}"
+        api._files[file_id] = {
+            "file_id": file_id, "file_name": name, "file_size": len(data), "upload_time": time, "file_url": url,
+        }  # fmt: skip
+    return kept
+
+
 def spoil(kind: str, file: Path) -> bool:
     """Do to a stored catalogue what happens to it; return whether there is one."""
     if not file.is_file():
@@ -140,7 +154,7 @@ def vary(
         if chance.random() < 0.7:
             options["max_cost_usd"] = Decimal(5)
     elif kind == "endpoint":
-        options |= {"provider": "ark", "model": ENDPOINT}
+        options |= {"provider": "ark", "model": chance.choice(ENDPOINTS)}
     elif kind == "variations":
         tool = _as(tool, arguments, chance.choice(("generate_sequence", "edit_sequence")), pictures, chance)
         options |= {"provider": "runware", "model": chance.choice(("seedream-5.5", "seedream-5.0-flash"))}

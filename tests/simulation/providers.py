@@ -20,7 +20,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from simulation.extras import BEHIND_ENDPOINT, SHARED, Catalogue, is_sent, is_submitted
+from simulation.extras import BEHIND_ENDPOINT, SHARED, Catalogue, foreign_files, is_sent, is_submitted
 from simulation.loop import PROCESS, Process
 from simulation.network import EXCHANGE, TAG, Tag
 from triptych_emulators.kit.faults import MAY_HAVE_BEEN_ACCEPTED, ActiveFault, FaultType
@@ -88,7 +88,7 @@ class Provider:
         own = world.chance(f"extras at {name}")
         if name == "evolink" and world.extras:
             few = world.theme.name == "a provider that keeps few files"
-            switches["files_kept"] = own.choice((2, 3, 4) if few else (3, 100, 100))
+            switches["files_kept"] = own.choice((3, 4, 6) if few else (4, 100, 100))
         if name in ("ark", "evolink") and world.extras:
             switches["layers_made"] = own.choice((1, 4, 7))
         if name in SHARED and world.extras:
@@ -101,6 +101,9 @@ class Provider:
         self.catalogue = Catalogue(self.api, name, own) if name in SHARED and world.extras else None
         self._gone: set[str] = set()
         """Uploads that were deleted here, by their path."""
+        self._foreign: set[str] = set()
+        if name == "evolink" and world.extras:
+            self._foreign = foreign_files(self.api, own.choice((0, 0, 1)), plain_picture(9))
         self._real_drop, self.api.files.uploads.drop = self.api.files.uploads.drop, self._drop
         self.app = self.api.app()
         self.api.runner._executor.shutdown()
@@ -160,6 +163,8 @@ class Provider:
     def _drop(self, name: str) -> None:
         path = quote(name)
         self._gone.add(path)
+        if path in self._foreign:
+            self.world.wrong("a file of another program was deleted", f"{path} at {self.name}")
         if is_sent(self.world, self.name, path):
             self.world.wrong("an upload in use was deleted", f"{path} at {self.name}")
         self._real_drop(name)
