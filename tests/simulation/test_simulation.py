@@ -207,5 +207,12 @@ def test_each_mutant_still_applies(mutant: Mutant) -> None:
 @pytest.mark.slow
 def test_the_audit_sees_what_is_put_into_the_books() -> None:
     told = simulated("--seed", "3", "--quiet", "--spoil").stdout
-    for what in ("paid twice", "somebody else's prediction", "paid and not remembered", "a stored image is not there"):
+    for what in (
+        "paid twice",
+        "somebody else's prediction",
+        "paid and not remembered",
+        "a stored image is not there",
+        "layers cost more than was reserved",
+        "sent under another offer",
+    ):
         assert f"VIOLATION {what}" in told, told
