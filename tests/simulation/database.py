@@ -31,9 +31,11 @@ HISTORY = (
     "CREATE TRIGGER IF NOT EXISTS history_of_predictions AFTER UPDATE OF state ON predictions "
     "WHEN old.state IS NOT new.state "
     "BEGIN INSERT INTO history VALUES ('prediction', new.id, old.state, new.state, sim_now(), sim_by()); END",
-    # A claim sets the end of its lease to its own time plus the length of a lease: so its time is known exactly.
+    # A claim sets the end of its lease to its own time plus the length of a lease: so its time is known exactly. An
+    # answer that came after the lease was lost takes the lease back and leaves its end as it is: that is no claim.
     "CREATE TRIGGER IF NOT EXISTS history_of_leases AFTER UPDATE OF lease ON predictions "
     "WHEN old.lease IS NOT NULL AND new.lease IS NOT NULL AND old.lease IS NOT new.lease "
+    "AND old.lease_until IS NOT new.lease_until "
     f"AND old.lease_until > new.lease_until - {LEASE_S} + 0.001 "
     f"BEGIN INSERT INTO history VALUES ('lease', new.id, old.lease_until, new.lease_until - {LEASE_S}, sim_now(), "
     "sim_by()); END",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from simulation.database import HISTORY
 from simulation.extras import EDITS, REVISION, Catalogue, foreign_files, revision_of, spoil
 from triptych_emulators import evolink, wavespeed
 from triptych_emulators.kit import InvalidRequest
@@ -69,3 +71,22 @@ def test_the_file_of_another_program_counts_against_the_quota() -> None:
     api = evolink.Emulated(files_kept=2)
     assert len(foreign_files(api, 2, b"data")) == 2
     assert len(api._files) == 2
+
+
+@pytest.mark.parametrize(
+    ("until", "found"),
+    [(112.0, 0), (108.0, 1), (124.0, 0)],
+    ids=["a late answer keeps the end", "a claim before the end", "a claim after the end"],
+)
+def test_only_a_claim_takes_a_lease_before_its_end(until: float, found: int) -> None:
+    db = sqlite3.connect(":memory:")
+    db.create_function("sim_now", 0, lambda: 0.0)
+    db.create_function("sim_by", 0, lambda: 0)
+    db.execute("CREATE TABLE jobs (id TEXT, status TEXT)")
+    db.execute("CREATE TABLE predictions (id TEXT, state TEXT, lease TEXT, lease_until REAL)")
+    for statement in HISTORY:
+        db.execute(statement)
+    db.execute("INSERT INTO predictions VALUES ('p', 'submitting', 'one', 112.0)")
+    db.execute("UPDATE predictions SET lease = 'two', lease_until = ?", (until,))
+    assert db.execute("SELECT COUNT(*) FROM history WHERE what = 'lease'").fetchone() == (found,)
+    db.close()
