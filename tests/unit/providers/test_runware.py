@@ -515,7 +515,7 @@ def test_a_past_task_that_failed_has_failed() -> None:
 
 
 @pytest.mark.parametrize("second", [NOT_FOUND, answer(502, HTML), details(None), details({"data": []})])
-def test_a_task_that_nobody_knows_is_asked_for_again_later(second: HttpResponse) -> None:
+def test_an_unknown_task_is_asked_for_again_later(second: HttpResponse) -> None:
     with pytest.raises(errors.Outage):
         drive(runware.poll(TICKET, ASKED), NOT_FOUND, second)
 
