@@ -1,7 +1,7 @@
 """After a process is killed at any moment, another one completes its jobs, paid once.
 
-Each kind of provider is killed at the first and last moment of each sort; `python -m benchmarks.crash_matrix` kills every
-shape of job at every moment. The rules are in `crash_matrix.py`.
+Each kind of provider is killed at the first and last moment of each sort; `python -m benchmarks.crash_matrix` kills
+every shape of job at every moment. The rules are in `crash_matrix.py`.
 """
 
 from __future__ import annotations
