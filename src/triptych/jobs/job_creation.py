@@ -31,7 +31,7 @@ from triptych.storage.async_store import AsyncStore
 T = TypeVar("T")
 
 _DRY_RUN = "A dry run: nothing was sent. The quote is the list price."
-_QUOTED_DRY_RUN = "A dry run: nothing was sent but the question for the price. The quote is the provider's."
+_QUOTED_DRY_RUN = "A dry run: only the price was requested, nothing else was sent. The quote is the provider's."
 BUSY_PAUSE_S = 0.25
 LEAST_QUOTE_S = 0.8
 """The least time for the provider's quote, for a call that does not wait."""
@@ -255,7 +255,7 @@ class JobCreation:
 
 
 def _with_handles(params: Mapping[str, Any] | None, images: Mapping[str, Image]) -> Mapping[str, Any] | None:
-    """Return the parameters with a handle in place of each image that was given as a path or URL."""
+    """Return the parameters with the handle of each image in place of its path or URL."""
     if not params or not images:
         return params
     return {

@@ -49,7 +49,7 @@ UPLOAD_LIFETIME_S = 70 * 3600.0
 """Uploads expire after 72 h (docs/providers/evolink.md#uploads); two hours are the margin."""
 UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
 FILE_PAGE_ITEMS, FILE_PAGES = 100, 100
-"""The files of a page of the list, and the most pages: the documentation knows accounts of 2,000 files."""
+"""The files of a page of the list, and the most pages: the documentation names accounts with 2,000 files."""
 BATCH_TASKS = 50
 KEY_TRUSTED_S = 600.0
 """The time after its first submit for which a key is relied on. It is not documented. The one client known to rely on

@@ -400,7 +400,7 @@ async def test_a_provider_without_the_parameter_says_what_it_has(
 async def test_a_parameter_goes_to_a_provider_that_has_it(
     make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str
 ) -> None:
-    """The default has no background: the same family elsewhere has."""
+    """The default has no background parameter; the same family elsewhere has one."""
     asked = Options(wait_s=0, model="seedream-5.5", params=TRANSPARENT)
     async with make_service(atlas, wavespeed) as service:
         started = await edit_sequence(service, [coffee], "warmer", 1, asked)
