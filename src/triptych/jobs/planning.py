@@ -192,18 +192,18 @@ def _pick(offers: Sequence[Offer], request: Request, fits: Callable[[Offer], Non
 def notes(accounts: Mapping[str, Account], chosen: Offer, request: Request, today: date) -> tuple[str, ...]:
     """Return the warnings about the chosen offer: a retired default, no set, a transparent background."""
     operation = request.operation
-    found = [chosen.assumed] if chosen.assumed else []
+    warnings = [chosen.assumed] if chosen.assumed else []
     if not (request.model or "").strip():
         for better in catalog.by_preference(accounts[chosen.provider].provider.offers, operation, request.count):
             if better.family == chosen.family:
                 break
             if catalog.is_retired(better, today):
-                found.append(
+                warnings.append(
                     f"{better.family} on {better.provider} was retired on {better.lifecycle.retired} "
                     f"({better.lifecycle.source}); {chosen.family} is used instead."
                 )
     if chosen.independent and request.count > 1:
-        found.append(
+        warnings.append(
             f"{chosen.family} on {chosen.provider} makes no sets: the {request.count} images are independent "
             "variations of one prompt. For a set that belongs together leave model out."
         )
@@ -211,8 +211,8 @@ def notes(accounts: Mapping[str, Account], chosen: Offer, request: Request, toda
     usable_first = sorted(hosted, key=lambda account: not account.usable)
     others = [o for account in usable_first for o in account.provider.offers if o.operation.edits == operation.edits]
     keys = {name: a.provider.key_env for name, a in accounts.items() if not a.usable and a.provider.key_env}
-    found += [text for text in (backgrounds.note(chosen, request, others, keys),) if text]
-    return (*found, *catalog.params.notes(chosen, request))
+    warnings += [text for text in (backgrounds.note(chosen, request, others, keys),) if text]
+    return (*warnings, *catalog.params.notes(chosen, request))
 
 
 def _name_the_key(accounts: Mapping[str, Account], request: Request) -> None:
