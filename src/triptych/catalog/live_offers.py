@@ -197,7 +197,7 @@ class _Taken:
             if one.required:
                 raise NotMapped(f"it requires {quoted(one.name, 60)}, a file that may be no image")
         if kind in rules.TOOL_KINDS and (others or len(images) != 1):
-            raise NotMapped("it has other fields for files than one for images")
+            raise NotMapped("it does not take exactly one image, or takes other files too")
         required = [one for one in images if one.required]
         if len(required) > 1 or len([one for one in masks if one.required]) > 1:
             raise NotMapped(f"it requires several images: {', '.join(one.name for one in (required or masks)[:5])}")

@@ -100,7 +100,7 @@ NOT_OFFERED = {
     ("atlas", "deepseek-ai/deepseek-v3.2"): 'category is "llm"',
     ("atlas", "black-forest-labs/flux-kontext-dev-lora-trainer"): 'category is "training"',
     ("wavespeed", "bytedance/seedream-v5.5/layer-decomposition"): "takes a picture apart",
-    ("wavespeed", "wavespeed-ai/ai-clothes-changer"): "other fields for files",
+    ("wavespeed", "wavespeed-ai/ai-clothes-changer"): "does not take exactly one image",
     ("wavespeed", "wavespeed-ai/video-upscaler"): "makes videos",
     ("wavespeed", "alibaba/wan-2.7/image-to-video"): 'category is "image-to-video"',
     ("wavespeed", "wavespeed-ai/any-llm"): 'category is "llm"',
