@@ -1,4 +1,4 @@
-"""What MCP clients that nobody here wrote make of Triptych: each drives it over stdio and HTTP, from upload to save.
+"""How MCP clients of other authors use Triptych: each drives it over stdio and HTTP, from upload to save.
 
     python -m benchmarks.clients [--only NAME …] [--transport stdio|http] [--at-once N]
                                  [--log FOLDER] [--write]
@@ -159,7 +159,7 @@ def served(transport: str, env: dict[str, str], cwd: Path) -> Iterator[str]:
     assert server.stderr
     try:
         line = next((line for line in server.stderr if "is listening on" in line), "")
-        # Nobody reads on otherwise, and a full pipe would stop the server.
+        # Without a reader a full pipe would stop the server.
         threading.Thread(target=server.stderr.read, daemon=True).start()
         if not line:
             raise RuntimeError("triptych serve ended before it listened")

@@ -1,7 +1,7 @@
 """How soon the end of a prediction is seen, and how many requests that takes, beside loops of 1 s and 2 s.
 
 Predictions run at a simulated Atlas Cloud, which answers at once. The engine, the store, the provider's flows and
-`get_status` are the real ones, and so is the event loop, but for its clock: whenever everybody waits, time jumps to the
+`get_status` are the real ones, and so is the event loop, but for its clock: whenever all tasks wait, time jumps to the
 next thing to do. What a prediction takes counts from its acceptance to its end; a loop is taken to ask first after its
 own interval. Each row has durations of its own: the same eleven from 1 s to 120 s (the first job and five later ones of
 each), log-normal ones (σ 0.5 and 1), and a few slow ones among many fast ones. Nothing here asks for a price.
@@ -210,13 +210,13 @@ class JumpingSelector(selectors.SelectSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise AssertionError("everybody waits for good")
+            raise AssertionError("all tasks wait for good")
         self.passed_s += max(timeout, 0.0)
         return super().select(0)
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time passes only while everybody waits."""
+    """An event loop whose time passes only while all tasks wait."""
 
     def __init__(self) -> None:
         self._jumping = JumpingSelector()
@@ -266,7 +266,7 @@ class SimulatedAtlas:
                 newest = list(reversed(self.began_s))[: int(call.params["size"])]
                 data = {"items": [{"ID": one, "status": self._told(one)["status"]} for one in newest]}
             case _:
-                raise AssertionError(f"nobody answers {call.path}")
+                raise AssertionError(f"no answer for {call.path}")
         return HttpResponse(200, {}, json.dumps({"code": 200, "data": data}).encode())
 
     def _told(self, ticket: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ is what the one recommends and the other has written down as its interval.
 
 ModelArk and Novita hold the call until the images are made. What is left there is a few milliseconds on either side,
 and of Triptych's some are spent on what a client does not do: the job is on the disk before its request leaves, and its
-answer before anybody hears of it.
+answer before a caller can see it.
 """
 
 from __future__ import annotations

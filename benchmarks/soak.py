@@ -167,7 +167,7 @@ class Server:
             raise Gone from error
 
     def kill(self) -> None:
-        """Kill it with SIGKILL: it says goodbye to nobody."""
+        """Kill it with SIGKILL: it can write nothing more."""
         self.alive = False
         self._process.kill()
 
@@ -512,7 +512,7 @@ class Spent:
 
     @property
     def holds(self) -> bool:
-        """Whether the cap was used to the cent and not beyond, and everybody else was told so."""
+        """Whether the cap was used to the cent and not beyond, and every other call was refused."""
         used = self.charged_usd + self.reserved_usd == CAP_USD >= self.emulators_usd
         return used and self.taken == CAP_USD / PRICE_USD and not self.otherwise
 

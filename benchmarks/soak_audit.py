@@ -90,7 +90,7 @@ class Findings:
 
 
 def audit(accepted: Sequence[Accepted], home: Path, promised: Collection[str] = ()) -> Findings:
-    """Return what is found in a home that nobody works on any more; `promised` are the job ids that callers heard."""
+    """Return what is found in a home that no process works on; `promised` are the job ids that callers heard."""
     found = Findings()
     with closing(sqlite3.connect(home / "triptych.db")) as db:
         db.row_factory = sqlite3.Row
@@ -147,7 +147,7 @@ def _match(accepted: Sequence[Accepted], rows: Sequence[dict[str, Any]], found: 
         if work and work.mark != row["mark"]:
             found.swapped.append(f"{row['id']} (#{row['mark']}) has the ticket of {work}")
         elif row["ticket"] and not work:
-            why = "which another prediction has too" if known in by_id else "which nobody gave"
+            why = "which another prediction has too" if known in by_id else "which no provider gave"
             found.swapped.append(f"{row['id']} (#{row['mark']}) has the ticket {row['ticket']}, {why}")
     left: dict[tuple[str, str], list[Accepted]] = defaultdict(list)
     for work in free.values():

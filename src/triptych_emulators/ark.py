@@ -331,19 +331,18 @@ def _top_error(job: EmulatedJob) -> dict[str, str]:
 
 
 def _layer(job: EmulatedJob, index: int) -> dict[str, Any]:
-    """Return what an entry says about a layer; number 0 is the base, which has no box."""
+    """Return an entry's facts about a layer; number 0 is the base, which has no box."""
     extension = job.spec.mime_type_of(index + 1).removeprefix("image/")
     base = {"size": "{}x{}".format(*job.spec.size), "output_format": extension, "z_index": index}
     if not index:
         return base
-    box = [*job.spec.layer_box]
-    normalized = [round(1000 * side / job.spec.size[place % 2]) for place, side in enumerate(box)]
-    text = {"content": "SALE", "font": "serif"}
-    told = {"name": f"layer {index}", "description": f"element {index} of the picture", "text": text}
+    names, boxes = {"name": f"layer {index}", "description": f"element {index} of the picture"}, job.spec.layer_boxes
     if "odd-layers" in job.faults:
-        told, box = {"name": "\x1b[2J" + "x" * 5000, "description": "a\nb", "text": text}, [9, 9, 1, 1]
-    boxes = {"absolute": box, "normalized": normalized}
-    return {**base, "size": "{}x{}".format(*job.spec.layer_size), **told, "bounding_box": boxes}
+        names = {"name": "\x1b[2J" + "x" * 5000, "description": "a\nb"}
+        boxes = {**boxes, "absolute": [9, 9, 1, 1]}
+    text = {"content": "SALE", "font": "serif"}
+    size = "{}x{}".format(*job.spec.layer_size)
+    return {**base, "size": size, **names, "text": text, "bounding_box": boxes}
 
 
 def _failed(code: str) -> dict[str, Any]:

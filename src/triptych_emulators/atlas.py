@@ -6,7 +6,7 @@ unknown path gets a 401, as at the real one. Without a fault there is no rate li
 
 Switches: `edit_field` ("images" or "image") is the disputed reference field of v5.0-lite/edit; `price` ("late",
 "prompt", "never") is when polls have the charge; `balance_usd` is the balance of the account; `short_form` leaves out
-the envelope of submit responses; `layer_count` is how many images a layer job returns, its base among them;
+the envelope of submit responses; `layer_count` is the number of images of a layer job, with its base;
 `extra_models` are further models of the catalogue (see `live_models.load`), and with `static_host` the list names the
 schemas on the real static host, whose paths are served here too. `unknown_keys` has the fields of all submits to live
 models that their schemas do not have: they are ignored, as at the real one.

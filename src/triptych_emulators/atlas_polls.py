@@ -67,15 +67,13 @@ def prediction(job: EmulatedJob, outcome: str, url: str, outputs: list[str]) -> 
 
 
 def _layer(job: EmulatedJob, n: int) -> dict[str, Any]:
-    """Return what a prediction says about one layer; the base, number 0, has no box."""
+    """Return a prediction's facts about one layer; the base, number 0, has no box."""
     width, height = job.spec.layer_size if n else job.spec.size
-    told: dict[str, Any] = {"image": {"width": width, "height": height}, "z_index": n}
+    layer: dict[str, Any] = {"image": {"width": width, "height": height}, "z_index": n}
     if n:
-        box, (wide, high) = job.spec.layer_box, job.spec.size
-        normalized = [round(1000 * side / (high if i % 2 else wide)) for i, side in enumerate(box)]
-        told |= {"bounding_box": {"absolute": list(box), "normalized": normalized}}
-        told |= {"name": f"element {n}", "description": f"Element {n} of the picture."}
-    return told
+        layer |= {"bounding_box": job.spec.layer_boxes}
+        layer |= {"name": f"element {n}", "description": f"Element {n} of the picture."}
+    return layer
 
 
 def _held(response: PollResponse, status: str) -> None:
@@ -148,8 +146,8 @@ def _layers_fewer(response: PollResponse, _: Options) -> None:
 
 
 def _layers_odd(response: PollResponse, _: Options) -> None:
-    for told in response.data.get("layers", ()):
-        told.update(
+    for layer in response.data.get("layers", ()):
+        layer.update(
             z_index="top", name=["x"], description="a\n\u202eb" * 400, bounding_box={"absolute": [9, 9, 1, "1"]}
         )
 

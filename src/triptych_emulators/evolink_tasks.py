@@ -67,11 +67,11 @@ def task(job: EmulatedJob, outcome: str, outputs: list[Any], charged_usd: Any) -
 
 def _layer(job: EmulatedJob, index: int, url: str) -> dict[str, Any]:
     """Return a result of a layer decomposition; number 0 is the base, which has no box. Its shape is the origin's."""
-    told = {"url": url, "z_index": index}
+    base = {"url": url, "z_index": index}
     if not index:
-        return told
+        return base
     boxes = {"absolute": [*job.spec.layer_box]}
-    return {**told, "name": f"layer {index}", "description": f"element {index}", "bounding_box": boxes}
+    return {**base, "name": f"layer {index}", "description": f"element {index}", "bounding_box": boxes}
 
 
 def summary(task: Mapping[str, Any]) -> dict[str, Any]:

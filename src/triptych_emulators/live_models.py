@@ -1,6 +1,6 @@
-"""Models of a live catalogue: served from `catalogue/`, checked by nothing but their schemas.
+"""Models of a live catalogue: served from `catalogue/`, and checked by their schemas alone.
 
-A request body is valid if the schema says so (a JSON Schema validator decides). Its pictures have the size, number and
+A JSON Schema validator decides whether a request body is valid. Its pictures have the size, number and
 format that its fields ask for; each costs the listed price, or `UNLISTED_USD` where none is listed.
 """
 
@@ -40,10 +40,10 @@ class LiveModel:
 
 
 def load(provider: str, kind: str, extra: Sequence[Mapping[str, Any]], but: Collection[str]) -> dict[str, LiveModel]:
-    """Return the models of a provider's catalogue by id, but those of the ids `but`; then the `extra` ones.
+    """Return the models of a provider's catalogue by id, without the ids in `but`, and the `extra` models.
 
-    An extra one needs `model` and `schema`; the other fields are those of the files in `catalogue/`, and `kind` is its
-    category without one.
+    An extra model has the fields of the files in `catalogue/`; all but `model` and `schema` may be missing, and `kind`
+    is then its category.
     """
     shipped = json.loads(files(__package__).joinpath("catalogue", f"{provider}.json").read_text("utf-8"))
     found = {}

@@ -1,4 +1,4 @@
-"""Claude Code itself, which nobody here wrote, finds and starts Triptych: by its own command, by `triptych install`
+"""Claude Code itself finds and starts Triptych: by its own command, by `triptych install`
 and as a plugin. It needs no login for that."""
 
 from __future__ import annotations

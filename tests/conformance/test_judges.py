@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote: the MCP Inspector and both TypeScript clients, over every transport."""
+"""Clients of other authors: the MCP Inspector and both TypeScript clients, over every transport."""
 
 from __future__ import annotations
 

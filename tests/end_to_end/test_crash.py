@@ -1,7 +1,7 @@
-"""A process that is killed at any moment leaves nothing that another cannot bring home, paid once.
+"""After a process is killed at any moment, another one completes its jobs, paid once.
 
-Here each kind of provider and shape of job is killed at its telling moments; `python -m benchmarks.crash_matrix` kills
-at every one. What must hold is said, and checked, in `crash_matrix.py`.
+Each kind of provider is killed at the first and last moment of each sort; `python -m benchmarks.crash_matrix` kills
+every shape of job at every moment. The rules are in `crash_matrix.py`.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ async def test_another_server_takes_over_killed_work_within_15_s(
 
             held = leases()
             assert len({lease for lease, _ in held}) == 3 and all(0 < left_s <= LEASE_S for _, left_s in held)
-            assert not await service.worker.step(), "while they hold, nobody else may touch it"
+            assert not await service.worker.step(), "while they hold it, no other process may touch it"
             clock.advance(15)
             for _ in range(3):
                 assert await service.worker.step()

@@ -130,7 +130,7 @@ def calls(block: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.slow
 @pytest.mark.anyio
-async def test_whoever_types_the_tutorial_sees_what_it_shows(reader: Reader) -> None:
+async def test_the_tutorial_shows_what_its_commands_print(reader: Reader) -> None:
     text = TUTORIAL.read_text("utf-8")
     ran = 0
     for language, block in BLOCKS.findall(text):

@@ -150,9 +150,9 @@ MUTANTS: Sequence[Mutant] = (
             ),
             Patch(
                 "triptych.jobs.job_creation",
-                "        plan = planning.with_quotes(plan, await",
+                "        plan = cost_check.with_quotes(plan, await",
                 "        balance = await self._store.balance(moment(self._clock))\n"
-                "        plan = planning.with_quotes(plan, await",
+                "        plan = cost_check.with_quotes(plan, await",
             ),
             Patch(
                 "triptych.jobs.job_creation",

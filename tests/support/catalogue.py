@@ -45,7 +45,7 @@ def stand_in(
     kind: str = "image-to-image",
     **keywords: Any,
 ) -> tuple[Offer, ...]:
-    """Return the offers of a model that no table knows, from its properties alone."""
+    """Return the offers of a model in no table, from its properties alone."""
     schema = {"type": "object", "properties": dict(properties), "required": list(required), **keywords}
     entry = {"model": model, "title": "", "description": "", "kind": kind, "usd": None, "schema": schema}
     return mapped(provider, entry)

@@ -87,7 +87,7 @@ def asked(
     variation: str = "",
     params: Mapping[str, Any] | None = None,
 ) -> ProviderRequest:
-    """Return a request as a provider is asked it; an image among the parameters is a `Reference`."""
+    """Return a request as a provider gets it; an image among the parameters is a `Reference`."""
     tool = "edit_sequence" if offer.operation.edits else "generate_sequence"
     images = tuple(f"img_{n:08}" for n in range(len(references)))
     request = Request(tool, (prompt,), images, count=count, format=format, params=params)

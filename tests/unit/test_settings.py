@@ -216,7 +216,7 @@ def test_a_working_directory_that_was_removed_opens_nothing(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("variable", ["TRIPTYCH_HOME", "TRIPTYCH_ALLOWED_DIRS"])
-def test_nobodys_home_is_refused_by_its_variable(variable: str) -> None:
+def test_an_unknown_users_home_is_refused_by_its_variable(variable: str) -> None:
     with pytest.raises(errors.BadRequest, match=variable):
         read_settings({variable: "~no-such-user-here/x"})
 

@@ -118,7 +118,7 @@ def by_preference(offers: Sequence[Offer], operation: Operation, count: int) -> 
 
 
 def for_any(offers: Sequence[Offer], count: int) -> list[Offer]:
-    """Return the offers for a request that names no model: several images are a set, so independent ones do not do."""
+    """Return the offers for a request without a model: several images are a set, without `independent` offers."""
     return [offer for offer in offers if count == 1 or not offer.independent]
 
 
@@ -153,7 +153,7 @@ def _unknown(offers: Sequence[Offer], name: str) -> str:
 
 
 def _why_not(offers: Sequence[Offer], operation: Operation) -> str:
-    """Return the reason why none of the offers is for an operation that a parameter asks for, if one is known."""
+    """Return the known reason why no offer has an operation that a parameter selects; "" without one."""
     reason = next((reason for offer in offers if (reason := offer.no_params.get(operation))), "")
     return f" ({reason})" if reason else ""
 
@@ -165,10 +165,9 @@ def _describe(operation: Operation, count: int) -> str:
 def search(
     offers: Sequence[Offer], query: str = "", operation: str | None = None, provider: str | None = None
 ) -> list[Offer]:
-    """Return the offers that contain every word of the query in their names or titles, in the order given;
-     "v5", "5" and "5.0" are equal.
+    """Return the offers that contain every word of the query in their names or titles, in the order given.
 
-    Raises: `OutOfLimits` for an unknown operation.
+    In a query "v5", "5" and "5.0" are equal. Raises: `OutOfLimits` for an unknown operation.
     """
     if operation is not None and operation not in list(Operation):
         every = ", ".join(Operation)

@@ -1,6 +1,6 @@
 """Map a model of a provider's live catalogue to offers, by the rules in `live_rules`.
 
-Rules: pure. What cannot be mapped with certainty is not offered: `NotMapped` says why, and no other error leaves. A
+Rules: pure. A model that cannot be mapped with certainty is not offered: `NotMapped`, the only error, has the reason. A
 schema is data from outside: its texts are bounded and on one line, and the work is bounded by its size.
 """
 
@@ -83,10 +83,10 @@ def offers(
 
 
 def _kind(model: ListedModel) -> str:
-    """Return the model's category in lower case. Raises: `NotMapped` if it makes no images, or its id is odd."""
+    """Return the model's category in lower case. Raises: `NotMapped` if it makes no images, or its id is malformed."""
     for text, allowed in ((model.endpoint, rules.ENDPOINT), (model.path, rules.PATH)):
         if not isinstance(text, str) or len(text) > 200 or not allowed.fullmatch(text):
-            raise NotMapped(f"its id or path is odd: {quoted(str(text)[:200], 60)}")
+            raise NotMapped(f"its id or path is malformed: {quoted(str(text)[:200], 60)}")
     kind = "-".join(schemas.words(model.kind)) if isinstance(model.kind, str) else ""
     if kind not in rules.IMAGE_KINDS:
         raise NotMapped(f"its category is {quoted(kind, 40)}, not one of images")
@@ -101,7 +101,7 @@ def _operations(kind: str, endpoint: str, prompt: Field | None, image: Field | N
         raise NotMapped("its schema has neither a prompt nor an image")
     always_edits = kind in rules.EDIT_KINDS or bool(rules.EDIT_WORDS & set(schemas.words(endpoint)))
     if always_edits and not image:
-        raise NotMapped("it edits images, but its schema has no field that surely takes one")
+        raise NotMapped("it edits images, but its schema has no clear field for an image")
     generates = prompt and not always_edits and not (image and image.required)
     return ([Operation.GENERATE] if generates else []) + ([Operation.EDIT] if image else [])
 
@@ -195,9 +195,9 @@ class _Taken:
         masks = [one for one in found.values() if media[one.name] == "mask"]
         for one in others:
             if one.required:
-                raise NotMapped(f"it requires {quoted(one.name, 60)}, a file that is not surely an image")
+                raise NotMapped(f"it requires {quoted(one.name, 60)}, a file that may be no image")
         if kind in rules.TOOL_KINDS and (others or len(images) != 1):
-            raise NotMapped("it has other fields for files than one for images")
+            raise NotMapped("it does not take exactly one image, or takes other files too")
         required = [one for one in images if one.required]
         if len(required) > 1 or len([one for one in masks if one.required]) > 1:
             raise NotMapped(f"it requires several images: {', '.join(one.name for one in (required or masks)[:5])}")
@@ -213,7 +213,7 @@ class _Taken:
         return image, _mask(mask) if mask else None
 
     def prompt(self) -> Field | None:
-        """Return the field of the prompt. Raises: `NotMapped` if it is odd."""
+        """Return the field of the prompt. Raises: `NotMapped` if it is not a plain text."""
         one = self._first(rules.PROMPT)
         if one is None:
             return None

@@ -79,7 +79,7 @@ IMAGE_WORDS = frozenset({"image", "images", "img", "photo", "picture", "mask", "
 FILE_WORDS = IMAGE_WORDS | {"video", "videos", "audio", "zip", "file", "files", "url", "urls", "lora", "media", "frame"}
 """Words in the name of a text property that holds a file, where the schema gives no hint."""
 OTHER_FILE_WORDS = frozenset({"video", "audio", "zip", "file", "files", "data", "lora", "voice", "model", "document"})
-"""Words in the name of a file field that is not surely an image, whatever the model's category."""
+"""Words in the name of a file field that may be no image, whatever the model's category."""
 
 # Sizes ----------------------------------------------------------------------------------------------------------------
 
@@ -99,7 +99,7 @@ RATIOS = ("1:1", "4:3", "3:4", "3:2", "2:3", "16:9", "9:16", "21:9", "9:21", "4:
 LEFT_TO_MODEL = ("auto", "match_input_image", "adaptive", "original")
 """Words for a size that the model chooses."""
 SEPARATORS: Mapping[tuple[str, str], str] = {("atlas", "openai/"): "x"}
-"""What stands between width and height, by provider and beginning of the id, where no enum or default shows it."""
+"""The separator of width and height by provider and beginning of the id, where no enum or default shows it."""
 SEPARATOR = "*"
 
 FORMATS: Mapping[str, str] = {"png": "png", "jpeg": "jpeg", "jpg": "jpeg", "webp": "webp"}

@@ -45,7 +45,7 @@ class Field:
 
     `minimum` and `maximum` bound a number, `longest` a text, `fewest` and `most` the items of a list. `item` is the
     field of an item, `members` the fields of an object. `readable`: it has no other bounds, and none of a wrong type.
-    `default` is None without a valid one. `schema` is the property itself, as it came.
+    `default` is None without a valid one. `schema` is the property itself, unchanged.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Field:
 
     @property
     def hidden(self) -> bool:
-        """Whether the provider shows it to no user."""
+        """Whether the provider hides it from users."""
         return any(self.schema.get(key) is True for key in ("disabled", "x-hidden", "readOnly"))
 
     @property
@@ -137,7 +137,7 @@ def fields(schema: Mapping[str, Any]) -> dict[str, Field]:
     for name, given in properties.items():
         if not isinstance(name, str) or not rules.NAME.fullmatch(name):
             if name in demanded:
-                raise NotMapped(f"it requires a property with the odd name {quoted(str(name)[:200], 60)}")
+                raise NotMapped(f"it requires a property with the malformed name {quoted(str(name)[:200], 60)}")
             continue
         found[name] = _field(name, given, root, required=name in demanded)
     order = own.get("x-order-properties")

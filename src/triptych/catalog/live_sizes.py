@@ -80,7 +80,7 @@ def _geometry(sizes: Sizes, inputs: Mapping[str, Any], used: Iterable[Field]) ->
 def _in_pixels(one: Field) -> Sizes | None:
     """Return the sizes of a property such as "1024*1024"; None if it holds something else, or has no bounds.
 
-    An enum is exact, although one provider is said to take other sizes too: its other limits are not in the schema.
+    An enum is exact: the schema has no limits for other sizes.
     """
     if one.kind != "string":
         return None
@@ -161,7 +161,7 @@ def _parsed(value: Any) -> Size | None:
 
 
 def _separator(provider: str, endpoint: str, one: Field) -> str:
-    """Return what stands between width and height: as an enum or default writes it, else by rule."""
+    """Return the separator of width and height: that of an enum or default, else by rule."""
     for value in (*(one.enum or ()), one.default):
         if match := _match(value):
             return match[2]

@@ -62,7 +62,7 @@ def image_params(offer: Offer, request: Request) -> tuple[str, ...]:
 
 
 def notes(offer: Offer, request: Request) -> Iterator[str]:
-    """Yield what the parameters do or cost besides."""
+    """Yield the notes of the parameters that are set."""
     for name, value in (request.params or {}).items():
         note = offer.params[name].note
         if note and value not in (False, "off", None):
@@ -95,14 +95,15 @@ def _has(offer: Offer) -> str:
 
 
 def _fault(param: Param, value: Any) -> str:
-    """Return what a value must be; "" for a right one."""
+    """Return what a value must be, in words; "" for a valid one."""
     from jsonschema import Draft202012Validator
 
     longest = max(VALUE_CHARS, param.schema.get("maxLength", 0))
     if len(_written(value)) > longest + 2:
         return f"{_values(param.schema)}, of at most {longest} characters"
-    right = Draft202012Validator(dict(param.schema)).is_valid(value)
-    return "" if right else _values(param.schema)
+    if Draft202012Validator(dict(param.schema)).is_valid(value):
+        return ""
+    return f"{'one of ' if len(param.schema.get('enum', ())) > 1 else ''}{_values(param.schema)}"
 
 
 def _values(schema: Mapping[str, Any]) -> str:

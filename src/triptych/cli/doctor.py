@@ -240,7 +240,7 @@ async def _reach(provider_client: ProviderClient, account: Account, dates: list[
 
 
 async def _catalogues(setup: ServiceConfig, provider_client: ProviderClient) -> list[Check]:
-    """Say how old each live catalogue in the home is, without any request."""
+    """Return a check with the age of each live catalogue in the home; nothing is requested."""
     if not setup.live_models:
         return [Check(about="live models", state="off", found="TRIPTYCH_MODELS is builtin")]
     clock = SystemClock()

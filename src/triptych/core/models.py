@@ -113,7 +113,7 @@ class Request:
 
     @property
     def takes_apart(self) -> bool:
-        """Whether a picture is to be taken apart into layers."""
+        """Whether the request takes an image apart into layers."""
         return bool(self.params and self.params.get("layers") is True)
 
     @property
@@ -198,7 +198,7 @@ class ProviderRequest:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What a provider says about one layer of a picture that was taken apart.
+    """One layer of an image that was taken apart, as the provider describes it.
 
     `z_index` is 0 for the base, which has no box; `box` is left, top, right and bottom in pixels of the base. `name`
     and `description` are data from outside.
@@ -317,7 +317,7 @@ class Prediction:
     looked_mono: float | None = None
     sent_urls: tuple[str | None, ...] = ()
     live_offer: Offer | None = None
-    """The job's."""
+    """`Job.live_offer` of its job."""
 
     @property
     def prompt(self) -> str:

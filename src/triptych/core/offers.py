@@ -38,8 +38,8 @@ class Price:
 
     `usd_per_image` is the price of the smallest size tier. `above` has the dearer tiers, the smallest area first: an
     area in pixels, and the price of an output above it. Each reference of a request after the first `free_references`
-    costs `usd_per_reference`. A megapixel is 1,000,000 pixels of an output, as a fraction. `unknown`: nobody published
-    the price, so only the provider's price call can quote it.
+    costs `usd_per_reference`. A megapixel is 1,000,000 pixels of an output, as a fraction. With `unknown`, no
+    price is published, and only the provider's price call can quote a request.
     """
 
     usd_per_image: Decimal
@@ -163,7 +163,7 @@ class Offer:
     names_count_in_prompt: bool = False
     """The prompt has to name the number of images."""
     independent: bool = False
-    """Several images of one request are variations of each other and no set; only a caller who names it gets them."""
+    """Several images of one request are independent, not a set: only a request that names the model uses it."""
     latency_s: float = 12.0
     """The usual seconds for one image."""
     aliases: tuple[str, ...] = ()
@@ -171,7 +171,7 @@ class Offer:
     params: Mapping[str, Param] = field(default_factory=dict)
     """The parameters that a request may set, by Triptych's name or, where it has none, by the provider's."""
     no_params: Mapping[str, str] = field(default_factory=dict)
-    """Parameters that it does not have although one would expect them, with the reason."""
+    """Usual parameters that it does not have, with the reason."""
     title: str = ""
     """The name and description in a provider's catalogue: data from outside, on one line."""
     live: LiveInputs | None = None

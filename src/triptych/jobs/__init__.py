@@ -10,8 +10,9 @@ Other packages use these modules. This file imports none of them, because a star
     file_links    signed URLs of image files
     pruning       removes old image files
 
-Inside stand `job_creation`, `pricing`, `live_choice`, `worker` with its steps (`submission`,
-`completion`, `polling`, `downloads`, `uploads`, `transitions`), `image_access` and `image_preview`.
+The others serve this package alone: `job_creation`, `pricing`, `cost_check`, `live_choice`, `job_reads`,
+`image_access`, `image_preview`, and `worker` with its steps (`submission`, `provider_requests`, `completion`,
+`polling`, `downloads`, `uploads`, `transitions`).
 """
 
 __all__ = ["catalogues", "file_links", "planning", "presenters", "pruning", "results", "service"]

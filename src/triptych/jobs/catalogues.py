@@ -1,8 +1,8 @@
 """The offers of providers' live catalogues: read once a day, kept in the home directory, usable offline.
 
-A catalogue is read for each provider with a key. Rules: a failure never shows but as a model that is missing, with its
-reason. The built-in table wins: a live model with the endpoint id of a built-in offer is left out. Everything in a
-catalogue is data from outside.
+A catalogue is read for each provider with a key. Rules: a failure only makes a model missing, with a reason. The
+built-in table wins: a live model with the endpoint id of a built-in offer is left out. Everything in a catalogue is
+data from outside.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 8.0
 """How long a call waits for catalogues that were never read."""
 START_S = 20.0
-"""A service reads nothing in the background for so long after its start."""
+"""The time after a start before the first read in the background."""
 LOOK_S = 3600.0
-"""How often the age of the catalogues is looked at, and how long a failed one rests."""
+"""The time between two checks of the catalogues' age, and before a failed one is read again."""
 LIFETIME = timedelta(days=1)
 CLAIMED_ELSEWHERE_S = 0.25
-"""How often a call looks whether another process has finished its refresh."""
+"""The time between two checks whether another process has finished its refresh."""
 SCHEMAS_AT_ONCE = 4
 FILE_BYTES = 32_000_000
 """The limit of a catalogue's file; models whose schemas do not fit are left out."""
@@ -56,7 +56,7 @@ class Catalogue:
     offers: tuple[Offer, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     complete: bool = True
-    """Every schema was read, or surely cannot be."""
+    """Every schema was read, or certainly cannot be read."""
 
     def offers_of(self, endpoint: str) -> tuple[Offer, ...]:
         """Return the offers of an endpoint id, in any case of its letters."""
@@ -64,7 +64,7 @@ class Catalogue:
 
     def reason(self, endpoint: str) -> str | None:
         """Return why an endpoint id is no offer; None if it is one, or is not in the catalogue."""
-        return next((why for one, why in self.skipped.items() if one.casefold() == endpoint.casefold()), None)
+        return next((why for name, why in self.skipped.items() if name.casefold() == endpoint.casefold()), None)
 
 
 Known = Mapping[str, Catalogue]
@@ -135,11 +135,11 @@ class Catalogues:
         return not _is_complete(catalogue) or not self._is_recent(catalogue)
 
     def _is_recent(self, catalogue: Catalogue | None) -> bool:
-        # The wall clock may have been set back since.
+        # `abs`, because the wall clock may have been set back since.
         return catalogue is not None and abs(self._clock.now() - catalogue.read_at) < LIFETIME
 
     async def _first(self, account: Account) -> None:
-        """Read a catalogue that the home does not have, here or by waiting for the process that reads it."""
+        """Read a catalogue that the home does not have, or wait for the process that reads it."""
         name = account.provider.name
         while self._may_try(name) and not _is_complete((await self.known()).get(name)):
             if not await self.refresh(account):
@@ -244,7 +244,7 @@ class Catalogues:
         except (OSError, sqlite3.Error) as error:
             if lock:
                 lock.close()
-            # A home that cannot be written to needs no claim: what is read serves this process alone.
+            # Without write access to the home no claim is needed: the catalogue serves this process alone.
             return getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY, None
         return True, lock
 

@@ -192,10 +192,7 @@ class Completion:
         """
         if done.charged_usd is not None or self._accounts[prediction.provider].provider.charge:
             return done.charged_usd, done.charge_is_estimate
-        if prediction.operation is Operation.LAYERS:
-            return prediction.quoted_usd, True  # the quote is for the most layers, and some providers charge them all
-        image_count = sum(1 for image in done.outputs if image.has_image)
-        return errors.six_decimals(prediction.quoted_usd * image_count / prediction.count), True
+        return _estimated_usd(prediction, sum(1 for image in done.outputs if image.has_image)), True
 
     def _charge_warnings(self, prediction: Prediction, charged_usd: Decimal | None) -> list[str]:
         """Return a warning if a charge is far above its quote. The budget counts the charge all the same."""
@@ -305,7 +302,7 @@ class Completion:
             log.exception("internal error while asking for the charge of %s", prediction.id)
         if charged is None and not account.provider.charge and attempts >= SETTLE_TRIES:
             stored_count = sum(1 for output in await self._store.outputs_of(prediction.id) if output.sha256)
-            charged, is_estimate = errors.six_decimals(prediction.quoted_usd * stored_count / prediction.count), True
+            charged, is_estimate = _estimated_usd(prediction, stored_count), True
         if warnings := self._charge_warnings(prediction, charged):
             await self._store.warn(prediction.job_id, warnings)
         wait_s = SETTLE_DELAYS_S[min(attempts, len(SETTLE_DELAYS_S) - 1)]
@@ -331,3 +328,13 @@ class Completion:
         outputs, missing = await self._downloads.fetch_missing(prediction)
         await self._downloads.save(prediction.job_id, outputs)
         return UNKNOWN if missing else self._charge(prediction, response)
+
+
+def _estimated_usd(prediction: Prediction, image_count: int) -> Decimal:
+    """Return the list price of the images that came: each costs its share of the quote.
+
+    Layers cost the whole quote: it is for the most layers, and some providers charge them all.
+    """
+    if prediction.operation is Operation.LAYERS:
+        return prediction.quoted_usd
+    return errors.six_decimals(prediction.quoted_usd * image_count / prediction.count)

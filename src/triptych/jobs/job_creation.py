@@ -19,7 +19,7 @@ from triptych.core import errors
 from triptych.core.clock import Clock, moment
 from triptych.core.models import Image, Job, Reference, Request
 from triptych.core.offers import Offer
-from triptych.jobs import live_choice, planning
+from triptych.jobs import cost_check, live_choice, planning
 from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.image_access import Caller, ImageAccess
 from triptych.jobs.planning import Plan, Terms
@@ -31,7 +31,7 @@ from triptych.storage.async_store import AsyncStore
 T = TypeVar("T")
 
 _DRY_RUN = "A dry run: nothing was sent. The quote is the list price."
-_QUOTED_DRY_RUN = "A dry run: nothing was sent but the question for the price. The quote is the provider's."
+_QUOTED_DRY_RUN = "A dry run: only the price was requested, nothing else was sent. The quote is the provider's."
 BUSY_PAUSE_S = 0.25
 LEAST_QUOTE_S = 0.8
 """The least time for the provider's quote, for a call that does not wait."""
@@ -174,7 +174,7 @@ class JobCreation:
         plan = (await self._prepare(request, terms, caller)).plan()
         if plan.offer.live:
             quotes = await self._pricing.quotes(plan) if plan.offer.price.unknown else plan.quotes
-            plan = planning.with_quotes(plan, quotes)
+            plan = cost_check.with_quotes(plan, quotes)
         exact = all(quote.exact for quote in plan.quotes)
         account = self._config.accounts[plan.offer.provider]
         now = self._clock.now()
@@ -224,11 +224,11 @@ class JobCreation:
     async def _confirm_cost(self, plan: Plan, terms: Terms, caller: Caller, end_s: float) -> Plan:
         """Return a plan with its quotes, and the routes within the confirmed cost.
 
-        Raises: as `planning.check_cost`.
+        Raises: as `cost_check.check_cost`.
         """
         within_s = max((end_s - self._clock.monotonic()) / 2, LEAST_QUOTE_S)
-        plan = planning.with_quotes(plan, await self._pricing.quotes(plan, within_s))
-        return planning.check_cost(
+        plan = cost_check.with_quotes(plan, await self._pricing.quotes(plan, within_s))
+        return cost_check.check_cost(
             plan,
             terms.max_cost_usd,
             self._config.confirm_usd,
@@ -255,7 +255,7 @@ class JobCreation:
 
 
 def _with_handles(params: Mapping[str, Any] | None, images: Mapping[str, Image]) -> Mapping[str, Any] | None:
-    """Return the parameters with a handle in place of each image that was given as a path or URL."""
+    """Return the parameters with the handle of each image in place of its path or URL."""
     if not params or not images:
         return params
     return {

@@ -39,29 +39,29 @@ def find_live(
     """
     wanted = (request.model or "").strip()
     named, shown = (request.provider or "").strip().lower(), errors.quoted(wanted, 80)
-    having = {name: offers for name, one in known.items() if (offers := one.offers_of(wanted))}
-    if having and named == CHEAPEST:
+    by_provider = {name: offers for name, found in known.items() if (offers := found.offers_of(wanted))}
+    if by_provider and named == CHEAPEST:
         raise errors.UnknownModel(
-            f"{CHEAPEST} compares the built-in models, and {shown} is none of them: name {' or '.join(having)} as "
+            f"{CHEAPEST} compares the built-in models, and {shown} is a live one: name {' or '.join(by_provider)} as "
             "provider."
         )
-    sellers = [named] if named in having else [] if named else list(having)
+    sellers = [named] if named in by_provider else [] if named else list(by_provider)
     if default_provider in sellers:
         sellers = [default_provider]
     if len(sellers) > 1:
         raise errors.UnknownModel(f"{shown} is sold by {' and '.join(sellers)}: name one of them as provider.")
     if sellers:
-        chosen = catalog.choose(having[sellers[0]], request.operation, wanted, request.count)
+        chosen = catalog.choose(by_provider[sellers[0]], request.operation, wanted, request.count)
         fits(chosen)
         return chosen
-    for name, one in known.items():
-        if named in ("", CHEAPEST, name) and (reason := one.reason(wanted)):
+    for name, catalogue in known.items():
+        if named in ("", CHEAPEST, name) and (reason := catalogue.reason(wanted)):
             raise errors.UnknownModel(
                 f"{accounts[name].provider.title} sells {shown}, but Triptych cannot use it: {reason.rstrip('.')}."
             )
-    if having:
-        raise errors.UnknownModel(f"{named} does not sell {shown}, {' and '.join(having)} does: name it as provider.")
-    ids = {offer.endpoint.casefold(): offer.endpoint for one in known.values() for offer in one.offers}
+    if by_provider:
+        raise errors.UnknownModel(f'{named} does not sell {shown}; use provider="{next(iter(by_provider))}".')
+    ids = {offer.endpoint.casefold(): offer.endpoint for found in known.values() for offer in found.offers}
     near = [ids[text] for text in get_close_matches(wanted.casefold()[:200], ids, n=3, cutoff=0.6)]
     if near and isinstance(unknown, errors.UnknownModel):
         raise errors.UnknownModel(f"{unknown.message} Live models with a similar id: {', '.join(near)}.")

@@ -17,11 +17,9 @@ from triptych import catalog
 from triptych.catalog import backgrounds
 from triptych.core import errors
 from triptych.core.clock import Moment
-from triptych.core.errors import format_usd
 from triptych.core.models import Image, Job, Prediction, ProviderRequest, Reference, Request, Route, State
 from triptych.core.offers import Offer, Quote, Size
 from triptych.providers.client import Account
-from triptych.storage.budget import Budget
 
 MAX_LANES = 200
 MAX_STEPS = 10
@@ -194,18 +192,18 @@ def _pick(offers: Sequence[Offer], request: Request, fits: Callable[[Offer], Non
 def notes(accounts: Mapping[str, Account], chosen: Offer, request: Request, today: date) -> tuple[str, ...]:
     """Return the warnings about the chosen offer: a retired default, no set, a transparent background."""
     operation = request.operation
-    found = [chosen.assumed] if chosen.assumed else []
+    warnings = [chosen.assumed] if chosen.assumed else []
     if not (request.model or "").strip():
         for better in catalog.by_preference(accounts[chosen.provider].provider.offers, operation, request.count):
             if better.family == chosen.family:
                 break
             if catalog.is_retired(better, today):
-                found.append(
+                warnings.append(
                     f"{better.family} on {better.provider} was retired on {better.lifecycle.retired} "
                     f"({better.lifecycle.source}); {chosen.family} is used instead."
                 )
     if chosen.independent and request.count > 1:
-        found.append(
+        warnings.append(
             f"{chosen.family} on {chosen.provider} makes no sets: the {request.count} images are independent "
             "variations of one prompt. For a set that belongs together leave model out."
         )
@@ -213,8 +211,8 @@ def notes(accounts: Mapping[str, Account], chosen: Offer, request: Request, toda
     usable_first = sorted(hosted, key=lambda account: not account.usable)
     others = [o for account in usable_first for o in account.provider.offers if o.operation.edits == operation.edits]
     keys = {name: a.provider.key_env for name, a in accounts.items() if not a.usable and a.provider.key_env}
-    found += [text for text in (backgrounds.note(chosen, request, others, keys),) if text]
-    return (*found, *catalog.params.notes(chosen, request))
+    warnings += [text for text in (backgrounds.note(chosen, request, others, keys),) if text]
+    return (*warnings, *catalog.params.notes(chosen, request))
 
 
 def _name_the_key(accounts: Mapping[str, Account], request: Request) -> None:
@@ -290,79 +288,6 @@ def checked(request: Request) -> Request:
     if not layers:
         params.pop("layers", None)
     return replace(request, prompts=prompts, params=params or None)
-
-
-def with_quotes(plan: Plan, quotes: tuple[Quote, ...]) -> Plan:
-    """Return the plan with the provider's quotes, and a warning if they are an estimate.
-
-    Raises: `errors.OutOfLimits` if the price is unknown and the provider did not quote it.
-    """
-    price, name = plan.offer.price, f"{plan.offer.family} on {plan.offer.provider}"
-    plan = replace(plan, quotes=quotes)
-    if all(quote.exact for quote in quotes):
-        return plan
-    if price.unknown:
-        raise errors.OutOfLimits(
-            f"{name} has no published price, and the provider quoted none: nothing was sent. Try again later, or "
-            "use a model that list_models shows with a price."
-        )
-    if not (plan.offer.live or price.usd_per_megapixel):
-        return plan
-    estimate = f"The quote of {name} is an estimate from {price.source} ({price.as_of}); the charge may differ."
-    return replace(plan, warnings=(*plan.warnings, estimate))
-
-
-def drop_expensive_routes(plan: Plan, limit_usd: Decimal) -> Plan:
-    """Return the plan without the routes above a cost."""
-    routes = tuple(r for r in plan.routes if sum(r.quotes_usd) * plan.request.steps <= limit_usd)
-    return replace(plan, routes=routes)
-
-
-def check_cost(
-    plan: Plan,
-    max_cost_usd: Decimal | None,
-    confirm_usd: Decimal,
-    balance: Budget,
-    *,
-    asks: bool = False,
-    agreed_usd: Decimal | None = None,
-) -> Plan:
-    """Return the plan with the routes within the confirmed cost.
-
-    A quote above `confirm_usd` needs a confirmation: the user's yes to `agreed_usd` if the user can be asked (`asks`),
-    otherwise `max_cost_usd`.
-    Raises: `errors.OverBudget` for a quote above the cap, above the budget, or not confirmed; checked in that order.
-    """
-    asked = format_usd(plan.quoted_usd)
-    most = sum(catalog.most_images(plan.offer, plan.request) for _ in range(plan.requests))
-    images = "1 image" if most == 1 else f"{most} images" if most == plan.requested else f"up to {most} layers"
-    what = f"{images}, {plan.offer.family} on {plan.offer.provider}"
-    if max_cost_usd is not None and plan.quoted_usd > max_cost_usd:
-        raise errors.OverBudget(
-            f"The quote for {what} is above the cap of this call: cap ${format_usd(max_cost_usd)} (max_cost_usd), "
-            f"quoted ${asked}; all calls together: {balance.text()}. Nothing was sent. "
-            f"Ask for fewer images, or call again with max_cost_usd={asked}."
-        )
-    balance.require(plan.quoted_usd)
-    confirmed_usd = (agreed_usd if asks else max_cost_usd) or Decimal(0)
-    if plan.quoted_usd > max(confirmed_usd, confirm_usd):
-        question, cap = f"This will cost ${asked}: {what}.", format_usd(confirm_usd)
-        if asks:  # no amount in the message: an assistant could repeat the call with it, without the user's yes
-            raise errors.OverBudget(
-                f"The quote for {what} needs the user's confirmation, as it is above ${cap} (TRIPTYCH_CONFIRM_USD "
-                "in the server's environment). Nothing was sent. No argument of the call replaces that confirmation.",
-                confirm_usd=Decimal(asked),
-                question=question,
-            )
-        raise errors.OverBudget(
-            f"The quote for {what} needs a confirmation, as it is above ${cap} (TRIPTYCH_CONFIRM_USD): quoted "
-            f"${asked}; all calls together: {balance.text()}. Nothing was sent. If the user agrees, repeat the call "
-            f"with max_cost_usd={asked}.",
-            confirm_usd=Decimal(asked),
-            question=question,
-        )
-    limit_usd = max(confirmed_usd or confirm_usd, plan.quoted_usd)
-    return drop_expensive_routes(plan, limit_usd if max_cost_usd is None else min(limit_usd, max_cost_usd))
 
 
 def create_job(

@@ -137,7 +137,7 @@ def job_result(
             )
         shown = returned[(page - 1) * page_size : page * page_size]
     fault = _fault(predictions)
-    requested = max(job.request.requested, job.returned)  # a picture may have more layers than one
+    requested = max(job.request.requested, job.returned)  # a layer job returns more images than it requests
     images = {output.n: image_of(output.sha256) if output.sha256 else None for output in shown}
     if pruned := [image.pruned_at for image in images.values() if image and image.pruned_at]:
         warnings.append(f"{len(pruned)} of these images were pruned on {max(pruned):%Y-%m-%d}: their files are gone.")

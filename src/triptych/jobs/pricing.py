@@ -31,7 +31,7 @@ PATIENCE_S = 8.0
 """How long a call waits for live facts before it uses the built-in list."""
 LIFETIME_S = 600.0
 ROWS_WITH_PARAMS = 6
-"""A list of so few rows shows their parameters too."""
+"""A list of at most so many rows shows their parameters too."""
 TITLE_CHARS = 90
 WARNING_CHARS = 140
 """The limit of a warning in a list of several providers; a list of one provider has it whole."""
@@ -148,19 +148,19 @@ class Pricing:
     async def quotes(self, plan: Plan, within_s: float = PATIENCE_S) -> tuple[Quote, ...]:
         """Return the price of one request of each lane; lanes with the same list price are quoted once.
 
-        A live model's list price does not tell sizes apart, so its lanes are asked one by one, each price once. No
-        image is sent: an image at the provider is named by its URL there, any other by `PLACEHOLDER_URL`. The list
-        price is used if the provider takes the size of a built-in model from the image, or does not respond in time.
+        A live model has one list price for all sizes, so each of its lanes is quoted. No image is sent: an image at the
+        provider is named by its URL there, any other by `PLACEHOLDER_URL`. The list price is used if the provider takes
+        the size of a built-in model from the image, or does not respond in time.
         """
-        found: dict[object, Quote] = {}
+        quoted: dict[object, Quote] = {}
         kinds = [lane if plan.offer.live else listed.usd for lane, listed in enumerate(plan.quotes)]
         with anyio.move_on_after(min(PATIENCE_S, within_s)):
             for lane, kind in enumerate(kinds):
-                if kind not in found:
-                    found[kind] = await self._quote(plan, lane)
-                if plan.offer.live and not found[kind].exact:
+                if kind not in quoted:
+                    quoted[kind] = await self._quote(plan, lane)
+                if plan.offer.live and not quoted[kind].exact:
                     break
-        return tuple(found.get(kind, listed) for kind, listed in zip(kinds, plan.quotes, strict=True))
+        return tuple(quoted.get(kind, listed) for kind, listed in zip(kinds, plan.quotes, strict=True))
 
     async def _quote(self, plan: Plan, lane: int) -> Quote:
         account, size, inputs = self._accounts[plan.offer.provider], plan.sizes[lane], plan.inputs[lane]

@@ -7,7 +7,7 @@ MCP, the command line or the environment.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -17,12 +17,13 @@ import anyio
 from triptych.core import errors
 from triptych.core.clock import Clock, SystemClock, moment
 from triptych.core.concurrency import unwrap_group
-from triptych.core.models import Job, Output, Request, State, Status
+from triptych.core.models import Job, Request, State, Status
 from triptych.images.files import ImageFiles
 from triptych.jobs import presenters, resumption
 from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.image_access import Caller, ImageAccess, SignedFile
 from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
+from triptych.jobs.job_reads import job_result, visible_job
 from triptych.jobs.planning import MAX_LANES, Terms
 from triptych.jobs.pricing import Pricing
 from triptych.jobs.results import (
@@ -261,21 +262,12 @@ class ImageService:
         Raises: `errors.UnknownHandle`, also for another owner's job; `errors.OutOfLimits` for a page that does not
         exist.
         """
-        return await self.store.run(self._job_result, job_id, caller, page, every)
 
-    def _job_result(self, store: Store, job_id: str, caller: Caller, page: int, every: bool) -> JobResult:
-        job = _visible_job(store, job_id, caller)
-        predictions, outputs = store.predictions(job.id), store.outputs(job.id)
-        return presenters.job_result(
-            job,
-            predictions,
-            outputs,
-            store.image_by_sha256,
-            page=page,
-            page_size=None if every else _page_size(store, job, outputs),
-            findable=any(resumption.state_after(p, self.config.accounts) is State.SUBMITTING for p in predictions),
-            link=self.image_access.link(store, caller),
-        )
+        def read(store: Store) -> JobResult:
+            found, link = visible_job(store, job_id, caller), self.image_access.link(store, caller)
+            return job_result(store, found, self.config.accounts, link, page=page, every=every)
+
+        return await self.store.run(read)
 
     async def times(self, job_id: str, caller: Caller = ANYONE) -> tuple[datetime, datetime, datetime]:
         """Return when a job was made, the time of its last stored change, and the time now.
@@ -390,27 +382,8 @@ class ImageService:
             self.worker.notifier.notify()
 
     async def _job(self, job_id: str, caller: Caller) -> Job:
-        return await self.store.run(_visible_job, job_id, caller)
+        return await self.store.run(visible_job, job_id, caller)
 
     def _notify_listeners(self, job_id: str) -> None:
         for listener in list(self._listeners.values()):
             listener(job_id)
-
-
-# The functions below use the plain store and may block: `AsyncStore.run` runs them.
-
-
-def _visible_job(store: Store, job_id: str, caller: Caller) -> Job:
-    job = store.job(job_id.strip().partition("/")[0])
-    if not job or not caller.sees(job.owner):
-        raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
-    return job
-
-
-def _page_size(store: Store, job: Job, outputs: Sequence[Output]) -> int:
-    """Return how many images a page lists. The first listing of an ended job with several pages fixes it."""
-    size = job.page_size or presenters.page_size(outputs, store.image_by_sha256)
-    if job.page_size is None and len(outputs) > size and job.status not in (Status.QUEUED, Status.RUNNING):
-        with suppress(errors.Outage):  # another program locks the database: the next listing fixes the same size
-            store.fix_page_size(job.id, size)
-    return size

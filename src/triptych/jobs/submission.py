@@ -16,22 +16,19 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from triptych import catalog
 from triptych.core import errors
 from triptych.core.clock import Clock, Notifier, moment
 from triptych.core.concurrency import unwrap_group
-from triptych.core.models import Done, Failure, Pending, Prediction, ProviderRequest, Reference, Route, State
-from triptych.core.offers import Offer
+from triptych.core.models import Done, Failure, Pending, Prediction, ProviderRequest, Route, State
 from triptych.core.states import retry_delay_s
 from triptych.images.files import ImageFiles
 from triptych.jobs.completion import Completion
 from triptych.jobs.downloads import Downloads
 from triptych.jobs.early_outputs import EarlyOutputs
-from triptych.jobs.planning import provider_request
 from triptych.jobs.polling import Polling, age_s, slept_s
+from triptych.jobs.provider_requests import ProviderRequests
 from triptych.jobs.submit_gate import SubmitGate
 from triptych.jobs.transitions import Transitions, fault_of
-from triptych.jobs.uploads import as_sent, upload_reference
 from triptych.providers import SubmitTimes
 from triptych.providers.client import Account, ProviderClient
 from triptych.storage.async_store import AsyncStore
@@ -74,6 +71,7 @@ class Submission:
         self._accounts = accounts
         self._clock = clock
         self._polling = polling
+        self._requests = ProviderRequests(store, provider_client, clock, polling)
         self._transitions = Transitions(store, clock, changed)
         self._downloads = Downloads(store, image_files, provider_client, accounts, clock, changed, notifier)
         self._completion = Completion(
@@ -103,7 +101,7 @@ class Submission:
         prediction = claim.prediction
         account = self._accounts[prediction.provider]
         try:
-            request = await self._prepare(account, prediction)
+            request = await self._requests.prepare(account, prediction)
         except (errors.Outage, errors.RateLimited) as error:
             await self._transitions.retry_later(claim, error, PREPARE_TRIES)
             return
@@ -299,7 +297,7 @@ class Submission:
             if moved and moved.prediction.state is State.FETCHING:
                 await self._completion.download(moved)
         elif (read or not provider.find) and self._may_send_again(account, prediction) and attempts < 2 * LOOK_TRIES:
-            await self._send(account, claim, await self._as_sent(account, prediction), again=True)
+            await self._send(account, claim, await self._requests.as_sent(account, prediction), again=True)
         elif attempts < tries or patient:
             await self._transitions.move(
                 claim, State.SUBMITTING, wait_s=retry_delay_s(attempts), attempts=attempts, looked_mono=looked_mono
@@ -321,7 +319,7 @@ class Submission:
         assert provider.find and prediction.submitted_at
         known = await self._store.tickets(provider.name)
         sent = SubmitTimes(prediction.submitted_at, age_s(prediction, self._clock), slept_s(prediction, self._clock))
-        request = await self._as_sent(account, prediction)
+        request = await self._requests.as_sent(account, prediction)
         found = await self._client.run(account, provider.find(request, prediction, sent, known))
         await self._require_ours(account, prediction, found)
         return found
@@ -353,63 +351,6 @@ class Submission:
                 raise errors.Outage(f"The entry in the provider's list may belong to {other.id}.")
         if found.ticket in await self._store.tickets(account.provider.name):
             raise errors.Outage("The entry in the provider's list now belongs to another prediction.")
-
-    def _offer(self, prediction: Prediction) -> Offer:
-        offer = self._polling.offer(prediction)
-        if not offer:
-            raise errors.UnknownModel(f"{prediction.provider} no longer offers {prediction.endpoint}.")
-        return offer
-
-    async def _prepare(self, account: Account, prediction: Prediction) -> ProviderRequest:
-        """Return the request, with its inputs uploaded to the provider."""
-        offer = self._offer(prediction)
-        references: list[Reference] = []
-        warnings: list[str] = []
-        handles = _inputs(offer, prediction)
-        for handle in handles:
-            image = await self._store.image_by_handle(handle)
-            if not image:
-                raise errors.UnknownHandle(f"The input {handle} no longer exists.")
-            reference, notes = await upload_reference(
-                self._store, self._client, self._clock, account, image, of=len(handles)
-            )
-            references.append(reference)
-            warnings += notes
-        if warnings:
-            await self._store.warn(prediction.job_id, warnings)
-        return _provider_request(offer, prediction, references)
-
-    async def _as_sent(self, account: Account, prediction: Prediction) -> ProviderRequest:
-        """Return a request as it was sent, to search for it or repeat it; nothing is uploaded.
-
-        Raises: `errors.Outage` if its content is not stored.
-        """
-        offer = self._offer(prediction)
-        images = [await self._store.image_by_handle(handle) for handle in _inputs(offer, prediction)]
-        urls = prediction.sent_urls
-        if len(urls) != len(images):
-            raise errors.Outage("An earlier version of Triptych sent the request without storing its content.")
-        references = [
-            await as_sent(account, image, url, of=len(images)) for image, url in zip(images, urls, strict=True)
-        ]
-        return _provider_request(offer, prediction, references)
-
-
-def _inputs(offer: Offer, prediction: Prediction) -> tuple[str, ...]:
-    """Return the handles of all images in the request: its inputs, then those among its parameters."""
-    return (*prediction.inputs, *catalog.image_params(offer, prediction.request))
-
-
-def _provider_request(offer: Offer, prediction: Prediction, references: list[Reference]) -> ProviderRequest:
-    return provider_request(
-        offer,
-        prediction.request,
-        prediction.prompt,
-        prediction.size,
-        references,
-        client_id=prediction.client_id,
-        variation=prediction.variation,
-    )
 
 
 _STOPPED = Failure("answer_lost", "The server was stopped before the provider answered.", True)

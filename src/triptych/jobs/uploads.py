@@ -24,7 +24,7 @@ from triptych.storage.async_store import AsyncStore
 log = logging.getLogger(__name__)
 
 DELETE_AT_ONCE = 10
-"""How many uploads are deleted at a provider that keeps no more files: each look there reads its whole list."""
+"""How many uploads are deleted at once at a provider that keeps no more files: finding them reads its whole list."""
 
 
 async def upload_reference(
@@ -57,7 +57,8 @@ async def _delete_unused(
 ) -> frozenset[str]:
     """Delete the oldest uploads of this installation that nothing uses; return the URLs that are gone.
 
-    They are forgotten before they are deleted, so that no request names them meanwhile; the rest is stored again.
+    Their URLs are removed from the store first, so that no request uses them. Those of files that remain are stored
+    again.
     """
     provider = account.provider
     if not provider.delete:

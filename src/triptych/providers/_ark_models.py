@@ -1,7 +1,7 @@
 """The models of BytePlus ModelArk, at its base URLs and behind the endpoint ids of an account.
 
-The facts are in docs/providers/ark.md#models and the headings after it. An endpoint id (`ep-…`) names a model of the
-account's choice and does not say which one: a call may name the model after it.
+The facts are in docs/providers/ark.md#models and the headings after it. An endpoint id (`ep-…`) does not
+show which model the account chose for it; a call may add the model's name after the id.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def offers_for(name: str) -> tuple[Offer, ...]:
         return tuple(replace(offer, assumed=_UNNAMED.format(endpoint)) for offer in _unnamed(endpoint))
     table = offering.offers("ark", FAMILIES)
     family = catalog.choose(table, Operation.GENERATE, model).family
-    assumed = f"{endpoint} is an endpoint of the account: limits and price are those of {family}, as the call says."
+    assumed = f"{endpoint} is an endpoint of the account: limits and price are those of {family}, which the call names."
     return tuple(
         replace(offer, endpoint=endpoint, aliases=(name,), lifecycle=Lifecycle(), assumed=assumed)
         for offer in table

@@ -25,12 +25,7 @@ def catalogue() -> Flow[tuple[ListedModel, ...]]:
     Raises: `errors.Outage` for anything but a list.
     """
     response = yield HttpRequest("GET", "/api/v1/models", authorize=False)
-    body = response.json()
-    data = read.field(body, "data")
-    if not 200 <= response.status < 300 or not isinstance(data, list) or not data:
-        read.raise_for_status(response, body)
-        raise read.outage(response, body)
-    return _listed.models(data, _model)
+    return _listed.models(_listed.entries(response), _model)
 
 
 def _model(entry: Any) -> ListedModel | None:

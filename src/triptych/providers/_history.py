@@ -146,7 +146,7 @@ def same_request(sent: Mapping[str, Any], shown: Any) -> bool | None:
 
 
 def _comparable(body: Mapping[str, Any], images: Collection[str]) -> tuple[dict[str, str], dict[str, tuple[Any, ...]]]:
-    """Return the fields that tell requests apart, in one spelling, and apart from them those that are images."""
+    """Return a body's fields in one spelling, and separately those that are images; without the model."""
     fields, pictures = {}, {}
     for name, value in body.items():
         if name == "model" or value is None:

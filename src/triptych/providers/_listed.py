@@ -27,10 +27,20 @@ _TOOLS = re.compile(r"upscal|remov|inpaint|outpaint|erase|image.?(tool|edit)")
 _NO_IMAGE = re.compile(r"-to-(?!image)|video|audio|speech|music|3d|train|lora.?train|caption|llm")
 
 
-def models(entries: Iterable[Any], listed: Callable[[Any], ListedModel | None]) -> tuple[ListedModel, ...]:
+def entries(response: HttpResponse) -> list[Any]:
+    """Return the entries of a catalogue (`data`). Raises: `errors.Outage` for anything but a list with entries."""
+    body = response.json()
+    data = read.field(body, "data")
+    if not 200 <= response.status < 300 or not isinstance(data, list) or not data:
+        read.raise_for_status(response, body)
+        raise read.outage(response, body)
+    return data
+
+
+def models(listing: Iterable[Any], listed: Callable[[Any], ListedModel | None]) -> tuple[ListedModel, ...]:
     """Return the models of a list that may make or edit images, one for each id; `listed` reads an entry."""
     found: dict[str, ListedModel] = {}
-    for entry in entries:
+    for entry in listing:
         try:
             model = listed(entry)
         except Exception:  # noqa: S112 (an entry can raise anything in its reader, and hides no other)

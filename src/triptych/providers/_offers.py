@@ -101,7 +101,7 @@ class LayersOffer:
 class Family:
     """The properties of a family at a provider; a `single` one makes one image per request.
 
-    An `independent` one makes several too, each for itself.
+    An `independent` one also makes several images, each independent of the others.
     """
 
     endpoint: str

@@ -149,7 +149,7 @@ LAYER_DESCRIPTION_CHARS = 300
 
 
 def layer(item: Any, place: int) -> Layer:
-    """Return what a response says about a layer: `z_index`, `name`, `description`, `bounding_box.absolute`.
+    """Return a layer by its `z_index`, `name`, `description` and `bounding_box.absolute` in a response.
 
     Its place in the response is its z_index if it has no usable one. A box counts only as left, top, right and bottom
     in pixels. Name and description are bounded, on one line.
@@ -158,7 +158,7 @@ def layer(item: Any, place: int) -> Layer:
     sides = [side for side in map(integer, box) if side is not None] if isinstance(box, list) else []
     usable = len(sides) == 4 == len(box) and 0 <= sides[0] < sides[2] <= 100_000 and 0 <= sides[1] < sides[3] <= 100_000
     name, description = (
-        line(told, limit) if isinstance(told := field(item, key), str) else ""
+        line(text, limit) if isinstance(text := field(item, key), str) else ""
         for key, limit in (("name", LAYER_NAME_CHARS), ("description", LAYER_DESCRIPTION_CHARS))
     )
     return Layer(
@@ -170,7 +170,7 @@ def layer(item: Any, place: int) -> Layer:
 
 
 def layered(items: Sequence[Any], outputs: Sequence[ReturnedImage]) -> tuple[ReturnedImage, ...]:
-    """Return images with what their items say about them as layers, in the order of their z_index: the base first."""
+    """Return images with the layers that their items describe, sorted by z_index: the base first."""
     named = [replace(output, layer=layer(item, i)) for i, (item, output) in enumerate(zip(items, outputs, strict=True))]
     return tuple(sorted(named, key=lambda output: output.layer.z_index if output.layer else 0))
 

@@ -68,19 +68,19 @@ _DELIVERY: Mapping[str, Param] = {
         note="Runware also sends every image to that URL.",
     ),
 }
-"""What every imageInference task takes (docs/providers/runware.md#options-of-every-task)."""
+"""The parameters of every imageInference task (docs/providers/runware.md#options-of-every-task)."""
 _VARIATIONS = "the images are independent variations of one prompt, not one coherent set."
-_NONE: Mapping[str, str] = {
+_NO_PARAMS: Mapping[str, str] = {
     **offering.NO_SEED,
-    "layers": "no document says how Runware returns the layers; other providers take a picture apart",
-    "negative_prompt": "Seedream takes none: say in the prompt what to leave out",
+    "layers": "Runware does not document how it returns layers; use another provider",
+    "negative_prompt": "Seedream has none: name in the prompt what to leave out",
     "watermark": "Runware documents no setting for it",
     "web_search": "Runware documents no setting for it",
 }
 
 
 def _params(*, fast: bool = False, more: Mapping[str, Param] | None = None, sets: bool = True) -> Mapping[str, Param]:
-    """Return a family's parameters; one that makes no sets makes variations in any case."""
+    """Return a family's parameters; without `sets` the family makes variations in any case."""
     schema: dict[str, Any] = {"type": "boolean", "description": "Independent variations instead of a coherent set."}
     schema |= {} if sets else {"enum": [True]}
     return {
@@ -95,18 +95,18 @@ def _params(*, fast: bool = False, more: Mapping[str, Param] | None = None, sets
 
 @dataclass(frozen=True, slots=True)
 class RunwareFamily(Family):
-    """A family on Runware, which sends any format of every model."""
+    """A family on Runware, which has all formats for every model."""
 
     formats: tuple[str, ...] = tuple(FORMATS)
     max_prompt_chars: int = 2000
     max_references_and_outputs: int = 15
-    no_params: Mapping[str, str] = field(default_factory=lambda: _NONE)
+    no_params: Mapping[str, str] = field(default_factory=lambda: _NO_PARAMS)
 
 
 def _independent(
     endpoint: str, priced_by: str, origin: Mapping[str, Any], params: Mapping[str, Param]
 ) -> RunwareFamily:
-    """Return a family that makes one image per prompt; several images are results of their own."""
+    """Return a family that makes one image per prompt; several images are independent."""
     own = {
         "sizes": replace(offering.single_sizes(), may_be_left_out=True),
         "formats": tuple(FORMATS),

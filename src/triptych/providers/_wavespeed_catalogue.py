@@ -22,12 +22,7 @@ _OPERATIONS = frozenset({"predictions", "media", "model", "models", "balance"})
 def catalogue() -> Flow[tuple[ListedModel, ...]]:
     """Return the models that may make or edit images, with their schemas. Raises: `errors.Outage` for no list."""
     response = yield HttpRequest("GET", "/api/v3/models")
-    body = response.json()
-    data = read.field(body, "data")
-    if not 200 <= response.status < 300 or not isinstance(data, list) or not data:
-        read.raise_for_status(response, body)
-        raise read.outage(response, body)
-    return _listed.models(data, _model)
+    return _listed.models(_listed.entries(response), _model)
 
 
 def _model(entry: Any) -> ListedModel | None:

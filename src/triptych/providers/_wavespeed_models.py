@@ -48,7 +48,7 @@ def _pixels(word: str, ratio: str) -> Size:
 
 _PRO_PROMPT = {"prompt_optimization": offering.prompt_optimization("prompt_optimization_mode", fast=True)}
 _NO_BACKGROUND = {**offering.NO_SEED, "background": "its documented fields do not have it; seedream-5.5's do"}
-_LAYERS_NOTE = "a layer job is charged as its largest number of images, however many layers come."
+_LAYERS_NOTE = "a layer job is charged for its largest number of images, however many it returns."
 _PNG_LAYERS = LayersOffer(17, formats=("png",), default_format="png", note=_LAYERS_NOTE)
 """The layers of 5.0 pro and flash; with JPEG they lose their alpha channel."""
 

@@ -6,7 +6,7 @@ sequence or stream field of any value with 400: none is sent. They also take pic
 `layer_decomposition`, one image in, a base and its layers out.
 
 Volcengine prefixes every model id with `doubao-`: at its base URL the offers have those ids. At any other base URL they
-are aliases. If the response says that the plain id does not exist, the request surely was not accepted,
+are aliases. If the response says that the plain id does not exist, the request certainly was not accepted,
 and is sent once more with the prefix.
 
 Rules: every shape of response is tolerated; only errors of ours are raised. A failed image never loses a later one. The
@@ -52,8 +52,8 @@ _EXHAUSTED = ("QuotaExceeded", "SetLimitExceeded")
 _UNKNOWN_MODEL = "InvalidEndpointOrModel"
 _NOT_OPEN = ("ModelNotOpen", "OperationDenied.ServiceNotOpen")
 _AUTO_TIER = "2K"
-"""The size for a request that leaves the size to the model: with a tier alone it chooses the ratio, and each model has
-this one. Without any size, only a square would come from 5.0 lite, 4.5 and 4.0."""
+"""The size for a request that leaves the size to the model: it chooses the ratio for a tier, and each model has this
+tier. Without a size, 5.0 lite, 4.5 and 4.0 make a square."""
 
 
 # The one call --------------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def _headers(edit: ProviderRequest) -> dict[str, str]:
 
 
 def _with_lifetime(pending: Pending, edit: ProviderRequest) -> Pending:
-    """Return a ticket whose poll URL has the lifetime of the results as its fragment, which no server is sent."""
+    """Return a ticket whose poll URL has the lifetime of the results as its fragment, which is sent to no server."""
     hours = edit.params.get("result_hours")
     return replace(pending, poll_url=f"{pending.poll_url or ''}#{hours}") if hours else pending
 
@@ -183,8 +183,8 @@ def _finished(response: HttpResponse, body: Any, prediction: Mapping[str, Any], 
     outputs = tuple(read.image(item) for item in read.items(prediction.get("outputs") or prediction.get("output")))
     if not any(output.url for output in outputs):
         raise read.no_image(response, body, "prediction", outputs)
-    told = prediction.get("layers")
-    layers = told if isinstance(told, list) else []
+    described = prediction.get("layers")
+    layers = described if isinstance(described, list) else []
     if layers or str(prediction.get("model")).endswith("/layer-decomposition"):
         # Names and boxes of a list of another length could be those of other images.
         outputs = read.layered(layers if len(layers) == len(outputs) else [None] * len(outputs), outputs)

@@ -49,7 +49,7 @@ UPLOAD_LIFETIME_S = 70 * 3600.0
 """Uploads expire after 72 h (docs/providers/evolink.md#uploads); two hours are the margin."""
 UPLOAD_LIMIT_BYTES = 100 * 1024 * 1024
 FILE_PAGE_ITEMS, FILE_PAGES = 100, 100
-"""The files of a page of the list, and the most pages: the documentation knows accounts of 2,000 files."""
+"""The files of a page of the list, and the most pages: the documentation names accounts with 2,000 files."""
 BATCH_TASKS = 50
 KEY_TRUSTED_S = 600.0
 """The time after its first submit for which a key is relied on. It is not documented. The one client known to rely on
@@ -209,9 +209,9 @@ def _finished(response: HttpResponse, body: Any, task: Mapping[str, Any]) -> Don
 
 
 def _results(task: Mapping[str, Any]) -> list[Any]:
-    """Return the results, or the `result_data` that the official client reads too: of layers, the one with their names.
+    """Return `results`, or `result_data` if only that has images or describes layers.
 
-    Which of the two has the names is not documented (docs/providers/evolink.md#layers).
+    It is not documented which of the two describes layers (docs/providers/evolink.md#layers).
     """
     results, data = read.items(task.get("results")), read.items(task.get("result_data"))
     return data if data and (not results or (any(map(_is_layer, data)) and len(data) >= len(results))) else results
@@ -283,8 +283,8 @@ def upload(data: bytes, mime_type: str, filename: str) -> Flow[Upload]:
 def delete(urls: Sequence[str]) -> Flow[frozenset[str]]:
     """Delete uploads by their URLs; return those that are gone or may be (docs/providers/evolink.md#uploads).
 
-    The list of files has the id that a deletion needs. A file is ours if the list shows our URL, or, as the only one,
-    the name at its end; the provider makes that name and it is unique. All other files stay.
+    The list of files has the id that a deletion needs. A file is ours if its entry has our URL, or no
+    URL but the unique name at our URL's end. If several entries match, none is deleted.
     """
     named: dict[str, set[str]] = {url: set() for url in urls}
     seen = 0
@@ -311,7 +311,7 @@ def delete(urls: Sequence[str]) -> Flow[frozenset[str]]:
         if len(ids) != 1:
             continue
         path = f"/api/v1/files/{percent_escaped(next(iter(ids)), safe='', errors='replace')}"
-        gone.add(url)  # a deletion without an answer may have happened
+        gone.add(url)  # without an answer the file may be deleted all the same
         try:
             response = yield HttpRequest("DELETE", path, base="files")
         except errors.Outage:

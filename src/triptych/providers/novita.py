@@ -102,7 +102,7 @@ def _body(edit: ProviderRequest, *, uris: bool) -> dict[str, Any]:
     body: dict[str, Any] = {"prompt": edit.prompt}
     if offer.operation.edits:
         body[family.reference_field] = [_source(reference, uris=uris) for reference in edit.references]
-    # With a word alone, the model chooses the ratio.
+    # With a tier alone the model chooses the ratio.
     body["size"] = f"{edit.size[0]}x{edit.size[1]}" if edit.size else offer.sizes.default
     body["watermark"] = False
     if offer.operation.sequential:

@@ -77,7 +77,7 @@ def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
 def _task(edit: ProviderRequest) -> dict[str, Any]:
     """Return the task, with the model's own fields and no others (docs/providers/runware.md#submit).
 
-    Independent images are so many results of one prompt, which names no number; a set is one result of several images.
+    Independent images are several results of one prompt; a set is one result, and its prompt has the number of images.
     """
     offer = edit.offer
     independent = edit.count > 1 and (offer.independent or edit.params.get("variations") is True)

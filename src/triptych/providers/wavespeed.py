@@ -20,7 +20,7 @@ from urllib.parse import quote as percent_escaped
 
 from triptych.core import errors
 from triptych.core.models import Done, Pending, Prediction, ProviderRequest, Upload
-from triptych.core.offers import Offer, Operation, Quote, Size
+from triptych.core.offers import Operation, Quote
 from triptych.providers import (
     BaseUrl,
     Flow,
@@ -108,24 +108,9 @@ def _geometry(edit: ProviderRequest) -> dict[str, str]:
     """Return the ratio and the tier of a request. Without a size the model chooses the ratio of the default tier."""
     if not edit.size:
         return {"resolution": edit.offer.sizes.default.lower()}
-    ratio, tier = _tier(edit.offer, edit.size)
-    return (
-        {"resolution": tier}
-        if edit.offer.operation is Operation.LAYERS
-        else {"aspect_ratio": ratio, "resolution": tier}
-    )
-
-
-def _tier(offer: Offer, size: Size) -> tuple[str, str]:
-    """Return a size as a ratio and a tier in lower case.
-
-    Raises: `errors.OutOfLimits` for a size that is not among the offer's.
-    """
-    for word, row in offer.sizes.presets.items():
-        for ratio, pixels in row.items():
-            if pixels == size:
-                return ratio, word.lower()
-    raise errors.OutOfLimits(f"{offer.endpoint} takes no {size[0]}x{size[1]}; list_models shows its sizes.")
+    ratio, tier = offering.ratio_and_tier(edit.offer, edit.size)
+    resolution = {"resolution": tier.lower()}
+    return resolution if edit.offer.operation is Operation.LAYERS else {"aspect_ratio": ratio, **resolution}
 
 
 def _error_code(body: Any) -> str:

@@ -91,7 +91,7 @@ class Paid(Arguments):
 
     model: Name | None = Field(None, description="Id from list_models")
     provider: Name | None = None
-    size: Name | None = Field(None, description="2K, 16:9 or 2048x2048")
+    size: Name | None = Field(None, description="2K, 16:9, 2048x2048 or auto")
     format: Annotated[Literal["png", "jpeg", "webp"], BeforeValidator(_format)] | None = None
     params: Annotated[dict[str, Any], BeforeValidator(_object), WithJsonSchema({"type": "object"})] | None = Field(
         None, description="The model's own (list_models): background, seed, …"

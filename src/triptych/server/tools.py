@@ -117,11 +117,11 @@ _TOOLS = (
     Tool(
         "edit_sequence",
         "Edit as a coherent set",
-        "Edit reference images into coherent images, in order, in ONE paid request: variants, "
-        "storyboards, one character throughout. To edit each image on its own, or in stages, use edit_chain. "
-        'params={"layers": true} takes one image apart. Returns a '
-        "job: job_id, status, images (handle, url, path), cost, next. Any handle (img_…, job_…/2) can be edited again: "
-        "undo, redo, branch. Not done? get_status. The same call within an hour returns the same job.",
+        "Edit reference images into coherent images, in order, in ONE paid request: variants, storyboards, one "
+        "character throughout. To edit each image on its own, or in stages, use edit_chain. "
+        'params={"layers": true} takes one image apart. '
+        "Returns a job: job_id, status, images (handle, url, path), cost, next. Any handle (img_…, job_…/2) can be "
+        "edited again: undo, redo, branch. Not done? get_status. The same call within an hour returns the same job.",
         schemas.EditSequence,
         JobResult,
         functools.partial(_make, "edit_sequence"),
@@ -180,7 +180,8 @@ _TOOLS = (
     Tool(
         "list_models",
         "List models",
-        "Models by provider: price, limits, sizes, endpoint ids, usable now or why not. Filter for full details.",
+        "Models by provider: price, limits, sizes, endpoint ids, usable now or why not. Filter for details, "
+        "params and live models.",
         schemas.ListModels,
         ModelsResult,
         _list_models,

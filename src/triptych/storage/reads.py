@@ -159,15 +159,15 @@ class Reads:
         self._db.run("forget_copies", provider=provider, urls=urls)
 
     def take_unused_uploads(self, provider: str, now: datetime, limit: int) -> list[tuple[str, str, datetime]]:
-        """Forget the oldest uploads at a provider that no unfinished prediction there uses; return them.
+        """Remove the oldest uploads at a provider that no unfinished prediction uses; return them.
 
-        Each with its sha256, its URL and its expiry. Results of the provider are no uploads. From now on no request
-        names these URLs, so the files can be deleted.
+        Each has its sha256, its URL and its expiry. No later request names these URLs, so the files can be deleted at
+        the provider. Results of the provider are no uploads.
         """
         with self._db.transaction():
             using = [rows.read(Prediction, row) for row in self._db.all("unfinished_at", provider=provider)]
-            sent = {url for prediction in using for url in prediction.sent_urls}
-            handles = {handle for one in using for handle in (*one.inputs, *one.request.handles)}
+            sent = {url for p in using for url in p.sent_urls}
+            handles = {handle for p in using for handle in (*p.inputs, *p.request.handles)}
             needed = {image.sha256 for image in map(self.image_by_handle, handles) if image}
             uploads = self._db.all("uploads", provider=provider, now=now.timestamp())
             free = [row for row in uploads if row["sha256"] not in needed and row["url"] not in sent][:limit]

@@ -40,7 +40,7 @@ class JobSpec:
     transparent: bool = False
     """The pictures have no background."""
     independent: bool = False
-    """Each picture is made for itself, and pays for the references."""
+    """Each picture is independent, and pays for the references."""
     layers: bool = False
     """The first picture is the base; the others are its layers, each a PNG without a background."""
     body: Mapping[str, Any] = field(default_factory=dict)
@@ -66,6 +66,13 @@ class JobSpec:
         """Where each layer lies in the base: left, top, right and bottom in pixels."""
         (width, height), margin = self.size, 8
         return (width // margin, height // margin, width - width // margin, height - height // margin)
+
+    @property
+    def layer_boxes(self) -> dict[str, list[int]]:
+        """The box of each layer in pixels of the base, and in thousandths of its sides."""
+        box = self.layer_box
+        thousandths = [round(1000 * side / self.size[place % 2]) for place, side in enumerate(box)]
+        return {"absolute": [*box], "normalized": thousandths}
 
     @property
     def layer_size(self) -> tuple[int, int]:

@@ -823,7 +823,7 @@ def test_the_difference_shows_no_login_of_a_url(at_home: Path) -> None:
     assert KEY in path.read_text("utf-8")
 
 
-def test_the_difference_shows_nobody_elses_keys(at_home: Path) -> None:
+def test_the_difference_shows_no_other_keys(at_home: Path) -> None:
     path = at_home / ".cursor" / "mcp.json"
     path.parent.mkdir()
     path.write_text(

@@ -447,7 +447,7 @@ def test_a_layer_job_gives_a_base_and_cut_out_layers(api: Emulator, client: http
     assert api.charged_usd - before == 4 * Decimal("0.0225")
 
 
-def test_the_number_of_layers_is_a_switch_up_to_the_models_most() -> None:
+def test_a_switch_sets_the_number_of_layers() -> None:
     many = running("atlas", max_side=16, latency_s=0.0, layer_count=30)
     with many as api, httpx2.Client(base_url=api.base_url, headers=AUTH) as client:
         told = polled(client, apart(client, output_format="png").json()["data"]["id"])

@@ -130,13 +130,13 @@ def test_directives_take_numbers_and_truth_values(name: str) -> None:
 
 def test_the_control_paths_need_no_key_and_show_none(api: Emulator, client: httpx2.Client) -> None:
     submitted(client)
-    with httpx2.Client(base_url=api.base_url) as anybody:
-        seen = anybody.get("/_emulator/seen").json()
+    with httpx2.Client(base_url=api.base_url) as client:
+        seen = client.get("/_emulator/seen").json()
         assert [(entry["method"], entry["path"], entry["status"]) for entry in seen] == [("POST", SUBMIT, 200)]
         assert "test-key" not in json.dumps(seen)
-        assert anybody.get("/_emulator/ledger").json()["accepted"] == api.accepted
-        assert anybody.post("/_emulator/finish").status_code == 204
-        assert {entry["op"] for entry in anybody.get("/_emulator/faults").json()} >= {"submit", "poll", "result"}
+        assert client.get("/_emulator/ledger").json()["accepted"] == api.accepted
+        assert client.post("/_emulator/finish").status_code == 204
+        assert {entry["op"] for entry in client.get("/_emulator/faults").json()} >= {"submit", "poll", "result"}
     assert api.seen[0].headers["authorization"] == "Bearer test-key"
 
 

@@ -32,7 +32,7 @@ async def edit(service: ImageService, image: str) -> str:
 async def test_a_sleep_of_the_machine_ages_an_idempotency_key(
     make_service: MakeService, finish: Finish, clock: FakeClock, name: str, slept_h: float
 ) -> None:
-    """Its lid is closed while a submit is on its way; nobody knows whether the key is kept for so long."""
+    """Its lid is closed during a submit; whether the provider keeps the key for so long is unknown."""
     with running(name, latency_s=5.0, max_side=64, clock=lambda: clock.now().timestamp()) as api:
         api.fault("submit", "drop")
         async with make_service(api) as service:
@@ -73,7 +73,7 @@ async def test_a_stopped_server_notes_at_once_that_a_request_left(
     fault: str | None,
     state: State,
 ) -> None:
-    """Whoever stops it may kill it before the answer comes; an answer that comes in time is taken up all the same."""
+    """The process may be killed before the answer arrives; an answer that arrives in time is stored."""
     left, answered = anyio.Event(), anyio.Event()
     really = ProviderClient._send_once
 

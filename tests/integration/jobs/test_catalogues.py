@@ -261,7 +261,7 @@ os._exit(1)
 """
 
 
-async def test_one_process_at_a_time_and_a_dead_one_blocks_nothing(
+async def test_a_refresh_belongs_to_one_process_until_it_dies(
     make_service: MakeService, atlas: Emulator, path: Path
 ) -> None:
     path.parent.mkdir(parents=True)

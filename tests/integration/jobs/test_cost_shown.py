@@ -68,7 +68,7 @@ async def everywhere(service: ImageService, job_id: str) -> list[dict[str, Any]]
 # Whose word it is ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_charge_that_nobody_reported_is_an_estimate(
+async def test_a_charge_without_a_report_is_an_estimate(
     make_service: MakeService, finish: Finish, api: Emulator, name: str, clock: FakeClock, coffee: str
 ) -> None:
     async with make_service(api) as service:

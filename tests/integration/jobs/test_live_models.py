@@ -1,4 +1,4 @@
-"""Models of live catalogues through the real worker: used by their ids, paid once, found again, never by themselves."""
+"""Models of live catalogues through the real worker: used by their ids, paid once, found again, never a default."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def schema_of(name: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(params=["atlas", "wavespeed"])
 def api(request: pytest.FixtureRequest, clock: FakeClock) -> Iterator[Emulator]:
-    """An emulator that sells a model which the code has never heard of, described by nothing but its schema."""
+    """An emulator that sells a model that the code does not know, with nothing but its schema."""
     extra = [{"model": NEW, "schema": schema_of(request.param)}]
     options: dict[str, Any] = {"price": "prompt"} if request.param == "atlas" else {}
     with running(
@@ -200,7 +200,7 @@ async def test_limits_of_the_schema_are_checked_before_anything_is_sent(
 # -- which one ---------------------------------------------------------------------------------------------------------
 
 
-async def test_no_live_model_is_a_default_a_route_or_the_cheapest(
+async def test_no_live_model_is_default_route_or_cheapest(
     make_service: MakeService, clock: FakeClock, finish: Finish, coffee: str
 ) -> None:
     free = [{"model": "bytedance/seedream-v9/edit", "schema": schema_of("atlas"), "usd": "0.000001"}]
@@ -216,7 +216,7 @@ async def test_no_live_model_is_a_default_a_route_or_the_cheapest(
     assert all("v9" not in job.endpoint for job in (default, cheapest, family))
 
 
-async def test_a_model_of_two_providers_is_the_defaults_or_must_be_named(
+async def test_a_model_of_two_providers_needs_the_default_or_a_name(
     make_service: MakeService, atlas: Emulator, wavespeed: Emulator, coffee: str
 ) -> None:
     model = "google/nano-banana-2/edit"

@@ -22,7 +22,7 @@ from triptych.core import errors
 from triptych.core.models import Image as Picture
 from triptych.core.models import Request
 from triptych.core.offers import Lifecycle, Offer, Operation, Price, Sizes
-from triptych.jobs import planning
+from triptych.jobs import cost_check, planning
 from triptych.jobs.polling import Polling
 from triptych.jobs.service import Caller
 from triptych_emulators import Emulator, running
@@ -294,8 +294,8 @@ def test_lanes_in_different_size_tiers_are_quoted_each() -> None:
     assert [quote.usd for quote in plan.quotes] == [Decimal("0.028"), Decimal("0.043")]
     assert plan.quoted_usd == 2 * Decimal("0.071")
     assert plan.routes[0].quotes_usd == (1, 1)
-    assert planning.drop_expensive_routes(plan, Decimal("3.99")).routes == ()
-    assert planning.drop_expensive_routes(plan, Decimal(4)).routes == plan.routes
+    assert cost_check.drop_expensive_routes(plan, Decimal("3.99")).routes == ()
+    assert cost_check.drop_expensive_routes(plan, Decimal(4)).routes == plan.routes
 
 
 def test_a_date_of_retirement_counts_from_its_day() -> None:
@@ -400,7 +400,7 @@ async def test_a_provider_without_the_parameter_says_what_it_has(
 async def test_a_parameter_goes_to_a_provider_that_has_it(
     make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str
 ) -> None:
-    """The default has no background: the same family elsewhere has."""
+    """The default has no background parameter; the same family elsewhere has one."""
     asked = Options(wait_s=0, model="seedream-5.5", params=TRANSPARENT)
     async with make_service(atlas, wavespeed) as service:
         started = await edit_sequence(service, [coffee], "warmer", 1, asked)

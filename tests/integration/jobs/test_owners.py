@@ -209,7 +209,7 @@ async def test_only_its_owner_attaches_to_a_request_in_flight(
     assert len(atlas.accepted) == 3
 
 
-def test_jobs_from_before_owners_are_nobody_elses(tmp_path: Path) -> None:
+def test_jobs_from_before_owners_belong_to_the_machine(tmp_path: Path) -> None:
     path = tmp_path / "triptych.db"
     with closing(sqlite3.connect(path)) as earlier:
         earlier.executescript((ROOT / "tests/unit/storage/databases/version-0.sql").read_text("utf-8"))

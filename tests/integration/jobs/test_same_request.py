@@ -193,7 +193,7 @@ class TwoClocks:
         return self.mono
 
     async def wait(self, event: anyio.Event, seconds: float) -> None:
-        raise AssertionError("nobody waits here")
+        raise AssertionError("no test waits here")
 
     def move(self, *, wall_s: float, mono_s: float) -> None:
         self.wall += timedelta(seconds=wall_s)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def disc(tmp_path: Path) -> str:
-    """Return the path of a red disc before a plain background."""
+    """Return the path of a red disc on a plain background."""
     drawn = Image.new("RGB", (360, 240), "#f0eee8")
     ImageDraw.Draw(drawn).ellipse((120, 60, 240, 180), fill="#c83c28")
     path = tmp_path / "disc.png"

@@ -160,7 +160,7 @@ async def test_hours_go_out_as_headers_and_end_the_links(
 
 
 @pytest.mark.parametrize(("slept_h", "status"), [(0.5, "done"), (3.0, "uncertain")])
-async def test_a_lost_submit_that_is_no_longer_kept_is_not_paid_again(
+async def test_a_forgotten_lost_submit_is_not_paid_again(
     make_service: MakeService, finish: Finish, clock: FakeClock, coffee: str, slept_h: float, status: str
 ) -> None:
     with running("atlas", latency_s=5.0, max_side=64, clock=lambda: clock.now().timestamp()) as api:

@@ -291,7 +291,7 @@ async def test_layers_are_refused_with_the_reason(make_service: MakeService, api
                 "provider": "runware",
                 **({"model": model} if model else {}),
             }
-            with pytest.raises(errors.OutOfLimits, match="no document says how Runware returns the layers"):
+            with pytest.raises(errors.OutOfLimits, match="Runware does not document how it returns layers"):
                 await edit_sequence(service, [coffee], "take it apart", 1, given)
     assert not api.seen
 

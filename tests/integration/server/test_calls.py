@@ -302,7 +302,7 @@ async def test_a_refusal_says_whether_a_retry_may_help(client_of: Connect, told:
     assert refusal.endswith("[rate_limited; the same call may help later]")
 
 
-async def test_an_exception_nobody_meant_is_logged_and_never_quoted(
+async def test_an_unexpected_exception_is_logged_and_never_quoted(
     client_of: Connect, told: CannedService, caplog: pytest.LogCaptureFixture
 ) -> None:
     told.answer = RuntimeError("key sk-secret is in here")

@@ -1,4 +1,4 @@
-"""Nobody who is slow or many holds the server: real sockets against a real server whose limits are small."""
+"""Slow or many clients do not hold the server: real sockets against a real server whose limits are small."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def narrow(host, port):
 http.bind = narrow
 transports.serve(settings.read(os.environ, remote=True), sys.argv[1], "127.0.0.1", 0)
 """
-"""What the kernel would take of an answer that nobody reads is kept small too."""
+"""The kernel's buffer for an unread answer is small too."""
 
 
 @pytest.fixture(scope="module")
 def unhurried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a server listens that cuts nobody soon."""
+    """The URL of a server with long limits."""
     env = environ(tmp_path_factory.mktemp("unhurried"), TRIPTYCH_AUTH_TOKEN=f"{ANN} {BEN} {CLEO}")
     child = Child("-c", SERVE, "http", json.dumps(UNHURRIED), env=env)
     yield child.url()

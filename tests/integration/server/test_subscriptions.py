@@ -1,4 +1,4 @@
-"""Who is told of what, and that nobody's silence holds anybody up."""
+"""Which subscriber hears of which change; a client that does not read delays no other."""
 
 from __future__ import annotations
 

@@ -343,7 +343,7 @@ def test_a_price_may_count_megapixels_and_requests(price: dict[str, Decimal], si
     assert catalog.quote(offer(EDITS, price=parts), count, size, 1).usd == Decimal(usd)
 
 
-def test_a_parameter_that_is_set_adds_its_cost_to_each_image() -> None:
+def test_a_set_parameter_adds_its_cost_to_each_image() -> None:
     searches = {"web_search": Param({"type": "boolean"}, usd_per_image=Decimal("0.014"))}
     o = offer(EDITS, params=searches)
     assert catalog.quote(o, 2, (2048, 2048), 1, {"web_search": True}).usd == Decimal("0.092")
@@ -363,7 +363,7 @@ def test_auto_leaves_the_size_to_a_model_that_can_choose(spec: str | None, defau
     assert catalog.resolve_size(offer(sizes=able), "3K 1:1", None) == (3072, 3072)
 
 
-def test_without_a_size_of_its_own_a_model_is_asked_for_none() -> None:
+def test_a_model_without_sizes_gets_no_size() -> None:
     sizeless = offer(sizes=Sizes(presets={}, exact=True))
     assert catalog.resolve_size(sizeless, None, (640, 480)) is catalog.resolve_size(sizeless, "auto", None) is None
     with pytest.raises(errors.OutOfLimits, match="leave size out"):

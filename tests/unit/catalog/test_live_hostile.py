@@ -87,7 +87,7 @@ def rename_a_property(random: Random, schema: dict[str, Any]) -> None:
 
 @cache
 def big() -> dict[str, Any]:
-    """Return keywords with far too much in them."""
+    """Return keywords with values of far too many items."""
     return {
         "description": "d" * 10_000_000,
         "enum": [f"value {n}" for n in range(20_000)],

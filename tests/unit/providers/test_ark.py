@@ -227,7 +227,7 @@ def test_a_kept_background_is_asked_for_as_png(family: str) -> None:
         ("seedream-5.0-lite", Operation.EDIT, {"prompt_optimization": "fast"}, "must be standard"),
         ("seedream-5.5", Operation.EDIT, {"prompt_optimization": "fast"}, "must be standard"),
         ("seedream-4.5", Operation.EDIT, {"prompt_optimization": "off"}, "must be standard"),
-        ("seedream-5.0-pro", Operation.EDIT, {"prompt_optimization": "off"}, "must be fast, standard"),
+        ("seedream-5.0-pro", Operation.EDIT, {"prompt_optimization": "off"}, "must be one of fast, standard"),
         ("seedream-4.5", Operation.EDIT, {"web_search": True}, "no parameter"),
         ("seedream-5.0-lite", Operation.EDIT, {"background": "opaque"}, "no parameter"),
         ("seedream-5.0-lite", Operation.EDIT, {"watermark": "yes"}, "true or false"),

@@ -625,7 +625,7 @@ def test_a_quote_that_cannot_be_used_is_none(status: int, body: Any) -> None:
     assert drive(atlas.quote(edit()), answer(status, body))[0] is None
 
 
-def test_a_quote_before_the_uploads_asks_nobody() -> None:
+def test_a_quote_before_the_uploads_sends_nothing() -> None:
     assert drive(atlas.quote(replace(edit(), references=(Reference("0", "image/png"),))))[0] is None
 
 

@@ -60,7 +60,7 @@ def test_the_prompts_optimisation_is_each_models_own_field(
 @pytest.mark.parametrize(
     ("family", "params", "fault"),
     [
-        ("seedream-5.0-lite", {"prompt_optimization": "off"}, "off.* must be fast, standard"),
+        ("seedream-5.0-lite", {"prompt_optimization": "off"}, "off.* must be one of fast, standard"),
         ("seedream-4.5", {"prompt_optimization": "fast"}, r"It has: result_hours \(a whole number from 1 to 336\)"),
         ("seedream-4.7", {"web_search": True}, r"It has: prompt_optimization \(fast, standard\), result_hours"),
         ("seedream-5.5", {"watermark": True}, "has no parameter .*watermark"),
@@ -263,7 +263,7 @@ def test_a_missing_layer_keeps_its_place() -> None:
     ]
 
 
-def test_a_lost_layer_request_is_found_by_its_image_and_size() -> None:
+def test_a_lost_layer_request_is_found_by_image_and_size() -> None:
     asked = edit(Operation.LAYERS, "seedream-5.0-pro", params=LAYERS)
 
     def listed(**changes: Any) -> HttpResponse:

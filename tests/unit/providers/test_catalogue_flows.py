@@ -103,7 +103,7 @@ def test_a_wavespeed_entry_without_images_is_left_out(kind: Any) -> None:
     [(None, "0.04"), ("", "0.04"), ("price", "0.04"), ("price * num_images", "0.04"), ("price * megapixels", None),
      ({}, "0.04"), (["x"], None)],
 )  # fmt: skip
-def test_a_base_price_that_is_no_images_price_is_not_taken(formula: Any, usd: str | None) -> None:
+def test_a_base_price_of_no_image_is_not_taken(formula: Any, usd: str | None) -> None:
     (model,) = listed("wavespeed", {**WAVESPEED, "formula": formula})
     assert model.usd == (None if usd is None else Decimal(usd))
 

@@ -91,7 +91,7 @@ def test_the_same_words_give_the_same_panel() -> None:
 
 
 def picture(background: str = "#f0eee8") -> Reference:
-    """Return a red disc with a hole in the background's colour, and a blue square, before a plain background."""
+    """Return a red disc with a hole in the background's colour, and a blue square, on a plain background."""
     drawn = Pixels.new("RGB", (300, 200), background)
     draw = ImageDraw.Draw(drawn)
     draw.ellipse((60, 40, 160, 160), fill="#c83c28")

@@ -129,7 +129,7 @@ def test_nano_banana_gets_a_ratio_and_a_tier() -> None:
     }
 
 
-def test_a_size_that_is_left_out_is_not_in_the_body() -> None:
+def test_an_omitted_size_is_not_in_the_body() -> None:
     plain = {"prompt": "a red hat", "images": [FIRST]}
     assert body("wavespeed", "google/nano-banana-2/edit") == plain
     assert body("wavespeed", "google/nano-banana-2/edit", size="auto") == plain

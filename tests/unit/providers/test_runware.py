@@ -172,8 +172,8 @@ def test_a_parameter_is_one_field_of_the_task(family: str, params: dict[str, Any
     [
         ("seedream-5.5", {"seed": 1}, "would do nothing"),
         ("seedream-4.5", {"seed": 1}, "would do nothing"),
-        ("seedream-5.0-pro", {"layers": True}, "no document says how Runware returns the layers"),
-        ("seedream-5.0-lite", {"negative_prompt": "rain"}, "say in the prompt what to leave out"),
+        ("seedream-5.0-pro", {"layers": True}, "Runware does not document how it returns layers"),
+        ("seedream-5.0-lite", {"negative_prompt": "rain"}, "name in the prompt what to leave out"),
         ("seedream-5.0-lite", {"background": "transparent"}, "no parameter .background."),
         ("seedream-5.5", {"prompt_optimization": "fast"}, "must be standard"),
         ("seedream-5.5", {"quality": 19}, "a whole number from 20 to 99"),
@@ -515,7 +515,7 @@ def test_a_past_task_that_failed_has_failed() -> None:
 
 
 @pytest.mark.parametrize("second", [NOT_FOUND, answer(502, HTML), details(None), details({"data": []})])
-def test_a_task_that_nobody_knows_is_asked_for_again_later(second: HttpResponse) -> None:
+def test_an_unknown_task_is_asked_for_again_later(second: HttpResponse) -> None:
     with pytest.raises(errors.Outage):
         drive(runware.poll(TICKET, ASKED), NOT_FOUND, second)
 

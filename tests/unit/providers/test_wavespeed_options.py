@@ -62,8 +62,8 @@ def test_a_transparent_background_of_5_5_is_a_png() -> None:
         ("seedream-5.0-pro", {"background": "transparent"}, "background.: .* seedream-5.5's do"),
         ("seedream-5.0-flash", {"background": "transparent"}, "background.: .* It has no parameters"),
         ("seedream-5.0-flash", {"prompt_optimization": "fast"}, "It has no parameters"),
-        ("seedream-5.0-pro", {"prompt_optimization": "off"}, "must be fast, standard"),
-        ("seedream-5.5", {"background": "clear"}, "must be auto, transparent, opaque"),
+        ("seedream-5.0-pro", {"prompt_optimization": "off"}, "must be one of fast, standard"),
+        ("seedream-5.5", {"background": "clear"}, "must be one of auto, transparent, opaque"),
         ("seedream-5.5", {"web_search": True}, r"It has: background \(auto, transparent, opaque\)"),
         ("seedream-4.5", {"watermark": False}, "It has no parameters"),
     ],
@@ -120,7 +120,7 @@ def test_auto_without_a_reference_is_2k(family: str) -> None:
 def test_a_layer_job_is_quoted_as_its_most_images(family: str, most: int, usd: str, small_usd: str) -> None:
     offer = edit(Operation.LAYERS, family).offer
     assert (offer.max_references, offer.max_outputs, offer.inferred_endpoint) == (1, most, False)
-    assert "charged as its largest number" in offer.params["layers"].note
+    assert "charged for its largest number" in offer.params["layers"].note
     assert catalog.quote(offer, most, (2048, 2048), 1).usd == Decimal(usd)
     assert catalog.quote(offer, most, (1024, 1024), 1).usd == Decimal(small_usd)
 
@@ -162,7 +162,7 @@ def test_the_price_call_quotes_the_whole_layer_job() -> None:
     assert call.json == {"model_id": asked.offer.endpoint, "inputs": next(wavespeed.submit(asked)).json}  # type: ignore[union-attr]
 
 
-def test_the_listed_price_of_a_layer_job_is_shared_by_its_images() -> None:
+def test_a_layer_jobs_listed_price_is_shared_by_its_images() -> None:
     listed = {"bytedance/seedream-v5.0-pro/layer-decomposition": 0.765, "bytedance/seedream-v4.5/edit": 0.04, "x/y": 0}
     data = [{"model_id": name, "base_price": usd} for name, usd in listed.items()]
     found, _ = drive(wavespeed.listing(), answer(body={"code": 200, "data": data}))

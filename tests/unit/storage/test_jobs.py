@@ -76,7 +76,7 @@ def test_a_heartbeat_keeps_a_lease(store: Store) -> None:
     assert claim(store, "next", NOW + timedelta(seconds=20)) is None
 
 
-def test_whoever_lost_the_lease_writes_nothing(store: Store) -> None:
+def test_a_process_without_the_lease_writes_nothing(store: Store) -> None:
     add(store, prediction())
     old = claim(store, "old")
     later = NOW + timedelta(seconds=20)
@@ -109,7 +109,7 @@ def test_frames_are_kept_after_their_lease_was_lost(store: Store) -> None:
     assert store.move(old, State.FETCHING, now=when(later), due_at=0.0, keep_lease=True, outputs=[frame(1, None)])
     assert [p.state for p in store.predictions("job_00000001")] == [State.FETCHING, State.WAITING]
     assert len(store.outputs("job_00000001")) == 1
-    # It is his to bring home, and anybody's once he is gone.
+    # The holder of the lease fetches the images; after its lease any other process may.
     assert claim(store, "third", later + timedelta(seconds=20))
 
 

@@ -180,7 +180,7 @@ def test_a_database_locked_at_the_start_names_the_other_program(path: Path, monk
     store(path).close()
 
 
-def test_a_writer_that_holds_on_keeps_nobody_from_opening(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_holds_on_delays_no_opening(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stopped process may hold the database for long; what only reads, and the server's start, do not wait for it."""
     monkeypatch.setattr(sqlite, "OPEN_TIMEOUT_S", 0.0)
     store(path).close()

@@ -1,4 +1,4 @@
-"""The subject of a picture: found in front of a plain background, or by colour; what is behind it; its parts.
+"""Finds the subject of a picture, on a plain background or by its colours, its parts, and the area behind it.
 
 Rules: an RGB picture in, masks of its size out (255 is the subject). A plain background is one colour or an even
 gradient that most of the picture's edge shows. Nothing is guessed: without a plain background `subject` returns None.
@@ -30,7 +30,7 @@ EDGE_SHARE = 0.6
 
 
 def subject(image: Image.Image) -> Image.Image | None:
-    """Return the mask of what stands in front of a plain background; None without one, or with nothing before it."""
+    """Return the mask of the subject on a plain background; None without such a background or subject."""
     models = (_gradient(image), _flat(image))
     shares = [_edge_share(_unlike(image, model)) for model in models]
     best = max(shares)

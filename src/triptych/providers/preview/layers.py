@@ -1,6 +1,6 @@
-"""A picture taken apart: its base, and its things as transparent layers with names and boxes.
+"""Takes a picture apart into its base and its objects, as transparent layers with names and boxes.
 
-Rules: the base with every layer laid over it at its box looks like the picture. A thing is named by its colour and its
+Rules: the base with every layer on it at its box looks like the picture. An object is named by its colour and its
 place, because this engine does not know what it shows. The same picture gives the same bytes.
 """
 
@@ -15,7 +15,7 @@ from triptych.providers.preview import cutout, geometry
 from triptych.providers.preview.vocabulary import COLOURS
 
 WORKING_SIDE_PX = 1600
-"""The longest side at which things are found and hidden: a larger picture takes seconds."""
+"""The longest side at which objects are found and hidden: a larger picture takes seconds."""
 Box = tuple[int, int, int, int]
 _GREYS = {"black": (20, 20, 20), "grey": (128, 128, 128), "white": (245, 245, 245)}
 
@@ -41,7 +41,7 @@ def take_apart(
     image = geometry.cover(image, size) if size else image
     small = geometry.reduced(image, WORKING_SIDE_PX)
     mask = cutout.subject(small)
-    # With their edge, whose colour the base has too: laid back, a layer leaves no seam.
+    # Each part includes its edge, which the base has too, so that a layer leaves no seam.
     found = cutout.parts(mask.filter(ImageFilter.MaxFilter(5)), most) if mask else []
     warnings: tuple[str, ...] = ()
     if mask is None and (mask := cutout.by_colour(small)):

@@ -1,0 +1,55 @@
+"""Reads a caller's job and its result from the store. The functions may block: `AsyncStore.run` runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from triptych.core import errors
+from triptych.core.models import Job, Output, State, Status
+from triptych.jobs import presenters, resumption
+from triptych.jobs.image_access import Caller
+from triptych.jobs.presenters import Link
+from triptych.jobs.results import JobResult
+from triptych.providers.client import Account
+from triptych.storage.jobs import Store
+
+
+def visible_job(store: Store, job_id: str, caller: Caller) -> Job:
+    """Return a job; the id may be a handle of one of its images.
+
+    Raises: `errors.UnknownHandle`, also for another owner's job.
+    """
+    job = store.job(job_id.strip().partition("/")[0])
+    if not job or not caller.sees(job.owner):
+        raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
+    return job
+
+
+def job_result(
+    store: Store, job: Job, accounts: Mapping[str, Account], link: Link, *, page: int, every: bool
+) -> JobResult:
+    """Return a job with one page of its images; with `every`, all of them.
+
+    Raises: `errors.OutOfLimits` for a page that does not exist.
+    """
+    predictions, outputs = store.predictions(job.id), store.outputs(job.id)
+    return presenters.job_result(
+        job,
+        predictions,
+        outputs,
+        store.image_by_sha256,
+        page=page,
+        page_size=None if every else _page_size(store, job, outputs),
+        findable=any(resumption.state_after(p, accounts) is State.SUBMITTING for p in predictions),
+        link=link,
+    )
+
+
+def _page_size(store: Store, job: Job, outputs: Sequence[Output]) -> int:
+    """Return how many images a page lists. The first listing of an ended job with several pages fixes it."""
+    size = job.page_size or presenters.page_size(outputs, store.image_by_sha256)
+    if job.page_size is None and len(outputs) > size and job.status not in (Status.QUEUED, Status.RUNNING):
+        with suppress(errors.Outage):  # another program locks the database: the next listing fixes the same size
+            store.fix_page_size(job.id, size)
+    return size
