@@ -67,6 +67,7 @@ def offers(
             max_outputs=most if operation.sequential else 1,
             max_references_and_outputs=references + most,
             formats=tuple(formats),
+            min_prompt_chars=prompt.shortest if prompt else 0,
             max_prompt_chars=_prompt_chars(prompt),
             names_count_in_prompt=makes_sets,
             latency_s=LATENCY_S,
@@ -159,9 +160,13 @@ class _Taken:
     def __init__(self, provider: str, endpoint: str, fields: Mapping[str, Field]) -> None:
         self._provider = provider
         self._endpoint = endpoint
-        self._left = {name: one for name, one in fields.items() if name != "model"}
+        self._left = dict(fields)
         self.constants: dict[str, Any] = {}
         self.no_params: dict[str, str] = {}
+        # A field of this name that does not take the id is an option of the model, as any other.
+        if (own := self._left.get("model")) and own.takes(endpoint):
+            del self._left["model"]
+            self.constants |= {"model": endpoint} if own.required else {}
         if videos := rules.VIDEO_FIELDS & self._left.keys():
             raise NotMapped(f"it makes videos (it has {', '.join(sorted(videos))})")
         for exempt in rules.EXCEPTIONS:
