@@ -176,6 +176,8 @@ class Catalogues:
         provider = account.provider
         assert provider.catalogue
         listed = await self._client.run(account, provider.catalogue())
+        if not listed:  # a fault at the provider must not hide its models for a day
+            raise errors.Outage("Its list names no model that makes images.")
         built_in = {offer.endpoint.casefold() for offer in provider.offers}
         stored = await anyio.to_thread.run_sync(self._stored, account)
         entries = [_Entry(m, stored.get(m.endpoint, "")) for m in listed if m.endpoint.casefold() not in built_in]

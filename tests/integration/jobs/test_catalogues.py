@@ -191,12 +191,25 @@ async def test_a_list_that_cannot_be_read_rests_for_an_hour(
     atlas.fault("models", "503", times=None)
     async with make_service(atlas, **LIVE) as service:
         for _ in range(3):
-            with pytest.raises(errors.UnknownModel):
+            with pytest.raises(errors.UnknownModel, match="live catalogue of Atlas Cloud could not be read"):
                 await edit_sequence(service, [coffee], "one", 1, Options(model=NEW))
         assert reads(atlas) == 1
         atlas.clear_faults()
         clock.advance(catalogues.LOOK_S)
         assert NEW in await ids(service)
+
+
+async def test_a_list_without_a_model_hides_none(
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_service(atlas, **LIVE) as service:
+        before = await ids(service)
+    clock.advance(2 * 24 * 3600)
+    monkeypatch.setattr("triptych_emulators.atlas.listing", lambda *_: [{"model": 5}])
+    monkeypatch.setattr("triptych_emulators.live_models.atlas_entry", lambda *_: {"model": None})
+    async with make_service(atlas, **LIVE) as service:
+        assert await service.catalogues.refresh(service.config.accounts["atlas"])
+        assert await ids(service) == before
 
 
 # -- when it is read ---------------------------------------------------------------------------------------------------

@@ -249,6 +249,12 @@ def test_a_prompt_that_is_too_short_is_refused() -> None:
         catalog.check_limits(offer, Request("edit_sequence", ("hi",), ("img_1",)))
 
 
+def test_a_model_without_layers_says_so() -> None:
+    offers = stand_in({"image": IMAGE, "prompt": PROMPT}, ("image",))
+    with pytest.raises(errors.OutOfLimits, match="takes no picture apart into layers: leave model out"):
+        catalog.choose(offers, Operation.LAYERS, offers[0].endpoint)
+
+
 def test_a_bounded_number_of_fields_is_refused() -> None:
     with pytest.raises(NotMapped, match="conditions between its fields"):
         stand_in({"image": IMAGE, "prompt": PROMPT}, maxProperties=1)
