@@ -262,11 +262,11 @@ class _Taken:
         spelled = {rules.FORMATS[word.casefold()]: word for word in one.enum if word.casefold() in rules.FORMATS}
         if not spelled:
             return None, {}
-        if one.required:
-            self.constants[one.name] = (
-                spelled.get("png", next(iter(spelled.values()))) if one.default is None else one.default
-            )
         del self._left[one.name]
+        if one.default is not None and str(one.default).casefold() in rules.FORMATS:
+            self.constants |= {one.name: one.default} if one.required else {}
+        elif one.required or one.default is not None:  # its own choice may be a file that cannot be read
+            self.constants[one.name] = spelled.get("png", next(iter(spelled.values())))
         return one.name, spelled
 
     def params(self, found: dict[str, Param]) -> dict[str, Param]:

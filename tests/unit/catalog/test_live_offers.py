@@ -249,6 +249,20 @@ def test_a_prompt_that_is_too_short_is_refused() -> None:
         catalog.check_limits(offer, Request("edit_sequence", ("hi",), ("img_1",)))
 
 
+@pytest.mark.parametrize("required", [(), ("output_format",)])
+def test_a_format_that_cannot_be_read_is_never_chosen(required: tuple[str, ...]) -> None:
+    offer = sized(required=required, output_format={"type": "string", "enum": ["svg", "jpg", "PNG"], "default": "svg"})
+    assert offer.live
+    assert offer.live.constants == {"output_format": "PNG"}
+
+
+@pytest.mark.parametrize("name", ["num_variations", "samples", "batch_count", "number_of_outputs"])
+def test_no_default_multiplies_the_images(name: str) -> None:
+    offer = sized(**{name: {"type": "integer", "minimum": 1, "maximum": 4, "default": 4}})
+    assert offer.live
+    assert (offer.live.constants, offer.params) == ({name: 1}, {})
+
+
 def test_a_model_without_layers_says_so() -> None:
     offers = stand_in({"image": IMAGE, "prompt": PROMPT}, ("image",))
     with pytest.raises(errors.OutOfLimits, match="takes no picture apart into layers: leave model out"):
