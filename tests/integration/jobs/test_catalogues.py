@@ -160,6 +160,17 @@ async def test_a_hostile_schema_is_one_skipped_model(
     assert not api.accepted
 
 
+@pytest.mark.parametrize("name", ["atlas", "wavespeed"])
+async def test_a_very_long_schema_is_left_out(make_service: MakeService, clock: FakeClock, name: str) -> None:
+    long = schema_of(name, style={"type": "string", "description": "x" * 2_000_000})
+    extra = [{"model": OTHER, "schema": long}, {"model": NEW, "schema": schema_of(name)}]
+    with running(name, clock=clock.monotonic, extra_models=extra) as api:
+        async with make_service(api, **LIVE) as service:
+            found = (await service.catalogues.wait())[name]
+    assert NEW in {offer.endpoint for offer in found.offers}
+    assert "more than 2 MB" in found.skipped[OTHER]
+
+
 async def test_a_failing_schema_hides_no_other_and_is_read_again(
     make_service: MakeService, atlas: Emulator, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
