@@ -129,6 +129,9 @@ def fields(schema: Mapping[str, Any]) -> dict[str, Field]:
         own = _at(schema, ("components", "schemas", "Input")) or schema
     own = _resolved(own, root)
     properties, required = own.get("properties"), own.get("required", [])
+    kinds = own.get("type", "object")
+    if "object" not in (kinds if _is_list(kinds) else [kinds]):
+        raise NotMapped("its schema is not one of an object")
     if not isinstance(properties, Mapping) or not properties:
         raise NotMapped("its schema has no properties")
     if conditions := sorted(_CONDITIONS & own.keys()):

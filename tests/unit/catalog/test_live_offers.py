@@ -269,6 +269,12 @@ def test_a_model_without_layers_says_so() -> None:
         catalog.choose(offers, Operation.LAYERS, offers[0].endpoint)
 
 
+@pytest.mark.parametrize("kind", ["string", None, 7, ["null"], {}])
+def test_a_schema_of_no_object_is_refused(kind: Any) -> None:
+    with pytest.raises(NotMapped, match="not one of an object"):
+        stand_in({"image": IMAGE, "prompt": PROMPT}, type=kind)
+
+
 def test_a_bounded_number_of_fields_is_refused() -> None:
     with pytest.raises(NotMapped, match="conditions between its fields"):
         stand_in({"image": IMAGE, "prompt": PROMPT}, maxProperties=1)
