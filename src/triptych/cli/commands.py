@@ -309,7 +309,7 @@ def emulate(
     provider = load(name)
 
     def ready(base_url: str) -> None:
-        bases = " ".join(f"{base.env}={base_url}" for base in provider.base_urls.values())
+        bases = " ".join(f"{base.env}={base_url}" for base in provider.base_urls.values() if not base.optional)
         screen.note(f"{provider.title}, emulated, at {base_url} (Ctrl-C ends it). Any key will do:")
         screen.note(f"  export {bases} {provider.key_env}=any-key")
 

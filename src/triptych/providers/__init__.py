@@ -138,7 +138,7 @@ class ReferenceLimits:
 
 @dataclass(frozen=True, slots=True)
 class BaseUrl:
-    """A provider's default base URL, and the variable that replaces it; `doctor` does not knock at an optional one."""
+    """A provider's default base URL, and the variable that replaces it. Jobs do without an `optional` one."""
 
     env: str
     default: str
