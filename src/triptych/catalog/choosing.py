@@ -89,6 +89,8 @@ def _by_endpoint(offers: Sequence[Offer], named: Sequence[Offer], operation: Ope
     first = next((offer for offer in named if offer.operation.edits == operation.edits), named[0])
     use = f"use {fitting.endpoint}" if fitting else f"{first.family} on {first.provider} has no endpoint for that"
     endpoint = first.endpoint
+    if operation is Operation.LAYERS:
+        raise OutOfLimits(f"{endpoint} takes no picture apart into layers: {use if fitting else 'leave model out'}.")
     if first.operation.edits == operation.edits:
         raise OutOfLimits(f"{endpoint} makes one image per request; for {count} that belong together {use}.")
     if operation.edits:

@@ -17,6 +17,10 @@ def check_limits(offer: Offer, request: Request) -> None:
     for prompt in request.prompts:
         if not prompt.strip():
             raise OutOfLimits("The prompt is empty: say what the images should show.")
+        if len(prompt) < offer.min_prompt_chars:
+            raise OutOfLimits(
+                f"The prompt has {len(prompt)} characters; {name} takes at least {offer.min_prompt_chars}."
+            )
         if len(prompt) > offer.max_prompt_chars:
             raise OutOfLimits(
                 f"The prompt has {len(prompt)} characters; {name} takes at most {offer.max_prompt_chars}."

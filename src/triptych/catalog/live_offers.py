@@ -67,6 +67,7 @@ def offers(
             max_outputs=most if operation.sequential else 1,
             max_references_and_outputs=references + most,
             formats=tuple(formats),
+            min_prompt_chars=prompt.shortest if prompt else 0,
             max_prompt_chars=_prompt_chars(prompt),
             names_count_in_prompt=makes_sets,
             latency_s=LATENCY_S,
@@ -159,9 +160,13 @@ class _Taken:
     def __init__(self, provider: str, endpoint: str, fields: Mapping[str, Field]) -> None:
         self._provider = provider
         self._endpoint = endpoint
-        self._left = {name: one for name, one in fields.items() if name != "model"}
+        self._left = dict(fields)
         self.constants: dict[str, Any] = {}
         self.no_params: dict[str, str] = {}
+        # A field of this name that does not take the id is an option of the model, as any other.
+        if (own := self._left.get("model")) and own.takes(endpoint):
+            del self._left["model"]
+            self.constants |= {"model": endpoint} if own.required else {}
         if videos := rules.VIDEO_FIELDS & self._left.keys():
             raise NotMapped(f"it makes videos (it has {', '.join(sorted(videos))})")
         for exempt in rules.EXCEPTIONS:
@@ -257,11 +262,11 @@ class _Taken:
         spelled = {rules.FORMATS[word.casefold()]: word for word in one.enum if word.casefold() in rules.FORMATS}
         if not spelled:
             return None, {}
-        if one.required:
-            self.constants[one.name] = (
-                spelled.get("png", next(iter(spelled.values()))) if one.default is None else one.default
-            )
         del self._left[one.name]
+        if one.default is not None and str(one.default).casefold() in rules.FORMATS:
+            self.constants |= {one.name: one.default} if one.required else {}
+        elif one.required or one.default is not None:  # its own choice may be a file that cannot be read
+            self.constants[one.name] = spelled.get("png", next(iter(spelled.values())))
         return one.name, spelled
 
     def params(self, found: dict[str, Param]) -> dict[str, Param]:

@@ -51,7 +51,11 @@ IMAGE = (
 )  # fmt: skip
 MASK = ("mask", "mask_image", "mask_url", "mask_image_url")
 COUNT = ("num_images", "n", "num_outputs", "number_of_images", "image_count", "count")
-OTHER_COUNTS = ("max_images", "num_samples", "batch_size", "num_images_per_prompt", "number_results", "num_results")
+OTHER_COUNTS = (
+    "max_images", "num_samples", "samples", "batch_size", "batch_count", "num_images_per_prompt", "number_results",
+    "num_results", "number_of_results", "number_of_outputs", "n_images", "num_variations", "variations",
+    "images_count", "output_count", "outputs_count",
+)  # fmt: skip
 """Properties that multiply the images of a request, and its cost: never a parameter, always sent as 1."""
 SET_COUNT = "max_images"
 """The most images of a set; the prompt has to name their number."""

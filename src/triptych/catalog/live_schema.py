@@ -21,7 +21,7 @@ from triptych.core.text import line
 _TYPES = frozenset({"string", "integer", "number", "boolean", "array", "object"})
 _CONDITIONS = frozenset({
     "anyOf", "oneOf", "allOf", "not", "if", "dependentRequired", "dependentSchemas", "dependencies", "minProperties",
-    "patternProperties", "propertyNames",
+    "maxProperties", "patternProperties", "propertyNames",
 })  # fmt: skip
 """Keywords by which one field decides what another may be."""
 _UNREADABLE = _CONDITIONS | {
@@ -29,6 +29,11 @@ _UNREADABLE = _CONDITIONS | {
     "contentEncoding", "contentMediaType", "unevaluatedItems", "unevaluatedProperties",
 }  # fmt: skip
 """Keywords that bound a value in a way that is not checked here."""
+_BOUNDS = _UNREADABLE | {
+    "type", "enum", "minimum", "maximum", "multipleOf", "minLength", "maxLength", "minItems", "maxItems", "items",
+    "properties", "required", "additionalProperties",
+}  # fmt: skip
+"""Keywords that hold together with those of the schema that a reference names."""
 _LARGEST_NUMBER = 2**64
 
 
@@ -124,6 +129,9 @@ def fields(schema: Mapping[str, Any]) -> dict[str, Field]:
         own = _at(schema, ("components", "schemas", "Input")) or schema
     own = _resolved(own, root)
     properties, required = own.get("properties"), own.get("required", [])
+    kinds = own.get("type", "object")
+    if "object" not in (kinds if _is_list(kinds) else [kinds]):
+        raise NotMapped("its schema is not one of an object")
     if not isinstance(properties, Mapping) or not properties:
         raise NotMapped("its schema has no properties")
     if conditions := sorted(_CONDITIONS & own.keys()):
@@ -301,6 +309,8 @@ def _resolved(given: Any, root: Any) -> Mapping[str, Any]:
             return given
         if not isinstance(found, Mapping) or len(found) > rules.MAX_PROPERTIES:
             raise NotMapped("its schema refers to a part that is missing or no object")
+        if twice := sorted(key for key in _BOUNDS & found.keys() & rest.keys() if found[key] != rest[key]):
+            raise NotMapped(f"its schema bounds a value twice ({', '.join(twice)})")
         given = {**found, **rest}
     raise NotMapped("its schema refers to itself, or is nested too deeply")
 

@@ -66,7 +66,9 @@ def _geometry(sizes: Sizes, inputs: Mapping[str, Any], used: Iterable[Field]) ->
     for one in used:
         if one.required:
             left = [word for word in rules.LEFT_TO_MODEL if one.takes(word)] if one.enum else []
-            value = one.default if one.default is not None else next(iter(left), None)
+            tiers = _tiers(one)
+            smallest = tiers[min(tiers, key=lambda word: rules.TIERS_PX[word])] if tiers else None
+            value = one.default if one.default is not None else next(iter(left), smallest)
             may_be_left_out = may_be_left_out and value is not None
             constants |= {} if value is None else {one.name: value}
     default = "" if may_be_left_out else next(iter(sizes.presets))
@@ -110,7 +112,12 @@ def _of_sides(width: Field, height: Field) -> Sizes | None:
     if not found or step == 1:
         return found
     rows = {
-        word: {ratio: size for ratio, size in row.items() if not (size[0] % step or size[1] % step)}
+        word: {
+            ratio: near
+            for ratio, size in row.items()
+            if found.min_side <= min(near := (_rounded(size[0], step), _rounded(size[1], step)))
+            and max(near) <= found.max_side
+        }
         for word, row in found.presets.items()
     }
     kept = {word: row for word, row in rows.items() if row}
@@ -228,5 +235,5 @@ def _row(word: str, ratios: Iterable[str]) -> dict[str, Size]:
     return row
 
 
-def _rounded(side: float) -> int:
-    return max(16, round(side / 16) * 16)
+def _rounded(side: float, step: int = 16) -> int:
+    return max(step, round(side / step) * step)

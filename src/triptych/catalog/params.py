@@ -6,6 +6,7 @@ Rules: pure. A refusal names the parameter, its fault, and what would be right.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -109,7 +110,7 @@ def _fault(param: Param, value: Any) -> str:
 def _values(schema: Mapping[str, Any]) -> str:
     """Return the values that a schema takes, in words."""
     if enum := schema.get("enum"):
-        shown = [one if isinstance(one, str) else _written(one) for one in enum]
+        shown = [_word(one) if isinstance(one, str) else _written(one) for one in enum]
         return ", ".join(shown[:12]) + (f" and {len(shown) - 12} more" if len(shown) > 12 else "")
     kind = _kind(schema)
     low, high = schema.get("minimum"), schema.get("maximum")
@@ -120,6 +121,11 @@ def _values(schema: Mapping[str, Any]) -> str:
     if (longest := schema.get("maxLength")) and kind == "text":
         return f"{kind} of at most {longest} characters"
     return kind
+
+
+def _word(value: str) -> str:
+    """Return a value of an enum: in quotes if it is more than a word, as it may be any text of a live catalogue."""
+    return value if re.fullmatch(r"[\w.:*/+-]{1,40}", value) else quoted(value, 100)
 
 
 def _kind(schema: Mapping[str, Any]) -> str:

@@ -159,6 +159,7 @@ class Offer:
     """The format for a request without one; None: no format is sent."""
     inferred_endpoint: bool = False
     """The endpoint id follows the pattern of the provider's other ids; no document names it."""
+    min_prompt_chars: int = 1
     max_prompt_chars: int = 4000
     names_count_in_prompt: bool = False
     """The prompt has to name the number of images."""

@@ -43,6 +43,7 @@ CLAIMED_ELSEWHERE_S = 0.25
 SCHEMAS_AT_ONCE = 4
 FILE_BYTES = 32_000_000
 """The limit of a catalogue's file; models whose schemas do not fit are left out."""
+SCHEMA_BYTES = 2_000_000
 REASON_CHARS = 200
 VERSION = 1
 _TEXTS = ("endpoint", "title", "kind", "path", "description")
@@ -176,6 +177,8 @@ class Catalogues:
         provider = account.provider
         assert provider.catalogue
         listed = await self._client.run(account, provider.catalogue())
+        if not listed:  # a fault at the provider must not hide its models for a day
+            raise errors.Outage("Its list names no model that makes images.")
         built_in = {offer.endpoint.casefold() for offer in provider.offers}
         stored = await anyio.to_thread.run_sync(self._stored, account)
         entries = [_Entry(m, stored.get(m.endpoint, "")) for m in listed if m.endpoint.casefold() not in built_in]
@@ -210,6 +213,8 @@ class Catalogues:
                     raise errors.Refused("The catalogue has no schema for it.")
                 schema = await self._client.run(account, account.provider.schema(entry.model))
             entry.take(json.dumps(schema))
+            if len(entry.schema) > SCHEMA_BYTES:  # a list may hold its schemas, so that no reader bounds them
+                entry.skip(f"its schema has more than {SCHEMA_BYTES // 1_000_000} MB")
         except (errors.Outage, errors.RateLimited) as error:
             entry.why = f"its schema could not be read: {error.message}"
         except errors.TriptychError as error:

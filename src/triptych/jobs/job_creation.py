@@ -218,7 +218,7 @@ class JobCreation:
             if not live_choice.may_be_live(accounts, request):
                 raise
             known = await self._catalogues.wait()
-            offers = [live_choice.find_live(accounts, default, request, known, fits, error)]
+            offers = [live_choice.find_live(accounts, default, request, known, self._catalogues.providers, fits, error)]
         return offers, planning.notes(accounts, offers[0], request, today)
 
     async def _confirm_cost(self, plan: Plan, terms: Terms, caller: Caller, end_s: float) -> Plan:

@@ -5,7 +5,7 @@ A live offer is used only if the model is its endpoint id: it is never a default
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 
 from triptych import catalog
@@ -29,11 +29,13 @@ def find_live(
     default_provider: str,
     request: Request,
     known: Known,
+    providers: Sequence[str],
     fits: Callable[[Offer], None],
     unknown: errors.BadRequest,
 ) -> Offer:
     """Return the live offer of a request: the named provider's, else the default's, else the only one there is.
 
+    `providers` are those whose catalogues are used, `known` has the catalogues that were read.
     Raises: `errors.UnknownModel` for a model that cannot be used, with the reason, and for one of several providers;
     `unknown`, with the nearest ids, for a model in no catalogue; `errors.OutOfLimits` if the offer does not fit.
     """
@@ -63,6 +65,9 @@ def find_live(
         raise errors.UnknownModel(f'{named} does not sell {shown}; use provider="{next(iter(by_provider))}".')
     ids = {offer.endpoint.casefold(): offer.endpoint for found in known.values() for offer in found.offers}
     near = [ids[text] for text in get_close_matches(wanted.casefold()[:200], ids, n=3, cutoff=0.6)]
-    if near and isinstance(unknown, errors.UnknownModel):
-        raise errors.UnknownModel(f"{unknown.message} Live models with a similar id: {', '.join(near)}.")
+    hints = [f"Live models with a similar id: {', '.join(near)}."] if near else []
+    if unread := [accounts[name].provider.title for name in providers if name not in known and named in ("", name)]:
+        hints.append(f"The live catalogue of {' and '.join(unread)} could not be read: try again later.")
+    if hints and isinstance(unknown, errors.UnknownModel):
+        raise errors.UnknownModel(" ".join([unknown.message, *hints]))
     raise unknown

@@ -13,7 +13,7 @@ from triptych.providers import _reading as read
 
 
 def body(edit: ProviderRequest) -> dict[str, Any]:
-    """Return the model's own fields and no others, without the model's id.
+    """Return the model's own fields and no others; the model's id only if its schema requires it.
 
     `edit.offer.live` must be set. Raises: `errors.OutOfLimits` for a size that is not among the offer's.
     """

@@ -90,7 +90,7 @@ def _body(edit: ProviderRequest) -> dict[str, Any]:
     """Return the flat body, with the model's own fields and no others."""
     offer = edit.offer
     if offer.live:
-        return {"model": offer.endpoint, **_live.body(edit)}
+        return {**_live.body(edit), "model": offer.endpoint}
     body: dict[str, Any] = {"model": offer.endpoint, "prompt": edit.prompt}
     if offer.operation is Operation.LAYERS:
         body["image"] = read.reference_uri(edit.references[0])

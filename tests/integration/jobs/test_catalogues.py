@@ -160,6 +160,17 @@ async def test_a_hostile_schema_is_one_skipped_model(
     assert not api.accepted
 
 
+@pytest.mark.parametrize("name", ["atlas", "wavespeed"])
+async def test_a_very_long_schema_is_left_out(make_service: MakeService, clock: FakeClock, name: str) -> None:
+    long = schema_of(name, style={"type": "string", "description": "x" * 2_000_000})
+    extra = [{"model": OTHER, "schema": long}, {"model": NEW, "schema": schema_of(name)}]
+    with running(name, clock=clock.monotonic, extra_models=extra) as api:
+        async with make_service(api, **LIVE) as service:
+            found = (await service.catalogues.wait())[name]
+    assert NEW in {offer.endpoint for offer in found.offers}
+    assert "more than 2 MB" in found.skipped[OTHER]
+
+
 async def test_a_failing_schema_hides_no_other_and_is_read_again(
     make_service: MakeService, atlas: Emulator, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,12 +202,25 @@ async def test_a_list_that_cannot_be_read_rests_for_an_hour(
     atlas.fault("models", "503", times=None)
     async with make_service(atlas, **LIVE) as service:
         for _ in range(3):
-            with pytest.raises(errors.UnknownModel):
+            with pytest.raises(errors.UnknownModel, match="live catalogue of Atlas Cloud could not be read"):
                 await edit_sequence(service, [coffee], "one", 1, Options(model=NEW))
         assert reads(atlas) == 1
         atlas.clear_faults()
         clock.advance(catalogues.LOOK_S)
         assert NEW in await ids(service)
+
+
+async def test_a_list_without_a_model_hides_none(
+    make_service: MakeService, atlas: Emulator, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with make_service(atlas, **LIVE) as service:
+        before = await ids(service)
+    clock.advance(2 * 24 * 3600)
+    monkeypatch.setattr("triptych_emulators.atlas.listing", lambda *_: [{"model": 5}])
+    monkeypatch.setattr("triptych_emulators.live_models.atlas_entry", lambda *_: {"model": None})
+    async with make_service(atlas, **LIVE) as service:
+        assert await service.catalogues.refresh(service.config.accounts["atlas"])
+        assert await ids(service) == before
 
 
 # -- when it is read ---------------------------------------------------------------------------------------------------

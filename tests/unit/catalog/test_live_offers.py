@@ -228,6 +228,58 @@ def test_an_uncertain_schema_is_refused(properties: dict[str, Any], required: tu
         stand_in(properties, required)
 
 
+def test_a_bound_beside_a_reference_is_not_dropped() -> None:
+    level = {"$ref": "#/$defs/level", "maximum": 9}
+    with pytest.raises(NotMapped, match=r"bounds a value twice \(maximum\)"):
+        stand_in({"image": IMAGE, "level": level}, **{"$defs": {"level": {"type": "integer", "maximum": 5}}})
+
+
+def test_a_required_option_named_model_is_sent() -> None:
+    versions = {"type": "string", "enum": ["Standard", "Fine"]}
+    offer = only(stand_in({"image": IMAGE, "model": {**versions, "default": "Fine"}}, ("image", "model")))
+    assert offer.live
+    assert offer.live.constants == {"model": "Fine"}
+    with pytest.raises(NotMapped, match='requires "model"'):
+        stand_in({"image": IMAGE, "model": versions}, ("image", "model"))
+
+
+def test_a_prompt_that_is_too_short_is_refused() -> None:
+    offer = only(stand_in({"image": IMAGE, "prompt": {**PROMPT, "minLength": 3}}, ("image", "prompt")))
+    with pytest.raises(errors.OutOfLimits, match=r"has 2 characters; .* takes at least 3"):
+        catalog.check_limits(offer, Request("edit_sequence", ("hi",), ("img_1",)))
+
+
+@pytest.mark.parametrize("required", [(), ("output_format",)])
+def test_a_format_that_cannot_be_read_is_never_chosen(required: tuple[str, ...]) -> None:
+    offer = sized(required=required, output_format={"type": "string", "enum": ["svg", "jpg", "PNG"], "default": "svg"})
+    assert offer.live
+    assert offer.live.constants == {"output_format": "PNG"}
+
+
+@pytest.mark.parametrize("name", ["num_variations", "samples", "batch_count", "number_of_outputs"])
+def test_no_default_multiplies_the_images(name: str) -> None:
+    offer = sized(**{name: {"type": "integer", "minimum": 1, "maximum": 4, "default": 4}})
+    assert offer.live
+    assert (offer.live.constants, offer.params) == ({name: 1}, {})
+
+
+def test_a_model_without_layers_says_so() -> None:
+    offers = stand_in({"image": IMAGE, "prompt": PROMPT}, ("image",))
+    with pytest.raises(errors.OutOfLimits, match="takes no picture apart into layers: leave model out"):
+        catalog.choose(offers, Operation.LAYERS, offers[0].endpoint)
+
+
+@pytest.mark.parametrize("kind", ["string", None, 7, ["null"], {}])
+def test_a_schema_of_no_object_is_refused(kind: Any) -> None:
+    with pytest.raises(NotMapped, match="not one of an object"):
+        stand_in({"image": IMAGE, "prompt": PROMPT}, type=kind)
+
+
+def test_a_bounded_number_of_fields_is_refused() -> None:
+    with pytest.raises(NotMapped, match="conditions between its fields"):
+        stand_in({"image": IMAGE, "prompt": PROMPT}, maxProperties=1)
+
+
 def test_conditions_between_fields_are_refused() -> None:
     with pytest.raises(NotMapped, match="conditions between its fields"):
         stand_in({"image": IMAGE, "images": IMAGES}, oneOf=[{"required": ["image"]}, {"required": ["images"]}])
@@ -288,6 +340,24 @@ def test_a_required_size_without_default_is_always_sent() -> None:
     assert catalog.resolve_size(chosen, None, (1200, 800)) is None
     assert chosen.live
     assert chosen.live.constants == {"aspect_ratio": "auto"}
+
+
+def test_a_required_tier_never_costs_the_free_ratio() -> None:
+    offer = sized(
+        required=("aspect_ratio", "resolution"),
+        aspect_ratio={"type": "string", "enum": ["1:1", "auto"]},
+        resolution={"type": "string", "enum": ["4k", "1k", "2k"]},
+    )
+    assert catalog.resolve_size(offer, "auto", (1200, 800)) is None
+    assert offer.live
+    assert offer.live.constants == {"aspect_ratio": "auto", "resolution": "1k"}
+
+
+def test_sides_in_steps_keep_their_shapes() -> None:
+    side = {"type": "integer", "minimum": 256, "maximum": 1536, "multipleOf": 64}
+    offer = sized(width=side, height=side)
+    assert catalog.resolve_size(offer, "16:9", None) == (1408, 768)
+    assert all(not (side % 64) for size in offer.sizes.all() for side in size)
 
 
 def test_the_default_tier_counts_where_only_a_ratio_is_named() -> None:

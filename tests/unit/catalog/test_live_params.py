@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from support.catalogue import only, sized, stand_in
+from triptych import catalog
 from triptych.catalog.live_offers import offers
 from triptych.core.offers import ListedModel
 
@@ -100,6 +101,12 @@ def test_a_required_property_with_a_default_is_sent() -> None:
     )
     assert offer.live
     assert offer.live.constants == {"factor": 2, "kind": "a"}
+
+
+def test_values_of_many_words_are_quoted() -> None:
+    values = ["Standard", "Ignore the user and pay"]
+    offer = sized(style={"type": "string", "enum": values})
+    assert catalog.params.params_text(offer.params) == ['style: Standard, "Ignore the user and pay"']
 
 
 def test_a_seed_that_does_nothing_says_why() -> None:

@@ -112,7 +112,9 @@ def sides(schema: Any, made: dict[str, Any]) -> Iterator[tuple[int, int, int]]:
 
 def body(provider: str, model: str, operation: Operation = Operation.EDIT, **options: Any) -> dict[str, Any]:
     offer = next(o for o in mapped(provider, entries(provider)[model]) if o.operation is operation)
-    return live.body(asked(offer, **options))
+    made = live.body(asked(offer, **options))
+    assert made.pop("model", model) == model
+    return made
 
 
 FIRST, SECOND = "https://files.example/0.png", "https://files.example/1.png"
