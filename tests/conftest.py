@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as property_settings
 
 from support import machine
 from support.clocks import FakeClock
@@ -19,6 +21,10 @@ from triptych_emulators import Emulator, running
 machine.wait_longer_for_answers()
 machine.read_certificates_once()
 machine.keep_files_in_memory()
+
+# No property depends on the speed of the machine.
+property_settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+property_settings.load_profile("any speed")
 
 SAMPLES = Path(settings.__file__).parent / "samples"
 

@@ -30,7 +30,8 @@ def check_limits(offer: Offer, request: Request) -> None:
         raise OutOfLimits(f"{name} ({offer.endpoint}) makes {most}, not {count}.")
     if offer.operation.edits:
         if not 1 <= references <= offer.max_references:
-            raise OutOfLimits(f"{name} edits 1 to {offer.max_references} references, not {references}.")
+            most = f"1 to {offer.max_references} references" if offer.max_references > 1 else "1 reference"
+            raise OutOfLimits(f"{name} edits {most}, not {references}.")
         limit = offer.max_references_and_outputs
         if references + count > limit:
             fewer = [f"{limit - count} reference{_s(limit - count)}"] if limit > count else []

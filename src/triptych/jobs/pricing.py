@@ -35,6 +35,9 @@ ROWS_WITH_PARAMS = 6
 TITLE_CHARS = 90
 WARNING_CHARS = 140
 """The limit of a warning in a list of several providers; a list of one provider has it whole."""
+MODEL_REASON_CHARS = 260
+MOST_REASONS = 3
+"""How many reasons why a live model is no offer a list has."""
 PLACEHOLDER_URL = "https://example.com/image.jpg"
 """Stands for an image that is not at the provider, in a request for a price: a price depends on the number of
 references and the size, not on their content. The domain is reserved for examples (RFC 2606)."""
@@ -120,6 +123,9 @@ class Pricing:
 
         if not narrowed and (hint := _live_hint(self._accounts, self._catalogues.providers, known)):
             warnings.append(hint)
+        warnings += _not_offered(query, accounts, known)
+        if not rows:
+            warnings.append("No model matches; list_models without arguments shows what there is.")
 
         def result(shown: int, *, params: bool = False) -> ModelsResult:
             left = rows[shown:]
@@ -289,6 +295,19 @@ def _row(account: Account, offer: Offer, facts: _LiveFacts, today: date) -> Mode
         usable=not why_not,
         why_not=why_not,
     )
+
+
+def _not_offered(query: str, accounts: Sequence[Account], known: Known) -> list[str]:
+    """Return why live models whose ids have every word of a query are no offers; a few of them at most."""
+    words = query.casefold().split()
+    skipped = [
+        f"{endpoint} on {account.provider.name} is not offered: {why}"
+        for account in accounts
+        if account.provider.name in known
+        for endpoint, why in known[account.provider.name].skipped.items()
+        if words and all(word in endpoint.casefold() for word in words)
+    ]
+    return [line(text, MODEL_REASON_CHARS) for text in skipped[:MOST_REASONS]]
 
 
 def _live_hint(accounts: Mapping[str, Account], providers: Sequence[str], known: Known) -> str:

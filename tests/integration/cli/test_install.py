@@ -493,7 +493,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.dictionaries(st.text(max_size=4), JSON, max_size=4),
     st.dictionaries(st.text(max_size=4), JSON, max_size=3),
@@ -599,7 +599,7 @@ VALUE = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     before=st.dictionaries(st.text(max_size=4), VALUE, max_size=3),
     old=st.none() | st.dictionaries(st.sampled_from("abcd"), VALUE, max_size=4),

@@ -383,3 +383,15 @@ async def test_every_live_model_makes_its_image_at_first_try(
     assert len({endpoint for endpoint, _ in jobs}) >= at_least
     assert len(api.accepted) == len({job.job_id for job in ended_jobs.values()})
     assert not getattr(api, "unknown_keys", set())
+
+
+async def test_a_list_says_why_a_live_model_is_not_offered(make_service: MakeService, wavespeed: Emulator) -> None:
+    async with make_service(wavespeed, **LIVE) as service:
+        fields = await service.list_models(query="clothes changer")
+        nothing = await service.list_models(query="unheard-of-model")
+    assert fields.models == [] and any(
+        warning.startswith("wavespeed-ai/ai-clothes-changer on wavespeed is not offered: it requires")
+        for warning in fields.warnings
+    )
+    assert nothing.warnings[-1] == "No model matches; list_models without arguments shows what there is."
+    assert "No model matches" in nothing.text()

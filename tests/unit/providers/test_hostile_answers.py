@@ -348,7 +348,7 @@ def test_any_bytes_or_json_raise_only_our_errors(name: str, flow: str) -> None:
     troubles = st.sampled_from([errors.AnswerLost("lost"), errors.NotAllowed("no"), errors.NotSent("no")])
     ours = st.lists(answers | answers | answers | troubles, max_size=8)
 
-    @settings(max_examples=EXAMPLES, deadline=None)
+    @settings(max_examples=EXAMPLES)
     @given(ours)
     def body(hostile: list[Any]) -> None:
         check(drive(start(), iter(hostile)))
@@ -361,7 +361,7 @@ def test_spoilt_honest_answers_raise_only_our_errors(name: str, flow: str) -> No
     start, answers = flows(providers.load(name))[flow], honest(name, flow)
     assert answers and not isinstance(drive(start(), iter(answers)).value, errors.AnswerLost)
 
-    @settings(max_examples=EXAMPLES, deadline=None)
+    @settings(max_examples=EXAMPLES)
     @given(spoilt(answers))
     def body(hostile: list[HttpResponse]) -> None:
         check(drive(start(), iter(hostile)))

@@ -162,7 +162,7 @@ def test_a_list_of_another_length_is_fitted_with_a_warning() -> None:
     assert "4 variants for 2 panels" in parse_prompt(SEASONS, 2).warnings[0]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.one_of(
         st.text(max_size=120),
@@ -336,7 +336,7 @@ def test_broken_bytes_and_empty_calls_are_refused() -> None:
         preview.render([CAT], "warm", count=0)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=60), st.integers(1, 3), st.sampled_from([(1, 1), (7, 90), (64, 48)]))
 def test_any_text_edits_any_small_picture(prompt: str, count: int, size: tuple[int, int]) -> None:
     data = png(Image.new("RGB", size, (90, 120, 60)))

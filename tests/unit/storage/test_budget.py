@@ -333,6 +333,4 @@ class AnyLife(RuleBasedStateMachine):
 
 
 TestAnyLife = pytest.mark.slow(AnyLife.TestCase)
-TestAnyLife.settings = settings(
-    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestAnyLife.settings = settings(max_examples=60, stateful_step_count=50, suppress_health_check=list(HealthCheck))

@@ -253,7 +253,7 @@ def test_every_column_has_its_field_or_a_query(
     stored(use)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(drawn(JOBS), drawn(WRITTEN_AT_FIRST), drawn(WRITTEN_LATER))
 def test_jobs_and_predictions_come_back_as_written(
     of_job: dict[str, Any], first: dict[str, Any], later: dict[str, Any]
@@ -275,7 +275,7 @@ def test_jobs_and_predictions_come_back_as_written(
     stored(use)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(drawn(FRAMES))
 def test_outputs_come_back_as_written(of_frame: dict[str, Any]) -> None:
     def use(store: Store, _: Path) -> None:
@@ -289,7 +289,7 @@ def test_outputs_come_back_as_written(of_frame: dict[str, Any]) -> None:
     stored(use)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(drawn(IMAGES))
 def test_images_come_back_as_written(of_image: dict[str, Any]) -> None:
     def use(store: Store, directory: Path) -> None:
