@@ -390,7 +390,9 @@ async def test_a_list_says_why_a_live_model_is_not_offered(make_service: MakeSer
         fields = await service.list_models(query="clothes changer")
         nothing = await service.list_models(query="unheard-of-model")
     assert fields.models == [] and any(
-        warning.startswith("wavespeed-ai/ai-clothes-changer on wavespeed is not offered: it requires")
+        warning.startswith(
+            "wavespeed-ai/ai-clothes-changer on wavespeed is not offered: it does not take exactly one image"
+        )
         for warning in fields.warnings
     )
     assert nothing.warnings[-1] == "No model matches; list_models without arguments shows what there is."
