@@ -144,7 +144,8 @@ def test_in_a_tab_without_the_token_it_asks(tab: chromium.Tab, server: Server) -
         (server.token, "The server does not take this token"),
     ):
         chromium.wait_for(tab.page.main_frame, f"document.querySelector('.panel h2')?.innerText === {json.dumps(said)}")
-        tab.page.keyboard.insert_text(token)
-        tab.page.keyboard.press("Enter")
-    chromium.wait_for(tab.page.main_frame, "document.querySelector('.job')")
+        tab.page.locator("[name=token]").fill(token)
+        tab.page.locator("[name=token]").press("Enter")
+    listed = "document.querySelector('.job') || document.body.innerText.includes('There are no jobs yet')"
+    chromium.wait_for(tab.page.main_frame, listed)
     assert [p for p in tab.problems if "401" not in p] == []

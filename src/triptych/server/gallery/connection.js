@@ -98,6 +98,7 @@ async function requestOverHttp(method, params) {
     } },
   };
   for (;;) {
+    const sent = token;
     let response, text;
     try {
       response = await fetch(new URL('mcp', location.href), {
@@ -105,7 +106,7 @@ async function requestOverHttp(method, params) {
         headers: {
           'Content-Type': 'application/json', Accept: 'application/json, text/event-stream',
           'MCP-Protocol-Version': '2026-07-28', 'Mcp-Method': method, 'Mcp-Name': params.name ?? params.uri,
-          ...(token ? { Authorization: `Bearer ${token}` } : {}),
+          ...(sent ? { Authorization: `Bearer ${sent}` } : {}),
         },
         body: JSON.stringify(body),
       });
@@ -114,7 +115,7 @@ async function requestOverHttp(method, params) {
       throw new NoAnswer('The server cannot be reached.');
     }
     if (response.status === 401) {
-      await askForToken();
+      if (sent === token) await askForToken(); // else another request has asked meanwhile
       continue;
     }
     const streamed = response.headers.get('content-type')?.includes('event-stream');
