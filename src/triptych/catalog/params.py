@@ -102,9 +102,18 @@ def _fault(param: Param, value: Any) -> str:
     longest = max(VALUE_CHARS, param.schema.get("maxLength", 0))
     if len(_written(value)) > longest + 2:
         return f"{_values(param.schema)}, of at most {longest} characters"
-    if Draft202012Validator(dict(param.schema)).is_valid(value):
+    if _is_json(value) and Draft202012Validator(dict(param.schema)).is_valid(value):
         return ""
     return f"{'one of ' if len(param.schema.get('enum', ())) > 1 else ''}{_values(param.schema)}"
+
+
+def _is_json(value: Any) -> bool:
+    """Return whether a value can be written as JSON in UTF-8: no NaN, no infinity, no half of a character."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _values(schema: Mapping[str, Any]) -> str:

@@ -58,6 +58,8 @@ def test_a_right_value_is_taken(params: dict[str, Any]) -> None:
         ({"watermark": "yes"}, "it must be true or false"),
         ({"negative_prompt": "n" * 51}, "it must be text of at most 50 characters"),
         ({"negative_prompt": "n" * 10_000}, "of at most 2000 characters"),
+        ({"guidance": float("nan")}, "it must be a number from 0 to 20"),
+        ({"negative_prompt": "half a \ud83d"}, "it must be text of at most 50 characters"),
         ({"mask": 7}, "params.mask is an image: a handle, a path or a URL"),
         ({"mask": " "}, "params.mask is an image"),
         ({"backgroun": "auto"}, 'painter-1 on shop has no parameter "backgroun"; did you mean "background"?'),
