@@ -55,7 +55,7 @@ def check_cost(
     Raises: `errors.OverBudget` for a quote above the cap, above the budget, or not confirmed; checked in that order.
     """
     asked = format_usd(plan.quoted_usd)
-    most = sum(catalog.most_images(plan.offer, plan.request) for _ in range(plan.requests))
+    most = catalog.most_images(plan.offer, plan.request) * plan.requests
     images = "1 image" if most == 1 else f"{most} images" if most == plan.requested else f"up to {most} layers"
     what = f"{images}, {plan.offer.family} on {plan.offer.provider}"
     if max_cost_usd is not None and plan.quoted_usd > max_cost_usd:
