@@ -15,7 +15,7 @@ import anyio
 import click
 
 from triptych.cli.formatting import Exit, exit_of_status, job_text
-from triptych.cli.output import Screen, caller_for, run
+from triptych.cli.output import Screen, caller_for, is_file, run
 from triptych.core import errors
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ def run_paid(screen: Screen, tool: str, given: dict[str, Any]) -> Exit:
     yes, wait = given.pop("yes"), given.pop("wait")
     given["params"] = dict(given["params"])
     request, terms = read_arguments(tool, {**given, "wait_s": 0})
-    caller = caller_for((*request.images, *request.references), terms.save_to)
+    files = [text for text in request.texts if is_file(text)]  # which parameters are images depends on the model
+    caller = caller_for((*request.images, *request.references, *files), terms.save_to)
     if yes and terms.max_cost_usd is None:
         terms = replace(terms, max_cost_usd=Decimal("Infinity"))
 

@@ -120,6 +120,14 @@ def caller_for(items: Sequence[str], *directories: str | None) -> Caller:
     return Caller(roots=tuple(dict.fromkeys([*roots, *(resolved(d) for d in directories if d)])))
 
 
+def is_file(text: str) -> bool:
+    """Return whether a text names a file, by its path or its `file://` URL."""
+    try:
+        return Path(text.removeprefix("file://")).expanduser().is_file()
+    except (OSError, RuntimeError, ValueError):  # too long, an unknown user, NUL
+        return False
+
+
 def _is_no_path(item: str) -> bool:
     return item.strip().startswith(("img_", "job_", "triptych:", "http://", "https://", "data:"))
 

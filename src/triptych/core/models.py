@@ -142,8 +142,12 @@ class Request:
     @property
     def handles(self) -> tuple[str, ...]:
         """All handles of images in it, and the other texts among its parameters."""
-        texts = (value for value in (self.params or {}).values() if isinstance(value, str))
-        return (*self.images, *self.references, *texts)
+        return (*self.images, *self.references, *self.texts)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts among its parameters; those that are images depend on the model."""
+        return tuple(value for value in (self.params or {}).values() if isinstance(value, str))
 
     def inputs(self, lane: int) -> tuple[str, ...]:
         """Return the input handles of a lane's first request, in the order that the model sees them."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from triptych import __version__
 from triptych.cli import cli, formatting, job_commands
@@ -496,3 +497,14 @@ def test_a_parameter_is_json_or_text(with_key: Emulator) -> None:
 def test_layers_are_shown_with_their_names_and_places(coffee: str) -> None:
     shown = run("edit", coffee, "-p", "apart", "--provider", "draft", "--param", "layers=true")
     assert shown.exit_code == Exit.DONE and "layer 0" in shown.output and 'layer 1 "' in shown.output
+
+
+def test_a_mask_may_lie_where_the_other_images_may(with_key: Emulator, coffee: str, tmp_path: Path) -> None:
+    mask = tmp_path / "elsewhere" / "mask.png"
+    mask.parent.mkdir()
+    Image.new("L", (96, 96), 255).save(mask)
+    model = ("--model", "openai/gpt-image-2.5-flare/edit", "--param", f"mask={mask}")
+    shown = run("edit", coffee, "-p", "warmer", *model, "--param", "quality=high")
+    assert shown.exit_code == Exit.DONE, shown.output
+    (job,) = with_key.jobs
+    assert "/_uploads/" in job.spec.body["mask"]
