@@ -11,7 +11,6 @@ import logging
 from dataclasses import replace
 from datetime import timedelta
 
-import anyio
 import anyio.to_thread
 
 from triptych.core import errors
@@ -58,23 +57,22 @@ async def _delete_unused(
     """Delete the oldest uploads of this installation that nothing uses; return the URLs that are gone.
 
     Their URLs are removed from the store first, so that no request uses them. Those of files that remain are stored
-    again.
+    again; not if this process is stopped meanwhile, because some may be gone by then.
     """
     provider = account.provider
     if not provider.delete:
         return frozenset()
     unused = await store.take_unused_uploads(provider.name, clock.now(), DELETE_AT_ONCE)
+    if not unused:
+        return frozenset()
     gone: frozenset[str] = frozenset()
     try:
-        if unused:
-            gone = await provider_client.run(account, provider.delete([url for _, url, _ in unused]), tries=2)
-    except errors.TriptychError as error:
+        gone = await provider_client.run(account, provider.delete([url for _, url, _ in unused]), tries=2)
+    except errors.TriptychError as error:  # before the first deletion
         log.warning("uploads at %s could not be deleted: %s", provider.name, error.message)
-    finally:
-        with anyio.CancelScope(shield=True):
-            for sha256, url, expires_at in unused:
-                if url not in gone:
-                    await store.set_copy(sha256, provider.name, url, expires_at)
+    for sha256, url, expires_at in unused:
+        if url not in gone:
+            await store.set_copy(sha256, provider.name, url, expires_at)
     return gone
 
 

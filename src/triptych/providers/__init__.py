@@ -193,7 +193,10 @@ class Provider:
     upload: Callable[[bytes, str, str], Flow[Upload]] | None = None
     """Upload a file. Raises: `errors.NoRoom` if the provider keeps no more files for this account."""
     delete: Callable[[Sequence[str]], Flow[frozenset[str]]] | None = None
-    """Delete uploads by their URLs; return those that are gone, or may be. It touches no other file."""
+    """Delete uploads by their URLs; return those that are gone, or may be. It touches no other file.
+
+    It raises only before the first deletion.
+    """
     find: Callable[[ProviderRequest, Prediction, SubmitTimes, frozenset[str]], Flow[Pending | None]] | None = None
     """Find a submit whose response was lost. The tickets belong to other predictions. It sends nothing paid.
 

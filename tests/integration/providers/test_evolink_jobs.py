@@ -6,6 +6,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import httpx2
 import pytest
 from pydantic import SecretStr
@@ -15,6 +17,7 @@ from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, edited, ended, generate_sequence, make
 from support.pictures import picture
 from triptych.core.models import Done, Layer, Pending, Reference
+from triptych.jobs import uploads
 from triptych.providers import evolink
 from triptych.providers.client import Account, ProviderClient
 from triptych_emulators import running
@@ -325,3 +328,26 @@ async def test_uploads_that_could_not_be_deleted_are_known_again(
             assert (await edited(service, finish, a_picture(tmp_path, 1), 1)).status == "failed"
             assert (await edited(service, finish, a_picture(tmp_path, 0), 1, again=True)).status == "done"
         assert len(api.seen_at("POST", f"{FILES}/upload/stream")) == 2 and deleted(api) == 0
+
+
+async def test_a_stop_during_a_deletion_leaves_no_url_of_a_deleted_file(
+    roomy: Any, clock: FakeClock, finish: Finish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running("evolink", max_side=48, files_kept=1, clock=clock.monotonic) as api:
+        async with roomy(api) as service:
+            assert (await edited(service, finish, a_picture(tmp_path, 0), 1)).status == "done"
+            account, store = service.config.accounts["evolink"], service.store
+            (sent,) = store.plain.predictions(store.plain.jobs(1)[0].id)[0].sent_urls
+            run = service.provider_client.run
+            with anyio.CancelScope() as stop:
+
+                async def run_and_stop(*arguments: Any, **options: Any) -> Any:
+                    await run(*arguments, **options)
+                    stop.cancel()
+                    await anyio.lowlevel.checkpoint()
+
+                monkeypatch.setattr(service.provider_client, "run", run_and_stop)
+                await uploads._delete_unused(store, service.provider_client, clock, account)
+            assert deleted(api) == 1
+            known = [row["url"] for row in store.plain._db.all("uploads", provider="evolink", now=0)]
+        assert sent not in known
