@@ -20,8 +20,8 @@ from triptych import catalog
 from triptych.catalog import backgrounds
 from triptych.core import errors
 from triptych.core.models import Image as Picture
-from triptych.core.models import Request
 from triptych.core.offers import Lifecycle, Offer, Operation, Price, Sizes
+from triptych.core.requests import Request
 from triptych.jobs import cost_check, planning
 from triptych.jobs.polling import Polling
 from triptych.jobs.service import Caller

@@ -18,7 +18,8 @@ from support.fixtures import FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, ended
 from triptych.core import errors
 from triptych.core.clock import moment
-from triptych.core.models import Failure, Job, Prediction, Request, State
+from triptych.core.models import Failure, Job, Prediction, State
+from triptych.core.requests import Request
 from triptych.jobs.planning import Terms
 from triptych.jobs.pricing import PLACEHOLDER_URL
 from triptych.jobs.service import Caller
