@@ -102,7 +102,9 @@ def _cells(text: str, name: str, faults: Mistakes) -> tuple[list[str], list[Reco
     delimiter = "\t" if name.strip().lower().endswith(".tsv") else ""
     if not delimiter and (named := re.match(r"sep=([,;\t|])\r?\n", text)):  # a line that Excel writes and hides
         delimiter, text = named[1], text[named.end() :]
-    header, records, number = None, [], 0
+    header: list[str] | None = None
+    records: list[tuple[int, list[str]]] = []
+    number = 0
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or _delimiter(text), strict=True)
     try:
         for number, cells in enumerate(reader, 1):
