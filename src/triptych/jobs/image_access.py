@@ -21,9 +21,9 @@ import anyio.to_thread
 
 from triptych.core import errors
 from triptych.core.clock import Clock
-from triptych.core.models import Image, Job, Status
+from triptych.core.models import Image, Job, Output, Status
 from triptych.images.files import ImageFiles
-from triptych.jobs import file_links, image_preview, presenters
+from triptych.jobs import file_links, image_preview, manifest, presenters
 from triptych.jobs.results import ImageResult, Preview, Saved, SaveResult
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Store
@@ -251,17 +251,24 @@ class ImageAccess:
             await self._clock.wait(anyio.Event(), SAVE_EVERY_S)
 
     async def _save_job(self, job_id: str, directory: str) -> None:
-        """Copy a job's stored images into an allowed directory; an error becomes a warning of the job."""
+        """Copy a job's stored images into an allowed directory, and its manifest; an error becomes a warning."""
         stored = [output for output in await self._store.outputs(job_id) if output.sha256]
+        target, paths = Path(directory), dict[int, Path]()
         try:
             for output in stored:
                 image = await self._store.image_by_sha256(output.sha256 or "")
                 if image:
-                    name = f"{job_id}-{output.n:02d}"
-                    await anyio.to_thread.run_sync(self._files.save, image, Path(directory), name)
+                    paths[output.n] = await anyio.to_thread.run_sync(self._saved, output, image, target)
+            await manifest.write(self._store, self._files, job_id, target, paths)
         except errors.TriptychError as error:
             await self._store.warn(job_id, [f"Not saved: {error.message}"])
         await self._store.saved_also(job_id, directory, len(stored))
+
+    def _saved(self, output: Output, image: Image, directory: Path) -> Path:
+        """Return the copy of an output in a directory; make one if the job has not."""
+        if output.saved_path and Path(output.saved_path).parent == directory and Path(output.saved_path).exists():
+            return Path(output.saved_path)
+        return self._files.save(image, directory, f"{output.job_id}-{output.n:02d}")
 
     async def preview(self, handle: str, caller: Caller) -> tuple[bytes, ImageResult]:
         """Return a JPEG of at most 100 KB and the facts of the image behind a handle.

@@ -16,6 +16,7 @@ from triptych.core.requests import Request, Row
 from triptych.jobs.expanded import Expanded
 from triptych.jobs.image_access import Caller
 from triptych.jobs.job_reads import visible_job
+from triptych.jobs.lanes import beginning
 from triptych.jobs.presenters import FREE_LOOKS
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Store
@@ -45,7 +46,7 @@ def _failed(store: Store, job_id: str, request: Request, caller: Caller) -> Expa
     lost = _lost_lanes(job, predictions)
     again = bool(request.prompts)
     if again:
-        rows = [_beginning(store, job.request, lane) for lane in lost]
+        rows = [beginning(store, job.request, lane) for lane in lost]
     else:
         rows = [_continuation(store, job, lane, predictions) for lane in lost]
     _require_images(store, rows)
@@ -105,18 +106,6 @@ def _continuation(store: Store, job: Job, lane: int, predictions: Sequence[Predi
     first = f"{job.id}/{lane * steps + row.done + 1}"
     original = row.original or (row.images[0] if row.images else first)
     return Row((f"{job.id}/{lane * steps + done}",), row.values, done, original)
-
-
-def _beginning(store: Store, request: Request, lane: int) -> Row:
-    """Return a lane as the first of its jobs had it: a retried one begins with an output of the job before."""
-    row = request.row(lane)
-    while row.done:
-        job_id, _, n = row.images[0].partition("/")
-        before = store.job(job_id)
-        if not before:
-            raise errors.UnknownHandle(f"{job_id} is no longer here, and has the beginning of a lane.")
-        row = before.request.row((int(n) - 1) // before.request.steps)
-    return row
 
 
 def _require_images(store: Store, rows: Sequence[Row]) -> None:

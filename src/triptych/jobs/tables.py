@@ -21,6 +21,7 @@ from triptych.core.text import line
 from triptych.jobs.planning import MAX_REQUESTS
 from triptych.jobs.table_cells import (
     CELL_LIMIT_CHARS,
+    MOST_COLUMNS,
     PICTURES,
     UNPRINTABLE,
     Mistakes,
@@ -81,6 +82,8 @@ def read(name: str, data: bytes, steps: Sequence[str], directory: str) -> Table:
     records, skipped = _to_make(name, records, own, faults)
     images = _column_of_pictures(columns, faults)
     values = [column for column in columns if column != images and column not in own]
+    if len(values) > MOST_COLUMNS:
+        faults.add(f"there are {len(values)} columns; a table has at most {MOST_COLUMNS}")
     used = _used(steps, columns, values, images, faults)
     if not images:
         _require_sense(records, values, used, faults)
@@ -203,7 +206,7 @@ def _items(cell: str | list[str]) -> Iterator[str]:
 def _fault_of_picture(item: str) -> str | None:
     named, found = errors.quoted(item, 60), UNPRINTABLE.search(item)
     parts = re.split("[;,]", item)
-    is_path = not (_is_url(item) or _HANDLE.fullmatch(item))
+    is_path = not is_url_or_handle(item)
     faults = (
         (item[:5].lower() == "data:", "a data: URI; save the picture as a file and name that"),
         (len(item) > MOST_PATH_CHARS, f"{len(item):,} characters; a path or URL has at most {MOST_PATH_CHARS:,}"),
@@ -218,9 +221,19 @@ def _fault_of_picture(item: str) -> str | None:
     return next((fault for is_wrong, fault in faults if is_wrong), None)
 
 
+def is_url_or_handle(item: str) -> bool:
+    """Return whether a text is a URL or a handle, which a table's directory does not change."""
+    return _is_url(item) or bool(_HANDLE.fullmatch(item))
+
+
+def is_one_picture(text: str) -> bool:
+    """Return whether a cell with this text names this one picture."""
+    return list(_items(text)) == [text] and _fault_of_picture(text) is None
+
+
 def _joined(directory: str, item: str) -> str:
     """Return a picture's text with a relative path joined to the table's directory."""
-    if _is_url(item) or _HANDLE.fullmatch(item) or item.startswith("~"):
+    if is_url_or_handle(item) or item.startswith("~"):
         return item
     if PurePath(item).is_absolute() or PureWindowsPath(item).drive:
         return item
