@@ -279,7 +279,12 @@ def build_plan(
 
     def planned(offer: Offer) -> Plan:
         words = words_offer(offer)
-        sizes = tuple(catalog.resolve_size(offer, request.size, lane[0].size if lane else None) for lane in inputs)
+        # The words' own offer: "auto" leaves the size to some models that edit, and to none that makes from words.
+        begins = [words if words and request.begins_with_words(lane) else offer for lane in range(request.lanes)]
+        sizes = tuple(
+            catalog.resolve_size(one, request.size, lane[0].size if lane else None)
+            for one, lane in zip(begins, inputs, strict=True)
+        )
         count = catalog.most_images(offer, request)
 
         @functools.cache

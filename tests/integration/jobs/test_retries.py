@@ -75,6 +75,8 @@ async def test_a_lane_goes_on_after_its_last_stored_step(
         assert atlas.jobs[1].spec.body["images"] == [first.images[0].url]
         assert [image.handle for image in again.images] == [f"{again.job_id}/3", f"{again.job_id}/2"]
         assert again.images[1].source == [f"{first.job_id}/1"]
+        caption = (await service.view_images([again.job_id or ""])).caption
+        assert f"lane 1: {first.images[0].source[0]}, {again.job_id}/2 to /3" in caption
         assert (
             again.warnings[0] == f"The lane of {first.job_id} failed and is made again; 1 from the last stored step on."
         )
