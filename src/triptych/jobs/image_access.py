@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import unquote
 
 import anyio
@@ -87,35 +88,42 @@ class ImageAccess:
         self._clock = clock
         self._allowed_dirs = allowed_dirs
 
-    async def import_images(self, items: Sequence[str], caller: Caller) -> list[Image]:
+    async def import_images(
+        self, items: Sequence[str], caller: Caller, places: Mapping[str, str] = MappingProxyType({})
+    ) -> list[Image]:
         """Return the images behind handles, paths and URLs, in order; outside images are stored first.
 
-        Raises: `errors.UnknownHandle`, and as `ImageFiles.import_images`.
+        Raises: `errors.UnknownHandle`, and as `ImageFiles.import_image`; an error about an item that has one of the
+        `places` begins with it.
         """
-        found = []
-        for i, item in enumerate(items):
-            text = item.strip()
-            if caller.files_url and text.startswith(f"{caller.files_url}/"):  # one of our signed URLs
-                text = f"triptych://images/{text.removeprefix(f'{caller.files_url}/').partition('?')[0]}"
-            if text.startswith("triptych:"):  # a handle and nothing else
-                text = unquote(text.removeprefix("triptych://images/"))
-                found.append(replace(await self.by_handle(text, caller), handle=text))
-                continue
-            if text.startswith(("img_", "job_")):
-                found.append(replace(await self.by_handle(text, caller), handle=text))
-                continue
-            if len(items) > 1:
-                await caller.report_progress(i, len(items), f"reading image {i + 1} of {len(items)}")
-            if not text:
-                raise errors.UnreadableImage(
-                    "An image is an empty string; pass a handle, a path, a URL or a data: URI."
-                )
-            image = await self._files.import_image(
-                text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
-            )
-            image = await self._store.add_image(image, self._clock.now(), caller.owner)
-            found.append(image)
+        found: list[Image] = []
+        for item in items:
+            try:
+                await self._import(item, len(items), found, caller)
+            except errors.TriptychError as error:
+                if item in places:
+                    error.locate(places[item])
+                raise
         return found
+
+    async def _import(self, item: str, of: int, found: list[Image], caller: Caller) -> None:
+        """Add the image behind an item, one `of` so many, to those that are `found`."""
+        text = item.strip()
+        if caller.files_url and text.startswith(f"{caller.files_url}/"):  # one of our signed URLs
+            text = f"triptych://images/{text.removeprefix(f'{caller.files_url}/').partition('?')[0]}"
+        if text.startswith("triptych:"):  # a handle and nothing else
+            text = unquote(text.removeprefix("triptych://images/"))
+            found.append(replace(await self.by_handle(text, caller), handle=text))
+            return
+        if text.startswith(("img_", "job_")):
+            found.append(replace(await self.by_handle(text, caller), handle=text))
+            return
+        if of > 1:
+            await caller.report_progress(len(found), of, f"reading image {len(found) + 1} of {of}")
+        if not text:
+            raise errors.UnreadableImage("An image is an empty string; pass a handle, a path, a URL or a data: URI.")
+        image = await self._files.import_image(text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller))
+        found.append(await self._store.add_image(image, self._clock.now(), caller.owner))
 
     async def may_use(self, sha256: str, caller: Caller) -> bool:
         """Return whether a caller uploaded or made these bytes; the person at the machine may use all."""
@@ -232,6 +240,7 @@ class ImageAccess:
             if name:
                 stem = name if len(images) == 1 else f"{name}-{i:02d}"
             path = await anyio.to_thread.run_sync(self._files.save, image, target, stem)
+            await self._store.note_saved_file(path)
             await self._store.run(_remember_saved, image.handle, path)
             saved.append(Saved(handle=image.handle, path=str(path)))
         return SaveResult(saved=saved)
@@ -258,7 +267,9 @@ class ImageAccess:
             for output in stored:
                 image = await self._store.image_by_sha256(output.sha256 or "")
                 if image:
-                    paths[output.n] = await anyio.to_thread.run_sync(self._saved, output, image, target)
+                    path = await anyio.to_thread.run_sync(self._saved, output, image, target)
+                    await self._store.note_saved_file(path)
+                    paths[output.n] = path
             await manifest.write(self._store, self._files, job_id, target, paths)
         except errors.TriptychError as error:
             await self._store.warn(job_id, [f"Not saved: {error.message}"])

@@ -41,7 +41,9 @@ async def write(
     if text is None:
         return None
     data = text.encode("utf-8-sig")  # the mark tells a spreadsheet the encoding
-    return await anyio.to_thread.run_sync(files.save_text, data, directory, "manifest.csv", _may_replace)
+    path = await anyio.to_thread.run_sync(files.save_text, data, directory, "manifest.csv", _may_replace)
+    await store.note_saved_file(path)
+    return path
 
 
 def _text_of(store: Store, job_id: str, directory: Path, paths: Mapping[int, Path]) -> str | None:

@@ -51,6 +51,7 @@ class Table:
     `places` has the row and column of each of these texts.
     """
 
+    name: str
     rows: tuple[Row, ...]
     warnings: tuple[str, ...]
     columns: tuple[str, ...]
@@ -96,7 +97,9 @@ def read(name: str, data: bytes, steps: Sequence[str], directory: str) -> Table:
     rows, places = _rows(records, images, values, used, directory, faults)
     faults.stop()
     numbers = [number for number, _ in records]
-    return Table(rows, (_count(name, rows, images, skipped), *_repeats(rows, used, numbers)), tuple(columns), places)
+    return Table(
+        name, rows, (_count(name, rows, images, skipped), *_repeats(rows, used, numbers)), tuple(columns), places
+    )
 
 
 def _to_make(name: str, records: list[Record], own: Sequence[str], faults: Mistakes) -> tuple[list[Record], int]:
