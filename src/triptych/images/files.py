@@ -116,6 +116,12 @@ class ImageFiles:
             raise outside_error(item, allowed)
         return real, data
 
+    def require_file(self, item: str, allowed: Sequence[Path]) -> None:
+        """Raise `errors.NotAllowed` or `errors.UnreadableImage` if a path may not be read, or no file is there."""
+        path, is_own = locate(item, allowed, self.images_dir)
+        if not is_own and not path.is_file():
+            raise errors.UnreadableImage(f"there is no file {quoted_path(item)}")
+
     def _clean(self, data: bytes) -> Image:
         from triptych.images import processing
 

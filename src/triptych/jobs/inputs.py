@@ -16,7 +16,6 @@ import anyio.to_thread
 from triptych.core import errors
 from triptych.core.requests import ORIGINAL, Request, Row
 from triptych.images import folders
-from triptych.images.allowed_paths import locate
 from triptych.images.files import ImageFiles
 from triptych.jobs import looks, retries, tables
 from triptych.jobs.expanded import Expanded, source_of
@@ -79,6 +78,11 @@ class Inputs:
                 warnings += table.warnings
                 places |= {text: f"{shown(item)}, {place}" for text, place in table.places.items()}
             else:
+                if used := tables.columns_in(request.prompts):
+                    raise errors.BadRequest(
+                        f"{errors.quoted(item, 120)} has no columns, and a step has {{{used[0]}}}: name it in a row of "
+                        "a table. Nothing was sent."
+                    )
                 rows += [Row((one,)) for one in _texts(listed.get(item, item))]
         sources = tuple(source_of(row.images[0]) if row.images else "" for row in rows)
         return Expanded(replace(request, images=(), rows=tuple(rows)), sources, tuple(warnings), counts, places)
@@ -151,24 +155,21 @@ class Inputs:
 
         def read() -> tables.Table:
             table = tables.read(item, data, steps, directory=str(real.parent))
-            _check_pictures(table, self._image_access.allowed(caller), self._files.images_dir)
+            _check_pictures(table, self._files, self._image_access.allowed(caller))
             return table
 
         return await anyio.to_thread.run_sync(read)
 
 
-def _check_pictures(table: tables.Table, allowed: Sequence[Path], own: Path) -> None:
+def _check_pictures(table: tables.Table, files: ImageFiles, allowed: Sequence[Path]) -> None:
     """Raise `errors.BadRequest` for the paths in a table that may not be read, or where no file is: all at once."""
     faults = Mistakes(table.name)
     for item, place in table.places.items():
-        if tables.is_url_or_handle(item) and item[:5].lower() != "file:":
-            continue
-        try:
-            path, is_own = locate(item, allowed, own)
-            if not is_own and not path.is_file():
-                faults.add(f"{place}: there is no file {errors.quoted(item, 120)}")
-        except errors.BadRequest as error:
-            faults.add(f"{place}: {error.message}")
+        if item[:5].lower() == "file:" or not tables.is_url_or_handle(item):
+            try:
+                files.require_file(item, allowed)
+            except errors.BadRequest as error:
+                faults.add(f"{place}: {error.message}")
     faults.stop()
 
 

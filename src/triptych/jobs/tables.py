@@ -132,11 +132,16 @@ def _column_of_pictures(columns: Sequence[str], faults: Mistakes) -> str | None:
     return found[0] if found else None
 
 
+def columns_in(steps: Sequence[str]) -> list[str]:
+    """Return the names in braces in the steps."""
+    return list(dict.fromkeys(name.strip() for step in steps for name in _BRACES.findall(step) if name.strip()))
+
+
 def _used(
     steps: Sequence[str], columns: Sequence[str], values: Sequence[str], images: str | None, faults: Mistakes
 ) -> list[str]:
     """Return the columns that the steps use."""
-    used = list(dict.fromkeys(name.strip() for step in steps for name in _BRACES.findall(step) if name.strip()))
+    used = columns_in(steps)
     spelt = {column.casefold(): column for column in values}
     for name in used:
         if name in values:
