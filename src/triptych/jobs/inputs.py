@@ -124,14 +124,16 @@ class Inputs:
 
         Raises: `errors.BadRequest` for one without pictures, or if all have more than `MOST_PICTURES`.
         """
-        allowed, home = self._image_access.allowed(caller), self._files.home
-        found: dict[str, folders.Listing] = {}
-        for item in dict.fromkeys(items):
-            if not _may_be_many(item, caller):
-                continue
-            listing = await anyio.to_thread.run_sync(functools.partial(folders.look, item, allowed, home))
-            if not listing:
-                continue
+        if len(items) > MOST_PICTURES:
+            raise errors.OutOfLimits(
+                f"{len(items)} images are too many for one call, which takes at most {MOST_PICTURES}. Nothing was read."
+            )
+        many = [item for item in dict.fromkeys(items) if _may_be_many(item, caller)]
+        if not many:
+            return {}
+        allowed = self._image_access.allowed(caller)
+        found = await anyio.to_thread.run_sync(folders.look_at, many, allowed, self._files.home)
+        for item, listing in found.items():
             saved = await self._store.saved_among(listing.pictures)
             found[item] = listing.without({Path(path) for path in saved})
             found[item].require_some()
@@ -139,7 +141,7 @@ class Inputs:
         if number > MOST_PICTURES:
             counts = ", ".join(listing.count for listing in list(found.values())[:3])
             raise errors.OutOfLimits(
-                f"{number:,} pictures are too many for one call, which takes at most {MOST_PICTURES:,}: {counts}. "
+                f"{number} pictures are too many for one call, which takes at most {MOST_PICTURES}: {counts}. "
                 "Nothing was read. Name a part of them with a pattern."
             )
         return found
