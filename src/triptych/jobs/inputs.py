@@ -6,7 +6,6 @@ Rules: sends and writes nothing, and reads no image. A mistake is refused here. 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
