@@ -267,19 +267,21 @@ class ImageAccess:
             for output in stored:
                 image = await self._store.image_by_sha256(output.sha256 or "")
                 if image:
-                    path = await anyio.to_thread.run_sync(self._saved, output, image, target)
-                    await self._store.note_saved_file(path)
-                    paths[output.n] = path
+                    paths[output.n] = await self._saved(output, image, target)
             await manifest.write(self._store, self._files, job_id, target, paths)
         except errors.TriptychError as error:
             await self._store.warn(job_id, [f"Not saved: {error.message}"])
         await self._store.saved_also(job_id, directory, len(stored))
 
-    def _saved(self, output: Output, image: Image, directory: Path) -> Path:
+    async def _saved(self, output: Output, image: Image, directory: Path) -> Path:
         """Return the copy of an output in a directory; make one if the job has not."""
-        if output.saved_path and Path(output.saved_path).parent == directory and Path(output.saved_path).exists():
-            return Path(output.saved_path)
-        return self._files.save(image, directory, f"{output.job_id}-{output.n:02d}")
+        earlier = Path(output.saved_path) if output.saved_path else None
+        if earlier and earlier.parent == directory and await anyio.to_thread.run_sync(earlier.exists):
+            return earlier
+        name = f"{output.job_id}-{output.n:02d}"
+        path = await anyio.to_thread.run_sync(self._files.save, image, directory, name)
+        await self._store.note_saved_file(path)
+        return path
 
     async def preview(self, handle: str, caller: Caller) -> tuple[bytes, ImageResult]:
         """Return a JPEG of at most 100 KB and the facts of the image behind a handle.

@@ -7,7 +7,7 @@ accepted and paid.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from triptych.core import errors
@@ -48,7 +48,8 @@ def _failed(store: Store, job_id: str, request: Request, caller: Caller) -> Expa
     if again:
         rows = [beginning(store, job.request, lane) for lane in lost]
     else:
-        rows = [_continuation(store, job, lane, predictions) for lane in lost]
+        done = {(one.lane, one.step) for one in predictions if one.state is State.DONE}
+        rows = [_continuation(job, lane, done) for lane in lost]
     _require_images(store, rows)
     old, is_plain = job.request, all(len(row.images) == 1 and row == Row(row.images) for row in rows)
     made = replace(
@@ -94,12 +95,11 @@ def _lost_lanes(job: Job, predictions: Sequence[Prediction]) -> list[int]:
     return lost
 
 
-def _continuation(store: Store, job: Job, lane: int, predictions: Sequence[Prediction]) -> Row:
-    """Return a lane from its last stored output on; from its own start if it has none."""
+def _continuation(job: Job, lane: int, stored: Set[tuple[int, int]]) -> Row:
+    """Return a lane from its last stored output on; from its own start if it has none. `stored` are lanes and steps."""
     row, steps = job.request.row(lane), job.request.steps
-    of_lane = {one.step: one for one in predictions if one.lane == lane}
     done = row.done
-    while done in of_lane and of_lane[done].state is State.DONE:
+    while (lane, done) in stored:
         done += 1
     if done == row.done:
         return row

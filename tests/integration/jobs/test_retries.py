@@ -199,3 +199,35 @@ async def test_a_failed_download_asks_for_its_image_first(
         atlas.fault("result", "404", times=None)
         job = await ended(service, finish, (await edit_chain(service, [coffee], ["one"], options=LATER)).job_id)
         assert job.status == "failed" and job.next == f'get_status(job_id="{job.job_id}", wait_s=50)'
+
+
+async def test_plain_lanes_stay_plain_and_cancelled_ones_are_made(
+    make_service: MakeService, atlas: Emulator, finish: Finish, samples: Path
+) -> None:
+    pictures = [str(path) for path in sorted(samples.glob("*.jpg"))[:3]]
+    async with make_service(atlas) as service:
+        started = await edit_chain(service, pictures, ["one"], options=LATER)
+        job = await service.cancel_job(started.job_id or "")
+        assert (job.status, job.next) == ("cancelled", None)
+        again = await retried(service, finish, job)
+        stored = service.store.plain.job(again.job_id or "")
+        assert (again.status, again.returned) == ("done", 3) and stored
+        assert stored.request.rows is None and len(stored.request.images) == 3 and stored.sources == tuple(pictures)
+
+
+async def test_a_retry_after_a_fall_over_keeps_the_model(
+    make_service: MakeService, clock: FakeClock, finish: Finish, coffee: str
+) -> None:
+    with (
+        running("atlas", latency_s=1.0, max_side=48, clock=clock.monotonic) as atlas,
+        running("wavespeed", latency_s=1.0, max_side=48, clock=clock.monotonic) as wavespeed,
+    ):
+        async with make_service(atlas, wavespeed) as service:
+            atlas.fault("submit", "402", times=None)
+            wavespeed.fault("submit", "451", times=1)
+            first = await ended(service, finish, (await edit_chain(service, [coffee], ["one"], options=LATER)).job_id)
+            assert (first.status, first.provider) == ("failed", "wavespeed")
+            again = await retried(service, finish, first)
+            assert (again.status, again.provider, again.model) == ("done", "wavespeed", first.model)
+            atlas.clear_faults()
+            assert not atlas.jobs and len(wavespeed.jobs) == 1

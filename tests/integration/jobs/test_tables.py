@@ -207,3 +207,9 @@ async def test_the_same_table_under_another_name_pays_once(
         first = await edit_chain(service, [str(shop / "t.csv")], STEPS, options=options)
         (shop / "t.csv").rename(shop / "u.csv")
         assert (await edit_chain(service, [str(shop / "u.csv")], STEPS, options=options)).job_id == first.job_id
+
+
+async def test_a_row_whose_words_are_too_long_is_named(make_service: MakeService, atlas: Emulator, shop: Path) -> None:
+    (shop / "t.csv").write_text("image,color\na.png,red\nb.png," + "very " * 1900 + "\n")
+    async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=str(shop)) as service:
+        assert "The prompt of lane 2 has" in await refusal(service, shop / "t.csv")

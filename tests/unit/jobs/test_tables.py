@@ -151,6 +151,21 @@ def test_escaped_cells_are_no_formulas_and_are_restored(text: str) -> None:
     assert not escaped(text).startswith(("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠"))
 
 
+@given(
+    st.binary()
+    | st.text().map(str.encode)
+    | st.lists(st.sampled_from(list('image,x;"\n\r{}[]:a.jpg\t'))).map("".join).map(str.encode),
+    st.sampled_from(["t.csv", "t.tsv", "t.jsonl"]),
+)
+def test_any_bytes_are_a_table_or_a_refusal(data: bytes, name: str) -> None:
+    try:
+        table = read(data, name=name)
+    except errors.BadRequest as error:
+        assert 0 < len(error.message) < 1000
+    else:
+        assert all(row.values["color"].strip() for row in table.rows)
+
+
 # -- what it refuses
 
 
