@@ -120,8 +120,9 @@ class JobCreation:
 
         Raises: `errors.BadRequest` and below for an invalid request; nothing is sent then.
         """
+        end_s = self._clock.monotonic() + terms.wait_s  # of the reading, the quote, the write and the wait
         prepared = await self._prepare(request, terms, caller)
-        end_s = self._clock.monotonic() + min(terms.wait_s, caller.left_s())  # of the quote, the write and the wait
+        end_s = min(end_s, self._clock.monotonic() + caller.left_s())
         fingerprint = prepared.fingerprint(caller.owner)
         earlier = None if terms.again else await self._store.same_request(fingerprint)
         if earlier:
@@ -158,8 +159,9 @@ class JobCreation:
         except errors.BadRequest as error:
             if expanded.counts and isinstance(error, errors.OutOfLimits):
                 raise errors.OutOfLimits(f"{error.message} {_counted(expanded)}") from error
-            # The same request may have a job from before a key, a model or a default was removed.
-            if terms.again or terms.dry_run:
+            # The same request may have a job from before a key, a model or a default was removed. A table is not read
+            # for it: its mistakes are told first.
+            if terms.again or terms.dry_run or (request.rows is not None and isinstance(error, errors.OutOfLimits)):
                 raise
             refusal = error
         try:
