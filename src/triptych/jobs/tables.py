@@ -38,6 +38,7 @@ STATUS = f"{OWN}status"
 MOST_PATH_CHARS = 2000
 
 _SUFFIXES = (".csv", ".tsv", ".jsonl")
+_SCHEMES = ("https:", "http:", "file:", "triptych:")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _HANDLE = re.compile(r"triptych:.*|img_[0-9a-f]{8,64}|job_[0-9a-f]{8,64}/\d+")
 _JOB = re.compile(r"job_[0-9a-f]{8,64}(/failed)?")
@@ -219,6 +220,7 @@ def _fault_of_picture(item: str) -> str | None:
         (item[:5].lower() == "data:", "a data: URI; save the picture as a file and name that"),
         (len(item) > MOST_PATH_CHARS, f"{len(item):,} characters; a path or URL has at most {MOST_PATH_CHARS:,}"),
         (found, f"the control character U+{ord(found[0]):04X}; remove it" if found else ""),
+        (_is_url(item) and not item.lower().startswith(_SCHEMES), f"{named} is no https:// URL, path or handle"),
         (item.lower().startswith("look:"), f"{named} is a look; name it in references"),
         (_JOB.fullmatch(item), f"{named} is a job; name one of its images, such as {item.partition('/')[0]}/1"),
         (is_table(item), f"{named} is a table; a cell names pictures"),

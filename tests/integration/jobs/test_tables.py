@@ -112,7 +112,7 @@ async def test_a_picture_that_cannot_be_read_is_named_with_its_row(
         ("https://localhost/a.png", "is not on the public internet"),
         ("https://[::1]/a.png", "is not on the public internet"),
         ("http://example.com/a.png", "Only https:// URLs"),
-        ("ftp://example.com/a.png", ""),
+        ("ftp://example.com/a.png", "is no https:// URL, path or handle"),
         ("img_deadbeef", "There is no image"),
         ("job_deadbeef/1", "There is no image"),
         ("data:image/png;base64,AAAA", "a data: URI"),
