@@ -37,13 +37,18 @@ async def write(
     Returns None for a job that is no chain.
     Raises: `errors.NotAllowed` if the directory cannot be written to.
     """
-    text = await store.run(_text_of, job_id, directory, paths)
-    if text is None:
+    data = await data_of(store, job_id, directory, paths)
+    if data is None:
         return None
-    data = text.encode("utf-8-sig")  # the mark tells a spreadsheet the encoding
     path = await anyio.to_thread.run_sync(files.save_text, data, directory, "manifest.csv", _may_replace)
     await store.note_saved_file(path)
     return path
+
+
+async def data_of(store: AsyncStore, job_id: str, directory: Path, paths: Mapping[int, Path]) -> bytes | None:
+    """Return the manifest of a chain as a file; None for another job."""
+    text = await store.run(_text_of, job_id, directory, paths)
+    return None if text is None else text.encode("utf-8-sig")  # the mark tells a spreadsheet the encoding
 
 
 def _text_of(store: Store, job_id: str, directory: Path, paths: Mapping[int, Path]) -> str | None:
