@@ -109,6 +109,7 @@ class ImageAccess:
         if not all(texts):
             raise errors.UnreadableImage("An image is an empty string; pass a handle, a path, a URL or a data: URI.")
         named = {text: handle for text in texts if (handle := _handle_in(text, caller)) is not None}
+
         def stored(store: Store) -> dict[str, Image]:
             images = {}
             for text, handle in named.items():
@@ -118,7 +119,7 @@ class ImageAccess:
 
         found = await self._store.run(stored)
         outside = [text for text in dict.fromkeys(texts) if text not in named]
-        sources = await anyio.to_thread.run_sync(self._sources, outside, caller, places)
+        sources = await anyio.to_thread.run_sync(self._sources, outside, caller, places) if outside else {}
         within_s = min(caller.left_s(), caller.read_limit_s)
         read: dict[str, Image] = {}
         async with self._reading.batch(list(sources.values()), caller.owner, len(items), within_s) as batch:
