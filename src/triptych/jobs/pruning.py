@@ -114,8 +114,9 @@ class Pruner:
         outputs = [row for row in self._db.all("outputs") if row["sha256"] in there]
         by_handle |= {f"{row['job_id']}/{row['n']}": row["sha256"] for row in outputs}
         jobs = self._jobs(outputs, by_handle)
-        looks = {by_handle.get(handle) for row in self._db.all("images_of_looks") for handle in json.loads(row["images"])}
-        old = {file.sha256 for file in files if file.used_at <= self._before} - looks
+        looks = self._db.all("images_of_looks")
+        of_looks = {by_handle.get(handle) for row in looks for handle in json.loads(row["images"])}
+        old = {file.sha256 for file in files if file.used_at <= self._before} - of_looks
         unsaved = {row["sha256"] for row in outputs} - {row["sha256"] for row in outputs if self._is_saved(row)}
         all_old, free = _unused(old, jobs), _unused(old if self._unsaved else old - unsaved, jobs)
         strays = [file for file in files if not file.sha256 and file.used_at <= self._before]

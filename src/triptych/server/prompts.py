@@ -253,7 +253,7 @@ async def complete(
         kind = {"id": "job", "handle": "image", "name": "look"}.get(argument.name, "")
     elif ref.name not in PROMPTS:
         raise _invalid(f"There is no prompt of that name. Prompts: {', '.join(PROMPTS)}.")
-    found = await _known(await service(), kind, caller) if kind in ("image", "character", "job", "look", *_CATALOG) else []
+    found = await _known(await service(), kind, caller) if kind in _COMPLETED else []
     wanted = argument.value.strip().casefold()
     values = [line(value) for value in dict.fromkeys(found) if wanted in value.casefold()]
     values.sort(key=lambda value: not value.casefold().startswith(wanted))
@@ -264,7 +264,7 @@ async def complete(
     )
 
 
-_CATALOG = ("model", "provider")
+_COMPLETED = ("image", "character", "job", "look", "model", "provider")
 
 
 async def _known(service: ImageService, kind: str, caller: Caller) -> Sequence[str]:

@@ -148,12 +148,8 @@ async def read(
                 return _json(uri, await service.job(job_id, caller, every=True), {"making": request})
             case "models", "":
                 return _json(uri, await (await open_service()).list_models(every=True))
-            case "looks", "":
-                return _json(uri, await (await open_service()).looks.listed(caller))
-            case "looks", look:
-                return _json(uri, await (await open_service()).looks.versions(look, caller))
-            case "spend", "":
-                return _json(uri, await (await open_service()).spend(caller=caller))
+            case "looks" | "spend", _ if kind == "looks" or not name:
+                return _json(uri, await _looks_or_spend(await open_service(), kind, name, caller))
             case "images", handle if handle:
                 service = await open_service()
                 jpeg, image = await service.preview(handle, caller)
@@ -173,6 +169,12 @@ async def read(
             f"There is no resource {errors.quoted(uri, 120)}. There are {SCHEME}jobs, {SCHEME}jobs/{{id}}, "
             f"{SCHEME}images/{{handle}}, {SCHEME}looks, {SCHEME}models and {SCHEME}spend."
         )
+
+
+async def _looks_or_spend(service: ImageService, kind: str, name: str, caller: Caller) -> Result:
+    if kind == "spend":
+        return await service.spend(caller=caller)
+    return await (service.looks.versions(name, caller) if name else service.looks.listed(caller))
 
 
 def _json(uri: str, result: Result, facts: dict[str, Any] | None = None) -> types.ReadResourceResult:

@@ -180,9 +180,7 @@ async def test_a_look_comes_last_in_every_request_of_a_chain(
 ) -> None:
     async with make_service(atlas) as service:
         await look(service, "teal", "navy")
-        job = await edit_chain(
-            service, [data_uri("red")], ["warmer", "a cup!"], ["look:coffee", data_uri("gold")], NOW
-        )
+        job = await edit_chain(service, [data_uri("red")], ["warmer", "a cup!"], ["look:coffee", data_uri("gold")], NOW)
         done = await ended(service, finish, job.job_id)
         assert done.status == "done"
         (first, of_first), (second, of_second) = sent(atlas)
