@@ -31,8 +31,8 @@ def render(
     """Return `count` edits of the images; without images, `count` panels of a scene painted from the prompt.
 
     `take` is a number for another version of the same. With the `background` "transparent" the panels have no plain
-    background or backdrop; "auto" keeps the transparency of the images; otherwise nothing is transparent. `look` is how many of
-    the last images belong to a look, and its words: both change every panel alike.
+    background or backdrop; "auto" keeps the transparency of the images; otherwise nothing is transparent. `look` is how
+    many of the last images belong to a look, and its words: both change every panel alike.
 
     The result has `images` (files, in order), `warnings` (the words that were not followed) and `size` in pixels.
     `size` is exact; None keeps the size of the first image, or means 1024×1024. The same arguments give the same bytes.

@@ -77,8 +77,9 @@ def _edit(
 ) -> RenderedImages:
     """Return `count` edits of the first image; the others lend it their colours, or join it in a collage.
 
-    The images of a look only lend their colours, to every panel. With as many images as panels and "each" in the prompt, panel n is made from image n. `size` in pixels is exact;
-    None keeps the size of the first image, turned and cropped by the prompt.
+    The images of a look only lend their colours, to every panel. With as many images as panels and "each" in the
+    prompt, panel n is made from image n. `size` in pixels is exact; None keeps the size of the first image, turned and
+    cropped by the prompt.
     """
     intent = _with_words(parse_prompt(prompt, count), look[1])
     upright = [processing.open_upright(data) for data in images[:14]]
