@@ -27,6 +27,7 @@ import anyio.to_thread
 
 from triptych.core import errors, private_files
 from triptych.core.models import Image
+from triptych.images import folders
 from triptych.images.allowed_paths import (
     FILE_LIMIT_BYTES,
     allowed_path,
@@ -41,8 +42,7 @@ from triptych.images.allowed_paths import (
 PART_LIFETIME_S = 30.0
 """A temporary file older than this is stale: no write takes this long."""
 
-_SUFFIX = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/gif": ".gif"}
-_SUFFIX |= {"image/bmp": ".bmp", "image/tiff": ".tiff"}
+_SUFFIX = {mime_type: suffixes[0] for mime_type, suffixes in folders.SUFFIXES.items()}
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in "0123456789¹²³")}
 
 Fetch = Callable[[str], Awaitable[bytes]]
@@ -59,7 +59,7 @@ class ImageFiles:
     """The files below `home`, and the imports into them. `fetch` reads an https URL."""
 
     def __init__(self, home: Path, fetch: Fetch) -> None:
-        self._home = home
+        self.home = home
         self.images_dir = home / "images"
         self._parts_dir = home / "parts"
         self._fetch = fetch
@@ -88,24 +88,30 @@ class ImageFiles:
         elif re.match(r"https?://", item, re.IGNORECASE):
             data = await self._fetch(item)
         else:
-            data = await self._read(item, allowed, may_use)
+            _, data = await self.read(item, allowed, may_use)
         try:
             return await anyio.to_thread.run_sync(self._clean, data)
         except errors.UnreadableImage as error:
             raise errors.UnreadableImage(f"{quoted_path(item)}: {error.message}") from error
 
-    async def _read(self, item: str, allowed: Sequence[Path], may_use: MayUse) -> bytes:
-        """Return the bytes of a file. A refusal does not show whether a stored image of another owner exists."""
+    async def read(
+        self, item: str, allowed: Sequence[Path], may_use: MayUse, limit_bytes: int | None = None
+    ) -> tuple[Path, bytes]:
+        """Return the resolved path of a file and its bytes.
+
+        A refusal does not show whether a stored image of another owner exists.
+        Raises: `errors.NotAllowed`, `errors.UnreadableImage`.
+        """
         real, is_own = await anyio.to_thread.run_sync(locate, item, allowed, self.images_dir)
         try:
-            data = await anyio.to_thread.run_sync(read_once, item, real, is_own)
+            data = await anyio.to_thread.run_sync(read_once, item, real, is_own, limit_bytes)
         except errors.TriptychError:
             if is_own and not await may_use(""):
                 raise outside_error(item, allowed) from None
             raise
         if is_own and not await may_use(hashlib.sha256(data).hexdigest()):
             raise outside_error(item, allowed)
-        return data
+        return real, data
 
     def _clean(self, data: bytes) -> Image:
         from triptych.images import processing
@@ -206,7 +212,7 @@ class ImageFiles:
         Raises: `errors.NotAllowed`, with the allowed directories and the setting that adds one.
         """
         path = allowed_path(directory, allowed)
-        if is_inside(path, self._home):
+        if is_inside(path, self.home):
             raise errors.NotAllowed(f"{quoted_path(directory)} is inside TRIPTYCH_HOME; name a directory of your own.")
         with suppress(OSError):  # a name that is too long, for example: the write raises the error
             if path.is_file():

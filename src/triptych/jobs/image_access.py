@@ -235,6 +235,7 @@ class ImageAccess:
             if name:
                 stem = name if len(images) == 1 else f"{name}-{i:02d}"
             path = await anyio.to_thread.run_sync(self._files.save, image, target, stem)
+            await self._store.note_saved_file(path)
             await self._store.run(_remember_saved, image.handle, path)
             saved.append(Saved(handle=image.handle, path=str(path)))
         return SaveResult(saved=saved)
@@ -261,7 +262,8 @@ class ImageAccess:
                 image = await self._store.image_by_sha256(output.sha256 or "")
                 if image:
                     name = f"{job_id}-{output.n:02d}"
-                    await anyio.to_thread.run_sync(self._files.save, image, Path(directory), name)
+                    path = await anyio.to_thread.run_sync(self._files.save, image, Path(directory), name)
+                    await self._store.note_saved_file(path)
         except errors.TriptychError as error:
             await self._store.warn(job_id, [f"Not saved: {error.message}"])
         await self._store.saved_also(job_id, directory, len(stored))

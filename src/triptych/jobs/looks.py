@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import replace
 
 from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.models import Image
-from triptych.core.requests import Look, Request
+from triptych.core.requests import Look
 from triptych.jobs.image_access import Caller
 from triptych.jobs.results import LookResult, LooksResult
 from triptych.storage.async_store import AsyncStore
@@ -56,29 +55,6 @@ def checked_name(text: str) -> str:
             f"{errors.quoted(text, 60)}."
         )
     return name
-
-
-async def taken_up(store: AsyncStore, request: Request, caller: Caller) -> Request:
-    """Return a request with the look that an item names: one of its images, of a chain one of its references.
-
-    Raises: `errors.OutOfLimits` for a second look, or one among a chain's images; and as `find`.
-    """
-    if request.is_chain and (wrong := next(filter(is_look, request.images), None)):
-        raise errors.OutOfLimits(
-            f"{errors.quoted(wrong, 60)} is among the images of edit_chain, each of which begins a lane: a look goes "
-            "into references."
-        )
-    items = request.references if request.is_chain else request.images
-    named = [item for item in items if is_look(item)]
-    if not named:
-        return request
-    if len(named) > 1:
-        raise errors.OutOfLimits(f"A call takes one look; {len(named)} were given. upload_images can join two in one.")
-    others = tuple(item for item in items if not is_look(item))
-    look = await find(store, named[0], caller)
-    if request.is_chain:
-        return replace(request, references=others, look=look)
-    return replace(request, images=others, look=look)
 
 
 class Looks:

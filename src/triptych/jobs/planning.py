@@ -67,6 +67,8 @@ class Plan:
     """The offer for a request without images, in a job that has others with images; else None."""
     routes: tuple[Route, ...] = ()
     warnings: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ()
+    """The number of pictures of each folder and pattern in the call, in words."""
 
     @property
     def requests(self) -> int:
@@ -342,14 +344,10 @@ def words_offer(accounts: Mapping[str, Account], request: Request, offer: Offer)
 def checked(request: Request) -> Request:
     """Return a request with its prompts trimmed.
 
-    Raises: `errors.OutOfLimits` for an empty prompt, a chain of too many images or steps, or "original" in a wrong
-    place.
+    Raises: `errors.OutOfLimits` for an empty prompt, a chain of too many images or steps, or "original" given twice.
     """
-    if ORIGINAL in request.images or request.references.count(ORIGINAL) > 1:
-        raise errors.OutOfLimits(
-            '"original" goes into references of edit_chain, once: it stands for each lane\'s own first image, from the '
-            "second step on."
-        )
+    if request.references.count(ORIGINAL) > 1:
+        raise errors.OutOfLimits(f'"{ORIGINAL}" stands among the references of a chain once.')
     if request.is_chain:
         if not 1 <= request.steps <= MAX_STEPS:
             raise errors.OutOfLimits(f"edit_chain takes 1 to {MAX_STEPS} steps; {request.steps} were given.")

@@ -130,13 +130,14 @@ class ImageService:
         With `look`, they and `words` are the next version of that look. An upload that fails gives a warning; its
         handle is valid. Raises: `errors.BadRequest` for an unreadable image.
         """
+        images, warnings = await self.inputs.expand_items(images, caller)
         name = self.looks.check(look, words, images)
         if not 1 <= len(images) <= MAX_REQUESTS:
             raise errors.OutOfLimits(f"upload_images takes 1 to {MAX_REQUESTS} images; {len(images)} were given.")
         inputs = await self.image_access.import_images(images, caller)
         account = self.config.accounts[self.config.default_provider]
-        kept, warnings = await self.looks.keep(name, words, inputs, caller) if name else (None, [])
-        shown: list[ImageResult] = []
+        kept, notes = await self.looks.keep(name, words, inputs, caller) if name else (None, [])
+        shown, warnings = [], [*warnings, *notes]
         for done, image in enumerate(inputs):
             await caller.report_progress(done, len(inputs), f"uploading {image.handle}")
             hosted = None
@@ -250,7 +251,9 @@ class ImageService:
 
         With `detail` the picture is larger. Raises: `errors.BadRequest` for an image that cannot be shown.
         """
-        return await self.image_access.show(images, caller, detail=detail)
+        items, counts = await self.inputs.expand_items(images, caller)
+        preview = await self.image_access.show(items, caller, detail=detail)
+        return preview.model_copy(update={"caption": " ".join([preview.caption, *counts])})
 
     async def save_images(
         self, images: Sequence[str], directory: str, name: str | None = None, caller: Caller = ANYONE
@@ -259,7 +262,9 @@ class ImageService:
 
         Raises: `errors.NotAllowed`, and as `view_images`.
         """
-        return await self.image_access.save(images, directory, name, caller)
+        items, counts = await self.inputs.expand_items(images, caller)
+        result = await self.image_access.save(items, directory, name, caller)
+        return result.model_copy(update={"warnings": [*counts, *result.warnings]})
 
     # -- the resources
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from support.fixtures import Emulator, FakeClock, Finish, MakeService
-from support.jobs import NOW, Options, edit_chain, edit_sequence, ended, make
+from support.jobs import NOW, Options, edit_chain, ended, make
 from triptych.core import errors
 from triptych.core.requests import ORIGINAL, Request, Row
 from triptych.jobs.planning import Terms
@@ -110,14 +110,22 @@ async def test_a_chain_that_is_refused_goes_on_elsewhere_with_its_original(
 # -- where it is refused -----------------------------------------------------------------------------------------------
 
 
-async def test_the_original_elsewhere_is_refused(make_service: MakeService, coffee: str) -> None:
+@pytest.mark.parametrize(
+    ("tool", "given"),
+    [
+        ("edit_sequence", {"images": ["COFFEE", "original"], "prompt": "warmer"}),
+        ("edit_chain", {"images": ["original"], "steps": STEPS}),
+        ("edit_chain", {"images": ["COFFEE"], "steps": STEPS, "references": ["original", "original"]}),
+    ],
+)
+async def test_the_original_elsewhere_is_refused(
+    make_service: MakeService, coffee: str, tool: str, given: dict[str, list[str]]
+) -> None:
+    given["images"] = [coffee if one == "COFFEE" else one for one in given["images"]]
     async with make_service() as service:
-        for calls in (
-            edit_sequence(service, [coffee, "original"], "warmer", 1, NOW),
-            edit_chain(service, ["original"], STEPS, [], NOW),
-            edit_chain(service, [coffee], STEPS, ["original", "original"], NOW),
-            make(service, "edit_sequence", {"images": ["original"], "prompt": "warmer"}, NOW),
-        ):
-            with pytest.raises(errors.OutOfLimits, match='"original" goes into references of edit_chain, once'):
-                await calls
+        with pytest.raises(errors.BadRequest, match=r'"original" (goes into|stands among) the references of'):
+            await make(service, tool, given, NOW)
+        for call in (service.view_images(["original"]), service.upload_images(["original"])):
+            with pytest.raises(errors.BadRequest, match='"original" goes into the references of edit_chain'):
+                await call
         assert not (await service.list_jobs()).jobs

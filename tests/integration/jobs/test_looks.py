@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from support.fixtures import Emulator, Finish, MakeService
@@ -99,6 +101,17 @@ async def test_an_output_can_be_part_of_a_look(make_service: MakeService, coffee
         assert (await edit_sequence(service, [coffee, "look:warm"], "warmer")).status == "done"
 
 
+async def test_a_look_is_shown_saved_and_extended_by_its_name(make_service: MakeService, tmp_path: Path) -> None:
+    async with make_service() as service:
+        first = await look(service, "teal", "navy")
+        handles = ", ".join(one.handle for one in first.images)
+        assert (await service.view_images(["look:coffee"])).caption == f"In reading order: {handles}."
+        saved = await service.save_images(["look:coffee"], str(tmp_path), None, Caller(roots=(tmp_path,)))
+        assert len(saved.saved) == 2
+        more = await service.upload_images(["look:coffee", data_uri("gold")], Caller(), "coffee", WORDS)
+        assert more.look == "look:coffee version 2: 3 images, 35 characters of words"
+
+
 # -- whose -------------------------------------------------------------------------------------------------------------
 
 
@@ -155,8 +168,8 @@ async def test_a_call_takes_one_look_in_its_place(make_service: MakeService, cof
     async with make_service() as service:
         await look(service, "teal", name="tea")
         await look(service, "navy", name="cocoa")
-        assert "A call takes one look; 2 were given." in await refusal(service, coffee, "look:tea", "look:cocoa")
-        with pytest.raises(errors.OutOfLimits, match="a look goes into references"):
+        assert "One look is used in a call; " in await refusal(service, coffee, "look:tea", "look:cocoa")
+        with pytest.raises(errors.BadRequest, match="goes among the references of edit_chain"):
             await edit_chain(service, [coffee, "look:tea"], ["warmer"], (), NOW)
 
 
