@@ -76,7 +76,7 @@ class Inputs:
         return Expanded(replace(request, images=(), rows=tuple(rows)), sources, tuple(warnings), counts)
 
     async def expand_items(self, items: Sequence[str], caller: Caller) -> tuple[list[str], list[str]]:
-        """Return the items with the pictures of each folder, pattern and look in its place, and the counts as sentences.
+        """Return the items with the pictures of each folder, pattern and look in its place, and counts as sentences.
 
         Raises: as `expand`.
         """
