@@ -5,8 +5,7 @@ from __future__ import annotations
 import click
 
 from triptych.cli.formatting import Exit, looks_text
-from triptych.cli.output import Screen, command, run
-from triptych.jobs.image_access import Caller
+from triptych.cli.output import Screen, caller_for, command, run
 
 
 @click.group()
@@ -18,7 +17,7 @@ def look() -> None:
 @command
 def list_looks(screen: Screen) -> Exit:
     """List the looks, each in its newest version."""
-    result = run(lambda service: service.looks.listed(Caller()))
+    result = run(lambda service: service.looks.listed(caller_for(())))
     screen.show(result, looks_text(result))
     return Exit.DONE
 
@@ -28,7 +27,7 @@ def list_looks(screen: Screen) -> Exit:
 @command
 def show(screen: Screen, name: str) -> Exit:
     """Show every version of a look."""
-    result = run(lambda service: service.looks.versions(name, Caller()))
+    result = run(lambda service: service.looks.versions(name, caller_for(())))
     screen.show(result, looks_text(result))
     return Exit.DONE
 
@@ -38,6 +37,6 @@ def show(screen: Screen, name: str) -> Exit:
 @command
 def remove(screen: Screen, name: str) -> Exit:
     """Remove a look; the jobs made with it stay as they are."""
-    result = run(lambda service: service.looks.remove(name, Caller()))
+    result = run(lambda service: service.looks.remove(name, caller_for(())))
     screen.show(result, f"Removed look:{result.name}; the jobs made with it stay as they are.")
     return Exit.DONE

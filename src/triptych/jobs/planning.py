@@ -113,7 +113,9 @@ def provider_request(
     `references` are its inputs, and after them the images among its parameters (`catalog.image_params`). The words of
     its look are added to the prompt.
     """
-    named = catalog.name_count(offer, request.with_look(prompt), request.count)
+    named = request.with_look(catalog.name_count(offer, prompt, request.count))  # a look's words name no count
+    if len(named) > offer.max_prompt_chars:
+        named = request.with_look(prompt)
     given, images = request.params or {}, catalog.image_params(offer, request)
     inputs = tuple(references[: len(references) - len(images)])
     by_handle = dict(zip(images, references[len(inputs) :], strict=True))
@@ -186,7 +188,7 @@ def rank_offers(
 
 
 def _list_price_usd(offer: Offer, request: Request) -> Decimal:
-    size = catalog.resolve_size(offer, request.size, None)
+    size, request = catalog.resolve_size(offer, request.size, None), catalog.fit_look(offer, request)[0]
     return catalog.quote(offer, catalog.most_images(offer, request), size, request.most_inputs, request.params).usd
 
 

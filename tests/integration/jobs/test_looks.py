@@ -274,3 +274,11 @@ async def test_a_dry_run_shows_the_request_with_the_look(make_service: MakeServi
         assert plan.request and plan.request["json"]["images"][1] == teal
         assert plan.request["json"]["prompt"] == f"warmer. Keep this look: {WORDS}"
         assert not sent(atlas)
+
+
+async def test_the_words_of_a_look_name_no_count(make_service: MakeService, atlas: Emulator, finish: Finish) -> None:
+    async with make_service(atlas) as service:
+        await look(service, "teal", words="like a set of 2 icons")
+        job = await edit_sequence(service, [data_uri("red"), "look:coffee"], "warmer", 2, NOW)
+        assert (await ended(service, finish, job.job_id)).status == "done"
+        assert sent(atlas)[0][0] == ("warmer. Generate exactly 2 images. Keep this look: like a set of 2 icons")

@@ -98,7 +98,7 @@ async def test_a_look_is_in_an_edited_sequence(make_service: MakeService, api: E
         job = await ended(service, finish, (await edit_sequence(service, given, "warmer", 2, NOW)).job_id)
         assert job.status == "done", job.text()
         names = await known(service, api, await images_of(service, job.job_id))
-        body = submits(api, f"warmer. Keep this look: {WORDS}")[0]
+        body = submits(api, f"Keep this look: {WORDS}")[0]
         assert inputs(body, names) == ["red", "gold", "teal", "navy"]
 
 
