@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
+import anyio
 import anyio.from_thread
 import anyio.to_thread
 
@@ -76,11 +77,18 @@ class ImageFiles:
 
         return self._write(data, processing.verify(data))
 
-    async def import_image(self, item: str, allowed: Sequence[Path], may_use: MayUse = _anyone) -> Image:
+    async def import_image(
+        self,
+        item: str,
+        allowed: Sequence[Path],
+        may_use: MayUse = _anyone,
+        limiter: anyio.CapacityLimiter | None = None,
+    ) -> Image:
         """Store the image behind a path, a `file://` or `https://` URL or a `data:` URI, without metadata, and return
         it.
 
-        A path inside our own directory is read only if `may_use` allows it, whatever `allowed` holds.
+        A path inside our own directory is read only if `may_use` allows it, whatever `allowed` holds. `limiter` bounds
+        how many images are decoded at a time.
         Raises: `errors.NotAllowed`, `errors.UnreadableImage`; for URLs the errors of `ProviderClient.fetch`.
         """
         if item[:5].lower() == "data:":
@@ -89,10 +97,29 @@ class ImageFiles:
             data = await self._fetch(item)
         else:
             _, data = await self.read(item, allowed, may_use)
+        return await anyio.to_thread.run_sync(self._clean_named, item, data, limiter=limiter)
+
+    def locate(self, item: str, allowed: Sequence[Path]) -> Path | None:
+        """Return the resolved path of a file outside our own directory; None for one inside.
+
+        Raises: as `read`, also for a path that leads to nothing.
+        """
+        real, is_own = locate(item, allowed, self.images_dir)
+        if is_own:
+            return None
         try:
-            return await anyio.to_thread.run_sync(self._clean, data)
-        except errors.UnreadableImage as error:
-            raise errors.UnreadableImage(f"{quoted_path(item)}: {error.message}") from error
+            real.stat()
+        except OSError:
+            read_once(item, real, is_own)  # its refusal says what is wrong
+        return real
+
+    def import_file(self, item: str, real: Path) -> Image:
+        """Do as `import_image` for a path that `locate` returned, maybe minutes ago. Blocks."""
+        return self._clean_named(item, read_once(item, real, False))
+
+    def touch(self, image: Image) -> bool:
+        """Return whether the file of an image is here; it then counts as used now."""
+        return _touched(image.path)
 
     async def read(
         self, item: str, allowed: Sequence[Path], may_use: MayUse, limit_bytes: int | None = None
@@ -113,10 +140,13 @@ class ImageFiles:
             raise outside_error(item, allowed)
         return real, data
 
-    def _clean(self, data: bytes) -> Image:
+    def _clean_named(self, item: str, data: bytes) -> Image:
         from triptych.images import processing
 
-        clean, facts = processing.clean(data)
+        try:
+            clean, facts = processing.clean(data)
+        except errors.UnreadableImage as error:
+            raise errors.UnreadableImage(f"{quoted_path(item)}: {error.message}") from error
         del data
         return self._write(clean, facts)
 

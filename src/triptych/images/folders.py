@@ -2,8 +2,8 @@
 
 A folder is not entered further; a pattern with `**` is. Left out are hidden files, files whose names do not end like a
 picture's, and links that the door would refuse (`allowed_paths`). Rules: only directories inside the allowed ones are
-listed, and none in our own home. Nothing is opened. A listing ends at `MOST_ENTRIES` names and `MOST_S` seconds. Names
-are data from outside: a message quotes them. Must not know the database.
+listed, and none in our own home. Nothing is opened. The listings of a call end at `MOST_ENTRIES`
+names and `MOST_S` seconds. Names are data from outside: a message quotes them. Must not know the database.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -120,7 +120,36 @@ def _numbered(text: str) -> tuple[str | int, ...]:
     return tuple(int(part) if n % 2 else part for n, part in enumerate(re.split(r"(\d+)", text)))
 
 
-def look(item: str, allowed: Sequence[Path], home: Path, clock: Callable[[], float] = time.monotonic) -> Listing | None:
+@dataclass(slots=True)
+class Budget:
+    """What one call may still look at."""
+
+    clock: Callable[[], float] = time.monotonic
+    entries: int = 0
+    end_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.end_s = self.clock() + MOST_S
+
+    def count(self, item: str) -> None:
+        """Count one name. Raises: `errors.OutOfLimits` at the end of the budget."""
+        self.entries += 1
+        if self.entries > MOST_ENTRIES or self.clock() > self.end_s:
+            limit = f"{MOST_ENTRIES} names" if self.entries > MOST_ENTRIES else f"{MOST_S:.0f} seconds"
+            raise errors.OutOfLimits(
+                f"{quoted_path(item)} leads to too many files: the search ended after {limit}. Nothing was read. "
+                "Name a smaller folder, or a pattern without **."
+            )
+
+
+def look_at(items: Iterable[str], allowed: Sequence[Path], home: Path) -> dict[str, Listing]:
+    """Return the listing of each folder and pattern among the items of one call; as `look`."""
+    budget = Budget()
+    listed = {item: look(item, allowed, home, budget) for item in items}
+    return {item: listing for item, listing in listed.items() if listing}
+
+
+def look(item: str, allowed: Sequence[Path], home: Path, budget: Budget) -> Listing | None:
     """Return the listing of a folder or a pattern; None for any other item, which the door then reads or refuses.
 
     An existing file or folder is taken by its name, even if that looks like a pattern. A `file://` URL is no pattern.
@@ -146,7 +175,16 @@ def look(item: str, allowed: Sequence[Path], home: Path, clock: Callable[[], flo
         raise errors.NotAllowed(f"{quoted_path(item)} has .. after a wildcard; write the folder's own path.")
     if is_inside(real, home):
         raise errors.NotAllowed(f"{quoted_path(item)} is inside TRIPTYCH_HOME; name the images by their handles.")
-    return _Search(item, allowed, home, clock).listing(real, parts)
+    return _Search(item, allowed, home, budget).listing(real, parts)
+
+
+def folder_of(item: str) -> Path | None:
+    """Return the folder that an item names, or that its pattern begins in; None for a file and any other text."""
+    with suppress(errors.BadRequest, OSError, ValueError):
+        path = path_of(item)
+        base, parts = (path, ()) if item[:5].lower() == "file:" else split(path, _exists)
+        return base if parts or base.is_dir() else None
+    return None
 
 
 def split(path: PurePath, exists: Callable[[PurePath], bool]) -> tuple[Path, tuple[str, ...]]:
@@ -176,16 +214,13 @@ class _Search:
     item: str
     allowed: Sequence[Path]
     home: Path
-    clock: Callable[[], float]
-    entries: int = 0
-    end_s: float = 0.0
+    budget: Budget
     pictures: dict[Path, None] = field(default_factory=dict)
     skipped: dict[str, None] = field(default_factory=dict)
     folders: dict[Path, None] = field(default_factory=dict)
 
     def listing(self, base: Path, parts: tuple[str, ...]) -> Listing:
         """Return what a folder has, or what a pattern matches below it."""
-        self.end_s = self.clock() + MOST_S
         waiting = [(base, _without_repeats(parts) or ("*",))]
         seen = set(waiting)
         while waiting:
@@ -226,7 +261,7 @@ class _Search:
                 if directory.resolve() != directory or is_inside(directory, self.home):
                     return  # replaced by a link meanwhile, or our own
                 for entry in entries:
-                    self._count()
+                    self.budget.count(self.item)
                     if not (entry.name.startswith(".") or has_hidden_flag(directory / entry.name)):
                         yield entry
         except OSError as error:
@@ -236,15 +271,6 @@ class _Search:
                     "permissions."
                 ) from error
             self.skipped[f"{directory.name}/"] = None
-
-    def _count(self) -> None:
-        self.entries += 1
-        if self.entries > MOST_ENTRIES or self.clock() > self.end_s:
-            limit = f"{MOST_ENTRIES:,} names" if self.entries > MOST_ENTRIES else f"{MOST_S:.0f} seconds"
-            raise errors.OutOfLimits(
-                f"{quoted_path(self.item)} leads to too many files: the search ended after {limit}. Nothing was read. "
-                "Name a smaller folder, or a pattern without **."
-            )
 
     def _take(self, entry: os.DirEntry[str], path: Path) -> None:
         """Sort one entry into pictures, folders and skipped files."""

@@ -47,12 +47,11 @@ class Inputs:
         is_chain = request.tool == "edit_chain"
         _refuse_misplaced(images, may_be_look=request.tool == "edit_sequence", may_be_lanes=is_chain)
         _refuse_misplaced(references, may_be_look=is_chain, may_be_original=is_chain)
-        if failed := next(filter(retries.is_failed, images), None):
-            if len(images) > 1:
-                raise errors.BadRequest(
-                    f"{errors.quoted(failed, 60)} stands for a whole request: it must be the only item of images."
-                )
-            return await retries.failed(self._store, failed, request, caller)
+        failed = next(filter(retries.is_failed, images), None)
+        if failed and len(images) > 1:
+            raise errors.BadRequest(
+                f"{errors.quoted(failed, 60)} stands for a whole request: it must be the only item of images."
+            )
         request = await self._with_look(request, images, references, caller)
         images, references = ([one for one in items if not looks.is_look(one)] for items in (images, references))
         listed = await self._listed([*images, *references], caller)
@@ -60,6 +59,9 @@ class Inputs:
         request = replace(request, references=tuple(references))
         warnings = [listing.sentence for listing in listed.values()]
         counts = tuple(listing.count for listing in listed.values())
+        if failed:
+            retry = await retries.failed(self._store, failed, request, caller)
+            return replace(retry, warnings=(*warnings, *retry.warnings), counts=counts)
         if not any(map(_is_table, images)):
             images = [one for item in images for one in _texts(listed.get(item, item))]
             sources = tuple(map(source_of, images))
@@ -113,14 +115,16 @@ class Inputs:
 
         Raises: `errors.BadRequest` for one without pictures, or if all have more than `MOST_PICTURES`.
         """
-        allowed, home = self._image_access.allowed(caller), self._files.home
-        found: dict[str, folders.Listing] = {}
-        for item in dict.fromkeys(items):
-            if not _may_be_many(item, caller):
-                continue
-            listing = await anyio.to_thread.run_sync(functools.partial(folders.look, item, allowed, home))
-            if not listing:
-                continue
+        if len(items) > MOST_PICTURES:
+            raise errors.OutOfLimits(
+                f"{len(items)} images are too many for one call, which takes at most {MOST_PICTURES}. Nothing was read."
+            )
+        many = [item for item in dict.fromkeys(items) if _may_be_many(item, caller)]
+        if not many:
+            return {}
+        allowed = self._image_access.allowed(caller)
+        found = await anyio.to_thread.run_sync(folders.look_at, many, allowed, self._files.home)
+        for item, listing in found.items():
             saved = await self._store.saved_among(listing.pictures)
             found[item] = listing.without({Path(path) for path in saved})
             found[item].require_some()
@@ -128,7 +132,7 @@ class Inputs:
         if number > MOST_PICTURES:
             counts = ", ".join(listing.count for listing in list(found.values())[:3])
             raise errors.OutOfLimits(
-                f"{number:,} pictures are too many for one call, which takes at most {MOST_PICTURES:,}: {counts}. "
+                f"{number} pictures are too many for one call, which takes at most {MOST_PICTURES}: {counts}. "
                 "Nothing was read. Name a part of them with a pattern."
             )
         return found

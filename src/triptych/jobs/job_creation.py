@@ -120,8 +120,9 @@ class JobCreation:
 
         Raises: `errors.BadRequest` and below for an invalid request; nothing is sent then.
         """
+        end_s = self._clock.monotonic() + terms.wait_s  # of the reading, the quote, the write and the wait
         prepared = await self._prepare(request, terms, caller)
-        end_s = self._clock.monotonic() + min(terms.wait_s, caller.left_s())  # of the quote, the write and the wait
+        end_s = min(end_s, self._clock.monotonic() + caller.left_s())
         fingerprint = prepared.fingerprint(caller.owner)
         earlier = None if terms.again else await self._store.same_request(fingerprint)
         if earlier:

@@ -29,6 +29,7 @@ from triptych.jobs.job_reads import job_result, visible_job
 from triptych.jobs.looks import Looks
 from triptych.jobs.planning import MAX_REQUESTS, Terms
 from triptych.jobs.pricing import Pricing
+from triptych.jobs.reading import Reading
 from triptych.jobs.results import (
     ImageResult,
     JobRequest,
@@ -78,6 +79,7 @@ async def open_service(
     try:
         with unwrap_group():
             async with anyio.create_task_group() as tasks:
+                tasks.start_soon(service.reading.run)
                 if work:
                     tasks.start_soon(service.worker.run)
                     tasks.start_soon(service.image_access.keep_saving)
@@ -105,7 +107,8 @@ class ImageService:
         self._files.remove_stale_parts(clock.now())
         plain = Store(config.home / "triptych.db", self._files.images_dir, config.budget_usd, clock)
         self.store = AsyncStore(plain, hop or one_thread())
-        self.image_access = ImageAccess(self.store, self._files, clock, config.allowed_dirs)
+        self.reading = Reading(self._files, clock)
+        self.image_access = ImageAccess(self.store, self._files, self.reading, clock, config.allowed_dirs)
         accounts = config.accounts
         self.catalogues = Catalogues(config.home, accounts if config.live_models else {}, self.provider_client, clock)
         self._pricing = Pricing(
@@ -251,8 +254,8 @@ class ImageService:
 
         With `detail` the picture is larger. Raises: `errors.BadRequest` for an image that cannot be shown.
         """
-        items, counts = await self.inputs.expand_items(images, caller)
-        preview = await self.image_access.show(items, caller, detail=detail)
+        images, counts = await self.inputs.expand_items(images, caller)
+        preview = await self.image_access.show(images, caller, detail=detail)
         return preview.model_copy(update={"caption": " ".join([preview.caption, *counts])})
 
     async def save_images(
@@ -262,8 +265,8 @@ class ImageService:
 
         Raises: `errors.NotAllowed`, and as `view_images`.
         """
-        items, counts = await self.inputs.expand_items(images, caller)
-        result = await self.image_access.save(items, directory, name, caller)
+        images, counts = await self.inputs.expand_items(images, caller)
+        result = await self.image_access.save(images, directory, name, caller)
         return result.model_copy(update={"warnings": [*counts, *result.warnings]})
 
     # -- the resources

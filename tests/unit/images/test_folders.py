@@ -15,7 +15,7 @@ from PIL import Image
 
 from triptych.core import errors
 from triptych.images import decoding, folders
-from triptych.images.folders import Listing, look, natural_key
+from triptych.images.folders import Budget, Listing, look, natural_key
 
 
 @pytest.fixture
@@ -33,8 +33,12 @@ def filled(directory: Path, *names: str) -> Path:
     return directory
 
 
+def looked(item: object, inside: Path, home: Path | None = None, budget: Budget | None = None) -> Listing | None:
+    return look(str(item), [inside], home or inside.parent / "home", budget or Budget())
+
+
 def listed(item: object, inside: Path) -> Listing:
-    found = look(str(item), [inside], inside.parent / "home")
+    found = looked(item, inside)
     assert found is not None
     return found
 
@@ -108,8 +112,8 @@ def test_an_empty_folder_says_what_it_has(inside: Path) -> None:
 
 def test_a_file_and_a_missing_path_are_no_folder(inside: Path) -> None:
     filled(inside, "a.png")
-    assert look(str(inside / "a.png"), [inside], inside / "home") is None
-    assert look(str(inside / "missing"), [inside], inside / "home") is None
+    assert looked(inside / "a.png", inside, inside / "home") is None
+    assert looked(inside / "missing", inside, inside / "home") is None
 
 
 def test_a_file_url_of_a_folder_lists_it(inside: Path) -> None:
@@ -160,7 +164,7 @@ def test_a_pattern_without_a_match_says_so(inside: Path) -> None:
 
 def test_a_real_name_with_wildcards_wins(inside: Path) -> None:
     filled(inside, "a[1].png", "a1.png", "set [x]/b.png", "set x/c.png")
-    assert look(str(inside / "a[1].png"), [inside], inside / "home") is None
+    assert looked(inside / "a[1].png", inside, inside / "home") is None
     assert names(inside / "set [x]" / "*.png", inside) == ["b.png"]
     assert names(inside / "set [x]", inside) == ["b.png"]
     assert names(inside / "[a]1.png", inside) == ["a1.png"]
@@ -185,7 +189,7 @@ def test_no_pattern_walks_out_of_the_allowed_directories(inside: Path) -> None:
     filled(inside, "a.png", "deep/b.png")
     for item in ("../other", "../other/*.png", "*/../../other/*.png", "**/../*.png", "../*/*.png"):
         with pytest.raises(errors.NotAllowed) as refused:
-            listed_item = look(f"{inside}/{item}", [inside], inside.parent / "home")
+            listed_item = looked(f"{inside}/{item}", inside)
             if listed_item is None:  # a plain path outside is left to the door, which refuses it
                 raise errors.NotAllowed("")
         assert "secret" not in refused.value.message
@@ -225,8 +229,8 @@ def test_our_own_home_is_not_listed(inside: Path) -> None:
     filled(inside / "home" / "images", "0a.png")
     filled(inside, "a.png")
     with pytest.raises(errors.NotAllowed, match="inside TRIPTYCH_HOME"):
-        look(str(inside / "home" / "images"), [inside], inside / "home")
-    found = look(str(inside / "**" / "*.png"), [inside], inside / "home")
+        looked(inside / "home" / "images", inside, inside / "home")
+    found = looked(inside / "**" / "*.png", inside, inside / "home")
     assert found and found.pictures == (inside / "a.png",)
 
 
@@ -238,7 +242,20 @@ def test_a_huge_tree_is_searched_within_bounds(inside: Path, monkeypatch: pytest
     monkeypatch.undo()
     ticks = iter(range(1000))
     with pytest.raises(errors.OutOfLimits, match="ended after 10 seconds"):
-        look(str(inside / "**"), [inside], inside / "home", lambda: float(next(ticks)))
+        looked(inside / "**", inside, budget=Budget(lambda: float(next(ticks))))
+
+
+def test_all_items_of_a_call_share_the_bounds(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(inside, *(f"{n}.png" for n in range(20)))
+    monkeypatch.setattr(folders, "MOST_ENTRIES", 30)
+    items = [f"{inside}/*.png", f"{inside}/?.png"]
+    assert len(folders.look_at(items[:1], [inside], inside.parent / "home")) == 1
+    with pytest.raises(errors.OutOfLimits, match="ended after 30 names"):
+        folders.look_at(items, [inside], inside.parent / "home")
+
+
+def test_a_long_item_of_wildcards_takes_no_time(inside: Path) -> None:
+    assert looked("[" * 1_000_000, inside) is None
 
 
 def test_an_unreadable_folder_is_told(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
