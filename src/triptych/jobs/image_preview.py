@@ -31,6 +31,10 @@ MOST_PROMPT_CHARS = 600
 MOST_REFERENCES = 10
 """Every model for edits takes at least so many."""
 
+_NONE = "no picture"
+"""The label of a lane's first place, if the lane begins without an image."""
+_EARLIER = "an earlier job's"
+
 ImageOf = Callable[[str], Image | None]
 """Returns the image behind a handle, if it is stored."""
 
@@ -140,35 +144,33 @@ def _chain(
     stored: Mapping[int, Image],
     image_of: ImageOf,
 ) -> Sheet:
-    """Return the sheet of a chain: a row per lane, with its original and the output of each step."""
-    job_id, lanes, steps, request = job.id, job.request.lanes, job.request.steps, job.request
+    """Return the sheet of a chain: a row per lane, with its original and the output of each step.
+
+    A lane may have no original, and its first steps may be outputs of an earlier job.
+    """
+    request, job_id, lanes, steps = job.request, job.id, job.request.lanes, job.request.steps
     by_place = {(p.lane, p.step): p for p in predictions}
     shown = max(1, min(lanes, MOST_PICTURES // (1 + steps)))
-    pictures = []
+    pictures, spans = [], []
     for lane in range(shown):
-        row = request.row(lane)
-        original = row.original or (row.images[0] if row.images else "")
+        row, first = request.row(lane), request.first_step(lane)
+        original = row.original or next(iter(row.images), _NONE)
         values = ", ".join(f"{name}: {value}" for name, value in row.values.items())
-        pictures.append(Picture(original, image_of(original) if original else None, _cut(values, 120)))
+        pictures.append(Picture(original, image_of(original), _cut(values, 120)))
         for step in range(steps):
             n = lane * steps + step + 1
-            if step < row.done:  # made by an earlier job
-                earlier = row.images[0] if step == row.done - 1 and row.images else ""
-                pictures.append(Picture(earlier, image_of(earlier) if earlier else None, ""))
-                continue
-            note = "" if n in stored else str(by_place[lane, step].state)
-            pictures.append(Picture(f"{job_id}/{n}", stored.get(n), note, made.get(n)))
+            handle = f"{job_id}/{n}" if step >= first else row.images[0] if step + 1 == first else _EARLIER
+            note = "" if n in stored or step < first else str(by_place[lane, step].state)
+            pictures.append(Picture(handle, stored.get(n) if step >= first else image_of(handle), note, made.get(n)))
+        spans.append(f"lane {lane + 1}: {original}, {_span(job_id, lane * steps + first + 1, steps - first)}")
     words = request.prompts
     listed_steps = ", ".join(f"step {n} {_quoted(prompt, 120)}" for n, prompt in enumerate(words, 1))
     heads = ("original", *(f"{n}. {_cut(prompt, 120)}" for n, prompt in enumerate(words, 1)))
-    rest = [handle for handle in request.references if handle != ORIGINAL]
+    rest = [one for one in request.references if one != ORIGINAL]
     caption = f"edit_chain, every lane left to right: original, {listed_steps}"
     caption += f"; {', '.join(rest)} went into every request" if rest else ""
     caption += "; each original into every step from the second on. " if ORIGINAL in request.references else ". "
-    caption += "; ".join(
-        f"lane {lane + 1}: {_listed([p.handle for p in pictures[lane * (1 + steps) :][: 1 + steps] if p.handle])}"
-        for lane in range(shown)
-    )
+    caption += "; ".join(spans)
     if shown < lanes:
         left = _span(job_id, shown * steps + 1, (lanes - shown) * steps)
         caption += f". Left out, as a sheet holds {MOST_PICTURES} pictures: lanes {shown + 1} to {lanes} ({left})"

@@ -99,9 +99,9 @@ async def test_lanes_from_words_are_shown_with_their_values(
         caption = (await service.view_images([str(job.job_id)])).caption
     cards = [(card.label, card.note, card.image is not None) for card in strips[-1]["cards"]]
     outputs = [(f"{job.job_id}/{n}", "", True) for n in (1, 2)]
-    assert cards[:4] == [("", "subject: a lighthouse", False), *outputs, (cup.handle, "subject: a cup", True)]
+    assert cards[:4] == [("no picture", "subject: a lighthouse", False), *outputs, (cup.handle, "subject: a cup", True)]
     assert strips[-1]["heads"] == ("original", "1. {subject} at dawn", "2. warmer")
-    assert f"lane 1: {job.job_id}/1 to /2; lane 2: {cup.handle}, {job.job_id}/3 to /4." in caption
+    assert f"lane 1: no picture, {job.job_id}/1 to /2; lane 2: {cup.handle}, {job.job_id}/3 to /4." in caption
 
 
 # -- the measure -------------------------------------------------------------------------------------------------------
