@@ -182,6 +182,12 @@ class JobRequest(Result):
     """One for each step, in the caller's words."""
     lanes: list[list[str]]
     """The handles that each lane begins with; in a chain the shared references follow the image."""
+    references: list[str] | None = _shown_if_set()
+    """Those of a chain as given, with "original"; the images of its look follow."""
+    look: str | None = _shown_if_set()
+    """The look that it used, with its version."""
+    look_words: str | None = _shown_if_set()
+    """The words of the look, which were added to each prompt."""
     format: str | None = None
     params: dict[str, Any] | None = _shown_if_set()
     requests: list[PredictionInfo]
