@@ -158,7 +158,7 @@ def _present(store: Store, name: str, caller: Caller) -> LookVersion:
     more = len(names) - MOST_NAMES_SHOWN
     if more > 0:
         there += f" and {more} more"
-    what = f"{PREFIX}{name} was removed" if found else f"There is no {PREFIX}{name}"
+    what = f"look:{name} was removed" if found else f"There is no look:{name}"
     makes = f"version {found.look.version + 1}" if found else "it"
     raise errors.UnknownHandle(
         f"{what}; {f'there are: {there}' if names else 'there are no looks yet'}. "
