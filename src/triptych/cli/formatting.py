@@ -15,11 +15,11 @@ from pathlib import Path
 from triptych.core import errors
 from triptych.core.errors import format_usd
 from triptych.core.text import block, line
+from triptych.jobs.look_results import LooksResult
 from triptych.jobs.results import (
     ImageResult,
     JobResult,
     JobsResult,
-    LooksResult,
     ModelRow,
     ModelsResult,
     PrunedItem,

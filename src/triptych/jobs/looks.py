@@ -15,7 +15,7 @@ from triptych.core.clock import Clock
 from triptych.core.models import Image
 from triptych.core.requests import Look
 from triptych.jobs.image_access import Caller
-from triptych.jobs.results import LookResult, LooksResult
+from triptych.jobs.look_results import LookResult, LooksResult
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Store
 from triptych.storage.looks import LookVersion
@@ -48,7 +48,8 @@ def checked_name(text: str) -> str:
 
     Raises: `errors.OutOfLimits`.
     """
-    name = unicodedata.normalize("NFKC", text.strip().removeprefix(PREFIX)).casefold()
+    name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).strip().casefold())
+    name = name.removeprefix(PREFIX)
     if not re.fullmatch(rf"[\w-]{{1,{MOST_NAME_CHARS}}}", name):
         raise errors.OutOfLimits(
             f"The name of a look has 1 to {MOST_NAME_CHARS} letters, digits, - and _, such as look:warm-film; it was "
