@@ -210,6 +210,19 @@ class ImageFiles:
             raise errors.NotAllowed(f"{quoted_path(str(directory))} cannot be written ({error.strerror}).") from error
         raise errors.NotAllowed(f"{quoted_path(str(directory))} has too many files named {stem}.")
 
+    def allowed_archive(self, path: str, allowed: Sequence[Path]) -> tuple[Path, str] | None:
+        """Return the directory and the name without suffix of an archive to write; None if the path is none.
+
+        The path of an archive ends with `.zip` and is no directory. Raises: as `allowed_directory`.
+        """
+        if not path.strip().lower().endswith(".zip"):
+            return None
+        found = allowed_path(path.strip(), allowed)
+        with suppress(OSError):
+            if found.is_dir():
+                return None
+        return self.allowed_directory(str(found.parent), allowed), found.stem
+
     def new_archive(self) -> Archive:
         """Return an empty archive below `home`; `put_archive` places it. Raises: `errors.Outage` on a full disk."""
         try:

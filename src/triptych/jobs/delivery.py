@@ -21,7 +21,6 @@ from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.concurrency import unwrap_group
 from triptych.core.models import Status
-from triptych.images.allowed_paths import allowed_path
 from triptych.images.archives import Archive
 from triptych.images.files import ImageFiles, bytes_of
 from triptych.jobs.image_access import Caller, ImageAccess
@@ -127,12 +126,9 @@ class Deliveries:
 
         Raises: `errors.NotAllowed`.
         """
-        if directory.strip().lower().endswith(".zip"):
-            allowed = self._image_access.allowed(caller)
-            path = await anyio.to_thread.run_sync(allowed_path, directory.strip(), allowed)
-            if not await anyio.to_thread.run_sync(path.is_dir):
-                return await self._image_access.directory(str(path.parent), caller), path.stem
-        return await self._image_access.directory(directory, caller), None
+        allowed = self._image_access.allowed(caller)
+        archive = await anyio.to_thread.run_sync(self._files.allowed_archive, directory, allowed)
+        return archive or (await self._image_access.directory(directory, caller), None)
 
     async def _pieces(self, items: Sequence[str], caller: Caller) -> tuple[list[Piece], list[str]]:
         """Return the images of a call in order, with a sentence about each job that has not all of its images.
@@ -187,6 +183,7 @@ class Deliveries:
                 written += done[n]
                 worked = worked or any(one.was_work for one in done[n])
                 await self._store.run(_remember, done[n])
+        await caller.report_progress(len(written), len(tasks), f"saved {len(written)} of {len(tasks)} files")
         return written
 
     async def _write_archive(
