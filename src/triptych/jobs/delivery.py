@@ -278,9 +278,7 @@ def _remember(store: Store, written: Sequence[_Written]) -> None:
 
 
 def _note(store: Store, path: Path) -> None:
-    note = getattr(store, "note_saved_file", None)
-    if note:
-        note(path)
+    store.note_saved_file(path)
 
 
 # -- what to say
