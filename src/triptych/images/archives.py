@@ -1,7 +1,7 @@
 """A zip archive of pictures, written file by file and placed whole: its path never holds a part of it.
 
 Rules: the same files in the same order give the same bytes. Pictures are compressed already, so they are stored as they
-are. Must not know where the archive is placed, nor the database.
+are. Must not know the database.
 """
 
 from __future__ import annotations
@@ -9,9 +9,17 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 from uuid import uuid4
+
+from triptych.core import errors, private_files
+from triptych.images.allowed_paths import allowed_path
+
+if TYPE_CHECKING:
+    from triptych.images.files import ImageFiles
 
 _TIME = (1980, 1, 1, 0, 0, 0)
 _CHUNK_BYTES = 1 << 20
@@ -33,20 +41,20 @@ class Archive:
         self._zip.writestr(info, data)
         self.names.add(name)
 
-    def place(self, target: Path) -> bool | None:
+    def place(self, path: Path) -> bool | None:
         """Give the finished archive its name: True if it has it now.
 
         False if a file with the same bytes is there already, None if the name is taken.
         """
         self._finish()
-        if target.exists() or target.is_symlink():
-            return False if _same(self._path, target) else None
+        if path.exists() or path.is_symlink():
+            return False if _same(self._path, path) else None
         try:
-            target.hardlink_to(self._path)
+            path.hardlink_to(self._path)
         except FileExistsError:
             return None
         except OSError:  # another file system, or one without hard links
-            return _copied(self._path, target)
+            return _copied(self._path, path)
         return True
 
     def discard(self) -> None:
@@ -62,6 +70,39 @@ class Archive:
         self._zip.close()
         with self._path.open("rb+") as file:
             os.fsync(file.fileno())
+
+
+def target(files: ImageFiles, path: str, allowed: Sequence[Path]) -> tuple[Path, str] | None:
+    """Return the directory and the name without suffix of an archive to write; None if the path is none.
+
+    The path of an archive ends with `.zip` and is no directory. Raises: as `ImageFiles.allowed_directory`.
+    """
+    if not path.strip().lower().endswith(".zip"):
+        return None
+    found = allowed_path(path.strip(), allowed)
+    with suppress(OSError):
+        if found.is_dir():
+            return None
+    return files.allowed_directory(str(found.parent), allowed), found.stem
+
+
+def begin(files: ImageFiles) -> Archive:
+    """Return an empty archive below the home; `put` places it. Raises: `errors.Outage` on a full disk."""
+    try:
+        private_files.make_directory(files.parts_dir)
+        return Archive(files.parts_dir / f".triptych-{uuid4().hex}.zip")
+    except OSError as error:
+        raise errors.Outage(
+            f"The archive could not be written to {files.parts_dir} ({error.strerror}); is the disk full?"
+        ) from error
+
+
+def put(files: ImageFiles, archive: Archive, directory: Path, stem: str) -> tuple[Path, bool]:
+    """Place a finished archive as `ImageFiles.write` places a file, and remove its temporary name. Raises: as that."""
+    try:
+        return files.put(directory, stem, ".zip", archive.place)
+    finally:
+        archive.discard()
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -39,7 +39,6 @@ from triptych.images.allowed_paths import (
     read_once,
     require_unmoved,
 )
-from triptych.images.archives import Archive
 
 PART_LIFETIME_S = 30.0
 """A temporary file older than this is stale: no write takes this long."""
@@ -65,7 +64,7 @@ class ImageFiles:
     def __init__(self, home: Path, fetch: Fetch) -> None:
         self.home = home
         self.images_dir = home / "images"
-        self._parts_dir = home / "parts"
+        self.parts_dir = home / "parts"
         self._fetch = fetch
 
     async def store_result(self, data: bytes) -> Image:
@@ -179,8 +178,8 @@ class ImageFiles:
     def _write_whole(self, path: Path, data: bytes) -> None:
         """Write a file so that it is on disk in full, or not at all."""
         private_files.make_directory(path.parent)
-        private_files.make_directory(self._parts_dir)
-        with _part(self._parts_dir, data, private_files.opener) as part:
+        private_files.make_directory(self.parts_dir)
+        with _part(self.parts_dir, data, private_files.opener) as part:
             part.replace(path)
         _flush_directory(path.parent)
 
@@ -188,9 +187,9 @@ class ImageFiles:
         """Close the directories to other users, and remove temporary files that a dead process left."""
         with suppress(OSError):  # the first write raises the error
             private_files.make_directory(self.images_dir)
-            private_files.make_directory(self._parts_dir)
+            private_files.make_directory(self.parts_dir)
         for pattern, lifetime_s in (("*.part", PART_LIFETIME_S), ("*.zip", ARCHIVE_LIFETIME_S)):
-            for part in self._parts_dir.glob(pattern):
+            for part in self.parts_dir.glob(pattern):
                 with suppress(OSError):
                     if now.timestamp() - part.stat().st_mtime > lifetime_s:
                         part.unlink()
@@ -246,36 +245,6 @@ class ImageFiles:
             raise errors.NotAllowed(f"{quoted_path(str(directory))} cannot be written ({error.strerror}).") from error
         raise errors.NotAllowed(f"{quoted_path(str(directory))} has too many files named {stem}.")
 
-    def allowed_archive(self, path: str, allowed: Sequence[Path]) -> tuple[Path, str] | None:
-        """Return the directory and the name without suffix of an archive to write; None if the path is none.
-
-        The path of an archive ends with `.zip` and is no directory. Raises: as `allowed_directory`.
-        """
-        if not path.strip().lower().endswith(".zip"):
-            return None
-        found = allowed_path(path.strip(), allowed)
-        with suppress(OSError):
-            if found.is_dir():
-                return None
-        return self.allowed_directory(str(found.parent), allowed), found.stem
-
-    def new_archive(self) -> Archive:
-        """Return an empty archive below `home`; `put_archive` places it. Raises: `errors.Outage` on a full disk."""
-        try:
-            private_files.make_directory(self._parts_dir)
-            return Archive(self._parts_dir / f".triptych-{uuid4().hex}.zip")
-        except OSError as error:
-            raise errors.Outage(
-                f"The archive could not be written to {self._parts_dir} ({error.strerror}); is the disk full?"
-            ) from error
-
-    def put_archive(self, archive: Archive, directory: Path, stem: str) -> tuple[Path, bool]:
-        """Place a finished archive as `write` places a file, and remove its first name. Raises: as `write`."""
-        try:
-            return self.put(directory, stem, ".zip", archive.place)
-        finally:
-            archive.discard()
-
     def _create(self, path: Path, data: bytes) -> bool:
         """Write a new file in full; return False and change nothing if the name is taken.
 
@@ -284,8 +253,8 @@ class ImageFiles:
         """
         if path.exists() or path.is_symlink():
             return False
-        private_files.make_directory(self._parts_dir)
-        for directory in (self._parts_dir, path.parent):
+        private_files.make_directory(self.parts_dir)
+        for directory in (self.parts_dir, path.parent):
             with _part(directory, data) as part:
                 try:
                     path.hardlink_to(part)

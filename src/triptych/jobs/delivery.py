@@ -21,6 +21,7 @@ from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.concurrency import unwrap_group
 from triptych.core.models import Status
+from triptych.images import archives
 from triptych.images.archives import Archive
 from triptych.images.files import ImageFiles, bytes_of
 from triptych.jobs.image_access import Caller, ImageAccess
@@ -127,7 +128,7 @@ class Deliveries:
         Raises: `errors.NotAllowed`.
         """
         allowed = self._image_access.allowed(caller)
-        archive = await anyio.to_thread.run_sync(self._files.allowed_archive, directory, allowed)
+        archive = await anyio.to_thread.run_sync(archives.target, self._files, directory, allowed)
         return archive or (await self._image_access.directory(directory, caller), None)
 
     async def _pieces(self, items: Sequence[str], caller: Caller) -> tuple[list[Piece], list[str]]:
@@ -191,7 +192,9 @@ class Deliveries:
     ) -> tuple[list[_Written], Path | None]:
         """Write one archive; its path is None while it is not finished, and the same call goes on with it then."""
         key = (caller.owner, directory, stem, tuple((task.key, task.stem, task.suffix) for task in tasks))
-        work = self._unfinished.pop(key, None) or _Unfinished(await anyio.to_thread.run_sync(self._files.new_archive))
+        work = self._unfinished.pop(key, None) or _Unfinished(
+            await anyio.to_thread.run_sync(archives.begin, self._files)
+        )
 
         def add(task: Task, data: bytes) -> tuple[Path, bool]:
             name = task.stem + task.suffix
@@ -208,7 +211,7 @@ class Deliveries:
                 if time_is_up() and len(work.written) < len(tasks):
                     self._keep(key, work)
                     return work.written, None
-            path, is_new = await anyio.to_thread.run_sync(self._files.put_archive, work.archive, directory, stem)
+            path, is_new = await anyio.to_thread.run_sync(archives.put, self._files, work.archive, directory, stem)
         except anyio.get_cancelled_exc_class():
             self._keep(key, work)
             raise

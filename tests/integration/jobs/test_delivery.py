@@ -175,6 +175,31 @@ async def test_no_owner_saves_the_job_of_another(
     assert not (tmp_path / "out").exists()
 
 
+async def test_a_folder_is_its_pictures_and_never_its_saved_ones(
+    make_service: MakeService, photos: list[str], caller: Caller, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    async with make_service() as service:
+        for _ in range(2):
+            result = await service.save_images([str(folder)], str(folder), None, caller, size="16x16")
+        job_id = await restyled(service, photos[:1], caller)
+        await service.save_images([job_id], str(folder), "made", caller)
+        again = await service.save_images([str(folder)], str(folder), None, caller, size="16x16")
+    assert saved_names(result) == saved_names(again) == ["beach-2.png", "hill-2.png", "tree-2.png"]
+    assert again.warnings[0].startswith("3 pictures")
+
+
+async def test_a_users_file_that_is_the_same_stays_a_source(
+    make_service: MakeService, photos: list[str], caller: Caller, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    async with make_service() as service:
+        for _ in range(2):
+            result = await service.save_images([str(folder)], str(folder), None, caller)
+    assert saved_names(result) == ["beach.png", "hill.png", "tree.png"]
+    assert len(list(folder.glob("*.png"))) == 3
+
+
 # -- sizes and formats
 
 
