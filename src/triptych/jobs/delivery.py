@@ -19,8 +19,6 @@ import anyio.to_thread
 
 from triptych.core import errors
 from triptych.core.clock import Clock
-from triptych.core.concurrency import unwrap_group
-from triptych.core.models import Status
 from triptych.images import archives
 from triptych.images.archives import Archive
 from triptych.images.files import ImageFiles, bytes_of
@@ -28,7 +26,7 @@ from triptych.jobs.image_access import Caller, ImageAccess
 from triptych.jobs.image_preview import job_named
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.results import Saved, SaveResult
-from triptych.jobs.save_plan import Asked, Piece, Task, final_pieces, groups, piece_of, tasks_of
+from triptych.jobs.save_plan import Asked, Task, groups, pieces_of, tasks_of
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Store
 
@@ -43,6 +41,12 @@ KNOWN_FILES = 20_000
 UNFINISHED_ARCHIVES = 2
 MARGIN_S = 2.0
 """The time for the answer itself."""
+
+
+Write = Callable[[Task, bytes], tuple[Path, bool]]
+"""Writes a file; returns its path, and whether it is new."""
+Find = Callable[[Task, str], Path | None]
+"""Returns the file that is there already for bytes with this hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +103,13 @@ class Deliveries:
             )
         deliveries = delivery.parse(asked.size)
         directory, archive_stem = await self._target(asked.directory, caller)
-        pieces, warnings = await self._pieces(asked.images, caller)
-        tasks = tasks_of(pieces, deliveries, asked.name, delivery.FORMATS[asked.format] if asked.format else None)
+        items, counts = await self._inputs.expand_items(asked.images, caller)
+        images = await self._image_access.import_images([item for item in items if not job_named(item)], caller)
+        pieces, count, missing = await self._store.run(pieces_of, items, images, caller)
+        if len(pieces) > MAX_SAVED_IMAGES:
+            raise errors.OutOfLimits(f"These are {len(pieces)} images; save_images takes {MAX_SAVED_IMAGES} at most.")
+        mime_type = delivery.FORMATS[asked.format] if asked.format else None
+        tasks = tasks_of(pieces, count, deliveries, asked.name, mime_type)
 
         def time_is_up() -> bool:
             return self._clock.monotonic() >= end_s
@@ -116,7 +125,7 @@ class Deliveries:
             count=len(written),
             directory=str(directory),
             archive=str(archive) if archive else None,
-            warnings=[*warnings, *_sentences(written)],
+            warnings=[*counts, *missing, *_sentences(written)],
             next=f"{asked.call()} goes on: {len(written)} of {len(tasks)} files are saved" if stopped else None,
         )
 
@@ -130,27 +139,6 @@ class Deliveries:
         allowed = self._image_access.allowed(caller)
         archive = await anyio.to_thread.run_sync(archives.target, self._files, directory, allowed)
         return archive or (await self._image_access.directory(directory, caller), None)
-
-    async def _pieces(self, items: Sequence[str], caller: Caller) -> tuple[list[Piece], list[str]]:
-        """Return the images of a call in order, with a sentence about each job that has not all of its images.
-
-        Raises: `errors.UnknownHandle` for a job without any, and as `ImageAccess.import_images`.
-        """
-        items, warnings = await self._inputs.expand_items(items, caller)
-        singles = [item for item in items if not job_named(item)]
-        images = iter(await self._image_access.import_images(singles, caller))
-        pieces: list[Piece] = []
-        for item in items:
-            job_id = job_named(item)
-            if job_id:
-                found, sentence = await self._store.run(final_pieces, job_id, caller)
-                pieces += found
-                warnings = [*warnings, sentence] if sentence else warnings
-            else:
-                pieces.append(await self._store.run(piece_of, next(images), item))
-        if len(pieces) > MAX_SAVED_IMAGES:
-            raise errors.OutOfLimits(f"These are {len(pieces)} images; save_images takes {MAX_SAVED_IMAGES} at most.")
-        return pieces, warnings
 
     # -- writing
 
@@ -171,21 +159,33 @@ class Deliveries:
             if worked and time_is_up():
                 break
             await caller.report_progress(len(written), len(tasks), f"saved {len(written)} of {len(tasks)} files")
-            done: dict[int, list[_Written]] = {}
-
-            async def one(n: int, same: list[Task], done: dict[int, list[_Written]] = done) -> None:
-                done[n] = await anyio.to_thread.run_sync(self._write_image, same, write, find)
-
-            with unwrap_group():
-                async with anyio.create_task_group() as images:
-                    for n, same in enumerate(group):
-                        images.start_soon(one, n, same)
-            for n in range(len(group)):
-                written += done[n]
-                worked = worked or any(one.was_work for one in done[n])
-                await self._store.run(_remember, done[n])
+            with anyio.CancelScope(shield=True):  # what is written is also recorded
+                for one in await self._together(group, write, find):
+                    if isinstance(one, Exception):
+                        raise one
+                    written += one
+                    worked = worked or any(file.was_work for file in one)
+            await anyio.lowlevel.checkpoint_if_cancelled()
         await caller.report_progress(len(written), len(tasks), f"saved {len(written)} of {len(tasks)} files")
         return written
+
+    async def _together(
+        self, group: Sequence[list[Task]], write: Write, find: Find
+    ) -> list[list[_Written] | Exception]:
+        """Write and record several images at the same time; return the files of each, or its error."""
+        done: list[list[_Written] | Exception] = [[] for _ in group]
+
+        async def write_one(n: int) -> None:
+            try:
+                done[n] = await anyio.to_thread.run_sync(self._write_image, group[n], write, find)
+            except Exception as error:
+                done[n] = error
+
+        async with anyio.create_task_group() as images:
+            for n in range(len(group)):
+                images.start_soon(write_one, n)
+        await self._store.run(_record, [file for one in done if isinstance(one, list) for file in one])
+        return done
 
     async def _write_archive(
         self, tasks: Sequence[Task], directory: Path, stem: str, caller: Caller, time_is_up: Callable[[], bool]
@@ -211,7 +211,10 @@ class Deliveries:
                 if time_is_up() and len(work.written) < len(tasks):
                     self._keep(key, work)
                     return work.written, None
-            path, is_new = await anyio.to_thread.run_sync(archives.put, self._files, work.archive, directory, stem)
+            with anyio.CancelScope(shield=True):
+                path, is_new = await anyio.to_thread.run_sync(archives.put, self._files, work.archive, directory, stem)
+                if is_new:
+                    await self._store.note_saved_file(path)
         except anyio.get_cancelled_exc_class():
             self._keep(key, work)
             raise
@@ -221,8 +224,6 @@ class Deliveries:
         except BaseException:
             work.archive.discard()
             raise
-        if is_new:
-            await self._store.run(_note, path)
         return work.written, path
 
     def _keep(self, key: object, work: _Unfinished) -> None:
@@ -233,8 +234,8 @@ class Deliveries:
     def _write_image(
         self,
         tasks: Sequence[Task],
-        write: Callable[[Task, bytes], tuple[Path, bool]],
-        find: Callable[[Task, str], Path | None] | None,
+        write: Write,
+        find: Find | None,
     ) -> list[_Written]:
         """Write one image in its deliveries; it is decoded once, and not at all if every file is known to be there."""
         from triptych.images import delivery
@@ -263,25 +264,16 @@ class Deliveries:
         return written
 
 
-# The functions below use the plain store and may block: `AsyncStore.run` runs them.
-
-
-def _remember(store: Store, written: Sequence[_Written]) -> None:
-    """Store where files were written, and the full-size copy of an output of an ended job.
+def _record(store: Store, written: Sequence[_Written]) -> None:
+    """Store which files were written, and the full-size copies of outputs. May block.
 
     A running job stores its copies itself. A resized copy is no reason to prune the image.
     """
     for one in written:
         if one.is_new:
-            _note(store, one.path)
-        output = store.output(one.task.piece.handle) if one.task.piece.is_output and not one.task.mime_type else None
-        job = store.job(output.job_id) if output else None
-        if output and job and job.status not in (Status.QUEUED, Status.RUNNING):
-            store.output_saved(output, str(one.path))
-
-
-def _note(store: Store, path: Path) -> None:
-    store.note_saved_file(path)
+            store.note_saved_file(one.path)
+        if one.task.piece.output and not one.task.mime_type:
+            store.output_saved(one.task.piece.output, str(one.path))
 
 
 # -- what to say

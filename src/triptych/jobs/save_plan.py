@@ -6,18 +6,21 @@ Rules: writes nothing. Only images that the caller sees are found. Functions wit
 
 from __future__ import annotations
 
+import functools
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from triptych.core import errors
-from triptych.core.models import Image, Job, Status
+from triptych.core.models import Image, Job, Output, Status
 from triptych.images.files import suffix_of
 from triptych.jobs import file_names
 from triptych.jobs.file_names import Named
 from triptych.jobs.image_access import Caller
+from triptych.jobs.image_preview import job_named
 from triptych.jobs.job_reads import visible_job
 from triptych.storage.jobs import Store
 
@@ -47,11 +50,15 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One image to save. `is_output` is set for an output of a job, by its handle."""
+    """One image to save, number `n` of the call (from 1): a missing image of a job keeps its number.
+
+    `output` is set if it is an output of a job that has ended.
+    """
 
     image: Image
     named: Named
-    is_output: bool = False
+    n: int
+    output: Output | None = None
 
     @property
     def handle(self) -> str:
@@ -77,9 +84,11 @@ class Task:
 
 
 def tasks_of(
-    pieces: Sequence[Piece], deliveries: Sequence[Delivery], name: str | None, mime_type: str | None
+    pieces: Sequence[Piece], count: int, deliveries: Sequence[Delivery], name: str | None, mime_type: str | None
 ) -> list[Task]:
     """Return the files to write, image by image. Different files have different names; the same file has one.
+
+    `count` is the highest number that a piece may have.
 
     Raises: `errors.OutOfLimits` for a name with an unknown placeholder.
     """
@@ -88,21 +97,22 @@ def tasks_of(
     file_names.check(name, list(dict.fromkeys(column for piece in pieces for column in piece.named.columns)))
     labels = delivery.labels(deliveries) if len(deliveries) > 1 else [one.label for one in deliveries]
     taken: dict[str, object] = {}
+    tries: Counter[str] = Counter()
     tasks = []
-    for n, piece in enumerate(pieces, 1):
+    for piece in pieces:
         kept = piece.image.mime_type if piece.image.mime_type in delivery.FORMATS.values() else "image/png"
         target = mime_type or kept
         # A picture that is not changed is copied byte for byte.
         rendered = target if deliveries or (mime_type and mime_type != piece.image.mime_type) else None
         suffix = suffix_of(rendered or piece.image.mime_type)
         for one, label in zip(deliveries or (None,), labels or ("",), strict=True):
-            stem = file_names.stem(name, piece.named, n, len(pieces), label, several=len(deliveries) > 1)
+            stem = file_names.stem(name, piece.named, piece.n, count, label, several=len(deliveries) > 1)
             task = Task(piece, one, rendered, stem, suffix)
-            tries = 1
-            while taken.setdefault(f"{stem}{suffix}".casefold(), task.key) != task.key:
-                tries += 1
-                stem = f"{task.stem}-{tries}"
-            tasks.append(Task(piece, one, rendered, stem, suffix))
+            if taken.get(f"{stem}{suffix}".casefold()) != task.key:
+                while taken.setdefault(f"{stem}{suffix}".casefold(), task.key) != task.key:
+                    tries[task.stem] += 1
+                    stem = f"{task.stem}-{tries[task.stem] + 1}"
+            tasks.append(replace(task, stem=stem))
     return tasks
 
 
@@ -122,47 +132,73 @@ def groups(tasks: Sequence[Task], at_once: int) -> Iterator[list[list[Task]]]:
             yield group
 
 
-def piece_of(store: Store, image: Image, item: str) -> Piece:
-    output = store.output(image.handle) if image.handle.startswith("job_") else None
-    job = store.job(output.job_id) if output else None
-    if output and job:
-        return Piece(image, file_names.of_output(job, output.n), is_output=True)
-    return Piece(image, file_names.of_item(item, image.handle))
+def pieces_of(
+    store: Store, items: Sequence[str], images: Sequence[Image], caller: Caller
+) -> tuple[list[Piece], int, list[str]]:
+    """Return the images of a call in order, the highest number that one may have, and a sentence about missing ones.
 
-
-def final_pieces(store: Store, job_id: str, caller: Caller) -> tuple[list[Piece], str]:
-    """Return a job's final images that are stored, in order, and a sentence about those that are not.
-
-    Raises: `errors.UnknownHandle` for another owner's job, and for one without any.
+    An item that names a job is its final images; `images` are those of the other items.
+    Raises: `errors.UnknownHandle` for another owner's job, and for a job without a stored image.
     """
-    job = visible_job(store, job_id, caller)
-    pieces, pruned = [], 0
-    for output in store.outputs(job_id):
-        if not output.sha256 or (job.request.is_chain and output.n % job.request.steps):
+    rest, jobs = iter(images), functools.cache(store.job)
+    pieces: list[Piece] = []
+    sentences: list[str] = []
+    count = 0
+    for item in items:
+        if job_id := job_named(item):
+            job = visible_job(store, job_id, caller)
+            found, most, sentence = _final_pieces(store, job, count)
+            pieces, count = pieces + found, count + most
+            sentences += [sentence] if sentence else []
             continue
-        image = store.image_by_sha256(output.sha256)
-        if not image or not image.path.exists():
-            pruned += 1
+        image, count = next(rest), count + 1
+        output = store.output(image.handle) if image.handle.startswith("job_") else None
+        made = jobs(output.job_id) if output else None
+        if output and made:
+            named = file_names.of_output(made, output.n)
+            pieces.append(Piece(image, named, count, output if _has_ended(made) else None))
         else:
+            pieces.append(Piece(image, file_names.of_item(item, image.handle), count))
+    return pieces, count, sentences
+
+
+def _has_ended(job: Job) -> bool:
+    return job.status not in (Status.QUEUED, Status.RUNNING)
+
+
+def _final_pieces(store: Store, job: Job, before: int) -> tuple[list[Piece], int, str]:
+    """Return a job's final images that are stored, in order, how many it could have, and a sentence about the rest.
+
+    Raises: `errors.UnknownHandle` if none is stored.
+    """
+    request = job.request
+    outputs = [one for one in store.outputs(job.id) if not request.is_chain or one.n % request.steps == 0]
+    pieces, pruned = [], 0
+    for output in outputs:
+        image = store.image_by_sha256(output.sha256) if output.sha256 else None
+        if image and image.path.exists():
+            n = before + (output.n // request.steps if request.is_chain else output.n)
+            ended = output if _has_ended(job) else None
             named = file_names.of_output(job, output.n)
-            pieces.append(Piece(replace(image, handle=output.handle), named, is_output=True))
-    sentence = _missing(job, pieces, pruned)
+            pieces.append(Piece(replace(image, handle=output.handle), named, n, ended))
+        elif image:
+            pruned += 1
+    count = request.lanes if request.is_chain else max(request.requested, job.returned, len(outputs))
+    sentence = _missing(job, count, pieces, pruned)
     if not pieces:
         raise errors.UnknownHandle(sentence)
-    return pieces, sentence
+    return pieces, count, sentence
 
 
-def _missing(job: Job, pieces: Sequence[Piece], pruned: int) -> str:
-    """Return a sentence about the final images that are not stored; "" if all are."""
-    is_chain = job.request.is_chain
-    count = job.request.lanes if is_chain else max(job.request.requested, job.returned)
+def _missing(job: Job, count: int, pieces: Sequence[Piece], pruned: int) -> str:
+    """Return a sentence about those of `count` final images that are not stored; "" if all are."""
     if len(pieces) >= count:
         return ""
     has = f"{len(pieces)} of {count} final images are stored"
-    if job.status in (Status.QUEUED, Status.RUNNING):
+    if not _has_ended(job):
         return f'{job.id} is {job.status}: {has} so far. get_status(job_id="{job.id}", wait_s=50) waits for it.'
     parts = []
-    if is_chain:
+    if job.request.is_chain:
         there = {int(piece.named.values["lane"]) for piece in pieces}
         missing = [lane for lane in range(1, count + 1) if lane not in there]
         shown = ", ".join(map(str, missing[:12])) + (" …" if len(missing) > 12 else "")

@@ -118,7 +118,10 @@ async def test_a_partial_job_saves_what_it_has_and_says_the_rest(
         job = await ended(service, finish, started.job_id)
         assert job.status == "partial" and job.job_id
         result = await service.save_images([job.job_id], str(out), None, caller)
+        numbered = await service.save_images([job.job_id], str(out), "shop", caller)
     assert result.count == 3
+    lanes = {int(one.handle.partition("/")[2]) for one in result.saved}
+    assert saved_names(numbered) == [f"shop-0{lane}.png" for lane in sorted(lanes)], "a missing image keeps its number"
     (warning,) = result.warnings
     assert warning.startswith(f"{job.job_id} is partial: 3 of 4 final images are stored (missing: lane ")
 
