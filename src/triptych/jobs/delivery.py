@@ -109,7 +109,7 @@ class Deliveries:
         if len(pieces) > MAX_SAVED_IMAGES:
             raise errors.OutOfLimits(f"These are {len(pieces)} images; save_images takes {MAX_SAVED_IMAGES} at most.")
         mime_type = delivery.FORMATS[asked.format] if asked.format else None
-        tasks = tasks_of(pieces, count, deliveries, asked.name, mime_type)
+        tasks = await anyio.to_thread.run_sync(tasks_of, pieces, count, deliveries, asked.name, mime_type)
 
         def time_is_up() -> bool:
             return self._clock.monotonic() >= end_s

@@ -31,7 +31,8 @@ WARNINGS_CHARS = 1_500
 """The most characters of an upload's warnings."""
 
 SAVED_CHARS = 4_000
-"""The most characters of saved files that are all listed; of more, the result has the first ones."""
+MOST_SAVED = 40
+"""The most characters, and files, of a save that are all listed; of more, the result has the first ones."""
 FIRST_SAVED = 3
 
 ResultT = TypeVar("ResultT", JobResult, UploadResult, SaveResult)
@@ -112,14 +113,14 @@ def _fitted_upload(result: UploadResult) -> UploadResult:
 
 def _fitted_save(result: SaveResult) -> SaveResult:
     """Return a save with all its files if they are few, else with the first ones and a sentence about the others."""
-    bare = result.model_copy(update={"warnings": []})
-    result = _fitted_warnings(result, _chars(bare) + WARNINGS_CHARS, "a save of fewer images lists all")
-    if _chars(result) <= SAVED_CHARS:
-        return result
-    rest = result.saved[FIRST_SAVED:]
-    first, last = (PurePath(one.path).name for one in (rest[0], rest[-1]))
-    more = f"and {len(rest)} more files in {result.archive or result.directory}, {first} to {last}"
-    return result.model_copy(update={"saved": result.saved[:FIRST_SAVED], "more": more})
+    listed = result.model_copy(update={"warnings": []})
+    if len(result.saved) > FIRST_SAVED and (len(result.saved) > MOST_SAVED or _chars(listed) > SAVED_CHARS):
+        rest = result.saved[FIRST_SAVED:]
+        first, last = (PurePath(one.path).name for one in (rest[0], rest[-1]))
+        more = f"and {len(rest)} more files in {result.archive or result.directory}, {first} to {last}"
+        listed = listed.model_copy(update={"saved": result.saved[:FIRST_SAVED], "more": more})
+    whole = listed.model_copy(update={"warnings": result.warnings})
+    return _fitted_warnings(whole, _chars(listed) + WARNINGS_CHARS, "a save of fewer images lists all")
 
 
 def _fitted_request(result: JobResult, limit: int) -> JobResult:

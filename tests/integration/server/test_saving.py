@@ -12,8 +12,9 @@ from mcp import Client
 
 from support.fixtures import MakeService
 from support.pictures import picture
+from triptych.jobs.results import Saved, SaveResult
 from triptych.jobs.service import ImageService
-from triptych.server import schemas, tools
+from triptych.server import fitting, schemas, tools
 from triptych.server.app import build
 
 pytestmark = pytest.mark.anyio
@@ -68,6 +69,17 @@ async def test_a_save_says_its_sizes_mistake_as_a_refusal(make_service: MakeServ
         result = await client.call_tool("save_images", given)
     assert result.is_error
     assert '"16:9" in size is not a size. Right are "1080x1080"' in result.content[0].text  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 41, 8000])
+def test_any_number_of_files_is_fitted(count: int) -> None:
+    saved = [Saved(handle=f"img_{n:08}", path=f"/{'d' * 3000}/{n}.png") for n in range(count)]
+    warnings = [f"{n}: {'w' * 400}" for n in range(20)]
+    fitted = fitting.fitted(SaveResult(saved=saved, count=count, directory="/d", warnings=warnings))
+    assert isinstance(fitted, SaveResult)
+    assert (fitted.count, len(fitted.saved)) == (count, min(count, 3))
+    assert bool(fitted.more) is (count > 3)
+    assert len(fitted.warnings) < 6 and "more warnings" in fitted.warnings[0]
 
 
 def test_a_call_stops_before_hosts_give_it_up() -> None:
