@@ -28,7 +28,6 @@ import anyio.to_thread
 
 from triptych.core import errors, private_files
 from triptych.core.models import Image
-from triptych.images import folders
 from triptych.images.allowed_paths import (
     FILE_LIMIT_BYTES,
     allowed_path,
@@ -39,19 +38,21 @@ from triptych.images.allowed_paths import (
     read_once,
     require_unmoved,
 )
+from triptych.images.naming import safe_name, suffix_of
 
 PART_LIFETIME_S = 30.0
 """A temporary file older than this is stale: no write takes this long."""
 ARCHIVE_LIFETIME_S = 3600.0
 """The same for an archive: it may wait for the next call that goes on with it."""
 
-_SUFFIX = {mime_type: suffixes[0] for mime_type, suffixes in folders.SUFFIXES.items()}
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in "0123456789¹²³")}
 
 Fetch = Callable[[str], Awaitable[bytes]]
 Opener = Callable[[str, int], int]
 MayUse = Callable[[str], Awaitable[bool]]
 """Whether a caller may read the stored image with this sha256; with "", any stored image."""
+
+MayReplace = Callable[[bytes, bytes], bool]
+"""Whether a file with the first bytes may be replaced by the second."""
 
 
 async def _anyone(_: str) -> bool:
@@ -142,6 +143,12 @@ class ImageFiles:
             raise outside_error(item, allowed)
         return real, data
 
+    def require_file(self, item: str, allowed: Sequence[Path]) -> None:
+        """Raise `errors.NotAllowed` or `errors.UnreadableImage` if a path may not be read, or no file is there."""
+        path, is_own = locate(item, allowed, self.images_dir)
+        if not is_own and not path.is_file():
+            raise errors.UnreadableImage(f"there is no file {quoted_path(item)}")
+
     def _clean_named(self, item: str, data: bytes) -> Image:
         from triptych.images import processing
 
@@ -157,7 +164,7 @@ class ImageFiles:
 
         assert isinstance(facts, Facts)
         sha256 = hashlib.sha256(data).hexdigest()
-        path = self._place(sha256, _SUFFIX.get(facts.mime_type, ".img"), data)
+        path = self._place(sha256, suffix_of(facts.mime_type), data)
         if not _touched(path):
             try:
                 self._write_whole(path, data)
@@ -214,6 +221,25 @@ class ImageFiles:
             return True if self._create(target, data) else False if _has(target, data) else None
 
         return self.put(directory, stem, suffix, put)
+
+    def save_text(self, data: bytes, directory: Path, name: str, may_replace: MayReplace) -> Path:
+        """Write a text file as `write` does; a file for which `may_replace(old, new)` holds is replaced in one step.
+
+        Raises: as `write`.
+        """
+
+        def put(target: Path) -> bool | None:
+            if self._create(target, data):
+                return True
+            if _has(target, data):
+                return False
+            if not (_is_plain(target) and may_replace(target.read_bytes(), data)):
+                return None
+            with _part(directory, data) as part:
+                part.replace(target)
+            return True
+
+        return self.put(directory, Path(name).stem, Path(name).suffix, put)[0]
 
     def find(self, directory: Path, stem: str, suffix: str, sha256: str) -> Path | None:
         """Return the file that `write` would find there for bytes with this hash; None if it would write a new one."""
@@ -279,27 +305,12 @@ class ImageFiles:
         return path
 
 
-def safe_name(name: str, tail: str = "") -> str:
-    """Return a file name without separators, control characters, leading dots or reserved words; at most 120 bytes.
-
-    A safe `tail` is added whole: the name before it is cut.
-    """
-    most = 120 - len(tail)
-    clean = re.sub(r"[^\w\- .()]", "-", name).strip(" .-").encode()[:most].decode(errors="ignore").rstrip(" .-")
-    return (f"image-{clean}" if clean.split(".")[0].strip().lower() in _RESERVED else clean or "image") + tail
-
-
 def bytes_of(image: Image) -> bytes:
     """Return the bytes of a stored image. Raises: `errors.UnreadableImage` if its file is lost."""
     try:
         return image.path.read_bytes()
     except OSError as error:
         raise errors.UnreadableImage(f"The file of {image.handle} cannot be read ({error.strerror}).") from error
-
-
-def suffix_of(mime_type: str) -> str:
-    """Return the suffix of a file of this type."""
-    return _SUFFIX.get(mime_type, ".img")
 
 
 def _from_data_uri(item: str) -> bytes:
@@ -328,6 +339,10 @@ def _touched(path: Path) -> bool:
 
 def _has(path: Path, data: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and path.stat().st_size <= FILE_LIMIT_BYTES
 
 
 def _create_in_place(path: Path, data: bytes) -> bool:

@@ -22,11 +22,12 @@ from triptych.core.clock import Clock
 from triptych.images import archives
 from triptych.images.archives import Archive
 from triptych.images.files import ImageFiles, bytes_of
+from triptych.jobs import manifest
 from triptych.jobs.image_access import Caller, ImageAccess
 from triptych.jobs.image_preview import job_named
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.results import Saved, SaveResult
-from triptych.jobs.save_plan import Asked, Task, groups, pieces_of, tasks_of
+from triptych.jobs.save_plan import Asked, Task, find, groups, tasks_of
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Store
 
@@ -105,11 +106,13 @@ class Deliveries:
         directory, archive_stem = await self._target(asked.directory, caller)
         items, counts = await self._inputs.expand_items(asked.images, caller)
         images = await self._image_access.import_images([item for item in items if not job_named(item)], caller)
-        pieces, count, missing = await self._store.run(pieces_of, items, images, caller)
-        if len(pieces) > MAX_SAVED_IMAGES:
-            raise errors.OutOfLimits(f"These are {len(pieces)} images; save_images takes {MAX_SAVED_IMAGES} at most.")
+        found = await self._store.run(find, items, images, caller)
+        if len(found.pieces) > MAX_SAVED_IMAGES:
+            raise errors.OutOfLimits(
+                f"These are {len(found.pieces)} images; save_images takes {MAX_SAVED_IMAGES} at most."
+            )
         mime_type = delivery.FORMATS[asked.format] if asked.format else None
-        tasks = await anyio.to_thread.run_sync(tasks_of, pieces, count, deliveries, asked.name, mime_type)
+        tasks = await anyio.to_thread.run_sync(tasks_of, found, deliveries, asked.name, mime_type)
 
         def time_is_up() -> bool:
             return self._clock.monotonic() >= end_s
@@ -117,15 +120,18 @@ class Deliveries:
         archive = None
         if archive_stem is None:
             written = await self._write_all(tasks, directory, caller, time_is_up)
+            manifests = await self._manifests(found.tables, directory, written) if len(written) == len(tasks) else []
         else:
-            written, archive = await self._write_archive(tasks, directory, archive_stem, caller, time_is_up)
+            target = (directory, archive_stem)
+            written, archive, manifests = await self._write_archive(tasks, found.tables, target, caller, time_is_up)
         stopped = len(written) < len(tasks)
         return SaveResult(
             saved=[Saved(handle=one.task.piece.handle, path=str(one.path)) for one in written],
             count=len(written),
             directory=str(directory),
             archive=str(archive) if archive else None,
-            warnings=[*counts, *missing, *_sentences(written)],
+            manifests=manifests,
+            warnings=[*counts, *found.missing, *_sentences(written)],
             next=f"{asked.call()} goes on: {len(written)} of {len(tasks)} files are saved" if stopped else None,
         )
 
@@ -187,10 +193,40 @@ class Deliveries:
         await self._store.run(_record, [file for one in done if isinstance(one, list) for file in one])
         return done
 
+    async def _manifests(self, job_ids: Sequence[str], directory: Path, written: Sequence[_Written]) -> list[str]:
+        """Write the manifest of each of these jobs beside its files; return their paths."""
+        paths = [
+            await manifest.write(self._store, self._files, job_id, directory, _paths(job_id, directory, written))
+            for job_id in job_ids
+        ]
+        return [str(path) for path in paths if path]
+
+    async def _add_manifests(
+        self, archive: Archive, job_ids: Sequence[str], directory: Path, written: Sequence[_Written]
+    ) -> list[str]:
+        """Add the manifest of each of these jobs to an archive; return their names."""
+        names: list[str] = []
+        for job_id in job_ids:
+            data = await manifest.data_of(self._store, job_id, directory, _paths(job_id, directory, written))
+            if data is not None:
+                names.append(f"manifest-{len(names) + 1}.csv" if names else "manifest.csv")
+                if names[-1] not in archive.names:
+                    await anyio.to_thread.run_sync(archive.add, names[-1], data)
+        return names
+
     async def _write_archive(
-        self, tasks: Sequence[Task], directory: Path, stem: str, caller: Caller, time_is_up: Callable[[], bool]
-    ) -> tuple[list[_Written], Path | None]:
-        """Write one archive; its path is None while it is not finished, and the same call goes on with it then."""
+        self,
+        tasks: Sequence[Task],
+        job_ids: Sequence[str],
+        target: tuple[Path, str],
+        caller: Caller,
+        time_is_up: Callable[[], bool],
+    ) -> tuple[list[_Written], Path | None, list[str]]:
+        """Write one archive, with the manifests of these jobs; return its files, its path and the manifests' names.
+
+        The path is None while it is not finished, and the same call goes on with it then.
+        """
+        directory, stem = target
         key = (caller.owner, directory, stem, tuple((task.key, task.stem, task.suffix) for task in tasks))
         work = self._unfinished.pop(key, None) or _Unfinished(
             await anyio.to_thread.run_sync(archives.begin, self._files)
@@ -210,7 +246,8 @@ class Deliveries:
                 work.written += await anyio.to_thread.run_sync(self._write_image, same, add, None)
                 if time_is_up() and len(work.written) < len(tasks):
                     self._keep(key, work)
-                    return work.written, None
+                    return work.written, None, []
+            manifests = await self._add_manifests(work.archive, job_ids, directory, work.written)
             with anyio.CancelScope(shield=True):
                 path, is_new = await anyio.to_thread.run_sync(archives.put, self._files, work.archive, directory, stem)
                 if is_new:
@@ -224,7 +261,7 @@ class Deliveries:
         except BaseException:
             work.archive.discard()
             raise
-        return work.written, path
+        return work.written, path, manifests
 
     def _keep(self, key: object, work: _Unfinished) -> None:
         self._unfinished[key] = work
@@ -274,6 +311,16 @@ def _record(store: Store, written: Sequence[_Written]) -> None:
             store.note_saved_file(one.path)
         if one.task.piece.output and not one.task.mime_type:
             store.output_saved(one.task.piece.output, str(one.path))
+
+
+def _paths(job_id: str, directory: Path, written: Sequence[_Written]) -> dict[int, Path]:
+    """Return the first file of each output of a job, by its number."""
+    paths: dict[int, Path] = {}
+    for one in written:
+        of_job, slash, n = one.task.piece.handle.partition("/")
+        if slash and of_job == job_id:
+            paths.setdefault(int(n), directory / one.path)
+    return paths
 
 
 # -- what to say

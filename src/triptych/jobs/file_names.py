@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from triptych.core.errors import OutOfLimits, quoted
 from triptych.core.models import Job
-from triptych.images.files import safe_name
+from triptych.images.naming import safe_name
 
 PLACEHOLDERS = ("source", "job", "n", "lane", "step", "size", "handle")
 """What a name may have in braces, besides a table's columns. `n` counts the images of the call."""

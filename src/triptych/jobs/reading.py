@@ -14,7 +14,7 @@ import os
 import stat
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,13 +172,12 @@ class Reading:
         """
         batch = Batch(self, owner, number, within_s)
         by_key = {source.key: source for source in sources}
-        now_s = self.clock.monotonic()
-        known = {key: self._remembered[key] for key in by_key if key in self._remembered}
-        known = {key: one for key, one in known.items() if now_s < one[1]}
-        here = await anyio.to_thread.run_sync(lambda: {key for key, one in known.items() if self._files.touch(one[0])})
+        known = self._known(by_key)
+        gone = await anyio.to_thread.run_sync(lambda: {key for key in known if not self._files.touch(known[key])})
+        known = {key: image for key, image in self._known(by_key).items() if key not in gone}
         if self._tasks:
             for key, source in by_key.items():
-                self._add(batch, source, known[key][0] if key in here else None)
+                self._add(batch, source, known.get(key))
             for _ in range(min(WORKERS, len(batch.waiting))):
                 self._tasks.start_soon(self._work, batch)
         try:
@@ -186,6 +185,12 @@ class Reading:
         except BaseException:
             self._leave(batch)
             raise
+
+    def _known(self, keys: Iterable[Hashable]) -> dict[Hashable, Image]:
+        """Return the remembered images; their files may be gone."""
+        now_s = self.clock.monotonic()
+        found = {key: self._remembered[key] for key in keys if key in self._remembered}
+        return {key: image for key, (image, until_s) in found.items() if now_s < until_s}
 
     def _add(self, batch: Batch, source: Source, known: Image | None) -> None:
         item = self._items.get(source.key)

@@ -10,13 +10,13 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from triptych.core import errors
 from triptych.core.models import Image, Job, Output, Status
-from triptych.images.files import suffix_of
+from triptych.images.naming import suffix_of
 from triptych.jobs import file_names
 from triptych.jobs.file_names import Named
 from triptych.jobs.image_access import Caller
@@ -65,6 +65,17 @@ class Piece:
         return self.image.handle
 
 
+@dataclass(slots=True)
+class Found:
+    """The images of a call in order. `count` is the highest number that one may have, `missing` a sentence for each
+    job that has not all, `tables` the ids of the jobs from tables."""
+
+    pieces: list[Piece] = field(default_factory=list)
+    count: int = 0
+    missing: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One file to write: an image in one delivery, under the name `stem` + `suffix`.
@@ -83,30 +94,27 @@ class Task:
         return (self.piece.image.sha256, self.delivery, self.mime_type)
 
 
-def tasks_of(
-    pieces: Sequence[Piece], count: int, deliveries: Sequence[Delivery], name: str | None, mime_type: str | None
-) -> list[Task]:
+def tasks_of(found: Found, deliveries: Sequence[Delivery], name: str | None, mime_type: str | None) -> list[Task]:
     """Return the files to write, image by image. Different files have different names; the same file has one.
 
-    `count` is the highest number that a piece may have.
 
     Raises: `errors.OutOfLimits` for a name with an unknown placeholder.
     """
     from triptych.images import delivery
 
-    file_names.check(name, list(dict.fromkeys(column for piece in pieces for column in piece.named.columns)))
+    file_names.check(name, list(dict.fromkeys(column for piece in found.pieces for column in piece.named.columns)))
     labels = delivery.labels(deliveries) if len(deliveries) > 1 else [one.label for one in deliveries]
     taken: dict[str, object] = {}
     tries: Counter[str] = Counter()
     tasks = []
-    for piece in pieces:
+    for piece in found.pieces:
         kept = piece.image.mime_type if piece.image.mime_type in delivery.FORMATS.values() else "image/png"
         target = mime_type or kept
         # A picture that is not changed is copied byte for byte.
         rendered = target if deliveries or (mime_type and mime_type != piece.image.mime_type) else None
         suffix = suffix_of(rendered or piece.image.mime_type)
         for one, label in zip(deliveries or (None,), labels or ("",), strict=True):
-            stem = file_names.stem(name, piece.named, piece.n, count, label, several=len(deliveries) > 1)
+            stem = file_names.stem(name, piece.named, piece.n, found.count, label, several=len(deliveries) > 1)
             task = Task(piece, one, rendered, stem, suffix)
             if taken.get(f"{stem}{suffix}".casefold()) != task.key:
                 while taken.setdefault(f"{stem}{suffix}".casefold(), task.key) != task.key:
@@ -132,52 +140,43 @@ def groups(tasks: Sequence[Task], at_once: int) -> Iterator[list[list[Task]]]:
             yield group
 
 
-def pieces_of(
-    store: Store, items: Sequence[str], images: Sequence[Image], caller: Caller
-) -> tuple[list[Piece], int, list[str]]:
-    """Return the images of a call in order, the highest number that one may have, and a sentence about missing ones.
+def find(store: Store, items: Sequence[str], images: Sequence[Image], caller: Caller) -> Found:
+    """Return what a call saves: an item that names a job is its final images; `images` are those of the other items.
 
-    An item that names a job is its final images; `images` are those of the other items.
     Raises: `errors.UnknownHandle` for another owner's job, and for a job without a stored image.
     """
-    rest, jobs = iter(images), functools.cache(store.job)
-    pieces: list[Piece] = []
-    sentences: list[str] = []
-    count = 0
+    rest, jobs, found = iter(images), functools.cache(store.job), Found()
     for item in items:
         if job_id := job_named(item):
             job = visible_job(store, job_id, caller)
-            found, most, sentence = _final_pieces(store, job, count)
-            pieces, count = pieces + found, count + most
-            sentences += [sentence] if sentence else []
+            _add_final(store, job, found)
+            if job.request.rows is not None and job.id not in found.tables:
+                found.tables.append(job.id)
             continue
-        image, count = next(rest), count + 1
+        image, found.count = next(rest), found.count + 1
         output = store.output(image.handle) if image.handle.startswith("job_") else None
         made = jobs(output.job_id) if output else None
         if output and made:
-            named = file_names.of_output(made, output.n)
-            pieces.append(Piece(image, named, count, output if _has_ended(made) else None))
+            named, ended = file_names.of_output(made, output.n), _has_ended(made)
+            found.pieces.append(Piece(image, named, found.count, output if ended else None))
         else:
-            pieces.append(Piece(image, file_names.of_item(item, image.handle), count))
-    return pieces, count, sentences
+            found.pieces.append(Piece(image, file_names.of_item(item, image.handle), found.count))
+    return found
 
 
 def _has_ended(job: Job) -> bool:
     return job.status not in (Status.QUEUED, Status.RUNNING)
 
 
-def _final_pieces(store: Store, job: Job, before: int) -> tuple[list[Piece], int, str]:
-    """Return a job's final images that are stored, in order, how many it could have, and a sentence about the rest.
-
-    Raises: `errors.UnknownHandle` if none is stored.
-    """
+def _add_final(store: Store, job: Job, found: Found) -> None:
+    """Add a job's final images that are stored, in order. Raises: `errors.UnknownHandle` if there are none."""
     request = job.request
     outputs = [one for one in store.outputs(job.id) if not request.is_chain or one.n % request.steps == 0]
     pieces, pruned = [], 0
     for output in outputs:
         image = store.image_by_sha256(output.sha256) if output.sha256 else None
         if image and image.path.exists():
-            n = before + (output.n // request.steps if request.is_chain else output.n)
+            n = found.count + (output.n // request.steps if request.is_chain else output.n)
             ended = output if _has_ended(job) else None
             named = file_names.of_output(job, output.n)
             pieces.append(Piece(replace(image, handle=output.handle), named, n, ended))
@@ -187,7 +186,9 @@ def _final_pieces(store: Store, job: Job, before: int) -> tuple[list[Piece], int
     sentence = _missing(job, count, pieces, pruned)
     if not pieces:
         raise errors.UnknownHandle(sentence)
-    return pieces, count, sentence
+    found.pieces += pieces
+    found.count += count
+    found.missing += [sentence] if sentence else []
 
 
 def _missing(job: Job, count: int, pieces: Sequence[Piece], pruned: int) -> str:

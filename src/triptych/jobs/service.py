@@ -395,7 +395,10 @@ class ImageService:
                 message = f"{job_id} {job.status}, {job.returned} of {job.request.requested} images"
                 await caller.report_progress(job.returned, job.request.requested, message)
             left_s = end_s - self._clock.monotonic()
-            if left_s <= 0 or job.status not in (Status.QUEUED, Status.RUNNING):
+            if job.status not in (Status.QUEUED, Status.RUNNING):
+                await self.image_access.save_copies(job_id)
+                return await self.job(job_id, caller, page=page)
+            if left_s <= 0:
                 return await self.job(job_id, caller, page=page)
             await self._clock.wait(changed, min(left_s, LOOK_AGAIN_S))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import math
@@ -522,6 +523,78 @@ async def test_an_archive_on_another_file_system_is_whole_too(
     assert names(out) == ["set-2.zip", "set.zip"]
 
 
+# -- jobs from tables
+
+
+@pytest.fixture
+def table(photos: list[str], tmp_path: Path) -> str:
+    path = tmp_path / "in" / "products.csv"
+    path.write_text("image,sku,colour\nbeach.png,A/1,red\nhill.png,B-2,=1+1\n,C 3,green\n", "utf-8")
+    return str(path)
+
+
+async def of_table(service: ImageService, table: str, caller: Caller) -> str:
+    made = await edit_chain(service, [table], ["make it {colour}", "warm"], (), Options(wait_s=50), caller)
+    assert made.status == "done" and made.job_id, made
+    return made.job_id
+
+
+async def test_files_are_named_after_the_columns_of_a_table(
+    make_service: MakeService, table: str, caller: Caller, out: Path
+) -> None:
+    async with make_service() as service:
+        job_id = await of_table(service, table, caller)
+        named = await service.save_images([job_id], str(out), "{sku}", caller, size="16x16, 20")
+        plain = await service.save_images([job_id], str(out / "plain"), None, caller)
+        with pytest.raises(errors.OutOfLimits, match=r"\{size2\} in name is unknown; there are \{sku\}, \{colour\}"):
+            await service.save_images([job_id], str(out), "{size2}", caller)
+    assert saved_names(named)[:3] == ["A-1-16x16.png", "A-1-20.png", "B-2-16x16.png"]
+    assert saved_names(plain) == ["beach.png", "hill.png", f"{job_id}-6.png"]
+
+
+async def test_the_manifest_of_a_table_lies_beside_its_files(
+    make_service: MakeService, table: str, caller: Caller, out: Path
+) -> None:
+    async with make_service() as service:
+        job_id = await of_table(service, table, caller)
+        for _ in range(2):
+            result = await service.save_images([job_id], str(out), "{sku}", caller, size="16x16, 20")
+    assert result.manifests == [str(out / "manifest.csv")]
+    assert len(names(out)) == 7
+    rows = list(csv.DictReader(io.StringIO((out / "manifest.csv").read_text("utf-8-sig"))))
+    assert [(row["sku"], row["triptych_handle"], row["triptych_path"]) for row in rows] == [
+        ("A/1", f"{job_id}/2", "A-1-16x16.png"),
+        ("B-2", f"{job_id}/4", "B-2-16x16.png"),
+        ("C 3", f"{job_id}/6", "C 3-16x16.png"),
+    ]
+    assert rows[1]["colour"] == "'=1+1"
+
+
+async def test_an_archive_of_a_table_has_its_manifest(
+    make_service: MakeService, table: str, caller: Caller, out: Path
+) -> None:
+    async with make_service() as service:
+        job_id = await of_table(service, table, caller)
+        for _ in range(2):
+            result = await service.save_images([job_id], str(out / "set.zip"), "{sku}", caller)
+    assert result.manifests == ["manifest.csv"] and names(out) == ["set.zip"]
+    found = listed(out / "set.zip")
+    assert list(found) == ["A-1.png", "B-2.png", "C 3.png", "manifest.csv"]
+    assert b"C 3.png" in found["manifest.csv"]
+
+
+async def test_a_call_out_of_time_writes_no_manifest_yet(
+    make_service: MakeService, table: str, caller: Caller, out: Path
+) -> None:
+    async with make_service() as service:
+        job_id = await of_table(service, table, caller)
+        hurried = replace(caller, left_s=lambda: 0.0)
+        first = await service.save_images([job_id], str(out), "{sku}", hurried, size="16x16")
+        assert (first.count, first.manifests) == (2, []) and "manifest.csv" not in names(out)
+        last = await service.save_images([job_id], str(out), "{sku}", hurried, size="16x16")
+    assert (last.count, last.manifests) == (3, [str(out / "manifest.csv")])
+
+
 # -- copies of save_to
 
 
@@ -530,9 +603,8 @@ async def test_save_to_keeps_the_names_of_the_files(
 ) -> None:
     async with make_service() as service:
         await restyled(service, photos, caller, steps=2, save_to=str(out))
-        assert names(out) == sorted(
-            f"{stem}.png" for name in ("beach", "hill", "beach-2", "tree") for stem in (name, f"{name}-step1")
-        )
+        made = [stem for name in ("beach", "hill", "beach-2", "tree") for stem in (name, f"{name}-step1")]
+        assert names(out) == sorted(["manifest.csv", *(f"{stem}.png" for stem in made)])
         again = await restyled(service, photos, caller, steps=2, save_to=str(out / "again"))
         result = await service.save_images([again], str(out), None, caller)
     assert set(names(out / "again")) == {*names(out)} - {"again"}
