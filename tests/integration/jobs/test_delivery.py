@@ -372,6 +372,20 @@ async def test_a_client_that_gives_up_keeps_what_was_written(
     assert kept.items() <= digests(out).items()
 
 
+async def test_a_damaged_image_stops_the_call_and_the_others_are_recorded(
+    make_service: MakeService, photos: list[str], caller: Caller, out: Path
+) -> None:
+    async with make_service() as service:
+        stored = await service.image_access.import_images(photos, caller)
+        stored[1].path.write_bytes(b"damaged")
+        for target in (out, out / "set.zip"):
+            with pytest.raises(errors.UnreadableImage):
+                await service.save_images([one.handle for one in stored], str(target), None, caller, size="16x16")
+        assert len(names(out)) == 1
+        assert service.store.plain.saved_among(list(out.iterdir())) == {str(path) for path in out.iterdir()}
+        assert list((service.config.home / "parts").iterdir()) == []
+
+
 async def test_progress_counts_files(make_service: MakeService, photos: list[str], caller: Caller, out: Path) -> None:
     told: list[tuple[float, float, str]] = []
 
