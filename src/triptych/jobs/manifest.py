@@ -121,11 +121,16 @@ def _pictures(job: Job, lane: int, row: Row, directory: Path) -> str:
     if not row.images:
         return ""
     source = job.sources[lane] if job.sources else ""
-    first = row.images[0]
-    if source:
-        named = source if tables.is_url_or_handle(source) else _relative(Path(source).expanduser(), directory)
-        first = named if tables.is_one_picture(named) else first
-    return "|".join((first, *row.images[1:]))
+    return "|".join((_cell_of(source, directory) or row.images[0], *row.images[1:]))
+
+
+def _cell_of(source: str, directory: Path) -> str | None:
+    """Return a cell from which a manifest in this directory reads the source again; None if there is none."""
+    if not source or tables.is_url_or_handle(source):
+        return source or None
+    path = Path(source).expanduser()
+    cells = (_relative(path, directory), str(path.absolute()))
+    return next((cell for cell in cells if tables.is_path(cell)), None)
 
 
 def _relative(path: Path, directory: Path) -> str:

@@ -53,7 +53,8 @@ class Mistakes:
         found = list(dict.fromkeys(self._found))
         many, more = len(found), len(found) - MOST_MISTAKES
         count = f"has {many:,} mistakes; nothing was sent." if many > 1 else "cannot be used; nothing was sent."
-        sentences = [line(one[0].upper() + one[1:], 200) + "." for one in found[:MOST_MISTAKES]]
+        limit_chars = 720 // min(many, MOST_MISTAKES)
+        sentences = [line(one[0].upper() + one[1:], limit_chars).rstrip(".") + "." for one in found[:MOST_MISTAKES]]
         raise errors.BadRequest(
             f"{shown(self.name)} {count} {' '.join(sentences)}" + (f" And {more:,} more." if more > 0 else "")
         )
@@ -141,16 +142,23 @@ def _cells(text: str, name: str, faults: Mistakes) -> tuple[list[str], list[Reco
 
 
 def _delimiter(text: str) -> str:
-    """Return the delimiter of a .csv: the most frequent one in its header, outside quotes."""
-    counts, quoted = dict.fromkeys(",;\t", 0), False
-    for character in text[:100_000]:
+    """Return the delimiter of a .csv: one that finds a column of pictures in the header, else the most frequent one."""
+    counts, quoted, end = dict.fromkeys(",;\t", 0), False, 0
+    for end, character in enumerate(text[:100_000]):  # noqa: B007
         if character == '"':
             quoted = not quoted
         elif character in "\r\n" and not quoted:
             break
         elif character in counts and not quoted:
             counts[character] += 1
-    return max(counts, key=lambda one: counts[one])
+    header = text[: end + 1]
+
+    def has_pictures(delimiter: str) -> bool:
+        columns = next(csv.reader(io.StringIO(header, newline=""), delimiter=delimiter), [])
+        return any(column.strip().casefold() in PICTURES for column in columns)
+
+    ranked = sorted(counts, key=lambda one: -counts[one])
+    return next(filter(has_pictures, ranked), ranked[0])
 
 
 def _columns(header: Sequence[str], rows: Sequence[Sequence[str]], faults: Mistakes) -> list[int]:
@@ -267,4 +275,4 @@ def _letters(i: int) -> str:
 
 
 def shown(name: str) -> str:
-    return line(PurePath(PureWindowsPath(name).name).name or name, 80)
+    return line(PurePath(PureWindowsPath(name).name).name or name, 60)
