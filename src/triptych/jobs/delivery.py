@@ -27,7 +27,7 @@ from triptych.jobs.image_access import Caller, ImageAccess
 from triptych.jobs.image_preview import job_named
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.results import Saved, SaveResult
-from triptych.jobs.save_plan import Asked, Task, find, groups, tasks_of
+from triptych.jobs.save_plan import Asked, Task, groups, look_up, tasks_of
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Store
 
@@ -106,7 +106,7 @@ class Deliveries:
         directory, archive_stem = await self._target(asked.directory, caller)
         items, counts = await self._inputs.expand_items(asked.images, caller)
         images = await self._image_access.import_images([item for item in items if not job_named(item)], caller)
-        found = await self._store.run(find, items, images, caller)
+        found = await self._store.run(look_up, items, images, caller)
         if len(found.pieces) > MAX_SAVED_IMAGES:
             raise errors.OutOfLimits(
                 f"These are {len(found.pieces)} images; save_images takes {MAX_SAVED_IMAGES} at most."

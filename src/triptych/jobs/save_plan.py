@@ -67,8 +67,11 @@ class Piece:
 
 @dataclass(slots=True)
 class Found:
-    """The images of a call in order. `count` is the highest number that one may have, `missing` a sentence for each
-    job that has not all, `tables` the ids of the jobs from tables."""
+    """The images of a call in order.
+
+    `count` is the highest number that one may have, `missing` a sentence for each job that has not all, `tables` the
+    ids of the jobs from tables.
+    """
 
     pieces: list[Piece] = field(default_factory=list)
     count: int = 0
@@ -140,7 +143,7 @@ def groups(tasks: Sequence[Task], at_once: int) -> Iterator[list[list[Task]]]:
             yield group
 
 
-def find(store: Store, items: Sequence[str], images: Sequence[Image], caller: Caller) -> Found:
+def look_up(store: Store, items: Sequence[str], images: Sequence[Image], caller: Caller) -> Found:
     """Return what a call saves: an item that names a job is its final images; `images` are those of the other items.
 
     Raises: `errors.UnknownHandle` for another owner's job, and for a job without a stored image.
