@@ -108,32 +108,38 @@ class ImageAccess:
         if not all(texts):
             raise errors.UnreadableImage("An image is an empty string; pass a handle, a path, a URL or a data: URI.")
         named = {text: handle for text in texts if (handle := _handle_in(text, caller)) is not None}
-        stored = {}
-        for text, handle in named.items():
-            with _located(text, places):
-                stored[text] = await self.by_handle(handle, caller)
+
+        def stored(store: Store) -> dict[str, Image]:
+            images = {}
+            for text, handle in named.items():
+                with _located(text, places):
+                    images[text] = self._by_handle(store, handle, caller)
+            return images
+
+        found = await self._store.run(stored)
         outside = [text for text in dict.fromkeys(texts) if text not in named]
-        sources = await anyio.to_thread.run_sync(self._sources, outside, caller)
-        found = []
+        sources = await anyio.to_thread.run_sync(self._sources, outside, caller, places) if outside else {}
         within_s = min(caller.left_s(), caller.read_limit_s)
+        read: dict[str, Image] = {}
         async with self._reading.batch(list(sources.values()), caller.owner, len(items), within_s) as batch:
             for i, text in enumerate(texts):
-                if text in named:
-                    found.append(replace(stored[text], handle=named[text]))
+                if text in named or text in read:
                     continue
                 if len(items) > 1:
                     await caller.report_progress(i, len(items), f"reading image {i + 1} of {len(items)}")
                 with _located(text, places):
                     if text in sources:
-                        image = await batch.image(sources[text])
+                        read[text] = await batch.image(sources[text])
                     else:
-                        image = await self._files.import_image(
+                        read[text] = await self._files.import_image(
                             text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
                         )
-                found.append(await self._store.add_image(image, self._clock.now(), caller.owner))
-        return found
+        if read:
+            added = await self._store.add_images(list(read.values()), self._clock.now(), caller.owner)
+            found |= zip(read, added, strict=True)
+        return [replace(found[text], handle=named[text]) if text in named else found[text] for text in texts]
 
-    def _sources(self, texts: Iterable[str], caller: Caller) -> dict[str, Source]:
+    def _sources(self, texts: Iterable[str], caller: Caller, places: Mapping[str, str]) -> dict[str, Source]:
         """Return the source of each path and URL. A path inside our own directory and a data URI have none.
 
         Raises: as `ImageFiles.locate`.
@@ -142,8 +148,11 @@ class ImageAccess:
         for text in texts:
             if text[:8].lower().startswith(("https://", "http://")):
                 sources[text] = reading.source_of_url(text, caller.owner)
-            elif text[:5].lower() != "data:" and (real := self._files.locate(text, allowed)):
-                sources[text] = reading.source_of_file(text, real)
+            elif text[:5].lower() != "data:":
+                with _located(text, places):
+                    real = self._files.locate(text, allowed)
+                if real:
+                    sources[text] = reading.source_of_file(text, real)
         return sources
 
     async def may_use(self, sha256: str, caller: Caller) -> bool:
