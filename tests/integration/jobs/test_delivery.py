@@ -193,6 +193,13 @@ async def test_a_folder_is_its_pictures_and_never_its_saved_ones(
     assert again.warnings[0].startswith("3 pictures")
 
 
+async def test_a_look_is_its_pictures(make_service: MakeService, photos: list[str], caller: Caller, out: Path) -> None:
+    async with make_service() as service:
+        made = await service.upload_images(photos[:2], caller, look="tea", words="warm")
+        result = await service.save_images(["look:tea"], str(out), None, caller, size="16x16")
+    assert [one.handle for one in result.saved] == [one.handle for one in made.images]
+
+
 async def test_a_users_file_that_is_the_same_stays_a_source(
     make_service: MakeService, photos: list[str], caller: Caller, tmp_path: Path
 ) -> None:
