@@ -255,7 +255,7 @@ def get(name: str, given: dict[str, str]) -> types.GetPromptResult:
         raise _invalid(f"{name} takes {', '.join(sorted(known))}; it does not take {', '.join(unknown)[:80]}.")
     if missing := [a.name for a in prompt.arguments if a.required and a.name not in given]:
         raise _invalid(f"{name} needs {', '.join(missing)}.")
-    options = {key: given[key] for key in ("model", "provider") if key in given}
+    options = {key: value for key, value in given.items() if key in ("model", "provider")}
     values = replace(prompt.values(given), options=options, save_to=given.get("save_to"))
     text = block(filled(skills()[prompt.skill].body, values))
     return types.GetPromptResult(

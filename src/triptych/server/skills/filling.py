@@ -20,7 +20,7 @@ class Values:
 
     `named` are the values of names in capitals. Steps that have one of the names in `without` are left out. A call with
     `model=MODEL` is written once for each of `models`. `options` go into every paid call, `references` into every paid
-    chain, `save_to` into every paid call that is not a quote. With `from_words`, the calls that edit IMAGE generate from
+    chain, `save_to` into every paid call that is not a quote. With `from_words`, calls that edit IMAGE generate from
     words alone. `more` is added at the end.
     """
 
