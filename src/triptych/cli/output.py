@@ -129,7 +129,7 @@ def is_file(text: str) -> bool:
 
 
 def _is_no_path(item: str) -> bool:
-    return item.strip().startswith(("img_", "job_", "triptych:", "http://", "https://", "data:"))
+    return item.strip().startswith(("img_", "job_", "look:", "triptych:", "http://", "https://", "data:"))
 
 
 def resolved(path: str) -> Path:

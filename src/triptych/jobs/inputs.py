@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from triptych.core.requests import Request
 from triptych.images.files import ImageFiles
+from triptych.jobs import looks
 from triptych.jobs.image_access import Caller, ImageAccess
 from triptych.storage.async_store import AsyncStore
 
@@ -39,6 +40,7 @@ class Inputs:
 
         Raises: `errors.BadRequest` for an item that cannot be expanded; nothing was read then.
         """
+        request = await looks.taken_up(self._store, request, caller)
         images, warnings = await self.expand_items(request.images, caller)
         return Expanded(request, tuple(source_of(item) for item in images), tuple(warnings))
 

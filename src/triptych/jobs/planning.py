@@ -20,7 +20,7 @@ from triptych.core import errors
 from triptych.core.clock import Moment
 from triptych.core.models import Image, Job, Prediction, ProviderRequest, Reference, Route, State
 from triptych.core.offers import Offer, Operation, Quote, Size
-from triptych.core.requests import Request
+from triptych.core.requests import ORIGINAL, Request
 from triptych.providers.client import Account
 
 MAX_REQUESTS = 2000
@@ -342,8 +342,14 @@ def words_offer(accounts: Mapping[str, Account], request: Request, offer: Offer)
 def checked(request: Request) -> Request:
     """Return a request with its prompts trimmed.
 
-    Raises: `errors.OutOfLimits` for an empty prompt, or a chain of too many images or steps.
+    Raises: `errors.OutOfLimits` for an empty prompt, a chain of too many images or steps, or "original" in a wrong
+    place.
     """
+    if ORIGINAL in request.images or request.references.count(ORIGINAL) > 1:
+        raise errors.OutOfLimits(
+            '"original" goes into references of edit_chain, once: it stands for each lane\'s own first image, from the '
+            "second step on."
+        )
     if request.is_chain:
         if not 1 <= request.steps <= MAX_STEPS:
             raise errors.OutOfLimits(f"edit_chain takes 1 to {MAX_STEPS} steps; {request.steps} were given.")

@@ -270,16 +270,19 @@ async def complete(
     argument: types.CompletionArgument,
     caller: Caller,
 ) -> types.CompleteResult:
-    """Return possible values of an argument: handles, job ids, models, providers; none for free text."""
+    """Return possible values of an argument: handles, job ids, looks, models, providers; none for free text."""
     kind = argument.name
     if isinstance(ref, types.ResourceTemplateReference):
-        kind = {"id": "job", "handle": "image"}.get(argument.name, "")
+        kind = {"id": "job", "handle": "image", "name": "look"}.get(argument.name, "")
     elif ref.name not in PROMPTS:
         raise _invalid(f"There is no prompt of that name. Prompts: {', '.join(PROMPTS)}.")
+    before, comma, last = argument.value.rpartition(",") if kind in _LISTS else ("", "", argument.value)
+    kind = _LISTS.get(kind, kind)
     found = await _known(await service(), kind, caller) if kind in _COMPLETED else []
-    wanted = argument.value.strip().casefold()
+    wanted = last.strip().casefold()
     values = [line(value) for value in dict.fromkeys(found) if wanted in value.casefold()]
     values.sort(key=lambda value: not value.casefold().startswith(wanted))
+    values = [f"{before}{comma}{value}" for value in values]
     return types.CompleteResult(
         completion=types.Completion(
             values=values[:MAX_COMPLETIONS], total=len(values), has_more=len(values) > MAX_COMPLETIONS
@@ -287,16 +290,20 @@ async def complete(
     )
 
 
-_COMPLETED = ("image", "character", "reference", "job", "model", "models", "provider", "providers")
+_LISTS = {"models": "model", "providers": "provider"}
+"""Arguments with names between commas: the last name is completed."""
+_COMPLETED = ("image", "character", "reference", "job", "look", "model", "provider")
 
 
 async def _known(service: ImageService, kind: str, caller: Caller) -> Sequence[str]:
     match kind:
         case "job":
             return [job.job_id for job in (await service.list_jobs(MAX_COMPLETIONS, caller=caller)).jobs]
-        case "provider" | "providers":
+        case "look":
+            return [look.name for look in (await service.looks.listed(caller)).looks]
+        case "provider":
             return ["cheapest", *service.config.accounts]
-        case "model" | "models":
+        case "model":
             return [o.family for account in service.config.accounts.values() for o in account.provider.offers]
         case _:
             return await service.recent_handles(MAX_COMPLETIONS, caller)

@@ -17,6 +17,7 @@ from triptych.core.clock import Clock, Moment, SystemClock, boot_id
 from triptych.core.models import Failure, Image, Job, Output, Prediction
 from triptych.storage import rows
 from triptych.storage.budget import Budget, Ledger
+from triptych.storage.looks import Looks
 from triptych.storage.sqlite import Database
 
 RESTARTED = Failure("restarted", "The machine restarted before the provider's answer was stored.", True)
@@ -39,6 +40,7 @@ class Reads:
         self._db = Database(path)
         self._forget_earlier_boots()
         self.ledger = Ledger(self._db, budget_usd)
+        self.looks = Looks(self._db)
 
     def _forget_earlier_boots(self) -> None:
         """After a restart of the machine, make everything due: stored monotonic times are invalid."""
