@@ -37,9 +37,12 @@ from triptych.images.allowed_paths import (
     read_once,
     require_unmoved,
 )
+from triptych.images.archives import Archive
 
 PART_LIFETIME_S = 30.0
 """A temporary file older than this is stale: no write takes this long."""
+ARCHIVE_LIFETIME_S = 3600.0
+"""The same for an archive: it may wait for the next call that goes on with it."""
 
 _SUFFIX = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/gif": ".gif"}
 _SUFFIX |= {"image/bmp": ".bmp", "image/tiff": ".tiff"}
@@ -150,35 +153,79 @@ class ImageFiles:
         with suppress(OSError):  # the first write raises the error
             private_files.make_directory(self.images_dir)
             private_files.make_directory(self._parts_dir)
-        for part in self._parts_dir.glob("*.part"):
-            with suppress(OSError):
-                if now.timestamp() - part.stat().st_mtime > PART_LIFETIME_S:
-                    part.unlink()
+        for pattern, lifetime_s in (("*.part", PART_LIFETIME_S), ("*.zip", ARCHIVE_LIFETIME_S)):
+            for part in self._parts_dir.glob(pattern):
+                with suppress(OSError):
+                    if now.timestamp() - part.stat().st_mtime > lifetime_s:
+                        part.unlink()
 
     def save(self, image: Image, directory: Path, stem: str) -> Path:
-        """Copy an image into a directory under a safe name, overwriting nothing; return the new path.
+        """Copy an image into a directory, as `write` does; its suffix is that of its type.
+
+        Raises: as `write`, and `errors.UnreadableImage` for a lost image.
+        """
+        return self.write(bytes_of(image), directory, stem, suffix_of(image.mime_type))[0]
+
+    def write(self, data: bytes, directory: Path, stem: str, suffix: str) -> tuple[Path, bool]:
+        """Write a file into a directory under a safe name, overwriting nothing; return its path, and whether it is new.
 
         `directory` is one that `allowed_directory` returned, maybe hours ago; links in it must lead to the same place
         now. An existing file with the same bytes counts as saved. If the name is taken by another file, `-2`, `-3` … is
         added.
-        Raises: `errors.NotAllowed` if the directory cannot be written to, `errors.UnreadableImage` for a lost image.
+        Raises: `errors.NotAllowed` if the directory cannot be written to.
         """
-        stem, suffix = safe_name(stem), _SUFFIX.get(image.mime_type, ".img")
-        try:
-            data = image.path.read_bytes()
-        except OSError as error:
-            raise errors.UnreadableImage(f"The file of {image.handle} cannot be read ({error.strerror}).") from error
+
+        def put(target: Path) -> bool | None:
+            return True if self._create(target, data) else False if _has(target, data) else None
+
+        return self.put(directory, stem, suffix, put)
+
+    def find(self, directory: Path, stem: str, suffix: str, sha256: str) -> Path | None:
+        """Return the file that `write` would find there for bytes with this hash; None if it would write a new one."""
+        for n in range(1, 10_000):
+            target = directory / f"{safe_name(stem)}{'' if n == 1 else f'-{n}'}{suffix}"
+            if not target.is_file():
+                return None
+            with suppress(OSError):
+                if hashlib.sha256(target.read_bytes()).hexdigest() == sha256:
+                    return target
+        return None
+
+    def put(self, directory: Path, stem: str, suffix: str, put: Callable[[Path], bool | None]) -> tuple[Path, bool]:
+        """Return the first of `stem`, `stem-2` … that `put` accepts, and what it says: True for a new file.
+
+        `put` returns False if the file is there already, None if the name is taken.
+        Raises: as `write`.
+        """
+        stem = safe_name(stem)
         try:
             require_unmoved(directory)
             directory.mkdir(parents=True, exist_ok=True)
             require_unmoved(directory)
             for n in range(1, 10_000):
                 target = directory / f"{stem}{'' if n == 1 else f'-{n}'}{suffix}"
-                if self._create(target, data) or _has(target, data):
-                    return target
+                if (is_new := put(target)) is not None:
+                    return target, is_new
         except OSError as error:
             raise errors.NotAllowed(f"{quoted_path(str(directory))} cannot be written ({error.strerror}).") from error
         raise errors.NotAllowed(f"{quoted_path(str(directory))} has too many files named {stem}.")
+
+    def new_archive(self) -> Archive:
+        """Return an empty archive below `home`; `put_archive` places it. Raises: `errors.Outage` on a full disk."""
+        try:
+            private_files.make_directory(self._parts_dir)
+            return Archive(self._parts_dir / f".triptych-{uuid4().hex}.zip")
+        except OSError as error:
+            raise errors.Outage(
+                f"The archive could not be written to {self._parts_dir} ({error.strerror}); is the disk full?"
+            ) from error
+
+    def put_archive(self, archive: Archive, directory: Path, stem: str) -> tuple[Path, bool]:
+        """Place a finished archive as `write` places a file, and remove its first name. Raises: as `write`."""
+        try:
+            return self.put(directory, stem, ".zip", archive.place)
+        finally:
+            archive.discard()
 
     def _create(self, path: Path, data: bytes) -> bool:
         """Write a new file in full; return False and change nothing if the name is taken.
@@ -214,10 +261,27 @@ class ImageFiles:
         return path
 
 
-def safe_name(name: str) -> str:
-    """Return a file name without separators, control characters, leading dots or reserved words; at most 120 bytes."""
-    clean = re.sub(r"[^\w\- .()]", "-", name).strip(" .-").encode()[:120].decode(errors="ignore").rstrip(" .-")
-    return f"image-{clean}" if clean.split(".")[0].strip().lower() in _RESERVED else clean or "image"
+def safe_name(name: str, tail: str = "") -> str:
+    """Return a file name without separators, control characters, leading dots or reserved words; at most 120 bytes.
+
+    A safe `tail` is added whole: the name before it is cut.
+    """
+    most = 120 - len(tail)
+    clean = re.sub(r"[^\w\- .()]", "-", name).strip(" .-").encode()[:most].decode(errors="ignore").rstrip(" .-")
+    return (f"image-{clean}" if clean.split(".")[0].strip().lower() in _RESERVED else clean or "image") + tail
+
+
+def bytes_of(image: Image) -> bytes:
+    """Return the bytes of a stored image. Raises: `errors.UnreadableImage` if its file is lost."""
+    try:
+        return image.path.read_bytes()
+    except OSError as error:
+        raise errors.UnreadableImage(f"The file of {image.handle} cannot be read ({error.strerror}).") from error
+
+
+def suffix_of(mime_type: str) -> str:
+    """Return the suffix of a file of this type."""
+    return _SUFFIX.get(mime_type, ".img")
 
 
 def _from_data_uri(item: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Access to images by handle, path, URL or data URI: import, show, save; each caller sees only its own images.
+"""Access to images by handle, path, URL or data URI: import, show; each caller sees only its own images.
 
 An outside image is first stored through `ImageFiles.import_image`.
 """
@@ -21,16 +21,15 @@ import anyio.to_thread
 
 from triptych.core import errors
 from triptych.core.clock import Clock
-from triptych.core.models import Image, Job, Status
+from triptych.core.models import Image, Job
 from triptych.images.files import ImageFiles
-from triptych.jobs import comparison, file_links, image_preview, presenters
-from triptych.jobs.results import ImageResult, Preview, Saved, SaveResult
+from triptych.jobs import comparison, file_links, file_names, image_preview, presenters
+from triptych.jobs.results import ImageResult, Preview
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Store
 
 log = logging.getLogger(__name__)
 
-MAX_SAVED_IMAGES = 2000
 SAVE_EVERY_S = 2.0
 LEAST_LIFE = timedelta(minutes=2)
 """A provider's URL that expires sooner is replaced by a signed URL, if the caller has `files_url`."""
@@ -220,24 +219,6 @@ class ImageAccess:
             sheet = image_preview.of_images([(i.handle, i, one) for i, one in zip(inputs, made, strict=True)])
         return await anyio.to_thread.run_sync(image_preview.draw, sheet, detail)
 
-    async def save(self, images: Sequence[str], directory: str, name: str | None, caller: Caller) -> SaveResult:
-        """Copy images at full resolution into an allowed directory, overwriting nothing.
-
-        Raises: `errors.NotAllowed`, and as `import_images`.
-        """
-        if not 1 <= len(images) <= MAX_SAVED_IMAGES:
-            raise errors.OutOfLimits(f"save_images takes 1 to {MAX_SAVED_IMAGES} images; {len(images)} were given.")
-        target = await self.directory(directory, caller)
-        saved = []
-        for i, image in enumerate(await self.import_images(images, caller), 1):
-            stem = image.handle.replace("/", "-")
-            if name:
-                stem = name if len(images) == 1 else f"{name}-{i:02d}"
-            path = await anyio.to_thread.run_sync(self._files.save, image, target, stem)
-            await self._store.run(_remember_saved, image.handle, path)
-            saved.append(Saved(handle=image.handle, path=str(path)))
-        return SaveResult(saved=saved)
-
     async def save_copies(self, job_id: str | None = None) -> None:
         """Copy the images of ended jobs into the directories that repeated calls named: of one job, or of all."""
         for ended, directory in await self._store.to_save(job_id):
@@ -254,12 +235,13 @@ class ImageAccess:
 
     async def _save_job(self, job_id: str, directory: str) -> None:
         """Copy a job's stored images into an allowed directory; an error becomes a warning of the job."""
+        job = await self._store.job(job_id)
         stored = [output for output in await self._store.outputs(job_id) if output.sha256]
         try:
             for output in stored:
                 image = await self._store.image_by_sha256(output.sha256 or "")
-                if image:
-                    name = f"{job_id}-{output.n:02d}"
+                if image and job:
+                    name = file_names.of_copy(job, output.n)
                     await anyio.to_thread.run_sync(self._files.save, image, Path(directory), name)
         except errors.TriptychError as error:
             await self._store.warn(job_id, [f"Not saved: {error.message}"])
@@ -283,14 +265,6 @@ class ImageAccess:
 
 
 # The functions below use the plain store and may block: `AsyncStore.run` runs them.
-
-
-def _remember_saved(store: Store, handle: str, path: Path) -> None:
-    """Store the path of an output's copy, if its job has ended; a running job stores paths itself."""
-    output = store.output(handle)
-    job = store.job(output.job_id) if output else None
-    if output and job and job.status not in (Status.QUEUED, Status.RUNNING):
-        store.output_saved(output, str(path))
 
 
 def _sheet_of_job(store: Store, job_id: str, caller: Caller) -> image_preview.Sheet:

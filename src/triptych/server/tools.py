@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SAVE_WITHIN_S = 50.0
+"""How long one call saves. Many hosts give up a call after 60 s; the same call goes on."""
 REFUSAL_LIMIT_CHARS = 999
 REFUSAL = "Error: "
 """The beginning of every refusal, and of no other text."""
@@ -100,7 +102,9 @@ async def _view_images(service: ImageService, a: schemas.ViewImages, caller: Cal
 
 
 async def _save_images(service: ImageService, a: schemas.SaveImages, caller: Caller) -> Result:
-    return await service.save_images(a.images, a.directory, a.name, caller)
+    return await service.save_images(
+        a.images, a.directory, a.name, caller, size=a.size, format=a.format, within_s=SAVE_WITHIN_S
+    )
 
 
 _TOOLS = (
