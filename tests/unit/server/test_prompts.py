@@ -22,7 +22,7 @@ from triptych.server import prompts
 from triptych.server.app import build
 from triptych.server.service_holder import ServiceHolder, service_opener
 from triptych.server.skills import skills
-from triptych_emulators import running
+from triptych_emulators import Emulator, running
 
 pytestmark = pytest.mark.anyio
 
@@ -108,6 +108,8 @@ class Assistant:
             self.known["JOB"] = job_id
             self.known.setdefault("SAMPLE", f"{job_id}/1")
             self.known.setdefault("CHARACTER", f"{job_id}/1")
+            if "max_cost_usd" in arguments:
+                self.known["SET"] = job_id
             if tool != "get_status":
                 self.known["JOBS"] = [*self.known.get("JOBS", []), job_id]
 
@@ -146,10 +148,15 @@ def connected(tmp_path: Path, era: str) -> Any:
 
 
 @pytest.fixture
-def market() -> Iterator[dict[str, str]]:
+def api() -> Iterator[Emulator]:
+    with running("atlas", latency_s=0.0, max_side=96) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def market(api: Emulator) -> dict[str, str]:
     """The settings of a provider with several models."""
-    with running("atlas", latency_s=0.0, max_side=96) as api:
-        yield {"ATLASCLOUD_API_KEY": api.key, "ATLASCLOUD_BASE_URL": api.base_url, "TRIPTYCH_MODELS": "builtin"}
+    return {"ATLASCLOUD_API_KEY": api.key, "ATLASCLOUD_BASE_URL": api.base_url, "TRIPTYCH_MODELS": "builtin"}
 
 
 def placed(given: dict[str, str], folder: Path, table: Path) -> dict[str, str]:
@@ -219,6 +226,20 @@ async def test_doing_what_a_skill_says_ends_with_the_images(
         await assistant.follow(skills()[name].text)
     assert {"get_status", "view_images", "save_images"} <= {tool for tool, _ in assistant.made}
     assert any(out.iterdir())
+
+
+@pytest.mark.parametrize("era", ["auto"])
+async def test_rows_that_failed_are_made_again_alone(
+    connected: Any, folder: Path, table: Path, api: Emulator, market: dict[str, str], tmp_path: Path
+) -> None:
+    api.fault("submit", "moderated-before")
+    async with connected(**market) as client:
+        text = (await client.get_prompt("product_table", placed(GIVEN["product_table"], folder, table))).messages[0]
+        assistant = Assistant(client, **values(folder, table, tmp_path / "out"))
+        await assistant.follow(text.content.text)
+    (redone,) = [given for _, given in assistant.made if given.get("images", [""])[0].endswith("/failed")]
+    assert redone == {"images": [f"{assistant.known['SET']}/failed"]}
+    assert assistant.status == "done" and len(api.accepted) == 2, "a request for each row, and none twice"
 
 
 def same_images(given: dict[str, Any]) -> str:
