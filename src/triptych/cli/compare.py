@@ -98,13 +98,19 @@ def compare(
     files = [text for text in requests[0].texts if is_file(text)]
     caller = caller_for((*requests[0].images, *files), save_to)
 
+    made: list[str] = []
+
     def start(cap_usd: Decimal | None) -> Comparison:
         terms = Terms(wait_s=0, save_to=save_to, max_cost_usd=cap_usd, dry_run=dry_run)
-        return run(lambda service: _compared(service, requests, terms, caller), worker=True)
+        try:
+            return run(lambda service: _compared(service, requests, terms, caller, made), worker=True)
+        except KeyboardInterrupt:
+            listed = ", ".join(f"triptych status {job_id} --wait" for job_id in made)
+            screen.note("\nNothing was sent." if not made else f"\nNot finished; the jobs go on with: {listed}")
+            raise
 
-    cap_usd = Decimal("Infinity") if yes and max_cost_usd is None else max_cost_usd
     try:
-        result = start(cap_usd)
+        result = start(Decimal("Infinity") if yes and max_cost_usd is None else max_cost_usd)
     except errors.OverBudget as error:
         if error.confirm_usd is None:
             raise
@@ -113,8 +119,10 @@ def compare(
     return _exit(result)
 
 
-async def _compared(service: ImageService, requests: Sequence[Request], terms: Terms, caller: Caller) -> Comparison:
-    """Quote every request, check the sum, make the jobs, and follow them to their end."""
+async def _compared(
+    service: ImageService, requests: Sequence[Request], terms: Terms, caller: Caller, made: list[str]
+) -> Comparison:
+    """Quote every request, check the sum, make the jobs, and follow them to their end; `made` gets their ids."""
     quotes = [await service.make(request, replace(terms, dry_run=True), caller) for request in requests]
     candidates = [Candidate(one, quote.cost.quoted) for one, quote in zip(requests, quotes, strict=True)]
     quoted_usd = sum((one.quoted_usd for one in candidates), Decimal(0))
@@ -127,6 +135,7 @@ async def _compared(service: ImageService, requests: Sequence[Request], terms: T
             try:
                 job = await service.make(candidate.request, replace(terms, max_cost_usd=candidate.quoted_usd), caller)
                 row = row.model_copy(update={"job": job})
+                made.append(str(job.job_id))
             except errors.TriptychError as error:  # the others are made, and paid for
                 row = row.model_copy(update={"refused": error.message})
         compared.append(row)

@@ -11,8 +11,8 @@ Other packages use these modules. This file imports none of them, because a star
     pruning       removes old image files
 
 The others serve this package alone: `job_creation`, `pricing`, `cost_check`, `live_choice`, `job_reads`,
-`image_access`, `image_preview`, and `worker` with its steps (`submission`, `provider_requests`, `completion`,
-`polling`, `downloads`, `uploads`, `transitions`).
+`image_access`, `image_preview`, `comparison`, and `worker` with its steps (`submission`, `provider_requests`,
+`completion`, `polling`, `downloads`, `uploads`, `transitions`).
 """
 
 __all__ = ["catalogues", "file_links", "planning", "presenters", "pruning", "results", "service"]

@@ -61,7 +61,7 @@ class Candidate:
     def _picture(self, output: Output, prediction: Prediction, image_of: ImageOf) -> Picture:
         image = image_of(output.handle) if output.sha256 else None
         of = f" for {self.job.returned}" if self.job.returned > 1 else ""
-        state = "" if image else f", {prediction.state}"
+        state = "" if image else ", not here" if output.sha256 else f", {prediction.state}"
         made = OutputOrigin(self.job, prediction, output)
         return Picture(output.handle, image, f"{output.handle}, {self.price}{of}{state}", made, label=self.name)
 

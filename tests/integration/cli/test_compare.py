@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -120,3 +121,14 @@ def test_the_same_comparison_again_pays_nothing(api: Emulator, coffee: str) -> N
     again = fields("at dusk", "--image", coffee, "--models", THREE)
     assert [one["job"]["job_id"] for one in again["compared"]] == [one["job"]["job_id"] for one in first["compared"]]
     assert len(api.accepted) == 3
+
+
+def test_an_interrupted_comparison_names_its_jobs(api: Emulator, coffee: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "_ended", interrupted)
+    result = CliRunner().invoke(cli, ["compare", "at dusk", "--image", coffee, "--models", THREE])
+    assert result.exit_code != Exit.DONE
+    named = re.findall(r"triptych status (job_\w+) --wait", result.stderr)
+    assert len(set(named)) == len(api.accepted) == 3
