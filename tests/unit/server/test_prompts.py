@@ -37,7 +37,7 @@ GIVEN: dict[str, dict[str, str]] = {
     "compare": {"image": CAT, "prompt": "at dusk", "models": "seedream-4.5, seedream-5.0-lite"},
 }
 SAVED = {
-    "restyle_photos": 3,
+    "restyle_photos": 6,
     "product_table": 2,
     "storyboard": 3,
     "seasonal_variants": 8,
@@ -45,7 +45,7 @@ SAVED = {
     "icon_set": 3,
     "compare": 1,
 }
-"""How many files the last call saves: an image each, of the seasons in two sizes each."""
+"""How many files the last call saves: some in two sizes each."""
 OTHERS: dict[str, tuple[str, dict[str, str]]] = {
     "a photo that has the style": ("restyle_photos", {"folder": "FOLDER", "style": "noir", "reference": CAT}),
     "a look that is stored": ("restyle_photos", {"folder": "FOLDER", "look": "stored"}),
@@ -329,5 +329,7 @@ async def test_handles_jobs_models_and_providers_complete(connected: Any) -> Non
         assert "x,seedream-4.5" in await completed(compare, "models", "x,seedream-4")
         restyle = types.PromptReference(name="restyle_photos")
         assert await completed(restyle, "reference", uploaded) == [uploaded]
+        await client.call_tool("upload_images", {"images": [CAT], "look": "noir"})
+        assert await completed(restyle, "look", "no") == ["noir"]
         with pytest.raises(MCPError, match="no prompt of that name"):
             await completed(types.PromptReference(name="nonsense"), "image", "")
