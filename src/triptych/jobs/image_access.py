@@ -271,19 +271,12 @@ def _sheet_of_job(store: Store, job_id: str, caller: Caller) -> image_preview.Sh
     job = _visible_job(store, job_id, caller)
     if not job:
         raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
-    return image_preview.of_job(
-        job, store.predictions(job_id), store.outputs(job_id), functools.partial(_at_home, store)
-    )
+    at_home = functools.partial(_stored, store)
+    return image_preview.of_job(job, store.predictions(job_id), store.outputs(job_id), at_home)
 
 
-def _compared(store: Store, items: Sequence[str], caller: Caller) -> image_preview.Sheet | None:
-    """Return the sheet of a comparison, if the items are jobs that made the same request on different models."""
-    names = [image_preview.job_named(item) for item in items]
-    jobs = [job for name in names if name and (job := _visible_job(store, name, caller))]
-    return comparison.sheet(store, jobs, functools.partial(_at_home, store)) if len(jobs) == len(items) else None
-
-
-def _at_home(store: Store, handle: str) -> Image | None:
+def _stored(store: Store, handle: str) -> Image | None:
+    """Return the image behind a handle if its file is here."""
     image = store.image_by_handle(handle)
     return image if image and image.path.exists() else None
 
@@ -294,6 +287,13 @@ def _unfolded(store: Store, item: str, caller: Caller) -> list[str]:
     if not job_id or not _visible_job(store, job_id, caller):
         return [item]
     return [output.handle for output in store.outputs(job_id) if output.sha256] or [item]
+
+
+def _compared(store: Store, items: Sequence[str], caller: Caller) -> image_preview.Sheet | None:
+    """Return the sheet of a comparison, if the items are jobs that made the same request on different models."""
+    names = [image_preview.job_named(item) for item in items]
+    jobs = [job for name in names if name and (job := _visible_job(store, name, caller))]
+    return comparison.sheet(store, jobs, functools.partial(_stored, store)) if len(jobs) == len(items) else None
 
 
 def _visible_job(store: Store, job_id: str, caller: Caller) -> Job | None:
