@@ -55,12 +55,13 @@ class OutputOrigin:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture of a sheet; `image` is None if it is missing."""
+    """One picture of a sheet; `image` is None if it is missing. Its label is its handle if no other is given."""
 
     handle: str
     image: Image | None
     note: str
     made: OutputOrigin | None = None
+    label: str = ""
 
 
 _NONE = "no picture"
@@ -208,7 +209,7 @@ def draw(shown: Sheet, detail: bool = False) -> Preview:
     finals: dict[int, similarity.ImageStats] = {}
     for i, picture in enumerate(shown.pictures):
         small = processing.thumbnail(picture.image.path.read_bytes(), side_px) if picture.image else None
-        cards.append(contact_sheet.Card(small, picture.handle, picture.note))
+        cards.append(contact_sheet.Card(small, picture.label or picture.handle, picture.note))
         if small and picture.made:
             stats = similarity.measure(small)
             sets.setdefault(picture.made.prediction.id, []).append((i, stats))
