@@ -127,6 +127,8 @@ async def test_a_retry_within_the_hour_is_paid_once(
         first = await ended(service, finish, (await edit_chain(service, [table], ["on {color}"], options=LATER)).job_id)
         again = await retried(service, finish, first)
         same = await retried(service, finish, first)
+        with pytest.raises(errors.BadRequest, match=r"has \{colour\}, which not every .* there are \{sku\}, \{color\}"):
+            await retried(service, finish, first, ("on {colour}",))
         assert same.job_id == again.job_id and len(atlas.jobs) == 3
 
 
