@@ -109,32 +109,38 @@ class ImageAccess:
         if not all(texts):
             raise errors.UnreadableImage("An image is an empty string; pass a handle, a path, a URL or a data: URI.")
         named = {text: handle for text in texts if (handle := _handle_in(text, caller)) is not None}
-        stored = {}
-        for text, handle in named.items():
-            with _located(text, places):
-                stored[text] = await self.by_handle(handle, caller)
+
+        def stored(store: Store) -> dict[str, Image]:
+            images = {}
+            for text, handle in named.items():
+                with _located(text, places):
+                    images[text] = self._by_handle(store, handle, caller)
+            return images
+
+        found = await self._store.run(stored)
         outside = [text for text in dict.fromkeys(texts) if text not in named]
-        sources = await anyio.to_thread.run_sync(self._sources, outside, caller)
-        found = []
+        sources = await anyio.to_thread.run_sync(self._sources, outside, caller, places) if outside else {}
         within_s = min(caller.left_s(), caller.read_limit_s)
+        read: dict[str, Image] = {}
         async with self._reading.batch(list(sources.values()), caller.owner, len(items), within_s) as batch:
             for i, text in enumerate(texts):
-                if text in named:
-                    found.append(replace(stored[text], handle=named[text]))
+                if text in named or text in read:
                     continue
                 if len(items) > 1:
                     await caller.report_progress(i, len(items), f"reading image {i + 1} of {len(items)}")
                 with _located(text, places):
                     if text in sources:
-                        image = await batch.image(sources[text])
+                        read[text] = await batch.image(sources[text])
                     else:
-                        image = await self._files.import_image(
+                        read[text] = await self._files.import_image(
                             text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
                         )
-                found.append(await self._store.add_image(image, self._clock.now(), caller.owner))
-        return found
+        if read:
+            added = await self._store.add_images(list(read.values()), self._clock.now(), caller.owner)
+            found |= zip(read, added, strict=True)
+        return [replace(found[text], handle=named[text]) if text in named else found[text] for text in texts]
 
-    def _sources(self, texts: Iterable[str], caller: Caller) -> dict[str, Source]:
+    def _sources(self, texts: Iterable[str], caller: Caller, places: Mapping[str, str]) -> dict[str, Source]:
         """Return the source of each path and URL. A path inside our own directory and a data URI have none.
 
         Raises: as `ImageFiles.locate`.
@@ -143,8 +149,11 @@ class ImageAccess:
         for text in texts:
             if text[:8].lower().startswith(("https://", "http://")):
                 sources[text] = reading.source_of_url(text, caller.owner)
-            elif text[:5].lower() != "data:" and (real := self._files.locate(text, allowed)):
-                sources[text] = reading.source_of_file(text, real)
+            elif text[:5].lower() != "data:":
+                with _located(text, places):
+                    real = self._files.locate(text, allowed)
+                if real:
+                    sources[text] = reading.source_of_file(text, real)
         return sources
 
     async def may_use(self, sha256: str, caller: Caller) -> bool:
@@ -246,6 +255,9 @@ class ImageAccess:
             inputs = await self.import_images(named, caller)
             made = await self._store.run(lambda store: [_origin_of(store, image.handle) for image in inputs])
             sheet = image_preview.of_images([(i.handle, i, one) for i, one in zip(inputs, made, strict=True)])
+            looks = {one.job.request.look for one in made if one}
+            if len(looks) == 1 and (look := looks.pop()) and len(images) > 1:
+                sheet = await self._store.run(lambda store: sheet.with_look(look, functools.partial(_stored, store)))
         return await anyio.to_thread.run_sync(image_preview.draw, sheet, detail)
 
     async def save(self, images: Sequence[str], directory: str, name: str | None, caller: Caller) -> SaveResult:
@@ -358,11 +370,14 @@ def _sheet_of_job(store: Store, job_id: str, caller: Caller) -> image_preview.Sh
     if not job:
         raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
 
-    def at_home(handle: str) -> Image | None:
-        image = store.image_by_handle(handle)
-        return image if image and image.path.exists() else None
-
+    at_home = functools.partial(_stored, store)
     return image_preview.of_job(job, store.predictions(job_id), store.outputs(job_id), at_home)
+
+
+def _stored(store: Store, handle: str) -> Image | None:
+    """Return the image behind a handle if its file is here."""
+    image = store.image_by_handle(handle)
+    return image if image and image.path.exists() else None
 
 
 def _unfolded(store: Store, item: str, caller: Caller) -> list[str]:

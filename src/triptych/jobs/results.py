@@ -182,6 +182,12 @@ class JobRequest(Result):
     """One for each step, in the caller's words."""
     lanes: list[list[str]]
     """The handles that each lane begins with; in a chain the shared references follow the image."""
+    references: list[str] | None = _shown_if_set()
+    """Those of a chain as given, with "original"; the images of its look follow."""
+    look: str | None = _shown_if_set()
+    """The look that it used, with its version."""
+    look_words: str | None = _shown_if_set()
+    """The words of the look, which were added to each prompt."""
     format: str | None = None
     params: dict[str, Any] | None = _shown_if_set()
     requests: list[PredictionInfo]
@@ -192,12 +198,14 @@ class UploadResult(Result):
     more: list[str] = []
     """The handles of the images after those in `images`."""
     provider: str
+    look: str | None = _shown_if_set()
+    """The look that they are stored as, with its version, in words."""
     warnings: list[str] = []
     next: str | None = None
 
     def text(self) -> str:
         """Return the images, one a line, and the handles of those that are not in `images`."""
-        lines = images_text(self.images)
+        lines = [*images_text(self.images), *([self.look] if self.look else [])]
         lines += [f"and {len(self.more)} more: {', '.join(self.more)}"] if self.more else []
         lines += [f"warning: {warning}" for warning in self.warnings]
         return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)

@@ -26,6 +26,7 @@ from triptych.jobs.image_access import Caller, ImageAccess, SignedFile
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
 from triptych.jobs.job_reads import job_result, visible_job
+from triptych.jobs.looks import Looks
 from triptych.jobs.planning import MAX_REQUESTS, Terms
 from triptych.jobs.pricing import Pricing
 from triptych.jobs.reading import Reading
@@ -41,7 +42,7 @@ from triptych.jobs.results import (
     SpendResult,
     UploadResult,
 )
-from triptych.jobs.uploads import upload_reference
+from triptych.jobs.uploads import upload_all
 from triptych.jobs.worker import Worker
 from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore, Hop, one_thread
@@ -113,6 +114,7 @@ class ImageService:
         self._pricing = Pricing(
             self.store, self.provider_client, accounts, config.default_provider, self.catalogues, clock
         )
+        self.looks = Looks(self.store, clock)
         self.inputs = Inputs(self.store, self._files, self.image_access)
         self._creation = JobCreation(
             config, self.store, self._pricing, self.catalogues, self.image_access, self.inputs, clock
@@ -123,32 +125,34 @@ class ImageService:
 
     # -- the tools
 
-    async def upload_images(self, images: Sequence[str], caller: Caller = ANYONE) -> UploadResult:
+    async def upload_images(
+        self, images: Sequence[str], caller: Caller = ANYONE, look: str | None = None, words: str | None = None
+    ) -> UploadResult:
         """Store images here and upload them to the default provider; return their handles.
 
-        An upload that fails gives a warning; its handle is valid. Raises: `errors.BadRequest` for an unreadable image.
+        With `look`, they and `words` are the next version of that look. An upload that fails, or for which the caller
+        does not wait, gives a warning; its handle is valid. Raises: `errors.BadRequest` for an unreadable image.
         """
+        end_s = self._clock.monotonic() + min(caller.left_s(), caller.read_limit_s)
         images, warnings = await self.inputs.expand_items(images, caller)
+        name = self.looks.check(look, words, images)
         if not 1 <= len(images) <= MAX_REQUESTS:
             raise errors.OutOfLimits(f"upload_images takes 1 to {MAX_REQUESTS} images; {len(images)} were given.")
         inputs = await self.image_access.import_images(images, caller)
         account = self.config.accounts[self.config.default_provider]
-        shown = []
-        for done, image in enumerate(inputs):
-            await caller.report_progress(done, len(inputs), f"uploading {image.handle}")
-            hosted = None
-            if account.usable and not account.provider.inline:
-                try:
-                    await upload_reference(self.store, self.provider_client, self._clock, account, image)
-                    hosted = await self.store.copy(image.sha256, account.provider.name, self._clock.now())
-                except errors.TriptychError as error:
-                    warnings.append(f"{image.handle} is stored, not yet at {account.provider.title}: {error.message}")
-            shown.append(await self.store.run(self.image_access.uploaded, image, hosted, caller))
-        handles = ", ".join(f'"{one.handle}"' for one in shown[:14])
+        kept, notes = await self.looks.keep(name, words, inputs, caller) if name else (None, [])
+        hosted, failed = await upload_all(self.store, self.provider_client, self._clock, account, inputs, caller, end_s)
+        shown = [
+            await self.store.run(self.image_access.uploaded, image, hosted.get(image.sha256), caller)
+            for image in inputs
+        ]
+        named = ["img_…", f"look:{kept.name}"] if kept else [one.handle for one in shown[:14]]
+        handles = ", ".join(f'"{one}"' for one in named)
         return UploadResult(
             images=shown,
             provider=account.provider.name,
-            warnings=warnings,
+            look=kept.label() if kept else None,
+            warnings=[*warnings, *notes, *failed],
             next=f'edit_sequence(images=[{handles}], prompt="…", count=4)',
         )
 

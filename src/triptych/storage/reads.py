@@ -12,6 +12,7 @@ import secrets
 import sqlite3
 import unicodedata
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +21,7 @@ from triptych.core.clock import Clock, Moment, SystemClock, boot_id
 from triptych.core.models import Failure, Image, Job, Output, Prediction
 from triptych.storage import rows
 from triptych.storage.budget import Budget, Ledger
+from triptych.storage.looks import Looks
 from triptych.storage.sqlite import Database
 
 RESTARTED = Failure("restarted", "The machine restarted before the provider's answer was stored.", True)
@@ -42,6 +44,7 @@ class Reads:
         self._db = Database(path)
         self._forget_earlier_boots()
         self.ledger = Ledger(self._db, budget_usd)
+        self.looks = Looks(self._db)
 
     def _forget_earlier_boots(self) -> None:
         """After a restart of the machine, make everything due: stored monotonic times are invalid."""
@@ -101,6 +104,12 @@ class Reads:
         stored = self.image_by_sha256(image.sha256)
         assert stored
         return stored
+
+    def add_images(self, images: Sequence[Image], now: datetime, owner: str | None = None) -> list[Image]:
+        """Do as `add_image` for several images, in one transaction."""
+        known = owner is None and all(self.image_by_sha256(image.sha256) for image in images)
+        with nullcontext() if known else self._db.transaction():
+            return [self.add_image(image, now, owner) for image in images]
 
     def owns(self, owner: str, sha256: str) -> bool:
         """Return whether an owner uploaded these bytes, or has them as the output of a job."""
