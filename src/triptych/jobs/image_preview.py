@@ -31,10 +31,6 @@ MOST_PROMPT_CHARS = 600
 MOST_REFERENCES = 10
 """Every model for edits takes at least so many."""
 
-_NONE = "no picture"
-"""The label of a lane's first place, if the lane begins without an image."""
-_EARLIER = "an earlier job's"
-
 ImageOf = Callable[[str], Image | None]
 """Returns the image behind a handle, if it is stored."""
 
@@ -62,6 +58,12 @@ class Picture:
     note: str
     made: OutputOrigin | None = None
     label: str = ""
+
+
+_NONE = "no picture"
+"""In place of the original of a lane that began with words or references."""
+_EARLIER = "an earlier job's"
+"""In place of an output that an earlier job made, before the one with which a lane begins."""
 
 
 _NONE = "no picture"
