@@ -13,11 +13,13 @@ import click
 from pydantic import BaseModel
 
 from triptych.cli import formatting
+from triptych.cli.compare import compare
 from triptych.cli.formatting import Exit, exit_of_status
 from triptych.cli.install import install
 from triptych.cli.job_commands import follow_job, paid_options, run_paid, with_all_images
 from triptych.cli.look_commands import look
 from triptych.cli.output import Screen, caller_for, command, read_config, resolved, run
+from triptych.cli.saving import save
 from triptych.core import errors
 
 if TYPE_CHECKING:
@@ -211,19 +213,6 @@ def view(screen: Screen, images: tuple[str, ...], output: str) -> Exit:
 
 
 @click.command()
-@click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
-@click.option("-d", "--directory", required=True, type=click.Path(file_okay=False), help="Created if missing.")
-@click.option("--name", help="The file name, numbered if several; by default the handles.")
-@command
-def save(screen: Screen, images: tuple[str, ...], directory: str, name: str | None) -> Exit:
-    """Copy images at full size into a directory; overwrites nothing."""
-    caller = caller_for(images, directory)
-    result = run(lambda service: service.save_images(images, directory, name, caller))
-    screen.show(result, formatting.save_text(result))
-    return Exit.DONE
-
-
-@click.command()
 @click.option("--offline", is_flag=True, help="Do not contact the providers.")
 @command
 def doctor(screen: Screen, offline: bool) -> Exit:
@@ -353,6 +342,7 @@ ALL = (
     edit,
     chain,
     generate,
+    compare,
     status,
     jobs,
     spend,

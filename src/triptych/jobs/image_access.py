@@ -1,4 +1,4 @@
-"""Access to images by handle, path, URL or data URI: import, show, save; each caller sees only its own images.
+"""Access to images by handle, path, URL or data URI: import, show; each caller sees only its own images.
 
 An outside image is first stored through `ImageFiles.import_image`.
 """
@@ -22,17 +22,16 @@ import anyio.to_thread
 
 from triptych.core import errors
 from triptych.core.clock import Clock
-from triptych.core.models import Image, Job, Output, Status
+from triptych.core.models import Image, Job, Output
 from triptych.images.files import ImageFiles
-from triptych.jobs import file_links, image_preview, manifest, presenters, reading
+from triptych.jobs import comparison, file_links, file_names, image_preview, manifest, presenters, reading
 from triptych.jobs.reading import Reading, Source
-from triptych.jobs.results import ImageResult, Preview, Saved, SaveResult
+from triptych.jobs.results import ImageResult, Preview
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Store
 
 log = logging.getLogger(__name__)
 
-MAX_SAVED_IMAGES = 2000
 SAVE_EVERY_S = 2.0
 LEAST_LIFE = timedelta(minutes=2)
 """A provider's URL that expires sooner is replaced by a signed URL, if the caller has `files_url`."""
@@ -250,6 +249,8 @@ class ImageAccess:
             raise errors.OutOfLimits(f"view_images shows 1 to {most} images; {len(images)} were given.")
         if len(images) == 1 and (job_id := image_preview.job_named(images[0])):
             sheet = await self._store.run(_sheet_of_job, job_id, caller)
+        elif compared := await self._store.run(_compared, images, caller):
+            sheet = compared
         else:
             named = [handle for item in images for handle in await self._store.run(_unfolded, item, caller)]
             inputs = await self.import_images(named, caller)
@@ -259,25 +260,6 @@ class ImageAccess:
             if len(looks) == 1 and (look := looks.pop()) and len(images) > 1:
                 sheet = await self._store.run(lambda store: sheet.with_look(look, functools.partial(_stored, store)))
         return await anyio.to_thread.run_sync(image_preview.draw, sheet, detail)
-
-    async def save(self, images: Sequence[str], directory: str, name: str | None, caller: Caller) -> SaveResult:
-        """Copy images at full resolution into an allowed directory, overwriting nothing.
-
-        Raises: `errors.NotAllowed`, and as `import_images`.
-        """
-        if not 1 <= len(images) <= MAX_SAVED_IMAGES:
-            raise errors.OutOfLimits(f"save_images takes 1 to {MAX_SAVED_IMAGES} images; {len(images)} were given.")
-        target = await self.directory(directory, caller)
-        saved = []
-        for i, image in enumerate(await self.import_images(images, caller), 1):
-            stem = image.handle.replace("/", "-")
-            if name:
-                stem = name if len(images) == 1 else f"{name}-{i:02d}"
-            path = await anyio.to_thread.run_sync(self._files.save, image, target, stem)
-            await self._store.note_saved_file(path)
-            await self._store.run(_remember_saved, image.handle, path)
-            saved.append(Saved(handle=image.handle, path=str(path)))
-        return SaveResult(saved=saved)
 
     async def save_copies(self, job_id: str | None = None) -> None:
         """Copy the images of ended jobs into the directories that repeated calls named: of one job, or of all."""
@@ -295,24 +277,25 @@ class ImageAccess:
 
     async def _save_job(self, job_id: str, directory: str) -> None:
         """Copy a job's stored images into an allowed directory, and its manifest; an error becomes a warning."""
+        job = await self._store.job(job_id)
         stored = [output for output in await self._store.outputs(job_id) if output.sha256]
         target, paths = Path(directory), dict[int, Path]()
         try:
             for output in stored:
                 image = await self._store.image_by_sha256(output.sha256 or "")
-                if image:
-                    paths[output.n] = await self._saved(output, image, target)
+                if image and job:
+                    paths[output.n] = await self._saved(job, output, image, target)
             await manifest.write(self._store, self._files, job_id, target, paths)
         except errors.TriptychError as error:
             await self._store.warn(job_id, [f"Not saved: {error.message}"])
         await self._store.saved_also(job_id, directory, len(stored))
 
-    async def _saved(self, output: Output, image: Image, directory: Path) -> Path:
+    async def _saved(self, job: Job, output: Output, image: Image, directory: Path) -> Path:
         """Return the copy of an output in a directory; make one if the job has not."""
         earlier = Path(output.saved_path) if output.saved_path else None
         if earlier and earlier.parent == directory and await anyio.to_thread.run_sync(earlier.exists):
             return earlier
-        name = f"{output.job_id}-{output.n:02d}"
+        name = file_names.of_copy(job, output.n)
         path = await anyio.to_thread.run_sync(self._files.save, image, directory, name)
         await self._store.note_saved_file(path)
         return path
@@ -357,19 +340,10 @@ def _located(text: str, places: Mapping[str, str]) -> Iterator[None]:
 # The functions below use the plain store and may block: `AsyncStore.run` runs them.
 
 
-def _remember_saved(store: Store, handle: str, path: Path) -> None:
-    """Store the path of an output's copy, if its job has ended; a running job stores paths itself."""
-    output = store.output(handle)
-    job = store.job(output.job_id) if output else None
-    if output and job and job.status not in (Status.QUEUED, Status.RUNNING):
-        store.output_saved(output, str(path))
-
-
 def _sheet_of_job(store: Store, job_id: str, caller: Caller) -> image_preview.Sheet:
     job = _visible_job(store, job_id, caller)
     if not job:
         raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
-
     at_home = functools.partial(_stored, store)
     return image_preview.of_job(job, store.predictions(job_id), store.outputs(job_id), at_home)
 
@@ -386,6 +360,13 @@ def _unfolded(store: Store, item: str, caller: Caller) -> list[str]:
     if not job_id or not _visible_job(store, job_id, caller):
         return [item]
     return [output.handle for output in store.outputs(job_id) if output.sha256] or [item]
+
+
+def _compared(store: Store, items: Sequence[str], caller: Caller) -> image_preview.Sheet | None:
+    """Return the sheet of a comparison, if the items are jobs that made the same request on different models."""
+    names = [image_preview.job_named(item) for item in items]
+    jobs = [job for name in names if name and (job := _visible_job(store, name, caller))]
+    return comparison.sheet(store, jobs, functools.partial(_stored, store)) if len(jobs) == len(items) else None
 
 
 def _visible_job(store: Store, job_id: str, caller: Caller) -> Job | None:

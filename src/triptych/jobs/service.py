@@ -6,6 +6,7 @@ MCP, the command line or the environment.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -22,6 +23,7 @@ from triptych.core.requests import Request
 from triptych.images.files import ImageFiles
 from triptych.jobs import presenters, resumption
 from triptych.jobs.catalogues import Catalogues
+from triptych.jobs.delivery import Deliveries
 from triptych.jobs.image_access import Caller, ImageAccess, SignedFile
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
@@ -42,6 +44,7 @@ from triptych.jobs.results import (
     SpendResult,
     UploadResult,
 )
+from triptych.jobs.save_plan import Asked
 from triptych.jobs.uploads import upload_all
 from triptych.jobs.worker import Worker
 from triptych.providers.client import ProviderClient
@@ -88,6 +91,7 @@ async def open_service(
                 tasks.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
+            service.deliveries.close()
             await service.provider_client.aclose()
             await service.store.close()
 
@@ -116,6 +120,7 @@ class ImageService:
         )
         self.looks = Looks(self.store, clock)
         self.inputs = Inputs(self.store, self._files, self.image_access)
+        self.deliveries = Deliveries(self.store, self._files, self.image_access, self.inputs, clock)
         self._creation = JobCreation(
             config, self.store, self._pricing, self.catalogues, self.image_access, self.inputs, clock
         )
@@ -254,15 +259,21 @@ class ImageService:
         return preview.model_copy(update={"caption": " ".join([preview.caption, *counts])})
 
     async def save_images(
-        self, images: Sequence[str], directory: str, name: str | None = None, caller: Caller = ANYONE
+        self,
+        images: Sequence[str],
+        directory: str,
+        name: str | None = None,
+        caller: Caller = ANYONE,
+        *,
+        size: str | None = None,
+        format: str | None = None,
+        within_s: float = math.inf,
     ) -> SaveResult:
-        """Copy images at full resolution into an allowed directory, overwriting nothing.
+        """Save images into an allowed directory or archive, overwriting nothing, until `within_s` is over.
 
-        Raises: `errors.NotAllowed`, and as `view_images`.
+        Raises: as `Deliveries.save`.
         """
-        images, counts = await self.inputs.expand_items(images, caller)
-        result = await self.image_access.save(images, directory, name, caller)
-        return result.model_copy(update={"warnings": [*counts, *result.warnings]})
+        return await self.deliveries.save(Asked(images, directory, name, size, format), caller, within_s)
 
     # -- the resources
 

@@ -48,7 +48,7 @@ async def test_each_lane_is_a_line_with_its_row_and_result(
             "sku": "A0",
             "color": "color 0",
             "triptych_handle": f"{job.job_id}/2",
-            "triptych_path": f"{job.job_id}-02.png",
+            "triptych_path": "0.png",
             "triptych_source": str(tmp_path / "shop" / "0.png"),
             "triptych_prompt": "on color 0 → sharper",
             "triptych_cost_usd": first["triptych_cost_usd"],
