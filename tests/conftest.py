@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as property_settings
 
-from support import machine
+from support import forked_start, machine
 from support.clocks import FakeClock
 from support.fixtures import Finish, MakeService
 from triptych import providers, settings
@@ -21,6 +21,7 @@ from triptych_emulators import Emulator, running
 machine.wait_longer_for_answers()
 machine.read_certificates_once()
 machine.keep_files_in_memory()
+forked_start.install()
 
 # No property depends on the speed of the machine.
 property_settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -33,6 +34,10 @@ def pytest_collection_finish() -> None:
     """Keep the garbage collector from reading every collected test again and again."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    forked_start.remove()
 
 
 @pytest.fixture

@@ -1,0 +1,157 @@
+"""Children of the tests that are Python programs start as forks of `fork_server.py`, which saves their imports.
+
+`install` replaces `subprocess.Popen`, so that `subprocess.run`, anyio and the MCP SDK take part. A forked child is a
+child of this process like any other: it has its own pid and exit code, and signals reach it. It differs from an
+ordinary one in that its modules are imported already, and in the hash seed, which all forks of one server share.
+
+The ordinary start remains: on systems other than Linux; while coverage is measured; for another program or another
+option of the interpreter; in tests marked `ordinary_start`, which prove that a server starts by itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PROGRAM = Path(__file__).with_name("fork_server.py")
+PR_SET_CHILD_SUBREAPER = 36
+OrdinaryPopen = subprocess.Popen
+NOT_FOLLOWED = {
+    "executable": None,
+    "preexec_fn": None,
+    "close_fds": True,
+    "pass_fds": (),
+    "shell": False,
+    "restore_signals": True,
+    "gid": None,
+    "gids": None,
+    "uid": None,
+    "umask": -1,
+    "process_group": -1,
+}
+"""Arguments of `Popen` that a fork does not follow, with their defaults."""
+PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+CHILDS_PIPES = ("p2cread", "c2pwrite", "errwrite")
+INTERPRETERS_OWN = ("PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONWARNINGS")
+"""Variables that the interpreter reads when it starts."""
+
+
+def suits() -> bool:
+    """Return whether children may be forked here: a child of another process becomes ours on Linux alone."""
+    return sys.platform == "linux" and "coverage" not in sys.modules
+
+
+class ForkServer:
+    """The process that forks; it starts with the first child and ends with `close`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._prctl = ctypes.CDLL(None, use_errno=True).prctl
+        self._process: subprocess.Popen[bytes] | None = None
+        self._requests: socket.socket | None = None
+
+    def fork(self, request: Mapping[str, Any], streams: list[int]) -> int:
+        """Return the pid of a new child of this process."""
+        body = json.dumps(request).encode()
+        with self._lock:
+            requests = self._requests = self._requests or self._started()
+            # A child whose parent has ended belongs to this process, not to init.
+            self._prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            try:
+                socket.send_fds(requests, [len(body).to_bytes(8, "big")], streams)
+                requests.sendall(body)
+                answer = requests.recv(8, socket.MSG_WAITALL)
+            finally:
+                self._prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        if not answer:
+            raise RuntimeError(f"{PROGRAM.name} ended; what went wrong is on stderr.")
+        return int.from_bytes(answer, "big")
+
+    def _started(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        command = [sys.executable, str(PROGRAM), str(theirs.fileno())]
+        with theirs:
+            self._process = OrdinaryPopen(
+                command, env=env, cwd="/", pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+        return ours
+
+    def close(self) -> None:
+        if self._requests and self._process:
+            self._requests.close()
+            self._process.wait()
+        self._requests = self._process = None
+
+
+class ForkedPopen(OrdinaryPopen[Any]):
+    """A `Popen` whose Python programs are forks."""
+
+    server: ForkServer | None = None
+
+    def _execute_child(self, *given: Any, **named: Any) -> None:
+        ordinary = super()._execute_child  # type: ignore[misc]
+        bound = inspect.signature(ordinary).bind(*given, **named).arguments
+        request = self.server and request_of(bound)
+        if not (self.server and request):
+            ordinary(*given, **named)
+            return
+        streams = [bound[pipe] if bound[pipe] != -1 else fd for fd, pipe in enumerate(CHILDS_PIPES)]
+        self.pid = self.server.fork(request, streams)
+        self._child_created = True
+        self._close_pipe_fds(*(bound[pipe] for pipe in PIPES))  # type: ignore[attr-defined]
+
+
+def request_of(arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what the fork server needs, or None for a child that starts in the ordinary way."""
+    args = arguments["args"]
+    interpreter, *rest = [os.fspath(arg) for arg in args] if isinstance(args, (list, tuple)) else [args]
+    if interpreter != sys.executable or not rest or not forks(rest):
+        return None
+    if any(arguments.get(name, default) != default for name, default in NOT_FOLLOWED.items()):
+        return None
+    env = os.environ if arguments["env"] is None else arguments["env"]
+    env = {os.fsdecode(name): os.fsdecode(value) for name, value in env.items()}
+    cwd = os.fspath(arguments["cwd"] or Path.cwd())
+    if any(env.get(name) != os.environ.get(name) for name in INTERPRETERS_OWN) or not Path(cwd).is_dir():
+        return None
+    return {
+        "argv": rest,
+        "cwd": cwd,
+        "env": env,
+        "session": arguments["start_new_session"],
+        "interrupts": signal.getsignal(signal.SIGINT) != signal.SIG_IGN,
+    }
+
+
+def forks(argv: list[str]) -> bool:
+    """Return whether these arguments of the interpreter are for a program that imports what the fork server has."""
+    if argv[0] == "-m":
+        return argv[1] == "triptych"
+    return argv[0] == "-c" or Path(argv[0]).parent == PROGRAM.parent
+
+
+def install() -> None:
+    """Let children of this process be forks, where that is possible."""
+    if suits():
+        ForkedPopen.server = ForkServer()
+        subprocess.Popen = ForkedPopen  # type: ignore[misc]
+
+
+def remove() -> None:
+    """End the fork server."""
+    if ForkedPopen.server:
+        subprocess.Popen = OrdinaryPopen  # type: ignore[misc]
+        ForkedPopen.server.close()
+        ForkedPopen.server = None
