@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -56,6 +57,14 @@ def _no_real_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.endswith(("_API_KEY", "_BASE_URL")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("TRIPTYCH_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def ordinary_start() -> Iterator[pytest.MonkeyPatch]:
+    """Start the children of a test in the ordinary way, not as forks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "Popen", forked_start.OrdinaryPopen)
+        yield patch
 
 
 @pytest.fixture

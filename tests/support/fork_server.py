@@ -61,6 +61,7 @@ def next_child(requests: socket.socket) -> dict[str, Any]:
         receiver, sender = os.pipe()
         between = os.fork()
         if between == 0:
+            between = os.getpid()
             pid = os.fork()
             if pid:
                 os.write(sender, pid.to_bytes(8, "big"))
@@ -69,6 +70,8 @@ def next_child(requests: socket.socket) -> dict[str, Any]:
             os.close(sender)
             requests.close()
             take_streams(streams)
+            while os.getppid() == between:
+                time.sleep(0.001)
             return dict(json.loads(body))
         os.waitpid(between, 0)
         requests.sendall(os.read(receiver, 8))

@@ -4,8 +4,9 @@
 child of this process like any other: it has its own pid and exit code, and signals reach it. It differs from an
 ordinary one in that its modules are imported already, and in the hash seed, which all forks of one server share.
 
-The ordinary start remains: on systems other than Linux; while coverage is measured; for another program or another
-option of the interpreter; in tests marked `ordinary_start`, which prove that a server starts by itself.
+The ordinary start remains: on systems other than Linux; while coverage is measured; for other programs and options of
+the interpreter; in tests that use the fixture `ordinary_start`. Those prove that each transport, the command line and
+the packages start, end and survive a kill by themselves.
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ INTERPRETERS_OWN = ("PYTHONHASHSEED", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONW
 """Variables that the interpreter reads when it starts."""
 
 
-def suits() -> bool:
-    """Return whether children may be forked here: a child of another process becomes ours on Linux alone."""
-    return sys.platform == "linux" and "coverage" not in sys.modules
+def adopt(orphans: bool) -> bool:
+    """Let a child whose parent has ended belong to this process, not to init; return whether the system does that."""
+    done: int = ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(orphans), 0, 0, 0)
+    return done == 0
 
 
 class ForkServer:
@@ -56,68 +58,67 @@ class ForkServer:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._prctl = ctypes.CDLL(None, use_errno=True).prctl
-        self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     def fork(self, request: Mapping[str, Any], streams: list[int]) -> int:
         """Return the pid of a new child of this process."""
         body = json.dumps(request).encode()
         with self._lock:
             requests = self._requests = self._requests or self._started()
-            # A child whose parent has ended belongs to this process, not to init.
-            self._prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            adopt(orphans=True)
             try:
                 socket.send_fds(requests, [len(body).to_bytes(8, "big")], streams)
                 requests.sendall(body)
                 answer = requests.recv(8, socket.MSG_WAITALL)
             finally:
-                self._prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+                adopt(orphans=False)
         if not answer:
-            raise RuntimeError(f"{PROGRAM.name} ended; what went wrong is on stderr.")
+            raise RuntimeError(f"{PROGRAM.name} has ended; its stderr says why.")
         return int.from_bytes(answer, "big")
 
     def _started(self) -> socket.socket:
         ours, theirs = socket.socketpair()
-        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        command = [sys.executable, str(PROGRAM), str(theirs.fileno())]
         with theirs:
-            self._process = OrdinaryPopen(
-                command, env=env, cwd="/", pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            )  # fmt: skip
+            self.process = OrdinaryPopen(
+                [sys.executable, str(PROGRAM), str(theirs.fileno())],
+                env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
         return ours
 
     def close(self) -> None:
-        if self._requests and self._process:
+        if self._requests and self.process:
             self._requests.close()
-            self._process.wait()
-        self._requests = self._process = None
+            self.process.wait()
+        self._requests = self.process = None
 
 
 class ForkedPopen(OrdinaryPopen[Any]):
     """A `Popen` whose Python programs are forks."""
 
-    server: ForkServer | None = None
+    server: ForkServer
 
     def _execute_child(self, *given: Any, **named: Any) -> None:
         ordinary = super()._execute_child  # type: ignore[misc]
-        bound = inspect.signature(ordinary).bind(*given, **named).arguments
-        request = self.server and request_of(bound)
-        if not (self.server and request):
+        arguments = inspect.signature(ordinary).bind(*given, **named).arguments
+        request = request_for(arguments)
+        if not request:
             ordinary(*given, **named)
             return
-        streams = [bound[pipe] if bound[pipe] != -1 else fd for fd, pipe in enumerate(CHILDS_PIPES)]
+        streams = [arguments[pipe] if arguments[pipe] != -1 else fd for fd, pipe in enumerate(CHILDS_PIPES)]
         self.pid = self.server.fork(request, streams)
         self._child_created = True
-        self._close_pipe_fds(*(bound[pipe] for pipe in PIPES))  # type: ignore[attr-defined]
+        self._close_pipe_fds(*(arguments[pipe] for pipe in PIPES))  # type: ignore[attr-defined]
 
 
-def request_of(arguments: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what the fork server needs, or None for a child that starts in the ordinary way."""
+def request_for(arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what the fork server is asked for, or None for a child that starts in the ordinary way."""
     args = arguments["args"]
-    interpreter, *rest = [os.fspath(arg) for arg in args] if isinstance(args, (list, tuple)) else [args]
-    if interpreter != sys.executable or not rest or not forks(rest):
+    program, *argv = [os.fspath(arg) for arg in args] if isinstance(args, (list, tuple)) else [args]
+    if program != sys.executable or not has_our_imports(argv):
         return None
     if any(arguments.get(name, default) != default for name, default in NOT_FOLLOWED.items()):
         return None
@@ -127,7 +128,7 @@ def request_of(arguments: Mapping[str, Any]) -> dict[str, Any] | None:
     if any(env.get(name) != os.environ.get(name) for name in INTERPRETERS_OWN) or not Path(cwd).is_dir():
         return None
     return {
-        "argv": rest,
+        "argv": argv,
         "cwd": cwd,
         "env": env,
         "session": arguments["start_new_session"],
@@ -135,23 +136,25 @@ def request_of(arguments: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def forks(argv: list[str]) -> bool:
-    """Return whether these arguments of the interpreter are for a program that imports what the fork server has."""
-    if argv[0] == "-m":
-        return argv[1] == "triptych"
-    return argv[0] == "-c" or Path(argv[0]).parent == PROGRAM.parent
+def has_our_imports(argv: list[str]) -> bool:
+    """Return whether these arguments of the interpreter are for code of Triptych or of its tests."""
+    match argv:
+        case ["-m", "triptych", *_] | ["-c", _, *_]:
+            return True
+        case [script, *_]:
+            return Path(script).parent == PROGRAM.parent
+    return False
 
 
 def install() -> None:
-    """Let children of this process be forks, where that is possible."""
-    if suits():
+    """Let children of this process be forks, where the system gives this process the children of another."""
+    if sys.platform == "linux" and "coverage" not in sys.modules and adopt(orphans=False):
         ForkedPopen.server = ForkServer()
         subprocess.Popen = ForkedPopen  # type: ignore[misc]
 
 
 def remove() -> None:
-    """End the fork server."""
-    if ForkedPopen.server:
+    """End the fork server, if there is one."""
+    if issubclass(subprocess.Popen, ForkedPopen):
         subprocess.Popen = OrdinaryPopen  # type: ignore[misc]
         ForkedPopen.server.close()
-        ForkedPopen.server = None
