@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck
@@ -17,6 +18,7 @@ from support.clocks import FakeClock
 from support.fixtures import Finish, MakeService
 from triptych import providers, settings
 from triptych.jobs.service import ImageService, ServiceConfig
+from triptych.storage import migrations
 from triptych_emulators import Emulator, running
 
 machine.wait_longer_for_answers()
@@ -106,7 +108,8 @@ def make_service(clock: FakeClock, tmp_path: Path) -> MakeService:
             env[provider.key_env] = emulator.key
             env |= {base.env: emulator.base_url for base in provider.base_urls.values()}
         env |= environ
-        service = ImageService(settings.read(env).setup, clock)
+        with mock.patch.object(migrations, "migrate", machine.copy_migrated):
+            service = ImageService(settings.read(env).setup, clock)
         service.provider_client._sleep = clock.pass_by
         clock.drive, clock.next_due = service.worker.step, service.worker.next_due
         try:
