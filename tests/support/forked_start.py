@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = Path(__file__).with_name("fork_server.py")
+PYTHON = sys.executable  # a test may replace it
 PR_SET_CHILD_SUBREAPER = 36
 OrdinaryPopen = subprocess.Popen
 NOT_FOLLOWED = {
@@ -81,7 +82,7 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         with theirs:
             self.process = OrdinaryPopen(
-                [sys.executable, str(PROGRAM), str(theirs.fileno())],
+                [PYTHON, str(PROGRAM), str(theirs.fileno())],
                 env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -118,7 +119,7 @@ def request_for(arguments: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what the fork server is asked for, or None for a child that starts in the ordinary way."""
     args = arguments["args"]
     program, *argv = [os.fspath(arg) for arg in args] if isinstance(args, (list, tuple)) else [args]
-    if program != sys.executable or not has_our_imports(argv):
+    if program != PYTHON or not has_our_imports(argv):
         return None
     if any(arguments.get(name, default) != default for name, default in NOT_FOLLOWED.items()):
         return None

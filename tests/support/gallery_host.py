@@ -328,7 +328,7 @@ CHAIN = made(
 # -- fixtures ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     path = chromium.program()
     if not path:
