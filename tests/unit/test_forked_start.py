@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from support import forked_start
-from support.forked_start import ForkedPopen, ForkServer
+from support.forked_start import ForkedPopen
 
 pytestmark = pytest.mark.skipif(
     not issubclass(subprocess.Popen, ForkedPopen), reason="children start in the ordinary way here"
@@ -77,7 +77,7 @@ def test_a_fork_ends_with_its_own_exit_code(code: str, status: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_a_signal_ends_the_fork_itself(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_ends_the_fork_itself(number: signal.Signals) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = "import time; print('here', flush=True); time.sleep(600)"
@@ -87,18 +87,6 @@ def test_a_signal_ends_the_fork_itself(number: signal.Signals, monkeypatch: pyte
     finally:
         signal.signal(signal.SIGINT, before)
     assert child.returncode == -number
-
-
-def test_a_fork_server_that_has_ended_says_so() -> None:
-    server = ForkServer()
-    request = {"argv": ["-c", ""], "cwd": "/", "env": {}, "session": False, "interrupts": True}
-    assert os.waitpid(server.fork(request, [0, 1, 2]), 0)[1] == 0
-    assert server.process
-    server.process.kill()
-    server.process.wait()
-    with pytest.raises((RuntimeError, OSError)):
-        server.fork(request, [0, 1, 2])
-    server.close()
 
 
 @pytest.mark.parametrize(

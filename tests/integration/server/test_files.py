@@ -225,6 +225,7 @@ async def test_a_file_names_its_type_and_runs_nothing(connect: As) -> None:
         assert head.headers[header] == answer.headers[header]
 
 
+@pytest.mark.usefixtures("ordinary_start")
 async def test_no_log_holds_a_signature_even_where_messages_are_logged(tmp_path: Path) -> None:
     env = environ(tmp_path, TRIPTYCH_AUTH_TOKEN=ANN, TRIPTYCH_LOG_LEVEL="DEBUG")
     child = Child("-c", SERVE, "sse", env=env)
@@ -433,6 +434,7 @@ async def test_revoked_urls_end_at_once_and_new_ones_work(urls: dict[str, str], 
 # -- where the URLs lead
 
 
+@pytest.mark.usefixtures("ordinary_start")
 async def test_urls_are_below_the_public_url(tmp_path: Path) -> None:
     env = environ(tmp_path, TRIPTYCH_AUTH_TOKEN=ANN, TRIPTYCH_PUBLIC_URL=PUBLIC)
     child = Child("-c", SERVE.replace("127.0.0.1", "0.0.0.0"), "http", env=env)
