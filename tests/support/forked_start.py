@@ -5,8 +5,8 @@ child of this process like any other: it has its own pid and exit code, and sign
 ordinary one in that its modules are imported already, and in the hash seed, which all forks of one server share.
 
 The ordinary start remains: on systems other than Linux; while coverage is measured; for other programs and options of
-the interpreter; in tests that use the fixture `ordinary_start`. Those prove that each transport, the command line and
-the packages start, end and survive a kill by themselves.
+the interpreter; in tests that use the fixture `ordinary_start`. Those prove that each transport, the command line, the
+demo and the packages start and end by themselves, and what a kill leaves.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from support import ROOT
 
 PROGRAM = Path(__file__).with_name("fork_server.py")
 PYTHON = sys.executable  # a test may replace it
@@ -140,10 +142,10 @@ def request_for(arguments: Mapping[str, Any]) -> dict[str, Any] | None:
 def has_our_imports(argv: list[str]) -> bool:
     """Return whether these arguments of the interpreter are for code of Triptych or of its tests."""
     match argv:
-        case ["-m", "triptych", *_] | ["-c", _, *_]:
+        case ["-m", "triptych" | "benchmarks.soak_child", *_] | ["-c", _, *_]:
             return True
         case [script, *_]:
-            return Path(script).parent == PROGRAM.parent
+            return Path(script).parent in (PROGRAM.parent, ROOT / "scripts")
     return False
 
 

@@ -163,7 +163,7 @@ class Ear:
 async def test_no_client_hears_of_anothers_jobs(connect: As) -> None:
     anns, bens = Ear(), Ear()
     async with connect(ANN, message_handler=anns) as ann, connect(BEN, message_handler=bens) as ben:
-        theirs = (await call(ann, "generate_sequence", prompt="a barn", size=SMALL, again=True))["job_id"]
+        theirs = (await call(ann, "edit_sequence", images=[CAT], prompt="warmer", again=True))["job_id"]
         async with anyio.create_task_group() as tasks:
             for client, ear in ((ann, anns), (ben, bens)):
                 await tasks.start(hearing, client, ear, ["triptych://jobs"])
@@ -183,7 +183,7 @@ async def test_no_client_hears_of_anothers_jobs(connect: As) -> None:
             await anns.until("triptych://jobs")
             await anns.until("list_changed")
             assert bens.heard == []
-            await call(ben, "generate_sequence", prompt="a barn", size=SMALL, again=True)
+            await call(ben, "edit_sequence", images=[CAT], prompt="warmer", again=True)
             await bens.until("list_changed")
             assert set(bens.heard) <= {"triptych://jobs", "list_changed"}
             tasks.cancel_scope.cancel()
