@@ -38,8 +38,9 @@ from pydantic import SecretStr
 
 from benchmarks.table import Row, main
 from triptych.core.clock import Moment, SystemClock, moment
-from triptych.core.models import Image, Request
+from triptych.core.models import Image
 from triptych.core.offers import Operation, Quote
+from triptych.core.requests import Request
 from triptych.images.files import ImageFiles
 from triptych.jobs.planning import Plan, create_job
 from triptych.jobs.results import JobResult

@@ -42,7 +42,7 @@ from mcp import ClientSession, StdioServerParameters, stdio_client
 
 from benchmarks.table import Row, main
 from triptych import providers, settings
-from triptych.core.models import Request
+from triptych.core.requests import Request
 from triptych.jobs.planning import Terms
 from triptych.jobs.service import ImageService, open_service
 from triptych_emulators import Emulator, running

@@ -18,7 +18,7 @@ from mcp import Client
 
 from benchmarks.table import Row, main
 from triptych import settings
-from triptych.core.models import Request
+from triptych.core.requests import Request
 from triptych.jobs.planning import Terms
 from triptych.jobs.service import ImageService, open_service
 from triptych.server import tools

@@ -37,7 +37,7 @@ import PIL.Image
 
 from support import machine
 from triptych import providers, settings
-from triptych.core.models import Request
+from triptych.core.requests import Request
 from triptych.images import processing
 from triptych.jobs import uploads
 from triptych.jobs.planning import Terms

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from triptych.core import errors
-from triptych.core.models import Prediction, ProviderRequest, Reference, Request, State
+from triptych.core.models import Prediction, ProviderRequest, Reference, State
 from triptych.core.offers import Offer, Operation, Size
+from triptych.core.requests import Request
 from triptych.providers import (
     STREAM_END,
     Flow,

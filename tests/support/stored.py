@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from support.clocks import when
-from triptych.core.models import Job, Output, Prediction, Request, State
+from triptych.core.models import Job, Output, Prediction, State
 from triptych.core.offers import Operation
+from triptych.core.requests import Request
 from triptych.storage.jobs import Claim, Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

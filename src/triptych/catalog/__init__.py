@@ -17,7 +17,7 @@ Rules: pure. The caller hands in the offers in order of preference; nothing here
 from __future__ import annotations
 
 from triptych.catalog.choosing import by_preference, choose, for_any, is_retired, search
-from triptych.catalog.limits import check_limits
+from triptych.catalog.limits import check_limits, fit_look
 from triptych.catalog.params import check_params, image_params
 from triptych.catalog.pricing import most_images, quote
 from triptych.catalog.prompt_count import name_count
@@ -30,6 +30,7 @@ __all__ = [
     "check_limits",
     "check_params",
     "choose",
+    "fit_look",
     "for_any",
     "image_params",
     "is_retired",

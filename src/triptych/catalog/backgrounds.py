@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from triptych.core.models import Request
 from triptych.core.offers import Offer
+from triptych.core.requests import Request
 
 _GROUND = r"(?:back[\s-]?grounds?|bg|backdrops?)"
 _CLEAR = r"(?:transparent|see[\s-]through)"

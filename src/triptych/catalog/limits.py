@@ -5,16 +5,18 @@ Rules: pure. A refusal says what was wrong and what would be right.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from triptych.core.errors import OutOfLimits, quoted
-from triptych.core.models import Request
 from triptych.core.offers import Offer
+from triptych.core.requests import Request
 
 
 def check_limits(offer: Offer, request: Request) -> None:
     """Check a request against an offer. Raises: `OutOfLimits`, saying what would be right."""
     name = f"{offer.family} on {offer.provider}"
-    references, count, format = request.inputs_each, request.count, request.format
-    for prompt in request.prompts:
+    references, count, format = request.most_inputs, request.count, request.format
+    for prompt in request.prompts_sent:
         if not prompt.strip():
             raise OutOfLimits("The prompt is empty: say what the images should show.")
         if len(prompt) < offer.min_prompt_chars:
@@ -45,6 +47,25 @@ def check_limits(offer: Offer, request: Request) -> None:
     if format is not None and format not in offer.formats:
         right = f"takes the formats {', '.join(offer.formats)}" if offer.formats else "chooses the format itself"
         raise OutOfLimits(f"{name} {right}, not {quoted(format, 40)}.")
+
+
+def fit_look(offer: Offer, request: Request) -> tuple[Request, tuple[str, ...]]:
+    """Return the request with as many images of its look as the offer takes, and a warning that names the others."""
+    if not request.look:
+        return request, ()
+    images = request.look.images
+    others = replace(request, look=replace(request.look, images=())).most_inputs
+    limit = min(offer.max_references, offer.max_references_and_outputs - request.count)
+    kept = images[: max(limit - others, 0)]
+    if kept == images:
+        return request, ()
+    left_out = images[len(kept) :]
+    shown = ", ".join(left_out[:6]) + (" …" if len(left_out) > 6 else "")
+    note = (
+        f"{len(left_out)} of the {len(images)} images of look:{request.look.name} are left out ({shown}): "
+        f"{offer.family} on {offer.provider} takes {limit} in a request, and {others} are the call's own."
+    )
+    return replace(request, look=replace(request.look, images=kept)), (note,)
 
 
 def _s(number: int) -> str:

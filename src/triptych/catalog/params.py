@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from triptych.core.errors import OutOfLimits, quoted
-from triptych.core.models import Request
 from triptych.core.offers import Offer, Param
+from triptych.core.requests import Request
 
 SHARED = ("background", "seed", "negative_prompt", "prompt_optimization", "web_search", "watermark", "quality")
 """The names that Triptych gives to parameters which many models share; the rest have the provider's names."""
@@ -36,10 +36,10 @@ def check_params(offer: Offer, request: Request) -> None:
                 raise OutOfLimits(f"params.{name} is an image: a handle, a path or a URL, as in images.")
         elif fault := _fault(param, value):
             raise OutOfLimits(f"params.{name} is {_shown(value)}; on {where} it must be {fault}.")
-        elif value in param.one_reference and request.inputs_each != 1:
+        elif value in param.one_reference and request.most_inputs != 1:
             raise OutOfLimits(
                 f"params.{name} is {_shown(value)}; on {where} that needs exactly one image to edit, and this request "
-                f"has {request.inputs_each}: {param.note}."
+                f"has {request.most_inputs}: {param.note}."
             )
     image_format = request.format or offer.default_format
     if image_format == "png" and _is_compression(offer, request):

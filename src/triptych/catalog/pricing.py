@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from triptych.core.models import Request
 from triptych.core.offers import Offer, Operation, Quote, Size
+from triptych.core.requests import Request
 
 UNKNOWN_AREA_PX = 4_194_304
 """The pixels that are assumed where a price counts megapixels and the model chooses the size."""

@@ -1,6 +1,7 @@
 """The domain values of Triptych, its states, errors and clock. Imports no other package of Triptych; sends nothing.
 
-models         images, requests, predictions, jobs: frozen values
+models         images, predictions, outputs, jobs: frozen values
+requests       the request of a paid call, with its lanes and its look
 offers         models as providers sell them: sizes, limits, prices
 states         the states of a prediction, their moves, the waits between steps
 errors         the tree of errors; amounts and provider text made fit to show
@@ -11,4 +12,15 @@ json_fields    how money and time leave in JSON
 private_files  files that only the user can read
 """
 
-__all__ = ["clock", "concurrency", "errors", "json_fields", "models", "offers", "private_files", "states", "text"]
+__all__ = [
+    "clock",
+    "concurrency",
+    "errors",
+    "json_fields",
+    "models",
+    "offers",
+    "private_files",
+    "requests",
+    "states",
+    "text",
+]

@@ -1,4 +1,4 @@
-"""The domain values of Triptych: images, requests, jobs, predictions, outputs.
+"""The domain values of Triptych besides the request: images, jobs, predictions, outputs.
 
 Rules: every type is frozen and knows nothing of files, networks, clocks or databases. Money is `Decimal` in US dollars,
 time is a UTC `datetime`, a size is `(width, height)` in pixels. The results of tools are in `jobs.results`.
@@ -6,10 +6,8 @@ time is a UTC `datetime`, a size is `(width, height)` in pixels. The results of 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.core.offers import Offer, Operation, Size
+from triptych.core.requests import Request
 
 
 class State(StrEnum):
@@ -72,106 +71,6 @@ class Reference:
     mime_type: str
     url: str | None = None
     data: bytes | None = None
-
-
-_HASHED_AS_NULL = frozenset({"model", "provider", "size", "format"})
-"""The fields that the first version hashed as null. No field is ever added here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The arguments of one paid call that decide its images: read once, then hashed, stored and passed whole.
-
-    `images` and `references` are handles after the images are stored; before that, texts of the caller. A chain has a
-    lane for each image and a step for each prompt; each of its requests has the `references`. Other requests have one
-    lane and one prompt.
-    """
-
-    tool: str
-    prompts: tuple[str, ...]
-    images: tuple[str, ...] = ()
-    references: tuple[str, ...] = ()
-    count: int = 1
-    model: str | None = None
-    provider: str | None = None
-    size: str | None = None
-    format: str | None = None
-    params: Mapping[str, Any] | None = None
-    """The model's own parameters; one that is an image is a handle, as in `images`."""
-
-    @property
-    def is_chain(self) -> bool:
-        return self.tool == "edit_chain"
-
-    @property
-    def operation(self) -> Operation:
-        if self.is_chain:
-            return Operation.EDIT
-        if self.takes_apart:
-            return Operation.LAYERS
-        return Operation.EDIT_SEQUENTIAL if self.tool == "edit_sequence" else Operation.GENERATE_SEQUENTIAL
-
-    @property
-    def takes_apart(self) -> bool:
-        """Whether the request takes an image apart into layers."""
-        return bool(self.params and self.params.get("layers") is True)
-
-    @property
-    def prompt(self) -> str:
-        """The prompts in one line."""
-        return " → ".join(self.prompts)
-
-    @property
-    def lanes(self) -> int:
-        return len(self.images) if self.is_chain else 1
-
-    @property
-    def steps(self) -> int:
-        return len(self.prompts)
-
-    @property
-    def requested(self) -> int:
-        """The number of images requested."""
-        return self.lanes * self.steps * self.count
-
-    @property
-    def inputs_each(self) -> int:
-        """The number of input images in each request to the provider."""
-        return 1 + len(self.references) if self.is_chain else len(self.images)
-
-    @property
-    def handles(self) -> tuple[str, ...]:
-        """All handles of images in it, and the other texts among its parameters."""
-        return (*self.images, *self.references, *self.texts)
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        """The texts among its parameters; those that are images depend on the model."""
-        return tuple(value for value in (self.params or {}).values() if isinstance(value, str))
-
-    def inputs(self, lane: int) -> tuple[str, ...]:
-        """Return the input handles of a lane's first request, in the order that the model sees them."""
-        return (self.images[lane], *self.references) if self.is_chain else self.images
-
-    def fingerprint(self, owner: str | None, sha256_of: Mapping[str, str]) -> str:
-        """Return a hash that is equal for equal requests of one owner; images count by their content.
-
-        A field that is None does not count, except those of the first version: so the hash of a request stays the same
-        in every later version, and a repeated call finds its job after an upgrade.
-        """
-        asked: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
-        hashed: dict[str, Any] = {name: asked.pop(name) for name in ("tool", "prompts", "count")}
-        for name in ("images", "references"):
-            hashed[name] = [sha256_of[handle] for handle in asked.pop(name)]
-        if asked["params"] is not None:
-            asked["params"] = {
-                name: sha256_of.get(value, value) if isinstance(value, str) else value
-                for name, value in asked["params"].items()
-            }
-        options = {name: value for name, value in asked.items() if value is not None or name in _HASHED_AS_NULL}
-        return hashlib.sha256(
-            json.dumps({**hashed, "owner": owner, "options": options}, sort_keys=True).encode()
-        ).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +225,7 @@ class Prediction:
     @property
     def prompt(self) -> str:
         """The prompt of this step, in the caller's words."""
-        return self.request.prompts[self.step]
+        return self.request.prompt_at(self.lane, self.step)
 
     @property
     def count(self) -> int:
@@ -335,16 +234,14 @@ class Prediction:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The input handles of the request, in the order that the model sees them."""
-        if self.step:
-            return (f"{self.job_id}/{self.first_output - 1}", *self.request.references)
-        return self.request.inputs(self.lane)
+        return self.request.inputs(self.lane, self.step, self.job_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """Another provider for a job, used if the provider before it refuses the request.
 
-    `sizes` and `quotes_usd` (US dollars for one request) have one entry for each lane.
+    `sizes` and `quotes_usd` (US dollars for a lane's first request) have one entry for each lane.
     """
 
     provider: str
@@ -353,6 +250,14 @@ class Route:
     operation: Operation
     sizes: tuple[Size | None, ...]
     quotes_usd: tuple[Decimal, ...]
+    later_usd: tuple[Decimal, ...] = ()
+    """The same for each later request of a lane; empty if none costs something else than the first."""
+    words: tuple[str, Operation] | None = None
+    """The endpoint and operation of a request without images, in a job that has others with images; else None."""
+
+    def usd(self, lane: int, *, is_first: bool) -> Decimal:
+        """Return the quote of one request of a lane."""
+        return self.quotes_usd[lane] if is_first or not self.later_usd else self.later_usd[lane]
 
 
 @dataclass(frozen=True, slots=True)
@@ -402,3 +307,6 @@ class Job:
     """How many images a page of its result lists; None until that is fixed."""
     live_offer: Offer | None = None
     """The offer that it was made under, if no table has it: a live one, or one made for a name; None otherwise."""
+    sources: tuple[str, ...] | None = None
+    """The caller's text for each lane's first image (of a request without lanes: for each image), such as its path; a
+    lane without an image has "". None in jobs of earlier versions."""

@@ -8,6 +8,7 @@ from decimal import Decimal
 from triptych import catalog
 from triptych.core import errors
 from triptych.core.errors import format_usd
+from triptych.core.models import Route
 from triptych.core.offers import Quote
 from triptych.jobs.planning import Plan
 from triptych.storage.budget import Budget
@@ -19,7 +20,11 @@ def with_quotes(plan: Plan, quotes: tuple[Quote, ...]) -> Plan:
     Raises: `errors.OutOfLimits` if the price is unknown and the provider did not quote it.
     """
     price, name = plan.offer.price, f"{plan.offer.family} on {plan.offer.provider}"
-    plan = replace(plan, quotes=quotes)
+    later = tuple(
+        quote if listed.usd == listed_later.usd else listed_later
+        for quote, listed, listed_later in zip(quotes, plan.quotes, plan.later_quotes, strict=True)
+    )
+    plan = replace(plan, quotes=quotes, later_quotes=later)
     if all(quote.exact for quote in quotes):
         return plan
     if price.unknown:
@@ -35,8 +40,14 @@ def with_quotes(plan: Plan, quotes: tuple[Quote, ...]) -> Plan:
 
 def drop_expensive_routes(plan: Plan, limit_usd: Decimal) -> Plan:
     """Return the plan without the routes above a cost."""
-    routes = tuple(r for r in plan.routes if sum(r.quotes_usd) * plan.request.steps <= limit_usd)
-    return replace(plan, routes=routes)
+
+    def cost_usd(route: Route) -> Decimal:
+        return sum(
+            (route.usd(lane, is_first=step == plan.request.first_step(lane)) for lane, step in plan.request.places()),
+            Decimal(0),
+        )
+
+    return replace(plan, routes=tuple(route for route in plan.routes if cost_usd(route) <= limit_usd))
 
 
 def check_cost(

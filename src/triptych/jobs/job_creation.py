@@ -6,22 +6,25 @@ same job.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio
 
 from triptych import catalog
 from triptych.core import errors
 from triptych.core.clock import Clock, moment
-from triptych.core.models import Image, Job, Reference, Request
+from triptych.core.models import Image, Job, Reference
 from triptych.core.offers import Offer
+from triptych.core.requests import Request
 from triptych.jobs import cost_check, live_choice, planning
 from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.image_access import Caller, ImageAccess
+from triptych.jobs.inputs import Inputs
 from triptych.jobs.planning import Plan, Terms
 from triptych.jobs.pricing import Pricing
 from triptych.jobs.results import Cost, JobResult, Progress
@@ -79,9 +82,11 @@ class _Prepared:
     warnings: tuple[str, ...]
     refusal: errors.BadRequest | None
     save_to: str | None
+    sources: tuple[str, ...]
 
-    def plan(self) -> Plan:
-        return planning.build_plan(self.request, self.offers, self.images, self.warnings)
+    def plan(self, accounts: Mapping[str, Account]) -> Plan:
+        words_offer = functools.partial(planning.words_offer, accounts, self.request)
+        return planning.build_plan(self.request, self.offers, self.images, words_offer, self.warnings)
 
     def fingerprint(self, owner: str | None) -> str:
         return self.request.fingerprint(owner, {handle: image.sha256 for handle, image in self.images.items()})
@@ -97,6 +102,7 @@ class JobCreation:
         pricing: Pricing,
         catalogues: Catalogues,
         image_access: ImageAccess,
+        inputs: Inputs,
         clock: Clock,
     ) -> None:
         self._config = config
@@ -104,6 +110,7 @@ class JobCreation:
         self._pricing = pricing
         self._catalogues = catalogues
         self._image_access = image_access
+        self._inputs = inputs
         self._clock = clock
 
     async def create(self, request: Request, terms: Terms, caller: Caller) -> CreatedJob:
@@ -119,7 +126,7 @@ class JobCreation:
             return CreatedJob(earlier, False, end_s, prepared.save_to)
         if prepared.refusal:
             raise prepared.refusal
-        plan = await self._confirm_cost(prepared.plan(), terms, caller, end_s)
+        plan = await self._confirm_cost(prepared.plan(self._config.accounts), terms, caller, end_s)
         job, predictions = planning.create_job(
             plan,
             now=moment(self._clock),
@@ -127,6 +134,7 @@ class JobCreation:
             save_to=prepared.save_to,
             again=terms.again,
             owner=caller.owner,
+            sources=prepared.sources,
         )
         earlier = await self._write_with_retry(
             lambda: self._store.add_job(job, predictions, now=moment(self._clock), attach=not terms.again),
@@ -139,7 +147,8 @@ class JobCreation:
 
         A refusal is raised at once if no earlier job can be the result of the call.
         """
-        request, refusal = planning.checked(request), None
+        expanded = await self._inputs.expand(request, caller)
+        request, refusal = planning.checked(expanded.request), None
         offers: list[Offer] = []
         warnings: tuple[str, ...] = ()
         try:
@@ -150,28 +159,23 @@ class JobCreation:
                 raise
             refusal = error
         try:
-            references = await self._image_access.import_images(request.references, caller)
-            images = await self._image_access.import_images(request.images, caller)
             wanted = catalog.image_params(offers[0], request) if offers else ()
-            among_params = await self._image_access.import_images(wanted, caller)
+            named = list(dict.fromkeys((*request.images_named, *wanted)))
+            images = await self._image_access.import_images(named, caller)
         except errors.TriptychError as error:
             raise refusal or error from None
-        request = replace(
-            request,
-            images=tuple(image.handle for image in images),
-            references=tuple(image.handle for image in references),
-            params=_with_handles(request.params, dict(zip(wanted, among_params, strict=True))),
-        )
+        request = request.renamed({text: image.handle for text, image in zip(named, images, strict=True)})
         save_to = str(await self._image_access.directory(terms.save_to, caller)) if terms.save_to else None
-        by_handle = {image.handle: image for image in (*images, *references, *among_params)}
-        return _Prepared(request, by_handle, offers, warnings, refusal, save_to)
+        by_handle = {image.handle: image for image in images}
+        warnings = (*expanded.warnings, *warnings)
+        return _Prepared(request, by_handle, offers, warnings, refusal, save_to, expanded.sources)
 
     async def dry_run(self, request: Request, terms: Terms, caller: Caller) -> JobResult:
         """Return the quote and the first request to the provider; no job is stored, nothing is sent.
 
         Raises: as `create`.
         """
-        plan = (await self._prepare(request, terms, caller)).plan()
+        plan = (await self._prepare(request, terms, caller)).plan(self._config.accounts)
         if plan.offer.live:
             quotes = await self._pricing.quotes(plan) if plan.offer.price.unknown else plan.quotes
             plan = cost_check.with_quotes(plan, quotes)
@@ -207,7 +211,7 @@ class JobCreation:
         """
 
         def fits(offer: Offer) -> None:
-            catalog.check_limits(offer, request)
+            catalog.check_limits(offer, catalog.fit_look(offer, request)[0])
             catalog.check_params(offer, request)
             catalog.resolve_size(offer, request.size, None)
 
@@ -252,13 +256,3 @@ class JobCreation:
                 if self._clock.monotonic() >= end_s:
                     raise
             await self._clock.wait(anyio.Event(), BUSY_PAUSE_S)
-
-
-def _with_handles(params: Mapping[str, Any] | None, images: Mapping[str, Image]) -> Mapping[str, Any] | None:
-    """Return the parameters with the handle of each image in place of its path or URL."""
-    if not params or not images:
-        return params
-    return {
-        name: images[value].handle if isinstance(value, str) and value in images else value
-        for name, value in params.items()
-    }

@@ -10,8 +10,8 @@ from difflib import get_close_matches
 
 from triptych import catalog
 from triptych.core import errors
-from triptych.core.models import Request
 from triptych.core.offers import Offer
+from triptych.core.requests import Request
 from triptych.jobs.catalogues import Known
 from triptych.jobs.planning import CHEAPEST
 from triptych.providers.client import Account

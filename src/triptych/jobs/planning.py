@@ -5,6 +5,7 @@ Sends and writes nothing. An invalid request is refused here, before it costs an
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -17,11 +18,13 @@ from triptych import catalog
 from triptych.catalog import backgrounds
 from triptych.core import errors
 from triptych.core.clock import Moment
-from triptych.core.models import Image, Job, Prediction, ProviderRequest, Reference, Request, Route, State
-from triptych.core.offers import Offer, Quote, Size
+from triptych.core.models import Image, Job, Prediction, ProviderRequest, Reference, Route, State
+from triptych.core.offers import Offer, Operation, Quote, Size
+from triptych.core.requests import Request
 from triptych.providers.client import Account
 
-MAX_LANES = 200
+MAX_REQUESTS = 2000
+"""The most requests of one job: lanes × steps."""
 MAX_STEPS = 10
 
 
@@ -57,13 +60,17 @@ class Plan:
     sizes: tuple[Size | None, ...]
     """One for each lane."""
     quotes: tuple[Quote, ...]
-    """The price of one request of each lane: lanes of different sizes may be in different price tiers."""
+    """The price of the first request of each lane: lanes of different sizes may be in different price tiers."""
+    later_quotes: tuple[Quote, ...]
+    """The price of each later request of each lane, which may have more or fewer images."""
+    words: Offer | None = None
+    """The offer for a request without images, in a job that has others with images; else None."""
     routes: tuple[Route, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
     def requests(self) -> int:
-        return self.request.lanes * self.request.steps
+        return self.request.requests
 
     @property
     def requested(self) -> int:
@@ -71,11 +78,22 @@ class Plan:
 
     @property
     def quoted_usd(self) -> Decimal:
-        return sum((quote.usd for quote in self.quotes), Decimal(0)) * self.request.steps
+        return sum((self.quote_at(lane, step).usd for lane, step in self.request.places()), Decimal(0))
+
+    def offer_at(self, lane: int, step: int) -> Offer:
+        """Return the offer of one request."""
+        is_first = step == self.request.first_step(lane)
+        return self.words if self.words and is_first and self.request.begins_with_words(lane) else self.offer
+
+    def quote_at(self, lane: int, step: int) -> Quote:
+        """Return the price of one request."""
+        return (self.quotes if step == self.request.first_step(lane) else self.later_quotes)[lane]
 
     def first_request(self, references: Sequence[Reference], lane: int = 0) -> ProviderRequest:
         """Return a lane's first request to the provider."""
-        return provider_request(self.offer, self.request, self.request.prompts[0], self.sizes[lane], references)
+        step = self.request.first_step(lane)
+        offer, prompt = self.offer_at(lane, step), self.request.prompt_at(lane, step)
+        return provider_request(offer, self.request, prompt, self.sizes[lane], references)
 
 
 def provider_request(
@@ -90,9 +108,10 @@ def provider_request(
 ) -> ProviderRequest:
     """Return one request of a job for an offer's provider.
 
-    `references` are its inputs, and after them the images among its parameters (`catalog.image_params`).
+    `references` are its inputs, and after them the images among its parameters (`catalog.image_params`). The words of
+    its look are added to the prompt.
     """
-    named = catalog.name_count(offer, prompt, request.count)
+    named = catalog.name_count(offer, request.with_look(prompt), request.count)
     given, images = request.params or {}, catalog.image_params(offer, request)
     inputs = tuple(references[: len(references) - len(images)])
     by_handle = dict(zip(images, references[len(inputs) :], strict=True))
@@ -166,7 +185,7 @@ def rank_offers(
 
 def _list_price_usd(offer: Offer, request: Request) -> Decimal:
     size = catalog.resolve_size(offer, request.size, None)
-    return catalog.quote(offer, catalog.most_images(offer, request), size, request.inputs_each, request.params).usd
+    return catalog.quote(offer, catalog.most_images(offer, request), size, request.most_inputs, request.params).usd
 
 
 def _pick(offers: Sequence[Offer], request: Request, fits: Callable[[Offer], None], today: date) -> Offer:
@@ -235,32 +254,89 @@ def _require_key(account: Account) -> None:
         )
 
 
+WordsOffer = Callable[[Offer], Offer | None]
+"""Returns the offer for the requests of a job without images, beside the offer for those with images."""
+
+
 def build_plan(
-    request: Request, offers: Sequence[Offer], images: Mapping[str, Image], warnings: tuple[str, ...] = ()
+    request: Request,
+    offers: Sequence[Offer],
+    images: Mapping[str, Image],
+    words_offer: WordsOffer,
+    warnings: tuple[str, ...] = (),
 ) -> Plan:
     """Return the plan for the first offer, with the others as routes; sizes are resolved for each of them.
 
     `images` has the image behind each handle. `warnings` go into the result.
     Raises: `errors.OutOfLimits` if the first offer has no such size.
     """
+    request, left_out = catalog.fit_look(offers[0], request)
     also = catalog.image_params(offers[0], request)
-    inputs = tuple(tuple(images[handle] for handle in (*request.inputs(lane), *also)) for lane in range(request.lanes))
+    first = [request.first_step(lane) for lane in range(request.lanes)]
+    inputs = tuple(
+        tuple(images[handle] for handle in (*request.inputs(lane, step), *also)) for lane, step in enumerate(first)
+    )
 
-    def sizes(offer: Offer) -> tuple[Size | None, ...]:
-        return tuple(catalog.resolve_size(offer, request.size, lane[0].size if lane else None) for lane in inputs)
+    def planned(offer: Offer) -> Plan:
+        words = words_offer(offer)
+        count = catalog.most_images(offer, request)
 
-    def quotes(offer: Offer) -> tuple[Quote, ...]:
-        return tuple(
-            catalog.quote(offer, catalog.most_images(offer, request), size, len(lane) - len(also), request.params)
-            for size, lane in zip(sizes(offer), inputs, strict=True)
+        def offer_of(references: int) -> Offer:
+            return words if words and not references else offer
+
+        @functools.cache
+        def quote(size: Size | None, references: int) -> Quote:
+            return catalog.quote(offer_of(references), count, size, references, request.params)
+
+        references = [len(lane) - len(also) for lane in inputs]
+        sizes = tuple(
+            catalog.resolve_size(offer_of(n), request.size, lane[0].size if n else None)
+            for n, lane in zip(references, inputs, strict=True)
         )
+        quotes = [quote(size, n) for size, n in zip(sizes, references, strict=True)]
+        later = [
+            quote(size, len(request.inputs(lane, step + 1))) if step + 1 < request.steps else quotes[lane]
+            for lane, (size, step) in enumerate(zip(sizes, first, strict=True))
+        ]
+        return Plan(request, offer, inputs, sizes, tuple(quotes), tuple(later), words)
 
     routes = []
     for offer in offers[1:]:
         with suppress(errors.OutOfLimits):
-            quoted = tuple(quote.usd for quote in quotes(offer))
-            routes.append(Route(offer.provider, offer.family, offer.endpoint, offer.operation, sizes(offer), quoted))
-    return Plan(request, offers[0], inputs, sizes(offers[0]), quotes(offers[0]), tuple(routes), warnings)
+            catalog.check_limits(offer, request)
+            routes.append(_route(planned(offer)))
+    return replace(planned(offers[0]), routes=tuple(routes), warnings=(*warnings, *left_out))
+
+
+def _route(plan: Plan) -> Route:
+    """Return a plan for another provider as a route of a job."""
+    offer, words = plan.offer, plan.words
+    return Route(
+        offer.provider,
+        offer.family,
+        offer.endpoint,
+        offer.operation,
+        plan.sizes,
+        tuple(quote.usd for quote in plan.quotes),
+        tuple(quote.usd for quote in plan.later_quotes) if plan.later_quotes != plan.quotes else (),
+        (words.endpoint, words.operation) if words else None,
+    )
+
+
+def words_offer(accounts: Mapping[str, Account], request: Request, offer: Offer) -> Offer | None:
+    """Return the offer of the same family and provider for the requests without images; None if there are none.
+
+    Raises: `errors.OutOfLimits` if the model makes no image from words.
+    """
+    if not request.mixes_words_and_images:
+        return None
+    same = [one for one in accounts[offer.provider].provider.offers if one.family == offer.family]
+    if offer.in_no_table or not any(not one.operation.edits for one in same):
+        raise errors.OutOfLimits(
+            f"{offer.family} on {offer.provider} only edits images, and a row of the table has none: give each row an "
+            "image, or name another model."
+        )
+    return catalog.choose(same, Operation.GENERATE)
 
 
 def checked(request: Request) -> Request:
@@ -269,10 +345,15 @@ def checked(request: Request) -> Request:
     Raises: `errors.OutOfLimits` for an empty prompt, or a chain of too many images or steps.
     """
     if request.is_chain:
-        if not 1 <= request.lanes <= MAX_LANES:
-            raise errors.OutOfLimits(f"edit_chain takes 1 to {MAX_LANES} images; {request.lanes} were given.")
         if not 1 <= request.steps <= MAX_STEPS:
             raise errors.OutOfLimits(f"edit_chain takes 1 to {MAX_STEPS} steps; {request.steps} were given.")
+        if not request.lanes:
+            raise errors.OutOfLimits("edit_chain takes at least one image; none was given.")
+        if request.lanes * request.steps > MAX_REQUESTS:
+            raise errors.OutOfLimits(
+                f"{request.lanes} images × {request.steps} steps are {request.lanes * request.steps} requests; one job "
+                f"takes at most {MAX_REQUESTS}: split the images, {MAX_REQUESTS // request.steps} at a time."
+            )
     prompts = tuple(prompt.strip() for prompt in request.prompts)
     if not all(prompts):
         raise errors.OutOfLimits("The prompt is empty; say what the images should show or what should change.")
@@ -291,7 +372,14 @@ def checked(request: Request) -> Request:
 
 
 def create_job(
-    plan: Plan, *, now: Moment, fingerprint: str, save_to: str | None, again: bool, owner: str | None
+    plan: Plan,
+    *,
+    now: Moment,
+    fingerprint: str,
+    save_to: str | None,
+    again: bool,
+    owner: str | None,
+    sources: tuple[str, ...],
 ) -> tuple[Job, list[Prediction]]:
     """Return the job and its predictions, ready to be stored."""
     request, offer = plan.request, plan.offer
@@ -309,6 +397,7 @@ def create_job(
         routes=plan.routes,
         owner=owner,
         live_offer=offer if offer.in_no_table else None,
+        sources=sources,
     )
     predictions = [
         Prediction(
@@ -317,21 +406,20 @@ def create_job(
             request=request,
             lane=lane,
             step=step,
-            after_id=f"{job_id}-{lane}-{step - 1}" if step else None,
+            after_id=None if step == request.first_step(lane) else f"{job_id}-{lane}-{step - 1}",
             first_output=lane * request.steps + step + 1,
             provider=offer.provider,
-            endpoint=offer.endpoint,
-            operation=offer.operation,
+            endpoint=plan.offer_at(lane, step).endpoint,
+            operation=plan.offer_at(lane, step).operation,
             size=plan.sizes[lane],
             client_id=str(uuid4()),
             variation=job_id if again else "",
-            quoted_usd=plan.quotes[lane].usd,
-            quote_exact=plan.quotes[lane].exact,
-            state=State.WAITING if step else State.QUEUED,
+            quoted_usd=plan.quote_at(lane, step).usd,
+            quote_exact=plan.quote_at(lane, step).exact,
+            state=State.QUEUED if step == request.first_step(lane) else State.WAITING,
             created_mono=now.mono_s,
             live_offer=offer if offer.in_no_table else None,
         )
-        for lane in range(request.lanes)
-        for step in range(request.steps)
+        for lane, step in request.places()
     ]
     return job, predictions

@@ -152,7 +152,7 @@ class Pricing:
         return result(shown)
 
     async def quotes(self, plan: Plan, within_s: float = PATIENCE_S) -> tuple[Quote, ...]:
-        """Return the price of one request of each lane; lanes with the same list price are quoted once.
+        """Return the price of the first request of each lane; lanes with the same list price are quoted once.
 
         A live model has one list price for all sizes, so each of its lanes is quoted. No image is sent: an image at the
         provider is named by its URL there, any other by `PLACEHOLDER_URL`. The list price is used if the provider takes
@@ -170,6 +170,7 @@ class Pricing:
 
     async def _quote(self, plan: Plan, lane: int) -> Quote:
         account, size, inputs = self._accounts[plan.offer.provider], plan.sizes[lane], plan.inputs[lane]
+        endpoint = plan.offer_at(lane, plan.request.first_step(lane)).endpoint
         if not account.provider.quote or (inputs and size is None and not plan.offer.live):
             return plan.quotes[lane]
         references, seen = [], []
@@ -178,7 +179,7 @@ class Pricing:
             references.append(Reference(image.sha256, image.mime_type, url=copy[0] if copy else PLACEHOLDER_URL))
             seen.append(image.size if copy and plan.offer.live else None)
         options = json.dumps([plan.request.format, plan.request.params, seen], sort_keys=True)
-        key = ("quote", plan.offer.provider, plan.offer.endpoint, plan.request.count, size, len(inputs), options)
+        key = ("quote", plan.offer.provider, endpoint, plan.request.count, size, len(inputs), options)
         if cached := self._cached(key):
             known: Quote = cached
             return known

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from triptych.core.models import Request, Status
+from triptych.core.models import Status
+from triptych.core.requests import Request
 from triptych.jobs.results import PrunedItem, PruneResult
 from triptych.storage import rows
 from triptych.storage.sqlite import Database

@@ -17,14 +17,16 @@ import anyio
 from triptych.core import errors
 from triptych.core.clock import Clock, SystemClock, moment
 from triptych.core.concurrency import unwrap_group
-from triptych.core.models import Job, Request, State, Status
+from triptych.core.models import Job, State, Status
+from triptych.core.requests import Request
 from triptych.images.files import ImageFiles
 from triptych.jobs import presenters, resumption
 from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.image_access import Caller, ImageAccess, SignedFile
+from triptych.jobs.inputs import Inputs
 from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
 from triptych.jobs.job_reads import job_result, visible_job
-from triptych.jobs.planning import MAX_LANES, Terms
+from triptych.jobs.planning import MAX_REQUESTS, Terms
 from triptych.jobs.pricing import Pricing
 from triptych.jobs.results import (
     ImageResult,
@@ -108,7 +110,10 @@ class ImageService:
         self._pricing = Pricing(
             self.store, self.provider_client, accounts, config.default_provider, self.catalogues, clock
         )
-        self._creation = JobCreation(config, self.store, self._pricing, self.catalogues, self.image_access, clock)
+        self.inputs = Inputs(self.store, self._files, self.image_access)
+        self._creation = JobCreation(
+            config, self.store, self._pricing, self.catalogues, self.image_access, self.inputs, clock
+        )
         self.worker = Worker(
             self.store, self._files, self.provider_client, config.accounts, clock, self._notify_listeners
         )
@@ -120,8 +125,8 @@ class ImageService:
 
         An upload that fails gives a warning; its handle is valid. Raises: `errors.BadRequest` for an unreadable image.
         """
-        if not 1 <= len(images) <= MAX_LANES:
-            raise errors.OutOfLimits(f"upload_images takes 1 to {MAX_LANES} images; {len(images)} were given.")
+        if not 1 <= len(images) <= MAX_REQUESTS:
+            raise errors.OutOfLimits(f"upload_images takes 1 to {MAX_REQUESTS} images; {len(images)} were given.")
         inputs = await self.image_access.import_images(images, caller)
         account = self.config.accounts[self.config.default_provider]
         shown, warnings = [], []

@@ -94,31 +94,39 @@ class Paid(Arguments):
     size: Name | None = Field(None, description="2K, 16:9, 2048x2048 or auto")
     format: Annotated[Literal["png", "jpeg", "webp"], BeforeValidator(_format)] | None = None
     params: Annotated[dict[str, Any], BeforeValidator(_object), WithJsonSchema({"type": "object"})] | None = Field(
-        None, description="The model's own (list_models): background, seed, …"
+        None, description="The model's own: background, seed, …"
     )
     wait_s: Seconds = Field(25, ge=0, le=WAIT_LIMIT_S, description="0-55 s")
     save_to: Name | None = Field(None, description="Directory for copies")
-    max_cost_usd: Usd | None = Field(None, ge=0, description="Cap; counts as consent if the user cannot be asked")
+    max_cost_usd: Usd | None = Field(None, ge=0, description="Cap; consent if the user cannot be asked")
     dry_run: bool = Field(False, description="Quote only")
-    again: bool = Field(False, description="Submit again although the same request exists (pays again)")
+    again: bool = Field(False, description="Pay again for the same request")
 
 
 class UploadImages(Arguments):
-    images: Items = Field(min_length=1, max_length=200, description="1-200 paths, file:// or https:// URLs, data: URIs")
+    images: Items = Field(min_length=1, description="In the forms of edit_sequence")
+    look: Name | None = Field(None, description="Store them as this look:NAME, for edits")
+    words: Words | None = Field(None, description="The look's words")
 
 
 class EditSequence(Paid):
     images: Items = Field(
-        min_length=1, max_length=14, description="1-14 handles, paths, file:// or https:// URLs, data: URIs"
+        min_length=1,
+        description="1-14: handles, paths, folders, photos/*.jpg, https:// URLs, data: URIs, look:NAME",
     )
     prompt: Words = Field(description="The edit; if count > 1, how the images differ")
     count: Whole = Field(1, ge=1, le=14, description="1-14; images + count ≤ 15")
 
 
 class EditChain(Paid):
-    images: Items = Field(min_length=1, max_length=200, description="1-200, in the forms of edit_sequence")
-    steps: Items = Field(min_length=1, max_length=10, description="1-10 instructions")
-    references: Items = Field([], max_length=13, description="0-13 images sent with every request, for one look")
+    images: Items = Field(
+        min_length=1,
+        description="As in edit_sequence, any number; a table (.csv, .tsv, .jsonl): a lane per row; job_…/failed",
+    )
+    steps: Items = Field([], description="1-10 instructions; {column} of the table")
+    references: Items = Field(
+        [], description='In every request: images, look:NAME; "original": each own first image, against drift'
+    )
 
 
 class GenerateSequence(Paid):
@@ -148,14 +156,16 @@ class ListModels(Arguments):
 
 
 class ViewImages(Arguments):
-    images: Items = Field(min_length=1, max_length=40, description="1-40 handles, paths, URLs")
+    images: Items = Field(min_length=1, description="1-40 images")
     detail: bool = Field(False, description="Larger: up to 540 KB instead of 200")
 
 
 class SaveImages(Arguments):
-    images: Items = Field(min_length=1, description="Handles, paths, URLs")
-    directory: Name
-    name: Name | None = Field(None, description="File name, numbered")
+    images: Items = Field(min_length=1, description="Images, or job_…: its final ones")
+    directory: Name = Field(description="May end in .zip")
+    name: Name | None = Field(None, description="File name, numbered; {column}, {source}")
+    size: Name | None = Field(None, description="1080x1080 crops; contain 800x600 white; several by commas")
+    format: Annotated[Literal["png", "jpeg", "webp"], BeforeValidator(_format)] | None = None
 
 
 ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
@@ -234,8 +244,12 @@ def _shown(value: object) -> str:
 
 
 def input_schema(model: type[Arguments]) -> dict[str, Any]:
-    """Return the model's JSON schema, own fields first, without titles, null noise and empty defaults."""
+    """Return the model's JSON schema, own fields first, without titles, null noise and empty defaults.
+
+    It does not say that other arguments are refused: `read` does, with the nearest name.
+    """
     schema = _lean(model.model_json_schema(), {})
+    del schema["additionalProperties"]
     schema["properties"] = {name: schema["properties"][name] for name in _names(model)}
     return dict(schema)
 

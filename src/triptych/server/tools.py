@@ -107,8 +107,8 @@ _TOOLS = (
     Tool(
         "upload_images",
         "Upload images",
-        "Store images; returns a handle (img_…) and URL for each. Optional, for images that you use often: every tool "
-        "also takes paths and URLs. Free.",
+        "Store images; returns handles (img_…) and URLs. Optional: every tool takes paths. look stores a style or "
+        "character. Free.",
         schemas.UploadImages,
         UploadResult,
         _upload_images,
@@ -120,8 +120,8 @@ _TOOLS = (
         "Edit reference images into coherent images, in order, in ONE paid request: variants, storyboards, one "
         "character throughout. To edit each image on its own, or in stages, use edit_chain. "
         'params={"layers": true} takes one image apart. '
-        "Returns a job: job_id, status, images (handle, url, path), cost, next. Any handle (img_…, job_…/2) can be "
-        "edited again: undo, redo, branch. Not done? get_status. The same call within an hour returns the same job.",
+        "Returns a job: status, images (handle, url, path), cost, next. Any handle (img_…, job_…/2) can be edited "
+        "again: undo, redo, branch. Not done? get_status. The same call within an hour returns the same job.",
         schemas.EditSequence,
         JobResult,
         functools.partial(_make, "edit_sequence"),
@@ -130,7 +130,7 @@ _TOOLS = (
         "edit_chain",
         "Edit step by step",
         "Edit each image in steps; each step edits the previous step's output. Images run in parallel. Pays images × "
-        "steps requests. For several images from one edit use edit_sequence. Returns the same kind of job.",
+        "steps requests, at most 2000. Returns the same kind of job.",
         schemas.EditChain,
         JobResult,
         functools.partial(_make, "edit_chain"),
@@ -147,8 +147,8 @@ _TOOLS = (
     Tool(
         "get_status",
         "Get a job's status",
-        "Status, progress, cost and next call of a job; wait_s waits for its end. An ended job lists its images in "
-        "pages, final ones first. Looks again for an uncertain job. Free.",
+        "Status, progress, cost and next call of a job; wait_s waits for its end. Then images in pages, final ones "
+        "first. Looks again for an uncertain job. Free.",
         schemas.GetStatus,
         JobResult,
         _get_status,
@@ -158,7 +158,7 @@ _TOOLS = (
     Tool(
         "list_jobs",
         "List recent jobs",
-        "Recent jobs, newest first. Use it when a paid call returned no answer.",
+        "Newest first. Use it when a paid call returned no answer.",
         schemas.ListJobs,
         JobsResult,
         _list_jobs,
@@ -180,8 +180,7 @@ _TOOLS = (
     Tool(
         "list_models",
         "List models",
-        "Models by provider: price, limits, sizes, endpoint ids, usable now or why not. Filter for details, "
-        "params and live models.",
+        "Models by provider: price, limits, sizes, ids, usable now or why not. Filter for params and live models.",
         schemas.ListModels,
         ModelsResult,
         _list_models,
@@ -201,7 +200,7 @@ _TOOLS = (
     Tool(
         "save_images",
         "Save images",
-        "Copy full-size images into a directory; never overwrites. Returns the paths.",
+        "Copy images into a directory, full-size or resized; never overwrites. Returns the paths.",
         schemas.SaveImages,
         SaveResult,
         _save_images,

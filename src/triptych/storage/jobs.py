@@ -22,6 +22,7 @@ from typing import Any
 from triptych.core.clock import Moment
 from triptych.core.errors import format_usd
 from triptych.core.models import Failure, Job, Output, Prediction, Route, State
+from triptych.core.offers import Operation
 from triptych.core.states import LEASE_S, MAX_WAIT_S, job_status, may_move
 from triptych.storage import rows
 from triptych.storage.reads import Reads
@@ -239,7 +240,8 @@ class Store(Reads):
                 if row["id"] == claim.prediction.id
                 or (row["state"] in (State.WAITING, State.QUEUED) and row["lease_until"] <= now.mono_s)
             ]
-            more = sum((route.quotes_usd[row["lane"]] - Decimal(row["reserved_usd"]) for row in moving), Decimal(0))
+            usd = {row["id"]: route.usd(row["lane"], is_first=row["after_id"] is None) for row in moving}
+            more = sum((usd[row["id"]] - Decimal(row["reserved_usd"]) for row in moving), Decimal(0))
             if held["lease"] != claim.lease or not self.ledger.balance(now).fits(more):
                 return False
             left = tuple(r for r in rows.read(Job, job).routes if r.provider != route.provider)
@@ -253,14 +255,16 @@ class Store(Reads):
                 warnings=json.dumps([*json.loads(job["warnings"]), warning]),
             )
             for row in moving:
+                from_words = route.words and not Operation(row["operation"]).edits
+                endpoint, operation = route.words if route.words and from_words else (route.endpoint, route.operation)
                 self._db.run(
                     "reroute_prediction",
                     id=row["id"],
                     provider=route.provider,
-                    endpoint=route.endpoint,
-                    operation=route.operation,
+                    endpoint=endpoint,
+                    operation=operation,
                     size=rows.column(route.sizes[row["lane"]]),
-                    quoted_usd=str(route.quotes_usd[row["lane"]]),
+                    quoted_usd=str(usd[row["id"]]),
                     state=State.QUEUED if row["id"] == claim.prediction.id else row["state"],
                 )
             self._refresh(claim.prediction.job_id)

@@ -52,9 +52,9 @@ ORDER BY expires_at, url;
 
 -- name: add_job
 INSERT INTO jobs (id, request, created_at, fingerprint, provider, model, endpoint, save_to, warnings, routes, owner,
-                  cancel_requested, status, returned, page_size, live_offer)
+                  cancel_requested, status, returned, page_size, live_offer, sources)
 VALUES (:id, :request, :created_at, :fingerprint, :provider, :model, :endpoint, :save_to, :warnings, :routes, :owner,
-        :cancel_requested, :status, :returned, :page_size, :live_offer);
+        :cancel_requested, :status, :returned, :page_size, :live_offer, :sources);
 
 -- name: add_prediction
 INSERT INTO predictions (id, job_id, lane, step, after_id, first_output, state, provider, endpoint, operation, size,

@@ -17,7 +17,8 @@ from mcp import MCPError
 
 from support.servers import CannedService, Connect, image_result, job_result
 from triptych.core import errors
-from triptych.core.models import Failure, Request
+from triptych.core.models import Failure
+from triptych.core.requests import Request
 from triptych.jobs.planning import Terms
 from triptych.jobs.results import (
     JobsResult,

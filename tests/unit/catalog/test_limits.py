@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from triptych import catalog
 from triptych.catalog import presets
 from triptych.core import errors
-from triptych.core.models import Request
 from triptych.core.offers import Lifecycle, Offer, Operation, Param, Price, Quote, Sizes
+from triptych.core.requests import Request
 
 EDITS, EDIT = Operation.EDIT_SEQUENTIAL, Operation.EDIT
 DRAWS, DRAW = Operation.GENERATE_SEQUENTIAL, Operation.GENERATE

@@ -20,8 +20,9 @@ from support.catalogue import PROVIDERS, entries, listed, mapped, stand_in
 from triptych import catalog
 from triptych.catalog import live_offers, live_rules
 from triptych.core import errors
-from triptych.core.models import ProviderRequest, Reference, Request
+from triptych.core.models import ProviderRequest, Reference
 from triptych.core.offers import ListedModel, Offer
+from triptych.core.requests import Request
 from triptych.core.text import line
 from triptych.providers import _live as live
 

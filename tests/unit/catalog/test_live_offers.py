@@ -11,8 +11,8 @@ from support.catalogue import PROVIDERS, READ_ON, SOURCE, entries, listed, mappe
 from triptych import catalog
 from triptych.catalog.live_offers import NotMapped, offers
 from triptych.core import errors
-from triptych.core.models import Request
 from triptych.core.offers import Offer, Operation
+from triptych.core.requests import Request
 
 # operations, references, outputs, {input: property}, parameters
 ATLAS: dict[str, tuple[str, int, int, str, str]] = {

@@ -10,8 +10,8 @@ import pytest
 
 from triptych import catalog
 from triptych.core.errors import OutOfLimits
-from triptych.core.models import Request
 from triptych.core.offers import Offer, Operation, Param, Price, Sizes
+from triptych.core.requests import Request
 
 OFFER = Offer(
     provider="shop",

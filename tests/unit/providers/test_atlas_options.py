@@ -14,8 +14,9 @@ from support import flows
 from support.flows import SENT, SENT_AT, answer, drive, lost
 from triptych import catalog
 from triptych.core import errors
-from triptych.core.models import Done, Layer, Pending, Reference, Request
+from triptych.core.models import Done, Layer, Pending, Reference
 from triptych.core.offers import Operation, Quote
+from triptych.core.requests import Request
 from triptych.providers import HttpResponse, SubmitTimes, atlas
 
 TICKET = "0123456789abcdef0123456789abcdef"

@@ -13,8 +13,9 @@ from support.catalogue import PROVIDERS, entries, mapped, only, sized
 from triptych import catalog
 from triptych.catalog.live_offers import NotMapped
 from triptych.core import errors
-from triptych.core.models import ProviderRequest, Reference, Request
+from triptych.core.models import ProviderRequest, Reference
 from triptych.core.offers import Offer, Operation, Param
+from triptych.core.requests import Request
 from triptych.providers import _live as live
 
 MASK = Reference("m" * 64, "image/png", url="https://files.example/mask.png")

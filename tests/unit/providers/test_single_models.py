@@ -17,8 +17,9 @@ import pytest
 from support.flows import answer, drive, drive_stream, edit
 from triptych import catalog, providers
 from triptych.core import errors
-from triptych.core.models import Done, ProviderRequest, Request
+from triptych.core.models import Done, ProviderRequest
 from triptych.core.offers import Operation
+from triptych.core.requests import Request
 from triptych.providers import HttpRequest, ark, atlas, evolink, runware, wavespeed
 
 FAMILIES = ("seedream-5.5", "seedream-5.0-pro", "seedream-5.0-flash")

@@ -12,8 +12,9 @@ from support import flows
 from support.flows import answer, drive
 from triptych import catalog
 from triptych.core import errors
-from triptych.core.models import Done, Layer, Request
+from triptych.core.models import Done, Layer
 from triptych.core.offers import Operation, Quote
+from triptych.core.requests import Request
 from triptych.providers import wavespeed
 
 TICKET = "0123456789abcdef0123456789abcdef"

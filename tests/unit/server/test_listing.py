@@ -93,7 +93,6 @@ def test_no_snapshot_is_left_of_a_tool_that_is_gone() -> None:
 def test_an_input_schema_is_lean_and_valid(name: str) -> None:
     schema = listed(name)["inputSchema"]
     jsonschema.Draft202012Validator.check_schema(schema)
-    assert schema["additionalProperties"] is False
     for node in nodes(schema):
         assert not {"title", "$ref", "$defs", "anyOf"} & set(node), node
         assert node.get("default", 1) is not None

@@ -17,7 +17,7 @@ import pytest
 
 from support.fixtures import Emulator, MakeService
 from support.jobs import Options, edit_sequence
-from triptych.core.models import Request
+from triptych.core.requests import Request
 from triptych.storage import migrations
 from triptych.storage.jobs import Store
 

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.clocks import when
-from triptych.core.models import Failure, Image, Job, Layer, Output, Prediction, Request, Route, State, Status
+from triptych.core.models import Failure, Image, Job, Layer, Output, Prediction, Route, State, Status
 from triptych.core.offers import Lifecycle, LiveInputs, Offer, Operation, Param, Price, Sizes
+from triptych.core.requests import Look, Request, Row
 from triptych.storage.jobs import Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -40,6 +41,8 @@ routes = st.builds(
     operation=st.sampled_from(Operation),
     sizes=st.tuples(sizes),
     quotes_usd=st.tuples(money),
+    later_usd=st.just(()) | st.tuples(money),
+    words=st.none() | st.tuples(some, st.sampled_from(Operation)),
 )
 
 plain = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | words
@@ -124,6 +127,11 @@ ASKED: Mapping[str, st.SearchStrategy[Any]] = {
     "size": st.none() | some,
     "format": st.none() | some,
     "params": st.none() | mappings,
+    "rows": st.none()
+    | st.lists(st.builds(Row, images=lists, values=texts, done=numbers, original=st.none() | some), max_size=2).map(
+        tuple
+    ),
+    "look": st.none() | st.builds(Look, name=some, version=numbers, words=words, images=lists),
 }
 requests = st.builds(Request, **ASKED)
 WRITTEN_AT_FIRST: Mapping[str, st.SearchStrategy[Any]] = {
@@ -172,6 +180,7 @@ JOBS: Mapping[str, st.SearchStrategy[Any]] = {
     "warnings": st.lists(words, max_size=3).map(tuple),
     "cancel_requested": st.just(False),
     "routes": st.lists(routes, max_size=2).map(tuple),
+    "sources": st.none() | lists,
     "owner": st.none() | some,
     "status": st.just(Status.QUEUED),
     "returned": st.just(0),

@@ -15,7 +15,8 @@ from support.clocks import when
 from support.fixtures import Emulator, Finish, MakeService
 from support.jobs import Options, edit_sequence
 from triptych.core import errors
-from triptych.core.models import Job, Request
+from triptych.core.models import Job
+from triptych.core.requests import Request
 from triptych.storage import migrations, sqlite
 from triptych.storage.jobs import Store
 

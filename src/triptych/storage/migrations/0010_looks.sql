@@ -1,0 +1,17 @@
+-- The caller's text for each lane's first image, as a JSON list.
+ALTER TABLE jobs ADD COLUMN sources TEXT;
+-- The versions of looks. A removed look has a last version with `removed` 1; the owner of the person at the machine is ''.
+CREATE TABLE looks (
+  owner      TEXT NOT NULL,
+  name       TEXT NOT NULL,
+  version    INTEGER NOT NULL,
+  words      TEXT NOT NULL,
+  images     TEXT NOT NULL,             -- handles, as a JSON list
+  removed    INTEGER NOT NULL DEFAULT 0,
+  created_at DOUBLE PRECISION NOT NULL,
+  PRIMARY KEY (owner, name, version)
+);
+-- The files that Triptych wrote into users' directories. A folder or pattern as an argument leaves them out.
+CREATE TABLE saved_files (
+  path TEXT PRIMARY KEY
+);
