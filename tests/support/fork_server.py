@@ -57,25 +57,27 @@ def next_child(requests: socket.socket) -> dict[str, Any]:
         size, streams, _, _ = socket.recv_fds(requests, 8, 3)
         if not size:
             os._exit(0)
-        body = requests.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL)
+        request = json.loads(requests.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL))
         receiver, sender = os.pipe()
         between = os.fork()
         if between == 0:
             between = os.getpid()
-            pid = os.fork()
-            if pid:
-                os.write(sender, pid.to_bytes(8, "big"))
+            if os.fork():
                 os._exit(0)
-            os.close(receiver)
-            os.close(sender)
+            if request.pop("session"):
+                os.setsid()  # before the caller knows the pid, and can signal the whole group
+            os.write(sender, os.getpid().to_bytes(8, "big"))
+            for fd in (receiver, sender):
+                os.close(fd)
             requests.close()
             take_streams(streams)
             while os.getppid() == between:
                 time.sleep(0.001)
-            return dict(json.loads(body))
+            return dict(request)
+        os.close(sender)
         os.waitpid(between, 0)
         requests.sendall(os.read(receiver, 8))
-        for fd in (receiver, sender, *streams):
+        for fd in (receiver, *streams):
             os.close(fd)
 
 
@@ -89,10 +91,8 @@ def take_streams(streams: list[int]) -> None:
     sys.stderr = os.fdopen(2, "w", 1, encoding=stderr.encoding, errors=stderr.errors, closefd=False)
 
 
-def become(argv: list[str], cwd: str, env: dict[str, str], session: bool, interrupts: bool) -> None:
+def become(argv: list[str], cwd: str, env: dict[str, str], interrupts: bool) -> None:
     """Make this process what a fresh interpreter with these arguments would be, and run its program."""
-    if session:
-        os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler if interrupts else signal.SIG_IGN)
     os.chdir(cwd)
     os.environ.clear()
