@@ -13,6 +13,24 @@ from triptych.jobs.presenters import Link
 from triptych.jobs.results import JobResult
 from triptych.providers.client import Account
 from triptych.storage.jobs import Store
+from triptych.storage.reads import Seen
+
+
+def job_id_in(handle: str) -> str:
+    """Return the id of a job; the text may be a handle of one of its images."""
+    return handle.strip().partition("/")[0]
+
+
+def seen_job(store: Store, job_id: str, caller: Caller) -> Seen:
+    """Return what `Seen` has of a job. Raises: as `visible_job`."""
+    found = store.seen(job_id_in(job_id))
+    if not found or not caller.sees(found.owner):
+        raise _unknown(job_id)
+    return found
+
+
+def _unknown(job_id: str) -> errors.UnknownHandle:
+    return errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
 
 
 def visible_job(store: Store, job_id: str, caller: Caller) -> Job:
@@ -20,28 +38,38 @@ def visible_job(store: Store, job_id: str, caller: Caller) -> Job:
 
     Raises: `errors.UnknownHandle`, also for another owner's job.
     """
-    job = store.job(job_id.strip().partition("/")[0])
+    job = store.job(job_id_in(job_id))
     if not job or not caller.sees(job.owner):
-        raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
+        raise _unknown(job_id)
     return job
 
 
 def job_result(
-    store: Store, job: Job, accounts: Mapping[str, Account], link: Link, *, page: int, every: bool
+    store: Store,
+    job: Job,
+    accounts: Mapping[str, Account],
+    link: Link,
+    *,
+    page: int,
+    every: bool,
+    remaining_s: int | None,
 ) -> JobResult:
     """Return a job with one page of its images; with `every`, all of them.
 
     Raises: `errors.OutOfLimits` for a page that does not exist.
     """
-    predictions, outputs = store.predictions(job.id), store.outputs(job.id)
+    faulty, lists = store.faulty(job.id), every or job.status not in (Status.QUEUED, Status.RUNNING)
+    outputs = store.outputs(job.id) if lists else []
     return presenters.job_result(
         job,
-        predictions,
+        faulty,
+        store.costs(job.id),
         outputs,
         store.image_by_sha256,
         page=page,
+        remaining_s=remaining_s,
         page_size=None if every else _page_size(store, job, outputs),
-        findable=any(resumption.state_after(p, accounts) is State.SUBMITTING for p in predictions),
+        findable=any(resumption.state_after(p, accounts) is State.SUBMITTING for p in faulty),
         link=link,
     )
 

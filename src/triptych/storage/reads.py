@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
 from triptych.core.clock import Clock, Moment, SystemClock, boot_id
-from triptych.core.models import Failure, Image, Job, Output, Prediction
+from triptych.core.models import Failure, Image, Job, Output, Prediction, Status
+from triptych.core.offers import Offer
+from triptych.core.requests import Request
 from triptych.storage import rows
 from triptych.storage.budget import Budget, Ledger
 from triptych.storage.sqlite import Database
@@ -23,6 +27,56 @@ RESTARTED = Failure("restarted", "The machine restarted before the provider's an
 """Of a request in progress at the restart: its age depends on a wall clock that may have been set meanwhile."""
 SAME_FOR_S = 3600.0
 """How long after its end a job is the result of the same request."""
+
+KEPT_CHARS = 16_000_000
+"""The most characters of requests that are kept as values."""
+PACE_ENDS = 25
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """What never changes in a job after it is stored; `chars` is its length as JSON."""
+
+    request: Request
+    sources: tuple[str, ...] | None
+    live_offer: Offer | None
+    requested: int
+    chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is asked of a job again and again: not its request, which may have megabytes."""
+
+    status: Status
+    requested: int
+    save_to: str | None
+    owner: str | None
+    returned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a job's requests took so far, and what is left of them."""
+
+    finished: tuple[tuple[datetime, datetime], ...]
+    """When each of the newest `PACE_ENDS` that finished was submitted, and when it finished."""
+    first_at: datetime | None
+    """When the job's first request was submitted; None if more have finished than `finished` has."""
+    running: tuple[datetime, ...]
+    """When each request that runs now was submitted."""
+    left: tuple[int, ...]
+    """How many requests of each unfinished lane have not finished, in the order of the lanes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """The predictions of a job that have the same quote and charge."""
+
+    count: int
+    quoted_usd: Decimal
+    charged_usd: Decimal | None
+    charge_is_estimate: bool
 
 
 class Reads:
@@ -37,6 +91,7 @@ class Reads:
         self._images_dir = images_dir
         self._clock = clock or SystemClock()
         self._db = Database(path)
+        self._kept: dict[str, _Fixed] = {}
         self._forget_earlier_boots()
         self.ledger = Ledger(self._db, budget_usd)
 
@@ -165,7 +220,7 @@ class Reads:
         the provider. Results of the provider are no uploads.
         """
         with self._db.transaction():
-            using = [rows.read(Prediction, row) for row in self._db.all("unfinished_at", provider=provider)]
+            using = [self._prediction(row) for row in self._db.all("unfinished_at", provider=provider)]
             sent = {url for p in using for url in p.sent_urls}
             handles = {handle for p in using for handle in (*p.inputs, *p.request.handles)}
             needed = {image.sha256 for image in map(self.image_by_handle, handles) if image}
@@ -197,15 +252,72 @@ class Reads:
     def job(self, job_id: str) -> Job | None:
         """Return a job; None if there is none."""
         row = self._db.one("job", id=job_id)
-        return rows.read(Job, row) if row else None
+        return self._job(row) if row else None
+
+    def seen(self, job_id: str) -> Seen | None:
+        """Return a job's status and the number of its images; None if there is no job."""
+        row = self._db.one("job_seen", id=job_id)
+        return rows.read(Seen, row, requested=self._fixed(job_id).requested) if row else None
+
+    def pace(self, job_id: str) -> Pace:
+        """Return what a job's requests took so far, and what is left."""
+        ends = [
+            (rows.utc(row["submitted_at"]), rows.utc(row["finished_at"]))
+            for row in self._db.all("newest_ends", job_id=job_id, limit=PACE_ENDS)
+        ]
+        left: Counter[int] = Counter()
+        running = []
+        for row in self._db.all("left", job_id=job_id):
+            left[row["lane"]] += 1
+            if row["submitted_at"] and row["state"] in ("submitting", "running"):
+                running.append(rows.utc(row["submitted_at"]))
+        first = self._db.one("first_submit", job_id=job_id)
+        first_at = rows.utc(first["at"]) if first and first["at"] else None
+        return Pace(tuple(ends), first_at if len(ends) < PACE_ENDS else None, tuple(running), tuple(left.values()))
 
     def jobs(self, limit: int, status: str | None = None, owner: str | None = None) -> list[Job]:
         """Return the newest jobs first, of one owner or of all."""
-        return [rows.read(Job, row) for row in self._db.all("jobs", limit=limit, status=status, owner=owner)]
+        return [self._job(row) for row in self._db.all("jobs", limit=limit, status=status, owner=owner)]
+
+    def _job(self, row: sqlite3.Row) -> Job:
+        fixed = self._fixed(row["id"])
+        return rows.read(Job, row, request=fixed.request, sources=fixed.sources, live_offer=fixed.live_offer)
+
+    def _prediction(self, row: sqlite3.Row) -> Prediction:
+        fixed = self._fixed(row["job_id"])
+        return rows.read(Prediction, row, request=fixed.request, live_offer=fixed.live_offer)
+
+    def _fixed(self, job_id: str) -> _Fixed:
+        """Return what never changes in a job. It is kept, up to `KEPT_CHARS`: a table has megabytes."""
+        found = self._kept.pop(job_id, None)
+        if found is None:
+            row = self._db.one("job_fixed", id=job_id)
+            assert row
+            request: Request = rows.value(Request, row["request"])
+            chars = len(row["request"]) + len(row["sources"] or "")
+            found = rows.read(_Fixed, row, request=request, requested=request.requested, chars=chars)
+        self._kept[job_id] = found  # the last used is the last to be forgotten
+        while len(self._kept) > 1 and sum(one.chars for one in self._kept.values()) > KEPT_CHARS:
+            del self._kept[next(iter(self._kept))]
+        return found
+
+    def costs(self, job_id: str) -> list[Costs]:
+        """Return a job's money: its predictions with the same quote and the same charge together."""
+        return [rows.read(Costs, row) for row in self._db.all("costs", job_id=job_id)]
 
     def predictions(self, job_id: str) -> list[Prediction]:
         """Return a job's predictions, lane by lane, step by step."""
-        return [rows.read(Prediction, row) for row in self._db.all("predictions", job_id=job_id)]
+        return [self._prediction(row) for row in self._db.all("predictions", job_id=job_id)]
+
+    def faulty(self, job_id: str) -> list[Prediction]:
+        """Return those of a job's predictions that have a fault, lane by lane, step by step."""
+        return [self._prediction(row) for row in self._db.all("faulty", job_id=job_id)]
+
+    def times(self, job_id: str) -> tuple[datetime, datetime]:
+        """Return when a job was made, and when a prediction of it was sent or finished last."""
+        row = self._db.one("job_times", job_id=job_id)
+        assert row
+        return rows.utc(row["made_at"]), rows.utc(row["moved_at"])
 
     def outputs(self, job_id: str) -> list[Output]:
         """Return a job's outputs in order."""
@@ -255,11 +367,11 @@ class Reads:
             endpoint=prediction.endpoint,
             since=since.timestamp(),
         )
-        return [(rows.read(Prediction, row), row["lease_until"] > now.mono_s) for row in found]
+        return [(self._prediction(row), row["lease_until"] > now.mono_s) for row in found]
 
     def running_at(self, provider: str) -> list[Prediction]:
         """Return the predictions that run at a provider, oldest first, at most 50."""
-        return [rows.read(Prediction, row) for row in self._db.all("running_at", provider=provider)]
+        return [self._prediction(row) for row in self._db.all("running_at", provider=provider)]
 
     def unfinished(self) -> int:
         """Return how many predictions are not finished."""

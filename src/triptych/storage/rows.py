@@ -21,6 +21,8 @@ from pydantic_core import to_json
 
 T = TypeVar("T")
 
+SHORT_CHARS = 2000
+
 
 def utc(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
@@ -47,10 +49,15 @@ def value(kind: Any, stored: Any) -> Any:
     return None if stored is None else _reader(kind)(stored)
 
 
-def read(kind: type[T], row: sqlite3.Row) -> T:
-    """Return a row as a dataclass. For a NULL whose field cannot be None, the field has its default."""
-    values = {}
+def read(kind: type[T], row: sqlite3.Row, **given: Any) -> T:
+    """Return a row as a dataclass. For a NULL whose field cannot be None, the field has its default.
+
+    `given` are fields that are not in the row.
+    """
+    values = given
     for name, is_optional, convert in _readers(kind):  # type: ignore[arg-type]
+        if name in given:
+            continue
         stored = row[name]
         if stored is not None:
             values[name] = convert(stored)
@@ -79,5 +86,7 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
         return utc
     if hint in (str, int, float, bool, Decimal) or (isinstance(hint, type) and issubclass(hint, Enum)):
         return hint  # type: ignore[no-any-return]
-    # The rows of a job repeat the same few texts.
-    return lru_cache(maxsize=256)(TypeAdapter(hint).validate_json)
+    # The rows of a job repeat the same few texts. Long ones, such as the routes of 2,000 lanes, would fill the memory.
+    convert = TypeAdapter(hint).validate_json
+    remembered = lru_cache(maxsize=256)(convert)
+    return lambda text: remembered(text) if len(text) <= SHORT_CHARS else convert(text)
