@@ -290,7 +290,7 @@ def test_lanes_in_different_size_tiers_are_quoted_each() -> None:
     sides = (1024, 2048)
     images = {f"img_{side}": Picture("00", f"img_{side}", "image/png", side, side, 1, Path("x")) for side in sides}
     offers = [offer(), offer(provider="other", price=Price(Decimal(1), "2026-11-21", "a test"))]
-    plan = planning.build_plan(Request("edit_chain", ("a", "b"), tuple(images)), offers, images)
+    plan = planning.build_plan(Request("edit_chain", ("a", "b"), tuple(images)), offers, images, lambda _: None)
     assert [quote.usd for quote in plan.quotes] == [Decimal("0.028"), Decimal("0.043")]
     assert plan.quoted_usd == 2 * Decimal("0.071")
     assert plan.routes[0].quotes_usd == (1, 1)

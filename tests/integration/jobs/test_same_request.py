@@ -19,7 +19,7 @@ from support.jobs import NOW, Options, edit_chain, edit_sequence, ended
 from triptych.core import errors
 from triptych.core.clock import moment
 from triptych.core.models import Failure, Job, Prediction, State
-from triptych.core.requests import Request
+from triptych.core.requests import Look, Request, Row
 from triptych.jobs.planning import Terms
 from triptych.jobs.pricing import PLACEHOLDER_URL
 from triptych.jobs.service import Caller
@@ -55,12 +55,28 @@ def test_a_field_added_later_counts_without_being_listed() -> None:
     assert wider(None) == fingerprint(), "an earlier version's request is still the same"
 
 
+OBJECTS = ("params", "rows", "look")
+ROWS = [
+    {"rows": (row,)}
+    for row in (Row(), Row(("img_1",)), Row(values={"name": "a"}), Row(("img_1",), done=1), Row(("img_1", "img_2")))
+]
+LOOKS = [{"look": Look("tea", 1, words, images)} for words in ("warm", "") for images in ((), ("img_1",), ("img_2",))]
+
+
+def test_each_row_and_each_look_counts() -> None:
+    assert len({fingerprint(**changes) for changes in (*ROWS, *LOOKS)}) == len(ROWS) + len(LOOKS)
+
+
+def test_a_look_counts_by_its_words_and_images_not_by_its_name_and_version() -> None:
+    assert fingerprint(look=Look("coffee", 1, "warm", ())) == fingerprint(look=Look("tea", 2, "warm", ()))
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"tool": "edit_chain"}, {"owner": "ann"}, {"prompts": ("a", "b")}, {"count": 3}, {"images": ("img_2",)},
      {"images": (), "references": ("img_1",)}, {"images": ("img_1", "img_1")},
-     {"params": {"seed": 7}}, {"params": {"mask": "img_2"}},
-     *({field.name: "another"} for field in fields(Request) if field.default is None and field.name != "params")],
+     {"params": {"seed": 7}}, {"params": {"mask": "img_2"}}, {"references": ("original",)}, *ROWS, *LOOKS,
+    *({field.name: "another"} for field in fields(Request) if field.default is None and field.name not in OBJECTS)],
     ids=str,
 )  # fmt: skip
 def test_everything_that_is_asked_counts(changes: dict[str, Any]) -> None:

@@ -261,14 +261,16 @@ async def test_a_lost_id_is_found_again_in_the_list(make_service: MakeService, c
             await service.list_jobs(status="lost")
 
 
-async def test_two_hundred_images_through_ten_steps_are_accepted(make_service: MakeService, coffee: str) -> None:
+async def test_two_thousand_requests_are_accepted(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         (image,) = (await service.upload_images([coffee])).images
         result = await edit_chain(service, [image.handle] * 200, [f"step {n}" for n in range(10)], options=NOW)
         assert (result.requested, result.status) == (2000, "queued")
         assert len(result.model_dump_json()) < 9000
-        with pytest.raises(errors.OutOfLimits, match="200"):
-            await edit_chain(service, [image.handle] * 201, ["warmer"])
+        many = await edit_chain(service, [image.handle] * 2000, ["warmer"], options=NOW)
+        assert (many.requested, many.status) == (2000, "queued")
+        with pytest.raises(errors.OutOfLimits, match="201 images × 10 steps are 2010 requests"):
+            await edit_chain(service, [image.handle] * 201, [f"step {n}" for n in range(10)])
         with pytest.raises(errors.OutOfLimits, match="10"):
             await edit_chain(service, [image.handle], ["warmer"] * 11)
 
