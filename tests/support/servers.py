@@ -140,7 +140,7 @@ class CannedService:
 
     async def seen(self, job_id: str) -> Seen:
         job = await self.job(job_id)
-        return Seen(Status(job.status), None, None, job.returned)
+        return Seen(Status(job.status), job.requested, None, None, job.returned)
 
     async def job(self, job_id: str, caller: Caller | None = None, *, every: bool = False) -> JobResult:
         try:

@@ -119,8 +119,8 @@ def job_result(
 ) -> JobResult:
     """Return the result of a job: without images while it runs, then with one page of them, final images first.
 
-    `faulty` are its predictions with a fault. Without `page_size`: all images so far, in order. `findable`: an uncertain request may still be found in the
-    provider's list.
+    `faulty` are its predictions with a fault. Without `page_size`: all images so far, in order. `findable`: an
+    uncertain request may still be found in the provider's list.
 
     Raises: `errors.OutOfLimits` if an ended job has no such page.
     """

@@ -33,8 +33,8 @@ class Result(BaseModel):
 class Progress(Result):
     done: int
     total: int
-    remaining_s: int | None = None
-    """About how long the job still takes, in seconds; null until some of its requests have finished."""
+    remaining_s: int | None = _shown_if_set()
+    """About how long the job still takes, in seconds; left out until some of its requests have finished."""
 
 
 def time_left(seconds: int) -> str:
