@@ -53,9 +53,9 @@ class Store(Claims):
             written = rows.columns(job)
             del written["may_be_charged"]  # it follows from the predictions
             self._db.run("add_job", **written)
+            names, created_at = self._db.parameters("add_prediction"), now.at.timestamp()
             for prediction in predictions:
-                values = self._db.used("add_prediction", rows.columns(prediction))
-                self._db.run("add_prediction", **values, created_at=now.at.timestamp())
+                self._db.run("add_prediction", **rows.columns(prediction, names), created_at=created_at)
         return None
 
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:
@@ -190,7 +190,7 @@ class Store(Claims):
     ) -> None:
         self._db.run(
             "move",
-            **self._db.used("move", rows.columns(moved)),
+            **rows.columns(moved, self._db.parameters("move")),
             reserved_usd="0" if release else reserved,
             lease=lease,
             lease_until=row["lease_until"] if lease and row else 0,

@@ -141,7 +141,7 @@ ORDER BY frames.created_at DESC, frames.job_id, frames.n LIMIT :limit;
 -- name: busy
 SELECT provider, COUNT(*) AS running FROM predictions
 WHERE id IN (SELECT id FROM predictions WHERE state IN ('submitting', 'running')
-             UNION ALL SELECT id FROM predictions WHERE lease IS NOT NULL AND state = 'queued' AND lease_until > :now)
+             UNION ALL SELECT id FROM predictions WHERE lease IS NOT NULL AND +state = 'queued' AND lease_until > :now)
 GROUP BY provider;
 
 -- name: claim
@@ -181,7 +181,7 @@ WHERE id = (
 RETURNING *;
 
 -- name: next_due
--- As `claim`: the first of each index, and the few that are leased.
+-- As `claim`: the first of each index, and the few that are leased (`+` keeps SQLite from reading a state as a whole).
 SELECT MIN(CASE WHEN due > :now + :most_wait_s THEN 0 ELSE due END) AS due FROM (
   SELECT due_at AS due FROM predictions
   WHERE state IN ('submitting', 'running', 'fetching') AND lease IS NULL
@@ -211,9 +211,9 @@ SELECT MIN(CASE WHEN due > :now + :most_wait_s THEN 0 ELSE due END) AS due FROM 
              CASE WHEN lease_until > :now + :most_lease_s THEN 0 ELSE lease_until END)
   FROM predictions
   WHERE lease IS NOT NULL AND provider IN (:providers) AND id NOT IN (:held)
-    AND (state IN ('submitting', 'running', 'fetching')
-         OR (state = 'queued' AND provider IN (SELECT value FROM json_each(:free)))
-         OR (state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL
+    AND (+state IN ('submitting', 'running', 'fetching')
+         OR (+state = 'queued' AND provider IN (SELECT value FROM json_each(:free)))
+         OR (+state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL
              AND attempts IN (SELECT value FROM json_each(:tries))))
 );
 

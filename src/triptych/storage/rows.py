@@ -7,7 +7,7 @@ number nor a text is JSON text.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import fields
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -39,9 +39,11 @@ def column(value: Any) -> str | int | float | None:
     return to_json(value).decode()
 
 
-def columns(value: Any) -> dict[str, str | int | float | None]:
-    """Return a dataclass's fields as columns."""
-    return {field.name: column(getattr(value, field.name)) for field in fields(value)}
+def columns(value: Any, only: Container[str] | None = None) -> dict[str, str | int | float | None]:
+    """Return a dataclass's fields as columns; with `only`, those of these names."""
+    return {
+        field.name: column(getattr(value, field.name)) for field in fields(value) if only is None or field.name in only
+    }
 
 
 def value(kind: Any, stored: Any) -> Any:
