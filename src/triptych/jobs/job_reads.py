@@ -7,10 +7,11 @@ from contextlib import suppress
 
 from triptych.core import errors
 from triptych.core.models import Job, Output, State, Status
+from triptych.core.text import line
 from triptych.jobs import presenters, resumption
 from triptych.jobs.image_access import Caller
 from triptych.jobs.presenters import Link
-from triptych.jobs.results import JobResult
+from triptych.jobs.results import JobResult, JobsResult, JobStages, Stage
 from triptych.providers.client import Account
 from triptych.storage.jobs import Store
 from triptych.storage.reads import Seen
@@ -42,6 +43,26 @@ def visible_job(store: Store, job_id: str, caller: Caller) -> Job:
     if not job or not caller.sees(job.owner):
         raise _unknown(job_id)
     return job
+
+
+def job_stages(store: Store, job_id: str, caller: Caller) -> JobStages:
+    """Return how far each step of a job is. Raises: as `visible_job`."""
+    job = visible_job(store, job_id, caller)
+    steps = [
+        Stage(prompt=line(prompt, 80), done=done, lost=lost, total=total)
+        for prompt, (done, lost, total) in zip(job.request.prompts, store.stages(job.id), strict=True)
+    ]
+    return JobStages(steps=steps, spent=store.spent_usd(job.id))
+
+
+def jobs_listed(store: Store, limit: int, status: str | None, caller: Caller) -> JobsResult:
+    """Return a caller's recent jobs, newest first."""
+    found = store.jobs(limit, status, caller.owner)
+    unfinished = next((job.id for job in found if job.status in (Status.QUEUED, Status.RUNNING)), None)
+    return JobsResult(
+        jobs=[presenters.job_summary(job, store.costs(job.id)) for job in found],
+        next=f'get_status(job_id="{unfinished}", wait_s=50)' if unfinished else None,
+    )
 
 
 def job_result(

@@ -37,6 +37,22 @@ class Progress(Result):
     """About how long the job still takes, in seconds; left out until some of its requests have finished."""
 
 
+class Stage(Result):
+    """One step of a job: its words, how many of its requests are done, and how many ended without an image."""
+
+    prompt: str
+    done: int
+    lost: int
+    total: int
+
+
+class JobStages(Result):
+    """How far each step of a job is; `spent` is the charge of what has finished, or its quote until that is known."""
+
+    steps: list[Stage]
+    spent: Usd
+
+
 def time_left(seconds: int) -> str:
     """Return a duration as "about 4 min left"."""
     if seconds < 90:

@@ -26,7 +26,7 @@ from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.image_access import Caller, ImageAccess, SignedFile
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
-from triptych.jobs.job_reads import job_id_in, job_result, seen_job, visible_job
+from triptych.jobs.job_reads import job_id_in, job_result, job_stages, jobs_listed, seen_job, visible_job
 from triptych.jobs.planning import MAX_REQUESTS, Terms
 from triptych.jobs.pricing import Pricing
 from triptych.jobs.remaining import remaining_s
@@ -35,7 +35,7 @@ from triptych.jobs.results import (
     JobRequest,
     JobResult,
     JobsResult,
-    JobSummary,
+    JobStages,
     ModelsResult,
     Preview,
     SaveResult,
@@ -189,17 +189,7 @@ class ImageService:
             raise errors.OutOfLimits(f"limit is 1 to 100; it was {limit}.")
         if status is not None and status not in set(Status):
             raise errors.OutOfLimits(f"status is one of {', '.join(Status)}; it was {errors.quoted(status, 40)}.")
-
-        def read(store: Store) -> tuple[list[Job], list[JobSummary]]:
-            found = store.jobs(limit, status, caller.owner)
-            return found, [presenters.job_summary(job, store.costs(job.id)) for job in found]
-
-        jobs, summaries = await self.store.run(read)
-        unfinished = next((job.id for job in jobs if job.status in (Status.QUEUED, Status.RUNNING)), None)
-        return JobsResult(
-            jobs=summaries,
-            next=f'get_status(job_id="{unfinished}", wait_s=50)' if unfinished else None,
-        )
+        return await self.store.run(jobs_listed, limit, status, caller)
 
     async def cancel_job(self, job_id: str, caller: Caller = ANYONE) -> JobResult:
         """Cancel the requests that are not submitted; a warning names those that the provider will still charge.
@@ -281,6 +271,13 @@ class ImageService:
             return job_result(store, found, self.config.accounts, link, page=page, every=every, remaining_s=left_s)
 
         return await self.store.run(read)
+
+    async def stages(self, job_id: str, caller: Caller = ANYONE) -> JobStages:
+        """Return how far each step of a job is, and the cost so far.
+
+        Raises: `errors.UnknownHandle`.
+        """
+        return await self.store.run(job_stages, job_id, caller)
 
     async def times(self, job_id: str, caller: Caller = ANYONE) -> tuple[datetime, datetime, datetime]:
         """Return when a job was made, the time of its last stored change, and the time now.

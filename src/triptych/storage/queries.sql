@@ -308,6 +308,15 @@ WHERE job_id = :job_id AND state IN ('waiting', 'queued', 'submitting', 'running
 -- name: first_submit
 SELECT MIN(submitted_at) AS at FROM predictions WHERE job_id = :job_id;
 
+-- name: stages
+SELECT step, COUNT(*) AS total, COUNT(CASE WHEN state = 'done' THEN 1 END) AS done,
+       COUNT(CASE WHEN state IN ('failed', 'cancelled', 'uncertain') THEN 1 END) AS lost
+FROM predictions WHERE job_id = :job_id GROUP BY step;
+
+-- name: spent
+SELECT COALESCE(charged_usd, quoted_usd) AS usd, COUNT(*) AS n FROM predictions
+WHERE job_id = :job_id AND (charged_usd IS NOT NULL OR state IN ('fetching', 'done')) GROUP BY usd;
+
 -- name: job_fixed
 SELECT request, sources, live_offer FROM jobs WHERE id = :id;
 

@@ -305,6 +305,21 @@ class Reads:
         """Return a job's money: its predictions with the same quote and the same charge together."""
         return [rows.read(Costs, row) for row in self._db.all("costs", job_id=job_id)]
 
+    def stages(self, job_id: str) -> list[tuple[int, int, int]]:
+        """Return for each step of a job how many requests are done, how many ended without an image, and their number.
+
+        The steps that an earlier job made have none.
+        """
+        found = {row["step"]: row for row in self._db.all("stages", job_id=job_id)}
+        steps = self._fixed(job_id).request.steps
+        return [
+            (row["done"], row["lost"], row["total"]) if (row := found.get(step)) else (0, 0, 0) for step in range(steps)
+        ]
+
+    def spent_usd(self, job_id: str) -> Decimal:
+        """Return the charge of a job's finished requests, or their quote where the charge is not known yet."""
+        return sum((Decimal(row["usd"]) * row["n"] for row in self._db.all("spent", job_id=job_id)), Decimal(0))
+
     def predictions(self, job_id: str) -> list[Prediction]:
         """Return a job's predictions, lane by lane, step by step."""
         return [self._prediction(row) for row in self._db.all("predictions", job_id=job_id)]
