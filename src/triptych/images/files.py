@@ -22,11 +22,13 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
+import anyio
 import anyio.from_thread
 import anyio.to_thread
 
 from triptych.core import errors, private_files
 from triptych.core.models import Image
+from triptych.images import folders
 from triptych.images.allowed_paths import (
     FILE_LIMIT_BYTES,
     allowed_path,
@@ -41,8 +43,7 @@ from triptych.images.allowed_paths import (
 PART_LIFETIME_S = 30.0
 """A temporary file older than this is stale: no write takes this long."""
 
-_SUFFIX = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/gif": ".gif"}
-_SUFFIX |= {"image/bmp": ".bmp", "image/tiff": ".tiff"}
+_SUFFIX = {mime_type: suffixes[0] for mime_type, suffixes in folders.SUFFIXES.items()}
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in "0123456789¹²³")}
 
 Fetch = Callable[[str], Awaitable[bytes]]
@@ -59,7 +60,7 @@ class ImageFiles:
     """The files below `home`, and the imports into them. `fetch` reads an https URL."""
 
     def __init__(self, home: Path, fetch: Fetch) -> None:
-        self._home = home
+        self.home = home
         self.images_dir = home / "images"
         self._parts_dir = home / "parts"
         self._fetch = fetch
@@ -76,11 +77,18 @@ class ImageFiles:
 
         return self._write(data, processing.verify(data))
 
-    async def import_image(self, item: str, allowed: Sequence[Path], may_use: MayUse = _anyone) -> Image:
+    async def import_image(
+        self,
+        item: str,
+        allowed: Sequence[Path],
+        may_use: MayUse = _anyone,
+        limiter: anyio.CapacityLimiter | None = None,
+    ) -> Image:
         """Store the image behind a path, a `file://` or `https://` URL or a `data:` URI, without metadata, and return
         it.
 
-        A path inside our own directory is read only if `may_use` allows it, whatever `allowed` holds.
+        A path inside our own directory is read only if `may_use` allows it, whatever `allowed` holds. `limiter` bounds
+        how many images are decoded at a time.
         Raises: `errors.NotAllowed`, `errors.UnreadableImage`; for URLs the errors of `ProviderClient.fetch`.
         """
         if item[:5].lower() == "data:":
@@ -88,29 +96,57 @@ class ImageFiles:
         elif re.match(r"https?://", item, re.IGNORECASE):
             data = await self._fetch(item)
         else:
-            data = await self._read(item, allowed, may_use)
-        try:
-            return await anyio.to_thread.run_sync(self._clean, data)
-        except errors.UnreadableImage as error:
-            raise errors.UnreadableImage(f"{quoted_path(item)}: {error.message}") from error
+            _, data = await self.read(item, allowed, may_use)
+        return await anyio.to_thread.run_sync(self._clean_named, item, data, limiter=limiter)
 
-    async def _read(self, item: str, allowed: Sequence[Path], may_use: MayUse) -> bytes:
-        """Return the bytes of a file. A refusal does not show whether a stored image of another owner exists."""
+    def locate(self, item: str, allowed: Sequence[Path]) -> Path | None:
+        """Return the resolved path of a file outside our own directory; None for one inside.
+
+        Raises: as `read`, also for a path that leads to nothing.
+        """
+        real, is_own = locate(item, allowed, self.images_dir)
+        if is_own:
+            return None
+        try:
+            real.stat()
+        except OSError:
+            read_once(item, real, is_own)  # its refusal says what is wrong
+        return real
+
+    def import_file(self, item: str, real: Path) -> Image:
+        """Do as `import_image` for a path that `locate` returned, maybe minutes ago. Blocks."""
+        return self._clean_named(item, read_once(item, real, False))
+
+    def touch(self, image: Image) -> bool:
+        """Return whether the file of an image is here; it then counts as used now."""
+        return _touched(image.path)
+
+    async def read(
+        self, item: str, allowed: Sequence[Path], may_use: MayUse, limit_bytes: int | None = None
+    ) -> tuple[Path, bytes]:
+        """Return the resolved path of a file and its bytes.
+
+        A refusal does not show whether a stored image of another owner exists.
+        Raises: `errors.NotAllowed`, `errors.UnreadableImage`.
+        """
         real, is_own = await anyio.to_thread.run_sync(locate, item, allowed, self.images_dir)
         try:
-            data = await anyio.to_thread.run_sync(read_once, item, real, is_own)
+            data = await anyio.to_thread.run_sync(read_once, item, real, is_own, limit_bytes)
         except errors.TriptychError:
             if is_own and not await may_use(""):
                 raise outside_error(item, allowed) from None
             raise
         if is_own and not await may_use(hashlib.sha256(data).hexdigest()):
             raise outside_error(item, allowed)
-        return data
+        return real, data
 
-    def _clean(self, data: bytes) -> Image:
+    def _clean_named(self, item: str, data: bytes) -> Image:
         from triptych.images import processing
 
-        clean, facts = processing.clean(data)
+        try:
+            clean, facts = processing.clean(data)
+        except errors.UnreadableImage as error:
+            raise errors.UnreadableImage(f"{quoted_path(item)}: {error.message}") from error
         del data
         return self._write(clean, facts)
 
@@ -206,7 +242,7 @@ class ImageFiles:
         Raises: `errors.NotAllowed`, with the allowed directories and the setting that adds one.
         """
         path = allowed_path(directory, allowed)
-        if is_inside(path, self._home):
+        if is_inside(path, self.home):
             raise errors.NotAllowed(f"{quoted_path(directory)} is inside TRIPTYCH_HOME; name a directory of your own.")
         with suppress(OSError):  # a name that is too long, for example: the write raises the error
             if path.is_file():

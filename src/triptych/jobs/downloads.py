@@ -132,4 +132,5 @@ class Downloads:
                     log.exception("internal error while saving an image of %s", job_id)
                     await self._store.warn(job_id, [f"Not saved: an internal error ({type(error).__name__})."])
                     return
+                await self._store.note_saved_file(path)
                 await self._store.output_saved(output, str(path))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -23,7 +23,8 @@ from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.models import Image, Job, Status
 from triptych.images.files import ImageFiles
-from triptych.jobs import file_links, image_preview, presenters
+from triptych.jobs import file_links, image_preview, presenters, reading
+from triptych.jobs.reading import Reading, Source
 from triptych.jobs.results import ImageResult, Preview, Saved, SaveResult
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Store
@@ -45,7 +46,8 @@ class Caller:
 
     `owner` is None for the person at the machine, who sees everything and whose jobs have no owner. `asks`: the user
     can be asked before a costly job; then only a yes confirms one, up to `agreed_usd`. `left_s` returns how long the
-    caller still waits. `files_url` is the base of this caller's signed URLs; None for a caller that reads the disk.
+    caller still waits; it waits for images to be read for `read_limit_s` at most. `files_url` is the base of this
+    caller's signed URLs; None for a caller that reads the disk.
     """
 
     roots: tuple[Path, ...] = ()
@@ -54,6 +56,7 @@ class Caller:
     asks: bool = False
     agreed_usd: Decimal | None = None
     left_s: Callable[[], float] = lambda: math.inf
+    read_limit_s: float = math.inf
     files_url: str | None = None
 
     def sees(self, owner: str | None) -> bool:
@@ -80,42 +83,62 @@ class ImageAccess:
     """The images of one home; `allowed_dirs` may be used by every caller."""
 
     def __init__(
-        self, store: AsyncStore, image_files: ImageFiles, clock: Clock, allowed_dirs: tuple[Path, ...]
+        self,
+        store: AsyncStore,
+        image_files: ImageFiles,
+        reading: Reading,
+        clock: Clock,
+        allowed_dirs: tuple[Path, ...],
     ) -> None:
         self._store = store
         self._files = image_files
+        self._reading = reading
         self._clock = clock
         self._allowed_dirs = allowed_dirs
 
     async def import_images(self, items: Sequence[str], caller: Caller) -> list[Image]:
         """Return the images behind handles, paths and URLs, in order; outside images are stored first.
 
-        Raises: `errors.UnknownHandle`, and as `ImageFiles.import_images`.
+        Raises: `errors.UnknownHandle`; `errors.StillReading` when the caller has waited for as long as it does; as
+        `ImageFiles.import_image`.
         """
+        texts = [item.strip() for item in items]
+        if not all(texts):
+            raise errors.UnreadableImage("An image is an empty string; pass a handle, a path, a URL or a data: URI.")
+        named = {text: handle for text in texts if (handle := _handle_in(text, caller)) is not None}
+        stored = {text: await self.by_handle(handle, caller) for text, handle in named.items()}
+        outside = [text for text in dict.fromkeys(texts) if text not in named]
+        sources = await anyio.to_thread.run_sync(self._sources, outside, caller)
         found = []
-        for i, item in enumerate(items):
-            text = item.strip()
-            if caller.files_url and text.startswith(f"{caller.files_url}/"):  # one of our signed URLs
-                text = f"triptych://images/{text.removeprefix(f'{caller.files_url}/').partition('?')[0]}"
-            if text.startswith("triptych:"):  # a handle and nothing else
-                text = unquote(text.removeprefix("triptych://images/"))
-                found.append(replace(await self.by_handle(text, caller), handle=text))
-                continue
-            if text.startswith(("img_", "job_")):
-                found.append(replace(await self.by_handle(text, caller), handle=text))
-                continue
-            if len(items) > 1:
-                await caller.report_progress(i, len(items), f"reading image {i + 1} of {len(items)}")
-            if not text:
-                raise errors.UnreadableImage(
-                    "An image is an empty string; pass a handle, a path, a URL or a data: URI."
-                )
-            image = await self._files.import_image(
-                text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
-            )
-            image = await self._store.add_image(image, self._clock.now(), caller.owner)
-            found.append(image)
+        within_s = min(caller.left_s(), caller.read_limit_s)
+        async with self._reading.batch(list(sources.values()), caller.owner, len(items), within_s) as batch:
+            for i, text in enumerate(texts):
+                if text in named:
+                    found.append(replace(stored[text], handle=named[text]))
+                    continue
+                if len(items) > 1:
+                    await caller.report_progress(i, len(items), f"reading image {i + 1} of {len(items)}")
+                if text in sources:
+                    image = await batch.image(sources[text])
+                else:
+                    image = await self._files.import_image(
+                        text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
+                    )
+                found.append(await self._store.add_image(image, self._clock.now(), caller.owner))
         return found
+
+    def _sources(self, texts: Iterable[str], caller: Caller) -> dict[str, Source]:
+        """Return the source of each path and URL. A path inside our own directory and a data URI have none.
+
+        Raises: as `ImageFiles.locate`.
+        """
+        allowed, sources = self.allowed(caller), dict[str, Source]()
+        for text in texts:
+            if text[:8].lower().startswith(("https://", "http://")):
+                sources[text] = reading.source_of_url(text, caller.owner)
+            elif text[:5].lower() != "data:" and (real := self._files.locate(text, allowed)):
+                sources[text] = reading.source_of_file(text, real)
+        return sources
 
     async def may_use(self, sha256: str, caller: Caller) -> bool:
         """Return whether a caller uploaded or made these bytes; the person at the machine may use all."""
@@ -232,6 +255,7 @@ class ImageAccess:
             if name:
                 stem = name if len(images) == 1 else f"{name}-{i:02d}"
             path = await anyio.to_thread.run_sync(self._files.save, image, target, stem)
+            await self._store.note_saved_file(path)
             await self._store.run(_remember_saved, image.handle, path)
             saved.append(Saved(handle=image.handle, path=str(path)))
         return SaveResult(saved=saved)
@@ -258,7 +282,8 @@ class ImageAccess:
                 image = await self._store.image_by_sha256(output.sha256 or "")
                 if image:
                     name = f"{job_id}-{output.n:02d}"
-                    await anyio.to_thread.run_sync(self._files.save, image, Path(directory), name)
+                    path = await anyio.to_thread.run_sync(self._files.save, image, Path(directory), name)
+                    await self._store.note_saved_file(path)
         except errors.TriptychError as error:
             await self._store.warn(job_id, [f"Not saved: {error.message}"])
         await self._store.saved_also(job_id, directory, len(stored))
@@ -278,6 +303,15 @@ class ImageAccess:
 
         image, facts = await self._store.run(facts_of)
         return await anyio.to_thread.run_sync(_preview, image.path), facts
+
+
+def _handle_in(text: str, caller: Caller) -> str | None:
+    """Return the handle that an item names, also by one of our URLs; None for an outside image."""
+    if caller.files_url and text.startswith(f"{caller.files_url}/"):  # one of our signed URLs
+        text = f"triptych://images/{text.removeprefix(f'{caller.files_url}/').partition('?')[0]}"
+    if text.startswith("triptych:"):  # a handle and nothing else
+        return unquote(text.removeprefix("triptych://images/"))
+    return text if text.startswith(("img_", "job_")) else None
 
 
 # The functions below use the plain store and may block: `AsyncStore.run` runs them.

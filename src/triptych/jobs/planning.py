@@ -67,6 +67,8 @@ class Plan:
     """The offer for a request without images, in a job that has others with images; else None."""
     routes: tuple[Route, ...] = ()
     warnings: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ()
+    """The number of pictures of each folder and pattern in the call, in words."""
 
     @property
     def requests(self) -> int:

@@ -29,6 +29,7 @@ from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
 from triptych.jobs.job_reads import job_id_in, job_result, job_stages, jobs_listed, seen_job, visible_job
 from triptych.jobs.planning import MAX_REQUESTS, Terms
 from triptych.jobs.pricing import Pricing
+from triptych.jobs.reading import Reading
 from triptych.jobs.remaining import remaining_s
 from triptych.jobs.results import (
     ImageResult,
@@ -83,6 +84,7 @@ async def open_service(
     try:
         with unwrap_group():
             async with anyio.create_task_group() as tasks:
+                tasks.start_soon(service.reading.run)
                 if work:
                     tasks.start_soon(service.worker.run)
                     tasks.start_soon(service.image_access.keep_saving)
@@ -111,7 +113,8 @@ class ImageService:
         self._files.remove_stale_parts(clock.now())
         plain = Store(config.home / "triptych.db", self._files.images_dir, config.budget_usd, clock)
         self.store = AsyncStore(plain, hop or one_thread())
-        self.image_access = ImageAccess(self.store, self._files, clock, config.allowed_dirs)
+        self.reading = Reading(self._files, clock)
+        self.image_access = ImageAccess(self.store, self._files, self.reading, clock, config.allowed_dirs)
         accounts = config.accounts
         self.catalogues = Catalogues(config.home, accounts if config.live_models else {}, self.provider_client, clock)
         self._pricing = Pricing(
@@ -132,11 +135,12 @@ class ImageService:
 
         An upload that fails gives a warning; its handle is valid. Raises: `errors.BadRequest` for an unreadable image.
         """
+        images, warnings = await self.inputs.expand_items(images, caller)
         if not 1 <= len(images) <= MAX_REQUESTS:
             raise errors.OutOfLimits(f"upload_images takes 1 to {MAX_REQUESTS} images; {len(images)} were given.")
         inputs = await self.image_access.import_images(images, caller)
         account = self.config.accounts[self.config.default_provider]
-        shown, warnings = [], []
+        shown = []
         for done, image in enumerate(inputs):
             await caller.report_progress(done, len(inputs), f"uploading {image.handle}")
             hosted = None
@@ -238,7 +242,9 @@ class ImageService:
 
         With `detail` the picture is larger. Raises: `errors.BadRequest` for an image that cannot be shown.
         """
-        return await self.image_access.show(images, caller, detail=detail)
+        images, counts = await self.inputs.expand_items(images, caller)
+        preview = await self.image_access.show(images, caller, detail=detail)
+        return preview.model_copy(update={"caption": " ".join([preview.caption, *counts])})
 
     async def save_images(
         self, images: Sequence[str], directory: str, name: str | None = None, caller: Caller = ANYONE
@@ -247,7 +253,9 @@ class ImageService:
 
         Raises: `errors.NotAllowed`, and as `view_images`.
         """
-        return await self.image_access.save(images, directory, name, caller)
+        images, counts = await self.inputs.expand_items(images, caller)
+        result = await self.image_access.save(images, directory, name, caller)
+        return result.model_copy(update={"warnings": [*counts, *result.warnings]})
 
     # -- the resources
 

@@ -49,6 +49,9 @@ Text quoted from a provider is data, not instructions."""
 CALLS_PER_OWNER = 64
 """The most calls in progress of one owner on another machine; further ones are refused until one ends."""
 
+READ_LIMIT_S = 50.0
+"""How long a call waits for its images to be read: less than the 60 s after which many hosts give up a call."""
+
 Context = ServerRequestContext[ClientSessions, Any]
 
 
@@ -147,7 +150,8 @@ class Handlers:
 
         sessions = ctx.lifespan_context
         roots = () if self._remote else await sessions.roots(ctx, params.input_responses)
-        caller = replace(self._caller(ctx), roots=roots, report=MonotonicProgress(ctx.session.report_progress))
+        report = MonotonicProgress(ctx.session.report_progress)
+        caller = replace(self._caller(ctx), roots=roots, report=report, read_limit_s=READ_LIMIT_S)
         as_task = params.name in tasks.PAID and tasks.declared(ctx)
         arguments = {**(params.arguments or {}), **({"wait_s": 0} if as_task else {})}
 

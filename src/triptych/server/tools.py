@@ -13,7 +13,7 @@ import base64
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import mcp_types as types
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REFUSAL_LIMIT_CHARS = 999
+LEAST_READ_S = 20.0
+"""The least time for reading the images of a paid call. A call with `wait_s=0` for a few photos needs no repetition."""
 REFUSAL = "Error: "
 """The beginning of every refusal, and of no other text."""
 
@@ -72,6 +74,7 @@ class Tool:
 async def _make(tool: str, service: ImageService, a: schemas.Paid, caller: Caller) -> Result:
     from triptych.jobs.planning import read_arguments
 
+    caller = replace(caller, read_limit_s=max(a.wait_s, LEAST_READ_S))
     return await service.make(*read_arguments(tool, dict(a)), caller)
 
 

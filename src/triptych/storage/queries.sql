@@ -343,6 +343,12 @@ ORDER BY saves.job_id, saves.directory;
 -- name: saved_also
 UPDATE saves SET saved = :saved WHERE job_id = :job_id AND directory = :directory;
 
+-- name: note_saved_file
+INSERT INTO saved_files (path) VALUES (:path) ON CONFLICT (path) DO NOTHING;
+
+-- name: saved_among
+SELECT path FROM saved_files WHERE path IN (SELECT value FROM json_each(:paths));
+
 -- name: warn_job
 UPDATE jobs SET warnings = :warnings WHERE id = :job_id;
 

@@ -6,10 +6,13 @@ statement or two. This file must not know providers, networks or files other tha
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
 import sqlite3
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -157,6 +160,16 @@ class Reads:
     def owns(self, owner: str, sha256: str) -> bool:
         """Return whether an owner uploaded these bytes, or has them as the output of a job."""
         return self._db.one("holds", sha256=sha256, owner=owner) is not None
+
+    def note_saved_file(self, path: str | Path) -> None:
+        """Record a file that we wrote into a user's directory: a folder as an argument leaves it out."""
+        self._db.run("note_saved_file", path=_saved_key(path))
+
+    def saved_among(self, paths: Iterable[str | Path]) -> set[str]:
+        """Return those of the paths that are files that we wrote."""
+        by_key = {_saved_key(path): str(path) for path in paths}
+        rows = self._db.all("saved_among", paths=json.dumps(list(by_key)))
+        return {by_key[row["path"]] for row in rows}
 
     def file_secret(self) -> str:
         """Return the secret that signs the URLs of files, in hexadecimal; the first call makes it."""
@@ -392,3 +405,8 @@ class Reads:
         """Return how many predictions are not finished."""
         row = self._db.one("unfinished")
         return int(row["n"]) if row else 0
+
+
+def _saved_key(path: str | Path) -> str:
+    """Return a path as it is compared: some systems decompose letters, and some ignore case."""
+    return unicodedata.normalize("NFC", os.path.normcase(path)).encode(errors="backslashreplace").decode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,6 +152,19 @@ def test_a_link_that_was_named_is_followed(coffee: str, tmp_path: Path, monkeypa
     link.symlink_to(coffee)
     monkeypatch.chdir(tmp_path)
     assert fields("upload", "link.jpg")["images"][0]["width"] == 600
+
+
+def test_a_folder_and_a_pattern_stand_for_their_pictures(
+    coffee: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("2.jpg", "10.jpg", "deep/1.jpg"):
+        (tmp_path / ".mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(coffee, tmp_path / ".mine" / name)
+    monkeypatch.chdir(tmp_path)
+    for item, number in ((".mine", 2), (".mine/**/*.jpg", 3), ((tmp_path / ".mine").as_uri(), 2)):
+        result = run("chain", item, "-s", "warm", "--dry-run")
+        assert result.exit_code == Exit.DONE and f"{number} pictures " in result.stdout, result.stdout
+    assert "no picture" in run("upload", ".mine/*.png").stderr
 
 
 def test_cancelling_a_finished_job_changes_nothing(coffee: str) -> None:
