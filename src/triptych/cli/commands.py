@@ -63,7 +63,7 @@ def edit(screen: Screen, images: tuple[str, ...], prompt: str, count: int, **giv
 
 @click.command()
 @click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
-@click.option("-s", "--step", "steps", multiple=True, required=True, help="An instruction; repeat it, in order.")
+@click.option("-s", "--step", "steps", multiple=True, help="An instruction; repeat it, in order.")
 @click.option("-r", "--reference", "references", multiple=True, help="An image for every request; repeatable.")
 @paid_options
 @command

@@ -82,6 +82,12 @@ class TriptychError(Exception):
         self.request_id = request_id
         self.retry_after_s = retry_after_s
 
+    def locate(self, place: str) -> None:
+        """Put the place of the mistake, such as a row of a table, before the message, once."""
+        if not self.message.startswith(f"{place}: "):
+            self.message = line(f"{place}: {self.message}", MESSAGE_LIMIT_CHARS)
+            self.args = (self.message,)
+
 
 class BadRequest(TriptychError):
     """The caller can mend it. Nothing was sent and nothing was paid."""

@@ -51,6 +51,9 @@ Opener = Callable[[str, int], int]
 MayUse = Callable[[str], Awaitable[bool]]
 """Whether a caller may read the stored image with this sha256; with "", any stored image."""
 
+MayReplace = Callable[[bytes, bytes], bool]
+"""Whether a file with the first bytes may be replaced by the second."""
+
 
 async def _anyone(_: str) -> bool:
     return True
@@ -140,6 +143,12 @@ class ImageFiles:
             raise outside_error(item, allowed)
         return real, data
 
+    def require_file(self, item: str, allowed: Sequence[Path]) -> None:
+        """Raise `errors.NotAllowed` or `errors.UnreadableImage` if a path may not be read, or no file is there."""
+        path, is_own = locate(item, allowed, self.images_dir)
+        if not is_own and not path.is_file():
+            raise errors.UnreadableImage(f"there is no file {quoted_path(item)}")
+
     def _clean_named(self, item: str, data: bytes) -> Image:
         from triptych.images import processing
 
@@ -204,6 +213,16 @@ class ImageFiles:
             data = image.path.read_bytes()
         except OSError as error:
             raise errors.UnreadableImage(f"The file of {image.handle} cannot be read ({error.strerror}).") from error
+        return self._save(data, directory, stem, suffix, _never)
+
+    def save_text(self, data: bytes, directory: Path, name: str, may_replace: MayReplace) -> Path:
+        """Write a text file as `save` does; a file for which `may_replace(old, new)` holds is replaced in one step.
+
+        Raises: `errors.NotAllowed`.
+        """
+        return self._save(data, directory, Path(name).stem, Path(name).suffix, may_replace)
+
+    def _save(self, data: bytes, directory: Path, stem: str, suffix: str, may_replace: MayReplace) -> Path:
         try:
             require_unmoved(directory)
             directory.mkdir(parents=True, exist_ok=True)
@@ -211,6 +230,10 @@ class ImageFiles:
             for n in range(1, 10_000):
                 target = directory / f"{stem}{'' if n == 1 else f'-{n}'}{suffix}"
                 if self._create(target, data) or _has(target, data):
+                    return target
+                if may_replace is not _never and _is_plain(target) and may_replace(target.read_bytes(), data):
+                    with _part(directory, data) as part:
+                        part.replace(target)
                     return target
         except OSError as error:
             raise errors.NotAllowed(f"{quoted_path(str(directory))} cannot be written ({error.strerror}).") from error
@@ -282,6 +305,14 @@ def _touched(path: Path) -> bool:
 
 def _has(path: Path, data: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+
+
+def _never(_old: bytes, _new: bytes) -> bool:
+    return False
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and path.stat().st_size <= FILE_LIMIT_BYTES
 
 
 def _create_in_place(path: Path, data: bytes) -> bool:

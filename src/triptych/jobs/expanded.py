@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from triptych.core.requests import Request
 
@@ -13,13 +14,14 @@ class Expanded:
 
     `sources` is as in `Job`. `warnings` tell what a folder or table had, and what of it is left out. `counts` has the
     number of pictures of each folder and pattern, such as `204 pictures from "photos/"`, for the question about the
-    cost.
+    cost. `places` has the table, row and column of each picture of a table.
     """
 
     request: Request
     sources: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 def source_of(item: str) -> str:

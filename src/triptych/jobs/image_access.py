@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import unquote
 
 import anyio
@@ -21,9 +22,9 @@ import anyio.to_thread
 
 from triptych.core import errors
 from triptych.core.clock import Clock
-from triptych.core.models import Image, Job, Status
+from triptych.core.models import Image, Job, Output, Status
 from triptych.images.files import ImageFiles
-from triptych.jobs import file_links, image_preview, presenters, reading
+from triptych.jobs import file_links, image_preview, manifest, presenters, reading
 from triptych.jobs.reading import Reading, Source
 from triptych.jobs.results import ImageResult, Preview, Saved, SaveResult
 from triptych.storage.async_store import AsyncStore
@@ -96,17 +97,22 @@ class ImageAccess:
         self._clock = clock
         self._allowed_dirs = allowed_dirs
 
-    async def import_images(self, items: Sequence[str], caller: Caller) -> list[Image]:
+    async def import_images(
+        self, items: Sequence[str], caller: Caller, places: Mapping[str, str] = MappingProxyType({})
+    ) -> list[Image]:
         """Return the images behind handles, paths and URLs, in order; outside images are stored first.
 
         Raises: `errors.UnknownHandle`; `errors.StillReading` when the caller has waited for as long as it does; as
-        `ImageFiles.import_image`.
+        `ImageFiles.import_image`. An error about an item that has one of the `places` begins with it.
         """
         texts = [item.strip() for item in items]
         if not all(texts):
             raise errors.UnreadableImage("An image is an empty string; pass a handle, a path, a URL or a data: URI.")
         named = {text: handle for text in texts if (handle := _handle_in(text, caller)) is not None}
-        stored = {text: await self.by_handle(handle, caller) for text, handle in named.items()}
+        stored = {}
+        for text, handle in named.items():
+            with _located(text, places):
+                stored[text] = await self.by_handle(handle, caller)
         outside = [text for text in dict.fromkeys(texts) if text not in named]
         sources = await anyio.to_thread.run_sync(self._sources, outside, caller)
         found = []
@@ -118,12 +124,13 @@ class ImageAccess:
                     continue
                 if len(items) > 1:
                     await caller.report_progress(i, len(items), f"reading image {i + 1} of {len(items)}")
-                if text in sources:
-                    image = await batch.image(sources[text])
-                else:
-                    image = await self._files.import_image(
-                        text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
-                    )
+                with _located(text, places):
+                    if text in sources:
+                        image = await batch.image(sources[text])
+                    else:
+                        image = await self._files.import_image(
+                            text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
+                        )
                 found.append(await self._store.add_image(image, self._clock.now(), caller.owner))
         return found
 
@@ -275,18 +282,28 @@ class ImageAccess:
             await self._clock.wait(anyio.Event(), SAVE_EVERY_S)
 
     async def _save_job(self, job_id: str, directory: str) -> None:
-        """Copy a job's stored images into an allowed directory; an error becomes a warning of the job."""
+        """Copy a job's stored images into an allowed directory, and its manifest; an error becomes a warning."""
         stored = [output for output in await self._store.outputs(job_id) if output.sha256]
+        target, paths = Path(directory), dict[int, Path]()
         try:
             for output in stored:
                 image = await self._store.image_by_sha256(output.sha256 or "")
                 if image:
-                    name = f"{job_id}-{output.n:02d}"
-                    path = await anyio.to_thread.run_sync(self._files.save, image, Path(directory), name)
-                    await self._store.note_saved_file(path)
+                    paths[output.n] = await self._saved(output, image, target)
+            await manifest.write(self._store, self._files, job_id, target, paths)
         except errors.TriptychError as error:
             await self._store.warn(job_id, [f"Not saved: {error.message}"])
         await self._store.saved_also(job_id, directory, len(stored))
+
+    async def _saved(self, output: Output, image: Image, directory: Path) -> Path:
+        """Return the copy of an output in a directory; make one if the job has not."""
+        earlier = Path(output.saved_path) if output.saved_path else None
+        if earlier and earlier.parent == directory and await anyio.to_thread.run_sync(earlier.exists):
+            return earlier
+        name = f"{output.job_id}-{output.n:02d}"
+        path = await anyio.to_thread.run_sync(self._files.save, image, directory, name)
+        await self._store.note_saved_file(path)
+        return path
 
     async def preview(self, handle: str, caller: Caller) -> tuple[bytes, ImageResult]:
         """Return a JPEG of at most 100 KB and the facts of the image behind a handle.
@@ -312,6 +329,17 @@ def _handle_in(text: str, caller: Caller) -> str | None:
     if text.startswith("triptych:"):  # a handle and nothing else
         return unquote(text.removeprefix("triptych://images/"))
     return text if text.startswith(("img_", "job_")) else None
+
+
+@contextmanager
+def _located(text: str, places: Mapping[str, str]) -> Iterator[None]:
+    """Put the place of an item before the message of an error about it."""
+    try:
+        yield
+    except errors.TriptychError as error:
+        if text in places and not isinstance(error, errors.StillReading):
+            error.locate(places[text])
+        raise
 
 
 # The functions below use the plain store and may block: `AsyncStore.run` runs them.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from triptych.core import errors
 from triptych.core.models import Image, Job, Output, Prediction
+from triptych.core.requests import ORIGINAL
 from triptych.jobs.results import Preview
 
 if TYPE_CHECKING:
@@ -56,6 +57,12 @@ class Picture:
     image: Image | None
     note: str
     made: OutputOrigin | None = None
+
+
+_NONE = "no picture"
+"""In place of the original of a lane that began with words or references."""
+_EARLIER = "an earlier job's"
+"""In place of an output that an earlier job made, before the one with which a lane begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,28 +129,31 @@ def _chain(
     stored: Mapping[int, Image],
     image_of: ImageOf,
 ) -> Sheet:
-    """Return the sheet of a chain: a row per lane, with its original and the output of each step."""
-    job_id, lanes, steps = job.id, job.request.lanes, job.request.steps
+    """Return the sheet of a chain: a row per lane, with its original and the output of each step.
+
+    A lane may have no original, and its first steps may be outputs of an earlier job.
+    """
+    request, job_id, lanes, steps = job.request, job.id, job.request.lanes, job.request.steps
     by_place = {(p.lane, p.step): p for p in predictions}
     shown = max(1, min(lanes, MOST_PICTURES // (1 + steps)))
-    pictures = []
+    pictures, spans = [], []
     for lane in range(shown):
-        original = by_place[lane, 0].inputs[0]
-        pictures.append(Picture(original, image_of(original), ""))
+        row, first = request.row(lane), request.first_step(lane)
+        original = row.original or next(iter(row.images), _NONE)
+        pictures.append(Picture(original, image_of(original), _NONE if original == _NONE else ""))
         for step in range(steps):
             n = lane * steps + step + 1
-            note = "" if n in stored else str(by_place[lane, step].state)
-            pictures.append(Picture(f"{job_id}/{n}", stored.get(n), note, made.get(n)))
-    words = [by_place[0, step].prompt for step in range(steps)]
+            handle = f"{job_id}/{n}" if step >= first else row.images[0] if step + 1 == first else _EARLIER
+            note = "" if n in stored or step < first else str(by_place[lane, step].state)
+            pictures.append(Picture(handle, stored.get(n) if step >= first else image_of(handle), note, made.get(n)))
+        spans.append(f"lane {lane + 1}: {original}, {_span(job_id, lane * steps + first + 1, steps - first)}")
+    words = request.prompts
     listed_steps = ", ".join(f"step {n} {_quoted(prompt, 120)}" for n, prompt in enumerate(words, 1))
     heads = ("original", *(f"{n}. {_cut(prompt, 120)}" for n, prompt in enumerate(words, 1)))
-    rest = by_place[0, 0].inputs[1:]
+    rest = [*(one for one in request.references if one != ORIGINAL), *(request.look.images if request.look else ())]
     caption = f"edit_chain, every lane left to right: original, {listed_steps}"
     caption += f"; {', '.join(rest)} went into every request. " if rest else ". "
-    caption += "; ".join(
-        f"lane {lane + 1}: {pictures[lane * (1 + steps)].handle}, {_span(job_id, lane * steps + 1, steps)}"
-        for lane in range(shown)
-    )
+    caption += "; ".join(spans)
     if shown < lanes:
         left = _span(job_id, shown * steps + 1, (lanes - shown) * steps)
         caption += f". Left out, as a sheet holds {MOST_PICTURES} pictures: lanes {shown + 1} to {lanes} ({left})"

@@ -6,7 +6,6 @@ Rules: sends and writes nothing, and reads no image. A mistake is refused here. 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +19,11 @@ from triptych.images.files import ImageFiles
 from triptych.jobs import looks, retries, tables
 from triptych.jobs.expanded import Expanded, source_of
 from triptych.jobs.image_access import Caller, ImageAccess
+from triptych.jobs.table_cells import MANIFEST_LIMIT_BYTES, Mistakes, shown
 from triptych.storage.async_store import AsyncStore
 
 MOST_PICTURES = 2000
 """The most pictures that the folders and patterns of one call stand for."""
-TABLE_LIMIT_BYTES = 16 * 1024 * 1024
 
 _URLS = ("http://", "https://", "data:", "triptych:")
 
@@ -47,12 +46,15 @@ class Inputs:
         is_chain = request.tool == "edit_chain"
         _refuse_misplaced(images, may_be_look=request.tool == "edit_sequence", may_be_lanes=is_chain)
         _refuse_misplaced(references, may_be_look=is_chain, may_be_original=is_chain)
-        if failed := next(filter(retries.is_failed, images), None):
-            if len(images) > 1:
-                raise errors.BadRequest(
-                    f"{errors.quoted(failed, 60)} stands for a whole request: it must be the only item of images."
-                )
-            return await retries.failed(self._store, failed, request, caller)
+        failed = next(filter(retries.is_failed, images), None)
+        if failed and len(images) > 1:
+            raise errors.BadRequest(
+                f"{errors.quoted(failed, 60)} stands for a whole request: it must be the only item of images."
+            )
+        if is_chain and not failed and not any(step.strip() for step in request.prompts):
+            raise errors.BadRequest(
+                'edit_chain needs steps: 1 to 10 instructions. Only images=["job_…/failed"] takes those of its job.'
+            )
         request = await self._with_look(request, images, references, caller)
         images, references = ([one for one in items if not looks.is_look(one)] for items in (images, references))
         listed = await self._listed([*images, *references], caller)
@@ -60,20 +62,29 @@ class Inputs:
         request = replace(request, references=tuple(references))
         warnings = [listing.sentence for listing in listed.values()]
         counts = tuple(listing.count for listing in listed.values())
+        if failed:
+            return await retries.failed(self._store, failed, request, caller)
         if not any(map(_is_table, images)):
             images = [one for item in images for one in _texts(listed.get(item, item))]
             sources = tuple(map(source_of, images))
             return Expanded(replace(request, images=tuple(images)), sources, tuple(warnings), counts)
         rows: list[Row] = []
+        places: dict[str, str] = {}
         for item in images:
             if _is_table(item):
                 table = await self._table(item, request.prompts, caller)
                 rows += table.rows
                 warnings += table.warnings
+                places |= {text: f"{shown(item)}, {place}" for text, place in table.places.items()}
             else:
+                if used := tables.columns_in(request.prompts):
+                    raise errors.BadRequest(
+                        f"{errors.quoted(item, 120)} has no columns, and a step has {{{used[0]}}}: name it in a row of "
+                        "a table. Nothing was sent."
+                    )
                 rows += [Row((one,)) for one in _texts(listed.get(item, item))]
         sources = tuple(source_of(row.images[0]) if row.images else "" for row in rows)
-        return Expanded(replace(request, images=(), rows=tuple(rows)), sources, tuple(warnings), counts)
+        return Expanded(replace(request, images=(), rows=tuple(rows)), sources, tuple(warnings), counts, places)
 
     async def expand_items(self, items: Sequence[str], caller: Caller) -> tuple[list[str], list[str]]:
         """Return the items with the pictures of each folder and pattern in its place, and the counts as sentences.
@@ -140,10 +151,27 @@ class Inputs:
             item,
             self._image_access.allowed(caller),
             lambda sha256: self._image_access.may_use(sha256, caller),
-            TABLE_LIMIT_BYTES,
+            MANIFEST_LIMIT_BYTES,
         )
-        read = functools.partial(tables.read, item, data, steps, directory=str(real.parent))
+
+        def read() -> tables.Table:
+            table = tables.read(item, data, steps, directory=str(real.parent))
+            _check_pictures(table, self._files, self._image_access.allowed(caller))
+            return table
+
         return await anyio.to_thread.run_sync(read)
+
+
+def _check_pictures(table: tables.Table, files: ImageFiles, allowed: Sequence[Path]) -> None:
+    """Raise `errors.BadRequest` for the paths in a table that may not be read, or where no file is: all at once."""
+    faults = Mistakes(table.name)
+    for item, place in table.places.items():
+        if item[:5].lower() == "file:" or not tables.is_url_or_handle(item):
+            try:
+                files.require_file(item, allowed)
+            except errors.BadRequest as error:
+                faults.add(f"{place}: {error.message}")
+    faults.stop()
 
 
 def _refuse_misplaced(

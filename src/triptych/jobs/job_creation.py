@@ -159,14 +159,15 @@ class JobCreation:
         except errors.BadRequest as error:
             if expanded.counts and isinstance(error, errors.OutOfLimits):
                 raise errors.OutOfLimits(f"{error.message} {_counted(expanded)}") from error
-            # The same request may have a job from before a key, a model or a default was removed.
-            if terms.again or terms.dry_run:
+            # The same request may have a job from before a key, a model or a default was removed. A table is not read
+            # for it: its mistakes are told first.
+            if terms.again or terms.dry_run or (request.rows is not None and isinstance(error, errors.OutOfLimits)):
                 raise
             refusal = error
         try:
             wanted = catalog.image_params(offers[0], request) if offers else ()
             named = list(dict.fromkeys((*request.images_named, *wanted)))
-            images = await self._image_access.import_images(named, caller)
+            images = await self._image_access.import_images(named, caller, expanded.places)
         except errors.TriptychError as error:
             raise refusal or error from None
         request = request.renamed({text: image.handle for text, image in zip(named, images, strict=True)})

@@ -391,7 +391,10 @@ class ImageService:
                 message += f", {time_left(left)}" if left else ""
                 await caller.report_progress(seen.returned, seen.requested, message)
             left_s = end_s - self._clock.monotonic()
-            if left_s <= 0 or seen.status not in (Status.QUEUED, Status.RUNNING):
+            if seen.status not in (Status.QUEUED, Status.RUNNING):
+                await self.image_access.save_copies(job_id)
+                return await self.job(job_id, caller, page=page)
+            if left_s <= 0:
                 return await self.job(job_id, caller, page=page)
             await self._clock.wait(changed, min(left_s, LOOK_AGAIN_S))
 

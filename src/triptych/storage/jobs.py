@@ -56,6 +56,8 @@ class Store(Claims):
             names, created_at = self._db.parameters("add_prediction"), now.at.timestamp()
             for prediction in predictions:
                 self._db.run("add_prediction", **rows.columns(prediction, names), created_at=created_at)
+            if job.save_to and job.request.is_chain:  # its manifest is written when it has ended
+                self.save_also(job.id, job.save_to)
         return None
 
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:

@@ -331,8 +331,9 @@ WHERE id = :job_id;
 UPDATE jobs SET page_size = :page_size WHERE id = :id AND page_size IS NULL;
 
 -- name: save_also
-INSERT INTO saves (job_id, directory, saved) VALUES (:job_id, :directory, 0)
-ON CONFLICT (job_id, directory) DO UPDATE SET saved = 0;
+-- -1: a job that made no image has something to save too, its manifest.
+INSERT INTO saves (job_id, directory, saved) VALUES (:job_id, :directory, -1)
+ON CONFLICT (job_id, directory) DO UPDATE SET saved = -1;
 
 -- name: to_save
 SELECT saves.job_id, saves.directory FROM saves JOIN jobs ON jobs.id = saves.job_id
