@@ -106,7 +106,7 @@ def test_a_typescript_client_does_a_hosts_work(
     assert "edit_sequence" in seen["unknown"]["message"]
 
     assert {"triptych://jobs", "triptych://models", *(i["uri"] for i in job["images"])} <= set(seen["resources"])
-    assert seen["templates"] == ["triptych://jobs/{id}", "triptych://images/{handle}"]
+    assert seen["templates"] == ["triptych://jobs/{id}", "triptych://images/{handle}", "triptych://looks/{name}"]
     assert json.loads(seen["job"]["contents"][0]["text"])["job_id"] == job["job_id"]
     preview = seen["preview"]["contents"][0]
     assert preview["mimeType"] == "image/jpeg" and preview["_meta"]["handle"] == job["images"][0]["handle"]

@@ -16,6 +16,7 @@ from triptych.cli import formatting
 from triptych.cli.formatting import Exit, exit_of_status
 from triptych.cli.install import install
 from triptych.cli.job_commands import follow_job, paid_options, run_paid, with_all_images
+from triptych.cli.look_commands import look
 from triptych.cli.output import Screen, caller_for, command, read_config, resolved, run
 from triptych.core import errors
 
@@ -183,10 +184,12 @@ def models(screen: Screen, query: str, operation: str | None, provider: str | No
 
 @click.command()
 @click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
+@click.option("--look", metavar="NAME", help="Store them as the next version of look:NAME, for edit and chain.")
+@click.option("--words", help="The words of the look, for every prompt.")
 @command
-def upload(screen: Screen, images: tuple[str, ...]) -> Exit:
+def upload(screen: Screen, images: tuple[str, ...], look: str | None, words: str | None) -> Exit:
     """Take in images, and upload them to the default provider; free."""
-    result = run(lambda service: service.upload_images(images, caller_for(images)))
+    result = run(lambda service: service.upload_images(images, caller_for(images), look, words))
     screen.show(result, formatting.upload_text(result))
     return Exit.PARTIAL if result.warnings else Exit.DONE
 
@@ -358,6 +361,7 @@ ALL = (
     cancel,
     models,
     upload,
+    look,
     view,
     save,
     doctor,

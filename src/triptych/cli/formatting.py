@@ -19,6 +19,7 @@ from triptych.jobs.results import (
     ImageResult,
     JobResult,
     JobsResult,
+    LooksResult,
     ModelRow,
     ModelsResult,
     PrunedItem,
@@ -145,7 +146,20 @@ def _image_lines(image: ImageResult) -> Iterator[str]:
 def upload_text(result: UploadResult) -> str:
     """Return the handles and places of uploaded images."""
     lines = [line for image in result.images for line in _image_lines(image)]
+    lines += [result.look] if result.look else []
     return "\n".join([*lines, *(line for note in result.warnings for line in wrapped(f"note: {note}", "  "))])
+
+
+def looks_text(result: LooksResult) -> str:
+    """Return looks or versions of one, each with its words and its images."""
+    if not result.looks:
+        return 'No looks yet. `triptych upload photo.jpg --look NAME --words "…"` makes one.'
+    lines = []
+    for look in result.looks:
+        lines += [f"look:{look.name} version {look.version}  {look.created_at:%Y-%m-%d %H:%MZ}"]
+        lines += wrapped(look.words, "  ") if look.words else []
+        lines += wrapped(", ".join(look.images), "  ")
+    return "\n".join(lines)
 
 
 def jobs_text(result: JobsResult) -> str:

@@ -136,7 +136,7 @@ def _is_no_path(item: str) -> bool:
     item = item.strip()
     if item.startswith(("img_", "job_")):
         return not any(sign in item for sign in "*?[")
-    return item.startswith(("look:", "triptych:", "http://", "https://", "data:"))
+    return item.lower().startswith(("look:", "triptych:", "http://", "https://", "data:"))
 
 
 def resolved(path: str) -> Path:

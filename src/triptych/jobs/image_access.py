@@ -246,6 +246,9 @@ class ImageAccess:
             inputs = await self.import_images(named, caller)
             made = await self._store.run(lambda store: [_origin_of(store, image.handle) for image in inputs])
             sheet = image_preview.of_images([(i.handle, i, one) for i, one in zip(inputs, made, strict=True)])
+            looks = {one.job.request.look for one in made if one}
+            if len(looks) == 1 and (look := looks.pop()) and len(images) > 1:
+                sheet = await self._store.run(lambda store: sheet.with_look(look, functools.partial(_stored, store)))
         return await anyio.to_thread.run_sync(image_preview.draw, sheet, detail)
 
     async def save(self, images: Sequence[str], directory: str, name: str | None, caller: Caller) -> SaveResult:
@@ -358,11 +361,14 @@ def _sheet_of_job(store: Store, job_id: str, caller: Caller) -> image_preview.Sh
     if not job:
         raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
 
-    def at_home(handle: str) -> Image | None:
-        image = store.image_by_handle(handle)
-        return image if image and image.path.exists() else None
-
+    at_home = functools.partial(_stored, store)
     return image_preview.of_job(job, store.predictions(job_id), store.outputs(job_id), at_home)
+
+
+def _stored(store: Store, handle: str) -> Image | None:
+    """Return the image behind a handle if its file is here."""
+    image = store.image_by_handle(handle)
+    return image if image and image.path.exists() else None
 
 
 def _unfolded(store: Store, item: str, caller: Caller) -> list[str]:

@@ -63,7 +63,8 @@ class Inputs:
         warnings = [listing.sentence for listing in listed.values()]
         counts = tuple(listing.count for listing in listed.values())
         if failed:
-            return await retries.failed(self._store, failed, request, caller)
+            retry = await retries.failed(self._store, failed, request, caller)
+            return replace(retry, warnings=(*warnings, *retry.warnings), counts=counts)
         if not any(map(_is_table, images)):
             images = [one for item in images for one in _texts(listed.get(item, item))]
             sources = tuple(map(source_of, images))
@@ -87,14 +88,15 @@ class Inputs:
         return Expanded(replace(request, images=(), rows=tuple(rows)), sources, tuple(warnings), counts, places)
 
     async def expand_items(self, items: Sequence[str], caller: Caller) -> tuple[list[str], list[str]]:
-        """Return the items with the pictures of each folder and pattern in its place, and the counts as sentences.
+        """Return the items with the pictures of each folder, pattern and look in its place, and counts as sentences.
 
         Raises: as `expand`.
         """
         items = [item.strip() for item in items]
         _refuse_misplaced(items, may_be_look=True)
         listed = await self._listed(items, caller)
-        expanded = [one for item in items for one in _texts(listed.get(item, item))]
+        of_looks = {item: (await looks.find(self._store, item, caller)).images for item in items if looks.is_look(item)}
+        expanded = [one for item in items for one in of_looks.get(item) or _texts(listed.get(item, item))]
         return expanded, [listing.sentence for listing in listed.values()]
 
     async def _with_look(

@@ -162,7 +162,7 @@ def job_result(
         cost=cost_of(job, costs),
         error=fault,
         warnings=warnings,
-        next=_retry(job, predictions) or _next(job, fault, at_home, findable, page + 1 if page < pages else None),
+        next=_retry(job, faulty) or _next(job, fault, at_home, findable, page + 1 if page < pages else None),
     )
 
 
@@ -225,9 +225,9 @@ def _fault(faulty: Sequence[Prediction]) -> Failure | None:
     return first.fault if first else None
 
 
-def _retry(job: Job, predictions: Sequence[Prediction]) -> str | None:
+def _retry(job: Job, faulty: Sequence[Prediction]) -> str | None:
     """Return the call that makes the failed lanes of an ended chain again; None while `get_status` may still help."""
-    faults = [one.fault.kind for one in predictions if one.state is State.FAILED and one.fault]
+    faults = [one.fault.kind for one in faulty if one.state is State.FAILED and one.fault]
     may_retry = faults and not FREE_LOOKS.intersection(faults)
     if job.request.is_chain and job.status in (Status.PARTIAL, Status.FAILED) and may_retry:
         return f'edit_chain(images=["{job.id}/failed"])'

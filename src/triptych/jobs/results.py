@@ -220,15 +220,46 @@ class UploadResult(Result):
     more: list[str] = []
     """The handles of the images after those in `images`."""
     provider: str
+    look: str | None = _shown_if_set()
+    """The look that they are stored as, with its version, in words."""
     warnings: list[str] = []
     next: str | None = None
 
     def text(self) -> str:
         """Return the images, one a line, and the handles of those that are not in `images`."""
-        lines = images_text(self.images)
+        lines = [*images_text(self.images), *([self.look] if self.look else [])]
         lines += [f"and {len(self.more)} more: {', '.join(self.more)}"] if self.more else []
         lines += [f"warning: {warning}" for warning in self.warnings]
         return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
+
+
+class LookResult(Result):
+    """One version of a look; `images` are handles."""
+
+    name: str
+    version: int
+    words: str
+    images: list[str]
+    created_at: Utc
+
+    def label(self) -> str:
+        """Return its name, its version and its size in words."""
+        number = len(self.images)
+        words = f", {len(self.words)} characters of words" if self.words else ", no words"
+        return f"look:{self.name} version {self.version}: {number} image{'s' if number > 1 else ''}{words}"
+
+    def text(self) -> str:
+        """Return the version as one line."""
+        words = f": {self.words}" if self.words else ""
+        return f"look:{self.name} version {self.version}, {self.created_at:%Y-%m-%d}{words} ({', '.join(self.images)})"
+
+
+class LooksResult(Result):
+    looks: list[LookResult]
+
+    def text(self) -> str:
+        """Return the looks, one a line."""
+        return joined_lines([look.text() for look in self.looks] or ["No looks yet."])
 
 
 class JobSummary(Result):

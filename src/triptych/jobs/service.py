@@ -27,6 +27,7 @@ from triptych.jobs.image_access import Caller, ImageAccess, SignedFile
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
 from triptych.jobs.job_reads import job_id_in, job_result, job_stages, jobs_listed, seen_job, visible_job
+from triptych.jobs.looks import Looks
 from triptych.jobs.planning import MAX_REQUESTS, Terms
 from triptych.jobs.pricing import Pricing
 from triptych.jobs.reading import Reading
@@ -120,6 +121,7 @@ class ImageService:
         self._pricing = Pricing(
             self.store, self.provider_client, accounts, config.default_provider, self.catalogues, clock
         )
+        self.looks = Looks(self.store, clock)
         self.inputs = Inputs(self.store, self._files, self.image_access)
         self._creation = JobCreation(
             config, self.store, self._pricing, self.catalogues, self.image_access, self.inputs, clock
@@ -130,17 +132,22 @@ class ImageService:
 
     # -- the tools
 
-    async def upload_images(self, images: Sequence[str], caller: Caller = ANYONE) -> UploadResult:
+    async def upload_images(
+        self, images: Sequence[str], caller: Caller = ANYONE, look: str | None = None, words: str | None = None
+    ) -> UploadResult:
         """Store images here and upload them to the default provider; return their handles.
 
-        An upload that fails gives a warning; its handle is valid. Raises: `errors.BadRequest` for an unreadable image.
+        With `look`, they and `words` are the next version of that look. An upload that fails gives a warning; its
+        handle is valid. Raises: `errors.BadRequest` for an unreadable image.
         """
         images, warnings = await self.inputs.expand_items(images, caller)
+        name = self.looks.check(look, words, images)
         if not 1 <= len(images) <= MAX_REQUESTS:
             raise errors.OutOfLimits(f"upload_images takes 1 to {MAX_REQUESTS} images; {len(images)} were given.")
         inputs = await self.image_access.import_images(images, caller)
         account = self.config.accounts[self.config.default_provider]
-        shown = []
+        kept, notes = await self.looks.keep(name, words, inputs, caller) if name else (None, [])
+        shown, warnings = [], [*warnings, *notes]
         for done, image in enumerate(inputs):
             await caller.report_progress(done, len(inputs), f"uploading {image.handle}")
             hosted = None
@@ -151,10 +158,12 @@ class ImageService:
                 except errors.TriptychError as error:
                     warnings.append(f"{image.handle} is stored, not yet at {account.provider.title}: {error.message}")
             shown.append(await self.store.run(self.image_access.uploaded, image, hosted, caller))
-        handles = ", ".join(f'"{one.handle}"' for one in shown[:14])
+        named = ["img_…", f"look:{kept.name}"] if kept else [one.handle for one in shown[:14]]
+        handles = ", ".join(f'"{one}"' for one in named)
         return UploadResult(
             images=shown,
             provider=account.provider.name,
+            look=kept.label() if kept else None,
             warnings=warnings,
             next=f'edit_sequence(images=[{handles}], prompt="…", count=4)',
         )

@@ -247,13 +247,13 @@ async def complete(
     argument: types.CompletionArgument,
     caller: Caller,
 ) -> types.CompleteResult:
-    """Return possible values of an argument: handles, job ids, models, providers; none for free text."""
+    """Return possible values of an argument: handles, job ids, looks, models, providers; none for free text."""
     kind = argument.name
     if isinstance(ref, types.ResourceTemplateReference):
-        kind = {"id": "job", "handle": "image"}.get(argument.name, "")
+        kind = {"id": "job", "handle": "image", "name": "look"}.get(argument.name, "")
     elif ref.name not in PROMPTS:
         raise _invalid(f"There is no prompt of that name. Prompts: {', '.join(PROMPTS)}.")
-    found = await _known(await service(), kind, caller) if kind in ("image", "character", "job", *_CATALOG) else []
+    found = await _known(await service(), kind, caller) if kind in _COMPLETED else []
     wanted = argument.value.strip().casefold()
     values = [line(value) for value in dict.fromkeys(found) if wanted in value.casefold()]
     values.sort(key=lambda value: not value.casefold().startswith(wanted))
@@ -264,13 +264,15 @@ async def complete(
     )
 
 
-_CATALOG = ("model", "provider")
+_COMPLETED = ("image", "character", "job", "look", "model", "provider")
 
 
 async def _known(service: ImageService, kind: str, caller: Caller) -> Sequence[str]:
     match kind:
         case "job":
             return [job.job_id for job in (await service.list_jobs(MAX_COMPLETIONS, caller=caller)).jobs]
+        case "look":
+            return [look.name for look in (await service.looks.listed(caller)).looks]
         case "provider":
             return ["cheapest", *service.config.accounts]
         case "model":

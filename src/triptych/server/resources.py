@@ -4,6 +4,8 @@
     triptych://jobs/{id}         one job, JSON with the fields of a tool's result; its request is in `_meta`
     triptych://images/{handle}   a preview (JPEG, at most 100 KB); URL, path, facts and derived images in `_meta`
     triptych://models            models and providers, JSON
+    triptych://looks             the caller's looks, JSON
+    triptych://looks/{name}      all versions of a look, JSON
     triptych://spend             the cost of the last days, and the budget, JSON
     ui://triptych/gallery        the gallery, for hosts that show one (`gallery`)
 
@@ -62,6 +64,13 @@ async def listing(
             mime_type="application/json",
         ),
         types.Resource(
+            uri=f"{SCHEME}looks",
+            name="looks",
+            title="Looks",
+            description="Your looks: name, version, words, images; look:NAME brings one into an edit",
+            mime_type="application/json",
+        ),
+        types.Resource(
             uri=f"{SCHEME}spend",
             name="spend",
             title="Spend",
@@ -87,7 +96,7 @@ def _listed(image: ImageResult) -> types.Resource:
 
 
 def templates() -> types.ListResourceTemplatesResult:
-    """Return the templates of jobs and images."""
+    """Return the templates of jobs, images and looks."""
     return types.ListResourceTemplatesResult(
         resource_templates=[
             types.ResourceTemplate(
@@ -103,6 +112,13 @@ def templates() -> types.ListResourceTemplatesResult:
                 title="Image",
                 description="A preview of an uploaded or produced image; URL, path and facts in _meta",
                 mime_type="image/jpeg",
+            ),
+            types.ResourceTemplate(
+                uri_template=f"{SCHEME}looks/{{name}}",
+                name="look",
+                title="Look",
+                description="All versions of a look: words, images",
+                mime_type="application/json",
             ),
         ],
         ttl_ms=3_600_000,
@@ -132,8 +148,8 @@ async def read(
                 return _json(uri, await service.job(job_id, caller, every=True), {"making": request})
             case "models", "":
                 return _json(uri, await (await open_service()).list_models(every=True))
-            case "spend", "":
-                return _json(uri, await (await open_service()).spend(caller=caller))
+            case "looks" | "spend", _ if kind == "looks" or not name:
+                return _json(uri, await _looks_or_spend(await open_service(), kind, name, caller))
             case "images", handle if handle:
                 service = await open_service()
                 jpeg, image = await service.preview(handle, caller)
@@ -151,8 +167,14 @@ async def read(
                 )
         raise errors.BadRequest(
             f"There is no resource {errors.quoted(uri, 120)}. There are {SCHEME}jobs, {SCHEME}jobs/{{id}}, "
-            f"{SCHEME}images/{{handle}}, {SCHEME}models and {SCHEME}spend."
+            f"{SCHEME}images/{{handle}}, {SCHEME}looks, {SCHEME}models and {SCHEME}spend."
         )
+
+
+async def _looks_or_spend(service: ImageService, kind: str, name: str, caller: Caller) -> Result:
+    if kind == "spend":
+        return await service.spend(caller=caller)
+    return await (service.looks.versions(name, caller) if name else service.looks.listed(caller))
 
 
 def _json(uri: str, result: Result, facts: dict[str, Any] | None = None) -> types.ReadResourceResult:

@@ -79,7 +79,7 @@ async def _make(tool: str, service: ImageService, a: schemas.Paid, caller: Calle
 
 
 async def _upload_images(service: ImageService, a: schemas.UploadImages, caller: Caller) -> Result:
-    return await service.upload_images(a.images, caller)
+    return await service.upload_images(a.images, caller, a.look, a.words)
 
 
 async def _get_status(service: ImageService, a: schemas.GetStatus, caller: Caller) -> Result:

@@ -423,3 +423,28 @@ UPDATE images SET pruned_at = :now WHERE sha256 = :sha256;
 
 -- name: drop_expired_copies
 DELETE FROM copies WHERE expires_at < :now;
+
+-- name: add_look
+INSERT INTO looks (owner, name, version, words, images, removed, created_at)
+VALUES (:owner, :name, :version, :words, :images, 0, :now);
+
+-- name: newest_look
+SELECT * FROM looks WHERE owner = :owner AND name = :name ORDER BY version DESC LIMIT 1;
+
+-- name: look_versions
+SELECT * FROM looks WHERE owner = :owner AND name = :name ORDER BY version;
+
+-- name: looks
+SELECT * FROM looks AS one WHERE owner = :owner AND removed = 0
+  AND version = (SELECT MAX(version) FROM looks WHERE owner = one.owner AND name = one.name)
+ORDER BY name;
+
+-- name: remove_look
+UPDATE looks SET removed = 1 WHERE owner = :owner AND name = :name AND removed = 0
+  AND version = (SELECT MAX(version) FROM looks WHERE owner = :owner AND name = :name);
+
+-- name: images_of_looks
+-- Every version of the looks that are not removed.
+SELECT images FROM looks AS one WHERE 0 = (
+  SELECT removed FROM looks WHERE owner = one.owner AND name = one.name ORDER BY version DESC LIMIT 1
+);

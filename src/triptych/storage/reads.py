@@ -24,6 +24,7 @@ from triptych.core.offers import Offer
 from triptych.core.requests import Request
 from triptych.storage import rows
 from triptych.storage.budget import Budget, Ledger
+from triptych.storage.looks import Looks
 from triptych.storage.sqlite import Database
 
 RESTARTED = Failure("restarted", "The machine restarted before the provider's answer was stored.", True)
@@ -97,6 +98,7 @@ class Reads:
         self._kept: dict[str, _Fixed] = {}
         self._forget_earlier_boots()
         self.ledger = Ledger(self._db, budget_usd)
+        self.looks = Looks(self._db)
 
     def _forget_earlier_boots(self) -> None:
         """After a restart of the machine, make everything due: stored monotonic times are invalid."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -85,7 +86,9 @@ def test_it_knows_its_version() -> None:
 
 
 def test_every_command_that_answers_has_json_and_help() -> None:
-    for name, command in cli.commands.items():
+    groups = [command.commands for command in cli.commands.values() if isinstance(command, click.Group)]
+    single = {name: command for name, command in cli.commands.items() if not isinstance(command, click.Group)}
+    for name, command in (single | dict(item for group in groups for item in group.items())).items():
         assert command.help, name
         if name not in ("serve", "gallery"):  # they serve until they are ended
             assert "--json" in [option for p in command.params for option in p.opts], name
