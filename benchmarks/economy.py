@@ -171,7 +171,7 @@ async def catalogue(assistant: Assistant, folder: Path, api: Emulator) -> None:
     style = [str(folder / f"product-0{n}.jpg") for n in (1, 2)]
     await assistant.call("upload_images", images=style, look="coffee", words="Warm morning light, linen, soft shadows")
     job = await assistant.ask(
-        "edit_chain", images=[str(photos)], steps=["Restyle"], references=["look:coffee"], max_cost_usd=10
+        "edit_chain", images=[str(photos)], steps=["Restyle"], references=["look:coffee"], max_cost_usd=15
     )
     job = await assistant.wait(job)
     assert job["status"] == "done" and job["returned"] == CATALOGUE == len(api.accepted), job
@@ -290,6 +290,7 @@ async def _connected(url_chars: int = 0, latency_s: float = LATENCY_S) -> AsyncI
             "ATLASCLOUD_API_KEY": api.key,
             "ATLASCLOUD_BASE_URL": api.base_url,
             "TRIPTYCH_ALLOWED_DIRS": str(folder),
+            "TRIPTYCH_BUDGET_USD": "20",
         }
         server = StdioServerParameters(command=sys.executable, args=["-m", "triptych"], env=env, cwd=home)
         async with Client(server) as client:
