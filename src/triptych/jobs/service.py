@@ -397,7 +397,7 @@ class ImageService:
                     pace, left_read_s = await self.store.pace(job_id), self._clock.monotonic()
                     left = remaining_s(pace, self._clock.now(), self._began_at)
                 message = f"{job_id} {seen.status}, {seen.returned} of {seen.requested} images"
-                message += f", {time_left(left)}" if left else ""
+                message += f", {time_left(left)}" if left and seen.status in (Status.QUEUED, Status.RUNNING) else ""
                 await caller.report_progress(seen.returned, seen.requested, message)
             left_s = end_s - self._clock.monotonic()
             if seen.status not in (Status.QUEUED, Status.RUNNING):
