@@ -130,6 +130,22 @@ def test_an_uncertain_job_has_its_three_ways_out(open_host: Callable[..., Host])
     ]
 
 
+def test_a_job_made_again_has_its_look_and_its_original(open_host: Callable[..., Host]) -> None:
+    making = made("edit_chain", ["warmer", "a cup!"], [["img_0a1b2c3d", "img_4e5f6a7b"]], ["uncertain", "waiting"])
+    making |= {"references": ["original", "img_4e5f6a7b"], "look": "look:coffee v1", "look_words": "soft light"}
+    error = Failure(kind="uncertain", message="The connection broke after the request left.", retryable=False)
+    host = open_host(Told(making, seasons(0, "uncertain", error=error)))
+    host.shows({"images": ["a.jpg"], "steps": ["warmer", "a cup!"]}, shown(seasons(0, "uncertain", error=error)))
+    host.click("Pay for a new one")
+    host.click("Show the price")
+    host.click("Pay $0.064")
+    host.see("!document.getElementById('price')")
+    ((tool, given),) = host.paid()
+    assert tool == "edit_chain" and given["images"] == ["img_0a1b2c3d"]
+    assert given["steps"] == ["warmer. Keep this look: soft light", "a cup! Keep this look: soft light"]
+    assert given["references"] == ["original", "img_4e5f6a7b"]
+
+
 def test_one_click_does_not_cancel_a_job(open_host: Callable[..., Host]) -> None:
     told = Told(MADE, seasons(2))
     host = open_host(told)

@@ -18,6 +18,7 @@ from triptych.cli.install import install
 from triptych.cli.job_commands import follow_job, paid_options, run_paid, with_all_images
 from triptych.cli.look_commands import look
 from triptych.cli.output import Screen, caller_for, command, read_config, resolved, run
+from triptych.cli.saving import save
 from triptych.core import errors
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def edit(screen: Screen, images: tuple[str, ...], prompt: str, count: int, **giv
 @click.command()
 @click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
 @click.option("-s", "--step", "steps", multiple=True, help="An instruction; repeat it, in order.")
-@click.option("-r", "--reference", "references", multiple=True, help="An image for every request; repeatable.")
+@click.option("-r", "--reference", "references", multiple=True, help="For every request: IMAGE, look:NAME, original.")
 @paid_options
 @command
 def chain(
@@ -207,19 +208,6 @@ def view(screen: Screen, images: tuple[str, ...], output: str) -> Exit:
     except OSError as error:
         raise errors.NotAllowed(f"{path} cannot be written ({error.strerror}).") from error
     screen.show(_Viewed(path=str(path), caption=preview.caption), f"{preview.caption}\n{path}")
-    return Exit.DONE
-
-
-@click.command()
-@click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
-@click.option("-d", "--directory", required=True, type=click.Path(file_okay=False), help="Created if missing.")
-@click.option("--name", help="The file name, numbered if several; by default the handles.")
-@command
-def save(screen: Screen, images: tuple[str, ...], directory: str, name: str | None) -> Exit:
-    """Copy images at full size into a directory; overwrites nothing."""
-    caller = caller_for(images, directory)
-    result = run(lambda service: service.save_images(images, directory, name, caller))
-    screen.show(result, formatting.save_text(result))
     return Exit.DONE
 
 

@@ -43,12 +43,17 @@ def allowed_path(item: str, allowed: Sequence[Path], own: Path | None = None) ->
 
 def allowed_place(item: str, path: Path, allowed: Sequence[Path], own: Path | None = None) -> Path:
     """Do as `allowed_path` for a path that a caller's `item` led to."""
+    return _place(item, path, allowed, own)[0]
+
+
+def _place(item: str, path: Path, allowed: Sequence[Path], own: Path | None) -> tuple[Path, bool]:
+    """Return the resolved path, and whether it is inside `own`. Raises: as `allowed_path`."""
     require_on_this_machine(item, path, allowed)
     path = _resolved(item, path)
     directories = list(dict.fromkeys(_resolved(str(directory), directory) for directory in allowed))
     containing = [directory for directory in directories if path.is_relative_to(directory)]
     if own and is_inside(path, own):
-        return path
+        return path, True
     if not containing:
         raise outside_error(item, directories)
     if all(_is_hidden_below(directory, path) for directory in containing):
@@ -57,7 +62,7 @@ def allowed_place(item: str, path: Path, allowed: Sequence[Path], own: Path | No
             "name the hidden directory itself in TRIPTYCH_ALLOWED_DIRS in the server's environment (`triptych install "
             "HOST --allow DIR` writes it)."
         )
-    return path
+    return path, False
 
 
 def outside_error(item: str, allowed: Sequence[Path]) -> errors.NotAllowed:
@@ -105,9 +110,13 @@ def has_hidden_flag(path: Path) -> bool:
 
 def is_inside(path: Path, directory: Path) -> bool:
     """Return whether a path is this directory or below it, whatever the spelling of its name."""
+    try:
+        wanted = directory.stat()
+    except OSError:
+        return False
     for parent in (path, *path.parents):
         with suppress(OSError):
-            if parent.samefile(directory):
+            if os.path.samestat(parent.stat(), wanted):
                 return True
     return False
 
@@ -126,8 +135,7 @@ def require_unmoved(directory: Path) -> None:
 
 def locate(item: str, allowed: Sequence[Path], own: Path) -> tuple[Path, bool]:
     """Return a readable path, resolved, and whether it is inside our `own` directory."""
-    real = allowed_path(item, allowed, own)
-    return real, is_inside(real, own)
+    return _place(item, path_of(item), allowed, own)
 
 
 def read_once(item: str, real: Path, is_own: bool, limit_bytes: int | None = None) -> bytes:

@@ -28,7 +28,6 @@ import anyio.to_thread
 
 from triptych.core import errors, private_files
 from triptych.core.models import Image
-from triptych.images import folders
 from triptych.images.allowed_paths import (
     FILE_LIMIT_BYTES,
     allowed_path,
@@ -39,12 +38,13 @@ from triptych.images.allowed_paths import (
     read_once,
     require_unmoved,
 )
+from triptych.images.naming import safe_name, suffix_of
 
 PART_LIFETIME_S = 30.0
 """A temporary file older than this is stale: no write takes this long."""
+ARCHIVE_LIFETIME_S = 3600.0
+"""The same for an archive: it may wait for the next call that goes on with it."""
 
-_SUFFIX = {mime_type: suffixes[0] for mime_type, suffixes in folders.SUFFIXES.items()}
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in "0123456789¹²³")}
 
 Fetch = Callable[[str], Awaitable[bytes]]
 Opener = Callable[[str, int], int]
@@ -65,7 +65,7 @@ class ImageFiles:
     def __init__(self, home: Path, fetch: Fetch) -> None:
         self.home = home
         self.images_dir = home / "images"
-        self._parts_dir = home / "parts"
+        self.parts_dir = home / "parts"
         self._fetch = fetch
 
     async def store_result(self, data: bytes) -> Image:
@@ -164,7 +164,7 @@ class ImageFiles:
 
         assert isinstance(facts, Facts)
         sha256 = hashlib.sha256(data).hexdigest()
-        path = self._place(sha256, _SUFFIX.get(facts.mime_type, ".img"), data)
+        path = self._place(sha256, suffix_of(facts.mime_type), data)
         if not _touched(path):
             try:
                 self._write_whole(path, data)
@@ -185,8 +185,8 @@ class ImageFiles:
     def _write_whole(self, path: Path, data: bytes) -> None:
         """Write a file so that it is on disk in full, or not at all."""
         private_files.make_directory(path.parent)
-        private_files.make_directory(self._parts_dir)
-        with _part(self._parts_dir, data, private_files.opener) as part:
+        private_files.make_directory(self.parts_dir)
+        with _part(self.parts_dir, data, private_files.opener) as part:
             part.replace(path)
         _flush_directory(path.parent)
 
@@ -194,47 +194,79 @@ class ImageFiles:
         """Close the directories to other users, and remove temporary files that a dead process left."""
         with suppress(OSError):  # the first write raises the error
             private_files.make_directory(self.images_dir)
-            private_files.make_directory(self._parts_dir)
-        for part in self._parts_dir.glob("*.part"):
-            with suppress(OSError):
-                if now.timestamp() - part.stat().st_mtime > PART_LIFETIME_S:
-                    part.unlink()
+            private_files.make_directory(self.parts_dir)
+        for pattern, lifetime_s in (("*.part", PART_LIFETIME_S), ("*.zip", ARCHIVE_LIFETIME_S)):
+            for part in self.parts_dir.glob(pattern):
+                with suppress(OSError):
+                    if now.timestamp() - part.stat().st_mtime > lifetime_s:
+                        part.unlink()
 
     def save(self, image: Image, directory: Path, stem: str) -> Path:
-        """Copy an image into a directory under a safe name, overwriting nothing; return the new path.
+        """Copy an image into a directory, as `write` does; its suffix is that of its type.
+
+        Raises: as `write`, and `errors.UnreadableImage` for a lost image.
+        """
+        return self.write(bytes_of(image), directory, stem, suffix_of(image.mime_type))[0]
+
+    def write(self, data: bytes, directory: Path, stem: str, suffix: str) -> tuple[Path, bool]:
+        """Write a file into a directory under a safe name, overwriting nothing; return its path, and whether it is new.
 
         `directory` is one that `allowed_directory` returned, maybe hours ago; links in it must lead to the same place
         now. An existing file with the same bytes counts as saved. If the name is taken by another file, `-2`, `-3` … is
         added.
-        Raises: `errors.NotAllowed` if the directory cannot be written to, `errors.UnreadableImage` for a lost image.
+        Raises: `errors.NotAllowed` if the directory cannot be written to.
         """
-        stem, suffix = safe_name(stem), _SUFFIX.get(image.mime_type, ".img")
-        try:
-            data = image.path.read_bytes()
-        except OSError as error:
-            raise errors.UnreadableImage(f"The file of {image.handle} cannot be read ({error.strerror}).") from error
-        return self._save(data, directory, stem, suffix, _never)
+
+        def put(target: Path) -> bool | None:
+            return True if self._create(target, data) else False if _has(target, data) else None
+
+        return self.put(directory, stem, suffix, put)
 
     def save_text(self, data: bytes, directory: Path, name: str, may_replace: MayReplace) -> Path:
-        """Write a text file as `save` does; a file for which `may_replace(old, new)` holds is replaced in one step.
+        """Write a text file as `write` does; a file for which `may_replace(old, new)` holds is replaced in one step.
 
-        Raises: `errors.NotAllowed`.
+        Raises: as `write`.
         """
-        return self._save(data, directory, Path(name).stem, Path(name).suffix, may_replace)
 
-    def _save(self, data: bytes, directory: Path, stem: str, suffix: str, may_replace: MayReplace) -> Path:
+        def put(target: Path) -> bool | None:
+            if self._create(target, data):
+                return True
+            if _has(target, data):
+                return False
+            if not (_is_plain(target) and may_replace(target.read_bytes(), data)):
+                return None
+            with _part(directory, data) as part:
+                part.replace(target)
+            return True
+
+        return self.put(directory, Path(name).stem, Path(name).suffix, put)[0]
+
+    def find(self, directory: Path, stem: str, suffix: str, sha256: str) -> Path | None:
+        """Return the file that `write` would find there for bytes with this hash; None if it would write a new one."""
+        for n in range(1, 10_000):
+            target = directory / f"{safe_name(stem)}{'' if n == 1 else f'-{n}'}{suffix}"
+            if not target.is_file():
+                return None
+            with suppress(OSError):
+                if hashlib.sha256(target.read_bytes()).hexdigest() == sha256:
+                    return target
+        return None
+
+    def put(self, directory: Path, stem: str, suffix: str, put: Callable[[Path], bool | None]) -> tuple[Path, bool]:
+        """Return the first of `stem`, `stem-2` … that `put` accepts, and what it says: True for a new file.
+
+        `put` returns False if the file is there already, None if the name is taken.
+        Raises: as `write`.
+        """
+        stem = safe_name(stem)
         try:
             require_unmoved(directory)
             directory.mkdir(parents=True, exist_ok=True)
             require_unmoved(directory)
             for n in range(1, 10_000):
                 target = directory / f"{stem}{'' if n == 1 else f'-{n}'}{suffix}"
-                if self._create(target, data) or _has(target, data):
-                    return target
-                if may_replace is not _never and _is_plain(target) and may_replace(target.read_bytes(), data):
-                    with _part(directory, data) as part:
-                        part.replace(target)
-                    return target
+                if (is_new := put(target)) is not None:
+                    return target, is_new
         except OSError as error:
             raise errors.NotAllowed(f"{quoted_path(str(directory))} cannot be written ({error.strerror}).") from error
         raise errors.NotAllowed(f"{quoted_path(str(directory))} has too many files named {stem}.")
@@ -247,8 +279,8 @@ class ImageFiles:
         """
         if path.exists() or path.is_symlink():
             return False
-        private_files.make_directory(self._parts_dir)
-        for directory in (self._parts_dir, path.parent):
+        private_files.make_directory(self.parts_dir)
+        for directory in (self.parts_dir, path.parent):
             with _part(directory, data) as part:
                 try:
                     path.hardlink_to(part)
@@ -273,10 +305,12 @@ class ImageFiles:
         return path
 
 
-def safe_name(name: str) -> str:
-    """Return a file name without separators, control characters, leading dots or reserved words; at most 120 bytes."""
-    clean = re.sub(r"[^\w\- .()]", "-", name).strip(" .-").encode()[:120].decode(errors="ignore").rstrip(" .-")
-    return f"image-{clean}" if clean.split(".")[0].strip().lower() in _RESERVED else clean or "image"
+def bytes_of(image: Image) -> bytes:
+    """Return the bytes of a stored image. Raises: `errors.UnreadableImage` if its file is lost."""
+    try:
+        return image.path.read_bytes()
+    except OSError as error:
+        raise errors.UnreadableImage(f"The file of {image.handle} cannot be read ({error.strerror}).") from error
 
 
 def _from_data_uri(item: str) -> bytes:
@@ -305,10 +339,6 @@ def _touched(path: Path) -> bool:
 
 def _has(path: Path, data: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
-
-
-def _never(_old: bytes, _new: bytes) -> bool:
-    return False
 
 
 def _is_plain(path: Path) -> bool:

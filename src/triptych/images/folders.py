@@ -160,16 +160,15 @@ def look(item: str, allowed: Sequence[Path], home: Path, budget: Budget) -> List
         return None
     path = path_of(item)
     base, parts = (path, ()) if item[:5].lower() == "file:" else split(path, _exists)
+    if not (parts or _may_be_folder(base)):
+        return None
     try:
         real = allowed_place(item, base, allowed)
     except errors.BadRequest:
         if parts:
             raise
-        return None  # a single file may be one of ours
-    try:
-        if not (parts or real.is_dir()):
-            return None
-    except OSError:
+        return None  # the door refuses it in the same words as a file
+    if not (parts or real.is_dir()):
         return None
     if ".." in parts:
         raise errors.NotAllowed(f"{quoted_path(item)} has .. after a wildcard; write the folder's own path.")
@@ -201,10 +200,20 @@ def split(path: PurePath, exists: Callable[[PurePath], bool]) -> tuple[Path, tup
 
 
 def _exists(path: PurePath) -> bool:
-    # A Windows share is not looked at: the first access sends the user's login to its server.
     with suppress(OSError, ValueError):
-        return not path.drive.startswith("\\\\") and os.path.lexists(path)
+        return not _is_on_share(path) and os.path.lexists(path)
     return False
+
+
+def _may_be_folder(path: Path) -> bool:
+    with suppress(OSError, ValueError):
+        return _is_on_share(path) or path.is_dir()
+    return False
+
+
+def _is_on_share(path: PurePath) -> bool:
+    """Return whether a path is on a Windows share: the first access sends the user's login to its server."""
+    return path.drive.startswith("\\\\")
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Access to images by handle, path, URL or data URI: import, show, save; each caller sees only its own images.
+"""Access to images by handle, path, URL or data URI: import, show; each caller sees only its own images.
 
 An outside image is first stored through `ImageFiles.import_image`.
 """
@@ -22,17 +22,16 @@ import anyio.to_thread
 
 from triptych.core import errors
 from triptych.core.clock import Clock
-from triptych.core.models import Image, Job, Output, Status
+from triptych.core.models import Image, Job, Output
 from triptych.images.files import ImageFiles
-from triptych.jobs import file_links, image_preview, manifest, presenters, reading
+from triptych.jobs import file_links, file_names, image_preview, manifest, presenters, reading
 from triptych.jobs.reading import Reading, Source
-from triptych.jobs.results import ImageResult, Preview, Saved, SaveResult
+from triptych.jobs.results import ImageResult, Preview
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Store
 
 log = logging.getLogger(__name__)
 
-MAX_SAVED_IMAGES = 2000
 SAVE_EVERY_S = 2.0
 LEAST_LIFE = timedelta(minutes=2)
 """A provider's URL that expires sooner is replaced by a signed URL, if the caller has `files_url`."""
@@ -109,32 +108,38 @@ class ImageAccess:
         if not all(texts):
             raise errors.UnreadableImage("An image is an empty string; pass a handle, a path, a URL or a data: URI.")
         named = {text: handle for text in texts if (handle := _handle_in(text, caller)) is not None}
-        stored = {}
-        for text, handle in named.items():
-            with _located(text, places):
-                stored[text] = await self.by_handle(handle, caller)
+
+        def stored(store: Store) -> dict[str, Image]:
+            images = {}
+            for text, handle in named.items():
+                with _located(text, places):
+                    images[text] = self._by_handle(store, handle, caller)
+            return images
+
+        found = await self._store.run(stored)
         outside = [text for text in dict.fromkeys(texts) if text not in named]
-        sources = await anyio.to_thread.run_sync(self._sources, outside, caller)
-        found = []
+        sources = await anyio.to_thread.run_sync(self._sources, outside, caller, places) if outside else {}
         within_s = min(caller.left_s(), caller.read_limit_s)
+        read: dict[str, Image] = {}
         async with self._reading.batch(list(sources.values()), caller.owner, len(items), within_s) as batch:
             for i, text in enumerate(texts):
-                if text in named:
-                    found.append(replace(stored[text], handle=named[text]))
+                if text in named or text in read:
                     continue
                 if len(items) > 1:
                     await caller.report_progress(i, len(items), f"reading image {i + 1} of {len(items)}")
                 with _located(text, places):
                     if text in sources:
-                        image = await batch.image(sources[text])
+                        read[text] = await batch.image(sources[text])
                     else:
-                        image = await self._files.import_image(
+                        read[text] = await self._files.import_image(
                             text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
                         )
-                found.append(await self._store.add_image(image, self._clock.now(), caller.owner))
-        return found
+        if read:
+            added = await self._store.add_images(list(read.values()), self._clock.now(), caller.owner)
+            found |= zip(read, added, strict=True)
+        return [replace(found[text], handle=named[text]) if text in named else found[text] for text in texts]
 
-    def _sources(self, texts: Iterable[str], caller: Caller) -> dict[str, Source]:
+    def _sources(self, texts: Iterable[str], caller: Caller, places: Mapping[str, str]) -> dict[str, Source]:
         """Return the source of each path and URL. A path inside our own directory and a data URI have none.
 
         Raises: as `ImageFiles.locate`.
@@ -143,8 +148,11 @@ class ImageAccess:
         for text in texts:
             if text[:8].lower().startswith(("https://", "http://")):
                 sources[text] = reading.source_of_url(text, caller.owner)
-            elif text[:5].lower() != "data:" and (real := self._files.locate(text, allowed)):
-                sources[text] = reading.source_of_file(text, real)
+            elif text[:5].lower() != "data:":
+                with _located(text, places):
+                    real = self._files.locate(text, allowed)
+                if real:
+                    sources[text] = reading.source_of_file(text, real)
         return sources
 
     async def may_use(self, sha256: str, caller: Caller) -> bool:
@@ -251,25 +259,6 @@ class ImageAccess:
                 sheet = await self._store.run(lambda store: sheet.with_look(look, functools.partial(_stored, store)))
         return await anyio.to_thread.run_sync(image_preview.draw, sheet, detail)
 
-    async def save(self, images: Sequence[str], directory: str, name: str | None, caller: Caller) -> SaveResult:
-        """Copy images at full resolution into an allowed directory, overwriting nothing.
-
-        Raises: `errors.NotAllowed`, and as `import_images`.
-        """
-        if not 1 <= len(images) <= MAX_SAVED_IMAGES:
-            raise errors.OutOfLimits(f"save_images takes 1 to {MAX_SAVED_IMAGES} images; {len(images)} were given.")
-        target = await self.directory(directory, caller)
-        saved = []
-        for i, image in enumerate(await self.import_images(images, caller), 1):
-            stem = image.handle.replace("/", "-")
-            if name:
-                stem = name if len(images) == 1 else f"{name}-{i:02d}"
-            path = await anyio.to_thread.run_sync(self._files.save, image, target, stem)
-            await self._store.note_saved_file(path)
-            await self._store.run(_remember_saved, image.handle, path)
-            saved.append(Saved(handle=image.handle, path=str(path)))
-        return SaveResult(saved=saved)
-
     async def save_copies(self, job_id: str | None = None) -> None:
         """Copy the images of ended jobs into the directories that repeated calls named: of one job, or of all."""
         for ended, directory in await self._store.to_save(job_id):
@@ -286,24 +275,25 @@ class ImageAccess:
 
     async def _save_job(self, job_id: str, directory: str) -> None:
         """Copy a job's stored images into an allowed directory, and its manifest; an error becomes a warning."""
+        job = await self._store.job(job_id)
         stored = [output for output in await self._store.outputs(job_id) if output.sha256]
         target, paths = Path(directory), dict[int, Path]()
         try:
             for output in stored:
                 image = await self._store.image_by_sha256(output.sha256 or "")
-                if image:
-                    paths[output.n] = await self._saved(output, image, target)
+                if image and job:
+                    paths[output.n] = await self._saved(job, output, image, target)
             await manifest.write(self._store, self._files, job_id, target, paths)
         except errors.TriptychError as error:
             await self._store.warn(job_id, [f"Not saved: {error.message}"])
         await self._store.saved_also(job_id, directory, len(stored))
 
-    async def _saved(self, output: Output, image: Image, directory: Path) -> Path:
+    async def _saved(self, job: Job, output: Output, image: Image, directory: Path) -> Path:
         """Return the copy of an output in a directory; make one if the job has not."""
         earlier = Path(output.saved_path) if output.saved_path else None
         if earlier and earlier.parent == directory and await anyio.to_thread.run_sync(earlier.exists):
             return earlier
-        name = f"{output.job_id}-{output.n:02d}"
+        name = file_names.of_copy(job, output.n)
         path = await anyio.to_thread.run_sync(self._files.save, image, directory, name)
         await self._store.note_saved_file(path)
         return path
@@ -346,14 +336,6 @@ def _located(text: str, places: Mapping[str, str]) -> Iterator[None]:
 
 
 # The functions below use the plain store and may block: `AsyncStore.run` runs them.
-
-
-def _remember_saved(store: Store, handle: str, path: Path) -> None:
-    """Store the path of an output's copy, if its job has ended; a running job stores paths itself."""
-    output = store.output(handle)
-    job = store.job(output.job_id) if output else None
-    if output and job and job.status not in (Status.QUEUED, Status.RUNNING):
-        store.output_saved(output, str(path))
 
 
 def _sheet_of_job(store: Store, job_id: str, caller: Caller) -> image_preview.Sheet:

@@ -162,7 +162,7 @@ def _chain(
         row, first = request.row(lane), request.first_step(lane)
         original = row.original or next(iter(row.images), _NONE)
         values = ", ".join(f"{name}: {value}" for name, value in row.values.items())
-        pictures.append(Picture(original, image_of(original), _NONE if original == _NONE else _cut(values, 120)))
+        pictures.append(Picture(original, image_of(original), _cut(values, 120)))
         for step in range(steps):
             n = lane * steps + step + 1
             handle = f"{job_id}/{n}" if step >= first else row.images[0] if step + 1 == first else _EARLIER

@@ -15,7 +15,7 @@ from triptych.core.clock import Clock
 from triptych.core.models import Image
 from triptych.core.requests import Look
 from triptych.jobs.image_access import Caller
-from triptych.jobs.results import LookResult, LooksResult
+from triptych.jobs.look_results import LookResult, LooksResult
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Store
 from triptych.storage.looks import LookVersion
@@ -48,7 +48,8 @@ def checked_name(text: str) -> str:
 
     Raises: `errors.OutOfLimits`.
     """
-    name = unicodedata.normalize("NFKC", text.strip().removeprefix(PREFIX)).casefold()
+    name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).strip().casefold())
+    name = name.removeprefix(PREFIX)
     if not re.fullmatch(rf"[\w-]{{1,{MOST_NAME_CHARS}}}", name):
         raise errors.OutOfLimits(
             f"The name of a look has 1 to {MOST_NAME_CHARS} letters, digits, - and _, such as look:warm-film; it was "
@@ -158,7 +159,7 @@ def _present(store: Store, name: str, caller: Caller) -> LookVersion:
     more = len(names) - MOST_NAMES_SHOWN
     if more > 0:
         there += f" and {more} more"
-    what = f"{PREFIX}{name} was removed" if found else f"There is no {PREFIX}{name}"
+    what = f"look:{name} was removed" if found else f"There is no look:{name}"
     makes = f"version {found.look.version + 1}" if found else "it"
     raise errors.UnknownHandle(
         f"{what}; {f'there are: {there}' if names else 'there are no looks yet'}. "

@@ -37,13 +37,18 @@ async def write(
     Returns None for a job that is no chain.
     Raises: `errors.NotAllowed` if the directory cannot be written to.
     """
-    text = await store.run(_text_of, job_id, directory, paths)
-    if text is None:
+    data = await data_of(store, job_id, directory, paths)
+    if data is None:
         return None
-    data = text.encode("utf-8-sig")  # the mark tells a spreadsheet the encoding
     path = await anyio.to_thread.run_sync(files.save_text, data, directory, "manifest.csv", _may_replace)
     await store.note_saved_file(path)
     return path
+
+
+async def data_of(store: AsyncStore, job_id: str, directory: Path, paths: Mapping[int, Path]) -> bytes | None:
+    """Return the manifest of a chain as a file; None for another job."""
+    text = await store.run(_text_of, job_id, directory, paths)
+    return None if text is None else text.encode("utf-8-sig")  # the mark tells a spreadsheet the encoding
 
 
 def _text_of(store: Store, job_id: str, directory: Path, paths: Mapping[int, Path]) -> str | None:
@@ -116,11 +121,16 @@ def _pictures(job: Job, lane: int, row: Row, directory: Path) -> str:
     if not row.images:
         return ""
     source = job.sources[lane] if job.sources else ""
-    first = row.images[0]
-    if source:
-        named = source if tables.is_url_or_handle(source) else _relative(Path(source).expanduser(), directory)
-        first = named if tables.is_one_picture(named) else first
-    return "|".join((first, *row.images[1:]))
+    return "|".join((_cell_of(source, directory) or row.images[0], *row.images[1:]))
+
+
+def _cell_of(source: str, directory: Path) -> str | None:
+    """Return a cell from which a manifest in this directory reads the source again; None if there is none."""
+    if not source or tables.is_url_or_handle(source):
+        return source or None
+    path = Path(source).expanduser()
+    cells = (_relative(path, directory), str(path.absolute()))
+    return next((cell for cell in cells if tables.is_path(cell)), None)
 
 
 def _relative(path: Path, directory: Path) -> str:

@@ -181,11 +181,14 @@ def page_size(outputs: Sequence[Output], image_of: ImageOf) -> int:
 
 def making(job: Job, predictions: Sequence[Prediction]) -> JobRequest:
     """Return the request of a job."""
-    request = job.request
+    request, look = job.request, job.request.look
     return JobRequest(
         tool=request.tool,
         prompts=list(request.prompts),
-        lanes=[list(request.inputs(lane)) for lane in range(request.lanes)],
+        lanes=[list(request.inputs(lane, request.first_step(lane))) for lane in range(request.lanes)],
+        references=[*request.references, *(look.images if look else ())] if request.is_chain else None,
+        look=f"look:{look.name} v{look.version}" if look else None,
+        look_words=look.words if look and look.words else None,
         format=request.format,
         params=dict(request.params) if request.params else None,
         requests=[

@@ -66,7 +66,8 @@ def source_of_file(text: str, real: Path) -> Source:
         found = real.stat()
     except OSError:
         return Source(text, real, object())
-    fresh = abs(time.time_ns() - found.st_ctime_ns) < FRESH_S * 1e9
+    now_ns = time.time_ns()
+    fresh = any(abs(now_ns - at_ns) < FRESH_S * 1e9 for at_ns in (found.st_mtime_ns, found.st_ctime_ns))
     return Source(text, real, object() if fresh else (str(real), *_stamp(found)))
 
 
@@ -173,8 +174,9 @@ class Reading:
         batch = Batch(self, owner, number, within_s)
         by_key = {source.key: source for source in sources}
         known = self._known(by_key)
-        gone = await anyio.to_thread.run_sync(lambda: {key for key in known if not self._files.touch(known[key])})
-        known = {key: image for key, image in self._known(by_key).items() if key not in gone}
+        if known:
+            gone = await anyio.to_thread.run_sync(lambda: {key for key in known if not self._files.touch(known[key])})
+            known = {key: image for key, image in self._known(by_key).items() if key not in gone}
         if self._tasks:
             for key, source in by_key.items():
                 self._add(batch, source, known.get(key))

@@ -210,6 +210,12 @@ class JobRequest(Result):
     """One for each step, in the caller's words."""
     lanes: list[list[str]]
     """The handles that each lane begins with; in a chain the shared references follow the image."""
+    references: list[str] | None = _shown_if_set()
+    """Those of a chain as given, with "original"; the images of its look follow."""
+    look: str | None = _shown_if_set()
+    """The look that it used, with its version."""
+    look_words: str | None = _shown_if_set()
+    """The words of the look, which were added to each prompt."""
     format: str | None = None
     params: dict[str, Any] | None = _shown_if_set()
     requests: list[PredictionInfo]
@@ -231,35 +237,6 @@ class UploadResult(Result):
         lines += [f"and {len(self.more)} more: {', '.join(self.more)}"] if self.more else []
         lines += [f"warning: {warning}" for warning in self.warnings]
         return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
-
-
-class LookResult(Result):
-    """One version of a look; `images` are handles."""
-
-    name: str
-    version: int
-    words: str
-    images: list[str]
-    created_at: Utc
-
-    def label(self) -> str:
-        """Return its name, its version and its size in words."""
-        number = len(self.images)
-        words = f", {len(self.words)} characters of words" if self.words else ", no words"
-        return f"look:{self.name} version {self.version}: {number} image{'s' if number > 1 else ''}{words}"
-
-    def text(self) -> str:
-        """Return the version as one line."""
-        words = f": {self.words}" if self.words else ""
-        return f"look:{self.name} version {self.version}, {self.created_at:%Y-%m-%d}{words} ({', '.join(self.images)})"
-
-
-class LooksResult(Result):
-    looks: list[LookResult]
-
-    def text(self) -> str:
-        """Return the looks, one a line."""
-        return joined_lines([look.text() for look in self.looks] or ["No looks yet."])
 
 
 class JobSummary(Result):
@@ -424,14 +401,31 @@ class Saved(Result):
 
 
 class SaveResult(Result):
+    """What is saved. `saved` lists the files, in order; of many it has the first ones, and `more` is about the rest.
+
+    In an archive the paths are the names in it.
+    """
+
     saved: list[Saved]
+    more: str | None = _shown_if_set()
+    count: int
+    """How many files are saved; some may have been there before."""
+    directory: str
+    archive: str | None = _shown_if_set()
+    """The path of the archive, if one was made."""
+    manifests: list[str] = Field(default=[], exclude_if=lambda paths: not paths)
+    """For each job from a table: a file with the values and results of its rows."""
     warnings: list[str] = []
+    next: str | None = _shown_if_set()
 
     def text(self) -> str:
         """Return where each image lies now, one a line."""
-        return joined_lines(
-            [f"{s.handle} saved as {s.path}" for s in self.saved] + [f"warning: {w}" for w in self.warnings]
-        )
+        lines = [f"{s.handle} saved as {s.path}" for s in self.saved]
+        lines += [self.more] if self.more else []
+        lines += [f"{self.count} files in {self.archive}"] if self.archive else []
+        lines += [f"the values of its rows: {path}" for path in self.manifests]
+        lines += [f"warning: {w}" for w in self.warnings]
+        return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
 
 
 class Preview(Result):

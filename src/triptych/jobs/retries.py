@@ -118,7 +118,7 @@ def _require_images(store: Store, rows: Sequence[Row]) -> None:
     if gone:
         shown = ", ".join(gone[:6]) + (f" and {len(gone) - 6} more" if len(gone) > 6 else "")
         raise errors.UnknownHandle(
-            f"The files of {shown} were pruned, and the failed lanes go on from them. Give the steps too: the lanes "
+            f"The files of {shown} are gone, and the failed lanes go on from them. Give the steps too: the lanes "
             "then begin again at their first images, which must be here. Nothing was sent."
         )
 

@@ -23,6 +23,7 @@ from triptych.core.requests import Request
 from triptych.images.files import ImageFiles
 from triptych.jobs import presenters, resumption
 from triptych.jobs.catalogues import Catalogues
+from triptych.jobs.delivery import Deliveries
 from triptych.jobs.image_access import Caller, ImageAccess, SignedFile
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
@@ -45,7 +46,8 @@ from triptych.jobs.results import (
     UploadResult,
     time_left,
 )
-from triptych.jobs.uploads import upload_reference
+from triptych.jobs.save_plan import Asked
+from triptych.jobs.uploads import upload_all
 from triptych.jobs.worker import Worker
 from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore, Hop, one_thread
@@ -94,6 +96,7 @@ async def open_service(
                 tasks.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
+            service.deliveries.close()
             await service.provider_client.aclose()
             await service.store.close()
 
@@ -123,6 +126,7 @@ class ImageService:
         )
         self.looks = Looks(self.store, clock)
         self.inputs = Inputs(self.store, self._files, self.image_access)
+        self.deliveries = Deliveries(self.store, self._files, self.image_access, self.inputs, clock)
         self._creation = JobCreation(
             config, self.store, self._pricing, self.catalogues, self.image_access, self.inputs, clock
         )
@@ -137,9 +141,10 @@ class ImageService:
     ) -> UploadResult:
         """Store images here and upload them to the default provider; return their handles.
 
-        With `look`, they and `words` are the next version of that look. An upload that fails gives a warning; its
-        handle is valid. Raises: `errors.BadRequest` for an unreadable image.
+        With `look`, they and `words` are the next version of that look. An upload that fails, or for which the caller
+        does not wait, gives a warning; its handle is valid. Raises: `errors.BadRequest` for an unreadable image.
         """
+        end_s = self._clock.monotonic() + min(caller.left_s(), caller.read_limit_s)
         images, warnings = await self.inputs.expand_items(images, caller)
         name = self.looks.check(look, words, images)
         if not 1 <= len(images) <= MAX_REQUESTS:
@@ -147,24 +152,18 @@ class ImageService:
         inputs = await self.image_access.import_images(images, caller)
         account = self.config.accounts[self.config.default_provider]
         kept, notes = await self.looks.keep(name, words, inputs, caller) if name else (None, [])
-        shown, warnings = [], [*warnings, *notes]
-        for done, image in enumerate(inputs):
-            await caller.report_progress(done, len(inputs), f"uploading {image.handle}")
-            hosted = None
-            if account.usable and not account.provider.inline:
-                try:
-                    await upload_reference(self.store, self.provider_client, self._clock, account, image)
-                    hosted = await self.store.copy(image.sha256, account.provider.name, self._clock.now())
-                except errors.TriptychError as error:
-                    warnings.append(f"{image.handle} is stored, not yet at {account.provider.title}: {error.message}")
-            shown.append(await self.store.run(self.image_access.uploaded, image, hosted, caller))
+        hosted, failed = await upload_all(self.store, self.provider_client, self._clock, account, inputs, caller, end_s)
+        shown = [
+            await self.store.run(self.image_access.uploaded, image, hosted.get(image.sha256), caller)
+            for image in inputs
+        ]
         named = ["img_…", f"look:{kept.name}"] if kept else [one.handle for one in shown[:14]]
         handles = ", ".join(f'"{one}"' for one in named)
         return UploadResult(
             images=shown,
             provider=account.provider.name,
             look=kept.label() if kept else None,
-            warnings=warnings,
+            warnings=[*warnings, *notes, *failed],
             next=f'edit_sequence(images=[{handles}], prompt="…", count=4)',
         )
 
@@ -256,15 +255,21 @@ class ImageService:
         return preview.model_copy(update={"caption": " ".join([preview.caption, *counts])})
 
     async def save_images(
-        self, images: Sequence[str], directory: str, name: str | None = None, caller: Caller = ANYONE
+        self,
+        images: Sequence[str],
+        directory: str,
+        name: str | None = None,
+        caller: Caller = ANYONE,
+        *,
+        size: str | None = None,
+        format: str | None = None,
+        within_s: float = math.inf,
     ) -> SaveResult:
-        """Copy images at full resolution into an allowed directory, overwriting nothing.
+        """Save images into an allowed directory or archive, overwriting nothing, until `within_s` is over.
 
-        Raises: `errors.NotAllowed`, and as `view_images`.
+        Raises: as `Deliveries.save`.
         """
-        images, counts = await self.inputs.expand_items(images, caller)
-        result = await self.image_access.save(images, directory, name, caller)
-        return result.model_copy(update={"warnings": [*counts, *result.warnings]})
+        return await self.deliveries.save(Asked(images, directory, name, size, format), caller, within_s)
 
     # -- the resources
 

@@ -236,9 +236,10 @@ def is_url_or_handle(item: str) -> bool:
     return _is_url(item) or bool(_HANDLE.fullmatch(item))
 
 
-def is_one_picture(text: str) -> bool:
-    """Return whether a cell with this text names this one picture."""
-    return list(_items(text)) == [text] and _fault_of_picture(text) is None
+def is_path(cell: str) -> bool:
+    """Return whether a cell is read as the path of one picture, as it is written."""
+    is_other = is_url_or_handle(cell) or cell.startswith("~")
+    return not is_other and list(_items(cell)) == [cell] and _fault_of_picture(cell) is None
 
 
 def _joined(directory: str, item: str) -> str:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SAVE_WITHIN_S = 50.0
+"""How long one call saves. Many hosts give up a call after 60 s; the same call goes on."""
 REFUSAL_LIMIT_CHARS = 999
 LEAST_READ_S = 20.0
 """The least time for reading the images of a paid call. A call with `wait_s=0` for a few photos needs no repetition."""
@@ -103,7 +105,9 @@ async def _view_images(service: ImageService, a: schemas.ViewImages, caller: Cal
 
 
 async def _save_images(service: ImageService, a: schemas.SaveImages, caller: Caller) -> Result:
-    return await service.save_images(a.images, a.directory, a.name, caller)
+    return await service.save_images(
+        a.images, a.directory, a.name, caller, size=a.size, format=a.format, within_s=SAVE_WITHIN_S
+    )
 
 
 _TOOLS = (

@@ -66,6 +66,7 @@ class AsyncStore:
         return await self.hop(call)
 
     add_image = verb(Store.add_image)
+    add_images = verb(Store.add_images)
     add_job = verb(Store.add_job)
     add_outputs = verb(Store.add_outputs)
     balance = verb(Store.balance)

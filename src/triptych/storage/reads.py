@@ -13,6 +13,7 @@ import sqlite3
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -158,6 +159,12 @@ class Reads:
         stored = self.image_by_sha256(image.sha256)
         assert stored
         return stored
+
+    def add_images(self, images: Sequence[Image], now: datetime, owner: str | None = None) -> list[Image]:
+        """Do as `add_image` for several images, in one transaction."""
+        known = owner is None and all(self.image_by_sha256(image.sha256) for image in images)
+        with nullcontext() if known else self._db.transaction():
+            return [self.add_image(image, now, owner) for image in images]
 
     def owns(self, owner: str, sha256: str) -> bool:
         """Return whether an owner uploaded these bytes, or has them as the output of a job."""

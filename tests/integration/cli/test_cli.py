@@ -142,6 +142,32 @@ def test_save_to_copies_what_came(coffee: str, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == [f"{job['job_id']}-01.png"]
 
 
+def test_a_job_is_saved_resized_under_its_sources_name(coffee: str, tmp_path: Path) -> None:
+    job = fields("chain", coffee, "-s", "cool", "-s", "flat")
+    options = ("--size", "64x48, contain 40x40 white", "--format", "webp")
+    saved = fields("save", job["job_id"], "-d", tmp_path / "out", *options)
+    assert saved["count"] == 2
+    assert [Path(item["path"]).name for item in saved["saved"]] == ["coffee-64x48.webp", "coffee-40x40.webp"]
+
+
+def test_a_directory_that_ends_with_zip_is_an_archive(coffee: str, tmp_path: Path) -> None:
+    saved = fields("save", coffee, "-d", tmp_path / "new" / "set.zip", "--size", "64x48")
+    assert saved["archive"] == str(tmp_path / "new" / "set.zip")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["set.zip"]
+    shown = run("save", coffee, "-d", str(tmp_path / "new" / "set.zip"), "--size", "64x48").stdout
+    assert f"1 files in {tmp_path / 'new' / 'set.zip'}" in shown
+
+
+def test_many_saved_files_are_a_summary_and_json_lists_all(tmp_path: Path) -> None:
+    for n in range(30):
+        Image.new("RGB", (20, 20), (n, 0, 0)).save(tmp_path / f"p{n:02}.png")
+    images = [str(path) for path in sorted(tmp_path.glob("*.png"))]
+    assert len(fields("save", *images, "-d", tmp_path / "out", "--format", "webp")["saved"]) == 30
+    lines = run("save", *images, "-d", str(tmp_path / "out"), "--format", "webp").stdout.splitlines()
+    assert len(lines) == 22
+    assert lines[10] == "… 10 more …" and lines[-1] == f"30 files in {tmp_path / 'out'}"
+
+
 def test_a_named_file_is_read_wherever_it_lies(coffee: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

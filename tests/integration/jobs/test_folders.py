@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,20 @@ async def test_the_question_about_the_cost_names_the_folder(
         dry = await edit_chain(service, [str(photos)], ["warm"], [], Options(dry_run=True), me)
         assert dry.warnings[0].startswith(f'3 pictures in "{photos}"')
     assert atlas.accepted == []
+
+
+async def test_uploads_end_with_the_patience_of_the_caller(
+    make_service: MakeService, atlas: Emulator, photos: Path, me: Caller
+) -> None:
+    async with make_service(atlas) as service:
+        (first,) = (await service.upload_images([str(photos / "img1.png")], me)).images
+        rest = await service.upload_images([str(photos)], replace(me, read_limit_s=0.0))
+        assert [image.handle == first.handle for image in rest.images] == [True, False, False]
+        assert rest.images[0].url == first.url
+        assert atlas.performed["upload"] == 1
+        assert rest.warnings[1] == (
+            "2 images are stored, not yet at Atlas Cloud: each is uploaded when a request uses it."
+        )
 
 
 TOO_MANY = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ async def test_each_lane_is_a_line_with_its_row_and_result(
             "sku": "A0",
             "color": "color 0",
             "triptych_handle": f"{job.job_id}/2",
-            "triptych_path": f"{job.job_id}-02.png",
+            "triptych_path": "0.png",
             "triptych_source": str(tmp_path / "shop" / "0.png"),
             "triptych_prompt": "on color 0 → sharper",
             "triptych_cost_usd": first["triptych_cost_usd"],
@@ -104,7 +105,7 @@ async def test_a_manifest_replaces_no_file_of_the_user(
     make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, tmp_path: Path
 ) -> None:
     (tmp_path / "manifest.csv").write_text("mine")
-    async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=f"{tmp_path}:{Path(coffee).parent}") as service:
+    async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=f"{tmp_path}{os.pathsep}{Path(coffee).parent}") as service:
         job = await saved(service, finish, [coffee], ["warmer"], tmp_path)
         assert (tmp_path / "manifest.csv").read_text() == "mine"
         assert lines(tmp_path / "manifest-2.csv")[0]["image"] == coffee
@@ -126,7 +127,7 @@ async def test_a_manifest_replaces_no_file_of_the_user(
 async def test_a_job_that_made_nothing_has_a_manifest_too(
     make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, tmp_path: Path
 ) -> None:
-    async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=f"{tmp_path}:{Path(coffee).parent}") as service:
+    async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=f"{tmp_path}{os.pathsep}{Path(coffee).parent}") as service:
         job = await saved(service, finish, [coffee], [f"warmer {FAILS}"], tmp_path)
         assert job.status == "failed" and lines(tmp_path / "manifest.csv")[0]["triptych_status"] == "failed"
 
@@ -134,7 +135,7 @@ async def test_a_job_that_made_nothing_has_a_manifest_too(
 async def test_the_call_that_waits_for_the_end_has_the_manifest(
     make_service: MakeService, atlas: Emulator, coffee: str, tmp_path: Path
 ) -> None:
-    async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=f"{tmp_path}:{Path(coffee).parent}") as service:
+    async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=f"{tmp_path}{os.pathsep}{Path(coffee).parent}") as service:
         options = Options(wait_s=55, save_to=str(tmp_path / "out"))
         job = await edit_chain(service, [coffee], ["warmer"], options=options)
         assert job.status == "done" and len(lines(tmp_path / "out" / "manifest.csv")) == 1
@@ -160,3 +161,34 @@ async def test_the_manifest_of_a_retry_names_the_first_pictures(
 async def retried_is_nothing(service: ImageService, job: JobResult) -> None:
     with pytest.raises(errors.BadRequest, match="No lane of"):
         await edit_chain(service, [f"{job.job_id}/failed"], [], options=LATER)
+
+
+async def test_pictures_with_odd_names_are_found_again(
+    make_service: MakeService, atlas: Emulator, finish: Finish, tmp_path: Path
+) -> None:
+    names = ["=1+1.png", "~a.png", "img_deadbeef", "a;b.png", "-x.png", "a b.png", "+.png", "a,b.png", "q'.png"]
+    names += ["a|b.png", "a*.png"] if os.name != "nt" else []
+    for n, name in enumerate(names):
+        (tmp_path / name).write_bytes(picture(size=(40 + n, 40)))
+    async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=str(tmp_path)) as service:
+        atlas.fault("submit", "moderated-before", times=None)
+        first = await saved(service, finish, [str(tmp_path / name) for name in names], ["warmer"], tmp_path)
+        atlas.clear_faults()
+        again = await saved(service, finish, [str(tmp_path / "manifest.csv")], ["warmer"], tmp_path / "out")
+        old, new = (service.store.plain.job(job.job_id or "") for job in (first, again))
+        assert old and new and new.request.rows and again.status == "done"
+        assert tuple(row.images[0] for row in new.request.rows) == old.request.images
+
+
+async def test_another_process_writes_the_manifest_of_an_ended_job(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    allowed = {"TRIPTYCH_ALLOWED_DIRS": f"{tmp_path}{os.pathsep}{Path(coffee).parent}"}
+    async with make_service(atlas, **allowed) as service:
+        started = await edit_chain(service, [coffee], ["warmer"], options=Options(wait_s=0, save_to=str(out)))
+        await ended(service, finish, started.job_id)
+        assert not (out / "manifest.csv").exists()
+    async with make_service(atlas, **allowed) as service:
+        await service.image_access.save_copies()
+    assert [line["triptych_status"] for line in lines(out / "manifest.csv")] == ["done"]

@@ -101,7 +101,7 @@ RESULTS = [
     (
         "save_images",
         {"images": ["job_12345678/1"], "directory": "."},
-        SaveResult(saved=[Saved(handle="job_12345678/1", path="/tmp/a.png")]),
+        SaveResult(saved=[Saved(handle="job_12345678/1", path="/tmp/a.png")], count=1, directory="/tmp"),
     ),
 ]
 WORDS = {"images": ["a.png"], "prompt": "warm"}

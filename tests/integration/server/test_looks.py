@@ -63,6 +63,23 @@ async def test_a_client_stores_uses_and_reads_a_look(make_service: MakeService, 
             await client.read_resource("triptych://looks/tea")
 
 
+async def test_a_job_tells_its_look_and_original_for_the_gallery(make_service: MakeService, coffee: str) -> None:
+    async with connected(make_service) as client:
+        look = {"images": [coffee], "look": "coffee", "words": "soft"}
+        stored = (await client.call_tool("upload_images", look)).structured_content
+        given = {"images": [coffee], "steps": ["warmer", "a cup!"], "references": ["original", "look:coffee"]}
+        job = (await client.call_tool("edit_chain", given)).structured_content
+        assert stored and job
+        made = ((await client.read_resource(f"triptych://jobs/{job['job_id']}")).contents[0].meta or {})["making"]
+        handle = stored["images"][0]["handle"]
+        assert (made["prompts"], made["references"]) == (given["steps"], ["original", handle])
+        assert (made["look"], made["look_words"], made["lanes"]) == ("look:coffee v1", "soft", [[handle, handle]])
+        plain = (await client.call_tool("edit_sequence", {"images": [coffee], "prompt": "warmer"})).structured_content
+        assert plain
+        made = ((await client.read_resource(f"triptych://jobs/{plain['job_id']}")).contents[0].meta or {})["making"]
+        assert not {"references", "look", "look_words"} & set(made)
+
+
 async def test_words_without_a_look_are_refused(make_service: MakeService, coffee: str) -> None:
     async with connected(make_service) as client:
         refused = await client.call_tool("upload_images", {"images": [coffee], "words": WORDS})

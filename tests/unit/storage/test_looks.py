@@ -8,7 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from triptych.core import errors
+from triptych.jobs.looks import checked_name
 from triptych.storage.jobs import Store
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -67,3 +71,14 @@ def test_versions_that_are_added_at_once_have_different_numbers(tmp_path: Path) 
     assert [one.look.version for one in stores[0].looks.versions("", "coffee")] == [1, 2, 3, 4]
     for one in stores:
         one.close()
+
+
+@given(st.text(max_size=60) | st.from_regex(r"(look:)?[\w-]{1,40}", fullmatch=True))
+def test_a_name_is_refused_or_one_plain_word(text: str) -> None:
+    try:
+        name = checked_name(text)
+    except errors.OutOfLimits as refused:
+        assert len(refused.message) < 300
+        return
+    assert 1 <= len(name) <= 40 and all(c.isalnum() or c in "-_" for c in name)
+    assert checked_name(name) == checked_name(f" look:{name} ") == name

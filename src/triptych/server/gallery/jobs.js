@@ -193,6 +193,11 @@ function promptsOf(job) {
   return words ? [words].flat() : [];
 }
 
+// Return a prompt with the words of the job's look, as they were sent: its images are among the others.
+function withLook(making, prompt) {
+  return making.look_words ? `${prompt}${/[.!?。]$/.test(prompt) ? '' : '.'} Keep this look: ${making.look_words}` : prompt;
+}
+
 // Return the tool and the arguments that make the whole job again.
 function wholeCall(job) {
   const { making, result } = job;
@@ -207,11 +212,12 @@ function wholeCall(job) {
   if (making.format) args.format = making.format;
   if (making.params) args.params = making.params;
   if (sizes.length === 1 && sizes[0]) args.size = sizes[0];
+  const prompts = making.prompts.map((prompt) => withLook(making, prompt));
   if (making.tool === 'edit_chain') {
-    const references = making.lanes[0].slice(1);
-    Object.assign(args, { images: making.lanes.map((lane) => lane[0]), steps: making.prompts, ...(references.length && { references }) });
+    const references = making.references ?? making.lanes[0].slice(1);
+    Object.assign(args, { images: making.lanes.map((lane) => lane[0]), steps: prompts, ...(references.length && { references }) });
   } else {
-    Object.assign(args, { prompt: making.prompts[0], count: making.requests[0].count, ...(making.lanes[0].length && { images: making.lanes[0] }) });
+    Object.assign(args, { prompt: prompts[0], count: making.requests[0].count, ...(making.lanes[0].length && { images: making.lanes[0] }) });
   }
   return { tool: making.tool, args };
 }
