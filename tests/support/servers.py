@@ -21,7 +21,7 @@ from triptych.core import errors
 from triptych.core.models import Status
 from triptych.jobs.results import Cost, ImageResult, JobRequest, JobResult, Progress
 from triptych.jobs.service import Caller
-from triptych.storage.reads import Seen
+from triptych.storage.summaries import Seen
 
 Connect = Callable[..., AbstractAsyncContextManager[Client]]
 

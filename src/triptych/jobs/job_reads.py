@@ -14,7 +14,7 @@ from triptych.jobs.presenters import Link
 from triptych.jobs.results import JobResult, JobsResult, JobStages, Stage
 from triptych.providers.client import Account
 from triptych.storage.jobs import Store
-from triptych.storage.reads import Seen
+from triptych.storage.summaries import Seen
 
 
 def job_id_in(handle: str) -> str:

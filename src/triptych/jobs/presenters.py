@@ -25,7 +25,7 @@ from triptych.jobs.results import (
     PredictionInfo,
     Progress,
 )
-from triptych.storage.reads import Costs
+from triptych.storage.summaries import Costs
 
 MOST_IMAGES = 24
 """A page lists at most so many images; the job's resource lists all."""

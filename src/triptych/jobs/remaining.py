@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Sequence
 from datetime import datetime
 
-from triptych.storage.reads import Pace
+from triptych.storage.summaries import Pace
 
 BASIS = 3
 """No estimate before so many requests have finished."""

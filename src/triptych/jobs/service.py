@@ -52,7 +52,7 @@ from triptych.jobs.worker import Worker
 from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore, Hop, one_thread
 from triptych.storage.jobs import Store
-from triptych.storage.reads import Seen
+from triptych.storage.summaries import Seen
 
 __all__ = ["Caller", "ImageService", "Request", "ServiceConfig", "SignedFile", "Terms", "open_service"]
 

@@ -15,7 +15,7 @@ from triptych.core.clock import Moment
 from triptych.core.models import Failure, Prediction
 from triptych.core.states import LEASE_S, MAX_WAIT_S
 from triptych.storage import rows
-from triptych.storage.reads import Reads
+from triptych.storage.summaries import Summaries
 
 SETTLE_TRIES = 6
 """How often the charge of a finished prediction is requested."""
@@ -30,7 +30,7 @@ class Claim:
     lease: str
 
 
-class Claims(Reads):
+class Claims(Summaries):
     """The reads of one database, and the claims on its predictions."""
 
     def claim(

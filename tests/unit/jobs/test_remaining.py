@@ -13,7 +13,7 @@ import pytest
 
 from triptych.jobs.remaining import remaining_s
 from triptych.jobs.results import time_left
-from triptych.storage.reads import PACE_ENDS, Pace
+from triptych.storage.summaries import PACE_ENDS, Pace
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 LONG_AGO = NOON - timedelta(days=1)
