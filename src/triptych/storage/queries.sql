@@ -145,11 +145,11 @@ WHERE id IN (SELECT id FROM predictions WHERE state IN ('submitting', 'running')
 GROUP BY provider;
 
 -- name: claim
--- Each list of candidates is short or has the first of an index, so a job of 2,000 predictions costs no more. `free` has
--- the providers that may get another request, `tries` the numbers of attempts after which a charge is asked for again;
--- both are JSON lists.
 UPDATE predictions SET lease = :lease, lease_until = :until
 WHERE id = (
+  -- Each list of candidates is short or has the first of an index, so a job of 2,000 predictions costs no more. `free`
+  -- has the providers that may get another request, `tries` the numbers of attempts after which a charge is asked for
+  -- again; both are JSON lists.
   SELECT id FROM predictions
   WHERE id IN (
     SELECT id FROM predictions WHERE state IN ('submitting', 'running', 'fetching')
