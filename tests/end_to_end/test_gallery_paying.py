@@ -136,6 +136,8 @@ def test_a_job_made_again_has_its_look_and_its_original(open_host: Callable[...,
     error = Failure(kind="uncertain", message="The connection broke after the request left.", retryable=False)
     host = open_host(Told(making, seasons(0, "uncertain", error=error)))
     host.shows({"images": ["a.jpg"], "steps": ["warmer", "a cup!"]}, shown(seasons(0, "uncertain", error=error)))
+    host.see("document.getElementById('facts').innerText.includes('look:coffee v1')")
+    host.picture("look")
     host.click("Pay for a new one")
     host.click("Show the price")
     host.click("Pay $0.064")

@@ -13,6 +13,7 @@ import click
 from pydantic import BaseModel
 
 from triptych.cli import formatting
+from triptych.cli.compare import compare
 from triptych.cli.formatting import Exit, exit_of_status
 from triptych.cli.install import install
 from triptych.cli.job_commands import follow_job, paid_options, run_paid, with_all_images
@@ -341,6 +342,7 @@ ALL = (
     edit,
     chain,
     generate,
+    compare,
     status,
     jobs,
     spend,

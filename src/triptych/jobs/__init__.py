@@ -12,8 +12,8 @@ Other packages use these modules. This file imports none of them, because a star
     pruning       removes old image files
 
 The others serve this package alone: `job_creation`, `pricing`, `cost_check`, `live_choice`, `job_reads`, `remaining`,
-`looks`, `image_access`, `image_preview`, `delivery` with `save_plan` and `file_names`, and `worker` with its steps
-(`submission`, `provider_requests`, `completion`, `polling`, `downloads`, `uploads`, `transitions`).
+`looks`, `image_access`, `image_preview`, `comparison`, `delivery` with `save_plan` and `file_names`, and `worker` with
+its steps (`submission`, `provider_requests`, `completion`, `polling`, `downloads`, `uploads`, `transitions`).
 """
 
 __all__ = ["catalogues", "file_links", "look_results", "planning", "presenters", "pruning", "results", "service"]

@@ -24,7 +24,7 @@ from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.models import Image, Job, Output
 from triptych.images.files import ImageFiles
-from triptych.jobs import file_links, file_names, image_preview, manifest, presenters, reading
+from triptych.jobs import comparison, file_links, file_names, image_preview, manifest, presenters, reading
 from triptych.jobs.reading import Reading, Source
 from triptych.jobs.results import ImageResult, Preview
 from triptych.storage.async_store import AsyncStore
@@ -249,6 +249,8 @@ class ImageAccess:
             raise errors.OutOfLimits(f"view_images shows 1 to {most} images; {len(images)} were given.")
         if len(images) == 1 and (job_id := image_preview.job_named(images[0])):
             sheet = await self._store.run(_sheet_of_job, job_id, caller)
+        elif compared := await self._store.run(_compared, images, caller):
+            sheet = compared
         else:
             named = [handle for item in images for handle in await self._store.run(_unfolded, item, caller)]
             inputs = await self.import_images(named, caller)
@@ -342,7 +344,6 @@ def _sheet_of_job(store: Store, job_id: str, caller: Caller) -> image_preview.Sh
     job = _visible_job(store, job_id, caller)
     if not job:
         raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
-
     at_home = functools.partial(_stored, store)
     return image_preview.of_job(job, store.predictions(job_id), store.outputs(job_id), at_home)
 
@@ -359,6 +360,13 @@ def _unfolded(store: Store, item: str, caller: Caller) -> list[str]:
     if not job_id or not _visible_job(store, job_id, caller):
         return [item]
     return [output.handle for output in store.outputs(job_id) if output.sha256] or [item]
+
+
+def _compared(store: Store, items: Sequence[str], caller: Caller) -> image_preview.Sheet | None:
+    """Return the sheet of a comparison, if the items are jobs that made the same request on different models."""
+    names = [image_preview.job_named(item) for item in items]
+    jobs = [job for name in names if name and (job := _visible_job(store, name, caller))]
+    return comparison.sheet(store, jobs, functools.partial(_stored, store)) if len(jobs) == len(items) else None
 
 
 def _visible_job(store: Store, job_id: str, caller: Caller) -> Job | None:

@@ -31,10 +31,6 @@ MOST_PROMPT_CHARS = 600
 MOST_REFERENCES = 10
 """Every model for edits takes at least so many."""
 
-_NONE = "no picture"
-"""The label of a lane's first place, if the lane begins without an image."""
-_EARLIER = "an earlier job's"
-
 ImageOf = Callable[[str], Image | None]
 """Returns the image behind a handle, if it is stored."""
 
@@ -55,12 +51,19 @@ class OutputOrigin:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture of a sheet; `image` is None if it is missing."""
+    """One picture of a sheet; `image` is None if it is missing. Its label is its handle if no other is given."""
 
     handle: str
     image: Image | None
     note: str
     made: OutputOrigin | None = None
+    label: str = ""
+
+
+_NONE = "no picture"
+"""In place of the original of a lane that began with words or references."""
+_EARLIER = "an earlier job's"
+"""In place of an output that an earlier job made, before the one with which a lane begins."""
 
 
 _NONE = "no picture"
@@ -208,7 +211,7 @@ def draw(shown: Sheet, detail: bool = False) -> Preview:
     finals: dict[int, similarity.ImageStats] = {}
     for i, picture in enumerate(shown.pictures):
         small = processing.thumbnail(picture.image.path.read_bytes(), side_px) if picture.image else None
-        cards.append(contact_sheet.Card(small, picture.handle, picture.note))
+        cards.append(contact_sheet.Card(small, picture.label or picture.handle, picture.note))
         if small and picture.made:
             stats = similarity.measure(small)
             sets.setdefault(picture.made.prediction.id, []).append((i, stats))

@@ -13,6 +13,7 @@ from dataclasses import replace
 from triptych.core import errors
 from triptych.core.models import Job, Prediction, State, Status
 from triptych.core.requests import Request, Row
+from triptych.jobs import tables
 from triptych.jobs.expanded import Expanded
 from triptych.jobs.image_access import Caller
 from triptych.jobs.job_reads import visible_job
@@ -47,6 +48,7 @@ def _failed(store: Store, job_id: str, request: Request, caller: Caller) -> Expa
     again = bool(request.prompts)
     if again:
         rows = [beginning(store, job.request, lane) for lane in lost]
+        _require_columns(job, rows, request.prompts)
     else:
         done = {(one.lane, one.step) for one in predictions if one.state is State.DONE}
         rows = [_continuation(job, lane, done) for lane in lost]
@@ -106,6 +108,19 @@ def _continuation(job: Job, lane: int, stored: Set[tuple[int, int]]) -> Row:
     first = f"{job.id}/{lane * steps + row.done + 1}"
     original = row.original or (row.images[0] if row.images else first)
     return Row((f"{job.id}/{lane * steps + done}",), row.values, done, original)
+
+
+def _require_columns(job: Job, rows: Sequence[Row], steps: Sequence[str]) -> None:
+    """Raise `errors.BadRequest` for a `{column}` in new steps that a row of the job's table lacks."""
+    if not any(row.values for row in rows):
+        return
+    for column in tables.columns_in(steps):
+        if any(not row.values.get(column, "").strip() for row in rows):
+            there = ", ".join(f"{{{name}}}" for name in list(rows[0].values)[:8])
+            raise errors.BadRequest(
+                f"A step has {{{column}}}, which not every failed row of {job.id} has; there are {there or 'none'}. "
+                "Nothing was sent."
+            )
 
 
 def _require_images(store: Store, rows: Sequence[Row]) -> None:

@@ -11,6 +11,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import PurePath, PureWindowsPath
 from typing import Any
 
@@ -84,7 +85,7 @@ def _decoded(name: str, data: bytes) -> str:
     if data.startswith(b"PK\x03\x04"):
         raise errors.BadRequest(f"{shown(name)} is a spreadsheet file under another name. {mend}")
     if not data.startswith(tuple(_BOMS)) and b"\0" in data:
-        row = data.count(b"\n", 0, data.index(b"\0")) + 1
+        row = _row_after(name, data[: data.index(b"\0")])
         raise errors.BadRequest(f"{shown(name)} is not text: row {row} has a zero byte. {mend}")
     data = data.removeprefix(b"\xef\xbb\xbf")
     for bom, encoding in _BOMS.items():
@@ -93,11 +94,21 @@ def _decoded(name: str, data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        row = data.count(b"\n", 0, error.start) + 1
+        row = _row_after(name, data[: error.start])
         raise errors.BadRequest(
             f"{shown(name)} is not UTF-8: row {row} has the byte {data[error.start]:#04x} (byte {error.start + 1} of "
             f"the file). {mend}"
         ) from None
+
+
+def _row_after(name: str, data: bytes) -> int:
+    """Return the number of the row in which the first bytes of a table end."""
+    text = data.decode(errors="replace")
+    if not name.strip().lower().endswith(".jsonl"):
+        with suppress(csv.Error):
+            reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
+            return max(sum(1 for _ in reader) + text.endswith(("\n", "\r")), 1)
+    return text.count("\n") + 1
 
 
 def _cells(text: str, name: str, faults: Mistakes) -> tuple[list[str], list[Record]]:

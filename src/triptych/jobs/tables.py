@@ -66,7 +66,7 @@ def is_table(item: str) -> bool:
 
 
 def read(name: str, data: bytes, steps: Sequence[str], directory: str) -> Table:
-    """Return the rows of a table for these steps. `directory` is the table's own, as text.
+    """Return the rows of a table for these steps. `directory` is the table's own, resolved.
 
     Raises: `errors.BadRequest` with the first mistakes and their number.
     """
@@ -248,7 +248,10 @@ def _joined(directory: str, item: str) -> str:
         return item
     if PurePath(item).is_absolute() or PureWindowsPath(item).drive:
         return item
-    return f"{directory or '.'}/{item}"  # the dot keeps img_1.jpg from being read as a handle
+    while item.startswith("../") and PurePath(directory).name not in ("", ".."):  # it has no links: see `read`
+        directory, item = str(PurePath(directory).parent), item[3:]
+    # The dot keeps img_1.jpg from being read as a handle.
+    return str(PurePath(directory) / item) if directory else f"./{item}"
 
 
 def _is_url(item: str) -> bool:

@@ -174,10 +174,11 @@ class Handlers:
     async def list_resources(
         self, ctx: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListResourcesResult:
-        from triptych.server import gallery, resources
+        from triptych.server import gallery, resources, skills
 
-        sessions, shown = ctx.lifespan_context, gallery.is_shown_by(ctx)
-        return await resources.listing(sessions.service, self._caller(ctx), with_gallery=shown)
+        service, shown = ctx.lifespan_context.service, gallery.is_shown_by(ctx)
+        more = skills.resources() if skills.is_declared_by(ctx) else []
+        return await resources.listing(service, self._caller(ctx), with_gallery=shown, more=more)
 
     async def list_templates(
         self, ctx: Context, params: types.PaginatedRequestParams | None
@@ -203,6 +204,16 @@ class Handlers:
         from triptych.server import prompts
 
         return prompts.get(params.name, params.arguments or {})
+
+    async def list_skills(self, ctx: Context, params: types.PaginatedRequestParams) -> dict[str, Any]:
+        from triptych.server import skills
+
+        return skills.listed(ctx)
+
+    async def get_skill(self, ctx: Context, params: types.ReadResourceRequestParams) -> dict[str, Any]:
+        from triptych.server import skills
+
+        return skills.get(ctx, params.uri)
 
     async def complete(self, ctx: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
         from triptych.server import prompts
@@ -308,7 +319,10 @@ def build(
     server.add_request_handler("tasks/get", tasks.TaskParams, handlers.get_task)
     server.add_request_handler("tasks/update", tasks.TaskParams, handlers.update_task)
     server.add_request_handler("tasks/cancel", tasks.TaskParams, handlers.cancel_task)
-    server.extensions |= {tasks.TASKS: {}, "io.modelcontextprotocol/ui": {}}  # see `gallery`
+    server.add_request_handler("skills/list", types.PaginatedRequestParams, handlers.list_skills)
+    server.add_request_handler("skills/get", types.ReadResourceRequestParams, handlers.get_skill)
+    # See `gallery` and `skills`.
+    server.extensions |= {tasks.TASKS: {}, "io.modelcontextprotocol/ui": {}, "io.modelcontextprotocol/skills": {}}
     # The constructor's argument for roots/list_changed warns that roots are deprecated.
     server.add_notification_handler("notifications/initialized", types.NotificationParams, handlers.initialized)
     server.add_notification_handler("notifications/cancelled", types.CancelledNotificationParams, handlers.cancelled)

@@ -8,6 +8,7 @@
     triptych://looks/{name}      all versions of a look, JSON
     triptych://spend             the cost of the last days, and the budget, JSON
     ui://triptych/gallery        the gallery, for hosts that show one (`gallery`)
+    skill://NAME/SKILL.md        a skill, listed for hosts that declare the skills extension (`skills`)
 
 Rules: no resource is bigger than a preview, because hosts put blobs into the conversation whole. Recent outputs are
 listed one by one, because hosts do not list templates. A missing resource is an invalid-params error that says how to
@@ -19,7 +20,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -30,7 +31,7 @@ from mcp.shared.exceptions import MCPError
 from triptych.core import errors
 from triptych.core.text import line, tree
 from triptych.jobs.results import ImageResult, JobResult, Result
-from triptych.server import fitting, gallery
+from triptych.server import fitting, gallery, skills
 
 if TYPE_CHECKING:
     from triptych.jobs.service import Caller, ImageService
@@ -44,9 +45,13 @@ MOST_LISTED = 200
 
 
 async def listing(
-    open_service: Callable[[], Awaitable[ImageService]], caller: Caller, *, with_gallery: bool = False
+    open_service: Callable[[], Awaitable[ImageService]],
+    caller: Caller,
+    *,
+    with_gallery: bool = False,
+    more: Sequence[types.Resource] = (),
 ) -> types.ListResourcesResult:
-    """Return the fixed resources and the newest outputs; with `with_gallery`, the gallery too."""
+    """Return the fixed resources, `more`, and the newest outputs; with `with_gallery`, the gallery too."""
     with _protocol_errors("resources/list"):
         service = await open_service()
         images = [_listed(image) for image in await service.recent_images(RECENT, caller)]
@@ -82,7 +87,7 @@ async def listing(
     ]
     if with_gallery:
         fixed.append(gallery.listed())
-    return types.ListResourcesResult(resources=[*fixed, *images])
+    return types.ListResourcesResult(resources=[*fixed, *more, *images])
 
 
 def _listed(image: ImageResult) -> types.Resource:
@@ -135,8 +140,8 @@ async def read(
 
     Raises: `MCPError`: invalid params for a missing resource, an internal error if it cannot be read now.
     """
-    if uri == gallery.URI:
-        return gallery.read()
+    if uri == gallery.URI or uri.startswith(skills.SCHEME):
+        return gallery.read() if uri == gallery.URI else skills.read(uri)
     kind, _, name = uri.removeprefix(SCHEME).partition("/") if uri.startswith(SCHEME) else ("", "", "")
     # A handle contains a slash, which a strict template expansion escapes.
     name = unquote(name)

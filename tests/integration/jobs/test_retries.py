@@ -11,6 +11,7 @@ from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, ended
 from support.pictures import picture
 from triptych.core import errors
+from triptych.jobs.image_access import Caller
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import ImageService
 from triptych_emulators import running
@@ -126,6 +127,8 @@ async def test_a_retry_within_the_hour_is_paid_once(
         first = await ended(service, finish, (await edit_chain(service, [table], ["on {color}"], options=LATER)).job_id)
         again = await retried(service, finish, first)
         same = await retried(service, finish, first)
+        with pytest.raises(errors.BadRequest, match=r"has \{colour\}, which not every .* there are \{sku\}, \{color\}"):
+            await retried(service, finish, first, ("on {colour}",))
         assert same.job_id == again.job_id and len(atlas.jobs) == 3
 
 
@@ -231,3 +234,15 @@ async def test_a_retry_after_a_fall_over_keeps_the_model(
             assert (again.status, again.provider, again.model) == ("done", "wavespeed", first.model)
             atlas.clear_faults()
             assert not atlas.jobs and len(wavespeed.jobs) == 1
+
+
+async def test_another_owner_cannot_retry_a_job(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
+) -> None:
+    async with make_service(atlas) as service:
+        started = await edit_chain(service, [coffee], [f"one {FAILS}"], (), LATER, Caller(owner="ann"))
+        await ended(service, finish, started.job_id)
+        with pytest.raises(errors.UnknownHandle, match="There is no job"):
+            await edit_chain(service, [f"{started.job_id}/failed"], [], (), LATER, Caller(owner="bob"))
+        again = await edit_chain(service, [f"{started.job_id}/failed"], [], (), LATER, Caller(owner="ann"))
+        assert (await ended(service, finish, again.job_id)).returned == 1

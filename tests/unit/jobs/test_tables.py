@@ -96,6 +96,11 @@ def test_the_line_that_names_the_delimiter_is_no_row() -> None:
     assert table.rows[0].values == {"color": "red"} and table.places == {"photos/a.jpg": "row 2, column image"}
 
 
+def test_paths_above_the_table_are_short() -> None:
+    table = read("image,color\n../a.jpg,1\n../../../../a.jpg,1\nx/../a.jpg,1\n", directory="/shop/out")
+    assert [row.images[0] for row in table.rows] == ["/shop/a.jpg", "/../../a.jpg", "/shop/out/x/../a.jpg"]
+
+
 def test_a_jsonl_line_is_a_row_of_texts_and_numbers() -> None:
     lines = ['{"images": ["a.jpg", "b|c.jpg"], "color": "red", "n": 1.50}', "", '{"color": true, "n": null}']
     table = read("\r\n".join(lines), name="products.jsonl")
@@ -216,6 +221,7 @@ def test_a_mistake_is_named_with_its_place(text: str, message: str) -> None:
             "image,color\na.jpg,grün\n".encode("latin-1"),
             "not UTF-8: row 2 has the byte 0xfc (byte 21 of the file). Save",
         ),
+        ('image;color\na.jpg;"two\nlines"\n\nb.jpg;grün\n'.encode("latin-1"), "row 4 has the byte 0xfc"),
         ("image,color\na.jpg,red\n".encode("utf-16"), "is encoded as UTF-16, not UTF-8. Save it as CSV UTF-8"),
         ("image,color\na.jpg,red\n".encode("utf-16-le"), "row 1 has a zero byte"),
         (b"PK\x03\x04\x14", "is a spreadsheet file under another name"),

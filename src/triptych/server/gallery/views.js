@@ -83,7 +83,7 @@ function buildJob(job, key) {
     facts.textContent = [
       `${result.returned} of ${plural(result.requested, 'image')}`,
       result.model && (result.model === result.provider ? result.model : `${result.model} on ${result.provider}`),
-      result.cost && costWords(result.cost, result.status), result.job_id,
+      result.cost && costWords(result.cost, result.status), now.making?.look, result.job_id,
     ].filter(Boolean).join(' · ');
     bar.max = Math.max(result.requested, 1);
     bar.value = result.returned;
