@@ -18,8 +18,10 @@ from mcp import Client
 
 from triptych import settings
 from triptych.core import errors
+from triptych.core.models import Status
 from triptych.jobs.results import Cost, ImageResult, JobRequest, JobResult, Progress
 from triptych.jobs.service import Caller
+from triptych.storage.summaries import Seen
 
 Connect = Callable[..., AbstractAsyncContextManager[Client]]
 
@@ -139,9 +141,9 @@ class CannedService:
     async def recent_images(self, limit: int, caller: Caller | None = None) -> list[ImageResult]:
         return [image_result()]
 
-    async def owner(self, job_id: str) -> str | None:
-        await self.job(job_id)
-        return None
+    async def seen(self, job_id: str) -> Seen:
+        job = await self.job(job_id)
+        return Seen(Status(job.status), job.requested, None, None, job.returned)
 
     async def job(self, job_id: str, caller: Caller | None = None, *, every: bool = False) -> JobResult:
         try:

@@ -185,6 +185,26 @@ async def test_warnings_and_errors_keep_a_running_job_short(status: str) -> None
 # -- pages -------------------------------------------------------------------------------------------------------------
 
 
+async def test_the_resource_of_2000_images_lists_the_first_final_ones(make_service: MakeService) -> None:
+    async with make_service() as service:
+        job_id = await ended_chain(service, 200, 10)
+        async with over(service) as client:
+            content = (await client.read_resource(f"triptych://jobs/{job_id}")).contents[0]
+    assert isinstance(content, types.TextResourceContents)
+    fields = json.loads(content.text)
+    assert [one["handle"] for one in fields["images"]] == [f"{job_id}/{10 * n}" for n in range(1, 201)]
+    assert fields["returned"] == 2000 and len(content.text) < 110_000
+    assert "200 of 2,000 images are listed here" in fields["warnings"][-1]
+
+
+async def test_page_84_of_2000_images_is_there(make_service: MakeService) -> None:
+    async with make_service() as service:
+        job_id = await ended_chain(service, 2000, 1)
+        async with over(service) as client:
+            page = await client.call_tool("get_status", {"job_id": job_id, "page": 84})
+    assert page.structured_content["page"]["number"] == 84 and handles_of(page)
+
+
 async def test_pages_of_2000_images_are_short(make_service: MakeService) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 200, 10)
