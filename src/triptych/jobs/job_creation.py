@@ -21,7 +21,7 @@ from triptych.core.clock import Clock, moment
 from triptych.core.models import Image, Job, Reference
 from triptych.core.offers import Offer
 from triptych.core.requests import Request
-from triptych.jobs import cost_check, live_choice, planning
+from triptych.jobs import cost_check, live_choice, planning, routing
 from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.expanded import Expanded
 from triptych.jobs.image_access import Caller, ImageAccess
@@ -86,7 +86,7 @@ class _Prepared:
     expanded: Expanded
 
     def plan(self, accounts: Mapping[str, Account]) -> Plan:
-        words_offer = functools.partial(planning.words_offer, accounts, self.request)
+        words_offer = functools.partial(routing.words_offer, accounts, self.request)
         plan = planning.build_plan(self.request, self.offers, self.images, words_offer, self.warnings)
         return replace(plan, counts=self.expanded.counts)
 
@@ -213,7 +213,7 @@ class JobCreation:
     async def _offers(self, request: Request) -> tuple[list[Offer], tuple[str, ...]]:
         """Return the offers that fit, best first, and the warnings about the first.
 
-        Raises: as `planning.rank_offers` and `live_choice.find_live`, when none of them can.
+        Raises: as `routing.rank_offers` and `live_choice.find_live`, when none of them can.
         """
 
         def fits(offer: Offer) -> None:
@@ -223,13 +223,13 @@ class JobCreation:
 
         accounts, today, default = self._config.accounts, self._clock.now().date(), self._config.default_provider
         try:
-            offers = planning.rank_offers(accounts, default, request, fits, today)
+            offers = routing.rank_offers(accounts, default, request, fits, today)
         except (errors.UnknownModel, errors.NoKey) as error:
             if not live_choice.may_be_live(accounts, request):
                 raise
             known = await self._catalogues.wait()
             offers = [live_choice.find_live(accounts, default, request, known, self._catalogues.providers, fits, error)]
-        return offers, planning.notes(accounts, offers[0], request, today)
+        return offers, routing.notes(accounts, offers[0], request, today)
 
     async def _confirm_cost(self, plan: Plan, terms: Terms, caller: Caller, end_s: float) -> Plan:
         """Return a plan with its quotes, and the routes within the confirmed cost.

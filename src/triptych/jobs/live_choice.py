@@ -13,7 +13,7 @@ from triptych.core import errors
 from triptych.core.offers import Offer
 from triptych.core.requests import Request
 from triptych.jobs.catalogues import Known
-from triptych.jobs.planning import CHEAPEST
+from triptych.jobs.routing import CHEAPEST
 from triptych.providers.client import Account
 
 
