@@ -34,6 +34,7 @@ pytestmark = pytest.mark.anyio
 
 NOW = Options(wait_s=0)
 CAT = str(SAMPLES / "cat.jpg")
+A_DAY_S = 24 * 3600
 LITERAL = re.compile(r'get_status\(job_id="(job_[0-9a-f]+)", page=([0-9]+)\)')
 Over = Callable[..., AbstractAsyncContextManager[Client]]
 
@@ -280,15 +281,16 @@ async def test_a_job_of_one_page_names_none(make_service: MakeService) -> None:
     assert result.structured_content["next"] == f'view_images(images=["{job_id}"])'
 
 
-async def test_reading_a_page_takes_nothing_up_again(make_service: MakeService, atlas: Emulator) -> None:
+async def test_reading_a_page_takes_nothing_up_again(
+    make_service: MakeService, atlas: Emulator, clock: FakeClock
+) -> None:
     async with make_service(atlas) as service:
         atlas.fault("poll", "503", times=None)
         job = await edit_sequence(service, [CAT], "warm", 1, NOW)
         async with over(service) as client:
-            for _ in range(40):
-                failed = await client.call_tool("get_status", {"job_id": job.job_id, "wait_s": 55, "page": 1})
-                if failed.structured_content["status"] == "failed":
-                    break
+            await client.call_tool("get_status", {"job_id": job.job_id, "wait_s": 55, "page": 1})
+            clock.advance(A_DAY_S)
+            failed = await client.call_tool("get_status", {"job_id": job.job_id, "wait_s": 55, "page": 1})
             again = await client.call_tool("get_status", {"job_id": job.job_id, "page": 1})
             looked = await client.call_tool("get_status", {"job_id": job.job_id})
     assert failed.structured_content["error"]["kind"] == "deadline"
