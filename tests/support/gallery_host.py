@@ -223,7 +223,7 @@ def made(tool: str, prompts: list[str], lanes: list[list[str]], states: list[str
         }
         for i, state in enumerate(states)
     ]
-    return {"tool": tool, "prompts": prompts, "lanes": lanes, "format": None, "requests": places}
+    return {"tool": tool, "prompts": prompts, "lanes": lanes, "count": count, "format": None, "requests": places}
 
 
 class Told:
@@ -236,6 +236,8 @@ class Told:
         self.moves = threading.Semaphore(0)
         """Released once for each move of the job to its next result."""
         self.after_cancel: JobResult | None = None
+        self.looks: dict[str, str] = {}
+        """The words of each look."""
         self.pages: list[JobResult] = []
 
     def __call__(self, method: str, params: dict[str, Any]) -> Any:
@@ -245,6 +247,9 @@ class Told:
                 return {
                     "contents": [{"uri": uri, "mimeType": "image/jpeg", "blob": PIXEL, "_meta": {"made_from_it": []}}]
                 }
+            if uri == "triptych://looks":
+                text = json.dumps({"looks": [{"name": name, "words": words} for name, words in self.looks.items()]})
+                return {"contents": [{"uri": uri, "mimeType": "application/json", "text": text}]}
             if error := self.refuses.get("triptych://jobs"):
                 raise error
             self._move()
@@ -317,12 +322,10 @@ def chain(status: str = "running") -> JobResult:
 
 
 STEPS = ["remove the background", "soft evening light", "a paper texture"]
-CHAIN = made(
-    "edit_chain",
-    STEPS,
-    [["img_0a1b2c3d", "img_99999999"], ["img_4e5f6a7b", "img_99999999"]],
-    ["done"] * 4 + ["running", "waiting"],
-)
+CHAIN = {
+    **made("edit_chain", STEPS, [["img_0a1b2c3d"], ["img_4e5f6a7b"]], ["done"] * 4 + ["running", "waiting"]),
+    "references": ["img_99999999"],
+}
 
 
 # -- fixtures ----------------------------------------------------------------------------------------------------------
