@@ -12,4 +12,15 @@ json_fields    how money and time leave in JSON
 private_files  files that only the user can read
 """
 
-__all__ = ["clock", "concurrency", "errors", "json_fields", "models", "offers", "private_files", "requests", "states", "text"]
+__all__ = [
+    "clock",
+    "concurrency",
+    "errors",
+    "json_fields",
+    "models",
+    "offers",
+    "private_files",
+    "requests",
+    "states",
+    "text",
+]

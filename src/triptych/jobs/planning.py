@@ -279,15 +279,21 @@ def build_plan(
 
     def planned(offer: Offer) -> Plan:
         words = words_offer(offer)
-        sizes = tuple(catalog.resolve_size(offer, request.size, lane[0].size if lane else None) for lane in inputs)
         count = catalog.most_images(offer, request)
+
+        def offer_of(references: int) -> Offer:
+            return words if words and not references else offer
 
         @functools.cache
         def quote(size: Size | None, references: int) -> Quote:
-            one = words if words and not references else offer
-            return catalog.quote(one, count, size, references, request.params)
+            return catalog.quote(offer_of(references), count, size, references, request.params)
 
-        quotes = [quote(size, len(lane) - len(also)) for size, lane in zip(sizes, inputs, strict=True)]
+        references = [len(lane) - len(also) for lane in inputs]
+        sizes = tuple(
+            catalog.resolve_size(offer_of(n), request.size, lane[0].size if n else None)
+            for n, lane in zip(references, inputs, strict=True)
+        )
+        quotes = [quote(size, n) for size, n in zip(sizes, references, strict=True)]
         later = [
             quote(size, len(request.inputs(lane, step + 1))) if step + 1 < request.steps else quotes[lane]
             for lane, (size, step) in enumerate(zip(sizes, first, strict=True))

@@ -120,7 +120,8 @@ class EditSequence(Paid):
 
 class EditChain(Paid):
     images: Items = Field(
-        min_length=1, description="As in edit_sequence, any number; a table (.csv, .tsv, .jsonl): a lane per row; job_…/failed"
+        min_length=1,
+        description="As in edit_sequence, any number; a table (.csv, .tsv, .jsonl): a lane per row; job_…/failed",
     )
     steps: Items = Field([], description="1-10 instructions; {column} of the table")
     references: Items = Field(

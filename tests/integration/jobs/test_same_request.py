@@ -58,9 +58,9 @@ def test_a_field_added_later_counts_without_being_listed() -> None:
 OBJECTS = ("params", "rows", "look")
 ROWS = [
     {"rows": (row,)}
-    for row in (Row(), Row(("img_1",)), Row(values={"name": "cup"}), Row(("img_1",), done=1), Row(("img_1", "img_2")))
+    for row in (Row(), Row(("img_1",)), Row(values={"name": "a"}), Row(("img_1",), done=1), Row(("img_1", "img_2")))
 ]
-LOOKS = [{"look": Look("coffee", 1, words, images)} for words in ("warm", "") for images in ((), ("img_1",), ("img_2",))]
+LOOKS = [{"look": Look("tea", 1, words, images)} for words in ("warm", "") for images in ((), ("img_1",), ("img_2",))]
 
 
 def test_each_row_and_each_look_counts() -> None:

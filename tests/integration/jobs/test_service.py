@@ -269,7 +269,7 @@ async def test_two_thousand_requests_are_accepted(make_service: MakeService, cof
         assert len(result.model_dump_json()) < 9000
         many = await edit_chain(service, [image.handle] * 2000, ["warmer"], options=NOW)
         assert (many.requested, many.status) == (2000, "queued")
-        with pytest.raises(errors.OutOfLimits, match="201 images × 10 steps are 2010 requests.* 200 at a time"):
+        with pytest.raises(errors.OutOfLimits, match="201 images × 10 steps are 2010 requests"):
             await edit_chain(service, [image.handle] * 201, [f"step {n}" for n in range(10)])
         with pytest.raises(errors.OutOfLimits, match="10"):
             await edit_chain(service, [image.handle], ["warmer"] * 11)

@@ -128,9 +128,9 @@ ASKED: Mapping[str, st.SearchStrategy[Any]] = {
     "format": st.none() | some,
     "params": st.none() | mappings,
     "rows": st.none()
-    | st.lists(
-        st.builds(Row, images=lists, values=texts, done=numbers, original=st.none() | some), max_size=2
-    ).map(tuple),
+    | st.lists(st.builds(Row, images=lists, values=texts, done=numbers, original=st.none() | some), max_size=2).map(
+        tuple
+    ),
     "look": st.none() | st.builds(Look, name=some, version=numbers, words=words, images=lists),
 }
 requests = st.builds(Request, **ASKED)
