@@ -62,7 +62,7 @@ Respond = Callable[[str, dict[str, Any]], Any]
 class Server:
     """A real server in a child process, spoken to as the gallery itself does."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **more: str) -> None:
         program = "from triptych.__main__ import main; main()"
         saves = f"{SAMPLES}{os.pathsep}{home}"
         self.child = Child(
@@ -70,7 +70,7 @@ class Server:
             program,
             "gallery",
             "--no-open",
-            env=environ(home / "home", TRIPTYCH_ALLOWED_DIRS=saves),
+            env=environ(home / "home", TRIPTYCH_ALLOWED_DIRS=saves, **more),
             ready="gallery is at",
         )
         self.home = home
@@ -238,6 +238,8 @@ class Told:
         self.after_cancel: JobResult | None = None
         self.looks: dict[str, str] = {}
         """The words of each look."""
+        self.answers: dict[str, dict[str, Any]] = {}
+        """The structured results of tools that make no job."""
         self.pages: list[JobResult] = []
 
     def __call__(self, method: str, params: dict[str, Any]) -> Any:
@@ -259,6 +261,8 @@ class Told:
         name, given = params["name"], params["arguments"]
         if error := self.refuses.get(name):
             raise error
+        if name in self.answers:
+            return {"structuredContent": self.answers[name], "content": []}
         if given.get("dry_run"):
             return shown(
                 job_result(

@@ -148,9 +148,7 @@ class CannedService:
             raise errors.UnknownHandle(f"There is no job {job_id}.") from None
 
     async def making(self, job_id: str, caller: Caller | None = None) -> JobRequest:
-        return JobRequest(
-            tool="edit_sequence", prompts=["warmer"], lanes=[["img_12345678"]], requests=[]
-        )
+        return JobRequest(tool="edit_sequence", prompts=["warmer"], lanes=[["img_12345678"]], requests=[])
 
     async def image_facts(self, handle: str, caller: Caller | None = None) -> dict[str, Any]:
         return {"made_from_it": []}

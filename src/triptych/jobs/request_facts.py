@@ -1,8 +1,9 @@
-"""How a job was asked for, and how each of its requests stands: what a page needs to show it and to ask for it again."""
+"""How a job was asked for and how its requests stand: what a page needs to show it and to ask for it again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import Field
@@ -42,7 +43,7 @@ class LookInfo(Result):
     name: str
     version: int
     words: str
-    images: list[str]
+    images: tuple[str, ...]
 
 
 class JobRequest(Result):
@@ -80,7 +81,7 @@ class JobRequest(Result):
 
 def making(job: Job, predictions: Sequence[Prediction]) -> JobRequest:
     """Return the request of a job."""
-    request, look = job.request, job.request.look
+    request = job.request
     rows = request.rows or ()
     columns = list(dict.fromkeys(column for row in rows for column in row.values))
     lanes = [request.row(lane).images for lane in range(request.lanes)] if request.is_chain else [request.images]
@@ -89,7 +90,7 @@ def making(job: Job, predictions: Sequence[Prediction]) -> JobRequest:
         prompts=list(request.prompts),
         lanes=[list(images) for images in lanes],
         references=list(request.references),
-        look=LookInfo(name=look.name, version=look.version, words=look.words, images=list(look.images)) if look else None,
+        look=LookInfo.model_validate(asdict(request.look)) if request.look else None,
         columns=columns,
         values=[[row.values.get(column, "") for column in columns] for row in rows] if columns else None,
         sources=list(job.sources or ()) if any(job.sources or ()) else None,

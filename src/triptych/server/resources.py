@@ -2,7 +2,7 @@
 
     triptych://jobs              recent jobs, JSON
     triptych://jobs/{id}         one job, JSON with the fields of a tool's result; its request is in `_meta`
-    triptych://images/{handle}   a preview (JPEG, at most 100 KB); URL, path, facts, prompt and derived images in `_meta`
+    triptych://images/{handle}   a preview (JPEG, at most 100 KB); URL, path, facts, prompt, derived images in `_meta`
     triptych://models            models and providers, JSON
     triptych://spend             the cost of the last days, and the budget, JSON
     ui://triptych/gallery        the gallery, for hosts that show one (`gallery`)

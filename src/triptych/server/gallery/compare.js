@@ -30,13 +30,14 @@ function compareForm({ tool, args, operation, beside, panel }) {
   };
   const choice = (offer) => {
     const name = offerName(offer), old = chosen.get(name);
-    const words = old?.words ?? h('span', { className: 'small', role: 'status' });
+    const words = old?.words ?? h('span', { className: 'cost', role: 'status' });
     const box = h('input', { type: 'checkbox', value: name, checked: Boolean(old), disabled: !offer.usable, onchange: () => {
       forget();
       if (box.checked) chosen.set(name, { offer, words }); else chosen.delete(name);
     } });
     const price = offer.price ?? (offer.usd_per_image === null ? 'quoted for each request' : `${money(offer.usd_per_image)}${offer.usd_per_image ? ' an image' : ''}`);
-    return h('label', { className: 'choice' }, box, h('span', {}, h('b', {}, name), ' ', h('span', { className: 'dim small' }, offer.usable ? price : offer.why_not), ' ', words));
+    return h('label', { className: 'choice' }, box, h('span', {},
+      h('span', { className: 'row' }, h('b', {}, name), words), h('span', { className: 'dim small' }, offer.usable ? price : offer.why_not)));
   };
   const list = async () => {
     forget();
@@ -114,7 +115,7 @@ async function showComparison(entries, { push = true } = {}) {
   if (!shownHandle) { $('title').focus(); poll(...ids); }
 }
 
-const secondsWords = (s) => (s < 90 ? `${Math.round(s)} s` : `${Math.round(s / 60)} min`);
+const secondsWords = (s) => (s < 90 ? `${Math.max(Math.round(s), 1)} s` : `${Math.round(s / 60)} min`);
 
 // Return what is compared of one entry: an image by its handle, or the last place of each lane of a job.
 function comparedPlaces(entry) {
@@ -132,6 +133,8 @@ function drawComparison() {
 }
 
 function buildComparison(key, entries) {
+  // The last entry was made for the comparison: its words are those of one image too.
+  const words = promptsOf(jobs.get(jobOf(entries.at(-1)) ?? entries.at(-1))).join(' → ');
   const jobAt = (i) => jobs.get(jobOf(entries[i]) ?? entries[i]);
   const rows = Math.max(...entries.map((entry) => comparedPlaces(entry).length));
   const [first] = entries;
@@ -144,7 +147,7 @@ function buildComparison(key, entries) {
     h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, hasBefore && h('th', { scope: 'col', role: 'columnheader' }, 'Before'), ...heads)),
     h('tbody', { role: 'rowgroup' }, ...lines.map((cells, row) => h('tr', { role: 'row' }, hasBefore && beforeCell(before(row)), ...cells))));
   replaceView(key, h('div', { className: 'stack' },
-    h('h1', { id: 'title', tabIndex: -1 }, promptsOf(jobAt(0)).join(' → ')),
+    h('h1', { id: 'title', tabIndex: -1 }, words),
     h('div', { className: 'row' }, h('span', { className: 'dim' }, `${plural(entries.length, 'model')} side by side`), h('span', { className: 'row far' }, recentJobsButton())),
     h('div', { className: 'scroll', role: 'region', tabIndex: 0, 'aria-label': 'The comparison; it scrolls sideways' }, table),
     rows > drawnRows ? h('p', { className: 'dim' }, `The first ${drawnRows} of ${rows} images; each job shows its own.`) : null));
@@ -154,12 +157,14 @@ function buildComparison(key, entries) {
       const headKey = JSON.stringify([result.status, result.cost, making.took_s]);
       if (heads[i].dataset.key !== headKey) {
         heads[i].dataset.key = headKey;
-        heads[i].replaceChildren(h('div', { className: 'stack' }, h('b', {}, offerName(result)), h('span', {}, statusChip(result.status)),
-          h('span', { className: 'dim small' }, [costWords(result.cost, result.status), making.took_s && `took ${secondsWords(making.took_s)}`].filter(Boolean).join(' · ')),
-          result.error && h('span', { className: 'small' }, clipped(result.error.message, 70)),
+        const many = jobOf(entry) && result.returned > 1 ? `with the other ${result.returned - 1} of its job: ` : '';
+        const took = making.took_s ? ` · took ${secondsWords(making.took_s)}` : '';
+        heads[i].replaceChildren(h('div', { className: 'stack' }, h('b', {}, offerName(result)), many ? null : h('span', {}, statusChip(result.status)),
+          h('span', { className: 'dim small' }, `${many}${costWords(result.cost, result.status)}${took}`),
           h('button', { type: 'button', className: 'link', onclick: () => openJob(result.job_id) }, result.job_id)));
       }
       const shown = comparedPlaces(entry), shape = result.images.find((image) => image.width);
+      if (shape && !table.style.getPropertyValue('--shape')) table.style.setProperty('--shape', `${shape.width} / ${shape.height}`);
       for (const [row, cells] of lines.entries()) compareCell(cells[i], shown[row], result, entries);
       if (shape) for (const cells of lines) cells[i].style.setProperty('--shape', `${shape.width} / ${shape.height}`);
     }
@@ -172,7 +177,7 @@ function compareCell(cell, place, result, entries) {
   if (cell.dataset.key === key) return;
   cell.dataset.key = key;
   if (!place?.image) {
-    cell.replaceChildren(h('div', { className: `tile state ${place && !place.lost ? 'coming' : 'lost'}` }, h('b', {}, place && !place.lost ? STATE_WORDS[place.state] : 'did not come')));
+    cell.replaceChildren(place ? stateTile(place) : h('div', { className: 'tile state' }, h('span', { className: 'dim' }, '–')));
     return;
   }
   const { handle } = place.image;

@@ -61,7 +61,7 @@ function paidForm({ title, tool, prompt, counted = false, withLook = false, args
   const words = prompt === undefined ? null : h('textarea', { name: 'prompt', required: true, maxLength: 8000, value: prompt, oninput: () => forget() });
   const count = counted ? h('input', { type: 'number', name: 'count', min: 1, max: 14, value: 1, required: true, oninput: () => forget() }) : null;
   const look = withLook ? lookField({ oninput: () => forget() }) : null;
-  const price = h('p', { role: 'status', id: 'price' });
+  const price = h('p', { role: 'status', id: 'price', className: 'words' });
   const most = h('input', { type: 'number', name: 'most', min: 0, step: 'any', oninput: () => {
     button.textContent = `Pay up to ${usd.format(Number(most.value))} and make it`;
   } });
@@ -78,7 +78,7 @@ function paidForm({ title, tool, prompt, counted = false, withLook = false, args
         quoted = result.cost.quoted;
         price.textContent = [
           `${quoted === 0 ? 'It is free' : `It costs ${money(quoted)}`}, with ${offerName(result)}, for ${plural(result.requested, 'image')}. Nothing was sent yet.`,
-          ...result.warnings,
+          ...result.warnings.filter((warning) => !warning.startsWith('A dry run')),
         ].join('\n');
         most.value = quoted;
         mostLabel.hidden = quoted === 0;
@@ -135,8 +135,8 @@ function keepAsLookForm(handle, panel) {
     button.disabled = true;
     try {
       const args = { images: [handle], look: name.named(), ...(words.value.trim() && { words: words.value.trim() }) };
-      const { warnings, next } = (await call('upload_images', args)).structuredContent;
-      outcome.textContent = [`look:${name.named()} has this picture now. Jobs made before keep the version that they used.`, ...warnings].join('\n');
+      const { look, warnings } = (await call('upload_images', args)).structuredContent;
+      outcome.textContent = [`${look}. Jobs made before keep the version that they used.`, ...warnings].join('\n');
       tellAssistant(`In the gallery the user stored ${handle} as look:${name.named()}.`);
     } catch (error) { outcome.textContent = error.message; } finally { button.disabled = false; }
   };
@@ -180,8 +180,13 @@ function saveForm(choices, panel) {
     outcome, panelButtons(panel, button));
 }
 
-function savedWords({ saved, warnings }) {
-  const more = saved.length - MOST_PATHS;
-  const paths = saved.slice(0, more > 1 ? MOST_PATHS : saved.length).map(({ path }) => `Saved: ${path}`);
-  return [...paths, ...(more > 1 ? [`and ${more} more`] : []), ...warnings].join('\n');
+function savedWords({ saved, count, archive, manifests = [], directory, warnings }) {
+  const shown = saved.slice(0, saved.length > MOST_PATHS + 1 ? MOST_PATHS : saved.length);
+  const more = count - shown.length;
+  return [
+    archive && `Saved: ${archive}, with ${plural(count, 'file')}`,
+    ...(archive ? [shown.map(({ path }) => path).join(', ')] : shown.map(({ path }) => `Saved: ${path}`)),
+    more > 0 && `and ${more} more${archive ? '' : ` in ${directory}`}`,
+    ...manifests.map((path) => `The values of the rows: ${path}`), ...warnings,
+  ].filter(Boolean).join('\n');
 }

@@ -20,7 +20,7 @@ function clipped(text, most = CLIP_CHARS) {
 const fileOf = (source) => (/^(img|job)_/.test(source) ? source : source.split(/[?#]/)[0].split(/[\\/]/).at(-1));
 
 function rowHead({ columns = [], values, sources }, lane) {
-  const value = (i) => h('div', {}, h('dt', {}, columns[i]), h('dd', {}, clipped(values[lane][i])));
+  const value = (i) => h('div', {}, h('dt', {}, `${columns[i]}: `), h('dd', {}, clipped(values[lane][i])));
   const given = columns.map((_, i) => i).filter((i) => values[lane][i]);
   const rest = given.length > MOST_VALUES + 1 ? given.splice(MOST_VALUES) : [];
   return h('th', { scope: 'row', role: 'rowheader' },
@@ -45,10 +45,15 @@ function fillCell(cell, place, step, madeBefore) {
     if (focused) cell.firstElementChild.focus();
     return;
   }
-  const state = stateOf(place);
-  const words = state === 'failed' && UNFINISHED_STATES.has(place.state) ? 'did not come' : STATE_WORDS[place.state];
-  cell.replaceChildren(h('div', { className: `tile state ${state === 'failed' ? 'lost' : 'coming'} ${place.state}` },
-    caption, h('b', {}, words), place.reason && state === 'failed' ? h('span', { className: 'small' }, clipped(place.reason, 70)) : null));
+  cell.replaceChildren(stateTile(place, caption));
+}
+
+// A place without an image: how far it is, or why it has none.
+function stateTile(place, caption = null) {
+  const lost = stateOf(place) === 'failed';
+  const words = lost && UNFINISHED_STATES.has(place.state) ? 'did not come' : STATE_WORDS[place.state];
+  return h('div', { className: `tile state ${lost ? 'lost' : 'coming'} ${place.state}` },
+    caption, h('b', {}, words), place.reason && lost ? h('span', { className: 'small' }, clipped(place.reason, 70)) : null);
 }
 
 function beforeCell(source) {

@@ -135,19 +135,21 @@ function failuresOf({ making }) {
   return [...reasons].sort((a, b) => b[1] - a[1]);
 }
 
-function failedNotice(job, panel) {
-  const { job_id, status } = job.result, reasons = failuresOf(job);
-  if (!isChain(job) || !reasons.length || !['partial', 'failed', 'cancelled'].includes(status)) return null;
-  const again = formButton(panel, 'retry', 'Make the failed ones again…', () => paidForm({
+function failedNotice(job, panel, free) {
+  const { job_id, status, next } = job.result, reasons = failuresOf(job);
+  if (!isChain(job) || !reasons.length || UNFINISHED.has(status) || status === 'uncertain') return null;
+  // The server knows what can be made again now: it says so in `next`.
+  const again = next?.includes(`${job_id}/failed`) && formButton(panel, 'retry', 'Make the failed ones again…', () => paidForm({
     title: 'Make the failed ones again', tool: 'edit_chain', args: () => ({ images: [`${job_id}/failed`] }), panel, made: `what failed in ${job_id}`,
   }));
   const all = reasons.reduce((sum, [, number]) => sum + number, 0);
   return h('div', { className: 'notice bad stack', id: 'failures' },
     h('h2', {}, `${all} of ${plural(job.making.requests.length, 'request')} did not succeed`),
-    h('ul', {}, ...reasons.slice(0, 5).map(([reason, number]) => h('li', {}, `${number} × `, clipped(reason || 'stopped, because the step before it did not succeed', 160)))),
+    h('ul', {}, ...reasons.slice(0, 5).map(([reason, number]) => h('li', {}, `${number} × `, clipped(reason || 'cancelled', 160)))),
     reasons.length > 5 ? h('p', { className: 'dim' }, `and ${plural(reasons.length - 5, 'other reason')}, each in its row`) : null,
-    h('p', { className: 'dim' }, 'Only these are made and paid again; what succeeded stays.'),
-    h('div', { className: 'row' }, again));
+    free && h('p', {}, free),
+    again && h('p', { className: 'dim' }, 'Only these are made and paid again; what succeeded stays.'),
+    again && h('div', { className: 'row' }, again));
 }
 
 function noticesOf(job, panel) {
@@ -164,12 +166,9 @@ function noticesOf(job, panel) {
       result.error && h('p', { className: 'words' }, result.error.message),
       h('p', { className: 'dim' }, 'Looking again is free. Accepting it as lost ends the job; it may still be charged. A new one is paid for anew.'),
       h('div', { className: 'row' }, look, confirmButton('Accept it as lost', 'Really give it up?', () => cancel(result.job_id)), again)));
-  } else if (failedNotice(job, panel)) {
-    found.push(failedNotice(job, panel));
   } else if (result.error) {
-    const late = ['deadline', 'fetch_failed'].includes(result.error.kind);
-    found.push(h('div', { className: 'notice bad words' }, h('b', {}, `${result.error.kind}: `), result.error.message,
-      late ? ' Refresh looks again, free of charge.' : ''));
+    const free = ['deadline', 'fetch_failed'].includes(result.error.kind) ? 'Refresh looks again, free of charge.' : '';
+    found.push(failedNotice(job, panel, free) ?? h('div', { className: 'notice bad words' }, h('b', {}, `${result.error.kind}: `), result.error.message, ' ', free));
   }
   for (const warning of result.warnings) found.push(h('p', { className: 'notice care words' }, warning));
   return found;
