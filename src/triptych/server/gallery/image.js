@@ -54,7 +54,7 @@ async function openImage(handle, { push = true } = {}) {
   if (shownHandle !== handle) return;
   const redo = job && redoCall(job, handle, words);
   const redoButton = redo && formButton(panel, 'redo', 'Redo this image…', () => paidForm({
-    title: 'Redo this image', tool: redo.tool, prompt: redo.prompt, args: (text) => ({ ...redo.args(text), again: true }), panel, made: `a redo of ${handle}`,
+    title: 'Redo this image', tool: redo.tool, prompt: redo.prompt, note: job.making.look && `In the look ${job.making.look.name} as it is now; this job used version ${job.making.look.version}.`, args: (text) => ({ ...redo.args(text), again: true }), panel, made: `a redo of ${handle}`,
   }));
   const editButton = formButton(panel, 'edit', 'Edit from here…', () => paidForm({
     title: 'Edit from here', tool: 'edit_sequence', prompt: '', counted: true, withLook: true, panel, made: `an edit of ${handle}`,

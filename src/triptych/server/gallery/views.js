@@ -136,8 +136,8 @@ function failuresOf({ making }) {
 }
 
 function failedNotice(job, panel, free) {
-  const { job_id, status, next } = job.result, reasons = failuresOf(job);
-  if (!isChain(job) || !reasons.length || UNFINISHED.has(status) || status === 'uncertain') return null;
+  const { job_id, next } = job.result, reasons = failuresOf(job);
+  if (!isChain(job) || !reasons.length) return null;
   // The server knows what can be made again now: it says so in `next`.
   const again = next?.includes(`${job_id}/failed`) && formButton(panel, 'retry', 'Make the failed ones again…', () => paidForm({
     title: 'Make the failed ones again', tool: 'edit_chain', args: () => ({ images: [`${job_id}/failed`] }), panel, made: `what failed in ${job_id}`,
