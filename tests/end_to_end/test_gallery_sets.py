@@ -88,6 +88,16 @@ def test_a_row_has_its_words_and_each_steps_state(open_host: Callable[..., Host]
     host.picture("table-image")
 
 
+def test_a_step_of_an_earlier_job_shows_its_image(open_host: Callable[..., Host]) -> None:
+    making = table(2, done=[1, 0], originals=["img_0000000a", ""])
+    making["lanes"][0] = ["job_0badcafe/5"]
+    del making["requests"][0]
+    host = open_table(open_host, making, made_table(making))
+    host.see("document.querySelectorAll('tbody img').length === 6")
+    handles = "[...document.querySelectorAll('tbody tr:first-child [data-handle]')].map((tile) => tile.dataset.handle)"
+    assert host.see(handles) == ["img_0000000a", "job_0badcafe/5", f"{JOB}/2"]
+
+
 @pytest.mark.parametrize("width", [320, 1100])
 def test_a_table_is_one_to_a_screen_reader_at_any_width(open_host: Callable[..., Host], width: int) -> None:
     making = table(3, failing=(1,))

@@ -51,7 +51,8 @@ class JobRequest(Result):
 
     `columns` are those of its table, `values` has a row for each lane; a lane without a column has "" there. `sources`
     has the caller's text for each lane, such as a path. `done` is the number of steps of each lane that an earlier job
-    made. Each of them is left out if it is empty.
+    made: the lane's image is then the output of the last of them, and the first one is in `originals`. Each of them is
+    left out if it is empty.
     """
 
     tool: str
@@ -67,6 +68,7 @@ class JobRequest(Result):
     values: list[list[str]] | None = _shown_if_any()
     sources: list[str] | None = _shown_if_any()
     done: list[int] | None = _shown_if_any()
+    originals: list[str] | None = _shown_if_any()
     is_table: bool | None = _shown_if_any()
     """Its lanes are no plain images, so that a call cannot name them one by one."""
     count: int = 1
@@ -95,6 +97,7 @@ def making(job: Job, predictions: Sequence[Prediction]) -> JobRequest:
         values=[[row.values.get(column, "") for column in columns] for row in rows] if columns else None,
         sources=list(job.sources or ()) if any(job.sources or ()) else None,
         done=[row.done for row in rows] if any(row.done for row in rows) else None,
+        originals=[row.original or "" for row in rows] if any(row.original for row in rows) else None,
         is_table=request.rows is not None,
         count=request.count,
         size=request.size,

@@ -32,12 +32,15 @@ function rowHead({ columns = [], values, sources }, lane) {
 function stateOf(place) { return place.image ? 'done' : UNFINISHED_STATES.has(place.state) && !place.lost ? 'coming' : 'failed'; }
 const UNFINISHED_STATES = new Set(['', 'waiting', 'queued', 'submitting', 'running', 'fetching']);
 
-function fillCell(cell, place, step, madeBefore) {
+// `earlier`: of a step that an earlier job made, its image, or "" for one before it.
+function fillCell(cell, place, step, earlier) {
   const key = place ? JSON.stringify([place.image?.handle, place.image?.url, place.state, place.lost, place.reason]) : 'none';
   if (cell.dataset.key === key) return;
   cell.dataset.key = key;
   const caption = h('b', { className: 'step' }, `Step ${step + 1}`);
-  if (!place) return cell.replaceChildren(h('div', { className: 'tile state' }, caption, h('span', { className: 'dim' }, madeBefore ? 'made before' : '–')));
+  if (earlier) return cell.replaceChildren(h('button', { className: 'tile', type: 'button', tabIndex: -1, 'data-handle': earlier,
+    'aria-label': `Step ${step + 1}, made before: ${earlier}, open`, onclick: () => openImage(earlier) }, picture(earlier, '', 'made before'), caption));
+  if (!place) return cell.replaceChildren(h('div', { className: 'tile state' }, caption, h('span', { className: 'dim' }, earlier === '' ? 'made before' : '–')));
   const focused = cell.contains(document.activeElement);
   if (place.image) {
     cell.replaceChildren(h('button', { className: 'tile', type: 'button', tabIndex: -1, 'data-handle': place.image.handle,
@@ -82,14 +85,16 @@ function buildTable(memory) {
     const { making } = job;
     let row = rows.get(lane);
     if (!row) {
-      const source = making.lanes[lane][0];
+      const source = making.originals?.[lane] || making.lanes[lane][0];
       row = h('tr', { role: 'row', 'aria-rowindex': rows.size + 2 }, rowHead(making, lane), beforeCell(source),
         ...making.prompts.map(() => h('td', { role: 'cell' })));
       rows.set(lane, row);
       body.append(row);
     }
+    const done = making.done?.[lane] ?? 0;
     for (let step = 0; step < making.prompts.length; step++)
-      fillCell(row.children[step + 2], cellsOf(lane).find((place) => place.step === step), step, step < (making.done?.[lane] ?? 0));
+      fillCell(row.children[step + 2], cellsOf(lane).find((place) => place.step === step), step,
+        step >= done ? null : step === done - 1 ? making.lanes[lane][0] : '');
   }
   function addRows(most = ROWS_AT_ONCE) {
     for (const lane of lanes.slice(rows.size, rows.size + most)) drawRow(lane);

@@ -114,10 +114,9 @@ function remainingWords({ progress, status }) {
 }
 
 function lookBox({ name, version, words, images }) {
-  return h('section', { className: 'notice stack', 'aria-label': `Look ${name}` },
-    h('div', {}, h('b', {}, `Look ${name}`), h('span', { className: 'dim' }, `, version ${version}`)),
-    words ? clipped(words, 240) : null,
-    images.length ? thumbButtons(images) : null);
+  return h('section', { className: 'notice look-box', 'aria-label': `Look ${name}` },
+    h('div', {}, h('b', {}, `Look ${name}`), h('span', { className: 'dim' }, `, version ${version}`), words && h('div', {}, clipped(words, 240))),
+    images.length > 0 && thumbButtons(images));
 }
 
 // What of a job may be saved: a chain's last images by the job's name, or every image.
