@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support import ROOT
+from triptych.server.skills import skills
 
 PROGRAM = next(
     (
@@ -111,3 +112,4 @@ def test_as_a_plugin_of_its_marketplace_it_connects(claude: Claude) -> None:
     claude("plugin", "marketplace", "add", str(ROOT))
     claude("plugin", "install", "triptych@triptych")
     assert "plugin:triptych:triptych: triptych  - ✔ Connected" in claude("mcp", "list")
+    assert f"Skills ({len(skills())})  {', '.join(skills())}\n" in claude("plugin", "details", "triptych@triptych")

@@ -127,6 +127,25 @@ def read(results: Path) -> dict[str, str]:
     return found
 
 
+def test_the_skills_extension_is_served_as_the_suite_says(node: str, tmp_path: Path) -> None:
+    if not (ORACLES / "conformance" / "node_modules").is_dir():
+        pytest.skip("the conformance suite is not installed; run scripts/oracles (it needs npm)")
+    server = Child(*SERVERS["shipped"], env=environ(tmp_path / "home"))
+    try:
+        url = server.url()
+        for scenario in ("enumeration", "manifest"):
+            told = ("--scenario", f"sep-2640-skills-{scenario}", "--spec-version", "2026-07-28", "--force")
+            nothing = tmp_path / "nothing.yml"
+            nothing.write_text("server: []\n", "utf-8")
+            verdict = run(Suite("conformance", told, 1), node, url, nothing, tmp_path / scenario)
+            # The suite declares no extension, and only a client that does has skills in its list of resources.
+            unseen = {f"sep-2640-skills-manifest:sep-2640-skillmd-metadata-{name}" for name in ("name", "description")}
+            assert verdict.having("FAILURE", "WARNING") - unseen == set(), verdict.output
+            assert len(verdict.having("SUCCESS")) >= 4 and verdict.having("SKIPPED") == set()
+    finally:
+        server.end()
+
+
 @pytest.mark.parametrize("suite", SUITES)
 def test_the_suite_finds_nothing_that_is_not_expected(judged: Judged, suite: str) -> None:
     verdict = judged.verdicts[suite]

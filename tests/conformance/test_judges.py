@@ -15,6 +15,7 @@ import pytest
 from support import ROOT
 from support.servers import SAMPLES, SERVE, Child, environ
 from triptych.server.prompts import PROMPTS
+from triptych.server.skills import skills
 from triptych.server.tools import TOOLS
 
 pytestmark = [pytest.mark.oracle, pytest.mark.slow]
@@ -106,11 +107,12 @@ def test_a_typescript_client_does_a_hosts_work(
     assert "edit_sequence" in seen["unknown"]["message"]
 
     assert {"triptych://jobs", "triptych://models", *(i["uri"] for i in job["images"])} <= set(seen["resources"])
-    assert seen["templates"] == ["triptych://jobs/{id}", "triptych://images/{handle}"]
+    assert seen["templates"] == ["triptych://jobs/{id}", "triptych://images/{handle}", "triptych://looks/{name}"]
     assert json.loads(seen["job"]["contents"][0]["text"])["job_id"] == job["job_id"]
     preview = seen["preview"]["contents"][0]
     assert preview["mimeType"] == "image/jpeg" and preview["_meta"]["handle"] == job["images"][0]["handle"]
 
     assert seen["prompts"] == list(PROMPTS)
+    assert seen["skills"] == (dict.fromkeys(skills(), True) if (client, era) == ("modern", "auto") else {})
     assert seen["handle"] in seen["prompt"]["messages"][0]["content"]["text"]
     assert {image["handle"] for image in job["images"]} <= set(seen["completed"]["completion"]["values"])

@@ -209,16 +209,22 @@ def test_a_job_shows_its_look_and_a_redo_keeps_it(open_host: Callable[..., Host]
     making = table(2, look=LOOK)
     result = made_table(making)
     images = [i.model_copy(update={"source": [*i.source, *LOOK["images"]]}) for i in result.images]  # type: ignore[misc]
-    host = open_table(open_host, making, result.model_copy(update={"images": images}))
+    result = result.model_copy(update={"images": images})
+    told = Told(making, result)
+    told.facts = {"prompt": "on a color 0 background", "sent": "on a color 0 background. Keep this look: soft light"}
+    host = open_host(told)
+    host.shows(CALL, shown(result))
     assert "Look coffee, version 3\nsoft light from the left" in host.text("#job-look")
     assert host.see("[...document.querySelectorAll('#job-look button')].map((b) => b.title)") == LOOK["images"]
     host.frame.get_by_role("button", name="Row 1, step 1, open").click()
+    assert host.text("#words") == "on a color 0 background"
     host.click("Redo this image")
     host.click("Show the price")
     host.click("Pay $0.064")
     host.see("!document.getElementById('price')")
     [(tool, given)] = host.paid()
-    assert (tool, given["images"], given["references"]) == ("edit_chain", ["img_00000000"], ["look:coffee"])
+    assert (tool, given["images"], given["steps"]) == ("edit_chain", ["img_00000000"], [told.facts["sent"]])
+    assert given["references"] == LOOK["images"], "the version that it used, not the newest of the name"
 
 
 def test_an_edit_takes_a_look_of_those_that_there_are(open_host: Callable[..., Host]) -> None:

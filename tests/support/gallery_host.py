@@ -238,6 +238,8 @@ class Told:
         self.after_cancel: JobResult | None = None
         self.looks: dict[str, str] = {}
         """The words of each look."""
+        self.facts: dict[str, Any] = {}
+        """What the resource of every image says besides what was made from it."""
         self.answers: dict[str, dict[str, Any]] = {}
         """The structured results of tools that make no job."""
         self.pages: list[JobResult] = []
@@ -246,9 +248,8 @@ class Told:
         if method == "resources/read":
             uri = params["uri"]
             if uri.startswith("triptych://images/"):
-                return {
-                    "contents": [{"uri": uri, "mimeType": "image/jpeg", "blob": PIXEL, "_meta": {"made_from_it": []}}]
-                }
+                facts = {"made_from_it": [], **self.facts}
+                return {"contents": [{"uri": uri, "mimeType": "image/jpeg", "blob": PIXEL, "_meta": facts}]}
             if uri == "triptych://looks":
                 text = json.dumps({"looks": [{"name": name, "words": words} for name, words in self.looks.items()]})
                 return {"contents": [{"uri": uri, "mimeType": "application/json", "text": text}]}

@@ -21,11 +21,13 @@ def check_limits(offer: Offer, request: Request) -> None:
             raise OutOfLimits("The prompt is empty: say what the images should show.")
         if len(prompt) < offer.min_prompt_chars:
             raise OutOfLimits(
-                f"The prompt has {len(prompt)} characters; {name} takes at least {offer.min_prompt_chars}."
+                f"The prompt{_lane_of(request, prompt)} has {len(prompt)} characters; {name} takes at least "
+                f"{offer.min_prompt_chars}."
             )
         if len(prompt) > offer.max_prompt_chars:
             raise OutOfLimits(
-                f"The prompt has {len(prompt)} characters; {name} takes at most {offer.max_prompt_chars}."
+                f"The prompt{_lane_of(request, prompt)} has {len(prompt)} characters; {name} takes at most "
+                f"{offer.max_prompt_chars}."
             )
     if not 1 <= count <= offer.max_outputs:
         most = f"1 to {offer.max_outputs} images per request" if offer.max_outputs > 1 else "1 image per request"
@@ -47,6 +49,14 @@ def check_limits(offer: Offer, request: Request) -> None:
     if format is not None and format not in offer.formats:
         right = f"takes the formats {', '.join(offer.formats)}" if offer.formats else "chooses the format itself"
         raise OutOfLimits(f"{name} {right}, not {quoted(format, 40)}.")
+
+
+def _lane_of(request: Request, prompt: str) -> str:
+    """Return the lane of a prompt with the values of a row, in words."""
+    if request.rows is None:
+        return ""
+    lanes = (lane for lane, step in request.places() if request.with_look(request.prompt_at(lane, step)) == prompt)
+    return f" of lane {next(lanes) + 1}"
 
 
 def fit_look(offer: Offer, request: Request) -> tuple[Request, tuple[str, ...]]:

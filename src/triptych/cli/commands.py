@@ -13,10 +13,13 @@ import click
 from pydantic import BaseModel
 
 from triptych.cli import formatting
+from triptych.cli.compare import compare
 from triptych.cli.formatting import Exit, exit_of_status
 from triptych.cli.install import install
 from triptych.cli.job_commands import follow_job, paid_options, run_paid, with_all_images
+from triptych.cli.look_commands import look
 from triptych.cli.output import Screen, caller_for, command, read_config, resolved, run
+from triptych.cli.saving import save
 from triptych.core import errors
 
 if TYPE_CHECKING:
@@ -63,8 +66,8 @@ def edit(screen: Screen, images: tuple[str, ...], prompt: str, count: int, **giv
 
 @click.command()
 @click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
-@click.option("-s", "--step", "steps", multiple=True, required=True, help="An instruction; repeat it, in order.")
-@click.option("-r", "--reference", "references", multiple=True, help="An image for every request; repeatable.")
+@click.option("-s", "--step", "steps", multiple=True, help="An instruction; repeat it, in order.")
+@click.option("-r", "--reference", "references", multiple=True, help="For every request: IMAGE, look:NAME, original.")
 @paid_options
 @command
 def chain(
@@ -183,10 +186,12 @@ def models(screen: Screen, query: str, operation: str | None, provider: str | No
 
 @click.command()
 @click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
+@click.option("--look", metavar="NAME", help="Store them as the next version of look:NAME, for edit and chain.")
+@click.option("--words", help="The words of the look, for every prompt.")
 @command
-def upload(screen: Screen, images: tuple[str, ...]) -> Exit:
+def upload(screen: Screen, images: tuple[str, ...], look: str | None, words: str | None) -> Exit:
     """Take in images, and upload them to the default provider; free."""
-    result = run(lambda service: service.upload_images(images, caller_for(images)))
+    result = run(lambda service: service.upload_images(images, caller_for(images), look, words))
     screen.show(result, formatting.upload_text(result))
     return Exit.PARTIAL if result.warnings else Exit.DONE
 
@@ -204,19 +209,6 @@ def view(screen: Screen, images: tuple[str, ...], output: str) -> Exit:
     except OSError as error:
         raise errors.NotAllowed(f"{path} cannot be written ({error.strerror}).") from error
     screen.show(_Viewed(path=str(path), caption=preview.caption), f"{preview.caption}\n{path}")
-    return Exit.DONE
-
-
-@click.command()
-@click.argument("images", metavar="IMAGE…", nargs=-1, required=True)
-@click.option("-d", "--directory", required=True, type=click.Path(file_okay=False), help="Created if missing.")
-@click.option("--name", help="The file name, numbered if several; by default the handles.")
-@command
-def save(screen: Screen, images: tuple[str, ...], directory: str, name: str | None) -> Exit:
-    """Copy images at full size into a directory; overwrites nothing."""
-    caller = caller_for(images, directory)
-    result = run(lambda service: service.save_images(images, directory, name, caller))
-    screen.show(result, formatting.save_text(result))
     return Exit.DONE
 
 
@@ -350,6 +342,7 @@ ALL = (
     edit,
     chain,
     generate,
+    compare,
     status,
     jobs,
     spend,
@@ -358,6 +351,7 @@ ALL = (
     cancel,
     models,
     upload,
+    look,
     view,
     save,
     doctor,

@@ -15,6 +15,7 @@ from pathlib import Path
 from triptych.core import errors
 from triptych.core.errors import format_usd
 from triptych.core.text import block, line
+from triptych.jobs.look_results import LooksResult
 from triptych.jobs.results import (
     ImageResult,
     JobResult,
@@ -30,6 +31,8 @@ from triptych.jobs.results import (
 from triptych.storage.budget import Spent
 
 COLUMNS = 100
+MOST_SAVED = 20
+"""The most saved files that are all listed; `--json` lists all."""
 ESTIMATED = "~ an estimate at the list price: the provider reports no charge"
 
 
@@ -145,7 +148,20 @@ def _image_lines(image: ImageResult) -> Iterator[str]:
 def upload_text(result: UploadResult) -> str:
     """Return the handles and places of uploaded images."""
     lines = [line for image in result.images for line in _image_lines(image)]
+    lines += [result.look] if result.look else []
     return "\n".join([*lines, *(line for note in result.warnings for line in wrapped(f"note: {note}", "  "))])
+
+
+def looks_text(result: LooksResult) -> str:
+    """Return looks or versions of one, each with its words and its images."""
+    if not result.looks:
+        return 'No looks yet. `triptych upload photo.jpg --look NAME --words "…"` makes one.'
+    lines = []
+    for look in result.looks:
+        lines += [f"look:{look.name} version {look.version}  {look.created_at:%Y-%m-%d %H:%MZ}"]
+        lines += wrapped(look.words, "  ") if look.words else []
+        lines += wrapped(", ".join(look.images), "  ")
+    return "\n".join(lines)
 
 
 def jobs_text(result: JobsResult) -> str:
@@ -284,8 +300,17 @@ def _model_notes(own_rows: Sequence[ModelRow]) -> list[str]:
 
 
 def save_text(result: SaveResult) -> str:
-    """Return the path of each saved image."""
-    return "\n".join([f"{s.handle}  {line(s.path)}" for s in result.saved] + [line(w) for w in result.warnings])
+    """Return the path of each saved file; of many, the first and last ones and their number."""
+    lines = [f"{s.handle}  {line(s.path)}" for s in result.saved]
+    if len(lines) > MOST_SAVED:
+        lines = [*lines[: MOST_SAVED // 2], f"… {len(lines) - MOST_SAVED} more …", *lines[-MOST_SAVED // 2 :]]
+    if result.archive:
+        lines.append(f"{result.count} files in {line(result.archive)}")
+    elif result.count > MOST_SAVED:
+        lines.append(f"{result.count} files in {line(result.directory)}")
+    lines += [f"the values of its rows: {line(path)}" for path in result.manifests]
+    lines += [part for warning in result.warnings for part in wrapped(f"note: {warning}")]
+    return "\n".join(lines)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -104,12 +104,12 @@ def run_paid(screen: Screen, tool: str, given: dict[str, Any]) -> Exit:
     except errors.OverBudget as error:
         if error.confirm_usd is None:
             raise
-        result = start(replace(terms, max_cost_usd=_confirmed(error, error.confirm_usd)))
+        result = start(replace(terms, max_cost_usd=confirmed(error, error.confirm_usd)))
     screen.show(result, job_text(result))
     return exit_of_status(result.status)
 
 
-def _confirmed(error: errors.OverBudget, quoted: Decimal) -> Decimal:
+def confirmed(error: errors.OverBudget, quoted: Decimal) -> Decimal:
     """Return the quote if the person at the terminal agrees to it.
 
     Raises: `errors.OverBudget` without a terminal, or for a no.

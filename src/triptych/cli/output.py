@@ -112,11 +112,15 @@ def run(work: Callable[[ImageService], Awaitable[T]], *, worker: bool = False) -
 
 
 def caller_for(items: Sequence[str], *directories: str | None) -> Caller:
-    """Return a caller that may read the named files, and write to the named directories."""
+    """Return a caller that may read the named files, folders and patterns, and write to the named directories."""
+    from triptych.images import folders
     from triptych.jobs.service import Caller
 
-    description = [item for item in items if item.startswith("file://") or not _is_no_path(item)]
-    roots = [resolved(item.removeprefix("file://")).parent for item in description]
+    paths = [item for item in items if item.startswith("file://") or not _is_no_path(item)]
+    roots = [
+        resolved(str(folder)) if (folder := folders.folder_of(item)) else resolved(item.removeprefix("file://")).parent
+        for item in paths
+    ]
     return Caller(roots=tuple(dict.fromkeys([*roots, *(resolved(d) for d in directories if d)])))
 
 
@@ -129,7 +133,10 @@ def is_file(text: str) -> bool:
 
 
 def _is_no_path(item: str) -> bool:
-    return item.strip().startswith(("img_", "job_", "triptych:", "http://", "https://", "data:"))
+    item = item.strip()
+    if item.startswith(("img_", "job_")):
+        return not any(sign in item for sign in "*?[")
+    return item.lower().startswith(("look:", "triptych:", "http://", "https://", "data:"))
 
 
 def resolved(path: str) -> Path:

@@ -4,6 +4,7 @@
     ├── BadRequest            the caller can mend it: nothing was sent, nothing was paid
     │   ├── UnknownHandle         no image under that handle
     │   ├── UnreadableImage       a path or URL that cannot be read, or is not an image
+    │   ├── StillReading          the images of the call are not all read yet; reading goes on
     │   ├── NotAllowed            a path or an address that is not allowed
     │   ├── UnknownModel          no such model or provider
     │   ├── OutOfLimits           a count, size, format or prompt that the model does not take
@@ -81,6 +82,12 @@ class TriptychError(Exception):
         self.request_id = request_id
         self.retry_after_s = retry_after_s
 
+    def locate(self, place: str) -> None:
+        """Put the place of the mistake, such as a row of a table, before the message, once."""
+        if not self.message.startswith(f"{place}: "):
+            self.message = line(f"{place}: {self.message}", MESSAGE_LIMIT_CHARS)
+            self.args = (self.message,)
+
 
 class BadRequest(TriptychError):
     """The caller can mend it. Nothing was sent and nothing was paid."""
@@ -94,6 +101,13 @@ class UnknownHandle(BadRequest):
 
 class UnreadableImage(BadRequest):
     kind = "unreadable_image"
+
+
+class StillReading(BadRequest):
+    """The images of the call are not all read yet; reading goes on, and the same call uses what was read."""
+
+    kind = "reading"
+    retryable = True
 
 
 class NotAllowed(BadRequest):

@@ -4,10 +4,14 @@ Other packages use these modules; importing them imports Pillow, so this file im
 
     processing     verify, clean, fit, preview, encode: bytes in, bytes out
     files          `ImageFiles`: the stored files, and the way in for bytes from outside
+    delivery       pictures made for use: cut or padded to a size, converted
+    archives       zip archives of pictures, written file by file
+    folders        the pictures in a folder or behind a pattern
+    naming         safe names of files
     contact_sheet  several pictures on one labelled sheet
     similarity     how much each image of a set differs from the others
 
 Inside stand `decoding`, `encoding`, `cleaning`, `metadata` (JPEG and PNG without metadata) and `allowed_paths`.
 """
 
-__all__ = ["contact_sheet", "files", "processing", "similarity"]
+__all__ = ["archives", "contact_sheet", "delivery", "files", "folders", "naming", "processing", "similarity"]

@@ -19,7 +19,8 @@ from triptych.core import errors
 FILE_LIMIT_BYTES = 64 * 1024 * 1024
 
 
-def _to_path(item: str) -> Path:
+def path_of(item: str) -> Path:
+    """Return the local path that a path or a `file://` URL names. Raises: `errors.BadRequest`."""
     try:
         if item[:5].lower() != "file:":
             return Path(item).expanduser()
@@ -37,13 +38,22 @@ def allowed_path(item: str, allowed: Sequence[Path], own: Path | None = None) ->
     A file is hidden if a directory between it and the allowed directory is; the allowed directory itself may be hidden.
     Raises: `errors.NotAllowed`, `errors.UnreadableImage`.
     """
-    path = _to_path(item)
+    return allowed_place(item, path_of(item), allowed, own)
+
+
+def allowed_place(item: str, path: Path, allowed: Sequence[Path], own: Path | None = None) -> Path:
+    """Do as `allowed_path` for a path that a caller's `item` led to."""
+    return _place(item, path, allowed, own)[0]
+
+
+def _place(item: str, path: Path, allowed: Sequence[Path], own: Path | None) -> tuple[Path, bool]:
+    """Return the resolved path, and whether it is inside `own`. Raises: as `allowed_path`."""
     require_on_this_machine(item, path, allowed)
     path = _resolved(item, path)
     directories = list(dict.fromkeys(_resolved(str(directory), directory) for directory in allowed))
     containing = [directory for directory in directories if path.is_relative_to(directory)]
     if own and is_inside(path, own):
-        return path
+        return path, True
     if not containing:
         raise outside_error(item, directories)
     if all(_is_hidden_below(directory, path) for directory in containing):
@@ -52,7 +62,7 @@ def allowed_path(item: str, allowed: Sequence[Path], own: Path | None = None) ->
             "name the hidden directory itself in TRIPTYCH_ALLOWED_DIRS in the server's environment (`triptych install "
             "HOST --allow DIR` writes it)."
         )
-    return path
+    return path, False
 
 
 def outside_error(item: str, allowed: Sequence[Path]) -> errors.NotAllowed:
@@ -84,11 +94,11 @@ def require_on_this_machine(item: str, path: PurePath, allowed: Sequence[PurePat
 def _is_hidden_below(directory: Path, path: Path) -> bool:
     names = path.relative_to(directory).parts
     return any(
-        name.startswith(".") or _has_hidden_flag(directory.joinpath(*names[: i + 1])) for i, name in enumerate(names)
+        name.startswith(".") or has_hidden_flag(directory.joinpath(*names[: i + 1])) for i, name in enumerate(names)
     )
 
 
-def _has_hidden_flag(path: Path) -> bool:
+def has_hidden_flag(path: Path) -> bool:
     """Return whether the path has the hidden flag of Windows or macOS."""
     try:
         found = path.lstat()
@@ -100,9 +110,13 @@ def _has_hidden_flag(path: Path) -> bool:
 
 def is_inside(path: Path, directory: Path) -> bool:
     """Return whether a path is this directory or below it, whatever the spelling of its name."""
+    try:
+        wanted = directory.stat()
+    except OSError:
+        return False
     for parent in (path, *path.parents):
         with suppress(OSError):
-            if parent.samefile(directory):
+            if os.path.samestat(parent.stat(), wanted):
                 return True
     return False
 
@@ -121,24 +135,24 @@ def require_unmoved(directory: Path) -> None:
 
 def locate(item: str, allowed: Sequence[Path], own: Path) -> tuple[Path, bool]:
     """Return a readable path, resolved, and whether it is inside our `own` directory."""
-    real = allowed_path(item, allowed, own)
-    return real, is_inside(real, own)
+    return _place(item, path_of(item), allowed, own)
 
 
-def read_once(item: str, real: Path, is_own: bool) -> bytes:
+def read_once(item: str, real: Path, is_own: bool, limit_bytes: int | None = None) -> bytes:
     """Return the bytes of a regular file. The checks and the reading use one descriptor."""
+    limit_bytes = FILE_LIMIT_BYTES if limit_bytes is None else limit_bytes
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         descriptor = os.open(real, flags)
         try:
             opened = os.fstat(descriptor)
             unmoved = os.path.samestat(opened, real.lstat()) and real.resolve() == real
-            regular, small = stat.S_ISREG(opened.st_mode), opened.st_size <= FILE_LIMIT_BYTES
+            regular, small = stat.S_ISREG(opened.st_mode), opened.st_size <= limit_bytes
             # A second hard link may be in any directory. Our own files may have one: some backups make hard links.
             has_one_name = opened.st_nlink <= 1 or is_own
             if unmoved and regular and small and has_one_name:
                 with open(descriptor, "rb", closefd=False) as file:
-                    return file.read(FILE_LIMIT_BYTES)
+                    return file.read(limit_bytes)
         finally:
             os.close(descriptor)
     except FileNotFoundError as error:
@@ -156,7 +170,7 @@ def read_once(item: str, real: Path, is_own: bool) -> bytes:
             f"{quoted_path(item)} is a hard link: the same file has another name, which may be outside the allowed "
             "directories. Make a copy of it and name the copy."
         )
-    size, limit = opened.st_size / 1e6, FILE_LIMIT_BYTES / 1e6
+    size, limit = opened.st_size / 1e6, limit_bytes / 1e6
     raise errors.UnreadableImage(f"{quoted_path(item)} has {size:.0f} MB; at most {limit:.0f} MB are read.")
 
 

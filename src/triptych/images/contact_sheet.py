@@ -33,6 +33,8 @@ NARROW_PX = 165
 MARGIN_PX, GAP_PX, ROW_GAP_PX, GROUP_GAP_PX = 28, 14, 22, 40
 IDEAL_ASPECT = 1.45
 UPSCALE = 1.5
+STRIP_PX = 132
+"""The height of the pictures of a strip."""
 FONT = Path(__file__).parent / "fonts" / "Roboto-Regular.ttf"
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -139,18 +141,21 @@ def render(
     heads: Sequence[str] = (),
     cell: int = 768,
     title: str = "",
+    strip: Sequence[Image.Image] = (),
+    strip_title: str = "",
 ) -> Image.Image:
     """Return the sheet, in reading order.
 
     `group` cards stay side by side: a pair of before and after, or the steps of a lane, with `heads` over them. `cell`
-    is the widest that a picture is drawn, in pixels; many pictures are drawn smaller. Raises: `ValueError` without a
-    picture.
+    is the widest that a picture is drawn, in pixels; many pictures are drawn smaller. The pictures of `strip` stand
+    small in one row above all others. Raises: `ValueError` without a picture.
     """
     aspects = sorted(max(0.5, min(2.4, c.image.width / c.image.height)) for c in cards if c.image)
     if not aspects:
         raise ValueError("a contact sheet needs at least one picture")
     lines = wrapped(drawable(title), font(TITLE_PX), WIDTH_PX - 2 * MARGIN_PX, 1)
-    top = MARGIN_PX + (TITLE_LINE_PX + 8 if lines else 0)
+    strip_top = MARGIN_PX + (TITLE_LINE_PX + 8 if lines else 0)
+    top = strip_top + (LABEL_LINE_PX + 4 + STRIP_PX + ROW_GAP_PX if strip else 0)
     layouts = (
         _Layout.of(cards, group, across, heads, cell, aspects[len(aspects) // 2], top)
         for across in range(1, min(-(-len(cards) // group), max(1, 12 // group)) + 1)
@@ -164,6 +169,8 @@ def render(
     draw = ImageDraw.Draw(sheet)
     for words in lines:
         draw.text((MARGIN_PX, MARGIN_PX - 6), words, INK, font(TITLE_PX))
+    if strip:
+        _draw_strip(sheet, draw, strip, strip_title, strip_top)
     for column in range(layout.columns):
         for n, words in enumerate(layout.heads[column % group] if heads else ()):
             draw.text((MARGIN_PX + layout.left(column), top + n * LABEL_LINE_PX - 4), words, INK, font(LABEL_PX))
@@ -181,6 +188,21 @@ def render(
                 line_y += line_px
         y += layout.height + words_height + ROW_GAP_PX
     return sheet
+
+
+def _draw_strip(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, strip: Sequence[Image.Image], title: str, top: int
+) -> None:
+    """Draw a row of small pictures under its title, from the left margin."""
+    room = sheet.width - 2 * MARGIN_PX
+    for words in wrapped(drawable(title), font(LABEL_PX), room, 1):
+        draw.text((MARGIN_PX, top - 4), words, INK, font(LABEL_PX))
+    widest = (room - (len(strip) - 1) * GAP_PX) // len(strip)
+    x = MARGIN_PX
+    for image in strip:
+        width = max(8, min(widest, round(STRIP_PX * max(0.5, min(2.4, image.width / image.height)))))
+        _place(sheet, image, (x, top + LABEL_LINE_PX + 4, width, STRIP_PX))
+        x += width + GAP_PX
 
 
 _Line = tuple[str, int, int, tuple[int, int, int]]

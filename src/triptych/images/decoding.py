@@ -205,6 +205,27 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return floats.point(lambda value: value * gain - low * gain + 0.5).convert("L")
 
 
+def is_plain(image: Image.Image) -> bool:
+    """Return whether `normalized` changes no pixel of a picture."""
+    plain = image.mode in ("L", "RGB", "RGBA") and "icc_profile" not in image.info
+    return plain and orientation(image) == 1 and "transparency" not in image.info
+
+
+def has_broken_profile(image: Image.Image) -> bool:
+    """Return whether a picture has a colour profile that cannot be used: its values then count as sRGB."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return False
+    mode = {"RGBA": "RGB", "P": "RGB", "PA": "RGB", "LA": "L"}.get(image.mode, image.mode)
+    mode = "L" if mode.startswith(("I", "F")) else mode
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return True
+    return False
+
+
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     alpha = image.convert("RGBA").getchannel("A") if image.mode in ("RGBA", "LA", "PA") else None
     pixels = image.convert("RGB") if image.mode in ("RGBA", "P", "PA") else image

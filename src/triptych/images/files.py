@@ -22,6 +22,7 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
+import anyio
 import anyio.from_thread
 import anyio.to_thread
 
@@ -37,18 +38,21 @@ from triptych.images.allowed_paths import (
     read_once,
     require_unmoved,
 )
+from triptych.images.naming import safe_name, suffix_of
 
 PART_LIFETIME_S = 30.0
 """A temporary file older than this is stale: no write takes this long."""
+ARCHIVE_LIFETIME_S = 3600.0
+"""The same for an archive: it may wait for the next call that goes on with it."""
 
-_SUFFIX = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/gif": ".gif"}
-_SUFFIX |= {"image/bmp": ".bmp", "image/tiff": ".tiff"}
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in "0123456789¹²³")}
 
 Fetch = Callable[[str], Awaitable[bytes]]
 Opener = Callable[[str, int], int]
 MayUse = Callable[[str], Awaitable[bool]]
 """Whether a caller may read the stored image with this sha256; with "", any stored image."""
+
+MayReplace = Callable[[bytes, bytes], bool]
+"""Whether a file with the first bytes may be replaced by the second."""
 
 
 async def _anyone(_: str) -> bool:
@@ -59,9 +63,9 @@ class ImageFiles:
     """The files below `home`, and the imports into them. `fetch` reads an https URL."""
 
     def __init__(self, home: Path, fetch: Fetch) -> None:
-        self._home = home
+        self.home = home
         self.images_dir = home / "images"
-        self._parts_dir = home / "parts"
+        self.parts_dir = home / "parts"
         self._fetch = fetch
 
     async def store_result(self, data: bytes) -> Image:
@@ -76,11 +80,18 @@ class ImageFiles:
 
         return self._write(data, processing.verify(data))
 
-    async def import_image(self, item: str, allowed: Sequence[Path], may_use: MayUse = _anyone) -> Image:
+    async def import_image(
+        self,
+        item: str,
+        allowed: Sequence[Path],
+        may_use: MayUse = _anyone,
+        limiter: anyio.CapacityLimiter | None = None,
+    ) -> Image:
         """Store the image behind a path, a `file://` or `https://` URL or a `data:` URI, without metadata, and return
         it.
 
-        A path inside our own directory is read only if `may_use` allows it, whatever `allowed` holds.
+        A path inside our own directory is read only if `may_use` allows it, whatever `allowed` holds. `limiter` bounds
+        how many images are decoded at a time.
         Raises: `errors.NotAllowed`, `errors.UnreadableImage`; for URLs the errors of `ProviderClient.fetch`.
         """
         if item[:5].lower() == "data:":
@@ -88,29 +99,63 @@ class ImageFiles:
         elif re.match(r"https?://", item, re.IGNORECASE):
             data = await self._fetch(item)
         else:
-            data = await self._read(item, allowed, may_use)
-        try:
-            return await anyio.to_thread.run_sync(self._clean, data)
-        except errors.UnreadableImage as error:
-            raise errors.UnreadableImage(f"{quoted_path(item)}: {error.message}") from error
+            _, data = await self.read(item, allowed, may_use)
+        return await anyio.to_thread.run_sync(self._clean_named, item, data, limiter=limiter)
 
-    async def _read(self, item: str, allowed: Sequence[Path], may_use: MayUse) -> bytes:
-        """Return the bytes of a file. A refusal does not show whether a stored image of another owner exists."""
+    def locate(self, item: str, allowed: Sequence[Path]) -> Path | None:
+        """Return the resolved path of a file outside our own directory; None for one inside.
+
+        Raises: as `read`, also for a path that leads to nothing.
+        """
+        real, is_own = locate(item, allowed, self.images_dir)
+        if is_own:
+            return None
+        try:
+            real.stat()
+        except OSError:
+            read_once(item, real, is_own)  # its refusal says what is wrong
+        return real
+
+    def import_file(self, item: str, real: Path) -> Image:
+        """Do as `import_image` for a path that `locate` returned, maybe minutes ago. Blocks."""
+        return self._clean_named(item, read_once(item, real, False))
+
+    def touch(self, image: Image) -> bool:
+        """Return whether the file of an image is here; it then counts as used now."""
+        return _touched(image.path)
+
+    async def read(
+        self, item: str, allowed: Sequence[Path], may_use: MayUse, limit_bytes: int | None = None
+    ) -> tuple[Path, bytes]:
+        """Return the resolved path of a file and its bytes.
+
+        A refusal does not show whether a stored image of another owner exists.
+        Raises: `errors.NotAllowed`, `errors.UnreadableImage`.
+        """
         real, is_own = await anyio.to_thread.run_sync(locate, item, allowed, self.images_dir)
         try:
-            data = await anyio.to_thread.run_sync(read_once, item, real, is_own)
+            data = await anyio.to_thread.run_sync(read_once, item, real, is_own, limit_bytes)
         except errors.TriptychError:
             if is_own and not await may_use(""):
                 raise outside_error(item, allowed) from None
             raise
         if is_own and not await may_use(hashlib.sha256(data).hexdigest()):
             raise outside_error(item, allowed)
-        return data
+        return real, data
 
-    def _clean(self, data: bytes) -> Image:
+    def require_file(self, item: str, allowed: Sequence[Path]) -> None:
+        """Raise `errors.NotAllowed` or `errors.UnreadableImage` if a path may not be read, or no file is there."""
+        path, is_own = locate(item, allowed, self.images_dir)
+        if not is_own and not path.is_file():
+            raise errors.UnreadableImage(f"there is no file {quoted_path(item)}")
+
+    def _clean_named(self, item: str, data: bytes) -> Image:
         from triptych.images import processing
 
-        clean, facts = processing.clean(data)
+        try:
+            clean, facts = processing.clean(data)
+        except errors.UnreadableImage as error:
+            raise errors.UnreadableImage(f"{quoted_path(item)}: {error.message}") from error
         del data
         return self._write(clean, facts)
 
@@ -119,7 +164,7 @@ class ImageFiles:
 
         assert isinstance(facts, Facts)
         sha256 = hashlib.sha256(data).hexdigest()
-        path = self._place(sha256, _SUFFIX.get(facts.mime_type, ".img"), data)
+        path = self._place(sha256, suffix_of(facts.mime_type), data)
         if not _touched(path):
             try:
                 self._write_whole(path, data)
@@ -140,8 +185,8 @@ class ImageFiles:
     def _write_whole(self, path: Path, data: bytes) -> None:
         """Write a file so that it is on disk in full, or not at all."""
         private_files.make_directory(path.parent)
-        private_files.make_directory(self._parts_dir)
-        with _part(self._parts_dir, data, private_files.opener) as part:
+        private_files.make_directory(self.parts_dir)
+        with _part(self.parts_dir, data, private_files.opener) as part:
             part.replace(path)
         _flush_directory(path.parent)
 
@@ -149,33 +194,79 @@ class ImageFiles:
         """Close the directories to other users, and remove temporary files that a dead process left."""
         with suppress(OSError):  # the first write raises the error
             private_files.make_directory(self.images_dir)
-            private_files.make_directory(self._parts_dir)
-        for part in self._parts_dir.glob("*.part"):
-            with suppress(OSError):
-                if now.timestamp() - part.stat().st_mtime > PART_LIFETIME_S:
-                    part.unlink()
+            private_files.make_directory(self.parts_dir)
+        for pattern, lifetime_s in (("*.part", PART_LIFETIME_S), ("*.zip", ARCHIVE_LIFETIME_S)):
+            for part in self.parts_dir.glob(pattern):
+                with suppress(OSError):
+                    if now.timestamp() - part.stat().st_mtime > lifetime_s:
+                        part.unlink()
 
     def save(self, image: Image, directory: Path, stem: str) -> Path:
-        """Copy an image into a directory under a safe name, overwriting nothing; return the new path.
+        """Copy an image into a directory, as `write` does; its suffix is that of its type.
+
+        Raises: as `write`, and `errors.UnreadableImage` for a lost image.
+        """
+        return self.write(bytes_of(image), directory, stem, suffix_of(image.mime_type))[0]
+
+    def write(self, data: bytes, directory: Path, stem: str, suffix: str) -> tuple[Path, bool]:
+        """Write a file into a directory under a safe name, overwriting nothing; return its path, and whether it is new.
 
         `directory` is one that `allowed_directory` returned, maybe hours ago; links in it must lead to the same place
         now. An existing file with the same bytes counts as saved. If the name is taken by another file, `-2`, `-3` … is
         added.
-        Raises: `errors.NotAllowed` if the directory cannot be written to, `errors.UnreadableImage` for a lost image.
+        Raises: `errors.NotAllowed` if the directory cannot be written to.
         """
-        stem, suffix = safe_name(stem), _SUFFIX.get(image.mime_type, ".img")
-        try:
-            data = image.path.read_bytes()
-        except OSError as error:
-            raise errors.UnreadableImage(f"The file of {image.handle} cannot be read ({error.strerror}).") from error
+
+        def put(target: Path) -> bool | None:
+            return True if self._create(target, data) else False if _has(target, data) else None
+
+        return self.put(directory, stem, suffix, put)
+
+    def save_text(self, data: bytes, directory: Path, name: str, may_replace: MayReplace) -> Path:
+        """Write a text file as `write` does; a file for which `may_replace(old, new)` holds is replaced in one step.
+
+        Raises: as `write`.
+        """
+
+        def put(target: Path) -> bool | None:
+            if self._create(target, data):
+                return True
+            if _has(target, data):
+                return False
+            if not (_is_plain(target) and may_replace(target.read_bytes(), data)):
+                return None
+            with _part(directory, data) as part:
+                part.replace(target)
+            return True
+
+        return self.put(directory, Path(name).stem, Path(name).suffix, put)[0]
+
+    def find(self, directory: Path, stem: str, suffix: str, sha256: str) -> Path | None:
+        """Return the file that `write` would find there for bytes with this hash; None if it would write a new one."""
+        for n in range(1, 10_000):
+            target = directory / f"{safe_name(stem)}{'' if n == 1 else f'-{n}'}{suffix}"
+            if not target.is_file():
+                return None
+            with suppress(OSError):
+                if hashlib.sha256(target.read_bytes()).hexdigest() == sha256:
+                    return target
+        return None
+
+    def put(self, directory: Path, stem: str, suffix: str, put: Callable[[Path], bool | None]) -> tuple[Path, bool]:
+        """Return the first of `stem`, `stem-2` … that `put` accepts, and what it says: True for a new file.
+
+        `put` returns False if the file is there already, None if the name is taken.
+        Raises: as `write`.
+        """
+        stem = safe_name(stem)
         try:
             require_unmoved(directory)
             directory.mkdir(parents=True, exist_ok=True)
             require_unmoved(directory)
             for n in range(1, 10_000):
                 target = directory / f"{stem}{'' if n == 1 else f'-{n}'}{suffix}"
-                if self._create(target, data) or _has(target, data):
-                    return target
+                if (is_new := put(target)) is not None:
+                    return target, is_new
         except OSError as error:
             raise errors.NotAllowed(f"{quoted_path(str(directory))} cannot be written ({error.strerror}).") from error
         raise errors.NotAllowed(f"{quoted_path(str(directory))} has too many files named {stem}.")
@@ -188,8 +279,8 @@ class ImageFiles:
         """
         if path.exists() or path.is_symlink():
             return False
-        private_files.make_directory(self._parts_dir)
-        for directory in (self._parts_dir, path.parent):
+        private_files.make_directory(self.parts_dir)
+        for directory in (self.parts_dir, path.parent):
             with _part(directory, data) as part:
                 try:
                     path.hardlink_to(part)
@@ -206,7 +297,7 @@ class ImageFiles:
         Raises: `errors.NotAllowed`, with the allowed directories and the setting that adds one.
         """
         path = allowed_path(directory, allowed)
-        if is_inside(path, self._home):
+        if is_inside(path, self.home):
             raise errors.NotAllowed(f"{quoted_path(directory)} is inside TRIPTYCH_HOME; name a directory of your own.")
         with suppress(OSError):  # a name that is too long, for example: the write raises the error
             if path.is_file():
@@ -214,10 +305,12 @@ class ImageFiles:
         return path
 
 
-def safe_name(name: str) -> str:
-    """Return a file name without separators, control characters, leading dots or reserved words; at most 120 bytes."""
-    clean = re.sub(r"[^\w\- .()]", "-", name).strip(" .-").encode()[:120].decode(errors="ignore").rstrip(" .-")
-    return f"image-{clean}" if clean.split(".")[0].strip().lower() in _RESERVED else clean or "image"
+def bytes_of(image: Image) -> bytes:
+    """Return the bytes of a stored image. Raises: `errors.UnreadableImage` if its file is lost."""
+    try:
+        return image.path.read_bytes()
+    except OSError as error:
+        raise errors.UnreadableImage(f"The file of {image.handle} cannot be read ({error.strerror}).") from error
 
 
 def _from_data_uri(item: str) -> bytes:
@@ -246,6 +339,10 @@ def _touched(path: Path) -> bool:
 
 def _has(path: Path, data: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and path.stat().st_size <= FILE_LIMIT_BYTES
 
 
 def _create_in_place(path: Path, data: bytes) -> bool:

@@ -29,6 +29,8 @@ MIN_IMAGES = 4
 """In a smaller set no image can stand out: of three, one is always the furthest."""
 OUTLIER_RATIO = 2.5
 MEASURES = ("palette", "brightness", "structure")
+LOOK_MEASURES = MEASURES[:2]
+"""A look is not an arrangement: its structure is not compared."""
 VISIBLE_FROM = {"palette": 5.0, "brightness": 12.0, "structure": 0.5}
 """A smaller deviation never counts, however even the other images are."""
 
@@ -83,6 +85,31 @@ def deviations(stats: Sequence[ImageStats]) -> list[tuple[Deviation, ...]]:
             value = median(table[k][j] for j in others)
             row.append(Deviation(name, value, min(rest), max(rest)))
         found.append(tuple(row))
+    return found
+
+
+def from_look(stats: Sequence[ImageStats], look: Sequence[ImageStats]) -> list[tuple[Deviation, ...]]:
+    """Return the distance of each image from the nearest picture of a look, one for each of `LOOK_MEASURES`.
+
+    `low` and `high` are the range of the other images' distances from the look; for one image they are its own value.
+    """
+    visible = [VISIBLE_FROM[measure] for measure in LOOK_MEASURES]
+    nearest = [
+        min(
+            (distances(one, picture)[: len(visible)] for picture in look),
+            key=lambda found: sum(value / limit for value, limit in zip(found, visible, strict=True)),
+        )
+        for one in stats
+    ]
+    found = []
+    for i, own in enumerate(nearest):
+        rest = [values for j, values in enumerate(nearest) if j != i] or [own]
+        found.append(
+            tuple(
+                Deviation(measure, own[m], min(v[m] for v in rest), max(v[m] for v in rest))
+                for m, measure in enumerate(LOOK_MEASURES)
+            )
+        )
     return found
 
 

@@ -13,6 +13,9 @@ from triptych.core.offers import Quote
 from triptych.jobs.planning import Plan
 from triptych.storage.budget import Budget
 
+MOST_COUNTS = 3
+"""The most folders that a question about the cost names."""
+
 
 def with_quotes(plan: Plan, quotes: tuple[Quote, ...]) -> Plan:
     """Return the plan with the provider's quotes, and a warning if they are an estimate.
@@ -68,7 +71,8 @@ def check_cost(
     asked = format_usd(plan.quoted_usd)
     most = catalog.most_images(plan.offer, plan.request) * plan.requests
     images = "1 image" if most == 1 else f"{most} images" if most == plan.requested else f"up to {most} layers"
-    what = f"{images}, {plan.offer.family} on {plan.offer.provider}"
+    counts = f", {', '.join(plan.counts[:MOST_COUNTS])}" if plan.counts else ""
+    what = f"{images}, {plan.offer.family} on {plan.offer.provider}{counts}"
     if max_cost_usd is not None and plan.quoted_usd > max_cost_usd:
         raise errors.OverBudget(
             f"The quote for {what} is above the cap of this call: cap ${format_usd(max_cost_usd)} (max_cost_usd), "

@@ -20,6 +20,7 @@ from triptych.core.clock import Clock, Notifier
 from triptych.core.concurrency import unwrap_group
 from triptych.core.models import Output, Prediction, ReturnedImage
 from triptych.images.files import ImageFiles
+from triptych.jobs import file_names
 from triptych.providers import FrameReceived
 from triptych.providers.client import Account, ProviderClient
 from triptych.storage.async_store import AsyncStore
@@ -122,7 +123,7 @@ class Downloads:
         for output in outputs:
             image = await self._store.image_by_sha256(output.sha256) if output.sha256 else None
             if image and not output.saved_path:
-                name = f"{job_id}-{output.n:02d}"
+                name = file_names.of_copy(job, output.n)
                 try:
                     path = await anyio.to_thread.run_sync(self._files.save, image, Path(job.save_to), name)
                 except errors.TriptychError as error:
@@ -132,4 +133,5 @@ class Downloads:
                     log.exception("internal error while saving an image of %s", job_id)
                     await self._store.warn(job_id, [f"Not saved: an internal error ({type(error).__name__})."])
                     return
+                await self._store.note_saved_file(path)
                 await self._store.output_saved(output, str(path))

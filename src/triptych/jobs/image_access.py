@@ -1,4 +1,4 @@
-"""Access to images by handle, path, URL or data URI: import, show, save; each caller sees only its own images.
+"""Access to images by handle, path, URL or data URI: import, show; each caller sees only its own images.
 
 An outside image is first stored through `ImageFiles.import_image`.
 """
@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import unquote
 
 import anyio
@@ -21,16 +22,16 @@ import anyio.to_thread
 
 from triptych.core import errors
 from triptych.core.clock import Clock
-from triptych.core.models import Image, Job, Status
+from triptych.core.models import Image, Job, Output
 from triptych.images.files import ImageFiles
-from triptych.jobs import file_links, image_preview, presenters
-from triptych.jobs.results import ImageResult, Preview, Saved, SaveResult
+from triptych.jobs import comparison, file_links, file_names, image_preview, manifest, presenters, reading
+from triptych.jobs.reading import Reading, Source
+from triptych.jobs.results import ImageResult, Preview
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Store
 
 log = logging.getLogger(__name__)
 
-MAX_SAVED_IMAGES = 2000
 SAVE_EVERY_S = 2.0
 LEAST_LIFE = timedelta(minutes=2)
 """A provider's URL that expires sooner is replaced by a signed URL, if the caller has `files_url`."""
@@ -45,7 +46,8 @@ class Caller:
 
     `owner` is None for the person at the machine, who sees everything and whose jobs have no owner. `asks`: the user
     can be asked before a costly job; then only a yes confirms one, up to `agreed_usd`. `left_s` returns how long the
-    caller still waits. `files_url` is the base of this caller's signed URLs; None for a caller that reads the disk.
+    caller still waits; it waits for images to be read for `read_limit_s` at most. `files_url` is the base of this
+    caller's signed URLs; None for a caller that reads the disk.
     """
 
     roots: tuple[Path, ...] = ()
@@ -54,6 +56,7 @@ class Caller:
     asks: bool = False
     agreed_usd: Decimal | None = None
     left_s: Callable[[], float] = lambda: math.inf
+    read_limit_s: float = math.inf
     files_url: str | None = None
 
     def sees(self, owner: str | None) -> bool:
@@ -80,42 +83,77 @@ class ImageAccess:
     """The images of one home; `allowed_dirs` may be used by every caller."""
 
     def __init__(
-        self, store: AsyncStore, image_files: ImageFiles, clock: Clock, allowed_dirs: tuple[Path, ...]
+        self,
+        store: AsyncStore,
+        image_files: ImageFiles,
+        reading: Reading,
+        clock: Clock,
+        allowed_dirs: tuple[Path, ...],
     ) -> None:
         self._store = store
         self._files = image_files
+        self._reading = reading
         self._clock = clock
         self._allowed_dirs = allowed_dirs
 
-    async def import_images(self, items: Sequence[str], caller: Caller) -> list[Image]:
+    async def import_images(
+        self, items: Sequence[str], caller: Caller, places: Mapping[str, str] = MappingProxyType({})
+    ) -> list[Image]:
         """Return the images behind handles, paths and URLs, in order; outside images are stored first.
 
-        Raises: `errors.UnknownHandle`, and as `ImageFiles.import_images`.
+        Raises: `errors.UnknownHandle`; `errors.StillReading` when the caller has waited for as long as it does; as
+        `ImageFiles.import_image`. An error about an item that has one of the `places` begins with it.
         """
-        found = []
-        for i, item in enumerate(items):
-            text = item.strip()
-            if caller.files_url and text.startswith(f"{caller.files_url}/"):  # one of our signed URLs
-                text = f"triptych://images/{text.removeprefix(f'{caller.files_url}/').partition('?')[0]}"
-            if text.startswith("triptych:"):  # a handle and nothing else
-                text = unquote(text.removeprefix("triptych://images/"))
-                found.append(replace(await self.by_handle(text, caller), handle=text))
-                continue
-            if text.startswith(("img_", "job_")):
-                found.append(replace(await self.by_handle(text, caller), handle=text))
-                continue
-            if len(items) > 1:
-                await caller.report_progress(i, len(items), f"reading image {i + 1} of {len(items)}")
-            if not text:
-                raise errors.UnreadableImage(
-                    "An image is an empty string; pass a handle, a path, a URL or a data: URI."
-                )
-            image = await self._files.import_image(
-                text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
-            )
-            image = await self._store.add_image(image, self._clock.now(), caller.owner)
-            found.append(image)
-        return found
+        texts = [item.strip() for item in items]
+        if not all(texts):
+            raise errors.UnreadableImage("An image is an empty string; pass a handle, a path, a URL or a data: URI.")
+        named = {text: handle for text in texts if (handle := _handle_in(text, caller)) is not None}
+
+        def stored(store: Store) -> dict[str, Image]:
+            images = {}
+            for text, handle in named.items():
+                with _located(text, places):
+                    images[text] = self._by_handle(store, handle, caller)
+            return images
+
+        found = await self._store.run(stored)
+        outside = [text for text in dict.fromkeys(texts) if text not in named]
+        sources = await anyio.to_thread.run_sync(self._sources, outside, caller, places) if outside else {}
+        within_s = min(caller.left_s(), caller.read_limit_s)
+        read: dict[str, Image] = {}
+        async with self._reading.batch(list(sources.values()), caller.owner, len(items), within_s) as batch:
+            for i, text in enumerate(texts):
+                if text in named or text in read:
+                    continue
+                if len(items) > 1:
+                    await caller.report_progress(i, len(items), f"reading image {i + 1} of {len(items)}")
+                with _located(text, places):
+                    if text in sources:
+                        read[text] = await batch.image(sources[text])
+                    else:
+                        read[text] = await self._files.import_image(
+                            text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
+                        )
+        if read:
+            added = await self._store.add_images(list(read.values()), self._clock.now(), caller.owner)
+            found |= zip(read, added, strict=True)
+        return [replace(found[text], handle=named[text]) if text in named else found[text] for text in texts]
+
+    def _sources(self, texts: Iterable[str], caller: Caller, places: Mapping[str, str]) -> dict[str, Source]:
+        """Return the source of each path and URL. A path inside our own directory and a data URI have none.
+
+        Raises: as `ImageFiles.locate`.
+        """
+        allowed, sources = self.allowed(caller), dict[str, Source]()
+        for text in texts:
+            if text[:8].lower().startswith(("https://", "http://")):
+                sources[text] = reading.source_of_url(text, caller.owner)
+            elif text[:5].lower() != "data:":
+                with _located(text, places):
+                    real = self._files.locate(text, allowed)
+                if real:
+                    sources[text] = reading.source_of_file(text, real)
+        return sources
 
     async def may_use(self, sha256: str, caller: Caller) -> bool:
         """Return whether a caller uploaded or made these bytes; the person at the machine may use all."""
@@ -211,30 +249,17 @@ class ImageAccess:
             raise errors.OutOfLimits(f"view_images shows 1 to {most} images; {len(images)} were given.")
         if len(images) == 1 and (job_id := image_preview.job_named(images[0])):
             sheet = await self._store.run(_sheet_of_job, job_id, caller)
+        elif compared := await self._store.run(_compared, images, caller):
+            sheet = compared
         else:
             named = [handle for item in images for handle in await self._store.run(_unfolded, item, caller)]
             inputs = await self.import_images(named, caller)
             made = await self._store.run(lambda store: [_origin_of(store, image.handle) for image in inputs])
             sheet = image_preview.of_images([(i.handle, i, one) for i, one in zip(inputs, made, strict=True)])
+            looks = {one.job.request.look for one in made if one}
+            if len(looks) == 1 and (look := looks.pop()) and len(images) > 1:
+                sheet = await self._store.run(lambda store: sheet.with_look(look, functools.partial(_stored, store)))
         return await anyio.to_thread.run_sync(image_preview.draw, sheet, detail)
-
-    async def save(self, images: Sequence[str], directory: str, name: str | None, caller: Caller) -> SaveResult:
-        """Copy images at full resolution into an allowed directory, overwriting nothing.
-
-        Raises: `errors.NotAllowed`, and as `import_images`.
-        """
-        if not 1 <= len(images) <= MAX_SAVED_IMAGES:
-            raise errors.OutOfLimits(f"save_images takes 1 to {MAX_SAVED_IMAGES} images; {len(images)} were given.")
-        target = await self.directory(directory, caller)
-        saved = []
-        for i, image in enumerate(await self.import_images(images, caller), 1):
-            stem = image.handle.replace("/", "-")
-            if name:
-                stem = name if len(images) == 1 else f"{name}-{i:02d}"
-            path = await anyio.to_thread.run_sync(self._files.save, image, target, stem)
-            await self._store.run(_remember_saved, image.handle, path)
-            saved.append(Saved(handle=image.handle, path=str(path)))
-        return SaveResult(saved=saved)
 
     async def save_copies(self, job_id: str | None = None) -> None:
         """Copy the images of ended jobs into the directories that repeated calls named: of one job, or of all."""
@@ -251,17 +276,29 @@ class ImageAccess:
             await self._clock.wait(anyio.Event(), SAVE_EVERY_S)
 
     async def _save_job(self, job_id: str, directory: str) -> None:
-        """Copy a job's stored images into an allowed directory; an error becomes a warning of the job."""
+        """Copy a job's stored images into an allowed directory, and its manifest; an error becomes a warning."""
+        job = await self._store.job(job_id)
         stored = [output for output in await self._store.outputs(job_id) if output.sha256]
+        target, paths = Path(directory), dict[int, Path]()
         try:
             for output in stored:
                 image = await self._store.image_by_sha256(output.sha256 or "")
-                if image:
-                    name = f"{job_id}-{output.n:02d}"
-                    await anyio.to_thread.run_sync(self._files.save, image, Path(directory), name)
+                if image and job:
+                    paths[output.n] = await self._saved(job, output, image, target)
+            await manifest.write(self._store, self._files, job_id, target, paths)
         except errors.TriptychError as error:
             await self._store.warn(job_id, [f"Not saved: {error.message}"])
         await self._store.saved_also(job_id, directory, len(stored))
+
+    async def _saved(self, job: Job, output: Output, image: Image, directory: Path) -> Path:
+        """Return the copy of an output in a directory; make one if the job has not."""
+        earlier = Path(output.saved_path) if output.saved_path else None
+        if earlier and earlier.parent == directory and await anyio.to_thread.run_sync(earlier.exists):
+            return earlier
+        name = file_names.of_copy(job, output.n)
+        path = await anyio.to_thread.run_sync(self._files.save, image, directory, name)
+        await self._store.note_saved_file(path)
+        return path
 
     async def preview(self, handle: str, caller: Caller) -> tuple[bytes, ImageResult]:
         """Return a JPEG of at most 100 KB and the facts of the image behind a handle.
@@ -280,27 +317,41 @@ class ImageAccess:
         return await anyio.to_thread.run_sync(_preview, image.path), facts
 
 
+def _handle_in(text: str, caller: Caller) -> str | None:
+    """Return the handle that an item names, also by one of our URLs; None for an outside image."""
+    if caller.files_url and text.startswith(f"{caller.files_url}/"):  # one of our signed URLs
+        text = f"triptych://images/{text.removeprefix(f'{caller.files_url}/').partition('?')[0]}"
+    if text.startswith("triptych:"):  # a handle and nothing else
+        return unquote(text.removeprefix("triptych://images/"))
+    return text if text.startswith(("img_", "job_")) else None
+
+
+@contextmanager
+def _located(text: str, places: Mapping[str, str]) -> Iterator[None]:
+    """Put the place of an item before the message of an error about it."""
+    try:
+        yield
+    except errors.TriptychError as error:
+        if text in places and not isinstance(error, errors.StillReading):
+            error.locate(places[text])
+        raise
+
+
 # The functions below use the plain store and may block: `AsyncStore.run` runs them.
-
-
-def _remember_saved(store: Store, handle: str, path: Path) -> None:
-    """Store the path of an output's copy, if its job has ended; a running job stores paths itself."""
-    output = store.output(handle)
-    job = store.job(output.job_id) if output else None
-    if output and job and job.status not in (Status.QUEUED, Status.RUNNING):
-        store.output_saved(output, str(path))
 
 
 def _sheet_of_job(store: Store, job_id: str, caller: Caller) -> image_preview.Sheet:
     job = _visible_job(store, job_id, caller)
     if not job:
         raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
-
-    def at_home(handle: str) -> Image | None:
-        image = store.image_by_handle(handle)
-        return image if image and image.path.exists() else None
-
+    at_home = functools.partial(_stored, store)
     return image_preview.of_job(job, store.predictions(job_id), store.outputs(job_id), at_home)
+
+
+def _stored(store: Store, handle: str) -> Image | None:
+    """Return the image behind a handle if its file is here."""
+    image = store.image_by_handle(handle)
+    return image if image and image.path.exists() else None
 
 
 def _unfolded(store: Store, item: str, caller: Caller) -> list[str]:
@@ -309,6 +360,13 @@ def _unfolded(store: Store, item: str, caller: Caller) -> list[str]:
     if not job_id or not _visible_job(store, job_id, caller):
         return [item]
     return [output.handle for output in store.outputs(job_id) if output.sha256] or [item]
+
+
+def _compared(store: Store, items: Sequence[str], caller: Caller) -> image_preview.Sheet | None:
+    """Return the sheet of a comparison, if the items are jobs that made the same request on different models."""
+    names = [image_preview.job_named(item) for item in items]
+    jobs = [job for name in names if name and (job := _visible_job(store, name, caller))]
+    return comparison.sheet(store, jobs, functools.partial(_stored, store)) if len(jobs) == len(items) else None
 
 
 def _visible_job(store: Store, job_id: str, caller: Caller) -> Job | None:

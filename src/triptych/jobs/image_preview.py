@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from triptych.core import errors
 from triptych.core.models import Image, Job, Output, Prediction
+from triptych.core.requests import ORIGINAL, Look
 from triptych.jobs.results import Preview
 
 if TYPE_CHECKING:
@@ -50,12 +51,25 @@ class OutputOrigin:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture of a sheet; `image` is None if it is missing."""
+    """One picture of a sheet; `image` is None if it is missing. Its label is its handle if no other is given."""
 
     handle: str
     image: Image | None
     note: str
     made: OutputOrigin | None = None
+    label: str = ""
+
+
+_NONE = "no picture"
+"""In place of the original of a lane that began with words or references."""
+_EARLIER = "an earlier job's"
+"""In place of an output that an earlier job made, before the one with which a lane begins."""
+
+
+_NONE = "no picture"
+"""In place of the original of a lane that began with words or references."""
+_EARLIER = "an earlier job's"
+"""In place of an output that an earlier job made, before the one with which a lane begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +81,19 @@ class Sheet:
     title: str = ""
     group: int = 1
     heads: tuple[str, ...] = ()
+    look: Look | None = None
+    look_pictures: tuple[Image, ...] = ()
+    """Those images of the look that are stored: the pictures of the sheet are judged against them."""
+
+    def with_look(self, look: Look, image_of: ImageOf) -> Sheet:
+        """Return the sheet with a look above its pictures."""
+        there = tuple(image for handle in look.images if (image := image_of(handle)))
+        shown = f" {_label(look)} ({_listed(look.images)}) went into every request." if look.images else ""
+        return replace(self, look=look, look_pictures=there, caption=f"{self.caption}{shown}")
+
+
+def _label(look: Look) -> str:
+    return f"look:{look.name} v{look.version}"
 
 
 def job_named(item: str) -> str | None:
@@ -97,11 +124,14 @@ def of_job(job: Job, predictions: Sequence[Prediction], outputs: Sequence[Output
         raise errors.UnknownHandle(
             f'{job_id} is {job.status}, and none of its images is here: get_status(job_id="{job_id}") says why.'
         )
+    look = job.request.look
     if job.request.lanes * job.request.steps > 1:
-        return _chain(job, predictions, made, stored, image_of)
+        chain = _chain(job, predictions, made, stored, image_of)
+        return chain.with_look(look, image_of) if look else chain
+    inputs = predictions[0].inputs
     sources = [
         Picture(handle, image, "before" if len(outputs) == 1 else "source")
-        for handle in predictions[0].inputs
+        for handle in inputs[: len(inputs) - len(look.images if look else ())]
         if (image := image_of(handle))
     ]
     after = "after, " if len(sources) == len(outputs) == 1 else ""
@@ -112,7 +142,8 @@ def of_job(job: Job, predictions: Sequence[Prediction], outputs: Sequence[Output
     from_what = f" from {_listed([p.handle for p in sources])} (first)" if sources else ""
     listed = _listed([picture.handle for picture in made_pictures])
     caption = f"{job.request.tool} {_quoted(job.request.prompt, 300)}{from_what}: {listed}."
-    return Sheet((*sources, *made_pictures), caption, title=_cut(job.request.prompt, 200))
+    sheet = Sheet((*sources, *made_pictures), caption, title=_cut(job.request.prompt, 200))
+    return sheet.with_look(look, image_of) if look else sheet
 
 
 def _chain(
@@ -122,28 +153,33 @@ def _chain(
     stored: Mapping[int, Image],
     image_of: ImageOf,
 ) -> Sheet:
-    """Return the sheet of a chain: a row per lane, with its original and the output of each step."""
-    job_id, lanes, steps = job.id, job.request.lanes, job.request.steps
+    """Return the sheet of a chain: a row per lane, with its original and the output of each step.
+
+    A lane may have no original, and its first steps may be outputs of an earlier job.
+    """
+    request, job_id, lanes, steps = job.request, job.id, job.request.lanes, job.request.steps
     by_place = {(p.lane, p.step): p for p in predictions}
     shown = max(1, min(lanes, MOST_PICTURES // (1 + steps)))
-    pictures = []
+    pictures, spans = [], []
     for lane in range(shown):
-        original = by_place[lane, 0].inputs[0]
-        pictures.append(Picture(original, image_of(original), ""))
+        row, first = request.row(lane), request.first_step(lane)
+        original = row.original or next(iter(row.images), _NONE)
+        values = ", ".join(f"{name}: {value}" for name, value in row.values.items())
+        pictures.append(Picture(original, image_of(original), _cut(values, 120)))
         for step in range(steps):
             n = lane * steps + step + 1
-            note = "" if n in stored else str(by_place[lane, step].state)
-            pictures.append(Picture(f"{job_id}/{n}", stored.get(n), note, made.get(n)))
-    words = [by_place[0, step].prompt for step in range(steps)]
+            handle = f"{job_id}/{n}" if step >= first else row.images[0] if step + 1 == first else _EARLIER
+            note = "" if n in stored or step < first else str(by_place[lane, step].state)
+            pictures.append(Picture(handle, stored.get(n) if step >= first else image_of(handle), note, made.get(n)))
+        spans.append(f"lane {lane + 1}: {original}, {_span(job_id, lane * steps + first + 1, steps - first)}")
+    words = request.prompts
     listed_steps = ", ".join(f"step {n} {_quoted(prompt, 120)}" for n, prompt in enumerate(words, 1))
     heads = ("original", *(f"{n}. {_cut(prompt, 120)}" for n, prompt in enumerate(words, 1)))
-    rest = by_place[0, 0].inputs[1:]
+    rest = [one for one in request.references if one != ORIGINAL]
     caption = f"edit_chain, every lane left to right: original, {listed_steps}"
-    caption += f"; {', '.join(rest)} went into every request. " if rest else ". "
-    caption += "; ".join(
-        f"lane {lane + 1}: {pictures[lane * (1 + steps)].handle}, {_span(job_id, lane * steps + 1, steps)}"
-        for lane in range(shown)
-    )
+    caption += f"; {', '.join(rest)} went into every request" if rest else ""
+    caption += "; each original into every step from the second on. " if ORIGINAL in request.references else ". "
+    caption += "; ".join(spans)
     if shown < lanes:
         left = _span(job_id, shown * steps + 1, (lanes - shown) * steps)
         caption += f". Left out, as a sheet holds {MOST_PICTURES} pictures: lanes {shown + 1} to {lanes} ({left})"
@@ -172,12 +208,23 @@ def draw(shown: Sheet, detail: bool = False) -> Preview:
     # At most as large as on the sheet; all decoded pictures together take at most about 25 MB.
     side_px = min(768, round(1.6 * contact_sheet.WIDTH_PX / len(shown.pictures) ** 0.5))
     cards, sets = [], dict[str, list[tuple[int, similarity.ImageStats]]]()
+    finals: dict[int, similarity.ImageStats] = {}
     for i, picture in enumerate(shown.pictures):
         small = processing.thumbnail(picture.image.path.read_bytes(), side_px) if picture.image else None
-        cards.append(contact_sheet.Card(small, picture.handle, picture.note))
+        cards.append(contact_sheet.Card(small, picture.label or picture.handle, picture.note))
         if small and picture.made:
-            sets.setdefault(picture.made.prediction.id, []).append((i, similarity.measure(small)))
+            stats = similarity.measure(small)
+            sets.setdefault(picture.made.prediction.id, []).append((i, stats))
+            if picture.made.prediction.step == picture.made.job.request.steps - 1:
+                finals[i] = stats
     sentences = [shown.caption]
+    strip = [processing.thumbnail(image.path.read_bytes(), 2 * contact_sheet.STRIP_PX) for image in shown.look_pictures]
+    if strip and shown.look and (judged := list(finals)):
+        far = similarity.from_look([finals[i] for i in judged], [similarity.measure(image) for image in strip])
+        sentences.append(_look_words(shown.look, [shown.pictures[i] for i in judged], far))
+        for i, measures in zip(judged, far, strict=True):
+            if len(judged) >= similarity.MIN_IMAGES and (odd := [s.measure for s in measures if s.stands_out]):
+                cards[i] = replace(cards[i], alert=f"far from the look: {', '.join(odd)}")
     for members in sets.values():
         pictures = [shown.pictures[i] for i, _ in members]
         deviations = similarity.deviations([stats for _, stats in members])
@@ -186,8 +233,27 @@ def draw(shown: Sheet, detail: bool = False) -> Preview:
         for (i, _), measures in zip(members, deviations, strict=False):
             if odd := [s.measure for s in measures if s.stands_out]:
                 cards[i] = replace(cards[i], alert=f"stands out: {', '.join(odd)}")
-    drawn = contact_sheet.render(cards, group=shown.group, heads=shown.heads, title=shown.title)
+    strip_title = f"{_label(shown.look)}: {shown.look.words}" if shown.look else ""
+    drawn = contact_sheet.render(
+        cards, group=shown.group, heads=shown.heads, title=shown.title, strip=strip, strip_title=strip_title
+    )
     return Preview(jpeg=processing.small_jpeg(drawn, most), caption=" ".join(sentences))
+
+
+def _look_words(look: Look, pictures: Sequence[Picture], distances: Sequence[tuple[similarity.Deviation, ...]]) -> str:
+    """Return how far each picture is from the look, and which is the furthest."""
+    from triptych.images import similarity
+
+    listed = "; ".join(
+        f"{column[0].measure} {', '.join(map(_number, column))}" for column in zip(*distances, strict=True)
+    )
+    text = f"Distance of {_listed([p.handle for p in pictures])} from {_label(look)}, its nearest image: {listed}."
+    if len(pictures) < 2:
+        return text
+    furthest = max(
+        range(len(pictures)), key=lambda i: sum(d.value / similarity.VISIBLE_FROM[d.measure] for d in distances[i])
+    )
+    return f"{text} Furthest: {pictures[furthest].handle}."
 
 
 def _drift_words(pictures: Sequence[Picture], deviations: Sequence[tuple[similarity.Deviation, ...]]) -> str:
@@ -218,8 +284,9 @@ def redo(picture: Picture, steady: str) -> str:
     assert picture.made
     job, prediction = picture.made.job, picture.made.prediction
     references = [*prediction.inputs[: MOST_REFERENCES - 1], steady]
+    wish = _cut(job.request.with_look(job.request.prompt), MOST_PROMPT_CHARS).rstrip(".")
     prompt = (
-        f"{_cut(job.request.prompt, MOST_PROMPT_CHARS).rstrip('.')}. Make only image {picture.made.place} of these "
+        f"{wish}. Make only image {picture.made.place} of these "
         f"{prediction.count}, in the palette, light and style of the last reference, another image of the set."
     )
     arguments: dict[str, object] = {"images": references, "prompt": prompt}

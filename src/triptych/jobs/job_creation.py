@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +23,7 @@ from triptych.core.offers import Offer
 from triptych.core.requests import Request
 from triptych.jobs import cost_check, live_choice, planning
 from triptych.jobs.catalogues import Catalogues
+from triptych.jobs.expanded import Expanded
 from triptych.jobs.image_access import Caller, ImageAccess
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.planning import Plan, Terms
@@ -82,11 +83,12 @@ class _Prepared:
     warnings: tuple[str, ...]
     refusal: errors.BadRequest | None
     save_to: str | None
-    sources: tuple[str, ...]
+    expanded: Expanded
 
     def plan(self, accounts: Mapping[str, Account]) -> Plan:
         words_offer = functools.partial(planning.words_offer, accounts, self.request)
-        return planning.build_plan(self.request, self.offers, self.images, words_offer, self.warnings)
+        plan = planning.build_plan(self.request, self.offers, self.images, words_offer, self.warnings)
+        return replace(plan, counts=self.expanded.counts)
 
     def fingerprint(self, owner: str | None) -> str:
         return self.request.fingerprint(owner, {handle: image.sha256 for handle, image in self.images.items()})
@@ -118,8 +120,9 @@ class JobCreation:
 
         Raises: `errors.BadRequest` and below for an invalid request; nothing is sent then.
         """
+        end_s = self._clock.monotonic() + terms.wait_s  # of the reading, the quote, the write and the wait
         prepared = await self._prepare(request, terms, caller)
-        end_s = self._clock.monotonic() + min(terms.wait_s, caller.left_s())  # of the quote, the write and the wait
+        end_s = min(end_s, self._clock.monotonic() + caller.left_s())
         fingerprint = prepared.fingerprint(caller.owner)
         earlier = None if terms.again else await self._store.same_request(fingerprint)
         if earlier:
@@ -134,7 +137,7 @@ class JobCreation:
             save_to=prepared.save_to,
             again=terms.again,
             owner=caller.owner,
-            sources=prepared.sources,
+            sources=prepared.expanded.sources,
         )
         earlier = await self._write_with_retry(
             lambda: self._store.add_job(job, predictions, now=moment(self._clock), attach=not terms.again),
@@ -154,21 +157,24 @@ class JobCreation:
         try:
             offers, warnings = await self._offers(request)
         except errors.BadRequest as error:
-            # The same request may have a job from before a key, a model or a default was removed.
-            if terms.again or terms.dry_run:
+            if expanded.counts and isinstance(error, errors.OutOfLimits):
+                raise errors.OutOfLimits(f"{error.message} {_counted(expanded)}") from error
+            # The same request may have a job from before a key, a model or a default was removed. A table is not read
+            # for it: its mistakes are told first.
+            if terms.again or terms.dry_run or (request.rows is not None and isinstance(error, errors.OutOfLimits)):
                 raise
             refusal = error
         try:
             wanted = catalog.image_params(offers[0], request) if offers else ()
             named = list(dict.fromkeys((*request.images_named, *wanted)))
-            images = await self._image_access.import_images(named, caller)
+            images = await self._image_access.import_images(named, caller, expanded.places)
         except errors.TriptychError as error:
             raise refusal or error from None
         request = request.renamed({text: image.handle for text, image in zip(named, images, strict=True)})
         save_to = str(await self._image_access.directory(terms.save_to, caller)) if terms.save_to else None
         by_handle = {image.handle: image for image in images}
         warnings = (*expanded.warnings, *warnings)
-        return _Prepared(request, by_handle, offers, warnings, refusal, save_to, expanded.sources)
+        return _Prepared(request, by_handle, offers, warnings, refusal, save_to, expanded)
 
     async def dry_run(self, request: Request, terms: Terms, caller: Caller) -> JobResult:
         """Return the quote and the first request to the provider; no job is stored, nothing is sent.
@@ -256,3 +262,9 @@ class JobCreation:
                 if self._clock.monotonic() >= end_s:
                     raise
             await self._clock.wait(anyio.Event(), BUSY_PAUSE_S)
+
+
+def _counted(expanded: Expanded) -> str:
+    """Return the number of pictures of a call's folders as sentences of a refusal."""
+    alone = " edit_chain edits each picture on its own." if expanded.request.tool == "edit_sequence" else ""
+    return f"Nothing was read: {', '.join(expanded.counts[: cost_check.MOST_COUNTS])}.{alone}"

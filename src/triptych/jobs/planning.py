@@ -20,7 +20,7 @@ from triptych.core import errors
 from triptych.core.clock import Moment
 from triptych.core.models import Image, Job, Prediction, ProviderRequest, Reference, Route, State
 from triptych.core.offers import Offer, Operation, Quote, Size
-from triptych.core.requests import Request
+from triptych.core.requests import ORIGINAL, Request
 from triptych.providers.client import Account
 
 MAX_REQUESTS = 2000
@@ -67,6 +67,8 @@ class Plan:
     """The offer for a request without images, in a job that has others with images; else None."""
     routes: tuple[Route, ...] = ()
     warnings: tuple[str, ...] = ()
+    counts: tuple[str, ...] = ()
+    """The number of pictures of each folder and pattern in the call, in words."""
 
     @property
     def requests(self) -> int:
@@ -111,7 +113,9 @@ def provider_request(
     `references` are its inputs, and after them the images among its parameters (`catalog.image_params`). The words of
     its look are added to the prompt.
     """
-    named = catalog.name_count(offer, request.with_look(prompt), request.count)
+    named = request.with_look(catalog.name_count(offer, prompt, request.count))  # a look's words name no count
+    if len(named) > offer.max_prompt_chars:
+        named = request.with_look(prompt)
     given, images = request.params or {}, catalog.image_params(offer, request)
     inputs = tuple(references[: len(references) - len(images)])
     by_handle = dict(zip(images, references[len(inputs) :], strict=True))
@@ -184,7 +188,7 @@ def rank_offers(
 
 
 def _list_price_usd(offer: Offer, request: Request) -> Decimal:
-    size = catalog.resolve_size(offer, request.size, None)
+    size, request = catalog.resolve_size(offer, request.size, None), catalog.fit_look(offer, request)[0]
     return catalog.quote(offer, catalog.most_images(offer, request), size, request.most_inputs, request.params).usd
 
 
@@ -342,8 +346,10 @@ def words_offer(accounts: Mapping[str, Account], request: Request, offer: Offer)
 def checked(request: Request) -> Request:
     """Return a request with its prompts trimmed.
 
-    Raises: `errors.OutOfLimits` for an empty prompt, or a chain of too many images or steps.
+    Raises: `errors.OutOfLimits` for an empty prompt, a chain of too many images or steps, or "original" given twice.
     """
+    if request.references.count(ORIGINAL) > 1:
+        raise errors.OutOfLimits(f'"{ORIGINAL}" stands among the references of a chain once.')
     if request.is_chain:
         if not 1 <= request.steps <= MAX_STEPS:
             raise errors.OutOfLimits(f"edit_chain takes 1 to {MAX_STEPS} steps; {request.steps} were given.")

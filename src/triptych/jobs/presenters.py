@@ -36,6 +36,9 @@ LEAST_URL_CHARS = 100
 LEAST_PATH_CHARS = 100
 """Shorter ones count as so long: the page still fits after its URLs or paths change."""
 
+FREE_LOOKS = frozenset({"deadline", "fetch_failed"})
+"""Kinds of failures whose images `get_status` may still fetch, unpaid."""
+
 ImageOf = Callable[[str], Image | None]
 
 Link = Callable[[str, str | None, datetime | None], tuple[str | None, datetime | None]]
@@ -154,7 +157,7 @@ def job_result(
         cost=cost_of(job, predictions),
         error=fault,
         warnings=warnings,
-        next=_next(job, fault, at_home, findable, page + 1 if page < pages else None),
+        next=_retry(job, predictions) or _next(job, fault, at_home, findable, page + 1 if page < pages else None),
     )
 
 
@@ -194,6 +197,15 @@ def _fault(predictions: Sequence[Prediction]) -> Failure | None:
     return faulty[0].fault if faulty else None
 
 
+def _retry(job: Job, predictions: Sequence[Prediction]) -> str | None:
+    """Return the call that makes the failed lanes of an ended chain again; None while `get_status` may still help."""
+    faults = [one.fault.kind for one in predictions if one.state is State.FAILED and one.fault]
+    may_retry = faults and not FREE_LOOKS.intersection(faults)
+    if job.request.is_chain and job.status in (Status.PARTIAL, Status.FAILED) and may_retry:
+        return f'edit_chain(images=["{job.id}/failed"])'
+    return None
+
+
 def _next(
     job: Job, fault: Failure | None, at_home: Sequence[Output], findable: bool, next_page: int | None
 ) -> str | None:
@@ -211,7 +223,7 @@ def _next(
             )
         case _ if rest:
             return rest
-        case Status.PARTIAL | Status.FAILED if fault and fault.kind in ("deadline", "fetch_failed"):
+        case Status.PARTIAL | Status.FAILED if fault and fault.kind in FREE_LOOKS:
             return f'get_status(job_id="{job_id}", wait_s=50)'
         case Status.DONE | Status.PARTIAL if at_home:
             return f'view_images(images=["{job_id}"])'

@@ -2,8 +2,8 @@
 
 Rules, on which money depends: no job, prediction or output is deleted, so the ledger does not change; an image's row
 has the time when its file was removed. The images that a queued, running or uncertain job made or uses stay. So do the
-inputs of a job that keeps any image. Images without a saved copy stay, unless `unsaved` is set. Files with a recent
-date stay: importing an image again sets the date of its file.
+inputs of a job that keeps any image, and the images of every look that is not removed. Images without a saved copy
+stay, unless `unsaved` is set. Files with a recent date stay: importing an image again sets the date of its file.
 
 Servers may run on the same home. A file is first moved aside, then its date is read again. If a server has set the date
 meanwhile, the file goes back. A server that misses the file writes it again.
@@ -11,6 +11,7 @@ meanwhile, the file goes back. A server that misses the file writes it again.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -113,7 +114,9 @@ class Pruner:
         outputs = [row for row in self._db.all("outputs") if row["sha256"] in there]
         by_handle |= {f"{row['job_id']}/{row['n']}": row["sha256"] for row in outputs}
         jobs = self._jobs(outputs, by_handle)
-        old = {file.sha256 for file in files if file.used_at <= self._before}
+        looks = self._db.all("images_of_looks")
+        of_looks = {by_handle.get(handle) for row in looks for handle in json.loads(row["images"])}
+        old = {file.sha256 for file in files if file.used_at <= self._before} - of_looks
         unsaved = {row["sha256"] for row in outputs} - {row["sha256"] for row in outputs if self._is_saved(row)}
         all_old, free = _unused(old, jobs), _unused(old if self._unsaved else old - unsaved, jobs)
         strays = [file for file in files if not file.sha256 and file.used_at <= self._before]

@@ -59,6 +59,8 @@ class JobRequest(Result):
 
     prompts: list[str]
     """One for each step, in the caller's words."""
+    sent: list[str] | None = _shown_if_any()
+    """The same with the words of the look, if it has some."""
     lanes: list[list[str]]
     """The handles of each lane's own images."""
     references: list[str] | None = _shown_if_any()
@@ -90,6 +92,7 @@ def making(job: Job, predictions: Sequence[Prediction]) -> JobRequest:
     return JobRequest(
         tool=request.tool,
         prompts=list(request.prompts),
+        sent=[request.with_look(one) for one in request.prompts] if request.look and request.look.words else None,
         lanes=[list(images) for images in lanes],
         references=list(request.references),
         look=LookInfo.model_validate(asdict(request.look)) if request.look else None,
@@ -129,7 +132,8 @@ def _took_s(job: Job, predictions: Sequence[Prediction]) -> float | None:
 def image_facts(store: Store, handle: str, caller: Caller) -> dict[str, Any]:
     """Return what an image's page shows besides it: the prompt that made it, and the handles of those made from it.
 
-    The prompt is in the caller's words, with the values of its row; an uploaded image has none. Handles: oldest first.
+    `prompt` is in the caller's words, with the values of its row; an uploaded image has none. `sent` has the words of
+    the look too, if there are some. Handles: oldest first.
 
     Raises: `errors.UnknownHandle`, also for another owner's job.
     """
@@ -141,4 +145,6 @@ def image_facts(store: Store, handle: str, caller: Caller) -> dict[str, Any]:
         request = visible_job(store, handle, caller).request
         place = divmod(int(number) - 1, request.steps) if request.is_chain else (0, 0)
         facts["prompt"] = request.prompt_at(*place)
+        if request.look and request.look.words:
+            facts["sent"] = request.with_look(facts["prompt"])
     return facts

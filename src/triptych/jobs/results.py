@@ -168,12 +168,14 @@ class UploadResult(Result):
     more: list[str] = []
     """The handles of the images after those in `images`."""
     provider: str
+    look: str | None = _shown_if_set()
+    """The look that they are stored as, with its version, in words."""
     warnings: list[str] = []
     next: str | None = None
 
     def text(self) -> str:
         """Return the images, one a line, and the handles of those that are not in `images`."""
-        lines = images_text(self.images)
+        lines = [*images_text(self.images), *([self.look] if self.look else [])]
         lines += [f"and {len(self.more)} more: {', '.join(self.more)}"] if self.more else []
         lines += [f"warning: {warning}" for warning in self.warnings]
         return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
@@ -341,14 +343,31 @@ class Saved(Result):
 
 
 class SaveResult(Result):
+    """What is saved. `saved` lists the files, in order; of many it has the first ones, and `more` is about the rest.
+
+    In an archive the paths are the names in it.
+    """
+
     saved: list[Saved]
+    more: str | None = _shown_if_set()
+    count: int
+    """How many files are saved; some may have been there before."""
+    directory: str
+    archive: str | None = _shown_if_set()
+    """The path of the archive, if one was made."""
+    manifests: list[str] = Field(default=[], exclude_if=lambda paths: not paths)
+    """For each job from a table: a file with the values and results of its rows."""
     warnings: list[str] = []
+    next: str | None = _shown_if_set()
 
     def text(self) -> str:
         """Return where each image lies now, one a line."""
-        return joined_lines(
-            [f"{s.handle} saved as {s.path}" for s in self.saved] + [f"warning: {w}" for w in self.warnings]
-        )
+        lines = [f"{s.handle} saved as {s.path}" for s in self.saved]
+        lines += [self.more] if self.more else []
+        lines += [f"{self.count} files in {self.archive}"] if self.archive else []
+        lines += [f"the values of its rows: {path}" for path in self.manifests]
+        lines += [f"warning: {w}" for w in self.warnings]
+        return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
 
 
 class Preview(Result):

@@ -6,6 +6,7 @@ MCP, the command line or the environment.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -23,12 +24,15 @@ from triptych.core.requests import Request
 from triptych.images.files import ImageFiles
 from triptych.jobs import presenters, request_facts, resumption
 from triptych.jobs.catalogues import Catalogues
+from triptych.jobs.delivery import Deliveries
 from triptych.jobs.image_access import Caller, ImageAccess, SignedFile
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
 from triptych.jobs.job_reads import job_result, visible_job
+from triptych.jobs.looks import Looks
 from triptych.jobs.planning import MAX_REQUESTS, Terms
 from triptych.jobs.pricing import Pricing
+from triptych.jobs.reading import Reading
 from triptych.jobs.results import (
     ImageResult,
     JobResult,
@@ -40,7 +44,8 @@ from triptych.jobs.results import (
     SpendResult,
     UploadResult,
 )
-from triptych.jobs.uploads import upload_reference
+from triptych.jobs.save_plan import Asked
+from triptych.jobs.uploads import upload_all
 from triptych.jobs.worker import Worker
 from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore, Hop, one_thread
@@ -77,6 +82,7 @@ async def open_service(
     try:
         with unwrap_group():
             async with anyio.create_task_group() as tasks:
+                tasks.start_soon(service.reading.run)
                 if work:
                     tasks.start_soon(service.worker.run)
                     tasks.start_soon(service.image_access.keep_saving)
@@ -85,6 +91,7 @@ async def open_service(
                 tasks.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
+            service.deliveries.close()
             await service.provider_client.aclose()
             await service.store.close()
 
@@ -104,13 +111,16 @@ class ImageService:
         self._files.remove_stale_parts(clock.now())
         plain = Store(config.home / "triptych.db", self._files.images_dir, config.budget_usd, clock)
         self.store = AsyncStore(plain, hop or one_thread())
-        self.image_access = ImageAccess(self.store, self._files, clock, config.allowed_dirs)
+        self.reading = Reading(self._files, clock)
+        self.image_access = ImageAccess(self.store, self._files, self.reading, clock, config.allowed_dirs)
         accounts = config.accounts
         self.catalogues = Catalogues(config.home, accounts if config.live_models else {}, self.provider_client, clock)
         self._pricing = Pricing(
             self.store, self.provider_client, accounts, config.default_provider, self.catalogues, clock
         )
+        self.looks = Looks(self.store, clock)
         self.inputs = Inputs(self.store, self._files, self.image_access)
+        self.deliveries = Deliveries(self.store, self._files, self.image_access, self.inputs, clock)
         self._creation = JobCreation(
             config, self.store, self._pricing, self.catalogues, self.image_access, self.inputs, clock
         )
@@ -120,31 +130,34 @@ class ImageService:
 
     # -- the tools
 
-    async def upload_images(self, images: Sequence[str], caller: Caller = ANYONE) -> UploadResult:
+    async def upload_images(
+        self, images: Sequence[str], caller: Caller = ANYONE, look: str | None = None, words: str | None = None
+    ) -> UploadResult:
         """Store images here and upload them to the default provider; return their handles.
 
-        An upload that fails gives a warning; its handle is valid. Raises: `errors.BadRequest` for an unreadable image.
+        With `look`, they and `words` are the next version of that look. An upload that fails, or for which the caller
+        does not wait, gives a warning; its handle is valid. Raises: `errors.BadRequest` for an unreadable image.
         """
+        end_s = self._clock.monotonic() + min(caller.left_s(), caller.read_limit_s)
+        images, warnings = await self.inputs.expand_items(images, caller)
+        name = self.looks.check(look, words, images)
         if not 1 <= len(images) <= MAX_REQUESTS:
             raise errors.OutOfLimits(f"upload_images takes 1 to {MAX_REQUESTS} images; {len(images)} were given.")
         inputs = await self.image_access.import_images(images, caller)
         account = self.config.accounts[self.config.default_provider]
-        shown, warnings = [], []
-        for done, image in enumerate(inputs):
-            await caller.report_progress(done, len(inputs), f"uploading {image.handle}")
-            hosted = None
-            if account.usable and not account.provider.inline:
-                try:
-                    await upload_reference(self.store, self.provider_client, self._clock, account, image)
-                    hosted = await self.store.copy(image.sha256, account.provider.name, self._clock.now())
-                except errors.TriptychError as error:
-                    warnings.append(f"{image.handle} is stored, not yet at {account.provider.title}: {error.message}")
-            shown.append(await self.store.run(self.image_access.uploaded, image, hosted, caller))
-        handles = ", ".join(f'"{one.handle}"' for one in shown[:14])
+        kept, notes = await self.looks.keep(name, words, inputs, caller) if name else (None, [])
+        hosted, failed = await upload_all(self.store, self.provider_client, self._clock, account, inputs, caller, end_s)
+        shown = [
+            await self.store.run(self.image_access.uploaded, image, hosted.get(image.sha256), caller)
+            for image in inputs
+        ]
+        named = ["img_…", f"look:{kept.name}"] if kept else [one.handle for one in shown[:14]]
+        handles = ", ".join(f'"{one}"' for one in named)
         return UploadResult(
             images=shown,
             provider=account.provider.name,
-            warnings=warnings,
+            look=kept.label() if kept else None,
+            warnings=[*warnings, *notes, *failed],
             next=f'edit_sequence(images=[{handles}], prompt="…", count=4)',
         )
 
@@ -241,16 +254,26 @@ class ImageService:
 
         With `detail` the picture is larger. Raises: `errors.BadRequest` for an image that cannot be shown.
         """
-        return await self.image_access.show(images, caller, detail=detail)
+        images, counts = await self.inputs.expand_items(images, caller)
+        preview = await self.image_access.show(images, caller, detail=detail)
+        return preview.model_copy(update={"caption": " ".join([preview.caption, *counts])})
 
     async def save_images(
-        self, images: Sequence[str], directory: str, name: str | None = None, caller: Caller = ANYONE
+        self,
+        images: Sequence[str],
+        directory: str,
+        name: str | None = None,
+        caller: Caller = ANYONE,
+        *,
+        size: str | None = None,
+        format: str | None = None,
+        within_s: float = math.inf,
     ) -> SaveResult:
-        """Copy images at full resolution into an allowed directory, overwriting nothing.
+        """Save images into an allowed directory or archive, overwriting nothing, until `within_s` is over.
 
-        Raises: `errors.NotAllowed`, and as `view_images`.
+        Raises: as `Deliveries.save`.
         """
-        return await self.image_access.save(images, directory, name, caller)
+        return await self.deliveries.save(Asked(images, directory, name, size, format), caller, within_s)
 
     # -- the resources
 
@@ -376,7 +399,10 @@ class ImageService:
                 message = f"{job_id} {job.status}, {job.returned} of {job.request.requested} images"
                 await caller.report_progress(job.returned, job.request.requested, message)
             left_s = end_s - self._clock.monotonic()
-            if left_s <= 0 or job.status not in (Status.QUEUED, Status.RUNNING):
+            if job.status not in (Status.QUEUED, Status.RUNNING):
+                await self.image_access.save_copies(job_id)
+                return await self.job(job_id, caller, page=page)
+            if left_s <= 0:
                 return await self.job(job_id, caller, page=page)
             await self._clock.wait(changed, min(left_s, LOOK_AGAIN_S))
 

@@ -8,14 +8,16 @@ prediction uses are deleted there first.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import anyio.to_thread
 
 from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.models import Image, Reference
+from triptych.jobs.image_access import Caller
 from triptych.providers import ReferenceLimits
 from triptych.providers.client import Account, ProviderClient
 from triptych.storage.async_store import AsyncStore
@@ -24,6 +26,43 @@ log = logging.getLogger(__name__)
 
 DELETE_AT_ONCE = 10
 """How many uploads are deleted at once at a provider that keeps no more files: finding them reads its whole list."""
+
+
+async def upload_all(
+    store: AsyncStore,
+    provider_client: ProviderClient,
+    clock: Clock,
+    account: Account,
+    images: Sequence[Image],
+    caller: Caller,
+    end_s: float,
+) -> tuple[dict[str, tuple[str, datetime]], list[str]]:
+    """Upload images to a provider until `end_s` (monotonic).
+
+    Return the URL of each and its expiry, by sha256, and a warning for those that are not there.
+    """
+    hosted: dict[str, tuple[str, datetime]] = {}
+    warnings, late = [], 0
+    name, title = account.provider.name, account.provider.title
+    for done, image in enumerate(images):
+        await caller.report_progress(done, len(images), f"uploading {image.handle}")
+        if not account.usable or account.provider.inline:
+            continue
+        try:
+            copy = await store.copy(image.sha256, name, clock.now())
+            if not copy and clock.monotonic() >= end_s:
+                late += 1
+                continue
+            if not copy:
+                await upload_reference(store, provider_client, clock, account, image)
+                copy = await store.copy(image.sha256, name, clock.now())
+            if copy:
+                hosted[image.sha256] = copy
+        except errors.TriptychError as error:
+            warnings.append(f"{image.handle} is stored, not yet at {title}: {error.message}")
+    if late:
+        warnings.append(f"{late} images are stored, not yet at {title}: each is uploaded when a request uses it.")
+    return hosted, warnings
 
 
 async def upload_reference(

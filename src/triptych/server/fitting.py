@@ -12,6 +12,7 @@ import json
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from pathlib import PurePath
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ import mcp_types as types
 from triptych.core.models import Failure
 from triptych.core.text import line, tree
 from triptych.jobs.presenters import MOST_IMAGES, PAGE_CHARS
-from triptych.jobs.results import ImageResult, JobResult, Result, UploadResult
+from triptych.jobs.results import ImageResult, JobResult, Result, SaveResult, UploadResult
 from triptych.providers.url_safety import LOOPBACK
 
 RUNNING_CHARS = 600
@@ -29,7 +30,12 @@ LEAST_MESSAGE_CHARS = 120
 WARNINGS_CHARS = 1_500
 """The most characters of an upload's warnings."""
 
-ResultT = TypeVar("ResultT", JobResult, UploadResult)
+SAVED_CHARS = 4_000
+MOST_SAVED = 40
+"""The most characters, and files, of a save that are all listed; of more, the result has the first ones."""
+FIRST_SAVED = 3
+
+ResultT = TypeVar("ResultT", JobResult, UploadResult, SaveResult)
 
 
 def fields(result: Result) -> dict[str, Any]:
@@ -68,6 +74,8 @@ def fitted(result: Result) -> Result:
     """Return the result, cut to the limits of hosts."""
     if isinstance(result, UploadResult):
         return _fitted_upload(result)
+    if isinstance(result, SaveResult):
+        return _fitted_save(result)
     if not isinstance(result, JobResult):
         return result
     limit = RUNNING_CHARS if result.status in UNFINISHED else PAGE_CHARS
@@ -82,7 +90,7 @@ def fitted(result: Result) -> Result:
     return _with_error(result, error, limit) if error else result
 
 
-def _chars(result: JobResult | UploadResult) -> int:
+def _chars(result: JobResult | UploadResult | SaveResult) -> int:
     """Return the length of the longer of the two forms, JSON and text, each with its links."""
     linked = [block.model_dump(mode="json", by_alias=True, exclude_none=True) for block in links(result)]
     return max(len(json.dumps(fields(result))), len(result.text())) + (len(json.dumps(linked)) if linked else 0)
@@ -101,6 +109,18 @@ def _fitted_upload(result: UploadResult) -> UploadResult:
         return result.model_copy(update={"images": result.images[:kept], "more": rest, "warnings": warnings})
 
     return _longest(range(min(len(result.images), MOST_IMAGES), 0, -1), first, PAGE_CHARS)
+
+
+def _fitted_save(result: SaveResult) -> SaveResult:
+    """Return a save with all its files if they are few, else with the first ones and a sentence about the others."""
+    listed = result.model_copy(update={"warnings": []})
+    if len(result.saved) > FIRST_SAVED and (len(result.saved) > MOST_SAVED or _chars(listed) > SAVED_CHARS):
+        rest = result.saved[FIRST_SAVED:]
+        first, last = (PurePath(one.path).name for one in (rest[0], rest[-1]))
+        more = f"and {len(rest)} more files in {result.archive or result.directory}, {first} to {last}"
+        listed = listed.model_copy(update={"saved": result.saved[:FIRST_SAVED], "more": more})
+    whole = listed.model_copy(update={"warnings": result.warnings})
+    return _fitted_warnings(whole, _chars(listed) + WARNINGS_CHARS, "a save of fewer images lists all")
 
 
 def _fitted_request(result: JobResult, limit: int) -> JobResult:

@@ -1,15 +1,15 @@
 """Prompts for common tasks, and completions for their arguments.
 
-A person picks a prompt from a menu; it gives the assistant a procedure with exact calls. Rules: calls are in backquotes
-and are valid Python with the tools' own argument names. Words in capitals such as PHOTOS and JOB are values that the
-assistant finds during the procedure. Every step that costs money says so.
+A person picks a prompt from a menu; it gives the assistant a procedure with exact calls. Its text is the skill of the
+same name (`skills`), with the person's values in the calls and without the steps that these make needless.
 """
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import mcp_types as types
@@ -17,11 +17,19 @@ from mcp.shared.exceptions import MCPError
 
 from triptych.core.errors import MESSAGE_LIMIT_CHARS
 from triptych.core.text import block, line
+from triptych.server.skills import skills
+from triptych.server.skills.filling import Values, filled
 
 if TYPE_CHECKING:
     from triptych.jobs.service import Caller, ImageService
 
 MAX_COMPLETIONS = 100
+MOST_ITEMS = 200
+"""The most scenes or subjects of one prompt."""
+MOST_IN_SET = 15
+"""The most images of one request, references and outputs together."""
+MOST_MODELS = 6
+LOOK_NAME_CHARS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,132 +41,132 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt: its menu texts, its arguments, and the function that writes its text."""
+    """One prompt: its menu texts, its arguments, and the function that turns them into values for its skill."""
 
     name: str
     title: str
     description: str
     arguments: tuple[Argument, ...]
-    write: Callable[[dict[str, str]], str]
+    values: Callable[[dict[str, str]], Values]
+
+    @property
+    def skill(self) -> str:
+        return self.name.replace("_", "-")
 
 
 IMAGE = Argument("image", "A path, URL or handle", required=True)
+SAVE_TO = Argument("save_to", "A directory for the full-size files")
 SHARED = (
     Argument("model", "A model family, such as seedream-5.0-lite"),
     Argument("provider", 'A provider, or "cheapest"'),
-    Argument("save_to", "A directory for the full-size files"),
+    SAVE_TO,
+)
+RESTYLE = (
+    "Restyle this photo in the look of the last reference image. Keep the product, its shape, its proportions and any "
+    "lettering exactly as they are."
 )
 
 
-def _restyle(given: dict[str, str]) -> str:
-    style = f"{given['style']}. Keep the product, its shape, its proportions and any lettering exactly as they are."
-    return f"""\
-Restyle every photo in {given["folder"]} so that they look like one series.
-1. List the image files in that folder; PHOTOS is the list of their paths, in order (at most 200).
-2. Quote it (free): `edit_chain(images=PHOTOS, steps=[{_q(style)}], dry_run=True{_options(given)})`. Tell the \
-user the price (one paid request per photo), and go on only when they agree.
-3. `edit_chain(images=PHOTOS, steps=[{_q(style)}]{_options(given)}{_save(given)})`; JOB is its job_id.
-{_wait_and_look(4)}
-5. If a frame does not match the others, redo only that one: `edit_chain(images=[PHOTO], steps=[{_q(style)}], \
-references=[GOOD]{_options(given)})`, with a good frame as GOOD.
-{_deliver(6)}"""
+def _restyle(given: dict[str, str]) -> Values:
+    style, look = given.get("style"), given.get("look")
+    if not style and not look:
+        raise _invalid("restyle_photos needs style, or look: the name of a stored look.")
+    named = {"FOLDER": given["folder"], "STEP": RESTYLE, "LOOK": _look_name(look or style or "")}
+    if not style:
+        return Values(named, without=frozenset({"PHOTO", "SAMPLE", "STYLE"}))
+    if reference := given.get("reference"):
+        return Values({**named, "STYLE": style, "SAMPLE": reference}, without=frozenset({"PHOTO"}))
+    return Values({**named, "STYLE": style})
 
 
-def _storyboard(given: dict[str, str]) -> str:
-    of_picture = _is_image(given["character"])
-    scenes = _items(given["scenes"], most=14 if of_picture else 15)
-    frames = " ".join(f"Frame {n}: {scene}." for n, scene in enumerate(scenes, 1))
-    who = given["character"]
-    prompt = f"A storyboard of {len(scenes)} frames with the same character in every frame. {frames}"
-    if of_picture:
-        call = f"edit_sequence(images=[{_q(who)}], prompt={_q(prompt)}, count={len(scenes)}"
+def _table(given: dict[str, str]) -> Values:
+    references = [f"look:{_look_name(given['look'])}"] if given.get("look") else []
+    return Values({"TABLE": given["table"], "STEP": given["instruction"]}, references=references)
+
+
+def _storyboard(given: dict[str, str]) -> Values:
+    scenes, who = _items(given["scenes"]), given["character"]
+    is_image = _is_image(who)
+    named: dict[str, str | int] = {"LOOK": _look_name(PurePath(who).stem if is_image else who)}
+    without = {"DESCRIPTION"} if is_image else set()
+    if is_image:
+        named |= {"CHARACTER": who, "WORDS": "The same character in every frame."}
     else:
-        call = f"generate_sequence(prompt={_q(f'{prompt} The character: {who}.')}, count={len(scenes)}"
-    return _one_set(
-        f"Make a storyboard of {len(scenes)} frames with one character throughout.",
-        call,
-        given,
-        "Is it the same character everywhere, and the right scene in each frame?",
-    )
+        described = f"{who}. The whole figure, alone, on a plain background."
+        named |= {"DESCRIPTION": described, "WORDS": f"The character: {who}."}
+    if len(scenes) >= MOST_IN_SET:  # the look has one image
+        return Values(named, frozenset({*without, "COUNT", "PROMPT"}), more=_rows("scene", scenes))
+    frames = " ".join(f"Frame {n}: {scene}." for n, scene in enumerate(scenes, 1))
+    prompt = f"A storyboard of {len(scenes)} frames with the same character in every frame. {frames}"
+    return Values({**named, "COUNT": len(scenes), "PROMPT": prompt}, frozenset({*without, "TABLE"}))
 
 
-def _seasons(given: dict[str, str]) -> str:
-    variants = _items(given.get("variants") or "spring; summer; autumn; winter", most=14)
+def _seasons(given: dict[str, str]) -> Values:
+    variants = _items(given.get("variants") or "spring; summer; autumn; winter", most=MOST_IN_SET - 1)
     listed = ", ".join(f"image {n} in {variant}" for n, variant in enumerate(variants, 1))
     prompt = f"The same scene and composition, with the light, plants and weather of each: {listed}."
-    call = f"edit_sequence(images=[{_q(given['image'])}], prompt={_q(prompt)}, count={len(variants)}"
-    return _one_set(
-        f"Make {len(variants)} variants of one hero shot that belong together.",
-        call,
-        given,
-        "Check that composition and subject are the same in all of them.",
-    )
+    return Values({"IMAGE": given["image"], "PROMPT": prompt, "COUNT": len(variants)})
 
 
-def _refine(given: dict[str, str]) -> str:
-    return f"""\
-Refine one image with the user, one change at a time; each change is one paid request.
-1. `edit_sequence(images=[{_q(given["image"])}], prompt={_q(given["wish"])}, count=1{_options(given)})`; JOB is its \
-job_id.
-{_wait_and_look(2)} Tell the user what you see, what changed, and what changed by mistake.
-3. For the next change edit the newest one: `edit_sequence(images=[JOB + "/1"], prompt=WISH, count=1{_options(given)})`.
-4. Undo is free: the earlier handle still exists, and the next change can edit it. Two edits of one handle are \
-branches; show them side by side with view_images.
-{_deliver(5)}"""
+def _refine(given: dict[str, str]) -> Values:
+    return Values({"IMAGE": given["image"], "WISH": given["wish"]})
 
 
-def _icons(given: dict[str, str]) -> str:
+def _icons(given: dict[str, str]) -> Values:
     subjects = _items(given["subjects"])
     style = given.get("style") or "flat, two colours, thick rounded strokes"
-    listed = ", ".join(f"icon {n}: {subject}" for n, subject in enumerate(subjects, 1))
+    first, rest = subjects[:MOST_IN_SET], subjects[MOST_IN_SET:]
+    listed = ", ".join(f"icon {n}: {subject}" for n, subject in enumerate(first, 1))
     prompt = (
-        f"A consistent set of {len(subjects)} icons, one icon alone in each image, centred, the same size, stroke, "
+        f"A consistent set of {len(first)} icons, one icon alone in each image, centred, the same size, stroke, "
         f"palette and plain background in all of them. Style: {style}. {listed}."
     )
-    return _one_set(
-        f"Make a set of {len(subjects)} icons in one consistent style.",
-        f"generate_sequence(prompt={_q(prompt)}, count={len(subjects)}",
-        {"size": "1:1", **given},
-        "Same stroke, palette, size and background?",
-    )
+    named: dict[str, str | int] = {"PROMPT": prompt, "COUNT": len(first)}
+    if not rest:
+        return Values(named, without=frozenset({"TABLE", "LOOK", "WORDS"}))
+    words = f"One icon alone, centred, on a plain background. Style: {style}."
+    return Values({**named, "LOOK": _look_name(style), "WORDS": words}, more=_rows("subject", rest))
 
 
-def _one_set(goal: str, call: str, given: dict[str, str], look: str) -> str:
-    return f"""\
-{goal}
-1. Quote it (free): `{call}, dry_run=True{_options(given)})`. Tell the user the price.
-2. One paid request makes all of them, so that they match: `{call}{_options(given)}{_save(given)})`; JOB is its \
-job_id.
-{_wait_and_look(3)} {look}
-{_deliver(4)}"""
-
-
-def _wait_and_look(step: int) -> str:
-    return (
-        f"{step}. If its status is queued or running: `get_status(job_id=JOB, wait_s=50)` until it is neither. Look "
-        "at the result before you judge it: `view_images(images=[JOB])`."
-    )
-
-
-def _deliver(step: int) -> str:
-    return (
-        f"{step}. Give the user the URLs and the cost. If they want files: "
-        '`save_images(images=[JOB + "/1"], directory=DIRECTORY)` with every handle that they choose.\n'
-        "If a paid call returned no answer, repeat it word for word: it returns its job and pays nothing."
-    )
+def _compare(given: dict[str, str]) -> Values:
+    providers = _names(given.get("providers", "")) or [""]
+    models = [
+        {"model": model, **({"provider": provider} if provider else {})}
+        for model in _names(given["models"])
+        for provider in providers
+    ]
+    if not 2 <= len(models) <= MOST_MODELS:
+        raise _invalid(f"Give 2 to {MOST_MODELS} models, separated by commas; there are {len(models)} to compare.")
+    image = given.get("image")
+    named = {"PROMPT": given["prompt"], **({"IMAGE": image} if image else {})}
+    return Values(named, models=models, from_words=not image)
 
 
 _PROMPTS = (
     Prompt(
         "restyle_photos",
-        "Restyle a folder of product photos",
+        "Restyle a folder of photos",
         "Every photo of a folder in one look, one request per photo",
         (
             Argument("folder", "The folder with the photos", required=True),
-            Argument("style", "The look: light, background, palette", required=True),
+            Argument("style", "Light, background, palette; not needed with a stored look"),
+            Argument("reference", "A picture that has this style; without one, one photo is tried first"),
+            Argument("look", "A stored look, or the name of the new one"),
             *SHARED,
         ),
         _restyle,
+    ),
+    Prompt(
+        "product_table",
+        "One picture per row of a table",
+        "Each row's own photo and words, from a CSV, TSV or JSON Lines file",
+        (
+            Argument("table", "The file; its column image names the photos", required=True),
+            Argument("instruction", "The edit, with columns in braces: Put {product} on {background}", required=True),
+            Argument("look", "A stored look for all rows"),
+            *SHARED,
+        ),
+        _table,
     ),
     Prompt(
         "storyboard",
@@ -166,7 +174,7 @@ _PROMPTS = (
         "Scenes in order with the same character throughout",
         (
             Argument("character", "A path, URL or handle of a picture, or a description", required=True),
-            Argument("scenes", "The scenes, separated by semicolons; 2 to 15, or 14 with a picture", required=True),
+            Argument("scenes", "The scenes, separated by semicolons; up to 14 are one request", required=True),
             *SHARED,
         ),
         _storyboard,
@@ -190,11 +198,24 @@ _PROMPTS = (
         "Consistent icon set",
         "Icons in one consistent style",
         (
-            Argument("subjects", "The subjects, separated by semicolons; 2 to 15", required=True),
+            Argument("subjects", "The subjects, separated by semicolons; up to 15 are one request", required=True),
             Argument("style", "The drawing style"),
             *SHARED,
         ),
         _icons,
+    ),
+    Prompt(
+        "compare",
+        "Compare models",
+        "The same request on several models or providers, side by side with prices",
+        (
+            Argument("prompt", "What to make or change", required=True),
+            Argument("models", "Models, separated by commas; 2 to 6 requests in all", required=True),
+            Argument("providers", "Providers, separated by commas: each model runs on each of them"),
+            Argument("image", "A path, URL or handle; without one, from words alone"),
+            SAVE_TO,
+        ),
+        _compare,
     ),
 )
 PROMPTS = {prompt.name: prompt for prompt in _PROMPTS}
@@ -234,7 +255,9 @@ def get(name: str, given: dict[str, str]) -> types.GetPromptResult:
         raise _invalid(f"{name} takes {', '.join(sorted(known))}; it does not take {', '.join(unknown)[:80]}.")
     if missing := [a.name for a in prompt.arguments if a.required and a.name not in given]:
         raise _invalid(f"{name} needs {', '.join(missing)}.")
-    text = block(prompt.write(given))
+    options = {key: value for key, value in given.items() if key in ("model", "provider")}
+    values = replace(prompt.values(given), options=options, save_to=given.get("save_to"))
+    text = block(filled(skills()[prompt.skill].body, values))
     return types.GetPromptResult(
         description=prompt.description,
         messages=[types.PromptMessage(role="user", content=types.TextContent(text=text))],
@@ -247,16 +270,19 @@ async def complete(
     argument: types.CompletionArgument,
     caller: Caller,
 ) -> types.CompleteResult:
-    """Return possible values of an argument: handles, job ids, models, providers; none for free text."""
+    """Return possible values of an argument: handles, job ids, looks, models, providers; none for free text."""
     kind = argument.name
     if isinstance(ref, types.ResourceTemplateReference):
-        kind = {"id": "job", "handle": "image"}.get(argument.name, "")
+        kind = {"id": "job", "handle": "image", "name": "look"}.get(argument.name, "")
     elif ref.name not in PROMPTS:
         raise _invalid(f"There is no prompt of that name. Prompts: {', '.join(PROMPTS)}.")
-    found = await _known(await service(), kind, caller) if kind in ("image", "character", "job", *_CATALOG) else []
-    wanted = argument.value.strip().casefold()
+    before, comma, last = argument.value.rpartition(",") if kind in _LISTS else ("", "", argument.value)
+    kind = _LISTS.get(kind, kind)
+    found = await _known(await service(), kind, caller) if kind in _COMPLETED else []
+    wanted = last.strip().casefold()
     values = [line(value) for value in dict.fromkeys(found) if wanted in value.casefold()]
     values.sort(key=lambda value: not value.casefold().startswith(wanted))
+    values = [f"{before}{comma}{value}" for value in values]
     return types.CompleteResult(
         completion=types.Completion(
             values=values[:MAX_COMPLETIONS], total=len(values), has_more=len(values) > MAX_COMPLETIONS
@@ -264,13 +290,17 @@ async def complete(
     )
 
 
-_CATALOG = ("model", "provider")
+_LISTS = {"models": "model", "providers": "provider"}
+"""Arguments with names between commas: the last name is completed."""
+_COMPLETED = ("image", "character", "reference", "job", "look", "model", "provider")
 
 
 async def _known(service: ImageService, kind: str, caller: Caller) -> Sequence[str]:
     match kind:
         case "job":
             return [job.job_id for job in (await service.list_jobs(MAX_COMPLETIONS, caller=caller)).jobs]
+        case "look":
+            return [look.name for look in (await service.looks.listed(caller)).looks]
         case "provider":
             return ["cheapest", *service.config.accounts]
         case "model":
@@ -279,12 +309,32 @@ async def _known(service: ImageService, kind: str, caller: Caller) -> Sequence[s
             return await service.recent_handles(MAX_COMPLETIONS, caller)
 
 
-def _items(text: str, most: int = 15) -> list[str]:
-    """Return the items between semicolons; a request takes 15 images, references and outputs together."""
+def _items(text: str, most: int = MOST_ITEMS) -> list[str]:
+    """Return the items between semicolons."""
     items = [item.strip(" .") for item in text.replace("\n", ";").split(";") if item.strip(" .")]
     if not 2 <= len(items) <= most:
         raise _invalid(f"Give 2 to {most} items, separated by semicolons; there are {len(items)}.")
     return items
+
+
+def _names(text: str) -> list[str]:
+    """Return the different names between commas or semicolons."""
+    return list(dict.fromkeys(name.strip() for name in re.split(r"[,;\n]", text) if name.strip()))
+
+
+def _rows(column: str, values: Sequence[str]) -> str:
+    """Return the rows of a table that the assistant writes."""
+    return f"The rows of TABLE, column {column}:\n" + "\n".join(f"- {line(value)}" for value in values)
+
+
+def _look_name(text: str) -> str:
+    """Return a name for a look, made of the first words of a text."""
+    name = ""
+    for word in re.findall(r"[\w-]+", text.removeprefix("look:").casefold()):
+        if len(name) + len(word) > LOOK_NAME_CHARS:
+            break
+        name += f"-{word}" if name else word
+    return name or "series"
 
 
 def _is_image(text: str) -> bool:
@@ -293,19 +343,6 @@ def _is_image(text: str) -> bool:
     return text.startswith(("img_", "job_", "http://", "https://", "data:", "file:", "/", "~", "./")) or (
         suffix in ("jpg", "jpeg", "png", "webp", "tiff", "bmp", "gif") and "\n" not in text
     )
-
-
-def _q(text: str) -> str:
-    """Return a text as a literal that both Python and JSON read."""
-    return json.dumps(text.replace("`", "'"), ensure_ascii=False)
-
-
-def _options(given: dict[str, str]) -> str:
-    return "".join(f", {name}={_q(given[name])}" for name in ("model", "provider", "size") if given.get(name))
-
-
-def _save(given: dict[str, str]) -> str:
-    return f", save_to={_q(given['save_to'])}" if given.get("save_to") else ""
 
 
 def _invalid(message: str) -> MCPError:

@@ -4,8 +4,11 @@
     triptych://jobs/{id}         one job, JSON with the fields of a tool's result; its request is in `_meta`
     triptych://images/{handle}   a preview (JPEG, at most 100 KB); URL, path, facts, prompt, derived images in `_meta`
     triptych://models            models and providers, JSON
+    triptych://looks             the caller's looks, JSON
+    triptych://looks/{name}      all versions of a look, JSON
     triptych://spend             the cost of the last days, and the budget, JSON
     ui://triptych/gallery        the gallery, for hosts that show one (`gallery`)
+    skill://NAME/SKILL.md        a skill, listed for hosts that declare the skills extension (`skills`)
 
 Rules: no resource is bigger than a preview, because hosts put blobs into the conversation whole. Recent outputs are
 listed one by one, because hosts do not list templates. A missing resource is an invalid-params error that says how to
@@ -17,7 +20,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -28,7 +31,7 @@ from mcp.shared.exceptions import MCPError
 from triptych.core import errors
 from triptych.core.text import line, tree
 from triptych.jobs.results import ImageResult, Result
-from triptych.server import fitting, gallery
+from triptych.server import fitting, gallery, skills
 
 if TYPE_CHECKING:
     from triptych.jobs.service import Caller, ImageService
@@ -40,9 +43,13 @@ RECENT = 20
 
 
 async def listing(
-    open_service: Callable[[], Awaitable[ImageService]], caller: Caller, *, with_gallery: bool = False
+    open_service: Callable[[], Awaitable[ImageService]],
+    caller: Caller,
+    *,
+    with_gallery: bool = False,
+    more: Sequence[types.Resource] = (),
 ) -> types.ListResourcesResult:
-    """Return the fixed resources and the newest outputs; with `with_gallery`, the gallery too."""
+    """Return the fixed resources, `more`, and the newest outputs; with `with_gallery`, the gallery too."""
     with _protocol_errors("resources/list"):
         service = await open_service()
         images = [_listed(image) for image in await service.recent_images(RECENT, caller)]
@@ -62,6 +69,13 @@ async def listing(
             mime_type="application/json",
         ),
         types.Resource(
+            uri=f"{SCHEME}looks",
+            name="looks",
+            title="Looks",
+            description="Your looks: name, version, words, images; look:NAME brings one into an edit",
+            mime_type="application/json",
+        ),
+        types.Resource(
             uri=f"{SCHEME}spend",
             name="spend",
             title="Spend",
@@ -71,7 +85,7 @@ async def listing(
     ]
     if with_gallery:
         fixed.append(gallery.listed())
-    return types.ListResourcesResult(resources=[*fixed, *images])
+    return types.ListResourcesResult(resources=[*fixed, *more, *images])
 
 
 def _listed(image: ImageResult) -> types.Resource:
@@ -87,7 +101,7 @@ def _listed(image: ImageResult) -> types.Resource:
 
 
 def templates() -> types.ListResourceTemplatesResult:
-    """Return the templates of jobs and images."""
+    """Return the templates of jobs, images and looks."""
     return types.ListResourceTemplatesResult(
         resource_templates=[
             types.ResourceTemplate(
@@ -104,6 +118,13 @@ def templates() -> types.ListResourceTemplatesResult:
                 description="A preview of an uploaded or produced image; URL, path and facts in _meta",
                 mime_type="image/jpeg",
             ),
+            types.ResourceTemplate(
+                uri_template=f"{SCHEME}looks/{{name}}",
+                name="look",
+                title="Look",
+                description="All versions of a look: words, images",
+                mime_type="application/json",
+            ),
         ],
         ttl_ms=3_600_000,
         cache_scope="public",
@@ -117,8 +138,8 @@ async def read(
 
     Raises: `MCPError`: invalid params for a missing resource, an internal error if it cannot be read now.
     """
-    if uri == gallery.URI:
-        return gallery.read()
+    if uri == gallery.URI or uri.startswith(skills.SCHEME):
+        return gallery.read() if uri == gallery.URI else skills.read(uri)
     kind, _, name = uri.removeprefix(SCHEME).partition("/") if uri.startswith(SCHEME) else ("", "", "")
     # A handle contains a slash, which a strict template expansion escapes.
     name = unquote(name)
@@ -132,8 +153,8 @@ async def read(
                 return _json(uri, await service.job(job_id, caller, every=True), {"making": request})
             case "models", "":
                 return _json(uri, await (await open_service()).list_models(every=True))
-            case "spend", "":
-                return _json(uri, await (await open_service()).spend(caller=caller))
+            case "looks" | "spend", _ if kind == "looks" or not name:
+                return _json(uri, await _looks_or_spend(await open_service(), kind, name, caller))
             case "images", handle if handle:
                 service = await open_service()
                 jpeg, image = await service.preview(handle, caller)
@@ -150,8 +171,14 @@ async def read(
                 )
         raise errors.BadRequest(
             f"There is no resource {errors.quoted(uri, 120)}. There are {SCHEME}jobs, {SCHEME}jobs/{{id}}, "
-            f"{SCHEME}images/{{handle}}, {SCHEME}models and {SCHEME}spend."
+            f"{SCHEME}images/{{handle}}, {SCHEME}looks, {SCHEME}models and {SCHEME}spend."
         )
+
+
+async def _looks_or_spend(service: ImageService, kind: str, name: str, caller: Caller) -> Result:
+    if kind == "spend":
+        return await service.spend(caller=caller)
+    return await (service.looks.versions(name, caller) if name else service.looks.listed(caller))
 
 
 def _json(uri: str, result: Result, facts: dict[str, Any] | None = None) -> types.ReadResourceResult:

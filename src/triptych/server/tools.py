@@ -13,7 +13,7 @@ import base64
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import mcp_types as types
@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SAVE_WITHIN_S = 50.0
+"""How long one call saves. Many hosts give up a call after 60 s; the same call goes on."""
 REFUSAL_LIMIT_CHARS = 999
+LEAST_READ_S = 20.0
+"""The least time for reading the images of a paid call. A call with `wait_s=0` for a few photos needs no repetition."""
 REFUSAL = "Error: "
 """The beginning of every refusal, and of no other text."""
 
@@ -72,11 +76,12 @@ class Tool:
 async def _make(tool: str, service: ImageService, a: schemas.Paid, caller: Caller) -> Result:
     from triptych.jobs.planning import read_arguments
 
+    caller = replace(caller, read_limit_s=max(a.wait_s, LEAST_READ_S))
     return await service.make(*read_arguments(tool, dict(a)), caller)
 
 
 async def _upload_images(service: ImageService, a: schemas.UploadImages, caller: Caller) -> Result:
-    return await service.upload_images(a.images, caller)
+    return await service.upload_images(a.images, caller, a.look, a.words)
 
 
 async def _get_status(service: ImageService, a: schemas.GetStatus, caller: Caller) -> Result:
@@ -100,7 +105,9 @@ async def _view_images(service: ImageService, a: schemas.ViewImages, caller: Cal
 
 
 async def _save_images(service: ImageService, a: schemas.SaveImages, caller: Caller) -> Result:
-    return await service.save_images(a.images, a.directory, a.name, caller)
+    return await service.save_images(
+        a.images, a.directory, a.name, caller, size=a.size, format=a.format, within_s=SAVE_WITHIN_S
+    )
 
 
 _TOOLS = (

@@ -6,10 +6,11 @@ Other packages use these modules; this file imports none of them:
     jobs          `Store`: every write and its transaction; `Claim`
     reads         the reads, and the writes of images
     budget        the ledger and the cap per 24 hours
+    looks         the looks and their versions
     sqlite        `Database`: the connection, statements by name, transactions
     rows          values as columns, rows as values
 
 Inside stand `queries.sql`, with every statement, and `migrations`, with the numbered changes of the tables.
 """
 
-__all__ = ["async_store", "budget", "jobs", "reads", "rows", "sqlite"]
+__all__ = ["async_store", "budget", "jobs", "looks", "reads", "rows", "sqlite"]

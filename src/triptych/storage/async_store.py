@@ -66,6 +66,7 @@ class AsyncStore:
         return await self.hop(call)
 
     add_image = verb(Store.add_image)
+    add_images = verb(Store.add_images)
     add_job = verb(Store.add_job)
     add_outputs = verb(Store.add_outputs)
     balance = verb(Store.balance)
@@ -81,6 +82,7 @@ class AsyncStore:
     move = verb(Store.move)
     next_due = verb(Store.next_due)
     note_loss = verb(Store.note_loss)
+    note_saved_file = verb(Store.note_saved_file)
     output_failed = verb(Store.output_failed)
     output_saved = verb(Store.output_saved)
     output_stored = verb(Store.output_stored)
@@ -95,6 +97,7 @@ class AsyncStore:
     same_request = verb(Store.same_request)
     save_also = verb(Store.save_also)
     saved_also = verb(Store.saved_also)
+    saved_among = verb(Store.saved_among)
     set_copy = verb(Store.set_copy)
     submits_without_ticket = verb(Store.submits_without_ticket)
     take_unused_uploads = verb(Store.take_unused_uploads)

@@ -66,6 +66,8 @@ class Store(Reads):
             for prediction in predictions:
                 values = self._db.used("add_prediction", rows.columns(prediction))
                 self._db.run("add_prediction", **values, created_at=now.at.timestamp())
+            if job.save_to and job.request.is_chain:  # its manifest is written when it has ended
+                self.save_also(job.id, job.save_to)
         return None
 
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:

@@ -240,8 +240,9 @@ WHERE id = :job_id;
 UPDATE jobs SET page_size = :page_size WHERE id = :id AND page_size IS NULL;
 
 -- name: save_also
-INSERT INTO saves (job_id, directory, saved) VALUES (:job_id, :directory, 0)
-ON CONFLICT (job_id, directory) DO UPDATE SET saved = 0;
+-- -1: a job that made no image has something to save too, its manifest.
+INSERT INTO saves (job_id, directory, saved) VALUES (:job_id, :directory, -1)
+ON CONFLICT (job_id, directory) DO UPDATE SET saved = -1;
 
 -- name: to_save
 SELECT saves.job_id, saves.directory FROM saves JOIN jobs ON jobs.id = saves.job_id
@@ -251,6 +252,12 @@ ORDER BY saves.job_id, saves.directory;
 
 -- name: saved_also
 UPDATE saves SET saved = :saved WHERE job_id = :job_id AND directory = :directory;
+
+-- name: note_saved_file
+INSERT INTO saved_files (path) VALUES (:path) ON CONFLICT (path) DO NOTHING;
+
+-- name: saved_among
+SELECT path FROM saved_files WHERE path IN (SELECT value FROM json_each(:paths));
 
 -- name: warn_job
 UPDATE jobs SET warnings = :warnings WHERE id = :job_id;
@@ -323,3 +330,28 @@ UPDATE images SET pruned_at = :now WHERE sha256 = :sha256;
 
 -- name: drop_expired_copies
 DELETE FROM copies WHERE expires_at < :now;
+
+-- name: add_look
+INSERT INTO looks (owner, name, version, words, images, removed, created_at)
+VALUES (:owner, :name, :version, :words, :images, 0, :now);
+
+-- name: newest_look
+SELECT * FROM looks WHERE owner = :owner AND name = :name ORDER BY version DESC LIMIT 1;
+
+-- name: look_versions
+SELECT * FROM looks WHERE owner = :owner AND name = :name ORDER BY version;
+
+-- name: looks
+SELECT * FROM looks AS one WHERE owner = :owner AND removed = 0
+  AND version = (SELECT MAX(version) FROM looks WHERE owner = one.owner AND name = one.name)
+ORDER BY name;
+
+-- name: remove_look
+UPDATE looks SET removed = 1 WHERE owner = :owner AND name = :name AND removed = 0
+  AND version = (SELECT MAX(version) FROM looks WHERE owner = :owner AND name = :name);
+
+-- name: images_of_looks
+-- Every version of the looks that are not removed.
+SELECT images FROM looks AS one WHERE 0 = (
+  SELECT removed FROM looks WHERE owner = one.owner AND name = one.name ORDER BY version DESC LIMIT 1
+);

@@ -6,9 +6,13 @@ statement or two. This file must not know providers, networks or files other tha
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
 import sqlite3
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +21,7 @@ from triptych.core.clock import Clock, Moment, SystemClock, boot_id
 from triptych.core.models import Failure, Image, Job, Output, Prediction
 from triptych.storage import rows
 from triptych.storage.budget import Budget, Ledger
+from triptych.storage.looks import Looks
 from triptych.storage.sqlite import Database
 
 RESTARTED = Failure("restarted", "The machine restarted before the provider's answer was stored.", True)
@@ -39,6 +44,7 @@ class Reads:
         self._db = Database(path)
         self._forget_earlier_boots()
         self.ledger = Ledger(self._db, budget_usd)
+        self.looks = Looks(self._db)
 
     def _forget_earlier_boots(self) -> None:
         """After a restart of the machine, make everything due: stored monotonic times are invalid."""
@@ -99,9 +105,25 @@ class Reads:
         assert stored
         return stored
 
+    def add_images(self, images: Sequence[Image], now: datetime, owner: str | None = None) -> list[Image]:
+        """Do as `add_image` for several images, in one transaction."""
+        known = owner is None and all(self.image_by_sha256(image.sha256) for image in images)
+        with nullcontext() if known else self._db.transaction():
+            return [self.add_image(image, now, owner) for image in images]
+
     def owns(self, owner: str, sha256: str) -> bool:
         """Return whether an owner uploaded these bytes, or has them as the output of a job."""
         return self._db.one("holds", sha256=sha256, owner=owner) is not None
+
+    def note_saved_file(self, path: str | Path) -> None:
+        """Record a file that we wrote into a user's directory: a folder as an argument leaves it out."""
+        self._db.run("note_saved_file", path=_saved_key(path))
+
+    def saved_among(self, paths: Iterable[str | Path]) -> set[str]:
+        """Return those of the paths that are files that we wrote."""
+        by_key = {_saved_key(path): str(path) for path in paths}
+        rows = self._db.all("saved_among", paths=json.dumps(list(by_key)))
+        return {by_key[row["path"]] for row in rows}
 
     def file_secret(self) -> str:
         """Return the secret that signs the URLs of files, in hexadecimal; the first call makes it."""
@@ -265,3 +287,8 @@ class Reads:
         """Return how many predictions are not finished."""
         row = self._db.one("unfinished")
         return int(row["n"]) if row else 0
+
+
+def _saved_key(path: str | Path) -> str:
+    """Return a path as it is compared: some systems decompose letters, and some ignore case."""
+    return unicodedata.normalize("NFC", os.path.normcase(path)).encode(errors="backslashreplace").decode()

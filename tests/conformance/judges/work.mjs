@@ -90,6 +90,16 @@ const missing = await client.readResource({ uri: "triptych://nothing" }).then(
 );
 const { prompts } = await client.listPrompts();
 const prompt = await client.getPrompt({ name: "seasonal_variants", arguments: { image: handle } });
+// Each file is verified against the digest, the size and the frontmatter of its entry.
+const skills = {};
+if (listens) {
+  const { SkillsClient } = await load("@modelcontextprotocol/client/ext/skills");
+  const host = new SkillsClient(client);
+  for (const entry of (await host.list()).skills) {
+    const got = (await host.get(entry.uri)).skill;
+    skills[entry.frontmatter.name] = (await host.read(got)).verified;
+  }
+}
 const ref = { type: "ref/prompt", name: "seasonal_variants" };
 const completed = await client.complete({ ref, argument: { name: "image", value: images[0].handle.slice(0, 8) } });
 
@@ -112,6 +122,7 @@ console.log(
     missing,
     prompts: prompts.map(({ name }) => name),
     prompt,
+    skills,
     completed,
   }),
 );

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -84,7 +86,9 @@ def test_it_knows_its_version() -> None:
 
 
 def test_every_command_that_answers_has_json_and_help() -> None:
-    for name, command in cli.commands.items():
+    groups = [command.commands for command in cli.commands.values() if isinstance(command, click.Group)]
+    single = {name: command for name, command in cli.commands.items() if not isinstance(command, click.Group)}
+    for name, command in (single | dict(item for group in groups for item in group.items())).items():
         assert command.help, name
         if name not in ("serve", "gallery"):  # they serve until they are ended
             assert "--json" in [option for p in command.params for option in p.opts], name
@@ -138,6 +142,32 @@ def test_save_to_copies_what_came(coffee: str, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "out").iterdir()] == [f"{job['job_id']}-01.png"]
 
 
+def test_a_job_is_saved_resized_under_its_sources_name(coffee: str, tmp_path: Path) -> None:
+    job = fields("chain", coffee, "-s", "cool", "-s", "flat")
+    options = ("--size", "64x48, contain 40x40 white", "--format", "webp")
+    saved = fields("save", job["job_id"], "-d", tmp_path / "out", *options)
+    assert saved["count"] == 2
+    assert [Path(item["path"]).name for item in saved["saved"]] == ["coffee-64x48.webp", "coffee-40x40.webp"]
+
+
+def test_a_directory_that_ends_with_zip_is_an_archive(coffee: str, tmp_path: Path) -> None:
+    saved = fields("save", coffee, "-d", tmp_path / "new" / "set.zip", "--size", "64x48")
+    assert saved["archive"] == str(tmp_path / "new" / "set.zip")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["set.zip"]
+    shown = run("save", coffee, "-d", str(tmp_path / "new" / "set.zip"), "--size", "64x48").stdout
+    assert f"1 files in {tmp_path / 'new' / 'set.zip'}" in shown
+
+
+def test_many_saved_files_are_a_summary_and_json_lists_all(tmp_path: Path) -> None:
+    for n in range(30):
+        Image.new("RGB", (20, 20), (n, 0, 0)).save(tmp_path / f"p{n:02}.png")
+    images = [str(path) for path in sorted(tmp_path.glob("*.png"))]
+    assert len(fields("save", *images, "-d", tmp_path / "out", "--format", "webp")["saved"]) == 30
+    lines = run("save", *images, "-d", str(tmp_path / "out"), "--format", "webp").stdout.splitlines()
+    assert len(lines) == 22
+    assert lines[10] == "… 10 more …" and lines[-1] == f"30 files in {tmp_path / 'out'}"
+
+
 def test_a_named_file_is_read_wherever_it_lies(coffee: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -151,6 +181,19 @@ def test_a_link_that_was_named_is_followed(coffee: str, tmp_path: Path, monkeypa
     link.symlink_to(coffee)
     monkeypatch.chdir(tmp_path)
     assert fields("upload", "link.jpg")["images"][0]["width"] == 600
+
+
+def test_a_folder_and_a_pattern_stand_for_their_pictures(
+    coffee: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("2.jpg", "10.jpg", "deep/1.jpg"):
+        (tmp_path / ".mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(coffee, tmp_path / ".mine" / name)
+    monkeypatch.chdir(tmp_path)
+    for item, number in ((".mine", 2), (".mine/**/*.jpg", 3), ((tmp_path / ".mine").as_uri(), 2)):
+        result = run("chain", item, "-s", "warm", "--dry-run")
+        assert result.exit_code == Exit.DONE and f"{number} pictures " in result.stdout, result.stdout
+    assert "no picture" in run("upload", ".mine/*.png").stderr
 
 
 def test_cancelling_a_finished_job_changes_nothing(coffee: str) -> None:

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -114,6 +115,17 @@ async def test_saved_outputs_and_unused_uploads_go_and_every_row_stays(
         assert rows(service) == before
         assert len(list(mine.iterdir())) == 2, "the copies are the user's"
         assert pruned(service).items == [], "once is enough"
+
+
+async def test_the_pictures_of_a_look_stay_until_it_is_removed(make_service: MakeService, coffee: str) -> None:
+    async with make_service() as service:
+        for colours in (("teal", "navy"), ("navy",)):
+            uris = [f"data:image/png;base64,{b64encode(picture(colour)).decode()}" for colour in colours]
+            await service.upload_images(uris, Caller(owner="ann"), "coffee")
+        await service.upload_images([coffee])
+        assert len(pruned(service).items) == 1 and on_disk(service) == 2, "older versions count"
+        await service.looks.remove("coffee", Caller(owner="ann"))
+        assert len(pruned(service).items) == 2 and on_disk(service) == 0
 
 
 async def test_the_ledger_is_the_same_after_pruning(

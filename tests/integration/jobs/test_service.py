@@ -28,7 +28,7 @@ REFUSED: list[tuple[str, dict[str, Any], type[errors.TriptychError], list[str]]]
     ("handle of no job", {"images": ["job_00000000/1"]}, errors.UnknownHandle, ["list_jobs"]),
     ("missing path", {"images": ["{allowed}/none.jpg"]}, errors.UnreadableImage, ["no file", "check the path"]),
     ("not an image", {"images": ["{allowed}/notes.txt"]}, errors.UnreadableImage, ["notes.txt"]),
-    ("a directory", {"images": ["{allowed}"]}, errors.UnreadableImage, ["not a file"]),
+    ("a folder without pictures", {"images": ["{allowed}"]}, errors.UnreadableImage, ["no picture", "notes.txt"]),
     ("outside", {"images": ["/etc/passwd"]}, errors.NotAllowed, ["TRIPTYCH_ALLOWED_DIRS"]),
     ("plain http", {"images": ["http://example.com/a.png"]}, errors.NotAllowed, ["https"]),
     ("private address", {"images": ["https://127.0.0.1/a.png"]}, errors.NotAllowed, ["public"]),

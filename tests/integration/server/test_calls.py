@@ -101,7 +101,7 @@ RESULTS = [
     (
         "save_images",
         {"images": ["job_12345678/1"], "directory": "."},
-        SaveResult(saved=[Saved(handle="job_12345678/1", path="/tmp/a.png")]),
+        SaveResult(saved=[Saved(handle="job_12345678/1", path="/tmp/a.png")], count=1, directory="/tmp"),
     ),
 ]
 WORDS = {"images": ["a.png"], "prompt": "warm"}
@@ -427,9 +427,13 @@ async def test_resources_are_the_lists_and_the_recent_images(client_of: Connect)
     async with client_of() as client:
         listed = (await client.list_resources()).resources
         templates = (await client.list_resource_templates()).resource_templates
-    fixed = [f"triptych://{name}" for name in ("jobs", "models", "spend")]
+    fixed = [f"triptych://{name}" for name in ("jobs", "models", "looks", "spend")]
     assert [r.uri for r in listed] == [*fixed, "triptych://images/job_12345678/1"]
-    assert [t.uri_template for t in templates] == ["triptych://jobs/{id}", "triptych://images/{handle}"]
+    assert [t.uri_template for t in templates] == [
+        "triptych://jobs/{id}",
+        "triptych://images/{handle}",
+        "triptych://looks/{name}",
+    ]
     assert all(r.title and r.description and r.mime_type for r in [*listed, *templates])
 
 

@@ -166,6 +166,7 @@ def test_a_tables_job_tells_its_rows_and_look_shortly() -> None:
     assert told["values"][6:9] == [["color 6", "L"], ["teal", ""], ["color 8", "L"]]
     assert told["lanes"][7] == [f"{EARLIER}/15"] and told["references"] == ["original"]
     assert (told["sources"][7], told["done"][6:9]) == ("/shop/7.jpg", [0, 1, 0])
+    assert told["sent"] == ["on {color}. Keep this look: soft light", "a shadow. Keep this look: soft light"]
     assert told["originals"][6:9] == ["", "img_00000007", ""]
     assert told["look"] == {"name": "coffee", "version": 3, "words": "soft light", "images": ["img_99999999"]}
     assert [r["step"] for r in told["requests"] if r["lane"] == 7] == [1]

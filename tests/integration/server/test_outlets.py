@@ -26,7 +26,7 @@ from triptych.cli import cli, main
 from triptych.core import errors, text
 from triptych.core.models import Failure
 from triptych.images import contact_sheet
-from triptych.images.files import safe_name
+from triptych.images.naming import safe_name
 from triptych.server import transports
 from triptych.server.app import build
 from triptych.server.progress import MonotonicProgress

@@ -249,3 +249,15 @@ async def test_nor_are_the_messages_of_an_sse_session(urls: dict[str, str]) -> N
         assert [answer.status_code for answer in answers] == [404, 404]
         assert answers[0].content == answers[1].content
         assert (await web.post(messages, json=PING, headers=bearing(ANN))).status_code == 202
+
+
+async def test_a_folder_is_read_for_each_owner_alone(connect: As, urls: dict[str, str]) -> None:
+    async with connect(ANN) as ann, connect(BEN) as ben:
+        anns, bens = [await call(client, "upload_images", images=[str(SAMPLES)]) for client in (ann, ben)]
+        assert [image["handle"] for image in anns["images"]] == [image["handle"] for image in bens["images"]]
+        assert anns["warnings"] == bens["warnings"] and "pictures in" in anns["warnings"][0]
+        home = str(anns["images"][0]["path"]).rpartition("/")[0]
+        for client in (ann, ben):
+            for item in (home, f"{home}/*.jpg", f"{home}/../**/*", f"{SAMPLES}/../*"):
+                said = await refused(client, "upload_images", {"images": [item]})
+                assert "outside the allowed directories" in said and "img_" not in said

@@ -15,7 +15,7 @@ from triptych import catalog
 from triptych.catalog import presets
 from triptych.core import errors
 from triptych.core.offers import Lifecycle, Offer, Operation, Param, Price, Quote, Sizes
-from triptych.core.requests import Request
+from triptych.core.requests import Look, Request
 
 EDITS, EDIT = Operation.EDIT_SEQUENTIAL, Operation.EDIT
 DRAWS, DRAW = Operation.GENERATE_SEQUENTIAL, Operation.GENERATE
@@ -457,3 +457,47 @@ def test_every_word_of_a_query_has_to_occur(
 def test_an_operation_that_does_not_exist_is_refused() -> None:
     with pytest.raises(errors.OutOfLimits, match="generate, generate-sequential, edit, edit-sequential"):
         catalog.search(SHOP, "", "upscale")
+
+
+# fit_look
+
+
+def with_look(own: int, look: int, count: int = 1) -> Request:
+    images = tuple(f"img_{n}" for n in range(own))
+    kept = Look("coffee", 2, "", tuple(f"img_l{n}" for n in range(look)))
+    return Request("edit_sequence", ("p",), images, count=count, look=kept)
+
+
+@pytest.mark.parametrize(
+    ("limit", "own", "look", "count", "kept"),
+    [(14, 1, 13, 1, 13), (14, 1, 14, 1, 13), (14, 4, 14, 4, 7), (14, 1, 14, 14, 0), (14, 0, 14, 14, 1),
+     (10, 1, 14, 1, 9), (10, 10, 3, 1, 0), (3, 1, 14, 1, 2), (3, 0, 14, 1, 3), (1, 1, 2, 1, 0), (1, 0, 2, 1, 1)],
+)  # fmt: skip
+def test_a_look_is_cut_to_the_limits_of_a_model(limit: int, own: int, look: int, count: int, kept: int) -> None:
+    one = offer(max_references=limit, max_references_and_outputs=15)
+    request = with_look(own, look, count)
+    fitted, notes = catalog.fit_look(one, request)
+    catalog.check_limits(one, fitted)
+    assert fitted.look and fitted.look.images == tuple(f"img_l{n}" for n in range(kept))
+    assert fitted.inputs(0) == (*request.images, *fitted.look.images)
+    assert len(fitted.inputs(0)) <= limit and len(fitted.inputs(0)) + count <= 15
+    assert len(notes) == (kept < look)
+    if notes:
+        assert notes[0].startswith(f"{look - kept} of the {look} images of look:coffee are left out (img_l{kept}")
+
+
+@given(st.integers(1, 14), st.integers(0, 14), st.integers(1, 14), st.integers(1, 14), st.booleans())
+def test_a_fitted_look_fits_whenever_the_call_does(limit: int, own: int, look: int, count: int, chain: bool) -> None:
+    one = offer(max_references=limit, max_references_and_outputs=15)
+    request = with_look(own, look, count)
+    if chain:
+        references = ("original", *(f"img_{n}" for n in range(own)))
+        request = replace(request, tool="edit_chain", images=("img_x",), prompts=("p", "q"), references=references)
+    bare = replace(request, look=None)
+    try:
+        catalog.check_limits(one, bare)
+    except errors.OutOfLimits:
+        return
+    fitted, notes = catalog.fit_look(one, request)
+    catalog.check_limits(one, fitted)
+    assert bool(notes) == (fitted != request)

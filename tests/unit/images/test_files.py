@@ -29,7 +29,8 @@ from triptych.core import errors
 from triptych.core.models import Image
 from triptych.images import allowed_paths
 from triptych.images import files as image_files
-from triptych.images.files import ImageFiles, safe_name
+from triptych.images.files import ImageFiles
+from triptych.images.naming import safe_name
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="the kind of file does not exist on Windows")
 

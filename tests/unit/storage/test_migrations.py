@@ -142,7 +142,7 @@ def test_every_row_of_an_earlier_database_is_kept(version: str, tmp_path: Path) 
                 new[key] == old[key] for key in ("id", "job_id", "n", "sha256", "status", "ticket") if key in old
             )
     jobs = store.jobs(100)
-    done, images = {"version-7": (5, 28), "version-8": (6, 32)}.get(version, (3, 14))
+    done, images = {"version-7": (5, 28), "version-8": (6, 32), "version-9": (8, 40)}.get(version, (3, 14))
     assert Counter(str(row.status) for row in jobs) == {
         "done": done, "uncertain": 1, "failed": 1, "cancelled": 1, "running": 1, "queued": 1
     }  # fmt: skip
@@ -166,7 +166,7 @@ async def test_an_earlier_database_takes_a_paid_call(
         for _ in range(5):
             job = await service.get_status(job.job_id or "", 50)
         assert (job.status, job.returned) == ("done", 2)
-        assert len(service.store.plain.jobs(100)) == {"version-7": 11, "version-8": 12}.get(version, 9)
+        assert len(service.store.plain.jobs(100)) == {"version-7": 11, "version-8": 12, "version-9": 14}.get(version, 9)
 
 
 def test_what_an_earlier_job_was_asked_for_is_kept(tmp_path: Path) -> None:
@@ -186,6 +186,23 @@ def test_what_an_earlier_job_was_asked_for_is_kept(tmp_path: Path) -> None:
     assert asked["job_cd4d93de"] == Request("generate_sequence", ("four seasons of a valley",), count=2)
     assert asked["job_49635285"] == Request("edit_sequence", ("make it golden hour",), ("img_566baaa8",), count=3)
     assert [p.size for p in store.predictions("job_49635285")] == [(2304, 1728)]
+    store.close()
+
+
+def test_a_job_of_version_9_keeps_its_params_layers_and_hash(tmp_path: Path) -> None:
+    restored("version-9", tmp_path / "old.db")
+    store = Store(tmp_path / "old.db", tmp_path / "images")
+    chain, layers = store.job("job_010425db"), store.job("job_9204f18f")
+    assert chain and layers and chain.sources is None and chain.request.look is None and chain.request.rows is None
+    assert (chain.request.params, chain.request.size, layers.owner) == ({"seed": 7}, "512x384", "ann")
+    assert [p.inputs for p in store.predictions(chain.id)] == [
+        (*chain.request.images, *chain.request.references), ("job_010425db/1", *chain.request.references)
+    ]  # fmt: skip
+    assert [output.layer.z_index for output in store.outputs(layers.id) if output.layer] == [0, 1]
+    for job in (chain, layers):
+        content = {handle: image.sha256 for handle in job.request.handles if (image := store.image_by_handle(handle))}
+        assert job.request.fingerprint(job.owner, content) == job.fingerprint
+    assert store.looks.listed("") == [] and store.looks.add("", "coffee", "", ["img_1"], NOW)[1]
     store.close()
 
 

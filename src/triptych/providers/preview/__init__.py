@@ -26,11 +26,13 @@ def render(
     seed: str = "",
     take: int | None = None,
     background: str | None = None,
+    look: tuple[int, str] = (0, ""),
 ) -> RenderedImages:
     """Return `count` edits of the images; without images, `count` panels of a scene painted from the prompt.
 
     `take` is a number for another version of the same. With the `background` "transparent" the panels have no plain
-    background or backdrop; "auto" keeps the transparency of the images; otherwise nothing is transparent.
+    background or backdrop; "auto" keeps the transparency of the images; otherwise nothing is transparent. `look` is how
+    many of the last images belong to a look, and its words: both change every panel alike.
 
     The result has `images` (files, in order), `warnings` (the words that were not followed) and `size` in pixels.
     `size` is exact; None keeps the size of the first image, or means 1024×1024. The same arguments give the same bytes.
@@ -39,7 +41,15 @@ def render(
     from triptych.providers.preview import engine  # Pillow is loaded for the first picture, not at start-up
 
     return engine.render(
-        images, prompt, count=count, size=size, mime_type=mime_type, seed=seed, take=take, background=background
+        images,
+        prompt,
+        count=count,
+        size=size,
+        mime_type=mime_type,
+        seed=seed,
+        take=take,
+        background=background,
+        look=look,
     )
 
 

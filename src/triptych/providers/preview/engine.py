@@ -49,16 +49,18 @@ def render(
     seed: str = "",
     take: int | None = None,
     background: str | None = None,
+    look: tuple[int, str] = (0, ""),
 ) -> RenderedImages:
     """Return `count` edits of the images, or without images `count` panels of a painted scene.
 
+    `look` is how many of the last images are a look's, and its words: both change every panel alike.
     Raises: `UnreadableImage`, and `ValueError` for a count below one.
     """
     if count < 1:
         raise ValueError("a preview needs a count of at least one")
     number = "" if take is None else str(take)
     if images:
-        return _edit(images, prompt, count, size, mime_type, seed, number, background)
+        return _edit(images, prompt, count, size, mime_type, seed, number, background, look)
     return _draw(prompt, count, size or (1024, 1024), mime_type, f"{seed}{number}", background)
 
 
@@ -71,28 +73,32 @@ def _edit(
     seed: str,
     take: str,
     background: str | None,
+    look: tuple[int, str],
 ) -> RenderedImages:
     """Return `count` edits of the first image; the others lend it their colours, or join it in a collage.
 
-    With as many images as panels and "each" in the prompt, panel n is made from image n. `size` in pixels is exact;
-    None keeps the size of the first image, turned and cropped by the prompt.
+    The images of a look only lend their colours, to every panel. With as many images as panels and "each" in the
+    prompt, panel n is made from image n. `size` in pixels is exact; None keeps the size of the first image, turned and
+    cropped by the prompt.
     """
-    intent = parse_prompt(prompt, count)
+    intent = _with_words(parse_prompt(prompt, count), look[1])
     upright = [processing.open_upright(data) for data in images[:14]]
     opened = [contact_sheet.opaque(image, checker=False).convert("RGB") for image in upright]
     alphas = [_alpha(image) if background in ("transparent", "auto") else None for image in upright]
     full = opened[0].size
     names = {op.name for ops in intent.panels for op in ops}
-    each = intent.each and len(opened) == count and count > 1
+    own = opened[: len(opened) - look[0]] or opened[:1]
+    lent = opened[len(own) :]
+    each = intent.each and len(own) == count and count > 1
     if each:
-        bases = opened
-    elif len(opened) > 1 and names & {"collage", "blend"}:
-        bases, alphas = [_joined([_reduced(one, size) for one in opened], "blend" in names)], [None]
+        bases = own
+    elif len(own) > 1 and names & {"collage", "blend"}:
+        bases, alphas = [_joined([_reduced(one, size) for one in own], "blend" in names)], [None]
         full = bases[0].size
     else:
-        bases, alphas = [_reduced(opened[0], size)], alphas[:1]
-        for reference in opened[1:]:
-            bases[0] = tone.like(bases[0], reference, 0.65 / (len(opened) - 1) ** 0.5)
+        bases, alphas, lent = [own[0]], alphas[:1], opened[1:]
+    for reference in lent:
+        bases = [tone.like(_reduced(base, size), reference, 0.65 / len(lent) ** 0.5) for base in bases]
     final = size or _turned(full, intent.panels[0])
     mark = seed or hashlib.sha256(prompt.encode("utf-8", "replace")).hexdigest()
     panels: list[Image.Image] = []
@@ -132,6 +138,16 @@ def _draw(
         followed = cutout.followed(cut, rest, mark) if background == "transparent" else None
         cuts.append(followed and geometry.cover(followed, working))
     return _finished(panels, cuts, size, mime_type, _warnings(intent) + _uncut(cuts, background))
+
+
+def _with_words(intent: EditPlan, words: str) -> EditPlan:
+    """Return a plan with the operations of a look's words in every panel."""
+    if not words:
+        return intent
+    read = parse_prompt(words, 1)
+    shared = [op for op in read.panels[0] if op.name not in ("variation", *SHAPES)]
+    panels = tuple((*ops, *(op for op in shared if op not in ops)) for ops in intent.panels)
+    return replace(intent, panels=panels, not_understood=(*intent.not_understood, *read.not_understood))
 
 
 def _shaped(

@@ -45,15 +45,17 @@ def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     mime_type = _MIME_TYPES[edit.format or "png"]
     if edit.offer.operation is Operation.LAYERS:
         return _layers(images[0], edit, mime_type)
+    look = edit.request.look
     rendered = preview.render(
         images,
-        edit.prompt,
+        edit.prompt.replace(f" Keep this look: {look.words}", "") if look else edit.prompt,
         count=edit.count,
         size=edit.size,
         mime_type=mime_type,
         seed=edit.variation,
         take=edit.params.get("seed"),
         background=edit.params.get("background"),
+        look=(len(look.images), look.words) if look else (0, ""),
     )
     return Done(
         outputs=tuple(ReturnedImage(data=data) for data in rendered.images),

@@ -57,7 +57,7 @@ const LOST_ANSWER = 'The answer was lost, and it may have been paid for. Look am
 const offerName = ({ model, provider }) => (model === provider ? model : `${model} on ${provider}`);
 
 // The first click shows the price, the second pays. The price shown is the most that the call may cost.
-function paidForm({ title, tool, prompt, counted = false, withLook = false, note = null, args, panel, made }) {
+function paidForm({ title, tool, prompt, counted = false, withLook = false, args, panel, made }) {
   const words = prompt === undefined ? null : h('textarea', { name: 'prompt', required: true, maxLength: 8000, value: prompt, oninput: () => forget() });
   const count = counted ? h('input', { type: 'number', name: 'count', min: 1, max: 14, value: 1, required: true, oninput: () => forget() }) : null;
   const look = withLook ? lookField({ oninput: () => forget() }) : null;
@@ -104,7 +104,7 @@ function paidForm({ title, tool, prompt, counted = false, withLook = false, note
   return panelForm(panel, title, button, work,
     words && h('label', {}, title.startsWith('Edit') ? 'What should change' : 'The instruction', words),
     count && h('label', {}, 'How many images, 1 to 14', count),
-    look, note && h('p', { className: 'dim' }, note), price, mostLabel, panelButtons(panel, button));
+    look, price, mostLabel, panelButtons(panel, button));
 }
 
 // -- looks ------------------------------------------------------------------------------------------------------------

@@ -49,12 +49,13 @@ async function openImage(handle, { push = true } = {}) {
   const at = siblings.indexOf(handle);
   const beside = (i, words) => h('button', { type: 'button', disabled: !siblings[i], onclick: () => openImage(siblings[i]) }, words);
   const step = job && isChain(job) ? promptsOf(job)[places(job).find((p) => p.n === numberOf(handle))?.step] : promptsOf(job)[0];
-  // The instruction with the values of its row is known by the server alone.
-  const words = (job?.making?.is_table && (await preview(handle))?.facts.prompt) || step;
+  // The server alone knows the instruction with the values of its row, and with the words of the look.
+  const facts = job?.making?.is_table || job?.making?.look ? (await preview(handle))?.facts : null;
+  const words = facts?.prompt || step;
   if (shownHandle !== handle) return;
-  const redo = job && redoCall(job, handle, words);
+  const redo = job && redoCall(job, handle, facts?.sent || words);
   const redoButton = redo && formButton(panel, 'redo', 'Redo this image…', () => paidForm({
-    title: 'Redo this image', tool: redo.tool, prompt: redo.prompt, note: job.making.look && `In the look ${job.making.look.name} as it is now; this job used version ${job.making.look.version}.`, args: (text) => ({ ...redo.args(text), again: true }), panel, made: `a redo of ${handle}`,
+    title: 'Redo this image', tool: redo.tool, prompt: redo.prompt, args: (text) => ({ ...redo.args(text), again: true }), panel, made: `a redo of ${handle}`,
   }));
   const editButton = formButton(panel, 'edit', 'Edit from here…', () => paidForm({
     title: 'Edit from here', tool: 'edit_sequence', prompt: '', counted: true, withLook: true, panel, made: `an edit of ${handle}`,

@@ -197,12 +197,8 @@ function promptsOf(job) {
   const words = job?.input?.steps ?? job?.input?.prompt;
   return words ? [words].flat() : [];
 }
-const lookItems = ({ look }) => (look ? [`look:${look.name}`] : []);
-// The last images of each lane; of a job without steps, all its images.
-function finalImages(job) {
-  const steps = stepsOf(job);
-  return job.result.images.filter((image) => steps === 1 || numberOf(image.handle) % steps === 0);
-}
+// A job is made again with the images and words of the version of the look that it used: the name may mean another now.
+const lookImages = ({ look }) => look?.images ?? [];
 
 // Return the tool and the arguments that make the whole job again; null if no call can name its lanes one by one.
 function wholeCall(job) {
@@ -219,12 +215,13 @@ function wholeCall(job) {
   if (making.format) args.format = making.format;
   if (making.params) args.params = making.params;
   if (sizes.length === 1 && sizes[0]) args.size = sizes[0];
+  const prompts = making.sent ?? making.prompts;
   if (making.tool === 'edit_chain') {
-    const references = [...(making.references ?? []), ...lookItems(making)];
-    Object.assign(args, { images: making.lanes.map((lane) => lane[0]), steps: making.prompts, ...(references.length && { references }) });
+    const references = [...(making.references ?? []), ...lookImages(making)];
+    Object.assign(args, { images: making.lanes.map((lane) => lane[0]), steps: prompts, ...(references.length && { references }) });
   } else {
-    const images = [...making.lanes[0], ...lookItems(making)];
-    Object.assign(args, { prompt: making.prompts[0], count: making.count, ...(images.length && { images }) });
+    const images = [...making.lanes[0], ...lookImages(making)];
+    Object.assign(args, { prompt: prompts[0], count: making.count, ...(images.length && { images }) });
   }
   return { tool: making.tool, args };
 }
@@ -239,17 +236,17 @@ function redoCall(job, handle, prompt) {
   const request = making.requests.find((r) => r.lane === place.lane && r.step === place.step);
   const args = { model: result.model, provider: result.provider, ...(making.format && { format: making.format }),
     ...(making.params && { params: making.params }), ...(request.size && { size: request.size }) };
-  const look = lookItems(making), chain = making.tool === 'edit_chain';
-  const own = chain ? source.filter((one) => !making.look?.images.includes(one)) : making.lanes[0];
+  const chain = making.tool === 'edit_chain';
+  const own = chain ? source : [...making.lanes[0], ...lookImages(making)];
   if (chain && own.length && !(place.step === 0 && !making.lanes[place.lane].length)) {
-    const references = [...own.slice(1), ...look];
+    const references = own.slice(1);
     return { tool: 'edit_chain', prompt,
       args: (words) => ({ ...args, images: own.slice(0, 1), steps: [words], ...(references.length && { references }) }) };
   }
   const { count } = making;
   const neighbours = count === 1 ? [] : result.images.map((image) => image.handle)
     .filter((other) => other !== handle && Math.abs(numberOf(other) - n) <= (n === 1 || n === count ? 2 : 1)).slice(0, 2);
-  const given = [...own, ...neighbours].slice(0, 14 - look.length).concat(look);
+  const given = [...own, ...neighbours].slice(0, 14);
   const words = count === 1 ? prompt : `Only image ${n} of this set of ${count}, again${neighbours.length ? ', in the look of the others' : ''}. The set: ${prompt}`;
   if (!given.length) return { tool: 'generate_sequence', prompt: words, args: (text) => ({ ...args, prompt: text, count: 1 }) };
   // A model that only generates takes no images: the provider's default model edits then.

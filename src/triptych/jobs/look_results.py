@@ -1,0 +1,36 @@
+"""The results that show looks; the rules of `results` are theirs too."""
+
+from __future__ import annotations
+
+from triptych.core.json_fields import Utc
+from triptych.core.text import joined_lines
+from triptych.jobs.results import Result
+
+
+class LookResult(Result):
+    """One version of a look; `images` are handles."""
+
+    name: str
+    version: int
+    words: str
+    images: list[str]
+    created_at: Utc
+
+    def label(self) -> str:
+        """Return its name, its version and its size in words."""
+        number = len(self.images)
+        words = f", {len(self.words)} characters of words" if self.words else ", no words"
+        return f"look:{self.name} version {self.version}: {number} image{'s' if number > 1 else ''}{words}"
+
+    def text(self) -> str:
+        """Return the version as one line."""
+        words = f": {self.words}" if self.words else ""
+        return f"look:{self.name} version {self.version}, {self.created_at:%Y-%m-%d}{words} ({', '.join(self.images)})"
+
+
+class LooksResult(Result):
+    looks: list[LookResult]
+
+    def text(self) -> str:
+        """Return the looks, one a line."""
+        return joined_lines([look.text() for look in self.looks] or ["No looks yet."])
