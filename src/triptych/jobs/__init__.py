@@ -11,9 +11,10 @@ Other packages use these modules. This file imports none of them, because a star
     file_links    signed URLs of image files
     pruning       removes old image files
 
-The others serve this package alone: `job_creation`, `pricing`, `cost_check`, `live_choice`, `job_reads`, `looks`,
-`image_access`, `image_preview`, `comparison`, `delivery` with `save_plan` and `file_names`, and `worker` with its steps
-(`submission`, `provider_requests`, `completion`, `polling`, `downloads`, `uploads`, `transitions`).
+The others serve this package alone: `job_creation`, `pricing`, `cost_check`, `live_choice`, `job_reads`,
+`request_facts`, `looks`, `image_access`, `image_preview`, `comparison`, `delivery` with `save_plan` and `file_names`,
+and `worker` with its steps (`submission`, `provider_requests`, `completion`, `polling`, `downloads`, `uploads`,
+`transitions`).
 """
 
 __all__ = ["catalogues", "file_links", "look_results", "planning", "presenters", "pruning", "results", "service"]
