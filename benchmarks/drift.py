@@ -5,7 +5,7 @@ chain over ten steps with and without "original" among its references (`anchors`
 
 Sets: each sample photograph taken 4, 6 and 9 times a little differently (frame ±4 %, exposure ±6 %, contrast ±6 %,
 saturation ±10 %), and sets of the offline engine, which makes all of a set alike or each frame on purpose otherwise.
-Faults: the third frame of a set is spoilt in one way. Half a minute; nothing is written.
+Faults: the third frame of a set is spoilt in one way. About two minutes; nothing is written.
 """
 
 from __future__ import annotations

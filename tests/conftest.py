@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as property_settings
 
-from support import machine
+from support import forked_start, machine
 from support.clocks import FakeClock
 from support.fixtures import Finish, MakeService
 from triptych import providers, settings
 from triptych.jobs.service import ImageService, ServiceConfig
+from triptych.storage import migrations
 from triptych_emulators import Emulator, running
 
 machine.wait_longer_for_answers()
 machine.read_certificates_once()
 machine.keep_files_in_memory()
+forked_start.install()
 
 # No property depends on the speed of the machine.
 property_settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -33,6 +37,10 @@ def pytest_collection_finish() -> None:
     """Keep the garbage collector from reading every collected test again and again."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    forked_start.remove()
 
 
 @pytest.fixture
@@ -51,6 +59,14 @@ def _no_real_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.endswith(("_API_KEY", "_BASE_URL")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("TRIPTYCH_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def ordinary_start() -> Iterator[pytest.MonkeyPatch]:
+    """Start the children of a test in the ordinary way, not as forks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "Popen", forked_start.OrdinaryPopen)
+        yield patch
 
 
 @pytest.fixture
@@ -92,7 +108,8 @@ def make_service(clock: FakeClock, tmp_path: Path) -> MakeService:
             env[provider.key_env] = emulator.key
             env |= {base.env: emulator.base_url for base in provider.base_urls.values()}
         env |= environ
-        service = ImageService(settings.read(env).setup, clock)
+        with mock.patch.object(migrations, "migrate", machine.copy_migrated):
+            service = ImageService(settings.read(env).setup, clock)
         service.provider_client._sleep = clock.pass_by
         clock.drive, clock.next_due = service.worker.step, service.worker.next_due
         try:

@@ -17,6 +17,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Emulator", "FaultType", "RecordedRequest", "faults", "names", "running", "serve"]
 
 
+@cache
 def names() -> tuple[str, ...]:
     """Return the APIs that can be emulated, in alphabetical order, without importing them."""
     found = (m.name for m in pkgutil.iter_modules(__path__) if not m.ispkg and "_" not in m.name)

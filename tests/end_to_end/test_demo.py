@@ -21,6 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ordinary_start")
 def test_the_demo_drives_the_real_server_through_every_tool(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "triptych", "demo", "--out", str(out), "--json"]

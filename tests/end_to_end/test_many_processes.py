@@ -44,6 +44,7 @@ async def test_three_processes_share_the_work_and_pay_each_prediction_once(
         assert (charged, reserved) == (atlas.charged_usd, 0)
 
 
+@pytest.mark.usefixtures("ordinary_start")
 async def test_another_server_takes_over_killed_work_within_15_s(
     make_service: MakeService, clock: FakeClock, finish: Finish, samples: Path, tmp_path: Path
 ) -> None:

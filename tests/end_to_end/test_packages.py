@@ -26,6 +26,8 @@ from triptych import __version__
 from triptych.cli import mcp_clients
 from triptych.server.tools import TOOLS
 
+pytestmark = pytest.mark.usefixtures("ordinary_start")
+
 ORACLES = ROOT / ".oracles"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 KEY = "sk-the-users-own-1234567890"

@@ -30,6 +30,7 @@ def benchmarks_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ordinary_start")
 async def test_sixty_jobs_survive_a_killed_server_and_are_paid_once(tmp_path: Path) -> None:
     from benchmarks.soak import Plan, bugs, run
 

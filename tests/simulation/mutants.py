@@ -108,7 +108,7 @@ MUTANTS: Sequence[Mutant] = (
         "a claim reads the clock before it waits for the database",
         (
             Patch(
-                "triptych.storage.jobs",
+                "triptych.storage.claims",
                 "            now_s = max(now.mono_s, self._clock.monotonic())\n",
                 "            now_s = now.mono_s\n",
             ),

@@ -30,10 +30,12 @@ from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
+from unittest import mock
 
 import anyio
 import PIL.Image
 
+from support import machine
 from triptych import providers, settings
 from triptych.core.requests import Request
 from triptych.images import processing
@@ -42,6 +44,7 @@ from triptych.jobs.planning import Terms
 from triptych.jobs.service import ImageService
 from triptych.jobs.submission import Submission
 from triptych.providers import client, guarded_transport
+from triptych.storage import migrations
 
 FORKS = hasattr(os, "fork") and sys.platform != "darwin"  # the system libraries of macOS do not outlive a fork
 
@@ -209,7 +212,8 @@ def no_flushes(service: ImageService) -> None:
 
 async def work(case: dict[str, Any]) -> None:
     clock, moments = JumpingClock(), Moments(case["fatal"], Path(case["trace"]))
-    service = ImageService(settings.read(case["environ"]).setup, clock)
+    with mock.patch.object(migrations, "migrate", machine.copy_migrated):
+        service = ImageService(settings.read(case["environ"]).setup, clock)
     no_flushes(service)
     service.store.plain._db.connection = Connection(service.store.plain._db.connection, moments)  # type: ignore[assignment]
     watch_files(moments)
@@ -229,6 +233,7 @@ async def work(case: dict[str, Any]) -> None:
 async def warm_up() -> None:
     """Import what a job needs only later."""
     PIL.Image.init()
+    machine.migrated()
     assert [processing, uploads, *(providers.load(name) for name in providers.names())]
     await client._client(verify=NO_TLS).aclose()
 

@@ -338,6 +338,7 @@ CHAIN = {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """No longer than a module: an event loop that Playwright keeps running stands in the way of async tests."""
     path = chromium.program()
     if not path:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium); the gallery's page is not tested")

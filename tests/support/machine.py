@@ -1,16 +1,20 @@
-"""What the tests ask of the machine: time for an answer, its certificates once, and directories in memory."""
+"""What the tests ask of the machine: time for an answer, certificates and migrations once, directories in memory."""
 
 from __future__ import annotations
 
 import functools
 import os
 import shutil
+import sqlite3
 import ssl
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import httpcore2
 import httpx2
+
+from triptych.storage.migrations import migrate
 
 PATIENCE = httpx2.Timeout(60.0)
 MEMORY = Path("/dev/shm")
@@ -36,6 +40,24 @@ def read_certificates_once() -> None:
         return shared(_trust_env, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
     httpcore2.default_ssl_context = context
+
+
+@functools.cache
+def migrated() -> bytes:
+    """Return a new database as this version leaves it."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
+        migrate(new)
+        return new.serialize()
+
+
+def copy_migrated(connection: sqlite3.Connection) -> None:
+    """Migrate a database; a new one becomes a copy of one that is migrated already, which takes a tenth of the time."""
+    if connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        migrate(connection)
+        return
+    with closing(sqlite3.connect(":memory:")) as template:
+        template.deserialize(migrated())
+        template.backup(connection)
 
 
 def keep_files_in_memory() -> None:

@@ -18,13 +18,18 @@ from mcp import Client
 
 from triptych import settings
 from triptych.core import errors
+from triptych.core.models import Status
 from triptych.jobs.request_facts import JobRequest
 from triptych.jobs.results import Cost, ImageResult, JobResult, Progress
 from triptych.jobs.service import Caller
+from triptych.storage.summaries import Seen
 
 Connect = Callable[..., AbstractAsyncContextManager[Client]]
 
 SAMPLES = Path(settings.__file__).parent / "samples"
+
+SMALL = "400x300"
+"""A size of which the offline engine paints a scene in a third of the time."""
 
 SERVE = """
 import os, sys
@@ -137,9 +142,9 @@ class CannedService:
     async def recent_images(self, limit: int, caller: Caller | None = None) -> list[ImageResult]:
         return [image_result()]
 
-    async def owner(self, job_id: str) -> str | None:
-        await self.job(job_id)
-        return None
+    async def seen(self, job_id: str) -> Seen:
+        job = await self.job(job_id)
+        return Seen(Status(job.status), job.requested, None, None, job.returned)
 
     async def job(self, job_id: str, caller: Caller | None = None, *, every: bool = False) -> JobResult:
         try:

@@ -9,7 +9,8 @@ from support.clocks import when
 from triptych.core.models import Job, Output, Prediction, State
 from triptych.core.offers import Operation
 from triptych.core.requests import Request
-from triptych.storage.jobs import Claim, Store
+from triptych.storage.claims import Claim
+from triptych.storage.jobs import Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

@@ -178,6 +178,7 @@ def test_the_link_adds_to_cursor_what_install_writes() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.usefixtures("ordinary_start")
 async def test_the_example_starts_the_server_once_the_path_is_right(tmp_path: Path) -> None:
     server = next(servers(json.loads(EXAMPLE)))
     # The command of the block, in this environment; the settings as they stand in it.

@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
@@ -16,14 +15,13 @@ import click
 
 from triptych.cli.formatting import Exit, exit_of_status, job_text
 from triptych.cli.output import Screen, caller_for, is_file, run
+from triptych.cli.progress import Progress
 from triptych.core import errors
 
 if TYPE_CHECKING:
     from triptych.jobs.results import JobResult
     from triptych.jobs.service import ImageService
 
-PATIENCE_S = 2.0
-"""A longer job shows its progress."""
 SENT_WITHIN_S = 15.0
 """The longest time that `--no-wait` waits until the job is submitted."""
 CHARGE_WITHIN_S = 4.0
@@ -128,14 +126,15 @@ def follow_job(screen: Screen, start: Callable[[ImageService], Awaitable[JobResu
     async def follow(service: ImageService) -> None:
         results.append(await start(service))
         began = time.monotonic()
-        with Progress(screen) as progress:
-            while results[-1].job_id and results[-1].status in ("queued", "running"):
-                if not wait and (results[-1].status == "running" or time.monotonic() - began > SENT_WITHIN_S):
-                    break
-                results.append(await service.get_status(results[-1].job_id, 0.5 if wait else 0.1))
-                progress.show(results[-1])
+        progress = Progress(screen)
+        while (job_id := results[-1].job_id) and results[-1].status in ("queued", "running"):
+            if not wait and (results[-1].status == "running" or time.monotonic() - began > SENT_WITHIN_S):
+                break
+            results.append(await service.get_status(job_id, 0.5 if wait else 0.1))
+            if progress.is_due():
+                progress.show(results[-1], await service.stages(job_id))
+        await _wait_for_charge(service, results[-1])
         results.append(await with_all_images(service, results[-1]))
-        await _wait_for_charge(service, results)
 
     try:
         run(follow, worker=True)
@@ -147,17 +146,12 @@ def follow_job(screen: Screen, start: Callable[[ImageService], Awaitable[JobResu
     return results[-1]
 
 
-async def _wait_for_charge(service: ImageService, results: list[JobResult]) -> None:
+async def _wait_for_charge(service: ImageService, result: JobResult) -> None:
     """Wait a moment longer for the charge of a finished job."""
     end = time.monotonic() + CHARGE_WITHIN_S
-    while (
-        results[-1].job_id
-        and results[-1].status == "done"
-        and results[-1].cost.charged is None
-        and time.monotonic() < end
-    ):
+    while result.job_id and result.status == "done" and result.cost.charged is None and time.monotonic() < end:
         await anyio.sleep(0.2)
-        results.append(await with_all_images(service, results[-1]))
+        result = await service.job(result.job_id)
 
 
 async def with_all_images(service: ImageService, result: JobResult) -> JobResult:
@@ -166,45 +160,3 @@ async def with_all_images(service: ImageService, result: JobResult) -> JobResult
         return result
     full = await service.job(result.job_id, every=True)
     return full.model_copy(update={"warnings": list(dict.fromkeys([*full.warnings, *result.warnings]))})
-
-
-class Progress:
-    """A progress bar on a terminal's stderr, or a line for each change elsewhere; nothing in the first two seconds."""
-
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
-        self._began = time.monotonic()
-        self._told = ""
-        self._bar: Any = None
-        self._open = ExitStack()
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._open.close()
-
-    def show(self, result: JobResult) -> None:
-        """Show the job's progress."""
-        if time.monotonic() - self._began < PATIENCE_S:
-            return
-        if not sys.stderr.isatty():
-            line = f"{result.job_id} {result.status}, {result.returned} of {result.requested} images"
-            if line != self._told:
-                self._screen.note(line)
-            self._told = line
-            return
-        if self._bar is None:
-            bar: Any = click.progressbar(
-                length=result.requested,
-                label=result.job_id,
-                file=sys.stderr,
-                show_eta=False,
-                show_percent=False,
-                show_pos=True,
-                item_show_func=lambda item: item,
-            )
-            self._bar = self._open.enter_context(bar)
-        self._bar.current_item = f"{result.status}, {time.monotonic() - self._began:.0f} s"
-        self._bar.update(result.returned - self._bar.pos)
-        self._bar.render_progress()

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from triptych.cli.formatting import Exit, save_text
-from triptych.cli.job_commands import PATIENCE_S
 from triptych.cli.output import Screen, caller_for, command, resolved, run
+from triptych.cli.progress import PATIENCE_S
 
 
 @click.command()

@@ -248,9 +248,11 @@ class Request:
                 for name, value in asked["params"].items()
             }
         if self.rows is not None:
-            asked["rows"] = [
-                [[sha256_of[handle] for handle in row.handles], dict(row.values), row.done] for row in self.rows
-            ]
+            rows = hashlib.sha256()
+            for row in self.rows:  # one by one: a table has megabytes
+                hashed_row = [[sha256_of[handle] for handle in row.handles], dict(row.values), row.done]
+                rows.update(json.dumps(hashed_row, sort_keys=True).encode() + b"\n")
+            asked["rows"] = rows.hexdigest()
         if self.look is not None:
             asked["look"] = [self.look.words, [sha256_of[handle] for handle in self.look.images]]
         options = {name: value for name, value in asked.items() if value is not None or name in _HASHED_AS_NULL}

@@ -11,7 +11,7 @@ Other packages use these modules. This file imports none of them, because a star
     file_links    signed URLs of image files
     pruning       removes old image files
 
-The others serve this package alone: `job_creation`, `pricing`, `cost_check`, `live_choice`, `job_reads`,
+The others serve this package alone: `job_creation`, `pricing`, `cost_check`, `live_choice`, `job_reads`, `remaining`,
 `request_facts`, `looks`, `image_access`, `image_preview`, `comparison`, `delivery` with `save_plan` and `file_names`,
 and `worker` with its steps (`submission`, `provider_requests`, `completion`, `polling`, `downloads`, `uploads`,
 `transitions`).

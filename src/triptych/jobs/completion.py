@@ -20,7 +20,7 @@ from triptych.jobs.polling import Polling
 from triptych.jobs.transitions import Transitions, fault_of
 from triptych.providers.client import Account, ProviderClient
 from triptych.storage.async_store import AsyncStore
-from triptych.storage.jobs import SETTLE_TRIES, Claim
+from triptych.storage.claims import SETTLE_TRIES, Claim
 
 log = logging.getLogger(__name__)
 
@@ -207,9 +207,8 @@ class Completion:
 
     async def _outputs(self, prediction: Prediction, done: Done) -> tuple[list[Output], list[str]]:
         warnings = list(done.warnings)
-        job = await self._store.job(prediction.job_id)
         # In a chain the next place belongs to the next step.
-        is_whole_job = job is not None and job.request.lanes * job.request.steps == 1
+        is_whole_job = prediction.request.lanes * prediction.request.steps == 1
         images = done.outputs if is_whole_job else done.outputs[: prediction.count]
         early = {output.n: output for output in await self._store.outputs_of(prediction.id)}
         outputs, missing_count = [], 0

@@ -117,7 +117,8 @@ class Downloads:
 
     async def save(self, job_id: str, outputs: Sequence[Output]) -> None:
         """Copy outputs into the directory that the job's call named, if it named one."""
-        job = await self._store.job(job_id)
+        seen = await self._store.seen(job_id)
+        job = await self._store.job(job_id) if seen and seen.save_to else None
         if not job or not job.save_to:
             return
         for output in outputs:

@@ -14,7 +14,7 @@ import anyio.abc
 from triptych.jobs.downloads import Downloads
 from triptych.jobs.transitions import Transitions
 from triptych.providers import FrameReceived
-from triptych.storage.jobs import Claim
+from triptych.storage.claims import Claim
 
 log = logging.getLogger(__name__)
 

@@ -66,12 +66,6 @@ _EARLIER = "an earlier job's"
 """In place of an output that an earlier job made, before the one with which a lane begins."""
 
 
-_NONE = "no picture"
-"""In place of the original of a lane that began with words or references."""
-_EARLIER = "an earlier job's"
-"""In place of an output that an earlier job made, before the one with which a lane begins."""
-
-
 @dataclass(frozen=True, slots=True)
 class Sheet:
     """Pictures in reading order with their caption; `group` of them stand side by side under `heads`."""

@@ -7,12 +7,31 @@ from contextlib import suppress
 
 from triptych.core import errors
 from triptych.core.models import Job, Output, State, Status
+from triptych.core.text import line
 from triptych.jobs import presenters, resumption
 from triptych.jobs.image_access import Caller
 from triptych.jobs.presenters import Link
-from triptych.jobs.results import JobResult
+from triptych.jobs.results import JobResult, JobsResult, JobStages, Stage
 from triptych.providers.client import Account
 from triptych.storage.jobs import Store
+from triptych.storage.summaries import Seen
+
+
+def job_id_in(handle: str) -> str:
+    """Return the id of a job; the text may be a handle of one of its images."""
+    return handle.strip().partition("/")[0]
+
+
+def seen_job(store: Store, job_id: str, caller: Caller) -> Seen:
+    """Return what `Seen` has of a job. Raises: as `visible_job`."""
+    found = store.seen(job_id_in(job_id))
+    if not found or not caller.sees(found.owner):
+        raise _unknown(job_id)
+    return found
+
+
+def _unknown(job_id: str) -> errors.UnknownHandle:
+    return errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
 
 
 def visible_job(store: Store, job_id: str, caller: Caller) -> Job:
@@ -20,28 +39,58 @@ def visible_job(store: Store, job_id: str, caller: Caller) -> Job:
 
     Raises: `errors.UnknownHandle`, also for another owner's job.
     """
-    job = store.job(job_id.strip().partition("/")[0])
+    job = store.job(job_id_in(job_id))
     if not job or not caller.sees(job.owner):
-        raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
+        raise _unknown(job_id)
     return job
 
 
+def job_stages(store: Store, job_id: str, caller: Caller) -> JobStages:
+    """Return how far each step of a job is. Raises: as `visible_job`."""
+    job = visible_job(store, job_id, caller)
+    steps = [
+        Stage(prompt=line(prompt, 80), done=done, lost=lost, total=total)
+        for prompt, (done, lost, total) in zip(job.request.prompts, store.stages(job.id), strict=True)
+    ]
+    return JobStages(steps=steps, spent=store.spent_usd(job.id))
+
+
+def jobs_listed(store: Store, limit: int, status: str | None, caller: Caller) -> JobsResult:
+    """Return a caller's recent jobs, newest first."""
+    found = store.jobs(limit, status, caller.owner)
+    unfinished = next((job.id for job in found if job.status in (Status.QUEUED, Status.RUNNING)), None)
+    return JobsResult(
+        jobs=[presenters.job_summary(job, store.costs(job.id)) for job in found],
+        next=f'get_status(job_id="{unfinished}", wait_s=50)' if unfinished else None,
+    )
+
+
 def job_result(
-    store: Store, job: Job, accounts: Mapping[str, Account], link: Link, *, page: int, every: bool
+    store: Store,
+    job: Job,
+    accounts: Mapping[str, Account],
+    link: Link,
+    *,
+    page: int,
+    every: bool,
+    remaining_s: int | None,
 ) -> JobResult:
     """Return a job with one page of its images; with `every`, all of them.
 
     Raises: `errors.OutOfLimits` for a page that does not exist.
     """
-    predictions, outputs = store.predictions(job.id), store.outputs(job.id)
+    faulty, lists = store.faulty(job.id), every or job.status not in (Status.QUEUED, Status.RUNNING)
+    outputs = store.outputs(job.id) if lists else []
     return presenters.job_result(
         job,
-        predictions,
+        faulty,
+        store.costs(job.id),
         outputs,
         store.image_by_sha256,
         page=page,
+        remaining_s=remaining_s,
         page_size=None if every else _page_size(store, job, outputs),
-        findable=any(resumption.state_after(p, accounts) is State.SUBMITTING for p in predictions),
+        findable=any(resumption.state_after(p, accounts) is State.SUBMITTING for p in faulty),
         link=link,
     )
 

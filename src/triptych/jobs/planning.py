@@ -292,11 +292,12 @@ def build_plan(
         def quote(size: Size | None, references: int) -> Quote:
             return catalog.quote(offer_of(references), count, size, references, request.params)
 
+        @functools.cache
+        def size_of(references: int, source: Size | None) -> Size | None:
+            return catalog.resolve_size(offer_of(references), request.size, source)
+
         references = [len(lane) - len(also) for lane in inputs]
-        sizes = tuple(
-            catalog.resolve_size(offer_of(n), request.size, lane[0].size if n else None)
-            for n, lane in zip(references, inputs, strict=True)
-        )
+        sizes = tuple(size_of(n, lane[0].size if n else None) for n, lane in zip(references, inputs, strict=True))
         quotes = [quote(size, n) for size, n in zip(sizes, references, strict=True)]
         later = [
             quote(size, len(request.inputs(lane, step + 1))) if step + 1 < request.steps else quotes[lane]

@@ -23,6 +23,7 @@ from triptych.jobs.results import (
     Page,
     Progress,
 )
+from triptych.storage.summaries import Costs
 
 MOST_IMAGES = 24
 """A page lists at most so many images; the job's resource lists all."""
@@ -95,21 +96,23 @@ def image_of_upload(image: Image, hosted: tuple[str, datetime] | None = None, *,
     )
 
 
-def cost_of(job: Job, predictions: Sequence[Prediction]) -> Cost:
+def cost_of(job: Job, costs: Sequence[Costs]) -> Cost:
     """Return a job's quote, and its charge once it is final."""
-    quoted = sum((p.quoted_usd for p in predictions), Decimal(0))
+    quoted = sum((one.quoted_usd * one.count for one in costs), Decimal(0))
     if job.may_be_charged:
         return Cost(quoted=quoted)
-    charged = sum((p.charged_usd for p in predictions if p.charged_usd is not None), Decimal(0))
-    return Cost(quoted=quoted, charged=charged, charge_is_estimate=any(p.charge_is_estimate for p in predictions))
+    charged = sum((one.charged_usd * one.count for one in costs if one.charged_usd is not None), Decimal(0))
+    return Cost(quoted=quoted, charged=charged, charge_is_estimate=any(one.charge_is_estimate for one in costs))
 
 
 def job_result(
     job: Job,
-    predictions: Sequence[Prediction],
+    faulty: Sequence[Prediction],
+    costs: Sequence[Costs],
     outputs: Sequence[Output],
     image_of: ImageOf,
     *,
+    remaining_s: int | None = None,
     page: int = 1,
     page_size: int | None = None,
     findable: bool = True,
@@ -117,8 +120,8 @@ def job_result(
 ) -> JobResult:
     """Return the result of a job: without images while it runs, then with one page of them, final images first.
 
-    Without `page_size`: all images so far, in order. `findable`: an uncertain request may still be found in the
-    provider's list.
+    `faulty` are its predictions with a fault. Without `page_size`: all images so far, in order. `findable`: an
+    uncertain request may still be found in the provider's list.
 
     Raises: `errors.OutOfLimits` if an ended job has no such page.
     """
@@ -137,7 +140,7 @@ def job_result(
                 f'get_status(job_id="{job.id}", page={pages}) is the last.'
             )
         shown = returned[(page - 1) * page_size : page * page_size]
-    fault = _fault(predictions)
+    fault = _fault(faulty)
     requested = max(job.request.requested, job.returned)  # a layer job returns more images than it requests
     images = {output.n: image_of(output.sha256) if output.sha256 else None for output in shown}
     if pruned := [image.pruned_at for image in images.values() if image and image.pruned_at]:
@@ -149,15 +152,15 @@ def job_result(
         provider=job.provider,
         model=job.model,
         endpoint=job.endpoint,
-        progress=Progress(done=job.returned, total=requested),
+        progress=Progress(done=job.returned, total=requested, remaining_s=remaining_s),
         requested=requested,
         returned=len(returned) if ended else job.returned,
         page=Page(number=page, of=pages) if pages > 1 else None,
         images=[image_of_output(output, images[output.n], link) for output in shown],
-        cost=cost_of(job, predictions),
+        cost=cost_of(job, costs),
         error=fault,
         warnings=warnings,
-        next=_retry(job, predictions) or _next(job, fault, at_home, findable, page + 1 if page < pages else None),
+        next=_retry(job, faulty) or _next(job, fault, at_home, findable, page + 1 if page < pages else None),
     )
 
 
@@ -174,7 +177,7 @@ def page_size(outputs: Sequence[Output], image_of: ImageOf) -> int:
     return min(max((PAGE_CHARS - JOB_CHARS) // image_chars, 1), MOST_IMAGES)
 
 
-def job_summary(job: Job, predictions: Sequence[Prediction]) -> JobSummary:
+def job_summary(job: Job, costs: Sequence[Costs]) -> JobSummary:
     """Return the summary of a job."""
     return JobSummary(
         job_id=job.id,
@@ -186,20 +189,20 @@ def job_summary(job: Job, predictions: Sequence[Prediction]) -> JobSummary:
         requested=job.request.requested,
         returned=job.returned,
         created_at=job.created_at,
-        cost=cost_of(job, predictions),
+        cost=cost_of(job, costs),
     )
 
 
-def _fault(predictions: Sequence[Prediction]) -> Failure | None:
+def _fault(faulty: Sequence[Prediction]) -> Failure | None:
     """Return the failure that explains the job: of an uncertain submit first, then a final one, then a retried one."""
     ranks = {State.UNCERTAIN: 0, State.FAILED: 1, State.CANCELLED: 3}
-    faulty = sorted((p for p in predictions if p.fault), key=lambda p: ranks.get(p.state, 2))
-    return faulty[0].fault if faulty else None
+    first = min(faulty, key=lambda p: ranks.get(p.state, 2), default=None)
+    return first.fault if first else None
 
 
-def _retry(job: Job, predictions: Sequence[Prediction]) -> str | None:
+def _retry(job: Job, faulty: Sequence[Prediction]) -> str | None:
     """Return the call that makes the failed lanes of an ended chain again; None while `get_status` may still help."""
-    faults = [one.fault.kind for one in predictions if one.state is State.FAILED and one.fault]
+    faults = [one.fault.kind for one in faulty if one.state is State.FAILED and one.fault]
     may_retry = faults and not FREE_LOOKS.intersection(faults)
     if job.request.is_chain and job.status in (Status.PARTIAL, Status.FAILED) and may_retry:
         return f'edit_chain(images=["{job.id}/failed"])'

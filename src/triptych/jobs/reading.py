@@ -66,8 +66,7 @@ def source_of_file(text: str, real: Path) -> Source:
         found = real.stat()
     except OSError:
         return Source(text, real, object())
-    now_ns = time.time_ns()
-    fresh = any(abs(now_ns - at_ns) < FRESH_S * 1e9 for at_ns in (found.st_mtime_ns, found.st_ctime_ns))
+    fresh = any(abs(time.time() - at) < FRESH_S for at in (found.st_mtime, found.st_ctime))
     return Source(text, real, object() if fresh else (str(real), *_stamp(found)))
 
 

@@ -33,6 +33,33 @@ class Result(BaseModel):
 class Progress(Result):
     done: int
     total: int
+    remaining_s: int | None = _shown_if_set()
+    """About how long the job still takes, in seconds; left out until some of its requests have finished."""
+
+
+class Stage(Result):
+    """One step of a job: its words, how many of its requests are done, and how many ended without an image."""
+
+    prompt: str
+    done: int
+    lost: int
+    total: int
+
+
+class JobStages(Result):
+    """How far each step of a job is; `spent` is the charge of what has finished, or its quote until that is known."""
+
+    steps: list[Stage]
+    spent: Usd
+
+
+def time_left(seconds: int) -> str:
+    """Return a duration as "about 4 min left"."""
+    if seconds < 90:
+        return f"about {max(round(seconds, -1), 5)} s left"
+    if seconds < 90 * 60:
+        return f"about {round(seconds / 60)} min left"
+    return f"about {seconds / 3600:.1f} h left"
 
 
 class LayerResult(Result):
@@ -149,6 +176,7 @@ class JobResult(Result):
         lines = [
             f"{self.job_id or 'no job'}: {self.status}, {self.returned} of {self.requested} images, "
             f"{self.model} on {self.provider}, {self.cost.text(self.status)}"
+            f"{f', {time_left(self.progress.remaining_s)}' if self.progress.remaining_s else ''}"
         ]
         if self.page:
             lines.append(f"page {self.page.number} of {self.page.of}: {len(self.images)} of {self.returned} images")

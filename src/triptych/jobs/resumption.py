@@ -20,7 +20,7 @@ ATTEMPTS_BEFORE_ONE_LOOK = 4
 
 def resume(store: Store, job_id: str, accounts: Mapping[str, Account], now: Moment) -> None:
     """Return a job's predictions to the worker if their images may still be available."""
-    for prediction in store.predictions(job_id):
+    for prediction in store.faulty(job_id):
         state = state_after(prediction, accounts)
         if state:
             attempts = ATTEMPTS_BEFORE_ONE_LOOK if state is State.SUBMITTING else 0

@@ -28,21 +28,23 @@ from triptych.jobs.delivery import Deliveries
 from triptych.jobs.image_access import Caller, ImageAccess, SignedFile
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
-from triptych.jobs.job_reads import job_result, visible_job
+from triptych.jobs.job_reads import job_id_in, job_result, job_stages, jobs_listed, seen_job, visible_job
 from triptych.jobs.looks import Looks
 from triptych.jobs.planning import MAX_REQUESTS, Terms
 from triptych.jobs.pricing import Pricing
 from triptych.jobs.reading import Reading
+from triptych.jobs.remaining import remaining_s
 from triptych.jobs.results import (
     ImageResult,
     JobResult,
     JobsResult,
-    JobSummary,
+    JobStages,
     ModelsResult,
     Preview,
     SaveResult,
     SpendResult,
     UploadResult,
+    time_left,
 )
 from triptych.jobs.save_plan import Asked
 from triptych.jobs.uploads import upload_all
@@ -50,10 +52,13 @@ from triptych.jobs.worker import Worker
 from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore, Hop, one_thread
 from triptych.storage.jobs import Store
+from triptych.storage.summaries import Seen
 
 __all__ = ["Caller", "ImageService", "Request", "ServiceConfig", "SignedFile", "Terms", "open_service"]
 
 MAX_WAIT_S = 55.0
+READ_LEFT_EVERY_S = 1.0
+"""How often a waiting call estimates the remaining time."""
 LOOK_AGAIN_S = 0.2
 """How often a waiting call reads its job again, for changes by other processes."""
 OVERVIEW_BYTES = 4000
@@ -105,6 +110,7 @@ class ImageService:
     def __init__(self, config: ServiceConfig, clock: Clock, hop: Hop | None = None) -> None:
         self.config = config
         self._clock = clock
+        self._began_at = clock.now()
         self._listeners: dict[object, Callable[[str], None]] = {}
         self.provider_client = ProviderClient(proxy_resolves=config.proxy_resolves)
         self._files = ImageFiles(config.home, self.provider_client.fetch)
@@ -184,10 +190,10 @@ class ImageService:
         nothing. With a page, only that page of an ended job's images is read.
         Raises: `errors.UnknownHandle`; `errors.OutOfLimits` for a page that does not exist.
         """
-        job = await self._job(job_id, caller)
-        if page is None:
-            await self._resume(job)
-        return await self._wait(job.id, min(wait_s, caller.left_s()), caller, page or 1)
+        job_id, job = job_id_in(job_id), await self.seen(job_id, caller)
+        if page is None and job.status in (Status.PARTIAL, Status.FAILED, Status.UNCERTAIN):
+            await self._resume(job_id)
+        return await self._wait(job_id, min(wait_s, caller.left_s()), caller, page or 1)
 
     async def list_jobs(self, limit: int = 20, status: str | None = None, caller: Caller = ANYONE) -> JobsResult:
         """Return recent jobs, newest first."""
@@ -195,17 +201,7 @@ class ImageService:
             raise errors.OutOfLimits(f"limit is 1 to 100; it was {limit}.")
         if status is not None and status not in set(Status):
             raise errors.OutOfLimits(f"status is one of {', '.join(Status)}; it was {errors.quoted(status, 40)}.")
-
-        def read(store: Store) -> tuple[list[Job], list[JobSummary]]:
-            found = store.jobs(limit, status, caller.owner)
-            return found, [presenters.job_summary(job, store.predictions(job.id)) for job in found]
-
-        jobs, summaries = await self.store.run(read)
-        unfinished = next((job.id for job in jobs if job.status in (Status.QUEUED, Status.RUNNING)), None)
-        return JobsResult(
-            jobs=summaries,
-            next=f'get_status(job_id="{unfinished}", wait_s=50)' if unfinished else None,
-        )
+        return await self.store.run(jobs_listed, limit, status, caller)
 
     async def cancel_job(self, job_id: str, caller: Caller = ANYONE) -> JobResult:
         """Cancel the requests that are not submitted; a warning names those that the provider will still charge.
@@ -277,12 +273,12 @@ class ImageService:
 
     # -- the resources
 
-    async def owner(self, job_id: str) -> str | None:
-        """Return the owner of a job; None for the person at the machine.
+    async def seen(self, job_id: str, caller: Caller = ANYONE) -> Seen:
+        """Return a job's status, owner, and number of images.
 
-        Raises: `errors.UnknownHandle`.
+        Raises: `errors.UnknownHandle`, also for another owner's job.
         """
-        return (await self._job(job_id, ANYONE)).owner
+        return await self.store.run(seen_job, job_id, caller)
 
     async def job(self, job_id: str, caller: Caller = ANYONE, *, page: int = 1, every: bool = False) -> JobResult:
         """Return a job now, with one page of its images if it has ended; with `every`, all its images.
@@ -293,18 +289,25 @@ class ImageService:
 
         def read(store: Store) -> JobResult:
             found, link = visible_job(store, job_id, caller), self.image_access.link(store, caller)
-            return job_result(store, found, self.config.accounts, link, page=page, every=every)
+            left_s = remaining_s(store.pace(found.id), self._clock.now(), self._began_at)
+            return job_result(store, found, self.config.accounts, link, page=page, every=every, remaining_s=left_s)
 
         return await self.store.run(read)
+
+    async def stages(self, job_id: str, caller: Caller = ANYONE) -> JobStages:
+        """Return how far each step of a job is, and the cost so far.
+
+        Raises: `errors.UnknownHandle`.
+        """
+        return await self.store.run(job_stages, job_id, caller)
 
     async def times(self, job_id: str, caller: Caller = ANYONE) -> tuple[datetime, datetime, datetime]:
         """Return when a job was made, the time of its last stored change, and the time now.
 
         Raises: `errors.UnknownHandle`.
         """
-        job = await self._job(job_id, caller)
-        moves = [at for p in await self.store.predictions(job.id) for at in (p.submitted_at, p.finished_at) if at]
-        return job.created_at, max([job.created_at, *moves]), self._clock.now()
+        made_at, moved_at = await self.store.run(lambda store: store.times(visible_job(store, job_id, caller).id))
+        return made_at, moved_at, self._clock.now()
 
     async def spend(self, days: int = 7, caller: Caller = ANYONE) -> SpendResult:
         """Return the ledger of so many days (UTC, with today) by day, provider and model, and the budget.
@@ -389,28 +392,30 @@ class ImageService:
     async def _wait(self, job_id: str, wait_s: float, caller: Caller, page: int = 1) -> JobResult:
         """Return the job when it has ended or `wait_s` is over; report its progress meanwhile."""
         end_s = self._clock.monotonic() + min(max(wait_s, 0), MAX_WAIT_S)
-        reported = None
+        reported, left, left_read_s = None, None, -math.inf
         while True:
             changed = self.worker.notifier.next
-            job = await self._job(job_id, caller)
-            seen = (job.status, job.returned)
+            seen = await self.seen(job_id, caller)
             if caller.report and seen != reported:
                 reported = seen
-                message = f"{job_id} {job.status}, {job.returned} of {job.request.requested} images"
-                await caller.report_progress(job.returned, job.request.requested, message)
+                if self._clock.monotonic() - left_read_s >= READ_LEFT_EVERY_S:
+                    pace, left_read_s = await self.store.pace(job_id), self._clock.monotonic()
+                    left = remaining_s(pace, self._clock.now(), self._began_at)
+                message = f"{job_id} {seen.status}, {seen.returned} of {seen.requested} images"
+                message += f", {time_left(left)}" if left and seen.status in (Status.QUEUED, Status.RUNNING) else ""
+                await caller.report_progress(seen.returned, seen.requested, message)
             left_s = end_s - self._clock.monotonic()
-            if job.status not in (Status.QUEUED, Status.RUNNING):
+            if seen.status not in (Status.QUEUED, Status.RUNNING):
                 await self.image_access.save_copies(job_id)
                 return await self.job(job_id, caller, page=page)
             if left_s <= 0:
                 return await self.job(job_id, caller, page=page)
             await self._clock.wait(changed, min(left_s, LOOK_AGAIN_S))
 
-    async def _resume(self, job: Job) -> None:
+    async def _resume(self, job_id: str) -> None:
         """Resume the predictions that ended without their images; this costs nothing."""
-        if job.status in (Status.PARTIAL, Status.FAILED, Status.UNCERTAIN):
-            await self.store.run(resumption.resume, job.id, self.config.accounts, moment(self._clock))
-            self.worker.notifier.notify()
+        await self.store.run(resumption.resume, job_id, self.config.accounts, moment(self._clock))
+        self.worker.notifier.notify()
 
     async def _job(self, job_id: str, caller: Caller) -> Job:
         return await self.store.run(visible_job, job_id, caller)

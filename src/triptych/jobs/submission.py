@@ -32,7 +32,7 @@ from triptych.jobs.transitions import Transitions, fault_of
 from triptych.providers import SubmitTimes
 from triptych.providers.client import Account, ProviderClient
 from triptych.storage.async_store import AsyncStore
-from triptych.storage.jobs import Claim
+from triptych.storage.claims import Claim
 from triptych.storage.reads import RESTARTED
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.states import LEASE_S
 from triptych.storage.async_store import AsyncStore
-from triptych.storage.jobs import Claim
+from triptych.storage.claims import Claim
 
 RENEWED_WITHIN_S = LEASE_S / 2
 """A renewal that took longer does not count: the lease may have expired."""

@@ -17,7 +17,7 @@ from triptych.core.clock import Clock, moment
 from triptych.core.models import Failure, State
 from triptych.core.states import retry_delay_s
 from triptych.storage.async_store import AsyncStore
-from triptych.storage.jobs import Claim
+from triptych.storage.claims import Claim
 
 T = TypeVar("T")
 

@@ -29,7 +29,8 @@ from triptych.jobs.polling import Polling
 from triptych.jobs.submission import Submission
 from triptych.providers.client import Account, ProviderClient
 from triptych.storage.async_store import AsyncStore
-from triptych.storage.jobs import Claim, Store
+from triptych.storage.claims import Claim
+from triptych.storage.jobs import Store
 
 log = logging.getLogger(__name__)
 

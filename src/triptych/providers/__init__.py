@@ -28,6 +28,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, TypeVar
@@ -239,6 +240,7 @@ class Provider:
 SHARED = frozenset({"client", "guarded_transport", "url_safety", "preview"})
 
 
+@cache
 def names() -> tuple[str, ...]:
     """Return every provider's name, from the files in this folder, without importing them.
 

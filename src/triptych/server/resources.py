@@ -30,7 +30,7 @@ from mcp.shared.exceptions import MCPError
 
 from triptych.core import errors
 from triptych.core.text import line, tree
-from triptych.jobs.results import ImageResult, Result
+from triptych.jobs.results import ImageResult, JobResult, Result
 from triptych.server import fitting, gallery, skills
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 SCHEME = "triptych://"
 RECENT = 20
+MOST_LISTED = 200
+"""A job's resource lists at most so many images: about 90 KB."""
 
 
 async def listing(
@@ -149,8 +151,9 @@ async def read(
                 return _json(uri, await (await open_service()).list_jobs(caller=caller))
             case "jobs", job_id:
                 service = await open_service()
-                request = (await service.making(job_id, caller)).model_dump(mode="json")
-                return _json(uri, await service.job(job_id, caller, every=True), {"making": request})
+                making = await service.making(job_id, caller)
+                job = _first_images(await service.job(job_id, caller, every=True), len(making.prompts))
+                return _json(uri, job, {"making": making.model_dump(mode="json")})
             case "models", "":
                 return _json(uri, await (await open_service()).list_models(every=True))
             case "looks" | "spend", _ if kind == "looks" or not name:
@@ -179,6 +182,18 @@ async def _looks_or_spend(service: ImageService, kind: str, name: str, caller: C
     if kind == "spend":
         return await service.spend(caller=caller)
     return await (service.looks.versions(name, caller) if name else service.looks.listed(caller))
+
+
+def _first_images(job: JobResult, steps: int) -> JobResult:
+    """Return a job with at most `MOST_LISTED` images, final ones first if some are left out."""
+    if len(job.images) <= MOST_LISTED:
+        return job
+    images = sorted(job.images, key=lambda image: int(image.handle.rpartition("/")[2]) % steps != 0)[:MOST_LISTED]
+    note = (
+        f"{MOST_LISTED} of {len(job.images):,} images are listed here, final ones first; "
+        f'get_status(job_id="{job.job_id}", page=2) and on list all.'
+    )
+    return job.model_copy(update={"images": images, "warnings": [*job.warnings, note]})
 
 
 def _json(uri: str, result: Result, facts: dict[str, Any] | None = None) -> types.ReadResourceResult:

@@ -144,12 +144,12 @@ class ClientSessions:
         service = self._watched
         assert service is not None
         try:
-            owner, returned = await service.owner(job_id), (await service.job(job_id)).returned
+            job = await service.seen(job_id)
         except Exception:  # The change must be published even if the job cannot be read now.
             logger.exception("job %s changed and could not be read", job_id)
             return None, False
-        before, self._returned[job_id] = self._returned.get(job_id, 0), returned
-        return owner, returned > before
+        before, self._returned[job_id] = self._returned.get(job_id, 0), job.returned
+        return job.owner, job.returned > before
 
     # -- the two ways to ask for them ------------------------------------------------------------------------------
 
@@ -197,7 +197,7 @@ class ClientSessions:
         service = await self._service_or_mcp_error()
         job_id = uri.removeprefix(f"{JOBS_URI}/")
         try:
-            return job_id == uri or Caller(owner=owner).sees(await service.owner(job_id))
+            return job_id == uri or Caller(owner=owner).sees((await service.seen(job_id)).owner)
         except UnknownHandle:
             return False
 

@@ -3,7 +3,9 @@
 Other packages use these modules; this file imports none of them:
 
     async_store   `AsyncStore`: the store for the event loop, each call in a worker thread
-    jobs          `Store`: every write and its transaction; `Claim`
+    jobs          `Store`: every write and its transaction
+    claims        `Claim`: which prediction is due, and the leases
+    summaries     what is read of a running job again and again
     reads         the reads, and the writes of images
     budget        the ledger and the cap per 24 hours
     looks         the looks and their versions
@@ -13,4 +15,4 @@ Other packages use these modules; this file imports none of them:
 Inside stand `queries.sql`, with every statement, and `migrations`, with the numbered changes of the tables.
 """
 
-__all__ = ["async_store", "budget", "jobs", "looks", "reads", "rows", "sqlite"]
+__all__ = ["async_store", "budget", "claims", "jobs", "looks", "reads", "rows", "sqlite", "summaries"]

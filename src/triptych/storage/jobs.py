@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -23,26 +23,16 @@ from triptych.core.clock import Moment
 from triptych.core.errors import format_usd
 from triptych.core.models import Failure, Job, Output, Prediction, Route, State
 from triptych.core.offers import Operation
-from triptych.core.states import LEASE_S, MAX_WAIT_S, job_status, may_move
+from triptych.core.states import TERMINAL, job_status, may_move
 from triptych.storage import rows
-from triptych.storage.reads import Reads
+from triptych.storage.claims import Claim, Claims
 
 _OPEN_TO_AN_ANSWER = frozenset({State.SUBMITTING, State.UNCERTAIN, State.QUEUED, State.CANCELLED})
 """A late response to a request that was sent is written in these states: it is more certain than they are."""
-SETTLE_TRIES = 6
-"""How often the charge of a finished prediction is requested."""
 _CANCELLED = Failure("cancelled", "Cancelled before it was submitted.", False)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A prediction that this process holds until the lease expires."""
-
-    prediction: Prediction
-    lease: str
-
-
-class Store(Reads):
+class Store(Claims):
     """One connection to the database at `path`, which is created if it is missing.
 
     `budget_usd` caps the spending and reservations of 24 hours; None is no cap.
@@ -63,9 +53,9 @@ class Store(Reads):
             written = rows.columns(job)
             del written["may_be_charged"]  # it follows from the predictions
             self._db.run("add_job", **written)
+            names, created_at = self._db.parameters("add_prediction"), now.at.timestamp()
             for prediction in predictions:
-                values = self._db.used("add_prediction", rows.columns(prediction))
-                self._db.run("add_prediction", **values, created_at=now.at.timestamp())
+                self._db.run("add_prediction", **rows.columns(prediction, names), created_at=created_at)
             if job.save_to and job.request.is_chain:  # its manifest is written when it has ended
                 self.save_also(job.id, job.save_to)
         return None
@@ -76,88 +66,12 @@ class Store(Reads):
             self._warn(job_id, warnings)
 
     def _warn(self, job_id: str, warnings: Iterable[str]) -> None:
-        row = self._db.one("job", id=job_id)
+        row = self._db.one("job_status", id=job_id)
         assert row
-        merged = list(dict.fromkeys([*json.loads(row["warnings"]), *warnings]))
-        self._db.run("warn_job", job_id=job_id, warnings=json.dumps(merged))
-
-    # -- for the worker
-
-    def claim(
-        self,
-        *,
-        now: Moment,
-        lease: str,
-        providers: Sequence[str],
-        max_running: Mapping[str, int],
-        held: Sequence[str] = (),
-    ) -> Claim | None:
-        """Claim the most urgent due prediction, if there is one; running predictions come before queued ones.
-
-        A queued prediction is skipped while its provider runs `max_running` predictions. The ids in `held` are skipped:
-        this process works on them, even if their leases have expired.
-
-        Raises: `errors.Outdated` after a newer Triptych has changed the database; `move` still works then.
-        """
-        with self._db.without_fsync(), self._db.transaction():
-            self._db.require_current()
-            # `now` may be older than the wait for this transaction, and a lease of another process newer than `now`.
-            now_s = max(now.mono_s, self._clock.monotonic())
-            row = self._db.one(
-                "claim",
-                lease=lease,
-                until=now_s + LEASE_S,
-                now=now_s,
-                most_wait_s=MAX_WAIT_S,
-                most_lease_s=LEASE_S,
-                providers=providers,
-                full=self._full(now, max_running),
-                held=held,
-                settle_tries=SETTLE_TRIES,
-            )
-        return Claim(rows.read(Prediction, row), lease) if row else None
-
-    def next_due(
-        self, *, now: Moment, providers: Sequence[str], max_running: Mapping[str, int], held: Sequence[str] = ()
-    ) -> float | None:
-        """Return when the next claim can succeed on the monotonic clock, None if that is not known."""
-        row = self._db.one(
-            "next_due",
-            now=now.mono_s,
-            most_wait_s=MAX_WAIT_S,
-            most_lease_s=LEASE_S,
-            providers=providers,
-            full=self._full(now, max_running),
-            held=held,
-            settle_tries=SETTLE_TRIES,
-        )
-        return row["due"] if row else None
-
-    def _full(self, now: Moment, max_running: Mapping[str, int]) -> list[str]:
-        if not max_running:
-            return []
-        running = {row["provider"]: row["running"] for row in self._db.all("busy", now=now.mono_s)}
-        return [provider for provider, limit in max_running.items() if running.get(provider, 0) >= limit]
-
-    def heartbeat(self, leases: Sequence[str], until_s: float) -> None:
-        """Extend leases."""
-        if leases:
-            with self._db.without_fsync():
-                self._db.run("heartbeat", leases=leases, until=until_s)
-
-    def renew(self, claim: Claim, now_s: float) -> bool:
-        """Renew the lease of a prediction that is about to be sent; return False if it is lost."""
-        with self._db.without_fsync():
-            done = self._db.run("renew", id=claim.prediction.id, lease=claim.lease, until=now_s + LEASE_S)
-        return done.rowcount == 1
-
-    def put_back(self, claim: Claim, due_at: float) -> None:
-        """Release a claim. The state stays as the last move wrote it."""
-        self._db.run("put_back", id=claim.prediction.id, lease=claim.lease, due_at=due_at)
-
-    def note_loss(self, prediction_id: str, fault: Failure) -> None:
-        """Store that the response to a submit was lost, under any lease; an existing failure stays."""
-        self._db.run("note_loss", id=prediction_id, fault=rows.column(fault))
+        known = json.loads(row["warnings"])
+        merged = list(dict.fromkeys([*known, *warnings]))
+        if merged != known:
+            self._db.run("warn_job", job_id=job_id, warnings=json.dumps(merged))
 
     def move(
         self,
@@ -213,7 +127,8 @@ class Store(Reads):
                 self._let_dependents_wait(moved.id, now)
             if old != state:
                 self._update_dependents(moved, now)
-            self._refresh(moved.job_id)
+            if old != state or outputs:
+                self._refresh(moved.job_id)
         return Claim(moved, claim.lease)
 
     def add_outputs(self, outputs: Sequence[Output], *, now: datetime) -> None:
@@ -246,7 +161,7 @@ class Store(Reads):
             more = sum((usd[row["id"]] - Decimal(row["reserved_usd"]) for row in moving), Decimal(0))
             if held["lease"] != claim.lease or not self.ledger.balance(now).fits(more):
                 return False
-            left = tuple(r for r in rows.read(Job, job).routes if r.provider != route.provider)
+            left = tuple(r for r in self._job(job).routes if r.provider != route.provider)
             self._db.run(
                 "reroute_job",
                 id=claim.prediction.job_id,
@@ -277,7 +192,7 @@ class Store(Reads):
     ) -> None:
         self._db.run(
             "move",
-            **self._db.used("move", rows.columns(moved)),
+            **rows.columns(moved, self._db.parameters("move")),
             reserved_usd="0" if release else reserved,
             lease=lease,
             lease_until=row["lease_until"] if lease and row else 0,
@@ -298,18 +213,29 @@ class Store(Reads):
             if follower["state"] != State.WAITING:
                 continue
             fault = Failure("input_missing", f"Not sent: its input, step {moved.step + 1}, made no image.", False)
-            cancelled = replace(rows.read(Prediction, follower), state=State.CANCELLED, fault=fault, finished_at=now.at)
+            cancelled = replace(self._prediction(follower), state=State.CANCELLED, fault=fault, finished_at=now.at)
             self._write(cancelled, "0", None, lease=None, release=True)
             self._update_dependents(cancelled, now)
 
     def _refresh(self, job_id: str) -> None:
-        row = self._db.one("job", id=job_id)
-        home = self._db.one("home", job_id=job_id)
-        assert row and home
+        """Write a job's status, and at its end the number of its images.
+
+        The row of a job may have megabytes, and SQLite writes a row as a whole: so nothing else is written in between.
+        """
+        row = self._db.one("job_status", id=job_id)
+        assert row
         states = [State(r["state"]) for r in self._db.all("states", job_id=job_id)]
-        status = job_status(states, home["n"], home["lost"])
-        now, mono = self._clock.now().timestamp(), self._clock.monotonic()
-        self._db.run("refresh_job", job_id=job_id, status=status, returned=home["n"], now=now, mono=mono)
+        returned, lost = row["returned"], 0
+        if all(state in TERMINAL for state in states):
+            home = self._db.one("home", job_id=job_id)
+            assert home
+            returned, lost, stored = home["n"], home["lost"], home["n"]
+        else:
+            stored = int(self._db.one("has_home", job_id=job_id) is not None)
+        status = job_status(states, stored, lost)
+        if (status, returned) != (row["status"], row["returned"]):
+            now, mono = self._clock.now().timestamp(), self._clock.monotonic()
+            self._db.run("refresh_job", job_id=job_id, status=status, returned=returned, now=now, mono=mono)
 
     def output_stored(self, output: Output, sha256: str) -> None:
         """Store that an output's image is stored."""
@@ -345,7 +271,7 @@ class Store(Reads):
         with self._db.transaction():
             row = self._db.one("prediction", id=prediction_id)
             assert row
-            old = rows.read(Prediction, row)
+            old = self._prediction(row)
             if old.state is state or not may_move(old.state, state):
                 return  # another process has resumed it meanwhile
             # The failure of a lost response stays: it proves that the request was sent.
@@ -363,7 +289,7 @@ class Store(Reads):
         for row in self._db.all("followers", id=prediction_id):
             found = self._db.one("prediction", id=row["id"])
             assert found
-            follower = rows.read(Prediction, found)
+            follower = self._prediction(found)
             if follower.state is State.CANCELLED and follower.fault and follower.fault.kind == "input_missing":
                 balance = self.ledger.balance(now)
                 if not balance.fits(follower.quoted_usd):
@@ -390,12 +316,12 @@ class Store(Reads):
                 fault = _CANCELLED
                 if row["state"] == State.UNCERTAIN:
                     fault = Failure("cancelled", "Accepted as lost: the provider may still charge it.", False)
-                cancelled = replace(rows.read(Prediction, row), state=State.CANCELLED, fault=fault, finished_at=now.at)
+                cancelled = replace(self._prediction(row), state=State.CANCELLED, fault=fault, finished_at=now.at)
                 self._write(cancelled, row["reserved_usd"], None, lease=None, release=row["state"] != State.UNCERTAIN)
             self._refresh(job_id)
 
     def _cancel_requested(self, job_id: str) -> bool:
-        row = self._db.one("job", id=job_id)
+        row = self._db.one("job_status", id=job_id)
         return bool(row and row["cancel_requested"])
 
     def poll_now(self, provider: str, tickets: Sequence[str]) -> None:

@@ -89,28 +89,35 @@ WHERE COALESCE(p.submitted_at, p.created_at) >= :since AND (:owner IS NULL OR j.
 ORDER BY at DESC, p.id;
 
 -- name: job
-SELECT jobs.*, EXISTS (
+SELECT id, created_at, fingerprint, provider, model, endpoint, save_to, warnings, routes, owner, cancel_requested, status,
+  page_size, (SELECT COUNT(*) FROM frames WHERE frames.job_id = jobs.id AND sha256 IS NOT NULL) AS returned, EXISTS (
   SELECT 1 FROM predictions p WHERE p.job_id = jobs.id AND p.charged_usd IS NULL
     AND (p.reserved_usd <> '0' OR p.state NOT IN ('failed', 'cancelled'))
 ) AS may_be_charged
 FROM jobs WHERE id = :id;
 
 -- name: jobs
-SELECT jobs.*, EXISTS (
+SELECT id, created_at, fingerprint, provider, model, endpoint, save_to, warnings, routes, owner, cancel_requested, status,
+  page_size, (SELECT COUNT(*) FROM frames WHERE frames.job_id = jobs.id AND sha256 IS NOT NULL) AS returned, EXISTS (
   SELECT 1 FROM predictions p WHERE p.job_id = jobs.id AND p.charged_usd IS NULL
     AND (p.reserved_usd <> '0' OR p.state NOT IN ('failed', 'cancelled'))
 ) AS may_be_charged
 FROM jobs WHERE (:status IS NULL OR status = :status) AND (:owner IS NULL OR owner = :owner)
 ORDER BY created_at DESC, id LIMIT :limit;
 
+-- name: faulty
+SELECT * FROM predictions WHERE job_id = :job_id AND fault IS NOT NULL ORDER BY lane, step;
+
+-- name: costs
+SELECT COUNT(*) AS count, quoted_usd, charged_usd, charge_is_estimate FROM predictions WHERE job_id = :job_id
+GROUP BY quoted_usd, charged_usd, charge_is_estimate;
+
 -- name: predictions
-SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request,
-  (SELECT live_offer FROM jobs WHERE jobs.id = job_id) AS live_offer FROM predictions
+SELECT * FROM predictions
 WHERE job_id = :job_id ORDER BY lane, step;
 
 -- name: prediction
-SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request,
-  (SELECT live_offer FROM jobs WHERE jobs.id = job_id) AS live_offer FROM predictions WHERE id = :id;
+SELECT * FROM predictions WHERE id = :id;
 
 -- name: frames
 SELECT * FROM frames WHERE job_id = :job_id ORDER BY n;
@@ -133,34 +140,82 @@ ORDER BY frames.created_at DESC, frames.job_id, frames.n LIMIT :limit;
 
 -- name: busy
 SELECT provider, COUNT(*) AS running FROM predictions
-WHERE state IN ('submitting', 'running') OR (state = 'queued' AND lease_until > :now)
+WHERE id IN (SELECT id FROM predictions WHERE state IN ('submitting', 'running')
+             UNION ALL SELECT id FROM predictions WHERE lease IS NOT NULL AND +state = 'queued' AND lease_until > :now)
 GROUP BY provider;
 
 -- name: claim
 UPDATE predictions SET lease = :lease, lease_until = :until
 WHERE id = (
+  -- Each list of candidates is short or has the first of an index, so a job of 2,000 predictions costs no more. `free`
+  -- has the providers that may get another request, `tries` the numbers of attempts after which a charge is asked for
+  -- again; both are JSON lists.
   SELECT id FROM predictions
-  WHERE (state IN ('queued', 'submitting', 'running', 'fetching')
-         OR (state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL AND attempts < :settle_tries))
-    AND (due_at <= :now OR due_at > :now + :most_wait_s)
-    AND (lease_until <= :now OR lease_until > :now + :most_lease_s)
-    AND provider IN (:providers)
-    AND NOT (state = 'queued' AND provider IN (:full))
-    AND id NOT IN (:held)
+  WHERE id IN (
+    SELECT id FROM predictions WHERE state IN ('submitting', 'running', 'fetching')
+      AND (due_at <= :now OR due_at > :now + :most_wait_s)
+      AND (lease_until <= :now OR lease_until > :now + :most_lease_s)
+      AND provider IN (:providers) AND id NOT IN (:held)
+    UNION ALL
+    SELECT (
+      SELECT id FROM predictions
+      WHERE state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL AND attempts = tried.value
+        AND (due_at <= :now OR due_at > :now + :most_wait_s)
+        AND (lease_until <= :now OR lease_until > :now + :most_lease_s)
+        AND provider IN (:providers) AND id NOT IN (:held)
+      ORDER BY due_at, created_at, lane, step LIMIT 1
+    ) FROM json_each(:tries) AS tried
+    UNION ALL
+    SELECT (
+      SELECT id FROM predictions
+      WHERE state = 'queued' AND provider = open.value
+        AND (due_at <= :now OR due_at > :now + :most_wait_s)
+        AND (lease_until <= :now OR lease_until > :now + :most_lease_s)
+        AND id NOT IN (:held)
+      ORDER BY due_at, created_at, lane, step LIMIT 1
+    ) FROM json_each(:free) AS open
+  )
   ORDER BY CASE state WHEN 'queued' THEN 1 ELSE 0 END, due_at, created_at, lane, step
   LIMIT 1
 )
-RETURNING *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request,
-  (SELECT live_offer FROM jobs WHERE jobs.id = job_id) AS live_offer;
+RETURNING *;
 
 -- name: next_due
-SELECT MIN(MAX(CASE WHEN due_at > :now + :most_wait_s THEN 0 ELSE due_at END,
-               CASE WHEN lease_until > :now + :most_lease_s THEN 0 ELSE lease_until END)) AS due FROM predictions
-WHERE (state IN ('queued', 'submitting', 'running', 'fetching')
-       OR (state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL AND attempts < :settle_tries))
-  AND provider IN (:providers)
-  AND NOT (state = 'queued' AND provider IN (:full))
-  AND id NOT IN (:held);
+-- As `claim`: the first of each index, and the few that are leased (`+` keeps SQLite from reading a state as a whole).
+SELECT MIN(CASE WHEN due > :now + :most_wait_s THEN 0 ELSE due END) AS due FROM (
+  SELECT due_at AS due FROM predictions
+  WHERE state IN ('submitting', 'running', 'fetching') AND lease IS NULL
+    AND provider IN (:providers) AND id NOT IN (:held)
+  UNION ALL
+  SELECT (
+    SELECT due_at FROM predictions
+    WHERE state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL AND attempts = tried.value AND lease IS NULL
+      AND provider IN (:providers) AND id NOT IN (:held)
+    ORDER BY due_at LIMIT 1
+  ) FROM json_each(:tries) AS tried
+  UNION ALL
+  SELECT (
+    SELECT due_at FROM predictions
+    WHERE state = 'queued' AND provider = open.value AND lease IS NULL AND id NOT IN (:held)
+    ORDER BY due_at LIMIT 1
+  ) FROM json_each(:free) AS open
+  UNION ALL
+  SELECT (
+    SELECT due_at FROM predictions
+    WHERE state = 'queued' AND provider = open.value AND lease IS NULL AND id NOT IN (:held)
+      AND due_at > :now + :most_wait_s
+    LIMIT 1
+  ) FROM json_each(:free) AS open
+  UNION ALL
+  SELECT MAX(CASE WHEN due_at > :now + :most_wait_s THEN 0 ELSE due_at END,
+             CASE WHEN lease_until > :now + :most_lease_s THEN 0 ELSE lease_until END)
+  FROM predictions
+  WHERE lease IS NOT NULL AND provider IN (:providers) AND id NOT IN (:held)
+    AND (+state IN ('submitting', 'running', 'fetching')
+         OR (+state = 'queued' AND provider IN (SELECT value FROM json_each(:free)))
+         OR (+state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL
+             AND attempts IN (SELECT value FROM json_each(:tries))))
+);
 
 -- name: heartbeat
 UPDATE predictions SET lease_until = :until WHERE lease IN (:leases);
@@ -223,11 +278,47 @@ UPDATE predictions SET state = 'queued', due_at = 0 WHERE after_id = :id AND sta
 SELECT id FROM predictions WHERE after_id = :id;
 
 -- name: states
-SELECT state, COUNT(*) AS n FROM predictions WHERE job_id = :job_id GROUP BY state;
+-- The states in the job, each found by one look into an index.
+SELECT value AS state FROM json_each('["waiting", "queued", "submitting", "running", "fetching", "done", "failed",
+  "cancelled", "uncertain"]') WHERE EXISTS (SELECT 1 FROM predictions WHERE job_id = :job_id AND state = value);
 
 -- name: home
 SELECT COUNT(sha256) AS n, COUNT(CASE WHEN sha256 IS NULL AND url IS NULL THEN 1 END) AS lost FROM frames
 WHERE job_id = :job_id;
+
+-- name: has_home
+SELECT 1 FROM frames WHERE job_id = :job_id AND sha256 IS NOT NULL LIMIT 1;
+
+-- name: job_status
+SELECT status, returned, cancel_requested, warnings FROM jobs WHERE id = :id;
+
+-- name: job_seen
+SELECT status, owner, save_to, (SELECT COUNT(*) FROM frames WHERE frames.job_id = jobs.id AND sha256 IS NOT NULL) AS returned
+FROM jobs WHERE id = :id;
+
+-- name: newest_ends
+SELECT submitted_at, finished_at FROM predictions
+WHERE job_id = :job_id AND state IN ('fetching', 'done', 'failed') AND submitted_at IS NOT NULL AND finished_at IS NOT NULL
+ORDER BY finished_at DESC LIMIT :limit;
+
+-- name: left
+SELECT lane, state, submitted_at FROM predictions
+WHERE job_id = :job_id AND state IN ('waiting', 'queued', 'submitting', 'running') ORDER BY lane;
+
+-- name: first_submit
+SELECT MIN(submitted_at) AS at FROM predictions WHERE job_id = :job_id;
+
+-- name: stages
+SELECT step, COUNT(*) AS total, COUNT(CASE WHEN state = 'done' THEN 1 END) AS done,
+       COUNT(CASE WHEN state IN ('failed', 'cancelled', 'uncertain') THEN 1 END) AS lost
+FROM predictions WHERE job_id = :job_id GROUP BY step;
+
+-- name: spent
+SELECT COALESCE(charged_usd, quoted_usd) AS usd, COUNT(*) AS n FROM predictions
+WHERE job_id = :job_id AND (charged_usd IS NOT NULL OR state IN ('fetching', 'done')) GROUP BY usd;
+
+-- name: job_fixed
+SELECT request, sources, live_offer FROM jobs WHERE id = :id;
 
 -- name: refresh_job
 UPDATE jobs SET
@@ -281,19 +372,16 @@ UPDATE jobs SET cancel_requested = 1 WHERE id = :id;
 SELECT ticket FROM predictions WHERE provider = :provider AND ticket IS NOT NULL;
 
 -- name: unaccounted
-SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request,
-  (SELECT live_offer FROM jobs WHERE jobs.id = job_id) AS live_offer FROM predictions
+SELECT * FROM predictions
 WHERE provider = :provider AND endpoint = :endpoint AND id <> :id AND ticket IS NULL AND submitted_at > :since
   AND state IN ('submitting', 'uncertain', 'cancelled');
 
 -- name: unfinished_at
-SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request,
-  (SELECT live_offer FROM jobs WHERE jobs.id = job_id) AS live_offer FROM predictions
+SELECT * FROM predictions
 WHERE provider = :provider AND state IN ('waiting', 'queued', 'submitting', 'running', 'fetching', 'uncertain');
 
 -- name: running_at
-SELECT *, (SELECT request FROM jobs WHERE jobs.id = job_id) AS request,
-  (SELECT live_offer FROM jobs WHERE jobs.id = job_id) AS live_offer FROM predictions
+SELECT * FROM predictions
 WHERE provider = :provider AND state = 'running' AND ticket IS NOT NULL
 ORDER BY submitted_at LIMIT 50;
 
@@ -312,6 +400,11 @@ UPDATE images SET pruned_at = NULL, file = :file WHERE sha256 = :sha256 AND prun
 
 -- name: images_home
 SELECT sha256, handle, file, created_at FROM images WHERE pruned_at IS NULL ORDER BY created_at, handle;
+
+-- name: job_times
+SELECT jobs.created_at AS made_at, MAX(jobs.created_at, COALESCE(MAX(submitted_at), 0), COALESCE(MAX(finished_at), 0))
+  AS moved_at
+FROM jobs LEFT JOIN predictions ON job_id = jobs.id WHERE jobs.id = :job_id;
 
 -- name: job_ages
 SELECT jobs.id, jobs.status,

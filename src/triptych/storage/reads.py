@@ -13,12 +13,15 @@ import sqlite3
 import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
 from triptych.core.clock import Clock, Moment, SystemClock, boot_id
 from triptych.core.models import Failure, Image, Job, Output, Prediction
+from triptych.core.offers import Offer
+from triptych.core.requests import Request
 from triptych.storage import rows
 from triptych.storage.budget import Budget, Ledger
 from triptych.storage.looks import Looks
@@ -28,6 +31,20 @@ RESTARTED = Failure("restarted", "The machine restarted before the provider's an
 """Of a request in progress at the restart: its age depends on a wall clock that may have been set meanwhile."""
 SAME_FOR_S = 3600.0
 """How long after its end a job is the result of the same request."""
+
+KEPT_CHARS = 16_000_000
+"""The most characters of requests that are kept as values."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """What never changes in a job after it is stored; `chars` is its length as JSON."""
+
+    request: Request
+    sources: tuple[str, ...] | None
+    live_offer: Offer | None
+    requested: int
+    chars: int
 
 
 class Reads:
@@ -42,6 +59,7 @@ class Reads:
         self._images_dir = images_dir
         self._clock = clock or SystemClock()
         self._db = Database(path)
+        self._kept: dict[str, _Fixed] = {}
         self._forget_earlier_boots()
         self.ledger = Ledger(self._db, budget_usd)
         self.looks = Looks(self._db)
@@ -187,7 +205,7 @@ class Reads:
         the provider. Results of the provider are no uploads.
         """
         with self._db.transaction():
-            using = [rows.read(Prediction, row) for row in self._db.all("unfinished_at", provider=provider)]
+            using = [self._prediction(row) for row in self._db.all("unfinished_at", provider=provider)]
             sent = {url for p in using for url in p.sent_urls}
             handles = {handle for p in using for handle in (*p.inputs, *p.request.handles)}
             needed = {image.sha256 for image in map(self.image_by_handle, handles) if image}
@@ -219,15 +237,37 @@ class Reads:
     def job(self, job_id: str) -> Job | None:
         """Return a job; None if there is none."""
         row = self._db.one("job", id=job_id)
-        return rows.read(Job, row) if row else None
+        return self._job(row) if row else None
 
     def jobs(self, limit: int, status: str | None = None, owner: str | None = None) -> list[Job]:
         """Return the newest jobs first, of one owner or of all."""
-        return [rows.read(Job, row) for row in self._db.all("jobs", limit=limit, status=status, owner=owner)]
+        return [self._job(row) for row in self._db.all("jobs", limit=limit, status=status, owner=owner)]
+
+    def _job(self, row: sqlite3.Row) -> Job:
+        fixed = self._fixed(row["id"])
+        return rows.read(Job, row, request=fixed.request, sources=fixed.sources, live_offer=fixed.live_offer)
+
+    def _prediction(self, row: sqlite3.Row) -> Prediction:
+        fixed = self._fixed(row["job_id"])
+        return rows.read(Prediction, row, request=fixed.request, live_offer=fixed.live_offer)
+
+    def _fixed(self, job_id: str) -> _Fixed:
+        """Return what never changes in a job. It is kept, up to `KEPT_CHARS`: a table has megabytes."""
+        found = self._kept.pop(job_id, None)
+        if found is None:
+            row = self._db.one("job_fixed", id=job_id)
+            assert row
+            request: Request = rows.value(Request, row["request"])
+            chars = len(row["request"]) + len(row["sources"] or "")
+            found = rows.read(_Fixed, row, request=request, requested=request.requested, chars=chars)
+        self._kept[job_id] = found  # the last used is the last to be forgotten
+        while len(self._kept) > 1 and sum(one.chars for one in self._kept.values()) > KEPT_CHARS:
+            del self._kept[next(iter(self._kept))]
+        return found
 
     def predictions(self, job_id: str) -> list[Prediction]:
         """Return a job's predictions, lane by lane, step by step."""
-        return [rows.read(Prediction, row) for row in self._db.all("predictions", job_id=job_id)]
+        return [self._prediction(row) for row in self._db.all("predictions", job_id=job_id)]
 
     def outputs(self, job_id: str) -> list[Output]:
         """Return a job's outputs in order."""
@@ -277,11 +317,11 @@ class Reads:
             endpoint=prediction.endpoint,
             since=since.timestamp(),
         )
-        return [(rows.read(Prediction, row), row["lease_until"] > now.mono_s) for row in found]
+        return [(self._prediction(row), row["lease_until"] > now.mono_s) for row in found]
 
     def running_at(self, provider: str) -> list[Prediction]:
         """Return the predictions that run at a provider, oldest first, at most 50."""
-        return [rows.read(Prediction, row) for row in self._db.all("running_at", provider=provider)]
+        return [self._prediction(row) for row in self._db.all("running_at", provider=provider)]
 
     def unfinished(self) -> int:
         """Return how many predictions are not finished."""

@@ -7,7 +7,7 @@ number nor a text is JSON text.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import fields
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -20,6 +20,8 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 T = TypeVar("T")
+
+SHORT_CHARS = 2000
 
 
 def utc(seconds: float) -> datetime:
@@ -37,9 +39,11 @@ def column(value: Any) -> str | int | float | None:
     return to_json(value).decode()
 
 
-def columns(value: Any) -> dict[str, str | int | float | None]:
-    """Return a dataclass's fields as columns."""
-    return {field.name: column(getattr(value, field.name)) for field in fields(value)}
+def columns(value: Any, only: Container[str] | None = None) -> dict[str, str | int | float | None]:
+    """Return a dataclass's fields as columns; with `only`, those of these names."""
+    return {
+        field.name: column(getattr(value, field.name)) for field in fields(value) if only is None or field.name in only
+    }
 
 
 def value(kind: Any, stored: Any) -> Any:
@@ -47,10 +51,15 @@ def value(kind: Any, stored: Any) -> Any:
     return None if stored is None else _reader(kind)(stored)
 
 
-def read(kind: type[T], row: sqlite3.Row) -> T:
-    """Return a row as a dataclass. For a NULL whose field cannot be None, the field has its default."""
-    values = {}
+def read(kind: type[T], row: sqlite3.Row, **given: Any) -> T:
+    """Return a row as a dataclass. For a NULL whose field cannot be None, the field has its default.
+
+    `given` are fields that are not in the row.
+    """
+    values = given
     for name, is_optional, convert in _readers(kind):  # type: ignore[arg-type]
+        if name in given:
+            continue
         stored = row[name]
         if stored is not None:
             values[name] = convert(stored)
@@ -79,5 +88,7 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
         return utc
     if hint in (str, int, float, bool, Decimal) or (isinstance(hint, type) and issubclass(hint, Enum)):
         return hint  # type: ignore[no-any-return]
-    # The rows of a job repeat the same few texts.
-    return lru_cache(maxsize=256)(TypeAdapter(hint).validate_json)
+    # The rows of a job repeat the same few texts. Long ones, such as the routes of 2,000 lanes, would fill the memory.
+    convert = TypeAdapter(hint).validate_json
+    remembered = lru_cache(maxsize=256)(convert)
+    return lambda text: remembered(text) if len(text) <= SHORT_CHARS else convert(text)

@@ -131,10 +131,9 @@ class Database:
         with self._mendable():
             return self.connection.execute(sql, values)
 
-    def used(self, query: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return those of the values that a statement uses."""
-        names = _parameters(self._queries[query])
-        return {name: value for name, value in values.items() if name in names}
+    def parameters(self, query: str) -> frozenset[str]:
+        """Return the names of the values that a statement uses."""
+        return _parameters(self._queries[query])
 
     def all(self, query: str, **values: Any) -> list[sqlite3.Row]:
         """Return every row of a statement."""

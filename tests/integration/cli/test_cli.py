@@ -413,6 +413,7 @@ def test_models_are_a_table_within_100_columns(with_key: Emulator) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process on Windows")
+@pytest.mark.usefixtures("ordinary_start")
 def test_an_interrupted_wait_leaves_the_job_for_status(coffee: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with running("atlas", latency_s=3600.0, max_side=96, key=KEY) as api:
         monkeypatch.setenv("ATLASCLOUD_API_KEY", KEY)
@@ -516,6 +517,7 @@ def test_the_faults_of_an_emulated_api_can_be_listed() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to one process on Windows")
+@pytest.mark.usefixtures("ordinary_start")
 def test_an_emulator_runs_until_it_is_interrupted() -> None:
     with child("emulate", "atlas", "--port", "0") as process:
         assert process.stderr

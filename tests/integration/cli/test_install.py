@@ -442,6 +442,7 @@ def test_this_installation_knows_where_it_came_from() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("host", ["claude-code", "codex"])
+@pytest.mark.usefixtures("ordinary_start")
 async def test_the_command_that_is_written_starts_the_server(host: str, tmp_path: Path) -> None:
     put(host, machine(tmp_path))
     entry = server(host, HOSTS[host].user(machine(tmp_path)).read_text("utf-8"))

@@ -222,6 +222,29 @@ async def test_a_changed_look_changes_no_job_that_was_made(
         assert kept and kept.request.look and kept.request.look.version == 1
 
 
+async def test_a_retry_keeps_the_version_and_the_original_unless_another_look_is_named(
+    make_service: MakeService, atlas: Emulator, finish: Finish
+) -> None:
+    steps = ["warmer", "a cup [[emulate:submit/moderated-before times=1]]", "at night"]
+    async with make_service(atlas) as service:
+        (red,) = (await service.upload_images([data_uri("red")])).images
+        (teal,) = (await look(service, "teal")).images
+        job = await edit_chain(service, [red.handle], steps, ["original", "look:coffee"], NOW)
+        first = await ended(service, finish, job.job_id)
+        assert first.status == "partial", first.text()
+        await look(service, "navy", words="hard light")
+        again = await ended(service, finish, (await edit_chain(service, [f"{job.job_id}/failed"], [], (), NOW)).job_id)
+        assert (again.status, again.requested) == ("done", 2), again.text()
+        assert [prompt.rpartition(": ")[2] for prompt, _ in sent(atlas)] == [WORDS] * 4
+        assert [output.source for output in await service.store.outputs(again.job_id or "")] == [
+            (f"{job.job_id}/1", red.handle, teal.handle), (f"{again.job_id}/2", red.handle, teal.handle)
+        ]  # fmt: skip
+        other = await edit_chain(service, [f"{job.job_id}/failed"], [], ["look:coffee"], NOW)
+        made = service.store.plain.job(other.job_id or "")
+        assert made and made.request.look and made.request.look.version == 2
+        assert made.request.references == ("original",)
+
+
 async def test_a_changed_look_is_another_request(make_service: MakeService, coffee: str) -> None:
     async with make_service() as service:
         jobs = []

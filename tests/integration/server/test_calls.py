@@ -234,11 +234,9 @@ async def test_arguments_not_given_are_the_services_own_defaults(client_of: Conn
         ("edit_sequence", {**WORDS, "params": "seed=7"}, ["`params`", 'an object such as {"seed": 7}']),
         ("edit_sequence", {**WORDS, "params": ["seed"]}, ["`params` is a list", "an object"]),
         ("edit_sequence", {**WORDS, "images": []}, ["`images` is empty"]),
-        ("edit_sequence", {**WORDS, "images": ["a"] * 15}, ["`images` has 15 items", "at most 14"]),
         ("edit_sequence", {**WORDS, "images": ["a", 7]}, ["`images` item 2", "must be text"]),
         ("edit_sequence", {**WORDS, "images": {"a": 1}}, ["`images` is an object", "list of strings"]),
         ("edit_sequence", {**WORDS, "prompt": "  "}, ["`prompt` is empty"]),
-        ("edit_chain", {"images": ["a"], "steps": ["warm"] * 11}, ["`steps` has 11 items", "at most 10"]),
         ("list_jobs", {"status": "finished"}, ['`status` is "finished"', "'done'"]),
         ("list_models", {"operation": "inpaint"}, ["`operation`", "'edit-sequential'"]),
     ],
@@ -274,7 +272,7 @@ async def test_a_refusal_never_repeats_a_misplaced_image(client_of: Connect) -> 
 async def test_twenty_wrong_arguments_still_make_a_short_refusal(client_of: Connect) -> None:
     async with client_of() as client:
         refusal = refusal_of(await client.call_tool("edit_chain", {f"wrong_{'x' * 80}_{n}": n for n in range(20)}))
-    assert "And 19 more" in refusal
+    assert "And 18 more" in refusal
 
 
 async def test_an_unknown_tool_is_refused_with_the_known_names(client_of: Connect, told: CannedService) -> None:

@@ -13,7 +13,7 @@ import mcp_types as types
 import pytest
 from mcp import Client, MCPError
 
-from support.servers import SAMPLES, Connect
+from support.servers import SAMPLES, SMALL, Connect
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +57,7 @@ async def test_every_tool_does_its_part_of_the_work(connect: Connect, tmp_path: 
         chain = await call(client, "edit_chain", images=[first, second], steps=["sepia", "vignette"], again=True)
         assert chain["status"] == "done" and chain["returned"] == 4
 
-        made = await call(client, "generate_sequence", prompt="a lighthouse", count=2, again=True)
+        made = await call(client, "generate_sequence", prompt="a lighthouse", count=2, size=SMALL, again=True)
         assert made["status"] == "done"
 
         again = await call(client, "get_status", job_id=job["job_id"])

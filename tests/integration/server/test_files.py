@@ -22,7 +22,7 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from PIL import Image
 
-from support.servers import SAMPLES, SERVE, Child, environ
+from support.servers import SAMPLES, SERVE, SMALL, Child, environ
 from triptych.jobs import file_links
 from triptych.server import auth, files
 from triptych.server.auth import owner_of
@@ -170,8 +170,12 @@ async def call(client: Client, tool: str, **arguments: Any) -> types.CallToolRes
 
 
 async def made(client: Client) -> dict[str, Any]:
-    """Return an image that was made just now."""
-    result = await call(client, "generate_sequence", prompt="a lighthouse", again=True, wait_s=50)
+    """Return an image that was made just now; others have the same bytes."""
+    return await done(client, "edit_sequence", images=[CAT], prompt="warmer")
+
+
+async def done(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
+    result = await call(client, tool, again=True, wait_s=50, **arguments)
     [image] = result.structured_content["images"]
     seen(image["url"])
     assert result.structured_content["status"] == "done" and isinstance(image, dict)
@@ -185,7 +189,7 @@ async def get(url: str, method: str = "GET", **headers: str) -> httpx2.Response:
 
 async def test_a_results_url_gives_the_file_without_a_token(connect: As, urls: dict[str, str]) -> None:
     async with connect() as client:
-        result = await call(client, "generate_sequence", prompt="two barns", count=2, again=True, wait_s=50)
+        result = await call(client, "generate_sequence", prompt="two barns", count=2, size=SMALL, again=True, wait_s=50)
         images = result.structured_content["images"]
         told = result.content[0].text
     assert len({image["url"] for image in images}) == 2
@@ -221,6 +225,7 @@ async def test_a_file_names_its_type_and_runs_nothing(connect: As) -> None:
         assert head.headers[header] == answer.headers[header]
 
 
+@pytest.mark.usefixtures("ordinary_start")
 async def test_no_log_holds_a_signature_even_where_messages_are_logged(tmp_path: Path) -> None:
     env = environ(tmp_path, TRIPTYCH_AUTH_TOKEN=ANN, TRIPTYCH_LOG_LEVEL="DEBUG")
     child = Child("-c", SERVE, "sse", env=env)
@@ -274,7 +279,7 @@ async def test_every_way_to_see_an_image_names_its_url(connect: As) -> None:
 
 async def test_a_url_of_ours_can_be_the_next_edits_image(connect: As) -> None:
     async with connect() as client, connect(BEN) as ben:
-        image = await made(client)
+        image = await done(client, "generate_sequence", prompt="a lighthouse", size=SMALL)
         edited = await call(client, "edit_sequence", images=[image["url"]], prompt="warmer", wait_s=50)
         assert edited.structured_content["images"][0]["source"] == [image["handle"]]
         refused = await ben.call_tool("edit_sequence", {"images": [image["url"]], "prompt": "warmer"})
@@ -429,6 +434,7 @@ async def test_revoked_urls_end_at_once_and_new_ones_work(urls: dict[str, str], 
 # -- where the URLs lead
 
 
+@pytest.mark.usefixtures("ordinary_start")
 async def test_urls_are_below_the_public_url(tmp_path: Path) -> None:
     env = environ(tmp_path, TRIPTYCH_AUTH_TOKEN=ANN, TRIPTYCH_PUBLIC_URL=PUBLIC)
     child = Child("-c", SERVE.replace("127.0.0.1", "0.0.0.0"), "http", env=env)
@@ -449,7 +455,7 @@ async def test_an_open_bind_without_a_public_url_promises_no_url(tmp_path: Path)
     child = Child("-c", SERVE.replace("127.0.0.1", "0.0.0.0"), "http", env=environ(tmp_path, TRIPTYCH_AUTH_TOKEN=ANN))
     try:
         async with client_of(child.url().replace("0.0.0.0", "127.0.0.1")) as client:
-            result = await call(client, "generate_sequence", prompt="a barn", wait_s=50)
+            result = await call(client, "edit_sequence", images=[CAT], prompt="warmer", wait_s=50)
         assert result.structured_content["images"][0]["url"].startswith("file:")
     finally:
         assert child.end() == 0
@@ -467,7 +473,7 @@ async def test_over_stdio_a_url_is_what_it_was(tmp_path: Path) -> None:
         command=sys.executable, args=["-m", "triptych"], env=environ(tmp_path, TRIPTYCH_PUBLIC_URL=PUBLIC)
     )
     async with Client(command) as client:
-        result = await call(client, "generate_sequence", prompt="a barn", wait_s=50)
+        result = await call(client, "edit_sequence", images=[CAT], prompt="warmer", wait_s=50)
     [image] = result.structured_content["images"]
     assert image["url"] == Path(image["path"]).as_uri() and image["url_expires_at"] is None
 

@@ -16,7 +16,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
-from support.servers import CannedService, Child, Connect, environ, job_result
+from support.servers import SMALL, CannedService, Child, Connect, environ, job_result
 from triptych.server import app as building
 from triptych.server import limits
 
@@ -272,7 +272,7 @@ async def test_who_reads_is_cut_by_none_of_these_limits(urls: dict[str, str]) ->
         client.listen(resource_subscriptions=["triptych://jobs"]) as events,
     ):
         await anyio.sleep(STALLED_S * 1.2)
-        made = await client.call_tool("generate_sequence", {"prompt": "a barn", "again": True})
+        made = await client.call_tool("generate_sequence", {"prompt": "a barn", "size": SMALL, "again": True})
         assert not made.is_error
         with anyio.fail_after(PATIENCE_S):
             assert getattr(await anext(events), "uri", "") == "triptych://jobs"

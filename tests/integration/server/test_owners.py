@@ -15,7 +15,7 @@ from mcp import Client, MCPError
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
-from support.servers import SAMPLES, SERVE, Child, environ
+from support.servers import SAMPLES, SERVE, SMALL, Child, environ
 from triptych.server.auth import owner_of
 
 pytestmark = pytest.mark.anyio
@@ -82,7 +82,7 @@ async def test_no_tool_or_resource_shows_what_is_anothers(connect: As) -> None:
     prompt = "a lighthouse nobody else asked for"
     async with connect(ANN) as ann, connect(BEN) as ben:
         cat = (await call(ann, "upload_images", images=[CAT]))["images"][0]
-        made = await call(ann, "generate_sequence", prompt=prompt, again=True)
+        made = await call(ann, "generate_sequence", prompt=prompt, size=SMALL, again=True)
         output = made["images"][0]
         known = [cat["handle"], output["handle"], made["job_id"], made["job_id"].removeprefix("job_")]
 
@@ -110,7 +110,7 @@ async def test_no_tool_or_resource_shows_what_is_anothers(connect: As) -> None:
         assert texts[0].replace(made["job_id"], "job_00000000") == texts[1]
         assert "outside the allowed" in await refused(ben, "view_images", {"images": [output["path"]]})
 
-        await call(ben, "generate_sequence", prompt="Ben's own", again=True)
+        await call(ben, "generate_sequence", prompt="Ben's own", size=SMALL, again=True)
         shown = [
             json.dumps(await call(ben, "list_jobs", limit=100)),
             json.dumps(await call(ben, "list_models")),
@@ -163,7 +163,7 @@ class Ear:
 async def test_no_client_hears_of_anothers_jobs(connect: As) -> None:
     anns, bens = Ear(), Ear()
     async with connect(ANN, message_handler=anns) as ann, connect(BEN, message_handler=bens) as ben:
-        theirs = (await call(ann, "generate_sequence", prompt="a barn", again=True))["job_id"]
+        theirs = (await call(ann, "edit_sequence", images=[CAT], prompt="warmer", again=True))["job_id"]
         async with anyio.create_task_group() as tasks:
             for client, ear in ((ann, anns), (ben, bens)):
                 await tasks.start(hearing, client, ear, ["triptych://jobs"])
@@ -183,7 +183,7 @@ async def test_no_client_hears_of_anothers_jobs(connect: As) -> None:
             await anns.until("triptych://jobs")
             await anns.until("list_changed")
             assert bens.heard == []
-            await call(ben, "generate_sequence", prompt="a barn", again=True)
+            await call(ben, "edit_sequence", images=[CAT], prompt="warmer", again=True)
             await bens.until("list_changed")
             assert set(bens.heard) <= {"triptych://jobs", "list_changed"}
             tasks.cancel_scope.cancel()

@@ -34,6 +34,7 @@ pytestmark = pytest.mark.anyio
 
 NOW = Options(wait_s=0)
 CAT = str(SAMPLES / "cat.jpg")
+A_DAY_S = 24 * 3600
 LITERAL = re.compile(r'get_status\(job_id="(job_[0-9a-f]+)", page=([0-9]+)\)')
 Over = Callable[..., AbstractAsyncContextManager[Client]]
 
@@ -184,6 +185,26 @@ async def test_warnings_and_errors_keep_a_running_job_short(status: str) -> None
 # -- pages -------------------------------------------------------------------------------------------------------------
 
 
+async def test_the_resource_of_2000_images_lists_the_first_final_ones(make_service: MakeService) -> None:
+    async with make_service() as service:
+        job_id = await ended_chain(service, 200, 10)
+        async with over(service) as client:
+            content = (await client.read_resource(f"triptych://jobs/{job_id}")).contents[0]
+    assert isinstance(content, types.TextResourceContents)
+    fields = json.loads(content.text)
+    assert [one["handle"] for one in fields["images"]] == [f"{job_id}/{10 * n}" for n in range(1, 201)]
+    assert fields["returned"] == 2000 and len(content.text) < 110_000
+    assert "200 of 2,000 images are listed here" in fields["warnings"][-1]
+
+
+async def test_page_84_of_2000_images_is_there(make_service: MakeService) -> None:
+    async with make_service() as service:
+        job_id = await ended_chain(service, 2000, 1)
+        async with over(service) as client:
+            page = await client.call_tool("get_status", {"job_id": job_id, "page": 84})
+    assert page.structured_content["page"]["number"] == 84 and handles_of(page)
+
+
 async def test_pages_of_2000_images_are_short(make_service: MakeService) -> None:
     async with make_service() as service:
         job_id = await ended_chain(service, 200, 10)
@@ -260,15 +281,16 @@ async def test_a_job_of_one_page_names_none(make_service: MakeService) -> None:
     assert result.structured_content["next"] == f'view_images(images=["{job_id}"])'
 
 
-async def test_reading_a_page_takes_nothing_up_again(make_service: MakeService, atlas: Emulator) -> None:
+async def test_reading_a_page_takes_nothing_up_again(
+    make_service: MakeService, atlas: Emulator, clock: FakeClock
+) -> None:
     async with make_service(atlas) as service:
         atlas.fault("poll", "503", times=None)
         job = await edit_sequence(service, [CAT], "warm", 1, NOW)
         async with over(service) as client:
-            for _ in range(40):
-                failed = await client.call_tool("get_status", {"job_id": job.job_id, "wait_s": 55, "page": 1})
-                if failed.structured_content["status"] == "failed":
-                    break
+            await client.call_tool("get_status", {"job_id": job.job_id, "wait_s": 55, "page": 1})
+            clock.advance(A_DAY_S)
+            failed = await client.call_tool("get_status", {"job_id": job.job_id, "wait_s": 55, "page": 1})
             again = await client.call_tool("get_status", {"job_id": job.job_id, "page": 1})
             looked = await client.call_tool("get_status", {"job_id": job.job_id})
     assert failed.structured_content["error"]["kind"] == "deadline"

@@ -68,12 +68,14 @@ def stdio(home: Path, *messages: dict[str, Any], cwd: Path, python: tuple[str, .
 # -- stdio -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("ordinary_start")
 def test_a_stdio_server_ends_with_0_when_stdin_closes(tmp_path: Path) -> None:
     ended = stdio(tmp_path / "home", INITIALIZE, cwd=tmp_path)
     assert ended.returncode == 0 and ended.stderr == b""
     assert [json.loads(line)["id"] for line in ended.stdout.splitlines()] == [1]
 
 
+@pytest.mark.usefixtures("ordinary_start")
 def test_an_unused_stdio_server_ends_with_0(tmp_path: Path) -> None:
     assert stdio(tmp_path / "home", cwd=tmp_path).returncode == 0
 
@@ -92,6 +94,7 @@ def test_a_start_imports_nothing_that_initialize_does_not_need(tmp_path: Path) -
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are not Windows's way to end a process")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.usefixtures("ordinary_start")
 def test_a_signal_ends_a_stdio_server_in_order(tmp_path: Path, number: int) -> None:
     child = Child("-m", "triptych", env=environ(tmp_path / "home"))
     assert child.process.stdin and child.process.stdout
@@ -141,6 +144,7 @@ def test_a_bind_that_others_can_reach_needs_a_token() -> None:
     assert ended.returncode == 2 and b"TRIPTYCH_AUTH_TOKEN" in ended.stderr and b"Traceback" not in ended.stderr
 
 
+@pytest.mark.usefixtures("ordinary_start")
 def test_a_port_that_is_taken_is_said_so(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         serve = SERVE.replace(", 0)", f", {taken.getsockname()[1]})")

@@ -74,12 +74,12 @@ def test_every_readable_format_has_its_suffixes() -> None:
 
 def test_a_folder_has_its_pictures_and_counts_the_rest(inside: Path) -> None:
     filled(inside, "b.png", "a.JPEG", "notes.txt", "a.mov", ".DS_Store", ".hidden.png", "deep/c.png")
-    found = listed(inside, inside)
+    found, shown = listed(inside, inside), errors.quoted(str(inside), 80)
     assert [path.name for path in found.pictures] == ["a.JPEG", "b.png"]
     assert found.sentence == (
-        f'2 pictures in "{inside}" (natural order), 2 skipped: "a.mov", "notes.txt", 1 folder not entered.'
+        f'2 pictures in {shown} (natural order), 2 skipped: "a.mov", "notes.txt", 1 folder not entered.'
     )
-    assert found.count == f'2 pictures from "{inside}"'
+    assert found.count == f"2 pictures from {shown}"
 
 
 def test_pictures_that_triptych_saved_are_left_out(inside: Path) -> None:

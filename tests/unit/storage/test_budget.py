@@ -22,7 +22,8 @@ from support.stored import NOW, claim, frame, job, prediction
 from triptych.core import errors
 from triptych.core.models import Failure, Prediction, Route, State
 from triptych.core.offers import Operation
-from triptych.storage.jobs import Claim, Store
+from triptych.storage.claims import Claim
+from triptych.storage.jobs import Store
 
 LATER = NOW + timedelta(hours=25)
 SHA = "ab" * 32

@@ -18,7 +18,8 @@ from support.stored import NOW, REQUEST, WHO, add, claim, frame, job, prediction
 from triptych.core import errors
 from triptych.core.clock import moment
 from triptych.core.models import Failure, Image, Prediction, State
-from triptych.storage.jobs import Claim, Store
+from triptych.storage.claims import Claim
+from triptych.storage.jobs import Store
 
 
 @pytest.fixture

@@ -15,3 +15,9 @@ CREATE TABLE looks (
 CREATE TABLE saved_files (
   path TEXT PRIMARY KEY
 );
+-- Each step of a prediction looks into these, so it takes as long in a job of 2,000 predictions as in a job of one.
+CREATE INDEX predictions_queued ON predictions (provider, due_at, created_at, lane, step) WHERE state = 'queued';
+CREATE INDEX predictions_unsettled ON predictions (attempts, due_at)
+WHERE state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL;
+CREATE INDEX predictions_leased ON predictions (lease) WHERE lease IS NOT NULL;
+CREATE INDEX frames_stored ON frames (job_id) WHERE sha256 IS NOT NULL;

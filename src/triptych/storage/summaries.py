@@ -1,0 +1,106 @@
+"""What is read of a job again and again while it runs: its status, its pace, its costs. Its size hardly counts.
+
+The methods block.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from triptych.core.models import Prediction, Status
+from triptych.storage import rows
+from triptych.storage.reads import Reads
+
+PACE_ENDS = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is asked of a job again and again: not its request, which may have megabytes."""
+
+    status: Status
+    requested: int
+    save_to: str | None
+    owner: str | None
+    returned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a job's requests took so far, and what is left of them."""
+
+    finished: tuple[tuple[datetime, datetime], ...]
+    """When each of the newest `PACE_ENDS` that finished was submitted, and when it finished."""
+    first_at: datetime | None
+    """When the job's first request was submitted; None if more have finished than `finished` has."""
+    running: tuple[datetime, ...]
+    """When each request that runs now was submitted."""
+    left: tuple[int, ...]
+    """How many requests of each unfinished lane have not finished, in the order of the lanes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """The predictions of a job that have the same quote and charge."""
+
+    count: int
+    quoted_usd: Decimal
+    charged_usd: Decimal | None
+    charge_is_estimate: bool
+
+
+class Summaries(Reads):
+    """The reads of one database, and the summaries of its jobs."""
+
+    def seen(self, job_id: str) -> Seen | None:
+        """Return a job's status and the number of its images; None if there is no job."""
+        row = self._db.one("job_seen", id=job_id)
+        return rows.read(Seen, row, requested=self._fixed(job_id).requested) if row else None
+
+    def pace(self, job_id: str) -> Pace:
+        """Return what a job's requests took so far, and what is left."""
+        ends = [
+            (rows.utc(row["submitted_at"]), rows.utc(row["finished_at"]))
+            for row in self._db.all("newest_ends", job_id=job_id, limit=PACE_ENDS)
+        ]
+        left: Counter[int] = Counter()
+        running = []
+        for row in self._db.all("left", job_id=job_id):
+            left[row["lane"]] += 1
+            if row["submitted_at"] and row["state"] in ("submitting", "running"):
+                running.append(rows.utc(row["submitted_at"]))
+        first = self._db.one("first_submit", job_id=job_id)
+        first_at = rows.utc(first["at"]) if first and first["at"] else None
+        return Pace(tuple(ends), first_at if len(ends) < PACE_ENDS else None, tuple(running), tuple(left.values()))
+
+    def costs(self, job_id: str) -> list[Costs]:
+        """Return a job's money: its predictions with the same quote and the same charge together."""
+        return [rows.read(Costs, row) for row in self._db.all("costs", job_id=job_id)]
+
+    def stages(self, job_id: str) -> list[tuple[int, int, int]]:
+        """Return for each step of a job how many requests are done, how many ended without an image, and their number.
+
+        The steps that an earlier job made have none.
+        """
+        found = {row["step"]: row for row in self._db.all("stages", job_id=job_id)}
+        steps = self._fixed(job_id).request.steps
+        return [
+            (row["done"], row["lost"], row["total"]) if (row := found.get(step)) else (0, 0, 0) for step in range(steps)
+        ]
+
+    def spent_usd(self, job_id: str) -> Decimal:
+        """Return the charge of a job's finished requests, or their quote where the charge is not known yet."""
+        return sum((Decimal(row["usd"]) * row["n"] for row in self._db.all("spent", job_id=job_id)), Decimal(0))
+
+    def faulty(self, job_id: str) -> list[Prediction]:
+        """Return those of a job's predictions that have a fault, lane by lane, step by step."""
+        return [self._prediction(row) for row in self._db.all("faulty", job_id=job_id)]
+
+    def times(self, job_id: str) -> tuple[datetime, datetime]:
+        """Return when a job was made, and when a prediction of it was sent or finished last."""
+        row = self._db.one("job_times", job_id=job_id)
+        assert row
+        return rows.utc(row["made_at"]), rows.utc(row["moved_at"])
