@@ -16,6 +16,7 @@ from triptych.core.text import line
 from triptych.jobs import presenters
 from triptych.jobs.image_preview import MOST_PICTURES, OutputOrigin, Picture, Sheet
 from triptych.storage.jobs import Store
+from triptych.storage.summaries import Costs
 
 ImageOf = Callable[[str], Image | None]
 MOST_PROMPT_CHARS = 300
@@ -28,6 +29,7 @@ class Candidate:
     job: Job
     predictions: Sequence[Prediction]
     outputs: Sequence[Output]
+    costs: Sequence[Costs]
 
     @property
     def name(self) -> str:
@@ -36,7 +38,7 @@ class Candidate:
     @property
     def price(self) -> str:
         """Its charge, or its quote as long as the charge is not known."""
-        cost = presenters.cost_of(self.job, self.predictions)
+        cost = presenters.cost_of(self.job, self.costs)
         if cost.charged is None:
             return f"${format_usd(cost.quoted)} quoted"
         return f"{'about ' if cost.charge_is_estimate else ''}${format_usd(cost.charged)}"
@@ -70,7 +72,7 @@ def sheet(store: Store, jobs: Sequence[Job], image_of: ImageOf) -> Sheet | None:
     """Return the sheet of jobs that differ in model and provider alone; None for other jobs, or without pictures."""
     if len(jobs) < 2 or len({job.id for job in jobs}) < len(jobs) or not _alike([job.request for job in jobs]):
         return None
-    candidates = [Candidate(job, store.predictions(job.id), store.outputs(job.id)) for job in jobs]
+    candidates = [Candidate(job, store.predictions(job.id), store.outputs(job.id), store.costs(job.id)) for job in jobs]
     request = jobs[0].request
     places = max(1, min(request.lanes * request.count, MOST_PICTURES // len(jobs)))
     shown = [picture for candidate in candidates for picture in candidate.pictures(places, image_of)]
