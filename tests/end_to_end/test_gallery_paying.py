@@ -131,12 +131,14 @@ def test_an_uncertain_job_has_its_three_ways_out(open_host: Callable[..., Host])
 
 
 def test_a_job_made_again_has_its_look_and_its_original(open_host: Callable[..., Host]) -> None:
-    making = made("edit_chain", ["warmer", "a cup!"], [["img_0a1b2c3d", "img_4e5f6a7b"]], ["uncertain", "waiting"])
-    making |= {"references": ["original", "img_4e5f6a7b"], "look": "look:coffee v1", "look_words": "soft light"}
+    making = made("edit_chain", ["warmer", "a cup!"], [["img_0a1b2c3d"]], ["uncertain", "waiting"])
+    look = {"name": "coffee", "version": 1, "words": "soft light", "images": ["img_4e5f6a7b"]}
+    sent = ["warmer. Keep this look: soft light", "a cup! Keep this look: soft light"]
+    making |= {"references": ["original"], "look": look, "sent": sent}
     error = Failure(kind="uncertain", message="The connection broke after the request left.", retryable=False)
     host = open_host(Told(making, seasons(0, "uncertain", error=error)))
     host.shows({"images": ["a.jpg"], "steps": ["warmer", "a cup!"]}, shown(seasons(0, "uncertain", error=error)))
-    host.see("document.getElementById('facts').innerText.includes('look:coffee v1')")
+    host.see("document.getElementById('job-look').innerText.includes('Look coffee, version 1')")
     host.picture("look")
     host.click("Pay for a new one")
     host.click("Show the price")
@@ -144,7 +146,7 @@ def test_a_job_made_again_has_its_look_and_its_original(open_host: Callable[...,
     host.see("!document.getElementById('price')")
     ((tool, given),) = host.paid()
     assert tool == "edit_chain" and given["images"] == ["img_0a1b2c3d"]
-    assert given["steps"] == ["warmer. Keep this look: soft light", "a cup! Keep this look: soft light"]
+    assert given["steps"] == sent
     assert given["references"] == ["original", "img_4e5f6a7b"]
 
 

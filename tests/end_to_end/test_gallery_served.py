@@ -16,7 +16,9 @@ from support.gallery_host import (
     Server,
     tiles,
 )
+from support.pictures import picture
 from support.servers import SAMPLES
+from triptych_emulators import running
 
 pytestmark = pytest.mark.slow
 
@@ -149,3 +151,39 @@ def test_in_a_tab_without_the_token_it_asks(tab: chromium.Tab, server: Server) -
     listed = "document.querySelector('.job') || document.body.innerText.includes('There are no jobs yet')"
     chromium.wait_for(tab.page.main_frame, listed)
     assert [p for p in tab.problems if "401" not in p] == []
+
+
+def test_a_real_table_with_a_look_is_redone_where_it_failed(open_host: Callable[..., Host], tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    for n in range(4):
+        (shop / f"{n}.png").write_bytes(picture(f"rgb({n},90,90)"))
+    marks = {2: "[[emulate:submit/moderated-before]]"}
+    rows = [f"{n}.png,color {n} {marks.get(n, '')}" for n in range(4)]
+    (shop / "products.csv").write_text("\n".join(["image,color", *rows]))
+    with running("atlas") as api:
+        server = Server(tmp_path, ATLASCLOUD_API_KEY="test-key", ATLASCLOUD_BASE_URL=api.base_url)
+        server.call("upload_images", images=[str(SAMPLES / "coffee.jpg")], look="coffee", words="soft light")
+        arguments = {
+            "images": [str(shop / "products.csv")], "steps": ["on {color}", "a shadow"], "references": ["look:coffee"],
+            "max_cost_usd": 9, "wait_s": 0,
+        }  # fmt: skip
+        host = open_host(server.ask)
+        host.shows(arguments, server.call("edit_chain", **arguments))
+        host.see("document.querySelector('.chip').innerText === 'partial'")
+        states = "[...document.querySelectorAll('tbody tr')].map((row) => row.querySelectorAll('.lost').length)"
+        assert host.see(states) == [0, 0, 2, 0]
+        assert "Look coffee, version 1" in host.text("#job-look")
+        host.frame.get_by_role("button", name="Row 2, step 1, open").click()
+        assert host.text("#words").strip() == "on color 1", "the values of the row are in the instruction"
+        host.click("← All images")
+        host.click("Make the failed ones again")
+        host.click("Show the price")
+        host.see("document.getElementById('price').innerText.includes('for 2 images')")
+        assert len(api.jobs) == 6
+        host.click("Pay $")
+        host.see("document.querySelector('.chip')?.innerText === 'done'")
+        assert host.see("[...document.querySelectorAll('tbody th .file')].map((file) => file.innerText)") == ["2.png"]
+        sent = [job.spec.body["prompt"] for job in api.jobs[6:]]
+        assert len(sent) == 2 and all("Keep this look: soft light" in prompt for prompt in sent)
+        assert server.child.end() == 0

@@ -62,7 +62,7 @@ Respond = Callable[[str, dict[str, Any]], Any]
 class Server:
     """A real server in a child process, spoken to as the gallery itself does."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **more: str) -> None:
         program = "from triptych.__main__ import main; main()"
         saves = f"{SAMPLES}{os.pathsep}{home}"
         self.child = Child(
@@ -70,7 +70,7 @@ class Server:
             program,
             "gallery",
             "--no-open",
-            env=environ(home / "home", TRIPTYCH_ALLOWED_DIRS=saves),
+            env=environ(home / "home", TRIPTYCH_ALLOWED_DIRS=saves, **more),
             ready="gallery is at",
         )
         self.home = home
@@ -223,7 +223,7 @@ def made(tool: str, prompts: list[str], lanes: list[list[str]], states: list[str
         }
         for i, state in enumerate(states)
     ]
-    return {"tool": tool, "prompts": prompts, "lanes": lanes, "format": None, "requests": places}
+    return {"tool": tool, "prompts": prompts, "lanes": lanes, "count": count, "format": None, "requests": places}
 
 
 class Told:
@@ -236,15 +236,23 @@ class Told:
         self.moves = threading.Semaphore(0)
         """Released once for each move of the job to its next result."""
         self.after_cancel: JobResult | None = None
+        self.looks: dict[str, str] = {}
+        """The words of each look."""
+        self.facts: dict[str, Any] = {}
+        """What the resource of every image says besides what was made from it."""
+        self.answers: dict[str, dict[str, Any]] = {}
+        """The structured results of tools that make no job."""
         self.pages: list[JobResult] = []
 
     def __call__(self, method: str, params: dict[str, Any]) -> Any:
         if method == "resources/read":
             uri = params["uri"]
             if uri.startswith("triptych://images/"):
-                return {
-                    "contents": [{"uri": uri, "mimeType": "image/jpeg", "blob": PIXEL, "_meta": {"made_from_it": []}}]
-                }
+                facts = {"made_from_it": [], **self.facts}
+                return {"contents": [{"uri": uri, "mimeType": "image/jpeg", "blob": PIXEL, "_meta": facts}]}
+            if uri == "triptych://looks":
+                text = json.dumps({"looks": [{"name": name, "words": words} for name, words in self.looks.items()]})
+                return {"contents": [{"uri": uri, "mimeType": "application/json", "text": text}]}
             if error := self.refuses.get("triptych://jobs"):
                 raise error
             self._move()
@@ -254,6 +262,8 @@ class Told:
         name, given = params["name"], params["arguments"]
         if error := self.refuses.get(name):
             raise error
+        if name in self.answers:
+            return {"structuredContent": self.answers[name], "content": []}
         if given.get("dry_run"):
             return shown(
                 job_result(
@@ -317,12 +327,10 @@ def chain(status: str = "running") -> JobResult:
 
 
 STEPS = ["remove the background", "soft evening light", "a paper texture"]
-CHAIN = made(
-    "edit_chain",
-    STEPS,
-    [["img_0a1b2c3d", "img_99999999"], ["img_4e5f6a7b", "img_99999999"]],
-    ["done"] * 4 + ["running", "waiting"],
-)
+CHAIN = {
+    **made("edit_chain", STEPS, [["img_0a1b2c3d"], ["img_4e5f6a7b"]], ["done"] * 4 + ["running", "waiting"]),
+    "references": ["img_99999999"],
+}
 
 
 # -- fixtures ----------------------------------------------------------------------------------------------------------

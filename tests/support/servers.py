@@ -19,7 +19,8 @@ from mcp import Client
 from triptych import settings
 from triptych.core import errors
 from triptych.core.models import Status
-from triptych.jobs.results import Cost, ImageResult, JobRequest, JobResult, Progress
+from triptych.jobs.request_facts import JobRequest
+from triptych.jobs.results import Cost, ImageResult, JobResult, Progress
 from triptych.jobs.service import Caller
 from triptych.storage.summaries import Seen
 
@@ -154,8 +155,8 @@ class CannedService:
     async def making(self, job_id: str, caller: Caller | None = None) -> JobRequest:
         return JobRequest(tool="edit_sequence", prompts=["warmer"], lanes=[["img_12345678"]], requests=[])
 
-    async def made_from(self, handle: str, caller: Caller | None = None) -> list[str]:
-        return []
+    async def image_facts(self, handle: str, caller: Caller | None = None) -> dict[str, Any]:
+        return {"made_from_it": []}
 
     async def preview(self, handle: str, caller: Caller | None = None) -> tuple[bytes, ImageResult]:
         if isinstance(self.answer, Exception):

@@ -11,10 +11,10 @@ Other packages use these modules. This file imports none of them, because a star
     file_links    signed URLs of image files
     pruning       removes old image files
 
-The others serve this package alone: `job_creation`, `inputs` with `tables`, `looks`, `retries` and `reading`, `routing`,
-`pricing`, `cost_check`, `live_choice`, `job_reads`, `remaining`, `image_access`, `image_preview`, `comparison`,
-`delivery` with `save_plan`, `file_names` and `manifest`, and `worker` with its steps (`submission`, `provider_requests`,
-`completion`, `polling`, `downloads`, `uploads`, `transitions`).
+The others serve this package alone: `job_creation`, `inputs` with `tables`, `looks`, `retries` and `reading`,
+`routing`, `pricing`, `cost_check`, `live_choice`, `job_reads`, `request_facts`, `remaining`, `image_access`,
+`image_preview`, `comparison`, `delivery` with `save_plan`, `file_names` and `manifest`, and `worker` with its steps
+(`submission`, `provider_requests`, `completion`, `polling`, `downloads`, `uploads`, `transitions`).
 """
 
 __all__ = ["catalogues", "file_links", "look_results", "planning", "presenters", "pruning", "results", "service"]

@@ -17,12 +17,10 @@ from triptych.core.text import line
 from triptych.jobs.results import (
     Cost,
     ImageResult,
-    JobRequest,
     JobResult,
     JobSummary,
     LayerResult,
     Page,
-    PredictionInfo,
     Progress,
 )
 from triptych.storage.summaries import Costs
@@ -177,32 +175,6 @@ def page_size(outputs: Sequence[Output], image_of: ImageOf) -> int:
     url_chars = 2 * max([LEAST_URL_CHARS, *urls])
     image_chars = IMAGE_CHARS + max(path_chars, LEAST_PATH_CHARS) + url_chars + source_chars + layer_chars
     return min(max((PAGE_CHARS - JOB_CHARS) // image_chars, 1), MOST_IMAGES)
-
-
-def making(job: Job, predictions: Sequence[Prediction]) -> JobRequest:
-    """Return the request of a job."""
-    request, look = job.request, job.request.look
-    return JobRequest(
-        tool=request.tool,
-        prompts=list(request.prompts),
-        lanes=[list(request.inputs(lane, request.first_step(lane))) for lane in range(request.lanes)],
-        references=[*request.references, *(look.images if look else ())] if request.is_chain else None,
-        look=f"look:{look.name} v{look.version}" if look else None,
-        look_words=look.words if look and look.words else None,
-        format=request.format,
-        params=dict(request.params) if request.params else None,
-        requests=[
-            PredictionInfo(
-                lane=p.lane,
-                step=p.step,
-                first_output=p.first_output,
-                count=p.count,
-                size=f"{p.size[0]}x{p.size[1]}" if p.size else None,
-                state=p.state,
-            )
-            for p in sorted(predictions, key=lambda p: (p.lane, p.step))
-        ],
-    )
 
 
 def job_summary(job: Job, costs: Sequence[Costs]) -> JobSummary:

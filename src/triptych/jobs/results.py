@@ -191,36 +191,6 @@ class JobResult(Result):
         return joined_lines(lines)
 
 
-class PredictionInfo(Result):
-    """Where one request of a job stands: its lane and step (from 0), its first output (from 1), how far it is."""
-
-    lane: int
-    step: int
-    first_output: int
-    count: int
-    size: str | None = None
-    state: str
-
-
-class JobRequest(Result):
-    """How a job was asked for: enough to ask again for it, or for one of its images."""
-
-    tool: str
-    prompts: list[str]
-    """One for each step, in the caller's words."""
-    lanes: list[list[str]]
-    """The handles that each lane begins with; in a chain the shared references follow the image."""
-    references: list[str] | None = _shown_if_set()
-    """Those of a chain as given, with "original"; the images of its look follow."""
-    look: str | None = _shown_if_set()
-    """The look that it used, with its version."""
-    look_words: str | None = _shown_if_set()
-    """The words of the look, which were added to each prompt."""
-    format: str | None = None
-    params: dict[str, Any] | None = _shown_if_set()
-    requests: list[PredictionInfo]
-
-
 class UploadResult(Result):
     images: list[ImageResult]
     more: list[str] = []

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from typing import Any
 
 import anyio
 
@@ -21,7 +22,7 @@ from triptych.core.concurrency import unwrap_group
 from triptych.core.models import Job, State, Status
 from triptych.core.requests import Request
 from triptych.images.files import ImageFiles
-from triptych.jobs import presenters, resumption
+from triptych.jobs import presenters, request_facts, resumption
 from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.delivery import Deliveries
 from triptych.jobs.image_access import Caller, ImageAccess, SignedFile
@@ -35,7 +36,6 @@ from triptych.jobs.reading import Reading
 from triptych.jobs.remaining import remaining_s
 from triptych.jobs.results import (
     ImageResult,
-    JobRequest,
     JobResult,
     JobsResult,
     JobStages,
@@ -327,17 +327,17 @@ class ImageService:
 
         return await self.store.run(read)
 
-    async def making(self, job_id: str, caller: Caller = ANYONE) -> JobRequest:
+    async def making(self, job_id: str, caller: Caller = ANYONE) -> request_facts.JobRequest:
         """Return the request of a job.
 
         Raises: `errors.UnknownHandle`.
         """
         job = await self._job(job_id, caller)
-        return presenters.making(job, await self.store.predictions(job.id))
+        return request_facts.making(job, await self.store.predictions(job.id))
 
-    async def made_from(self, handle: str, caller: Caller = ANYONE) -> list[str]:
-        """Return the handles of the outputs that a caller made from an image, oldest first."""
-        return [output.handle for output in await self.store.outputs_made_from(handle, caller.owner)]
+    async def image_facts(self, handle: str, caller: Caller = ANYONE) -> dict[str, Any]:
+        """Return the prompt that made an image, and the handles of the outputs that the caller made from it."""
+        return await self.store.run(request_facts.image_facts, handle, caller)
 
     async def recent_images(self, limit: int = 20, caller: Caller = ANYONE) -> list[ImageResult]:
         """Return the newest stored outputs."""

@@ -2,7 +2,7 @@
 
     triptych://jobs              recent jobs, JSON
     triptych://jobs/{id}         one job, JSON with the fields of a tool's result; its request is in `_meta`
-    triptych://images/{handle}   a preview (JPEG, at most 100 KB); URL, path, facts and derived images in `_meta`
+    triptych://images/{handle}   a preview (JPEG, at most 100 KB); URL, path, facts, prompt, derived images in `_meta`
     triptych://models            models and providers, JSON
     triptych://looks             the caller's looks, JSON
     triptych://looks/{name}      all versions of a look, JSON
@@ -161,8 +161,7 @@ async def read(
             case "images", handle if handle:
                 service = await open_service()
                 jpeg, image = await service.preview(handle, caller)
-                made_from_it = await service.made_from(image.handle, caller)
-                facts = image.model_dump(mode="json") | {"made_from_it": made_from_it}
+                facts = image.model_dump(mode="json") | await service.image_facts(image.handle, caller)
                 return types.ReadResourceResult(
                     contents=[
                         types.BlobResourceContents(

@@ -9,6 +9,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,17 @@ from mcp.server import apps
 
 from support.servers import SAMPLES, SERVE, Child, Connect, environ
 from triptych import settings
+from triptych.core.models import Failure, Job, Prediction, State
+from triptych.core.offers import Operation
+from triptych.core.requests import Look, Request, Row
+from triptych.jobs import request_facts
 from triptych.server import gallery, tools
 from triptych.server.app import build
 from triptych.server.service_holder import ServiceHolder, service_opener
 
 TOKEN = "a-long-random-text"
+EARLIER = "job_0badcafe"
+JOB = Job("job_12345678", Request("edit_chain", ()), datetime(2026, 11, 22, tzinfo=UTC), "", "atlas", "m", "m/edit")
 SHOWS_APPS = advertise(gallery.EXTENSION, {"mimeTypes": [gallery.MIME_TYPE]})
 SHOWS_NO_APPS = [
     [],
@@ -86,13 +95,22 @@ def test_the_page_loads_nothing_and_writes_no_markup() -> None:
     )
     assert (page.count("<script>"), page.count("<style>")) == (1, 1)
     assert not re.findall(r'\s(?:on\w+|style)="', page), "what the policy would refuse"
-    assert len(page.encode()) < 80_000
+    assert len(page.encode()) < 110_000
 
 
 def test_every_file_of_the_gallery_is_in_its_page() -> None:
     files = [path for path in Path(gallery.__file__).parent.iterdir() if path.suffix in (".css", ".js")]
-    assert len(files) == 5
+    assert len(files) == 9
     assert all(path.read_text("utf-8") in gallery.page() for path in files)
+
+
+def prediction(request: Request, lane: int, step: int) -> Prediction:
+    """Return a finished request of a chain's job."""
+    return Prediction(
+        id=f"{lane}-{step}", job_id=JOB.id, request=request, lane=lane, step=step, after_id=None,
+        first_output=lane * request.steps + step + 1, provider="atlas", endpoint="m/edit", operation=Operation.EDIT,
+        size=None, client_id="", variation="", quoted_usd=Decimal(0), quote_exact=True, state=State.DONE,
+    )  # fmt: skip
 
 
 @pytest.mark.anyio
@@ -116,7 +134,9 @@ async def test_a_job_tells_its_request_and_an_image_its_results(tmp_path: Path) 
         sails = (await client.call_tool("generate_sequence", words)).structured_content
         sequence = (await meta(f"triptych://jobs/{sails['job_id']}"))["making"]
     assert (made["tool"], made["prompts"], made["format"]) == ("edit_chain", given["steps"], "jpeg")
-    assert made["lanes"] == [[source, source]]
+    assert (made["lanes"], made["references"], made["sources"]) == ([[source]], [source], [coffee])
+    assert (made["count"], made["took_s"] >= 0) == (1, True)
+    assert not {"columns", "values", "look", "is_table", "size"} & made.keys(), "what is empty is left out"
     assert [(r["lane"], r["step"], r["first_output"], r["count"], r["state"]) for r in made["requests"]] == [
         (0, 0, 1, 1, "done"),
         (0, 1, 2, 1, "done"),
@@ -124,8 +144,35 @@ async def test_a_job_tells_its_request_and_an_image_its_results(tmp_path: Path) 
     assert first["made_from_it"] == [f"{job_id}/2"]
     assert upload["made_from_it"] == [f"{job_id}/1", f"{job_id}/2"]
     assert last["made_from_it"] == []
+    assert (first["prompt"], last["prompt"]) == tuple(given["steps"]) and "prompt" not in upload
     assert (sequence["prompts"], sequence["lanes"]) == (["three sails"], [[]])
     assert [(r["count"], r["size"]) for r in sequence["requests"]] == [(3, "1024x512")]
+    assert sequence["size"] == "1024x512"
+
+
+def test_a_tables_job_tells_its_rows_and_look_shortly() -> None:
+    rows = [Row((f"img_{n:08x}",), {"color": f"color {n}", "size": "L"}) for n in range(200)]
+    rows[7] = Row((f"{EARLIER}/15",), {"color": "teal"}, done=1, original="img_00000007")
+    look = Look("coffee", 3, "soft light", ("img_99999999",))
+    request = Request(
+        "edit_chain", ("on {color}", "a shadow"), references=("original",), rows=tuple(rows), look=look, size="2K"
+    )
+    failed = Failure(kind="refused", message="no " * 200, retryable=False)
+    predictions = [prediction(request, lane, step) for lane, step in request.places()]
+    predictions[3] = replace(predictions[3], state=State.FAILED, fault=failed)
+    job = replace(JOB, request=request, sources=tuple(f"/shop/{n}.jpg" for n in range(200)))
+    told = request_facts.making(job, predictions).model_dump(mode="json")
+    assert (told["columns"], told["is_table"], told["size"]) == (["color", "size"], True, "2K")
+    assert told["values"][6:9] == [["color 6", "L"], ["teal", ""], ["color 8", "L"]]
+    assert told["lanes"][7] == [f"{EARLIER}/15"] and told["references"] == ["original"]
+    assert (told["sources"][7], told["done"][6:9]) == ("/shop/7.jpg", [0, 1, 0])
+    assert told["sent"] == ["on {color}. Keep this look: soft light", "a shadow. Keep this look: soft light"]
+    assert told["originals"][6:9] == ["", "img_00000007", ""]
+    assert told["look"] == {"name": "coffee", "version": 3, "words": "soft light", "images": ["img_99999999"]}
+    assert [r["step"] for r in told["requests"] if r["lane"] == 7] == [1]
+    [reason] = [r["reason"] for r in told["requests"] if "reason" in r]
+    assert len(reason) == request_facts.REASON_CHARS
+    assert len(json.dumps(told)) < 50_000, "the page reads it again while the job runs"
 
 
 # -- over HTTP ---------------------------------------------------------------------------------------------------------

@@ -72,12 +72,13 @@ async def test_a_job_tells_its_look_and_original_for_the_gallery(make_service: M
         assert stored and job
         made = ((await client.read_resource(f"triptych://jobs/{job['job_id']}")).contents[0].meta or {})["making"]
         handle = stored["images"][0]["handle"]
-        assert (made["prompts"], made["references"]) == (given["steps"], ["original", handle])
-        assert (made["look"], made["look_words"], made["lanes"]) == ("look:coffee v1", "soft", [[handle, handle]])
+        assert (made["prompts"], made["references"], made["lanes"]) == (given["steps"], ["original"], [[handle]])
+        assert made["look"] == {"name": "coffee", "version": 1, "words": "soft", "images": [handle]}
+        assert made["sent"] == ["warmer. Keep this look: soft", "a cup! Keep this look: soft"]
         plain = (await client.call_tool("edit_sequence", {"images": [coffee], "prompt": "warmer"})).structured_content
         assert plain
         made = ((await client.read_resource(f"triptych://jobs/{plain['job_id']}")).contents[0].meta or {})["making"]
-        assert not {"references", "look", "look_words"} & set(made)
+        assert not {"references", "look", "sent"} & set(made)
 
 
 async def test_words_without_a_look_are_refused(make_service: MakeService, coffee: str) -> None:

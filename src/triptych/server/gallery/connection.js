@@ -5,7 +5,8 @@
 // Rules of the page: text is inserted as text, never as markup. It loads nothing but through these two connections. A
 // paid call needs a price on the screen and a second click, and is never sent twice.
 //
-// The scripts share one scope and run in this order: connection.js, jobs.js, views.js, app.js.
+// The scripts share one scope and run in this order: connection.js, jobs.js, forms.js, table.js, compare.js,
+// views.js, image.js, app.js.
 
 const IN_HOST = window.parent !== window;
 

@@ -19,10 +19,11 @@ async function withPreviewSlot(work) {
   }
 }
 
-function preview(handle) {
+// `wanted`: asked once it is this one's turn; a picture that was scrolled past is not read.
+function preview(handle, wanted = () => true) {
   let found = previews.get(handle);
   if (!found) {
-    found = withPreviewSlot(() => readPreview(handle));
+    found = withPreviewSlot(() => (wanted() ? readPreview(handle) : null));
     found.then((read) => { if (!read) previews.delete(handle); });
   }
   previews.delete(handle);
@@ -45,18 +46,19 @@ async function readPreview(handle) {
   }
 }
 
+// A picture is read when it comes into view, and let go when it is far out of it: a large job has thousands.
 const onScreen = new IntersectionObserver((entries) => {
-  for (const entry of entries) if (entry.isIntersecting) {
-    onScreen.unobserve(entry.target);
-    entry.target.fill?.();
-  }
+  for (const { target, isIntersecting } of entries) target.seen?.(isIntersecting);
 }, { rootMargin: '300px' });
 
 function picture(handle, alt, missing = 'no preview') {
   const face = h('span', { className: 'face' });
-  face.fill = async () => {
-    const found = await preview(handle);
-    face.replaceChildren(found?.src ? h('img', { src: found.src, alt, draggable: false }) : h('span', {}, missing));
+  let near = false;
+  face.seen = async (isNear) => {
+    near = isNear;
+    if (!near) return face.replaceChildren();
+    const found = await preview(handle, () => near);
+    if (near) face.replaceChildren(found?.src ? h('img', { src: found.src, alt, draggable: false }) : h('span', {}, missing));
   };
   onScreen.observe(face);
   return face;
@@ -97,7 +99,7 @@ async function updateJob(result, { show = false, input = null } = {}) {
   const job = before ?? { making: null, input };
   job.result = before && !moved ? { ...result, images: before.result.images } : mergeImages(before?.result, result);
   jobs.set(id, job);
-  if (show) { current = id; shownHandle = null; }
+  if (show) { current = id; shownHandle = compared = null; }
   draw();
   if (moved) await (job.loading = readAllImages(job, result));
   if (show && current === id) poll(id);
@@ -134,24 +136,27 @@ async function load(id) {
 
 function stopPolling() { pollTurn++; }
 
-// Poll the job until it ends. The number of polls, their pace and the failures in a row are limited.
-async function poll(id) {
+// Poll the jobs until they end. The number of polls, their pace and the failures in a row are limited.
+async function poll(...ids) {
   const mine = ++pollTurn;
   let failures = 0;
   for (let polls = 0; polls < MAX_POLLS; polls++) {
-    const job = jobs.get(id);
-    if (!UNFINISHED.has(job.result.status)) return;
-    const waitMs = POLL_WAIT_MS + POLL_WAIT_PER_IMAGE_MS * job.result.returned;
+    const running = ids.filter((id) => UNFINISHED.has(jobs.get(id).result.status));
+    if (!running.length) return;
+    const waitMs = POLL_WAIT_MS + POLL_WAIT_PER_IMAGE_MS * Math.max(...running.map((id) => jobs.get(id).result.returned));
     await new Promise((resolve) => setTimeout(resolve, waitMs * 2 ** failures));
     await whenVisible();
     if (mine !== pollTurn) return;
     try {
-      try {
-        await readResource(job, id);
-        draw();
-      } catch {
-        const answer = await call('get_status', { job_id: id, wait_s: STATUS_WAIT_S });
-        if (mine === pollTurn) await updateJob(answer.structuredContent);
+      for (const id of running) {
+        try {
+          await readResource(jobs.get(id), id);
+          draw();
+        } catch {
+          const answer = await call('get_status', { job_id: id, wait_s: STATUS_WAIT_S });
+          if (mine === pollTurn) await updateJob(answer.structuredContent);
+        }
+        if (mine !== pollTurn) return;
       }
       failures = 0;
     } catch (error) {
@@ -174,31 +179,28 @@ function places(job) {
   const images = new Map(result.images.map((image) => [numberOf(image.handle), image]));
   const steps = stepsOf(job);
   const found = [];
-  const add = (n, lane, step, state) => {
+  const add = (n, lane, step, state, reason) => {
     const lost = LOST.has(state) || !UNFINISHED.has(result.status);
     const unknown = (state || result.status) === 'uncertain';
-    found.push({ n, lane, step, image: images.get(n) ?? null, lost, label: unknown ? 'not known' : lost ? 'did not come' : 'still to come' });
+    found.push({ n, lane, step, state, reason, image: images.get(n) ?? null, lost, label: unknown ? 'not known' : lost ? 'did not come' : 'still to come' });
   };
   if (making?.requests.length)
-    for (const r of making.requests) for (let i = 0; i < r.count; i++) add(r.first_output + i, r.lane, r.step, r.state);
+    for (const r of making.requests) for (let i = 0; i < r.count; i++) add(r.first_output + i, r.lane, r.step, r.state, r.reason);
   else for (let n = 1; n <= result.requested; n++) add(n, Math.floor((n - 1) / steps), (n - 1) % steps, '');
   return found.sort((a, b) => a.n - b.n);
 }
 function isChain(job) { return (job.making?.tool ?? toolOf(job.input)) === 'edit_chain'; }
 function stepsOf(job) { return isChain(job) ? (job.making?.prompts ?? job.input?.steps ?? ['']).length : 1; }
-function toolOf(input) { return !input ? null : input.steps ? 'edit_chain' : input.images ? 'edit_sequence' : 'generate_sequence'; }
+function toolOf(input) { return !input ? null : input.prompt === undefined ? 'edit_chain' : input.images ? 'edit_sequence' : 'generate_sequence'; }
 function promptsOf(job) {
   if (job?.making) return job.making.prompts;
   const words = job?.input?.steps ?? job?.input?.prompt;
   return words ? [words].flat() : [];
 }
+// A job is made again with the images and words of the version of the look that it used: the name may mean another now.
+const lookImages = ({ look }) => look?.images ?? [];
 
-// Return a prompt with the words of the job's look, as they were sent: its images are among the others.
-function withLook(making, prompt) {
-  return making.look_words ? `${prompt}${/[.!?。]$/.test(prompt) ? '' : '.'} Keep this look: ${making.look_words}` : prompt;
-}
-
-// Return the tool and the arguments that make the whole job again.
+// Return the tool and the arguments that make the whole job again; null if no call can name its lanes one by one.
 function wholeCall(job) {
   const { making, result } = job;
   if (!making) {
@@ -207,46 +209,47 @@ function wholeCall(job) {
     const { wait_s, dry_run, again, max_cost_usd, ...args } = job.input;
     return { tool, args };
   }
+  if (making.is_table) return null;
   const sizes = [...new Set(making.requests.map((r) => r.size))];
   const args = { model: result.model, provider: result.provider };
   if (making.format) args.format = making.format;
   if (making.params) args.params = making.params;
   if (sizes.length === 1 && sizes[0]) args.size = sizes[0];
-  const prompts = making.prompts.map((prompt) => withLook(making, prompt));
+  const prompts = making.sent ?? making.prompts;
   if (making.tool === 'edit_chain') {
-    const references = making.references ?? making.lanes[0].slice(1);
+    const references = [...(making.references ?? []), ...lookImages(making)];
     Object.assign(args, { images: making.lanes.map((lane) => lane[0]), steps: prompts, ...(references.length && { references }) });
   } else {
-    Object.assign(args, { prompt: prompts[0], count: making.requests[0].count, ...(making.lanes[0].length && { images: making.lanes[0] }) });
+    const images = [...making.lanes[0], ...lookImages(making)];
+    Object.assign(args, { prompt: prompts[0], count: making.count, ...(images.length && { images }) });
   }
   return { tool: making.tool, args };
 }
 
-// Return the tool and the arguments that make one image of a job again. Its neighbours go along as images, so that the
-// new one keeps the look of the set.
-function redoCall(job, handle) {
-  const whole = wholeCall(job);
-  if (!whole || !job.making) return null;
-  const n = numberOf(handle), source = job.result.images.find((image) => image.handle === handle)?.source ?? [];
+// Return the tool and the arguments that make one image of a job again, with `prompt` as the words to begin with. Its
+// neighbours in a set go along as images, so that the new one keeps the look of the set.
+function redoCall(job, handle, prompt) {
+  const { making, result } = job;
+  if (!making) return null;
+  const n = numberOf(handle), source = result.images.find((image) => image.handle === handle)?.source ?? [];
   const place = places(job).find((p) => p.n === n);
-  const { images, steps, references, count, prompt, size, ...args } = whole.args;
-  const request = job.making.requests.find((r) => r.lane === place.lane && r.step === place.step);
-  if (request.size) args.size = request.size;
-  if (whole.tool === 'edit_chain') {
-    const shared = source.slice(1);
-    return { tool: 'edit_chain', prompt: steps[place.step],
-      args: (words) => ({ ...args, images: source.slice(0, 1), steps: [words], ...(shared.length && { references: shared }) }) };
+  const request = making.requests.find((r) => r.lane === place.lane && r.step === place.step);
+  const args = { model: result.model, provider: result.provider, ...(making.format && { format: making.format }),
+    ...(making.params && { params: making.params }), ...(request.size && { size: request.size }) };
+  const chain = making.tool === 'edit_chain';
+  const own = chain ? source : [...making.lanes[0], ...lookImages(making)];
+  if (chain && own.length && !(place.step === 0 && !making.lanes[place.lane].length)) {
+    const references = own.slice(1);
+    return { tool: 'edit_chain', prompt,
+      args: (words) => ({ ...args, images: own.slice(0, 1), steps: [words], ...(references.length && { references }) }) };
   }
-  if (count === 1) {
-    return { tool: whole.tool, prompt, args: (words) => ({ ...args, ...(images && { images }), prompt: words, count: 1 }) };
-  }
-  const neighbours = job.result.images.map((image) => image.handle)
+  const { count } = making;
+  const neighbours = count === 1 ? [] : result.images.map((image) => image.handle)
     .filter((other) => other !== handle && Math.abs(numberOf(other) - n) <= (n === 1 || n === count ? 2 : 1)).slice(0, 2);
-  const given = [...(images ?? []), ...neighbours].slice(0, 14);
-  const words = `Only image ${n} of this set of ${count}, again${neighbours.length ? ', in the look of the others' : ''}. The set: ${prompt}`;
+  const given = [...own, ...neighbours].slice(0, 14);
+  const words = count === 1 ? prompt : `Only image ${n} of this set of ${count}, again${neighbours.length ? ', in the look of the others' : ''}. The set: ${prompt}`;
   if (!given.length) return { tool: 'generate_sequence', prompt: words, args: (text) => ({ ...args, prompt: text, count: 1 }) };
   // A model that only generates takes no images: the provider's default model edits then.
-  if (!images) delete args.model;
+  if (making.tool === 'generate_sequence') delete args.model;
   return { tool: 'edit_sequence', prompt: words, args: (text) => ({ ...args, images: given, prompt: text, count: 1 }) };
 }
-

@@ -1,4 +1,4 @@
-// What the page shows: a job with its tiles, and one image with its source beside it.
+// What the page shows of a job: its state, its look, what failed, and its images as tiles.
 
 // -- views ------------------------------------------------------------------------------------------------------------
 
@@ -6,17 +6,17 @@ let drawn = { key: null };  // what the view shows; an update replaces only the 
 
 function draw() {
   $('page').setAttribute('aria-busy', 'false');
-  const job = jobs.get(current);
-  if (!job) return;
   if (shownHandle) { drawn.refresh?.(); return; }
-  drawJob(job);
+  if (compared) { drawComparison(); return; }
+  const job = jobs.get(current);
+  if (job) drawJob(job);
 }
 
 function replaceView(key, ...children) {
   drawn = { key };
   onScreen.disconnect();
   $('view').replaceChildren(...children);
-  for (const face of $('view').querySelectorAll('.face, .thumb')) if (face.fill) onScreen.observe(face);
+  for (const face of $('view').querySelectorAll('.face, .thumb')) if (face.seen) onScreen.observe(face);
 }
 
 function statusChip(status) { return h('span', { className: `chip ${status}` }, status); }
@@ -47,7 +47,7 @@ function showAsking(quote = null) {
 
 function drawJob(job) {
   const { result } = job;
-  const key = `job ${result.job_id} ${result.requested} ${isChain(job)} ${stepsOf(job)}`;
+  const key = `job ${result.job_id} ${result.requested} ${isChain(job)} ${stepsOf(job)} ${isTable(job)}`;
   if (drawn.key !== key) buildJob(job, key);
   drawn.update(job);
 }
@@ -62,10 +62,13 @@ function buildJob(job, key) {
   const buttons = {
     refresh: h('button', { onclick: () => whileDisabled(buttons.refresh, () => refresh(id)) }, 'Refresh'),
     cancel: confirmButton('Cancel the job', 'Really cancel?', () => cancel(id)),
-    save: h('button', { onclick: () => showPanel(panel, saveForm(jobs.get(id).result.images.map((i) => i.handle), panel), buttons.save) }, 'Save all…'),
+    save: formButton(panel, 'save-all', 'Save all…', () => saveForm(savedOf(jobs.get(id)), panel)),
+    compare: formButton(panel, 'compare', 'Compare with other models…', () => compareForm({ ...comparedCall(jobs.get(id)), beside: id, panel })),
     full: h('button', { onclick: toggleFull, id: 'full' }, 'Full screen'),
   };
-  const grid = h('div', { id: 'grid', role: 'group', 'aria-label': 'Images', onkeydown: moveFocus });
+  const table = isTable(job) ? buildTable(job.table ??= { filter: 'all', drawn: 0 }) : null;
+  const grid = table ? null : h('div', { id: 'grid', role: 'group', 'aria-label': 'Images', onkeydown: moveFocus });
+  const look = h('div', { id: 'job-look' });
   const tiles = new Map();
   let noticesKey = '';
   const atTitle = document.activeElement?.id === 'title';
@@ -73,8 +76,8 @@ function buildJob(job, key) {
     h('div', { className: 'stack' },
       h('div', { className: 'stack' }, title, h('div', { className: 'row' }, chip, facts)),
       bar,
-      h('div', { className: 'row' }, buttons.refresh, buttons.cancel, buttons.save, h('span', { className: 'row far' }, recentJobsButton(), buttons.full)),
-      notices, panel, grid));
+      h('div', { className: 'row' }, buttons.refresh, buttons.cancel, buttons.save, buttons.compare, h('span', { className: 'row far' }, recentJobsButton(), buttons.full)),
+      notices, panel, look, table?.element ?? grid));
   if (atTitle) title.focus();
   drawn.update = (now) => {
     const { result } = now;
@@ -83,7 +86,7 @@ function buildJob(job, key) {
     facts.textContent = [
       `${result.returned} of ${plural(result.requested, 'image')}`,
       result.model && (result.model === result.provider ? result.model : `${result.model} on ${result.provider}`),
-      result.cost && costWords(result.cost, result.status), now.making?.look, result.job_id,
+      result.cost && costWords(result.cost, result.status), remainingWords(result), result.job_id,
     ].filter(Boolean).join(' · ');
     bar.max = Math.max(result.requested, 1);
     bar.value = result.returned;
@@ -91,14 +94,61 @@ function buildJob(job, key) {
     buttons.refresh.hidden = !id;
     buttons.cancel.hidden = !id || !UNFINISHED.has(result.status);
     buttons.save.hidden = !result.images.length;
+    buttons.compare.hidden = !id || !comparedCall(now);
     buttons.full.hidden = !(host.context.availableDisplayModes ?? []).includes('fullscreen');
-    const shownKey = JSON.stringify([result.status, result.error, result.warnings, Boolean(now.making)]);
+    const shownKey = JSON.stringify([result.status, result.error, result.warnings, Boolean(now.making), id && failuresOf(now)]);
     if (shownKey !== noticesKey) {
       noticesKey = shownKey;
       notices.replaceChildren(...noticesOf(now, panel));
     }
-    drawGrid(grid, tiles, now);
+    if (now.making?.look && !look.childElementCount) look.append(lookBox(now.making.look));
+    if (table) table.update(now);
+    else drawGrid(grid, tiles, now);
   };
+}
+
+function remainingWords({ progress, status }) {
+  const left = progress?.remaining_s;
+  if (!UNFINISHED.has(status) || !Number.isFinite(left)) return null;
+  return left < 90 ? `about ${Math.max(Math.round(left / 5) * 5, 5)} s left` : `about ${Math.round(left / 60)} min left`;
+}
+
+function lookBox({ name, version, words, images }) {
+  return h('section', { className: 'notice look-box', 'aria-label': `Look ${name}` },
+    h('div', {}, h('b', {}, `Look ${name}`), h('span', { className: 'dim' }, `, version ${version}`), words && h('div', {}, clipped(words, 240))),
+    images.length > 0 && thumbButtons(images));
+}
+
+// What of a job may be saved: a chain's last images by the job's name, or every image.
+function savedOf({ result, making }) {
+  const final = { words: 'the final images', images: [result.job_id] };
+  const every = { words: plural(result.images.length, 'image'), images: result.images.map((image) => image.handle) };
+  return (making?.prompts.length ?? 1) > 1 ? [final, { ...every, words: `every image, ${result.images.length}` }] : [{ ...every, images: [result.job_id] }];
+}
+
+// Return the reasons of a job's failed requests, each with its number; the most frequent first.
+function failuresOf({ making }) {
+  const reasons = new Map();
+  for (const { state, reason } of making?.requests ?? [])
+    if (LOST.has(state)) reasons.set(reason ?? '', (reasons.get(reason ?? '') ?? 0) + 1);
+  return [...reasons].sort((a, b) => b[1] - a[1]);
+}
+
+function failedNotice(job, panel, free) {
+  const { job_id, next } = job.result, reasons = failuresOf(job);
+  if (!isChain(job) || !reasons.length) return null;
+  // The server knows what can be made again now: it says so in `next`.
+  const again = next?.includes(`${job_id}/failed`) && formButton(panel, 'retry', 'Make the failed ones again…', () => paidForm({
+    title: 'Make the failed ones again', tool: 'edit_chain', args: () => ({ images: [`${job_id}/failed`] }), panel, made: `what failed in ${job_id}`,
+  }));
+  const all = reasons.reduce((sum, [, number]) => sum + number, 0);
+  return h('div', { className: 'notice bad stack', id: 'failures' },
+    h('h2', {}, `${all} of ${plural(job.making.requests.length, 'request')} did not succeed`),
+    h('ul', {}, ...reasons.slice(0, 5).map(([reason, number]) => h('li', {}, `${number} × `, clipped(reason || 'cancelled', 160)))),
+    reasons.length > 5 ? h('p', { className: 'dim' }, `and ${plural(reasons.length - 5, 'other reason')}, each in its row`) : null,
+    free && h('p', {}, free),
+    again && h('p', { className: 'dim' }, 'Only these are made and paid again; what succeeded stays.'),
+    again && h('div', { className: 'row' }, again));
 }
 
 function noticesOf(job, panel) {
@@ -116,16 +166,16 @@ function noticesOf(job, panel) {
       h('p', { className: 'dim' }, 'Looking again is free. Accepting it as lost ends the job; it may still be charged. A new one is paid for anew.'),
       h('div', { className: 'row' }, look, confirmButton('Accept it as lost', 'Really give it up?', () => cancel(result.job_id)), again)));
   } else if (result.error) {
-    const late = ['deadline', 'fetch_failed'].includes(result.error.kind);
-    found.push(h('div', { className: 'notice bad words' }, h('b', {}, `${result.error.kind}: `), result.error.message,
-      late ? ' Refresh looks again, free of charge.' : ''));
+    const free = ['deadline', 'fetch_failed'].includes(result.error.kind) ? 'Refresh looks again, free of charge.' : '';
+    found.push(failedNotice(job, panel, free) ?? h('div', { className: 'notice bad words' }, h('b', {}, `${result.error.kind}: `), result.error.message, ' ', free));
   }
   for (const warning of result.warnings) found.push(h('p', { className: 'notice care words' }, warning));
   return found;
 }
 
+const MOST_PLACEHOLDERS = 48;
 function drawGrid(grid, tiles, job) {
-  const all = places(job), chain = isChain(job), prompts = promptsOf(job);
+  const all = job.making ? places(job) : places(job).slice(0, MOST_PLACEHOLDERS), chain = isChain(job), prompts = promptsOf(job);
   const sized = job.result.images.find((image) => image.width);
   grid.style.setProperty('--shape', sized ? `${sized.width} / ${sized.height}` : '1');
   if (!grid.childElementCount) grid.className = chain ? 'lanes' : 'grid';
@@ -156,8 +206,7 @@ function drawGrid(grid, tiles, job) {
     else lane.prepend(sourceTile(source));
     lane.dataset.source = source;
   }
-  const open = [...grid.querySelectorAll('button.tile')];
-  if (open.length && !open.some((button) => button.tabIndex === 0)) open[0].tabIndex = 0;
+  enter(grid);
 }
 
 function tile(job, place, words) {
@@ -201,127 +250,5 @@ function moveFocus(event) {
   if (!to) return;
   for (const button of all) button.tabIndex = button === to ? 0 : -1;
   to.focus();
-}
-
-// -- one image --------------------------------------------------------------------------------------------------------
-
-async function openImage(handle, { push = true } = {}) {
-  const owner = jobOf(handle);
-  if (owner && owner !== current) {
-    try { await load(owner); } catch (error) { return showNotice(error.message, 'bad'); }
-    stopPolling();
-    current = owner;
-    poll(owner);
-  }
-  showNotice('');
-  shownHandle = handle;
-  setAddress(handle, push);
-  const job = jobs.get(owner);
-  if (!job?.making) await job?.loading;
-  if (shownHandle !== handle) return;
-  const image = job?.result.images.find((i) => i.handle === handle) ?? { handle, source: [] };
-  const sources = image.source ?? [];
-  const stage = h('div', { className: 'stage' }, h('span', { className: 'dim' }, 'loading…'));
-  if (image.width) stage.style.setProperty('--shape', `${image.width} / ${image.height}`);
-  const picker = sources.length > 1 ? h('div', { className: 'thumbs', role: 'group', 'aria-label': 'Compare with' }) : null;
-  const compareWith = async (source) => {
-    for (const button of picker?.children ?? []) button.toggleAttribute('aria-current', button.dataset.handle === source);
-    const [after, before] = await Promise.all([preview(handle), source ? preview(source) : null]);
-    if (shownHandle !== handle) return;
-    if (!image.width && after?.facts.width) stage.style.setProperty('--shape', `${after.facts.width} / ${after.facts.height}`);
-    fillStage(stage, handle, after, source, before);
-    drawLineage(after?.facts.made_from_it);
-  };
-  if (picker) for (const source of sources) {
-    picker.append(h('button', { type: 'button', 'data-handle': source, 'aria-label': `Compare with ${source}`, onclick: () => compareWith(source) },
-      thumb(source), shortName(source)));
-  }
-  const panel = h('div', { id: 'panel' });
-  const lineage = h('div', { className: 'stack', id: 'lineage' });
-  let descendants = [];
-  const drawLineage = (fresh) => {
-    if (fresh) descendants = fresh;
-    const inPage = [...jobs.values()].flatMap((j) => j.result.images).filter((i) => i.source?.includes(handle)).map((i) => i.handle);
-    const after = [...new Set([...descendants, ...inPage])];
-    const key = after.join();
-    if (lineage.dataset.key === key) return;
-    lineage.dataset.key = key;
-    lineage.replaceChildren(
-      ...(sources.length ? [h('h2', {}, 'Made from'), thumbButtons(sources)] : []),
-      ...(after.length ? [h('h2', {}, 'Made from it'), thumbButtons(after)] : []));
-  };
-  const siblings = job ? job.result.images.map((i) => i.handle).sort((a, b) => numberOf(a) - numberOf(b)) : [];
-  const at = siblings.indexOf(handle);
-  const beside = (i, words) => h('button', { type: 'button', disabled: !siblings[i], onclick: () => openImage(siblings[i]) }, words);
-  const redo = job && redoCall(job, handle);
-  const redoButton = redo && h('button', { type: 'button', id: 'redo', onclick: () => showPanel(panel, paidForm({
-    title: 'Redo this image', tool: redo.tool, prompt: redo.prompt, args: (words) => ({ ...redo.args(words), again: true }), panel, made: `a redo of ${handle}`,
-  }), redoButton) }, 'Redo this image…');
-  const editButton = h('button', { type: 'button', id: 'edit', onclick: () => showPanel(panel, paidForm({
-    title: 'Edit from here', tool: 'edit_sequence', prompt: '', counted: true, panel, made: `an edit of ${handle}`,
-    args: (words, count) => ({
-      images: [handle], prompt: words, count, ...(job && { provider: job.result.provider }),
-      ...(job && job.making?.tool !== 'generate_sequence' && { model: job.result.model }),
-    }),
-  }), editButton) }, 'Edit from here…');
-  const saveButton = h('button', { type: 'button', id: 'save', onclick: () => showPanel(panel, saveForm([handle], panel), saveButton) }, 'Save…');
-  const step = job && isChain(job) ? promptsOf(job)[places(job).find((p) => p.n === numberOf(handle))?.step] : promptsOf(job)[0];
-  const link = isWeb(image.url);
-  replaceView(`image ${handle}`, h('div', { className: 'stack', onkeydown: (event) => { if (event.key === 'Escape') closeImage(); } },
-    h('div', { className: 'row' },
-      h('button', { type: 'button', id: 'back', onclick: () => closeImage() }, job ? '← All images' : '← Back'),
-      h('b', {}, handle),
-      siblings.length > 1 ? h('span', { className: 'row far' }, beside(at - 1, 'Previous'), beside(at + 1, 'Next')) : null),
-    h('div', { className: 'look' },
-      h('div', { className: 'stack' }, stage, picker),
-      h('div', { className: 'stack' },
-        step && job ? h('p', { className: 'words', id: 'words' }, step) : null,
-        h('div', { className: 'row' }, redoButton, editButton, saveButton),
-        panel,
-        h('p', { className: 'small dim words' }, [
-          image.width && `${image.width} × ${image.height}`, image.mime_type,
-          link && image.url_expires_at && `its link ends ${new Date(image.url_expires_at).toLocaleString()}`,
-        ].filter(Boolean).join(' · ')),
-        link ? h('div', {}, h('button', { type: 'button', className: 'link', id: 'open', onclick: () => openLink(image.url) }, 'Open the full image')) : null,
-        image.path ? h('code', { id: 'path', className: 'dim' }, image.path) : null,
-        lineage))));
-  drawn.refresh = () => drawLineage();
-  drawLineage();
-  $('back').focus({ preventScroll: true });
-  compareWith(sources[0] ?? null);
-}
-
-function thumbButtons(handles) {
-  return h('div', { className: 'thumbs' }, ...handles.map((other) => h('button', { type: 'button', title: other, 'aria-label': `Open ${other}`, onclick: () => openImage(other) },
-    thumb(other), shortName(other))));
-}
-const shortName = (handle) => (handle.includes('/') ? `…/${numberOf(handle)}` : 'upload');
-
-function fillStage(stage, handle, after, source, before) {
-  if (!after?.src) return stage.replaceChildren(h('span', { className: 'dim' }, 'There is no preview of it.'));
-  const shown = h('img', { src: after.src, alt: handle, draggable: false });
-  if (!before?.src) return stage.replaceChildren(shown);
-  const slider = h('input', { type: 'range', min: 0, max: 100, value: 50, id: 'slider', 'aria-label': `Before (${source}) and after` });
-  const move = () => {
-    stage.style.setProperty('--at', `${slider.value}%`);
-    slider.setAttribute('aria-valuetext', `${slider.value} % before`);
-  };
-  slider.addEventListener('input', move);
-  stage.replaceChildren(shown, h('img', { className: 'before', src: before.src, alt: source, draggable: false }), h('span', { className: 'edge' }),
-    h('span', { className: 'tag b' }, 'before'), h('span', { className: 'tag a' }, 'after'), slider);
-  move();
-}
-
-function closeImage({ push = true } = {}) {
-  const handle = shownHandle;
-  shownHandle = null;
-  const job = jobs.get(current);
-  if (!job) return showJobs();
-  setAddress(current, push);
-  drawJob(job);
-  const tiles = [...document.querySelectorAll('#grid button.tile')];
-  const to = tiles.find((button) => button.dataset.handle === handle) ?? tiles[0];
-  for (const button of tiles) button.tabIndex = button === to ? 0 : -1;
-  to?.focus();
 }
 
