@@ -46,8 +46,9 @@ def remaining_s(pace: Pace, now: datetime, began: datetime) -> int | None:
     late_s = max(seconds(last, now) - mean_s, 0.0)
     slot_s = max(slot_s, (mean_s + late_s * at_once / len(inside)) * lanes / at_once)
     slow_s = sorted(took)[len(took) * lanes // (lanes + 1)] * slot_s / mean_s  # the last to end is a slow one
-    done_s = min(*ages, slow_s) if ages else 0.0
-    return max(round((_steps_in_a_row(pace.left, lanes) - 1) * slot_s + slow_s - done_s), 1)
+    # A request that is late by some seconds is taken to need as many again.
+    last_s = abs(slow_s - min(ages)) if ages else slow_s
+    return max(round((_steps_in_a_row(pace.left, lanes) - 1) * slot_s + last_s), 1)
 
 
 def _steps_in_a_row(left: Sequence[int], at_once: int) -> int:

@@ -143,6 +143,8 @@ def _used(
 ) -> list[str]:
     """Return the columns that the steps use."""
     used = columns_in(steps)
+    if torn := next((step for step in steps if step.count("{") != step.count("}")), None):
+        faults.add(f"a step has a brace without its other half: {errors.quoted(torn, 80)}; a column is {{column}}")
     spelt = {column.casefold(): column for column in values}
     for name in used:
         if name in values:

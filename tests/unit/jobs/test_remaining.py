@@ -188,3 +188,11 @@ def test_the_time_without_a_process_does_not_count() -> None:
 )
 def test_the_time_left_in_words(seconds: int, words: str) -> None:
     assert time_left(seconds) == words
+
+
+def test_the_estimate_grows_while_the_last_requests_hang() -> None:
+    """Their answers were lost: they are looked for, for minutes."""
+    ended = [Sent(lane, lane // 4, lane // 4 + 1.0) for lane in range(28)]
+    run = Run([*ended, Sent(28, 0, 400), Sent(29, 0, 400)], [1] * 30)
+    early, later = run.estimate_s(30), run.estimate_s(120)
+    assert early and later and early >= 15 and later >= 60

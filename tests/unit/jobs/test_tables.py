@@ -311,3 +311,9 @@ def test_an_uncertain_row_is_not_paid_again() -> None:
 def test_a_column_of_the_manifest_fills_no_step() -> None:
     message = refusal("image,color,triptych_prompt\na.jpg,red,x\n", ["{triptych_prompt}"])
     assert "that column fills no step" in message
+
+
+@pytest.mark.parametrize("step", ["on {color paper", "on color} paper"])
+def test_a_brace_without_its_other_half_is_refused(step: str) -> None:
+    with pytest.raises(errors.BadRequest, match="a brace without its other half"):
+        tables.read("t.csv", b"image,color\na.png,red\n", [step], "/shop")
