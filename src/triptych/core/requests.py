@@ -162,28 +162,32 @@ class Request:
     def inputs(self, lane: int, step: int = 0, job_id: str = "") -> tuple[str, ...]:
         """Return the input handles of one request, in the order that the model sees them.
 
-        From a lane's second step on, they begin with an output of the job `job_id`.
+        From a lane's second step on, they begin with an output of the job `job_id`. An image of the look that is there
+        already is not sent twice.
         """
-        look = self.look.images if self.look else ()
+        given = self._given(lane, step, job_id)
+        return (*given, *(one for one in (self.look.images if self.look else ()) if one not in given))
+
+    def _given(self, lane: int, step: int, job_id: str) -> tuple[str, ...]:
+        """Return the input handles of one request without those of the look."""
         if not self.is_chain:
-            return (*self.images, *look)
+            return self.images
         row = self.row(lane)
         own = row.images if step <= row.done else (f"{job_id}/{lane * self.steps + step}",)
         original = row.original or (row.images[0] if row.images else f"{job_id}/{lane * self.steps + row.done + 1}")
         has_original = step > 0 and original not in own
         named = [original if one == ORIGINAL else one for one in self.references if one != ORIGINAL or has_original]
-        return (*own, *named, *look)
+        return (*own, *named)
 
     @property
     def most_inputs(self) -> int:
-        """The most input images of one request."""
+        """The most input images of one request, if none of the look is among the others."""
+        look = len(self.look.images) if self.look else 0
         if not self.is_chain:
-            return len(self.inputs(0))
+            return len(self.images) + look
         kinds = {(len(row.images), row.done): lane for lane, row in enumerate(map(self.row, range(self.lanes)))}
-        return max(
-            (len(self.inputs(lane, step)) for (_, done), lane in kinds.items() for step in range(done, self.steps)[:3]),
-            default=0,
-        )
+        places = ((lane, step) for (_, done), lane in kinds.items() for step in range(done, self.steps)[:3])
+        return max((len(self._given(lane, step, "")) + look for lane, step in places), default=0)
 
     @property
     def mixes_words_and_images(self) -> bool:

@@ -172,6 +172,8 @@ class JobCreation:
             raise refusal or error from None
         request = request.renamed({text: image.handle for text, image in zip(named, images, strict=True)})
         directory = terms.save_to or expanded.save_to
+        if terms.save_to and terms.save_to.lower().endswith(".zip"):
+            raise errors.BadRequest("save_to is a directory; save_images makes a .zip of the job. Nothing was sent.")
         save_to = str(await self._image_access.directory(directory, caller)) if directory else None
         by_handle = {image.handle: image for image in images}
         warnings = (*expanded.warnings, *planning.repeats(request, expanded.sources), *warnings)

@@ -305,3 +305,25 @@ async def test_the_words_of_a_look_name_no_count(make_service: MakeService, atla
         job = await edit_sequence(service, [data_uri("red"), "look:coffee"], "warmer", 2, NOW)
         assert (await ended(service, finish, job.job_id)).status == "done"
         assert sent(atlas)[0][0] == ("warmer. Generate exactly 2 images. Keep this look: like a set of 2 icons")
+
+
+async def test_a_picture_that_is_in_the_look_is_sent_once(make_service: MakeService, atlas: Emulator) -> None:
+    both = [data_uri("blue"), data_uri("red")]
+    async with make_service(atlas) as service:
+        await service.upload_images(both, look="pair", words="x")
+        options = Options(dry_run=True)
+        chain = await edit_chain(service, both, ["warm"], ["look:pair"], options)
+        assert len((chain.request or {})["json"]["images"]) == 2
+        apart = await edit_chain(service, both, ["warm"], [], options)
+        assert chain.cost.quoted and apart.cost.quoted and chain.cost.quoted > apart.cost.quoted
+        alone = await edit_sequence(service, [both[0], "look:pair"], "warm", options=options)
+        assert len((alone.request or {})["json"]["images"]) == 2
+
+
+async def test_an_archive_is_no_directory_for_copies(
+    make_service: MakeService, atlas: Emulator, tmp_path: Path
+) -> None:
+    async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=str(tmp_path)) as service:
+        with pytest.raises(errors.BadRequest, match="save_images makes"):
+            await edit_chain(service, [data_uri("blue")], ["warm"], [], Options(save_to=str(tmp_path / "out.zip")))
+        assert not atlas.jobs
