@@ -274,7 +274,7 @@ def together(faults: Mapping[str, errors.UnreadableImage], places: Mapping[str, 
     ]
     if not names:
         return first
-    listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    listed = "; ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
     return errors.UnreadableImage(f"{first.message} Nor can these be read: {listed}.")
 
 
