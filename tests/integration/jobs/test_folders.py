@@ -13,7 +13,7 @@ from support.pictures import picture
 from triptych.core import errors
 from triptych.core.requests import Look
 from triptych.jobs import looks
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 
 pytestmark = pytest.mark.anyio
 
