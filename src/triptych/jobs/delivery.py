@@ -23,7 +23,8 @@ from triptych.images import archives
 from triptych.images.archives import Archive
 from triptych.images.files import ImageFiles, bytes_of
 from triptych.jobs import manifest
-from triptych.jobs.image_access import Caller, ImageAccess
+from triptych.jobs.caller import Caller
+from triptych.jobs.image_access import ImageAccess
 from triptych.jobs.image_preview import job_named
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.results import Saved, SaveResult

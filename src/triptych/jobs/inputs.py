@@ -17,8 +17,9 @@ from triptych.core.requests import ORIGINAL, Request, Row
 from triptych.images import folders
 from triptych.images.files import ImageFiles
 from triptych.jobs import looks, retries, tables
+from triptych.jobs.caller import Caller
 from triptych.jobs.expanded import Expanded, source_of
-from triptych.jobs.image_access import Caller, ImageAccess
+from triptych.jobs.image_access import ImageAccess
 from triptych.jobs.table_cells import MANIFEST_LIMIT_BYTES, Mistakes, shown
 from triptych.storage.async_store import AsyncStore
 

@@ -22,9 +22,10 @@ from triptych.core.models import Image, Job, Reference
 from triptych.core.offers import Offer
 from triptych.core.requests import Request
 from triptych.jobs import cost_check, live_choice, planning, routing
+from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.expanded import Expanded
-from triptych.jobs.image_access import Caller, ImageAccess
+from triptych.jobs.image_access import ImageAccess
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.planning import Plan, Terms
 from triptych.jobs.pricing import Pricing

@@ -9,7 +9,7 @@ from triptych.core import errors
 from triptych.core.models import Job, Output, State, Status
 from triptych.core.text import line
 from triptych.jobs import presenters, resumption
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 from triptych.jobs.presenters import Link
 from triptych.jobs.results import JobResult, JobsResult, JobStages, Stage
 from triptych.providers.client import Account
@@ -39,10 +39,16 @@ def visible_job(store: Store, job_id: str, caller: Caller) -> Job:
 
     Raises: `errors.UnknownHandle`, also for another owner's job.
     """
-    job = store.job(job_id_in(job_id))
-    if not job or not caller.sees(job.owner):
+    job = job_if_visible(store, job_id, caller)
+    if not job:
         raise _unknown(job_id)
     return job
+
+
+def job_if_visible(store: Store, job_id: str, caller: Caller) -> Job | None:
+    """Return a job as `visible_job` does; None where that raises."""
+    job = store.job(job_id_in(job_id))
+    return job if job and caller.sees(job.owner) else None
 
 
 def job_stages(store: Store, job_id: str, caller: Caller) -> JobStages:

@@ -14,7 +14,7 @@ from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.models import Image
 from triptych.core.requests import Look
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 from triptych.jobs.look_results import LookResult, LooksResult
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Store

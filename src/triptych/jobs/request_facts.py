@@ -10,7 +10,7 @@ from pydantic import Field
 
 from triptych.core.models import Job, Prediction, Status
 from triptych.core.text import line
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 from triptych.jobs.job_reads import visible_job
 from triptych.jobs.results import Result
 from triptych.storage.jobs import Store

@@ -14,8 +14,8 @@ from triptych.core import errors
 from triptych.core.models import Job, Prediction, State, Status
 from triptych.core.requests import Request, Row
 from triptych.jobs import tables
+from triptych.jobs.caller import Caller
 from triptych.jobs.expanded import Expanded
-from triptych.jobs.image_access import Caller
 from triptych.jobs.job_reads import visible_job
 from triptych.jobs.lanes import beginning
 from triptych.jobs.presenters import FREE_LOOKS

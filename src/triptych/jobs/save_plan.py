@@ -18,8 +18,8 @@ from triptych.core import errors
 from triptych.core.models import Image, Job, Output, Status
 from triptych.images.naming import suffix_of
 from triptych.jobs import file_names
+from triptych.jobs.caller import Caller
 from triptych.jobs.file_names import Named
-from triptych.jobs.image_access import Caller
 from triptych.jobs.image_preview import job_named
 from triptych.jobs.job_reads import visible_job
 from triptych.storage.jobs import Store

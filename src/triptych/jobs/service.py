@@ -23,9 +23,10 @@ from triptych.core.models import Job, State, Status
 from triptych.core.requests import Request
 from triptych.images.files import ImageFiles
 from triptych.jobs import presenters, request_facts, resumption
+from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.delivery import Deliveries
-from triptych.jobs.image_access import Caller, ImageAccess, SignedFile
+from triptych.jobs.image_access import ImageAccess, SignedFile
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
 from triptych.jobs.job_reads import job_id_in, job_result, job_stages, jobs_listed, seen_job, visible_job

@@ -14,7 +14,7 @@ from triptych.core import errors
 from triptych.core.requests import Look
 from triptych.images import folders
 from triptych.jobs import looks
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 
 pytestmark = pytest.mark.anyio
 

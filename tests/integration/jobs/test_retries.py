@@ -11,7 +11,7 @@ from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, ended
 from support.pictures import picture
 from triptych.core import errors
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import ImageService
 from triptych_emulators import running
