@@ -36,6 +36,8 @@ MOST_ENTRIES = 50_000
 MOST_S = 10.0
 MOST_ITEM_CHARS = 4096
 """A longer item is no folder and no pattern: the time to read wildcards grows with the square of their length."""
+ITEM_CHARS = 80
+"""The most of a folder's path that a message shows."""
 MOST_NAMES = 5
 """The most skipped files that a message names."""
 
@@ -83,7 +85,7 @@ class Listing:
     @property
     def count(self) -> str:
         """The number of pictures, and where they are from."""
-        return f"{counted(len(self.pictures), 'picture')} from {errors.quoted(self.item, 80)}"
+        return f"{counted(len(self.pictures), 'picture')} from {shown(self.item)}"
 
     @property
     def sentence(self) -> str:
@@ -92,8 +94,8 @@ class Listing:
         where = f"{'matches' if number == 1 else 'match'}" if self.is_pattern else "in"
         skipped = f", {self._skipped()}" if self.skipped or self.saved else ""
         folders = f", {counted(self.folders, 'folder')} not entered" if self.folders else ""
-        shown = errors.quoted(self.item, 80)
-        return f"{counted(number, 'picture')} {where} {shown} (natural order){skipped}{folders}."
+        what = shown(self.item)
+        return f"{counted(number, 'picture')} {where} {what} (natural order){skipped}{folders}."
 
     def _skipped(self) -> str:
         names = [errors.quoted(name, 60) for name in self.skipped[:MOST_NAMES]]
@@ -137,6 +139,11 @@ class Budget:
                 f"{quoted_path(item)} leads to too many files: the search ended after {limit}. Nothing was read. "
                 "Name a smaller folder, or a pattern without **."
             )
+
+
+def shown(item: str) -> str:
+    """Return an item as the caller wrote it; of a long one its end, which names the folder."""
+    return errors.quoted(item if len(item) <= ITEM_CHARS else f"…{item[1 - ITEM_CHARS :]}", ITEM_CHARS)
 
 
 def look_at(items: Iterable[str], allowed: Sequence[Path], home: Path) -> dict[str, Listing]:
