@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from triptych.core import errors
+from triptych.core.text import counted
 from triptych.images.allowed_paths import allowed_place, has_hidden_flag, is_inside, path_of, quoted_path
 
 SUFFIXES = {
@@ -69,7 +70,7 @@ class Listing:
         if self.pictures:
             return
         found = [self._skipped()] if self.skipped or self.saved else []
-        found += [f"{_counted(self.folders, 'folder')} (not entered)"] if self.folders else []
+        found += [f"{counted(self.folders, 'folder')} (not entered)"] if self.folders else []
         what = f"It has {' and '.join(found)}. " if found else "It is empty. "
         if self.is_pattern:
             what = f"It matches {' and '.join(found)}. " if found else ""
@@ -84,7 +85,7 @@ class Listing:
     @property
     def count(self) -> str:
         """The number of pictures, and where they are from."""
-        return f"{_counted(len(self.pictures), 'picture')} from {shown(self.item)}"
+        return f"{counted(len(self.pictures), 'picture')} from {shown(self.item)}"
 
     @property
     def sentence(self) -> str:
@@ -92,9 +93,9 @@ class Listing:
         number = len(self.pictures)
         where = f"{'matches' if number == 1 else 'match'}" if self.is_pattern else "in"
         skipped = f", {self._skipped()}" if self.skipped or self.saved else ""
-        folders = f", {_counted(self.folders, 'folder')} not entered" if self.folders else ""
+        folders = f", {counted(self.folders, 'folder')} not entered" if self.folders else ""
         what = shown(self.item)
-        return f"{_counted(number, 'picture')} {where} {what} (natural order){skipped}{folders}."
+        return f"{counted(number, 'picture')} {where} {what} (natural order){skipped}{folders}."
 
     def _skipped(self) -> str:
         names = [errors.quoted(name, 60) for name in self.skipped[:MOST_NAMES]]
@@ -102,10 +103,6 @@ class Listing:
         names += [f"{more} more"] if more else []
         names += [f"{self.saved} saved by Triptych"] if self.saved else []
         return f"{len(self.skipped) + self.saved} skipped: {', '.join(names)}"
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def natural_key(name: str) -> tuple[tuple[str | int, ...], ...]:

@@ -14,11 +14,11 @@ from urllib.parse import unquote, urlsplit
 
 from triptych.core.errors import OutOfLimits, quoted
 from triptych.core.models import Job
+from triptych.core.requests import BRACES
 from triptych.images.naming import safe_name
 
 PLACEHOLDERS = ("source", "job", "n", "lane", "step", "size", "handle")
 """What a name may have in braces, besides a table's columns. `n` counts the images of the call."""
-_BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def check(name: str | None, columns: Collection[str]) -> None:
 
     Raises: `OutOfLimits`, with those that there are.
     """
-    for found in _BRACES.findall(name or ""):
+    for found in BRACES.findall(name or ""):
         if found.strip() not in PLACEHOLDERS and found.strip() not in columns:
             known = [*(one for one in columns if one not in PLACEHOLDERS), *PLACEHOLDERS]
             listed = ", ".join(f"{{{one}}}" for one in known)
@@ -119,11 +119,11 @@ def stem(name: str | None, named: Named, n: int, count: int, size: str, *, sever
     """Return the name of image `n` of `count` (from 1) in a size; one of `several` sizes is part of the name."""
     digits = max(2, len(str(count)))
     has_size = False
-    if name and _BRACES.search(name):
+    if name and BRACES.search(name):
         values = {**named.values, "n": f"{n:0{digits}}", "size": size, **named.columns}
-        text = _BRACES.sub(lambda found: values.get(found[1].strip(), ""), name)
+        text = BRACES.sub(lambda found: values.get(found[1].strip(), ""), name)
         text = text if text.strip(" .-") else named.stem
-        has_size = "size" not in named.columns and any(one.strip() == "size" for one in _BRACES.findall(name))
+        has_size = "size" not in named.columns and any(one.strip() == "size" for one in BRACES.findall(name))
     elif name:
         text = name if count == 1 else f"{name}-{n:0{digits}}"
     else:

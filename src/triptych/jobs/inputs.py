@@ -20,11 +20,12 @@ from triptych.jobs import looks, retries, tables
 from triptych.jobs.caller import Caller
 from triptych.jobs.expanded import Expanded, source_of
 from triptych.jobs.image_access import ImageAccess
+from triptych.jobs.planning import MAX_REQUESTS
 from triptych.jobs.table_cells import MANIFEST_LIMIT_BYTES, Mistakes, shown
 from triptych.storage.async_store import AsyncStore
 
-MOST_PICTURES = 2000
-"""The most pictures that the folders and patterns of one call stand for."""
+MOST_PICTURES = MAX_REQUESTS
+"""The most pictures that the folders and patterns of one call stand for: a chain makes a request for each."""
 
 _URLS = ("http://", "https://", "data:", "triptych:")
 

@@ -14,6 +14,7 @@ from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.models import Image
 from triptych.core.requests import Look
+from triptych.core.text import first_ones
 from triptych.jobs.caller import Caller
 from triptych.jobs.look_results import LookResult, LooksResult
 from triptych.storage.async_store import AsyncStore
@@ -155,10 +156,7 @@ def _present(store: Store, name: str, caller: Caller) -> LookVersion:
     if found and not found.removed:
         return found
     names = [f"{PREFIX}{one.look.name}" for one in store.looks.listed(owner)]
-    there = ", ".join(names[:MOST_NAMES_SHOWN])
-    more = len(names) - MOST_NAMES_SHOWN
-    if more > 0:
-        there += f" and {more} more"
+    there = first_ones(names, MOST_NAMES_SHOWN)
     what = f"look:{name} was removed" if found else f"There is no look:{name}"
     makes = f"version {found.look.version + 1}" if found else "it"
     raise errors.UnknownHandle(

@@ -11,8 +11,9 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from triptych.core import errors
-from triptych.core.models import Job, Prediction, State, Status
+from triptych.core.models import Job, Prediction, State
 from triptych.core.requests import Request, Row
+from triptych.core.text import first_ones
 from triptych.jobs import tables
 from triptych.jobs.caller import Caller
 from triptych.jobs.expanded import Expanded
@@ -81,7 +82,7 @@ def _lost_lanes(job: Job, predictions: Sequence[Prediction]) -> list[int]:
             f"{job.id}/failed stands for the failed lanes of an edit_chain; {job.id} is of {job.request.tool}: repeat "
             "that call."
         )
-    if job.status in (Status.QUEUED, Status.RUNNING):
+    if not job.status.has_ended:
         raise errors.BadRequest(
             f'{job.id} still runs: get_status(job_id="{job.id}", wait_s=50) waits for it. Nothing was sent.'
         )
@@ -131,10 +132,9 @@ def _require_images(store: Store, rows: Sequence[Row]) -> None:
         if not image or image.pruned_at or not image.path.exists():
             gone.append(handle)
     if gone:
-        shown = ", ".join(gone[:6]) + (f" and {len(gone) - 6} more" if len(gone) > 6 else "")
         raise errors.UnknownHandle(
-            f"The files of {shown} are gone, and the failed lanes go on from them. Give the steps too: the lanes "
-            "then begin again at their first images, which must be here. Nothing was sent."
+            f"The files of {first_ones(gone, 6)} are gone, and the failed lanes go on from them. Give the steps too: "
+            "the lanes then begin again at their first images, which must be here. Nothing was sent."
         )
 
 

@@ -7,7 +7,6 @@ Rules: writes nothing. Only images that the caller sees are found. Functions wit
 from __future__ import annotations
 
 import functools
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from triptych.core import errors
-from triptych.core.models import Image, Job, Output, Status
+from triptych.core.models import Image, Job, Output
+from triptych.core.text import call
 from triptych.images.naming import suffix_of
 from triptych.jobs import file_names
 from triptych.jobs.caller import Caller
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from triptych.images.delivery import Delivery
 
 LARGE_PIXELS = 24_000_000
+MOST_CALL_CHARS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,8 @@ class Asked:
     def call(self) -> str:
         """Return the call as an assistant writes it; the words "the same call" if it is long."""
         given = {name: getattr(self, name) for name in ("images", "directory", "name", "size", "format")}
-        given["images"] = list(self.images)
-        text = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in given.items() if value)
-        return f"save_images({text})" if len(text) <= 400 else "the same save_images call"
+        text = call("save_images", given | {"images": list(self.images)})
+        return text if len(text) <= MOST_CALL_CHARS else "the same save_images call"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,6 @@ class Task:
 
 def tasks_of(found: Found, deliveries: Sequence[Delivery], name: str | None, mime_type: str | None) -> list[Task]:
     """Return the files to write, image by image. Different files have different names; the same file has one.
-
 
     Raises: `errors.OutOfLimits` for a name with an unknown placeholder.
     """
@@ -160,15 +159,11 @@ def look_up(store: Store, items: Sequence[str], images: Sequence[Image], caller:
         output = store.output(image.handle) if image.handle.startswith("job_") else None
         made = jobs(output.job_id) if output else None
         if output and made:
-            named, ended = file_names.of_output(made, output.n), _has_ended(made)
+            named, ended = file_names.of_output(made, output.n), made.status.has_ended
             found.pieces.append(Piece(image, named, found.count, output if ended else None))
         else:
             found.pieces.append(Piece(image, file_names.of_item(item, image.handle), found.count))
     return found
-
-
-def _has_ended(job: Job) -> bool:
-    return job.status not in (Status.QUEUED, Status.RUNNING)
 
 
 def _add_final(store: Store, job: Job, found: Found) -> None:
@@ -180,7 +175,7 @@ def _add_final(store: Store, job: Job, found: Found) -> None:
         image = store.image_by_sha256(output.sha256) if output.sha256 else None
         if image and image.path.exists():
             n = found.count + (output.n // request.steps if request.is_chain else output.n)
-            ended = output if _has_ended(job) else None
+            ended = output if job.status.has_ended else None
             named = file_names.of_output(job, output.n)
             pieces.append(Piece(replace(image, handle=output.handle), named, n, ended))
         elif image:
@@ -199,7 +194,7 @@ def _missing(job: Job, count: int, pieces: Sequence[Piece], pruned: int) -> str:
     if len(pieces) >= count:
         return ""
     has = f"{len(pieces)} of {count} final images are stored"
-    if not _has_ended(job):
+    if not job.status.has_ended:
         return f'{job.id} is {job.status}: {has} so far. get_status(job_id="{job.id}", wait_s=50) waits for it.'
     parts = []
     if job.request.is_chain:

@@ -27,6 +27,7 @@ from triptych.jobs.caller import Caller
 from triptych.jobs.image_access import ImageAccess
 from triptych.jobs.image_preview import job_named
 from triptych.jobs.inputs import Inputs
+from triptych.jobs.planning import MAX_REQUESTS
 from triptych.jobs.results import Saved, SaveResult
 from triptych.jobs.save_plan import Asked, Task, groups, look_up, tasks_of
 from triptych.storage.async_store import AsyncStore
@@ -35,7 +36,8 @@ from triptych.storage.jobs import Store
 if TYPE_CHECKING:
     from triptych.images.delivery import Notes
 
-MAX_SAVED_IMAGES = 2000
+MAX_SAVED_IMAGES = MAX_REQUESTS
+"""A job has at most so many final images, except layers."""
 AT_ONCE = 2
 """Images that are rendered at the same time, unless one of them is large."""
 KNOWN_FILES = 20_000
@@ -70,7 +72,7 @@ class _Unfinished:
     written: list[_Written] = field(default_factory=list)
 
 
-class Deliveries:
+class Saving:
     """Saves images of one store."""
 
     def __init__(
