@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from simulation import sets
 from simulation.extras import vary
 from simulation.faults import is_injected
 from simulation.loop import PROCESS, Process
-from simulation import sets
 from simulation.network import CALLER
 from triptych.core import errors
 
