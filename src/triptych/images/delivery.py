@@ -72,7 +72,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """What the person should know about a delivered picture."""
+    """Facts about a delivered picture that the person may want to know."""
 
     enlarged: float = 1.0
     """By how much it was scaled up; 1 if it was not."""

@@ -30,7 +30,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What a job's requests took so far, and what is left of them."""
+    """The times of a job's requests, and the number that is left."""
 
     finished: tuple[tuple[datetime, datetime], ...]
     """When each of the newest `PACE_ENDS` that finished was submitted, and when it finished."""
@@ -61,7 +61,7 @@ class Summaries(Reads):
         return rows.read(Seen, row, requested=self._fixed(job_id).requested) if row else None
 
     def pace(self, job_id: str) -> Pace:
-        """Return what a job's requests took so far, and what is left."""
+        """Return the times of a job's requests, and the number that is left."""
         ends = [
             (rows.utc(row["submitted_at"]), rows.utc(row["finished_at"]))
             for row in self._db.all("newest_ends", job_id=job_id, limit=PACE_ENDS)
