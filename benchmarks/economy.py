@@ -36,6 +36,8 @@ from triptych.cli.demo import preview_pictures
 from triptych_emulators import Emulator, running
 
 LATENCY_S = 1.0
+SLOW_S = 8.0
+"""So slow that the client has to wait for whole catalogues."""
 PHOTOS = 12
 MOST_CHARS = 9_000
 SIGNED_URL_CHARS = 300
@@ -257,7 +259,7 @@ async def _measure() -> list[Row]:
             Row(f"{title}: largest result", f"{largest:,}", target=f"≤ {MOST_CHARS:,}", met=largest <= MOST_CHARS),
         ]
     for title, restyled, calls, chars in CATALOGUES:
-        async with _connected(latency_s=2 * LATENCY_S) as (client, folder, api):
+        async with _connected(latency_s=SLOW_S) as (client, folder, api):
             assistant = Assistant(client)
             await restyled(assistant, folder, api)
         context, largest = sum(assistant.shown), max(assistant.shown)
@@ -269,8 +271,8 @@ async def _measure() -> list[Row]:
             Row(
                 f"{title}: waits, longest",
                 f"{waits}, {longest:,}",
-                target=f"< {MOST_WAIT_CHARS} each, with the time left",
-                met=longest < MOST_WAIT_CHARS and assistant.told_time == waits,
+                target=f"some, < {MOST_WAIT_CHARS} each, with the time left",
+                met=0 < longest < MOST_WAIT_CHARS and assistant.told_time == waits,
             ),
         ]
     return rows

@@ -36,6 +36,7 @@ from simulation.faults import Faults, Lot, Spell, is_injected, spread
 from simulation.loop import PROCESS, Killed, Loop, Machine, Process, TooLong
 from simulation.network import CALLER
 from simulation.providers import NAMES, WALL_S, Accepted, Provider, plain_picture
+from simulation.sets import has_sets
 from simulation.strangers import Stranger
 from simulation.themes import theme_of
 from triptych.storage.async_store import Hop
@@ -180,6 +181,7 @@ class World:
         self.lives = 0
         self.theme = theme_of(seed)
         self.extras = has_extras(seed)
+        self.sets = has_sets(seed)
         self.entropy = self.chance("entropy")
         self.jitter = self.chance("jitter")
 
