@@ -20,8 +20,7 @@ from triptych.images.naming import suffix_of
 from triptych.jobs import file_names
 from triptych.jobs.caller import Caller
 from triptych.jobs.file_names import Named
-from triptych.jobs.image_preview import job_named
-from triptych.jobs.job_reads import visible_job
+from triptych.jobs.job_reads import job_named, visible_job
 from triptych.storage.jobs import Store
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from triptych.images.files import ImageFiles, bytes_of
 from triptych.jobs import manifest
 from triptych.jobs.caller import Caller
 from triptych.jobs.image_access import ImageAccess
-from triptych.jobs.image_preview import job_named
 from triptych.jobs.inputs import Inputs
+from triptych.jobs.job_reads import job_named
 from triptych.jobs.planning import MAX_REQUESTS
 from triptych.jobs.results import Saved, SaveResult
 from triptych.jobs.save_plan import Asked, Task, groups, look_up, tasks_of
