@@ -39,8 +39,8 @@ _PART = re.compile(
     re.IGNORECASE,
 )
 _RIGHT = (
-    'Right are "1080x1080" (fills it, cuts the rest off), "contain 1080x1080 white" (the whole picture, in a border), '
-    '"1600" (the longest side), and several of them by commas.'
+    'Examples: "1080x1080" (fills it, cuts the rest off), "contain 1080x1080 white" (the whole picture, in a border), '
+    '"1600" (the longest side); several are separated by commas.'
 )
 
 
