@@ -1,7 +1,7 @@
 """The pictures in a folder and behind a pattern, in natural order.
 
 A folder is not entered further; a pattern with `**` is. Left out are hidden files, files whose names do not end like a
-picture's, and links that the door would refuse (`allowed_paths`). Rules: only directories inside the allowed ones are
+picture's, and links that `allowed_paths` refuses. Rules: only directories inside the allowed ones are
 listed, and none in our own home. Nothing is opened. The listings of a call end at `MOST_ENTRIES`
 names and `MOST_S` seconds. Names are data from outside: a message quotes them. Must not know the database.
 """
@@ -47,14 +47,14 @@ _NAMES_IGNORE_CASE = sys.platform in ("win32", "darwin")
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What one folder or pattern has: its pictures in natural order, and what is left out."""
+    """The contents of one folder or pattern: its pictures in natural order, and the number left out."""
 
     item: str
     """The folder or pattern as the caller wrote it."""
     is_pattern: bool
     pictures: tuple[Path, ...]
     skipped: tuple[str, ...] = ()
-    """The files that are no pictures, or that the door refuses, by name."""
+    """The files that are no pictures, or that `allowed_paths` refuses, by name."""
     folders: int = 0
     """How many folders were found and not entered."""
     saved: int = 0
@@ -121,7 +121,7 @@ def _numbered(text: str) -> tuple[str | int, ...]:
 
 @dataclass(slots=True)
 class Budget:
-    """What one call may still look at."""
+    """The names and the time that one call has left."""
 
     clock: Callable[[], float] = time.monotonic
     entries: int = 0
@@ -154,7 +154,7 @@ def look_at(items: Iterable[str], allowed: Sequence[Path], home: Path) -> dict[s
 
 
 def look(item: str, allowed: Sequence[Path], home: Path, budget: Budget) -> Listing | None:
-    """Return the listing of a folder or a pattern; None for any other item, which the door then reads or refuses.
+    """Return the listing of a folder or a pattern; None for any other item, which `ImageFiles` then reads or refuses.
 
     An existing file or folder is taken by its name, even if that looks like a pattern. A `file://` URL is no pattern.
     Raises: `errors.NotAllowed` for a place outside the allowed directories; `errors.UnreadableImage` for one that
@@ -171,7 +171,7 @@ def look(item: str, allowed: Sequence[Path], home: Path, budget: Budget) -> List
     except errors.BadRequest:
         if parts:
             raise
-        return None  # the door refuses it in the same words as a file
+        return None  # `ImageFiles` refuses it in the same words as a file
     if not (parts or real.is_dir()):
         return None
     if ".." in parts:
@@ -222,7 +222,7 @@ def _is_on_share(path: PurePath) -> bool:
 
 @dataclass(slots=True)
 class _Search:
-    """One search: what it may list, and what it has found."""
+    """One search: its limits, and the entries found so far."""
 
     item: str
     allowed: Sequence[Path]

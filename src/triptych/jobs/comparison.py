@@ -49,7 +49,7 @@ class Candidate:
         return "" if seconds is None else f", {seconds:.0f} s"
 
     def pictures(self, places: int, image_of: ImageOf) -> list[Picture]:
-        """Return its final pictures, in `places` places; a place without a picture says why."""
+        """Return its final pictures, in `places` places; a place without a picture has the reason."""
         by_id = {prediction.id: prediction for prediction in self.predictions}
         last = self.job.request.steps - 1
         final = [output for output in self.outputs if by_id[output.prediction_id].step == last]

@@ -18,12 +18,12 @@ from triptych.core.requests import BRACES
 from triptych.images.naming import safe_name
 
 PLACEHOLDERS = ("source", "job", "n", "lane", "step", "size", "handle")
-"""What a name may have in braces, besides a table's columns. `n` counts the images of the call."""
+"""The placeholders of a name, in addition to a table's columns. `n` counts the images of the call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What the name of one image can be made of: its name without a template, and the values of the placeholders."""
+    """The parts of one image's name: the name without a template, and the values of the placeholders."""
 
     stem: str
     values: Mapping[str, str] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Named:
 
 
 def of_output(job: Job, n: int) -> Named:
-    """Return what names output `n` of a job."""
+    """Return the parts of the name of output `n` of a job."""
     request, handle = job.request, f"{job.id}-{n}"
     lane, step = divmod(n - 1, request.steps) if request.is_chain else (0, 0)
     source = job.sources[lane] if job.sources and lane < len(job.sources) else ""
@@ -48,7 +48,7 @@ def of_output(job: Job, n: int) -> Named:
 
 
 def of_item(item: str, handle: str) -> Named:
-    """Return what names an image that belongs to no job: a caller's file keeps its name, another has its handle."""
+    """Return the same for an image that belongs to no job: a caller's file keeps its name, another has its handle."""
     safe_handle = handle.replace("/", "-")
     stem = source_stem(item) or safe_handle
     return Named(stem, {"source": stem, "job": "", "lane": "", "step": "", "handle": safe_handle})

@@ -24,7 +24,7 @@ from triptych.core.models import Image, Job, Output
 from triptych.images.files import ImageFiles
 from triptych.jobs import comparison, file_links, file_names, image_preview, manifest, presenters, reading
 from triptych.jobs.caller import Caller
-from triptych.jobs.job_reads import job_if_visible, visible_job
+from triptych.jobs.job_reads import job_if_visible, job_named, visible_job
 from triptych.jobs.reading import Reading, Source
 from triptych.jobs.results import ImageResult, Preview
 from triptych.storage.async_store import AsyncStore
@@ -215,7 +215,7 @@ class ImageAccess:
         most = image_preview.MOST_PICTURES
         if not 1 <= len(images) <= most:
             raise errors.OutOfLimits(f"view_images shows 1 to {most} images; {len(images)} were given.")
-        if len(images) == 1 and (job_id := image_preview.job_named(images[0])):
+        if len(images) == 1 and (job_id := job_named(images[0])):
             sheet = await self._store.run(_sheet_of_job, job_id, caller)
         elif compared := await self._store.run(_compared, images, caller):
             sheet = compared
@@ -322,7 +322,7 @@ def _stored(store: Store, handle: str) -> Image | None:
 
 def _unfolded(store: Store, item: str, caller: Caller) -> list[str]:
     """Return the handles of a job's images if the item names a job, else the item."""
-    job_id = image_preview.job_named(item)
+    job_id = job_named(item)
     if not job_id or not job_if_visible(store, job_id, caller):
         return [item]
     return [output.handle for output in store.outputs(job_id) if output.sha256] or [item]
@@ -330,7 +330,7 @@ def _unfolded(store: Store, item: str, caller: Caller) -> list[str]:
 
 def _compared(store: Store, items: Sequence[str], caller: Caller) -> image_preview.Sheet | None:
     """Return the sheet of a comparison, if the items are jobs that made the same request on different models."""
-    names = [image_preview.job_named(item) for item in items]
+    names = [job_named(item) for item in items]
     jobs = [job for name in names if name and (job := job_if_visible(store, name, caller))]
     return comparison.sheet(store, jobs, functools.partial(_stored, store)) if len(jobs) == len(items) else None
 

@@ -91,12 +91,6 @@ def _label(look: Look) -> str:
     return f"look:{look.name} v{look.version}"
 
 
-def job_named(item: str) -> str | None:
-    """Return the job's id if an item names a whole job, by id or by resource URI."""
-    text = item.strip().removeprefix("triptych://jobs/")
-    return text if text.startswith("job_") and "/" not in text else None
-
-
 def of_images(images: Sequence[tuple[str, Image, OutputOrigin | None]]) -> Sheet:
     """Return the sheet of images in the order given, each with its size, its step and its sources."""
     pictures = tuple(Picture(handle, image, _origin(image, made), made) for handle, image, made in images)

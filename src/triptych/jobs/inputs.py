@@ -1,4 +1,4 @@
-"""Expands the items of a call before anything is read: folders, patterns, tables, looks, and what failed in a job.
+"""Expands the items of a call before an image is read: folders, patterns, tables, looks, failed lanes of a job.
 
 Rules: sends and writes nothing, and reads no image. A mistake is refused here. An item with a meaning of its own
 (`look:NAME`, `original`, `job_…/failed`) stands for a file of that name only with its directory: `./original`.
@@ -150,7 +150,7 @@ class Inputs:
         return found
 
     async def _table(self, item: str, steps: Sequence[str], caller: Caller) -> tables.Table:
-        """Return the rows of a table, read through the same door as an image."""
+        """Return the rows of a table, checked and read like an image."""
         real, data = await self._files.read(
             item,
             self._image_access.allowed(caller),

@@ -161,7 +161,7 @@ class JobCreation:
             if expanded.counts and isinstance(error, errors.OutOfLimits):
                 raise errors.OutOfLimits(f"{error.message} {_counted(expanded)}") from error
             # The same request may have a job from before a key, a model or a default was removed. A table is not read
-            # for it: its mistakes are told first.
+            # for it: its mistakes are reported first.
             if terms.again or terms.dry_run or (request.rows is not None and isinstance(error, errors.OutOfLimits)):
                 raise
             refusal = error

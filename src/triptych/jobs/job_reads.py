@@ -26,6 +26,12 @@ def job_id_in(handle: str) -> str:
     return handle.strip().partition("/")[0]
 
 
+def job_named(item: str) -> str | None:
+    """Return the job's id if an item names a whole job, by id or by resource URI."""
+    text = item.strip().removeprefix("triptych://jobs/")
+    return text if text.startswith("job_") and "/" not in text else None
+
+
 def seen_job(store: Store, job_id: str, caller: Caller) -> Seen:
     """Return what `Seen` has of a job. Raises: as `visible_job`."""
     found = store.seen(job_id_in(job_id))

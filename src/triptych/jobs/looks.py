@@ -26,7 +26,7 @@ MOST_IMAGES = 14
 MOST_NAME_CHARS = 40
 MOST_WORDS_CHARS = 2000
 MOST_NAMES_SHOWN = 20
-NOBODY = "?"
+NO_OWNER = "?"
 """The owner of a call that owns nothing: no looks are stored under it."""
 
 
@@ -94,7 +94,7 @@ class Looks:
         Raises: `errors.NotAllowed` for a caller that owns nothing.
         """
         owner = _owner(caller)
-        if owner == NOBODY:
+        if owner == NO_OWNER:
             raise errors.NotAllowed("A look needs an owner, and this connection has none.")
 
         def add(store: Store) -> tuple[LookResult, list[str]]:
@@ -146,7 +146,7 @@ class Looks:
 
 
 def _owner(caller: Caller) -> str:
-    return "" if caller.owner is None else caller.owner or NOBODY
+    return "" if caller.owner is None else caller.owner or NO_OWNER
 
 
 def _present(store: Store, name: str, caller: Caller) -> LookVersion:

@@ -1,4 +1,4 @@
-"""How a job was asked for and how its requests stand: what a page needs to show it and to ask for it again."""
+"""The request of a job and the states of its predictions, for a page that shows the job or repeats its request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REASON_CHARS = 240
 
 
 class PredictionInfo(Result):
-    """Where one request of a job stands: its lane and step (from 0), its first output (from 1), how far it is."""
+    """The state of one request of a job, its lane and step (from 0), its first output (from 1)."""
 
     lane: int
     step: int
@@ -41,7 +41,7 @@ class LookInfo(Result):
 
 
 class JobRequest(Result):
-    """How a job was asked for: enough to show it, and to ask again for it or for one of its images.
+    """The request of a job: enough to show it, and to repeat it whole or for one of its images.
 
     `columns` are those of its table, `values` has a row for each lane; a lane without a column has "" there. `sources`
     has the caller's text for each lane, such as a path. `done` is the number of steps of each lane that an earlier job
@@ -50,7 +50,6 @@ class JobRequest(Result):
     """
 
     tool: str
-
     prompts: list[str]
     """One for each step, in the caller's words."""
     sent: list[str] | None = shown_if_any()
@@ -117,7 +116,7 @@ def making(job: Job, predictions: Sequence[Prediction]) -> JobRequest:
 
 
 def image_facts(store: Store, handle: str, caller: Caller) -> dict[str, Any]:
-    """Return what an image's page shows besides it: the prompt that made it, and the handles of those made from it.
+    """Return the facts for an image's page: the prompt that made it, and the handles of the images made from it.
 
     `prompt` is in the caller's words, with the values of its row; an uploaded image has none. `sent` has the words of
     the look too, if there are some. Handles: oldest first.

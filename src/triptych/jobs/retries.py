@@ -1,4 +1,4 @@
-"""Turns `job_…/failed` into a request for the lanes of a chain that failed, and only for what they lack.
+"""Turns `job_…/failed` into a request for the lanes of a chain that failed, and only for the steps that they lack.
 
 Rules: reads the store, sends nothing. An uncertain request is never made again: it may have been
 accepted and paid.
@@ -34,8 +34,8 @@ def is_failed(item: str) -> bool:
 async def failed(store: AsyncStore, item: str, request: Request, caller: Caller) -> Expanded:
     """Return the request for the lanes of a job that failed or were cancelled; each goes on after its last stored step.
 
-    What the call gives (`request`) replaces what the job had. With steps in the call, the lanes begin again at their
-    first image.
+    Arguments of the call (`request`) replace those of the job. With steps in the call, the lanes begin again at their
+    first images.
     Raises: `errors.BadRequest` if the job still runs, is uncertain, has no such lane, or lacks an image for it;
     `errors.UnknownHandle`.
     """
@@ -141,7 +141,7 @@ def _require_images(store: Store, rows: Sequence[Row]) -> None:
 def _warnings(job: Job, lost: Sequence[int], rows: Sequence[Row], predictions: Sequence[Prediction]) -> tuple[str, ...]:
     late = sum(1 for one in rows if one.done > 0)
     lanes = f"{len(lost)} of the {job.request.lanes} lanes" if job.request.lanes > 1 else "The lane"
-    sentence = f"{lanes} of {job.id} failed and {'is' if job.request.lanes == 1 else 'are'} made again"
+    sentence = f"{lanes} of {job.id} failed and {'is' if len(lost) == 1 else 'are'} made again"
     sentence += f"; {late} from the last stored step on." if late else "."
     fetchable = sum(1 for one in predictions if one.fault and one.fault.kind in FREE_LOOKS)
     if not fetchable:

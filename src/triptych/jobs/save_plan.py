@@ -1,4 +1,4 @@
-"""What one `save_images` call writes: its images, in each size, under their names.
+"""Plans the files of one `save_images` call: its images, in each size, under their names.
 
 Rules: writes nothing. Only images that the caller sees are found. Functions with a plain store may block:
 `AsyncStore.run` runs them.
@@ -20,8 +20,7 @@ from triptych.images.naming import suffix_of
 from triptych.jobs import file_names
 from triptych.jobs.caller import Caller
 from triptych.jobs.file_names import Named
-from triptych.jobs.image_preview import job_named
-from triptych.jobs.job_reads import visible_job
+from triptych.jobs.job_reads import job_named, visible_job
 from triptych.storage.jobs import Store
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class Piece:
 class Found:
     """The images of a call in order.
 
-    `count` is the highest number that one may have, `missing` a sentence for each job that has not all, `tables` the
+    `count` is the highest number that one may have, `missing` a sentence for each job that lacks some, `tables` the
     ids of the jobs from tables.
     """
 
@@ -143,7 +142,7 @@ def groups(tasks: Sequence[Task], at_once: int) -> Iterator[list[list[Task]]]:
 
 
 def look_up(store: Store, items: Sequence[str], images: Sequence[Image], caller: Caller) -> Found:
-    """Return what a call saves: an item that names a job is its final images; `images` are those of the other items.
+    """Return what a call saves: the final images of each job among the items, and `images` for the other items.
 
     Raises: `errors.UnknownHandle` for another owner's job, and for a job without a stored image.
     """
