@@ -125,7 +125,7 @@ class JobCreation:
         prepared = await self._prepare(request, terms, caller)
         end_s = min(end_s, self._clock.monotonic() + caller.left_s())
         fingerprint = prepared.fingerprint(caller.owner)
-        earlier = None if terms.again else await self._store.same_request(fingerprint)
+        earlier = None if terms.again else await self._store.same_request(fingerprint, caller.owner, prepared.request)
         if earlier:
             return CreatedJob(earlier, False, end_s, prepared.save_to)
         if prepared.refusal:
