@@ -70,7 +70,8 @@ def _failed(store: Store, job_id: str, request: Request, caller: Caller) -> Expa
         retry_of=job.id,
     )
     sources = tuple(job.sources[lane] if job.sources else "" for lane in lost)
-    return Expanded(made, sources, _warnings(job, lost, [] if again else rows, predictions))
+    warnings = _warnings(job, lost, [] if again else rows, predictions)
+    return Expanded(made, sources, warnings, save_to=job.save_to)
 
 
 def _lost_lanes(job: Job, predictions: Sequence[Prediction]) -> list[int]:
