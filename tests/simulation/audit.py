@@ -13,6 +13,7 @@ from collections import defaultdict
 from decimal import Decimal
 from typing import Any
 
+from simulation import sets
 from simulation.extras import REVISION, revision_of
 
 MARK = re.compile(r"#([0-9x]+)\.\d+")
@@ -68,11 +69,13 @@ def audit(world: Any) -> None:
                 f"{', '.join(f'{one.at_s:.1f} s' for one in taken)} by {taken[0].provider}",
             )
     twins = defaultdict(set)
+    meaning = sets.Meaning(world)
+    words = {row["id"]: _words(row, meaning) for row in rows}
     for row in rows:
-        twins[_words(row)].add(row["client_id"])
+        twins[words[row["id"]]].add(row["client_id"])
     for row in rows:
         taken = mine.get(row["client_id"], [])
-        _account(world, row, taken, outputs_of[row["id"]], twins[_words(row)])
+        _account(world, row, taken, outputs_of[row["id"]], twins[words[row["id"]]])
     for job in jobs:
         if job["status"] not in ("done", "partial", "failed", "cancelled", "uncertain"):
             world.wrong("a job never ended", f"{job['id']} is {job['status']}")
@@ -87,6 +90,7 @@ def audit(world: Any) -> None:
         _in_flight(world, row, mine.get(row["client_id"], []), moves[row["id"]])
         _told(world, row, mine.get(row["client_id"], []), statuses)
     _same_request(world, jobs, rows, history)
+    sets.audit(world, rows, mine, moves)
     _each_by_itself(world, rows, mine)
     _stored(world, frames, files)
     _budget(world)
@@ -158,13 +162,10 @@ def _account(world: Any, row: dict[str, Any], taken: list[Any], frames: list[dic
             world.wrong("paid images are missing", f"{named}: {came} of {made} are stored; warnings {warnings}")
 
 
-def _words(row: dict[str, Any]) -> tuple[Any, ...]:
+def _words(row: dict[str, Any], meaning: sets.Meaning) -> tuple[Any, ...]:
     """Return what a request says. Of two that say the same, either may have the other's answer if both were lost."""
-    request = json.loads(row["request"])
-    lane, step = row["lane"], row["step"]
-    own = request["images"][lane] if request["tool"] == "edit_chain" else request["images"]
-    inputs = [row["job_id"] if step else own, request["references"]]
-    words = [request["prompts"][step], request["count"], inputs, request.get("params")]
+    request, place = meaning.requests[row["job_id"]], (row["job_id"], row["lane"], row["step"])
+    words = [meaning.prompt(*place), request["count"], meaning.images(*place), request.get("params")]
     return (row["provider"], row["endpoint"], row["size"], json.dumps(words))
 
 
@@ -230,7 +231,7 @@ def _same_request(
     world: Any, jobs: list[dict[str, Any]], rows: list[dict[str, Any]], history: list[dict[str, Any]]
 ) -> None:
     """Report jobs that were made while the same request was in flight, uncertain, or done less than an hour ago."""
-    variations = defaultdict(list)
+    variations, meaning = defaultdict(list), sets.Meaning(world)
     for row in rows:
         variations[row["job_id"]].append(row["variation"])
     moves = defaultdict(list)
@@ -241,8 +242,8 @@ def _same_request(
     for job in jobs:
         found = MARK.search(" → ".join(json.loads(job["request"])["prompts"]))
         if found:
-            wishes[found[1]].append(job)
-    for mark, alike in wishes.items():
+            wishes[(found[1], *meaning.wish(job["id"]))].append(job)
+    for (mark, *_), alike in wishes.items():
         alike.sort(key=lambda job: moves[job["id"]][0][0] if moves[job["id"]] else 0.0)
         for i, later in enumerate(alike):
             if any(variations[later["id"]]) or not moves[later["id"]]:

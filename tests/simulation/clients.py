@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from simulation import sets
 from simulation.extras import vary
 from simulation.faults import is_injected
 from simulation.loop import PROCESS, Process
@@ -66,6 +67,7 @@ class Client:
         world.processes.append(self.process)
         self._chance: random.Random = world.chance(f"client {name}")
         self._extra: random.Random = world.chance(f"extras of {name}")
+        self._sets: random.Random = world.chance(f"sets of {name}")
         self._wishes = 0
 
     def begin(self) -> asyncio.Task[None]:
@@ -111,6 +113,8 @@ class Client:
         }
         if world.extras and self._extra.random() < 0.6:
             tool = vary(world, self._extra, tool, arguments, options, pictures)
+        if world.sets and self._sets.random() < 0.7:
+            tool, arguments = sets.vary(world, self._sets, mark, options)
         wish = Wish(mark[:-2], tool, arguments, options)
         world.wishes[wish.mark] = wish
         return wish
@@ -119,6 +123,8 @@ class Client:
 
     async def _pursue(self, wish: Wish) -> None:
         chance = self._chance
+        if sets.has_look(wish.arguments) and (self._sets.random() < 0.4 or not sets.look_versions(self.world)):
+            await self._keep_look()
         if chance.random() < 0.08:
             await self._ask(wish, {**wish.options, "dry_run": True})
         patience_s = 5.0 if chance.random() < 0.4 else None
@@ -141,10 +147,33 @@ class Client:
     async def _ask(self, wish: Wish, options: dict[str, Any], patience_s: float | None = None) -> HttpResponse:
         if options.get("again"):
             wish.paid_anew += 1
+        looks = len(sets.look_versions(self.world)) if sets.has_look(wish.arguments) else 0
         answer = await self.call(wish.tool, options["wait_s"], wish.use(options), patience_s)
         if answer.result is not None and answer.result.job_id and not options.get("dry_run"):
             wish.jobs.setdefault(answer.result.job_id)
+            if looks:
+                sets.check_look(self.world, answer.result.job_id, looks)
         return answer
+
+    async def _keep_look(self) -> None:
+        images, words = sets.new_look(self.world, self._sets)
+        await self.call("upload_images", 0, lambda s: s.upload_images(images, look="film", words=words))
+
+    async def _again(self, wish: Wish, job_id: str) -> None:
+        """Make what failed again, perhaps twice, while the job is asked for and perhaps an attempt comes late."""
+        chance = self._sets
+        failed = Wish(wish.mark, "edit_chain", {"images": [f"{job_id}/failed"], "steps": []}, dict(wish.options))
+        failed.options |= {"provider": None, "model": None}
+        for _ in range(chance.choice((1, 2, 3))):
+            if chance.random() < 0.3:
+                await self.call("get_status", 0, lambda s: s.get_status(job_id, 0))
+            answer = await self._ask(failed, failed.options, 5.0 if chance.random() < 0.4 else None)
+            if answer.result and chance.random() < 0.5:
+                again_id = answer.result.job_id
+                await self.call("get_status", 50, lambda s, again_id=again_id: s.get_status(again_id, 50))
+                if answer.result.status in ("failed", "partial") and chance.random() < 0.4:
+                    await self._again(wish, again_id)
+            await asyncio.sleep(chance.choice((0.2, 5.0, 30.0)))
 
     async def _follow(self, wish: Wish, job_id: str) -> None:
         """Ask for the job until it has ended, and do this and that in between."""
@@ -187,6 +216,8 @@ class Client:
 
     async def _afterwards(self, wish: Wish, job_id: str, status: str) -> None:
         chance = self._chance
+        if self.world.sets and wish.tool == "edit_chain" and status in ("failed", "partial", "cancelled"):
+            await self._again(wish, job_id)
         if status in ("done", "partial"):
             if chance.random() < 0.3:
                 await self.call("view_images", 0, lambda s: s.view_images([job_id]))

@@ -45,6 +45,8 @@ class Accepted:
     work: Any
     tag: Tag
     at_s: float
+    images: tuple[str, ...] = ()
+    """The hashes of the images that the request had, in order."""
 
     @property
     def prompt(self) -> str:
@@ -152,13 +154,22 @@ class Provider:
 
     def _accept(self, request: Any, order: Any, **options: Any) -> Any:
         work = self._real_accept(request, order, **options)
-        accepted = Accepted(self.name, work, TAG.get(), self.world.loop.now)
+        accepted = Accepted(self.name, work, TAG.get(), self.world.loop.now, self._hashes(work.spec.references))
         self.accepted.append(accepted)
         self.world.was_accepted(accepted)
         named = [path for path in self._gone if any(path in reference for reference in work.spec.references)]
         if named and is_submitted(self.world, accepted.tag.client_id):
             self.world.wrong("an upload in use was deleted", f"{named[0]} at {self.name}, before it was needed")
         return work
+
+    def _hashes(self, references: Any) -> tuple[str, ...]:
+        found = []
+        for reference in references:
+            try:
+                found.append(hashlib.sha256(self.api.files.bytes_of(reference)).hexdigest())
+            except Exception:
+                found.append("gone")
+        return tuple(found)
 
     def _drop(self, name: str) -> None:
         path = quote(name)

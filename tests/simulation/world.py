@@ -36,8 +36,9 @@ from simulation.faults import Faults, Lot, Spell, is_injected, spread
 from simulation.loop import PROCESS, Killed, Loop, Machine, Process, TooLong
 from simulation.network import CALLER
 from simulation.providers import NAMES, WALL_S, Accepted, Provider, plain_picture
+from simulation.sets import has_sets
 from simulation.strangers import Stranger
-from simulation.themes import theme_of
+from simulation.themes import TABLES, theme_of
 from triptych.storage.async_store import Hop
 
 T = TypeVar("T")
@@ -180,6 +181,7 @@ class World:
         self.lives = 0
         self.theme = theme_of(seed)
         self.extras = has_extras(seed)
+        self.sets = has_sets(seed)
         self.entropy = self.chance("entropy")
         self.jitter = self.chance("jitter")
 
@@ -237,6 +239,8 @@ class World:
         theme = self.theme
         names = [chance.choice(theme.providers or NAMES)]
         names += chance.sample([name for name in NAMES if name not in names], chance.choice((0, 0, 1, 2)))
+        if theme is TABLES and len(names) == 1:
+            names.append(next(name for name in ("atlas", "wavespeed") if name not in names))
         self.until_s = chance.uniform(*theme.until_s)
         servers = chance.choice(theme.servers)
         self.faults = Faults(

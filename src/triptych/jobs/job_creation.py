@@ -22,9 +22,10 @@ from triptych.core.models import Image, Job, Reference
 from triptych.core.offers import Offer
 from triptych.core.requests import Request
 from triptych.jobs import cost_check, live_choice, planning, routing
+from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.expanded import Expanded
-from triptych.jobs.image_access import Caller, ImageAccess
+from triptych.jobs.image_access import ImageAccess
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.planning import Plan, Terms
 from triptych.jobs.pricing import Pricing
@@ -124,7 +125,7 @@ class JobCreation:
         prepared = await self._prepare(request, terms, caller)
         end_s = min(end_s, self._clock.monotonic() + caller.left_s())
         fingerprint = prepared.fingerprint(caller.owner)
-        earlier = None if terms.again else await self._store.same_request(fingerprint)
+        earlier = None if terms.again else await self._store.same_request(fingerprint, caller.owner, prepared.request)
         if earlier:
             return CreatedJob(earlier, False, end_s, prepared.save_to)
         if prepared.refusal:
@@ -160,7 +161,7 @@ class JobCreation:
             if expanded.counts and isinstance(error, errors.OutOfLimits):
                 raise errors.OutOfLimits(f"{error.message} {_counted(expanded)}") from error
             # The same request may have a job from before a key, a model or a default was removed. A table is not read
-            # for it: its mistakes are told first.
+            # for it: its mistakes are reported first.
             if terms.again or terms.dry_run or (request.rows is not None and isinstance(error, errors.OutOfLimits)):
                 raise
             refusal = error

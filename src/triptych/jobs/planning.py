@@ -60,7 +60,9 @@ class Plan:
     quotes: tuple[Quote, ...]
     """The price of the first request of each lane: lanes of different sizes may be in different price tiers."""
     later_quotes: tuple[Quote, ...]
-    """The price of each later request of each lane, which may have more or fewer images."""
+    """The price of each later request of each lane, which may have more or fewer images: that of the most.
+
+    A lane that begins with words has "original" from its third request on."""
     words: Offer | None = None
     """The offer for a request without images, in a job that has others with images; else None."""
     routes: tuple[Route, ...] = ()
@@ -162,7 +164,9 @@ def build_plan(
         sizes = tuple(size_of(n, lane[0].size if n else None) for n, lane in zip(references, inputs, strict=True))
         quotes = [quote(size, n) for size, n in zip(sizes, references, strict=True)]
         later = [
-            quote(size, len(request.inputs(lane, step + 1))) if step + 1 < request.steps else quotes[lane]
+            quote(size, max(len(request.inputs(lane, later)) for later in range(step + 1, request.steps)[:2]))
+            if step + 1 < request.steps
+            else quotes[lane]
             for lane, (size, step) in enumerate(zip(sizes, first, strict=True))
         ]
         return Plan(request, offer, inputs, sizes, tuple(quotes), tuple(later), words)

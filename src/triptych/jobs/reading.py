@@ -1,9 +1,8 @@
 """Reads outside images into our files: paths and https URLs, for calls, and on after a call has given up waiting.
 
-A repeated call uses what was read before. Rules: a path has passed the door (`allowed_paths`) in each call that names
-it, before anything read for another call is used. What is remembered of a file counts only while the file is unchanged.
-What is remembered of a URL counts for one owner, and only after a call for it gave up. A few pictures are decoded at a
-time. Must not know the database.
+A repeated call uses what was read before. Rules: each call checks its paths (`allowed_paths`) before it uses anything
+that another call read. A remembered file counts only while it is unchanged. A URL is remembered for one owner, and only
+after a call for it gave up. A few pictures are decoded at a time. Must not know the database.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ FRESH_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One outside image of a call: a path that passed the door, or an https URL.
+    """One outside image of a call: a path that was checked, or an https URL.
 
     Two sources with the same key have the same bytes.
     """
@@ -71,7 +70,7 @@ def source_of_file(text: str, real: Path) -> Source:
 
 
 def _stamp(found: os.stat_result) -> tuple[int, ...]:
-    """Return what changes when a file, its names or its rights do."""
+    """Return the facts that change with a file, its names or its rights."""
     return (
         *(found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev),
         *(found.st_nlink, stat.S_IFMT(found.st_mode), stat.S_IMODE(found.st_mode)),
@@ -90,7 +89,7 @@ class _Item:
     kept: bool = False
     """A call for it gave up: the image of a URL is remembered then."""
     wanted: int = 0
-    """By how many calls."""
+    """The number of calls that wait for it."""
     image: Image | None = None
     error: Exception | None = None
 

@@ -23,7 +23,7 @@ from triptych.cli import cli, formatting, job_commands
 from triptych.cli.formatting import Exit
 from triptych.core import errors
 from triptych.core.models import Status
-from triptych.jobs.results import ModelsResult
+from triptych.jobs.model_results import ModelsResult
 from triptych_emulators import Emulator, running
 
 KEY = "sk-never-to-be-shown-1234567890"

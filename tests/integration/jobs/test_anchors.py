@@ -89,6 +89,18 @@ async def test_the_original_is_quoted_and_charged_from_step_two_on(
         assert service.store.plain.money_since(0) == (atlas.charged_usd, 0)
 
 
+async def test_no_step_of_a_lane_from_words_costs_more_than_quoted(
+    make_service: MakeService, atlas: Emulator, finish: Finish
+) -> None:
+    request = Request("edit_chain", STEPS, references=(ORIGINAL,), rows=(Row(),), model="seedream-5.5", size="1.5K")
+    async with make_service(atlas) as service:
+        job = await ended(service, finish, (await service.make(request, Terms(wait_s=0))).job_id)
+        assert job.status == "done", job.text()
+        for one in await service.store.predictions(job.job_id or ""):
+            assert (one.charged_usd or 0) <= one.quoted_usd, one.id
+        assert job.cost.charged == Decimal("0.016") + Decimal("0.024") + Decimal("0.032") == atlas.charged_usd
+
+
 async def test_a_chain_that_is_refused_goes_on_elsewhere_with_its_original(
     make_service: MakeService, atlas: Emulator, wavespeed: Emulator, finish: Finish, coffee: str, samples: object
 ) -> None:

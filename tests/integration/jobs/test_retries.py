@@ -11,7 +11,7 @@ from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, ended
 from support.pictures import picture
 from triptych.core import errors
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import ImageService
 from triptych_emulators import running
@@ -193,6 +193,54 @@ async def test_a_pruned_output_is_named(
         with pytest.raises(errors.UnknownHandle, match=f"files of {first.job_id}/1 .*Give the steps too"):
             await retried(service, finish, first)
         assert (await retried(service, finish, first, ("one", "two"))).returned == 2
+
+
+async def test_a_late_image_of_a_retried_lane_pays_for_no_step(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
+) -> None:
+    async with make_service(atlas) as service:
+        atlas.fault("result", "404", times=None)
+        started = await edit_chain(service, [coffee], ["one", "two"], options=LATER)
+        first = await ended(service, finish, started.job_id)
+        assert first.status == "failed" and prompts(atlas) == ["one"]
+        atlas.clear()
+        again = await retried(service, finish, first)
+        assert (again.status, prompts(atlas)) == ("done", ["one", "one", "two"])
+        await service.get_status(first.job_id or "", 0)
+        late = await ended(service, finish, first.job_id)
+        assert (late.status, late.returned) == ("partial", 1)
+        assert prompts(atlas) == ["one", "one", "two"]
+
+
+async def test_a_repeated_retry_pays_once_though_a_late_image_came(
+    make_service: MakeService, atlas: Emulator, finish: Finish, tmp_path: Path
+) -> None:
+    table = table_of(tmp_path / "shop", 2, failing=(1,))
+    async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=str(tmp_path)) as service:
+        atlas.fault("result", "404", times=None)
+        first = await ended(service, finish, (await edit_chain(service, [table], ["on {color}"], options=LATER)).job_id)
+        assert first.status == "failed" and len(atlas.jobs) == 1
+        atlas.clear()
+        again = await edit_chain(service, [f"{first.job_id}/failed"], [], options=LATER)
+        await service.get_status(first.job_id or "", 0)
+        assert (await ended(service, finish, first.job_id)).returned == 1
+        same = await edit_chain(service, [f"{first.job_id}/failed"], [], options=LATER)
+        assert same.job_id == again.job_id and len((await service.list_jobs()).jobs) == 2
+        await ended(service, finish, again.job_id)
+        assert prompts(atlas) == ["on color 0", "on color 0"]  # the other row is refused each time
+
+
+async def test_a_job_that_made_nothing_and_its_retry_are_one_request(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
+) -> None:
+    async with make_service(atlas) as service:
+        steps = [f"one {FAILS}", "two"]
+        first = await ended(service, finish, (await edit_chain(service, [coffee], steps, options=LATER)).job_id)
+        assert first.status == "failed"
+        again = await edit_chain(service, [f"{first.job_id}/failed"], [], options=LATER)
+        same = await edit_chain(service, [coffee], steps, options=LATER)
+        assert same.job_id == again.job_id
+        assert (await ended(service, finish, again.job_id)).status == "done" and len(atlas.jobs) == 2
 
 
 async def test_a_failed_download_asks_for_its_image_first(
