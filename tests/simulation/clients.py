@@ -170,7 +170,7 @@ class Client:
             answer = await self._ask(failed, failed.options, 5.0 if chance.random() < 0.4 else None)
             if answer.result and chance.random() < 0.5:
                 again_id = answer.result.job_id
-                await self.call("get_status", 50, lambda s, job_id=again_id: s.get_status(job_id, 50))
+                await self.call("get_status", 50, lambda s, again_id=again_id: s.get_status(again_id, 50))
                 if answer.result.status in ("failed", "partial") and chance.random() < 0.4:
                     await self._again(wish, again_id)
             await asyncio.sleep(chance.choice((0.2, 5.0, 30.0)))

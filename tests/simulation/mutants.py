@@ -137,7 +137,8 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "the same request is looked for outside the transaction",
         "triptych.storage.jobs",
-        "            if attach and (found := self.same_request(job.fingerprint)):\n                return found\n",
+        "            if attach and (found := self.same_request(job.fingerprint, job.owner, job.request)):\n"
+        "                return found\n",
         "",
     ),
     Mutant(
@@ -255,8 +256,10 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "a done job does not answer for the same request",
         ".sql",
-        "       OR (status IN ('done', 'partial')\n           AND (:now",
-        "       OR (status IN ('nothing')\n           AND (:now",
+        "WHERE fingerprint = :fingerprint\n  AND (status IN ('queued', 'running', 'uncertain')\n"
+        "       OR (status IN ('done', 'partial')\n",
+        "WHERE fingerprint = :fingerprint\n  AND (status IN ('queued', 'running', 'uncertain')\n"
+        "       OR (status IN ('nothing')\n",
     ),
     Mutant(
         "a live job is sent under the catalogue's newest schema",

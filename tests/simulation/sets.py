@@ -248,8 +248,8 @@ def _made_twice(
     made_s = {row["id"]: row["at"] for row in world.reader.all("SELECT id, MIN(at) AS at FROM history GROUP BY id")}
     alike = defaultdict(list)
     for row in rows:
-        is_chain = meaning.requests[row["job_id"]]["tool"] == "edit_chain"
-        if is_chain and not row["variation"] and row["job_id"] in made_s and mine.get(row["client_id"]):
+        is_chain = meaning.requests[row["job_id"]]["tool"] == "edit_chain" and not row["variation"]
+        if is_chain and row["job_id"] in made_s and mine.get(row["client_id"]):
             alike[meaning.place(row["job_id"], row["lane"], row["step"])].append(row)
     for found in alike.values():
         found.sort(key=lambda row: made_s[row["job_id"]])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from simulation.extras import has_extras
+from simulation.sets import has_sets
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,17 @@ WITH_EXTRAS: Sequence[Theme] = (
     ),
 )
 """Themes of worlds with extras; as many of those have one of the usual themes."""
+TABLES = Theme(
+    "tables that fall over",
+    1,
+    servers=(1, 2, 2),
+    providers=("wavespeed", "atlas", "evolink", "runware"),
+    until_s=(90.0, 200.0),
+    rates={"provider": (0.03, 0.1), "network": (0.0, 0.05, 0.2)},
+    spells=(("provider down", 0.0, 0.3, 30.0),),
+    budgets_usd=(None, Decimal(10)),
+)
+"""The theme of a third of the worlds with tables; it has two providers at least."""
 
 
 def theme_of(seed: object) -> Theme:
@@ -104,4 +116,6 @@ def theme_of(seed: object) -> Theme:
     chance = random.Random(f"{seed}:theme of extras")
     if has_extras(seed) and chance.random() < 0.5:
         return chance.choices(WITH_EXTRAS, [theme.share for theme in WITH_EXTRAS])[0]
+    if has_sets(seed) and random.Random(f"{seed}:theme of sets").random() < 0.33:
+        return TABLES
     return random.Random(f"{seed}:theme").choices(THEMES, [theme.share for theme in THEMES])[0]

@@ -38,7 +38,7 @@ from simulation.network import CALLER
 from simulation.providers import NAMES, WALL_S, Accepted, Provider, plain_picture
 from simulation.sets import has_sets
 from simulation.strangers import Stranger
-from simulation.themes import theme_of
+from simulation.themes import TABLES, theme_of
 from triptych.storage.async_store import Hop
 
 T = TypeVar("T")
@@ -239,6 +239,8 @@ class World:
         theme = self.theme
         names = [chance.choice(theme.providers or NAMES)]
         names += chance.sample([name for name in NAMES if name not in names], chance.choice((0, 0, 1, 2)))
+        if theme is TABLES and len(names) == 1:
+            names.append(next(name for name in ("atlas", "wavespeed") if name not in names))
         self.until_s = chance.uniform(*theme.until_s)
         servers = chance.choice(theme.servers)
         self.faults = Faults(

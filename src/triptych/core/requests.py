@@ -80,6 +80,8 @@ class Request:
     """The lanes of a chain if they are more than one image each; `images` is empty then."""
     look: Look | None = None
     """The look in every request: its images come last, its words are added to the prompt."""
+    retry_of: str | None = None
+    """The id of the job whose failed lanes these are. It changes no image and is not hashed."""
 
     @property
     def is_chain(self) -> bool:
@@ -213,6 +215,19 @@ class Request:
             params=params,
         )
 
+    def retries_as(self, other: Request, model: str) -> bool:
+        """Return whether both make the failed lanes of one job again, in the same way; `model` is a name for None.
+
+        Which lanes they are does not count: an image that came late makes them fewer.
+        """
+
+        def way(one: Request) -> tuple[Request, tuple[str, int] | None]:
+            # The images of a look may have been cut to a model's limit.
+            look = (one.look.name, one.look.version) if one.look else None
+            return replace(one, images=(), rows=None, look=None, model=one.model or model), look
+
+        return self.retry_of is not None and way(self) == way(other)
+
     @property
     def handles(self) -> tuple[str, ...]:
         """All handles of images in it, and the other texts among its parameters."""
@@ -237,6 +252,7 @@ class Request:
         in every later version, and a repeated call finds its job after an upgrade.
         """
         asked: dict[str, Any] = {one.name: getattr(self, one.name) for one in fields(self)}
+        del asked["retry_of"]
         hashed: dict[str, Any] = {name: asked.pop(name) for name in ("tool", "prompts", "count")}
         for name in ("images", "references"):
             hashed[name] = [one if one == ORIGINAL else sha256_of[one] for one in asked.pop(name)]

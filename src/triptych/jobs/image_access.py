@@ -70,7 +70,8 @@ class ImageAccess:
         """Return the images behind handles, paths and URLs, in order; outside images are stored first.
 
         Raises: `errors.UnknownHandle`; `errors.StillReading` when the caller has waited for as long as it does; as
-        `ImageFiles.import_image`. An error about an item that has one of the `places` begins with it.
+        `ImageFiles.import_image`. An error about an item that has one of the `places` begins with it. All unreadable
+        images are named at once.
         """
         texts = [item.strip() for item in items]
         if not all(texts):
@@ -89,19 +90,25 @@ class ImageAccess:
         sources = await anyio.to_thread.run_sync(self._sources, outside, caller, places) if outside else {}
         within_s = min(caller.left_s(), caller.read_limit_s)
         read: dict[str, Image] = {}
+        faults: dict[str, errors.UnreadableImage] = {}
         async with self._reading.batch(list(sources.values()), caller.owner, len(items), within_s) as batch:
             for i, text in enumerate(texts):
                 if text in named or text in read:
                     continue
                 if len(items) > 1:
                     await caller.report_progress(i, len(items), f"reading image {i + 1} of {len(items)}")
-                with _located(text, places):
-                    if text in sources:
-                        read[text] = await batch.image(sources[text])
-                    else:
-                        read[text] = await self._files.import_image(
-                            text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
-                        )
+                try:
+                    with _located(text, places):
+                        if text in sources:
+                            read[text] = await batch.image(sources[text])
+                        else:
+                            read[text] = await self._files.import_image(
+                                text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
+                            )
+                except errors.UnreadableImage as error:
+                    faults.setdefault(text, error)
+        if faults:
+            raise reading.together(faults, places)
         if read:
             added = await self._store.add_images(list(read.values()), self._clock.now(), caller.owner)
             found |= zip(read, added, strict=True)

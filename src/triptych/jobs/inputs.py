@@ -70,6 +70,8 @@ class Inputs:
         if not any(map(_is_table, images)):
             images = [one for item in images for one in _texts(listed.get(item, item))]
             sources = tuple(map(source_of, images))
+            if is_chain and (names := [name for name in tables.columns_in(request.prompts) if name.isidentifier()]):
+                warnings.append(f"{{{names[0]}}} in a step is sent as it is: only a table among the images fills it.")
             return Expanded(replace(request, images=tuple(images)), sources, tuple(warnings), counts)
         rows: list[Row] = []
         places: dict[str, str] = {}

@@ -125,7 +125,7 @@ class JobCreation:
         prepared = await self._prepare(request, terms, caller)
         end_s = min(end_s, self._clock.monotonic() + caller.left_s())
         fingerprint = prepared.fingerprint(caller.owner)
-        earlier = None if terms.again else await self._store.same_request(fingerprint)
+        earlier = None if terms.again else await self._store.same_request(fingerprint, caller.owner, prepared.request)
         if earlier:
             return CreatedJob(earlier, False, end_s, prepared.save_to)
         if prepared.refusal:
@@ -172,9 +172,10 @@ class JobCreation:
         except errors.TriptychError as error:
             raise refusal or error from None
         request = request.renamed({text: image.handle for text, image in zip(named, images, strict=True)})
-        save_to = str(await self._image_access.directory(terms.save_to, caller)) if terms.save_to else None
+        directory = terms.save_to or expanded.save_to
+        save_to = str(await self._image_access.directory(directory, caller)) if directory else None
         by_handle = {image.handle: image for image in images}
-        warnings = (*expanded.warnings, *warnings)
+        warnings = (*expanded.warnings, *planning.repeats(request, expanded.sources), *warnings)
         return _Prepared(request, by_handle, offers, warnings, refusal, save_to, expanded)
 
     async def dry_run(self, request: Request, terms: Terms, caller: Caller) -> JobResult:

@@ -13,7 +13,7 @@ import os
 import stat
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -262,6 +262,19 @@ class Reading:
         self._remembered.move_to_end(item.source.key)
         while len(self._remembered) > MOST_REMEMBERED:
             self._remembered.popitem(last=False)
+
+
+def together(faults: Mapping[str, errors.UnreadableImage], places: Mapping[str, str]) -> errors.UnreadableImage:
+    """Return the first error; its message also names the other images."""
+    (_, first), *others = faults.items()
+    names = [
+        places.get(text) or ("a data: URI" if text[:5].lower() == "data:" else errors.quoted(Path(text).name, 80))
+        for text, _ in others
+    ]
+    if not names:
+        return first
+    listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return errors.UnreadableImage(f"{first.message} Nor can these be read: {listed}.")
 
 
 def _is_unchanged(source: Source) -> bool:

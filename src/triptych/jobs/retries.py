@@ -35,7 +35,7 @@ async def failed(store: AsyncStore, item: str, request: Request, caller: Caller)
     """Return the request for the lanes of a job that failed or were cancelled; each goes on after its last stored step.
 
     Arguments of the call (`request`) replace those of the job. With steps in the call, the lanes begin again at their
-    first images.
+    first image. The model is the one that made what is stored; of a job without any, it is chosen as for a new one.
     Raises: `errors.BadRequest` if the job still runs, is uncertain, has no such lane, or lacks an image for it;
     `errors.UnknownHandle`.
     """
@@ -47,12 +47,12 @@ def _failed(store: Store, job_id: str, request: Request, caller: Caller) -> Expa
     predictions = store.predictions(job.id)
     lost = _lost_lanes(job, predictions)
     again = bool(request.prompts)
+    stored = {(one.lane, one.step) for one in predictions if one.state is State.DONE}
     if again:
         rows = [beginning(store, job.request, lane) for lane in lost]
         _require_columns(job, rows, request.prompts)
     else:
-        done = {(one.lane, one.step) for one in predictions if one.state is State.DONE}
-        rows = [_continuation(job, lane, done) for lane in lost]
+        rows = [_continuation(job, lane, stored) for lane in lost]
     _require_images(store, rows)
     old, is_plain = job.request, all(len(row.images) == 1 and row == Row(row.images) for row in rows)
     made = replace(
@@ -62,14 +62,16 @@ def _failed(store: Store, job_id: str, request: Request, caller: Caller) -> Expa
         rows=None if is_plain else tuple(rows),
         references=request.references or old.references,
         look=request.look or (None if request.references else old.look),
-        model=request.model or (old.model if request.provider or job.live_offer else job.model),
+        model=request.model or (old.model if request.provider or job.live_offer or not stored else job.model),
         provider=request.provider or old.provider,
         size=request.size or old.size,
         format=request.format or old.format,
         params=request.params or old.params,
+        retry_of=job.id,
     )
     sources = tuple(job.sources[lane] if job.sources else "" for lane in lost)
-    return Expanded(made, sources, _warnings(job, lost, [] if again else rows, predictions))
+    warnings = _warnings(job, lost, [] if again else rows, predictions)
+    return Expanded(made, sources, warnings, save_to=job.save_to)
 
 
 def _lost_lanes(job: Job, predictions: Sequence[Prediction]) -> list[int]:

@@ -47,7 +47,7 @@ class Store(Claims):
         """
         with self._db.transaction():
             self._db.require_current()
-            if attach and (found := self.same_request(job.fingerprint)):
+            if attach and (found := self.same_request(job.fingerprint, job.owner, job.request)):
                 return found
             self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))
             written = rows.columns(job)
@@ -58,6 +58,8 @@ class Store(Claims):
                 self._db.run("add_prediction", **rows.columns(prediction, names), created_at=created_at)
             if job.save_to and job.request.is_chain:  # its manifest is written when it has ended
                 self.save_also(job.id, job.save_to)
+            if job.request.retry_of:  # no step of the lanes that are made again is sent, even if an image comes late
+                self._db.run("ask_cancel", id=job.request.retry_of)
         return None
 
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:
@@ -236,6 +238,7 @@ class Store(Claims):
         if (status, returned) != (row["status"], row["returned"]):
             now, mono = self._clock.now().timestamp(), self._clock.monotonic()
             self._db.run("refresh_job", job_id=job_id, status=status, returned=returned, now=now, mono=mono)
+            self._db.run("save_again", job_id=job_id)  # its manifest is written with its new end
 
     def output_stored(self, output: Output, sha256: str) -> None:
         """Store that an output's image is stored."""
@@ -286,6 +289,9 @@ class Store(Claims):
             self._refresh(old.job_id)
 
     def _let_dependents_wait(self, prediction_id: str, now: Moment) -> None:
+        done = self._db.one("prediction", id=prediction_id)
+        if done and self._cancel_requested(done["job_id"]):
+            return
         for row in self._db.all("followers", id=prediction_id):
             found = self._db.one("prediction", id=row["id"])
             assert found

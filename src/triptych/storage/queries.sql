@@ -73,6 +73,15 @@ WHERE fingerprint = :fingerprint
                 OR CASE WHEN :mono >= ended_mono THEN :mono - ended_mono ELSE :mono END < :keep_s)))
 ORDER BY created_at DESC LIMIT 1;
 
+-- name: same_retry
+SELECT id FROM jobs
+WHERE json_extract(request, '$.retry_of') = :retry_of
+  AND (status IN ('queued', 'running', 'uncertain')
+       OR (status IN ('done', 'partial')
+           AND (:now - ended_at < :keep_s
+                OR CASE WHEN :mono >= ended_mono THEN :mono - ended_mono ELSE :mono END < :keep_s)))
+ORDER BY created_at DESC;
+
 -- name: money_since
 -- The machine may sleep between a submit and its acceptance. The time of acceptance is unknown, but before the end.
 SELECT reserved_usd, charged_usd FROM predictions
@@ -340,6 +349,9 @@ SELECT saves.job_id, saves.directory FROM saves JOIN jobs ON jobs.id = saves.job
 WHERE saves.saved < jobs.returned AND jobs.status NOT IN ('queued', 'running')
   AND (:job_id IS NULL OR jobs.id = :job_id)
 ORDER BY saves.job_id, saves.directory;
+
+-- name: save_again
+UPDATE saves SET saved = -1 WHERE job_id = :job_id;
 
 -- name: saved_also
 UPDATE saves SET saved = :saved WHERE job_id = :job_id AND directory = :directory;

@@ -217,14 +217,21 @@ class Reads:
 
     # -- jobs
 
-    def same_request(self, fingerprint: str) -> Job | None:
-        """Return the newest job of this fingerprint that runs, is uncertain, or ended within the last hour.
+    def same_request(self, fingerprint: str, owner: str | None, request: Request) -> Job | None:
+        """Return the newest job of this request that runs, is uncertain, or ended within the last hour.
 
-        Failed and cancelled jobs do not count.
+        It has the same fingerprint, or makes the same failed lanes again. Failed and cancelled jobs do not count.
         """
-        now, mono = self._clock.now().timestamp(), self._clock.monotonic()
-        row = self._db.one("same_request", fingerprint=fingerprint, now=now, mono=mono, keep_s=SAME_FOR_S)
-        return self.job(row["id"]) if row else None
+        times = {"now": self._clock.now().timestamp(), "mono": self._clock.monotonic(), "keep_s": SAME_FOR_S}
+        if row := self._db.one("same_request", fingerprint=fingerprint, **times):
+            return self.job(row["id"])
+        if request.retry_of is None:
+            return None
+        for row in self._db.all("same_retry", retry_of=request.retry_of, **times):
+            job = self.job(row["id"])
+            if job and job.owner == owner and request.retries_as(job.request, job.model):
+                return job
+        return None
 
     def balance(self, now: Moment) -> Budget:
         """Return the budget with the money of the last 24 hours."""

@@ -389,6 +389,13 @@ def test_a_rejected_key_fails_the_job_and_is_never_shown(with_key: Emulator, cof
     assert KEY not in result.stdout + result.stderr
 
 
+def test_an_uploaded_folder_is_done(with_key: Emulator, coffee: str, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    shutil.copy(coffee, tmp_path / "photos")
+    result = run("upload", str(tmp_path / "photos"))
+    assert "1 picture in" in result.stdout and result.exit_code == 0
+
+
 def test_an_upload_that_fails_leaves_the_handle_and_says_partial(with_key: Emulator, coffee: str) -> None:
     with_key.fault("upload", "500", times=None)
     result = run("upload", coffee)

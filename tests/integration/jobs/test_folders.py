@@ -240,3 +240,31 @@ async def test_a_look_leaves_the_images_of_a_set(
         chained = await edit_chain(service, [str(photos)], ["a"], ["look:warm", "original"], NOW, me)
         job = service.store.plain.job(chained.job_id or "")
         assert job and job.request.look and job.request.references == ("original",)
+
+
+async def test_every_damaged_picture_of_a_folder_is_named_at_once(
+    make_service: MakeService, photos: Path, me: Caller
+) -> None:
+    for name in ("a.png", "img3.png", "z.png"):
+        (photos / name).write_bytes(picture()[:60])
+    async with make_service() as service:
+        with pytest.raises(errors.UnreadableImage) as refused:
+            await edit_chain(service, [str(photos)], ["warm"], [], NOW, me)
+        assert all(name in refused.value.message for name in ("a.png", "img3.png", "z.png"))
+        assert (await service.list_jobs()).jobs == []
+
+
+async def test_the_same_picture_twice_in_a_folder_is_said(make_service: MakeService, photos: Path, me: Caller) -> None:
+    (photos / "copy.png").write_bytes((photos / "img2.png").read_bytes())
+    async with make_service() as service:
+        quote = await edit_chain(service, [str(photos)], ["warm"], [], Options(dry_run=True), me)
+    said = 'Pictures that are the same as an earlier one are paid again: "img2.png" (as "copy.png").'
+    assert said in quote.warnings
+
+
+async def test_a_column_without_a_table_is_said(make_service: MakeService, photos: Path, me: Caller) -> None:
+    async with make_service() as service:
+        quote = await edit_chain(service, [str(photos)], ["on {color} paper"], [], Options(dry_run=True), me)
+        assert "{color} in a step is sent as it is: only a table among the images fills it." in quote.warnings
+        plain = await edit_chain(service, [str(photos)], ['{"scene": "a beach"}'], [], Options(dry_run=True), me)
+        assert not any("sent as it is" in warning for warning in plain.warnings)

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from integration.jobs.test_retries import FAILS, LATER, table_of
-from support.fixtures import Emulator, Finish, MakeService
+from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import Options, edit_chain, ended
 from support.pictures import picture
 from triptych.core import errors
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import ImageService
+from triptych_emulators import running
 
 pytestmark = pytest.mark.anyio
 
@@ -130,6 +131,20 @@ async def test_a_job_that_made_nothing_has_a_manifest_too(
     async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=f"{tmp_path}{os.pathsep}{Path(coffee).parent}") as service:
         job = await saved(service, finish, [coffee], [f"warmer {FAILS}"], tmp_path)
         assert job.status == "failed" and lines(tmp_path / "manifest.csv")[0]["triptych_status"] == "failed"
+
+
+async def test_a_manifest_follows_an_end_that_changes(
+    make_service: MakeService, clock: FakeClock, finish: Finish, coffee: str, tmp_path: Path
+) -> None:
+    with running("ark", max_side=48, clock=clock.monotonic) as ark:
+        allowed = f"{tmp_path}{os.pathsep}{Path(coffee).parent}"
+        async with make_service(ark, TRIPTYCH_ALLOWED_DIRS=allowed) as service:
+            ark.fault("submit", "drop", times=1)
+            job = await saved(service, finish, [coffee], ["warmer"], tmp_path)
+            assert lines(tmp_path / "manifest.csv")[0]["triptych_status"] == "uncertain"
+            await service.cancel_job(job.job_id or "")
+            await service.image_access.save_copies()
+            assert [row["triptych_status"] for row in lines(tmp_path / "manifest.csv")] == ["cancelled"]
 
 
 async def test_the_call_that_waits_for_the_end_has_the_manifest(

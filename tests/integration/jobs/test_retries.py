@@ -195,6 +195,54 @@ async def test_a_pruned_output_is_named(
         assert (await retried(service, finish, first, ("one", "two"))).returned == 2
 
 
+async def test_a_late_image_of_a_retried_lane_pays_for_no_step(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
+) -> None:
+    async with make_service(atlas) as service:
+        atlas.fault("result", "404", times=None)
+        started = await edit_chain(service, [coffee], ["one", "two"], options=LATER)
+        first = await ended(service, finish, started.job_id)
+        assert first.status == "failed" and prompts(atlas) == ["one"]
+        atlas.clear()
+        again = await retried(service, finish, first)
+        assert (again.status, prompts(atlas)) == ("done", ["one", "one", "two"])
+        await service.get_status(first.job_id or "", 0)
+        late = await ended(service, finish, first.job_id)
+        assert (late.status, late.returned) == ("partial", 1)
+        assert prompts(atlas) == ["one", "one", "two"]
+
+
+async def test_a_repeated_retry_pays_once_though_a_late_image_came(
+    make_service: MakeService, atlas: Emulator, finish: Finish, tmp_path: Path
+) -> None:
+    table = table_of(tmp_path / "shop", 2, failing=(1,))
+    async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=str(tmp_path)) as service:
+        atlas.fault("result", "404", times=None)
+        first = await ended(service, finish, (await edit_chain(service, [table], ["on {color}"], options=LATER)).job_id)
+        assert first.status == "failed" and len(atlas.jobs) == 1
+        atlas.clear()
+        again = await edit_chain(service, [f"{first.job_id}/failed"], [], options=LATER)
+        await service.get_status(first.job_id or "", 0)
+        assert (await ended(service, finish, first.job_id)).returned == 1
+        same = await edit_chain(service, [f"{first.job_id}/failed"], [], options=LATER)
+        assert same.job_id == again.job_id and len((await service.list_jobs()).jobs) == 2
+        await ended(service, finish, again.job_id)
+        assert prompts(atlas) == ["on color 0", "on color 0"]  # the other row is refused each time
+
+
+async def test_a_job_that_made_nothing_and_its_retry_are_one_request(
+    make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
+) -> None:
+    async with make_service(atlas) as service:
+        steps = [f"one {FAILS}", "two"]
+        first = await ended(service, finish, (await edit_chain(service, [coffee], steps, options=LATER)).job_id)
+        assert first.status == "failed"
+        again = await edit_chain(service, [f"{first.job_id}/failed"], [], options=LATER)
+        same = await edit_chain(service, [coffee], steps, options=LATER)
+        assert same.job_id == again.job_id
+        assert (await ended(service, finish, again.job_id)).status == "done" and len(atlas.jobs) == 2
+
+
 async def test_a_failed_download_asks_for_its_image_first(
     make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:
@@ -246,3 +294,17 @@ async def test_another_owner_cannot_retry_a_job(
             await edit_chain(service, [f"{started.job_id}/failed"], [], (), LATER, Caller(owner="bob"))
         again = await edit_chain(service, [f"{started.job_id}/failed"], [], (), LATER, Caller(owner="ann"))
         assert (await ended(service, finish, again.job_id)).returned == 1
+
+
+async def test_a_retry_saves_into_the_directory_of_its_job(
+    make_service: MakeService, atlas: Emulator, finish: Finish, tmp_path: Path
+) -> None:
+    table, out = table_of(tmp_path / "shop", 2, failing=(1,)), tmp_path / "out"
+    async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=str(tmp_path)) as service:
+        into = Options(**LATER, save_to=str(out))
+        first = await ended(service, finish, (await edit_chain(service, [table], ["on {color}"], options=into)).job_id)
+        await service.image_access.save_copies()
+        assert first.status == "partial" and [path.name for path in out.glob("*.png")] == ["0.png"]
+        await retried(service, finish, first)
+        await service.image_access.save_copies()
+        assert sorted(path.name for path in out.iterdir()) == ["0.png", "1.png", "manifest-2.csv", "manifest.csv"]

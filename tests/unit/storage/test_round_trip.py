@@ -132,6 +132,7 @@ ASKED: Mapping[str, st.SearchStrategy[Any]] = {
         tuple
     ),
     "look": st.none() | st.builds(Look, name=some, version=numbers, words=words, images=lists),
+    "retry_of": st.none() | some,
 }
 requests = st.builds(Request, **ASKED)
 WRITTEN_AT_FIRST: Mapping[str, st.SearchStrategy[Any]] = {
