@@ -35,7 +35,7 @@ async def failed(store: AsyncStore, item: str, request: Request, caller: Caller)
     """Return the request for the lanes of a job that failed or were cancelled; each goes on after its last stored step.
 
     Arguments of the call (`request`) replace those of the job. With steps in the call, the lanes begin again at their
-    first image. The model is the one that made what is stored; of a job without any, it is chosen as for a new one.
+    first image. The model is that of the stored steps; without stored steps, it is chosen as for a new job.
     Raises: `errors.BadRequest` if the job still runs, is uncertain, has no such lane, or lacks an image for it;
     `errors.UnknownHandle`.
     """
