@@ -36,6 +36,8 @@ from triptych.cli.demo import preview_pictures
 from triptych_emulators import Emulator, running
 
 LATENCY_S = 1.0
+SLOW_S = 8.0
+"""So slow that the client has to wait for whole catalogues."""
 PHOTOS = 12
 MOST_CHARS = 9_000
 SIGNED_URL_CHARS = 300
@@ -214,11 +216,11 @@ LONG: tuple[tuple[str, Conversation, int, int, int | None], ...] = (
 )
 """Title, conversation, characters of a URL (0: the emulator's own), most calls, most characters in the context."""
 
-CATALOGUES: tuple[tuple[str, Callable[[Assistant, Path, Emulator], Awaitable[None]], int, int], ...] = (
-    (f"{CATALOGUE} photos of a folder restyled with a look, saved at two sizes", catalogue, 4, 30_000),
-    (f"{ROWS} rows of a table, {FAILED} that fail made again", table, 3, 30_000),
+CATALOGUES: tuple[tuple[str, Callable[[Assistant, Path, Emulator], Awaitable[None]], int, int, int], ...] = (
+    (f"{CATALOGUE} photos of a folder restyled with a look, saved at two sizes", catalogue, 4, 30_000, 1),
+    (f"{ROWS} rows of a table, {FAILED} that fail made again", table, 3, 30_000, 0),
 )
-"""Title, conversation, most calls, most characters in the context; both without the waits."""
+"""Title, conversation, most calls, most characters in the context (both without the waits), fewest waits."""
 
 
 def measure() -> list[Row]:
@@ -256,8 +258,8 @@ async def _measure() -> list[Row]:
             Row(f"{title}: characters in the context", f"{context:,}", target=f"≤ {chars:,}" if chars else "", met=met),
             Row(f"{title}: largest result", f"{largest:,}", target=f"≤ {MOST_CHARS:,}", met=largest <= MOST_CHARS),
         ]
-    for title, restyled, calls, chars in CATALOGUES:
-        async with _connected(latency_s=2 * LATENCY_S) as (client, folder, api):
+    for title, restyled, calls, chars, fewest_waits in CATALOGUES:
+        async with _connected(latency_s=SLOW_S) as (client, folder, api):
             assistant = Assistant(client)
             await restyled(assistant, folder, api)
         context, largest = sum(assistant.shown), max(assistant.shown)
@@ -269,8 +271,8 @@ async def _measure() -> list[Row]:
             Row(
                 f"{title}: waits, longest",
                 f"{waits}, {longest:,}",
-                target=f"< {MOST_WAIT_CHARS} each, with the time left",
-                met=longest < MOST_WAIT_CHARS and assistant.told_time == waits,
+                target=f"≥ {fewest_waits}, < {MOST_WAIT_CHARS} each, with the time left",
+                met=fewest_waits <= waits == assistant.told_time and longest < MOST_WAIT_CHARS,
             ),
         ]
     return rows

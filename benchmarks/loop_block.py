@@ -22,7 +22,7 @@ from benchmarks.table import Row, main
 from triptych import settings
 from triptych.core.clock import SystemClock, moment
 from triptych.core.requests import Request
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 from triptych.jobs.planning import Terms
 from triptych.jobs.service import ImageService, open_service
 from triptych.storage.jobs import Store

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, TypedDict, cast
 
 from support.fixtures import Finish
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 from triptych.jobs.planning import read_arguments
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import ImageService

@@ -23,7 +23,7 @@ from triptych.cli.saving import save
 from triptych.core import errors
 
 if TYPE_CHECKING:
-    from triptych.jobs.results import JobResult, SpendResult
+    from triptych.jobs.results import JobResult, SpendResult, UploadResult
     from triptych.jobs.service import ImageService
 
 
@@ -191,9 +191,16 @@ def models(screen: Screen, query: str, operation: str | None, provider: str | No
 @command
 def upload(screen: Screen, images: tuple[str, ...], look: str | None, words: str | None) -> Exit:
     """Take in images, and upload them to the default provider; free."""
-    result = run(lambda service: service.upload_images(images, caller_for(images), look, words))
+
+    async def uploaded(service: ImageService) -> tuple[UploadResult, bool]:
+        result = await service.upload_images(images, caller_for(images), look, words)
+        account = service.config.accounts[result.provider]
+        return result, account.usable and account.provider.upload is not None and not account.provider.inline
+
+    result, has_uploads = run(uploaded)
     screen.show(result, formatting.upload_text(result))
-    return Exit.PARTIAL if result.warnings else Exit.DONE
+    is_missing = has_uploads and any((image.url or "file:").startswith("file:") for image in result.images)
+    return Exit.PARTIAL if is_missing else Exit.DONE
 
 
 @click.command()

@@ -16,12 +16,11 @@ from triptych.core import errors
 from triptych.core.errors import format_usd
 from triptych.core.text import block, line
 from triptych.jobs.look_results import LooksResult
+from triptych.jobs.model_results import ModelRow, ModelsResult
 from triptych.jobs.results import (
     ImageResult,
     JobResult,
     JobsResult,
-    ModelRow,
-    ModelsResult,
     PrunedItem,
     PruneResult,
     SaveResult,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 2.0
 """A longer job shows its progress."""
 LINE_EVERY_S = 60.0
-"""How often a line says the same count again, with another remaining time."""
+"""How often the same count is printed again, with another remaining time."""
 LINE_SHARE = 20
 """A line for each such part of the images, not for each of 2,000."""
 BAR_CHARS = 24
@@ -35,7 +35,7 @@ class Progress:
         self._screen = screen
         self._columns = columns
         self._began = self._written_s = time.monotonic()
-        self._told: tuple[str, int] | None = None
+        self._reported: tuple[str, int] | None = None
         self._drawn = 0
 
     def is_due(self) -> bool:
@@ -47,10 +47,10 @@ class Progress:
         if _redraws():
             self._draw(result, stages)
             return
-        told = (result.status, result.returned * LINE_SHARE // max(result.requested, 1))
-        if told == self._told and time.monotonic() - self._written_s < LINE_EVERY_S:
+        reported = (result.status, result.returned * LINE_SHARE // max(result.requested, 1))
+        if reported == self._reported and time.monotonic() - self._written_s < LINE_EVERY_S:
             return
-        self._told, self._written_s = told, time.monotonic()
+        self._reported, self._written_s = reported, time.monotonic()
         self._screen.note(f"{result.job_id} {result.status}, {facts(result, stages)}")
 
     def _draw(self, result: JobResult, stages: JobStages) -> None:

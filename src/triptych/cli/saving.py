@@ -42,7 +42,7 @@ class _Progress:
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
-        self._told = time.monotonic() - self.LINE_EVERY_S + PATIENCE_S
+        self._shown_at_s = time.monotonic() - self.LINE_EVERY_S + PATIENCE_S
         self._bar: Any = None
         self._open = ExitStack()
 
@@ -54,10 +54,10 @@ class _Progress:
 
     async def report(self, done: float, total: float, message: str) -> None:
         """Show how many images are read, or files saved."""
-        if self._bar is None and time.monotonic() - self._told < self.LINE_EVERY_S:
+        if self._bar is None and time.monotonic() - self._shown_at_s < self.LINE_EVERY_S:
             return
         if not sys.stderr.isatty():
-            self._told = time.monotonic()
+            self._shown_at_s = time.monotonic()
             self._screen.note(message)
             return
         if self._bar is None:

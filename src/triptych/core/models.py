@@ -43,6 +43,11 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
     UNCERTAIN = "uncertain"
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the job is neither queued nor running; an uncertain one may still be found."""
+        return self not in (Status.QUEUED, Status.RUNNING)
+
 
 @dataclass(frozen=True, slots=True)
 class Image:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -16,6 +17,8 @@ from triptych.core.offers import Operation
 ORIGINAL = "original"
 """Among a chain's references: each lane's own first image, from its second step on."""
 
+BRACES = re.compile(r"\{([^{}]*)\}")
+"""A placeholder in a step or in a file name."""
 _HASHED_AS_NULL = frozenset({"model", "provider", "size", "format"})
 """The fields that the first version hashed as null. No field is ever added here."""
 
@@ -40,12 +43,7 @@ class Row:
 
     def filled(self, prompt: str) -> str:
         """Return a step with the values of this row in place of each `{column}`; other braces stay."""
-        parts = prompt.split("{")
-        filled = [parts[0]]
-        for part in parts[1:]:
-            name, brace, rest = part.partition("}")
-            filled.append(self.values[name.strip()] + rest if brace and name.strip() in self.values else "{" + part)
-        return "".join(filled)
+        return BRACES.sub(lambda found: self.values.get(found[1].strip(), found[0]), prompt)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ they move a cursor, reorder or hide text, or break an encoding. Pure; imports no
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _BREAKS = "\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
@@ -47,6 +48,23 @@ def line(text: str, limit_chars: int | None = None) -> str:
     # Only the beginning of a very long text is read.
     shown = " ".join((text if limit_chars is None else text[: 4 * limit_chars]).translate(_SHOWN).split())
     return shown if limit_chars is None or len(shown) <= limit_chars else shown[: limit_chars - 1] + "…"
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number with its noun, such as "1 picture" or "2 pictures"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def first_ones(items: Sequence[str], most: int) -> str:
+    """Return the first items with commas, and the number of the others: "a, b and 3 more"."""
+    more = len(items) - most
+    return ", ".join(items[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def call(tool: str, arguments: Mapping[str, object]) -> str:
+    """Return the call of a tool as an assistant writes it, without the arguments that are empty."""
+    given = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items() if value)
+    return f"{tool}({', '.join(given)})"
 
 
 def joined_lines(items: Iterable[str]) -> str:

@@ -39,8 +39,8 @@ _PART = re.compile(
     re.IGNORECASE,
 )
 _RIGHT = (
-    'Right are "1080x1080" (fills it, cuts the rest off), "contain 1080x1080 white" (the whole picture, in a border), '
-    '"1600" (the longest side), and several of them by commas.'
+    'Examples: "1080x1080" (fills it, cuts the rest off), "contain 1080x1080 white" (the whole picture, in a border), '
+    '"1600" (the longest side); several are separated by commas.'
 )
 
 
@@ -72,7 +72,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """What the person should know about a delivered picture."""
+    """Facts about a delivered picture that the person may want to know."""
 
     enlarged: float = 1.0
     """By how much it was scaled up; 1 if it was not."""

@@ -253,7 +253,7 @@ class ImageFiles:
         return None
 
     def put(self, directory: Path, stem: str, suffix: str, put: Callable[[Path], bool | None]) -> tuple[Path, bool]:
-        """Return the first of `stem`, `stem-2` … that `put` accepts, and what it says: True for a new file.
+        """Return the first of `stem`, `stem-2` … that `put` accepts, and its result: True for a new file.
 
         `put` returns False if the file is there already, None if the name is taken.
         Raises: as `write`.

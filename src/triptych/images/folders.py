@@ -1,7 +1,7 @@
 """The pictures in a folder and behind a pattern, in natural order.
 
 A folder is not entered further; a pattern with `**` is. Left out are hidden files, files whose names do not end like a
-picture's, and links that the door would refuse (`allowed_paths`). Rules: only directories inside the allowed ones are
+picture's, and links that `allowed_paths` refuses. Rules: only directories inside the allowed ones are
 listed, and none in our own home. Nothing is opened. The listings of a call end at `MOST_ENTRIES`
 names and `MOST_S` seconds. Names are data from outside: a message quotes them. Must not know the database.
 """
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 from triptych.core import errors
+from triptych.core.text import counted
 from triptych.images.allowed_paths import allowed_place, has_hidden_flag, is_inside, path_of, quoted_path
 
 SUFFIXES = {
@@ -35,6 +36,8 @@ MOST_ENTRIES = 50_000
 MOST_S = 10.0
 MOST_ITEM_CHARS = 4096
 """A longer item is no folder and no pattern: the time to read wildcards grows with the square of their length."""
+ITEM_CHARS = 80
+"""The most of a folder's path that a message shows."""
 MOST_NAMES = 5
 """The most skipped files that a message names."""
 
@@ -44,14 +47,14 @@ _NAMES_IGNORE_CASE = sys.platform in ("win32", "darwin")
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What one folder or pattern has: its pictures in natural order, and what is left out."""
+    """The contents of one folder or pattern: its pictures in natural order, and the number left out."""
 
     item: str
     """The folder or pattern as the caller wrote it."""
     is_pattern: bool
     pictures: tuple[Path, ...]
     skipped: tuple[str, ...] = ()
-    """The files that are no pictures, or that the door refuses, by name."""
+    """The files that are no pictures, or that `allowed_paths` refuses, by name."""
     folders: int = 0
     """How many folders were found and not entered."""
     saved: int = 0
@@ -67,7 +70,7 @@ class Listing:
         if self.pictures:
             return
         found = [self._skipped()] if self.skipped or self.saved else []
-        found += [f"{_counted(self.folders, 'folder')} (not entered)"] if self.folders else []
+        found += [f"{counted(self.folders, 'folder')} (not entered)"] if self.folders else []
         what = f"It has {' and '.join(found)}. " if found else "It is empty. "
         if self.is_pattern:
             what = f"It matches {' and '.join(found)}. " if found else ""
@@ -82,7 +85,7 @@ class Listing:
     @property
     def count(self) -> str:
         """The number of pictures, and where they are from."""
-        return f"{_counted(len(self.pictures), 'picture')} from {errors.quoted(self.item, 80)}"
+        return f"{counted(len(self.pictures), 'picture')} from {shown(self.item)}"
 
     @property
     def sentence(self) -> str:
@@ -90,9 +93,9 @@ class Listing:
         number = len(self.pictures)
         where = f"{'matches' if number == 1 else 'match'}" if self.is_pattern else "in"
         skipped = f", {self._skipped()}" if self.skipped or self.saved else ""
-        folders = f", {_counted(self.folders, 'folder')} not entered" if self.folders else ""
-        shown = errors.quoted(self.item, 80)
-        return f"{_counted(number, 'picture')} {where} {shown} (natural order){skipped}{folders}."
+        folders = f", {counted(self.folders, 'folder')} not entered" if self.folders else ""
+        what = shown(self.item)
+        return f"{counted(number, 'picture')} {where} {what} (natural order){skipped}{folders}."
 
     def _skipped(self) -> str:
         names = [errors.quoted(name, 60) for name in self.skipped[:MOST_NAMES]]
@@ -100,10 +103,6 @@ class Listing:
         names += [f"{more} more"] if more else []
         names += [f"{self.saved} saved by Triptych"] if self.saved else []
         return f"{len(self.skipped) + self.saved} skipped: {', '.join(names)}"
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def natural_key(name: str) -> tuple[tuple[str | int, ...], ...]:
@@ -122,7 +121,7 @@ def _numbered(text: str) -> tuple[str | int, ...]:
 
 @dataclass(slots=True)
 class Budget:
-    """What one call may still look at."""
+    """The names and the time that one call has left."""
 
     clock: Callable[[], float] = time.monotonic
     entries: int = 0
@@ -142,6 +141,11 @@ class Budget:
             )
 
 
+def shown(item: str) -> str:
+    """Return an item as the caller wrote it; of a long one its end, which names the folder."""
+    return errors.quoted(item if len(item) <= ITEM_CHARS else f"…{item[1 - ITEM_CHARS :]}", ITEM_CHARS)
+
+
 def look_at(items: Iterable[str], allowed: Sequence[Path], home: Path) -> dict[str, Listing]:
     """Return the listing of each folder and pattern among the items of one call; as `look`."""
     budget = Budget()
@@ -150,7 +154,7 @@ def look_at(items: Iterable[str], allowed: Sequence[Path], home: Path) -> dict[s
 
 
 def look(item: str, allowed: Sequence[Path], home: Path, budget: Budget) -> Listing | None:
-    """Return the listing of a folder or a pattern; None for any other item, which the door then reads or refuses.
+    """Return the listing of a folder or a pattern; None for any other item, which `ImageFiles` then reads or refuses.
 
     An existing file or folder is taken by its name, even if that looks like a pattern. A `file://` URL is no pattern.
     Raises: `errors.NotAllowed` for a place outside the allowed directories; `errors.UnreadableImage` for one that
@@ -167,7 +171,7 @@ def look(item: str, allowed: Sequence[Path], home: Path, budget: Budget) -> List
     except errors.BadRequest:
         if parts:
             raise
-        return None  # the door refuses it in the same words as a file
+        return None  # `ImageFiles` refuses it in the same words as a file
     if not (parts or real.is_dir()):
         return None
     if ".." in parts:
@@ -218,7 +222,7 @@ def _is_on_share(path: PurePath) -> bool:
 
 @dataclass(slots=True)
 class _Search:
-    """One search: what it may list, and what it has found."""
+    """One search: its limits, and the entries found so far."""
 
     item: str
     allowed: Sequence[Path]

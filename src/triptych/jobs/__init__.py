@@ -6,15 +6,25 @@ Other packages use these modules. This file imports none of them, because a star
     catalogues    the offers of providers' live catalogues
     planning      checks a request, makes jobs
     results       the results of tools and commands, as pydantic models
-    look_results  the results that show looks
+    look_results, model_results  the results that show looks, and models
     presenters    stored values as results
     file_links    signed URLs of image files
     pruning       removes old image files
 
 The others serve this package alone: `job_creation`, `inputs` with `tables`, `looks`, `retries` and `reading`,
-`routing`, `pricing`, `cost_check`, `live_choice`, `job_reads`, `request_facts`, `remaining`, `image_access`,
-`image_preview`, `comparison`, `delivery` with `save_plan`, `file_names` and `manifest`, and `worker` with its steps
+`routing`, `pricing`, `cost_check`, `live_choice`, `caller`, `job_reads`, `request_facts`, `remaining`, `image_access`,
+`image_preview`, `comparison`, `saving` with `save_plan`, `file_names` and `manifest`, and `worker` with its steps
 (`submission`, `provider_requests`, `completion`, `polling`, `downloads`, `uploads`, `transitions`).
 """
 
-__all__ = ["catalogues", "file_links", "look_results", "planning", "presenters", "pruning", "results", "service"]
+__all__ = [
+    "catalogues",
+    "file_links",
+    "look_results",
+    "model_results",
+    "planning",
+    "presenters",
+    "pruning",
+    "results",
+    "service",
+]

@@ -6,19 +6,18 @@ Each picture is labelled with its model, provider and price. Must not write anyt
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from triptych.core.errors import format_usd
-from triptych.core.models import Image, Job, Output, Prediction
+from triptych.core.models import Job, Output, Prediction
 from triptych.core.requests import Request
 from triptych.core.text import line
 from triptych.jobs import presenters
-from triptych.jobs.image_preview import MOST_PICTURES, OutputOrigin, Picture, Sheet
+from triptych.jobs.image_preview import MOST_PICTURES, ImageOf, OutputOrigin, Picture, Sheet
 from triptych.storage.jobs import Store
 from triptych.storage.summaries import Costs
 
-ImageOf = Callable[[str], Image | None]
 MOST_PROMPT_CHARS = 300
 
 
@@ -45,14 +44,12 @@ class Candidate:
 
     @property
     def took(self) -> str:
-        """How long it took, once it has ended."""
-        ends = [p.finished_at for p in self.predictions if p.finished_at]
-        if not ends or len(ends) < len(self.predictions):
-            return ""
-        return f", {max(0, round((max(ends) - self.job.created_at).total_seconds()))} s"
+        """How long it took, once it has ended; "" before."""
+        seconds = presenters.took_s(self.job, self.predictions)
+        return "" if seconds is None else f", {seconds:.0f} s"
 
     def pictures(self, places: int, image_of: ImageOf) -> list[Picture]:
-        """Return its final pictures, in `places` places; a place without a picture says why."""
+        """Return its final pictures, in `places` places; a place without a picture has the reason."""
         by_id = {prediction.id: prediction for prediction in self.predictions}
         last = self.job.request.steps - 1
         final = [output for output in self.outputs if by_id[output.prediction_id].step == last]

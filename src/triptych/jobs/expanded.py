@@ -12,9 +12,10 @@ from triptych.core.requests import Request
 class Expanded:
     """A request whose images are single ones: handles, paths, URLs or data URIs; in `rows` if it has own lanes.
 
-    `sources` is as in `Job`. `warnings` tell what a folder or table had, and what of it is left out. `counts` has the
-    number of pictures of each folder and pattern, such as `204 pictures from "photos/"`, for the question about the
-    cost. `places` has the table, row and column of each picture of a table.
+    `sources` is as in `Job`. `warnings` have the numbers of each folder and table, and what is left out. `counts` has
+    the number of pictures of each folder and pattern, such as `204 pictures from "photos/"`, for the question about
+    the cost. `places` has the table, row and column of each picture of a table. `save_to` is the directory of the job
+    whose failed lanes are made again.
     """
 
     request: Request
@@ -22,6 +23,7 @@ class Expanded:
     warnings: tuple[str, ...] = ()
     counts: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
+    save_to: str | None = None
 
 
 def source_of(item: str) -> str:

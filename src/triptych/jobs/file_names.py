@@ -14,16 +14,16 @@ from urllib.parse import unquote, urlsplit
 
 from triptych.core.errors import OutOfLimits, quoted
 from triptych.core.models import Job
+from triptych.core.requests import BRACES
 from triptych.images.naming import safe_name
 
 PLACEHOLDERS = ("source", "job", "n", "lane", "step", "size", "handle")
-"""What a name may have in braces, besides a table's columns. `n` counts the images of the call."""
-_BRACES = re.compile(r"\{([^{}]*)\}")
+"""The placeholders of a name, in addition to a table's columns. `n` counts the images of the call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What the name of one image can be made of: its name without a template, and the values of the placeholders."""
+    """The parts of one image's name: the name without a template, and the values of the placeholders."""
 
     stem: str
     values: Mapping[str, str] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Named:
 
 
 def of_output(job: Job, n: int) -> Named:
-    """Return what names output `n` of a job."""
+    """Return the parts of the name of output `n` of a job."""
     request, handle = job.request, f"{job.id}-{n}"
     lane, step = divmod(n - 1, request.steps) if request.is_chain else (0, 0)
     source = job.sources[lane] if job.sources and lane < len(job.sources) else ""
@@ -48,7 +48,7 @@ def of_output(job: Job, n: int) -> Named:
 
 
 def of_item(item: str, handle: str) -> Named:
-    """Return what names an image that belongs to no job: a caller's file keeps its name, another has its handle."""
+    """Return the same for an image that belongs to no job: a caller's file keeps its name, another has its handle."""
     safe_handle = handle.replace("/", "-")
     stem = source_stem(item) or safe_handle
     return Named(stem, {"source": stem, "job": "", "lane": "", "step": "", "handle": safe_handle})
@@ -108,7 +108,7 @@ def check(name: str | None, columns: Collection[str]) -> None:
 
     Raises: `OutOfLimits`, with those that there are.
     """
-    for found in _BRACES.findall(name or ""):
+    for found in BRACES.findall(name or ""):
         if found.strip() not in PLACEHOLDERS and found.strip() not in columns:
             known = [*(one for one in columns if one not in PLACEHOLDERS), *PLACEHOLDERS]
             listed = ", ".join(f"{{{one}}}" for one in known)
@@ -119,11 +119,11 @@ def stem(name: str | None, named: Named, n: int, count: int, size: str, *, sever
     """Return the name of image `n` of `count` (from 1) in a size; one of `several` sizes is part of the name."""
     digits = max(2, len(str(count)))
     has_size = False
-    if name and _BRACES.search(name):
+    if name and BRACES.search(name):
         values = {**named.values, "n": f"{n:0{digits}}", "size": size, **named.columns}
-        text = _BRACES.sub(lambda found: values.get(found[1].strip(), ""), name)
+        text = BRACES.sub(lambda found: values.get(found[1].strip(), ""), name)
         text = text if text.strip(" .-") else named.stem
-        has_size = "size" not in named.columns and any(one.strip() == "size" for one in _BRACES.findall(name))
+        has_size = "size" not in named.columns and any(one.strip() == "size" for one in BRACES.findall(name))
     elif name:
         text = name if count == 1 else f"{name}-{n:0{digits}}"
     else:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import unquote
@@ -25,6 +23,8 @@ from triptych.core.clock import Clock
 from triptych.core.models import Image, Job, Output
 from triptych.images.files import ImageFiles
 from triptych.jobs import comparison, file_links, file_names, image_preview, manifest, presenters, reading
+from triptych.jobs.caller import Caller
+from triptych.jobs.job_reads import job_if_visible, job_named, visible_job
 from triptych.jobs.reading import Reading, Source
 from triptych.jobs.results import ImageResult, Preview
 from triptych.storage.async_store import AsyncStore
@@ -35,38 +35,6 @@ log = logging.getLogger(__name__)
 SAVE_EVERY_S = 2.0
 LEAST_LIFE = timedelta(minutes=2)
 """A provider's URL that expires sooner is replaced by a signed URL, if the caller has `files_url`."""
-
-Report = Callable[[float, float, str], Awaitable[None]]
-"""Called with progress: done, total, one line of text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """The rights and wishes of one call: further directories, progress reports, and the owner whose jobs it sees.
-
-    `owner` is None for the person at the machine, who sees everything and whose jobs have no owner. `asks`: the user
-    can be asked before a costly job; then only a yes confirms one, up to `agreed_usd`. `left_s` returns how long the
-    caller still waits; it waits for images to be read for `read_limit_s` at most. `files_url` is the base of this
-    caller's signed URLs; None for a caller that reads the disk.
-    """
-
-    roots: tuple[Path, ...] = ()
-    report: Report | None = None
-    owner: str | None = None
-    asks: bool = False
-    agreed_usd: Decimal | None = None
-    left_s: Callable[[], float] = lambda: math.inf
-    read_limit_s: float = math.inf
-    files_url: str | None = None
-
-    def sees(self, owner: str | None) -> bool:
-        """Return whether this caller may see the jobs and images of `owner`."""
-        return self.owner is None or self.owner == owner
-
-    async def report_progress(self, done: float, total: float, message: str) -> None:
-        """Report progress, if this caller has a `report`."""
-        if self.report:
-            await self.report(done, total, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +70,8 @@ class ImageAccess:
         """Return the images behind handles, paths and URLs, in order; outside images are stored first.
 
         Raises: `errors.UnknownHandle`; `errors.StillReading` when the caller has waited for as long as it does; as
-        `ImageFiles.import_image`. An error about an item that has one of the `places` begins with it.
+        `ImageFiles.import_image`. An error about an item that has one of the `places` begins with it. All unreadable
+        images are named at once.
         """
         texts = [item.strip() for item in items]
         if not all(texts):
@@ -121,19 +90,25 @@ class ImageAccess:
         sources = await anyio.to_thread.run_sync(self._sources, outside, caller, places) if outside else {}
         within_s = min(caller.left_s(), caller.read_limit_s)
         read: dict[str, Image] = {}
+        faults: dict[str, errors.UnreadableImage] = {}
         async with self._reading.batch(list(sources.values()), caller.owner, len(items), within_s) as batch:
             for i, text in enumerate(texts):
                 if text in named or text in read:
                     continue
                 if len(items) > 1:
                     await caller.report_progress(i, len(items), f"reading image {i + 1} of {len(items)}")
-                with _located(text, places):
-                    if text in sources:
-                        read[text] = await batch.image(sources[text])
-                    else:
-                        read[text] = await self._files.import_image(
-                            text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
-                        )
+                try:
+                    with _located(text, places):
+                        if text in sources:
+                            read[text] = await batch.image(sources[text])
+                        else:
+                            read[text] = await self._files.import_image(
+                                text, self.allowed(caller), lambda sha256: self.may_use(sha256, caller)
+                            )
+                except errors.UnreadableImage as error:
+                    faults.setdefault(text, error)
+        if faults:
+            raise reading.together(faults, places)
         if read:
             added = await self._store.add_images(list(read.values()), self._clock.now(), caller.owner)
             found |= zip(read, added, strict=True)
@@ -247,7 +222,7 @@ class ImageAccess:
         most = image_preview.MOST_PICTURES
         if not 1 <= len(images) <= most:
             raise errors.OutOfLimits(f"view_images shows 1 to {most} images; {len(images)} were given.")
-        if len(images) == 1 and (job_id := image_preview.job_named(images[0])):
+        if len(images) == 1 and (job_id := job_named(images[0])):
             sheet = await self._store.run(_sheet_of_job, job_id, caller)
         elif compared := await self._store.run(_compared, images, caller):
             sheet = compared
@@ -341,9 +316,7 @@ def _located(text: str, places: Mapping[str, str]) -> Iterator[None]:
 
 
 def _sheet_of_job(store: Store, job_id: str, caller: Caller) -> image_preview.Sheet:
-    job = _visible_job(store, job_id, caller)
-    if not job:
-        raise errors.UnknownHandle(f"There is no job {errors.quoted(job_id, 40)}; list_jobs shows the recent ones.")
+    job = visible_job(store, job_id, caller)
     at_home = functools.partial(_stored, store)
     return image_preview.of_job(job, store.predictions(job_id), store.outputs(job_id), at_home)
 
@@ -356,22 +329,17 @@ def _stored(store: Store, handle: str) -> Image | None:
 
 def _unfolded(store: Store, item: str, caller: Caller) -> list[str]:
     """Return the handles of a job's images if the item names a job, else the item."""
-    job_id = image_preview.job_named(item)
-    if not job_id or not _visible_job(store, job_id, caller):
+    job_id = job_named(item)
+    if not job_id or not job_if_visible(store, job_id, caller):
         return [item]
     return [output.handle for output in store.outputs(job_id) if output.sha256] or [item]
 
 
 def _compared(store: Store, items: Sequence[str], caller: Caller) -> image_preview.Sheet | None:
     """Return the sheet of a comparison, if the items are jobs that made the same request on different models."""
-    names = [image_preview.job_named(item) for item in items]
-    jobs = [job for name in names if name and (job := _visible_job(store, name, caller))]
+    names = [job_named(item) for item in items]
+    jobs = [job for name in names if name and (job := job_if_visible(store, name, caller))]
     return comparison.sheet(store, jobs, functools.partial(_stored, store)) if len(jobs) == len(items) else None
-
-
-def _visible_job(store: Store, job_id: str, caller: Caller) -> Job | None:
-    job = store.job(job_id)
-    return job if job and caller.sees(job.owner) else None
 
 
 def _origin_of(store: Store, handle: str) -> image_preview.OutputOrigin | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from triptych.core import errors
 from triptych.core.models import Image, Job, Output, Prediction
 from triptych.core.requests import ORIGINAL, Look
+from triptych.core.text import call
 from triptych.jobs.results import Preview
 
 if TYPE_CHECKING:
@@ -88,12 +89,6 @@ class Sheet:
 
 def _label(look: Look) -> str:
     return f"look:{look.name} v{look.version}"
-
-
-def job_named(item: str) -> str | None:
-    """Return the job's id if an item names a whole job, by id or by resource URI."""
-    text = item.strip().removeprefix("triptych://jobs/")
-    return text if text.startswith("job_") and "/" not in text else None
 
 
 def of_images(images: Sequence[tuple[str, Image, OutputOrigin | None]]) -> Sheet:
@@ -283,14 +278,9 @@ def redo(picture: Picture, steady: str) -> str:
         f"{wish}. Make only image {picture.made.place} of these "
         f"{prediction.count}, in the palette, light and style of the last reference, another image of the set."
     )
-    arguments: dict[str, object] = {"images": references, "prompt": prompt}
-    arguments |= {"model": job.model, "provider": job.provider}
-    if prediction.size:
-        arguments["size"] = f"{prediction.size[0]}x{prediction.size[1]}"
-    if prediction.request.format:
-        arguments["format"] = prediction.request.format
-    listed = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())
-    return f"edit_sequence({listed})"
+    size = f"{prediction.size[0]}x{prediction.size[1]}" if prediction.size else None
+    arguments = {"images": references, "prompt": prompt, "model": job.model, "provider": job.provider}
+    return call("edit_sequence", {**arguments, "size": size, "format": prediction.request.format})
 
 
 # --- words ---

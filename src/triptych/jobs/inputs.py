@@ -1,4 +1,4 @@
-"""Expands the items of a call before anything is read: folders, patterns, tables, looks, and what failed in a job.
+"""Expands the items of a call before an image is read: folders, patterns, tables, looks, failed lanes of a job.
 
 Rules: sends and writes nothing, and reads no image. A mistake is refused here. An item with a meaning of its own
 (`look:NAME`, `original`, `job_…/failed`) stands for a file of that name only with its directory: `./original`.
@@ -17,13 +17,15 @@ from triptych.core.requests import ORIGINAL, Request, Row
 from triptych.images import folders
 from triptych.images.files import ImageFiles
 from triptych.jobs import looks, retries, tables
+from triptych.jobs.caller import Caller
 from triptych.jobs.expanded import Expanded, source_of
-from triptych.jobs.image_access import Caller, ImageAccess
+from triptych.jobs.image_access import ImageAccess
+from triptych.jobs.planning import MAX_REQUESTS
 from triptych.jobs.table_cells import MANIFEST_LIMIT_BYTES, Mistakes, shown
 from triptych.storage.async_store import AsyncStore
 
-MOST_PICTURES = 2000
-"""The most pictures that the folders and patterns of one call stand for."""
+MOST_PICTURES = MAX_REQUESTS
+"""The most pictures that the folders and patterns of one call stand for: a chain makes a request for each."""
 
 _URLS = ("http://", "https://", "data:", "triptych:")
 
@@ -68,6 +70,8 @@ class Inputs:
         if not any(map(_is_table, images)):
             images = [one for item in images for one in _texts(listed.get(item, item))]
             sources = tuple(map(source_of, images))
+            if is_chain and (names := [name for name in tables.columns_in(request.prompts) if name.isidentifier()]):
+                warnings.append(f"{{{names[0]}}} in a step is sent as it is: only a table among the images fills it.")
             return Expanded(replace(request, images=tuple(images)), sources, tuple(warnings), counts)
         rows: list[Row] = []
         places: dict[str, str] = {}
@@ -148,7 +152,7 @@ class Inputs:
         return found
 
     async def _table(self, item: str, steps: Sequence[str], caller: Caller) -> tables.Table:
-        """Return the rows of a table, read through the same door as an image."""
+        """Return the rows of a table, checked and read like an image."""
         real, data = await self._files.read(
             item,
             self._image_access.allowed(caller),

@@ -22,9 +22,10 @@ from triptych.core.models import Image, Job, Reference
 from triptych.core.offers import Offer
 from triptych.core.requests import Request
 from triptych.jobs import cost_check, live_choice, planning, routing
+from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.expanded import Expanded
-from triptych.jobs.image_access import Caller, ImageAccess
+from triptych.jobs.image_access import ImageAccess
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.planning import Plan, Terms
 from triptych.jobs.pricing import Pricing
@@ -160,7 +161,7 @@ class JobCreation:
             if expanded.counts and isinstance(error, errors.OutOfLimits):
                 raise errors.OutOfLimits(f"{error.message} {_counted(expanded)}") from error
             # The same request may have a job from before a key, a model or a default was removed. A table is not read
-            # for it: its mistakes are told first.
+            # for it: its mistakes are reported first.
             if terms.again or terms.dry_run or (request.rows is not None and isinstance(error, errors.OutOfLimits)):
                 raise
             refusal = error
@@ -171,9 +172,10 @@ class JobCreation:
         except errors.TriptychError as error:
             raise refusal or error from None
         request = request.renamed({text: image.handle for text, image in zip(named, images, strict=True)})
-        save_to = str(await self._image_access.directory(terms.save_to, caller)) if terms.save_to else None
+        directory = terms.save_to or expanded.save_to
+        save_to = str(await self._image_access.directory(directory, caller)) if directory else None
         by_handle = {image.handle: image for image in images}
-        warnings = (*expanded.warnings, *warnings)
+        warnings = (*expanded.warnings, *planning.repeats(request, expanded.sources), *warnings)
         return _Prepared(request, by_handle, offers, warnings, refusal, save_to, expanded)
 
     async def dry_run(self, request: Request, terms: Terms, caller: Caller) -> JobResult:

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta
 
 from triptych.core import errors
-from triptych.core.models import Job, Output, State, Status
+from triptych.core.clock import Moment
+from triptych.core.models import Job, Output, State
 from triptych.core.text import line
 from triptych.jobs import presenters, resumption
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 from triptych.jobs.presenters import Link
-from triptych.jobs.results import JobResult, JobsResult, JobStages, Stage
+from triptych.jobs.results import ImageResult, JobResult, JobsResult, JobStages, SpendResult, Stage
 from triptych.providers.client import Account
 from triptych.storage.jobs import Store
 from triptych.storage.summaries import Seen
+
+MOST_SPEND_DAYS = 366
 
 
 def job_id_in(handle: str) -> str:
     """Return the id of a job; the text may be a handle of one of its images."""
     return handle.strip().partition("/")[0]
+
+
+def job_named(item: str) -> str | None:
+    """Return the job's id if an item names a whole job, by id or by resource URI."""
+    text = item.strip().removeprefix("triptych://jobs/")
+    return text if text.startswith("job_") and "/" not in text else None
 
 
 def seen_job(store: Store, job_id: str, caller: Caller) -> Seen:
@@ -39,10 +49,16 @@ def visible_job(store: Store, job_id: str, caller: Caller) -> Job:
 
     Raises: `errors.UnknownHandle`, also for another owner's job.
     """
-    job = store.job(job_id_in(job_id))
-    if not job or not caller.sees(job.owner):
+    job = job_if_visible(store, job_id, caller)
+    if not job:
         raise _unknown(job_id)
     return job
+
+
+def job_if_visible(store: Store, job_id: str, caller: Caller) -> Job | None:
+    """Return a job as `visible_job` does; None where that raises."""
+    job = store.job(job_id_in(job_id))
+    return job if job and caller.sees(job.owner) else None
 
 
 def job_stages(store: Store, job_id: str, caller: Caller) -> JobStages:
@@ -58,7 +74,7 @@ def job_stages(store: Store, job_id: str, caller: Caller) -> JobStages:
 def jobs_listed(store: Store, limit: int, status: str | None, caller: Caller) -> JobsResult:
     """Return a caller's recent jobs, newest first."""
     found = store.jobs(limit, status, caller.owner)
-    unfinished = next((job.id for job in found if job.status in (Status.QUEUED, Status.RUNNING)), None)
+    unfinished = next((job.id for job in found if not job.status.has_ended), None)
     return JobsResult(
         jobs=[presenters.job_summary(job, store.costs(job.id)) for job in found],
         next=f'get_status(job_id="{unfinished}", wait_s=50)' if unfinished else None,
@@ -79,7 +95,7 @@ def job_result(
 
     Raises: `errors.OutOfLimits` for a page that does not exist.
     """
-    faulty, lists = store.faulty(job.id), every or job.status not in (Status.QUEUED, Status.RUNNING)
+    faulty, lists = store.faulty(job.id), every or job.status.has_ended
     outputs = store.outputs(job.id) if lists else []
     return presenters.job_result(
         job,
@@ -98,7 +114,31 @@ def job_result(
 def _page_size(store: Store, job: Job, outputs: Sequence[Output]) -> int:
     """Return how many images a page lists. The first listing of an ended job with several pages fixes it."""
     size = job.page_size or presenters.page_size(outputs, store.image_by_sha256)
-    if job.page_size is None and len(outputs) > size and job.status not in (Status.QUEUED, Status.RUNNING):
+    if job.page_size is None and len(outputs) > size and job.status.has_ended:
         with suppress(errors.Outage):  # another program locks the database: the next listing fixes the same size
             store.fix_page_size(job.id, size)
     return size
+
+
+def recent_images(store: Store, limit: int, caller: Caller, link: Link) -> list[ImageResult]:
+    """Return a caller's newest stored outputs."""
+    outputs = store.recent_outputs(limit, caller.owner)
+    return [presenters.image_of_output(one, store.image_by_sha256(one.sha256 or ""), link) for one in outputs]
+
+
+def recent_handles(store: Store, limit: int, caller: Caller) -> list[str]:
+    """Return the handles of a caller's newest stored outputs, then those of the newest uploads."""
+    outputs = [output.handle for output in store.recent_outputs(limit, caller.owner)]
+    return outputs + [image.handle for image in store.recent_uploads(limit, caller.owner)]
+
+
+def spent(store: Store, days: int, caller: Caller, now: Moment) -> SpendResult:
+    """Return the ledger of so many days, with today, and the budget.
+
+    Raises: `errors.OutOfLimits`.
+    """
+    if not 1 <= days <= MOST_SPEND_DAYS:
+        raise errors.OutOfLimits(f"days is 1 to {MOST_SPEND_DAYS}; it was {days}.")
+    since = now.at.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
+    rows, total = store.ledger.spending(since, caller.owner)
+    return SpendResult(days=days, rows=rows, total=total, budget=store.balance(now))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from triptych.core.json_fields import Utc
-from triptych.core.text import joined_lines
+from triptych.core.text import counted, joined_lines
 from triptych.jobs.results import Result
 
 
@@ -18,9 +18,8 @@ class LookResult(Result):
 
     def label(self) -> str:
         """Return its name, its version and its size in words."""
-        number = len(self.images)
         words = f", {len(self.words)} characters of words" if self.words else ", no words"
-        return f"look:{self.name} version {self.version}: {number} image{'s' if number > 1 else ''}{words}"
+        return f"look:{self.name} version {self.version}: {counted(len(self.images), 'image')}{words}"
 
     def text(self) -> str:
         """Return the version as one line."""

@@ -14,7 +14,8 @@ from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.models import Image
 from triptych.core.requests import Look
-from triptych.jobs.image_access import Caller
+from triptych.core.text import first_ones
+from triptych.jobs.caller import Caller
 from triptych.jobs.look_results import LookResult, LooksResult
 from triptych.storage.async_store import AsyncStore
 from triptych.storage.jobs import Store
@@ -25,7 +26,7 @@ MOST_IMAGES = 14
 MOST_NAME_CHARS = 40
 MOST_WORDS_CHARS = 2000
 MOST_NAMES_SHOWN = 20
-NOBODY = "?"
+NO_OWNER = "?"
 """The owner of a call that owns nothing: no looks are stored under it."""
 
 
@@ -93,7 +94,7 @@ class Looks:
         Raises: `errors.NotAllowed` for a caller that owns nothing.
         """
         owner = _owner(caller)
-        if owner == NOBODY:
+        if owner == NO_OWNER:
             raise errors.NotAllowed("A look needs an owner, and this connection has none.")
 
         def add(store: Store) -> tuple[LookResult, list[str]]:
@@ -145,7 +146,7 @@ class Looks:
 
 
 def _owner(caller: Caller) -> str:
-    return "" if caller.owner is None else caller.owner or NOBODY
+    return "" if caller.owner is None else caller.owner or NO_OWNER
 
 
 def _present(store: Store, name: str, caller: Caller) -> LookVersion:
@@ -155,10 +156,7 @@ def _present(store: Store, name: str, caller: Caller) -> LookVersion:
     if found and not found.removed:
         return found
     names = [f"{PREFIX}{one.look.name}" for one in store.looks.listed(owner)]
-    there = ", ".join(names[:MOST_NAMES_SHOWN])
-    more = len(names) - MOST_NAMES_SHOWN
-    if more > 0:
-        there += f" and {more} more"
+    there = first_ones(names, MOST_NAMES_SHOWN)
     what = f"look:{name} was removed" if found else f"There is no look:{name}"
     makes = f"version {found.look.version + 1}" if found else "it"
     raise errors.UnknownHandle(

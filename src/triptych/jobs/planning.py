@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
+from pathlib import PurePath
 from typing import Any
 from uuid import uuid4
 
@@ -191,6 +192,21 @@ def _route(plan: Plan) -> Route:
         tuple(quote.usd for quote in plan.later_quotes) if plan.later_quotes != plan.quotes else (),
         (words.endpoint, words.operation) if words else None,
     )
+
+
+def repeats(request: Request, sources: Sequence[str]) -> tuple[str, ...]:
+    """Return a warning about lanes that begin with the same picture; `tables` warns of the rows of a table."""
+    if not request.is_chain or request.rows is not None:
+        return ()
+    first: dict[str, str] = {}
+    pairs = []
+    for handle, source in zip(request.images, sources, strict=True):
+        if handle in first:
+            name, earlier = (errors.quoted(PurePath(text).name or handle, 60) for text in (source, first[handle]))
+            pairs.append(f"{name} (as {earlier})")
+        first.setdefault(handle, source)
+    listed = ", ".join(pairs[:5]) + (f" and {len(pairs) - 5} more" if len(pairs) > 5 else "")
+    return (f"Pictures that are the same as an earlier one are paid again: {listed}.",) if pairs else ()
 
 
 def checked(request: Request) -> Request:

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from triptych.core import errors
 from triptych.core.models import Failure, Image, Job, Output, Prediction, State, Status
-from triptych.core.text import line
+from triptych.core.text import counted, line
 from triptych.jobs.results import (
     Cost,
     ImageResult,
@@ -58,6 +58,20 @@ def ago(age: timedelta) -> str:
         if seconds >= unit:
             return f"{seconds // unit} {name} ago"
     return f"{seconds} s ago"
+
+
+def made_before(age: timedelta) -> str:
+    """Return the warning of a call that gets the earlier job of the same request."""
+    return (
+        f"The same request was made {ago(age)}: this is its job, and this call pays nothing. again=true pays for "
+        "another variation."
+    )
+
+
+def took_s(job: Job, predictions: Sequence[Prediction]) -> float | None:
+    """Return the seconds from the call of a job to its last end; None while it runs."""
+    last = max((p.finished_at for p in predictions if p.finished_at), default=None)
+    return round((last - job.created_at).total_seconds(), 1) if last and job.status.has_ended else None
 
 
 def image_of_output(output: Output, image: Image | None, link: Link = as_stored) -> ImageResult:
@@ -127,7 +141,7 @@ def job_result(
     """
     warnings = list(job.warnings)
     returned = [output for output in outputs if output.url or output.sha256]
-    ended = job.status not in (Status.QUEUED, Status.RUNNING)
+    ended = job.status.has_ended
     shown, pages = returned, 1
     if page_size and not ended:
         shown = []
@@ -136,7 +150,7 @@ def job_result(
         pages = max(-(-len(returned) // page_size), 1)
         if not 1 <= page <= pages:
             raise errors.OutOfLimits(
-                f"{job.id} has {pages} page{'s' if pages > 1 else ''} of images; page was {page}. "
+                f"{job.id} has {counted(pages, 'page')} of images; page was {page}. "
                 f'get_status(job_id="{job.id}", page={pages}) is the last.'
             )
         shown = returned[(page - 1) * page_size : page * page_size]
@@ -191,6 +205,18 @@ def job_summary(job: Job, costs: Sequence[Costs]) -> JobSummary:
         created_at=job.created_at,
         cost=cost_of(job, costs),
     )
+
+
+def still_charged(predictions: Sequence[Prediction], provider: str) -> list[str]:
+    """Return a warning about the requests of a cancelled job that are at the provider already, if there are some."""
+    there = [p for p in predictions if p.state in (State.SUBMITTING, State.RUNNING, State.FETCHING)]
+    if not there:
+        return []
+    cost_usd = sum((p.quoted_usd for p in there), Decimal(0))
+    return [
+        f"{counted(len(there), 'request')} {'is' if len(there) == 1 else 'are'} already at {provider}, which cannot "
+        f"cancel: about ${errors.format_usd(cost_usd)} will be charged, and the images are still fetched."
+    ]
 
 
 def _fault(faulty: Sequence[Prediction]) -> Failure | None:

@@ -22,8 +22,8 @@ from triptych.core.models import Reference
 from triptych.core.offers import Lifecycle, Offer, Operation, Price, Quote
 from triptych.core.text import line
 from triptych.jobs.catalogues import Catalogues, Known
+from triptych.jobs.model_results import ModelRow, ModelsResult, ProviderRow
 from triptych.jobs.planning import Plan
-from triptych.jobs.results import ModelRow, ModelsResult, ProviderRow
 from triptych.providers.client import Account, ProviderClient
 from triptych.storage.async_store import AsyncStore
 

@@ -1,9 +1,8 @@
 """Reads outside images into our files: paths and https URLs, for calls, and on after a call has given up waiting.
 
-A repeated call uses what was read before. Rules: a path has passed the door (`allowed_paths`) in each call that names
-it, before anything read for another call is used. What is remembered of a file counts only while the file is unchanged.
-What is remembered of a URL counts for one owner, and only after a call for it gave up. A few pictures are decoded at a
-time. Must not know the database.
+A repeated call uses what was read before. Rules: each call checks its paths (`allowed_paths`) before it uses anything
+that another call read. A remembered file counts only while it is unchanged. A URL is remembered for one owner, and only
+after a call for it gave up. A few pictures are decoded at a time. Must not know the database.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import os
 import stat
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +43,7 @@ FRESH_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One outside image of a call: a path that passed the door, or an https URL.
+    """One outside image of a call: a path that was checked, or an https URL.
 
     Two sources with the same key have the same bytes.
     """
@@ -71,7 +70,7 @@ def source_of_file(text: str, real: Path) -> Source:
 
 
 def _stamp(found: os.stat_result) -> tuple[int, ...]:
-    """Return what changes when a file, its names or its rights do."""
+    """Return the facts that change with a file, its names or its rights."""
     return (
         *(found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev),
         *(found.st_nlink, stat.S_IFMT(found.st_mode), stat.S_IMODE(found.st_mode)),
@@ -90,7 +89,7 @@ class _Item:
     kept: bool = False
     """A call for it gave up: the image of a URL is remembered then."""
     wanted: int = 0
-    """By how many calls."""
+    """The number of calls that wait for it."""
     image: Image | None = None
     error: Exception | None = None
 
@@ -263,6 +262,19 @@ class Reading:
         self._remembered.move_to_end(item.source.key)
         while len(self._remembered) > MOST_REMEMBERED:
             self._remembered.popitem(last=False)
+
+
+def together(faults: Mapping[str, errors.UnreadableImage], places: Mapping[str, str]) -> errors.UnreadableImage:
+    """Return the first error; its message also names the other images."""
+    (_, first), *others = faults.items()
+    names = [
+        places.get(text) or ("a data: URI" if text[:5].lower() == "data:" else errors.quoted(Path(text).name, 80))
+        for text, _ in others
+    ]
+    if not names:
+        return first
+    listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return errors.UnreadableImage(f"{first.message} Nor can these be read: {listed}.")
 
 
 def _is_unchanged(source: Source) -> bool:

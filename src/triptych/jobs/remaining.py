@@ -15,8 +15,8 @@ BASIS = 3
 def remaining_s(pace: Pace, now: datetime, began: datetime) -> int | None:
     """Return about how many seconds a job still takes, at least 1; None without a basis, or if nothing is left.
 
-    The newest ends say how long a request takes, and how many run at once. The steps of a lane follow each other, so a
-    few long lanes take longer than their number of requests. While no request ends in time, the estimate grows.
+    The newest ends give the duration of a request, and how many run at once. The steps of a lane follow each other, so
+    a few long lanes take longer than their number of requests. While no request ends in time, the estimate grows.
     `began` is when this process began: a pause before it does not count.
     """
     if not pace.left or len(pace.finished) < BASIS:
@@ -40,7 +40,7 @@ def remaining_s(pace: Pace, now: datetime, began: datetime) -> int | None:
     worked_s += sum(seconds(max(sent, first), last) for sent in pace.running if sent < last)
     at_once = max(worked_s / max(seconds(first, last), 0.001), 0.001)
     lanes = max(round(at_once), 1)
-    # A request that runs longer than the finished ones says that they were the short ones.
+    # If a request already runs longer than the finished ones, those were the short ones.
     older = [age for age in ages if age > mean_s]
     slot_s = (sum(took) + sum(older)) / (len(took) + len(older)) * lanes / at_once
     late_s = max(seconds(last, now) - mean_s, 0.0)

@@ -1,4 +1,4 @@
-"""How a job was asked for and how its requests stand: what a page needs to show it and to ask for it again."""
+"""The request of a job and the states of its predictions, for a page that shows the job or repeats its request."""
 
 from __future__ import annotations
 
@@ -6,34 +6,28 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pydantic import Field
-
-from triptych.core.models import Job, Prediction, Status
+from triptych.core.models import Job, Prediction
 from triptych.core.text import line
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 from triptych.jobs.job_reads import visible_job
-from triptych.jobs.results import Result
+from triptych.jobs.presenters import took_s
+from triptych.jobs.results import Result, shown_if_any
 from triptych.storage.jobs import Store
 
 REASON_CHARS = 240
 """The most characters of a failure's reason: a large job has thousands of them."""
 
 
-def _shown_if_any() -> Any:
-    """Return a field that is empty by default, and left out of the JSON then."""
-    return Field(None, exclude_if=lambda value: not value)
-
-
 class PredictionInfo(Result):
-    """Where one request of a job stands: its lane and step (from 0), its first output (from 1), how far it is."""
+    """The state of one request of a job, its lane and step (from 0), its first output (from 1)."""
 
     lane: int
     step: int
     first_output: int
     count: int
-    size: str | None = _shown_if_any()
+    size: str | None = shown_if_any()
     state: str
-    reason: str | None = _shown_if_any()
+    reason: str | None = shown_if_any()
     """Why it failed."""
 
 
@@ -47,7 +41,7 @@ class LookInfo(Result):
 
 
 class JobRequest(Result):
-    """How a job was asked for: enough to show it, and to ask again for it or for one of its images.
+    """The request of a job: enough to show it, and to repeat it whole or for one of its images.
 
     `columns` are those of its table, `values` has a row for each lane; a lane without a column has "" there. `sources`
     has the caller's text for each lane, such as a path. `done` is the number of steps of each lane that an earlier job
@@ -56,29 +50,28 @@ class JobRequest(Result):
     """
 
     tool: str
-
     prompts: list[str]
     """One for each step, in the caller's words."""
-    sent: list[str] | None = _shown_if_any()
+    sent: list[str] | None = shown_if_any()
     """The same with the words of the look, if it has some."""
     lanes: list[list[str]]
     """The handles of each lane's own images."""
-    references: list[str] | None = _shown_if_any()
+    references: list[str] | None = shown_if_any()
     """The handles in every request, and `original`."""
-    look: LookInfo | None = _shown_if_any()
-    columns: list[str] | None = _shown_if_any()
-    values: list[list[str]] | None = _shown_if_any()
-    sources: list[str] | None = _shown_if_any()
-    done: list[int] | None = _shown_if_any()
-    originals: list[str] | None = _shown_if_any()
-    is_table: bool | None = _shown_if_any()
+    look: LookInfo | None = shown_if_any()
+    columns: list[str] | None = shown_if_any()
+    values: list[list[str]] | None = shown_if_any()
+    sources: list[str] | None = shown_if_any()
+    done: list[int] | None = shown_if_any()
+    originals: list[str] | None = shown_if_any()
+    is_table: bool | None = shown_if_any()
     """Its lanes are no plain images, so that a call cannot name them one by one."""
     count: int = 1
-    size: str | None = _shown_if_any()
+    size: str | None = shown_if_any()
     """As the caller asked for it."""
     format: str | None = None
-    params: dict[str, Any] | None = _shown_if_any()
-    took_s: float | None = _shown_if_any()
+    params: dict[str, Any] | None = shown_if_any()
+    took_s: float | None = shown_if_any()
     """The seconds from its call to its last image, once it has ended."""
     requests: list[PredictionInfo]
 
@@ -106,7 +99,7 @@ def making(job: Job, predictions: Sequence[Prediction]) -> JobRequest:
         size=request.size,
         format=request.format,
         params=dict(request.params) if request.params else None,
-        took_s=_took_s(job, predictions),
+        took_s=took_s(job, predictions),
         requests=[
             PredictionInfo(
                 lane=p.lane,
@@ -122,15 +115,8 @@ def making(job: Job, predictions: Sequence[Prediction]) -> JobRequest:
     )
 
 
-def _took_s(job: Job, predictions: Sequence[Prediction]) -> float | None:
-    if job.status in (Status.QUEUED, Status.RUNNING):
-        return None
-    last = max((p.finished_at for p in predictions if p.finished_at), default=None)
-    return round((last - job.created_at).total_seconds(), 1) if last else None
-
-
 def image_facts(store: Store, handle: str, caller: Caller) -> dict[str, Any]:
-    """Return what an image's page shows besides it: the prompt that made it, and the handles of those made from it.
+    """Return the facts for an image's page: the prompt that made it, and the handles of the images made from it.
 
     `prompt` is in the caller's words, with the values of its row; an uploaded image has none. `sent` has the words of
     the look too, if there are some. Handles: oldest first.

@@ -19,9 +19,14 @@ from triptych.core.text import joined_lines
 from triptych.storage.budget import Budget, Spent, SpentRow
 
 
-def _shown_if_set() -> Any:
+def shown_if_set() -> Any:
     """Return a field that is None by default, and left out of the JSON then."""
     return Field(None, exclude_if=lambda value: value is None)
+
+
+def shown_if_any() -> Any:
+    """Return a field that is None by default, and left out of the JSON if it is None, empty, zero or false."""
+    return Field(None, exclude_if=lambda value: not value)
 
 
 class Result(BaseModel):
@@ -33,7 +38,7 @@ class Result(BaseModel):
 class Progress(Result):
     done: int
     total: int
-    remaining_s: int | None = _shown_if_set()
+    remaining_s: int | None = shown_if_set()
     """About how long the job still takes, in seconds; left out until some of its requests have finished."""
 
 
@@ -91,7 +96,7 @@ class ImageResult(Result):
     width: int | None = None
     height: int | None = None
     source: list[str] = []
-    layer: LayerResult | None = _shown_if_set()
+    layer: LayerResult | None = shown_if_set()
 
 
 def images_text(images: Sequence[ImageResult]) -> list[str]:
@@ -196,7 +201,7 @@ class UploadResult(Result):
     more: list[str] = []
     """The handles of the images after those in `images`."""
     provider: str
-    look: str | None = _shown_if_set()
+    look: str | None = shown_if_set()
     """The look that they are stored as, with its version, in words."""
     warnings: list[str] = []
     next: str | None = None
@@ -235,101 +240,6 @@ class JobsResult(Result):
             for j in self.jobs
         ]
         return joined_lines([*lines, f"next: {self.next}"] if self.next else lines)
-
-
-class ModelRow(Result):
-    """A model as one provider sells it. An operation with another price or state has a row of its own."""
-
-    model: str
-    provider: str
-    endpoints: dict[str, str]
-    """The provider's own id for each operation."""
-    usd_per_image: Usd | None
-    """Null if the price is not published: the provider quotes each request."""
-    price: str | None = _shown_if_set()
-    """The list price in words, where it has more parts than one."""
-    price_as_of: str
-    max_references: int
-    max_outputs: int
-    max_references_and_outputs: int | None = _shown_if_set()
-    """For models that edit sets: how many references and images one request takes together."""
-    independent: bool | None = _shown_if_set()
-    """Several images of one request are variations of each other, not one set."""
-    sizes: list[str]
-    formats: list[str]
-    params: list[str] | None = _shown_if_set()
-    """The model's own parameters with their values, where the list is short."""
-    live: bool | None = _shown_if_set()
-    """True for a model from the provider's live catalogue: only its endpoint id names it."""
-    title: str | None = _shown_if_set()
-    """The provider's words about it: data from outside."""
-    lifecycle: str | None = _shown_if_set()
-    usable: bool
-    why_not: str | None = _shown_if_set()
-
-    def limits_text(self) -> str:
-        """Return how many references and images one request takes, in words."""
-        kind = "variations" if self.independent else "images"
-        images = f"up to {self.max_outputs} {kind}" if self.max_outputs > 1 else "1 image"
-        together = f", {self.max_references_and_outputs} together" if self.max_references_and_outputs else ""
-        return f"up to {self.max_references} references, {images}{together}" if self.max_references else images
-
-    def price_text(self) -> str:
-        """Return the price in words; where it has parts, a live one is only where they begin."""
-        if self.usd_per_image is None:
-            return "no published price: quoted for each request"
-        if not self.price:
-            return f"${format_usd(self.usd_per_image)} an image"
-        live = f"from ${format_usd(self.usd_per_image)} now; listed " if self.price_as_of == "live" else ""
-        return live + self.price
-
-    def by_endpoint(self) -> dict[str, list[str]]:
-        """Return the operations of each endpoint id."""
-        found: dict[str, list[str]] = {}
-        for operation, endpoint in self.endpoints.items():
-            found.setdefault(endpoint, []).append(operation)
-        return found
-
-    def text(self) -> str:
-        """Return the row as one line."""
-        facts = [f"live, {quoted(self.title)}" if self.title else "live"] if self.live else []
-        facts += [self.price_text(), self.limits_text()]
-        facts += [f"sizes {', '.join(self.sizes)}"] if self.sizes else []
-        facts += [" ".join(self.formats)] if self.formats else []
-        facts += [f"params {', '.join(self.params)}"] if self.params else []
-        facts += [self.lifecycle] if self.lifecycle else []
-        facts += ["usable" if self.usable else f"not usable: {self.why_not}"]
-        ids = [f"{' '.join(operations)} = {endpoint}" for endpoint, operations in self.by_endpoint().items()]
-        return f"{self.model} on {self.provider}: {'; '.join([*facts, *ids])}"
-
-
-class ProviderRow(Result):
-    provider: str
-    usable: bool
-    why_not: str | None = _shown_if_set()
-    balance_usd: Usd | None = _shown_if_set()
-    others_usd_per_image: dict[str, Usd] = Field({}, exclude_if=lambda prices: not prices)
-    """Its models that have no row in this list, and the least that an image costs."""
-
-    def text(self) -> str:
-        """Return the provider as one line."""
-        facts = ["usable" if self.usable else f"not usable: {self.why_not}"]
-        facts += [f"balance ${format_usd(self.balance_usd)}"] if self.balance_usd is not None else []
-        others = ", ".join(f"{model} ${format_usd(usd)}" for model, usd in self.others_usd_per_image.items())
-        facts += [f"not shown below, an image: {others}"] if others else []
-        return f"{self.provider}: {'; '.join(facts)}"
-
-
-class ModelsResult(Result):
-    default_provider: str
-    providers: list[ProviderRow]
-    models: list[ModelRow]
-    warnings: list[str] = []
-
-    def text(self) -> str:
-        """Return the providers and the models, one a line."""
-        lines = [row.text() for row in self.providers] + [row.text() for row in self.models]
-        return joined_lines([f"default provider: {self.default_provider}", *lines, *self.warnings])
 
 
 class SpendResult(Result):
@@ -377,16 +287,16 @@ class SaveResult(Result):
     """
 
     saved: list[Saved]
-    more: str | None = _shown_if_set()
+    more: str | None = shown_if_set()
     count: int
     """How many files are saved; some may have been there before."""
     directory: str
-    archive: str | None = _shown_if_set()
+    archive: str | None = shown_if_set()
     """The path of the archive, if one was made."""
     manifests: list[str] = Field(default=[], exclude_if=lambda paths: not paths)
     """For each job from a table: a file with the values and results of its rows."""
     warnings: list[str] = []
-    next: str | None = _shown_if_set()
+    next: str | None = shown_if_set()
 
     def text(self) -> str:
         """Return where each image lies now, one a line."""

@@ -1,4 +1,4 @@
-"""Turns `job_…/failed` into a request for the lanes of a chain that failed, and only for what they lack.
+"""Turns `job_…/failed` into a request for the lanes of a chain that failed, and only for the steps that they lack.
 
 Rules: reads the store, sends nothing. An uncertain request is never made again: it may have been
 accepted and paid.
@@ -11,11 +11,12 @@ from collections.abc import Sequence, Set
 from dataclasses import replace
 
 from triptych.core import errors
-from triptych.core.models import Job, Prediction, State, Status
+from triptych.core.models import Job, Prediction, State
 from triptych.core.requests import Request, Row
+from triptych.core.text import first_ones
 from triptych.jobs import tables
+from triptych.jobs.caller import Caller
 from triptych.jobs.expanded import Expanded
-from triptych.jobs.image_access import Caller
 from triptych.jobs.job_reads import visible_job
 from triptych.jobs.lanes import beginning
 from triptych.jobs.presenters import FREE_LOOKS
@@ -33,7 +34,7 @@ def is_failed(item: str) -> bool:
 async def failed(store: AsyncStore, item: str, request: Request, caller: Caller) -> Expanded:
     """Return the request for the lanes of a job that failed or were cancelled; each goes on after its last stored step.
 
-    What the call gives (`request`) replaces what the job had. With steps in the call, the lanes begin again at their
+    Arguments of the call (`request`) replace those of the job. With steps in the call, the lanes begin again at their
     first image. The model is the one that made what is stored; of a job without any, it is chosen as for a new one.
     Raises: `errors.BadRequest` if the job still runs, is uncertain, has no such lane, or lacks an image for it;
     `errors.UnknownHandle`.
@@ -69,7 +70,8 @@ def _failed(store: Store, job_id: str, request: Request, caller: Caller) -> Expa
         retry_of=job.id,
     )
     sources = tuple(job.sources[lane] if job.sources else "" for lane in lost)
-    return Expanded(made, sources, _warnings(job, lost, [] if again else rows, predictions))
+    warnings = _warnings(job, lost, [] if again else rows, predictions)
+    return Expanded(made, sources, warnings, save_to=job.save_to)
 
 
 def _lost_lanes(job: Job, predictions: Sequence[Prediction]) -> list[int]:
@@ -82,7 +84,7 @@ def _lost_lanes(job: Job, predictions: Sequence[Prediction]) -> list[int]:
             f"{job.id}/failed stands for the failed lanes of an edit_chain; {job.id} is of {job.request.tool}: repeat "
             "that call."
         )
-    if job.status in (Status.QUEUED, Status.RUNNING):
+    if not job.status.has_ended:
         raise errors.BadRequest(
             f'{job.id} still runs: get_status(job_id="{job.id}", wait_s=50) waits for it. Nothing was sent.'
         )
@@ -132,17 +134,16 @@ def _require_images(store: Store, rows: Sequence[Row]) -> None:
         if not image or image.pruned_at or not image.path.exists():
             gone.append(handle)
     if gone:
-        shown = ", ".join(gone[:6]) + (f" and {len(gone) - 6} more" if len(gone) > 6 else "")
         raise errors.UnknownHandle(
-            f"The files of {shown} are gone, and the failed lanes go on from them. Give the steps too: the lanes "
-            "then begin again at their first images, which must be here. Nothing was sent."
+            f"The files of {first_ones(gone, 6)} are gone, and the failed lanes go on from them. Give the steps too: "
+            "the lanes then begin again at their first images, which must be here. Nothing was sent."
         )
 
 
 def _warnings(job: Job, lost: Sequence[int], rows: Sequence[Row], predictions: Sequence[Prediction]) -> tuple[str, ...]:
     late = sum(1 for one in rows if one.done > 0)
     lanes = f"{len(lost)} of the {job.request.lanes} lanes" if job.request.lanes > 1 else "The lane"
-    sentence = f"{lanes} of {job.id} failed and {'is' if job.request.lanes == 1 else 'are'} made again"
+    sentence = f"{lanes} of {job.id} failed and {'is' if len(lost) == 1 else 'are'} made again"
     sentence += f"; {late} from the last stored step on." if late else "."
     fetchable = sum(1 for one in predictions if one.fault and one.fault.kind in FREE_LOOKS)
     if not fetchable:

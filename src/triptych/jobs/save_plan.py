@@ -1,4 +1,4 @@
-"""What one `save_images` call writes: its images, in each size, under their names.
+"""Plans the files of one `save_images` call: its images, in each size, under their names.
 
 Rules: writes nothing. Only images that the caller sees are found. Functions with a plain store may block:
 `AsyncStore.run` runs them.
@@ -7,7 +7,6 @@ Rules: writes nothing. Only images that the caller sees are found. Functions wit
 from __future__ import annotations
 
 import functools
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,19 +14,20 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from triptych.core import errors
-from triptych.core.models import Image, Job, Output, Status
+from triptych.core.models import Image, Job, Output
+from triptych.core.text import call
 from triptych.images.naming import suffix_of
 from triptych.jobs import file_names
+from triptych.jobs.caller import Caller
 from triptych.jobs.file_names import Named
-from triptych.jobs.image_access import Caller
-from triptych.jobs.image_preview import job_named
-from triptych.jobs.job_reads import visible_job
+from triptych.jobs.job_reads import job_named, visible_job
 from triptych.storage.jobs import Store
 
 if TYPE_CHECKING:
     from triptych.images.delivery import Delivery
 
 LARGE_PIXELS = 24_000_000
+MOST_CALL_CHARS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,8 @@ class Asked:
     def call(self) -> str:
         """Return the call as an assistant writes it; the words "the same call" if it is long."""
         given = {name: getattr(self, name) for name in ("images", "directory", "name", "size", "format")}
-        given["images"] = list(self.images)
-        text = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in given.items() if value)
-        return f"save_images({text})" if len(text) <= 400 else "the same save_images call"
+        text = call("save_images", given | {"images": list(self.images)})
+        return text if len(text) <= MOST_CALL_CHARS else "the same save_images call"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Piece:
 class Found:
     """The images of a call in order.
 
-    `count` is the highest number that one may have, `missing` a sentence for each job that has not all, `tables` the
+    `count` is the highest number that one may have, `missing` a sentence for each job that lacks some, `tables` the
     ids of the jobs from tables.
     """
 
@@ -99,7 +98,6 @@ class Task:
 
 def tasks_of(found: Found, deliveries: Sequence[Delivery], name: str | None, mime_type: str | None) -> list[Task]:
     """Return the files to write, image by image. Different files have different names; the same file has one.
-
 
     Raises: `errors.OutOfLimits` for a name with an unknown placeholder.
     """
@@ -144,7 +142,7 @@ def groups(tasks: Sequence[Task], at_once: int) -> Iterator[list[list[Task]]]:
 
 
 def look_up(store: Store, items: Sequence[str], images: Sequence[Image], caller: Caller) -> Found:
-    """Return what a call saves: an item that names a job is its final images; `images` are those of the other items.
+    """Return what a call saves: the final images of each job among the items, and `images` for the other items.
 
     Raises: `errors.UnknownHandle` for another owner's job, and for a job without a stored image.
     """
@@ -160,15 +158,11 @@ def look_up(store: Store, items: Sequence[str], images: Sequence[Image], caller:
         output = store.output(image.handle) if image.handle.startswith("job_") else None
         made = jobs(output.job_id) if output else None
         if output and made:
-            named, ended = file_names.of_output(made, output.n), _has_ended(made)
+            named, ended = file_names.of_output(made, output.n), made.status.has_ended
             found.pieces.append(Piece(image, named, found.count, output if ended else None))
         else:
             found.pieces.append(Piece(image, file_names.of_item(item, image.handle), found.count))
     return found
-
-
-def _has_ended(job: Job) -> bool:
-    return job.status not in (Status.QUEUED, Status.RUNNING)
 
 
 def _add_final(store: Store, job: Job, found: Found) -> None:
@@ -180,7 +174,7 @@ def _add_final(store: Store, job: Job, found: Found) -> None:
         image = store.image_by_sha256(output.sha256) if output.sha256 else None
         if image and image.path.exists():
             n = found.count + (output.n // request.steps if request.is_chain else output.n)
-            ended = output if _has_ended(job) else None
+            ended = output if job.status.has_ended else None
             named = file_names.of_output(job, output.n)
             pieces.append(Piece(replace(image, handle=output.handle), named, n, ended))
         elif image:
@@ -199,7 +193,7 @@ def _missing(job: Job, count: int, pieces: Sequence[Piece], pruned: int) -> str:
     if len(pieces) >= count:
         return ""
     has = f"{len(pieces)} of {count} final images are stored"
-    if not _has_ended(job):
+    if not job.status.has_ended:
         return f'{job.id} is {job.status}: {has} so far. get_status(job_id="{job.id}", wait_s=50) waits for it.'
     parts = []
     if job.request.is_chain:

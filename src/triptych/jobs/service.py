@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -19,17 +18,28 @@ import anyio
 from triptych.core import errors
 from triptych.core.clock import Clock, SystemClock, moment
 from triptych.core.concurrency import unwrap_group
-from triptych.core.models import Job, State, Status
+from triptych.core.models import Job, Status
 from triptych.core.requests import Request
 from triptych.images.files import ImageFiles
 from triptych.jobs import presenters, request_facts, resumption
+from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
-from triptych.jobs.delivery import Deliveries
-from triptych.jobs.image_access import Caller, ImageAccess, SignedFile
+from triptych.jobs.image_access import ImageAccess, SignedFile
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
-from triptych.jobs.job_reads import job_id_in, job_result, job_stages, jobs_listed, seen_job, visible_job
+from triptych.jobs.job_reads import (
+    job_id_in,
+    job_result,
+    job_stages,
+    jobs_listed,
+    recent_handles,
+    recent_images,
+    seen_job,
+    spent,
+    visible_job,
+)
 from triptych.jobs.looks import Looks
+from triptych.jobs.model_results import ModelsResult
 from triptych.jobs.planning import MAX_REQUESTS, Terms
 from triptych.jobs.pricing import Pricing
 from triptych.jobs.reading import Reading
@@ -39,7 +49,6 @@ from triptych.jobs.results import (
     JobResult,
     JobsResult,
     JobStages,
-    ModelsResult,
     Preview,
     SaveResult,
     SpendResult,
@@ -47,6 +56,7 @@ from triptych.jobs.results import (
     time_left,
 )
 from triptych.jobs.save_plan import Asked
+from triptych.jobs.saving import Saving
 from triptych.jobs.uploads import upload_all
 from triptych.jobs.worker import Worker
 from triptych.providers.client import ProviderClient
@@ -65,8 +75,6 @@ OVERVIEW_BYTES = 4000
 """The limit of the whole list of models: its bytes cost tokens in the conversation."""
 MODELS_BYTES = 9000
 """The limit of a list narrowed by query, operation or provider."""
-MOST_SPEND_DAYS = 366
-
 
 ANYONE = Caller()
 PLAIN = Terms()
@@ -96,7 +104,7 @@ async def open_service(
                 tasks.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
-            service.deliveries.close()
+            service.saving.close()
             await service.provider_client.aclose()
             await service.store.close()
 
@@ -126,7 +134,7 @@ class ImageService:
         )
         self.looks = Looks(self.store, clock)
         self.inputs = Inputs(self.store, self._files, self.image_access)
-        self.deliveries = Deliveries(self.store, self._files, self.image_access, self.inputs, clock)
+        self.saving = Saving(self.store, self._files, self.image_access, self.inputs, clock)
         self._creation = JobCreation(
             config, self.store, self._pricing, self.catalogues, self.image_access, self.inputs, clock
         )
@@ -212,21 +220,10 @@ class ImageService:
         await self.store.cancel(job.id, moment(self._clock))
         self._notify_listeners(job.id)
         self.worker.notifier.notify()
-        at_provider = [
-            p
-            for p in await self.store.predictions(job.id)
-            if p.state in (State.SUBMITTING, State.RUNNING, State.FETCHING)
-        ]
+        title = self.config.accounts[job.provider].provider.title
+        warnings = presenters.still_charged(await self.store.predictions(job.id), title)
         result = await self.job(job.id, caller)
-        if not at_provider:
-            return result
-        cost = sum((p.quoted_usd for p in at_provider), Decimal(0))
-        provider = self.config.accounts[job.provider].provider.title
-        warning = (
-            f"{len(at_provider)} request(s) are already at {provider}, which cannot cancel them: "
-            f"about ${errors.format_usd(cost)} will be charged, and their images are still fetched."
-        )
-        return result.model_copy(update={"warnings": [*result.warnings, warning]})
+        return result.model_copy(update={"warnings": [*result.warnings, *warnings]})
 
     async def list_models(
         self,
@@ -267,9 +264,9 @@ class ImageService:
     ) -> SaveResult:
         """Save images into an allowed directory or archive, overwriting nothing, until `within_s` is over.
 
-        Raises: as `Deliveries.save`.
+        Raises: as `Saving.save`.
         """
-        return await self.deliveries.save(Asked(images, directory, name, size, format), caller, within_s)
+        return await self.saving.save(Asked(images, directory, name, size, format), caller, within_s)
 
     # -- the resources
 
@@ -316,16 +313,7 @@ class ImageService:
 
         Raises: `errors.OutOfLimits`.
         """
-        if not 1 <= days <= MOST_SPEND_DAYS:
-            raise errors.OutOfLimits(f"days is 1 to {MOST_SPEND_DAYS}; it was {days}.")
-        now = moment(self._clock)
-        since = now.at.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
-
-        def read(store: Store) -> SpendResult:
-            days_spent, total = store.ledger.spending(since, caller.owner)
-            return SpendResult(days=days, rows=days_spent, total=total, budget=store.balance(now))
-
-        return await self.store.run(read)
+        return await self.store.run(spent, days, caller, moment(self._clock))
 
     async def making(self, job_id: str, caller: Caller = ANYONE) -> request_facts.JobRequest:
         """Return the request of a job.
@@ -341,22 +329,11 @@ class ImageService:
 
     async def recent_images(self, limit: int = 20, caller: Caller = ANYONE) -> list[ImageResult]:
         """Return the newest stored outputs."""
-
-        def read(store: Store) -> list[ImageResult]:
-            link = self.image_access.link(store, caller)
-            outputs = store.recent_outputs(limit, caller.owner)
-            return [presenters.image_of_output(f, store.image_by_sha256(f.sha256 or ""), link) for f in outputs]
-
-        return await self.store.run(read)
+        return await self.store.run(lambda s: recent_images(s, limit, caller, self.image_access.link(s, caller)))
 
     async def recent_handles(self, limit: int, caller: Caller = ANYONE) -> list[str]:
         """Return the handles of the newest stored outputs, then those of the newest uploads."""
-
-        def read(store: Store) -> list[str]:
-            outputs = [output.handle for output in store.recent_outputs(limit, caller.owner)]
-            return outputs + [image.handle for image in store.recent_uploads(limit, caller.owner)]
-
-        return await self.store.run(read)
+        return await self.store.run(recent_handles, limit, caller)
 
     async def preview(self, handle: str, caller: Caller = ANYONE) -> tuple[bytes, ImageResult]:
         """Return a JPEG of at most 100 KB and the facts of the image behind a handle.
@@ -382,11 +359,7 @@ class ImageService:
         if created.save_to:
             await self.image_access.save_copies(job.id)
             result = await self.job(job.id, caller)
-        age = presenters.ago(self._clock.now() - job.created_at)
-        note = (
-            f"The same request was made {age}: this is its job, and this call pays nothing. again=true pays for "
-            "another variation."
-        )
+        note = presenters.made_before(self._clock.now() - job.created_at)
         return result.model_copy(update={"warnings": [*result.warnings, note]})
 
     async def _wait(self, job_id: str, wait_s: float, caller: Caller, page: int = 1) -> JobResult:
@@ -402,10 +375,10 @@ class ImageService:
                     pace, left_read_s = await self.store.pace(job_id), self._clock.monotonic()
                     left = remaining_s(pace, self._clock.now(), self._began_at)
                 message = f"{job_id} {seen.status}, {seen.returned} of {seen.requested} images"
-                message += f", {time_left(left)}" if left and seen.status in (Status.QUEUED, Status.RUNNING) else ""
+                message += f", {time_left(left)}" if left and not seen.status.has_ended else ""
                 await caller.report_progress(seen.returned, seen.requested, message)
             left_s = end_s - self._clock.monotonic()
-            if seen.status not in (Status.QUEUED, Status.RUNNING):
+            if seen.status.has_ended:
                 await self.image_access.save_copies(job_id)
                 return await self.job(job_id, caller, page=page)
             if left_s <= 0:

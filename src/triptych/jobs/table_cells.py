@@ -17,14 +17,15 @@ from typing import Any
 
 from triptych.core import errors
 from triptych.core.text import line
+from triptych.jobs.planning import MAX_REQUESTS
 
 LIMIT_BYTES = 5_000_000
 MANIFEST_LIMIT_BYTES = 16_000_000
 """A manifest is larger than its table: it has the prompts and paths too."""
 CELL_LIMIT_CHARS = 10_000
 MOST_COLUMNS = 200
-MOST_ROWS = 2_000
-"""Rows × steps of a job are at most so many (`planning.MAX_REQUESTS`)."""
+MOST_ROWS = MAX_REQUESTS
+"""Each row is at least one request of the job."""
 MOST_MISTAKES = 4
 PICTURES = ("image", "images")
 """The names of the column of pictures."""

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import PurePath, PureWindowsPath
 
 from triptych.core import errors
-from triptych.core.requests import Row
-from triptych.core.text import line
+from triptych.core.requests import BRACES, Row
+from triptych.core.text import counted, first_ones, line
 from triptych.jobs.planning import MAX_REQUESTS
 from triptych.jobs.table_cells import (
     CELL_LIMIT_CHARS,
@@ -39,7 +39,6 @@ MOST_PATH_CHARS = 2000
 
 _SUFFIXES = (".csv", ".tsv", ".jsonl")
 _SCHEMES = ("https:", "http:", "file:", "triptych:")
-_BRACES = re.compile(r"\{([^{}]*)\}")
 _HANDLE = re.compile(r"triptych:.*|img_[0-9a-f]{8,64}|job_[0-9a-f]{8,64}/\d+")
 _JOB = re.compile(r"job_[0-9a-f]{8,64}(/failed)?")
 _PICTURE_NAME = re.compile(r".*\.(jpe?g|png|webp|gif|bmp|tiff?|heic|avif)", re.IGNORECASE | re.DOTALL)
@@ -135,7 +134,7 @@ def _column_of_pictures(columns: Sequence[str], faults: Mistakes) -> str | None:
 
 def columns_in(steps: Sequence[str]) -> list[str]:
     """Return the names in braces in the steps."""
-    return list(dict.fromkeys(name.strip() for step in steps for name in _BRACES.findall(step) if name.strip()))
+    return list(dict.fromkeys(name.strip() for step in steps for name in BRACES.findall(step) if name.strip()))
 
 
 def _used(
@@ -265,7 +264,7 @@ def _looks_like_picture(cell: str) -> bool:
 
 def _count(name: str, rows: Sequence[Row], images: str | None, skipped: int) -> str:
     bare = sum(1 for row in rows if not row.images)
-    count = f"{shown(name)}: {len(rows)} row{'' if len(rows) == 1 else 's'}"
+    count = f"{shown(name)}: {counted(len(rows), 'row')}"
     count += f", {bare} without a picture" if images and bare else ""
     return count + (f"; {skipped} more are done ({STATUS}) and are left out" if skipped else "") + "."
 
@@ -280,5 +279,4 @@ def _repeats(rows: Sequence[Row], used: Sequence[str], numbers: Sequence[int]) -
             pairs.append(f"{number} (as {earlier})")
     if not pairs:
         return []
-    listed = ", ".join(pairs[:5]) + (f" and {len(pairs) - 5} more" if len(pairs) > 5 else "")
-    return [f"Rows with the same picture and words as an earlier row are paid again: {listed}."]
+    return [f"Rows with the same picture and words as an earlier row are paid again: {first_ones(pairs, 5)}."]

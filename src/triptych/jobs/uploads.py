@@ -17,7 +17,7 @@ import anyio.to_thread
 from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.models import Image, Reference
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 from triptych.providers import ReferenceLimits
 from triptych.providers.client import Account, ProviderClient
 from triptych.storage.async_store import AsyncStore

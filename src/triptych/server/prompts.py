@@ -248,7 +248,7 @@ def get(name: str, given: dict[str, str]) -> types.GetPromptResult:
     """
     prompt = PROMPTS.get(name)
     if prompt is None:
-        raise _invalid(f"There is no prompt of that name. Prompts: {', '.join(PROMPTS)}.")
+        raise _unknown_prompt()
     known = {argument.name for argument in prompt.arguments}
     given = {key: value.strip() for key, value in given.items() if value.strip()}
     if unknown := sorted(set(given) - known):
@@ -275,7 +275,7 @@ async def complete(
     if isinstance(ref, types.ResourceTemplateReference):
         kind = {"id": "job", "handle": "image", "name": "look"}.get(argument.name, "")
     elif ref.name not in PROMPTS:
-        raise _invalid(f"There is no prompt of that name. Prompts: {', '.join(PROMPTS)}.")
+        raise _unknown_prompt()
     before, comma, last = argument.value.rpartition(",") if kind in _LISTS else ("", "", argument.value)
     kind = _LISTS.get(kind, kind)
     found = await _known(await service(), kind, caller) if kind in _COMPLETED else []
@@ -307,6 +307,10 @@ async def _known(service: ImageService, kind: str, caller: Caller) -> Sequence[s
             return [o.family for account in service.config.accounts.values() for o in account.provider.offers]
         case _:
             return await service.recent_handles(MAX_COMPLETIONS, caller)
+
+
+def _unknown_prompt() -> MCPError:
+    return _invalid(f"There is no prompt of that name. Prompts: {', '.join(PROMPTS)}.")
 
 
 def _items(text: str, most: int = MOST_ITEMS) -> list[str]:

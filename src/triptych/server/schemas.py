@@ -121,11 +121,12 @@ class EditSequence(Paid):
 class EditChain(Paid):
     images: Items = Field(
         min_length=1,
-        description="As in edit_sequence, any number; a table (.csv, .tsv, .jsonl): a lane per row; job_…/failed",
+        description="As in edit_sequence, any number; a table (.csv, .tsv, .jsonl): a lane per row; job_…/failed: its "
+        "failed lanes",
     )
     steps: Items = Field([], description="1-10 instructions; {column} of the table")
     references: Items = Field(
-        [], description='In every request: images, look:NAME; "original": each own first image, against drift'
+        [], description='In every request: images, look:NAME; "original": the lane\'s first image, against drift'
     )
 
 
@@ -164,7 +165,9 @@ class SaveImages(Arguments):
     images: Items = Field(min_length=1, description="Images, or job_…: its final ones")
     directory: Name = Field(description="May end in .zip")
     name: Name | None = Field(None, description="File name, numbered; {column}, {source}")
-    size: Name | None = Field(None, description="1080x1080 crops; contain 800x600 white; several by commas")
+    size: Name | None = Field(
+        None, description="1080x1080 crops; 1600: longest side; contain 800x600 white; several by commas"
+    )
     format: Annotated[Literal["png", "jpeg", "webp"], BeforeValidator(_format)] | None = None
 
 

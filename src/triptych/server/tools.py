@@ -21,7 +21,8 @@ from mcp.shared.exceptions import MCPError
 
 from triptych.core import errors
 from triptych.core.text import line
-from triptych.jobs.results import JobResult, JobsResult, ModelsResult, Preview, Result, SaveResult, UploadResult
+from triptych.jobs.model_results import ModelsResult
+from triptych.jobs.results import JobResult, JobsResult, Preview, Result, SaveResult, UploadResult
 from triptych.server import fitting, schemas
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ Other packages use these modules; this file imports none of them:
     async_store   `AsyncStore`: the store for the event loop, each call in a worker thread
     jobs          `Store`: every write and its transaction
     claims        `Claim`: which prediction is due, and the leases
-    summaries     what is read of a running job again and again
+    summaries     the small, frequent reads of a running job
     reads         the reads, and the writes of images
     budget        the ledger and the cap per 24 hours
     looks         the looks and their versions

@@ -86,7 +86,6 @@ class AsyncStore:
     output_failed = verb(Store.output_failed)
     output_saved = verb(Store.output_saved)
     output_stored = verb(Store.output_stored)
-    outputs_made_from = verb(Store.outputs_made_from)
     outputs_of = verb(Store.outputs_of)
     pace = verb(Store.pace)
     poll_not_before = verb(Store.poll_not_before)

@@ -38,7 +38,7 @@ KEPT_CHARS = 16_000_000
 
 @dataclass(frozen=True, slots=True)
 class _Fixed:
-    """What never changes in a job after it is stored; `chars` is its length as JSON."""
+    """The facts of a job that never change after it is stored; `chars` is its length as JSON."""
 
     request: Request
     sources: tuple[str, ...] | None
@@ -259,7 +259,7 @@ class Reads:
         return rows.read(Prediction, row, request=fixed.request, live_offer=fixed.live_offer)
 
     def _fixed(self, job_id: str) -> _Fixed:
-        """Return what never changes in a job. It is kept, up to `KEPT_CHARS`: a table has megabytes."""
+        """Return the facts of a job that never change. They are kept, up to `KEPT_CHARS`: a table has megabytes."""
         found = self._kept.pop(job_id, None)
         if found is None:
             row = self._db.one("job_fixed", id=job_id)

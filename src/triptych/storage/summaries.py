@@ -1,4 +1,4 @@
-"""What is read of a job again and again while it runs: its status, its pace, its costs. Its size hardly counts.
+"""The small, frequent reads of a running job: its status, pace and costs. Its size hardly changes their time.
 
 The methods block.
 """
@@ -19,7 +19,7 @@ PACE_ENDS = 25
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is asked of a job again and again: not its request, which may have megabytes."""
+    """The facts of a job for frequent reads, without its request, which may have megabytes."""
 
     status: Status
     requested: int
@@ -30,7 +30,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What a job's requests took so far, and what is left of them."""
+    """The times of a job's requests, and the number that is left."""
 
     finished: tuple[tuple[datetime, datetime], ...]
     """When each of the newest `PACE_ENDS` that finished was submitted, and when it finished."""
@@ -61,7 +61,7 @@ class Summaries(Reads):
         return rows.read(Seen, row, requested=self._fixed(job_id).requested) if row else None
 
     def pace(self, job_id: str) -> Pace:
-        """Return what a job's requests took so far, and what is left."""
+        """Return the times of a job's requests, and the number that is left."""
         ends = [
             (rows.utc(row["submitted_at"]), rows.utc(row["finished_at"]))
             for row in self._db.all("newest_ends", job_id=job_id, limit=PACE_ENDS)
@@ -77,7 +77,7 @@ class Summaries(Reads):
         return Pace(tuple(ends), first_at if len(ends) < PACE_ENDS else None, tuple(running), tuple(left.values()))
 
     def costs(self, job_id: str) -> list[Costs]:
-        """Return a job's money: its predictions with the same quote and the same charge together."""
+        """Return the quotes and charges of a job: predictions with the same ones together."""
         return [rows.read(Costs, row) for row in self._db.all("costs", job_id=job_id)]
 
     def stages(self, job_id: str) -> list[tuple[int, int, int]]:

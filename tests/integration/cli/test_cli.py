@@ -23,7 +23,7 @@ from triptych.cli import cli, formatting, job_commands
 from triptych.cli.formatting import Exit
 from triptych.core import errors
 from triptych.core.models import Status
-from triptych.jobs.results import ModelsResult
+from triptych.jobs.model_results import ModelsResult
 from triptych_emulators import Emulator, running
 
 KEY = "sk-never-to-be-shown-1234567890"
@@ -387,6 +387,13 @@ def test_a_rejected_key_fails_the_job_and_is_never_shown(with_key: Emulator, cof
     assert result.exit_code == Exit.FAILED
     assert "key_rejected" in result.stdout
     assert KEY not in result.stdout + result.stderr
+
+
+def test_an_uploaded_folder_is_done(with_key: Emulator, coffee: str, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    shutil.copy(coffee, tmp_path / "photos")
+    result = run("upload", str(tmp_path / "photos"))
+    assert "1 picture in" in result.stdout and result.exit_code == 0
 
 
 def test_an_upload_that_fails_leaves_the_handle_and_says_partial(with_key: Emulator, coffee: str) -> None:

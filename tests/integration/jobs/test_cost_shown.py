@@ -18,7 +18,8 @@ from support.jobs import Options, edit_sequence, generate_sequence
 from triptych import providers
 from triptych.cli import cli, formatting
 from triptych.core import errors
-from triptych.jobs.results import Cost, JobResult, ProviderRow
+from triptych.jobs.model_results import ProviderRow
+from triptych.jobs.results import Cost, JobResult
 from triptych.jobs.service import Caller, ImageService
 from triptych.server import resources, tools
 from triptych.storage.budget import Budget

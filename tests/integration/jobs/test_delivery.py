@@ -488,7 +488,7 @@ async def test_an_unfinished_archive_leaves_nothing_when_the_service_ends(
         for n in range(4):
             await service.save_images(photos, str(out / f"{n}.zip"), None, hurried, size="32x32")
         assert len(list((service.config.home / "parts").iterdir())) == 2
-        service.deliveries.close()
+        service.saving.close()
         assert list((service.config.home / "parts").iterdir()) == []
     assert not out.exists()
 

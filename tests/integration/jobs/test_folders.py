@@ -12,8 +12,9 @@ from support.jobs import NOW, Options, edit_chain, edit_sequence, ended, make
 from support.pictures import picture
 from triptych.core import errors
 from triptych.core.requests import Look
+from triptych.images import folders
 from triptych.jobs import looks
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +55,7 @@ async def test_a_chain_has_a_lane_for_each_picture(
         assert job.request.rows is None
         done = await ended(service, finish, started.job_id)
     assert done.returned == done.requested == 6
-    assert done.warnings[0] == f'3 pictures in "{photos}" (natural order), 1 skipped: "notes.txt".'
+    assert done.warnings[0] == f'3 pictures in {folders.shown(str(photos))} (natural order), 1 skipped: "notes.txt".'
 
 
 async def test_a_folder_is_the_same_request_as_its_pictures(
@@ -72,7 +73,8 @@ async def test_folders_go_into_sets_references_uploads_and_views(
     async with make_service() as service:
         uploaded = await service.upload_images([str(photos)], me)
         assert [image.width for image in uploaded.images] == [42, 41, 40]
-        assert uploaded.warnings == [f'3 pictures in "{photos}" (natural order), 1 skipped: "notes.txt".']
+        where = folders.shown(str(photos))
+        assert uploaded.warnings == [f'3 pictures in {where} (natural order), 1 skipped: "notes.txt".']
         edited = await edit_sequence(service, [str(photos)], "a set", 1, NOW, me)
         job = service.store.plain.job(edited.job_id or "")
         assert job and list(job.request.images) == [image.handle for image in uploaded.images]
@@ -113,9 +115,9 @@ async def test_the_question_about_the_cost_names_the_folder(
     async with make_service(atlas, TRIPTYCH_CONFIRM_USD="0.01") as service:
         with pytest.raises(errors.OverBudget) as refused:
             await edit_chain(service, [str(photos)], ["warm"], [], NOW, Caller(roots=me.roots, asks=True))
-        assert f'3 pictures from "{photos}"' in refused.value.question
+        assert f"3 pictures from {folders.shown(str(photos))}" in refused.value.question
         dry = await edit_chain(service, [str(photos)], ["warm"], [], Options(dry_run=True), me)
-        assert dry.warnings[0].startswith(f'3 pictures in "{photos}"')
+        assert dry.warnings[0].startswith(f"3 pictures in {folders.shown(str(photos))}")
     assert atlas.accepted == []
 
 
@@ -238,3 +240,31 @@ async def test_a_look_leaves_the_images_of_a_set(
         chained = await edit_chain(service, [str(photos)], ["a"], ["look:warm", "original"], NOW, me)
         job = service.store.plain.job(chained.job_id or "")
         assert job and job.request.look and job.request.references == ("original",)
+
+
+async def test_every_damaged_picture_of_a_folder_is_named_at_once(
+    make_service: MakeService, photos: Path, me: Caller
+) -> None:
+    for name in ("a.png", "img3.png", "z.png"):
+        (photos / name).write_bytes(picture()[:60])
+    async with make_service() as service:
+        with pytest.raises(errors.UnreadableImage) as refused:
+            await edit_chain(service, [str(photos)], ["warm"], [], NOW, me)
+        assert all(name in refused.value.message for name in ("a.png", "img3.png", "z.png"))
+        assert (await service.list_jobs()).jobs == []
+
+
+async def test_the_same_picture_twice_in_a_folder_is_said(make_service: MakeService, photos: Path, me: Caller) -> None:
+    (photos / "copy.png").write_bytes((photos / "img2.png").read_bytes())
+    async with make_service() as service:
+        quote = await edit_chain(service, [str(photos)], ["warm"], [], Options(dry_run=True), me)
+    said = 'Pictures that are the same as an earlier one are paid again: "img2.png" (as "copy.png").'
+    assert said in quote.warnings
+
+
+async def test_a_column_without_a_table_is_said(make_service: MakeService, photos: Path, me: Caller) -> None:
+    async with make_service() as service:
+        quote = await edit_chain(service, [str(photos)], ["on {color} paper"], [], Options(dry_run=True), me)
+        assert "{color} in a step is sent as it is: only a table among the images fills it." in quote.warnings
+        plain = await edit_chain(service, [str(photos)], ['{"scene": "a beach"}'], [], Options(dry_run=True), me)
+        assert not any("sent as it is" in warning for warning in plain.warnings)

@@ -17,7 +17,8 @@ from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import Options, edit_chain, edit_sequence, ended, generate_sequence
 from triptych.cli import formatting
 from triptych.core import errors
-from triptych.jobs.results import JobResult, ModelsResult
+from triptych.jobs.model_results import ModelsResult
+from triptych.jobs.results import JobResult
 from triptych.jobs.service import MODELS_BYTES, OVERVIEW_BYTES, ImageService
 from triptych_emulators import running
 

@@ -26,7 +26,7 @@ from triptych.core import errors
 from triptych.core.models import Image
 from triptych.images.files import ImageFiles
 from triptych.jobs import reading
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 from triptych.jobs.service import ImageService, open_service
 
 pytestmark = pytest.mark.anyio

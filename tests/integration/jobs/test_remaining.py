@@ -6,7 +6,7 @@ import pytest
 
 from support.fixtures import FakeClock, MakeService
 from support.jobs import NOW, Options, edit_chain
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 from triptych_emulators import Emulator
 
 pytestmark = pytest.mark.anyio

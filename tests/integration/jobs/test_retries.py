@@ -11,7 +11,7 @@ from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, ended
 from support.pictures import picture
 from triptych.core import errors
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import ImageService
 from triptych_emulators import running
@@ -294,3 +294,17 @@ async def test_another_owner_cannot_retry_a_job(
             await edit_chain(service, [f"{started.job_id}/failed"], [], (), LATER, Caller(owner="bob"))
         again = await edit_chain(service, [f"{started.job_id}/failed"], [], (), LATER, Caller(owner="ann"))
         assert (await ended(service, finish, again.job_id)).returned == 1
+
+
+async def test_a_retry_saves_into_the_directory_of_its_job(
+    make_service: MakeService, atlas: Emulator, finish: Finish, tmp_path: Path
+) -> None:
+    table, out = table_of(tmp_path / "shop", 2, failing=(1,)), tmp_path / "out"
+    async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=str(tmp_path)) as service:
+        into = Options(**LATER, save_to=str(out))
+        first = await ended(service, finish, (await edit_chain(service, [table], ["on {color}"], options=into)).job_id)
+        await service.image_access.save_copies()
+        assert first.status == "partial" and [path.name for path in out.glob("*.png")] == ["0.png"]
+        await retried(service, finish, first)
+        await service.image_access.save_copies()
+        assert sorted(path.name for path in out.iterdir()) == ["0.png", "1.png", "manifest-2.csv", "manifest.csv"]

@@ -13,7 +13,7 @@ from support.fixtures import Emulator, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, ended
 from support.pictures import picture
 from triptych.core import errors
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 from triptych.jobs.service import ImageService
 
 pytestmark = pytest.mark.anyio

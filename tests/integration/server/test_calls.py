@@ -19,18 +19,9 @@ from support.servers import CannedService, Connect, image_result, job_result
 from triptych.core import errors
 from triptych.core.models import Failure
 from triptych.core.requests import Request
+from triptych.jobs.model_results import ModelRow, ModelsResult, ProviderRow
 from triptych.jobs.planning import Terms
-from triptych.jobs.results import (
-    JobsResult,
-    JobSummary,
-    ModelRow,
-    ModelsResult,
-    Preview,
-    ProviderRow,
-    Saved,
-    SaveResult,
-    UploadResult,
-)
+from triptych.jobs.results import JobsResult, JobSummary, Preview, Saved, SaveResult, UploadResult
 from triptych.jobs.service import Caller
 from triptych.server import schemas, tools
 

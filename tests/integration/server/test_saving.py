@@ -68,7 +68,7 @@ async def test_a_save_says_its_sizes_mistake_as_a_refusal(make_service: MakeServ
         given = {"images": photos(tmp_path / "in", 1), "directory": str(tmp_path), "size": "16:9"}
         result = await client.call_tool("save_images", given)
     assert result.is_error
-    assert '"16:9" in size is not a size. Right are "1080x1080"' in result.content[0].text  # type: ignore[union-attr]
+    assert '"16:9" in size is not a size. Examples: "1080x1080"' in result.content[0].text  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 41, 8000])

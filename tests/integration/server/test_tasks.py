@@ -16,7 +16,7 @@ from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
 from support.jobs import generate_sequence
 from support.servers import SAMPLES, SERVE, Child, environ
 from triptych import settings
-from triptych.jobs.image_access import Caller
+from triptych.jobs.caller import Caller
 from triptych.server import tasks
 from triptych.server.app import build
 from triptych.server.service_holder import ServiceHolder, service_opener

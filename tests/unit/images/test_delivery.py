@@ -66,7 +66,7 @@ def test_a_size_is_read(size: str | None, deliveries: tuple[Delivery, ...]) -> N
     [
         ("", "empty part"),
         ("1080x1080,", "empty part"),
-        ("2K", '"2K" in size is not a size. Right are'),
+        ("2K", '"2K" in size is not a size. Examples:'),
         ("16:9", '"16:9" in size is not a size'),
         ("1080x1080, 12y9", '"12y9"'),
         ("stretch 10x10", '"stretch 10x10"'),

@@ -74,7 +74,7 @@ def test_every_readable_format_has_its_suffixes() -> None:
 
 def test_a_folder_has_its_pictures_and_counts_the_rest(inside: Path) -> None:
     filled(inside, "b.png", "a.JPEG", "notes.txt", "a.mov", ".DS_Store", ".hidden.png", "deep/c.png")
-    found, shown = listed(inside, inside), errors.quoted(str(inside), 80)
+    found, shown = listed(inside, inside), folders.shown(str(inside))
     assert [path.name for path in found.pictures] == ["a.JPEG", "b.png"]
     assert found.sentence == (
         f'2 pictures in {shown} (natural order), 2 skipped: "a.mov", "notes.txt", 1 folder not entered.'
@@ -283,3 +283,9 @@ def test_hostile_names_are_data_in_one_line(inside: Path) -> None:
     sentence = found.sentence
     assert len(sentence) < 600 and sentence.isprintable() and "\u202e" not in sentence
     assert "<" not in sentence and "\"new line 'x' ‹b›.txt\"" in sentence
+
+
+def test_of_a_long_path_its_end_is_shown() -> None:
+    path = f"/photos/{'deep/' * 40}autumn"
+    assert folders.shown(path).startswith('"…') and folders.shown(path).endswith('/autumn"')
+    assert len(folders.shown(path)) == 82

@@ -117,7 +117,7 @@ async function showComparison(entries, { push = true } = {}) {
 
 const secondsWords = (s) => (s < 90 ? `${Math.max(Math.round(s), 1)} s` : `${Math.round(s / 60)} min`);
 
-// Return what is compared of one entry: an image by its handle, or the last place of each lane of a job.
+// Return the images of one entry: an image by its handle, or the last place of each lane of a job.
 function comparedPlaces(entry) {
   const job = jobs.get(jobOf(entry) ?? entry), all = places(job);
   if (jobOf(entry)) return all.filter((place) => place.image?.handle === entry);

@@ -1,4 +1,4 @@
-// Buttons and forms: what costs something shows its price first, and wants a second click.
+// Buttons and forms. A paid call shows its price first, and needs a second click.
 
 // -- buttons and panels -----------------------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ function keepAsLookForm(handle, panel) {
 const MOST_PATHS = 8;
 let lastDirectory = '';
 
-// `choices`: what may be saved, each with its words and the items for the call; the first is chosen.
+// `choices`: each with its words and the items for the call; the first is chosen.
 function saveForm(choices, panel) {
   const field = (name, props) => h('input', { name, spellcheck: false, autocomplete: 'off', ...props });
   const what = h('select', { name: 'what' }, ...choices.map(({ words }, i) => h('option', { value: i }, words)));

@@ -1,4 +1,4 @@
-// What the page shows of one image: its source beside it, what it was made from, and what can be done with it.
+// The view of one image: its source beside it, the images that it was made from, and its buttons.
 
 async function openImage(handle, { push = true } = {}) {
   const owner = jobOf(handle);

@@ -19,7 +19,7 @@ async function withPreviewSlot(work) {
   }
 }
 
-// `wanted`: asked once it is this one's turn; a picture that was scrolled past is not read.
+// `wanted`: called when its turn comes; a picture that was scrolled past is not read.
 function preview(handle, wanted = () => true) {
   let found = previews.get(handle);
   if (!found) {

@@ -104,7 +104,7 @@ function buildTable(memory) {
     more.textContent = `Show more rows: ${left} left`;
     enter(table);
     onScreen.unobserve(more);
-    if (left) onScreen.observe(more);  // still in view: it is told again
+    if (left) onScreen.observe(more);  // still in view: draw the next part too
   }
   function redraw() {
     const kinds = new Map(job.making.lanes.map((_, lane) => [lane, kindOf(lane)]));

@@ -1,4 +1,4 @@
-// What the page shows of a job: its state, its look, what failed, and its images as tiles.
+// The view of a job: its state, its look, its failures, and its images as tiles.
 
 // -- views ------------------------------------------------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ function lookBox({ name, version, words, images }) {
     images.length > 0 && thumbButtons(images));
 }
 
-// What of a job may be saved: a chain's last images by the job's name, or every image.
+// The choices for saving a job: the last images of a chain by the job's id, or every image.
 function savedOf({ result, making }) {
   const final = { words: 'the final images', images: [result.job_id] };
   const every = { words: plural(result.images.length, 'image'), images: result.images.map((image) => image.handle) };
@@ -137,7 +137,7 @@ function failuresOf({ making }) {
 function failedNotice(job, panel, free) {
   const { job_id, next } = job.result, reasons = failuresOf(job);
   if (!isChain(job) || !reasons.length) return null;
-  // The server knows what can be made again now: it says so in `next`.
+  // If something can be made again now, `next` has the call.
   const again = next?.includes(`${job_id}/failed`) && formButton(panel, 'retry', 'Make the failed ones again…', () => paidForm({
     title: 'Make the failed ones again', tool: 'edit_chain', args: () => ({ images: [`${job_id}/failed`] }), panel, made: `what failed in ${job_id}`,
   }));

@@ -34,7 +34,8 @@ SHARED = {
     "wait": "If its status is queued or running: `get_status(job_id=JOB, wait_s=50)` until it is neither. Look at the "
     "result before you judge it: `view_images(images=[JOB])`.",
     "failed": "If its status is partial, the error of each lane that failed says why. Once that is mended: "
-    '`edit_chain(images=[JOB + "/failed"])` redoes these lanes alone and pays for nothing else.',
+    '`edit_chain(images=[JOB + "/failed"])` redoes these lanes alone and pays for nothing else. Their images are in '
+    "that new job: save it too.",
     "lost": "If a paid call returned no answer, repeat it word for word: it returns its job and pays nothing.",
 }
 

@@ -21,3 +21,6 @@ CREATE INDEX predictions_unsettled ON predictions (attempts, due_at)
 WHERE state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL;
 CREATE INDEX predictions_leased ON predictions (lease) WHERE lease IS NOT NULL;
 CREATE INDEX frames_stored ON frames (job_id) WHERE sha256 IS NOT NULL;
+-- The jobs that make failed lanes of another job again.
+CREATE INDEX jobs_by_retry ON jobs (json_extract(request, '$.retry_of'))
+  WHERE json_extract(request, '$.retry_of') IS NOT NULL;

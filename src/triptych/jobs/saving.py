@@ -23,9 +23,11 @@ from triptych.images import archives
 from triptych.images.archives import Archive
 from triptych.images.files import ImageFiles, bytes_of
 from triptych.jobs import manifest
-from triptych.jobs.image_access import Caller, ImageAccess
-from triptych.jobs.image_preview import job_named
+from triptych.jobs.caller import Caller
+from triptych.jobs.image_access import ImageAccess
 from triptych.jobs.inputs import Inputs
+from triptych.jobs.job_reads import job_named
+from triptych.jobs.planning import MAX_REQUESTS
 from triptych.jobs.results import Saved, SaveResult
 from triptych.jobs.save_plan import Asked, Task, groups, look_up, tasks_of
 from triptych.storage.async_store import AsyncStore
@@ -34,7 +36,8 @@ from triptych.storage.jobs import Store
 if TYPE_CHECKING:
     from triptych.images.delivery import Notes
 
-MAX_SAVED_IMAGES = 2000
+MAX_SAVED_IMAGES = MAX_REQUESTS
+"""A job has at most so many final images, except layers."""
 AT_ONCE = 2
 """Images that are rendered at the same time, unless one of them is large."""
 KNOWN_FILES = 20_000
@@ -52,7 +55,7 @@ Find = Callable[[Task, str], Path | None]
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """A file that is written: where, what there is to say about it, and whether this call had work with it."""
+    """A written file: its path and notes, whether it is new, and whether this call did work for it."""
 
     task: Task
     path: Path
@@ -63,13 +66,13 @@ class _Written:
 
 @dataclass(slots=True)
 class _Unfinished:
-    """An archive that a call could not finish, with what is in it."""
+    """An archive that a call could not finish, with its files."""
 
     archive: Archive
     written: list[_Written] = field(default_factory=list)
 
 
-class Deliveries:
+class Saving:
     """Saves images of one store."""
 
     def __init__(
@@ -135,7 +138,7 @@ class Deliveries:
             next=f"{asked.call()} goes on: {len(written)} of {len(tasks)} files are saved" if stopped else None,
         )
 
-    # -- what and where
+    # -- where
 
     async def _target(self, directory: str, caller: Caller) -> tuple[Path, str | None]:
         """Return the directory to write into, and the name of the archive if the path ends with `.zip`.
@@ -165,7 +168,7 @@ class Deliveries:
             if worked and time_is_up():
                 break
             await caller.report_progress(len(written), len(tasks), f"saved {len(written)} of {len(tasks)} files")
-            with anyio.CancelScope(shield=True):  # what is written is also recorded
+            with anyio.CancelScope(shield=True):  # each written file is also recorded
                 for one in await self._together(group, write, find):
                     if isinstance(one, Exception):
                         raise one
@@ -323,11 +326,11 @@ def _paths(job_id: str, directory: Path, written: Sequence[_Written]) -> dict[in
     return paths
 
 
-# -- what to say
+# -- warnings
 
 
 def _sentences(written: Sequence[_Written]) -> list[str]:
-    """Return what happened to the pictures, each as one sentence with the number of files."""
+    """Return the changes that a person may not want, each as one sentence with the number of files."""
     noted = [(one.notes, one.path.name) for one in written if one.notes]
     sentences = []
     enlarged = [(notes.enlarged, name) for notes, name in noted if notes.enlarged > 1.01]
