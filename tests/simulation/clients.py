@@ -147,6 +147,8 @@ class Client:
     async def _ask(self, wish: Wish, options: dict[str, Any], patience_s: float | None = None) -> HttpResponse:
         if options.get("again"):
             wish.paid_anew += 1
+        if sets.has_look(wish.arguments) and wish.jobs and self._sets.random() < 0.4:
+            await self._keep_look()  # the same words of a call are another request now
         looks = len(sets.look_versions(self.world)) if sets.has_look(wish.arguments) else 0
         answer = await self.call(wish.tool, options["wait_s"], wish.use(options), patience_s)
         if answer.result is not None and answer.result.job_id and not options.get("dry_run"):

@@ -287,6 +287,56 @@ MUTANTS: Sequence[Mutant] = (
         "uploads[:limit]",
     ),
     _one(
+        "the original is taken from another lane",
+        "triptych.core.requests",
+        'row.original or (row.images[0] if row.images else f"{job_id}/{lane * self.steps + row.done + 1}")',
+        'row.original or (self.row(0).images or (f"{job_id}/{row.done + 1}",))[0]',
+    ),
+    _one(
+        "a retry begins again at the first step",
+        "triptych.jobs.retries",
+        "    if done == row.done:\n        return row\n",
+        "    if True:\n        return row\n",
+    ),
+    _one(
+        "a request from words goes to the endpoint for edits after a fall-over",
+        "triptych.storage.jobs",
+        'from_words = route.words and not Operation(row["operation"]).edits',
+        "from_words = False",
+    ),
+    _one(
+        "later requests are reserved at the price of the first",
+        "triptych.jobs.planning",
+        "return (self.quotes if step == self.request.first_step(lane) else self.later_quotes)[lane]",
+        "return self.quotes[lane]",
+    ),
+    Mutant(
+        "the manifest is written before the copies",
+        (
+            Patch(
+                "triptych.jobs.image_access",
+                "            for output in stored:\n                image = await",
+                "            await manifest.write(self._store, self._files, job_id, target, paths)\n"
+                "            for output in stored:\n                image = await",
+            ),
+            Patch(
+                "triptych.jobs.image_access",
+                "image, target)\n            await manifest.write(self._store, self._files, job_id, target, paths)\n",
+                "image, target)\n",
+            ),
+        ),
+    ),
+    _one(
+        "the words of a look do not count for the same request",
+        "triptych.core.requests",
+        'asked["look"] = [self.look.words, ',
+        'asked["look"] = ["", ',
+    ),
+    Mutant(
+        "a late image lets the steps go on that a retry makes",
+        (Patch("triptych.storage.jobs", "            if job.request.retry_of:  #", "            if False:  #"),),
+    ),
+    _one(
         "an outage while submitting counts as a refusal",
         "triptych.jobs.submission",
         "            case errors.Outage():\n                await self._record_lost_response",
