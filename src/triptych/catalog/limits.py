@@ -73,7 +73,7 @@ def fit_look(offer: Offer, request: Request) -> tuple[Request, tuple[str, ...]]:
     shown = ", ".join(left_out[:6]) + (" …" if len(left_out) > 6 else "")
     note = (
         f"{len(left_out)} of the {len(images)} images of look:{request.look.name} are left out ({shown}): "
-        f"{offer.family} on {offer.provider} takes {limit} in a request, and {others} are the call's own."
+        f"{offer.family} on {offer.provider} takes {limit} in a request, and the call has {others} itself."
     )
     return replace(request, look=replace(request.look, images=kept)), (note,)
 

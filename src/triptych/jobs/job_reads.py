@@ -105,6 +105,7 @@ def job_result(
         store.image_by_sha256,
         page=page,
         remaining_s=remaining_s,
+        made_again=store.made_again(job.id) if job.request.is_chain and faulty else None,
         page_size=None if every else _page_size(store, job, outputs),
         findable=any(resumption.state_after(p, accounts) is State.SUBMITTING for p in faulty),
         link=link,

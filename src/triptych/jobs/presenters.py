@@ -130,12 +130,14 @@ def job_result(
     page: int = 1,
     page_size: int | None = None,
     findable: bool = True,
+    made_again: str | None = None,
     link: Link = as_stored,
 ) -> JobResult:
     """Return the result of a job: without images while it runs, then with one page of them, final images first.
 
     `faulty` are its predictions with a fault. Without `page_size`: all images so far, in order. `findable`: an
-    uncertain request may still be found in the provider's list.
+    uncertain request may still be found in the provider's list. `made_again` is the id of the job that makes its failed
+    lanes again.
 
     Raises: `errors.OutOfLimits` if an ended job has no such page.
     """
@@ -174,7 +176,8 @@ def job_result(
         cost=cost_of(job, costs),
         error=fault,
         warnings=warnings,
-        next=_retry(job, faulty) or _next(job, fault, at_home, findable, page + 1 if page < pages else None),
+        next=_retry(job, faulty, made_again)
+        or _next(job, fault, at_home, findable, page + 1 if page < pages else None),
     )
 
 
@@ -226,12 +229,15 @@ def _fault(faulty: Sequence[Prediction]) -> Failure | None:
     return first.fault if first else None
 
 
-def _retry(job: Job, faulty: Sequence[Prediction]) -> str | None:
-    """Return the call that makes the failed lanes of an ended chain again; None while `get_status` may still help."""
+def _retry(job: Job, faulty: Sequence[Prediction], made_again: str | None) -> str | None:
+    """Return the call that makes the failed lanes of an ended chain again, or the one that shows the job which does.
+
+    None while `get_status` may still help.
+    """
     faults = [one.fault.kind for one in faulty if one.state is State.FAILED and one.fault]
     may_retry = faults and not FREE_LOOKS.intersection(faults)
     if job.request.is_chain and job.status in (Status.PARTIAL, Status.FAILED) and may_retry:
-        return f'edit_chain(images=["{job.id}/failed"])'
+        return f'get_status(job_id="{made_again}")' if made_again else f'edit_chain(images=["{job.id}/failed"])'
     return None
 
 

@@ -16,7 +16,7 @@ from pathlib import PurePath, PureWindowsPath
 from typing import Any
 
 from triptych.core import errors
-from triptych.core.text import line
+from triptych.core.text import counted, line
 from triptych.jobs.planning import MAX_REQUESTS
 
 LIMIT_BYTES = 5_000_000
@@ -147,7 +147,7 @@ def _cells(text: str, name: str, faults: Mistakes) -> tuple[list[str], list[Reco
     found: list[Record] = []
     for number, cells in records:
         if len(cells) != len(header):
-            faults.add(f"row {number}: it has {len(cells)} cells, the header has {len(header)}")
+            faults.add(f"row {number}: it has {counted(len(cells), 'cell')}, the header has {len(header)}")
             continue
         found.append((number, {header[i]: cells[i] for i in kept}))
     return [header[i] for i in kept], found

@@ -82,6 +82,10 @@ WHERE json_extract(request, '$.retry_of') = :retry_of
                 OR CASE WHEN :mono >= ended_mono THEN :mono - ended_mono ELSE :mono END < :keep_s)))
 ORDER BY created_at DESC;
 
+-- name: made_again
+SELECT id FROM jobs WHERE json_extract(request, '$.retry_of') = :id AND status NOT IN ('failed', 'cancelled')
+ORDER BY created_at DESC LIMIT 1;
+
 -- name: money_since
 -- The machine may sleep between a submit and its acceptance. The time of acceptance is unknown, but before the end.
 SELECT reserved_usd, charged_usd FROM predictions

@@ -233,6 +233,11 @@ class Reads:
                 return job
         return None
 
+    def made_again(self, job_id: str) -> str | None:
+        """Return the newest job that makes the failed lanes of a job again; failed and cancelled ones do not count."""
+        row = self._db.one("made_again", id=job_id)
+        return str(row["id"]) if row else None
+
     def balance(self, now: Moment) -> Budget:
         """Return the budget with the money of the last 24 hours."""
         return self.ledger.balance(now)

@@ -284,7 +284,7 @@ async def test_what_a_model_does_not_take_of_a_look_is_named(
         left_out = ", ".join(one.handle for one in kept.images[10:])
         assert (
             f"4 of the 14 images of look:coffee are left out ({left_out}): seedream-5.0-lite on atlas takes 11 in a "
-            "request, and 1 are the call's own." in job.warnings
+            "request, and the call has 1 itself." in job.warnings
         )
 
 

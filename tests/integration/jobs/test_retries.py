@@ -132,6 +132,21 @@ async def test_a_retry_within_the_hour_is_paid_once(
         assert same.job_id == again.job_id and len(atlas.jobs) == 3
 
 
+async def test_a_job_that_was_made_again_leads_to_the_newer_one(
+    make_service: MakeService, atlas: Emulator, finish: Finish, tmp_path: Path
+) -> None:
+    table = table_of(tmp_path / "shop", 3, failing=(1,))
+    async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=str(tmp_path)) as service:
+        first = await ended(service, finish, (await edit_chain(service, [table], ["on {color}"], options=LATER)).job_id)
+        assert first.next == f'edit_chain(images=["{first.job_id}/failed"])'
+        atlas.fault("poll", "moderated", times=1)
+        failed = await retried(service, finish, first)
+        assert failed.status == "failed"
+        assert (await service.get_status(first.job_id)).next == first.next, "a retry that failed made nothing"
+        again = await retried(service, finish, first)
+        assert (await service.get_status(first.job_id)).next == f'get_status(job_id="{again.job_id}")'
+
+
 async def test_what_the_call_gives_replaces_what_the_job_had(
     make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str
 ) -> None:

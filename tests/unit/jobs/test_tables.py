@@ -185,7 +185,7 @@ def test_any_bytes_are_a_table_or_a_refusal(data: bytes, name: str) -> None:
         ("image,color\n", "has no rows"),
         ("\n\nimage,color", "Row 1 of products.csv is empty"),
         ("a.jpg,red\nb.jpg,blue\n", "Row 1: it has to name the columns, such as image; it has \"a.jpg\""),
-        ("image,color\na.jpg\n", "Row 2: it has 1 cells, the header has 2"),
+        ("image,color\na.jpg\n", "Row 2: it has 1 cell, the header has 2"),
         ("image,color\na.jpg,red,\n", "Row 2: it has 3 cells, the header has 2"),
         ("image,color,Color \na.jpg,red,blue\n", 'Row 1: two columns are named "Color"'),
         ("image,,color\na.jpg,x,red\n", "Row 1, column B: the column has cells and no name"),
