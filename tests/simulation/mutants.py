@@ -332,10 +332,6 @@ MUTANTS: Sequence[Mutant] = (
         'asked["look"] = [self.look.words, ',
         'asked["look"] = ["", ',
     ),
-    Mutant(
-        "a late image lets the steps go on that a retry makes",
-        (Patch("triptych.storage.jobs", "            if job.request.retry_of:  #", "            if False:  #"),),
-    ),
     _one(
         "an outage while submitting counts as a refusal",
         "triptych.jobs.submission",

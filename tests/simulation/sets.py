@@ -191,6 +191,9 @@ def audit(world: Any, rows: list[dict[str, Any]], mine: Mapping[str, list[Any]],
         request = meaning.requests[row["job_id"]]
         if request.get("params"):
             continue
+        images = meaning.images(row["job_id"], row["lane"], row["step"])
+        if request["tool"] == "edit_chain" and ("edit" in row["operation"]) != bool(images):
+            world.wrong("sent as another operation", f"{row['id']}: {row['operation']} with {len(images)} images")
         for one in mine.get(row["client_id"], []):
             _body(world, meaning, row, request, one)
         if row["state"] == "cancelled" and row["kind"] == "input_missing" and row["reserved"]:
@@ -216,8 +219,6 @@ def _body(world: Any, meaning: Meaning, row: dict[str, Any], request: dict[str, 
     images = meaning.images(job_id, lane, step)
     if list(one.images) != images:
         world.wrong("sent with other images", f"{named}: {_short(one.images)} in place of {_short(images)}")
-    if request["tool"] == "edit_chain" and ("edit" in row["operation"]) != bool(images):
-        world.wrong("sent as another operation", f"{named}: {row['operation']} with {len(images)} images")
     cost = one.work.charge_usd(world.providers[one.provider].clock())
     if one.provider == row["provider"] and cost > Decimal(row["quoted_usd"]) + Decimal("0.000002"):
         world.wrong("it costs more than was reserved", f"{named}: ${cost}, and ${row['quoted_usd']} was quoted")
