@@ -13,7 +13,7 @@ import io
 import json
 import random
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,11 @@ def check_look(world: Any, job_id: str, before: int) -> None:
         world.wrong("a job has another look", f"{job_id}: {look}, and the look was {current}")
 
 
+def _new(look: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Return the images of a look that a request has not got already."""
+    return [one for one in look if one not in given]
+
+
 def _look_key(look: Mapping[str, Any] | None) -> tuple[Any, ...]:
     return (look["words"], *look["images"]) if look else ()
 
@@ -151,7 +156,7 @@ class Meaning:
         request = self.requests[job_id]
         look = (request.get("look") or {}).get("images", [])
         if request["tool"] != "edit_chain":
-            return [self.sha(one) for one in (*request["images"], *look)]
+            return [self.sha(one) for one in (*request["images"], *_new(look, request["images"]))]
         row, steps = self.row(job_id, lane), len(request["prompts"])
         first_job, first_lane = self.origin(job_id, lane)
         began = self.row(first_job, first_lane)["images"]
@@ -161,7 +166,7 @@ class Meaning:
         named = [first if one == "original" else one for one in request["references"]]
         named = [one for one, ref in zip(named, request["references"], strict=True) if ref != "original" or
                  (step > 0 and not same)]  # fmt: skip
-        return [self.sha(one) for one in (*own, *named, *look)]
+        return [self.sha(one) for one in (*own, *named, *_new(look, (*own, *named)))]
 
     def wish(self, job_id: str) -> tuple[Any, ...]:
         """Return what tells the jobs of one wish apart: the look, and the lanes of one that a retry made."""
