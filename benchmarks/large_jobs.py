@@ -24,6 +24,7 @@ from PIL import Image
 
 from benchmarks.start import peak_memory_kib
 from benchmarks.table import Row, main
+from triptych.jobs.reading import FRESH_S
 from triptych_emulators import running
 
 COLUMNS, CELL_CHARS = 20, 90
@@ -144,10 +145,11 @@ def _cpu_s(pid: int | None) -> float | None:
 
 
 def _pictures(folder: Path, count: int) -> None:
-    """Write different small pictures."""
+    """Write different small pictures; wait until they count as unchanged: a fresh file is read in every call."""
     folder.mkdir()
     for n in range(count):
         Image.new("RGB", (64, 64), (n % 256, n // 256, 90)).save(folder / f"photo-{n}.png")
+    time.sleep(FRESH_S)
 
 
 def _table(file: Path, rows: int) -> None:
