@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -198,8 +198,11 @@ class Request:
         """Return whether the first request of a chain's lane has no image."""
         return not self.inputs(lane, self.first_step(lane))
 
-    def renamed(self, names: Mapping[str, str]) -> Request:
-        """Return the request with another text for each image in `names`; texts among its parameters too."""
+    def renamed(self, names: Mapping[str, str], in_params: Collection[str]) -> Request:
+        """Return the request with another text for each image in `names`.
+
+        `in_params` are the images among its parameters; any other text there stays, even if it is equal to an image's.
+        """
 
         def new(one: str) -> str:
             return names.get(one, one)
@@ -210,7 +213,9 @@ class Request:
                 replace(row, images=tuple(map(new, row.images)), original=row.original and new(row.original))
                 for row in self.rows
             )
-        params = self.params and {name: new(one) if isinstance(one, str) else one for name, one in self.params.items()}
+        params = self.params and {
+            name: new(one) if isinstance(one, str) and one in in_params else one for name, one in self.params.items()
+        }
         return replace(
             self,
             images=tuple(map(new, self.images)),

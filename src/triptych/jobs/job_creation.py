@@ -151,6 +151,8 @@ class JobCreation:
 
         A refusal is raised at once if no earlier job can be the result of the call.
         """
+        if terms.save_to and terms.save_to.lower().endswith(".zip"):
+            raise errors.BadRequest("save_to is a directory; save_images makes a .zip of the job. Nothing was sent.")
         expanded = await self._inputs.expand(request, caller)
         request, refusal = planning.checked(expanded.request), None
         offers: list[Offer] = []
@@ -171,10 +173,8 @@ class JobCreation:
             images = await self._image_access.import_images(named, caller, expanded.places)
         except errors.TriptychError as error:
             raise refusal or error from None
-        request = request.renamed({text: image.handle for text, image in zip(named, images, strict=True)})
+        request = request.renamed({text: image.handle for text, image in zip(named, images, strict=True)}, wanted)
         directory = terms.save_to or expanded.save_to
-        if terms.save_to and terms.save_to.lower().endswith(".zip"):
-            raise errors.BadRequest("save_to is a directory; save_images makes a .zip of the job. Nothing was sent.")
         save_to = str(await self._image_access.directory(directory, caller)) if directory else None
         by_handle = {image.handle: image for image in images}
         warnings = (*expanded.warnings, *planning.repeats(request, expanded.sources), *warnings)

@@ -326,4 +326,6 @@ async def test_an_archive_is_no_directory_for_copies(
     async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=str(tmp_path)) as service:
         with pytest.raises(errors.BadRequest, match="save_images makes"):
             await edit_chain(service, [data_uri("blue")], ["warm"], [], Options(save_to=str(tmp_path / "out.zip")))
+        with pytest.raises(errors.BadRequest, match="save_images makes"):  # before an image is read
+            await edit_chain(service, ["missing.png"], ["warm"], [], Options(save_to=str(tmp_path / "out.zip")))
         assert not atlas.jobs
