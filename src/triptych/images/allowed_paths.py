@@ -157,7 +157,8 @@ def read_once(item: str, real: Path, is_own: bool, limit_bytes: int | None = Non
             os.close(descriptor)
     except FileNotFoundError as error:
         raise errors.UnreadableImage(
-            f"There is no file {quoted_path(item)}; check the path, and write it in full if it is relative."
+            f"There is no file {quoted_path(item)}{separator_hint(item)}; check the path, and write it in full "
+            "if it is relative."
         ) from error
     except OSError as error:
         raise errors.UnreadableImage(f"{quoted_path(item)} cannot be read ({error.strerror}).") from error
@@ -172,6 +173,11 @@ def read_once(item: str, real: Path, is_own: bool, limit_bytes: int | None = Non
         )
     size, limit = opened.st_size / 1e6, limit_bytes / 1e6
     raise errors.UnreadableImage(f"{quoted_path(item)} has {size:.0f} MB; at most {limit:.0f} MB are read.")
+
+
+def separator_hint(item: str) -> str:
+    """Return a hint for a missing path that has Windows' separators on another system; "" for any other."""
+    return " (folders are separated by / here)" if "\\" in item and os.sep == "/" else ""
 
 
 def quoted_path(item: str) -> str:

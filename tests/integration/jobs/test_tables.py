@@ -85,6 +85,17 @@ async def test_missing_pictures_are_named_at_once_with_their_rows(
     assert "Row 3, column image: there is no file" in message and "Row 5, column image" in message
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a backslash separates folders on Windows")
+async def test_a_path_of_windows_says_what_separates_folders(
+    make_service: MakeService, atlas: Emulator, shop: Path
+) -> None:
+    (shop / "t.csv").write_text("image,color\nphotos\\a.png,red\n")
+    async with make_service(atlas, TRIPTYCH_ALLOWED_DIRS=str(shop)) as service:
+        assert "(folders are separated by / here)" in await refusal(service, shop / "t.csv")
+        with pytest.raises(errors.UnreadableImage, match="separated by / here"):
+            await edit_chain(service, [f"{shop}/photos\\a.png"], ["warm"])
+
+
 async def test_a_picture_that_cannot_be_read_is_named_with_its_row(
     make_service: MakeService, atlas: Emulator, shop: Path
 ) -> None:
