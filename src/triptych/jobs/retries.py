@@ -143,7 +143,8 @@ def _require_images(store: Store, rows: Sequence[Row]) -> None:
 def _warnings(job: Job, lost: Sequence[int], rows: Sequence[Row], predictions: Sequence[Prediction]) -> tuple[str, ...]:
     late = sum(1 for one in rows if one.done > 0)
     lanes = f"{len(lost)} of the {job.request.lanes} lanes" if job.request.lanes > 1 else "The lane"
-    sentence = f"{lanes} of {job.id} failed and {'is' if len(lost) == 1 else 'are'} made again"
+    verbs = ("was", "is") if len(lost) == 1 else ("were", "are")
+    sentence = f"{lanes} of {job.id} failed or {verbs[0]} cancelled, and {verbs[1]} made again"
     sentence += f"; {late} from the last stored step on." if late else "."
     fetchable = sum(1 for one in predictions if one.fault and one.fault.kind in FREE_LOOKS)
     if not fetchable:

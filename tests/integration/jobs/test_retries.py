@@ -53,7 +53,7 @@ async def test_sixty_rows_of_which_three_fail_pay_for_sixty(
         assert first.next == f'edit_chain(images=["{first.job_id}/failed"])'
         again = await retried(service, finish, first)
         assert (again.status, again.requested, again.returned) == ("done", 3, 3)
-        assert again.warnings[0] == f"3 of the 60 lanes of {first.job_id} failed and are made again."
+        assert again.warnings[0] == f"3 of the 60 lanes of {first.job_id} failed or were cancelled, and are made again."
         assert len(atlas.jobs) == 60 and sorted(prompts(atlas)[57:]) == ["on color 20", "on color 4", "on color 59"]
         assert sorted(prompts(atlas)) == sorted(f"on color {i}" for i in range(60))
         assert again.cost.charged == 3 * (first.cost.charged or 0) / 57
@@ -79,7 +79,8 @@ async def test_a_lane_goes_on_after_its_last_stored_step(
         caption = (await service.view_images([again.job_id or ""])).caption
         assert f"lane 1: {first.images[0].source[0]}, {again.job_id}/2 to /3" in caption
         assert (
-            again.warnings[0] == f"The lane of {first.job_id} failed and is made again; 1 from the last stored step on."
+            again.warnings[0] == f"The lane of {first.job_id} failed or was cancelled, and is made again; "
+            "1 from the last stored step on."
         )
 
 
