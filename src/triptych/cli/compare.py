@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -44,14 +44,6 @@ class Comparison(BaseModel):
 
     quoted: Decimal
     compared: list[Compared]
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One request of a comparison with its quote."""
-
-    request: Request
-    quoted_usd: Decimal
 
 
 def names(context: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -124,16 +116,15 @@ async def _compared(
 ) -> Comparison:
     """Quote every request, check the sum, make the jobs, and follow them to their end; `made` gets their ids."""
     quotes = [await service.make(request, replace(terms, dry_run=True), caller) for request in requests]
-    candidates = [Candidate(one, quote.cost.quoted) for one, quote in zip(requests, quotes, strict=True)]
-    quoted_usd = sum((one.quoted_usd for one in candidates), Decimal(0))
+    quoted_usd = sum((quote.cost.quoted for quote in quotes), Decimal(0))
     if not terms.dry_run:
-        await _check(service, quoted_usd, terms.max_cost_usd, len(candidates))
+        await _check(service, quoted_usd, terms.max_cost_usd, len(requests))
     compared = []
-    for candidate, quote in zip(candidates, quotes, strict=True):
-        row = Compared(model=quote.model, provider=quote.provider, quoted=candidate.quoted_usd)
+    for request, quote in zip(requests, quotes, strict=True):
+        row = Compared(model=quote.model, provider=quote.provider, quoted=quote.cost.quoted)
         if not terms.dry_run:
             try:
-                job = await service.make(candidate.request, replace(terms, max_cost_usd=candidate.quoted_usd), caller)
+                job = await service.make(request, replace(terms, max_cost_usd=quote.cost.quoted), caller)
                 row = row.model_copy(update={"job": job})
                 made.append(str(job.job_id))
             except errors.TriptychError as error:  # the others are made, and paid for

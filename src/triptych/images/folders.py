@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
+from typing import TypeVar
 
 from triptych.core import errors
 from triptych.core.text import counted
@@ -36,6 +37,7 @@ MOST_ENTRIES = 50_000
 MOST_S = 10.0
 MOST_ITEM_CHARS = 4096
 """A longer item is no folder and no pattern: the time to read wildcards grows with the square of their length."""
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 ITEM_CHARS = 80
 """The most of a folder's path that a message shows."""
 MOST_NAMES = 5
@@ -190,7 +192,7 @@ def folder_of(item: str) -> Path | None:
     return None
 
 
-def split(path: PurePath, exists: Callable[[PurePath], bool]) -> tuple[Path, tuple[str, ...]]:
+def split(path: AnyPath, exists: Callable[[AnyPath], bool]) -> tuple[AnyPath, tuple[str, ...]]:
     """Return the folder that a pattern begins in, and its parts from the first wildcard on; none if it has none.
 
     A name that exists is no wildcard. The anchor (`C:\\`, `\\\\?\\C:\\`) never is one.
@@ -198,12 +200,12 @@ def split(path: PurePath, exists: Callable[[PurePath], bool]) -> tuple[Path, tup
     base, names = type(path)(path.anchor), path.relative_to(path.anchor).parts
     for n, name in enumerate(names):
         if any(sign in name for sign in "*?[") and not exists(base / name):
-            return base, tuple(names[n:])  # type: ignore[return-value]
+            return base, tuple(names[n:])
         base = base / name
-    return base, ()  # type: ignore[return-value]
+    return base, ()
 
 
-def _exists(path: PurePath) -> bool:
+def _exists(path: Path) -> bool:
     with suppress(OSError, ValueError):
         return not _is_on_share(path) and os.path.lexists(path)
     return False

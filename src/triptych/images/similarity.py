@@ -136,11 +136,11 @@ _LINEAR = [c / 12.92 if (c := level / 255) <= 0.04045 else ((c + 0.055) / 1.055)
 def _oklab(red: int, green: int, blue: int) -> tuple[float, float, float]:
     """Return a pixel of sRGB in OKLab (Björn Ottosson, 2020: bottosson.github.io/posts/oklab)."""
     r, g, b = _LINEAR[red], _LINEAR[green], _LINEAR[blue]
-    l = math.cbrt(0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b)  # noqa: E741 - the names of the source
-    m = math.cbrt(0.2119034982 * r + 0.6806995451 * g + 0.1073969566 * b)
-    s = math.cbrt(0.0883024619 * r + 0.2817188376 * g + 0.6299787005 * b)
+    long = math.cbrt(0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b)
+    medium = math.cbrt(0.2119034982 * r + 0.6806995451 * g + 0.1073969566 * b)
+    short = math.cbrt(0.0883024619 * r + 0.2817188376 * g + 0.6299787005 * b)
     return (
-        0.2104542553 * l + 0.7936177850 * m - 0.0040720468 * s,
-        1.9779984951 * l - 2.4285922050 * m + 0.4505937099 * s,
-        0.0259040371 * l + 0.7827717662 * m - 0.8086757660 * s,
+        0.2104542553 * long + 0.7936177850 * medium - 0.0040720468 * short,
+        1.9779984951 * long - 2.4285922050 * medium + 0.4505937099 * short,
+        0.0259040371 * long + 0.7827717662 * medium - 0.8086757660 * short,
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from triptych.core.models import Job, Prediction
+from triptych.core.requests import Look
 from triptych.core.text import line
 from triptych.jobs.caller import Caller
 from triptych.jobs.job_reads import visible_job
@@ -31,15 +31,6 @@ class PredictionInfo(Result):
     """Why it failed."""
 
 
-class LookInfo(Result):
-    """The version of a look that a job used."""
-
-    name: str
-    version: int
-    words: str
-    images: tuple[str, ...]
-
-
 class JobRequest(Result):
     """The request of a job: enough to show it, and to repeat it whole or for one of its images.
 
@@ -58,7 +49,8 @@ class JobRequest(Result):
     """The handles of each lane's own images."""
     references: list[str] | None = shown_if_any()
     """The handles in every request, and `original`."""
-    look: LookInfo | None = shown_if_any()
+    look: Look | None = shown_if_any()
+    """The version of the look that it used."""
     columns: list[str] | None = shown_if_any()
     values: list[list[str]] | None = shown_if_any()
     sources: list[str] | None = shown_if_any()
@@ -88,7 +80,7 @@ def making(job: Job, predictions: Sequence[Prediction]) -> JobRequest:
         sent=[request.with_look(one) for one in request.prompts] if request.look and request.look.words else None,
         lanes=[list(images) for images in lanes],
         references=list(request.references),
-        look=LookInfo.model_validate(asdict(request.look)) if request.look else None,
+        look=request.look,
         columns=columns,
         values=[[row.values.get(column, "") for column in columns] for row in rows] if columns else None,
         sources=list(job.sources or ()) if any(job.sources or ()) else None,

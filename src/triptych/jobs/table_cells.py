@@ -32,6 +32,9 @@ PICTURES = ("image", "images")
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 _BOMS = {b"\xff\xfe\x00\x00": "UTF-32", b"\x00\x00\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_QUOTED = re.compile('"[^"]*"?')
+_HEADER = re.compile(rf'(?:[^"\r\n]|{_QUOTED.pattern})*')
+"""The first line, with the line ends that stand in quotes."""
 _FORMULA = re.compile("'+[=+@\t\r\\-＝＋－＠]")
 
 Record = tuple[int, dict[str, Any]]
@@ -155,21 +158,15 @@ def _cells(text: str, name: str, faults: Mistakes) -> tuple[list[str], list[Reco
 
 def _delimiter(text: str) -> str:
     """Return the delimiter of a .csv: one that finds a column of pictures in the header, else the most frequent one."""
-    counts, quoted, end = dict.fromkeys(",;\t", 0), False, 0
-    for end, character in enumerate(text[:100_000]):  # noqa: B007
-        if character == '"':
-            quoted = not quoted
-        elif character in "\r\n" and not quoted:
-            break
-        elif character in counts and not quoted:
-            counts[character] += 1
-    header = text[: end + 1]
+    found = _HEADER.match(text, 0, 100_000)
+    header = found[0] if found else ""
+    unquoted = _QUOTED.sub("", header)
 
     def has_pictures(delimiter: str) -> bool:
         columns = next(csv.reader(io.StringIO(header, newline=""), delimiter=delimiter), [])
         return any(column.strip().casefold() in PICTURES for column in columns)
 
-    ranked = sorted(counts, key=lambda one: -counts[one])
+    ranked = sorted(",;\t", key=lambda one: -unquoted.count(one))
     return next(filter(has_pictures, ranked), ranked[0])
 
 
