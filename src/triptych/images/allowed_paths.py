@@ -157,8 +157,7 @@ def read_once(item: str, real: Path, is_own: bool, limit_bytes: int | None = Non
             os.close(descriptor)
     except FileNotFoundError as error:
         raise errors.UnreadableImage(
-            f"There is no file {quoted_path(item)}{separator_hint(item)}; check the path, and write it in full "
-            "if it is relative."
+            f"There is no file {missing_path(item)}; check the path, and write it in full if it is relative."
         ) from error
     except OSError as error:
         raise errors.UnreadableImage(f"{quoted_path(item)} cannot be read ({error.strerror}).") from error
@@ -175,9 +174,10 @@ def read_once(item: str, real: Path, is_own: bool, limit_bytes: int | None = Non
     raise errors.UnreadableImage(f"{quoted_path(item)} has {size:.0f} MB; at most {limit:.0f} MB are read.")
 
 
-def separator_hint(item: str) -> str:
-    """Return a hint for a missing path that has Windows' separators on another system; "" for any other."""
-    return " (folders are separated by / here)" if "\\" in item and os.sep == "/" else ""
+def missing_path(item: str) -> str:
+    """Return the quoted path of a missing file, with a hint if it has Windows' separators on another system."""
+    hint = " (folders are separated by / here)" if "\\" in item and os.sep == "/" else ""
+    return f"{quoted_path(item)}{hint}"
 
 
 def quoted_path(item: str) -> str:

@@ -33,11 +33,11 @@ from triptych.images.allowed_paths import (
     allowed_path,
     is_inside,
     locate,
+    missing_path,
     outside_error,
     quoted_path,
     read_once,
     require_unmoved,
-    separator_hint,
 )
 from triptych.images.naming import safe_name, suffix_of
 
@@ -148,7 +148,7 @@ class ImageFiles:
         """Raise `errors.NotAllowed` or `errors.UnreadableImage` if a path may not be read, or no file is there."""
         path, is_own = locate(item, allowed, self.images_dir)
         if not is_own and not path.is_file():
-            raise errors.UnreadableImage(f"there is no file {quoted_path(item)}{separator_hint(item)}")
+            raise errors.UnreadableImage(f"there is no file {missing_path(item)}")
 
     def _clean_named(self, item: str, data: bytes) -> Image:
         from triptych.images import processing
