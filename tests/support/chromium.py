@@ -30,8 +30,9 @@ def running(path: str) -> Iterator[Browser]:
 
 
 def wait_for(frame: Frame, expression: str) -> Any:
-    """Return the value of a JavaScript expression as soon as it is true; an exception counts as false."""
-    predicate = f"() => {{ try {{ return {expression}; }} catch {{ return false; }} }}"
+    """Return the value of a JavaScript expression as soon as it is true; errors and empty lists are false."""
+    found = "Array.isArray(value) && !value.length ? false : value"
+    predicate = f"() => {{ try {{ const value = {expression}; return {found}; }} catch {{ return false; }} }}"
     # Not at each animation frame, the default: a frame outside the viewport has none.
     return frame.wait_for_function(predicate, polling=20).json_value()
 

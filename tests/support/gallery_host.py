@@ -168,7 +168,7 @@ class Host:
     # -- what a person sees and does
 
     def see(self, expression: str) -> Any:
-        """Return the value of an expression in the frame as soon as it is true."""
+        """Return the value of an expression in the frame as soon as it is true and no empty list."""
         return chromium.wait_for(self.frame, expression)
 
     def text(self, selector: str = "main") -> str:
