@@ -1,0 +1,262 @@
+"""A fleet under fire: replicas, workers, a balancer, and everything that can go wrong going wrong; then an audit.
+
+    python -m benchmarks.fleet [--jobs 10000] [--seconds 1200] [--no-kills] [--no-outages] [--sqlite] [--mutant NAME]
+
+Three `triptych serve` (one with its own engine, two with `--no-worker`) and two `triptych worker` work on one
+PostgreSQL and one S3 API, behind a balancer that takes the next replica for every request. Clients of five owners make
+jobs at six emulated providers, where a tenth of everything goes wrong. Every four seconds a replica or a worker is
+killed with SIGKILL and started again; PostgreSQL is restarted once, and the object store is away for ten seconds. Each
+client waits for its job, reads images by their URLs, and tries for what is another owner's.
+
+At the end the audit holds the providers' books against the database. Exit status 1 when a rule is broken: a job lost, a
+request paid twice, another owner's data shown, more requests at an account than its limit, a cent of difference.
+
+The same clients then drive one `triptych serve` on SQLite with a tenth of the jobs and the same faults, without kills:
+compare throughput and lags within one run only. Nothing leaves the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack, ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks import fleet_audit
+from benchmarks.fleet_audit import counted, lag
+from benchmarks.fleet_clients import Owner, Refused, Told, make
+from benchmarks.fleet_members import Fleet, Member, emulators, environment, free_port
+from benchmarks.fleet_net import HOST, Door, Relay
+from benchmarks.fleet_sites import LEFT, OPEN_JOBS, SqliteSite
+from benchmarks.table import Row, show
+
+TOKENS = tuple(f"fleet-token-of-owner-{n}-0123456789" for n in range(5))
+CLIENTS = 60
+STUCK_S = 60.0
+"""So long nothing may change before the end is given up."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large a run is."""
+
+    jobs: int = 10_000
+    seconds: float = 1200.0
+    """No client begins a job after this time."""
+    seed: int = 1
+    share: float = 0.1
+    latency_s: float = 0.8
+    kill_every_s: float | None = 4.0
+    outages: bool = True
+    replicas: int = 3
+    workers: int = 0
+    mutant: str = ""
+
+
+@dataclass
+class Run:
+    """What one run came to."""
+
+    report: fleet_audit.Report
+    told: Told
+    asked: int
+    made: int
+    made_s: float
+    drained_s: float
+    kills: int
+    passed: dict[str, int]
+
+
+async def run(plan: Plan, site: SqliteSite, room: Path) -> Run:
+    """Drive a fleet on `site` through the whole plan, and return what the audit found."""
+    from triptych import providers
+    from triptych.server.auth import owner_of
+
+    told = Told()
+    room.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        base = environment(site.home)
+        leads, books = await stack.enter_async_context(emulators(plan.share, plan.seed, plan.latency_s, base))
+        ports = [free_port() for _ in range(plan.replicas)]
+        balancer = await stack.enter_async_context(Relay([(HOST, port) for port in ports]).running())
+        door = f"http://{HOST}:{balancer.port}"
+        env = base | leads | site.settings | {"TRIPTYCH_AUTH_TOKEN": ",".join(TOKENS), "TRIPTYCH_PUBLIC_URL": door}
+        fleet = Fleet(members(plan, ports, env, room), plan.seed)
+        await fleet.start()
+        stack.push_async_callback(fleet.stop)
+        owners = [Owner(n, Door(balancer.port, token), told) for n, token in enumerate(TOKENS)]
+        await asyncio.gather(*(owner.bring_images() for owner in owners))
+        began = time.monotonic()
+        trouble = [asyncio.create_task(one) for one in troubles(plan, fleet)]
+        made = await clients(plan, owners)
+        made_s = time.monotonic() - began
+        fleet.peace.set()
+        await asyncio.gather(*trouble)
+        await drain(site)
+        await look_again(site, owners, [owner_of(token) for token in TOKENS])
+        await drain(site)
+        drained_s = time.monotonic() - began
+        ends = await fleet.stop()
+        works = await books()
+        kept = await asyncio.to_thread(site.kept)
+    limits = {name: providers.load(name).max_running for name in sorted({work.provider for work in works})}
+    found = fleet_audit.report(works, kept, told, [owner_of(token) for token in TOKENS], limits)
+    wrong = {**found.wrong, "ends that were not in order": ends, "mistakes in the logs": mistakes(room)}
+    passed = {f"replica {n}": balancer.passed[port] for n, port in enumerate(ports, 1)}
+    return Run(replace(found, wrong=wrong), told, plan.jobs, made, made_s, drained_s, fleet.kills, passed)
+
+
+def members(plan: Plan, ports: Sequence[int], env: dict[str, str], room: Path) -> list[Member]:
+    """Return the replicas and workers, none of them started."""
+    program = ["-m", "benchmarks.fleet_child", "mutant", plan.mutant] if plan.mutant else ["-m", "triptych"]
+    made = []
+    for n, port in enumerate(ports, 1):
+        argv = [*program, "serve", "--transport", "http", "--port", str(port)]
+        made.append(Member(f"replica {n}", argv, env, room / f"replica-{n}.log", port))
+    for n in range(1, plan.workers + 1):
+        made.append(Member(f"worker {n}", [*program, "worker"], env, room / f"worker-{n}.log"))
+    return made
+
+
+def troubles(plan: Plan, fleet: Fleet) -> list[Coroutine[Any, Any, None]]:
+    """Return what is done to the fleet while the clients work."""
+    made = []
+    if plan.kill_every_s:
+        made.append(fleet.kill_now_and_then(plan.kill_every_s))
+    return made
+
+
+async def clients(plan: Plan, owners: Sequence[Owner]) -> int:
+    """Let the clients make the jobs, and return how many were begun before the time was over."""
+    numbers, ends_at = iter(range(plan.jobs)), time.monotonic() + plan.seconds
+    made = 0
+
+    async def client() -> None:
+        nonlocal made
+        for n in numbers:
+            if time.monotonic() > ends_at:
+                return
+            made += 1
+            await make(n, owners, plan.seed)
+
+    await asyncio.gather(*(client() for _ in range(min(CLIENTS, plan.jobs))))
+    return made
+
+
+async def drain(site: SqliteSite) -> None:
+    """Return when nothing is left to do, or nothing has moved for a long time."""
+    seen, since = None, time.monotonic()
+    while time.monotonic() - since < STUCK_S:
+        now = (await asyncio.to_thread(site.rows, LEFT))[0]
+        if not now["open"]:
+            return
+        if now != seen:
+            seen, since = now, time.monotonic()
+        await asyncio.sleep(0.5)
+
+
+async def look_again(site: SqliteSite, owners: Sequence[Owner], ids: Sequence[str]) -> None:
+    """Ask for every job that is not done once more: what can be found or fetched after all then is."""
+    rows = await asyncio.to_thread(site.rows, OPEN_JOBS)
+    turns = asyncio.Semaphore(CLIENTS // 2)
+
+    async def ask(job_id: str, owner: Owner) -> None:
+        async with turns:
+            with suppress(Refused):
+                await owner.call("get_status", {"job_id": job_id}, named=[job_id])
+
+    await asyncio.gather(*(ask(row["id"], owners[ids.index(row["owner"])]) for row in rows))
+
+
+def mistakes(room: Path) -> list[str]:
+    """Return the lines with which a member reports a mistake of its own."""
+    found = []
+    for log in sorted(room.glob("*.log")):
+        for line in log.read_text("utf-8", errors="replace").splitlines():
+            if "internal error" in line or "Traceback" in line or " ERROR " in line:
+                found.append(f"{log.stem}: {line[:300]}")
+    return found
+
+
+def rows(name: str, run: Run) -> list[Row]:
+    """Return the figures of a run; what must be zero has its target."""
+    found, lags, told = run.report.found, run.report.lags, run.told
+    ends = {end: n for end, n in found.ends.items() if end != "done"}
+    made = [
+        Row(
+            f"{name}: jobs",
+            f"{sum(found.jobs.values()):,}",
+            f"{run.made:,} of {run.asked:,} requests, {told.calls:,} calls",
+        ),
+        Row("jobs", f"{sum(found.jobs.values()):,}", counted(found.jobs)),
+        Row("predictions", f"{found.submitted:,} submitted", f"{sum(found.accepted.values()):,} accepted"),
+        Row("ends other than done", f"{sum(ends.values()):,}", counted(ends)),
+        Row("kills", f"{run.kills:,}"),
+        Row("calls by replica", counted(run.passed)),
+        Row("calls made again", f"{told.repeated.total():,}", counted(told.repeated)),
+        Row("attempts at what is another's", f"{told.attacks.total():,}", counted(told.attacks)),
+        Row("images read by signed URL", f"{len(told.images):,}"),
+        Row("at once at each account", counted(run.report.most)),
+        Row("charged in the ledger", f"${found.charged_usd}", f"${found.for_done_usd} by the providers for the same"),
+        Row("held back in the ledger", f"${found.held_usd}", counted(found.held_ends)),
+        Row("time", f"{run.drained_s:,.0f} s", f"{run.made_s:,.0f} s of it with clients"),
+        Row("throughput", f"{run.report.per_s:.1f} predictions/s"),
+        Row("submit", lag(lags.submit_s)),
+        Row("the end noticed by the engine", lag(lags.noticed_s)),
+        Row("the end heard by a waiting client", lag(lags.heard_s)),
+        Row("told to a subscription", lag(lags.told_s), f"{len(lags.told_s)} jobs"),
+    ]
+    return made + [
+        Row(f"{name}: {what}", f"{len(lines)}", target="0", met=not lines) for what, lines in run.report.wrong.items()
+    ]
+
+
+async def main(plan: Plan, keep: str | None, only: str | None) -> None:
+    """Run the fleet, then the one server, print the table, and leave with status 1 when a rule is broken."""
+    with ExitStack() as stack:
+        room = Path(tempfile.mkdtemp(dir=keep) if keep else stack.enter_context(tempfile.TemporaryDirectory()))
+        runs = {}
+        if only != "one":
+            runs["fleet"] = await run(plan, SqliteSite(room / "fleet" / "home"), room / "fleet")
+        if only != "fleet":
+            alone = replace(
+                plan, jobs=max(plan.jobs // 10, 30), kill_every_s=None, outages=False, replicas=1, workers=0
+            )
+            runs["one"] = await run(alone, SqliteSite(room / "one" / "home"), room / "one")
+        table = [row for name, one in runs.items() for row in rows(name, one)]
+        show(table)
+        for name, one in runs.items():
+            for text, times in one.told.refusals.most_common(12):
+                print(f"{name}: refused {times} times: {text}", file=sys.stderr)
+            for what, lines in one.report.wrong.items():
+                for line in lines[:15]:
+                    print(f"{name}: {what}: {line}", file=sys.stderr)
+        if keep:
+            print(f"kept in {room}", file=sys.stderr)
+    if any(row.met is False for row in table):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="A fleet of replicas and workers under fire; then an audit.")
+    parser.add_argument("--jobs", type=int, default=Plan.jobs)
+    parser.add_argument("--seconds", type=float, default=Plan.seconds, help="how long clients begin jobs at most")
+    parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument(
+        "--share", type=float, default=Plan.share, help="of everything that goes wrong at the providers"
+    )
+    parser.add_argument("--latency-s", type=float, default=Plan.latency_s, help="how long a provider takes")
+    parser.add_argument("--no-kills", dest="kill_every_s", action="store_const", const=None, default=Plan.kill_every_s)
+    parser.add_argument("--no-outages", dest="outages", action="store_false")
+    parser.add_argument("--mutant", default="", help="put a mistake in, which the audit has to find")
+    parser.add_argument("--only", choices=["fleet", "one"], help="run only one of the two")
+    parser.add_argument("--keep", metavar="DIR", help="leave everything in a new directory below this one")
+    given = vars(parser.parse_args())
+    kept_in, alone = given.pop("keep"), given.pop("only")
+    asyncio.run(main(Plan(**given), kept_in, alone))
