@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-
 from benchmarks.fleet_audit import most_at_once, report
 from benchmarks.fleet_clients import Told
 from benchmarks.fleet_members import Work
