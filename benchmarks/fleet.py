@@ -33,13 +33,16 @@ from benchmarks.fleet_audit import counted, lag
 from benchmarks.fleet_clients import Owner, Refused, Told, make
 from benchmarks.fleet_members import Fleet, Member, emulators, environment, free_port
 from benchmarks.fleet_net import HOST, Door, Relay
-from benchmarks.fleet_sites import LEFT, OPEN_JOBS, SqliteSite
+from benchmarks.fleet_sites import LEFT, OPEN_JOBS, PostgresSite, SqliteSite
 from benchmarks.table import Row, show
 
 TOKENS = tuple(f"fleet-token-of-owner-{n}-0123456789" for n in range(5))
 CLIENTS = 60
+OBJECTS_AWAY_S = 10.0
 STUCK_S = 60.0
 """So long nothing may change before the end is given up."""
+
+Site = PostgresSite | SqliteSite
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Plan:
     kill_every_s: float | None = 4.0
     outages: bool = True
     replicas: int = 3
-    workers: int = 0
+    workers: int = 2
     mutant: str = ""
 
 
@@ -73,7 +76,7 @@ class Run:
     passed: dict[str, int]
 
 
-async def run(plan: Plan, site: SqliteSite, room: Path) -> Run:
+async def run(plan: Plan, site: Site, room: Path) -> Run:
     """Drive a fleet on `site` through the whole plan, and return what the audit found."""
     from triptych import providers
     from triptych.server.auth import owner_of
@@ -81,20 +84,21 @@ async def run(plan: Plan, site: SqliteSite, room: Path) -> Run:
     told = Told()
     room.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        base = environment(site.home)
+        await stack.enter_async_context(site.running())
+        base = environment()
         leads, books = await stack.enter_async_context(emulators(plan.share, plan.seed, plan.latency_s, base))
         ports = [free_port() for _ in range(plan.replicas)]
         balancer = await stack.enter_async_context(Relay([(HOST, port) for port in ports]).running())
         door = f"http://{HOST}:{balancer.port}"
-        env = base | leads | site.settings | {"TRIPTYCH_AUTH_TOKEN": ",".join(TOKENS), "TRIPTYCH_PUBLIC_URL": door}
-        fleet = Fleet(members(plan, ports, env, room), plan.seed)
+        env = base | leads | {"TRIPTYCH_AUTH_TOKEN": ",".join(TOKENS), "TRIPTYCH_PUBLIC_URL": door}
+        fleet = Fleet(members(plan, ports, env, site, room), plan.seed)
         await fleet.start()
         stack.push_async_callback(fleet.stop)
         owners = [Owner(n, Door(balancer.port, token), told) for n, token in enumerate(TOKENS)]
         await asyncio.gather(*(owner.bring_images() for owner in owners))
-        began = time.monotonic()
-        trouble = [asyncio.create_task(one) for one in troubles(plan, fleet)]
-        made = await clients(plan, owners)
+        began, progress = time.monotonic(), Progress(plan.jobs)
+        trouble = [asyncio.create_task(one) for one in troubles(plan, fleet, site, progress)]
+        await clients(plan, owners, progress)
         made_s = time.monotonic() - began
         fleet.peace.set()
         await asyncio.gather(*trouble)
@@ -109,47 +113,70 @@ async def run(plan: Plan, site: SqliteSite, room: Path) -> Run:
     found = fleet_audit.report(works, kept, told, [owner_of(token) for token in TOKENS], limits)
     wrong = {**found.wrong, "ends that were not in order": ends, "mistakes in the logs": mistakes(room)}
     passed = {f"replica {n}": balancer.passed[port] for n, port in enumerate(ports, 1)}
-    return Run(replace(found, wrong=wrong), told, plan.jobs, made, made_s, drained_s, fleet.kills, passed)
+    return Run(replace(found, wrong=wrong), told, plan.jobs, progress.ended, made_s, drained_s, fleet.kills, passed)
 
 
-def members(plan: Plan, ports: Sequence[int], env: dict[str, str], room: Path) -> list[Member]:
+def members(plan: Plan, ports: Sequence[int], env: dict[str, str], site: Site, room: Path) -> list[Member]:
     """Return the replicas and workers, none of them started."""
     program = ["-m", "benchmarks.fleet_child", "mutant", plan.mutant] if plan.mutant else ["-m", "triptych"]
     made = []
     for n, port in enumerate(ports, 1):
         argv = [*program, "serve", "--transport", "http", "--port", str(port)]
-        made.append(Member(f"replica {n}", argv, env, room / f"replica-{n}.log", port))
+        argv += ["--no-worker"] if plan.workers and n > 1 else []
+        name = f"replica {n}"
+        made.append(Member(name, argv, {**env, **site.settings(name)}, room / f"replica-{n}.log", port))
     for n in range(1, plan.workers + 1):
-        made.append(Member(f"worker {n}", [*program, "worker"], env, room / f"worker-{n}.log"))
+        name = f"worker {n}"
+        made.append(Member(name, [*program, "worker"], {**env, **site.settings(name)}, room / f"worker-{n}.log"))
     return made
 
 
-def troubles(plan: Plan, fleet: Fleet) -> list[Coroutine[Any, Any, None]]:
+@dataclass
+class Progress:
+    """How far the clients are."""
+
+    jobs: int
+    begun: int = 0
+    ended: int = 0
+
+    async def reach(self, share: float) -> None:
+        """Return when so much of the jobs was begun, or all have ended."""
+        while self.begun < share * self.jobs and self.ended < self.jobs:
+            await asyncio.sleep(0.2)
+
+
+def troubles(plan: Plan, fleet: Fleet, site: Site, progress: Progress) -> list[Coroutine[Any, Any, None]]:
     """Return what is done to the fleet while the clients work."""
-    made = []
-    if plan.kill_every_s:
-        made.append(fleet.kill_now_and_then(plan.kill_every_s))
-    return made
+
+    async def restart_database() -> None:
+        await progress.reach(0.35)
+        await site.restart_database()
+
+    async def lose_objects() -> None:
+        await progress.reach(0.6)
+        await site.lose_objects(OBJECTS_AWAY_S)
+
+    made = [fleet.kill_now_and_then(plan.kill_every_s)] if plan.kill_every_s else []
+    return [*made, restart_database(), lose_objects()] if plan.outages else made
 
 
-async def clients(plan: Plan, owners: Sequence[Owner]) -> int:
-    """Let the clients make the jobs, and return how many were begun before the time was over."""
+async def clients(plan: Plan, owners: Sequence[Owner], progress: Progress) -> None:
+    """Let the clients make the jobs, as many as they begin before the time is over."""
     numbers, ends_at = iter(range(plan.jobs)), time.monotonic() + plan.seconds
-    made = 0
 
     async def client() -> None:
-        nonlocal made
         for n in numbers:
             if time.monotonic() > ends_at:
                 return
-            made += 1
+            progress.begun += 1
             await make(n, owners, plan.seed)
+            progress.ended += 1
 
     await asyncio.gather(*(client() for _ in range(min(CLIENTS, plan.jobs))))
-    return made
+    progress.jobs = progress.ended
 
 
-async def drain(site: SqliteSite) -> None:
+async def drain(site: Site) -> None:
     """Return when nothing is left to do, or nothing has moved for a long time."""
     seen, since = None, time.monotonic()
     while time.monotonic() - since < STUCK_S:
@@ -161,7 +188,7 @@ async def drain(site: SqliteSite) -> None:
         await asyncio.sleep(0.5)
 
 
-async def look_again(site: SqliteSite, owners: Sequence[Owner], ids: Sequence[str]) -> None:
+async def look_again(site: Site, owners: Sequence[Owner], ids: Sequence[str]) -> None:
     """Ask for every job that is not done once more: what can be found or fetched after all then is."""
     rows = await asyncio.to_thread(site.rows, OPEN_JOBS)
     turns = asyncio.Semaphore(CLIENTS // 2)
@@ -217,18 +244,19 @@ def rows(name: str, run: Run) -> list[Row]:
     ]
 
 
-async def main(plan: Plan, keep: str | None, only: str | None) -> None:
+async def main(plan: Plan, keep: str | None, only: str | None, sqlite: bool) -> None:
     """Run the fleet, then the one server, print the table, and leave with status 1 when a rule is broken."""
     with ExitStack() as stack:
         room = Path(tempfile.mkdtemp(dir=keep) if keep else stack.enter_context(tempfile.TemporaryDirectory()))
         runs = {}
         if only != "one":
-            runs["fleet"] = await run(plan, SqliteSite(room / "fleet" / "home"), room / "fleet")
+            site = SqliteSite(room / "fleet") if sqlite else PostgresSite(room / "fleet")
+            runs["fleet"] = await run(plan, site, room / "fleet")
         if only != "fleet":
             alone = replace(
                 plan, jobs=max(plan.jobs // 10, 30), kill_every_s=None, outages=False, replicas=1, workers=0
             )
-            runs["one"] = await run(alone, SqliteSite(room / "one" / "home"), room / "one")
+            runs["one"] = await run(alone, SqliteSite(room / "one"), room / "one")
         table = [row for name, one in runs.items() for row in rows(name, one)]
         show(table)
         for name, one in runs.items():
@@ -254,9 +282,11 @@ if __name__ == "__main__":
     parser.add_argument("--latency-s", type=float, default=Plan.latency_s, help="how long a provider takes")
     parser.add_argument("--no-kills", dest="kill_every_s", action="store_const", const=None, default=Plan.kill_every_s)
     parser.add_argument("--no-outages", dest="outages", action="store_false")
+    parser.add_argument("--sqlite", action="store_true", help="the fleet shares one SQLite home, without object store")
+    parser.add_argument("--workers", type=int, default=Plan.workers)
     parser.add_argument("--mutant", default="", help="put a mistake in, which the audit has to find")
     parser.add_argument("--only", choices=["fleet", "one"], help="run only one of the two")
     parser.add_argument("--keep", metavar="DIR", help="leave everything in a new directory below this one")
     given = vars(parser.parse_args())
-    kept_in, alone = given.pop("keep"), given.pop("only")
-    asyncio.run(main(Plan(**given), kept_in, alone))
+    kept_in, alone, on_sqlite = given.pop("keep"), given.pop("only"), given.pop("sqlite")
+    asyncio.run(main(Plan(**given), kept_in, alone, on_sqlite))

@@ -7,6 +7,7 @@ python -m benchmarks.fleet_child mutant NAME serve …     `triptych serve …` 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -41,9 +42,29 @@ def times_of(api: Any) -> list[dict[str, float]]:
     return [{"began_s": work.submitted_at, "ended_s": work.finish_at} for work in api.jobs]
 
 
+def store_objects(bucket: str) -> None:
+    """Run an S3 API in memory until stdin closes."""
+    from urllib.request import Request, urlopen
+
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    signed = "AWS4-HMAC-SHA256 Credential=fleet/20261122/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+    urlopen(Request(f"http://{host}:{port}/{bucket}", method="PUT", headers={"Authorization": signed}))
+    say(port)
+    sys.stdin.read()
+    server.stop()
+
+
 def main(argv: Sequence[str]) -> None:
     if argv[0] == "emulators":
         emulate(json.loads(argv[1]))
+        return
+    if argv[0] == "s3":
+        store_objects(argv[1])
         return
     from benchmarks import fleet_mutants
     from triptych.__main__ import main as triptych

@@ -165,15 +165,14 @@ async def emulators(
             await child.wait()
 
 
-def environment(home: Path, **more: str) -> dict[str, str]:
-    """Return the environment of a member, without any settings of the person who runs this."""
+def environment() -> dict[str, str]:
+    """Return the environment of a member but for its home, without any settings of the person who runs this."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("TRIPTYCH_", "AWS_")) and not name.endswith(("_API_KEY", "_BASE_URL"))
     }
-    settings = {"TRIPTYCH_HOME": str(home), "TRIPTYCH_BUDGET_USD": "none", "TRIPTYCH_CONFIRM_USD": "none"}
-    return kept | settings | {"TRIPTYCH_MODELS": "builtin"} | more
+    return kept | {"TRIPTYCH_BUDGET_USD": "none", "TRIPTYCH_CONFIRM_USD": "none", "TRIPTYCH_MODELS": "builtin"}
 
 
 def free_port() -> int:

@@ -104,7 +104,7 @@ class Kept:
 JOBS, FRAMES, IMAGES = (
     "SELECT * FROM jobs ORDER BY created_at, id",
     "SELECT * FROM frames",
-    "SELECT sha256, handle, file FROM images",
+    "SELECT sha256, handle, mime_type, file FROM images",
 )
 
 
