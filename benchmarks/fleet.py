@@ -108,9 +108,9 @@ async def run(plan: Plan, site: Site, room: Path) -> Run:
         drained_s = time.monotonic() - began
         ends = await fleet.stop()
         works = await books()
-        kept = await asyncio.to_thread(site.kept)
-    limits = {name: providers.load(name).max_running for name in sorted({work.provider for work in works})}
-    found = fleet_audit.report(works, kept, told, [owner_of(token) for token in TOKENS], limits)
+        limits = {name: providers.load(name).max_running for name in sorted({work.provider for work in works})}
+        ids = [owner_of(token) for token in TOKENS]
+        found = await asyncio.to_thread(lambda: fleet_audit.report(works, site.kept(), told, ids, limits))
     wrong = {**found.wrong, "ends that were not in order": ends, "mistakes in the logs": mistakes(room)}
     passed = {f"replica {n}": balancer.passed[port] for n, port in enumerate(ports, 1)}
     return Run(replace(found, wrong=wrong), told, plan.jobs, progress.ended, made_s, drained_s, fleet.kills, passed)
