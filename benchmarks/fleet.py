@@ -22,18 +22,18 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import fleet_audit
+from benchmarks import fleet_audit, fleet_mutants
 from benchmarks.fleet_audit import counted, lag
 from benchmarks.fleet_clients import Owner, Refused, Told, make
-from benchmarks.fleet_members import Fleet, Member, emulators, environment, free_port
-from benchmarks.fleet_net import HOST, Door, Relay
-from benchmarks.fleet_sites import LEFT, OPEN_JOBS, PostgresSite, SqliteSite
+from benchmarks.fleet_members import Fleet, Member, Work, emulators, environment, free_port
+from benchmarks.fleet_net import ERAS, HOST, Door, Relay
+from benchmarks.fleet_sites import COUNTED, LEFT, OPEN_JOBS, PostgresSite, SqliteSite
 from benchmarks.table import Row, show
 
 TOKENS = tuple(f"fleet-token-of-owner-{n}-0123456789" for n in range(5))
@@ -74,6 +74,7 @@ class Run:
     drained_s: float
     kills: int
     passed: dict[str, int]
+    cpu_s: dict[str, float]
 
 
 async def run(plan: Plan, site: Site, room: Path) -> Run:
@@ -95,6 +96,8 @@ async def run(plan: Plan, site: Site, room: Path) -> Run:
         await fleet.start()
         stack.push_async_callback(fleet.stop)
         owners = [Owner(n, Door(balancer.port, token), told) for n, token in enumerate(TOKENS)]
+        if site.stateless:
+            owners[-1].door.era = ERAS[1]
         await asyncio.gather(*(owner.bring_images() for owner in owners))
         began, progress = time.monotonic(), Progress(plan.jobs)
         trouble = [asyncio.create_task(one) for one in troubles(plan, fleet, site, progress)]
@@ -110,10 +113,28 @@ async def run(plan: Plan, site: Site, room: Path) -> Run:
         works = await books()
         limits = {name: providers.load(name).max_running for name in sorted({work.provider for work in works})}
         ids = [owner_of(token) for token in TOKENS]
-        found = await asyncio.to_thread(lambda: fleet_audit.report(works, site.kept(), told, ids, limits))
-    wrong = {**found.wrong, "ends that were not in order": ends, "mistakes in the logs": mistakes(room)}
+        found, totals = await asyncio.to_thread(lambda: judged(site, works, told, ids, limits))
+    wrong = {
+        **found.wrong,
+        "ends that were not in order": ends,
+        "mistakes in the logs": mistakes(room),
+        "totals that are not the sums": totals,
+    }
+    cpu = {member.name: member.cpu_s for member in fleet.members}
     passed = {f"replica {n}": balancer.passed[port] for n, port in enumerate(ports, 1)}
-    return Run(replace(found, wrong=wrong), told, plan.jobs, progress.ended, made_s, drained_s, fleet.kills, passed)
+    return Run(
+        replace(found, wrong=wrong), told, plan.jobs, progress.ended, made_s, drained_s, fleet.kills, passed, cpu
+    )
+
+
+def judged(
+    site: Site, works: Sequence[Work], told: Told, ids: Sequence[str], limits: Mapping[str, int]
+) -> tuple[fleet_audit.Report, list[str]]:
+    kept = site.kept()
+    return (
+        fleet_audit.report(works, kept, told, ids, limits),
+        fleet_audit.totals(kept, *(site.rows(sql) for sql in COUNTED)),
+    )
 
 
 def members(plan: Plan, ports: Sequence[int], env: dict[str, str], site: Site, room: Path) -> list[Member]:
@@ -228,12 +249,17 @@ def rows(name: str, run: Run) -> list[Row]:
         Row("calls by replica", counted(run.passed)),
         Row("calls made again", f"{told.repeated.total():,}", counted(told.repeated)),
         Row("attempts at what is another's", f"{told.attacks.total():,}", counted(told.attacks)),
-        Row("images read by signed URL", f"{len(told.images):,}"),
+        Row("images read by our own URL", f"{len(told.images):,}"),
         Row("at once at each account", counted(run.report.most)),
         Row("charged in the ledger", f"${found.charged_usd}", f"${found.for_done_usd} by the providers for the same"),
         Row("held back in the ledger", f"${found.held_usd}", counted(found.held_ends)),
         Row("time", f"{run.drained_s:,.0f} s", f"{run.made_s:,.0f} s of it with clients"),
         Row("throughput", f"{run.report.per_s:.1f} predictions/s"),
+        Row(
+            "CPU time of the members",
+            f"{1000 * sum(run.cpu_s.values()) / max(found.submitted, 1):,.0f} ms a prediction",
+            ", ".join(f"{member} {seconds:.0f} s" for member, seconds in run.cpu_s.items()),
+        ),
         Row("submit", lag(lags.submit_s)),
         Row("the end noticed by the engine", lag(lags.noticed_s)),
         Row("the end heard by a waiting client", lag(lags.heard_s)),
@@ -267,6 +293,11 @@ async def main(plan: Plan, keep: str | None, only: str | None, sqlite: bool) -> 
                     print(f"{name}: {what}: {line}", file=sys.stderr)
         if keep:
             print(f"kept in {room}", file=sys.stderr)
+    if plan.mutant:
+        rule = fleet_mutants.FOUND_AS[plan.mutant][1]
+        print(
+            f"{plan.mutant}: {'found' if runs['fleet'].report.wrong[rule] else 'NOT found'} as {rule}", file=sys.stderr
+        )
     if any(row.met is False for row in table):
         raise SystemExit(1)
 
@@ -284,7 +315,12 @@ if __name__ == "__main__":
     parser.add_argument("--no-outages", dest="outages", action="store_false")
     parser.add_argument("--sqlite", action="store_true", help="the fleet shares one SQLite home, without object store")
     parser.add_argument("--workers", type=int, default=Plan.workers)
-    parser.add_argument("--mutant", default="", help="put a mistake in, which the audit has to find")
+    parser.add_argument(
+        "--mutant",
+        default="",
+        choices=list(fleet_mutants.FOUND_AS),
+        help="put a mistake in, which the audit has to find",
+    )
     parser.add_argument("--only", choices=["fleet", "one"], help="run only one of the two")
     parser.add_argument("--keep", metavar="DIR", help="leave everything in a new directory below this one")
     given = vars(parser.parse_args())

@@ -11,12 +11,15 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from statistics import median
 from typing import Any
 
 from benchmarks.fleet_clients import Told
 from benchmarks.fleet_members import Work
 from benchmarks.soak_audit import Findings, Kept, audit
+
+Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,26 @@ def report(works: Sequence[Work], kept: Kept, told: Told, owners: Sequence[str],
         "calls never answered": told.gave_up,
     }
     return Report(found, _lags(works, kept, told), most, held, _per_s(kept))
+
+
+def totals(kept: Kept, accounts: Rows, queues: Rows, money: Rows) -> list[str]:
+    """Return where the running totals of the database differ from its predictions, when nothing runs any more."""
+    wrong = [f"{row['account']} counts {row['running']} running" for row in accounts if row["running"]]
+    wrong += [f"{row['owner']} counts {row['queued']} queued at {row['provider']}" for row in queues]
+    counted: Counter[tuple[str, str]] = Counter()
+    for row in money:
+        counted[row["scope"], "charged"] += row["charged_nano"]
+        counted[row["scope"], "reserved"] += row["reserved_nano"]
+    summed: Counter[tuple[str, str]] = Counter()
+    for row in kept.predictions:
+        kind, usd = ("reserved", row["reserved_usd"]) if row["charged_usd"] is None else ("charged", row["charged_usd"])
+        for scope in ("", f"owner:{row['owner']}"):
+            summed[scope, kind] += math.ceil(Decimal(usd) * 10**9)
+    return wrong + [
+        f"{scope or 'everybody'}: {counted[scope, kind]} nano {kind} in the totals, {summed[scope, kind]} in the rows"
+        for scope, kind in sorted(counted | summed)
+        if counted[scope, kind] != summed[scope, kind]
+    ]
 
 
 def most_at_once(works: Iterable[Work]) -> int:

@@ -67,9 +67,10 @@ def main(argv: Sequence[str]) -> None:
         store_objects(argv[1])
         return
     from benchmarks import fleet_mutants
+
+    fleet_mutants.install(argv[1])
     from triptych.__main__ import main as triptych
 
-    fleet_mutants.MUTANTS[argv[1]].put_in()
     sys.argv = ["triptych", *argv[2:]]
     triptych()
 

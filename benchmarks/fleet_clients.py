@@ -20,7 +20,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.fleet_net import Door, Gone
+from benchmarks.fleet_net import ERAS, Door, Gone
 
 PROVIDERS = ("atlas", "wavespeed", "ark", "evolink", "runware", "novita")
 JOB_ID = re.compile(r"job_[0-9a-f]{8}")
@@ -80,6 +80,11 @@ class Owner:
     images: list[str] = field(default_factory=list)
     uploads: list[tuple[str, str]] = field(default_factory=list)
     """Their handles and signed URLs."""
+
+    @property
+    def hears(self) -> bool:
+        """Whether its era has subscriptions that any server serves."""
+        return self.door.era == ERAS[0]
 
     async def call(self, tool: str, arguments: Mapping[str, Any], *, named: Sequence[str] = ()) -> Any:
         """Return a tool's structured result, calling again while that may help. Raises: `Refused`."""
@@ -192,7 +197,7 @@ async def make(n: int, owners: Sequence[Owner], seed: int) -> None:
     if twist == "cancel":
         with suppress(Refused):
             await owner.call("cancel_job", {"job_id": job_id}, named=[job_id])
-    news = asyncio.create_task(_listen(owner, job_id)) if twist == "listen" else None
+    news = asyncio.create_task(_listen(owner, job_id)) if twist == "listen" and owner.hears else None
     ended = await _wait(owner, job_id)
     if news:
         await asyncio.sleep(NEWS_S)
@@ -281,7 +286,7 @@ async def _attack(stranger: Owner, owner: Owner, job_id: str, ended: Any, lot: r
             await refused("job resource", "resources/read", {"uri": f"triptych://jobs/{job_id}"})
         case 5:
             await refused("image resource", "resources/read", {"uri": f"triptych://images/{handle}"})
-        case 6:
+        case 6 if stranger.hears:
             told.attacks["listen"] += 1
             with suppress(Gone):
                 async with aclosing(stranger.door.listen([f"triptych://jobs/{job_id}"], 2)) as events:

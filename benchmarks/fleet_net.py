@@ -203,6 +203,7 @@ class Door:
     ) -> AsyncIterator[h11.Response | bytes]:
         """Send a request and yield its answer's head and pieces of its body. Raises: `Gone`."""
         writer: asyncio.StreamWriter | None = None
+        started = False
         parser = h11.Connection(h11.CLIENT)
         parser.send(h11.Request(method="POST", target="/", headers=[("Host", HOST)]))  # the parser only follows along
         parser.send(h11.EndOfMessage())
@@ -215,6 +216,7 @@ class Door:
                     if event is h11.NEED_DATA:
                         parser.receive_data(await reader.read(PIECE_BYTES))
                     elif isinstance(event, h11.Response):
+                        started = True
                         yield event
                     elif isinstance(event, h11.Data):
                         yield bytes(event.data)
@@ -224,8 +226,10 @@ class Door:
                         raise Gone("closed without an answer")
         except TimeoutError as error:
             raise Gone("no answer in time") from error
-        except (OSError, h11.ProtocolError) as error:
-            raise Gone(f"{type(error).__name__}: {error}") from error
+        except h11.ProtocolError as error:
+            raise Gone("cut" if started else "no answer") from error
+        except OSError as error:
+            raise Gone(type(error).__name__) from error
         finally:
             if writer:
                 writer.close()

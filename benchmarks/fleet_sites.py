@@ -34,6 +34,8 @@ class SqliteSite:
     """One home directory, which several processes may share."""
 
     room: Path
+    stateless = False
+    """Whether clients of the era before 2026-07-28 are served without sessions, and so by any replica."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[SqliteSite]:
@@ -62,6 +64,7 @@ class PostgresSite:
     """A PostgreSQL server and an S3 API on loopback; every member has a home of its own, as on a machine of its own."""
 
     room: Path
+    stateless = True
     server: Any = None
     url: str = ""
     objects: Relay = field(default_factory=lambda: Relay([], says_502=False))
