@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from triptych import logs
 from triptych.core import errors
 from triptych.providers import load, names
-from triptych.settings import configure_logging
 from triptych.settings import read as read_settings
 
 KEY = "sk-a-secret-of-ours"
@@ -252,7 +252,7 @@ def root_logger() -> Iterator[logging.Logger]:
 
 @pytest.mark.usefixtures("root_logger")
 def test_log_lines_go_to_stderr_never_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("INFO")
+    logs.configure("INFO")
     logging.getLogger("triptych.jobs.worker").info("a prediction moved")
     logging.getLogger("triptych.jobs.worker").debug("too quiet")
     said = capsys.readouterr()
@@ -266,7 +266,7 @@ def test_log_lines_go_to_stderr_never_to_stdout(capsys: pytest.CaptureFixture[st
 def test_signed_urls_are_not_logged_at_any_level(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    configure_logging("DEBUG")
+    logs.configure("DEBUG")
     for name in ("httpx2", "httpcore2.http11"):
         logging.getLogger(name).info("GET https://cdn.example/a.png?signature=1")
     assert "signature" not in capsys.readouterr().err

@@ -21,7 +21,7 @@ from uuid import uuid4
 import anyio
 import anyio.abc
 
-from triptych.core import errors
+from triptych.core import errors, telemetry
 from triptych.core.clock import Clock, Notifier, moment
 from triptych.core.states import HEARTBEAT_S, LEASE_S
 from triptych.images.files import ImageFiles
@@ -70,6 +70,7 @@ class Worker:
         self._sweeping: set[str] = set()
         self._due_s: float | None = None
         """When the next claim is due, as the last `_claim` read it."""
+        self._looked_s: float | None = None
 
     async def run(self) -> None:
         """Work until cancelled; a submit that was sent gets a few more seconds for its response."""
@@ -77,6 +78,7 @@ class Worker:
             tasks.start_soon(self._keep_leases)
             while True:
                 changed = self.notifier.next
+                self._looked_s = self._clock.monotonic()
                 try:
                     await self._start_sweeps(tasks)  # it may make polls due
                     if await self._start_step(tasks):
@@ -89,6 +91,11 @@ class Worker:
                     log.exception("internal error while looking for work; the worker goes on")
                     idle_s = DB_POLL_INTERVAL_S
                 await self._clock.wait(changed, idle_s)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the worker looks for work, and did so a short while ago."""
+        return self._looked_s is not None and self._clock.monotonic() - self._looked_s < LEASE_S
 
     async def _start_step(self, tasks: anyio.abc.TaskGroup) -> bool:
         claim = await self._claim()
@@ -201,8 +208,17 @@ class Worker:
 
     async def _work(self, claim: Claim) -> None:
         """Do one step. If its result cannot be written, the state stays, and a later claim repeats the step."""
+        prediction = claim.prediction
+        step = telemetry.span(
+            "step",
+            job_id=prediction.job_id,
+            prediction_id=prediction.id,
+            provider=prediction.provider,
+            state=prediction.state,
+        )
         try:
-            await self._submission.advance(claim)
+            with step:
+                await self._submission.advance(claim)
         except errors.Outage as error:  # the database or the disk
             log.warning("%s waits: %s", claim.prediction.id, error.message)
             await self._put_back(claim)

@@ -1,6 +1,7 @@
 """The MCP server: ten tools, prompts and resources over stdio, streamable HTTP and SSE.
 
     transports -> http, service_holder, app -> sessions
+                -> health, metrics, tracing                         (for balancers and monitoring)
                       -> tools -> schemas, resources, progress      (imported at the first request)
 
 Rules: this package decides nothing about images, jobs or money; `jobs.service` does. Starting imports only what

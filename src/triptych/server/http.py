@@ -12,7 +12,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Literal
 
 from triptych.providers.url_safety import LOOPBACK
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.routing import BaseRoute
+
+    from triptych.server.health import Health
+    from triptych.server.metrics import Metrics
 
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
 """A call may hold images as base64."""
@@ -39,15 +42,29 @@ def http_app(
     tokens: Sequence[str],
     own_token: str | None = None,
     public: str | None = None,
+    health: Health | None = None,
+    metrics: Metrics | None = None,
 ) -> Starlette:
-    """Return the ASGI application of one HTTP transport, with the checks around every route."""
+    """Return the ASGI application of one HTTP transport, with the checks around every route.
+
+    `health` adds `/healthz` and `/readyz`, `metrics` adds `/metrics` and counts every request.
+    """
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from starlette.routing import Mount, Route
 
     from triptych.server import auth, files, limits, sites
 
-    own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # before everything else
+    own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # before everything but the probes
+    outer = [own]
+    if health:
+        from triptych.server.health import Probes
+
+        outer.insert(0, Middleware(Probes, health=health, metrics=metrics))
+    if metrics:
+        from triptych.server.metrics import Counted
+
+        outer.insert(0, Middleware(Counted, metrics=metrics))
     owners = [auth.owner_of(token) for token in tokens] + ([None] if own_token or not tokens else [])
     checks = [Middleware(files.Signed, open_service=server.open_service, owners=owners)]
     checks += [Middleware(auth.RequireToken, tokens=tokens, own=own_token)] if tokens or own_token else []
@@ -71,7 +88,7 @@ def http_app(
         routes: list[BaseRoute] = [Route(path, endpoint=endpoint) for path in ("/mcp", "/mcp/")]
         routes.append(file)
         page = Middleware(gallery.Page)  # before the token, which it does not need
-        return _strict(Starlette(routes=routes, middleware=[own, page, *checks], lifespan=lambda _: manager.run()))
+        return _strict(Starlette(routes=routes, middleware=[*outer, page, *checks], lifespan=lambda _: manager.run()))
     from mcp.server.sse import SseServerTransport
     from starlette.responses import Response
 
@@ -85,7 +102,7 @@ def http_app(
         return Response()
 
     routes = [Route("/sse", endpoint=connect, methods=["GET"]), Mount("/messages/", app=sse.handle_post_message), file]
-    return _strict(Starlette(routes=routes, middleware=[own, *checks]))
+    return _strict(Starlette(routes=routes, middleware=[*outer, *checks]))
 
 
 def _strict(app: Starlette) -> Starlette:
@@ -133,7 +150,14 @@ def bind(host: str, port: int) -> socket.socket:
     return socket.create_server((host.strip("[]"), port), family=family)
 
 
-async def serve(holder: ServiceHolder, app: Starlette, listener: socket.socket, on_ready: Callable[[], None]) -> None:
+async def serve(
+    holder: ServiceHolder,
+    app: Starlette,
+    listener: socket.socket,
+    on_ready: Callable[[], None],
+    health: Health | None = None,
+    metrics: Metrics | None = None,
+) -> None:
     import uvicorn
 
     from triptych.server import limits
@@ -145,6 +169,8 @@ async def serve(holder: ServiceHolder, app: Starlette, listener: socket.socket, 
 
         def handle_exit(self, sig: int, frame: object) -> None:
             # The signal is not raised again, so that an orderly end does not look like a death by signal.
+            if health:
+                health.draining = True
             self.force_exit = self.should_exit
             self.should_exit = True
 
@@ -155,5 +181,5 @@ async def serve(holder: ServiceHolder, app: Starlette, listener: socket.socket, 
         timeout_graceful_shutdown=DRAIN_LIMIT_S,
         **limits.uvicorn_options(limits.LIMITS),
     )
-    async with holder.running():
+    async with holder.running(), metrics.running() if metrics else nullcontext():
         await Server(config).serve(sockets=[listener])

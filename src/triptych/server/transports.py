@@ -12,10 +12,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 from urllib.parse import urlsplit
 
 import anyio
@@ -25,6 +25,8 @@ from triptych.server.app import build
 from triptych.server.service_holder import ServiceHolder, SettingsSource, service_opener
 
 if TYPE_CHECKING:
+    from triptych.server.health import Health
+    from triptych.server.metrics import Metrics
     from triptych.settings import Settings
 
 Transport = Literal["stdio", "http", "sse"]
@@ -58,6 +60,18 @@ def serve(
     """
     if logging.lastResort:  # for log lines before the settings are read
         logging.lastResort.setFormatter(_CleanLines())
+    with _traced():
+        _serve(settings, transport, host, port, on_ready, own_token)
+
+
+def _serve(
+    settings: Settings | SettingsSource,
+    transport: Transport,
+    host: str,
+    port: int,
+    on_ready: Callable[[str], None],
+    own_token: str | None,
+) -> None:
     if transport == "stdio":
         holder = ServiceHolder(service_opener(settings))
         anyio.run(_serve_stdio, holder, cache(lambda: (settings() if callable(settings) else settings).links))
@@ -85,8 +99,12 @@ def serve(
     listens = f"http://{http.in_url(host)}:{listener.getsockname()[1]}"
     reached = public or (listens if http.is_loopback(host) else None)
     files_url = f"{reached}/files" if reached else None
+    from triptych.server.health import Health
+
+    health = Health(holder)
+    metrics = _metrics(read, health, holder, host)
     server = build(holder, remote=True, links=lambda: read.links, files_url=files_url)
-    app = http.http_app(server, transport, host, tokens, own_token, public)
+    app = http.http_app(server, transport, host, tokens, own_token, public, health, metrics)
     path = "sse" if transport == "sse" else "mcp"
 
     def ready() -> None:
@@ -94,7 +112,22 @@ def serve(
             sys.stderr.write(f"Clients reach it at {public}/{path}\n")
         on_ready(f"{listens}/{path}")
 
-    anyio.run(http.serve, holder, app, listener, ready)
+    anyio.run(http.serve, holder, app, listener, ready, health, metrics)
+
+
+@contextmanager
+def _traced() -> Iterator[None]:
+    """Send traces for as long as the block runs, if OTEL_… variables name a collector; else import nothing."""
+    traces = None
+    if any(name.startswith("OTEL_") for name in os.environ):
+        from triptych.server import tracing
+
+        traces = tracing.start(os.environ)
+    try:
+        yield
+    finally:
+        if traces:
+            traces.shutdown()
 
 
 class _CleanLines(logging.Formatter):
@@ -104,7 +137,30 @@ class _CleanLines(logging.Formatter):
         return block(super().format(record))
 
 
-def _refuse(message: str) -> None:
+def _metrics(settings: Settings, health: Health, holder: ServiceHolder, host: str) -> Metrics | None:
+    """Return the metrics of this process if the settings ask for them.
+
+    Raises: `SystemExit` (2) if other machines can reach them without a token, or the extra is not installed.
+    """
+    from triptych.server import http
+
+    if not settings.metrics:
+        return None
+    token = settings.metrics_token
+    reached = not http.is_loopback(host) or not http.is_loopback(urlsplit(settings.public_url or "").hostname or "::1")
+    if token is None and reached:
+        _refuse(
+            "TRIPTYCH_METRICS is on and other machines can reach /metrics, which shows spending: set "
+            "TRIPTYCH_METRICS_TOKEN to a long random text, which Prometheus then sends, or unset TRIPTYCH_METRICS."
+        )
+    try:
+        from triptych.server.metrics import Metrics
+    except ImportError as error:
+        _refuse(f"TRIPTYCH_METRICS needs the extra: pip install 'triptych[otel]' ({error}).")
+    return Metrics(health.checks, holder, token.get_secret_value() if token else None)
+
+
+def _refuse(message: str) -> NoReturn:
     from triptych.core.text import line
 
     sys.stderr.write(f"triptych: {line(message)}\n")

@@ -464,3 +464,20 @@ UPDATE looks SET removed = 1 WHERE owner = :owner AND name = :name AND removed =
 SELECT images FROM looks AS one WHERE 0 = (
   SELECT removed FROM looks WHERE owner = one.owner AND name = one.name ORDER BY version DESC LIMIT 1
 );
+
+-- name: overview_predictions
+-- In flight and uncertain: never the history, which only grows.
+SELECT provider, state, COUNT(*) AS number FROM predictions
+WHERE state IN ('waiting', 'queued', 'submitting', 'running', 'fetching', 'uncertain')
+GROUP BY provider, state;
+
+-- name: overview_jobs
+SELECT status, COUNT(*) AS number FROM jobs
+WHERE id IN (SELECT job_id FROM predictions
+             WHERE state IN ('waiting', 'queued', 'submitting', 'running', 'fetching', 'uncertain'))
+GROUP BY status;
+
+-- name: overview_due
+-- What is submitted and due; queued ones may wait long for their account, and rightly so.
+SELECT MIN(due_at) AS due FROM predictions
+WHERE state IN ('submitting', 'running', 'fetching') AND lease IS NULL AND due_at > 0;
