@@ -23,6 +23,7 @@ import anyio.abc
 
 from triptych.core import errors, telemetry
 from triptych.core.clock import Clock, Notifier, moment
+from triptych.core.models import Prediction, State
 from triptych.core.states import HEARTBEAT_S, LEASE_S
 from triptych.images.files import ImageFiles
 from triptych.jobs.polling import Polling
@@ -180,7 +181,14 @@ class Worker:
         claim, self._due_s = await self._store.run(claim_due)
         if claim:
             self._held[claim.prediction.id] = claim
+            self._tell_lag(claim.prediction)
         return claim
+
+    def _tell_lag(self, prediction: Prediction) -> None:
+        """Tell how late a poll is. A queued prediction waits for its account; a due time of 0 has no age."""
+        if prediction.state is State.RUNNING and prediction.due_at > 0:
+            late_s = max(self._clock.monotonic() - prediction.due_at, 0.0)
+            telemetry.value("poll_lag_s", late_s, provider=prediction.provider)
 
     def _limits(self) -> dict[str, int]:
         """Return how many predictions may run at each provider that has a step free in this process."""

@@ -147,4 +147,5 @@ async def serve(app: ASGIApp, listener: socket.socket) -> None:
             return nullcontext()
 
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
-    await Server(config).serve(sockets=[listener])
+    with listener:
+        await Server(config).serve(sockets=[listener])

@@ -265,13 +265,18 @@ class _Installation(Collector):
         for provider in providers:
             for state in IN_FLIGHT:
                 predictions.add_metric([provider, state], now.predictions.get((provider, state), 0))
-        running = GaugeMetricFamily("triptych_account_running", "Requests that run at a provider.", labels=["provider"])
-        limit = GaugeMetricFamily("triptych_account_limit", "How many may run at once.", labels=["provider"])
-        for provider, most in self.limits.items():
-            at_once = sum(now.predictions.get((provider, state), 0) for state in ("submitting", "running"))
-            running.add_metric([provider], at_once)
-            limit.add_metric([provider], most)
-        yield from (jobs, predictions, running, limit)
+        of_account = ["account", "provider"]
+        running = GaugeMetricFamily("triptych_account_running", "Requests that run for one key.", labels=of_account)
+        limit = GaugeMetricFamily("triptych_account_limit", "How many may run for one key.", labels=of_account)
+        held = GaugeMetricFamily(
+            "triptych_account_hold_seconds", "For how long no request is submitted, after a 429.", labels=of_account
+        )
+        for account, provider, at_once, hold_s in now.accounts:
+            running.add_metric([account, provider], at_once)
+            held.add_metric([account, provider], hold_s)
+            if provider in self.limits:
+                limit.add_metric([account, provider], self.limits[provider])
+        yield from (jobs, predictions, running, limit, held)
         yield _gauge(
             "triptych_oldest_due_prediction_age_seconds",
             "How long the oldest submitted prediction is due.",

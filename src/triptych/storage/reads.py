@@ -53,9 +53,7 @@ class Reads:
     Raises: `errors.Unusable` when the file cannot be used, `errors.Outage` while another program locks it.
     """
 
-    def __init__(
-        self, path: Path, images_dir: Path, caps: Caps | None = None, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, path: Path, images_dir: Path, caps: Caps | None = None, clock: Clock | None = None) -> None:
         self._images_dir = images_dir
         self._clock = clock or SystemClock()
         self._db = Database(path)

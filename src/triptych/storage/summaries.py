@@ -63,6 +63,8 @@ class Overview:
     """By status: those with a prediction in flight or uncertain."""
     predictions: Mapping[tuple[str, str], int]
     """By provider and state: those in flight or uncertain."""
+    accounts: tuple[tuple[str, str, int, float], ...]
+    """Of each account its id, its provider, how many requests run, and for how many seconds none is sent."""
     oldest_due_s: float
     """How long the oldest submitted prediction without a worker is due."""
     budget: Budget
@@ -130,6 +132,10 @@ class Summaries(Reads):
             predictions={
                 (row["provider"], row["state"]): row["number"] for row in self._db.all("overview_predictions")
             },
+            accounts=tuple(
+                (row["account"], row["provider"], row["running"], max(row["hold_until"] - now.mono_s, 0.0))
+                for row in self._db.all("overview_accounts")
+            ),
             oldest_due_s=0.0 if due_at is None else max(now.mono_s - due_at, 0.0),
             budget=self.ledger.balance(now),
         )

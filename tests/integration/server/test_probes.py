@@ -107,7 +107,7 @@ async def test_a_job_shows_in_the_metrics(tmp_path: Path) -> None:
     assert total(now, "triptych_provider_calls_total", provider="draft", kind="submit", outcome="ok") == 1
     assert total(now, "triptych_jobs") == 0  # it has ended
     assert total(now, "triptych_ready", check="database") == 1
-    assert total(now, "triptych_account_limit", provider="draft") > 0
+    assert ("triptych_predictions", frozenset({("provider", "draft"), ("state", "running")})) in now
     assert total(now, "triptych_http_requests_total", route="mcp") >= 2
     assert total(now, "triptych_database_call_duration_seconds_count") > 5
     assert ("triptych_spent_usd", frozenset()) in now
@@ -127,7 +127,7 @@ async def test_names_follow_the_conventions_and_labels_are_few(tmp_path: Path) -
     labels = {name for family in families for sample in family.samples for name in sample.labels}
     assert labels <= {
         *("provider", "kind", "state", "status", "outcome", "tool", "call", "route", "method", "code"),
-        *("check", "version", "generation", "le"),
+        *("account", "check", "version", "generation", "le"),
     }
     for family in families:
         assert re.fullmatch(r"(triptych|process)_[a-z_]+", family.name), family.name
