@@ -40,8 +40,10 @@ READ_LIMIT_S = 5.0
 LOOP_EVERY_S = 0.25
 SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 LONG_S = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-ROUTES = ("mcp", "sse", "messages", "files", "gallery", "webhooks", ".well-known")
+ROUTES = ("mcp", "sse", "messages", "files", "gallery", "webhooks", ".well-known", "metrics", "healthz", "readyz")
 IN_FLIGHT = ("waiting", "queued", "submitting", "running", "fetching", "uncertain")
+ALERTED = ("ok", "key_rejected", "no_funds", "answer_lost", "not_sent", "outage")
+"""Outcomes that are there from the start: Prometheus sees no increase in a series that begins with 1."""
 OPEN_JOBS = ("queued", "running", "uncertain")
 
 
@@ -228,6 +230,9 @@ class Metrics(telemetry.Listener):
                     for name, account in service.config.accounts.items()
                     if account.usable
                 }
+                for provider in shown.limits:
+                    for outcome in ALERTED:
+                        self._outcomes.labels(provider, "submit", outcome)
             self._read_s = anyio.current_time()
 
 
