@@ -62,6 +62,7 @@ from triptych.jobs.uploads import upload_all
 from triptych.jobs.worker import Worker
 from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore, Hop
+from triptych.storage.budget import Caps
 from triptych.storage.database import Database
 from triptych.storage.jobs import Store
 from triptych.storage.summaries import Seen
@@ -128,7 +129,8 @@ class ImageService:
         self.provider_client = ProviderClient(proxy_resolves=config.proxy_resolves)
         self._files = ImageFiles(config.home, self.provider_client.fetch)
         self._files.remove_stale_parts(clock.now())
-        plain = Store(database or config.open_database(), self._files.images_dir, config.budget_usd, clock)
+        caps = Caps(config.budget_usd, config.owner_budget_usd, config.group_budgets_usd)
+        plain = Store(database or config.open_database(), self._files.images_dir, caps, clock)
         self.store = AsyncStore(plain, hop or hop_for(config))
         self.reading = Reading(self._files, clock)
         self.image_access = ImageAccess(self.store, self._files, self.reading, clock, config.allowed_dirs)
