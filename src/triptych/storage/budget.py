@@ -153,7 +153,7 @@ class Ledger:
         return _dollars(row["charged_nano"]), _dollars(row["reserved_nano"])
 
     def differences(self) -> list[str]:
-        """Return each scope and 10 minutes whose totals differ from the predictions' sums; reads all of them."""
+        """Return where the totals differ from the sums over the predictions, as sentences; it reads all of them."""
         return [
             f"{row['scope'] or 'all jobs'}, {row['bucket']}: charged {_dollars(row['charged_nano'])} too much, "
             f"reserved {_dollars(row['reserved_nano'])} too much"

@@ -79,6 +79,7 @@ class Reads:
             if row and row["id"] != boot:
                 now, mono = self._clock.now().timestamp(), self._clock.monotonic()
                 self._db.run("forget_monotonic", now=now, mono=mono, fault=rows.column(RESTARTED))
+                self._db.run("forget_monotonic_accounts")
                 self._db.run("forget_monotonic_money", now=now, mono=mono)
                 self._db.run("set_boot", id=boot)
 
@@ -326,6 +327,9 @@ class Reads:
     def tickets(self, provider: str) -> frozenset[str]:
         """Return every ticket of a provider that belongs to a prediction."""
         return frozenset(row["ticket"] for row in self._db.all("tickets", provider=provider))
+
+    def _has_ticket(self, provider: str, ticket: str | None) -> bool:
+        return self._db.one("ticket_taken", provider=provider, ticket=ticket) is not None
 
     def submits_without_ticket(
         self, prediction: Prediction, *, since: datetime, now: Moment
