@@ -67,6 +67,7 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
             budget_usd=_money(environ, "TRIPTYCH_BUDGET_USD", Decimal(10)),
             confirm_usd=_confirm_usd(environ),
             live_models=_live_models(environ),
+            database_url=_database_url(environ),
             proxy_resolves=environ.get("TRIPTYCH_PROXY_RESOLVES", "").strip().lower() in ("1", "true", "yes", "on"),
         ),
         auth_tokens=_auth_tokens(environ),
@@ -183,6 +184,16 @@ def _money(environ: Mapping[str, str], name: str, default: Decimal) -> Decimal |
         value = Decimal("NaN")
     if not value.is_finite() or value < 0:
         raise errors.BadRequest(f"{name} must be an amount in US dollars such as 5 or 0.50 (or none); it is {text!r}.")
+    return value
+
+
+def _database_url(environ: Mapping[str, str]) -> SecretStr | None:
+    value = _secret(environ, "TRIPTYCH_DATABASE_URL")
+    if value and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise errors.BadRequest(
+            "TRIPTYCH_DATABASE_URL must be postgresql://user:password@host:5432/database, or unset for SQLite in "
+            "TRIPTYCH_HOME."
+        )
     return value
 
 

@@ -1,7 +1,8 @@
 """The store for the event loop: the methods of `Store`, each run in a worker thread and awaited.
 
-One database has one connection, so its calls run one at a time, in order. A call that has begun runs to its end, even
-if its caller is cancelled. A locked or slow database delays only its own callers.
+SQLite has one connection, so its calls run one at a time, in order (`one_thread`). PostgreSQL has several, whose calls
+run side by side (`threads`). A call that has begun runs to its end, even if its caller is cancelled. A locked or slow
+database delays only its own callers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 
 class Hop(Protocol):
-    """Runs calls that may block: one at a time, in order, each to its end."""
+    """Runs calls that may block, each to its end."""
 
     async def __call__(self, call: Callable[[], T], /) -> T: ...
 
@@ -37,6 +38,16 @@ def one_thread() -> Hop:
                 return call()
 
         return await anyio.to_thread.run_sync(alone, limiter=limiter)
+
+    return hop
+
+
+def threads(most: int) -> Hop:
+    """Return a hop that uses at most so many worker threads at a time."""
+    limiter = anyio.CapacityLimiter(most)
+
+    async def hop(call: Callable[[], T], /) -> T:
+        return await anyio.to_thread.run_sync(call, limiter=limiter)
 
     return hop
 
@@ -63,7 +74,7 @@ class AsyncStore:
         self.hop = hop
 
     async def run(self, work: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work` on the plain store as one call: no other call of this process comes between."""
+        """Run `work` on the plain store as one call; only a transaction keeps other calls out."""
         call: Callable[[], T] = partial(work, self.plain, *args, **kwargs)
         with telemetry.span("database", call=getattr(work, "__name__", "run")):
             return await self.hop(call)
@@ -78,11 +89,12 @@ class AsyncStore:
     outputs = verb(Store.outputs)
     heartbeat = verb(Store.heartbeat)
     owns = verb(Store.owns)
+    hold_account = verb(Store.hold_account)
     image_by_handle = verb(Store.image_by_handle)
     image_by_sha256 = verb(Store.image_by_sha256)
     job = verb(Store.job)
+    look = verb(Store.look)
     move = verb(Store.move)
-    next_due = verb(Store.next_due)
     note_loss = verb(Store.note_loss)
     note_saved_file = verb(Store.note_saved_file)
     output_failed = verb(Store.output_failed)
@@ -91,7 +103,6 @@ class AsyncStore:
     outputs_of = verb(Store.outputs_of)
     overview = verb(Store.overview)
     pace = verb(Store.pace)
-    poll_not_before = verb(Store.poll_not_before)
     predictions = verb(Store.predictions)
     put_back = verb(Store.put_back)
     renew = verb(Store.renew)

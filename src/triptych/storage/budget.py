@@ -11,7 +11,6 @@ counts there rounded up to 1e-9 US dollars). Money is exact `Decimal` in US doll
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,7 +25,7 @@ from triptych.core.clock import Moment, boot_id
 from triptych.core.errors import format_usd
 from triptych.core.json_fields import Usd
 from triptych.storage import rows
-from triptych.storage.sqlite import Database
+from triptych.storage.database import Database, Row
 
 DAY_S = 86_400
 BUCKET_S = 600
@@ -154,7 +153,7 @@ class Ledger:
         return _dollars(row["charged_nano"]), _dollars(row["reserved_nano"])
 
     def differences(self) -> list[str]:
-        """Return each scope and 10 minutes whose totals differ from the sums over the predictions; reads all of them."""
+        """Return where the totals differ from the sums over the predictions, as sentences; it reads all of them."""
         return [
             f"{row['scope'] or 'all jobs'}, {row['bucket']}: charged {_dollars(row['charged_nano'])} too much, "
             f"reserved {_dollars(row['reserved_nano'])} too much"
@@ -180,7 +179,7 @@ class Ledger:
         With an owner, only that of its jobs.
         """
 
-        def place(row: sqlite3.Row) -> tuple[str, str, str]:
+        def place(row: Row) -> tuple[str, str, str]:
             return f"{rows.utc(row['at']):%Y-%m-%d}", row["provider"], row["model"]
 
         found = sorted(self._db.all("spending", since=since.timestamp(), owner=owner), key=place)
@@ -195,7 +194,7 @@ def _dollars(nano: int | Decimal) -> Decimal:
     return Decimal(nano).scaleb(-9).normalize() + 0
 
 
-def _sums(some: Sequence[sqlite3.Row]) -> dict[str, Any]:
+def _sums(some: Sequence[Row]) -> dict[str, Any]:
     settled = [row for row in some if row["charged_usd"] is not None]
     open_ = [row for row in some if row["charged_usd"] is None]
     return {

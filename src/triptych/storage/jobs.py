@@ -11,7 +11,6 @@ not know providers, networks or files other than its own.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -26,6 +25,7 @@ from triptych.core.offers import Operation
 from triptych.core.states import TERMINAL, job_status, may_move
 from triptych.storage import rows
 from triptych.storage.claims import Claim, Claims
+from triptych.storage.database import Row
 
 _OPEN_TO_AN_ANSWER = frozenset({State.SUBMITTING, State.UNCERTAIN, State.QUEUED, State.CANCELLED})
 """A late response to a request that was sent is written in these states: it is more certain than they are."""
@@ -47,6 +47,9 @@ class Store(Claims):
         """
         with self._db.transaction():
             self._db.require_current()
+            if job.request.retry_of:
+                self._lock_job(job.request.retry_of)
+            self._db.lock("books")  # of two that ask for the same, or for the last money, one comes first
             if attach and (found := self.same_request(job.fingerprint, job.owner, job.request)):
                 return found
             budget = self.ledger.tightest(now, job.owner, job.budget_group)
@@ -59,7 +62,8 @@ class Store(Claims):
                 values = {**rows.columns(prediction, names), "created_at": created_at}
                 self._db.run("add_prediction", **values, owner=job.owner or "", budget_group=job.budget_group)
             if job.save_to and job.request.is_chain:  # its manifest is written when it has ended
-                self.save_also(job.id, job.save_to)
+                self._save_also(job.id, job.save_to)
+            self._db.notify(job.id)
             if job.request.retry_of:  # no step of the lanes that are made again is sent, even if an image comes late
                 self._db.run("ask_cancel", id=job.request.retry_of)
         return None
@@ -67,7 +71,15 @@ class Store(Claims):
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:
         """Add warnings to a job; a warning that it has already is not repeated."""
         with self._db.transaction():
+            self._lock_job(job_id)
             self._warn(job_id, warnings)
+
+    def _lock_job(self, job_id: str) -> None:
+        """Begin a transaction that writes a job's status or warnings.
+
+        The order of locks is: the job's row, "books", predictions, the account, money.
+        """
+        self._db.one("lock_job", id=job_id)
 
     def _warn(self, job_id: str, warnings: Iterable[str]) -> None:
         row = self._db.one("job_status", id=job_id)
@@ -104,6 +116,8 @@ class Store(Claims):
         prediction = claim.prediction
         polled = prediction.state is state is State.RUNNING
         with self._db.without_fsync() if polled else nullcontext(), self._db.transaction():
+            if not polled or outputs:
+                self._lock_job(prediction.job_id)
             row = self._db.one("lease_of", id=prediction.id)
             assert row
             ours = row["lease"] == claim.lease
@@ -112,7 +126,7 @@ class Store(Claims):
             late_answer = answered and old in _OPEN_TO_AN_ANSWER and row["ticket"] is None
             if not ours and not late_answer:
                 return None
-            if found and changes.get("ticket") in self.tickets(prediction.provider):
+            if found and self._has_ticket(prediction.provider, changes.get("ticket")):
                 return None
             noted = rows.value(Failure, row["fault"])
             if state is State.QUEUED and old is State.SUBMITTING and noted != prediction.fault:
@@ -122,6 +136,8 @@ class Store(Claims):
             if old is State.QUEUED and state is State.SUBMITTING and self._cancel_requested(prediction.job_id):
                 state, keep_lease, release_money = State.CANCELLED, False, True
                 changes = {"fault": _CANCELLED, "finished_at": now.at}
+            if old in (State.UNCERTAIN, State.CANCELLED):
+                self._db.lock("books")  # the predictions after it may reserve their money again
             moved = replace(prediction, state=state, due_at=due_at, **changes)
             self._write(
                 moved, row["reserved_usd"], row, lease=claim.lease if keep_lease else None, release=release_money
@@ -138,6 +154,7 @@ class Store(Claims):
     def add_outputs(self, outputs: Sequence[Output], *, now: datetime) -> None:
         """Write outputs that arrived before their prediction's end."""
         with self._db.transaction():
+            self._lock_job(outputs[0].job_id)
             self._add_outputs(outputs, now)
             self._refresh(outputs[0].job_id)
 
@@ -152,6 +169,9 @@ class Store(Claims):
         does not fit the budget.
         """
         with self._db.transaction():
+            self._lock_job(claim.prediction.job_id)
+            self._db.lock("books")
+            self._db.all("lock_predictions", job_id=claim.prediction.job_id)
             held = self._db.one("lease_of", id=claim.prediction.id)
             job = self._db.one("job", id=claim.prediction.job_id)
             assert held and job
@@ -193,7 +213,7 @@ class Store(Claims):
         return True
 
     def _write(
-        self, moved: Prediction, reserved: str, row: sqlite3.Row | None, *, lease: str | None, release: bool = False
+        self, moved: Prediction, reserved: str, row: Row | None, *, lease: str | None, release: bool = False
     ) -> None:
         self._db.run(
             "move",
@@ -240,12 +260,15 @@ class Store(Claims):
         status = job_status(states, stored, lost)
         if (status, returned) != (row["status"], row["returned"]):
             now, mono = self._clock.now().timestamp(), self._clock.monotonic()
+            self._db.notify(job_id)
             self._db.run("refresh_job", job_id=job_id, status=status, returned=returned, now=now, mono=mono)
             self._db.run("save_again", job_id=job_id, status=status)  # its manifest is written with its new end
 
     def output_stored(self, output: Output, sha256: str) -> None:
         """Store that an output's image is stored."""
         with self._db.transaction():
+            self._lock_job(output.job_id)
+            self._db.notify(output.job_id)
             self._db.run("frame_home", job_id=output.job_id, n=output.n, sha256=sha256)
             self._refresh(output.job_id)
 
@@ -263,11 +286,18 @@ class Store(Claims):
 
     def save_also(self, job_id: str, directory: str) -> None:
         """Store one more directory into which a job's images are copied once it has ended."""
+        with self._db.transaction():
+            self._lock_job(job_id)
+            self._save_also(job_id, directory)
+
+    def _save_also(self, job_id: str, directory: str) -> None:
         self._db.run("save_also", job_id=job_id, directory=directory)
 
     def saved_also(self, job_id: str, directory: str, saved: int) -> None:
         """Store that so many of a job's images were copied into a directory."""
-        self._db.run("saved_also", job_id=job_id, directory=directory, saved=saved)
+        with self._db.transaction():
+            self._lock_job(job_id)
+            self._db.run("saved_also", job_id=job_id, directory=directory, saved=saved)
 
     def revive(self, prediction_id: str, state: State, *, now: Moment, deadline_at: float, attempts: int = 0) -> None:
         """Resume a prediction that ended without its images: a missed deadline, a failed download, an uncertain submit.
@@ -275,6 +305,11 @@ class Store(Claims):
         Predictions that were cancelled because this one made no image wait again, if they fit the budget.
         """
         with self._db.transaction():
+            row = self._db.one("prediction", id=prediction_id)
+            assert row
+            self._lock_job(row["job_id"])
+            self._db.lock("books")
+            self._db.one("lease_of", id=prediction_id)
             row = self._db.one("prediction", id=prediction_id)
             assert row
             old = self._prediction(row)
@@ -315,6 +350,9 @@ class Store(Claims):
         Predictions at the provider go on: they will be charged, so their images are downloaded.
         """
         with self._db.transaction():
+            self._lock_job(job_id)
+            self._db.all("lock_predictions", job_id=job_id)
+            self._db.notify(job_id)
             self._db.run("ask_cancel", id=job_id)
             for row in self._db.all("predictions", job_id=job_id):
                 leased = row["lease_until"] > now.mono_s
@@ -336,7 +374,3 @@ class Store(Claims):
     def poll_now(self, provider: str, tickets: Sequence[str]) -> None:
         """Make running predictions due at once."""
         self._db.run("poll_now", provider=provider, tickets=tickets)
-
-    def poll_not_before(self, provider: str, due_at: float) -> None:
-        """Delay the polls of a provider that are due earlier."""
-        self._db.run("poll_not_before", provider=provider, due_at=due_at)

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from support.clocks import when
-from support.stored import NOW, claim, frame, job, prediction
+from support.stored import NOW, claim, claimed, frame, job, prediction
 from triptych.core import errors
 from triptych.core.models import Failure, Prediction, Route, State
 from triptych.core.offers import Operation
 from triptych.storage.budget import Caps
-from triptych.storage.claims import Claim
+from triptych.storage.claims import Claim, Slots
 from triptych.storage.jobs import Store
 
 LATER = NOW + timedelta(hours=25)
@@ -251,7 +251,8 @@ class AnyLife(RuleBasedStateMachine):
     def a_prediction_goes_on(self, which: int, data: st.DataObject) -> None:
         self.leases += 1
         store, lease = self.stores[which], f"lease {self.leases}"
-        held = store.claim(now=when(self.now), lease=lease, providers=["atlas", "wavespeed"], max_running={"atlas": 9})
+        slots = [Slots("atlas:1", "atlas", 9), Slots("wavespeed:1", "wavespeed", 9)]
+        held = claimed(store.claim(now=when(self.now), lease=lease, slots=slots))
         while held:
             held = self.one_move(store, held, data)
 
