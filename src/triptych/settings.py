@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from triptych.core import errors
 from triptych.core.text import block, line
+from triptych.jobs import callbacks
 from triptych.jobs.service import ServiceConfig
 from triptych.providers import load, names
 from triptych.providers.client import Account, redact
@@ -48,13 +49,19 @@ class Settings:
     links: bool | None = None
     """Whether results have links to their images; None: chosen for each client."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether other machines use the database too."""
+        return getattr(self.setup, "database_url", None) is not None
+
 
 def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
     """Return the settings; with `remote`, callers may not use the working directory.
 
     Raises: `errors.BadRequest` naming the variable that is wrong.
     """
-    accounts = _accounts(environ)
+    public_url = _public_url(environ)
+    accounts = _accounts(environ, None if _on_or_off(environ, "TRIPTYCH_WEBHOOKS") is False else public_url)
     default = environ.get("TRIPTYCH_PROVIDER", "").strip().lower()
     if default and default not in accounts:
         raise errors.BadRequest(
@@ -74,7 +81,7 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
         ),
         auth_tokens=_auth_tokens(environ),
         log_level=log_level(environ),
-        public_url=_public_url(environ),
+        public_url=public_url,
         links=_on_or_off(environ, "TRIPTYCH_LINKS"),
     )
 
@@ -128,7 +135,7 @@ def _password(url: str) -> str | None:
         return None
 
 
-def _accounts(environ: Mapping[str, str]) -> dict[str, Account]:
+def _accounts(environ: Mapping[str, str], called_at: str | None) -> dict[str, Account]:
     accounts = {}
     for provider in sorted(map(load, names()), key=lambda p: (p.offline, p.rank, p.name)):
         base_urls = {
@@ -136,7 +143,7 @@ def _accounts(environ: Mapping[str, str]) -> dict[str, Account]:
             for base, url in provider.base_urls.items()
         }
         key = _secret(environ, provider.key_env) if provider.key_env else None
-        account = Account(provider, key, base_urls)
+        account = Account(provider, key, base_urls, callbacks.site_for(called_at, base_urls.get("api", "")))
         if provider.offers_at:
             account = replace(account, provider=replace(provider, offers=provider.offers_at(base_urls)))
         accounts[provider.name] = account

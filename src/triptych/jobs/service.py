@@ -40,6 +40,7 @@ from triptych.jobs.job_reads import (
 )
 from triptych.jobs.looks import Looks
 from triptych.jobs.model_results import ModelsResult
+from triptych.jobs.other_processes import OtherProcesses
 from triptych.jobs.planning import MAX_REQUESTS, Terms
 from triptych.jobs.pricing import Pricing
 from triptych.jobs.reading import Reading
@@ -82,11 +83,12 @@ PLAIN = Terms()
 
 @asynccontextmanager
 async def open_service(
-    config: ServiceConfig, *, work: bool = True, hop: Hop | None = None
+    config: ServiceConfig, *, work: bool = True, engine: bool = True, hop: Hop | None = None
 ) -> AsyncIterator[ImageService]:
     """Open the database, continue unfinished jobs, and work until the block ends.
 
-    Without `work`, no job advances: for short reads. `hop` runs calls that may block; by default in worker threads.
+    Without `work`, no job advances: for short reads. Without `engine`, other processes advance the jobs, and all else
+    runs as with it. `hop` runs calls that may block; by default in worker threads.
 
     Raises: `errors.Outage` when the database in TRIPTYCH_HOME cannot be used.
     """
@@ -96,8 +98,10 @@ async def open_service(
         with unwrap_group():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(service.reading.run)
-                if work:
+                if work and engine:
                     tasks.start_soon(service.worker.run)
+                if work:
+                    tasks.start_soon(service.other_processes.run)
                     tasks.start_soon(service.image_access.keep_saving)
                     tasks.start_soon(service.catalogues.keep)
                 yield service
@@ -119,6 +123,8 @@ class ImageService:
         self.config = config
         self._clock = clock
         self._began_at = clock.now()
+        self.stopping = False
+        """Whether `stop` was called: no further step begins, and calls return without waiting for their jobs."""
         self._listeners: dict[object, Callable[[str], None]] = {}
         self.provider_client = ProviderClient(proxy_resolves=config.proxy_resolves)
         self._files = ImageFiles(config.home, self.provider_client.fetch)
@@ -141,6 +147,8 @@ class ImageService:
         self.worker = Worker(
             self.store, self._files, self.provider_client, config.accounts, clock, self._notify_listeners
         )
+
+        self.other_processes = OtherProcesses(self.store, clock, self._notify_listeners, lambda: bool(self._listeners))
 
     # -- the tools
 
@@ -348,6 +356,19 @@ class ImageService:
         self._listeners[token] = listener
         return lambda: self._listeners.pop(token, None) and None
 
+    def stop(self) -> None:
+        """Begin the orderly end of this process: claim nothing more, and let waiting calls return.
+
+        The steps in progress go on until the service is closed, or a few seconds (`Worker.run`).
+        """
+        self.stopping = True
+        self.worker.stop()
+
+    async def hint(self, prediction_id: str, key: str) -> None:
+        """Poll a running prediction now, because its provider called back; a wrong id or key does nothing."""
+        if await self.store.hint(prediction_id, key, moment(self._clock)):
+            self.worker.notifier.notify()
+
     # -- starting a job, and waiting for it
 
     async def _attach(self, created: CreatedJob, caller: Caller) -> JobResult:
@@ -381,7 +402,7 @@ class ImageService:
             if seen.status.has_ended:
                 await self.image_access.save_copies(job_id)
                 return await self.job(job_id, caller, page=page)
-            if left_s <= 0:
+            if left_s <= 0 or self.stopping:
                 return await self.job(job_id, caller, page=page)
             await self._clock.wait(changed, min(left_s, LOOK_AGAIN_S))
 

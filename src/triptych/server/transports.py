@@ -43,26 +43,32 @@ def serve(
     port: int = 8765,
     on_ready: Callable[[str], None] = announce,
     own_token: str | None = None,
+    *,
+    engine: bool = True,
+    stateless: bool | None = None,
 ) -> None:
     """Serve until stdin closes (stdio) or a SIGTERM or SIGINT arrives; `port` 0 takes a free one.
 
     `on_ready` gets the URL once HTTP or SSE is ready. Over HTTP, requests with `own_token` are those of the person at
     the machine, who sees every job.
 
+    Without `engine`, other processes advance the jobs. `stateless`: clients before 2026-07-28 get no session, so a
+    balancer may send each request to another process; by default with a database that other machines share.
+
     Settings given as a function are read at the first use: over stdio each tool call then reports a mistake in them,
     and the server keeps running. For HTTP and SSE read them with `read(environ, remote=True)`, so that clients cannot
     use the directory the server was started in.
 
     Raises: `SystemExit` (2) if other machines can reach the bind or the public URL and no token is set, or if the bind
-    fails.
+    fails, or for `stateless` with SSE, whose sessions are in this process.
     """
     if logging.lastResort:  # for log lines before the settings are read
         logging.lastResort.setFormatter(_CleanLines())
     if transport == "stdio":
-        holder = ServiceHolder(service_opener(settings))
+        holder = ServiceHolder(service_opener(settings, engine=engine))
         anyio.run(_serve_stdio, holder, cache(lambda: (settings() if callable(settings) else settings).links))
         return
-    from triptych.server import http
+    from triptych.server import draining, http
 
     read = settings() if callable(settings) else settings
     tokens = [token.get_secret_value() for token in read.auth_tokens]
@@ -81,20 +87,34 @@ def serve(
         listener = http.bind(host, port)
     except OSError as error:
         _refuse(f"{host}:{port} cannot be listened on: {error}.")
-    holder = ServiceHolder(service_opener(read))
+    if stateless and transport == "sse":
+        _refuse(
+            "SSE keeps each client's session in one process, so it cannot be stateless. Use --transport http, or a "
+            "balancer that sends a client always to the same process."
+        )
+    if stateless is None:
+        stateless = transport == "http" and read.shared
+    holder = ServiceHolder(service_opener(read, engine=engine))
     listens = f"http://{http.in_url(host)}:{listener.getsockname()[1]}"
     reached = public or (listens if http.is_loopback(host) else None)
     files_url = f"{reached}/files" if reached else None
-    server = build(holder, remote=True, links=lambda: read.links, files_url=files_url)
-    app = http.http_app(server, transport, host, tokens, own_token, public)
+    server = build(holder, remote=True, links=lambda: read.links, files_url=files_url, stateless=stateless)
+    drain = draining.Drain()
+    app = http.http_app(server, transport, host, tokens, own_token, public, stateless=stateless, drain=drain)
     path = "sse" if transport == "sse" else "mcp"
 
     def ready() -> None:
+        if transport == "sse" and read.shared:
+            sys.stderr.write("SSE: a balancer must send each client always to the same replica (http needs no such).\n")
         if public:
             sys.stderr.write(f"Clients reach it at {public}/{path}\n")
         on_ready(f"{listens}/{path}")
 
-    anyio.run(http.serve, holder, app, listener, ready)
+    def stop() -> None:
+        drain.stop()
+        server.end_streams()
+
+    anyio.run(http.serve, holder, app, listener, ready, stop)
 
 
 class _CleanLines(logging.Formatter):

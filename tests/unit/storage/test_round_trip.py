@@ -244,7 +244,12 @@ def test_no_field_is_left_out_of_the_round_trip(value: type, strategies: Mapping
     ("value", "table", "without_column", "without_field"),
     [
         (Job, "jobs", {"may_be_charged"}, {"ended_at", "ended_mono"}),
-        (Prediction, "predictions", {"request", "live_offer"}, {"reserved_usd", "lease", "lease_until", "created_at"}),
+        (
+            Prediction,
+            "predictions",
+            {"request", "live_offer"},
+            {"reserved_usd", "lease", "lease_until", "created_at", "hinted_mono"},
+        ),
         (Output, "frames", set(), {"attempts", "created_at"}),
         (Image, "images", {"path"}, {"file", "created_at"}),
     ],
