@@ -11,6 +11,7 @@ from triptych.core.offers import Operation
 from triptych.core.requests import Request
 from triptych.storage.claims import Claim
 from triptych.storage.jobs import Store
+from triptych.storage.sqlite import Database
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -56,3 +57,9 @@ def claim(store: Store, lease: str = "a", at: datetime = NOW) -> Claim | None:
 
 def frame(n: int, sha256: str | None) -> Output:
     return Output("job_00000001", n, f"job_00000001-0-{n - 1}", "https://x/y", NOW, sha256, None, ("img_1",))
+
+
+def sqlite_of(store: Store) -> Database:
+    """Return the SQLite database of a store."""
+    assert isinstance(store._db, Database)
+    return store._db

@@ -10,7 +10,6 @@ Rules: a reservation reads the balance in its own transaction. Money is exact `D
 from __future__ import annotations
 
 import math
-import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -24,7 +23,7 @@ from triptych.core.clock import Moment, boot_id
 from triptych.core.errors import format_usd
 from triptych.core.json_fields import Usd
 from triptych.storage import rows
-from triptych.storage.sqlite import Database
+from triptych.storage.database import Database, Row
 
 DAY_S = 86_400
 
@@ -113,7 +112,7 @@ class Ledger:
         With an owner, only that of its jobs.
         """
 
-        def place(row: sqlite3.Row) -> tuple[str, str, str]:
+        def place(row: Row) -> tuple[str, str, str]:
             return f"{rows.utc(row['at']):%Y-%m-%d}", row["provider"], row["model"]
 
         found = sorted(self._db.all("spending", since=since.timestamp(), owner=owner), key=place)
@@ -124,7 +123,7 @@ class Ledger:
         return sorted(days, key=lambda row: row.day, reverse=True), Spent(**_sums(found))
 
 
-def _sums(some: Sequence[sqlite3.Row]) -> dict[str, Any]:
+def _sums(some: Sequence[Row]) -> dict[str, Any]:
     settled = [row for row in some if row["charged_usd"] is not None]
     open_ = [row for row in some if row["charged_usd"] is None]
     return {

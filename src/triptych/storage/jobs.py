@@ -11,7 +11,6 @@ not know providers, networks or files other than its own.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -26,6 +25,7 @@ from triptych.core.offers import Operation
 from triptych.core.states import TERMINAL, job_status, may_move
 from triptych.storage import rows
 from triptych.storage.claims import Claim, Claims
+from triptych.storage.database import Row
 
 _OPEN_TO_AN_ANSWER = frozenset({State.SUBMITTING, State.UNCERTAIN, State.QUEUED, State.CANCELLED})
 """A late response to a request that was sent is written in these states: it is more certain than they are."""
@@ -193,7 +193,7 @@ class Store(Claims):
         return True
 
     def _write(
-        self, moved: Prediction, reserved: str, row: sqlite3.Row | None, *, lease: str | None, release: bool = False
+        self, moved: Prediction, reserved: str, row: Row | None, *, lease: str | None, release: bool = False
     ) -> None:
         self._db.run(
             "move",
@@ -245,8 +245,9 @@ class Store(Claims):
             self._db.run("save_again", job_id=job_id)  # its manifest is written with its new end
 
     def _note_change(self, job_id: str) -> None:
-        """Store that this process changes a job now, for `changes_since` in other processes."""
+        """Store that this process changes a job now, for `changes_since` in other processes, and tell them to look."""
         self._db.run("note_change", job_id=job_id, mono=self._clock.monotonic(), process=self._process)
+        self._db.notify(job_id)
 
     def output_stored(self, output: Output, sha256: str) -> None:
         """Store that an output's image is stored."""

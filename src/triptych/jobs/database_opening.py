@@ -1,0 +1,54 @@
+"""Opens the configured database with the clock that belongs to it, and keeps that clock right."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import anyio
+
+from triptych.core import errors
+from triptych.core.clock import Clock, SystemClock
+from triptych.jobs.job_creation import ServiceConfig
+from triptych.storage.async_store import Hop, one_thread, threads
+from triptych.storage.database import Database
+
+log = logging.getLogger(__name__)
+
+DATABASE_THREADS = 8
+"""How many calls to PostgreSQL run at a time, each on a connection of its own."""
+MEASURE_EVERY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A database, and the clock that its leases and due times are of."""
+
+    database: Database
+    clock: Clock
+
+
+def hop_for(config: ServiceConfig) -> Hop:
+    """Return a hop for the configured database: PostgreSQL takes several calls at a time."""
+    return threads(DATABASE_THREADS) if config.database_url else one_thread()
+
+
+def open_with_clock(config: ServiceConfig) -> Opened:
+    """Open the configured database; this may block.
+
+    Raises: `errors.Unusable` if it cannot be used, `errors.Outage` if it cannot be used now.
+    """
+    database, local = config.open_database(), SystemClock()
+    return Opened(database, database.clock(local))
+
+
+async def keep_clock(opened: Opened, hop: Hop) -> None:
+    """Measure the clock of a database server again and again; return at once for this machine's own clock."""
+    if isinstance(opened.clock, SystemClock):
+        return
+    while True:
+        await opened.clock.wait(anyio.Event(), MEASURE_EVERY_S)
+        try:
+            await hop(opened.database.measure_clock)
+        except errors.Outage as error:  # meanwhile this machine's monotonic clock counts on
+            log.info("the clock of the database was not read: %s", error.message)
