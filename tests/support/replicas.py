@@ -22,7 +22,8 @@ import os, sys, json
 from triptych import settings
 from triptych.server.transports import serve
 options = json.loads(sys.argv[1])
-serve(settings.read(os.environ, remote=True), options.pop("transport", "http"), "127.0.0.1", 0, **options)
+options = {"transport": "http", "port": 0, **options}
+serve(settings.read(os.environ, remote=True), host="127.0.0.1", **options)
 """
 WORK = """
 import os, anyio

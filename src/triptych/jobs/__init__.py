@@ -12,10 +12,11 @@ Other packages use these modules. This file imports none of them, because a star
     callbacks     URLs at which providers report ends
     pruning       removes old image files
 
-The others serve this package alone: `job_creation`, `inputs` with `tables`, `looks`, `retries` and `reading`,
-`routing`, `pricing`, `cost_check`, `live_choice`, `caller`, `other_processes`, `job_reads`, `request_facts`, `remaining`, `image_access`,
-`image_preview`, `comparison`, `saving` with `save_plan`, `file_names` and `manifest`, and `worker` with its steps
-(`submission`, `provider_requests`, `completion`, `polling`, `downloads`, `uploads`, `transitions`).
+The others serve this package alone: `job_creation`, `database_opening`, `inputs` with `tables`, `looks`, `retries` and
+`reading`, `routing`, `pricing`, `cost_check`, `live_choice`, `caller`, `other_processes`, `job_reads`, `request_facts`,
+`remaining`, `image_access`, `image_preview`, `comparison`, `saving` with `save_plan`, `file_names` and `manifest`, and
+`worker` with its steps (`submission`, `provider_requests`, `completion`, `polling`, `downloads`, `uploads`,
+`transitions`).
 """
 
 __all__ = [

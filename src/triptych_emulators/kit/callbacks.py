@@ -7,6 +7,8 @@ noted with the status of its response, 0 without one. `FAULTS` are the ways in w
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -73,18 +75,25 @@ class Callbacks:
             await self._call(url, body)
 
     async def _call(self, url: str, body: Mapping[str, Any]) -> None:
-        import httpx2
-
         status = 0
         if urlsplit(url).hostname in _LOOPBACK:
-            async with httpx2.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
-                for tried in range(TRIES):
-                    try:
-                        status = (await client.post(url, json=dict(body))).status_code
-                    except httpx2.HTTPError:
-                        status = 0
-                    if 200 <= status < 300 or tried == TRIES - 1:
-                        break
-                    await asyncio.sleep(RETRY_S)
+            for tried in range(TRIES):
+                status = await asyncio.to_thread(_post, url, json.dumps(dict(body)).encode())
+                if 200 <= status < 300 or tried == TRIES - 1:
+                    break
+                await asyncio.sleep(RETRY_S)
         with self._lock:
             self._made.append((url, status))
+
+
+def _post(url: str, body: bytes) -> int:
+    """Send a body of JSON; return the status of the response, 0 without one."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+    try:
+        connection.request("POST", parts.path, body, {"Content-Type": "application/json"})
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from mcp import Client, MCPError
 from mcp.server.subscriptions import ResourceUpdated
 
+from support import postgres
 from support.replicas import Balancer, balanced, ending, replica
 from support.servers import SAMPLES, SMALL
 from triptych_emulators import Emulator, running
@@ -25,21 +27,23 @@ FOUR = [str(SAMPLES / f"{name}.jpg") for name in ("coffee", "cat", "rocket", "as
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("shared") / "home"
-
-
-@pytest.fixture(scope="module")
 def atlas() -> Iterator[Emulator]:
     with running("atlas", latency_s=2.0, max_side=64, price="prompt") as emulator:
         yield emulator
 
 
-@pytest.fixture(scope="module")
-def urls(home: Path, atlas: Emulator) -> Iterator[list[str]]:
-    """Two doors without an engine, and a replica with one."""
-    children = [replica(home, atlas, stateless=True, engine=engine) for engine in (False, False, True)]
-    with ending(*children):
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def urls(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, atlas: Emulator
+) -> Iterator[list[str]]:
+    """Two doors without an engine, and a replica with one; with PostgreSQL they are stateless by themselves."""
+    home = tmp_path_factory.mktemp("shared") / "home"
+    with ExitStack() as stack:
+        env, options = {}, {"stateless": True}
+        if request.param == "postgresql":
+            env, options = {"TRIPTYCH_DATABASE_URL": stack.enter_context(postgres.database())}, {}
+        children = [replica(home, atlas, env=env, engine=engine, **options) for engine in (False, False, True)]
+        stack.enter_context(ending(*children))
         yield [child.url() for child in children]
 
 
@@ -149,5 +153,3 @@ def test_sse_cannot_be_stateless(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="SSE keeps each client's session in one process"):
         child.url()
     assert child.end() == 2
-
-

@@ -15,6 +15,7 @@ import anyio
 import pytest
 from mcp import Client
 
+from support.clocks import until
 from support.replicas import balanced, ending, replica, worker
 from support.servers import SAMPLES, Child
 from triptych_emulators import Emulator, running
@@ -73,8 +74,7 @@ async def test_waiting_calls_get_their_answer_when_the_server_stops(tmp_path: Pa
 
                 for _ in range(3):
                     tasks.start_soon(wait)
-                while len(atlas.accepted) < 1:
-                    await anyio.sleep(0.05)
+                await anyio.to_thread.run_sync(until, lambda: bool(atlas.accepted))
                 await anyio.sleep(0.5)
                 took_s = await anyio.to_thread.run_sync(told_to_stop, child)
     assert [(one["status"], "get_status" in one["next"]) for one in answers] == [("running", True)] * 3
@@ -85,11 +85,13 @@ async def test_waiting_calls_get_their_answer_when_the_server_stops(tmp_path: Pa
 async def test_a_listen_stream_ends_in_order_when_the_server_stops(tmp_path: Path) -> None:
     child = replica(tmp_path / "home")
     with ending(child):
-        async with Client(child.url(), mode="auto") as client:
-            async with client.listen(resource_subscriptions=["triptych://jobs"]) as events:
-                child.process.send_signal(signal.SIGTERM)
-                with anyio.fail_after(STOPS_WITHIN_S):
-                    assert [event async for event in events] == []
+        async with (
+            Client(child.url(), mode="auto") as client,
+            client.listen(resource_subscriptions=["triptych://jobs"]) as events,
+        ):
+            child.process.send_signal(signal.SIGTERM)
+            with anyio.fail_after(STOPS_WITHIN_S):
+                assert [event async for event in events] == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to another process")
@@ -104,8 +106,7 @@ async def test_a_stopping_engine_stores_the_end_of_a_paid_request(tmp_path: Path
             async with Client(door.url(), mode="auto") as client:
                 made = await called(client, "edit_sequence", images=FOUR[:1], prompt="warmer", wait_s=0)
                 other = await called(client, "edit_sequence", images=FOUR[1:2], prompt="colder", wait_s=0)
-                while not atlas.accepted:
-                    await anyio.sleep(0.02)
+                await anyio.to_thread.run_sync(until, lambda: bool(atlas.accepted))
                 took_s = await anyio.to_thread.run_sync(told_to_stop, engine)
                 assert took_s < STOPS_WITHIN_S
                 assert submitted_without_a_failure(home) == 0, "its connection broke off, and that is stored"
