@@ -24,7 +24,7 @@ from triptych.images.files import ImageFiles
 from triptych.jobs import presenters, request_facts, resumption
 from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
-from triptych.jobs.database_opening import hop_for, keep_clock, open_with_clock
+from triptych.jobs.database_opening import hop_for, keep_clock, keep_listening, open_with_clock
 from triptych.jobs.image_access import ImageAccess, SignedFile
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
@@ -100,6 +100,7 @@ async def open_service(
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(service.reading.run)
                 tasks.start_soon(keep_clock, opened, hop)
+                tasks.start_soon(keep_listening, opened, hop, service.changed_elsewhere)
                 if work:
                     tasks.start_soon(service.worker.run)
                     tasks.start_soon(service.image_access.keep_saving)
@@ -399,6 +400,12 @@ class ImageService:
 
     async def _job(self, job_id: str, caller: Caller) -> Job:
         return await self.store.run(visible_job, job_id, caller)
+
+    def changed_elsewhere(self, job_id: str | None) -> None:
+        """Look again: another process has changed a job, or, without an id, may have changed some."""
+        if job_id is not None:
+            self._notify_listeners(job_id)
+        self.worker.notifier.notify()
 
     def _notify_listeners(self, job_id: str) -> None:
         for listener in list(self._listeners.values()):
