@@ -24,7 +24,7 @@ from triptych.images.files import ImageFiles
 from triptych.jobs import presenters, request_facts, resumption
 from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
-from triptych.jobs.database_opening import hop_for, keep_clock, open_with_clock
+from triptych.jobs.database_opening import hop_for, keep_clock, keep_listening, open_with_clock
 from triptych.jobs.image_access import ImageAccess, SignedFile
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
@@ -63,6 +63,7 @@ from triptych.jobs.uploads import upload_all
 from triptych.jobs.worker import Worker
 from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore, Hop
+from triptych.storage.budget import Caps
 from triptych.storage.database import Database
 from triptych.storage.jobs import Store
 from triptych.storage.summaries import Seen
@@ -101,6 +102,7 @@ async def open_service(
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(service.reading.run)
                 tasks.start_soon(keep_clock, opened, hop)
+                tasks.start_soon(keep_listening, opened, hop, service.changed_elsewhere)
                 if work and engine:
                     tasks.start_soon(service.worker.run)
                 if work:
@@ -134,7 +136,8 @@ class ImageService:
         self.provider_client = ProviderClient(proxy_resolves=config.proxy_resolves)
         self._files = ImageFiles(config.home, self.provider_client.fetch)
         self._files.remove_stale_parts(clock.now())
-        plain = Store(database or config.open_database(), self._files.images_dir, config.budget_usd, clock)
+        caps = Caps(config.budget_usd, config.owner_budget_usd, config.group_budgets_usd)
+        plain = Store(database or config.open_database(), self._files.images_dir, caps, clock)
         self.store = AsyncStore(plain, hop or hop_for(config))
         self.reading = Reading(self._files, clock)
         self.image_access = ImageAccess(self.store, self._files, self.reading, clock, config.allowed_dirs)
@@ -418,6 +421,11 @@ class ImageService:
 
     async def _job(self, job_id: str, caller: Caller) -> Job:
         return await self.store.run(visible_job, job_id, caller)
+
+    def changed_elsewhere(self, job_id: str | None) -> None:
+        """Look again: another process has changed a job, or, without an id, may have changed some."""
+        self.other_processes.hint()
+        self.worker.notifier.notify()
 
     def _notify_listeners(self, job_id: str) -> None:
         for listener in list(self._listeners.values()):

@@ -14,36 +14,40 @@ SELECT id FROM jobs
 WHERE substring(request from '"retry_of":"([^"\\]*)"}$') = :id AND status NOT IN ('failed', 'cancelled')
 ORDER BY created_at DESC LIMIT 1;
 
--- name: busy
-SELECT provider, COUNT(*) AS running FROM predictions
-WHERE state IN ('submitting', 'running') OR (state = 'queued' AND lease IS NOT NULL AND lease_until > :now)
-GROUP BY provider;
+-- name: lock_job
+SELECT id FROM jobs WHERE id = :id FOR UPDATE;
 
--- name: claim
-UPDATE predictions SET lease = :lease, lease_until = :until
-WHERE id = (
-  SELECT id FROM predictions
-  WHERE (state IN ('submitting', 'running', 'fetching')
-         OR (state = 'queued' AND provider IN (SELECT json_array_elements_text(:free::json)))
-         OR (state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL
-             AND attempts IN (SELECT json_array_elements_text(:tries::json)::bigint)))
-    AND (due_at <= :now OR due_at > :now + :most_wait_s)
-    AND (lease_until <= :now OR lease_until > :now + :most_lease_s)
-    AND provider IN (:providers) AND id NOT IN (:held)
-  ORDER BY CASE state WHEN 'queued' THEN 1 ELSE 0 END, due_at, created_at, lane, step
-  LIMIT 1 FOR UPDATE SKIP LOCKED
-)
+-- name: lock_predictions
+SELECT id FROM predictions WHERE job_id = :job_id ORDER BY id FOR UPDATE;
+
+-- name: lease_of
+SELECT state, lease, reserved_usd, lease_until, fault, ticket, submitted_at FROM predictions WHERE id = :id FOR UPDATE;
+
+-- name: lock_account
+SELECT running, hold_until FROM accounts WHERE account = :account FOR UPDATE;
+
+-- name: due
+-- Two processes that look at the same time get different ones.
+SELECT id, free_at FROM predictions
+WHERE provider = :provider AND state = :state AND free_at <= :now AND id NOT IN (:held)
+ORDER BY free_at LIMIT :most FOR UPDATE SKIP LOCKED;
+
+-- name: take
+UPDATE predictions SET lease = :lease || id, lease_until = :until,
+  account = CASE WHEN state = 'queued' THEN :account ELSE account END
+WHERE id IN (SELECT id FROM predictions WHERE id IN (:ids) AND free_at <= :now FOR UPDATE SKIP LOCKED)
 RETURNING *;
 
--- name: next_due
-SELECT MIN(GREATEST(CASE WHEN due_at > :now + :most_wait_s THEN 0 ELSE due_at END,
-                    CASE WHEN lease_until > :now + :most_lease_s THEN 0 ELSE lease_until END)) AS due
-FROM predictions
-WHERE (state IN ('submitting', 'running', 'fetching')
-       OR (state = 'queued' AND provider IN (SELECT json_array_elements_text(:free::json)))
-       OR (state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL
-           AND attempts IN (SELECT json_array_elements_text(:tries::json)::bigint)))
-  AND provider IN (:providers) AND id NOT IN (:held);
+-- name: heartbeat
+-- A row that another transaction changes is left out, instead of waiting for rows in another order than it does.
+UPDATE predictions SET lease_until = :until
+WHERE id IN (SELECT id FROM predictions WHERE lease IN (:leases) FOR UPDATE SKIP LOCKED);
+
+-- name: poll_now
+UPDATE predictions SET due_at = 0 WHERE id IN (
+  SELECT id FROM predictions WHERE provider = :provider AND state = 'running' AND ticket IN (:tickets)
+  FOR UPDATE SKIP LOCKED
+);
 
 -- name: states
 SELECT state FROM (VALUES ('waiting'), ('queued'), ('submitting'), ('running'), ('fetching'), ('done'), ('failed'),

@@ -24,7 +24,7 @@ from triptych.core.models import Failure, Image, Job, Output, Prediction
 from triptych.core.offers import Offer
 from triptych.core.requests import Request
 from triptych.storage import rows
-from triptych.storage.budget import Budget, Ledger
+from triptych.storage.budget import Budget, Caps, Ledger
 from triptych.storage.database import Database, Row, open_database
 from triptych.storage.looks import Looks
 
@@ -58,7 +58,7 @@ class Reads:
         self,
         database: Database | Path,
         images_dir: Path,
-        budget_usd: Decimal | None = None,
+        caps: Caps | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._images_dir = images_dir
@@ -68,7 +68,7 @@ class Reads:
         self._process = uuid4().hex
         self._kept_lock = threading.Lock()
         self._forget_earlier_boots()
-        self.ledger = Ledger(self._db, budget_usd)
+        self.ledger = Ledger(self._db, caps or Caps())
         self.looks = Looks(self._db)
 
     def _forget_earlier_boots(self) -> None:
@@ -82,6 +82,8 @@ class Reads:
                 now, mono = self._clock.now().timestamp(), self._clock.monotonic()
                 self._db.run("forget_monotonic", now=now, mono=mono, fault=rows.column(RESTARTED))
                 self._db.run("forget_changes")
+                self._db.run("forget_monotonic_accounts")
+                self._db.run("forget_monotonic_money", now=now, mono=mono)
                 self._db.run("set_boot", id=boot)
 
     def close(self) -> None:
@@ -252,8 +254,12 @@ class Reads:
         return str(row["id"]) if row else None
 
     def balance(self, now: Moment) -> Budget:
-        """Return the budget with the money of the last 24 hours."""
+        """Return the installation's budget with the money of the last 24 hours."""
         return self.ledger.balance(now)
+
+    def tightest_budget(self, now: Moment, owner: str | None, group: str | None = None) -> Budget:
+        """Return the budget with the least left of those that a job of this owner and group counts against."""
+        return self.ledger.tightest(now, owner, group)
 
     def money_since(self, since_s: float) -> tuple[Decimal, Decimal]:
         """Return the money charged, and the money still reserved, since then (UTC seconds)."""
@@ -329,6 +335,9 @@ class Reads:
     def tickets(self, provider: str) -> frozenset[str]:
         """Return every ticket of a provider that belongs to a prediction."""
         return frozenset(row["ticket"] for row in self._db.all("tickets", provider=provider))
+
+    def _has_ticket(self, provider: str, ticket: str | None) -> bool:
+        return self._db.one("ticket_taken", provider=provider, ticket=ticket) is not None
 
     def submits_without_ticket(
         self, prediction: Prediction, *, since: datetime, now: Moment

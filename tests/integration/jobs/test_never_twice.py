@@ -645,7 +645,8 @@ async def test_the_list_delays_no_poll_for_long(make_service: MakeService, atlas
         (prediction,) = service.store.plain.predictions(job_id)
         polling = service.worker._polling
         alone_s = polling.poll_wait_s(prediction, elapsed_s=0.0)
-        polling._states["atlas"].sweeping = True
+        state = polling._states["atlas"]
+        state.shared = replace(state.shared, sweeping=True)
         assert alone_s <= polling.poll_wait_s(prediction, elapsed_s=0.0) <= max(alone_s, 20.0)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from support.clocks import FakeClock, when
-from support.stored import NOW, REQUEST, WHO, add, claim, frame, job, prediction
+from support.stored import ATLAS, NOW, REQUEST, add, claim, frame, job, prediction
 from triptych.core import errors
 from triptych.core.clock import moment
 from triptych.core.models import Failure, Image, Prediction, State
@@ -64,8 +64,8 @@ def test_a_claim_that_waited_takes_no_lease_of_meanwhile(path: Path, tmp_path: P
     add(ours, prediction())
     before = moment(clock)
     clock.advance(0.5)  # another process claims while this one waits for the database
-    assert other.claim(now=moment(clock), lease="other", **WHO)  # type: ignore[arg-type]
-    assert ours.claim(now=before, lease="ours", **WHO) is None  # type: ignore[arg-type]
+    assert other.claim(now=moment(clock), lease="other", slots=[ATLAS])
+    assert ours.claim(now=before, lease="ours", slots=[ATLAS]) == []
     ours.close()
     other.close()
 
