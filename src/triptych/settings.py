@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from triptych.core import errors
+from triptych.jobs import callbacks
 from triptych.jobs.service import ServiceConfig
 from triptych.logs import LogFormat
 from triptych.providers import load, names
@@ -45,13 +46,19 @@ class Settings:
     links: bool | None = None
     """Whether results have links to their images; None: chosen for each client."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether other machines use the database too."""
+        return self.setup.database_url is not None
+
 
 def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
     """Return the settings; with `remote`, callers may not use the working directory.
 
     Raises: `errors.BadRequest` naming the variable that is wrong.
     """
-    accounts = _accounts(environ)
+    public_url = _public_url(environ)
+    accounts = _accounts(environ, None if _on_or_off(environ, "TRIPTYCH_WEBHOOKS") is False else public_url)
     default = environ.get("TRIPTYCH_PROVIDER", "").strip().lower()
     if default and default not in accounts:
         raise errors.BadRequest(
@@ -75,7 +82,7 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
         log_format=log_format(environ),
         metrics=_metrics(environ),
         metrics_token=_metrics_token(environ),
-        public_url=_public_url(environ),
+        public_url=public_url,
         links=_on_or_off(environ, "TRIPTYCH_LINKS"),
     )
 
@@ -103,7 +110,7 @@ def _metrics_token(environ: Mapping[str, str]) -> SecretStr | None:
     return token
 
 
-def _accounts(environ: Mapping[str, str]) -> dict[str, Account]:
+def _accounts(environ: Mapping[str, str], called_at: str | None) -> dict[str, Account]:
     accounts = {}
     for provider in sorted(map(load, names()), key=lambda p: (p.offline, p.rank, p.name)):
         base_urls = {
@@ -111,7 +118,7 @@ def _accounts(environ: Mapping[str, str]) -> dict[str, Account]:
             for base, url in provider.base_urls.items()
         }
         key = _secret(environ, provider.key_env) if provider.key_env else None
-        account = Account(provider, key, base_urls)
+        account = Account(provider, key, base_urls, callbacks.site_for(called_at, base_urls.get("api", "")))
         if provider.offers_at:
             account = replace(account, provider=replace(provider, offers=provider.offers_at(base_urls)))
         accounts[provider.name] = account

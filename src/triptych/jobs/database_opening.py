@@ -1,8 +1,12 @@
-"""Opens the configured database with the clock that belongs to it, and keeps that clock right."""
+"""Opens the configured database with the clock that belongs to it, and keeps in touch with its server.
+
+That is: the server's clock is measured again and again, and changes by other processes are heard.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
@@ -18,6 +22,11 @@ log = logging.getLogger(__name__)
 DATABASE_THREADS = 8
 """How many calls to PostgreSQL run at a time, each on a connection of its own."""
 MEASURE_EVERY_S = 5.0
+GATHER_S = 0.05
+"""Changes of this time are told at once, so that many of them wake a process seldom."""
+LISTEN_AGAIN_S = 2.0
+LISTEN_AGAIN_LATER_S = 300.0
+"""After a refusal that waiting does not change, such as by a pooler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +61,30 @@ async def keep_clock(opened: Opened, hop: Hop) -> None:
             await hop(opened.database.measure_clock)
         except errors.Outage as error:  # meanwhile this machine's monotonic clock counts on
             log.info("the clock of the database was not read: %s", error.message)
+
+
+async def keep_listening(opened: Opened, hop: Hop, changed: Callable[[str | None], None]) -> None:
+    """Call `changed` with the id of each job that another process has changed; return at once if none can be heard.
+
+    None: some changes may have been missed.
+    """
+    while True:
+        try:
+            listener = await hop(opened.database.listener)
+            if listener is None:
+                return
+            changed(None)
+            try:
+                while True:
+                    await anyio.wait_readable(listener)
+                    for job_id in listener.heard():
+                        changed(job_id)
+                    await anyio.sleep(GATHER_S)
+            finally:
+                listener.close()
+        except errors.Unusable as error:
+            log.info("%s", error.message)
+            await opened.clock.wait(anyio.Event(), LISTEN_AGAIN_LATER_S)
+        except errors.Outage as error:
+            log.info("changes by other processes are not heard: %s", error.message)
+            await opened.clock.wait(anyio.Event(), LISTEN_AGAIN_S)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from triptych import catalog
 from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.models import Prediction, ProviderRequest, Reference
 from triptych.core.offers import Offer
+from triptych.jobs import callbacks
 from triptych.jobs.planning import provider_request
 from triptych.jobs.polling import Polling
 from triptych.jobs.uploads import as_sent, upload_reference
@@ -40,7 +43,7 @@ class ProviderRequests:
             warnings += notes
         if warnings:
             await self._store.warn(prediction.job_id, warnings)
-        return _provider_request(offer, prediction, references)
+        return _provider_request(offer, account, prediction, references)
 
     async def as_sent(self, account: Account, prediction: Prediction) -> ProviderRequest:
         """Return a request as it was sent, to search for it or repeat it; nothing is uploaded.
@@ -55,7 +58,7 @@ class ProviderRequests:
         references = [
             await as_sent(account, image, url, of=len(images)) for image, url in zip(images, urls, strict=True)
         ]
-        return _provider_request(offer, prediction, references)
+        return _provider_request(offer, account, prediction, references)
 
     def _offer(self, prediction: Prediction) -> Offer:
         offer = self._polling.offer(prediction)
@@ -69,8 +72,10 @@ def _inputs(offer: Offer, prediction: Prediction) -> tuple[str, ...]:
     return (*prediction.inputs, *catalog.image_params(offer, prediction.request))
 
 
-def _provider_request(offer: Offer, prediction: Prediction, references: list[Reference]) -> ProviderRequest:
-    return provider_request(
+def _provider_request(
+    offer: Offer, account: Account, prediction: Prediction, references: list[Reference]
+) -> ProviderRequest:
+    request = provider_request(
         offer,
         prediction.request,
         prediction.prompt,
@@ -79,3 +84,4 @@ def _provider_request(offer: Offer, prediction: Prediction, references: list[Ref
         client_id=prediction.client_id,
         variation=prediction.variation,
     )
+    return replace(request, callback_url=callbacks.url_of(account, prediction))

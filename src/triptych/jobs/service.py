@@ -24,7 +24,7 @@ from triptych.images.files import ImageFiles
 from triptych.jobs import presenters, request_facts, resumption
 from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
-from triptych.jobs.database_opening import hop_for, keep_clock, open_with_clock
+from triptych.jobs.database_opening import hop_for, keep_clock, keep_listening, open_with_clock
 from triptych.jobs.image_access import ImageAccess, SignedFile
 from triptych.jobs.inputs import Inputs
 from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
@@ -41,6 +41,7 @@ from triptych.jobs.job_reads import (
 )
 from triptych.jobs.looks import Looks
 from triptych.jobs.model_results import ModelsResult
+from triptych.jobs.other_processes import OtherProcesses
 from triptych.jobs.planning import MAX_REQUESTS, Terms
 from triptych.jobs.pricing import Pricing
 from triptych.jobs.reading import Reading
@@ -84,11 +85,12 @@ PLAIN = Terms()
 
 @asynccontextmanager
 async def open_service(
-    config: ServiceConfig, *, work: bool = True, hop: Hop | None = None
+    config: ServiceConfig, *, work: bool = True, engine: bool = True, hop: Hop | None = None
 ) -> AsyncIterator[ImageService]:
     """Open the database, continue unfinished jobs, and work until the block ends.
 
-    Without `work`, no job advances: for short reads. `hop` runs calls that may block; by default in worker threads.
+    Without `work`, no job advances: for short reads. Without `engine`, other processes advance the jobs, and all else
+    runs as with it. `hop` runs calls that may block; by default in worker threads.
 
     Raises: `errors.Outage` when the database in TRIPTYCH_HOME cannot be used.
     """
@@ -100,8 +102,11 @@ async def open_service(
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(service.reading.run)
                 tasks.start_soon(keep_clock, opened, hop)
-                if work:
+                tasks.start_soon(keep_listening, opened, hop, service.changed_elsewhere)
+                if work and engine:
                     tasks.start_soon(service.worker.run)
+                if work:
+                    tasks.start_soon(service.other_processes.run)
                     tasks.start_soon(service.image_access.keep_saving)
                     tasks.start_soon(service.catalogues.keep)
                 yield service
@@ -125,6 +130,8 @@ class ImageService:
         self.config = config
         self._clock = clock
         self._began_at = clock.now()
+        self.stopping = False
+        """Whether `stop` was called: no further step begins, and calls return without waiting for their jobs."""
         self._listeners: dict[object, Callable[[str], None]] = {}
         self.provider_client = ProviderClient(proxy_resolves=config.proxy_resolves)
         self._files = ImageFiles(config.home, self.provider_client.fetch)
@@ -148,6 +155,8 @@ class ImageService:
         self.worker = Worker(
             self.store, self._files, self.provider_client, config.accounts, clock, self._notify_listeners
         )
+
+        self.other_processes = OtherProcesses(self.store, clock, self._notify_listeners, lambda: bool(self._listeners))
 
     # -- the tools
 
@@ -355,6 +364,19 @@ class ImageService:
         self._listeners[token] = listener
         return lambda: self._listeners.pop(token, None) and None
 
+    def stop(self) -> None:
+        """Begin the orderly end of this process: claim nothing more, and let waiting calls return.
+
+        The steps in progress go on until the service is closed, or a few seconds (`Worker.run`).
+        """
+        self.stopping = True
+        self.worker.stop()
+
+    async def hint(self, prediction_id: str, key: str) -> None:
+        """Poll a running prediction now, because its provider called back; a wrong id or key does nothing."""
+        if await self.store.hint(prediction_id, key, moment(self._clock)):
+            self.worker.notifier.notify()
+
     # -- starting a job, and waiting for it
 
     async def _attach(self, created: CreatedJob, caller: Caller) -> JobResult:
@@ -388,7 +410,7 @@ class ImageService:
             if seen.status.has_ended:
                 await self.image_access.save_copies(job_id)
                 return await self.job(job_id, caller, page=page)
-            if left_s <= 0:
+            if left_s <= 0 or self.stopping:
                 return await self.job(job_id, caller, page=page)
             await self._clock.wait(changed, min(left_s, LOOK_AGAIN_S))
 
@@ -399,6 +421,11 @@ class ImageService:
 
     async def _job(self, job_id: str, caller: Caller) -> Job:
         return await self.store.run(visible_job, job_id, caller)
+
+    def changed_elsewhere(self, job_id: str | None) -> None:
+        """Look again: another process has changed a job, or, without an id, may have changed some."""
+        self.other_processes.hint()
+        self.worker.notifier.notify()
 
     def _notify_listeners(self, job_id: str) -> None:
         for listener in list(self._listeners.values()):

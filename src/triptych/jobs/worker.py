@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 
 MAX_STEPS_AT_ONCE = 32
 MAX_STEPS_PER_PROVIDER = 12
+FINISH_S = 1.0
+"""How long a stopping worker lets its steps go on. Work that is cut off goes on elsewhere when its lease has ended."""
 DB_POLL_INTERVAL_S = 1.0
 """How often the database is read for changes by other processes."""
 
@@ -68,16 +70,26 @@ class Worker:
         )
         self._held: dict[str, Claim] = {}
         """The claims that this process works on, by prediction id."""
+        self._stopping = False
         self._sweeping: set[str] = set()
         self._due_s: float | None = None
         """When the next step was due before the last `_claim`."""
         self._looked_s: float | None = None
 
+    def stop(self) -> None:
+        """Claim nothing more, and let `run` end."""
+        self._stopping = True
+        self.notifier.notify()
+
     async def run(self) -> None:
-        """Work until cancelled; a submit that was sent gets a few more seconds for its response."""
+        """Work until `stop` or cancelled.
+
+        After `stop` the steps in progress have `FINISH_S` to end. A submit that was sent gets a few more seconds for
+        its response, also when cancelled.
+        """
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_leases)
-            while True:
+            while not self._stopping:
                 changed = self.notifier.next
                 self._looked_s = self._clock.monotonic()
                 try:
@@ -92,6 +104,10 @@ class Worker:
                     log.exception("internal error while looking for work; the worker goes on")
                     idle_s = DB_POLL_INTERVAL_S
                 await self._clock.wait(changed, idle_s)
+            end_s = self._clock.monotonic() + FINISH_S
+            while self._held and (left_s := end_s - self._clock.monotonic()) > 0:
+                await self._clock.wait(self.notifier.next, left_s)
+            tasks.cancel_scope.cancel()
 
     @property
     def is_alive(self) -> bool:
@@ -188,6 +204,8 @@ class Worker:
 
     def _slots(self) -> list[Slots]:
         """Return what this process may claim for each account."""
+        if self._stopping:
+            return []
         steps = Counter(claim.prediction.provider for claim in self._held.values())
         free = MAX_STEPS_AT_ONCE - len(self._held)
         return [

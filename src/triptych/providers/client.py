@@ -69,6 +69,8 @@ class Account:
     provider: Provider
     key: SecretStr | None = None
     base_urls: Mapping[str, str] = field(default_factory=dict)
+    callback_site: str | None = None
+    """The site of this installation that the provider can call."""
 
     def __post_init__(self) -> None:
         for name, url in self.base_urls.items():

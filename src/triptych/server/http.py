@@ -1,7 +1,7 @@
 """The HTTP application: streamable HTTP at `/mcp` or SSE at `/sse` (messages at `/messages/`), and further routes.
 
 Beside `/mcp` is `/gallery`, a page for people (`gallery`); beside both transports `/files`, images at full size by
-signed URL (`files`).
+signed URL (`files`), and `/webhooks`, which providers call (`webhooks`).
 
 Accepted Host headers: on loopback its three names; on another address also that address; on all addresses (`0.0.0.0`,
 `::`) also this machine's name and addresses; and always the host of `TRIPTYCH_PUBLIC_URL`, with its port.
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Literal
 
 from triptych.providers.url_safety import LOOPBACK
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
+    from triptych.server import draining
     from triptych.server.health import Health
     from triptych.server.metrics import Metrics
 
@@ -33,6 +34,7 @@ BODY_LIMIT_BYTES = 64 * 1024 * 1024
 SESSIONS_LIMIT = 1000
 """The most sessions of early clients. Each ends after half an hour without a request."""
 DRAIN_LIMIT_S = 2
+"""Longer than `draining.LIMIT_S`, which ends requests in order."""
 
 
 def http_app(
@@ -42,29 +44,35 @@ def http_app(
     tokens: Sequence[str],
     own_token: str | None = None,
     public: str | None = None,
+    *,
+    stateless: bool = False,
+    drain: draining.Drain | None = None,
     health: Health | None = None,
     metrics: Metrics | None = None,
 ) -> Starlette:
     """Return the ASGI application of one HTTP transport, with the checks around every route.
 
-    `health` adds `/healthz` and `/readyz`, `metrics` adds `/metrics` and counts every request.
+    With `stateless`, clients of earlier eras get no session: each request may reach another process. `drain` ends the
+    requests in progress. `health` adds `/healthz` and `/readyz`, `metrics` adds `/metrics` and counts every request.
     """
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
     from starlette.routing import Mount, Route
 
-    from triptych.server import auth, files, limits, sites
+    from triptych.server import auth, draining, files, limits, sites, webhooks
 
-    own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # before everything but the probes
-    outer = [own]
+    hints = webhooks.Hints(server.open_service)
+    first = [Middleware(draining.Draining, drain=drain or draining.Drain())]
     if health:
         from triptych.server.health import Probes
 
-        outer.insert(0, Middleware(Probes, health=health, metrics=metrics))
+        first.insert(0, Middleware(Probes, health=health, metrics=metrics))
     if metrics:
         from triptych.server.metrics import Counted
 
-        outer.insert(0, Middleware(Counted, metrics=metrics))
+        first.insert(0, Middleware(Counted, metrics=metrics))
+    own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # before everything but the probes
+    called = Middleware(webhooks.Webhooks, hints=hints)  # before the token, which providers do not have
     owners = [auth.owner_of(token) for token in tokens] + ([None] if own_token or not tokens else [])
     checks = [Middleware(files.Signed, open_service=server.open_service, owners=owners)]
     checks += [Middleware(auth.RequireToken, tokens=tokens, own=own_token)] if tokens or own_token else []
@@ -82,13 +90,22 @@ def http_app(
             server,
             max_request_body_size=BODY_LIMIT_BYTES,
             max_sessions=SESSIONS_LIMIT,
+            stateless=stateless,
         )
         endpoint = StreamableHTTPASGIApp(manager)
         # Both are named: a redirect to one of them would be built from an unchecked Host.
-        routes: list[BaseRoute] = [Route(path, endpoint=endpoint) for path in ("/mcp", "/mcp/")]
+        # Without a session there is no stream to GET and nothing to DELETE.
+        methods = ["POST"] if stateless else None
+        routes: list[BaseRoute] = [Route(path, endpoint=endpoint, methods=methods) for path in ("/mcp", "/mcp/")]
         routes.append(file)
         page = Middleware(gallery.Page)  # before the token, which it does not need
-        return _strict(Starlette(routes=routes, middleware=[*outer, page, *checks], lifespan=lambda _: manager.run()))
+
+        @asynccontextmanager
+        async def lifespan(_: Starlette) -> AsyncIterator[None]:
+            async with hints.running(), manager.run():
+                yield
+
+        return _strict(Starlette(routes=routes, middleware=[*first, own, called, page, *checks], lifespan=lifespan))
     from mcp.server.sse import SseServerTransport
     from starlette.responses import Response
 
@@ -102,7 +119,13 @@ def http_app(
         return Response()
 
     routes = [Route("/sse", endpoint=connect, methods=["GET"]), Mount("/messages/", app=sse.handle_post_message), file]
-    return _strict(Starlette(routes=routes, middleware=[*outer, *checks]))
+
+    @asynccontextmanager
+    async def hinting(_: Starlette) -> AsyncIterator[None]:
+        async with hints.running():
+            yield
+
+    return _strict(Starlette(routes=routes, middleware=[*first, own, called, *checks], lifespan=hinting))
 
 
 def _strict(app: Starlette) -> Starlette:
@@ -155,9 +178,10 @@ async def serve(
     app: Starlette,
     listener: socket.socket,
     on_ready: Callable[[], None],
-    health: Health | None = None,
+    on_stop: Callable[[], None] = lambda: None,
     metrics: Metrics | None = None,
 ) -> None:
+    """Serve until a SIGTERM or SIGINT. Then no further step begins, and the requests in progress end (`draining`)."""
     import uvicorn
 
     from triptych.server import limits
@@ -167,10 +191,13 @@ async def serve(
             await super().startup(sockets)
             on_ready()
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            holder.stop()
+            on_stop()
+            await super().shutdown(sockets)
+
         def handle_exit(self, sig: int, frame: object) -> None:
             # The signal is not raised again, so that an orderly end does not look like a death by signal.
-            if health:
-                health.draining = True
             self.force_exit = self.should_exit
             self.should_exit = True
 

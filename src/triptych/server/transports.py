@@ -12,8 +12,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Literal, NoReturn
 from urllib.parse import urlsplit
@@ -21,12 +21,11 @@ from urllib.parse import urlsplit
 import anyio
 from mcp.server.stdio import stdio_server
 
+from triptych.server import monitoring
 from triptych.server.app import build
 from triptych.server.service_holder import ServiceHolder, SettingsSource, service_opener
 
 if TYPE_CHECKING:
-    from triptych.server.health import Health
-    from triptych.server.metrics import Metrics
     from triptych.settings import Settings
 
 Transport = Literal["stdio", "http", "sse"]
@@ -38,6 +37,7 @@ def announce(url: str) -> None:
     sys.stderr.flush()
 
 
+@monitoring.traced()
 def serve(
     settings: Settings | SettingsSource,
     transport: Transport = "stdio",
@@ -45,38 +45,33 @@ def serve(
     port: int = 8765,
     on_ready: Callable[[str], None] = announce,
     own_token: str | None = None,
+    *,
+    engine: bool = True,
+    stateless: bool | None = None,
 ) -> None:
     """Serve until stdin closes (stdio) or a SIGTERM or SIGINT arrives; `port` 0 takes a free one.
 
     `on_ready` gets the URL once HTTP or SSE is ready. Over HTTP, requests with `own_token` are those of the person at
     the machine, who sees every job.
 
+    Without `engine`, other processes advance the jobs. `stateless`: clients before 2026-07-28 get no session, so a
+    balancer may send each request to another process; by default with a database that other machines share.
+
     Settings given as a function are read at the first use: over stdio each tool call then reports a mistake in them,
     and the server keeps running. For HTTP and SSE read them with `read(environ, remote=True)`, so that clients cannot
     use the directory the server was started in.
 
     Raises: `SystemExit` (2) if other machines can reach the bind or the public URL and no token is set, or if the bind
-    fails.
+    fails, or for `stateless` with SSE, whose sessions are in this process.
     """
     if logging.lastResort:  # for log lines before the settings are read
         logging.lastResort.setFormatter(_CleanLines())
-    with _traced():
-        _serve(settings, transport, host, port, on_ready, own_token)
-
-
-def _serve(
-    settings: Settings | SettingsSource,
-    transport: Transport,
-    host: str,
-    port: int,
-    on_ready: Callable[[str], None],
-    own_token: str | None,
-) -> None:
     if transport == "stdio":
-        holder = ServiceHolder(service_opener(settings))
+        holder = ServiceHolder(service_opener(settings, engine=engine))
         anyio.run(_serve_stdio, holder, cache(lambda: (settings() if callable(settings) else settings).links))
         return
-    from triptych.server import http
+    from triptych.server import draining, http
+    from triptych.server.health import Health
 
     read = settings() if callable(settings) else settings
     tokens = [token.get_secret_value() for token in read.auth_tokens]
@@ -95,39 +90,47 @@ def _serve(
         listener = http.bind(host, port)
     except OSError as error:
         _refuse(f"{host}:{port} cannot be listened on: {error}.")
-    holder = ServiceHolder(service_opener(read))
+    if stateless and transport == "sse":
+        _refuse(
+            "SSE keeps each client's session in one process, so it cannot be stateless. Use --transport http, or a "
+            "balancer that sends a client always to the same process."
+        )
+    if stateless is None:
+        stateless = transport == "http" and read.shared
+    holder = ServiceHolder(service_opener(read, engine=engine))
     listens = f"http://{http.in_url(host)}:{listener.getsockname()[1]}"
     reached = public or (listens if http.is_loopback(host) else None)
     files_url = f"{reached}/files" if reached else None
-    from triptych.server.health import Health
-
-    health = Health(holder)
-    metrics = _metrics(read, health, holder, host)
-    server = build(holder, remote=True, links=lambda: read.links, files_url=files_url)
-    app = http.http_app(server, transport, host, tokens, own_token, public, health, metrics)
+    server = build(holder, remote=True, links=lambda: read.links, files_url=files_url, stateless=stateless)
+    drain, health = draining.Drain(), Health(holder, works=engine)
+    metrics = monitoring.metrics(read, health, holder, host)
+    app = http.http_app(
+        server,
+        transport,
+        host,
+        tokens,
+        own_token,
+        public,
+        stateless=stateless,
+        drain=drain,
+        health=health,
+        metrics=metrics,
+    )
     path = "sse" if transport == "sse" else "mcp"
 
     def ready() -> None:
+        if transport == "sse" and read.shared:
+            sys.stderr.write("SSE: a balancer must send each client always to the same replica (http needs no such).\n")
         if public:
             sys.stderr.write(f"Clients reach it at {public}/{path}\n")
         on_ready(f"{listens}/{path}")
 
-    anyio.run(http.serve, holder, app, listener, ready, health, metrics)
+    def stop() -> None:
+        health.draining = True
+        drain.stop()
+        server.end_streams()
 
-
-@contextmanager
-def _traced() -> Iterator[None]:
-    """Send traces for as long as the block runs, if OTEL_… variables name a collector; else import nothing."""
-    traces = None
-    if any(name.startswith("OTEL_") for name in os.environ):
-        from triptych.server import tracing
-
-        traces = tracing.start(os.environ)
-    try:
-        yield
-    finally:
-        if traces:
-            traces.shutdown()
+    anyio.run(http.serve, holder, app, listener, ready, stop, metrics)
 
 
 class _CleanLines(logging.Formatter):
@@ -135,29 +138,6 @@ class _CleanLines(logging.Formatter):
         from triptych.core.text import block
 
         return block(super().format(record))
-
-
-def _metrics(settings: Settings, health: Health, holder: ServiceHolder, host: str) -> Metrics | None:
-    """Return the metrics of this process if the settings ask for them.
-
-    Raises: `SystemExit` (2) if other machines can reach them without a token, or the extra is not installed.
-    """
-    from triptych.server import http
-
-    if not settings.metrics:
-        return None
-    token = settings.metrics_token
-    reached = not http.is_loopback(host) or not http.is_loopback(urlsplit(settings.public_url or "").hostname or "::1")
-    if token is None and reached:
-        _refuse(
-            "TRIPTYCH_METRICS is on and other machines can reach /metrics, which shows spending: set "
-            "TRIPTYCH_METRICS_TOKEN to a long random text, which Prometheus then sends, or unset TRIPTYCH_METRICS."
-        )
-    try:
-        from triptych.server.metrics import Metrics
-    except ImportError as error:
-        _refuse(f"TRIPTYCH_METRICS needs the extra: pip install 'triptych[otel]' ({error}).")
-    return Metrics(health.checks, holder, token.get_secret_value() if token else None)
 
 
 def _refuse(message: str) -> NoReturn:

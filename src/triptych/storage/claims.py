@@ -179,7 +179,7 @@ class Claims(Summaries):
             picked.setdefault(account, []).append(found_id)
         return picked
 
-    def _queued(self, one: Slots, line: _Line, free: int, now_s: float, held: Sequence[str]) -> list[Row]:
+    def _queued(self, one: Slots, line: _Line, free: int, now_s: float, held: Sequence[str]) -> Sequence[Row]:
         """Return the queued predictions that an account may submit now: of each owner in turn."""
         at = line.due_at(one).get(State.QUEUED)
         if at is None or at > now_s or free < 1:

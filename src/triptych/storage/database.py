@@ -34,6 +34,16 @@ class Rows(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
 
 
+class Listener(Protocol):
+    """Hears which jobs other processes have changed; `fileno` is readable when something was heard."""
+
+    def fileno(self) -> int: ...
+
+    def heard(self) -> set[str]: ...
+
+    def close(self) -> None: ...
+
+
 class Database(Protocol):
     """Statements by name, and transactions. Every error is an `errors.Outage`, or an `errors.Unusable`."""
 
@@ -54,6 +64,9 @@ class Database(Protocol):
 
     def notify(self, job_id: str) -> None:
         """Tell other processes that a job has changed, once this transaction is committed."""
+
+    def listener(self) -> Listener | None:
+        """Return a listener for the changes by other processes, None if nothing can be heard."""
 
     def boot(self) -> str:
         """Return an id that changes when stored monotonic times become invalid; empty if they never do."""

@@ -30,6 +30,7 @@ from triptych.storage import statements
 from triptych.storage.migrations import postgres as migrations
 from triptych.storage.postgres_clock import DatabaseClock
 from triptych.storage.postgres_errors import Target
+from triptych.storage.postgres_listen import CHANNEL, Listener
 from triptych.storage.postgres_pool import Connection, Pool
 
 CONNECTIONS = 10
@@ -38,8 +39,6 @@ OLDEST_SERVER = 140000
 SETTLE_S = 10.0
 SETTLE_PAUSE_S = 0.25
 KEEP_COMMITS_S = 900.0
-CHANNEL = "triptych"
-"""The channel of `notify`. A payload is the sender's id, a space, and the id of a job."""
 
 _BEGIN = (
     # A frozen process must not hold its locks for ever, and none waits for ever.
@@ -96,10 +95,18 @@ class Database:
                 "Make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.",
             )
 
-    def connect(self) -> Connection:
-        """Return a connection outside the pool, which the caller closes."""
+    def listener(self) -> Listener:
+        """Return a listener for the changes that other processes make, on a connection of its own.
+
+        Raises: `errors.Unusable` behind a pooler; `errors.Outage`.
+        """
         with self._mendable():
-            return self._pool.connect()
+            connection = self._pool.connect()
+            try:
+                return Listener(connection, self.id)
+            except BaseException:
+                connection.close()
+                raise
 
     def close(self) -> None:
         """Close the connections."""

@@ -452,6 +452,25 @@ ORDER BY submitted_at LIMIT 50;
 UPDATE predictions SET due_at = 0
 WHERE provider = :provider AND state = 'running' AND ticket IN (:tickets);
 
+-- name: hintable
+SELECT 1 FROM predictions
+WHERE id = :id AND client_id = :key AND state = 'running' AND due_at > :now
+  AND (hinted_mono <= :now - :pause_s OR hinted_mono > :now);
+
+-- name: hint
+UPDATE predictions SET due_at = :now, hinted_mono = :now
+WHERE id = :id AND state = 'running' AND due_at > :now AND (hinted_mono <= :now - :pause_s OR hinted_mono > :now);
+
+-- name: note_change
+INSERT INTO changes (job_id, mono, process) VALUES (:job_id, :mono, :process)
+ON CONFLICT (job_id) DO UPDATE SET mono = excluded.mono, process = excluded.process;
+
+-- name: changes_since
+SELECT job_id, mono FROM changes WHERE mono > :since AND process <> :process ORDER BY mono;
+
+-- name: forget_changes
+DELETE FROM changes;
+
 -- name: unfinished
 SELECT COUNT(*) AS n FROM predictions WHERE state IN ('waiting', 'queued', 'submitting', 'running', 'fetching');
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from uuid import uuid4
 
 from triptych.core.clock import Clock, Moment, SystemClock
 from triptych.core.models import Failure, Image, Job, Output, Prediction
@@ -64,6 +65,7 @@ class Reads:
         self._clock = clock or SystemClock()
         self._db = open_database(database, None) if isinstance(database, Path) else database
         self._kept: dict[str, _Fixed] = {}
+        self._process = uuid4().hex
         self._kept_lock = threading.Lock()
         self._forget_earlier_boots()
         self.ledger = Ledger(self._db, caps or Caps())
@@ -79,6 +81,7 @@ class Reads:
             if row and row["id"] != boot:
                 now, mono = self._clock.now().timestamp(), self._clock.monotonic()
                 self._db.run("forget_monotonic", now=now, mono=mono, fault=rows.column(RESTARTED))
+                self._db.run("forget_changes")
                 self._db.run("forget_monotonic_accounts")
                 self._db.run("forget_monotonic_money", now=now, mono=mono)
                 self._db.run("set_boot", id=boot)
@@ -94,6 +97,11 @@ class Reads:
     def check(self) -> None:
         """Check every page of the database. Raises: `errors.Unusable` if one is damaged."""
         self._db.check()
+
+    def changes_since(self, mono_s: float) -> dict[str, float]:
+        """Return the jobs that other processes have changed since a monotonic time, with the time of the change."""
+        found = self._db.all("changes_since", since=mono_s, process=self._process)
+        return {row["job_id"]: row["mono"] for row in found}
 
     # -- images
 

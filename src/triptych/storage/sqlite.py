@@ -142,6 +142,9 @@ class Database:
     def notify(self, job_id: str) -> None:
         """Do nothing: the processes of one machine read the file often enough."""
 
+    def listener(self) -> None:
+        """Return None: the file tells nobody."""
+
     def boot(self) -> str:
         """Return an id of this boot of the machine: stored monotonic times are invalid after a restart."""
         return boot_id()

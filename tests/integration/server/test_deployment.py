@@ -19,7 +19,7 @@ import pytest
 import yaml
 from mcp import Client
 
-from integration.server.test_probes import read_metrics
+from integration.server.test_probes import free_port, read_metrics
 from support.servers import SERVE, SMALL, Child, environ
 from triptych import settings
 from triptych.server.metrics import Metrics
@@ -197,14 +197,6 @@ async def scraped(ask: Any) -> bool:
 
 
 # -- the balancer
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        port: int = one.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +110,7 @@ async def test_a_job_shows_in_the_metrics(tmp_path: Path) -> None:
     assert total(now, "triptych_provider_calls_total", provider="draft", kind="submit", outcome="ok") == 1
     assert total(now, "triptych_jobs") == 0  # it has ended
     assert total(now, "triptych_ready", check="database") == 1
+    assert total(now, "triptych_account_limit", provider="draft") > 0
     assert ("triptych_predictions", frozenset({("provider", "draft"), ("state", "running")})) in now
     assert total(now, "triptych_http_requests_total", route="mcp") >= 2
     assert total(now, "triptych_database_call_duration_seconds_count") > 5
@@ -141,11 +145,41 @@ def test_metrics_are_off_unless_asked_for(http_url: str) -> None:
     assert asked(http_url.replace("/mcp", "/metrics")).status_code == 404
 
 
-def test_metrics_that_others_can_reach_need_their_token(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [("serve", "--transport", "http", "--port", "0"), ("worker", "--health-port", "0")])
+def test_metrics_that_others_can_reach_need_their_token(tmp_path: Path, command: tuple[str, ...]) -> None:
     env = environ(tmp_path, TRIPTYCH_AUTH_TOKEN=TOKEN, TRIPTYCH_METRICS="on", TRIPTYCH_PUBLIC_URL="https://a.example")
-    child = Child("-c", SERVE, "http", env=env)
-    assert child.end() == 2 if child.process.wait(60) else False
-    assert "TRIPTYCH_METRICS_TOKEN" in "".join(child.said)
+    ended = subprocess.run([sys.executable, "-m", "triptych", *command], env=env, capture_output=True, timeout=60)
+    assert ended.returncode != 0
+    assert b"TRIPTYCH_METRICS_TOKEN" in ended.stderr
+
+
+async def test_a_worker_alone_is_probed_at_its_own_port(tmp_path: Path) -> None:
+    port = free_port()
+    env = environ(tmp_path, TRIPTYCH_METRICS="on")
+    child = Child("-m", "triptych", "worker", "--health-port", str(port), env=env, ready="works on jobs")
+    child.url()
+    base = f"http://127.0.0.1:{port}"
+    for _ in range(50):
+        response = asked(f"{base}/readyz")
+        if response.status_code == 200:
+            break
+        await anyio.sleep(0.1)
+    assert response.json()["checks"] == {"database": "ok", "objects": "ok", "worker": "ok", "draining": "ok"}
+    assert total(read_metrics(base, None), "triptych_ready", check="worker") == 1
+    assert child.end() == 0, "".join(child.said)
+
+
+def test_a_door_without_a_worker_is_ready(tmp_path: Path) -> None:
+    child = Child("-m", "triptych", "serve", "--transport", "http", "--port", "0", "--no-worker", env=environ(tmp_path))
+    base = child.url().rpartition("/")[0]
+    assert asked(f"{base}/readyz").json()["checks"] == {"database": "ok", "objects": "ok", "draining": "ok"}
+    assert child.end() == 0, "".join(child.said)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        port: int = one.getsockname()[1]
+        return port
 
 
 # -- readiness, part by part
