@@ -19,10 +19,10 @@ from pydantic import SecretStr
 
 from triptych.core import errors
 from triptych.core.text import block, line
-from triptych.jobs.service import ServiceConfig
+from triptych.jobs.service import ObjectsPlace, ServiceConfig
 from triptych.providers import load, names
 from triptych.providers.client import Account, redact
-from triptych.providers.url_safety import site
+from triptych.providers.url_safety import LOOPBACK, site
 
 TOKEN_CHARS = 16
 """The shortest token of an HTTP client; shorter ones can be guessed."""
@@ -32,6 +32,27 @@ SECRET_ENDINGS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
 
 _SIGNATURE = re.compile(r"(/files/[^\s?'\"<>]*\?)[^\s'\"<>\\]+")
 """The signature in the URL of a file."""
+
+_OBJECT_SIGNATURE = re.compile(
+    r"((?:X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|(?<=[?&])sig)=)[^&\s'\"<>\\]+", re.IGNORECASE
+)
+"""The signature in a URL of an object store: S3 and Google, and `sig` of Azure."""
+
+_ENDPOINTS = (
+    *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    *("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT", "GOOGLE_BASE_URL"),
+)
+_S3_OPTIONS = {
+    "AWS_ACCESS_KEY_ID": "access_key_id",
+    "AWS_SECRET_ACCESS_KEY": "secret_access_key",
+    "AWS_SESSION_TOKEN": "session_token",
+    "AWS_DEFAULT_REGION": "region",
+    "AWS_REGION": "region",
+    "AWS_ENDPOINT": "endpoint",
+    "AWS_ENDPOINT_URL": "endpoint",
+    "AWS_ENDPOINT_URL_S3": "endpoint",
+}
+"""Variables of S3 by the names of obstore, the stronger of two last. obstore reads all others from the environment."""
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -70,6 +91,7 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
             budget_usd=_money(environ, "TRIPTYCH_BUDGET_USD", Decimal(10)),
             confirm_usd=_confirm_usd(environ),
             live_models=_live_models(environ),
+            objects=_objects(environ),
             proxy_resolves=environ.get("TRIPTYCH_PROXY_RESOLVES", "").strip().lower() in ("1", "true", "yes", "on"),
         ),
         auth_tokens=_auth_tokens(environ),
@@ -118,7 +140,7 @@ class _SafeLines(logging.Formatter):
     def _without_secrets(self, text: str) -> str:
         for secret in self._secrets:
             text = redact(secret, text)
-        return _SIGNATURE.sub(r"\1…", text)
+        return _OBJECT_SIGNATURE.sub(r"\1…", _SIGNATURE.sub(r"\1…", text))
 
 
 def _password(url: str) -> str | None:
@@ -224,6 +246,34 @@ def _public_url(environ: Mapping[str, str]) -> str | None:
             "themselves), user name and query; a proxy must give Triptych its own host or port."
         )
     return found
+
+
+def _objects(environ: Mapping[str, str]) -> ObjectsPlace | None:
+    text = environ.get("TRIPTYCH_OBJECTS_URL", "").strip()
+    if not text:
+        return None
+    found = re.fullmatch(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]+(/[\w.=-]+)*/?", text, re.ASCII)
+    if not found:
+        shown = re.sub(r"//.*@", "//…@", text.partition("?")[0])
+        raise errors.BadRequest(
+            "TRIPTYCH_OBJECTS_URL must be s3://, gs:// or az://, a bucket and at most a prefix, such as "
+            f"s3://my-bucket/triptych; it is {errors.quoted(shown, 100)}. Credentials and "
+            "the endpoint have variables of their own, such as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL."
+        )
+    plain = False
+    for name in _ENDPOINTS:
+        if endpoint := environ.get(name, "").strip():
+            parts = urlsplit(endpoint)
+            plain = plain or parts.scheme == "http"
+            if parts.scheme not in ("https", "http") or (parts.scheme == "http" and parts.hostname not in LOOPBACK):
+                raise errors.BadRequest(
+                    f"{name} is {errors.quoted(endpoint, 100)}; it must be https://, because images and credentials "
+                    "go there. http:// is for an object store on this machine alone: http://127.0.0.1:9000."
+                )
+    options = {}
+    if found[1] == "s3":
+        options = {key: value for name, key in _S3_OPTIONS.items() if (value := environ.get(name, "").strip())}
+    return ObjectsPlace(text.rstrip("/"), options, allow_http=plain)
 
 
 def _auth_tokens(environ: Mapping[str, str]) -> tuple[SecretStr, ...]:

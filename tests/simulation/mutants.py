@@ -243,7 +243,7 @@ MUTANTS: Sequence[Mutant] = (
     ),
     _one(
         "an image's file is not flushed",
-        "triptych.images.files",
+        "triptych.images.writing",
         "            os.fsync(file.fileno())\n",
         "",
     ),

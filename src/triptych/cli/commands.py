@@ -137,12 +137,15 @@ def spend(screen: Screen, days: int) -> Exit:
 @command
 def prune(screen: Screen, older_than: timedelta, unsaved: bool, yes: bool) -> Exit:
     """Remove image files that are old, unused and saved elsewhere."""
+    from triptych.core.clock import SystemClock
+    from triptych.images.objects import Objects
     from triptych.jobs.pruning import Pruner
     from triptych.storage.sqlite import Database
 
-    home = read_config().home
+    config = read_config()
+    home, objects = config.home, Objects(config.objects, SystemClock()) if config.objects else None
     with closing(Database(home / "triptych.db")) as database:
-        pruner = Pruner(database, home, older_than=older_than, unsaved=unsaved, now=datetime.now(UTC))
+        pruner = Pruner(database, home, objects, older_than=older_than, unsaved=unsaved, now=datetime.now(UTC))
         result = pruner.prune() if yes else pruner.look()
     screen.show(result, formatting.prune_text(result))
     return Exit.DONE

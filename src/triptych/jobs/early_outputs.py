@@ -36,7 +36,10 @@ class EarlyOutputs:
         self._held_bytes = 0
 
     async def add(self, frame: FrameReceived, fetches: anyio.abc.TaskGroup) -> None:
-        """Store a frame; hold it if that fails."""
+        """Store a frame; hold it if that fails, or if earlier ones are held: a slow store must not stop the stream."""
+        if self._held:
+            self._held.append(self._bounded(frame))
+            return
         try:
             await self._downloads.store_early(self._claim.prediction, frame, fetches)
         except Exception as error:

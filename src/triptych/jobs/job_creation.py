@@ -21,6 +21,7 @@ from triptych.core.clock import Clock, moment
 from triptych.core.models import Image, Job, Reference
 from triptych.core.offers import Offer
 from triptych.core.requests import Request
+from triptych.images.objects import ObjectsPlace
 from triptych.jobs import cost_check, live_choice, planning, routing
 from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
@@ -59,6 +60,8 @@ class ServiceConfig:
     confirm_usd: Decimal = Decimal(1)
     proxy_resolves: bool = False
     live_models: bool = True
+    objects: ObjectsPlace | None = None
+    """The object store for images; None: they are files below `home`."""
 
 
 @dataclass(frozen=True, slots=True)

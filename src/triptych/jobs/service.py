@@ -26,7 +26,7 @@ from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.image_access import ImageAccess, SignedFile
 from triptych.jobs.inputs import Inputs
-from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
+from triptych.jobs.job_creation import CreatedJob, JobCreation, ObjectsPlace, ServiceConfig
 from triptych.jobs.job_reads import (
     job_id_in,
     job_result,
@@ -64,7 +64,7 @@ from triptych.storage.async_store import AsyncStore, Hop, one_thread
 from triptych.storage.jobs import Store
 from triptych.storage.summaries import Seen
 
-__all__ = ["Caller", "ImageService", "Request", "ServiceConfig", "SignedFile", "Terms", "open_service"]
+__all__ = ["Caller", "ImageService", "ObjectsPlace", "Request", "ServiceConfig", "SignedFile", "Terms", "open_service"]
 
 MAX_WAIT_S = 55.0
 READ_LEFT_EVERY_S = 1.0
@@ -121,7 +121,7 @@ class ImageService:
         self._began_at = clock.now()
         self._listeners: dict[object, Callable[[str], None]] = {}
         self.provider_client = ProviderClient(proxy_resolves=config.proxy_resolves)
-        self._files = ImageFiles(config.home, self.provider_client.fetch)
+        self._files = ImageFiles.open(config.home, self.provider_client.fetch, config.objects, clock)
         self._files.remove_stale_parts(clock.now())
         plain = Store(config.home / "triptych.db", self._files.images_dir, config.budget_usd, clock)
         self.store = AsyncStore(plain, hop or one_thread())
@@ -160,7 +160,8 @@ class ImageService:
         inputs = await self.image_access.import_images(images, caller)
         account = self.config.accounts[self.config.default_provider]
         kept, notes = await self.looks.keep(name, words, inputs, caller) if name else (None, [])
-        hosted, failed = await upload_all(self.store, self.provider_client, self._clock, account, inputs, caller, end_s)
+        tools = (self.store, self._files, self.provider_client, self._clock)
+        hosted, failed = await upload_all(*tools, account, inputs, caller, end_s)
         shown = [
             await self.store.run(self.image_access.uploaded, image, hosted.get(image.sha256), caller)
             for image in inputs
