@@ -38,10 +38,11 @@ _OBJECT_SIGNATURE = re.compile(
 )
 """The signature in a URL of an object store: S3 and Google, and `sig` of Azure."""
 
-_ENDPOINTS = (
-    *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
-    *("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT", "GOOGLE_BASE_URL"),
-)
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+}
 _S3_OPTIONS = {
     "AWS_ACCESS_KEY_ID": "access_key_id",
     "AWS_SECRET_ACCESS_KEY": "secret_access_key",
@@ -261,7 +262,7 @@ def _objects(environ: Mapping[str, str]) -> ObjectsPlace | None:
             "the endpoint have variables of their own, such as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL."
         )
     plain = False
-    for name in _ENDPOINTS:
+    for name in _ENDPOINTS[found[1]]:
         if endpoint := environ.get(name, "").strip():
             parts = urlsplit(endpoint)
             plain = plain or parts.scheme == "http"

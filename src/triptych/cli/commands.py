@@ -18,6 +18,7 @@ from triptych.cli.formatting import Exit, exit_of_status
 from triptych.cli.install import install
 from triptych.cli.job_commands import follow_job, paid_options, run_paid, with_all_images
 from triptych.cli.look_commands import look
+from triptych.cli.object_commands import objects
 from triptych.cli.output import Screen, caller_for, command, read_config, resolved, run
 from triptych.cli.saving import save
 from triptych.core import errors
@@ -143,9 +144,9 @@ def prune(screen: Screen, older_than: timedelta, unsaved: bool, yes: bool) -> Ex
     from triptych.storage.sqlite import Database
 
     config = read_config()
-    home, objects = config.home, Objects(config.objects, SystemClock()) if config.objects else None
+    home, stored = config.home, Objects(config.objects, SystemClock()) if config.objects else None
     with closing(Database(home / "triptych.db")) as database:
-        pruner = Pruner(database, home, objects, older_than=older_than, unsaved=unsaved, now=datetime.now(UTC))
+        pruner = Pruner(database, home, stored, older_than=older_than, unsaved=unsaved, now=datetime.now(UTC))
         result = pruner.prune() if yes else pruner.look()
     screen.show(result, formatting.prune_text(result))
     return Exit.DONE
@@ -357,6 +358,7 @@ ALL = (
     jobs,
     spend,
     prune,
+    objects,
     revoke_urls,
     cancel,
     models,

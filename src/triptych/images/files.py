@@ -20,7 +20,6 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 import anyio
@@ -42,10 +41,6 @@ from triptych.images.allowed_paths import (
     require_unmoved,
 )
 from triptych.images.naming import safe_name, suffix_of
-
-if TYPE_CHECKING:
-    from triptych.core.clock import Clock
-    from triptych.images.objects import ObjectsPlace
 
 PART_LIFETIME_S = 30.0
 """A temporary file older than this is stale: no write takes this long."""
@@ -73,19 +68,6 @@ class ImageFiles:
         self.images_dir = home / "images"
         self.parts_dir = home / "parts"
         self._fetch = fetch
-
-    @classmethod
-    def open(cls, home: Path, fetch: Fetch, place: ObjectsPlace | None, clock: Clock) -> ImageFiles:
-        """Return the files of an installation: in the object store at `place`, without one below `home`.
-
-        Raises: `errors.BadRequest` for a place that is no object store.
-        """
-        if not place:
-            return cls(home, fetch)
-        from triptych.images.object_files import ObjectFiles
-        from triptych.images.objects import Objects
-
-        return ObjectFiles(home, fetch, Objects(place, clock))
 
     async def store_result(self, data: bytes) -> Image:
         """Verify a provider's result, store it, and return it as an image.

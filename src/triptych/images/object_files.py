@@ -16,14 +16,23 @@ from datetime import datetime
 from pathlib import Path
 
 from triptych.core import errors
+from triptych.core.clock import Clock
 from triptych.core.models import Image
 from triptych.images.files import Fetch, ImageFiles
 from triptych.images.naming import CACHE, key_of
-from triptych.images.objects import Objects
+from triptych.images.objects import Objects, ObjectsPlace
 
 CACHE_BYTES = 1_000_000_000
 KEPT_SHARE = 0.8
 """How full the directory of copies is after the oldest are removed."""
+
+
+def open_files(home: Path, fetch: Fetch, place: ObjectsPlace | None, clock: Clock) -> ImageFiles:
+    """Return the images of an installation: in the object store at `place`, without one in files below `home`.
+
+    Raises: `errors.BadRequest` for a place that is no object store.
+    """
+    return ObjectFiles(home, fetch, Objects(place, clock)) if place else ImageFiles(home, fetch)
 
 
 class ObjectFiles(ImageFiles):

@@ -43,9 +43,9 @@ class SignedFile:
 
     handle: str
     image: Image
-    files: ImageFiles
     owner: str | None
     left_s: int
+    files: ImageFiles
 
 
 class ImageAccess:
@@ -213,7 +213,7 @@ class ImageAccess:
             for owner in file_links.signers(store.file_secret(), handle, owners, until_s, signature, now):
                 with suppress(errors.UnknownHandle):
                     image = self._by_handle(store, handle, Caller(owner=owner))
-                    return SignedFile(handle, image, self._files, owner, int(until_s - now.timestamp()))
+                    return SignedFile(handle, image, owner, int(until_s - now.timestamp()), self._files)
             return None
 
         return await self._store.run(found)

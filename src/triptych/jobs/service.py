@@ -20,13 +20,14 @@ from triptych.core.clock import Clock, SystemClock, moment
 from triptych.core.concurrency import unwrap_group
 from triptych.core.models import Job, Status
 from triptych.core.requests import Request
-from triptych.images.files import ImageFiles
+from triptych.images.object_files import open_files
+from triptych.images.objects import ObjectsPlace
 from triptych.jobs import presenters, request_facts, resumption
 from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
 from triptych.jobs.image_access import ImageAccess, SignedFile
 from triptych.jobs.inputs import Inputs
-from triptych.jobs.job_creation import CreatedJob, JobCreation, ObjectsPlace, ServiceConfig
+from triptych.jobs.job_creation import CreatedJob, JobCreation, ServiceConfig
 from triptych.jobs.job_reads import (
     job_id_in,
     job_result,
@@ -121,7 +122,7 @@ class ImageService:
         self._began_at = clock.now()
         self._listeners: dict[object, Callable[[str], None]] = {}
         self.provider_client = ProviderClient(proxy_resolves=config.proxy_resolves)
-        self._files = ImageFiles.open(config.home, self.provider_client.fetch, config.objects, clock)
+        self._files = open_files(config.home, self.provider_client.fetch, config.objects, clock)
         self._files.remove_stale_parts(clock.now())
         plain = Store(config.home / "triptych.db", self._files.images_dir, config.budget_usd, clock)
         self.store = AsyncStore(plain, hop or one_thread())

@@ -149,9 +149,7 @@ def _shared(limits: ReferenceLimits, of: int) -> ReferenceLimits:
     return replace(limits, max_bytes=min(share, limits.max_bytes or share))
 
 
-async def _fitted(
-    files: ImageFiles, image: Image, limits: ReferenceLimits
-) -> tuple[bytes, str, tuple[str, ...]]:
+async def _fitted(files: ImageFiles, image: Image, limits: ReferenceLimits) -> tuple[bytes, str, tuple[str, ...]]:
     data = await anyio.to_thread.run_sync(files.bytes_of, image)
     pixels, side = image.width * image.height, max(image.size)
     within = (

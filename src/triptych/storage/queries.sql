@@ -414,6 +414,9 @@ SELECT COUNT(*) AS n FROM predictions WHERE state IN ('waiting', 'queued', 'subm
 -- name: image_back
 UPDATE images SET pruned_at = NULL, file = :file WHERE sha256 = :sha256;
 
+-- name: image_in_objects
+UPDATE images SET file = :file WHERE sha256 = :sha256 AND pruned_at IS NULL;
+
 -- name: images_home
 SELECT sha256, handle, mime_type, file, created_at FROM images WHERE pruned_at IS NULL ORDER BY created_at, handle;
 
