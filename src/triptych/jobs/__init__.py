@@ -9,7 +9,8 @@ Other packages use these modules. This file imports none of them, because a star
     look_results, model_results  the results that show looks, and models
     presenters    stored values as results
     file_links    signed URLs of image files
-    pruning       removes old image files
+    pruning       removes old image files and objects
+    object_copying  copies image files into an object store
 
 The others serve this package alone: `job_creation`, `inputs` with `tables`, `looks`, `retries` and `reading`,
 `routing`, `pricing`, `cost_check`, `live_choice`, `caller`, `job_reads`, `request_facts`, `remaining`, `image_access`,
@@ -22,6 +23,7 @@ __all__ = [
     "file_links",
     "look_results",
     "model_results",
+    "object_copying",
     "planning",
     "presenters",
     "pruning",

@@ -25,10 +25,12 @@ from triptych.cli import doctor
 from triptych.core import errors
 from triptych.core.models import Image
 from triptych.jobs.object_copying import copy_files
+from triptych.jobs.presenters import PAGE_CHARS
 from triptych.jobs.pruning import Pruner
 from triptych.jobs.results import JobResult, PruneResult
 from triptych.jobs.service import Caller, ImageService
 from triptych.providers import ark as ark_provider
+from triptych.server import fitting
 from triptych.settings import configure_logging
 from triptych.storage.sqlite import Database
 from triptych_emulators import running
@@ -36,6 +38,7 @@ from triptych_emulators import running
 pytestmark = pytest.mark.anyio
 
 PNG_URI = f"data:image/png;base64,{b64encode(picture()).decode()}"
+COLOURS = [f"data:image/png;base64,{b64encode(picture(colour)).decode()}" for colour in ("red", "green", "blue")]
 
 
 @pytest.fixture
@@ -158,8 +161,9 @@ async def test_pages_with_signed_urls_stay_within_their_limit(
         job = await edit_chain(service, [coffee], steps, options=Options(wait_s=0, size="400x300"))
         await finish(service)
         result = await service.get_status(job.job_id or "")
-    assert result.page is None or len(result.images) < 10
-    assert len(result.model_dump_json()) + sum(len(image.url or "") for image in result.images) < 10_000
+    shown = json.dumps(fitting.fields(result)) + "".join(link.model_dump_json() for link in fitting.links(result))
+    assert len(fitting.links(result)) == len(result.images) > 3 and len(shown) <= PAGE_CHARS
+    assert result.page and result.page.of > 1
 
 
 async def test_files_from_before_are_read_and_new_ones_are_objects(
@@ -308,6 +312,21 @@ async def test_an_image_of_one_machine_is_used_at_another(
         assert (await one.view_images([made.images[0].handle])).jpeg
     assert (saved.count, made.status, bucket.number("GET")) == (2, "done", 4)
     assert httpx2.get(made.images[0].url or "").status_code == 200
+
+
+async def test_what_every_lane_refers_to_is_read_once(
+    make_service: MakeService, finish: Finish, bucket: Bucket, coffee: str, tmp_path: Path
+) -> None:
+    """A provider that takes bytes in each request gets a reference as often as there are lanes."""
+    with running("ark", latency_s=0.0, max_side=64) as ark:
+        async with make_service(ark, **bucket.environ) as service:
+            lanes = [(await service.upload_images([uri])).images[0].handle for uri in COLOURS]
+            look = (await service.upload_images([coffee])).images[0].handle
+            for path in (service.config.home / "images" / "cache").iterdir():
+                path.unlink()
+            chain = await edit_chain(service, lanes, ["warmer", "colder"], [look], options=NOW)
+            assert (await ended(service, finish, chain.job_id)).status == "done"
+    assert len(ark.accepted) == 6 and bucket.number("GET") == 4
 
 
 # -- pruning
