@@ -214,6 +214,7 @@ def balancer_config(folder: Path, port: int, replicas: list[str]) -> Path:
     text = (DEPLOY / "nginx" / "nginx.conf").read_text("utf-8")
     text = re.sub(r"^.*(resolver |zone replicas|ssl_|listen 80 default_server).*$", "", text, flags=re.MULTILINE)
     text = text.replace("listen 443 ssl", f"listen 127.0.0.1:{port}").replace("objects:8333", "127.0.0.1:9")
+    text = text.replace("listen 8443 ssl", f"listen 127.0.0.1:{free_port()}")
     text = text.replace("server_name images.example.com", "server_name 127.0.0.1")
     text = text.replace("return 301 https://$host$request_uri;", "listen 127.0.0.1:1; return 404;")
     for name, address in zip(("replica-1:8765 resolve", "replica-2:8765 resolve"), replicas, strict=True):
