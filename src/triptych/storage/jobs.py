@@ -18,6 +18,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from triptych.core import errors
 from triptych.core.clock import Moment
 from triptych.core.errors import format_usd
 from triptych.core.models import Failure, Job, Output, Prediction, Route, State
@@ -50,6 +51,8 @@ class Store(Claims):
             if job.request.retry_of:
                 self._lock_job(job.request.retry_of)
             self._db.lock("books")  # of two that ask for the same, or for the last money, one comes first
+            if self._is_added(job):
+                return None
             if attach and (found := self.same_request(job.fingerprint, job.owner, job.request)):
                 return found
             budget = self.ledger.tightest(now, job.owner, job.budget_group)
@@ -67,6 +70,20 @@ class Store(Claims):
             if job.request.retry_of:  # no step of the lanes that are made again is sent, even if an image comes late
                 self._db.run("ask_cancel", id=job.request.retry_of)
         return None
+
+    def _is_added(self, job: Job) -> bool:
+        """Return whether a job is stored already: the answer to an earlier commit was lost.
+
+        Raises: `errors.Outage` if another job has its id.
+        """
+        row = self._db.one("job_added", id=job.id)
+        if row and (row["fingerprint"], row["owner"], row["created_at"]) != (
+            job.fingerprint,
+            job.owner,
+            job.created_at.timestamp(),
+        ):
+            raise errors.Outage(f"Another job has the id {job.id} already. Nothing was sent; ask again.")
+        return row is not None
 
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:
         """Add warnings to a job; a warning that it has already is not repeated."""

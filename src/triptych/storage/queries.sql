@@ -56,6 +56,9 @@ INSERT INTO jobs (id, request, created_at, fingerprint, provider, model, endpoin
 VALUES (:id, :request, :created_at, :fingerprint, :provider, :model, :endpoint, :save_to, :warnings, :routes, :owner,
         :cancel_requested, :status, :returned, :page_size, :live_offer, :sources, :budget_group);
 
+-- name: job_added
+SELECT fingerprint, owner, created_at FROM jobs WHERE id = :id;
+
 -- name: add_prediction
 INSERT INTO predictions (id, job_id, lane, step, after_id, first_output, state, provider, endpoint, operation, size,
                          client_id, variation, quoted_usd, quote_exact, reserved_usd, created_at, created_mono, due_at, owner,
