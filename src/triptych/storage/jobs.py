@@ -94,7 +94,7 @@ class Store(Claims):
     def _lock_job(self, job_id: str) -> None:
         """Begin a transaction that writes a job's status or warnings.
 
-        The order of locks is: the job's row, "books", predictions, the account, money.
+        The order of locks is: the job's row, "books" or "tickets:…", predictions, the account, money.
         """
         self._db.one("lock_job", id=job_id)
 
@@ -135,6 +135,8 @@ class Store(Claims):
         with self._db.without_fsync() if polled else nullcontext(), self._db.transaction():
             if not polled or outputs:
                 self._lock_job(prediction.job_id)
+            if found:
+                self._db.lock(f"tickets:{prediction.provider}")  # two predictions never take the same one
             row = self._db.one("lease_of", id=prediction.id)
             assert row
             ours = row["lease"] == claim.lease
