@@ -226,7 +226,7 @@ class AnyLife(RuleBasedStateMachine):
             charged, reserved = store.money_since(0)
             assert charged >= 0 and reserved >= 0
             assert charged + reserved == owed
-            assert store.ledger.differences() == []
+            assert store.differences() == []
             listed, total = store.ledger.spending(datetime(2000, 1, 1, tzinfo=UTC))
             assert sum(one.charged + one.reserved for one in listed) == total.charged + total.reserved == owed
             assert all(one.reserved >= 0 for one in listed)
