@@ -173,6 +173,13 @@ class Server:
         else:
             self._clean.append(name)
 
+    def add_guarded(self) -> None:
+        """Make the role `guarded`, which needs `PASSWORD` over loopback, if it is not there."""
+        self.execute(
+            f"DO $$ BEGIN CREATE ROLE guarded LOGIN SUPERUSER PASSWORD '{PASSWORD}'; "
+            "EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+        )
+
     def drop(self, name: str) -> None:
         """Remove a database; its connections are closed."""
         self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")

@@ -71,7 +71,7 @@ class Database:
             with self._mendable(), self._pool.connection() as connection:
                 self._require_server(connection)
                 if migrate:
-                    self.require_current()
+                    self._require(*migrations.versions(connection))
                     migrations.migrate(connection)
         except BaseException:
             self._pool.close()
@@ -132,7 +132,9 @@ class Database:
 
         In a transaction, no migration changes it before the end.
         """
-        version, minimum = self.versions()
+        self._require(*self.versions())
+
+    def _require(self, version: int, minimum: int) -> None:
         if minimum > self._version:
             raise errors.Outdated(
                 f"A newer Triptych has changed {self.name} (version {version}); this one knows version "
@@ -239,7 +241,7 @@ class Database:
             if not self._was_committed(token, error):
                 raise
         if asked:
-            self._forget_commits()
+            self._forget_commits(connection)
 
     def _was_committed(self, token: str, lost: psycopg.Error) -> bool:
         """Return whether the transaction with a token is committed; if not, it never will be.
@@ -260,11 +262,11 @@ class Database:
                     raise errors.Outage(f"{known.message} The last write may be stored or not.") from error
             time.sleep(SETTLE_PAUSE_S)
 
-    def _forget_commits(self) -> None:
+    def _forget_commits(self, connection: Connection) -> None:
         """Now and then, delete old tokens."""
         self._commits += 1
-        if self._commits % 500 == 1:
-            with suppress(psycopg.Error), self._pool.connect() as connection:
+        if self._commits % 500 == 0:
+            with suppress(psycopg.Error):
                 connection.execute(
                     "DELETE FROM commits WHERE at < extract(epoch FROM clock_timestamp()) - %s", [KEEP_COMMITS_S]
                 )
@@ -304,7 +306,7 @@ class Database:
         except psycopg.Error as error:
             if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
                 raise  # a mistake in this program, raised before the server is asked
-            if error.sqlstate == "25006":  # after a failover a new connection leads to another server
+            if (error.sqlstate or "08").startswith(("08", "57P", "25006")):
                 self._pool.forget()
             raise self._target.error(error) from error
 
