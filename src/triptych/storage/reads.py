@@ -91,6 +91,10 @@ class Reads:
         """Return whether a newer Triptych has changed the database so that this one must not work on it."""
         return self._db.outdated()
 
+    def require_current(self) -> None:
+        """Raise `errors.Outdated` if a newer Triptych has changed the database."""
+        self._db.require_current()
+
     def check(self) -> None:
         """Check every page of the database. Raises: `errors.Unusable` if one is damaged."""
         self._db.check()
