@@ -77,6 +77,7 @@ class Proxy:
         try:
             with selectors.DefaultSelector() as ready:
                 for one in pair:
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     ready.register(one, selectors.EVENT_READ)
                 while True:
                     for key, _ in ready.select():

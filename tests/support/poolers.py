@@ -20,6 +20,8 @@ from pathlib import Path
 from support.postgres import drop_privileges, free_port, server
 
 KINDS = ["double", *(["pgbouncer"] if shutil.which("pgbouncer") or Path("/usr/sbin/pgbouncer").exists() else [])]
+ENCRYPTION = {80877103, 80877104}
+"""The codes of the questions for TLS and for GSSAPI."""
 DISCARD = b"Q" + struct.pack("!I", 4 + len(b"DISCARD ALL\0")) + b"DISCARD ALL\0"
 
 
@@ -52,13 +54,12 @@ def _double() -> Iterator[int]:
 
 def _serve(client: socket.socket) -> None:
     with client, socket.create_connection(("127.0.0.1", server().port)) as behind, suppress(OSError):
+        for one in (client, behind):
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         threading.Thread(target=_pump, args=(client, behind), daemon=True).start()
         read = behind.makefile("rb")
         started = discarding = False
         while head := read.read(1):
-            if not started and head in b"NS":  # the answer to a question for TLS has no length
-                client.sendall(head)
-                continue
             size = read.read(4)
             body = read.read(struct.unpack("!I", size)[0] - 4)
             if head == b"K":  # a pooler's cancellation keys are its own
@@ -75,8 +76,12 @@ def _serve(client: socket.socket) -> None:
 
 
 def _pump(client: socket.socket, behind: socket.socket) -> None:
-    with suppress(OSError):
-        while data := client.recv(65536):
+    with suppress(OSError, struct.error):
+        read = client.makefile("rb")
+        while (first := read.read(8)) and struct.unpack("!II", first)[1] in ENCRYPTION:
+            client.sendall(b"N")
+        behind.sendall(first + read.read(struct.unpack("!II", first)[0] - 8))
+        while data := read.read1(65536):
             behind.sendall(data)
         behind.shutdown(socket.SHUT_RDWR)
 
