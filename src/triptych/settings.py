@@ -1,14 +1,12 @@
-"""Settings from the environment, and logging to stderr.
+"""Settings from the environment.
 
 Only `server` and `cli` read them; all other packages receive values.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
@@ -18,21 +16,15 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from triptych.core import errors
-from triptych.core.text import block, line
 from triptych.jobs import callbacks
 from triptych.jobs.service import ServiceConfig
+from triptych.logs import LogFormat
 from triptych.providers import load, names
-from triptych.providers.client import Account, redact
+from triptych.providers.client import Account
 from triptych.providers.url_safety import site
 
 TOKEN_CHARS = 16
 """The shortest token of an HTTP client; shorter ones can be guessed."""
-
-SECRET_ENDINGS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
-"""Endings of the names of variables whose values are removed from log lines."""
-
-_SIGNATURE = re.compile(r"(/files/[^\s?'\"<>]*\?)[^\s'\"<>\\]+")
-"""The signature in the URL of a file."""
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -44,6 +36,11 @@ class Settings:
     setup: ServiceConfig
     auth_tokens: tuple[SecretStr, ...]
     log_level: str
+    log_format: LogFormat = "text"
+    metrics: bool = False
+    """Whether an HTTP server has `/metrics`."""
+    metrics_token: SecretStr | None = None
+    """The bearer token of `/metrics`, which opens nothing else."""
     public_url: str | None = None
     """The URL at which clients reach an HTTP server: scheme, host and port, as `url_safety.site` spells them."""
     links: bool | None = None
@@ -82,6 +79,9 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
         ),
         auth_tokens=_auth_tokens(environ),
         log_level=log_level(environ),
+        log_format=log_format(environ),
+        metrics=_metrics(environ),
+        metrics_token=_metrics_token(environ),
         public_url=public_url,
         links=_on_or_off(environ, "TRIPTYCH_LINKS"),
     )
@@ -93,47 +93,21 @@ def log_level(environ: Mapping[str, str]) -> str:
     return level if level in LEVELS else "WARNING"
 
 
-def configure_logging(level: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Send log lines to stderr, without any secret of the environment. stdout belongs to the protocol."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_SafeLines(environ))
-    logging.basicConfig(handlers=[handler], level=level, force=True)
-    # These log whole URLs, and URLs can carry signatures.
-    for noisy in ("httpx2", "httpcore2", "PIL"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+def log_format(environ: Mapping[str, str]) -> LogFormat:
+    """Return the form of log lines in `TRIPTYCH_LOG_FORMAT`; text without one or for an unknown word."""
+    return "json" if environ.get("TRIPTYCH_LOG_FORMAT", "").strip().lower() == "json" else "text"
 
 
-class _SafeLines(logging.Formatter):
-    """Removes all keys, tokens and passwords of the environment from every record, tracebacks included.
-
-    Signatures in URLs of files are removed too: the SDK logs whole messages at DEBUG. A message stays on one line,
-    without invisible characters.
-    """
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
-        # Matched by name, so that no provider has to be loaded.
-        self._secrets = [value.strip() for name, value in environ.items() if name.upper().endswith(SECRET_ENDINGS)]
-        proxies = [value for name, value in environ.items() if name.upper().endswith(("_PROXY", "_DATABASE_URL"))]
-        self._secrets += [password for proxy in proxies if (password := _password(proxy))]
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        return line(self._without_secrets(super().formatMessage(record)))
-
-    def format(self, record: logging.LogRecord) -> str:
-        return block(self._without_secrets(super().format(record)))
-
-    def _without_secrets(self, text: str) -> str:
-        for secret in self._secrets:
-            text = redact(secret, text)
-        return _SIGNATURE.sub(r"\1…", text)
+def _metrics(environ: Mapping[str, str]) -> bool:
+    chosen = _on_or_off(environ, "TRIPTYCH_METRICS")
+    return _metrics_token(environ) is not None if chosen is None else chosen
 
 
-def _password(url: str) -> str | None:
-    try:
-        return urlsplit(url).password
-    except ValueError:
-        return None
+def _metrics_token(environ: Mapping[str, str]) -> SecretStr | None:
+    token = _secret(environ, "TRIPTYCH_METRICS_TOKEN")
+    if token and (len(token.get_secret_value()) < TOKEN_CHARS or not token.get_secret_value().isascii()):
+        raise errors.BadRequest(f"TRIPTYCH_METRICS_TOKEN must have at least {TOKEN_CHARS} ASCII characters.")
+    return token
 
 
 def _accounts(environ: Mapping[str, str], called_at: str | None) -> dict[str, Account]:

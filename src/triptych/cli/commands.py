@@ -257,13 +257,16 @@ def serve(transport: Any, host: str, port: int, engine: bool, stateless: bool | 
 
 
 @click.command()
-def worker() -> None:
+@click.option("--health-port", type=click.IntRange(0, 65535), help="Serve /healthz, /readyz and /metrics here.")
+@click.option("--health-host", default="127.0.0.1", show_default=True)
+def worker(health_port: int | None, health_host: str) -> None:
     """Work on the jobs that servers store, without a server (Ctrl-C ends it)."""
     from triptych.server import engine
     from triptych.settings import read as read_settings
 
+    probes_at = None if health_port is None else (health_host, health_port)
     try:
-        anyio.run(engine.work, read_settings(os.environ, remote=True))
+        anyio.run(engine.work, read_settings(os.environ, remote=True), engine.announce, probes_at)
     except errors.TriptychError as error:
         sys.exit(int(Screen(False).refuse(error)))
 

@@ -21,8 +21,9 @@ from uuid import uuid4
 import anyio
 import anyio.abc
 
-from triptych.core import errors
+from triptych.core import errors, telemetry
 from triptych.core.clock import Clock, Notifier, moment
+from triptych.core.models import Prediction, State
 from triptych.core.states import HEARTBEAT_S, LEASE_S
 from triptych.images.files import ImageFiles
 from triptych.jobs.polling import Polling
@@ -73,6 +74,7 @@ class Worker:
         self._sweeping: set[str] = set()
         self._due_s: float | None = None
         """When the next step was due before the last `_claim`."""
+        self._looked_s: float | None = None
 
     def stop(self) -> None:
         """Claim nothing more, and let `run` end."""
@@ -89,6 +91,7 @@ class Worker:
             tasks.start_soon(self._keep_leases)
             while not self._stopping:
                 changed = self.notifier.next
+                self._looked_s = self._clock.monotonic()
                 try:
                     await self._start_sweeps(tasks)  # it may make polls due
                     if await self._start_steps(tasks):
@@ -105,6 +108,11 @@ class Worker:
             while self._held and (left_s := end_s - self._clock.monotonic()) > 0:
                 await self._clock.wait(self.notifier.next, left_s)
             tasks.cancel_scope.cancel()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the worker looks for work, and did so a short while ago."""
+        return self._looked_s is not None and self._clock.monotonic() - self._looked_s < LEASE_S
 
     async def _start_steps(self, tasks: anyio.abc.TaskGroup) -> bool:
         claims = await self._claim(MAX_STEPS_AT_ONCE)
@@ -184,7 +192,15 @@ class Worker:
         self._held.update({claim.prediction.id: claim for claim in claims})
         self._due_s = look.due_at
         self._polling.update(look)
+        for claim in claims:
+            self._tell_lag(claim.prediction)
         return claims
+
+    def _tell_lag(self, prediction: Prediction) -> None:
+        """Tell how late a poll is. A queued prediction waits for its account; a due time of 0 has no age."""
+        if prediction.state is State.RUNNING and prediction.due_at > 0:
+            late_s = max(self._clock.monotonic() - prediction.due_at, 0.0)
+            telemetry.value("poll_lag_s", late_s, provider=prediction.provider)
 
     def _slots(self) -> list[Slots]:
         """Return what this process may claim for each account."""
@@ -216,8 +232,17 @@ class Worker:
 
     async def _work(self, claim: Claim) -> None:
         """Do one step. If its result cannot be written, the state stays, and a later claim repeats the step."""
+        prediction = claim.prediction
+        step = telemetry.span(
+            "step",
+            job_id=prediction.job_id,
+            prediction_id=prediction.id,
+            provider=prediction.provider,
+            state=prediction.state,
+        )
         try:
-            await self._submission.advance(claim)
+            with step:
+                await self._submission.advance(claim)
         except errors.Outage as error:  # the database or the disk
             log.warning("%s waits: %s", claim.prediction.id, error.message)
             await self._put_back(claim)

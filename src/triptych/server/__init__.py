@@ -3,6 +3,7 @@
     transports -> http, service_holder, app -> sessions
                   http -> draining, webhooks, files, auth, limits
     engine: the worker alone
+    health, metrics, tracing: for balancers and monitoring
                       -> tools -> schemas, resources, progress      (imported at the first request)
 
 Rules: this package decides nothing about images, jobs or money; `jobs.service` does. Starting imports only what

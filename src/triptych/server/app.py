@@ -21,6 +21,7 @@ from mcp.server.models import InitializationOptions
 from mcp.shared.exceptions import MCPError
 
 from triptych import __version__
+from triptych.core import telemetry
 from triptych.server import tasks
 from triptych.server.patience import Patience
 from triptych.server.sessions import ClientSessions, takes_links
@@ -159,6 +160,18 @@ class Handlers:
         return gallery.linked(tools.listing()) if gallery.is_shown_by(ctx) else tools.listing()
 
     async def call_tool(
+        self, ctx: Context, params: types.CallToolRequestParams
+    ) -> types.CallToolResult | types.InputRequiredResult | dict[str, Any]:
+        from triptych.server import tools
+
+        known = params.name if tools.input_schema(params.name) else "other"
+        with telemetry.span("tool", tool=known, owner=ctx.lifespan_context.owner(ctx)) as span:
+            result = await self._call_tool(ctx, params)
+            if isinstance(result, types.CallToolResult):
+                span.set(outcome="refused" if result.is_error else "ok")
+        return result
+
+    async def _call_tool(
         self, ctx: Context, params: types.CallToolRequestParams
     ) -> types.CallToolResult | types.InputRequiredResult | dict[str, Any]:
         from triptych.core.errors import NotAllowed

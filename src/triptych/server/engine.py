@@ -22,16 +22,32 @@ def announce() -> None:
     sys.stderr.flush()
 
 
-async def work(settings: Settings, on_ready: Callable[[], None] = announce) -> None:
-    """Advance jobs until a SIGTERM or SIGINT; then the steps in progress end (`Worker.run`)."""
-    from triptych.jobs.service import open_service
-    from triptych.settings import configure_logging
+async def work(
+    settings: Settings, on_ready: Callable[[], None] = announce, probes_at: tuple[str, int] | None = None
+) -> None:
+    """Advance jobs until a SIGTERM or SIGINT; then the steps in progress end (`Worker.run`).
 
-    configure_logging(settings.log_level)
-    async with open_service(settings.setup, engine=False) as service:
-        with stop_signals(service.stop):
-            on_ready()
-            await service.worker.run()
+    `probes_at` is the host and port of `/healthz`, `/readyz` and `/metrics`.
+    Raises: `errors.BadRequest` if they cannot be served there.
+    """
+    from triptych import logs
+    from triptych.jobs.service import open_service
+    from triptych.server import monitoring
+
+    logs.configure(settings.log_level, settings.log_format)
+    with monitoring.traced():
+        async with (
+            open_service(settings.setup, engine=False) as service,
+            monitoring.probed(service, settings, probes_at) as health,
+        ):
+
+            def stop() -> None:
+                health.draining = True
+                service.stop()
+
+            with stop_signals(stop):
+                on_ready()
+                await service.worker.run()
 
 
 @contextmanager

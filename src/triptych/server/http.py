@@ -12,7 +12,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Literal
 
 from triptych.providers.url_safety import LOOPBACK
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from triptych.server import draining
+    from triptych.server.health import Health
+    from triptych.server.metrics import Metrics
 
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
 """A call may hold images as base64."""
@@ -45,11 +47,13 @@ def http_app(
     *,
     stateless: bool = False,
     drain: draining.Drain | None = None,
+    health: Health | None = None,
+    metrics: Metrics | None = None,
 ) -> Starlette:
     """Return the ASGI application of one HTTP transport, with the checks around every route.
 
     With `stateless`, clients of earlier eras get no session: each request may reach another process. `drain` ends the
-    requests in progress.
+    requests in progress. `health` adds `/healthz` and `/readyz`, `metrics` adds `/metrics` and counts every request.
     """
     from starlette.applications import Starlette
     from starlette.middleware import Middleware
@@ -59,7 +63,15 @@ def http_app(
 
     hints = webhooks.Hints(server.open_service)
     first = [Middleware(draining.Draining, drain=drain or draining.Drain())]
-    own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # before everything else
+    if health:
+        from triptych.server.health import Probes
+
+        first.insert(0, Middleware(Probes, health=health, metrics=metrics))
+    if metrics:
+        from triptych.server.metrics import Counted
+
+        first.insert(0, Middleware(Counted, metrics=metrics))
+    own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # before everything but the probes
     called = Middleware(webhooks.Webhooks, hints=hints)  # before the token, which providers do not have
     owners = [auth.owner_of(token) for token in tokens] + ([None] if own_token or not tokens else [])
     checks = [Middleware(files.Signed, open_service=server.open_service, owners=owners)]
@@ -167,6 +179,7 @@ async def serve(
     listener: socket.socket,
     on_ready: Callable[[], None],
     on_stop: Callable[[], None] = lambda: None,
+    metrics: Metrics | None = None,
 ) -> None:
     """Serve until a SIGTERM or SIGINT. Then no further step begins, and the requests in progress end (`draining`)."""
     import uvicorn
@@ -195,5 +208,5 @@ async def serve(
         timeout_graceful_shutdown=DRAIN_LIMIT_S,
         **limits.uvicorn_options(limits.LIMITS),
     )
-    async with holder.running():
+    async with holder.running(), metrics.running() if metrics else nullcontext():
         await Server(config).serve(sockets=[listener])

@@ -33,11 +33,11 @@ def service_opener(
     """
 
     def open_it() -> AbstractAsyncContextManager[ImageService]:
+        from triptych import logs
         from triptych.jobs import service
-        from triptych.settings import configure_logging
 
         read = settings() if callable(settings) else settings
-        configure_logging(read.log_level)
+        logs.configure(read.log_level, read.log_format)
         return service.open_service(read.setup, engine=engine)
 
     return open_it

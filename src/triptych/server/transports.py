@@ -15,12 +15,13 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 from urllib.parse import urlsplit
 
 import anyio
 from mcp.server.stdio import stdio_server
 
+from triptych.server import monitoring
 from triptych.server.app import build
 from triptych.server.service_holder import ServiceHolder, SettingsSource, service_opener
 
@@ -36,6 +37,7 @@ def announce(url: str) -> None:
     sys.stderr.flush()
 
 
+@monitoring.traced()
 def serve(
     settings: Settings | SettingsSource,
     transport: Transport = "stdio",
@@ -69,6 +71,7 @@ def serve(
         anyio.run(_serve_stdio, holder, cache(lambda: (settings() if callable(settings) else settings).links))
         return
     from triptych.server import draining, http
+    from triptych.server.health import Health
 
     read = settings() if callable(settings) else settings
     tokens = [token.get_secret_value() for token in read.auth_tokens]
@@ -99,8 +102,20 @@ def serve(
     reached = public or (listens if http.is_loopback(host) else None)
     files_url = f"{reached}/files" if reached else None
     server = build(holder, remote=True, links=lambda: read.links, files_url=files_url, stateless=stateless)
-    drain = draining.Drain()
-    app = http.http_app(server, transport, host, tokens, own_token, public, stateless=stateless, drain=drain)
+    drain, health = draining.Drain(), Health(holder, works=engine)
+    metrics = monitoring.metrics(read, health, holder, host)
+    app = http.http_app(
+        server,
+        transport,
+        host,
+        tokens,
+        own_token,
+        public,
+        stateless=stateless,
+        drain=drain,
+        health=health,
+        metrics=metrics,
+    )
     path = "sse" if transport == "sse" else "mcp"
 
     def ready() -> None:
@@ -111,10 +126,11 @@ def serve(
         on_ready(f"{listens}/{path}")
 
     def stop() -> None:
+        health.draining = True
         drain.stop()
         server.end_streams()
 
-    anyio.run(http.serve, holder, app, listener, ready, stop)
+    anyio.run(http.serve, holder, app, listener, ready, stop, metrics)
 
 
 class _CleanLines(logging.Formatter):
@@ -124,7 +140,7 @@ class _CleanLines(logging.Formatter):
         return block(super().format(record))
 
 
-def _refuse(message: str) -> None:
+def _refuse(message: str) -> NoReturn:
     from triptych.core.text import line
 
     sys.stderr.write(f"triptych: {line(message)}\n")

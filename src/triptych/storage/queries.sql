@@ -527,3 +527,31 @@ UPDATE looks SET removed = 1 WHERE owner = :owner AND name = :name AND removed =
 SELECT images FROM looks AS one WHERE 0 = (
   SELECT removed FROM looks WHERE owner = one.owner AND name = one.name ORDER BY version DESC LIMIT 1
 );
+
+-- name: overview_predictions
+-- In flight and uncertain, never the history; the queued ones are counted in `queues`.
+SELECT provider, state, COUNT(*) AS number FROM predictions
+WHERE state IN ('waiting', 'submitting', 'running', 'fetching', 'uncertain')
+GROUP BY state, provider
+UNION ALL
+SELECT provider, 'queued' AS state, SUM(queued) AS number FROM queues GROUP BY provider;
+
+-- name: overview_jobs
+SELECT status, COUNT(*) AS number FROM jobs WHERE status IN ('queued', 'running', 'uncertain') GROUP BY status;
+
+-- name: overview_accounts
+SELECT account, provider, running, hold_until FROM accounts ORDER BY account;
+
+-- name: overview_due
+-- The first of an index for each provider and state. Queued ones may wait long for their account, and rightly so; a due
+-- time of 0 means "now", and has no age.
+SELECT MIN(due) AS due FROM (
+  SELECT (SELECT MIN(free_at) FROM predictions p
+          WHERE p.provider = a.provider AND state = 'running' AND free_at > 0) AS due FROM accounts a
+  UNION ALL
+  SELECT (SELECT MIN(free_at) FROM predictions p
+          WHERE p.provider = a.provider AND state = 'submitting' AND free_at > 0) AS due FROM accounts a
+  UNION ALL
+  SELECT (SELECT MIN(free_at) FROM predictions p
+          WHERE p.provider = a.provider AND state = 'fetching' AND free_at > 0) AS due FROM accounts a
+) AS firsts;
