@@ -17,14 +17,31 @@ from pydantic import SecretStr
 
 from triptych.core import errors
 from triptych.jobs import callbacks
-from triptych.jobs.service import ServiceConfig
+from triptych.jobs.service import ObjectsPlace, ServiceConfig
 from triptych.logs import LogFormat
 from triptych.providers import load, names
 from triptych.providers.client import Account
-from triptych.providers.url_safety import site
+from triptych.providers.url_safety import LOOPBACK, site
 
 TOKEN_CHARS = 16
 """The shortest token of an HTTP client; shorter ones can be guessed."""
+
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+    "gs": ("GOOGLE_BASE_URL",),
+}
+_S3_OPTIONS = {
+    "AWS_ACCESS_KEY_ID": "access_key_id",
+    "AWS_SECRET_ACCESS_KEY": "secret_access_key",
+    "AWS_SESSION_TOKEN": "session_token",
+    "AWS_DEFAULT_REGION": "region",
+    "AWS_REGION": "region",
+    "AWS_ENDPOINT": "endpoint",
+    "AWS_ENDPOINT_URL": "endpoint",
+    "AWS_ENDPOINT_URL_S3": "endpoint",
+}
+"""Variables of S3 by the names of obstore, the stronger of two last. obstore reads all others from the environment."""
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -75,6 +92,7 @@ def read(environ: Mapping[str, str], *, remote: bool = False) -> Settings:
             confirm_usd=_confirm_usd(environ),
             live_models=_live_models(environ),
             database_url=_database_url(environ),
+            objects=_objects(environ),
             proxy_resolves=environ.get("TRIPTYCH_PROXY_RESOLVES", "").strip().lower() in ("1", "true", "yes", "on"),
         ),
         auth_tokens=_auth_tokens(environ),
@@ -216,6 +234,34 @@ def _public_url(environ: Mapping[str, str]) -> str | None:
             "themselves), user name and query; a proxy must give Triptych its own host or port."
         )
     return found
+
+
+def _objects(environ: Mapping[str, str]) -> ObjectsPlace | None:
+    text = environ.get("TRIPTYCH_OBJECTS_URL", "").strip()
+    if not text:
+        return None
+    found = re.fullmatch(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]+(/[\w.=-]+)*/?", text, re.ASCII)
+    if not found:
+        shown = re.sub(r"//.*@", "//…@", text.partition("?")[0])
+        raise errors.BadRequest(
+            "TRIPTYCH_OBJECTS_URL must be s3://, gs:// or az://, a bucket and at most a prefix, such as "
+            f"s3://my-bucket/triptych; it is {errors.quoted(shown, 100)}. Credentials and "
+            "the endpoint have variables of their own, such as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL."
+        )
+    plain = False
+    for name in _ENDPOINTS[found[1]]:
+        if endpoint := environ.get(name, "").strip():
+            parts = urlsplit(endpoint)
+            plain = plain or parts.scheme == "http"
+            if parts.scheme not in ("https", "http") or (parts.scheme == "http" and parts.hostname not in LOOPBACK):
+                raise errors.BadRequest(
+                    f"{name} is {errors.quoted(endpoint, 100)}; it must be https://, because images and credentials "
+                    "go there. http:// is for an object store on this machine alone: http://127.0.0.1:9000."
+                )
+    options = {}
+    if found[1] == "s3":
+        options = {key: value for name, key in _S3_OPTIONS.items() if (value := environ.get(name, "").strip())}
+    return ObjectsPlace(text.rstrip("/"), options, allow_http=plain)
 
 
 def _auth_tokens(environ: Mapping[str, str]) -> tuple[SecretStr, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from decimal import Decimal
@@ -331,3 +332,57 @@ def test_a_short_metrics_token_is_refused() -> None:
 @pytest.mark.parametrize(("text", "shape"), [("json", "json"), (" JSON ", "json"), ("", "text"), ("xml", "text")])
 def test_the_log_format_is_text_or_json(text: str, shape: str) -> None:
     assert read_settings({"TRIPTYCH_LOG_FORMAT": text}).log_format == shape
+
+
+# -- the object store
+
+BUCKET = {
+    "TRIPTYCH_OBJECTS_URL": "s3://my-bucket/of/us/",
+    "AWS_ACCESS_KEY_ID": "AKID",
+    "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-bucket",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_REGION": "eu-north-1",
+}
+
+
+def test_images_are_files_unless_a_bucket_is_named() -> None:
+    assert read_settings({}).setup.objects is None
+    place = read_settings(BUCKET).setup.objects
+    assert place and (place.url, place.allow_http) == ("s3://my-bucket/of/us", False)
+    assert place.options == {
+        "access_key_id": "AKID",
+        "secret_access_key": "a-secret-of-the-bucket",
+        "region": "eu-north-1",
+    }
+    assert "a-secret-of-the-bucket" not in repr(read_settings(BUCKET))
+
+
+@pytest.mark.parametrize(
+    "url", ["my-bucket", "s3://", "https://b.s3.amazonaws.com", "s3://key:word@bucket/x", "s3://b/x?y=1", "file:///x"]
+)
+def test_a_place_that_is_no_bucket_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(errors.BadRequest, match="TRIPTYCH_OBJECTS_URL must be s3://") as refused:
+        read_settings({"TRIPTYCH_OBJECTS_URL": url})
+    assert "word" not in refused.value.message.replace("passwords", "")
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT"])
+def test_plain_http_goes_to_this_machine_alone(name: str) -> None:
+    bucket = BUCKET | ({"TRIPTYCH_OBJECTS_URL": "az://images"} if name.startswith("AZURE") else {})
+    for endpoint in ("http://127.0.0.1:9000", "http://localhost:9000", "http://[::1]:9000"):
+        place = read_settings({**bucket, name: endpoint}).setup.objects
+        assert place and place.allow_http
+    place = read_settings({**bucket, name: "https://minio.example.com"}).setup.objects
+    assert place and not place.allow_http
+    for endpoint in ("http://10.0.0.7:9000", "http://minio:9000", "ftp://127.0.0.1", "minio:9000"):
+        with pytest.raises(errors.BadRequest, match=f"{name} is .* must be https://"):
+            read_settings({**bucket, name: endpoint})
+
+
+def test_nothing_is_imported_for_a_bucket_that_is_not_set() -> None:
+    code = (
+        "import sys, triptych.settings, triptych.server.app, triptych.jobs.service; "
+        "print([name for name in ('obstore', 'psycopg') if name in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"

@@ -18,6 +18,7 @@ from triptych.cli.formatting import Exit, exit_of_status
 from triptych.cli.install import install
 from triptych.cli.job_commands import follow_job, paid_options, run_paid, with_all_images
 from triptych.cli.look_commands import look
+from triptych.cli.object_commands import objects
 from triptych.cli.output import Screen, caller_for, command, read_config, resolved, run
 from triptych.cli.saving import save
 from triptych.core import errors
@@ -137,11 +138,14 @@ def spend(screen: Screen, days: int) -> Exit:
 @command
 def prune(screen: Screen, older_than: timedelta, unsaved: bool, yes: bool) -> Exit:
     """Remove image files that are old, unused and saved elsewhere."""
+    from triptych.core.clock import SystemClock
+    from triptych.images.objects import Objects
     from triptych.jobs.pruning import Pruner
 
     config = read_config()
+    home, stored = config.home, Objects(config.objects, SystemClock()) if config.objects else None
     with closing(config.open_database()) as database:
-        pruner = Pruner(database, config.home, older_than=older_than, unsaved=unsaved, now=datetime.now(UTC))
+        pruner = Pruner(database, home, stored, older_than=older_than, unsaved=unsaved, now=datetime.now(UTC))
         result = pruner.prune() if yes else pruner.look()
     screen.show(result, formatting.prune_text(result))
     return Exit.DONE
@@ -376,6 +380,7 @@ ALL = (
     jobs,
     spend,
     prune,
+    objects,
     revoke_urls,
     cancel,
     models,

@@ -51,7 +51,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A stored image: verified bytes on disk under their sha256."""
+    """A stored image: verified bytes under their sha256, in a file or in an object store."""
 
     sha256: str
     handle: str
@@ -59,9 +59,10 @@ class Image:
     width: int
     height: int
     bytes: int
-    path: Path
+    path: Path | None = None
+    """Its file; None for one in an object store."""
     pruned_at: datetime | None = None
-    """When its file was removed to free space; None while the file exists."""
+    """When its file or object was removed to free space; None while it exists."""
 
     @property
     def size(self) -> Size:

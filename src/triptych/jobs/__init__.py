@@ -10,7 +10,8 @@ Other packages use these modules. This file imports none of them, because a star
     presenters    stored values as results
     file_links    signed URLs of image files
     callbacks     URLs at which providers report ends
-    pruning       removes old image files
+    pruning       removes old image files and objects
+    object_copying  copies image files into an object store
 
 The others serve this package alone: `job_creation`, `database_opening`, `inputs` with `tables`, `looks`, `retries` and
 `reading`, `routing`, `pricing`, `cost_check`, `live_choice`, `caller`, `other_processes`, `job_reads`, `request_facts`,
@@ -25,6 +26,7 @@ __all__ = [
     "file_links",
     "look_results",
     "model_results",
+    "object_copying",
     "planning",
     "presenters",
     "pruning",

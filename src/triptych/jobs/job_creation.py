@@ -22,6 +22,7 @@ from triptych.core.clock import Clock, moment
 from triptych.core.models import Image, Job, Reference
 from triptych.core.offers import Offer
 from triptych.core.requests import Request
+from triptych.images.objects import ObjectsPlace
 from triptych.jobs import cost_check, live_choice, planning, routing
 from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
@@ -74,6 +75,9 @@ class ServiceConfig:
         """
         url = self.database_url.get_secret_value() if self.database_url else None
         return open_database(self.home / "triptych.db", url)
+
+    objects: ObjectsPlace | None = None
+    """The object store for images; None: they are files below `home`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.models import Prediction, ProviderRequest, Reference
 from triptych.core.offers import Offer
+from triptych.images.files import ImageFiles
 from triptych.jobs import callbacks
 from triptych.jobs.planning import provider_request
 from triptych.jobs.polling import Polling
@@ -20,8 +21,11 @@ from triptych.storage.async_store import AsyncStore
 class ProviderRequests:
     """The requests of the predictions in one store."""
 
-    def __init__(self, store: AsyncStore, provider_client: ProviderClient, clock: Clock, polling: Polling) -> None:
+    def __init__(
+        self, store: AsyncStore, files: ImageFiles, provider_client: ProviderClient, clock: Clock, polling: Polling
+    ) -> None:
         self._store = store
+        self._files = files
         self._client = provider_client
         self._clock = clock
         self._polling = polling
@@ -37,7 +41,7 @@ class ProviderRequests:
             if not image:
                 raise errors.UnknownHandle(f"The input {handle} no longer exists.")
             reference, notes = await upload_reference(
-                self._store, self._client, self._clock, account, image, of=len(handles)
+                self._store, self._files, self._client, self._clock, account, image, of=len(handles)
             )
             references.append(reference)
             warnings += notes
@@ -56,7 +60,8 @@ class ProviderRequests:
         if len(urls) != len(images):
             raise errors.Outage("An earlier version of Triptych sent the request without storing its content.")
         references = [
-            await as_sent(account, image, url, of=len(images)) for image, url in zip(images, urls, strict=True)
+            await as_sent(self._files, account, image, url, of=len(images))
+            for image, url in zip(images, urls, strict=True)
         ]
         return _provider_request(offer, account, prediction, references)
 

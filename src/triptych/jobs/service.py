@@ -14,13 +14,15 @@ from functools import partial
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
 from triptych.core import errors
 from triptych.core.clock import Clock, moment
 from triptych.core.concurrency import unwrap_group
 from triptych.core.models import Job, Status
 from triptych.core.requests import Request
-from triptych.images.files import ImageFiles
+from triptych.images.object_files import open_files
+from triptych.images.objects import ObjectsPlace
 from triptych.jobs import presenters, request_facts, resumption
 from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
@@ -68,7 +70,7 @@ from triptych.storage.database import Database
 from triptych.storage.jobs import Store
 from triptych.storage.summaries import Seen
 
-__all__ = ["Caller", "ImageService", "Request", "ServiceConfig", "SignedFile", "Terms", "open_service"]
+__all__ = ["Caller", "ImageService", "ObjectsPlace", "Request", "ServiceConfig", "SignedFile", "Terms", "open_service"]
 
 OVERVIEW_BYTES = 4000
 """The limit of the whole list of models: its bytes cost tokens in the conversation."""
@@ -127,7 +129,7 @@ class ImageService:
         self._began_at = clock.now()
         self._listeners: dict[object, Callable[[str], None]] = {}
         self.provider_client = ProviderClient(proxy_resolves=config.proxy_resolves)
-        self._files = ImageFiles(config.home, self.provider_client.fetch)
+        self._files = open_files(config.home, self.provider_client.fetch, config.objects, clock)
         self._files.remove_stale_parts(clock.now())
         caps = Caps(config.budget_usd, config.owner_budget_usd, config.group_budgets_usd)
         plain = Store(database or config.open_database(), self._files.images_dir, caps, clock)
@@ -170,7 +172,8 @@ class ImageService:
         inputs = await self.image_access.import_images(images, caller)
         account = self.config.accounts[self.config.default_provider]
         kept, notes = await self.looks.keep(name, words, inputs, caller) if name else (None, [])
-        hosted, failed = await upload_all(self.store, self.provider_client, self._clock, account, inputs, caller, end_s)
+        tools = (self.store, self._files, self.provider_client, self._clock)
+        hosted, failed = await upload_all(*tools, account, inputs, caller, end_s)
         shown = [
             await self.store.run(self.image_access.uploaded, image, hosted.get(image.sha256), caller)
             for image in inputs
@@ -212,6 +215,10 @@ class ImageService:
         if page is None and job.status in (Status.PARTIAL, Status.FAILED, Status.UNCERTAIN):
             await self._resume(job_id)
         return await self._waiting.wait(job_id, min(wait_s, caller.left_s()), caller, page or 1)
+
+    async def reach_images(self) -> None:
+        """Raise `errors.Outage` if images cannot be stored now."""
+        await anyio.to_thread.run_sync(self._files.reach, abandon_on_cancel=True)
 
     async def list_jobs(self, limit: int = 20, status: str | None = None, caller: Caller = ANYONE) -> JobsResult:
         """Return recent jobs, newest first."""

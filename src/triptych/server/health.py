@@ -10,20 +10,17 @@ kept for a second, so that asking often costs nothing.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from triptych.core import errors
 
 if TYPE_CHECKING:
     import socket
-    from pathlib import Path
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -84,18 +81,11 @@ class Health:
 async def _objects(service: ImageService) -> str:
     try:
         with anyio.fail_after(CHECK_LIMIT_S):
-            directory = service.config.home / "images"
-            if not await anyio.to_thread.run_sync(_is_open, directory):
-                return "unreachable"
+            await service.reach_images()
     except Exception as error:
         log.info("not ready: images cannot be reached (%s)", type(error).__name__)
         return "unreachable"
     return "ok"
-
-
-def _is_open(directory: Path) -> bool:
-    """Return whether images can be written; the first one makes the directory."""
-    return os.access(directory if directory.exists() else directory.parent, os.R_OK | os.W_OK | os.X_OK)
 
 
 class Probes:

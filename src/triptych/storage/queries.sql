@@ -475,10 +475,13 @@ DELETE FROM changes;
 SELECT COUNT(*) AS n FROM predictions WHERE state IN ('waiting', 'queued', 'submitting', 'running', 'fetching');
 
 -- name: image_back
-UPDATE images SET pruned_at = NULL, file = :file WHERE sha256 = :sha256 AND pruned_at IS NOT NULL;
+UPDATE images SET pruned_at = NULL, file = :file WHERE sha256 = :sha256;
+
+-- name: image_in_objects
+UPDATE images SET file = :file WHERE sha256 = :sha256 AND pruned_at IS NULL;
 
 -- name: images_home
-SELECT sha256, handle, file, created_at FROM images WHERE pruned_at IS NULL ORDER BY created_at, handle;
+SELECT sha256, handle, mime_type, file, created_at FROM images WHERE pruned_at IS NULL ORDER BY created_at, handle;
 
 -- name: job_times
 SELECT jobs.created_at AS made_at, MAX(jobs.created_at, COALESCE(MAX(submitted_at), 0), COALESCE(MAX(finished_at), 0))

@@ -19,7 +19,8 @@ import pytest
 import yaml
 from mcp import Client
 
-from integration.server.test_probes import free_port, read_metrics
+from integration.server.test_probes import free_port, read_metrics, total
+from support import postgres
 from support.servers import SERVE, SMALL, Child, environ
 from triptych import settings
 from triptych.server.metrics import Metrics
@@ -214,6 +215,7 @@ def balancer_config(folder: Path, port: int, replicas: list[str]) -> Path:
     text = (DEPLOY / "nginx" / "nginx.conf").read_text("utf-8")
     text = re.sub(r"^.*(resolver |zone replicas|ssl_|listen 80 default_server).*$", "", text, flags=re.MULTILINE)
     text = text.replace("listen 443 ssl", f"listen 127.0.0.1:{port}").replace("objects:8333", "127.0.0.1:9")
+    text = text.replace("listen 8443 ssl", f"listen 127.0.0.1:{free_port()}")
     text = text.replace("server_name images.example.com", "server_name 127.0.0.1")
     text = text.replace("return 301 https://$host$request_uri;", "listen 127.0.0.1:1; return 404;")
     for name, address in zip(("replica-1:8765 resolve", "replica-2:8765 resolve"), replicas, strict=True):
@@ -228,50 +230,83 @@ def balancer_config(folder: Path, port: int, replicas: list[str]) -> Path:
     return config
 
 
-@pytest.mark.parametrize("era", ["auto", "legacy"])
-async def test_the_balancer_serves_both_eras_through_two_replicas(tmp_path: Path, era: str) -> None:
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[str], Path]]:
+    """nginx before two doors, and a worker at its own port, on PostgreSQL: as in compose.yaml.
+
+    Return the public URL, the addresses of the three processes, and nginx's access log.
+    """
     nginx = program("nginx")
-    port = free_port()
-    public = f"http://127.0.0.1:{port}"
-    env = environ(tmp_path / "home", TRIPTYCH_PUBLIC_URL=public, TRIPTYCH_METRICS="on")
-    # One session of the older era belongs to one process; with PostgreSQL it is served without sessions.
-    children = [Child("-c", SERVE, "http", env=env) for _ in range(1 if era == "legacy" else 2)]
-    addresses = [child.url().split("/")[2] for child in children]
-    config = balancer_config(tmp_path, port, addresses if len(addresses) == 2 else addresses * 2)
-    run(nginx, "-t", "-c", str(config), "-e", str(tmp_path / "error.log"))
+    folder, port, probes = tmp_path_factory.mktemp("installation"), free_port(), free_port()
+    with postgres.database() as database:
+        more = {
+            "TRIPTYCH_PUBLIC_URL": f"http://127.0.0.1:{port}",
+            "TRIPTYCH_DATABASE_URL": database,
+            "TRIPTYCH_METRICS": "on",
+        }
+        env = environ(folder / "home", **more)
+        door = ("-m", "triptych", "serve", "--transport", "http", "--port", "0", "--no-worker")
+        worker = ("-m", "triptych", "worker", "--health-port", str(probes))
+        children = [Child(*door, env=env), Child(*door, env=env), Child(*worker, env=env, ready="works on jobs")]
+        addresses = [child.url().split("/")[2] for child in children[:2]]
+        children[2].url()
+        config = balancer_config(folder, port, addresses)
+        run(nginx, "-t", "-c", str(config), "-e", str(folder / "error.log"))
+        with process(nginx, "-c", str(config), "-e", str(folder / "error.log")):
+            yield more["TRIPTYCH_PUBLIC_URL"], [*addresses, f"127.0.0.1:{probes}"], folder / "access.log"
+        for child in children:
+            assert child.end() == 0, "".join(child.said)
+
+
+@pytest.mark.parametrize("era", ["auto", "legacy"])
+async def test_the_balancer_serves_both_eras_through_two_replicas(
+    installation: tuple[str, list[str], Path], era: str
+) -> None:
+    public, addresses, log = installation
+    async with httpx2.AsyncClient() as http:
+        for path in ("healthz", "readyz"):
+            end = time.monotonic() + 60
+            while not await answers(http, f"{public}/{path}"):
+                assert time.monotonic() < end, path
+                await anyio.sleep(0.1)
+        assert (await http.get(f"{public}/metrics")).status_code == 404
+        assert (await http.get(f"http://{addresses[2]}/readyz")).json()["checks"]["worker"] == "ok"
+
+    def calls() -> list[float]:
+        return [total(read_metrics(f"http://{one}", None), "triptych_tool_calls_total") for one in addresses[:2]]
+
+    before = calls()
+    async with Client(f"{public}/mcp", mode=era) as client:
+        for n in range(4):
+            prompt = {"prompt": f"fox {n} {era}", "size": SMALL, "wait_s": 0}
+            made = (await client.call_tool("generate_sequence", prompt)).structured_content
+            assert made
+            ended = await client.call_tool("get_status", {"job_id": made["job_id"], "wait_s": 50})
+            assert ended.structured_content and ended.structured_content["status"] == "done"
+            await client.call_tool("list_jobs", {})
+    after = calls()
+    assert sum(after) - sum(before) == 12
+    assert all(now > then for now, then in zip(after, before, strict=True)), "both replicas had calls"
+    worker = read_metrics(f"http://{addresses[2]}", None)
+    assert total(worker, "triptych_prediction_moves_total", state="done") >= 4
+    assert total(worker, "triptych_account_limit", provider="draft") > 0
+    written = log.read_text()
+    assert "POST /mcp" in written and "?" not in written
+
+
+async def test_the_balancer_passes_events_on_at_once(installation: tuple[str, list[str], Path]) -> None:
+    public, _, _ = installation
     progress: list[float] = []
 
-    async def note(done: float, total: float | None, message: str | None) -> None:
+    async def note(done: float, most: float | None, message: str | None) -> None:
         progress.append(anyio.current_time())
 
-    with process(nginx, "-c", str(config), "-e", str(tmp_path / "error.log")):
-        async with httpx2.AsyncClient() as http:
-            end = time.monotonic() + 30
-            while not await answers(http, f"{public}/healthz"):
-                assert time.monotonic() < end
-                await anyio.sleep(0.05)
-            assert (await http.get(f"{public}/metrics")).status_code == 404
-        async with Client(f"{public}/mcp", mode=era) as client:
-            for n in range(8):
-                made = await client.call_tool(
-                    "generate_sequence",
-                    {"prompt": f"fox {n}", "size": SMALL, "count": 2, "wait_s": 50},
-                    progress_callback=note,
-                )
-                assert made.structured_content and made.structured_content["status"] == "done"
-                await client.call_tool("list_jobs", {})
+    async with Client(f"{public}/mcp") as client:
+        asked = {"prompt": "foxes in the snow", "size": "2048x2048", "count": 3, "wait_s": 50}
+        made = await client.call_tool("generate_sequence", asked, progress_callback=note)
         ended = anyio.current_time()
-        calls = []
-        for address in addresses:
-            now = read_metrics(f"http://{address}", None)
-            calls.append(sum(v for (n, _), v in now.items() if n == "triptych_tool_calls_total"))
-    for child in children:
-        assert child.end() == 0
-    assert sum(calls) == 16
-    assert all(calls), "both replicas had calls"
+    assert made.structured_content
     assert progress and progress[0] < ended - 0.2, "progress comes while the call goes on, not at its end"
-    log = (tmp_path / "access.log").read_text()
-    assert "POST /mcp" in log and "?" not in log
 
 
 async def answers(http: httpx2.AsyncClient, url: str) -> bool:

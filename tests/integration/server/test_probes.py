@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.servers import SERVE, SMALL, Child, environ
 from triptych.core import errors
+from triptych.images.files import ImageFiles
 from triptych.server import health
 from triptych.server.health import Health
 
@@ -201,6 +202,10 @@ class Broken:
     async def __call__(self) -> Any:
         return self
 
+    async def reach_images(self) -> None:
+        if not self.home.exists():
+            raise errors.Outage("https://me:secret@bucket is gone")
+
     async def require_current(self) -> None:
         self.asked += 1
         if self.waits:
@@ -238,7 +243,7 @@ async def test_a_stopped_worker_counts_only_where_one_is_wanted(tmp_path: Path) 
     assert await Health(service, works=False).is_ready()
 
 
-async def test_a_missing_images_directory_is_unreachable(tmp_path: Path) -> None:
+async def test_images_that_cannot_be_stored_are_unreachable(tmp_path: Path) -> None:
     assert (await Health(Broken(tmp_path / "gone")).checks())["objects"] == "unreachable"
 
 
@@ -277,3 +282,12 @@ async def test_the_probes_can_have_a_port_of_their_own(tmp_path: Path) -> None:
         async with httpx2.AsyncClient() as client:
             assert (await client.get(url)).status_code == 200
         tasks.cancel_scope.cancel()
+
+
+def test_files_are_unreachable_where_nothing_can_be_written(tmp_path: Path) -> None:
+    async def fetch(url: str) -> bytes:
+        raise AssertionError
+
+    ImageFiles(tmp_path, fetch).reach()
+    with pytest.raises(errors.Outage):
+        ImageFiles(tmp_path / "gone" / "home", fetch).reach()
