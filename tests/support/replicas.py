@@ -33,9 +33,11 @@ anyio.run(engine.work, settings.read(os.environ, remote=True))
 """
 
 
-def replica(home: Path, *emulators: Emulator, env: dict[str, str] | None = None, **options: object) -> Child:
-    """Return a served process; its URL is `child.url()`."""
-    return Child("-c", SERVE, json.dumps(options), env=environ(home, **_at(emulators), **(env or {})))
+def replica(
+    home: Path, *emulators: Emulator, env: dict[str, str] | None = None, before: str = "", **options: object
+) -> Child:
+    """Return a served process; its URL is `child.url()`. `before` is Python that it runs first."""
+    return Child("-c", before + SERVE, json.dumps(options), env=environ(home, **_at(emulators), **(env or {})))
 
 
 def worker(home: Path, *emulators: Emulator, env: dict[str, str] | None = None) -> Child:

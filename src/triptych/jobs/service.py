@@ -57,11 +57,11 @@ from triptych.jobs.results import (
     SaveResult,
     SpendResult,
     UploadResult,
-    time_left,
 )
 from triptych.jobs.save_plan import Asked
 from triptych.jobs.saving import Saving
 from triptych.jobs.uploads import upload_all
+from triptych.jobs.waiting import Waiting
 from triptych.jobs.worker import Worker
 from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore, Hop
@@ -72,11 +72,6 @@ from triptych.storage.summaries import Seen
 
 __all__ = ["Caller", "ImageService", "ObjectsPlace", "Request", "ServiceConfig", "SignedFile", "Terms", "open_service"]
 
-MAX_WAIT_S = 55.0
-READ_LEFT_EVERY_S = 1.0
-"""How often a waiting call estimates the remaining time."""
-LOOK_AGAIN_S = 0.2
-"""How often a waiting call reads its job again, for changes by other processes."""
 OVERVIEW_BYTES = 4000
 """The limit of the whole list of models: its bytes cost tokens in the conversation."""
 MODELS_BYTES = 9000
@@ -132,8 +127,6 @@ class ImageService:
         self.config = config
         self._clock = clock
         self._began_at = clock.now()
-        self.stopping = False
-        """Whether `stop` was called: no further step begins, and calls return without waiting for their jobs."""
         self._listeners: dict[object, Callable[[str], None]] = {}
         self.provider_client = ProviderClient(proxy_resolves=config.proxy_resolves)
         self._files = open_files(config.home, self.provider_client.fetch, config.objects, clock)
@@ -158,6 +151,7 @@ class ImageService:
             self.store, self._files, self.provider_client, config.accounts, clock, self._notify_listeners
         )
 
+        self._waiting = Waiting(self.store, self.image_access, self.worker.notifier, clock, self._began_at, self.job)
         self.other_processes = OtherProcesses(self.store, clock, self._notify_listeners, lambda: bool(self._listeners))
 
     # -- the tools
@@ -206,7 +200,7 @@ class ImageService:
             return await self._attach(created, caller)
         self._notify_listeners(created.job.id)
         self.worker.notifier.notify()
-        return await self._wait(created.job.id, created.until_s - self._clock.monotonic(), caller)
+        return await self._waiting.wait(created.job.id, created.until_s - self._clock.monotonic(), caller)
 
     async def get_status(
         self, job_id: str, wait_s: float = 0, caller: Caller = ANYONE, *, page: int | None = None
@@ -220,7 +214,7 @@ class ImageService:
         job_id, job = job_id_in(job_id), await self.seen(job_id, caller)
         if page is None and job.status in (Status.PARTIAL, Status.FAILED, Status.UNCERTAIN):
             await self._resume(job_id)
-        return await self._wait(job_id, min(wait_s, caller.left_s()), caller, page or 1)
+        return await self._waiting.wait(job_id, min(wait_s, caller.left_s()), caller, page or 1)
 
     async def reach_images(self) -> None:
         """Raise `errors.Outage` if images cannot be stored now."""
@@ -376,12 +370,21 @@ class ImageService:
 
         The steps in progress go on until the service is closed, or a few seconds (`Worker.run`).
         """
-        self.stopping = True
+        self._waiting.stop()
         self.worker.stop()
 
-    async def hint(self, prediction_id: str, key: str) -> None:
-        """Poll a running prediction now, because its provider called back; a wrong id or key does nothing."""
-        if await self.store.hint(prediction_id, key, moment(self._clock)):
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._waiting.stopping
+
+    async def hint(self, calls: Sequence[tuple[str, str]]) -> None:
+        """Poll running predictions now, because their providers called back; a wrong id or key does nothing."""
+
+        def hint(store: Store) -> int:
+            return sum(store.hint(prediction_id, key, moment(self._clock)) for prediction_id, key in calls)
+
+        if await self.store.run(hint):
             self.worker.notifier.notify()
 
     # -- starting a job, and waiting for it
@@ -391,35 +394,12 @@ class ImageService:
         job, left_s = created.job, created.until_s - self._clock.monotonic()
         if created.save_to:
             await self.store.save_also(job.id, created.save_to)
-        result = await self._wait(job.id, min(left_s, caller.left_s()), caller)
+        result = await self._waiting.wait(job.id, min(left_s, caller.left_s()), caller)
         if created.save_to:
             await self.image_access.save_copies(job.id)
             result = await self.job(job.id, caller)
         note = presenters.made_before(self._clock.now() - job.created_at)
         return result.model_copy(update={"warnings": [*result.warnings, note]})
-
-    async def _wait(self, job_id: str, wait_s: float, caller: Caller, page: int = 1) -> JobResult:
-        """Return the job when it has ended or `wait_s` is over; report its progress meanwhile."""
-        end_s = self._clock.monotonic() + min(max(wait_s, 0), MAX_WAIT_S)
-        reported, left, left_read_s = None, None, -math.inf
-        while True:
-            changed = self.worker.notifier.next
-            seen = await self.seen(job_id, caller)
-            if caller.report and seen != reported:
-                reported = seen
-                if self._clock.monotonic() - left_read_s >= READ_LEFT_EVERY_S:
-                    pace, left_read_s = await self.store.pace(job_id), self._clock.monotonic()
-                    left = remaining_s(pace, self._clock.now(), self._began_at)
-                message = f"{job_id} {seen.status}, {seen.returned} of {seen.requested} images"
-                message += f", {time_left(left)}" if left and not seen.status.has_ended else ""
-                await caller.report_progress(seen.returned, seen.requested, message)
-            left_s = end_s - self._clock.monotonic()
-            if seen.status.has_ended:
-                await self.image_access.save_copies(job_id)
-                return await self.job(job_id, caller, page=page)
-            if left_s <= 0 or self.stopping:
-                return await self.job(job_id, caller, page=page)
-            await self._clock.wait(changed, min(left_s, LOOK_AGAIN_S))
 
     async def _resume(self, job_id: str) -> None:
         """Resume the predictions that ended without their images; this costs nothing."""

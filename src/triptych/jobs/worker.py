@@ -89,6 +89,7 @@ class Worker:
         """
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_leases)
+            said = ""
             while not self._stopping:
                 changed = self.notifier.next
                 self._looked_s = self._clock.monotonic()
@@ -96,10 +97,11 @@ class Worker:
                     await self._start_sweeps(tasks)  # it may make polls due
                     if await self._start_steps(tasks):
                         continue
-                    idle_s = self._idle_s()
+                    said, idle_s = "", self._idle_s()
                 except errors.Outage as error:
-                    log.warning("nothing can be claimed: %s", error.message)
-                    idle_s = DB_POLL_INTERVAL_S
+                    if error.message != said:  # an older program beside a newer one is refused again and again
+                        log.warning("nothing can be claimed: %s", error.message)
+                    said, idle_s = error.message, DB_POLL_INTERVAL_S
                 except Exception:
                     log.exception("internal error while looking for work; the worker goes on")
                     idle_s = DB_POLL_INTERVAL_S

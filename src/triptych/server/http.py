@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Literal
 
+import anyio
+
 from triptych.providers.url_safety import LOOPBACK
 from triptych.server.app import TriptychServer
 from triptych.server.patience import DisconnectWatcher
@@ -33,6 +35,8 @@ BODY_LIMIT_BYTES = 64 * 1024 * 1024
 """A call may hold images as base64."""
 SESSIONS_LIMIT = 1000
 """The most sessions of early clients. Each ends after half an hour without a request."""
+LAST_REQUESTS_S = 0.2
+"""A stopping server reads so long from connections that it has accepted: their requests may be on their way."""
 DRAIN_LIMIT_S = 2
 """Longer than `draining.LIMIT_S`, which ends requests in order."""
 
@@ -72,7 +76,8 @@ def http_app(
 
         first.insert(0, Middleware(Counted, metrics=metrics))
     own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # before everything but the probes
-    called = Middleware(webhooks.Webhooks, hints=hints)  # before the token, which providers do not have
+    # Before the token, which providers do not have.
+    called = [Middleware(webhooks.Webhooks, hints=hints)] if public else []
     owners = [auth.owner_of(token) for token in tokens] + ([None] if own_token or not tokens else [])
     checks = [Middleware(files.Signed, open_service=server.open_service, owners=owners)]
     checks += [Middleware(auth.RequireToken, tokens=tokens, own=own_token)] if tokens or own_token else []
@@ -105,7 +110,7 @@ def http_app(
             async with hints.running(), manager.run():
                 yield
 
-        return _strict(Starlette(routes=routes, middleware=[*first, own, called, page, *checks], lifespan=lifespan))
+        return _strict(Starlette(routes=routes, middleware=[*first, own, *called, page, *checks], lifespan=lifespan))
     from mcp.server.sse import SseServerTransport
     from starlette.responses import Response
 
@@ -125,7 +130,7 @@ def http_app(
         async with hints.running():
             yield
 
-    return _strict(Starlette(routes=routes, middleware=[*first, own, called, *checks], lifespan=hinting))
+    return _strict(Starlette(routes=routes, middleware=[*first, own, *called, *checks], lifespan=hinting))
 
 
 def _strict(app: Starlette) -> Starlette:
@@ -194,6 +199,9 @@ async def serve(
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             holder.stop()
             on_stop()
+            for listening in self.servers:
+                listening.close()
+            await anyio.sleep(LAST_REQUESTS_S)
             await super().shutdown(sockets)
 
         def handle_exit(self, sig: int, frame: object) -> None:

@@ -32,7 +32,7 @@ BODY_LIMIT_S = 5.0
 CALLS_AT_ONCE = 64
 WAITING = 256
 PAUSE_S = 0.05
-"""The pause between two hints: a flood takes a small part of the database's time."""
+"""The pause between two uses of the database: a flood takes a small part of its time."""
 _CALL = re.compile(rf"{callbacks.ROUTE}/[a-z0-9_]{{1,40}}/([A-Za-z0-9_-]{{1,80}})\.([a-f0-9-]{{36}})")
 
 
@@ -90,7 +90,7 @@ class Hints:
         self._added = anyio.Event()
 
     def add(self, prediction_id: str, key: str) -> None:
-        """Hint a prediction soon; one that waits already, or too many, are dropped."""
+        """Hint a prediction soon. It is dropped if it waits already, or if too many wait."""
         if len(self._waiting) < WAITING:
             self._waiting[prediction_id, key] = None
             self._added.set()
@@ -108,10 +108,9 @@ class Hints:
             await self._added.wait()
             self._added = anyio.Event()
             while self._waiting:
-                hint = next(iter(self._waiting))
-                del self._waiting[hint]
+                calls, self._waiting = list(self._waiting), {}
                 try:
-                    await (await self._open_service()).hint(*hint)
+                    await (await self._open_service()).hint(calls)
                 except TriptychError as error:  # a later poll sees the end
                     log.info("a provider's call is lost: %s", error.message)
                 except Exception:

@@ -160,7 +160,7 @@ async def test_a_call_makes_the_prediction_due_now(
         prediction, key = await aged(service, atlas, clock, coffee)
         assert not await is_due(service, clock)
         atlas.finish_all()
-        await service.hint(prediction, key)
+        await service.hint([(prediction, key)])
         assert await is_due(service, clock)
         await finish(service)
         (done,) = service.store.plain.predictions(prediction.split("-")[0])
@@ -177,7 +177,7 @@ async def test_a_forged_call_costs_a_poll_at_most_each_two_seconds(
         polls = atlas.jobs[0].polls
         for _ in range(10):  # half a second each
             for _ in range(20):
-                await service.hint(prediction, key)
+                await service.hint([(prediction, key)])
             while await service.worker.step():
                 pass
             clock.advance(0.5)
@@ -191,8 +191,7 @@ async def test_a_call_without_the_key_does_nothing(
     async with make_service(atlas) as service:
         prediction, key = await aged(service, atlas, clock, coffee)
         other = f"{key[:-1]}{'0' if key[-1] != '0' else '1'}"
-        for wrong in ((prediction, other), (f"{prediction}0", key), ("job_00000000-0-0", key)):
-            await service.hint(*wrong)
+        await service.hint([(prediction, other), (f"{prediction}0", key), ("job_00000000-0-0", key)])
         assert not await is_due(service, clock)
 
 
@@ -205,5 +204,5 @@ async def test_a_call_for_an_ended_prediction_does_nothing(
         atlas.finish_all()
         await finish(service)
         before = service.store.plain.predictions(prediction.split("-")[0])
-        await service.hint(prediction, key)
+        await service.hint([(prediction, key)])
         assert service.store.plain.predictions(prediction.split("-")[0]) == before

@@ -15,6 +15,7 @@ from mcp import Client, MCPError
 from mcp.server.subscriptions import ResourceUpdated
 
 from support import postgres
+from support.clocks import until
 from support.replicas import Balancer, balanced, ending, replica
 from support.servers import SAMPLES, SMALL
 from triptych_emulators import Emulator, running
@@ -120,6 +121,31 @@ async def test_a_job_is_cancelled_at_another_replica(urls: list[str], atlas: Emu
         ended = await called(a, "get_status", job_id=made["job_id"], wait_s=50)
     assert ended["status"] in ("cancelled", "partial")
     assert len(atlas.accepted) - before <= 1
+
+
+async def test_a_job_is_cancelled_elsewhere_while_its_request_is_sent(urls: list[str], atlas: Emulator) -> None:
+    before = len(atlas.accepted)
+    atlas.fault("submit", "hang", accepted=True, seconds=2.0)
+    async with Client(urls[0], mode="auto") as a, Client(urls[1], mode="auto") as b:
+        made = await called(a, "edit_chain", images=[COFFEE], steps=["sent", "never sent"], wait_s=0)
+        await anyio.to_thread.run_sync(until, lambda: len(atlas.accepted) > before)
+        await called(b, "cancel_job", job_id=made["job_id"])
+        ended = await called(a, "get_status", job_id=made["job_id"], wait_s=50)
+    assert (ended["status"], ended["returned"]) == ("partial", 1), "what was paid is stored, and no more is sent"
+    assert len(atlas.accepted) == before + 1
+
+
+async def test_progress_reaches_a_client_without_a_session(balancer: Balancer, era: str) -> None:
+    heard: list[str] = []
+
+    async def report(_done: float, _total: float | None, message: str | None) -> None:
+        heard.append(message or "")
+
+    async with Client(balancer.url, mode=era) as client:
+        arguments = edit(f"progress, {era}", wait_s=50)
+        result = await client.call_tool("edit_sequence", arguments, progress_callback=report)
+    assert not result.is_error
+    assert any("running" in message for message in heard)
 
 
 async def test_an_early_client_without_a_session_cannot_be_asked(balancer: Balancer, atlas: Emulator) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
-from mcp import Client
+from mcp import Client, MCPError
 
 from support.clocks import until
-from support.replicas import balanced, ending, replica, worker
+from support.replicas import Balancer, balanced, ending, replica, worker
 from support.servers import SAMPLES, Child
 from triptych_emulators import Emulator, running
 
@@ -117,6 +118,17 @@ async def test_a_stopping_engine_stores_the_end_of_a_paid_request(tmp_path: Path
         assert len(atlas.accepted) == 2
 
 
+async def called_until_answered(balancer: Balancer, era: str, arguments: dict[str, Any]) -> str:
+    """Make a call, and the same call again while it fails, as clients do; return its job."""
+    with anyio.fail_after(120):
+        while True:
+            try:
+                async with Client(balancer.url, mode=era) as client:
+                    return str((await called(client, "edit_sequence", **arguments))["job_id"])
+            except* (MCPError, httpx2.HTTPError):
+                await anyio.sleep(0.2)
+
+
 @pytest.mark.parametrize("politely", [True, False])
 async def test_replicas_that_stop_under_load_lose_nothing(tmp_path: Path, politely: bool) -> None:
     """Three replicas behind a balancer; each in turn is replaced while jobs run and calls arrive."""
@@ -126,26 +138,13 @@ async def test_replicas_that_stop_under_load_lose_nothing(tmp_path: Path, polite
     with running("atlas", latency_s=1.0, max_side=64, price="prompt") as atlas:
         children = [replica(home, atlas, stateless=True) for _ in range(3)]
         with ending(*children), balanced(*(child.url() for child in children)) as balancer:
-            numbers, job_ids, lost = itertools.count(), [], 0
+            numbers, job_ids = itertools.count(), []
             end = anyio.current_time() + 14
 
             async def calls(era: str) -> None:
-                nonlocal lost
                 while anyio.current_time() < end:
-                    n = next(numbers)
-                    arguments = {"images": FOUR[:1], "prompt": f"number {n}", "wait_s": 1}
-                    while True:  # as a client does whose call failed: the same call again
-                        try:
-                            async with Client(balancer.url, mode=era) as client:
-                                job_ids.append((await called(client, "edit_sequence", **arguments))["job_id"])
-                            break
-                        except AssertionError:
-                            raise
-                        except BaseException as error:
-                            if isinstance(error, (KeyboardInterrupt, anyio.get_cancelled_exc_class())):
-                                raise
-                            lost += 1
-                            await anyio.sleep(0.2)
+                    arguments = {"images": FOUR[:1], "prompt": f"number {next(numbers)}", "wait_s": 1}
+                    job_ids.append(await called_until_answered(balancer, era, arguments))
 
             async def replace() -> None:
                 for place in (0, 1, 2):
@@ -160,7 +159,7 @@ async def test_replicas_that_stop_under_load_lose_nothing(tmp_path: Path, polite
                     balancer.ports[place] = int(url.split(":")[2].split("/")[0])
 
             async with anyio.create_task_group() as tasks:
-                for era in ("auto", "legacy"):
+                for era in 3 * ("auto", "legacy"):
                     tasks.start_soon(calls, era)
                 tasks.start_soon(replace)
             try:
