@@ -235,7 +235,7 @@ async def warm_up() -> None:
     PIL.Image.init()
     machine.migrated()
     assert [processing, uploads, *(providers.load(name) for name in providers.names())]
-    await client._client(verify=NO_TLS).aclose()
+    await client.new_client(verify=NO_TLS).aclose()
 
 
 def killed(line: str) -> int:

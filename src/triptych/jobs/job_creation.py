@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
@@ -47,8 +47,9 @@ class ServiceConfig:
     """The configuration of a service; `settings` reads it from the environment.
 
     `accounts` are all known providers, usable or not, in order of preference. `allowed_dirs` may be read and written by
-    every caller; `budget_usd` None is no cap; `proxy_resolves` is explained in `ProviderClient`. With `live_models` the
-    providers' live catalogues are used, else the built-in table alone.
+    every caller; `budget_usd` None is no cap, nor is `owner_budget_usd` for each owner; `group_budgets_usd` has the cap
+    of each named group. `proxy_resolves` is explained in `ProviderClient`. With `live_models` the providers' live
+    catalogues are used, else the built-in table alone.
     """
 
     home: Path
@@ -59,6 +60,8 @@ class ServiceConfig:
     confirm_usd: Decimal = Decimal(1)
     proxy_resolves: bool = False
     live_models: bool = True
+    owner_budget_usd: Decimal | None = None
+    group_budgets_usd: Mapping[str, Decimal] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
