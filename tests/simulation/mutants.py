@@ -146,18 +146,18 @@ MUTANTS: Sequence[Mutant] = (
         (
             Patch(
                 "triptych.storage.jobs",
-                "            self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))\n",
+                "            budget.require(sum((p.quoted_usd for p in predictions), Decimal(0)))\n",
                 "",
             ),
             Patch(
                 "triptych.jobs.job_creation",
                 "        plan = cost_check.with_quotes(plan, await",
-                "        balance = await self._store.balance(moment(self._clock))\n"
+                "        balance = await self._store.tightest_budget(moment(self._clock), caller.owner)\n"
                 "        plan = cost_check.with_quotes(plan, await",
             ),
             Patch(
                 "triptych.jobs.job_creation",
-                "            await self._store.balance(moment(self._clock)),\n",
+                "            await self._store.tightest_budget(moment(self._clock), caller.owner),\n",
                 "            balance,\n",
             ),
         ),

@@ -61,6 +61,7 @@ from triptych.jobs.uploads import upload_all
 from triptych.jobs.worker import Worker
 from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore, Hop, one_thread
+from triptych.storage.budget import Caps
 from triptych.storage.jobs import Store
 from triptych.storage.summaries import Seen
 
@@ -123,7 +124,8 @@ class ImageService:
         self.provider_client = ProviderClient(proxy_resolves=config.proxy_resolves)
         self._files = ImageFiles(config.home, self.provider_client.fetch)
         self._files.remove_stale_parts(clock.now())
-        plain = Store(config.home / "triptych.db", self._files.images_dir, config.budget_usd, clock)
+        caps = Caps(config.budget_usd, config.owner_budget_usd, config.group_budgets_usd)
+        plain = Store(config.home / "triptych.db", self._files.images_dir, caps, clock)
         self.store = AsyncStore(plain, hop or one_thread())
         self.reading = Reading(self._files, clock)
         self.image_access = ImageAccess(self.store, self._files, self.reading, clock, config.allowed_dirs)
@@ -309,7 +311,8 @@ class ImageService:
     async def spend(self, days: int = 7, caller: Caller = ANYONE) -> SpendResult:
         """Return the ledger of so many days (UTC, with today) by day, provider and model, and the budget.
 
-        An owner sees the costs of its own jobs; the budget is shared by all owners.
+        An owner sees the costs of its own jobs. `budget` is shared by all owners; `owner_budget` and `group_budget` are
+        the caller's, where there are such.
 
         Raises: `errors.OutOfLimits`.
         """

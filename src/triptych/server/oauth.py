@@ -84,7 +84,8 @@ class OAuth:
     async def verify_token(self, token: str) -> AccessToken:
         """Return what a token allows.
 
-        Raises: `scopes.Rejected` for a token that does not count, `scopes.IssuerAway` while nobody can say whether it does.
+        Raises: `scopes.Rejected` for a token that does not count; `scopes.IssuerAway` while nobody can say whether it
+        does.
         """
         token = token.strip()
         if not token or len(token) > TOKEN_LIMIT_CHARS or not (token.isascii() and token.isprintable()):

@@ -35,7 +35,7 @@ _CANCELLED = Failure("cancelled", "Cancelled before it was submitted.", False)
 class Store(Claims):
     """One connection to the database at `path`, which is created if it is missing.
 
-    `budget_usd` caps the spending and reservations of 24 hours; None is no cap.
+    `caps` are for the spending and reservations of 24 hours; None is no cap.
     """
 
     def add_job(self, job: Job, predictions: Sequence[Prediction], *, now: Moment, attach: bool) -> Job | None:
@@ -49,13 +49,15 @@ class Store(Claims):
             self._db.require_current()
             if attach and (found := self.same_request(job.fingerprint, job.owner, job.request)):
                 return found
-            self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))
+            budget = self.ledger.tightest(now, job.owner, job.budget_group)
+            budget.require(sum((p.quoted_usd for p in predictions), Decimal(0)))
             written = rows.columns(job)
             del written["may_be_charged"]  # it follows from the predictions
             self._db.run("add_job", **written)
             names, created_at = self._db.parameters("add_prediction"), now.at.timestamp()
             for prediction in predictions:
-                self._db.run("add_prediction", **rows.columns(prediction, names), created_at=created_at)
+                values = {**rows.columns(prediction, names), "created_at": created_at}
+                self._db.run("add_prediction", **values, owner=job.owner or "", budget_group=job.budget_group)
             if job.save_to and job.request.is_chain:  # its manifest is written when it has ended
                 self.save_also(job.id, job.save_to)
             if job.request.retry_of:  # no step of the lanes that are made again is sent, even if an image comes late
@@ -161,7 +163,8 @@ class Store(Claims):
             ]
             usd = {row["id"]: route.usd(row["lane"], is_first=row["after_id"] is None) for row in moving}
             more = sum((usd[row["id"]] - Decimal(row["reserved_usd"]) for row in moving), Decimal(0))
-            if held["lease"] != claim.lease or not self.ledger.balance(now).fits(more):
+            budget = self.ledger.tightest(now, job["owner"], job["budget_group"])
+            if held["lease"] != claim.lease or not budget.fits(more):
                 return False
             left = tuple(r for r in self._job(job).routes if r.provider != route.provider)
             self._db.run(
@@ -238,7 +241,7 @@ class Store(Claims):
         if (status, returned) != (row["status"], row["returned"]):
             now, mono = self._clock.now().timestamp(), self._clock.monotonic()
             self._db.run("refresh_job", job_id=job_id, status=status, returned=returned, now=now, mono=mono)
-            self._db.run("save_again", job_id=job_id)  # its manifest is written with its new end
+            self._db.run("save_again", job_id=job_id, status=status)  # its manifest is written with its new end
 
     def output_stored(self, output: Output, sha256: str) -> None:
         """Store that an output's image is stored."""
@@ -297,7 +300,7 @@ class Store(Claims):
             assert found
             follower = self._prediction(found)
             if follower.state is State.CANCELLED and follower.fault and follower.fault.kind == "input_missing":
-                balance = self.ledger.balance(now)
+                balance = self.ledger.tightest(now, found["owner"], found["budget_group"])
                 if not balance.fits(follower.quoted_usd):
                     budget = f"{balance.text()}, quoted ${format_usd(follower.quoted_usd)}"
                     self._warn(follower.job_id, [f"Step {follower.step + 1} is not resumed: {budget}."])

@@ -52,15 +52,17 @@ ORDER BY expires_at, url;
 
 -- name: add_job
 INSERT INTO jobs (id, request, created_at, fingerprint, provider, model, endpoint, save_to, warnings, routes, owner,
-                  cancel_requested, status, returned, page_size, live_offer, sources)
+                  cancel_requested, status, returned, page_size, live_offer, sources, budget_group)
 VALUES (:id, :request, :created_at, :fingerprint, :provider, :model, :endpoint, :save_to, :warnings, :routes, :owner,
-        :cancel_requested, :status, :returned, :page_size, :live_offer, :sources);
+        :cancel_requested, :status, :returned, :page_size, :live_offer, :sources, :budget_group);
 
 -- name: add_prediction
 INSERT INTO predictions (id, job_id, lane, step, after_id, first_output, state, provider, endpoint, operation, size,
-                         client_id, variation, quoted_usd, quote_exact, reserved_usd, created_at, created_mono, due_at)
+                         client_id, variation, quoted_usd, quote_exact, reserved_usd, created_at, created_mono, due_at, owner,
+                         budget_group)
 VALUES (:id, :job_id, :lane, :step, :after_id, :first_output, :state, :provider, :endpoint, :operation, :size,
-        :client_id, :variation, :quoted_usd, :quote_exact, :quoted_usd, :created_at, :created_mono, :due_at);
+        :client_id, :variation, :quoted_usd, :quote_exact, :quoted_usd, :created_at, :created_mono, :due_at, :owner,
+        :budget_group);
 
 -- name: same_request
 -- An hour is over when it is over by both clocks. The monotonic clock is never fast: it may stop while the machine
@@ -94,6 +96,29 @@ WHERE (COALESCE(submitted_at, created_at) > :since OR COALESCE(submitted_mono, c
        OR state IN ('waiting', 'queued', 'submitting', 'running', 'fetching'))
   AND (reserved_usd <> '0' OR charged_usd IS NOT NULL);
 
+-- name: money_totals
+-- A bucket counts as long as its newest prediction does.
+SELECT COALESCE(SUM(charged_nano), 0) AS charged_nano, COALESCE(SUM(reserved_nano), 0) AS reserved_nano FROM (
+  SELECT charged_nano, reserved_nano FROM money WHERE scope = :scope AND bucket = 0
+  UNION ALL
+  SELECT charged_nano, reserved_nano FROM money
+  WHERE scope = :scope AND bucket > 0 AND bucket >= :since_bucket AND newest_at > :since
+  UNION ALL
+  SELECT charged_nano, reserved_nano FROM money
+  WHERE scope = :scope AND newest_mono > :since_mono AND bucket > 0 AND newest_at <= :since
+) AS counted;
+
+-- name: money_differences
+SELECT scope, bucket, SUM(charged_nano) AS charged_nano, SUM(reserved_nano) AS reserved_nano FROM (
+  SELECT scope, bucket, charged_nano, reserved_nano FROM money
+  UNION ALL
+  SELECT scope, bucket, -charged_nano, -reserved_nano FROM prediction_money
+) AS both_sides
+GROUP BY scope, bucket HAVING SUM(charged_nano) <> 0 OR SUM(reserved_nano) <> 0 ORDER BY scope, bucket;
+
+-- name: forget_monotonic_money
+UPDATE money SET newest_mono = CASE WHEN newest_at > :now - 172800 THEN :mono - (:now - newest_at) END WHERE bucket > 0;
+
 -- name: spending
 SELECT COALESCE(p.submitted_at, p.created_at) AS at, p.job_id, p.provider, j.model, p.quoted_usd, p.charged_usd, p.charge_is_estimate,
        p.reserved_usd, (SELECT COUNT(f.sha256) FROM frames f WHERE f.prediction_id = p.id) AS images
@@ -102,16 +127,16 @@ WHERE COALESCE(p.submitted_at, p.created_at) >= :since AND (:owner IS NULL OR j.
 ORDER BY at DESC, p.id;
 
 -- name: job
-SELECT id, created_at, fingerprint, provider, model, endpoint, save_to, warnings, routes, owner, cancel_requested, status,
-  page_size, (SELECT COUNT(*) FROM frames WHERE frames.job_id = jobs.id AND sha256 IS NOT NULL) AS returned, EXISTS (
+SELECT id, created_at, fingerprint, provider, model, endpoint, save_to, warnings, routes, owner, budget_group, cancel_requested,
+  status, page_size, (SELECT COUNT(*) FROM frames WHERE frames.job_id = jobs.id AND sha256 IS NOT NULL) AS returned, EXISTS (
   SELECT 1 FROM predictions p WHERE p.job_id = jobs.id AND p.charged_usd IS NULL
     AND (p.reserved_usd <> '0' OR p.state NOT IN ('failed', 'cancelled'))
 ) AS may_be_charged
 FROM jobs WHERE id = :id;
 
 -- name: jobs
-SELECT id, created_at, fingerprint, provider, model, endpoint, save_to, warnings, routes, owner, cancel_requested, status,
-  page_size, (SELECT COUNT(*) FROM frames WHERE frames.job_id = jobs.id AND sha256 IS NOT NULL) AS returned, EXISTS (
+SELECT id, created_at, fingerprint, provider, model, endpoint, save_to, warnings, routes, owner, budget_group, cancel_requested,
+  status, page_size, (SELECT COUNT(*) FROM frames WHERE frames.job_id = jobs.id AND sha256 IS NOT NULL) AS returned, EXISTS (
   SELECT 1 FROM predictions p WHERE p.job_id = jobs.id AND p.charged_usd IS NULL
     AND (p.reserved_usd <> '0' OR p.state NOT IN ('failed', 'cancelled'))
 ) AS may_be_charged
@@ -344,21 +369,22 @@ WHERE id = :job_id;
 UPDATE jobs SET page_size = :page_size WHERE id = :id AND page_size IS NULL;
 
 -- name: save_also
--- -1: a job that made no image has something to save too, its manifest.
-INSERT INTO saves (job_id, directory, saved) VALUES (:job_id, :directory, -1)
-ON CONFLICT (job_id, directory) DO UPDATE SET saved = -1;
+-- -1: to be copied now; a job that made no image has something to save too, its manifest. -2: once the job has ended.
+INSERT INTO saves (job_id, directory, saved)
+SELECT id, :directory, CASE WHEN status IN ('queued', 'running') THEN -2 ELSE -1 END FROM jobs WHERE id = :job_id
+ON CONFLICT (job_id, directory) DO UPDATE SET saved = excluded.saved;
 
 -- name: to_save
-SELECT saves.job_id, saves.directory FROM saves JOIN jobs ON jobs.id = saves.job_id
-WHERE saves.saved < jobs.returned AND jobs.status NOT IN ('queued', 'running')
-  AND (:job_id IS NULL OR jobs.id = :job_id)
-ORDER BY saves.job_id, saves.directory;
+SELECT job_id, directory FROM saves WHERE saved = -1 AND (:job_id IS NULL OR job_id = :job_id)
+ORDER BY job_id, directory;
 
 -- name: save_again
-UPDATE saves SET saved = -1 WHERE job_id = :job_id;
+UPDATE saves SET saved = CASE WHEN :status IN ('queued', 'running') THEN -2 ELSE -1 END WHERE job_id = :job_id;
 
 -- name: saved_also
-UPDATE saves SET saved = :saved WHERE job_id = :job_id AND directory = :directory;
+-- An image that was stored meanwhile is to be copied too.
+UPDATE saves SET saved = CASE WHEN :saved < (SELECT returned FROM jobs WHERE jobs.id = saves.job_id) THEN -1 ELSE :saved END
+WHERE job_id = :job_id AND directory = :directory AND saved <> -2;
 
 -- name: note_saved_file
 INSERT INTO saved_files (path) VALUES (:path) ON CONFLICT (path) DO NOTHING;

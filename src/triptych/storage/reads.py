@@ -23,7 +23,7 @@ from triptych.core.models import Failure, Image, Job, Output, Prediction
 from triptych.core.offers import Offer
 from triptych.core.requests import Request
 from triptych.storage import rows
-from triptych.storage.budget import Budget, Ledger
+from triptych.storage.budget import Budget, Caps, Ledger
 from triptych.storage.looks import Looks
 from triptych.storage.sqlite import Database
 
@@ -54,14 +54,14 @@ class Reads:
     """
 
     def __init__(
-        self, path: Path, images_dir: Path, budget_usd: Decimal | None = None, clock: Clock | None = None
+        self, path: Path, images_dir: Path, caps: Caps | None = None, clock: Clock | None = None
     ) -> None:
         self._images_dir = images_dir
         self._clock = clock or SystemClock()
         self._db = Database(path)
         self._kept: dict[str, _Fixed] = {}
         self._forget_earlier_boots()
-        self.ledger = Ledger(self._db, budget_usd)
+        self.ledger = Ledger(self._db, caps or Caps())
         self.looks = Looks(self._db)
 
     def _forget_earlier_boots(self) -> None:
@@ -74,6 +74,7 @@ class Reads:
             if row and row["id"] != boot_id():
                 now, mono = self._clock.now().timestamp(), self._clock.monotonic()
                 self._db.run("forget_monotonic", now=now, mono=mono, fault=rows.column(RESTARTED))
+                self._db.run("forget_monotonic_money", now=now, mono=mono)
                 self._db.run("set_boot", id=boot_id())
 
     def close(self) -> None:
@@ -239,8 +240,12 @@ class Reads:
         return str(row["id"]) if row else None
 
     def balance(self, now: Moment) -> Budget:
-        """Return the budget with the money of the last 24 hours."""
+        """Return the installation's budget with the money of the last 24 hours."""
         return self.ledger.balance(now)
+
+    def tightest_budget(self, now: Moment, owner: str | None, group: str | None = None) -> Budget:
+        """Return the budget with the least left of those that a job of this owner and group counts against."""
+        return self.ledger.tightest(now, owner, group)
 
     def money_since(self, since_s: float) -> tuple[Decimal, Decimal]:
         """Return the money charged, and the money still reserved, since then (UTC seconds)."""

@@ -22,6 +22,7 @@ from support.stored import NOW, claim, frame, job, prediction
 from triptych.core import errors
 from triptych.core.models import Failure, Prediction, Route, State
 from triptych.core.offers import Operation
+from triptych.storage.budget import Caps
 from triptych.storage.claims import Claim
 from triptych.storage.jobs import Store
 
@@ -36,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[Store]:
-    opened = Store(path, path.parent / "images", Decimal(10))
+    opened = Store(path, path.parent / "images", Caps(Decimal(10)))
     yield opened
     opened.close()
 
@@ -156,9 +157,9 @@ def test_of_two_racing_for_the_last_budget_one_wins(path: Path) -> None:
     gate = threading.Barrier(2)
 
     def race(name: str) -> None:
-        store = Store(path, path.parent, Decimal(rounds))  # each round asks for a dollar, twice
+        store = Store(path, path.parent, Caps(Decimal(rounds)))  # each round asks for a dollar, twice
         for n in range(rounds):
-            store.ledger._cap_usd = Decimal(n + 1)
+            store.ledger._caps = Caps(Decimal(n + 1))
             gate.wait(30)
             with suppress(errors.OverBudget):
                 add(store, prediction(f"job_{name}{n:06}"))
@@ -195,7 +196,7 @@ class AnyLife(RuleBasedStateMachine):
     def open(self) -> None:
         self.home = TemporaryDirectory()
         path = Path(self.home.name) / "triptych.db"
-        self.stores = [Store(path, path.parent, CAP) for _ in range(2)]
+        self.stores = [Store(path, path.parent, Caps(CAP)) for _ in range(2)]
         for store in self.stores:
             store._db.connection.execute("PRAGMA synchronous=OFF")
         self.now = datetime(2026, 11, 21, tzinfo=UTC)
@@ -225,6 +226,7 @@ class AnyLife(RuleBasedStateMachine):
             charged, reserved = store.money_since(0)
             assert charged >= 0 and reserved >= 0
             assert charged + reserved == owed
+            assert store.ledger.differences() == []
             listed, total = store.ledger.spending(datetime(2000, 1, 1, tzinfo=UTC))
             assert sum(one.charged + one.reserved for one in listed) == total.charged + total.reserved == owed
             assert all(one.reserved >= 0 for one in listed)

@@ -183,6 +183,7 @@ JOBS: Mapping[str, st.SearchStrategy[Any]] = {
     "routes": st.lists(routes, max_size=2).map(tuple),
     "sources": st.none() | lists,
     "owner": st.none() | some,
+    "budget_group": st.none() | some,
     "status": st.just(Status.QUEUED),
     "returned": st.just(0),
     "may_be_charged": st.just(True),
@@ -244,7 +245,7 @@ def test_no_field_is_left_out_of_the_round_trip(value: type, strategies: Mapping
     ("value", "table", "without_column", "without_field"),
     [
         (Job, "jobs", {"may_be_charged"}, {"ended_at", "ended_mono"}),
-        (Prediction, "predictions", {"request", "live_offer"}, {"reserved_usd", "lease", "lease_until", "created_at"}),
+        (Prediction, "predictions", {"request", "live_offer"}, {"reserved_usd", "lease", "lease_until", "created_at", "owner", "budget_group", "account"}),
         (Output, "frames", set(), {"attempts", "created_at"}),
         (Image, "images", {"path"}, {"file", "created_at"}),
     ],
