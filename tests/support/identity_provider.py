@@ -219,9 +219,9 @@ class IdentityProvider:
         head = {name: value for name, value in head.items() if value is not None}
         return jwt.encode(body, key.private if secret is None else secret, algorithm or key.algorithm, headers=head)
 
-    def rotate(self, algorithm: str = "RS256") -> Key:
+    def rotate(self) -> Key:
         """Sign with a new key from now on; the old one is gone."""
-        self.keys = [Key(algorithm, f"key-{secrets.token_hex(4)}")]
+        self.keys = [Key(self.keys[0].algorithm, f"key-{secrets.token_hex(4)}")]
         return self.keys[0]
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import httpx2
+import mcp_types as types
 import pytest
 from cryptography.hazmat.primitives import serialization
+from mcp import Client, MCPError
+from mcp.client.sse import sse_client
 
 from support.identity_provider import BOTH, IdentityProvider, Key, handmade
 from support.servers import SAMPLES, SERVE, SMALL, Child, environ
+from triptych.jobs.caller import Caller
+from triptych.server import tasks, tools
 
 PUBLIC = "https://images.example.com"
 RESOURCE = f"{PUBLIC}/mcp"
@@ -130,9 +137,6 @@ def wrong_tokens(provider: IdentityProvider) -> dict[str, str]:
     kid = provider.keys[0].kid
 
     def signed_with_secret(secret: bytes) -> str:
-        import hashlib
-        import hmac
-
         unsigned = handmade({"alg": "HS256", "kid": kid}, claims).rstrip(".")
         return f"{unsigned}.{handmade('', '', hmac.digest(secret, unsigned.encode(), hashlib.sha256))[2:]}"
 
@@ -342,7 +346,40 @@ def test_who_may_only_read_reads(urls: dict[str, str], provider: IdentityProvide
 
 
 def test_every_tool_is_either_paying_or_free() -> None:
-    from triptych.server import tools
-
     assert set(PAYING) == tools.SPENDING
     assert set(PAYING) | set(FREE) == set(tools.TOOLS)
+
+
+# -- the transport where an answer cannot carry a status, and what else may pay
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("tool", PAYING)
+async def test_over_sse_the_tool_itself_refuses(urls: dict[str, str], provider: IdentityProvider, tool: str) -> None:
+    headers = {"Authorization": f"Bearer {provider.token(RESOURCE, scope='triptych:read')}"}
+    async with Client(sse_client(urls["sse"], headers=headers)) as client:
+        result = await client.call_tool(tool, PAYING[tool])
+        said = result.content[0]
+        assert result.is_error and isinstance(said, types.TextContent)
+        assert "lacks the scope triptych:spend. Nothing was sent." in said.text and said.text.endswith("[no_scope]")
+
+
+@pytest.mark.anyio
+async def test_a_reader_cancels_no_task_either() -> None:
+    with pytest.raises(MCPError, match="triptych:spend"):
+        await tasks.cancel(cast("Any", None), "job_12345678", Caller(may_spend=False))
+
+
+def test_a_body_that_hides_its_tool_is_stopped_all_the_same(urls: dict[str, str], provider: IdentityProvider) -> None:
+    reader = {**bearing(provider.token(RESOURCE, scope="triptych:read")), "content-type": "application/json"}
+    asking = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"%s","arguments":{"prompt":"a barn"}}}'
+    for body, status in (
+        (asking % "generate\\u005fsequence", 403),
+        (f"[{asking % 'generate_sequence'}]", 403),
+        ("[" * 100_000, 400),
+        ("", 400),
+    ):
+        answer = httpx2.post(urls["http"], content=body, headers=reader)
+        assert answer.status_code == status, body[:80]
+    twice = (asking % "list_jobs").replace('"name":"list_jobs"', '"name":"list_jobs","name":"generate_sequence"')
+    assert httpx2.post(urls["http"], content=twice, headers=reader).status_code == 403
