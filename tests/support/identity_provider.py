@@ -66,6 +66,8 @@ class IdentityProvider:
         """What introspection says of each opaque token."""
         self.metadata: dict[str, Any] = {}
         """Fields of the metadata that replace the right ones."""
+        self.grants: list[str] = []
+        """The scopes of the next sign-ins; after these a client gets all that it asks for."""
         self.authorized: list[dict[str, str]] = []
         """The parameters of each sign-in."""
         self._codes: dict[str, dict[str, str]] = {}
@@ -195,7 +197,7 @@ class IdentityProvider:
             return 400, {}, {"error": "invalid_grant"}
         if asked["redirect_uri"] != form.get("redirect_uri") or asked["client_id"] != client_id:
             return 400, {}, {"error": "invalid_grant"}
-        scope = asked.get("scope", "")
+        scope = self.grants.pop(0) if self.grants else asked.get("scope", "")
         token = self.token(asked.get("resource", ""), scope=scope, sub=self.person)
         return 200, {}, {"access_token": token, "token_type": "Bearer", "expires_in": 600, "scope": scope}
 

@@ -1,0 +1,123 @@
+"""Signing in, judged by others: the official clients' OAuth, and the official suite on the provider that we test with.
+
+The suite's scenarios of authorization are for clients (`auth/…`) and for authorization servers; it has none for a
+resource server. So the official clients, which those scenarios judge, sign in here, and the suite judges the provider on
+loopback that the other tests rely on.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.auth import OAuthClientProvider
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
+
+from support import ROOT
+from support.identity_provider import BOTH, IdentityProvider
+from support.servers import SERVE, SMALL, Child, environ
+
+ORACLES = ROOT / ".oracles"
+CLIENTS = ORACLES / "judges"
+SIGN_IN = Path(__file__).parent / "judges" / "sign_in.mjs"
+
+
+@pytest.fixture(params=["", "/realms/company"])
+def provider(request: pytest.FixtureRequest) -> Iterator[IdentityProvider]:
+    with IdentityProvider(request.param, "ES256") as provider:
+        yield provider
+
+
+@pytest.fixture
+def url(provider: IdentityProvider, tmp_path: Path) -> Iterator[str]:
+    server = Child("-c", SERVE, "http", env=environ(tmp_path, TRIPTYCH_OAUTH_ISSUER=provider.issuer))
+    yield server.url()
+    assert server.end() == 0, "".join(server.said)
+
+
+def signed_in(node: str, which: str, url: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [node, str(SIGN_IN), which, url, str(CLIENTS)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.oracle
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["modern", "classic"])
+@pytest.mark.parametrize("first", [None, "triptych:read"])
+def test_the_typescript_clients_sign_in(
+    node: str, provider: IdentityProvider, url: str, which: str, first: str | None
+) -> None:
+    if not (CLIENTS / "node_modules").is_dir():
+        pytest.skip("the TypeScript clients are not installed; run scripts/oracles (it needs npm)")
+    provider.grants = [first] if first else []
+    found = signed_in(node, which, url)
+    times = 2 if first else 1
+    assert found["tools"] == 10 and found["status"] == "done"
+    assert found["asked"] == [{"scope": BOTH, "resource": url}] * times, "a call that needs more asks once more"
+    assert sorted(found["granted"].split()) == BOTH.split()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("first", [None, "triptych:read"])
+async def test_the_python_client_signs_in(provider: IdentityProvider, url: str, first: str | None) -> None:
+    provider.grants = [first] if first else []
+    place: list[httpx2.URL] = []
+
+    async def open_page(page: str) -> None:
+        async with httpx2.AsyncClient() as browser:
+            place.append(httpx2.URL((await browser.get(page)).headers["location"]))
+
+    async def come_back() -> AuthorizationCodeResult:
+        given = place[-1].params
+        return AuthorizationCodeResult(code=given["code"], state=given["state"], iss=given["iss"])
+
+    metadata = OAuthClientMetadata.model_validate(
+        {"redirect_uris": ["http://127.0.0.1:9/callback"], "client_name": "judge", "token_endpoint_auth_method": "none"}
+    )
+    auth = OAuthClientProvider(url, metadata, Kept(), open_page, come_back)
+    with anyio.fail_after(60):
+        async with (
+            httpx2.AsyncClient(auth=auth, timeout=60) as web,
+            Client(streamable_http_client(url, http_client=web)) as client,
+        ):
+            assert len((await client.list_tools()).tools) == 10
+            made = await client.call_tool("generate_sequence", {"prompt": "a barn", "size": SMALL})
+            assert made.structured_content and made.structured_content["status"] == "done"
+    assert len(place) == (2 if first else 1)
+
+
+class Kept:
+    """The client's storage."""
+
+    def __init__(self) -> None:
+        self.tokens: Any = None
+        self.client: Any = None
+
+    async def get_tokens(self) -> Any:
+        return self.tokens
+
+    async def set_tokens(self, tokens: Any) -> None:
+        self.tokens = tokens
+
+    async def get_client_info(self) -> Any:
+        return self.client
+
+    async def set_client_info(self, client_info: Any) -> None:
+        self.client = client_info
