@@ -8,7 +8,9 @@ loopback that the other tests rely on.
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from support.servers import SERVE, SMALL, Child, environ
 
 ORACLES = ROOT / ".oracles"
 CLIENTS = ORACLES / "judges"
+RESOURCE = "http://127.0.0.1:8765/mcp"
 SIGN_IN = Path(__file__).parent / "judges" / "sign_in.mjs"
 
 
@@ -101,6 +104,48 @@ async def test_the_python_client_signs_in(provider: IdentityProvider, url: str, 
             made = await client.call_tool("generate_sequence", {"prompt": "a barn", "size": SMALL})
             assert made.structured_content and made.structured_content["status"] == "done"
     assert len(place) == (2 if first else 1)
+
+
+@pytest.mark.oracle
+@pytest.mark.slow
+def test_the_suite_finds_no_fault_in_the_provider(node: str, provider: IdentityProvider, tmp_path: Path) -> None:
+    suite = ORACLES / "conformance" / "node_modules" / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
+    if not suite.exists():
+        pytest.skip("the conformance suite is not installed; run scripts/oracles (it needs npm)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    provider.register("judge", redirect_uris=[f"http://127.0.0.1:{port}/callback"])
+    told = ("--client-id", "judge", "--resource", RESOURCE, "--port", str(port), "--output-dir", str(tmp_path))
+    running = subprocess.Popen(
+        [node, str(suite), "authorization", "--url", provider.issuer, *told], stdout=subprocess.PIPE, encoding="utf-8"
+    )
+    try:
+        assert running.stdout
+        for line in running.stdout:
+            if "/authorize?" in line:
+                visit(line.strip())
+        assert running.wait(60) == 0
+    finally:
+        running.kill()
+        running.wait()
+    checks = [check for path in tmp_path.glob("*/checks.json") for check in json.loads(path.read_text("utf-8"))]
+    warned = [check["description"] for check in checks if check["status"] == "WARNING"]
+    assert all("client_id_metadata_document" in text for text in warned), "the provider registers clients instead"
+    assert len(checks) >= 2 and {check["status"] for check in checks} <= {"SUCCESS", "INFO", "WARNING"}, checks
+
+
+def visit(page: str) -> None:
+    """Open the page as a person's browser does; the suite listens for its redirect a moment later."""
+    end_s = time.monotonic() + 30
+    while True:
+        try:
+            httpx2.get(page, follow_redirects=True)
+        except httpx2.ConnectError:
+            assert time.monotonic() < end_s
+            time.sleep(0.1)
+        else:
+            return
 
 
 class Kept:
