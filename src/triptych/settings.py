@@ -33,6 +33,14 @@ SECRET_ENDINGS = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
 _SIGNATURE = re.compile(r"(/files/[^\s?'\"<>]*\?)[^\s'\"<>\\]+")
 """The signature in the URL of a file."""
 
+_OAUTH = tuple(
+    f"TRIPTYCH_OAUTH_{name}"
+    for name in (
+        *("ISSUER", "AUDIENCE", "SCOPE_PREFIX", "GROUPS_CLAIM"),
+        *("INTROSPECTION_URL", "CLIENT_ID", "CLIENT_SECRET"),
+    )
+)
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -238,9 +246,8 @@ def _group_budgets_usd(environ: Mapping[str, str]) -> dict[str, Decimal]:
 
 
 def _oauth(environ: Mapping[str, str]) -> OAuthSettings | None:
-    named = {name: text.strip() for name, text in environ.items() if name.startswith("TRIPTYCH_OAUTH_")}
-    given = {name: text for name, text in named.items() if text}
-    issuer = given.get("TRIPTYCH_OAUTH_ISSUER", "")
+    given = {name: text for name in _OAUTH if (text := environ.get(name, "").strip())}
+    issuer = given.pop("TRIPTYCH_OAUTH_ISSUER", "")
     if not issuer:
         if given:
             raise errors.BadRequest(f"{min(given)} needs TRIPTYCH_OAUTH_ISSUER, the URL of the identity provider.")

@@ -117,18 +117,15 @@ def test_the_suite_finds_no_fault_in_the_provider(node: str, provider: IdentityP
         port = free.getsockname()[1]
     provider.register("judge", redirect_uris=[f"http://127.0.0.1:{port}/callback"])
     told = ("--client-id", "judge", "--resource", RESOURCE, "--port", str(port), "--output-dir", str(tmp_path))
-    running = subprocess.Popen(
-        [node, str(suite), "authorization", "--url", provider.issuer, *told], stdout=subprocess.PIPE, encoding="utf-8"
-    )
-    try:
-        assert running.stdout
-        for line in running.stdout:
-            if "/authorize?" in line:
-                visit(line.strip())
-        assert running.wait(60) == 0
-    finally:
-        running.kill()
-        running.wait()
+    command = [node, str(suite), "authorization", "--url", provider.issuer, *told]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as running:
+        try:
+            assert running.stdout
+            for line in running.stdout:
+                if "/authorize?" in line:
+                    visit(line.strip())
+        finally:
+            running.kill()
     checks = [check for path in tmp_path.glob("*/checks.json") for check in json.loads(path.read_text("utf-8"))]
     warned = [check["description"] for check in checks if check["status"] == "WARNING"]
     assert all("client_id_metadata_document" in text for text in warned), "the provider registers clients instead"
