@@ -1,8 +1,8 @@
 """Signing in, judged by others: the official clients' OAuth, and the official suite on the provider that we test with.
 
 The suite's scenarios of authorization are for clients (`auth/…`) and for authorization servers; it has none for a
-resource server. So the official clients, which those scenarios judge, sign in here, and the suite judges the provider on
-loopback that the other tests rely on.
+resource server. So the official clients, which those scenarios judge, sign in here, and the suite judges the provider
+on loopback that the other tests rely on.
 """
 
 from __future__ import annotations
