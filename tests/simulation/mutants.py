@@ -115,8 +115,8 @@ MUTANTS: Sequence[Mutant] = (
             Patch("triptych.jobs.worker", "            now = moment(self._clock)\n", ""),
             Patch(
                 "triptych.jobs.worker",
-                "        limits, held, lease = self._limits(), list(self._held), uuid4().hex\n",
-                "        limits, held, lease = self._limits(), list(self._held), uuid4().hex\n"
+                "        slots, held, lease = self._slots(), list(self._held), uuid4().hex\n",
+                "        slots, held, lease = self._slots(), list(self._held), uuid4().hex\n"
                 "        now = moment(self._clock)\n",
             ),
         ),
@@ -124,8 +124,8 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "a process takes over what it holds itself",
         "triptych.jobs.worker",
-        "providers=list(limits), max_running=limits, held=held)\n            if claim is None",
-        "providers=list(limits), max_running=limits, held=[])\n            if claim is None",
+        "slots=slots, most=most, held=held), look\n",
+        "slots=slots, most=most, held=[]), look\n",
     ),
     _one(
         "a prediction in the history is matched by its time alone",

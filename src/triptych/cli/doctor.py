@@ -36,6 +36,7 @@ from triptych.storage.jobs import Store
 LITTLE_DISK_BYTES = 500_000_000
 KNOCK_TIMEOUT_S = 6.0
 CLOCK_LEEWAY_S = 300
+MOST_DIFFERENCES = 5
 RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
 
 
@@ -147,6 +148,14 @@ def _database(home: Path) -> Check:
         store = Store(path, home / "images")
         try:
             store.check()
+            if differences := store.differences():
+                store.recount()
+                return Check(
+                    about="database",
+                    state="fault",
+                    found=f"totals differed from the predictions: {'; '.join(differences[:MOST_DIFFERENCES])}",
+                    mend="They are counted again now. If it comes back, report it.",
+                )
         finally:
             store.close()
     except errors.Unusable as error:

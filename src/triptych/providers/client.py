@@ -9,6 +9,7 @@ response before it is returned. Only requests that cost nothing are repeated.
 
 from __future__ import annotations
 
+import hmac
 import io
 import logging
 import math
@@ -79,6 +80,14 @@ class Account:
         key = self.key.get_secret_value() if self.key else ""
         if not (key.isascii() and key.isprintable()) or " " in key:
             raise errors.BadRequest(f"{self.provider.key_env} has a space or another character that is in no API key.")
+
+    @property
+    def id(self) -> str:
+        """The provider's name, and a hash of the key for its limits and pauses in the database; never the key."""
+        if not self.key:
+            return self.provider.name
+        digest = hmac.digest(self.key.get_secret_value().encode(), b"Triptych account", "sha256")
+        return f"{self.provider.name}:{digest.hex()[:8]}"
 
     @property
     def usable(self) -> bool:

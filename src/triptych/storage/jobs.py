@@ -47,6 +47,9 @@ class Store(Claims):
         """
         with self._db.transaction():
             self._db.require_current()
+            if job.request.retry_of:
+                self._lock_job(job.request.retry_of)
+            self._db.lock("books")  # of two that ask for the same, or for the last money, one comes first
             if attach and (found := self.same_request(job.fingerprint, job.owner, job.request)):
                 return found
             budget = self.ledger.tightest(now, job.owner, job.budget_group)
@@ -67,7 +70,15 @@ class Store(Claims):
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:
         """Add warnings to a job; a warning that it has already is not repeated."""
         with self._db.transaction():
+            self._lock_job(job_id)
             self._warn(job_id, warnings)
+
+    def _lock_job(self, job_id: str) -> None:
+        """Begin a transaction that writes a job's status or warnings.
+
+        The order of locks is: the job's row, "books", predictions, the account, money.
+        """
+        self._db.one("lock_job", id=job_id)
 
     def _warn(self, job_id: str, warnings: Iterable[str]) -> None:
         row = self._db.one("job_status", id=job_id)
@@ -104,6 +115,8 @@ class Store(Claims):
         prediction = claim.prediction
         polled = prediction.state is state is State.RUNNING
         with self._db.without_fsync() if polled else nullcontext(), self._db.transaction():
+            if not polled or outputs:
+                self._lock_job(prediction.job_id)
             row = self._db.one("lease_of", id=prediction.id)
             assert row
             ours = row["lease"] == claim.lease
@@ -112,7 +125,7 @@ class Store(Claims):
             late_answer = answered and old in _OPEN_TO_AN_ANSWER and row["ticket"] is None
             if not ours and not late_answer:
                 return None
-            if found and changes.get("ticket") in self.tickets(prediction.provider):
+            if found and self._has_ticket(prediction.provider, changes.get("ticket")):
                 return None
             noted = rows.value(Failure, row["fault"])
             if state is State.QUEUED and old is State.SUBMITTING and noted != prediction.fault:
@@ -122,6 +135,8 @@ class Store(Claims):
             if old is State.QUEUED and state is State.SUBMITTING and self._cancel_requested(prediction.job_id):
                 state, keep_lease, release_money = State.CANCELLED, False, True
                 changes = {"fault": _CANCELLED, "finished_at": now.at}
+            if old in (State.UNCERTAIN, State.CANCELLED):
+                self._db.lock("books")  # the predictions after it may reserve their money again
             moved = replace(prediction, state=state, due_at=due_at, **changes)
             self._write(
                 moved, row["reserved_usd"], row, lease=claim.lease if keep_lease else None, release=release_money
@@ -138,6 +153,7 @@ class Store(Claims):
     def add_outputs(self, outputs: Sequence[Output], *, now: datetime) -> None:
         """Write outputs that arrived before their prediction's end."""
         with self._db.transaction():
+            self._lock_job(outputs[0].job_id)
             self._add_outputs(outputs, now)
             self._refresh(outputs[0].job_id)
 
@@ -152,6 +168,8 @@ class Store(Claims):
         does not fit the budget.
         """
         with self._db.transaction():
+            self._lock_job(claim.prediction.job_id)
+            self._db.lock("books")
             held = self._db.one("lease_of", id=claim.prediction.id)
             job = self._db.one("job", id=claim.prediction.job_id)
             assert held and job
@@ -246,6 +264,7 @@ class Store(Claims):
     def output_stored(self, output: Output, sha256: str) -> None:
         """Store that an output's image is stored."""
         with self._db.transaction():
+            self._lock_job(output.job_id)
             self._db.run("frame_home", job_id=output.job_id, n=output.n, sha256=sha256)
             self._refresh(output.job_id)
 
@@ -275,6 +294,10 @@ class Store(Claims):
         Predictions that were cancelled because this one made no image wait again, if they fit the budget.
         """
         with self._db.transaction():
+            row = self._db.one("prediction", id=prediction_id)
+            assert row
+            self._lock_job(row["job_id"])
+            self._db.lock("books")
             row = self._db.one("prediction", id=prediction_id)
             assert row
             old = self._prediction(row)
@@ -315,6 +338,7 @@ class Store(Claims):
         Predictions at the provider go on: they will be charged, so their images are downloaded.
         """
         with self._db.transaction():
+            self._lock_job(job_id)
             self._db.run("ask_cancel", id=job_id)
             for row in self._db.all("predictions", job_id=job_id):
                 leased = row["lease_until"] > now.mono_s
@@ -336,7 +360,3 @@ class Store(Claims):
     def poll_now(self, provider: str, tickets: Sequence[str]) -> None:
         """Make running predictions due at once."""
         self._db.run("poll_now", provider=provider, tickets=tickets)
-
-    def poll_not_before(self, provider: str, due_at: float) -> None:
-        """Delay the polls of a provider that are due earlier."""
-        self._db.run("poll_not_before", provider=provider, due_at=due_at)

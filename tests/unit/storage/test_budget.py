@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from support.clocks import when
-from support.stored import NOW, claim, frame, job, prediction
+from support.stored import NOW, claim, claimed, frame, job, prediction
 from triptych.core import errors
 from triptych.core.models import Failure, Prediction, Route, State
 from triptych.core.offers import Operation
 from triptych.storage.budget import Caps
-from triptych.storage.claims import Claim
+from triptych.storage.claims import Claim, Slots
 from triptych.storage.jobs import Store
 
 LATER = NOW + timedelta(hours=25)
@@ -226,7 +226,7 @@ class AnyLife(RuleBasedStateMachine):
             charged, reserved = store.money_since(0)
             assert charged >= 0 and reserved >= 0
             assert charged + reserved == owed
-            assert store.ledger.differences() == []
+            assert store.differences() == []
             listed, total = store.ledger.spending(datetime(2000, 1, 1, tzinfo=UTC))
             assert sum(one.charged + one.reserved for one in listed) == total.charged + total.reserved == owed
             assert all(one.reserved >= 0 for one in listed)
@@ -251,7 +251,8 @@ class AnyLife(RuleBasedStateMachine):
     def a_prediction_goes_on(self, which: int, data: st.DataObject) -> None:
         self.leases += 1
         store, lease = self.stores[which], f"lease {self.leases}"
-        held = store.claim(now=when(self.now), lease=lease, providers=["atlas", "wavespeed"], max_running={"atlas": 9})
+        slots = [Slots("atlas:1", "atlas", 9), Slots("wavespeed:1", "wavespeed", 9)]
+        held = claimed(store.claim(now=when(self.now), lease=lease, slots=slots))
         while held:
             held = self.one_move(store, held, data)
 
