@@ -8,6 +8,7 @@ on loopback that the other tests rely on.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import time
@@ -30,7 +31,8 @@ from support.servers import SERVE, SMALL, Child, environ
 ORACLES = ROOT / ".oracles"
 CLIENTS = ORACLES / "judges"
 RESOURCE = "http://127.0.0.1:8765/mcp"
-SIGN_IN = Path(__file__).parent / "judges" / "sign_in.mjs"
+JUDGES = Path(__file__).parent / "judges"
+SIGN_IN = JUDGES / "sign_in.mjs"
 
 
 @pytest.fixture(params=["", "/realms/company"])
@@ -130,6 +132,37 @@ def test_the_suite_finds_no_fault_in_the_provider(node: str, provider: IdentityP
     warned = [check["description"] for check in checks if check["status"] == "WARNING"]
     assert all("client_id_metadata_document" in text for text in warned), "the provider registers clients instead"
     assert len(checks) >= 2 and {check["status"] for check in checks} <= {"SUCCESS", "INFO", "WARNING"}, checks
+
+
+@pytest.mark.oracle
+@pytest.mark.slow
+@pytest.mark.parametrize("revision", ["2025-11-25", "2026-07-28"])
+def test_the_suite_finds_no_more_behind_a_sign_in(node: str, tmp_path: Path, revision: str) -> None:
+    suite = ORACLES / "conformance" / "node_modules" / "@modelcontextprotocol" / "conformance" / "dist" / "index.js"
+    if not suite.exists():
+        pytest.skip("the conformance suite is not installed; run scripts/oracles (it needs npm)")
+    expected = tmp_path / "expected.yml"
+    listed = (JUDGES / "shipped.yml").read_text("utf-8").rstrip()
+    # This scenario sends its requests past `fetch`, and so without the token: also the right ones get 401.
+    expected.write_text(f"{listed}\n  - dns-rebinding-protection # without a token\n", "utf-8")
+    with IdentityProvider(algorithm="ES256") as provider:
+        server = Child("-c", SERVE, "http", env=environ(tmp_path / "home", TRIPTYCH_OAUTH_ISSUER=provider.issuer))
+        try:
+            url = server.url()
+            bearing = {"NODE_OPTIONS": f"--import {(JUDGES / 'bearing.mjs').as_uri()}", "BEARER": provider.token(url)}
+            told = ("--requirements", revision, "--expected-failures", str(expected), "--output-dir", str(tmp_path / "out"))
+            done = subprocess.run(
+                [node, str(suite), "server", "--url", url, *told],
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
+                timeout=180,
+                check=False,
+                env={**os.environ, **bearing},
+            )
+        finally:
+            assert server.end() == 0, "".join(server.said)
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def visit(page: str) -> None:
