@@ -150,7 +150,7 @@ def test_the_suite_finds_no_more_behind_a_sign_in(node: str, tmp_path: Path, rev
         try:
             url = server.url()
             bearing = {"NODE_OPTIONS": f"--import {(JUDGES / 'bearing.mjs').as_uri()}", "BEARER": provider.token(url)}
-            told = ("--requirements", revision, "--expected-failures", str(expected), "--output-dir", str(tmp_path / "out"))
+            told = ("--requirements", revision, "--expected-failures", str(expected), "-o", str(tmp_path / "out"))
             done = subprocess.run(
                 [node, str(suite), "server", "--url", url, *told],
                 capture_output=True,

@@ -43,7 +43,7 @@ class Key:
 def _made(algorithm: str) -> Any:
     if algorithm == "EdDSA":
         return ed25519.Ed25519PrivateKey.generate()
-    curves = {"ES256": ec.SECP256R1, "ES384": ec.SECP384R1, "ES512": ec.SECP521R1}
+    curves: dict[str, Any] = {"ES256": ec.SECP256R1, "ES384": ec.SECP384R1, "ES512": ec.SECP521R1}
     if algorithm in curves:
         return ec.generate_private_key(curves[algorithm]())
     return rsa.generate_private_key(65537, 2048)

@@ -19,6 +19,7 @@ from mcp.server.auth.provider import AccessToken
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 
+from triptych.jobs.caller import READ, SPEND
 from triptych.server import scopes
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def user_of(owner: str) -> AuthenticatedUser:
 
 
 def _access(client_id: str) -> AccessToken:
-    return AccessToken(token="", client_id=client_id, scopes=[scopes.READ, scopes.SPEND])
+    return AccessToken(token="", client_id=client_id, scopes=[READ, SPEND])
 
 
 class Tokens:
@@ -117,7 +118,7 @@ class RequireToken:
             user, later = None, {"Retry-After": str(error.retry_after_s)}
             text = "Triptych: The identity provider does not answer, so nobody can sign in now. Try again soon.\n"
             refused = PlainTextResponse(text, 503, later)
-        if user and self._resource and scopes.READ not in user.scopes:
+        if user and self._resource and READ not in user.scopes:
             refused = _forbidden(self._resource)
         if refused or not user:
             await (refused or self._unauthorized(scope, reason))(scope, receive, send)
@@ -136,7 +137,7 @@ class RequireToken:
         """Return the response to a request without a token that counts."""
         send = _SIGN_IN if self._resource else _SEND_A_TOKEN
         if _LOOKS_FOR_OAUTH.fullmatch(scope.get("path", "")):
-            where = f"It is at {self._resource.issuer}" if self._resource else "There is no OAuth here"
+            where = "It has no authorization server of its own" if self._resource else "There is no OAuth here"
             return PlainTextResponse(f"Triptych: {where}. {send}\n", 404)
         sent = any(_BEARER.match(value) for name, value in scope["headers"] if name == b"authorization")
         error = "invalid_token" if sent else None  # RFC 6750, 3.1: no error code where no token was sent
@@ -149,5 +150,5 @@ class RequireToken:
 
 
 def _forbidden(resource: scopes.Resource) -> PlainTextResponse:
-    text = f"The token lacks the scope {scopes.READ}."
+    text = f"The token lacks the scope {READ}."
     return PlainTextResponse(f"Triptych: {text} {_SIGN_IN}\n", 403, resource.challenge("insufficient_scope", text))

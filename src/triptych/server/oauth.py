@@ -21,6 +21,7 @@ import jwt
 from mcp.server.auth.provider import AccessToken
 
 from triptych.core.clock import Clock, SystemClock
+from triptych.jobs.caller import READ, SPEND
 from triptych.jobs.file_links import SIGNED_IN
 from triptych.providers.operator_urls import OperatorUrls
 from triptych.server import scopes
@@ -136,7 +137,7 @@ class OAuth:
     def _scopes(self, claims: Mapping[str, Any]) -> list[str]:
         """Return our scopes in a token, without the prefix: from `scope`, `scp` (Entra, Okta) or `roles` (Entra)."""
         given = {one for name in ("scope", "scp", "roles") for one in words(claims.get(name))}
-        both = (scopes.READ, scopes.SPEND)
+        both = (READ, SPEND)
         return [scope for scope in both if scope in given or self.resource.prefix + scope in given]
 
     def _group(self, claims: Mapping[str, Any]) -> str | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -128,7 +130,12 @@ async def test_an_answer_above_the_limit_is_not_read(
 
 
 async def test_the_operators_urls_go_over_https_alone() -> None:
-    for url in ("http://id.example/keys", "http://127.0.0.1.evil.example/", "ftp://id.example", "https://a:b@id.example"):
+    for url in (
+        "http://id.example/keys",
+        "http://127.0.0.1.evil.example/",
+        "ftp://id.example",
+        "https://a:b@id.example",
+    ):
         with pytest.raises(errors.NotAllowed):
             await operator_urls.OperatorUrls().read_json(url)
 
@@ -155,9 +162,7 @@ async def test_a_new_key_is_read_once_and_counts(provider: IdentityProvider, clo
         await door.verify_token(first)
 
 
-async def test_a_flood_of_unknown_keys_costs_one_reading_a_minute(
-    provider: IdentityProvider, clock: FakeClock
-) -> None:
+async def test_a_flood_of_unknown_keys_costs_one_reading_a_minute(provider: IdentityProvider, clock: FakeClock) -> None:
     door = opened(provider, clock)
     await door.verify_token(provider.token(RESOURCE))
     stranger = Key("ES256", "strangers")
@@ -373,6 +378,18 @@ async def test_without_introspection_nobody_can_say(provider: IdentityProvider) 
 
 
 # -- the settings
+
+
+def test_without_an_issuer_nothing_of_it_is_imported() -> None:
+    code = """
+import sys
+from triptych.server import app, http
+async def never(): ...
+http.http_app(app.build(never, remote=True), "http", "127.0.0.1", ["a-token-0123456789"])
+found = {"triptych.server.oauth", "triptych.server.signing_keys", "triptych.server.introspection"} & set(sys.modules)
+assert not found, found
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 @pytest.mark.parametrize(

@@ -129,8 +129,10 @@ def wrong_tokens(provider: IdentityProvider) -> dict[str, str]:
     now = int(time.time())
     right = provider.token(RESOURCE)
     head, body, signature = right.split(".")
-    pem = provider.keys[0].private.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    pem = (
+        provider.keys[0]
+        .private.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     )
     stranger = Key("RS256", provider.keys[0].kid)
     claims = {"iss": provider.issuer, "aud": RESOURCE, "sub": "ann", "scope": BOTH, "exp": now + 600}
