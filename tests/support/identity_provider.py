@@ -211,11 +211,18 @@ class IdentityProvider:
         header: Mapping[str, Any] | None = None,
         algorithm: str | None = None,
         secret: Any = None,
+        lives_s: int = 600,
+        begins_s: int | None = None,
         **claims: Any,
     ) -> str:
-        """Return an access token; a claim or a header given as None is left out."""
+        """Return an access token; a claim or a header given as None is left out.
+
+        It ends in `lives_s`, and begins in `begins_s` if that is given.
+        """
         key, now = key or self.keys[-1], int(time.time())
-        right = {"iss": self.issuer, "aud": audience, "sub": "ann", "scope": BOTH, "iat": now, "exp": now + 600}
+        right: dict[str, Any] = {"iss": self.issuer, "aud": audience, "sub": "ann", "scope": BOTH, "iat": now, "exp": now + lives_s}
+        if begins_s is not None:
+            right["nbf"] = now + begins_s
         body = {name: value for name, value in {**right, **claims}.items() if value is not None}
         head = {"kid": key.kid, "typ": "at+jwt", **(header or {})}
         head = {name: value for name, value in head.items() if value is not None}
