@@ -24,12 +24,14 @@ from triptych.server.service_holder import ServiceHolder
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.middleware import Middleware
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
     from triptych.server import draining
     from triptych.server.health import Health
     from triptych.server.metrics import Metrics
+    from triptych.server.oauth import OAuth
 
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
 """A call may hold images as base64."""
@@ -53,6 +55,7 @@ def http_app(
     drain: draining.Drain | None = None,
     health: Health | None = None,
     metrics: Metrics | None = None,
+    oauth: OAuth | None = None,
 ) -> Starlette:
     """Return the ASGI application of one HTTP transport, with the checks around every route.
 
@@ -63,26 +66,27 @@ def http_app(
     from starlette.middleware import Middleware
     from starlette.routing import Mount, Route
 
-    from triptych.server import auth, draining, files, limits, sites, webhooks
+    from triptych.jobs.file_links import SIGNED_IN
+    from triptych.server import auth, draining, files, limits, scopes, sites, webhooks
 
     hints = webhooks.Hints(server.open_service)
-    first = [Middleware(draining.Draining, drain=drain or draining.Drain())]
-    if health:
-        from triptych.server.health import Probes
-
-        first.insert(0, Middleware(Probes, health=health, metrics=metrics))
-    if metrics:
-        from triptych.server.metrics import Counted
-
-        first.insert(0, Middleware(Counted, metrics=metrics))
-    own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # before everything but the probes
+    # Before the check of Host, which balancers do not know.
+    first = [*_probes(health, metrics), Middleware(draining.Draining, drain=drain or draining.Drain())]
     # Before the token, which providers do not have.
     called = [Middleware(webhooks.Webhooks, hints=hints)] if public else []
-    owners = [auth.owner_of(token) for token in tokens] + ([None] if own_token or not tokens else [])
-    checks = [Middleware(files.Signed, open_service=server.open_service, owners=owners)]
-    checks += [Middleware(auth.RequireToken, tokens=tokens, own=own_token)] if tokens or own_token else []
+    resource, closed = oauth.resource if oauth else None, bool(tokens or own_token or oauth)
+    open_paths = resource.metadata_paths if resource else frozenset()
+    own = Middleware(sites.OwnNames, names=own_names(host), public=public, open_paths=open_paths)
+    owners: list[str | None] = [auth.owner_of(token) for token in tokens]
+    owners += [SIGNED_IN] if oauth else []
+    owners += [None] if own_token or not closed else []
+    checks = [Middleware(scopes.ResourceMetadata, resource=resource)] if resource else []
+    checks += [Middleware(files.Signed, open_service=server.open_service, owners=owners)]
+    checks += [Middleware(auth.RequireToken, tokens=tokens, own=own_token, oauth=oauth)] if closed else []
+    checks += [Middleware(limits.CallsInProgress, limits=limits.LIMITS)]
+    if resource and transport == "http":  # an SSE client does not read the answers to its messages
+        checks += [Middleware(scopes.SpendDoor, resource=resource, limit_bytes=BODY_LIMIT_BYTES)]
     checks += [
-        Middleware(limits.CallsInProgress, limits=limits.LIMITS),
         Middleware(DisconnectWatcher, patience=server.patience),
     ]
     file = Route(f"{files.ROUTE}/{{handle:path}}", endpoint=files.serve_file, methods=["GET"])
@@ -131,6 +135,22 @@ def http_app(
             yield
 
     return _strict(Starlette(routes=routes, middleware=[*first, own, *called, *checks], lifespan=hinting))
+
+
+def _probes(health: Health | None, metrics: Metrics | None) -> list[Middleware]:
+    """Return what answers probes and counts requests, before everything else."""
+    from starlette.middleware import Middleware
+
+    found = []
+    if metrics:
+        from triptych.server.metrics import Counted
+
+        found.append(Middleware(Counted, metrics=metrics))
+    if health:
+        from triptych.server.health import Probes
+
+        found.append(Middleware(Probes, health=health, metrics=metrics))
+    return found
 
 
 def _strict(app: Starlette) -> Starlette:

@@ -1,9 +1,9 @@
 """Start the server: stdio, streamable HTTP at `/mcp`, or SSE at `/sse` (messages at `/messages/`).
 
 Rules: the service is opened once per process and outlives every connection. Host and Origin are always checked. A bind
-or a public URL that other machines can reach needs `TRIPTYCH_AUTH_TOKEN`. If tokens are set, every route but `/gallery`
-and `/files` needs one, on loopback too, and each token sees only its own jobs. stdout belongs to the protocol; messages
-for people go to stderr.
+or a public URL that other machines can reach needs `TRIPTYCH_AUTH_TOKEN` or `TRIPTYCH_OAUTH_ISSUER`. If one is set,
+every route but `/gallery`, `/files` and the metadata of RFC 9728 needs a token, on loopback too, and each owner sees
+only its own jobs. stdout belongs to the protocol; messages for people go to stderr.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from triptych.server.app import build
 from triptych.server.service_holder import ServiceHolder, SettingsSource, service_opener
 
 if TYPE_CHECKING:
+    from triptych.server.oauth import OAuth
     from triptych.settings import Settings
 
 Transport = Literal["stdio", "http", "sse"]
@@ -75,13 +76,19 @@ def serve(
 
     read = settings() if callable(settings) else settings
     tokens = [token.get_secret_value() for token in read.auth_tokens]
-    if not tokens and not http.is_loopback(host):
+    if not tokens and not read.oauth and not http.is_loopback(host):
         _refuse(
             f"{host} is reachable from other machines: set TRIPTYCH_AUTH_TOKEN to a long random text, which clients "
             "then send as `Authorization: Bearer …`, or bind to 127.0.0.1."
         )
     public = read.public_url
-    if public and not tokens and not own_token and not http.is_loopback(urlsplit(public).hostname or ""):
+    locally = http.is_loopback(urlsplit(public).hostname or "") if public else http.is_loopback(host)
+    if read.oauth and not locally and not (public or "").startswith("https://"):
+        _refuse(
+            "With TRIPTYCH_OAUTH_ISSUER set, TRIPTYCH_PUBLIC_URL must be the https:// address at which clients reach "
+            "this server: tokens are issued for it."
+        )
+    if public and not tokens and not own_token and not read.oauth and not locally:
         _refuse(
             f"TRIPTYCH_PUBLIC_URL is {public}, which is reachable from other machines: set TRIPTYCH_AUTH_TOKEN to a "
             "long random text, which clients then send as `Authorization: Bearer …`, or unset TRIPTYCH_PUBLIC_URL."
@@ -104,6 +111,8 @@ def serve(
     server = build(holder, remote=True, links=lambda: read.links, files_url=files_url, stateless=stateless)
     drain, health = draining.Drain(), Health(holder, works=engine)
     metrics = monitoring.metrics(read, health, holder, host)
+    path = "sse" if transport == "sse" else "mcp"
+    oauth = _oauth(read, f"{reached}/{path}")
     app = http.http_app(
         server,
         transport,
@@ -115,8 +124,8 @@ def serve(
         drain=drain,
         health=health,
         metrics=metrics,
+        oauth=oauth,
     )
-    path = "sse" if transport == "sse" else "mcp"
 
     def ready() -> None:
         if transport == "sse" and read.shared:
@@ -138,6 +147,17 @@ class _CleanLines(logging.Formatter):
         from triptych.core.text import block
 
         return block(super().format(record))
+
+
+def _oauth(settings: Settings, url: str) -> OAuth | None:
+    """Return the sign-in at the server's URL; None without an identity provider."""
+    if not settings.oauth:
+        return None
+    from triptych.server.oauth import OAuth
+    from triptych.server.scopes import Resource
+
+    resource = Resource(url, settings.oauth.issuer, settings.oauth.scope_prefix)
+    return OAuth(settings.oauth, resource, tuple(settings.setup.group_budgets_usd))
 
 
 def _refuse(message: str) -> NoReturn:
