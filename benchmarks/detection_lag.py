@@ -323,7 +323,7 @@ async def _simulate(shape: Shape, durations_s: Sequence[float], watched: bool) -
     elsewhere_s: list[float] = []
     with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
         stack.enter_context(patch("triptych.jobs.service.ProviderClient", lambda **_: InstantWire(api)))
-        stack.enter_context(patch("triptych.jobs.service.ImageFiles", InstantAssets))
+        stack.enter_context(patch("triptych.images.object_files.ImageFiles", InstantAssets))
         accounts = {"atlas": Account(atlas.PROVIDER, SecretStr("simulated"))}
         setup = ServiceConfig(Path(home), accounts, "atlas", budget_usd=None)
         here, elsewhere = (ImageService(setup, LoopClock(), _inline) for _ in range(2))

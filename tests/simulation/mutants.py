@@ -19,7 +19,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Patch:
-    """One replacement in one module; `.sql` names the statements that `triptych.storage.sqlite` reads."""
+    """One replacement in one module; `.sql` names the statements that `triptych.storage.statements` reads."""
 
     module: str
     old: str
@@ -115,8 +115,8 @@ MUTANTS: Sequence[Mutant] = (
             Patch("triptych.jobs.worker", "            now = moment(self._clock)\n", ""),
             Patch(
                 "triptych.jobs.worker",
-                "        limits, held, lease = self._limits(), list(self._held), uuid4().hex\n",
-                "        limits, held, lease = self._limits(), list(self._held), uuid4().hex\n"
+                "        slots, held, lease = self._slots(), list(self._held), uuid4().hex\n",
+                "        slots, held, lease = self._slots(), list(self._held), uuid4().hex\n"
                 "        now = moment(self._clock)\n",
             ),
         ),
@@ -124,8 +124,8 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "a process takes over what it holds itself",
         "triptych.jobs.worker",
-        "providers=list(limits), max_running=limits, held=held)\n            if claim is None",
-        "providers=list(limits), max_running=limits, held=[])\n            if claim is None",
+        "slots=slots, most=most, held=held), look\n",
+        "slots=slots, most=most, held=[]), look\n",
     ),
     _one(
         "a prediction in the history is matched by its time alone",
@@ -146,18 +146,18 @@ MUTANTS: Sequence[Mutant] = (
         (
             Patch(
                 "triptych.storage.jobs",
-                "            self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))\n",
+                "            budget.require(sum((p.quoted_usd for p in predictions), Decimal(0)))\n",
                 "",
             ),
             Patch(
                 "triptych.jobs.job_creation",
                 "        plan = cost_check.with_quotes(plan, await",
-                "        balance = await self._store.balance(moment(self._clock))\n"
+                "        balance = await self._store.tightest_budget(moment(self._clock), caller.owner)\n"
                 "        plan = cost_check.with_quotes(plan, await",
             ),
             Patch(
                 "triptych.jobs.job_creation",
-                "            await self._store.balance(moment(self._clock)),\n",
+                "            await self._store.tightest_budget(moment(self._clock), caller.owner),\n",
                 "            balance,\n",
             ),
         ),
@@ -180,8 +180,8 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "a disk that says no breaks a paid stream off",
         "triptych.jobs.early_outputs",
-        "            self._held.append(self._bounded(frame))\n",
-        '            raise errors.Outage("The disk is full.") from error\n',
+        "        self._held.append(self._bounded(frame))\n",
+        '        raise errors.Outage("The disk is full.")\n',
     ),
     _one(
         "asking for the status of an uncertain request sends it again",
@@ -243,7 +243,7 @@ MUTANTS: Sequence[Mutant] = (
     ),
     _one(
         "an image's file is not flushed",
-        "triptych.images.files",
+        "triptych.images.writing",
         "            os.fsync(file.fileno())\n",
         "",
     ),
@@ -370,10 +370,11 @@ def put_in(mutant: str | Mutant) -> None:
         patched(patch)  # it applies
         if patch.module == ".sql":
             # The statements are read as text: what reads them replaces in them.
-            reads = 'text = files("triptych.storage").joinpath("queries.sql").read_text("utf-8")'
-            source = path_of("triptych.storage.sqlite").read_text("utf-8")
+            reads = 'text = files("triptych.storage").joinpath(name).read_text("utf-8")'
+            source = path_of("triptych.storage.statements").read_text("utf-8")
             assert source.count(reads) == 1
-            sources["triptych.storage.sqlite"] = source.replace(reads, f"{reads}.replace({patch.old!r}, {patch.new!r})")
+            mistaken = f"{reads}.replace({patch.old!r}, {patch.new!r})"
+            sources["triptych.storage.statements"] = source.replace(reads, mistaken)
             continue
         before = sources.get(patch.module) or path_of(patch.module).read_text("utf-8")
         sources[patch.module] = before.replace(patch.old, patch.new)

@@ -36,6 +36,7 @@ import anyio
 import PIL.Image
 
 from support import machine
+from support.stored import sqlite_of
 from triptych import providers, settings
 from triptych.core.requests import Request
 from triptych.images import processing
@@ -165,7 +166,7 @@ def _around(moments: Moments, label: str, move: Callable[..., Any]) -> Callable[
 
 
 def watch_requests(moments: Moments) -> None:
-    bare, sent, next_event = client._client, Submission._submit_and_read, client._Stream.next_event
+    bare, sent, next_event = client.new_client, Submission._submit_and_read, client._Stream.next_event
     whose: ContextVar[str] = ContextVar("whose", default="a request's")
 
     async def told(event: str, info: Any, earlier: Any = None) -> None:
@@ -192,7 +193,7 @@ def watch_requests(moments: Moments) -> None:
         moments.reach("an event of a stream came")
         return came
 
-    client._client = lambda **options: bare(verify=NO_TLS, event_hooks={"request": [follow]}, **options)
+    client.new_client = lambda **options: bare(verify=NO_TLS, event_hooks={"request": [follow]}, **options)
     guarded_transport.connections = connections
     Submission._submit_and_read = submit  # type: ignore[method-assign,assignment]
     client._Stream.next_event = event  # type: ignore[method-assign]
@@ -207,7 +208,7 @@ connections = functools.partial(guarded_transport.connections, verify=NO_TLS)
 
 def no_flushes(service: ImageService) -> None:
     """Leave flushing to the system: a killed process loses nothing by it, and most of a case's time goes there."""
-    service.store.plain._db.connection.execute("PRAGMA synchronous=OFF")
+    sqlite_of(service.store.plain).connection.execute("PRAGMA synchronous=OFF")
 
 
 async def work(case: dict[str, Any]) -> None:
@@ -215,7 +216,8 @@ async def work(case: dict[str, Any]) -> None:
     with mock.patch.object(migrations, "migrate", machine.copy_migrated):
         service = ImageService(settings.read(case["environ"]).setup, clock)
     no_flushes(service)
-    service.store.plain._db.connection = Connection(service.store.plain._db.connection, moments)  # type: ignore[assignment]
+    database = sqlite_of(service.store.plain)
+    database.connection = Connection(database.connection, moments)  # type: ignore[assignment]
     watch_files(moments)
     watch_requests(moments)
     terms = Terms(wait_s=0, save_to=case["save_to"])
@@ -235,7 +237,7 @@ async def warm_up() -> None:
     PIL.Image.init()
     machine.migrated()
     assert [processing, uploads, *(providers.load(name) for name in providers.names())]
-    await client._client(verify=NO_TLS).aclose()
+    await client.new_client(verify=NO_TLS).aclose()
 
 
 def killed(line: str) -> int:

@@ -9,6 +9,7 @@
     │   ├── UnknownModel          no such model or provider
     │   ├── OutOfLimits           a count, size, format or prompt that the model does not take
     │   ├── NoKey                 the provider's key variable is not set
+    │   ├── NoScope               the caller signed in without the right to spend
     │   └── OverBudget            the quote is above a cap, or wants a confirmation
     ├── Refused               the provider refused before accepting: nothing was paid
     │   ├── KeyRejected           401 or 403
@@ -19,6 +20,7 @@
     ├── Failed                the provider accepted, then decided against it
     │   └── Moderated             its content filter decided against it
     ├── Outage                no usable response: time-outs, 5xx, HTML, broken JSON
+    │   ├── NotStored             our disk or object store did not take an image
     │   ├── NotSent               the request surely did not arrive
     │   ├── AnswerLost            the request may have arrived; its response was lost
     │   ├── Unclear               a list was read and does not show whether it has the request
@@ -126,6 +128,12 @@ class NoKey(BadRequest):
     kind = "no_key"
 
 
+class NoScope(BadRequest):
+    """The caller signed in without the right to spend."""
+
+    kind = "no_scope"
+
+
 class OverBudget(BadRequest):
     """Above a cap, or unconfirmed. `confirm_usd` is the quote to confirm, where only the confirmation is missing.
 
@@ -186,6 +194,12 @@ class Outage(TriptychError):
 
     kind = "outage"
     retryable = True
+
+
+class NotStored(Outage):
+    """Our own disk or object store did not take an image; what it came from still has it."""
+
+    kind = "not_stored"
 
 
 class NotSent(Outage):

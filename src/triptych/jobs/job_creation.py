@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
 import anyio
+from pydantic import SecretStr
 
 from triptych import catalog
-from triptych.core import errors
+from triptych.core import errors, telemetry
 from triptych.core.clock import Clock, moment
 from triptych.core.models import Image, Job, Reference
 from triptych.core.offers import Offer
 from triptych.core.requests import Request
+from triptych.images.objects import ObjectsPlace
 from triptych.jobs import cost_check, live_choice, planning, routing
 from triptych.jobs.caller import Caller
 from triptych.jobs.catalogues import Catalogues
@@ -32,6 +34,7 @@ from triptych.jobs.pricing import Pricing
 from triptych.jobs.results import Cost, JobResult, Progress
 from triptych.providers.client import Account, first_call
 from triptych.storage.async_store import AsyncStore
+from triptych.storage.database import Database, open_database
 
 T = TypeVar("T")
 
@@ -47,7 +50,8 @@ class ServiceConfig:
     """The configuration of a service; `settings` reads it from the environment.
 
     `accounts` are all known providers, usable or not, in order of preference. `allowed_dirs` may be read and written by
-    every caller; `budget_usd` None is no cap; `proxy_resolves` is explained in `ProviderClient`. With `live_models` the
+    every caller; `budget_usd` None is no cap, and so are `owner_budget_usd` (for each owner) and a group that is not in
+    `group_budgets_usd`; `proxy_resolves` is explained in `ProviderClient`. With `live_models` the
     providers' live catalogues are used, else the built-in table alone.
     """
 
@@ -56,9 +60,24 @@ class ServiceConfig:
     default_provider: str
     allowed_dirs: tuple[Path, ...] = ()
     budget_usd: Decimal | None = Decimal(10)
+    owner_budget_usd: Decimal | None = None
+    group_budgets_usd: Mapping[str, Decimal] = field(default_factory=dict)
     confirm_usd: Decimal = Decimal(1)
     proxy_resolves: bool = False
     live_models: bool = True
+    database_url: SecretStr | None = None
+    """A PostgreSQL database; None is the SQLite file in `home`."""
+
+    def open_database(self) -> Database:
+        """Open the configured database; this may block.
+
+        Raises: `errors.Unusable` if it cannot be used, `errors.Outage` if it cannot be used now.
+        """
+        url = self.database_url.get_secret_value() if self.database_url else None
+        return open_database(self.home / "triptych.db", url)
+
+    objects: ObjectsPlace | None = None
+    """The object store for images; None: they are files below `home`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +157,18 @@ class JobCreation:
             save_to=prepared.save_to,
             again=terms.again,
             owner=caller.owner,
+            budget_group=caller.group,
             sources=prepared.expanded.sources,
         )
         earlier = await self._write_with_retry(
             lambda: self._store.add_job(job, predictions, now=moment(self._clock), attach=not terms.again),
             end_s - self._clock.monotonic(),
         )
+        if not earlier:
+            with telemetry.span(
+                "job", job_id=job.id, provider=job.provider, model=job.model, predictions=len(predictions)
+            ):
+                pass  # the first span of the job's own trace
         return CreatedJob(earlier or job, not earlier, end_s, prepared.save_to)  # another process may have been quicker
 
     async def _prepare(self, request: Request, terms: Terms, caller: Caller) -> _Prepared:
@@ -246,7 +271,7 @@ class JobCreation:
             plan,
             terms.max_cost_usd,
             self._config.confirm_usd,
-            await self._store.balance(moment(self._clock)),
+            await self._store.tightest_budget(moment(self._clock), caller.owner, caller.group),
             asks=caller.asks,
             agreed_usd=caller.agreed_usd,
         )

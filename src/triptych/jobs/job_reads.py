@@ -15,6 +15,7 @@ from triptych.jobs.caller import Caller
 from triptych.jobs.presenters import Link
 from triptych.jobs.results import ImageResult, JobResult, JobsResult, JobStages, SpendResult, Stage
 from triptych.providers.client import Account
+from triptych.storage.budget import GroupBudget, OwnerBudget
 from triptych.storage.jobs import Store
 from triptych.storage.summaries import Seen
 
@@ -106,15 +107,15 @@ def job_result(
         page=page,
         remaining_s=remaining_s,
         made_again=store.made_again(job.id) if job.request.is_chain and faulty else None,
-        page_size=None if every else _page_size(store, job, outputs),
+        page_size=None if every else _page_size(store, job, outputs, link),
         findable=any(resumption.state_after(p, accounts) is State.SUBMITTING for p in faulty),
         link=link,
     )
 
 
-def _page_size(store: Store, job: Job, outputs: Sequence[Output]) -> int:
+def _page_size(store: Store, job: Job, outputs: Sequence[Output], link: Link) -> int:
     """Return how many images a page lists. The first listing of an ended job with several pages fixes it."""
-    size = job.page_size or presenters.page_size(outputs, store.image_by_sha256)
+    size = job.page_size or presenters.page_size(outputs, store.image_by_sha256, link)
     if job.page_size is None and len(outputs) > size and job.status.has_ended:
         with suppress(errors.Outage):  # another program locks the database: the next listing fixes the same size
             store.fix_page_size(job.id, size)
@@ -142,4 +143,12 @@ def spent(store: Store, days: int, caller: Caller, now: Moment) -> SpendResult:
         raise errors.OutOfLimits(f"days is 1 to {MOST_SPEND_DAYS}; it was {days}.")
     since = now.at.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days - 1)
     rows, total = store.ledger.spending(since, caller.owner)
-    return SpendResult(days=days, rows=rows, total=total, budget=store.balance(now))
+    budgets = store.ledger.budgets(now, caller.owner, caller.group)
+    return SpendResult(
+        days=days,
+        rows=rows,
+        total=total,
+        budget=budgets[0],
+        owner_budget=next((one for one in budgets if isinstance(one, OwnerBudget)), None),
+        group_budget=next((one for one in budgets if isinstance(one, GroupBudget)), None),
+    )

@@ -250,6 +250,10 @@ class SpendResult(Result):
     rows: list[SpentRow]
     total: Spent
     budget: Budget
+    owner_budget: Budget | None = None
+    """The caller's own, where the setting gives each owner one."""
+    group_budget: Budget | None = None
+    """That of the caller's group, where it has one."""
 
 
 class PrunedItem(Result):
@@ -273,6 +277,14 @@ class PruneResult(Result):
     bytes: int
     unsaved: int
     unsaved_bytes: int
+
+
+class CopyResult(Result):
+    """What `triptych objects copy` copied; `lost` are the handles of images whose file is lost or damaged."""
+
+    copied: int
+    bytes: int
+    lost: list[str]
 
 
 class Saved(Result):

@@ -71,7 +71,7 @@ class Submission:
         self._accounts = accounts
         self._clock = clock
         self._polling = polling
-        self._requests = ProviderRequests(store, provider_client, clock, polling)
+        self._requests = ProviderRequests(store, image_files, provider_client, clock, polling)
         self._transitions = Transitions(store, clock, changed)
         self._downloads = Downloads(store, image_files, provider_client, accounts, clock, changed, notifier)
         self._completion = Completion(
@@ -234,7 +234,7 @@ class Submission:
         routes = job.routes if job else ()
         if isinstance(error, errors.RateLimited | errors.NotSent):
             if isinstance(error, errors.RateLimited):
-                self._polling.pause_submits(
+                await self._polling.pause_submits(
                     prediction.provider, retry_delay_s(prediction.attempts + 1, error.retry_after_s)
                 )
             if prediction.attempts + 1 < (MAX_SUBMITS_BEFORE_REROUTE if routes else SUBMIT_TRIES):

@@ -21,21 +21,24 @@ from uuid import uuid4
 import anyio
 import anyio.abc
 
-from triptych.core import errors
+from triptych.core import errors, telemetry
 from triptych.core.clock import Clock, Notifier, moment
+from triptych.core.models import Prediction, State
 from triptych.core.states import HEARTBEAT_S, LEASE_S
 from triptych.images.files import ImageFiles
 from triptych.jobs.polling import Polling
 from triptych.jobs.submission import Submission
 from triptych.providers.client import Account, ProviderClient
 from triptych.storage.async_store import AsyncStore
-from triptych.storage.claims import Claim
+from triptych.storage.claims import Claim, Look, Slots
 from triptych.storage.jobs import Store
 
 log = logging.getLogger(__name__)
 
 MAX_STEPS_AT_ONCE = 32
 MAX_STEPS_PER_PROVIDER = 12
+FINISH_S = 1.0
+"""How long a stopping worker lets its steps go on. Work that is cut off goes on elsewhere when its lease has ended."""
 DB_POLL_INTERVAL_S = 1.0
 """How often the database is read for changes by other processes."""
 
@@ -67,38 +70,62 @@ class Worker:
         )
         self._held: dict[str, Claim] = {}
         """The claims that this process works on, by prediction id."""
+        self._stopping = False
         self._sweeping: set[str] = set()
         self._due_s: float | None = None
-        """When the next claim is due, as the last `_claim` read it."""
+        """When the next step was due before the last `_claim`."""
+        self._looked_s: float | None = None
+
+    def stop(self) -> None:
+        """Claim nothing more, and let `run` end."""
+        self._stopping = True
+        self.notifier.notify()
 
     async def run(self) -> None:
-        """Work until cancelled; a submit that was sent gets a few more seconds for its response."""
+        """Work until `stop` or cancelled.
+
+        After `stop` the steps in progress have `FINISH_S` to end. A submit that was sent gets a few more seconds for
+        its response, also when cancelled.
+        """
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_leases)
-            while True:
+            said = ""
+            while not self._stopping:
                 changed = self.notifier.next
+                self._looked_s = self._clock.monotonic()
                 try:
                     await self._start_sweeps(tasks)  # it may make polls due
-                    if await self._start_step(tasks):
+                    if await self._start_steps(tasks):
                         continue
-                    idle_s = self._idle_s()
+                    said, idle_s = "", self._idle_s()
                 except errors.Outage as error:
-                    log.warning("nothing can be claimed: %s", error.message)
-                    idle_s = DB_POLL_INTERVAL_S
+                    if error.message != said:  # an older program beside a newer one is refused again and again
+                        log.warning("nothing can be claimed: %s", error.message)
+                    said, idle_s = error.message, DB_POLL_INTERVAL_S
                 except Exception:
                     log.exception("internal error while looking for work; the worker goes on")
                     idle_s = DB_POLL_INTERVAL_S
                 await self._clock.wait(changed, idle_s)
+            end_s = self._clock.monotonic() + FINISH_S
+            while self._held and (left_s := end_s - self._clock.monotonic()) > 0:
+                await self._clock.wait(self.notifier.next, left_s)
+            tasks.cancel_scope.cancel()
 
-    async def _start_step(self, tasks: anyio.abc.TaskGroup) -> bool:
-        claim = await self._claim()
-        if claim:
+    @property
+    def is_alive(self) -> bool:
+        """Whether the worker looks for work, and did so a short while ago."""
+        return self._looked_s is not None and self._clock.monotonic() - self._looked_s < LEASE_S
+
+    async def _start_steps(self, tasks: anyio.abc.TaskGroup) -> bool:
+        claims = await self._claim(MAX_STEPS_AT_ONCE)
+        for started, claim in enumerate(claims):
             try:
                 tasks.start_soon(self._work, claim)
             except BaseException:
-                self._held.pop(claim.prediction.id, None)
+                for lost in claims[started:]:
+                    self._held.pop(lost.prediction.id, None)
                 raise
-        return claim is not None
+        return bool(claims)
 
     async def _start_sweeps(self, tasks: anyio.abc.TaskGroup) -> None:
         for name in self._accounts:
@@ -112,17 +139,16 @@ class Worker:
 
     async def step(self) -> bool:
         """Do the most urgent step; return whether there was one."""
-        claim = await self._claim()
-        if claim:
+        claims = await self._claim(1)
+        for claim in claims:
             await self._work(claim)
-        return claim is not None
+        return bool(claims)
 
     async def next_due(self) -> float | None:
         """Return when the next step is due on the monotonic clock, None if none is known."""
-        limits = self._limits()
-        return await self._store.next_due(
-            now=moment(self._clock), providers=list(limits), max_running=limits, held=list(self._held)
-        )
+        look = await self._store.look(now=moment(self._clock), slots=self._slots(), held=list(self._held))
+        self._polling.update(look)
+        return look.due_at
 
     async def sweep(self, name: str) -> None:
         """Ask a provider once which running predictions have ended, and poll those.
@@ -132,55 +158,63 @@ class Worker:
         account = self._accounts[name]
         assert account.provider.finished
         try:
-            tickets = await self._polling.tickets_to_sweep(name)
-            ended = await self._client.run(account, account.provider.finished(sorted(tickets)))
-            await self._polling.record_sweep(name, tickets, ended)
-        except errors.TriptychError as error:
-            log.info("the list of %s cannot be read: %s", name, error.message)
-            self._polling.sweep_failed(name, error.retry_after_s)
+            try:
+                tickets = await self._polling.tickets_to_sweep(name)
+                ended = await self._client.run(account, account.provider.finished(sorted(tickets)))
+                await self._polling.record_sweep(name, tickets, ended)
+            except errors.TriptychError as error:
+                log.info("the list of %s cannot be read: %s", name, error.message)
+                await self._polling.sweep_failed(name, error.retry_after_s)
         except Exception:
             log.exception("internal error while reading the list of %s; single polls go on", name)
-            self._polling.sweep_failed(name)
+            await self._polling.sweep_failed(name)
         finally:
             self._sweeping.discard(name)
             self.notifier.notify()
 
     async def sweep_is_due(self, name: str) -> bool:
         """Return whether to sweep a provider now."""
+        await self.next_due()
         return await self._polling.sweep_is_due(name)
 
     def next_sweep(self) -> float | None:
         """Return when the next sweep is due on the monotonic clock, None without one."""
         return self._polling.next_sweep(except_for=self._sweeping)
 
-    async def _claim(self) -> Claim | None:
-        limits, held, lease = self._limits(), list(self._held), uuid4().hex
-        if not limits:
-            self._due_s = None
-            return None
+    async def _claim(self, most: int) -> list[Claim]:
+        slots, held, lease = self._slots(), list(self._held), uuid4().hex
 
-        def claim_due(store: Store) -> tuple[Claim | None, float | None]:
+        def claim_due(store: Store) -> tuple[list[Claim], Look]:
             now = moment(self._clock)
-            # A read without the limits first: an idle server takes no lock.
-            due_s = store.next_due(now=now, providers=list(limits), max_running={}, held=held)
-            if due_s is None or due_s > now.mono_s:
-                return None, due_s
-            claim = store.claim(now=now, lease=lease, providers=list(limits), max_running=limits, held=held)
-            if claim is None:
-                due_s = store.next_due(now=now, providers=list(limits), max_running=limits, held=held)
-            return claim, due_s
+            look = store.look(now=now, slots=slots, held=held)  # an idle server takes no lock
+            if look.due_at is None or look.due_at > now.mono_s:
+                return [], look
+            return store.claim(now=now, lease=lease, slots=slots, most=most, held=held), look
 
-        claim, self._due_s = await self._store.run(claim_due)
-        if claim:
-            self._held[claim.prediction.id] = claim
-        return claim
+        claims, look = await self._store.run(claim_due)
+        self._held.update({claim.prediction.id: claim for claim in claims})
+        self._due_s = look.due_at
+        self._polling.update(look)
+        for claim in claims:
+            self._tell_lag(claim.prediction)
+        return claims
 
-    def _limits(self) -> dict[str, int]:
-        """Return how many predictions may run at each provider that has a step free in this process."""
-        if len(self._held) >= MAX_STEPS_AT_ONCE:
-            return {}
+    def _tell_lag(self, prediction: Prediction) -> None:
+        """Tell how late a poll is. A queued prediction waits for its account; a due time of 0 has no age."""
+        if prediction.state is State.RUNNING and prediction.due_at > 0:
+            late_s = max(self._clock.monotonic() - prediction.due_at, 0.0)
+            telemetry.value("poll_lag_s", late_s, provider=prediction.provider)
+
+    def _slots(self) -> list[Slots]:
+        """Return what this process may claim for each account."""
+        if self._stopping:
+            return []
         steps = Counter(claim.prediction.provider for claim in self._held.values())
-        return {name: most for name, most in self._polling.limits().items() if steps[name] < MAX_STEPS_PER_PROVIDER}
+        free = MAX_STEPS_AT_ONCE - len(self._held)
+        return [
+            Slots(one.id, name, one.provider.max_running, min(MAX_STEPS_PER_PROVIDER - steps[name], free))
+            for name, one in self._accounts.items()
+        ]
 
     def _idle_s(self) -> float:
         due = min([at for at in (self._due_s, self.next_sweep()) if at is not None], default=None)
@@ -201,8 +235,17 @@ class Worker:
 
     async def _work(self, claim: Claim) -> None:
         """Do one step. If its result cannot be written, the state stays, and a later claim repeats the step."""
+        prediction = claim.prediction
+        step = telemetry.span(
+            "step",
+            job_id=prediction.job_id,
+            prediction_id=prediction.id,
+            provider=prediction.provider,
+            state=prediction.state,
+        )
         try:
-            await self._submission.advance(claim)
+            with step:
+                await self._submission.advance(claim)
         except errors.Outage as error:  # the database or the disk
             log.warning("%s waits: %s", claim.prediction.id, error.message)
             await self._put_back(claim)

@@ -9,6 +9,7 @@ response before it is returned. Only requests that cost nothing are repeated.
 
 from __future__ import annotations
 
+import hmac
 import io
 import logging
 import math
@@ -25,7 +26,7 @@ import httpx2
 from pydantic import SecretStr
 
 from triptych import __version__
-from triptych.core import errors
+from triptych.core import errors, telemetry
 from triptych.providers import (
     STREAM_END,
     Flow,
@@ -68,6 +69,8 @@ class Account:
     provider: Provider
     key: SecretStr | None = None
     base_urls: Mapping[str, str] = field(default_factory=dict)
+    callback_site: str | None = None
+    """The site of this installation that the provider can call."""
 
     def __post_init__(self) -> None:
         for name, url in self.base_urls.items():
@@ -79,6 +82,14 @@ class Account:
         key = self.key.get_secret_value() if self.key else ""
         if not (key.isascii() and key.isprintable()) or " " in key:
             raise errors.BadRequest(f"{self.provider.key_env} has a space or another character that is in no API key.")
+
+    @property
+    def id(self) -> str:
+        """The provider's name, and a hash of the key for its limits and pauses in the database; never the key."""
+        if not self.key:
+            return self.provider.name
+        digest = hmac.digest(self.key.get_secret_value().encode(), b"Triptych account", "sha256")
+        return f"{self.provider.name}:{digest.hex()[:8]}"
 
     @property
     def usable(self) -> bool:
@@ -143,7 +154,8 @@ class ProviderClient:
         Raises: what the flow raises; `errors.NoKey`; `errors.NotSent` and `errors.AnswerLost` from the network.
         """
         try:
-            return await self._drive(account, flow, tries, on_frame, before_send)
+            with telemetry.span("call", provider=account.provider.name, kind=getattr(flow, "__name__", "other")):
+                return await self._drive(account, flow, tries, on_frame, before_send)
         except errors.KeyRejected as error:  # a flow does not know where its key comes from
             message = f"{error.message} In the server's environment, set {account.provider.key_env} to a valid key."
             raise errors.KeyRejected(message, request_id=error.request_id) from error
@@ -190,7 +202,9 @@ class ProviderClient:
         tries, before_send = (tries, None) if call.repeatable else (1, before_send)
         for attempt in range(1, tries + 1):
             try:
-                response = await self._send_once(account, call, url, stream, before_send)
+                with telemetry.span("request", provider=account.provider.name, method=call.method) as span:
+                    response = await self._send_once(account, call, url, stream, before_send)
+                    span.set(status=response.status)
             except errors.Outage:
                 if attempt == tries:
                     raise
@@ -255,7 +269,7 @@ class ProviderClient:
             # Requests to this machine use no proxy: they may be plain http, and carry a key.
             direct = {"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None}
             carried = {"transport": self._transport(provider)} if self._transport else {"mounts": direct}
-            self._apis[provider] = _client(**carried)
+            self._apis[provider] = new_client(**carried)
         return self._apis[provider]
 
     async def fetch(
@@ -268,7 +282,8 @@ class ProviderClient:
         Raises: `errors.NotAllowed` for an address that is not public or a scheme that is not https, `errors.Refused`
         for a 4xx, `errors.Outage` for anything that may work later.
         """
-        return await guarded_transport.fetch(self._guarded_client(pool, origins), url, max_bytes)
+        with telemetry.span("call", provider=pool or "link", kind="download"):
+            return await guarded_transport.fetch(self._guarded_client(pool, origins), url, max_bytes)
 
     def _guarded_client(self, pool: str, origins: frozenset[str]) -> httpx2.AsyncClient:
         """Return the client for URLs from outside."""
@@ -276,7 +291,7 @@ class ProviderClient:
             transport = guarded_transport.GuardedTransport(
                 self._resolve, origins, self._public, proxy_resolves=self._proxy_resolves
             )
-            self._guarded[pool, origins] = _client(trust_env=False, transport=transport)
+            self._guarded[pool, origins] = new_client(trust_env=False, transport=transport)
         return self._guarded[pool, origins]
 
 
@@ -369,7 +384,7 @@ def _on_origin(account: Account, call: HttpRequest, url: str) -> bool:
     return url_safety.origin(url) == url_safety.origin(base) and not url_safety.parsed(url).userinfo
 
 
-def _client(**options: Any) -> httpx2.AsyncClient:
+def new_client(**options: Any) -> httpx2.AsyncClient:
     """Return a client that follows no redirect and remembers no cookie.
 
     Raises: `errors.BadRequest` for a proxy that cannot be used.

@@ -60,7 +60,8 @@ _STATUS_OF_CODE: Sequence[tuple[re.Pattern[str], int]] = (
 
 def submit(edit: ProviderRequest) -> Flow[Pending | Done]:
     """Return the ticket, which is the edit's own id; or the images, from a server that responds when they are done."""
-    response = yield _post([_task(edit)], repeatable=False, timeout_s=120.0)
+    called = {"webhookURL": edit.callback_url} if edit.callback_url else {}
+    response = yield _post([{**_task(edit), **called}], repeatable=False, timeout_s=120.0)
     body = response.json()
     items, task_errors = _entries_of(body, edit.client_id)
     pending = Pending(edit.client_id, _poll_url(edit))
@@ -85,7 +86,7 @@ def _task(edit: ProviderRequest) -> dict[str, Any]:
         "taskType": "imageInference",
         "taskUUID": edit.client_id,
         "model": offer.endpoint,
-        "positivePrompt": edit.request.prompts[0] if independent else edit.prompt,
+        "positivePrompt": edit.request.with_look(edit.request.prompts[0]) if independent else edit.prompt,
     }
     if edit.size:
         task["width"], task["height"] = edit.size
@@ -384,6 +385,7 @@ PROVIDER = Provider(
     submit=submit,
     poll=poll,
     upload=upload,
+    calls_back=True,
     find=find,
     finished=finished,
     balance=balance,

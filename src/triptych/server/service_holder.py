@@ -24,16 +24,21 @@ CLOSE_LIMIT_S = 9.0
 """Longer than a submit in progress may still wait for its response (`submission.SHUTDOWN_GRACE_S`)."""
 
 
-def service_opener(settings: Settings | SettingsSource) -> Callable[[], AbstractAsyncContextManager[ImageService]]:
-    """Return a function that reads the settings and opens a service; it sends logging to stderr."""
+def service_opener(
+    settings: Settings | SettingsSource, *, engine: bool = True
+) -> Callable[[], AbstractAsyncContextManager[ImageService]]:
+    """Return a function that reads the settings and opens a service; it sends logging to stderr.
+
+    Without `engine`, other processes advance its jobs.
+    """
 
     def open_it() -> AbstractAsyncContextManager[ImageService]:
+        from triptych import logs
         from triptych.jobs import service
-        from triptych.settings import configure_logging
 
         read = settings() if callable(settings) else settings
-        configure_logging(read.log_level)
-        return service.open_service(read.setup)
+        logs.configure(read.log_level, read.log_format)
+        return service.open_service(read.setup, engine=engine)
 
     return open_it
 
@@ -48,6 +53,7 @@ class ServiceHolder:
     def __init__(self, open_service: Callable[[], AbstractAsyncContextManager[ImageService]]) -> None:
         self._open = open_service
         self._service: ImageService | None = None
+        self._stopping = False
         self._closing = anyio.Event()
         self._closed = anyio.Event()
         self._opening = anyio.Lock()
@@ -81,6 +87,17 @@ class ServiceHolder:
                 await self.close()
                 self._tasks.cancel_scope.cancel()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping
+
+    def stop(self) -> None:
+        """Begin the orderly end: no further step begins, and waiting calls return. The service stays open."""
+        self._stopping = True
+        if self._service is not None:
+            self._service.stop()
+
     async def close(self) -> None:
         """Close the service in order, or stop waiting for that after a few seconds."""
         self._closing.set()
@@ -103,6 +120,8 @@ class ServiceHolder:
         try:
             async with self._open() as self._service:
                 opened = True
+                if self._stopping:
+                    self._service.stop()
                 task_status.started()
                 await self._closing.wait()
         except Exception:
