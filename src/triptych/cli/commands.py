@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from triptych.cli import formatting
 from triptych.cli.compare import compare
+from triptych.cli.db import db
 from triptych.cli.formatting import Exit, exit_of_status
 from triptych.cli.install import install
 from triptych.cli.job_commands import follow_job, paid_options, run_paid, with_all_images
@@ -388,6 +389,7 @@ ALL = (
     look,
     view,
     save,
+    db,
     doctor,
     install,
     serve,

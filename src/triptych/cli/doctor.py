@@ -34,10 +34,12 @@ from triptych.providers.client import Account, ProviderClient
 from triptych.providers.url_safety import LOOPBACK
 from triptych.settings import Settings
 from triptych.settings import read as read_settings
+from triptych.storage.jobs import Store
 
 LITTLE_DISK_BYTES = 500_000_000
 KNOCK_TIMEOUT_S = 6.0
 CLOCK_LEEWAY_S = 300
+MOST_DIFFERENCES = 5
 RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
 
 
@@ -148,8 +150,16 @@ def _database(setup: ServiceConfig) -> Check:
     if not setup.database_url and not path.exists():
         return Check(about="database", state="off", found="does not exist yet; the first use creates it")
     try:
-        with closing(setup.open_database()) as database:
-            database.check()
+        with closing(Store(setup.open_database(), setup.home / "images")) as store:
+            store.check()
+            if differences := store.differences():
+                store.recount()
+                return Check(
+                    about="database",
+                    state="fault",
+                    found=f"totals differed from the predictions: {'; '.join(differences[:MOST_DIFFERENCES])}",
+                    mend="They are counted again now. If it comes back, report it.",
+                )
     except errors.Unusable as error:
         return Check(about="database", state="fault", found=error.found, mend=error.mend)
     except errors.TriptychError as error:

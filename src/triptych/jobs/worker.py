@@ -174,6 +174,7 @@ class Worker:
 
     async def sweep_is_due(self, name: str) -> bool:
         """Return whether to sweep a provider now."""
+        await self.next_due()
         return await self._polling.sweep_is_due(name)
 
     def next_sweep(self) -> float | None:

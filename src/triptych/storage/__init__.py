@@ -11,7 +11,8 @@ Other packages use these modules; this file imports none of them:
     looks         the looks and their versions
     database      `Database`, the interface of both databases, and `open_database`
     sqlite        `Database`: the connection, statements by name, transactions
-    postgres      the same over a pool of connections; with `postgres_pool`, `postgres_errors` and `postgres_clock`
+    postgres      the same over a pool of connections; with `postgres_pool`, `…_errors`, `…_clock`, `…_listen`
+    copying       `copy`: a SQLite file into PostgreSQL
     statements    the statements of `queries.sql` by name
     rows          values as columns, rows as values
 
@@ -19,4 +20,17 @@ Inside stand `queries.sql`, with every statement, `queries_postgres.sql`, with t
 and `migrations`, with the numbered changes of the tables.
 """
 
-__all__ = ["async_store", "budget", "claims", "database", "jobs", "looks", "reads", "rows", "sqlite", "summaries"]
+__all__ = [
+    "async_store",
+    "budget",
+    "claims",
+    "copying",
+    "database",
+    "jobs",
+    "looks",
+    "postgres",
+    "reads",
+    "rows",
+    "sqlite",
+    "summaries",
+]

@@ -150,15 +150,7 @@ class Ledger:
             since_mono=now.mono_s - DAY_S if boot_id() else math.inf,  # infinity where boots have no id
         )
         assert row
-        return _dollars(row["charged_nano"]), _dollars(row["reserved_nano"])
-
-    def differences(self) -> list[str]:
-        """Return where the totals differ from the sums over the predictions, as sentences; it reads all of them."""
-        return [
-            f"{row['scope'] or 'all jobs'}, {row['bucket']}: charged {_dollars(row['charged_nano'])} too much, "
-            f"reserved {_dollars(row['reserved_nano'])} too much"
-            for row in self._db.all("money_differences")
-        ]
+        return dollars(row["charged_nano"]), dollars(row["reserved_nano"])
 
     def since(self, since_s: float, since_mono_s: float = math.inf) -> tuple[Decimal, Decimal]:
         """Return the money charged, and the money still reserved, since then (UTC seconds, monotonic seconds).
@@ -190,7 +182,8 @@ class Ledger:
         return sorted(days, key=lambda row: row.day, reverse=True), Spent(**_sums(found))
 
 
-def _dollars(nano: int | Decimal) -> Decimal:
+def dollars(nano: int | Decimal) -> Decimal:
+    """Return an amount of 1e-9 US dollars in US dollars."""
     return Decimal(nano).scaleb(-9).normalize() + 0
 
 

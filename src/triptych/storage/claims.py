@@ -99,12 +99,16 @@ class Claims(Summaries):
     """The reads of one database, and the claims on its predictions."""
 
     def look(self, *, now: Moment, slots: Sequence[Slots], held: Sequence[str] = ()) -> Look:
-        """Return when the next claim can succeed, and the state of the accounts. It takes no lock."""
+        """Return when the next claim can succeed, and the state of the accounts. Only the first look takes a lock."""
         lines = self._lines(now.mono_s, slots, held)
+        if len(lines) < len(slots):
+            with self._db.transaction():
+                self._add_accounts(slots)
+            lines = self._lines(now.mono_s, slots, held)
         due: list[float] = []
         for one in slots:
-            line = lines.get(one.account)
-            due += [0.0] if line is None or line.damaged else line.due_at(one).values()
+            line = lines[one.account]
+            due += [0.0] if line.damaged else line.due_at(one).values()
         return Look(min(due, default=None), {account: line.state for account, line in lines.items()})
 
     def claim(
@@ -128,9 +132,10 @@ class Claims(Summaries):
                 lines = self._lines(now_s, slots, held)
             picked = self._sent(now_s, slots, lines, most, held)
             taken = [row for one in slots for row in self._take(one, picked.get(one.account, []), lease, now_s)]
-            free = {one.account: one.steps - len(picked.get(one.account, [])) for one in slots}
+            left = most - len(taken)
+            free = {one.account: min(one.steps - len(picked.get(one.account, [])), left) for one in slots}
             waiting = [self._queued(one, lines[one.account], free[one.account], now_s, held) for one in slots]
-            chosen = _in_turn(waiting)[: max(most - len(taken), 0)]
+            chosen = _in_turn(waiting)[:left]
             for one in slots:
                 ids = [row["id"] for row in chosen if row["provider"] == one.provider]
                 taken += self._take(one, ids, lease, now_s)
@@ -154,12 +159,15 @@ class Claims(Summaries):
 
     def _mend(self, now_s: float, slots: Sequence[Slots], held: Sequence[str]) -> None:
         """Add the accounts that have no row, and make due what is due or leased further ahead than anything is."""
-        for one in slots:
-            if self._db.run("add_account", account=one.account, provider=one.provider).rowcount == 1:
-                self._db.run("adopt", account=one.account, provider=one.provider)
+        self._add_accounts(slots)
         providers = [one.provider for one in slots]
         self._db.run("mend_due", providers=providers, too_far=now_s + MAX_WAIT_S)
         self._db.run("mend_leases", too_far=now_s + TOO_FAR_S, held=held)
+
+    def _add_accounts(self, slots: Sequence[Slots]) -> None:
+        for one in sorted(slots, key=lambda one: one.account):
+            if self._db.run("add_account", account=one.account, provider=one.provider).rowcount == 1:
+                self._db.run("adopt", account=one.account, provider=one.provider)
 
     def _sent(
         self, now_s: float, slots: Sequence[Slots], lines: Mapping[str, _Line], most: int, held: Sequence[str]
@@ -188,7 +196,7 @@ class Claims(Summaries):
         taken = self._db.one("taken", account=one.account, now=now_s)
         assert row and taken
         free = min(free, one.max_running - row["running"] - taken["n"])
-        if free < 1 or row["hold_until"] > line.state.hold_until:
+        if free < 1 or now_s < row["hold_until"] <= now_s + MAX_WAIT_S:
             return []
         values = {"provider": one.provider, "now": now_s, "held": held, "most": free}
         firsts = self._db.all("turns", **values)

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.storage.sqlite import Database as SqliteDatabase
+
+if TYPE_CHECKING:
+    from triptych.storage.postgres import Database as PostgresDatabase
 
 
 class Row(Protocol):
@@ -93,8 +96,14 @@ def open_database(path: Path, url: str | None) -> Database:
 
     Raises: `errors.Unusable` if it cannot be used, `errors.Outage` if it cannot be used now.
     """
-    if url is None:
-        return SqliteDatabase(path)
+    return SqliteDatabase(path) if url is None else open_postgres(url)
+
+
+def open_postgres(url: str, *, migrate: bool = True) -> PostgresDatabase:
+    """Open the PostgreSQL database behind a URL; its tables are as this version needs them if `migrate` is set.
+
+    Raises: as `open_database`, and `errors.Unusable` if the driver is not installed.
+    """
     try:
         from triptych.storage.postgres import Database as PostgresDatabase
     except ImportError as error:
@@ -102,4 +111,4 @@ def open_database(path: Path, url: str | None) -> Database:
             f"TRIPTYCH_DATABASE_URL is set, but the driver for PostgreSQL cannot be imported ({error}).",
             'Install it: pip install "triptych[postgres]". Or unset TRIPTYCH_DATABASE_URL to use SQLite.',
         ) from error
-    return PostgresDatabase(url)
+    return PostgresDatabase(url, migrate=migrate)

@@ -18,6 +18,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from triptych.core import errors
 from triptych.core.clock import Moment
 from triptych.core.errors import format_usd
 from triptych.core.models import Failure, Job, Output, Prediction, Route, State
@@ -52,6 +53,8 @@ class Store(Claims):
             if job.request.retry_of:
                 self._lock_job(job.request.retry_of)
             self._db.lock("books")  # of two that ask for the same, or for the last money, one comes first
+            if self._is_added(job):
+                return None
             if attach and (found := self.same_request(job.fingerprint, job.owner, job.request)):
                 return found
             budget = self.ledger.tightest(now, job.owner, job.budget_group)
@@ -71,6 +74,20 @@ class Store(Claims):
             self._note_change(job.id)
         return None
 
+    def _is_added(self, job: Job) -> bool:
+        """Return whether a job is stored already: the answer to an earlier commit was lost.
+
+        Raises: `errors.Outage` if another job has its id.
+        """
+        row = self._db.one("job_added", id=job.id)
+        if row and (row["fingerprint"], row["owner"], row["created_at"]) != (
+            job.fingerprint,
+            job.owner,
+            job.created_at.timestamp(),
+        ):
+            raise errors.Outage(f"Another job has the id {job.id} already. Nothing was sent; ask again.")
+        return row is not None
+
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:
         """Add warnings to a job; a warning that it has already is not repeated."""
         with self._db.transaction():
@@ -80,7 +97,7 @@ class Store(Claims):
     def _lock_job(self, job_id: str) -> None:
         """Begin a transaction that writes a job's status or warnings.
 
-        The order of locks is: the job's row, "books", predictions, the account, money.
+        The order of locks is: the job's row, "books" or "tickets:…", predictions, the account, money.
         """
         self._db.one("lock_job", id=job_id)
 
@@ -121,6 +138,8 @@ class Store(Claims):
         with self._db.without_fsync() if polled else nullcontext(), self._db.transaction():
             if not polled or outputs:
                 self._lock_job(prediction.job_id)
+            if found:
+                self._db.lock(f"tickets:{prediction.provider}")  # two predictions never take the same one
             row = self._db.one("lease_of", id=prediction.id)
             assert row
             ours = row["lease"] == claim.lease

@@ -36,6 +36,7 @@ class Looks:
         A look that has them already gets no new version.
         """
         with self._db.transaction():
+            self._db.lock(f"look:{owner}:{name}")
             last = self.newest(owner, name)
             if last and not last.removed and (last.look.words, last.look.images) == (words, tuple(images)):
                 return last, False

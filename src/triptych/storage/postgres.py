@@ -27,6 +27,7 @@ from psycopg import sql
 from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.storage import statements
+from triptych.storage.migrations import CLOSED
 from triptych.storage.migrations import postgres as migrations
 from triptych.storage.postgres_clock import DatabaseClock
 from triptych.storage.postgres_errors import Target
@@ -70,9 +71,8 @@ class Database:
         try:
             with self._mendable(), self._pool.connection() as connection:
                 self._require_server(connection)
-                if migrate:
-                    self.require_current()
-                    migrations.migrate(connection)
+            if migrate:
+                self.migrate()
         except BaseException:
             self._pool.close()
             raise
@@ -108,6 +108,18 @@ class Database:
                 connection.close()
                 raise
 
+    @contextmanager
+    def lent(self) -> Iterator[Connection]:
+        """Lend a connection for statements without a name."""
+        with self._mendable(), self._pool.connection() as connection:
+            yield connection
+
+    def migrate(self) -> list[str]:
+        """Run the migrations that the database lacks; return their names."""
+        with self.lent() as connection:
+            self._require(*migrations.versions(connection))
+            return migrations.migrate(connection)
+
     def close(self) -> None:
         """Close the connections."""
         self._pool.close()
@@ -132,7 +144,11 @@ class Database:
 
         In a transaction, no migration changes it before the end.
         """
-        version, minimum = self.versions()
+        self._require(*self.versions())
+
+    def _require(self, version: int, minimum: int) -> None:
+        if minimum == CLOSED:
+            raise errors.Outdated(f"A copy into {self.name} is not finished.", "Run triptych db copy again.")
         if minimum > self._version:
             raise errors.Outdated(
                 f"A newer Triptych has changed {self.name} (version {version}); this one knows version "
@@ -162,15 +178,15 @@ class Database:
         use.
         """
         text, values = statements.with_lists(query, self._queries[query], values)
-        text, plain = statements.for_psycopg(text), {name: _plain(value) for name, value in values.items()}
+        text, values = statements.for_psycopg(text), {name: plain(value) for name, value in values.items()}
         with self._mendable():
             if connection := self._here.connection:
                 self._here.wrote = self._here.wrote or not text.startswith("SELECT")
-                return _execute(connection, text, plain)
+                return _execute(connection, text, values)
             with self._pool.connection() as connection:
                 if not self._here.no_fsync:
-                    return _execute(connection, text, plain)
-                cursor = _execute(connection, f"BEGIN; {_NO_FSYNC}{text.rstrip(';')}; COMMIT", plain)
+                    return _execute(connection, text, values)
+                cursor = _execute(connection, f"BEGIN; {_NO_FSYNC}{text.rstrip(';')}; COMMIT", values)
                 cursor.nextset(), cursor.nextset()
                 return cursor
 
@@ -239,7 +255,7 @@ class Database:
             if not self._was_committed(token, error):
                 raise
         if asked:
-            self._forget_commits()
+            self._forget_commits(connection)
 
     def _was_committed(self, token: str, lost: psycopg.Error) -> bool:
         """Return whether the transaction with a token is committed; if not, it never will be.
@@ -260,11 +276,11 @@ class Database:
                     raise errors.Outage(f"{known.message} The last write may be stored or not.") from error
             time.sleep(SETTLE_PAUSE_S)
 
-    def _forget_commits(self) -> None:
+    def _forget_commits(self, connection: Connection) -> None:
         """Now and then, delete old tokens."""
         self._commits += 1
-        if self._commits % 500 == 1:
-            with suppress(psycopg.Error), self._pool.connect() as connection:
+        if self._commits % 500 == 0:
+            with suppress(psycopg.Error):
                 connection.execute(
                     "DELETE FROM commits WHERE at < extract(epoch FROM clock_timestamp()) - %s", [KEEP_COMMITS_S]
                 )
@@ -304,7 +320,7 @@ class Database:
         except psycopg.Error as error:
             if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:
                 raise  # a mistake in this program, raised before the server is asked
-            if error.sqlstate == "25006":  # after a failover a new connection leads to another server
+            if (error.sqlstate or "08").startswith(("08", "57P", "25006")):
                 self._pool.forget()
             raise self._target.error(error) from error
 
@@ -331,7 +347,7 @@ def _time(connection: Connection) -> float:
     return float(row["now"])
 
 
-def _plain(value: Any) -> str | int | float | None:
+def plain(value: Any) -> str | int | float | None:
     """Return a value as the columns have it: 0 or 1, decimal text, and no NUL, which PostgreSQL's texts cannot have."""
     if isinstance(value, bool):
         return int(value)

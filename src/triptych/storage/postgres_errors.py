@@ -36,6 +36,9 @@ class Target:
             self.parameters = dict(conninfo.conninfo_to_dict(url))
         except psycopg.Error:
             raise errors.Unusable(f"{VARIABLE} cannot be read.", _URL) from None
+        ports = str(self.parameters.get("port") or "").split(",")
+        if not all(port.isdecimal() or not port for port in ports):
+            raise errors.Unusable(f"{VARIABLE} cannot be read.", _URL)
         self._secrets = {str(self.parameters[key]) for key in ("password", "sslpassword") if self.parameters.get(key)}
         written = urlsplit(url.partition("?")[0]).password if authority else None
         self._secrets |= {part for secret in list(self._secrets) for part in (quote(secret, safe=""), quote(secret))}
@@ -146,12 +149,12 @@ _TEXTS: tuple[tuple[str, _Known], ...] = (
     ("pg_hba.conf", _LOGIN),
     ("SASL authentication failed", _LOGIN),
     ("no such user", _LOGIN),
-    ("role ", _LOGIN),
     ("no such database", _MISSING),
     ('database "', _MISSING),
     ("too many", _CONNECTIONS),
     ("remaining connection slots", _CONNECTIONS),
     ("no more connections allowed", _CONNECTIONS),
+    ('role "', _LOGIN),
     ("starting up", _STARTING),
     ("shutting down", _STARTING),
     ("recovery", _STARTING),

@@ -6,6 +6,7 @@ loop's limiter already, so a stack of idle connections is enough.
 
 from __future__ import annotations
 
+import selectors
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -38,6 +39,8 @@ class Pool:
         self._parameters = {**DEFAULTS, **parameters}
         self._free = threading.BoundedSemaphore(size)
         self._idle: list[Connection] = []
+        self._age = 0
+        """How often `forget` was called: a connection that was lent before is not used again."""
         self._lock = threading.Lock()
         self._closed = False
         self.on_connect: Callable[[Connection], None] | None = None
@@ -62,11 +65,11 @@ class Pool:
         if not self._free.acquire(timeout=FREE_TIMEOUT_S):
             raise psycopg.OperationalError("all connections of this process are in use")
         try:
-            connection = self._take()
+            age, connection = self._age, self._take()
             try:
                 yield connection
             finally:
-                self._give_back(connection)
+                self._give_back(connection, age)
         finally:
             self._free.release()
 
@@ -79,25 +82,23 @@ class Pool:
                 if self.on_connect:
                     self.on_connect(connection)
                 return connection
-            try:  # a server that was stopped has closed it meanwhile: reads what came, without waiting
-                connection.pgconn.consume_input()
-                if connection.pgconn.status == psycopg.pq.ConnStatus.OK:
-                    return connection
-            except psycopg.Error:
-                pass
+            if _is_open(connection):
+                return connection
             connection.close()
 
-    def _give_back(self, connection: Connection) -> None:
+    def _give_back(self, connection: Connection, age: int) -> None:
         with self._lock:
-            if not self._closed and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+            usable = not self._closed and age == self._age
+            if usable and connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
                 self._idle.append(connection)
                 return
         with suppress(psycopg.Error):
             connection.close()
 
     def forget(self) -> None:
-        """Close the idle connections, so that the next ones are new: after a failover they lead to another server."""
+        """Use no present connection again: after a restart they are lost, after a failover lead to another server."""
         with self._lock:
+            self._age += 1
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
@@ -106,3 +107,17 @@ class Pool:
         """Close the idle connections, and each other one after its use."""
         self._closed = True
         self.forget()
+
+
+def _is_open(connection: Connection) -> bool:
+    """Return whether an idle connection is still open; read what the server has sent meanwhile, without waiting.
+
+    A server that stops sends a message and ends the connection: the first read gets the one, the second the other.
+    """
+    with suppress(psycopg.Error, OSError), selectors.DefaultSelector() as ready:
+        ready.register(connection.pgconn.socket, selectors.EVENT_READ)
+        for _ in range(3):
+            if not ready.select(0):
+                return bool(connection.pgconn.status == psycopg.pq.ConnStatus.OK)
+            connection.pgconn.consume_input()
+    return False

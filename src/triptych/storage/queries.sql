@@ -56,6 +56,9 @@ INSERT INTO jobs (id, request, created_at, fingerprint, provider, model, endpoin
 VALUES (:id, :request, :created_at, :fingerprint, :provider, :model, :endpoint, :save_to, :warnings, :routes, :owner,
         :cancel_requested, :status, :returned, :page_size, :live_offer, :sources, :budget_group);
 
+-- name: job_added
+SELECT fingerprint, owner, created_at FROM jobs WHERE id = :id;
+
 -- name: add_prediction
 INSERT INTO predictions (id, job_id, lane, step, after_id, first_output, state, provider, endpoint, operation, size,
                          client_id, variation, quoted_usd, quote_exact, reserved_usd, created_at, created_mono, due_at, owner,
@@ -115,6 +118,45 @@ SELECT scope, bucket, SUM(charged_nano) AS charged_nano, SUM(reserved_nano) AS r
   SELECT scope, bucket, -charged_nano, -reserved_nano FROM prediction_money
 ) AS both_sides
 GROUP BY scope, bucket HAVING SUM(charged_nano) <> 0 OR SUM(reserved_nano) <> 0 ORDER BY scope, bucket;
+
+-- name: account_differences
+SELECT * FROM (
+  SELECT account AS name, 'running' AS counted, running - (
+    SELECT COUNT(*) FROM predictions AS p WHERE p.account = accounts.account AND p.state IN ('submitting', 'running')
+  ) AS more FROM accounts
+) AS counts WHERE more <> 0 ORDER BY name;
+
+-- name: queue_differences
+SELECT * FROM (
+  SELECT CASE owner WHEN '' THEN 'nobody' ELSE owner END || ' at ' || provider AS name, 'queued' AS counted, queued - (
+    SELECT COUNT(*) FROM predictions AS p
+    WHERE p.provider = queues.provider AND p.owner = queues.owner AND p.state = 'queued'
+  ) AS more FROM queues
+) AS counts WHERE more <> 0 ORDER BY name;
+
+-- name: lock_counts
+-- No prediction changes until they are counted.
+SELECT 1;
+
+-- name: clear_money
+DELETE FROM money;
+
+-- name: count_money
+INSERT INTO money (scope, bucket, charged_nano, reserved_nano, newest_at, newest_mono)
+SELECT scope, bucket, SUM(charged_nano), SUM(reserved_nano), MAX(newest_at), MAX(newest_mono)
+FROM prediction_money GROUP BY scope, bucket;
+
+-- name: count_accounts
+UPDATE accounts SET running = (
+  SELECT COUNT(*) FROM predictions AS p WHERE p.account = accounts.account AND p.state IN ('submitting', 'running'));
+
+-- name: clear_queues
+UPDATE queues SET queued = 0;
+
+-- name: count_queues
+INSERT INTO queues (provider, owner, queued)
+SELECT provider, owner, COUNT(*) FROM predictions WHERE state = 'queued' GROUP BY provider, owner
+ON CONFLICT (provider, owner) DO UPDATE SET queued = excluded.queued;
 
 -- name: forget_monotonic_accounts
 UPDATE accounts SET hold_until = 0, quiet_until = 0, next_sweep = 0;

@@ -49,6 +49,9 @@ UPDATE predictions SET due_at = 0 WHERE id IN (
   FOR UPDATE SKIP LOCKED
 );
 
+-- name: lock_counts
+LOCK TABLE predictions IN EXCLUSIVE MODE;
+
 -- name: states
 SELECT state FROM (VALUES ('waiting'), ('queued'), ('submitting'), ('running'), ('fetching'), ('done'), ('failed'),
   ('cancelled'), ('uncertain')) AS known (state)

@@ -24,7 +24,7 @@ from triptych.core.models import Failure, Image, Job, Output, Prediction
 from triptych.core.offers import Offer
 from triptych.core.requests import Request
 from triptych.storage import rows
-from triptych.storage.budget import Budget, Caps, Ledger
+from triptych.storage.budget import Budget, Caps, Ledger, dollars
 from triptych.storage.database import Database, Row, open_database
 from triptych.storage.looks import Looks
 
@@ -96,6 +96,10 @@ class Reads:
         """Return whether a newer Triptych has changed the database so that this one must not work on it."""
         return self._db.outdated()
 
+    def require_current(self) -> None:
+        """Raise `errors.Outdated` if a newer Triptych has changed the database."""
+        self._db.require_current()
+
     def check(self) -> None:
         """Check every page of the database. Raises: `errors.Unusable` if one is damaged."""
         self._db.check()
@@ -104,6 +108,28 @@ class Reads:
         """Return the jobs that other processes have changed since a monotonic time, with the time of the change."""
         found = self._db.all("changes_since", since=mono_s, process=self._process)
         return {row["job_id"]: row["mono"] for row in found}
+
+    def differences(self) -> list[str]:
+        """Return where the totals and counters differ from the predictions, which it reads all."""
+        money = [
+            f"money of {row['scope'] or 'all jobs'}, bucket {row['bucket']}: charged "
+            f"${dollars(row['charged_nano'])} and reserved ${dollars(row['reserved_nano'])} too much"
+            for row in self._db.all("money_differences")
+        ]
+        counters = {"account": self._db.all("account_differences"), "queue": self._db.all("queue_differences")}
+        return money + [
+            f"{what} {row['name']}: {abs(row['more'])} {row['counted']} too {'many' if row['more'] > 0 else 'few'}"
+            for what, found in counters.items()
+            for row in found
+        ]
+
+    def recount(self) -> None:
+        """Set the totals and counters to those of the predictions."""
+        with self._db.transaction():
+            self._db.lock("books")
+            self._db.run("lock_counts")
+            for name in ("clear_money", "count_money", "count_accounts", "clear_queues", "count_queues"):
+                self._db.run(name)
 
     # -- images
 

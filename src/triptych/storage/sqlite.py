@@ -92,6 +92,12 @@ class Database:
             raise self._outdated()
 
     def _outdated(self) -> errors.Outdated:
+        if migrations.minimum(self.connection) == migrations.CLOSED:
+            return errors.Outdated(
+                f"The database {self.path} was copied to PostgreSQL, so that its queued jobs are not sent twice.",
+                "Set TRIPTYCH_DATABASE_URL to that database (triptych db copy finishes a copy), or TRIPTYCH_HOME to "
+                "another directory.",
+            )
         return errors.Outdated(
             f"A newer Triptych has changed the database {self.path} (version {migrations.version(self.connection)}); "
             f"this one knows version {self._version}.",

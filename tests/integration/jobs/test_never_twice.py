@@ -497,7 +497,7 @@ async def test_a_disk_that_fills_while_images_are_stored_loses_nothing(
     assert (job.status, job.returned, len(atlas.accepted)) == ("done", 2, 1)
 
 
-@pytest.mark.parametrize("verb", ["running_at", "next_due", "claim", "heartbeat", "put_back"])
+@pytest.mark.parametrize("verb", ["running_at", "look", "claim", "heartbeat", "put_back"])
 @pytest.mark.parametrize("error", [*OWN_ERRORS, errors.Outage("locked")], ids=lambda error: type(error).__name__)
 async def test_nothing_ends_the_worker_but_its_cancellation(
     make_service: MakeService,

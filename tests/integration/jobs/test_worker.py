@@ -295,7 +295,7 @@ async def test_a_lost_submit_does_not_take_another_requests_ticket(
         httpx2.post(atlas.base_url + SUBMIT[1], json=sent.json, headers={"Authorization": f"Bearer {atlas.key}"})
         assert len(atlas.accepted) == 1
         while (await service.job(lost)).status not in ("uncertain", "done"):
-            service.store.plain.heartbeat(["another"], clock.monotonic() + LEASE_S)
+            service.store.plain.heartbeat([claim.lease], clock.monotonic() + LEASE_S)
             await service.worker.step() or clock.advance(1)
         assert (await service.job(lost)).status == "uncertain"
         assert not service.store.plain.tickets("atlas")

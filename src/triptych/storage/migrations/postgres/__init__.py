@@ -30,8 +30,11 @@ def newest() -> int:
 
 def versions(connection: psycopg.Connection[Any]) -> tuple[int, int]:
     """Return the number of the last migration, and the lowest version that a program must know; 0 for a new one."""
-    found = connection.execute("SELECT to_regclass('triptych_version') IS NOT NULL AS found").fetchone()
-    if not found or not _values(found)[0]:
+    # `to_regclass` could answer from a cache that is older than the wait for a lock.
+    found = connection.execute(
+        "SELECT 1 FROM pg_tables WHERE tablename = 'triptych_version' AND schemaname = ANY(current_schemas(false))"
+    ).fetchone()
+    if not found:
         return 0, 0
     row = connection.execute("SELECT version, minimum FROM triptych_version").fetchone()
     return (int(_values(row)[0]), int(_values(row)[1])) if row else (0, 0)
