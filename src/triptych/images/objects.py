@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import anyio
+import anyio.from_thread
+
 from triptych.core import errors
 from triptych.core.clock import Clock
 
@@ -107,7 +110,7 @@ class Objects:
                 if not found:
                     raise errors.Outage("The object store has the image and does not show it yet.")
                 if found[0] != len(data):
-                    self._api.put(self._store, key, data, mode="overwrite", attributes={"Content-Type": mime_type})
+                    self._overwrite(key, data, mime_type)
                 elif self._clock.now() - found[1] > REFRESH_AFTER:
                     self._refresh(key, data, mime_type)
         while len(self._known) >= MOST_KNOWN:
@@ -116,22 +119,24 @@ class Objects:
 
     def _create(self, key: str, data: bytes, mime_type: str) -> bool:
         """Write a new object; return False if there is one of that name."""
-        attributes = {"Content-Type": mime_type}
         try:
-            self._api.put(self._store, key, data, mode="create", attributes=attributes)
+            self._ask("put", key, data, mode="create", attributes={"Content-Type": mime_type})
         except self._exceptions.AlreadyExistsError:
             return False
         except self._exceptions.BaseError as error:
             if not isinstance(error, self._exceptions.NotSupportedError) and _status(error) != 501:
                 raise
             # A store without conditional writes: the same name means the same bytes.
-            self._api.put(self._store, key, data, mode="overwrite", attributes=attributes)
+            self._overwrite(key, data, mime_type)
         return True
+
+    def _overwrite(self, key: str, data: bytes, mime_type: str) -> None:
+        self._ask("put", key, data, mode="overwrite", use_multipart=False, attributes={"Content-Type": mime_type})
 
     def _refresh(self, key: str, data: bytes, mime_type: str) -> None:
         """Give an object today's date. A bucket that keeps objects for a time may refuse, and then keeps this one."""
         try:
-            self._api.put(self._store, key, data, mode="overwrite", attributes={"Content-Type": mime_type})
+            self._overwrite(key, data, mime_type)
         except self._exceptions.PermissionDeniedError:
             return
 
@@ -147,7 +152,8 @@ class Objects:
         """Return the bytes of an object; None if there is none, or not yet. Raises: `errors.Outage`."""
         with self._told("return an image"):
             try:
-                return bytes(self._api.get(self._store, key).bytes())
+                data: bytes = self._ask("get", key)
+                return data
             except FileNotFoundError as error:
                 self._require_bucket(error)
                 self.forget(key)
@@ -157,7 +163,7 @@ class Objects:
         """Return the size of an object and its date; None if there is none. Raises: `errors.Outage`."""
         with self._told("show an image"):
             try:
-                found = self._api.head(self._store, key)
+                found = self._ask("head", key)
             except FileNotFoundError:
                 return None
             return found["size"], found["last_modified"]
@@ -173,7 +179,7 @@ class Objects:
         self.forget(key)
         with self._told("remove an image"):
             try:
-                self._api.delete(self._store, key)
+                self._ask("delete", key)
             except FileNotFoundError:
                 return
 
@@ -203,6 +209,22 @@ class Objects:
             return None
         ours = self.signed_url(found[0])
         return found[1] if ours and ours[0].partition("?")[0] == place else None
+
+    def _ask(self, verb: str, key: str, *given: Any, **options: Any) -> Any:
+        """Send one request and return its answer, of `get` the bytes. May block.
+
+        In a worker thread the event loop sends it, so that a server that stops need not wait for a store that hangs.
+        """
+
+        async def asked() -> Any:
+            answer = await getattr(self._api, f"{verb}_async")(self._store, key, *given, **options)
+            return bytes(await answer.bytes_async()) if verb == "get" else answer
+
+        try:
+            return anyio.from_thread.run(asked)
+        except anyio.NoEventLoopError:  # the command line
+            answer = getattr(self._api, verb)(self._store, key, *given, **options)
+            return bytes(answer.bytes()) if verb == "get" else answer
 
     @contextmanager
     def _told(self, doing: str) -> Iterator[None]:

@@ -15,13 +15,14 @@ from typing import Any
 
 import httpx2
 import pytest
+from click.testing import CliRunner, Result
 
 from support import object_store
 from support.fixtures import Emulator, FakeClock, Finish, MakeService
 from support.jobs import NOW, Options, edit_chain, edit_sequence, edited, ended
 from support.object_store import SECRET, Bucket
 from support.pictures import picture
-from triptych.cli import doctor
+from triptych.cli import cli, doctor
 from triptych.core import errors
 from triptych.core.models import Image
 from triptych.jobs.object_copying import copy_files
@@ -407,6 +408,23 @@ async def test_a_store_that_fails_while_it_is_pruned_keeps_its_rows(
         left = [one for one in uploaded if not (stored_image(service, one.handle)).pruned_at]
         assert len(left) == 1 and (await service.view_images([left[0].handle])).jpeg
         assert len(pruned(service).items) == 1 and bucket.stored() == {}
+
+
+def test_the_commands_copy_and_prune(bucket: Bucket, coffee: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def command(*args: str) -> Result:
+        return CliRunner().invoke(cli, [*args])
+
+    assert command("upload", coffee).exit_code == 0
+    refused = command("objects", "copy")
+    assert refused.exit_code != 0 and "TRIPTYCH_OBJECTS_URL is not set" in refused.stderr
+    for name, value in bucket.environ.items():
+        monkeypatch.setenv(name, value)
+    assert "Copied 1 image" in command("objects", "copy").stdout and len(bucket.stored()) == 1
+    assert "Nothing to remove" in command("prune").stdout
+    assert "Copied 0 images" in command("objects", "copy").stdout
+    bucket.fail("GET", "forbidden", 1)
+    failed = command("prune")
+    assert failed.exit_code != 0 and "refused to list the images" in failed.stderr and "Traceback" not in failed.stderr
 
 
 # -- the check of an installation

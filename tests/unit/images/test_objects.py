@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import httpx2
 import pytest
 
@@ -236,6 +239,19 @@ async def test_a_disk_without_room_for_copies_stops_nothing(
     assert files.bytes_of(image) == DATA
     with pytest.raises(errors.Outage, match="disk full"):
         files.local_file(image)
+
+
+@pytest.mark.anyio
+async def test_a_caller_that_stops_waits_for_no_store_that_hangs(bucket: Bucket, clock: Any, tmp_path: Path) -> None:
+    with socket.socket() as silent, anyio.fail_after(30):
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        place = bucket.place(3600, endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        files = ObjectFiles(tmp_path, no_fetch, Objects(place, clock))
+        for ask in (files.store_result(DATA), anyio.to_thread.run_sync(files.bytes_of, stored())):
+            with anyio.move_on_after(0.2) as waited:
+                await ask
+            assert waited.cancelled_caught
 
 
 def test_files_from_before_the_object_store_are_read(files: ObjectFiles, tmp_path: Path) -> None:
