@@ -69,7 +69,7 @@ def fill(store: Store, count: int) -> None:
     _execute(
         store,
         "UPDATE predictions SET state = 'running', ticket = id, account = provider || ':1', submitted_at = created_at "
-        "WHERE lane % 2 = 0",
+        "WHERE lane % 2 = 0 AND state = 'queued'",
     )
 
 
