@@ -9,12 +9,13 @@ Other packages use these modules. This file imports none of them, because a star
     look_results, model_results  the results that show looks, and models
     presenters    stored values as results
     file_links    signed URLs of image files
+    caller        who calls, and what they may do
     callbacks     URLs at which providers report ends
     pruning       removes old image files and objects
     object_copying  copies image files into an object store
 
 The others serve this package alone: `job_creation`, `database_opening`, `inputs` with `tables`, `looks`, `retries` and
-`reading`, `routing`, `pricing`, `cost_check`, `live_choice`, `caller`, `other_processes`, `job_reads`, `request_facts`,
+`reading`, `routing`, `pricing`, `cost_check`, `live_choice`, `other_processes`, `job_reads`, `request_facts`,
 `remaining`, `image_access`, `image_preview`, `comparison`, `saving` with `save_plan`, `file_names` and `manifest`, and
 `worker` with its steps (`submission`, `provider_requests`, `completion`, `polling`, `downloads`, `uploads`,
 `transitions`).
@@ -22,6 +23,7 @@ The others serve this package alone: `job_creation`, `database_opening`, `inputs
 
 __all__ = [
     "callbacks",
+    "caller",
     "catalogues",
     "file_links",
     "look_results",

@@ -5,6 +5,7 @@
     engine: the worker alone
     health, metrics, tracing: for balancers and monitoring
                       -> tools -> schemas, resources, progress      (imported at the first request)
+    http -> auth, scopes -> oauth -> signing_keys, introspection      (the latter with an identity provider alone)
 
 Rules: this package decides nothing about images, jobs or money; `jobs.service` does. Starting imports only what
 `initialize` needs. The assistant receives a result of `jobs.results` or an error of `core.errors`, never the text of

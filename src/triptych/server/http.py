@@ -24,12 +24,14 @@ from triptych.server.service_holder import ServiceHolder
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.middleware import Middleware
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
     from triptych.server import draining
     from triptych.server.health import Health
     from triptych.server.metrics import Metrics
+    from triptych.server.oauth import OAuth
 
 BODY_LIMIT_BYTES = 64 * 1024 * 1024
 """A call may hold images as base64."""
@@ -48,6 +50,7 @@ def http_app(
     tokens: Sequence[str],
     own_token: str | None = None,
     public: str | None = None,
+    oauth: OAuth | None = None,
     *,
     stateless: bool = False,
     drain: draining.Drain | None = None,
@@ -63,7 +66,7 @@ def http_app(
     from starlette.middleware import Middleware
     from starlette.routing import Mount, Route
 
-    from triptych.server import auth, draining, files, limits, sites, webhooks
+    from triptych.server import draining, files, sites, webhooks
 
     hints = webhooks.Hints(server.open_service)
     first = [Middleware(draining.Draining, drain=drain or draining.Drain())]
@@ -75,16 +78,12 @@ def http_app(
         from triptych.server.metrics import Counted
 
         first.insert(0, Middleware(Counted, metrics=metrics))
-    own = Middleware(sites.OwnNames, names=own_names(host), public=public)  # before everything but the probes
-    # Before the token, which providers do not have.
-    called = [Middleware(webhooks.Webhooks, hints=hints)] if public else []
-    owners = [auth.owner_of(token) for token in tokens] + ([None] if own_token or not tokens else [])
-    checks = [Middleware(files.Signed, open_service=server.open_service, owners=owners)]
-    checks += [Middleware(auth.RequireToken, tokens=tokens, own=own_token)] if tokens or own_token else []
-    checks += [
-        Middleware(limits.CallsInProgress, limits=limits.LIMITS),
-        Middleware(DisconnectWatcher, patience=server.patience),
-    ]
+    # Before everything but the probes.
+    open_paths = oauth.resource.metadata_paths if oauth else frozenset()
+    first.append(Middleware(sites.OwnNames, names=own_names(host), public=public, open_paths=open_paths))
+    if public:  # before the token, which providers do not have
+        first.append(Middleware(webhooks.Webhooks, hints=hints))
+    checks = _checks(server, transport, tokens, own_token, oauth)
     file = Route(f"{files.ROUTE}/{{handle:path}}", endpoint=files.serve_file, methods=["GET"])
     if transport == "http":
         from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
@@ -110,7 +109,7 @@ def http_app(
             async with hints.running(), manager.run():
                 yield
 
-        return _strict(Starlette(routes=routes, middleware=[*first, own, *called, page, *checks], lifespan=lifespan))
+        return _strict(Starlette(routes=routes, middleware=[*first, page, *checks], lifespan=lifespan))
     from mcp.server.sse import SseServerTransport
     from starlette.responses import Response
 
@@ -130,7 +129,29 @@ def http_app(
         async with hints.running():
             yield
 
-    return _strict(Starlette(routes=routes, middleware=[*first, own, *called, *checks], lifespan=hinting))
+    return _strict(Starlette(routes=routes, middleware=[*first, *checks], lifespan=hinting))
+
+
+def _checks(
+    server: TriptychServer, transport: str, tokens: Sequence[str], own_token: str | None, oauth: OAuth | None
+) -> list[Middleware]:
+    """Return the middleware that lets requests in: by token, signature or sign-in, and up to the limits."""
+    from starlette.middleware import Middleware
+
+    from triptych.jobs.file_links import SIGNED_IN
+    from triptych.server import auth, files, limits, scopes
+
+    resource, closed = oauth.resource if oauth else None, bool(tokens or own_token or oauth)
+    owners: list[str | None] = [auth.owner_of(token) for token in tokens]
+    owners += [SIGNED_IN] if oauth else []
+    owners += [None] if own_token or not closed else []
+    checks = [Middleware(scopes.ResourceMetadata, resource=resource)] if resource else []
+    checks += [Middleware(files.Signed, open_service=server.open_service, owners=owners)]
+    checks += [Middleware(auth.RequireToken, tokens=tokens, own=own_token, oauth=oauth)] if closed else []
+    checks += [Middleware(limits.CallsInProgress, limits=limits.LIMITS)]
+    if resource and transport == "http":  # an SSE client does not read the answers to its messages
+        checks += [Middleware(scopes.SpendDoor, resource=resource, limit_bytes=BODY_LIMIT_BYTES)]
+    return [*checks, Middleware(DisconnectWatcher, patience=server.patience)]
 
 
 def _strict(app: Starlette) -> Starlette:

@@ -1,9 +1,9 @@
 """Start the server: stdio, streamable HTTP at `/mcp`, or SSE at `/sse` (messages at `/messages/`).
 
 Rules: the service is opened once per process and outlives every connection. Host and Origin are always checked. A bind
-or a public URL that other machines can reach needs `TRIPTYCH_AUTH_TOKEN`. If tokens are set, every route but `/gallery`
-and `/files` needs one, on loopback too, and each token sees only its own jobs. stdout belongs to the protocol; messages
-for people go to stderr.
+or a public URL that other machines can reach needs `TRIPTYCH_AUTH_TOKEN` or `TRIPTYCH_OAUTH_ISSUER`. If one is set,
+every route but `/gallery`, `/files` and the metadata of RFC 9728 needs a token, on loopback too, and each owner sees
+only its own jobs. stdout belongs to the protocol; messages for people go to stderr.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from triptych.server.app import build
 from triptych.server.service_holder import ServiceHolder, SettingsSource, service_opener
 
 if TYPE_CHECKING:
+    from triptych.server.oauth import OAuth
     from triptych.settings import Settings
 
 Transport = Literal["stdio", "http", "sse"]
@@ -75,17 +76,8 @@ def serve(
 
     read = settings() if callable(settings) else settings
     tokens = [token.get_secret_value() for token in read.auth_tokens]
-    if not tokens and not http.is_loopback(host):
-        _refuse(
-            f"{host} is reachable from other machines: set TRIPTYCH_AUTH_TOKEN to a long random text, which clients "
-            "then send as `Authorization: Bearer …`, or bind to 127.0.0.1."
-        )
     public = read.public_url
-    if public and not tokens and not own_token and not http.is_loopback(urlsplit(public).hostname or ""):
-        _refuse(
-            f"TRIPTYCH_PUBLIC_URL is {public}, which is reachable from other machines: set TRIPTYCH_AUTH_TOKEN to a "
-            "long random text, which clients then send as `Authorization: Bearer …`, or unset TRIPTYCH_PUBLIC_URL."
-        )
+    _require_safe_reach(read, host, bool(tokens), bool(own_token))
     try:
         listener = http.bind(host, port)
     except OSError as error:
@@ -104,6 +96,8 @@ def serve(
     server = build(holder, remote=True, links=lambda: read.links, files_url=files_url, stateless=stateless)
     drain, health = draining.Drain(), Health(holder, works=engine)
     metrics = monitoring.metrics(read, health, holder, host)
+    path = "sse" if transport == "sse" else "mcp"
+    oauth = _sign_in(read, f"{reached}/{path}")
     app = http.http_app(
         server,
         transport,
@@ -111,12 +105,12 @@ def serve(
         tokens,
         own_token,
         public,
+        oauth,
         stateless=stateless,
         drain=drain,
         health=health,
         metrics=metrics,
     )
-    path = "sse" if transport == "sse" else "mcp"
 
     def ready() -> None:
         if transport == "sse" and read.shared:
@@ -131,6 +125,40 @@ def serve(
         server.end_streams()
 
     anyio.run(http.serve, holder, app, listener, ready, stop, metrics)
+
+
+def _require_safe_reach(read: Settings, host: str, has_tokens: bool, has_own_token: bool) -> None:
+    """Refuse a bind or a public URL that other machines can reach, if nobody has to show who they are."""
+    from triptych.server import http
+
+    if not has_tokens and not read.oauth and not http.is_loopback(host):
+        _refuse(
+            f"{host} is reachable from other machines: set TRIPTYCH_AUTH_TOKEN to a long random text, which clients "
+            "then send as `Authorization: Bearer …`, or bind to 127.0.0.1."
+        )
+    public = read.public_url
+    locally = http.is_loopback(urlsplit(public).hostname or "") if public else http.is_loopback(host)
+    if read.oauth and not locally and not (public or "").startswith("https://"):
+        _refuse(
+            "With TRIPTYCH_OAUTH_ISSUER set, TRIPTYCH_PUBLIC_URL must be the https:// address at which clients reach "
+            "this server: tokens are issued for it."
+        )
+    if public and not has_tokens and not has_own_token and not read.oauth and not locally:
+        _refuse(
+            f"TRIPTYCH_PUBLIC_URL is {public}, which is reachable from other machines: set TRIPTYCH_AUTH_TOKEN to a "
+            "long random text, which clients then send as `Authorization: Bearer …`, or unset TRIPTYCH_PUBLIC_URL."
+        )
+
+
+def _sign_in(read: Settings, url: str) -> OAuth | None:
+    """Return the sign-in at the identity provider of the settings, for the server at `url`; None without one."""
+    if not read.oauth:
+        return None
+    from triptych.server.oauth import OAuth
+    from triptych.server.scopes import Resource
+
+    resource = Resource(url, read.oauth.issuer, read.oauth.scope_prefix)
+    return OAuth(read.oauth, resource, tuple(read.setup.group_budgets_usd))
 
 
 class _CleanLines(logging.Formatter):
