@@ -50,12 +50,12 @@ def http_app(
     tokens: Sequence[str],
     own_token: str | None = None,
     public: str | None = None,
-    oauth: OAuth | None = None,
     *,
     stateless: bool = False,
     drain: draining.Drain | None = None,
     health: Health | None = None,
     metrics: Metrics | None = None,
+    oauth: OAuth | None = None,
 ) -> Starlette:
     """Return the ASGI application of one HTTP transport, with the checks around every route.
 
@@ -66,24 +66,29 @@ def http_app(
     from starlette.middleware import Middleware
     from starlette.routing import Mount, Route
 
-    from triptych.server import draining, files, sites, webhooks
+    from triptych.jobs.file_links import SIGNED_IN
+    from triptych.server import auth, draining, files, limits, scopes, sites, webhooks
 
     hints = webhooks.Hints(server.open_service)
-    first = [Middleware(draining.Draining, drain=drain or draining.Drain())]
-    if health:
-        from triptych.server.health import Probes
-
-        first.insert(0, Middleware(Probes, health=health, metrics=metrics))
-    if metrics:
-        from triptych.server.metrics import Counted
-
-        first.insert(0, Middleware(Counted, metrics=metrics))
-    # Before everything but the probes.
-    open_paths = oauth.resource.metadata_paths if oauth else frozenset()
-    first.append(Middleware(sites.OwnNames, names=own_names(host), public=public, open_paths=open_paths))
-    if public:  # before the token, which providers do not have
-        first.append(Middleware(webhooks.Webhooks, hints=hints))
-    checks = _checks(server, transport, tokens, own_token, oauth)
+    # Before the check of Host, which balancers do not know.
+    first = [*_probes(health, metrics), Middleware(draining.Draining, drain=drain or draining.Drain())]
+    # Before the token, which providers do not have.
+    called = [Middleware(webhooks.Webhooks, hints=hints)] if public else []
+    resource, closed = oauth.resource if oauth else None, bool(tokens or own_token or oauth)
+    open_paths = resource.metadata_paths if resource else frozenset()
+    own = Middleware(sites.OwnNames, names=own_names(host), public=public, open_paths=open_paths)
+    owners: list[str | None] = [auth.owner_of(token) for token in tokens]
+    owners += [SIGNED_IN] if oauth else []
+    owners += [None] if own_token or not closed else []
+    checks = [Middleware(scopes.ResourceMetadata, resource=resource)] if resource else []
+    checks += [Middleware(files.Signed, open_service=server.open_service, owners=owners)]
+    checks += [Middleware(auth.RequireToken, tokens=tokens, own=own_token, oauth=oauth)] if closed else []
+    checks += [Middleware(limits.CallsInProgress, limits=limits.LIMITS)]
+    if resource and transport == "http":  # an SSE client does not read the answers to its messages
+        checks += [Middleware(scopes.SpendDoor, resource=resource, limit_bytes=BODY_LIMIT_BYTES)]
+    checks += [
+        Middleware(DisconnectWatcher, patience=server.patience),
+    ]
     file = Route(f"{files.ROUTE}/{{handle:path}}", endpoint=files.serve_file, methods=["GET"])
     if transport == "http":
         from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
@@ -109,7 +114,7 @@ def http_app(
             async with hints.running(), manager.run():
                 yield
 
-        return _strict(Starlette(routes=routes, middleware=[*first, page, *checks], lifespan=lifespan))
+        return _strict(Starlette(routes=routes, middleware=[*first, own, *called, page, *checks], lifespan=lifespan))
     from mcp.server.sse import SseServerTransport
     from starlette.responses import Response
 
@@ -129,29 +134,23 @@ def http_app(
         async with hints.running():
             yield
 
-    return _strict(Starlette(routes=routes, middleware=[*first, *checks], lifespan=hinting))
+    return _strict(Starlette(routes=routes, middleware=[*first, own, *called, *checks], lifespan=hinting))
 
 
-def _checks(
-    server: TriptychServer, transport: str, tokens: Sequence[str], own_token: str | None, oauth: OAuth | None
-) -> list[Middleware]:
-    """Return the middleware that lets requests in: by token, signature or sign-in, and up to the limits."""
+def _probes(health: Health | None, metrics: Metrics | None) -> list[Middleware]:
+    """Return what answers probes and counts requests, before everything else."""
     from starlette.middleware import Middleware
 
-    from triptych.jobs.file_links import SIGNED_IN
-    from triptych.server import auth, files, limits, scopes
+    found = []
+    if metrics:
+        from triptych.server.metrics import Counted
 
-    resource, closed = oauth.resource if oauth else None, bool(tokens or own_token or oauth)
-    owners: list[str | None] = [auth.owner_of(token) for token in tokens]
-    owners += [SIGNED_IN] if oauth else []
-    owners += [None] if own_token or not closed else []
-    checks = [Middleware(scopes.ResourceMetadata, resource=resource)] if resource else []
-    checks += [Middleware(files.Signed, open_service=server.open_service, owners=owners)]
-    checks += [Middleware(auth.RequireToken, tokens=tokens, own=own_token, oauth=oauth)] if closed else []
-    checks += [Middleware(limits.CallsInProgress, limits=limits.LIMITS)]
-    if resource and transport == "http":  # an SSE client does not read the answers to its messages
-        checks += [Middleware(scopes.SpendDoor, resource=resource, limit_bytes=BODY_LIMIT_BYTES)]
-    return [*checks, Middleware(DisconnectWatcher, patience=server.patience)]
+        found.append(Middleware(Counted, metrics=metrics))
+    if health:
+        from triptych.server.health import Probes
+
+        found.append(Middleware(Probes, health=health, metrics=metrics))
+    return found
 
 
 def _strict(app: Starlette) -> Starlette:

@@ -76,8 +76,23 @@ def serve(
 
     read = settings() if callable(settings) else settings
     tokens = [token.get_secret_value() for token in read.auth_tokens]
+    if not tokens and not read.oauth and not http.is_loopback(host):
+        _refuse(
+            f"{host} is reachable from other machines: set TRIPTYCH_AUTH_TOKEN to a long random text, which clients "
+            "then send as `Authorization: Bearer …`, or bind to 127.0.0.1."
+        )
     public = read.public_url
-    _require_safe_reach(read, host, bool(tokens), bool(own_token))
+    locally = http.is_loopback(urlsplit(public).hostname or "") if public else http.is_loopback(host)
+    if read.oauth and not locally and not (public or "").startswith("https://"):
+        _refuse(
+            "With TRIPTYCH_OAUTH_ISSUER set, TRIPTYCH_PUBLIC_URL must be the https:// address at which clients reach "
+            "this server: tokens are issued for it."
+        )
+    if public and not tokens and not own_token and not read.oauth and not locally:
+        _refuse(
+            f"TRIPTYCH_PUBLIC_URL is {public}, which is reachable from other machines: set TRIPTYCH_AUTH_TOKEN to a "
+            "long random text, which clients then send as `Authorization: Bearer …`, or unset TRIPTYCH_PUBLIC_URL."
+        )
     try:
         listener = http.bind(host, port)
     except OSError as error:
@@ -97,7 +112,7 @@ def serve(
     drain, health = draining.Drain(), Health(holder, works=engine)
     metrics = monitoring.metrics(read, health, holder, host)
     path = "sse" if transport == "sse" else "mcp"
-    oauth = _sign_in(read, f"{reached}/{path}")
+    oauth = _oauth(read, f"{reached}/{path}")
     app = http.http_app(
         server,
         transport,
@@ -105,11 +120,11 @@ def serve(
         tokens,
         own_token,
         public,
-        oauth,
         stateless=stateless,
         drain=drain,
         health=health,
         metrics=metrics,
+        oauth=oauth,
     )
 
     def ready() -> None:
@@ -127,45 +142,22 @@ def serve(
     anyio.run(http.serve, holder, app, listener, ready, stop, metrics)
 
 
-def _require_safe_reach(read: Settings, host: str, has_tokens: bool, has_own_token: bool) -> None:
-    """Refuse a bind or a public URL that other machines can reach, if nobody has to show who they are."""
-    from triptych.server import http
-
-    if not has_tokens and not read.oauth and not http.is_loopback(host):
-        _refuse(
-            f"{host} is reachable from other machines: set TRIPTYCH_AUTH_TOKEN to a long random text, which clients "
-            "then send as `Authorization: Bearer …`, or bind to 127.0.0.1."
-        )
-    public = read.public_url
-    locally = http.is_loopback(urlsplit(public).hostname or "") if public else http.is_loopback(host)
-    if read.oauth and not locally and not (public or "").startswith("https://"):
-        _refuse(
-            "With TRIPTYCH_OAUTH_ISSUER set, TRIPTYCH_PUBLIC_URL must be the https:// address at which clients reach "
-            "this server: tokens are issued for it."
-        )
-    if public and not has_tokens and not has_own_token and not read.oauth and not locally:
-        _refuse(
-            f"TRIPTYCH_PUBLIC_URL is {public}, which is reachable from other machines: set TRIPTYCH_AUTH_TOKEN to a "
-            "long random text, which clients then send as `Authorization: Bearer …`, or unset TRIPTYCH_PUBLIC_URL."
-        )
-
-
-def _sign_in(read: Settings, url: str) -> OAuth | None:
-    """Return the sign-in at the identity provider of the settings, for the server at `url`; None without one."""
-    if not read.oauth:
-        return None
-    from triptych.server.oauth import OAuth
-    from triptych.server.scopes import Resource
-
-    resource = Resource(url, read.oauth.issuer, read.oauth.scope_prefix)
-    return OAuth(read.oauth, resource, tuple(read.setup.group_budgets_usd))
-
-
 class _CleanLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         from triptych.core.text import block
 
         return block(super().format(record))
+
+
+def _oauth(settings: Settings, url: str) -> OAuth | None:
+    """Return the sign-in at the server's URL; None without an identity provider."""
+    if not settings.oauth:
+        return None
+    from triptych.server.oauth import OAuth
+    from triptych.server.scopes import Resource
+
+    resource = Resource(url, settings.oauth.issuer, settings.oauth.scope_prefix)
+    return OAuth(settings.oauth, resource, tuple(settings.setup.group_budgets_usd))
 
 
 def _refuse(message: str) -> NoReturn:
