@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import mcp_types as types
 import pytest
 from mcp import MCPError
@@ -126,11 +127,11 @@ async def test_a_change_during_an_outage_is_told_after_it(
         for listener in told.listeners:
             listener("job_12345678")
         while "does not answer" not in caplog.text:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
         assert published == []
         told.jobs = there | {"job_12345678": job_result()}
         while ResourceUpdated(JOB) not in published:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
     assert "Traceback" not in caplog.text
 
 
