@@ -31,7 +31,7 @@ from typing import Any
 from benchmarks import fleet_audit, fleet_mutants
 from benchmarks.fleet_audit import counted, lag
 from benchmarks.fleet_clients import Owner, Refused, Told, make
-from benchmarks.fleet_members import Fleet, Member, Work, emulators, environment, free_port
+from benchmarks.fleet_members import Fleet, Member, Work, cpu_s, emulators, environment, free_port
 from benchmarks.fleet_net import ERAS, HOST, Door, Relay
 from benchmarks.fleet_sites import COUNTED, LEFT, OPEN_JOBS, PostgresSite, SqliteSite
 from benchmarks.table import Row, show
@@ -100,6 +100,8 @@ async def run(plan: Plan, site: Site, room: Path) -> Run:
             owners[-1].door.era = ERAS[1]
         await asyncio.gather(*(owner.bring_images() for owner in owners))
         began, progress = time.monotonic(), Progress(plan.jobs)
+        for member in fleet.members:
+            member.cpu_s -= cpu_s(member.process.pid)  # the first start is not counted, the later ones are
         trouble = [asyncio.create_task(one) for one in troubles(plan, fleet, site, progress)]
         await clients(plan, owners, progress)
         made_s = time.monotonic() - began
