@@ -153,7 +153,7 @@ class ImageService:
 
         self._waiting = Waiting(self.store, self.image_access, clock, self._began_at, self.job)
         self.other_processes = OtherProcesses(
-            self.store, clock, self._notify_listeners, lambda: bool(self._listeners), lambda: bool(self._waiting)
+            self.store, clock, self._notify_listeners, lambda: bool(self._listeners), lambda: self._waiting.any
         )
 
     # -- the tools

@@ -59,8 +59,9 @@ class Waiting:
         for job_id in list(self._jobs):
             self.tell(job_id)
 
-    def __bool__(self) -> bool:
-        """Return whether any call waits."""
+    @property
+    def any(self) -> bool:
+        """Whether any call waits."""
         return bool(self._jobs)
 
     def tell(self, job_id: str) -> None:
