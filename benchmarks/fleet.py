@@ -75,6 +75,7 @@ class Run:
     kills: int
     passed: dict[str, int]
     cpu_s: dict[str, float]
+    away_s: float
 
 
 async def run(plan: Plan, site: Site, room: Path) -> Run:
@@ -247,7 +248,7 @@ def rows(name: str, run: Run) -> list[Row]:
         Row("jobs", f"{sum(found.jobs.values()):,}", counted(found.jobs)),
         Row("predictions", f"{found.submitted:,} submitted", f"{sum(found.accepted.values()):,} accepted"),
         Row("ends other than done", f"{sum(ends.values()):,}", counted(ends)),
-        Row("kills", f"{run.kills:,}"),
+        Row("kills", f"{run.kills:,}", f"PostgreSQL away for {run.away_s:.1f} s" if run.away_s else ""),
         Row("calls by replica", counted(run.passed)),
         Row("calls made again", f"{told.repeated.total():,}", counted(told.repeated)),
         Row("attempts at what is another's", f"{told.attacks.total():,}", counted(told.attacks)),

@@ -26,6 +26,7 @@ from benchmarks.soak_audit import Accepted
 
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0
+READY = b"is listening on", b"works on jobs"
 LINE_BYTES = 1 << 27
 
 
@@ -52,24 +53,20 @@ class Member:
     ended_badly: list[str] = field(default_factory=list)
 
     async def start(self) -> None:
-        """Start it, and return when a replica answers at its port (a worker: at once)."""
+        """Start it, and return when it says that it is ready."""
         self.starts += 1
+        said = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable, *self.argv, env=dict(self.env), cwd=ROOT, stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL, stderr=log,
             )  # fmt: skip
-        if self.port is None:
-            return
         began = time.monotonic()
         while time.monotonic() - began < START_LIMIT_S and self.process.returncode is None:
-            with suppress(OSError):
-                _, writer = await asyncio.open_connection(HOST, self.port)
-                writer.close()
+            if any(word in self.log.read_bytes()[said:] for word in READY):
                 return
             await asyncio.sleep(0.1)
-        if self.process.returncode is not None:
-            self.ended_badly.append(f"{self.name} ended by itself with status {self.process.returncode}")
+        self.ended_badly.append(f"{self.name} was not ready (status {self.process.returncode})")
 
     async def kill(self) -> None:
         """Kill it with SIGKILL: it can write nothing more."""

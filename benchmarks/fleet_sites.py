@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class SqliteSite:
     """One home directory, which several processes may share."""
 
     room: Path
+    away_s = 0.0
     stateless = False
     """Whether clients of the era before 2026-07-28 are served without sessions, and so by any replica."""
 
@@ -68,7 +70,8 @@ class PostgresSite:
     server: Any = None
     url: str = ""
     objects: Relay = field(default_factory=lambda: Relay([], says_502=False))
-    lost: list[str] = field(default_factory=list)
+    away_s: float = 0.0
+    """How long PostgreSQL took to stop and to start again."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[PostgresSite]:
@@ -145,8 +148,10 @@ class PostgresSite:
 
     async def restart_database(self) -> None:
         """Stop PostgreSQL as its operator does, and start it again."""
+        began = time.monotonic()
         await asyncio.to_thread(self.server.halt)
         await asyncio.to_thread(self.server.start)
+        self.away_s = time.monotonic() - began
 
     async def lose_objects(self, seconds: float) -> None:
         """Cut the way to the object store for so long."""
