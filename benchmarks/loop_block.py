@@ -25,6 +25,7 @@ from triptych.core.requests import Request
 from triptych.jobs.caller import Caller
 from triptych.jobs.planning import Terms
 from triptych.jobs.service import ImageService, open_service
+from triptych.storage.claims import Slots
 from triptych.storage.jobs import Store
 
 LIMIT_MS = 20.0
@@ -119,7 +120,7 @@ async def _used(service: ImageService, job_id: str) -> None:
     clock = SystemClock()
 
     def claim(store: Store) -> None:
-        store.claim(now=moment(clock), lease="benchmark", providers=["draft"], max_running={"draft": LANES})
+        store.claim(now=moment(clock), lease="benchmark", slots=[Slots("draft", "draft", LANES)])
 
     for _ in range(10):
         await service.get_status(job_id)

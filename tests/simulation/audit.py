@@ -15,6 +15,7 @@ from typing import Any
 
 from simulation import sets
 from simulation.extras import REVISION, revision_of
+from triptych.storage.sqlite import _load_queries
 
 MARK = re.compile(r"#([0-9x]+)\.\d+")
 CENT = Decimal("0.000002")
@@ -94,8 +95,18 @@ def audit(world: Any) -> None:
     _each_by_itself(world, rows, mine)
     _stored(world, frames, files)
     _budget(world)
+    if jobs:
+        _totals(world)
     for row in history:
         world.note(f"{row['what']} {row['id']} {row['was']} → {row['now']} at {row['at']:.3f}")
+
+
+def _totals(world: Any) -> None:
+    """Report totals and counters of the database that are not those of its predictions."""
+    queries = _load_queries()
+    for name in ("money_differences", "account_differences", "queue_differences"):
+        for row in world.reader.all(queries[name]):
+            world.wrong("a total differs from the predictions", f"{name}: {dict(row)}")
 
 
 def _row(row: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from triptych.core.states import LEASE_S
 
 real_connect = sqlite3.connect
 LOOK_S = 0.1
-CLAIMS = "UPDATE predictions SET lease = :lease, lease_until = :until"
+CLAIMS = "UPDATE predictions SET lease = :lease || id, lease_until = :until"
 RESERVES = "INSERT INTO predictions"
 WRITES = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "CREATE", "ALTER", "DROP"})
 HISTORY = (
@@ -64,7 +64,7 @@ class Connection(sqlite3.Connection):
             sql = "SELECT 1"
         word = head.partition(" ")[0]
         if sql.startswith(CLAIMS):
-            self.world.holders[args[0]["lease"]] = self.process
+            self.world.holders[args[0]["lease"].rstrip("-")] = self.process
         self._meet(word)
         cursor, wrote = self._run(sql, *args), self.reserves
         self.reserves = sql.startswith(RESERVES) or (self.reserves and word not in ("COMMIT", "ROLLBACK", "BEGIN"))

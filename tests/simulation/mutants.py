@@ -115,8 +115,8 @@ MUTANTS: Sequence[Mutant] = (
             Patch("triptych.jobs.worker", "            now = moment(self._clock)\n", ""),
             Patch(
                 "triptych.jobs.worker",
-                "        limits, held, lease = self._limits(), list(self._held), uuid4().hex\n",
-                "        limits, held, lease = self._limits(), list(self._held), uuid4().hex\n"
+                "        slots, held, lease = self._slots(), list(self._held), uuid4().hex\n",
+                "        slots, held, lease = self._slots(), list(self._held), uuid4().hex\n"
                 "        now = moment(self._clock)\n",
             ),
         ),
@@ -124,8 +124,8 @@ MUTANTS: Sequence[Mutant] = (
     _one(
         "a process takes over what it holds itself",
         "triptych.jobs.worker",
-        "providers=list(limits), max_running=limits, held=held)\n            if claim is None",
-        "providers=list(limits), max_running=limits, held=[])\n            if claim is None",
+        "slots=slots, most=most, held=held), look\n",
+        "slots=slots, most=most, held=[]), look\n",
     ),
     _one(
         "a prediction in the history is matched by its time alone",
@@ -146,18 +146,18 @@ MUTANTS: Sequence[Mutant] = (
         (
             Patch(
                 "triptych.storage.jobs",
-                "            self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))\n",
+                "            budget.require(sum((p.quoted_usd for p in predictions), Decimal(0)))\n",
                 "",
             ),
             Patch(
                 "triptych.jobs.job_creation",
                 "        plan = cost_check.with_quotes(plan, await",
-                "        balance = await self._store.balance(moment(self._clock))\n"
+                "        balance = await self._store.tightest_budget(moment(self._clock), caller.owner, caller.group)\n"
                 "        plan = cost_check.with_quotes(plan, await",
             ),
             Patch(
                 "triptych.jobs.job_creation",
-                "            await self._store.balance(moment(self._clock)),\n",
+                "            await self._store.tightest_budget(moment(self._clock), caller.owner, caller.group),\n",
                 "            balance,\n",
             ),
         ),

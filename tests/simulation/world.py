@@ -173,7 +173,7 @@ class World:
         """Uploads that were sent, by the call that they were sent for."""
         self.attempts = Attempts(self)
         self.holders: dict[str, Process] = {}
-        """Which process took a prediction under which lease."""
+        """Which process took predictions under leases that begin so."""
         self.steps: set[tuple[int, str]] = set()
         """What each process works on now: its number, a prediction's id."""
         self.wishes: dict[str, Wish] = {}
@@ -546,7 +546,7 @@ class World:
     def holds(self, process: Process, client_id: str) -> bool:
         """Return whether a prediction is a process's by its lease."""
         rows = self.reader.all("SELECT lease FROM predictions WHERE client_id = ?", client_id)
-        return any(self.holders.get(row["lease"]) is process for row in rows)
+        return any(self.holders.get((row["lease"] or "").partition("-")[0]) is process for row in rows)
 
     def reserved(self) -> None:
         """Hold the ledger to the budget right after a job was written, while all that was spent is of this day."""

@@ -38,6 +38,7 @@ from triptych.core.models import Prediction, State, Status
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import ImageService
 from triptych.providers import client, guarded_transport
+from triptych.storage.claims import Slots
 
 NEVER = 10**9
 LATER_S = 60.0
@@ -287,7 +288,7 @@ class Case:
         return await edit_sequence(service, self._images, STEPS[0], self.shape.count, chosen)
 
 
-_bare_client = client._client
+_bare_client = client.new_client
 
 
 def _client(**options: Any) -> Any:
@@ -417,9 +418,9 @@ class Aftermath:
         store, case = service.store.plain, self._case
         held = store._db.connection.execute("SELECT id, state FROM predictions WHERE lease IS NOT NULL").fetchall()
         self._claim(held == [], "no lease is left", [tuple(row) for row in held])
-        later, who = self._clock.now() + timedelta(days=2), {case.name: 99}
-        claim = store.claim(now=when(later), lease="x", providers=[case.name], max_running=who)
-        self._claim(claim is None, "nothing is left to claim", claim)
+        later = self._clock.now() + timedelta(days=2)
+        claims = store.claim(now=when(later), lease="x", slots=[Slots("another", case.name, 99)])
+        self._claim(claims == [], "nothing is left to claim", claims)
         parts = [str(path.relative_to(case.root)) for path in case.root.rglob("*.part")]
         self._claim(parts == [], "no temporary file is left", parts)
         kept = [path for path in service._files.images_dir.rglob("*") if path.is_file()]

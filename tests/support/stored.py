@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -9,13 +10,13 @@ from support.clocks import when
 from triptych.core.models import Job, Output, Prediction, State
 from triptych.core.offers import Operation
 from triptych.core.requests import Request
-from triptych.storage.claims import Claim
+from triptych.storage.claims import Claim, Slots
 from triptych.storage.jobs import Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
-WHO = {"providers": ["atlas"], "max_running": {"atlas": 4}}
+ATLAS = Slots("atlas:1", "atlas", 4)
 
 
 REQUEST = Request("edit_chain", ("p", "q", "r"), ("img_00000001",))
@@ -51,7 +52,13 @@ def add(store: Store, *predictions: Prediction, fingerprint: str = "f", attach: 
 
 
 def claim(store: Store, lease: str = "a", at: datetime = NOW) -> Claim | None:
-    return store.claim(now=when(at), lease=lease, **WHO)  # type: ignore[arg-type]
+    return claimed(store.claim(now=when(at), lease=lease, slots=[ATLAS]))
+
+
+def claimed(claims: Sequence[Claim]) -> Claim | None:
+    """Return the only claim, if there is one."""
+    assert len(claims) <= 1
+    return claims[0] if claims else None
 
 
 def frame(n: int, sha256: str | None) -> Output:

@@ -324,8 +324,8 @@ def test_plain_http_goes_to_this_machine_alone(name: str) -> None:
         assert place and place.allow_http
     place = read_settings({**bucket, name: "https://minio.example.com"}).setup.objects
     assert place and not place.allow_http
-    for endpoint in ("http://10.0.0.7:9000", "http://minio:9000", "ftp://127.0.0.1", "minio:9000"):
-        with pytest.raises(errors.BadRequest, match=f"{name} is .* must be https://"):
+    for endpoint in ("http://10.0.0.7:9000", "http://minio:9000", "ftp://127.0.0.1", "minio:9000", "https://me:word@minio"):
+        with pytest.raises(errors.BadRequest, match=f"{name} is .* must be https://") as refused:
             read_settings({**bucket, name: endpoint})
 
 

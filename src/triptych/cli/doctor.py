@@ -39,6 +39,7 @@ from triptych.storage.jobs import Store
 LITTLE_DISK_BYTES = 500_000_000
 KNOCK_TIMEOUT_S = 6.0
 CLOCK_LEEWAY_S = 300
+MOST_DIFFERENCES = 5
 RELEASED = datetime(2026, 11, 1, tzinfo=UTC)
 
 
@@ -151,6 +152,14 @@ def _database(home: Path) -> Check:
         store = Store(path, home / "images")
         try:
             store.check()
+            if differences := store.differences():
+                store.recount()
+                return Check(
+                    about="database",
+                    state="fault",
+                    found=f"totals differed from the predictions: {'; '.join(differences[:MOST_DIFFERENCES])}",
+                    mend="They are counted again now. If it comes back, report it.",
+                )
         finally:
             store.close()
     except errors.Unusable as error:
@@ -197,17 +206,21 @@ def _serving(settings: Settings) -> Iterator[Check]:
     tokens, public = settings.auth_tokens, settings.public_url
     unset = "not set; needed only to serve other machines"
     yield Check(about="TRIPTYCH_AUTH_TOKEN", state="ok" if tokens else "off", found="set" if tokens else unset)
+    if settings.oauth:
+        audience = settings.oauth.audience or (f"{public}/mcp" if public else "the server's own URL")
+        found = f"{settings.oauth.issuer}; tokens for {audience}"
+        yield Check(about="TRIPTYCH_OAUTH_ISSUER", state="ok", found=found)
     if not public:
         unset = "not set; needed only for an HTTP server behind a proxy or tunnel"
         yield Check(about="TRIPTYCH_PUBLIC_URL", state="off", found=unset)
-    elif tokens or (urlsplit(public).hostname or "") in LOOPBACK:
+    elif tokens or settings.oauth or (urlsplit(public).hostname or "") in LOOPBACK:
         yield Check(about="TRIPTYCH_PUBLIC_URL", state="ok", found=f"{public}; clients connect to {public}/mcp")
     else:
         yield Check(
             about="TRIPTYCH_PUBLIC_URL",
             state="fault",
             found=f"{public} is reachable from other machines, and there is no token: serve does not start",
-            mend="set TRIPTYCH_AUTH_TOKEN, or unset TRIPTYCH_PUBLIC_URL",
+            mend="set TRIPTYCH_AUTH_TOKEN or TRIPTYCH_OAUTH_ISSUER, or unset TRIPTYCH_PUBLIC_URL",
         )
 
 

@@ -305,6 +305,8 @@ class Job:
     routes: tuple[Route, ...] = ()
     owner: str | None = None
     """The owner whose token made it; None for the person at the machine."""
+    budget_group: str | None = None
+    """The group whose budget it counts against, beside its owner's and the installation's."""
     cancel_requested: bool = False
     status: Status = Status.QUEUED
     returned: int = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
@@ -48,7 +48,8 @@ class ServiceConfig:
     """The configuration of a service; `settings` reads it from the environment.
 
     `accounts` are all known providers, usable or not, in order of preference. `allowed_dirs` may be read and written by
-    every caller; `budget_usd` None is no cap; `proxy_resolves` is explained in `ProviderClient`. With `live_models` the
+    every caller; `budget_usd` None is no cap, and so are `owner_budget_usd` (for each owner) and a group that is not in
+    `group_budgets_usd`; `proxy_resolves` is explained in `ProviderClient`. With `live_models` the
     providers' live catalogues are used, else the built-in table alone.
     """
 
@@ -57,6 +58,8 @@ class ServiceConfig:
     default_provider: str
     allowed_dirs: tuple[Path, ...] = ()
     budget_usd: Decimal | None = Decimal(10)
+    owner_budget_usd: Decimal | None = None
+    group_budgets_usd: Mapping[str, Decimal] = field(default_factory=dict)
     confirm_usd: Decimal = Decimal(1)
     proxy_resolves: bool = False
     live_models: bool = True
@@ -141,6 +144,7 @@ class JobCreation:
             save_to=prepared.save_to,
             again=terms.again,
             owner=caller.owner,
+            budget_group=caller.group,
             sources=prepared.expanded.sources,
         )
         earlier = await self._write_with_retry(
@@ -249,7 +253,7 @@ class JobCreation:
             plan,
             terms.max_cost_usd,
             self._config.confirm_usd,
-            await self._store.balance(moment(self._clock)),
+            await self._store.tightest_budget(moment(self._clock), caller.owner, caller.group),
             asks=caller.asks,
             agreed_usd=caller.agreed_usd,
         )

@@ -1,14 +1,16 @@
 """The polling schedule: waits between polls, pauses that a provider asks for, and sweeps.
 
-A sweep reads a provider's list once and replaces most single polls while many predictions run there. The state here
-belongs to this process and need not survive it. Nothing is sent from here.
+A sweep reads a provider's list once and replaces most single polls while many predictions run there. Pauses and the
+time of the next sweep are in the database, for every process with the same key. What a list showed belongs to this
+process and need not survive it. Nothing is sent from here.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from triptych.core.clock import Clock
 from triptych.core.models import Prediction
@@ -16,6 +18,7 @@ from triptych.core.offers import Offer
 from triptych.core.states import poll_delay_s, retry_delay_s
 from triptych.providers.client import Account
 from triptych.storage.async_store import AsyncStore
+from triptych.storage.claims import AccountState, Look
 from triptych.storage.jobs import Store
 
 log = logging.getLogger(__name__)
@@ -33,18 +36,22 @@ MAX_SLOWED_POLL_S = 20.0
 
 @dataclass(slots=True)
 class _ProviderState:
-    hold_until: float = 0.0
-    """Monotonic; no submit is sent before."""
-    quiet_until: float = 0.0
-    """Monotonic; no poll and no sweep is sent before."""
-    next_sweep: float = 0.0
-    sweeping: bool = False
-    polls_are_rare: bool = False
-    """Some polls were delayed because of sweeps."""
+    shared: AccountState
+    """As the last look at the database found it."""
+    wished_at: float = math.inf
+    """Monotonic; when a prediction whose polls are rare would be polled. The next sweep is due then at the latest."""
     listed_ended: frozenset[str] = frozenset()
     """The tickets that the last sweep showed as ended."""
     unlisted_ended: frozenset[str] = frozenset()
     """The tickets whose end a poll found first; the next sweep has to show them."""
+
+    def set_sweeps(self, next_sweep: float, sweeping: bool) -> None:
+        """Set when the list is read next; what it showed is forgotten when it is read no more."""
+        if next_sweep != self.shared.next_sweep:
+            self.wished_at = math.inf
+        self.shared = replace(self.shared, next_sweep=next_sweep, sweeping=sweeping)
+        if not sweeping:
+            self.listed_ended = self.unlisted_ended = frozenset()
 
 
 class Polling:
@@ -54,7 +61,7 @@ class Polling:
         self._store = store
         self._accounts = accounts
         self._clock = clock
-        self._states = {name: _ProviderState() for name in accounts}
+        self._states = {name: _ProviderState(AccountState(one.id)) for name, one in accounts.items()}
         self._offers = {
             (offer.provider, name, offer.operation): offer
             for account in accounts.values()
@@ -69,86 +76,71 @@ class Polling:
             (prediction.provider, prediction.endpoint, prediction.operation)
         )
 
-    def limits(self) -> dict[str, int]:
-        """Return how many predictions may run at each provider now: 0 during a pause."""
-        now_s = self._clock.monotonic()
-        return {
-            name: 0 if state.hold_until > now_s else self._accounts[name].provider.max_running
-            for name, state in self._states.items()
-        }
+    def update(self, look: Look) -> None:
+        """Take over what a look at the database found."""
+        for state in self._states.values():
+            if found := look.accounts.get(state.shared.account):
+                state.set_sweeps(found.next_sweep, found.sweeping)
+                state.shared = found
 
-    def pause_submits(self, provider: str, seconds: float) -> None:
+    async def pause_submits(self, provider: str, seconds: float) -> None:
         """Submit nothing to a provider for so many seconds."""
-        self._states[provider].hold_until = self._clock.monotonic() + seconds
+        await self._store.hold_account(self._accounts[provider].id, self._clock.monotonic() + seconds)
 
-    async def pause_provider(self, provider: str, wish_s: float) -> None:
+    async def pause_provider(self, provider: str, seconds: float) -> None:
         """Send nothing to a provider for so many seconds, because its response to a poll asked for that."""
-        self._pause(provider, wish_s)
-        await self._store.poll_not_before(provider, self._states[provider].quiet_until)
-
-    def _pause(self, name: str, seconds: float) -> None:
-        state, until = self._states[name], self._clock.monotonic() + seconds
-        state.hold_until = max(state.hold_until, until)
-        state.quiet_until = max(state.quiet_until, until)
+        await self._store.hold_account(self._accounts[provider].id, self._clock.monotonic() + seconds, quiet=True)
 
     def poll_wait_s(self, prediction: Prediction, elapsed_s: float | None = None) -> float:
         """Return how long to wait before a prediction is polled (again)."""
-        state, now_s = self._states[prediction.provider], self._clock.monotonic()
+        state = self._states[prediction.provider]
         wait_s = poll_delay_s(age_s(prediction, self._clock) if elapsed_s is None else elapsed_s)
-        if state.sweeping and prediction.ticket not in state.listed_ended:
-            state.next_sweep = min(state.next_sweep, now_s + wait_s)
+        if state.shared.sweeping and prediction.ticket not in state.listed_ended:
+            state.wished_at = min(state.wished_at, self._clock.monotonic() + wait_s)
             # A sweep may fail at any time, so a poll is never delayed for long.
             wait_s = max(wait_s, min(wait_s * POLL_SLOWDOWN_WHILE_SWEEPING, MAX_SLOWED_POLL_S))
-        return max(wait_s, state.quiet_until - now_s)
+        return wait_s
 
     def next_sweep(self, except_for: Collection[str] = ()) -> float | None:
         """Return when the next sweep is due on the monotonic clock, None without one."""
-        due = [
-            max(state.next_sweep, state.quiet_until)
-            for name, state in self._states.items()
-            if state.sweeping and name not in except_for
-        ]
-        return min(due, default=None)
+        due = [self._sweep_at(name) for name in self._states if name not in except_for]
+        return min([at for at in due if at is not None], default=None)
+
+    def _sweep_at(self, name: str) -> float | None:
+        state, shared = self._states[name], self._states[name].shared
+        if not self._accounts[name].provider.finished or not (shared.sweeping or shared.running >= SWEEP_FROM):
+            return None
+        return max(min(shared.next_sweep, state.wished_at), shared.quiet_until)
 
     async def sweep_is_due(self, name: str) -> bool:
-        """Return whether to sweep a provider now; if so, the next sweep is scheduled.
+        """Return whether to sweep a provider now; if so, the next sweep is scheduled, for all processes.
 
         A sweep is due when the youngest running prediction would be polled, so it is in time for all of them.
         """
-        state, now_s = self._states[name], self._clock.monotonic()
-        if state.polls_are_rare and not state.sweeping:
-            await self._poll_all(name)
-        if not self._accounts[name].provider.finished or max(state.next_sweep, state.quiet_until) > now_s:
+        at, now_s = self._sweep_at(name), self._clock.monotonic()
+        if at is None or at > now_s:
             return False
         running = await self._store.running_at(name)
-        state.next_sweep = now_s + COUNT_EVERY_S
-        state.sweeping = len(running) >= SWEEP_FROM
-        if state.sweeping:
-            state.polls_are_rare = True
-            state.next_sweep = now_s + min(poll_delay_s(age_s(prediction, self._clock)) for prediction in running)
-        else:
-            state.listed_ended = state.unlisted_ended = frozenset()
-            if state.polls_are_rare:
-                await self._poll_all(name)
-        return state.sweeping
+        wait_s = COUNT_EVERY_S
+        if sweeping := len(running) >= SWEEP_FROM:
+            wait_s = min(poll_delay_s(age_s(prediction, self._clock)) for prediction in running)
+        return await self._schedule(name, now_s + wait_s, sweeping) and sweeping
 
-    async def _poll_all(self, name: str) -> None:
-        """Poll all predictions that run at a provider now: sweeps delayed their polls, and have stopped."""
-        state = self._states[name]
-        await self._poll_now(
-            name, [prediction.ticket for prediction in await self._store.running_at(name) if prediction.ticket]
-        )
-        state.polls_are_rare = False
+    async def _schedule(self, name: str, at_s: float, sweeping: bool) -> bool:
+        """Schedule the next sweep unless another process has; if sweeps stop, poll what runs: its polls were rare."""
+        state, seen = self._states[name], self._states[name].shared
 
-    async def _poll_now(self, name: str, tickets: Sequence[str]) -> None:
-        quiet_until, now_s = self._states[name].quiet_until, self._clock.monotonic()
+        def schedule(store: Store) -> bool:
+            if not store.schedule_sweep(seen.account, seen=seen.next_sweep, at_s=at_s, sweeping=sweeping):
+                return False
+            if seen.sweeping and not sweeping:
+                store.poll_now(name, [one.ticket for one in store.running_at(name) if one.ticket])
+            return True
 
-        def make_due(store: Store) -> None:  # one call, so that no claim comes between
-            store.poll_now(name, tickets)
-            if quiet_until > now_s:
-                store.poll_not_before(name, quiet_until)
-
-        await self._store.run(make_due)
+        if not await self._store.run(schedule):
+            return False
+        state.set_sweeps(at_s, sweeping)
+        return True
 
     async def tickets_to_sweep(self, name: str) -> frozenset[str]:
         """Return the tickets that a sweep asks for: of all that run, and those in `unlisted_ended`."""
@@ -162,23 +154,28 @@ class Polling:
         unseen = (state.unlisted_ended & swept) - ended
         state.listed_ended, state.unlisted_ended = ended, state.unlisted_ended - swept
         if news:
-            await self._poll_now(name, news)
+            await self._store.run(lambda store: store.poll_now(name, news))
         if unseen:
             log.info("the list of %s does not show what has ended", name)
-            self.sweep_failed(name)
+            await self.sweep_failed(name)
 
-    def sweep_failed(self, name: str, wish_s: float | None = None) -> None:
-        """Return to single polls for a while. `wish_s` is the pause that the provider asked for."""
-        state = self._states[name]
-        if wish_s is not None:
-            self._pause(name, retry_delay_s(1, wish_s))
-        state.sweeping, state.listed_ended, state.unlisted_ended = False, frozenset(), frozenset()
-        state.next_sweep = max(self._clock.monotonic(), state.quiet_until) + SWEEP_PAUSE_S
+    async def sweep_failed(self, name: str, wish_s: float | None = None) -> None:
+        """Return to single polls for a while. `wish_s` is the pause that the provider asked for.
+
+        If that cannot be written, the next sweep is in its time.
+        """
+        pause_s = 0.0 if wish_s is None else retry_delay_s(1, wish_s)
+        try:
+            if wish_s is not None:
+                await self.pause_provider(name, pause_s)
+            await self._schedule(name, self._clock.monotonic() + pause_s + SWEEP_PAUSE_S, sweeping=False)
+        except Exception as error:
+            log.warning("sweeps of %s go on, as their pause is not stored: %s", name, error)
 
     def note_end(self, prediction: Prediction) -> None:
         """Record that a poll found the end of a prediction."""
         state = self._states[prediction.provider]
-        if state.sweeping and prediction.ticket and prediction.ticket not in state.listed_ended:
+        if state.shared.sweeping and prediction.ticket and prediction.ticket not in state.listed_ended:
             state.unlisted_ended |= {prediction.ticket}
 
 

@@ -62,6 +62,7 @@ from triptych.jobs.uploads import upload_all
 from triptych.jobs.worker import Worker
 from triptych.providers.client import ProviderClient
 from triptych.storage.async_store import AsyncStore, Hop, one_thread
+from triptych.storage.budget import Caps
 from triptych.storage.jobs import Store
 from triptych.storage.summaries import Seen
 
@@ -121,27 +122,24 @@ class ImageService:
         self._clock = clock
         self._began_at = clock.now()
         self._listeners: dict[object, Callable[[str], None]] = {}
-        self.provider_client = ProviderClient(proxy_resolves=config.proxy_resolves)
+        self.provider_client = client = ProviderClient(proxy_resolves=config.proxy_resolves)
         self._files = open_files(config.home, self.provider_client.fetch, config.objects, clock)
         self._files.remove_stale_parts(clock.now())
-        plain = Store(config.home / "triptych.db", self._files.images_dir, config.budget_usd, clock)
+        caps = Caps(config.budget_usd, config.owner_budget_usd, config.group_budgets_usd)
+        plain = Store(config.home / "triptych.db", self._files.images_dir, caps, clock)
         self.store = AsyncStore(plain, hop or one_thread())
         self.reading = Reading(self._files, clock)
         self.image_access = ImageAccess(self.store, self._files, self.reading, clock, config.allowed_dirs)
         accounts = config.accounts
         self.catalogues = Catalogues(config.home, accounts if config.live_models else {}, self.provider_client, clock)
-        self._pricing = Pricing(
-            self.store, self.provider_client, accounts, config.default_provider, self.catalogues, clock
-        )
+        self._pricing = Pricing(self.store, client, accounts, config.default_provider, self.catalogues, clock)
         self.looks = Looks(self.store, clock)
         self.inputs = Inputs(self.store, self._files, self.image_access)
         self.saving = Saving(self.store, self._files, self.image_access, self.inputs, clock)
         self._creation = JobCreation(
             config, self.store, self._pricing, self.catalogues, self.image_access, self.inputs, clock
         )
-        self.worker = Worker(
-            self.store, self._files, self.provider_client, config.accounts, clock, self._notify_listeners
-        )
+        self.worker = Worker(self.store, self._files, client, accounts, clock, self._notify_listeners)
 
     # -- the tools
 
@@ -311,7 +309,8 @@ class ImageService:
     async def spend(self, days: int = 7, caller: Caller = ANYONE) -> SpendResult:
         """Return the ledger of so many days (UTC, with today) by day, provider and model, and the budget.
 
-        An owner sees the costs of its own jobs; the budget is shared by all owners.
+        An owner sees the costs of its own jobs. `budget` is shared by all owners; `owner_budget` and `group_budget` are
+        the caller's, where there are such.
 
         Raises: `errors.OutOfLimits`.
         """

@@ -234,7 +234,7 @@ class Submission:
         routes = job.routes if job else ()
         if isinstance(error, errors.RateLimited | errors.NotSent):
             if isinstance(error, errors.RateLimited):
-                self._polling.pause_submits(
+                await self._polling.pause_submits(
                     prediction.provider, retry_delay_s(prediction.attempts + 1, error.retry_after_s)
                 )
             if prediction.attempts + 1 < (MAX_SUBMITS_BEFORE_REROUTE if routes else SUBMIT_TRIES):

@@ -29,7 +29,7 @@ from triptych.jobs.polling import Polling
 from triptych.jobs.submission import Submission
 from triptych.providers.client import Account, ProviderClient
 from triptych.storage.async_store import AsyncStore
-from triptych.storage.claims import Claim
+from triptych.storage.claims import Claim, Look, Slots
 from triptych.storage.jobs import Store
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Worker:
         """The claims that this process works on, by prediction id."""
         self._sweeping: set[str] = set()
         self._due_s: float | None = None
-        """When the next claim is due, as the last `_claim` read it."""
+        """When the next step was due before the last `_claim`."""
 
     async def run(self) -> None:
         """Work until cancelled; a submit that was sent gets a few more seconds for its response."""
@@ -79,7 +79,7 @@ class Worker:
                 changed = self.notifier.next
                 try:
                     await self._start_sweeps(tasks)  # it may make polls due
-                    if await self._start_step(tasks):
+                    if await self._start_steps(tasks):
                         continue
                     idle_s = self._idle_s()
                 except errors.Outage as error:
@@ -90,15 +90,16 @@ class Worker:
                     idle_s = DB_POLL_INTERVAL_S
                 await self._clock.wait(changed, idle_s)
 
-    async def _start_step(self, tasks: anyio.abc.TaskGroup) -> bool:
-        claim = await self._claim()
-        if claim:
+    async def _start_steps(self, tasks: anyio.abc.TaskGroup) -> bool:
+        claims = await self._claim(MAX_STEPS_AT_ONCE)
+        for started, claim in enumerate(claims):
             try:
                 tasks.start_soon(self._work, claim)
             except BaseException:
-                self._held.pop(claim.prediction.id, None)
+                for lost in claims[started:]:
+                    self._held.pop(lost.prediction.id, None)
                 raise
-        return claim is not None
+        return bool(claims)
 
     async def _start_sweeps(self, tasks: anyio.abc.TaskGroup) -> None:
         for name in self._accounts:
@@ -112,17 +113,16 @@ class Worker:
 
     async def step(self) -> bool:
         """Do the most urgent step; return whether there was one."""
-        claim = await self._claim()
-        if claim:
+        claims = await self._claim(1)
+        for claim in claims:
             await self._work(claim)
-        return claim is not None
+        return bool(claims)
 
     async def next_due(self) -> float | None:
         """Return when the next step is due on the monotonic clock, None if none is known."""
-        limits = self._limits()
-        return await self._store.next_due(
-            now=moment(self._clock), providers=list(limits), max_running=limits, held=list(self._held)
-        )
+        look = await self._store.look(now=moment(self._clock), slots=self._slots(), held=list(self._held))
+        self._polling.update(look)
+        return look.due_at
 
     async def sweep(self, name: str) -> None:
         """Ask a provider once which running predictions have ended, and poll those.
@@ -132,55 +132,53 @@ class Worker:
         account = self._accounts[name]
         assert account.provider.finished
         try:
-            tickets = await self._polling.tickets_to_sweep(name)
-            ended = await self._client.run(account, account.provider.finished(sorted(tickets)))
-            await self._polling.record_sweep(name, tickets, ended)
-        except errors.TriptychError as error:
-            log.info("the list of %s cannot be read: %s", name, error.message)
-            self._polling.sweep_failed(name, error.retry_after_s)
+            try:
+                tickets = await self._polling.tickets_to_sweep(name)
+                ended = await self._client.run(account, account.provider.finished(sorted(tickets)))
+                await self._polling.record_sweep(name, tickets, ended)
+            except errors.TriptychError as error:
+                log.info("the list of %s cannot be read: %s", name, error.message)
+                await self._polling.sweep_failed(name, error.retry_after_s)
         except Exception:
             log.exception("internal error while reading the list of %s; single polls go on", name)
-            self._polling.sweep_failed(name)
+            await self._polling.sweep_failed(name)
         finally:
             self._sweeping.discard(name)
             self.notifier.notify()
 
     async def sweep_is_due(self, name: str) -> bool:
         """Return whether to sweep a provider now."""
+        await self.next_due()
         return await self._polling.sweep_is_due(name)
 
     def next_sweep(self) -> float | None:
         """Return when the next sweep is due on the monotonic clock, None without one."""
         return self._polling.next_sweep(except_for=self._sweeping)
 
-    async def _claim(self) -> Claim | None:
-        limits, held, lease = self._limits(), list(self._held), uuid4().hex
-        if not limits:
-            self._due_s = None
-            return None
+    async def _claim(self, most: int) -> list[Claim]:
+        slots, held, lease = self._slots(), list(self._held), uuid4().hex
 
-        def claim_due(store: Store) -> tuple[Claim | None, float | None]:
+        def claim_due(store: Store) -> tuple[list[Claim], Look]:
             now = moment(self._clock)
-            # A read without the limits first: an idle server takes no lock.
-            due_s = store.next_due(now=now, providers=list(limits), max_running={}, held=held)
-            if due_s is None or due_s > now.mono_s:
-                return None, due_s
-            claim = store.claim(now=now, lease=lease, providers=list(limits), max_running=limits, held=held)
-            if claim is None:
-                due_s = store.next_due(now=now, providers=list(limits), max_running=limits, held=held)
-            return claim, due_s
+            look = store.look(now=now, slots=slots, held=held)  # an idle server takes no lock
+            if look.due_at is None or look.due_at > now.mono_s:
+                return [], look
+            return store.claim(now=now, lease=lease, slots=slots, most=most, held=held), look
 
-        claim, self._due_s = await self._store.run(claim_due)
-        if claim:
-            self._held[claim.prediction.id] = claim
-        return claim
+        claims, look = await self._store.run(claim_due)
+        self._held.update({claim.prediction.id: claim for claim in claims})
+        self._due_s = look.due_at
+        self._polling.update(look)
+        return claims
 
-    def _limits(self) -> dict[str, int]:
-        """Return how many predictions may run at each provider that has a step free in this process."""
-        if len(self._held) >= MAX_STEPS_AT_ONCE:
-            return {}
+    def _slots(self) -> list[Slots]:
+        """Return what this process may claim for each account."""
         steps = Counter(claim.prediction.provider for claim in self._held.values())
-        return {name: most for name, most in self._polling.limits().items() if steps[name] < MAX_STEPS_PER_PROVIDER}
+        free = MAX_STEPS_AT_ONCE - len(self._held)
+        return [
+            Slots(one.id, name, one.provider.max_running, min(MAX_STEPS_PER_PROVIDER - steps[name], free))
+            for name, one in self._accounts.items()
+        ]
 
     def _idle_s(self) -> float:
         due = min([at for at in (self._due_s, self.next_sweep()) if at is not None], default=None)

@@ -9,6 +9,7 @@ response before it is returned. Only requests that cost nothing are repeated.
 
 from __future__ import annotations
 
+import hmac
 import io
 import logging
 import math
@@ -79,6 +80,14 @@ class Account:
         key = self.key.get_secret_value() if self.key else ""
         if not (key.isascii() and key.isprintable()) or " " in key:
             raise errors.BadRequest(f"{self.provider.key_env} has a space or another character that is in no API key.")
+
+    @property
+    def id(self) -> str:
+        """The provider's name, and a hash of the key for its limits and pauses in the database; never the key."""
+        if not self.key:
+            return self.provider.name
+        digest = hmac.digest(self.key.get_secret_value().encode(), b"Triptych account", "sha256")
+        return f"{self.provider.name}:{digest.hex()[:8]}"
 
     @property
     def usable(self) -> bool:
@@ -255,7 +264,7 @@ class ProviderClient:
             # Requests to this machine use no proxy: they may be plain http, and carry a key.
             direct = {"all://localhost": None, "all://127.0.0.1": None, "all://[::1]": None}
             carried = {"transport": self._transport(provider)} if self._transport else {"mounts": direct}
-            self._apis[provider] = _client(**carried)
+            self._apis[provider] = new_client(**carried)
         return self._apis[provider]
 
     async def fetch(
@@ -276,7 +285,7 @@ class ProviderClient:
             transport = guarded_transport.GuardedTransport(
                 self._resolve, origins, self._public, proxy_resolves=self._proxy_resolves
             )
-            self._guarded[pool, origins] = _client(trust_env=False, transport=transport)
+            self._guarded[pool, origins] = new_client(trust_env=False, transport=transport)
         return self._guarded[pool, origins]
 
 
@@ -369,7 +378,7 @@ def _on_origin(account: Account, call: HttpRequest, url: str) -> bool:
     return url_safety.origin(url) == url_safety.origin(base) and not url_safety.parsed(url).userinfo
 
 
-def _client(**options: Any) -> httpx2.AsyncClient:
+def new_client(**options: Any) -> httpx2.AsyncClient:
     """Return a client that follows no redirect and remembers no cookie.
 
     Raises: `errors.BadRequest` for a proxy that cannot be used.

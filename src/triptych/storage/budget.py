@@ -1,21 +1,23 @@
 """The ledger: quotes are reserved when a job is written, settled when charged, released when surely not charged.
 
-A prediction counts with its charge if that is known, else with its reservation. The budget is a cap per rolling 24 h
-over all jobs in the database. A prediction counts from the time when its request was sent (before that, from when it
-was written), and for as long as it may still be sent.
+A prediction counts with its charge if that is known, else with its reservation. A budget is a cap per rolling 24 h:
+over all jobs in the database, over those of one owner, or over those of one group. A prediction counts from the time
+when its request was sent (before that, from when it was written), and for as long as it may still be sent.
 
-Rules: a reservation reads the balance in its own transaction. Money is exact `Decimal` in US dollars.
+Rules: a reservation reads the balance in its own transaction, from totals that triggers keep (table `money`; an amount
+counts there rounded up to 1e-9 US dollars). Money is exact `Decimal` in US dollars.
 """
 
 from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from itertools import groupby
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, computed_field
 
@@ -27,11 +29,27 @@ from triptych.storage import rows
 from triptych.storage.sqlite import Database
 
 DAY_S = 86_400
+BUCKET_S = 600
+"""The money of predictions that have ended is summed in buckets of this length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """The caps per rolling 24 h in US dollars: of the installation, of each owner, and of groups by name.
+
+    None is no cap, and so is a group that is not named. The person at the machine is an owner too.
+    """
+
+    total_usd: Decimal | None = None
+    owner_usd: Decimal | None = None
+    group_usd: Mapping[str, Decimal] = field(default_factory=dict)
 
 
 class Budget(BaseModel, frozen=True, extra="forbid"):
     """The cap per rolling 24 h and the money counted against it, in US dollars; `cap` None is no cap."""
 
+    whose: ClassVar[str] = "the budget"
+    setting: ClassVar[str] = "TRIPTYCH_BUDGET_USD"
     cap: Usd | None
     spent: Usd
     reserved: Usd
@@ -50,16 +68,30 @@ class Budget(BaseModel, frozen=True, extra="forbid"):
         """Return cap, spent and reserved as part of a sentence."""
         cap = "no cap" if self.cap is None else f"cap ${format_usd(self.cap)}"
         spent, reserved = format_usd(self.spent), format_usd(self.reserved)
-        return f"{cap} per 24 h (TRIPTYCH_BUDGET_USD), spent ${spent}, reserved ${reserved}"
+        return f"{cap} per 24 h ({self.setting}), spent ${spent}, reserved ${reserved}"
 
     def require(self, asked_usd: Decimal) -> None:
         """Raise `errors.OverBudget` if an amount does not fit; its message has cap, spent, reserved and quote."""
         if not self.fits(asked_usd):
             raise errors.OverBudget(
-                f"The job does not fit the budget: {self.text()}, quoted ${format_usd(asked_usd)}. Nothing was sent. "
+                f"The job does not fit {self.whose}: {self.text()}, quoted ${format_usd(asked_usd)}. Nothing was sent. "
                 "Ask for fewer images, wait until earlier spending is 24 h old, or ask the user to raise "
-                "TRIPTYCH_BUDGET_USD; triptych://spend lists the spending."
+                f"{self.setting}; triptych://spend lists the spending."
             )
+
+
+class OwnerBudget(Budget, frozen=True):
+    """The budget of one owner."""
+
+    whose: ClassVar[str] = "the budget of its owner"
+    setting: ClassVar[str] = "TRIPTYCH_OWNER_BUDGET_USD"
+
+
+class GroupBudget(Budget, frozen=True):
+    """The budget of one group."""
+
+    whose: ClassVar[str] = "the budget of its group"
+    setting: ClassVar[str] = "TRIPTYCH_GROUP_BUDGETS_USD"
 
 
 class Spent(BaseModel, frozen=True, extra="forbid"):
@@ -82,23 +114,55 @@ class SpentRow(Spent, frozen=True):
 
 
 class Ledger:
-    """The money of all predictions in one database, under `cap_usd` per 24 h."""
+    """The money of all predictions in one database, under `caps`."""
 
-    def __init__(self, db: Database, cap_usd: Decimal | None) -> None:
+    def __init__(self, db: Database, caps: Caps) -> None:
         self._db = db
-        self._cap_usd = cap_usd
+        self._caps = caps
 
     def balance(self, now: Moment) -> Budget:
-        """Return the budget with the money of the last 24 h.
+        """Return the installation's budget with the money of the last 24 h.
 
         A prediction counts until it is older than that by both clocks: a wall clock that steps forward frees nothing.
+        One that has ended counts as long as the newest that ended in the same 10 minutes.
         """
-        since_mono_s = now.mono_s - DAY_S if boot_id() else math.inf  # infinity where boots have no id
-        spent, reserved = self.since(now.at.timestamp() - DAY_S, since_mono_s)
-        return Budget(cap=self._cap_usd, spent=spent, reserved=reserved)
+        spent, reserved = self._totals("", now)
+        return Budget(cap=self._caps.total_usd, spent=spent, reserved=reserved)
+
+    def tightest(self, now: Moment, owner: str | None, group: str | None) -> Budget:
+        """Return the budget with the least left of those that a job of this owner and group counts against."""
+        budgets = self.budgets(now, owner, group)
+        return min(budgets, key=lambda one: math.inf if one.left is None else one.left)
+
+    def budgets(self, now: Moment, owner: str | None, group: str | None) -> list[Budget]:
+        """Return the budgets that a job of this owner and group counts against; the installation's first."""
+        budgets = [self.balance(now)]
+        if self._caps.owner_usd is not None:
+            spent, reserved = self._totals(f"owner:{owner or ''}", now)
+            budgets.append(OwnerBudget(cap=self._caps.owner_usd, spent=spent, reserved=reserved))
+        if group is not None and group in self._caps.group_usd:
+            spent, reserved = self._totals(f"group:{group}", now)
+            budgets.append(GroupBudget(cap=self._caps.group_usd[group], spent=spent, reserved=reserved))
+        return budgets
+
+    def _totals(self, scope: str, now: Moment) -> tuple[Decimal, Decimal]:
+        """Return the money charged, and the money still reserved, of the last 24 h in one scope."""
+        since_s = now.at.timestamp() - DAY_S
+        row = self._db.one(
+            "money_totals",
+            scope=scope,
+            since=since_s,
+            since_bucket=1 + math.floor(since_s / BUCKET_S),
+            since_mono=now.mono_s - DAY_S if boot_id() else math.inf,  # infinity where boots have no id
+        )
+        assert row
+        return dollars(row["charged_nano"]), dollars(row["reserved_nano"])
 
     def since(self, since_s: float, since_mono_s: float = math.inf) -> tuple[Decimal, Decimal]:
-        """Return the money charged, and the money still reserved, since then (UTC seconds, monotonic seconds)."""
+        """Return the money charged, and the money still reserved, since then (UTC seconds, monotonic seconds).
+
+        It reads the predictions, not the totals.
+        """
         charged = reserved = Decimal(0)
         for row in self._db.all("money_since", since=since_s, since_mono=since_mono_s):
             if row["charged_usd"] is not None:
@@ -122,6 +186,11 @@ class Ledger:
             for (day, provider, model), some in groupby(found, key=place)
         ]
         return sorted(days, key=lambda row: row.day, reverse=True), Spent(**_sums(found))
+
+
+def dollars(nano: int | Decimal) -> Decimal:
+    """Return an amount of 1e-9 US dollars in US dollars."""
+    return Decimal(nano).scaleb(-9).normalize() + 0
 
 
 def _sums(some: Sequence[sqlite3.Row]) -> dict[str, Any]:

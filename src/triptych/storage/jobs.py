@@ -35,7 +35,7 @@ _CANCELLED = Failure("cancelled", "Cancelled before it was submitted.", False)
 class Store(Claims):
     """One connection to the database at `path`, which is created if it is missing.
 
-    `budget_usd` caps the spending and reservations of 24 hours; None is no cap.
+    `caps` are for the spending and reservations of 24 hours; None is no cap.
     """
 
     def add_job(self, job: Job, predictions: Sequence[Prediction], *, now: Moment, attach: bool) -> Job | None:
@@ -47,15 +47,20 @@ class Store(Claims):
         """
         with self._db.transaction():
             self._db.require_current()
+            if job.request.retry_of:
+                self._lock_job(job.request.retry_of)
+            self._db.lock("books")  # of two that ask for the same, or for the last money, one comes first
             if attach and (found := self.same_request(job.fingerprint, job.owner, job.request)):
                 return found
-            self.ledger.balance(now).require(sum((p.quoted_usd for p in predictions), Decimal(0)))
+            budget = self.ledger.tightest(now, job.owner, job.budget_group)
+            budget.require(sum((p.quoted_usd for p in predictions), Decimal(0)))
             written = rows.columns(job)
             del written["may_be_charged"]  # it follows from the predictions
             self._db.run("add_job", **written)
             names, created_at = self._db.parameters("add_prediction"), now.at.timestamp()
             for prediction in predictions:
-                self._db.run("add_prediction", **rows.columns(prediction, names), created_at=created_at)
+                values = {**rows.columns(prediction, names), "created_at": created_at}
+                self._db.run("add_prediction", **values, owner=job.owner or "", budget_group=job.budget_group)
             if job.save_to and job.request.is_chain:  # its manifest is written when it has ended
                 self.save_also(job.id, job.save_to)
             if job.request.retry_of:  # no step of the lanes that are made again is sent, even if an image comes late
@@ -65,7 +70,15 @@ class Store(Claims):
     def warn(self, job_id: str, warnings: Iterable[str]) -> None:
         """Add warnings to a job; a warning that it has already is not repeated."""
         with self._db.transaction():
+            self._lock_job(job_id)
             self._warn(job_id, warnings)
+
+    def _lock_job(self, job_id: str) -> None:
+        """Begin a transaction that writes a job's status or warnings.
+
+        The order of locks is: the job's row, "books", predictions, the account, money.
+        """
+        self._db.one("lock_job", id=job_id)
 
     def _warn(self, job_id: str, warnings: Iterable[str]) -> None:
         row = self._db.one("job_status", id=job_id)
@@ -102,6 +115,8 @@ class Store(Claims):
         prediction = claim.prediction
         polled = prediction.state is state is State.RUNNING
         with self._db.without_fsync() if polled else nullcontext(), self._db.transaction():
+            if not polled or outputs:
+                self._lock_job(prediction.job_id)
             row = self._db.one("lease_of", id=prediction.id)
             assert row
             ours = row["lease"] == claim.lease
@@ -110,7 +125,7 @@ class Store(Claims):
             late_answer = answered and old in _OPEN_TO_AN_ANSWER and row["ticket"] is None
             if not ours and not late_answer:
                 return None
-            if found and changes.get("ticket") in self.tickets(prediction.provider):
+            if found and self._has_ticket(prediction.provider, changes.get("ticket")):
                 return None
             noted = rows.value(Failure, row["fault"])
             if state is State.QUEUED and old is State.SUBMITTING and noted != prediction.fault:
@@ -120,6 +135,8 @@ class Store(Claims):
             if old is State.QUEUED and state is State.SUBMITTING and self._cancel_requested(prediction.job_id):
                 state, keep_lease, release_money = State.CANCELLED, False, True
                 changes = {"fault": _CANCELLED, "finished_at": now.at}
+            if old in (State.UNCERTAIN, State.CANCELLED):
+                self._db.lock("books")  # the predictions after it may reserve their money again
             moved = replace(prediction, state=state, due_at=due_at, **changes)
             self._write(
                 moved, row["reserved_usd"], row, lease=claim.lease if keep_lease else None, release=release_money
@@ -136,6 +153,7 @@ class Store(Claims):
     def add_outputs(self, outputs: Sequence[Output], *, now: datetime) -> None:
         """Write outputs that arrived before their prediction's end."""
         with self._db.transaction():
+            self._lock_job(outputs[0].job_id)
             self._add_outputs(outputs, now)
             self._refresh(outputs[0].job_id)
 
@@ -150,6 +168,8 @@ class Store(Claims):
         does not fit the budget.
         """
         with self._db.transaction():
+            self._lock_job(claim.prediction.job_id)
+            self._db.lock("books")
             held = self._db.one("lease_of", id=claim.prediction.id)
             job = self._db.one("job", id=claim.prediction.job_id)
             assert held and job
@@ -161,7 +181,8 @@ class Store(Claims):
             ]
             usd = {row["id"]: route.usd(row["lane"], is_first=row["after_id"] is None) for row in moving}
             more = sum((usd[row["id"]] - Decimal(row["reserved_usd"]) for row in moving), Decimal(0))
-            if held["lease"] != claim.lease or not self.ledger.balance(now).fits(more):
+            budget = self.ledger.tightest(now, job["owner"], job["budget_group"])
+            if held["lease"] != claim.lease or not budget.fits(more):
                 return False
             left = tuple(r for r in self._job(job).routes if r.provider != route.provider)
             self._db.run(
@@ -238,11 +259,12 @@ class Store(Claims):
         if (status, returned) != (row["status"], row["returned"]):
             now, mono = self._clock.now().timestamp(), self._clock.monotonic()
             self._db.run("refresh_job", job_id=job_id, status=status, returned=returned, now=now, mono=mono)
-            self._db.run("save_again", job_id=job_id)  # its manifest is written with its new end
+            self._db.run("save_again", job_id=job_id, status=status)  # its manifest is written with its new end
 
     def output_stored(self, output: Output, sha256: str) -> None:
         """Store that an output's image is stored."""
         with self._db.transaction():
+            self._lock_job(output.job_id)
             self._db.run("frame_home", job_id=output.job_id, n=output.n, sha256=sha256)
             self._refresh(output.job_id)
 
@@ -274,6 +296,10 @@ class Store(Claims):
         with self._db.transaction():
             row = self._db.one("prediction", id=prediction_id)
             assert row
+            self._lock_job(row["job_id"])
+            self._db.lock("books")
+            row = self._db.one("prediction", id=prediction_id)
+            assert row
             old = self._prediction(row)
             if old.state is state or not may_move(old.state, state):
                 return  # another process has resumed it meanwhile
@@ -297,7 +323,7 @@ class Store(Claims):
             assert found
             follower = self._prediction(found)
             if follower.state is State.CANCELLED and follower.fault and follower.fault.kind == "input_missing":
-                balance = self.ledger.balance(now)
+                balance = self.ledger.tightest(now, found["owner"], found["budget_group"])
                 if not balance.fits(follower.quoted_usd):
                     budget = f"{balance.text()}, quoted ${format_usd(follower.quoted_usd)}"
                     self._warn(follower.job_id, [f"Step {follower.step + 1} is not resumed: {budget}."])
@@ -312,6 +338,7 @@ class Store(Claims):
         Predictions at the provider go on: they will be charged, so their images are downloaded.
         """
         with self._db.transaction():
+            self._lock_job(job_id)
             self._db.run("ask_cancel", id=job_id)
             for row in self._db.all("predictions", job_id=job_id):
                 leased = row["lease_until"] > now.mono_s
@@ -333,7 +360,3 @@ class Store(Claims):
     def poll_now(self, provider: str, tickets: Sequence[str]) -> None:
         """Make running predictions due at once."""
         self._db.run("poll_now", provider=provider, tickets=tickets)
-
-    def poll_not_before(self, provider: str, due_at: float) -> None:
-        """Delay the polls of a provider that are due earlier."""
-        self._db.run("poll_not_before", provider=provider, due_at=due_at)

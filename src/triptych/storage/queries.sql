@@ -52,15 +52,17 @@ ORDER BY expires_at, url;
 
 -- name: add_job
 INSERT INTO jobs (id, request, created_at, fingerprint, provider, model, endpoint, save_to, warnings, routes, owner,
-                  cancel_requested, status, returned, page_size, live_offer, sources)
+                  cancel_requested, status, returned, page_size, live_offer, sources, budget_group)
 VALUES (:id, :request, :created_at, :fingerprint, :provider, :model, :endpoint, :save_to, :warnings, :routes, :owner,
-        :cancel_requested, :status, :returned, :page_size, :live_offer, :sources);
+        :cancel_requested, :status, :returned, :page_size, :live_offer, :sources, :budget_group);
 
 -- name: add_prediction
 INSERT INTO predictions (id, job_id, lane, step, after_id, first_output, state, provider, endpoint, operation, size,
-                         client_id, variation, quoted_usd, quote_exact, reserved_usd, created_at, created_mono, due_at)
+                         client_id, variation, quoted_usd, quote_exact, reserved_usd, created_at, created_mono, due_at, owner,
+                         budget_group)
 VALUES (:id, :job_id, :lane, :step, :after_id, :first_output, :state, :provider, :endpoint, :operation, :size,
-        :client_id, :variation, :quoted_usd, :quote_exact, :quoted_usd, :created_at, :created_mono, :due_at);
+        :client_id, :variation, :quoted_usd, :quote_exact, :quoted_usd, :created_at, :created_mono, :due_at, :owner,
+        :budget_group);
 
 -- name: same_request
 -- An hour is over when it is over by both clocks. The monotonic clock is never fast: it may stop while the machine
@@ -94,6 +96,67 @@ WHERE (COALESCE(submitted_at, created_at) > :since OR COALESCE(submitted_mono, c
        OR state IN ('waiting', 'queued', 'submitting', 'running', 'fetching'))
   AND (reserved_usd <> '0' OR charged_usd IS NOT NULL);
 
+-- name: money_totals
+-- A bucket counts as long as its newest prediction does.
+SELECT COALESCE(SUM(charged_nano), 0) AS charged_nano, COALESCE(SUM(reserved_nano), 0) AS reserved_nano FROM (
+  SELECT charged_nano, reserved_nano FROM money WHERE scope = :scope AND bucket = 0
+  UNION ALL
+  SELECT charged_nano, reserved_nano FROM money
+  WHERE scope = :scope AND bucket > 0 AND bucket >= :since_bucket AND newest_at > :since
+  UNION ALL
+  SELECT charged_nano, reserved_nano FROM money
+  WHERE scope = :scope AND newest_mono > :since_mono AND bucket > 0 AND newest_at <= :since
+) AS counted;
+
+-- name: money_differences
+SELECT scope, bucket, SUM(charged_nano) AS charged_nano, SUM(reserved_nano) AS reserved_nano FROM (
+  SELECT scope, bucket, charged_nano, reserved_nano FROM money
+  UNION ALL
+  SELECT scope, bucket, -charged_nano, -reserved_nano FROM prediction_money
+) AS both_sides
+GROUP BY scope, bucket HAVING SUM(charged_nano) <> 0 OR SUM(reserved_nano) <> 0 ORDER BY scope, bucket;
+
+-- name: account_differences
+SELECT * FROM (
+  SELECT account AS name, 'running' AS counted, running - (
+    SELECT COUNT(*) FROM predictions AS p WHERE p.account = accounts.account AND p.state IN ('submitting', 'running')
+  ) AS more FROM accounts
+) AS counts WHERE more <> 0 ORDER BY name;
+
+-- name: queue_differences
+SELECT * FROM (
+  SELECT CASE owner WHEN '' THEN 'nobody' ELSE owner END || ' at ' || provider AS name, 'queued' AS counted, queued - (
+    SELECT COUNT(*) FROM predictions AS p
+    WHERE p.provider = queues.provider AND p.owner = queues.owner AND p.state = 'queued'
+  ) AS more FROM queues
+) AS counts WHERE more <> 0 ORDER BY name;
+
+-- name: clear_money
+DELETE FROM money;
+
+-- name: count_money
+INSERT INTO money (scope, bucket, charged_nano, reserved_nano, newest_at, newest_mono)
+SELECT scope, bucket, SUM(charged_nano), SUM(reserved_nano), MAX(newest_at), MAX(newest_mono)
+FROM prediction_money GROUP BY scope, bucket;
+
+-- name: count_accounts
+UPDATE accounts SET running = (
+  SELECT COUNT(*) FROM predictions AS p WHERE p.account = accounts.account AND p.state IN ('submitting', 'running'));
+
+-- name: clear_queues
+UPDATE queues SET queued = 0;
+
+-- name: count_queues
+INSERT INTO queues (provider, owner, queued)
+SELECT provider, owner, COUNT(*) FROM predictions WHERE state = 'queued' GROUP BY provider, owner
+ON CONFLICT (provider, owner) DO UPDATE SET queued = excluded.queued;
+
+-- name: forget_monotonic_accounts
+UPDATE accounts SET hold_until = 0, quiet_until = 0, next_sweep = 0;
+
+-- name: forget_monotonic_money
+UPDATE money SET newest_mono = CASE WHEN newest_at > :now - 172800 THEN :mono - (:now - newest_at) END WHERE bucket > 0;
+
 -- name: spending
 SELECT COALESCE(p.submitted_at, p.created_at) AS at, p.job_id, p.provider, j.model, p.quoted_usd, p.charged_usd, p.charge_is_estimate,
        p.reserved_usd, (SELECT COUNT(f.sha256) FROM frames f WHERE f.prediction_id = p.id) AS images
@@ -102,16 +165,16 @@ WHERE COALESCE(p.submitted_at, p.created_at) >= :since AND (:owner IS NULL OR j.
 ORDER BY at DESC, p.id;
 
 -- name: job
-SELECT id, created_at, fingerprint, provider, model, endpoint, save_to, warnings, routes, owner, cancel_requested, status,
-  page_size, (SELECT COUNT(*) FROM frames WHERE frames.job_id = jobs.id AND sha256 IS NOT NULL) AS returned, EXISTS (
+SELECT id, created_at, fingerprint, provider, model, endpoint, save_to, warnings, routes, owner, budget_group, cancel_requested,
+  status, page_size, (SELECT COUNT(*) FROM frames WHERE frames.job_id = jobs.id AND sha256 IS NOT NULL) AS returned, EXISTS (
   SELECT 1 FROM predictions p WHERE p.job_id = jobs.id AND p.charged_usd IS NULL
     AND (p.reserved_usd <> '0' OR p.state NOT IN ('failed', 'cancelled'))
 ) AS may_be_charged
 FROM jobs WHERE id = :id;
 
 -- name: jobs
-SELECT id, created_at, fingerprint, provider, model, endpoint, save_to, warnings, routes, owner, cancel_requested, status,
-  page_size, (SELECT COUNT(*) FROM frames WHERE frames.job_id = jobs.id AND sha256 IS NOT NULL) AS returned, EXISTS (
+SELECT id, created_at, fingerprint, provider, model, endpoint, save_to, warnings, routes, owner, budget_group, cancel_requested,
+  status, page_size, (SELECT COUNT(*) FROM frames WHERE frames.job_id = jobs.id AND sha256 IS NOT NULL) AS returned, EXISTS (
   SELECT 1 FROM predictions p WHERE p.job_id = jobs.id AND p.charged_usd IS NULL
     AND (p.reserved_usd <> '0' OR p.state NOT IN ('failed', 'cancelled'))
 ) AS may_be_charged
@@ -151,84 +214,91 @@ SELECT frames.* FROM frames JOIN jobs ON jobs.id = frames.job_id JOIN images ON 
 WHERE images.pruned_at IS NULL AND (:owner IS NULL OR jobs.owner = :owner)
 ORDER BY frames.created_at DESC, frames.job_id, frames.n LIMIT :limit;
 
--- name: busy
-SELECT provider, COUNT(*) AS running FROM predictions
-WHERE id IN (SELECT id FROM predictions WHERE state IN ('submitting', 'running')
-             UNION ALL SELECT id FROM predictions WHERE lease IS NOT NULL AND +state = 'queued' AND lease_until > :now)
-GROUP BY provider;
+-- name: look
+-- For each account and each state with a next step: when the first prediction is free, and the last. Each is one look into
+-- `predictions_free`, whatever is there.
+SELECT accounts.*, steps.state,
+  (SELECT free_at FROM predictions AS p
+   WHERE p.provider = accounts.provider AND p.state = steps.state AND p.free_at IS NOT NULL AND p.id NOT IN (:held)
+   ORDER BY p.free_at LIMIT 1) AS first_at,
+  (SELECT free_at FROM predictions AS p
+   WHERE p.provider = accounts.provider AND p.state = steps.state AND p.free_at IS NOT NULL
+   ORDER BY p.free_at DESC LIMIT 1) AS last_at,
+  CASE WHEN steps.state = 'queued' THEN (
+    SELECT COUNT(*) FROM predictions AS p
+    WHERE p.account = accounts.account AND p.state = 'queued' AND p.lease IS NOT NULL AND p.lease_until > :now
+  ) ELSE 0 END AS taken,
+  EXISTS (SELECT 1 FROM predictions AS p WHERE p.lease IS NOT NULL AND p.lease_until > :too_far) AS damaged
+FROM accounts CROSS JOIN (
+  SELECT 'submitting' AS state UNION ALL SELECT 'running' UNION ALL SELECT 'fetching' UNION ALL SELECT 'done'
+  UNION ALL SELECT 'queued'
+) AS steps
+WHERE accounts.account IN (:accounts);
 
--- name: claim
-UPDATE predictions SET lease = :lease, lease_until = :until
-WHERE id = (
-  -- Each list of candidates is short or has the first of an index, so a job of 2,000 predictions costs no more. `free`
-  -- has the providers that may get another request, `tries` the numbers of attempts after which a charge is asked for
-  -- again; both are JSON lists.
-  SELECT id FROM predictions
-  WHERE id IN (
-    SELECT id FROM predictions WHERE state IN ('submitting', 'running', 'fetching')
-      AND (due_at <= :now OR due_at > :now + :most_wait_s)
-      AND (lease_until <= :now OR lease_until > :now + :most_lease_s)
-      AND provider IN (:providers) AND id NOT IN (:held)
-    UNION ALL
-    SELECT (
-      SELECT id FROM predictions
-      WHERE state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL AND attempts = tried.value
-        AND (due_at <= :now OR due_at > :now + :most_wait_s)
-        AND (lease_until <= :now OR lease_until > :now + :most_lease_s)
-        AND provider IN (:providers) AND id NOT IN (:held)
-      ORDER BY due_at, created_at, lane, step LIMIT 1
-    ) FROM json_each(:tries) AS tried
-    UNION ALL
-    SELECT (
-      SELECT id FROM predictions
-      WHERE state = 'queued' AND provider = open.value
-        AND (due_at <= :now OR due_at > :now + :most_wait_s)
-        AND (lease_until <= :now OR lease_until > :now + :most_lease_s)
-        AND id NOT IN (:held)
-      ORDER BY due_at, created_at, lane, step LIMIT 1
-    ) FROM json_each(:free) AS open
-  )
-  ORDER BY CASE state WHEN 'queued' THEN 1 ELSE 0 END, due_at, created_at, lane, step
-  LIMIT 1
-)
+-- name: add_account
+INSERT INTO accounts (account, provider) VALUES (:account, :provider) ON CONFLICT (account) DO NOTHING;
+
+-- name: adopt
+-- What an earlier version has sent counts against the first account of its provider.
+UPDATE predictions SET account = :account
+WHERE state IN ('submitting', 'running') AND provider = :provider AND account IS NULL;
+
+-- name: mend_due
+UPDATE predictions SET due_at = 0
+WHERE provider IN (:providers) AND state IN ('submitting', 'running', 'fetching', 'done', 'queued') AND free_at > :too_far
+  AND due_at > :too_far;
+
+-- name: mend_leases
+UPDATE predictions SET lease_until = 0 WHERE lease IS NOT NULL AND lease_until > :too_far AND id NOT IN (:held);
+
+-- name: due
+SELECT id, free_at FROM predictions
+WHERE provider = :provider AND state = :state AND free_at <= :now AND id NOT IN (:held)
+ORDER BY free_at LIMIT :most;
+
+-- name: lock_account
+SELECT running, hold_until FROM accounts WHERE account = :account;
+
+-- name: taken
+SELECT COUNT(*) AS n FROM predictions
+WHERE account = :account AND state = 'queued' AND lease IS NOT NULL AND lease_until > :now;
+
+-- name: turns
+-- The first due prediction of each owner, of the owner first that was served least recently.
+SELECT * FROM (
+  SELECT queues.provider, queues.owner, queues.served, (
+    SELECT id FROM predictions AS p
+    WHERE p.provider = queues.provider AND p.owner = queues.owner AND p.state = 'queued' AND p.free_at <= :now
+      AND p.id NOT IN (:held)
+    ORDER BY p.free_at, p.created_at, p.lane, p.step LIMIT 1) AS id
+  FROM queues WHERE queues.provider = :provider AND queues.queued > 0
+) AS firsts
+WHERE id IS NOT NULL ORDER BY served, owner LIMIT :most;
+
+-- name: queued
+SELECT id, provider, owner FROM predictions
+WHERE provider = :provider AND owner = :owner AND state = 'queued' AND free_at <= :now AND id NOT IN (:held)
+ORDER BY free_at, created_at, lane, step LIMIT :most;
+
+-- name: take
+UPDATE predictions SET lease = :lease || id, lease_until = :until,
+  account = CASE WHEN state = 'queued' THEN :account ELSE account END
+WHERE id IN (:ids) AND free_at <= :now
 RETURNING *;
 
--- name: next_due
--- As `claim`: the first of each index, and the few that are leased (`+` keeps SQLite from reading a state as a whole).
-SELECT MIN(CASE WHEN due > :now + :most_wait_s THEN 0 ELSE due END) AS due FROM (
-  SELECT due_at AS due FROM predictions
-  WHERE state IN ('submitting', 'running', 'fetching') AND lease IS NULL
-    AND provider IN (:providers) AND id NOT IN (:held)
-  UNION ALL
-  SELECT (
-    SELECT due_at FROM predictions
-    WHERE state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL AND attempts = tried.value AND lease IS NULL
-      AND provider IN (:providers) AND id NOT IN (:held)
-    ORDER BY due_at LIMIT 1
-  ) FROM json_each(:tries) AS tried
-  UNION ALL
-  SELECT (
-    SELECT due_at FROM predictions
-    WHERE state = 'queued' AND provider = open.value AND lease IS NULL AND id NOT IN (:held)
-    ORDER BY due_at LIMIT 1
-  ) FROM json_each(:free) AS open
-  UNION ALL
-  SELECT (
-    SELECT due_at FROM predictions
-    WHERE state = 'queued' AND provider = open.value AND lease IS NULL AND id NOT IN (:held)
-      AND due_at > :now + :most_wait_s
-    LIMIT 1
-  ) FROM json_each(:free) AS open
-  UNION ALL
-  SELECT MAX(CASE WHEN due_at > :now + :most_wait_s THEN 0 ELSE due_at END,
-             CASE WHEN lease_until > :now + :most_lease_s THEN 0 ELSE lease_until END)
-  FROM predictions
-  WHERE lease IS NOT NULL AND provider IN (:providers) AND id NOT IN (:held)
-    AND (+state IN ('submitting', 'running', 'fetching')
-         OR (+state = 'queued' AND provider IN (SELECT value FROM json_each(:free)))
-         OR (+state = 'done' AND charged_usd IS NULL AND ticket IS NOT NULL
-             AND attempts IN (SELECT value FROM json_each(:tries))))
-);
+-- name: serve
+UPDATE queues SET served = (SELECT MAX(served) FROM queues WHERE provider = :provider) + 1
+WHERE provider = :provider AND owner = :owner;
+
+-- name: hold_account
+UPDATE accounts SET hold_until = :until WHERE account = :account AND (hold_until < :until OR hold_until > :too_far);
+
+-- name: quiet_account
+UPDATE accounts SET quiet_until = :until WHERE account = :account AND (quiet_until < :until OR quiet_until > :too_far);
+
+-- name: schedule_sweep
+UPDATE accounts SET next_sweep = :at, sweeping = :sweeping
+WHERE account = :account AND (next_sweep = :seen OR next_sweep > :too_far);
 
 -- name: heartbeat
 UPDATE predictions SET lease_until = :until WHERE lease IN (:leases);
@@ -302,6 +372,10 @@ WHERE job_id = :job_id;
 -- name: has_home
 SELECT 1 FROM frames WHERE job_id = :job_id AND sha256 IS NOT NULL LIMIT 1;
 
+-- name: lock_job
+-- First in every transaction that writes a job's status, so that one follows another's predictions.
+SELECT id FROM jobs WHERE id = :id;
+
 -- name: job_status
 SELECT status, returned, cancel_requested, warnings FROM jobs WHERE id = :id;
 
@@ -344,21 +418,22 @@ WHERE id = :job_id;
 UPDATE jobs SET page_size = :page_size WHERE id = :id AND page_size IS NULL;
 
 -- name: save_also
--- -1: a job that made no image has something to save too, its manifest.
-INSERT INTO saves (job_id, directory, saved) VALUES (:job_id, :directory, -1)
-ON CONFLICT (job_id, directory) DO UPDATE SET saved = -1;
+-- -1: to be copied now; a job that made no image has something to save too, its manifest. -2: once the job has ended.
+INSERT INTO saves (job_id, directory, saved)
+SELECT id, :directory, CASE WHEN status IN ('queued', 'running') THEN -2 ELSE -1 END FROM jobs WHERE id = :job_id
+ON CONFLICT (job_id, directory) DO UPDATE SET saved = excluded.saved;
 
 -- name: to_save
-SELECT saves.job_id, saves.directory FROM saves JOIN jobs ON jobs.id = saves.job_id
-WHERE saves.saved < jobs.returned AND jobs.status NOT IN ('queued', 'running')
-  AND (:job_id IS NULL OR jobs.id = :job_id)
-ORDER BY saves.job_id, saves.directory;
+SELECT job_id, directory FROM saves WHERE saved = -1 AND (:job_id IS NULL OR job_id = :job_id)
+ORDER BY job_id, directory;
 
 -- name: save_again
-UPDATE saves SET saved = -1 WHERE job_id = :job_id;
+UPDATE saves SET saved = CASE WHEN :status IN ('queued', 'running') THEN -2 ELSE -1 END WHERE job_id = :job_id;
 
 -- name: saved_also
-UPDATE saves SET saved = :saved WHERE job_id = :job_id AND directory = :directory;
+-- An image that was stored meanwhile is to be copied too.
+UPDATE saves SET saved = CASE WHEN :saved < (SELECT returned FROM jobs WHERE jobs.id = saves.job_id) THEN -1 ELSE :saved END
+WHERE job_id = :job_id AND directory = :directory AND saved <> -2;
 
 -- name: note_saved_file
 INSERT INTO saved_files (path) VALUES (:path) ON CONFLICT (path) DO NOTHING;
@@ -384,6 +459,9 @@ WHERE id = :id;
 -- name: ask_cancel
 UPDATE jobs SET cancel_requested = 1 WHERE id = :id;
 
+-- name: ticket_taken
+SELECT 1 FROM predictions WHERE provider = :provider AND ticket = :ticket LIMIT 1;
+
 -- name: tickets
 SELECT ticket FROM predictions WHERE provider = :provider AND ticket IS NOT NULL;
 
@@ -404,9 +482,6 @@ ORDER BY submitted_at LIMIT 50;
 -- name: poll_now
 UPDATE predictions SET due_at = 0
 WHERE provider = :provider AND state = 'running' AND ticket IN (:tickets);
-
--- name: poll_not_before
-UPDATE predictions SET due_at = :due_at WHERE provider = :provider AND state = 'running' AND due_at < :due_at;
 
 -- name: unfinished
 SELECT COUNT(*) AS n FROM predictions WHERE state IN ('waiting', 'queued', 'submitting', 'running', 'fetching');

@@ -23,7 +23,7 @@ from triptych.core.models import Failure, Image, Job, Output, Prediction
 from triptych.core.offers import Offer
 from triptych.core.requests import Request
 from triptych.storage import rows
-from triptych.storage.budget import Budget, Ledger
+from triptych.storage.budget import Budget, Caps, Ledger, dollars
 from triptych.storage.looks import Looks
 from triptych.storage.sqlite import Database
 
@@ -55,15 +55,13 @@ class Reads:
     Raises: `errors.Unusable` when the file cannot be used, `errors.Outage` while another program locks it.
     """
 
-    def __init__(
-        self, path: Path, images_dir: Path, budget_usd: Decimal | None = None, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, path: Path, images_dir: Path, caps: Caps | None = None, clock: Clock | None = None) -> None:
         self._images_dir = images_dir
         self._clock = clock or SystemClock()
         self._db = Database(path)
         self._kept: dict[str, _Fixed] = {}
         self._forget_earlier_boots()
-        self.ledger = Ledger(self._db, budget_usd)
+        self.ledger = Ledger(self._db, caps or Caps())
         self.looks = Looks(self._db)
 
     def _forget_earlier_boots(self) -> None:
@@ -76,6 +74,8 @@ class Reads:
             if row and row["id"] != boot_id():
                 now, mono = self._clock.now().timestamp(), self._clock.monotonic()
                 self._db.run("forget_monotonic", now=now, mono=mono, fault=rows.column(RESTARTED))
+                self._db.run("forget_monotonic_accounts")
+                self._db.run("forget_monotonic_money", now=now, mono=mono)
                 self._db.run("set_boot", id=boot_id())
 
     def close(self) -> None:
@@ -89,6 +89,27 @@ class Reads:
     def check(self) -> None:
         """Check every page of the database. Raises: `errors.Unusable` if one is damaged."""
         self._db.check()
+
+    def differences(self) -> list[str]:
+        """Return where the totals and counters differ from the predictions, which it reads all."""
+        money = [
+            f"money of {row['scope'] or 'all jobs'}, bucket {row['bucket']}: charged "
+            f"${dollars(row['charged_nano'])} and reserved ${dollars(row['reserved_nano'])} too much"
+            for row in self._db.all("money_differences")
+        ]
+        counters = {"account": self._db.all("account_differences"), "queue": self._db.all("queue_differences")}
+        return money + [
+            f"{what} {row['name']}: {abs(row['more'])} {row['counted']} too {'many' if row['more'] > 0 else 'few'}"
+            for what, found in counters.items()
+            for row in found
+        ]
+
+    def recount(self) -> None:
+        """Set the totals and counters to those of the predictions."""
+        with self._db.transaction():
+            self._db.lock("books")
+            for name in ("clear_money", "count_money", "count_accounts", "clear_queues", "count_queues"):
+                self._db.run(name)
 
     # -- images
 
@@ -242,8 +263,12 @@ class Reads:
         return str(row["id"]) if row else None
 
     def balance(self, now: Moment) -> Budget:
-        """Return the budget with the money of the last 24 hours."""
+        """Return the installation's budget with the money of the last 24 hours."""
         return self.ledger.balance(now)
+
+    def tightest_budget(self, now: Moment, owner: str | None, group: str | None = None) -> Budget:
+        """Return the budget with the least left of those that a job of this owner and group counts against."""
+        return self.ledger.tightest(now, owner, group)
 
     def money_since(self, since_s: float) -> tuple[Decimal, Decimal]:
         """Return the money charged, and the money still reserved, since then (UTC seconds)."""
@@ -317,6 +342,9 @@ class Reads:
     def tickets(self, provider: str) -> frozenset[str]:
         """Return every ticket of a provider that belongs to a prediction."""
         return frozenset(row["ticket"] for row in self._db.all("tickets", provider=provider))
+
+    def _has_ticket(self, provider: str, ticket: str | None) -> bool:
+        return self._db.one("ticket_taken", provider=provider, ticket=ticket) is not None
 
     def submits_without_ticket(
         self, prediction: Prediction, *, since: datetime, now: Moment

@@ -174,6 +174,12 @@ class Database:
                         self.connection.execute("ROLLBACK")
                 raise
 
+    def lock(self, *names: str) -> None:
+        """Hold named locks until the transaction ends. SQLite has one writer, so its transaction is the lock."""
+
+    def notify(self, job_id: str) -> None:
+        """Tell other processes that a job has changed. With SQLite they look at the file."""
+
     @contextmanager
     def _mendable(self) -> Iterator[None]:
         """Turn an SQLite error into one with the file and a way to mend it."""

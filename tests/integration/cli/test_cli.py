@@ -7,9 +7,11 @@ import logging
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from triptych.cli.formatting import Exit
 from triptych.core import errors
 from triptych.core.models import Status
 from triptych.jobs.model_results import ModelsResult
+from triptych.storage.jobs import Store
 from triptych_emulators import Emulator, running
 
 KEY = "sk-never-to-be-shown-1234567890"
@@ -502,6 +505,16 @@ def test_doctor_finds_missing_keys_directories_and_broken_databases(
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "triptych.db").write_bytes(b"no database at all" * 300)
     assert set(_faults()) == {"default provider", "allowed directory", "database"}
+
+
+def test_doctor_counts_totals_that_differ_again(tmp_path: Path) -> None:
+    Store(tmp_path / "home" / "triptych.db", tmp_path / "home" / "images").close()
+    with closing(sqlite3.connect(tmp_path / "home" / "triptych.db")) as connection:
+        connection.execute("INSERT INTO money VALUES ('', 0, 5000000000, 0, 0, NULL)")
+        connection.commit()
+    said = [next(one for one in fields("doctor")["checks"] if one["about"] == "database") for _ in range(2)]
+    assert "money of all jobs, bucket 0: charged $5" in said[0]["found"]
+    assert [one["state"] for one in said] == ["fault", "ok"]
 
 
 def test_doctor_finds_a_home_that_is_a_file(monkeypatch: pytest.MonkeyPatch, coffee: str) -> None:

@@ -497,7 +497,7 @@ async def test_a_disk_that_fills_while_images_are_stored_loses_nothing(
     assert (job.status, job.returned, len(atlas.accepted)) == ("done", 2, 1)
 
 
-@pytest.mark.parametrize("verb", ["running_at", "next_due", "claim", "heartbeat", "put_back"])
+@pytest.mark.parametrize("verb", ["running_at", "look", "claim", "heartbeat", "put_back"])
 @pytest.mark.parametrize("error", [*OWN_ERRORS, errors.Outage("locked")], ids=lambda error: type(error).__name__)
 async def test_nothing_ends_the_worker_but_its_cancellation(
     make_service: MakeService,
@@ -645,7 +645,8 @@ async def test_the_list_delays_no_poll_for_long(make_service: MakeService, atlas
         (prediction,) = service.store.plain.predictions(job_id)
         polling = service.worker._polling
         alone_s = polling.poll_wait_s(prediction, elapsed_s=0.0)
-        polling._states["atlas"].sweeping = True
+        state = polling._states["atlas"]
+        state.shared = replace(state.shared, sweeping=True)
         assert alone_s <= polling.poll_wait_s(prediction, elapsed_s=0.0) <= max(alone_s, 20.0)
 
 

@@ -416,8 +416,7 @@ async def test_looking_at_an_uncertain_job_keeps_its_fault(
         async with make_service(api) as service:
             started = await edit_sequence(service, [coffee], PROMPT, 2, NOW)
             lost = Failure("uncertain", "lost", retryable=True)
-            claim = await service.worker._claim()
-            assert claim
+            (claim,) = await service.worker._claim(1)
             for state in (State.SUBMITTING, State.UNCERTAIN):
                 moved = service.store.plain.move(
                     claim, state, now=moment(clock), due_at=0.0, keep_lease=state is State.SUBMITTING,

@@ -20,6 +20,7 @@ from triptych.core.models import State
 from triptych.core.states import LEASE_S
 from triptych.jobs.results import JobResult
 from triptych.jobs.service import ImageService
+from triptych.storage.claims import Slots
 from triptych_emulators import running
 from triptych_emulators.kit.jobs import EmulatedJob
 
@@ -278,10 +279,10 @@ async def test_a_lost_submit_does_not_take_another_requests_ticket(
         while not atlas.seen_at(*SUBMIT):
             await service.worker.step()
         # Another process has just sent the same request, and has not heard its answer yet.
-        claim = service.store.plain.claim(
-            now=when(clock.now()), lease="another", providers=["atlas"], max_running={"atlas": 8}
+        (claim,) = service.store.plain.claim(
+            now=when(clock.now()), lease="another", slots=[Slots("another", "atlas", 8)]
         )
-        assert claim and claim.prediction.job_id == other
+        assert claim.prediction.job_id == other
         assert service.store.plain.move(
             claim,
             State.SUBMITTING,
@@ -294,7 +295,7 @@ async def test_a_lost_submit_does_not_take_another_requests_ticket(
         httpx2.post(atlas.base_url + SUBMIT[1], json=sent.json, headers={"Authorization": f"Bearer {atlas.key}"})
         assert len(atlas.accepted) == 1
         while (await service.job(lost)).status not in ("uncertain", "done"):
-            service.store.plain.heartbeat(["another"], clock.monotonic() + LEASE_S)
+            service.store.plain.heartbeat([claim.lease], clock.monotonic() + LEASE_S)
             await service.worker.step() or clock.advance(1)
         assert (await service.job(lost)).status == "uncertain"
         assert not service.store.plain.tickets("atlas")

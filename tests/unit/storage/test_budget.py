@@ -17,12 +17,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from support.clocks import when
-from support.stored import NOW, claim, frame, job, prediction
+from support.clocks import FakeClock, when
+from support.stored import NOW, claim, claimed, frame, job, prediction
 from triptych.core import errors
+from triptych.core.clock import moment
 from triptych.core.models import Failure, Prediction, Route, State
 from triptych.core.offers import Operation
-from triptych.storage.claims import Claim
+from triptych.storage.budget import Caps
+from triptych.storage.claims import Claim, Slots
 from triptych.storage.jobs import Store
 
 LATER = NOW + timedelta(hours=25)
@@ -36,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[Store]:
-    opened = Store(path, path.parent / "images", Decimal(10))
+    opened = Store(path, path.parent / "images", Caps(Decimal(10)))
     yield opened
     opened.close()
 
@@ -151,14 +153,84 @@ def test_the_budget_limits_the_steps_that_are_revived(store: Store, others: str,
     assert row.warnings == (() if state is State.WAITING else (said,))
 
 
+def of_group(path: Path, caps: Caps, clock: FakeClock | None = None) -> Store:
+    return Store(path, path.parent / "images", caps, clock)
+
+
+def add_for(store: Store, n: int, usd: str, owner: str | None = None, group: str | None = None) -> None:
+    made = replace(job(f"job_{n:08}", f"job_{n:08}"), owner=owner, budget_group=group)
+    assert store.add_job(made, [prediction(made.id, usd=usd)], now=when(NOW), attach=True) is None
+
+
+def test_each_owner_has_its_budget_beside_the_installations(path: Path) -> None:
+    store = of_group(path, Caps(Decimal(10), owner_usd=Decimal(4)))
+    add_for(store, 1, "4", "ann")
+    with pytest.raises(errors.OverBudget, match=r"budget of its owner: cap \$4 .*TRIPTYCH_OWNER_BUDGET_USD"):
+        add_for(store, 2, "0.01", "ann")
+    add_for(store, 3, "4", "bob")
+    with pytest.raises(errors.OverBudget, match=r"the budget: cap \$10 .*TRIPTYCH_BUDGET_USD"):
+        add_for(store, 4, "3", None)
+    add_for(store, 5, "2", None)
+    assert store.tightest_budget(when(NOW), "ann").left == 0
+    store.close()
+
+
+def test_each_group_has_its_own_budget(path: Path) -> None:
+    store = of_group(path, Caps(Decimal(100), Decimal(50), {"design": Decimal(5)}))
+    add_for(store, 1, "3", "ann", "design")
+    with pytest.raises(errors.OverBudget, match=r"budget of its group: cap \$5 .*TRIPTYCH_GROUP_BUDGETS_USD"):
+        add_for(store, 2, "3", "bob", "design")
+    add_for(store, 3, "3", "bob", "press")
+    add_for(store, 4, "2", "bob", "design")
+    assert store.differences() == []
+    store.close()
+
+
+def test_rerouting_and_reviving_ask_the_owners_budget(path: Path) -> None:
+    store = of_group(path, Caps(Decimal(100), owner_usd=Decimal(5)))
+    add_for(store, 1, "4", "ann")
+    held = claim(store)
+    assert held and not store.reroute(held, route("5.01"), "refused", now=when(NOW))
+    assert store.reroute(held, route("5"), "refused", now=when(NOW))
+    assert store.tightest_budget(when(NOW), "ann").left == 0 and store.differences() == []
+    store.close()
+
+
+def test_a_charge_in_all_scopes_is_rounded_up_to_the_nano_dollar(path: Path) -> None:
+    store = of_group(path, Caps(Decimal(1), owner_usd=Decimal(1)))
+    add_for(store, 1, "0.0333333333333333333333", "ann")
+    assert store.tightest_budget(when(NOW), "ann").reserved == Decimal("0.033333334")
+    add_for(store, 2, "0.1", "bob")
+    assert store.balance(when(NOW)).reserved == Decimal("0.133333334")
+    store.close()
+
+
+def test_a_wall_clock_that_steps_forward_frees_no_money(path: Path) -> None:
+    clock = FakeClock()
+    store = of_group(path, Caps(Decimal(10)), clock)
+    made = replace(prediction(usd="10"), created_mono=clock.monotonic())
+    assert store.add_job(job(), [made], now=moment(clock), attach=True) is None
+    held = claim(store, at=clock.now())
+    assert held
+    submitted = {"submitted_at": clock.now(), "submitted_mono": clock.monotonic()}
+    sent = store.move(held, State.SUBMITTING, now=moment(clock), due_at=0.0, keep_lease=True, **submitted)
+    assert sent and store.move(sent, State.FAILED, now=moment(clock), due_at=0.0, charged_usd=Decimal(10))
+    clock.advance(48 * 3600)
+    clock.offset_s -= 48 * 3600  # only the wall clock stepped
+    assert store.balance(moment(clock)).spent == 10
+    clock.offset_s += 48 * 3600
+    assert store.balance(moment(clock)).spent == 0
+    store.close()
+
+
 def test_of_two_racing_for_the_last_budget_one_wins(path: Path) -> None:
     rounds, won = 20, []
     gate = threading.Barrier(2)
 
     def race(name: str) -> None:
-        store = Store(path, path.parent, Decimal(rounds))  # each round asks for a dollar, twice
+        store = Store(path, path.parent, Caps(Decimal(rounds)))  # each round asks for a dollar, twice
         for n in range(rounds):
-            store.ledger._cap_usd = Decimal(n + 1)
+            store.ledger._caps = Caps(Decimal(n + 1))
             gate.wait(30)
             with suppress(errors.OverBudget):
                 add(store, prediction(f"job_{name}{n:06}"))
@@ -195,7 +267,7 @@ class AnyLife(RuleBasedStateMachine):
     def open(self) -> None:
         self.home = TemporaryDirectory()
         path = Path(self.home.name) / "triptych.db"
-        self.stores = [Store(path, path.parent, CAP) for _ in range(2)]
+        self.stores = [Store(path, path.parent, Caps(CAP)) for _ in range(2)]
         for store in self.stores:
             store._db.connection.execute("PRAGMA synchronous=OFF")
         self.now = datetime(2026, 11, 21, tzinfo=UTC)
@@ -225,6 +297,7 @@ class AnyLife(RuleBasedStateMachine):
             charged, reserved = store.money_since(0)
             assert charged >= 0 and reserved >= 0
             assert charged + reserved == owed
+            assert store.differences() == []
             listed, total = store.ledger.spending(datetime(2000, 1, 1, tzinfo=UTC))
             assert sum(one.charged + one.reserved for one in listed) == total.charged + total.reserved == owed
             assert all(one.reserved >= 0 for one in listed)
@@ -236,7 +309,8 @@ class AnyLife(RuleBasedStateMachine):
             usd, steps = self.stores[which].ledger.balance(when(self.now)).left or Decimal(1), 1
         predictions = [replace(prediction(job_id, step), quoted_usd=usd, due_at=0.0) for step in range(steps)]
         before, asked = total(self.stores[1 - which], self.now), usd * steps
-        made = replace(job(job_id, job_id), created_at=self.now)
+        owner, group = ((None, None), ("ann", None), ("bob", "design"))[len(self.jobs) % 3]
+        made = replace(job(job_id, job_id), created_at=self.now, owner=owner, budget_group=group)
         try:
             self.stores[which].add_job(made, predictions, now=when(self.now), attach=True)
         except errors.OverBudget:
@@ -249,7 +323,8 @@ class AnyLife(RuleBasedStateMachine):
     def a_prediction_goes_on(self, which: int, data: st.DataObject) -> None:
         self.leases += 1
         store, lease = self.stores[which], f"lease {self.leases}"
-        held = store.claim(now=when(self.now), lease=lease, providers=["atlas", "wavespeed"], max_running={"atlas": 9})
+        slots = [Slots("atlas:1", "atlas", 9), Slots("wavespeed:1", "wavespeed", 9)]
+        held = claimed(store.claim(now=when(self.now), lease=lease, slots=slots))
         while held:
             held = self.one_move(store, held, data)
 

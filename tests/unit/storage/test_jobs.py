@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from support.clocks import FakeClock, when
-from support.stored import NOW, REQUEST, WHO, add, claim, frame, job, prediction
+from support.stored import ATLAS, NOW, REQUEST, add, claim, frame, job, prediction
 from triptych.core import errors
 from triptych.core.clock import moment
 from triptych.core.models import Failure, Image, Prediction, State
@@ -55,7 +55,7 @@ def test_a_dead_process_loses_its_work_within_15_s(store: Store) -> None:
     claim(store, "dead")
     assert claim(store, "next", NOW + timedelta(seconds=11)) is None
     taken = claim(store, "next", NOW + timedelta(seconds=13))
-    assert taken and taken.lease == "next"
+    assert taken and taken.lease.startswith("next-")
 
 
 def test_a_claim_that_waited_takes_no_lease_of_meanwhile(path: Path, tmp_path: Path) -> None:
@@ -64,16 +64,17 @@ def test_a_claim_that_waited_takes_no_lease_of_meanwhile(path: Path, tmp_path: P
     add(ours, prediction())
     before = moment(clock)
     clock.advance(0.5)  # another process claims while this one waits for the database
-    assert other.claim(now=moment(clock), lease="other", **WHO)  # type: ignore[arg-type]
-    assert ours.claim(now=before, lease="ours", **WHO) is None  # type: ignore[arg-type]
+    assert other.claim(now=moment(clock), lease="other", slots=[ATLAS])
+    assert ours.claim(now=before, lease="ours", slots=[ATLAS]) == []
     ours.close()
     other.close()
 
 
 def test_a_heartbeat_keeps_a_lease(store: Store) -> None:
     add(store, prediction())
-    claim(store, "alive")
-    store.heartbeat(["alive"], NOW.timestamp() + 30)
+    held = claim(store, "alive")
+    assert held
+    store.heartbeat([held.lease], NOW.timestamp() + 30)
     assert claim(store, "next", NOW + timedelta(seconds=20)) is None
 
 

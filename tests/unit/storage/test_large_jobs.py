@@ -13,11 +13,13 @@ from support.clocks import when
 from triptych.core.models import Job, Output, Prediction, State
 from triptych.core.offers import Operation
 from triptych.core.requests import Request, Row
+from triptych.storage.claims import Slots
 from triptych.storage.jobs import Store
 from triptych.storage.reads import KEPT_CHARS
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 FEW, MANY = 100, 2000
+ATLAS = Slots("atlas:1", "atlas", 99)
 LATER_S = when(NOON).mono_s + 100
 
 
@@ -58,8 +60,7 @@ def job_of(store: Store, job_id: str, lanes: int, cell: str = "", done: int | No
         (job_id, done),
     )
     for lane in range(min(3, lanes - done)):
-        claim = store.claim(now=when(NOON), lease=f"old{lane}", providers=["atlas"], max_running={})
-        assert claim
+        (claim,) = store.claim(now=when(NOON), lease=f"old{lane}", slots=[ATLAS])
         sent = store.move(claim, State.SUBMITTING, now=when(NOON), due_at=0, keep_lease=True, submitted_at=NOON)
         assert sent and store.move(sent, State.RUNNING, now=when(NOON), due_at=LATER_S, ticket=f"t{lane}")
 
@@ -95,11 +96,10 @@ def one_prediction(store: Store, job_id: str) -> Callable[[], None]:
     """Return the store's part of the way of a prediction from the queue to its end, and a call that waits for it."""
 
     def work() -> None:
-        limits = {"atlas": 8}
-        assert store.next_due(now=when(NOON), providers=["atlas"], max_running=limits) == 0
-        claim = store.claim(now=when(NOON), lease="new", providers=["atlas"], max_running=limits)
-        assert claim and claim.prediction.state is State.QUEUED
-        store.heartbeat(["new"], LATER_S)
+        assert store.look(now=when(NOON), slots=[ATLAS]).due_at == 0
+        (claim,) = store.claim(now=when(NOON), lease="new", slots=[ATLAS])
+        assert claim.prediction.state is State.QUEUED
+        store.heartbeat([claim.lease], LATER_S)
         for state, ticket in ((State.SUBMITTING, None), (State.RUNNING, "new")):
             claim = store.move(
                 claim, state, now=when(NOON), due_at=0, keep_lease=True, submitted_at=NOON, ticket=ticket

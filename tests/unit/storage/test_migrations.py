@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from support.clocks import when
 from support.fixtures import Emulator, MakeService
 from support.jobs import Options, edit_sequence
 from triptych.core.requests import Request
@@ -142,7 +143,8 @@ def test_every_row_of_an_earlier_database_is_kept(version: str, tmp_path: Path) 
                 new[key] == old[key] for key in ("id", "job_id", "n", "sha256", "status", "ticket") if key in old
             )
     jobs = store.jobs(100)
-    done, images = {"version-7": (5, 28), "version-8": (6, 32), "version-9": (8, 40)}.get(version, (3, 14))
+    later = {"version-7": (5, 28), "version-8": (6, 32), "version-9": (8, 40), "version-10": (10, 54)}
+    done, images = later.get(version, (3, 14))
     assert Counter(str(row.status) for row in jobs) == {
         "done": done, "uncertain": 1, "failed": 1, "cancelled": 1, "running": 1, "queued": 1
     }  # fmt: skip
@@ -150,8 +152,12 @@ def test_every_row_of_an_earlier_database_is_kept(version: str, tmp_path: Path) 
     handles = [frame.handle for row in jobs for frame in store.outputs(row.id)]
     handles += [image["handle"] for image in before["images"]]
     assert len(handles) == images and all(store.image_by_handle(handle) for handle in handles)
-    assert {row.owner for row in jobs} == ({None} if version == "version-0" else {None, "ann"})
+    owners = {"version-0": {None}, "version-10": {None, "ann", "bob"}}.get(version, {None, "ann"})
+    assert {row.owner for row in jobs} == owners
     assert store.money_since(0) == (Decimal("0.192"), Decimal("0.192"))
+    assert store.differences() == [], "the totals are those of the rows"
+    balance = store.balance(when(datetime.fromtimestamp(1795262400.0, UTC)))  # when these jobs were made
+    assert (balance.spent, balance.reserved) == (Decimal("0.192"), Decimal("0.192"))
     store.close()
 
 
@@ -166,7 +172,8 @@ async def test_an_earlier_database_takes_a_paid_call(
         for _ in range(5):
             job = await service.get_status(job.job_id or "", 50)
         assert (job.status, job.returned) == ("done", 2)
-        assert len(service.store.plain.jobs(100)) == {"version-7": 11, "version-8": 12, "version-9": 14}.get(version, 9)
+        jobs = {"version-7": 11, "version-8": 12, "version-9": 14, "version-10": 16}.get(version, 9)
+        assert len(service.store.plain.jobs(100)) == jobs
 
 
 def test_what_an_earlier_job_was_asked_for_is_kept(tmp_path: Path) -> None:
@@ -203,6 +210,18 @@ def test_a_job_of_version_9_keeps_its_params_layers_and_hash(tmp_path: Path) -> 
         content = {handle: image.sha256 for handle in job.request.handles if (image := store.image_by_handle(handle))}
         assert job.request.fingerprint(job.owner, content) == job.fingerprint
     assert store.looks.listed("") == [] and store.looks.add("", "coffee", "", ["img_1"], NOW)[1]
+    store.close()
+
+
+def test_a_job_of_version_10_waits_in_its_owners_queue(tmp_path: Path) -> None:
+    restored("version-10", tmp_path / "old.db")
+    store = Store(tmp_path / "old.db", tmp_path / "images")
+    queues = [tuple(row) for row in store._db.connection.execute("SELECT provider, owner, queued FROM queues")]
+    assert queues == [("atlas", "", 1)]
+    saves = dict(store._db.connection.execute("SELECT job_id, saved FROM saves").fetchall())
+    assert saves == {"job_88c808e5": -2, "job_35c2ea4c": 4} and store.to_save() == []
+    owners = dict(store._db.connection.execute("SELECT owner, COUNT(*) FROM predictions GROUP BY owner").fetchall())
+    assert set(owners) == {"", "ann", "bob"} and owners["bob"] == 4
     store.close()
 
 

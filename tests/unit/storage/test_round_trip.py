@@ -19,6 +19,7 @@ from support.clocks import when
 from triptych.core.models import Failure, Image, Job, Layer, Output, Prediction, Route, State, Status
 from triptych.core.offers import Lifecycle, LiveInputs, Offer, Operation, Param, Price, Sizes
 from triptych.core.requests import Look, Request, Row
+from triptych.storage.claims import Slots
 from triptych.storage.jobs import Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -183,6 +184,7 @@ JOBS: Mapping[str, st.SearchStrategy[Any]] = {
     "routes": st.lists(routes, max_size=2).map(tuple),
     "sources": st.none() | lists,
     "owner": st.none() | some,
+    "budget_group": st.none() | some,
     "status": st.just(Status.QUEUED),
     "returned": st.just(0),
     "may_be_charged": st.just(True),
@@ -244,7 +246,12 @@ def test_no_field_is_left_out_of_the_round_trip(value: type, strategies: Mapping
     ("value", "table", "without_column", "without_field"),
     [
         (Job, "jobs", {"may_be_charged"}, {"ended_at", "ended_mono"}),
-        (Prediction, "predictions", {"request", "live_offer"}, {"reserved_usd", "lease", "lease_until", "created_at"}),
+        (
+            Prediction,
+            "predictions",
+            {"request", "live_offer"},
+            {"reserved_usd", "lease", "lease_until", "created_at", "owner", "budget_group", "account"},
+        ),
         (Output, "frames", set(), {"attempts", "created_at"}),
         (Image, "images", {"path"}, {"file", "created_at"}),
     ],
@@ -275,10 +282,10 @@ def test_jobs_and_predictions_come_back_as_written(
         row = store.job(job.id)
         assert row == job
         assert store.predictions(job.id) == [new]
-        claim = store.claim(
-            now=when(NOW)._replace(mono_s=first["due_at"]), lease="a", providers=[new.provider], max_running={}
+        (claim,) = store.claim(
+            now=when(NOW)._replace(mono_s=first["due_at"]), lease="a", slots=[Slots("one", new.provider, 1)]
         )
-        assert claim and claim.prediction == new
+        assert claim.prediction == new
         assert store.move(claim, State.SUBMITTING, now=when(NOW), due_at=7.5, **later)
         assert store.predictions(job.id) == [replace(new, state=State.SUBMITTING, due_at=7.5, **later)]
 

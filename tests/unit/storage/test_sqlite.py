@@ -14,6 +14,7 @@ import pytest
 from support.clocks import when
 from support.fixtures import Emulator, Finish, MakeService
 from support.jobs import Options, edit_sequence
+from support.stored import ATLAS
 from triptych.core import errors
 from triptych.core.models import Job
 from triptych.core.requests import Request
@@ -211,7 +212,7 @@ def test_damage_met_while_running_is_an_error_that_says_so(path: Path, monkeypat
     for use in (
         lambda: opened.jobs(100),
         lambda: opened.add_job(job(99), [], now=when(NOW), attach=True),
-        lambda: opened.claim(now=when(NOW), lease="l", providers=["atlas"], max_running={"atlas": 1}),
+        lambda: opened.claim(now=when(NOW), lease="l", slots=[ATLAS]),
         lambda: opened.money_since(0),
         lambda: opened.cancel("job_00000001", when(NOW)),
         opened.check,
