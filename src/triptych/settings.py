@@ -355,8 +355,9 @@ def _objects(environ: Mapping[str, str]) -> ObjectsPlace | None:
         if endpoint := environ.get(name, "").strip():
             plain = plain or endpoint.lower().startswith("http:")
             if not may_carry_key(endpoint):
+                shown = re.sub("//.*@", "//…@", endpoint)
                 raise errors.BadRequest(
-                    f"{name} is {errors.quoted(re.sub('//.*@', '//…@', endpoint), 100)}; it must be https://, because images and credentials "
+                    f"{name} is {errors.quoted(shown, 100)}; it must be https://, because images and credentials "
                     "go there. http:// is for an object store on this machine alone: http://127.0.0.1:9000."
                 )
     options = {}
