@@ -25,6 +25,7 @@ machine.wait_longer_for_answers()
 machine.read_certificates_once()
 machine.keep_files_in_memory()
 forked_start.install()
+gc.disable()  # until the tests are collected: nothing of them is garbage
 
 # No property depends on the speed of the machine.
 property_settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -37,6 +38,7 @@ def pytest_collection_finish() -> None:
     """Keep the garbage collector from reading every collected test again and again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:
@@ -109,7 +111,7 @@ def make_service(clock: FakeClock, tmp_path: Path) -> MakeService:
             env |= {base.env: emulator.base_url for base in provider.base_urls.values()}
         env |= environ
         with mock.patch.object(migrations, "migrate", machine.copy_migrated):
-            service = ImageService(settings.read(env).setup, clock)
+            service = ImageService(settings.read(env).setup, clock, machine.no_thread)
         service.provider_client._sleep = clock.pass_by
         clock.drive, clock.next_due = service.worker.step, service.worker.next_due
         try:
