@@ -24,6 +24,7 @@ from triptych_emulators import Emulator, running
 machine.wait_longer_for_answers()
 machine.read_certificates_once()
 machine.keep_files_in_memory()
+machine.paint_small_scenes()
 forked_start.install()
 gc.disable()  # until the tests are collected: nothing of them is garbage
 

@@ -42,7 +42,9 @@ def preload() -> None:
     from PIL import Image
 
     from triptych import providers
+    from triptych.providers.preview import scene_painter
 
+    scene_painter.PAINT_SIDE_PX = 400  # as in `machine.paint_small_scenes`
     Image.init()
     for name in providers.names():
         providers.load(name)
