@@ -23,6 +23,7 @@ from triptych_emulators import Emulator, running
 
 machine.wait_longer_for_answers()
 machine.read_certificates_once()
+machine.check_schemas_once()
 machine.keep_files_in_memory()
 machine.paint_small_scenes()
 forked_start.install()

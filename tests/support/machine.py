@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import sqlite3
@@ -11,11 +12,12 @@ import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpcore2
 import httpx2
 from anyio.lowlevel import checkpoint
+from jsonschema import Draft202012Validator
 
 from triptych.providers.preview import scene_painter
 from triptych.storage.migrations import migrate
@@ -46,6 +48,19 @@ def read_certificates_once() -> None:
         return shared(_trust_env, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
     httpcore2.default_ssl_context = context
+
+
+def check_schemas_once() -> None:
+    """Let a JSON schema be found valid once: each client checks that of every tool it calls, which takes 30 ms."""
+    check, valid = Draft202012Validator.check_schema, set[str]()
+
+    def check_new(schema: Any, **options: Any) -> None:
+        text = json.dumps([schema, list(options)], sort_keys=True, default=repr)
+        if text not in valid:
+            check(schema, **options)
+            valid.add(text)
+
+    Draft202012Validator.check_schema = check_new
 
 
 @functools.cache
