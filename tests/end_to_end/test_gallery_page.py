@@ -177,7 +177,7 @@ def test_a_keyboard_is_enough(open_host: Callable[..., Host]) -> None:
     host.picture("image")
     host.page.keyboard.press("Escape")
     host.see("document.querySelector('#grid')")
-    assert host.frame.evaluate(active) == "Image 2, open"
+    host.comes_to(active, "Image 2, open")
 
 
 @pytest.mark.parametrize("width", [320, 1600])

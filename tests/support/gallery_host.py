@@ -184,6 +184,20 @@ class Host:
         """Return the value of an expression in the frame as soon as it is true and no empty list."""
         return chromium.wait_for(self.frame, expression)
 
+    def comes_to(self, expression: str, value: Any) -> None:
+        """Wait until an expression in the frame has this value."""
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        self.see(f"JSON.stringify({expression}) === {json.dumps(text)}")
+
+    def scroll(self, by: int, until: str) -> None:
+        """Turn the wheel, again while the page still grows, until an expression in the frame is true."""
+        for _ in range(chromium.LIMIT_MS // 100):
+            if self.frame.evaluate(f"Boolean({until})"):
+                return
+            self.page.mouse.wheel(0, by)
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"not after scrolling: {until}")
+
     def text(self, selector: str = "main") -> str:
         return str(self.see(f"document.querySelector({json.dumps(selector)})?.innerText"))
 
