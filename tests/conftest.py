@@ -113,7 +113,7 @@ def make_service(clock: FakeClock, tmp_path: Path) -> MakeService:
             env |= {base.env: emulator.base_url for base in provider.base_urls.values()}
         env |= environ
         with mock.patch.object(migrations, "migrate", machine.copy_migrated):
-            service = ImageService(settings.read(env).setup, clock, machine.no_thread)
+            service = ImageService(settings.read(env).setup, clock)
         service.provider_client._sleep = clock.pass_by
         clock.drive, clock.next_due = service.worker.step, service.worker.next_due
         try:

@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 import anyio
 
 import triptych_emulators
-from support import crash_child, machine
+from support import crash_child
 from support.clocks import when
 from support.jobs import ANY, Options, edit_chain, edit_sequence
 from triptych import providers, settings
@@ -269,7 +269,7 @@ class Case:
 
     async def visit(self, look: Callable[[ImageService], Awaitable[None]], clock: LaterClock) -> None:
         """Open what was left, as the next server does."""
-        service = ImageService(settings.read(self._environ()).setup, clock, machine.no_thread)
+        service = ImageService(settings.read(self._environ()).setup, clock)
         service.provider_client._sleep = clock.pass_by
         crash_child.no_flushes(service)
         try:

@@ -9,20 +9,17 @@ import shutil
 import sqlite3
 import ssl
 import tempfile
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpcore2
 import httpx2
-from anyio.lowlevel import checkpoint
 from jsonschema import Draft202012Validator
 
 from triptych.providers.preview import scene_painter
 from triptych.storage.migrations import migrate
 
-T = TypeVar("T")
 PATIENCE = httpx2.Timeout(60.0)
 PAINT_SIDE_PX = 400
 MEMORY = Path("/dev/shm")
@@ -79,12 +76,6 @@ def copy_migrated(connection: sqlite3.Connection) -> None:
     with closing(sqlite3.connect(":memory:")) as template:
         template.deserialize(migrated())
         template.backup(connection)
-
-
-async def no_thread(call: Callable[[], T], /) -> T:
-    """Run a call on the event loop: a `Hop` for tests of something else than threads, which take 0.2 ms a call."""
-    await checkpoint()
-    return call()
 
 
 def paint_small_scenes() -> None:

@@ -15,7 +15,6 @@ from triptych.jobs import submission
 from triptych.jobs.service import ImageService
 from triptych.providers.client import ProviderClient
 from triptych.server import service_holder
-from triptych.storage.async_store import one_thread
 from triptych_emulators import running
 
 pytestmark = pytest.mark.anyio
@@ -112,7 +111,6 @@ async def test_a_server_stopped_while_it_writes_a_submit_sends_nothing(
     make_service: MakeService, atlas: Emulator, finish: Finish, coffee: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with make_service(atlas) as service:
-        service.store.hop = one_thread()  # the write goes on while its task is cancelled
         job_id, really = await edit(service, coffee), service.store.plain.move
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
