@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -95,7 +96,8 @@ def write(store: Store, sql: str, *values: Any) -> list[Any]:
     if isinstance(database, Database):
         return database.connection.execute(sql, values).fetchall()
     assert isinstance(database, PostgresDatabase)
-    with database.lent() as connection:
+    current = database._here.connection
+    with nullcontext(current) if current else database.lent() as connection:
         cursor = connection.execute(sql.replace("?", "%s").encode(), values)
         return cursor.fetchall() if cursor.description else []
 
