@@ -12,7 +12,6 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from triptych.core import errors
 from triptych.core.clock import Clock
 from triptych.core.models import Prediction
 from triptych.core.offers import Offer
@@ -170,8 +169,8 @@ class Polling:
             if wish_s is not None:
                 await self.pause_provider(name, pause_s)
             await self._schedule(name, self._clock.monotonic() + pause_s + SWEEP_PAUSE_S, sweeping=False)
-        except errors.Outage as error:
-            log.warning("sweeps of %s go on: %s", name, error.message)
+        except Exception as error:
+            log.warning("sweeps of %s go on, as their pause is not stored: %s", name, error)
 
     def note_end(self, prediction: Prediction) -> None:
         """Record that a poll found the end of a prediction."""

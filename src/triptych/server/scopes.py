@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
+BODY_LIMIT_BYTES = 4 * 1024 * 1024
+"""The limit of a body whose sender may only read: it is parsed twice."""
 ANY_ORIGIN = {"Access-Control-Allow-Origin": "*"}
 
 
@@ -109,13 +111,12 @@ class SpendDoor:
     """Middleware: answers 403 to a message that may pay from a caller who may only read, so that its host can ask.
 
     The tools refuse such a caller by themselves; this is the answer that lets a client ask its user for the scope.
-    Only the bodies of callers without that scope are read here. They count against the limits of every body.
+    Only the bodies of callers without that scope are read here; they bring no images to upload, and so are small.
     """
 
-    def __init__(self, app: ASGIApp, resource: Resource, limit_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, resource: Resource) -> None:
         self._app = app
         self._resource = resource
-        self._limit_bytes = limit_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         user = scope.get("user")
@@ -123,9 +124,10 @@ class SpendDoor:
         if not posted or user is None or SPEND in user.scopes:
             await self._app(scope, receive, send)
             return
-        body = await _body(receive, self._limit_bytes)
+        body = await _body(receive)
         if body is None:
-            await PlainTextResponse("Triptych: The body is too large.\n", 413)(scope, receive, send)
+            text = f"Triptych: Without {SPEND} a body may have {BODY_LIMIT_BYTES >> 20} MiB at most.\n"
+            await PlainTextResponse(text, 413)(scope, receive, send)
         elif spending := _spending(body):
             await self._refusal(*spending)(scope, receive, send)
         else:
@@ -155,7 +157,7 @@ def _spending(body: bytes) -> tuple[str | int | None, str] | None:
     return None
 
 
-async def _body(receive: Receive, limit_bytes: int) -> bytes | None:
+async def _body(receive: Receive) -> bytes | None:
     """Return a whole body; None for one above the limit. A client that left has an empty one."""
     body = bytearray()
     while True:
@@ -163,7 +165,7 @@ async def _body(receive: Receive, limit_bytes: int) -> bytes | None:
         if message["type"] != "http.request":
             return b""
         body += message.get("body", b"")
-        if len(body) > limit_bytes:
+        if len(body) > BODY_LIMIT_BYTES:
             return None
         if not message.get("more_body", False):
             return bytes(body)

@@ -10,10 +10,12 @@ from pydantic import SecretStr
 from support.clocks import FakeClock
 from support.fixtures import Emulator, MakeService
 from support.jobs import Options, edit_sequence, generate_sequence
+from triptych.core import errors
 from triptych.jobs.polling import SWEEP_FROM
 from triptych.jobs.service import ImageService
 from triptych.providers import atlas as atlas_api
-from triptych.providers.client import Account
+from triptych.providers.client import Account, ProviderClient
+from triptych.storage.jobs import Store
 from triptych_emulators import running
 
 pytestmark = pytest.mark.anyio
@@ -73,6 +75,25 @@ async def test_one_process_reads_the_list_for_all(make_service: MakeService, clo
 def _sweeps(service: ImageService) -> tuple[float, bool]:
     shared = service.worker._polling._states["atlas"].shared
     return shared.next_sweep, shared.sweeping
+
+
+@pytest.mark.parametrize("verb", ["schedule_sweep", "hold_account"])
+async def test_a_pause_that_is_not_stored_ends_no_worker(
+    make_service: MakeService, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("broken")
+
+    async def refused(*_: object, **__: object) -> None:
+        raise errors.RateLimited("slow down", retry_after_s=7.0)
+
+    with running("atlas", latency_s=30.0, max_side=48, clock=clock.monotonic) as api:
+        async with make_service(api) as service:
+            await generate_sequence(service, "a fox", 1, Options(wait_s=0))
+            await service.worker.step()
+            monkeypatch.setattr(ProviderClient, "run", refused)
+            monkeypatch.setattr(Store, verb, broken)
+            await service.worker.sweep("atlas")
 
 
 async def test_no_key_reaches_the_database(make_service: MakeService, atlas: Emulator, coffee: str) -> None:

@@ -379,6 +379,7 @@ def test_a_body_that_hides_its_tool_is_stopped_all_the_same(urls: dict[str, str]
         (asking % "generate\\u005fsequence", 403),
         (f"[{asking % 'generate_sequence'}]", 403),
         ("[" * 100_000, 400),
+        (" " * 4_194_305, 413),
         ("", 400),
     ):
         answer = httpx2.post(urls["http"], content=body, headers=reader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -189,3 +190,47 @@ def test_the_same_request_of_another_person_is_another_job(provider: IdentityPro
         sent = {**bearing(provider.token(RESOURCE, sub=name)), **headers}
         ids.append(result_of(httpx2.post(budgets, json=body, headers=sent, timeout=60))["structuredContent"]["job_id"])
     assert ids[0] == ids[1] != ids[2]
+
+
+# -- without a provider, and without a way to it
+
+
+def test_a_server_whose_provider_is_away_says_so(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        issuer = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        token = "a-static-token-0123456789"
+        env = environ(tmp_path, TRIPTYCH_OAUTH_ISSUER=issuer, TRIPTYCH_AUTH_TOKEN=token)
+        with IdentityProvider(algorithm="ES256") as another:
+            child = Child("-c", SERVE, "http", env=env)
+            url = child.url()
+            away = post(url, another.token(url))
+            assert (away.status_code, away.headers["retry-after"]) == (503, "5")
+            assert "The identity provider does not answer" in away.text
+            assert post(url, token).status_code == 200
+            assert child.end() == 0
+            assert "the keys of the identity provider" in "".join(child.said)
+
+
+@pytest.mark.parametrize(
+    ("host", "public", "starts"),
+    [
+        ("0.0.0.0", None, False),
+        ("127.0.0.1", "http://images.example.com", False),
+        ("127.0.0.1", "http://127.0.0.1:8765", True),
+        ("0.0.0.0", "https://images.example.com", True),
+    ],
+)
+def test_tokens_need_an_https_address_to_be_issued_for(
+    tmp_path: Path, host: str, public: str | None, starts: bool
+) -> None:
+    env = environ(tmp_path, TRIPTYCH_OAUTH_ISSUER="https://id.example.com")
+    env |= {"TRIPTYCH_PUBLIC_URL": public} if public else {}
+    child = Child("-c", SERVE.replace("127.0.0.1", host), "http", env=env)
+    if starts:
+        child.url()
+        assert child.end() == 0
+        return
+    with pytest.raises(AssertionError, match="TRIPTYCH_PUBLIC_URL must be the https"):
+        child.url()
+    assert child.end() == 2
