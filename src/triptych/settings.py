@@ -342,9 +342,10 @@ def _objects(environ: Mapping[str, str]) -> ObjectsPlace | None:
         if endpoint := environ.get(name, "").strip():
             plain = plain or endpoint.lower().startswith("http:")
             if not may_carry_key(endpoint):
+                shown = errors.quoted(re.sub("//.*@", "//…@", endpoint), 100)
                 raise errors.BadRequest(
-                    f"{name} is {errors.quoted(re.sub('//.*@', '//…@', endpoint), 100)}; it must be https://, because images and credentials "
-                    "go there. http:// is for an object store on this machine alone: http://127.0.0.1:9000."
+                    f"{name} is {shown}; it must be https://, because images and credentials go there. "
+                    "http:// is for an object store on this machine alone: http://127.0.0.1:9000."
                 )
     options = {}
     if found[1] == "s3":
