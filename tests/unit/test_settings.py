@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from triptych import __main__ as main
+from triptych import logs
 from triptych.core import errors
 from triptych.providers import load, names
-from triptych.settings import configure_logging
 from triptych.settings import read as read_settings
 
 KEY = "sk-a-secret-of-ours"
@@ -253,7 +254,7 @@ def root_logger() -> Iterator[logging.Logger]:
 
 @pytest.mark.usefixtures("root_logger")
 def test_log_lines_go_to_stderr_never_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("INFO")
+    logs.configure("INFO")
     logging.getLogger("triptych.jobs.worker").info("a prediction moved")
     logging.getLogger("triptych.jobs.worker").debug("too quiet")
     said = capsys.readouterr()
@@ -267,7 +268,7 @@ def test_log_lines_go_to_stderr_never_to_stdout(capsys: pytest.CaptureFixture[st
 def test_signed_urls_are_not_logged_at_any_level(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    configure_logging("DEBUG")
+    logs.configure("DEBUG")
     for name in ("httpx2", "httpcore2.http11"):
         logging.getLogger(name).info("GET https://cdn.example/a.png?signature=1")
     assert "signature" not in capsys.readouterr().err
@@ -282,6 +283,55 @@ def test_live_models_are_on_unless_switched_off() -> None:
     assert not read_settings({"TRIPTYCH_MODELS": "builtin"}).setup.live_models
     with pytest.raises(errors.BadRequest, match=r'TRIPTYCH_MODELS must be live .* or builtin .*it is "all"'):
         read_settings({"TRIPTYCH_MODELS": "all"})
+
+
+def test_a_secret_can_stand_in_a_file(tmp_path: Path) -> None:
+    for name, text in (("key", "a-key-of-atlas\n"), ("token", "a-long-random-text")):
+        (tmp_path / name).write_text(text)
+    environ = {
+        "ATLASCLOUD_API_KEY_FILE": str(tmp_path / "key"),
+        "TRIPTYCH_AUTH_TOKEN_FILE": str(tmp_path / "token"),
+        "TRIPTYCH_METRICS_TOKEN": "the-variable-itself-counts",
+        "TRIPTYCH_METRICS_TOKEN_FILE": str(tmp_path / "token"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "key"),
+        "LOG_FILE": str(tmp_path / "nowhere"),
+    }
+    before = dict(environ)
+    main.read_secret_files(environ)
+    assert {name: value for name, value in environ.items() if name not in before} == {
+        "ATLASCLOUD_API_KEY": "a-key-of-atlas",
+        "TRIPTYCH_AUTH_TOKEN": "a-long-random-text",
+    }
+
+
+def test_an_unreadable_secret_file_ends_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.read_secret_files({"TRIPTYCH_AUTH_TOKEN_FILE": str(tmp_path / "gone")})
+    assert ended.value.code == 2
+    assert "TRIPTYCH_AUTH_TOKEN_FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("environ", "on"),
+    [
+        ({}, False),
+        ({"TRIPTYCH_METRICS": "on"}, True),
+        ({"TRIPTYCH_METRICS_TOKEN": "a-long-random-text"}, True),
+        ({"TRIPTYCH_METRICS": "off", "TRIPTYCH_METRICS_TOKEN": "a-long-random-text"}, False),
+    ],
+)
+def test_metrics_are_on_with_their_setting_or_their_token(environ: dict[str, str], on: bool) -> None:
+    assert read_settings(environ).metrics is on
+
+
+def test_a_short_metrics_token_is_refused() -> None:
+    with pytest.raises(errors.BadRequest, match="16 ASCII"):
+        read_settings({"TRIPTYCH_METRICS_TOKEN": "short"})
+
+
+@pytest.mark.parametrize(("text", "shape"), [("json", "json"), (" JSON ", "json"), ("", "text"), ("xml", "text")])
+def test_the_log_format_is_text_or_json(text: str, shape: str) -> None:
+    assert read_settings({"TRIPTYCH_LOG_FORMAT": text}).log_format == shape
 
 
 # -- the object store

@@ -95,6 +95,8 @@ class ProviderRequest:
     """A UUID made before the request is sent: its ticket or idempotency key, if the provider accepts one."""
     variation: str = ""
     """Set to get another result for the same request, from a provider that would otherwise return the same one."""
+    callback_url: str | None = None
+    """The provider calls it when the request has ended."""
 
     @property
     def count(self) -> int:

@@ -121,6 +121,12 @@ class ImageFiles:
         """Do as `import_image` for a path that `locate` returned, maybe minutes ago. Blocks."""
         return self._clean_named(item, read_once(item, real, False))
 
+    def reach(self) -> None:
+        """Raise `errors.Outage` if images cannot be stored now. Blocks."""
+        place = self.images_dir if self.images_dir.exists() else self.images_dir.parent  # the first image makes it
+        if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+            raise errors.Outage(f"Images cannot be stored in {place}.")
+
     def touch(self, image: Image) -> bool:
         """Return whether the file of an image is here; it then counts as used now."""
         return bool(image.path and _touched(image.path))
