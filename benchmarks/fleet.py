@@ -126,7 +126,16 @@ async def run(plan: Plan, site: Site, room: Path) -> Run:
     cpu = {member.name: member.cpu_s for member in fleet.members}
     passed = {f"replica {n}": balancer.passed[port] for n, port in enumerate(ports, 1)}
     return Run(
-        replace(found, wrong=wrong), told, plan.jobs, progress.ended, made_s, drained_s, fleet.kills, passed, cpu
+        report=replace(found, wrong=wrong),
+        told=told,
+        asked=plan.jobs,
+        made=progress.ended,
+        made_s=made_s,
+        drained_s=drained_s,
+        kills=fleet.kills,
+        passed=passed,
+        cpu_s=cpu,
+        away_s=site.away_s,
     )
 
 
@@ -196,7 +205,7 @@ async def clients(plan: Plan, owners: Sequence[Owner], progress: Progress) -> No
             await make(n, owners, plan.seed)
             progress.ended += 1
 
-    await asyncio.gather(*(client() for _ in range(min(CLIENTS, plan.jobs))))
+    await asyncio.gather(*(client() for _ in range(max(min(CLIENTS, plan.jobs // 4), 5))))
     progress.jobs = progress.ended
 
 

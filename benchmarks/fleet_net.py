@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -154,7 +154,7 @@ class Door:
         """Return the answer to one JSON-RPC request. Raises: `Gone` when the connection ends or time is over."""
         return await self._exchange(self._request(method, params), within_s)
 
-    async def listen(self, uris: Sequence[str], within_s: float) -> AsyncIterator[Any]:
+    async def listen(self, uris: Sequence[str], within_s: float) -> AsyncGenerator[Any, None]:
         """Yield the messages of a 2026-07-28 `subscriptions/listen` stream until it ends. Raises: `Gone`."""
         params = {"notifications": {"resourceSubscriptions": list(uris)}}
         async for event in self._events(self._request("subscriptions/listen", params), within_s):
@@ -200,7 +200,7 @@ class Door:
 
     async def _events(
         self, request: bytes, within_s: float, port: int | None = None
-    ) -> AsyncIterator[h11.Response | bytes]:
+    ) -> AsyncGenerator[h11.Response | bytes, None]:
         """Send a request and yield its answer's head and pieces of its body. Raises: `Gone`."""
         writer: asyncio.StreamWriter | None = None
         started = False

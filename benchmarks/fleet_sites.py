@@ -128,10 +128,11 @@ class PostgresSite:
         from triptych.images.naming import key_of
 
         port = self.objects.backends[0][1]
-        config = {"endpoint": f"http://{HOST}:{port}", "access_key_id": "fleet", "secret_access_key": "fleet-secret"}
+        config: Any = {"endpoint": f"http://{HOST}:{port}", "access_key_id": "fleet"}
+        config |= {"secret_access_key": "fleet-secret", "region": "us-east-1"}
         stored = store.from_url(
             f"s3://{BUCKET}/made",
-            config={**config, "region": "us-east-1"},
+            config=config,
             client_options={"allow_http": True},
         )
 

@@ -117,20 +117,26 @@ def read(home: Path) -> Kept:
 
     with closing(sqlite3.connect(home / "triptych.db", timeout=30)) as db:
         db.row_factory = sqlite3.Row
-        found = [[dict(row) for row in db.execute(sql)] for sql in (REQUESTED, JOBS, FRAMES, IMAGES)]
-    return Kept(*found, bytes_of)
+        return kept(lambda sql: [dict(row) for row in db.execute(sql)], bytes_of)
 
 
-def audit(accepted: Sequence[Accepted], kept: Kept, promised: Collection[str] = ()) -> Findings:
+def kept(
+    rows: Callable[[str], Sequence[Mapping[str, Any]]], bytes_of: Callable[[Mapping[str, Any]], bytes | None]
+) -> Kept:
+    """Return what `rows` reads by its statements."""
+    return Kept(rows(REQUESTED), rows(JOBS), rows(FRAMES), rows(IMAGES), bytes_of)
+
+
+def audit(accepted: Sequence[Accepted], found_in: Kept, promised: Collection[str] = ()) -> Findings:
     """Return what is found; `promised` are the job ids that callers heard."""
     found = Findings()
-    rows = [_row(row) for row in kept.predictions]
-    jobs = {str(row["id"]): dict(row) for row in kept.jobs}
+    rows = [_row(row) for row in found_in.predictions]
+    jobs = {str(row["id"]): dict(row) for row in found_in.jobs}
     found.jobs.update(job["status"] for job in jobs.values())
     found.submitted = sum(row["submitted_at"] is not None for row in rows)
     found.accepted.update(work.provider for work in accepted)
     found.home.update(row["provider"] for row in rows if row["state"] == "done")
-    found.images = sum(frame["sha256"] is not None for frame in kept.frames)
+    found.images = sum(frame["sha256"] is not None for frame in found_in.frames)
     found.ends.update(_end(row) for row in rows)
     found.lost += [f"{job} was promised and is not there" for job in sorted(set(promised) - set(jobs))]
     found.lost += [f"{row['id']} is still {row['state']}" for row in rows if row["state"] not in ENDED]
@@ -139,9 +145,9 @@ def audit(accepted: Sequence[Accepted], kept: Kept, promised: Collection[str] = 
     _match(accepted, rows, found)
     _balance(accepted, rows, found)
     found.unattached += unattached(jobs.values(), rows)
-    stored = {image["sha256"]: image for image in kept.images}
-    for sha256 in {frame["sha256"] for frame in kept.frames if frame["sha256"]}:
-        data = kept.bytes_of(stored[sha256]) if sha256 in stored else None
+    stored = {image["sha256"]: image for image in found_in.images}
+    for sha256 in {frame["sha256"] for frame in found_in.frames if frame["sha256"]}:
+        data = found_in.bytes_of(stored[sha256]) if sha256 in stored else None
         if data is None or hashlib.sha256(data).hexdigest() != sha256:
             found.images_bad.append(sha256)
     return found
