@@ -142,6 +142,8 @@ class ClientSessions:
     async def _publish_changes(self) -> None:
         async for _ in self._wake_receiver:
             changed, self._changed = self._changed, set()
+            if not (self._channels or self._listeners):  # nobody has ever asked for changes
+                continue
             found = {job_id: await self._read_change(job_id) for job_id in sorted(changed)}
             jobs = [(job_id, *change) for job_id, change in found.items() if change]
             for owner, channel in list(self._channels.items()):

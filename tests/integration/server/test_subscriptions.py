@@ -153,6 +153,23 @@ async def _away(job_id: str) -> Any:
     raise errors.Outage("The database does not answer.")
 
 
+async def test_a_change_that_nobody_asks_for_is_not_read(told: CannedService) -> None:
+    async def open_told() -> Any:
+        return told
+
+    reads: list[str] = []
+
+    async def counted(job_id: str) -> Any:
+        reads.append(job_id)
+
+    told.seen = counted  # type: ignore[method-assign]
+    async with sessions.ClientSessions(open_told).running() as crowd:
+        await crowd.service()
+        told.changed("job_12345678", returned=1)
+        await anyio.wait_all_tasks_blocked()
+    assert reads == []
+
+
 async def test_the_service_is_watched_once_per_connection(client_of: Connect, told: CannedService) -> None:
     async with client_of() as client:
         assert told.listeners == []
