@@ -23,8 +23,11 @@ from triptych_emulators import Emulator, running
 
 machine.wait_longer_for_answers()
 machine.read_certificates_once()
+machine.check_schemas_once()
 machine.keep_files_in_memory()
+machine.paint_small_scenes()
 forked_start.install()
+gc.disable()  # until the tests are collected: nothing of them is garbage
 
 # No property depends on the speed of the machine.
 property_settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -37,6 +40,7 @@ def pytest_collection_finish() -> None:
     """Keep the garbage collector from reading every collected test again and again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:
@@ -94,14 +98,35 @@ def atlas(clock: FakeClock) -> Iterator[Emulator]:
         yield emulator
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of a module with `ON_BOTH_DATABASES` on SQLite and on PostgreSQL, if they open a database."""
+    if getattr(metafunc.module, "ON_BOTH_DATABASES", False) and "database_url" in metafunc.fixturenames:
+        only_sqlite = metafunc.definition.get_closest_marker("only_sqlite")
+        metafunc.parametrize("database_url", ["sqlite"] if only_sqlite else ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def make_service(clock: FakeClock, tmp_path: Path) -> MakeService:
+def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """The URL of the test's PostgreSQL database; None for SQLite, the default."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield None
+        return
+    from support import postgres
+
+    with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture
+def make_service(clock: FakeClock, tmp_path: Path, database_url: str | None) -> MakeService:
     """Make services over one home; nothing runs by itself: waiting drives the worker, and so does `finish`."""
 
     @asynccontextmanager
     async def make(*emulators: Emulator, **environ: str) -> AsyncIterator[ImageService]:
         env = {"TRIPTYCH_HOME": str(tmp_path / "home"), "TRIPTYCH_ALLOWED_DIRS": str(SAMPLES)}
         env["TRIPTYCH_MODELS"] = "builtin"  # a test of live models says so
+        if database_url:
+            env["TRIPTYCH_DATABASE_URL"] = database_url
         for emulator in emulators:
             provider = providers.load(emulator.name)
             assert provider.key_env

@@ -1,7 +1,8 @@
 """The store for the event loop: the methods of `Store`, each run in a worker thread and awaited.
 
-One database has one connection, so its calls run one at a time, in order. A call that has begun runs to its end, even
-if its caller is cancelled. A locked or slow database delays only its own callers.
+SQLite has one connection, so its calls run one at a time, in order (`one_thread`). PostgreSQL has several, whose calls
+run side by side (`threads`). A call that has begun runs to its end, even if its caller is cancelled. A locked or slow
+database delays only its own callers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
+from triptych.core import telemetry
 from triptych.storage.jobs import Store
 
 P = ParamSpec("P")
@@ -21,7 +23,7 @@ T = TypeVar("T")
 
 
 class Hop(Protocol):
-    """Runs calls that may block: one at a time, in order, each to its end."""
+    """Runs calls that may block, each to its end."""
 
     async def __call__(self, call: Callable[[], T], /) -> T: ...
 
@@ -40,6 +42,16 @@ def one_thread() -> Hop:
     return hop
 
 
+def threads(most: int) -> Hop:
+    """Return a hop that uses at most so many worker threads at a time."""
+    limiter = anyio.CapacityLimiter(most)
+
+    async def hop(call: Callable[[], T], /) -> T:
+        return await anyio.to_thread.run_sync(call, limiter=limiter)
+
+    return hop
+
+
 def verb(plain: Callable[Concatenate[Store, P], T]) -> Callable[Concatenate[AsyncStore, P], Coroutine[Any, Any, T]]:
     """Return a method of `Store` as an awaitable one, with the same arguments."""
     name = plain.__name__
@@ -47,7 +59,8 @@ def verb(plain: Callable[Concatenate[Store, P], T]) -> Callable[Concatenate[Asyn
     @wraps(plain)
     async def awaited(store: AsyncStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
         call: Callable[[], T] = partial(getattr(store.plain, name), *args, **kwargs)
-        return await store.hop(call)
+        with telemetry.span("database", call=name):
+            return await store.hop(call)
 
     return awaited
 
@@ -61,20 +74,23 @@ class AsyncStore:
         self.hop = hop
 
     async def run(self, work: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work` on the plain store as one call: no other call of this process comes between."""
+        """Run `work` on the plain store as one call; only a transaction keeps other calls out."""
         call: Callable[[], T] = partial(work, self.plain, *args, **kwargs)
-        return await self.hop(call)
+        with telemetry.span("database", call=getattr(work, "__name__", "run")):
+            return await self.hop(call)
 
     add_image = verb(Store.add_image)
     add_images = verb(Store.add_images)
     add_job = verb(Store.add_job)
     add_outputs = verb(Store.add_outputs)
     cancel = verb(Store.cancel)
+    changes_since = verb(Store.changes_since)
     close = verb(Store.close)
     copy = verb(Store.copy)
     outputs = verb(Store.outputs)
     heartbeat = verb(Store.heartbeat)
     owns = verb(Store.owns)
+    hint = verb(Store.hint)
     hold_account = verb(Store.hold_account)
     image_by_handle = verb(Store.image_by_handle)
     image_by_sha256 = verb(Store.image_by_sha256)
@@ -87,10 +103,12 @@ class AsyncStore:
     output_saved = verb(Store.output_saved)
     output_stored = verb(Store.output_stored)
     outputs_of = verb(Store.outputs_of)
+    overview = verb(Store.overview)
     pace = verb(Store.pace)
     predictions = verb(Store.predictions)
     put_back = verb(Store.put_back)
     renew = verb(Store.renew)
+    require_current = verb(Store.require_current)
     reroute = verb(Store.reroute)
     running_at = verb(Store.running_at)
     same_request = verb(Store.same_request)
