@@ -383,9 +383,11 @@ def _added(service: ImageService, shape: Shape, number: int) -> str:
         inputs=((image,),) * shape.lanes,
         sizes=(None,) * shape.lanes,
         quotes=(Quote(Decimal("0.032"), exact=False),) * shape.lanes,
+        later_quotes=(Quote(Decimal("0.032"), exact=False),) * shape.lanes,
     )
     now: Moment = moment(LoopClock())
-    job, predictions = create_job(plan, now=now, fingerprint=str(number), save_to=None, again=True, owner=None)
+    options = {"save_to": None, "again": True, "owner": None, "sources": ()}
+    job, predictions = create_job(plan, now=now, fingerprint=str(number), **options)
     service.store.plain.add_job(job, predictions, now=now, attach=False)
     service.worker.notifier.notify()
     return job.id

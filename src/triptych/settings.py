@@ -21,7 +21,7 @@ from triptych.jobs.service import ObjectsPlace, ServiceConfig
 from triptych.logs import LogFormat
 from triptych.providers import load, names
 from triptych.providers.client import Account
-from triptych.providers.url_safety import LOOPBACK, may_carry_key, site
+from triptych.providers.url_safety import may_carry_key, site
 
 TOKEN_CHARS = 16
 """The shortest token of an HTTP client; shorter ones can be guessed."""
@@ -340,12 +340,12 @@ def _objects(environ: Mapping[str, str]) -> ObjectsPlace | None:
     plain = False
     for name in _ENDPOINTS[found[1]]:
         if endpoint := environ.get(name, "").strip():
-            parts = urlsplit(endpoint)
-            plain = plain or parts.scheme == "http"
-            if parts.scheme not in ("https", "http") or (parts.scheme == "http" and parts.hostname not in LOOPBACK):
+            plain = plain or endpoint.lower().startswith("http:")
+            if not may_carry_key(endpoint):
+                shown = errors.quoted(re.sub("//.*@", "//…@", endpoint), 100)
                 raise errors.BadRequest(
-                    f"{name} is {errors.quoted(endpoint, 100)}; it must be https://, because images and credentials "
-                    "go there. http:// is for an object store on this machine alone: http://127.0.0.1:9000."
+                    f"{name} is {shown}; it must be https://, because images and credentials go there. "
+                    "http:// is for an object store on this machine alone: http://127.0.0.1:9000."
                 )
     options = {}
     if found[1] == "s3":

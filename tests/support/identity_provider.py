@@ -220,14 +220,8 @@ class IdentityProvider:
         It ends in `lives_s`, and begins in `begins_s` if that is given.
         """
         key, now = key or self.keys[-1], int(time.time())
-        right: dict[str, Any] = {
-            "iss": self.issuer,
-            "aud": audience,
-            "sub": "ann",
-            "scope": BOTH,
-            "iat": now,
-            "exp": now + lives_s,
-        }
+        right: dict[str, Any] = {"iss": self.issuer, "aud": audience, "sub": "ann", "scope": BOTH}
+        right |= {"iat": now, "exp": now + lives_s}
         if begins_s is not None:
             right["nbf"] = now + begins_s
         body = {name: value for name, value in {**right, **claims}.items() if value is not None}

@@ -374,9 +374,11 @@ def test_plain_http_goes_to_this_machine_alone(name: str) -> None:
         assert place and place.allow_http
     place = read_settings({**bucket, name: "https://minio.example.com"}).setup.objects
     assert place and not place.allow_http
-    for endpoint in ("http://10.0.0.7:9000", "http://minio:9000", "ftp://127.0.0.1", "minio:9000"):
-        with pytest.raises(errors.BadRequest, match=f"{name} is .* must be https://"):
+    wrong = ("http://10.0.0.7:9000", "http://minio:9000", "ftp://127.0.0.1", "minio:9000", "https://me:word@minio")
+    for endpoint in wrong:
+        with pytest.raises(errors.BadRequest, match=f"{name} is .* must be https://") as refused:
             read_settings({**bucket, name: endpoint})
+        assert "word" not in refused.value.message
 
 
 def test_nothing_is_imported_for_a_bucket_that_is_not_set() -> None:

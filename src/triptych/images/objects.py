@@ -28,6 +28,8 @@ SHORT_LIFETIME_S = 3600
 """The same under credentials that expire themselves: a signature ends with them."""
 SAME_FOR = 10
 """A signed URL is given again for this part of its life, so that caches can use it."""
+NO_SIGNATURE_FOR_S = 600.0
+"""Credentials that cannot sign are asked again after this time: to ask may need the network."""
 MOST_URLS = 4096
 REFRESH_AFTER = timedelta(hours=12)
 """An object that is stored again is written again if it is older: `triptych prune` removes by date, after a day."""
@@ -93,6 +95,7 @@ class Objects:
         self._lifetime_s = LIFETIME_S if lasts else SHORT_LIFETIME_S
         self._known: dict[str, float] = {}
         """By key: until when (monotonic seconds) an object counts as there and new."""
+        self._no_signature_until_s = 0.0
         self._urls: dict[str, tuple[str, datetime, datetime]] = {}
         """By key: a signed URL, until when it is given again, and its expiry."""
 
@@ -189,10 +192,13 @@ class Objects:
         known = self._urls.get(key)
         if known and now < known[1]:
             return known[0], known[2]
+        if self._clock.monotonic() < self._no_signature_until_s:
+            return None
         life = timedelta(seconds=self._lifetime_s)
         try:
             url = str(self._api.sign(self._store, "GET", key, life))
         except (self._exceptions.BaseError, ValueError, OSError):
+            self._no_signature_until_s = self._clock.monotonic() + NO_SIGNATURE_FOR_S
             return None
         while len(self._urls) >= MOST_URLS:
             del self._urls[next(iter(self._urls))]

@@ -127,7 +127,8 @@ class Downloads:
         """Store a result, then its row. Raises: as `ImageFiles.store_result`."""
         image = await self._files.store_result(data)
         stored = await self._store.add_image(image, self._clock.now())
-        await anyio.to_thread.run_sync(self._files.confirm, [stored])
+        if stored.pruned_at:
+            await anyio.to_thread.run_sync(self._files.confirm, [stored])
         return stored
 
     async def save(self, job_id: str, outputs: Sequence[Output]) -> None:

@@ -117,8 +117,9 @@ class ImageAccess:
             raise reading.together(faults, places)
         if read:
             added = await self._store.add_images(list(read.values()), self._clock.now(), caller.owner)
-            await anyio.to_thread.run_sync(self._files.confirm, added)
-            added = [replace(image, pruned_at=None) for image in added]
+            if any(image.pruned_at for image in added):
+                await anyio.to_thread.run_sync(self._files.confirm, added)
+                added = [replace(image, pruned_at=None) for image in added]
             found |= zip(read, added, strict=True)
         return [replace(found[text], handle=named[text]) if text in named else found[text] for text in texts]
 

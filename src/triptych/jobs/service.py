@@ -128,7 +128,7 @@ class ImageService:
         self._clock = clock
         self._began_at = clock.now()
         self._listeners: dict[object, Callable[[str], None]] = {}
-        self.provider_client = ProviderClient(proxy_resolves=config.proxy_resolves)
+        self.provider_client = client = ProviderClient(proxy_resolves=config.proxy_resolves)
         self._files = open_files(config.home, self.provider_client.fetch, config.objects, clock)
         self._files.remove_stale_parts(clock.now())
         caps = Caps(config.budget_usd, config.owner_budget_usd, config.group_budgets_usd)
@@ -138,18 +138,14 @@ class ImageService:
         self.image_access = ImageAccess(self.store, self._files, self.reading, clock, config.allowed_dirs)
         accounts = config.accounts
         self.catalogues = Catalogues(config.home, accounts if config.live_models else {}, self.provider_client, clock)
-        self._pricing = Pricing(
-            self.store, self.provider_client, accounts, config.default_provider, self.catalogues, clock
-        )
+        self._pricing = Pricing(self.store, client, accounts, config.default_provider, self.catalogues, clock)
         self.looks = Looks(self.store, clock)
         self.inputs = Inputs(self.store, self._files, self.image_access)
         self.saving = Saving(self.store, self._files, self.image_access, self.inputs, clock)
         self._creation = JobCreation(
             config, self.store, self._pricing, self.catalogues, self.image_access, self.inputs, clock
         )
-        self.worker = Worker(
-            self.store, self._files, self.provider_client, config.accounts, clock, self._notify_listeners
-        )
+        self.worker = Worker(self.store, self._files, client, accounts, clock, self._notify_listeners)
 
         self._waiting = Waiting(self.store, self.image_access, self.worker.notifier, clock, self._began_at, self.job)
         self.other_processes = OtherProcesses(self.store, clock, self._notify_listeners, lambda: bool(self._listeners))

@@ -21,7 +21,6 @@ from mcp.server.models import InitializationOptions
 from mcp.shared.exceptions import MCPError
 
 from triptych import __version__
-from triptych.core import telemetry
 from triptych.server import tasks
 from triptych.server.patience import Patience
 from triptych.server.sessions import ClientSessions, takes_links
@@ -168,6 +167,7 @@ class Handlers:
     async def call_tool(
         self, ctx: Context, params: types.CallToolRequestParams
     ) -> types.CallToolResult | types.InputRequiredResult | dict[str, Any]:
+        from triptych.core import telemetry
         from triptych.server import tools
 
         known = params.name if tools.input_schema(params.name) else "other"

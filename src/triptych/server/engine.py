@@ -33,9 +33,10 @@ async def work(
     from triptych import logs
     from triptych.jobs.service import open_service
     from triptych.server import monitoring
+    from triptych.server.service_holder import traced
 
     logs.configure(settings.log_level, settings.log_format)
-    with monitoring.traced():
+    with traced():
         async with (
             open_service(settings.setup, engine=False) as service,
             monitoring.probed(service, settings, probes_at) as health,

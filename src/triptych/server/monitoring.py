@@ -1,10 +1,9 @@
-"""What a server or a worker shows of itself: probes, metrics and traces, as the settings ask for them."""
+"""What a server or a worker shows of itself: probes and metrics, as the settings ask for them."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -19,21 +18,6 @@ if TYPE_CHECKING:
     from triptych.settings import Settings
 
 OpenService = Callable[[], Awaitable["ImageService"]]
-
-
-@contextmanager
-def traced() -> Iterator[None]:
-    """Send traces for as long as the block runs, if OTEL_… variables name a collector; else import nothing."""
-    traces = None
-    if any(name.startswith("OTEL_") for name in os.environ):
-        from triptych.server import tracing
-
-        traces = tracing.start(os.environ)
-    try:
-        yield
-    finally:
-        if traces:
-            traces.shutdown()
 
 
 def metrics(settings: Settings, health: Health, open_service: OpenService, host: str) -> Metrics | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -41,6 +42,21 @@ def service_opener(
         return service.open_service(read.setup, engine=engine)
 
     return open_it
+
+
+@contextmanager
+def traced() -> Iterator[None]:
+    """Send traces for as long as the block runs, if OTEL_… variables name a collector; else import nothing."""
+    traces = None
+    if any(name.startswith("OTEL_") for name in os.environ):
+        from triptych.server import tracing
+
+        traces = tracing.start(os.environ)
+    try:
+        yield
+    finally:
+        if traces:
+            traces.shutdown()
 
 
 class ServiceHolder:

@@ -21,9 +21,8 @@ from urllib.parse import urlsplit
 import anyio
 from mcp.server.stdio import stdio_server
 
-from triptych.server import monitoring
 from triptych.server.app import build
-from triptych.server.service_holder import ServiceHolder, SettingsSource, service_opener
+from triptych.server.service_holder import ServiceHolder, SettingsSource, service_opener, traced
 
 if TYPE_CHECKING:
     from triptych.server.oauth import OAuth
@@ -38,7 +37,7 @@ def announce(url: str) -> None:
     sys.stderr.flush()
 
 
-@monitoring.traced()
+@traced()
 def serve(
     settings: Settings | SettingsSource,
     transport: Transport = "stdio",
@@ -71,7 +70,7 @@ def serve(
         holder = ServiceHolder(service_opener(settings, engine=engine))
         anyio.run(_serve_stdio, holder, cache(lambda: (settings() if callable(settings) else settings).links))
         return
-    from triptych.server import draining, http
+    from triptych.server import draining, http, monitoring
     from triptych.server.health import Health
 
     read = settings() if callable(settings) else settings

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -51,6 +51,9 @@ class Database(Protocol):
     """Statements by name, and transactions. Every error is an `errors.Outage`, or an `errors.Unusable`."""
 
     def run(self, query: str, **values: Any) -> Rows: ...
+
+    def run_each(self, query: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run an INSERT with VALUES for each of these values, in a transaction."""
 
     def all(self, query: str, **values: Any) -> Sequence[Row]: ...
 

@@ -60,10 +60,9 @@ class Store(Claims):
             written = rows.columns(job)
             del written["may_be_charged"]  # it follows from the predictions
             self._db.run("add_job", **written)
-            names, created_at = self._db.parameters("add_prediction"), now.at.timestamp()
-            for prediction in predictions:
-                values = {**rows.columns(prediction, names), "created_at": created_at}
-                self._db.run("add_prediction", **values, owner=job.owner or "", budget_group=job.budget_group)
+            names = self._db.parameters("add_prediction")
+            same = {"created_at": now.at.timestamp(), "owner": job.owner or "", "budget_group": job.budget_group}
+            self._db.run_each("add_prediction", [{**rows.columns(one, names), **same} for one in predictions])
             if job.save_to and job.request.is_chain:  # its manifest is written when it has ended
                 self._save_also(job.id, job.save_to)
             self._db.notify(job.id)

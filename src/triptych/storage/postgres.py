@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import psycopg
@@ -34,12 +34,16 @@ from triptych.storage.postgres_errors import Target
 from triptych.storage.postgres_listen import CHANNEL, Listener
 from triptych.storage.postgres_pool import Connection, Pool
 
+T = TypeVar("T")
+
 CONNECTIONS = 10
 """How many connections a process uses at most: one for each worker thread that calls the store, and a few."""
 OLDEST_SERVER = 140000
 SETTLE_S = 10.0
 SETTLE_PAUSE_S = 0.25
 KEEP_COMMITS_S = 900.0
+
+ROWS_AT_ONCE = 500
 
 _BEGIN = (
     # A frozen process must not hold its locks for ever, and none waits for ever.
@@ -190,6 +194,20 @@ class Database:
                 cursor.nextset(), cursor.nextset()
                 return cursor
 
+    def run_each(self, query: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run an INSERT with VALUES for each of these values, in a transaction: many rows in one statement."""
+        connection = self._here.connection
+        assert connection, "many rows are written in a transaction"
+        head, values, row_text = statements.for_psycopg(self._queries[query]).rstrip(";").partition("VALUES ")
+        assert values
+        self._here.wrote = True
+        with self._mendable(), psycopg.ClientCursor(connection) as cursor:
+            for some in batched(rows, ROWS_AT_ONCE):
+                written = [
+                    cursor.mogrify(row_text, {name: plain(value) for name, value in row.items()}) for row in some
+                ]
+                cursor.execute((head + values + ", ".join(written)).encode())
+
     def parameters(self, query: str) -> frozenset[str]:
         """Return the names of the values that a statement uses."""
         return statements.parameters(self._queries[query])
@@ -335,6 +353,12 @@ class _Here(threading.local):
 
     def __init__(self) -> None:
         self.told: list[str] = []
+
+
+def batched(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield the rows in lists of at most so many."""
+    for begin in range(0, len(rows), size):
+        yield rows[begin : begin + size]
 
 
 def _execute(connection: Connection, text: str, values: dict[str, Any]) -> psycopg.Cursor[dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,11 @@ class Database:
         sql, values = statements.with_lists(query, self._queries[query], values)
         with self._mendable():
             return self.connection.execute(sql, values)
+
+    def run_each(self, query: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run a statement for each of these values, in a transaction."""
+        for row in rows:
+            self.run(query, **row)
 
     def parameters(self, query: str) -> frozenset[str]:
         """Return the names of the values that a statement uses."""

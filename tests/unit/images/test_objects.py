@@ -167,6 +167,22 @@ def test_under_credentials_that_expire_urls_live_an_hour(bucket: Bucket, clock: 
     assert signed and signed[1] - clock.now() == timedelta(hours=1) and "X-Amz-Expires=3600" in signed[0]
 
 
+def test_credentials_that_cannot_sign_are_asked_seldom(
+    store: Objects, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def sign(*given: Any) -> str:
+        asked.append(given)
+        raise ValueError("no key to sign with")
+
+    with monkeypatch.context() as without:
+        without.setattr(store, "_api", type("Api", (), {"sign": staticmethod(sign)}))
+        assert [store.signed_url(KEY), store.signed_url(KEY), len(asked)] == [None, None, 1]
+    clock.advance(601)
+    assert store.signed_url(KEY)
+
+
 def test_our_own_urls_are_known_and_no_others(store: Objects) -> None:
     signed = store.signed_url(KEY)
     assert signed

@@ -138,7 +138,7 @@ def test_a_verb_whose_answer_is_lost_is_written_once(name: str, store: Store, di
     given = verb(store)
     assert proxy.losses == 1
     assert (given, everything(direct)) == undisturbed(name)
-    assert not direct.ledger.differences()
+    assert not direct.differences()
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -163,7 +163,7 @@ def test_a_verb_that_was_written_can_be_repeated(name: str, direct: Store) -> No
     verb(direct)
     verb(direct)
     assert everything(direct) == undisturbed(name)[1]
-    assert not direct.ledger.differences()
+    assert not direct.differences()
 
 
 @functools.cache

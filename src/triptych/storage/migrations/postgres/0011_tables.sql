@@ -228,35 +228,30 @@ SELECT p.id, m.* FROM predictions p CROSS JOIN LATERAL money_of(p) AS m;
 -- key: so two transactions that wait for each other's rows are rare.
 CREATE FUNCTION count_prediction() RETURNS TRIGGER LANGUAGE plpgsql AS $$
 DECLARE
-  was_running BOOLEAN := false;
-  was_queued BOOLEAN := false;
+  was_running BOOLEAN := OLD.state IN ('submitting', 'running');
   now_running BOOLEAN := NEW.state IN ('submitting', 'running');
-  same_queue BOOLEAN := false;
-  same_money BOOLEAN := false;
+  same_account BOOLEAN := OLD.account IS NOT DISTINCT FROM NEW.account;
+  same_queue BOOLEAN := OLD.provider = NEW.provider AND OLD.owner = NEW.owner
+    AND (OLD.state = 'queued') = (NEW.state = 'queued');
+  same_money BOOLEAN := OLD.reserved_usd = NEW.reserved_usd AND OLD.charged_usd IS NOT DISTINCT FROM NEW.charged_usd
+    AND OLD.owner = NEW.owner AND OLD.budget_group IS NOT DISTINCT FROM NEW.budget_group
+    AND ((is_open(OLD.state) AND is_open(NEW.state))
+         OR (OLD.state = NEW.state AND OLD.submitted_at IS NOT DISTINCT FROM NEW.submitted_at
+             AND OLD.finished_at IS NOT DISTINCT FROM NEW.finished_at));
 BEGIN
-  IF TG_OP = 'UPDATE' THEN
-    was_running := OLD.state IN ('submitting', 'running');
-    was_queued := OLD.state = 'queued';
-    same_queue := OLD.provider = NEW.provider AND OLD.owner = NEW.owner AND was_queued = (NEW.state = 'queued');
-    same_money := OLD.reserved_usd = NEW.reserved_usd AND OLD.charged_usd IS NOT DISTINCT FROM NEW.charged_usd
-      AND OLD.owner = NEW.owner AND OLD.budget_group IS NOT DISTINCT FROM NEW.budget_group
-      AND ((is_open(OLD.state) AND is_open(NEW.state))
-           OR (OLD.state = NEW.state AND OLD.submitted_at IS NOT DISTINCT FROM NEW.submitted_at
-               AND OLD.finished_at IS NOT DISTINCT FROM NEW.finished_at));
-    IF was_running AND (NOT now_running OR OLD.account IS DISTINCT FROM NEW.account) THEN
-      UPDATE accounts SET running = running - 1 WHERE account = OLD.account;
-    END IF;
-    IF now_running AND NEW.account IS NOT NULL AND (NOT was_running OR OLD.account IS DISTINCT FROM NEW.account) THEN
-      INSERT INTO accounts (account, provider, running) VALUES (NEW.account, NEW.provider, 1)
-      ON CONFLICT (account) DO UPDATE SET running = accounts.running + 1;
-    END IF;
+  IF was_running AND NOT (now_running AND same_account) THEN
+    UPDATE accounts SET running = running - 1 WHERE account = OLD.account;
+  END IF;
+  IF now_running AND NEW.account IS NOT NULL AND NOT (was_running AND same_account) THEN
+    INSERT INTO accounts (account, provider, running) VALUES (NEW.account, NEW.provider, 1)
+    ON CONFLICT (account) DO UPDATE SET running = accounts.running + 1;
   END IF;
   IF NOT same_money THEN
     INSERT INTO money (scope, bucket, charged_nano, reserved_nano, newest_at, newest_mono)
     SELECT scope, bucket, SUM(charged_nano), SUM(reserved_nano), MAX(newest_at), MAX(newest_mono) FROM (
       SELECT * FROM money_of(NEW)
       UNION ALL
-      SELECT m.scope, m.bucket, -m.charged_nano, -m.reserved_nano, 0, NULL FROM money_of(OLD) AS m WHERE TG_OP = 'UPDATE'
+      SELECT m.scope, m.bucket, -m.charged_nano, -m.reserved_nano, 0, NULL FROM money_of(OLD) AS m
     ) AS change
     GROUP BY scope, bucket
     HAVING SUM(charged_nano) <> 0 OR SUM(reserved_nano) <> 0 OR MAX(newest_at) > 0
@@ -267,7 +262,7 @@ BEGIN
       newest_at = GREATEST(money.newest_at, excluded.newest_at),
       newest_mono = GREATEST(money.newest_mono, excluded.newest_mono);
   END IF;
-  IF was_queued AND NOT same_queue THEN
+  IF OLD.state = 'queued' AND NOT same_queue THEN
     UPDATE queues SET queued = queued - 1 WHERE provider = OLD.provider AND owner = OLD.owner;
   END IF;
   IF NEW.state = 'queued' AND NOT same_queue THEN
@@ -276,7 +271,25 @@ BEGIN
   END IF;
   RETURN NULL;
 END $$;
-CREATE TRIGGER prediction_added AFTER INSERT ON predictions FOR EACH ROW EXECUTE FUNCTION count_prediction();
+-- For an INSERT of many rows, such as those of a job: each counter changes once.
+CREATE FUNCTION count_new_predictions() RETURNS TRIGGER LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO money (scope, bucket, charged_nano, reserved_nano, newest_at, newest_mono)
+  SELECT m.scope, m.bucket, SUM(m.charged_nano), SUM(m.reserved_nano), MAX(m.newest_at), MAX(m.newest_mono)
+  FROM added JOIN predictions AS p ON p.id = added.id CROSS JOIN LATERAL money_of(p) AS m
+  GROUP BY m.scope, m.bucket ORDER BY m.scope, m.bucket
+  ON CONFLICT (scope, bucket) DO UPDATE SET
+    charged_nano = money.charged_nano + excluded.charged_nano,
+    reserved_nano = money.reserved_nano + excluded.reserved_nano,
+    newest_at = GREATEST(money.newest_at, excluded.newest_at),
+    newest_mono = GREATEST(money.newest_mono, excluded.newest_mono);
+  INSERT INTO queues (provider, owner, queued)
+  SELECT provider, owner, COUNT(*) FROM added WHERE state = 'queued' GROUP BY provider, owner ORDER BY provider, owner
+  ON CONFLICT (provider, owner) DO UPDATE SET queued = queues.queued + excluded.queued;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER prediction_added AFTER INSERT ON predictions REFERENCING NEW TABLE AS added
+FOR EACH STATEMENT EXECUTE FUNCTION count_new_predictions();
 CREATE TRIGGER prediction_changed
 AFTER UPDATE OF state, provider, owner, budget_group, account, reserved_usd, charged_usd, submitted_at, finished_at
 ON predictions FOR EACH ROW
